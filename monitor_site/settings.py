@@ -1,0 +1,198 @@
+"""Settings: the environment on top of defaults that run on a laptop. All state lies under COXSWAIN_DATA."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import Any
+
+import environ
+from csp.constants import NONCE, NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.translation import gettext_lazy as _
+
+from monitor_site.redis_socket import socket_path
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+
+
+def secret_key(folder: Path) -> str:
+    """Return the key kept in the data folder; make it, with mode 0600, where there is none."""
+    path = folder / "secret_key"
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text().strip()
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_urlsafe(48))
+    return path.read_text().strip()
+
+
+COXSWAIN_DATA = Path(env("COXSWAIN_DATA", default=str(BASE_DIR / ".coxswain"))).resolve()
+COXSWAIN_DATA.mkdir(mode=0o700, parents=True, exist_ok=True)
+COXSWAIN_PORT = env.int("COXSWAIN_PORT", default=8765)
+COXSWAIN_PUSH_MS = env.int("COXSWAIN_PUSH_MS", default=80)
+COXSWAIN_RECIPES = env.list("COXSWAIN_RECIPES", default=[])
+# More origins that may open a socket, as scheme://host:port; the portal's own is always allowed.
+COXSWAIN_ORIGINS = env.list("COXSWAIN_ORIGINS", default=[])
+if not 10 <= COXSWAIN_PUSH_MS <= 5000:
+    raise ImproperlyConfigured("COXSWAIN_PUSH_MS must lie between 10 and 5000 milliseconds")
+
+DEBUG = env.bool("COXSWAIN_DEBUG", default=False)
+SECRET_KEY = env("COXSWAIN_SECRET_KEY", default="") or secret_key(COXSWAIN_DATA)
+ALLOWED_HOSTS = env.list("COXSWAIN_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = COXSWAIN_ORIGINS
+# Behind a TLS proxy: secure cookies, HSTS, redirect to https.
+BEHIND_TLS = env.bool("COXSWAIN_TLS", default=False)
+
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "channels",
+    "csp",
+    "runs",
+    "trainer",
+]
+# daphne brings Twisted's reactor into every process that loads it: only `runserver` needs the app.
+if len(sys.argv) > 1 and sys.argv[1] == "runserver":
+    INSTALLED_APPS.insert(0, "daphne")
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "monitor_site.urls"
+ASGI_APPLICATION = "monitor_site.asgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "csp.context_processors.nonce",
+            ],
+        },
+    },
+]
+
+# WAL lets the portal read while a supervisor writes; IMMEDIATE takes the write lock at BEGIN, where
+# waiting is possible, instead of failing in the middle of a transaction with "database is locked".
+DATABASES: dict[str, Any] = {
+    "default": env.db_url("COXSWAIN_DATABASE_URL", default=f"sqlite:///{COXSWAIN_DATA / 'coxswain.sqlite3'}")
+}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    DATABASES["default"]["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    }
+
+COXSWAIN_REDIS_URL = env("COXSWAIN_REDIS_URL", default=f"unix://{socket_path(COXSWAIN_DATA)}")
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {
+            "hosts": [
+                {
+                    "address": COXSWAIN_REDIS_URL,
+                    "socket_connect_timeout": 2,
+                    "socket_timeout": 5,
+                    "health_check_interval": 10,
+                }
+            ],
+            "prefix": env("COXSWAIN_LAYER_PREFIX", default="coxswain"),
+        },
+    }
+}
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "runs"
+LOGOUT_REDIRECT_URL = "login"
+
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", _("English"))]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "monitor_site.static.StaticStorage"},
+}
+# Where `collectstatic` has not run (plain `runserver`, tests), files are served from where they lie.
+WHITENOISE_USE_FINDERS = True
+
+X_FRAME_OPTIONS = "DENY"
+SECURE_REFERRER_POLICY = "same-origin"
+SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_NAME = "coxswain_session"
+CSRF_COOKIE_NAME = "coxswain_csrf"
+if BEHIND_TLS:
+    SESSION_COOKIE_SECURE = True
+    CSRF_COOKIE_SECURE = True
+    SECURE_SSL_REDIRECT = True
+    SECURE_HSTS_SECONDS = 31_536_000
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+    SECURE_HSTS_PRELOAD = True
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+# Tabler draws its icons from data: images. The admin's theme (Alpine.js) evaluates expressions: it has a policy of its own.
+CONTENT_SECURITY_POLICY = {
+    "EXCLUDE_URL_PREFIXES": ["/admin/"],
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF, NONCE],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:", "blob:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+        "base-uri": [NONE],
+    },
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": env("COXSWAIN_LOG_LEVEL", default="WARNING")},
+}

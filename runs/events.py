@@ -1,0 +1,262 @@
+"""Typed events: what viewers of a run are told.
+
+Knows neither Django nor torch. `Event` subclasses are numbered and stored (`runs.feed.append`);
+`Message` subclasses travel to one viewer, or to the viewers of one process, without a number.
+`docs/protocol.md` describes every kind, and a test holds the two against each other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+import msgspec
+
+PROTOCOL = "coxswain.v1"
+
+CLOSE_CODES: dict[int, str] = {
+    1012: "the server restarts",
+    4400: "too many malformed messages",
+    4401: "not authenticated: the ticket is missing, used or expired",
+    4403: "not allowed",
+    4404: "no such run",
+    4408: "too slow: reconnect with the last seq",
+    4429: "too many connections",
+}
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """A numbered, stored fact about a run."""
+
+    kind: ClassVar[str]
+
+
+class Block(msgspec.Struct, frozen=True, kw_only=True):
+    """Points of several series that share their steps: one column a series.
+
+    `steps`, `times` (seconds since the epoch, UTC) and each column of `values` have one length.
+    A non-finite value is null in `values` and named in `nonfinite` as `[index, "nan"|"inf"|"-inf"]`.
+    """
+
+    steps: list[int]
+    times: list[float]
+    values: dict[str, list[float | None]]
+    nonfinite: dict[str, list[tuple[int, str]]] = {}
+
+
+class Metrics(Event, frozen=True, kw_only=True):
+    """Step metrics of one tick."""
+
+    kind: ClassVar[str] = "metrics"
+    attempt: int
+    blocks: list[Block]
+
+
+class EpochDone(Event, frozen=True, kw_only=True):
+    """One epoch is complete. `values` holds every number that the epoch reported."""
+
+    kind: ClassVar[str] = "epoch"
+    attempt: int
+    epoch: int
+    step: int
+    duration_s: float | None = None
+    best: bool = False
+    values: dict[str, float | None]
+    nonfinite: dict[str, str] = {}
+
+
+class StatusChanged(Event, frozen=True, kw_only=True):
+    """The run is in another state, or its plan (totals) became known."""
+
+    kind: ClassVar[str] = "status"
+    state: str
+    reason: str = ""
+    attempt: int
+    total_epochs: int | None = None
+    total_steps: int | None = None
+    steps_per_epoch: int | None = None
+
+
+class SystemSampled(Event, frozen=True, kw_only=True):
+    """Samples of host and GPUs, once a second. Names such as `gpu/0/utilisation`, units in docs/protocol.md."""
+
+    kind: ClassVar[str] = "system"
+    attempt: int
+    step: int
+    time: float
+    values: dict[str, float | None]
+
+
+class CommandChanged(Event, frozen=True, kw_only=True):
+    """A command was sent or moved on: sent, delivered, then applied, refused or expired."""
+
+    kind: ClassVar[str] = "command"
+    id: str
+    command: str
+    state: str
+    author: str
+    arguments: dict[str, Any] = {}
+    sent_at: str
+    delivered_at: str | None = None
+    applied_at: str | None = None
+    step: int | None = None
+    old: Any = None
+    new: Any = None
+    reason: str = ""
+
+
+class CheckpointSaved(Event, frozen=True, kw_only=True):
+    """A checkpoint is whole on disk and verified."""
+
+    kind: ClassVar[str] = "checkpoint"
+    attempt: int
+    step: int
+    epoch: int
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+class LogLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of text. `source` is "console" (the worker's output) or "coxswain" (ours)."""
+
+    text: str
+    source: str = "console"
+    level: str = "info"
+
+
+class LogWritten(Event, frozen=True, kw_only=True):
+    """Console output, and what Coxswain itself has to say about a run (level info, warning or error)."""
+
+    kind: ClassVar[str] = "log"
+    attempt: int
+    lines: list[LogLine]
+    skipped_bytes: int = 0
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """Told to a viewer without a number, never stored."""
+
+    kind: ClassVar[str]
+
+
+class Hello(Message, frozen=True, kw_only=True):
+    """First frame: the run as of `seq`. With `replay` the missing events follow and charts are kept."""
+
+    kind: ClassVar[str] = "hello"
+    protocol: str = PROTOCOL
+    seq: int
+    replay: bool
+    run: dict[str, Any]
+    latest: dict[str, dict[str, Any]]
+    viewer: dict[str, Any]
+    server_time: float
+    beat_interval_s: float
+    life: str
+    link: str
+
+
+class Resync(Message, frozen=True, kw_only=True):
+    """The asked-for `since` is older than what is kept as events: load history again as of `seq`."""
+
+    kind: ClassVar[str] = "resync"
+    seq: int
+
+
+class Life(Message, frozen=True, kw_only=True):
+    """Evidence of life of the training changed: alive, unreachable (6 s) or silent (12 s without a beat)."""
+
+    kind: ClassVar[str] = "life"
+    life: str
+    silent_s: float
+
+
+class Link(Message, frozen=True, kw_only=True):
+    """How events reach this server: "live" by the channel layer, "degraded" from the database within 2 s."""
+
+    kind: ClassVar[str] = "link"
+    link: str
+
+
+class Pong(Message, frozen=True, kw_only=True):
+    """Answer to ping, with what the ping carried."""
+
+    kind: ClassVar[str] = "pong"
+    echo: Any = None
+    server_time: float
+
+
+class Error(Message, frozen=True, kw_only=True):
+    """What the viewer sent could not be used: why, and what to do. The socket lives on."""
+
+    kind: ClassVar[str] = "error"
+    error: str
+    field: str = ""
+    command_id: str = ""
+
+
+EVENTS: dict[str, type[Event]] = {
+    event.kind: event
+    for event in (
+        Metrics,
+        EpochDone,
+        StatusChanged,
+        SystemSampled,
+        CommandChanged,
+        CheckpointSaved,
+        LogWritten,
+    )
+}
+MESSAGES: dict[str, type[Message]] = {
+    message.kind: message for message in (Hello, Resync, Life, Link, Pong, Error)
+}
+
+
+def iso(moment: datetime) -> str:
+    """Return `moment` as UTC, ISO 8601 with milliseconds and Z."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def encode_event(event: Event, seq: int, at: datetime) -> str:
+    """Return the text frame of a numbered event: `seq`, `kind`, `at`, then its own fields."""
+    head = {"seq": seq, "kind": event.kind, "at": iso(at)}
+    return msgspec.json.encode(head | msgspec.structs.asdict(event)).decode()
+
+
+def encode_message(message: Message) -> str:
+    """Return the text frame of a message without a number."""
+    return msgspec.json.encode({"kind": message.kind} | msgspec.structs.asdict(message)).decode()
+
+
+def decode_event(frame: str | bytes) -> Event:
+    """Return the typed event of a stored frame.
+
+    Raises `ValueError` where the kind is unknown and `msgspec.ValidationError` where a field is wrong.
+    """
+    fields = msgspec.json.decode(frame)
+    event_type = EVENTS.get(fields.get("kind"))
+    if event_type is None:
+        raise ValueError(f"unknown event kind {fields.get('kind')!r}")
+    return msgspec.convert(fields, event_type)
+
+
+def split_nonfinite(values: Iterable[float]) -> tuple[list[float | None], list[tuple[int, str]]]:
+    """Return values fit for JSON (null where not finite) and the names of what was replaced."""
+    column: list[float | None] = []
+    replaced: list[tuple[int, str]] = []
+    for index, value in enumerate(values):
+        if math.isfinite(value):
+            column.append(value)
+        else:
+            column.append(None)
+            replaced.append((index, name_nonfinite(value)))
+    return column, replaced
+
+
+def name_nonfinite(value: float) -> str:
+    """Return "nan", "inf" or "-inf"."""
+    if math.isnan(value):
+        return "nan"
+    return "inf" if value > 0 else "-inf"

@@ -1,0 +1,115 @@
+"""The parameters of a run against what its recipe declares. Knows neither Django nor torch.
+
+A schema is a list of entries `{"name", "type", "default", "minimum", "maximum", "choices", "help"}`, of which
+`name` and `type` ("int", "float", "bool" or "str") are required. An entry without `default` must be given.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+YES = frozenset({"true", "yes", "on", "1"})
+NO = frozenset({"false", "no", "off", "0"})
+
+
+class ParameterError(ValueError):
+    """A parameter that cannot be used. `name` is the culprit; the text says what to give instead."""
+
+    def __init__(self, name: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.name = name
+        self.sentence = sentence
+
+
+def validate(schema: Sequence[Mapping[str, Any]], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return every declared parameter with its value, typed, in the order of the schema.
+
+    Text is parsed by the declared type; a parameter left out gets its default. Raises `ParameterError`
+    for an unknown name, a value of another type, out of range or not among the choices.
+    """
+    known = [entry["name"] for entry in schema]
+    for name in values:
+        if name not in known:
+            listed = ", ".join(known) if known else "none"
+            raise ParameterError(str(name), f"{name}: there is no such parameter; known ones: {listed}.")
+    return {entry["name"]: _value_of(entry, values) for entry in schema}
+
+
+def _value_of(entry: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
+    name = entry["name"]
+    if name not in values:
+        if "default" not in entry:
+            raise ParameterError(name, f"{name}: has no default; give a value.")
+        return entry["default"]
+    if values[name] is None and "default" in entry and entry["default"] is None:
+        return None
+    value = _parse(entry, values[name])
+    choices = entry.get("choices")
+    if choices and value not in choices:
+        raise ParameterError(name, f"{name}: {value!r} is no choice; use one of {', '.join(map(str, choices))}.")
+    _check_range(entry, value)
+    return value
+
+
+def _check_range(entry: Mapping[str, Any], value: Any) -> None:
+    name, minimum, maximum = entry["name"], entry.get("minimum"), entry.get("maximum")
+    if minimum is not None and value < minimum:
+        raise ParameterError(name, f"{name}: {value!r} is too small; give at least {minimum!r}.")
+    if maximum is not None and value > maximum:
+        raise ParameterError(name, f"{name}: {value!r} is too large; give at most {maximum!r}.")
+
+
+def _parse(entry: Mapping[str, Any], value: Any) -> Any:
+    kind = entry["type"]
+    if kind not in PARSERS:
+        raise ParameterError(entry["name"], f"{entry['name']}: the recipe declares an unknown type {kind!r}.")
+    expected, parse = PARSERS[kind]
+    try:
+        return parse(value)
+    except (ValueError, TypeError, OverflowError):
+        raise ParameterError(entry["name"], f"{entry['name']}: {value!r} is not {expected}.") from None
+
+
+def _parse_int(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise TypeError
+    if isinstance(value, str):
+        return int(value)
+    if value != int(value):
+        raise ValueError
+    return int(value)
+
+
+def _parse_float(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise TypeError
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def _parse_bool(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().lower() in YES:
+        return True
+    if isinstance(value, str) and value.strip().lower() in NO:
+        return False
+    raise ValueError
+
+
+def _parse_str(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+PARSERS = {
+    "int": ("a whole number", _parse_int),
+    "float": ("a finite number", _parse_float),
+    "bool": ("true or false", _parse_bool),
+    "str": ("text", _parse_str),
+}

@@ -1,0 +1,283 @@
+"""The journal: an append-only file of checksummed records that one training process writes and its supervisor reads.
+
+A record stands alone: it carries its names, so that damage to one costs that one only.
+
+    offset  size  field
+    0       4     SYNC, where a reader that lost its way looks for the next record
+    4       4     CRC-32 (ISO 3309) of everything after it
+    8       4     length of the whole record in bytes
+    12      1     kind
+    13      2     number of values: 0 where not a POINT
+    15      8     number: 0, 1, 2 … of this writer, so that a gap is seen
+    23      8     time, seconds since the epoch (UTC)
+    31      8     step
+    39      …     POINT: 8 bytes a value, then the names joined by NUL; other kinds: JSON
+
+All little-endian. Knows nothing of runs, supervisors or torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from time import time
+from typing import Any
+from zlib import crc32
+
+SYNC = b"\xc5COX"
+_CHECKED = struct.Struct("<4sI")
+_FIXED = struct.Struct("<IBHQdq")
+HEADER_BYTES = _CHECKED.size + _FIXED.size
+# A length beyond this is damage, not a record.
+LARGEST_RECORD_BYTES = 1 << 20
+LARGEST_SEGMENT_BYTES = 64 << 20
+
+POINT = 1
+EPOCH = 2
+PLAN = 3
+ENVIRONMENT = 4
+NOTE = 5
+OUTCOME = 6
+CHECKPOINT = 7
+DROPPED = 8
+END = 9
+KINDS = frozenset(range(POINT, END + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One whole record. `values` of a POINT maps names to floats; `fields` is the JSON of other kinds."""
+
+    kind: int
+    number: int
+    time: float
+    step: int
+    values: dict[str, float]
+    fields: dict[str, Any]
+
+
+def segment_path(folder: Path, rank: int, segment: int) -> Path:
+    """Return the file of a rank's journal segment in an attempt's folder."""
+    return folder / f"journal-{rank:04d}-{segment:06d}.bin"
+
+
+class JournalWriter:
+    """Appends records, each by one write, to segments in `folder`.
+
+    A full disk never raises: the record is dropped, counted in `dropped`, and told once a write works again.
+    """
+
+    def __init__(self, folder: Path, rank: int = 0) -> None:
+        self._folder = folder
+        self._rank = rank
+        self.dropped = 0
+        self._untold = 0
+        segments = sorted(folder.glob(f"journal-{rank:04d}-*.bin"))
+        self._segment = int(segments[-1].stem.rsplit("-", 1)[1]) + 1 if segments else 0
+        # One count for all segments: encoders keep hold of it.
+        self._numbers = count()
+        self._open()
+
+    def _open(self) -> None:
+        path = segment_path(self._folder, self._rank, self._segment)
+        self.fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self.room = LARGEST_SEGMENT_BYTES
+
+    def encoder(self, names: tuple[str, ...]) -> Callable[[int, Any], None]:
+        """Return a function (step, values) that appends one POINT of these names, the fast path of `log()`.
+
+        `values` are plain numbers in the order of `names`. It raises `struct.error` or `OverflowError`
+        where one does not fit a float64, and `ValueError` here where the names fill a record.
+        """
+        joined = "\0".join(names).encode()
+        width = len(names)
+        packed = struct.Struct(f"<IBHQdq{width}d")
+        length = _CHECKED.size + packed.size + len(joined)
+        pack, checked, write, number, now = packed.pack, _CHECKED.pack, os.write, self._numbers.__next__, time
+        if length > LARGEST_RECORD_BYTES:
+            raise ValueError("too many names for one record: log them in several calls")
+
+        def append(step: int, values: Any) -> None:
+            body = pack(length, POINT, width, number(), now(), step, *values) + joined
+            try:
+                written = write(self.fd, checked(SYNC, crc32(body)) + body)
+            except OSError:
+                written = 0
+            self.room -= length
+            if written != length or self.room < 0 or self._untold:
+                self._settle(written, length)
+
+        return append
+
+    def append(self, kind: int, step: int, fields: dict[str, Any]) -> None:
+        """Append one record of JSON fields. Raises `ValueError` where it is larger than a record may be."""
+        body = json.dumps(fields, separators=(",", ":"), default=str).encode()
+        length = HEADER_BYTES + len(body)
+        if length > LARGEST_RECORD_BYTES:
+            raise ValueError(f"a record may have {LARGEST_RECORD_BYTES} bytes, this one has {length}")
+        rest = _FIXED.pack(length, kind, 0, next(self._numbers), time(), step) + body
+        try:
+            written = os.write(self.fd, _CHECKED.pack(SYNC, crc32(rest)) + rest)
+        except OSError:
+            written = 0
+        self.room -= length
+        self._settle(written, length)
+
+    def _settle(self, written: int, length: int) -> None:
+        """Count a record that the disk did not take; tell of such once it takes one; change a full segment."""
+        if written != length:
+            self.dropped += 1
+            self._untold += 1
+            if written:
+                # The torn record would only read as damage.
+                os.ftruncate(self.fd, os.fstat(self.fd).st_size - written)
+            return
+        if self._untold:
+            told, self._untold = self._untold, 0
+            dropped_before = self.dropped
+            self.append(DROPPED, 0, {"records": told})
+            if self.dropped > dropped_before:
+                self._untold += told
+        if self.room < 0:
+            self._next_segment()
+
+    def _next_segment(self) -> None:
+        full = self.fd
+        self._segment += 1
+        try:
+            self._open()
+        except OSError:
+            # No file can be made now: go on in this one and try again a MiB later.
+            self._segment -= 1
+            self.room = 1 << 20
+            return
+        os.close(full)
+
+    def sync(self) -> None:
+        """Ask the disk to keep what was written."""
+        os.fsync(self.fd)
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+class JournalReader:
+    """Reads whole records from `offset` of one segment, and finds its way past damage.
+
+    `next_number` is the number expected next. After `read`, `offset` is where the next read starts;
+    `unreadable` counts records that were lost to damage since the reader was made, as far as their
+    numbers tell, at least one for each damaged stretch.
+    """
+
+    def __init__(self, path: Path, offset: int = 0, next_number: int = 0) -> None:
+        self.path = path
+        self.offset = offset
+        self.next_number = next_number
+        self.unreadable = 0
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def read(self, limit: int, ended: bool = False) -> list[Record]:
+        """Return the whole records among the next `limit` bytes; `limit` must exceed LARGEST_RECORD_BYTES.
+
+        A record that is not whole stays for the next read, unless whole ones stand behind it or the
+        writer has `ended`: then it is damage, and counted.
+        """
+        size = os.fstat(self._file).st_size
+        if size < self.offset:
+            # Cut to less than was consumed: what is appended from now on stands at the new end.
+            self.offset = size
+        if size == self.offset:
+            return []
+        data = os.pread(self._file, limit, self.offset)
+        at_end = self.offset + len(data) >= size
+        records: list[Record] = []
+        position = 0
+        while position < len(data):
+            record, length = decode(data, position)
+            if record is None:
+                following = _next_whole(data, position + 1)
+                if following is None:
+                    break
+                if position == 0 and self.offset:
+                    records += self._appended_before_offset()
+                self._count_damage(data, following)
+                position = following
+                continue
+            self._count_gap(record)
+            records.append(record)
+            position += length
+        if position < len(data):
+            if ended and at_end:
+                self.unreadable += 1
+                position = len(data)
+            elif position == 0 and len(data) == limit:
+                # Wider than any record and not one whole in it: all but its end is damage.
+                self.unreadable += 1
+                position = limit - LARGEST_RECORD_BYTES
+        self.offset += position
+        return records
+
+    def _appended_before_offset(self) -> list[Record]:
+        """Return new records that stand before `offset` because the file was cut and written on."""
+        data = os.pread(self._file, self.offset, 0)
+        records: list[Record] = []
+        position: int | None = 0
+        while position is not None:
+            record, length = decode(data, position)
+            if record is not None and record.number >= self.next_number:
+                self._count_gap(record)
+                records.append(record)
+            position = position + length if length else _next_whole(data, position + 1)
+            if position is not None and position >= len(data):
+                break
+        return records
+
+    def _count_damage(self, data: bytes, following: int) -> None:
+        record, _ = decode(data, following)
+        # Where a gap in the numbers tells how many were lost, the gap is what counts.
+        if record is None or record.number <= self.next_number:
+            self.unreadable += 1
+
+    def _count_gap(self, record: Record) -> None:
+        if record.number > self.next_number:
+            self.unreadable += record.number - self.next_number
+        self.next_number = max(self.next_number, record.number + 1)
+        if record.kind == DROPPED:
+            # Their numbers are missing because the writer dropped them, and says so itself.
+            self.unreadable = max(0, self.unreadable - int(record.fields.get("records", 0)))
+
+
+def decode(data: bytes, position: int) -> tuple[Record | None, int]:
+    """Return the whole record at `position` and its length, (None, 0) where there is none."""
+    if len(data) - position < HEADER_BYTES or data[position : position + 4] != SYNC:
+        return None, 0
+    _, checksum = _CHECKED.unpack_from(data, position)
+    length, kind, width, number, moment, step = _FIXED.unpack_from(data, position + _CHECKED.size)
+    if not HEADER_BYTES <= length <= LARGEST_RECORD_BYTES or position + length > len(data) or kind not in KINDS:
+        return None, 0
+    checked = data[position + _CHECKED.size : position + length]
+    if crc32(checked) != checksum:
+        return None, 0
+    payload = checked[_FIXED.size :]
+    if kind != POINT:
+        return Record(kind, number, moment, step, {}, json.loads(payload)), length
+    names = payload[8 * width :].decode().split("\0")
+    return Record(kind, number, moment, step, dict(zip(names, struct.unpack_from(f"<{width}d", payload))), {}), length
+
+
+def _next_whole(data: bytes, position: int) -> int | None:
+    """Return where the next whole record at or after `position` starts, None where there is none."""
+    found = data.find(SYNC, position)
+    while found != -1:
+        if decode(data, found)[0] is not None:
+            return found
+        found = data.find(SYNC, found + 1)
+    return None

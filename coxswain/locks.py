@@ -1,0 +1,32 @@
+"""POSIX record locks that tell at once, on one host, which process lives.
+
+`lockf` rather than `flock`: a lock of the latter kind is inherited by forked DataLoader workers and
+would outlive the process it stands for.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+
+class HeldLock:
+    """A lock held until `release` or the end of the process."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        os.close(self._descriptor)
+
+
+def try_lock(path: Path) -> HeldLock | None:
+    """Take the lock at `path`, None where another process holds it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return HeldLock(descriptor)

@@ -1,0 +1,54 @@
+"""The mailbox: how a supervisor hands commands to a training process, at no cost to its loop.
+
+`mailbox` is one page of shared memory whose first 8 bytes count the commands posted so far;
+`commands.jsonl` holds them, a JSON object a line. The counter is raised after the line is written,
+so that a process which sees the count can read the line. Knows nothing of runs or torch.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+from pathlib import Path
+from typing import Any
+
+PAGE_BYTES = 4096
+
+
+class Mailbox:
+    """Both ends of an attempt's mailbox. `posted` is a view of the counter: `posted[0]`, no system call."""
+
+    def __init__(self, folder: Path) -> None:
+        self._commands = folder / "commands.jsonl"
+        descriptor = os.open(folder / "mailbox", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if os.fstat(descriptor).st_size < PAGE_BYTES:
+                # Whole before it is mapped: a hole on a full disk would end the training with SIGBUS.
+                os.posix_fallocate(descriptor, 0, PAGE_BYTES)
+            self._page = mmap.mmap(descriptor, PAGE_BYTES)
+        finally:
+            os.close(descriptor)
+        self.posted = memoryview(self._page).cast("Q")
+
+    def post(self, command: dict[str, Any]) -> None:
+        """Append `command` for the worker to take at its next control point."""
+        line = json.dumps(command, separators=(",", ":")).encode() + b"\n"
+        descriptor = os.open(self._commands, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(descriptor, line)
+        finally:
+            os.close(descriptor)
+        self.posted[0] += 1
+
+    def commands(self) -> list[dict[str, Any]]:
+        """Return every whole command posted so far, oldest first; a torn last line is left out."""
+        try:
+            text = self._commands.read_bytes()
+        except FileNotFoundError:
+            return []
+        return [json.loads(line) for line in text.split(b"\n")[:-1] if line]
+
+    def close(self) -> None:
+        self.posted.release()
+        self._page.close()

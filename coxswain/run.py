@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from coxswain import journal
-from coxswain.locks import try_lock
+from coxswain.locks import HeldLock, try_lock
 from coxswain.mailbox import Mailbox
 
 FOLDER_VARIABLE = "COXSWAIN_ATTEMPT_FOLDER"
@@ -36,12 +36,10 @@ class Run:
 
     supervised = True
 
-    def __init__(self, folder: Path, rank: int = 0) -> None:
+    def __init__(self, folder: Path, rank: int, lock: HeldLock) -> None:
         self.folder: Path | None = folder
         self.rank = rank
-        self._lock = try_lock(folder / f"worker-{rank:04d}.lock")
-        if self._lock is None:
-            raise SystemExit(f"another process already trains rank {rank} of this attempt")
+        self._lock = lock
         if (folder / CLOSED_FILE).exists():
             print("coxswain: a later attempt holds this run; this process ends", file=sys.stderr)
             raise SystemExit(EXIT_FENCED)
@@ -234,6 +232,11 @@ class NullRun(Run):
     def finish(self, outcome: Outcome = "finished", *, step: int | None = None) -> None: ...
 
 
+def worker_lock_path(folder: Path, rank: int) -> Path:
+    """Return the lock that the training process of `rank` holds while it lives."""
+    return folder / f"worker-{rank:04d}.lock"
+
+
 _attached: Run | None = None
 
 
@@ -250,7 +253,14 @@ def attach() -> Run:
         print("coxswain: not supervised, nothing is logged (start with: manage.py train --run-id N -- script.py)", file=sys.stderr)
         _attached = NullRun()
         return _attached
-    run = _attached = Run(Path(folder), int(os.environ.get(RANK_VARIABLE, "0")))
+    rank = int(os.environ.get(RANK_VARIABLE, "0"))
+    lock = try_lock(worker_lock_path(Path(folder), rank))
+    if lock is None:
+        # A child of the training process (a DataLoader worker, a helper script) inherits its environment.
+        print("coxswain: another process already logs this training, this one logs nowhere", file=sys.stderr)
+        _attached = NullRun()
+        return _attached
+    run = _attached = Run(Path(folder), rank, lock)
     previous = sys.excepthook
 
     def record_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -191,6 +191,7 @@ class Attempt(models.Model):
     signal = models.CharField(_("signal"), max_length=20, blank=True)
     error = models.CharField(_("error"), max_length=500, blank=True)
     traceback = models.TextField(_("traceback"), blank=True)
+    console_offset = models.PositiveBigIntegerField(default=0)
     unreadable_records = models.PositiveIntegerField(_("unreadable records"), default=0)
     dropped_records = models.PositiveIntegerField(_("dropped records"), default=0)
 

@@ -1,0 +1,184 @@
+"""Who holds a run, and how its state changes: the lease, fencing and every transition.
+
+The attempt number is the fencing token (Kleppmann, "How to do distributed locking", 2016): each write of
+an owner is conditional on it, so an owner that was suspended and overtaken writes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from runs import feed
+from runs.events import CommandChanged, StatusChanged
+from runs.models import Attempt, Command, CommandState, Run, RunState, as_wire
+
+SILENT_AFTER_S = 12.0
+UNREACHABLE_AFTER_S = 6.0
+BEAT_INTERVAL_S = 1.0
+
+STARTABLE = (RunState.CREATED, RunState.QUEUED, RunState.STOPPED, RunState.FAILED, RunState.LOST)
+LIVE = (RunState.RUNNING, RunState.PAUSED)
+ENDED = (RunState.FINISHED, RunState.STOPPED, RunState.FAILED)
+
+
+class Fenced(Exception):
+    """Another attempt holds the run now: this owner must write nothing more."""
+
+
+class NotStartable(Exception):
+    """The run is in a state from which no attempt can start; the text says which and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One holding of a run. `attempt_id` is the row, `number` the fencing token."""
+
+    run_id: int
+    attempt_id: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The process that holds, or asks for, a run."""
+
+    host: str
+    boot_id: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnd:
+    """How an attempt ended. `error` is one line for everybody, `traceback` is for operators."""
+
+    outcome: str
+    exit_code: int | None = None
+    signal: str = ""
+    error: str = ""
+    traceback: str = ""
+
+
+def open_attempt(run_id: int, holder: Holder, command_line: list[str], expected_attempt: int) -> Lease:
+    """Start the next attempt of a run whose present attempt is `expected_attempt`, and set it running.
+
+    Raises `Fenced` where another attempt was opened meanwhile, `NotStartable` where the run has finished.
+    """
+    with transaction.atomic():
+        run = Run.objects.select_for_update().get(pk=run_id)
+        if run.attempt != expected_attempt:
+            raise Fenced(f"attempt {run.attempt} of run {run_id} was opened meanwhile")
+        if run.state == RunState.FINISHED:
+            raise NotStartable(f"run {run_id} has finished: create a new run to train again")
+        number = run.attempt + 1
+        resumed_from = run.checkpoints.order_by("-step", "-id").first()
+        attempt = Attempt.objects.create(
+            run=run,
+            number=number,
+            host=holder.host,
+            boot_id=holder.boot_id,
+            supervisor_pid=holder.pid,
+            command_line=command_line,
+            resumed_from=resumed_from,
+        )
+        now = timezone.now()
+        Run.objects.filter(pk=run_id).update(
+            attempt=number,
+            state=RunState.RUNNING,
+            reason="",
+            started_at=run.started_at or now,
+            ended_at=None,
+            beat=F("beat") + 1,
+            beat_at=now,
+        )
+        feed.append(run_id, StatusChanged(state=RunState.RUNNING, attempt=number, reason=_start_reason(resumed_from)))
+    return Lease(run_id=run_id, attempt_id=attempt.pk, number=number)
+
+
+def adopt_attempt(attempt: Attempt, holder: Holder) -> Lease:
+    """Take over the supervision of a living worker whose supervisor died on this host."""
+    with transaction.atomic():
+        adopted = Attempt.objects.filter(pk=attempt.pk, ended_at=None)
+        if not adopted.update(supervisor_pid=holder.pid, adoptions=F("adoptions") + 1):
+            raise Fenced(f"attempt {attempt.number} has ended")
+        lease = Lease(run_id=attempt.run_id, attempt_id=attempt.pk, number=attempt.number)
+        keep(lease)
+    return lease
+
+
+def keep(lease: Lease, **fields: Any) -> None:
+    """Beat, and write `fields` of the run, if the lease still holds. Raises `Fenced` where it does not."""
+    held = Run.objects.filter(pk=lease.run_id, attempt=lease.number)
+    if not held.update(beat=F("beat") + 1, beat_at=timezone.now(), **fields):
+        raise Fenced(f"another attempt than {lease.number} holds run {lease.run_id}")
+
+
+def end_attempt(lease: Lease, end: AttemptEnd) -> None:
+    """Record how the attempt ended and bring the run to that state; commands still open expire."""
+    now = timezone.now()
+    with transaction.atomic():
+        keep(lease, state=end.outcome, reason=end.error, ended_at=now)
+        Attempt.objects.filter(pk=lease.attempt_id).update(
+            ended_at=now,
+            outcome=end.outcome,
+            exit_code=end.exit_code,
+            signal=end.signal,
+            error=end.error,
+            traceback=end.traceback,
+        )
+        for command in open_commands(lease.run_id):
+            settle_command(
+                command, CommandState.EXPIRED, outcome="The attempt ended before the command took effect."
+            )
+        feed.append(lease.run_id, StatusChanged(state=end.outcome, attempt=lease.number, reason=end.error))
+
+
+def open_commands(run_id: int) -> list[Command]:
+    """Return commands of a run that were sent or delivered and have no outcome yet, oldest first."""
+    waiting = (CommandState.SENT, CommandState.DELIVERED)
+    return list(Command.objects.filter(run_id=run_id, state__in=waiting).order_by("sent_at", "id"))
+
+
+def deliver_command(lease: Lease, command: Command) -> None:
+    """Mark a command as handed to the worker and tell viewers."""
+    now = timezone.now()
+    with transaction.atomic():
+        keep(lease)
+        sent = Command.objects.filter(pk=command.pk, state=CommandState.SENT)
+        if sent.update(state=CommandState.DELIVERED, delivered_at=now, attempt=lease.number):
+            command.refresh_from_db()
+            feed.append(lease.run_id, CommandChanged(**as_wire(command)))
+
+
+def settle_command(
+    command: Command,
+    state: CommandState,
+    *,
+    outcome: str = "",
+    step: int | None = None,
+    old: Any = None,
+    new: Any = None,
+) -> bool:
+    """Give a command its outcome, once; return whether this call did. Tells viewers."""
+    unsettled = Command.objects.filter(pk=command.pk, state__in=(CommandState.SENT, CommandState.DELIVERED))
+    with transaction.atomic():
+        settled = unsettled.update(
+            state=state,
+            applied_at=timezone.now() if state == CommandState.APPLIED else None,
+            step=step,
+            old_value=old,
+            new_value=new,
+            outcome=outcome,
+        )
+        if settled:
+            command.refresh_from_db()
+            feed.append(command.run_id, CommandChanged(**as_wire(command)))
+    return bool(settled)
+
+
+def _start_reason(resumed_from: Any) -> str:
+    return f"goes on from step {resumed_from.step}" if resumed_from else ""

@@ -1,0 +1,102 @@
+"""The portal's web server: Daphne with limits that fit live pages, and an orderly end.
+
+Importing this module installs Twisted's reactor: only the process that serves may do it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from daphne.endpoints import build_endpoint_description_strings
+from daphne.server import Server
+from daphne.ws_protocol import WebSocketProtocol
+from twisted.internet import defer, reactor, task
+
+# A half-open peer is noticed after 13 s. The time-out must stay below the interval: see autobahn's timers.
+PING_INTERVAL_S = 6
+PING_TIMEOUT_S = 5
+# How long an application may go on after its client left before it is cancelled.
+APPLICATION_CLOSE_TIMEOUT_S = 10
+# A page that takes longer than this to make is answered with 503.
+HTTP_TIMEOUT_S = 60
+# Viewers send commands and acknowledgements only.
+MESSAGE_LIMIT_BYTES = 64 * 1024
+# How long clients may take to answer the close frame before the server ends without them.
+FAREWELL_S = 1.0
+FAREWELL_POLL_S = 0.02
+CLOSE_CODE_RESTART = 1012
+
+Application = Callable[..., Any]
+
+
+class PortalServer(Server):
+    """Daphne that tells its sockets 1012 before it ends, and says in `listen_failure` why it cannot listen."""
+
+    listen_failure: str | None = None
+
+    def listen_error(self, failure: Any) -> None:
+        self.listen_failure = failure.getErrorMessage()
+        self.stop()
+
+    def kill_all_applications(self) -> defer.Deferred[Any]:
+        """Stop listening, close every socket, give applications a moment to end, cancel what is left."""
+        return defer.ensureDeferred(self._say_farewell())
+
+    async def _say_farewell(self) -> None:
+        for listener in self.listeners:
+            listener.addCallback(_stop_listening)
+        for protocol in self._open_sockets():
+            protocol.serverClose(code=CLOSE_CODE_RESTART)
+        for _ in range(round(FAREWELL_S / FAREWELL_POLL_S)):
+            if not any(self._open_sockets()) and not any(self._applications()):
+                return
+            await task.deferLater(reactor, FAREWELL_POLL_S)
+        running = list(self._applications())
+        for application in running:
+            application.cancel()
+        if running:
+            ended = asyncio.gather(*running, return_exceptions=True)
+            await defer.Deferred.fromFuture(ended)
+
+    def _open_sockets(self) -> Iterator[WebSocketProtocol]:
+        for protocol, details in list(self.connections.items()):
+            if isinstance(protocol, WebSocketProtocol) and "disconnected" not in details:
+                yield protocol
+
+    def _applications(self) -> Iterator[asyncio.Future[Any]]:
+        for details in list(self.connections.values()):
+            application = details.get("application_instance")
+            if application is not None and not application.done():
+                yield application
+
+
+def serve(application: Application, host: str, port: int, ready: Callable[[], None] | None = None) -> str | None:
+    """Serve until SIGTERM or SIGINT; return None then, or why it cannot listen on `host` and `port`.
+
+    There is no access log: addresses of sockets carry tokens.
+    """
+    server = PortalServer(
+        application=application,
+        endpoints=build_endpoint_description_strings(host=host, port=port),
+        http_timeout=HTTP_TIMEOUT_S,
+        ping_interval=PING_INTERVAL_S,
+        ping_timeout=PING_TIMEOUT_S,
+        # Daphne would close a page left open for a day with 1000.
+        websocket_timeout=-1,
+        websocket_max_message_size=MESSAGE_LIMIT_BYTES,
+        websocket_max_frame_size=MESSAGE_LIMIT_BYTES,
+        application_close_timeout=APPLICATION_CLOSE_TIMEOUT_S,
+        verbosity=0,
+        server_name="",
+        ready_callable=ready,
+    )
+    server.run()
+    return server.listen_failure
+
+
+def _stop_listening(port: Any) -> Any:
+    if port is not None:
+        port.stopListening()
+    return port

@@ -1,0 +1,43 @@
+"""`manage.py serve_portal`: one process of the portal, pages and WebSockets, until it is told to end."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandParser
+
+from monitor_site.ports import port_is_free
+
+EXIT_BAD_INPUT = 2
+
+
+class Command(BaseCommand):
+    help = "Serve the portal: pages and WebSockets. SIGTERM and SIGINT end it in order."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--port", type=int, default=settings.COXSWAIN_PORT, help="default: COXSWAIN_PORT or 8765")
+        parser.add_argument("--bind", default="127.0.0.1", help="address to listen on (default: this machine only)")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        host, port = options["bind"], options["port"]
+        # Asked first because the answer takes no time; the bind itself decides.
+        if not port_is_free(host, port):
+            self._refuse(host, port)
+
+        # Both take a second and bring the reactor, so they are loaded in the process that serves alone.
+        from monitor_site.asgi import application
+        from monitor_site.server import serve
+
+        shown = f"[{host}]" if ":" in host else host
+        failure = serve(application, host, port, ready=lambda: self.stdout.write(f"portal http://{shown}:{port}/"))
+        if failure is not None:
+            self._refuse(host, port)
+
+    def _refuse(self, host: str, port: int) -> None:
+        self.stderr.write(
+            f"Cannot listen on {host} port {port}: it is in use or not yours to take. End what listens there, or "
+            "choose another port with COXSWAIN_PORT or --port."
+        )
+        sys.exit(EXIT_BAD_INPUT)

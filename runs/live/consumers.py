@@ -1,0 +1,272 @@
+"""The WebSocket of one run: authorise, subscribe, forward; parse what the viewer asks and hand it on.
+
+The protocol stands in `docs/protocol.md`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from typing import Any
+from urllib.parse import parse_qs
+
+import msgspec
+from channels.db import database_sync_to_async
+from channels.exceptions import StopConsumer
+from channels.generic.websocket import AsyncWebsocketConsumer
+from django.contrib.auth.models import User
+
+from runs.access import Viewer, redeem_ticket, viewer_of
+from runs.asking import NotAllowed, ask
+from runs.commands import InvalidCommand, Request, parse_command
+from runs.events import PROTOCOL, Error, Hello, Message, Pong, Resync, encode_message
+from runs.feed import replay
+from runs.lifecycle import BEAT_INTERVAL_S
+from runs.live.hub import Hub, Room, current_hub, reading
+from runs.live.outbox import Outbox
+from runs.models import Command, Run
+from runs.snapshot import latest_values, run_snapshot
+
+logger = logging.getLogger(__name__)
+
+LARGEST_MESSAGE_CHARACTERS = 64 * 1024
+MALFORMED_LIMIT = 10
+SOCKETS_A_USER = 100
+# More missing events than this are slower to replay than a fresh history.
+LARGEST_REPLAY_EVENTS = 2_000
+# A viewer that acknowledges and is this far behind is cut: the server has no other sign of its back-pressure.
+LARGEST_UNACKED_FRAMES = 4_000
+
+_sockets: Counter[int] = Counter()
+
+
+class RunConsumer(AsyncWebsocketConsumer):
+    """Shows one run to one viewer and passes on what they ask."""
+
+    # Events come through the process's hub: this consumer needs no channel of its own.
+    channel_layer_alias = ""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.hub: Hub | None = None
+        self.room: Room | None = None
+        self.outbox: Outbox | None = None
+        self.writer: asyncio.Task[None] | None = None
+        self.user: User | None = None
+        self.viewer: Viewer | None = None
+        self.run_id = 0
+        self.last_seq = 0
+        self.acked_seq: int | None = None
+        self.malformed = 0
+        self.counted = False
+
+    async def dispatch(self, message: dict[str, Any]) -> None:
+        """Keep the socket alive, or close it tidily, whatever a handler raises."""
+        try:
+            await super().dispatch(message)
+        except StopConsumer:
+            await self._leave()
+            raise
+        except Exception:
+            logger.exception("run %s: a socket's message could not be handled", self.run_id)
+            try:
+                await self.send_message(Error(error="The server could not handle this; it has been logged."))
+            except Exception as error:  # the socket is gone: its disconnect message follows
+                logger.debug("a socket was gone before it could be told: %s", error)
+
+    async def connect(self) -> None:
+        self.run_id = int(self.scope["url_route"]["kwargs"]["run_id"])
+        offered = self.scope.get("subprotocols", [])
+        # Accept first: a browser shows a refused handshake as 1006, without the reason.
+        await self.accept(PROTOCOL if PROTOCOL in offered else None)
+        found = await database_sync_to_async(_authorise)(ticket_of(self.scope), self.run_id)
+        if isinstance(found, int):
+            await self.close(found)
+            return
+        self.user, self.viewer = found
+        if _sockets[self.user.pk] >= SOCKETS_A_USER:
+            await self.close(4429)
+            return
+        _sockets[self.user.pk] += 1
+        self.counted = True
+        self.hub = current_hub()
+        try:
+            self.room, self.outbox = await self.hub.join(self.run_id)
+        except Run.DoesNotExist:
+            await self.close(4404)
+            return
+        await self._greet()
+        self.writer = asyncio.create_task(self._write_forever(self.outbox))
+
+    async def _greet(self) -> None:
+        """Send the snapshot at seq K, then what is missing since the viewer's last seq."""
+        assert self.room is not None and self.hub is not None and self.viewer is not None
+        since = _since(self.scope)
+        run, snapshot, latest, missed = await reading(_snapshot)(self.run_id, since)
+        hello = Hello(
+            seq=run.last_seq,
+            replay=missed is not None,
+            run=snapshot,
+            latest=latest,
+            viewer={"name": self.viewer.name, "role": self.viewer.role, "may": self.viewer.may},
+            server_time=time.time(),
+            beat_interval_s=BEAT_INTERVAL_S,
+            life=self.room.life,
+            link=self.hub.link,
+        )
+        await self.send_message(hello)
+        for _, frame in missed or []:
+            await self.send(text_data=frame)
+        if since is not None and missed is None:
+            await self.send_message(Resync(seq=run.last_seq))
+        self.last_seq = run.last_seq
+
+    async def _write_forever(self, outbox: Outbox) -> None:
+        try:
+            while True:
+                frames = await outbox.take()
+                for seq, frame in frames:
+                    if seq and seq <= self.last_seq:
+                        continue
+                    await self.send(text_data=frame)
+                    self.last_seq = seq or self.last_seq
+                behind = self.acked_seq is not None and self.last_seq - self.acked_seq > LARGEST_UNACKED_FRAMES
+                if outbox.overflowed or behind:
+                    await self.close(4408)
+                    return
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # sending to a viewer that has just left raises; its disconnect follows
+            logger.debug("run %s: a viewer left while being written to: %s", self.run_id, error)
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """Handle one message of the viewer; what cannot be used is answered with an error message."""
+        if self.viewer is None:
+            return
+        try:
+            payload = _parse(text_data)
+            kind = payload.get("kind", "command" if "command" in payload else None)
+            if kind == "command":
+                await self._ask(payload)
+            elif kind == "ack":
+                self.acked_seq = _whole_number(payload, "seq")
+            elif kind == "ping":
+                await self.send_message(Pong(echo=payload.get("echo"), server_time=time.time()))
+            else:
+                raise InvalidCommand("Send a kind: command, ack or ping.", "kind")
+        except InvalidCommand as error:
+            await self.send_message(Error(error=str(error), field=error.field))
+            self.malformed += 1
+            if self.malformed >= MALFORMED_LIMIT:
+                await self.close(4400)
+
+    async def _ask(self, payload: dict[str, Any]) -> None:
+        request = parse_command(payload)
+        try:
+            await database_sync_to_async(self._record)(request)
+        except NotAllowed as error:
+            await self.send_message(Error(error=str(error), field="command", command_id=str(request.id)))
+
+    def _record(self, request: Request) -> Command:
+        """Ask anew what this user may do: a role may have changed since the handshake."""
+        assert self.user is not None
+        user = User.objects.get(pk=self.user.pk)
+        viewer = viewer_of(user, Run.objects.get(pk=self.run_id))
+        if viewer is None:
+            raise NotAllowed("You are no longer a member of this project.")
+        return ask(self.run_id, request, viewer)
+
+    async def send_message(self, message: Message) -> None:
+        await self.send(text_data=encode_message(message))
+
+    async def disconnect(self, code: int) -> None:
+        await self._leave()
+
+    async def _leave(self) -> None:
+        if self.writer is not None:
+            self.writer.cancel()
+            self.writer = None
+        if self.counted and self.user is not None:
+            _sockets[self.user.pk] -= 1
+            self.counted = False
+        if self.hub is not None and self.room is not None and self.outbox is not None:
+            room, self.room = self.room, None
+            await self.hub.leave(room, self.outbox)
+
+
+class NoSuchRun(AsyncWebsocketConsumer):
+    """Answers every other WebSocket address."""
+
+    channel_layer_alias = ""
+
+    async def connect(self) -> None:
+        await self.accept()
+        await self.close(4404)
+
+
+def ticket_of(scope: dict[str, Any]) -> str:
+    """Return the ticket offered as subprotocol `ticket.<value>` or as `?token=`, "" where there is none."""
+    for offered in scope.get("subprotocols", []):
+        if offered.startswith("ticket."):
+            return str(offered.removeprefix("ticket."))
+    return _query(scope).get("token", [""])[0]
+
+
+def _query(scope: dict[str, Any]) -> dict[str, list[str]]:
+    return parse_qs(scope.get("query_string", b"").decode("latin-1"))
+
+
+def _since(scope: dict[str, Any]) -> int | None:
+    value = _query(scope).get("since", [""])[0]
+    return int(value) if value.isdecimal() and len(value) < 19 else None
+
+
+def _authorise(ticket: str, run_id: int) -> tuple[User, Viewer] | int:
+    """Return who holds the ticket and as which viewer, or the close code that refuses them."""
+    user = redeem_ticket(ticket, run_id) if ticket else None
+    if user is None:
+        return 4401
+    run = Run.objects.filter(pk=run_id).first()
+    if run is None:
+        return 4404
+    viewer = viewer_of(user, run)
+    return (user, viewer) if viewer is not None else 4403
+
+
+def _snapshot(
+    run_id: int, since: int | None
+) -> tuple[Run, dict[str, Any], dict[str, Any], list[tuple[int, str]] | None]:
+    """Return the run, its snapshot and latest values, and the events after `since` where a replay can close the gap."""
+    run = Run.objects.select_related("project", "recipe").get(pk=run_id)
+    snapshot, latest = run_snapshot(run), latest_values(run)
+    missed = None
+    if since is not None and run.replay_from <= since <= run.last_seq:
+        missed = replay(run_id, since, LARGEST_REPLAY_EVENTS + 1)
+        # What was stored after `run` was read is heard from the hub: it must not come twice.
+        missed = [(seq, frame) for seq, frame in missed if seq <= run.last_seq]
+        if len(missed) != run.last_seq - since:
+            missed = None
+    return run, snapshot, latest, missed
+
+
+def _parse(text: str | None) -> dict[str, Any]:
+    if text is None:
+        raise InvalidCommand("Send text frames of JSON.", "kind")
+    if len(text) > LARGEST_MESSAGE_CHARACTERS:
+        raise InvalidCommand(f"A message may have {LARGEST_MESSAGE_CHARACTERS} characters.", "kind")
+    try:
+        payload = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        raise InvalidCommand("This is not JSON.", "kind") from None
+    if not isinstance(payload, dict):
+        raise InvalidCommand("Send a JSON object.", "kind")
+    return payload
+
+
+def _whole_number(payload: dict[str, Any], name: str) -> int:
+    value = payload.get(name)
+    if type(value) is not int or value < 0:
+        raise InvalidCommand(f"Send {name} as a whole number.", name)
+    return value

@@ -1,0 +1,290 @@
+"""The hub: one a process. Hears each event of a watched run once and hands the same text to all its viewers.
+
+It joins a run's group when the first viewer comes and leaves with the last. The channel layer may lose,
+double or delay: events are put in order by `seq`, gaps are read from the database, and the database is
+looked at each second in any case, so that a dead layer costs latency alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from channels.db import database_sync_to_async
+from channels.layers import channel_layers
+from django.utils import timezone
+
+from runs import feed
+from runs.events import Life, Link, Message, encode_message
+from runs.lifecycle import LIVE, SILENT_AFTER_S, UNREACHABLE_AFTER_S
+from runs.live.outbox import Outbox
+from runs.models import Run
+
+logger = logging.getLogger(__name__)
+
+LOOK_INTERVAL_S = 1.0
+# A layer whose echo is older than this is away; viewers are told that events come from the database.
+ECHO_TIMEOUT_S = 2.5
+LAYER_CALL_TIMEOUT_S = 2.0
+LARGEST_READ_EVENTS = 2_000
+
+# Reads of a process share a few threads of their own, so that they neither wait for nor block page views.
+_readers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="hub")
+
+
+def reading(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make an awaitable of a function that only reads the database."""
+    return database_sync_to_async(function, thread_sensitive=False, executor=_readers)
+
+
+@dataclass(slots=True)
+class Room:
+    """A watched run: its viewers, the last event handed to them, and evidence of life."""
+
+    run_id: int
+    last_seq: int
+    beat: int
+    alive_at: float
+    live: bool
+    life: str = "alive"
+    outboxes: set[Outbox] = field(default_factory=set)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def deliver(self, seq: int, frame: str) -> None:
+        self.last_seq = seq
+        for outbox in self.outboxes:
+            outbox.put(seq, frame)
+
+    def tell(self, message: Message) -> None:
+        frame = encode_message(message)
+        for outbox in self.outboxes:
+            outbox.put(0, frame)
+
+
+class Hub:
+    """All rooms of one event loop. `link` is "live" while the channel layer's echo comes back."""
+
+    def __init__(self) -> None:
+        self.link = "degraded"
+        self._rooms: dict[int, Room] = {}
+        self._joining = asyncio.Lock()
+        self._looking: asyncio.Task[None] | None = None
+        self._hearing: asyncio.Task[None] | None = None
+        self._layer: Any = None
+        self._channel = ""
+        self._echo_group = f"hub.{uuid.uuid4().hex}"
+        self._echo_at = 0.0
+        self._linked_at = 0.0
+        self._looked_at = 0.0
+
+    async def join(self, run_id: int) -> tuple[Room, Outbox]:
+        """Return the room of a run and a new outbox that gets every event after the room's `last_seq`.
+
+        Raises `Run.DoesNotExist`.
+        """
+        outbox = Outbox()
+        async with self._joining:
+            room = self._rooms.get(run_id)
+            if room is None:
+                # Subscribe first, read after: what is committed in between is then heard or read, never missed.
+                if self._layer is None:
+                    await self._connect()
+                await self._subscribe(run_id)
+                room = self._rooms[run_id] = await _open_room(run_id)
+            room.outboxes.add(outbox)
+            if self._looking is None:
+                self._looked_at = time.monotonic()
+                self._looking = asyncio.create_task(self._look_forever())
+        return room, outbox
+
+    async def leave(self, room: Room, outbox: Outbox) -> None:
+        """Forget an outbox; leave the run's group with the last one."""
+        room.outboxes.discard(outbox)
+        async with self._joining:
+            if room.outboxes or self._rooms.get(room.run_id) is not room:
+                return
+            del self._rooms[room.run_id]
+            if self._layer is not None:
+                await self._layer_call("group_discard", f"run.{room.run_id}", self._channel)
+            if not self._rooms:
+                if self._looking is not None:
+                    self._looking.cancel()
+                    self._looking = None
+                await self._disconnect()
+
+    async def _connect(self) -> None:
+        """Take a layer instance of our own, so that a deaf one can be thrown away without harm to others."""
+        layer = channel_layers.make_backend("default")
+        try:
+            async with asyncio.timeout(LAYER_CALL_TIMEOUT_S):
+                channel = await layer.new_channel("hub.")
+                await layer.group_add(self._echo_group, channel)
+        except Exception as error:  # whatever a layer raises: the database serves meanwhile
+            self._set_link("degraded", str(error))
+            await _flush(layer)
+            return
+        self._layer, self._channel = layer, channel
+        self._linked_at = time.monotonic()
+        self._hearing = asyncio.create_task(self._hear_forever(layer, channel))
+        for run_id in self._rooms:
+            await self._subscribe(run_id)
+        await self._send_echo()
+
+    async def _subscribe(self, run_id: int) -> None:
+        if self._layer is not None:
+            await self._layer_call("group_add", f"run.{run_id}", self._channel)
+
+    async def _layer_call(self, name: str, *arguments: Any) -> bool:
+        try:
+            async with asyncio.timeout(LAYER_CALL_TIMEOUT_S):
+                await getattr(self._layer, name)(*arguments)
+        except Exception as error:  # the next look reconnects
+            self._set_link("degraded", str(error))
+            self._echo_at = 0.0
+            return False
+        return True
+
+    async def _hear_forever(self, layer: Any, channel: str) -> None:
+        while True:
+            message = await layer.receive(channel)
+            if message.get("type") == "hub.echo":
+                self._echo_at = time.monotonic()
+                self._set_link("live")
+                continue
+            room = self._rooms.get(message.get("run"))
+            if room is not None:
+                try:
+                    await self._heard(room, message)
+                except Exception:  # the next look reads what this message announced
+                    logger.exception("run %s: an announcement could not be handed on", room.run_id)
+
+    async def _heard(self, room: Room, message: dict[str, Any]) -> None:
+        async with room.lock:
+            seq = message["seq"]
+            if seq <= room.last_seq:
+                return
+            frame = message.get("event")
+            if frame is not None and seq == room.last_seq + 1:
+                room.deliver(seq, frame)
+                return
+            await self._catch_up(room)
+
+    async def _catch_up(self, room: Room) -> None:
+        """Hand on what the database has beyond the room's last event. The caller holds the room's lock."""
+        while True:
+            missing = await reading(feed.replay)(room.run_id, room.last_seq, LARGEST_READ_EVENTS)
+            for seq, frame in missing:
+                room.deliver(seq, frame)
+            if len(missing) < LARGEST_READ_EVENTS:
+                return
+
+    async def _look_forever(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_INTERVAL_S)
+            try:
+                await self._look()
+            except Exception:  # a database that is away now may answer at the next look
+                logger.exception("the hub could not look at the database")
+
+    async def _look(self) -> None:
+        """One look: read the watched runs, hand on what was missed, judge life and link."""
+        now = time.monotonic()
+        if now - max(self._echo_at, self._linked_at) > ECHO_TIMEOUT_S:
+            self._set_link("degraded", "no echo from the channel layer")
+            async with self._joining:
+                await self._disconnect()
+                await self._connect()
+        elif self._layer is not None:
+            await self._send_echo()
+        rows = await reading(_read_runs)(list(self._rooms))
+        now = time.monotonic()
+        seen_s = now - self._looked_at
+        self._looked_at = now
+        for run_id, last_seq, beat, state in rows:
+            room = self._rooms.get(run_id)
+            if room is None:
+                continue
+            self._judge_life(room, beat, state in LIVE, now, seen_s)
+            if last_seq > room.last_seq:
+                async with room.lock:
+                    await self._catch_up(room)
+
+    async def _disconnect(self) -> None:
+        hearing, layer = self._hearing, self._layer
+        self._hearing = self._layer = None
+        if hearing is not None:
+            hearing.cancel()
+            await asyncio.wait([hearing], timeout=LAYER_CALL_TIMEOUT_S)
+        if layer is not None:
+            await _flush(layer)
+
+    def _judge_life(self, room: Room, beat: int, live: bool, now: float, seen_s: float) -> None:
+        if beat != room.beat or not live:
+            room.alive_at = now
+        elif seen_s > 2 * LOOK_INTERVAL_S:
+            # Time in which the database could not be read is no evidence against the training.
+            room.alive_at += seen_s - LOOK_INTERVAL_S
+        room.beat, room.live = beat, live
+        life = life_after(now - room.alive_at)
+        if life != room.life:
+            room.life = life
+            room.tell(Life(life=life, silent_s=round(now - room.alive_at, 1)))
+
+    async def _send_echo(self) -> None:
+        await self._layer_call("group_send", self._echo_group, {"type": "hub.echo"})
+
+    def _set_link(self, link: str, why: str = "") -> None:
+        if link == self.link:
+            return
+        self.link = link
+        if link == "degraded":
+            logger.warning("the channel layer is away (%s); viewers follow from the database", why)
+        for room in self._rooms.values():
+            room.tell(Link(link=link))
+
+
+def life_after(silent_s: float) -> str:
+    """Return what `silent_s` seconds without a beat say: alive, unreachable or silent."""
+    if silent_s >= SILENT_AFTER_S:
+        return "silent"
+    return "unreachable" if silent_s >= UNREACHABLE_AFTER_S else "alive"
+
+
+async def _open_room(run_id: int) -> Room:
+    run: Run = await reading(Run.objects.get)(pk=run_id)
+    live = run.state in LIVE
+    # Nothing was seen of this run yet: until it is, the time of its last beat has to do.
+    silent_s = max(0.0, (timezone.now() - run.beat_at).total_seconds()) if live and run.beat_at else 0.0
+    alive_at = time.monotonic() - silent_s
+    return Room(run_id, run.last_seq, run.beat, alive_at, live, life=life_after(silent_s))
+
+
+def _read_runs(run_ids: list[int]) -> list[tuple[int, int, int, str]]:
+    return list(Run.objects.filter(pk__in=run_ids).values_list("pk", "last_seq", "beat", "state"))
+
+
+async def _flush(layer: Any) -> None:
+    try:
+        async with asyncio.timeout(LAYER_CALL_TIMEOUT_S):
+            await layer.flush()
+    except Exception as error:  # it is thrown away in any case
+        logger.debug("a channel layer did not close tidily: %s", error)
+
+
+_hubs: dict[asyncio.AbstractEventLoop, Hub] = {}
+
+
+def current_hub() -> Hub:
+    """Return the hub of the running event loop."""
+    loop = asyncio.get_running_loop()
+    for known in [known for known in _hubs if known.is_closed()]:
+        del _hubs[known]
+    if loop not in _hubs:
+        _hubs[loop] = Hub()
+    return _hubs[loop]

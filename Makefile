@@ -1,0 +1,41 @@
+# The whole interface of a clone. `make` lists the targets.
+SHELL := /bin/sh
+PYTHON ?=
+VENV := .venv/bin
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench lock clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
+
+setup: ## make .venv, install what requirements.lock pins, the embedded server and the browser libraries
+	@python="$(PYTHON)"; \
+	for name in python3 python3.13 python3.12 python3.11; do \
+		if [ -z "$$python" ] && $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+			python=$$name; fi; done; \
+	python="$${python:-python3}"; \
+	command -v "$$python" >/dev/null 2>&1 || { \
+		echo "$$python is not there: install Python 3.11 or newer (Debian: apt-get install python3 python3-venv)," \
+			"or name one: make setup PYTHON=/path/to/python3.12" >&2; exit 2; }; \
+	exec "$$python" scripts/setup.py
+
+demo: setup ## start portal, embedded server and a training, with accounts to look around
+	@exec $(VENV)/python manage.py demo
+
+test: setup ## install what the tests need, then lint and all tests
+	@$(VENV)/python scripts/debian_packages.py
+	@$(MAKE) --no-print-directory lint
+	@scripts/run_tests.sh
+
+lint: setup ## ruff, mypy, missing migrations, deployment checks
+	@scripts/lint.sh
+
+bench: setup ## run every bench; each prints one JSON object as its last line
+	@for bench in bench/*.py; do \
+		[ -e "$$bench" ] || continue; echo "$$bench" >&2; $(VENV)/python "$$bench" || exit 1; done
+
+lock: ## pin in requirements.lock what .venv holds now
+	@$(VENV)/python scripts/lock.py
+
+clean: ## remove what set-up, tests and tools made (not the data folder)
+	rm -rf .venv node_modules static/vendor staticfiles build .mypy_cache .ruff_cache .pytest_cache .hypothesis

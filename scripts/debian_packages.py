@@ -1,0 +1,58 @@
+"""Make sure that the programs which the tests need are there; as root, install missing ones with apt-get.
+
+As another user it names the packages and the command, and exits 2.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+# Program that must start, and the Debian packages that bring it.
+PROGRAMS = {
+    "chromium": ["chromium"],  # the pages in a real browser
+    "cc": ["gcc", "libc6-dev"],  # a stand-in for NVIDIA's library, compiled for the tests of GPU sampling
+}
+EXIT_BAD_INPUT = 2
+LOG_LINES_SHOWN = 8
+
+
+def starts(program: str) -> bool:
+    """Tell whether `program` is on the PATH and runs (on Ubuntu chromium is a stub that may not)."""
+    path = shutil.which(program)
+    if path is None:
+        return False
+    try:
+        return subprocess.run([path, "--version"], capture_output=True, timeout=60, check=False).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def main() -> int:
+    """Return the exit status."""
+    packages = [package for program, names in PROGRAMS.items() if not starts(program) for package in names]
+    if not packages:
+        return 0
+    command = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        print(f"The tests need {', '.join(packages)}. Install with: sudo {' '.join(command)}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    print(f"Installing {', '.join(packages)} for the tests …", flush=True)
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for step in (["apt-get", "update"], command):
+        done = subprocess.run(step, env=quiet, capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = (done.stdout + done.stderr).strip().splitlines()[-LOG_LINES_SHOWN:]
+            print("\n".join([f"`{' '.join(step)}` failed. It said:", *said]), file=sys.stderr)
+            return EXIT_BAD_INPUT
+    missing = [program for program in PROGRAMS if not starts(program)]
+    if missing:
+        print(f"{', '.join(missing)} still does not start after {' '.join(command)}.", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,15 @@
+#!/bin/sh
+# What `make lint` runs: style, types, migrations, and Django's checks as a portal on the net would be set.
+set -eu
+cd "$(dirname "$0")/.."
+python=.venv/bin/python
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+export COXSWAIN_DATA="$scratch/data"
+
+echo "ruff" && .venv/bin/ruff check --quiet . && .venv/bin/ruff format --quiet --check .
+echo "mypy" && .venv/bin/mypy
+echo "makemigrations --check" && $python manage.py makemigrations --check --dry-run
+echo "check --deploy"
+COXSWAIN_TLS=1 COXSWAIN_HOSTS=coxswain.example COXSWAIN_SECRET_KEY="$($python -c 'import secrets; print(secrets.token_urlsafe(64))')" \
+	$python manage.py check --deploy --fail-level WARNING

@@ -1,0 +1,89 @@
+"""Random numbers that depend on where they are used, not on what was drawn before.
+
+The order of an epoch follows from (seed, epoch), the augmentation of a sample from (seed, epoch, index):
+a training resumed in the middle of an epoch skips what it has seen without drawing it again.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+
+
+def seed_everything(seed: int, deterministic: bool) -> None:
+    """Seed Python, NumPy and torch; with `deterministic` allow only algorithms that repeat bit for bit."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    if deterministic:
+        # cuBLAS reads this when its first handle is made, which is after this call in the worker.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+
+
+def epoch_order(seed: int, epoch: int, size: int) -> torch.Tensor:
+    """Return the order in which an epoch visits its samples: a permutation, int64 of shape (size,)."""
+    generator = torch.Generator()
+    generator.manual_seed(int(_mixed(np.array([epoch], dtype=np.uint64), seed)[0] >> np.uint64(1)))
+    return torch.randperm(size, generator=generator)
+
+
+def sample_uniform(seed: int, epoch: int, indices: torch.Tensor, draws: int) -> torch.Tensor:
+    """Return `draws` numbers in [0, 1) for each sample: float64 of shape (len(indices), draws).
+
+    They are a function of seed, epoch, sample index and column alone, whatever batch the sample is in.
+    """
+    of_epoch = int(_mixed(np.array([epoch], dtype=np.uint64), seed)[0])
+    samples = _mixed(indices.cpu().numpy().astype(np.uint64), of_epoch)
+    columns = np.arange(1, draws + 1, dtype=np.uint64)
+    bits = _scrambled(samples[:, None] + columns[None, :] * _GOLDEN)
+    # The upper 53 bits fill a float64 exactly.
+    return torch.from_numpy((bits >> np.uint64(11)).astype(np.float64) / 2.0**53)
+
+
+def capture() -> dict[str, Any]:
+    """Return the state of every random generator as plain values and tensors (loadable with weights_only)."""
+    numpy_state = cast(tuple[str, NDArray[np.uint32], int, int, float], np.random.get_state(legacy=True))
+    numpy_name, numpy_keys, position, has_gauss, cached_gauss = numpy_state
+    return {
+        "python": random.getstate(),
+        "numpy": [numpy_name, torch.from_numpy(numpy_keys.astype(np.int64)), position, has_gauss, cached_gauss],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore(state: dict[str, Any]) -> None:
+    """Put every random generator back to what `capture` returned."""
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+    name, keys, position, has_gauss, cached_gauss = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached_gauss))
+    torch.set_rng_state(state["torch"])
+    # A host with another number of GPUs takes the states it has room for.
+    for index, of_device in enumerate(state["cuda"][: torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(of_device, index)
+
+
+def _mixed(values: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
+    # Python's integers carry the product, NumPy would warn of the overflow that is meant here.
+    offset = np.uint64(seed * int(_GOLDEN) % 2**64)
+    return _scrambled(_scrambled(values + offset) + _GOLDEN)
+
+
+def _scrambled(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return splitmix64's output function of each value: every input bit reaches every output bit."""
+    values = (values ^ (values >> np.uint64(30))) * _MIX_1
+    values = (values ^ (values >> np.uint64(27))) * _MIX_2
+    mixed: NDArray[np.uint64] = values ^ (values >> np.uint64(31))
+    return mixed

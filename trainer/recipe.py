@@ -1,0 +1,174 @@
+"""What is trained: the class that a person writes. Knows torch, neither Django nor the run it is trained for.
+
+A recipe declares its parameters once, builds model and optimiser, yields batches, and says what a batch
+and an evaluation are worth. `trainer.loop` does the rest. `trainer/recipes/digits.py` is one to copy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from trainer.parameters import Declaration, Parameter, ParameterError, parameter, validate
+from trainer.randomness import epoch_order
+
+__all__ = ["Batch", "ParameterError", "Recipe", "RecipeError", "built_in_specs", "load_recipe", "parameter"]
+
+Batch = tuple[Tensor, Tensor]
+
+BUILT_IN = {
+    "mnist": "trainer.recipes.mnist:Mnist",
+    "digits": "trainer.recipes.digits:Digits",
+}
+
+
+class RecipeError(ValueError):
+    """A spec that leads to no recipe. The text says why and what to do."""
+
+
+class Recipe(ABC):
+    """Base of every recipe. The docstring of the subclass is its description.
+
+    `build` must set `model`, `optimiser` and `train_size`, and may set `scheduler`, which is stepped after
+    every step. Whatever is random in a batch must follow from `seed`, the epoch and the sample (see
+    `trainer.randomness`), so that a training stopped anywhere goes on as if it had not been.
+    """
+
+    title: ClassVar[str] = ""
+    # The value of `evaluate` that tells the best epoch, and whether more of it is better or less.
+    best_metric: ClassVar[str] = "validation_loss"
+    best_is: ClassVar[Literal["highest", "lowest"]] = "lowest"
+    # Longest gradient that a step takes; None leaves gradients as they are.
+    gradient_clip: ClassVar[float | None] = None
+    knobs: ClassVar[list[dict[str, Any]]] = []
+    declared: ClassVar[dict[str, Parameter]] = {}
+
+    epochs: int = parameter(10, minimum=1, maximum=100_000, help="passes over the training set")
+    batch_size: int = parameter(64, minimum=1, maximum=65_536, help="samples in one step")
+    precision: str = parameter(
+        "auto",
+        choices=("auto", "float32", "float16", "bfloat16"),
+        help="number format of the forward pass; auto: mixed precision on a GPU, float32 on the CPU",
+    )
+    threads: int = parameter(0, minimum=0, maximum=1024, help="CPU threads of torch; 0 leaves the choice to torch")
+    save_every: int = parameter(1, minimum=1, maximum=100_000, help="epochs between two checkpoints")
+
+    model: nn.Module
+    optimiser: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
+    train_size: int
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.declared = dict(cls.declared) | _declarations(cls)
+
+    def __init__(self, parameters: Mapping[str, object], *, device: torch.device, seed: int = 0) -> None:
+        """Take the parameters of a run, typed or as text. Raises `ParameterError` naming the wrong one."""
+        self.device = device
+        self.seed = seed
+        self.parameters = validate(self.schema(), parameters)
+        for name, value in self.parameters.items():
+            setattr(self, name, value)
+
+    @abstractmethod
+    def build(self) -> None:
+        """Load the data and set `model`, `optimiser`, `train_size` and, if wanted, `scheduler`."""
+
+    @abstractmethod
+    def train_batches(self, epoch: int, first: int) -> Iterator[Batch]:
+        """Yield the batches of an epoch (from 1) beginning with number `first` (from 0), on `device`."""
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the mean loss of a batch, and further means by name, such as "accuracy": all 0-dim tensors."""
+
+    @abstractmethod
+    def evaluate(self) -> dict[str, float | Tensor]:
+        """Return the numbers of an epoch's row by name. Called with the model in eval mode, without gradients."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(self.train_size / self.batch_size)
+
+    def shuffled(self, epoch: int, first: int) -> Iterator[Tensor]:
+        """Yield the sample indices of each batch from number `first` on: int64 of shape (batch_size,), on `device`."""
+        order = epoch_order(self.seed, epoch, self.train_size).to(self.device)
+        for start in range(first * self.batch_size, self.train_size, self.batch_size):
+            yield order[start : start + self.batch_size]
+
+    @classmethod
+    def schema(cls) -> list[dict[str, Any]]:
+        """Return the declared parameters as published: JSON-ready, in the order of declaration."""
+        return [each.as_row() for each in cls.declared.values()]
+
+    @classmethod
+    def description(cls) -> str:
+        return inspect.cleandoc(cls.__doc__ or "")
+
+    @classmethod
+    def source_sha256(cls) -> str:
+        """Return the SHA-256 of the file that defines the recipe."""
+        return hashlib.sha256(inspect.getsource(inspect.getmodule(cls) or cls).encode()).hexdigest()
+
+
+def _declarations(cls: type) -> dict[str, Parameter]:
+    """Take the declarations out of the body of `cls`, leaving the defaults in their place."""
+    found: dict[str, Parameter] = {}
+    for name, value in list(vars(cls).items()):
+        if not isinstance(value, Declaration):
+            continue
+        if cls is not Recipe and name not in Recipe.declared and hasattr(Recipe, name):
+            raise TypeError(f"{cls.__name__}.{name}: a recipe has an attribute of this name; choose another")
+        found[name] = value.named(name, vars(cls).get("__annotations__", {}).get(name, ""))
+        setattr(cls, name, found[name].default)
+    return found
+
+
+# __init_subclass__ runs for subclasses only; the base has declarations of its own.
+Recipe.declared = _declarations(Recipe)
+
+
+def built_in_specs() -> list[str]:
+    """Return the names of the recipes that come with this application."""
+    return list(BUILT_IN)
+
+
+def load_recipe(spec: str) -> type[Recipe]:
+    """Return the recipe class of a built-in name or a dotted path, `package.module:Class` or `package.module.Class`.
+
+    Raises `RecipeError` where there is none. What goes wrong inside the named module is raised as it is.
+    """
+    path = BUILT_IN.get(spec, spec)
+    module_name, _, class_name = path.partition(":") if ":" in path else path.rpartition(".")
+    if not module_name or not class_name:
+        raise RecipeError(
+            f"There is no recipe {spec}: name a built-in one ({', '.join(BUILT_IN)}) or a dotted path such as "
+            "mypackage.mine:MyRecipe."
+        )
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        # A module that is missing inside the person's own module is theirs to see as it is.
+        if error.name is None or not (module_name == error.name or module_name.startswith(f"{error.name}.")):
+            raise
+        raise RecipeError(
+            f"There is no module {module_name} for the recipe {spec}: start from the folder that holds it, or put "
+            "that folder into PYTHONPATH."
+        ) from None
+    except ValueError as error:
+        raise RecipeError(f"{spec} is no dotted path of a recipe: {error}.") from None
+    found = getattr(module, class_name, None)
+    if not (isinstance(found, type) and issubclass(found, Recipe)):
+        raise RecipeError(f"{module_name} has no class {class_name} that is a trainer.recipe.Recipe.")
+    if inspect.isabstract(found):
+        missing = ", ".join(sorted(found.__abstractmethods__))
+        raise RecipeError(f"The recipe {spec} is not complete: it does not define {missing}.")
+    return found

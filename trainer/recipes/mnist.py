@@ -1,0 +1,122 @@
+"""The built-in recipe: a convolutional network on real MNIST digits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trainer.datasets import load_mnist
+from trainer.randomness import sample_uniform
+from trainer.recipe import Batch, Recipe, parameter
+
+# Mean and standard deviation of the pixels, as shares of full white.
+PIXEL_MEAN, PIXEL_DEVIATION = 0.131, 0.309
+LARGEST_SHIFT = 2
+VALIDATION_SHARE = 0.2
+# The split is part of the task, not of a run: runs with different seeds stay comparable.
+SPLIT_SEED = 20_480
+EVALUATION_BATCH = 500
+
+
+class Mnist(Recipe):
+    """A convolutional network on 5,000 real MNIST digits of 28×28 pixels.
+
+    4,000 digits to train on, each shifted at random, and 1,000 to validate with. AdamW with a warm-up and
+    a cosine schedule reaches about 98 % after ten epochs, in a quarter of a minute on one CPU core.
+    """
+
+    title = "MNIST digits"
+    best_metric = "validation_accuracy"
+    best_is = "highest"
+    gradient_clip = 5.0
+
+    epochs: int = parameter(20, minimum=1, maximum=100_000, help="passes over the 4,000 training digits")
+    batch_size: int = parameter(64, minimum=1, maximum=4_000, help="digits in one step")
+    learning_rate: float = parameter(0.003, minimum=1e-6, maximum=1.0, help="highest learning rate, after the warm-up")
+    warmup_steps: int = parameter(100, minimum=0, maximum=100_000, help="steps in which the learning rate rises from 0")
+    weight_decay: float = parameter(0.01, minimum=0.0, maximum=1.0, help="weight decay of AdamW")
+    width: int = parameter(16, minimum=1, maximum=512, help="channels of the first convolution; the second has twice")
+    dropout: float = parameter(0.25, minimum=0.0, maximum=0.95, help="share of features left out before the last layer")
+    augment: bool = parameter(True, help="shift each training digit by up to two pixels")
+
+    def build(self) -> None:
+        images, labels = load_mnist()
+        # Room for the shift on every side, so that a shifted digit is one index operation.
+        border = LARGEST_SHIFT
+        pixels = functional.pad(torch.from_numpy(images), (border, border, border, border))
+        split = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(SPLIT_SEED))
+        held_out = int(len(pixels) * VALIDATION_SHARE)
+        self.pixels = pixels[split[held_out:]].to(self.device)
+        self.labels = torch.from_numpy(labels).long()[split[held_out:]].to(self.device)
+        self.validation_pixels = pixels[split[:held_out]].to(self.device)
+        self.validation_labels = torch.from_numpy(labels).long()[split[:held_out]].to(self.device)
+        self.train_size = len(self.pixels)
+        self.offsets = torch.arange(28, device=self.device)
+
+        self.model = network(self.width, self.dropout).to(self.device)
+        # Fused, AdamW skips a step of overflowing float16 on the device itself instead of asking the host.
+        fused = self.device.type == "cuda"
+        self.optimiser = torch.optim.AdamW(
+            self.model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused
+        )
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self.schedule)
+
+    def schedule(self, step: int) -> float:
+        """Return the share of the learning rate at a step: a linear rise, then half a cosine down to 1 %."""
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        decay_steps = max(1, self.epochs * self.steps_per_epoch - self.warmup_steps)
+        done = min(1.0, (step - self.warmup_steps) / decay_steps)
+        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
+
+    def train_batches(self, epoch: int, first: int) -> Iterator[Batch]:
+        corners = torch.full((self.train_size, 2), LARGEST_SHIFT, device=self.device)
+        if self.augment:
+            draws = sample_uniform(self.seed, epoch, torch.arange(self.train_size), 2)
+            corners = (draws * (2 * LARGEST_SHIFT + 1)).long().to(self.device)
+        for indices in self.shuffled(epoch, first):
+            yield self.digits(self.pixels, indices, corners[indices]), self.labels[indices]
+
+    def digits(self, pixels: Tensor, indices: Tensor, corners: Tensor) -> Tensor:
+        """Return 28×28 digits cut at `corners` (row, column): float32 of shape (len(indices), 1, 28, 28)."""
+        rows = (corners[:, :1] + self.offsets)[:, :, None]
+        columns = (corners[:, 1:] + self.offsets)[:, None, :]
+        cut = pixels[indices[:, None, None], rows, columns].float()
+        return ((cut / 255 - PIXEL_MEAN) / PIXEL_DEVIATION)[:, None]
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        digits, labels = batch
+        logits = self.model(digits)
+        accuracy = (logits.argmax(1) == labels).float().mean()
+        return functional.cross_entropy(logits, labels), {"accuracy": accuracy}
+
+    def evaluate(self) -> dict[str, float | Tensor]:
+        count = len(self.validation_labels)
+        total = torch.zeros(2, device=self.device)
+        for indices in torch.split(torch.arange(count, device=self.device), EVALUATION_BATCH):
+            centred = torch.full((len(indices), 2), LARGEST_SHIFT, device=self.device)
+            batch = self.digits(self.validation_pixels, indices, centred), self.validation_labels[indices]
+            loss, values = self.loss(batch)
+            total += torch.stack([loss.float(), values["accuracy"]]) * len(indices)
+        return {"validation_loss": total[0] / count, "validation_accuracy": total[1] / count}
+
+
+def network(width: int, dropout: float) -> nn.Sequential:
+    """Return two convolutions, each halved by pooling, and two linear layers: (n, 1, 28, 28) to (n, 10) logits."""
+    return nn.Sequential(
+        nn.Conv2d(1, width, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(width, 2 * width, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(2 * width * 7 * 7, 8 * width),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(8 * width, 10),
+    )

@@ -1,0 +1,126 @@
+"""The process that trains: `python -m trainer.worker <task.json>`. Knows torch and the client, no Django.
+
+Exit codes: 0 finished or stopped, 1 an exception (recorded by the client), 2 a task that cannot be done.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import coxswain
+
+if TYPE_CHECKING:
+    import torch
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+class DeviceError(ValueError):
+    """A device that this host does not have. The text says what to use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What the supervisor asks for: one attempt at one run."""
+
+    run: int
+    attempt: int
+    recipe: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+    device: str = "auto"
+    seed: int = 0
+    deterministic: bool = False
+    checkpoint: dict[str, str] | None = None
+    inline: bool = False
+
+
+def main(arguments: list[str]) -> int:
+    """Train the task of the file named on the command line."""
+    if len(arguments) != 1:
+        print("usage: python -m trainer.worker TASK.json (started by manage.py train)", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    task = Task(**json.loads(Path(arguments[0]).read_text()))
+    run = coxswain.attach()
+    stop_on_signals(run)
+    if task.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+    # torch looks for GPUs through pynvml, which answers with a warning of its packaging: no news for a console.
+    warnings.filterwarnings("ignore", message="The pynvml package is deprecated", category=FutureWarning)
+    # torch takes seconds to load: only now, so that a signal or an early exit finds the run attached.
+    import torch
+
+    from trainer.datasets import MissingData
+    from trainer.environment import describe_environment
+    from trainer.loop import train
+    from trainer.randomness import seed_everything
+    from trainer.recipe import ParameterError, RecipeError, load_recipe
+    from trainer.saving import CheckpointError, load_checkpoint
+
+    try:
+        device = choose_device(task.device)
+        recipe = load_recipe(task.recipe)(task.parameters, device=device, seed=task.seed)
+        if recipe.threads:
+            torch.set_num_threads(recipe.threads)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        seed_everything(task.seed, task.deterministic)
+        run.record_environment(describe_environment(device))
+        checkpoint = None
+        if task.checkpoint is not None:
+            checkpoint = load_checkpoint(Path(task.checkpoint["path"]), task.checkpoint["sha256"])
+        train(recipe, run, checkpoint)
+    except (ParameterError, RecipeError, DeviceError, CheckpointError, MissingData) as error:
+        run.note(str(error), level="error")
+        print(error, file=sys.stderr)
+        return EXIT_BAD_INPUT
+    return 0
+
+
+def stop_on_signals(run: coxswain.Run) -> None:
+    """Make SIGTERM and a first SIGINT finish the step and save; a second SIGINT ends at once."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        run.request_stop()
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        run.request_stop()
+        signal.signal(signal.SIGINT, end)
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        raise SystemExit(EXIT_INTERRUPTED)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, interrupt)
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device called auto, cpu, cuda or cuda:N. Raises `DeviceError` where this host does not have it."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        name = "cuda" if count else "cpu"
+    kind, _, index = name.partition(":")
+    if name == "cpu":
+        return torch.device("cpu")
+    if kind != "cuda" or (":" in name and not index.isdecimal()):
+        raise DeviceError(f"There is no device {name}: use auto, cpu, cuda or cuda:N.")
+    if int(index or 0) >= count:
+        have = f"{count} CUDA device{'' if count == 1 else 's'}"
+        remedy = "use --device cpu" if not count else f"use --device cuda:0 to cuda:{count - 1}, or cpu"
+        raise DeviceError(f"{name} was asked for but this host has {have}: {remedy}.")
+    return torch.device("cuda", int(index or 0))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -7,6 +7,7 @@ A schema is a list of entries `{"name", "type", "default", "minimum", "maximum",
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,7 +49,9 @@ def _value_of(entry: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
     value = _parse(entry, values[name])
     choices = entry.get("choices")
     if choices and value not in choices:
-        raise ParameterError(name, f"{name}: {value!r} is no choice; use one of {', '.join(map(str, choices))}.")
+        raise ParameterError(
+            name, f"{name}: {reprlib.repr(value)} is no choice; use one of {', '.join(map(str, choices))}."
+        )
     _check_range(entry, value)
     return value
 
@@ -56,9 +59,9 @@ def _value_of(entry: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
 def _check_range(entry: Mapping[str, Any], value: Any) -> None:
     name, minimum, maximum = entry["name"], entry.get("minimum"), entry.get("maximum")
     if minimum is not None and value < minimum:
-        raise ParameterError(name, f"{name}: {value!r} is too small; give at least {minimum!r}.")
+        raise ParameterError(name, f"{name}: {reprlib.repr(value)} is too small; give at least {minimum!r}.")
     if maximum is not None and value > maximum:
-        raise ParameterError(name, f"{name}: {value!r} is too large; give at most {maximum!r}.")
+        raise ParameterError(name, f"{name}: {reprlib.repr(value)} is too large; give at most {maximum!r}.")
 
 
 def _parse(entry: Mapping[str, Any], value: Any) -> Any:
@@ -69,7 +72,7 @@ def _parse(entry: Mapping[str, Any], value: Any) -> Any:
     try:
         return parse(value)
     except (ValueError, TypeError, OverflowError):
-        raise ParameterError(entry["name"], f"{entry['name']}: {value!r} is not {expected}.") from None
+        raise ParameterError(entry["name"], f"{entry['name']}: {reprlib.repr(value)} is not {expected}.") from None
 
 
 def _parse_int(value: Any) -> int:

@@ -18,22 +18,17 @@ from runs.chunks import (
     BUCKET_POINTS,
     CHUNK_POINTS,
     GROUP_CHUNKS,
-    INF,
-    MINUS_INF,
-    NAN,
     Buckets,
-    Floats,
-    Ints,
     Points,
     as_buckets,
     first_step,
     join_buckets,
     make_points,
-    merge,
     unpack_buckets,
     unpack_groups,
     unpack_points,
 )
+from runs.downsampling import as_chart
 from runs.models import Axis, Chunk, Series
 from runs.series import read_settled, tail
 
@@ -241,62 +236,6 @@ class Reading:
         ordered = [rows for key in keys for _, rows in sorted(self._parts[key], key=lambda part: part[0])]
         axis = Axis.TIME if Axis.TIME in (series.axis, self._extent.by) else Axis.STEP
         return as_chart(join_buckets(ordered), str(axis), self._buckets)
-
-
-def as_chart(rows: Buckets, axis: str, buckets: int) -> dict[str, Any]:
-    """Return the chart (see `charts`) of `rows` in the order of logging, merged to at most `buckets`."""
-    x = rows.last_steps if axis == Axis.STEP else rows.last_ms
-    if len(x) and np.any(x[1:] < x[:-1]):
-        order = np.argsort(x, kind="stable")
-        rows, x = rows.part(order), x[order]
-    places = x
-    if len(x) > buckets:
-        places = ((x - x[0]) / (x[-1] - x[0] + 1) * buckets).astype(np.int64)
-    starts = np.flatnonzero(np.append(True, places[1:] != places[:-1])) if len(x) else np.zeros(0, np.intp)
-    total = int(rows.counts.sum())
-    if len(starts) == total:
-        return {
-            "axis": axis,
-            "raw": True,
-            "steps": rows.last_steps.tolist(),
-            "times": (rows.last_ms / 1000).tolist(),
-            "values": _without_nonfinite(rows.last),
-            "nonfinite": _named(rows.kinds),
-            "count": total,
-        }
-    rows = merge(rows, starts)
-    return {
-        "axis": axis,
-        "raw": False,
-        "first_steps": rows.first_steps.tolist(),
-        "steps": rows.last_steps.tolist(),
-        "times": (rows.last_ms / 1000).tolist(),
-        "min": _without_nonfinite(rows.minimum),
-        "max": _without_nonfinite(rows.maximum),
-        "mean": _without_nonfinite(rows.mean),
-        "last": _without_nonfinite(rows.last),
-        "nonfinite": _named(rows.kinds),
-        "count": total,
-        "buckets": len(rows),
-    }
-
-
-def _without_nonfinite(column: Floats) -> list[float | None]:
-    numbers: list[float | None] = column.tolist()
-    for place in np.flatnonzero(~np.isfinite(column)):
-        numbers[place] = None
-    return numbers
-
-
-def _named(kinds: Ints) -> list[list[Any]]:
-    return [[int(place), _name(int(kinds[place]))] for place in np.flatnonzero(kinds)]
-
-
-def _name(kinds: int) -> str:
-    """Return the name of what was not finite; NaN first where a bucket held several."""
-    if kinds & NAN:
-        return "nan"
-    return "inf" if kinds & INF or not kinds & MINUS_INF else "-inf"
 
 
 def _in_parts(places: Sequence[Place] | Sequence[Q]) -> Iterable[Q]:

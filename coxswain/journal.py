@@ -184,6 +184,11 @@ class JournalReader:
     def close(self) -> None:
         os.close(self._file)
 
+    @property
+    def is_exhausted(self) -> bool:
+        """Tell whether nothing stands behind `offset`."""
+        return os.fstat(self._file).st_size <= self.offset
+
     def read(self, limit: int, ended: bool = False) -> list[Record]:
         """Return the whole records among the next `limit` bytes; `limit` must exceed LARGEST_RECORD_BYTES.
 

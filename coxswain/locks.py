@@ -18,7 +18,9 @@ class HeldLock:
         self._descriptor = descriptor
 
     def release(self) -> None:
-        os.close(self._descriptor)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
 
 def try_lock(path: Path) -> HeldLock | None:

@@ -75,6 +75,8 @@ def open_attempt(run_id: int, holder: Holder, command_line: list[str], expected_
         if run.state == RunState.FINISHED:
             raise NotStartable(f"run {run_id} has finished: create a new run to train again")
         number = run.attempt + 1
+        # A holder on another host that gave no sign of life: it is fenced out by the new number.
+        run.attempts.filter(ended_at=None).update(ended_at=timezone.now(), outcome=RunState.LOST)
         resumed_from = run.checkpoints.order_by("-step", "-id").first()
         attempt = Attempt.objects.create(
             run=run,

@@ -1,0 +1,94 @@
+"""Follows the worker's console: a file, because a pipe would block `print` when nobody reads.
+
+No Django, no torch.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+LARGEST_BYTES_A_SECOND = 64 * 1024
+LARGEST_LINE_CHARACTERS = 2_000
+# A last line without its end is shown after this long, so that a prompt or progress bar is seen.
+UNFINISHED_AFTER_S = 1.0
+
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleRead:
+    """Lines of text, how many bytes were skipped over the bound, and where the next read starts."""
+
+    lines: list[str]
+    skipped_bytes: int
+    offset: int
+
+
+class ConsoleTail:
+    """Reads a growing console file from `offset`, at most LARGEST_BYTES_A_SECOND."""
+
+    def __init__(self, path: Path, offset: int = 0) -> None:
+        self.path = path
+        self.offset = offset
+        self._allowance = float(LARGEST_BYTES_A_SECOND)
+        self._measured_at = time.monotonic()
+        self._grew_at = time.monotonic()
+        self._size = offset
+
+    def read(self, ended: bool = False) -> ConsoleRead:
+        """Return what came since `offset`. `offset` moves only by `advance`, when it is stored."""
+        try:
+            size = self.path.stat().st_size
+        except FileNotFoundError:
+            return ConsoleRead([], 0, self.offset)
+        now = time.monotonic()
+        self._allowance = min(
+            LARGEST_BYTES_A_SECOND, self._allowance + (now - self._measured_at) * LARGEST_BYTES_A_SECOND
+        )
+        self._measured_at = now
+        if size != self._size:
+            self._size, self._grew_at = size, now
+        if size <= self.offset:
+            return ConsoleRead([], 0, min(self.offset, size))
+        skipped = max(0, size - self.offset - int(self._allowance))
+        with self.path.open("rb") as file:
+            file.seek(self.offset + skipped)
+            data = file.read(size - self.offset - skipped)
+        whole = data.rfind(b"\n") + 1
+        if ended or now - self._grew_at > UNFINISHED_AFTER_S or len(data) > LARGEST_LINE_CHARACTERS * 4:
+            whole = len(data)
+        if skipped and not whole:
+            whole = len(data)
+        if not whole:
+            return ConsoleRead([], 0, self.offset)
+        return ConsoleRead(_lines(data[:whole]), skipped, self.offset + skipped + whole)
+
+    def advance(self, read: ConsoleRead) -> None:
+        """Go on behind what was stored."""
+        self._allowance -= max(0, read.offset - self.offset - read.skipped_bytes)
+        self.offset = read.offset
+
+    def last_line(self) -> str:
+        """Return the last line with text among the file's last bytes, "" where there is none."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(0, os.SEEK_END)
+                file.seek(max(0, file.tell() - 8192))
+                lines = [line for line in _lines(file.read()) if line.strip()]
+        except FileNotFoundError:
+            return ""
+        return lines[-1].strip() if lines else ""
+
+
+def _lines(data: bytes) -> list[str]:
+    lines = []
+    for line in data.decode("utf-8", "replace").removesuffix("\n").split("\n"):
+        # What a carriage return wrote over was not there to be read.
+        shown = line.rstrip("\r").rsplit("\r", 1)[-1]
+        lines.append(_CONTROLS.sub("", _ESCAPES.sub("", shown))[:LARGEST_LINE_CHARACTERS])
+    return lines

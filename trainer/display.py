@@ -1,0 +1,148 @@
+"""What `manage.py train` shows: a progress bar on a terminal, plain lines elsewhere, nothing when quiet."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Protocol, TextIO
+
+from tqdm import tqdm
+
+from runs.lifecycle import AttemptEnd
+from trainer.ingest import Progress
+
+LINE_INTERVAL_S = 10.0
+
+
+class Display(Protocol):
+    """What the supervisor tells of its progress."""
+
+    def show(self, progress: Progress) -> None: ...
+    def console(self, lines: list[str]) -> None: ...
+    def say(self, text: str) -> None: ...
+    def end(self, progress: Progress, end: AttemptEnd) -> None: ...
+    def close(self) -> None: ...
+
+
+class QuietDisplay:
+    """Says nothing but errors."""
+
+    def show(self, progress: Progress) -> None: ...
+
+    def console(self, lines: list[str]) -> None: ...
+
+    def say(self, text: str) -> None: ...
+
+    def end(self, progress: Progress, end: AttemptEnd) -> None:
+        if end.error:
+            _write(sys.stderr, end.error)
+
+    def close(self) -> None: ...
+
+
+class LineDisplay:
+    """Plain lines: one at each epoch, and one every ten seconds."""
+
+    def __init__(self, run_id: int) -> None:
+        self._run_id = run_id
+        self._epoch = 0
+        self._shown_at = time.monotonic()
+
+    def show(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if progress.epoch == self._epoch and now - self._shown_at < LINE_INTERVAL_S:
+            return
+        self._epoch, self._shown_at = progress.epoch, now
+        if progress.step:
+            _write(sys.stdout, f"run {self._run_id}  {summary(progress)}")
+
+    def console(self, lines: list[str]) -> None:
+        for line in lines:
+            _write(sys.stdout, line)
+
+    def say(self, text: str) -> None:
+        _write(sys.stdout, text)
+
+    def end(self, progress: Progress, end: AttemptEnd) -> None:
+        self.say(ending(self._run_id, progress, end))
+
+    def close(self) -> None: ...
+
+
+class BarDisplay:
+    """A progress bar with epoch, step, loss, rate and time left."""
+
+    def __init__(self, run_id: int) -> None:
+        self._run_id = run_id
+        self._bar: tqdm[None] | None = None
+
+    def show(self, progress: Progress) -> None:
+        if not progress.step:
+            return
+        if self._bar is None:
+            self._bar = tqdm(
+                initial=progress.step,
+                total=progress.total_steps,
+                unit="step",
+                desc=f"run {self._run_id}",
+                dynamic_ncols=True,
+            )
+        self._bar.total = progress.total_steps
+        self._bar.set_postfix_str(summary(progress, steps=False), refresh=False)
+        self._bar.update(progress.step - self._bar.n)
+
+    def console(self, lines: list[str]) -> None:
+        for line in lines:
+            tqdm.write(line)
+
+    def say(self, text: str) -> None:
+        tqdm.write(text)
+
+    def end(self, progress: Progress, end: AttemptEnd) -> None:
+        self.close()
+        _write(sys.stdout, ending(self._run_id, progress, end))
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def display_for(run_id: int, quiet: bool) -> Display:
+    """Return the display that suits standard error: tqdm draws there."""
+    if quiet:
+        return QuietDisplay()
+    return BarDisplay(run_id) if sys.stderr.isatty() else LineDisplay(run_id)
+
+
+def summary(progress: Progress, steps: bool = True) -> str:
+    """Return epoch, step and the losses known, as one short line."""
+    parts = []
+    if progress.total_epochs:
+        parts.append(f"epoch {min(progress.epoch + 1, progress.total_epochs)}/{progress.total_epochs}")
+    if steps:
+        parts.append(f"step {progress.step}" + (f"/{progress.total_steps}" if progress.total_steps else ""))
+    loss = progress.latest.get("train/loss", progress.latest.get("loss"))
+    if loss is not None:
+        parts.append(f"loss {loss:.4f}")
+    accuracy = progress.latest.get("validation_accuracy")
+    if accuracy is not None:
+        parts.append(f"validation accuracy {accuracy:.4f}")
+    return "  ".join(parts)
+
+
+def ending(run_id: int, progress: Progress, end: AttemptEnd) -> str:
+    """Return how the attempt ended, and how to go on."""
+    text = f"run {run_id} {end.outcome}: {summary(progress)}"
+    if end.error:
+        text += f"\n{end.error}"
+    if end.outcome != "finished":
+        text += f"\nGo on with: manage.py train --run-id {run_id}"
+    return text
+
+
+def _write(stream: TextIO, text: str) -> None:
+    try:
+        print(text, file=stream, flush=True)
+    except OSError:
+        pass  # the terminal is gone; the training is not

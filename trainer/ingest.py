@@ -1,0 +1,318 @@
+"""From records of the journal to rows and events: one transaction a tick.
+
+What a tick brought and how far the journal was read are committed together, so that whatever is killed,
+no point is lost and none comes twice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from coxswain import journal
+from coxswain.journal import Record
+from runs import feed, series
+from runs.events import (
+    Block,
+    CheckpointSaved,
+    EpochDone,
+    Event,
+    LogLine,
+    LogWritten,
+    Metrics,
+    StatusChanged,
+    SystemSampled,
+    name_nonfinite,
+    split_nonfinite,
+)
+from runs.lifecycle import Lease, keep, settle_command
+from runs.models import Attempt, Checkpoint, Command, CommandState, EpochMetric, JournalOffset, Run
+from trainer.console import ConsoleRead
+from trainer.redactor import Redactor
+from trainer.tail import Position, Read
+
+# One event holds at most this many steps, so that a backlog becomes frames of a bearable size.
+LARGEST_EVENT_STEPS = 1_000
+
+
+@dataclass(slots=True)
+class Tick:
+    """What one transaction is to store."""
+
+    read: Read | None = None
+    console: ConsoleRead | None = None
+    system: dict[str, float | None] | None = None
+    lines: list[LogLine] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Progress:
+    """What the terminal shows, and how the worker said that it ended."""
+
+    step: int = 0
+    epoch: int = 0
+    total_steps: int | None = None
+    total_epochs: int | None = None
+    latest: dict[str, float] = field(default_factory=dict)
+    end: dict[str, Any] | None = None
+    environment: dict[str, Any] = field(default_factory=dict)
+    unreadable: int = 0
+
+
+class Ingest:
+    """Stores the ticks of one attempt."""
+
+    def __init__(self, lease: Lease, folder: Path, redactor: Redactor, progress: Progress) -> None:
+        self.lease = lease
+        self.progress = progress
+        self._folder = folder
+        self._redactor = redactor
+
+    def store(self, tick: Tick) -> None:
+        """Commit a tick and announce it. Raises `runs.lifecycle.Fenced` where another attempt holds the run."""
+        records = tick.read.records if tick.read else []
+        metrics = list(blocks_as_events(self.lease.number, points(records)))
+        events: list[Event] = [*metrics]
+        fields: dict[str, Any] = {}
+        with transaction.atomic():
+            # The beat comes first: it takes the run's row lock and proves that the lease still holds.
+            keep(self.lease, **_progress_fields(records))
+            if tick.read is not None:
+                self._store_position(tick.read)
+            for record in records:
+                if record.kind != journal.POINT:
+                    events += self._store_record(record, fields)
+            if tick.system is not None:
+                moment = timezone.now().timestamp()
+                step = records[-1].step if records else self.progress.step
+                sampled = SystemSampled(attempt=self.lease.number, step=step, time=moment, values=tick.system)
+                events.append(sampled)
+                metrics.append(sampled)  # type: ignore[arg-type]
+            events += self._store_console(tick)
+            if metrics:
+                series.update_latest(self.lease.run_id, metrics)
+            if fields:
+                Run.objects.filter(pk=self.lease.run_id).update(**fields)
+            if events:
+                feed.append(self.lease.run_id, *events)
+        self._note_progress(records)
+
+    def _store_position(self, read: Read) -> None:
+        JournalOffset.objects.update_or_create(
+            attempt_id=self.lease.attempt_id,
+            rank=0,
+            segment=read.position.segment,
+            defaults={"offset": read.position.offset, "next_number": read.position.next_number},
+        )
+        if read.unreadable:
+            attempt = Attempt.objects.get(pk=self.lease.attempt_id)
+            attempt.unreadable_records += read.unreadable
+            attempt.save(update_fields=["unreadable_records"])
+            self.progress.unreadable = attempt.unreadable_records
+
+    def _store_console(self, tick: Tick) -> list[Event]:
+        lines = [LogLine(text=self._redactor.text(line.text), source=line.source, level=line.level) for line in tick.lines]
+        skipped = 0
+        if tick.console is not None:
+            Attempt.objects.filter(pk=self.lease.attempt_id).update(console_offset=tick.console.offset)
+            lines += [LogLine(text=self._redactor.text(line)) for line in tick.console.lines]
+            skipped = tick.console.skipped_bytes
+        if tick.read is not None and tick.read.unreadable:
+            text = f"{tick.read.unreadable} records of the journal are damaged and cannot be read; all others were taken."
+            lines.append(LogLine(text=text, source="coxswain", level="error"))
+        if not lines and not skipped:
+            return []
+        return [LogWritten(attempt=self.lease.number, lines=lines, skipped_bytes=skipped)]
+
+    def _store_record(self, record: Record, fields: dict[str, Any]) -> list[Event]:
+        match record.kind:
+            case journal.EPOCH:
+                return [self._store_epoch(record, fields)]
+            case journal.PLAN:
+                plan = {name: _count(record.fields.get(name)) for name in ("total_epochs", "total_steps", "steps_per_epoch")}
+                fields.update(plan)
+                return [StatusChanged(state=Run.objects.values_list("state", flat=True).get(pk=self.lease.run_id), attempt=self.lease.number, **plan)]
+            case journal.ENVIRONMENT:
+                environment = self._redactor.json(record.fields)
+                Attempt.objects.filter(pk=self.lease.attempt_id).update(environment=environment)
+            case journal.OUTCOME:
+                self._store_outcome(record)
+            case journal.CHECKPOINT:
+                return [self._store_checkpoint(record)]
+            case journal.NOTE:
+                level = str(record.fields.get("level", "info"))
+                return [self._line(str(record.fields.get("text", "")), level)]
+            case journal.DROPPED:
+                dropped = int(record.fields.get("records", 0))
+                attempt = Attempt.objects.get(pk=self.lease.attempt_id)
+                attempt.dropped_records += dropped
+                attempt.save(update_fields=["dropped_records"])
+                return [self._line(f"{dropped} records could not be written to the journal: the disk did not take them.", "error")]
+        return []
+
+    def _line(self, text: str, level: str) -> LogWritten:
+        line = LogLine(text=self._redactor.text(text), source="coxswain", level=level)
+        return LogWritten(attempt=self.lease.number, lines=[line])
+
+    def _store_epoch(self, record: Record, fields: dict[str, Any]) -> EpochDone:
+        reported: dict[str, float] = record.fields["values"]
+        values: dict[str, float | None] = {
+            name: value if math.isfinite(value) else None for name, value in reported.items()
+        }
+        nonfinite = {name: name_nonfinite(value) for name, value in reported.items() if not math.isfinite(value)}
+        best = bool(record.fields.get("best"))
+        epoch = int(record.fields["epoch"])
+        EpochMetric.objects.update_or_create(
+            run_id=self.lease.run_id,
+            attempt=self.lease.number,
+            epoch=epoch,
+            defaults={
+                "step": max(0, record.step),
+                "duration_s": record.fields.get("duration_s"),
+                "best": best,
+                "extra": {name: value for name, value in values.items() if name not in EpochMetric.COLUMNS},
+                "nonfinite": nonfinite,
+                "at": datetime.fromtimestamp(record.time, UTC),
+                **{name: value for name, value in values.items() if name in EpochMetric.COLUMNS},
+            },
+        )
+        fields["epoch"] = epoch
+        if best:
+            name = next((name for name in ("validation_accuracy", "validation_loss") if name in values), next(iter(values), ""))
+            EpochMetric.objects.filter(run_id=self.lease.run_id, best=True).exclude(
+                attempt=self.lease.number, epoch=epoch
+            ).update(best=False)
+            fields.update(best_metric=values.get(name), best_metric_name=name, best_epoch=epoch)
+        return EpochDone(
+            attempt=self.lease.number,
+            epoch=epoch,
+            step=max(0, record.step),
+            duration_s=record.fields.get("duration_s"),
+            best=best,
+            values=values,
+            nonfinite=nonfinite,
+        )
+
+    def _store_outcome(self, record: Record) -> None:
+        command = Command.objects.filter(pk=record.fields["id"], run_id=self.lease.run_id).first()
+        if command is None:
+            return
+        settle_command(
+            command,
+            CommandState(record.fields["state"]),
+            outcome=self._redactor.text(str(record.fields.get("reason", ""))),
+            step=max(0, record.step),
+            old=record.fields.get("old"),
+            new=record.fields.get("new"),
+        )
+
+    def _store_checkpoint(self, record: Record) -> CheckpointSaved:
+        path = f"attempts/{self.lease.number}/{record.fields['path']}"
+        stored = CheckpointSaved(
+            attempt=self.lease.number,
+            step=max(0, record.step),
+            epoch=int(record.fields["epoch"]),
+            name=str(record.fields["name"]),
+            size_bytes=int(record.fields["size_bytes"]),
+            sha256=str(record.fields["sha256"]),
+        )
+        Checkpoint.objects.update_or_create(
+            run_id=self.lease.run_id,
+            path=path,
+            defaults={
+                "attempt": stored.attempt,
+                "step": stored.step,
+                "epoch": stored.epoch,
+                "name": stored.name,
+                "size_bytes": stored.size_bytes,
+                "sha256": stored.sha256,
+                "created_at": datetime.fromtimestamp(record.time, UTC),
+            },
+        )
+        for row in Checkpoint.objects.filter(run_id=self.lease.run_id, attempt=self.lease.number).exclude(path=path):
+            # The worker's rule of what to keep removed its file.
+            if not (self._folder / Path(row.path).relative_to(f"attempts/{self.lease.number}")).exists():
+                row.delete()
+        return stored
+
+    def _note_progress(self, records: Iterable[Record]) -> None:
+        for record in records:
+            if record.kind == journal.POINT:
+                self.progress.step = record.step
+                self.progress.latest.update(record.values)
+            elif record.kind == journal.EPOCH:
+                self.progress.epoch = int(record.fields["epoch"])
+                self.progress.latest.update(record.fields["values"])
+            elif record.kind == journal.PLAN:
+                self.progress.total_steps = record.fields.get("total_steps")
+                self.progress.total_epochs = record.fields.get("total_epochs")
+            elif record.kind == journal.ENVIRONMENT:
+                self.progress.environment = record.fields
+            elif record.kind == journal.END:
+                self.progress.end = record.fields
+
+
+def points(records: Iterable[Record]) -> dict[tuple[str, ...], list[Record]]:
+    """Return the step metrics among `records`, grouped by their names, each group in journal order."""
+    groups: dict[tuple[str, ...], list[Record]] = {}
+    for record in records:
+        if record.kind == journal.POINT:
+            groups.setdefault(tuple(record.values), []).append(record)
+    return groups
+
+
+def blocks_as_events(attempt: int, groups: dict[tuple[str, ...], list[Record]]) -> Iterable[Metrics]:
+    """Yield metrics events of at most LARGEST_EVENT_STEPS steps in all their blocks."""
+    blocks: list[Block] = []
+    room = LARGEST_EVENT_STEPS
+    for names, records in groups.items():
+        start = 0
+        while start < len(records):
+            taken = records[start : start + room]
+            blocks.append(_block(names, taken))
+            start += len(taken)
+            room -= len(taken)
+            if room <= 0:
+                yield Metrics(attempt=attempt, blocks=blocks)
+                blocks, room = [], LARGEST_EVENT_STEPS
+    if blocks:
+        yield Metrics(attempt=attempt, blocks=blocks)
+
+
+def _block(names: Sequence[str], records: Sequence[Record]) -> Block:
+    values: dict[str, list[float | None]] = {}
+    nonfinite: dict[str, list[tuple[int, str]]] = {}
+    for name in names:
+        values[name], replaced = split_nonfinite(record.values[name] for record in records)
+        if replaced:
+            nonfinite[name] = replaced
+    return Block(
+        steps=[record.step for record in records],
+        times=[round(record.time, 3) for record in records],
+        values=values,
+        nonfinite=nonfinite,
+    )
+
+
+def _progress_fields(records: Sequence[Record]) -> dict[str, Any]:
+    last = next((record for record in reversed(records) if record.kind == journal.POINT), None)
+    if last is None:
+        return {}
+    return {"step": max(0, last.step), "last_point_at": datetime.fromtimestamp(last.time, UTC)}
+
+
+def _count(value: Any) -> int | None:
+    return None if value is None else max(0, int(value))
+
+
+def committed_position(attempt_id: int) -> Position:
+    """Return how far the attempt's journal was consumed."""
+    row = JournalOffset.objects.filter(attempt_id=attempt_id, rank=0).order_by("-segment").first()
+    return Position(row.segment, row.offset, row.next_number) if row else Position()

@@ -1,0 +1,43 @@
+"""`manage.py train --run-id N`: train a recorded run under supervision."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from trainer.training import CannotTrain, Options, train
+
+
+class Command(BaseCommand):
+    help = (
+        "Train a recorded run: start (or adopt) its training process, record what it logs and tell the portal. "
+        "Put a script of your own after --. Exit codes: 0 finished or stopped, 1 failed, 2 bad input, "
+        "3 held by another, 4 overtaken by another attempt, 130 second interrupt."
+    )
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--run-id", type=int, required=True, help="the run, as printed by create_run")
+        parser.add_argument("--device", default="", help="auto, cpu, cuda or cuda:1; the run's own where left out")
+        parser.add_argument("--quiet", action="store_true", help="print errors only")
+        parser.add_argument(
+            "--inline", action="store_true", help="train in this process, on this terminal, so that breakpoint() works"
+        )
+        parser.add_argument("script", nargs="*", help="after --: a script of your own and its arguments")
+
+    def handle(self, **options: Any) -> None:
+        asked = Options(
+            run_id=options["run_id"],
+            device=options["device"],
+            quiet=options["quiet"],
+            inline=options["inline"],
+            script=tuple(options["script"]),
+        )
+        try:
+            code = train(asked)
+        except CannotTrain as error:
+            raise CommandError(str(error), returncode=error.exit_code) from error
+        if code:
+            sys.exit(code)

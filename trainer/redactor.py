@@ -1,0 +1,63 @@
+"""Takes out of text what must not leave the training host: home, data folder, user, host and secrets.
+
+No Django, no torch.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSW|API_?KEY|ACCESS_?KEY|PRIVATE|CREDENTIAL|AUTH|_KEY$|_DSN$|DATABASE_URL", re.I)
+# A shorter value would blank out ordinary words.
+SHORTEST_SECRET = 6
+
+
+class Redactor:
+    """Replaces what identifies this host or opens its doors."""
+
+    def __init__(self, data: Path, application: Path, environment: Mapping[str, str] | None = None) -> None:
+        variables = os.environ if environment is None else environment
+        literal: dict[str, str] = {}
+        for name, value in variables.items():
+            if SECRET_NAME.search(name) and len(value) >= SHORTEST_SECRET:
+                literal[value] = "<secret>"
+        for folder, shown in ((data, "<data>"), (application, "<coxswain>"), (Path.home(), "~")):
+            for spelled in {str(folder), str(folder.resolve())}:
+                if len(spelled) > 1:
+                    literal[spelled] = shown
+        words = {host: "<host>" for host in {socket.gethostname(), socket.getfqdn()} if host and host != "localhost"}
+        words[_user_name()] = "<user>"
+        # Longest first: the data folder may lie inside the home.
+        patterns = [re.escape(text) for text in sorted(literal, key=len, reverse=True)]
+        patterns += [rf"(?<![\w.-]){re.escape(word)}(?![\w-])" for word in sorted(words, key=len, reverse=True) if len(word) > 2]
+        self._shown = literal | words
+        self._pattern = re.compile("|".join(patterns)) if patterns else None
+
+    def text(self, text: str) -> str:
+        """Return `text` with what must not leave replaced."""
+        if self._pattern is None:
+            return text
+        return self._pattern.sub(lambda match: self._shown[match.group()], text)
+
+    def json(self, value: Any) -> Any:
+        """Return a JSON-ready value with every text in it redacted."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, dict):
+            return {self.text(str(key)): self.json(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.json(item) for item in value]
+        return value
+
+
+def _user_name() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return ""

@@ -1,0 +1,74 @@
+"""How a training process is started: its command line, environment and task. No Django, no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from coxswain.run import FOLDER_VARIABLE, RANK_VARIABLE
+from trainer.folders import WorkerProcess, make_private
+from trainer.worker import Task
+
+# What the portal needs and a training must not see.
+WITHHELD = ("COXSWAIN_SECRET_KEY", "COXSWAIN_DATABASE_URL", "COXSWAIN_REDIS_URL", "DJANGO_SETTINGS_MODULE")
+
+
+def write_task(task: Task, folder: Path) -> Path:
+    """Write what the recipe's worker is to do, and return the file."""
+    path = folder / "task.json"
+    path.write_text(json.dumps(asdict(task), indent=1))
+    return path
+
+
+def recipe_command(task_file: Path) -> list[str]:
+    return [sys.executable, "-u", "-m", "trainer.worker", str(task_file)]
+
+
+def script_command(script: Sequence[str]) -> list[str]:
+    """Return the command of a person's own script: `x.py args` by this Python, anything else as it stands."""
+    return [sys.executable, "-u", *script] if script[0].endswith(".py") else list(script)
+
+
+def worker_environment(folder: Path, data: Path, application: Path, base: Mapping[str, str]) -> dict[str, str]:
+    """Return the worker's environment. `import coxswain` works in it, and shadows no package of the person's."""
+    client = make_private(data / "client")
+    link = client / "coxswain"
+    if not link.is_symlink():
+        try:
+            link.symlink_to(application / "coxswain")
+        except FileExistsError:
+            # Another `train` made it at the same moment.
+            pass
+    environment = {name: value for name, value in base.items() if name not in WITHHELD}
+    paths = [base["PYTHONPATH"]] if base.get("PYTHONPATH") else []
+    return environment | {
+        FOLDER_VARIABLE: str(folder),
+        RANK_VARIABLE: "0",
+        "COXSWAIN_DATA": str(data),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": os.pathsep.join([*paths, str(client)]),
+    }
+
+
+def start_worker(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> subprocess.Popen[bytes]:
+    """Start the worker in a session of its own, its console into a file, and record which process it is.
+
+    A session of its own: Ctrl-C on the terminal reaches the supervisor alone. Raises `OSError` where the
+    program cannot be started.
+    """
+    with (folder / "console.log").open("ab") as console:
+        process = subprocess.Popen(
+            command,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    WorkerProcess.of(process.pid).record(folder)
+    return process

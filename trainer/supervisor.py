@@ -1,0 +1,293 @@
+"""The supervisor: holds the lease of a run, follows its worker, records and tells. Never imports torch."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from django.conf import settings
+from django.db import Error as DatabaseError
+
+from coxswain.mailbox import Mailbox
+from runs import announcer
+from runs.asking import record
+from runs.commands import Request, Stop
+from runs.events import LogLine
+from runs.lifecycle import BEAT_INTERVAL_S, AttemptEnd, Fenced, Lease, deliver_command, end_attempt, open_commands
+from runs.models import Attempt, Command, CommandState, RunState
+from trainer.console import ConsoleTail
+from trainer.folders import WorkerProcess
+from trainer.gpu import Sampler
+from trainer.ingest import Ingest, Progress, Tick, committed_position
+from trainer.display import Display
+from trainer.redactor import Redactor
+from trainer.tail import JournalTail
+
+logger = logging.getLogger(__name__)
+
+LOOK_INTERVAL_S = 0.010
+CONSOLE_INTERVAL_S = 0.25
+# A database that is away is asked again after this; the journal keeps everything meanwhile.
+DATABASE_PAUSE_S = 0.5
+EXIT_FINISHED, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_HELD, EXIT_FENCED, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+
+@dataclass(slots=True)
+class Interrupts:
+    """What the supervisor was asked by signals."""
+
+    stops: int = 0
+    name: str = ""
+
+
+class Supervisor:
+    """Follows one attempt to its end. `process` is None where a living worker was adopted."""
+
+    def __init__(
+        self,
+        lease: Lease,
+        folder: Path,
+        worker: WorkerProcess,
+        process: subprocess.Popen[bytes] | None,
+        display: Display,
+    ) -> None:
+        self.lease = lease
+        self.folder = folder
+        self.worker = worker
+        self.process = process
+        self.display = display
+        self.progress = Progress()
+        self.interrupts = Interrupts()
+        self._redactor = Redactor(settings.COXSWAIN_DATA, settings.BASE_DIR)
+        self._ingest = Ingest(lease, folder, self._redactor, self.progress)
+        attempt = Attempt.objects.get(pk=lease.attempt_id)
+        self._tail = JournalTail(folder, 0, committed_position(lease.attempt_id))
+        self._console = ConsoleTail(folder / "console.log", attempt.console_offset)
+        self._mailbox = Mailbox(folder)
+        self._posted = {command["id"] for command in self._mailbox.commands()}
+        self._wake = threading.Event()
+        self._command_waits = True
+        self._sampler = Sampler(worker.pid, data=settings.COXSWAIN_DATA)
+        self._told_gpu_problem = attempt.adoptions > 0
+        self._pending_lines: list[LogLine] = []
+        self._last_store = 0.0
+        self._last_beat = 0.0
+        self._last_console = 0.0
+        self._database_away = False
+
+    def follow(self) -> int:
+        """Follow the worker until it has ended and all that it wrote is stored; return the exit code of `train`."""
+        self._catch_signals()
+        self._sampler.start()
+        announcer.current().listen(f"owner.{self.lease.run_id}", self._heard_command)
+        try:
+            while self._worker_lives():
+                self._wake.wait(LOOK_INTERVAL_S)
+                self._wake.clear()
+                self._look()
+            return self._finish()
+        except Fenced as error:
+            logger.error("%s: this supervisor writes nothing more and ends its worker", error)
+            self._kill_worker(signal.SIGTERM)
+            return EXIT_FENCED
+        finally:
+            self._sampler.stop()
+            self.display.close()
+            announcer.current().flush(2.0)
+
+    def _catch_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._interrupted)
+        # A terminal that went away must not end a training of three days.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def _interrupted(self, number: int, frame: Any) -> None:
+        if number == signal.SIGINT or not self.interrupts.stops:
+            self.interrupts.stops += 1
+        self.interrupts.name = signal.Signals(number).name
+        self._wake.set()
+
+    def _heard_command(self, message: dict[str, Any]) -> None:
+        self._command_waits = True
+        self._wake.set()
+
+    def _worker_lives(self) -> bool:
+        if self.process is not None:
+            return self.process.poll() is None
+        return self.worker.is_alive()
+
+    def _look(self) -> None:
+        """One look: signals, commands, journal, console, beat. A database that is away costs time, not data."""
+        now = time.monotonic()
+        try:
+            self._handle_interrupts()
+            beat_due = now - self._last_beat >= BEAT_INTERVAL_S
+            if self._command_waits or beat_due:
+                self._command_waits = False
+                self._hand_on_commands()
+            push_due = now - self._last_store >= settings.COXSWAIN_PUSH_MS / 1000
+            if beat_due or (push_due and (self._tail.has_more() or now - self._last_console >= CONSOLE_INTERVAL_S)):
+                self._store(beat_due)
+            self._database_away = False
+        except DatabaseError as error:
+            if not self._database_away:
+                logger.warning("the database is away (%s): the journal keeps what is logged", error)
+            self._database_away = True
+            time.sleep(DATABASE_PAUSE_S)
+
+    def _store(self, beat: bool) -> bool:
+        """Store what journal, console and sampler have; return whether the journal brought something."""
+        now = time.monotonic()
+        tick = Tick(lines=self._pending_lines)
+        if self._tail.has_more():
+            tick.read = self._tail.read()
+        if now - self._last_console >= CONSOLE_INTERVAL_S:
+            self._last_console = now
+            console = self._console.read()
+            if console.offset != self._console.offset:
+                tick.console = console
+        if beat:
+            self._last_beat = now
+            sample = self._sampler.latest()
+            tick.system = sample.values if sample is not None else None
+            self._tell_gpu_problem(tick)
+        if tick.read is None and tick.console is None and not beat:
+            return False
+        self._ingest.store(tick)
+        self._pending_lines = []
+        self._settle(tick)
+        self._last_store = time.monotonic()
+        self.display.show(self.progress)
+        return tick.read is not None
+
+    def _settle(self, tick: Tick) -> None:
+        if tick.read is not None:
+            self._tail.advance(tick.read.position)
+        if tick.console is not None:
+            self._console.advance(tick.console)
+            self.display.console(tick.console.lines)
+        uuids = self.progress.environment.get("gpu_uuids")
+        if uuids:
+            self._sampler.watch(uuids)
+
+    def _tell_gpu_problem(self, tick: Tick) -> None:
+        if self._sampler.problem and not self._told_gpu_problem:
+            self._told_gpu_problem = True
+            tick.lines.append(LogLine(text=self._sampler.problem, source="coxswain", level="info"))
+
+    def _hand_on_commands(self) -> None:
+        for command in open_commands(self.lease.run_id):
+            if command.state == CommandState.DELIVERED and str(command.pk) in self._posted:
+                continue
+            # Posted first: a command that is marked delivered is certain to be in the mailbox.
+            if str(command.pk) not in self._posted:
+                self._mailbox.post({"id": str(command.pk), "command": command.kind, "arguments": command.arguments})
+                self._posted.add(str(command.pk))
+            deliver_command(self.lease, command)
+
+    def _handle_interrupts(self) -> None:
+        if self.interrupts.stops >= 2:
+            self._kill_worker(signal.SIGKILL)
+        elif self.interrupts.stops == 1 and self.interrupts.name:
+            name, self.interrupts.name = self.interrupts.name, ""
+            self.display.say("Stopping: the step is finished and a checkpoint saved. Press Ctrl-C again to end at once.")
+            record(self.lease.run_id, Request(id=uuid4(), command=Stop()), author_id=None, author_name=name)
+            self._command_waits = True
+
+    def _kill_worker(self, number: signal.Signals) -> None:
+        try:
+            if self.process is not None:
+                os.killpg(self.worker.pid, number)
+            else:
+                os.kill(self.worker.pid, number)
+        except ProcessLookupError:
+            pass  # it has ended by itself
+
+    def _finish(self) -> int:
+        """Store what the worker left, record how it ended, and return the exit code."""
+        self._wait_for_database(self._store_rest)
+        end = self._judge_end()
+        self._wait_for_database(lambda: end_attempt(self.lease, end))
+        self.display.end(self.progress, end)
+        if self.interrupts.stops >= 2:
+            return EXIT_INTERRUPTED
+        if end.outcome == RunState.FAILED:
+            return EXIT_BAD_INPUT if end.exit_code == EXIT_BAD_INPUT else EXIT_FAILED
+        return EXIT_FINISHED
+
+    def _store_rest(self) -> None:
+        while True:
+            read = self._tail.read(ended=True)
+            if read.position == self._tail.position and not read.unreadable:
+                break
+            tick = Tick(read=read)
+            self._ingest.store(tick)
+            self._settle(tick)
+        console = self._console.read(ended=True)
+        tick = Tick(lines=self._pending_lines, console=console)
+        self._ingest.store(tick)
+        self._pending_lines = []
+        self._settle(tick)
+
+    def _wait_for_database(self, work: Any) -> None:
+        while True:
+            try:
+                work()
+                return
+            except DatabaseError as error:
+                logger.warning("the database is away (%s): waiting for it to record how the attempt ended", error)
+                time.sleep(DATABASE_PAUSE_S)
+
+    def _judge_end(self) -> AttemptEnd:
+        code = self.process.returncode if self.process is not None else None
+        said = self.progress.end or {}
+        last_line = self._redactor.text(self._console.last_line())
+        stopped = self.interrupts.stops >= 1 or self._stop_was_applied()
+        end = judge_end(code, said, interrupted=self.interrupts.stops >= 2, stopped=stopped, last_line=last_line)
+        return AttemptEnd(
+            outcome=end.outcome,
+            exit_code=end.exit_code,
+            signal=end.signal,
+            error=self._redactor.text(end.error)[:500],
+            traceback=end.traceback,
+        )
+
+    def _stop_was_applied(self) -> bool:
+        return Command.objects.filter(
+            run_id=self.lease.run_id, attempt=self.lease.number, kind=Stop.kind, state=CommandState.APPLIED
+        ).exists()
+
+
+def judge_end(
+    code: int | None, said: dict[str, Any], *, interrupted: bool, stopped: bool, last_line: str = ""
+) -> AttemptEnd:
+    """Return how an attempt ended from the exit status, where it is known, and the worker's own last word.
+
+    `code` is negative for a signal, as in `subprocess`; None for a worker that was not our child.
+    """
+    name = signal.Signals(-code).name if code is not None and code < 0 else ""
+    exit_code = code if code is not None and code >= 0 else None
+    if interrupted:
+        return AttemptEnd(RunState.STOPPED, exit_code, name, "Ended at once by a second interrupt; no checkpoint was saved.")
+    word = said.get("outcome")
+    if word == RunState.FAILED:
+        return AttemptEnd(RunState.FAILED, exit_code, name, said.get("error", ""), said.get("traceback", ""))
+    if name:
+        return AttemptEnd(RunState.FAILED, None, name, f"The training process was ended by {name}.")
+    if exit_code:
+        shown = f" Its last line was: {last_line}" if last_line else ""
+        return AttemptEnd(RunState.FAILED, exit_code, "", f"The training process ended with exit code {exit_code}.{shown}")
+    if word in (RunState.FINISHED, RunState.STOPPED):
+        return AttemptEnd(word, exit_code)
+    if code is None and not said:
+        error = "The training process ended without a word while no supervisor watched it; its exit status is not known."
+        return AttemptEnd(RunState.FAILED, None, "", error)
+    return AttemptEnd(RunState.STOPPED if stopped else RunState.FINISHED, exit_code)

@@ -1,0 +1,81 @@
+"""Follows one rank's journal over its segments. No Django, no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from coxswain.journal import JournalReader, Record, segment_path
+
+# More than the largest record, and little enough for one transaction.
+LARGEST_READ_BYTES = 2 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a journal is consumed: all before `offset` of `segment`, all numbers below `next_number`."""
+
+    segment: int = 0
+    offset: int = 0
+    next_number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Whole records, the position behind them, and how many were found damaged on the way."""
+
+    records: list[Record]
+    position: Position
+    unreadable: int
+
+
+class JournalTail:
+    """Reads forward from a committed position; nothing is consumed until `advance`."""
+
+    def __init__(self, folder: Path, rank: int, position: Position) -> None:
+        self._folder = folder
+        self._rank = rank
+        self.position = position
+
+    def has_more(self) -> bool:
+        """Tell, by one stat, whether bytes wait behind the position."""
+        try:
+            size = segment_path(self._folder, self._rank, self.position.segment).stat().st_size
+        except FileNotFoundError:
+            return self._next_segment(self.position.segment) is not None
+        return size != self.position.offset or self._next_segment(self.position.segment) is not None
+
+    def read(self, ended: bool = False) -> Read:
+        """Return what stands behind the position, to the end of a segment at most.
+
+        A segment that has a successor, or whose writer has `ended`, is read to its end: what is not whole
+        there is damage.
+        """
+        segment = self.position.segment
+        successor = self._next_segment(segment)
+        try:
+            reader = JournalReader(
+                segment_path(self._folder, self._rank, segment), self.position.offset, self.position.next_number
+            )
+        except FileNotFoundError:
+            if successor is None:
+                return Read([], self.position, 0)
+            return Read([], Position(successor, 0, self.position.next_number), 0)
+        try:
+            records = reader.read(LARGEST_READ_BYTES, ended or successor is not None)
+            exhausted = reader.is_exhausted
+        finally:
+            reader.close()
+        position = Position(segment, reader.offset, reader.next_number)
+        if exhausted and successor is not None:
+            position = Position(successor, 0, reader.next_number)
+        return Read(records, position, reader.unreadable)
+
+    def advance(self, position: Position) -> None:
+        """Go on from `position`, which is stored; segments before it are no longer needed."""
+        for segment in range(self.position.segment, position.segment):
+            segment_path(self._folder, self._rank, segment).unlink(missing_ok=True)
+        self.position = position
+
+    def _next_segment(self, segment: int) -> int | None:
+        return segment + 1 if segment_path(self._folder, self._rank, segment + 1).exists() else None

@@ -1,0 +1,283 @@
+"""From `train --run-id N` to a supervised attempt: who holds the run, adopt or start, then follow."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from django.conf import settings
+from django.utils import timezone
+
+from coxswain.checkpoint import verify
+from coxswain.locks import HeldLock, try_lock
+from coxswain.mailbox import Mailbox
+from runs.events import LogLine
+from runs.lifecycle import (
+    SILENT_AFTER_S,
+    AttemptEnd,
+    Fenced,
+    Holder,
+    Lease,
+    NotStartable,
+    adopt_attempt,
+    end_attempt,
+    open_attempt,
+)
+from runs.models import Attempt, Checkpoint, Run, RunState
+from runs.parameters import ParameterError, validate
+from trainer.console import ConsoleTail
+from trainer.display import Display, display_for
+from trainer.folders import (
+    WorkerProcess,
+    attempt_folder,
+    boot_id,
+    close_attempt,
+    host_name,
+    living_worker,
+    make_private,
+    run_folder,
+)
+from trainer.ingest import Ingest, Progress, Tick, committed_position
+from trainer.redactor import Redactor
+from trainer.start import recipe_command, script_command, start_worker, worker_environment, write_task
+from trainer.supervisor import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_HELD, Supervisor, judge_end
+from trainer.tail import JournalTail
+from trainer.worker import Task
+
+INLINE_ADOPTION_TIMEOUT_S = 30.0
+
+
+class CannotTrain(Exception):
+    """The training cannot start; `exit_code` tells scripts why, the text tells a person what to do."""
+
+    def __init__(self, message: str, exit_code: int = EXIT_BAD_INPUT) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line of `train` asks for."""
+
+    run_id: int
+    device: str = ""
+    quiet: bool = False
+    inline: bool = False
+    script: tuple[str, ...] = ()
+
+
+def train(options: Options) -> int:
+    """Hold the run and follow its training to the end; return the exit code. Raises `CannotTrain`."""
+    run = Run.objects.select_related("recipe").filter(pk=options.run_id).first()
+    if run is None:
+        raise CannotTrain(f"run-id: there is no run {options.run_id}; create one with manage.py create_run.")
+    lock = _hold(run)
+    try:
+        lease = _adoptable(run)
+        display = display_for(run.pk, options.quiet)
+        if lease is not None:
+            return _follow_adopted(lease, display)
+        command, task = _prepare(run, options)
+        try:
+            lease = open_attempt(run.pk, _myself(), [Path(word).name for word in options.script], run.attempt)
+        except NotStartable as error:
+            raise CannotTrain(f"run-id: {error}.") from error
+        except Fenced as error:
+            raise CannotTrain(str(error), EXIT_HELD) from error
+        prepared = _make_folder(lease, task, command)
+        if options.inline:
+            _become_worker(lease, prepared, lock)
+        return _start(lease, prepared, display)
+    finally:
+        lock.release()
+
+
+def _myself() -> Holder:
+    return Holder(host=host_name(), boot_id=boot_id(), pid=os.getpid())
+
+
+def _hold(run: Run) -> HeldLock:
+    """Take the run's supervisor lock on this host, and make sure that no other host holds the run."""
+    folder = make_private(run_folder(settings.COXSWAIN_DATA, run.pk))
+    lock = try_lock(folder / "supervisor.lock")
+    attempt = run.attempts.filter(ended_at=None).order_by("-number").first()
+    if lock is None:
+        raise CannotTrain(_held_by(run, attempt), EXIT_HELD)
+    run.refresh_from_db()
+    attempt = run.attempts.filter(ended_at=None).order_by("-number").first()
+    if attempt is not None and attempt.host != host_name() and _beats(run):
+        lock.release()
+        raise CannotTrain(_held_by(run, attempt), EXIT_HELD)
+    return lock
+
+
+def _held_by(run: Run, attempt: Attempt | None) -> str:
+    if attempt is None:
+        return f"run {run.pk} is held by another process that is just starting or ending; try again in a moment."
+    return (
+        f"run {run.pk} is held by attempt {attempt.number}: process {attempt.supervisor_pid} on {attempt.host}, "
+        f"since {timezone.localtime(attempt.started_at):%Y-%m-%d %H:%M:%S}. Stop it there, or from the portal."
+    )
+
+
+def _beats(run: Run) -> bool:
+    """Tell whether a holder on another host beats: watch its counter by our own clock, as theirs may differ."""
+    until = time.monotonic() + SILENT_AFTER_S
+    while time.monotonic() < until:
+        time.sleep(0.5)
+        if Run.objects.values_list("beat", flat=True).get(pk=run.pk) != run.beat:
+            return True
+    return False
+
+
+def _adoptable(run: Run) -> Lease | None:
+    """Return the lease of a living worker without supervisor; close an attempt whose worker is dead too."""
+    attempt = run.attempts.filter(ended_at=None).order_by("-number").first()
+    if attempt is None or run.attempt != attempt.number:
+        return None
+    folder = attempt_folder(settings.COXSWAIN_DATA, run.pk, attempt.number)
+    if attempt.host != host_name():
+        return None
+    if attempt.boot_id == boot_id() and living_worker(folder) is not None:
+        return adopt_attempt(attempt, _myself())
+    if not close_attempt(make_private(folder)):
+        # It lives and holds its lock, but its supervisor died before it could record which process it is.
+        raise CannotTrain(
+            f"run {run.pk}: a training process of attempt {attempt.number} lives, but it is not known which; "
+            "end it (look for its name in the process list) and try again.",
+            EXIT_HELD,
+        )
+    lease = Lease(run_id=run.pk, attempt_id=attempt.pk, number=attempt.number)
+    end_attempt(lease, store_leftovers(lease, folder))
+    run.refresh_from_db()
+    return None
+
+
+def store_leftovers(lease: Lease, folder: Path) -> AttemptEnd:
+    """Store what a dead attempt left in its journal and console; return how it ended."""
+    progress = Progress()
+    redactor = Redactor(settings.COXSWAIN_DATA, settings.BASE_DIR)
+    ingest = Ingest(lease, folder, redactor, progress)
+    tail = JournalTail(folder, 0, committed_position(lease.attempt_id))
+    while True:
+        read = tail.read(ended=True)
+        if read.position == tail.position and not read.unreadable:
+            break
+        ingest.store(Tick(read=read))
+        tail.advance(read.position)
+    console = ConsoleTail(folder / "console.log", Attempt.objects.get(pk=lease.attempt_id).console_offset)
+    said = progress.end or {}
+    line = LogLine(text="The supervisor of this attempt died with its worker; what they left was stored now.", source="coxswain", level="warning")
+    ingest.store(Tick(console=console.read(ended=True), lines=[line]))
+    end = judge_end(None, said, interrupted=False, stopped=False)
+    return AttemptEnd(end.outcome, None, "", redactor.text(end.error)[:500], end.traceback)
+
+
+def _follow_adopted(lease: Lease, display: Display) -> int:
+    folder = attempt_folder(settings.COXSWAIN_DATA, lease.run_id, lease.number)
+    worker = WorkerProcess.recorded(folder)
+    if worker is None:
+        raise CannotTrain(f"run {lease.run_id}: its training process ended just now; try again.", EXIT_FAILED)
+    display.say(f"run {lease.run_id}: adopting the living training process {worker.pid} of attempt {lease.number}")
+    return Supervisor(lease, folder, worker, None, display).follow()
+
+
+def _prepare(run: Run, options: Options) -> tuple[list[str], Task | None]:
+    """Return the worker's command without its task file, and the task of a recipe."""
+    if options.script:
+        if run.recipe is not None:
+            raise CannotTrain(
+                f"run {run.pk} trains the recipe {run.recipe.spec}: leave out what follows --, "
+                "or create a run without a recipe for your script."
+            )
+        program = Path(options.script[0])
+        if program.suffix == ".py" and not program.is_file():
+            raise CannotTrain(f"script: {program} is no file here; give its path after --.")
+        return script_command(options.script), None
+    if run.recipe is None:
+        previous = run.attempts.exclude(command_line=[]).order_by("-number").first()
+        example = " ".join(previous.command_line) if previous else "my_script.py"
+        raise CannotTrain(f"run {run.pk} has no recipe: name your script, as in train --run-id {run.pk} -- {example}")
+    try:
+        parameters = validate(run.recipe.parameters, run.parameters)
+    except ParameterError as error:
+        raise CannotTrain(f"parameters: {error}") from error
+    task = Task(
+        run=run.pk,
+        attempt=run.attempt + 1,
+        recipe=run.recipe.spec,
+        parameters=parameters,
+        device=options.device or run.device,
+        seed=run.seed,
+        deterministic=run.deterministic,
+        checkpoint=newest_checkpoint(run),
+        inline=options.inline,
+    )
+    return [], task
+
+
+def newest_checkpoint(run: Run) -> dict[str, str] | None:
+    """Return path and hash of the newest checkpoint whose file is there and whole."""
+    for checkpoint in Checkpoint.objects.filter(run=run).order_by("-step", "-id"):
+        path = run_folder(settings.COXSWAIN_DATA, run.pk) / checkpoint.path
+        if path.is_file() and verify(path, checkpoint.sha256):
+            return {"path": str(path), "sha256": checkpoint.sha256}
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """All that it takes to start an attempt's worker."""
+
+    folder: Path
+    command: list[str]
+    environment: dict[str, str]
+
+
+def _make_folder(lease: Lease, task: Task | None, command: list[str]) -> Prepared:
+    folder = make_private(attempt_folder(settings.COXSWAIN_DATA, lease.run_id, lease.number))
+    Mailbox(folder).close()
+    environment = worker_environment(folder, settings.COXSWAIN_DATA, settings.BASE_DIR, os.environ)
+    if task is not None:
+        command = recipe_command(write_task(task, folder))
+        # A recipe of one's own is found from where `train` was started, and may subclass a built-in one.
+        environment["PYTHONPATH"] = os.pathsep.join([os.getcwd(), str(settings.BASE_DIR), environment["PYTHONPATH"]])
+    return Prepared(folder, command, environment)
+
+
+def _start(lease: Lease, prepared: Prepared, display: Display) -> int:
+    try:
+        process = start_worker(prepared.command, prepared.environment, prepared.folder)
+    except OSError as error:
+        end_attempt(lease, AttemptEnd(RunState.FAILED, error=f"The program could not be started: {error.strerror}."))
+        raise CannotTrain(f"script: {prepared.command[0]} cannot be started: {error.strerror}.", EXIT_FAILED) from error
+    worker = WorkerProcess.recorded(prepared.folder) or WorkerProcess(process.pid, 0.0)
+    return Supervisor(lease, prepared.folder, worker, process, display).follow()
+
+
+def _become_worker(lease: Lease, prepared: Prepared, lock: HeldLock) -> NoReturn:
+    """Swap the two: this process, which owns the terminal, trains; a child supervises it by adoption."""
+    WorkerProcess.of(os.getpid()).record(prepared.folder)
+    lock.release()
+    log = prepared.folder / "supervisor.log"
+    with log.open("ab") as output:
+        subprocess.Popen(
+            [sys.executable, str(settings.BASE_DIR / "manage.py"), "train", "--run-id", str(lease.run_id), "--quiet"],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    until = time.monotonic() + INLINE_ADOPTION_TIMEOUT_S
+    while not Attempt.objects.filter(pk=lease.attempt_id, adoptions__gt=0).exists():
+        if time.monotonic() > until:
+            raise CannotTrain(f"the supervisor did not start; see {log}", EXIT_FAILED)
+        time.sleep(0.05)
+    # The pid stays the same through exec, so the supervisor goes on watching the right process.
+    os.execve(prepared.command[0], prepared.command, prepared.environment)

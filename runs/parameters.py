@@ -58,10 +58,19 @@ def _value_of(entry: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
 
 def _check_range(entry: Mapping[str, Any], value: Any) -> None:
     name, minimum, maximum = entry["name"], entry.get("minimum"), entry.get("maximum")
-    if minimum is not None and value < minimum:
-        raise ParameterError(name, f"{name}: {reprlib.repr(value)} is too small; give at least {minimum!r}.")
-    if maximum is not None and value > maximum:
-        raise ParameterError(name, f"{name}: {reprlib.repr(value)} is too large; give at most {maximum!r}.")
+    too_small = minimum is not None and value < minimum
+    too_large = maximum is not None and value > maximum
+    if not too_small and not too_large:
+        return
+    if minimum is None:
+        allowed = f"at most {maximum!r}"
+    elif maximum is None:
+        allowed = f"at least {minimum!r}"
+    else:
+        allowed = f"{minimum!r} to {maximum!r}"
+    raise ParameterError(
+        name, f"{name}: {reprlib.repr(value)} is too {'small' if too_small else 'large'}; give {allowed}."
+    )
 
 
 def _parse(entry: Mapping[str, Any], value: Any) -> Any:

@@ -18,7 +18,7 @@ GIT_TIMEOUT_S = 5.0
 
 
 def describe_environment(device: torch.device) -> dict[str, Any]:
-    """Return the JSON-ready record of this process. `device_uuids` name the GPU that trains, as NVML knows it."""
+    """Return the JSON-ready record of this process. `gpu_uuids` name the GPU that trains, as NVML knows it."""
     devices = [_cuda_device(index) for index in range(torch.cuda.device_count())]
     used = devices[device.index or 0]["uuid"] if device.type == "cuda" else ""
     return {
@@ -34,7 +34,7 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
         "device": str(device),
         "gpus": [each["name"] for each in devices],
         "cuda_devices": devices,
-        "device_uuids": [used] if used else [],
+        "gpu_uuids": [used] if used else [],
         "packages": _package_versions(),
         "git": git_revision(Path.cwd()),
     }

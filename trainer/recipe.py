@@ -17,7 +17,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from trainer.parameters import Declaration, Parameter, ParameterError, parameter, validate
+from runs.parameters import ParameterError, validate
+from trainer.parameters import Declaration, parameter
 from trainer.randomness import epoch_order
 
 __all__ = ["Batch", "ParameterError", "Recipe", "RecipeError", "built_in_specs", "load_recipe", "parameter"]
@@ -49,7 +50,7 @@ class Recipe(ABC):
     # Longest gradient that a step takes; None leaves gradients as they are.
     gradient_clip: ClassVar[float | None] = None
     knobs: ClassVar[list[dict[str, Any]]] = []
-    declared: ClassVar[dict[str, Parameter]] = {}
+    declared: ClassVar[dict[str, dict[str, Any]]] = {}
 
     epochs: int = parameter(10, minimum=1, maximum=100_000, help="passes over the training set")
     batch_size: int = parameter(64, minimum=1, maximum=65_536, help="samples in one step")
@@ -107,7 +108,7 @@ class Recipe(ABC):
     @classmethod
     def schema(cls) -> list[dict[str, Any]]:
         """Return the declared parameters as published: JSON-ready, in the order of declaration."""
-        return [each.as_row() for each in cls.declared.values()]
+        return list(cls.declared.values())
 
     @classmethod
     def description(cls) -> str:
@@ -119,16 +120,16 @@ class Recipe(ABC):
         return hashlib.sha256(inspect.getsource(inspect.getmodule(cls) or cls).encode()).hexdigest()
 
 
-def _declarations(cls: type) -> dict[str, Parameter]:
+def _declarations(cls: type) -> dict[str, dict[str, Any]]:
     """Take the declarations out of the body of `cls`, leaving the defaults in their place."""
-    found: dict[str, Parameter] = {}
+    found: dict[str, dict[str, Any]] = {}
     for name, value in list(vars(cls).items()):
         if not isinstance(value, Declaration):
             continue
         if cls is not Recipe and name not in Recipe.declared and hasattr(Recipe, name):
             raise TypeError(f"{cls.__name__}.{name}: a recipe has an attribute of this name; choose another")
         found[name] = value.named(name, vars(cls).get("__annotations__", {}).get(name, ""))
-        setattr(cls, name, found[name].default)
+        setattr(cls, name, found[name]["default"])
     return found
 
 

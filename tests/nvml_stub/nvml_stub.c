@@ -1,0 +1,91 @@
+/* A stand-in for the NVIDIA driver's libnvidia-ml.so.1: two boards, the second with MIG where asked for.
+ *
+ * The environment says how it behaves: STUB_HANG=1 never answers utilisation, STUB_SLOW_MS delays every field,
+ * STUB_LOST names a file whose presence takes board 1 off the bus, STUB_INIT gives the code of nvmlInit,
+ * STUB_MIG=1 splits board 1 into two instances. -DWITHOUT_POWER leaves the power function out of the library.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SUCCESS 0
+#define INVALID_ARGUMENT 2
+#define NOT_SUPPORTED 3
+#define NOT_FOUND 6
+#define GPU_IS_LOST 15
+
+typedef struct { int board, instance; char uuid[48]; } Device;
+static Device devices[] = {
+    {0, -1, "GPU-aaaaaaaa-0000-0000-0000-000000000000"},
+    {1, -1, "GPU-bbbbbbbb-1111-1111-1111-111111111111"},
+    {1, 0, "MIG-cccccccc-2222-2222-2222-222222222222"},
+    {1, 1, "MIG-dddddddd-3333-3333-3333-333333333333"},
+};
+
+static int number(const char *name) { const char *text = getenv(name); return text ? atoi(text) : 0; }
+
+static int answer(Device *device) {
+    const char *lost = getenv("STUB_LOST");
+    if (number("STUB_SLOW_MS")) usleep(1000 * number("STUB_SLOW_MS"));
+    return device->board == 1 && lost && access(lost, F_OK) == 0 ? GPU_IS_LOST : SUCCESS;
+}
+
+int nvmlInitWithFlags(unsigned flags) { (void)flags; return number("STUB_INIT"); }
+int nvmlShutdown(void) { return SUCCESS; }
+const char *nvmlErrorString(int code) { return code == GPU_IS_LOST ? "GPU is lost" : "Driver/library version mismatch"; }
+int nvmlDeviceGetCount_v2(unsigned *count) { *count = 2; return SUCCESS; }
+
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, Device **device) {
+    if (index > 1) return INVALID_ARGUMENT;
+    *device = &devices[index];
+    return answer(*device);
+}
+
+int nvmlDeviceGetUUID(Device *device, char *uuid, unsigned length) {
+    snprintf(uuid, length, "%s", device->uuid);
+    return answer(device);
+}
+
+int nvmlDeviceGetMigMode(Device *device, unsigned *current, unsigned *pending) {
+    if (!number("STUB_MIG")) return NOT_SUPPORTED;
+    *current = *pending = device->board == 1;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetMaxMigDeviceCount(Device *device, unsigned *count) { (void)device; *count = 3; return SUCCESS; }
+
+int nvmlDeviceGetMigDeviceHandleByIndex(Device *board, unsigned index, Device **device) {
+    (void)board;
+    if (index > 1) return NOT_FOUND;
+    *device = &devices[2 + index];
+    return SUCCESS;
+}
+
+int nvmlDeviceGetUtilizationRates(Device *device, unsigned *rates) {
+    while (number("STUB_HANG")) pause();
+    if (device->instance >= 0) return NOT_SUPPORTED;
+    rates[0] = 40 + device->board;
+    rates[1] = 10;
+    return answer(device);
+}
+
+int nvmlDeviceGetMemoryInfo(Device *device, unsigned long long *memory) {
+    memory[0] = 16ULL << 30;
+    memory[2] = (unsigned long long)(device->instance >= 0 ? 1 + device->instance : 4 + device->board) << 30;
+    memory[1] = memory[0] - memory[2];
+    return answer(device);
+}
+
+int nvmlDeviceGetTemperature(Device *device, int sensor, unsigned *degrees) {
+    (void)sensor;
+    *degrees = 50 + device->board;
+    return answer(device);
+}
+
+#ifndef WITHOUT_POWER
+int nvmlDeviceGetPowerUsage(Device *device, unsigned *milliwatts) {
+    *milliwatts = 120500 + 1000 * device->board;
+    return answer(device);
+}
+#endif

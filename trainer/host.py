@@ -1,0 +1,79 @@
+"""Reading the training host and the worker's processes through psutil. Knows neither Django nor torch."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from pathlib import Path
+
+import psutil
+
+MIB = 2**20
+GIB = 2**30
+
+
+class HostReader:
+    """Reads the host, and the process tree below `worker_pid` until that is gone.
+
+    CPU shares are those since the reading before, so the first reading has none.
+    """
+
+    def __init__(self, worker_pid: int | None, data: Path | None) -> None:
+        self._data = data
+        self._worker = self._find(worker_pid)
+        self._cpu_seconds: dict[tuple[int, float], float] = {}
+        self._read_at = 0.0
+        self._primed = False
+
+    def read(self) -> dict[str, float]:
+        """Return values named `host/…`: CPU in %, memory in MiB, free disk in GiB; the worker's CPU in % of a core."""
+        memory = psutil.virtual_memory()
+        values = {
+            # "Available" counts what the kernel can give back; "free" would call every busy disk cache used.
+            "host/memory_used_mib": (memory.total - memory.available) / MIB,
+            "host/memory_total_mib": memory.total / MIB,
+        }
+        cpu = psutil.cpu_percent(interval=None)
+        if self._primed:
+            values["host/cpu"] = cpu
+        self._primed = True
+        if self._data is not None:
+            # A data folder that is away for a moment (network disk) is no reason to tell nothing else.
+            with contextlib.suppress(OSError):
+                values["host/disk_free_gib"] = shutil.disk_usage(self._data).free / GIB
+        return values | self._read_worker()
+
+    @staticmethod
+    def _find(pid: int | None) -> psutil.Process | None:
+        try:
+            return psutil.Process(pid) if pid is not None else None
+        except psutil.Error:
+            return None
+
+    def _read_worker(self) -> dict[str, float]:
+        if self._worker is None:
+            return {}
+        try:
+            processes = [self._worker, *self._worker.children(recursive=True)]
+        except psutil.Error:
+            self._worker = None
+            return {}
+        now = time.monotonic()
+        before, elapsed = self._cpu_seconds, now - self._read_at
+        self._cpu_seconds, self._read_at = {}, now
+        used_s, resident = 0.0, 0
+        for process in processes:
+            try:
+                times = process.cpu_times()
+                resident += process.memory_info().rss
+                key = (process.pid, process.create_time())
+            except psutil.Error:
+                # Ended between the listing and the reading, as DataLoader workers do.
+                continue
+            self._cpu_seconds[key] = times.user + times.system
+            used_s += self._cpu_seconds[key] - before.get(key, 0.0 if before else self._cpu_seconds[key])
+        values = {"host/worker_rss_mib": resident / MIB}
+        if before and elapsed > 0:
+            values["host/worker_cpu"] = 100 * used_s / elapsed
+        return values

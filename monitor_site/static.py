@@ -6,12 +6,9 @@ from whitenoise.storage import CompressedManifestStaticFilesStorage
 
 
 class StaticStorage(CompressedManifestStaticFilesStorage):
-    """Hashed names once `collectstatic` has run; plain names before (plain `runserver`, tests)."""
+    """Hashed names for what `collectstatic` has taken; plain names for the rest, served from where it lies."""
 
     support_js_module_import_aggregation = True
-    manifest_strict = False
 
     def stored_name(self, name: str) -> str:
-        if not self.hashed_files:
-            return name
-        return super().stored_name(name)
+        return str(self.hashed_files.get(self.hash_key(name), name))

@@ -17,12 +17,12 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 
 from coxswain.mailbox import Mailbox
-from runs import announcer
+from runs import announcer, series
 from runs.asking import record
 from runs.commands import Request, Stop
 from runs.events import LogLine
 from runs.lifecycle import BEAT_INTERVAL_S, AttemptEnd, Fenced, Lease, deliver_command, end_attempt, open_commands
-from runs.models import Attempt, Command, CommandState, RunState
+from runs.models import Attempt, Command, CommandState, Run, RunState
 from trainer.console import ConsoleTail
 from trainer.folders import WorkerProcess
 from trainer.gpu import Sampler
@@ -35,6 +35,10 @@ logger = logging.getLogger(__name__)
 
 LOOK_INTERVAL_S = 0.010
 CONSOLE_INTERVAL_S = 0.25
+# Step metrics of this many events are folded at once; the newest stay for viewers that reconnect.
+FOLD_EVENTS = 500
+KEPT_EVENTS = 1_000
+FOLD_INTERVAL_S = 10.0
 # A database that is away is asked again after this; the journal keeps everything meanwhile.
 DATABASE_PAUSE_S = 0.5
 EXIT_FINISHED, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_HELD, EXIT_FENCED, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -81,6 +85,7 @@ class Supervisor:
         self._last_store = 0.0
         self._last_beat = 0.0
         self._last_console = 0.0
+        self._last_fold = time.monotonic()
         self._database_away = False
 
     def follow(self) -> int:
@@ -136,6 +141,8 @@ class Supervisor:
             push_due = now - self._last_store >= settings.COXSWAIN_PUSH_MS / 1000
             if beat_due or (push_due and (self._tail.has_more() or now - self._last_console >= CONSOLE_INTERVAL_S)):
                 self._store(beat_due)
+            if now - self._last_fold >= FOLD_INTERVAL_S:
+                self._fold()
             self._database_away = False
         except DatabaseError as error:
             if not self._database_away:
@@ -157,7 +164,7 @@ class Supervisor:
         if beat:
             self._last_beat = now
             sample = self._sampler.latest()
-            tick.system = sample.values if sample is not None else None
+            tick.system = dict(sample.values) if sample is not None else None
             self._tell_gpu_problem(tick)
         if tick.read is None and tick.console is None and not beat:
             return False
@@ -167,6 +174,13 @@ class Supervisor:
         self._last_store = time.monotonic()
         self.display.show(self.progress)
         return tick.read is not None
+
+    def _fold(self) -> None:
+        """Keep the number of events bounded: work and storage of a run of days must not grow with its ticks."""
+        self._last_fold = time.monotonic()
+        last, folded = Run.objects.values_list("last_seq", "replay_from").get(pk=self.lease.run_id)
+        if last - folded > KEPT_EVENTS + FOLD_EVENTS:
+            series.fold(self.lease.run_id, keep_latest=KEPT_EVENTS)
 
     def _settle(self, tick: Tick) -> None:
         if tick.read is not None:
@@ -216,6 +230,7 @@ class Supervisor:
         self._wait_for_database(self._store_rest)
         end = self._judge_end()
         self._wait_for_database(lambda: end_attempt(self.lease, end))
+        self._wait_for_database(lambda: series.fold(self.lease.run_id, keep_latest=KEPT_EVENTS))
         self.display.end(self.progress, end)
         if self.interrupts.stops >= 2:
             return EXIT_INTERRUPTED

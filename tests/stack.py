@@ -1,0 +1,198 @@
+"""A real stack for tests and benches: embedded server, Daphne, supervisors, each a process that can be killed.
+
+Everything lies in a folder of its own and listens on a free port. Does not import Django: call `use` first,
+before anything of Django is imported, to read the same database in this process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from monitor_site.embedded import EmbeddedServer  # noqa: E402  needs the path
+
+START_TIMEOUT_S = 60.0
+Found = TypeVar("Found")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(look: Callable[[], Found | None], what: str, timeout_s: float = START_TIMEOUT_S) -> Found:
+    """Return what `look` returns once it is true; raise `TimeoutError` naming `what` after `timeout_s`."""
+    until = time.monotonic() + timeout_s
+    while True:
+        found = look()
+        if found:
+            return found
+        if time.monotonic() > until:
+            raise TimeoutError(f"waited {timeout_s:.0f} s for {what}")
+        time.sleep(0.02)
+
+
+class Stack:
+    """Processes of one data folder. Use as a context manager: nothing is left behind."""
+
+    def __init__(self, data: Path | None = None, **variables: str) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="coxswain-test-"))
+        self.data = data or self.folder / "data"
+        self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.port = free_port()
+        self.redis = EmbeddedServer(self.data)
+        self.web: subprocess.Popen[bytes] | None = None
+        self.trainings: list[subprocess.Popen[bytes]] = []
+        self.environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("COXSWAIN_", "DJANGO_"))
+        } | {
+            "COXSWAIN_DATA": str(self.data),
+            "COXSWAIN_PORT": str(self.port),
+            "PYTHONUNBUFFERED": "1",
+            **variables,
+        }
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Stack:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def use(self) -> None:
+        """Let this process use the stack's database through Django."""
+        os.environ.update({name: self.environment[name] for name in ("COXSWAIN_DATA", "COXSWAIN_PORT")})
+        os.environ["DJANGO_SETTINGS_MODULE"] = "monitor_site.settings"
+        import django
+
+        django.setup()
+
+    def manage(self, *arguments: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run a management command to its end."""
+        result = subprocess.run(
+            self.command(*arguments), env=self.environment, capture_output=True, text=True, timeout=300, **options
+        )
+        if check and result.returncode:
+            raise AssertionError(f"manage.py {' '.join(arguments)} exited {result.returncode}:\n{result.stderr}")
+        return result
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, str(ROOT / "manage.py"), *arguments]
+
+    def migrate(self) -> None:
+        self.manage("migrate", "-v", "0")
+
+    def start_redis(self) -> None:
+        self.redis.start()
+
+    def start_web(self) -> None:
+        with (self.folder / "web.log").open("ab") as log:
+            self.web = subprocess.Popen(
+                self.command("serve_portal", "--port", str(self.port)), env=self.environment, stdout=log, stderr=log
+            )
+        self.wait_for_web()
+
+    def wait_for_web(self) -> None:
+        def answers() -> bool:
+            if self.web is not None and self.web.poll() is not None:
+                raise AssertionError(f"the portal ended:\n{(self.folder / 'web.log').read_text()[-3000:]}")
+            try:
+                with urllib.request.urlopen(f"{self.address}/login/", timeout=5):
+                    return True
+            except urllib.error.HTTPError:
+                return True
+            except OSError:
+                return False
+
+        wait_for(answers, "the portal")
+
+    def train(self, run_id: int, *arguments: str, **variables: str) -> subprocess.Popen[bytes]:
+        """Start `train --run-id`; its output goes to `train.log` in the stack's folder."""
+        with (self.folder / "train.log").open("ab") as log:
+            process = subprocess.Popen(
+                self.command("train", "--run-id", str(run_id), *arguments),
+                env=self.environment | variables,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        self.trainings.append(process)
+        return process
+
+    def worker_pid(self, run_id: int) -> int | None:
+        """Return the pid of the newest attempt's living worker."""
+        attempts = sorted((self.data / "runs" / str(run_id) / "attempts").glob("*"), key=lambda path: int(path.name))
+        for folder in reversed(attempts[-1:]):
+            try:
+                pid = int(json.loads((folder / "worker.json").read_text())["pid"])
+                os.kill(pid, 0)
+                return pid
+            except (OSError, ValueError):
+                return None
+        return None
+
+    def log(self) -> str:
+        """Return what trainings and portal printed, for the message of a failed test."""
+        return "\n".join(
+            f"--- {path.name}\n{path.read_text(errors='replace')[-4000:]}" for path in sorted(self.folder.glob("*.log"))
+        )
+
+    def close(self) -> None:
+        for process in [*self.trainings, *([self.web] if self.web else [])]:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+        for worker in (self.data / "runs").glob("*/attempts/*/worker.json"):
+            kill(int(json.loads(worker.read_text())["pid"]), of=self.data)
+        self.redis.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def kill(pid: int, of: Path | None = None) -> bool:
+    """Kill a process with -9; with `of`, only where its environment names that data folder."""
+    try:
+        if of is not None and f"COXSWAIN_DATA={of}".encode() not in Path(f"/proc/{pid}/environ").read_bytes():
+            return False
+        os.kill(pid, signal.SIGKILL)
+    except OSError:
+        return False
+    return True
+
+
+def last_json(output: str) -> dict[str, Any]:
+    """Return the JSON object on the last line of a bench's output."""
+    result: dict[str, Any] = json.loads(output.strip().splitlines()[-1])
+    return result
+
+
+def seed_project(members: Sequence[tuple[str, str]] = (("operator", "operator"),)) -> Any:
+    """Make a project "lab" with (user name, role) members whose password is their name; needs `Stack.use`."""
+    from django.contrib.auth.models import User
+
+    from runs.models import Membership, Project
+
+    project = Project.objects.create(name="Lab", slug="lab")
+    for name, role in members:
+        user = User.objects.create_user(name, password=name)
+        Membership.objects.create(project=project, user=user, role=role)
+    return project

@@ -1,0 +1,96 @@
+"""A WebSocket client that is not ours: follows a run over reconnects as the protocol says, and notes all it got."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import websockets
+from websockets.asyncio.client import connect
+
+RETRY_PAUSE_S = 0.1
+
+
+class Watcher:
+    """Follows one run until `stop`. `ticket` gives a fresh ticket for each connection."""
+
+    def __init__(self, address: str, run_id: int, ticket: Callable[[], str]) -> None:
+        self.address = address.replace("http://", "ws://")
+        self.run_id = run_id
+        self.ticket = ticket
+        self.last_seq = 0
+        self.hello: dict[str, Any] | None = None
+        self.events: list[dict[str, Any]] = []
+        self.received_at: list[float] = []
+        self.messages: list[dict[str, Any]] = []
+        self.links: list[str] = []
+        self.connections = 0
+        # Steps of `name`, in the order received; with a resync the history up to that seq is read instead.
+        self.resyncs: list[int] = []
+        self.close_codes: list[int | None] = []
+        self._stopped = asyncio.Event()
+        self._socket: Any = None
+        self.on_event: Callable[[dict[str, Any]], None] | None = None
+
+    async def follow(self) -> None:
+        """Connect, and again after every cut, until `stop`."""
+        while not self._stopped.is_set():
+            try:
+                ticket = await asyncio.to_thread(self.ticket)
+                since = f"?since={self.last_seq}" if self.connections else ""
+                async with connect(
+                    f"{self.address}/ws/runs/{self.run_id}/{since}",
+                    subprotocols=["coxswain.v1", f"ticket.{ticket}"],  # type: ignore[list-item]
+                    max_size=None,
+                    open_timeout=10,
+                    compression=None,
+                ) as self._socket:
+                    self.connections += 1
+                    async for frame in self._socket:
+                        self._take(json.loads(frame))
+            except (OSError, websockets.WebSocketException, TimeoutError):
+                pass
+            if self._socket is not None:
+                self.close_codes.append(self._socket.close_code)
+            if not self._stopped.is_set():
+                await asyncio.sleep(RETRY_PAUSE_S)
+
+    async def stop(self) -> None:
+        self._stopped.set()
+        if self._socket is not None:
+            await self._socket.close()
+
+    async def send(self, message: dict[str, Any] | str) -> None:
+        await self._socket.send(message if isinstance(message, str) else json.dumps(message))
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if "seq" in message and message["kind"] not in ("hello", "resync"):
+            self.events.append(message)
+            self.received_at.append(time.time())
+            self.last_seq = message["seq"]
+            if self.on_event is not None:
+                self.on_event(message)
+            return
+        self.messages.append(message)
+        if message["kind"] == "hello":
+            self.hello = message
+            self.links.append(message["link"])
+            if not message["replay"]:
+                self.resyncs.append(message["seq"])
+                self.last_seq = message["seq"]
+        elif message["kind"] == "link":
+            self.links.append(message["link"])
+
+    def steps(self, name: str) -> list[int]:
+        """Return the steps of a series as received, doubles included."""
+        return [
+            step
+            for event in self.events
+            if event["kind"] == "metrics"
+            for block in event["blocks"]
+            if name in block["values"]
+            for step in block["steps"]
+        ]

@@ -1,0 +1,116 @@
+"""JSON for the page: history, finer ranges of series, and tickets for the socket. Errors name field and remedy."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Concatenate
+
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_POST
+
+from runs.access import TICKET_LIFETIME, issue_ticket, role_of
+from runs.history import chart_range, history
+from runs.models import Run
+
+LARGEST_BODY_BYTES = 4096
+MOST_SERIES_AT_ONCE = 64
+MOST_BUCKETS = 4000
+
+RunView = Callable[[HttpRequest, Run], HttpResponseBase]
+
+
+def _refuse(status: int, error: str, field: str = "") -> JsonResponse:
+    return JsonResponse({"error": error, "field": field}, status=status)
+
+
+def for_viewers(view: RunView) -> Callable[Concatenate[HttpRequest, ...], HttpResponseBase]:
+    """Hand `view` the run, if the session's user may see it; 401 and 404 in JSON otherwise."""
+
+    @never_cache
+    @require_GET
+    @wraps(view)
+    def guarded(request: HttpRequest, pk: int) -> HttpResponseBase:
+        if not request.user.is_authenticated:
+            return _refuse(401, _("Log in again: the session has ended."))
+        run = Run.objects.visible_to(request.user).select_related("project", "recipe").filter(pk=pk).first()
+        if run is None:
+            return _refuse(404, _("There is no such run, or you are no member of its project."), "run")
+        return view(request, run)
+
+    return guarded
+
+
+@for_viewers
+def history_of_run(request: HttpRequest, run: Run) -> HttpResponse:
+    """Return everything that the page shows, as of `seq`."""
+    return JsonResponse(history(run, role_of(request.user, run) or ""))
+
+
+@for_viewers
+def details_of_run(request: HttpRequest, run: Run) -> HttpResponse:
+    """Return what no event tells: attempts and how they ended, environment, configuration."""
+    whole = history(run, role_of(request.user, run) or "")
+    return JsonResponse({part: whole[part] for part in ("attempts", "environment", "parameters")})
+
+
+@for_viewers
+def series_of_run(request: HttpRequest, run: Run) -> HttpResponse:
+    """Return `name` (repeated) between `from` and `to` in at most `buckets` buckets, by `step` or `time`."""
+    names = request.GET.getlist("name")
+    if not 1 <= len(names) <= MOST_SERIES_AT_ONCE:
+        return _refuse(422, _("Name between 1 and %(most)d series.") % {"most": MOST_SERIES_AT_ONCE}, "name")
+    by = request.GET.get("by", "step")
+    if by not in ("step", "time"):
+        return _refuse(422, _("Use step or time."), "by")
+    bounds = {}
+    for field in ("from", "to"):
+        bound = _number(request.GET.get(field, ""))
+        if bound is None:
+            return _refuse(422, _("Give a number: a step, or seconds since 1970."), field)
+        bounds[field] = bound
+    buckets = request.GET.get("buckets", "800")
+    if not buckets.isdecimal() or not 1 <= int(buckets[:9]) <= MOST_BUCKETS:
+        return _refuse(422, _("Give a whole number from 1 to %(most)d.") % {"most": MOST_BUCKETS}, "buckets")
+    return JsonResponse(chart_range(run, names, bounds["from"], bounds["to"], int(buckets), by))
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+@never_cache
+@require_POST
+def new_ticket(request: HttpRequest) -> HttpResponse:
+    """Return a single-use key to one run's socket: `{"run": 1}` → `{"ticket": …, "expires_in_s": 30}`."""
+    if not request.user.is_authenticated:
+        return _refuse(401, _("Log in again: the session has ended."))
+    run_id = _run_id(request)
+    if run_id is None:
+        return _refuse(422, _('Send JSON that names the run by its number, such as {"run": 1}.'), "run")
+    run = Run.objects.filter(pk=run_id).first()
+    if run is None or role_of(request.user, run) is None:
+        return _refuse(404, _("There is no such run, or you are no member of its project."), "run")
+    ticket = issue_ticket(request.user, run)
+    return JsonResponse({"ticket": ticket, "expires_in_s": int(TICKET_LIFETIME.total_seconds())})
+
+
+def _run_id(request: HttpRequest) -> int | None:
+    if len(request.body) > LARGEST_BODY_BYTES:
+        return None
+    try:
+        payload: Any = json.loads(request.body)
+    except (ValueError, RecursionError):
+        return None
+    run_id = payload.get("run") if isinstance(payload, dict) else None
+    if type(run_id) is not int or not 0 < run_id < 2**63:
+        return None
+    return run_id

@@ -1,0 +1,60 @@
+"""What a person may choose in the run list."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import AnonymousUser
+from django.utils.translation import gettext_lazy as _
+
+from runs.models import Project, RunQuerySet, RunState
+from runs.portal.rows import search
+
+
+class RunFilter(forms.Form):
+    """Search text, state and project; what cannot be used filters nothing."""
+
+    q = forms.CharField(
+        required=False,
+        max_length=100,
+        label=_("Search"),
+        widget=forms.SearchInput(
+            attrs={"class": "form-control", "placeholder": _("Search by name, recipe or #id"), "autocomplete": "off"}
+        ),
+    )
+    state = forms.ChoiceField(
+        required=False,
+        label=_("State"),
+        choices=[("", _("All states")), *RunState.choices],
+        widget=forms.Select(attrs={"class": "form-select"}),
+    )
+    project = forms.ModelChoiceField(
+        required=False,
+        label=_("Project"),
+        queryset=Project.objects.none(),
+        to_field_name="slug",
+        empty_label=_("All projects"),
+        widget=forms.Select(attrs={"class": "form-select"}),
+    )
+
+    def __init__(self, *args: Any, user: AbstractBaseUser | AnonymousUser, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        projects = self.fields["project"]
+        assert isinstance(projects, forms.ModelChoiceField)
+        projects.queryset = Project.objects.filter(memberships__user_id=user.pk)
+
+    def narrow(self, runs: RunQuerySet) -> RunQuerySet:
+        """Return those of `runs` that the valid choices allow."""
+        self.is_valid()
+        chosen = self.cleaned_data
+        if chosen.get("state"):
+            runs = runs.filter(state=chosen["state"])
+        if chosen.get("project"):
+            runs = runs.filter(project=chosen["project"])
+        return search(runs, chosen.get("q") or "")
+
+    @property
+    def is_used(self) -> bool:
+        return any(self.cleaned_data.get(name) for name in self.fields)

@@ -1,0 +1,85 @@
+"""The pages: the list of runs and the page of one run. What they show is narrowed to the projects of the viewer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.mixins import LoginRequiredMixin
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.generic import DetailView, ListView
+
+from runs.access import viewer_of
+from runs.commands import COMMANDS
+from runs.models import Run, RunQuerySet
+from runs.portal.forms import RunFilter
+from runs.portal.rows import percent_of, row_of, with_loss
+
+RUNS_A_PAGE = 25
+
+
+class RunList(LoginRequiredMixin, ListView[Run]):
+    """The runs of the viewer's projects, newest first. `?fragment=1` gives the table alone, for refreshing."""
+
+    paginate_by = RUNS_A_PAGE
+    template_name = "runs/list.html"
+    form: RunFilter
+
+    def get_queryset(self) -> RunQuerySet:
+        self.form = RunFilter(self.request.GET, user=self.request.user)
+        return with_loss(self.form.narrow(Run.objects.visible_to(self.request.user))).order_by("-pk")
+
+    def get_template_names(self) -> list[str]:
+        return ["runs/partials/table.html"] if self.request.GET.get("fragment") else [self.template_name]
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        context = super().get_context_data(**kwargs)
+        now = timezone.now()
+        query = self.request.GET.copy()
+        for name in ("page", "fragment"):
+            query.pop(name, None)
+        return context | {
+            "rows": [row_of(run, now) for run in context["page_obj"]],
+            "form": self.form,
+            "filtered": self.form.is_used,
+            "query": query.urlencode(),
+        }
+
+
+class RunPage(LoginRequiredMixin, DetailView[Run]):
+    """One run, live: the frame of the page; scripts fill it from history and socket."""
+
+    template_name = "runs/run.html"
+
+    def get_queryset(self) -> RunQuerySet:
+        return Run.objects.visible_to(self.request.user).select_related("project", "recipe", "created_by")
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        run = self.object
+        viewer = viewer_of(self.request.user, run)
+        if viewer is None:
+            raise Http404
+        return super().get_context_data(**kwargs) | {
+            "viewer": viewer,
+            "percent": percent_of(run),
+            "stop": COMMANDS["stop"],
+            "page": {
+                "run": run.pk,
+                "name": run.name,
+                "addresses": {
+                    "history": reverse("history", args=[run.pk]),
+                    "details": reverse("details", args=[run.pk]),
+                    "series": reverse("series", args=[run.pk]),
+                    "tickets": reverse("tickets"),
+                    "login": reverse("login"),
+                    "socket": f"/ws/runs/{run.pk}/",
+                },
+            },
+        }
+
+
+def forbidden_form(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Answer a form whose CSRF token is missing or stale (Django's `CSRF_FAILURE_VIEW`)."""
+    return render(request, "403_csrf.html", status=403)

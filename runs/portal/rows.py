@@ -1,0 +1,72 @@
+"""What the run list shows of each run, computed once a page and not once a row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db.models import OuterRef, Q, Subquery
+
+from runs.access import display_name
+from runs.liveness import silent
+from runs.models import Run, RunQuerySet, Series
+
+# The names under which a training loss is usually logged, by the built-in recipes and by scripts.
+LOSS_NAMES = ("train/loss", "loss")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the list. `percent` is None where the length of the run is unknown."""
+
+    run: Run
+    silent: bool
+    percent: int | None
+    loss: float | None
+    loss_nonfinite: str
+    duration: timedelta | None
+    author: str
+
+
+def search(runs: RunQuerySet, text: str) -> RunQuerySet:
+    """Return the runs whose name, recipe or id matches `text`."""
+    text = text.strip()
+    if not text:
+        return runs
+    matches = Q(name__icontains=text) | Q(recipe__spec__icontains=text)
+    number = text.removeprefix("#")
+    if number.isdecimal() and len(number) < 19:
+        matches |= Q(pk=int(number))
+    return runs.filter(matches)
+
+
+def with_loss(runs: RunQuerySet) -> RunQuerySet:
+    """Annotate each run with its newest training loss, and join what a row names."""
+    newest = Series.objects.filter(run=OuterRef("pk"), name__in=LOSS_NAMES).order_by("-last_time")
+    return runs.select_related("project", "recipe", "created_by").annotate(
+        loss=Subquery(newest.values("last_value")[:1]),
+        loss_nonfinite=Subquery(newest.values("last_nonfinite")[:1]),
+    )
+
+
+def row_of(run: Run, now: datetime) -> Row:
+    """Return the row of a run that `with_loss` annotated."""
+    end = run.ended_at or (now if run.is_live else run.beat_at)
+    return Row(
+        run=run,
+        silent=silent(run, now),
+        percent=percent_of(run),
+        loss=getattr(run, "loss", None),
+        loss_nonfinite=getattr(run, "loss_nonfinite", None) or "",
+        duration=max(end - run.started_at, timedelta()) if run.started_at and end else None,
+        author=display_name(run.created_by) if run.created_by else "",
+    )
+
+
+def percent_of(run: Run) -> int | None:
+    """Return how much of the planned steps, or epochs, is done: 0 to 100."""
+    if run.total_steps:
+        return min(100, run.step * 100 // run.total_steps)
+    if run.total_epochs:
+        return min(100, run.epoch * 100 // run.total_epochs)
+    return None

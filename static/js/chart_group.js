@@ -1,0 +1,78 @@
+// Charts that share a cursor and a zoom, and the finer data of a zoomed range.
+
+import { drawable, seriesFromChart } from "./points.js";
+
+const SETTLE_MS = 150;
+const DETAIL_BUCKETS = 1200;
+
+let groups = 0;
+
+export class ChartGroup {
+  #fetchRange;
+  #onChange;
+  #timer = 0;
+  #details = new Map();
+
+  /** `fetchRange(names, from, to, buckets)` resolves to {name: chart}; null where the group has no finer data. */
+  constructor({ fetchRange = null, onChange }) {
+    this.key = `group-${(groups += 1)}`;
+    this.charts = [];
+    this.zoom = null;
+    this.version = 0;
+    this.#fetchRange = fetchRange;
+    this.#onChange = onChange;
+  }
+
+  join(chart) {
+    this.charts.push(chart);
+  }
+
+  zoomTo(from, to) {
+    this.zoom = { from, to };
+    this.#details.clear();
+    this.#touch();
+    clearTimeout(this.#timer);
+    if (this.#fetchRange) this.#timer = setTimeout(() => this.#refine(from, to), SETTLE_MS);
+  }
+
+  reset() {
+    if (!this.zoom) return;
+    clearTimeout(this.#timer);
+    this.zoom = null;
+    this.#details.clear();
+    this.#touch();
+  }
+
+  /** Return what to draw of `series`: the finer range where it was fetched, continued by what came live since. */
+  read(series, from, to, buckets) {
+    const detail = this.#details.get(series.name);
+    if (!detail || !detail.xs.length) return drawable(series, from, to, buckets);
+    const fine = drawable(detail, from, to, buckets);
+    const seen = detail.xs.at(-1);
+    const live = drawable(series, seen, to, buckets);
+    const begin = live.xs.findIndex((x) => x > seen);
+    if (begin < 0) return fine;
+    for (const column of ["xs", "means", "mins", "maxs"]) fine[column] = fine[column].concat(live[column].slice(begin));
+    fine.banded = fine.banded || live.banded;
+    return fine;
+  }
+
+  async #refine(from, to) {
+    const names = this.charts.flatMap((chart) => chart.lines.filter((line) => line.isCoarse?.(from, to)).map((line) => line.name));
+    if (!names.length) return;
+    let charts;
+    try {
+      charts = await this.#fetchRange(names, from, to, DETAIL_BUCKETS);
+    } catch {
+      return; // the coarse curve stays: it is right, only less fine
+    }
+    if (this.zoom?.from !== from || this.zoom?.to !== to) return;
+    for (const [name, chart] of Object.entries(charts)) this.#details.set(name, seriesFromChart(name, chart));
+    this.#touch();
+  }
+
+  #touch() {
+    this.version += 1;
+    this.#onChange();
+  }
+}

@@ -1,0 +1,178 @@
+// All charts of a run: series grouped by the first part of their name, machine samples over time, epochs.
+
+import { Chart } from "./chart.js";
+import { ChartGroup } from "./chart_group.js";
+import { element } from "./dom.js";
+import { words } from "./format.js";
+import { changes } from "./paint.js";
+import { lowerBound } from "./points.js";
+import { getJson } from "./requests.js";
+import { fill, gettext } from "./text.js";
+
+const FIRST_GROUPS = ["train", "validation", "", "optimiser", "optimizer"];
+const FIRST_SERIES = ["loss", "accuracy", "validation_loss", "validation_accuracy"];
+const NOTHING = { value: null, nonfinite: "" };
+
+export class ChartWall {
+  #state;
+  #page;
+  #onSeen;
+  #groups = new Map();
+  #charts = new Map();
+  #places;
+  #layoutChanged = changes();
+
+  constructor(state, page, onSeen) {
+    this.#state = state;
+    this.#page = page;
+    this.#onSeen = onSeen;
+    this.#places = { step: document.getElementById("charts"), time: document.getElementById("machine") };
+  }
+
+  paint(now) {
+    if (this.#layoutChanged(this.#state.versions.layout)) this.#layOut();
+    for (const chart of this.#charts.values()) chart.paint(now);
+  }
+
+  resetZoom() {
+    for (const group of this.#groups.values()) group.group.reset();
+  }
+
+  #layOut() {
+    const names = [...this.#state.series.keys()];
+    const training = names.filter((name) => this.#state.series.get(name).axis === "step").sort(byImportance);
+    const machine = names.filter((name) => this.#state.series.get(name).axis === "time").sort();
+    for (const name of training) this.#chartOf(name, prefixOf(name), "step", [name]);
+    for (const [measure, members] of groupBy(machine, measureOf)) this.#chartOf(measure, prefixOf(measure), "time", members);
+    this.#showEmptiness(training.length, machine.length);
+  }
+
+  #chartOf(key, prefix, axis, names) {
+    const known = this.#charts.get(key);
+    if (known && known.lines.length === names.length) return;
+    const place = this.#groupOf(prefix, axis);
+    const chart = new Chart({
+      title: key, axis, group: place.group, onSeen: this.#onSeen,
+      lines: names.map((name, index) => this.#line(name, names.length > 1 ? index : place.colour, index)),
+    });
+    if (known) known.root.replaceWith(chart.root);
+    else insertSorted(place.grid, chart.root, key, axis);
+    this.#charts.set(key, chart);
+    place.count.textContent = String(place.grid.children.length);
+  }
+
+  #line(name, colour, index) {
+    const series = () => this.#state.series.get(name);
+    const group = () => this.#groups.get(`${series().axis}:${prefixOf(name)}`).group;
+    return {
+      name, colour, dash: index, label: labelOf(name),
+      version: () => series()?.version ?? 0,
+      latest: () => this.#state.latest[name] ?? NOTHING,
+      read: (from, to, buckets) => {
+        const own = series();
+        const drawn = own ? group().read(own, from, to, buckets) : { xs: [], means: [], mins: [], maxs: [], banded: false, points: 0 };
+        return { ...drawn, odd: own?.odd ?? [], oddCount: own?.oddCount ?? 0 };
+      },
+      isCoarse: (from, to) => {
+        const own = series();
+        return own.weights.slice(lowerBound(own.xs, from), lowerBound(own.xs, to) + 1).some((weight) => weight > 1);
+      },
+    };
+  }
+
+  #groupOf(prefix, axis) {
+    const key = `${axis}:${prefix}`;
+    if (this.#groups.has(key)) return this.#groups.get(key);
+    const group = new ChartGroup({
+      onChange: this.#onSeen,
+      fetchRange: (names, from, to, buckets) => this.#fetchRange(names, from, to, buckets, axis),
+    });
+    const grid = element("div", { class: "chart-grid" });
+    const count = element("span", { class: "group-count" });
+    const title = element("h2", { class: "block-title", text: prefix ? words(prefix) : gettext("Metrics") });
+    const root = element("details", { class: "chart-group", open: true, "data-group": prefix }, element("summary", {}, title, count), grid);
+    const order = groupRank(prefix);
+    const after = [...this.#places[axis].querySelectorAll(".chart-group")].find((other) => groupRank(other.dataset.group) > order);
+    this.#places[axis].insertBefore(root, after ?? null);
+    const place = { group, grid, count, colour: colourOf(prefix, this.#groups.size) };
+    this.#groups.set(key, place);
+    return place;
+  }
+
+  async #fetchRange(names, from, to, buckets, axis) {
+    const query = new URLSearchParams({ from, to, buckets, by: axis });
+    for (const name of names) query.append("name", name);
+    return (await getJson(`${this.#page.addresses.series}?${query}`, this.#page.addresses.login)).series;
+  }
+
+  #showEmptiness(training, machine) {
+    for (const skeleton of this.#places.step.querySelectorAll("[data-skeleton]")) skeleton.remove();
+    showNote(this.#places.step, !training, "chart", gettext("No metrics yet"),
+      fill("Charts appear with the first point. Start the run on its host: python manage.py train --run-id {run}", { run: this.#page.run }));
+    showNote(this.#places.time, !machine, "chip", gettext("No machine samples yet"), gettext("GPU and host are sampled once a second while the run trains."));
+  }
+}
+
+function showNote(place, wanted, picture, title, text) {
+  let note = place.querySelector(":scope > .blank");
+  if (!wanted) {
+    note?.remove();
+    return;
+  }
+  if (note) return;
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("class", "blank-icon");
+  svg.setAttribute("aria-hidden", "true");
+  const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
+  use.setAttribute("href", `#i-${picture}`);
+  svg.append(use);
+  note = element("div", { class: "card blank" }, svg, element("h2", { text: title }), element("p", { text }));
+  place.append(note);
+}
+
+function insertSorted(grid, root, key, axis) {
+  const rank = axis === "step" ? byImportance : (left, right) => left.localeCompare(right);
+  root.dataset.key = key;
+  const after = [...grid.children].find((other) => rank(other.dataset.key, key) > 0);
+  grid.insertBefore(root, after ?? null);
+}
+
+function prefixOf(name) {
+  const slash = name.indexOf("/");
+  return slash < 0 ? "" : name.slice(0, slash);
+}
+
+/** Name of what a machine series measures, without the number of the device: gpu/1/power and gpu/0/power are one chart. */
+function measureOf(name) {
+  return name.split("/").filter((part) => !/^\d+$/.test(part)).join("/");
+}
+
+function labelOf(name) {
+  const device = name.split("/").find((part) => /^\d+$/.test(part));
+  return device === undefined ? words(name.split("/").slice(1).join(" ") || name) : `${prefixOf(name).toUpperCase()} ${device}`;
+}
+
+function byImportance(left, right) {
+  const rank = (name) => {
+    const place = FIRST_SERIES.indexOf(name.slice(name.indexOf("/") + 1));
+    return place < 0 ? FIRST_SERIES.length : place;
+  };
+  return rank(left) - rank(right) || left.localeCompare(right);
+}
+
+function groupRank(prefix) {
+  const place = FIRST_GROUPS.indexOf(prefix);
+  return `${place < 0 ? 9 : place}${prefix}`;
+}
+
+/** Training is always blue and validation always orange, as in the charts over epochs. */
+function colourOf(prefix, groups) {
+  if (prefix === "" || prefix === "train") return 0;
+  return prefix === "validation" ? 1 : 2 + (groups % 3);
+}
+
+function groupBy(values, keyOf) {
+  const groups = new Map();
+  for (const value of values) groups.set(keyOf(value), [...(groups.get(keyOf(value)) ?? []), value]);
+  return groups;
+}

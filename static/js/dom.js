@@ -1,0 +1,40 @@
+// Building and changing elements. Data enters as text only, never as markup.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** Return a new element. `options`: class, text, and attributes; null and false leave an attribute out. */
+export function element(tag, options = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(options)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name === "class") node.className = value;
+    else if (name === "text") node.textContent = value;
+    else node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.filter((child) => child !== null));
+  return node;
+}
+
+/** Return an icon of the page's sprite. */
+export function icon(name) {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("class", "icon");
+  svg.setAttribute("aria-hidden", "true");
+  const use = document.createElementNS(SVG, "use");
+  use.setAttribute("href", `#i-${name}`);
+  svg.append(use);
+  return svg;
+}
+
+/** Set text only where it changed: an untouched node costs no layout and keeps a selection. */
+export function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+/** Show a message that leaves by itself. `tone`: info, success, warning or danger. */
+export function toast(text, tone = "info") {
+  const place = document.getElementById("toasts");
+  const note = element("div", { class: `toast-note toast-${tone}`, text });
+  place.append(note);
+  setTimeout(() => note.remove(), 6000);
+}

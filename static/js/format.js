@@ -1,0 +1,94 @@
+// Numbers, times and sizes as a reader wants them. Pure.
+
+import { fill, gettext } from "./text.js";
+
+const MINUTE = 60;
+const HOUR = 3600;
+const DAY = 86400;
+const ODD = { nan: "NaN", inf: "∞", "-inf": "−∞" };
+
+const UNITS = [
+  [/(utilisation|utilization|percent|_share)$/, "%"],
+  [/memory.*mib$|_mib$/, "MiB"],
+  [/_gib$/, "GiB"],
+  [/temperature(_c)?$/, "°C"],
+  [/power(_w)?$/, "W"],
+  [/(samples_per_second)$/, "/s"],
+  [/_ms$/, "ms"],
+  [/(_s|_seconds)$/, "s"],
+];
+
+/** Return a value with four significant digits, or the name of what it is instead of a finite number. */
+export function number(value, odd = "") {
+  if (odd) return ODD[odd] ?? odd;
+  if (value === null || value === undefined) return "–";
+  const size = Math.abs(value);
+  if (Number.isInteger(value) && size < 1e6) return String(value);
+  if (size >= 1e6 || size < 1e-3) return value.toExponential(2).replace("e+", "e");
+  if (size >= 1000) return value.toFixed(0);
+  return Number(value.toPrecision(4)).toString();
+}
+
+/** Return a value of a series: accuracies as per cent, others with their unit. */
+export function measure(name, value, odd = "") {
+  if (odd || value === null || value === undefined) return number(value, odd);
+  if (isShare(name) && value >= 0 && value <= 1) return `${(100 * value).toFixed(value > 0.995 && value < 1 ? 2 : 1)} %`;
+  const unit = unitOf(name);
+  const text = unit === "%" || unit === "MiB" ? number(Math.round(value * 10) / 10) : number(value);
+  return unit ? `${text} ${unit}` : text;
+}
+
+export function isShare(name) {
+  return /accuracy$|_share$|share$/.test(name);
+}
+
+export function unitOf(name) {
+  if (isShare(name)) return "";
+  return UNITS.find(([pattern]) => pattern.test(name))?.[1] ?? "";
+}
+
+/** Return seconds as 4.2 s, 3 min 20 s, 2 h 05 min or 3 d 4 h. */
+export function duration(seconds) {
+  if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return "–";
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  const whole = Math.round(seconds);
+  if (whole < MINUTE) return `${whole} s`;
+  if (whole < HOUR) return `${Math.floor(whole / MINUTE)} min ${pad(whole % MINUTE)} s`;
+  if (whole < DAY) return `${Math.floor(whole / HOUR)} h ${pad(Math.floor((whole % HOUR) / MINUTE))} min`;
+  return `${Math.floor(whole / DAY)} d ${Math.floor((whole % DAY) / HOUR)} h`;
+}
+
+export function age(seconds) {
+  return fill("{duration} ago", { duration: duration(Math.max(0, seconds)) });
+}
+
+export function bytes(size) {
+  if (size < 1024) return `${size} B`;
+  const units = ["KiB", "MiB", "GiB", "TiB"];
+  let value = size / 1024;
+  let unit = 0;
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024;
+    unit += 1;
+  }
+  return `${value.toFixed(value < 10 ? 1 : 0)} ${units[unit]}`;
+}
+
+/** Return an ISO time, or seconds since 1970, as a clock time here, with the day where it is not today. */
+export function clock(moment) {
+  const date = typeof moment === "number" ? new Date(moment * 1000) : new Date(moment);
+  if (Number.isNaN(date.getTime())) return "–";
+  const time = date.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+  if (date.toDateString() === new Date().toDateString()) return time;
+  return `${date.toLocaleDateString(undefined, { day: "numeric", month: "short" })} ${time}`;
+}
+
+/** Return the name of a metric as words: `validation_loss` and `train/loss` alike. */
+export function words(name) {
+  const text = name.replaceAll("_", " ").replaceAll("/", " ").trim();
+  return gettext(text.charAt(0).toUpperCase() + text.slice(1));
+}
+
+function pad(value) {
+  return String(value).padStart(2, "0");
+}

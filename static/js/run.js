@@ -1,0 +1,155 @@
+// The run page: loads the history, follows the socket, and paints what changed.
+
+import { Activity } from "./activity.js";
+import { ChartWall } from "./chart_wall.js";
+import { ConsolePanel } from "./console.js";
+import { Epochs } from "./epochs.js";
+import { Header } from "./header.js";
+import { Painter } from "./paint.js";
+import { readPalette } from "./palette.js";
+import { getJson, Refused } from "./requests.js";
+import { shortcut } from "./shortcuts.js";
+import { RunSocket } from "./socket.js";
+import { applyEvent, emptyState } from "./state.js";
+import { Stats } from "./stats.js";
+import { StopControl } from "./stop.js";
+import { gettext } from "./text.js";
+
+const CHARTS_EVERY_MS = 100;
+const STATS_EVERY_MS = 250;
+const TICK_MS = 250;
+const DETAILS_AFTER_MS = 400;
+const FIRST_RETRY_MS = 500;
+const LONGEST_RETRY_MS = 10_000;
+
+const page = JSON.parse(document.getElementById("run-page").textContent);
+const state = emptyState();
+const painter = new Painter();
+const request = () => painter.request();
+const socket = new RunSocket(page, { since: () => state.seq, onFrame: receive, onLink: connection });
+const header = new Header(state, page);
+const stats = new Stats(state);
+const charts = new ChartWall(state, page, request);
+const epochs = new Epochs(state, request);
+const output = new ConsolePanel(state);
+const activity = new Activity(state);
+const stop = new StopControl(state, socket, request);
+
+let loading = false;
+let reloads = 0;
+let attemptsSeen = 0;
+let detailsTimer = 0;
+
+function receive(frame) {
+  applyEvent(state, frame);
+  if (frame.kind === "hello") greet(frame);
+  else if (frame.kind === "resync") reload();
+  if (state.gap) {
+    state.gap = false;
+    socket.connect();
+  }
+  if (state.versions.attempts !== attemptsSeen) {
+    attemptsSeen = state.versions.attempts;
+    clearTimeout(detailsTimer);
+    detailsTimer = setTimeout(loadDetails, DETAILS_AFTER_MS);
+  }
+  request();
+}
+
+function greet(hello) {
+  header.setClock(hello.server_time);
+  if (!hello.replay && hello.seq !== state.seq) {
+    reload();
+    return;
+  }
+  reloads = 0;
+  connection("open");
+  socket.greeted();
+}
+
+/** Events alone cannot close the gap: load everything again, then follow from there. */
+function reload() {
+  if (loading) return;
+  socket.pause();
+  reloads += 1;
+  const wait = reloads > 1 ? Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** reloads) : 0;
+  setTimeout(load, wait);
+  loading = true;
+}
+
+async function load() {
+  loading = true;
+  for (let wait = FIRST_RETRY_MS; ; wait = Math.min(LONGEST_RETRY_MS, wait * 2)) {
+    try {
+      const history = await getJson(page.addresses.history, page.addresses.login);
+      applyEvent(state, { ...history, kind: "history" });
+      attemptsSeen = state.versions.attempts;
+      break;
+    } catch (error) {
+      if (error instanceof Refused && error.status < 500) {
+        connection("offline", error.message);
+        return;
+      }
+      connection("reconnecting", wait > 2 * FIRST_RETRY_MS ? gettext("The portal does not answer; trying again.") : "");
+      await new Promise((resolve) => setTimeout(resolve, wait));
+    }
+  }
+  loading = false;
+  request();
+  socket.connect();
+}
+
+async function loadDetails() {
+  try {
+    applyEvent(state, { ...(await getJson(page.addresses.details, page.addresses.login)), kind: "details" });
+    request();
+  } catch {
+    // the panels keep what they show; the next change of state asks again
+  }
+}
+
+function connection(link, sentence = "") {
+  header.setConnection(link, sentence);
+  request();
+}
+
+painter.add(() => header.paint());
+painter.add(() => stop.paint());
+painter.add(() => stats.paint(), STATS_EVERY_MS);
+painter.add((now) => {
+  charts.paint(now);
+  epochs.paint(now);
+}, CHARTS_EVERY_MS);
+painter.add(() => {
+  output.paint();
+  activity.paint();
+}, STATS_EVERY_MS);
+
+setInterval(() => document.hidden || header.tick(), TICK_MS);
+window.addEventListener("themechange", () => {
+  readPalette();
+  request();
+});
+
+const sections = [...document.querySelectorAll(".sections a")];
+sections.forEach((link, index) => {
+  shortcut(String(index + 1), () => {
+    document.querySelector(link.hash).focus();
+    document.querySelector(link.hash).scrollIntoView({ block: "start" });
+  });
+});
+const spy = new IntersectionObserver((entries) => {
+  for (const entry of entries) {
+    if (!entry.isIntersecting) continue;
+    for (const link of sections) link.toggleAttribute("aria-current", link.hash === `#${entry.target.id}`);
+  }
+}, { rootMargin: "-30% 0px -60% 0px" });
+for (const link of sections) spy.observe(document.querySelector(link.hash));
+
+shortcut("z", () => {
+  charts.resetZoom();
+  epochs.resetZoom();
+});
+shortcut("f", () => output.toggle());
+
+load();

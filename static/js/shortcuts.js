@@ -1,0 +1,24 @@
+// Single keys that do something, unless a person is typing or a dialog is open.
+
+const actions = new Map();
+
+export function shortcut(key, action) {
+  actions.set(key, action);
+}
+
+export function startShortcuts() {
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+    if (event.target.closest?.("input, textarea, select, [contenteditable]")) return;
+    if (document.querySelector("dialog[open]")) return;
+    const action = actions.get(event.key);
+    if (!action) return;
+    event.preventDefault();
+    action(event);
+  });
+}
+
+/** Open a modal dialog; the browser keeps the focus inside and gives it back at the end. */
+export function openSheet(sheet) {
+  if (sheet && !sheet.open) sheet.showModal();
+}

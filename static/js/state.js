@@ -1,0 +1,268 @@
+// What the page knows about a run, and the one function that changes it.
+//
+// `applyEvent(state, event)` serves the snapshot (`hello`), the loaded history, live events and replay alike. It uses
+// nothing but its arguments: no DOM, no clock, no network. It works in place, because copying long series ten times
+// a second would cost more than drawing them; `versions` tells painters what changed.
+
+import { addPoints, axisOf, emptySeries, seriesFromChart } from "./points.js";
+
+const MOST_CONSOLE_LINES = 2000;
+const MOST_ACTIVITY = 200;
+const ENDED = new Set(["finished", "stopped", "failed", "lost"]);
+
+export function emptyState() {
+  return {
+    seq: 0,
+    runSeq: 0,
+    run: null,
+    viewer: null,
+    life: "alive",
+    silentS: 0,
+    link: "",
+    stale: false,
+    gap: false,
+    lastPointAt: null,
+    series: new Map(),
+    latest: {},
+    epochs: [],
+    console: [],
+    skippedBytes: 0,
+    consoleTotal: 0,
+    activity: [],
+    commands: new Map(),
+    checkpoints: [],
+    attempts: [],
+    environment: {},
+    parameters: {},
+    lastError: null,
+    versions: {
+      run: 0, link: 0, layout: 0, series: 0, epochs: 0, console: 0, activity: 0, commands: 0, checkpoints: 0,
+      attempts: 0, details: 0, errors: 0,
+    },
+  };
+}
+
+/** Apply one event or message and return the state. Numbered events count once: doubles and old ones change nothing. */
+export function applyEvent(state, event) {
+  const message = MESSAGES[event.kind];
+  if (message) {
+    message(state, event);
+    return state;
+  }
+  if (!Number.isInteger(event.seq) || event.seq <= state.seq) return state;
+  if (event.seq > state.seq + 1) {
+    state.gap = true;
+    return state;
+  }
+  state.seq = event.seq;
+  EVENTS[event.kind]?.(state, event, event.seq > state.runSeq);
+  return state;
+}
+
+export function hasEnded(run) {
+  return ENDED.has(run?.state);
+}
+
+const EVENTS = {
+  metrics(state, event, news) {
+    for (const block of event.blocks) {
+      for (const [name, column] of Object.entries(block.values)) {
+        const odd = block.nonfinite?.[name]?.length ? new Map(block.nonfinite[name]) : null;
+        const series = seriesNamed(state, name);
+        addPoints(series, event.attempt, series.axis === "time" ? block.times : block.steps, block.times, column, odd);
+        if (news) noteLatest(state, name, block, column, odd);
+      }
+      if (news && block.steps.length) noteStep(state, event, block);
+    }
+    state.versions.series += 1;
+  },
+
+  system(state, event, news) {
+    for (const [name, value] of Object.entries(event.values)) {
+      if (value === null) continue;
+      addPoints(seriesNamed(state, name, "time"), event.attempt, [event.time], [event.time], [value], null);
+      if (news) state.latest[name] = { step: event.step, time: event.time, value, nonfinite: "" };
+    }
+    state.versions.series += 1;
+  },
+
+  epoch(state, event, news) {
+    const row = fields(event);
+    // A later attempt that trains epochs again replaces them, as it does with points.
+    state.epochs = state.epochs.filter((known) => known.epoch < row.epoch || (known.attempt >= row.attempt && known.epoch !== row.epoch));
+    if (row.best) state.epochs = state.epochs.map((known) => (known.best ? { ...known, best: false } : known));
+    state.epochs.push(row);
+    state.epochs.sort((left, right) => left.epoch - right.epoch || left.attempt - right.attempt);
+    state.versions.epochs += 1;
+    if (!news || !state.run) return;
+    state.run.epoch = event.epoch;
+    state.run.last_epoch = row;
+    if (event.best) {
+      state.run.best_epoch = event.epoch;
+      const best = event.values[state.run.best_metric_name];
+      if (best !== undefined) state.run.best_metric = best;
+    }
+    state.versions.run += 1;
+  },
+
+  status(state, event, news) {
+    noteActivity(state, event);
+    if (!news || !state.run) return;
+    const run = state.run;
+    if (event.attempt > run.attempt) run.end = null;
+    run.state = event.state;
+    run.reason = event.reason;
+    run.attempt = event.attempt;
+    for (const total of ["total_epochs", "total_steps", "steps_per_epoch"]) {
+      if (event[total] !== null && event[total] !== undefined) run[total] = event[total];
+    }
+    if (event.state === "running") run.started_at ??= event.at;
+    run.ended_at = ENDED.has(event.state) ? event.at : null;
+    state.versions.run += 1;
+    state.versions.attempts += 1;
+  },
+
+  command(state, event, news) {
+    noteActivity(state, event);
+    const { seq, kind, at, ...command } = event;
+    if (news || !state.commands.has(command.id)) state.commands.set(command.id, command);
+    state.versions.commands += 1;
+  },
+
+  checkpoint(state, event) {
+    noteActivity(state, event);
+    const { seq, kind, at, ...checkpoint } = event;
+    const known = state.checkpoints.filter((other) => other.name !== checkpoint.name || other.attempt !== checkpoint.attempt);
+    state.checkpoints = [{ ...checkpoint, created_at: at }, ...known].slice(0, MOST_ACTIVITY);
+    state.versions.checkpoints += 1;
+  },
+
+  log(state, event) {
+    for (const line of event.lines) state.console.push({ ...line, at: event.at });
+    state.consoleTotal += event.lines.length;
+    if (event.skipped_bytes) {
+      state.skippedBytes += event.skipped_bytes;
+      state.console.push({ text: "", source: "skipped", level: "warning", at: event.at, skipped: event.skipped_bytes });
+      state.consoleTotal += 1;
+    }
+    if (state.console.length > MOST_CONSOLE_LINES) state.console.splice(0, state.console.length - MOST_CONSOLE_LINES);
+    state.versions.console += 1;
+  },
+};
+
+const MESSAGES = {
+  hello(state, event) {
+    state.run = { ...event.run };
+    state.runSeq = event.seq;
+    state.latest = { ...event.latest };
+    state.viewer = event.viewer;
+    state.life = event.life;
+    state.link = event.link;
+    state.stale = !event.replay;
+    state.gap = false;
+    state.lastPointAt = seconds(event.run.last_point_at);
+    for (const command of event.run.commands ?? []) state.commands.set(command.id, command);
+    for (const part of ["run", "link", "commands", "series"]) state.versions[part] += 1;
+  },
+
+  /** The loaded history as of `seq` takes the place of everything that was gathered before it. */
+  history(state, event) {
+    state.seq = event.seq;
+    state.stale = false;
+    state.gap = false;
+    const newest = (state.series = new Map());
+    for (const [name, chart] of Object.entries(event.series)) {
+      const series = seriesFromChart(name, chart);
+      series.version = state.versions.series + 1;
+      newest.set(name, series);
+      const end = series.xs.length - 1;
+      const odd = series.odd.at(-1);
+      state.latest[name] ??= {
+        step: chart.steps[end], time: series.times[end], value: series.means[end], nonfinite: odd?.x === series.xs[end] ? odd.name : "",
+      };
+    }
+    state.epochs = [...event.epochs].sort((left, right) => left.epoch - right.epoch || left.attempt - right.attempt);
+    state.console = [...event.console].slice(-MOST_CONSOLE_LINES);
+    state.consoleTotal = state.console.length;
+    state.activity = [...event.events].sort((left, right) => left.seq - right.seq).slice(-MOST_ACTIVITY);
+    state.commands = new Map(event.commands.map((command) => [command.id, command]));
+    state.checkpoints = [...event.checkpoints].sort((left, right) => right.step - left.step);
+    MESSAGES.details(state, event);
+    for (const part of Object.keys(state.versions)) state.versions[part] += 1;
+  },
+
+  /** What no event tells: how attempts ended, in which environment. */
+  details(state, event) {
+    state.attempts = event.attempts;
+    state.environment = event.environment ?? {};
+    state.parameters = event.parameters ?? {};
+    state.versions.details += 1;
+  },
+
+  resync(state) {
+    state.stale = true;
+  },
+
+  life(state, event) {
+    state.life = event.life;
+    state.silentS = event.silent_s;
+    state.versions.run += 1;
+  },
+
+  link(state, event) {
+    state.link = event.link;
+    state.versions.link += 1;
+  },
+
+  pong() {},
+
+  error(state, event) {
+    state.lastError = event;
+    state.versions.errors += 1;
+  },
+};
+
+function seriesNamed(state, name, axis = axisOf(name)) {
+  let series = state.series.get(name);
+  if (!series) {
+    series = emptySeries(name);
+    series.axis = axis;
+    state.series.set(name, series);
+    state.versions.layout += 1;
+  }
+  return series;
+}
+
+function noteLatest(state, name, block, column, odd) {
+  let index = column.length - 1;
+  while (index >= 0 && column[index] === null && !odd?.has(index)) index -= 1;
+  if (index < 0) return;
+  state.latest[name] = {
+    step: block.steps[index], time: block.times[index], value: column[index], nonfinite: odd?.get(index) ?? "",
+  };
+}
+
+function noteStep(state, event, block) {
+  state.lastPointAt = seconds(event.at);
+  if (!state.run) return;
+  const step = block.steps[block.steps.length - 1];
+  const resumed = event.attempt > (state.run.stepAttempt ?? state.run.attempt);
+  if (step > state.run.step || resumed) state.run.step = step;
+  state.run.stepAttempt = event.attempt;
+  state.versions.run += 1;
+}
+
+function noteActivity(state, event) {
+  state.activity.push(event);
+  if (state.activity.length > MOST_ACTIVITY) state.activity.splice(0, state.activity.length - MOST_ACTIVITY);
+  state.versions.activity += 1;
+}
+
+function fields(event) {
+  const { seq, kind, at, ...own } = event;
+  return { ...own, nonfinite: own.nonfinite ?? {} };
+}
+
+function seconds(iso) {
+  return iso ? Date.parse(iso) / 1000 : null;
+}

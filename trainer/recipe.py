@@ -149,9 +149,9 @@ def load_recipe(spec: str) -> type[Recipe]:
     """
     path = BUILT_IN.get(spec, spec)
     module_name, _, class_name = path.partition(":") if ":" in path else path.rpartition(".")
-    if not module_name or not class_name:
+    if not all(part.isidentifier() for part in (*module_name.split("."), class_name)):
         raise RecipeError(
-            f"There is no recipe {spec}: name a built-in one ({', '.join(BUILT_IN)}) or a dotted path such as "
+            f"There is no recipe {spec!r}: name a built-in one ({', '.join(BUILT_IN)}) or a dotted path such as "
             "mypackage.mine:MyRecipe."
         )
     try:
@@ -164,8 +164,6 @@ def load_recipe(spec: str) -> type[Recipe]:
             f"There is no module {module_name} for the recipe {spec}: start from the folder that holds it, or put "
             "that folder into PYTHONPATH."
         ) from None
-    except ValueError as error:
-        raise RecipeError(f"{spec} is no dotted path of a recipe: {error}.") from None
     found = getattr(module, class_name, None)
     if not (isinstance(found, type) and issubclass(found, Recipe)):
         raise RecipeError(f"{module_name} has no class {class_name} that is a trainer.recipe.Recipe.")

@@ -1,0 +1,162 @@
+"""What a recipe declares, and how it is found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from runs.parameters import ParameterError, validate
+from trainer.parameters import takes
+from trainer.recipe import Batch, Recipe, RecipeError, built_in_specs, load_recipe, parameter
+
+CPU = torch.device("cpu")
+
+
+class Declared(Recipe):
+    """One line.
+
+    And a second paragraph.
+    """
+
+    epochs: int = parameter(3, minimum=1, maximum=9, help="passes")
+    rate: float = parameter(0.1, minimum=0.0, help="speed")
+    kind: str = parameter("red", choices=("red", "green"))
+    loud: bool = parameter(False)
+
+    def build(self) -> None: ...
+
+    def train_batches(self, epoch: int, first: int) -> Iterator[Batch]:
+        raise NotImplementedError
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        raise NotImplementedError
+
+    def evaluate(self) -> dict[str, float | Tensor]:
+        raise NotImplementedError
+
+
+def test_it_publishes_each_declaration_once_with_the_base_ones_first() -> None:
+    schema = Declared.schema()
+    assert json.loads(json.dumps(schema)) == schema
+    names = [entry["name"] for entry in schema]
+    assert names == ["epochs", "batch_size", "precision", "threads", "save_every", "rate", "kind", "loud"]
+    assert schema[0] == {
+        "name": "epochs",
+        "type": "int",
+        "default": 3,
+        "minimum": 1,
+        "maximum": 9,
+        "choices": [],
+        "help": "passes",
+    }
+    assert Declared.description() == "One line.\n\nAnd a second paragraph."
+
+
+def test_it_takes_typed_values_and_text_and_fills_in_defaults() -> None:
+    recipe = Declared({"epochs": "7", "rate": 1, "loud": "yes"}, device=CPU)
+    assert (recipe.epochs, recipe.rate, recipe.kind, recipe.loud) == (7, 1.0, "red", True)
+    assert recipe.parameters == validate(Declared.schema(), {"epochs": 7, "rate": 1.0, "loud": True})
+    assert Declared.epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("epochs", "0", "1 to 9"),
+        ("epochs", "10", "1 to 9"),
+        ("epochs", "many", "whole number"),
+        ("rate", "-1", "at least 0.0"),
+        ("rate", "nan", "finite number"),
+        ("kind", "blue", "red, green"),
+        ("loud", "perhaps", "true or false"),
+        ("epoch", "1", "no such parameter"),
+    ],
+)
+def test_it_names_the_parameter_and_what_it_takes(name: str, value: str, words: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        Declared({name: value}, device=CPU)
+    assert caught.value.name == name
+    assert name in str(caught.value)
+    assert words in str(caught.value)
+
+
+def test_it_refuses_a_declaration_that_contradicts_itself() -> None:
+    with pytest.raises(TypeError, match="default of size"):
+        type("Bad", (Declared,), {"__annotations__": {"size": "int"}, "size": parameter(0, minimum=1)})
+    with pytest.raises(TypeError, match="must be annotated"):
+        type("Bad", (Declared,), {"size": parameter(0)})
+    with pytest.raises(TypeError, match="has an attribute of this name"):
+        type("Bad", (Declared,), {"__annotations__": {"build": "int"}, "build": parameter(0)})
+
+
+def test_it_says_in_words_what_a_parameter_takes() -> None:
+    assert {entry["name"]: takes(entry) for entry in Declared.schema()} == {
+        "epochs": "1 to 9",
+        "batch_size": "1 to 65536",
+        "precision": "one of auto, float32, float16, bfloat16",
+        "threads": "0 to 1024",
+        "save_every": "1 to 100000",
+        "rate": "at least 0.0",
+        "kind": "one of red, green",
+        "loud": "true or false",
+    }
+
+
+def test_it_visits_every_sample_once_an_epoch_and_skips_what_was_seen() -> None:
+    recipe = Declared({"batch_size": 4}, device=CPU, seed=2)
+    recipe.train_size = 10
+    whole = [batch.tolist() for batch in recipe.shuffled(1, 0)]
+    assert [len(batch) for batch in whole] == [4, 4, 2]
+    assert recipe.steps_per_epoch == 3
+    assert sorted(sum(whole, [])) == list(range(10))
+    assert [batch.tolist() for batch in recipe.shuffled(1, 2)] == whole[2:]
+    assert list(recipe.shuffled(1, 3)) == []
+    assert [batch.tolist() for batch in recipe.shuffled(2, 0)] != whole
+
+
+@pytest.mark.parametrize("spec", built_in_specs())
+def test_it_finds_the_built_in_recipes(spec: str) -> None:
+    recipe = load_recipe(spec)
+    assert recipe.title
+    assert recipe.description()
+    assert all(entry["help"] for entry in recipe.schema())
+    assert len(recipe.source_sha256()) == 64
+
+
+def test_it_finds_a_recipe_by_dotted_path_in_both_spellings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_recipes.py").write_text(
+        "from trainer.recipes.digits import Digits\n\nclass Mine(Digits):\n    '''My own.'''\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert load_recipe("own_recipes:Mine") is load_recipe("own_recipes.Mine")
+    assert load_recipe("own_recipes:Mine").description() == "My own."
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("minst", "name a built-in one (mnist, digits)"),
+        ("no_such_package.mine:Thing", "no module no_such_package.mine"),
+        ("trainer.recipe:Nothing", "has no class Nothing"),
+        ("json:JSONDecoder", "has no class JSONDecoder that is a trainer.recipe.Recipe"),
+        ("trainer.recipe:Recipe", "is not complete: it does not define build, evaluate, loss, train_batches"),
+        ("", "There is no recipe"),
+        (".mine:Thing", "There is no recipe"),
+    ],
+)
+def test_it_says_why_a_spec_is_no_recipe(spec: str, words: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(spec)
+    assert words in str(caught.value)
+
+
+def test_it_shows_a_mistake_inside_a_persons_module_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_recipe.py").write_text("import package_that_is_not_there\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ModuleNotFoundError, match="package_that_is_not_there"):
+        load_recipe("broken_recipe:Mine")

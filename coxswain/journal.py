@@ -232,17 +232,15 @@ class JournalReader:
 
     def _appended_before_offset(self) -> list[Record]:
         """Return new records that stand before `offset` because the file was cut and written on."""
-        data = os.pread(self._file, self.offset, 0)
+        data = os.pread(self._file, self.offset + LARGEST_RECORD_BYTES, 0)
         records: list[Record] = []
         position: int | None = 0
-        while position is not None:
+        while position is not None and position < self.offset:
             record, length = decode(data, position)
             if record is not None and record.number >= self.next_number:
                 self._count_gap(record)
                 records.append(record)
             position = position + length if length else _next_whole(data, position + 1)
-            if position is not None and position >= len(data):
-                break
         return records
 
     def _count_damage(self, data: bytes, following: int) -> None:

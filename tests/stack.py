@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -196,3 +198,54 @@ def seed_project(members: Sequence[tuple[str, str]] = (("operator", "operator"),
         user = User.objects.create_user(name, password=name)
         Membership.objects.create(project=project, user=user, role=role)
     return project
+
+
+SEED = """
+from django.contrib.auth.models import User
+from runs.models import Membership, Project
+project = Project.objects.create(name="Lab", slug="lab")
+for role in ("owner", "operator", "viewer"):
+    user = User.objects.create_user(role, password=role, first_name=role.title(), last_name="Lab")
+    Membership.objects.create(project=project, user=user, role=role)
+User.objects.create_user("stranger", password="stranger")
+User.objects.create_superuser("admin", password="admin")
+"""
+
+
+def seed_stack(stack: Stack) -> None:
+    """Migrate, and make a project "lab" with owner, operator and viewer, a stranger and an admin; password = name."""
+    stack.migrate()
+    stack.manage("shell", "-v", "0", "-c", SEED)
+
+
+def create_run(stack: Stack, name: str = "run", **fields: Any) -> int:
+    """Make a run of the project "lab" by SQL, for a script of one's own, and return its id."""
+    values = {
+        "project_id": 1, "name": name, "parameters": "{}", "device": "cpu", "seed": 0, "deterministic": 0,
+        "created_at": "2026-01-01 00:00:00", "state": "created", "reason": "", "attempt": 0, "beat": 0,
+        "last_seq": 0, "replay_from": 0, "step": 0, "epoch": 0, "best_metric_name": "", **fields,
+    }  # fmt: skip
+    with closing(sqlite3.connect(stack.data / "coxswain.sqlite3", timeout=20)) as database:
+        sql = f"INSERT INTO runs_run ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})"
+        cursor = database.execute(sql, list(values.values()))
+        database.commit()
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+
+def rows(stack: Stack, sql: str, *arguments: Any) -> list[dict[str, Any]]:
+    """Read the stack's database from outside."""
+    with closing(sqlite3.connect(stack.data / "coxswain.sqlite3", timeout=20)) as database:
+        database.row_factory = sqlite3.Row
+        return [dict(row) for row in database.execute(sql, arguments)]
+
+
+def run_row(stack: Stack, run_id: int) -> dict[str, Any]:
+    return rows(stack, "SELECT * FROM runs_run WHERE id = ?", run_id)[0]
+
+
+def events(stack: Stack, run_id: int, kind: str | None = None) -> list[dict[str, Any]]:
+    """Return the stored events of a run, decoded, in order."""
+    found = rows(stack, "SELECT frame FROM runs_storedevent WHERE run_id = ? ORDER BY seq", run_id)
+    decoded = [json.loads(row["frame"]) for row in found]
+    return [event for event in decoded if kind is None or event["kind"] == kind]

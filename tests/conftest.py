@@ -1,0 +1,40 @@
+"""Settings of the test run: a data folder of its own, away from the developer's, before Django loads."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+_DATA = Path(tempfile.mkdtemp(prefix="coxswain-tests-"))
+for _name in [name for name in os.environ if name.startswith("COXSWAIN_") and name != "COXSWAIN_TEST_OUTPUT"]:
+    del os.environ[_name]
+os.environ["COXSWAIN_DATA"] = str(_DATA)
+
+from tests.stack import Stack, seed_stack  # noqa: E402  after the environment is set
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(_DATA, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """A migrated real stack with embedded server and portal; make a project of your own in it."""
+    with Stack() as running:
+        seed_stack(running)
+        running.start_redis()
+        running.start_web()
+        yield running
+
+
+@pytest.fixture(scope="session")
+def offline_stack() -> Iterator[Stack]:
+    """A migrated data folder with no server at all: trainings run without portal and Redis."""
+    with Stack() as bare:
+        seed_stack(bare)
+        yield bare

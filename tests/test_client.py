@@ -1,0 +1,200 @@
+"""`coxswain.attach()` in a training process: what `log()` takes, and what it does outside a supervised run."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+import textwrap
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from coxswain import journal
+from coxswain.journal import JournalReader, Record, segment_path
+from coxswain.locks import try_lock
+from coxswain.mailbox import Mailbox
+from coxswain.run import Run, worker_lock_path
+from tests.stack import ROOT
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    lock = try_lock(worker_lock_path(tmp_path, 0))
+    assert lock is not None
+    return Run(tmp_path, 0, lock)
+
+
+def records(folder: Path) -> list[Record]:
+    return JournalReader(segment_path(folder, 0, 0)).read(4 << 20, ended=True)
+
+
+def script(folder: Path | None, code: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COXSWAIN_")}
+    if folder is not None:
+        environment["COXSWAIN_ATTEMPT_FOLDER"] = str(folder)
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env=environment | {"PYTHONPATH": str(ROOT)} | variables, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+def test_it_takes_numbers_numpy_and_torch_values(run, tmp_path):
+    import torch
+
+    run.log(1, a=1, b=2.5, c=True, d=np.float32(0.5), e=np.array(7), f=torch.tensor(1.25), g=torch.tensor([3]))
+    (record,) = records(tmp_path)
+    assert record.values == {"a": 1, "b": 2.5, "c": 1, "d": 0.5, "e": 7, "f": 1.25, "g": 3}
+
+
+def test_it_keeps_nan_and_infinities(run, tmp_path):
+    run.log(1, a=math.nan, b=math.inf, c=-math.inf)
+    (record,) = records(tmp_path)
+    assert math.isnan(record.values["a"]) and record.values["b"] == math.inf and record.values["c"] == -math.inf
+
+
+@pytest.mark.parametrize("value", ["text", None, [1, 2], np.zeros(3)])
+def test_it_names_the_value_that_is_no_number(run, tmp_path, value):
+    with pytest.raises(TypeError, match=r"log\(loss=…\) takes one number"):
+        run.log(1, accuracy=0.5, loss=value)
+    run.log(2, accuracy=0.5, loss=0.25)
+    assert [record.step for record in records(tmp_path)] == [2]
+
+
+class DeviceValue:
+    """Stands for a CUDA tensor: reading it before its copy has arrived would make the loop wait."""
+
+    is_cuda = True
+    device = "cuda:0"
+
+    def __init__(self, value: float, arrived: deque[bool]) -> None:
+        self.value = value
+        self.arrived = arrived
+        self.copied = False
+
+    def detach(self) -> DeviceValue:
+        return self
+
+    def to(self, device: str, non_blocking: bool) -> DeviceValue:
+        assert device == "cpu" and non_blocking
+        self.copied = True
+        return self
+
+    def __float__(self) -> float:
+        assert self.copied and self.arrived and self.arrived[0], "a device value was read before its copy arrived"
+        return self.value
+
+
+@pytest.fixture
+def cuda(monkeypatch) -> deque[bool]:
+    """Stand in for torch.cuda: events have arrived once the returned deque holds True."""
+    arrived: deque[bool] = deque([False], maxlen=1)
+
+    class Event:
+        def record(self, stream: Any) -> None: ...
+
+        def query(self) -> bool:
+            return arrived[0]
+
+        def synchronize(self) -> None:
+            arrived.append(True)
+
+    class Cuda:
+        Event: Any
+
+        @staticmethod
+        def current_stream(device: Any) -> None: ...
+
+    Cuda.Event = Event
+    fake = type(sys)("torch")
+    fake.cuda = Cuda  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch", fake)
+    return arrived
+
+
+def test_it_writes_a_device_value_only_once_its_copy_has_arrived(run, tmp_path, cuda):
+    run.log(1, loss=DeviceValue(0.5, cuda), accuracy=0.25)
+    run.log(2, other=1.0)
+    assert [record.step for record in records(tmp_path)] == [2]
+    cuda.append(True)
+    assert not run.stopping
+    assert [(record.step, record.values) for record in records(tmp_path)][1] == (1, {"loss": 0.5, "accuracy": 0.25})
+
+
+def test_it_writes_device_values_that_are_still_under_way_at_the_end(run, tmp_path, cuda):
+    run.log(1, loss=DeviceValue(0.5, cuda))
+    run.finish()
+    kinds = [record.kind for record in records(tmp_path)]
+    assert kinds == [journal.POINT, journal.END]
+
+
+def test_it_applies_a_stop_at_the_control_point_once(run, tmp_path):
+    mailbox = Mailbox(tmp_path)
+    run.log(7, loss=0.5)
+    assert not run.stopping
+    mailbox.post({"id": "c1", "command": "stop", "arguments": {}})
+    assert run.stopping
+    assert run.stopping
+    outcomes = [record for record in records(tmp_path) if record.kind == journal.OUTCOME]
+    assert [(record.step, record.fields["id"], record.fields["state"]) for record in outcomes] == [(7, "c1", "applied")]
+
+
+def test_it_refuses_a_command_that_it_does_not_know(run, tmp_path):
+    Mailbox(tmp_path).post({"id": "c2", "command": "dance", "arguments": {}})
+    assert not run.stopping
+    (outcome,) = records(tmp_path)
+    assert outcome.fields["state"] == "refused" and "dance" in outcome.fields["reason"]
+
+
+def test_it_logs_nowhere_outside_a_supervised_run_and_says_so_once():
+    result = script(None, """
+        import coxswain
+        run = coxswain.attach()
+        coxswain.attach()
+        run.log(1, loss=0.5)
+        run.log_epoch(1, train_loss=0.5)
+        run.plan(total_epochs=1)
+        assert not run.stopping
+        run.finish()
+        import sys
+        assert "torch" not in sys.modules and "django" not in sys.modules
+    """)  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("coxswain:") == 1 and "nothing is logged" in result.stderr
+
+
+def test_it_records_the_exception_that_ends_a_script(tmp_path):
+    result = script(tmp_path, """
+        import coxswain
+        run = coxswain.attach()
+        run.log(3, loss=0.5)
+        raise RuntimeError("the data are gone")
+    """)  # fmt: skip
+    assert result.returncode == 1 and "the data are gone" in result.stderr
+    end = records(tmp_path)[-1]
+    assert end.kind == journal.END and end.step == 3
+    assert end.fields["outcome"] == "failed" and end.fields["error"] == "RuntimeError: the data are gone"
+    assert "Traceback" in end.fields["traceback"]
+
+
+def test_it_lets_only_one_process_of_a_training_log(tmp_path):
+    result = script(tmp_path, """
+        import coxswain, subprocess, sys
+        run = coxswain.attach()
+        run.log(1, loss=0.5)
+        child = "import coxswain; run = coxswain.attach(); run.log(2, loss=0.5); print(run.supervised)"
+        print(subprocess.run([sys.executable, "-c", child], capture_output=True, text=True).stdout)
+    """)  # fmt: skip
+    assert "False" in result.stdout
+    assert [record.step for record in records(tmp_path) if record.kind == journal.POINT] == [1]
+
+
+def test_it_keeps_a_late_worker_of_a_closed_attempt_from_training(tmp_path):
+    (tmp_path / "closed").touch()
+    result = script(tmp_path, "import coxswain; coxswain.attach(); print('trains')")
+    assert result.returncode == 4
+    assert "trains" not in result.stdout and "later attempt" in result.stderr

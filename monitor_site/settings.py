@@ -12,6 +12,8 @@ import django_stubs_ext
 import environ
 from csp.constants import NONCE, NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
+from django.templatetags.static import static
+from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy as _
 
 from monitor_site.redis_socket import socket_path
@@ -33,6 +35,16 @@ def secret_key(folder: Path) -> str:
     with os.fdopen(descriptor, "w") as file:
         file.write(secrets.token_urlsafe(48))
     return path.read_text().strip()
+
+
+def admin_page(app: str, model: str, title: Any, icon: str) -> dict[str, Any]:
+    """Return the entry of a list page in the admin's sidebar, for those who may see it."""
+    return {
+        "title": title,
+        "icon": icon,
+        "link": reverse_lazy(f"admin:{app}_{model}_changelist"),
+        "permission": lambda request: request.user.has_perm(f"{app}.view_{model}"),
+    }
 
 
 COXSWAIN_DATA = Path(env("COXSWAIN_DATA", default=str(BASE_DIR / ".coxswain"))).resolve()
@@ -177,7 +189,8 @@ if BEHIND_TLS:
     SECURE_HSTS_PRELOAD = True
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
-# Tabler draws its icons from data: images. The admin's theme (Alpine.js) evaluates expressions: it has a policy of its own.
+# Tabler draws its icons from data: images. The admin's theme (Alpine.js) evaluates expressions:
+# it has a policy of its own.
 CONTENT_SECURITY_POLICY = {
     "EXCLUDE_URL_PREFIXES": ["/admin/"],
     "DIRECTIVES": {
@@ -190,6 +203,43 @@ CONTENT_SECURITY_POLICY = {
         "form-action": [SELF],
         "frame-ancestors": [NONE],
         "base-uri": [NONE],
+    },
+}
+
+ADMIN_PAGES = (
+    ("run", _("Runs"), "monitoring"),
+    ("project", _("Projects"), "folder"),
+    ("recipe", _("Recipes"), "science"),
+)
+ACCOUNT_PAGES = (("user", _("Users"), "person"), ("group", _("Groups"), "group"))
+UNFOLD: dict[str, Any] = {
+    "SITE_TITLE": "Coxswain",
+    "SITE_HEADER": "Coxswain",
+    "SITE_SUBHEADER": _("Record of trainings"),
+    "SITE_URL": "/",
+    "SITE_SYMBOL": "sailing",
+    "SHOW_VIEW_ON_SITE": True,
+    "STYLES": [lambda request: static("css/admin.css")],
+    "COLORS": {
+        "primary": {
+            "50": "oklch(97% .014 254.6)",
+            "100": "oklch(93.2% .032 255.6)",
+            "200": "oklch(88.2% .059 254.1)",
+            "300": "oklch(80.9% .105 251.8)",
+            "400": "oklch(70.7% .165 254.6)",
+            "500": "oklch(62.3% .214 259.8)",
+            "600": "oklch(54.6% .245 262.9)",
+            "700": "oklch(48.8% .243 264.4)",
+            "800": "oklch(42.4% .199 265.6)",
+            "900": "oklch(37.9% .146 265.5)",
+            "950": "oklch(28.2% .091 267.9)",
+        }
+    },
+    "SIDEBAR": {
+        "navigation": [
+            {"title": _("Trainings"), "items": [admin_page("runs", *page) for page in ADMIN_PAGES]},
+            {"title": _("Accounts"), "items": [admin_page("auth", *page) for page in ACCOUNT_PAGES]},
+        ]
     },
 }
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from runs.lifecycle import SILENT_AFTER_S
 from runs.models import Run
 
-# A supervisor beats about once a second: this long without one is no hiccup.
-SILENT_AFTER = timedelta(seconds=12)
+SILENT_AFTER = timedelta(seconds=SILENT_AFTER_S)
 
 
 def silent(run: Run, now: datetime) -> bool:

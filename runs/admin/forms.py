@@ -1,0 +1,54 @@
+"""The form that creates a run."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext_lazy as _
+
+from runs.models import Run
+from runs.parameters import ParameterError, validate
+
+DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
+
+
+class NewRunForm(forms.ModelForm[Run]):
+    """A new run: its parameters are held against what the recipe published."""
+
+    class Meta:
+        model = Run
+        fields = ("project", "name", "recipe", "parameters", "device", "seed", "deterministic")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["parameters"].help_text = _(
+            'An object of names and values, such as {"epochs": 20}. What is left out gets the default of the recipe.'
+        )
+
+    def clean_device(self) -> str:
+        device: str = self.cleaned_data["device"]
+        if not DEVICE.fullmatch(device):
+            raise ValidationError(_("Give auto, cpu, cuda, or a certain GPU such as cuda:1."))
+        return device
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if "parameters" not in cleaned or "recipe" not in cleaned:
+            return cleaned
+        given = cleaned["parameters"] or {}
+        if not isinstance(given, dict):
+            self.add_error("parameters", _('Give an object of names and values, such as {"epochs": 20}.'))
+            return cleaned
+        try:
+            recipe = cleaned["recipe"]
+            cleaned["parameters"] = validate(recipe.parameters, given) if recipe else given
+            json.dumps(cleaned["parameters"], allow_nan=False)
+        except ParameterError as error:
+            self.add_error("parameters", error.sentence)
+        except ValueError:
+            self.add_error("parameters", _("NaN and infinities cannot be parameters: give finite numbers."))
+        return cleaned

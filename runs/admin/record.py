@@ -1,0 +1,117 @@
+"""What the admin shows of a run's past: bounded tables, two static charts, a dozen queries."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import Count
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+
+from runs.charts import charts
+from runs.history import epochs_of
+from runs.models import Attempt, Checkpoint, Command, EpochMetric, Run, RunState
+from runs.sparkline import columns_of, svg_chart
+
+EPOCHS_SHOWN = 200
+ROWS_SHOWN = 100
+CHART_BUCKETS = 400
+STEP_LOSSES = ("train/loss", "loss")
+
+VARIANTS: dict[str, str] = {
+    RunState.CREATED: "default",
+    RunState.QUEUED: "info",
+    RunState.RUNNING: "primary",
+    RunState.PAUSED: "warning",
+    RunState.FINISHED: "success",
+    RunState.STOPPED: "info",
+    RunState.FAILED: "danger",
+    RunState.LOST: "danger",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The newest rows of a table, and how many there are in all."""
+
+    shown: list[Any]
+    total: int
+
+    @property
+    def cut(self) -> bool:
+        return self.total > len(self.shown)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Everything that the page of a run shows below its name."""
+
+    duration: timedelta | None
+    epoch_chart: SafeString
+    step_chart: SafeString
+    epochs: Rows
+    commands: Rows
+    checkpoints: Rows
+    attempts: Rows
+    parameters: list[tuple[str, str]]
+    environment: list[tuple[str, str]]
+    events: list[tuple[str, int]]
+
+
+def record_of(run: Run, now: datetime) -> Record:
+    """Return the record of `run`. The number of queries does not depend on how much there is."""
+    epochs = list(run.epochs.order_by("-epoch", "-attempt")[:EPOCHS_SHOWN])
+    attempts = list(run.attempts.select_related("resumed_from").order_by("-number")[:ROWS_SHOWN])
+    kinds = run.events.order_by("kind").values("kind").annotate(total=Count("pk")).values_list("kind", "total")
+    return Record(
+        duration=duration_of(run, now),
+        epoch_chart=_epoch_chart(run),
+        step_chart=_step_chart(run),
+        epochs=Rows(epochs, EpochMetric.objects.filter(run=run).count()),
+        commands=Rows(list(run.commands.order_by("-sent_at")[:ROWS_SHOWN]), Command.objects.filter(run=run).count()),
+        checkpoints=Rows(
+            list(run.checkpoints.order_by("-pk")[:ROWS_SHOWN]), Checkpoint.objects.filter(run=run).count()
+        ),
+        attempts=Rows(attempts, Attempt.objects.filter(run=run).count()),
+        parameters=_as_text(run.parameters),
+        environment=_as_text(attempts[0].environment if attempts else {}),
+        events=list(kinds),
+    )
+
+
+def duration_of(run: Run, now: datetime) -> timedelta | None:
+    """Return how long the run took, up to `now` where it lives, None where it never started."""
+    end = run.ended_at or (now if run.is_live else run.beat_at)
+    if run.started_at is None or end is None:
+        return None
+    return max(end - run.started_at, timedelta())
+
+
+def as_clock(duration: timedelta | None) -> str:
+    """Return such as "1:02:03" (hours, minutes, seconds)."""
+    return "" if duration is None else str(timedelta(seconds=int(duration.total_seconds())))
+
+
+def _epoch_chart(run: Run) -> SafeString:
+    epochs = epochs_of(run)
+    columns = {
+        _("training loss"): [epoch.train_loss for epoch in epochs],
+        _("validation loss"): [epoch.validation_loss for epoch in epochs],
+    }
+    drawn = columns_of([epoch.epoch for epoch in epochs], columns)
+    return svg_chart(drawn, _("Loss by epoch"), axis_label=_("epoch"))
+
+
+def _step_chart(run: Run) -> SafeString:
+    _seq, found = charts(run.pk, STEP_LOSSES, CHART_BUCKETS)
+    return svg_chart(found, _("Training loss by step"), axis_label=_("step"))
+
+
+def _as_text(values: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        for name, value in values.items()
+    ]

@@ -1,0 +1,133 @@
+"""Runs: the list, the page of one, and the making of new ones. What was recorded is not to be changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.html import format_html
+from django.utils.timezone import localtime
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+from unfold.admin import ModelAdmin
+from unfold.decorators import display
+
+from runs.access import display_name
+from runs.admin.forms import NewRunForm
+from runs.admin.record import VARIANTS, as_clock, duration_of, record_of
+from runs.liveness import silent
+from runs.models import Recipe, Run
+
+SILENT = "silent"
+
+
+@admin.register(Run)
+class RunAdmin(ModelAdmin):
+    list_display = (
+        "heading",
+        "state_label",
+        "project",
+        "recipe",
+        "owner",
+        "duration",
+        "best",
+        "created",
+    )
+    list_display_links = ("heading",)
+    list_filter = ("state", "project", "recipe", "created_at")
+    list_select_related = ("project", "recipe", "created_by")
+    list_per_page = 50
+    search_fields = ("name", "pk__exact", "project__name", "recipe__spec")
+    search_help_text = _("Name, number, project or recipe")
+    fieldsets_of_new = (
+        (None, {"fields": ("project", "name", "recipe", "parameters")}),
+        (_("Where and how"), {"fields": ("device", "seed", "deterministic")}),
+    )
+    change_form_outer_before_template = "admin/runs/run/overview.html"
+    change_form_outer_after_template = "admin/runs/run/record.html"
+
+    @display(description=_("run"), ordering="pk")
+    def heading(self, run: Run) -> str:
+        return str(run)
+
+    @display(description=_("state"), ordering="state", label=VARIANTS | {SILENT: "danger"})
+    def state_label(self, run: Run) -> tuple[str, str]:
+        if silent(run, timezone.now()):
+            return SILENT, gettext("no sign of life")
+        return run.state, run.get_state_display()
+
+    @display(description=_("owner"), ordering="created_by__username")
+    def owner(self, run: Run) -> str:
+        return display_name(run.created_by) if run.created_by else ""
+
+    @display(description=_("duration"))
+    def duration(self, run: Run) -> str:
+        return as_clock(duration_of(run, timezone.now()))
+
+    @display(description=_("best metric"), ordering="best_metric")
+    def best(self, run: Run) -> str:
+        if run.best_metric is None:
+            return ""
+        number = f"{run.best_metric:.4g}"
+        return format_html('{} <small class="cx-muted">{}</small>', number, run.best_metric_name)
+
+    @display(description=_("created"), ordering="created_at")
+    def created(self, run: Run) -> str:
+        return format_html('<span class="cx-nowrap">{}</span>', date_format(localtime(run.created_at), "Y-m-d H:i"))
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Run], search_term: str
+    ) -> tuple[QuerySet[Run], bool]:
+        found: tuple[QuerySet[Run], bool] = super().get_search_results(request, queryset, search_term.removeprefix("#"))
+        return found
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
+        queryset: QuerySet[Run] = super().get_queryset(request)
+        return queryset.select_related("project", "recipe", "created_by")
+
+    def get_fieldsets(self, request: HttpRequest, obj: Run | None = None) -> Any:
+        return self.fieldsets_of_new if obj is None else ((None, {"fields": ("name",)}),)
+
+    def get_form(
+        self, request: HttpRequest, obj: Run | None = None, change: bool = False, **kwargs: Any
+    ) -> type[forms.ModelForm[Run]]:
+        if obj is None:
+            kwargs["form"] = NewRunForm
+        form: type[forms.ModelForm[Run]] = super().get_form(request, obj, change, **kwargs)
+        return form
+
+    def save_model(self, request: HttpRequest, obj: Run, form: forms.ModelForm[Run], change: bool) -> None:
+        if change:
+            # The owner of a live run writes beats and numbers meanwhile: only what was typed here is saved.
+            obj.save(update_fields=form.changed_data)
+            return
+        obj.created_by_id = request.user.pk
+        obj.save()
+
+    def has_delete_permission(self, request: HttpRequest, obj: Run | None = None) -> bool:
+        return False
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        run: Run | None = kwargs.get("obj")
+        if run is None:
+            context["recipes"] = Recipe.objects.all()
+        else:
+            now = timezone.now()
+            record = record_of(run, now)
+            context |= {
+                "run": run,
+                "record": record,
+                "clock": as_clock(record.duration),
+                "owner": self.owner(run),
+                "silent": silent(run, now),
+                "variant": VARIANTS.get(run.state, "default"),
+            }
+        response: HttpResponse = super().render_change_form(request, context, *args, **kwargs)
+        return response

@@ -1,0 +1,403 @@
+"""The WebSocket of a run through the real application and a real channel layer: who gets what, in which order."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+from channels.consumer import AsyncConsumer
+from channels.db import database_sync_to_async
+from channels.layers import channel_layers, get_channel_layer
+from channels.testing import ApplicationCommunicator, WebsocketCommunicator
+from django.contrib.auth.models import User
+from django.test import override_settings
+
+from monitor_site.asgi import application
+from monitor_site.embedded import EmbeddedServer
+from runs import feed
+from runs.access import issue_ticket
+from runs.events import Block, LogLine, LogWritten, Metrics
+from runs.live import hub as hub_module
+from runs.models import Command, Membership, Project, Run
+
+TIMEOUT_S = 10
+
+
+@pytest.fixture(scope="module")
+def layer_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    server = EmbeddedServer(tmp_path_factory.mktemp("live"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def layer(layer_server: EmbeddedServer) -> Iterator[None]:
+    layers = {
+        "default": {
+            "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+            "CONFIG": {"hosts": [layer_server.url]},
+        }
+    }
+    with override_settings(CHANNEL_LAYERS=layers):
+        channel_layers.backends.clear()
+        yield
+
+
+@pytest.fixture
+def people(transactional_db: None) -> dict[str, User]:
+    project = Project.objects.create(name="Lab", slug="lab")
+    made = {name: User.objects.create_user(name) for name in ("operator", "viewer", "stranger")}
+    for role in ("operator", "viewer"):
+        Membership.objects.create(project=project, user=made[role], role=role)
+    for name in ("one", "two"):
+        Run.objects.create(project=project, name=name, state="running", attempt=1)
+    return made
+
+
+def live(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run an async test on one loop, with the database and a real channel layer."""
+
+    @pytest.mark.django_db(transaction=True)
+    def run(people: dict[str, User], layer: None) -> None:
+        runs = list(Run.objects.order_by("pk"))
+        async_to_sync(test)(people, *runs)
+
+    run.__name__ = test.__name__
+    run.__doc__ = test.__doc__
+    return run
+
+
+def append(run: Run, *steps: int) -> int:
+    block = Block(steps=list(steps), times=[float(step) for step in steps], values={"loss": [step / 2 for step in steps]})
+    return feed.append(run.pk, Metrics(attempt=1, blocks=[block]))
+
+
+async def connect(
+    run: Run, user: User | None, *, since: int | None = None, ticket: str | None = None, origin: str | None = None
+) -> WebsocketCommunicator:
+    value = ticket if ticket is not None else await database_sync_to_async(issue_ticket)(user, run)
+    query = f"?since={since}" if since is not None else ""
+    headers = [(b"host", b"portal.example:8765")] + ([(b"origin", origin.encode())] if origin else [])
+    return WebsocketCommunicator(
+        application, f"/ws/runs/{run.pk}/{query}", headers, subprotocols=["coxswain.v1", f"ticket.{value}"]
+    )
+
+
+async def greet(run: Run, user: User, **options: Any) -> tuple[WebsocketCommunicator, dict[str, Any]]:
+    socket = await connect(run, user, **options)
+    connected, subprotocol = await socket.connect(timeout=TIMEOUT_S)
+    assert connected and subprotocol == "coxswain.v1"
+    return socket, await socket.receive_json_from(TIMEOUT_S)
+
+
+async def numbered(socket: WebsocketCommunicator) -> dict[str, Any]:
+    """Return the next event with a number; what comes without one (link, life) is passed over."""
+    while True:
+        message = await socket.receive_json_from(TIMEOUT_S)
+        if "seq" in message:
+            return dict(message)
+
+
+async def answer(socket: WebsocketCommunicator, kind: str) -> dict[str, Any]:
+    while True:
+        message = await socket.receive_json_from(TIMEOUT_S)
+        if message["kind"] == kind:
+            return dict(message)
+
+
+async def closed_with(socket: WebsocketCommunicator) -> int:
+    connected, _ = await socket.connect(timeout=TIMEOUT_S)
+    assert connected
+    while True:
+        message = await socket.receive_output(TIMEOUT_S)
+        if message["type"] == "websocket.close":
+            return int(message["code"])
+
+
+@live
+async def test_it_shows_each_run_to_its_own_viewers_only(people, one, two):
+    first, hello_one = await greet(one, people["operator"])
+    second, hello_two = await greet(two, people["viewer"])
+    assert hello_one["run"]["name"] == "one" and hello_two["run"]["name"] == "two"
+    await sync_to_async(append)(one, 1, 2)
+    await sync_to_async(append)(two, 7)
+    assert (await numbered(first))["blocks"][0]["steps"] == [1, 2]
+    assert (await numbered(second))["blocks"][0]["steps"] == [7]
+    assert await first.receive_nothing(0.3, 0.05)
+    await first.disconnect()
+    await second.disconnect()
+
+
+@live
+async def test_it_reaches_a_stock_consumer_that_joined_the_group(people, one, two):
+    heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    class Stock(AsyncConsumer):
+        async def stock_join(self, message: dict[str, Any]) -> None:
+            await self.channel_layer.group_add(f"run.{one.pk}", self.channel_name)
+            await self.send({"type": "stock.joined"})
+
+        async def run_event(self, message: dict[str, Any]) -> None:
+            await heard.put(message)
+
+    stock = ApplicationCommunicator(Stock(), {"type": "stock"})
+    await stock.send_input({"type": "stock.join"})
+    await stock.receive_output(TIMEOUT_S)
+    seq = await sync_to_async(append)(one, 5)
+    message = await asyncio.wait_for(heard.get(), TIMEOUT_S)
+    assert message["seq"] == seq and json.loads(message["event"])["blocks"][0]["steps"] == [5]
+    stock.stop()
+
+
+@live
+async def test_it_joins_the_group_once_a_process_and_leaves_with_the_last_viewer(people, one, two):
+    hub = hub_module.current_hub()
+    sockets = [(await greet(one, people["viewer"]))[0] for _ in range(3)]
+    assert len(hub._rooms) == 1 and len(hub._rooms[one.pk].outboxes) == 3
+    await sync_to_async(append)(one, 1)
+    for socket in sockets:
+        assert (await numbered(socket))["blocks"][0]["steps"] == [1]
+        await socket.disconnect()
+    assert not hub._rooms
+
+
+@live
+async def test_it_replays_what_was_missed_and_nothing_twice(people, one, two):
+    for step in range(1, 6):
+        await sync_to_async(append)(one, step)
+    socket, hello = await greet(one, people["viewer"], since=2)
+    assert hello["replay"] is True and hello["seq"] == 5
+    await sync_to_async(append)(one, 6)
+    assert [(await numbered(socket))["seq"] for _ in range(4)] == [3, 4, 5, 6]
+    await socket.disconnect()
+
+
+@live
+async def test_it_says_resync_where_the_missed_events_are_folded(people, one, two):
+    for step in range(1, 4):
+        await sync_to_async(append)(one, step)
+    await Run.objects.filter(pk=one.pk).aupdate(replay_from=3)
+    socket, hello = await greet(one, people["viewer"], since=1)
+    assert hello["replay"] is False
+    assert (await answer(socket, "resync"))["seq"] == 3
+    await socket.disconnect()
+
+
+@live
+async def test_it_reads_from_the_database_what_the_layer_lost_doubled_or_swapped(people, one, two):
+    socket, _ = await greet(one, people["viewer"])
+    layer = get_channel_layer()
+    await sync_to_async(append)(one, 1)
+    assert (await numbered(socket))["seq"] == 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(feed, "announce", lambda run_id, stored: None)
+        for step in (2, 3, 4):
+            await sync_to_async(append)(one, step)
+    for seq in (4, 2, 4, 1):
+        await layer.group_send(f"run.{one.pk}", {"type": "run.event", "run": one.pk, "seq": seq})
+    assert [(await numbered(socket))["seq"] for _ in range(3)] == [2, 3, 4]
+    assert await socket.receive_nothing(0.3, 0.05)
+    await socket.disconnect()
+
+
+@live
+async def test_it_carries_an_event_too_large_for_the_layer(people, one, two):
+    socket, _ = await greet(one, people["viewer"])
+    lines = [LogLine(text="x" * 1000) for _ in range(60)]
+    await sync_to_async(feed.append)(one.pk, LogWritten(attempt=1, lines=lines))
+    assert len((await numbered(socket))["lines"]) == 60
+    await socket.disconnect()
+
+
+@live
+async def test_it_asks_for_a_ticket_and_takes_each_once(people, one, two):
+    assert await closed_with(await connect(one, None, ticket="")) == 4401
+    assert await closed_with(await connect(one, None, ticket="invented")) == 4401
+    ticket = await database_sync_to_async(issue_ticket)(people["viewer"], one)
+    assert await closed_with(await connect(two, None, ticket=ticket)) == 4401
+    socket = await connect(one, None, ticket=ticket)
+    assert (await socket.connect(timeout=TIMEOUT_S))[0]
+    assert (await socket.receive_json_from(TIMEOUT_S))["kind"] == "hello"
+    await socket.disconnect()
+    assert await closed_with(await connect(one, None, ticket=ticket)) == 4401
+
+
+@live
+async def test_it_takes_the_ticket_as_a_query_too(people, one, two):
+    ticket = await database_sync_to_async(issue_ticket)(people["viewer"], one)
+    socket = WebsocketCommunicator(application, f"/ws/runs/{one.pk}/?token={ticket}")
+    assert (await socket.connect(timeout=TIMEOUT_S))[0]
+    assert (await socket.receive_json_from(TIMEOUT_S))["viewer"]["role"] == "viewer"
+    await socket.disconnect()
+
+
+@live
+async def test_it_shows_nothing_to_a_stranger(people, one, two):
+    assert await closed_with(await connect(one, people["stranger"])) == 4403
+
+
+@live
+async def test_it_answers_an_unknown_address_with_4404(people, one, two):
+    assert await closed_with(WebsocketCommunicator(application, "/ws/elsewhere/")) == 4404
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [
+        ("http://portal.example:8765", True),
+        ("https://portal.example:8765", False),
+        ("http://portal.example", False),
+        ("http://portal.example:8765.evil.example", False),
+        ("http://evil.example", False),
+        ("http://portal.example:port", False),
+        ("null", False),
+    ],
+)
+def test_it_compares_scheme_host_and_port_of_the_origin(people, layer, origin, allowed):
+    async def check() -> None:
+        run = await Run.objects.afirst()
+        assert run is not None
+        socket = await connect(run, people["viewer"], origin=origin)
+        connected, _ = await socket.connect(timeout=TIMEOUT_S)
+        assert connected is allowed
+        await socket.disconnect()
+
+    async_to_sync(check)()
+
+
+@live
+async def test_it_records_a_command_of_an_operator(people, one, two):
+    socket, hello = await greet(one, people["operator"])
+    assert hello["viewer"] == {"name": "operator", "role": "operator", "may": ["stop"]}
+    await socket.send_json_to({"command": "stop"})
+    event = await numbered(socket)
+    assert (event["kind"], event["command"], event["state"], event["author"]) == ("command", "stop", "sent", "operator")
+    await socket.disconnect()
+
+
+@live
+async def test_it_takes_the_same_command_ten_times_as_once(people, one, two):
+    socket, _ = await greet(one, people["operator"])
+    message = {"kind": "command", "command": "stop", "id": "0c9e5b0e-6b5c-4b5e-9d0c-1f2e3d4c5b6a"}
+    for _ in range(10):
+        await socket.send_json_to(message)
+    assert (await numbered(socket))["state"] == "sent"
+    await socket.send_json_to({"kind": "ping", "echo": 1})
+    assert (await answer(socket, "pong"))["echo"] == 1
+    assert await Command.objects.acount() == 1
+    await socket.disconnect()
+
+
+@live
+async def test_it_refuses_a_viewer_and_who_is_no_operator_any_more(people, one, two):
+    viewer, _ = await greet(one, people["viewer"])
+    await viewer.send_json_to({"command": "stop"})
+    assert "operator" in (await answer(viewer, "error"))["error"]
+    operator, _ = await greet(one, people["operator"])
+    await Membership.objects.filter(user=people["operator"]).aupdate(role="viewer")
+    await operator.send_json_to({"command": "stop"})
+    assert "operator" in (await answer(operator, "error"))["error"]
+    assert await Command.objects.acount() == 0
+    await viewer.disconnect()
+    await operator.disconnect()
+
+
+@live
+async def test_it_refuses_in_words_what_the_state_does_not_allow(people, one, two):
+    await Run.objects.filter(pk=one.pk).aupdate(state="finished")
+    socket, _ = await greet(one, people["operator"])
+    await socket.send_json_to({"command": "stop"})
+    states = [await numbered(socket), await numbered(socket)]
+    assert [event["state"] for event in states] == ["sent", "refused"]
+    assert "finished" in states[1]["reason"]
+    await socket.disconnect()
+
+
+@live
+async def test_it_survives_malformed_messages_and_closes_after_ten(people, one, two):
+    socket, _ = await greet(one, people["operator"])
+    bad = ["{", "[]", "1", '{"kind":"dance"}', '{"command":"dance"}', '{"command":"stop","id":"x"}',
+           '{"command":"stop","arguments":{"now":1}}', '{"kind":"ack","seq":"x"}', "x" * 70_000]  # fmt: skip
+    for message in bad:
+        await socket.send_to(text_data=message)
+        assert (await answer(socket, "error"))["error"]
+    await sync_to_async(append)(one, 1)
+    assert (await numbered(socket))["seq"] == 1
+    await socket.send_to(bytes_data=b"\x00")
+    assert (await answer(socket, "error"))["error"]
+    while (message := await socket.receive_output(TIMEOUT_S))["type"] != "websocket.close":
+        pass
+    assert message["code"] == 4400
+
+
+@live
+async def test_it_cuts_a_viewer_that_acknowledges_and_falls_behind(people, one, two):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("runs.live.consumers.LARGEST_UNACKED_FRAMES", 3)
+        socket, _ = await greet(one, people["viewer"])
+        await socket.send_json_to({"kind": "ack", "seq": 0})
+        await socket.send_json_to({"kind": "ping"})
+        await answer(socket, "pong")
+        for step in range(1, 8):
+            await sync_to_async(append)(one, step)
+        while (message := await socket.receive_output(TIMEOUT_S))["type"] != "websocket.close":
+            pass
+        assert message["code"] == 4408
+
+
+@live
+async def test_it_follows_from_the_database_without_a_layer_and_says_so(people, one, two):
+    nowhere = {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": ["unix:///nowhere/redis.sock"]}}
+    with override_settings(CHANNEL_LAYERS={"default": nowhere}):
+        channel_layers.backends.clear()
+        socket, hello = await greet(one, people["viewer"])
+        assert hello["link"] == "degraded"
+        await sync_to_async(append)(one, 1)
+        assert (await numbered(socket))["seq"] == 1
+        await socket.disconnect()
+
+
+@live
+async def test_it_tells_when_no_beat_comes_and_when_it_comes_again(people, one, two):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hub_module, "UNREACHABLE_AFTER_S", 0.1)
+        patch.setattr(hub_module, "SILENT_AFTER_S", 1.5)
+        patch.setattr(hub_module, "LOOK_INTERVAL_S", 0.2)
+        socket, hello = await greet(one, people["viewer"])
+        assert hello["life"] == "alive"
+        assert (await answer(socket, "life"))["life"] == "unreachable"
+        assert (await answer(socket, "life"))["life"] == "silent"
+        await Run.objects.filter(pk=one.pk).aupdate(beat=1)
+        assert (await answer(socket, "life"))["life"] == "alive"
+        await socket.disconnect()
+
+
+def test_it_comes_back_to_the_layer_when_the_server_returns(people, layer, layer_server):
+    """A server that is killed and returns closes no socket; events flow through the layer again."""
+
+    async def check() -> None:
+        run = await Run.objects.afirst()
+        assert run is not None
+        socket, _ = await greet(run, people["viewer"])
+        hub = hub_module.current_hub()
+        await sync_to_async(append)(run, 1)
+        assert (await numbered(socket))["seq"] == 1
+        layer_server.stop()
+        assert (await answer(socket, "link"))["link"] == "degraded"
+        await sync_to_async(append)(run, 2)
+        assert (await numbered(socket))["seq"] == 2
+        layer_server.start()
+        assert (await answer(socket, "link"))["link"] == "live"
+        assert hub.link == "live"
+        await sync_to_async(append)(run, 3)
+        assert (await numbered(socket))["seq"] == 3
+        await socket.disconnect()
+
+    async_to_sync(check)()
+
+

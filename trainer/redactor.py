@@ -35,7 +35,7 @@ class Redactor:
         words[_user_name()] = "<user>"
         # Longest first: the data folder may lie inside the home.
         patterns = [re.escape(text) for text in sorted(literal, key=len, reverse=True)]
-        patterns += [rf"(?<![\w.-]){re.escape(word)}(?![\w-])" for word in sorted(words, key=len, reverse=True) if len(word) > 2]
+        patterns += [rf"(?<![\w.-]){re.escape(word)}(?![\w-])" for word in sorted(words, key=len, reverse=True) if len(word) > 1]
         self._shown = literal | words
         self._pattern = re.compile("|".join(patterns)) if patterns else None
 

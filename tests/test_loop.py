@@ -404,8 +404,8 @@ def test_its_worker_trains_a_task_without_loading_django(start_worker: Callable[
     ("task", "sentence"),
     [
         ({"parameters": {"epochs": "0"}}, "epochs"),
-        ({"recipe": "digits_"}, "There is no recipe 'digits_'"),
-        ({"recipe": "no.such:Thing"}, "There is no module no.such"),
+        ({"recipe": "digits_"}, "recipe: there is no 'digits_'"),
+        ({"recipe": "no.such:Thing"}, "there is no module no.such"),
         ({"device": "cuda:99"}, "use --device"),
         ({"checkpoint": {"path": "/nowhere/step-1.pt", "sha256": "0"}}, "step-1.pt is not on this host"),
     ],

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from runs.parameters import ParameterError, validate
 from trainer.parameters import takes
-from trainer.recipe import Batch, Recipe, RecipeError, built_in_specs, load_recipe, parameter
+from trainer.recipe import Batch, Recipe, RecipeError, load_recipe, parameter
+from trainer.specs import BUILT_IN, source_sha256
 
 CPU = torch.device("cpu")
 
@@ -90,8 +91,20 @@ def test_it_refuses_a_declaration_that_contradicts_itself() -> None:
         type("Bad", (Declared,), {"__annotations__": {"size": "int"}, "size": parameter(0, minimum=1)})
     with pytest.raises(TypeError, match="must be annotated"):
         type("Bad", (Declared,), {"size": parameter(0)})
-    with pytest.raises(TypeError, match="has an attribute of this name"):
-        type("Bad", (Declared,), {"__annotations__": {"build": "int"}, "build": parameter(0)})
+    for name in ("build", "seed", "model"):
+        with pytest.raises(TypeError, match="has an attribute of this name"):
+            type("Bad", (Declared,), {"__annotations__": {name: "int"}, name: parameter(0)})
+
+
+def test_it_takes_a_plain_value_in_a_subclass_as_the_new_default() -> None:
+    class Longer(Declared):
+        epochs = 5
+
+    assert Longer({}, device=CPU).epochs == 5
+    assert Declared({}, device=CPU).epochs == 3
+    assert Longer.schema()[0] == Declared.schema()[0] | {"default": 5}
+    with pytest.raises(TypeError, match="default of epochs"):
+        type("Bad", (Declared,), {"epochs": 50})
 
 
 def test_it_says_in_words_what_a_parameter_takes() -> None:
@@ -119,13 +132,13 @@ def test_it_visits_every_sample_once_an_epoch_and_skips_what_was_seen() -> None:
     assert [batch.tolist() for batch in recipe.shuffled(2, 0)] != whole
 
 
-@pytest.mark.parametrize("spec", built_in_specs())
+@pytest.mark.parametrize("spec", BUILT_IN)
 def test_it_finds_the_built_in_recipes(spec: str) -> None:
     recipe = load_recipe(spec)
     assert recipe.title
     assert recipe.description()
     assert all(entry["help"] for entry in recipe.schema())
-    assert len(recipe.source_sha256()) == 64
+    assert len(source_sha256(spec)) == 64
 
 
 def test_it_finds_a_recipe_by_dotted_path_in_both_spellings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,9 +157,9 @@ def test_it_finds_a_recipe_by_dotted_path_in_both_spellings(tmp_path: Path, monk
         ("no_such_package.mine:Thing", "no module no_such_package.mine"),
         ("trainer.recipe:Nothing", "has no class Nothing"),
         ("json:JSONDecoder", "has no class JSONDecoder that is a trainer.recipe.Recipe"),
-        ("trainer.recipe:Recipe", "is not complete: it does not define build, evaluate, loss, train_batches"),
-        ("", "There is no recipe"),
-        (".mine:Thing", "There is no recipe"),
+        ("trainer.recipe:Recipe", "is not complete, it does not define build, evaluate, loss, train_batches"),
+        ("", "there is no"),
+        (".mine:Thing", "there is no"),
     ],
 )
 def test_it_says_why_a_spec_is_no_recipe(spec: str, words: str) -> None:

@@ -6,15 +6,14 @@ on both sides. Series are named by NVML's index, the one that nvidia-smi shows.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-with warnings.catch_warnings():
-    # The distribution called pynvml warns of its name at every import; the module is nvidia-ml-py's.
-    warnings.filterwarnings("ignore", message="The pynvml package is deprecated", category=FutureWarning)
-    import pynvml
+from trainer.pynvml_notice import silence_pynvml_notice
+
+silence_pynvml_notice()
+import pynvml  # noqa: E402  after its notice is silenced
 
 MIB = 2**20
 

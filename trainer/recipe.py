@@ -6,7 +6,6 @@ and an evaluation are worth. `trainer.loop` does the rest. `trainer/recipes/digi
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import inspect
 import math
@@ -20,20 +19,11 @@ from torch import Tensor, nn
 from runs.parameters import ParameterError, validate
 from trainer.parameters import Declaration, parameter
 from trainer.randomness import epoch_order
+from trainer.specs import RecipeError, split_spec
 
-__all__ = ["Batch", "ParameterError", "Recipe", "RecipeError", "built_in_specs", "load_recipe", "parameter"]
+__all__ = ["Batch", "ParameterError", "Recipe", "RecipeError", "load_recipe", "parameter"]
 
 Batch = tuple[Tensor, Tensor]
-
-BUILT_IN = {
-    "mnist": "trainer.recipes.mnist:Mnist",
-    "digits": "trainer.recipes.digits:Digits",
-}
-
-
-class RecipeError(ValueError):
-    """A spec that leads to no recipe. The text says why and what to do."""
-
 
 class Recipe(ABC):
     """Base of every recipe. The docstring of the subclass is its description.
@@ -114,46 +104,41 @@ class Recipe(ABC):
     def description(cls) -> str:
         return inspect.cleandoc(cls.__doc__ or "")
 
-    @classmethod
-    def source_sha256(cls) -> str:
-        """Return the SHA-256 of the file that defines the recipe."""
-        return hashlib.sha256(inspect.getsource(inspect.getmodule(cls) or cls).encode()).hexdigest()
-
 
 def _declarations(cls: type) -> dict[str, dict[str, Any]]:
-    """Take the declarations out of the body of `cls`, leaving the defaults in their place."""
+    """Take the declarations out of the body of `cls`, leaving the defaults in their place.
+
+    A plain value under an inherited parameter's name (`epochs = 50`) is its new default.
+    """
     found: dict[str, dict[str, Any]] = {}
+    inherited = getattr(cls, "declared", {})
     for name, value in list(vars(cls).items()):
-        if not isinstance(value, Declaration):
+        if name in inherited and not isinstance(value, Declaration):
+            entry = inherited[name]
+            declared = Declaration(value, entry["minimum"], entry["maximum"], tuple(entry["choices"]), entry["help"])
+            found[name] = declared.named(name, entry["type"])
+        elif isinstance(value, Declaration):
+            if name not in inherited and name in RESERVED:
+                raise TypeError(f"{cls.__name__}.{name}: a recipe has an attribute of this name; choose another")
+            found[name] = value.named(name, vars(cls).get("__annotations__", {}).get(name, ""))
+        else:
             continue
-        if cls is not Recipe and name not in Recipe.declared and hasattr(Recipe, name):
-            raise TypeError(f"{cls.__name__}.{name}: a recipe has an attribute of this name; choose another")
-        found[name] = value.named(name, vars(cls).get("__annotations__", {}).get(name, ""))
         setattr(cls, name, found[name]["default"])
     return found
 
 
 # __init_subclass__ runs for subclasses only; the base has declarations of its own.
+RESERVED: frozenset[str] = frozenset()
 Recipe.declared = _declarations(Recipe)
-
-
-def built_in_specs() -> list[str]:
-    """Return the names of the recipes that come with this application."""
-    return list(BUILT_IN)
+RESERVED = frozenset({*dir(Recipe), *Recipe.__annotations__, "device", "seed", "parameters"}) - set(Recipe.declared)
 
 
 def load_recipe(spec: str) -> type[Recipe]:
-    """Return the recipe class of a built-in name or a dotted path, `package.module:Class` or `package.module.Class`.
+    """Return the recipe class of a built-in name or a dotted path.
 
     Raises `RecipeError` where there is none. What goes wrong inside the named module is raised as it is.
     """
-    path = BUILT_IN.get(spec, spec)
-    module_name, _, class_name = path.partition(":") if ":" in path else path.rpartition(".")
-    if not all(part.isidentifier() for part in (*module_name.split("."), class_name)):
-        raise RecipeError(
-            f"There is no recipe {spec!r}: name a built-in one ({', '.join(BUILT_IN)}) or a dotted path such as "
-            "mypackage.mine:MyRecipe."
-        )
+    module_name, class_name = split_spec(spec)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -161,13 +146,13 @@ def load_recipe(spec: str) -> type[Recipe]:
         if error.name is None or not (module_name == error.name or module_name.startswith(f"{error.name}.")):
             raise
         raise RecipeError(
-            f"There is no module {module_name} for the recipe {spec}: start from the folder that holds it, or put "
+            f"recipe: there is no module {module_name} for {spec}; start from the folder that holds it, or put "
             "that folder into PYTHONPATH."
         ) from None
     found = getattr(module, class_name, None)
     if not (isinstance(found, type) and issubclass(found, Recipe)):
-        raise RecipeError(f"{module_name} has no class {class_name} that is a trainer.recipe.Recipe.")
+        raise RecipeError(f"recipe: {module_name} has no class {class_name} that is a trainer.recipe.Recipe.")
     if inspect.isabstract(found):
         missing = ", ".join(sorted(found.__abstractmethods__))
-        raise RecipeError(f"The recipe {spec} is not complete: it does not define {missing}.")
+        raise RecipeError(f"recipe: {spec} is not complete, it does not define {missing}.")
     return found

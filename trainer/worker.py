@@ -9,13 +9,13 @@ import json
 import os
 import signal
 import sys
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import coxswain
+from trainer.pynvml_notice import silence_pynvml_notice
 
 if TYPE_CHECKING:
     import torch
@@ -54,8 +54,7 @@ def main(arguments: list[str]) -> int:
     if task.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
-    # torch looks for GPUs through pynvml, which answers with a warning of its packaging: no news for a console.
-    warnings.filterwarnings("ignore", message="The pynvml package is deprecated", category=FutureWarning)
+    silence_pynvml_notice()
     # torch takes seconds to load: only now, so that a signal or an early exit finds the run attached.
     import torch
 

@@ -1,0 +1,154 @@
+"""`manage.py create_run`: record a run to be trained and print its id. Reads published rows, never torch."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.validators import validate_slug
+from django.db import OperationalError, ProgrammingError, transaction
+
+from runs.models import Membership, Project, Recipe, Role, Run
+from runs.parameters import ParameterError, validate
+from trainer.publish import is_published
+from trainer.specs import RecipeError
+
+EXIT_BAD_INPUT = 2
+# The largest number that the column takes in every database.
+SEED = {"name": "seed", "type": "int", "default": 0, "minimum": 0, "maximum": 2**31 - 1}
+DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+
+
+class Refused(CommandError):
+    """Input that leads to no run: exit code 2 and the sentence."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence, returncode=EXIT_BAD_INPUT)
+
+
+class Command(BaseCommand):
+    help = "Record a run and print its id, for manage.py train --run-id. Without --recipe: for a script of your own."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--project", required=True, metavar="SLUG", help="the project that the run belongs to")
+        parser.add_argument("--create-project", action="store_true", help="make the project where there is none")
+        parser.add_argument("--recipe", metavar="SPEC", help="built-in name or dotted path; see manage.py recipes")
+        parser.add_argument(
+            "--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the recipe, repeatable"
+        )
+        parser.add_argument("--name", default="", help="what people call the run; the recipe's title where left out")
+        parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
+        parser.add_argument("--seed", default="0", help="of all random numbers")
+        parser.add_argument("--deterministic", action="store_true", help="only algorithms that repeat bit for bit")
+        parser.add_argument("--user", default="", metavar="USERNAME", help="who the run belongs to")
+
+    def handle(self, **options: Any) -> None:
+        try:
+            recipe = _recipe(options["recipe"]) if options["recipe"] else None
+            parameters = _parameters(recipe, options["set"])
+            with transaction.atomic():
+                user = _user(options["user"])
+                project = _project(options["project"], options["create_project"], user)
+                run = Run(
+                    project=project,
+                    recipe=recipe,
+                    name=options["name"] or (recipe.title if recipe else "script"),
+                    parameters=parameters,
+                    device=_device(options["device"]),
+                    seed=validate([SEED], {"seed": options["seed"]})["seed"],
+                    deterministic=options["deterministic"],
+                    created_by_id=user.pk if user else None,
+                )
+                run.full_clean()
+                run.save()
+        except (ParameterError, RecipeError) as error:
+            raise Refused(str(error)) from error
+        except ValidationError as error:
+            raise Refused(_sentence(error)) from error
+        except (OperationalError, ProgrammingError) as error:
+            raise Refused(f"The database does not take runs ({error}): run manage.py migrate first.") from error
+        self.stdout.write(str(run.pk))
+
+
+def _recipe(spec: str) -> Recipe:
+    """Return the row of `spec`; publish it, in a process of its own, where there is none or its source changed."""
+    if not is_published(spec):
+        manage = Path(settings.BASE_DIR) / "manage.py"
+        answer = subprocess.run(
+            [sys.executable, str(manage), "recipes", "--publish", spec],
+            env=os.environ | {"COXSWAIN_DATA": str(settings.COXSWAIN_DATA)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        if answer.returncode:
+            lines = answer.stderr.strip().splitlines() or [f"publishing ended with exit code {answer.returncode}"]
+            raise Refused(lines[-1].removeprefix("CommandError: "))
+    return Recipe.objects.get(spec=spec)
+
+
+def _parameters(recipe: Recipe | None, settings_given: list[str]) -> dict[str, Any]:
+    given: dict[str, str] = {}
+    for text in settings_given:
+        name, mark, value = text.partition("=")
+        if not mark or not name:
+            raise Refused(f"set: {text!r} is no parameter; give it as --set name=value.")
+        given[name] = value
+    if recipe is None:
+        if given:
+            raise Refused(
+                f"set: {', '.join(given)} needs a recipe; name one with --recipe, or give your script its own "
+                "arguments: manage.py train --run-id N -- script.py …"
+            )
+        return {}
+    return validate(recipe.parameters, given)
+
+
+def _project(slug: str, create: bool, user: AbstractBaseUser | None) -> Project:
+    project = Project.objects.filter(slug=slug).first()
+    if project is not None:
+        return project
+    if not create:
+        known = ", ".join(Project.objects.order_by("slug").values_list("slug", flat=True)[:20])
+        remedy = f"known ones: {known}; or add --create-project" if known else "there is none yet, add --create-project"
+        raise Refused(f"project: there is no {slug!r}; {remedy}.")
+    try:
+        validate_slug(slug)
+    except ValidationError as error:
+        raise Refused(f"project: {slug!r} is no slug; use letters, digits, - and _ only.") from error
+    project = Project.objects.create(name=slug, slug=slug)
+    if user is not None:
+        Membership.objects.create(project=project, user_id=user.pk, role=Role.OWNER)
+    return project
+
+
+def _user(name: str) -> AbstractBaseUser | None:
+    if not name:
+        return None
+    users = get_user_model().objects
+    user = users.filter(username=name).first()
+    if user is None:
+        known = ", ".join(users.order_by("username").values_list("username", flat=True)[:20])
+        remedy = f"known ones: {known}" if known else "make one with manage.py createsuperuser"
+        raise Refused(f"user: there is no {name!r}; {remedy}.")
+    return user
+
+
+def _device(name: str) -> str:
+    if DEVICE.fullmatch(name) is None:
+        raise Refused(f"device: {name!r} is none; use auto, cpu, cuda or cuda:N such as cuda:1.")
+    return name
+
+
+def _sentence(error: ValidationError) -> str:
+    return " ".join(f"{field}: {' '.join(messages)}" for field, messages in error.message_dict.items())

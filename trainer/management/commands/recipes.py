@@ -1,0 +1,62 @@
+"""`manage.py recipes`: what can be trained, and with which parameters; `--publish` records it for the portal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import OperationalError, ProgrammingError
+
+from trainer.parameters import takes
+from trainer.publish import Description, describe, known_specs, publish
+from trainer.specs import RecipeError
+
+EXIT_BAD_INPUT = 2
+
+
+class Command(BaseCommand):
+    help = "List the recipes with their parameters: the built-in ones, those of COXSWAIN_RECIPES and those named."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("spec", nargs="*", help="built-in name or dotted path such as mypackage.mine:MyRecipe")
+        parser.add_argument(
+            "--publish", action="store_true", help="record what the recipes declare, for portal and create_run"
+        )
+
+    def handle(self, **options: Any) -> None:
+        specs = options["spec"] or known_specs(settings.COXSWAIN_RECIPES)
+        failures = []
+        for spec in specs:
+            try:
+                if options["publish"]:
+                    row = publish(spec)
+                    self.stdout.write(f"{spec}: {row.title}, {len(row.parameters)} parameters")
+                else:
+                    self._show(spec, describe(spec))
+            except RecipeError as error:
+                failures.append(str(error))
+            except (OperationalError, ProgrammingError) as error:
+                raise CommandError(
+                    f"The database does not take recipes ({error}): run manage.py migrate first.",
+                    returncode=EXIT_BAD_INPUT,
+                ) from error
+        if failures:
+            raise CommandError("\n".join(failures), returncode=EXIT_BAD_INPUT)
+
+    def _show(self, spec: str, recipe: Description) -> None:
+        self.stdout.write(self.style.MIGRATE_HEADING(f"{spec}: {recipe['title']}"))
+        for line in recipe["description"].splitlines():
+            self.stdout.write(f"  {line}".rstrip())
+        rows = [("parameter", "type", "default", "takes", "")]
+        rows += [
+            (entry["name"], entry["type"], str(entry["default"]), takes(entry), entry["help"])
+            for entry in recipe["parameters"]
+        ]
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        self.stdout.write("")
+        for row in rows:
+            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+            self.stdout.write(f"  {'  '.join([*cells, row[4]])}".rstrip())
+        self.stdout.write("")

@@ -1,0 +1,56 @@
+"""How a recipe is called: built-in names and dotted paths, and the source behind them. Never loads one, so no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+BUILT_IN = {
+    "mnist": "trainer.recipes.mnist:Mnist",
+    "digits": "trainer.recipes.digits:Digits",
+}
+
+
+class RecipeError(ValueError):
+    """A spec that leads to no recipe. The text says why and what to do."""
+
+
+def split_spec(spec: str) -> tuple[str, str]:
+    """Return module and class of a built-in name or a dotted path, `package.module:Class` or `package.module.Class`.
+
+    Raises `RecipeError` where `spec` is neither.
+    """
+    path = BUILT_IN.get(spec, spec)
+    module, _, name = path.partition(":") if ":" in path else path.rpartition(".")
+    if not all(part.isidentifier() for part in (*module.split("."), name)):
+        raise RecipeError(
+            f"recipe: there is no {spec!r}; name a built-in one ({', '.join(BUILT_IN)}) or a dotted path such as "
+            "mypackage.mine:MyRecipe."
+        )
+    return module, name
+
+
+def source_sha256(spec: str) -> str:
+    """Return the SHA-256 of the file that holds the recipe's module, "" where it is not found.
+
+    Raises `RecipeError` where `spec` cannot be a recipe.
+    """
+    file = _source_file(split_spec(spec)[0])
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file is not None else ""
+
+
+def _source_file(module: str) -> Path | None:
+    """Find a module's file part by part: `importlib.util.find_spec` would run the packages around it."""
+    # `python …/manage.py` looks beside manage.py; a person's recipe lies where they stand.
+    folders = [*sys.path, os.getcwd()]
+    found = None
+    for depth, _ in enumerate(parts := module.split("."), start=1):
+        found = PathFinder.find_spec(".".join(parts[:depth]), folders)
+        if found is None:
+            return None
+        folders = list(found.submodule_search_locations or [])
+    file = Path(found.origin) if found is not None and found.origin else None
+    return file if file is not None and file.is_file() else None

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
-from pytest_django.fixtures import SettingsWrapper
+from pytest_django.fixtures import Settings
 
 from runs.models import Membership, Project, Recipe, Role, Run, RunState
 from trainer.management.commands import create_run
@@ -182,7 +182,7 @@ def test_it_says_why_a_recipe_cannot_be_used(
 
 
 def test_it_publishes_built_in_and_configured_recipes_once_each(
-    db: None, settings: SettingsWrapper, own_module: Callable[[str, str], None]
+    db: None, settings: Settings, own_module: Callable[[str, str], None]
 ) -> None:
     own_module("my_recipes", MINE)
     settings.COXSWAIN_RECIPES = ["my_recipes:Mine"]

@@ -171,16 +171,23 @@ print(json.dumps([sampler.problem, sorted(sampler.latest().values)]))
     assert "host/memory_used_mib" in names
 
 
-def test_it_answers_at_once_while_the_driver_hangs(stub: Path) -> None:
+def test_it_answers_at_once_while_the_driver_hangs_and_shows_no_stale_values(stub: Path, tmp_path: Path) -> None:
     script = """
 sampler = Sampler(device="auto", interval_s=0.02).start()
-until(lambda: "does not answer" in sampler.problem and has("host/cpu")())
+until(has("gpu/0/utilisation"))
+open(os.environ["STUB_HANG"], "w").close()
+until(lambda: "does not answer" in sampler.problem and not gpu_values())
 first = sampler.latest().time
 until(lambda: sampler.latest().time > first)
-print(json.dumps(gpu_values()))
+os.unlink(os.environ["STUB_HANG"])
+until(has("gpu/0/utilisation"))
+problem = sampler.problem
+open(os.environ["STUB_HANG"], "w").close()
+until(lambda: sampler.problem)
+print(json.dumps(problem))
 """
     # The process ends although a thread is still inside the driver: ask() would time out otherwise.
-    assert ask(stub, script, STUB_HANG="1") == {}
+    assert ask(stub, script, STUB_HANG=str(tmp_path / "hang")) == ""
 
 
 def test_it_reads_a_slow_driver_at_its_own_pace(stub: Path) -> None:

@@ -1,7 +1,7 @@
 /* A stand-in for the NVIDIA driver's libnvidia-ml.so.1: two boards, the second with MIG where asked for.
  *
- * The environment says how it behaves: STUB_HANG=1 never answers utilisation, STUB_SLOW_MS delays every field,
- * STUB_LOST names a file whose presence takes board 1 off the bus, STUB_INIT gives the code of nvmlInit,
+ * The environment says how it behaves: STUB_HANG names a file while which exists utilisation is not answered, STUB_SLOW_MS
+ * delays every field, STUB_LOST names a file whose presence takes board 1 off the bus, STUB_INIT gives the code of nvmlInit,
  * STUB_MIG=1 splits board 1 into two instances. -DWITHOUT_POWER leaves the power function out of the library.
  */
 #include <stdio.h>
@@ -25,10 +25,11 @@ static Device devices[] = {
 
 static int number(const char *name) { const char *text = getenv(name); return text ? atoi(text) : 0; }
 
+static int exists(const char *name) { const char *path = getenv(name); return path && access(path, F_OK) == 0; }
+
 static int answer(Device *device) {
-    const char *lost = getenv("STUB_LOST");
     if (number("STUB_SLOW_MS")) usleep(1000 * number("STUB_SLOW_MS"));
-    return device->board == 1 && lost && access(lost, F_OK) == 0 ? GPU_IS_LOST : SUCCESS;
+    return device->board == 1 && exists("STUB_LOST") ? GPU_IS_LOST : SUCCESS;
 }
 
 int nvmlInitWithFlags(unsigned flags) { (void)flags; return number("STUB_INIT"); }
@@ -63,7 +64,7 @@ int nvmlDeviceGetMigDeviceHandleByIndex(Device *board, unsigned index, Device **
 }
 
 int nvmlDeviceGetUtilizationRates(Device *device, unsigned *rates) {
-    while (number("STUB_HANG")) pause();
+    while (exists("STUB_HANG")) usleep(5000);
     if (device->instance >= 0) return NOT_SUPPORTED;
     rates[0] = 40 + device->board;
     rates[1] = 10;

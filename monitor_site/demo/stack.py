@@ -91,8 +91,6 @@ class Demo:
                 f"Port {self.port} is in use: end what listens there, or choose another with "
                 f"`COXSWAIN_PORT={self.port + 1} make demo`."
             )
-        if not (settings.STATIC_ROOT / "staticfiles.json").exists():
-            raise CannotRun("The static files are not collected: run `make setup` first.")
         self._start_embedded()
         call_command("migrate", verbosity=0, interactive=False)
         training.publish_recipes(settings.BASE_DIR, self.data)
@@ -126,7 +124,10 @@ class Demo:
             if child.exit_code is not None:
                 raise CannotRun(f"The {child.name} {child.ended()}: {child.last_line()} (whole log: {child.log})")
             if time.monotonic() > deadline:
-                raise CannotRun(f"The {child.name} is not there after {timeout_s:.0f} s: see {child.log}.")
+                raise CannotRun(
+                    f"The {child.name} is not there after {timeout_s:.0f} s; it said: {child.last_line()} (whole log: "
+                    f"{child.log}). If something is missing, `make setup` brings it."
+                )
             time.sleep(POLL_S)
 
     def _portal_answers(self) -> bool:

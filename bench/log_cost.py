@@ -1,0 +1,168 @@
+"""What `log()` costs a training, against a list append, TensorBoard, and the classifier's own step.
+
+usage: python bench/log_cost.py
+
+Prints one JSON object as its last line:
+log_us_mean, log_us_p99   `run.log(step, loss=…, accuracy=…, learning_rate=…)`, microseconds a call
+vs_list_append            over a function of the same signature that appends step, time and values to a list
+vs_tensorboard            TensorBoard's three `add_scalar` over ours
+step_ratio                step time of the classifier's loop with logging over without, paired blocks in one process
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+CALLS = 20_000
+ROUNDS = 9
+TENSORBOARD_CALLS = 3_000
+BLOCK_STEPS = 24
+BLOCK_PAIRS = 80
+
+
+def mean_us(log: Callable[..., Any], calls: int) -> float:
+    """Return the mean time of a call as a training loop would make it, in microseconds."""
+    loss, accuracy, learning_rate = 0.4242, 0.8765, 1e-3
+    began = time.perf_counter()
+    for step in range(calls):
+        log(step, loss=loss, accuracy=accuracy, learning_rate=learning_rate)
+    return (time.perf_counter() - began) / calls * 1e6
+
+
+def p99_us(log: Callable[..., Any], calls: int) -> float:
+    times = []
+    for step in range(calls):
+        began = time.perf_counter()
+        log(step, loss=0.4242, accuracy=0.8765, learning_rate=1e-3)
+        times.append(time.perf_counter() - began)
+    return sorted(times)[int(calls * 0.99)] * 1e6
+
+
+def list_append() -> Callable[..., None]:
+    points: list[tuple[int, float, dict[str, Any]]] = []
+
+    def log(step: int, /, **values: Any) -> None:
+        points.append((step, time.time(), values))
+
+    return log
+
+
+class Switch:
+    """Stands between loop and run: lets blocks of steps log, or not, and times each step."""
+
+    def __init__(self, run: Any, order: list[bool]) -> None:
+        self._run = run
+        self._order = order
+        self._steps = 0
+        self._before = 0.0
+        self.times: dict[int, list[float]] = {}
+        self.folder = None
+        self.stopping = False
+
+    def log(self, step: int, /, **values: Any) -> None:
+        now = time.perf_counter()
+        block, place = divmod(self._steps, BLOCK_STEPS)
+        # The first steps of a block carry what the block before left in caches.
+        if place > 2:
+            self.times.setdefault(block, []).append(now - self._before)
+        if block >= len(self._order):
+            self.stopping = True
+            return
+        if self._order[block]:
+            self._run.log(step, **values)
+            self._run.stopping  # noqa: B018  the control point belongs to what logging costs
+        self._steps += 1
+        self._before = now
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *arguments, **options: None
+
+
+def step_ratio(run: Any) -> float:
+    """Return the median, over pairs of neighbouring blocks, of step time with logging over without."""
+    import torch
+
+    from trainer.loop import train
+    from trainer.randomness import seed_everything
+    from trainer.recipe import load_recipe
+
+    torch.set_num_threads(1)
+    seed_everything(0, False)
+    recipe = load_recipe("mnist")(
+        {"epochs": 1000, "width": 8, "batch_size": 32, "save_every": 1000}, device=torch.device("cpu"), seed=0
+    )
+    # Each pair in both orders, so that a machine that gets warmer or slower favours neither.
+    order = list(itertools.chain.from_iterable([(True, False), (False, True)][pair % 2] for pair in range(BLOCK_PAIRS)))
+    switch = Switch(run, order)
+    train(recipe, switch)
+    ratios = []
+    for pair in range(BLOCK_PAIRS):
+        blocks = {order[block]: statistics.median(switch.times[block]) for block in (2 * pair, 2 * pair + 1)}
+        ratios.append(blocks[True] / blocks[False])
+    return statistics.median(ratios)
+
+
+def main() -> int:
+    warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["COXSWAIN_ATTEMPT_FOLDER"] = folder
+        os.environ.setdefault("COXSWAIN_DATA", str(Path(tempfile.gettempdir()) / "coxswain-bench"))
+        import coxswain
+
+        run = coxswain.attach()
+        print("log() and a list append, in turns", file=sys.stderr)
+        gc.disable()
+        ours, lists = [], []
+        for _ in range(ROUNDS):
+            ours.append(mean_us(run.log, CALLS))
+            lists.append(mean_us(list_append(), CALLS))
+        p99 = min(p99_us(run.log, CALLS) for _ in range(3))
+        gc.enable()
+
+        print("TensorBoard", file=sys.stderr)
+        from torch.utils.tensorboard import SummaryWriter
+
+        writer = SummaryWriter(os.path.join(folder, "tensorboard"))
+
+        def tensorboard(step: int, /, **values: float) -> None:
+            writer.add_scalar("loss", values["loss"], step)
+            writer.add_scalar("accuracy", values["accuracy"], step)
+            writer.add_scalar("learning_rate", values["learning_rate"], step)
+
+        peer = statistics.median(mean_us(tensorboard, TENSORBOARD_CALLS) for _ in range(3))
+        writer.close()
+
+        print("the classifier with and without logging", file=sys.stderr)
+        ratio = step_ratio(run)
+    mean = statistics.median(ours)
+    print(
+        json.dumps(
+            {
+                "log_us_mean": round(mean, 2),
+                "log_us_p99": round(p99, 2),
+                "vs_list_append": round(statistics.median(a / b for a, b in zip(ours, lists, strict=True)), 2),
+                "vs_tensorboard": round(peer / mean, 1),
+                "step_ratio": round(ratio, 4),
+                "list_append_us": round(statistics.median(lists), 3),
+                "tensorboard_us": round(peer, 1),
+            }
+        )
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""`docs/protocol.md` against the code, in both directions."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+import pytest
+
+from runs.commands import COMMANDS
+from runs.events import CLOSE_CODES, EVENTS, MESSAGES
+from runs.models import RunState
+from tests.stack import ROOT
+
+TEXT = (ROOT / "docs" / "protocol.md").read_text()
+
+
+def table(title: str) -> dict[str, list[str]]:
+    """Return the rows of the first table under a heading: first cell, then all cells."""
+    section = TEXT.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0].split("\n### ", 1)[0]
+    lines = [line for line in section.split("\n\n") if line.lstrip().startswith("|")][0].strip().splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:] if line.startswith("|")]
+    return {row[0].strip("`"): row for row in cells}
+
+
+def fields_of(row: list[str]) -> set[str]:
+    return set(re.findall(r"`([a-z_0-9]+)`", row[1]))
+
+
+def test_it_describes_every_event_and_no_other():
+    documented = table("Events")
+    assert set(documented) == set(EVENTS)
+    for kind, event in EVENTS.items():
+        assert fields_of(documented[kind]) >= set(event.__struct_fields__), kind
+
+
+def test_it_describes_every_message_and_no_other():
+    documented = table("Messages from the server")
+    assert set(documented) == set(MESSAGES)
+    for kind, message in MESSAGES.items():
+        assert fields_of(documented[kind]) == set(message.__struct_fields__), kind
+
+
+def test_it_describes_every_command_and_no_other():
+    documented = table("Commands")
+    assert set(documented) == set(COMMANDS)
+    for kind, command in COMMANDS.items():
+        assert fields_of(documented[kind]) == {field.encode_name for field in msgspec.structs.fields(command)}, kind
+
+
+def test_it_describes_every_close_code_and_no_other():
+    assert {int(code) for code in table("Close codes")} == set(CLOSE_CODES)
+
+
+@pytest.mark.parametrize("state", RunState.values)
+def test_it_names_every_run_state(state):
+    (line,) = [line for line in TEXT.splitlines() if line.startswith("Run states:")]
+    assert f"`{state}`" in line
+
+
+def test_every_close_code_in_the_server_is_documented():
+    code = (ROOT / "runs" / "live" / "consumers.py").read_text()
+    used = {int(number) for number in re.findall(r"\b(4[0-9]{3}|1012)\b", code)}
+    assert used <= set(CLOSE_CODES)

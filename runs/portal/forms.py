@@ -43,7 +43,7 @@ class RunFilter(forms.Form):
         super().__init__(*args, **kwargs)
         projects = self.fields["project"]
         assert isinstance(projects, forms.ModelChoiceField)
-        projects.queryset = Project.objects.filter(memberships__user_id=user.pk)
+        projects.queryset = Project.objects.filter(memberships__user_id=user.pk or 0)
 
     def narrow(self, runs: RunQuerySet) -> RunQuerySet:
         """Return those of `runs` that the valid choices allow."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib.auth.mixins import LoginRequiredMixin
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import gettext as _
 from django.views.generic import DetailView, ListView
 
 from runs.access import viewer_of
@@ -80,6 +81,9 @@ class RunPage(LoginRequiredMixin, DetailView[Run]):
         }
 
 
-def forbidden_form(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """Answer a form whose CSRF token is missing or stale (Django's `CSRF_FAILURE_VIEW`)."""
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Answer a request whose CSRF token is missing or stale: a page for people, JSON for scripts."""
+    if request.path.startswith("/api/"):
+        error = _("The CSRF token is missing or stale: load the page again.")
+        return JsonResponse({"error": error, "field": "X-CSRFToken"}, status=403)
     return render(request, "403_csrf.html", status=403)

@@ -82,7 +82,7 @@ export class Chart {
       plot.setData(data, false);
       plot.setScale("x", { min, max });
     });
-    this.root.dataset.points = this.#drawn.reduce((sum, drawn) => sum + drawn.points, 0);
+    this.root.dataset.points = Math.round(this.#drawn.reduce((sum, drawn) => sum + drawn.points, 0));
     this.#showReading();
     this.#showOdd();
     this.#speak(now);
@@ -104,7 +104,7 @@ export class Chart {
     const bands = [];
     for (const [index, line] of this.lines.entries()) {
       const stroke = () => lineColour(line.colour);
-      series.push({ stroke, width: 1.6, dash: lineDash(line.dash ?? 0) });
+      series.push({ stroke, width: 1.6, dash: lineDash(line.dash ?? 0), points: { stroke, fill: stroke, size: 5 } });
       series.push({ stroke: "transparent", width: 0, points: { show: false } }, { stroke: "transparent", width: 0, points: { show: false } });
       bands.push({ series: [index * 3 + 3, index * 3 + 2], fill: () => faint(lineColour(line.colour), 0.2) });
     }
@@ -160,7 +160,7 @@ export class Chart {
       const column = (offset) => this.#plot?.data[place * 3 + offset]?.[index] ?? null;
       const latest = line.latest();
       const value = read ? measure(line.name, column(1)) : measure(line.name, latest.value, latest.nonfinite);
-      const spread = read && column(2) !== null && column(2) !== column(3) ? ` (${number(column(2))} … ${number(column(3))})` : "";
+      const spread = read && column(2) !== null && column(2) !== column(3) ? ` (${measure(line.name, column(2))} … ${measure(line.name, column(3))})` : "";
       if (this.lines.length > 1) setText(line.value, value + spread);
       else setText(this.reading, (read ? `${this.#where(x)} · ` : "") + value + spread);
     }

@@ -1,6 +1,8 @@
 // Charts that share a cursor and a zoom, and the finer data of a zoomed range.
 
+import { element, icon } from "./dom.js";
 import { drawable, seriesFromChart } from "./points.js";
+import { gettext } from "./text.js";
 
 const SETTLE_MS = 150;
 const DETAIL_BUCKETS = 1200;
@@ -19,6 +21,11 @@ export class ChartGroup {
     this.charts = [];
     this.zoom = null;
     this.version = 0;
+    this.button = element("button", { class: "zoom-reset", type: "button", hidden: true }, icon("zoom"), gettext("Reset zoom"));
+    this.button.addEventListener("click", (event) => {
+      event.preventDefault(); // it lies in the summary that folds the group
+      this.reset();
+    });
     this.#fetchRange = fetchRange;
     this.#onChange = onChange;
   }
@@ -73,6 +80,7 @@ export class ChartGroup {
 
   #touch() {
     this.version += 1;
+    this.button.hidden = !this.zoom;
     this.#onChange();
   }
 }

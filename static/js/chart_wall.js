@@ -90,7 +90,7 @@ export class ChartWall {
     const grid = element("div", { class: "chart-grid" });
     const count = element("span", { class: "group-count" });
     const title = element("h2", { class: "block-title", text: prefix ? words(prefix) : gettext("Metrics") });
-    const root = element("details", { class: "chart-group", open: true, "data-group": prefix }, element("summary", {}, title, count), grid);
+    const root = element("details", { class: "chart-group", open: true, "data-group": prefix }, element("summary", {}, title, count, group.button), grid);
     const order = groupRank(prefix);
     const after = [...this.#places[axis].querySelectorAll(".chart-group")].find((other) => groupRank(other.dataset.group) > order);
     this.#places[axis].insertBefore(root, after ?? null);

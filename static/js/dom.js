@@ -31,10 +31,11 @@ export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** Show a message that leaves by itself. `tone`: info, success, warning or danger. */
-export function toast(text, tone = "info") {
+/** Show a message that leaves by itself, in place of one of the same `subject`. `tone`: info or danger. */
+export function toast(text, tone = "info", subject = "") {
   const place = document.getElementById("toasts");
-  const note = element("div", { class: `toast-note toast-${tone}`, text });
+  const note = element("div", { class: `toast-note toast-${tone}`, "data-subject": subject, text });
+  if (subject) for (const old of place.querySelectorAll(`[data-subject="${subject}"]`)) old.remove();
   place.append(note);
   setTimeout(() => note.remove(), 6000);
 }

@@ -23,6 +23,7 @@ export class Epochs {
     this.#state = state;
     this.#onSeen = onSeen;
     this.#group = new ChartGroup({ onChange: onSeen });
+    document.getElementById("epochs-title").after(this.#group.button);
   }
 
   resetZoom() {

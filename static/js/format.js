@@ -86,7 +86,8 @@ export function clock(moment) {
 /** Return the name of a metric as words: `validation_loss` and `train/loss` alike. */
 export function words(name) {
   const text = name.replaceAll("_", " ").replaceAll("/", " ").trim();
-  return gettext(text.charAt(0).toUpperCase() + text.slice(1));
+  const first = /^(gpu|cpu)\b/.test(text) ? text.slice(0, 3).toUpperCase() : text.charAt(0).toUpperCase();
+  return gettext(first + text.slice(first.length));
 }
 
 function pad(value) {

@@ -10,7 +10,7 @@ function nextTheme() {
   const now = document.documentElement.dataset.themeChoice;
   const next = THEMES[(THEMES.indexOf(now) + 1) % THEMES.length];
   window.dispatchEvent(new CustomEvent("themechoice", { detail: next }));
-  toast(fill("Theme: {theme}", { theme: gettext(next) }));
+  toast(fill("Theme: {theme}", { theme: gettext(next) }), "info", "theme");
 }
 
 for (const button of document.querySelectorAll("[data-theme-toggle]")) button.addEventListener("click", nextTheme);

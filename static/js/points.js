@@ -53,7 +53,8 @@ export function seriesFromChart(name, chart) {
     series.means = [...chart.mean];
     series.mins = [...chart.min];
     series.maxs = [...chart.max];
-    const weight = Math.max(1, Math.round(chart.count / Math.max(1, series.xs.length)));
+    // How many points each bucket holds is not told: on average this many.
+    const weight = Math.max(1, chart.count / Math.max(1, series.xs.length));
     series.weights = series.xs.map(() => weight);
   }
   for (const [index, label] of chart.nonfinite ?? []) noteOdd(series, series.xs[index], label);

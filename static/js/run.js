@@ -21,6 +21,8 @@ const TICK_MS = 250;
 const DETAILS_AFTER_MS = 400;
 const FIRST_RETRY_MS = 500;
 const LONGEST_RETRY_MS = 10_000;
+// A connection that lasts this long lets the next reload come at once.
+const STEADY_MS = 10_000;
 
 const page = JSON.parse(document.getElementById("run-page").textContent);
 const state = emptyState();
@@ -38,16 +40,14 @@ const stop = new StopControl(state, socket, request);
 let loading = false;
 let reloads = 0;
 let attemptsSeen = 0;
+let steadyTimer = 0;
 let detailsTimer = 0;
 
 function receive(frame) {
   applyEvent(state, frame);
   if (frame.kind === "hello") greet(frame);
   else if (frame.kind === "resync") reload();
-  if (state.gap) {
-    state.gap = false;
-    socket.connect();
-  }
+  if (state.gap) reload();
   if (state.versions.attempts !== attemptsSeen) {
     attemptsSeen = state.versions.attempts;
     clearTimeout(detailsTimer);
@@ -62,7 +62,8 @@ function greet(hello) {
     reload();
     return;
   }
-  reloads = 0;
+  clearTimeout(steadyTimer);
+  steadyTimer = setTimeout(() => (reloads = 0), STEADY_MS);
   connection("open");
   socket.greeted();
 }
@@ -70,6 +71,7 @@ function greet(hello) {
 /** Events alone cannot close the gap: load everything again, then follow from there. */
 function reload() {
   if (loading) return;
+  clearTimeout(steadyTimer);
   socket.pause();
   reloads += 1;
   const wait = reloads > 1 ? Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** reloads) : 0;

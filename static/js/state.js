@@ -19,7 +19,6 @@ export function emptyState() {
     life: "alive",
     silentS: 0,
     link: "",
-    stale: false,
     gap: false,
     lastPointAt: null,
     series: new Map(),
@@ -158,7 +157,6 @@ const MESSAGES = {
     state.viewer = event.viewer;
     state.life = event.life;
     state.link = event.link;
-    state.stale = !event.replay;
     state.gap = false;
     state.lastPointAt = seconds(event.run.last_point_at);
     for (const command of event.run.commands ?? []) state.commands.set(command.id, command);
@@ -168,7 +166,6 @@ const MESSAGES = {
   /** The loaded history as of `seq` takes the place of everything that was gathered before it. */
   history(state, event) {
     state.seq = event.seq;
-    state.stale = false;
     state.gap = false;
     const newest = (state.series = new Map());
     for (const [name, chart] of Object.entries(event.series)) {
@@ -199,9 +196,8 @@ const MESSAGES = {
     state.versions.details += 1;
   },
 
-  resync(state) {
-    state.stale = true;
-  },
+  /** Says that a history must be loaded: what was gathered stays until it comes. */
+  resync() {},
 
   life(state, event) {
     state.life = event.life;

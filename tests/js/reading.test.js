@@ -1,0 +1,49 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { bytes, duration, measure, number, words } from "../../static/js/format.js";
+import { doneOf, epochOf, leftOf, rateOf } from "../../static/js/pace.js";
+import { addPoints, drawable, emptySeries } from "../../static/js/points.js";
+
+test("it writes numbers with four digits and names what is no number", () => {
+  assert.deepEqual([0.123456, 12345.6, 3, 0.00031, 2.5e9].map((value) => number(value)), ["0.1235", "12346", "3", "3.10e-4", "2.50e9"]);
+  assert.deepEqual([number(null, "nan"), number(null, "-inf"), number(null)], ["NaN", "−∞", "–"]);
+});
+
+test("it writes measures in their units", () => {
+  assert.equal(measure("validation/accuracy", 0.9731), "97.3 %");
+  assert.equal(measure("train/data_wait_share", 0.0625), "6.3 %");
+  assert.equal(measure("gpu/0/memory_mib", 21840.04), "21840 MiB");
+  assert.equal(measure("gpu/0/utilisation", 88.25), "88.3 %");
+  assert.equal(measure("train/loss", 0.25), "0.25");
+});
+
+test("it writes durations and sizes for people", () => {
+  assert.deepEqual([4.21, 59.6, 200, 7500, 270_000].map(duration), ["4.2 s", "1 min 00 s", "3 min 20 s", "2 h 05 min", "3 d 3 h"]);
+  assert.equal(duration(null), "–");
+  assert.deepEqual([bytes(512), bytes(1536), bytes(48 * 1024 * 1024)], ["512 B", "1.5 KiB", "48 MiB"]);
+  assert.equal(words("gpu"), "GPU");
+  assert.equal(words("validation_loss"), "Validation loss");
+});
+
+test("it knows how fast a run goes and when it may end", () => {
+  const series = emptySeries("train/loss");
+  for (let step = 0; step < 1000; step += 1) addPoints(series, 1, [step], [step / 4], [1], null);
+  const rate = rateOf({ series: new Map([["train/loss", series]]) });
+  assert.ok(Math.abs(rate - 4) < 0.01);
+  const run = { state: "running", step: 1000, total_steps: 2000, epoch: 9, total_epochs: 20, steps_per_epoch: 100 };
+  assert.equal(doneOf(run), 0.5);
+  assert.equal(epochOf(run), 11);
+  assert.ok(Math.abs(leftOf(run, rate) - 250) < 1);
+  assert.equal(leftOf({ ...run, state: "stopped" }, rate), null);
+  assert.equal(rateOf({ series: new Map() }), null);
+});
+
+test("it draws a part of a series with a point beyond each side", () => {
+  const series = emptySeries("loss");
+  for (let step = 0; step < 100; step += 1) addPoints(series, 1, [step], [step], [step], null);
+  const drawn = drawable(series, 40, 50, 100);
+  assert.equal(drawn.xs[0], 39);
+  assert.ok(drawn.xs.at(-1) >= 51);
+  assert.equal(drawn.banded, false);
+});

@@ -14,6 +14,8 @@ from django.utils.translation import gettext as _
 WIDTH, HEIGHT = 560, 250
 LEFT, RIGHT, TOP, BOTTOM = 48, 14, 34, 44
 TICKS = 5
+# Beyond these the arithmetic of a picture leaves what a float holds; values are drawn at the bound.
+LARGEST, SMALLEST_EXTENT = 1e300, 1e-300
 # Told apart by people who do not see red or green, on white and on near-black.
 COLOURS = ("#3b82f6", "#f59e0b", "#14b8a6", "#ec4899", "#8b5cf6", "#84cc16")
 
@@ -77,8 +79,7 @@ class _Frame:
 
     def y(self, value: float) -> float:
         low, high = self.up
-        # Halved before subtraction: the extent of all floats is more than a float holds.
-        share = (value / 2 - low / 2) / (high / 2 - low / 2) if high > low else 0.5
+        share = (_drawable(value) - low) / (high - low)
         return round(self.bottom - share * (self.bottom - self.top), 1)
 
 
@@ -189,13 +190,9 @@ def ticks(low: float, high: float) -> list[float]:
     """Return about five round numbers from `low` to `high`."""
     if not high > low:
         return [low]
-    rough = high / TICKS - low / TICKS
-    magnitude = 10.0 ** math.floor(math.log10(rough)) if rough > 0 else 0.0
-    if not math.isfinite(magnitude) or magnitude == 0:
-        return [low, high]
+    rough = (high - low) / TICKS
+    magnitude = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * magnitude for factor in (1, 2, 2.5, 5, 10) if factor * magnitude >= rough * 0.999)
-    if not math.isfinite(step):
-        return [low, high]
     first = math.ceil(low / step - 1e-9)
     found = [place * step for place in range(first, first + 2 * TICKS + 2)]
     return [value for value in found if value <= high + step * 1e-9]
@@ -227,10 +224,16 @@ def _high(chart: Mapping[str, Any]) -> Sequence[float | None]:
 
 
 def _widened(low: float, high: float) -> tuple[float, float]:
-    if high > low:
+    """Return bounds that a line can be drawn between, also where all values are one."""
+    low, high = _drawable(low), _drawable(high)
+    if high - low > SMALLEST_EXTENT:
         return low, high
     margin = abs(low) * 0.1 or 1.0
     return low - margin, high + margin
+
+
+def _drawable(value: float) -> float:
+    return max(-LARGEST, min(LARGEST, value))
 
 
 def _number(value: float) -> str:

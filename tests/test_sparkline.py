@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runs.chunks import as_buckets, make_points
@@ -54,6 +54,9 @@ def test_it_says_so_where_there_is_nothing() -> None:
 
 
 @given(st.lists(st.floats() | st.none(), min_size=1, max_size=20), st.sampled_from(["step", "time"]))
+@example([1.7e308, -1.7e308], "step")
+@example([0.0, 5e-324], "step")
+@example([1.7e308], "time")
 def test_it_draws_any_numbers(values: list[float | None], axis: str) -> None:
     numbers = [math.nan if value is None else value for value in values]
     points = make_points(range(len(numbers)), [1.7e9 + place for place in range(len(numbers))], numbers)

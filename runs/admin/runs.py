@@ -40,7 +40,6 @@ class RunAdmin(ModelAdmin):
     )
     list_display_links = ("heading",)
     list_filter = ("state", "project", "recipe", "created_at")
-    list_select_related = ("project", "recipe", "created_by")
     list_per_page = 50
     search_fields = ("name", "pk__exact", "project__name", "recipe__spec")
     search_help_text = _("Name, number, project or recipe")

@@ -1,8 +1,8 @@
 """Coxswain in a training process: three lines join any PyTorch script to the portal.
 
-    run = coxswain.attach()
-    run.log(step, loss=loss)
-    if run.stopping: break
+run = coxswain.attach()
+run.log(step, loss=loss)
+if run.stopping: break
 """
 
 from coxswain.run import NullRun, Run, attach

@@ -273,7 +273,8 @@ def decode(data: bytes, position: int) -> tuple[Record | None, int]:
     if kind != POINT:
         return Record(kind, number, moment, step, {}, json.loads(payload)), length
     names = payload[8 * width :].decode().split("\0")
-    return Record(kind, number, moment, step, dict(zip(names, struct.unpack_from(f"<{width}d", payload))), {}), length
+    values = struct.unpack_from(f"<{width}d", payload)
+    return Record(kind, number, moment, step, dict(zip(names, values, strict=True)), {}), length
 
 
 def _next_whole(data: bytes, position: int) -> int | None:

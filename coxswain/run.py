@@ -93,7 +93,9 @@ class Run:
         else:
             self._waiting.append((event, step, names, numbers))
 
-    def _append(self, encoder: Callable[[int, Any], None], step: int, names: tuple[str, ...], values: list[Any]) -> None:
+    def _append(
+        self, encoder: Callable[[int, Any], None], step: int, names: tuple[str, ...], values: list[Any]
+    ) -> None:
         try:
             encoder(step, [float(value) for value in values])
         except (TypeError, ValueError, OverflowError, struct.error) as error:
@@ -111,7 +113,14 @@ class Run:
             self._append(self._plain[names], step, names, values)
 
     def log_epoch(
-        self, epoch: int, /, *, step: int | None = None, duration_s: float | None = None, best: bool = False, **values: Any
+        self,
+        epoch: int,
+        /,
+        *,
+        step: int | None = None,
+        duration_s: float | None = None,
+        best: bool = False,
+        **values: Any,
     ) -> None:
         """Record one complete epoch. Names that the portal knows: train_loss, train_accuracy, validation_loss,
         validation_accuracy, learning_rate, samples_per_second; any other name is kept beside them."""
@@ -163,9 +172,7 @@ class Run:
         """Record versions, GPU names and the like, as JSON-ready values."""
         self._journal.append(journal.ENVIRONMENT, self._step, environment)
 
-    def record_checkpoint(
-        self, path: Path, *, step: int, epoch: int, name: str, size_bytes: int, sha256: str
-    ) -> None:
+    def record_checkpoint(self, path: Path, *, step: int, epoch: int, name: str, size_bytes: int, sha256: str) -> None:
         """Record a checkpoint that is whole on disk, inside `folder`."""
         assert self.folder is not None
         relative = str(path.relative_to(self.folder))
@@ -183,9 +190,7 @@ class Run:
         self._write_arrived(wait=True)
         self._journal.append(journal.END, step, fields)
 
-    def _record_exception(
-        self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
-    ) -> None:
+    def _record_exception(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         text = "".join(traceback.format_exception(kind, error, trace))
         line = traceback.format_exception_only(kind, error)[-1].strip()
         self._end(
@@ -209,17 +214,24 @@ class NullRun(Run):
     def log(self, step: int, /, **values: Any) -> None: ...
 
     def log_epoch(
-        self, epoch: int, /, *, step: int | None = None, duration_s: float | None = None, best: bool = False, **values: Any
+        self,
+        epoch: int,
+        /,
+        *,
+        step: int | None = None,
+        duration_s: float | None = None,
+        best: bool = False,
+        **values: Any,
     ) -> None: ...
 
     def plan(
         self, *, total_epochs: int | None = None, total_steps: int | None = None, steps_per_epoch: int | None = None
     ) -> None: ...
 
-    stopping = False  # type: ignore[assignment]
+    stopping = False
 
     def request_stop(self) -> None:
-        self.stopping = True  # type: ignore[misc]
+        self.stopping = True
 
     def note(self, text: str, level: Literal["info", "warning", "error"] = "info") -> None: ...
 
@@ -250,7 +262,8 @@ def attach() -> Run:
         return _attached
     folder = os.environ.get(FOLDER_VARIABLE)
     if not folder:
-        print("coxswain: not supervised, nothing is logged (start with: manage.py train --run-id N -- script.py)", file=sys.stderr)
+        hint = "start it with: manage.py train --run-id N -- script.py"
+        print(f"coxswain: not supervised, nothing is logged ({hint})", file=sys.stderr)
         _attached = NullRun()
         return _attached
     rank = int(os.environ.get(RANK_VARIABLE, "0"))

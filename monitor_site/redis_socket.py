@@ -1,4 +1,4 @@
-"""Where the embedded Redis-protocol server listens: a short private folder, the same for every process of one data folder.
+"""Where the embedded Redis-protocol server listens: a short private folder, one for each data folder.
 
 Knows nothing of Django. A Unix socket path may have 107 bytes, so it cannot lie under the data folder.
 """

@@ -66,7 +66,10 @@ def issue_ticket(user: AbstractBaseUser, run: Run) -> str:
 
 
 def redeem_ticket(value: str, run_id: int) -> User | None:
-    """Return the user of a ticket for `run_id` and use it up; None where it is unknown, used, expired or for another run."""
+    """Return the user of a ticket for `run_id` and use it up.
+
+    None where it is unknown, used, expired or for another run.
+    """
     now = timezone.now()
     unused = Ticket.objects.filter(digest=_digest(value), run_id=run_id, used_at=None, expires_at__gt=now)
     if unused.update(used_at=now) != 1:

@@ -209,9 +209,7 @@ EVENTS: dict[str, type[Event]] = {
         LogWritten,
     )
 }
-MESSAGES: dict[str, type[Message]] = {
-    message.kind: message for message in (Hello, Resync, Life, Link, Pong, Error)
-}
+MESSAGES: dict[str, type[Message]] = {message.kind: message for message in (Hello, Resync, Life, Link, Pong, Error)}
 
 
 def iso(moment: datetime) -> str:

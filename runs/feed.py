@@ -67,5 +67,3 @@ def replay(run_id: int, after: int, limit: int) -> list[tuple[int, str]]:
     """Return at most `limit` stored (seq, frame) with seq > `after`, in order."""
     rows = StoredEvent.objects.filter(run_id=run_id, seq__gt=after).order_by("seq").values_list("seq", "frame")
     return list(rows[:limit])
-
-

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from runs import feed
 from runs.events import CommandChanged, StatusChanged
-from runs.models import Attempt, Command, CommandState, Run, RunState, as_wire
+from runs.models import Attempt, Checkpoint, Command, CommandState, Run, RunState, as_wire
 
 SILENT_AFTER_S = 12.0
 UNREACHABLE_AFTER_S = 6.0
@@ -63,7 +63,14 @@ class AttemptEnd:
     traceback: str = ""
 
 
-def open_attempt(run_id: int, holder: Holder, command_line: list[str], expected_attempt: int) -> Lease:
+def open_attempt(
+    run_id: int,
+    holder: Holder,
+    expected_attempt: int,
+    *,
+    command_line: list[str],
+    resumed_from: Checkpoint | None = None,
+) -> Lease:
     """Start the next attempt of a run whose present attempt is `expected_attempt`, and set it running.
 
     Raises `Fenced` where another attempt was opened meanwhile, `NotStartable` where the run has finished.
@@ -77,7 +84,6 @@ def open_attempt(run_id: int, holder: Holder, command_line: list[str], expected_
         number = run.attempt + 1
         # A holder on another host that gave no sign of life: it is fenced out by the new number.
         run.attempts.filter(ended_at=None).update(ended_at=timezone.now(), outcome=RunState.LOST)
-        resumed_from = run.checkpoints.order_by("-step", "-id").first()
         attempt = Attempt.objects.create(
             run=run,
             number=number,
@@ -133,9 +139,7 @@ def end_attempt(lease: Lease, end: AttemptEnd) -> None:
             traceback=end.traceback,
         )
         for command in open_commands(lease.run_id):
-            settle_command(
-                command, CommandState.EXPIRED, outcome="The attempt ended before the command took effect."
-            )
+            settle_command(command, CommandState.EXPIRED, outcome="The attempt ended before the command took effect.")
         feed.append(lease.run_id, StatusChanged(state=end.outcome, attempt=lease.number, reason=end.error))
 
 
@@ -182,5 +186,5 @@ def settle_command(
     return bool(settled)
 
 
-def _start_reason(resumed_from: Any) -> str:
+def _start_reason(resumed_from: Checkpoint | None) -> str:
     return f"goes on from step {resumed_from.step}" if resumed_from else ""

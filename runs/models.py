@@ -70,7 +70,9 @@ class Project(models.Model):
 
 class Membership(models.Model):
     project = models.ForeignKey(Project, models.CASCADE, related_name="memberships", verbose_name=_("project"))
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="memberships", verbose_name=_("user"))
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.CASCADE, related_name="memberships", verbose_name=_("user")
+    )
     role = models.CharField(_("role"), max_length=10, choices=Role, default=Role.VIEWER)
 
     class Meta:
@@ -121,7 +123,12 @@ class Run(models.Model):
     project = models.ForeignKey(Project, models.PROTECT, related_name="runs", verbose_name=_("project"))
     name = models.CharField(_("name"), max_length=120)
     recipe = models.ForeignKey(
-        Recipe, models.PROTECT, null=True, blank=True, related_name="runs", verbose_name=_("recipe"),
+        Recipe,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="runs",
+        verbose_name=_("recipe"),
         help_text=_("empty for a run of a script of your own"),
     )
     parameters = models.JSONField(_("parameters"), default=dict, blank=True)
@@ -129,7 +136,12 @@ class Run(models.Model):
     seed = models.PositiveIntegerField(_("seed"), default=0)
     deterministic = models.BooleanField(_("deterministic"), default=False)
     created_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="runs", verbose_name=_("created by")
+        settings.AUTH_USER_MODEL,
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="runs",
+        verbose_name=_("created by"),
     )
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
     started_at = models.DateTimeField(_("started at"), null=True, blank=True)
@@ -182,7 +194,9 @@ class Attempt(models.Model):
     supervisor_pid = models.PositiveIntegerField(_("supervisor pid"))
     adoptions = models.PositiveIntegerField(_("adoptions"), default=0)
     command_line = models.JSONField(_("command line"), default=list)
-    resumed_from = models.ForeignKey("Checkpoint", models.SET_NULL, null=True, blank=True, related_name="resumed_attempts")
+    resumed_from = models.ForeignKey(
+        "Checkpoint", models.SET_NULL, null=True, blank=True, related_name="resumed_attempts"
+    )
     started_at = models.DateTimeField(_("started at"), auto_now_add=True)
     ended_at = models.DateTimeField(_("ended at"), null=True, blank=True)
     environment = models.JSONField(_("environment"), default=dict)
@@ -292,9 +306,7 @@ class Chunk(models.Model):
 
     class Meta:
         ordering = ["series", "attempt", "index"]
-        constraints = [
-            models.UniqueConstraint(fields=["series", "attempt", "index"], name="one_chunk_an_index")
-        ]
+        constraints = [models.UniqueConstraint(fields=["series", "attempt", "index"], name="one_chunk_an_index")]
 
 
 class StoredEvent(models.Model):
@@ -320,7 +332,12 @@ class Command(models.Model):
     kind = models.CharField(_("command"), max_length=30)
     arguments = models.JSONField(_("arguments"), default=dict)
     author = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="commands", verbose_name=_("author")
+        settings.AUTH_USER_MODEL,
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="commands",
+        verbose_name=_("author"),
     )
     author_name = models.CharField(_("author"), max_length=150)
     reason = models.CharField(_("reason"), max_length=500, blank=True)

@@ -77,5 +77,3 @@ def _end(attempt: Attempt | None) -> dict[str, Any] | None:
         "signal": attempt.signal,
         "error": attempt.error,
     }
-
-

@@ -81,10 +81,11 @@ class Killing:
 
     def stop(self) -> None:
         """Ask the run to stop as an operator would, and wait until it is recorded."""
+        from uuid import uuid4
+
         from runs.asking import record
         from runs.commands import Request, Stop
         from runs.models import Run
-        from uuid import uuid4
 
         wait_for(lambda: self._progressed(len(self.noted())), "the worker to log")
 

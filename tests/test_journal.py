@@ -42,7 +42,10 @@ def write_points(folder: Path, count: int) -> Path:
 @given(
     step=st.integers(-(1 << 63), (1 << 63) - 1),
     values=st.dictionaries(
-        st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1), NUMBERS, min_size=1, max_size=9
+        st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1),
+        NUMBERS,
+        min_size=1,
+        max_size=9,
     ),
 )
 def test_it_keeps_names_and_values_bit_for_bit(tmp_path_factory, step, values):

@@ -73,7 +73,9 @@ def live(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
 
 def append(run: Run, *steps: int) -> int:
-    block = Block(steps=list(steps), times=[float(step) for step in steps], values={"loss": [step / 2 for step in steps]})
+    block = Block(
+        steps=list(steps), times=[float(step) for step in steps], values={"loss": [step / 2 for step in steps]}
+    )
     return feed.append(run.pk, Metrics(attempt=1, blocks=[block]))
 
 
@@ -352,7 +354,10 @@ async def test_it_cuts_a_viewer_that_acknowledges_and_falls_behind(people, one, 
 
 @live
 async def test_it_follows_from_the_database_without_a_layer_and_says_so(people, one, two):
-    nowhere = {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": ["unix:///nowhere/redis.sock"]}}
+    nowhere = {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {"hosts": ["unix:///nowhere/redis.sock"]},
+    }
     with override_settings(CHANNEL_LAYERS={"default": nowhere}):
         channel_layers.backends.clear()
         socket, hello = await greet(one, people["viewer"])
@@ -399,5 +404,3 @@ def test_it_comes_back_to_the_layer_when_the_server_returns(people, layer, layer
         await socket.disconnect()
 
     async_to_sync(check)()
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from typing import Protocol, TextIO
@@ -142,7 +143,6 @@ def ending(run_id: int, progress: Progress, end: AttemptEnd) -> str:
 
 
 def _write(stream: TextIO, text: str) -> None:
-    try:
+    # The terminal may be gone; the training is not.
+    with contextlib.suppress(OSError):
         print(text, file=stream, flush=True)
-    except OSError:
-        pass  # the terminal is gone; the training is not

@@ -7,12 +7,13 @@ no point is lost and none comes twice.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from django.db import transaction
 from django.utils import timezone
 
@@ -40,6 +41,8 @@ from trainer.tail import Position, Read
 
 # One event holds at most this many steps, so that a backlog becomes frames of a bearable size.
 LARGEST_EVENT_STEPS = 1_000
+PLAN_FIELDS = ("total_epochs", "total_steps", "steps_per_epoch")
+BEST_METRICS = ("validation_accuracy", "validation_loss")
 
 
 @dataclass(slots=True)
@@ -118,14 +121,15 @@ class Ingest:
             self.progress.unreadable = attempt.unreadable_records
 
     def _store_console(self, tick: Tick) -> list[Event]:
-        lines = [LogLine(text=self._redactor.text(line.text), source=line.source, level=line.level) for line in tick.lines]
+        lines = [msgspec.structs.replace(line, text=self._redactor.text(line.text)) for line in tick.lines]
         skipped = 0
         if tick.console is not None:
             Attempt.objects.filter(pk=self.lease.attempt_id).update(console_offset=tick.console.offset)
             lines += [LogLine(text=self._redactor.text(line)) for line in tick.console.lines]
             skipped = tick.console.skipped_bytes
         if tick.read is not None and tick.read.unreadable:
-            text = f"{tick.read.unreadable} records of the journal are damaged and cannot be read; all others were taken."
+            count = tick.read.unreadable
+            text = f"{count} records of the journal are damaged and cannot be read; all others were taken."
             lines.append(LogLine(text=text, source="coxswain", level="error"))
         if not lines and not skipped:
             return []
@@ -136,9 +140,10 @@ class Ingest:
             case journal.EPOCH:
                 return [self._store_epoch(record, fields)]
             case journal.PLAN:
-                plan = {name: _count(record.fields.get(name)) for name in ("total_epochs", "total_steps", "steps_per_epoch")}
+                plan = {name: _count(record.fields.get(name)) for name in PLAN_FIELDS}
                 fields.update(plan)
-                return [StatusChanged(state=Run.objects.values_list("state", flat=True).get(pk=self.lease.run_id), attempt=self.lease.number, **plan)]
+                state = Run.objects.values_list("state", flat=True).get(pk=self.lease.run_id)
+                return [StatusChanged(state=state, attempt=self.lease.number, **plan)]  # type: ignore[arg-type]
             case journal.ENVIRONMENT:
                 environment = self._redactor.json(record.fields)
                 Attempt.objects.filter(pk=self.lease.attempt_id).update(environment=environment)
@@ -154,7 +159,8 @@ class Ingest:
                 attempt = Attempt.objects.get(pk=self.lease.attempt_id)
                 attempt.dropped_records += dropped
                 attempt.save(update_fields=["dropped_records"])
-                return [self._line(f"{dropped} records could not be written to the journal: the disk did not take them.", "error")]
+                text = f"{dropped} records could not be written to the journal: the disk did not take them."
+                return [self._line(text, "error")]
         return []
 
     def _line(self, text: str, level: str) -> LogWritten:
@@ -185,7 +191,7 @@ class Ingest:
         )
         fields["epoch"] = epoch
         if best:
-            name = next((name for name in ("validation_accuracy", "validation_loss") if name in values), next(iter(values), ""))
+            name = best_metric_name(values)
             EpochMetric.objects.filter(run_id=self.lease.run_id, best=True).exclude(
                 attempt=self.lease.number, epoch=epoch
             ).update(best=False)
@@ -257,6 +263,11 @@ class Ingest:
                 self.progress.environment = record.fields
             elif record.kind == journal.END:
                 self.progress.end = record.fields
+
+
+def best_metric_name(values: Mapping[str, float | None]) -> str:
+    """Return which of an epoch's values its being the best is about: "" where there is none."""
+    return next((name for name in BEST_METRICS if name in values), next(iter(values), ""))
 
 
 def points(records: Iterable[Record]) -> dict[tuple[str, ...], list[Record]]:

@@ -13,7 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSW|API_?KEY|ACCESS_?KEY|PRIVATE|CREDENTIAL|AUTH|_KEY$|_DSN$|DATABASE_URL", re.I)
+SECRET_NAME = re.compile(
+    r"SECRET|TOKEN|PASSW|API_?KEY|ACCESS_?KEY|PRIVATE|CREDENTIAL|AUTH|_KEY$|_DSN$|DATABASE_URL", re.IGNORECASE
+)
 # A shorter value would blank out ordinary words.
 SHORTEST_SECRET = 6
 
@@ -35,7 +37,9 @@ class Redactor:
         words[_user_name()] = "<user>"
         # Longest first: the data folder may lie inside the home.
         patterns = [re.escape(text) for text in sorted(literal, key=len, reverse=True)]
-        patterns += [rf"(?<![\w.-]){re.escape(word)}(?![\w-])" for word in sorted(words, key=len, reverse=True) if len(word) > 1]
+        for word in sorted(words, key=len, reverse=True):
+            if len(word) > 1:
+                patterns.append(rf"(?<![\w.-]){re.escape(word)}(?![\w-])")
         self._shown = literal | words
         self._pattern = re.compile("|".join(patterns)) if patterns else None
 

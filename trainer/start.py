@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -39,11 +40,9 @@ def worker_environment(folder: Path, data: Path, application: Path, base: Mappin
     client = make_private(data / "client")
     link = client / "coxswain"
     if not link.is_symlink():
-        try:
+        # Another `train` may make it at the same moment.
+        with contextlib.suppress(FileExistsError):
             link.symlink_to(application / "coxswain")
-        except FileExistsError:
-            # Another `train` made it at the same moment.
-            pass
     environment = {name: value for name, value in base.items() if name not in WITHHELD}
     paths = [base["PYTHONPATH"]] if base.get("PYTHONPATH") else []
     return environment | {

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,10 @@ from runs.events import LogLine
 from runs.lifecycle import BEAT_INTERVAL_S, AttemptEnd, Fenced, Lease, deliver_command, end_attempt, open_commands
 from runs.models import Attempt, Command, CommandState, Run, RunState
 from trainer.console import ConsoleTail
+from trainer.display import Display
 from trainer.folders import WorkerProcess
 from trainer.gpu import Sampler
 from trainer.ingest import Ingest, Progress, Tick, committed_position
-from trainer.display import Display
 from trainer.redactor import Redactor
 from trainer.tail import JournalTail
 
@@ -62,6 +63,7 @@ class Supervisor:
         worker: WorkerProcess,
         process: subprocess.Popen[bytes] | None,
         display: Display,
+        lines: Sequence[LogLine] = (),
     ) -> None:
         self.lease = lease
         self.folder = folder
@@ -81,7 +83,7 @@ class Supervisor:
         self._command_waits = True
         self._sampler = Sampler(worker.pid, data=settings.COXSWAIN_DATA)
         self._told_gpu_problem = attempt.adoptions > 0
-        self._pending_lines: list[LogLine] = []
+        self._pending_lines = list(lines)
         self._last_store = 0.0
         self._last_beat = 0.0
         self._last_console = 0.0
@@ -164,7 +166,7 @@ class Supervisor:
         if beat:
             self._last_beat = now
             sample = self._sampler.latest()
-            tick.system = dict(sample.values) if sample is not None else None
+            tick.system = {name: round(value, 3) for name, value in sample.values.items()} if sample else None
             self._tell_gpu_problem(tick)
         if tick.read is None and tick.console is None and not beat:
             return False
@@ -212,7 +214,7 @@ class Supervisor:
             self._kill_worker(signal.SIGKILL)
         elif self.interrupts.stops == 1 and self.interrupts.name:
             name, self.interrupts.name = self.interrupts.name, ""
-            self.display.say("Stopping: the step is finished and a checkpoint saved. Press Ctrl-C again to end at once.")
+            self.display.say("Stopping: the step is finished, a checkpoint saved. Press Ctrl-C again to end at once.")
             record(self.lease.run_id, Request(id=uuid4(), command=Stop()), author_id=None, author_name=name)
             self._command_waits = True
 
@@ -291,18 +293,21 @@ def judge_end(
     name = signal.Signals(-code).name if code is not None and code < 0 else ""
     exit_code = code if code is not None and code >= 0 else None
     if interrupted:
-        return AttemptEnd(RunState.STOPPED, exit_code, name, "Ended at once by a second interrupt; no checkpoint was saved.")
+        error = "Ended at once by a second interrupt; no checkpoint was saved."
+        return AttemptEnd(RunState.STOPPED, exit_code, name, error)
     word = said.get("outcome")
     if word == RunState.FAILED:
         return AttemptEnd(RunState.FAILED, exit_code, name, said.get("error", ""), said.get("traceback", ""))
     if name:
         return AttemptEnd(RunState.FAILED, None, name, f"The training process was ended by {name}.")
     if exit_code:
-        shown = f" Its last line was: {last_line}" if last_line else ""
-        return AttemptEnd(RunState.FAILED, exit_code, "", f"The training process ended with exit code {exit_code}.{shown}")
+        error = f"The training process ended with exit code {exit_code}."
+        if last_line:
+            error += f" Its last line was: {last_line}"
+        return AttemptEnd(RunState.FAILED, exit_code, "", error)
     if word in (RunState.FINISHED, RunState.STOPPED):
         return AttemptEnd(word, exit_code)
     if code is None and not said:
-        error = "The training process ended without a word while no supervisor watched it; its exit status is not known."
+        error = "The training process ended without a word, unwatched; its exit status is not known."
         return AttemptEnd(RunState.FAILED, None, "", error)
     return AttemptEnd(RunState.STOPPED if stopped else RunState.FINISHED, exit_code)

@@ -6,8 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
@@ -83,17 +82,23 @@ def train(options: Options) -> int:
         display = display_for(run.pk, options.quiet)
         if lease is not None:
             return _follow_adopted(lease, display)
-        command, task = _prepare(run, options)
+        work = _prepare(run, options)
         try:
-            lease = open_attempt(run.pk, _myself(), [Path(word).name for word in options.script], run.attempt)
+            lease = open_attempt(
+                run.pk,
+                _myself(),
+                run.attempt,
+                command_line=[Path(word).name for word in options.script],
+                resumed_from=work.checkpoint,
+            )
         except NotStartable as error:
             raise CannotTrain(f"run-id: {error}.") from error
         except Fenced as error:
             raise CannotTrain(str(error), EXIT_HELD) from error
-        prepared = _make_folder(lease, task, command)
+        prepared = _make_folder(lease, work)
         if options.inline:
             _become_worker(lease, prepared, lock)
-        return _start(lease, prepared, display)
+        return _start(lease, prepared, display, work.lines)
     finally:
         lock.release()
 
@@ -173,7 +178,8 @@ def store_leftovers(lease: Lease, folder: Path) -> AttemptEnd:
         tail.advance(read.position)
     console = ConsoleTail(folder / "console.log", Attempt.objects.get(pk=lease.attempt_id).console_offset)
     said = progress.end or {}
-    line = LogLine(text="The supervisor of this attempt died with its worker; what they left was stored now.", source="coxswain", level="warning")
+    text = "The supervisor of this attempt died with its worker; what they left was stored now."
+    line = LogLine(text=text, source="coxswain", level="warning")
     ingest.store(Tick(console=console.read(ended=True), lines=[line]))
     end = judge_end(None, said, interrupted=False, stopped=False)
     return AttemptEnd(end.outcome, None, "", redactor.text(end.error)[:500], end.traceback)
@@ -188,8 +194,18 @@ def _follow_adopted(lease: Lease, display: Display) -> int:
     return Supervisor(lease, folder, worker, None, display).follow()
 
 
-def _prepare(run: Run, options: Options) -> tuple[list[str], Task | None]:
-    """Return the worker's command without its task file, and the task of a recipe."""
+@dataclass(slots=True)
+class Work:
+    """What an attempt is to do: a script's command, or a recipe's task and the checkpoint it goes on from."""
+
+    command: list[str] = field(default_factory=list)
+    task: Task | None = None
+    checkpoint: Checkpoint | None = None
+    lines: list[LogLine] = field(default_factory=list)
+
+
+def _prepare(run: Run, options: Options) -> Work:
+    """Check what is asked before anything starts. Raises `CannotTrain` naming the field."""
     if options.script:
         if run.recipe is not None:
             raise CannotTrain(
@@ -199,7 +215,7 @@ def _prepare(run: Run, options: Options) -> tuple[list[str], Task | None]:
         program = Path(options.script[0])
         if program.suffix == ".py" and not program.is_file():
             raise CannotTrain(f"script: {program} is no file here; give its path after --.")
-        return script_command(options.script), None
+        return Work(command=script_command(options.script))
     if run.recipe is None:
         previous = run.attempts.exclude(command_line=[]).order_by("-number").first()
         example = " ".join(previous.command_line) if previous else "my_script.py"
@@ -208,7 +224,9 @@ def _prepare(run: Run, options: Options) -> tuple[list[str], Task | None]:
         parameters = validate(run.recipe.parameters, run.parameters)
     except ParameterError as error:
         raise CannotTrain(f"parameters: {error}") from error
-    task = Task(
+    work = Work()
+    work.checkpoint = newest_checkpoint(run, work.lines)
+    work.task = Task(
         run=run.pk,
         attempt=run.attempt + 1,
         recipe=run.recipe.spec,
@@ -216,19 +234,28 @@ def _prepare(run: Run, options: Options) -> tuple[list[str], Task | None]:
         device=options.device or run.device,
         seed=run.seed,
         deterministic=run.deterministic,
-        checkpoint=newest_checkpoint(run),
+        checkpoint=_as_task(work.checkpoint) if work.checkpoint else None,
         inline=options.inline,
     )
-    return [], task
+    return work
 
 
-def newest_checkpoint(run: Run) -> dict[str, str] | None:
-    """Return path and hash of the newest checkpoint whose file is there and whole."""
+def newest_checkpoint(run: Run, lines: list[LogLine]) -> Checkpoint | None:
+    """Return the newest checkpoint whose file is whole; say in `lines` which were passed over."""
     for checkpoint in Checkpoint.objects.filter(run=run).order_by("-step", "-id"):
-        path = run_folder(settings.COXSWAIN_DATA, run.pk) / checkpoint.path
-        if path.is_file() and verify(path, checkpoint.sha256):
-            return {"path": str(path), "sha256": checkpoint.sha256}
+        if verify(_checkpoint_file(checkpoint), checkpoint.sha256):
+            return checkpoint
+        text = f"The checkpoint at step {checkpoint.step} is damaged or gone: it is passed over."
+        lines.append(LogLine(text=text, source="coxswain", level="warning"))
     return None
+
+
+def _checkpoint_file(checkpoint: Checkpoint) -> Path:
+    return run_folder(settings.COXSWAIN_DATA, checkpoint.run_id) / checkpoint.path
+
+
+def _as_task(checkpoint: Checkpoint) -> dict[str, str]:
+    return {"path": str(_checkpoint_file(checkpoint)), "sha256": checkpoint.sha256}
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,25 +267,26 @@ class Prepared:
     environment: dict[str, str]
 
 
-def _make_folder(lease: Lease, task: Task | None, command: list[str]) -> Prepared:
+def _make_folder(lease: Lease, work: Work) -> Prepared:
+    command = work.command
     folder = make_private(attempt_folder(settings.COXSWAIN_DATA, lease.run_id, lease.number))
     Mailbox(folder).close()
     environment = worker_environment(folder, settings.COXSWAIN_DATA, settings.BASE_DIR, os.environ)
-    if task is not None:
-        command = recipe_command(write_task(task, folder))
+    if work.task is not None:
+        command = recipe_command(write_task(work.task, folder))
         # A recipe of one's own is found from where `train` was started, and may subclass a built-in one.
         environment["PYTHONPATH"] = os.pathsep.join([os.getcwd(), str(settings.BASE_DIR), environment["PYTHONPATH"]])
     return Prepared(folder, command, environment)
 
 
-def _start(lease: Lease, prepared: Prepared, display: Display) -> int:
+def _start(lease: Lease, prepared: Prepared, display: Display, lines: list[LogLine]) -> int:
     try:
         process = start_worker(prepared.command, prepared.environment, prepared.folder)
     except OSError as error:
         end_attempt(lease, AttemptEnd(RunState.FAILED, error=f"The program could not be started: {error.strerror}."))
         raise CannotTrain(f"script: {prepared.command[0]} cannot be started: {error.strerror}.", EXIT_FAILED) from error
     worker = WorkerProcess.recorded(prepared.folder) or WorkerProcess(process.pid, 0.0)
-    return Supervisor(lease, prepared.folder, worker, process, display).follow()
+    return Supervisor(lease, prepared.folder, worker, process, display, lines).follow()
 
 
 def _become_worker(lease: Lease, prepared: Prepared, lock: HeldLock) -> NoReturn:

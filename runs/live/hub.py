@@ -40,7 +40,8 @@ _readers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="hub")
 
 def reading(function: Callable[..., Any]) -> Callable[..., Any]:
     """Make an awaitable of a function that only reads the database."""
-    return database_sync_to_async(function, thread_sensitive=False, executor=_readers)
+    awaitable: Callable[..., Any] = database_sync_to_async(function, thread_sensitive=False, executor=_readers)
+    return awaitable
 
 
 @dataclass(slots=True)

@@ -26,7 +26,8 @@ class OriginGuard:
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> Any:
         headers = dict(scope.get("headers", []))
         origin = headers.get(b"origin")
-        if origin is None or origin_allowed(origin.decode("latin-1"), headers.get(b"host", b"").decode("latin-1"), scope):
+        host = headers.get(b"host", b"").decode("latin-1")
+        if origin is None or origin_allowed(origin.decode("latin-1"), host, scope):
             return await self.application(scope, receive, send)
         return await WebsocketDenier()(scope, receive, send)
 

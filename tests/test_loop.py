@@ -37,6 +37,15 @@ STEP_SERIES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Two threads wait for each other where tests share few cores, and add up in another order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 class RememberingRun:
     """Keeps what it is told, and stops after step `stop_at`."""
 

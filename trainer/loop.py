@@ -87,6 +87,7 @@ def train(recipe: Recipe, run: Watched, checkpoint: Mapping[str, Any] | None = N
                 run.finish("stopped", step=progress.step)
                 return "stopped"
 
+        progress.seconds += wait_for(device)
         began = time.perf_counter()
         recipe.model.eval()
         with torch.no_grad(), mixed_precision(device, dtype):
@@ -124,6 +125,14 @@ def precision_of(recipe: Recipe) -> torch.dtype:
 
 def mixed_precision(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not torch.float32)
+
+
+def wait_for(device: torch.device) -> float:
+    """Let a GPU finish the epoch's last steps and return the seconds that took, which belong to the epoch."""
+    began = time.perf_counter()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began
 
 
 def clip(parameters: list[torch.nn.Parameter], longest: float | None) -> Tensor:

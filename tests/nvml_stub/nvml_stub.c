@@ -1,8 +1,8 @@
 /* A stand-in for the NVIDIA driver's libnvidia-ml.so.1: two boards, the second with MIG where asked for.
  *
- * The environment says how it behaves: STUB_HANG names a file while which exists utilisation is not answered, STUB_SLOW_MS
- * delays every field, STUB_LOST names a file whose presence takes board 1 off the bus, STUB_INIT gives the code of nvmlInit,
- * STUB_MIG=1 splits board 1 into two instances. -DWITHOUT_POWER leaves the power function out of the library.
+ * The environment says how it behaves. STUB_HANG names a file: while it exists, utilisation is not answered.
+ * STUB_LOST names a file whose presence takes board 1 off the bus. STUB_SLOW_MS delays every field, STUB_INIT is
+ * the code of nvmlInit, STUB_MIG=1 splits board 1 into two instances. -DWITHOUT_POWER leaves a function out.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -18,6 +18,7 @@ class Digits(Recipe):
     title = "Digits, quick"
     best_metric = "validation_accuracy"
     best_is = "highest"
+    threads = 1
 
     learning_rate: float = parameter(0.003, minimum=1e-6, maximum=1.0, help="step size of Adam")
     hidden: int = parameter(64, minimum=1, maximum=4096, help="width of the hidden layer")

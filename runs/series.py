@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from django.db import transaction
 from django.db.models import Max
@@ -41,7 +41,8 @@ READ_ATTEMPTS = 4
 
 Result = TypeVar("Result")
 
-NONFINITE = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
+NAN = float("nan")
+NONFINITE = {"nan": NAN, "inf": float("inf"), "-inf": float("-inf")}
 
 
 @dataclass(slots=True)
@@ -72,10 +73,10 @@ def points_of(event: Metrics | SystemSampled) -> Iterator[tuple[str, Sequence[in
         for name, column in block.values.items():
             if not column:
                 continue
-            values = [NONFINITE["nan"] if value is None else value for value in column]
+            values = [NAN if value is None else value for value in column] if None in column else column
             for index, kind in block.nonfinite.get(name, ()):
                 values[index] = NONFINITE[kind]
-            yield name, block.steps, block.times, values
+            yield name, block.steps, block.times, cast("list[float]", values)
 
 
 def update_latest(run_id: int, events: Iterable[Metrics | SystemSampled]) -> None:

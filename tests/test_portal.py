@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
+from django.template.loader import render_to_string
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -218,6 +219,7 @@ def test_it_gives_a_ticket_to_a_member(run: Run, login: Login) -> None:
 
 def test_it_refuses_tickets_with_a_reason(run: Run, login: Login, client: Client) -> None:
     assert ask_ticket(client, {"run": run.pk}).status_code == 401
+    assert ask_ticket(Client(enforce_csrf_checks=True), {"run": run.pk}).status_code == 401
     assert ask_ticket(login("stranger"), {"run": run.pk}).status_code == 404
     assert ask_ticket(login("viewer"), {"run": run.pk + 1000}).status_code == 404
     assert login("viewer").get(reverse("tickets")).status_code == 405
@@ -286,3 +288,9 @@ def test_it_gives_a_range_of_a_series(run: Run, login: Login) -> None:
 def test_it_shows_its_own_pages_for_errors(run: Run, login: Login) -> None:
     page = login("viewer").get("/nowhere/")
     assert page.status_code == 404 and "Nothing here" in page.content.decode()
+
+
+@pytest.mark.parametrize("code", ["400", "403", "500"])
+def test_it_renders_error_pages_without_a_request(code: str) -> None:
+    page = render_to_string(f"{code}.html")
+    assert "Back to the runs" in page and "nonce" not in page

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, Concatenate
 
+from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_GET, require_POST
 
 from runs.access import TICKET_LIFETIME, issue_ticket, role_of
@@ -89,17 +91,24 @@ def _number(text: str) -> float | None:
 
 @never_cache
 @require_POST
-def new_ticket(request: HttpRequest) -> HttpResponse:
+@csrf_exempt
+def new_ticket(request: HttpRequest) -> HttpResponseBase:
     """Return a single-use key to one run's socket: `{"run": 1}` → `{"ticket": …, "expires_in_s": 30}`."""
+    # Asked before the CSRF token, which ends with the session: the page must learn that it has to log in.
     if not request.user.is_authenticated:
         return _refuse(401, _("Log in again: the session has ended."))
+    return _ticket_of_session(request, request.user)
+
+
+@csrf_protect
+def _ticket_of_session(request: HttpRequest, user: User) -> HttpResponse:
     run_id = _run_id(request)
     if run_id is None:
         return _refuse(422, _('Send JSON that names the run by its number, such as {"run": 1}.'), "run")
     run = Run.objects.filter(pk=run_id).first()
-    if run is None or role_of(request.user, run) is None:
+    if run is None or role_of(user, run) is None:
         return _refuse(404, _("There is no such run, or you are no member of its project."), "run")
-    ticket = issue_ticket(request.user, run)
+    ticket = issue_ticket(user, run)
     return JsonResponse({"ticket": ticket, "expires_in_s": int(TICKET_LIFETIME.total_seconds())})
 
 

@@ -2,7 +2,7 @@
 
 import uPlot from "uplot";
 import { element, setText } from "./dom.js";
-import { clock, measure, number } from "./format.js";
+import { clock, measure, number, unitOf } from "./format.js";
 import { faint, lineColour, lineDash, palette } from "./palette.js";
 import { changes } from "./paint.js";
 import { fill, gettext } from "./text.js";
@@ -10,6 +10,7 @@ import { fill, gettext } from "./text.js";
 const HEIGHT = 190;
 const TALL = 380;
 const FONT = '11px "Inter Variable", system-ui, sans-serif';
+const SWATCHES = ["solid", "dashed", "dotted"];
 const MOST_MARKS = 200;
 
 export class Chart {
@@ -49,10 +50,10 @@ export class Chart {
       this.#plot?.setSize({ width: this.#width, height: this.#tall ? TALL : HEIGHT });
     });
     this.legend = element("div", { class: "chart-legend", hidden: this.lines.length < 2 });
-    for (const [index, line] of this.lines.entries()) {
+    for (const line of this.lines) {
       line.value = element("span", { class: "legend-value" });
       line.swatch = element("span", { class: "legend-swatch" });
-      line.swatch.classList.add(`dash-${index % 4}`);
+      line.swatch.style.borderTopStyle = SWATCHES[line.dash % SWATCHES.length];
       this.legend.append(element("span", { class: "legend-line" }, line.swatch, element("span", { text: line.label }), line.value));
     }
     const head = element("div", { class: "chart-head" }, element("h3", { class: "chart-title", text: this.title }), this.reading, size);
@@ -72,6 +73,7 @@ export class Chart {
     if (!this.#changed(version, palette.version, this.#width, ...versions)) return;
     const from = zoom ? zoom.from : -Infinity;
     const to = zoom ? zoom.to : Infinity;
+    for (const line of this.lines) line.swatch.style.borderTopColor = lineColour(line.colour);
     this.#drawn = this.lines.map((line) => line.read(from, to, Math.max(100, this.#width)));
     const data = this.#columns();
     if (!data[0].length) return;
@@ -104,7 +106,7 @@ export class Chart {
     const bands = [];
     for (const [index, line] of this.lines.entries()) {
       const stroke = () => lineColour(line.colour);
-      series.push({ stroke, width: 1.6, dash: lineDash(line.dash ?? 0), points: { stroke, fill: stroke, size: 5 } });
+      series.push({ stroke, width: 1.6, dash: lineDash(line.dash), points: { stroke, fill: stroke, size: 5 } });
       series.push({ stroke: "transparent", width: 0, points: { show: false } }, { stroke: "transparent", width: 0, points: { show: false } });
       bands.push({ series: [index * 3 + 3, index * 3 + 2], fill: () => faint(lineColour(line.colour), 0.2) });
     }
@@ -113,9 +115,9 @@ export class Chart {
     return {
       width: this.#width,
       height: this.#tall ? TALL : HEIGHT,
-      padding: [14, 10, 0, 0],
+      padding: [14, this.axis === "time" ? 26 : 12, 0, 0],
       legend: { show: false },
-      scales: { x: { time: false }, y: { range: roomy } },
+      scales: { x: { time: false }, y: { range: this.#isPercent() ? percent : roomy } },
       series,
       bands,
       axes: [
@@ -135,6 +137,10 @@ export class Chart {
         draw: [(plot) => this.#markOdd(plot)],
       },
     };
+  }
+
+  #isPercent() {
+    return this.axis === "time" && this.lines.every((line) => unitOf(line.name) === "%");
   }
 
   #tick(x, step) {
@@ -259,6 +265,10 @@ function roomy(_, min, max) {
   if (min === null || max === null) return [0, 1];
   const room = max > min ? (max - min) * 0.08 : Math.abs(max) * 0.1 || 1;
   return [min >= 0 && min - room < 0 ? 0 : min - room, max + room];
+}
+
+function percent(_, min, max) {
+  return [0, Math.max(100, max ?? 0)];
 }
 
 function sameXs(left, right) {

@@ -9,8 +9,11 @@ import { lowerBound } from "./points.js";
 import { getJson } from "./requests.js";
 import { fill, gettext } from "./text.js";
 
-const FIRST_GROUPS = ["train", "validation", "", "optimiser", "optimizer"];
+const FIRST_GROUPS = ["train", "validation", "", "optimiser", "speed"];
 const FIRST_SERIES = ["loss", "accuracy", "validation_loss", "validation_accuracy"];
+const NUMBER = /^\d+$/;
+const PART = /_(used|total)(?=_)/;
+const TOTAL = /_total_/;
 const NOTHING = { value: null, nonfinite: "" };
 
 export class ChartWall {
@@ -41,7 +44,7 @@ export class ChartWall {
   #layOut() {
     const names = [...this.#state.series.keys()];
     const training = names.filter((name) => this.#state.series.get(name).axis === "step").sort(byImportance);
-    const machine = names.filter((name) => this.#state.series.get(name).axis === "time").sort();
+    const machine = names.filter((name) => this.#state.series.get(name).axis === "time").sort(totalsLast);
     for (const name of training) this.#chartOf(name, prefixOf(name), "step", [name]);
     for (const [measure, members] of groupBy(machine, measureOf)) this.#chartOf(measure, prefixOf(measure), "time", members);
     this.#showEmptiness(training.length, machine.length);
@@ -53,7 +56,7 @@ export class ChartWall {
     const place = this.#groupOf(prefix, axis);
     const chart = new Chart({
       title: key, axis, group: place.group, onSeen: this.#onSeen,
-      lines: names.map((name, index) => this.#line(name, names.length > 1 ? index : place.colour, index)),
+      lines: names.map((name, index) => this.#line(name, ...this.#look(name, index, names.length, place.colour))),
     });
     if (known) known.root.replaceWith(chart.root);
     else insertSorted(place.grid, chart.root, key, axis);
@@ -61,11 +64,19 @@ export class ChartWall {
     place.count.textContent = String(place.grid.children.length);
   }
 
-  #line(name, colour, index) {
+  /** Colour and dash of a line: devices differ in both; what is there in all is dotted beside what is used. */
+  #look(name, index, lines, colour) {
+    if (lines === 1) return [colour, 0];
+    const device = deviceOf(name);
+    const look = device === null ? index : Number(device);
+    return [look, TOTAL.test(name) ? 2 : device === null ? 0 : look];
+  }
+
+  #line(name, colour, dash) {
     const series = () => this.#state.series.get(name);
     const group = () => this.#groups.get(`${series().axis}:${prefixOf(name)}`).group;
     return {
-      name, colour, dash: index, label: labelOf(name),
+      name, colour, dash, label: labelOf(name),
       version: () => series()?.version ?? 0,
       latest: () => this.#state.latest[name] ?? NOTHING,
       read: (from, to, buckets) => {
@@ -142,14 +153,20 @@ function prefixOf(name) {
   return slash < 0 ? "" : name.slice(0, slash);
 }
 
-/** Name of what a machine series measures, without the number of the device: gpu/1/power and gpu/0/power are one chart. */
+/** What a machine series measures, without device and part: used and total memory of all GPUs are one chart. */
 function measureOf(name) {
-  return name.split("/").filter((part) => !/^\d+$/.test(part)).join("/");
+  return name.split("/").filter((part) => !NUMBER.test(part)).join("/").replace(PART, "");
+}
+
+function deviceOf(name) {
+  return name.split("/").find((part) => NUMBER.test(part)) ?? null;
 }
 
 function labelOf(name) {
-  const device = name.split("/").find((part) => /^\d+$/.test(part));
-  return device === undefined ? words(name.split("/").slice(1).join(" ") || name) : `${prefixOf(name).toUpperCase()} ${device}`;
+  const device = deviceOf(name);
+  const part = PART.exec(name)?.[0].slice(1) ?? "";
+  if (device !== null) return [prefixOf(name).toUpperCase(), device, gettext(part)].filter(Boolean).join(" ");
+  return part ? gettext(part) : words(name.slice(name.indexOf("/") + 1));
 }
 
 function byImportance(left, right) {
@@ -158,6 +175,10 @@ function byImportance(left, right) {
     return place < 0 ? FIRST_SERIES.length : place;
   };
   return rank(left) - rank(right) || left.localeCompare(right);
+}
+
+function totalsLast(left, right) {
+  return TOTAL.test(left) - TOTAL.test(right) || left.localeCompare(right, undefined, { numeric: true });
 }
 
 function groupRank(prefix) {

@@ -5,15 +5,18 @@ import { fill, gettext } from "./text.js";
 const MINUTE = 60;
 const HOUR = 3600;
 const DAY = 86400;
+// Made once: each new formatter costs as much as a hundred uses.
+const TIME = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const DAY_MONTH = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
 const ODD = { nan: "NaN", inf: "∞", "-inf": "−∞" };
 
 const UNITS = [
-  [/(utilisation|utilization|percent|_share)$/, "%"],
-  [/memory.*mib$|_mib$/, "MiB"],
+  [/(utilisation|percent|cpu)$/, "%"],
+  [/_mib$/, "MiB"],
   [/_gib$/, "GiB"],
-  [/temperature(_c)?$/, "°C"],
-  [/power(_w)?$/, "W"],
-  [/(samples_per_second)$/, "/s"],
+  [/temperature_c$/, "°C"],
+  [/power_w$/, "W"],
+  [/_per_second$/, "/s"],
   [/_ms$/, "ms"],
   [/(_s|_seconds)$/, "s"],
 ];
@@ -78,9 +81,9 @@ export function bytes(size) {
 export function clock(moment) {
   const date = typeof moment === "number" ? new Date(moment * 1000) : new Date(moment);
   if (Number.isNaN(date.getTime())) return "–";
-  const time = date.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+  const time = TIME.format(date);
   if (date.toDateString() === new Date().toDateString()) return time;
-  return `${date.toLocaleDateString(undefined, { day: "numeric", month: "short" })} ${time}`;
+  return `${DAY_MONTH.format(date)} ${time}`;
 }
 
 /** Return the name of a metric as words: `validation_loss` and `train/loss` alike. */

@@ -10,6 +10,8 @@ import { fill, gettext } from "./text.js";
 const LOSSES = ["train/loss", "loss"];
 const LIVE = new Set(["running", "paused"]);
 const OLD_POINT_S = 60;
+// Another process of the browser shows the title: each change costs a message.
+const TITLE_MS = 1000;
 
 export class Header {
   #state;
@@ -18,6 +20,7 @@ export class Header {
   #slots = {};
   #connection = { link: "connecting", sentence: "" };
   #clockOffsetS = 0;
+  #titledAt = -Infinity;
   #runChanged = changes();
   #linkChanged = changes();
 
@@ -37,10 +40,11 @@ export class Header {
     this.#connection = { link, sentence };
   }
 
-  /** Four times a second: what changes with time alone. */
+  /** Four times a second: what changes with time alone, and the title. */
   tick() {
     const { run, lastPointAt } = this.#state;
     if (!run) return;
+    if (performance.now() - this.#titledAt > TITLE_MS) this.#paintTitle(run);
     const now = Date.now() / 1000 + this.#clockOffsetS;
     const live = LIVE.has(run.state);
     const point = live && lastPointAt ? Math.max(0, now - lastPointAt) : null;
@@ -56,7 +60,6 @@ export class Header {
     if (!this.#state.run || !this.#runChanged(this.#state.versions.run, this.#state.life, this.#state.versions.series)) return;
     this.#paintState();
     this.#paintProgress();
-    this.tick();
   }
 
   #paintState() {
@@ -73,6 +76,11 @@ export class Header {
     const text = life === "unreachable" ? gettext("unreachable") : gettext("no sign of life");
     setText(this.#parts.silent.querySelector("[data-slot=text]"), text);
     this.#paintBanner(run);
+  }
+
+  /** State and loss, for the tab and the list of windows; also while the tab is hidden. */
+  #paintTitle(run) {
+    this.#titledAt = performance.now();
     const loss = LOSSES.map((name) => this.#state.latest[name]).find(Boolean);
     const parts = [gettext(run.state)];
     if (loss) parts.push(fill("loss {value}", { value: number(loss.value, loss.nonfinite) }));

@@ -127,7 +127,7 @@ painter.add(() => {
   activity.paint();
 }, STATS_EVERY_MS);
 
-setInterval(() => document.hidden || header.tick(), TICK_MS);
+setInterval(() => header.tick(), TICK_MS);
 window.addEventListener("themechange", () => {
   readPalette();
   request();

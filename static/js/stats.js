@@ -16,7 +16,7 @@ const WANTED = [
   { title: "Validation loss", epoch: ["validation_loss", "val_loss"], series: ["validation/loss"] },
   { title: "Validation accuracy", epoch: ["validation_accuracy", "val_accuracy"], series: ["validation/accuracy"] },
   { title: "Learning rate", series: ["optimiser/learning_rate", "optimizer/learning_rate", "train/learning_rate", "learning_rate"] },
-  { title: "Samples per second", series: ["train/samples_per_second", "throughput/samples_per_second", "samples_per_second"] },
+  { title: "Samples per second", series: ["speed/samples_per_second", "train/samples_per_second", "samples_per_second"] },
 ];
 
 export class Stats {
@@ -89,6 +89,10 @@ export class Stats {
         below: element("span", { class: "stat-below" }),
         spark: element("canvas", { class: "stat-spark", "aria-hidden": "true" }),
       };
+      // Asking an element for its size after each change of text would lay the page out again.
+      new ResizeObserver(([entry]) => {
+        card.size = entry.contentRect;
+      }).observe(card.spark);
       this.#cards.set(title, card);
       this.#root.append(element("div", { class: "card stat" }, element("span", { class: "stat-title", text: gettext(title) }), card.value, card.below, card.spark));
     }
@@ -98,15 +102,15 @@ export class Stats {
     setText(card.value, text);
     setText(card.below, below);
     card.value.classList.toggle("odd-value", odd);
-    drawSpark(card.spark, curve, lineColour(colour));
+    if (card.size) drawSpark(card.spark, card.size, curve, lineColour(colour));
   }
 }
 
-function drawSpark(canvas, values, colour) {
+function drawSpark(canvas, size, values, colour) {
   const finite = values.filter((value) => value !== null);
   const unit = devicePixelRatio;
-  const width = Math.round(canvas.clientWidth * unit);
-  const height = Math.round(canvas.clientHeight * unit);
+  const width = Math.round(size.width * unit);
+  const height = Math.round(size.height * unit);
   if (!width || !height) return;
   if (canvas.width !== width || canvas.height !== height) {
     canvas.width = width;

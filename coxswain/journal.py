@@ -36,6 +36,7 @@ HEADER_BYTES = _CHECKED.size + _FIXED.size
 # A length beyond this is damage, not a record.
 LARGEST_RECORD_BYTES = 1 << 20
 LARGEST_SEGMENT_BYTES = 64 << 20
+LOOK_EVERY_MASK = 31
 
 POINT = 1
 EPOCH = 2
@@ -86,7 +87,7 @@ class JournalWriter:
     def _open(self) -> None:
         path = segment_path(self._folder, self._rank, self._segment)
         self.fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self.room = LARGEST_SEGMENT_BYTES
+        self._largest = LARGEST_SEGMENT_BYTES
 
     def encoder(self, names: tuple[str, ...]) -> Callable[[int, Any], None]:
         """Return a function (step, values) that appends one POINT of these names, the fast path of `log()`.
@@ -103,13 +104,14 @@ class JournalWriter:
             raise ValueError("too many names for one record: log them in several calls")
 
         def append(step: int, values: Any) -> None:
-            body = pack(length, POINT, width, number(), now(), step, *values) + joined
+            place = number()
+            body = pack(length, POINT, width, place, now(), step, *values) + joined
             try:
                 written = write(self.fd, checked(SYNC, crc32(body)) + body)
             except OSError:
                 written = 0
-            self.room -= length
-            if written != length or self.room < 0 or self._untold:
+            # A look at the segment's size and at what is untold, now and then, spares every call the look.
+            if written != length or place & LOOK_EVERY_MASK == 0:
                 self._settle(written, length)
 
         return append
@@ -125,7 +127,6 @@ class JournalWriter:
             written = os.write(self.fd, _CHECKED.pack(SYNC, crc32(rest)) + rest)
         except OSError:
             written = 0
-        self.room -= length
         self._settle(written, length)
 
     def _settle(self, written: int, length: int) -> None:
@@ -143,7 +144,7 @@ class JournalWriter:
             self.append(DROPPED, 0, {"records": told})
             if self.dropped > dropped_before:
                 self._untold += told
-        if self.room < 0:
+        if os.fstat(self.fd).st_size > self._largest:
             self._next_segment()
 
     def _next_segment(self) -> None:
@@ -154,7 +155,7 @@ class JournalWriter:
         except OSError:
             # No file can be made now: go on in this one and try again a MiB later.
             self._segment -= 1
-            self.room = 1 << 20
+            self._largest += 1 << 20
             return
         os.close(full)
 

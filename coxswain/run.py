@@ -52,7 +52,8 @@ class Run:
         self._stop_asked = False
         self._ended = False
         self._pid = os.getpid()
-        self._encoders: dict[tuple[Any, ...], Callable[[int, Any], None]] = {}
+        self._known: dict[tuple[Any, ...], Callable[[int, Any], None]] = {}
+        self._encoders = self._known
         self._plain: dict[tuple[str, ...], Callable[[int, Any], None]] = {}
         self._waiting: deque[tuple[Any, int, tuple[str, ...], list[Any]]] = deque()
 
@@ -63,17 +64,20 @@ class Run:
         copy has arrived, which is looked at in later calls. Raises `TypeError` naming the value that is no
         number. A full disk never raises: the loss is counted and told.
         """
-        if self._waiting:
-            self._write_arrived()
         encoder = self._encoders.get((*values, *map(type, values.values())))
         if encoder is None:
             self._log_first(step, values)
         else:
-            encoder(step, values.values())
+            try:
+                encoder(step, values.values())
+            except struct.error:
+                self._log_first(step, values)
         self._step = step
 
     def _log_first(self, step: int, values: dict[str, Any]) -> None:
         """Check the values of a new set of names and types; remember an encoder where all are plain numbers."""
+        if self._waiting:
+            self._write_arrived()
         if not values:
             return
         names = tuple(values)
@@ -84,7 +88,7 @@ class Run:
         if encoder is None:
             encoder = self._plain[names] = self._journal.encoder(names)
         if all(type(value) in _PLAIN_TYPES for value in values.values()):
-            self._encoders[(*values, *map(type, values.values()))] = encoder
+            self._known[(*values, *map(type, values.values()))] = encoder
             self._append(encoder, step, names, list(values.values()))
             return
         event, numbers = _on_cpu(values)
@@ -92,6 +96,8 @@ class Run:
             self._append(encoder, step, names, numbers)
         else:
             self._waiting.append((event, step, names, numbers))
+            # Every call comes this way until the copies have arrived and are written.
+            self._encoders = {}
 
     def _append(
         self, encoder: Callable[[int, Any], None], step: int, names: tuple[str, ...], values: list[Any]
@@ -111,6 +117,7 @@ class Run:
                 return
             self._waiting.popleft()
             self._append(self._plain[names], step, names, values)
+        self._encoders = self._known
 
     def log_epoch(
         self,

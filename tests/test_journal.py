@@ -149,9 +149,10 @@ def test_it_counts_and_tells_what_a_full_disk_did_not_take(tmp_path, monkeypatch
         writer.append(journal.NOTE, step, {"text": "x" * step})
     assert writer.dropped == 10
     full = False
-    append(6, (0.5, 0.5))
+    for step in range(6, 6 + journal.LOOK_EVERY_MASK + 1):
+        append(step, (0.5, 0.5))
     records, reader = read_all(segment_path(tmp_path, 0, 0))
-    assert [record.step for record in records if record.kind == journal.POINT] == [0, 6]
+    assert [record.step for record in records if record.kind == journal.POINT] == [0, *range(6, step + 1)]
     assert [record.fields for record in records if record.kind == journal.DROPPED] == [{"records": 10}]
     assert reader.unreadable == 0
 
@@ -160,12 +161,12 @@ def test_it_goes_on_in_a_new_segment(tmp_path, monkeypatch):
     monkeypatch.setattr(journal, "LARGEST_SEGMENT_BYTES", 500)
     writer = JournalWriter(tmp_path)
     append = writer.encoder(("loss",))
-    for step in range(30):
+    for step in range(200):
         append(step, (math.nan,))
     segments = sorted(tmp_path.glob("journal-*.bin"))
     assert len(segments) > 2
     steps = [record.step for path in segments for record in read_all(path)[0]]
-    assert steps == list(range(30))
+    assert steps == list(range(200))
 
 
 def test_it_refuses_a_record_larger_than_a_reader_takes(tmp_path):

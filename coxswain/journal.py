@@ -2,16 +2,18 @@
 
 A record stands alone: it carries its names, so that damage to one costs that one only.
 
-    offset  size  field
-    0       4     SYNC, where a reader that lost its way looks for the next record
-    4       4     CRC-32 (ISO 3309) of everything after it
-    8       4     length of the whole record in bytes
-    12      1     kind
-    13      2     number of values: 0 where not a POINT
-    15      8     number: 0, 1, 2 … of this writer, so that a gap is seen
-    23      8     time, seconds since the epoch (UTC)
-    31      8     step
-    39      …     POINT: 8 bytes a value, then the names joined by NUL; other kinds: JSON
+    size  field
+    4     SYNC, where a reader that lost its way looks for the next record
+    4     length of the whole record in bytes
+    1     kind
+    2     number of values: 0 where not a POINT
+    2     length n of the names in bytes: 0 where not a POINT
+    n     names of the values, joined by NUL, UTF-8
+    8     number: 0, 1, 2 … of this writer, so that a gap is seen
+    8     time, seconds since the epoch (UTC)
+    8     step
+    …     POINT: 8 bytes a value (IEEE 754 binary64); other kinds: JSON
+    4     CRC-32 (ISO 3309) of everything before it
 
 All little-endian. Knows nothing of runs, supervisors or torch.
 """
@@ -30,11 +32,13 @@ from typing import Any
 from zlib import crc32
 
 SYNC = b"\xc5COX"
-_CHECKED = struct.Struct("<4sI")
-_FIXED = struct.Struct("<IBHQdq")
-HEADER_BYTES = _CHECKED.size + _FIXED.size
+_HEAD = struct.Struct("<4sIBHH")
+_PLACE = struct.Struct("<Qdq")
+_CHECKSUM = struct.Struct("<I")
+SMALLEST_RECORD_BYTES = _HEAD.size + _PLACE.size + _CHECKSUM.size
 # A length beyond this is damage, not a record.
 LARGEST_RECORD_BYTES = 1 << 20
+LARGEST_NAMES_BYTES = (1 << 16) - 1
 LARGEST_SEGMENT_BYTES = 64 << 20
 LOOK_EVERY_MASK = 31
 
@@ -96,18 +100,18 @@ class JournalWriter:
         where one does not fit a float64, and `ValueError` here where the names fill a record.
         """
         joined = "\0".join(names).encode()
-        width = len(names)
-        packed = struct.Struct(f"<IBHQdq{width}d")
-        length = _CHECKED.size + packed.size + len(joined)
-        pack, checked, write, number, now = packed.pack, _CHECKED.pack, os.write, self._numbers.__next__, time
-        if length > LARGEST_RECORD_BYTES:
+        packed = struct.Struct(f"<{_HEAD.size + len(joined)}sQdq{len(names)}d")
+        length = packed.size + _CHECKSUM.size
+        if length > LARGEST_RECORD_BYTES or len(joined) > LARGEST_NAMES_BYTES:
             raise ValueError("too many names for one record: log them in several calls")
+        head = _HEAD.pack(SYNC, length, POINT, len(names), len(joined)) + joined
+        pack, checksum, write, number, now = packed.pack, _CHECKSUM.pack, os.write, self._numbers.__next__, time
 
         def append(step: int, values: Any) -> None:
             place = number()
-            body = pack(length, POINT, width, place, now(), step, *values) + joined
+            body = pack(head, place, now(), step, *values)
             try:
-                written = write(self.fd, checked(SYNC, crc32(body)) + body)
+                written = write(self.fd, body + checksum(crc32(body)))
             except OSError:
                 written = 0
             # A look at the segment's size and at what is untold, now and then, spares every call the look.
@@ -118,13 +122,14 @@ class JournalWriter:
 
     def append(self, kind: int, step: int, fields: dict[str, Any]) -> None:
         """Append one record of JSON fields. Raises `ValueError` where it is larger than a record may be."""
-        body = json.dumps(fields, separators=(",", ":"), default=str).encode()
-        length = HEADER_BYTES + len(body)
+        payload = json.dumps(fields, separators=(",", ":"), default=str).encode()
+        length = SMALLEST_RECORD_BYTES + len(payload)
         if length > LARGEST_RECORD_BYTES:
             raise ValueError(f"a record may have {LARGEST_RECORD_BYTES} bytes, this one has {length}")
-        rest = _FIXED.pack(length, kind, 0, next(self._numbers), time(), step) + body
+        head = _HEAD.pack(SYNC, length, kind, 0, 0)
+        body = head + _PLACE.pack(next(self._numbers), time(), step) + payload
         try:
-            written = os.write(self.fd, _CHECKED.pack(SYNC, crc32(rest)) + rest)
+            written = os.write(self.fd, body + _CHECKSUM.pack(crc32(body)))
         except OSError:
             written = 0
         self._settle(written, length)
@@ -261,20 +266,23 @@ class JournalReader:
 
 def decode(data: bytes, position: int) -> tuple[Record | None, int]:
     """Return the whole record at `position` and its length, (None, 0) where there is none."""
-    if len(data) - position < HEADER_BYTES or data[position : position + 4] != SYNC:
+    if len(data) - position < SMALLEST_RECORD_BYTES or data[position : position + 4] != SYNC:
         return None, 0
-    _, checksum = _CHECKED.unpack_from(data, position)
-    length, kind, width, number, moment, step = _FIXED.unpack_from(data, position + _CHECKED.size)
-    if not HEADER_BYTES <= length <= LARGEST_RECORD_BYTES or position + length > len(data) or kind not in KINDS:
+    _, length, kind, width, names_bytes = _HEAD.unpack_from(data, position)
+    end = position + length
+    fits = SMALLEST_RECORD_BYTES + names_bytes + 8 * width <= length <= LARGEST_RECORD_BYTES
+    if not fits or end > len(data) or kind not in KINDS:
         return None, 0
-    checked = data[position + _CHECKED.size : position + length]
-    if crc32(checked) != checksum:
+    checked = data[position : end - _CHECKSUM.size]
+    if _CHECKSUM.unpack_from(data, end - _CHECKSUM.size)[0] != crc32(checked):
         return None, 0
-    payload = checked[_FIXED.size :]
+    place = _HEAD.size + names_bytes
+    number, moment, step = _PLACE.unpack_from(checked, place)
+    payload = checked[place + _PLACE.size :]
     if kind != POINT:
         return Record(kind, number, moment, step, {}, json.loads(payload)), length
-    names = payload[8 * width :].decode().split("\0")
-    values = struct.unpack_from(f"<{width}d", payload)
+    names = checked[_HEAD.size : place].decode().split("\0")
+    values = struct.unpack(f"<{width}d", payload)
     return Record(kind, number, moment, step, dict(zip(names, values, strict=True)), {}), length
 
 

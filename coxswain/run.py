@@ -52,9 +52,9 @@ class Run:
         self._stop_asked = False
         self._ended = False
         self._pid = os.getpid()
-        self._known: dict[tuple[Any, ...], Callable[[int, Any], None]] = {}
-        self._encoders = self._known
-        self._plain: dict[tuple[str, ...], Callable[[int, Any], None]] = {}
+        self._known: dict[tuple[str, ...], Callable[[int, Any], None]] = {}
+        self._fast: dict[tuple[str, ...], Callable[[int, Any], None]] = {}
+        self._encoders = self._fast
         self._waiting: deque[tuple[Any, int, tuple[str, ...], list[Any]]] = deque()
 
     def log(self, step: int, /, **values: Any) -> None:
@@ -64,18 +64,21 @@ class Run:
         copy has arrived, which is looked at in later calls. Raises `TypeError` naming the value that is no
         number. A full disk never raises: the loss is counted and told.
         """
-        encoder = self._encoders.get((*values, *map(type, values.values())))
-        if encoder is None:
-            self._log_first(step, values)
-        else:
-            try:
-                encoder(step, values.values())
-            except struct.error:
-                self._log_first(step, values)
-        self._step = step
+        encoder = self._encoders.get(tuple(values))
+        numbers = values.values()
+        try:
+            # The sum is a plain float only where every value is a plain number, and tells so in one call.
+            if encoder is not None and type(sum(numbers)) is float and type(step) is int:
+                encoder(step, numbers)
+                self._step = step
+                return
+        except (TypeError, OverflowError):
+            # Not numbers: said with care below.
+            pass
+        self._log_with_care(step, values)
 
-    def _log_first(self, step: int, values: dict[str, Any]) -> None:
-        """Check the values of a new set of names and types; remember an encoder where all are plain numbers."""
+    def _log_with_care(self, step: int, values: dict[str, Any]) -> None:
+        """Log names that are new, or values that are not all plain numbers; say what is wrong with them."""
         if self._waiting:
             self._write_arrived()
         if not values:
@@ -84,20 +87,21 @@ class Run:
         if any("\0" in name or not name for name in names):
             raise TypeError("a metric needs a name without NUL characters")
         step = _as_step(step)
-        encoder = self._plain.get(names)
+        encoder = self._known.get(names)
         if encoder is None:
-            encoder = self._plain[names] = self._journal.encoder(names)
-        if all(type(value) in _PLAIN_TYPES for value in values.values()):
-            self._known[(*values, *map(type, values.values()))] = encoder
-            self._append(encoder, step, names, list(values.values()))
-            return
+            encoder = self._known[names] = self._journal.encoder(names)
         event, numbers = _on_cpu(values)
         if event is None:
             self._append(encoder, step, names, numbers)
+            if all(type(value) in _PLAIN_TYPES for value in numbers):
+                self._fast[names] = encoder
         else:
             self._waiting.append((event, step, names, numbers))
+            # Names of device values never take the fast path: a sum of them would be work for the device.
+            self._fast.pop(names, None)
             # Every call comes this way until the copies have arrived and are written.
             self._encoders = {}
+        self._step = step
 
     def _append(
         self, encoder: Callable[[int, Any], None], step: int, names: tuple[str, ...], values: list[Any]
@@ -116,8 +120,8 @@ class Run:
             elif not event.query():
                 return
             self._waiting.popleft()
-            self._append(self._plain[names], step, names, values)
-        self._encoders = self._known
+            self._append(self._known[names], step, names, values)
+        self._encoders = self._fast
 
     def log_epoch(
         self,
@@ -292,7 +296,7 @@ def attach() -> Run:
     return run
 
 
-_PLAIN_TYPES: frozenset[type] = frozenset({float, int, bool})
+_PLAIN_TYPES: frozenset[type] = frozenset({float, int})
 
 
 def _as_step(step: Any) -> int:

@@ -23,8 +23,9 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from itertools import count
 from pathlib import Path
 from time import time
@@ -93,11 +94,11 @@ class JournalWriter:
         self.fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._largest = LARGEST_SEGMENT_BYTES
 
-    def encoder(self, names: tuple[str, ...]) -> Callable[[int, Any], None]:
+    def encoder(self, names: tuple[str, ...]) -> Callable[[int, Iterable[Any]], bool]:
         """Return a function (step, values) that appends one POINT of these names, the fast path of `log()`.
 
-        `values` are plain numbers in the order of `names`. It raises `struct.error` or `OverflowError`
-        where one does not fit a float64, and `ValueError` here where the names fill a record.
+        `values` come in the order of `names`. Where one is no plain float, or the step no plain int, it writes
+        nothing and returns False. Raises `ValueError` where the names fill a record.
         """
         joined = "\0".join(names).encode()
         packed = struct.Struct(f"<{_HEAD.size + len(joined)}sQdq{len(names)}d")
@@ -105,19 +106,9 @@ class JournalWriter:
         if length > LARGEST_RECORD_BYTES or len(joined) > LARGEST_NAMES_BYTES:
             raise ValueError("too many names for one record: log them in several calls")
         head = _HEAD.pack(SYNC, length, POINT, len(names), len(joined)) + joined
-        pack, checksum, write, number, now = packed.pack, _CHECKSUM.pack, os.write, self._numbers.__next__, time
-
-        def append(step: int, values: Any) -> None:
-            place = number()
-            body = pack(head, place, now(), step, *values)
-            try:
-                written = write(self.fd, body + checksum(crc32(body)))
-            except OSError:
-                written = 0
-            # A look at the segment's size and at what is untold, now and then, spares every call the look.
-            if written != length or place & LOOK_EVERY_MASK == 0:
-                self._settle(written, length)
-
+        append: Callable[[int, Iterable[Any]], bool] = _append_maker(len(names))(
+            self, self._settle, head, length, packed.pack, self._numbers.__next__
+        )
         return append
 
     def append(self, kind: int, step: int, fields: dict[str, Any]) -> None:
@@ -170,6 +161,43 @@ class JournalWriter:
 
     def close(self) -> None:
         os.close(self.fd)
+
+
+_APPEND = """
+def make(writer, settle, head, length, pack, number):
+    def append(step, values):
+        {values}, = values
+        if not (type(step) is int and {plain}):
+            return False
+        place = number()
+        body = pack(head, place, now(), step, {values})
+        try:
+            written = write(writer.fd, body + checksum(crc32(body)))
+        except OSError:
+            written = 0
+        if written != length or place & mask == 0:
+            settle(written, length)
+        return True
+    return append
+"""
+
+
+@cache
+def _append_maker(width: int) -> Callable[..., Any]:
+    """Return a maker of append functions of `width` values.
+
+    The source is written for that number, as `collections.namedtuple` does: to check and pack named values
+    costs a third of what it costs to unpack a sequence into the call, and this call is made at every step.
+    """
+    names = [f"value{index}" for index in range(width)]
+    source = _APPEND.format(values=", ".join(names), plain=" and ".join(f"type({name}) is float" for name in names))
+    # Now and then a look at the segment's size and at what is untold: that spares every call the look.
+    scope: dict[str, Any] = {
+        "now": time, "write": os.write, "crc32": crc32, "checksum": _CHECKSUM.pack, "mask": LOOK_EVERY_MASK,
+    }  # fmt: skip
+    exec(source, scope)
+    make: Callable[..., Any] = scope["make"]
+    return make
 
 
 class JournalReader:

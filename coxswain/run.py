@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import atexit
 import os
-import struct
 import sys
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -52,9 +51,8 @@ class Run:
         self._stop_asked = False
         self._ended = False
         self._pid = os.getpid()
-        self._known: dict[tuple[str, ...], Callable[[int, Any], None]] = {}
-        self._fast: dict[tuple[str, ...], Callable[[int, Any], None]] = {}
-        self._encoders = self._fast
+        self._known: dict[tuple[str, ...], Callable[[int, Iterable[Any]], bool]] = {}
+        self._encoders = self._known
         self._waiting: deque[tuple[Any, int, tuple[str, ...], list[Any]]] = deque()
 
     def log(self, step: int, /, **values: Any) -> None:
@@ -65,17 +63,9 @@ class Run:
         number. A full disk never raises: the loss is counted and told.
         """
         encoder = self._encoders.get(tuple(values))
-        numbers = values.values()
-        try:
-            # The sum is a plain float only where every value is a plain number, and tells so in one call.
-            if encoder is not None and type(sum(numbers)) is float and type(step) is int:
-                encoder(step, numbers)
-                self._step = step
-                return
-        except (TypeError, OverflowError):
-            # Not numbers: said with care below.
-            pass
-        self._log_with_care(step, values)
+        if encoder is None or not encoder(step, values.values()):
+            self._log_with_care(step, values)
+        self._step = step
 
     def _log_with_care(self, step: int, values: dict[str, Any]) -> None:
         """Log names that are new, or values that are not all plain numbers; say what is wrong with them."""
@@ -93,22 +83,17 @@ class Run:
         event, numbers = _on_cpu(values)
         if event is None:
             self._append(encoder, step, names, numbers)
-            if all(type(value) in _PLAIN_TYPES for value in numbers):
-                self._fast[names] = encoder
         else:
             self._waiting.append((event, step, names, numbers))
-            # Names of device values never take the fast path: a sum of them would be work for the device.
-            self._fast.pop(names, None)
-            # Every call comes this way until the copies have arrived and are written.
+            # Every call comes this way, in order, until the copies have arrived and are written.
             self._encoders = {}
-        self._step = step
 
     def _append(
-        self, encoder: Callable[[int, Any], None], step: int, names: tuple[str, ...], values: list[Any]
+        self, encoder: Callable[[int, Iterable[Any]], bool], step: int, names: tuple[str, ...], values: list[Any]
     ) -> None:
         try:
             encoder(step, [float(value) for value in values])
-        except (TypeError, ValueError, OverflowError, struct.error) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             culprit = next((name for name, value in zip(names, values, strict=True) if not _is_number(value)), names[0])
             raise TypeError(f"log({culprit}=…) takes one number, or a value with one element: {error}") from error
 
@@ -121,7 +106,7 @@ class Run:
                 return
             self._waiting.popleft()
             self._append(self._known[names], step, names, values)
-        self._encoders = self._fast
+        self._encoders = self._known
 
     def log_epoch(
         self,
@@ -294,9 +279,6 @@ def attach() -> Run:
     sys.excepthook = record_exception
     atexit.register(run._record_exit)
     return run
-
-
-_PLAIN_TYPES: frozenset[type] = frozenset({float, int})
 
 
 def _as_step(step: Any) -> int:

@@ -34,8 +34,7 @@ def history(run: Run, role: str) -> dict[str, Any]:
     of each are kept, oldest first; tracebacks are for operators and owners. Raises `Run.DoesNotExist`.
     """
     seq, series = charts(run.pk)
-    attempts = list(run.attempts.select_related("resumed_from").order_by("-number")[:ATTEMPTS])
-    return {
+    return details(run, role) | {
         "seq": seq,
         "epochs": [epoch_as_wire(epoch) for epoch in epochs_of(run)],
         "commands": [as_wire(command) for command in reversed(run.commands.order_by("-sent_at")[:COMMANDS])],
@@ -44,10 +43,17 @@ def history(run: Run, role: str) -> dict[str, Any]:
         ],
         "console": console(run, seq),
         "events": _events(run, seq),
+        "series": series,
+    }
+
+
+def details(run: Run, role: str) -> dict[str, Any]:
+    """Return what no event tells: attempts (oldest first) and how they ended, environment, parameters."""
+    attempts = list(run.attempts.select_related("resumed_from").order_by("-number")[:ATTEMPTS])
+    return {
         "attempts": [_attempt(attempt, role) for attempt in reversed(attempts)],
         "environment": attempts[0].environment if attempts else {},
         "parameters": run.parameters,
-        "series": series,
     }
 
 

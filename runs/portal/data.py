@@ -16,7 +16,7 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_GET, require_POST
 
 from runs.access import TICKET_LIFETIME, issue_ticket, role_of
-from runs.history import chart_range, history
+from runs.history import chart_range, details, history
 from runs.models import Run
 
 LARGEST_BODY_BYTES = 4096
@@ -56,8 +56,7 @@ def history_of_run(request: HttpRequest, run: Run) -> HttpResponse:
 @for_viewers
 def details_of_run(request: HttpRequest, run: Run) -> HttpResponse:
     """Return what no event tells: attempts and how they ended, environment, configuration."""
-    whole = history(run, role_of(request.user, run) or "")
-    return JsonResponse({part: whole[part] for part in ("attempts", "environment", "parameters")})
+    return JsonResponse(details(run, role_of(request.user, run) or ""))
 
 
 @for_viewers

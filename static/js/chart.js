@@ -1,6 +1,8 @@
 // One chart: lines with a band from minimum to maximum, a cursor shared by its group, marks for what is not finite.
 
 import uPlot from "uplot";
+import { drawMarks } from "./chart_marks.js";
+import { compact, percent, roomy, widened } from "./chart_scales.js";
 import { element, setText } from "./dom.js";
 import { clock, measure, number, unitOf } from "./format.js";
 import { faint, lineColour, lineDash, palette } from "./palette.js";
@@ -11,7 +13,6 @@ const HEIGHT = 190;
 const TALL = 380;
 const FONT = '11px "Inter Variable", system-ui, sans-serif';
 const SWATCHES = ["solid", "dashed", "dotted"];
-const MOST_MARKS = 200;
 
 export class Chart {
   #plot = null;
@@ -33,10 +34,13 @@ export class Chart {
     this.group = group;
     this.#build();
     new ResizeObserver(([entry]) => this.#resize(entry.contentRect.width, onSeen)).observe(this.place);
-    new IntersectionObserver(([entry]) => {
-      this.#visible = entry.isIntersecting;
-      if (this.#visible) onSeen();
-    }, { rootMargin: "120px" }).observe(this.root);
+    new IntersectionObserver(
+      ([entry]) => {
+        this.#visible = entry.isIntersecting;
+        if (this.#visible) onSeen();
+      },
+      { rootMargin: "120px" },
+    ).observe(this.root);
     group.join(this);
   }
 
@@ -44,7 +48,13 @@ export class Chart {
     this.reading = element("span", { class: "chart-reading" });
     this.place = element("div", { class: "chart-place" });
     this.note = element("p", { class: "chart-note", hidden: true });
-    const size = element("button", { class: "chart-size", type: "button", "aria-label": gettext("Larger or smaller"), title: gettext("Larger or smaller"), text: "⤢" });
+    const size = element("button", {
+      class: "chart-size",
+      type: "button",
+      "aria-label": gettext("Larger or smaller"),
+      title: gettext("Larger or smaller"),
+      text: "⤢",
+    });
     size.addEventListener("click", () => {
       this.#tall = this.root.classList.toggle("chart-tall");
       this.#plot?.setSize({ width: this.#width, height: this.#tall ? TALL : HEIGHT });
@@ -54,13 +64,32 @@ export class Chart {
       line.value = element("span", { class: "legend-value" });
       line.swatch = element("span", { class: "legend-swatch" });
       line.swatch.style.borderTopStyle = SWATCHES[line.dash % SWATCHES.length];
-      this.legend.append(element("span", { class: "legend-line" }, line.swatch, element("span", { text: line.label }), line.value));
+      this.legend.append(
+        element("span", { class: "legend-line" }, line.swatch, element("span", { text: line.label }), line.value),
+      );
     }
-    const head = element("div", { class: "chart-head" }, element("h3", { class: "chart-title", text: this.title }), this.reading, size);
-    this.root = element("figure", {
-      class: "card chart-card", tabindex: "0", role: "img", "aria-label": this.title,
-      "data-testid": "chart", "data-series": this.lines.map((line) => line.name).join(" "), "data-points": "0",
-    }, head, this.legend, this.place, this.note);
+    const head = element(
+      "div",
+      { class: "chart-head" },
+      element("h3", { class: "chart-title", text: this.title }),
+      this.reading,
+      size,
+    );
+    this.root = element(
+      "figure",
+      {
+        class: "card chart-card",
+        tabindex: "0",
+        "aria-label": this.title,
+        "data-testid": "chart",
+        "data-series": this.lines.map((line) => line.name).join(" "),
+        "data-points": "0",
+      },
+      head,
+      this.legend,
+      this.place,
+      this.note,
+    );
     this.root.addEventListener("keydown", (event) => this.#key(event));
     this.root.addEventListener("blur", () => this.#plot?.setCursor({ left: -10, top: -10 }));
   }
@@ -98,7 +127,10 @@ export class Chart {
     if (tables.every((table) => sameXs(table[0], tables[0][0]))) {
       return [tables[0][0], ...tables.flatMap((table) => table.slice(1))];
     }
-    return uPlot.join(tables, tables.map((table) => table.map(() => 1)));
+    return uPlot.join(
+      tables,
+      tables.map((table) => table.map(() => 1)),
+    );
   }
 
   #options() {
@@ -107,7 +139,10 @@ export class Chart {
     for (const [index, line] of this.lines.entries()) {
       const stroke = () => lineColour(line.colour);
       series.push({ stroke, width: 1.6, dash: lineDash(line.dash), points: { stroke, fill: stroke, size: 5 } });
-      series.push({ stroke: "transparent", width: 0, points: { show: false } }, { stroke: "transparent", width: 0, points: { show: false } });
+      series.push(
+        { stroke: "transparent", width: 0, points: { show: false } },
+        { stroke: "transparent", width: 0, points: { show: false } },
+      );
       bands.push({ series: [index * 3 + 3, index * 3 + 2], fill: () => faint(lineColour(line.colour), 0.2) });
     }
     const grid = { stroke: () => palette.grid, width: 1 };
@@ -125,7 +160,11 @@ export class Chart {
         { ...axis, size: 54, space: 34, values: (_, splits) => splits.map((y) => number(y)) },
       ],
       cursor: {
-        sync: { key: this.group.key, setSeries: false, filters: { pub: (type) => type !== "mousedown" && type !== "mouseup" } },
+        sync: {
+          key: this.group.key,
+          setSeries: false,
+          filters: { pub: (type) => type !== "mousedown" && type !== "mouseup" },
+        },
         drag: { x: true, y: false, setScale: false },
         points: { size: 7 },
         y: false,
@@ -134,7 +173,7 @@ export class Chart {
       hooks: {
         setCursor: [() => this.#showReading()],
         setSelect: [(plot) => this.#select(plot)],
-        draw: [(plot) => this.#markOdd(plot)],
+        draw: [(plot) => drawMarks(plot, this.#odd())],
       },
     };
   }
@@ -166,7 +205,10 @@ export class Chart {
       const column = (offset) => this.#plot?.data[place * 3 + offset]?.[index] ?? null;
       const latest = line.latest();
       const value = read ? measure(line.name, column(1)) : measure(line.name, latest.value, latest.nonfinite);
-      const spread = read && column(2) !== null && column(2) !== column(3) ? ` (${measure(line.name, column(2))} … ${measure(line.name, column(3))})` : "";
+      const spread =
+        read && column(2) !== null && column(2) !== column(3)
+          ? ` (${measure(line.name, column(2))} … ${measure(line.name, column(3))})`
+          : "";
       if (this.lines.length > 1) setText(line.value, value + spread);
       else setText(this.reading, (read ? `${this.#where(x)} · ` : "") + value + spread);
     }
@@ -175,7 +217,7 @@ export class Chart {
 
   #where(x) {
     if (this.axis === "time") return clock(x);
-    return this.axis === "epoch" ? fill("epoch {x}", { x }) : fill("step {x}", { x });
+    return this.axis === "epoch" ? fill(gettext("epoch {x}"), { x }) : fill(gettext("step {x}"), { x });
   }
 
   #odd() {
@@ -186,43 +228,14 @@ export class Chart {
     const odd = this.#odd();
     this.note.hidden = !odd.length;
     if (!odd.length) return;
-    const named = odd.slice(-2).map((entry) => fill("{value} at {place}", { value: number(null, entry.name), place: this.#where(entry.x) }));
+    const named = odd
+      .slice(-2)
+      .map((entry) =>
+        fill(gettext("{value} at {place}"), { value: number(null, entry.name), place: this.#where(entry.x) }),
+      );
     const count = this.#drawn.reduce((sum, drawn) => sum + (drawn.oddCount ?? 0), 0);
-    const more = count > named.length ? fill(" and {count} more", { count: count - named.length }) : "";
+    const more = count > named.length ? fill(gettext(" and {count} more"), { count: count - named.length }) : "";
     setText(this.note, `▲ ${named.join(", ")}${more}`);
-  }
-
-  #markOdd(plot) {
-    const { ctx, bbox } = plot;
-    const { min, max } = plot.scales.x;
-    const odd = this.#odd().filter((entry) => entry.x >= min && entry.x <= max).slice(-MOST_MARKS);
-    if (!odd.length) return;
-    const unit = devicePixelRatio;
-    ctx.save();
-    ctx.fillStyle = ctx.strokeStyle = palette.odd;
-    ctx.lineWidth = unit;
-    ctx.font = `600 ${10 * unit}px "Inter Variable", system-ui, sans-serif`;
-    ctx.textAlign = "center";
-    let free = -Infinity;
-    for (const entry of odd) {
-      const x = plot.valToPos(entry.x, "x", true);
-      ctx.setLineDash([3 * unit, 3 * unit]);
-      ctx.globalAlpha = 0.5;
-      ctx.beginPath();
-      ctx.moveTo(x, bbox.top);
-      ctx.lineTo(x, bbox.top + bbox.height);
-      ctx.stroke();
-      ctx.globalAlpha = 1;
-      ctx.beginPath();
-      ctx.moveTo(x, bbox.top);
-      ctx.lineTo(x - 4 * unit, bbox.top + 7 * unit);
-      ctx.lineTo(x + 4 * unit, bbox.top + 7 * unit);
-      ctx.fill();
-      if (x < free) continue;
-      ctx.fillText(number(null, entry.name), x, bbox.top - 3 * unit);
-      free = x + 28 * unit;
-    }
-    ctx.restore();
   }
 
   /** Tell the newest value to those who cannot see the curve, about once a second. */
@@ -256,26 +269,6 @@ export class Chart {
   }
 }
 
-function widened(min, max) {
-  return min === max ? [min - 0.5, max + 0.5] : [min, max];
-}
-
-/** Leave a tenth of room above and below; a flat line lies in the middle. */
-function roomy(_, min, max) {
-  if (min === null || max === null) return [0, 1];
-  const room = max > min ? (max - min) * 0.08 : Math.abs(max) * 0.1 || 1;
-  return [min >= 0 && min - room < 0 ? 0 : min - room, max + room];
-}
-
-function percent(_, min, max) {
-  return [0, Math.max(100, max ?? 0)];
-}
-
 function sameXs(left, right) {
   return left === right || (left.length === right.length && left[0] === right[0] && left.at(-1) === right.at(-1));
-}
-
-function compact(x) {
-  if (Math.abs(x) < 10_000) return String(x);
-  return x % 1000 === 0 ? `${x / 1000}k` : `${(x / 1000).toFixed(1)}k`;
 }

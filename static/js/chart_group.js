@@ -21,7 +21,12 @@ export class ChartGroup {
     this.charts = [];
     this.zoom = null;
     this.version = 0;
-    this.button = element("button", { class: "zoom-reset", type: "button", hidden: true }, icon("zoom"), gettext("Reset zoom"));
+    this.button = element(
+      "button",
+      { class: "zoom-reset", type: "button", hidden: true },
+      icon("zoom"),
+      gettext("Reset zoom"),
+    );
     this.button.addEventListener("click", (event) => {
       event.preventDefault(); // it lies in the summary that folds the group
       this.reset();
@@ -65,7 +70,9 @@ export class ChartGroup {
   }
 
   async #refine(from, to) {
-    const names = this.charts.flatMap((chart) => chart.lines.filter((line) => line.isCoarse?.(from, to)).map((line) => line.name));
+    const names = this.charts.flatMap((chart) =>
+      chart.lines.filter((line) => line.isCoarse?.(from, to)).map((line) => line.name),
+    );
     if (!names.length) return;
     let charts;
     try {

@@ -46,7 +46,8 @@ export class ChartWall {
     const training = names.filter((name) => this.#state.series.get(name).axis === "step").sort(byImportance);
     const machine = names.filter((name) => this.#state.series.get(name).axis === "time").sort(totalsLast);
     for (const name of training) this.#chartOf(name, prefixOf(name), "step", [name]);
-    for (const [measure, members] of groupBy(machine, measureOf)) this.#chartOf(measure, prefixOf(measure), "time", members);
+    for (const [measure, members] of groupBy(machine, measureOf))
+      this.#chartOf(measure, prefixOf(measure), "time", members);
     this.#showEmptiness(training.length, machine.length);
   }
 
@@ -55,7 +56,10 @@ export class ChartWall {
     if (known && known.lines.length === names.length) return;
     const place = this.#groupOf(prefix, axis);
     const chart = new Chart({
-      title: key, axis, group: place.group, onSeen: this.#onSeen,
+      title: key,
+      axis,
+      group: place.group,
+      onSeen: this.#onSeen,
       lines: names.map((name, index) => this.#line(name, ...this.#look(name, index, names.length, place.colour))),
     });
     if (known) known.root.replaceWith(chart.root);
@@ -76,12 +80,17 @@ export class ChartWall {
     const series = () => this.#state.series.get(name);
     const group = () => this.#groups.get(`${series().axis}:${prefixOf(name)}`).group;
     return {
-      name, colour, dash, label: labelOf(name),
+      name,
+      colour,
+      dash,
+      label: labelOf(name),
       version: () => series()?.version ?? 0,
       latest: () => this.#state.latest[name] ?? NOTHING,
       read: (from, to, buckets) => {
         const own = series();
-        const drawn = own ? group().read(own, from, to, buckets) : { xs: [], means: [], mins: [], maxs: [], banded: false, points: 0 };
+        const drawn = own
+          ? group().read(own, from, to, buckets)
+          : { xs: [], means: [], mins: [], maxs: [], banded: false, points: 0 };
         return { ...drawn, odd: own?.odd ?? [], oddCount: own?.oddCount ?? 0 };
       },
       isCoarse: (from, to) => {
@@ -101,9 +110,16 @@ export class ChartWall {
     const grid = element("div", { class: "chart-grid" });
     const count = element("span", { class: "group-count" });
     const title = element("h2", { class: "block-title", text: prefix ? words(prefix) : gettext("Metrics") });
-    const root = element("details", { class: "chart-group", open: true, "data-group": prefix }, element("summary", {}, title, count, group.button), grid);
+    const root = element(
+      "details",
+      { class: "chart-group", open: true, "data-group": prefix },
+      element("summary", {}, title, count, group.button),
+      grid,
+    );
     const order = groupRank(prefix);
-    const after = [...this.#places[axis].querySelectorAll(".chart-group")].find((other) => groupRank(other.dataset.group) > order);
+    const after = [...this.#places[axis].querySelectorAll(".chart-group")].find(
+      (other) => groupRank(other.dataset.group) > order,
+    );
     this.#places[axis].insertBefore(root, after ?? null);
     const place = { group, grid, count, colour: colourOf(prefix, this.#groups.size) };
     this.#groups.set(key, place);
@@ -118,9 +134,23 @@ export class ChartWall {
 
   #showEmptiness(training, machine) {
     for (const skeleton of this.#places.step.querySelectorAll("[data-skeleton]")) skeleton.remove();
-    showNote(this.#places.step, !training, "chart", gettext("No metrics yet"),
-      fill("Charts appear with the first point. Start the run on its host: python manage.py train --run-id {run}", { run: this.#page.run }));
-    showNote(this.#places.time, !machine, "chip", gettext("No machine samples yet"), gettext("GPU and host are sampled once a second while the run trains."));
+    showNote(
+      this.#places.step,
+      !training,
+      "chart",
+      gettext("No metrics yet"),
+      fill(
+        gettext("Charts appear with the first point. Start the run on its host: python manage.py train --run-id {run}"),
+        { run: this.#page.run },
+      ),
+    );
+    showNote(
+      this.#places.time,
+      !machine,
+      "chip",
+      gettext("No machine samples yet"),
+      gettext("GPU and host are sampled once a second while the run trains."),
+    );
   }
 }
 
@@ -155,7 +185,11 @@ function prefixOf(name) {
 
 /** What a machine series measures, without device and part: used and total memory of all GPUs are one chart. */
 function measureOf(name) {
-  return name.split("/").filter((part) => !NUMBER.test(part)).join("/").replace(PART, "");
+  return name
+    .split("/")
+    .filter((part) => !NUMBER.test(part))
+    .join("/")
+    .replace(PART, "");
 }
 
 function deviceOf(name) {

@@ -25,7 +25,8 @@ export class ConsolePanel {
     this.#state = state;
     this.#button.addEventListener("click", () => this.toggle());
     // Only a reader's own hand pauses: scrolling that follows new lines must not.
-    for (const kind of ["wheel", "touchmove", "keydown", "pointerup"]) this.#lines.addEventListener(kind, () => setTimeout(() => this.#look(), 60), { passive: true });
+    for (const kind of ["wheel", "touchmove", "keydown", "pointerup"])
+      this.#lines.addEventListener(kind, () => setTimeout(() => this.#look(), 60), { passive: true });
   }
 
   toggle() {
@@ -46,7 +47,7 @@ export class ConsolePanel {
     }
     this.#shown = consoleTotal;
     this.#first = lines.at(-1);
-    setText(this.#count, skippedBytes ? fill("{size} skipped", { size: bytes(skippedBytes) }) : "");
+    setText(this.#count, skippedBytes ? fill(gettext("{size} skipped"), { size: bytes(skippedBytes) }) : "");
     if (this.#following) this.#lines.scrollTop = this.#lines.scrollHeight;
   }
 
@@ -69,8 +70,13 @@ export class ConsolePanel {
 }
 
 function lineOf(line) {
-  const text = line.source === "skipped"
-    ? fill("… {size} of output were skipped", { size: bytes(line.skipped) })
-    : line.text.replace(ANSI, "").replace(CONTROL, "");
-  return element("div", { class: `line line-${line.source} level-${line.level}`, title: clock(line.at), text: text || " " });
+  const text =
+    line.source === "skipped"
+      ? fill(gettext("… {size} of output were skipped"), { size: bytes(line.skipped) })
+      : line.text.replace(ANSI, "").replace(CONTROL, "");
+  return element("div", {
+    class: `line line-${line.source} level-${line.level}`,
+    title: clock(line.at),
+    text: text || " ",
+  });
 }

@@ -8,7 +8,14 @@ import { changes } from "./paint.js";
 import { gettext } from "./text.js";
 
 const PAIR = /^(train|validation|val)_(.+)$/;
-const COLUMNS = ["train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "learning_rate", "samples_per_second"];
+const COLUMNS = [
+  "train_loss",
+  "train_accuracy",
+  "validation_loss",
+  "validation_accuracy",
+  "learning_rate",
+  "samples_per_second",
+];
 
 export class Epochs {
   #state;
@@ -39,7 +46,9 @@ export class Epochs {
   }
 
   #names() {
-    const names = new Set(this.#state.epochs.flatMap((row) => [...Object.keys(row.values), ...Object.keys(row.nonfinite)]));
+    const names = new Set(
+      this.#state.epochs.flatMap((row) => [...Object.keys(row.values), ...Object.keys(row.nonfinite)]),
+    );
     return [...COLUMNS.filter((name) => names.delete(name)), ...[...names].sort()];
   }
 
@@ -53,7 +62,13 @@ export class Epochs {
     for (const [base, names] of measures) {
       const known = this.#charts.get(base);
       if (known?.lines.length === names.length) continue;
-      const chart = new Chart({ title: words(base), axis: "epoch", group: this.#group, onSeen: this.#onSeen, lines: names.map((name) => this.#line(name, names.length)) });
+      const chart = new Chart({
+        title: words(base),
+        axis: "epoch",
+        group: this.#group,
+        onSeen: this.#onSeen,
+        lines: names.map((name) => this.#line(name, names.length)),
+      });
       if (known) known.root.replaceWith(chart.root);
       else this.#grid.append(chart.root);
       this.#charts.set(base, chart);
@@ -64,7 +79,10 @@ export class Epochs {
     const part = PAIR.exec(name)?.[1];
     const colour = part && part !== "train" ? 1 : 0;
     return {
-      name, colour, dash: lines > 1 ? colour : 0, label: part ? gettext(part === "train" ? "training" : "validation") : words(name),
+      name,
+      colour,
+      dash: lines > 1 ? colour : 0,
+      label: part ? gettext(part === "train" ? "training" : "validation") : words(name),
       version: () => this.#state.versions.epochs,
       latest: () => {
         const row = this.#state.epochs.findLast((one) => name in one.values || name in one.nonfinite);
@@ -73,8 +91,19 @@ export class Epochs {
       read: () => {
         const rows = this.#state.epochs.filter((row) => name in row.values || name in row.nonfinite);
         const means = rows.map((row) => row.values[name] ?? null);
-        const odd = rows.filter((row) => row.nonfinite[name]).map((row) => ({ x: row.epoch, name: row.nonfinite[name] }));
-        return { xs: rows.map((row) => row.epoch), means, mins: means, maxs: means, banded: false, points: rows.length, odd, oddCount: odd.length };
+        const odd = rows
+          .filter((row) => row.nonfinite[name])
+          .map((row) => ({ x: row.epoch, name: row.nonfinite[name] }));
+        return {
+          xs: rows.map((row) => row.epoch),
+          means,
+          mins: means,
+          maxs: means,
+          banded: false,
+          points: rows.length,
+          odd,
+          oddCount: odd.length,
+        };
       },
     };
   }
@@ -84,18 +113,30 @@ export class Epochs {
     if (!epochs.length) return;
     const names = this.#names();
     const attempts = new Set(epochs.map((row) => row.attempt)).size > 1;
-    const head = element("tr", {}, element("th", { scope: "col", text: gettext("Epoch") }), attempts ? element("th", { scope: "col", text: gettext("Attempt") }) : null);
-    for (const name of [...names.map(words), gettext("Duration")]) head.append(element("th", { scope: "col", class: "num", text: name }));
+    const head = element(
+      "tr",
+      {},
+      element("th", { scope: "col", text: gettext("Epoch") }),
+      attempts ? element("th", { scope: "col", text: gettext("Attempt") }) : null,
+    );
+    for (const name of [...names.map(words), gettext("Duration")])
+      head.append(element("th", { scope: "col", class: "num", text: name }));
     const body = element("tbody");
     for (const row of epochs.toReversed()) body.append(tableRow(row, names, attempts));
-    this.#table.replaceChildren(element("table", { class: "table table-vcenter epoch-table" }, element("thead", {}, head), body));
+    this.#table.replaceChildren(
+      element("table", { class: "table table-vcenter epoch-table" }, element("thead", {}, head), body),
+    );
   }
 }
 
 function tableRow(row, names, attempts) {
   const first = element("th", { scope: "row" }, String(row.epoch));
   if (row.best) first.append(element("span", { class: "best-mark" }, icon("star"), gettext("best")));
-  const line = element("tr", { class: row.best ? "best-row" : null, "data-epoch": row.epoch, "data-testid": "epoch-row" }, first);
+  const line = element(
+    "tr",
+    { class: row.best ? "best-row" : null, "data-epoch": row.epoch, "data-testid": "epoch-row" },
+    first,
+  );
   if (attempts) line.append(element("td", { text: String(row.attempt) }));
   for (const name of names) {
     const odd = row.nonfinite[name];

@@ -6,7 +6,12 @@ const MINUTE = 60;
 const HOUR = 3600;
 const DAY = 86400;
 // Made once: each new formatter costs as much as a hundred uses.
-const TIME = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const TIME = new Intl.DateTimeFormat(undefined, {
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
+  hourCycle: "h23",
+});
 const DAY_MONTH = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
 const ODD = { nan: "NaN", inf: "∞", "-inf": "−∞" };
 
@@ -35,7 +40,8 @@ export function number(value, odd = "") {
 /** Return a value of a series: accuracies as per cent, others with their unit. */
 export function measure(name, value, odd = "") {
   if (odd || value === null || value === undefined) return number(value, odd);
-  if (isShare(name) && value >= 0 && value <= 1) return `${(100 * value).toFixed(value > 0.995 && value < 1 ? 2 : 1)} %`;
+  if (isShare(name) && value >= 0 && value <= 1)
+    return `${(100 * value).toFixed(value > 0.995 && value < 1 ? 2 : 1)} %`;
   const unit = unitOf(name);
   const text = unit === "%" || unit === "MiB" ? number(Math.round(value * 10) / 10) : number(value);
   return unit ? `${text} ${unit}` : text;
@@ -62,7 +68,7 @@ export function duration(seconds) {
 }
 
 export function age(seconds) {
-  return fill("{duration} ago", { duration: duration(Math.max(0, seconds)) });
+  return fill(gettext("{duration} ago"), { duration: duration(Math.max(0, seconds)) });
 }
 
 export function bytes(size) {

@@ -5,12 +5,13 @@ import { toast } from "./dom.js";
 import { fill, gettext } from "./text.js";
 
 const THEMES = ["light", "dark", "auto"];
+const THEME_TEXTS = { light: gettext("light"), dark: gettext("dark"), auto: gettext("automatic") };
 
 function nextTheme() {
   const now = document.documentElement.dataset.themeChoice;
   const next = THEMES[(THEMES.indexOf(now) + 1) % THEMES.length];
   window.dispatchEvent(new CustomEvent("themechoice", { detail: next }));
-  toast(fill("Theme: {theme}", { theme: gettext(next) }), "info", "theme");
+  toast(fill(gettext("Theme: {theme}"), { theme: THEME_TEXTS[next] }), "info", "theme");
 }
 
 for (const button of document.querySelectorAll("[data-theme-toggle]")) button.addEventListener("click", nextTheme);
@@ -23,7 +24,8 @@ for (const sheet of document.querySelectorAll("dialog.sheet")) {
   });
 }
 document.addEventListener("click", (event) => {
-  for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
+  for (const menu of document.querySelectorAll("details.menu[open]"))
+    if (!menu.contains(event.target)) menu.open = false;
 });
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape") return;

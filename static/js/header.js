@@ -5,7 +5,7 @@ import { age, duration, measure, number } from "./format.js";
 import { changes } from "./paint.js";
 import { doneOf, epochOf, leftOf, rateOf } from "./pace.js";
 import { hasEnded } from "./state.js";
-import { fill, gettext } from "./text.js";
+import { fill, gettext, stateText } from "./text.js";
 
 const LOSSES = ["train/loss", "loss"];
 const LIVE = new Set(["running", "paused"]);
@@ -27,7 +27,8 @@ export class Header {
   constructor(state, page) {
     this.#state = state;
     this.#page = page;
-    for (const id of ["run", "state", "link", "evidence", "silent", "banner", "progress"]) this.#parts[id] = document.getElementById(id);
+    for (const id of ["run", "state", "link", "evidence", "silent", "banner", "progress"])
+      this.#parts[id] = document.getElementById(id);
     for (const slot of this.#parts.progress.querySelectorAll("[data-slot]")) this.#slots[slot.dataset.slot] = slot;
   }
 
@@ -48,7 +49,7 @@ export class Header {
     const now = Date.now() / 1000 + this.#clockOffsetS;
     const live = LIVE.has(run.state);
     const point = live && lastPointAt ? Math.max(0, now - lastPointAt) : null;
-    setText(this.#parts.evidence, point === null ? "" : fill("last point {age}", { age: age(point) }));
+    setText(this.#parts.evidence, point === null ? "" : fill(gettext("last point {age}"), { age: age(point) }));
     this.#parts.evidence.classList.toggle("evidence-old", point !== null && point > OLD_POINT_S);
     const began = run.started_at ? Date.parse(run.started_at) / 1000 : null;
     const ended = run.ended_at ? Date.parse(run.ended_at) / 1000 : now;
@@ -57,7 +58,8 @@ export class Header {
 
   paint() {
     this.#paintLink();
-    if (!this.#state.run || !this.#runChanged(this.#state.versions.run, this.#state.life, this.#state.versions.series)) return;
+    if (!this.#state.run || !this.#runChanged(this.#state.versions.run, this.#state.life, this.#state.versions.series))
+      return;
     this.#paintState();
     this.#paintProgress();
   }
@@ -68,7 +70,7 @@ export class Header {
     if (badge.dataset.state !== run.state) {
       badge.dataset.state = run.state;
       badge.className = `state state-${run.state}`;
-      badge.replaceChildren(icon(run.state), element("span", { text: gettext(run.state) }));
+      badge.replaceChildren(icon(run.state), element("span", { text: stateText(run.state) }));
     }
     const quiet = LIVE.has(run.state) && life !== "alive";
     this.#parts.silent.hidden = !quiet;
@@ -82,14 +84,15 @@ export class Header {
   #paintTitle(run) {
     this.#titledAt = performance.now();
     const loss = LOSSES.map((name) => this.#state.latest[name]).find(Boolean);
-    const parts = [gettext(run.state)];
-    if (loss) parts.push(fill("loss {value}", { value: number(loss.value, loss.nonfinite) }));
+    const parts = [stateText(run.state)];
+    if (loss) parts.push(fill(gettext("loss {value}"), { value: number(loss.value, loss.nonfinite) }));
     const title = `${parts.join(" · ")} – ${run.name}`;
     if (document.title !== title) document.title = title;
   }
 
   #paintBanner(run) {
-    const sentence = this.#connection.sentence || (hasEnded(run) && run.state !== "finished" ? run.end?.error || run.reason : "");
+    const sentence =
+      this.#connection.sentence || (hasEnded(run) && run.state !== "finished" ? run.end?.error || run.reason : "");
     this.#parts.banner.hidden = !sentence;
     this.#parts.banner.classList.toggle("banner-bad", Boolean(this.#connection.sentence) || run.state === "failed");
     setText(this.#parts.banner, sentence);
@@ -104,10 +107,16 @@ export class Header {
     if (done === null && run.state === "running") bar.removeAttribute("value");
     else bar.value = 100 * (done ?? 0);
     const of = (value, total) => (total ? `${value} / ${total}` : String(value));
-    setText(this.#slots.epoch, run.total_epochs || run.epoch ? of(hasEnded(run) ? run.epoch : epochOf(run), run.total_epochs) : "–");
+    setText(
+      this.#slots.epoch,
+      run.total_epochs || run.epoch ? of(hasEnded(run) ? run.epoch : epochOf(run), run.total_epochs) : "–",
+    );
     setText(this.#slots.step, of(run.step, run.total_steps));
     setText(this.#slots.percent, done === null ? "–" : `${(100 * done).toFixed(done < 1 ? 1 : 0)} %`);
-    setText(this.#slots.rate, rate ? fill("{rate} steps/s", { rate: measure("", Number(rate.toPrecision(3))) }) : "–");
+    setText(
+      this.#slots.rate,
+      rate ? fill(gettext("{rate} steps/s"), { rate: measure("", Number(rate.toPrecision(3))) }) : "–",
+    );
     const left = leftOf(run, rate);
     setText(this.#slots.left, left === null ? "–" : duration(Math.ceil(left)));
   }

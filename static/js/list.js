@@ -50,7 +50,8 @@ function merge(fresh) {
     row.dataset.state = wanted.dataset.state;
     [...row.cells].forEach((cell, column) => {
       const other = wanted.cells[column];
-      if (other && !cell.isEqualNode(other) && !cell.contains(document.activeElement)) cell.replaceWith(other.cloneNode(true));
+      if (other && !cell.isEqualNode(other) && !cell.contains(document.activeElement))
+        cell.replaceWith(other.cloneNode(true));
     });
   });
 }

@@ -16,7 +16,12 @@ export function lineDash(index) {
 
 /** Return a colour with an opacity from 0 to 1. */
 export function faint(colour, opacity) {
-  return colour + Math.round(opacity * 255).toString(16).padStart(2, "0");
+  return (
+    colour +
+    Math.round(opacity * 255)
+      .toString(16)
+      .padStart(2, "0")
+  );
 }
 
 export function readPalette() {

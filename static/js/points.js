@@ -183,7 +183,16 @@ export function thin(series, most = MOST_BUCKETS) {
       end += 1;
     }
     const bucket = merge(series, index, end);
-    push(merged, series.firsts[index], series.xs[end - 1], series.times[end - 1], bucket.mean, bucket.min, bucket.max, weight);
+    push(
+      merged,
+      series.firsts[index],
+      series.xs[end - 1],
+      series.times[end - 1],
+      bucket.mean,
+      bucket.min,
+      bucket.max,
+      weight,
+    );
     index = end;
   }
   for (const column of COLUMNS) series[column] = merged[column];
@@ -209,30 +218,38 @@ function merge(series, begin, end) {
 
 /**
  * Return what to draw between `from` and `to` in at most about `buckets` columns:
- * {xs, means, mins, maxs, banded, points}. Neighbours merge by fixed index, so that a growing curve does not shimmer.
+ * {xs, means, mins, maxs, banded, points}. Neighbours merge until a column stands for about as many points as the
+ * others, so that a live tail is as smooth as the history before it; and by fixed places, so that a growing curve
+ * does not shimmer.
  */
 export function drawable(series, from, to, buckets) {
   const begin = Math.max(0, lowerBound(series.xs, from) - 1);
   const end = Math.min(series.xs.length, lowerBound(series.xs, to) + 2);
-  let stride = 1;
-  while ((end - begin) / stride > buckets) stride *= 2;
-  if (stride === 1) return whole(series, begin, end);
-  const drawn = { xs: [], means: [], mins: [], maxs: [], banded: true, points: 0 };
-  for (let index = begin - (begin % stride); index < end; index += stride) {
-    const last = Math.min(index + stride, series.xs.length);
-    const bucket = merge(series, index, last);
-    drawn.xs.push(series.xs[last - 1]);
+  let points = 0;
+  for (let index = begin; index < end; index += 1) points += series.weights[index];
+  let target = 1;
+  while (points / target > buckets) target *= 2;
+  if (target === 1) return whole(series, begin, end, points);
+  const drawn = { xs: [], means: [], mins: [], maxs: [], banded: true, points };
+  let before = 0;
+  for (let index = 0; index < begin; index += 1) before += series.weights[index];
+  for (let index = begin; index < end;) {
+    const place = Math.floor(before / target);
+    const first = index;
+    do {
+      before += series.weights[index];
+      index += 1;
+    } while (index < end && Math.floor(before / target) === place);
+    const bucket = merge(series, first, index);
+    drawn.xs.push(series.xs[index - 1]);
     drawn.means.push(bucket.mean);
     drawn.mins.push(bucket.min);
     drawn.maxs.push(bucket.max);
-    for (let point = index; point < last; point += 1) drawn.points += series.weights[point];
   }
   return drawn;
 }
 
-function whole(series, begin, end) {
-  let points = 0;
-  for (let index = begin; index < end; index += 1) points += series.weights[index];
+function whole(series, begin, end, points) {
   return {
     xs: series.xs.slice(begin, end),
     means: series.means.slice(begin, end),

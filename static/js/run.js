@@ -140,12 +140,20 @@ sections.forEach((link, index) => {
     document.querySelector(link.hash).scrollIntoView({ block: "start" });
   });
 });
-const spy = new IntersectionObserver((entries) => {
-  for (const entry of entries) {
-    if (!entry.isIntersecting) continue;
-    for (const link of sections) link.toggleAttribute("aria-current", link.hash === `#${entry.target.id}`);
-  }
-}, { rootMargin: "-30% 0px -60% 0px" });
+function mark(link, current) {
+  if (current) link.setAttribute("aria-current", "location");
+  else link.removeAttribute("aria-current");
+}
+
+const spy = new IntersectionObserver(
+  (entries) => {
+    for (const entry of entries) {
+      if (!entry.isIntersecting) continue;
+      for (const link of sections) mark(link, link.hash === `#${entry.target.id}`);
+    }
+  },
+  { rootMargin: "-30% 0px -60% 0px" },
+);
 for (const link of sections) spy.observe(document.querySelector(link.hash));
 
 shortcut("z", () => {

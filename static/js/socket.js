@@ -12,10 +12,10 @@ const OFFLINE_MS = 15_000;
 const MOST_TICKET_FAILURES = 3;
 
 const FINAL = {
-  4400: "The server refused what this page sent. Reload the page.",
-  4401: "The server does not accept this session. Log in again.",
-  4403: "You may no longer see this run.",
-  4404: "This run does not exist any more.",
+  4400: gettext("The server refused what this page sent. Reload the page."),
+  4401: gettext("The server does not accept this session. Log in again."),
+  4403: gettext("You may no longer see this run."),
+  4404: gettext("This run does not exist any more."),
 };
 
 export class RunSocket {
@@ -47,13 +47,17 @@ export class RunSocket {
     }
     // Many pages that lose one server must not come back in the same moment.
     const jitter = 400 + Math.random() * 600;
-    this.#socket = new ReconnectingSocket(() => this.#address(), () => this.#protocols(), {
-      minReconnectionDelay: jitter,
-      maxReconnectionDelay: 10_000,
-      reconnectionDelayGrowFactor: 1.6,
-      connectionTimeout: 8000,
-      maxEnqueuedMessages: 0,
-    });
+    this.#socket = new ReconnectingSocket(
+      () => this.#address(),
+      () => this.#protocols(),
+      {
+        minReconnectionDelay: jitter,
+        maxReconnectionDelay: 10_000,
+        reconnectionDelayGrowFactor: 1.6,
+        connectionTimeout: 8000,
+        maxEnqueuedMessages: 0,
+      },
+    );
     this.#socket.addEventListener("message", (event) => this.#receive(event.data));
     this.#socket.addEventListener("close", (event) => this.#closed(event.code));
     this.#socket.addEventListener("error", () => this.#lost());
@@ -91,7 +95,11 @@ export class RunSocket {
 
   async #protocols() {
     try {
-      const { ticket } = await postJson(this.#page.addresses.tickets, { run: this.#page.run }, this.#page.addresses.login);
+      const { ticket } = await postJson(
+        this.#page.addresses.tickets,
+        { run: this.#page.run },
+        this.#page.addresses.login,
+      );
       return ["coxswain.v1", `ticket.${ticket}`];
     } catch (error) {
       if (error instanceof Refused && [403, 404].includes(error.status)) this.#end(error.message);
@@ -114,9 +122,9 @@ export class RunSocket {
     if (this.#over) return;
     if (code === 4401) {
       this.#ticketFailures += 1;
-      if (this.#ticketFailures >= MOST_TICKET_FAILURES) this.#end(gettext(FINAL[4401]));
+      if (this.#ticketFailures >= MOST_TICKET_FAILURES) this.#end(FINAL[4401]);
     } else if (FINAL[code]) {
-      this.#end(gettext(FINAL[code]));
+      this.#end(FINAL[code]);
     }
     if (!this.#over) this.#lost();
   }

@@ -35,8 +35,18 @@ export function emptyState() {
     parameters: {},
     lastError: null,
     versions: {
-      run: 0, link: 0, layout: 0, series: 0, epochs: 0, console: 0, activity: 0, commands: 0, checkpoints: 0,
-      attempts: 0, details: 0, errors: 0,
+      run: 0,
+      link: 0,
+      layout: 0,
+      series: 0,
+      epochs: 0,
+      console: 0,
+      activity: 0,
+      commands: 0,
+      checkpoints: 0,
+      attempts: 0,
+      details: 0,
+      errors: 0,
     },
   };
 }
@@ -88,7 +98,9 @@ const EVENTS = {
   epoch(state, event, news) {
     const row = fields(event);
     // A later attempt that trains epochs again replaces them, as it does with points.
-    state.epochs = state.epochs.filter((known) => known.epoch < row.epoch || (known.attempt >= row.attempt && known.epoch !== row.epoch));
+    state.epochs = state.epochs.filter(
+      (known) => known.epoch < row.epoch || (known.attempt >= row.attempt && known.epoch !== row.epoch),
+    );
     if (row.best) state.epochs = state.epochs.map((known) => (known.best ? { ...known, best: false } : known));
     state.epochs.push(row);
     state.epochs.sort((left, right) => left.epoch - right.epoch || left.attempt - right.attempt);
@@ -131,7 +143,9 @@ const EVENTS = {
   checkpoint(state, event) {
     noteActivity(state, event);
     const { seq, kind, at, ...checkpoint } = event;
-    const known = state.checkpoints.filter((other) => other.name !== checkpoint.name || other.attempt !== checkpoint.attempt);
+    const known = state.checkpoints.filter(
+      (other) => other.name !== checkpoint.name || other.attempt !== checkpoint.attempt,
+    );
     state.checkpoints = [{ ...checkpoint, created_at: at }, ...known].slice(0, MOST_ACTIVITY);
     state.versions.checkpoints += 1;
   },
@@ -175,7 +189,10 @@ const MESSAGES = {
       const end = series.xs.length - 1;
       const odd = series.odd.at(-1);
       state.latest[name] ??= {
-        step: chart.steps[end], time: series.times[end], value: series.means[end], nonfinite: odd?.x === series.xs[end] ? odd.name : "",
+        step: chart.steps[end],
+        time: series.times[end],
+        value: series.means[end],
+        nonfinite: odd?.x === series.xs[end] ? odd.name : "",
       };
     }
     state.epochs = [...event.epochs].sort((left, right) => left.epoch - right.epoch || left.attempt - right.attempt);
@@ -234,7 +251,10 @@ function noteLatest(state, name, block, column, odd) {
   while (index >= 0 && column[index] === null && !odd?.has(index)) index -= 1;
   if (index < 0) return;
   state.latest[name] = {
-    step: block.steps[index], time: block.times[index], value: column[index], nonfinite: odd?.get(index) ?? "",
+    step: block.steps[index],
+    time: block.times[index],
+    value: column[index],
+    nonfinite: odd?.get(index) ?? "",
   };
 }
 

@@ -11,12 +11,22 @@ const MOST_CARDS = 6;
 const SPARK_POINTS = 120;
 // What people look for first; each entry lists the names under which it is logged.
 const WANTED = [
-  { title: "Training loss", series: ["train/loss", "loss"], testid: "loss" },
-  { title: "Training accuracy", series: ["train/accuracy", "accuracy"] },
-  { title: "Validation loss", epoch: ["validation_loss", "val_loss"], series: ["validation/loss"] },
-  { title: "Validation accuracy", epoch: ["validation_accuracy", "val_accuracy"], series: ["validation/accuracy"] },
-  { title: "Learning rate", series: ["optimiser/learning_rate", "optimizer/learning_rate", "train/learning_rate", "learning_rate"] },
-  { title: "Samples per second", series: ["speed/samples_per_second", "train/samples_per_second", "samples_per_second"] },
+  { title: gettext("Training loss"), series: ["train/loss", "loss"], testid: "loss" },
+  { title: gettext("Training accuracy"), series: ["train/accuracy", "accuracy"] },
+  { title: gettext("Validation loss"), epoch: ["validation_loss", "val_loss"], series: ["validation/loss"] },
+  {
+    title: gettext("Validation accuracy"),
+    epoch: ["validation_accuracy", "val_accuracy"],
+    series: ["validation/accuracy"],
+  },
+  {
+    title: gettext("Learning rate"),
+    series: ["optimiser/learning_rate", "optimizer/learning_rate", "train/learning_rate", "learning_rate"],
+  },
+  {
+    title: gettext("Samples per second"),
+    series: ["speed/samples_per_second", "train/samples_per_second", "samples_per_second"],
+  },
 ];
 
 export class Stats {
@@ -59,7 +69,15 @@ export class Stats {
     const latest = this.#state.latest[name];
     const series = this.#state.series.get(name);
     const curve = series ? drawable(series, -Infinity, Infinity, SPARK_POINTS).means : [];
-    return { title, testid, name, text: measure(name, latest.value, latest.nonfinite), odd: Boolean(latest.nonfinite), curve, below: fill("step {x}", { x: latest.step }) };
+    return {
+      title,
+      testid,
+      name,
+      text: measure(name, latest.value, latest.nonfinite),
+      odd: Boolean(latest.nonfinite),
+      curve,
+      below: fill(gettext("step {x}"), { x: latest.step }),
+    };
   }
 
   #ofEpochs({ title, epoch }) {
@@ -70,10 +88,15 @@ export class Stats {
     const last = rows.at(-1);
     const finite = rows.map((row) => row.values[name]).filter((value) => value !== null);
     const best = name.endsWith("loss") ? Math.min(...finite) : Math.max(...finite);
-    const below = finite.length ? fill("best {value}", { value: measure(name, best) }) : "";
+    const below = finite.length ? fill(gettext("best {value}"), { value: measure(name, best) }) : "";
     return {
-      title, name, text: measure(name, last.values[name], last.nonfinite[name]), odd: Boolean(last.nonfinite[name]),
-      curve: rows.map((row) => row.values[name]), below, colour: 1,
+      title,
+      name,
+      text: measure(name, last.values[name], last.nonfinite[name]),
+      odd: Boolean(last.nonfinite[name]),
+      curve: rows.map((row) => row.values[name]),
+      below,
+      colour: 1,
     };
   }
 
@@ -94,7 +117,16 @@ export class Stats {
         card.size = entry.contentRect;
       }).observe(card.spark);
       this.#cards.set(title, card);
-      this.#root.append(element("div", { class: "card stat" }, element("span", { class: "stat-title", text: gettext(title) }), card.value, card.below, card.spark));
+      this.#root.append(
+        element(
+          "div",
+          { class: "card stat" },
+          element("span", { class: "stat-title", text: title }),
+          card.value,
+          card.below,
+          card.spark,
+        ),
+      );
     }
   }
 

@@ -4,7 +4,7 @@ import { element, icon, toast } from "./dom.js";
 import { changes } from "./paint.js";
 import { openSheet, shortcut } from "./shortcuts.js";
 import { newId } from "./socket.js";
-import { fill, gettext } from "./text.js";
+import { fill, gettext, stateText } from "./text.js";
 
 const STOPPABLE = new Set(["running", "paused"]);
 const UNSETTLED = new Set(["sent", "delivered"]);
@@ -69,7 +69,9 @@ export class StopControl {
     for (const command of commands) if (UNSETTLED.has(command.state)) this.#seen.add(command.id);
     if (this.#own) {
       const known = this.#state.commands.get(this.#own.id);
-      return known ?? { ...this.#own, state: this.#refusal ? "refused" : "sending", reason: this.#refusal ?? "", author: "" };
+      return (
+        known ?? { ...this.#own, state: this.#refusal ? "refused" : "sending", reason: this.#refusal ?? "", author: "" }
+      );
     }
     return commands.findLast((command) => this.#seen.has(command.id)) ?? null;
   }
@@ -89,7 +91,9 @@ export class StopControl {
     this.#place.hidden = !command;
     if (!command) return;
     this.#place.dataset.state = command.state;
-    const author = command.author ? fill("Stop, asked by {author}", { author: command.author }) : gettext("Stop");
+    const author = command.author
+      ? fill(gettext("Stop, asked by {author}"), { author: command.author })
+      : gettext("Stop");
     const steps = element("ol", { class: "stages" });
     const failed = command.state === "refused" || command.state === "expired";
     const stages = failed ? ["sent", command.state] : STAGES;
@@ -98,19 +102,36 @@ export class StopControl {
       const done = index <= reached;
       const stageClass = `stage ${done ? "stage-done" : "stage-open"}${done && failed && index === reached ? " stage-bad" : ""}`;
       const picture = failed && index === reached ? "failed" : done ? "finished" : "created";
-      steps.append(element("li", { class: stageClass, "data-stage": stage, "aria-current": index === reached }, icon(picture), element("span", { text: gettext(stage) })));
+      steps.append(
+        element(
+          "li",
+          { class: stageClass, "data-stage": stage, "aria-current": index === reached ? "step" : null },
+          icon(picture),
+          element("span", { text: stateText(stage) }),
+        ),
+      );
     });
-    this.#place.replaceChildren(element("strong", { text: author }), steps, element("span", { class: "ask-note", text: noteOf(command) }));
+    this.#place.replaceChildren(
+      element("strong", { text: author }),
+      steps,
+      element("span", { class: "ask-note", text: noteOf(command) }),
+    );
   }
 }
 
 function noteOf(command) {
-  const step = command.step !== null && command.step !== undefined ? fill("at step {x}", { x: command.step }) : "";
+  const step =
+    command.step !== null && command.step !== undefined ? fill(gettext("at step {x}"), { x: command.step }) : "";
   const notes = {
     sending: gettext("on its way to the portal …"),
     sent: gettext("stored; waiting for the training host"),
     delivered: gettext("the training has it; it acts at the next step"),
     applied: step,
   };
-  return [notes[command.state] ?? "", command.state === "applied" || command.state === "refused" || command.state === "expired" ? command.reason : ""].filter(Boolean).join(" · ");
+  return [
+    notes[command.state] ?? "",
+    command.state === "applied" || command.state === "refused" || command.state === "expired" ? command.reason : "",
+  ]
+    .filter(Boolean)
+    .join(" · ");
 }

@@ -4,7 +4,28 @@ export function gettext(text) {
   return globalThis.django?.gettext?.(text) ?? text;
 }
 
-/** Fill `{name}` places of a translated text. */
+/** Fill the `{name}` places of a text. */
 export function fill(text, values) {
-  return gettext(text).replace(/\{(\w+)\}/g, (place, name) => String(values[name] ?? place));
+  return text.replace(/\{(\w+)\}/g, (place, name) => String(values[name] ?? place));
+}
+
+/** Return the word for the state of a run or of a command, or for a command itself; unknown ones stay as they are. */
+export function stateText(state) {
+  const words = {
+    created: gettext("created"),
+    queued: gettext("queued"),
+    running: gettext("running"),
+    paused: gettext("paused"),
+    finished: gettext("finished"),
+    stopped: gettext("stopped"),
+    failed: gettext("failed"),
+    lost: gettext("lost"),
+    sent: gettext("sent"),
+    delivered: gettext("delivered"),
+    applied: gettext("applied"),
+    refused: gettext("refused"),
+    expired: gettext("expired"),
+    stop: gettext("stop"),
+  };
+  return words[state] ?? state;
 }

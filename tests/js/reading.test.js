@@ -3,10 +3,13 @@ import { test } from "node:test";
 
 import { bytes, duration, measure, number, words } from "../../static/js/format.js";
 import { doneOf, epochOf, leftOf, rateOf } from "../../static/js/pace.js";
-import { addPoints, drawable, emptySeries } from "../../static/js/points.js";
+import { addPoints, drawable, emptySeries, seriesFromChart } from "../../static/js/points.js";
 
 test("it writes numbers with four digits and names what is no number", () => {
-  assert.deepEqual([0.123456, 12345.6, 3, 0.00031, 2.5e9].map((value) => number(value)), ["0.1235", "12346", "3", "3.10e-4", "2.50e9"]);
+  assert.deepEqual(
+    [0.123456, 12345.6, 3, 0.00031, 2.5e9].map((value) => number(value)),
+    ["0.1235", "12346", "3", "3.10e-4", "2.50e9"],
+  );
   assert.deepEqual([number(null, "nan"), number(null, "-inf"), number(null)], ["NaN", "−∞", "–"]);
 });
 
@@ -19,7 +22,13 @@ test("it writes measures in their units", () => {
 });
 
 test("it writes durations and sizes for people", () => {
-  assert.deepEqual([4.21, 59.6, 200, 7500, 270_000].map(duration), ["4.2 s", "1 min 00 s", "3 min 20 s", "2 h 05 min", "3 d 3 h"]);
+  assert.deepEqual([4.21, 59.6, 200, 7500, 270_000].map(duration), [
+    "4.2 s",
+    "1 min 00 s",
+    "3 min 20 s",
+    "2 h 05 min",
+    "3 d 3 h",
+  ]);
   assert.equal(duration(null), "–");
   assert.deepEqual([bytes(512), bytes(1536), bytes(48 * 1024 * 1024)], ["512 B", "1.5 KiB", "48 MiB"]);
   assert.equal(words("gpu"), "GPU");
@@ -46,4 +55,34 @@ test("it draws a part of a series with a point beyond each side", () => {
   assert.equal(drawn.xs[0], 39);
   assert.ok(drawn.xs.at(-1) >= 51);
   assert.equal(drawn.banded, false);
+});
+
+test("it draws a live tail as coarse as the history before it", () => {
+  const chart = {
+    axis: "step",
+    raw: false,
+    first_steps: [],
+    steps: [],
+    times: [],
+    min: [],
+    max: [],
+    mean: [],
+    count: 8000,
+    nonfinite: [],
+  };
+  for (let bucket = 0; bucket < 1000; bucket += 1) {
+    chart.first_steps.push(bucket * 8);
+    chart.steps.push(bucket * 8 + 7);
+    for (const column of ["times", "min", "max", "mean"]) chart[column].push(bucket);
+  }
+  const series = seriesFromChart("loss", chart);
+  for (let step = 8000; step < 8800; step += 1) addPoints(series, 1, [step], [step], [step % 2], null);
+  const drawn = drawable(series, -Infinity, Infinity, 400);
+  assert.ok(drawn.xs.length <= 402);
+  assert.equal(drawn.points, 8800);
+  const tail = drawn.xs.filter((x) => x >= 8000).length;
+  assert.ok(tail <= 26, `${tail} columns for 800 of 8,800 points`);
+  const before = drawn.xs.slice(0, 200);
+  addPoints(series, 1, [8800], [8800], [0], null);
+  assert.deepEqual(drawable(series, -Infinity, Infinity, 400).xs.slice(0, 200), before);
 });

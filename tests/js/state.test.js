@@ -7,35 +7,155 @@ import { applyEvent, emptyState } from "../../static/js/state.js";
 const AT = "2026-01-02T03:04:05.000Z";
 
 const RUN = {
-  id: 1, name: "digits", state: "running", reason: "", attempt: 1, step: 0, epoch: 0, best_metric: null,
-  best_metric_name: "validation_accuracy", best_epoch: null, started_at: null, ended_at: null, last_point_at: null,
-  total_steps: null, total_epochs: null, steps_per_epoch: null, commands: [], end: null,
+  id: 1,
+  name: "digits",
+  state: "running",
+  reason: "",
+  attempt: 1,
+  step: 0,
+  epoch: 0,
+  best_metric: null,
+  best_metric_name: "validation_accuracy",
+  best_epoch: null,
+  started_at: null,
+  ended_at: null,
+  last_point_at: null,
+  total_steps: null,
+  total_epochs: null,
+  steps_per_epoch: null,
+  commands: [],
+  end: null,
 };
 
 function hello(seq, replay = true, run = {}) {
   return {
-    kind: "hello", protocol: "coxswain.v1", seq, replay, run: { ...RUN, ...run }, latest: {}, server_time: 0,
-    viewer: { name: "Ada", role: "operator", may: ["stop"] }, beat_interval_s: 1, life: "alive", link: "live",
+    kind: "hello",
+    protocol: "coxswain.v1",
+    seq,
+    replay,
+    run: { ...RUN, ...run },
+    latest: {},
+    server_time: 0,
+    viewer: { name: "Ada", role: "operator", may: ["stop"] },
+    beat_interval_s: 1,
+    life: "alive",
+    link: "live",
   };
 }
 
 function metrics(seq, attempt, steps, values, nonfinite = {}) {
-  return { seq, kind: "metrics", at: AT, attempt, blocks: [{ steps, times: steps.map((s) => 1000 + s), values, nonfinite }] };
+  return {
+    seq,
+    kind: "metrics",
+    at: AT,
+    attempt,
+    blocks: [{ steps, times: steps.map((s) => 1000 + s), values, nonfinite }],
+  };
 }
 
 function story() {
   return [
-    { seq: 1, kind: "status", at: AT, state: "running", reason: "", attempt: 1, total_epochs: 3, total_steps: 30, steps_per_epoch: 10 },
+    {
+      seq: 1,
+      kind: "status",
+      at: AT,
+      state: "running",
+      reason: "",
+      attempt: 1,
+      total_epochs: 3,
+      total_steps: 30,
+      steps_per_epoch: 10,
+    },
     metrics(2, 1, [1, 2, 3], { "train/loss": [3, 2, 1], "train/accuracy": [0.1, 0.2, 0.3] }),
-    { seq: 3, kind: "system", at: AT, attempt: 1, step: 3, time: 1003, values: { "gpu/0/utilisation": 80, "host/cpu": null } },
-    { seq: 4, kind: "log", at: AT, attempt: 1, lines: [{ text: "hello", source: "console", level: "info" }], skipped_bytes: 0 },
-    { seq: 5, kind: "epoch", at: AT, attempt: 1, epoch: 1, step: 10, duration_s: 2, best: true, values: { validation_accuracy: 0.8 }, nonfinite: {} },
+    {
+      seq: 3,
+      kind: "system",
+      at: AT,
+      attempt: 1,
+      step: 3,
+      time: 1003,
+      values: { "gpu/0/utilisation": 80, "host/cpu": null },
+    },
+    {
+      seq: 4,
+      kind: "log",
+      at: AT,
+      attempt: 1,
+      lines: [{ text: "hello", source: "console", level: "info" }],
+      skipped_bytes: 0,
+    },
+    {
+      seq: 5,
+      kind: "epoch",
+      at: AT,
+      attempt: 1,
+      epoch: 1,
+      step: 10,
+      duration_s: 2,
+      best: true,
+      values: { validation_accuracy: 0.8 },
+      nonfinite: {},
+    },
     metrics(6, 1, [11, 12], { "train/loss": [0.9, null] }, { "train/loss": [[1, "nan"]] }),
-    { seq: 7, kind: "epoch", at: AT, attempt: 1, epoch: 2, step: 20, duration_s: 2, best: true, values: { validation_accuracy: 0.9 }, nonfinite: {} },
-    { seq: 8, kind: "command", at: AT, id: "c1", command: "stop", state: "sent", author: "Ada", arguments: {}, sent_at: AT, reason: "" },
-    { seq: 9, kind: "command", at: AT, id: "c1", command: "stop", state: "applied", author: "Ada", arguments: {}, sent_at: AT, step: 21, reason: "" },
-    { seq: 10, kind: "checkpoint", at: AT, attempt: 1, step: 21, epoch: 2, name: "last.pt", size_bytes: 10, sha256: "ab" },
-    { seq: 11, kind: "status", at: AT, state: "stopped", reason: "asked to stop", attempt: 1, total_epochs: null, total_steps: null, steps_per_epoch: null },
+    {
+      seq: 7,
+      kind: "epoch",
+      at: AT,
+      attempt: 1,
+      epoch: 2,
+      step: 20,
+      duration_s: 2,
+      best: true,
+      values: { validation_accuracy: 0.9 },
+      nonfinite: {},
+    },
+    {
+      seq: 8,
+      kind: "command",
+      at: AT,
+      id: "c1",
+      command: "stop",
+      state: "sent",
+      author: "Ada",
+      arguments: {},
+      sent_at: AT,
+      reason: "",
+    },
+    {
+      seq: 9,
+      kind: "command",
+      at: AT,
+      id: "c1",
+      command: "stop",
+      state: "applied",
+      author: "Ada",
+      arguments: {},
+      sent_at: AT,
+      step: 21,
+      reason: "",
+    },
+    {
+      seq: 10,
+      kind: "checkpoint",
+      at: AT,
+      attempt: 1,
+      step: 21,
+      epoch: 2,
+      name: "last.pt",
+      size_bytes: 10,
+      sha256: "ab",
+    },
+    {
+      seq: 11,
+      kind: "status",
+      at: AT,
+      state: "stopped",
+      reason: "asked to stop",
+      attempt: 1,
+      total_epochs: null,
+      total_steps: null,
+      steps_per_epoch: null,
+    },
   ];
 }
 
@@ -61,13 +181,27 @@ function historyOf(state) {
   const series = {};
   for (const [name, one] of copy.series) {
     series[name] = {
-      axis: one.axis, raw: true, steps: one.xs, times: one.times, values: one.means, count: one.count,
+      axis: one.axis,
+      raw: true,
+      steps: one.xs,
+      times: one.times,
+      values: one.means,
+      count: one.count,
       nonfinite: one.odd.map((entry) => [one.xs.indexOf(entry.x), entry.name]),
     };
   }
   return {
-    kind: "history", seq: copy.seq, series, epochs: copy.epochs, commands: [...copy.commands.values()],
-    checkpoints: copy.checkpoints, console: copy.console, events: copy.activity, attempts: [], environment: {}, parameters: {},
+    kind: "history",
+    seq: copy.seq,
+    series,
+    epochs: copy.epochs,
+    commands: [...copy.commands.values()],
+    checkpoints: copy.checkpoints,
+    console: copy.console,
+    events: copy.activity,
+    attempts: [],
+    environment: {},
+    parameters: {},
   };
 }
 
@@ -77,7 +211,10 @@ test("it tells the whole story from events alone", () => {
   assert.equal(state.run.step, 12);
   assert.equal(state.run.total_steps, 30);
   assert.equal(state.run.best_metric, 0.9);
-  assert.deepEqual(state.epochs.map((row) => row.best), [false, true]);
+  assert.deepEqual(
+    state.epochs.map((row) => row.best),
+    [false, true],
+  );
   assert.equal(state.commands.get("c1").state, "applied");
   assert.equal(state.series.get("gpu/0/utilisation").axis, "time");
   assert.ok(!state.series.has("host/cpu"));
@@ -118,7 +255,11 @@ test("it counts every event once, however often it arrives", () => {
 
 test("it leaves the events it is given as they were", () => {
   const events = story();
-  played([...events, metrics(12, 2, [2, 3], { "train/loss": [1, 1] }), metrics(13, 1, [1, 2, 3], { "train/loss": [9, 9, 9] })]);
+  played([
+    ...events,
+    metrics(12, 2, [2, 3], { "train/loss": [1, 1] }),
+    metrics(13, 1, [1, 2, 3], { "train/loss": [9, 9, 9] }),
+  ]);
   assert.deepEqual(events, story());
 });
 
@@ -144,11 +285,26 @@ test("it lets a later attempt replace the steps that it trains again", () => {
 });
 
 test("it lets a later attempt replace the epochs that it trains again", () => {
-  const epoch = (seq, attempt, number, best) => (
-    { seq, kind: "epoch", at: AT, attempt, epoch: number, step: 10 * number, duration_s: 1, best, values: { validation_accuracy: number / 10 }, nonfinite: {} }
-  );
+  const epoch = (seq, attempt, number, best) => ({
+    seq,
+    kind: "epoch",
+    at: AT,
+    attempt,
+    epoch: number,
+    step: 10 * number,
+    duration_s: 1,
+    best,
+    values: { validation_accuracy: number / 10 },
+    nonfinite: {},
+  });
   const state = played([epoch(1, 1, 1, true), epoch(2, 1, 2, true), epoch(3, 1, 3, false), epoch(4, 2, 2, true)]);
-  assert.deepEqual(state.epochs.map((row) => [row.attempt, row.epoch, row.best]), [[1, 1, false], [2, 2, true]]);
+  assert.deepEqual(
+    state.epochs.map((row) => [row.attempt, row.epoch, row.best]),
+    [
+      [1, 1, false],
+      [2, 2, true],
+    ],
+  );
 });
 
 test("it keeps points sorted and unique by step", () => {
@@ -161,10 +317,26 @@ test("it keeps points sorted and unique by step", () => {
 });
 
 test("it breaks the line at what is not finite and keeps its name", () => {
-  const state = played([metrics(1, 1, [1, 2, 3], { loss: [1, null, null] }, { loss: [[1, "nan"], [2, "-inf"]] })]);
+  const state = played([
+    metrics(
+      1,
+      1,
+      [1, 2, 3],
+      { loss: [1, null, null] },
+      {
+        loss: [
+          [1, "nan"],
+          [2, "-inf"],
+        ],
+      },
+    ),
+  ]);
   const series = state.series.get("loss");
   assert.deepEqual(series.means, [1, null, null]);
-  assert.deepEqual(series.odd, [{ x: 2, name: "nan" }, { x: 3, name: "-inf" }]);
+  assert.deepEqual(series.odd, [
+    { x: 2, name: "nan" },
+    { x: 3, name: "-inf" },
+  ]);
   assert.deepEqual(state.latest.loss, { step: 3, time: 1003, value: null, nonfinite: "-inf" });
 });
 
@@ -190,11 +362,22 @@ test("it bounds a series and keeps every spike and every NaN", () => {
 
 test("it continues a downsampled history", () => {
   const state = applyEvent(emptyState(), {
-    ...historyOf(played([])), seq: 7,
+    ...historyOf(played([])),
+    seq: 7,
     series: {
       loss: {
-        axis: "step", raw: false, first_steps: [1, 11], steps: [10, 20], times: [10, 20], min: [0, 1], max: [9, 8],
-        mean: [4, 5], last: [1, 2], nonfinite: [[1, "nan"]], count: 20, buckets: 2,
+        axis: "step",
+        raw: false,
+        first_steps: [1, 11],
+        steps: [10, 20],
+        times: [10, 20],
+        min: [0, 1],
+        max: [9, 8],
+        mean: [4, 5],
+        last: [1, 2],
+        nonfinite: [[1, "nan"]],
+        count: 20,
+        buckets: 2,
       },
     },
   });
@@ -209,7 +392,11 @@ test("it continues a downsampled history", () => {
 test("it bounds the console and counts what the host skipped", () => {
   const state = emptyState();
   for (let seq = 1; seq <= 300; seq += 1) {
-    const lines = Array.from({ length: 10 }, (_, index) => ({ text: `${seq}.${index}`, source: "console", level: "info" }));
+    const lines = Array.from({ length: 10 }, (_, index) => ({
+      text: `${seq}.${index}`,
+      source: "console",
+      level: "info",
+    }));
     applyEvent(state, { seq, kind: "log", at: AT, attempt: 1, lines, skipped_bytes: seq === 300 ? 512 : 0 });
   }
   assert.equal(state.console.length, 2000);

@@ -52,7 +52,8 @@ OUTCOME = 6
 CHECKPOINT = 7
 DROPPED = 8
 END = 9
-KINDS = frozenset(range(POINT, END + 1))
+TEXT = 10
+KINDS = frozenset(range(POINT, TEXT + 1))
 
 
 @dataclass(frozen=True, slots=True)

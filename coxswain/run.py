@@ -26,6 +26,7 @@ RANK_VARIABLE = "COXSWAIN_RANK"
 CLOSED_FILE = "closed"
 EXIT_FENCED = 4
 LARGEST_TRACEBACK_CHARACTERS = 100_000
+LARGEST_TEXT_CHARACTERS = 10_000
 
 Outcome = Literal["finished", "stopped"]
 
@@ -164,6 +165,11 @@ class Run:
         """Put a line of text before everybody who watches."""
         self._journal.append(journal.NOTE, self._step, {"text": text[:2000], "level": level})
 
+    def log_text(self, name: str, text: str, /, *, step: int | None = None, epoch: int | None = None) -> None:
+        """Show a text, such as a sample of a language model; at most 10,000 characters are kept."""
+        fields = {"name": name[:200], "text": text[:LARGEST_TEXT_CHARACTERS], "epoch": epoch}
+        self._journal.append(journal.TEXT, self._step if step is None else _as_step(step), fields)
+
     def record_environment(self, environment: dict[str, Any]) -> None:
         """Record versions, GPU names and the like, as JSON-ready values."""
         self._journal.append(journal.ENVIRONMENT, self._step, environment)
@@ -230,6 +236,8 @@ class NullRun(Run):
         self.stopping = True
 
     def note(self, text: str, level: Literal["info", "warning", "error"] = "info") -> None: ...
+
+    def log_text(self, name: str, text: str, /, *, step: int | None = None, epoch: int | None = None) -> None: ...
 
     def record_environment(self, environment: dict[str, Any]) -> None: ...
 

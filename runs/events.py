@@ -119,6 +119,17 @@ class CheckpointSaved(Event, frozen=True, kw_only=True):
     sha256: str
 
 
+class TextLogged(Event, frozen=True, kw_only=True):
+    """A text that the training shows, such as a sample of a language model."""
+
+    kind: ClassVar[str] = "text"
+    attempt: int
+    step: int
+    epoch: int | None = None
+    name: str
+    text: str
+
+
 class LogLine(msgspec.Struct, frozen=True, kw_only=True):
     """One line of text. `source` is "console" (the worker's output) or "coxswain" (ours)."""
 
@@ -206,6 +217,7 @@ EVENTS: dict[str, type[Event]] = {
         SystemSampled,
         CommandChanged,
         CheckpointSaved,
+        TextLogged,
         LogWritten,
     )
 }

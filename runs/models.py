@@ -165,6 +165,23 @@ class Run(models.Model):
     best_metric_name = models.CharField(_("name of the best metric"), max_length=60, blank=True)
     best_epoch = models.PositiveIntegerField(_("best epoch"), null=True, blank=True)
 
+    cloned_from = models.ForeignKey(
+        "self", models.SET_NULL, null=True, blank=True, related_name="clones", verbose_name=_("cloned from")
+    )
+    queued_at = models.DateTimeField(_("queued at"), null=True, blank=True)
+    queued_host = models.CharField(_("host to start on"), max_length=255, blank=True)
+    archived_at = models.DateTimeField(_("archived at"), null=True, blank=True)
+    reviewed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="reviewed_runs",
+        verbose_name=_("reviewed by"),
+    )
+    reviewed_at = models.DateTimeField(_("reviewed at"), null=True, blank=True)
+    review_note = models.TextField(_("review note"), blank=True)
+
     objects = RunQuerySet.as_manager()
 
     class Meta:
@@ -383,11 +400,101 @@ class Checkpoint(models.Model):
         return f"{self.run_id} · {self.name}"
 
 
-class Ticket(models.Model):
-    """A single-use key to one run's socket: 256 random bits of which only the SHA-256 is kept."""
+class TokenScope(models.TextChoices):
+    """What the bearer of a token may do. A share token is a link without login: it only views one run."""
+
+    VIEW = "view", _("view")
+    COMMAND = "command", _("command")
+    SHARE = "share", _("share")
+
+
+class AccessToken(models.Model):
+    """A revocable key for scripts, or a share link: 256 random bits of which only the SHA-256 is kept.
+
+    It never allows more than its creator may do now. Without `run` it is for the whole project.
+    """
+
+    name = models.CharField(_("name"), max_length=100)
+    prefix = models.CharField(_("prefix"), max_length=12)
+    digest = models.CharField(max_length=64, unique=True)
+    scope = models.CharField(_("scope"), max_length=10, choices=TokenScope, default=TokenScope.VIEW)
+    project = models.ForeignKey(Project, models.CASCADE, related_name="tokens", verbose_name=_("project"))
+    run = models.ForeignKey(Run, models.CASCADE, null=True, blank=True, related_name="tokens", verbose_name=_("run"))
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.CASCADE, related_name="tokens", verbose_name=_("created by")
+    )
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+    expires_at = models.DateTimeField(_("expires at"), null=True, blank=True)
+    last_used_at = models.DateTimeField(_("last used at"), null=True, blank=True)
+    revoked_at = models.DateTimeField(_("revoked at"), null=True, blank=True)
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+        verbose_name = _("token")
+        verbose_name_plural = _("tokens")
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix}…)"
+
+
+class Invite(models.Model):
+    """A link by which somebody becomes a member of a project, once: only the SHA-256 of its key is kept."""
 
     digest = models.CharField(max_length=64, unique=True)
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="tickets")
+    project = models.ForeignKey(Project, models.CASCADE, related_name="invites", verbose_name=_("project"))
+    role = models.CharField(_("role"), max_length=10, choices=Role, default=Role.VIEWER)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.CASCADE, related_name="invites", verbose_name=_("created by")
+    )
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+    expires_at = models.DateTimeField(_("expires at"))
+    used_at = models.DateTimeField(_("used at"), null=True, blank=True)
+    used_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="used_invites",
+        verbose_name=_("used by"),
+    )
+    revoked_at = models.DateTimeField(_("revoked at"), null=True, blank=True)
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+        verbose_name = _("invite")
+        verbose_name_plural = _("invites")
+
+    def __str__(self) -> str:
+        return f"{self.project} · {self.role}"
+
+
+class Host(models.Model):
+    """A machine on which `manage.py watch` starts queued runs, and the present use of its devices."""
+
+    name = models.CharField(_("name"), max_length=255, unique=True)
+    beat = models.PositiveBigIntegerField(default=0)
+    beat_at = models.DateTimeField(_("last beat"))
+    devices = models.JSONField(_("devices"), default=list)
+
+    class Meta:
+        ordering = ["name"]
+        verbose_name = _("host")
+        verbose_name_plural = _("hosts")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Ticket(models.Model):
+    """A single-use key to one run's socket: 256 random bits of which only the SHA-256 is kept.
+
+    It stands for a user's session, or for a token, and opens nothing once that is gone.
+    """
+
+    digest = models.CharField(max_length=64, unique=True)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, null=True, blank=True, related_name="tickets")
+    session_key = models.CharField(max_length=40, blank=True)
+    token = models.ForeignKey(AccessToken, models.CASCADE, null=True, blank=True, related_name="tickets")
     run = models.ForeignKey(Run, models.CASCADE, related_name="tickets")
     expires_at = models.DateTimeField(db_index=True)
     used_at = models.DateTimeField(null=True, blank=True)

@@ -30,6 +30,7 @@ from runs.events import (
     Metrics,
     StatusChanged,
     SystemSampled,
+    TextLogged,
     name_nonfinite,
     split_nonfinite,
 )
@@ -151,6 +152,17 @@ class Ingest:
                 self._store_outcome(record)
             case journal.CHECKPOINT:
                 return [self._store_checkpoint(record)]
+            case journal.TEXT:
+                epoch = record.fields.get("epoch")
+                return [
+                    TextLogged(
+                        attempt=self.lease.number,
+                        step=max(0, record.step),
+                        epoch=None if epoch is None else int(epoch),
+                        name=str(record.fields["name"]),
+                        text=self._redactor.text(str(record.fields["text"])),
+                    )
+                ]
             case journal.NOTE:
                 level = str(record.fields.get("level", "info"))
                 return [self._line(str(record.fields.get("text", "")), level)]

@@ -33,9 +33,7 @@ def train(recipe: Recipe, run: Watched, checkpoint: Mapping[str, Any] | None = N
     if checkpoint is not None:
         progress = keeper.restore(checkpoint)
     steps_per_epoch = recipe.steps_per_epoch
-    run.plan(
-        total_epochs=recipe.epochs, total_steps=recipe.epochs * steps_per_epoch, steps_per_epoch=steps_per_epoch
-    )
+    run.plan(total_epochs=recipe.epochs, total_steps=recipe.epochs * steps_per_epoch, steps_per_epoch=steps_per_epoch)
 
     while progress.epoch <= recipe.epochs:
         recipe.model.train()
@@ -164,4 +162,3 @@ def is_best(recipe: Recipe, evaluated: Mapping[str, float], progress: Progress) 
             return False
     progress.best = value
     return True
-

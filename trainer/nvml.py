@@ -96,9 +96,7 @@ def read(gpu: Gpu) -> dict[str, float]:
     return values
 
 
-def choose(
-    gpus: Sequence[Gpu], *, visible: str | None, uuids: Sequence[str] = (), device: str = "auto"
-) -> list[Gpu]:
+def choose(gpus: Sequence[Gpu], *, visible: str | None, uuids: Sequence[str] = (), device: str = "auto") -> list[Gpu]:
     """Return the GPUs of a training: those of `uuids` where known, else those that it can see.
 
     `visible` is CUDA_VISIBLE_DEVICES (None where it is not set), `device` what was asked for, such as cuda:1.

@@ -25,6 +25,7 @@ __all__ = ["Batch", "ParameterError", "Recipe", "RecipeError", "load_recipe", "p
 
 Batch = tuple[Tensor, Tensor]
 
+
 class Recipe(ABC):
     """Base of every recipe. The docstring of the subclass is its description.
 

@@ -74,14 +74,15 @@ class Supervisor:
         self.interrupts = Interrupts()
         self._redactor = Redactor(settings.COXSWAIN_DATA, settings.BASE_DIR)
         self._ingest = Ingest(lease, folder, self._redactor, self.progress)
-        attempt = Attempt.objects.get(pk=lease.attempt_id)
+        attempt = Attempt.objects.select_related("run").get(pk=lease.attempt_id)
         self._tail = JournalTail(folder, 0, committed_position(lease.attempt_id))
         self._console = ConsoleTail(folder / "console.log", attempt.console_offset)
         self._mailbox = Mailbox(folder)
         self._posted = {command["id"] for command in self._mailbox.commands()}
         self._wake = threading.Event()
         self._command_waits = True
-        self._sampler = Sampler(worker.pid, data=settings.COXSWAIN_DATA)
+        device = attempt.run.device if attempt.run.recipe_id else "auto"
+        self._sampler = Sampler(worker.pid, data=settings.COXSWAIN_DATA, device=device)
         self._told_gpu_problem = attempt.adoptions > 0
         self._pending_lines = list(lines)
         self._last_store = 0.0

@@ -224,6 +224,7 @@ def _prepare(run: Run, options: Options) -> Work:
         parameters = validate(run.recipe.parameters, run.parameters)
     except ParameterError as error:
         raise CannotTrain(f"parameters: {error}") from error
+    remove_torn_checkpoints(run)
     work = Work()
     work.checkpoint = newest_checkpoint(run, work.lines)
     work.task = Task(
@@ -248,6 +249,12 @@ def newest_checkpoint(run: Run, lines: list[LogLine]) -> Checkpoint | None:
         text = f"The checkpoint at step {checkpoint.step} is damaged or gone: it is passed over."
         lines.append(LogLine(text=text, source="coxswain", level="warning"))
     return None
+
+
+def remove_torn_checkpoints(run: Run) -> None:
+    """Remove the temporary files of saves that were killed; no worker of this run lives now."""
+    for torn in (run_folder(settings.COXSWAIN_DATA, run.pk) / "attempts").glob("*/checkpoints/.*.tmp"):
+        torn.unlink(missing_ok=True)
 
 
 def _checkpoint_file(checkpoint: Checkpoint) -> Path:

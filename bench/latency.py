@@ -68,8 +68,8 @@ def main() -> int:
         stack.use()
         from django.contrib.auth.models import User
 
-        from runs.access import issue_ticket
         from runs.models import Run
+        from runs.tickets import issue_ticket
 
         run = Run.objects.create(project=seed_project(), name="latency")
         user = User.objects.get(username="operator")

@@ -17,6 +17,11 @@ class HeldLock:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
+    def note(self, text: str) -> None:
+        """Write who holds the lock into its file; by this descriptor, since closing another one would free the lock."""
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, text.encode(), 0)
+
     def release(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)

@@ -63,8 +63,11 @@ class Run:
         copy has arrived, which is looked at in later calls. Raises `TypeError` naming the value that is no
         number. A full disk never raises: the loss is counted and told.
         """
-        encoder = self._encoders.get(tuple(values))
-        if encoder is None or not encoder(step, values.values()):
+        try:
+            written = self._encoders[tuple(values)](step, values.values())
+        except KeyError:
+            written = False
+        if not written:
             self._log_with_care(step, values)
         self._step = step
 

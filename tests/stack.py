@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -18,8 +19,8 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from monitor_site.embedded import EmbeddedServer  # noqa: E402  needs the path
+from tests import postgres  # noqa: E402
 
 START_TIMEOUT_S = 60.0
 Found = TypeVar("Found")
@@ -61,6 +63,7 @@ class Stack:
         self.redis = EmbeddedServer(self.data)
         self.web: subprocess.Popen[bytes] | None = None
         self.trainings: list[subprocess.Popen[bytes]] = []
+        self._database = ""
         self.environment = {
             name: value for name, value in os.environ.items() if not name.startswith(("COXSWAIN_", "DJANGO_"))
         } | {
@@ -69,6 +72,9 @@ class Stack:
             "PYTHONUNBUFFERED": "1",
             **variables,
         }
+        if postgres.server() and "COXSWAIN_DATABASE_URL" not in variables:
+            self._database = f"stack_{secrets.token_hex(6)}"
+            self.environment["COXSWAIN_DATABASE_URL"] = postgres.create_database(self._database)
 
     @property
     def address(self) -> str:
@@ -82,7 +88,8 @@ class Stack:
 
     def use(self) -> None:
         """Let this process use the stack's database through Django."""
-        os.environ.update({name: self.environment[name] for name in ("COXSWAIN_DATA", "COXSWAIN_PORT")})
+        names = ("COXSWAIN_DATA", "COXSWAIN_PORT", "COXSWAIN_DATABASE_URL")
+        os.environ.update({name: self.environment[name] for name in names if name in self.environment})
         os.environ["DJANGO_SETTINGS_MODULE"] = "monitor_site.settings"
         import django
 
@@ -167,6 +174,8 @@ class Stack:
         for worker in (self.data / "runs").glob("*/attempts/*/worker.json"):
             kill(int(json.loads(worker.read_text())["pid"]), of=self.data)
         self.redis.stop()
+        if self._database:
+            postgres.drop_database(self._database)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -221,23 +230,37 @@ def seed_stack(stack: Stack) -> None:
 def create_run(stack: Stack, name: str = "run", **fields: Any) -> int:
     """Make a run of the project "lab" by SQL, for a script of one's own, and return its id."""
     values = {
-        "project_id": 1, "name": name, "parameters": "{}", "device": "cpu", "seed": 0, "deterministic": 0,
-        "created_at": "2026-01-01 00:00:00", "state": "created", "reason": "", "attempt": 0, "beat": 0,
-        "last_seq": 0, "replay_from": 0, "step": 0, "epoch": 0, "best_metric_name": "", **fields,
+        "project_id": 1, "name": name, "parameters": "{}", "device": "cpu", "seed": 0, "deterministic": False,
+        "created_at": "2026-01-01 00:00:00+00:00", "state": "created", "reason": "", "attempt": 0, "beat": 0,
+        "last_seq": 0, "replay_from": 0, "step": 0, "epoch": 0, "best_metric_name": "", "queued_host": "",
+        "review_note": "", **fields,
     }  # fmt: skip
-    with closing(sqlite3.connect(stack.data / "coxswain.sqlite3", timeout=20)) as database:
-        sql = f"INSERT INTO runs_run ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})"
-        cursor = database.execute(sql, list(values.values()))
-        database.commit()
-        assert cursor.lastrowid is not None
-        return cursor.lastrowid
+    sql = f"INSERT INTO runs_run ({', '.join(values)}) VALUES ({', '.join('?' * len(values))}) RETURNING id"
+    return int(rows(stack, sql, *values.values())[0]["id"])
 
 
 def rows(stack: Stack, sql: str, *arguments: Any) -> list[dict[str, Any]]:
-    """Read the stack's database from outside."""
+    """Read, or write, the stack's database from outside; `?` stands for an argument."""
+    if "COXSWAIN_DATABASE_URL" in stack.environment:
+        return postgres.execute(stack.environment["COXSWAIN_DATABASE_URL"], sql, arguments)
     with closing(sqlite3.connect(stack.data / "coxswain.sqlite3", timeout=20)) as database:
         database.row_factory = sqlite3.Row
-        return [dict(row) for row in database.execute(sql, arguments)]
+        found = [dict(row) for row in database.execute(sql, arguments)]
+        database.commit()
+        return found
+
+
+@contextmanager
+def write_locked(stack: Stack, run_id: int) -> Iterator[None]:
+    """Keep everybody else from writing the run, and on SQLite anything, as a database that is away would."""
+    if "COXSWAIN_DATABASE_URL" in stack.environment:
+        with postgres.locked(stack.environment["COXSWAIN_DATABASE_URL"], run_id):
+            yield
+        return
+    with closing(sqlite3.connect(stack.data / "coxswain.sqlite3", timeout=20, isolation_level=None)) as database:
+        database.execute("BEGIN IMMEDIATE")
+        yield
+        database.execute("COMMIT")
 
 
 def run_row(stack: Stack, run_id: int) -> dict[str, Any]:

@@ -1,0 +1,50 @@
+"""What the README shows, done to the letter: its script and its recipe train, its settings exist."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.stack import ROOT, Stack, create_run, run_row
+
+TEXT = (ROOT / "README.md").read_text()
+
+
+def block(name: str) -> str:
+    (found,) = re.findall(rf"```python\n(# {re.escape(name)}\n.*?)```", TEXT, re.DOTALL)
+    return str(found)
+
+
+def test_its_script_is_watched_with_three_lines(offline_stack: Stack, tmp_path):
+    code = block("my_script.py")
+    assert len(re.findall(r"# [123]$", code, re.MULTILINE)) == 3
+    (tmp_path / "my_script.py").write_text(code)
+    run_id = create_run(offline_stack, "my script")
+    arguments = ("train", "--run-id", str(run_id), "--quiet", "--", "my_script.py")
+    offline_stack.manage(*arguments, cwd=tmp_path)
+    run = run_row(offline_stack, run_id)
+    assert (run["state"], run["step"]) == ("finished", 1000)
+
+
+def test_its_recipe_has_thirty_lines_and_learns(offline_stack: Stack, tmp_path):
+    code = block("my_recipe.py")
+    lines = [line for line in code.splitlines() if line.strip() and not line.startswith(("#", "import", "from"))]
+    assert len(lines) <= 30
+    (tmp_path / "my_recipe.py").write_text(code)
+    command = ("create_run", "--project", "lab", "--recipe", "my_recipe:Sine", "--set", "epochs=20")
+    run_id = int(offline_stack.manage(*command, cwd=tmp_path).stdout)
+    offline_stack.manage("train", "--run-id", str(run_id), "--quiet", cwd=tmp_path)
+    run = run_row(offline_stack, run_id)
+    assert run["state"] == "finished" and run["best_metric_name"] == "validation_loss" and run["best_metric"] < 0.1
+
+
+@pytest.mark.parametrize("name", re.findall(r"^\| `(COXSWAIN_\w+)`", TEXT, re.MULTILINE))
+def test_its_settings_exist(name):
+    assert name in (ROOT / "monitor_site" / "settings.py").read_text()
+
+
+def test_it_names_every_setting():
+    settings = set(re.findall(r'"(COXSWAIN_\w+)"', (ROOT / "monitor_site" / "settings.py").read_text()))
+    internal = {"COXSWAIN_LAYER_PREFIX", "COXSWAIN_DEBUG"}
+    assert settings - internal <= set(re.findall(r"`(COXSWAIN_\w+)`", TEXT))

@@ -1,28 +1,28 @@
-"""Who may see and command a run, and the tickets that open its socket."""
+"""Who may see and command a run: members by their role, scripts and share links by their token."""
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 from dataclasses import dataclass
-from datetime import timedelta
 
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser, User
-from django.utils import timezone
 
 from runs.commands import COMMANDS
-from runs.models import Membership, Role, Run, Ticket
+from runs.models import AccessToken, Membership, Role, Run, RunQuerySet, TokenScope
 
-TICKET_LIFETIME = timedelta(seconds=30)
 COMMANDING_ROLES = frozenset({Role.OPERATOR, Role.OWNER})
+# What somebody is who follows a share link: they see counts and roles, and no member's name.
+SHARED = str(TokenScope.SHARE)
 
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Somebody who watches a run: who, with which role, and what they may ask of it."""
+    """Somebody who watches a run: who, with which role, and what they may ask of it.
 
-    user_id: int
+    Without `user_id` it is a share link, whose `name` is empty and whose `role` is "share".
+    """
+
+    user_id: int | None
     name: str
     role: str
 
@@ -34,6 +34,35 @@ class Viewer:
     def may_command(self) -> bool:
         return self.role in COMMANDING_ROLES
 
+    @property
+    def is_guest(self) -> bool:
+        return self.role == SHARED
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks over HTTP: a user by their session, or by a token that narrows what they may."""
+
+    user: User
+    token: AccessToken | None = None
+
+    def runs(self) -> RunQuerySet:
+        """Return the runs that this caller may see now."""
+        runs = Run.objects.visible_to(self.user)
+        if self.token is None:
+            return runs
+        runs = runs.filter(project_id=self.token.project_id)
+        return runs if self.token.run_id is None else runs.filter(pk=self.token.run_id)
+
+    def viewer(self, run: Run) -> Viewer | None:
+        """Return the viewer that this caller is for `run`, None where they may not see it."""
+        role = role_of(self.user, run)
+        if role is None:
+            return None
+        if self.token is None:
+            return Viewer(user_id=self.user.pk, name=display_name(self.user), role=role)
+        return viewer_by_token(self.token, self.user, role, run.pk, run.project_id)
+
 
 def display_name(user: AbstractBaseUser) -> str:
     """Return what other members see: the full name, or the user name where there is none."""
@@ -43,39 +72,31 @@ def display_name(user: AbstractBaseUser) -> str:
 
 def role_of(user: AbstractBaseUser | AnonymousUser, run: Run) -> str | None:
     """Return the user's role in the run's project, None where they are no active member."""
+    return role_in(user, run.project_id)
+
+
+def role_in(user: AbstractBaseUser | AnonymousUser, project_id: int) -> str | None:
+    """Return the user's role in a project, None where they are no active member."""
     if not user.is_authenticated or not user.is_active:
         return None
-    return Membership.objects.filter(project_id=run.project_id, user_id=user.pk).values_list("role", flat=True).first()
+    return Membership.objects.filter(project_id=project_id, user_id=user.pk).values_list("role", flat=True).first()
 
 
 def viewer_of(user: AbstractBaseUser | AnonymousUser, run: Run) -> Viewer | None:
     """Return the viewer that `user` is for `run`, None where they may not see it."""
-    role = role_of(user, run)
-    if role is None or isinstance(user, AnonymousUser):
-        return None
-    return Viewer(user_id=user.pk, name=display_name(user), role=role)
+    return Caller(user).viewer(run) if isinstance(user, User) else None
 
 
-def issue_ticket(user: AbstractBaseUser, run: Run) -> str:
-    """Return a new single-use ticket for `run`'s socket; only its hash is stored. Expired ones are removed."""
-    now = timezone.now()
-    Ticket.objects.filter(expires_at__lt=now - TICKET_LIFETIME).delete()
-    value = secrets.token_urlsafe(32)
-    Ticket.objects.create(digest=_digest(value), user_id=user.pk, run=run, expires_at=now + TICKET_LIFETIME)
-    return value
+def viewer_by_token(token: AccessToken, creator: User, role: str, run_id: int, project_id: int) -> Viewer | None:
+    """Return the viewer that the bearer of `token` is for a run, None where the token is not for it.
 
-
-def redeem_ticket(value: str, run_id: int) -> User | None:
-    """Return the user of a ticket for `run_id` and use it up.
-
-    None where it is unknown, used, expired or for another run.
+    `role` is what the token's creator is now. A token views, or commands as an operator at most; its bearer shows
+    as the creator with the token's name, so that the record tells a script from a person.
     """
-    now = timezone.now()
-    unused = Ticket.objects.filter(digest=_digest(value), run_id=run_id, used_at=None, expires_at__gt=now)
-    if unused.update(used_at=now) != 1:
+    if token.project_id != project_id or token.run_id not in (None, run_id):
         return None
-    return Ticket.objects.select_related("user").get(digest=_digest(value)).user
-
-
-def _digest(value: str) -> str:
-    return hashlib.sha256(value.encode()).hexdigest()
+    if token.scope == TokenScope.SHARE:
+        return Viewer(user_id=None, name="", role=SHARED)
+    commands = token.scope == TokenScope.COMMAND and role in COMMANDING_ROLES
+    name = f"{display_name(creator)} ({token.name})"
+    return Viewer(user_id=creator.pk, name=name, role=Role.OPERATOR if commands else Role.VIEWER)

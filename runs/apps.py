@@ -6,3 +6,8 @@ class RunsConfig(AppConfig):
     name = "runs"
     verbose_name = _("Runs")
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from runs import revocation  # needs the models
+
+        revocation.connect()

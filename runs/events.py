@@ -17,9 +17,9 @@ import msgspec
 PROTOCOL = "coxswain.v1"
 
 CLOSE_CODES: dict[int, str] = {
-    1012: "the server restarts",
+    1012: "the server restarts, or what the viewer may do has changed",
     4400: "too many malformed messages",
-    4401: "not authenticated: the ticket is missing, used or expired",
+    4401: "not authenticated, or not any more: ticket, session or token is missing, used, revoked or expired",
     4403: "not allowed",
     4404: "no such run",
     4408: "too slow: reconnect with the last seq",

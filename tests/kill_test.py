@@ -119,8 +119,8 @@ def run_kills(kills: int, seed: int) -> dict[str, int]:
         from django.contrib.auth.models import User
         from django.db import connection
 
-        from runs.access import issue_ticket
         from runs.models import Attempt, Run
+        from runs.tickets import issue_ticket
 
         project = seed_project()
         run = Run.objects.create(project=project, name="kill test")

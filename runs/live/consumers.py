@@ -10,23 +10,25 @@ import logging
 import time
 from collections import Counter
 from typing import Any
-from urllib.parse import parse_qs
 
 import msgspec
 from channels.db import database_sync_to_async
 from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
-from django.contrib.auth.models import User
 
-from runs.access import Viewer, redeem_ticket, viewer_of
+from runs.access import Viewer
 from runs.asking import NotAllowed, ask
 from runs.commands import InvalidCommand, Request, parse_command
 from runs.events import PROTOCOL, Error, Hello, Message, Pong, Resync, encode_message
 from runs.feed import replay
+from runs.grants import Grant, standing
 from runs.lifecycle import BEAT_INTERVAL_S
-from runs.live.hub import Hub, Room, current_hub, reading
+from runs.live.entry import enter, query_of
+from runs.live.hub import Hub, Room, current_hub
 from runs.live.outbox import Outbox
+from runs.live.reading import reading
 from runs.models import Command, Run
+from runs.sharing import nameless_frame, names_somebody, replace_names
 from runs.snapshot import latest_values, run_snapshot
 
 logger = logging.getLogger(__name__)
@@ -34,12 +36,15 @@ logger = logging.getLogger(__name__)
 LARGEST_MESSAGE_CHARACTERS = 64 * 1024
 MALFORMED_LIMIT = 10
 SOCKETS_A_USER = 100
+# A share link may be shown to a lecture hall.
+SOCKETS_A_SHARE_LINK = 500
 # More missing events than this are slower to replay than a fresh history.
 LARGEST_REPLAY_EVENTS = 2_000
 # A viewer that acknowledges and is this far behind is cut: the server has no other sign of its back-pressure.
 LARGEST_UNACKED_FRAMES = 4_000
 
-_sockets: Counter[int] = Counter()
+# Open sockets by user, and by share link.
+_sockets: Counter[tuple[str, int]] = Counter()
 
 
 class RunConsumer(AsyncWebsocketConsumer):
@@ -54,13 +59,13 @@ class RunConsumer(AsyncWebsocketConsumer):
         self.room: Room | None = None
         self.outbox: Outbox | None = None
         self.writer: asyncio.Task[None] | None = None
-        self.user: User | None = None
+        self.grant: Grant | None = None
         self.viewer: Viewer | None = None
         self.run_id = 0
         self.last_seq = 0
         self.acked_seq: int | None = None
         self.malformed = 0
-        self.counted = False
+        self.counted: tuple[str, int] | None = None
 
     async def dispatch(self, message: dict[str, Any]) -> None:
         """Keep the socket alive, or close it tidily, whatever a handler raises."""
@@ -81,16 +86,17 @@ class RunConsumer(AsyncWebsocketConsumer):
         offered = self.scope.get("subprotocols", [])
         # Accept first: a browser shows a refused handshake as 1006, without the reason.
         await self.accept(PROTOCOL if PROTOCOL in offered else None)
-        found = await database_sync_to_async(_authorise)(ticket_of(self.scope), self.run_id)
+        found = await database_sync_to_async(enter)(self.scope, self.run_id)
         if isinstance(found, int):
             await self.close(found)
             return
-        self.user, self.viewer = found
-        if _sockets[self.user.pk] >= SOCKETS_A_USER:
+        self.grant, self.viewer = found
+        key, most = _place(self.grant, self.viewer)
+        if _sockets[key] >= most:
             await self.close(4429)
             return
-        _sockets[self.user.pk] += 1
-        self.counted = True
+        _sockets[key] += 1
+        self.counted = key
         self.hub = current_hub()
         try:
             self.room, self.outbox = await self.hub.join(self.run_id)
@@ -98,6 +104,7 @@ class RunConsumer(AsyncWebsocketConsumer):
             await self.close(4404)
             return
         await self._greet()
+        self.hub.guard.add(self, self.grant, self.viewer)
         self.writer = asyncio.create_task(self._write_forever(self.outbox))
 
     async def _greet(self) -> None:
@@ -105,6 +112,8 @@ class RunConsumer(AsyncWebsocketConsumer):
         assert self.room is not None and self.hub is not None and self.viewer is not None
         since = _since(self.scope)
         run, snapshot, latest, missed = await reading(_snapshot)(self.run_id, since)
+        if self.viewer.is_guest:
+            await reading(replace_names)(snapshot["commands"])
         hello = Hello(
             seq=run.last_seq,
             replay=missed is not None,
@@ -118,10 +127,15 @@ class RunConsumer(AsyncWebsocketConsumer):
         )
         await self.send_message(hello)
         for _, frame in missed or []:
-            await self.send(text_data=frame)
+            await self._send_event(frame)
         if since is not None and missed is None:
             await self.send_message(Resync(seq=run.last_seq))
         self.last_seq = run.last_seq
+
+    async def _send_event(self, frame: str) -> None:
+        if self.viewer is not None and self.viewer.is_guest and names_somebody(frame):
+            frame = await reading(nameless_frame)(frame)
+        await self.send(text_data=frame)
 
     async def _write_forever(self, outbox: Outbox) -> None:
         try:
@@ -130,7 +144,7 @@ class RunConsumer(AsyncWebsocketConsumer):
                 for seq, frame in frames:
                     if seq and seq <= self.last_seq:
                         continue
-                    await self.send(text_data=frame)
+                    await self._send_event(frame)
                     self.last_seq = seq or self.last_seq
                 behind = self.acked_seq is not None and self.last_seq - self.acked_seq > LARGEST_UNACKED_FRAMES
                 if outbox.overflowed or behind:
@@ -170,13 +184,19 @@ class RunConsumer(AsyncWebsocketConsumer):
             await self.send_message(Error(error=str(error), field="command", command_id=str(request.id)))
 
     def _record(self, request: Request) -> Command:
-        """Ask anew what this user may do: a role may have changed since the handshake."""
-        assert self.user is not None
-        user = User.objects.get(pk=self.user.pk)
-        viewer = viewer_of(user, Run.objects.get(pk=self.run_id))
-        if viewer is None:
-            raise NotAllowed("You are no longer a member of this project.")
+        """Ask anew what this viewer may do: a role may have changed since the handshake."""
+        assert self.grant is not None
+        viewer = standing([self.grant])[self.grant]
+        if isinstance(viewer, int):
+            raise NotAllowed("You may no longer see this run.")
         return ask(self.run_id, request, viewer)
+
+    async def end(self, code: int) -> None:
+        """Close because the right to watch is gone or has changed; what is still asked is not heard."""
+        self.viewer = None
+        if self.writer is not None:
+            self.writer.cancel()
+        await self.close(code)
 
     async def send_message(self, message: Message) -> None:
         await self.send(text_data=encode_message(message))
@@ -188,9 +208,11 @@ class RunConsumer(AsyncWebsocketConsumer):
         if self.writer is not None:
             self.writer.cancel()
             self.writer = None
-        if self.counted and self.user is not None:
-            _sockets[self.user.pk] -= 1
-            self.counted = False
+        if self.counted is not None:
+            _sockets[self.counted] -= 1
+            self.counted = None
+        if self.hub is not None:
+            self.hub.guard.remove(self)
         if self.hub is not None and self.room is not None and self.outbox is not None:
             room, self.room = self.room, None
             await self.hub.leave(room, self.outbox)
@@ -206,33 +228,16 @@ class NoSuchRun(AsyncWebsocketConsumer):
         await self.close(4404)
 
 
-def ticket_of(scope: dict[str, Any]) -> str:
-    """Return the ticket offered as subprotocol `ticket.<value>` or as `?token=`, "" where there is none."""
-    for offered in scope.get("subprotocols", []):
-        if offered.startswith("ticket."):
-            return str(offered.removeprefix("ticket."))
-    return _query(scope).get("token", [""])[0]
-
-
-def _query(scope: dict[str, Any]) -> dict[str, list[str]]:
-    return parse_qs(scope.get("query_string", b"").decode("latin-1"))
-
-
 def _since(scope: dict[str, Any]) -> int | None:
-    value = _query(scope).get("since", [""])[0]
+    value = query_of(scope).get("since", [""])[0]
     return int(value) if value.isdecimal() and len(value) < 19 else None
 
 
-def _authorise(ticket: str, run_id: int) -> tuple[User, Viewer] | int:
-    """Return who holds the ticket and as which viewer, or the close code that refuses them."""
-    user = redeem_ticket(ticket, run_id) if ticket else None
-    if user is None:
-        return 4401
-    run = Run.objects.filter(pk=run_id).first()
-    if run is None:
-        return 4404
-    viewer = viewer_of(user, run)
-    return (user, viewer) if viewer is not None else 4403
+def _place(grant: Grant, viewer: Viewer) -> tuple[tuple[str, int], int]:
+    """Return under what a socket is counted, and how many there may be."""
+    if viewer.is_guest and grant.token_id is not None:
+        return ("share link", grant.token_id), SOCKETS_A_SHARE_LINK
+    return ("user", grant.user_id), SOCKETS_A_USER
 
 
 def _snapshot(

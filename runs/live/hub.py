@@ -11,19 +11,18 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from channels.db import database_sync_to_async
 from channels.layers import channel_layers
 from django.utils import timezone
 
-from runs import feed
+from runs import feed, revocation
 from runs.events import Life, Link, Message, encode_message
 from runs.lifecycle import LIVE, SILENT_AFTER_S, UNREACHABLE_AFTER_S
+from runs.live.guard import Guard
 from runs.live.outbox import Outbox
+from runs.live.reading import reading
 from runs.models import Run
 
 logger = logging.getLogger(__name__)
@@ -33,15 +32,6 @@ LOOK_INTERVAL_S = 1.0
 ECHO_TIMEOUT_S = 2.5
 LAYER_CALL_TIMEOUT_S = 2.0
 LARGEST_READ_EVENTS = 2_000
-
-# Reads of a process share a few threads of their own, so that they neither wait for nor block page views.
-_readers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="hub")
-
-
-def reading(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Make an awaitable of a function that only reads the database."""
-    awaitable: Callable[..., Any] = database_sync_to_async(function, thread_sensitive=False, executor=_readers)
-    return awaitable
 
 
 @dataclass(slots=True)
@@ -73,6 +63,7 @@ class Hub:
 
     def __init__(self) -> None:
         self.link = "degraded"
+        self.guard = Guard()
         self._rooms: dict[int, Room] = {}
         self._joining = asyncio.Lock()
         self._looking: asyncio.Task[None] | None = None
@@ -126,6 +117,7 @@ class Hub:
             async with asyncio.timeout(LAYER_CALL_TIMEOUT_S):
                 channel = await layer.new_channel("hub.")
                 await layer.group_add(self._echo_group, channel)
+                await layer.group_add(revocation.GROUP, channel)
         except Exception as error:  # whatever a layer raises: the database serves meanwhile
             self._set_link("degraded", str(error))
             await _flush(layer)
@@ -157,6 +149,9 @@ class Hub:
             if message.get("type") == "hub.echo":
                 self._echo_at = time.monotonic()
                 self._set_link("live")
+                continue
+            if message.get("type") == revocation.MESSAGE:
+                self.guard.wake()
                 continue
             room = self._rooms.get(message.get("run"))
             if room is not None:

@@ -15,9 +15,10 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_GET, require_POST
 
-from runs.access import TICKET_LIFETIME, issue_ticket, role_of
+from runs.access import role_of
 from runs.history import chart_range, details, history
 from runs.models import Run
+from runs.tickets import TICKET_LIFETIME, issue_ticket
 
 LARGEST_BODY_BYTES = 4096
 MOST_SERIES_AT_ONCE = 64
@@ -107,7 +108,7 @@ def _ticket_of_session(request: HttpRequest, user: User) -> HttpResponse:
     run = Run.objects.filter(pk=run_id).first()
     if run is None or role_of(user, run) is None:
         return _refuse(404, _("There is no such run, or you are no member of its project."), "run")
-    ticket = issue_ticket(user, run)
+    ticket = issue_ticket(user, run, request.session.session_key or "")
     return JsonResponse({"ticket": ticket, "expires_in_s": int(TICKET_LIFETIME.total_seconds())})
 
 

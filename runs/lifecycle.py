@@ -24,6 +24,8 @@ BEAT_INTERVAL_S = 1.0
 STARTABLE = (RunState.CREATED, RunState.QUEUED, RunState.STOPPED, RunState.FAILED, RunState.LOST)
 LIVE = (RunState.RUNNING, RunState.PAUSED)
 ENDED = (RunState.FINISHED, RunState.STOPPED, RunState.FAILED)
+# States in which a run may be although its owner lives: others gave it up too soon.
+HEALING = (RunState.LOST, RunState.QUEUED)
 
 
 class Fenced(Exception):
@@ -119,10 +121,36 @@ def adopt_attempt(attempt: Attempt, holder: Holder) -> Lease:
 
 
 def keep(lease: Lease, **fields: Any) -> None:
-    """Beat, and write `fields` of the run, if the lease still holds. Raises `Fenced` where it does not."""
+    """Beat, and write `fields` of the run, if the lease still holds. Raises `Fenced` where it does not.
+
+    A run that was taken for lost, or queued to go on elsewhere, is running again once its owner speaks.
+    """
     held = Run.objects.filter(pk=lease.run_id, attempt=lease.number)
-    if not held.update(beat=F("beat") + 1, beat_at=timezone.now(), **fields):
-        raise Fenced(f"another attempt than {lease.number} holds run {lease.run_id}")
+    written = {"beat": F("beat") + 1, "beat_at": timezone.now(), **fields}
+    if held.filter(state__in=LIVE).update(**written):
+        return
+    with transaction.atomic():
+        if not held.update(**written):
+            raise Fenced(f"another attempt than {lease.number} holds run {lease.run_id}")
+        if "state" not in fields and held.filter(state__in=HEALING).update(state=RunState.RUNNING, reason=""):
+            feed.append(
+                lease.run_id,
+                StatusChanged(state=RunState.RUNNING, attempt=lease.number, reason="the training host speaks again"),
+            )
+
+
+def mark_lost(run_id: int, attempt: int, beat: int) -> bool:
+    """Set a live run lost whose owner has not beaten since `beat`; tell viewers; return whether it was so.
+
+    The attempt stays open: its owner may only be cut off, and the run heals when it speaks (see `keep`).
+    """
+    silent = Run.objects.filter(pk=run_id, attempt=attempt, beat=beat, state__in=LIVE)
+    reason = f"No sign of life from the training host for {SILENT_AFTER_S:.0f} s."
+    with transaction.atomic():
+        if not silent.update(state=RunState.LOST, reason=reason):
+            return False
+        feed.append(run_id, StatusChanged(state=RunState.LOST, attempt=attempt, reason=reason))
+    return True
 
 
 def end_attempt(lease: Lease, end: AttemptEnd) -> None:

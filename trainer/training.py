@@ -45,7 +45,7 @@ from trainer.folders import (
 from trainer.ingest import Ingest, Progress, Tick, committed_position
 from trainer.redactor import Redactor
 from trainer.start import recipe_command, script_command, start_worker, worker_environment, write_task
-from trainer.supervisor import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_HELD, Supervisor, judge_end
+from trainer.supervisor import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_FINISHED, EXIT_HELD, Supervisor, judge_end
 from trainer.tail import JournalTail
 from trainer.worker import Task
 
@@ -68,6 +68,7 @@ class Options:
     device: str = ""
     quiet: bool = False
     inline: bool = False
+    adopt: bool = False
     script: tuple[str, ...] = ()
 
 
@@ -82,6 +83,9 @@ def train(options: Options) -> int:
         display = display_for(run.pk, options.quiet)
         if lease is not None:
             return _follow_adopted(lease, display)
+        if options.adopt:
+            display.say(f"run {run.pk}: no training lives that wants a supervisor")
+            return EXIT_FINISHED
         work = _prepare(run, options)
         try:
             lease = open_attempt(
@@ -116,10 +120,16 @@ def _hold(run: Run) -> HeldLock:
         raise CannotTrain(_held_by(run, attempt), EXIT_HELD)
     run.refresh_from_db()
     attempt = run.attempts.filter(ended_at=None).order_by("-number").first()
-    if attempt is not None and attempt.host != host_name() and _beats(run):
+    if attempt is not None and not is_of_this_host(attempt) and _beats(run):
         lock.release()
         raise CannotTrain(_held_by(run, attempt), EXIT_HELD)
     return lock
+
+
+def is_of_this_host(attempt: Attempt) -> bool:
+    """Tell whether the attempt's files lie here. Two people may train on one host, each with a data folder."""
+    folder = attempt_folder(settings.COXSWAIN_DATA, attempt.run_id, attempt.number)
+    return attempt.host == host_name() and folder.is_dir()
 
 
 def _held_by(run: Run, attempt: Attempt | None) -> str:
@@ -146,9 +156,9 @@ def _adoptable(run: Run) -> Lease | None:
     attempt = run.attempts.filter(ended_at=None).order_by("-number").first()
     if attempt is None or run.attempt != attempt.number:
         return None
-    folder = attempt_folder(settings.COXSWAIN_DATA, run.pk, attempt.number)
-    if attempt.host != host_name():
+    if not is_of_this_host(attempt):
         return None
+    folder = attempt_folder(settings.COXSWAIN_DATA, run.pk, attempt.number)
     if attempt.boot_id == boot_id() and living_worker(folder) is not None:
         return adopt_attempt(attempt, _myself())
     if not close_attempt(make_private(folder)):

@@ -19,6 +19,7 @@ from django.db import OperationalError, ProgrammingError, transaction
 
 from runs.models import Membership, Project, Recipe, Role, Run
 from runs.parameters import ParameterError, validate
+from runs.starting import NotQueueable, enqueue
 from trainer.publish import is_published
 from trainer.specs import RecipeError
 
@@ -51,6 +52,8 @@ class Command(BaseCommand):
         parser.add_argument("--seed", default="0", help="of all random numbers")
         parser.add_argument("--deterministic", action="store_true", help="only algorithms that repeat bit for bit")
         parser.add_argument("--user", default="", metavar="USERNAME", help="who the run belongs to")
+        parser.add_argument("--queue", action="store_true", help="have manage.py watch start it")
+        parser.add_argument("--host", default="", help="with --queue: the host whose watch is to start it, else any")
 
     def handle(self, **options: Any) -> None:
         try:
@@ -71,6 +74,12 @@ class Command(BaseCommand):
                 )
                 run.full_clean()
                 run.save()
+                if options["queue"]:
+                    enqueue(run.pk, options["host"])
+                elif options["host"]:
+                    raise Refused("host: goes with --queue; without it, type the train command on that host.")
+        except NotQueueable as error:
+            raise Refused(f"queue: {error}") from error
         except (ParameterError, RecipeError) as error:
             raise Refused(str(error)) from error
         except ValidationError as error:

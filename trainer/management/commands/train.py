@@ -25,6 +25,11 @@ class Command(BaseCommand):
         parser.add_argument(
             "--inline", action="store_true", help="train in this process, on this terminal, so that breakpoint() works"
         )
+        parser.add_argument(
+            "--adopt",
+            action="store_true",
+            help="only take over a training whose supervisor died, or record how it ended; start nothing",
+        )
         parser.add_argument("script", nargs="*", help="after --: a script of your own and its arguments")
 
     def handle(self, **options: Any) -> None:
@@ -33,6 +38,7 @@ class Command(BaseCommand):
             device=options["device"],
             quiet=options["quiet"],
             inline=options["inline"],
+            adopt=options["adopt"],
             script=tuple(options["script"]),
         )
         try:

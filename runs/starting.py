@@ -1,0 +1,118 @@
+"""Queueing: which runs wait to be started, on which host, and what may be done with one that waits.
+
+`manage.py watch` starts what is queued here; the processes themselves are the training side's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from runs import feed
+from runs.events import StatusChanged
+from runs.lifecycle import SILENT_AFTER_S
+from runs.models import Attempt, Host, Run, RunState
+
+# From these a person may queue: a run that never started, or one whose last attempt left something to do.
+QUEUEABLE = (RunState.CREATED, RunState.STOPPED, RunState.FAILED, RunState.LOST)
+HOST_SILENT_AFTER = timedelta(seconds=SILENT_AFTER_S)
+
+
+class NotQueueable(Exception):
+    """The run cannot be queued, or is not queued; the text says why and what to do."""
+
+
+def enqueue(run_id: int, host: str = "") -> None:
+    """Queue a run for `host`, or for the first host that takes it where that is "". Tells viewers.
+
+    Raises `NotQueueable`, and `Run.DoesNotExist` where there is no such run.
+    """
+    with transaction.atomic():
+        run = Run.objects.select_for_update().get(pk=run_id)
+        if run.recipe_id is None:
+            raise NotQueueable(
+                _("This run trains a script of your own: start it where the script lies, with %(command)s")
+                % {"command": start_command(run)}
+            )
+        if run.state not in QUEUEABLE:
+            raise NotQueueable(_("The run is %(state)s: it cannot be queued.") % {"state": run.get_state_display()})
+        Run.objects.filter(pk=run_id).update(
+            state=RunState.QUEUED, reason="", queued_at=timezone.now(), queued_host=host
+        )
+        feed.append(run_id, StatusChanged(state=RunState.QUEUED, attempt=run.attempt))
+
+
+def withdraw(run_id: int) -> None:
+    """Take a run out of the queue: it is again what it was before. Raises `NotQueueable`."""
+    with transaction.atomic():
+        run = Run.objects.select_for_update().get(pk=run_id)
+        if run.state != RunState.QUEUED:
+            raise NotQueueable(_("The run is %(state)s, not queued.") % {"state": run.get_state_display()})
+        state = _state_before(run)
+        Run.objects.filter(pk=run_id).update(state=state, queued_at=None, queued_host="")
+        feed.append(run_id, StatusChanged(state=state, attempt=run.attempt, reason="withdrawn from the queue"))
+
+
+def waiting_for(host: str) -> list[Run]:
+    """Return the queued runs that `host` may start, oldest first."""
+    waiting = Run.objects.filter(state=RunState.QUEUED, queued_host__in=("", host))
+    return list(waiting.order_by("queued_at", "pk"))
+
+
+def claim(run_id: int, host: str) -> bool:
+    """Take a queued run for `host`; return whether this call did, and no other host or person was faster."""
+    waiting = Run.objects.filter(pk=run_id, state=RunState.QUEUED, queued_host__in=("", host))
+    return bool(waiting.update(queued_host=host))
+
+
+def fail_start(run_id: int, attempt: int, sentence: str) -> bool:
+    """Set a queued run failed that cannot start, and say why; return whether it still waited.
+
+    `attempt` is the run's when it was tried: one that was queued anew meanwhile waits for another try.
+    """
+    waiting = Run.objects.filter(pk=run_id, state=RunState.QUEUED, attempt=attempt)
+    with transaction.atomic():
+        if not waiting.update(state=RunState.FAILED, reason=sentence[:500], ended_at=timezone.now()):
+            return False
+        feed.append(run_id, StatusChanged(state=RunState.FAILED, attempt=attempt, reason=sentence[:500]))
+    return True
+
+
+def start_command(run: Run) -> str:
+    """Return the command line that starts, or goes on with, a run on the host where it is typed."""
+    command = f"python manage.py train --run-id {run.pk}"
+    return command if run.recipe_id else f"{command} -- {' '.join(_script_of(run))}"
+
+
+def home_of(run: Run) -> str:
+    """Return the host to go on with a run: where its checkpoints lie; "" where it never started."""
+    return run.attempts.order_by("-number").values_list("host", flat=True).first() or run.queued_host
+
+
+def living_hosts(now: datetime) -> list[Host]:
+    """Return the hosts whose `watch` gave a sign of life lately.
+
+    Compares wall clocks, which is good enough to choose from, not to take a run over.
+    """
+    return list(Host.objects.filter(beat_at__gt=now - HOST_SILENT_AFTER))
+
+
+def starter_missing(host: str, hosts: Sequence[Host]) -> bool:
+    """Tell whether none of the living `hosts` would start a run that is queued for `host`."""
+    return not any(host in ("", living.name) for living in hosts)
+
+
+def _state_before(run: Run) -> RunState:
+    last = run.attempts.order_by("-number").first()
+    if last is None:
+        return RunState.CREATED
+    return RunState(last.outcome) if last.outcome in RunState.values else RunState.LOST
+
+
+def _script_of(run: Run) -> list[str]:
+    previous = Attempt.objects.filter(run=run).exclude(command_line=[]).order_by("-number").first()
+    return previous.command_line if previous else ["my_script.py"]

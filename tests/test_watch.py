@@ -1,0 +1,282 @@
+"""Queueing and `manage.py watch`: what it starts, brings back, gives up and leaves alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import OperationalError
+
+from runs import starting
+from runs.lifecycle import Fenced, Holder, Lease, keep, mark_lost, open_attempt
+from runs.models import Host, Project, Recipe, Run, RunState, StoredEvent
+from runs.starting import NotQueueable, claim, enqueue, fail_start, waiting_for, withdraw
+from tests.stack import Stack, create_run, kill, rows, run_row, seed_stack, wait_for
+from trainer.beats import BeatWatch, Pulse
+from trainer.devices import DeviceReader
+from trainer.folders import host_name
+from trainer.watch import Watch
+
+HERE = host_name()
+
+
+@pytest.fixture
+def run(db: None) -> Run:
+    project = Project.objects.create(name="Lab", slug="lab")
+    return Run.objects.create(project=project, name="one", recipe=Recipe.objects.create(spec="digits", title="Digits"))
+
+
+def told(run: Run) -> list[tuple[str, str]]:
+    """Return state and reason of the status events of a run."""
+    frames = StoredEvent.objects.filter(run=run, kind="status").order_by("seq").values_list("frame", flat=True)
+    return [(event["state"], event["reason"]) for event in map(json.loads, frames)]
+
+
+def hold(run: Run) -> Lease:
+    return open_attempt(run.pk, Holder("elsewhere", "boot", 1), run.attempt, command_line=[])
+
+
+# The queue
+
+
+def test_it_queues_and_withdraws(run: Run) -> None:
+    enqueue(run.pk, "gpu1")
+    run.refresh_from_db()
+    assert (run.state, run.queued_host, run.queued_at is not None) == ("queued", "gpu1", True)
+    with pytest.raises(NotQueueable, match="queued"):
+        enqueue(run.pk)
+    withdraw(run.pk)
+    run.refresh_from_db()
+    assert (run.state, run.queued_host, run.queued_at) == ("created", "", None)
+    with pytest.raises(NotQueueable, match="not queued"):
+        withdraw(run.pk)
+    assert told(run) == [("queued", ""), ("created", "withdrawn from the queue")]
+
+
+def test_a_run_that_ended_is_again_what_it_was_when_it_is_withdrawn(run: Run) -> None:
+    hold(run)
+    run.attempts.update(outcome=RunState.FAILED)
+    Run.objects.update(state=RunState.FAILED)
+    enqueue(run.pk)
+    withdraw(run.pk)
+    run.refresh_from_db()
+    assert run.state == RunState.FAILED
+
+
+@pytest.mark.parametrize("state", [RunState.RUNNING, RunState.PAUSED, RunState.FINISHED])
+def test_it_does_not_queue_what_runs_or_has_finished(run: Run, state: RunState) -> None:
+    Run.objects.update(state=state)
+    with pytest.raises(NotQueueable, match=str(state)):
+        enqueue(run.pk)
+
+
+def test_a_script_of_ones_own_is_not_queued_but_told_how_to_start(run: Run) -> None:
+    Run.objects.update(recipe=None)
+    with pytest.raises(NotQueueable, match=f"train --run-id {run.pk} -- my_script.py"):
+        enqueue(run.pk)
+
+
+def test_one_host_gets_a_queued_run(run: Run) -> None:
+    enqueue(run.pk)
+    assert [waiting.pk for waiting in waiting_for("gpu1")] == [run.pk] == [waiting.pk for waiting in waiting_for("b")]
+    assert claim(run.pk, "gpu1")
+    assert not claim(run.pk, "b")
+    assert waiting_for("b") == []
+
+
+def test_it_fails_only_the_start_that_was_tried(run: Run) -> None:
+    enqueue(run.pk)
+    Run.objects.update(attempt=2)
+    assert not fail_start(run.pk, 1, "no")
+    assert fail_start(run.pk, 2, "There is no such recipe.")
+    assert not fail_start(run.pk, 2, "again")
+    assert told(run)[-1] == ("failed", "There is no such recipe.")
+
+
+# Lost, and back
+
+
+def test_a_run_is_lost_only_while_its_beat_stands_still(run: Run) -> None:
+    lease = hold(run)
+    run.refresh_from_db()
+    keep(lease)
+    assert not mark_lost(run.pk, 1, run.beat)
+    assert not mark_lost(run.pk, 2, run.beat + 1)
+    assert mark_lost(run.pk, 1, run.beat + 1)
+    run.refresh_from_db()
+    assert run.state == RunState.LOST
+    assert not mark_lost(run.pk, 1, run.beat)
+
+
+@pytest.mark.parametrize("state", [RunState.LOST, RunState.QUEUED])
+def test_it_heals_when_its_owner_speaks_again(run: Run, state: RunState) -> None:
+    lease = hold(run)
+    Run.objects.update(state=state, reason="silent")
+    keep(lease, step=7)
+    run.refresh_from_db()
+    assert (run.state, run.reason, run.step) == ("running", "", 7)
+    assert told(run)[-1] == ("running", "the training host speaks again")
+    keep(lease)
+    assert len(told(run)) == 2
+
+
+def test_an_owner_that_was_overtaken_heals_nothing(run: Run) -> None:
+    lease = hold(run)
+    Run.objects.update(state=RunState.LOST, attempt=2)
+    with pytest.raises(Fenced):
+        keep(lease)
+    run.refresh_from_db()
+    assert run.state == RunState.LOST
+
+
+def test_silence_is_counted_by_our_clock_and_only_while_the_database_answers() -> None:
+    beats = BeatWatch()
+    still, moving = Pulse(1, 1, 5), Pulse(2, 1, 5)
+    assert beats.look([still, moving], 100.0) == {still: 0.0, moving: 0.0}
+    moved = Pulse(2, 1, 6)
+    assert beats.look([still, moved], 102.0) == {still: 2.0, moved: 0.0}
+    beats.interrupt()
+    assert beats.look([still], 160.0)[still] == 2.0
+    assert beats.look([still], 161.0)[still] == 3.0
+    # The watch itself was suspended.
+    assert beats.look([still], 1161.0)[still] == 6.0
+    assert beats.look([], 1162.0) == {}
+
+
+def test_it_goes_on_when_the_database_is_away(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = Watch()
+
+    def away(host: str) -> list[Run]:
+        raise OperationalError("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(starting, "waiting_for", away)
+        watch.look()
+    assert not Host.objects.exists()
+    watch.look()
+    host = Host.objects.get()
+    assert host.name == HERE
+    assert host.devices[0]["device"] == "cpu"
+    assert host.devices[0]["memory_total_mib"] > host.devices[0]["memory_used_mib"] > 0
+
+
+def test_a_gpu_whose_driver_hangs_is_listed_without_its_use() -> None:
+    devices = DeviceReader()
+    devices._gpus = [
+        {"device": "cuda:0", "title": "H100", "utilisation": 5, "memory_used_mib": 1, "memory_total_mib": 2}
+    ]
+    devices._read_at = float("-inf")
+    assert devices.latest()[1:] == [
+        {"device": "cuda:0", "title": "H100", "utilisation": None, "memory_used_mib": None, "memory_total_mib": None}
+    ]
+
+
+# The real process
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Stack]:
+    """A stack of its own: a watch looks at every run."""
+    with Stack() as bare:
+        seed_stack(bare)
+        yield bare
+
+
+@pytest.fixture
+def watches(lab: Stack) -> Iterator[list[subprocess.Popen[bytes]]]:
+    started: list[subprocess.Popen[bytes]] = []
+    yield started
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def start_watch(lab: Stack, watches: list[subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
+    with (lab.folder / "watch.log").open("ab") as log:
+        watch = subprocess.Popen(lab.command("watch"), env=lab.environment, stdout=log, stderr=log)
+    watches.append(watch)
+    beat = host_beat(lab)
+    wait_for(lambda: host_beat(lab) > beat, f"the watch\n{lab.log()}")
+    return watch
+
+
+def host_beat(lab: Stack) -> int:
+    found = rows(lab, "SELECT beat FROM runs_host WHERE name = ?", HERE)
+    return int(found[0]["beat"]) if found else -1
+
+
+def attempt_of(lab: Stack, run_id: int) -> dict[str, Any]:
+    return rows(lab, "SELECT * FROM runs_attempt WHERE run_id = ? ORDER BY number DESC", run_id)[0]
+
+
+def lives(pid: int | None) -> bool:
+    try:
+        os.kill(pid or 0, 0)
+    except ProcessLookupError:
+        return False
+    return pid is not None
+
+
+def test_it_starts_a_queued_run_that_outlives_it_and_brings_back_its_supervisor(
+    lab: Stack, watches: list[subprocess.Popen[bytes]]
+) -> None:
+    watch = start_watch(lab, watches)
+    arguments = ("--project", "lab", "--recipe", "digits", "--set", "epochs=100000", "--device", "cpu", "--queue")
+    run_id = int(lab.manage("create_run", *arguments).stdout)
+    wait_for(lambda: run_row(lab, run_id)["step"] > 3, f"points\n{lab.log()}")
+    worker, supervisor = lab.worker_pid(run_id), attempt_of(lab, run_id)["supervisor_pid"]
+
+    second = lab.manage("watch", check=False)
+    assert second.returncode == 3
+    assert f"process {watch.pid}" in second.stderr and HERE in second.stderr
+
+    watch.kill()
+    watch.wait()
+    os.kill(supervisor, signal.SIGKILL)
+    assert lives(worker)
+    start_watch(lab, watches)
+    wait_for(lambda: attempt_of(lab, run_id)["adoptions"], f"the new supervisor\n{lab.log()}")
+    assert lab.worker_pid(run_id) == worker and lives(worker)
+    assert attempt_of(lab, run_id)["number"] == 1
+
+    os.kill(attempt_of(lab, run_id)["supervisor_pid"], signal.SIGTERM)
+    wait_for(lambda: run_row(lab, run_id)["state"] == "stopped", f"the end\n{lab.log()}")
+
+
+def test_it_records_the_end_of_a_run_whose_processes_are_all_dead(
+    lab: Stack, watches: list[subprocess.Popen[bytes]]
+) -> None:
+    start_watch(lab, watches)
+    run_id = create_run(lab)
+    supervisor = lab.train(run_id, "--quiet", "--", "tests/workers/short.py", "1000000", "0.01")
+    wait_for(lambda: run_row(lab, run_id)["step"] > 3, f"points\n{lab.log()}")
+    worker = lab.worker_pid(run_id)
+    assert worker is not None
+    supervisor.kill()
+    kill(worker)
+    supervisor.wait()
+    wait_for(lambda: run_row(lab, run_id)["state"] == "failed", f"the end\n{lab.log()}")
+    assert "without a word" in run_row(lab, run_id)["reason"]
+    assert attempt_of(lab, run_id)["number"] == 1
+
+
+def test_it_says_why_a_queued_run_cannot_start(lab: Stack, watches: list[subprocess.Popen[bytes]]) -> None:
+    start_watch(lab, watches)
+    schema = json.dumps([{"name": "size", "type": "int", "maximum": 9, "default": 3}])
+    rows(
+        lab,
+        "INSERT INTO runs_recipe (spec, title, description, parameters, knobs, source_sha256, published_at)"
+        " VALUES ('gone:Mine', 'Mine', '', ?, '[]', '', '2026-01-01 00:00:00+00:00')",
+        schema,
+    )
+    recipe = rows(lab, "SELECT id FROM runs_recipe WHERE spec = 'gone:Mine'")[0]["id"]
+    run_id = create_run(lab, recipe_id=recipe, parameters='{"size": 10}', state="queued", queued_host=HERE)
+    elsewhere = create_run(lab, recipe_id=recipe, state="queued", queued_host="another-host")
+    wait_for(lambda: run_row(lab, run_id)["state"] == "failed", f"the refusal\n{lab.log()}")
+    assert run_row(lab, run_id)["reason"] == "parameters: size: 10 is too large; give at most 9."
+    assert run_row(lab, elsewhere)["state"] == "queued"

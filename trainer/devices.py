@@ -1,0 +1,98 @@
+"""The devices of this host and their present use, for choosing one. Knows neither Django nor torch.
+
+GPUs are read in a thread of its own: a driver may hang for ever, and then only their use is not known.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import Any
+
+import psutil
+
+from trainer import nvml
+
+MIB = 2**20
+READ_INTERVAL_S = 2.0
+# An older reading says nothing about the present.
+STALE_S = 10.0
+# The list itself is asked again after so many readings: GPUs come and go with drivers and MIG.
+LIST_EVERY = 15
+
+# Keys: device (as in `train --device`), title, utilisation (%), memory_used_mib, memory_total_mib; null: not known.
+Device = dict[str, Any]
+
+
+class DeviceReader:
+    """Reads CPU and GPUs; `latest` never waits."""
+
+    def __init__(self) -> None:
+        self._gpus: list[Device] = []
+        self._read_at = 0.0
+        self._stop = threading.Event()
+        psutil.cpu_percent(interval=None)  # the first reading is the start of the first interval
+
+    def start(self) -> DeviceReader:
+        """Start reading GPUs; the thread is a daemon, so that a stuck driver cannot hold up the end."""
+        threading.Thread(target=self._read_gpus, name="devices", daemon=True).start()
+        return self
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def latest(self) -> list[Device]:
+        """Return the CPU and every GPU that a training here would see, cuda:0 first."""
+        memory = psutil.virtual_memory()
+        cpu = _device("cpu", f"CPU, {psutil.cpu_count() or 1} cores")
+        cpu |= {
+            "utilisation": psutil.cpu_percent(interval=None),
+            "memory_used_mib": round((memory.total - memory.available) / MIB),
+            "memory_total_mib": round(memory.total / MIB),
+        }
+        stale = time.monotonic() - self._read_at > STALE_S
+        return [cpu, *([_device(gpu["device"], gpu["title"]) for gpu in self._gpus] if stale else self._gpus)]
+
+    def _read_gpus(self) -> None:
+        opened = False
+        gpus: list[nvml.Gpu] = []
+        readings = 0
+        while True:
+            try:
+                if not opened:
+                    nvml.open_nvml()
+                    opened = True
+                if readings % LIST_EVERY == 0:
+                    gpus = nvml.choose(nvml.list_gpus(), visible=os.environ.get("CUDA_VISIBLE_DEVICES"))
+                self._gpus = [_read(index, gpu) for index, gpu in enumerate(gpus)]
+                self._read_at = time.monotonic()
+            except nvml.NoGpus:
+                if not opened:
+                    return
+            readings += 1
+            if self._stop.wait(READ_INTERVAL_S):
+                return
+
+
+def _read(index: int, gpu: nvml.Gpu) -> Device:
+    device = _device(f"cuda:{index}", _title(gpu))
+    try:
+        values = nvml.read(gpu)
+    except nvml.GpuLost:
+        return device
+    for key in ("utilisation", "memory_used_mib", "memory_total_mib"):
+        value = values.get(f"gpu/{gpu.name}/{key}")
+        device[key] = None if value is None else round(value)
+    return device
+
+
+def _title(gpu: nvml.Gpu) -> str:
+    try:
+        return str(nvml.pynvml.nvmlDeviceGetName(gpu.board))
+    except nvml.pynvml.NVMLError:
+        return "GPU"
+
+
+def _device(name: str, title: str) -> Device:
+    return {"device": name, "title": title, "utilisation": None, "memory_used_mib": None, "memory_total_mib": None}

@@ -1,0 +1,35 @@
+"""`manage.py watch`: one a host, beside the trainings."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from trainer.supervisor import EXIT_HELD
+from trainer.watch import AlreadyWatched, Watch
+
+
+class Command(BaseCommand):
+    help = (
+        "Start queued runs of this host as processes of their own, bring back supervisors that died, mark runs lost "
+        "that fell silent, publish this host's devices. Ending it ends no training. Exit code 3: one runs already."
+    )
+    requires_system_checks: list[str] = []
+
+    def handle(self, **options: Any) -> None:
+        watch = Watch()
+
+        def end(number: int, frame: FrameType | None) -> None:
+            watch.stop()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, end)
+        self.stdout.write(f"watching {watch.host}: Ctrl-C ends the watch, and no training")
+        self.stdout.flush()
+        try:
+            watch.run()
+        except AlreadyWatched as reason:
+            raise CommandError(str(reason), returncode=EXIT_HELD) from reason

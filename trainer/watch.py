@@ -1,0 +1,209 @@
+"""`manage.py watch`, one a host: starts queued runs, brings back supervisors, marks lost runs, tidies up.
+
+What it starts is detached and outlives it: a watch may be ended and started again at any time. All that it
+knows it reads from the database and from the locks in the data folder, so one that was killed is missed by nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, close_old_connections
+from django.db.models import Exists, F, OuterRef
+from django.utils import timezone
+
+from coxswain.locks import HeldLock, try_lock
+from runs import announcer, series, starting
+from runs.lifecycle import ENDED, LIVE, SILENT_AFTER_S, mark_lost
+from runs.models import Attempt, Host, Run, RunState, StoredEvent
+from trainer.beats import BeatWatch, Pulse
+from trainer.detached import Detached, start_train
+from trainer.devices import DeviceReader
+from trainer.folders import host_name, make_private, run_folder
+from trainer.redactor import Redactor
+from trainer.supervisor import EXIT_HELD
+from trainer.training import is_of_this_host
+
+logger = logging.getLogger(__name__)
+
+LOOK_INTERVAL_S = 0.5
+HOST_INTERVAL_S = 2.0
+FOLD_INTERVAL_S = 60.0
+# A supervisor that has just been killed is often brought back by whoever watches over it.
+UNATTENDED_S = 3.0
+# A run that is held elsewhere, or whose training cannot be taken over, is tried again after this, then ever later.
+FIRST_RETRY_S = 5.0
+LONGEST_RETRY_S = 300.0
+# Viewers that reconnect right after the end still get what they missed as events.
+FOLD_AFTER = timedelta(minutes=5)
+FOLDED_RUNS_AT_ONCE = 20
+FLUSH_TIMEOUT_S = 2.0
+
+
+class AlreadyWatched(Exception):
+    """Another watch runs for this host and data folder; the text says which."""
+
+
+class Watch:
+    """Looks every half second until it is told to end."""
+
+    def __init__(self) -> None:
+        self.host = host_name()
+        self._data: Path = settings.COXSWAIN_DATA
+        self._manage = Path(settings.BASE_DIR) / "manage.py"
+        self._end = threading.Event()
+        self._started: dict[int, Detached] = {}
+        self._unattended_since: dict[tuple[int, int], float] = {}
+        self._retry: dict[int, tuple[float, float]] = {}
+        self._beats = BeatWatch()
+        self._devices = DeviceReader()
+        self._redactor = Redactor(settings.COXSWAIN_DATA, settings.BASE_DIR)
+        self._due: dict[str, float] = {}
+        self._database_away = False
+
+    def run(self) -> None:
+        """Look until `stop`. Raises `AlreadyWatched`."""
+        lock = self._take_lock()
+        self._devices.start()
+        try:
+            while not self._end.is_set():
+                self.look()
+                self._end.wait(LOOK_INTERVAL_S)
+        finally:
+            self._devices.stop()
+            announcer.current().flush(FLUSH_TIMEOUT_S)
+            lock.release()
+
+    def stop(self) -> None:
+        self._end.set()
+
+    def look(self) -> None:
+        """Do once what is due. A database that is away costs time, and nobody's run."""
+        now = time.monotonic()
+        try:
+            self._reap(now)
+            self._start_queued(now)
+            self._bring_back_supervisors(now)
+            self._mark_lost(now)
+            if self._is_due("host", now, HOST_INTERVAL_S):
+                self._publish_host()
+            if self._is_due("fold", now, FOLD_INTERVAL_S):
+                self._fold_leftovers()
+            if self._database_away:
+                logger.warning("the database is back")
+            self._database_away = False
+        except (DatabaseError, InterfaceError) as error:
+            if not self._database_away:
+                logger.warning("the database is away (%s): trainings go on without it", error)
+            self._database_away = True
+            self._beats.interrupt()
+            close_old_connections()
+
+    def _take_lock(self) -> HeldLock:
+        # Named after the host: several of them may share the data folder.
+        path = make_private(self._data) / f"watch.{self.host}.lock"
+        lock = try_lock(path)
+        if lock is None:
+            raise AlreadyWatched(
+                f"A watch already runs for {self.host} and this data folder ({path.read_text().strip() or 'starting'}):"
+                " one is enough. Stop that one first if you want another."
+            )
+        lock.note(f"process {os.getpid()}, since {timezone.localtime():%Y-%m-%d %H:%M:%S}\n")
+        return lock
+
+    def _is_due(self, what: str, now: float, interval_s: float) -> bool:
+        if now < self._due.get(what, 0.0):
+            return False
+        self._due[what] = now + interval_s
+        return True
+
+    # Queued runs
+
+    def _start_queued(self, now: float) -> None:
+        for run in starting.waiting_for(self.host):
+            if run.pk in self._started or self._must_wait(run.pk, now) or self._is_held(run.pk):
+                continue
+            if starting.claim(run.pk, self.host):
+                self._start(run.pk, run.attempt)
+
+    def _start(self, run_id: int, attempt: int, *options: str) -> None:
+        try:
+            self._started[run_id] = start_train(self._manage, self._data, run_id, attempt, *options)
+        except OSError as error:
+            starting.fail_start(run_id, attempt, f"The training could not be started: {error.strerror}.")
+
+    def _reap(self, now: float) -> None:
+        """Take the exit status of what was started; a run that still waits by then could not be started."""
+        for run_id, started in list(self._started.items()):
+            code = started.exit_code
+            if code is None:
+                continue
+            if code == EXIT_HELD:
+                self._put_off(run_id, now)
+            elif code:
+                starting.fail_start(run_id, started.attempt, self._redactor.text(started.ending()))
+            del self._started[run_id]
+
+    def _must_wait(self, run_id: int, now: float) -> bool:
+        return now < self._retry.get(run_id, (0.0, 0.0))[0]
+
+    def _put_off(self, run_id: int, now: float) -> None:
+        wait_s = min(2 * self._retry.get(run_id, (0.0, FIRST_RETRY_S / 2))[1], LONGEST_RETRY_S)
+        self._retry[run_id] = (now + wait_s, wait_s)
+
+    def _is_held(self, run_id: int) -> bool:
+        """Tell whether a supervisor of this host holds the run, or is just starting or ending."""
+        lock = try_lock(make_private(run_folder(self._data, run_id)) / "supervisor.lock")
+        if lock is not None:
+            lock.release()
+        return lock is None
+
+    # Runs whose owner fell silent
+
+    def _bring_back_supervisors(self, now: float) -> None:
+        """Start a supervisor for every open attempt of this host that has none.
+
+        It adopts a living worker; where that is dead too, it stores what was left and records how the attempt ended.
+        """
+        opened = Attempt.objects.filter(
+            host=self.host, ended_at=None, number=F("run__attempt"), run__state__in=(*LIVE, RunState.LOST)
+        )
+        unattended = {
+            (attempt.run_id, attempt.number)
+            for attempt in opened
+            if attempt.run_id not in self._started and is_of_this_host(attempt) and not self._is_held(attempt.run_id)
+        }
+        self._unattended_since = {key: self._unattended_since.get(key, now) for key in unattended}
+        for (run_id, number), since in self._unattended_since.items():
+            if now - since < UNATTENDED_S or self._must_wait(run_id, now):
+                continue
+            logger.warning("run %d: nobody follows attempt %d any more; starting a supervisor", run_id, number)
+            self._put_off(run_id, now)
+            self._start(run_id, number, "--adopt")
+
+    def _mark_lost(self, now: float) -> None:
+        live = Run.objects.filter(state__in=LIVE).values_list("pk", "attempt", "beat")
+        pulses = [Pulse(*values) for values in live]
+        for pulse, silent_s in self._beats.look(pulses, now).items():
+            if silent_s >= SILENT_AFTER_S and mark_lost(pulse.run_id, pulse.attempt, pulse.beat):
+                logger.warning("run %d is lost: no sign of life for %.0f s", pulse.run_id, silent_s)
+
+    # The host and the leftovers
+
+    def _publish_host(self) -> None:
+        shown = {"beat_at": timezone.now(), "devices": self._devices.latest()}
+        if not Host.objects.filter(name=self.host).update(beat=F("beat") + 1, **shown):
+            Host.objects.create(name=self.host, **shown)
+
+    def _fold_leftovers(self) -> None:
+        """Fold what supervisors left as events: those that ended in order keep the newest, the dead all of it."""
+        points = StoredEvent.objects.filter(run=OuterRef("pk"), kind__in=series.POINT_KINDS)
+        dead = Run.objects.filter(state__in=(*ENDED, RunState.LOST), beat_at__lt=timezone.now() - FOLD_AFTER)
+        for run_id in list(dead.filter(Exists(points)).values_list("pk", flat=True)[:FOLDED_RUNS_AT_ONCE]):
+            series.fold(run_id)

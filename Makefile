@@ -3,10 +3,10 @@ SHELL := /bin/sh
 PYTHON ?=
 VENV := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench lock clean
+.PHONY: help setup demo test test-postgres lint bench lock clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-15s %s\n", $$1, $$2}'
 
 setup: ## make .venv, install what requirements.lock pins, the embedded server and the browser libraries
 	@python="$(PYTHON)"; \
@@ -26,6 +26,10 @@ test: setup ## install what the tests need, then lint and all tests
 	@$(VENV)/python scripts/debian_packages.py
 	@$(MAKE) --no-print-directory lint
 	@scripts/run_tests.sh
+
+test-postgres: setup ## all tests on a PostgreSQL server of their own (make test runs a part of them on it)
+	@$(VENV)/python scripts/debian_packages.py
+	@$(VENV)/python scripts/postgres.py scripts/run_tests.sh
 
 lint: setup ## ruff, mypy, missing migrations, deployment checks
 	@scripts/lint.sh

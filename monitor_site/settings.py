@@ -125,6 +125,16 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "timeout": 20,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }
+elif DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
+    # Under ASGI a connection kept by a thread is never given back (Django's documentation): a pool keeps them, and
+    # looks whether they still live. A database that is away is an error within seconds, not a page that hangs.
+    DATABASES["default"] |= {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True}
+    DATABASES["default"].setdefault("OPTIONS", {}).update(
+        pool={"min_size": 0, "max_size": env.int("COXSWAIN_DATABASE_POOL", default=8), "timeout": 5},
+        connect_timeout=5,
+    )
+else:
+    raise ImproperlyConfigured("COXSWAIN_DATABASE_URL must begin with sqlite:/// or postgres://")
 
 COXSWAIN_REDIS_URL = env("COXSWAIN_REDIS_URL", default=f"unix://{socket_path(COXSWAIN_DATA)}")
 CHANNEL_LAYERS = {

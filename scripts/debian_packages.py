@@ -5,6 +5,7 @@ As another user it names the packages and the command, and exits 2.
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import subprocess
@@ -13,15 +14,18 @@ import sys
 # Program that must start, and the Debian packages that bring it.
 PROGRAMS = {
     "chromium": ["chromium"],  # the pages in a real browser
+    "initdb": ["postgresql"],  # a server of the tests' own, see scripts/postgres.py
     "cc": ["gcc", "libc6-dev"],  # a stand-in for NVIDIA's library, compiled for the tests of GPU sampling
 }
+# Debian keeps the programs of a PostgreSQL server off the PATH.
+DEBIAN_FOLDERS = "/usr/lib/postgresql/*/bin"
 EXIT_BAD_INPUT = 2
 LOG_LINES_SHOWN = 8
 
 
 def starts(program: str) -> bool:
     """Tell whether `program` is on the PATH and runs (on Ubuntu chromium is a stub that may not)."""
-    path = shutil.which(program)
+    path = shutil.which(program) or shutil.which(program, path=os.pathsep.join(glob.glob(DEBIAN_FOLDERS)))
     if path is None:
         return False
     try:

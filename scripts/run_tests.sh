@@ -7,3 +7,8 @@ cd "$(dirname "$0")/.."
 if [ -d tests/browser ]; then
 	DJANGO_ALLOW_ASYNC_UNSAFE=true .venv/bin/pytest tests/browser
 fi
+# What depends on the database most, once more on PostgreSQL; `make test-postgres` runs all of it there.
+if [ -z "${COXSWAIN_TEST_POSTGRES:-}" ]; then
+	.venv/bin/python scripts/postgres.py .venv/bin/pytest -q \
+		tests/test_live.py tests/test_series.py tests/test_admin.py tests/test_portal.py tests/test_train.py
+fi

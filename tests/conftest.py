@@ -1,4 +1,7 @@
-"""Settings of the test run: a data folder of its own, away from the developer's, before Django loads."""
+"""Settings of the test run: a data folder and database of its own, away from the developer's, before Django loads.
+
+With COXSWAIN_TEST_POSTGRES (see scripts/postgres.py) the tests of this process and every stack use that server.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 
+_KEPT = {"COXSWAIN_TEST_OUTPUT", "COXSWAIN_TEST_POSTGRES"}
 _DATA = Path(tempfile.mkdtemp(prefix="coxswain-tests-"))
-for _name in [name for name in os.environ if name.startswith("COXSWAIN_") and name != "COXSWAIN_TEST_OUTPUT"]:
+for _name in [name for name in os.environ if name.startswith("COXSWAIN_") and name not in _KEPT]:
     del os.environ[_name]
-os.environ["COXSWAIN_DATA"] = str(_DATA)
+os.environ |= {"COXSWAIN_DATA": str(_DATA), "DJANGO_SETTINGS_MODULE": "monitor_site.settings"}
+if "COXSWAIN_TEST_POSTGRES" in os.environ:
+    from tests.postgres import address_of
+
+    os.environ["COXSWAIN_DATABASE_URL"] = address_of(f"coxswain_{os.getpid()}")
+assert settings.DATABASES
+# What this process starts has a database of its own: the stack says which.
+os.environ.pop("COXSWAIN_DATABASE_URL", None)
 
 from tests.stack import Stack, seed_stack  # noqa: E402  after the environment is set
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import sqlite3
-from contextlib import closing
 
 import pytest
 
@@ -112,9 +110,7 @@ def test_a_device_that_is_not_there_is_named_with_the_remedy(published):
 
 def test_a_bad_parameter_is_named_before_anything_starts(published):
     run_id = create(published, "--recipe", "digits")
-    with closing(sqlite3.connect(published.data / "coxswain.sqlite3", timeout=20)) as database:
-        database.execute("UPDATE runs_run SET parameters = ? WHERE id = ?", ('{"epochs": -1}', run_id))
-        database.commit()
+    rows(published, "UPDATE runs_run SET parameters = ? WHERE id = ?", '{"epochs": -1}', run_id)
     result = published.manage("train", "--run-id", str(run_id), check=False)
     assert result.returncode == 2 and "epochs" in result.stderr
     assert run_row(published, run_id)["state"] == "created"

@@ -6,16 +6,14 @@ import json
 import os
 import pty
 import signal
-import sqlite3
 import subprocess
 import sys
 import termios
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.stack import ROOT, Stack, create_run, events, kill, rows, run_row, wait_for
+from tests.stack import ROOT, Stack, create_run, events, kill, rows, run_row, wait_for, write_locked
 
 SHORT = str(ROOT / "tests" / "workers" / "short.py")
 ENDLESS = ("1000000", "0.01")
@@ -187,9 +185,7 @@ def test_an_owner_that_was_fenced_out_writes_nothing_more_and_exits_4(offline_st
     run_id, supervisor, worker = start_endless(offline_stack)
     os.kill(supervisor.pid, signal.SIGSTOP)
     stolen = "UPDATE runs_run SET attempt = attempt + 1 WHERE id = ? RETURNING last_seq"
-    with closing(sqlite3.connect(offline_stack.data / "coxswain.sqlite3", timeout=20)) as database:
-        ((last_seq,),) = database.execute(stolen, (run_id,)).fetchall()
-        database.commit()
+    last_seq = rows(offline_stack, stolen, run_id)[0]["last_seq"]
     os.kill(supervisor.pid, signal.SIGCONT)
     assert supervisor.wait(20) == 4
     assert run_row(offline_stack, run_id)["last_seq"] == last_seq
@@ -197,16 +193,13 @@ def test_an_owner_that_was_fenced_out_writes_nothing_more_and_exits_4(offline_st
 
 
 def test_a_database_that_is_away_costs_no_point(offline_stack):
-    """The database file is locked for a while: the loop goes on, and everything is stored afterwards."""
+    """The database is locked for a while: the loop goes on, and everything is stored afterwards."""
     run_id, supervisor, _ = start_endless(offline_stack)
-    database = sqlite3.connect(offline_stack.data / "coxswain.sqlite3", timeout=20, isolation_level=None)
-    database.execute("BEGIN IMMEDIATE")
-    seen = run_row(offline_stack, run_id)["step"]
-    journal = offline_stack.data / "runs" / str(run_id) / "attempts" / "1" / "journal-0000-000000.bin"
-    size = journal.stat().st_size
-    wait_for(lambda: journal.stat().st_size > size + 5000, "the loop to go on")
-    database.execute("COMMIT")
-    database.close()
+    with write_locked(offline_stack, run_id):
+        seen = run_row(offline_stack, run_id)["step"]
+        journal = offline_stack.data / "runs" / str(run_id) / "attempts" / "1" / "journal-0000-000000.bin"
+        size = journal.stat().st_size
+        wait_for(lambda: journal.stat().st_size > size + 5000, "the loop to go on")
     wait_for(lambda: run_row(offline_stack, run_id)["step"] > seen + 50, "the points logged meanwhile")
     supervisor.send_signal(signal.SIGTERM)
     assert supervisor.wait(20) == 0
@@ -227,7 +220,11 @@ def test_nothing_pushed_carries_a_path_a_host_or_a_secret(offline_stack):
     assert result.returncode == 1
     frames = json.dumps(events(offline_stack, run_id), ensure_ascii=False)
     assert "leaking" in frames and "<secret>" in frames
-    shown = frames + json.dumps(run_row(offline_stack, run_id)) + str(attempt(offline_stack, run_id)["environment"])
+    shown = (
+        frames
+        + json.dumps(run_row(offline_stack, run_id), default=str)
+        + str(attempt(offline_stack, run_id)["environment"])
+    )
     for canary in (token, str(offline_stack.data), os.path.expanduser("~") + "/", f'"{os.uname().nodename}"'):
         assert canary not in shown
     assert f" {os.uname().nodename}" not in shown

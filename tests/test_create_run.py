@@ -163,7 +163,7 @@ def test_it_publishes_a_recipe_that_is_not_yet_and_again_only_when_its_source_ch
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("minst", "name a built-in one (mnist, digits)"),
+        ("minst", "name a built-in one (mnist, digits, transformer)"),
         ("not_there.mine:Mine", "there is no module not_there.mine"),
         ("my_recipes:Yours", "has no class Yours"),
         ("broken:Mine", "broken does not load: ZeroDivisionError: division by zero"),
@@ -192,6 +192,7 @@ def test_it_publishes_built_in_and_configured_recipes_once_each(
         ("digits", "Digits, quick"),
         ("mnist", "MNIST digits"),
         ("my_recipes:Mine", "Mine"),
+        ("transformer", "Transformer on text"),
     ]
     mine = Recipe.objects.get(spec="my_recipes:Mine")
     assert mine.description == "Digits of my own."

@@ -56,6 +56,7 @@ class RememberingRun:
         self.epochs: dict[int, dict[str, Any]] = {}
         self.checkpoints: list[dict[str, Any]] = []
         self.notes: list[tuple[str, str]] = []
+        self.texts: dict[tuple[int | None, str], str] = {}
         self.planned: dict[str, int | None] = {}
         self.outcome = ""
 
@@ -75,6 +76,9 @@ class RememberingRun:
 
     def note(self, text: str, level: str = "info") -> None:
         self.notes.append((level, text))
+
+    def log_text(self, name: str, text: str, /, *, step: int | None = None, epoch: int | None = None) -> None:
+        self.texts[epoch, name] = text
 
     def record_checkpoint(self, path: Path, **fields: Any) -> None:
         assert verify(path, fields["sha256"])

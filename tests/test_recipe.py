@@ -153,7 +153,7 @@ def test_it_finds_a_recipe_by_dotted_path_in_both_spellings(tmp_path: Path, monk
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("minst", "name a built-in one (mnist, digits)"),
+        ("minst", "name a built-in one (mnist, digits, transformer)"),
         ("no_such_package.mine:Thing", "no module no_such_package.mine"),
         ("trainer.recipe:Nothing", "has no class Nothing"),
         ("json:JSONDecoder", "has no class JSONDecoder that is a trainer.recipe.Recipe"),

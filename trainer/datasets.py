@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import os
+import sysconfig
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,30 @@ def load_digits() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Return 1,797 digits with values from 0 to 16: images uint8 (1797, 8, 8), labels uint8 (1797,)."""
     rows = _cached("digits", "sklearn", DIGITS_FILE)
     return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1]
+
+
+def load_documentation() -> NDArray[np.uint8]:
+    """Return the topics of Python's own documentation as UTF-8: about 370,000 bytes, uint8.
+
+    Topics quote each other at length; a paragraph that was there before is left out, or what is held out to
+    validate with would have been read in training.
+    """
+    from pydoc_data.topics import topics
+
+    paragraphs = "\n\n".join(topics[name] for name in sorted(topics)).split("\n\n")
+    return _as_bytes("\n\n".join(dict.fromkeys(paragraphs)).encode())
+
+
+def load_standard_library() -> NDArray[np.uint8]:
+    """Return the sources of Python's standard library without its tests: about 11 million bytes, uint8."""
+    folder = Path(sysconfig.get_path("stdlib"))
+    left_out = {"site-packages", "dist-packages", "test", "tests", "idlelib"}
+    files = [path for path in sorted(folder.rglob("*.py")) if not left_out & set(path.relative_to(folder).parts)]
+    if not files:
+        raise MissingData(
+            "The standard library of this Python has no sources: choose text=documentation, or install them."
+        )
+    return _as_bytes(b"\n".join(path.read_bytes() for path in files))
 
 
 def data_folder() -> Path:
@@ -77,3 +102,8 @@ def _as_npy(rows: NDArray[np.uint8]) -> bytes:
     buffer = BytesIO()
     np.save(buffer, rows, allow_pickle=False)
     return buffer.getvalue()
+
+
+def _as_bytes(text: bytes) -> NDArray[np.uint8]:
+    # A copy, since torch warns of memory that cannot be written.
+    return np.frombuffer(text, dtype=np.uint8).copy()

@@ -33,6 +33,7 @@ def train(recipe: Recipe, run: Watched, checkpoint: Mapping[str, Any] | None = N
     if checkpoint is not None:
         progress = keeper.restore(checkpoint)
     steps_per_epoch = recipe.steps_per_epoch
+    units = recipe.units_per_sample
     run.plan(total_epochs=recipe.epochs, total_steps=recipe.epochs * steps_per_epoch, steps_per_epoch=steps_per_epoch)
 
     while progress.epoch <= recipe.epochs:
@@ -63,7 +64,7 @@ def train(recipe: Recipe, run: Watched, checkpoint: Mapping[str, Any] | None = N
             # ------------------------------------------------------------------------------------
             seconds = time.perf_counter() - began
             samples = len(batch[0])
-            means = {"loss": loss.detach(), **values}
+            means = {"loss": loss.detach(), **{name: value.detach() for name, value in values.items()}}
             progress.step += 1
             progress.batch += 1
             progress.samples += samples
@@ -71,11 +72,12 @@ def train(recipe: Recipe, run: Watched, checkpoint: Mapping[str, Any] | None = N
             add_to(progress.sums, means, samples)
             run.log(
                 progress.step,
-                **{f"train/{name}": number(value) for name, value in means.items()},
+                **{f"train/{name}": number(value) for name, value in (means | recipe.derived(means)).items()},
                 **{
                     "optimiser/learning_rate": learning_rate,
                     "optimiser/gradient_norm": number(gradient_norm),
                     "speed/samples_per_second": samples / seconds,
+                    **{f"speed/{unit}_per_second": count * samples / seconds for unit, count in units.items()},
                     "speed/step_ms": seconds * 1e3,
                     "speed/data_wait_share": waited / seconds,
                 },
@@ -90,17 +92,23 @@ def train(recipe: Recipe, run: Watched, checkpoint: Mapping[str, Any] | None = N
         recipe.model.eval()
         with torch.no_grad(), mixed_precision(device, dtype):
             evaluated = {name: float(value) for name, value in recipe.evaluate().items()}
+            texts = recipe.texts()
+        means = {name: value / progress.samples for name, value in progress.sums.items()}
+        samples_per_second = progress.samples / progress.seconds
         best = is_best(recipe, evaluated, progress)
         run.log_epoch(
             progress.epoch,
             step=progress.step,
             duration_s=progress.seconds + time.perf_counter() - began,
             best=best,
-            **{f"train_{name}": float(value) / progress.samples for name, value in progress.sums.items()},
+            **{f"train_{name}": float(value) for name, value in (means | recipe.derived(means)).items()},
             **evaluated,
             learning_rate=float(recipe.optimiser.param_groups[0]["lr"]),
-            samples_per_second=progress.samples / progress.seconds,
+            samples_per_second=samples_per_second,
+            **{f"{unit}_per_second": count * samples_per_second for unit, count in units.items()},
         )
+        for name, text in texts.items():
+            run.log_text(name, text, step=progress.step, epoch=progress.epoch)
         finished = progress.epoch
         progress.begin_epoch(finished + 1)
         if best or finished % recipe.save_every == 0 or finished == recipe.epochs:
@@ -147,7 +155,7 @@ def number(value: Tensor) -> Tensor | float:
 
 def add_to(sums: dict[str, Tensor], means: Mapping[str, Tensor], samples: int) -> None:
     for name, mean in means.items():
-        weighted = mean.detach().double() * samples
+        weighted = mean.double() * samples
         sums[name] = sums[name] + weighted if name in sums else weighted
 
 

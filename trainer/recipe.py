@@ -86,6 +86,23 @@ class Recipe(ABC):
     def evaluate(self) -> dict[str, float | Tensor]:
         """Return the numbers of an epoch's row by name. Called with the model in eval mode, without gradients."""
 
+    def derived(self, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return values that follow from the means of `loss`, of a step or of an epoch, such as a perplexity."""
+        return {}
+
+    def texts(self) -> dict[str, str]:
+        """Return texts to show after each epoch by name, such as what a language model writes.
+
+        Called as `evaluate` is. What is random here must come from a generator of its own: drawing from
+        torch's would make trainings with and without these texts differ.
+        """
+        return {}
+
+    @property
+    def units_per_sample(self) -> Mapping[str, int]:
+        """Return what a sample consists of, such as {"tokens": 64}: each is told as a speed of its own."""
+        return {}
+
     @property
     def steps_per_epoch(self) -> int:
         return math.ceil(self.train_size / self.batch_size)

@@ -11,6 +11,7 @@ from pathlib import Path
 BUILT_IN = {
     "mnist": "trainer.recipes.mnist:Mnist",
     "digits": "trainer.recipes.digits:Digits",
+    "transformer": "trainer.recipes.transformer:Transformer",
 }
 
 

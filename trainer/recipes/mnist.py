@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import torch
@@ -12,6 +11,7 @@ from torch.nn import functional
 from trainer.datasets import load_mnist
 from trainer.randomness import sample_uniform
 from trainer.recipe import Batch, Recipe, parameter
+from trainer.schedules import warmup_cosine
 
 # Mean and standard deviation of the pixels, as shares of full white.
 PIXEL_MEAN, PIXEL_DEVIATION = 0.131, 0.309
@@ -65,15 +65,10 @@ class Mnist(Recipe):
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused
         )
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self.schedule)
-
-    def schedule(self, step: int) -> float:
-        """Return the share of the learning rate at a step: a linear rise, then half a cosine down to 1 %."""
-        if step < self.warmup_steps:
-            return (step + 1) / self.warmup_steps
-        decay_steps = max(1, self.epochs * self.steps_per_epoch - self.warmup_steps)
-        done = min(1.0, (step - self.warmup_steps) / decay_steps)
-        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
+        steps = self.epochs * self.steps_per_epoch
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
+            self.optimiser, lambda step: warmup_cosine(step, warmup=self.warmup_steps, total=steps, floor=0.01)
+        )
 
     def train_batches(self, epoch: int, first: int) -> Iterator[Batch]:
         corners = torch.full((self.train_size, 2), LARGEST_SHIFT, device=self.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,14 @@ def secret_key(folder: Path) -> str:
     with os.fdopen(descriptor, "w") as file:
         file.write(secrets.token_urlsafe(48))
     return path.read_text().strip()
+
+
+def package_folder(name: str) -> Path:
+    """Return where a package lies, without importing it: only the web process needs the API's library."""
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        raise ImproperlyConfigured(f"the package {name} is missing: pip install -r requirements.txt")
+    return Path(spec.origin).parent
 
 
 def admin_page(app: str, model: str, title: Any, icon: str) -> dict[str, Any]:
@@ -130,7 +139,8 @@ elif DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
     # looks whether they still live. A database that is away is an error within seconds, not a page that hangs.
     DATABASES["default"] |= {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True}
     DATABASES["default"].setdefault("OPTIONS", {}).update(
-        pool={"min_size": 0, "max_size": env.int("COXSWAIN_DATABASE_POOL", default=8), "timeout": 5},
+        # A few for the readers of sockets, one for pages, the rest for downloads.
+        pool={"min_size": 0, "max_size": 10, "timeout": 5},
         connect_timeout=5,
     )
 else:
@@ -176,7 +186,7 @@ TIME_ZONE = "UTC"
 
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
-STATICFILES_DIRS = [BASE_DIR / "static"]
+STATICFILES_DIRS: list[Any] = [BASE_DIR / "static", ("ninja", package_folder("ninja") / "static" / "ninja")]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "monitor_site.static.StaticStorage"},
@@ -221,6 +231,12 @@ ADMIN_PAGES = (
     ("run", _("Runs"), "monitoring"),
     ("project", _("Projects"), "folder"),
     ("recipe", _("Recipes"), "science"),
+    ("host", _("Hosts"), "dns"),
+)
+ACCESS_PAGES = (
+    ("membership", _("Memberships"), "badge"),
+    ("accesstoken", _("Tokens"), "key"),
+    ("invite", _("Invites"), "mail"),
 )
 ACCOUNT_PAGES = (("user", _("Users"), "person"), ("group", _("Groups"), "group"))
 UNFOLD: dict[str, Any] = {
@@ -249,6 +265,7 @@ UNFOLD: dict[str, Any] = {
     "SIDEBAR": {
         "navigation": [
             {"title": _("Trainings"), "items": [admin_page("runs", *page) for page in ADMIN_PAGES]},
+            {"title": _("Access"), "items": [admin_page("runs", *page) for page in ACCESS_PAGES]},
             {"title": _("Accounts"), "items": [admin_page("auth", *page) for page in ACCOUNT_PAGES]},
         ]
     },

@@ -1,5 +1,5 @@
-"""The admin: what was recorded, to look at; projects, members and new runs, to make."""
+"""The admin: what was recorded, to look at, export and delete; projects, access and new runs, to make."""
 
-from runs.admin import accounts, projects, runs
+from runs.admin import accounts, hosts, invites, projects, runs, tokens
 
-__all__ = ["accounts", "projects", "runs"]
+__all__ = ["accounts", "hosts", "invites", "projects", "runs", "tokens"]

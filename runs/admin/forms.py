@@ -1,4 +1,4 @@
-"""The form that creates a run."""
+"""The forms that create a run and review one."""
 
 from __future__ import annotations
 
@@ -52,3 +52,15 @@ class NewRunForm(forms.ModelForm[Run]):
         except ValueError:
             self.add_error("parameters", _("NaN and infinities cannot be parameters: give finite numbers."))
         return cleaned
+
+
+class ReviewForm(forms.ModelForm[Run]):
+    """What may be changed of a run that is recorded: its name, and what a reviewer says of it."""
+
+    class Meta:
+        model = Run
+        fields = ("name", "review_note", "reviewed_by", "reviewed_at")
+        help_texts = {
+            "reviewed_by": _("Left empty, whoever saves a note is the reviewer."),
+            "reviewed_at": _("Left empty, the time of saving is taken."),
+        }

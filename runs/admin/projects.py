@@ -1,4 +1,4 @@
-"""Projects with their members, and the recipes as they were published."""
+"""Projects, their members, and the recipes as they were published."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import display
 
+from runs.admin.readonly import OnlyShows
 from runs.models import Membership, Project, Recipe
 
 
@@ -45,25 +46,23 @@ class ProjectAdmin(ModelAdmin):
         return int(project.runs_total)
 
 
+@admin.register(Membership)
+class MembershipAdmin(ModelAdmin):
+    list_display = ("user", "project", "role")
+    list_filter = ("role", "project")
+    list_select_related = ("user", "project")
+    search_fields = ("user__username", "user__first_name", "user__last_name", "project__name")
+    autocomplete_fields = ("user", "project")
+
+
 @admin.register(Recipe)
-class RecipeAdmin(ModelAdmin):
+class RecipeAdmin(OnlyShows):
     """Recipes are published by `manage.py recipes --publish`; here they are to read."""
 
     list_display = ("spec", "title", "published_at")
     search_fields = ("spec", "title")
     fields = ("spec", "title", "description", "parameter_table", "source_sha256", "published_at")
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Recipe | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Recipe | None = None) -> bool:
-        return False
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Recipe | None = None) -> tuple[str, ...]:
-        return self.fields
+    readonly_fields = ("parameter_table",)
 
     @display(description=_("parameters"))
     def parameter_table(self, recipe: Recipe) -> SafeString:

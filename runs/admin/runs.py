@@ -1,4 +1,7 @@
-"""Runs: the list, the page of one, and the making of new ones. What was recorded is not to be changed."""
+"""Runs: the list, the page of one, the making of new ones, review, archive, export and deletion.
+
+What was recorded is not to be changed.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html
@@ -18,16 +23,21 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from runs.access import display_name
-from runs.admin.forms import NewRunForm
+from runs.admin.deleting import DeletesRuns
+from runs.admin.downloads import csv_response
+from runs.admin.forms import NewRunForm, ReviewForm
 from runs.admin.record import VARIANTS, as_clock, duration_of, record_of
+from runs.admin.reviewing import Archived, Reviewed, ReviewsRuns
+from runs.exports import epochs_csv, series_csv
 from runs.liveness import silent
 from runs.models import Recipe, Run
 
 SILENT = "silent"
+EXPORTS = {"epochs": epochs_csv, "series": series_csv}
 
 
 @admin.register(Run)
-class RunAdmin(ModelAdmin):
+class RunAdmin(ReviewsRuns, DeletesRuns, ModelAdmin):
     list_display = (
         "heading",
         "state_label",
@@ -37,15 +47,23 @@ class RunAdmin(ModelAdmin):
         "duration",
         "best",
         "created",
+        "review",
     )
     list_display_links = ("heading",)
-    list_filter = ("state", "project", "recipe", "created_at")
+    list_filter = ("state", Reviewed, Archived, "project", "recipe", "created_at")
     list_per_page = 50
+    date_hierarchy = "created_at"
+    autocomplete_fields = ("reviewed_by",)
+    actions = ("delete_selected", "mark_reviewed", "archive", "unarchive", "export_epochs", "export_series")
     search_fields = ("name", "pk__exact", "project__name", "recipe__spec")
     search_help_text = _("Name, number, project or recipe")
     fieldsets_of_new = (
         (None, {"fields": ("project", "name", "recipe", "parameters")}),
         (_("Where and how"), {"fields": ("device", "seed", "deterministic")}),
+    )
+    fieldsets_of_existing = (
+        (None, {"fields": ("name",)}),
+        (_("Review"), {"fields": ("review_note", "reviewed_by", "reviewed_at")}),
     )
     change_form_outer_before_template = "admin/runs/run/overview.html"
     change_form_outer_after_template = "admin/runs/run/record.html"
@@ -87,29 +105,46 @@ class RunAdmin(ModelAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
         queryset: QuerySet[Run] = super().get_queryset(request)
-        return queryset.select_related("project", "recipe", "created_by")
+        return queryset.select_related("project", "recipe", "created_by", "reviewed_by")
 
     def get_fieldsets(self, request: HttpRequest, obj: Run | None = None) -> Any:
-        return self.fieldsets_of_new if obj is None else ((None, {"fields": ("name",)}),)
+        return self.fieldsets_of_new if obj is None else self.fieldsets_of_existing
 
     def get_form(
         self, request: HttpRequest, obj: Run | None = None, change: bool = False, **kwargs: Any
     ) -> type[forms.ModelForm[Run]]:
-        if obj is None:
-            kwargs["form"] = NewRunForm
+        kwargs["form"] = NewRunForm if obj is None else ReviewForm
         form: type[forms.ModelForm[Run]] = super().get_form(request, obj, change, **kwargs)
         return form
 
     def save_model(self, request: HttpRequest, obj: Run, form: forms.ModelForm[Run], change: bool) -> None:
         if change:
             # The owner of a live run writes beats and numbers meanwhile: only what was typed here is saved.
-            obj.save(update_fields=form.changed_data)
+            obj.save(update_fields=self.reviewed_fields(request, obj, form))
             return
         obj.created_by_id = request.user.pk
         obj.save()
 
-    def has_delete_permission(self, request: HttpRequest, obj: Run | None = None) -> bool:
-        return False
+    @admin.action(description=_("Export epochs (CSV)"), permissions=["view"])
+    def export_epochs(self, request: HttpRequest, queryset: QuerySet[Run]) -> StreamingHttpResponse:
+        return csv_response(request, "runs-epochs.csv", epochs_csv(queryset.order_by("pk")))
+
+    @admin.action(description=_("Export series (CSV)"), permissions=["view"])
+    def export_series(self, request: HttpRequest, queryset: QuerySet[Run]) -> StreamingHttpResponse:
+        return csv_response(request, "runs-series.csv", series_csv(list(queryset.order_by("pk"))))
+
+    def get_urls(self) -> list[URLPattern]:
+        export = self.admin_site.admin_view(self.export_view)
+        return [path("<int:run_id>/export/<str:what>.csv", export, name="runs_run_export"), *super().get_urls()]
+
+    def export_view(self, request: HttpRequest, run_id: int, what: str) -> StreamingHttpResponse:
+        """Download what one run recorded: `what` is epochs or series."""
+        run = Run.objects.filter(pk=run_id).first()
+        if not self.has_view_permission(request, run):
+            raise PermissionDenied
+        if run is None or what not in EXPORTS:
+            raise Http404
+        return csv_response(request, f"run-{run_id}-{what}.csv", EXPORTS[what]([run]))
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
@@ -127,6 +162,7 @@ class RunAdmin(ModelAdmin):
                 "owner": self.owner(run),
                 "silent": silent(run, now),
                 "variant": VARIANTS.get(run.state, "default"),
+                "exports": {what: reverse("admin:runs_run_export", args=[run.pk, what]) for what in EXPORTS},
             }
         response: HttpResponse = super().render_change_form(request, context, *args, **kwargs)
         return response

@@ -14,7 +14,7 @@ from runs.portal.rows import search
 
 
 class RunFilter(forms.Form):
-    """Search text, state and project; what cannot be used filters nothing."""
+    """Search text, state, project and archive; what cannot be used filters nothing."""
 
     q = forms.CharField(
         required=False,
@@ -39,6 +39,12 @@ class RunFilter(forms.Form):
         widget=forms.Select(attrs={"class": "form-select"}),
     )
 
+    archived = forms.BooleanField(
+        required=False,
+        label=_("Archived"),
+        widget=forms.CheckboxInput(attrs={"class": "form-check-input"}),
+    )
+
     def __init__(self, *args: Any, user: AbstractBaseUser | AnonymousUser, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         projects = self.fields["project"]
@@ -49,6 +55,7 @@ class RunFilter(forms.Form):
         """Return those of `runs` that the valid choices allow."""
         self.is_valid()
         chosen = self.cleaned_data
+        runs = runs.filter(archived_at__isnull=not chosen.get("archived"))
         if chosen.get("state"):
             runs = runs.filter(state=chosen["state"])
         if chosen.get("project"):

@@ -46,6 +46,14 @@ def package_folder(name: str) -> Path:
     return Path(spec.origin).parent
 
 
+def package_folder(name: str) -> Path:
+    """Return where a package lies, without importing it: only the web process needs the API's library."""
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        raise ImproperlyConfigured(f"the package {name} is missing: pip install -r requirements.txt")
+    return Path(spec.origin).parent
+
+
 def admin_page(app: str, model: str, title: Any, icon: str) -> dict[str, Any]:
     """Return the entry of a list page in the admin's sidebar, for those who may see it."""
     return {

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from django.db.models import Min
+from django.db.models import Exists, OuterRef, QuerySet
 
 from runs.access import COMMANDING_ROLES
 from runs.charts import BUCKETS, Extent, charts
@@ -76,24 +76,15 @@ def chart_range(
     return {"seq": seq, "series": series}
 
 
+def counted_epochs(run: Run) -> QuerySet[EpochMetric]:
+    """Return the epochs that still count: those that a later attempt went over are left out."""
+    later = EpochMetric.objects.filter(run=run, attempt__gt=OuterRef("attempt"), epoch__lte=OuterRef("epoch"))
+    return run.epochs.filter(~Exists(later))
+
+
 def epochs_of(run: Run, limit: int = EPOCHS) -> list[EpochMetric]:
-    """Return the newest epochs that still count, oldest first: those that a later attempt went over are left out."""
-    first_epochs = dict(
-        run.epochs.order_by().values("attempt").annotate(first=Min("epoch")).values_list("attempt", "first")
-    )
-    superseded_from: dict[int, int] = {}
-    lowest: int | None = None
-    for attempt in sorted(first_epochs, reverse=True):
-        if lowest is not None:
-            superseded_from[attempt] = lowest
-        lowest = first_epochs[attempt] if lowest is None else min(lowest, first_epochs[attempt])
-    newest = run.epochs.order_by("-epoch", "-attempt")[:limit]
-    counted = [
-        epoch
-        for epoch in newest
-        if epoch.attempt not in superseded_from or epoch.epoch < superseded_from[epoch.attempt]
-    ]
-    return counted[::-1]
+    """Return the newest epochs that still count, oldest first."""
+    return list(counted_epochs(run).order_by("-epoch", "-attempt")[:limit])[::-1]
 
 
 def console(run: Run, seq: int, lines: int = CONSOLE_LINES) -> list[dict[str, Any]]:

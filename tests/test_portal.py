@@ -65,7 +65,7 @@ def make_run(project: Project, name: str, **fields: Any) -> Run:
 
 
 def ask_ticket(client: Client, body: object) -> Any:
-    return client.post(reverse("tickets"), body, content_type="application/json")
+    return client.post(reverse("api:tickets"), body, content_type="application/json")
 
 
 def test_it_sends_people_without_a_session_to_the_login(run: Run, client: Client) -> None:
@@ -222,7 +222,7 @@ def test_it_refuses_tickets_with_a_reason(run: Run, login: Login, client: Client
     assert ask_ticket(Client(enforce_csrf_checks=True), {"run": run.pk}).status_code == 401
     assert ask_ticket(login("stranger"), {"run": run.pk}).status_code == 404
     assert ask_ticket(login("viewer"), {"run": run.pk + 1000}).status_code == 404
-    assert login("viewer").get(reverse("tickets")).status_code == 405
+    assert login("viewer").get(reverse("api:tickets")).status_code == 405
     for body in ("{", "[1]", {"run": "1"}, {"run": True}, {"run": -1}, {"run": 2**70}, {}, {"run": 1, "x": "y" * 5000}):
         answer = ask_ticket(login("viewer"), body)
         assert answer.status_code == 422, body

@@ -1,26 +1,21 @@
-"""JSON for the page: history, finer ranges of series, and tickets for the socket. Errors name field and remedy."""
+"""JSON for the page: history and finer ranges of series. Errors name field and remedy."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Concatenate
+from typing import Concatenate
 
-from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
-from django.views.decorators.csrf import csrf_exempt, csrf_protect
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_GET
 
 from runs.access import role_of
 from runs.history import chart_range, details, history
 from runs.models import Run
-from runs.tickets import TICKET_LIFETIME, issue_ticket
 
-LARGEST_BODY_BYTES = 4096
 MOST_SERIES_AT_ONCE = 64
 MOST_BUCKETS = 4000
 
@@ -87,39 +82,3 @@ def _number(text: str) -> float | None:
     except ValueError:
         return None
     return number if math.isfinite(number) else None
-
-
-@never_cache
-@require_POST
-@csrf_exempt
-def new_ticket(request: HttpRequest) -> HttpResponseBase:
-    """Return a single-use key to one run's socket: `{"run": 1}` → `{"ticket": …, "expires_in_s": 30}`."""
-    # Asked before the CSRF token, which ends with the session: the page must learn that it has to log in.
-    if not request.user.is_authenticated:
-        return _refuse(401, _("Log in again: the session has ended."))
-    return _ticket_of_session(request, request.user)
-
-
-@csrf_protect
-def _ticket_of_session(request: HttpRequest, user: User) -> HttpResponse:
-    run_id = _run_id(request)
-    if run_id is None:
-        return _refuse(422, _('Send JSON that names the run by its number, such as {"run": 1}.'), "run")
-    run = Run.objects.filter(pk=run_id).first()
-    if run is None or role_of(user, run) is None:
-        return _refuse(404, _("There is no such run, or you are no member of its project."), "run")
-    ticket = issue_ticket(user, run, request.session.session_key or "")
-    return JsonResponse({"ticket": ticket, "expires_in_s": int(TICKET_LIFETIME.total_seconds())})
-
-
-def _run_id(request: HttpRequest) -> int | None:
-    if len(request.body) > LARGEST_BODY_BYTES:
-        return None
-    try:
-        payload: Any = json.loads(request.body)
-    except (ValueError, RecursionError):
-        return None
-    run_id = payload.get("run") if isinstance(payload, dict) else None
-    if type(run_id) is not int or not 0 < run_id < 2**63:
-        return None
-    return run_id

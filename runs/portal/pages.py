@@ -73,7 +73,7 @@ class RunPage(LoginRequiredMixin, DetailView[Run]):
                     "history": reverse("history", args=[run.pk]),
                     "details": reverse("details", args=[run.pk]),
                     "series": reverse("series", args=[run.pk]),
-                    "tickets": reverse("tickets"),
+                    "tickets": reverse("api:tickets"),
                     "login": reverse("login"),
                     "socket": f"/ws/runs/{run.pk}/",
                 },

@@ -15,5 +15,4 @@ urlpatterns: list[URLPattern] = [
     path("runs/<int:pk>/history/", data.history_of_run, name="history"),
     path("runs/<int:pk>/details/", data.details_of_run, name="details"),
     path("runs/<int:pk>/series/", data.series_of_run, name="series"),
-    path("api/tickets/", data.new_ticket, name="tickets"),
 ]

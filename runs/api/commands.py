@@ -1,0 +1,61 @@
+"""Commands of a run: what was asked of it, and asking."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+from ninja import Query, Router, Status
+
+from runs.api.callers import caller_of, visible_run
+from runs.api.errors import ApiError, no_such_run
+from runs.api.schemas import CommandIn, CommandOut, CommandsPage, ErrorOut
+from runs.asking import ask
+from runs.commands import parse_command
+from runs.models import Command, as_wire
+
+router = Router(tags=["commands"])
+ERRORS = {401: ErrorOut, 404: ErrorOut, 422: ErrorOut}
+
+
+@router.get("/{int:run_id}/commands/", response={200: CommandsPage, **ERRORS}, summary="Commands, newest first")
+def list_commands(
+    request: HttpRequest,
+    run_id: int,
+    limit: int = Query(50, ge=1, le=200),
+    offset: int = Query(0, ge=0, le=10**9),
+) -> dict[str, Any]:
+    commands = visible_run(request, run_id).commands.order_by("-sent_at", "-id")
+    return {"count": commands.count(), "items": [as_wire(command) for command in commands[offset : offset + limit]]}
+
+
+@router.get("/{int:run_id}/commands/{uuid:command_id}/", response={200: CommandOut, **ERRORS}, summary="One command")
+def one_command(request: HttpRequest, run_id: int, command_id: UUID) -> dict[str, Any]:
+    command = visible_run(request, run_id).commands.filter(pk=command_id).first()
+    if command is None:
+        raise ApiError(404, _("There is no such command of this run."), "id")
+    return as_wire(command)
+
+
+@router.post(
+    "/{int:run_id}/commands/",
+    response={200: CommandOut, 201: CommandOut, 403: ErrorOut, 409: ErrorOut, **ERRORS},
+    summary="Ask something of a run",
+)
+def create_command(request: HttpRequest, run_id: int, body: CommandIn) -> Status[dict[str, Any]]:
+    """201 with the new command, or 200 with the one that was recorded under this `id` before.
+
+    A command that the run's state does not allow is recorded too, with state `refused` and the reason.
+    """
+    run = visible_run(request, run_id)
+    viewer = caller_of(request).viewer(run)
+    if viewer is None:
+        raise no_such_run()
+    asked = parse_command(body.model_dump())
+    known = Command.objects.filter(pk=asked.id).values_list("run_id", flat=True).first()
+    if known not in (None, run.pk):
+        raise ApiError(409, _("This id belongs to a command of another run: choose another."), "id")
+    command = ask(run.pk, asked, viewer)
+    return Status(201 if known is None else 200, as_wire(command))

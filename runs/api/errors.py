@@ -1,0 +1,86 @@
+"""Errors of the JSON API: a status, a sentence and the field that it is about. No traceback leaves."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.utils.translation import gettext as _
+from ninja import NinjaAPI
+from ninja.errors import AuthenticationError, HttpError, ValidationError
+
+from runs.asking import NotAllowed
+from runs.commands import InvalidCommand
+
+logger = logging.getLogger(__name__)
+
+
+class ApiError(Exception):
+    """Answered with `status` and `{"error": message, "field": field}`."""
+
+    def __init__(self, status: int, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.field = field
+
+
+def refuse(status: int, error: str, field: str = "") -> JsonResponse:
+    response = JsonResponse({"error": error, "field": field}, status=status)
+    if status == 401:
+        response["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def no_such_run() -> ApiError:
+    return ApiError(404, _("There is no such run, or you are no member of its project."), "run")
+
+
+def no_such_address(request: HttpRequest) -> HttpResponse:
+    """Answer every address under /api/ that is none."""
+    return refuse(404, _("There is no such address: /api/docs/ lists them."))
+
+
+def answer_errors_of(api: NinjaAPI) -> None:
+    """Let `api` answer whatever its operations raise in the one form."""
+
+    def answer(kind: type[Exception]) -> Any:
+        return api.exception_handler(kind)
+
+    @answer(ApiError)
+    def own(request: HttpRequest, error: ApiError) -> HttpResponse:
+        return refuse(error.status, str(error), error.field)
+
+    @answer(AuthenticationError)
+    def unknown_caller(request: HttpRequest, error: AuthenticationError) -> HttpResponse:
+        return refuse(401, _("Log in again: the session has ended. Scripts send Authorization: Bearer and a token."))
+
+    @answer(ValidationError)
+    def invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
+        first = error.errors[0]
+        names = [str(part) for part in first["loc"][1:] if isinstance(part, str)]
+        field = names[-1] if names else "body"
+        return refuse(422, f"{field}: {first['msg']}.", field)
+
+    @answer(InvalidCommand)
+    def invalid_command(request: HttpRequest, error: InvalidCommand) -> HttpResponse:
+        return refuse(422, str(error), error.field)
+
+    @answer(NotAllowed)
+    def not_allowed(request: HttpRequest, error: NotAllowed) -> HttpResponse:
+        return refuse(403, str(error), "command")
+
+    @answer(Http404)
+    def not_found(request: HttpRequest, error: Http404) -> HttpResponse:
+        return no_such_address(request)
+
+    @answer(HttpError)
+    def refused(request: HttpRequest, error: HttpError) -> HttpResponse:
+        if error.status_code == 400:  # what the library says of a body that cannot be parsed
+            return refuse(422, _("Send a JSON object."), "body")
+        return refuse(error.status_code, str(error))
+
+    @answer(Exception)
+    def failed(request: HttpRequest, error: Exception) -> HttpResponse:
+        logger.error("the API could not answer %s %s", request.method, request.path, exc_info=error)
+        return refuse(500, _("The server could not answer this; it has been logged."))

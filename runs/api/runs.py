@@ -1,0 +1,99 @@
+"""Runs and their epochs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from ninja import Query, Router
+
+from runs.access import display_name
+from runs.api.callers import caller_of, visible_run
+from runs.api.errors import ApiError
+from runs.api.schemas import EpochsPage, ErrorOut, RunDetailOut, RunsPage
+from runs.history import counted_epochs
+from runs.liveness import silent
+from runs.models import Project, Run, RunState
+from runs.portal.rows import search
+from runs.snapshot import epoch_as_wire, latest_values
+
+router = Router(tags=["runs"])
+ERRORS = {401: ErrorOut, 404: ErrorOut, 422: ErrorOut}
+
+
+@router.get("/", response={200: RunsPage, **ERRORS}, summary="Runs, newest first")
+def list_runs(
+    request: HttpRequest,
+    state: RunState | None = None,
+    project: str | None = Query(None, description="Slug of a project"),
+    q: str = Query("", max_length=100, description="Text in the name or recipe, or #id"),
+    limit: int = Query(50, ge=1, le=200),
+    offset: int = Query(0, ge=0, le=10**9),
+) -> dict[str, Any]:
+    """The runs of projects that the caller belongs to, without archived ones."""
+    runs = caller_of(request).runs().filter(archived_at=None)
+    if state is not None:
+        runs = runs.filter(state=state)
+    if project is not None:
+        if not Project.objects.filter(slug=project, memberships__user=caller_of(request).user).exists():
+            raise ApiError(404, _("There is no such project, or you are no member of it."), "project")
+        runs = runs.filter(project__slug=project)
+    runs = search(runs, q)
+    page = runs.select_related("project", "recipe", "created_by").order_by("-pk")[offset : offset + limit]
+    return {"count": runs.count(), "items": [as_item(run) for run in page]}
+
+
+@router.get("/{int:run_id}/", response={200: RunDetailOut, **ERRORS}, summary="One run")
+def one_run(request: HttpRequest, run_id: int) -> dict[str, Any]:
+    run = visible_run(request, run_id)
+    viewer = caller_of(request).viewer(run)
+    return as_item(run) | {
+        "parameters": run.parameters,
+        "device": run.device,
+        "seed": run.seed,
+        "deterministic": run.deterministic,
+        "last_seq": run.last_seq,
+        "latest": latest_values(run),
+        "role": viewer.role if viewer else "",
+        "may": viewer.may if viewer else [],
+    }
+
+
+@router.get("/{int:run_id}/epochs/", response={200: EpochsPage, **ERRORS}, summary="Epochs of a run, in order")
+def list_epochs(
+    request: HttpRequest,
+    run_id: int,
+    limit: int = Query(200, ge=1, le=1000),
+    offset: int = Query(0, ge=0, le=10**9),
+) -> dict[str, Any]:
+    """Epochs that a later attempt trained again stand here once, as trained last."""
+    epochs = counted_epochs(visible_run(request, run_id)).order_by("epoch", "attempt")
+    items = [epoch_as_wire(epoch) | {"at": epoch.at} for epoch in epochs[offset : offset + limit]]
+    return {"count": epochs.count(), "items": items}
+
+
+def as_item(run: Run) -> dict[str, Any]:
+    return {
+        "id": run.pk,
+        "name": run.name,
+        "project": {"slug": run.project.slug, "name": run.project.name},
+        "recipe": run.recipe.spec if run.recipe else "",
+        "state": str(run.state),
+        "reason": run.reason,
+        "silent": silent(run, timezone.now()),
+        "attempt": run.attempt,
+        "created_by": display_name(run.created_by) if run.created_by else "",
+        "created_at": run.created_at,
+        "started_at": run.started_at,
+        "ended_at": run.ended_at,
+        "last_point_at": run.last_point_at,
+        "step": run.step,
+        "total_steps": run.total_steps,
+        "epoch": run.epoch,
+        "total_epochs": run.total_epochs,
+        "best_metric": run.best_metric,
+        "best_metric_name": run.best_metric_name,
+        "best_epoch": run.best_epoch,
+    }

@@ -1,0 +1,55 @@
+"""Tickets: single-use keys to the socket of a run."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+from ninja import Router
+
+from runs.api.callers import caller_of
+from runs.api.errors import ApiError, no_such_run
+from runs.api.schemas import LARGEST_ID, ErrorOut, TicketOut
+from runs.tickets import TICKET_LIFETIME, issue_ticket
+
+router = Router(tags=["tickets"])
+LARGEST_BODY_BYTES = 4096
+BODY = {
+    "type": "object",
+    "required": ["run"],
+    "properties": {"run": {"type": "integer", "minimum": 1, "maximum": LARGEST_ID}},
+}
+
+
+@router.post(
+    "/",
+    url_name="tickets",
+    response={200: TicketOut, 401: ErrorOut, 403: ErrorOut, 404: ErrorOut, 422: ErrorOut},
+    summary="A single-use key to one run's socket",
+    openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": BODY}}}},
+)
+def new_ticket(request: HttpRequest) -> dict[str, Any]:
+    """Works once, within 30 seconds, for that run and for as long as the session or token behind it."""
+    run_id = _run_id(request)
+    if run_id is None:
+        raise ApiError(422, _('Send JSON that names the run by its number, such as {"run": 1}.'), "run")
+    caller = caller_of(request)
+    run = caller.runs().filter(pk=run_id).first()
+    if run is None:
+        raise no_such_run()
+    session_key = "" if caller.token else request.session.session_key or ""
+    ticket = issue_ticket(caller.user, run, session_key, caller.token)
+    return {"ticket": ticket, "expires_in_s": int(TICKET_LIFETIME.total_seconds())}
+
+
+def _run_id(request: HttpRequest) -> int | None:
+    if len(request.body) > LARGEST_BODY_BYTES:
+        return None
+    try:
+        payload: Any = json.loads(request.body)
+    except (ValueError, RecursionError):
+        return None
+    run_id = payload.get("run") if isinstance(payload, dict) else None
+    return run_id if type(run_id) is int and 0 < run_id <= LARGEST_ID else None

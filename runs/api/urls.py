@@ -1,0 +1,55 @@
+"""The JSON API under /api/, and its pages: openapi.json, and docs/ that loads nothing from elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import path, re_path
+from django.utils.cache import add_never_cache_headers
+from django.views.generic import RedirectView
+from ninja import NinjaAPI
+from ninja.openapi.docs import Swagger
+
+from runs.api import commands, runs, series, tickets
+from runs.api.callers import BearerToken, BrowserSession
+from runs.api.errors import answer_errors_of, no_such_address
+
+
+class Docs(Swagger):
+    """The list of operations. The library is no installed app, which every process would load: the page is our own."""
+
+    def render_page(self, request: HttpRequest, api: NinjaAPI, **kwargs: Any) -> HttpResponse:
+        settings = {"layout": "BaseLayout", "deepLinking": True, "url": self.get_openapi_url(api, kwargs)}
+        return render(request, "api/docs.html", {"api": api, "settings": settings})
+
+
+class Api(NinjaAPI):
+    """What it answers is for the caller of that moment: no cache keeps it."""
+
+    def create_response(self, *args: Any, **kwargs: Any) -> HttpResponse:
+        response = super().create_response(*args, **kwargs)
+        add_never_cache_headers(response)
+        return response
+
+
+api = Api(
+    title="Coxswain",
+    version="1",
+    description="Runs, their epochs, series and commands. Send `Authorization: Bearer cox_…`.",
+    urls_namespace="api",
+    docs=Docs(),
+    docs_url="/docs/",
+    auth=[BearerToken(), BrowserSession()],
+)
+answer_errors_of(api)
+for router in (runs.router, series.router, commands.router):
+    api.add_router("/runs", router)
+api.add_router("/tickets", tickets.router)
+
+urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="api:openapi-view")),
+    path("", api.urls),
+    re_path(r"", no_such_address),
+]

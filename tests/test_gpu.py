@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from trainer.throttling import ThrottleWatch
 
 SOURCE = Path(__file__).parent / "nvml_stub" / "nvml_stub.c"
 ROOT = Path(__file__).parent.parent
@@ -29,6 +32,14 @@ def until(condition, seconds=20):
         time.sleep(0.005)
 def has(name):
     return lambda: sampler.latest() is not None and name in sampler.latest().values
+def taken(name, seconds=20):
+    found = {}
+    def has_come():
+        sample = sampler.take()
+        found.update(sample.values if sample else {})
+        return name in found
+    until(has_come, seconds)
+    return {k: v for k, v in found.items() if k.startswith("gpu/")}
 def gpu_values():
     return {k: v for k, v in sampler.latest().values.items() if k.startswith("gpu/")}
 """
@@ -82,18 +93,48 @@ def boards(values: dict[str, float]) -> set[str]:
 
 
 def test_it_reads_the_fields_of_every_visible_gpu_in_the_named_units(stub: Path) -> None:
-    assert ask(stub, READ_ALL) == {
-        "gpu/0/utilisation": 40.0,
-        "gpu/0/memory_used_mib": 4 * MIB_PER_GIB,
-        "gpu/0/memory_total_mib": 16 * MIB_PER_GIB,
-        "gpu/0/temperature_c": 50.0,
-        "gpu/0/power_w": 120.5,
-        "gpu/1/utilisation": 41.0,
-        "gpu/1/memory_used_mib": 5 * MIB_PER_GIB,
-        "gpu/1/memory_total_mib": 16 * MIB_PER_GIB,
-        "gpu/1/temperature_c": 51.0,
-        "gpu/1/power_w": 121.5,
+    expected = {}
+    for board in (0, 1):
+        expected |= {
+            f"gpu/{board}/utilisation": 40.0 + board,
+            f"gpu/{board}/memory_utilisation": 10.0,
+            f"gpu/{board}/memory_used_mib": (4 + board) * MIB_PER_GIB,
+            f"gpu/{board}/memory_total_mib": 16 * MIB_PER_GIB,
+            f"gpu/{board}/temperature_c": 50.0 + board,
+            f"gpu/{board}/power_w": 120.5 + board,
+            f"gpu/{board}/power_limit_w": 300.0,
+            f"gpu/{board}/sm_clock_mhz": 1400.0 + board,
+            f"gpu/{board}/memory_clock_mhz": 2600.0,
+            f"gpu/{board}/fan_percent": 30.0,
+            f"gpu/{board}/throttle_reasons": 1.0,
+        }
+    assert ask(stub, READ_ALL) == expected
+
+
+def test_it_gives_what_is_slow_to_read_now_and_then_and_each_reading_once(stub: Path) -> None:
+    script = """
+sampler = Sampler(device="auto", interval_s=0.02).start()
+first = taken("gpu/1/energy_j")
+again = sampler.take().values
+later = taken("gpu/1/energy_j")
+print(json.dumps([first, "gpu/0/energy_j" in again, later]))
+"""
+    first, again, later = ask(stub, script)
+    assert {
+        name: value for name, value in first.items() if name.split("/")[2].startswith(("pcie", "ecc", "energy"))
+    } == {
+        "gpu/0/pcie_rx_mib_per_second": 2.0,
+        "gpu/1/pcie_rx_mib_per_second": 2.0,
+        "gpu/0/pcie_tx_mib_per_second": 1.0,
+        "gpu/1/pcie_tx_mib_per_second": 1.0,
+        "gpu/0/ecc_corrected": 3.0,
+        "gpu/0/ecc_uncorrected": 0.0,
+        "gpu/0/energy_j": 0.0,
+        "gpu/1/energy_j": 0.0,
     }
+    assert not again
+    # Counted from the first reading, not since the driver was loaded.
+    assert later["gpu/0/energy_j"] == 2.5
 
 
 @pytest.mark.parametrize(
@@ -120,12 +161,19 @@ print(json.dumps(gpu_values()))
 
 def test_it_reads_memory_of_a_mig_instance_and_the_rest_of_its_board(stub: Path) -> None:
     values = ask(stub, READ_ALL, CUDA_VISIBLE_DEVICES="MIG-dddd", STUB_MIG="1", WAIT="gpu/1.1/power_w")
-    assert values == {
-        "gpu/1.1/memory_used_mib": 2 * MIB_PER_GIB,
-        "gpu/1.1/memory_total_mib": 16 * MIB_PER_GIB,
-        "gpu/1.1/temperature_c": 51.0,
-        "gpu/1.1/power_w": 121.5,
-    }
+    assert boards(values) == {"1.1"}
+    # An instance has no utilisation of its own to tell, and its board's would be that of all its users.
+    assert not [name for name in values if name.endswith("utilisation")]
+    assert values["gpu/1.1/memory_used_mib"] == 2 * MIB_PER_GIB
+    assert values["gpu/1.1/memory_total_mib"] == 16 * MIB_PER_GIB
+    assert values["gpu/1.1/power_w"] == 121.5
+    assert values["gpu/1.1/sm_clock_mhz"] == 1401.0
+
+
+def test_it_reads_all_mig_instances_of_a_training(stub: Path) -> None:
+    visible = "MIG-cccccccc-2222-2222-2222-222222222222,MIG-dddddddd-3333-3333-3333-333333333333"
+    values = ask(stub, READ_ALL, CUDA_VISIBLE_DEVICES=visible, STUB_MIG="1", WAIT="gpu/1.1/power_w")
+    assert boards(values) == {"1.0", "1.1"}
 
 
 def test_it_follows_the_uuid_that_torch_told_whatever_the_order(stub: Path) -> None:
@@ -143,6 +191,82 @@ def test_it_goes_on_without_a_field_that_the_driver_lacks(build_stub: Callable[.
     values = ask(build_stub("-DWITHOUT_POWER"), READ_ALL)
     assert values["gpu/0/temperature_c"] == 50.0
     assert not [name for name in values if name.endswith("power_w")]
+
+
+def test_it_reads_an_older_driver_by_its_own_names(build_stub: Callable[..., Path]) -> None:
+    values = ask(build_stub("-DOLD_DRIVER"), READ_ALL)
+    assert values["gpu/0/throttle_reasons"] == 1.0
+
+
+# 4 is no permission (the field stays away), 999 an unknown error (it is asked for again), and neither hides the rest.
+@pytest.mark.parametrize("code", ["4", "999"])
+def test_it_reads_everything_else_where_one_field_fails(stub: Path, code: str) -> None:
+    values = ask(stub, READ_ALL, STUB_FAN=code)
+    assert boards(values) == {"0", "1"}
+    assert not [name for name in values if name.endswith("fan_percent")]
+    assert values["gpu/1/throttle_reasons"] == 1.0
+
+
+def test_it_finds_a_gpu_again_that_came_back(stub: Path, tmp_path: Path) -> None:
+    script = """
+sampler = Sampler(device="auto", interval_s=0.01).start()
+until(has("gpu/1/utilisation"))
+open(os.environ["STUB_LOST"], "w").close()
+until(lambda: not has("gpu/1/utilisation")())
+os.unlink(os.environ["STUB_LOST"])
+until(has("gpu/1/utilisation"))
+print(json.dumps([gpu_values(), sampler.problem]))
+"""
+    values, problem = ask(stub, script, STUB_LOST=str(tmp_path / "lost"))
+    assert boards(values) == {"0", "1"}
+    assert problem == ""
+
+
+def test_it_says_in_words_why_a_gpu_is_held_back(stub: Path, tmp_path: Path) -> None:
+    script = """
+sampler = Sampler(device="auto", interval_s=0.02).start()
+until(has("gpu/0/throttle_reasons"))
+quiet = sampler.take_notes()
+open(os.environ["STUB_THROTTLE"], "w").write("68")
+until(lambda: gpu_values()["gpu/0/throttle_reasons"] == 68)
+notes = []
+until(lambda: notes.extend(sampler.take_notes()) or notes)
+print(json.dumps([quiet, [[note.text, note.level] for note in notes]]))
+"""
+    power_and_heat = (
+        "GPU 0 runs slower than it could: it draws all the power that its limit allows, and its hardware finds it "
+        "too hot."
+    )
+    assert ask(stub, script, STUB_THROTTLE=str(tmp_path / "mask")) == [[], [[power_and_heat, "warning"]]]
+
+
+def test_it_speaks_of_a_gpu_at_a_limit_once_a_minute_and_of_its_end() -> None:
+    watch = ThrottleWatch()
+    assert [note.level for note in watch.look({"0": 0x4, "1": 0x1}, 100.0)] == ["info"]
+    assert watch.look({"0": 0x1}, 101.0) == []
+    assert watch.look({"0": 0x4}, 102.0) == []
+    assert watch.look({"0": 0x4}, 200.0) == []
+    assert [note.text for note in watch.look({"0": 0x1}, 201.0)] == ["GPU 0 is no longer held back."]
+    (unknown,) = watch.look({"1": 0x400}, 202.0)
+    assert "0x400" in unknown.text
+
+
+def documented_series() -> set[str]:
+    text = (ROOT / "docs" / "protocol.md").read_text()
+    table = text.split("| series of the machine |", 1)[1].split("\n\n", 1)[0]
+    return {name for line in table.splitlines() for name in re.findall(r"`((?:gpu|host)/[^`]+)`", line)}
+
+
+def test_the_protocol_names_every_series_of_the_machine_and_no_other(stub: Path, tmp_path: Path) -> None:
+    script = """
+import pathlib
+sampler = Sampler(os.getpid(), data=pathlib.Path("."), device="auto", interval_s=0.02).start()
+until(has("host/worker_cpu"))
+taken("gpu/0/energy_j")
+print(json.dumps(sorted({*sampler.latest().values, *taken("gpu/0/energy_j")})))
+"""
+    told = {re.sub(r"^gpu/[0-9.]+/", "gpu/<i>/", name) for name in ask(stub, script)}
+    assert told == documented_series()
 
 
 def test_it_says_why_where_the_driver_does_not_start_and_reads_the_host(stub: Path) -> None:
@@ -192,7 +316,7 @@ print(json.dumps(problem))
 
 def test_it_reads_a_slow_driver_at_its_own_pace(stub: Path) -> None:
     script = """
-sampler = Sampler(device="auto", interval_s=0.05).start()
+sampler = Sampler(device="auto", interval_s=0.1).start()
 until(has("gpu/1/power_w"))
 print(json.dumps([gpu_values(), sampler.problem]))
 """

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from trainer import nvml
+from trainer import gpu_fields, nvml
 
 MIB = 2**20
 READ_INTERVAL_S = 2.0
@@ -78,7 +78,7 @@ class DeviceReader:
 def _read(index: int, gpu: nvml.Gpu) -> Device:
     device = _device(f"cuda:{index}", _title(gpu))
     try:
-        values = nvml.read(gpu)
+        values = gpu_fields.read(gpu)
     except nvml.GpuLost:
         return device
     for key in ("utilisation", "memory_used_mib", "memory_total_mib"):

@@ -8,17 +8,21 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer import nvml
+from trainer import gpu_fields, nvml
 from trainer.host import HostReader
+from trainer.throttling import Note, ThrottleWatch
 
 # GPU values older than this many intervals are history, not a sample.
 STALE_INTERVALS = 5
 # A GPU that was lost or an empty list is looked for again after so many readings.
 LOOK_AGAIN_EVERY = 30
+# What is slow to read is read once in so many readings.
+SLOW_EVERY = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,10 @@ class Sampler:
         self._stop = threading.Event()
         self._host_sample: Sample | None = None
         self._gpu_sample: Sample | None = None
+        self._slow_values: deque[dict[str, float]] = deque(maxlen=1)
         self._gpu_pass_began: float | None = None
+        self._throttling = ThrottleWatch()
+        self._notes: deque[Note] = deque(maxlen=100)
         self._reported = ""
 
     def start(self) -> Sampler:
@@ -76,6 +83,17 @@ class Sampler:
             return host
         return Sample(host.time, host.values | gpus.values)
 
+    def take(self) -> Sample | None:
+        """Return `latest()`, joined by what is read only every ten intervals and has not been taken yet."""
+        sample = self.latest()
+        if sample is None or not self._slow_values:
+            return sample
+        return Sample(sample.time, sample.values | self._slow_values.popleft())
+
+    def take_notes(self) -> list[Note]:
+        """Return what is to be said of the GPUs and has not been taken yet."""
+        return [self._notes.popleft() for _ in range(len(self._notes))]
+
     @property
     def problem(self) -> str:
         """Return why GPUs are not sampled, "" where they are or need not be."""
@@ -94,7 +112,7 @@ class Sampler:
     def _read_gpus(self) -> None:
         gpus: list[nvml.Gpu] = []
         uuids = self._uuids
-        opened = False
+        opened = lost = False
         readings = 0
         while True:
             self._gpu_pass_began = time.monotonic()
@@ -103,11 +121,20 @@ class Sampler:
                     nvml.open_nvml()
                     opened = True
                 if readings % LOOK_AGAIN_EVERY == 0 or uuids != self._uuids:
+                    if lost:
+                        gpus = []
+                        nvml.reopen_nvml()
+                        lost = False
                     uuids = self._uuids
                     gpus = self._chosen(gpus, uuids)
-                gpus = self._read_each(gpus)
+                answering = self._read_each(gpus)
+                if readings % SLOW_EVERY == 0:
+                    answering = self._read_slow(answering)
+                lost = lost or len(answering) < len(gpus)
+                gpus = answering
             except nvml.NoGpus as error:
                 self._reported = f"GPUs are not sampled: {error}."
+                lost = True
                 if not opened:
                     return
             finally:
@@ -125,13 +152,34 @@ class Sampler:
     def _read_each(self, gpus: list[nvml.Gpu]) -> list[nvml.Gpu]:
         """Publish a sample of `gpus` and return those that still answer."""
         values: dict[str, float] = {}
+        masks: dict[str, int] = {}
         answering = []
         for gpu in gpus:
             try:
-                values |= nvml.read(gpu)
+                of_gpu = gpu_fields.read(gpu)
+            except nvml.GpuLost as error:
+                self._reported = f"GPU {gpu.name} is no longer sampled: {error}."
+                continue
+            values |= of_gpu
+            answering.append(gpu)
+            mask = of_gpu.get(f"gpu/{gpu.name}/throttle_reasons")
+            if mask is not None:
+                masks[gpu.board_name] = int(mask)
+        if values:
+            self._gpu_sample = Sample(time.time(), values)
+        self._notes.extend(self._throttling.look(masks, time.monotonic()))
+        return answering
+
+    def _read_slow(self, gpus: list[nvml.Gpu]) -> list[nvml.Gpu]:
+        """Leave what is slow to read of `gpus` for `take` and return those that still answer."""
+        values: dict[str, float] = {}
+        answering = []
+        for gpu in gpus:
+            try:
+                values |= gpu_fields.read_slow(gpu)
                 answering.append(gpu)
             except nvml.GpuLost as error:
                 self._reported = f"GPU {gpu.name} is no longer sampled: {error}."
         if values:
-            self._gpu_sample = Sample(time.time(), values)
+            self._slow_values.append(values)
         return answering

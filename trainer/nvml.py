@@ -1,4 +1,4 @@
-"""Reading GPUs through NVML, and which of them a training sees. Knows neither Django, torch nor threads.
+"""The GPUs that NVML lists, and which of them a training sees. Knows neither Django, torch nor threads.
 
 NVML counts GPUs by PCI bus, CUDA by speed unless CUDA_DEVICE_ORDER says otherwise: only UUIDs are the same
 on both sides. Series are named by NVML's index, the one that nvidia-smi shows.
@@ -6,7 +6,8 @@ on both sides. Series are named by NVML's index, the one that nvidia-smi shows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,16 +15,6 @@ from trainer.pynvml_notice import silence_pynvml_notice
 
 silence_pynvml_notice()
 import pynvml  # noqa: E402  after its notice is silenced
-
-MIB = 2**20
-
-# A field that this GPU or driver does not have stays away for good.
-UNSUPPORTED = (
-    pynvml.NVML_ERROR_NOT_SUPPORTED,
-    pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
-    pynvml.NVML_ERROR_NO_PERMISSION,
-    pynvml.NVML_ERROR_INVALID_ARGUMENT,
-)
 
 
 class NoGpus(RuntimeError):
@@ -43,6 +34,13 @@ class Gpu:
     handle: Any
     board: Any
     unsupported: set[str] = field(default_factory=set)
+    # What the board's energy counter, which runs since the driver was loaded, said first.
+    first_energy_j: float | None = None
+
+    @property
+    def board_name(self) -> str:
+        """Return the number of the board, which is the name of a GPU that is no MIG instance."""
+        return self.name.partition(".")[0]
 
 
 def open_nvml() -> None:
@@ -53,6 +51,16 @@ def open_nvml() -> None:
         raise NoGpus("the NVIDIA driver's library libnvidia-ml.so.1 is not on this host") from None
     except pynvml.NVMLError as error:
         raise NoGpus(f"the NVIDIA driver answers: {error}") from None
+
+
+def reopen_nvml() -> None:
+    """Load the driver's library anew, which voids every `Gpu`: only so does one that came back answer again.
+
+    Raises `NoGpus` as `open_nvml` does.
+    """
+    with contextlib.suppress(pynvml.NVMLError):
+        pynvml.nvmlShutdown()
+    open_nvml()
 
 
 def list_gpus() -> list[Gpu]:
@@ -74,26 +82,6 @@ def list_gpus() -> list[Gpu]:
             continue
         gpus.extend(_mig_instances(index, handle))
     return gpus
-
-
-def read(gpu: Gpu) -> dict[str, float]:
-    """Return utilisation (%), memory (MiB), temperature (°C) and power (W) of a GPU, named `gpu/<i>/…`.
-
-    What the GPU does not offer is left out. Raises `GpuLost` where the GPU no longer answers.
-    """
-    values: dict[str, float] = {}
-    for name, ask in _FIELDS.items():
-        if name in gpu.unsupported:
-            continue
-        try:
-            answers = ask(gpu)
-        except pynvml.NVMLError as error:
-            if error.value not in UNSUPPORTED:
-                raise GpuLost(str(error)) from None
-            gpu.unsupported.add(name)
-            continue
-        values |= {f"gpu/{gpu.name}/{key}": value for key, value in answers.items()}
-    return values
 
 
 def choose(gpus: Sequence[Gpu], *, visible: str | None, uuids: Sequence[str] = (), device: str = "auto") -> list[Gpu]:
@@ -156,28 +144,3 @@ def _mig_instances(index: int, board: Any) -> list[Gpu]:
             # Places that hold no instance.
             continue
     return instances
-
-
-def _utilisation(gpu: Gpu) -> dict[str, float]:
-    return {"utilisation": float(pynvml.nvmlDeviceGetUtilizationRates(gpu.handle).gpu)}
-
-
-def _memory(gpu: Gpu) -> dict[str, float]:
-    memory = pynvml.nvmlDeviceGetMemoryInfo(gpu.handle)
-    return {"memory_used_mib": memory.used / MIB, "memory_total_mib": memory.total / MIB}
-
-
-def _temperature(gpu: Gpu) -> dict[str, float]:
-    return {"temperature_c": float(pynvml.nvmlDeviceGetTemperature(gpu.board, pynvml.NVML_TEMPERATURE_GPU))}
-
-
-def _power(gpu: Gpu) -> dict[str, float]:
-    return {"power_w": pynvml.nvmlDeviceGetPowerUsage(gpu.board) / 1000}
-
-
-_FIELDS: dict[str, Callable[[Gpu], dict[str, float]]] = {
-    "utilisation": _utilisation,
-    "memory": _memory,
-    "temperature": _temperature,
-    "power": _power,
-}

@@ -8,14 +8,15 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from django.conf import settings
 from django.db import Error as DatabaseError
+from django.db import connection
 
 from coxswain.mailbox import Mailbox
 from runs import announcer, series
@@ -31,6 +32,8 @@ from trainer.gpu import Sampler
 from trainer.ingest import Ingest, Progress, Tick, committed_position
 from trainer.redactor import Redactor
 from trainer.tail import JournalTail
+
+Done = TypeVar("Done")
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +54,8 @@ class Interrupts:
 
     stops: int = 0
     name: str = ""
+    # The stop that the first one became, until it is recorded.
+    unrecorded: Request | None = None
 
 
 class Supervisor:
@@ -78,9 +83,11 @@ class Supervisor:
         self._tail = JournalTail(folder, 0, committed_position(lease.attempt_id))
         self._console = ConsoleTail(folder / "console.log", attempt.console_offset)
         self._mailbox = Mailbox(folder)
+        self._mailbox.settle()
         self._posted = {command["id"] for command in self._mailbox.commands()}
         self._wake = threading.Event()
         self._command_waits = True
+        self._stop_posted = False
         device = attempt.run.device if attempt.run.recipe_id else "auto"
         self._sampler = Sampler(worker.pid, data=settings.COXSWAIN_DATA, device=device)
         self._told_gpu_problem = attempt.adoptions > 0
@@ -151,6 +158,8 @@ class Supervisor:
             if not self._database_away:
                 logger.warning("the database is away (%s): the journal keeps what is logged", error)
             self._database_away = True
+            # A connection that broke is opened anew.
+            connection.close()
             time.sleep(DATABASE_PAUSE_S)
 
     def _store(self, beat: bool) -> bool:
@@ -166,9 +175,9 @@ class Supervisor:
                 tick.console = console
         if beat:
             self._last_beat = now
-            sample = self._sampler.latest()
+            sample = self._sampler.take()
             tick.system = {name: round(value, 3) for name, value in sample.values.items()} if sample else None
-            self._tell_gpu_problem(tick)
+            self._tell_of_gpus(tick)
         if tick.read is None and tick.console is None and not beat:
             return False
         self._ingest.store(tick)
@@ -195,7 +204,9 @@ class Supervisor:
         if uuids:
             self._sampler.watch(uuids)
 
-    def _tell_gpu_problem(self, tick: Tick) -> None:
+    def _tell_of_gpus(self, tick: Tick) -> None:
+        notes = self._sampler.take_notes()
+        tick.lines += [LogLine(text=note.text, source="coxswain", level=note.level) for note in notes]
         if self._sampler.problem and not self._told_gpu_problem:
             self._told_gpu_problem = True
             tick.lines.append(LogLine(text=self._sampler.problem, source="coxswain", level="info"))
@@ -206,17 +217,30 @@ class Supervisor:
                 continue
             # Posted first: a command that is marked delivered is certain to be in the mailbox.
             if str(command.pk) not in self._posted:
-                self._mailbox.post({"id": str(command.pk), "command": command.kind, "arguments": command.arguments})
-                self._posted.add(str(command.pk))
+                self._post(str(command.pk), command.kind, command.arguments)
             deliver_command(self.lease, command)
+
+    def _post(self, command_id: str, kind: str, arguments: dict[str, Any]) -> None:
+        self._mailbox.post({"id": command_id, "command": kind, "arguments": arguments})
+        self._posted.add(command_id)
 
     def _handle_interrupts(self) -> None:
         if self.interrupts.stops >= 2:
             self._kill_worker(signal.SIGKILL)
-        elif self.interrupts.stops == 1 and self.interrupts.name:
-            name, self.interrupts.name = self.interrupts.name, ""
+            return
+        if self.interrupts.stops == 1 and not self._stop_posted:
+            self._stop_posted = True
+            stop = self.interrupts.unrecorded = Request(id=uuid4(), command=Stop())
+            # Into the mailbox first: a database that is away must not keep a training from stopping.
+            self._post(str(stop.id), Stop.kind, {})
             self.display.say("Stopping: the step is finished, a checkpoint saved. Press Ctrl-C again to end at once.")
-            record(self.lease.run_id, Request(id=uuid4(), command=Stop()), author_id=None, author_name=name)
+        self._record_interrupt()
+
+    def _record_interrupt(self) -> None:
+        """Write the stop that a signal asked for into the ledger; before what the worker says of it is stored."""
+        if self.interrupts.unrecorded is not None:
+            record(self.lease.run_id, self.interrupts.unrecorded, author_id=None, author_name=self.interrupts.name)
+            self.interrupts.unrecorded = None
             self._command_waits = True
 
     def _kill_worker(self, number: signal.Signals) -> None:
@@ -230,8 +254,9 @@ class Supervisor:
 
     def _finish(self) -> int:
         """Store what the worker left, record how it ended, and return the exit code."""
+        self._wait_for_database(self._record_interrupt)
         self._wait_for_database(self._store_rest)
-        end = self._judge_end()
+        end = self._wait_for_database(self._judge_end)
         self._wait_for_database(lambda: end_attempt(self.lease, end))
         self._wait_for_database(lambda: series.fold(self.lease.run_id, keep_latest=KEPT_EVENTS))
         self.display.end(self.progress, end)
@@ -255,13 +280,13 @@ class Supervisor:
         self._pending_lines = []
         self._settle(tick)
 
-    def _wait_for_database(self, work: Any) -> None:
+    def _wait_for_database(self, work: Callable[[], Done]) -> Done:
         while True:
             try:
-                work()
-                return
+                return work()
             except DatabaseError as error:
                 logger.warning("the database is away (%s): waiting for it to record how the attempt ended", error)
+                connection.close()
                 time.sleep(DATABASE_PAUSE_S)
 
     def _judge_end(self) -> AttemptEnd:

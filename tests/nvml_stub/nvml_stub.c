@@ -1,8 +1,10 @@
 /* A stand-in for the NVIDIA driver's libnvidia-ml.so.1: two boards, the second with MIG where asked for.
  *
  * The environment says how it behaves. STUB_HANG names a file: while it exists, utilisation is not answered.
- * STUB_LOST names a file whose presence takes board 1 off the bus. STUB_SLOW_MS delays every field, STUB_INIT is
- * the code of nvmlInit, STUB_MIG=1 splits board 1 into two instances. -DWITHOUT_POWER leaves a function out.
+ * STUB_LOST names a file whose presence takes board 1 off the bus; it is found again only by a new nvmlInit.
+ * STUB_THROTTLE names a file that holds board 0's reasons for low clocks. STUB_SLOW_MS delays every field, STUB_INIT
+ * is the code of nvmlInit, STUB_FAN the code of the fan's speed, STUB_MIG=1 splits board 1 into two instances.
+ * -DWITHOUT_POWER leaves a function out, -DOLD_DRIVER has the functions of a driver before 535, and nothing slow.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,12 +29,15 @@ static int number(const char *name) { const char *text = getenv(name); return te
 
 static int exists(const char *name) { const char *path = getenv(name); return path && access(path, F_OK) == 0; }
 
+static int lost;
+
 static int answer(Device *device) {
     if (number("STUB_SLOW_MS")) usleep(1000 * number("STUB_SLOW_MS"));
-    return device->board == 1 && exists("STUB_LOST") ? GPU_IS_LOST : SUCCESS;
+    lost = lost || exists("STUB_LOST");
+    return device->board == 1 && lost ? GPU_IS_LOST : SUCCESS;
 }
 
-int nvmlInitWithFlags(unsigned flags) { (void)flags; return number("STUB_INIT"); }
+int nvmlInitWithFlags(unsigned flags) { (void)flags; lost = 0; return number("STUB_INIT"); }
 int nvmlShutdown(void) { return SUCCESS; }
 const char *nvmlErrorString(int code) { return code == GPU_IS_LOST ? "GPU is lost" : "Driver/library version mismatch"; }
 int nvmlDeviceGetCount_v2(unsigned *count) { *count = 2; return SUCCESS; }
@@ -87,6 +92,56 @@ int nvmlDeviceGetTemperature(Device *device, int sensor, unsigned *degrees) {
 #ifndef WITHOUT_POWER
 int nvmlDeviceGetPowerUsage(Device *device, unsigned *milliwatts) {
     *milliwatts = 120500 + 1000 * device->board;
+    return answer(device);
+}
+#endif
+
+int nvmlDeviceGetEnforcedPowerLimit(Device *device, unsigned *milliwatts) {
+    *milliwatts = 300000;
+    return answer(device);
+}
+
+int nvmlDeviceGetClockInfo(Device *device, int clock, unsigned *mhz) {
+    *mhz = clock == 1 ? 1400 + device->board : 2600;
+    return answer(device);
+}
+
+int nvmlDeviceGetFanSpeed(Device *device, unsigned *percent) {
+    *percent = 30;
+    return number("STUB_FAN") ? number("STUB_FAN") : answer(device);
+}
+
+static int reasons(Device *device, unsigned long long *mask) {
+    FILE *file = device->board == 0 && exists("STUB_THROTTLE") ? fopen(getenv("STUB_THROTTLE"), "r") : NULL;
+    *mask = 1;
+    if (file) {
+        if (fscanf(file, "%llu", mask) != 1) *mask = 1;
+        fclose(file);
+    }
+    return answer(device);
+}
+
+#ifdef OLD_DRIVER
+int nvmlDeviceGetCurrentClocksThrottleReasons(Device *device, unsigned long long *mask) { return reasons(device, mask); }
+#else
+int nvmlDeviceGetCurrentClocksEventReasons(Device *device, unsigned long long *mask) { return reasons(device, mask); }
+
+int nvmlDeviceGetPcieThroughput(Device *device, int counter, unsigned *kib_per_second) {
+    *kib_per_second = counter == 1 ? 2048 : 1024;
+    return answer(device);
+}
+
+int nvmlDeviceGetTotalEccErrors(Device *device, int kind, int counter, unsigned long long *count) {
+    (void)counter;
+    *count = kind == 0 ? 3 : 0;
+    /* Only the first board has memory that corrects itself. */
+    return device->board == 0 ? answer(device) : NOT_SUPPORTED;
+}
+
+int nvmlDeviceGetTotalEnergyConsumption(Device *device, unsigned long long *millijoules) {
+    static unsigned long long used[2] = {7000000, 9000000};
+    *millijoules = used[device->board];
+    used[device->board] += 2500;
     return answer(device);
 }
 #endif

@@ -1,0 +1,62 @@
+"""Why a GPU runs slower than it could, in words, each time that this changes. Knows neither Django nor torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+# An idle GPU lowers its clocks too, and nobody needs to hear of it. Bits as in NVML's header.
+IDLE = 0x1
+REASONS = {
+    0x2: "its clocks are set lower",
+    0x4: "it draws all the power that its limit allows",
+    0x8: "its hardware asked for it",
+    0x10: "it keeps in step with other GPUs",
+    0x20: "its driver finds it too hot",
+    0x40: "its hardware finds it too hot",
+    0x80: "its power supply is at its limit",
+    0x100: "it drives a display",
+}
+# Power limits are everyday; these are for somebody to look at.
+SERIOUS = 0x8 | 0x20 | 0x40 | 0x80
+# At a limit the reasons flicker: a GPU is not spoken of more often than this.
+QUIET_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A line for everybody who watches."""
+
+    text: str
+    level: Literal["info", "warning"]
+
+
+class ThrottleWatch:
+    """Remembers what was said of each GPU."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, tuple[int, float]] = {}
+
+    def look(self, masks: Mapping[str, int], now: float) -> list[Note]:
+        """Return what there is to say of GPUs with these reasons by name; `now` in seconds of a steady clock."""
+        notes = []
+        for name, mask in masks.items():
+            reasons = mask & ~IDLE
+            said, said_at = self._said.get(name, (0, -QUIET_S))
+            if reasons == said or now - said_at < QUIET_S:
+                continue
+            self._said[name] = (reasons, now)
+            notes.append(_note(name, reasons, said))
+        return notes
+
+
+def _note(name: str, reasons: int, before: int) -> Note:
+    if not reasons:
+        return Note(f"GPU {name} is no longer held back.", "info")
+    known = [text for bit, text in REASONS.items() if reasons & bit]
+    unknown = reasons & ~sum(REASONS)
+    if unknown:
+        known.append(f"for a reason that NVML numbers {unknown:#x}")
+    level: Literal["info", "warning"] = "warning" if reasons & SERIOUS & ~before else "info"
+    return Note(f"GPU {name} runs slower than it could: {', and '.join(known)}.", level)

@@ -125,6 +125,9 @@ class Run:
         """Record one complete epoch. Names that the portal knows: train_loss, train_accuracy, validation_loss,
         validation_accuracy, learning_rate, samples_per_second; any other name is kept beside them."""
         self._write_arrived(wait=True)
+        for name, value in values.items():
+            if not _is_number(value):
+                raise TypeError(f"log_epoch({name}=…) takes one number, or a value with one element")
         numbers = {name: float(value) for name, value in values.items()}
         at = self._step if step is None else _as_step(step)
         self._journal.append(

@@ -17,6 +17,7 @@ from django.templatetags.static import static
 from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy as _
 
+from monitor_site.addresses import hosts_for
 from monitor_site.redis_socket import socket_path
 
 # Lets views and admins name their model, as in ListView[Run], for the type checker.
@@ -46,14 +47,6 @@ def package_folder(name: str) -> Path:
     return Path(spec.origin).parent
 
 
-def package_folder(name: str) -> Path:
-    """Return where a package lies, without importing it: only the web process needs the API's library."""
-    spec = find_spec(name)
-    if spec is None or spec.origin is None:
-        raise ImproperlyConfigured(f"the package {name} is missing: pip install -r requirements.txt")
-    return Path(spec.origin).parent
-
-
 def admin_page(app: str, model: str, title: Any, icon: str) -> dict[str, Any]:
     """Return the entry of a list page in the admin's sidebar, for those who may see it."""
     return {
@@ -67,6 +60,8 @@ def admin_page(app: str, model: str, title: Any, icon: str) -> dict[str, Any]:
 COXSWAIN_DATA = Path(env("COXSWAIN_DATA", default=str(BASE_DIR / ".coxswain"))).resolve()
 COXSWAIN_DATA.mkdir(mode=0o700, parents=True, exist_ok=True)
 COXSWAIN_PORT = env.int("COXSWAIN_PORT", default=8765)
+# The address to listen on; 0.0.0.0 lets other machines in, under the names and addresses of this one.
+COXSWAIN_BIND = env("COXSWAIN_BIND", default="127.0.0.1")
 COXSWAIN_PUSH_MS = env.int("COXSWAIN_PUSH_MS", default=80)
 COXSWAIN_RECIPES = env.list("COXSWAIN_RECIPES", default=[])
 # More origins that may open a socket, as scheme://host:port; the portal's own is always allowed.
@@ -76,7 +71,7 @@ if not 10 <= COXSWAIN_PUSH_MS <= 5000:
 
 DEBUG = env.bool("COXSWAIN_DEBUG", default=False)
 SECRET_KEY = env("COXSWAIN_SECRET_KEY", default="") or secret_key(COXSWAIN_DATA)
-ALLOWED_HOSTS = env.list("COXSWAIN_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+ALLOWED_HOSTS = env.list("COXSWAIN_HOSTS", default=hosts_for(COXSWAIN_BIND))
 CSRF_TRUSTED_ORIGINS = COXSWAIN_ORIGINS
 # Behind a TLS proxy: secure cookies, HSTS, redirect to https.
 BEHIND_TLS = env.bool("COXSWAIN_TLS", default=False)
@@ -139,7 +134,7 @@ DATABASES: dict[str, Any] = {
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
-        "timeout": 20,
+        "timeout": 5,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }
 elif DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":

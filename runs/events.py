@@ -17,6 +17,7 @@ import msgspec
 PROTOCOL = "coxswain.v1"
 
 CLOSE_CODES: dict[int, str] = {
+    1011: "the server could not greet the viewer",
     1012: "the server restarts, or what the viewer may do has changed",
     4400: "too many malformed messages",
     4401: "not authenticated, or not any more: ticket, session or token is missing, used, revoked or expired",

@@ -60,5 +60,5 @@ def test_it_names_every_run_state(state):
 
 def test_every_close_code_in_the_server_is_documented():
     code = (ROOT / "runs" / "live" / "consumers.py").read_text()
-    used = {int(number) for number in re.findall(r"\b(4[0-9]{3}|1012)\b", code)}
+    used = {int(number) for number in re.findall(r"\b(4[0-9]{3}|101[12])\b", code)}
     assert used <= set(CLOSE_CODES)

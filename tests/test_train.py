@@ -143,6 +143,20 @@ def test_it_leaves_a_held_run_alone_and_names_the_holder(offline_stack):
     assert attempt(offline_stack, run_id)["number"] == 1
 
 
+def test_a_command_whose_supervisor_died_before_announcing_it_is_applied_by_the_next(offline_stack):
+    """Killed between the line in the mailbox and its counter: the next supervisor settles it."""
+    run_id, supervisor, worker = start_endless(offline_stack)
+    supervisor.kill()
+    supervisor.wait()
+    folder = offline_stack.data / "runs" / str(run_id) / "attempts" / "1"
+    line = {"id": "0c9e5b0e-6b5c-4b5e-9d0c-1f2e3d4c5b6a", "command": "stop", "arguments": {}}
+    with (folder / "commands.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    adopter = offline_stack.train(run_id, "--quiet", "--", SHORT, *ENDLESS)
+    assert adopter.wait(30) == 0
+    assert is_gone(worker) and run_row(offline_stack, run_id)["state"] == "stopped"
+
+
 def test_it_adopts_a_living_worker(offline_stack):
     run_id, supervisor, worker = start_endless(offline_stack)
     supervisor.kill()
@@ -206,6 +220,17 @@ def test_a_database_that_is_away_costs_no_point(offline_stack):
     blocks = [block for event in events(offline_stack, run_id, "metrics") for block in event["blocks"]]
     steps = [step for block in blocks for step in block["steps"]]
     assert steps == list(range(1, steps[-1] + 1))
+
+
+def test_it_stops_on_a_signal_while_the_database_is_away_and_records_it_afterwards(offline_stack):
+    run_id, supervisor, worker = start_endless(offline_stack)
+    with write_locked(offline_stack, run_id):
+        supervisor.send_signal(signal.SIGTERM)
+        wait_for(lambda: is_gone(worker), "the worker to end without the database", timeout_s=60)
+    assert supervisor.wait(60) == 0
+    assert run_row(offline_stack, run_id)["state"] == "stopped"
+    (command,) = rows(offline_stack, "SELECT * FROM runs_command WHERE run_id = ?", run_id)
+    assert (command["state"], command["author_name"]) == ("applied", "SIGTERM")
 
 
 def test_nothing_pushed_carries_a_path_a_host_or_a_secret(offline_stack):

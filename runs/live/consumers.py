@@ -78,6 +78,9 @@ class RunConsumer(AsyncWebsocketConsumer):
             logger.exception("run %s: a socket's message could not be handled", self.run_id)
             try:
                 await self.send_message(Error(error="The server could not handle this; it has been logged."))
+                if message["type"] == "websocket.connect":
+                    # Half greeted it would show nothing for ever: let it come again.
+                    await self.close(1011)
             except Exception as error:  # the socket is gone: its disconnect message follows
                 logger.debug("a socket was gone before it could be told: %s", error)
 

@@ -50,6 +50,8 @@ from trainer.tail import JournalTail
 from trainer.worker import Task
 
 INLINE_ADOPTION_TIMEOUT_S = 30.0
+# `watch` holds the lock for a moment when it looks whether anybody does.
+LOCK_PATIENCE_S = 0.2
 
 
 class CannotTrain(Exception):
@@ -114,7 +116,9 @@ def _myself() -> Holder:
 def _hold(run: Run) -> HeldLock:
     """Take the run's supervisor lock on this host, and make sure that no other host holds the run."""
     folder = make_private(run_folder(settings.COXSWAIN_DATA, run.pk))
-    lock = try_lock(folder / "supervisor.lock")
+    until = time.monotonic() + LOCK_PATIENCE_S
+    while (lock := try_lock(folder / "supervisor.lock")) is None and time.monotonic() < until:
+        time.sleep(0.02)
     attempt = run.attempts.filter(ended_at=None).order_by("-number").first()
     if lock is None:
         raise CannotTrain(_held_by(run, attempt), EXIT_HELD)

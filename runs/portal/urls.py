@@ -2,7 +2,7 @@ from django.contrib.auth import views as auth
 from django.urls import URLPattern, path
 from django.views.i18n import JavaScriptCatalog
 
-from runs.portal import data, pages
+from runs.portal import data, members, new_run, pages
 
 urlpatterns: list[URLPattern] = [
     path("login/", auth.LoginView.as_view(redirect_authenticated_user=True), name="login"),
@@ -12,6 +12,15 @@ urlpatterns: list[URLPattern] = [
     path("texts.js", JavaScriptCatalog.as_view(packages=["runs"]), name="texts"),
     path("", pages.RunList.as_view(), name="runs"),
     path("runs/<int:pk>/", pages.RunPage.as_view(), name="run"),
+    path("runs/new/", new_run.new_run, name="new_run"),
+    path("runs/<int:pk>/queue/", new_run.queue_run, name="queue_run"),
+    path("runs/<int:pk>/withdraw/", new_run.withdraw_run, name="withdraw_run"),
+    path("projects/", members.projects, name="projects"),
+    path("projects/<slug:slug>/members/", members.members, name="members"),
+    path("projects/<slug:slug>/members/<int:pk>/role/", members.change_role, name="change_role"),
+    path("projects/<slug:slug>/members/<int:pk>/remove/", members.remove_member, name="remove_member"),
+    path("projects/<slug:slug>/invites/<int:pk>/revoke/", members.revoke_invite, name="revoke_invite"),
+    path("invite/<str:key>/", members.accept_invite, name="invite"),
     path("runs/<int:pk>/history/", data.history_of_run, name="history"),
     path("runs/<int:pk>/details/", data.details_of_run, name="details"),
     path("runs/<int:pk>/series/", data.series_of_run, name="series"),

@@ -1,0 +1,67 @@
+"""Under which addresses the portal is reached. Asks the machine, never the network."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+import psutil
+
+EVERYWHERE = ("0.0.0.0", "::")
+# Of a documentation network: connecting a datagram socket sends nothing, it only picks the way out.
+ELSEWHERE = ("192.0.2.1", 9)
+
+
+def is_loopback(bind: str) -> bool:
+    """Tell whether only this machine reaches what listens on `bind`."""
+    try:
+        return ipaddress.ip_address(bind.strip("[]")).is_loopback
+    except ValueError:
+        return bind == "localhost"
+
+
+def lan_addresses(bind: str) -> list[str]:
+    """Return the addresses by which other machines reach what listens on `bind`, the likeliest first."""
+    if is_loopback(bind):
+        return []
+    if bind not in EVERYWHERE:
+        return [bind]
+    own = [
+        entry.address
+        for entries in psutil.net_if_addrs().values()
+        for entry in entries
+        if entry.family == socket.AF_INET and not is_loopback(entry.address)
+    ]
+    first = _way_out()
+    return sorted(dict.fromkeys(own), key=lambda address: address != first)
+
+
+def hosts_for(bind: str) -> list[str]:
+    """Return the names and addresses that may stand in a request's Host where the portal listens on `bind`."""
+    local = ["localhost", "127.0.0.1", "[::1]"]
+    if is_loopback(bind):
+        return local
+    name = socket.gethostname().lower()
+    found = [f"[{address}]" if ":" in address else address for address in lan_addresses(bind)]
+    return list(dict.fromkeys([*local, *found, name, f"{name}.local"]))
+
+
+def portal_address(bind: str = "", port: int = 0) -> str:
+    """Return the address that people are told: the first of COXSWAIN_ORIGINS, else by where the portal listens."""
+    from django.conf import settings
+
+    if settings.COXSWAIN_ORIGINS:
+        return f"{settings.COXSWAIN_ORIGINS[0].rstrip('/')}/"
+    bind = bind or settings.COXSWAIN_BIND
+    host = next(iter(lan_addresses(bind)), "127.0.0.1")
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port or settings.COXSWAIN_PORT}/"
+
+
+def _way_out() -> str:
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect(ELSEWHERE)
+            return str(probe.getsockname()[0])
+    except OSError:
+        return ""

@@ -1,0 +1,219 @@
+"""People: the projects of a user, who belongs to one, and the invites by which others join."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.contrib.auth import login
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.forms import UserCreationForm
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.db.models import Count, Q
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_http_methods, require_POST
+
+from runs import membership
+from runs.membership import InviteUnusable, LastOwner
+from runs.models import Membership, Project, Role
+
+
+class ProjectForm(forms.Form):
+    """A new project; its slug is made from the name where it is left empty."""
+
+    name = forms.CharField(
+        label=gettext_lazy("Name"), max_length=100, widget=forms.TextInput(attrs={"class": "form-control"})
+    )
+    slug = forms.SlugField(
+        label=gettext_lazy("Short name"),
+        max_length=50,
+        required=False,
+        help_text=gettext_lazy("For addresses and commands: letters, digits, - and _. Made from the name if empty."),
+        widget=forms.TextInput(attrs={"class": "form-control", "autocomplete": "off"}),
+    )
+
+    def clean_slug(self) -> str:
+        slug: str = self.cleaned_data["slug"] or membership.free_slug(self.cleaned_data.get("name", ""))
+        if Project.objects.filter(slug=slug).exists():
+            raise forms.ValidationError(_("Another project has this short name: choose another."))
+        return slug
+
+
+class InviteForm(forms.Form):
+    """Which role an invite gives."""
+
+    role = forms.ChoiceField(
+        label=gettext_lazy("Role"), choices=Role.choices, widget=forms.Select(attrs={"class": "form-select"})
+    )
+
+
+class AccountForm(UserCreationForm[User]):
+    """The account of somebody who was invited."""
+
+    full_name = forms.CharField(
+        label=gettext_lazy("Full name"),
+        max_length=150,
+        help_text=gettext_lazy("Shown to the other members."),
+        widget=forms.TextInput(attrs={"autocomplete": "name"}),
+    )
+    field_order = ("username", "full_name", "password1", "password2")
+
+    class Meta:
+        model = User
+        fields = ("username",)
+        widgets = {"username": forms.TextInput(attrs={"autocomplete": "username"})}
+
+    def save(self, commit: bool = True) -> User:
+        # In one field: not everywhere does a name have a first and a last part, in this order.
+        self.instance.first_name = self.cleaned_data["full_name"].strip()
+        return super().save(commit)
+
+
+@never_cache
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def projects(request: HttpRequest) -> HttpResponse:
+    """List the user's projects; staff make new ones here, and own them."""
+    assert isinstance(request.user, User)
+    form = ProjectForm(request.POST or None)
+    if request.method == "POST":
+        if not request.user.is_staff:
+            raise PermissionDenied(_("Only staff make projects: ask an administrator for one."))
+        if form.is_valid():
+            made = membership.create_project(form.cleaned_data["name"], form.cleaned_data["slug"], request.user)
+            return redirect("members", made.slug)
+    own = (
+        Membership.objects.filter(user=request.user)
+        .select_related("project")
+        .annotate(
+            members=Count("project__memberships", distinct=True),
+            runs=Count("project__runs", distinct=True, filter=Q(project__runs__archived_at=None)),
+        )
+        .order_by("project__name")
+    )
+    status = 422 if form.is_bound and form.errors else 200
+    return render(request, "projects/list.html", {"memberships": own, "form": form}, status=status)
+
+
+@never_cache
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def members(request: HttpRequest, slug: str) -> HttpResponse:
+    """Show who belongs to a project; an owner makes an invite by POST, whose link is shown this once."""
+    project, own = _project_of(request, slug)
+    form = InviteForm(request.POST or None, initial={"role": Role.VIEWER})
+    link, status = "", 200
+    if request.method == "POST":
+        _require_owner(own)
+        assert isinstance(request.user, User)
+        if form.is_valid():
+            key = membership.invite(project, form.cleaned_data["role"], request.user)
+            link = request.build_absolute_uri(f"/invite/{key}/")
+        else:
+            status = 422
+    context = {
+        "project": project,
+        "own": own,
+        "is_owner": own.role == Role.OWNER,
+        "memberships": project.memberships.select_related("user").order_by("user__first_name", "user__username"),
+        "roles": Role.choices,
+        "invites": membership.open_invites(project) if own.role == Role.OWNER else [],
+        "form": form,
+        "link": link,
+        "invite_role": Role(form.cleaned_data["role"]).label if link else "",
+        "days": membership.INVITE_DAYS,
+    }
+    return render(request, "projects/members.html", context, status=status)
+
+
+@login_required
+@require_POST
+def change_role(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
+    """Give a member another role."""
+    project, own = _project_of(request, slug)
+    _require_owner(own)
+    member = get_object_or_404(project.memberships.select_related("user"), pk=pk)
+    role = request.POST.get("role", "")
+    if role not in Role.values:
+        messages.warning(request, _("Choose viewer, operator or owner."))
+    else:
+        _try(request, lambda: membership.change_role(member, role))
+    return redirect("members", project.slug)
+
+
+@login_required
+@require_POST
+def remove_member(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
+    """Take a member out of the project."""
+    project, own = _project_of(request, slug)
+    _require_owner(own)
+    member = get_object_or_404(project.memberships.select_related("user"), pk=pk)
+    removed = _try(request, lambda: membership.remove(member))
+    if removed and member.user_id == request.user.pk:
+        return redirect("projects")
+    return redirect("members", project.slug)
+
+
+@login_required
+@require_POST
+def revoke_invite(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
+    """Withdraw an invite that was not used yet."""
+    project, own = _project_of(request, slug)
+    _require_owner(own)
+    if not membership.revoke_invite(project, pk):
+        messages.warning(request, _("That invite was used or withdrawn already."))
+    return redirect("members", project.slug)
+
+
+@sensitive_post_parameters("password1", "password2")
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def accept_invite(request: HttpRequest, key: str) -> HttpResponse:
+    """Let whoever has the link join: with the account of the session, or with a new one."""
+    try:
+        found = membership.find_invite(key)
+        user = request.user
+        if isinstance(user, User):
+            if request.method == "POST":
+                membership.accept(key, user)
+                return redirect("members", found.project.slug)
+            return render(request, "projects/invite.html", {"invite": found, "key": key})
+        form = AccountForm(request.POST or None)
+        if request.method == "POST" and form.is_valid():
+            with transaction.atomic():
+                made = form.save()
+                membership.accept(key, made)
+            login(request, made, backend="django.contrib.auth.backends.ModelBackend")
+            return redirect("runs")
+    except InviteUnusable as reason:
+        return render(request, "projects/invite_unusable.html", {"reason": reason}, status=404)
+    status = 422 if form.errors else 200
+    return render(request, "projects/invite.html", {"invite": found, "key": key, "form": form}, status=status)
+
+
+def _project_of(request: HttpRequest, slug: str) -> tuple[Project, Membership]:
+    """Return the project and the user's membership; 404 for those who do not belong to it."""
+    own = get_object_or_404(Membership.objects.select_related("project"), project__slug=slug, user_id=request.user.pk)
+    return own.project, own
+
+
+def _require_owner(own: Membership) -> None:
+    if own.role != Role.OWNER:
+        raise PermissionDenied(_("Only owners of the project change who belongs to it."))
+
+
+def _try(request: HttpRequest, change: Any) -> bool:
+    try:
+        change()
+    except LastOwner as reason:
+        messages.warning(request, str(reason))
+        return False
+    return True

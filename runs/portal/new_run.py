@@ -1,0 +1,152 @@
+"""Starting from the page: the form of a new run, and putting runs into the queue and out of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST
+
+from runs.access import viewer_of
+from runs.models import Recipe, Run
+from runs.portal.parameter_fields import PREFIX
+from runs.portal.places import place_value
+from runs.portal.start_form import StartForm, startable_projects
+from runs.starting import NotQueueable, enqueue, home_of, living_hosts, starter_missing, withdraw
+
+LARGEST_ID = 2**63 - 1
+
+
+@never_cache
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def new_run(request: HttpRequest) -> HttpResponse:
+    """Show the form (`?recipe=spec`, `?clone=N`); record a run, and queue it where that was pressed."""
+    assert isinstance(request.user, User)
+    recipes = list(Recipe.objects.all())
+    if not recipes or not startable_projects(request.user).exists():
+        return render(request, "runs/new_run_not_yet.html", {"recipes": recipes})
+    if request.method != "POST":
+        return _show(request, _from_address(request, request.user, recipes))
+    chosen = next((recipe for recipe in recipes if recipe.spec == request.POST.get("recipe")), recipes[0])
+    shown = request.POST.get("shown", chosen.spec)
+    if "switch" in request.POST or shown != chosen.spec:
+        if "switch" not in request.POST:
+            messages.warning(request, _("Another recipe was chosen: look at its parameters, then go on."))
+        before = next((recipe for recipe in recipes if recipe.spec == shown), None)
+        return _show(request, StartForm(user=request.user, recipe=chosen, initial=_kept(request, before, chosen)))
+    form = StartForm(request.POST, user=request.user, recipe=chosen)
+    if not form.is_valid():
+        return _show(request, form, 422)
+    with transaction.atomic():
+        run, host = form.save()
+        if "queue" in request.POST:
+            enqueue(run.pk, host)
+    if "queue" in request.POST:
+        _tell_queued(request, host)
+    return redirect(run)
+
+
+@login_required
+@require_POST
+def queue_run(request: HttpRequest, pk: int) -> HttpResponse:
+    """Queue a run that was created, or go on with one that ended, where its checkpoints lie."""
+    run = _commanded(request, pk)
+    host = home_of(run)
+    try:
+        enqueue(run.pk, host)
+    except NotQueueable as reason:
+        messages.warning(request, str(reason))
+    else:
+        _tell_queued(request, host)
+    return redirect(run)
+
+
+@login_required
+@require_POST
+def withdraw_run(request: HttpRequest, pk: int) -> HttpResponse:
+    """Take a run out of the queue."""
+    run = _commanded(request, pk)
+    try:
+        withdraw(run.pk)
+    except NotQueueable as reason:
+        messages.warning(request, str(reason))
+    return redirect(run)
+
+
+def _commanded(request: HttpRequest, pk: int) -> Run:
+    """Return the run if the user may command it: 404 for strangers, 403 for viewers."""
+    run = get_object_or_404(Run.objects.visible_to(request.user), pk=pk)
+    viewer = viewer_of(request.user, run)
+    if viewer is None:
+        raise Http404
+    if not viewer.may_command:
+        raise PermissionDenied(_("Viewers watch; ask an owner of the project for the operator role."))
+    return run
+
+
+def _tell_queued(request: HttpRequest, host: str) -> None:
+    if not starter_missing(host, living_hosts(timezone.now())):
+        return
+    where = host or _("any host")
+    text = _("Queued, but nobody is there to start it: run `manage.py watch` (or `make serve`) on %(host)s.")
+    messages.warning(request, text % {"host": where})
+
+
+def _show(request: HttpRequest, form: StartForm, status: int = 200) -> HttpResponse:
+    clone = form["clone"].value()
+    source = Run.objects.visible_to(request.user).filter(pk=clone).first() if str(clone or "").isdecimal() else None
+    return render(request, "runs/new_run.html", {"form": form, "source": source}, status=status)
+
+
+def _from_address(request: HttpRequest, user: User, recipes: list[Recipe]) -> StartForm:
+    """Return an empty form, or one with what the address asks for."""
+    number = request.GET.get("clone", "")
+    if number.isdecimal() and int(number[:20]) <= LARGEST_ID:
+        source = Run.objects.visible_to(user).select_related("recipe", "project").filter(pk=int(number)).first()
+        if source is not None and source.recipe is not None:
+            return StartForm(user=user, recipe=source.recipe, initial=_cloned(request, source))
+        messages.warning(request, _("That run cannot be cloned: it is not there, or trains a script of its own."))
+    spec = request.GET.get("recipe", "")
+    recipe = next((row for row in recipes if row.spec == spec), recipes[0])
+    return StartForm(user=user, recipe=recipe, initial={"recipe": recipe.spec, "project": request.GET.get("project")})
+
+
+def _cloned(request: HttpRequest, source: Run) -> dict[str, Any]:
+    assert source.recipe is not None
+    declared = {entry["name"] for entry in source.recipe.parameters}
+    gone = sorted(set(source.parameters) - declared)
+    if gone:
+        text = _("The recipe no longer declares %(names)s: left out.")
+        messages.warning(request, text % {"names": ", ".join(gone)})
+    parameters = {PREFIX + name: value for name, value in source.parameters.items() if name in declared}
+    return parameters | {
+        "project": source.project.slug,
+        "recipe": source.recipe.spec,
+        "name": source.name,
+        "seed": source.seed,
+        "deterministic": source.deterministic,
+        "place": place_value(home_of(source), source.device),
+        "clone": source.pk,
+    }
+
+
+def _kept(request: HttpRequest, before: Recipe | None, chosen: Recipe) -> dict[str, Any]:
+    """Return what was typed, for the form of another recipe: its own defaults hold where nothing was changed."""
+    kept: dict[str, Any] = {name: request.POST.get(name, "") for name in ("project", "name", "seed", "place", "clone")}
+    kept |= {"recipe": chosen.spec, "deterministic": "deterministic" in request.POST}
+    declared = {entry["name"] for entry in chosen.parameters}
+    for entry in before.parameters if before else []:
+        typed = request.POST.get(PREFIX + entry["name"])
+        if entry["name"] in declared and typed is not None and typed != str(entry.get("default")):
+            kept[PREFIX + entry["name"]] = typed
+    return kept

@@ -1,0 +1,79 @@
+"""Where a run may be started: the devices of the hosts whose `watch` is alive, with their present use."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from runs.models import Host
+
+MIB_A_GIB = 1024
+DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
+HOST = re.compile(r"[\w.-]{0,255}")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A device of a host as a choice: `value` is "host/device", "/device" for any host."""
+
+    value: str
+    title: str
+    use: str = ""
+    percent: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceGroup:
+    """The choices of one host; `note` says why a run that is queued there would wait."""
+
+    title: str
+    places: list[Place]
+    note: str = ""
+
+
+def place_value(host: str, device: str) -> str:
+    return f"{host}/{device}"
+
+
+def split_place(value: str) -> tuple[str, str]:
+    """Return (host, device) of a choice; no device has a slash in its name."""
+    host, _separator, device = value.rpartition("/")
+    return host, device
+
+
+def places(hosts: Sequence[Host], wanted: str = "") -> list[PlaceGroup]:
+    """Return the choices of every living host, then of any host; `wanted` is offered even where its host is away."""
+    groups = [PlaceGroup(host.name, [_auto(host.name), *(_place(host.name, each) for each in host.devices)])
+              for host in hosts]  # fmt: skip
+    names = [("auto", _("Automatic")), ("cpu", _("CPU")), ("cuda", _("GPU"))]
+    anywhere = [Place(place_value("", device), title) for device, title in names]
+    groups.append(PlaceGroup(_("Any host"), anywhere, "" if hosts else _("No host is waiting for runs.")))
+    if wanted and wanted not in {place.value for group in groups for place in group.places}:
+        host, device = split_place(wanted)
+        known = [group for group in groups if host and group.title == host]
+        title = _("not there now") if known else _("this host is not there now")
+        groups.append(PlaceGroup(host or _("Any host"), [Place(wanted, device)], title if host else ""))
+    return groups
+
+
+def _auto(host: str) -> Place:
+    return Place(place_value(host, "auto"), _("Automatic"), _("the first GPU, else the CPU"))
+
+
+def _place(host: str, device: dict[str, Any]) -> Place:
+    name, utilisation = str(device["device"]), device.get("utilisation")
+    title = str(device["title"]) if name == "cpu" else f"{name} · {device['title']}"
+    parts = []
+    if utilisation is not None:
+        parts.append(_("%(percent)d %% busy") % {"percent": round(utilisation)})
+    used, total = device.get("memory_used_mib"), device.get("memory_total_mib")
+    if used is not None and total:
+        parts.append(_("%(used).1f of %(total).1f GiB used") % {"used": used / MIB_A_GIB, "total": total / MIB_A_GIB})
+    if not parts:
+        parts.append(_("its present use is not known"))
+    percent = None if utilisation is None else max(0, min(100, round(utilisation)))
+    return Place(place_value(host, name), title, " · ".join(parts), percent)

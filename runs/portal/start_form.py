@@ -1,0 +1,146 @@
+"""The form that makes a run: what is trained, with which parameters, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django import forms
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.forms import BoundField
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from runs.access import COMMANDING_ROLES
+from runs.models import Project, Recipe, Run
+from runs.parameters import ParameterError, validate
+from runs.portal.parameter_fields import PREFIX, field_for, given_values
+from runs.portal.places import DEVICE, HOST, places, split_place
+from runs.starting import living_hosts
+
+LARGEST_SEED = 2**31 - 1
+
+
+def startable_projects(user: AbstractBaseUser) -> Any:
+    """Return the projects in which `user` may start runs."""
+    return Project.objects.filter(memberships__user_id=user.pk, memberships__role__in=COMMANDING_ROLES)
+
+
+class StartForm(forms.Form):
+    """A new run. The fields of parameters are those of `recipe`, called `p-<name>`.
+
+    `shown` is the recipe whose parameters the page shows: where the chosen one differs, they are shown first.
+    """
+
+    project = forms.ModelChoiceField(
+        label=_("Project"),
+        queryset=Project.objects.none(),
+        to_field_name="slug",
+        empty_label=None,
+        widget=forms.Select(attrs={"class": "form-select"}),
+    )
+    recipe = forms.ModelChoiceField(
+        label=_("Recipe"),
+        queryset=Recipe.objects.all(),
+        to_field_name="spec",
+        empty_label=None,
+        widget=forms.Select(attrs={"class": "form-select"}),
+    )
+    name = forms.CharField(
+        label=_("Name"),
+        max_length=120,
+        required=False,
+        help_text=_("What people call the run; the title of the recipe where left empty."),
+        widget=forms.TextInput(attrs={"class": "form-control", "autocomplete": "off"}),
+    )
+    seed = forms.IntegerField(
+        label=_("Seed"),
+        min_value=0,
+        max_value=LARGEST_SEED,
+        initial=0,
+        help_text=_("Of all random numbers: the same seed and parameters give the same curve."),
+        widget=forms.NumberInput(attrs={"class": "form-control"}),
+    )
+    deterministic = forms.BooleanField(
+        label=_("Deterministic"),
+        required=False,
+        help_text=_("Only algorithms that repeat bit for bit; slower on a GPU."),
+        widget=forms.CheckboxInput(attrs={"class": "form-check-input"}),
+    )
+    place = forms.ChoiceField(label=_("Device"), widget=forms.RadioSelect)
+    clone = forms.IntegerField(required=False, widget=forms.HiddenInput)
+    shown = forms.CharField(required=False, widget=forms.HiddenInput)
+
+    def __init__(
+        self,
+        data: Mapping[str, Any] | None = None,
+        *,
+        user: AbstractBaseUser,
+        recipe: Recipe | None,
+        initial: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(data, initial={**(initial or {}), "shown": recipe.spec if recipe else ""})
+        self.user = user
+        self.recipe_row = recipe
+        chosen = self.fields["project"]
+        assert isinstance(chosen, forms.ModelChoiceField)
+        chosen.queryset = startable_projects(user)
+        self.hosts = living_hosts(timezone.now())
+        wanted = str((data or {}).get("place") or self.initial.get("place") or "")
+        self.place_groups = places(self.hosts, wanted)
+        flat = [(place.value, place.title) for group in self.place_groups for place in group.places]
+        place_field = self.fields["place"]
+        assert isinstance(place_field, forms.ChoiceField)
+        place_field.choices = flat
+        # Hosts come first: where there is one, it is meant.
+        self.initial.setdefault("place", flat[0][0])
+        self.schema: list[dict[str, Any]] = list(recipe.parameters) if recipe else []
+        for entry in self.schema:
+            self.fields[PREFIX + entry["name"]] = field_for(entry)
+
+    @property
+    def parameter_fields(self) -> list[BoundField]:
+        return [self[PREFIX + entry["name"]] for entry in self.schema]
+
+    @property
+    def place_value(self) -> str:
+        return str(self["place"].value())
+
+    def clean_place(self) -> str:
+        """A host that went away meanwhile may still be meant, so what is chosen is judged by its form alone."""
+        value: str = self.cleaned_data["place"]
+        host, device = split_place(value)
+        if not DEVICE.fullmatch(device) or not HOST.fullmatch(host):
+            raise forms.ValidationError(_("Choose one of the devices."))
+        return value
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        recipe = cleaned.get("recipe")
+        if recipe is not None and self.errors.keys().isdisjoint(PREFIX + entry["name"] for entry in self.schema):
+            try:
+                cleaned["parameters"] = validate(recipe.parameters, given_values(self, self.schema))
+            except ParameterError as error:
+                field = PREFIX + error.name
+                self.add_error(field if field in self.fields else "recipe", error.sentence)
+        clone = cleaned.get("clone")
+        if clone is not None and not Run.objects.visible_to(self.user).filter(pk=clone).exists():
+            cleaned["clone"] = None
+        return cleaned
+
+    def save(self) -> tuple[Run, str]:
+        """Record the run and return it with the host that was chosen for it, "" for any."""
+        chosen = self.cleaned_data
+        host, device = split_place(chosen["place"])
+        run = Run.objects.create(
+            project=chosen["project"],
+            recipe=chosen["recipe"],
+            name=chosen["name"].strip() or chosen["recipe"].title,
+            parameters=chosen["parameters"],
+            device=device,
+            seed=chosen["seed"],
+            deterministic=chosen["deterministic"],
+            created_by_id=self.user.pk,
+            cloned_from_id=chosen["clone"],
+        )
+        return run, host

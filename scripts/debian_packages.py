@@ -15,6 +15,7 @@ import sys
 PROGRAMS = {
     "chromium": ["chromium"],  # the pages in a real browser
     "initdb": ["postgresql"],  # a server of the tests' own, see scripts/postgres.py
+    "docker-compose": ["docker-compose"],  # understands compose.yaml, needs no Docker for that
     "cc": ["gcc", "libc6-dev"],  # a stand-in for NVIDIA's library, compiled for the tests of GPU sampling
 }
 # Debian keeps the programs of a PostgreSQL server off the PATH.

@@ -1,0 +1,30 @@
+#!/bin/bash
+# The workbench: JupyterLab and SSH beside what entry.sh starts. Keys that may log in come from COXSWAIN_SSH_KEYS
+# (lines of authorized_keys) or lie in $COXSWAIN_DATA/lab/authorized_keys. JupyterLab listens on the loopback:
+#   ssh -p 2222 -L 8888:127.0.0.1:8888 coxswain@HOST
+set -euo pipefail
+cd "$(dirname "$0")/.."
+lab="${COXSWAIN_DATA:-/data}/lab"
+mkdir -p "$lab/notebooks"
+chmod 700 "$lab"
+umask 077
+
+[ -z "${COXSWAIN_SSH_KEYS:-}" ] || printf '%s\n' "$COXSWAIN_SSH_KEYS" >"$lab/authorized_keys"
+[ -f "$lab/host_key" ] || ssh-keygen -q -t ed25519 -N '' -f "$lab/host_key"
+if ! [ -s "$lab/authorized_keys" ]; then
+	echo "Nobody can log in by SSH yet: give public keys in COXSWAIN_SSH_KEYS." >&2
+fi
+sed "s|@LAB@|$lab|g" deploy/sshd_config >"$lab/sshd_config"
+
+if ! [ -s "$lab/jupyter_token" ]; then
+	python -c 'import secrets; print(secrets.token_urlsafe(32), end="")' >"$lab/jupyter_token"
+	echo "JupyterLab's token lies in $lab/jupyter_token."
+fi
+
+/usr/sbin/sshd -D -e -f "$lab/sshd_config" &
+# The token is handed over in a file: arguments and environment can be read by other processes.
+JUPYTER_TOKEN_FILE="$lab/jupyter_token" jupyter lab --no-browser --ip=127.0.0.1 --port=8888 \
+	--ServerApp.root_dir="$lab/notebooks" &
+deploy/entry.sh "$@" &
+# The container ends when one of the three does: what started it may start it again.
+wait -n

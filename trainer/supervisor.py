@@ -30,6 +30,7 @@ from trainer.display import Display
 from trainer.folders import WorkerProcess
 from trainer.gpu import Sampler
 from trainer.ingest import Ingest, Progress, Tick, committed_position
+from trainer.out_of_memory import KILLED, OomKills, blames_killed_child, name_out_of_memory
 from trainer.redactor import Redactor
 from trainer.tail import JournalTail
 
@@ -90,6 +91,7 @@ class Supervisor:
         self._stop_posted = False
         device = attempt.run.device if attempt.run.recipe_id else "auto"
         self._sampler = Sampler(worker.pid, data=settings.COXSWAIN_DATA, device=device)
+        self._oom_kills = OomKills(worker.pid)
         self._told_gpu_problem = attempt.adoptions > 0
         self._pending_lines = list(lines)
         self._last_store = 0.0
@@ -175,6 +177,7 @@ class Supervisor:
                 tick.console = console
         if beat:
             self._last_beat = now
+            self._oom_kills.look()
             sample = self._sampler.take()
             tick.system = {name: round(value, 3) for name, value in sample.values.items()} if sample else None
             self._tell_of_gpus(tick)
@@ -294,7 +297,14 @@ class Supervisor:
         said = self.progress.end or {}
         last_line = self._redactor.text(self._console.last_line())
         stopped = self.interrupts.stops >= 1 or self._stop_was_applied()
-        end = judge_end(code, said, interrupted=self.interrupts.stops >= 2, stopped=stopped, last_line=last_line)
+        end = judge_end(
+            code,
+            said,
+            interrupted=self.interrupts.stops >= 2,
+            stopped=stopped,
+            last_line=last_line,
+            oom_kill=self._oom_kills.look(),
+        )
         return AttemptEnd(
             outcome=end.outcome,
             exit_code=end.exit_code,
@@ -310,11 +320,18 @@ class Supervisor:
 
 
 def judge_end(
-    code: int | None, said: dict[str, Any], *, interrupted: bool, stopped: bool, last_line: str = ""
+    code: int | None,
+    said: dict[str, Any],
+    *,
+    interrupted: bool,
+    stopped: bool,
+    last_line: str = "",
+    oom_kill: bool = False,
 ) -> AttemptEnd:
     """Return how an attempt ended from the exit status, where it is known, and the worker's own last word.
 
-    `code` is negative for a signal, as in `subprocess`; None for a worker that was not our child.
+    `code` is negative for a signal, as in `subprocess`; None for a worker that was not our child. `oom_kill`
+    tells that the kernel killed in the worker's control group just now, for want of memory.
     """
     name = signal.Signals(-code).name if code is not None and code < 0 else ""
     exit_code = code if code is not None and code >= 0 else None
@@ -323,7 +340,11 @@ def judge_end(
         return AttemptEnd(RunState.STOPPED, exit_code, name, error)
     word = said.get("outcome")
     if word == RunState.FAILED:
-        return AttemptEnd(RunState.FAILED, exit_code, name, said.get("error", ""), said.get("traceback", ""))
+        error = said.get("error", "")
+        error = f"{KILLED} {error}" if oom_kill and blames_killed_child(error) else name_out_of_memory(error)
+        return AttemptEnd(RunState.FAILED, exit_code, name, error, said.get("traceback", ""))
+    if oom_kill and (name == "SIGKILL" or (code is None and not said)):
+        return AttemptEnd(RunState.FAILED, None, name, KILLED)
     if name:
         return AttemptEnd(RunState.FAILED, None, name, f"The training process was ended by {name}.")
     if exit_code:

@@ -13,7 +13,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 
 from runs.access import COMMANDING_ROLES
 from runs.charts import BUCKETS, Extent, charts
-from runs.events import CheckpointSaved, CommandChanged, LogWritten, StatusChanged, iso
+from runs.events import CheckpointSaved, CommandChanged, LogWritten, StatusChanged, TextLogged, iso
 from runs.models import Attempt, Axis, Checkpoint, EpochMetric, Run, StoredEvent, as_wire
 from runs.snapshot import epoch_as_wire
 
@@ -24,14 +24,15 @@ EPOCHS = 2000
 COMMANDS = 200
 CHECKPOINTS = 200
 ATTEMPTS = 200
+TEXTS = 50
 LISTED_EVENTS = (StatusChanged.kind, CheckpointSaved.kind, CommandChanged.kind)
 
 
 def history(run: Run, role: str) -> dict[str, Any]:
     """Return the past of `run` as JSON-ready values for a viewer with `role`.
 
-    Keys: seq, epochs, commands, checkpoints, console, events, attempts, environment, parameters, series. The newest
-    of each are kept, oldest first; tracebacks are for operators and owners. Raises `Run.DoesNotExist`.
+    Keys: seq, epochs, commands, checkpoints, console, events, texts, attempts, environment, parameters, series. The
+    newest of each are kept, oldest first; tracebacks are for operators and owners. Raises `Run.DoesNotExist`.
     """
     seq, series = charts(run.pk)
     return details(run, role) | {
@@ -42,7 +43,8 @@ def history(run: Run, role: str) -> dict[str, Any]:
             _checkpoint(checkpoint) for checkpoint in reversed(run.checkpoints.order_by("-id")[:CHECKPOINTS])
         ],
         "console": console(run, seq),
-        "events": _events(run, seq),
+        "events": _events(run, seq, LISTED_EVENTS, EVENTS),
+        "texts": _events(run, seq, (TextLogged.kind,), TEXTS),
         "series": series,
     }
 
@@ -101,8 +103,8 @@ def console(run: Run, seq: int, lines: int = CONSOLE_LINES) -> list[dict[str, An
     return found[:lines][::-1]
 
 
-def _events(run: Run, seq: int) -> list[dict[str, Any]]:
-    stored = StoredEvent.objects.filter(run=run, kind__in=LISTED_EVENTS, seq__lte=seq).order_by("-seq")[:EVENTS]
+def _events(run: Run, seq: int, kinds: Iterable[str], most: int) -> list[dict[str, Any]]:
+    stored = StoredEvent.objects.filter(run=run, kind__in=kinds, seq__lte=seq).order_by("-seq")[:most]
     return [msgspec.json.decode(frame) for frame in reversed(stored.values_list("frame", flat=True))]
 
 

@@ -11,8 +11,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from runs import feed, series
-from runs.events import CheckpointSaved, EpochDone, LogLine, LogWritten, StatusChanged
-from runs.history import CONSOLE_LINES, EVENTS, chart_range, history
+from runs.events import CheckpointSaved, EpochDone, LogLine, LogWritten, StatusChanged, TextLogged
+from runs.history import CONSOLE_LINES, EVENTS, TEXTS, chart_range, history
 from runs.models import Attempt, Checkpoint, Command, CommandState, EpochMetric, Project, Run
 from tests.stored_points import LOSS, START, store
 
@@ -52,6 +52,17 @@ def test_it_tells_the_past_as_of_one_event(run: Run) -> None:
         2, "status", "running", "2026-03-01T12:00:00.000Z",
     )  # fmt: skip
     json.dumps(past, allow_nan=False)
+
+
+def test_it_keeps_the_newest_texts(run: Run) -> None:
+    samples = [TextLogged(attempt=1, step=n, epoch=n, name="sample", text=f"<b>{n}</b>") for n in range(TEXTS + 5)]
+    feed.append(run.pk, *samples, at=MOMENT)
+    texts = history(run, "viewer")["texts"]
+    assert [text["step"] for text in texts] == list(range(5, TEXTS + 5))
+    assert texts[-1] == {
+        "seq": TEXTS + 5, "kind": "text", "at": "2026-03-01T12:00:00.000Z", "attempt": 1, "step": TEXTS + 4,
+        "epoch": TEXTS + 4, "name": "sample", "text": f"<b>{TEXTS + 4}</b>",
+    }  # fmt: skip
 
 
 def test_it_leaves_out_epochs_that_a_later_attempt_went_over(run: Run) -> None:

@@ -1,39 +1,62 @@
 // One chart: lines with a band from minimum to maximum, a cursor shared by its group, marks for what is not finite.
 
 import uPlot from "uplot";
+import { drawnOver } from "./chart_axes.js";
+import { buildChart } from "./chart_frame.js";
+import { showFull } from "./chart_full.js";
+import { chartKey, zoomByPointer } from "./chart_gestures.js";
 import { drawMarks } from "./chart_marks.js";
-import { compact, percent, roomy, widened } from "./chart_scales.js";
-import { element, setText } from "./dom.js";
-import { clock, measure, number, unitOf } from "./format.js";
-import { faint, lineColour, lineDash, palette } from "./palette.js";
+import { columnsOf, dataOf, plotOptions } from "./chart_plot.js";
+import { savePng } from "./chart_png.js";
+import { notAboveZero, elapsed, widened } from "./chart_scales.js";
+import { setText } from "./dom.js";
+import { clock, count, measure, number, unitOf } from "./format.js";
+import { lineColour, palette } from "./palette.js";
 import { changes } from "./paint.js";
 import { fill, gettext } from "./text.js";
 
 const HEIGHT = 190;
 const TALL = 380;
-const FONT = '11px "Inter Variable", system-ui, sans-serif';
-const SWATCHES = ["solid", "dashed", "dotted"];
+const SPEAK_MS = 1000;
+const AXES = {
+  step: gettext("step"),
+  epoch: gettext("epoch"),
+  epochs: gettext("epoch"),
+  time: gettext("time"),
+  relative: gettext("time since the start"),
+};
 
 export class Chart {
   #plot = null;
+  #shape = "";
+  #over = "step";
   #changed = changes();
+  #dressed = changes();
+  #chosen = changes();
   #drawn = [];
   #width = 0;
-  #tall = false;
-  #spokenAt = 0;
+  #room = 0;
+  #height = HEIGHT;
+  #spokenAt = -Infinity;
+  #late = 0;
   #visible = false;
 
   /**
-   * `lines`: [{name, label, colour, dash, version(), read(from, to, buckets), latest()}]; `axis`: "step", "time" or "epoch";
-   * `group` shares cursor and zoom.
+   * `lines`: [{name, label, colour, dash, version(), read(from, to, buckets), extent(), latest()}]; `axis`: "step",
+   * "time" or "epoch", and what is drawn over it says `view`; `group` shares cursor and zoom; `place` names the run.
    */
-  constructor({ title, axis, lines, group, onSeen }) {
+  constructor({ title, axis, lines, group, view, place = "", onSeen }) {
     this.title = title;
     this.axis = axis;
     this.lines = lines;
     this.group = group;
-    this.#build();
-    new ResizeObserver(([entry]) => this.#resize(entry.contentRect.width, onSeen)).observe(this.place);
+    this.view = view;
+    this.source = place;
+    this.parts = buildChart(title, lines);
+    this.root = this.parts.root;
+    this.onSeen = onSeen;
+    this.#listen();
+    new ResizeObserver(([entry]) => this.#resize(entry.contentRect)).observe(this.parts.place);
     new IntersectionObserver(
       ([entry]) => {
         this.#visible = entry.isIntersecting;
@@ -44,149 +67,82 @@ export class Chart {
     group.join(this);
   }
 
-  #build() {
-    this.reading = element("span", { class: "chart-reading" });
-    this.place = element("div", { class: "chart-place" });
-    this.note = element("p", { class: "chart-note", hidden: true });
-    const size = element("button", {
-      class: "chart-size",
-      type: "button",
-      "aria-label": gettext("Larger or smaller"),
-      title: gettext("Larger or smaller"),
-      text: "⤢",
+  #listen() {
+    const { root, size, full, save } = this.parts;
+    size.addEventListener("click", () => this.#setHeight(root.classList.toggle("chart-tall") ? TALL : HEIGHT));
+    full.addEventListener("click", () => this.#showFull());
+    save.addEventListener("click", () => this.#save());
+    root.addEventListener("keydown", (event) => {
+      if (event.target === root && this.#plot) chartKey(event, this.#plot, this.#zooming);
     });
-    size.addEventListener("click", () => {
-      this.#tall = this.root.classList.toggle("chart-tall");
-      this.#plot?.setSize({ width: this.#width, height: this.#tall ? TALL : HEIGHT });
-    });
-    this.legend = element("div", { class: "chart-legend", hidden: this.lines.length < 2 });
-    for (const line of this.lines) {
-      line.value = element("span", { class: "legend-value" });
-      line.swatch = element("span", { class: "legend-swatch" });
-      line.swatch.style.borderTopStyle = SWATCHES[line.dash % SWATCHES.length];
-      this.legend.append(
-        element("span", { class: "legend-line" }, line.swatch, element("span", { text: line.label }), line.value),
-      );
-    }
-    const head = element(
-      "div",
-      { class: "chart-head" },
-      element("h3", { class: "chart-title", text: this.title }),
-      this.reading,
-      size,
-    );
-    this.root = element(
-      "figure",
-      {
-        class: "card chart-card",
-        tabindex: "0",
-        "aria-label": this.title,
-        "data-testid": "chart",
-        "data-series": this.lines.map((line) => line.name).join(" "),
-        "data-points": "0",
-      },
-      head,
-      this.legend,
-      this.place,
-      this.note,
-    );
-    this.root.addEventListener("keydown", (event) => this.#key(event));
-    this.root.addEventListener("blur", () => this.#plot?.setCursor({ left: -10, top: -10 }));
+    root.addEventListener("blur", () => this.#plot?.setCursor({ left: -10, top: -10 }));
   }
 
-  /** Paint if it can be seen and anything changed. */
+  get isVisible() {
+    return this.#visible && this.#width > 0;
+  }
+
+  /** Paint if it can be seen and anything changed; return whether it did. */
   paint(now) {
-    if (!this.#visible || !this.#width) return;
-    const { zoom, version } = this.group;
+    if (!this.isVisible) return false;
+    const { group, view } = this;
     const versions = this.lines.map((line) => line.version());
-    if (!this.#changed(version, palette.version, this.#width, ...versions)) return;
-    const from = zoom ? zoom.from : -Infinity;
-    const to = zoom ? zoom.to : Infinity;
-    for (const line of this.lines) line.swatch.style.borderTopColor = lineColour(line.colour);
+    if (!this.#changed(group.version, view.version, palette.version, this.#width, ...versions)) return false;
+    const from = group.zoom ? group.zoom.from : -Infinity;
+    const to = group.zoom ? group.zoom.to : Infinity;
+    if (this.#dressed(palette.version))
+      for (const line of this.lines) line.swatch.setAttribute("stroke", lineColour(line.colour));
     this.#drawn = this.lines.map((line) => line.read(from, to, Math.max(100, this.#width)));
-    const data = this.#columns();
-    if (!data[0].length) return;
-    if (!this.#plot) this.#plot = new uPlot(this.#options(), data, this.place);
-    const plot = this.#plot;
-    const [min, max] = zoom ? [from, to] : widened(data[0][0], data[0].at(-1));
-    plot.batch(() => {
-      plot.setData(data, false);
-      plot.setScale("x", { min, max });
+    const data = dataOf(this.#drawn, view.smoothing, view.log);
+    if (!data[0].length) return true;
+    this.#prepare(data);
+    const [min, max] = group.zoom ? [from, to] : widened(data[0][0], data[0].at(-1));
+    this.#plot.batch(() => {
+      this.#plot.setData(data, false);
+      this.#plot.setScale("x", { min, max });
     });
-    this.root.dataset.points = Math.round(this.#drawn.reduce((sum, drawn) => sum + drawn.points, 0));
     this.#showReading();
     this.#showOdd();
-    this.#speak(now);
+    this.#speakSoon(now);
+    return true;
   }
 
-  #columns() {
-    const tables = this.#drawn.map((drawn) => {
-      const none = drawn.banded ? null : new Array(drawn.xs.length).fill(null);
-      return [drawn.xs, drawn.means, none ?? drawn.mins, none ?? drawn.maxs];
-    });
-    if (tables.every((table) => sameXs(table[0], tables[0][0]))) {
-      return [tables[0][0], ...tables.flatMap((table) => table.slice(1))];
-    }
-    return uPlot.join(
-      tables,
-      tables.map((table) => table.map(() => 1)),
-    );
-  }
-
-  #options() {
-    const series = [{}];
-    const bands = [];
-    for (const [index, line] of this.lines.entries()) {
-      const stroke = () => lineColour(line.colour);
-      series.push({ stroke, width: 1.6, dash: lineDash(line.dash), points: { stroke, fill: stroke, size: 5 } });
-      series.push(
-        { stroke: "transparent", width: 0, points: { show: false } },
-        { stroke: "transparent", width: 0, points: { show: false } },
-      );
-      bands.push({ series: [index * 3 + 3, index * 3 + 2], fill: () => faint(lineColour(line.colour), 0.2) });
-    }
-    const grid = { stroke: () => palette.grid, width: 1 };
-    const axis = { stroke: () => palette.axis, font: FONT, grid, ticks: { show: false } };
-    return {
-      width: this.#width,
-      height: this.#tall ? TALL : HEIGHT,
-      padding: [14, this.axis === "time" ? 26 : 12, 0, 0],
-      legend: { show: false },
-      scales: { x: { time: false }, y: { range: this.#isPercent() ? percent : roomy } },
-      series,
-      bands,
-      axes: [
-        { ...axis, size: 28, space: 70, values: (_, splits, __, ___, step) => splits.map((x) => this.#tick(x, step)) },
-        { ...axis, size: 54, space: 34, values: (_, splits) => splits.map((y) => number(y)) },
-      ],
-      cursor: {
-        sync: {
-          key: this.group.key,
-          setSeries: false,
-          filters: { pub: (type) => type !== "mousedown" && type !== "mouseup" },
-        },
-        drag: { x: true, y: false, setScale: false },
-        points: { size: 7 },
-        y: false,
-        bind: { dblclick: () => () => this.group.reset() },
-      },
+  /** A log axis, another x or a smoothed line need a new plot. */
+  #prepare(data) {
+    const { log, smoothing, over } = this.view;
+    this.#over = drawnOver(this.axis, over);
+    const shape = [log, smoothing > 0, this.#over].join();
+    if (this.#plot && shape === this.#shape) return;
+    this.#shape = shape;
+    this.#plot?.destroy();
+    const options = plotOptions({
+      size: { width: this.#width, height: this.#height },
+      over: this.#over,
+      lines: this.lines,
+      log,
+      smoothing,
+      isPercent: this.axis === "time" && this.lines.every((line) => unitOf(line.name) === "%"),
+      group: this.group,
       hooks: {
         setCursor: [() => this.#showReading()],
         setSelect: [(plot) => this.#select(plot)],
         draw: [(plot) => drawMarks(plot, this.#odd())],
       },
-    };
+    });
+    this.#plot = new uPlot(options, data, this.parts.place);
+    zoomByPointer(this.#plot, this.#zooming.zoom);
   }
 
-  #isPercent() {
-    return this.axis === "time" && this.lines.every((line) => unitOf(line.name) === "%");
-  }
-
-  #tick(x, step) {
-    if (this.axis !== "time") return Number.isInteger(x) ? compact(x) : "";
-    const text = clock(x).split(" ").at(-1);
-    return step >= 60 ? text.slice(0, 5) : text;
-  }
+  #zooming = {
+    zoom: (factor, centre) => {
+      const extents = this.lines.map((line) => line.extent()).filter(Boolean);
+      if (!extents.length) return;
+      const first = Math.min(...extents.map(([begin]) => begin));
+      const last = Math.max(...extents.map(([, end]) => end));
+      this.group.zoomBy(factor, centre, [first, last]);
+    },
+    reset: () => this.group.reset(),
+  };
 
   #select(plot) {
     const { left, width } = plot.select;
@@ -201,23 +157,29 @@ export class Chart {
     const index = this.#plot?.cursor.idx;
     const read = index !== null && index !== undefined;
     const x = read ? this.#plot.data[0][index] : null;
+    const { reading } = this.parts;
     for (const [place, line] of this.lines.entries()) {
-      const column = (offset) => this.#plot?.data[place * 3 + offset]?.[index] ?? null;
-      const latest = line.latest();
-      const value = read ? measure(line.name, column(1)) : measure(line.name, latest.value, latest.nonfinite);
-      const spread =
-        read && column(2) !== null && column(2) !== column(3)
-          ? ` (${measure(line.name, column(2))} … ${measure(line.name, column(3))})`
-          : "";
-      if (this.lines.length > 1) setText(line.value, value + spread);
-      else setText(this.reading, (read ? `${this.#where(x)} · ` : "") + value + spread);
+      const value = read ? this.#valueAt(line, place, index) : latestOf(line);
+      if (this.lines.length > 1) setText(line.value, value);
+      else setText(reading, (read ? `${this.#where(x)} · ` : "") + value);
     }
-    if (this.lines.length > 1) setText(this.reading, read ? this.#where(x) : "");
+    if (this.lines.length > 1) setText(reading, read ? this.#where(x) : "");
+  }
+
+  #valueAt(line, place, index) {
+    const stride = columnsOf(this.view.smoothing);
+    const column = (offset) => this.#plot.data[place * stride + offset]?.[index] ?? null;
+    const mean = measure(line.name, column(1));
+    if (this.view.smoothing) return `${measure(line.name, column(4))} (${fill(gettext("raw {value}"), { value: mean })})`;
+    const isBand = column(2) !== null && column(2) !== column(3);
+    return isBand ? `${mean} (${measure(line.name, column(2))} … ${measure(line.name, column(3))})` : mean;
   }
 
   #where(x) {
-    if (this.axis === "time") return clock(x);
-    return this.axis === "epoch" ? fill(gettext("epoch {x}"), { x }) : fill(gettext("step {x}"), { x });
+    if (this.#over === "time") return clock(x);
+    if (this.#over === "relative") return elapsed(x);
+    if (this.#over === "step") return fill(gettext("step {x}"), { x });
+    return fill(gettext("epoch {x}"), { x: number(x) });
   }
 
   #odd() {
@@ -226,49 +188,97 @@ export class Chart {
 
   #showOdd() {
     const odd = this.#odd();
-    this.note.hidden = !odd.length;
+    const { note } = this.parts;
+    note.hidden = !odd.length;
     if (!odd.length) return;
     const named = odd
       .slice(-2)
       .map((entry) =>
         fill(gettext("{value} at {place}"), { value: number(null, entry.name), place: this.#where(entry.x) }),
       );
-    const count = this.#drawn.reduce((sum, drawn) => sum + (drawn.oddCount ?? 0), 0);
-    const more = count > named.length ? fill(gettext(" and {count} more"), { count: count - named.length }) : "";
-    setText(this.note, `▲ ${named.join(", ")}${more}`);
+    const total = this.#drawn.reduce((sum, drawn) => sum + (drawn.oddCount ?? 0), 0);
+    const more = total > named.length ? fill(gettext(" and {count} more"), { count: total - named.length }) : "";
+    setText(note, `▲ ${named.join(", ")}${more}`);
   }
 
-  /** Tell the newest value to those who cannot see the curve, about once a second. */
+  /** About once a second, and once more after the last point: what the curve says, in words. */
+  #speakSoon(now) {
+    clearTimeout(this.#late);
+    const isChosen = this.#chosen(this.group.version, this.view.version);
+    if (isChosen || now - this.#spokenAt >= SPEAK_MS) this.#speak(now);
+    else this.#late = setTimeout(() => this.#speak(performance.now()), SPEAK_MS);
+  }
+
   #speak(now) {
-    if (now - this.#spokenAt < 1000) return;
     this.#spokenAt = now;
-    const parts = this.lines.map((line) => {
-      const latest = line.latest();
-      return `${line.label} ${measure(line.name, latest.value, latest.nonfinite)}`;
+    const points = Math.round(this.#drawn.reduce((sum, drawn) => sum + drawn.points, 0));
+    const shown = this.#drawn.reduce((sum, drawn) => sum + drawn.xs.length, 0);
+    this.root.dataset.points = points;
+    const sentences = [];
+    if (this.#drawn.some((drawn) => drawn.banded)) {
+      const text = gettext("{shown} of {points} points; the band spans minimum and maximum");
+      sentences.push(fill(text, { shown: count(shown), points: count(points) }));
+    }
+    const below = this.view.log ? this.#drawn.reduce((sum, drawn) => sum + notAboveZero(drawn.means), 0) : 0;
+    if (below) sentences.push(fill(gettext("{count} values are not above zero: a log axis cannot show them"), { count: below }));
+    const { caption } = this.parts;
+    caption.hidden = !sentences.length;
+    setText(caption, sentences.join(" · "));
+    const lines = this.lines.map((line) => `${this.lines.length > 1 ? `${line.label} ` : ""}${latestOf(line)}`);
+    const spans = this.#drawn.map((drawn) => spanOf(drawn));
+    const low = Math.min(...spans.map((span) => span[0]));
+    const high = Math.max(...spans.map((span) => span[1]));
+    const range = low <= high ? fill(gettext("from {low} to {high}"), { low: number(low), high: number(high) }) : "";
+    const parts = [lines.join(", "), range, count(points) + " " + gettext("points"), fill(gettext("over {axis}"), { axis: AXES[this.#over] })];
+    this.root.setAttribute("aria-label", `${this.title}: ${parts.filter(Boolean).join("; ")}`);
+  }
+
+  #showFull() {
+    showFull(this.root, this.title, (isFull) => {
+      this.root.classList.toggle("chart-full", isFull);
+      this.parts.full.setAttribute("aria-pressed", String(isFull));
+      this.#setHeight(isFull ? this.#room : this.root.classList.contains("chart-tall") ? TALL : HEIGHT);
     });
-    this.root.setAttribute("aria-label", `${this.title}: ${parts.join(", ")}`);
   }
 
-  #key(event) {
-    const step = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity }[event.key];
-    if (step === undefined || !this.#plot) return;
-    event.preventDefault();
-    const xs = this.#plot.data[0];
-    const now = this.#plot.cursor.idx ?? xs.length;
-    const index = Math.max(0, Math.min(xs.length - 1, now + step));
-    const left = this.#plot.valToPos(xs[index], "x");
-    this.#plot.setCursor({ left, top: 20 });
+  #save() {
+    if (!this.#plot) return;
+    savePng({
+      title: this.title,
+      below: this.source,
+      axis: AXES[this.#over],
+      lines: this.lines,
+      plot: this.#plot,
+      file: [this.source, this.title].filter(Boolean).join(" "),
+    });
   }
 
-  #resize(width, onSeen) {
+  #setHeight(height) {
+    this.#height = height;
+    if (this.#width && height > 0) this.#plot?.setSize({ width: this.#width, height });
+  }
+
+  #resize({ width, height }) {
     const whole = Math.floor(width);
-    if (!whole || whole === this.#width) return;
+    const isFull = this.root.classList.contains("chart-full");
+    this.#room = Math.floor(height);
+    if (!whole || (whole === this.#width && !(isFull && this.#room !== this.#height))) return;
     this.#width = whole;
-    this.#plot?.setSize({ width: whole, height: this.#tall ? TALL : HEIGHT });
-    onSeen();
+    if (isFull) this.#height = this.#room;
+    this.#plot?.setSize({ width: whole, height: this.#height });
+    this.onSeen();
   }
 }
 
-function sameXs(left, right) {
-  return left === right || (left.length === right.length && left[0] === right[0] && left.at(-1) === right.at(-1));
+function latestOf(line) {
+  const latest = line.latest();
+  return measure(line.name, latest.value, latest.nonfinite);
+}
+
+function spanOf(drawn) {
+  let low = Infinity;
+  let high = -Infinity;
+  for (const value of drawn.mins) if (value !== null && value < low) low = value;
+  for (const value of drawn.maxs) if (value !== null && value > high) high = value;
+  return [low, high];
 }

@@ -6,6 +6,8 @@ import { gettext } from "./text.js";
 
 const SETTLE_MS = 150;
 const DETAIL_BUCKETS = 1200;
+// Zooming with the wheel ends where a range is this small a part of the whole.
+const CLOSEST = 1e-6;
 
 let groups = 0;
 
@@ -15,12 +17,16 @@ export class ChartGroup {
   #timer = 0;
   #details = new Map();
 
-  /** `fetchRange(names, from, to, buckets)` resolves to {name: chart}; null where the group has no finer data. */
-  constructor({ fetchRange = null, onChange }) {
+  /**
+   * `fetchRange(names, from, to, buckets)` resolves to {name: chart}, null where there is no finer data. Zoom and
+   * `from` and `to` are of the x that is drawn; `mapping()` leads from there to what is stored.
+   */
+  constructor({ fetchRange = null, mapping, onChange }) {
     this.key = `group-${(groups += 1)}`;
     this.charts = [];
     this.zoom = null;
     this.version = 0;
+    this.mapping = mapping;
     this.button = element(
       "button",
       { class: "zoom-reset", type: "button", hidden: true },
@@ -47,6 +53,14 @@ export class ChartGroup {
     if (this.#fetchRange) this.#timer = setTimeout(() => this.#refine(from, to), SETTLE_MS);
   }
 
+  /** Show `factor` times the range around `centre`, within the whole of `extent`: [first x, last x]. */
+  zoomBy(factor, centre, [first, last], shown = this.zoom ?? { from: first, to: last }) {
+    const from = Math.max(first, centre - (centre - shown.from) * factor);
+    const to = Math.min(last, centre + (shown.to - centre) * factor);
+    if (from <= first && to >= last) this.reset();
+    else if (to - from > (last - first) * CLOSEST) this.zoomTo(from, to);
+  }
+
   reset() {
     if (!this.zoom) return;
     clearTimeout(this.#timer);
@@ -57,11 +71,18 @@ export class ChartGroup {
 
   /** Return what to draw of `series`: the finer range where it was fetched, continued by what came live since. */
   read(series, from, to, buckets) {
+    const { by, forward, back } = this.mapping();
+    const drawn = this.#stored(series, back(from), back(to), buckets, by);
+    drawn.xs = ascending(drawn.xs.map(forward));
+    return drawn;
+  }
+
+  #stored(series, from, to, buckets, by) {
     const detail = this.#details.get(series.name);
-    if (!detail || !detail.xs.length) return drawable(series, from, to, buckets);
-    const fine = drawable(detail, from, to, buckets);
-    const seen = detail.xs.at(-1);
-    const live = drawable(series, seen, to, buckets);
+    if (!detail || !detail.xs.length) return drawable(series, from, to, buckets, by);
+    const fine = drawable(detail, from, to, buckets, by);
+    const seen = (by === "time" ? detail.times : detail.xs).at(-1);
+    const live = drawable(series, seen, to, buckets, by);
     const begin = live.xs.findIndex((x) => x > seen);
     if (begin < 0) return fine;
     for (const column of ["xs", "means", "mins", "maxs"]) fine[column] = fine[column].concat(live[column].slice(begin));
@@ -76,7 +97,8 @@ export class ChartGroup {
     if (!names.length) return;
     let charts;
     try {
-      charts = await this.#fetchRange(names, from, to, DETAIL_BUCKETS);
+      const { by, back } = this.mapping();
+      charts = await this.#fetchRange(names, back(from), back(to), DETAIL_BUCKETS, by);
     } catch {
       return; // the coarse curve stays: it is right, only less fine
     }
@@ -90,4 +112,12 @@ export class ChartGroup {
     this.button.hidden = !this.zoom;
     this.#onChange();
   }
+}
+
+/** Keep times in order where a host's clock was set back: a curve cannot go back in x. */
+function ascending(xs) {
+  for (let index = 1; index < xs.length; index += 1) {
+    if (!(xs[index] > xs[index - 1])) xs[index] = xs[index - 1] + 1e-6;
+  }
+  return xs;
 }

@@ -1,11 +1,12 @@
 // All charts of a run: series grouped by the first part of their name, machine samples over time, epochs.
 
 import { Chart } from "./chart.js";
+import { drawnOver, knowsEpochs, mapping } from "./chart_axes.js";
 import { ChartGroup } from "./chart_group.js";
 import { element } from "./dom.js";
 import { words } from "./format.js";
 import { changes } from "./paint.js";
-import { lowerBound } from "./points.js";
+import { columnOf, lowerBound } from "./points.js";
 import { getJson } from "./requests.js";
 import { fill, gettext } from "./text.js";
 
@@ -15,6 +16,8 @@ const NUMBER = /^\d+$/;
 const PART = /_(used|total)(?=_)/;
 const TOTAL = /_total_/;
 const NOTHING = { value: null, nonfinite: "" };
+// With more charts in sight than this they take turns, so that a page full of them leaves the browser time.
+const MOST_AT_ONCE = 6;
 
 export class ChartWall {
   #state;
@@ -23,22 +26,47 @@ export class ChartWall {
   #groups = new Map();
   #charts = new Map();
   #places;
+  #view;
+  #next = 0;
   #layoutChanged = changes();
 
-  constructor(state, page, onSeen) {
+  /** `view` says how all charts are drawn; `onSeen()` asks for another paint. */
+  constructor(state, page, view, onSeen) {
     this.#state = state;
     this.#page = page;
+    this.#view = view;
     this.#onSeen = onSeen;
     this.#places = { step: document.getElementById("charts"), time: document.getElementById("machine") };
   }
 
   paint(now) {
     if (this.#layoutChanged(this.#state.versions.layout)) this.#layOut();
-    for (const chart of this.#charts.values()) chart.paint(now);
+    this.#view.allowEpochs(knowsEpochs(this.#clock()));
+    const charts = [...this.#charts.values()];
+    let painted = 0;
+    for (let turn = 0; turn < charts.length; turn += 1) {
+      const place = (this.#next + turn) % charts.length;
+      if (!charts[place].paint(now)) continue;
+      painted += 1;
+      if (painted < MOST_AT_ONCE) continue;
+      this.#next = place + 1;
+      this.#onSeen();
+      return;
+    }
   }
 
   resetZoom() {
     for (const group of this.#groups.values()) group.group.reset();
+  }
+
+  #clock() {
+    const { run, epochs } = this.#state;
+    const start = run?.started_at ? Date.parse(run.started_at) / 1000 : null;
+    return { start, stepsPerEpoch: run?.steps_per_epoch ?? null, epochs };
+  }
+
+  #mapping(axis) {
+    return mapping(drawnOver(axis, this.#view.over), this.#clock());
   }
 
   #layOut() {
@@ -59,6 +87,8 @@ export class ChartWall {
       title: key,
       axis,
       group: place.group,
+      view: this.#view,
+      place: `${this.#page.name} #${this.#page.run}`,
       onSeen: this.#onSeen,
       lines: names.map((name, index) => this.#line(name, ...this.#look(name, index, names.length, place.colour))),
     });
@@ -84,20 +114,40 @@ export class ChartWall {
       colour,
       dash,
       label: labelOf(name),
-      version: () => series()?.version ?? 0,
+      // A fresh page learns the newest values after the curve.
+      version: () => `${series()?.version} ${this.#state.latest[name]?.step}`,
       latest: () => this.#state.latest[name] ?? NOTHING,
       read: (from, to, buckets) => {
         const own = series();
-        const drawn = own
-          ? group().read(own, from, to, buckets)
-          : { xs: [], means: [], mins: [], maxs: [], banded: false, points: 0 };
-        return { ...drawn, odd: own?.odd ?? [], oddCount: own?.oddCount ?? 0 };
+        if (!own) return { xs: [], means: [], mins: [], maxs: [], banded: false, points: 0 };
+        return { ...group().read(own, from, to, buckets), odd: this.#oddOf(own), oddCount: own.oddCount };
+      },
+      extent: () => {
+        const own = series();
+        if (!own?.xs.length) return null;
+        const { by, forward } = this.#mapping(own.axis);
+        const column = columnOf(own, by);
+        return [forward(column[0]), forward(column.at(-1))];
       },
       isCoarse: (from, to) => {
         const own = series();
-        return own.weights.slice(lowerBound(own.xs, from), lowerBound(own.xs, to) + 1).some((weight) => weight > 1);
+        const { by, back } = this.#mapping(own.axis);
+        const column = columnOf(own, by);
+        const [first, last] = [lowerBound(column, back(from)), lowerBound(column, back(to))];
+        return own.weights.slice(first, last + 1).some((weight) => weight > 1);
       },
     };
+  }
+
+  /** Where the values that are no finite numbers stand on the axis that is drawn. */
+  #oddOf(series) {
+    if (!series.odd.length) return series.odd;
+    const { by, forward } = this.#mapping(series.axis);
+    const column = columnOf(series, by);
+    return series.odd.map(({ x, name }) => {
+      const index = Math.min(lowerBound(series.xs, x), column.length - 1);
+      return { x: forward(by === "time" ? column[index] : x), name };
+    });
   }
 
   #groupOf(prefix, axis) {
@@ -105,7 +155,8 @@ export class ChartWall {
     if (this.#groups.has(key)) return this.#groups.get(key);
     const group = new ChartGroup({
       onChange: this.#onSeen,
-      fetchRange: (names, from, to, buckets) => this.#fetchRange(names, from, to, buckets, axis),
+      mapping: () => this.#mapping(axis),
+      fetchRange: (names, from, to, buckets, by) => this.#fetchRange(names, from, to, buckets, by),
     });
     const grid = element("div", { class: "chart-grid" });
     const count = element("span", { class: "group-count" });
@@ -126,8 +177,8 @@ export class ChartWall {
     return place;
   }
 
-  async #fetchRange(names, from, to, buckets, axis) {
-    const query = new URLSearchParams({ from, to, buckets, by: axis });
+  async #fetchRange(names, from, to, buckets, by) {
+    const query = new URLSearchParams({ from, to, buckets, by });
     for (const name of names) query.append("name", name);
     return (await getJson(`${this.#page.addresses.series}?${query}`, this.#page.addresses.login)).series;
   }

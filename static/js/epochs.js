@@ -24,12 +24,16 @@ export class Epochs {
   #table = document.getElementById("epoch-table");
   #charts = new Map();
   #group;
+  #page;
+  #view;
   #changed = changes();
 
-  constructor(state, onSeen) {
+  constructor(state, page, view, onSeen) {
     this.#state = state;
+    this.#page = page;
+    this.#view = view;
     this.#onSeen = onSeen;
-    this.#group = new ChartGroup({ onChange: onSeen });
+    this.#group = new ChartGroup({ onChange: onSeen, mapping: () => null });
     document.getElementById("epochs-title").after(this.#group.button);
   }
 
@@ -66,6 +70,8 @@ export class Epochs {
         title: words(base),
         axis: "epoch",
         group: this.#group,
+        view: this.#view,
+        place: `${this.#page.name} #${this.#page.run}`,
         onSeen: this.#onSeen,
         lines: names.map((name) => this.#line(name, names.length)),
       });
@@ -87,6 +93,10 @@ export class Epochs {
       latest: () => {
         const row = this.#state.epochs.findLast((one) => name in one.values || name in one.nonfinite);
         return { value: row?.values[name] ?? null, nonfinite: row?.nonfinite[name] ?? "" };
+      },
+      extent: () => {
+        const { epochs } = this.#state;
+        return epochs.length ? [epochs[0].epoch, epochs.at(-1).epoch] : null;
       },
       read: () => {
         const rows = this.#state.epochs.filter((row) => name in row.values || name in row.nonfinite);

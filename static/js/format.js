@@ -13,6 +13,7 @@ const TIME = new Intl.DateTimeFormat(undefined, {
   hourCycle: "h23",
 });
 const DAY_MONTH = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+const COUNT = new Intl.NumberFormat(undefined, { maximumFractionDigits: 0 });
 const ODD = { nan: "NaN", inf: "∞", "-inf": "−∞" };
 
 const UNITS = [
@@ -38,6 +39,11 @@ export function number(value, odd = "") {
   if (size >= 1e6 || size < 1e-3) return value.toExponential(2).replace("e+", "e");
   if (size >= 1000) return value.toFixed(0);
   return Number(value.toPrecision(4)).toString();
+}
+
+/** Return a whole number with its thousands apart. */
+export function count(value) {
+  return COUNT.format(value);
 }
 
 /** Return a value of a series: accuracies as per cent, others with their unit. */

@@ -217,19 +217,20 @@ function merge(series, begin, end) {
 }
 
 /**
- * Return what to draw between `from` and `to` in at most about `buckets` columns:
+ * Return what to draw between `from` and `to` of the column `by` ("step" or "time") in at most about `buckets` columns:
  * {xs, means, mins, maxs, banded, points}. Neighbours merge until a column stands for about as many points as the
  * others, so that a live tail is as smooth as the history before it; and by fixed places, so that a growing curve
  * does not shimmer.
  */
-export function drawable(series, from, to, buckets) {
-  const begin = Math.max(0, lowerBound(series.xs, from) - 1);
-  const end = Math.min(series.xs.length, lowerBound(series.xs, to) + 2);
+export function drawable(series, from, to, buckets, by = series.axis) {
+  const column = columnOf(series, by);
+  const begin = Math.max(0, lowerBound(column, from) - 1);
+  const end = Math.min(column.length, lowerBound(column, to) + 2);
   let points = 0;
   for (let index = begin; index < end; index += 1) points += series.weights[index];
   let target = 1;
   while (points / target > buckets) target *= 2;
-  if (target === 1) return whole(series, begin, end, points);
+  if (target === 1) return whole(series, column, begin, end, points);
   const drawn = { xs: [], means: [], mins: [], maxs: [], banded: true, points };
   let before = 0;
   for (let index = 0; index < begin; index += 1) before += series.weights[index];
@@ -241,7 +242,7 @@ export function drawable(series, from, to, buckets) {
       index += 1;
     } while (index < end && Math.floor(before / target) === place);
     const bucket = merge(series, first, index);
-    drawn.xs.push(series.xs[index - 1]);
+    drawn.xs.push(column[index - 1]);
     drawn.means.push(bucket.mean);
     drawn.mins.push(bucket.min);
     drawn.maxs.push(bucket.max);
@@ -249,9 +250,14 @@ export function drawable(series, from, to, buckets) {
   return drawn;
 }
 
-function whole(series, begin, end, points) {
+/** Return the ascending column of steps or of times; a series of the machine has times alone. */
+export function columnOf(series, by) {
+  return by === "time" ? series.times : series.xs;
+}
+
+function whole(series, column, begin, end, points) {
   return {
-    xs: series.xs.slice(begin, end),
+    xs: column.slice(begin, end),
     means: series.means.slice(begin, end),
     mins: series.mins.slice(begin, end),
     maxs: series.maxs.slice(begin, end),

@@ -1,6 +1,7 @@
 // The run page: loads the history, follows the socket, and paints what changed.
 
 import { Activity } from "./activity.js";
+import { ChartView } from "./chart_view.js";
 import { ChartWall } from "./chart_wall.js";
 import { ConsolePanel } from "./console.js";
 import { Epochs } from "./epochs.js";
@@ -14,6 +15,7 @@ import { applyEvent, emptyState } from "./state.js";
 import { Stats } from "./stats.js";
 import { StopControl } from "./stop.js";
 import { gettext } from "./text.js";
+import { Texts } from "./texts.js";
 
 const CHARTS_EVERY_MS = 100;
 const STATS_EVERY_MS = 250;
@@ -31,8 +33,13 @@ const request = () => painter.request();
 const socket = new RunSocket(page, { since: () => state.seq, onFrame: receive, onLink: connection });
 const header = new Header(state, page);
 const stats = new Stats(state);
-const charts = new ChartWall(state, page, request);
-const epochs = new Epochs(state, request);
+const view = new ChartView(document.getElementById("chart-tools"), (what) => {
+  if (what === "over") charts.resetZoom();
+  request();
+});
+const charts = new ChartWall(state, page, view, request);
+const epochs = new Epochs(state, page, view, request);
+const texts = new Texts(state);
 const output = new ConsolePanel(state);
 const activity = new Activity(state);
 const stop = new StopControl(state, socket, request);
@@ -125,6 +132,7 @@ painter.add((now) => {
 painter.add(() => {
   output.paint();
   activity.paint();
+  texts.paint();
 }, STATS_EVERY_MS);
 
 setInterval(() => header.tick(), TICK_MS);
@@ -156,10 +164,13 @@ const spy = new IntersectionObserver(
 );
 for (const link of sections) spy.observe(document.querySelector(link.hash));
 
-shortcut("z", () => {
+function resetZoom() {
   charts.resetZoom();
   epochs.resetZoom();
-});
+}
+
+shortcut("z", resetZoom);
+document.querySelector("[data-reset-zoom]").addEventListener("click", resetZoom);
 shortcut("f", () => output.toggle());
 
 load();

@@ -8,6 +8,7 @@ import { addPoints, axisOf, emptySeries, seriesFromChart } from "./points.js";
 
 const MOST_CONSOLE_LINES = 2000;
 const MOST_ACTIVITY = 200;
+const MOST_TEXTS = 50;
 const ENDED = new Set(["finished", "stopped", "failed", "lost"]);
 
 export function emptyState() {
@@ -28,6 +29,7 @@ export function emptyState() {
     skippedBytes: 0,
     consoleTotal: 0,
     activity: [],
+    texts: [],
     commands: new Map(),
     checkpoints: [],
     attempts: [],
@@ -42,6 +44,7 @@ export function emptyState() {
       epochs: 0,
       console: 0,
       activity: 0,
+      texts: 0,
       commands: 0,
       checkpoints: 0,
       attempts: 0,
@@ -150,6 +153,12 @@ const EVENTS = {
     state.versions.checkpoints += 1;
   },
 
+  text(state, event) {
+    state.texts.push(event);
+    if (state.texts.length > MOST_TEXTS) state.texts.splice(0, state.texts.length - MOST_TEXTS);
+    state.versions.texts += 1;
+  },
+
   log(state, event) {
     for (const line of event.lines) state.console.push({ ...line, at: event.at });
     state.consoleTotal += event.lines.length;
@@ -199,6 +208,7 @@ const MESSAGES = {
     state.console = [...event.console].slice(-MOST_CONSOLE_LINES);
     state.consoleTotal = state.console.length;
     state.activity = [...event.events].sort((left, right) => left.seq - right.seq).slice(-MOST_ACTIVITY);
+    state.texts = [...(event.texts ?? [])].sort((left, right) => left.seq - right.seq).slice(-MOST_TEXTS);
     state.commands = new Map(event.commands.map((command) => [command.id, command]));
     state.checkpoints = [...event.checkpoints].sort((left, right) => right.step - left.step);
     MESSAGES.details(state, event);

@@ -115,6 +115,7 @@ export class Stats {
       // Asking an element for its size after each change of text would lay the page out again.
       new ResizeObserver(([entry]) => {
         card.size = entry.contentRect;
+        card.draw?.();
       }).observe(card.spark);
       this.#cards.set(title, card);
       this.#root.append(
@@ -134,7 +135,8 @@ export class Stats {
     setText(card.value, text);
     setText(card.below, below);
     card.value.classList.toggle("odd-value", odd);
-    if (card.size) drawSpark(card.spark, card.size, curve, lineColour(colour));
+    card.draw = () => card.size && drawSpark(card.spark, card.size, curve, lineColour(colour));
+    card.draw();
   }
 }
 

@@ -408,3 +408,13 @@ test("it ignores kinds that it does not know", () => {
   const state = played([{ seq: 1, kind: "invented", at: AT }]);
   assert.equal(state.seq, 1);
 });
+
+test("it keeps the newest texts, once each", () => {
+  const text = (seq) => ({ seq, kind: "text", at: AT, attempt: 1, step: seq, epoch: null, name: "sample", text: `<b>${seq}</b>` });
+  const state = emptyState();
+  for (let seq = 1; seq <= 60; seq += 1) applyEvent(state, text(seq));
+  applyEvent(state, text(60));
+  assert.equal(state.texts.length, 50);
+  assert.deepEqual([state.texts[0].seq, state.texts.at(-1).seq], [11, 60]);
+  assert.equal(state.texts.at(-1).text, "<b>60</b>");
+});

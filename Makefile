@@ -3,7 +3,7 @@ SHELL := /bin/sh
 PYTHON ?=
 VENV := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-postgres lint bench lock clean
+.PHONY: help setup demo serve test test-postgres lint bench lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-15s %s\n", $$1, $$2}'
@@ -21,6 +21,9 @@ setup: ## make .venv, install what requirements.lock pins, the embedded server a
 
 demo: setup ## start portal, embedded server and a training, with accounts to look around
 	@exec $(VENV)/python manage.py demo
+
+serve: setup ## start portal, embedded server and watch for daily use (COXSWAIN_BIND=0.0.0.0: for other machines too)
+	@exec $(VENV)/python manage.py serve
 
 test: setup ## install what the tests need, then lint and all tests
 	@$(VENV)/python scripts/debian_packages.py

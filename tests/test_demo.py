@@ -20,11 +20,11 @@ import psutil
 import pytest
 from django.contrib.auth.models import User
 
-from monitor_site.demo import children
+from monitor_site import children
+from monitor_site.children import Child
 from monitor_site.demo.accounts import LOGINS_FILE, prepare_accounts
-from monitor_site.demo.children import Child
-from monitor_site.demo.status_line import StatusLine
 from monitor_site.embedded import EmbeddedServer
+from monitor_site.status_line import StatusLine
 from runs.models import Membership, Role
 from tests.stack import ROOT, free_port, wait_for
 
@@ -129,11 +129,12 @@ def test_it_brings_back_what_is_killed_leaves_nothing_and_starts_again(data: Pat
     supervisor = demo.wait_for_child("train --run-id")
     worker = demo.wait_for_child("trainer.worker")
     embedded = demo.wait_for_child(f"unixsocket:{EmbeddedServer(data).socket}")
-    for process in (portal, supervisor, embedded):
+    watch = demo.wait_for_child("manage.py watch")
+    for process in (portal, supervisor, embedded, watch):
         process.kill()
     demo.wait_for("^The embedded server is gone: starting it again")
     demo.wait_for("^The portal was ended by SIGKILL: starting it again")
-    demo.wait_for("^The training was ended by SIGKILL: starting it again")
+    demo.wait_for("^The watch was ended by SIGKILL: starting it again")
     demo.wait_for_child("serve_portal", other_than=portal.pid)
     wait_for(lambda: page_answers(address), "the page")
     wait_for(EmbeddedServer(data).answers, "the embedded server")

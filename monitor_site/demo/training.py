@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import subprocess
-import sys
-from pathlib import Path
-
-from django.conf import settings
 from django.utils import timezone
 
 from monitor_site.demo.accounts import PROJECT
-from runs.models import Checkpoint, Recipe, Run, RunState, Series
+from monitor_site.publishing import call
+from runs.models import Checkpoint, Run, RunState, Series
 
 RECIPE = "mnist"
 # Slow enough that its curves are still moving after a quarter of an hour (an epoch takes 2 to 3 s on one core, so all
@@ -25,65 +20,15 @@ PARAMETERS = {
     "save_every": "5",
     "threads": "1",
 }
-COMMAND_TIMEOUT_S = 120
-# What may decide which parameters the recipes declare; publishing once too often costs three seconds.
-RECIPE_SOURCES = ("trainer/*.py", "trainer/recipes/*.py", "coxswain/*.py")
-PUBLISHED_FILE = "recipes_published"
-
-
-class CommandFailed(RuntimeError):
-    """One of our own commands failed; the text says which, and how it ended."""
-
-
-def manage(*arguments: str) -> list[str]:
-    """Return the command line of `manage.py` with `arguments`."""
-    return [sys.executable, str(settings.BASE_DIR / "manage.py"), *arguments]
-
-
-def call(*arguments: str) -> str:
-    """Run a command of manage.py to its end and return what it printed; raise `CommandFailed` with its last line."""
-    done = subprocess.run(
-        manage(*arguments),
-        cwd=settings.BASE_DIR,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=COMMAND_TIMEOUT_S,
-        start_new_session=True,
-        check=False,
-    )
-    if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines()
-        raise CommandFailed(f"`manage.py {' '.join(arguments)}` failed: {said[-1] if said else 'it said nothing'}")
-    return done.stdout
-
-
-def publish_recipes(root: Path, data: Path) -> bool:
-    """Publish the built-in recipes unless their sources are those published last; tell whether it was needed.
-
-    It is a process of its own because it imports torch.
-    """
-    digest = hashlib.sha256()
-    for pattern in RECIPE_SOURCES:
-        for path in sorted(root.glob(pattern)):
-            digest.update(path.name.encode() + path.read_bytes())
-    published = data / PUBLISHED_FILE
-    if (
-        published.exists()
-        and published.read_text() == digest.hexdigest()
-        and Recipe.objects.filter(spec=RECIPE).exists()
-    ):
-        return False
-    call("recipes", "--publish")
-    published.write_text(digest.hexdigest())
-    return True
 
 
 def create_run(parameters: dict[str, str], user: str) -> int:
-    """Record a run of the image classifier and return its id."""
+    """Queue a run of the image classifier and return its id."""
     chosen = [word for name, value in (PARAMETERS | parameters).items() for word in ("--set", f"{name}={value}")]
     name = f"MNIST demo {timezone.localtime():%Y-%m-%d %H:%M}"
-    printed = call("create_run", "--project", PROJECT, "--recipe", RECIPE, "--name", name, "--user", user, *chosen)
+    printed = call(
+        "create_run", "--project", PROJECT, "--recipe", RECIPE, "--name", name, "--user", user, "--queue", *chosen
+    )
     return int(printed.split()[-1])
 
 

@@ -19,8 +19,9 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        from monitor_site.demo.stack import CannotRun, Demo
-        from monitor_site.demo.status_line import StatusLine
+        from monitor_site.demo.stack import Demo
+        from monitor_site.service import CannotRun
+        from monitor_site.status_line import StatusLine
 
         parameters = dict(_parse(text) for text in options["set"])
         try:

@@ -6,9 +6,10 @@ import sys
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from monitor_site.ports import port_is_free
+from monitor_site.service import CannotRun, refuse_debug
 
 EXIT_BAD_INPUT = 2
 
@@ -18,10 +19,16 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--port", type=int, default=settings.COXSWAIN_PORT, help="default: COXSWAIN_PORT or 8765")
-        parser.add_argument("--bind", default="127.0.0.1", help="address to listen on (default: this machine only)")
+        parser.add_argument(
+            "--bind", default=settings.COXSWAIN_BIND, help="address to listen on (default: COXSWAIN_BIND or 127.0.0.1)"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         host, port = options["bind"], options["port"]
+        try:
+            refuse_debug(host)
+        except CannotRun as reason:
+            raise CommandError(str(reason), returncode=EXIT_BAD_INPUT) from reason
         # Asked first because the answer takes no time; the bind itself decides.
         if not port_is_free(host, port):
             self._refuse(host, port)

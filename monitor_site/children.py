@@ -1,4 +1,4 @@
-"""Processes that the demo starts, watches and ends. Knows nothing of Django."""
+"""Processes that `serve` and the demo start, watch and end. Knows nothing of Django."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HEALTHY_S = 30.0
 
 
 class Child:
-    """A process in a session of its own, so that Ctrl-C reaches the demo alone, with its output in a file."""
+    """A process in a session of its own, so that Ctrl-C reaches its parent alone, with its output in a file."""
 
     def __init__(self, name: str, command: list[str], log: Path, folder: Path, environment: dict[str, str]) -> None:
         self.name = name
@@ -94,6 +94,10 @@ class Child:
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
 
+    def kill(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+
     def wait(self, timeout_s: float) -> bool:
         """Tell whether the child has ended within `timeout_s` seconds."""
         if self._process is None:
@@ -120,6 +124,18 @@ def reap_orphans(own: Iterable[int | None]) -> None:
                 os.waitpid(process.pid, os.WNOHANG)
         except (psutil.NoSuchProcess, ChildProcessError):
             continue
+
+
+def descendants_with(words: str) -> list[psutil.Process]:
+    """Return the processes below this one whose command line has `words`."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if process.status() != psutil.STATUS_ZOMBIE and words in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    return found
 
 
 def kill_descendants() -> int:

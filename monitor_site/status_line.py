@@ -1,4 +1,4 @@
-"""What the demo shows while it runs: sentences, and one line that is kept up to date on a terminal."""
+"""What `serve` and the demo show while they run: sentences, and one line that is kept up to date on a terminal."""
 
 from __future__ import annotations
 

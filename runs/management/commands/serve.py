@@ -1,0 +1,29 @@
+"""`manage.py serve`: portal, embedded server and watch, for daily use. `make serve` sets up first."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+EXIT_BAD_INPUT = 2
+
+
+class Command(BaseCommand):
+    help = (
+        "Serve the portal, with embedded server and watch, until Ctrl-C or SIGTERM; trainings go on. COXSWAIN_BIND "
+        "(default 127.0.0.1) and COXSWAIN_PORT (8765) say where; COXSWAIN_BIND=0.0.0.0 lets other machines in."
+    )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        from monitor_site.serve import Serve
+        from monitor_site.service import CannotRun
+        from monitor_site.status_line import StatusLine
+
+        try:
+            code = Serve(StatusLine(sys.stdout)).run()
+        except CannotRun as reason:
+            self.stderr.write(str(reason))
+            code = EXIT_BAD_INPUT
+        sys.exit(code)

@@ -168,8 +168,12 @@ def test_it_applies_a_stop_at_the_control_point_once(run, tmp_path):
     mailbox.post({"id": "c1", "command": "stop", "arguments": {}})
     assert run.stopping
     assert run.stopping
+    run.log(8, loss=0.5)
+    mailbox.post({"id": "c2", "command": "stop", "arguments": {}})
+    assert run.stopping
     outcomes = [record for record in records(tmp_path) if record.kind == journal.OUTCOME]
-    assert [(record.step, record.fields["id"], record.fields["state"]) for record in outcomes] == [(7, "c1", "applied")]
+    assert [(record.step, record.fields["id"]) for record in outcomes] == [(7, "c1"), (8, "c2")]
+    assert all(record.fields["state"] == "applied" for record in outcomes)
 
 
 def test_it_refuses_a_command_that_it_does_not_know(run, tmp_path):

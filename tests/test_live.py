@@ -105,6 +105,13 @@ async def numbered(socket: WebsocketCommunicator) -> dict[str, Any]:
             return dict(message)
 
 
+async def no_more(socket: WebsocketCommunicator) -> None:
+    """Check that nothing with a number comes any more."""
+    while not await socket.receive_nothing(0.3, 0.05):
+        message = await socket.receive_json_from(TIMEOUT_S)
+        assert "seq" not in message, message
+
+
 async def answer(socket: WebsocketCommunicator, kind: str) -> dict[str, Any]:
     while True:
         message = await socket.receive_json_from(TIMEOUT_S)
@@ -130,7 +137,7 @@ async def test_it_shows_each_run_to_its_own_viewers_only(people, one, two):
     await sync_to_async(append)(two, 7)
     assert (await numbered(first))["blocks"][0]["steps"] == [1, 2]
     assert (await numbered(second))["blocks"][0]["steps"] == [7]
-    assert await first.receive_nothing(0.3, 0.05)
+    await no_more(first)
     await first.disconnect()
     await second.disconnect()
 
@@ -203,7 +210,41 @@ async def test_it_reads_from_the_database_what_the_layer_lost_doubled_or_swapped
     for seq in (4, 2, 4, 1):
         await layer.group_send(f"run.{one.pk}", {"type": "run.event", "run": one.pk, "seq": seq})
     assert [(await numbered(socket))["seq"] for _ in range(3)] == [2, 3, 4]
-    assert await socket.receive_nothing(0.3, 0.05)
+    await no_more(socket)
+    await socket.disconnect()
+
+
+@live
+async def test_it_keeps_the_order_where_an_event_overtakes_those_before_it(people, one, two):
+    """Announcements with the event inside: a later one is not shown before what it overtook, a double not twice."""
+    socket, _ = await greet(one, people["viewer"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(feed, "announce", lambda run_id, stored: None)
+        for step in (1, 2, 3):
+            await sync_to_async(append)(one, step)
+    frames = dict(await sync_to_async(feed.replay)(one.pk, 0, 10))
+    room = hub_module.current_hub()._rooms[one.pk]
+    for seq in (3, 3, 2):
+        message = {"type": "run.event", "run": one.pk, "seq": seq, "event": frames[seq]}
+        await hub_module.current_hub()._heard(room, message)
+        assert room.last_seq == 3
+    assert [(await numbered(socket))["seq"] for _ in range(3)] == [1, 2, 3]
+    await no_more(socket)
+    await socket.disconnect()
+
+
+@live
+async def test_it_replays_nothing_that_the_hub_will_bring_too(people, one, two):
+    """Events stored while the snapshot is read: the replay ends where the snapshot does."""
+    for step in range(1, 4):
+        await sync_to_async(append)(one, step)
+    with pytest.MonkeyPatch.context() as patch:
+        late = [(4, '{"seq":4,"kind":"log"}')]
+        patch.setattr("runs.live.consumers.replay", lambda *asked: feed.replay(*asked) + late)
+        socket, hello = await greet(one, people["viewer"], since=1)
+        assert hello["replay"] is True
+        assert [(await numbered(socket))["seq"] for _ in range(2)] == [2, 3]
+        await no_more(socket)
     await socket.disconnect()
 
 

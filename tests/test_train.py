@@ -169,6 +169,9 @@ def test_it_adopts_a_living_worker(offline_stack):
     assert adopter.wait(20) == 0
     ended = attempt(offline_stack, run_id)
     assert (ended["number"], ended["adoptions"], ended["outcome"]) == (1, 1, "stopped")
+    blocks = [block for event in events(offline_stack, run_id, "metrics") for block in event["blocks"]]
+    steps = [step for block in blocks for step in block["steps"]]
+    assert steps == list(range(1, len(steps) + 1))
 
 
 def test_it_takes_over_at_once_from_a_dead_holder_and_keeps_what_it_left(offline_stack):

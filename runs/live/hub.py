@@ -8,6 +8,7 @@ looked at each second in any case, so that a dead layer costs latency alone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 import uuid
@@ -31,6 +32,7 @@ LOOK_INTERVAL_S = 1.0
 # A layer whose echo is older than this is away; viewers are told that events come from the database.
 ECHO_TIMEOUT_S = 2.5
 LAYER_CALL_TIMEOUT_S = 2.0
+FIRST_ECHO_TIMEOUT_S = 0.5
 LARGEST_READ_EVENTS = 2_000
 
 
@@ -72,6 +74,7 @@ class Hub:
         self._channel = ""
         self._echo_group = f"hub.{uuid.uuid4().hex}"
         self._echo_at = 0.0
+        self._echoed = asyncio.Event()
         self._linked_at = 0.0
         self._looked_at = 0.0
 
@@ -127,7 +130,11 @@ class Hub:
         self._hearing = asyncio.create_task(self._hear_forever(layer, channel))
         for run_id in self._rooms:
             await self._subscribe(run_id)
-        await self._send_echo()
+        self._echoed.clear()
+        if await self._send_echo():
+            # The first viewer is greeted with what is known: an echo takes a millisecond.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._echoed.wait(), FIRST_ECHO_TIMEOUT_S)
 
     async def _subscribe(self, run_id: int) -> None:
         if self._layer is not None:
@@ -148,6 +155,7 @@ class Hub:
             message = await layer.receive(channel)
             if message.get("type") == "hub.echo":
                 self._echo_at = time.monotonic()
+                self._echoed.set()
                 self._set_link("live")
                 continue
             if message.get("type") == revocation.MESSAGE:
@@ -232,8 +240,8 @@ class Hub:
             room.life = life
             room.tell(Life(life=life, silent_s=round(now - room.alive_at, 1)))
 
-    async def _send_echo(self) -> None:
-        await self._layer_call("group_send", self._echo_group, {"type": "hub.echo"})
+    async def _send_echo(self) -> bool:
+        return await self._layer_call("group_send", self._echo_group, {"type": "hub.echo"})
 
     def _set_link(self, link: str, why: str = "") -> None:
         if link == self.link:

@@ -19,6 +19,17 @@ SHORT = str(ROOT / "tests" / "workers" / "short.py")
 ENDLESS = ("1000000", "0.01")
 
 
+# The snapshot of `hello` and the history, as a viewer's page gets them.
+WHAT_PAGES_GET = """
+import json
+from runs.history import history
+from runs.models import Run
+from runs.snapshot import latest_values, run_snapshot
+run = Run.objects.get(pk={run_id})
+print(json.dumps([run_snapshot(run), {{"latest": latest_values(run)}}, history(run, "viewer")]))
+"""
+
+
 def start_endless(stack: Stack, mode: str = "log") -> tuple[int, subprocess.Popen[bytes], int]:
     """Start a run that goes on until it is stopped; return run, supervisor and worker pid once points are stored."""
     run_id = create_run(stack)
@@ -248,11 +259,9 @@ def test_nothing_pushed_carries_a_path_a_host_or_a_secret(offline_stack):
     assert result.returncode == 1
     frames = json.dumps(events(offline_stack, run_id), ensure_ascii=False)
     assert "leaking" in frames and "<secret>" in frames
-    shown = (
-        frames
-        + json.dumps(run_row(offline_stack, run_id), default=str)
-        + str(attempt(offline_stack, run_id)["environment"])
-    )
+    pages = offline_stack.manage("shell", "-v", "0", "-c", WHAT_PAGES_GET.format(run_id=run_id)).stdout
+    assert '"python"' in pages and '"latest"' in pages
+    shown = frames + pages + str(run_row(offline_stack, run_id))
     for canary in (token, str(offline_stack.data), os.path.expanduser("~") + "/", f'"{os.uname().nodename}"'):
         assert canary not in shown
     assert f" {os.uname().nodename}" not in shown

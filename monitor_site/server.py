@@ -48,7 +48,8 @@ class PortalServer(Server):
         for listener in self.listeners:
             listener.addCallback(_stop_listening)
         for protocol in self._open_sockets():
-            protocol.serverClose(code=CLOSE_CODE_RESTART)
+            # Not `sendClose`: that refuses the codes which the standard keeps for servers.
+            protocol.sendCloseFrame(code=CLOSE_CODE_RESTART)
         for _ in range(round(FAREWELL_S / FAREWELL_POLL_S)):
             if not any(self._open_sockets()) and not any(self._applications()):
                 return

@@ -18,12 +18,13 @@ PROTOCOL = "coxswain.v1"
 
 CLOSE_CODES: dict[int, str] = {
     1011: "the server could not greet the viewer",
-    1012: "the server restarts, or what the viewer may do has changed",
+    1012: "the server restarts",
     4400: "too many malformed messages",
     4401: "not authenticated, or not any more: ticket, session or token is missing, used, revoked or expired",
     4403: "not allowed",
     4404: "no such run",
     4408: "too slow: reconnect with the last seq",
+    4409: "what the viewer may do has changed: reconnect to learn it",
     4429: "too many connections",
 }
 

@@ -154,7 +154,7 @@ def lower_role(client: Client) -> None:
         (delete_sessions, 4401),
         (delete_user, 4401),
         (remove_member, 4403),
-        (lower_role, 1012),
+        (lower_role, 4409),
     ],
 )
 def test_it_closes_the_sockets_of_a_session_and_no_others(run: Run, act: Callable[[Client], None], code: int) -> None:
@@ -196,7 +196,7 @@ def lower_creator(token: AccessToken) -> None:
         (TokenScope.COMMAND, revoke_row, 4401),
         (TokenScope.COMMAND, delete_row, 4401),
         (TokenScope.COMMAND, remove_creator, 4403),
-        (TokenScope.COMMAND, lower_creator, 1012),
+        (TokenScope.COMMAND, lower_creator, 4409),
         (TokenScope.SHARE, revoke_row, 4401),
         (TokenScope.SHARE, remove_creator, 4403),
     ],

@@ -51,5 +51,5 @@ api.add_router("/tickets", tickets.router)
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="api:openapi-view")),
     path("", api.urls),
-    re_path(r"", no_such_address),
+    re_path(r"^.*$", no_such_address),
 ]

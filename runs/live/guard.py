@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 # Without the channel layer this alone must close a revoked socket within a second.
 CHECK_INTERVAL_S = 0.5
 # Who comes back learns what they may now.
-ROLE_CHANGED = 1012
+ROLE_CHANGED = 4409
 
 
 class Guarded(Protocol):

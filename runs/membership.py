@@ -59,6 +59,13 @@ def invite(project: Project, role: str, created_by: User, days: int = INVITE_DAY
     return key
 
 
+def may_invite(user: User, project: Project) -> bool:
+    """Tell whether `user` may invite into the project: its owners, and superusers by the command line."""
+    if not user.is_active:
+        return False
+    return user.is_superuser or project.memberships.filter(user=user, role=Role.OWNER).exists()
+
+
 def find_invite(key: str) -> Invite:
     """Return the invite of `key` if it can still be used. Raises `InviteUnusable`."""
     found = Invite.objects.select_related("project", "created_by").filter(digest=_digest(key)).first()
@@ -70,6 +77,9 @@ def find_invite(key: str) -> Invite:
         raise InviteUnusable(_("This invite was withdrawn: ask for a new one."))
     if found.expires_at <= timezone.now():
         raise InviteUnusable(_("This invite has expired: ask for a new one."))
+    if not may_invite(found.created_by, found.project):
+        # Else somebody who was removed could come back by a link they kept.
+        raise InviteUnusable(_("Who made this invite is no longer an owner of the project: ask another owner."))
     return found
 
 

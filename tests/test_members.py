@@ -135,6 +135,16 @@ def test_an_invite_lifts_a_role_and_never_lowers_it(project: Project) -> None:
     assert role_of("viewer") == Role.OPERATOR
 
 
+def test_an_invite_ends_with_the_right_of_who_made_it(project: Project) -> None:
+    key = invite(project, Role.OWNER, owner())
+    membership.change_role(member("operator"), Role.OWNER)
+    membership.remove(member("owner"))
+    answer = client_of("owner").post(reverse("invite", args=[key]))
+    assert answer.status_code == 404
+    assert "no longer an owner" in answer.content.decode()
+    assert role_of("owner") is None
+
+
 def test_an_owner_withdraws_an_invite(project: Project) -> None:
     invite(project, Role.VIEWER, owner())
     client_of("owner").post(reverse("revoke_invite", args=["lab", Invite.objects.get().pk]))
@@ -228,6 +238,7 @@ def test_the_command_prints_a_link_that_works(project: Project) -> None:
         (("--project", "lab", "--role", "boss"), "role: 'boss' is none; use one of viewer, operator, owner"),
         (("--project", "lab", "--days", "0"), "days: give 1 to 90"),
         (("--project", "lab", "--user", "nobody"), "user: there is no 'nobody'"),
+        (("--project", "lab", "--user", "viewer"), "user: viewer is no owner of lab"),
     ],
 )
 def test_the_command_answers_bad_input_with_a_sentence(

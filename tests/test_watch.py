@@ -18,7 +18,6 @@ from runs.models import Host, Project, Recipe, Run, RunState, StoredEvent
 from runs.starting import NotQueueable, claim, enqueue, fail_start, waiting_for, withdraw
 from tests.stack import Stack, create_run, kill, rows, run_row, seed_stack, wait_for
 from trainer.beats import BeatWatch, Pulse
-from trainer.devices import DeviceReader
 from trainer.folders import host_name
 from trainer.watch import Watch
 
@@ -163,17 +162,6 @@ def test_it_goes_on_when_the_database_is_away(run: Run, monkeypatch: pytest.Monk
     assert host.name == HERE
     assert host.devices[0]["device"] == "cpu"
     assert host.devices[0]["memory_total_mib"] > host.devices[0]["memory_used_mib"] > 0
-
-
-def test_a_gpu_whose_driver_hangs_is_listed_without_its_use() -> None:
-    devices = DeviceReader()
-    devices._gpus = [
-        {"device": "cuda:0", "title": "H100", "utilisation": 5, "memory_used_mib": 1, "memory_total_mib": 2}
-    ]
-    devices._read_at = float("-inf")
-    assert devices.latest()[1:] == [
-        {"device": "cuda:0", "title": "H100", "utilisation": None, "memory_used_mib": None, "memory_total_mib": None}
-    ]
 
 
 # The real process

@@ -55,21 +55,18 @@ class DeviceReader:
         return [cpu, *([_device(gpu["device"], gpu["title"]) for gpu in self._gpus] if stale else self._gpus)]
 
     def _read_gpus(self) -> None:
-        opened = False
         gpus: list[nvml.Gpu] = []
         readings = 0
         while True:
             try:
-                if not opened:
-                    nvml.open_nvml()
-                    opened = True
                 if readings % LIST_EVERY == 0:
+                    # Opened anew: only so is a driver seen that was loaded, or a GPU that came back, meanwhile.
+                    nvml.reopen_nvml()
                     gpus = nvml.choose(nvml.list_gpus(), visible=os.environ.get("CUDA_VISIBLE_DEVICES"))
-                self._gpus = [_read(index, gpu) for index, gpu in enumerate(gpus)]
-                self._read_at = time.monotonic()
             except nvml.NoGpus:
-                if not opened:
-                    return
+                gpus = []
+            self._gpus = [_read(index, gpu) for index, gpu in enumerate(gpus)]
+            self._read_at = time.monotonic()
             readings += 1
             if self._stop.wait(READ_INTERVAL_S):
                 return

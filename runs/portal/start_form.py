@@ -7,6 +7,7 @@ from typing import Any
 
 from django import forms
 from django.contrib.auth.base_user import AbstractBaseUser
+from django.db.models import Model
 from django.forms import BoundField
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -26,6 +27,14 @@ def startable_projects(user: AbstractBaseUser) -> Any:
     return Project.objects.filter(memberships__user_id=user.pk, memberships__role__in=COMMANDING_ROLES)
 
 
+class RecipeField(forms.ModelChoiceField):
+    """Recipes by title, and by the name under which commands know them."""
+
+    def label_from_instance(self, obj: Model) -> str:
+        assert isinstance(obj, Recipe)
+        return f"{obj.title} ({obj.spec})"
+
+
 class StartForm(forms.Form):
     """A new run. The fields of parameters are those of `recipe`, called `p-<name>`.
 
@@ -39,7 +48,7 @@ class StartForm(forms.Form):
         empty_label=None,
         widget=forms.Select(attrs={"class": "form-select"}),
     )
-    recipe = forms.ModelChoiceField(
+    recipe = RecipeField(
         label=_("Recipe"),
         queryset=Recipe.objects.all(),
         to_field_name="spec",

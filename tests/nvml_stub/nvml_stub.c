@@ -106,6 +106,11 @@ int nvmlDeviceGetClockInfo(Device *device, int clock, unsigned *mhz) {
     return answer(device);
 }
 
+int nvmlDeviceGetName(Device *device, char *name, unsigned length) {
+    snprintf(name, length, "Stub %d", device->board);
+    return answer(device);
+}
+
 int nvmlDeviceGetFanSpeed(Device *device, unsigned *percent) {
     *percent = 30;
     return number("STUB_FAN") ? number("STUB_FAN") : answer(device);

@@ -10,7 +10,7 @@ from django.db import OperationalError, ProgrammingError
 from django.urls import reverse
 
 from monitor_site.addresses import portal_address
-from runs.membership import INVITE_DAYS, LONGEST_INVITE_DAYS, invite
+from runs.membership import INVITE_DAYS, LONGEST_INVITE_DAYS, invite, may_invite
 from runs.models import Project, Role
 
 EXIT_BAD_INPUT = 2
@@ -50,6 +50,8 @@ class Command(BaseCommand):
             user = User.objects.filter(username=name).first()
             if user is None:
                 self._refuse(f"user: there is no {name!r}.")
+            if not may_invite(user, project):
+                self._refuse(f"user: {name} is no owner of {project.slug}; name one, or leave --user out.")
             return user
         owners = User.objects.filter(memberships__project=project, memberships__role=Role.OWNER, is_active=True)
         user = owners.order_by("pk").first() or User.objects.filter(is_superuser=True, is_active=True).first()

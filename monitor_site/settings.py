@@ -167,6 +167,11 @@ CHANNEL_LAYERS = {
     }
 }
 
+# Such as smtp+tls://user:password@mail.example.org:587; without it messages are printed, not sent.
+vars().update(env.email("COXSWAIN_EMAIL_URL", default="consolemail://"))
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env("COXSWAIN_MAIL_FROM", default="coxswain@localhost")
+
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (

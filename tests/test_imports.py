@@ -13,7 +13,8 @@ from tests.stack import ROOT
 STANDARD = set(sys.stdlib_module_names)
 WITHOUT_DJANGO = [
     "runs/events.py", "runs/commands.py", "runs/parameters.py", "trainer/gpu.py", "trainer/nvml.py", "trainer/loop.py",
-    "trainer/gpu_fields.py", "trainer/out_of_memory.py", "trainer/throttling.py",
+    "trainer/gpu_fields.py", "trainer/out_of_memory.py", "trainer/throttling.py", "trainer/doctor.py",
+    "trainer/checks/machine.py",
     "trainer/recipe.py", "trainer/worker.py", "trainer/folders.py", "trainer/start.py", "trainer/tail.py",
     "trainer/console.py", "trainer/redactor.py", "monitor_site/embedded.py", "monitor_site/redis_socket.py",
 ]  # fmt: skip

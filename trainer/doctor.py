@@ -1,0 +1,78 @@
+"""What must be there for portal and trainings, looked at one by one: what is wrong and what to do.
+
+Every check ends within its time, whatever hangs beneath it, and none shows a secret. Never imports torch here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Level = Literal["ok", "warning", "problem"]
+DEADLINE_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report; `remedy` says what to do, "" where nothing is."""
+
+    name: str
+    level: Level
+    text: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Something to look at; `look` may hang and may raise. It may find more than one thing."""
+
+    name: str
+    look: Callable[[], Finding | list[Finding]]
+    deadline_s: float = DEADLINE_S
+
+
+def examine(checks: Sequence[Check], hide: Callable[[str], str] = str) -> list[Finding]:
+    """Return what the checks find, in their order. They look side by side; `hide` takes secrets out of texts."""
+    results: list[list[Finding] | None] = [None] * len(checks)
+
+    def look(position: int, check: Check) -> None:
+        try:
+            found = check.look()
+            results[position] = found if isinstance(found, list) else [found]
+        except Exception as error:
+            # Whatever is wrong with the thing looked at, the other checks go on.
+            results[position] = [Finding(check.name, "problem", f"{type(error).__name__}: {first_line(error)}")]
+
+    threads = [threading.Thread(target=look, args=each, daemon=True) for each in enumerate(checks)]
+    for thread in threads:
+        thread.start()
+    findings: list[Finding] = []
+    for position, check in enumerate(checks):
+        threads[position].join(check.deadline_s)
+        # Read once: a thread that was late may still write.
+        found = results[position]
+        findings += found if found is not None else [_hangs(check)]
+    return [Finding(each.name, each.level, hide(each.text), hide(each.remedy)) for each in findings]
+
+
+def _hangs(check: Check) -> Finding:
+    text = f"no answer within {check.deadline_s:g} s"
+    return Finding(check.name, "problem", text, "Look at what it waits for: a network, a disk or a driver.")
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:300]
+
+
+def report(findings: Sequence[Finding]) -> dict[str, Any]:
+    """Return the findings JSON-ready, with their counts."""
+    problems = sum(each.level == "problem" for each in findings)
+    warnings = sum(each.level == "warning" for each in findings)
+    return {
+        "ok": not problems,
+        "problems": problems,
+        "warnings": warnings,
+        "checks": [asdict(each) for each in findings],
+    }

@@ -15,8 +15,6 @@ fi
 
 prepare() {
 	python manage.py migrate --verbosity 0
-	# A recipe of somebody that does not load must not keep everybody from the portal: it is named, and left out.
-	python manage.py recipes --publish >/dev/null || true
 	python manage.py first_login
 }
 
@@ -30,6 +28,8 @@ serve)
 portal)
 	shift
 	prepare
+	# A recipe of somebody that does not load must not keep everybody from the portal: it is named, and left out.
+	python manage.py recipes --publish >/dev/null || true
 	exec python manage.py serve_portal --bind "${COXSWAIN_BIND:-127.0.0.1}" "$@"
 	;;
 watch)

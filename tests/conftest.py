@@ -35,6 +35,12 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.fixture(scope="session")
+def django_db_keepdb() -> bool:
+    """On PostgreSQL the database goes with its server: threads of the portal may still hold connections to it."""
+    return "COXSWAIN_TEST_POSTGRES" in os.environ
+
+
+@pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     """A migrated real stack with embedded server and portal; make a project of your own in it."""
     with Stack() as running:

@@ -67,13 +67,13 @@ def started(stack: Stack, role: str) -> Iterator[str]:
 
 
 def test_a_new_container_on_the_same_volume_keeps_runs_and_prints_no_second_login(container: Stack) -> None:
-    with started(container, "portal") as said:
+    with started(container, "serve") as said:
         [(user, password)] = re.findall(r"^login (\S+) (\S+)$", said, re.MULTILINE)
         assert user == "admin" and len(password) == 16
         assert sign_in(container, user, password)
         assert not sign_in(container, user, password[:-1])
         run_id = create_run(container, "earlier")
-    with started(container, "portal") as said:
+    with started(container, "serve") as said:
         assert "login" not in said
         assert sign_in(container, user, password)
     assert [row["name"] for row in rows(container, "SELECT name FROM runs_run WHERE id = ?", run_id)] == ["earlier"]

@@ -2,7 +2,7 @@ from django.contrib.auth import views as auth
 from django.urls import URLPattern, path
 from django.views.i18n import JavaScriptCatalog
 
-from runs.portal import data, members, new_run, pages, share, tokens
+from runs.portal import compare, data, members, new_run, pages, share, tokens
 
 urlpatterns: list[URLPattern] = [
     path("login/", auth.LoginView.as_view(redirect_authenticated_user=True), name="login"),
@@ -12,6 +12,7 @@ urlpatterns: list[URLPattern] = [
     path("texts.js", JavaScriptCatalog.as_view(packages=["runs"]), name="texts"),
     path("", pages.RunList.as_view(), name="runs"),
     path("runs/<int:pk>/", pages.RunPage.as_view(), name="run"),
+    path("runs/compare/", compare.compare, name="compare"),
     path("runs/new/", new_run.new_run, name="new_run"),
     path("runs/<int:pk>/queue/", new_run.queue_run, name="queue_run"),
     path("runs/<int:pk>/withdraw/", new_run.withdraw_run, name="withdraw_run"),

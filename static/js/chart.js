@@ -36,22 +36,24 @@ export class Chart {
   #drawn = [];
   #width = 0;
   #room = 0;
-  #height = HEIGHT;
+  #normal;
+  #height;
   #spokenAt = -Infinity;
   #late = 0;
   #visible = false;
 
   /**
    * `lines`: [{name, label, colour, dash, version(), read(from, to, buckets), extent(), latest()}]; `axis`: "step",
-   * "time" or "epoch", and what is drawn over it says `view`; `group` shares cursor and zoom; `place` names the run.
+   * "time", "machine" or "epoch", and what is drawn over it says `view`; `group` shares cursor and zoom; `place` names the run.
    */
-  constructor({ title, axis, lines, group, view, place = "", onSeen }) {
+  constructor({ title, axis, lines, group, view, place = "", height = HEIGHT, onSeen }) {
     this.title = title;
     this.axis = axis;
     this.lines = lines;
     this.group = group;
     this.view = view;
     this.source = place;
+    this.#normal = this.#height = height;
     this.parts = buildChart(title, lines);
     this.root = this.parts.root;
     this.onSeen = onSeen;
@@ -69,7 +71,7 @@ export class Chart {
 
   #listen() {
     const { root, size, full, save } = this.parts;
-    size.addEventListener("click", () => this.#setHeight(root.classList.toggle("chart-tall") ? TALL : HEIGHT));
+    size.addEventListener("click", () => this.#setHeight(root.classList.toggle("chart-tall") ? TALL : this.#normal));
     full.addEventListener("click", () => this.#showFull());
     save.addEventListener("click", () => this.#save());
     root.addEventListener("keydown", (event) => {
@@ -121,7 +123,7 @@ export class Chart {
       lines: this.lines,
       log,
       smoothing,
-      isPercent: this.axis === "time" && this.lines.every((line) => unitOf(line.name) === "%"),
+      isPercent: this.axis !== "epoch" && this.lines.every((line) => unitOf(line.name) === "%"),
       group: this.group,
       hooks: {
         setCursor: [() => this.#showReading()],
@@ -191,14 +193,13 @@ export class Chart {
     const { note } = this.parts;
     note.hidden = !odd.length;
     if (!odd.length) return;
-    const named = odd
-      .slice(-2)
-      .map((entry) =>
-        fill(gettext("{value} at {place}"), { value: number(null, entry.name), place: this.#where(entry.x) }),
-      );
+    const text = gettext("{value} at {place}");
+    const named = new Set(
+      odd.slice(-2).map(({ x, name }) => fill(text, { value: number(null, name), place: this.#where(x) })),
+    );
     const total = this.#drawn.reduce((sum, drawn) => sum + (drawn.oddCount ?? 0), 0);
-    const more = total > named.length ? fill(gettext(" and {count} more"), { count: total - named.length }) : "";
-    setText(note, `▲ ${named.join(", ")}${more}`);
+    const more = total > named.size ? fill(gettext(" and {count} more"), { count: total - named.size }) : "";
+    setText(note, `▲ ${[...named].join(", ")}${more}`);
   }
 
   /** About once a second, and once more after the last point: what the curve says, in words. */
@@ -237,7 +238,7 @@ export class Chart {
     showFull(this.root, this.title, (isFull) => {
       this.root.classList.toggle("chart-full", isFull);
       this.parts.full.setAttribute("aria-pressed", String(isFull));
-      this.#setHeight(isFull ? this.#room : this.root.classList.contains("chart-tall") ? TALL : HEIGHT);
+      this.#setHeight(isFull ? this.#room : this.root.classList.contains("chart-tall") ? TALL : this.#normal);
     });
   }
 

@@ -1,7 +1,7 @@
 // Charts that share a cursor and a zoom, and the finer data of a zoomed range.
 
 import { element, icon } from "./dom.js";
-import { drawable, seriesFromChart } from "./points.js";
+import { ascending, drawable, seriesFromChart } from "./points.js";
 import { gettext } from "./text.js";
 
 const SETTLE_MS = 150;
@@ -112,12 +112,4 @@ export class ChartGroup {
     this.button.hidden = !this.zoom;
     this.#onChange();
   }
-}
-
-/** Keep times in order where a host's clock was set back: a curve cannot go back in x. */
-function ascending(xs) {
-  for (let index = 1; index < xs.length; index += 1) {
-    if (!(xs[index] > xs[index - 1])) xs[index] = xs[index - 1] + 1e-6;
-  }
-  return xs;
 }

@@ -1,9 +1,10 @@
 // The run list: keeps itself fresh, filters as one types, moves by keyboard.
 
-import { clock, duration, measure } from "./format.js";
 import { setText } from "./dom.js";
 import { shortcut } from "./shortcuts.js";
+import { mergeRows, polish } from "./table_merge.js";
 import { gettext } from "./text.js";
+import { Picking } from "./picking.js";
 
 // Half of this is how old a row is on average; a list of 25 rows costs the server a few milliseconds.
 const REFRESH_MS = 4000;
@@ -13,13 +14,7 @@ const place = document.getElementById("runs");
 const filters = document.getElementById("filters");
 const status = document.getElementById("refreshed");
 
-function polish(root) {
-  for (const node of root.querySelectorAll("time[datetime]")) setText(node, clock(node.getAttribute("datetime")));
-  for (const node of root.querySelectorAll("[data-seconds]")) setText(node, duration(Number(node.dataset.seconds)));
-  for (const node of root.querySelectorAll("[data-number]")) {
-    setText(node, measure(node.dataset.name, Number(node.dataset.number)));
-  }
-}
+const picking = new Picking(place, document.getElementById("compare"));
 
 async function fetchTable() {
   const address = new URL(window.location.href);
@@ -42,18 +37,11 @@ function merge(fresh) {
   if (!sameRows) {
     const focused = document.activeElement?.closest?.("tr[data-run]")?.dataset.run;
     place.replaceChildren(...fresh.childNodes);
+    picking.show();
     if (focused) place.querySelector(`tr[data-run="${focused}"] a`)?.focus({ preventScroll: true });
     return;
   }
-  [...old.rows].forEach((row, index) => {
-    const wanted = next.rows[index];
-    row.dataset.state = wanted.dataset.state;
-    [...row.cells].forEach((cell, column) => {
-      const other = wanted.cells[column];
-      if (other && !cell.isEqualNode(other) && !cell.contains(document.activeElement))
-        cell.replaceWith(other.cloneNode(true));
-    });
-  });
+  mergeRows(old.rows, next.rows);
 }
 
 function keys(body) {

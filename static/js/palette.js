@@ -10,6 +10,11 @@ export function lineColour(index) {
   return palette.lines[index % palette.lines.length];
 }
 
+/** Return how many colours there are: lines beyond them begin again. */
+export function lineColours() {
+  return palette.lines.length;
+}
+
 export function lineDash(index) {
   return DASHES[index % DASHES.length];
 }

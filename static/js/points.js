@@ -266,6 +266,14 @@ function whole(series, column, begin, end, points) {
   };
 }
 
+/** Keep times in order where a host's clock was set back: a curve cannot go back in x. */
+export function ascending(xs) {
+  for (let index = 1; index < xs.length; index += 1) {
+    if (!(xs[index] > xs[index - 1])) xs[index] = xs[index - 1] + 1e-6;
+  }
+  return xs;
+}
+
 /** Return the first index whose value is not below `x`. */
 export function lowerBound(sorted, x) {
   let low = 0;

@@ -1,0 +1,252 @@
+"""Several runs side by side: what differs in their parameters, how far they came, one series over each other.
+
+The number of queries grows with the runs that are compared, at most ten, and never with their length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib.auth.decorators import login_required
+from django.db.models import Max, Min
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET
+
+from runs.history import counted_epochs, epochs_of
+from runs.models import Axis, EpochMetric, Run, Series
+from runs.portal.rows import Row, row_of, with_loss
+from runs.snapshot import epoch_as_wire
+
+MOST_RUNS = 10
+# More names than a person scrolls through in one list.
+MOST_SERIES = 300
+LARGEST_ID = 2**63 - 1
+# Which end of an epoch's measure is the good one; of the others there is no best.
+BEST_OF = {"train_loss": Min, "train_accuracy": Max, "validation_loss": Min, "validation_accuracy": Max}
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One of the runs: its row, its place (which colour and dash it has), and the address without it."""
+
+    row: Row
+    place: int
+    without: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One value of a table. `text` is what is shown where it is no number; `is_best` marks the best of its line."""
+
+    number: float | None = None
+    text: str = ""
+    is_best: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a table: a name, what it tells of it ("last", "best"), and a cell a run."""
+
+    name: str
+    part: str
+    cells: list[Cell]
+
+
+@never_cache
+@login_required
+@require_GET
+def compare(request: HttpRequest) -> HttpResponse:
+    """Compare the runs of `?run=1&run=2…`; `&fragment=1` gives the tables alone, `&epochs=NAME` a measure's points."""
+    asked = _numbers(request.GET.getlist("run"))
+    found = {run.pk: run for run in with_loss(Run.objects.visible_to(request.user).filter(pk__in=asked[:MOST_RUNS]))}
+    runs = [found[number] for number in asked[:MOST_RUNS] if number in found]
+    if "epochs" in request.GET:
+        return JsonResponse({"runs": {run.pk: _epoch_points(run, request.GET["epochs"]) for run in runs}})
+    now = timezone.now()
+    series = _series_of(runs)
+    epochs = {run.pk: _ends_of(run) for run in runs}
+    context = {
+        "compared": [_compared(run, place, runs, row_of(run, now)) for place, run in enumerate(runs)],
+        "notes": _notes(asked, runs),
+        "metrics": _metrics(runs, series, epochs),
+    }
+    if "fragment" in request.GET:
+        return render(request, "runs/partials/compare_tables.html", context)
+    differing, equal = _parameters(runs)
+    choices = _choices(runs, series, epochs)
+    context |= {
+        "differing": differing,
+        "equal": equal,
+        "choices": choices,
+        "chosen": _chosen(request.GET.get("series", ""), choices),
+        "page": {
+            "runs": [_for_page(run) for run in runs],
+            "addresses": {"compare": reverse("compare"), "login": reverse("login")},
+        },
+    }
+    return render(request, "runs/compare.html", context)
+
+
+def _numbers(texts: Iterable[str]) -> list[int]:
+    numbers = (int(text[:20]) for text in texts if text.isdecimal())
+    return list(dict.fromkeys(number for number in numbers if number <= LARGEST_ID))
+
+
+def _notes(asked: Sequence[int], runs: Sequence[Run]) -> list[str]:
+    notes = []
+    if len(asked) > MOST_RUNS:
+        text = _("At most %(most)d runs can be compared: these are the first of %(asked)d.")
+        notes.append(text % {"most": MOST_RUNS, "asked": len(asked)})
+    missing = min(len(asked), MOST_RUNS) - len(runs)
+    if missing:
+        text = ngettext(
+            "%(count)d run is not there, or you are no member of its project: it is left out.",
+            "%(count)d runs are not there, or you are no member of their projects: they are left out.",
+            missing,
+        )
+        notes.append(text % {"count": missing})
+    return notes
+
+
+def _compared(run: Run, place: int, runs: Sequence[Run], row: Row) -> Compared:
+    others = urlencode([("run", other.pk) for other in runs if other is not run])
+    return Compared(row=row, place=place, without=f"{reverse('compare')}?{others}")
+
+
+def _for_page(run: Run) -> dict[str, Any]:
+    return {
+        "id": run.pk,
+        "name": run.name,
+        "live": run.is_live,
+        "start": run.started_at.timestamp() if run.started_at else None,
+        "steps_per_epoch": run.steps_per_epoch,
+        "series": reverse("series", args=[run.pk]),
+    }
+
+
+def _series_of(runs: Sequence[Run]) -> dict[int, dict[str, Series]]:
+    found: dict[int, dict[str, Series]] = {run.pk: {} for run in runs}
+    for series in Series.objects.filter(run__in=runs).order_by("name", "run"):
+        found[series.run_id][series.name] = series
+    return found
+
+
+def _ends_of(run: Run) -> dict[str, dict[str, Any]]:
+    """Return the values of the last epoch ("last") and the best of all epochs that count ("best")."""
+    epochs = counted_epochs(run)
+    last = epochs.order_by("-epoch", "-attempt").first()
+    if last is None:
+        return {"last": {}, "best": {}}
+    best = epochs.order_by().aggregate(**{name: end(name) for name, end in BEST_OF.items()})
+    wire = epoch_as_wire(last)
+    return {"last": wire["values"] | wire["nonfinite"], "best": best}
+
+
+def _epoch_points(run: Run, name: str) -> list[list[Any]]:
+    """Return [step, time in seconds, value, name of what is not finite] of each epoch that reported `name`."""
+    points = []
+    for epoch in epochs_of(run):
+        wire = epoch_as_wire(epoch)
+        odd = wire["nonfinite"].get(name, "")
+        if odd or name in wire["values"]:
+            points.append([epoch.step, epoch.at.timestamp(), wire["values"].get(name), odd])
+    return points
+
+
+def _metrics(
+    runs: Sequence[Run], series: dict[int, dict[str, Series]], epochs: dict[int, dict[str, dict[str, Any]]]
+) -> list[Line]:
+    lines = []
+    for name in _epoch_names(runs, epochs):
+        lines.append(Line(name, "last", [_cell(epochs[run.pk]["last"].get(name)) for run in runs]))
+        if name in BEST_OF:
+            values = [epochs[run.pk]["best"].get(name) for run in runs]
+            lines.append(Line(name, "best", _marked(values, BEST_OF[name] is Min)))
+    for name in _names(series, Axis.STEP):
+        points = [series[run.pk].get(name) for run in runs]
+        cells = [_cell(point and (point.last_nonfinite or point.last_value)) for point in points]
+        lines.append(Line(name, "last", cells))
+    return lines
+
+
+def _marked(values: Sequence[float | None], lowest_is_best: bool) -> list[Cell]:
+    numbers = [value for value in values if value is not None]
+    best = (min if lowest_is_best else max)(numbers) if len(numbers) > 1 else None
+    return [Cell(number=value, is_best=value is not None and value == best) for value in values]
+
+
+def _cell(value: Any) -> Cell:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return Cell(number=value) if is_number else Cell(text="" if value is None else str(value))
+
+
+def _names(series: dict[int, dict[str, Series]], axis: Axis) -> list[str]:
+    names = {name for of_run in series.values() for name, row in of_run.items() if row.axis == axis}
+    return sorted(names)[:MOST_SERIES]
+
+
+def _epoch_names(runs: Sequence[Run], epochs: dict[int, dict[str, dict[str, Any]]]) -> list[str]:
+    names = {name for run in runs for name in epochs[run.pk]["last"]}
+    return [name for name in EpochMetric.COLUMNS if name in names] + sorted(names - set(EpochMetric.COLUMNS))
+
+
+def _parameters(runs: Sequence[Run]) -> tuple[list[Line], list[tuple[str, str]]]:
+    """Return the parameters that differ, a cell a run, and those that are equal in all runs."""
+    settings = [_settings(run) for run in runs]
+    differing: list[Line] = []
+    equal: list[tuple[str, str]] = []
+    for name in dict.fromkeys(name for of_run in settings for name in of_run):
+        texts = [of_run.get(name, "–") for of_run in settings]
+        if len(set(texts)) > 1:
+            differing.append(Line(name, "", [Cell(text=text) for text in texts]))
+        else:
+            equal.append((name, texts[0]))
+    return differing, equal
+
+
+def _settings(run: Run) -> dict[str, str]:
+    about = {
+        _("recipe"): run.recipe.spec if run.recipe else _("own script"),
+        _("device"): run.device or "–",
+        _("seed"): str(run.seed),
+    }
+    return about | {name: str(value) for name, value in sorted(run.parameters.items())}
+
+
+def _choices(
+    runs: Sequence[Run], series: dict[int, dict[str, Series]], epochs: dict[int, dict[str, dict[str, Any]]]
+) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return the groups of the chooser: (title, [(value, text)]); a measure of epochs has the value `epoch:NAME`."""
+
+    def text(name: str, number: int) -> str:
+        if number == len(runs):
+            return name
+        return _("%(name)s (%(number)d of %(runs)d runs)") % {"name": name, "number": number, "runs": len(runs)}
+
+    groups = []
+    for title, axis in ((_("Training"), Axis.STEP), (_("Machine"), Axis.TIME)):
+        names = _names(series, axis)
+        groups.append((title, [(name, text(name, sum(name in own for own in series.values()))) for name in names]))
+    by_epoch = [
+        (f"epoch:{name}", text(name, sum(name in epochs[run.pk]["last"] for run in runs)))
+        for name in _epoch_names(runs, epochs)
+    ]
+    groups.insert(1, (_("Epochs"), by_epoch))
+    return [group for group in groups if group[1]]
+
+
+def _chosen(asked: str, choices: Sequence[tuple[str, Sequence[tuple[str, str]]]]) -> str:
+    values = [value for _title, options in choices for value, _text in options]
+    for wanted in (asked, "train/loss", "loss", *values):
+        if wanted in values:
+            return wanted
+    return ""

@@ -1,0 +1,167 @@
+"""Runs side by side: which are shown, what differs, which is best, and what strangers learn of it: nothing."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from runs.models import Axis, EpochMetric, Membership, Project, Role, Run, RunState, Series
+from runs.portal.compare import MOST_RUNS
+
+pytestmark = pytest.mark.django_db
+
+MOMENT = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def project() -> Project:
+    project = Project.objects.create(name="Digits", slug="digits")
+    Membership.objects.create(project=project, user=User.objects.create_user("viewer"), role=Role.VIEWER)
+    return project
+
+
+@pytest.fixture
+def viewer(project: Project, client: Client) -> Client:
+    client.force_login(User.objects.get(username="viewer"))
+    return client
+
+
+def make_run(project: Project, name: str, losses: tuple[float, ...] = (), **fields: Any) -> Run:
+    run = Run.objects.create(project=project, name=name, attempt=1, **fields)
+    for number, loss in enumerate(losses, 1):
+        EpochMetric.objects.create(
+            run=run, attempt=1, epoch=number, step=number * 10, validation_loss=loss, at=MOMENT, extra={"f1": loss / 2}
+        )
+    Series.objects.create(run=run, name="train/loss", last_step=9, last_value=0.25)
+    Series.objects.create(run=run, name="gpu/0/utilisation", axis=Axis.TIME, last_value=80)
+    return run
+
+
+def address(*runs: Run | int, **more: str) -> str:
+    query = [f"run={run if isinstance(run, int) else run.pk}" for run in runs]
+    return f"{reverse('compare')}?{'&'.join(query + [f'{name}={value}' for name, value in more.items()])}"
+
+
+def shown(answer: Any) -> list[str]:
+    return [item.row.run.name for item in answer.context["compared"]]
+
+
+def test_it_shows_the_asked_runs_in_their_order_once_each(project: Project, viewer: Client) -> None:
+    first, second = make_run(project, "first"), make_run(project, "second")
+    answer = viewer.get(address(second, first, second))
+    assert shown(answer) == ["second", "first"]
+    assert answer.context["notes"] == []
+    without = answer.context["compared"][0].without
+    assert without == address(first)
+
+
+def test_it_leaves_out_what_is_not_there_or_not_the_viewers(project: Project, viewer: Client) -> None:
+    own = make_run(project, "own")
+    foreign = make_run(Project.objects.create(name="Other", slug="other"), "secret plan")
+    answer = viewer.get(address(own, foreign, 999) + f"&run=-1&run=abc&run={'9' * 30}&run=²")
+    assert shown(answer) == ["own"]
+    [note] = answer.context["notes"]
+    assert note.startswith("2 runs are not there")
+    assert b"secret plan" not in answer.content
+    points = viewer.get(address(own, foreign, epochs="validation_loss")).json()["runs"]
+    assert list(points) == [str(own.pk)]
+
+
+def test_it_compares_ten_runs_and_says_that_more_were_asked_for(project: Project, viewer: Client) -> None:
+    runs = [make_run(project, f"run {number}") for number in range(MOST_RUNS + 2)]
+    answer = viewer.get(address(*runs))
+    assert len(shown(answer)) == MOST_RUNS
+    assert answer.context["notes"] == ["At most 10 runs can be compared: these are the first of 12."]
+
+
+def test_it_says_how_to_choose_where_nothing_is_chosen(viewer: Client) -> None:
+    answer = viewer.get(reverse("compare"))
+    assert answer.status_code == 200
+    assert b"Tick the runs in the list" in answer.content
+
+
+def test_it_sends_people_without_a_session_to_the_login(project: Project) -> None:
+    answer = Client().get(address(make_run(project, "own")))
+    assert answer.status_code == 302
+    assert answer.headers["Location"].startswith(reverse("login"))
+
+
+def test_it_tells_parameters_that_differ_from_those_that_do_not(project: Project, viewer: Client) -> None:
+    first = make_run(project, "first", parameters={"rate": 0.1, "width": 32, "<b>": 1})
+    second = make_run(project, "second", parameters={"rate": 0.2, "width": 32})
+    answer = viewer.get(address(first, second))
+    differing = {line.name: [cell.text for cell in line.cells] for line in answer.context["differing"]}
+    assert differing == {"rate": ["0.1", "0.2"], "<b>": ["1", "–"]}
+    assert ("width", "32") in answer.context["equal"]
+    assert b"<b>" not in answer.content
+
+
+def test_it_marks_the_best_of_all_runs(project: Project, viewer: Client) -> None:
+    first = make_run(project, "first", (0.9, 0.3, 0.5))
+    second = make_run(project, "second", (0.8, 0.4))
+    lines = {(line.name, line.part): line.cells for line in viewer.get(address(first, second)).context["metrics"]}
+    assert [cell.number for cell in lines["validation_loss", "last"]] == [0.5, 0.4]
+    assert [(cell.number, cell.is_best) for cell in lines["validation_loss", "best"]] == [(0.3, True), (0.4, False)]
+    assert [cell.number for cell in lines["f1", "last"]] == [0.25, 0.2]
+    assert [cell.number for cell in lines["train/loss", "last"]] == [0.25, 0.25]
+    assert ("gpu/0/utilisation", "last") not in lines
+
+
+def test_it_forgets_epochs_that_a_later_attempt_went_over(project: Project, viewer: Client) -> None:
+    run = make_run(project, "resumed", (0.9, 0.1))
+    EpochMetric.objects.create(run=run, attempt=2, epoch=2, step=20, validation_loss=0.7, at=MOMENT)
+    lines = {(line.name, line.part): line.cells for line in viewer.get(address(run)).context["metrics"]}
+    assert lines["validation_loss", "best"][0].number == 0.7
+    points = viewer.get(address(run, epochs="validation_loss")).json()["runs"][str(run.pk)]
+    assert points == [[10, MOMENT.timestamp(), 0.9, ""], [20, MOMENT.timestamp(), 0.7, ""]]
+
+
+def test_it_names_values_that_are_no_finite_numbers(project: Project, viewer: Client) -> None:
+    run = make_run(project, "broken")
+    EpochMetric.objects.create(run=run, attempt=1, epoch=1, step=10, nonfinite={"validation_loss": "nan"}, at=MOMENT)
+    Series.objects.filter(run=run, name="train/loss").update(last_value=None, last_nonfinite="inf")
+    answer = viewer.get(address(run))
+    lines = {(line.name, line.part): line.cells[0].text for line in answer.context["metrics"]}
+    assert lines["validation_loss", "last"] == "nan"
+    assert lines["train/loss", "last"] == "inf"
+    points = viewer.get(address(run, epochs="validation_loss")).json()["runs"][str(run.pk)]
+    assert points == [[10, MOMENT.timestamp(), None, "nan"]]
+
+
+def test_it_offers_every_series_and_says_who_has_it(project: Project, viewer: Client) -> None:
+    first, second = make_run(project, "first", (0.5,)), make_run(project, "second")
+    Series.objects.create(run=second, name="only/second", last_value=1)
+    groups = dict(viewer.get(address(first, second)).context["choices"])
+    assert groups["Training"] == [("only/second", "only/second (1 of 2 runs)"), ("train/loss", "train/loss")]
+    assert groups["Epochs"][0] == ("epoch:validation_loss", "validation_loss (1 of 2 runs)")
+    assert groups["Machine"] == [("gpu/0/utilisation", "gpu/0/utilisation")]
+    assert viewer.get(address(first, second)).context["chosen"] == "train/loss"
+    assert viewer.get(address(first, second, series="only/second")).context["chosen"] == "only/second"
+    assert viewer.get(address(first, second, series="no/such")).context["chosen"] == "train/loss"
+
+
+def test_it_refreshes_the_tables_alone(project: Project, viewer: Client) -> None:
+    run = make_run(project, "live", (0.5,), state=RunState.RUNNING)
+    answer = viewer.get(address(run, fragment="1"))
+    assert b'data-table="runs"' in answer.content and b'data-table="metrics"' in answer.content
+    assert b"<html" not in answer.content
+
+
+def test_it_asks_the_database_the_same_however_long_the_runs_are(project: Project, viewer: Client) -> None:
+    runs = [make_run(project, f"run {number}", (0.5,)) for number in range(3)]
+    with CaptureQueriesContext(connection) as short:
+        viewer.get(address(*runs))
+    for run in runs:
+        for number in range(2, 30):
+            EpochMetric.objects.create(run=run, attempt=1, epoch=number, step=number, validation_loss=0.5, at=MOMENT)
+            Series.objects.create(run=run, name=f"series/{number}", last_value=1)
+    with CaptureQueriesContext(connection) as long:
+        viewer.get(address(*runs))
+    assert len(long) == len(short) <= 6 + 2 * len(runs)

@@ -75,7 +75,7 @@ def test_only_the_feed_tells_viewers():
         for path in sources(room)
         if "group_send(" in path.read_text() or "announcer.send(" in path.read_text()
     }
-    # The announcer carries for the feed; the hub and the doctor send themselves an echo; what revokes access tells the hubs.
+    # The announcer carries for the feed; hub and doctor send themselves an echo; what revokes access tells the hubs.
     assert senders <= {
         "runs/feed.py", "runs/announcer.py", "runs/live/hub.py", "runs/revocation.py", "trainer/checks/services.py"
     }  # fmt: skip

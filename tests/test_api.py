@@ -247,7 +247,7 @@ def test_it_describes_itself_from_its_own_files(settings: Any) -> None:
     assert "/api/runs/{run_id}/commands/" in described["paths"]
     assert set(described["components"]["securitySchemes"]) == {"BearerToken", "BrowserSession"}
     page = Client().get("/api/docs/").content.decode()
-    assert "/static/ninja/swagger-ui-bundle.js" in page and "//cdn" not in page
+    assert "/static/ninja/swagger-ui-bundle.js" in page and "://" not in page.replace("http://www.w3.org", "")
     assert Client().get("/static/ninja/swagger-ui.css").status_code == 200
 
 

@@ -21,8 +21,7 @@ class Docs(Swagger):
     """The list of operations. The library is no installed app, which every process would load: the page is our own."""
 
     def render_page(self, request: HttpRequest, api: NinjaAPI, **kwargs: Any) -> HttpResponse:
-        settings = {"layout": "BaseLayout", "deepLinking": True, "url": self.get_openapi_url(api, kwargs)}
-        return render(request, "api/docs.html", {"api": api, "settings": settings})
+        return render(request, "api/docs.html", {"page": {"openapi": self.get_openapi_url(api, kwargs)}})
 
 
 class Api(NinjaAPI):

@@ -8,7 +8,7 @@ from django import forms
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -90,13 +90,14 @@ def tokens(request: HttpRequest, slug: str) -> HttpResponse:
     """Show the project's tokens to an owner and their own to others; POST makes one, whose value is shown this once."""
     own = membership_of(request, slug)
     may_make = own.role in COMMANDING_ROLES
-    form = TokenForm(request.POST or None, project=own.project, initial={"days": "30", "scope": TokenScope.VIEW})
-    value, status = "", 200
+    new_form = TokenForm(project=own.project, initial={"days": "30", "scope": TokenScope.VIEW})
+    form, value, status = new_form, "", 200
     if request.method == "POST":
         if not may_make:
             raise PermissionDenied(_("Only operators and owners of the project make tokens."))
+        form = TokenForm(request.POST, project=own.project)
         value = _create(own, form) if form.is_valid() else ""
-        status = 200 if value else 422
+        form, status = (new_form, 200) if value else (form, 422)
     context = {
         "project": own.project,
         "is_owner": own.role == Role.OWNER,
@@ -132,7 +133,8 @@ def membership_of(request: HttpRequest, slug: str) -> Membership:
 
 def listed_tokens(own: Membership) -> QuerySet[AccessToken]:
     """Return the tokens that a member may see: an owner all of the project, others their own. Valid ones first."""
-    tokens = own.project.tokens.select_related("created_by", "run").order_by("revoked_at", "-created_at", "-pk")
+    tokens = own.project.tokens.select_related("created_by", "run")
+    tokens = tokens.order_by(F("revoked_at").asc(nulls_first=True), "-created_at", "-pk")
     return tokens if own.role == Role.OWNER else tokens.filter(created_by_id=own.user_id)
 
 

@@ -17,8 +17,12 @@ from django.utils.translation import gettext as _
 from coxswain.locks import try_lock
 from coxswain.run import worker_lock_path
 from runs.models import Checkpoint, Chunk, Command, EpochMetric, Run, StoredEvent
+from runs.series import tail
 
 logger = logging.getLogger(__name__)
+
+# Above every number of an event.
+LAST_SEQ = 2**63 - 1
 
 
 class NotDeletable(Exception):
@@ -39,14 +43,12 @@ class Extent:
 
 
 def extent_of(run_ids: list[int]) -> Extent:
-    """Count what deleting the runs would take along; the number of queries does not depend on how much it is.
-
-    `points` are those in chunks; younger ones are in the events.
-    """
+    """Count what deleting the runs would take along; the number of queries does not depend on how much each holds."""
     checkpoints = Checkpoint.objects.filter(run__in=run_ids).aggregate(number=Count("pk"), size=Sum("size_bytes"))
     return Extent(
         epochs=EpochMetric.objects.filter(run__in=run_ids).count(),
-        points=Chunk.objects.filter(series__run__in=run_ids).aggregate(total=Sum("count"))["total"] or 0,
+        points=(Chunk.objects.filter(series__run__in=run_ids).aggregate(total=Sum("count"))["total"] or 0)
+        + sum(len(columns.steps) for run_id in run_ids for columns in tail(run_id, LAST_SEQ).values()),
         events=StoredEvent.objects.filter(run__in=run_ids).count(),
         commands=Command.objects.filter(run__in=run_ids).count(),
         checkpoints=checkpoints["number"],

@@ -46,7 +46,7 @@ def project(data: Path) -> Project:
 
 
 def filled(project: Project, data: Path, **fields: Any) -> Run:
-    """A run with 600 points in chunks, one event, two epochs, and a checkpoint of 3 KiB in its folder."""
+    """A run with 600 points in chunks and one in an event, two epochs, and a checkpoint of 3 KiB in its folder."""
     run = Run.objects.create(project=project, **({"name": "wide", "state": RunState.FINISHED} | fields))
     now = timezone.now()
     store(run, [1.0, math.nan] * 300)
@@ -77,7 +77,7 @@ def test_it_says_what_goes_and_takes_rows_and_files(client: Client, project: Pro
     run, kept = filled(project, data), filled(project, data, name="kept")
     before = left()
     page = text_of(client.get(f"{RUNS}{run.pk}/delete/"))
-    for text in ("Epochs: 2", "Points: 600", "Events: 1", "Checkpoints: 1 (3.0 KB)", "Files on this machine: 3.0 KB"):
+    for text in ("Epochs: 2", "Points: 601", "Events: 1", "Checkpoints: 1 (3.0 KB)", "Files on this machine: 3.0 KB"):
         assert text in page
     assert left() == before
     answer = client.post(f"{RUNS}{run.pk}/delete/", {"post": "yes"}, follow=True)
@@ -92,7 +92,7 @@ def test_it_deletes_several_at_once_with_their_sum_shown(client: Client, project
     chosen = [filled(project, data).pk for _ in range(2)]
     request = {"action": "delete_selected", "_selected_action": chosen}
     page = text_of(client.post(RUNS, request))
-    assert "Points: 1200" in page and "Checkpoints: 2 (6.0 KB)" in page
+    assert "Points: 1202" in page and "Checkpoints: 2 (6.0 KB)" in page
     client.post(RUNS, request | {"post": "yes"})
     assert left() == 0 and not any((data / "runs").iterdir())
 

@@ -115,6 +115,8 @@ class RunAdmin(ReviewsRuns, DeletesRuns, ModelAdmin):
     ) -> type[forms.ModelForm[Run]]:
         kwargs["form"] = NewRunForm if obj is None else ReviewForm
         form: type[forms.ModelForm[Run]] = super().get_form(request, obj, change, **kwargs)
+        if obj is not None:
+            form.base_fields["review_note"].widget.attrs["rows"] = 3
         return form
 
     def save_model(self, request: HttpRequest, obj: Run, form: forms.ModelForm[Run], change: bool) -> None:

@@ -44,6 +44,7 @@ CONSOLE_INTERVAL_S = 0.25
 FOLD_EVENTS = 500
 KEPT_EVENTS = 1_000
 FOLD_INTERVAL_S = 10.0
+LARGEST_UNFOLDED_POINTS = 20_000
 # A database that is away is asked again after this; the journal keeps everything meanwhile.
 DATABASE_PAUSE_S = 0.5
 EXIT_FINISHED, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_HELD, EXIT_FENCED, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -98,6 +99,7 @@ class Supervisor:
         self._last_beat = 0.0
         self._last_console = 0.0
         self._last_fold = time.monotonic()
+        self._unfolded_points = 0
         self._database_away = False
 
     def follow(self) -> int:
@@ -194,12 +196,19 @@ class Supervisor:
         """Keep the number of events bounded: work and storage of a run of days must not grow with its ticks."""
         self._last_fold = time.monotonic()
         last, folded = Run.objects.values_list("last_seq", "replay_from").get(pk=self.lease.run_id)
-        if last - folded > KEPT_EVENTS + FOLD_EVENTS:
-            series.fold(self.lease.run_id, keep_latest=KEPT_EVENTS)
+        if last - folded > KEPT_EVENTS + FOLD_EVENTS or self._unfolded_points > LARGEST_UNFOLDED_POINTS:
+            self._fold_all_but_the_newest()
+
+    def _fold_all_but_the_newest(self) -> None:
+        # Events of a burst are so large that reading a chart past them would cost more than a viewer's reload.
+        keep = KEPT_EVENTS if self._unfolded_points <= LARGEST_UNFOLDED_POINTS else 0
+        series.fold(self.lease.run_id, keep_latest=keep)
+        self._unfolded_points = 0
 
     def _settle(self, tick: Tick) -> None:
         if tick.read is not None:
             self._tail.advance(tick.read.position)
+            self._unfolded_points += len(tick.read.records)
         if tick.console is not None:
             self._console.advance(tick.console)
             self.display.console(tick.console.lines)
@@ -261,7 +270,7 @@ class Supervisor:
         self._wait_for_database(self._store_rest)
         end = self._wait_for_database(self._judge_end)
         self._wait_for_database(lambda: end_attempt(self.lease, end))
-        self._wait_for_database(lambda: series.fold(self.lease.run_id, keep_latest=KEPT_EVENTS))
+        self._wait_for_database(self._fold_all_but_the_newest)
         self.display.end(self.progress, end)
         if self.interrupts.stops >= 2:
             return EXIT_INTERRUPTED

@@ -70,6 +70,8 @@ ROWS = [
     # Who may start nothing is told so, by the same page for GET and POST.
     Row("runs/new/", "/runs/new/", "302 200 200 200 200 302 302"),
     Row("runs/new/", "/runs/new/", "302 200 200 422 422 302 302", form={"recipe": "mnist"}),
+    # Shows those of the runs that the visitor may see, and of the others that they are not there.
+    Row("runs/compare/", "/runs/compare/?run={run}&run={other_run}", "302 200 200 200 200 302 302"),
     Row("runs/<int:pk>/", "/runs/{run}/", LOGIN_PAGE),
     Row("runs/<int:pk>/history/", "/runs/{run}/history/", SESSION_JSON),
     Row("runs/<int:pk>/details/", "/runs/{run}/details/", SESSION_JSON),

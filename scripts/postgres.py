@@ -16,8 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 DEBIAN_FOLDER = Path("/usr/lib/postgresql")
@@ -26,10 +25,10 @@ START_TIMEOUT_S = 60.0
 POLL_S = 0.05
 EXIT_BAD_INPUT = 2
 LOG_LINES_SHOWN = 8
-# Data that nobody keeps need not reach the disk. Each process of the tests holds some connections.
+# Data that nobody keeps need not reach the disk; commits still survive an end of the server. Each process of the tests
+# holds some connections.
 SETTINGS = {
     "fsync": "off",
-    "synchronous_commit": "off",
     "full_page_writes": "off",
     "max_connections": "200",
     "listen_addresses": "127.0.0.1",
@@ -58,62 +57,79 @@ def as_server_user(command: Sequence[str | Path]) -> list[str]:
     return ["runuser", "-u", USER, "--", *words] if os.geteuid() == 0 else words
 
 
-@contextmanager
-def server() -> Iterator[str]:
-    """Start a server and yield its address, postgres://…; on the way out it is stopped and its files are removed.
+class Server:
+    """A server with files of its own. Use as a context manager: it is stopped and its files are removed.
 
-    Raises `PostgresError`.
+    `start` and `stop` raise `PostgresError`.
     """
-    folder = programs()
-    place = Path(tempfile.mkdtemp(prefix="coxswain-postgres-"))
-    try:
-        if os.geteuid() == 0:
-            shutil.chown(place, USER)
-        password = secrets.token_urlsafe(24)
-        _make(folder, place, password)
-        port = _free_port()
-        process = subprocess.Popen(
-            as_server_user([folder / "postgres", "-D", place / "data", "-p", str(port), *_options()]),
-            stdout=subprocess.DEVNULL,
-            stderr=(place / "log").open("wb"),
-            start_new_session=True,
-        )
+
+    def __init__(self) -> None:
+        self._programs = programs()
+        self._place = Path(tempfile.mkdtemp(prefix="coxswain-postgres-"))
+        self._password = secrets.token_urlsafe(24)
+        self._port = _free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        return f"postgres://{USER}:{self._password}@127.0.0.1:{self._port}/postgres"
+
+    def __enter__(self) -> Server:
         try:
-            _wait(folder, port, process, place / "log")
-            yield f"postgres://{USER}:{password}@127.0.0.1:{port}/postgres"
-        finally:
-            _run(as_server_user([folder / "pg_ctl", "-D", place / "data", "-m", "immediate", "stop"]), check=False)
-            process.wait()
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+            self._make()
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
 
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+        shutil.rmtree(self._place, ignore_errors=True)
 
-def _make(folder: Path, place: Path, password: str) -> None:
-    """Make the files of a server whose only way in is `password`."""
-    secret = place / "password"
-    secret.touch(mode=0o600)
-    secret.write_text(password)
-    if os.geteuid() == 0:
-        shutil.chown(secret, USER)
-    command = [folder / "initdb", "-D", place / "data", "-U", USER, "--pwfile", secret, "-A", "scram-sha-256"]
-    _run(as_server_user([*command, "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]))
-    secret.unlink()
+    def start(self) -> None:
+        """Return once the server answers."""
+        with (self._place / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                as_server_user(
+                    [self._programs / "postgres", "-D", self._place / "data", "-p", str(self._port), *_options()]
+                ),
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                start_new_session=True,
+            )
+        ready = [self._programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self._port), "-t", "1"]
+        until = time.monotonic() + START_TIMEOUT_S
+        while _run(ready, check=False):
+            if self._process.poll() is not None or time.monotonic() > until:
+                said = _last((self._place / "log").read_text(errors="replace"))
+                raise PostgresError(f"PostgreSQL does not answer. It said: {said}")
+            time.sleep(POLL_S)
+
+    def stop(self) -> None:
+        """End the server at once, as a power cut would; what was committed is there at the next start."""
+        if self._process is None:
+            return
+        command = [self._programs / "pg_ctl", "-D", self._place / "data", "-m", "immediate", "stop"]
+        _run(as_server_user(command), check=False)
+        self._process.wait()
+        self._process = None
+
+    def _make(self) -> None:
+        """Make the files of a server whose only way in is the password."""
+        secret = self._place / "password"
+        secret.touch(mode=0o600)
+        secret.write_text(self._password)
+        if os.geteuid() == 0:
+            for path in (self._place, secret):
+                shutil.chown(path, USER)
+        initdb = [self._programs / "initdb", "-D", self._place / "data", "-U", USER, "--pwfile", secret]
+        _run(as_server_user([*initdb, "-A", "scram-sha-256", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]))
+        secret.unlink()
 
 
 def _options() -> list[str]:
     return [word for name, value in SETTINGS.items() for word in ("-c", f"{name}={value}")]
-
-
-def _wait(folder: Path, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    ready = [str(folder / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port), "-t", "1"]
-    until = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < until:
-        if process.poll() is not None:
-            raise PostgresError(f"PostgreSQL ended at once. It said: {_last(log.read_text(errors='replace'))}")
-        if _run(ready, check=False) == 0:
-            return
-        time.sleep(POLL_S)
-    raise PostgresError(f"PostgreSQL did not answer in time. It said: {_last(log.read_text(errors='replace'))}")
 
 
 def _run(command: Sequence[str | Path], check: bool = True) -> int:
@@ -142,8 +158,9 @@ def main(command: list[str]) -> int:
     # An end by `kill` also has to stop the server.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        with server() as address:
-            return subprocess.run(command, env=os.environ | {"COXSWAIN_TEST_POSTGRES": address}, check=False).returncode
+        with Server() as server:
+            variables = os.environ | {"COXSWAIN_TEST_POSTGRES": server.address}
+            return subprocess.run(command, env=variables, check=False).returncode
     except (PostgresError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return EXIT_BAD_INPUT

@@ -212,7 +212,7 @@ class Run:
 
     def _record_exception(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         text = "".join(traceback.format_exception(kind, error, trace))
-        line = traceback.format_exception_only(kind, error)[-1].strip()
+        line = _one_line(kind, error)
         self._end(
             {"outcome": "failed", "error": line[:500], "traceback": text[-LARGEST_TRACEBACK_CHARACTERS:]}, self._step
         )
@@ -312,6 +312,15 @@ def _as_step(step: Any) -> int:
         return int(step)
     except (TypeError, ValueError) as error:
         raise TypeError(f"log() takes the step as a whole number, not {step!r}") from error
+
+
+def _one_line(kind: type[BaseException], error: BaseException) -> str:
+    """Return name and first line of an exception; notes and further lines stand in the traceback."""
+    name = (
+        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    )
+    said = str(error).strip().splitlines()
+    return f"{name}: {said[0]}" if said else name
 
 
 def _is_number(value: Any) -> bool:

@@ -11,8 +11,8 @@ import pytest
 
 from runs.models import RunState
 from tests.stack import ROOT, create_run, rows, run_row, wait_for
+from trainer.ending import judge_end
 from trainer.out_of_memory import KILLED, LATELY_S, OomKills, name_out_of_memory
-from trainer.supervisor import judge_end
 
 PID = 7
 

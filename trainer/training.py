@@ -32,6 +32,7 @@ from runs.models import Attempt, Checkpoint, Run, RunState
 from runs.parameters import ParameterError, validate
 from trainer.console import ConsoleTail
 from trainer.display import Display, display_for
+from trainer.ending import judge_end
 from trainer.folders import (
     WorkerProcess,
     attempt_folder,
@@ -45,7 +46,7 @@ from trainer.folders import (
 from trainer.ingest import Ingest, Progress, Tick, committed_position
 from trainer.redactor import Redactor
 from trainer.start import recipe_command, script_command, start_worker, worker_environment, write_task
-from trainer.supervisor import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_FINISHED, EXIT_HELD, Supervisor, judge_end
+from trainer.supervisor import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_FINISHED, EXIT_HELD, Supervisor
 from trainer.tail import JournalTail
 from trainer.worker import Task
 

@@ -290,5 +290,7 @@ LOGGING = {
         }
     },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    # Django's own handlers would write each line a second time when debugging, keys included.
+    "loggers": {"django": {"handlers": []}},
     "root": {"handlers": ["console"], "level": env("COXSWAIN_LOG_LEVEL", default="WARNING")},
 }

@@ -284,6 +284,15 @@ def test_it_logs_no_key(run: Run, project: Project) -> None:
         assert value[4:] not in logged and "…" in logged
 
 
+def test_it_logs_through_that_alone() -> None:
+    """A handler that somebody else hung on a logger would write addresses as they are."""
+    names = ["", "django", "django.request", "django.channels.server", "daphne", "runs"]
+    for handler in (handler for name in names for handler in logging.getLogger(name).handlers):
+        if type(handler) is logging.StreamHandler:
+            assert isinstance(handler.formatter, KeylessFormatter)
+    assert not logging.getLogger("django").handlers
+
+
 def test_events_of_a_run_still_flow(run: Run) -> None:
     """Replacing names must leave every other event as it was stored."""
     from runs.events import LogLine, LogWritten

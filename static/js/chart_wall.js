@@ -115,7 +115,7 @@ export class ChartWall {
       dash,
       label: labelOf(name),
       // A fresh page learns the newest values after the curve.
-      version: () => `${series()?.version} ${this.#state.latest[name]?.step}`,
+      version: () => `${series()?.version} ${this.#state.latest[name]?.value}`,
       latest: () => this.#state.latest[name] ?? NOTHING,
       read: (from, to, buckets) => {
         const own = series();

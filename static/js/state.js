@@ -200,7 +200,7 @@ const MESSAGES = {
       state.latest[name] ??= {
         step: chart.steps[end],
         time: series.times[end],
-        value: series.means[end],
+        value: chart.last?.at(-1) ?? series.means[end],
         nonfinite: odd?.x === series.xs[end] ? odd.name : "",
       };
     }

@@ -1,0 +1,106 @@
+"""A project with something on every page, made inside a stack by `manage.py shell`; `seed` prints where it lies."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from datetime import timedelta
+
+from django.contrib.auth.models import User
+from django.utils import timezone
+
+from runs import feed, series
+from runs.events import Block, EpochDone, Event, LogLine, LogWritten, Metrics, StatusChanged, SystemSampled, TextLogged
+from runs.membership import invite
+from runs.models import EpochMetric, Host, Membership, Project, Recipe, Role, Run, RunState, TokenScope
+from runs.tokens import create_token
+
+STEPS = 3000
+STEPS_PER_EPOCH = 300
+INTERVAL_S = 0.1
+
+
+def seed() -> None:
+    project = Project.objects.create(name="Pages", slug="pages")
+    for role in Role.values:
+        Membership.objects.create(project=project, user=User.objects.get(username=role), role=role)
+    live = make_run(project, "live", RunState.RUNNING, rate=0.001)
+    ended = make_run(project, "ended", RunState.FAILED, rate=0.002)
+    owner = User.objects.get(username="owner")
+    create_token(owner, project, TokenScope.VIEW, name="notebook", expires_at=timezone.now() + timedelta(days=9))
+    _, shared = create_token(owner, project, TokenScope.SHARE, name="link", run=live)
+    Host.objects.create(name="gpu-host", beat_at=timezone.now())
+    places = {
+        "live": live.pk,
+        "ended": ended.pk,
+        "bare": Run.objects.create(project=project, name="bare").pk,
+        "share": shared,
+        "invite": invite(project, Role.VIEWER, owner),
+    }
+    print(json.dumps(places))
+
+
+def make_run(project: Project, name: str, state: str, rate: float) -> Run:
+    """Make a run whose loss falls by `rate` a step, with a NaN, epochs, texts, console and machine samples."""
+    now = timezone.now()
+    run = Run.objects.create(
+        project=project,
+        recipe=Recipe.objects.first(),
+        created_by=User.objects.get(username="operator"),
+        name=name,
+        state=state,
+        attempt=1,
+        parameters={"rate": rate, "width": 64},
+        step=STEPS,
+        epoch=STEPS // STEPS_PER_EPOCH,
+        total_steps=2 * STEPS,
+        steps_per_epoch=STEPS_PER_EPOCH,
+        total_epochs=2 * STEPS // STEPS_PER_EPOCH,
+        started_at=now - timedelta(seconds=STEPS * INTERVAL_S),
+        ended_at=None if state == RunState.RUNNING else now,
+        reason="" if state == RunState.RUNNING else "the loss is no finite number",
+        beat_at=now,
+    )
+    events = [*_events(now.timestamp() - STEPS * INTERVAL_S, rate), StatusChanged(state=state, attempt=1)]
+    feed.append(run.pk, *events)
+    series.update_latest(run.pk, [event for event in events if isinstance(event, Metrics | SystemSampled)])
+    for event in events:
+        if isinstance(event, EpochDone):
+            EpochMetric.objects.create(
+                run=run, attempt=1, epoch=event.epoch, step=event.step, best=event.best, at=now, **event.values
+            )
+    return run
+
+
+def _events(start: float, rate: float) -> Iterable[Event]:
+    yield StatusChanged(state=RunState.RUNNING, attempt=1)
+    for first in range(1, STEPS, 500):
+        steps = list(range(first, first + 500))
+        losses: list[float | None] = [2 * math.exp(-step * rate) for step in steps]
+        losses[100] = None
+        values = {"train/loss": losses, "train/accuracy": [1 - math.exp(-step * rate) for step in steps]}
+        times = [start + step * INTERVAL_S for step in steps]
+        yield Metrics(
+            attempt=1,
+            blocks=[Block(steps=steps, times=times, values=values, nonfinite={"train/loss": [(100, "nan")]})],
+        )
+    for epoch in range(1, STEPS // STEPS_PER_EPOCH + 1):
+        loss = 2 * math.exp(-epoch * STEPS_PER_EPOCH * rate)
+        measures: dict[str, float | None] = {"train_loss": loss, "validation_loss": loss * 1.1}
+        yield EpochDone(
+            attempt=1, epoch=epoch, step=epoch * STEPS_PER_EPOCH, duration_s=30.0, best=epoch % 3 == 0, values=measures
+        )
+        yield TextLogged(
+            attempt=1, step=epoch * STEPS_PER_EPOCH, epoch=epoch, name="sample", text="<i>A word</i> " * 40
+        )
+    for second in range(60):
+        values = {
+            "gpu/0/utilisation": [80.0 + second % 7],
+            "gpu/1/utilisation": [60.0 + second % 5],
+            "host/cpu": [30.0],
+        }
+        sample = {name: column[0] for name, column in values.items()}
+        yield SystemSampled(attempt=1, step=second, time=start + second, values=sample)
+    lines = [LogLine(text="epoch 1"), LogLine(text="no space left", source="coxswain", level="warning")]
+    yield LogWritten(attempt=1, lines=lines, skipped_bytes=2048)

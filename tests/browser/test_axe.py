@@ -1,0 +1,191 @@
+"""Every page of the portal for everybody: axe finds nothing, light and dark; a phone shows it without sideways scroll;
+the keyboard reaches all of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from runs.portal.urls import urlpatterns
+from tests.browser.conftest import log_in
+from tests.stack import Stack
+
+Places = dict[str, Any]
+PHONE = {"width": 375, "height": 740}
+DESK = {"width": 1280, "height": 900}
+
+# Name of the page: its address, who looks, and what is there once it is drawn.
+PAGES: dict[str, tuple[Callable[[Places], str], str, str]] = {
+    "login": (lambda _: "/login/", "", "form"),
+    "password_change": (lambda _: "/password/", "viewer", "form"),
+    "password_change_done": (lambda _: "/password/done/", "viewer", "h1"),
+    "runs": (lambda _: "/", "operator", "[data-testid=run-row]"),
+    "runs, none found": (lambda _: "/?q=no-such-run", "operator", ".blank"),
+    "run": (lambda places: f"/runs/{places['live']}/", "operator", "[data-link=live] canvas"),
+    "run, ended": (lambda places: f"/runs/{places['ended']}/", "owner", "[data-link=live] canvas"),
+    "run, not started": (lambda places: f"/runs/{places['bare']}/", "viewer", "[data-link=live] .blank"),
+    "compare": (
+        lambda places: f"/runs/compare/?run={places['live']}&run={places['ended']}&run=999999", "viewer", "canvas",
+    ),
+    "compare, nothing": (lambda _: "/runs/compare/", "viewer", ".blank"),
+    "new_run": (lambda _: "/runs/new/", "operator", "main form"),
+    "projects": (lambda _: "/projects/", "owner", "h1"),
+    "members": (lambda _: "/projects/pages/members/", "owner", "h1"),
+    "members, to a viewer": (lambda _: "/projects/pages/members/", "viewer", "h1"),
+    "invite": (lambda places: f"/invite/{places['invite']}/", "", "form"),
+    "invite, unusable": (lambda _: "/invite/nothing/", "", "h1"),
+    "tokens": (lambda _: "/projects/pages/tokens/", "owner", "h1"),
+    "share_run": (lambda places: f"/runs/{places['live']}/share/", "operator", "h1"),
+    "share": (lambda places: f"/share/{places['share']}/", "", "[data-link=live] canvas"),
+    "share, ended": (lambda _: "/share/nothing/", "", "h1"),
+    "no such page": (lambda _: "/runs/999999/", "viewer", "h1"),
+}  # fmt: skip
+# Routes that answer with no page of their own: JSON, scripts, and what is only sent to.
+NO_PAGES = {
+    "logout", "texts", "queue_run", "withdraw_run", "change_role", "remove_member", "revoke_invite", "revoke_token",
+    "history", "details", "series", "shared_history", "shared_details", "shared_series", "shared_tickets",
+    "set_language",
+}  # fmt: skip
+FOCUSABLE = "a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex='0']"
+
+
+@pytest.fixture(scope="module")
+def places(stack: Stack) -> Places:
+    stack.manage("recipes", "--publish")
+    done = stack.manage("shell", "-v", "0", "-c", "from tests.browser.seed import seed; seed()")
+    found: Places = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+@pytest.fixture(scope="module")
+def visitors(stack: Stack, chromium: Browser) -> Iterator[Callable[[str], Page]]:
+    """Pages of people who have logged in, one each, by user name; "" is nobody."""
+    pages: dict[str, Page] = {}
+
+    def visit_as(name: str) -> Page:
+        if name not in pages:
+            pages[name] = chromium.new_context(viewport=DESK, locale="en-GB").new_page()
+            if name:
+                log_in(pages[name], stack.address, name, name)
+        return pages[name]
+
+    yield visit_as
+    for page in pages.values():
+        page.context.close()
+
+
+@pytest.fixture
+def opened(stack: Stack, places: Places, visitors: Callable[[str], Page]) -> Callable[..., Page]:
+    def open_page(name: str, theme: Any = "light", viewport: Any = DESK) -> Page:
+        address, visitor, drawn = PAGES[name]
+        page = visitors(visitor)
+        page.set_viewport_size(viewport)
+        page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+        page.goto(stack.address + address(places))
+        expect(page.locator(drawn).first).to_be_visible(timeout=20_000)
+        return page
+
+    return open_page
+
+
+def violations(page: Page) -> list[str]:
+    """Return what axe finds, a line for each element: the rule, where it is, what is wrong."""
+    return [
+        f"{rule['id']}: {node['target']}: {node['failureSummary']}"
+        for rule in Axe().run(page).response["violations"]
+        for node in rule["nodes"]
+    ]
+
+
+def focused(page: Page) -> str:
+    """Return the number that `number_focusable` gave the element in focus, "" where it is another."""
+    return str(page.evaluate("document.activeElement?.dataset.reach ?? ''"))
+
+
+def number_focusable(page: Page) -> list[str]:
+    """Number what a keyboard must reach: all that can be seen and used; a group of radio buttons is one stop."""
+    script = """selector => [...document.querySelectorAll(selector)].filter(node =>
+        node.checkVisibility({ visibilityProperty: true }) && !node.disabled && node.tabIndex >= 0
+        && !(node.type === 'radio' && !node.checked))
+        .map((node, index) => (node.dataset.reach = String(index + 1)))"""
+    found: list[str] = page.evaluate(script, FOCUSABLE)
+    return found
+
+
+def test_it_looks_at_every_page() -> None:
+    names = {pattern.name for pattern in urlpatterns}
+    pages = {name.split(",")[0] for name in PAGES}
+    assert names - NO_PAGES <= pages, (
+        f"give these a row in PAGES: {sorted(str(name) for name in names - NO_PAGES - pages)}"
+    )
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_axe_finds_nothing(opened: Callable[..., Page], name: str, theme: str) -> None:
+    assert violations(opened(name, theme)) == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_phone_shows_it_without_scrolling_sideways(opened: Callable[..., Page], name: str) -> None:
+    page = opened(name, viewport=PHONE)
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    assert violations(page) == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_keyboard_reaches_everything_and_shows_where_it_is(opened: Callable[..., Page], name: str) -> None:
+    page = opened(name)
+    page.evaluate("document.activeElement?.blur()")
+    wanted = number_focusable(page)
+    reached: dict[str, bool] = {}
+    for _ in range(len(wanted) + 2):
+        page.keyboard.press("Tab")
+        place = focused(page)
+        if place and place not in reached:
+            outlined = "getComputedStyle(document.activeElement).outlineStyle !== 'none'"
+            reached[place] = page.evaluate(outlined)
+    where = "place => document.querySelector(`[data-reach='${place}']`).outerHTML.slice(0, 160)"
+    assert not [page.evaluate(where, place) for place in wanted if place not in reached]
+    assert not [page.evaluate(where, place) for place, is_seen in reached.items() if not is_seen]
+
+
+def in_dialog(page: Page) -> bool:
+    return bool(page.evaluate("Boolean(document.activeElement.closest('dialog[open]'))"))
+
+
+@pytest.mark.parametrize(
+    ("opener", "dialog"),
+    [
+        ("[data-shortcuts]", "#shortcuts"),
+        ("[data-testid=stop]", "#stop-dialog"),
+        ("[data-testid=chart] [data-full]", ".chart-dialog"),
+    ],
+)
+def test_a_dialog_keeps_the_focus_and_gives_it_back(opened: Callable[..., Page], opener: str, dialog: str) -> None:
+    page = opened("run")
+    page.locator(opener).first.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(dialog)).to_be_visible()
+    outside = 0
+    for _ in range(8):
+        page.keyboard.press("Tab")
+        # Between the last and the first stop the browser may offer its own controls: the body stands for them.
+        outside += not in_dialog(page) and page.evaluate("document.activeElement !== document.body")
+    assert not outside
+    page.keyboard.press("Escape")
+    expect(page.locator(dialog)).to_be_hidden()
+    assert page.evaluate("selector => document.activeElement.matches(selector)", opener)
+
+
+def test_a_chart_says_in_words_what_it_shows(opened: Callable[..., Page]) -> None:
+    page = opened("run, ended")
+    chart = page.locator('[data-series="train/loss"]')
+    expect(chart).to_have_attribute(
+        "aria-label", r"train/loss: 0.004958; from 0.004958 to 1.996; 3,000 points; over step"
+    )

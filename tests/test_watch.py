@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
 from django.db import OperationalError
 
@@ -155,6 +156,8 @@ def test_it_goes_on_when_the_database_is_away(run: Run, monkeypatch: pytest.Monk
 
     with monkeypatch.context() as patch:
         patch.setattr(starting, "waiting_for", away)
+        # The test's transaction needs the connection.
+        patch.setattr("trainer.watch.close_old_connections", lambda: None)
         watch.look()
     assert not Host.objects.exists()
     watch.look()
@@ -186,7 +189,9 @@ def watches(lab: Stack) -> Iterator[list[subprocess.Popen[bytes]]]:
 
 def start_watch(lab: Stack, watches: list[subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
     with (lab.folder / "watch.log").open("ab") as log:
-        watch = subprocess.Popen(lab.command("watch"), env=lab.environment, stdout=log, stderr=log)
+        watch = subprocess.Popen(
+            lab.command("watch"), env=lab.environment, stdout=log, stderr=log, start_new_session=True
+        )
     watches.append(watch)
     beat = host_beat(lab)
     wait_for(lambda: host_beat(lab) > beat, f"the watch\n{lab.log()}")
@@ -204,10 +209,9 @@ def attempt_of(lab: Stack, run_id: int) -> dict[str, Any]:
 
 def lives(pid: int | None) -> bool:
     try:
-        os.kill(pid or 0, 0)
-    except ProcessLookupError:
+        return pid is not None and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
-    return pid is not None
 
 
 def test_it_starts_a_queued_run_that_outlives_it_and_brings_back_its_supervisor(
@@ -223,14 +227,16 @@ def test_it_starts_a_queued_run_that_outlives_it_and_brings_back_its_supervisor(
     assert second.returncode == 3
     assert f"process {watch.pid}" in second.stderr and HERE in second.stderr
 
-    watch.kill()
+    os.killpg(watch.pid, signal.SIGKILL)
     watch.wait()
+    assert lives(supervisor) and lives(worker)
     os.kill(supervisor, signal.SIGKILL)
-    assert lives(worker)
     start_watch(lab, watches)
     wait_for(lambda: attempt_of(lab, run_id)["adoptions"], f"the new supervisor\n{lab.log()}")
     assert lab.worker_pid(run_id) == worker and lives(worker)
     assert attempt_of(lab, run_id)["number"] == 1
+    beat = run_row(lab, run_id)["beat"]
+    wait_for(lambda: run_row(lab, run_id)["beat"] > beat, f"its beat\n{lab.log()}")
 
     os.kill(attempt_of(lab, run_id)["supervisor_pid"], signal.SIGTERM)
     wait_for(lambda: run_row(lab, run_id)["state"] == "stopped", f"the end\n{lab.log()}")

@@ -7,19 +7,26 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from datetime import timedelta
+from io import StringIO
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import OperationalError
+from django.utils import timezone
 
-from runs import starting
+from runs import feed, series, starting
+from runs.events import Block, Metrics
 from runs.lifecycle import Fenced, Holder, Lease, keep, mark_lost, open_attempt
 from runs.models import Host, Project, Recipe, Run, RunState, StoredEvent
 from runs.starting import NotQueueable, claim, enqueue, fail_start, waiting_for, withdraw
 from tests.stack import Stack, create_run, kill, rows, run_row, seed_stack, wait_for
 from trainer.beats import BeatWatch, Pulse
 from trainer.folders import host_name
+from trainer.specs import source_sha256
 from trainer.watch import Watch
 
 HERE = host_name()
@@ -167,6 +174,52 @@ def test_it_goes_on_when_the_database_is_away(run: Run, monkeypatch: pytest.Monk
     assert host.devices[0]["memory_total_mib"] > host.devices[0]["memory_used_mib"] > 0
 
 
+def test_it_marks_a_run_lost_that_fell_silent_on_another_host(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease = hold(run)
+    clock = SimpleNamespace(monotonic=lambda: seconds)
+    monkeypatch.setattr("trainer.watch.time", clock)
+    watch = Watch()
+    states = []
+    for seconds in range(100, 126, 2):
+        if seconds == 106:
+            keep(lease)
+        watch.look()
+        states.append(Run.objects.values_list("state", flat=True).get())
+    assert states.index(RunState.LOST) == (106 + 12 - 100) / 2
+    assert set(states[states.index(RunState.LOST) :]) == {RunState.LOST}
+    assert told(run)[-1] == ("lost", "No sign of life from the training host for 12 s.")
+
+
+def test_it_folds_what_a_dead_run_left_and_leaves_a_live_one_alone(run: Run) -> None:
+    other = Run.objects.create(project=run.project, name="live", state=RunState.RUNNING)
+    long_ago = timezone.now() - timedelta(minutes=6)
+    for each in (run, other):
+        feed.append(each.pk, Metrics(attempt=1, blocks=[Block(steps=[1], times=[1.0], values={"loss": [0.5]})]))
+    Run.objects.filter(pk=run.pk).update(state=RunState.LOST, beat_at=long_ago)
+    Run.objects.filter(pk=other.pk).update(beat_at=long_ago)
+    Watch().look()
+    assert list(StoredEvent.objects.filter(kind="metrics").values_list("run", flat=True)) == [other.pk]
+    assert series.read_points(run.pk, "loss")[1].values.tolist() == [0.5]
+
+
+def test_the_command_queues_for_a_host(run: Run) -> None:
+    def make(*options: str) -> None:
+        call_command("create_run", "--project", "lab", *options, stdout=StringIO())
+
+    recipe = Recipe.objects.get()
+    recipe.source_sha256 = source_sha256("digits")
+    recipe.save()
+    make("--recipe", "digits", "--queue", "--host", "gpu1")
+    assert Run.objects.filter(state=RunState.QUEUED, queued_host="gpu1").count() == 1
+    for options, words in (
+        (("--recipe", "digits", "--host", "gpu1"), "host: goes with --queue"),
+        (("--queue",), "queue: This run trains a script of your own"),
+    ):
+        with pytest.raises(CommandError, match=words):
+            make(*options)
+    assert Run.objects.count() == 2, "what is refused leaves no run"
+
+
 # The real process
 
 
@@ -257,6 +310,12 @@ def test_it_records_the_end_of_a_run_whose_processes_are_all_dead(
     wait_for(lambda: run_row(lab, run_id)["state"] == "failed", f"the end\n{lab.log()}")
     assert "without a word" in run_row(lab, run_id)["reason"]
     assert attempt_of(lab, run_id)["number"] == 1
+
+
+def test_adopting_starts_nothing(lab: Stack) -> None:
+    run_id = create_run(lab)
+    assert lab.manage("train", "--run-id", str(run_id), "--adopt").returncode == 0
+    assert (run_row(lab, run_id)["state"], run_row(lab, run_id)["attempt"]) == ("created", 0)
 
 
 def test_it_says_why_a_queued_run_cannot_start(lab: Stack, watches: list[subprocess.Popen[bytes]]) -> None:

@@ -133,8 +133,7 @@ def test_a_host_that_went_away_meanwhile_may_still_be_chosen_and_is_said_to_be_a
     Host.objects.update(beat_at=timezone.now() - timedelta(minutes=1))
     client = client_of("operator")
     answer = client.post(reverse("new_run"), GOOD | {"queue": "1"}, follow=True)
-    assert "nobody is there to start it: run `manage.py watch`" in answer.content.decode()
-    assert "no watch is alive on gpu1" in client.get(answer.request["PATH_INFO"]).content.decode()
+    assert "no watch is alive on gpu1" in answer.content.decode()
     assert Run.objects.get().queued_host == "gpu1"
 
 

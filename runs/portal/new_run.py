@@ -11,7 +11,6 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
@@ -21,7 +20,7 @@ from runs.models import Recipe, Run
 from runs.portal.parameter_fields import PREFIX
 from runs.portal.places import place_value
 from runs.portal.start_form import StartForm, startable_projects
-from runs.starting import NotQueueable, enqueue, home_of, living_hosts, starter_missing, withdraw
+from runs.starting import NotQueueable, enqueue, home_of, withdraw
 
 LARGEST_ID = 2**63 - 1
 
@@ -51,8 +50,6 @@ def new_run(request: HttpRequest) -> HttpResponse:
         run, host = form.save()
         if "queue" in request.POST:
             enqueue(run.pk, host)
-    if "queue" in request.POST:
-        _tell_queued(request, host)
     return redirect(run)
 
 
@@ -61,13 +58,10 @@ def new_run(request: HttpRequest) -> HttpResponse:
 def queue_run(request: HttpRequest, pk: int) -> HttpResponse:
     """Queue a run that was created, or go on with one that ended, where its checkpoints lie."""
     run = _commanded(request, pk)
-    host = home_of(run)
     try:
-        enqueue(run.pk, host)
+        enqueue(run.pk, home_of(run))
     except NotQueueable as reason:
         messages.warning(request, str(reason))
-    else:
-        _tell_queued(request, host)
     return redirect(run)
 
 
@@ -92,14 +86,6 @@ def _commanded(request: HttpRequest, pk: int) -> Run:
     if not viewer.may_command:
         raise PermissionDenied(_("Viewers watch; ask an owner of the project for the operator role."))
     return run
-
-
-def _tell_queued(request: HttpRequest, host: str) -> None:
-    if not starter_missing(host, living_hosts(timezone.now())):
-        return
-    where = host or _("any host")
-    text = _("Queued, but nobody is there to start it: run `manage.py watch` (or `make serve`) on %(host)s.")
-    messages.warning(request, text % {"host": where})
 
 
 def _show(request: HttpRequest, form: StartForm, status: int = 200) -> HttpResponse:

@@ -186,7 +186,13 @@ LOGIN_REDIRECT_URL = "runs"
 LOGOUT_REDIRECT_URL = "login"
 
 LANGUAGE_CODE = "en"
-LANGUAGES = [("en", _("English"))]
+# Each in its own name, whatever is read now.
+LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
+# The choice holds for a share link too, where nobody logs in.
+LANGUAGE_COOKIE_NAME = "coxswain_language"
+LANGUAGE_COOKIE_AGE = 31_536_000
+LANGUAGE_COOKIE_SAMESITE = "Lax"
+LANGUAGE_COOKIE_HTTPONLY = True
 LOCALE_PATHS = [BASE_DIR / "locale"]
 USE_I18N = True
 USE_TZ = True
@@ -212,6 +218,7 @@ CSRF_FAILURE_VIEW = "runs.portal.pages.csrf_failure"
 if BEHIND_TLS:
     SESSION_COOKIE_SECURE = True
     CSRF_COOKIE_SECURE = True
+    LANGUAGE_COOKIE_SECURE = True
     SECURE_SSL_REDIRECT = True
     SECURE_HSTS_SECONDS = 31_536_000
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
@@ -254,6 +261,7 @@ UNFOLD: dict[str, Any] = {
     "SITE_URL": "/",
     "SITE_SYMBOL": "sailing",
     "SHOW_VIEW_ON_SITE": True,
+    "SHOW_LANGUAGES": True,
     "STYLES": [lambda request: static("css/admin.css")],
     "COLORS": {
         "primary": {

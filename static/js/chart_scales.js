@@ -1,6 +1,7 @@
 // Ranges and labels of the axes of a chart. Pure.
 
-import { clock, number } from "./format.js";
+import { clock, fixed, number } from "./format.js";
+import { fill, gettext } from "./text.js";
 
 // Ticks of times, in seconds: what people count in, not powers of ten.
 export const TIME_STEPS = [
@@ -34,7 +35,7 @@ export function percent(_, min, max) {
 
 export function compact(x) {
   if (Math.abs(x) < 10_000) return String(x);
-  return x % 1000 === 0 ? `${x / 1000}k` : `${(x / 1000).toFixed(1)}k`;
+  return x % 1000 === 0 ? `${x / 1000}k` : `${fixed(x / 1000, 1)}k`;
 }
 
 /** Return seconds since the start as 0:07, 12:30 or 1:05:00; with days where there are any. */
@@ -44,7 +45,7 @@ export function elapsed(seconds) {
   const days = Math.floor(whole / 86_400);
   const hours = Math.floor((whole % 86_400) / 3600);
   const rest = `${pad(Math.floor((whole % 3600) / 60))}:${pad(whole % 60)}`;
-  const text = days ? `${days} d ${hours}:${rest}` : hours ? `${hours}:${rest}` : rest.replace(/^0/, "");
+  const text = days ? fill(gettext("{days} d {time}"), { days, time: `${hours}:${rest}` }) : hours ? `${hours}:${rest}` : rest.replace(/^0/, "");
   return seconds < 0 ? `−${text}` : text;
 }
 

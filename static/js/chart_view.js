@@ -1,5 +1,7 @@
 // How all charts of a page are drawn: smoothing, axis of values, what is drawn over. Chosen once, remembered here.
 
+import { fixed } from "./format.js";
+
 const STORE = "coxswain-charts";
 const OVER = ["step", "epoch", "time", "relative"];
 const MOST = 0.99;
@@ -61,7 +63,7 @@ export class ChartView {
   }
 
   #show() {
-    this.#form.querySelector("output").textContent = this.smoothing.toFixed(2);
+    this.#form.querySelector("output").textContent = fixed(this.smoothing, 2);
   }
 }
 

@@ -5,6 +5,7 @@ import { drawnOver, knowsEpochs, mapping } from "./chart_axes.js";
 import { ChartGroup } from "./chart_group.js";
 import { element } from "./dom.js";
 import { words } from "./format.js";
+import { metricName } from "./metric_names.js";
 import { changes } from "./paint.js";
 import { columnOf, lowerBound } from "./points.js";
 import { getJson } from "./requests.js";
@@ -250,8 +251,8 @@ function deviceOf(name) {
 function labelOf(name) {
   const device = deviceOf(name);
   const part = PART.exec(name)?.[0].slice(1) ?? "";
-  if (device !== null) return [prefixOf(name).toUpperCase(), device, gettext(part)].filter(Boolean).join(" ");
-  return part ? gettext(part) : words(name.slice(name.indexOf("/") + 1));
+  if (device !== null) return [prefixOf(name).toUpperCase(), device, metricName(part)].filter(Boolean).join(" ");
+  return part ? metricName(part) : words(name.slice(name.indexOf("/") + 1));
 }
 
 function byImportance(left, right) {

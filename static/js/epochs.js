@@ -4,6 +4,7 @@ import { Chart } from "./chart.js";
 import { ChartGroup } from "./chart_group.js";
 import { element, icon } from "./dom.js";
 import { duration, measure, words } from "./format.js";
+import { metricName } from "./metric_names.js";
 import { changes } from "./paint.js";
 import { gettext } from "./text.js";
 
@@ -88,7 +89,7 @@ export class Epochs {
       name,
       colour,
       dash: lines > 1 ? colour : 0,
-      label: part ? gettext(part === "train" ? "training" : "validation") : words(name),
+      label: part ? metricName(part === "train" ? "training" : "validation") : words(name),
       version: () => this.#state.versions.epochs,
       latest: () => {
         const row = this.#state.epochs.findLast((one) => name in one.values || name in one.nonfinite);

@@ -1,19 +1,30 @@
 // Numbers, times and sizes as a reader wants them. Pure.
 
-import { fill, gettext } from "./text.js";
+import { metricName } from "./metric_names.js";
+import { fill, gettext, readersLocale } from "./text.js";
 
 const MINUTE = 60;
 const HOUR = 3600;
 const DAY = 86400;
 // Made once: each new formatter costs as much as a hundred uses.
-const TIME = new Intl.DateTimeFormat(undefined, {
+const LOCALE = readersLocale();
+const TIME = new Intl.DateTimeFormat(LOCALE, {
   hour: "2-digit",
   minute: "2-digit",
   second: "2-digit",
   hourCycle: "h23",
 });
-const DAY_MONTH = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
-const COUNT = new Intl.NumberFormat(undefined, { maximumFractionDigits: 0 });
+const DAY_MONTH = new Intl.DateTimeFormat(LOCALE, { day: "numeric", month: "short" });
+const COUNT = new Intl.NumberFormat(LOCALE, { maximumFractionDigits: 0 });
+const DIGITS = new Intl.NumberFormat(LOCALE, { maximumSignificantDigits: 4, useGrouping: false });
+const PLACES = [0, 1, 2].map(
+  (places) =>
+    new Intl.NumberFormat(LOCALE, {
+      minimumFractionDigits: places,
+      maximumFractionDigits: places,
+      useGrouping: false,
+    }),
+);
 const ODD = { nan: "NaN", inf: "∞", "-inf": "−∞" };
 
 const UNITS = [
@@ -37,8 +48,12 @@ export function number(value, odd = "") {
   const size = Math.abs(value);
   if (Number.isInteger(value) && size < 1e6) return String(value);
   if (size >= 1e6 || size < 1e-3) return value.toExponential(2).replace("e+", "e");
-  if (size >= 1000) return value.toFixed(0);
-  return Number(value.toPrecision(4)).toString();
+  return size >= 1000 ? fixed(value, 0) : DIGITS.format(value);
+}
+
+/** Return a value with 0, 1 or 2 decimal places. */
+export function fixed(value, places) {
+  return PLACES[places].format(value);
 }
 
 /** Return a whole number with its thousands apart. */
@@ -50,7 +65,7 @@ export function count(value) {
 export function measure(name, value, odd = "") {
   if (odd || value === null || value === undefined) return number(value, odd);
   if (isShare(name) && value >= 0 && value <= 1)
-    return `${(100 * value).toFixed(value > 0.995 && value < 1 ? 2 : 1)} %`;
+    return `${fixed(100 * value, value > 0.995 && value < 1 ? 2 : 1)} %`;
   const unit = unitOf(name);
   const text = unit === "%" || unit === "MiB" ? number(Math.round(value * 10) / 10) : number(value);
   return unit ? `${text} ${unit}` : text;
@@ -68,12 +83,14 @@ export function unitOf(name) {
 /** Return seconds as 4.2 s, 3 min 20 s, 2 h 05 min or 3 d 4 h. */
 export function duration(seconds) {
   if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return "–";
-  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (seconds < 10) return fill(gettext("{seconds} s"), { seconds: fixed(seconds, 1) });
   const whole = Math.round(seconds);
-  if (whole < MINUTE) return `${whole} s`;
-  if (whole < HOUR) return `${Math.floor(whole / MINUTE)} min ${pad(whole % MINUTE)} s`;
-  if (whole < DAY) return `${Math.floor(whole / HOUR)} h ${pad(Math.floor((whole % HOUR) / MINUTE))} min`;
-  return `${Math.floor(whole / DAY)} d ${Math.floor((whole % DAY) / HOUR)} h`;
+  if (whole < MINUTE) return fill(gettext("{seconds} s"), { seconds: whole });
+  const minutes = Math.floor(whole / MINUTE);
+  if (whole < HOUR) return fill(gettext("{minutes} min {seconds} s"), { minutes, seconds: pad(whole % MINUTE) });
+  const hours = Math.floor(whole / HOUR);
+  if (whole < DAY) return fill(gettext("{hours} h {minutes} min"), { hours, minutes: pad(minutes % MINUTE) });
+  return fill(gettext("{days} d {hours} h"), { days: Math.floor(whole / DAY), hours: hours % 24 });
 }
 
 export function age(seconds) {
@@ -89,7 +106,7 @@ export function bytes(size) {
     value /= 1024;
     unit += 1;
   }
-  return `${value.toFixed(value < 10 ? 1 : 0)} ${units[unit]}`;
+  return `${fixed(value, value < 10 ? 1 : 0)} ${units[unit]}`;
 }
 
 /** Return an ISO time, or seconds since 1970, as a clock time here, with the day where it is not today. */
@@ -105,7 +122,7 @@ export function clock(moment) {
 export function words(name) {
   const text = name.replaceAll("_", " ").replaceAll("/", " ").trim();
   const first = /^(gpu|cpu)\b/.test(text) ? text.slice(0, 3).toUpperCase() : text.charAt(0).toUpperCase();
-  return gettext(first + text.slice(first.length));
+  return metricName(first + text.slice(first.length));
 }
 
 function pad(value) {

@@ -1,7 +1,7 @@
 // The head of the run page: state, connection, evidence of life, progress, document title.
 
 import { element, icon, setText } from "./dom.js";
-import { age, duration, measure, number } from "./format.js";
+import { age, duration, fixed, measure, number } from "./format.js";
 import { changes } from "./paint.js";
 import { doneOf, epochOf, leftOf, rateOf } from "./pace.js";
 import { hasEnded } from "./state.js";
@@ -41,11 +41,10 @@ export class Header {
     this.#connection = { link, sentence };
   }
 
-  /** Four times a second: what changes with time alone, and the title. */
+  /** What changes with time alone. */
   tick() {
     const { run, lastPointAt } = this.#state;
     if (!run) return;
-    if (performance.now() - this.#titledAt > TITLE_MS) this.#paintTitle(run);
     const now = Date.now() / 1000 + this.#clockOffsetS;
     const live = LIVE.has(run.state);
     const point = live && lastPointAt ? Math.max(0, now - lastPointAt) : null;
@@ -81,7 +80,9 @@ export class Header {
   }
 
   /** State and loss, for the tab and the list of windows; also while the tab is hidden. */
-  #paintTitle(run) {
+  title() {
+    const { run } = this.#state;
+    if (!run || performance.now() - this.#titledAt < TITLE_MS) return;
     this.#titledAt = performance.now();
     const loss = LOSSES.map((name) => this.#state.latest[name]).find(Boolean);
     const parts = [stateText(run.state)];
@@ -112,7 +113,7 @@ export class Header {
       run.total_epochs || run.epoch ? of(hasEnded(run) ? run.epoch : epochOf(run), run.total_epochs) : "–",
     );
     setText(this.#slots.step, of(run.step, run.total_steps));
-    setText(this.#slots.percent, done === null ? "–" : `${(100 * done).toFixed(done < 1 ? 1 : 0)} %`);
+    setText(this.#slots.percent, done === null ? "–" : `${fixed(100 * done, done < 1 ? 1 : 0)} %`);
     setText(
       this.#slots.rate,
       rate ? fill(gettext("{rate} steps/s"), { rate: measure("", Number(rate.toPrecision(3))) }) : "–",

@@ -4,6 +4,14 @@ export function gettext(text) {
   return globalThis.django?.gettext?.(text) ?? text;
 }
 
+/** Return the language of the page as the reader's region writes it: en-GB where the page is English and they are. */
+export function readersLocale() {
+  const language = globalThis.document?.documentElement.lang;
+  if (!language) return undefined;
+  const base = (locale) => locale.split("-")[0];
+  return navigator.languages?.find((locale) => base(locale) === base(language)) ?? language;
+}
+
 /** Fill the `{name}` places of a text. */
 export function fill(text, values) {
   return text.replace(/\{(\w+)\}/g, (place, name) => String(values[name] ?? place));

@@ -8,9 +8,10 @@ import { chartKey, zoomByPointer } from "./chart_gestures.js";
 import { drawMarks } from "./chart_marks.js";
 import { columnsOf, dataOf, plotOptions } from "./chart_plot.js";
 import { savePng } from "./chart_png.js";
-import { notAboveZero, elapsed, widened } from "./chart_scales.js";
+import { elapsed, widened } from "./chart_scales.js";
+import { AXES, captionOf, labelOf, latestOf } from "./chart_words.js";
 import { setText } from "./dom.js";
-import { clock, count, measure, number, unitOf } from "./format.js";
+import { clock, measure, number, unitOf } from "./format.js";
 import { lineColour, palette } from "./palette.js";
 import { changes } from "./paint.js";
 import { fill, gettext } from "./text.js";
@@ -18,13 +19,6 @@ import { fill, gettext } from "./text.js";
 const HEIGHT = 190;
 const TALL = 380;
 const SPEAK_MS = 1000;
-const AXES = {
-  step: gettext("step"),
-  epoch: gettext("epoch"),
-  epochs: gettext("epoch"),
-  time: gettext("time"),
-  relative: gettext("time since the start"),
-};
 
 export class Chart {
   #plot = null;
@@ -44,7 +38,8 @@ export class Chart {
 
   /**
    * `lines`: [{name, label, colour, dash, version(), read(from, to, buckets), extent(), latest()}]; `axis`: "step",
-   * "time", "machine" or "epoch", and what is drawn over it says `view`; `group` shares cursor and zoom; `place` names the run.
+   * "time", "machine" or "epoch", and what is drawn over it says `view`; `group` shares cursor and zoom; `place` names
+   * the run; `height` is in pixels.
    */
   constructor({ title, axis, lines, group, view, place = "", height = HEIGHT, onSeen }) {
     this.title = title;
@@ -172,7 +167,9 @@ export class Chart {
     const stride = columnsOf(this.view.smoothing);
     const column = (offset) => this.#plot.data[place * stride + offset]?.[index] ?? null;
     const mean = measure(line.name, column(1));
-    if (this.view.smoothing) return `${measure(line.name, column(4))} (${fill(gettext("raw {value}"), { value: mean })})`;
+    if (this.view.smoothing) {
+      return `${measure(line.name, column(4))} (${fill(gettext("raw {value}"), { value: mean })})`;
+    }
     const isBand = column(2) !== null && column(2) !== column(3);
     return isBand ? `${mean} (${measure(line.name, column(2))} … ${measure(line.name, column(3))})` : mean;
   }
@@ -213,25 +210,12 @@ export class Chart {
   #speak(now) {
     this.#spokenAt = now;
     const points = Math.round(this.#drawn.reduce((sum, drawn) => sum + drawn.points, 0));
-    const shown = this.#drawn.reduce((sum, drawn) => sum + drawn.xs.length, 0);
-    this.root.dataset.points = points;
-    const sentences = [];
-    if (this.#drawn.some((drawn) => drawn.banded)) {
-      const text = gettext("{shown} of {points} points; the band spans minimum and maximum");
-      sentences.push(fill(text, { shown: count(shown), points: count(points) }));
-    }
-    const below = this.view.log ? this.#drawn.reduce((sum, drawn) => sum + notAboveZero(drawn.means), 0) : 0;
-    if (below) sentences.push(fill(gettext("{count} values are not above zero: a log axis cannot show them"), { count: below }));
     const { caption } = this.parts;
-    caption.hidden = !sentences.length;
-    setText(caption, sentences.join(" · "));
-    const lines = this.lines.map((line) => `${this.lines.length > 1 ? `${line.label} ` : ""}${latestOf(line)}`);
-    const spans = this.#drawn.map((drawn) => spanOf(drawn));
-    const low = Math.min(...spans.map((span) => span[0]));
-    const high = Math.max(...spans.map((span) => span[1]));
-    const range = low <= high ? fill(gettext("from {low} to {high}"), { low: number(low), high: number(high) }) : "";
-    const parts = [lines.join(", "), range, count(points) + " " + gettext("points"), fill(gettext("over {axis}"), { axis: AXES[this.#over] })];
-    this.root.setAttribute("aria-label", `${this.title}: ${parts.filter(Boolean).join("; ")}`);
+    const text = captionOf(this.#drawn, points, this.view.log);
+    caption.hidden = !text;
+    setText(caption, text);
+    this.root.dataset.points = points;
+    this.root.setAttribute("aria-label", labelOf(this.title, this.lines, this.#drawn, points, this.#over));
   }
 
   #showFull() {
@@ -269,17 +253,4 @@ export class Chart {
     this.#plot?.setSize({ width: whole, height: this.#height });
     this.onSeen();
   }
-}
-
-function latestOf(line) {
-  const latest = line.latest();
-  return measure(line.name, latest.value, latest.nonfinite);
-}
-
-function spanOf(drawn) {
-  let low = Infinity;
-  let high = -Infinity;
-  for (const value of drawn.mins) if (value !== null && value < low) low = value;
-  for (const value of drawn.maxs) if (value !== null && value > high) high = value;
-  return [low, high];
 }

@@ -23,7 +23,8 @@ export function buildChart(title, lines) {
     line.value = element("span", { class: "legend-value" });
     const picture = swatchOf(line);
     line.swatch = picture.firstChild;
-    legend.append(element("span", { class: "legend-line" }, picture, element("span", { text: line.label }), line.value));
+    const label = element("span", { text: line.label });
+    legend.append(element("span", { class: "legend-line" }, picture, label, line.value));
   }
   const tools = element("span", { class: "chart-buttons" }, parts.size, parts.save, parts.full);
   const head = element(
@@ -52,7 +53,7 @@ export function buildChart(title, lines) {
   return parts;
 }
 
-/** Return a short piece of the line, with its dash: in grey, and to eyes that see no colours, dashes tell lines apart. */
+/** Return a short piece of the line, with its dash: dashes tell lines apart where colours do not. */
 export function swatchOf({ dash }) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("class", "legend-swatch");

@@ -33,7 +33,7 @@ if (chooser) {
   painter.add((now) => {
     chart.paint(now);
     dress(document);
-  }, 100);
+  });
 }
 
 async function choose(name) {

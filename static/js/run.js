@@ -17,7 +17,6 @@ import { StopControl } from "./stop.js";
 import { gettext } from "./text.js";
 import { Texts } from "./texts.js";
 
-const CHARTS_EVERY_MS = 100;
 const STATS_EVERY_MS = 250;
 const TICK_MS = 250;
 const DETAILS_AFTER_MS = 400;
@@ -128,14 +127,18 @@ painter.add(() => stats.paint(), STATS_EVERY_MS);
 painter.add((now) => {
   charts.paint(now);
   epochs.paint(now);
-}, CHARTS_EVERY_MS);
+});
 painter.add(() => {
   output.paint();
   activity.paint();
   texts.paint();
 }, STATS_EVERY_MS);
 
-setInterval(() => header.tick(), TICK_MS);
+painter.add(() => header.tick(), TICK_MS);
+setInterval(() => {
+  header.title();
+  request();
+}, TICK_MS);
 window.addEventListener("themechange", () => {
   readPalette();
   request();

@@ -410,7 +410,8 @@ test("it ignores kinds that it does not know", () => {
 });
 
 test("it keeps the newest texts, once each", () => {
-  const text = (seq) => ({ seq, kind: "text", at: AT, attempt: 1, step: seq, epoch: null, name: "sample", text: `<b>${seq}</b>` });
+  const fields = { kind: "text", at: AT, attempt: 1, epoch: null, name: "sample" };
+  const text = (seq) => ({ ...fields, seq, step: seq, text: `<b>${seq}</b>` });
   const state = emptyState();
   for (let seq = 1; seq <= 60; seq += 1) applyEvent(state, text(seq));
   applyEvent(state, text(60));

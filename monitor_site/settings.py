@@ -262,6 +262,7 @@ UNFOLD: dict[str, Any] = {
     "SITE_SYMBOL": "sailing",
     "SHOW_VIEW_ON_SITE": True,
     "SHOW_LANGUAGES": True,
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("img/logo.svg")}],
     "STYLES": [lambda request: static("css/admin.css")],
     "COLORS": {
         "primary": {

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, Playwright
 
-from tests.stack import ROOT
+from tests.stack import ROOT, Stack
+
+Places = dict[str, Any]
 
 OUTPUT = ROOT / "build" / "screenshots"
 FLAGS = [
@@ -33,6 +37,15 @@ def screenshots() -> Path:
     return OUTPUT
 
 
+@pytest.fixture(scope="session")
+def places(stack: Stack) -> Places:
+    """Where the things of `tests.browser.seed` lie in the stack, by name."""
+    stack.manage("recipes", "--publish")
+    done = stack.manage("shell", "-v", "0", "-c", "from tests.browser.seed import seed; seed()")
+    found: Places = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
 def log_in(page: Page, address: str, name: str, password: str) -> None:
     page.goto(f"{address}/login/")
     page.fill("input[name=username]", name)
@@ -46,7 +59,9 @@ class Complaints:
 
     def __init__(self, page: Page) -> None:
         self.lines: list[str] = []
-        page.on("console", lambda message: self._hear(message.type, message.text))
+        page.on(
+            "console", lambda message: self._hear(message.type, f"{message.text} {message.location.get('url', '')}")
+        )
         page.on("pageerror", lambda error: self.lines.append(str(error)))
 
     def _hear(self, kind: str, text: str) -> None:

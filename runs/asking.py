@@ -51,7 +51,7 @@ def record(run_id: int, request: Request, *, author_id: int | None, author_name:
             return command
         feed.append(run_id, CommandChanged(**as_wire(command)))
         if run.state not in request.command.legal_in:
-            settle_command(command, CommandState.REFUSED, outcome=f"The run is {run.get_state_display()}.")
+            settle_command(command, CommandState.REFUSED, outcome=f"The run is {run.state}.")
         else:
             feed.announce_command(run_id)
     return command

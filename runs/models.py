@@ -81,7 +81,7 @@ class Membership(models.Model):
         verbose_name_plural = _("memberships")
 
     def __str__(self) -> str:
-        return f"{self.user} · {self.project} · {self.role}"
+        return f"{self.user} · {self.project} · {self.get_role_display()}"
 
 
 class Recipe(models.Model):
@@ -465,7 +465,7 @@ class Invite(models.Model):
         verbose_name_plural = _("invites")
 
     def __str__(self) -> str:
-        return f"{self.project} · {self.role}"
+        return f"{self.project} · {self.get_role_display()}"
 
 
 class Host(models.Model):

@@ -37,7 +37,13 @@ def field_for(entry: Entry) -> forms.Field:
 
 def explanation(entry: Entry) -> str:
     """Return the help of a parameter with what it takes and what it is by default."""
-    return " · ".join(part for part in (str(entry.get("help") or ""), _range(entry), _default(entry)) if part)
+    return " · ".join(part for part in (_help(entry), _range(entry), _default(entry)) if part)
+
+
+def _help(entry: Entry) -> str:
+    """Return the help in the reader's language where it is that of a built-in recipe; "" has another meaning there."""
+    text = str(entry.get("help") or "")
+    return _(text) if text else ""
 
 
 def _range(entry: Entry) -> str:

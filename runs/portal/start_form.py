@@ -32,7 +32,7 @@ class RecipeField(forms.ModelChoiceField):
 
     def label_from_instance(self, obj: Model) -> str:
         assert isinstance(obj, Recipe)
-        return f"{obj.title} ({obj.spec})"
+        return f"{_(obj.title)} ({obj.spec})"
 
 
 class StartForm(forms.Form):

@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
@@ -56,7 +56,7 @@ class TokenForm(LifetimeForm):
         widget=forms.TextInput(attrs={"class": "form-control", "autocomplete": "off"}),
     )
     scope = forms.ChoiceField(
-        label=gettext_lazy("May"),
+        label=pgettext_lazy("token", "May"),
         choices=[(TokenScope.VIEW, gettext_lazy("view")), (TokenScope.COMMAND, gettext_lazy("view and command"))],
         widget=forms.Select(attrs={"class": "form-select"}),
     )

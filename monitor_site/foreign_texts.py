@@ -1,0 +1,117 @@
+"""English texts that reach a reader from outside of templates and views: listed here so that they are extracted.
+
+What shows them asks the catalogue with the text itself: the admin theme (which brings no catalogues), the name of an
+event's kind, and what commands and the built-in recipes declare, as the database holds it.
+"""
+
+from __future__ import annotations
+
+from django.utils.translation import gettext_noop as _
+
+COMMANDS = (
+    _("Finish the current step, save a checkpoint and end. The run can be continued later."),
+    _("stop"),
+)
+
+EVENT_KINDS = (
+    _("metrics"),
+    _("epoch"),
+    _("status"),
+    _("system"),
+    _("command"),
+    _("checkpoint"),
+    _("alert"),
+    _("log"),
+    _("text"),
+)
+
+RECIPES = (
+    _("MNIST digits"),
+    _(
+        "A convolutional network on 5,000 real MNIST digits of 28×28 pixels.\n\n"
+        "4,000 digits to train on, each shifted at random, and 1,000 to validate with. AdamW with a warm-up "
+        "and\na cosine schedule reaches about 98 % after ten epochs, in a quarter of a minute on one CPU core."
+    ),
+    _("passes over the 4,000 training digits"),
+    _("digits in one step"),
+    _("number format of the forward pass; auto: mixed precision on a GPU, float32 on the CPU"),
+    _("CPU threads of torch; 0 leaves the choice to torch"),
+    _("epochs between two checkpoints"),
+    _("highest learning rate, after the warm-up"),
+    _("steps in which the learning rate rises from 0"),
+    _("weight decay of AdamW"),
+    _("channels of the first convolution; the second has twice"),
+    _("share of features left out before the last layer"),
+    _("shift each training digit by up to two pixels"),
+    _("Digits, quick"),
+    _("A small network on 1,797 handwritten digits of 8×8 pixels: trains in about a second."),
+    _("passes over the training set"),
+    _("samples in one step"),
+    _("step size of Adam"),
+    _("width of the hidden layer"),
+    _("Transformer on text"),
+    _(
+        "A decoder-only Transformer that learns to continue English text or Python source, byte by byte.\n\n"
+        "It reads Python's own documentation (370 kB) or the sources of its standard library (11 MB), so "
+        "nothing is\ndownloaded. Pre-norm blocks with rotary positions, input and output weights tied. After "
+        "each epoch it\ncontinues a fixed prompt, and what it writes is shown."
+    ),
+    _("passes over the training text"),
+    _("stretches of text in one step"),
+    _("what is read: Python's documentation (English) or its standard library (source code)"),
+    _("bytes that the model sees at once"),
+    _("blocks of attention and feed-forward network"),
+    _("attention heads of each block"),
+    _("width of a head; the model's is heads times this"),
+    _("share of features left out while training"),
+    _("weight decay of AdamW, on matrices only"),
+    _("text that the model continues after each epoch"),
+    _("bytes that it writes then; 0: none"),
+    _("how daring its choices are; 1: as it believes"),
+)
+
+# The ones that Django's own catalogue does not hold.
+THEME = (
+    _("After you've created a user, you’ll be able to edit more user options."),
+    _("All applications"),
+    _("Apply Filters"),
+    _("Cancel"),
+    _("Choose file to upload"),
+    _("Dark"),
+    _("Date"),
+    _("False"),
+    _("Filters"),
+    _("General"),
+    _("Go back"),
+    _("Light"),
+    _("Loading more results..."),
+    _("More actions"),
+    _("Next"),
+    _("No data"),
+    _("No recent searches"),
+    _("No results found"),
+    _("No results matching your query"),
+    _("Previous"),
+    _(
+        "Raw passwords are not stored, so there is no way to see this user’s password, but you can change "
+        'the password using <a href="{}" class="text-primary-600 dark:text-primary-500">this form</a>.'
+    ),
+    _("Recent searches"),
+    _("Reset filters"),
+    _("Return to site"),
+    _("Run"),
+    _("Search apps and models..."),
+    _("Select action"),
+    _("Select action to run"),
+    _("Select all rows"),
+    _("Select record"),
+    _("Select value"),
+    _("System"),
+    _("This item will be deleted."),
+    _("This page yielded into no results. Create a new item or reset your filters."),
+    _("Toggle password visibility"),
+    _("True"),
+    _("Type to search"),
+    _("Welcome"),
+    _("You have been successfully logged out from the administration"),
+)

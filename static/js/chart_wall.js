@@ -30,6 +30,8 @@ export class ChartWall {
   #view;
   #next = 0;
   #layoutChanged = changes();
+  #clockChanged = changes();
+  #clockVersion = 0;
 
   /** `view` says how all charts are drawn; `onSeen()` asks for another paint. */
   constructor(state, page, view, onSeen) {
@@ -42,7 +44,9 @@ export class ChartWall {
 
   paint(now) {
     if (this.#layoutChanged(this.#state.versions.layout)) this.#layOut();
-    this.#view.allowEpochs(knowsEpochs(this.#clock()));
+    const clock = this.#clock();
+    this.#view.allowEpochs(knowsEpochs(clock));
+    if (this.#clockChanged(clock.start, clock.stepsPerEpoch, this.#state.versions.epochs)) this.#clockVersion += 1;
     const charts = [...this.#charts.values()];
     let painted = 0;
     for (let turn = 0; turn < charts.length; turn += 1) {
@@ -115,8 +119,8 @@ export class ChartWall {
       colour,
       dash,
       label: labelOf(name),
-      // A fresh page learns the newest values after the curve.
-      version: () => `${series()?.version} ${this.#state.latest[name]?.value}`,
+      // A fresh page learns the newest values, and when the run began, after the curve.
+      version: () => `${series()?.version} ${this.#state.latest[name]?.value} ${this.#clockVersion}`,
       latest: () => this.#state.latest[name] ?? NOTHING,
       read: (from, to, buckets) => {
         const own = series();

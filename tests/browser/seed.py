@@ -80,6 +80,7 @@ def _events(start: float, rate: float) -> Iterable[Event]:
         losses: list[float | None] = [2 * math.exp(-step * rate) for step in steps]
         losses[100] = None
         values = {"train/loss": losses, "train/accuracy": [1 - math.exp(-step * rate) for step in steps]}
+        values["train/margin"] = [1 - 2 * math.exp(-step * rate) for step in steps]
         times = [start + step * INTERVAL_S for step in steps]
         yield Metrics(
             attempt=1,

@@ -3,7 +3,6 @@ the keyboard reaches all of it."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,10 +11,9 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from runs.portal.urls import urlpatterns
-from tests.browser.conftest import log_in
+from tests.browser.conftest import Places, log_in
 from tests.stack import Stack
 
-Places = dict[str, Any]
 PHONE = {"width": 375, "height": 740}
 DESK = {"width": 1280, "height": 900}
 
@@ -52,14 +50,6 @@ NO_PAGES = {
     "set_language",
 }  # fmt: skip
 FOCUSABLE = "a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex='0']"
-
-
-@pytest.fixture(scope="module")
-def places(stack: Stack) -> Places:
-    stack.manage("recipes", "--publish")
-    done = stack.manage("shell", "-v", "0", "-c", "from tests.browser.seed import seed; seed()")
-    found: Places = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
 
 
 @pytest.fixture(scope="module")

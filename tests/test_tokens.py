@@ -191,7 +191,7 @@ def test_it_shows_one_run_by_link_without_login(run: Run) -> None:
     page = answer.content.decode()
     assert answer.status_code == 200 and run.name in page
     assert 'data-testid="stop"' not in page and "/logout/" not in page and 'data-testid="share"' not in page
-    assert answer.headers["Referrer-Policy"] == "no-referrer" and "no-store" in answer.headers["Cache-Control"]
+    assert answer.headers["Referrer-Policy"] == "strict-origin" and "no-store" in answer.headers["Cache-Control"]
     assert token.expires_at is not None and token.run == run
 
 

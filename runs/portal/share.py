@@ -51,8 +51,9 @@ class SharedRunPage(RunView):
             self.kwargs = {"pk": token.run_id}
             response = super().dispatch(request, *args, **kwargs)
         add_never_cache_headers(response)
-        # The address is the key: it goes to no other site and into no index.
-        response["Referrer-Policy"] = "no-referrer"
+        # The address is the key: it goes to no other site, no log and no index. Host and scheme alone may go, since
+        # with "no-referrer" a browser would not say either where the form that chooses the language comes from.
+        response["Referrer-Policy"] = "strict-origin"
         response["X-Robots-Tag"] = "noindex"
         return response
 

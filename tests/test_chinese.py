@@ -128,6 +128,8 @@ def test_it_offers_the_other_language_in_its_own_name(client: Client) -> None:
     page = client.get("/login/").content.decode()
     assert 'value="zh-hans" lang="zh-hans"' in page and "简体中文" in page
     assert 'value="en"' not in page
+    page = client.get("/login/", headers={"accept-language": "zh-CN"}).content.decode()
+    assert 'value="en" lang="en"' in page and "English" in page and "英语" not in page
 
 
 @pytest.mark.django_db

@@ -34,7 +34,7 @@ MARKS = {
 }  # fmt: skip
 SCRIPT_TEXT = re.compile(r"""\bgettext\(\s*("(?:[^"\\]|\\.)*")""")
 LITERAL = r"""u?('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
-TEMPLATE_CALL = re.compile(rf"\b(n?p?gettext)\(\s*{LITERAL}(?:\s*,\s*{LITERAL})?")
+TEMPLATE_CALL = re.compile(rf"\b(n?p?gettext|_)\(\s*{LITERAL}(?:\s*,\s*{LITERAL})?")
 PLACE = re.compile(r"%\(\w+\)(?:\.\d)?[sdf]|%%|\{\w*\}|<[^>]+>")
 
 

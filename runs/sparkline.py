@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from unicodedata import east_asian_width
 
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
@@ -172,8 +173,13 @@ def _legend(drawn: Mapping[str, Mapping[str, Any]]) -> SafeString:
                 text,
             )
         )
-        x += 40 + round(6.2 * len(text))
+        x += 40 + round(_width(text))
     return _join(parts)
+
+
+def _width(text: str) -> float:
+    """Return about how wide a legend is in units of the picture; Chinese characters are twice as wide as letters."""
+    return sum(12.0 if east_asian_width(character) in "WF" else 6.2 for character in text)
 
 
 def _summary(label: str, chart: Mapping[str, Any]) -> str:

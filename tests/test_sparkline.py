@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from xml.etree import ElementTree
 
 import numpy as np
@@ -73,3 +74,12 @@ def test_it_draws_any_numbers(values: list[float | None], axis: str) -> None:
 )
 def test_it_chooses_round_ticks(low: float, high: float, expected: list[float]) -> None:
     assert ticks(low, high) == pytest.approx(expected)
+
+
+def test_it_gives_chinese_legends_the_room_that_they_need() -> None:
+    columns = {"训练损失": [1.0, 2.0], "验证损失": [1.0, 2.0]}
+    latin = {"lossloss": [1.0, 2.0], "other": [1.0, 2.0]}
+    places = [
+        re.findall(r'<rect x="(\d+)"', svg_chart(columns_of([1, 2], chosen), "Loss")) for chosen in (columns, latin)
+    ]
+    assert abs(int(places[0][1]) - int(places[1][1])) <= 2

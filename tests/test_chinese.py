@@ -6,7 +6,6 @@ import ast
 import gettext
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -39,10 +38,7 @@ PLACE = re.compile(r"%\(\w+\)(?:\.\d)?[sdf]|%%|\{\w*\}|<[^>]+>")
 
 
 def sources(folder: str, suffix: str) -> list[Path]:
-    """Return our own sources, as git knows them."""
-    asked = ["git", "ls-files", "--cached", "--others", "--exclude-standard", folder]
-    listed = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-    return [ROOT / path for path in listed if path.endswith(suffix) and (ROOT / path).exists()]
+    return sorted((ROOT / folder).rglob(f"*{suffix}"))
 
 
 def marked(source: str) -> Iterator[str]:

@@ -99,13 +99,13 @@ def test_the_operator_watches_the_loss_and_stops_the_run(demo: Demo, page: Page,
     page.wait_for_selector(chart)
     wait_for(lambda: points_of(page, "train/loss") > 5, "the first points of the loss curve")
     seen = [points_of(page, "train/loss")]
-    page.screenshot(path=screenshots / "run.png")
     for _ in range(3):
         # The curve is watched for 30 s, in three looks: it must have grown at each.
         page.wait_for_timeout(WATCHED_S * 1000 / 3)
         seen.append(points_of(page, "train/loss"))
     assert all(later > earlier for earlier, later in zip(seen, seen[1:], strict=False)), seen
     expect(page.get_by_test_id("step")).not_to_have_text("0")
+    page.screenshot(path=screenshots / "run.png")
     page.screenshot(path=screenshots / "run-full.png", full_page=True)
 
     page.emulate_media(color_scheme="dark")

@@ -137,6 +137,8 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "timeout": 5,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }
+    # Threads of a test meet in the database as they do in the portal: in memory they would lock each other's tables.
+    DATABASES["default"]["TEST"] = {"NAME": COXSWAIN_DATA / "test.sqlite3"}
 elif DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
     # Under ASGI a connection kept by a thread is never given back (Django's documentation): a pool keeps them, and
     # looks whether they still live. A database that is away is an error within seconds, not a page that hangs.

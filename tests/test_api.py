@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 from uuid import uuid4
 
@@ -247,7 +248,10 @@ def test_it_describes_itself_from_its_own_files(settings: Any) -> None:
     assert "/api/runs/{run_id}/commands/" in described["paths"]
     assert set(described["components"]["securitySchemes"]) == {"BearerToken", "BrowserSession"}
     page = Client().get("/api/docs/").content.decode()
-    assert "/static/ninja/swagger-ui-bundle.js" in page and "://" not in page.replace("http://www.w3.org", "")
+    assert re.search(r"/static/ninja/swagger-ui-bundle(\.[0-9a-f]+)?\.js", page)
+    assert "://" not in page.replace(
+        "http://www.w3.org", ""
+    )
     assert Client().get("/static/ninja/swagger-ui.css").status_code == 200
 
 

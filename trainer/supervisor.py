@@ -132,8 +132,8 @@ class Supervisor:
     def _interrupted(self, number: int, frame: Any) -> None:
         if number == signal.SIGINT or not self.interrupts.stops:
             self.interrupts.stops += 1
+        # No wake-up from here: the main thread may hold the event's lock, and would wait for itself for ever.
         self.interrupts.name = signal.Signals(number).name
-        self._wake.set()
 
     def _heard_command(self, message: dict[str, Any]) -> None:
         self._command_waits = True

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -57,7 +56,8 @@ class Watch:
         self.host = host_name()
         self._data: Path = settings.COXSWAIN_DATA
         self._manage = Path(settings.BASE_DIR) / "manage.py"
-        self._end = threading.Event()
+        # A plain flag: `stop` is called by a signal handler, which must take no lock that this thread may hold.
+        self._ending = False
         self._started: dict[int, Detached] = {}
         self._unattended_since: dict[tuple[int, int], float] = {}
         self._retry: dict[int, tuple[float, float]] = {}
@@ -72,16 +72,16 @@ class Watch:
         lock = self._take_lock()
         self._devices.start()
         try:
-            while not self._end.is_set():
+            while not self._ending:
                 self.look()
-                self._end.wait(LOOK_INTERVAL_S)
+                time.sleep(LOOK_INTERVAL_S)
         finally:
             self._devices.stop()
             announcer.current().flush(FLUSH_TIMEOUT_S)
             lock.release()
 
     def stop(self) -> None:
-        self._end.set()
+        self._ending = True
 
     def look(self) -> None:
         """Do once what is due. A database that is away costs time, and nobody's run."""

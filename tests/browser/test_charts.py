@@ -62,7 +62,8 @@ def test_it_says_what_a_log_axis_cannot_show(page: Page) -> None:
 
 
 @pytest.mark.parametrize(
-    ("over", "first"), [("step", "step 9 "), ("epoch", "epoch 0.03 "), ("relative", "0:01 "), ("time", ":")]
+    ("over", "first"),
+    [("step", r"^step \d\d? "), ("epoch", r"^epoch 0\.0\d "), ("relative", r"^0:0\d "), ("time", ":")],
 )
 def test_it_draws_over_steps_epochs_and_times(page: Page, over: str, first: str) -> None:
     page.select_option("#chart-over", over)
@@ -71,7 +72,8 @@ def test_it_draws_over_steps_epochs_and_times(page: Page, over: str, first: str)
     expect(chart).to_have_attribute("aria-label", re.compile(f"over {name}$"))
     chart.focus()
     page.keyboard.press("Home")
-    expect(chart.locator(".chart-reading")).to_contain_text(first)
+    # The first column: how many of the 3,000 steps it holds follows from the width of the chart.
+    expect(chart.locator(".chart-reading")).to_contain_text(re.compile(first))
 
 
 def test_it_remembers_how_charts_are_drawn(page: Page) -> None:
@@ -102,6 +104,8 @@ def test_the_wheel_zooms_only_with_a_key_and_scrolls_without(page: Page) -> None
 def test_two_fingers_and_the_keyboard_zoom(page: Page) -> None:
     chart = page.locator(LOSS)
     reset = page.locator("[data-group=train] .zoom-reset")
+    # A hover waits until the page has settled: fingers are put down where the chart stays.
+    chart.locator(".u-over").hover()
     box = chart.locator(".u-over").bounding_box()
     assert box is not None
     touch = page.context.new_cdp_session(page)

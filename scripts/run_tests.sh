@@ -3,7 +3,7 @@
 # also uses the database, which Django allows only when told so.
 set -eu
 cd "$(dirname "$0")/.."
-.venv/bin/pytest --ignore=tests/browser
+.venv/bin/pytest --ignore=tests/browser -n 2 --dist loadfile
 if [ -d tests/browser ]; then
 	DJANGO_ALLOW_ASYNC_UNSAFE=true .venv/bin/pytest tests/browser
 fi

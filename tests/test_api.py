@@ -249,9 +249,7 @@ def test_it_describes_itself_from_its_own_files(settings: Any) -> None:
     assert set(described["components"]["securitySchemes"]) == {"BearerToken", "BrowserSession"}
     page = Client().get("/api/docs/").content.decode()
     assert re.search(r"/static/ninja/swagger-ui-bundle(\.[0-9a-f]+)?\.js", page)
-    assert "://" not in page.replace(
-        "http://www.w3.org", ""
-    )
+    assert "://" not in page.replace("http://www.w3.org", "")
     assert Client().get("/static/ninja/swagger-ui.css").status_code == 200
 
 

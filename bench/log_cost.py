@@ -101,9 +101,7 @@ def step_ratio(run: Any) -> float:
 
     torch.set_num_threads(1)
     seed_everything(0, False)
-    recipe = load_recipe("mnist")(
-        {"epochs": 1000, "width": 8, "batch_size": 32, "save_every": 1000}, device=torch.device("cpu"), seed=0
-    )
+    recipe = load_recipe("mnist")({"epochs": 1000, "save_every": 1000}, device=torch.device("cpu"), seed=0)
     # Each pair in both orders, so that a machine that gets warmer or slower favours neither.
     order = list(itertools.chain.from_iterable([(True, False), (False, True)][pair % 2] for pair in range(BLOCK_PAIRS)))
     switch = Switch(run, order)

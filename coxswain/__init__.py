@@ -5,6 +5,8 @@ run.log(step, loss=loss)
 if run.stopping: break
 """
 
+from coxswain.control import Done, Refusal
+from coxswain.knobs import Knob, KnobError
 from coxswain.run import NullRun, Run, attach
 
-__all__ = ["NullRun", "Run", "attach"]
+__all__ = ["Done", "Knob", "KnobError", "NullRun", "Refusal", "Run", "attach"]

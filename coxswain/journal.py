@@ -53,7 +53,10 @@ CHECKPOINT = 7
 DROPPED = 8
 END = 9
 TEXT = 10
-KINDS = frozenset(range(POINT, TEXT + 1))
+KNOBS = 11
+STATE = 12
+QUIET = 13
+KINDS = frozenset(range(POINT, QUIET + 1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """The mailbox: how a supervisor hands commands to a training process, at no cost to its loop.
 
-`mailbox` is one page of shared memory whose first 8 bytes count the commands posted so far;
-`commands.jsonl` holds them, a JSON object a line. The counter is raised after the line is written,
-so that a process which sees the count can read the line. Knows nothing of runs or torch.
+`mailbox` is one page of shared memory of 8-byte words: the first counts the commands posted so far, the second
+is raised each second while a supervisor lives. `commands.jsonl` holds the commands, a JSON object a line. The
+counter is raised after the line is written, so that a process which sees the count can read the line. Knows
+nothing of runs or torch.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ PAGE_BYTES = 4096
 
 
 class Mailbox:
-    """Both ends of an attempt's mailbox. `posted` is a view of the counter: `posted[0]`, no system call."""
+    """Both ends of an attempt's mailbox. `posted` is a view of its words: `posted[0]`, no system call."""
 
     def __init__(self, folder: Path) -> None:
         self._commands = folder / "commands.jsonl"
@@ -30,6 +31,7 @@ class Mailbox:
         finally:
             os.close(descriptor)
         self.posted = memoryview(self._page).cast("Q")
+        self._read_bytes = 0
 
     def post(self, command: dict[str, Any]) -> None:
         """Append `command` for the worker to take at its next control point."""
@@ -48,6 +50,26 @@ class Mailbox:
         except FileNotFoundError:
             return []
         return [json.loads(line) for line in text.split(b"\n")[:-1] if line]
+
+    def new_commands(self) -> list[dict[str, Any]]:
+        """Return the whole commands posted since the last call, oldest first."""
+        try:
+            with self._commands.open("rb") as file:
+                file.seek(self._read_bytes)
+                text = file.read()
+        except FileNotFoundError:
+            return []
+        whole = text.rfind(b"\n") + 1
+        self._read_bytes += whole
+        return [json.loads(line) for line in text[:whole].split(b"\n") if line]
+
+    @property
+    def beats(self) -> int:
+        """Count the seconds in which a supervisor lived; one that stands still means that there is none."""
+        return self.posted[1]
+
+    def beat(self) -> None:
+        self.posted[1] += 1
 
     def settle(self) -> None:
         """Raise the counter to what stands in the file: whoever posted last may have died between the two."""

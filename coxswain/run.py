@@ -9,25 +9,38 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
 from coxswain import journal
 from coxswain.appending import MISSING, can_be_parameters
+from coxswain.control import Control, Handler
+from coxswain.knobs import Knob, Scale, Value, spec_for
 from coxswain.locks import HeldLock, try_lock
 from coxswain.mailbox import Mailbox
 
 FOLDER_VARIABLE = "COXSWAIN_ATTEMPT_FOLDER"
 RANK_VARIABLE = "COXSWAIN_RANK"
+START_PAUSED_VARIABLE = "COXSWAIN_START_PAUSED"
+UNADOPTED_VARIABLE = "COXSWAIN_UNADOPTED_S"
 # Written into an attempt's folder by whoever opened a later one: a worker that comes late must not train.
 CLOSED_FILE = "closed"
 EXIT_FENCED = 4
 LARGEST_TRACEBACK_CHARACTERS = 100_000
 LARGEST_TEXT_CHARACTERS = 10_000
+# A training that nobody supervises for this long saves and ends.
+UNADOPTED_S = 600.0
+# Every so many control points, a power of two, one looks at the clock; slow trainings do at each.
+LOOK_EVERY = 64
+SLOW_LOOK_S = 5.0
+PAUSE_LOOK_S = 0.01
+# Never what the mailbox counts: makes the next control point look.
+ATTENTION = -1
 
 Outcome = Literal["finished", "stopped"]
 
@@ -47,10 +60,18 @@ class Run:
         self._journal = journal.JournalWriter(folder, rank)
         self._mailbox = Mailbox(folder)
         self._posted = self._mailbox.posted
-        self._seen = 0
-        self._taken = 0
+        # What the mailbox counted when it was last looked at; ATTENTION where the next control point must look.
+        self._seen = ATTENTION
+        self._counted = 0
+        self._points = 0
+        self._look_mask = LOOK_EVERY - 1
         self._step = 0
-        self._stop_asked = False
+        self._epoch = 0
+        self._signalled: list[str] = []
+        self._control = Control(self, paused=os.environ.get(START_PAUSED_VARIABLE) == "1")
+        if self._control.paused:
+            self.record_state("paused")
+        self._guard = Guard(self._mailbox, float(os.environ.get(UNADOPTED_VARIABLE, UNADOPTED_S)))
         self._ended = False
         self._pid = os.getpid()
         self._known: dict[tuple[str, ...], Callable[[int, Iterable[Any]], bool]] = {}
@@ -98,6 +119,7 @@ class Run:
             self._append(encoder, step, names, numbers)
         else:
             self._waiting.append((event, step, names, numbers))
+            self._seen = ATTENTION
             # Every call comes this way, in order, until the copies have arrived and are written.
             self._encoders = {}
             self.__dict__.pop("log", None)
@@ -142,6 +164,9 @@ class Run:
                 raise TypeError(f"log_epoch({name}=…) takes one number, or a value with one element")
         numbers = {name: float(value) for name, value in values.items()}
         at = self._step if step is None else _as_step(step)
+        self._epoch = int(epoch)
+        if self._control.waits:
+            self._seen = ATTENTION
         self._journal.append(
             journal.EPOCH, at, {"epoch": int(epoch), "duration_s": duration_s, "best": bool(best), "values": numbers}
         )
@@ -155,29 +180,142 @@ class Run:
 
     @property
     def stopping(self) -> bool:
-        """The control point: look once a step, and end the loop when it is true."""
-        if self._posted[0] != self._seen:
-            self._take_commands()
-        if self._waiting:
-            self._write_arrived()
-        return self._stop_asked
+        """The control point: look once a step, and end the loop when it is true.
+
+        Commands take effect here, and here a paused training waits. Look once before the first step too, where the
+        run may be started paused (`while not run.stopping:` does).
+        """
+        if self._posted[0] == self._seen:
+            self._points += 1
+            if self._points & self._look_mask:
+                return False
+        return self._at_control_point()
+
+    @property
+    def saves_on_stop(self) -> bool:
+        """Whether whoever stopped the training wants a checkpoint."""
+        return self._control.saves_on_stop
 
     def request_stop(self) -> None:
         """Make `stopping` true from within the process (a signal handler)."""
-        self._stop_asked = True
+        self._control.stopping = True
+        self._seen = ATTENTION
+
+    def request(self, kind: str) -> None:
+        """Do a command such as "save_checkpoint" at the next control point; fit for a signal handler."""
+        self._signalled.append(kind)
+        self._seen = ATTENTION
+
+    def _at_control_point(self) -> bool:
+        """Do all that is to do between two steps; return whether the training is to end."""
+        control = self._control
+        self._take_commands()
+        if self._waiting:
+            self._write_arrived()
+        self._look_at_clock()
+        while control.paused and not control.stopping:
+            time.sleep(PAUSE_LOOK_S)
+            self._take_commands()
+            self._look_at_clock()
+        return control.stopping
 
     def _take_commands(self) -> None:
-        self._seen = self._posted[0]
-        commands = self._mailbox.commands()
-        for command in commands[self._taken :]:
-            if command["command"] == "stop":
-                self._stop_asked = True
-                outcome = {"id": command["id"], "state": "applied", "old": "running", "new": "stopping", "reason": ""}
-            else:
-                reason = f"this training does not know the command {command['command']}"
-                outcome = {"id": command["id"], "state": "refused", "old": None, "new": None, "reason": reason}
-            self._journal.append(journal.OUTCOME, self._step, outcome)
-        self._taken = len(commands)
+        control = self._control
+        counted = self._posted[0]
+        while self._signalled:
+            problem = control.do(self._signalled.pop(0), {}, self._step, self._epoch)
+            if problem:
+                self.note(problem, level="warning")
+        if counted != self._counted:
+            self._counted = counted
+            control.take(self._mailbox.new_commands(), self._step, self._epoch)
+        control.look(self._step, self._epoch)
+        self._seen = ATTENTION if control.needs_attention or self._waiting else counted
+
+    def _look_at_clock(self) -> None:
+        """End a training that nobody has supervised for long; look more often where steps are slow."""
+        since_last_s, unadopted = self._guard.look(time.monotonic())
+        self._look_mask = 0 if since_last_s > SLOW_LOOK_S else LOOK_EVERY - 1
+        if unadopted and not self._control.stopping:
+            self.note("Nobody has supervised this training for long: it saves and ends.", level="warning")
+            self.request_stop()
+
+    def on(self, kind: str, handler: Handler) -> None:
+        """Say how this training does "save_checkpoint", "evaluate" or "extend": `handler(arguments)` is called between
+        two steps. What it raises refuses the command, and the training goes on."""
+        self._control.on(kind, handler)
+
+    def knob(
+        self,
+        name: str,
+        default: Value | Mapping[str, Value],
+        /,
+        *,
+        minimum: float | int | None = None,
+        maximum: float | int | None = None,
+        choices: Sequence[Value] = (),
+        scale: Scale = "linear",
+        unit: str = "",
+        help: str = "",
+        series: str = "",
+        apply: Callable[..., object] | None = None,
+        effective: Callable[..., float] | None = None,
+    ) -> Knob:
+        """Declare a value that may be changed while training, and read `.value` wherever it is needed.
+
+        A mapping as `default` gives a value for each parameter group, read as `knob[group]`. `apply(value)` (with
+        groups `apply(value, group)`) puts a change to work; where it raises, the change is refused and the old value
+        put back. `effective()` tells the value in effect where a schedule multiplies it, `series` the series that
+        shows it. Raises `coxswain.knobs.KnobError` where the declaration contradicts itself.
+        """
+        spec = spec_for(
+            name,
+            default,
+            minimum=minimum,
+            maximum=maximum,
+            choices=choices,
+            scale=scale,
+            unit=unit,
+            help=help,
+            series=series,
+        )
+        knob = Knob(spec, default, apply=apply, effective=effective)
+        self.declare(knob)
+        return knob
+
+    def declare(self, *knobs: Knob) -> None:
+        """Declare several knobs at once."""
+        for knob in knobs:
+            self._control.knobs.add(knob)
+        self.record_knobs()
+
+    @property
+    def knobs(self) -> dict[str, dict[str, Value]]:
+        """Return the present values of all knobs, by parameter group, for a checkpoint."""
+        return {knob.spec.name: knob.values for knob in self._control.knobs}
+
+    def restore_knobs(self, values: Mapping[str, Mapping[str, Any]]) -> None:
+        """Put the knobs of a checkpoint to work; those that this training does not declare are left out."""
+        for knob in self._control.knobs:
+            if knob.spec.name in values:
+                knob.restore(values[knob.spec.name])
+        self.record_knobs()
+
+    def expect_quiet(self, seconds: float) -> None:
+        """Say that the next sign may take this long, so that nobody takes the training for stalled."""
+        self._journal.append(journal.QUIET, self._step, {"seconds": float(seconds)})
+
+    def record_outcome(self, fields: dict[str, Any]) -> None:
+        """Record what became of a command."""
+        self._journal.append(journal.OUTCOME, self._step, fields)
+
+    def record_state(self, state: str) -> None:
+        """Record that the training waits ("paused") or goes on ("running")."""
+        self._journal.append(journal.STATE, self._step, {"state": state})
+
+    def record_knobs(self) -> None:
+        """Record what the knobs take and where they stand."""
+        self._journal.append(journal.KNOBS, self._step, {"knobs": self._control.knobs.to_wire()})
 
     def note(self, text: str, level: Literal["info", "warning", "error"] = "info") -> None:
         """Put a line of text before everybody who watches."""
@@ -192,11 +330,29 @@ class Run:
         """Record versions, GPU names and the like, as JSON-ready values."""
         self._journal.append(journal.ENVIRONMENT, self._step, environment)
 
-    def record_checkpoint(self, path: Path, *, step: int, epoch: int, name: str, size_bytes: int, sha256: str) -> None:
+    def record_checkpoint(
+        self,
+        path: Path,
+        *,
+        step: int,
+        epoch: int,
+        name: str,
+        size_bytes: int,
+        sha256: str,
+        reason: str = "last",
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
         """Record a checkpoint that is whole on disk, inside `folder`."""
         assert self.folder is not None
-        relative = str(path.relative_to(self.folder))
-        fields = {"path": relative, "epoch": epoch, "name": name, "size_bytes": size_bytes, "sha256": sha256}
+        fields = {
+            "path": str(path.relative_to(self.folder)),
+            "epoch": epoch,
+            "name": name,
+            "size_bytes": size_bytes,
+            "sha256": sha256,
+            "reason": reason,
+            "metrics": dict(metrics or {}),
+        }
         self._journal.append(journal.CHECKPOINT, step, fields)
 
     def finish(self, outcome: Outcome = "finished", *, step: int | None = None) -> None:
@@ -219,17 +375,21 @@ class Run:
 
     def _record_exit(self) -> None:
         """A script that ran to its end without `finish()` has finished, or stopped where it was asked to."""
-        self._end({"outcome": "stopped" if self._stop_asked else "", "error": "", "traceback": ""}, self._step)
+        outcome = "stopped" if self._control.stopping else ""
+        self._end({"outcome": outcome, "error": "", "traceback": ""}, self._step)
 
 
 class NullRun(Run):
-    """What `attach()` returns outside a supervised run: every call does nothing."""
+    """What `attach()` returns outside a supervised run: it logs nowhere, and its knobs keep their defaults."""
 
     supervised = False
 
     def __init__(self) -> None:
         self.folder = None
         self.rank = 0
+        self._step = 0
+        self._epoch = 0
+        self._control = Control(self)
 
     def log(self, step: int, /, **values: Any) -> None: ...
 
@@ -253,6 +413,16 @@ class NullRun(Run):
     def request_stop(self) -> None:
         self.stopping = True
 
+    def request(self, kind: str) -> None: ...
+
+    def expect_quiet(self, seconds: float) -> None: ...
+
+    def record_outcome(self, fields: dict[str, Any]) -> None: ...
+
+    def record_state(self, state: str) -> None: ...
+
+    def record_knobs(self) -> None: ...
+
     def note(self, text: str, level: Literal["info", "warning", "error"] = "info") -> None: ...
 
     def log_text(self, name: str, text: str, /, *, step: int | None = None, epoch: int | None = None) -> None: ...
@@ -260,10 +430,43 @@ class NullRun(Run):
     def record_environment(self, environment: dict[str, Any]) -> None: ...
 
     def record_checkpoint(
-        self, path: Path, *, step: int, epoch: int, name: str, size_bytes: int, sha256: str
+        self,
+        path: Path,
+        *,
+        step: int,
+        epoch: int,
+        name: str,
+        size_bytes: int,
+        sha256: str,
+        reason: str = "last",
+        metrics: Mapping[str, float] | None = None,
     ) -> None: ...
 
     def finish(self, outcome: Outcome = "finished", *, step: int | None = None) -> None: ...
+
+
+class Guard:
+    """Tells how long no supervisor has lived, by this process's own monotonic clock."""
+
+    # A host that slept, or a process that was suspended, must see the silence in several looks of its own.
+    MOST_COUNTED_S = 30.0
+
+    def __init__(self, mailbox: Mailbox, limit_s: float) -> None:
+        self._mailbox = mailbox
+        self._limit_s = limit_s
+        self._beats = mailbox.beats
+        self._silent_s = 0.0
+        self._looked_at = time.monotonic()
+
+    def look(self, now: float) -> tuple[float, bool]:
+        """Return the seconds since the last look, and whether the silence has lasted for too long."""
+        elapsed, self._looked_at = now - self._looked_at, now
+        beats = self._mailbox.beats
+        if beats != self._beats:
+            self._beats, self._silent_s = beats, 0.0
+        else:
+            self._silent_s += min(elapsed, self.MOST_COUNTED_S)
+        return elapsed, self._silent_s > self._limit_s
 
 
 def worker_lock_path(folder: Path, rank: int) -> Path:

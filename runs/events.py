@@ -103,10 +103,42 @@ class CommandChanged(Event, frozen=True, kw_only=True):
     sent_at: str
     delivered_at: str | None = None
     applied_at: str | None = None
+    expires_at: str | None = None
+    at_step: int | None = None
+    at_epoch: int | None = None
+    expected_state: str = ""
+    expected_value: Any = None
+    attempt: int | None = None
     step: int | None = None
+    ranks: int | None = None
     old: Any = None
     new: Any = None
+    effective: Any = None
     reason: str = ""
+    outcome: str = ""
+
+
+class KnobsChanged(Event, frozen=True, kw_only=True):
+    """The knobs of the training: what each takes, its value, and the value in effect where a schedule multiplies it.
+
+    Each of `knobs` has the fields of `coxswain.knobs.KnobSpec`, `value` and `effective`; the last two are objects by
+    parameter group where `groups` is not empty.
+    """
+
+    kind: ClassVar[str] = "knobs"
+    attempt: int
+    step: int
+    knobs: list[dict[str, Any]]
+
+
+class StallChanged(Event, frozen=True, kw_only=True):
+    """The training beats but has not stepped for far longer than usual, or steps again."""
+
+    kind: ClassVar[str] = "stall"
+    attempt: int
+    stalled: bool
+    since: str | None = None
+    usual_step_s: float | None = None
 
 
 class CheckpointSaved(Event, frozen=True, kw_only=True):
@@ -119,6 +151,8 @@ class CheckpointSaved(Event, frozen=True, kw_only=True):
     name: str
     size_bytes: int
     sha256: str
+    reason: str = "last"
+    metrics: dict[str, float | None] = {}
 
 
 class TextLogged(Event, frozen=True, kw_only=True):
@@ -218,6 +252,8 @@ EVENTS: dict[str, type[Event]] = {
         StatusChanged,
         SystemSampled,
         CommandChanged,
+        KnobsChanged,
+        StallChanged,
         CheckpointSaved,
         TextLogged,
         LogWritten,

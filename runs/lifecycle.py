@@ -24,6 +24,7 @@ BEAT_INTERVAL_S = 1.0
 STARTABLE = (RunState.CREATED, RunState.QUEUED, RunState.STOPPED, RunState.FAILED, RunState.LOST)
 LIVE = (RunState.RUNNING, RunState.PAUSED)
 ENDED = (RunState.FINISHED, RunState.STOPPED, RunState.FAILED)
+UNSETTLED = (CommandState.SENT, CommandState.DELIVERED)
 # States in which a run may be although its owner lives: others gave it up too soon.
 HEALING = (RunState.LOST, RunState.QUEUED)
 
@@ -104,6 +105,9 @@ def open_attempt(
             ended_at=None,
             beat=F("beat") + 1,
             beat_at=now,
+            is_paused=False,
+            stalled_since=None,
+            knobs=[],
         )
         feed.append(run_id, StatusChanged(state=RunState.RUNNING, attempt=number, reason=_start_reason(resumed_from)))
     return Lease(run_id=run_id, attempt_id=attempt.pk, number=number)
@@ -132,11 +136,26 @@ def keep(lease: Lease, **fields: Any) -> None:
     with transaction.atomic():
         if not held.update(**written):
             raise Fenced(f"another attempt than {lease.number} holds run {lease.run_id}")
-        if "state" not in fields and held.filter(state__in=HEALING).update(state=RunState.RUNNING, reason=""):
-            feed.append(
-                lease.run_id,
-                StatusChanged(state=RunState.RUNNING, attempt=lease.number, reason="the training host speaks again"),
-            )
+        if "state" not in fields:
+            _heal(lease)
+
+
+def _heal(lease: Lease) -> None:
+    """Bring a run that was given up too soon back to what its worker said last."""
+    held = Run.objects.filter(pk=lease.run_id, attempt=lease.number)
+    state = RunState.PAUSED if held.filter(is_paused=True).exists() else RunState.RUNNING
+    if held.filter(state__in=HEALING).update(state=state, reason=""):
+        reason = "the training host speaks again"
+        feed.append(lease.run_id, StatusChanged(state=state, attempt=lease.number, reason=reason))
+
+
+def note_pause(lease: Lease, paused: bool) -> None:
+    """Record that the worker waits, or goes on; tell viewers. Call where the lease was just proved (`keep`)."""
+    state = RunState.PAUSED if paused else RunState.RUNNING
+    held = Run.objects.filter(pk=lease.run_id, attempt=lease.number)
+    held.update(is_paused=paused)
+    if held.filter(state__in=LIVE).exclude(state=state).update(state=state, reason=""):
+        feed.append(lease.run_id, StatusChanged(state=state, attempt=lease.number))
 
 
 def mark_lost(run_id: int, attempt: int, beat: int) -> bool:
@@ -157,7 +176,7 @@ def end_attempt(lease: Lease, end: AttemptEnd) -> None:
     """Record how the attempt ended and bring the run to that state; commands still open expire."""
     now = timezone.now()
     with transaction.atomic():
-        keep(lease, state=end.outcome, reason=end.error, ended_at=now)
+        keep(lease, state=end.outcome, reason=end.error, ended_at=now, is_paused=False, stalled_since=None)
         Attempt.objects.filter(pk=lease.attempt_id).update(
             ended_at=now,
             outcome=end.outcome,
@@ -173,12 +192,14 @@ def end_attempt(lease: Lease, end: AttemptEnd) -> None:
 
 def open_commands(run_id: int) -> list[Command]:
     """Return commands of a run that were sent or delivered and have no outcome yet, oldest first."""
-    waiting = (CommandState.SENT, CommandState.DELIVERED)
-    return list(Command.objects.filter(run_id=run_id, state__in=waiting).order_by("sent_at", "id"))
+    return list(Command.objects.filter(run_id=run_id, state__in=UNSETTLED).order_by("sent_at", "id"))
 
 
-def deliver_command(lease: Lease, command: Command) -> None:
-    """Mark a command as handed to the worker and tell viewers."""
+def deliver_command(lease: Lease, command: Command) -> bool:
+    """Mark a command as handed to the worker and tell viewers; return whether it is the worker's now.
+
+    It is not where it was withdrawn or expired meanwhile: then it must not be posted.
+    """
     now = timezone.now()
     with transaction.atomic():
         keep(lease)
@@ -186,6 +207,16 @@ def deliver_command(lease: Lease, command: Command) -> None:
         if sent.update(state=CommandState.DELIVERED, delivered_at=now, attempt=lease.number):
             command.refresh_from_db()
             feed.append(lease.run_id, CommandChanged(**as_wire(command)))
+            return True
+    return Command.objects.filter(pk=command.pk, state=CommandState.DELIVERED, attempt=lease.number).exists()
+
+
+def expire_commands(run_id: int) -> None:
+    """Give up the commands of a run that were not delivered before they expired."""
+    late = Command.objects.filter(run_id=run_id, state=CommandState.SENT, expires_at__lt=timezone.now())
+    for command in late:
+        outcome = "It was not delivered before it expired."
+        settle_command(command, CommandState.EXPIRED, outcome=outcome, only_from=CommandState.SENT)
 
 
 def settle_command(
@@ -196,9 +227,15 @@ def settle_command(
     step: int | None = None,
     old: Any = None,
     new: Any = None,
+    effective: Any = None,
+    ranks: int | None = None,
+    only_from: CommandState | None = None,
 ) -> bool:
-    """Give a command its outcome, once; return whether this call did. Tells viewers."""
-    unsettled = Command.objects.filter(pk=command.pk, state__in=(CommandState.SENT, CommandState.DELIVERED))
+    """Give a command its outcome, once; return whether this call did. Tells viewers.
+
+    With `only_from` it is settled only from that state.
+    """
+    unsettled = Command.objects.filter(pk=command.pk, state__in=(only_from,) if only_from else UNSETTLED)
     with transaction.atomic():
         settled = unsettled.update(
             state=state,
@@ -206,7 +243,9 @@ def settle_command(
             step=step,
             old_value=old,
             new_value=new,
-            outcome=outcome,
+            effective_value=effective,
+            ranks=ranks,
+            outcome=outcome[:500],
         )
         if settled:
             command.refresh_from_db()

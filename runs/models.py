@@ -116,6 +116,7 @@ class Run(models.Model):
     """One training with its configuration, from created to an end.
 
     `attempt` is the fencing token: the owner's writes are conditional on it.
+    `is_paused` is what the worker said last: a lost run heals to it.
     `beat` counts up while a supervisor lives; `last_seq` numbers events without gaps;
     events with seq <= `replay_from` may have been folded into chunks.
     """
@@ -165,6 +166,16 @@ class Run(models.Model):
     best_metric_name = models.CharField(_("name of the best metric"), max_length=60, blank=True)
     best_epoch = models.PositiveIntegerField(_("best epoch"), null=True, blank=True)
 
+    knobs = models.JSONField(_("knobs"), default=list, blank=True)
+    extra_epochs = models.PositiveIntegerField(_("extra epochs"), default=0)
+    start_paused = models.BooleanField(_("start paused"), default=False)
+    is_paused = models.BooleanField(_("paused"), default=False)
+    ranks = models.PositiveIntegerField(_("ranks"), default=1)
+    restarts = models.PositiveIntegerField(_("restarts allowed"), default=0)
+    restarts_used = models.PositiveIntegerField(_("restarts used"), default=0)
+    usual_step_s = models.FloatField(_("usual step (s)"), null=True, blank=True)
+    stalled_since = models.DateTimeField(_("stalled since"), null=True, blank=True)
+
     cloned_from = models.ForeignKey(
         "self", models.SET_NULL, null=True, blank=True, related_name="clones", verbose_name=_("cloned from")
     )
@@ -210,6 +221,9 @@ class Attempt(models.Model):
     boot_id = models.CharField(max_length=64)
     supervisor_pid = models.PositiveIntegerField(_("supervisor pid"))
     adoptions = models.PositiveIntegerField(_("adoptions"), default=0)
+    ranks = models.PositiveIntegerField(_("ranks"), default=1)
+    launch = models.CharField(_("launch"), max_length=100, blank=True)
+    last_step = models.PositiveBigIntegerField(_("last step"), default=0)
     command_line = models.JSONField(_("command line"), default=list)
     resumed_from = models.ForeignKey(
         "Checkpoint", models.SET_NULL, null=True, blank=True, related_name="resumed_attempts"
@@ -363,10 +377,16 @@ class Command(models.Model):
     delivered_at = models.DateTimeField(_("delivered at"), null=True, blank=True)
     applied_at = models.DateTimeField(_("applied at"), null=True, blank=True)
     expires_at = models.DateTimeField(_("expires at"), null=True, blank=True)
+    at_step = models.PositiveBigIntegerField(_("at step"), null=True, blank=True)
+    at_epoch = models.PositiveIntegerField(_("at epoch"), null=True, blank=True)
+    expected_state = models.CharField(_("expected state"), max_length=10, choices=RunState, blank=True)
+    expected_value = models.JSONField(_("expected value"), null=True, blank=True)
     attempt = models.PositiveIntegerField(_("attempt"), null=True, blank=True)
+    ranks = models.PositiveIntegerField(_("ranks"), null=True, blank=True)
     step = models.PositiveBigIntegerField(_("step"), null=True, blank=True)
     old_value = models.JSONField(_("old value"), null=True, blank=True)
     new_value = models.JSONField(_("new value"), null=True, blank=True)
+    effective_value = models.JSONField(_("value in effect"), null=True, blank=True)
     outcome = models.CharField(_("outcome"), max_length=500, blank=True)
 
     class Meta:
@@ -380,7 +400,17 @@ class Command(models.Model):
 
 
 class Checkpoint(models.Model):
-    """Everything needed to go on from a step. `path` is relative to the folder of the run."""
+    """Everything needed to go on from a step.
+
+    `path` is relative to the folder of the run. `reason` tells why it was saved, and so how long it is kept.
+    """
+
+    class Reason(models.TextChoices):
+        LAST = "last", _("last")
+        BEST = "best", _("best")
+        HOURLY = "hourly", _("hourly")
+        NAMED = "named", _("named")
+        STOP = "stop", _("stop")
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="checkpoints")
     attempt = models.PositiveIntegerField(_("attempt"))
@@ -390,6 +420,8 @@ class Checkpoint(models.Model):
     path = models.CharField(max_length=300)
     size_bytes = models.PositiveBigIntegerField(_("size"))
     sha256 = models.CharField(max_length=64)
+    reason = models.CharField(_("saved as"), max_length=10, choices=Reason, default=Reason.LAST)
+    metrics = models.JSONField(_("metrics"), default=dict, blank=True)
     created_at = models.DateTimeField(_("created at"))
 
     class Meta:
@@ -513,8 +545,17 @@ def as_wire(command: Command) -> dict[str, Any]:
         "sent_at": iso(command.sent_at),
         "delivered_at": iso(command.delivered_at) if command.delivered_at else None,
         "applied_at": iso(command.applied_at) if command.applied_at else None,
+        "expires_at": iso(command.expires_at) if command.expires_at else None,
+        "at_step": command.at_step,
+        "at_epoch": command.at_epoch,
+        "expected_state": command.expected_state,
+        "expected_value": command.expected_value,
+        "attempt": command.attempt,
         "step": command.step,
+        "ranks": command.ranks,
         "old": command.old_value,
         "new": command.new_value,
-        "reason": command.outcome or command.reason,
+        "effective": command.effective_value,
+        "reason": command.reason,
+        "outcome": command.outcome,
     }

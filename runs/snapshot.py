@@ -35,6 +35,12 @@ def run_snapshot(run: Run) -> dict[str, Any]:
         "best_epoch": run.best_epoch,
         "last_epoch": epoch_as_wire(last_epoch) if last_epoch else None,
         "end": _end(last_attempt),
+        "knobs": run.knobs,
+        "ranks": last_attempt.ranks if last_attempt else run.ranks,
+        "stalled_since": iso(run.stalled_since) if run.stalled_since else None,
+        "usual_step_s": run.usual_step_s,
+        "restarts": run.restarts,
+        "restarts_used": run.restarts_used,
         "commands": [as_wire(command) for command in reversed(commands)],
     }
 

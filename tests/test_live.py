@@ -19,6 +19,7 @@ from django.test import override_settings
 from monitor_site.asgi import application
 from monitor_site.embedded import EmbeddedServer
 from runs import feed
+from runs.commands import COMMANDS
 from runs.events import Block, LogLine, LogWritten, Metrics
 from runs.live import hub as hub_module
 from runs.models import Command, Membership, Project, Run
@@ -316,7 +317,7 @@ def test_it_compares_scheme_host_and_port_of_the_origin(people, layer, origin, a
 @live
 async def test_it_records_a_command_of_an_operator(people, one, two):
     socket, hello = await greet(one, people["operator"])
-    assert hello["viewer"] == {"name": "operator", "role": "operator", "may": ["stop"]}
+    assert hello["viewer"] == {"name": "operator", "role": "operator", "may": sorted(COMMANDS)}
     await socket.send_json_to({"command": "stop"})
     event = await numbered(socket)
     assert (event["kind"], event["command"], event["state"], event["author"]) == ("command", "stop", "sent", "operator")
@@ -360,7 +361,7 @@ async def test_it_refuses_in_words_what_the_state_does_not_allow(people, one, tw
     await socket.send_json_to({"command": "stop"})
     states = [await numbered(socket), await numbered(socket)]
     assert [event["state"] for event in states] == ["sent", "refused"]
-    assert "finished" in states[1]["reason"]
+    assert "finished" in states[1]["outcome"]
     await socket.disconnect()
 
 

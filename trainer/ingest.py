@@ -15,16 +15,19 @@ from typing import Any
 
 import msgspec
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
 from coxswain import journal
 from coxswain.journal import Record
 from runs import feed, series
+from runs.commands import Extend
 from runs.events import (
     Block,
     CheckpointSaved,
     EpochDone,
     Event,
+    KnobsChanged,
     LogLine,
     LogWritten,
     Metrics,
@@ -34,8 +37,8 @@ from runs.events import (
     name_nonfinite,
     split_nonfinite,
 )
-from runs.lifecycle import Lease, keep, settle_command
-from runs.models import Attempt, Checkpoint, Command, CommandState, EpochMetric, JournalOffset, Run
+from runs.lifecycle import Lease, keep, note_pause, settle_command
+from runs.models import Attempt, Checkpoint, Command, CommandState, EpochMetric, JournalOffset, Run, RunState
 from trainer.console import ConsoleRead
 from trainer.redactor import Redactor
 from trainer.tail import Position, Read
@@ -150,6 +153,12 @@ class Ingest:
                 Attempt.objects.filter(pk=self.lease.attempt_id).update(environment=environment)
             case journal.OUTCOME:
                 self._store_outcome(record)
+            case journal.STATE:
+                note_pause(self.lease, record.fields.get("state") == RunState.PAUSED)
+            case journal.KNOBS:
+                knobs = self._redactor.json(record.fields["knobs"])
+                fields["knobs"] = knobs
+                return [KnobsChanged(attempt=self.lease.number, step=max(0, record.step), knobs=knobs)]
             case journal.CHECKPOINT:
                 return [self._store_checkpoint(record)]
             case journal.TEXT:
@@ -222,14 +231,20 @@ class Ingest:
         command = Command.objects.filter(pk=record.fields["id"], run_id=self.lease.run_id).first()
         if command is None:
             return
-        settle_command(
+        settled = settle_command(
             command,
             CommandState(record.fields["state"]),
             outcome=self._redactor.text(str(record.fields.get("reason", ""))),
             step=max(0, record.step),
             old=record.fields.get("old"),
             new=record.fields.get("new"),
+            effective=record.fields.get("effective"),
+            ranks=record.fields.get("ranks"),
         )
+        if settled and command.kind == Extend.kind and record.fields["state"] == CommandState.APPLIED:
+            # The next attempt must train as long as this one would have.
+            longer = F("extra_epochs") + int(command.arguments["epochs"])
+            Run.objects.filter(pk=self.lease.run_id).update(extra_epochs=longer)
 
     def _store_checkpoint(self, record: Record) -> CheckpointSaved:
         path = f"attempts/{self.lease.number}/{record.fields['path']}"
@@ -240,6 +255,11 @@ class Ingest:
             name=str(record.fields["name"]),
             size_bytes=int(record.fields["size_bytes"]),
             sha256=str(record.fields["sha256"]),
+            reason=str(record.fields.get("reason", Checkpoint.Reason.LAST)),
+            metrics={
+                str(name): value if math.isfinite(value) else None
+                for name, value in (record.fields.get("metrics") or {}).items()
+            },
         )
         Checkpoint.objects.update_or_create(
             run_id=self.lease.run_id,
@@ -251,6 +271,8 @@ class Ingest:
                 "name": stored.name,
                 "size_bytes": stored.size_bytes,
                 "sha256": stored.sha256,
+                "reason": stored.reason,
+                "metrics": stored.metrics,
                 "created_at": datetime.fromtimestamp(record.time, UTC),
             },
         )

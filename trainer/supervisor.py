@@ -23,7 +23,16 @@ from runs import announcer, series
 from runs.asking import record
 from runs.commands import Request, Stop
 from runs.events import LogLine
-from runs.lifecycle import BEAT_INTERVAL_S, AttemptEnd, Fenced, Lease, deliver_command, end_attempt, open_commands
+from runs.lifecycle import (
+    BEAT_INTERVAL_S,
+    AttemptEnd,
+    Fenced,
+    Lease,
+    deliver_command,
+    end_attempt,
+    expire_commands,
+    open_commands,
+)
 from runs.models import Attempt, Command, CommandState, Run, RunState
 from trainer.console import ConsoleTail
 from trainer.display import Display
@@ -150,6 +159,9 @@ class Supervisor:
         try:
             self._handle_interrupts()
             beat_due = now - self._last_beat >= BEAT_INTERVAL_S
+            if beat_due:
+                # Before the database is asked: one that is away must not make the worker feel alone.
+                self._mailbox.beat()
             if self._command_waits or beat_due:
                 self._command_waits = False
                 self._hand_on_commands()
@@ -225,17 +237,19 @@ class Supervisor:
             tick.lines.append(LogLine(text=self._sampler.problem, source="coxswain", level="info"))
 
     def _hand_on_commands(self) -> None:
+        expire_commands(self.lease.run_id)
         for command in open_commands(self.lease.run_id):
-            if command.state == CommandState.DELIVERED and str(command.pk) in self._posted:
+            posted = str(command.pk) in self._posted
+            if command.state == CommandState.DELIVERED and posted:
                 continue
-            # Posted first: a command that is marked delivered is certain to be in the mailbox.
-            if str(command.pk) not in self._posted:
-                self._post(str(command.pk), command.kind, command.arguments)
-            deliver_command(self.lease, command)
+            # Marked first: what was withdrawn at this moment must not reach the worker. One that was marked but not
+            # posted, because this process was killed between the two, is posted by whoever comes next.
+            if deliver_command(self.lease, command) and not posted:
+                self._post(as_posted(command))
 
-    def _post(self, command_id: str, kind: str, arguments: dict[str, Any]) -> None:
-        self._mailbox.post({"id": command_id, "command": kind, "arguments": arguments})
-        self._posted.add(command_id)
+    def _post(self, command: dict[str, Any]) -> None:
+        self._mailbox.post(command)
+        self._posted.add(command["id"])
 
     def _handle_interrupts(self) -> None:
         if self.interrupts.stops >= 2:
@@ -245,7 +259,7 @@ class Supervisor:
             self._stop_posted = True
             stop = self.interrupts.unrecorded = Request(id=uuid4(), command=Stop())
             # Into the mailbox first: a database that is away must not keep a training from stopping.
-            self._post(str(stop.id), Stop.kind, {})
+            self._post({"id": str(stop.id), "command": Stop.kind, "arguments": {}})
             self.display.say("Stopping: the step is finished, a checkpoint saved. Press Ctrl-C again to end at once.")
         self._record_interrupt()
 
@@ -327,3 +341,18 @@ class Supervisor:
         return Command.objects.filter(
             run_id=self.lease.run_id, attempt=self.lease.number, kind=Stop.kind, state=CommandState.APPLIED
         ).exists()
+
+
+def as_posted(command: Command) -> dict[str, Any]:
+    """Return a command as the mailbox carries it; see `coxswain.control`."""
+    return {
+        "id": str(command.pk),
+        "command": command.kind,
+        "arguments": command.arguments,
+        "author": command.author_name,
+        "at_step": command.at_step,
+        "at_epoch": command.at_epoch,
+        "expected_state": command.expected_state,
+        "expected_value": command.expected_value,
+        "expires_at": command.expires_at.timestamp() if command.expires_at else None,
+    }

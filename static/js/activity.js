@@ -54,7 +54,7 @@ function commandEntry(command) {
   const outcome = element("span", { class: `outcome outcome-${command.state}`, text: stateText(command.state) });
   const details = [
     command.step !== null && command.step !== undefined ? fill(gettext("at step {x}"), { x: command.step }) : "",
-    command.reason,
+    command.outcome || command.reason,
   ];
   const row = entry(
     "send",
@@ -157,7 +157,7 @@ function eventEntry(event) {
       author: event.author ?? "",
       state: stateText(event.state),
     });
-    return entry("send", text, [event.reason], event.at);
+    return entry("send", text, [event.outcome || event.reason], event.at);
   }
   return entry("activity", event.kind, [], event.at);
 }

@@ -130,7 +130,7 @@ function noteOf(command) {
   };
   return [
     notes[command.state] ?? "",
-    command.state === "applied" || command.state === "refused" || command.state === "expired" ? command.reason : "",
+    command.state === "applied" || command.state === "refused" || command.state === "expired" ? command.outcome || command.reason : "",
   ]
     .filter(Boolean)
     .join(" · ");

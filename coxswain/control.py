@@ -1,0 +1,228 @@
+"""What a training does with commands: the part of the control point that runs only when there is something to do.
+
+Commands come as JSON objects `{"id", "command", "arguments", "at_step", "at_epoch", "expected_state",
+"expected_value", "expires_at"}` from the mailbox, in the order in which they were posted. Each gets exactly one
+outcome, written to the journal. Knows nothing of Django or torch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from coxswain.knobs import KnobError, Knobs
+
+Handler = Callable[[dict[str, Any]], object]
+
+# What a training does only where it has said how (`Run.on`), and what is answered where it has not.
+UNHANDLED = {
+    "save_checkpoint": 'This training has not said how a checkpoint is saved: see run.on("save_checkpoint", …).',
+    "evaluate": 'This training has not said how it evaluates: see run.on("evaluate", …).',
+    "extend": 'This training has not said how it is made longer: see run.on("extend", …).',
+}
+
+
+class Refusal(Exception):
+    """Raised by a handler that cannot do what is asked; the text tells why."""
+
+
+class Ledger(Protocol):
+    """Where outcomes go: the journal of a run."""
+
+    def record_outcome(self, fields: dict[str, Any]) -> None: ...
+    def record_state(self, state: str) -> None: ...
+    def record_knobs(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a command did: the values before, after and in effect, and a remark."""
+
+    old: Any = None
+    new: Any = None
+    effective: Any = None
+    remark: str = ""
+
+
+class Control:
+    """Applies commands in one training process, each once. `ranks` is how many processes apply it together."""
+
+    def __init__(self, ledger: Ledger, *, paused: bool = False, ranks: int = 1) -> None:
+        self.knobs = Knobs()
+        self.paused = paused
+        self.stopping = False
+        # Whether the training saves a checkpoint when it stops.
+        self.saves_on_stop = True
+        self.ranks = ranks
+        self._ledger = ledger
+        self._handlers: dict[str, Handler] = {}
+        self._scheduled: list[dict[str, Any]] = []
+        self._step = 0
+        self._epoch = 0
+        self._own: dict[str, Callable[[dict[str, Any]], Done]] = {
+            "stop": self._stop,
+            "pause": self._pause,
+            "resume": self._resume,
+            "set_knob": self._set_knob,
+            "note": self._note,
+        }
+
+    @property
+    def waits(self) -> bool:
+        """Tell whether a command waits for its step or epoch."""
+        return bool(self._scheduled)
+
+    @property
+    def needs_attention(self) -> bool:
+        """Tell whether every control point must look."""
+        return self.stopping or self.paused or bool(self._scheduled)
+
+    @property
+    def state(self) -> str:
+        return "paused" if self.paused else "running"
+
+    def on(self, kind: str, handler: Handler) -> None:
+        """Let `handler(arguments)` do what `kind` asks."""
+        self._handlers[kind] = handler
+
+    def do(self, kind: str, arguments: dict[str, Any], step: int, epoch: int) -> str:
+        """Do what was asked by a signal instead of a command; return why it could not be done, "" where it was."""
+        self._step, self._epoch = step, epoch
+        try:
+            self._apply({"command": kind, "arguments": arguments})
+        except Exception as error:  # as for commands: a training never ends for what it was asked
+            return _first_line(error)
+        return ""
+
+    def take(self, commands: Sequence[dict[str, Any]], step: int, epoch: int) -> None:
+        """Apply `commands`, or keep those that are for later, at the boundary after `step` steps and `epoch` epochs."""
+        self._step, self._epoch = step, epoch
+        for command in commands:
+            if command["command"] == "cancel":
+                self._cancel(command)
+            elif self._is_later(command):
+                self._scheduled.append(command)
+            else:
+                self._settle(command)
+
+    def look(self, step: int, epoch: int) -> None:
+        """Apply what was to be done at this step or epoch."""
+        self._step, self._epoch = step, epoch
+        if not self._scheduled:
+            return
+        due = [command for command in self._scheduled if not self._is_later(command)]
+        expired = [command for command in self._scheduled if command not in due and self._has_expired(command)]
+        self._scheduled = [command for command in self._scheduled if command not in due and command not in expired]
+        for command in (*expired, *due):
+            self._settle(command)
+
+    def _is_later(self, command: dict[str, Any]) -> bool:
+        at_step, at_epoch = command.get("at_step"), command.get("at_epoch")
+        if at_step is not None:
+            return bool(at_step > self._step)
+        return at_epoch is not None and bool(at_epoch > self._epoch)
+
+    def _has_expired(self, command: dict[str, Any]) -> bool:
+        expires_at = command.get("expires_at")
+        return expires_at is not None and time.time() > expires_at
+
+    def _settle(self, command: dict[str, Any]) -> None:
+        """Apply one command and record its outcome, whatever happens: a training never ends for a command."""
+        if self._has_expired(command):
+            self._record(command, "expired", Done(remark="It was not applied before it expired."))
+            return
+        try:
+            self._check(command)
+            done = self._apply(command)
+        except (KnobError, Refusal) as error:
+            self._record(command, "refused", Done(remark=str(error)))
+        except Exception as error:  # of the training's own setters and handlers
+            reason = f"The training could not do it ({type(error).__name__}: {_first_line(error)}); all is as it was."
+            self._record(command, "refused", Done(remark=reason))
+        else:
+            self._record(command, "applied", done)
+
+    def _check(self, command: dict[str, Any]) -> None:
+        at_step, at_epoch = command.get("at_step"), command.get("at_epoch")
+        if at_step is not None and at_step < self._step:
+            raise Refusal(f"Step {at_step} has passed: the training was at step {self._step}.")
+        if at_epoch is not None and at_epoch < self._epoch:
+            raise Refusal(f"Epoch {at_epoch} has passed: the training was behind epoch {self._epoch}.")
+        expected = command.get("expected_state")
+        if expected and expected != self.state:
+            raise Refusal(f"The run was expected to be {expected}, it is {self.state}.")
+
+    def _apply(self, command: dict[str, Any]) -> Done:
+        kind = command["command"]
+        if kind in self._own:
+            return self._own[kind](command)
+        handler = self._handlers.get(kind)
+        if handler is None:
+            raise Refusal(UNHANDLED.get(kind, f"This training does not know the command {kind}."))
+        result = handler(command.get("arguments") or {})
+        return result if isinstance(result, Done) else Done(remark=str(result) if isinstance(result, str) else "")
+
+    def _record(self, command: dict[str, Any], state: str, done: Done) -> None:
+        self._ledger.record_outcome(
+            {
+                "id": command["id"],
+                "command": command["command"],
+                "state": state,
+                "old": done.old,
+                "new": done.new,
+                "effective": done.effective,
+                "ranks": self.ranks if state == "applied" else None,
+                "reason": done.remark[:500],
+            }
+        )
+
+    def _stop(self, command: dict[str, Any]) -> Done:
+        old = self.state
+        self.stopping = True
+        self.saves_on_stop = bool((command.get("arguments") or {}).get("checkpoint", True))
+        return Done(old=old, new="stopping")
+
+    def _pause(self, command: dict[str, Any]) -> Done:
+        if self.paused:
+            raise Refusal("The run is paused already.")
+        self.paused = True
+        self._ledger.record_state("paused")
+        return Done(old="running", new="paused")
+
+    def _resume(self, command: dict[str, Any]) -> Done:
+        if not self.paused:
+            raise Refusal("The run is not paused.")
+        self.paused = False
+        self._ledger.record_state("running")
+        return Done(old="paused", new="running")
+
+    def _set_knob(self, command: dict[str, Any]) -> Done:
+        arguments = command["arguments"]
+        change = self.knobs.named(arguments["knob"]).change(
+            value=arguments.get("value"),
+            factor=arguments.get("factor"),
+            group=arguments.get("group") or "",
+            expect=command.get("expected_value"),
+        )
+        self._ledger.record_knobs()
+        return Done(old=change.old, new=change.new, effective=change.effective)
+
+    def _note(self, command: dict[str, Any]) -> Done:
+        return Done()
+
+    def _cancel(self, command: dict[str, Any]) -> None:
+        """Withdraw a command that still waits for its step or epoch."""
+        wanted = (command.get("arguments") or {}).get("command")
+        waiting = next((other for other in self._scheduled if other["id"] == wanted), None)
+        if waiting is None:
+            self._record(command, "refused", Done(remark="It has taken effect, or ended otherwise, already."))
+            return
+        self._scheduled.remove(waiting)
+        self._record(waiting, "expired", Done(remark=f"Cancelled by {command.get('author') or 'its author'}."))
+        self._record(command, "applied", Done())
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:300]

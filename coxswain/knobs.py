@@ -1,0 +1,310 @@
+"""Knobs: values that may be changed while a training runs, with what each of them takes.
+
+Standard library only. A knob is declared where the training is (`Run.knob`), checked there and by the portal
+with the same `KnobSpec`, and changed at a control point.
+"""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Value = float | int | bool | str
+Kind = Literal["float", "int", "bool", "choice"]
+Scale = Literal["linear", "log"]
+KINDS: tuple[Kind, ...] = ("float", "int", "bool", "choice")
+LARGEST_NAME_CHARACTERS = 60
+
+
+class KnobError(ValueError):
+    """A change that a knob does not take, or a declaration that contradicts itself. The text says what to give."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnobSpec:
+    """What a knob takes. `series` names the series that shows the value in effect where a schedule multiplies it."""
+
+    name: str
+    kind: Kind
+    minimum: float | int | None = None
+    maximum: float | int | None = None
+    choices: tuple[Value, ...] = ()
+    scale: Scale = "linear"
+    unit: str = ""
+    help: str = ""
+    # Names of the parameter groups that have a value of their own; empty where the knob has one value.
+    groups: tuple[str, ...] = ()
+    series: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name or len(self.name) > LARGEST_NAME_CHARACTERS:
+            raise KnobError(f"a knob needs a name of at most {LARGEST_NAME_CHARACTERS} characters")
+        if self.kind not in KINDS:
+            raise KnobError(f"{self.name}: a knob is one of {', '.join(KINDS)}, not {self.kind!r}")
+        if self.kind == "choice" and not self.choices:
+            raise KnobError(f"{self.name}: a choice needs choices")
+        if self.scale == "log" and not (self.minimum is not None and self.minimum > 0):
+            raise KnobError(f"{self.name}: a logarithmic scale needs a minimum above 0")
+        for limit in (self.minimum, self.maximum):
+            if limit is not None and not math.isfinite(limit):
+                raise KnobError(f"{self.name}: give finite limits")
+
+    @classmethod
+    def from_wire(cls, fields: Mapping[str, Any]) -> KnobSpec:
+        """Return the spec among the fields of a knob as it travels; other fields are left out."""
+        known = {name: fields[name] for name in cls.__dataclass_fields__ if name in fields}
+        for name in ("choices", "groups"):
+            known[name] = tuple(known.get(name) or ())
+        return cls(**known)
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return JSON-ready fields."""
+        return asdict(self) | {"choices": list(self.choices), "groups": list(self.groups)}
+
+    def check(self, value: object) -> Value:
+        """Return `value` in this knob's type. Raises `KnobError` with a sentence where it takes no such value."""
+        if self.kind == "bool":
+            if not isinstance(value, bool):
+                raise KnobError(f"{self.name} takes true or false, not {reprlib.repr(value)}.")
+            return value
+        if self.kind == "choice":
+            # True == 1: a choice between numbers takes no truth value.
+            for choice in self.choices:
+                if value == choice and isinstance(value, bool) == isinstance(choice, bool):
+                    return choice
+            raise KnobError(f"{self.name} takes one of {', '.join(map(str, self.choices))}, not {reprlib.repr(value)}.")
+        return self._check_range(self._number(value))
+
+    def _number(self, value: object) -> float | int:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise KnobError(f"{self.name} takes a number, not {reprlib.repr(value)}.")
+        try:
+            finite = math.isfinite(value)
+        except OverflowError:
+            finite = False
+        if not finite:
+            raise KnobError(f"{self.name} takes a finite number, not {reprlib.repr(value)}.")
+        if self.kind == "float":
+            return float(value)
+        if value != int(value):
+            raise KnobError(f"{self.name} takes a whole number, not {value!r}.")
+        return int(value)
+
+    def _check_range(self, value: float | int) -> float | int:
+        minimum, maximum = self.minimum, self.maximum
+        if (minimum is None or value >= minimum) and (maximum is None or value <= maximum):
+            return value
+        if minimum is None:
+            allowed = f"at most {maximum!r}"
+        elif maximum is None:
+            allowed = f"at least {minimum!r}"
+        else:
+            allowed = f"{minimum!r} to {maximum!r}"
+        raise KnobError(f"{self.name} takes {allowed}, not {value!r}.")
+
+    def parse(self, text: str) -> Value:
+        """Return the value that a person typed. Raises `KnobError` where this knob takes no such value."""
+        if self.kind == "bool":
+            typed: object = {"true": True, "false": False}.get(text.strip().lower(), text)
+        elif self.kind == "choice":
+            typed = next((choice for choice in self.choices if str(choice) == text), text)
+        else:
+            try:
+                typed = float(text) if self.kind == "float" else int(text)
+            except ValueError:
+                typed = text
+        return self.check(typed)
+
+    def check_group(self, group: str) -> tuple[str, ...]:
+        """Return the groups that a change of `group` concerns: that one, or all where it is empty."""
+        if not group:
+            return self.groups or ("",)
+        if group not in self.groups:
+            known = f"use one of {', '.join(self.groups)}, or none for all" if self.groups else "leave the group out"
+            raise KnobError(f"{self.name} has no parameter group {reprlib.repr(group)}: {known}.")
+        return (group,)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a change of a knob did: values, or values by parameter group where several were concerned."""
+
+    old: Any
+    new: Any
+    effective: Any
+
+
+class Knob:
+    """A declared knob and its present value: read `value`, or `knob[group]`, wherever the training needs it."""
+
+    def __init__(
+        self,
+        spec: KnobSpec,
+        initial: Value | Mapping[str, Value],
+        *,
+        apply: Callable[..., object] | None = None,
+        effective: Callable[..., float] | None = None,
+    ) -> None:
+        """`apply(value)`, or `apply(value, group)` where there are groups, puts a new value to work.
+
+        `effective()`, or `effective(group)`, returns the value in effect where a schedule multiplies it.
+        """
+        self.spec = spec
+        self._apply = apply
+        self._effective = effective
+        groups = spec.groups or ("",)
+        given = initial if isinstance(initial, Mapping) else dict.fromkeys(groups, initial)
+        if set(given) != set(groups):
+            raise KnobError(f"{spec.name}: give one value for each of its parameter groups")
+        self._values: dict[str, Value] = {group: spec.check(given[group]) for group in groups}
+
+    @property
+    def value(self) -> Any:
+        """Return the present value: of the first parameter group where there are several."""
+        return next(iter(self._values.values()))
+
+    def __getitem__(self, group: str) -> Any:
+        return self._values[group]
+
+    @property
+    def values(self) -> dict[str, Value]:
+        """Return the present values by parameter group ("" where the knob has none)."""
+        return dict(self._values)
+
+    def change(
+        self, *, value: object = None, factor: float | None = None, group: str = "", expect: Any = None
+    ) -> Change:
+        """Set the knob to `value`, or to `factor` times what it is; for one parameter group, or for all.
+
+        Raises `KnobError` where it takes no such value or `expect` is given and is not the present value, and
+        whatever `apply` raises; then every value is what it was before.
+        """
+        groups = self.spec.check_group(group)
+        before = {name: self._values[name] for name in groups}
+        if expect is not None and any(not _same(old, expect) for old in before.values()):
+            raise KnobError(f"{self.spec.name} was expected to be {expect!r}, it is {_plain(before)!r}.")
+        after = {name: self._wanted(old, value, factor) for name, old in before.items()}
+        try:
+            for name, wanted in after.items():
+                self._put(name, wanted)
+        except BaseException:
+            for name, old in before.items():
+                self._put_back(name, old)
+            raise
+        return Change(_plain(before), _plain(after), self.effective(groups))
+
+    def restore(self, values: Mapping[str, Any]) -> None:
+        """Put the values of a checkpoint to work; groups and values that this training does not know are left out."""
+        for group in self._values:
+            if group in values:
+                self._put(group, self.spec.check(values[group]))
+
+    def effective(self, groups: Sequence[str] | None = None) -> Any:
+        """Return the value in effect, by group where there are several; None where it is the value itself."""
+        if self._effective is None:
+            return None
+        names = self.spec.groups or ("",) if groups is None else groups
+        found = {name: self._effective(name) if self.spec.groups else self._effective() for name in names}
+        return _plain({name: value if math.isfinite(value) else None for name, value in found.items()})
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return JSON-ready fields: the spec, `value` and `effective` (each by group where there are groups)."""
+        value = dict(self._values) if self.spec.groups else self.value
+        effective = self.effective()
+        if self.spec.groups and effective is not None and not isinstance(effective, dict):
+            effective = {self.spec.groups[0]: effective}
+        return self.spec.to_wire() | {"value": value, "effective": effective}
+
+    def _wanted(self, old: Value, value: object, factor: float | None) -> Value:
+        if factor is None:
+            return self.spec.check(value)
+        if self.spec.kind not in ("float", "int"):
+            raise KnobError(f"{self.spec.name} is no number: give a value instead of a factor.")
+        product = float(old) * factor
+        return self.spec.check(round(product) if self.spec.kind == "int" and math.isfinite(product) else product)
+
+    def _put(self, group: str, value: Value) -> None:
+        if self._apply is not None:
+            if self.spec.groups:
+                self._apply(value, group)
+            else:
+                self._apply(value)
+        self._values[group] = value
+
+    def _put_back(self, group: str, value: Value) -> None:
+        self._values[group] = value
+        try:
+            self._put(group, value)
+        except Exception:  # the setter that failed may fail again; the change is refused either way
+            return
+
+
+class Knobs:
+    """The knobs of a training, in the order of their declaration."""
+
+    def __init__(self) -> None:
+        self._knobs: dict[str, Knob] = {}
+
+    def __iter__(self) -> Iterator[Knob]:
+        return iter(self._knobs.values())
+
+    def __len__(self) -> int:
+        return len(self._knobs)
+
+    def add(self, knob: Knob) -> None:
+        self._knobs[knob.spec.name] = knob
+
+    def named(self, name: str) -> Knob:
+        """Return a knob. Raises `KnobError` naming the known ones."""
+        if name not in self._knobs:
+            known = ", ".join(self._knobs)
+            hint = f"it has {known}" if known else "it declares none"
+            raise KnobError(f"This training has no knob {reprlib.repr(name)}: {hint}.")
+        return self._knobs[name]
+
+    def to_wire(self) -> list[dict[str, Any]]:
+        return [knob.to_wire() for knob in self]
+
+
+def spec_for(
+    name: str,
+    default: Value | Mapping[str, Value],
+    *,
+    minimum: float | int | None = None,
+    maximum: float | int | None = None,
+    choices: Sequence[Value] = (),
+    scale: Scale = "linear",
+    unit: str = "",
+    help: str = "",
+    series: str = "",
+) -> KnobSpec:
+    """Return the spec of a knob whose kind follows from its default; a mapping gives a value for each group."""
+    groups = tuple(default) if isinstance(default, Mapping) else ()
+    sample = next(iter(default.values())) if isinstance(default, Mapping) else default
+    kind: Kind
+    if choices:
+        kind = "choice"
+    elif isinstance(sample, bool):
+        kind = "bool"
+    elif isinstance(sample, int):
+        kind = "int"
+    elif isinstance(sample, float):
+        kind = "float"
+    else:
+        raise KnobError(f"{name}: a knob starts as a number or a truth value, or has choices; this is {sample!r}")
+    return KnobSpec(name, kind, minimum, maximum, tuple(choices), scale, unit, help, groups, series)
+
+
+def _plain(values: Mapping[str, Any]) -> Any:
+    """Return a single value as it is, several by their group."""
+    return next(iter(values.values())) if len(values) == 1 else dict(values)
+
+
+def _same(present: Value, expected: object) -> bool:
+    """Tell whether a value is the expected one; floats may have gone through text."""
+    if isinstance(present, bool) or isinstance(expected, bool) or not isinstance(expected, (int, float)):
+        return present == expected and isinstance(present, bool) == isinstance(expected, bool)
+    return isinstance(present, (int, float)) and math.isclose(present, expected, rel_tol=1e-9, abs_tol=0.0)

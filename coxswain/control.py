@@ -67,6 +67,7 @@ class Control:
             "resume": self._resume,
             "set_knob": self._set_knob,
             "note": self._note,
+            "cancel": self._cancel,
         }
 
     @property
@@ -100,22 +101,19 @@ class Control:
         """Apply `commands`, or keep those that are for later, at the boundary after `step` steps and `epoch` epochs."""
         self._step, self._epoch = step, epoch
         for command in commands:
-            if command["command"] == "cancel":
-                self._cancel(command)
-            elif self._is_later(command):
+            if self._is_later(command):
                 self._scheduled.append(command)
             else:
-                self._settle(command)
+                self._settle(command, passed=self._passed(command))
 
     def look(self, step: int, epoch: int) -> None:
         """Apply what was to be done at this step or epoch."""
         self._step, self._epoch = step, epoch
         if not self._scheduled:
             return
-        due = [command for command in self._scheduled if not self._is_later(command)]
-        expired = [command for command in self._scheduled if command not in due and self._has_expired(command)]
-        self._scheduled = [command for command in self._scheduled if command not in due and command not in expired]
-        for command in (*expired, *due):
+        ready = [command for command in self._scheduled if not self._is_later(command) or self._has_expired(command)]
+        self._scheduled = [command for command in self._scheduled if command not in ready]
+        for command in ready:
             self._settle(command)
 
     def _is_later(self, command: dict[str, Any]) -> bool:
@@ -128,13 +126,18 @@ class Control:
         expires_at = command.get("expires_at")
         return expires_at is not None and time.time() > expires_at
 
-    def _settle(self, command: dict[str, Any]) -> None:
-        """Apply one command and record its outcome, whatever happens: a training never ends for a command."""
+    def _settle(self, command: dict[str, Any], passed: str = "") -> None:
+        """Apply one command and record its outcome, whatever happens: a training never ends for a command.
+
+        `passed` says that it came after its step or epoch, and refuses it.
+        """
         if self._has_expired(command):
             self._record(command, "expired", Done(remark="It was not applied before it expired."))
             return
         try:
-            self._check(command)
+            if passed:
+                raise Refusal(passed)
+            self._check_state(command)
             done = self._apply(command)
         except (KnobError, Refusal) as error:
             self._record(command, "refused", Done(remark=str(error)))
@@ -144,12 +147,19 @@ class Control:
         else:
             self._record(command, "applied", done)
 
-    def _check(self, command: dict[str, Any]) -> None:
+    def _passed(self, command: dict[str, Any]) -> str:
+        """Tell that a command came after its step or epoch, "" where it did not.
+
+        One that waited is applied at the first control point from its step on: not every step need have one.
+        """
         at_step, at_epoch = command.get("at_step"), command.get("at_epoch")
         if at_step is not None and at_step < self._step:
-            raise Refusal(f"Step {at_step} has passed: the training was at step {self._step}.")
+            return f"Step {at_step} has passed: the training was at step {self._step}."
         if at_epoch is not None and at_epoch < self._epoch:
-            raise Refusal(f"Epoch {at_epoch} has passed: the training was behind epoch {self._epoch}.")
+            return f"Epoch {at_epoch} has passed: the training was behind epoch {self._epoch}."
+        return ""
+
+    def _check_state(self, command: dict[str, Any]) -> None:
         expected = command.get("expected_state")
         if expected and expected != self.state:
             raise Refusal(f"The run was expected to be {expected}, it is {self.state}.")
@@ -185,6 +195,8 @@ class Control:
         return Done(old=old, new="stopping")
 
     def _pause(self, command: dict[str, Any]) -> Done:
+        if self.stopping:
+            raise Refusal("The run is stopping.")
         if self.paused:
             raise Refusal("The run is paused already.")
         self.paused = True
@@ -212,16 +224,15 @@ class Control:
     def _note(self, command: dict[str, Any]) -> Done:
         return Done()
 
-    def _cancel(self, command: dict[str, Any]) -> None:
+    def _cancel(self, command: dict[str, Any]) -> Done:
         """Withdraw a command that still waits for its step or epoch."""
         wanted = (command.get("arguments") or {}).get("command")
         waiting = next((other for other in self._scheduled if other["id"] == wanted), None)
         if waiting is None:
-            self._record(command, "refused", Done(remark="It has taken effect, or ended otherwise, already."))
-            return
+            raise Refusal("It has taken effect, or ended otherwise, already.")
         self._scheduled.remove(waiting)
         self._record(waiting, "expired", Done(remark=f"Cancelled by {command.get('author') or 'its author'}."))
-        self._record(command, "applied", Done())
+        return Done()
 
 
 def _first_line(error: BaseException) -> str:

@@ -17,6 +17,8 @@ Kind = Literal["float", "int", "bool", "choice"]
 Scale = Literal["linear", "log"]
 KINDS: tuple[Kind, ...] = ("float", "int", "bool", "choice")
 LARGEST_NAME_CHARACTERS = 60
+# Whole numbers beyond this are not exact in JSON as browsers read it.
+LARGEST_INT = 2**53
 
 
 class KnobError(ValueError):
@@ -51,6 +53,8 @@ class KnobSpec:
         for limit in (self.minimum, self.maximum):
             if limit is not None and not math.isfinite(limit):
                 raise KnobError(f"{self.name}: give finite limits")
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise KnobError(f"{self.name}: the minimum is above the maximum")
 
     @classmethod
     def from_wire(cls, fields: Mapping[str, Any]) -> KnobSpec:
@@ -89,8 +93,8 @@ class KnobSpec:
             raise KnobError(f"{self.name} takes a finite number, not {reprlib.repr(value)}.")
         if self.kind == "float":
             return float(value)
-        if value != int(value):
-            raise KnobError(f"{self.name} takes a whole number, not {value!r}.")
+        if value != int(value) or abs(value) > LARGEST_INT:
+            raise KnobError(f"{self.name} takes a whole number, not {reprlib.repr(value)}.")
         return int(value)
 
     def _check_range(self, value: float | int) -> float | int:
@@ -190,11 +194,12 @@ class Knob:
         try:
             for name, wanted in after.items():
                 self._put(name, wanted)
+            effective = self.effective(groups)
         except BaseException:
             for name, old in before.items():
                 self._put_back(name, old)
             raise
-        return Change(_plain(before), _plain(after), self.effective(groups))
+        return Change(_plain(before), _plain(after), effective)
 
     def restore(self, values: Mapping[str, Any]) -> None:
         """Put the values of a checkpoint to work; groups and values that this training does not know are left out."""
@@ -207,13 +212,16 @@ class Knob:
         if self._effective is None:
             return None
         names = self.spec.groups or ("",) if groups is None else groups
-        found = {name: self._effective(name) if self.spec.groups else self._effective() for name in names}
+        found = {name: float(self._effective(name) if self.spec.groups else self._effective()) for name in names}
         return _plain({name: value if math.isfinite(value) else None for name, value in found.items()})
 
     def to_wire(self) -> dict[str, Any]:
         """Return JSON-ready fields: the spec, `value` and `effective` (each by group where there are groups)."""
         value = dict(self._values) if self.spec.groups else self.value
-        effective = self.effective()
+        try:
+            effective = self.effective()
+        except Exception:  # a function of the training's own: what it cannot tell is not shown
+            effective = None
         if self.spec.groups and effective is not None and not isinstance(effective, dict):
             effective = {self.spec.groups[0]: effective}
         return self.spec.to_wire() | {"value": value, "effective": effective}

@@ -8,6 +8,7 @@ nothing of runs or torch.
 
 from __future__ import annotations
 
+import errno
 import json
 import mmap
 import os
@@ -34,22 +35,26 @@ class Mailbox:
         self._read_bytes = 0
 
     def post(self, command: dict[str, Any]) -> None:
-        """Append `command` for the worker to take at its next control point."""
-        line = json.dumps(command, separators=(",", ":")).encode() + b"\n"
+        """Append `command` for the worker to take at its next control point. Raises `OSError` where the disk is full.
+
+        A line begins with its own end of line, so that one that was torn before it spoils nothing.
+        """
+        line = b"\n" + json.dumps(command, separators=(",", ":")).encode() + b"\n"
         descriptor = os.open(self._commands, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            os.write(descriptor, line)
+            if os.write(descriptor, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(descriptor)
         self.posted[0] += 1
 
     def commands(self) -> list[dict[str, Any]]:
-        """Return every whole command posted so far, oldest first; a torn last line is left out."""
+        """Return every whole command posted so far, oldest first; torn lines are left out."""
         try:
             text = self._commands.read_bytes()
         except FileNotFoundError:
             return []
-        return [json.loads(line) for line in text.split(b"\n")[:-1] if line]
+        return _whole_commands(text[: text.rfind(b"\n") + 1])
 
     def new_commands(self) -> list[dict[str, Any]]:
         """Return the whole commands posted since the last call, oldest first."""
@@ -61,7 +66,7 @@ class Mailbox:
             return []
         whole = text.rfind(b"\n") + 1
         self._read_bytes += whole
-        return [json.loads(line) for line in text[:whole].split(b"\n") if line]
+        return _whole_commands(text[:whole])
 
     @property
     def beats(self) -> int:
@@ -78,3 +83,16 @@ class Mailbox:
     def close(self) -> None:
         self.posted.release()
         self._page.close()
+
+
+def _whole_commands(text: bytes) -> list[dict[str, Any]]:
+    """Return the commands of these lines, without those that a full disk or a killed writer left in part."""
+    found = []
+    for line in text.split(b"\n"):
+        try:
+            command = json.loads(line) if line else None
+        except ValueError:
+            continue
+        if isinstance(command, dict):
+            found.append(command)
+    return found

@@ -86,3 +86,9 @@ def test_it_takes_out_host_and_user_as_words_only(tmp_path, monkeypatch):
         "who": ["<user>", 1],
         "where": {"host": "<host>"},
     }
+
+
+def test_it_replaces_what_no_database_takes(tmp_path):
+    redactor = Redactor(tmp_path, tmp_path / "app", {})
+    assert redactor.text("a\0b \udce4") == "a\ufffdb ?"
+    assert redactor.json({"loss": [float("nan"), 0.5]}) == {"loss": [None, 0.5]}

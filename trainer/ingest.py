@@ -236,9 +236,9 @@ class Ingest:
             CommandState(record.fields["state"]),
             outcome=self._redactor.text(str(record.fields.get("reason", ""))),
             step=max(0, record.step),
-            old=record.fields.get("old"),
-            new=record.fields.get("new"),
-            effective=record.fields.get("effective"),
+            old=self._redactor.json(record.fields.get("old")),
+            new=self._redactor.json(record.fields.get("new")),
+            effective=self._redactor.json(record.fields.get("effective")),
             ranks=record.fields.get("ranks"),
         )
         if settled and command.kind == Extend.kind and record.fields["state"] == CommandState.APPLIED:

@@ -6,6 +6,7 @@ No Django, no torch.
 from __future__ import annotations
 
 import getpass
+import math
 import os
 import re
 import socket
@@ -44,19 +45,22 @@ class Redactor:
         self._pattern = re.compile("|".join(patterns)) if patterns else None
 
     def text(self, text: str) -> str:
-        """Return `text` with what must not leave replaced."""
+        """Return `text` with what must not leave, and what no database takes (NUL, half characters), replaced."""
+        text = text.replace("\0", "\ufffd").encode(errors="replace").decode()
         if self._pattern is None:
             return text
         return self._pattern.sub(lambda match: self._shown[match.group()], text)
 
     def json(self, value: Any) -> Any:
-        """Return a JSON-ready value with every text in it redacted."""
+        """Return a JSON-ready value with every text in it redacted; numbers that JSON cannot carry become None."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, dict):
             return {self.text(str(key)): self.json(item) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
             return [self.json(item) for item in value]
+        if isinstance(value, float) and not math.isfinite(value):
+            return None
         return value
 
 

@@ -64,10 +64,17 @@ COXSWAIN_PORT = env.int("COXSWAIN_PORT", default=8765)
 COXSWAIN_BIND = env("COXSWAIN_BIND", default="127.0.0.1")
 COXSWAIN_PUSH_MS = env.int("COXSWAIN_PUSH_MS", default=80)
 COXSWAIN_RECIPES = env.list("COXSWAIN_RECIPES", default=[])
+# Silence of a living training beyond which it is stalled, the first pause before a restart, both in seconds, and the
+# warning that a batch system sends before it ends a job.
+COXSWAIN_STALLED_S = env.float("COXSWAIN_STALLED_S", default=60.0)
+COXSWAIN_RESTART_PAUSE_S = env.float("COXSWAIN_RESTART_PAUSE_S", default=5.0)
+COXSWAIN_STOP_SIGNAL = env("COXSWAIN_STOP_SIGNAL", default="")
 # More origins that may open a socket, as scheme://host:port; the portal's own is always allowed.
 COXSWAIN_ORIGINS = env.list("COXSWAIN_ORIGINS", default=[])
 if not 10 <= COXSWAIN_PUSH_MS <= 5000:
     raise ImproperlyConfigured("COXSWAIN_PUSH_MS must lie between 10 and 5000 milliseconds")
+if not COXSWAIN_STALLED_S > 0 or not COXSWAIN_RESTART_PAUSE_S >= 0:
+    raise ImproperlyConfigured("COXSWAIN_STALLED_S must be above 0 seconds, COXSWAIN_RESTART_PAUSE_S at least 0")
 
 DEBUG = env.bool("COXSWAIN_DEBUG", default=False)
 SECRET_KEY = env("COXSWAIN_SECRET_KEY", default="") or secret_key(COXSWAIN_DATA)

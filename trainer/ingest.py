@@ -19,6 +19,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from coxswain import journal
+from coxswain.checkpoint import is_whole
 from coxswain.journal import Record
 from runs import feed, series
 from runs.commands import Extend
@@ -51,12 +52,14 @@ BEST_METRICS = ("validation_accuracy", "validation_loss")
 
 @dataclass(slots=True)
 class Tick:
-    """What one transaction is to store."""
+    """What one transaction is to store. `run` are further fields of the run, `events` what they mean to viewers."""
 
     read: Read | None = None
     console: ConsoleRead | None = None
     system: dict[str, float | None] | None = None
     lines: list[LogLine] = field(default_factory=list)
+    run: dict[str, Any] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -86,11 +89,14 @@ class Ingest:
         """Commit a tick and announce it. Raises `runs.lifecycle.Fenced` where another attempt holds the run."""
         records = tick.read.records if tick.read else []
         metrics = list(blocks_as_events(self.lease.number, points(records)))
-        events: list[Event] = [*metrics]
+        events: list[Event] = [*metrics, *tick.events]
         fields: dict[str, Any] = {}
         with transaction.atomic():
             # The beat comes first: it takes the run's row lock and proves that the lease still holds.
-            keep(self.lease, **_progress_fields(records))
+            progress = _progress_fields(records)
+            keep(self.lease, **progress, **tick.run)
+            if progress:
+                Attempt.objects.filter(pk=self.lease.attempt_id).update(last_step=progress["step"])
             if tick.read is not None:
                 self._store_position(tick.read)
             for record in records:
@@ -277,8 +283,8 @@ class Ingest:
             },
         )
         for row in Checkpoint.objects.filter(run_id=self.lease.run_id, attempt=self.lease.number).exclude(path=path):
-            # The worker's rule of what to keep removed its file.
-            if not (self._folder / Path(row.path).relative_to(f"attempts/{self.lease.number}")).exists():
+            # The worker's rule of what to keep removed it.
+            if not is_whole(self._folder / Path(row.path).relative_to(f"attempts/{self.lease.number}")):
                 row.delete()
         return stored
 

@@ -9,19 +9,19 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
+import msgspec
 from django.conf import settings
 from django.db import Error as DatabaseError
-from django.db import connection
+from django.db import connection, transaction
 
 from coxswain.mailbox import Mailbox
 from runs import announcer, series
 from runs.asking import record
-from runs.commands import Request, Stop
+from runs.commands import Request, RunCommand, SaveCheckpoint, Stop
 from runs.events import LogLine
 from runs.lifecycle import (
     BEAT_INTERVAL_S,
@@ -31,6 +31,7 @@ from runs.lifecycle import (
     deliver_command,
     end_attempt,
     expire_commands,
+    keep,
     open_commands,
 )
 from runs.models import Attempt, Command, CommandState, Run, RunState
@@ -39,9 +40,12 @@ from trainer.display import Display
 from trainer.ending import judge_end
 from trainer.folders import WorkerProcess
 from trainer.gpu import Sampler
+from trainer.heart import Heart
 from trainer.ingest import Ingest, Progress, Tick, committed_position
+from trainer.interrupts import Interrupts
 from trainer.out_of_memory import OomKills
 from trainer.redactor import Redactor
+from trainer.stall_report import StallReport
 from trainer.tail import JournalTail
 
 Done = TypeVar("Done")
@@ -57,17 +61,9 @@ FOLD_INTERVAL_S = 10.0
 LARGEST_UNFOLDED_POINTS = 20_000
 # A database that is away is asked again after this; the journal keeps everything meanwhile.
 DATABASE_PAUSE_S = 0.5
+# Who was suspended for longer than this between two looks may hold the run no more.
+LONGEST_PAUSE_S = 3.0
 EXIT_FINISHED, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_HELD, EXIT_FENCED, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 130
-
-
-@dataclass(slots=True)
-class Interrupts:
-    """What the supervisor was asked by signals."""
-
-    stops: int = 0
-    name: str = ""
-    # The stop that the first one became, until it is recorded.
-    unrecorded: Request | None = None
 
 
 class Supervisor:
@@ -80,6 +76,7 @@ class Supervisor:
         worker: WorkerProcess,
         process: subprocess.Popen[bytes] | None,
         display: Display,
+        interrupts: Interrupts,
         lines: Sequence[LogLine] = (),
     ) -> None:
         self.lease = lease
@@ -88,7 +85,7 @@ class Supervisor:
         self.process = process
         self.display = display
         self.progress = Progress()
-        self.interrupts = Interrupts()
+        self.interrupts = interrupts
         self._redactor = Redactor(settings.COXSWAIN_DATA, settings.BASE_DIR)
         self._ingest = Ingest(lease, folder, self._redactor, self.progress)
         attempt = Attempt.objects.select_related("run").get(pk=lease.attempt_id)
@@ -99,22 +96,29 @@ class Supervisor:
         self._posted = {command["id"] for command in self._mailbox.commands()}
         self._wake = threading.Event()
         self._command_waits = True
+        self._heart = Heart(self._mailbox)
         self._stop_posted = False
+        self._saves_posted = 0
+        # What signals asked for, until it stands in the ledger: request and author.
+        self._unrecorded: list[tuple[Request, str]] = []
+        self._stall = StallReport(attempt.run, lease.number)
         device = attempt.run.device if attempt.run.recipe_id else "auto"
         self._sampler = Sampler(worker.pid, data=settings.COXSWAIN_DATA, device=device)
         self._oom_kills = OomKills(worker.pid)
-        self._told_gpu_problem = attempt.adoptions > 0
+        self._told_gpu_problems: set[str] = set()
         self._pending_lines = list(lines)
         self._last_store = 0.0
         self._last_beat = 0.0
+        self._looked_at = time.monotonic()
         self._last_console = 0.0
         self._last_fold = time.monotonic()
         self._unfolded_points = 0
         self._database_away = False
+        self._disk_refuses = False
 
     def follow(self) -> int:
         """Follow the worker until it has ended and all that it wrote is stored; return the exit code of `train`."""
-        self._catch_signals()
+        self._heart.start()
         self._sampler.start()
         announcer.current().listen(f"owner.{self.lease.run_id}", self._heard_command)
         try:
@@ -125,24 +129,14 @@ class Supervisor:
             return self._finish()
         except Fenced as error:
             logger.error("%s: this supervisor writes nothing more and ends its worker", error)
-            self._kill_worker(signal.SIGTERM)
+            # Not a signal that it could answer with a checkpoint.
+            self._kill_worker(signal.SIGKILL)
             return EXIT_FENCED
         finally:
+            self._heart.stop()
             self._sampler.stop()
             self.display.close()
             announcer.current().flush(2.0)
-
-    def _catch_signals(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._interrupted)
-        # A terminal that went away must not end a training of three days.
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-
-    def _interrupted(self, number: int, frame: Any) -> None:
-        if number == signal.SIGINT or not self.interrupts.stops:
-            self.interrupts.stops += 1
-        # No wake-up from here: the main thread may hold the event's lock, and would wait for itself for ever.
-        self.interrupts.name = signal.Signals(number).name
 
     def _heard_command(self, message: dict[str, Any]) -> None:
         self._command_waits = True
@@ -156,15 +150,13 @@ class Supervisor:
     def _look(self) -> None:
         """One look: signals, commands, journal, console, beat. A database that is away costs time, not data."""
         now = time.monotonic()
+        suspended = now - self._looked_at > LONGEST_PAUSE_S
         try:
-            self._handle_interrupts()
+            if suspended:
+                # Before anything is written, even into files of our own.
+                keep(self.lease)
             beat_due = now - self._last_beat >= BEAT_INTERVAL_S
-            if beat_due:
-                # Before the database is asked: one that is away must not make the worker feel alone.
-                self._mailbox.beat()
-            if self._command_waits or beat_due:
-                self._command_waits = False
-                self._hand_on_commands()
+            self._hand_on(beat_due)
             push_due = now - self._last_store >= settings.COXSWAIN_PUSH_MS / 1000
             if beat_due or (push_due and (self._tail.has_more() or now - self._last_console >= CONSOLE_INTERVAL_S)):
                 self._store(beat_due)
@@ -178,6 +170,21 @@ class Supervisor:
             # A connection that broke is opened anew.
             connection.close()
             time.sleep(DATABASE_PAUSE_S)
+        finally:
+            self._looked_at = time.monotonic()
+
+    def _hand_on(self, beat_due: bool) -> None:
+        """Hand on what signals and people ask. A full disk takes no command, and costs nothing else."""
+        try:
+            self._handle_interrupts()
+            if self._command_waits or beat_due:
+                self._command_waits = False
+                self._hand_on_commands()
+            self._disk_refuses = False
+        except OSError as error:
+            if not self._disk_refuses:
+                logger.warning("commands cannot be handed on (%s): tried again until it works", error.strerror)
+            self._disk_refuses = self._command_waits = True
 
     def _store(self, beat: bool) -> bool:
         """Store what journal, console and sampler have; return whether the journal brought something."""
@@ -185,6 +192,7 @@ class Supervisor:
         tick = Tick(lines=self._pending_lines)
         if self._tail.has_more():
             tick.read = self._tail.read()
+            self._stall.watch.note(tick.read.records)
         if now - self._last_console >= CONSOLE_INTERVAL_S:
             self._last_console = now
             console = self._console.read()
@@ -196,11 +204,13 @@ class Supervisor:
             sample = self._sampler.take()
             tick.system = {name: round(value, 3) for name, value in sample.values.items()} if sample else None
             self._tell_of_gpus(tick)
+            self._stall.put(tick, now)
         if tick.read is None and tick.console is None and not beat:
             return False
         self._ingest.store(tick)
         self._pending_lines = []
         self._settle(tick)
+        self._stall.settle(tick)
         self._last_store = time.monotonic()
         self.display.show(self.progress)
         return tick.read is not None
@@ -232,12 +242,16 @@ class Supervisor:
     def _tell_of_gpus(self, tick: Tick) -> None:
         notes = self._sampler.take_notes()
         tick.lines += [LogLine(text=note.text, source="coxswain", level=note.level) for note in notes]
-        if self._sampler.problem and not self._told_gpu_problem:
-            self._told_gpu_problem = True
-            tick.lines.append(LogLine(text=self._sampler.problem, source="coxswain", level="info"))
+        problem = self._sampler.problem
+        if problem and problem not in self._told_gpu_problems:
+            self._told_gpu_problems.add(problem)
+            tick.lines.append(LogLine(text=problem, source="coxswain", level="info"))
 
     def _hand_on_commands(self) -> None:
-        expire_commands(self.lease.run_id)
+        with transaction.atomic():
+            # Who was overtaken gives up no command of another's.
+            keep(self.lease)
+            expire_commands(self.lease.run_id)
         for command in open_commands(self.lease.run_id):
             posted = str(command.pk) in self._posted
             if command.state == CommandState.DELIVERED and posted:
@@ -256,23 +270,36 @@ class Supervisor:
             self._kill_worker(signal.SIGKILL)
             return
         if self.interrupts.stops == 1 and not self._stop_posted:
+            self._ask_for_signal(Stop(), self.interrupts.name)
             self._stop_posted = True
-            stop = self.interrupts.unrecorded = Request(id=uuid4(), command=Stop())
-            # Into the mailbox first: a database that is away must not keep a training from stopping.
-            self._post({"id": str(stop.id), "command": Stop.kind, "arguments": {}})
             self.display.say("Stopping: the step is finished, a checkpoint saved. Press Ctrl-C again to end at once.")
-        self._record_interrupt()
+        if self.interrupts.saves > self._saves_posted:
+            self._ask_for_signal(SaveCheckpoint(name="signal"), signal.SIGUSR1.name)
+            self._saves_posted += 1
+        self._record_signals()
 
-    def _record_interrupt(self) -> None:
-        """Write the stop that a signal asked for into the ledger; before what the worker says of it is stored."""
-        if self.interrupts.unrecorded is not None:
-            record(self.lease.run_id, self.interrupts.unrecorded, author_id=None, author_name=self.interrupts.name)
-            self.interrupts.unrecorded = None
+    def _ask_for_signal(self, command: RunCommand, author: str) -> None:
+        """Ask the worker for what a signal means; at once, since a database that is away must not keep it waiting."""
+        request = Request(id=uuid4(), command=command)
+        self._post({"id": str(request.id), "command": command.kind, "arguments": msgspec.to_builtins(command)})
+        self._unrecorded.append((request, author))
+
+    def _record_signals(self) -> None:
+        """Write what signals asked for into the ledger; before what the worker says of it is stored."""
+        while self._unrecorded:
+            request, author = self._unrecorded[0]
+            with transaction.atomic():
+                keep(self.lease)
+                record(self.lease.run_id, request, author_id=None, author_name=author)
+            self._unrecorded.pop(0)
             self._command_waits = True
 
     def _kill_worker(self, number: signal.Signals) -> None:
+        if not self._worker_lives():
+            return
         try:
-            if self.process is not None:
+            # Its group, so that what it started ends too; an adopted one may be no leader of one.
+            if os.getpgid(self.worker.pid) == self.worker.pid:
                 os.killpg(self.worker.pid, number)
             else:
                 os.kill(self.worker.pid, number)
@@ -281,7 +308,7 @@ class Supervisor:
 
     def _finish(self) -> int:
         """Store what the worker left, record how it ended, and return the exit code."""
-        self._wait_for_database(self._record_interrupt)
+        self._wait_for_database(self._record_signals)
         self._wait_for_database(self._store_rest)
         end = self._wait_for_database(self._judge_end)
         self._wait_for_database(lambda: end_attempt(self.lease, end))

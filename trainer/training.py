@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -13,7 +14,7 @@ from typing import NoReturn
 from django.conf import settings
 from django.utils import timezone
 
-from coxswain.checkpoint import verify
+from coxswain.checkpoint import Damaged, is_whole, remove_checkpoint, verify_checkpoint
 from coxswain.locks import HeldLock, try_lock
 from coxswain.mailbox import Mailbox
 from runs.events import LogLine
@@ -44,6 +45,7 @@ from trainer.folders import (
     run_folder,
 )
 from trainer.ingest import Ingest, Progress, Tick, committed_position
+from trainer.interrupts import Interrupts
 from trainer.redactor import Redactor
 from trainer.start import recipe_command, script_command, start_worker, worker_environment, write_task
 from trainer.supervisor import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_FINISHED, EXIT_HELD, Supervisor
@@ -72,6 +74,8 @@ class Options:
     quiet: bool = False
     inline: bool = False
     adopt: bool = False
+    # The checkpoint to go on from, by id, name or step; the newest that verifies where it is left out.
+    start: str = ""
     script: tuple[str, ...] = ()
 
 
@@ -80,12 +84,13 @@ def train(options: Options) -> int:
     run = Run.objects.select_related("recipe").filter(pk=options.run_id).first()
     if run is None:
         raise CannotTrain(f"run-id: there is no run {options.run_id}; create one with manage.py create_run.")
+    interrupts = _take_signals()
     lock = _hold(run)
     try:
         lease = _adoptable(run)
         display = display_for(run.pk, options.quiet)
         if lease is not None:
-            return _follow_adopted(lease, display)
+            return _follow_adopted(lease, display, interrupts)
         if options.adopt:
             display.say(f"run {run.pk}: no training lives that wants a supervisor")
             return EXIT_FINISHED
@@ -105,9 +110,19 @@ def train(options: Options) -> int:
         prepared = _make_folder(lease, work)
         if options.inline:
             _become_worker(lease, prepared, lock)
-        return _start(lease, prepared, display, work.lines)
+        return _start(lease, prepared, display, interrupts, work.lines)
     finally:
         lock.release()
+
+
+def _take_signals() -> Interrupts:
+    """Take signals from here on: one that comes before there is a worker must not leave it without a supervisor."""
+    try:
+        interrupts = Interrupts(settings.COXSWAIN_STOP_SIGNAL)
+    except ValueError as error:
+        raise CannotTrain(str(error)) from error
+    interrupts.install()
+    return interrupts
 
 
 def _myself() -> Holder:
@@ -200,13 +215,13 @@ def store_leftovers(lease: Lease, folder: Path) -> AttemptEnd:
     return AttemptEnd(end.outcome, None, "", redactor.text(end.error)[:500], end.traceback)
 
 
-def _follow_adopted(lease: Lease, display: Display) -> int:
+def _follow_adopted(lease: Lease, display: Display, interrupts: Interrupts) -> int:
     folder = attempt_folder(settings.COXSWAIN_DATA, lease.run_id, lease.number)
     worker = WorkerProcess.recorded(folder)
     if worker is None:
         raise CannotTrain(f"run {lease.run_id}: its training process ended just now; try again.", EXIT_FAILED)
     display.say(f"run {lease.run_id}: adopting the living training process {worker.pid} of attempt {lease.number}")
-    return Supervisor(lease, folder, worker, None, display).follow()
+    return Supervisor(lease, folder, worker, None, display, interrupts).follow()
 
 
 @dataclass(slots=True)
@@ -241,7 +256,7 @@ def _prepare(run: Run, options: Options) -> Work:
         raise CannotTrain(f"parameters: {error}") from error
     remove_torn_checkpoints(run)
     work = Work()
-    work.checkpoint = newest_checkpoint(run, work.lines)
+    work.checkpoint = chosen_checkpoint(run, options.start) if options.start else newest_checkpoint(run, work.lines)
     work.task = Task(
         run=run.pk,
         attempt=run.attempt + 1,
@@ -250,6 +265,7 @@ def _prepare(run: Run, options: Options) -> Work:
         device=options.device or run.device,
         seed=run.seed,
         deterministic=run.deterministic,
+        extra_epochs=run.extra_epochs,
         checkpoint=_as_task(work.checkpoint) if work.checkpoint else None,
         inline=options.inline,
     )
@@ -257,27 +273,68 @@ def _prepare(run: Run, options: Options) -> Work:
 
 
 def newest_checkpoint(run: Run, lines: list[LogLine]) -> Checkpoint | None:
-    """Return the newest checkpoint whose file is whole; say in `lines` which were passed over."""
-    for checkpoint in Checkpoint.objects.filter(run=run).order_by("-step", "-id"):
-        if verify(_checkpoint_file(checkpoint), checkpoint.sha256):
+    """Return the newest checkpoint that verifies; say in `lines` which were passed over."""
+    for checkpoint in lineage(run):
+        try:
+            verify_checkpoint(checkpoint_folder(checkpoint), checkpoint.sha256)
+        except Damaged as error:
+            text = f"The checkpoint at step {checkpoint.step} is damaged or gone ({error}): it is passed over."
+            lines.append(LogLine(text=text, source="coxswain", level="warning"))
+        else:
             return checkpoint
-        text = f"The checkpoint at step {checkpoint.step} is damaged or gone: it is passed over."
-        lines.append(LogLine(text=text, source="coxswain", level="warning"))
     return None
 
 
+def lineage(run: Run) -> Iterator[Checkpoint]:
+    """Yield the checkpoints that led to where the run is, newest first.
+
+    An attempt that went on from an older checkpoint made void what earlier attempts had saved after it.
+    """
+    limit: int | None = None
+    for attempt in run.attempts.select_related("resumed_from").order_by("-number"):
+        for checkpoint in Checkpoint.objects.filter(run=run, attempt=attempt.number).order_by("-step", "-id"):
+            if limit is None or checkpoint.step <= limit:
+                yield checkpoint
+        if attempt.resumed_from is not None:
+            limit = attempt.resumed_from.step if limit is None else min(limit, attempt.resumed_from.step)
+
+
+def chosen_checkpoint(run: Run, wanted: str) -> Checkpoint:
+    """Return the checkpoint of a run that has this id, name or step, the newest of several.
+
+    Raises `CannotTrain` where there is none, or it does not verify.
+    """
+    found = Checkpoint.objects.filter(run=run).order_by("-id")
+    number = int(wanted) if wanted.isdecimal() else None
+    checkpoint = (
+        found.filter(pk=number).first() or found.filter(step=number).first() if number is not None else None
+    ) or found.filter(name=wanted).first()
+    if checkpoint is None:
+        known = ", ".join(f"{each.pk} ({each.name}, step {each.step})" for each in found[:10])
+        raise CannotTrain(f"from: run {run.pk} has no checkpoint {wanted}; it has {known or 'none'}.")
+    try:
+        verify_checkpoint(checkpoint_folder(checkpoint), checkpoint.sha256)
+    except Damaged as error:
+        raise CannotTrain(
+            f"from: the checkpoint {checkpoint.pk} ({checkpoint.name}, step {checkpoint.step}) cannot be used, "
+            f"{error}; choose another one, or leave --from out."
+        ) from None
+    return checkpoint
+
+
 def remove_torn_checkpoints(run: Run) -> None:
-    """Remove the temporary files of saves that were killed; no worker of this run lives now."""
-    for torn in (run_folder(settings.COXSWAIN_DATA, run.pk) / "attempts").glob("*/checkpoints/.*.tmp"):
-        torn.unlink(missing_ok=True)
+    """Remove what saves that were killed left behind; no worker of this run lives now."""
+    for folder in (run_folder(settings.COXSWAIN_DATA, run.pk) / "attempts").glob("*/checkpoints/*"):
+        if folder.is_dir() and not is_whole(folder):
+            remove_checkpoint(folder)
 
 
-def _checkpoint_file(checkpoint: Checkpoint) -> Path:
+def checkpoint_folder(checkpoint: Checkpoint) -> Path:
     return run_folder(settings.COXSWAIN_DATA, checkpoint.run_id) / checkpoint.path
 
 
 def _as_task(checkpoint: Checkpoint) -> dict[str, str]:
-    return {"path": str(_checkpoint_file(checkpoint)), "sha256": checkpoint.sha256}
+    return {"path": str(checkpoint_folder(checkpoint)), "sha256": checkpoint.sha256}
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,14 +358,14 @@ def _make_folder(lease: Lease, work: Work) -> Prepared:
     return Prepared(folder, command, environment)
 
 
-def _start(lease: Lease, prepared: Prepared, display: Display, lines: list[LogLine]) -> int:
+def _start(lease: Lease, prepared: Prepared, display: Display, interrupts: Interrupts, lines: list[LogLine]) -> int:
     try:
         process = start_worker(prepared.command, prepared.environment, prepared.folder)
     except OSError as error:
         end_attempt(lease, AttemptEnd(RunState.FAILED, error=f"The program could not be started: {error.strerror}."))
         raise CannotTrain(f"script: {prepared.command[0]} cannot be started: {error.strerror}.", EXIT_FAILED) from error
     worker = WorkerProcess.recorded(prepared.folder) or WorkerProcess(process.pid, 0.0)
-    return Supervisor(lease, prepared.folder, worker, process, display, lines).follow()
+    return Supervisor(lease, prepared.folder, worker, process, display, interrupts, lines).follow()
 
 
 def _become_worker(lease: Lease, prepared: Prepared, lock: HeldLock) -> NoReturn:

@@ -1,0 +1,54 @@
+"""What `train` is asked by signals. No Django, no torch.
+
+A handler sets plain flags and nothing else: it may run while its thread holds any lock.
+"""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+WARNINGS = ("USR1", "USR2", "XCPU")
+
+
+class Interrupts:
+    """SIGTERM, SIGINT and a warning signal ask to stop, SIGUSR1 asks for a checkpoint.
+
+    `stop_signal` is the warning that a batch system sends before it ends a job: USR1, USR2, XCPU or "".
+    Raises `ValueError` with a sentence where it is none of these.
+    """
+
+    def __init__(self, stop_signal: str = "") -> None:
+        name = stop_signal.upper().removeprefix("SIG")
+        if name and name not in WARNINGS:
+            raise ValueError(f"COXSWAIN_STOP_SIGNAL: {stop_signal!r} is none of {', '.join(WARNINGS)}.")
+        self._warning = name
+        # How often a stop was asked for: a second SIGINT ends at once.
+        self.stops = 0
+        self.name = ""
+        # How many checkpoints were asked for.
+        self.saves = 0
+
+    def install(self) -> None:
+        """Take the signals from now on. Handlers, unlike ignored signals, are not inherited by what is started."""
+        stopping = {signal.SIGTERM, signal.SIGINT}
+        if self._warning:
+            stopping.add(signal.Signals[f"SIG{self._warning}"])
+        for number in stopping:
+            signal.signal(number, self._stop)
+        if signal.SIGUSR1 not in stopping:
+            signal.signal(signal.SIGUSR1, self._save)
+        # A terminal that went away must not end a training of three days.
+        signal.signal(signal.SIGHUP, _ignore)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT or not self.stops:
+            self.stops += 1
+        # Not the supervisor's wake-up: the main thread may hold its lock, and would wait for itself for ever.
+        self.name = signal.Signals(number).name
+
+    def _save(self, number: int, frame: FrameType | None) -> None:
+        self.saves += 1
+
+
+def _ignore(number: int, frame: FrameType | None) -> None: ...

@@ -146,6 +146,10 @@ class Run:
         if self._quick_log is not None:
             self.__dict__["log"] = self._quick_log
 
+    def begin_at(self, step: int, epoch: int = 0) -> None:
+        """Say where a training goes on from: what happens before its next step is told at that one."""
+        self._step, self._epoch = step, epoch
+
     def log_epoch(
         self,
         epoch: int,

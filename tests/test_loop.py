@@ -17,7 +17,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from coxswain.checkpoint import verify
+from coxswain import NullRun
+from coxswain.checkpoint import remove_checkpoint, verify_checkpoint
 from trainer.loop import train
 from trainer.randomness import epoch_order, sample_uniform, seed_everything
 from trainer.recipe import Batch, Recipe, load_recipe, parameter
@@ -46,10 +47,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-class RememberingRun:
+class RememberingRun(NullRun):
     """Keeps what it is told, and stops after step `stop_at`."""
 
     def __init__(self, folder: Path | None = None, stop_at: int | None = None) -> None:
+        super().__init__()
         self.folder = folder
         self._stop_at = stop_at
         self.points: dict[int, dict[str, float]] = {}
@@ -61,17 +63,17 @@ class RememberingRun:
         self.outcome = ""
 
     @property
-    def stopping(self) -> bool:
+    def stopping(self) -> bool:  # type: ignore[override]
         return self._stop_at is not None and max(self.points, default=0) >= self._stop_at
 
     def log(self, step: int, /, **values: Any) -> None:
         assert step not in self.points
         self.points[step] = {name: float(value) for name, value in values.items()}
 
-    def log_epoch(self, epoch: int, /, **values: Any) -> None:
+    def log_epoch(self, epoch: int, /, **values: Any) -> None:  # type: ignore[override]
         self.epochs[epoch] = values
 
-    def plan(self, **totals: int | None) -> None:
+    def plan(self, **totals: int | None) -> None:  # type: ignore[override]
         self.planned = totals
 
     def note(self, text: str, level: str = "info") -> None:
@@ -81,8 +83,8 @@ class RememberingRun:
         self.texts[epoch, name] = text
 
     def record_checkpoint(self, path: Path, **fields: Any) -> None:
-        assert verify(path, fields["sha256"])
-        assert path.stat().st_size == fields["size_bytes"]
+        verify_checkpoint(path, fields["sha256"])
+        assert sum(file.stat().st_size for file in path.iterdir()) == fields["size_bytes"]
         self.checkpoints.append({"path": path, **fields})
 
     def finish(self, outcome: str = "finished", *, step: int | None = None) -> None:
@@ -213,7 +215,7 @@ def test_it_keeps_the_last_two_checkpoints_and_the_best(tmp_path: Path) -> None:
         ("last", 6, 30),
     ]
     kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
-    assert kept == ["step-00000010.pt", "step-00000025.pt", "step-00000030.pt"]
+    assert kept == ["step-00000010", "step-00000025", "step-00000030"]
     assert [epoch for epoch, row in run.epochs.items() if row["best"]] == [1, 2]
 
 
@@ -259,12 +261,20 @@ def test_it_refuses_a_checkpoint_of_another_model(tmp_path: Path) -> None:
 def test_it_refuses_a_checkpoint_that_is_damaged_or_gone(tmp_path: Path) -> None:
     run = run_through(RememberingRun(tmp_path, stop_at=2), noisy())
     path, sha256 = run.checkpoints[-1]["path"], run.checkpoints[-1]["sha256"]
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(CheckpointError, match="SHA-256"):
-        load_checkpoint(path, sha256)
-    path.unlink()
+    for file in sorted(path.iterdir()):
+        whole = file.read_bytes()
+        file.write_bytes(whole[: len(whole) // 2] + bytes([whole[len(whole) // 2] ^ 1]) + whole[len(whole) // 2 + 1 :])
+        with pytest.raises(CheckpointError, match="SHA-256"):
+            load_checkpoint(path, sha256)
+        file.write_bytes(whole[:-1])
+        with pytest.raises(CheckpointError, match="SHA-256"):
+            load_checkpoint(path, sha256)
+        file.unlink()
+        with pytest.raises(CheckpointError, match="not there"):
+            load_checkpoint(path, sha256)
+        file.write_bytes(whole)
+    load_checkpoint(path, sha256)
+    remove_checkpoint(path)
     with pytest.raises(CheckpointError, match="not on this host"):
         load_checkpoint(path, sha256)
 
@@ -420,7 +430,7 @@ def test_its_worker_trains_a_task_without_loading_django(start_worker: Callable[
         ({"recipe": "digits_"}, "recipe: there is no 'digits_'"),
         ({"recipe": "no.such:Thing"}, "there is no module no.such"),
         ({"device": "cuda:99"}, "use --device"),
-        ({"checkpoint": {"path": "/nowhere/step-1.pt", "sha256": "0"}}, "step-1.pt is not on this host"),
+        ({"checkpoint": {"path": "/nowhere/step-1", "sha256": "0"}}, "step-1 is not on this host"),
     ],
 )
 def test_its_worker_refuses_a_task_with_a_sentence(

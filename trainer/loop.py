@@ -7,40 +7,74 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from trainer.progress import Outcome, Progress, Watched
-from trainer.recipe import Recipe
-from trainer.saving import Keeper
+from coxswain import Run
+from coxswain.run import Outcome
+from trainer.evaluation import evaluate, texts
+from trainer.groups import group_names
+from trainer.precision import mixed_precision, precision_of
+from trainer.progress import Progress
+from trainer.recipe import LEARNING_RATE_SERIES, Recipe
+from trainer.saving import Keeper, restore
+from trainer.steering import Steering, knobs_of
 
 
-def train(recipe: Recipe, run: Watched, checkpoint: Mapping[str, Any] | None = None) -> Outcome:
+def train(
+    recipe: Recipe,
+    run: Run,
+    checkpoint: Mapping[str, Any] | None = None,
+    *,
+    segment: int = 1,
+    extra_epochs: int = 0,
+) -> Outcome:
     """Train `recipe` to its last epoch or until `run.stopping`; go on from `checkpoint` where one is given.
 
-    The generators must be seeded (`trainer.randomness.seed_everything`). A recipe's exceptions pass through.
+    The generators must be seeded (`trainer.randomness.seed_everything`). `segment` is the attempt's number,
+    `extra_epochs` come on top of those that the recipe was built for. A recipe's exceptions pass through.
     """
     recipe.build()
     device = recipe.device
     dtype = precision_of(recipe)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
     parameters = [each for each in recipe.model.parameters() if each.requires_grad]
-    keeper = Keeper(run, recipe, scaler)
+    groups = group_names(recipe.optimiser)
+    knobs = knobs_of(recipe)
     progress = Progress()
     if checkpoint is not None:
-        progress = keeper.restore(checkpoint)
+        progress = restore(recipe, scaler, knobs, checkpoint)
+    progress.segment = segment
+    progress.extra_epochs = max(progress.extra_epochs, extra_epochs)
+    # After building: a schedule that ends with the epochs it was built for is not stretched.
+    recipe.epochs += progress.extra_epochs
+    run.begin_at(progress.step, progress.latest_epoch)
+    run.declare(*knobs)
+    keeper = Keeper(run, recipe, scaler)
+    steering = Steering(recipe, run, keeper, progress, dtype)
+    steering.plan()
     steps_per_epoch = recipe.steps_per_epoch
     units = recipe.units_per_sample
-    run.plan(total_epochs=recipe.epochs, total_steps=recipe.epochs * steps_per_epoch, steps_per_epoch=steps_per_epoch)
 
+    def stop() -> Outcome:
+        if run.saves_on_stop:
+            keeper.save(progress, "stop")
+        run.finish("stopped", step=progress.step)
+        return "stopped"
+
+    if run.stopping:
+        return stop()
     while progress.epoch <= recipe.epochs:
         recipe.model.train()
+        recipe.batches_changed = False
         batches = iter(recipe.train_batches(progress.epoch, progress.batch))
         while progress.batch < steps_per_epoch:
             began = time.perf_counter()
+            if recipe.batches_changed:
+                recipe.batches_changed = False
+                batches = iter(recipe.train_batches(progress.epoch, progress.batch))
             batch = next(batches, None)
             if batch is None:
                 raise RuntimeError(
@@ -55,7 +89,7 @@ def train(recipe: Recipe, run: Watched, checkpoint: Mapping[str, Any] | None = N
             scaler.scale(loss).backward()
             scaler.unscale_(recipe.optimiser)
             gradient_norm = clip(parameters, recipe.gradient_clip)
-            learning_rate = recipe.optimiser.param_groups[0]["lr"]
+            rates = [group["lr"] for group in recipe.optimiser.param_groups]
             scaler.step(recipe.optimiser)
             scaler.update()
             if recipe.scheduler is not None:
@@ -74,7 +108,8 @@ def train(recipe: Recipe, run: Watched, checkpoint: Mapping[str, Any] | None = N
                 progress.step,
                 **{f"train/{name}": number(value) for name, value in (means | recipe.derived(means)).items()},
                 **{
-                    "optimiser/learning_rate": learning_rate,
+                    LEARNING_RATE_SERIES: rates[0],
+                    **{f"{LEARNING_RATE_SERIES}/{name}": rate for name, rate in zip(groups, rates, strict=False)},
                     "optimiser/gradient_norm": number(gradient_norm),
                     "speed/samples_per_second": samples / seconds,
                     **{f"speed/{unit}_per_second": count * samples / seconds for unit, count in units.items()},
@@ -82,55 +117,42 @@ def train(recipe: Recipe, run: Watched, checkpoint: Mapping[str, Any] | None = N
                     "speed/data_wait_share": waited / seconds,
                 },
             )
+            if began > keeper.hourly_due_at:
+                run.request("save_hourly")
             if run.stopping:
-                keeper.save(progress, "stop")
-                run.finish("stopped", step=progress.step)
-                return "stopped"
+                return stop()
 
         progress.seconds += wait_for(device)
         began = time.perf_counter()
-        recipe.model.eval()
-        with torch.no_grad(), mixed_precision(device, dtype):
-            evaluated = {name: float(value) for name, value in recipe.evaluate().items()}
-            texts = recipe.texts()
-        means = {name: value / progress.samples for name, value in progress.sums.items()}
+        evaluated = evaluate(recipe, dtype)
+        written = texts(recipe, dtype)
+        means = progress.means
         samples_per_second = progress.samples / progress.seconds
         best = is_best(recipe, evaluated, progress)
+        trained = {f"train_{name}": float(value) for name, value in (means | recipe.derived(means)).items()}
         run.log_epoch(
             progress.epoch,
             step=progress.step,
             duration_s=progress.seconds + time.perf_counter() - began,
             best=best,
-            **{f"train_{name}": float(value) for name, value in (means | recipe.derived(means)).items()},
+            **trained,
             **evaluated,
             learning_rate=float(recipe.optimiser.param_groups[0]["lr"]),
             samples_per_second=samples_per_second,
             **{f"{unit}_per_second": count * samples_per_second for unit, count in units.items()},
         )
-        for name, text in texts.items():
+        for name, text in written.items():
             run.log_text(name, text, step=progress.step, epoch=progress.epoch)
         finished = progress.epoch
         progress.begin_epoch(finished + 1)
         if best or finished % recipe.save_every == 0 or finished == recipe.epochs:
-            keeper.save(progress, "best" if best else "last")
+            keeper.save(progress, "best" if best else "last", metrics=trained | evaluated)
+        # Whoever asks for a stop here after the last epoch is late: there is nothing left to do another time.
+        if run.stopping and progress.epoch <= recipe.epochs:
+            return stop()
 
     run.finish("finished", step=progress.step)
     return "finished"
-
-
-def precision_of(recipe: Recipe) -> torch.dtype:
-    """Return the number format of the forward pass. A GPU of its own accord takes bfloat16 where it has it."""
-    if recipe.precision != "auto":
-        chosen: torch.dtype = getattr(torch, recipe.precision)
-        return chosen
-    if recipe.device.type != "cuda":
-        return torch.float32
-    # Emulated bfloat16 is slower than float32; such GPUs take float16, which needs the scaler.
-    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-
-
-def mixed_precision(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
-    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not torch.float32)
 
 
 def wait_for(device: torch.device) -> float:

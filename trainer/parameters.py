@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
+from coxswain.knobs import KnobError, KnobSpec, Scale, spec_for
 from runs.parameters import ParameterError, validate
 
 Value = int | float | bool | str
@@ -25,6 +26,10 @@ class Declaration:
     maximum: int | float | None
     choices: tuple[Value, ...]
     help: str
+    # A knob may be changed while the recipe trains; these tell how it is shown.
+    knob: bool = False
+    scale: Scale = "linear"
+    unit: str = ""
 
     def named(self, name: str, annotation: object) -> dict[str, Any]:
         """Return the entry of the schema. Raises `TypeError` where the declaration contradicts itself."""
@@ -45,6 +50,23 @@ class Declaration:
         except ParameterError as error:
             raise TypeError(f"the default of {name} is outside what it declares: {error}") from error
 
+    def as_knob(self, name: str, default: Value, series: str = "") -> KnobSpec:
+        """Return what the parameter takes as a knob, `default` in its type. Raises `TypeError` where it can be none."""
+        try:
+            return spec_for(
+                name,
+                default,
+                minimum=self.minimum,
+                maximum=self.maximum,
+                choices=self.choices,
+                scale=self.scale,
+                unit=self.unit,
+                help=self.help,
+                series=series,
+            )
+        except KnobError as error:
+            raise TypeError(f"{name} cannot be a knob: {error}") from error
+
 
 def parameter(
     default: Declared,
@@ -53,10 +75,18 @@ def parameter(
     maximum: int | float | None = None,
     choices: Sequence[Declared] = (),
     help: str = "",
+    knob: bool = False,
+    scale: Scale = "linear",
+    unit: str = "",
 ) -> Declared:
-    """Declare a parameter in the body of a recipe class: `epochs: int = parameter(20, minimum=1, help="…")`."""
+    """Declare a parameter in the body of a recipe class: `epochs: int = parameter(20, minimum=1, help="…")`.
+
+    With `knob` it may be changed while the recipe trains: a method `set_<name>(value)` of the recipe puts the change
+    to work where there is one, and the attribute holds the new value. `scale` ("linear" or "log") and `unit` tell
+    how it is shown.
+    """
     # The class collects this object and puts the default in its place, so a type checker may see the value.
-    return cast(Declared, Declaration(default, minimum, maximum, tuple(choices), help))
+    return cast(Declared, Declaration(default, minimum, maximum, tuple(choices), help, knob, scale, unit))
 
 
 def takes(entry: dict[str, Any]) -> str:

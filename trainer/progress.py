@@ -1,43 +1,10 @@
-"""Where a training is, and what it needs of the run it is trained for."""
+"""Where a training is."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, Protocol
 
 from torch import Tensor
-
-Outcome = Literal["finished", "stopped"]
-
-
-class Watched(Protocol):
-    """What a training asks of its run: `coxswain.attach()` returns one, tests have their own."""
-
-    @property
-    def folder(self) -> Path | None: ...
-    @property
-    def stopping(self) -> bool: ...
-    def log(self, step: int, /, **values: Any) -> None: ...
-    def log_epoch(
-        self,
-        epoch: int,
-        /,
-        *,
-        step: int | None = None,
-        duration_s: float | None = None,
-        best: bool = False,
-        **values: Any,
-    ) -> None: ...
-    def plan(
-        self, *, total_epochs: int | None = None, total_steps: int | None = None, steps_per_epoch: int | None = None
-    ) -> None: ...
-    def note(self, text: str, level: Literal["info", "warning", "error"] = "info") -> None: ...
-    def log_text(self, name: str, text: str, /, *, step: int | None = None, epoch: int | None = None) -> None: ...
-    def record_checkpoint(
-        self, path: Path, *, step: int, epoch: int, name: str, size_bytes: int, sha256: str
-    ) -> None: ...
-    def finish(self, outcome: Outcome = "finished", *, step: int | None = None) -> None: ...
 
 
 @dataclass(slots=True)
@@ -48,6 +15,9 @@ class Progress:
     epoch: int = 1
     batch: int = 0
     best: float | None = None
+    # The attempt that trained last, and the epochs that were added while training to those that were configured.
+    segment: int = 1
+    extra_epochs: int = 0
     # Of the epoch so far: samples seen, seconds spent, and each mean times its samples, float64 on the device.
     samples: int = 0
     seconds: float = 0.0
@@ -60,3 +30,8 @@ class Progress:
     def latest_epoch(self) -> int:
         """Return the epoch that the last step belongs to."""
         return self.epoch if self.batch else self.epoch - 1
+
+    @property
+    def means(self) -> dict[str, Tensor]:
+        """Return the means of the epoch so far; empty before its first step."""
+        return {name: total / self.samples for name, total in self.sums.items()}

@@ -48,7 +48,7 @@ def describe(spec: str) -> Description:
         "title": recipe.title or recipe.__name__,
         "description": recipe.description(),
         "parameters": recipe.schema(),
-        "knobs": recipe.knobs,
+        "knobs": recipe.knobs(),
         "source_sha256": source_sha256(spec),
     }
 

@@ -33,9 +33,12 @@ def seed_everything(seed: int, deterministic: bool) -> None:
 
 def epoch_order(seed: int, epoch: int, size: int) -> torch.Tensor:
     """Return the order in which an epoch visits its samples: a permutation, int64 of shape (size,)."""
-    generator = torch.Generator()
-    generator.manual_seed(int(_mixed(np.array([epoch], dtype=np.uint64), seed)[0] >> np.uint64(1)))
-    return torch.randperm(size, generator=generator)
+    return torch.randperm(size, generator=torch.Generator().manual_seed(epoch_seed(seed, epoch)))
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """Return the seed of an epoch's own generators: below 2**63."""
+    return int(_mixed(np.array([epoch], dtype=np.uint64), seed)[0] >> np.uint64(1))
 
 
 def sample_uniform(seed: int, epoch: int, indices: torch.Tensor, draws: int) -> torch.Tensor:

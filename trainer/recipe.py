@@ -10,20 +10,26 @@ import importlib
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
+from torch.utils.data import Dataset
 
+from coxswain.knobs import KnobSpec
 from runs.parameters import ParameterError, validate
+from trainer import groups
+from trainer.loading import loaded
 from trainer.parameters import Declaration, parameter
-from trainer.randomness import epoch_order
+from trainer.randomness import epoch_order, epoch_seed
 from trainer.specs import RecipeError, split_spec
 
 __all__ = ["Batch", "ParameterError", "Recipe", "RecipeError", "load_recipe", "parameter"]
 
 Batch = tuple[Tensor, Tensor]
+LEARNING_RATE_SERIES = "optimiser/learning_rate"
 
 
 class Recipe(ABC):
@@ -38,10 +44,11 @@ class Recipe(ABC):
     # The value of `evaluate` that tells the best epoch, and whether more of it is better or less.
     best_metric: ClassVar[str] = "validation_loss"
     best_is: ClassVar[Literal["highest", "lowest"]] = "lowest"
-    # Longest gradient that a step takes; None leaves gradients as they are.
-    gradient_clip: ClassVar[float | None] = None
-    knobs: ClassVar[list[dict[str, Any]]] = []
+    # What is published: the parameters by name, and those of them that may be changed while training.
     declared: ClassVar[dict[str, dict[str, Any]]] = {}
+    turnable: ClassVar[dict[str, KnobSpec]] = {}
+    # Longest gradient that a step takes; None leaves gradients as they are. May be declared as a parameter.
+    gradient_clip: float | None = None
 
     epochs: int = parameter(10, minimum=1, maximum=100_000, help="passes over the training set")
     batch_size: int = parameter(64, minimum=1, maximum=65_536, help="samples in one step")
@@ -57,10 +64,12 @@ class Recipe(ABC):
     optimiser: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
     train_size: int
+    # Set where the batches to come are no longer those that `train_batches` was asked for; the loop asks anew.
+    batches_changed: bool = False
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        cls.declared = dict(cls.declared) | _declarations(cls)
+        _take_declarations(cls)
 
     def __init__(self, parameters: Mapping[str, object], *, device: torch.device, seed: int = 0) -> None:
         """Take the parameters of a run, typed or as text. Raises `ParameterError` naming the wrong one."""
@@ -113,42 +122,96 @@ class Recipe(ABC):
         for start in range(first * self.batch_size, self.train_size, self.batch_size):
             yield order[start : start + self.batch_size]
 
+    def data_loader(
+        self,
+        dataset: Dataset[Any],
+        epoch: int,
+        first: int,
+        *,
+        workers: int = 0,
+        collate: Callable[[list[Any]], Any] | None = None,
+    ) -> Iterator[Any]:
+        """Yield the batches of an epoch from number `first` on, loaded by `workers` processes (0: by this one).
+
+        For `train_batches` of recipes whose samples take time to make: `dataset[index]` must depend on nothing but
+        (seed, epoch, index), and be on the CPU. Where it has `__getitems__`, that makes a whole batch, and `collate`
+        gets what it returns.
+        """
+        batches = [indices.tolist() for indices in self.shuffled(epoch, first)]
+        return loaded(
+            dataset,
+            batches,
+            seed=epoch_seed(self.seed, epoch),
+            workers=workers,
+            collate=collate,
+            pin_memory=self.device.type == "cuda",
+        )
+
+    def set_learning_rate(self, value: float, group: str = "") -> None:
+        """Make `value` the learning rate that the schedule multiplies: of one parameter group, or of all."""
+        named = (base for base in self.optimiser.param_groups if base.get("name") == group)
+        old = groups.base_learning_rate(next(named)) if group else getattr(self, "learning_rate", value)
+        groups.change_learning_rate(self.optimiser, self.scheduler, float(old), value, group)
+
+    def set_weight_decay(self, value: float, group: str = "") -> None:
+        """Set the weight decay of one parameter group, or of all."""
+        old = getattr(self, "weight_decay", None)
+        for each in self.optimiser.param_groups:
+            # Without a name, groups that were built without weight decay stay so.
+            if each.get("name") == group if group else each["weight_decay"] == old:
+                each["weight_decay"] = value
+
+    def set_dropout(self, value: float) -> None:
+        """Set the share that every dropout module of the model leaves out."""
+        for module in self.model.modules():
+            if isinstance(module, _DropoutNd):
+                module.p = value
+
     @classmethod
     def schema(cls) -> list[dict[str, Any]]:
         """Return the declared parameters as published: JSON-ready, in the order of declaration."""
         return list(cls.declared.values())
 
     @classmethod
+    def knobs(cls) -> list[dict[str, Any]]:
+        """Return the parameters that may be changed while training, as published; parameter groups come with them."""
+        return [spec.to_wire() for spec in cls.turnable.values()]
+
+    @classmethod
     def description(cls) -> str:
         return inspect.cleandoc(cls.__doc__ or "")
 
 
-def _declarations(cls: type) -> dict[str, dict[str, Any]]:
+def _take_declarations(cls: Any) -> None:
     """Take the declarations out of the body of `cls`, leaving the defaults in their place.
 
     A plain value under an inherited parameter's name (`epochs = 50`) is its new default.
     """
-    found: dict[str, dict[str, Any]] = {}
-    inherited = getattr(cls, "declared", {})
+    declared, turnable = dict(cls.declared), dict(cls.turnable)
     for name, value in list(vars(cls).items()):
-        if name in inherited and not isinstance(value, Declaration):
-            entry = inherited[name]
-            declared = Declaration(value, entry["minimum"], entry["maximum"], tuple(entry["choices"]), entry["help"])
-            found[name] = declared.named(name, entry["type"])
+        if name in declared and not isinstance(value, Declaration):
+            entry = declared[name]
+            default = Declaration(value, entry["minimum"], entry["maximum"], tuple(entry["choices"]), entry["help"])
+            declared[name] = default.named(name, entry["type"])
         elif isinstance(value, Declaration):
-            if name not in inherited and name in RESERVED:
+            if name not in declared and name in RESERVED:
                 raise TypeError(f"{cls.__name__}.{name}: a recipe has an attribute of this name; choose another")
-            found[name] = value.named(name, vars(cls).get("__annotations__", {}).get(name, ""))
+            declared[name] = value.named(name, vars(cls).get("__annotations__", {}).get(name, ""))
+            turnable.pop(name, None)
+            if value.knob:
+                series = LEARNING_RATE_SERIES if name == "learning_rate" else ""
+                turnable[name] = value.as_knob(name, declared[name]["default"], series)
         else:
             continue
-        setattr(cls, name, found[name]["default"])
-    return found
+        setattr(cls, name, declared[name]["default"])
+    cls.declared, cls.turnable = declared, turnable
 
 
 # __init_subclass__ runs for subclasses only; the base has declarations of its own.
 RESERVED: frozenset[str] = frozenset()
-Recipe.declared = _declarations(Recipe)
-RESERVED = frozenset({*dir(Recipe), *Recipe.__annotations__, "device", "seed", "parameters"}) - set(Recipe.declared)
+_take_declarations(Recipe)
+RESERVED = frozenset({*dir(Recipe), *Recipe.__annotations__, "device", "seed", "parameters"})
+RESERVED -= {*Recipe.declared, "gradient_clip"}
 
 
 def load_recipe(spec: str) -> type[Recipe]:

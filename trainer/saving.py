@@ -1,144 +1,219 @@
-"""Checkpoints of a training: what goes in, which are kept, and how one is loaded again."""
+"""Checkpoints of a training: what goes in, and how one is loaded again."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from coxswain.checkpoint import verify, write_atomically
+from coxswain import Run
+from coxswain.checkpoint import (
+    Damaged,
+    Manifest,
+    Written,
+    remove_checkpoint,
+    verify_checkpoint,
+    write_hashed,
+    write_manifest,
+)
+from coxswain.knobs import Knob, KnobError
 from trainer import randomness
-from trainer.progress import Progress, Watched
+from trainer.keeping import Kept, dropped
+from trainer.progress import Progress
 from trainer.recipe import Recipe
 
-FORMAT = 1
-# The last two: should the newest turn out damaged, there is one before it.
-KEPT = 2
+MODEL_FILE, TRAINING_FILE = "model.pt", "training.pt"
+HOURLY_S = 3600.0
 
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be gone on from. The text says why and what to do."""
 
 
-class Keeper:
-    """Writes the checkpoints of one training into the attempt's folder; keeps the last two and the best."""
+def rank_file(rank: int) -> str:
+    """Return the file of what one rank has for itself: its random generators."""
+    return f"rank-{rank:04d}.pt"
 
-    def __init__(self, run: Watched, recipe: Recipe, scaler: torch.amp.GradScaler) -> None:
+
+class Keeper:
+    """Writes the checkpoints of one attempt into its folder, and removes those that `trainer.keeping` drops."""
+
+    def __init__(self, run: Run, recipe: Recipe, scaler: torch.amp.GradScaler) -> None:
         self._run = run
         self._recipe = recipe
         self._scaler = scaler
-        self._recent: list[Path] = []
-        self._best: Path | None = None
+        self._kept: list[Kept] = []
+        # By time.perf_counter(), which the loop asks anyway.
+        self.hourly_due_at = time.perf_counter() + HOURLY_S
 
-    def save(self, progress: Progress, name: str) -> bool:
-        """Write and record a checkpoint called `name` ("best", "last" or "stop"); return whether it is whole.
+    def save(
+        self, progress: Progress, reason: str, *, name: str = "", metrics: Mapping[str, float] | None = None
+    ) -> str:
+        """Write and record a checkpoint; return why it could not be saved, "" where it is whole.
 
-        A disk that is full is told to everybody who watches, and the training goes on.
+        `reason` is one of last, best, hourly, named and stop. A disk that is full is told to everybody who watches,
+        and the training goes on.
         """
+        self.hourly_due_at = time.perf_counter() + HOURLY_S
         if self._run.folder is None:
-            return False
-        path = self._run.folder / "checkpoints" / f"step-{progress.step:08d}.pt"
-        state = self._state(progress)
+            return "this training has no folder"
+        folder = _new_folder(self._run.folder / "checkpoints", progress.step)
         try:
-            path.parent.mkdir(exist_ok=True)
-            written = write_atomically(path, lambda file: torch.save(state, file))
+            folder.mkdir(parents=True)
+            files = self._write_files(folder, progress)
+            manifest = Manifest(
+                step=progress.step,
+                epoch=progress.latest_epoch,
+                name=name or reason,
+                reason=reason,
+                files=files,
+                metrics=_finite(metrics or {f"train_{name}": float(mean) for name, mean in progress.means.items()}),
+            )
+            written = write_manifest(folder, manifest)
         except (OSError, RuntimeError) as error:
             # torch's archive writer turns an OSError of the file beneath it into a RuntimeError.
-            reason = _innermost(error)
-            self._run.note(f"The checkpoint at step {progress.step} could not be saved: {reason}.", level="error")
-            return False
+            problem = _innermost(error)
+            self._run.note(f"The checkpoint at step {progress.step} could not be saved: {problem}.", level="error")
+            self._remove(folder)
+            return problem
+        self._kept.append(Kept(folder, reason, time.time()))
+        # First, so that whoever reads the record finds what is gone gone.
+        self._forget()
         self._run.record_checkpoint(
-            path,
-            step=progress.step,
-            epoch=progress.latest_epoch,
-            name=name,
+            folder,
+            step=manifest.step,
+            epoch=manifest.epoch,
+            name=manifest.name,
             size_bytes=written.size_bytes,
             sha256=written.sha256,
+            reason=reason,
+            metrics={name: math.nan if value is None else value for name, value in manifest.metrics.items()},
         )
-        self._forget_older(path, name)
-        return True
+        return ""
 
-    def restore(self, checkpoint: Mapping[str, Any]) -> Progress:
-        """Put model, optimiser, schedule and generators where they were; return how far the training was.
+    def _write_files(self, folder: Path, progress: Progress) -> dict[str, Written]:
+        contents = {
+            MODEL_FILE: self._recipe.model.state_dict(),
+            TRAINING_FILE: self._training_state(progress),
+            rank_file(self._run.rank): {"random": randomness.capture()},
+        }
+        return {
+            name: write_hashed(folder / name, lambda file, content=content: torch.save(content, file))  # type: ignore[misc]
+            for name, content in contents.items()
+        }
 
-        Raises `CheckpointError` where the checkpoint belongs to a model of another shape.
-        """
-        recipe = self._recipe
-        try:
-            recipe.model.load_state_dict(checkpoint["model"])
-            recipe.optimiser.load_state_dict(checkpoint["optimiser"])
-        except (RuntimeError, ValueError) as error:
-            first_line = str(error).strip().splitlines()[0]
-            raise CheckpointError(
-                "The checkpoint does not fit the model that these parameters build "
-                f"({first_line}): continue with the parameters it was saved with, or start a new run."
-            ) from error
-        if recipe.scheduler is not None and checkpoint["scheduler"] is not None:
-            recipe.scheduler.load_state_dict(checkpoint["scheduler"])
-        self._scaler.load_state_dict(checkpoint["scaler"])
-        randomness.restore(checkpoint["random"])
-        progress = Progress(**checkpoint["progress"])
-        progress.sums = {name: value.to(recipe.device) for name, value in progress.sums.items()}
-        return progress
-
-    def _state(self, progress: Progress) -> dict[str, Any]:
+    def _training_state(self, progress: Progress) -> dict[str, Any]:
         recipe = self._recipe
         return {
-            "format": FORMAT,
             "saved_at": time.time(),
             "parameters": recipe.parameters,
             "seed": recipe.seed,
-            "model": recipe.model.state_dict(),
             "optimiser": recipe.optimiser.state_dict(),
             "scheduler": recipe.scheduler.state_dict() if recipe.scheduler is not None else None,
             "scaler": self._scaler.state_dict(),
-            "random": randomness.capture(),
+            "knobs": self._run.knobs,
             "progress": asdict(progress),
         }
 
-    def _forget_older(self, path: Path, name: str) -> None:
-        if name == "best":
-            replaced, self._best = self._best, path
-            if replaced is not None and replaced not in self._recent:
-                self._remove(replaced)
-        if path not in self._recent:
-            self._recent.append(path)
-        while len(self._recent) > KEPT:
-            oldest = self._recent.pop(0)
-            if oldest != self._best:
-                self._remove(oldest)
+    def _forget(self) -> None:
+        for each in dropped(self._kept):
+            self._kept.remove(each)
+            self._remove(each.folder)
 
-    def _remove(self, path: Path) -> None:
+    def _remove(self, folder: Path) -> None:
         try:
-            path.unlink(missing_ok=True)
+            remove_checkpoint(folder)
         except OSError as error:
             self._run.note(f"An old checkpoint could not be removed: {error.strerror}.", level="warning")
 
 
-def load_checkpoint(path: Path, sha256: str) -> dict[str, Any]:
-    """Return the content of a checkpoint on the CPU, once its hash is right; nothing in it can run code.
+def load_checkpoint(folder: Path, sha256: str, rank: int = 0) -> dict[str, Any]:
+    """Return the content of a checkpoint on the CPU, once every hash is right; nothing in it can run code.
 
-    Raises `CheckpointError` where the file is missing, differs from what was recorded, or has another format.
+    `random` is None where it was saved by fewer ranks. Raises `CheckpointError` where the checkpoint is missing,
+    differs from what was recorded, or cannot be read.
     """
-    if not path.is_file():
+    if not folder.is_dir():
         raise CheckpointError(
-            f"The checkpoint {path.name} is not on this host: copy it here, or start the attempt where it was saved."
+            f"The checkpoint {folder.name} is not on this host: copy it here, or start the attempt where it was saved."
         )
-    if not verify(path, sha256):
+    try:
+        manifest = verify_checkpoint(folder, sha256)
+    except Damaged as error:
         raise CheckpointError(
-            f"The checkpoint {path.name} is not what was recorded (its SHA-256 differs): continue from another one."
-        )
-    content: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-    if content.get("format") != FORMAT:
-        raise CheckpointError(
-            f"The checkpoint {path.name} has format {content.get('format')}, this version reads {FORMAT}: "
-            "continue with the version of Coxswain that saved it."
-        )
+            f"The checkpoint {folder.name} cannot be used ({error}): continue from another one."
+        ) from None
+    content = _read(folder / TRAINING_FILE)
+    content["model"] = _read(folder / MODEL_FILE)
+    has_own = rank_file(rank) in manifest.files
+    content["random"] = _read(folder / rank_file(rank))["random"] if has_own else None
     return content
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = torch.load(file, weights_only=True, map_location="cpu")
+    except Exception as error:  # whatever stands in the file, its reader ends in a sentence
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise CheckpointError(
+            f"The checkpoint {file.parent.name} cannot be used, {file.name} holds more than plain values or is "
+            f"damaged ({reason}): continue from another one."
+        ) from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"The checkpoint {file.parent.name} cannot be used: {file.name} is none of ours.")
+    return content
+
+
+def restore(
+    recipe: Recipe, scaler: torch.amp.GradScaler, knobs: Sequence[Knob], checkpoint: Mapping[str, Any]
+) -> Progress:
+    """Put model, optimiser, schedule, knobs and generators where they were; return how far the training was.
+
+    Raises `CheckpointError` where the checkpoint belongs to a model of another shape.
+    """
+    try:
+        # Knobs first: what they moved in optimiser and schedule is then set to exactly what it was.
+        for knob in knobs:
+            knob.restore(checkpoint["knobs"].get(knob.spec.name, {}))
+        recipe.model.load_state_dict(checkpoint["model"])
+        recipe.optimiser.load_state_dict(checkpoint["optimiser"])
+    except KnobError as error:
+        raise CheckpointError(
+            f"The checkpoint does not fit what the recipe declares ({error}): continue from another one."
+        ) from error
+    except (RuntimeError, ValueError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise CheckpointError(
+            "The checkpoint does not fit the model that these parameters build "
+            f"({first_line}): continue with the parameters it was saved with, or start a new run."
+        ) from error
+    if recipe.scheduler is not None and checkpoint["scheduler"] is not None:
+        recipe.scheduler.load_state_dict(checkpoint["scheduler"])
+    scaler.load_state_dict(checkpoint["scaler"])
+    if checkpoint["random"] is not None:
+        randomness.restore(checkpoint["random"])
+    progress = Progress(**checkpoint["progress"])
+    progress.sums = {name: value.to(recipe.device) for name, value in progress.sums.items()}
+    return progress
+
+
+def _new_folder(parent: Path, step: int) -> Path:
+    """Return a folder that is not there: several may be saved at one step, with other knobs."""
+    base = folder = parent / f"step-{step:08d}"
+    number = 1
+    while folder.exists():
+        number += 1
+        folder = base.with_name(f"{base.name}-{number}")
+    return folder
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
 
 def _innermost(error: BaseException) -> str:

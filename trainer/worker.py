@@ -40,6 +40,7 @@ class Task:
     seed: int = 0
     deterministic: bool = False
     checkpoint: dict[str, str] | None = None
+    extra_epochs: int = 0
     inline: bool = False
 
 
@@ -76,8 +77,8 @@ def main(arguments: list[str]) -> int:
         run.record_environment(describe_environment(device))
         checkpoint = None
         if task.checkpoint is not None:
-            checkpoint = load_checkpoint(Path(task.checkpoint["path"]), task.checkpoint["sha256"])
-        train(recipe, run, checkpoint)
+            checkpoint = load_checkpoint(Path(task.checkpoint["path"]), task.checkpoint["sha256"], run.rank)
+        train(recipe, run, checkpoint, segment=task.attempt, extra_epochs=task.extra_epochs)
     except (ParameterError, RecipeError, DeviceError, CheckpointError, MissingData) as error:
         run.note(str(error), level="error")
         print(error, file=sys.stderr)
@@ -86,7 +87,7 @@ def main(arguments: list[str]) -> int:
 
 
 def stop_on_signals(run: coxswain.Run) -> None:
-    """Make SIGTERM and a first SIGINT finish the step and save; a second SIGINT ends at once."""
+    """Make SIGTERM and a first SIGINT finish the step, save and end, a second one end at once; SIGUSR1 only saves."""
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         run.request_stop()
@@ -95,11 +96,15 @@ def stop_on_signals(run: coxswain.Run) -> None:
         run.request_stop()
         signal.signal(signal.SIGINT, end)
 
+    def save(_signal: int, _frame: FrameType | None) -> None:
+        run.request("save_checkpoint")
+
     def end(_signal: int, _frame: FrameType | None) -> None:
         raise SystemExit(EXIT_INTERRUPTED)
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGUSR1, save)
 
 
 def choose_device(name: str) -> torch.device:

@@ -20,7 +20,7 @@ class Digits(Recipe):
     best_is = "highest"
     threads = 1
 
-    learning_rate: float = parameter(0.003, minimum=1e-6, maximum=1.0, help="step size of Adam")
+    learning_rate: float = parameter(0.003, minimum=1e-6, maximum=1.0, help="step size of Adam", knob=True, scale="log")
     hidden: int = parameter(64, minimum=1, maximum=4096, help="width of the hidden layer")
 
     def build(self) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.data import Dataset
 
 from trainer.datasets import load_mnist
 from trainer.randomness import sample_uniform
@@ -32,18 +34,30 @@ class Mnist(Recipe):
     title = "MNIST digits"
     best_metric = "validation_accuracy"
     best_is = "highest"
-    gradient_clip = 5.0
     # A second thread saves a third of the time on an idle host and costs a multiple where cores are shared.
     threads = 1
 
     epochs: int = parameter(20, minimum=1, maximum=100_000, help="passes over the 4,000 training digits")
     batch_size: int = parameter(64, minimum=1, maximum=4_000, help="digits in one step")
-    learning_rate: float = parameter(0.003, minimum=1e-6, maximum=1.0, help="highest learning rate, after the warm-up")
+    learning_rate: float = parameter(
+        0.003, minimum=1e-6, maximum=1.0, help="highest learning rate, after the warm-up", knob=True, scale="log"
+    )
     warmup_steps: int = parameter(100, minimum=0, maximum=100_000, help="steps in which the learning rate rises from 0")
-    weight_decay: float = parameter(0.01, minimum=0.0, maximum=1.0, help="weight decay of AdamW")
+    weight_decay: float = parameter(0.01, minimum=0.0, maximum=1.0, help="weight decay of AdamW", knob=True)
+    gradient_clip: float = parameter(
+        5.0, minimum=0.001, maximum=1000.0, help="longest gradient that a step takes", knob=True, scale="log"
+    )
     width: int = parameter(16, minimum=1, maximum=512, help="channels of the first convolution; the second has twice")
-    dropout: float = parameter(0.25, minimum=0.0, maximum=0.95, help="share of features left out before the last layer")
-    augment: bool = parameter(True, help="shift each training digit by up to two pixels")
+    dropout: float = parameter(
+        0.25, minimum=0.0, maximum=0.95, help="share of features left out before the last layer", knob=True
+    )
+    label_smoothing: float = parameter(
+        0.0, minimum=0.0, maximum=0.5, help="share of each label that is spread over all digits", knob=True
+    )
+    augment: bool = parameter(True, help="shift each training digit by up to two pixels", knob=True)
+    loader_workers: int = parameter(
+        0, minimum=0, maximum=64, help="processes that make the batches; 0: the training's own, on its device"
+    )
 
     def build(self) -> None:
         images, labels = load_mnist()
@@ -57,7 +71,6 @@ class Mnist(Recipe):
         self.validation_pixels = pixels[split[:held_out]].to(self.device)
         self.validation_labels = torch.from_numpy(labels).long()[split[:held_out]].to(self.device)
         self.train_size = len(self.pixels)
-        self.offsets = torch.arange(28, device=self.device)
 
         self.model = network(self.width, self.dropout).to(self.device)
         # Fused, AdamW skips a step of overflowing float16 on the device itself instead of asking the host.
@@ -70,36 +83,77 @@ class Mnist(Recipe):
             self.optimiser, lambda step: warmup_cosine(step, warmup=self.warmup_steps, total=steps, floor=0.01)
         )
 
-    def train_batches(self, epoch: int, first: int) -> Iterator[Batch]:
-        corners = torch.full((self.train_size, 2), LARGEST_SHIFT, device=self.device)
-        if self.augment:
-            draws = sample_uniform(self.seed, epoch, torch.arange(self.train_size), 2)
-            corners = (draws * (2 * LARGEST_SHIFT + 1)).long().to(self.device)
-        for indices in self.shuffled(epoch, first):
-            yield self.digits(self.pixels, indices, corners[indices]), self.labels[indices]
+    def set_augment(self, value: bool) -> None:
+        """Ask for batches anew: those on their way were made with the old value."""
+        self.augment = value
+        self.batches_changed = True
 
-    def digits(self, pixels: Tensor, indices: Tensor, corners: Tensor) -> Tensor:
-        """Return 28×28 digits cut at `corners` (row, column): float32 of shape (len(indices), 1, 28, 28)."""
-        rows = (corners[:, :1] + self.offsets)[:, :, None]
-        columns = (corners[:, 1:] + self.offsets)[:, None, :]
-        cut = pixels[indices[:, None, None], rows, columns].float()
-        return ((cut / 255 - PIXEL_MEAN) / PIXEL_DEVIATION)[:, None]
+    def train_batches(self, epoch: int, first: int) -> Iterator[Batch]:
+        corners = self.corners(epoch, torch.arange(self.train_size)).to(self.device)
+        if self.loader_workers:
+            digits = Shifted(self.pixels.cpu(), self.labels.cpu(), corners.cpu())
+            for batch in self.data_loader(digits, epoch, first, workers=self.loader_workers, collate=as_it_is):
+                pixels, labels = (each.to(self.device, non_blocking=True) for each in batch)
+                yield normalised(pixels), labels
+            return
+        for indices in self.shuffled(epoch, first):
+            yield normalised(cut(self.pixels, indices, corners[indices])), self.labels[indices]
+
+    def corners(self, epoch: int, indices: Tensor) -> Tensor:
+        """Return where each training digit is cut in an epoch (row, column): int64 of shape (len(indices), 2)."""
+        if not self.augment:
+            return torch.full((len(indices), 2), LARGEST_SHIFT)
+        draws = sample_uniform(self.seed, epoch, indices, 2)
+        return (draws * (2 * LARGEST_SHIFT + 1)).long()
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         digits, labels = batch
         logits = self.model(digits)
         accuracy = (logits.argmax(1) == labels).float().mean()
-        return functional.cross_entropy(logits, labels), {"accuracy": accuracy}
+        smoothing = self.label_smoothing if self.model.training else 0.0
+        return functional.cross_entropy(logits, labels, label_smoothing=smoothing), {"accuracy": accuracy}
 
     def evaluate(self) -> dict[str, float | Tensor]:
         count = len(self.validation_labels)
         total = torch.zeros(2, device=self.device)
         for indices in torch.split(torch.arange(count, device=self.device), EVALUATION_BATCH):
             centred = torch.full((len(indices), 2), LARGEST_SHIFT, device=self.device)
-            batch = self.digits(self.validation_pixels, indices, centred), self.validation_labels[indices]
-            loss, values = self.loss(batch)
+            digits = normalised(cut(self.validation_pixels, indices, centred))
+            loss, values = self.loss((digits, self.validation_labels[indices]))
             total += torch.stack([loss.float(), values["accuracy"]]) * len(indices)
         return {"validation_loss": total[0] / count, "validation_accuracy": total[1] / count}
+
+
+class Shifted(Dataset[Batch]):
+    """The training digits of one epoch, each cut at its own corner; made by the batch, on the CPU."""
+
+    def __init__(self, pixels: Tensor, labels: Tensor, corners: Tensor) -> None:
+        self.pixels, self.labels, self.corners = pixels, labels, corners
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitems__(self, chosen: list[int]) -> Batch:
+        indices = torch.tensor(chosen)
+        return cut(self.pixels, indices, self.corners[indices]), self.labels[indices]
+
+
+def as_it_is(batch: Any) -> Any:
+    """Return what the dataset made: a batch already."""
+    return batch
+
+
+def cut(pixels: Tensor, indices: Tensor, corners: Tensor) -> Tensor:
+    """Return the 28×28 pixels from `corners` (row, column) on: uint8 of shape (len(indices), 28, 28)."""
+    offsets = torch.arange(28, device=pixels.device)
+    rows = (corners[:, :1] + offsets)[:, :, None]
+    columns = (corners[:, 1:] + offsets)[:, None, :]
+    return pixels[indices[:, None, None], rows, columns]
+
+
+def normalised(pixels: Tensor) -> Tensor:
+    """Return digits as the network takes them: uint8 of shape (n, 28, 28) to float32 of shape (n, 1, 28, 28)."""
+    return ((pixels.float() / 255 - PIXEL_MEAN) / PIXEL_DEVIATION)[:, None]
 
 
 def network(width: int, dropout: float) -> nn.Sequential:

@@ -31,7 +31,6 @@ class Transformer(Recipe):
     """
 
     title = "Transformer on text"
-    gradient_clip = 1.0
     threads = 1
 
     epochs: int = parameter(10, minimum=1, maximum=100_000, help="passes over the training text")
@@ -47,13 +46,24 @@ class Transformer(Recipe):
     head_width: int = parameter(
         32, choices=(8, 16, 32, 64, 128), help="width of a head; the model's is heads times this"
     )
-    dropout: float = parameter(0.0, minimum=0.0, maximum=0.9, help="share of features left out while training")
-    learning_rate: float = parameter(0.003, minimum=1e-6, maximum=1.0, help="highest learning rate, after the warm-up")
+    dropout: float = parameter(
+        0.0, minimum=0.0, maximum=0.9, help="share of features left out while training", knob=True
+    )
+    learning_rate: float = parameter(
+        0.003, minimum=1e-6, maximum=1.0, help="highest learning rate, after the warm-up", knob=True, scale="log"
+    )
     warmup_steps: int = parameter(50, minimum=0, maximum=100_000, help="steps in which the learning rate rises from 0")
-    weight_decay: float = parameter(0.1, minimum=0.0, maximum=1.0, help="weight decay of AdamW, on matrices only")
+    weight_decay: float = parameter(
+        0.1, minimum=0.0, maximum=1.0, help="weight decay of AdamW, on matrices only", knob=True
+    )
+    gradient_clip: float = parameter(
+        1.0, minimum=0.001, maximum=1000.0, help="longest gradient that a step takes", knob=True, scale="log"
+    )
     prompt: str = parameter("The ", help="text that the model continues after each epoch")
     sample_length: int = parameter(200, minimum=0, maximum=4000, help="bytes that it writes then; 0: none")
-    temperature: float = parameter(0.8, minimum=0.05, maximum=5.0, help="how daring its choices are; 1: as it believes")
+    temperature: float = parameter(
+        0.8, minimum=0.05, maximum=5.0, help="how daring its choices are; 1: as it believes", knob=True, scale="log"
+    )
 
     def build(self) -> None:
         text = load_documentation() if self.text == "documentation" else load_standard_library()
@@ -81,6 +91,15 @@ class Transformer(Recipe):
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
             self.optimiser, lambda step: warmup_cosine(step, warmup=self.warmup_steps, total=steps, floor=0.1)
         )
+
+    def set_weight_decay(self, value: float, group: str = "") -> None:
+        """Set it for matrices, the first group, also where it was 0 for all."""
+        self.optimiser.param_groups[0]["weight_decay"] = value
+
+    def set_dropout(self, value: float) -> None:
+        for block in self.model.modules():
+            if isinstance(block, Block):
+                block.dropout = value
 
     @property
     def units_per_sample(self) -> Mapping[str, int]:

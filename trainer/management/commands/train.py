@@ -21,6 +21,13 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--run-id", type=int, required=True, help="the run, as printed by create_run")
         parser.add_argument("--device", default="", help="auto, cpu, cuda or cuda:1; the run's own where left out")
+        parser.add_argument(
+            "--from",
+            dest="start",
+            metavar="CHECKPOINT",
+            default="",
+            help="go on from this checkpoint, by its id, name or step; from the newest that verifies where left out",
+        )
         parser.add_argument("--quiet", action="store_true", help="print errors only")
         parser.add_argument(
             "--inline", action="store_true", help="train in this process, on this terminal, so that breakpoint() works"
@@ -39,6 +46,7 @@ class Command(BaseCommand):
             quiet=options["quiet"],
             inline=options["inline"],
             adopt=options["adopt"],
+            start=options["start"],
             script=tuple(options["script"]),
         )
         try:

@@ -1,0 +1,64 @@
+"""Parameter groups of an optimiser: their names, and what a change of a base value moves. Knows torch alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# What the schedules of torch keep in a group beside the value in effect.
+LEARNING_RATES = ("lr", "initial_lr", "max_lr", "min_lr")
+# What they keep in themselves, one value a group.
+OF_SCHEDULES = ("base_lrs", "max_lrs", "_last_lr")
+
+
+def group_names(optimiser: torch.optim.Optimizer) -> tuple[str, ...]:
+    """Return the names of the parameter groups where each has one of its own, else nothing."""
+    names = tuple(str(group.get("name") or "") for group in optimiser.param_groups)
+    return names if all(names) and len(set(names)) == len(names) else ()
+
+
+def base_learning_rate(group: Mapping[str, Any]) -> float:
+    """Return the learning rate that a schedule multiplies."""
+    return float(group.get("max_lr", group.get("initial_lr", group["lr"])))
+
+
+def change_learning_rate(
+    optimiser: torch.optim.Optimizer, scheduler: object | None, old: float, new: float, name: str = ""
+) -> None:
+    """Move the base value from `old` to `new`, and with it at once all that a schedule made of it.
+
+    `name` is the parameter group concerned; "" for all: then a group with another value keeps its ratio to `old`.
+    """
+    found = (getattr(schedule, key, None) for schedule in _nested(scheduler) for key in OF_SCHEDULES)
+    # By identity: schedules made of others share their lists, and each is to be moved once.
+    of_schedules = {id(values): values for values in found if isinstance(values, list)}.values()
+    for index, group in enumerate(optimiser.param_groups):
+        if name and group.get("name") != name:
+            continue
+        for key in LEARNING_RATES:
+            if key in group:
+                group[key] = _moved(group[key], old, new)
+        for values in of_schedules:
+            if index < len(values):
+                values[index] = _moved(values[index], old, new)
+
+
+def _moved(value: Any, old: float, new: float) -> Any:
+    if isinstance(value, Tensor):
+        # In place: a captured CUDA graph reads it where it lies.
+        return value.mul_(new / old) if old else value.fill_(new)
+    if value == old:
+        return new
+    return value * (new / old) if old else new
+
+
+def _nested(scheduler: object | None) -> Iterator[object]:
+    """Yield a schedule and those that it is made of."""
+    if scheduler is None:
+        return
+    yield scheduler
+    for inner in getattr(scheduler, "_schedulers", ()):
+        yield from _nested(inner)

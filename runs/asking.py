@@ -19,7 +19,11 @@ from runs.models import Command, CommandState, Run, RunState, as_wire
 
 
 class NotAllowed(Exception):
-    """The viewer's role does not include commanding; the text says which role does."""
+    """The viewer's role does not include commanding, or not with this id. `field` is what the text is about."""
+
+    def __init__(self, message: str, field: str = "command") -> None:
+        super().__init__(message)
+        self.field = field
 
 
 def ask(run_id: int, request: Request, viewer: Viewer) -> Command:
@@ -55,7 +59,7 @@ def record(run_id: int, request: Request, *, author_id: int | None, author_name:
             },
         )
         if command.run_id != run_id:
-            raise NotAllowed("This id belongs to a command of another run: choose another.")
+            raise NotAllowed("This id belongs to a command of another run: choose another.", "id")
         if not created:
             return command
         feed.append(run_id, CommandChanged(**as_wire(command)))
@@ -71,13 +75,20 @@ def _refusal(run: Run, request: Request) -> str:
     """Return why a command cannot be meant for the run as it is now, "" where it can."""
     if run.state not in request.command.legal_in:
         return f"The run is {run.state}."
-    if request.expected_state and request.expected_state != run.state and request.at_step is request.at_epoch is None:
+    if request.expected_state and not _may_become(run, request.expected_state):
         return f"The run was expected to be {request.expected_state}, it is {run.state}."
+    if run.state not in LIVE and not (request.at_step is request.at_epoch is None):
+        return f"The run is {run.state}: there is no step to wait for. Leave at out."
     if request.at_step is not None and request.at_step < run.step:
         return f"Step {request.at_step} has passed: the run is at step {run.step}."
     if request.at_epoch is not None and request.at_epoch < run.epoch:
         return f"Epoch {request.at_epoch} has passed: the run is behind epoch {run.epoch}."
     return _knob_refusal(run, request.command) if isinstance(request.command, SetKnob) else ""
+
+
+def _may_become(run: Run, expected_state: str) -> bool:
+    """Tell whether a run can be in a state at the moment of effect: whether it is paused then, the training knows."""
+    return expected_state == run.state or (run.state in LIVE and expected_state in LIVE)
 
 
 def _knob_refusal(run: Run, command: SetKnob) -> str:
@@ -117,7 +128,7 @@ def _settled_here(run: Run, request: Request, command: Command) -> bool:
 
 def _cancel(request: Cancel, command: Command) -> bool:
     """Withdraw a command that was not delivered; one that waits in the training is left to the training."""
-    wanted = Command.objects.filter(pk=request.command, run_id=command.run_id).first()
+    wanted = Command.objects.filter(pk=request.command, run_id=command.run_id).exclude(pk=command.pk).first()
     if wanted is None:
         return settle_command(command, CommandState.REFUSED, outcome="This run has no such command.")
     if wanted.state == CommandState.DELIVERED and (wanted.at_step or wanted.at_epoch):

@@ -7,7 +7,7 @@ inside, only these classes travel.
 from __future__ import annotations
 
 import math
-import typing
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, ClassVar
@@ -15,16 +15,24 @@ from uuid import UUID, uuid4
 
 import msgspec
 
+from coxswain.knobs import LARGEST_INT
+from runs.argument_words import takes
+
 LIVE = frozenset({"running", "paused"})
 STATES = frozenset({"created", "queued", "running", "paused", "finished", "stopped", "failed", "lost"})
-LARGEST_STEP = 2**53
+LARGEST_EPOCH = 2**31 - 1
 LONGEST_EXPIRY_S = 30 * 86_400.0
 LARGEST_REASON_CHARACTERS = 500
 
 Epochs = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=60, pattern=r"^[\w][\w .:+-]*$")]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=60, pattern=r"^\w[\w .:+-]*\Z")]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
 Short = Annotated[str, msgspec.Meta(max_length=100)]
+Value = float | int | bool | Annotated[str, msgspec.Meta(max_length=200)]
+# What the object of a command may hold; `kind` is how a socket marks it.
+PAYLOAD_FIELDS = ("kind", "command", "arguments", "id", "reason", "expires_in_s", "expect", "at")
+# No database takes these: NUL, and half a character of a pair.
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class InvalidCommand(ValueError):
@@ -99,13 +107,14 @@ class SetKnob(RunCommand, frozen=True, kw_only=True):
     title: ClassVar[str] = "Set a knob"
     help: ClassVar[str] = "Change a value of the running training, such as the learning rate, at the next step."
     knob: Annotated[str, msgspec.Meta(min_length=1, max_length=60)]
-    value: float | int | bool | str | None = None
+    value: Value | None = None
     factor: float | None = None
     group: Short = ""
 
     def check(self) -> None:
         if (self.value is None) == (self.factor is None):
             raise InvalidCommand("Give either value or factor.", "value")
+        _check_value(self.value, "value")
         if self.factor is not None and not (math.isfinite(self.factor) and self.factor > 0):
             raise InvalidCommand("Give factor as a finite number above 0.", "factor")
 
@@ -163,7 +172,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     expires_at: datetime | None = None
     expected_state: str = ""
-    expected_value: float | int | bool | str | None = None
+    expected_value: Value | None = None
     at_step: int | None = None
     at_epoch: int | None = None
 
@@ -176,15 +185,18 @@ def parse_command(payload: Mapping[str, Any], now: datetime | None = None) -> Re
 
     All but `command` is optional; an `id` is made where none is given. Raises `InvalidCommand` with a sentence.
     """
+    unknown = sorted(map(str, set(payload) - set(PAYLOAD_FIELDS)))
+    if unknown:
+        raise InvalidCommand(f"A command has no {unknown[0][:60]}: it has {', '.join(PAYLOAD_FIELDS[1:])}.", unknown[0])
     kind = payload.get("command")
     if not isinstance(kind, str) or kind not in COMMANDS:
-        known = ", ".join(sorted(COMMANDS))
-        raise InvalidCommand(f"There is no such command; use one of: {known}.", "command")
+        raise InvalidCommand(f"There is no such command; use one of: {', '.join(sorted(COMMANDS))}.", "command")
     command = _convert(COMMANDS[kind], _object(payload, "arguments"))
     command.check()
     reason = payload.get("reason") or ""
     if not isinstance(reason, str) or len(reason) > LARGEST_REASON_CHARACTERS:
         raise InvalidCommand(f"Give the reason as text of at most {LARGEST_REASON_CHARACTERS} characters.", "reason")
+    _check_text(reason, "reason")
     at_step, at_epoch = _schedule(payload, command)
     expected_state, expected_value = _expectation(payload, command)
     return Request(
@@ -199,58 +211,34 @@ def parse_command(payload: Mapping[str, Any], now: datetime | None = None) -> Re
     )
 
 
-def parse_words(words: list[str]) -> dict[str, Any]:
-    """Return the payload of words as typed: `set_knob learning_rate=0.001`, `save_checkpoint name=before`, `note …`.
-
-    `knob=value` stands for the knob and its value, `knob*=factor` for a factor; what is left of a note is its text.
-    Raises `InvalidCommand`.
-    """
-    if not words:
-        raise InvalidCommand(f"Name a command: {', '.join(sorted(COMMANDS))}.", "command")
-    kind, *rest = words
-    if kind == Note.kind and rest and not rest[0].startswith("text="):
-        return {"command": kind, "arguments": {"text": " ".join(rest)}}
-    if kind not in COMMANDS:
-        return {"command": kind}
-    fields = {field.name: field.type for field in msgspec.structs.fields(COMMANDS[kind])}
-    arguments: dict[str, Any] = {}
-    for word in rest:
-        name, equals, text = word.partition("=")
-        if not equals:
-            raise InvalidCommand(f"{word}: write name=value.", word)
-        if name in fields:
-            arguments[name] = _from_text(text, fields[name])
-        elif kind == SetKnob.kind and "knob" not in arguments:
-            by_factor = name.endswith("*")
-            arguments["knob"] = name.removesuffix("*")
-            arguments["factor" if by_factor else "value"] = _from_text(text, float if by_factor else object)
-        else:
-            raise InvalidCommand(f"{kind} takes {', '.join(fields) or 'nothing'}, not {name}.", name)
-    return {"command": kind, "arguments": arguments}
-
-
-def _from_text(text: str, wanted: Any) -> Any:
-    """Return typed text as the nearest JSON value; texts stay what they are where text is wanted."""
-    options = typing.get_args(wanted) or (wanted,)
-    if str in options and len([option for option in options if isinstance(option, type)]) == 1:
-        return text
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        pass
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
 def _convert(command: type[RunCommand], arguments: dict[str, Any]) -> RunCommand:
+    names = command.__struct_fields__
+    unknown = next((str(name) for name in arguments if name not in names), None)
+    if unknown is not None:
+        raise InvalidCommand(f"{command.kind} takes {', '.join(names) or 'nothing'}, not {unknown[:60]}.", unknown)
+    for name, value in arguments.items():
+        _check_text(value, name)
     try:
         return msgspec.convert(arguments, command)
     except msgspec.ValidationError as error:
-        message = str(error)
-        field = message.rpartition("`$.")[2].rstrip("`") if "`$." in message else "arguments"
-        raise InvalidCommand(f"{command.kind}: {message}", field) from error
+        # Its text ends in: at `$.epochs`, or names the argument that is missing.
+        culprit = re.search(r"`(?:\$\.)?(\w+)[^`]*`$", str(error))
+        field = culprit[1] if culprit and culprit[1] in names else "arguments"
+        wanted = takes(command, field) if field in names else str(error)
+        raise InvalidCommand(f"{command.kind}: give {field} as {wanted}.", field) from error
+
+
+def _check_text(value: object, field: str) -> None:
+    if isinstance(value, str) and UNSTORABLE.search(value):
+        raise InvalidCommand(f"{field} holds a character that is none: leave it out.", field)
+
+
+def _check_value(value: object, field: str) -> None:
+    """Refuse numbers that cannot travel."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidCommand(f"Give {field} as a finite number.", field)
+    if isinstance(value, int) and abs(value) > LARGEST_INT:
+        raise InvalidCommand(f"Give {field} as a whole number of at most {LARGEST_INT}.", field)
 
 
 def _object(payload: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -267,15 +255,16 @@ def _schedule(payload: Mapping[str, Any], command: RunCommand) -> tuple[int | No
     unknown = set(at) - {"step", "epoch"}
     if unknown or len(at) > 1:
         raise InvalidCommand('Give at as {"step": N} or {"epoch": N}.', "at")
-    for value in at.values():
-        if type(value) is not int or not 1 <= value <= LARGEST_STEP:
-            raise InvalidCommand("Give the step or epoch of at as a whole number from 1.", "at")
+    for name, value in at.items():
+        largest = LARGEST_EPOCH if name == "epoch" else LARGEST_INT
+        if type(value) is not int or not 1 <= value <= largest:
+            raise InvalidCommand(f"Give the {name} of at as a whole number from 1 to {largest}.", "at")
     if at and not command.can_be_scheduled:
         raise InvalidCommand(f"{command.kind} is done at once: leave at out.", "at")
     return at.get("step"), at.get("epoch")
 
 
-def _expectation(payload: Mapping[str, Any], command: RunCommand) -> tuple[str, float | int | bool | str | None]:
+def _expectation(payload: Mapping[str, Any], command: RunCommand) -> tuple[str, Value | None]:
     expect = _object(payload, "expect")
     if set(expect) - {"state", "value"}:
         raise InvalidCommand("expect takes state and value.", "expect")
@@ -287,6 +276,8 @@ def _expectation(payload: Mapping[str, Any], command: RunCommand) -> tuple[str, 
         raise InvalidCommand("expect takes a value only with set_knob.", "expect")
     if value is not None and not isinstance(value, (float, int, bool, str)):
         raise InvalidCommand("expect: value is a number, a truth value or text.", "expect")
+    _check_value(value, "expect")
+    _check_text(value, "expect")
     return state, value
 
 

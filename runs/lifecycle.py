@@ -87,6 +87,9 @@ def open_attempt(
         number = run.attempt + 1
         # A holder on another host that gave no sign of life: it is fenced out by the new number.
         run.attempts.filter(ended_at=None).update(ended_at=timezone.now(), outcome=RunState.LOST)
+        for command in open_commands(run_id):
+            outcome = "The attempt ended without word of it."
+            settle_command(command, CommandState.EXPIRED, outcome=outcome, only_from=CommandState.DELIVERED)
         attempt = Attempt.objects.create(
             run=run,
             number=number,
@@ -211,10 +214,10 @@ def deliver_command(lease: Lease, command: Command) -> bool:
     return Command.objects.filter(pk=command.pk, state=CommandState.DELIVERED, attempt=lease.number).exists()
 
 
-def expire_commands(run_id: int) -> None:
-    """Give up the commands of a run that were not delivered before they expired."""
-    late = Command.objects.filter(run_id=run_id, state=CommandState.SENT, expires_at__lt=timezone.now())
-    for command in late:
+def expire_commands(run_id: int | None = None) -> None:
+    """Give up the commands of a run, or of all, that were not delivered before they expired."""
+    late = Command.objects.filter(state=CommandState.SENT, expires_at__lt=timezone.now())
+    for command in late if run_id is None else late.filter(run_id=run_id):
         outcome = "It was not delivered before it expired."
         settle_command(command, CommandState.EXPIRED, outcome=outcome, only_from=CommandState.SENT)
 

@@ -169,7 +169,7 @@ def test_it_records_a_command_once(run: Run, project: Project) -> None:
         ({"command": "dance"}, "command"),
         ({"command": 1}, "command"),
         ({"id": "x"}, "id"),
-        ({"arguments": {"now": 1}}, "arguments"),
+        ({"arguments": {"now": 1}}, "now"),
         ({"arguments": []}, "arguments"),
         ({"reason": "x" * 501}, "reason"),
     ],

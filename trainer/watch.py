@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from coxswain.locks import HeldLock, try_lock
 from runs import announcer, series, starting
-from runs.lifecycle import ENDED, LIVE, SILENT_AFTER_S, mark_lost
+from runs.lifecycle import ENDED, LIVE, SILENT_AFTER_S, expire_commands, mark_lost
 from runs.models import Attempt, Host, Run, RunState, StoredEvent
 from trainer.beats import BeatWatch, Pulse
 from trainer.detached import Detached, start_train
@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 LOOK_INTERVAL_S = 0.5
 HOST_INTERVAL_S = 2.0
 FOLD_INTERVAL_S = 60.0
+EXPIRY_INTERVAL_S = 5.0
 # A supervisor that has just been killed is often brought back by whoever watches over it.
 UNATTENDED_S = 3.0
 # A run that is held elsewhere, or whose training cannot be taken over, is tried again after this, then ever later.
@@ -93,6 +94,9 @@ class Watch:
             self._mark_lost(now)
             if self._is_due("host", now, HOST_INTERVAL_S):
                 self._publish_host()
+            if self._is_due("expiry", now, EXPIRY_INTERVAL_S):
+                # Of runs that nobody supervises now; the others' supervisors are quicker.
+                expire_commands()
             if self._is_due("fold", now, FOLD_INTERVAL_S):
                 self._fold_leftovers()
             if self._database_away:

@@ -68,7 +68,7 @@ def answer_errors_of(api: NinjaAPI) -> None:
 
     @answer(NotAllowed)
     def not_allowed(request: HttpRequest, error: NotAllowed) -> HttpResponse:
-        return refuse(403, str(error), "command")
+        return refuse(409 if error.field == "id" else 403, str(error), error.field)
 
     @answer(Http404)
     def not_found(request: HttpRequest, error: Http404) -> HttpResponse:

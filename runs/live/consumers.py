@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 LARGEST_MESSAGE_CHARACTERS = 64 * 1024
 MALFORMED_LIMIT = 10
+LARGEST_ECHOED_ID = 100
 SOCKETS_A_USER = 100
 # A share link may be shown to a lecture hall.
 SOCKETS_A_SHARE_LINK = 500
@@ -162,6 +163,7 @@ class RunConsumer(AsyncWebsocketConsumer):
         """Handle one message of the viewer; what cannot be used is answered with an error message."""
         if self.viewer is None:
             return
+        payload: dict[str, Any] = {}
         try:
             payload = _parse(text_data)
             kind = payload.get("kind", "command" if "command" in payload else None)
@@ -174,7 +176,9 @@ class RunConsumer(AsyncWebsocketConsumer):
             else:
                 raise InvalidCommand("Send a kind: command, ack or ping.", "kind")
         except InvalidCommand as error:
-            await self.send_message(Error(error=str(error), field=error.field))
+            asked = payload.get("id")
+            command_id = asked if isinstance(asked, str) and len(asked) <= LARGEST_ECHOED_ID else ""
+            await self.send_message(Error(error=str(error), field=error.field, command_id=command_id))
             self.malformed += 1
             if self.malformed >= MALFORMED_LIMIT:
                 await self.close(4400)
@@ -184,7 +188,7 @@ class RunConsumer(AsyncWebsocketConsumer):
         try:
             await database_sync_to_async(self._record)(request)
         except NotAllowed as error:
-            await self.send_message(Error(error=str(error), field="command", command_id=str(request.id)))
+            await self.send_message(Error(error=str(error), field=error.field, command_id=str(request.id)))
 
     def _record(self, request: Request) -> Command:
         """Ask anew what this viewer may do: a role may have changed since the handshake."""

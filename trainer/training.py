@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -14,9 +13,9 @@ from typing import NoReturn
 from django.conf import settings
 from django.utils import timezone
 
-from coxswain.checkpoint import Damaged, is_whole, remove_checkpoint, verify_checkpoint
 from coxswain.locks import HeldLock, try_lock
 from coxswain.mailbox import Mailbox
+from coxswain.run import START_PAUSED_VARIABLE
 from runs.events import LogLine
 from runs.lifecycle import (
     SILENT_AFTER_S,
@@ -31,6 +30,7 @@ from runs.lifecycle import (
 )
 from runs.models import Attempt, Checkpoint, Run, RunState
 from runs.parameters import ParameterError, validate
+from trainer.checkpoints import NoSuchCheckpoint, checkpoint_folder, chosen, newest, remove_torn
 from trainer.console import ConsoleTail
 from trainer.display import Display, display_for
 from trainer.ending import judge_end
@@ -87,7 +87,7 @@ def train(options: Options) -> int:
     interrupts = _take_signals()
     lock = _hold(run)
     try:
-        lease = _adoptable(run)
+        lease = _adoptable(run, options.start)
         display = display_for(run.pk, options.quiet)
         if lease is not None:
             return _follow_adopted(lease, display, interrupts)
@@ -171,7 +171,7 @@ def _beats(run: Run) -> bool:
     return False
 
 
-def _adoptable(run: Run) -> Lease | None:
+def _adoptable(run: Run, start: str) -> Lease | None:
     """Return the lease of a living worker without supervisor; close an attempt whose worker is dead too."""
     attempt = run.attempts.filter(ended_at=None).order_by("-number").first()
     if attempt is None or run.attempt != attempt.number:
@@ -180,6 +180,8 @@ def _adoptable(run: Run) -> Lease | None:
         return None
     folder = attempt_folder(settings.COXSWAIN_DATA, run.pk, attempt.number)
     if attempt.boot_id == boot_id() and living_worker(folder) is not None:
+        if start:
+            raise CannotTrain(f"from: run {run.pk} is training; stop it, then start it again with --from.", EXIT_HELD)
         return adopt_attempt(attempt, _myself())
     if not close_attempt(make_private(folder)):
         # It lives and holds its lock, but its supervisor died before it could record which process it is.
@@ -231,11 +233,14 @@ class Work:
     command: list[str] = field(default_factory=list)
     task: Task | None = None
     checkpoint: Checkpoint | None = None
+    start_paused: bool = False
     lines: list[LogLine] = field(default_factory=list)
 
 
 def _prepare(run: Run, options: Options) -> Work:
     """Check what is asked before anything starts. Raises `CannotTrain` naming the field."""
+    # Later attempts go on by themselves: nobody may be there to resume what crashed at night.
+    start_paused = run.start_paused and run.attempt == 0
     if options.script:
         if run.recipe is not None:
             raise CannotTrain(
@@ -245,7 +250,7 @@ def _prepare(run: Run, options: Options) -> Work:
         program = Path(options.script[0])
         if program.suffix == ".py" and not program.is_file():
             raise CannotTrain(f"script: {program} is no file here; give its path after --.")
-        return Work(command=script_command(options.script))
+        return Work(command=script_command(options.script), start_paused=start_paused)
     if run.recipe is None:
         previous = run.attempts.exclude(command_line=[]).order_by("-number").first()
         example = " ".join(previous.command_line) if previous else "my_script.py"
@@ -254,9 +259,12 @@ def _prepare(run: Run, options: Options) -> Work:
         parameters = validate(run.recipe.parameters, run.parameters)
     except ParameterError as error:
         raise CannotTrain(f"parameters: {error}") from error
-    remove_torn_checkpoints(run)
-    work = Work()
-    work.checkpoint = chosen_checkpoint(run, options.start) if options.start else newest_checkpoint(run, work.lines)
+    remove_torn(run)
+    work = Work(start_paused=start_paused)
+    try:
+        work.checkpoint = chosen(run, options.start) if options.start else newest(run, work.lines)
+    except NoSuchCheckpoint as error:
+        raise CannotTrain(f"from: {error}") from error
     work.task = Task(
         run=run.pk,
         attempt=run.attempt + 1,
@@ -270,67 +278,6 @@ def _prepare(run: Run, options: Options) -> Work:
         inline=options.inline,
     )
     return work
-
-
-def newest_checkpoint(run: Run, lines: list[LogLine]) -> Checkpoint | None:
-    """Return the newest checkpoint that verifies; say in `lines` which were passed over."""
-    for checkpoint in lineage(run):
-        try:
-            verify_checkpoint(checkpoint_folder(checkpoint), checkpoint.sha256)
-        except Damaged as error:
-            text = f"The checkpoint at step {checkpoint.step} is damaged or gone ({error}): it is passed over."
-            lines.append(LogLine(text=text, source="coxswain", level="warning"))
-        else:
-            return checkpoint
-    return None
-
-
-def lineage(run: Run) -> Iterator[Checkpoint]:
-    """Yield the checkpoints that led to where the run is, newest first.
-
-    An attempt that went on from an older checkpoint made void what earlier attempts had saved after it.
-    """
-    limit: int | None = None
-    for attempt in run.attempts.select_related("resumed_from").order_by("-number"):
-        for checkpoint in Checkpoint.objects.filter(run=run, attempt=attempt.number).order_by("-step", "-id"):
-            if limit is None or checkpoint.step <= limit:
-                yield checkpoint
-        if attempt.resumed_from is not None:
-            limit = attempt.resumed_from.step if limit is None else min(limit, attempt.resumed_from.step)
-
-
-def chosen_checkpoint(run: Run, wanted: str) -> Checkpoint:
-    """Return the checkpoint of a run that has this id, name or step, the newest of several.
-
-    Raises `CannotTrain` where there is none, or it does not verify.
-    """
-    found = Checkpoint.objects.filter(run=run).order_by("-id")
-    number = int(wanted) if wanted.isdecimal() else None
-    checkpoint = (
-        found.filter(pk=number).first() or found.filter(step=number).first() if number is not None else None
-    ) or found.filter(name=wanted).first()
-    if checkpoint is None:
-        known = ", ".join(f"{each.pk} ({each.name}, step {each.step})" for each in found[:10])
-        raise CannotTrain(f"from: run {run.pk} has no checkpoint {wanted}; it has {known or 'none'}.")
-    try:
-        verify_checkpoint(checkpoint_folder(checkpoint), checkpoint.sha256)
-    except Damaged as error:
-        raise CannotTrain(
-            f"from: the checkpoint {checkpoint.pk} ({checkpoint.name}, step {checkpoint.step}) cannot be used, "
-            f"{error}; choose another one, or leave --from out."
-        ) from None
-    return checkpoint
-
-
-def remove_torn_checkpoints(run: Run) -> None:
-    """Remove what saves that were killed left behind; no worker of this run lives now."""
-    for folder in (run_folder(settings.COXSWAIN_DATA, run.pk) / "attempts").glob("*/checkpoints/*"):
-        if folder.is_dir() and not is_whole(folder):
-            remove_checkpoint(folder)
-
-
-def checkpoint_folder(checkpoint: Checkpoint) -> Path:
-    return run_folder(settings.COXSWAIN_DATA, checkpoint.run_id) / checkpoint.path
 
 
 def _as_task(checkpoint: Checkpoint) -> dict[str, str]:
@@ -351,6 +298,7 @@ def _make_folder(lease: Lease, work: Work) -> Prepared:
     folder = make_private(attempt_folder(settings.COXSWAIN_DATA, lease.run_id, lease.number))
     Mailbox(folder).close()
     environment = worker_environment(folder, settings.COXSWAIN_DATA, settings.BASE_DIR, os.environ)
+    environment[START_PAUSED_VARIABLE] = "1" if work.start_paused else "0"
     if work.task is not None:
         command = recipe_command(write_task(work.task, folder))
         # A recipe of one's own is found from where `train` was started, and may subclass a built-in one.

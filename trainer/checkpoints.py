@@ -1,0 +1,78 @@
+"""Which checkpoint an attempt goes on from. Knows Django and the folders of a run, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from django.conf import settings
+
+from coxswain.checkpoint import Damaged, is_whole, remove_checkpoint, verify_checkpoint
+from runs.events import LogLine
+from runs.models import Checkpoint, Run
+from trainer.folders import run_folder
+
+
+class NoSuchCheckpoint(Exception):
+    """The checkpoint that was asked for is not there or cannot be used. The text says what to choose instead."""
+
+
+def newest(run: Run, lines: list[LogLine]) -> Checkpoint | None:
+    """Return the newest checkpoint that verifies; say in `lines` which were passed over."""
+    for checkpoint in lineage(run):
+        try:
+            verify_checkpoint(checkpoint_folder(checkpoint), checkpoint.sha256)
+        except Damaged as error:
+            text = f"The checkpoint at step {checkpoint.step} is damaged or gone ({error}): it is passed over."
+            lines.append(LogLine(text=text, source="coxswain", level="warning"))
+        else:
+            return checkpoint
+    return None
+
+
+def lineage(run: Run) -> Iterator[Checkpoint]:
+    """Yield the checkpoints that led to where the run is, newest first.
+
+    An attempt that went on from an older checkpoint made void what earlier attempts had saved after it.
+    """
+    limit: int | None = None
+    for attempt in run.attempts.select_related("resumed_from").order_by("-number"):
+        for checkpoint in Checkpoint.objects.filter(run=run, attempt=attempt.number).order_by("-step", "-id"):
+            if limit is None or checkpoint.step <= limit:
+                yield checkpoint
+        if attempt.resumed_from is not None:
+            limit = attempt.resumed_from.step if limit is None else min(limit, attempt.resumed_from.step)
+
+
+def chosen(run: Run, wanted: str) -> Checkpoint:
+    """Return the checkpoint of a run that has this id, name or step, the newest of several.
+
+    Raises `NoSuchCheckpoint` where there is none, or it does not verify.
+    """
+    found = Checkpoint.objects.filter(run=run).order_by("-id")
+    number = int(wanted) if wanted.isdecimal() else None
+    checkpoint = (
+        found.filter(pk=number).first() or found.filter(step=number).first() if number is not None else None
+    ) or found.filter(name=wanted).first()
+    if checkpoint is None:
+        known = ", ".join(f"{each.pk} ({each.name}, step {each.step})" for each in found[:10])
+        raise NoSuchCheckpoint(f"run {run.pk} has no checkpoint {wanted}; it has {known or 'none'}.")
+    try:
+        verify_checkpoint(checkpoint_folder(checkpoint), checkpoint.sha256)
+    except Damaged as error:
+        raise NoSuchCheckpoint(
+            f"the checkpoint {checkpoint.pk} ({checkpoint.name}, step {checkpoint.step}) cannot be used, "
+            f"{error}; choose another one, or leave --from out."
+        ) from None
+    return checkpoint
+
+
+def remove_torn(run: Run) -> None:
+    """Remove what saves that were killed left behind; no worker of this run lives now."""
+    for folder in (run_folder(settings.COXSWAIN_DATA, run.pk) / "attempts").glob("*/checkpoints/*"):
+        if folder.is_dir() and not is_whole(folder):
+            remove_checkpoint(folder)
+
+
+def checkpoint_folder(checkpoint: Checkpoint) -> Path:
+    return run_folder(settings.COXSWAIN_DATA, checkpoint.run_id) / checkpoint.path

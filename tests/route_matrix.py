@@ -127,6 +127,9 @@ ROWS = [
     Row("api/runs/<int:run_id>/commands/", "/api/runs/{run}/commands/", API_OF_RUN),
     Row("api/runs/<int:run_id>/commands/", "/api/runs/{run}/commands/", "401 404 403 201 201 401 401", body=COMMAND),
     Row("api/runs/<int:run_id>/commands/<uuidstr:command_id>/", "/api/runs/{run}/commands/{command}/", API_OF_RUN),
+    Row("api/runs/<int:run_id>/knobs/", "/api/runs/{run}/knobs/", API_OF_RUN),
+    Row("api/runs/<int:run_id>/checkpoints/", "/api/runs/{run}/checkpoints/", API_OF_RUN),
+    Row("api/runs/<int:run_id>/attempts/", "/api/runs/{run}/attempts/", API_OF_RUN),
     Row("api/tickets/", "/api/tickets/", API_OF_RUN, body='{"run": {run}}'),
 ]
 

@@ -13,13 +13,30 @@ from django.core.management import call_command
 from django.test import Client
 from django.utils import timezone
 
+from coxswain.knobs import Knob, KnobSpec
 from runs import feed
 from runs.commands import COMMANDS
-from runs.events import Block, Metrics
-from runs.models import Command, EpochMetric, Membership, Project, Role, Run, RunState, Series, Ticket, TokenScope
+from runs.events import Block, CommandChanged, Metrics
+from runs.lifecycle import settle_command
+from runs.models import (
+    Attempt,
+    Checkpoint,
+    Command,
+    CommandState,
+    EpochMetric,
+    Membership,
+    Project,
+    Role,
+    Run,
+    RunState,
+    Series,
+    Ticket,
+    TokenScope,
+)
 from runs.tokens import create_token
 
 pytestmark = pytest.mark.django_db
+NOW = timezone.now()
 
 
 @pytest.fixture
@@ -172,12 +189,101 @@ def test_it_records_a_command_once(run: Run, project: Project) -> None:
         ({"arguments": {"now": 1}}, "now"),
         ({"arguments": []}, "arguments"),
         ({"reason": "x" * 501}, "reason"),
+        ({"expire_in_s": 60}, "expire_in_s"),
+        ({"expires_in_s": -1}, "expires_in_s"),
+        ({"expires_in_s": "soon"}, "expires_in_s"),
+        ({"expect": 1}, "expect"),
+        ({"expect": {"state": "asleep"}}, "expect"),
+        ({"at": {"step": "5"}}, "at"),
+        ({"at": {"step": 5, "epoch": 5}}, "at"),
+        ({"command": "set_knob", "arguments": {"knob": "rate"}}, "value"),
+        ({"command": "extend", "arguments": {"epochs": 0}}, "epochs"),
     ],
 )
 def test_it_refuses_a_command_that_is_none(run: Run, fields: dict[str, Any], field: str) -> None:
     answer = stop(session("operator"), run, **fields)
     assert answer.status_code == 422 and answer.json()["field"] == field
     assert not Command.objects.exists()
+
+
+def test_it_refuses_numbers_that_no_json_may_carry(run: Run) -> None:
+    """Python's own parser takes NaN and half characters: they must not reach the database."""
+    for given, field in (("NaN", "value"), ("1e999", "value"), ('"\\ud800"', "value"), ('"a\\u0000"', "value")):
+        body = '{"command": "set_knob", "arguments": {"knob": "rate", "value": GIVEN}}'.replace("GIVEN", given)
+        answer = session("operator").post(f"/api/runs/{run.pk}/commands/", body, content_type="application/json")
+        assert answer.status_code == 422 and answer.json()["field"] == field, given
+    assert not Command.objects.exists()
+
+
+def test_it_takes_the_whole_of_a_command_and_gives_it_back(run: Run) -> None:
+    Run.objects.filter(pk=run.pk).update(step=5)
+    asked = {
+        "command": "set_knob",
+        "arguments": {"knob": "rate", "value": 0.5},
+        "reason": "diverges",
+        "expires_in_s": 60,
+        "expect": {"state": "running", "value": 0.25},
+        "at": {"step": 20},
+    }
+    answer = stop(session("operator"), run, **asked)
+    assert answer.status_code == 201
+    told = answer.json()
+    assert set(told) == set(CommandChanged.__struct_fields__)
+    assert (told["at_step"], told["at_epoch"], told["reason"]) == (20, None, "diverges")
+    assert (told["expected_state"], told["expected_value"]) == ("running", 0.25)
+    assert told["expires_at"] > told["sent_at"] and told["outcome"] == "" and told["effective"] is None
+    command = Command.objects.get()
+    settle_command(command, CommandState.APPLIED, step=20, old=0.25, new=0.5, effective=0.125, ranks=2)
+    told = session("viewer").get(f"/api/runs/{run.pk}/commands/{command.pk}/").json()
+    assert (told["state"], told["step"], told["ranks"]) == ("applied", 20, 2)
+    assert (told["old"], told["new"], told["effective"]) == (0.25, 0.5, 0.125)
+
+
+def test_it_lists_commands_by_state_and_kind(run: Run) -> None:
+    client = session("operator")
+    for fields in ({}, {"command": "pause"}, {"command": "note", "arguments": {"text": "x"}}):
+        stop(client, run, **fields)
+    settle_command(Command.objects.get(kind="pause"), CommandState.REFUSED, outcome="The run is paused already.")
+    address = f"/api/runs/{run.pk}/commands/"
+    listed = client.get(address, {"state": "refused"}).json()
+    assert listed["count"] == 1 and listed["items"][0]["outcome"] == "The run is paused already."
+    assert [item["command"] for item in client.get(address, {"kind": "note"}).json()["items"]] == ["note"]
+    assert client.get(address, {"kind": "stop", "state": "refused"}).json()["count"] == 0
+    for wrong, field in (({"kind": "dance"}, "kind"), ({"state": "done"}, "state")):
+        answer = client.get(address, wrong)
+        assert answer.status_code == 422 and answer.json()["field"] == field
+
+
+def test_it_gives_knobs_checkpoints_and_attempts(run: Run) -> None:
+    client = session("viewer")
+    for what in ("knobs", "checkpoints", "attempts"):
+        assert client.get(f"/api/runs/{run.pk}/{what}/").json() == {"count": 0, "items": []}
+    spec = KnobSpec("rate", "float", 1e-6, 1.0, scale="log", groups=("body", "head"), series="optimiser/learning_rate")
+    knob = Knob(spec, {"body": 0.1, "head": 0.2}, effective=lambda group: 0.05)
+    Run.objects.filter(pk=run.pk).update(knobs=[knob.to_wire(), Knob(KnobSpec("flip", "bool"), True).to_wire()])
+    rate, flip = client.get(f"/api/runs/{run.pk}/knobs/").json()["items"]
+    assert rate == knob.to_wire() and (flip["value"], flip["effective"], flip["minimum"]) == (True, None, None)
+    saved = Checkpoint.objects.create(
+        run=run, attempt=1, step=10, epoch=1, name="before", path="attempts/1/checkpoints/before", size_bytes=5,
+        sha256="0" * 64, reason="named", metrics={"validation_loss": 0.5, "odd": None}, created_at=timezone.now(),
+    )  # fmt: skip
+    (listed,) = client.get(f"/api/runs/{run.pk}/checkpoints/", {"reason": "named"}).json()["items"]
+    assert (listed["name"], listed["step"], listed["metrics"]) == ("before", 10, {"validation_loss": 0.5, "odd": None})
+    assert "path" not in listed
+    assert client.get(f"/api/runs/{run.pk}/checkpoints/", {"reason": "last"}).json()["count"] == 0
+    assert client.get(f"/api/runs/{run.pk}/checkpoints/", {"reason": "old"}).json()["field"] == "reason"
+    Attempt.objects.create(
+        run=run, number=1, host="secret-host", boot_id="b", supervisor_pid=1, outcome="failed", exit_code=-9,
+        signal="SIGKILL", error="killed", last_step=12,
+    )  # fmt: skip
+    Attempt.objects.create(
+        run=run, number=2, host="secret-host", boot_id="b", supervisor_pid=1, resumed_from=saved, ranks=2
+    )
+    answer = client.get(f"/api/runs/{run.pk}/attempts/")
+    second, first = answer.json()["items"]
+    assert (first["number"], first["outcome"], first["signal"], first["last_step"]) == (1, "failed", "SIGKILL", 12)
+    assert (second["resumed_from_step"], second["ranks"], second["outcome"]) == (10, 2, "")
+    assert "secret-host" not in answer.content.decode()
 
 
 def test_it_refuses_bodies_that_are_no_json(run: Run) -> None:
@@ -221,13 +327,20 @@ def test_it_costs_the_same_for_many_rows(
     for place in range(20):
         other = Run.objects.create(project=project, name=f"r{place}", created_by=author)
         Command.objects.create(run=run, kind="stop", author=author, author_name="o", sent_at=timezone.now())
+        saved = Checkpoint.objects.create(
+            run=run, attempt=1, step=1, epoch=1, name="c", path=f"{place}", size_bytes=1, sha256="", created_at=NOW
+        )
+        Attempt.objects.create(run=run, number=place, host="h", boot_id="b", supervisor_pid=1, resumed_from=saved)
         Series.objects.create(run=other, name="loss")
     client = session("viewer")
     for address, most in (
         ("/api/runs/?limit=100", 4),
         (f"/api/runs/{run.pk}/", 5),
         (f"/api/runs/{run.pk}/epochs/", 5),
-        (f"/api/runs/{run.pk}/commands/", 5),
+        (f"/api/runs/{run.pk}/commands/?state=sent&kind=stop", 5),
+        (f"/api/runs/{run.pk}/knobs/", 3),
+        (f"/api/runs/{run.pk}/checkpoints/", 5),
+        (f"/api/runs/{run.pk}/attempts/", 5),
         (f"/api/runs/{run.pk}/series/", 5),
     ):
         with django_assert_max_num_queries(most):

@@ -13,8 +13,8 @@ from runs.api.callers import caller_of, visible_run
 from runs.api.errors import ApiError, no_such_run
 from runs.api.schemas import CommandIn, CommandOut, CommandsPage, ErrorOut
 from runs.asking import ask
-from runs.commands import parse_command
-from runs.models import Command, as_wire
+from runs.commands import COMMANDS, parse_command
+from runs.models import Command, CommandState, as_wire
 
 router = Router(tags=["commands"])
 ERRORS = {401: ErrorOut, 404: ErrorOut, 422: ErrorOut}
@@ -24,10 +24,19 @@ ERRORS = {401: ErrorOut, 404: ErrorOut, 422: ErrorOut}
 def list_commands(
     request: HttpRequest,
     run_id: int,
+    state: CommandState | None = None,
+    kind: str | None = Query(None, description="Such as set_knob"),
     limit: int = Query(50, ge=1, le=200),
     offset: int = Query(0, ge=0, le=10**9),
 ) -> dict[str, Any]:
     commands = visible_run(request, run_id).commands.order_by("-sent_at", "-id")
+    if state is not None:
+        commands = commands.filter(state=state)
+    if kind is not None:
+        if kind not in COMMANDS:
+            known = ", ".join(sorted(COMMANDS))
+            raise ApiError(422, _("Give kind as one of %(known)s.") % {"known": known}, "kind")
+        commands = commands.filter(kind=kind)
     return {"count": commands.count(), "items": [as_wire(command) for command in commands[offset : offset + limit]]}
 
 
@@ -47,13 +56,13 @@ def one_command(request: HttpRequest, run_id: int, command_id: UUID) -> dict[str
 def create_command(request: HttpRequest, run_id: int, body: CommandIn) -> Status[dict[str, Any]]:
     """201 with the new command, or 200 with the one that was recorded under this `id` before.
 
-    A command that the run's state does not allow is recorded too, with state `refused` and the reason.
+    A command that the run's state does not allow is recorded too, with state `refused` and why in `outcome`.
     """
     run = visible_run(request, run_id)
     viewer = caller_of(request).viewer(run)
     if viewer is None:
         raise no_such_run()
-    asked = parse_command(body.model_dump())
+    asked = parse_command(body.model_dump(exclude_none=True))
     known = Command.objects.filter(pk=asked.id).values_list("run_id", flat=True).first()
     if known not in (None, run.pk):
         raise ApiError(409, _("This id belongs to a command of another run: choose another."), "id")

@@ -8,6 +8,9 @@ from uuid import UUID
 
 from ninja import Field, Schema
 
+from runs.commands import COMMANDS
+from runs.models import CommandState
+
 LARGEST_ID = 2**63 - 1
 
 
@@ -58,6 +61,13 @@ class RunDetailOut(RunOut):
     device: str
     seed: int
     deterministic: bool
+    ranks: int = Field(description="Processes that train together")
+    start_paused: bool
+    extra_epochs: int = Field(description="Epochs that were added by extend")
+    restarts: int = Field(description="How often it may start again by itself after a fault")
+    restarts_used: int
+    usual_step_s: float | None
+    stalled_since: datetime | None = Field(description="It beats but has not stepped for far longer than usual")
     last_seq: int = Field(description="Number of the newest event: where a viewer may go on with ?since=")
     latest: dict[str, PointOut] = Field(description="Newest point of each series")
     role: str
@@ -122,30 +132,114 @@ class PointsOut(Schema):
 class CommandIn(Schema):
     """The same `id` again is one command: it is safe to repeat a request whose answer got lost."""
 
-    command: str = Field(examples=["stop"])
+    # What it does not know, such as a misspelled expiry, must not be passed over.
+    model_config = {"extra": "forbid"}
+
+    command: str = Field(examples=["set_knob"], description=f"One of {', '.join(sorted(COMMANDS))}")
     id: UUID | None = None
-    arguments: dict[str, Any] = {}
-    reason: str = Field("", max_length=500)
+    arguments: dict[str, Any] = Field({}, examples=[{"knob": "learning_rate", "value": 0.001}])
+    reason: str = Field("", max_length=500, description="Why, for everybody who reads the ledger")
+    expires_in_s: float | None = Field(None, description="Given up where it has not taken effect by then")
+    expect: dict[str, Any] | None = Field(
+        None, examples=[{"value": 0.003}], description="Refused where state or value is another at the moment of effect"
+    )
+    at: dict[str, Any] | None = Field(
+        None,
+        examples=[{"step": 2000}],
+        description='When it takes effect: {"step": N} or {"epoch": N}, once these are done',
+    )
 
 
 class CommandOut(Schema):
     id: UUID
     command: str
-    state: str = Field(description="sent, delivered, applied, refused or expired")
+    state: CommandState
     author: str
     arguments: dict[str, Any]
     sent_at: datetime
     delivered_at: datetime | None
     applied_at: datetime | None
-    step: int | None
+    expires_at: datetime | None
+    at_step: int | None
+    at_epoch: int | None
+    expected_state: str
+    expected_value: Any = None
+    attempt: int | None
+    step: int | None = Field(description="The step after which it took effect, or was refused")
+    ranks: int | None = Field(description="How many processes applied it at that step")
     old: Any = None
     new: Any = None
-    reason: str
+    effective: Any = Field(None, description="The value in effect, where a schedule multiplies the knob")
+    reason: str = Field(description="What its author gave")
+    outcome: str = Field(description="Why it was refused or expired, or what was remarked")
 
 
 class CommandsPage(Schema):
     count: int
     items: list[CommandOut]
+
+
+class KnobOut(Schema):
+    """A value that may be changed with `set_knob`. `value` and `effective` are by group where there are groups."""
+
+    name: str
+    kind: Literal["float", "int", "bool", "choice"]
+    minimum: float | None
+    maximum: float | None
+    choices: list[Any]
+    scale: Literal["linear", "log"]
+    unit: str
+    help: str
+    groups: list[str]
+    series: str = Field(description="The series that shows the value in effect, empty where it is the value itself")
+    value: Any = None
+    effective: Any = None
+
+
+class KnobsPage(Schema):
+    count: int
+    items: list[KnobOut]
+
+
+class CheckpointOut(Schema):
+    """Everything needed to go on from a step. `reason` tells why it was saved, and so how long it is kept."""
+
+    id: int
+    attempt: int
+    step: int
+    epoch: int
+    name: str
+    reason: Literal["last", "best", "hourly", "named", "stop"]
+    size_bytes: int
+    sha256: str
+    metrics: dict[str, float | None]
+    created_at: datetime
+
+
+class CheckpointsPage(Schema):
+    count: int
+    items: list[CheckpointOut]
+
+
+class AttemptOut(Schema):
+    """One holding of the run by its processes, and how it ended."""
+
+    number: int
+    ranks: int
+    started_at: datetime
+    ended_at: datetime | None
+    resumed_from_step: int | None
+    last_step: int
+    adoptions: int = Field(description="How often its supervisor died and another took over")
+    outcome: str = Field(description="finished, stopped, failed or lost; empty while it lives")
+    exit_code: int | None
+    signal: str
+    error: str
+
+
+class AttemptsPage(Schema):
+    count: int
+    items: list[AttemptOut]
 
 
 class TicketOut(Schema):

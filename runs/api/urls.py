@@ -12,7 +12,7 @@ from django.views.generic import RedirectView
 from ninja import NinjaAPI
 from ninja.openapi.docs import Swagger
 
-from runs.api import commands, runs, series, tickets
+from runs.api import commands, runs, series, steering, tickets
 from runs.api.callers import BearerToken, BrowserSession
 from runs.api.errors import answer_errors_of, no_such_address
 
@@ -36,14 +36,14 @@ class Api(NinjaAPI):
 api = Api(
     title="Coxswain",
     version="1",
-    description="Runs, their epochs, series and commands. Send `Authorization: Bearer cox_…`.",
+    description="Runs, their epochs, series, commands, knobs and checkpoints. Send `Authorization: Bearer cox_…`.",
     urls_namespace="api",
     docs=Docs(),
     docs_url="/docs/",
     auth=[BearerToken(), BrowserSession()],
 )
 answer_errors_of(api)
-for router in (runs.router, series.router, commands.router):
+for router in (runs.router, series.router, commands.router, steering.router):
     api.add_router("/runs", router)
 api.add_router("/tickets", tickets.router)
 

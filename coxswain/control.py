@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from coxswain.knobs import KnobError, Knobs
+from coxswain.knobs import Knob, KnobError, Knobs, Value
 
 Handler = Callable[[dict[str, Any]], object]
 
@@ -22,6 +22,9 @@ UNHANDLED = {
     "evaluate": 'This training has not said how it evaluates: see run.on("evaluate", …).',
     "extend": 'This training has not said how it is made longer: see run.on("extend", …).',
 }
+
+# Among several ranks one clock, the leader's, tells when a command that waits has expired.
+EXPIRE = "expire"
 
 
 class Refusal(Exception):
@@ -47,15 +50,31 @@ class Done:
 
 
 class Control:
-    """Applies commands in one training process, each once. `ranks` is how many processes apply it together."""
+    """Applies commands in one training process, each once. `ranks` is how many processes apply it together.
 
-    def __init__(self, ledger: Ledger, *, paused: bool = False, ranks: int = 1) -> None:
+    `agree(problem)` is asked after each command that was tried, with why it could not be done here ("" where it
+    was), and returns why it cannot be done at all: where several ranks are, one that fails undoes it everywhere. What
+    only the rank that `leads` has said how to do is not for the others.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        paused: bool = False,
+        ranks: int = 1,
+        leads: bool = True,
+        agree: Callable[[str], str] = str,
+    ) -> None:
         self.knobs = Knobs()
         self.paused = paused
         self.stopping = False
         # Whether the training saves a checkpoint when it stops.
         self.saves_on_stop = True
         self.ranks = ranks
+        self._leads = leads
+        self._agree = agree
+        self._undo: Callable[[], None] | None = None
         self._ledger = ledger
         self._handlers: dict[str, Handler] = {}
         self._scheduled: list[dict[str, Any]] = []
@@ -101,10 +120,19 @@ class Control:
         """Apply `commands`, or keep those that are for later, at the boundary after `step` steps and `epoch` epochs."""
         self._step, self._epoch = step, epoch
         for command in commands:
-            if self._is_later(command):
+            if command["command"] == EXPIRE:
+                self._expire_waiting(command["id"])
+            elif self._is_later(command):
                 self._scheduled.append(command)
             else:
                 self._settle(command, passed=self._passed(command))
+
+    def _expire_waiting(self, wanted: str) -> None:
+        """Give up a command that waits for its step or epoch and has expired by the leader's clock."""
+        waiting = next((command for command in self._scheduled if command["id"] == wanted), None)
+        if waiting is not None:
+            self._scheduled.remove(waiting)
+            self.expire(waiting)
 
     def look(self, step: int, epoch: int) -> None:
         """Apply what was to be done at this step or epoch."""
@@ -115,6 +143,14 @@ class Control:
         self._scheduled = [command for command in self._scheduled if command not in ready]
         for command in ready:
             self._settle(command)
+
+    def refuse(self, command: dict[str, Any], reason: str) -> None:
+        """Record that a command was not even tried."""
+        self._record(command, "refused", Done(remark=reason))
+
+    def expire(self, command: dict[str, Any]) -> None:
+        """Record that a command came too late."""
+        self._record(command, "expired", Done(remark="It was not applied before it expired."))
 
     def _is_later(self, command: dict[str, Any]) -> bool:
         at_step, at_epoch = command.get("at_step"), command.get("at_epoch")
@@ -132,20 +168,26 @@ class Control:
         `passed` says that it came after its step or epoch, and refuses it.
         """
         if self._has_expired(command):
-            self._record(command, "expired", Done(remark="It was not applied before it expired."))
+            self.expire(command)
             return
+        self._undo = None
+        done, problem = Done(), ""
         try:
             if passed:
                 raise Refusal(passed)
             self._check_state(command)
             done = self._apply(command)
         except (KnobError, Refusal) as error:
-            self._record(command, "refused", Done(remark=str(error)))
+            problem = str(error) or "It was refused."
         except Exception as error:  # of the training's own setters and handlers
-            reason = f"The training could not do it ({type(error).__name__}: {_first_line(error)}); all is as it was."
-            self._record(command, "refused", Done(remark=reason))
-        else:
+            problem = f"The training could not do it ({type(error).__name__}: {_first_line(error)}); all is as it was."
+        refusal = self._agree(problem)
+        if not refusal:
             self._record(command, "applied", done)
+            return
+        if self._undo is not None and not problem:
+            self._undo()
+        self._record(command, "refused", Done(remark=refusal))
 
     def _passed(self, command: dict[str, Any]) -> str:
         """Tell that a command came after its step or epoch, "" where it did not.
@@ -169,6 +211,8 @@ class Control:
         if kind in self._own:
             return self._own[kind](command)
         handler = self._handlers.get(kind)
+        if handler is None and not self._leads:
+            return Done()
         if handler is None:
             raise Refusal(UNHANDLED.get(kind, f"This training does not know the command {kind}."))
         result = handler(command.get("arguments") or {})
@@ -212,14 +256,22 @@ class Control:
 
     def _set_knob(self, command: dict[str, Any]) -> Done:
         arguments = command["arguments"]
-        change = self.knobs.named(arguments["knob"]).change(
+        knob = self.knobs.named(arguments["knob"])
+        before = knob.values
+        change = knob.change(
             value=arguments.get("value"),
             factor=arguments.get("factor"),
             group=arguments.get("group") or "",
             expect=command.get("expected_value"),
         )
         self._ledger.record_knobs()
+        self._undo = lambda: self._put_back(knob, before)
         return Done(old=change.old, new=change.new, effective=change.effective)
+
+    def _put_back(self, knob: Knob, values: dict[str, Value]) -> None:
+        """Undo a change that another rank could not make."""
+        knob.restore(values)
+        self._ledger.record_knobs()
 
     def _note(self, command: dict[str, Any]) -> Done:
         return Done()

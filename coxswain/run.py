@@ -26,6 +26,7 @@ from coxswain.mailbox import Mailbox
 
 FOLDER_VARIABLE = "COXSWAIN_ATTEMPT_FOLDER"
 RANK_VARIABLE = "COXSWAIN_RANK"
+RANKS_VARIABLE = "COXSWAIN_RANKS"
 START_PAUSED_VARIABLE = "COXSWAIN_START_PAUSED"
 UNADOPTED_VARIABLE = "COXSWAIN_UNADOPTED_S"
 # Written into an attempt's folder by whoever opened a later one: a worker that comes late must not train.
@@ -49,6 +50,8 @@ class Run:
     """A supervised run. Make it with `coxswain.attach()`."""
 
     supervised = True
+    # How many processes train together; see `coxswain.ranks`.
+    ranks = 1
 
     def __init__(self, folder: Path, rank: int, lock: HeldLock) -> None:
         self.folder: Path | None = folder
@@ -68,7 +71,8 @@ class Run:
         self._step = 0
         self._epoch = 0
         self._signalled: list[str] = []
-        self._control = Control(self, paused=os.environ.get(START_PAUSED_VARIABLE) == "1")
+        paused = os.environ.get(START_PAUSED_VARIABLE) == "1"
+        self._control = Control(self, paused=paused, ranks=self.ranks, leads=rank == 0, agree=self.agree)
         if self._control.paused:
             self.record_state("paused")
         self._guard = Guard(self._mailbox, float(os.environ.get(UNADOPTED_VARIABLE, UNADOPTED_S)))
@@ -209,6 +213,10 @@ class Run:
         """Do a command such as "save_checkpoint" at the next control point; fit for a signal handler."""
         self._signalled.append(kind)
         self._seen = ATTENTION
+
+    def agree(self, problem: str = "") -> str:
+        """Return what is wrong on any rank, "" where nothing is; alone there is only what is wrong here."""
+        return problem
 
     def _at_control_point(self) -> bool:
         """Do all that is to do between two steps; return whether the training is to end."""
@@ -502,7 +510,7 @@ def attach() -> Run:
         print("coxswain: another process already logs this training, this one logs nowhere", file=sys.stderr)
         _attached = NullRun()
         return _attached
-    run = _attached = Run(Path(folder), rank, lock)
+    run = _attached = _join(Path(folder), rank, lock, int(os.environ.get(RANKS_VARIABLE, "1")))
     previous = sys.excepthook
 
     def record_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -512,6 +520,14 @@ def attach() -> Run:
     sys.excepthook = record_exception
     atexit.register(run._record_exit)
     return run
+
+
+def _join(folder: Path, rank: int, lock: HeldLock, ranks: int) -> Run:
+    if ranks == 1:
+        return Run(folder, rank, lock)
+    from coxswain.ranks import RankedRun
+
+    return RankedRun(folder, rank, lock, ranks)
 
 
 def _as_step(step: Any) -> int:

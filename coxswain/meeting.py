@@ -1,0 +1,155 @@
+"""Where the ranks of one host meet: a page of shared memory, and waiting for one another. Standard library only.
+
+The file `ranks` in an attempt's folder holds 8-byte words: a few for all, then a row for each rank, which only that
+rank writes. Nobody waits for a lock or a collective: who waits looks again after a short sleep.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+PAGE_BYTES = 4096
+# Words for all: the control point at which everybody waits (0: none), how many decisions there are, and one that
+# changes when a rank was asked for something by a signal.
+HOLD, DECIDED, CALLED = 0, 1, 2
+FIRST_ROW, ROW_WORDS = 8, 16
+# Words of a rank: control points reached, the one at which it waits, its step and epoch there, whether it has finished
+# (1) or failed (2), its process, its two latest votes, and how often it was asked for something by a signal.
+FINISHED, FAILED = 1, 2
+POINTS, ARRIVED, STEP, EPOCH, ENDED, PID, VOTES, CALLS = 0, 1, 2, 3, 4, 5, 6, 8
+CALL_KINDS = ("stop", "save_checkpoint", "evaluate", "pause", "resume")
+
+SHORTEST_SLEEP_S = 50e-6
+LONGEST_SLEEP_S = 2e-3
+PEERS_INTERVAL_S = 0.5
+
+
+class PeerLost(RuntimeError):
+    """Another rank of this training has died, so that this one would wait for ever."""
+
+
+class OutOfStep(RuntimeError):
+    """The ranks have not passed the same control points: one looked at `run.stopping` more often than another."""
+
+
+class Meeting:
+    """One rank's view of the page. `words` is the memory itself, `mine` where this rank's row begins."""
+
+    def __init__(self, folder: Path, rank: int, ranks: int) -> None:
+        self._folder = folder
+        self.rank = rank
+        self.ranks = ranks
+        size = -(-8 * (FIRST_ROW + ROW_WORDS * ranks) // PAGE_BYTES) * PAGE_BYTES
+        descriptor = os.open(folder / "ranks", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            # Whole before it is mapped; what other ranks have written there already stays.
+            os.posix_fallocate(descriptor, 0, size)
+            self._page = mmap.mmap(descriptor, size)
+        finally:
+            os.close(descriptor)
+        self.words = memoryview(self._page).cast("Q")
+        self.mine = self.row(rank)
+        self._votes = 0
+        self.words[self.mine + PID] = os.getpid()
+
+    def row(self, rank: int) -> int:
+        return FIRST_ROW + ROW_WORDS * rank
+
+    @property
+    def others(self) -> list[int]:
+        """Return the ranks beside this one that have not finished."""
+        return [rank for rank in range(self.ranks) if rank != self.rank and not self.has_finished(rank)]
+
+    def has_finished(self, rank: int) -> bool:
+        return self.words[self.row(rank) + ENDED] == FINISHED
+
+    def end(self, failed: bool) -> None:
+        """Tell that this rank passes no further control point."""
+        self.words[self.mine + ENDED] = FAILED if failed else FINISHED
+
+    def farthest(self) -> int:
+        """Return the largest number of control points that a rank has reached."""
+        return max(self.words[self.row(rank) + POINTS] for rank in (self.rank, *self.others))
+
+    def call(self, kind: str) -> None:
+        """Ask the leader for `kind`; fit for a signal handler: it takes no lock."""
+        self.words[self.mine + CALLS + CALL_KINDS.index(kind)] += 1
+        self.words[CALLED] += 1
+
+    def calls(self, kind: str) -> int:
+        """Return how often all ranks together were asked for `kind`."""
+        place = CALLS + CALL_KINDS.index(kind)
+        return sum(self.words[self.row(rank) + place] for rank in range(self.ranks))
+
+    def arrive(self, points: int, step: int, epoch: int) -> None:
+        """Tell that this rank waits at its control point number `points`."""
+        row = self.mine
+        self.words[row + STEP] = step & 0xFFFF_FFFF_FFFF_FFFF
+        self.words[row + EPOCH] = epoch
+        self.words[row + ARRIVED] = points
+
+    def absent(self, points: int) -> list[int]:
+        """Return the ranks that do not wait at this control point yet."""
+        return [rank for rank in self.others if self.words[self.row(rank) + ARRIVED] != points]
+
+    def agree(self, problem: str) -> dict[int, str]:
+        """Vote, wait for the vote of all other ranks, and return what was wrong by rank: {} where nothing was.
+
+        Every rank must call this equally often. Raises `PeerLost`.
+        """
+        self._votes += 1
+        # Two words in turn: a rank that is ahead must not write over what a slow one has still to read.
+        place = VOTES + self._votes % 2
+        if problem:
+            path = self._problem_path(self.rank)
+            temporary = path.with_suffix(".new")
+            temporary.write_text(problem)
+            os.replace(temporary, path)
+        self.words[self.mine + place] = self._votes * 2 + bool(problem)
+        self.wait(lambda: all(self.words[self.row(rank) + place] >= self._votes * 2 for rank in self.others))
+        found = {self.rank: problem} if problem else {}
+        for rank in self.others:
+            if self.words[self.row(rank) + place] & 1:
+                found[rank] = self._problem_path(rank).read_text()
+        return dict(sorted(found.items()))
+
+    def _problem_path(self, rank: int) -> Path:
+        return self._folder / f"problem-{rank:04d}-{self._votes % 2}"
+
+    def wait(self, reached: Callable[[], bool], timeout_s: float | None = None) -> bool:
+        """Wait until `reached()`; return whether it was within `timeout_s`. Raises `PeerLost`."""
+        began = looked_at = time.monotonic()
+        pause = SHORTEST_SLEEP_S
+        while not reached():
+            time.sleep(pause)
+            pause = min(1.5 * pause, LONGEST_SLEEP_S)
+            now = time.monotonic()
+            if timeout_s is not None and now - began > timeout_s:
+                return reached()
+            if now - looked_at > PEERS_INTERVAL_S:
+                looked_at = now
+                self.check_peers()
+        return True
+
+    def check_peers(self) -> None:
+        """Raise `PeerLost` where another rank has failed, or is gone although its training had not finished."""
+        for rank in self.others:
+            row = self.row(rank)
+            pid = self.words[row + PID]
+            dead = pid and not _lives(pid) and not self.has_finished(rank)
+            if dead or self.words[row + ENDED] == FAILED:
+                raise PeerLost(f"rank {rank} has died; this rank waited for it")
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -51,7 +51,7 @@ def history(run: Run, role: str) -> dict[str, Any]:
 
 def details(run: Run, role: str) -> dict[str, Any]:
     """Return what no event tells: attempts (oldest first) and how they ended, environment, parameters."""
-    attempts = list(run.attempts.select_related("resumed_from").order_by("-number")[:ATTEMPTS])
+    attempts = list(run.attempts.order_by("-number")[:ATTEMPTS])
     return {
         "attempts": [_attempt(attempt, role) for attempt in reversed(attempts)],
         "environment": attempts[0].environment if attempts else {},
@@ -129,7 +129,7 @@ def _attempt(attempt: Attempt, role: str) -> dict[str, Any]:
         "exit_code": attempt.exit_code,
         "signal": attempt.signal,
         "error": attempt.error,
-        "resumed_from_step": attempt.resumed_from.step if attempt.resumed_from else None,
+        "resumed_from_step": attempt.resumed_step,
     }
     if role in COMMANDING_ROLES:
         wire["traceback"] = attempt.traceback

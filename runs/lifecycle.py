@@ -98,6 +98,7 @@ def open_attempt(
             supervisor_pid=holder.pid,
             command_line=command_line,
             resumed_from=resumed_from,
+            resumed_step=resumed_from.step if resumed_from else None,
         )
         now = timezone.now()
         Run.objects.filter(pk=run_id).update(

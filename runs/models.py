@@ -228,6 +228,8 @@ class Attempt(models.Model):
     resumed_from = models.ForeignKey(
         "Checkpoint", models.SET_NULL, null=True, blank=True, related_name="resumed_attempts"
     )
+    # Outlives the checkpoint, which the rule of what to keep may remove.
+    resumed_step = models.PositiveBigIntegerField(_("went on from step"), null=True, blank=True)
     started_at = models.DateTimeField(_("started at"), auto_now_add=True)
     ended_at = models.DateTimeField(_("ended at"), null=True, blank=True)
     environment = models.JSONField(_("environment"), default=dict)

@@ -263,7 +263,7 @@ def test_it_gives_knobs_checkpoints_and_attempts(run: Run) -> None:
     Run.objects.filter(pk=run.pk).update(knobs=[knob.to_wire(), Knob(KnobSpec("flip", "bool"), True).to_wire()])
     rate, flip = client.get(f"/api/runs/{run.pk}/knobs/").json()["items"]
     assert rate == knob.to_wire() and (flip["value"], flip["effective"], flip["minimum"]) == (True, None, None)
-    saved = Checkpoint.objects.create(
+    Checkpoint.objects.create(
         run=run, attempt=1, step=10, epoch=1, name="before", path="attempts/1/checkpoints/before", size_bytes=5,
         sha256="0" * 64, reason="named", metrics={"validation_loss": 0.5, "odd": None}, created_at=timezone.now(),
     )  # fmt: skip
@@ -277,7 +277,7 @@ def test_it_gives_knobs_checkpoints_and_attempts(run: Run) -> None:
         signal="SIGKILL", error="killed", last_step=12,
     )  # fmt: skip
     Attempt.objects.create(
-        run=run, number=2, host="secret-host", boot_id="b", supervisor_pid=1, resumed_from=saved, ranks=2
+        run=run, number=2, host="secret-host", boot_id="b", supervisor_pid=1, resumed_step=10, ranks=2
     )
     answer = client.get(f"/api/runs/{run.pk}/attempts/")
     second, first = answer.json()["items"]
@@ -327,10 +327,10 @@ def test_it_costs_the_same_for_many_rows(
     for place in range(20):
         other = Run.objects.create(project=project, name=f"r{place}", created_by=author)
         Command.objects.create(run=run, kind="stop", author=author, author_name="o", sent_at=timezone.now())
-        saved = Checkpoint.objects.create(
+        Checkpoint.objects.create(
             run=run, attempt=1, step=1, epoch=1, name="c", path=f"{place}", size_bytes=1, sha256="", created_at=NOW
         )
-        Attempt.objects.create(run=run, number=place, host="h", boot_id="b", supervisor_pid=1, resumed_from=saved)
+        Attempt.objects.create(run=run, number=place, host="h", boot_id="b", supervisor_pid=1, resumed_step=1)
         Series.objects.create(run=other, name="loss")
     client = session("viewer")
     for address, most in (

@@ -95,7 +95,7 @@ def test_it_shows_tracebacks_to_those_who_may_command(run: Run) -> None:
     )
     Attempt.objects.create(
         run=run, number=2, host="gpu-host", boot_id="b", supervisor_pid=1, environment={"python": "3.12"},
-        resumed_from=checkpoint, outcome="failed", exit_code=1, error="ValueError: no", traceback="Traceback …",
+        resumed_from=checkpoint, resumed_step=40, outcome="failed", exit_code=1, error="ValueError: no", traceback="Traceback …",
         ended_at=MOMENT,
     )  # fmt: skip
     for role, sees in (("viewer", False), ("operator", True), ("owner", True)):

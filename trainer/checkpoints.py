@@ -36,12 +36,12 @@ def lineage(run: Run) -> Iterator[Checkpoint]:
     An attempt that went on from an older checkpoint made void what earlier attempts had saved after it.
     """
     limit: int | None = None
-    for attempt in run.attempts.select_related("resumed_from").order_by("-number"):
+    for attempt in run.attempts.order_by("-number"):
         for checkpoint in Checkpoint.objects.filter(run=run, attempt=attempt.number).order_by("-step", "-id"):
             if limit is None or checkpoint.step <= limit:
                 yield checkpoint
-        if attempt.resumed_from is not None:
-            limit = attempt.resumed_from.step if limit is None else min(limit, attempt.resumed_from.step)
+        if attempt.resumed_step is not None:
+            limit = attempt.resumed_step if limit is None else min(limit, attempt.resumed_step)
 
 
 def chosen(run: Run, wanted: str) -> Checkpoint:

@@ -46,7 +46,7 @@ def list_attempts(
     limit: int = Query(50, ge=1, le=200),
     offset: int = Query(0, ge=0, le=10**9),
 ) -> dict[str, Any]:
-    attempts = visible_run(request, run_id).attempts.order_by("-number").select_related("resumed_from")
+    attempts = visible_run(request, run_id).attempts.order_by("-number")
     page = attempts[offset : offset + limit]
     return {
         "count": attempts.count(),
@@ -56,7 +56,7 @@ def list_attempts(
                 "ranks": attempt.ranks,
                 "started_at": attempt.started_at,
                 "ended_at": attempt.ended_at,
-                "resumed_from_step": attempt.resumed_from.step if attempt.resumed_from else None,
+                "resumed_from_step": attempt.resumed_step,
                 "last_step": attempt.last_step,
                 "adoptions": attempt.adoptions,
                 "outcome": attempt.outcome,

@@ -10,9 +10,9 @@ from django.db.models import F
 from django.utils import timezone
 
 from coxswain.knobs import KnobError, KnobSpec
-from runs import feed
+from runs import feed, starting
 from runs.access import Viewer
-from runs.commands import Cancel, Extend, Note, Request, SetKnob
+from runs.commands import Cancel, Extend, Note, Request, SetKnob, Stop
 from runs.events import CommandChanged, StatusChanged
 from runs.lifecycle import LIVE, settle_command
 from runs.models import Command, CommandState, Run, RunState, as_wire
@@ -119,11 +119,18 @@ def _settled_here(run: Run, request: Request, command: Command) -> bool:
         return _cancel(request.command, command)
     if run.state in LIVE:
         return False
+    if isinstance(request.command, Stop):
+        starting.leave_queue(run, f"{_not_started(run)}: stopped by {command.author_name}.")
+        return settle_command(command, CommandState.APPLIED, step=run.step)
     if isinstance(request.command, Note):
         return settle_command(command, CommandState.APPLIED, step=run.step)
     if isinstance(request.command, Extend):
         return _extend_at_rest(run, request.command, command)
     return False
+
+
+def _not_started(run: Run) -> str:
+    return "Not started again" if starting.waits_to_restart(run) else "Not started"
 
 
 def _cancel(request: Cancel, command: Command) -> bool:

@@ -63,6 +63,8 @@ class Stop(RunCommand, frozen=True, kw_only=True):
     kind: ClassVar[str] = "stop"
     title: ClassVar[str] = "Stop"
     help: ClassVar[str] = "Finish the current step, save a checkpoint and end. The run can be continued later."
+    # A queued run is taken out of the queue.
+    legal_in: ClassVar[frozenset[str]] = LIVE | {"queued"}
     checkpoint: bool = True
 
 

@@ -14,12 +14,14 @@ from django.db.models import F
 from django.utils import timezone
 
 from runs import feed
-from runs.events import CommandChanged, StatusChanged
+from runs.events import CommandChanged, StallChanged, StatusChanged
 from runs.models import Attempt, Checkpoint, Command, CommandState, Run, RunState, as_wire
 
 SILENT_AFTER_S = 12.0
 UNREACHABLE_AFTER_S = 6.0
 BEAT_INTERVAL_S = 1.0
+SILENCE = f"No sign of life from the training host for {SILENT_AFTER_S:.0f} s."
+LONGEST_REASON_CHARACTERS = 500
 
 STARTABLE = (RunState.CREATED, RunState.QUEUED, RunState.STOPPED, RunState.FAILED, RunState.LOST)
 LIVE = (RunState.RUNNING, RunState.PAUSED)
@@ -73,15 +75,20 @@ def open_attempt(
     *,
     command_line: list[str],
     resumed_from: Checkpoint | None = None,
+    restart: bool = False,
 ) -> Lease:
     """Start the next attempt of a run whose present attempt is `expected_attempt`, and set it running.
 
-    Raises `Fenced` where another attempt was opened meanwhile, `NotStartable` where the run has finished.
+    A `restart` is one that the run was queued for when it failed; any other start gives it all its restarts again.
+    Raises `Fenced` where another attempt was opened meanwhile, or the restart given up, and `NotStartable` where the
+    run has finished.
     """
     with transaction.atomic():
         run = Run.objects.select_for_update().get(pk=run_id)
         if run.attempt != expected_attempt:
             raise Fenced(f"attempt {run.attempt} of run {run_id} was opened meanwhile")
+        if restart and (run.state != RunState.QUEUED or not run.restarts_used):
+            raise Fenced(f"run {run_id} was taken out of the queue meanwhile")
         if run.state == RunState.FINISHED:
             raise NotStartable(f"run {run_id} has finished: create a new run to train again")
         number = run.attempt + 1
@@ -112,7 +119,10 @@ def open_attempt(
             is_paused=False,
             stalled_since=None,
             knobs=[],
+            restarts_used=run.restarts_used if restart else 0,
         )
+        if run.stalled_since is not None:
+            feed.append(run_id, StallChanged(attempt=run.attempt, stalled=False))
         feed.append(run_id, StatusChanged(state=RunState.RUNNING, attempt=number, reason=_start_reason(resumed_from)))
     return Lease(run_id=run_id, attempt_id=attempt.pk, number=number)
 
@@ -162,13 +172,12 @@ def note_pause(lease: Lease, paused: bool) -> None:
         feed.append(lease.run_id, StatusChanged(state=state, attempt=lease.number))
 
 
-def mark_lost(run_id: int, attempt: int, beat: int) -> bool:
+def mark_lost(run_id: int, attempt: int, beat: int, reason: str = SILENCE) -> bool:
     """Set a live run lost whose owner has not beaten since `beat`; tell viewers; return whether it was so.
 
     The attempt stays open: its owner may only be cut off, and the run heals when it speaks (see `keep`).
     """
     silent = Run.objects.filter(pk=run_id, attempt=attempt, beat=beat, state__in=LIVE)
-    reason = f"No sign of life from the training host for {SILENT_AFTER_S:.0f} s."
     with transaction.atomic():
         if not silent.update(state=RunState.LOST, reason=reason):
             return False
@@ -176,11 +185,19 @@ def mark_lost(run_id: int, attempt: int, beat: int) -> bool:
     return True
 
 
-def end_attempt(lease: Lease, end: AttemptEnd) -> None:
-    """Record how the attempt ended and bring the run to that state; commands still open expire."""
+def end_attempt(lease: Lease, end: AttemptEnd, remark: str = "") -> None:
+    """Record how the attempt ended and bring the run to that state; commands still open expire.
+
+    `remark` says of the run what the attempt's error does not.
+    """
     now = timezone.now()
+    room = LONGEST_REASON_CHARACTERS - len(remark) - 1
+    reason = f"{end.error[:room]} {remark}".strip()
     with transaction.atomic():
-        keep(lease, state=end.outcome, reason=end.error, ended_at=now, is_paused=False, stalled_since=None)
+        stalled = Run.objects.filter(pk=lease.run_id, attempt=lease.number).exclude(stalled_since=None).exists()
+        keep(lease, state=end.outcome, reason=reason, ended_at=now, is_paused=False, stalled_since=None)
+        if stalled:
+            feed.append(lease.run_id, StallChanged(attempt=lease.number, stalled=False))
         Attempt.objects.filter(pk=lease.attempt_id).update(
             ended_at=now,
             outcome=end.outcome,
@@ -191,7 +208,7 @@ def end_attempt(lease: Lease, end: AttemptEnd) -> None:
         )
         for command in open_commands(lease.run_id):
             settle_command(command, CommandState.EXPIRED, outcome="The attempt ended before the command took effect.")
-        feed.append(lease.run_id, StatusChanged(state=end.outcome, attempt=lease.number, reason=end.error))
+        feed.append(lease.run_id, StatusChanged(state=end.outcome, attempt=lease.number, reason=reason))
 
 
 def open_commands(run_id: int) -> list[Command]:

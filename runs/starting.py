@@ -19,6 +19,7 @@ from runs.models import Attempt, Host, Run, RunState
 
 # From these a person may queue: a run that never started, or one whose last attempt left something to do.
 QUEUEABLE = (RunState.CREATED, RunState.STOPPED, RunState.FAILED, RunState.LOST)
+LONGEST_REASON_CHARACTERS = 500
 HOST_SILENT_AFTER = timedelta(seconds=SILENT_AFTER_S)
 
 
@@ -41,9 +42,38 @@ def enqueue(run_id: int, host: str = "") -> None:
         if run.state not in QUEUEABLE:
             raise NotQueueable(_("The run is %(state)s: it cannot be queued.") % {"state": run.get_state_display()})
         Run.objects.filter(pk=run_id).update(
-            state=RunState.QUEUED, reason="", queued_at=timezone.now(), queued_host=host
+            state=RunState.QUEUED, reason="", queued_at=timezone.now(), queued_host=host, restarts_used=0
         )
         feed.append(run_id, StatusChanged(state=RunState.QUEUED, attempt=run.attempt))
+
+
+def queue_restart(run_id: int, host: str, pause_s: float, reason: str) -> None:
+    """Queue a run that has just failed to start again on `host` in `pause_s` seconds. Tells viewers why.
+
+    Its supervisor waits for that; where it was killed meanwhile, the host's watch starts it.
+    """
+    run = Run.objects.get(pk=run_id)
+    reason = reason[-LONGEST_REASON_CHARACTERS:]
+    due_at = timezone.now() + timedelta(seconds=pause_s)
+    Run.objects.filter(pk=run_id).update(
+        state=RunState.QUEUED, reason=reason, queued_at=due_at, queued_host=host, restarts_used=run.restarts_used + 1
+    )
+    feed.append(run_id, StatusChanged(state=RunState.QUEUED, attempt=run.attempt, reason=reason))
+
+
+def waits_to_restart(run: Run) -> bool:
+    """Tell whether a run is queued because it failed and starts again by itself."""
+    return run.state == RunState.QUEUED and run.restarts_used > 0
+
+
+def give_up_restart(run_id: int, why: str) -> bool:
+    """Take a run that waits to start again out of the queue: it has failed; return whether it still waited."""
+    with transaction.atomic():
+        run = Run.objects.select_for_update().get(pk=run_id)
+        if not waits_to_restart(run):
+            return False
+        leave_queue(run, why)
+    return True
 
 
 def withdraw(run_id: int) -> None:
@@ -52,14 +82,27 @@ def withdraw(run_id: int) -> None:
         run = Run.objects.select_for_update().get(pk=run_id)
         if run.state != RunState.QUEUED:
             raise NotQueueable(_("The run is %(state)s, not queued.") % {"state": run.get_state_display()})
-        state = _state_before(run)
-        Run.objects.filter(pk=run_id).update(state=state, queued_at=None, queued_host="")
-        feed.append(run_id, StatusChanged(state=state, attempt=run.attempt, reason="withdrawn from the queue"))
+        leave_queue(run, "withdrawn from the queue")
+
+
+def leave_queue(run: Run, why: str) -> None:
+    """Bring a queued run back to what it was, with the error of its last attempt; tell viewers why.
+
+    Call where the run's row is locked and its state was looked at.
+    """
+    state = _state_before(run)
+    last = run.attempts.order_by("-number").first()
+    reason = last.error if last is not None and state == RunState.FAILED else ""
+    used = run.restarts_used - 1 if waits_to_restart(run) else run.restarts_used
+    Run.objects.filter(pk=run.pk).update(state=state, reason=reason, queued_at=None, queued_host="", restarts_used=used)
+    feed.append(run.pk, StatusChanged(state=state, attempt=run.attempt, reason=f"{reason} {why}".strip()))
 
 
 def waiting_for(host: str) -> list[Run]:
-    """Return the queued runs that `host` may start, oldest first."""
+    """Return the queued runs that `host` may start now, oldest first."""
     waiting = Run.objects.filter(state=RunState.QUEUED, queued_host__in=("", host))
+    # Only a restart waits for its time, set by this host's own clock.
+    waiting = waiting.exclude(restarts_used__gt=0, queued_at__gt=timezone.now())
     return list(waiting.order_by("queued_at", "pk"))
 
 

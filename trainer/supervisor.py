@@ -29,7 +29,6 @@ from runs.lifecycle import (
     Fenced,
     Lease,
     deliver_command,
-    end_attempt,
     expire_commands,
     keep,
     open_commands,
@@ -45,8 +44,9 @@ from trainer.ingest import Ingest, Progress, Tick, committed_position
 from trainer.interrupts import Interrupts
 from trainer.out_of_memory import OomKills
 from trainer.redactor import Redactor
+from trainer.restarts import conclude
 from trainer.stall_report import StallReport
-from trainer.tail import JournalTail
+from trainer.tail import JournalTail, last_word
 
 Done = TypeVar("Done")
 
@@ -311,7 +311,7 @@ class Supervisor:
         self._wait_for_database(self._record_signals)
         self._wait_for_database(self._store_rest)
         end = self._wait_for_database(self._judge_end)
-        self._wait_for_database(lambda: end_attempt(self.lease, end))
+        self._wait_for_database(lambda: conclude(self.lease, end))
         self._wait_for_database(self._fold_all_but_the_newest)
         self.display.end(self.progress, end)
         if self.interrupts.stops >= 2:
@@ -345,7 +345,7 @@ class Supervisor:
 
     def _judge_end(self) -> AttemptEnd:
         code = self.process.returncode if self.process is not None else None
-        said = self.progress.end or {}
+        said = self.progress.end or last_word(self.folder, 0) or {}
         last_line = self._redactor.text(self._console.last_line())
         stopped = self.interrupts.stops >= 1 or self._stop_was_applied()
         end = judge_end(

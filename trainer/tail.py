@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from coxswain.journal import JournalReader, Record, segment_path
+from coxswain.journal import END, LARGEST_RECORD_BYTES, SYNC, JournalReader, Record, decode, segment_path
 
 # More than the largest record, and little enough for one transaction.
 LARGEST_READ_BYTES = 2 << 20
+# What other threads of a worker may still log behind its last word.
+LAST_WORDS_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +83,24 @@ class JournalTail:
 
     def _next_segment(self, segment: int) -> int | None:
         return segment + 1 if segment_path(self._folder, self._rank, segment + 1).exists() else None
+
+
+def last_word(folder: Path, rank: int) -> dict[str, Any] | None:
+    """Return how a worker that has ended said that it did, None where it died without a word.
+
+    Whoever read that before may have been killed before it told. Looks at the end of the last segment only.
+    """
+    segments = sorted(folder.glob(f"journal-{rank:04d}-*.bin"))
+    if not segments:
+        return None
+    with segments[-1].open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - LARGEST_RECORD_BYTES - LAST_WORDS_BYTES))
+        data = file.read()
+    found = data.rfind(SYNC)
+    while found != -1:
+        record, _length = decode(data, found)
+        if record is not None and record.kind == END:
+            return record.fields
+        found = data.rfind(SYNC, 0, found)
+    return None

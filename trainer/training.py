@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,6 +16,7 @@ from django.utils import timezone
 from coxswain.locks import HeldLock, try_lock
 from coxswain.mailbox import Mailbox
 from coxswain.run import START_PAUSED_VARIABLE
+from runs import starting
 from runs.events import LogLine
 from runs.lifecycle import (
     SILENT_AFTER_S,
@@ -47,9 +48,17 @@ from trainer.folders import (
 from trainer.ingest import Ingest, Progress, Tick, committed_position
 from trainer.interrupts import Interrupts
 from trainer.redactor import Redactor
+from trainer.restarts import Start, conclude, wait_to_restart, work_where_it_began
 from trainer.start import recipe_command, script_command, start_worker, worker_environment, write_task
-from trainer.supervisor import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_FINISHED, EXIT_HELD, Supervisor
-from trainer.tail import JournalTail
+from trainer.supervisor import (
+    EXIT_BAD_INPUT,
+    EXIT_FAILED,
+    EXIT_FINISHED,
+    EXIT_HELD,
+    EXIT_INTERRUPTED,
+    Supervisor,
+)
+from trainer.tail import JournalTail, last_word
 from trainer.worker import Task
 
 INLINE_ADOPTION_TIMEOUT_S = 30.0
@@ -74,6 +83,8 @@ class Options:
     quiet: bool = False
     inline: bool = False
     adopt: bool = False
+    # How often it may start again after a crash; as recorded where left out.
+    restarts: int | None = None
     # The checkpoint to go on from, by id, name or step; the newest that verifies where it is left out.
     start: str = ""
     script: tuple[str, ...] = ()
@@ -86,33 +97,73 @@ def train(options: Options) -> int:
         raise CannotTrain(f"run-id: there is no run {options.run_id}; create one with manage.py create_run.")
     interrupts = _take_signals()
     lock = _hold(run)
+    display = display_for(run.pk, options.quiet)
     try:
-        lease = _adoptable(run, options.start)
-        display = display_for(run.pk, options.quiet)
-        if lease is not None:
-            return _follow_adopted(lease, display, interrupts)
-        if options.adopt:
-            display.say(f"run {run.pk}: no training lives that wants a supervisor")
-            return EXIT_FINISHED
-        work = _prepare(run, options)
-        try:
-            lease = open_attempt(
-                run.pk,
-                _myself(),
-                run.attempt,
-                command_line=[Path(word).name for word in options.script],
-                resumed_from=work.checkpoint,
-            )
-        except NotStartable as error:
-            raise CannotTrain(f"run-id: {error}.") from error
-        except Fenced as error:
-            raise CannotTrain(str(error), EXIT_HELD) from error
-        prepared = _make_folder(lease, work)
-        if options.inline:
-            _become_worker(lease, prepared, lock)
-        return _start(lease, prepared, display, interrupts, work.lines)
+        if options.restarts is not None:
+            Run.objects.filter(pk=run.pk).update(restarts=options.restarts)
+            run.refresh_from_db()
+        if starting.waits_to_restart(run) and not options.adopt:
+            # Its supervisor was killed while it waited.
+            return _restart_while_it_fails(run, options, interrupts, display, lock)
+        code = _train_once(run, options, interrupts, display, lock)
+        if wait_to_restart(run, interrupts, display):
+            code = _restart_while_it_fails(run, options, interrupts, display, lock)
+        return code
     finally:
         lock.release()
+
+
+def _restart_while_it_fails(
+    run: Run, options: Options, interrupts: Interrupts, display: Display, lock: HeldLock
+) -> int:
+    """Start a run again that is due, and again after each failure that leaves it restarts."""
+    while True:
+        start = work_where_it_began(run)
+        script = options.script or (tuple(start.script) if start else ())
+        device = options.device or (start.device if start else "")
+        again = replace(options, script=script, device=device, start="", inline=False, adopt=False)
+        try:
+            code = _train_once(run, again, interrupts, display, lock, restart=True)
+        except CannotTrain as error:
+            if error.exit_code != EXIT_HELD:
+                starting.fail_start(run.pk, run.attempt, str(error))
+            raise
+        if not wait_to_restart(run, interrupts, display):
+            return code
+
+
+def _train_once(
+    run: Run, options: Options, interrupts: Interrupts, display: Display, lock: HeldLock, *, restart: bool = False
+) -> int:
+    """Adopt the living training, or start one, and follow it to its end."""
+    lease = _adoptable(run, options.start)
+    if lease is not None:
+        return _follow_adopted(lease, display, interrupts)
+    if options.adopt:
+        display.say(f"run {run.pk}: no training lives that wants a supervisor")
+        return EXIT_FINISHED
+    work = _prepare(run, options)
+    if interrupts.stops:
+        raise CannotTrain(f"run {run.pk}: {interrupts.name} came before its training began.", EXIT_INTERRUPTED)
+    try:
+        lease = open_attempt(
+            run.pk,
+            _myself(),
+            run.attempt,
+            command_line=[Path(word).name for word in options.script],
+            resumed_from=work.checkpoint,
+            restart=restart,
+        )
+    except NotStartable as error:
+        raise CannotTrain(f"run-id: {error}.") from error
+    except Fenced as error:
+        raise CannotTrain(str(error), EXIT_HELD) from error
+    prepared = _make_folder(lease, work)
+    start = Start(list(options.script), os.getcwd(), options.device, options.inline)
+    start.record(prepared.folder)
+    if options.inline:
+        _become_worker(lease, prepared, lock)
+    return _start(lease, prepared, display, interrupts, work.lines)
 
 
 def _take_signals() -> Interrupts:
@@ -191,7 +242,7 @@ def _adoptable(run: Run, start: str) -> Lease | None:
             EXIT_HELD,
         )
     lease = Lease(run_id=run.pk, attempt_id=attempt.pk, number=attempt.number)
-    end_attempt(lease, store_leftovers(lease, folder))
+    conclude(lease, store_leftovers(lease, folder))
     run.refresh_from_db()
     return None
 
@@ -209,7 +260,7 @@ def store_leftovers(lease: Lease, folder: Path) -> AttemptEnd:
         ingest.store(Tick(read=read))
         tail.advance(read.position)
     console = ConsoleTail(folder / "console.log", Attempt.objects.get(pk=lease.attempt_id).console_offset)
-    said = progress.end or {}
+    said = progress.end or last_word(folder, 0) or {}
     text = "The supervisor of this attempt died with its worker; what they left was stored now."
     line = LogLine(text=text, source="coxswain", level="warning")
     ingest.store(Tick(console=console.read(ended=True), lines=[line]))

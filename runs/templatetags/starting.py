@@ -12,7 +12,7 @@ from django.utils.translation import gettext
 
 from runs.access import COMMANDING_ROLES
 from runs.models import Membership, Run, RunState
-from runs.starting import QUEUEABLE, living_hosts, start_command, starter_missing
+from runs.starting import QUEUEABLE, living_hosts, start_command, starter_missing, waits_to_restart
 
 register = template.Library()
 
@@ -41,5 +41,8 @@ def start_of(run: Run) -> dict[str, Any]:
         "continue_states": " ".join(state for state in QUEUEABLE if state != RunState.CREATED),
         "may_continue": run.state in QUEUEABLE and run.state != RunState.CREATED,
         "host": run.queued_host,
-        "nobody": waits and starter_missing(run.queued_host, living_hosts(timezone.now())),
+        # What starts again by itself has a supervisor that waits, and only where that was killed needs a watch.
+        "nobody": waits
+        and not waits_to_restart(run)
+        and starter_missing(run.queued_host, living_hosts(timezone.now())),
     }

@@ -19,6 +19,7 @@ from django.db import OperationalError, ProgrammingError, transaction
 
 from runs.models import Membership, Project, Recipe, Role, Run
 from runs.parameters import ParameterError, validate
+from runs.restarts import number_of_restarts
 from runs.starting import NotQueueable, enqueue
 from trainer.publish import is_published
 from trainer.specs import RecipeError
@@ -52,6 +53,13 @@ class Command(BaseCommand):
         parser.add_argument("--seed", default="0", help="of all random numbers")
         parser.add_argument("--deterministic", action="store_true", help="only algorithms that repeat bit for bit")
         parser.add_argument("--user", default="", metavar="USERNAME", help="who the run belongs to")
+        parser.add_argument(
+            "--restarts",
+            type=number_of_restarts,
+            default=0,
+            metavar="K",
+            help="after a crash start again from the newest checkpoint, at most K times",
+        )
         parser.add_argument("--queue", action="store_true", help="have manage.py watch start it")
         parser.add_argument("--host", default="", help="with --queue: the host whose watch is to start it, else any")
 
@@ -70,6 +78,7 @@ class Command(BaseCommand):
                     device=_device(options["device"]),
                     seed=validate([SEED], {"seed": options["seed"]})["seed"],
                     deterministic=options["deterministic"],
+                    restarts=options["restarts"],
                     created_by_id=user.pk if user else None,
                 )
                 run.full_clean()

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from runs.restarts import number_of_restarts
 from trainer.training import CannotTrain, Options, train
 
 
@@ -37,6 +38,12 @@ class Command(BaseCommand):
             action="store_true",
             help="only take over a training whose supervisor died, or record how it ended; start nothing",
         )
+        parser.add_argument(
+            "--restarts",
+            type=number_of_restarts,
+            metavar="K",
+            help="after a crash start again from the newest checkpoint, at most K times; kept for the run",
+        )
         parser.add_argument("script", nargs="*", help="after --: a script of your own and its arguments")
 
     def handle(self, **options: Any) -> None:
@@ -46,6 +53,7 @@ class Command(BaseCommand):
             quiet=options["quiet"],
             inline=options["inline"],
             adopt=options["adopt"],
+            restarts=options["restarts"],
             start=options["start"],
             script=tuple(options["script"]),
         )

@@ -1,0 +1,30 @@
+"""A worker without torch that goes on behind the last step of the attempt before, and fails: failing.py PLAN.
+
+PLAN says for each attempt how many steps it makes and how it ends, such as `5:fail,3:kill,4:finish`.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import coxswain
+
+run = coxswain.attach()
+assert run.folder is not None
+number = int(run.folder.name)
+steps, _colon, end = sys.argv[1].split(",")[number - 1].partition(":")
+place = run.folder.parent.parent / "place.json"
+first = json.loads(place.read_text()) if place.exists() else 0
+for step in range(first + 1, first + int(steps) + 1):
+    run.log(step, loss=1 / step)
+place.write_text(json.dumps(first + int(steps)))
+if end == "fail":
+    raise RuntimeError(f"attempt {number} broke")
+if end == "kill":
+    os.kill(os.getpid(), signal.SIGKILL)
+if end == "wait":
+    signal.pause()
+if end == "bad":
+    sys.exit(2)

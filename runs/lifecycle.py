@@ -76,9 +76,12 @@ def open_attempt(
     command_line: list[str],
     resumed_from: Checkpoint | None = None,
     restart: bool = False,
+    ranks: int = 1,
+    launch: str = "",
 ) -> Lease:
     """Start the next attempt of a run whose present attempt is `expected_attempt`, and set it running.
 
+    It trains with `ranks` processes; `launch` names the launch of torchrun that started them, "" where none did.
     A `restart` is one that the run was queued for when it failed; any other start gives it all its restarts again.
     Raises `Fenced` where another attempt was opened meanwhile, or the restart given up, and `NotStartable` where the
     run has finished.
@@ -106,6 +109,8 @@ def open_attempt(
             command_line=command_line,
             resumed_from=resumed_from,
             resumed_step=resumed_from.step if resumed_from else None,
+            ranks=ranks,
+            launch=launch,
         )
         now = timezone.now()
         Run.objects.filter(pk=run_id).update(
@@ -138,10 +143,11 @@ def adopt_attempt(attempt: Attempt, holder: Holder) -> Lease:
     return lease
 
 
-def keep(lease: Lease, **fields: Any) -> None:
+def keep(lease: Lease, *, heal: bool = True, **fields: Any) -> None:
     """Beat, and write `fields` of the run, if the lease still holds. Raises `Fenced` where it does not.
 
-    A run that was taken for lost, or queued to go on elsewhere, is running again once its owner speaks.
+    A run that was taken for lost, or queued to go on elsewhere, is running again once its owner speaks; not where
+    `heal` is false: what is written then is what the dead have left.
     """
     held = Run.objects.filter(pk=lease.run_id, attempt=lease.number)
     written = {"beat": F("beat") + 1, "beat_at": timezone.now(), **fields}
@@ -150,7 +156,7 @@ def keep(lease: Lease, **fields: Any) -> None:
     with transaction.atomic():
         if not held.update(**written):
             raise Fenced(f"another attempt than {lease.number} holds run {lease.run_id}")
-        if "state" not in fields:
+        if heal and "state" not in fields:
             _heal(lease)
 
 

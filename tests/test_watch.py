@@ -23,7 +23,7 @@ from runs.events import Block, Metrics
 from runs.lifecycle import Fenced, Holder, Lease, keep, mark_lost, open_attempt
 from runs.models import Host, Project, Recipe, Run, RunState, StoredEvent
 from runs.starting import NotQueueable, claim, enqueue, fail_start, waiting_for, withdraw
-from tests.stack import Stack, create_run, kill, rows, run_row, seed_stack, wait_for
+from tests.stack import Stack, create_run, events, kill, rows, run_row, seed_stack, wait_for
 from trainer.beats import BeatWatch, Pulse
 from trainer.folders import host_name
 from trainer.specs import source_sha256
@@ -309,6 +309,8 @@ def test_it_records_the_end_of_a_run_whose_processes_are_all_dead(
     supervisor.wait()
     wait_for(lambda: run_row(lab, run_id)["state"] == "failed", f"the end\n{lab.log()}")
     assert "without a word" in run_row(lab, run_id)["reason"]
+    # Told at once, before a process has started that looks at what they left.
+    assert [event["state"] for event in events(lab, run_id, "status")] [-2:] == ["lost", "failed"]
     assert attempt_of(lab, run_id)["number"] == 1
 
 

@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 # The last line that a process said is looked for in this many bytes.
@@ -15,13 +16,19 @@ LAST_WORDS_BYTES = 8192
 
 @dataclass(slots=True)
 class Detached:
-    """A `train` process. `attempt` is the run's attempt when it was started, `said_from` where its output begins."""
+    """A `train` process. `attempt` is the run's attempt when it was started, `said_from` where its output begins.
+
+    `started_at` is in seconds of `time.monotonic`. One that `adopts` was started for an attempt that exists, not for
+    one that waits to be opened.
+    """
 
     run_id: int
     attempt: int
     process: subprocess.Popen[bytes]
     log: Path
     said_from: int
+    adopts: bool = False
+    started_at: float = field(default_factory=time.monotonic)
 
     @property
     def exit_code(self) -> int | None:
@@ -61,4 +68,4 @@ def start_train(manage: Path, data: Path, run_id: int, attempt: int, *options: s
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    return Detached(run_id, attempt, process, path, said_from)
+    return Detached(run_id, attempt, process, path, said_from, adopts="--adopt" in options)

@@ -52,19 +52,16 @@ class WorkerProcess:
         return cls(pid, psutil.Process(pid).create_time())
 
     @classmethod
-    def recorded(cls, folder: Path) -> WorkerProcess | None:
-        """Return the worker that was started for this attempt, None where none was."""
+    def recorded(cls, folder: Path, rank: int = 0) -> WorkerProcess | None:
+        """Return the worker that was started for this attempt and rank, None where none was."""
         try:
-            fields = json.loads((folder / "worker.json").read_text())
+            fields = json.loads(_worker_path(folder, rank).read_text())
             return cls(fields["pid"], fields["started_at"])
         except (OSError, ValueError, KeyError):
             return None
 
-    def record(self, folder: Path) -> None:
-        path = folder / "worker.json"
-        temporary = path.with_suffix(".new")
-        temporary.write_text(json.dumps({"pid": self.pid, "started_at": self.started_at}))
-        os.replace(temporary, path)
+    def record(self, folder: Path, rank: int = 0) -> None:
+        write_whole(_worker_path(folder, rank), json.dumps({"pid": self.pid, "started_at": self.started_at}))
 
     def is_alive(self) -> bool:
         try:
@@ -74,19 +71,58 @@ class WorkerProcess:
             return False
 
 
-def living_worker(folder: Path) -> WorkerProcess | None:
-    """Return the attempt's worker if it lives: by its record, or by the lock that it holds."""
-    recorded = WorkerProcess.recorded(folder)
-    if recorded is not None and recorded.is_alive():
-        return recorded
-    return None
+def _worker_path(folder: Path, rank: int) -> Path:
+    return folder / ("worker.json" if rank == 0 else f"worker-{rank:04d}.json")
 
 
-def close_attempt(folder: Path) -> bool:
-    """Keep a worker that comes late from training in `folder`; return False where one lives and holds its lock."""
-    lock = try_lock(worker_lock_path(folder, 0))
-    if lock is None:
-        return False
-    (folder / CLOSED_FILE).touch(mode=0o600)
-    lock.release()
-    return True
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that nobody reads half."""
+    temporary = path.with_suffix(".new")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def record_exit(folder: Path, rank: int, code: int) -> None:
+    """Write down how a rank's process ended, for the supervisor that did not start it; `code` as in `subprocess`."""
+    write_whole(folder / f"exit-{rank:04d}.json", json.dumps({"code": code}))
+
+
+def recorded_exit(folder: Path, rank: int) -> int | None:
+    """Return how a rank's process ended, None where that is not known."""
+    try:
+        return int(json.loads((folder / f"exit-{rank:04d}.json").read_text())["code"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def living_worker(folder: Path, ranks: int = 1) -> WorkerProcess | None:
+    """Return a worker of the attempt that lives, by its record."""
+    recorded = [WorkerProcess.recorded(folder, rank) for rank in range(ranks)]
+    return next((worker for worker in recorded if worker is not None and worker.is_alive()), None)
+
+
+def any_worker_lives(folder: Path) -> bool:
+    """Tell whether a training process of the attempt lives, also one that nobody had the time to record."""
+    if living_worker(folder, _recorded_ranks(folder)) is not None:
+        return True
+    for path in folder.glob("worker-*.lock"):
+        lock = try_lock(path)
+        if lock is None:
+            return True
+        lock.release()
+    return False
+
+
+def _recorded_ranks(folder: Path) -> int:
+    return 1 + len(list(folder.glob("worker-*.json")))
+
+
+def close_attempt(folder: Path, ranks: int = 1) -> bool:
+    """Keep workers that come late from training in `folder`; return False where one lives and holds its lock."""
+    locks = [try_lock(worker_lock_path(folder, rank)) for rank in range(ranks)]
+    held = [lock for lock in locks if lock is not None]
+    if len(held) == ranks:
+        (folder / CLOSED_FILE).touch(mode=0o600)
+    for lock in held:
+        lock.release()
+    return len(held) == ranks

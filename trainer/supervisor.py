@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -67,30 +68,29 @@ EXIT_FINISHED, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_HELD, EXIT_FENCED, EXIT_INTERRU
 
 
 class Supervisor:
-    """Follows one attempt to its end. `process` is None where a living worker was adopted."""
+    """Follows one attempt to its end."""
 
     def __init__(
         self,
         lease: Lease,
         folder: Path,
-        worker: WorkerProcess,
-        process: subprocess.Popen[bytes] | None,
+        team: Team,
         display: Display,
         interrupts: Interrupts,
         lines: Sequence[LogLine] = (),
     ) -> None:
         self.lease = lease
         self.folder = folder
-        self.worker = worker
-        self.process = process
+        self.team = team
         self.display = display
         self.progress = Progress()
         self.interrupts = interrupts
         self._redactor = Redactor(settings.COXSWAIN_DATA, settings.BASE_DIR)
         self._ingest = Ingest(lease, folder, self._redactor, self.progress)
         attempt = Attempt.objects.select_related("run").get(pk=lease.attempt_id)
-        self._tail = JournalTail(folder, 0, committed_position(lease.attempt_id))
-        self._console = ConsoleTail(folder / "console.log", attempt.console_offset)
+        self.progress.environment = attempt.environment
+        self._journals = open_journals(attempt, folder)
+        self._consoles = open_consoles(attempt, folder)
         self._mailbox = Mailbox(folder)
         self._mailbox.settle()
         self._posted = {command["id"] for command in self._mailbox.commands()}
@@ -103,8 +103,9 @@ class Supervisor:
         self._unrecorded: list[tuple[Request, str]] = []
         self._stall = StallReport(attempt.run, lease.number)
         device = attempt.run.device if attempt.run.recipe_id else "auto"
-        self._sampler = Sampler(worker.pid, data=settings.COXSWAIN_DATA, device=device)
-        self._oom_kills = OomKills(worker.pid)
+        self._sampler = Sampler(data=settings.COXSWAIN_DATA, device=device)
+        self._sampler.follow(team.pids)
+        self._oom_kills = OomKills(team.pids[0] if team.pids else os.getpid())
         self._told_gpu_problems: set[str] = set()
         self._pending_lines = list(lines)
         self._last_store = 0.0
@@ -122,7 +123,7 @@ class Supervisor:
         self._sampler.start()
         announcer.current().listen(f"owner.{self.lease.run_id}", self._heard_command)
         try:
-            while self._worker_lives():
+            while self.team.lives():
                 self._wake.wait(LOOK_INTERVAL_S)
                 self._wake.clear()
                 self._look()
@@ -130,7 +131,7 @@ class Supervisor:
         except Fenced as error:
             logger.error("%s: this supervisor writes nothing more and ends its worker", error)
             # Not a signal that it could answer with a checkpoint.
-            self._kill_worker(signal.SIGKILL)
+            self.team.kill(signal.SIGKILL)
             return EXIT_FENCED
         finally:
             self._heart.stop()
@@ -141,11 +142,6 @@ class Supervisor:
     def _heard_command(self, message: dict[str, Any]) -> None:
         self._command_waits = True
         self._wake.set()
-
-    def _worker_lives(self) -> bool:
-        if self.process is not None:
-            return self.process.poll() is None
-        return self.worker.is_alive()
 
     def _look(self) -> None:
         """One look: signals, commands, journal, console, beat. A database that is away costs time, not data."""
@@ -158,7 +154,7 @@ class Supervisor:
             beat_due = now - self._last_beat >= BEAT_INTERVAL_S
             self._hand_on(beat_due)
             push_due = now - self._last_store >= settings.COXSWAIN_PUSH_MS / 1000
-            if beat_due or (push_due and (self._tail.has_more() or now - self._last_console >= CONSOLE_INTERVAL_S)):
+            if beat_due or (push_due and (self._journals.has_more() or now - self._last_console >= CONSOLE_INTERVAL_S)):
                 self._store(beat_due)
             if now - self._last_fold >= FOLD_INTERVAL_S:
                 self._fold()
@@ -190,17 +186,17 @@ class Supervisor:
         """Store what journal, console and sampler have; return whether the journal brought something."""
         now = time.monotonic()
         tick = Tick(lines=self._pending_lines)
-        if self._tail.has_more():
-            tick.read = self._tail.read()
+        if self._journals.has_more():
+            tick.read = self._journals.read()
+        if tick.read is not None:
             self._stall.watch.note(tick.read.records)
         if now - self._last_console >= CONSOLE_INTERVAL_S:
             self._last_console = now
-            console = self._console.read()
-            if console.offset != self._console.offset:
-                tick.console = console
+            tick.console = self._consoles.read()
         if beat:
             self._last_beat = now
             self._oom_kills.look()
+            self._sampler.follow(self.team.pids)
             sample = self._sampler.take()
             tick.system = {name: round(value, 3) for name, value in sample.values.items()} if sample else None
             self._tell_of_gpus(tick)
@@ -230,10 +226,10 @@ class Supervisor:
 
     def _settle(self, tick: Tick) -> None:
         if tick.read is not None:
-            self._tail.advance(tick.read.position)
+            self._journals.advance(tick.read)
             self._unfolded_points += len(tick.read.records)
         if tick.console is not None:
-            self._console.advance(tick.console)
+            self._consoles.advance(tick.console)
             self.display.console(tick.console.lines)
         uuids = self.progress.environment.get("gpu_uuids")
         if uuids:
@@ -267,7 +263,7 @@ class Supervisor:
 
     def _handle_interrupts(self) -> None:
         if self.interrupts.stops >= 2:
-            self._kill_worker(signal.SIGKILL)
+            self.team.kill(signal.SIGKILL)
             return
         if self.interrupts.stops == 1 and not self._stop_posted:
             self._ask_for_signal(Stop(), self.interrupts.name)
@@ -279,7 +275,9 @@ class Supervisor:
         self._record_signals()
 
     def _ask_for_signal(self, command: RunCommand, author: str) -> None:
-        """Ask the worker for what a signal means; at once, since a database that is away must not keep it waiting."""
+        """Ask the worker for what a signal means, without the database where that is away."""
+        with suppress(DatabaseError):
+            keep(self.lease)
         request = Request(id=uuid4(), command=command)
         self._post({"id": str(request.id), "command": command.kind, "arguments": msgspec.to_builtins(command)})
         self._unrecorded.append((request, author))
@@ -293,18 +291,6 @@ class Supervisor:
                 record(self.lease.run_id, request, author_id=None, author_name=author)
             self._unrecorded.pop(0)
             self._command_waits = True
-
-    def _kill_worker(self, number: signal.Signals) -> None:
-        if not self._worker_lives():
-            return
-        try:
-            # Its group, so that what it started ends too; an adopted one may be no leader of one.
-            if os.getpgid(self.worker.pid) == self.worker.pid:
-                os.killpg(self.worker.pid, number)
-            else:
-                os.kill(self.worker.pid, number)
-        except ProcessLookupError:
-            pass  # it has ended by itself
 
     def _finish(self) -> int:
         """Store what the worker left, record how it ended, and return the exit code."""

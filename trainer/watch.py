@@ -24,7 +24,7 @@ from runs.models import Attempt, Host, Run, RunState, StoredEvent
 from trainer.beats import BeatWatch, Pulse
 from trainer.detached import Detached, start_train
 from trainer.devices import DeviceReader
-from trainer.folders import host_name, make_private, run_folder
+from trainer.folders import any_worker_lives, attempt_folder, host_name, make_private, run_folder
 from trainer.redactor import Redactor
 from trainer.supervisor import EXIT_HELD
 from trainer.training import is_of_this_host
@@ -35,8 +35,13 @@ LOOK_INTERVAL_S = 0.5
 HOST_INTERVAL_S = 2.0
 FOLD_INTERVAL_S = 60.0
 EXPIRY_INTERVAL_S = 5.0
+# A beat is seen up to a look late, and its absence another: lost is said within SILENT_AFTER_S of the last one.
+LOST_AFTER_S = SILENT_AFTER_S - 2 * LOOK_INTERVAL_S
 # A supervisor that has just been killed is often brought back by whoever watches over it.
-UNATTENDED_S = 3.0
+UNATTENDED_S = 2.0
+# Where its training is dead too there is nothing to wait for: the second look in a row is no chance.
+DEAD_S = 0.4
+DEATH = "The training and its supervisor have died on this host; how they ended is being looked up."
 # A run that is held elsewhere, or whose training cannot be taken over, is tried again after this, then ever later.
 FIRST_RETRY_S = 5.0
 LONGEST_RETRY_S = 300.0
@@ -148,9 +153,11 @@ class Watch:
             code = started.exit_code
             if code is None:
                 continue
-            if code == EXIT_HELD:
+            if code == EXIT_HELD or (started.adopts and now - started.started_at < FIRST_RETRY_S):
                 self._put_off(run_id, now)
-            elif code:
+            else:
+                self._retry.pop(run_id, None)
+            if code not in (0, EXIT_HELD) and not started.adopts:
                 starting.fail_start(run_id, started.attempt, self._redactor.text(started.ending()))
             del self._started[run_id]
 
@@ -179,23 +186,26 @@ class Watch:
             host=self.host, ended_at=None, number=F("run__attempt"), run__state__in=(*LIVE, RunState.LOST)
         )
         unattended = {
-            (attempt.run_id, attempt.number)
-            for attempt in opened
+            (attempt.run_id, attempt.number): attempt
+            for attempt in opened.select_related("run")
             if attempt.run_id not in self._started and is_of_this_host(attempt) and not self._is_held(attempt.run_id)
         }
         self._unattended_since = {key: self._unattended_since.get(key, now) for key in unattended}
         for (run_id, number), since in self._unattended_since.items():
-            if now - since < UNATTENDED_S or self._must_wait(run_id, now):
+            lives = any_worker_lives(attempt_folder(self._data, run_id, number))
+            if now - since < (UNATTENDED_S if lives else DEAD_S) or self._must_wait(run_id, now):
                 continue
+            if not lives:
+                # At once: recording how it ended takes a process that has to start first.
+                mark_lost(run_id, number, unattended[run_id, number].run.beat, DEATH)
             logger.warning("run %d: nobody follows attempt %d any more; starting a supervisor", run_id, number)
-            self._put_off(run_id, now)
             self._start(run_id, number, "--adopt")
 
     def _mark_lost(self, now: float) -> None:
         live = Run.objects.filter(state__in=LIVE).values_list("pk", "attempt", "beat")
         pulses = [Pulse(*values) for values in live]
         for pulse, silent_s in self._beats.look(pulses, now).items():
-            if silent_s >= SILENT_AFTER_S and mark_lost(pulse.run_id, pulse.attempt, pulse.beat):
+            if silent_s >= LOST_AFTER_S and mark_lost(pulse.run_id, pulse.attempt, pulse.beat):
                 logger.warning("run %d is lost: no sign of life for %.0f s", pulse.run_id, silent_s)
 
     # The host and the leftovers

@@ -1,0 +1,26 @@
+"""A worker without torch that steps while a file says so: quiet.py FILE, which holds one of step, silent, expect, end.
+
+With `expect` it first says that the next sign may take a minute.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import coxswain
+
+told = Path(sys.argv[1])
+run = coxswain.attach()
+run.on("save_checkpoint", lambda arguments: None)
+step = 0
+before = "step"
+while (mode := told.read_text() or before) != "end":
+    if mode == "expect" and before != "expect":
+        run.expect_quiet(60)
+    if mode == "step":
+        step += 1
+        run.log(step, loss=1 / step)
+        if run.stopping:
+            break
+    before = mode
+    time.sleep(0.01)

@@ -39,9 +39,9 @@ def parse_words(words: Sequence[str], knobs: Mapping[str, KnobSpec] | None = Non
             name, argument = name.removesuffix("*"), "factor" if by_factor else "value"
             arguments["knob"] = name
             spec = None if by_factor else (knobs or {}).get(name)
-            arguments[argument] = _from_text(text) if spec is None else _knob_value(spec, text)
+            arguments[argument] = value_from_text(text, spec)
         elif name in names:
-            arguments[name] = text if _is_text(kind, name) else _from_text(text)
+            arguments[name] = text if _is_text(kind, name) else value_from_text(text)
         else:
             raise InvalidCommand(f"{kind} takes {', '.join(names) or 'nothing'}, not {name}.", name)
     return {"command": kind, "arguments": arguments}
@@ -51,16 +51,13 @@ def _is_text(kind: str, name: str) -> bool:
     return isinstance(kind_of(COMMANDS[kind], name), msgspec.inspect.StrType)
 
 
-def _knob_value(spec: KnobSpec, text: str) -> Any:
+def value_from_text(text: str, spec: KnobSpec | None = None) -> Any:
+    """Return typed text as the value that a knob takes, else as the JSON value or number that it is, else as text."""
     try:
-        return spec.parse(text)
+        if spec is not None:
+            return spec.parse(text)
     except KnobError:
-        # The run answers, so that the refusal stands in its ledger.
-        return _from_text(text)
-
-
-def _from_text(text: str) -> Any:
-    """Return typed text as the JSON value or number that it is, else as text."""
+        pass  # the run answers, so that the refusal stands in its ledger
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeEncodeError):

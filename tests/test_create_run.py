@@ -95,11 +95,11 @@ def test_it_records_a_run_with_every_parameter_of_its_recipe(project: Project, d
     User.objects.create_user("olga")
     run_id = create(
         *("--project", "vision", "--recipe", "digits", "--name", "First", "--set", "epochs=7", "--set", "hidden=9"),
-        *("--device", "cuda:1", "--seed", "5", "--deterministic", "--user", "olga"),
+        *("--device", "cuda:1", "--seed", "5", "--deterministic", "--user", "olga", "--start-paused"),
     )
     run = Run.objects.get(pk=run_id)
     assert (run.name, run.project, run.recipe, run.state) == ("First", project, digits, RunState.CREATED)
-    assert (run.device, run.seed, run.deterministic) == ("cuda:1", 5, True)
+    assert (run.device, run.seed, run.deterministic, run.start_paused) == ("cuda:1", 5, True, True)
     assert run.created_by is not None and run.created_by.username == "olga"
     assert run.parameters["epochs"] == 7
     assert run.parameters["hidden"] == 9

@@ -60,6 +60,9 @@ class Command(BaseCommand):
             metavar="K",
             help="after a crash start again from the newest checkpoint, at most K times",
         )
+        parser.add_argument(
+            "--start-paused", action="store_true", help="wait before the first step, so that knobs can be set first"
+        )
         parser.add_argument("--queue", action="store_true", help="have manage.py watch start it")
         parser.add_argument("--host", default="", help="with --queue: the host whose watch is to start it, else any")
 
@@ -79,6 +82,7 @@ class Command(BaseCommand):
                     seed=validate([SEED], {"seed": options["seed"]})["seed"],
                     deterministic=options["deterministic"],
                     restarts=options["restarts"],
+                    start_paused=options["start_paused"],
                     created_by_id=user.pk if user else None,
                 )
                 run.full_clean()

@@ -1,0 +1,205 @@
+"""`manage.py command RUN WORDS`: ask something of a run from a terminal, as the page does."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from django.contrib.auth.models import User
+from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
+from django.db import OperationalError, ProgrammingError
+
+from coxswain.knobs import KnobSpec
+from runs import announcer
+from runs.access import COMMANDING_ROLES, display_name, role_of
+from runs.asking import NotAllowed, record
+from runs.commands import InvalidCommand, parse_command
+from runs.models import Command as Row
+from runs.models import CommandState, Run, as_wire
+from runs.replaying import CannotReplay, differences, replay
+from runs.steering_words import commands_as_wire, list_in_words, outcome_in_words
+from runs.typed_words import parse_words, value_from_text
+
+AUTHOR = "the command line"
+LOOK_INTERVAL_S = 0.1
+FLUSH_TIMEOUT_S = 2.0
+EXIT_NOT_DONE, EXIT_BAD_INPUT, EXIT_NO_OUTCOME = 1, 2, 3
+OPEN = (CommandState.SENT, CommandState.DELIVERED)
+# The options that stand for fields of a command.
+OPTIONS = {
+    "id": "--id",
+    "reason": "--reason",
+    "expires_in_s": "--expires",
+    "at": "--at-step, --at-epoch",
+    "expect": "--expect-state, --expect-value",
+}
+EXAMPLES = """
+examples:
+  command 7 --list
+  command 7 set_knob learning_rate=0.001 --reason "it oscillates" --wait 10
+  command 7 set_knob learning_rate*=0.5 --at-step 2000
+  command 7 stop --at-epoch 5
+  command 7 note "the learning rate looks high"
+  command 9 --replay 7
+"""
+
+
+class KeepsLines(DjangoHelpFormatter):
+    """Leaves texts of several lines as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if "\n" in text else super()._fill_text(text, width, indent)
+
+
+class Command(BaseCommand):
+    help = (
+        "Ask something of a run: stop, pause, resume, save_checkpoint, evaluate, set_knob, note, extend, cancel. "
+        "Exit codes: 0 done (without --wait: recorded), 1 refused or expired, 2 bad input, 3 no outcome within --wait."
+    )
+    # The checks would load every page and the API for one row.
+    requires_system_checks: list[str] = []
+
+    def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> CommandParser:
+        return super().create_parser(prog_name, subcommand, epilog=EXAMPLES, formatter_class=KeepsLines, **options)
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        # Options may stand between the run and the words, as people type them.
+        parser.parse_args = _intermixed(parser)  # type: ignore[method-assign]
+        parser.add_argument("run", type=int, help="the number of the run")
+        parser.add_argument("words", nargs="*", help="the command and its arguments, as name=value")
+        parser.add_argument("--list", action="store_true", help="what may be asked, and the run's knobs")
+        parser.add_argument("--replay", type=int, metavar="OLD", help="ask what was applied to run OLD, at its steps")
+        parser.add_argument("--reason", default="", help="why; everybody who sees the run may read it")
+        parser.add_argument("--at-step", type=int, metavar="N", help="take effect once step N is done")
+        parser.add_argument("--at-epoch", type=int, metavar="N", help="take effect once epoch N is done")
+        parser.add_argument("--expires", type=float, metavar="SECONDS", help="give it up where it is not done by then")
+        parser.add_argument("--expect-state", default="", metavar="STATE", help="refuse it in any other state")
+        parser.add_argument("--expect-value", metavar="VALUE", help="refuse it where the knob has another value")
+        parser.add_argument("--id", default="", metavar="UUID", help="the same id again is the same command")
+        parser.add_argument("--user", default="", metavar="USERNAME", help="a member who may command; the author")
+        parser.add_argument("--wait", type=float, metavar="SECONDS", help="wait for the outcome")
+        parser.add_argument("--json", action="store_true", help="print JSON as the API gives it")
+
+    def handle(self, **options: Any) -> None:
+        try:
+            code = self._do(options)
+        except (OperationalError, ProgrammingError) as error:
+            raise CommandError(
+                f"The database does not answer ({error}): run manage.py migrate first.", returncode=EXIT_BAD_INPUT
+            ) from error
+        finally:
+            announcer.current().flush(FLUSH_TIMEOUT_S)
+        if code:
+            sys.exit(code)
+
+    def _do(self, options: dict[str, Any]) -> int:
+        run = _find_run(options["run"], "run")
+        if options["list"]:
+            self._list(run, options["json"])
+            return 0
+        author_id, author_name = _author(run, options["user"])
+        if options["replay"] is not None:
+            if options["words"]:
+                _refuse("--replay: it takes no command beside it.")
+            return self._replay(run, options, author_id, author_name)
+        try:
+            request = parse_command(_payload(run, options))
+            row = record(run.pk, request, author_id=author_id, author_name=author_name)
+        except (InvalidCommand, NotAllowed) as error:
+            option = OPTIONS.get(error.field)
+            _refuse(f"{option}: {error}" if option else str(error))
+        row.refresh_from_db()
+        if options["wait"] is not None:
+            _wait(row, options["wait"])
+        self.stdout.write(json.dumps(as_wire(row)) if options["json"] else outcome_in_words(row))
+        if row.state in (CommandState.REFUSED, CommandState.EXPIRED):
+            return EXIT_NOT_DONE
+        return EXIT_NO_OUTCOME if options["wait"] is not None and row.state in OPEN else 0
+
+    def _list(self, run: Run, as_json: bool) -> None:
+        if as_json:
+            self.stdout.write(json.dumps({"run": run.pk, "commands": commands_as_wire(), "knobs": run.knobs}))
+            return
+        for line in list_in_words(run):
+            self.stdout.write(line)
+
+    def _replay(self, new: Run, options: dict[str, Any], author_id: int | None, author_name: str) -> int:
+        old = _find_run(options["replay"], "--replay")
+        differing = differences(old, new)
+        if differing:
+            names = ", ".join(differing)
+            self.stderr.write(f"Run {old.pk} and run {new.pk} differ in {names}: their curves will differ too.")
+        try:
+            rows = replay(old, new, author_id=author_id, author_name=author_name)
+        except (CannotReplay, NotAllowed, InvalidCommand) as error:
+            _refuse(f"--replay: {error}")
+        for row in rows:
+            row.refresh_from_db()
+        if options["json"]:
+            self.stdout.write(json.dumps([as_wire(row) for row in rows]))
+        else:
+            self.stdout.write(f"{len(rows)} commands of run {old.pk} are asked of run {new.pk}.")
+            for row in rows:
+                self.stdout.write(f"  {outcome_in_words(row)}")
+        return EXIT_NOT_DONE if any(row.state not in (*OPEN, CommandState.APPLIED) for row in rows) else 0
+
+
+def _intermixed(parser: CommandParser) -> Any:
+    def parse_args(args: Sequence[str] | None = None, namespace: Namespace | None = None) -> Namespace:
+        return parser.parse_intermixed_args(args, namespace)
+
+    return parse_args
+
+
+def _payload(run: Run, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the words and options as the object that page and API send. Raises `InvalidCommand`."""
+    knobs = {spec.name: spec for spec in map(KnobSpec.from_wire, run.knobs)}
+    payload = parse_words(options["words"], knobs)
+    expect = {}
+    if options["expect_state"]:
+        expect["state"] = options["expect_state"]
+    if options["expect_value"] is not None:
+        knob = payload.get("arguments", {}).get("knob", "")
+        expect["value"] = value_from_text(options["expect_value"], knobs.get(knob))
+    at = {name: options[f"at_{name}"] for name in ("step", "epoch") if options[f"at_{name}"] is not None}
+    given = {"id": options["id"], "reason": options["reason"], "expires_in_s": options["expires"]}
+    return payload | {name: value for name, value in given.items() if value not in ("", None)} | {
+        "expect": expect, "at": at
+    }  # fmt: skip
+
+
+def _find_run(pk: int, field: str) -> Run:
+    run = Run.objects.select_related("project").filter(pk=pk).first()
+    if run is None:
+        _refuse(f"{field}: there is no run {pk}.")
+    return run
+
+
+def _author(run: Run, name: str) -> tuple[int | None, str]:
+    """Return who asks: the member that is named, else whoever has a shell here."""
+    if not name:
+        return None, AUTHOR
+    user = User.objects.filter(username=name, is_active=True).first()
+    if user is None:
+        _refuse(f"--user: there is no active user {name}.")
+    role = role_of(user, run)
+    if role not in COMMANDING_ROLES:
+        found = f"is a {role}" if role else "is no member"
+        _refuse(f"--user: {name} {found} of {run.project.slug}: only operators and owners command.")
+    return user.pk, display_name(user)
+
+
+def _wait(row: Row, seconds: float) -> None:
+    """Wait until a command has its outcome, at most so long."""
+    until = time.monotonic() + seconds
+    while row.state in OPEN and time.monotonic() < until:
+        time.sleep(LOOK_INTERVAL_S)
+        row.refresh_from_db()
+
+
+def _refuse(sentence: str) -> NoReturn:
+    raise CommandError(sentence, returncode=EXIT_BAD_INPUT)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from coxswain.knobs import KnobSpec
 from runs.parameters import ParameterError, validate
 from trainer.parameters import takes
 from trainer.recipe import Batch, Recipe, RecipeError, load_recipe, parameter
@@ -94,6 +95,53 @@ def test_it_refuses_a_declaration_that_contradicts_itself() -> None:
     for name in ("build", "seed", "model"):
         with pytest.raises(TypeError, match="has an attribute of this name"):
             type("Bad", (Declared,), {"__annotations__": {name: "int"}, name: parameter(0)})
+
+
+class Turnable(Declared):
+    """Has knobs."""
+
+    learning_rate: float = parameter(0.1, minimum=1e-5, maximum=1, help="speed", knob=True, scale="log")
+    mode: str = parameter("a", choices=("a", "b"), knob=True)
+    layers: int = parameter(2, minimum=1)
+    loud: bool = parameter(True, knob=True, unit="times")
+
+
+def test_it_publishes_what_may_be_changed_while_it_trains() -> None:
+    knobs = {each["name"]: each for each in Turnable.knobs()}
+    assert list(knobs) == ["learning_rate", "mode", "loud"]
+    assert json.loads(json.dumps(Turnable.knobs())) == Turnable.knobs()
+    rate = KnobSpec.from_wire(knobs["learning_rate"])
+    assert (rate.kind, rate.scale, rate.minimum, rate.maximum, rate.help) == ("float", "log", 1e-5, 1, "speed")
+    assert rate.series == "optimiser/learning_rate"
+    assert (knobs["mode"]["kind"], knobs["loud"]["kind"], knobs["loud"]["unit"]) == ("choice", "bool", "times")
+    assert Declared.knobs() == []
+
+
+def test_a_subclass_keeps_a_knob_with_a_new_default_and_may_take_it_away() -> None:
+    class Faster(Turnable):
+        learning_rate = 0.5
+        mode: str = parameter("b", choices=("b", "c"))
+
+    assert [each["name"] for each in Faster.knobs()] == ["learning_rate", "loud"]
+    assert Faster({}, device=CPU).learning_rate == 0.5
+
+
+def test_it_refuses_a_knob_that_cannot_be_one() -> None:
+    with pytest.raises(TypeError, match="tone cannot be a knob.*has choices"):
+        free = parameter("free", knob=True)
+        type("Bad", (Declared,), {"__annotations__": {"tone": "str"}, "tone": free})
+    with pytest.raises(TypeError, match="tone cannot be a knob.*logarithmic"):
+        bad = parameter(1.0, minimum=0.0, knob=True, scale="log")
+        type("Bad", (Declared,), {"__annotations__": {"tone": "float"}, "tone": bad})
+
+
+def test_the_built_in_recipes_have_their_knobs() -> None:
+    expected = {
+        "digits": ["learning_rate"],
+        "mnist": ["learning_rate", "weight_decay", "gradient_clip", "dropout", "label_smoothing", "augment"],
+        "transformer": ["dropout", "learning_rate", "weight_decay", "gradient_clip", "temperature"],
+    }
+    assert {name: [each["name"] for each in load_recipe(name).knobs()] for name in expected} == expected
 
 
 def test_it_takes_a_plain_value_in_a_subclass_as_the_new_default() -> None:

@@ -71,7 +71,7 @@ def test_it_passes_over_a_damaged_checkpoint(published):
     supervisor.send_signal(signal.SIGTERM)
     assert supervisor.wait(30) == 0
     newest, before = rows(published, query, run_id)[:2]
-    file = published.data / "runs" / str(run_id) / newest["path"]
+    file = published.data / "runs" / str(run_id) / newest["path"] / "training.pt"
     file.write_bytes(file.read_bytes()[:-100])
     supervisor = published.train(run_id, "--quiet")
     wait_for(lambda: rows(published, "SELECT 1 FROM runs_attempt WHERE number = 2 AND run_id = ?", run_id), "attempt 2")
@@ -82,6 +82,30 @@ def test_it_passes_over_a_damaged_checkpoint(published):
     assert first["blocks"][0]["steps"][0] == before["step"] + 1
     (second,) = rows(published, "SELECT * FROM runs_attempt WHERE run_id = ? AND number = 2", run_id)
     assert second["resumed_from_id"] == before["id"]
+
+
+def test_it_goes_on_from_the_checkpoint_that_is_named(published):
+    run_id = create(published, "--recipe", "digits", "--set", "epochs=6", "--set", "save_every=2")
+    assert published.manage("train", "--run-id", str(run_id), "--quiet").returncode == 0
+    older = rows(published, "SELECT * FROM runs_checkpoint WHERE run_id = ? ORDER BY step", run_id)[0]
+    rows(published, "UPDATE runs_run SET state = 'stopped' WHERE id = ?", run_id)
+    refused = published.manage("train", "--run-id", str(run_id), "--from", "nothing", check=False)
+    assert refused.returncode == 2 and "has no checkpoint nothing; it has" in refused.stderr
+    published.manage("train", "--run-id", str(run_id), "--quiet", "--from", str(older["step"]))
+    (second,) = rows(published, "SELECT * FROM runs_attempt WHERE run_id = ? AND number = 2", run_id)
+    assert second["resumed_from_id"] == older["id"]
+    first = next(event for event in events(published, run_id, "metrics") if event["attempt"] == 2)
+    assert first["blocks"][0]["steps"][0] == older["step"] + 1
+
+
+def test_a_run_that_starts_paused_waits(published):
+    run_id = create(published, "--recipe", "digits", "--set", "epochs=1")
+    rows(published, "UPDATE runs_run SET start_paused = ? WHERE id = ?", True, run_id)
+    supervisor = published.train(run_id, "--quiet")
+    wait_for(lambda: run_row(published, run_id)["state"] == "paused", f"the pause\n{published.log()}")
+    supervisor.send_signal(signal.SIGTERM)
+    assert supervisor.wait(30) == 0
+    assert run_row(published, run_id)["state"] == "stopped" and run_row(published, run_id)["step"] == 0
 
 
 def test_it_trains_a_recipe_of_ones_own_from_where_it_is_started(published, tmp_path):

@@ -144,6 +144,9 @@ def load_checkpoint(folder: Path, sha256: str, rank: int = 0) -> dict[str, Any]:
         )
     try:
         manifest = verify_checkpoint(folder, sha256)
+        for name in (MODEL_FILE, TRAINING_FILE):
+            if name not in manifest.files:
+                raise Damaged(f"{name} is not named in its manifest")
     except Damaged as error:
         raise CheckpointError(
             f"The checkpoint {folder.name} cannot be used ({error}): continue from another one."
@@ -159,10 +162,9 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         content = torch.load(file, weights_only=True, map_location="cpu")
     except Exception as error:  # whatever stands in the file, its reader ends in a sentence
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise CheckpointError(
             f"The checkpoint {file.parent.name} cannot be used, {file.name} holds more than plain values or is "
-            f"damaged ({reason}): continue from another one."
+            f"damaged ({type(error).__name__}: {_first_line(error)}): continue from another one."
         ) from None
     if not isinstance(content, dict):
         raise CheckpointError(f"The checkpoint {file.parent.name} cannot be used: {file.name} is none of ours.")
@@ -174,7 +176,7 @@ def restore(
 ) -> Progress:
     """Put model, optimiser, schedule, knobs and generators where they were; return how far the training was.
 
-    Raises `CheckpointError` where the checkpoint belongs to a model of another shape.
+    Raises `CheckpointError` where the checkpoint belongs to a model of another shape, or is none of ours.
     """
     try:
         # Knobs first: what they moved in optimiser and schedule is then set to exactly what it was.
@@ -182,23 +184,26 @@ def restore(
             knob.restore(checkpoint["knobs"].get(knob.spec.name, {}))
         recipe.model.load_state_dict(checkpoint["model"])
         recipe.optimiser.load_state_dict(checkpoint["optimiser"])
+        if recipe.scheduler is not None and checkpoint["scheduler"] is not None:
+            recipe.scheduler.load_state_dict(checkpoint["scheduler"])
+        scaler.load_state_dict(checkpoint["scaler"])
+        if checkpoint["random"] is not None:
+            randomness.restore(checkpoint["random"])
+        progress = Progress(**checkpoint["progress"])
+        progress.sums = {name: value.to(recipe.device) for name, value in progress.sums.items()}
     except KnobError as error:
         raise CheckpointError(
             f"The checkpoint does not fit what the recipe declares ({error}): continue from another one."
         ) from error
     except (RuntimeError, ValueError) as error:
-        first_line = str(error).strip().splitlines()[0]
         raise CheckpointError(
             "The checkpoint does not fit the model that these parameters build "
-            f"({first_line}): continue with the parameters it was saved with, or start a new run."
+            f"({_first_line(error)}): continue with the parameters it was saved with, or start a new run."
         ) from error
-    if recipe.scheduler is not None and checkpoint["scheduler"] is not None:
-        recipe.scheduler.load_state_dict(checkpoint["scheduler"])
-    scaler.load_state_dict(checkpoint["scaler"])
-    if checkpoint["random"] is not None:
-        randomness.restore(checkpoint["random"])
-    progress = Progress(**checkpoint["progress"])
-    progress.sums = {name: value.to(recipe.device) for name, value in progress.sums.items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"The checkpoint is none of ours ({type(error).__name__}: {_first_line(error)}): continue from another one."
+        ) from error
     return progress
 
 
@@ -220,4 +225,8 @@ def _innermost(error: BaseException) -> str:
     """Return the reason of the first cause in an exception's chain, without a path."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
-    return error.strerror or "input or output error" if isinstance(error, OSError) else str(error).splitlines()[0]
+    return error.strerror or "input or output error" if isinstance(error, OSError) else _first_line(error)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:200]

@@ -191,6 +191,8 @@ class JournalReader:
         self.offset = offset
         self.next_number = next_number
         self.unreadable = 0
+        # Where each record of the last `read` ends.
+        self.ends: list[int] = []
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def close(self) -> None:
@@ -207,6 +209,7 @@ class JournalReader:
         A record that is not whole stays for the next read, unless whole ones stand behind it or the
         writer has `ended`: then it is damage, and counted.
         """
+        self.ends = []
         size = os.fstat(self._file).st_size
         if size < self.offset:
             # Cut to less than was consumed: what is appended from now on stands at the new end.
@@ -224,13 +227,16 @@ class JournalReader:
                 if following is None:
                     break
                 if position == 0 and self.offset:
-                    records += self._appended_before_offset()
+                    before = self._appended_before_offset()
+                    records += before
+                    self.ends += [self.offset] * len(before)
                 self._count_damage(data, following)
                 position = following
                 continue
             self._count_gap(record)
             records.append(record)
             position += length
+            self.ends.append(self.offset + position)
         if position < len(data):
             if ended and at_end:
                 self.unreadable += 1

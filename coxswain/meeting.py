@@ -21,7 +21,7 @@ FIRST_ROW, ROW_WORDS = 8, 16
 # (1) or failed (2), its process, its two latest votes, and how often it was asked for something by a signal.
 FINISHED, FAILED = 1, 2
 POINTS, ARRIVED, STEP, EPOCH, ENDED, PID, VOTES, CALLS = 0, 1, 2, 3, 4, 5, 6, 8
-CALL_KINDS = ("stop", "save_checkpoint", "evaluate", "pause", "resume")
+CALL_KINDS = ("stop", "save_checkpoint", "save_hourly", "evaluate", "pause", "resume")
 
 SHORTEST_SLEEP_S = 50e-6
 LONGEST_SLEEP_S = 2e-3

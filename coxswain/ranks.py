@@ -156,7 +156,10 @@ class RankedRun(Run):
             calls = self._meeting.calls(kind)
             if calls != self._heard[kind]:
                 self._heard[kind] = calls
-                self._pending.append({"id": None, "command": kind, "arguments": {}})
+                # Once for all ranks that ask, and however often they do.
+                called: dict[str, Any] = {"id": None, "command": kind, "arguments": {}}
+                if called not in self._pending:
+                    self._pending.append(called)
         if self._expiring:
             self._collect_expired()
 

@@ -239,6 +239,8 @@ class Attempt(models.Model):
     error = models.CharField(_("error"), max_length=500, blank=True)
     traceback = models.TextField(_("traceback"), blank=True)
     console_offset = models.PositiveBigIntegerField(default=0)
+    # Of the ranks beside the first.
+    console_offsets = models.JSONField(default=dict)
     unreadable_records = models.PositiveIntegerField(_("unreadable records"), default=0)
     dropped_records = models.PositiveIntegerField(_("dropped records"), default=0)
 

@@ -171,7 +171,7 @@ class Stack:
             if process.poll() is None:
                 process.kill()
             process.wait()
-        for worker in (self.data / "runs").glob("*/attempts/*/worker.json"):
+        for worker in (self.data / "runs").glob("*/attempts/*/worker*.json"):
             kill(int(json.loads(worker.read_text())["pid"]), of=self.data)
         self.redis.stop()
         if self._database:

@@ -24,7 +24,7 @@ from coxswain import journal
 from coxswain.journal import JournalReader, Record, segment_path
 from coxswain.locks import try_lock
 from coxswain.mailbox import Mailbox
-from coxswain.meeting import Meeting, OutOfStep, PeerLost
+from coxswain.meeting import HOLD, Meeting, OutOfStep, PeerLost
 from coxswain.ranks import RankedRun
 from coxswain.run import worker_lock_path
 from tests.stack import ROOT, wait_for
@@ -140,6 +140,23 @@ def test_ranks_without_any_pause_are_held_too(tmp_path):
             ranks.outcome(f"c{number}")
         ranks.post("stop", "last")
     assert not ranks.errors and ranks.seen[0] == ranks.seen[1]
+
+
+def test_the_hold_is_raised_beyond_a_rank_that_may_have_passed_it_unaware(tmp_path, monkeypatch):
+    runs = Ranks(tmp_path, 2, 0, lambda rank: 0.0).runs
+    words, row = runs[0]._words, runs[1]._row
+    holds: list[int] = []
+
+    def run_ahead(seconds: float) -> None:
+        """While the leader lets its word be seen, the other rank reaches the hold, three times."""
+        holds.append(words[HOLD])
+        if len(holds) <= 3:
+            words[row] = words[HOLD]
+
+    monkeypatch.setattr("coxswain.ranks.time.sleep", run_ahead)
+    Mailbox(tmp_path).post({"id": "c", "command": "note", "arguments": {}})
+    assert not runs[0].stopping
+    assert len(holds) == 4 and words[HOLD] == holds[3] > words[row] == holds[2] > holds[1] > holds[0]
 
 
 def test_paused_ranks_take_commands_and_go_on_together(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from typing import Any
 
 from runs.lifecycle import AttemptEnd
@@ -49,6 +50,16 @@ def judge_end(
         error = "The training process ended without a word, unwatched; its exit status is not known."
         return AttemptEnd(RunState.FAILED, None, "", error)
     return AttemptEnd(RunState.STOPPED if stopped else RunState.FINISHED, exit_code)
+
+
+def name_rank(end: AttemptEnd, rank: int) -> AttemptEnd:
+    """Say of which of several ranks it is told how the attempt ended."""
+    if end.outcome != RunState.FAILED:
+        return end
+    process = "The training process "
+    if end.error.startswith(process):
+        return replace(end, error=f"Rank {rank} {end.error.removeprefix(process)}")
+    return replace(end, error=f"Rank {rank}: {end.error}")
 
 
 def signal_name(number: int) -> str:

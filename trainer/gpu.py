@@ -70,6 +70,10 @@ class Sampler:
         """Ask the threads to end; returns at once."""
         self._stop.set()
 
+    def follow(self, pids: Sequence[int]) -> None:
+        """Count what the processes of these numbers, and all below them, take of the host."""
+        self._host.pids = tuple(pids)
+
     def watch(self, uuids: Sequence[str]) -> None:
         """Sample the GPUs of these UUIDs (torch's or NVML's writing) instead of those that are visible."""
         self._uuids = tuple(uuids)

@@ -14,14 +14,16 @@ GIB = 2**30
 
 
 class HostReader:
-    """Reads the host, and the process tree below `worker_pid` until that is gone.
+    """Reads the host, and the process trees below the workers until those are gone.
 
     CPU shares are those since the reading before, so the first reading has none.
     """
 
     def __init__(self, worker_pid: int | None, data: Path | None) -> None:
         self._data = data
-        self._worker = self._find(worker_pid)
+        # What is asked for; the reading thread finds it, so that no request is lost between them.
+        self.pids: tuple[int, ...] = () if worker_pid is None else (worker_pid,)
+        self._workers: dict[int, psutil.Process | None] = {}
         self._cpu_seconds: dict[tuple[int, float], float] = {}
         self._read_at = 0.0
         self._primed = False
@@ -45,19 +47,30 @@ class HostReader:
         return values | self._read_worker()
 
     @staticmethod
-    def _find(pid: int | None) -> psutil.Process | None:
+    def _find(pid: int) -> psutil.Process | None:
         try:
-            return psutil.Process(pid) if pid is not None else None
+            return psutil.Process(pid)
         except psutil.Error:
             return None
 
+    def _processes(self) -> list[psutil.Process]:
+        """Return the workers and all below them; one that is gone stays gone, though its number be given again."""
+        found: list[psutil.Process] = []
+        for pid in self.pids:
+            if pid not in self._workers:
+                self._workers[pid] = self._find(pid)
+            worker = self._workers[pid]
+            if worker is None:
+                continue
+            try:
+                found += [worker, *worker.children(recursive=True)]
+            except psutil.Error:
+                self._workers[pid] = None
+        return found
+
     def _read_worker(self) -> dict[str, float]:
-        if self._worker is None:
-            return {}
-        try:
-            processes = [self._worker, *self._worker.children(recursive=True)]
-        except psutil.Error:
-            self._worker = None
+        processes = self._processes()
+        if not processes:
             return {}
         now = time.monotonic()
         before, elapsed = self._cpu_seconds, now - self._read_at

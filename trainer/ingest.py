@@ -40,9 +40,9 @@ from runs.events import (
 )
 from runs.lifecycle import Lease, keep, note_pause, settle_command
 from runs.models import Attempt, Checkpoint, Command, CommandState, EpochMetric, JournalOffset, Run, RunState
-from trainer.console import ConsoleRead
+from trainer.consoles import ConsolesRead
+from trainer.journals import Batch
 from trainer.redactor import Redactor
-from trainer.tail import Position, Read
 
 # One event holds at most this many steps, so that a backlog becomes frames of a bearable size.
 LARGEST_EVENT_STEPS = 1_000
@@ -54,8 +54,8 @@ BEST_METRICS = ("validation_accuracy", "validation_loss")
 class Tick:
     """What one transaction is to store. `run` are further fields of the run, `events` what they mean to viewers."""
 
-    read: Read | None = None
-    console: ConsoleRead | None = None
+    read: Batch | None = None
+    console: ConsolesRead | None = None
     system: dict[str, float | None] | None = None
     lines: list[LogLine] = field(default_factory=list)
     run: dict[str, Any] = field(default_factory=dict)
@@ -77,11 +77,14 @@ class Progress:
 
 
 class Ingest:
-    """Stores the ticks of one attempt."""
+    """Stores the ticks of one attempt, or what is left `of_the_dead`: that brings no run back to life."""
 
-    def __init__(self, lease: Lease, folder: Path, redactor: Redactor, progress: Progress) -> None:
+    def __init__(
+        self, lease: Lease, folder: Path, redactor: Redactor, progress: Progress, *, of_the_dead: bool = False
+    ) -> None:
         self.lease = lease
         self.progress = progress
+        self._of_the_dead = of_the_dead
         self._folder = folder
         self._redactor = redactor
 
@@ -94,7 +97,7 @@ class Ingest:
         with transaction.atomic():
             # The beat comes first: it takes the run's row lock and proves that the lease still holds.
             progress = _progress_fields(records)
-            keep(self.lease, **progress, **tick.run)
+            keep(self.lease, heal=not self._of_the_dead, **progress, **tick.run)
             if progress:
                 Attempt.objects.filter(pk=self.lease.attempt_id).update(last_step=progress["step"])
             if tick.read is not None:
@@ -117,13 +120,14 @@ class Ingest:
                 feed.append(self.lease.run_id, *events)
         self._note_progress(records)
 
-    def _store_position(self, read: Read) -> None:
-        JournalOffset.objects.update_or_create(
-            attempt_id=self.lease.attempt_id,
-            rank=0,
-            segment=read.position.segment,
-            defaults={"offset": read.position.offset, "next_number": read.position.next_number},
-        )
+    def _store_position(self, read: Batch) -> None:
+        for rank, position in read.positions.items():
+            JournalOffset.objects.update_or_create(
+                attempt_id=self.lease.attempt_id,
+                rank=rank,
+                segment=position.segment,
+                defaults={"offset": position.offset, "next_number": position.next_number},
+            )
         if read.unreadable:
             attempt = Attempt.objects.get(pk=self.lease.attempt_id)
             attempt.unreadable_records += read.unreadable
@@ -134,7 +138,7 @@ class Ingest:
         lines = [msgspec.structs.replace(line, text=self._redactor.text(line.text)) for line in tick.lines]
         skipped = 0
         if tick.console is not None:
-            Attempt.objects.filter(pk=self.lease.attempt_id).update(console_offset=tick.console.offset)
+            self._store_console_offsets(tick.console.offsets)
             lines += [LogLine(text=self._redactor.text(line)) for line in tick.console.lines]
             skipped = tick.console.skipped_bytes
         if tick.read is not None and tick.read.unreadable:
@@ -144,6 +148,18 @@ class Ingest:
         if not lines and not skipped:
             return []
         return [LogWritten(attempt=self.lease.number, lines=lines, skipped_bytes=skipped)]
+
+    def _store_console_offsets(self, offsets: Mapping[int, int]) -> None:
+        attempt = Attempt.objects.get(pk=self.lease.attempt_id)
+        attempt.console_offset = offsets.get(0, attempt.console_offset)
+        attempt.console_offsets |= {str(rank): offset for rank, offset in offsets.items() if rank}
+        attempt.save(update_fields=["console_offset", "console_offsets"])
+
+    def _store_environment(self, record: Record) -> None:
+        """Keep what rank 0 runs on, and of the others which devices they have."""
+        environment = Attempt.objects.values_list("environment", flat=True).get(pk=self.lease.attempt_id)
+        environment = merge_environments(environment, self._redactor.json(record.fields))
+        Attempt.objects.filter(pk=self.lease.attempt_id).update(environment=environment)
 
     def _store_record(self, record: Record, fields: dict[str, Any]) -> list[Event]:
         match record.kind:
@@ -155,8 +171,7 @@ class Ingest:
                 state = Run.objects.values_list("state", flat=True).get(pk=self.lease.run_id)
                 return [StatusChanged(state=state, attempt=self.lease.number, **plan)]  # type: ignore[arg-type]
             case journal.ENVIRONMENT:
-                environment = self._redactor.json(record.fields)
-                Attempt.objects.filter(pk=self.lease.attempt_id).update(environment=environment)
+                self._store_environment(record)
             case journal.OUTCOME:
                 self._store_outcome(record)
             case journal.STATE:
@@ -180,14 +195,14 @@ class Ingest:
                 ]
             case journal.NOTE:
                 level = str(record.fields.get("level", "info"))
-                return [self._line(str(record.fields.get("text", "")), level)]
+                return [self._line(f"{_of_rank(record)}{record.fields.get('text', '')}", level)]
             case journal.DROPPED:
                 dropped = int(record.fields.get("records", 0))
                 attempt = Attempt.objects.get(pk=self.lease.attempt_id)
                 attempt.dropped_records += dropped
                 attempt.save(update_fields=["dropped_records"])
                 text = f"{dropped} records could not be written to the journal: the disk did not take them."
-                return [self._line(text, "error")]
+                return [self._line(_of_rank(record) + text, "error")]
         return []
 
     def _line(self, text: str, level: str) -> LogWritten:
@@ -300,7 +315,7 @@ class Ingest:
                 self.progress.total_steps = record.fields.get("total_steps")
                 self.progress.total_epochs = record.fields.get("total_epochs")
             elif record.kind == journal.ENVIRONMENT:
-                self.progress.environment = record.fields
+                self.progress.environment = merge_environments(self.progress.environment, record.fields)
             elif record.kind == journal.END:
                 self.progress.end = record.fields
 
@@ -363,7 +378,17 @@ def _count(value: Any) -> int | None:
     return None if value is None else max(0, int(value))
 
 
-def committed_position(attempt_id: int) -> Position:
-    """Return how far the attempt's journal was consumed."""
-    row = JournalOffset.objects.filter(attempt_id=attempt_id, rank=0).order_by("-segment").first()
-    return Position(row.segment, row.offset, row.next_number) if row else Position()
+def _of_rank(record: Record) -> str:
+    """Return who says it, where it is not rank 0."""
+    return f"Rank {record.fields['rank']}: " if "rank" in record.fields else ""
+
+
+def merge_environments(environment: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known of where an attempt runs, with what one more rank told: all GPUs of all ranks."""
+    known = environment.get("gpu_uuids", [])
+    uuids = [*known, *(uuid for uuid in told.get("gpu_uuids", []) if uuid not in known)]
+    devices = environment.get("rank_devices", {})
+    if "rank" in told:
+        devices = {**devices, str(told["rank"]): told.get("device", "")}
+        told = environment
+    return {**told, "gpu_uuids": uuids} | ({"rank_devices": devices} if devices else {})

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from coxswain.run import FOLDER_VARIABLE, RANK_VARIABLE
+from coxswain.run import FOLDER_VARIABLE, RANK_VARIABLE, RANKS_VARIABLE
+from trainer.consoles import console_path
 from trainer.folders import WorkerProcess, make_private
 from trainer.worker import Task
 
 # What the portal needs and a training must not see.
 WITHHELD = ("COXSWAIN_SECRET_KEY", "COXSWAIN_DATABASE_URL", "COXSWAIN_REDIS_URL", "DJANGO_SETTINGS_MODULE")
+
+PR_SET_PDEATHSIG = 1
+# Loaded before any fork: a child of a process with threads must not.
+LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def write_task(task: Task, folder: Path) -> Path:
@@ -48,19 +56,46 @@ def worker_environment(folder: Path, data: Path, application: Path, base: Mappin
     return environment | {
         FOLDER_VARIABLE: str(folder),
         RANK_VARIABLE: "0",
+        RANKS_VARIABLE: "1",
         "COXSWAIN_DATA": str(data),
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": os.pathsep.join([*paths, str(client)]),
     }
 
 
-def start_worker(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> subprocess.Popen[bytes]:
-    """Start the worker in a session of its own, its console into a file, and record which process it is.
+def rank_environment(environment: Mapping[str, str], rank: int, ranks: int, port: int) -> dict[str, str]:
+    """Return the environment of one of several ranks on this host, as torchrun would set it; they meet at `port`."""
+    return (
+        {"OMP_NUM_THREADS": "1"}
+        | dict(environment)
+        | {
+            RANK_VARIABLE: str(rank),
+            RANKS_VARIABLE: str(ranks),
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(ranks),
+            "LOCAL_WORLD_SIZE": str(ranks),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+        }
+    )
 
-    A session of its own: Ctrl-C on the terminal reaches the supervisor alone. Raises `OSError` where the
-    program cannot be started.
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start_worker(
+    command: Sequence[str], environment: Mapping[str, str], folder: Path, rank: int = 0, *, tied: bool = False
+) -> subprocess.Popen[bytes]:
+    """Start a rank's worker in a session of its own, its console into a file, and record which process it is.
+
+    A session of its own: Ctrl-C on the terminal reaches the supervisor alone. One that is `tied` is killed when this
+    process ends, however it does. Raises `OSError` where the program cannot be started.
     """
-    with (folder / "console.log").open("ab") as console:
+    with console_path(folder, rank).open("ab") as console:
         process = subprocess.Popen(
             command,
             env=dict(environment),
@@ -68,6 +103,13 @@ def start_worker(command: Sequence[str], environment: Mapping[str, str], folder:
             stdout=console,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=_tie_to_parent if tied else None,
         )
-    WorkerProcess.of(process.pid).record(folder)
+    WorkerProcess.of(process.pid).record(folder, rank)
     return process
+
+
+def _tie_to_parent() -> None:
+    """Be killed with the thread that started this process: the main thread of `train`."""
+    if LIBC is not None:
+        LIBC.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -35,19 +34,18 @@ from runs.lifecycle import (
     open_commands,
 )
 from runs.models import Attempt, Command, CommandState, Run, RunState
-from trainer.console import ConsoleTail
 from trainer.display import Display
-from trainer.ending import judge_end
-from trainer.folders import WorkerProcess
+from trainer.ending import judge_end, name_rank
 from trainer.gpu import Sampler
 from trainer.heart import Heart
-from trainer.ingest import Ingest, Progress, Tick, committed_position
+from trainer.ingest import Ingest, Progress, Tick
 from trainer.interrupts import Interrupts
 from trainer.out_of_memory import OomKills
+from trainer.places import open_consoles, open_journals
 from trainer.redactor import Redactor
 from trainer.restarts import conclude
 from trainer.stall_report import StallReport
-from trainer.tail import JournalTail, last_word
+from trainer.team import Team
 
 Done = TypeVar("Done")
 
@@ -307,15 +305,11 @@ class Supervisor:
         return EXIT_FINISHED
 
     def _store_rest(self) -> None:
-        while True:
-            read = self._tail.read(ended=True)
-            if read.position == self._tail.position and not read.unreadable:
-                break
+        while (read := self._journals.read(ended=True)) is not None:
             tick = Tick(read=read)
             self._ingest.store(tick)
             self._settle(tick)
-        console = self._console.read(ended=True)
-        tick = Tick(lines=self._pending_lines, console=console)
+        tick = Tick(lines=self._pending_lines, console=self._consoles.read(ended=True))
         self._ingest.store(tick)
         self._pending_lines = []
         self._settle(tick)
@@ -330,18 +324,20 @@ class Supervisor:
                 time.sleep(DATABASE_PAUSE_S)
 
     def _judge_end(self) -> AttemptEnd:
-        code = self.process.returncode if self.process is not None else None
-        said = self.progress.end or last_word(self.folder, 0) or {}
-        last_line = self._redactor.text(self._console.last_line())
+        member = self.team.culprit()
+        said = self.team.said(member) or (self.progress.end if member.rank == 0 else None) or {}
+        last_line = self._redactor.text(self._consoles.last_line(member.rank))
         stopped = self.interrupts.stops >= 1 or self._stop_was_applied()
         end = judge_end(
-            code,
+            member.code,
             said,
             interrupted=self.interrupts.stops >= 2,
             stopped=stopped,
             last_line=last_line,
             oom_kill=self._oom_kills.look(),
         )
+        if len(self.team.members) > 1:
+            end = name_rank(end, member.rank)
         return AttemptEnd(
             outcome=end.outcome,
             exit_code=end.exit_code,

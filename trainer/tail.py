@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,12 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Whole records, the position behind them, and how many were found damaged on the way."""
+    """Whole records, the position behind them, how many were found damaged on the way, and where each record ends."""
 
     records: list[Record]
     position: Position
     unreadable: int
+    ends: list[int] = field(default_factory=list)
 
 
 class JournalTail:
@@ -41,39 +42,39 @@ class JournalTail:
         self._rank = rank
         self.position = position
 
-    def has_more(self) -> bool:
-        """Tell, by one stat, whether bytes wait behind the position."""
+    def has_more(self, position: Position | None = None) -> bool:
+        """Tell, by one stat, whether bytes wait behind the position, or behind another one."""
+        begin = position or self.position
         try:
-            size = segment_path(self._folder, self._rank, self.position.segment).stat().st_size
+            size = segment_path(self._folder, self._rank, begin.segment).stat().st_size
         except FileNotFoundError:
-            return self._next_segment(self.position.segment) is not None
-        return size != self.position.offset or self._next_segment(self.position.segment) is not None
+            return self._next_segment(begin.segment) is not None
+        return size != begin.offset or self._next_segment(begin.segment) is not None
 
-    def read(self, ended: bool = False) -> Read:
-        """Return what stands behind the position, to the end of a segment at most.
+    def read(self, ended: bool = False, position: Position | None = None) -> Read:
+        """Return what stands behind the position, or behind another one, to the end of a segment at most.
 
         A segment that has a successor, or whose writer has `ended`, is read to its end: what is not whole
         there is damage.
         """
-        segment = self.position.segment
+        begin = position or self.position
+        segment = begin.segment
         successor = self._next_segment(segment)
         try:
-            reader = JournalReader(
-                segment_path(self._folder, self._rank, segment), self.position.offset, self.position.next_number
-            )
+            reader = JournalReader(segment_path(self._folder, self._rank, segment), begin.offset, begin.next_number)
         except FileNotFoundError:
             if successor is None:
-                return Read([], self.position, 0)
-            return Read([], Position(successor, 0, self.position.next_number), 0)
+                return Read([], begin, 0)
+            return Read([], Position(successor, 0, begin.next_number), 0)
         try:
             records = reader.read(LARGEST_READ_BYTES, ended or successor is not None)
             exhausted = reader.is_exhausted
         finally:
             reader.close()
-        position = Position(segment, reader.offset, reader.next_number)
+        end = Position(segment, reader.offset, reader.next_number)
         if exhausted and successor is not None:
-            position = Position(successor, 0, reader.next_number)
-        return Read(records, position, reader.unreadable)
+            end = Position(successor, 0, reader.next_number)
+        return Read(records, end, reader.unreadable, reader.ends)
 
     def advance(self, position: Position) -> None:
         """Go on from `position`, which is stored; segments before it are no longer needed."""
@@ -86,7 +87,13 @@ class JournalTail:
 
 
 def last_word(folder: Path, rank: int) -> dict[str, Any] | None:
-    """Return how a worker that has ended said that it did, None where it died without a word.
+    """Return how a worker that has ended said that it did, None where it died without a word."""
+    record = last_record(folder, rank)
+    return record.fields if record else None
+
+
+def last_record(folder: Path, rank: int) -> Record | None:
+    """Return the record by which a worker said how it ended, None where it died without a word.
 
     Whoever read that before may have been killed before it told. Looks at the end of the last segment only.
     """
@@ -101,6 +108,6 @@ def last_word(folder: Path, rank: int) -> dict[str, Any] | None:
     while found != -1:
         record, _length = decode(data, found)
         if record is not None and record.kind == END:
-            return record.fields
+            return record
         found = data.rfind(SYNC, 0, found)
     return None

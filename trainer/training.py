@@ -32,9 +32,8 @@ from runs.lifecycle import (
 from runs.models import Attempt, Checkpoint, Run, RunState
 from runs.parameters import ParameterError, validate
 from trainer.checkpoints import NoSuchCheckpoint, checkpoint_folder, chosen, newest, remove_torn
-from trainer.console import ConsoleTail
 from trainer.display import Display, display_for
-from trainer.ending import judge_end
+from trainer.ending import judge_end, name_rank
 from trainer.folders import (
     WorkerProcess,
     attempt_folder,
@@ -45,11 +44,23 @@ from trainer.folders import (
     make_private,
     run_folder,
 )
-from trainer.ingest import Ingest, Progress, Tick, committed_position
+from trainer.ingest import Ingest, Progress, Tick
 from trainer.interrupts import Interrupts
+from trainer.launching import (
+    Launch,
+    LaunchError,
+    NoAttempt,
+    announce,
+    announce_failure,
+    join,
+    start_first,
+    start_team,
+    torchrun_launch,
+)
+from trainer.places import open_consoles, open_journals
 from trainer.redactor import Redactor
 from trainer.restarts import Start, conclude, wait_to_restart, work_where_it_began
-from trainer.start import recipe_command, script_command, start_worker, worker_environment, write_task
+from trainer.start import recipe_command, script_command, worker_environment, write_task
 from trainer.supervisor import (
     EXIT_BAD_INPUT,
     EXIT_FAILED,
@@ -58,7 +69,7 @@ from trainer.supervisor import (
     EXIT_INTERRUPTED,
     Supervisor,
 )
-from trainer.tail import JournalTail, last_word
+from trainer.team import Team
 from trainer.worker import Task
 
 INLINE_ADOPTION_TIMEOUT_S = 30.0
@@ -87,20 +98,58 @@ class Options:
     restarts: int | None = None
     # The checkpoint to go on from, by id, name or step; the newest that verifies where it is left out.
     start: str = ""
+    # How many processes train together on this host; as recorded where left out.
+    nproc: int | None = None
     script: tuple[str, ...] = ()
 
 
 def train(options: Options) -> int:
-    """Hold the run and follow its training to the end; return the exit code. Raises `CannotTrain`."""
+    """Hold the run and follow its training to the end; return the exit code. Raises `CannotTrain`.
+
+    Under torchrun only rank 0 does: the others train beside it.
+    """
+    launch = _launch()
+    interrupts = _take_signals()
+    if launch is None:
+        return _hold_and_train(options, interrupts)
+    if options.nproc is not None or options.inline:
+        raise CannotTrain("nproc: torchrun says how many processes train; leave out --nproc and --inline.")
+    if launch.rank:
+        return _join(options.run_id, launch, interrupts)
+    try:
+        return _hold_and_train(options, interrupts)
+    except BaseException as error:
+        code = error.exit_code if isinstance(error, CannotTrain) else EXIT_FAILED
+        announce_failure(settings.COXSWAIN_DATA, options.run_id, launch, code)
+        raise
+
+
+def _launch() -> Launch | None:
+    try:
+        return torchrun_launch(os.environ)
+    except LaunchError as error:
+        raise CannotTrain(str(error)) from error
+
+
+def _join(run_id: int, launch: Launch, interrupts: Interrupts) -> int:
+    try:
+        return join(settings.COXSWAIN_DATA, settings.BASE_DIR, run_id, launch, interrupts, os.environ)
+    except NoAttempt as error:
+        raise CannotTrain(f"rank {launch.rank}: {error}.", error.exit_code) from error
+    except OSError as error:
+        raise CannotTrain(f"rank {launch.rank} cannot be started: {error.strerror}.", EXIT_FAILED) from error
+
+
+def _hold_and_train(options: Options, interrupts: Interrupts) -> int:
     run = Run.objects.select_related("recipe").filter(pk=options.run_id).first()
     if run is None:
         raise CannotTrain(f"run-id: there is no run {options.run_id}; create one with manage.py create_run.")
-    interrupts = _take_signals()
     lock = _hold(run)
     display = display_for(run.pk, options.quiet)
     try:
-        if options.restarts is not None:
-            Run.objects.filter(pk=run.pk).update(restarts=options.restarts)
+        kept = {"restarts": options.restarts, "ranks": options.nproc}
+        if given := {name: value for name, value in kept.items() if value is not None}:
+            Run.objects.filter(pk=run.pk).update(**given)
             run.refresh_from_db()
         if starting.waits_to_restart(run) and not options.adopt:
             # Its supervisor was killed while it waited.
@@ -143,6 +192,10 @@ def _train_once(
         display.say(f"run {run.pk}: no training lives that wants a supervisor")
         return EXIT_FINISHED
     work = _prepare(run, options)
+    launch = _launch()
+    ranks = launch.ranks if launch else run.ranks
+    if options.inline and ranks > 1:
+        raise CannotTrain(f"inline: a terminal is for one process, run {run.pk} has {ranks}; add --nproc 1.")
     if interrupts.stops:
         raise CannotTrain(f"run {run.pk}: {interrupts.name} came before its training began.", EXIT_INTERRUPTED)
     try:
@@ -153,6 +206,8 @@ def _train_once(
             command_line=[Path(word).name for word in options.script],
             resumed_from=work.checkpoint,
             restart=restart,
+            ranks=ranks,
+            launch=launch.key if launch else "",
         )
     except NotStartable as error:
         raise CannotTrain(f"run-id: {error}.") from error
@@ -163,7 +218,7 @@ def _train_once(
     start.record(prepared.folder)
     if options.inline:
         _become_worker(lease, prepared, lock)
-    return _start(lease, prepared, display, interrupts, work.lines)
+    return _start(lease, prepared, ranks, launch, display, interrupts, work.lines)
 
 
 def _take_signals() -> Interrupts:
@@ -230,11 +285,13 @@ def _adoptable(run: Run, start: str) -> Lease | None:
     if not is_of_this_host(attempt):
         return None
     folder = attempt_folder(settings.COXSWAIN_DATA, run.pk, attempt.number)
-    if attempt.boot_id == boot_id() and living_worker(folder) is not None:
+    if attempt.boot_id == boot_id() and living_worker(folder, attempt.ranks) is not None:
+        if _launch() is not None:
+            raise CannotTrain(f"{_held_by(run, attempt)} torchrun cannot take it over.", EXIT_HELD)
         if start:
             raise CannotTrain(f"from: run {run.pk} is training; stop it, then start it again with --from.", EXIT_HELD)
         return adopt_attempt(attempt, _myself())
-    if not close_attempt(make_private(folder)):
+    if not close_attempt(make_private(folder), attempt.ranks):
         # It lives and holds its lock, but its supervisor died before it could record which process it is.
         raise CannotTrain(
             f"run {run.pk}: a training process of attempt {attempt.number} lives, but it is not known which; "
@@ -251,30 +308,34 @@ def store_leftovers(lease: Lease, folder: Path) -> AttemptEnd:
     """Store what a dead attempt left in its journal and console; return how it ended."""
     progress = Progress()
     redactor = Redactor(settings.COXSWAIN_DATA, settings.BASE_DIR)
-    ingest = Ingest(lease, folder, redactor, progress)
-    tail = JournalTail(folder, 0, committed_position(lease.attempt_id))
-    while True:
-        read = tail.read(ended=True)
-        if read.position == tail.position and not read.unreadable:
-            break
+    ingest = Ingest(lease, folder, redactor, progress, of_the_dead=True)
+    attempt = Attempt.objects.get(pk=lease.attempt_id)
+    journals, consoles = open_journals(attempt, folder), open_consoles(attempt, folder)
+    while (read := journals.read(ended=True)) is not None:
         ingest.store(Tick(read=read))
-        tail.advance(read.position)
-    console = ConsoleTail(folder / "console.log", Attempt.objects.get(pk=lease.attempt_id).console_offset)
-    said = progress.end or last_word(folder, 0) or {}
+        journals.advance(read)
+    team = Team.adopted(folder, attempt.ranks)
+    team.lives()
+    member = team.culprit()
+    said = team.said(member) or {}
     text = "The supervisor of this attempt died with its worker; what they left was stored now."
     line = LogLine(text=text, source="coxswain", level="warning")
-    ingest.store(Tick(console=console.read(ended=True), lines=[line]))
-    end = judge_end(None, said, interrupted=False, stopped=False)
+    ingest.store(Tick(console=consoles.read(ended=True), lines=[line]))
+    end = judge_end(member.code, said, interrupted=False, stopped=False)
+    if attempt.ranks > 1:
+        end = name_rank(end, member.rank)
     return AttemptEnd(end.outcome, None, "", redactor.text(end.error)[:500], end.traceback)
 
 
 def _follow_adopted(lease: Lease, display: Display, interrupts: Interrupts) -> int:
     folder = attempt_folder(settings.COXSWAIN_DATA, lease.run_id, lease.number)
-    worker = WorkerProcess.recorded(folder)
-    if worker is None:
+    team = Team.adopted(folder, Attempt.objects.get(pk=lease.attempt_id).ranks)
+    if not team.pids:
         raise CannotTrain(f"run {lease.run_id}: its training process ended just now; try again.", EXIT_FAILED)
-    display.say(f"run {lease.run_id}: adopting the living training process {worker.pid} of attempt {lease.number}")
-    return Supervisor(lease, folder, worker, None, display, interrupts).follow()
+    living = "process" if len(team.pids) == 1 else "processes"
+    pids = ", ".join(map(str, team.pids))
+    display.say(f"run {lease.run_id}: adopting the living training {living} {pids} of attempt {lease.number}")
+    return Supervisor(lease, folder, team, display, interrupts).follow()
 
 
 @dataclass(slots=True)
@@ -310,8 +371,8 @@ def _prepare(run: Run, options: Options) -> Work:
         parameters = validate(run.recipe.parameters, run.parameters)
     except ParameterError as error:
         raise CannotTrain(f"parameters: {error}") from error
-    remove_torn(run)
     work = Work(start_paused=start_paused)
+    remove_torn(run, work.lines)
     try:
         work.checkpoint = chosen(run, options.start) if options.start else newest(run, work.lines)
     except NoSuchCheckpoint as error:
@@ -357,14 +418,27 @@ def _make_folder(lease: Lease, work: Work) -> Prepared:
     return Prepared(folder, command, environment)
 
 
-def _start(lease: Lease, prepared: Prepared, display: Display, interrupts: Interrupts, lines: list[LogLine]) -> int:
+def _start(
+    lease: Lease,
+    prepared: Prepared,
+    ranks: int,
+    launch: Launch | None,
+    display: Display,
+    interrupts: Interrupts,
+    lines: list[LogLine],
+) -> int:
+    folder, command, environment = prepared.folder, prepared.command, prepared.environment
     try:
-        process = start_worker(prepared.command, prepared.environment, prepared.folder)
+        if launch is None:
+            team = start_team(command, environment, folder, ranks)
+        else:
+            variables = {name: environment[name] for name in ("PYTHONPATH", START_PAUSED_VARIABLE)}
+            announce(settings.COXSWAIN_DATA, lease.run_id, launch, folder, command, variables)
+            team = start_first(command, environment, folder, launch)
     except OSError as error:
         end_attempt(lease, AttemptEnd(RunState.FAILED, error=f"The program could not be started: {error.strerror}."))
         raise CannotTrain(f"script: {prepared.command[0]} cannot be started: {error.strerror}.", EXIT_FAILED) from error
-    worker = WorkerProcess.recorded(prepared.folder) or WorkerProcess(process.pid, 0.0)
-    return Supervisor(lease, prepared.folder, worker, process, display, interrupts, lines).follow()
+    return Supervisor(lease, folder, team, display, interrupts, lines).follow()
 
 
 def _become_worker(lease: Lease, prepared: Prepared, lock: HeldLock) -> NoReturn:

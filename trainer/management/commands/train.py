@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from runs.restarts import number_of_restarts
+from trainer.launching import number_of_ranks
 from trainer.training import CannotTrain, Options, train
 
 
@@ -44,6 +45,12 @@ class Command(BaseCommand):
             metavar="K",
             help="after a crash start again from the newest checkpoint, at most K times; kept for the run",
         )
+        parser.add_argument(
+            "--nproc",
+            type=number_of_ranks,
+            metavar="K",
+            help="train with K processes on this host, each with its share of every batch; kept for the run",
+        )
         parser.add_argument("script", nargs="*", help="after --: a script of your own and its arguments")
 
     def handle(self, **options: Any) -> None:
@@ -55,6 +62,7 @@ class Command(BaseCommand):
             adopt=options["adopt"],
             restarts=options["restarts"],
             start=options["start"],
+            nproc=options["nproc"],
             script=tuple(options["script"]),
         )
         try:

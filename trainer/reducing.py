@@ -1,0 +1,33 @@
+"""One value from those of several ranks: a mean, a sum of speeds, the slowest of times. No Django, no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+SPEED_SUFFIX = "_per_second"
+# What the slowest rank does is what the training waits for.
+SLOWEST = ("speed/step_ms", "speed/data_wait_share")
+
+
+def reduce_values(name: str, values: Sequence[float]) -> float:
+    """Return the value of series `name` over ranks that gave `values`; NaN where one of them is."""
+    first = values[0]
+    if name.startswith("speed/") and name.endswith(SPEED_SUFFIX):
+        return _sum(values)
+    # What is the same everywhere stays what it is, to the last bit.
+    if all(value == first for value in values):
+        return first
+    if name in SLOWEST:
+        return math.nan if any(math.isnan(value) for value in values) else max(values)
+    return _sum(values) / len(values)
+
+
+def _sum(values: Sequence[float]) -> float:
+    if not all(math.isfinite(value) for value in values):
+        return sum(values)
+    try:
+        # Exact, so that the order of the ranks does not matter.
+        return math.fsum(values)
+    except OverflowError:
+        return sum(values)

@@ -1,0 +1,145 @@
+"""The training processes of an attempt, one a rank: whether they live, which of them failed, and how all are ended.
+
+A rank that fails ends the attempt: the others get SIGTERM and, KILL_AFTER_S later, SIGKILL. No Django, no torch.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainer.folders import WorkerProcess, recorded_exit
+from trainer.tail import last_record
+
+# A training that was asked to end may finish its step; one whose other ranks are gone waits in vain.
+KILL_AFTER_S = 5.0
+# Whoever started a process that is not ours writes down how it ended.
+EXIT_KNOWN_AFTER_S = 1.0
+# torchrun starts its processes at about the same time.
+STARTED_AFTER_S = 120.0
+GOOD_ENDS = ("finished", "stopped", "")
+
+
+@dataclass(slots=True)
+class Member:
+    """One rank's process; `code` as in `subprocess`.
+
+    `process` is None where another process started it, `worker` until that one has recorded which it is.
+    """
+
+    rank: int
+    worker: WorkerProcess | None
+    process: subprocess.Popen[bytes] | None = None
+    has_ended: bool = False
+    code: int | None = None
+    # When it was first seen to be gone, while its exit status may still become known.
+    gone_since: float | None = None
+    # Whether it ended before anybody was told to.
+    was_free: bool = True
+
+
+class Team:
+    """All ranks of an attempt on this host; `members` in the order of their ranks."""
+
+    def __init__(self, folder: Path, members: Sequence[Member], *, parent: int | None = None) -> None:
+        """`parent` is the process whose end ends the training too: torchrun."""
+        self.members = list(members)
+        self._folder = folder
+        self._parent = parent
+        self._began = time.monotonic()
+        self._told_at: float | None = None
+
+    @classmethod
+    def adopted(cls, folder: Path, ranks: int) -> Team:
+        """Return the team of an attempt whose supervisor has died."""
+        return cls(folder, [Member(rank, WorkerProcess.recorded(folder, rank)) for rank in range(ranks)])
+
+    @property
+    def pids(self) -> list[int]:
+        return [member.worker.pid for member in self.members if member.worker is not None]
+
+    def lives(self) -> bool:
+        """Look at all ranks, end the others where one has failed, and tell whether any lives."""
+        now = time.monotonic()
+        for member in self.members:
+            if not member.has_ended and self._has_ended(member, now):
+                member.has_ended, member.was_free = True, self._told_at is None
+                if member.code != 0 and member.process is not None:
+                    # What it started, DataLoader workers among it, has lost its purpose.
+                    signal_group(member.process.pid, signal.SIGKILL)
+        living = [member for member in self.members if not member.has_ended]
+        if living and self._told_at is None and (self._failed() or self._is_orphaned()):
+            self._told_at = now
+            self._signal(living, signal.SIGTERM)
+        if living and self._told_at is not None and now - self._told_at > KILL_AFTER_S:
+            self._signal(living, signal.SIGKILL)
+        return bool(living)
+
+    def kill(self, number: signal.Signals) -> None:
+        """Send a signal to all ranks that live, and to what they started."""
+        self._signal([member for member in self.members if not member.has_ended], number)
+
+    def culprit(self) -> Member:
+        """Return the rank whose end says how the attempt ended: the first that failed, else rank 0."""
+        failed = self._failed()
+        by_signal = [member for member in failed if member.was_free and member.code is not None and member.code < 0]
+        if by_signal:
+            return by_signal[0]
+        # Ranks that lost the failed one fail too, a little later.
+        told = [(word.time, member) for member in failed if (word := last_record(self._folder, member.rank))]
+        if told:
+            return min(told, key=lambda each: each[0])[1]
+        free = [member for member in failed if member.was_free]
+        return (free or failed or self.members)[0]
+
+    def said(self, member: Member) -> dict[str, Any]:
+        """Return how a rank that has ended said that it did, {} where it died without a word."""
+        record = last_record(self._folder, member.rank)
+        return record.fields if record else {}
+
+    def _has_ended(self, member: Member, now: float) -> bool:
+        if member.process is not None:
+            member.code = member.process.poll()
+            return member.code is not None
+        if member.worker is None:
+            member.worker = WorkerProcess.recorded(self._folder, member.rank)
+        if member.worker is None:
+            return self._parent is None or now - self._began > STARTED_AFTER_S
+        if member.worker.is_alive():
+            return False
+        member.code = recorded_exit(self._folder, member.rank)
+        member.gone_since = member.gone_since or now
+        return member.code is not None or self._parent is None or now - member.gone_since > EXIT_KNOWN_AFTER_S
+
+    def _failed(self) -> list[Member]:
+        return [member for member in self.members if member.has_ended and not self._ended_well(member)]
+
+    def _ended_well(self, member: Member) -> bool:
+        if member.code is not None:
+            return member.code == 0
+        return self.said(member).get("outcome") in GOOD_ENDS
+
+    def _is_orphaned(self) -> bool:
+        return self._parent is not None and os.getppid() != self._parent
+
+    def _signal(self, members: Sequence[Member], number: signal.Signals) -> None:
+        for member in members:
+            if member.worker is not None:
+                signal_group(member.worker.pid, number)
+
+
+def signal_group(pid: int, number: signal.Signals) -> None:
+    """Signal a process and its group, so that what it started ends too; an adopted one may be no leader of one."""
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return  # it has ended by itself

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -130,10 +131,8 @@ def is_whole(folder: Path) -> bool:
 def remove_checkpoint(folder: Path) -> None:
     """Remove a checkpoint, its manifest first: what is half removed is no checkpoint. Raises `OSError`."""
     (folder / MANIFEST).unlink(missing_ok=True)
-    for path in folder.iterdir() if folder.is_dir() else ():
-        path.unlink(missing_ok=True)
-    if folder.is_dir():
-        folder.rmdir()
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder)
 
 
 def _parsed(fields: Mapping[str, Any]) -> Manifest:

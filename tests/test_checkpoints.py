@@ -110,8 +110,17 @@ def test_it_clears_away_what_killed_saves_left_and_nothing_else(run: Run) -> Non
     torn.mkdir()
     (torn / "model.pt").write_bytes(b"half")
     (torn / ".manifest.json.77.tmp").write_bytes(b"{")
-    remove_torn(run)
+    gone = save(run, 1, 30)
+    (folder_of(run, gone.path) / "manifest.json").unlink()
+    elsewhere = Checkpoint.objects.create(
+        run=run, attempt=2, step=40, epoch=1, name="last", path="attempts/2/checkpoints/step-00000040", size_bytes=1,
+        sha256="0", created_at=MOMENT,
+    )  # fmt: skip
+    lines: list[LogLine] = []
+    remove_torn(run, lines)
     assert not torn.exists() and folder_of(run, whole.path).is_dir()
+    assert set(Checkpoint.objects.all()) == {whole, elsewhere}
+    assert [line.text for line in lines] == ["The checkpoint at step 30 is gone: it is listed no longer."]
 
 
 def kept(*saves: tuple[str, float]) -> list[Kept]:

@@ -86,8 +86,12 @@ class Watcher:
 
     def steps(self, name: str) -> list[int]:
         """Return the steps of a series as received, doubles included."""
+        return [step for _, step in self.points(name)]
+
+    def points(self, name: str) -> list[tuple[int, int]]:
+        """Return attempt and step of each point of a series as received, doubles included."""
         return [
-            step
+            (event["attempt"], step)
             for event in self.events
             if event["kind"] == "metrics"
             for block in event["blocks"]

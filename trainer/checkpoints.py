@@ -67,11 +67,20 @@ def chosen(run: Run, wanted: str) -> Checkpoint:
     return checkpoint
 
 
-def remove_torn(run: Run) -> None:
-    """Remove what saves that were killed left behind; no worker of this run lives now."""
-    for folder in (run_folder(settings.COXSWAIN_DATA, run.pk) / "attempts").glob("*/checkpoints/*"):
+def remove_torn(run: Run, lines: list[LogLine]) -> None:
+    """Remove what saves and removals that were killed left behind; no worker of this run lives now.
+
+    A checkpoint that is gone, from an attempt that trained here, is listed no longer; that is said in `lines`.
+    """
+    attempts = run_folder(settings.COXSWAIN_DATA, run.pk) / "attempts"
+    for folder in attempts.glob("*/checkpoints/*"):
         if folder.is_dir() and not is_whole(folder):
             remove_checkpoint(folder)
+    for checkpoint in Checkpoint.objects.filter(run=run):
+        if (attempts / str(checkpoint.attempt)).is_dir() and not checkpoint_folder(checkpoint).is_dir():
+            checkpoint.delete()
+            text = f"The checkpoint at step {checkpoint.step} is gone: it is listed no longer."
+            lines.append(LogLine(text=text, source="coxswain", level="warning"))
 
 
 def checkpoint_folder(checkpoint: Checkpoint) -> Path:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 
 import pytest
 
-from tests.stack import ROOT, Stack, create_run, run_row
+from tests.stack import ROOT, Stack, create_run, run_row, wait_for
 
 TEXT = (ROOT / "README.md").read_text()
 
@@ -25,6 +27,19 @@ def test_its_script_is_watched_with_three_lines(offline_stack: Stack, tmp_path):
     offline_stack.manage(*arguments, cwd=tmp_path)
     run = run_row(offline_stack, run_id)
     assert (run["state"], run["step"]) == ("finished", 1000)
+
+
+def test_its_knob_is_turned_from_a_terminal(offline_stack: Stack, tmp_path):
+    (tmp_path / "my_knob.py").write_text(block("my_knob.py"))
+    run_id = str(create_run(offline_stack, "my knob"))
+    training = offline_stack.train(int(run_id), "--quiet", "--", str(tmp_path / "my_knob.py"))
+    wait_for(lambda: run_row(offline_stack, int(run_id))["step"] > 0, "the first step")
+    turn = re.findall(r"^python manage.py command 2 (set_knob .*?) --wait 10$", TEXT, re.MULTILINE)[0]
+    offline_stack.manage("command", run_id, *shlex.split(turn), "--wait", "30")
+    offline_stack.manage("command", run_id, "stop", "--wait", "30")
+    assert training.wait(30) == 0
+    knobs = json.loads(run_row(offline_stack, int(run_id))["knobs"])
+    assert [(knob["name"], knob["value"]) for knob in knobs] == [("learning_rate", 0.001)]
 
 
 def test_its_recipe_has_thirty_lines_and_learns(offline_stack: Stack, tmp_path):

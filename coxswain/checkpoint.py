@@ -176,14 +176,20 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> Written
 
 def verify(path: Path, sha256: str) -> bool:
     """Return whether the file `path` is there, readable, and has this SHA-256 (lower-case hexadecimal)."""
-    found = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while block := file.read(READ_BYTES):
-                found.update(block)
+        return hashed(path).sha256 == sha256
     except OSError:
         return False
-    return found.hexdigest() == sha256
+
+
+def hashed(path: Path) -> Written:
+    """Return size and SHA-256 of a file that another process has written. Raises `OSError`."""
+    found, size_bytes = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while block := file.read(READ_BYTES):
+            found.update(block)
+            size_bytes += len(block)
+    return Written(size_bytes=size_bytes, sha256=found.hexdigest())
 
 
 def _sync_folder(folder: Path) -> None:

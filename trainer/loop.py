@@ -16,8 +16,10 @@ from coxswain import Run
 from coxswain.run import Outcome
 from trainer.evaluation import evaluate, texts
 from trainer.groups import group_names
+from trainer.parallel import Ranks
 from trainer.precision import mixed_precision, precision_of
 from trainer.progress import Progress
+from trainer.randomness import seed_rank
 from trainer.recipe import LEARNING_RATE_SERIES, Recipe
 from trainer.saving import Keeper, restore
 from trainer.steering import Steering, knobs_of
@@ -37,6 +39,8 @@ def train(
     `extra_epochs` come on top of those that the recipe was built for. A recipe's exceptions pass through.
     """
     recipe.build()
+    if recipe.rank:
+        seed_rank(recipe.seed, recipe.rank)
     device = recipe.device
     dtype = precision_of(recipe)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
@@ -55,6 +59,7 @@ def train(
     keeper = Keeper(run, recipe, scaler)
     steering = Steering(recipe, run, keeper, progress, dtype)
     steering.plan()
+    ranks = Ranks(recipe)
     steps_per_epoch = recipe.steps_per_epoch
     units = recipe.units_per_sample
 
@@ -84,9 +89,10 @@ def train(
             waited = time.perf_counter() - began
             # ------------------------------------------------------------------------------------
             # one step
-            with mixed_precision(device, dtype):
+            samples, weight = ranks.share(progress.batch, len(batch[0]))
+            with ranks.together(), mixed_precision(device, dtype):
                 loss, values = recipe.loss(batch)
-            scaler.scale(loss).backward()
+            scaler.scale(loss if weight == 1.0 else loss * weight).backward()
             scaler.unscale_(recipe.optimiser)
             gradient_norm = clip(parameters, recipe.gradient_clip)
             rates = [group["lr"] for group in recipe.optimiser.param_groups]
@@ -97,7 +103,6 @@ def train(
             recipe.optimiser.zero_grad(set_to_none=True)
             # ------------------------------------------------------------------------------------
             seconds = time.perf_counter() - began
-            samples = len(batch[0])
             means = {"loss": loss.detach(), **{name: value.detach() for name, value in values.items()}}
             progress.step += 1
             progress.batch += 1
@@ -117,18 +122,19 @@ def train(
                     "speed/data_wait_share": waited / seconds,
                 },
             )
-            if began > keeper.hourly_due_at:
+            if began > keeper.hourly_due_at and run.rank == 0:
                 run.request("save_hourly")
             if run.stopping:
                 return stop()
 
         progress.seconds += wait_for(device)
         began = time.perf_counter()
-        evaluated = evaluate(recipe, dtype)
-        written = texts(recipe, dtype)
-        means = progress.means
-        samples_per_second = progress.samples / progress.seconds
-        best = is_best(recipe, evaluated, progress)
+        means, samples = ranks.of_epoch(progress)
+        # By rank 0 alone: the others wait for what it finds.
+        evaluated = evaluate(recipe, dtype) if run.rank == 0 else {}
+        written = texts(recipe, dtype) if run.rank == 0 else {}
+        samples_per_second = samples / progress.seconds
+        best = ranks.agree_on_best(is_best(recipe, evaluated, progress), progress)
         trained = {f"train_{name}": float(value) for name, value in (means | recipe.derived(means)).items()}
         run.log_epoch(
             progress.epoch,

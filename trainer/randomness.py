@@ -31,6 +31,14 @@ def seed_everything(seed: int, deterministic: bool) -> None:
         torch.backends.cudnn.benchmark = False
 
 
+def seed_rank(seed: int, rank: int) -> None:
+    """Let a rank beside the first draw numbers of its own; call once the model, equal on all ranks, is built."""
+    own = int(_mixed(np.array([rank], dtype=np.uint64), seed)[0] >> np.uint64(1))
+    random.seed(own)
+    np.random.seed(own % 2**32)
+    torch.manual_seed(own)
+
+
 def epoch_order(seed: int, epoch: int, size: int) -> torch.Tensor:
     """Return the order in which an epoch visits its samples: a permutation, int64 of shape (size,)."""
     return torch.randperm(size, generator=torch.Generator().manual_seed(epoch_seed(seed, epoch)))

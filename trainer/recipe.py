@@ -64,6 +64,9 @@ class Recipe(ABC):
     optimiser: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
     train_size: int
+    # Of several processes that train together each has its share of every batch.
+    rank: int = 0
+    ranks: int = 1
     # Set where the batches to come are no longer those that `train_batches` was asked for; the loop asks anew.
     batches_changed: bool = False
 
@@ -117,10 +120,21 @@ class Recipe(ABC):
         return math.ceil(self.train_size / self.batch_size)
 
     def shuffled(self, epoch: int, first: int) -> Iterator[Tensor]:
-        """Yield the sample indices of each batch from number `first` on: int64 of shape (batch_size,), on `device`."""
+        """Yield the sample indices of each batch from number `first` on: int64 of shape (batch_size,), on `device`.
+
+        Of several ranks each gets its share of the batch, see `share`.
+        """
         order = epoch_order(self.seed, epoch, self.train_size).to(self.device)
         for start in range(first * self.batch_size, self.train_size, self.batch_size):
-            yield order[start : start + self.batch_size]
+            yield self.share(order[start : start + self.batch_size])
+
+    def share(self, indices: Tensor) -> Tensor:
+        """Return the part of a batch's indices that is this rank's; the first where none is left for it.
+
+        For recipes that order their samples themselves: every rank must step on something.
+        """
+        own = indices[self.rank :: self.ranks]
+        return own if len(own) else indices[:1]
 
     def data_loader(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from coxswain.checkpoint import (
     Damaged,
     Manifest,
     Written,
+    hashed,
     remove_checkpoint,
     verify_checkpoint,
     write_hashed,
@@ -36,7 +37,7 @@ class CheckpointError(ValueError):
 
 
 def rank_file(rank: int) -> str:
-    """Return the file of what one rank has for itself: its random generators."""
+    """Return the file of what one rank has for itself: its random generators, and its share of the epoch."""
     return f"rank-{rank:04d}.pt"
 
 
@@ -62,22 +63,42 @@ class Keeper:
         self.hourly_due_at = time.perf_counter() + HOURLY_S
         if self._run.folder is None:
             return "this training has no folder"
-        folder = _new_folder(self._run.folder / "checkpoints", progress.step)
-        try:
-            folder.mkdir(parents=True)
-            files = self._write_files(folder, progress)
-            manifest = Manifest(
-                step=progress.step,
-                epoch=progress.latest_epoch,
-                name=name or reason,
-                reason=reason,
-                files=files,
-                metrics=_finite(metrics or {f"train_{name}": float(mean) for name, mean in progress.means.items()}),
-            )
-            written = write_manifest(folder, manifest)
-        except (OSError, RuntimeError) as error:
-            # torch's archive writer turns an OSError of the file beneath it into a RuntimeError.
-            problem = _innermost(error)
+        parent = self._run.folder / "checkpoints"
+        folder = _new_folder(parent, progress.step)
+        files: dict[str, Written] = {}
+
+        def make() -> None:
+            if self._run.rank == 0:
+                folder.mkdir(parents=True)
+
+        def write() -> None:
+            files.update(self._write_files(folder, progress))
+
+        # Several ranks do each of these together: what fails on one fails on all.
+        problem = self._together(make)
+        if self._run.rank:
+            folder = _latest_folder(parent, progress.step)
+        problem = problem or self._together(write)
+        written: list[Written] = []
+        manifest = Manifest(
+            step=progress.step,
+            epoch=progress.latest_epoch,
+            name=name or reason,
+            reason=reason,
+            metrics=_finite(metrics or {f"train_{name}": float(mean) for name, mean in progress.means.items()}),
+            files=files,
+        )
+
+        def seal() -> None:
+            if self._run.rank == 0:
+                for rank in range(1, self._run.ranks):
+                    files[rank_file(rank)] = hashed(folder / rank_file(rank))
+                written.append(write_manifest(folder, manifest))
+
+        problem = problem or self._together(seal)
+        if self._run.rank:
+            return problem
+        if problem:
             self._run.note(f"The checkpoint at step {progress.step} could not be saved: {problem}.", level="error")
             self._remove(folder)
             return problem
@@ -89,19 +110,36 @@ class Keeper:
             step=manifest.step,
             epoch=manifest.epoch,
             name=manifest.name,
-            size_bytes=written.size_bytes,
-            sha256=written.sha256,
+            size_bytes=written[0].size_bytes,
+            sha256=written[0].sha256,
             reason=reason,
             metrics={name: math.nan if value is None else value for name, value in manifest.metrics.items()},
         )
         return ""
 
+    def _together(self, work: Callable[[], object]) -> str:
+        """Do this rank's part and wait for the others' to be done; return why it could not be, "" where it was."""
+        problem = ""
+        try:
+            work()
+        except (OSError, RuntimeError) as error:
+            # torch's archive writer turns an OSError of the file beneath it into a RuntimeError.
+            problem = _innermost(error)
+        except Exception as error:
+            if self._run.ranks == 1:
+                raise
+            # The other ranks wait for this one's word.
+            problem = f"{type(error).__name__}: {_first_line(error)}"
+        return self._run.agree(problem)
+
     def _write_files(self, folder: Path, progress: Progress) -> dict[str, Written]:
-        contents = {
-            MODEL_FILE: self._recipe.model.state_dict(),
-            TRAINING_FILE: self._training_state(progress),
-            rank_file(self._run.rank): {"random": randomness.capture()},
+        own = {
+            "random": randomness.capture(),
+            "share": {"samples": progress.samples, "seconds": progress.seconds, "sums": progress.sums},
         }
+        contents = {rank_file(self._run.rank): own}
+        if self._run.rank == 0:
+            contents |= {MODEL_FILE: self._recipe.model.state_dict(), TRAINING_FILE: self._training_state(progress)}
         return {
             name: write_hashed(folder / name, lambda file, content=content: torch.save(content, file))  # type: ignore[misc]
             for name, content in contents.items()
@@ -153,8 +191,9 @@ def load_checkpoint(folder: Path, sha256: str, rank: int = 0) -> dict[str, Any]:
         ) from None
     content = _read(folder / TRAINING_FILE)
     content["model"] = _read(folder / MODEL_FILE)
-    has_own = rank_file(rank) in manifest.files
-    content["random"] = _read(folder / rank_file(rank))["random"] if has_own else None
+    own = _read(folder / rank_file(rank)) if rank_file(rank) in manifest.files else {}
+    content["random"] = own.get("random")
+    content["share"] = own.get("share") if rank else None
     return content
 
 
@@ -190,6 +229,8 @@ def restore(
         if checkpoint["random"] is not None:
             randomness.restore(checkpoint["random"])
         progress = Progress(**checkpoint["progress"])
+        if recipe.rank:
+            _take_share(progress, checkpoint["share"])
         progress.sums = {name: value.to(recipe.device) for name, value in progress.sums.items()}
     except KnobError as error:
         raise CheckpointError(
@@ -207,6 +248,14 @@ def restore(
     return progress
 
 
+def _take_share(progress: Progress, share: Mapping[str, Any] | None) -> None:
+    """Put what this rank did of the epoch in the place of what rank 0 did; nothing where it was not there."""
+    none = {name: torch.zeros_like(value) for name, value in progress.sums.items()}
+    found = share or {"samples": 0, "seconds": progress.seconds, "sums": {}}
+    progress.samples, progress.seconds = found["samples"], found["seconds"]
+    progress.sums = none | dict(found["sums"])
+
+
 def _new_folder(parent: Path, step: int) -> Path:
     """Return a folder that is not there: several may be saved at one step, with other knobs."""
     base = folder = parent / f"step-{step:08d}"
@@ -215,6 +264,13 @@ def _new_folder(parent: Path, step: int) -> Path:
         number += 1
         folder = base.with_name(f"{base.name}-{number}")
     return folder
+
+
+def _latest_folder(parent: Path, step: int) -> Path:
+    """Return the folder that rank 0 has just made."""
+    base = f"step-{step:08d}"
+    found = [path for path in parent.glob(f"{base}*") if path.name == base or path.name.startswith(f"{base}-")]
+    return max(found, key=lambda path: int(path.name.removeprefix(base).removeprefix("-") or 1), default=parent / base)
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float | None]:

@@ -58,7 +58,9 @@ class Steering:
         return Done()
 
     def evaluate(self, arguments: dict[str, Any]) -> Done:
-        """Evaluate between two steps, without a trace in the training."""
+        """Evaluate between two steps, without a trace in the training. Rank 0 does, the others wait for it."""
+        if self._run.rank:
+            return Done()
         with untouched(self._recipe):
             values = evaluate(self._recipe, self._dtype)
         self._run.log(self._progress.step, **{f"evaluation/{name}": value for name, value in values.items()})

@@ -62,13 +62,15 @@ def main(arguments: list[str]) -> int:
     from trainer.datasets import MissingData
     from trainer.environment import describe_environment
     from trainer.loop import train
+    from trainer.parallel import process_group
     from trainer.randomness import seed_everything
     from trainer.recipe import ParameterError, RecipeError, load_recipe
     from trainer.saving import CheckpointError, load_checkpoint
 
     try:
-        device = choose_device(task.device)
+        device = choose_device(task.device, run.ranks)
         recipe = load_recipe(task.recipe)(task.parameters, device=device, seed=task.seed)
+        recipe.rank, recipe.ranks = run.rank, run.ranks
         if recipe.threads:
             torch.set_num_threads(recipe.threads)
         if device.type == "cuda":
@@ -78,7 +80,8 @@ def main(arguments: list[str]) -> int:
         checkpoint = None
         if task.checkpoint is not None:
             checkpoint = load_checkpoint(Path(task.checkpoint["path"]), task.checkpoint["sha256"], run.rank)
-        train(recipe, run, checkpoint, segment=task.attempt, extra_epochs=task.extra_epochs)
+        with process_group(run.ranks, device):
+            train(recipe, run, checkpoint, segment=task.attempt, extra_epochs=task.extra_epochs)
     except (ParameterError, RecipeError, DeviceError, CheckpointError, MissingData) as error:
         run.note(str(error), level="error")
         print(error, file=sys.stderr)
@@ -107,8 +110,11 @@ def stop_on_signals(run: coxswain.Run) -> None:
     signal.signal(signal.SIGUSR1, save)
 
 
-def choose_device(name: str) -> torch.device:
-    """Return the device called auto, cpu, cuda or cuda:N. Raises `DeviceError` where this host does not have it."""
+def choose_device(name: str, ranks: int = 1) -> torch.device:
+    """Return the device called auto, cpu, cuda or cuda:N; of several ranks each takes the GPU of its number.
+
+    Raises `DeviceError` where this host does not have it.
+    """
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -119,6 +125,14 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cpu")
     if kind != "cuda" or (":" in name and not index.isdecimal()):
         raise DeviceError(f"There is no device {name}: use auto, cpu, cuda or cuda:N.")
+    if ranks > 1:
+        if index:
+            raise DeviceError(f"{ranks} ranks need a GPU each: use --device cuda instead of {name}, or cpu.")
+        if ranks > count:
+            raise DeviceError(
+                f"{ranks} ranks need a GPU each, this host has {count}: use fewer ranks, or --device cpu."
+            )
+        index = os.environ.get("LOCAL_RANK", "0")
     if int(index or 0) >= count:
         have = f"{count} CUDA device{'' if count == 1 else 's'}"
         remedy = "use --device cpu" if not count else f"use --device cuda:0 to cuda:{count - 1}, or cpu"

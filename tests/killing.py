@@ -171,7 +171,7 @@ class Resuming(Killing):
             self.ask(SaveCheckpoint(name="kept"))
         elif asked == "signal" and worker:
             os.kill(worker, signal.SIGUSR1)
-        super().wait_for_moment(target)
+        time.sleep(self.rng.uniform(0, 1.0))
         if target == "saving":
             wait_for(lambda: any(not (each / "manifest.json").exists() for each in self._checkpoints()), "a save")
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from torch import Tensor, nn
@@ -452,3 +453,38 @@ def test_its_worker_stops_on_sigterm_with_a_checkpoint(start_worker: Callable[..
     journal = worker.journal().replace(b": ", b":")
     assert b'"outcome":"stopped"' in journal
     assert b'"name":"stop"' in journal
+
+
+def test_a_signal_to_the_whole_group_stops_the_training_and_not_its_loader_processes(
+    start_worker: Callable[..., Worker],
+) -> None:
+    """As a terminal, torchrun or Slurm sends it: a loader that died of it would end the step with an exception."""
+    parameters = {"epochs": "100000", "save_every": "100000", "loader_workers": "2"}
+    worker = start_worker(recipe="tests.steered:Steerable", parameters=parameters)
+    while b"train/loss" not in worker.journal():
+        assert worker.process.poll() is None
+    loaders = psutil.Process(worker.process.pid).children()
+    os.killpg(worker.process.pid, signal.SIGUSR1)
+    while b'"name":"signal"' not in worker.journal().replace(b": ", b":"):
+        assert worker.process.poll() is None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.killpg(worker.process.pid, number)
+    assert worker.end() == 0, worker.errors
+    assert worker.errors == ""
+    journal = worker.journal().replace(b": ", b":")
+    assert b'"outcome":"stopped"' in journal and b'"name":"stop"' in journal
+    assert not [each for each in loaders if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_it_makes_the_same_digits_in_processes_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COXSWAIN_DATA", str(tmp_path))
+    batches = []
+    for workers in (0, 2):
+        recipe = load_recipe("mnist")({"loader_workers": workers, "batch_size": 500}, device=CPU, seed=3)
+        recipe.build()
+        before = torch.get_rng_state()
+        batches.append(list(recipe.train_batches(2, 3)))
+        assert torch.equal(torch.get_rng_state(), before)
+    assert len(batches[0]) == len(batches[1]) == 5
+    for own, loaded in zip(*batches, strict=True):
+        assert torch.equal(own[0], loaded[0]) and torch.equal(own[1], loaded[1])

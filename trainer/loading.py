@@ -40,10 +40,16 @@ def loaded(
         worker_init_fn=leave_signals_to_the_training,
         generator=torch.Generator().manual_seed(seed),
     )
-    return iter(loader)
+    # Blocked until they are ignored: a process must not die of a signal that comes right after its start.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING_SIGNALS)
+    try:
+        return iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def leave_signals_to_the_training(worker: int) -> None:
     """Ignore what asks a training to stop or save: it reaches all processes of a group, and the training decides."""
     for number in STOPPING_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING_SIGNALS)

@@ -61,6 +61,7 @@ class StallWatch:
         self._last: tuple[int, float] | None = None
         self._expected_s = 0.0
         self._silent_s = 0.0
+        self._heard = False
         self._looked_at: float | None = None
 
     @property
@@ -76,12 +77,13 @@ class StallWatch:
         for record in records:
             if record.kind == journal.QUIET:
                 self._expected_s = float(record.fields["seconds"])
-                self._silent_s = 0.0
+                self._heard = True
                 # How long it takes is no measure of the steps.
                 self._last = newest = None
                 regular = 0
             elif record.kind in SIGNS:
-                self._silent_s = self._expected_s = 0.0
+                self._heard = True
+                self._expected_s = 0.0
                 self._found_before = False
                 if record.kind == journal.STATE:
                     self._paused = record.fields.get("state") == "paused"
@@ -107,11 +109,15 @@ class StallWatch:
         """Return the seconds of a stall at `now`, 0.0 where the training goes on. Call each second or so."""
         elapsed = 0.0 if self._looked_at is None else min(now - self._looked_at, LONGEST_LOOK_S)
         self._looked_at = now
-        if self._paused:
+        if self._paused or self._heard:
+            # When in the time since the last look it was heard is not known: silence counts from here.
             self._silent_s = 0.0
+            self._heard = False
             return 0.0
         self._silent_s += elapsed
-        return self._silent_s if self._found_before or self._silent_s > self.allowed_s else 0.0
+        if self._found_before:
+            return max(self._silent_s, 1.0)
+        return self._silent_s if self._silent_s > self.allowed_s else 0.0
 
     @property
     def allowed_s(self) -> float:

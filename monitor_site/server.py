@@ -6,6 +6,7 @@ Importing this module installs Twisted's reactor: only the process that serves m
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -31,10 +32,49 @@ CLOSE_CODE_RESTART = 1012
 Application = Callable[..., Any]
 
 
+class Pace:
+    """What Twisted tells of a connection: whether it takes more now. The names are Twisted's (IPushProducer)."""
+
+    def __init__(self) -> None:
+        self._takes_more = asyncio.Event()
+        self._takes_more.set()
+        self.wait = self._takes_more.wait
+
+    def pauseProducing(self) -> None:
+        self._takes_more.clear()
+
+    def resumeProducing(self) -> None:
+        self._takes_more.set()
+
+    def stopProducing(self) -> None:
+        self._takes_more.set()
+
+
 class PortalServer(Server):
     """Daphne that tells its sockets 1012 before it ends, and says in `listen_failure` why it cannot listen."""
 
     listen_failure: str | None = None
+
+    async def handle_reply(self, protocol: Any, message: dict[str, Any]) -> None:
+        """Pass an answer on; where it comes in parts, no faster than its client takes them.
+
+        Daphne itself would keep all of a large file in memory for a slow client.
+        """
+        details = self.connections.get(protocol)
+        comes_more = message["type"] == "http.response.body" and bool(message.get("more_body"))
+        if details is None or (not comes_more and "pace" not in details):
+            await super().handle_reply(protocol, message)
+            return
+        if comes_more and "pace" not in details:
+            details["pace"] = Pace()
+            protocol.registerProducer(details["pace"], True)
+        elif not comes_more:
+            protocol.unregisterProducer()
+        await super().handle_reply(protocol, message)
+        # The limit is for a client that takes nothing, not for a long transfer.
+        protocol.request_start = time.time()
+        if comes_more:
+            await details["pace"].wait()
 
     def listen_error(self, failure: Any) -> None:
         self.listen_failure = failure.getErrorMessage()

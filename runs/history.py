@@ -13,7 +13,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 
 from runs.access import COMMANDING_ROLES
 from runs.charts import BUCKETS, Extent, charts
-from runs.events import CheckpointSaved, CommandChanged, LogWritten, StatusChanged, TextLogged, iso
+from runs.events import CheckpointSaved, CommandChanged, LogWritten, StallChanged, StatusChanged, TextLogged, iso
 from runs.models import Attempt, Axis, Checkpoint, EpochMetric, Run, StoredEvent, as_wire
 from runs.snapshot import epoch_as_wire
 
@@ -21,27 +21,24 @@ CONSOLE_LINES = 500
 EVENTS = 100
 # More than a person scrolls through, less than a page feels.
 EPOCHS = 2000
-COMMANDS = 200
+COMMANDS = 500
 CHECKPOINTS = 200
 ATTEMPTS = 200
 TEXTS = 50
-LISTED_EVENTS = (StatusChanged.kind, CheckpointSaved.kind, CommandChanged.kind)
+LISTED_EVENTS = (StatusChanged.kind, CheckpointSaved.kind, CommandChanged.kind, StallChanged.kind)
 
 
 def history(run: Run, role: str) -> dict[str, Any]:
     """Return the past of `run` as JSON-ready values for a viewer with `role`.
 
-    Keys: seq, epochs, commands, checkpoints, console, events, texts, attempts, environment, parameters, series. The
-    newest of each are kept, oldest first; tracebacks are for operators and owners. Raises `Run.DoesNotExist`.
+    Keys: seq, epochs, commands, console, events, texts, series, and those of `details`. The newest of each are kept,
+    oldest first; tracebacks are for operators and owners. Raises `Run.DoesNotExist`.
     """
     seq, series = charts(run.pk)
     return details(run, role) | {
         "seq": seq,
         "epochs": [epoch_as_wire(epoch) for epoch in epochs_of(run)],
         "commands": [as_wire(command) for command in reversed(run.commands.order_by("-sent_at")[:COMMANDS])],
-        "checkpoints": [
-            _checkpoint(checkpoint) for checkpoint in reversed(run.checkpoints.order_by("-id")[:CHECKPOINTS])
-        ],
         "console": console(run, seq),
         "events": _events(run, seq, LISTED_EVENTS, EVENTS),
         "texts": _events(run, seq, (TextLogged.kind,), TEXTS),
@@ -50,10 +47,18 @@ def history(run: Run, role: str) -> dict[str, Any]:
 
 
 def details(run: Run, role: str) -> dict[str, Any]:
-    """Return what no event tells: attempts (oldest first) and how they ended, environment, parameters."""
+    """Return what no event tells: attempts and how they ended, the checkpoints that are left, environment, parameters.
+
+    Attempts and checkpoints come oldest first.
+    """
     attempts = list(run.attempts.order_by("-number")[:ATTEMPTS])
     return {
         "attempts": [_attempt(attempt, role) for attempt in reversed(attempts)],
+        "checkpoints": [
+            _checkpoint(checkpoint) for checkpoint in reversed(run.checkpoints.order_by("-id")[:CHECKPOINTS])
+        ],
+        "restarts": run.restarts,
+        "restarts_used": run.restarts_used,
         "environment": attempts[0].environment if attempts else {},
         "parameters": run.parameters,
     }
@@ -110,12 +115,15 @@ def _events(run: Run, seq: int, kinds: Iterable[str], most: int) -> list[dict[st
 
 def _checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
     return {
+        "id": checkpoint.pk,
         "attempt": checkpoint.attempt,
         "step": checkpoint.step,
         "epoch": checkpoint.epoch,
         "name": checkpoint.name,
         "size_bytes": checkpoint.size_bytes,
         "sha256": checkpoint.sha256,
+        "reason": checkpoint.reason,
+        "metrics": checkpoint.metrics,
         "created_at": iso(checkpoint.created_at),
     }
 
@@ -130,6 +138,9 @@ def _attempt(attempt: Attempt, role: str) -> dict[str, Any]:
         "signal": attempt.signal,
         "error": attempt.error,
         "resumed_from_step": attempt.resumed_step,
+        "last_step": attempt.last_step,
+        "ranks": attempt.ranks,
+        "adoptions": attempt.adoptions,
     }
     if role in COMMANDING_ROLES:
         wire["traceback"] = attempt.traceback

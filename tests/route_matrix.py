@@ -77,6 +77,12 @@ ROWS = [
     Row("runs/<int:pk>/history/", "/runs/{run}/history/", SESSION_JSON),
     Row("runs/<int:pk>/details/", "/runs/{run}/details/", SESSION_JSON),
     Row("runs/<int:pk>/series/", "/runs/{run}/series/?name=loss&from=0&to=9", SESSION_JSON),
+    # Who may download is told that there is no such checkpoint.
+    Row(
+        "runs/<int:pk>/checkpoints/<int:checkpoint_id>/",
+        "/runs/{run}/checkpoints/999999/",
+        "302 404 403 404 404 302 302",
+    ),
     Row("runs/<int:pk>/queue/", "/runs/{new_run}/queue/", OPERATORS_POST, form={}),
     Row("runs/<int:pk>/withdraw/", "/runs/{queued_run}/withdraw/", OPERATORS_POST, form={}),
     Row("runs/<int:pk>/share/", "/runs/{run}/share/", OPERATORS_PAGE),

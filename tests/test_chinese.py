@@ -108,6 +108,11 @@ def test_what_built_in_recipes_declare_is_listed(spec: str) -> None:
     assert {declared["title"], declared["description"], *helps} <= set(foreign_texts.RECIPES)
 
 
+@pytest.mark.parametrize("spec", BUILT_IN)
+def test_what_their_knobs_declare_is_known_to_the_scripts(spec: str) -> None:
+    assert {knob["help"] for knob in describe(spec)["knobs"]} <= texts_of("djangojs")
+
+
 @pytest.mark.django_db
 def test_it_keeps_the_language_of_somebody_without_an_account(client: Client) -> None:
     assert '<html lang="en">' in client.get("/login/").content.decode()

@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 
 from runs import feed, series
 from runs.events import CheckpointSaved, EpochDone, LogLine, LogWritten, StatusChanged, TextLogged
-from runs.history import CONSOLE_LINES, EVENTS, TEXTS, chart_range, history
+from runs.history import CONSOLE_LINES, EVENTS, TEXTS, chart_range, details, history
 from runs.models import Attempt, Checkpoint, Command, CommandState, EpochMetric, Project, Run
 from tests.stored_points import LOSS, START, store
 
@@ -95,7 +95,8 @@ def test_it_shows_tracebacks_to_those_who_may_command(run: Run) -> None:
     )
     Attempt.objects.create(
         run=run, number=2, host="gpu-host", boot_id="b", supervisor_pid=1, environment={"python": "3.12"},
-        resumed_from=checkpoint, resumed_step=40, outcome="failed", exit_code=1, error="ValueError: no", traceback="Traceback …",
+        resumed_from=checkpoint, resumed_step=40, outcome="failed", exit_code=1, error="ValueError: no",
+        traceback="Traceback …",
         ended_at=MOMENT,
     )  # fmt: skip
     for role, sees in (("viewer", False), ("operator", True), ("owner", True)):
@@ -137,7 +138,10 @@ def test_it_lists_commands_and_checkpoints_in_order(run: Run) -> None:
     past = history(run, "viewer")
     assert [command["state"] for command in past["commands"]] == ["applied", "refused"]
     assert [checkpoint["step"] for checkpoint in past["checkpoints"]] == [10, 20]
-    assert set(past["checkpoints"][0]) == {"attempt", "step", "epoch", "name", "size_bytes", "sha256", "created_at"}
+    assert set(past["checkpoints"][0]) == {
+        "id", "attempt", "step", "epoch", "name", "size_bytes", "sha256", "reason", "metrics", "created_at",
+    }  # fmt: skip
+    assert details(run, "viewer")["checkpoints"] == past["checkpoints"]
 
 
 def test_it_reads_history_with_a_constant_number_of_queries(run: Run) -> None:

@@ -150,6 +150,21 @@ def test_it_clones_an_earlier_run_into_the_form(project: Project) -> None:
     assert Run.objects.latest("pk").cloned_from == source
 
 
+def test_it_starts_paused_again_and_on_several_ranks_where_asked_and_a_clone_does_so_too(project: Project) -> None:
+    post(create="1", start_paused="on", restarts="3", ranks="2")
+    run = Run.objects.get()
+    assert (run.start_paused, run.restarts, run.ranks) == (True, 3, 2)
+    page = client_of("operator").get(reverse("new_run"), {"clone": run.pk}).content.decode()
+    assert 'name="restarts" value="3"' in page and 'name="ranks" value="2"' in page
+    assert "checked" in page.split('name="start_paused"')[1].split(">")[0]
+    assert "less than or equal to 64" in post(create="1", ranks="65").content.decode()
+    page = post(switch="1", recipe="words", start_paused="on", restarts="4", ranks="2").content.decode()
+    assert 'name="restarts" value="4"' in page and "checked" in page.split('name="start_paused"')[1].split(">")[0]
+    post(create="1", restarts="", ranks="")
+    run = Run.objects.latest("pk")
+    assert (run.start_paused, run.restarts, run.ranks) == (False, 0, 1)
+
+
 def test_it_does_not_clone_what_one_may_not_see(project: Project) -> None:
     hidden = make_run(Project.objects.get(slug="other"), name="hidden one")
     page = client_of("operator").get(reverse("new_run"), {"clone": hidden.pk}).content.decode()

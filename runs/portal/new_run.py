@@ -121,6 +121,9 @@ def _cloned(request: HttpRequest, source: Run) -> dict[str, Any]:
         "name": source.name,
         "seed": source.seed,
         "deterministic": source.deterministic,
+        "start_paused": source.start_paused,
+        "restarts": source.restarts,
+        "ranks": source.ranks,
         "place": place_value(home_of(source), source.device),
         "clone": source.pk,
     }
@@ -128,8 +131,9 @@ def _cloned(request: HttpRequest, source: Run) -> dict[str, Any]:
 
 def _kept(request: HttpRequest, before: Recipe | None, chosen: Recipe) -> dict[str, Any]:
     """Return what was typed, for the form of another recipe: its own defaults hold where nothing was changed."""
-    kept: dict[str, Any] = {name: request.POST.get(name, "") for name in ("project", "name", "seed", "place", "clone")}
-    kept |= {"recipe": chosen.spec, "deterministic": "deterministic" in request.POST}
+    texts = ("project", "name", "seed", "restarts", "ranks", "place", "clone")
+    kept: dict[str, Any] = {name: request.POST.get(name, "") for name in texts}
+    kept |= {"recipe": chosen.spec} | {name: name in request.POST for name in ("deterministic", "start_paused")}
     declared = {entry["name"] for entry in chosen.parameters}
     for entry in before.parameters if before else []:
         typed = request.POST.get(PREFIX + entry["name"])

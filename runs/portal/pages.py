@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from django.contrib.auth.mixins import LoginRequiredMixin
@@ -49,16 +50,18 @@ class RunList(LoginRequiredMixin, ListView[Run]):
         }
 
 
-class RunView(DetailView[Run]):
+class RunView(DetailView[Run], ABC):
     """One run, live: the frame of the page; scripts fill it from the addresses and the socket."""
 
     template_name = "runs/run.html"
 
+    @abstractmethod
     def find_viewer(self) -> Viewer | None:
-        raise NotImplementedError
+        """Return who looks, None where they may not."""
 
+    @abstractmethod
     def addresses(self) -> dict[str, str]:
-        raise NotImplementedError
+        """Return where the page's scripts ask for what, by name."""
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         run = self.object
@@ -68,10 +71,11 @@ class RunView(DetailView[Run]):
         return super().get_context_data(**kwargs) | {
             "viewer": viewer,
             "percent": percent_of(run),
-            "stop": COMMANDS["stop"],
+            "help": {kind: command.help for kind, command in COMMANDS.items()},
             "page": {
                 "run": run.pk,
                 "name": run.name,
+                "commands": {kind: {"legal_in": sorted(command.legal_in)} for kind, command in COMMANDS.items()},
                 "addresses": self.addresses() | {"login": reverse("login"), "socket": f"/ws/runs/{run.pk}/"},
             },
         }
@@ -88,7 +92,8 @@ class RunPage(LoginRequiredMixin, RunView):
 
     def addresses(self) -> dict[str, str]:
         names = ("history", "details", "series")
-        return {name: reverse(name, args=[self.object.pk]) for name in names} | {"tickets": reverse("api:tickets")}
+        own = {name: reverse(name, args=[self.object.pk]) for name in names}
+        return own | {"tickets": reverse("api:tickets"), "checkpoints": f"{self.object.get_absolute_url()}checkpoints/"}
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:

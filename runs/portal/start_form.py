@@ -17,9 +17,11 @@ from runs.models import Project, Recipe, Run
 from runs.parameters import ParameterError, validate
 from runs.portal.parameter_fields import PREFIX, field_for, given_values
 from runs.portal.places import DEVICE, HOST, places, split_place
+from runs.restarts import MOST_RESTARTS
 from runs.starting import living_hosts
 
 LARGEST_SEED = 2**31 - 1
+MOST_RANKS = 64
 
 
 def startable_projects(user: AbstractBaseUser) -> Any:
@@ -76,6 +78,33 @@ class StartForm(forms.Form):
         help_text=_("Only algorithms that repeat bit for bit; slower on a GPU."),
         widget=forms.CheckboxInput(attrs={"class": "form-check-input"}),
     )
+    start_paused = forms.BooleanField(
+        label=_("Start paused"),
+        required=False,
+        help_text=_("Wait before the first step, so that knobs can be set first."),
+        widget=forms.CheckboxInput(attrs={"class": "form-check-input"}),
+    )
+    restarts = forms.IntegerField(
+        label=_("Restarts"),
+        min_value=0,
+        max_value=MOST_RESTARTS,
+        initial=0,
+        required=False,
+        help_text=_(
+            "How often it may start again by itself from its newest checkpoint after a crash, a kill for want of "
+            "memory or a lost host; 0: never."
+        ),
+        widget=forms.NumberInput(attrs={"class": "form-control"}),
+    )
+    ranks = forms.IntegerField(
+        label=_("Ranks"),
+        min_value=1,
+        max_value=MOST_RANKS,
+        initial=1,
+        required=False,
+        help_text=_("Processes that train together on the host, each with its share of every batch: one a GPU."),
+        widget=forms.NumberInput(attrs={"class": "form-control"}),
+    )
     place = forms.ChoiceField(label=_("Device"), widget=forms.RadioSelect)
     clone = forms.IntegerField(required=False, widget=forms.HiddenInput)
     shown = forms.CharField(required=False, widget=forms.HiddenInput)
@@ -123,6 +152,12 @@ class StartForm(forms.Form):
             raise forms.ValidationError(_("Choose one of the devices."))
         return value
 
+    def clean_restarts(self) -> int:
+        return self.cleaned_data["restarts"] or 0
+
+    def clean_ranks(self) -> int:
+        return self.cleaned_data["ranks"] or 1
+
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         recipe = cleaned.get("recipe")
@@ -149,6 +184,9 @@ class StartForm(forms.Form):
             device=device,
             seed=chosen["seed"],
             deterministic=chosen["deterministic"],
+            start_paused=chosen["start_paused"],
+            restarts=chosen["restarts"],
+            ranks=chosen["ranks"],
             created_by_id=self.user.pk,
             cloned_from_id=chosen["clone"],
         )

@@ -2,7 +2,7 @@ from django.contrib.auth import views as auth
 from django.urls import URLPattern, path
 from django.views.i18n import JavaScriptCatalog
 
-from runs.portal import compare, data, members, new_run, pages, share, tokens
+from runs.portal import checkpoints, compare, data, members, new_run, pages, share, tokens
 
 urlpatterns: list[URLPattern] = [
     path("login/", auth.LoginView.as_view(redirect_authenticated_user=True), name="login"),
@@ -25,6 +25,7 @@ urlpatterns: list[URLPattern] = [
     path("runs/<int:pk>/history/", data.history_of_run, name="history"),
     path("runs/<int:pk>/details/", data.details_of_run, name="details"),
     path("runs/<int:pk>/series/", data.series_of_run, name="series"),
+    path("runs/<int:pk>/checkpoints/<int:checkpoint_id>/", checkpoints.download, name="checkpoint"),
     path("projects/<slug:slug>/tokens/", tokens.tokens, name="tokens"),
     path("projects/<slug:slug>/tokens/<int:pk>/revoke/", tokens.revoke_token, name="revoke_token"),
     path("runs/<int:pk>/share/", share.share_run, name="share_run"),

@@ -1,7 +1,10 @@
-// What happened to a run: commands, checkpoints, attempts, events; and with what it was started.
+// What happened to a run: attempts and events; and with what it was started.
 
-import { element, icon } from "./dom.js";
-import { bytes, clock, duration, number } from "./format.js";
+import { attemptEntry, restartsText } from "./attempts.js";
+import { commandWords } from "./command_words.js";
+import { element, setText } from "./dom.js";
+import { entry } from "./entry.js";
+import { number, stepTime } from "./format.js";
 import { changes } from "./paint.js";
 import { fill, gettext, stateText } from "./text.js";
 
@@ -12,7 +15,7 @@ export class Activity {
 
   constructor(state) {
     this.#state = state;
-    for (const id of ["commands", "checkpoints", "attempts", "events", "parameters", "environment"]) {
+    for (const id of ["attempts", "events", "parameters", "environment"]) {
       this.#places[id] = document.getElementById(id);
       this.#changed[id] = changes();
     }
@@ -20,9 +23,10 @@ export class Activity {
 
   paint() {
     const { versions } = this.#state;
-    this.#fill("commands", versions.commands, () => [...this.#state.commands.values()].reverse().map(commandEntry));
-    this.#fill("checkpoints", versions.checkpoints, () => this.#state.checkpoints.map(checkpointEntry));
-    this.#fill("attempts", versions.details, () => this.#state.attempts.toReversed().map(attemptEntry));
+    this.#fill("attempts", versions.details, () => {
+      setText(document.getElementById("restarts"), restartsText(this.#state.restarts));
+      return this.#state.attempts.toReversed().map(attemptEntry);
+    });
     this.#fill("events", versions.activity, () => this.#state.activity.toReversed().map(eventEntry));
     this.#fill("parameters", versions.details, () => table(this.#state.parameters));
     this.#fill("environment", versions.details, () => table(this.#state.environment));
@@ -33,105 +37,6 @@ export class Activity {
     const made = entries();
     if (made.length) this.#places[id].replaceChildren(...made);
   }
-}
-
-function entry(picture, title, details, when, extra = {}) {
-  return element(
-    "div",
-    { class: "entry", ...extra },
-    element("span", { class: "entry-icon" }, icon(picture)),
-    element(
-      "div",
-      { class: "entry-text" },
-      element("div", { class: "entry-title", text: title }),
-      ...details.filter(Boolean).map((text) => element("div", { class: "entry-detail", text })),
-    ),
-    element("time", { class: "entry-time", text: when ? clock(when) : "" }),
-  );
-}
-
-function commandEntry(command) {
-  const outcome = element("span", { class: `outcome outcome-${command.state}`, text: stateText(command.state) });
-  const details = [
-    command.step !== null && command.step !== undefined ? fill(gettext("at step {x}"), { x: command.step }) : "",
-    command.outcome || command.reason,
-  ];
-  const row = entry(
-    "send",
-    fill(gettext("{command} by {author}"), { command: stateText(command.command), author: command.author }),
-    details,
-    command.sent_at,
-    { "data-testid": "command-row", "data-state": command.state },
-  );
-  row.querySelector(".entry-title").append(" ", outcome);
-  return row;
-}
-
-function checkpointEntry(checkpoint) {
-  const details = [
-    fill(gettext("step {step} · epoch {epoch} · {size}"), {
-      step: checkpoint.step,
-      epoch: checkpoint.epoch,
-      size: bytes(checkpoint.size_bytes),
-    }),
-    `sha256 ${checkpoint.sha256.slice(0, 12)}…`,
-  ];
-  const row = entry("save", checkpoint.name, details, checkpoint.created_at);
-  row.querySelector(".entry-detail:last-child").title = checkpoint.sha256;
-  return row;
-}
-
-function attemptEntry(attempt) {
-  const ended = attempt.ended_at
-    ? [
-        attempt.exit_code !== null && attempt.exit_code !== undefined
-          ? fill(gettext("exit code {code}"), { code: attempt.exit_code })
-          : "",
-        attempt.signal ? fill(gettext("signal {name}"), { name: attempt.signal }) : "",
-      ]
-        .filter(Boolean)
-        .join(" · ")
-    : gettext("in progress");
-  const seconds =
-    attempt.ended_at && attempt.started_at
-      ? (Date.parse(attempt.ended_at) - Date.parse(attempt.started_at)) / 1000
-      : null;
-  const resumed =
-    attempt.resumed_from_step !== null && attempt.resumed_from_step !== undefined
-      ? fill(gettext("continued from step {x}"), { x: attempt.resumed_from_step })
-      : "";
-  const details = [
-    [ended, seconds === null ? "" : duration(seconds)].filter(Boolean).join(" · "),
-    resumed,
-    attempt.error,
-  ];
-  const row = entry(
-    attempt.outcome || "running",
-    fill(gettext("Attempt {number}"), { number: attempt.number }),
-    details,
-    attempt.started_at,
-    { "data-testid": "attempt-row" },
-  );
-  if (attempt.outcome)
-    row
-      .querySelector(".entry-title")
-      .append(
-        " ",
-        element("span", { class: `state state-${attempt.outcome} state-small`, text: stateText(attempt.outcome) }),
-      );
-  if (attempt.traceback) {
-    row
-      .querySelector(".entry-text")
-      .append(
-        element(
-          "details",
-          { class: "traceback" },
-          element("summary", { text: gettext("Traceback") }),
-          element("pre", { tabindex: "0", text: attempt.traceback }),
-        ),
-      );
-  }
-  return row;
 }
 
 function eventEntry(event) {
@@ -151,9 +56,17 @@ function eventEntry(event) {
       event.at,
     );
   }
+  if (event.kind === "stall") {
+    const usual = event.usual_step_s
+      ? fill(gettext("a step usually takes {time}"), { time: stepTime(event.usual_step_s) })
+      : "";
+    return event.stalled
+      ? entry("alert", gettext("No step for far longer than usual"), [usual], event.at)
+      : entry("running", gettext("Steps again"), [], event.at);
+  }
   if (event.kind === "command") {
     const text = fill(gettext("{command} by {author}: {state}"), {
-      command: stateText(event.command),
+      command: commandWords(event),
       author: event.author ?? "",
       state: stateText(event.state),
     });

@@ -5,6 +5,7 @@ import { drawnOver } from "./chart_axes.js";
 import { buildChart } from "./chart_frame.js";
 import { showFull } from "./chart_full.js";
 import { chartKey, zoomByPointer } from "./chart_gestures.js";
+import { ChartInterventions } from "./chart_interventions.js";
 import { drawMarks } from "./chart_marks.js";
 import { columnsOf, dataOf, plotOptions } from "./chart_plot.js";
 import { savePng } from "./chart_png.js";
@@ -19,6 +20,7 @@ import { fill, gettext } from "./text.js";
 const HEIGHT = 190;
 const TALL = 380;
 const SPEAK_MS = 1000;
+const NO_MARKS = { version: () => 0, read: () => [] };
 
 export class Chart {
   #plot = null;
@@ -35,22 +37,25 @@ export class Chart {
   #spokenAt = -Infinity;
   #late = 0;
   #visible = false;
+  #interventions;
 
   /**
    * `lines`: [{name, label, colour, dash, version(), read(from, to, buckets), extent(), latest()}]; `axis`: "step",
    * "time", "machine" or "epoch", and what is drawn over it says `view`; `group` shares cursor and zoom; `place` names
-   * the run; `height` is in pixels.
+   * the run; `height` is in pixels; `marks` {version(), read()} are interventions, [{x, command}].
    */
-  constructor({ title, axis, lines, group, view, place = "", height = HEIGHT, onSeen }) {
+  constructor({ title, axis, lines, group, view, place = "", height = HEIGHT, marks = NO_MARKS, onSeen }) {
     this.title = title;
     this.axis = axis;
     this.lines = lines;
     this.group = group;
     this.view = view;
     this.source = place;
+    this.marks = marks;
     this.#normal = this.#height = height;
     this.parts = buildChart(title, lines);
     this.root = this.parts.root;
+    this.#interventions = new ChartInterventions(this.root, this.parts.place);
     this.onSeen = onSeen;
     this.#listen();
     new ResizeObserver(([entry]) => this.#resize(entry.contentRect)).observe(this.parts.place);
@@ -70,7 +75,8 @@ export class Chart {
     full.addEventListener("click", () => this.#showFull());
     save.addEventListener("click", () => this.#save());
     root.addEventListener("keydown", (event) => {
-      if (event.target === root && this.#plot) chartKey(event, this.#plot, this.#zooming);
+      if (event.target !== root || !this.#plot) return;
+      if (!this.#interventions.key(event, this.#plot)) chartKey(event, this.#plot, this.#zooming);
     });
     root.addEventListener("blur", () => this.#plot?.setCursor({ left: -10, top: -10 }));
   }
@@ -82,8 +88,8 @@ export class Chart {
   /** Paint if it can be seen and anything changed; return whether it did. */
   paint(now) {
     if (!this.isVisible) return false;
-    const { group, view } = this;
-    const versions = this.lines.map((line) => line.version());
+    const { group, view, marks } = this;
+    const versions = [marks.version(), ...this.lines.map((line) => line.version())];
     if (!this.#changed(group.version, view.version, palette.version, this.#width, ...versions)) return false;
     const from = group.zoom ? group.zoom.from : -Infinity;
     const to = group.zoom ? group.zoom.to : Infinity;
@@ -121,9 +127,9 @@ export class Chart {
       isPercent: this.axis !== "epoch" && this.lines.every((line) => unitOf(line.name) === "%"),
       group: this.group,
       hooks: {
-        setCursor: [() => this.#showReading()],
+        setCursor: [() => this.#showReading(), (plot) => this.#interventions.read(plot)],
         setSelect: [(plot) => this.#select(plot)],
-        draw: [(plot) => drawMarks(plot, this.#odd())],
+        draw: [(plot) => drawMarks(plot, this.#odd()), (plot) => this.#interventions.draw(plot, this.marks.read())],
       },
     });
     this.#plot = new uPlot(options, data, this.parts.place);
@@ -215,7 +221,8 @@ export class Chart {
     caption.hidden = !text;
     setText(caption, text);
     this.root.dataset.points = points;
-    this.root.setAttribute("aria-label", labelOf(this.title, this.lines, this.#drawn, points, this.#over));
+    const label = labelOf(this.title, this.lines, this.#drawn, points, this.#over, this.#interventions.count);
+    this.root.setAttribute("aria-label", label);
   }
 
   #showFull() {

@@ -10,19 +10,22 @@ export class ChartView {
   smoothing = 0;
   log = false;
   over = "step";
+  // Whether interventions are marked.
+  marks = true;
   version = 0;
   #form;
   #onChange;
 
-  /** `form` holds the controls named smoothing, log and over; `onChange(what)` is told what was changed. */
+  /** `form` holds the controls named smoothing, log, over and, where there are any, marks; `onChange(what)` is told what was changed. */
   constructor(form, onChange) {
     this.#form = form;
     this.#onChange = onChange;
     this.#recall();
-    const { smoothing, log, over } = form.elements;
+    const { smoothing, log, over, marks } = form.elements;
     smoothing.value = String(this.smoothing);
     log.checked = this.log;
     over.value = this.over;
+    if (marks) marks.checked = this.marks;
     this.#show();
     form.addEventListener("input", (event) => this.#read(event.target.name));
     form.addEventListener("submit", (event) => event.preventDefault());
@@ -36,15 +39,16 @@ export class ChartView {
   }
 
   #read(what) {
-    const { smoothing, log, over } = this.#form.elements;
+    const { smoothing, log, over, marks } = this.#form.elements;
     this.smoothing = bounded(Number(smoothing.value));
     this.log = log.checked;
+    if (marks) this.marks = marks.checked;
     this.over = OVER.includes(over.value) ? over.value : "step";
     this.version += 1;
     this.#show();
     try {
-      const { smoothing, log, over } = this;
-      localStorage.setItem(STORE, JSON.stringify({ smoothing, log, over }));
+      const { smoothing, log, over, marks } = this;
+      localStorage.setItem(STORE, JSON.stringify({ smoothing, log, over, marks }));
     } catch {
       // storage is switched off: the choice lasts for the page
     }
@@ -56,6 +60,7 @@ export class ChartView {
       const kept = JSON.parse(localStorage.getItem(STORE) ?? "{}");
       this.smoothing = bounded(Number(kept.smoothing));
       this.log = kept.log === true;
+      this.marks = kept.marks !== false;
       if (OVER.includes(kept.over)) this.over = kept.over;
     } catch {
       // storage is switched off, or holds what is not ours

@@ -3,19 +3,25 @@
 import { Chart } from "./chart.js";
 import { drawnOver, knowsEpochs, mapping } from "./chart_axes.js";
 import { ChartGroup } from "./chart_group.js";
+import {
+  byImportance,
+  colourOf,
+  deviceOf,
+  groupBy,
+  groupRank,
+  isTotal,
+  labelOf,
+  measureOf,
+  prefixOf,
+  totalsLast,
+} from "./chart_names.js";
 import { element } from "./dom.js";
 import { words } from "./format.js";
-import { metricName } from "./metric_names.js";
 import { changes } from "./paint.js";
 import { columnOf, lowerBound } from "./points.js";
 import { getJson } from "./requests.js";
 import { fill, gettext } from "./text.js";
 
-const FIRST_GROUPS = ["train", "validation", "", "optimiser", "speed"];
-const FIRST_SERIES = ["loss", "accuracy", "validation_loss", "validation_accuracy"];
-const NUMBER = /^\d+$/;
-const PART = /_(used|total)(?=_)/;
-const TOTAL = /_total_/;
 const NOTHING = { value: null, nonfinite: "" };
 // With more charts in sight than this they take turns, so that a page full of them leaves the browser time.
 const MOST_AT_ONCE = 6;
@@ -28,21 +34,24 @@ export class ChartWall {
   #charts = new Map();
   #places;
   #view;
+  #marks;
   #next = 0;
   #layoutChanged = changes();
   #clockChanged = changes();
   #clockVersion = 0;
 
-  /** `view` says how all charts are drawn; `onSeen()` asks for another paint. */
-  constructor(state, page, view, onSeen) {
+  /** `view` says how all charts are drawn, `marks` what was done to the run; `onSeen()` asks for another paint. */
+  constructor(state, page, view, marks, onSeen) {
     this.#state = state;
     this.#page = page;
     this.#view = view;
+    this.#marks = marks;
     this.#onSeen = onSeen;
     this.#places = { step: document.getElementById("charts"), time: document.getElementById("machine") };
   }
 
   paint(now) {
+    this.#marks.refresh();
     if (this.#layoutChanged(this.#state.versions.layout)) this.#layOut();
     const clock = this.#clock();
     this.#view.allowEpochs(knowsEpochs(clock));
@@ -74,6 +83,22 @@ export class ChartWall {
     return mapping(drawnOver(axis, this.#view.over), this.#clock());
   }
 
+  /** What was done to the run, for a chart of an axis; charts over epochs measure steps in them. */
+  marksOver(axis) {
+    const over = () => (axis === "epoch" ? mapping("epoch", this.#clock()) : this.#mapping(axis));
+    return {
+      version: () => `${this.#marks.version} ${this.#clockVersion}`,
+      read: () => this.#marks.over(over(), axis === "time"),
+    };
+  }
+
+  /** Fetch finer charts by name. */
+  fetchRange = async (names, from, to, buckets, by) => {
+    const query = new URLSearchParams({ from, to, buckets, by });
+    for (const name of names) query.append("name", name);
+    return (await getJson(`${this.#page.addresses.series}?${query}`, this.#page.addresses.login)).series;
+  };
+
   #layOut() {
     const names = [...this.#state.series.keys()];
     const training = names.filter((name) => this.#state.series.get(name).axis === "step").sort(byImportance);
@@ -94,6 +119,7 @@ export class ChartWall {
       group: place.group,
       view: this.#view,
       place: `${this.#page.name} #${this.#page.run}`,
+      marks: this.marksOver(axis),
       onSeen: this.#onSeen,
       lines: names.map((name, index) => this.#line(name, ...this.#look(name, index, names.length, place.colour))),
     });
@@ -108,7 +134,7 @@ export class ChartWall {
     if (lines === 1) return [colour, 0];
     const device = deviceOf(name);
     const look = device === null ? index : Number(device);
-    return [look, TOTAL.test(name) ? 2 : device === null ? 0 : look];
+    return [look, isTotal(name) ? 2 : device === null ? 0 : look];
   }
 
   #line(name, colour, dash) {
@@ -161,7 +187,7 @@ export class ChartWall {
     const group = new ChartGroup({
       onChange: this.#onSeen,
       mapping: () => this.#mapping(axis),
-      fetchRange: (names, from, to, buckets, by) => this.#fetchRange(names, from, to, buckets, by),
+      fetchRange: this.fetchRange,
     });
     const grid = element("div", { class: "chart-grid" });
     const count = element("span", { class: "group-count" });
@@ -180,12 +206,6 @@ export class ChartWall {
     const place = { group, grid, count, colour: colourOf(prefix, this.#groups.size) };
     this.#groups.set(key, place);
     return place;
-  }
-
-  async #fetchRange(names, from, to, buckets, by) {
-    const query = new URLSearchParams({ from, to, buckets, by });
-    for (const name of names) query.append("name", name);
-    return (await getJson(`${this.#page.addresses.series}?${query}`, this.#page.addresses.login)).series;
   }
 
   #showEmptiness(training, machine) {
@@ -232,58 +252,4 @@ function insertSorted(grid, root, key, axis) {
   root.dataset.key = key;
   const after = [...grid.children].find((other) => rank(other.dataset.key, key) > 0);
   grid.insertBefore(root, after ?? null);
-}
-
-function prefixOf(name) {
-  const slash = name.indexOf("/");
-  return slash < 0 ? "" : name.slice(0, slash);
-}
-
-/** What a machine series measures, without device and part: used and total memory of all GPUs are one chart. */
-function measureOf(name) {
-  return name
-    .split("/")
-    .filter((part) => !NUMBER.test(part))
-    .join("/")
-    .replace(PART, "");
-}
-
-function deviceOf(name) {
-  return name.split("/").find((part) => NUMBER.test(part)) ?? null;
-}
-
-function labelOf(name) {
-  const device = deviceOf(name);
-  const part = PART.exec(name)?.[0].slice(1) ?? "";
-  if (device !== null) return [prefixOf(name).toUpperCase(), device, metricName(part)].filter(Boolean).join(" ");
-  return part ? metricName(part) : words(name.slice(name.indexOf("/") + 1));
-}
-
-function byImportance(left, right) {
-  const rank = (name) => {
-    const place = FIRST_SERIES.indexOf(name.slice(name.indexOf("/") + 1));
-    return place < 0 ? FIRST_SERIES.length : place;
-  };
-  return rank(left) - rank(right) || left.localeCompare(right);
-}
-
-function totalsLast(left, right) {
-  return TOTAL.test(left) - TOTAL.test(right) || left.localeCompare(right, undefined, { numeric: true });
-}
-
-function groupRank(prefix) {
-  const place = FIRST_GROUPS.indexOf(prefix);
-  return `${place < 0 ? 9 : place}${prefix}`;
-}
-
-/** Training is always blue and validation always orange, as in the charts over epochs. */
-function colourOf(prefix, groups) {
-  if (prefix === "" || prefix === "train") return 0;
-  return prefix === "validation" ? 1 : 2 + (groups % 3);
-}
-
-function groupBy(values, keyOf) {
-  const groups = new Map();
-  for (const value of values) groups.set(keyOf(value), [...(groups.get(keyOf(value)) ?? []), value]);
-  return groups;
 }

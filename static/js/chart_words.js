@@ -31,13 +31,14 @@ export function captionOf(drawn, points, log) {
   return sentences.join(" · ");
 }
 
-/** Return the text alternative of a chart: newest values, range, number of points. */
-export function labelOf(title, lines, drawn, points, over) {
+/** Return the text alternative of a chart: newest values, range, number of points, and of interventions in sight. */
+export function labelOf(title, lines, drawn, points, over, marks = 0) {
   const newest = lines.map((line) => (lines.length > 1 ? `${line.label} ${latestOf(line)}` : latestOf(line)));
   const [low, high] = spanOf(drawn);
   const parts = [newest.join(", ")];
   if (low <= high) parts.push(fill(gettext("from {low} to {high}"), { low: number(low), high: number(high) }));
   parts.push(fill(gettext("{points} points"), { points: count(points) }));
+  if (marks) parts.push(fill(gettext("interventions marked: {count}, the key m reads them"), { count: marks }));
   parts.push(fill(gettext("over {axis}"), { axis: AXES[over] }));
   return `${title}: ${parts.join("; ")}`;
 }

@@ -24,17 +24,20 @@ async function copy(element) {
   }
 }
 
+/** Copy the text of an element and say so; where the browser does not let a page copy, select it for the reader. */
+export async function copyText(element) {
+  try {
+    await copy(element);
+    toast(gettext("Copied"), "info", "copy");
+  } catch {
+    select(element);
+    toast(gettext("Press Ctrl-C to copy what is selected."), "info", "copy");
+  }
+}
+
 export function startCopyButtons() {
   for (const button of document.querySelectorAll("[data-copy]")) {
     const element = document.querySelector(button.dataset.copy);
-    button.addEventListener("click", () =>
-      copy(element).then(
-        () => toast(gettext("Copied"), "info", "copy"),
-        () => {
-          select(element);
-          toast(gettext("Press Ctrl-C to copy what is selected."), "info", "copy");
-        },
-      ),
-    );
+    button.addEventListener("click", () => copyText(element));
   }
 }

@@ -27,12 +27,15 @@ export class Epochs {
   #group;
   #page;
   #view;
+  #marks;
   #changed = changes();
 
-  constructor(state, page, view, onSeen) {
+  /** `marks` are what was done to the run, over epochs. */
+  constructor(state, page, view, marks, onSeen) {
     this.#state = state;
     this.#page = page;
     this.#view = view;
+    this.#marks = marks;
     this.#onSeen = onSeen;
     this.#group = new ChartGroup({ onChange: onSeen, mapping: () => null });
     document.getElementById("epochs-title").after(this.#group.button);
@@ -73,6 +76,7 @@ export class Epochs {
         group: this.#group,
         view: this.#view,
         place: `${this.#page.name} #${this.#page.run}`,
+        marks: this.#marks,
         onSeen: this.#onSeen,
         lines: names.map((name) => this.#line(name, names.length)),
       });

@@ -64,8 +64,7 @@ export function count(value) {
 /** Return a value of a series: accuracies as per cent, others with their unit. */
 export function measure(name, value, odd = "") {
   if (odd || value === null || value === undefined) return number(value, odd);
-  if (isShare(name) && value >= 0 && value <= 1)
-    return `${fixed(100 * value, value > 0.995 && value < 1 ? 2 : 1)} %`;
+  if (isShare(name) && value >= 0 && value <= 1) return `${fixed(100 * value, value > 0.995 && value < 1 ? 2 : 1)} %`;
   const unit = unitOf(name);
   const text = unit === "%" || unit === "MiB" ? number(Math.round(value * 10) / 10) : number(value);
   return unit ? `${text} ${unit}` : text;
@@ -91,6 +90,13 @@ export function duration(seconds) {
   const hours = Math.floor(whole / HOUR);
   if (whole < DAY) return fill(gettext("{hours} h {minutes} min"), { hours, minutes: pad(minutes % MINUTE) });
   return fill(gettext("{days} d {hours} h"), { days: Math.floor(whole / DAY), hours: hours % 24 });
+}
+
+/** Return the time of a step, which is often far below a second. */
+export function stepTime(seconds) {
+  return seconds < 1
+    ? fill(gettext("{milliseconds} ms"), { milliseconds: number(Math.round(1000 * seconds)) })
+    : duration(seconds);
 }
 
 export function age(seconds) {

@@ -1,7 +1,7 @@
 // The head of the run page: state, connection, evidence of life, progress, document title.
 
 import { element, icon, setText } from "./dom.js";
-import { age, duration, fixed, measure, number } from "./format.js";
+import { age, clock, duration, fixed, measure, number, stepTime } from "./format.js";
 import { changes } from "./paint.js";
 import { doneOf, epochOf, leftOf, rateOf } from "./pace.js";
 import { hasEnded } from "./state.js";
@@ -21,13 +21,16 @@ export class Header {
   #connection = { link: "connecting", sentence: "" };
   #clockOffsetS = 0;
   #titledAt = -Infinity;
+  // When this page last heard how long there was no beat.
+  #quietAt = 0;
+  #lifeChanged = changes();
   #runChanged = changes();
   #linkChanged = changes();
 
   constructor(state, page) {
     this.#state = state;
     this.#page = page;
-    for (const id of ["run", "state", "link", "evidence", "silent", "banner", "progress"])
+    for (const id of ["run", "state", "link", "evidence", "silent", "stalled", "paused", "banner", "progress"])
       this.#parts[id] = document.getElementById(id);
     for (const slot of this.#parts.progress.querySelectorAll("[data-slot]")) this.#slots[slot.dataset.slot] = slot;
   }
@@ -49,34 +52,76 @@ export class Header {
     const live = LIVE.has(run.state);
     const point = live && lastPointAt ? Math.max(0, now - lastPointAt) : null;
     setText(this.#parts.evidence, point === null ? "" : fill(gettext("last point {age}"), { age: age(point) }));
-    this.#parts.evidence.classList.toggle("evidence-old", point !== null && point > OLD_POINT_S);
+    this.#parts.evidence.classList.toggle(
+      "evidence-old",
+      point !== null && point > OLD_POINT_S && run.state === "running",
+    );
+    this.#tickEvidence(run, live, now);
     const began = run.started_at ? Date.parse(run.started_at) / 1000 : null;
     const ended = run.ended_at ? Date.parse(run.ended_at) / 1000 : now;
     setText(this.#slots.elapsed, began === null ? "–" : duration(Math.max(0, Math.round(ended - began))));
   }
 
+  /** What speaks against the state: no beat (the host), or beats without steps (the training). */
+  #tickEvidence(run, live, now) {
+    const { life, silentS } = this.#state;
+    if (this.#lifeChanged(life, silentS)) this.#quietAt = performance.now();
+    const { silent, stalled } = this.#parts;
+    const isQuiet = live && life !== "alive";
+    silent.hidden = !isQuiet;
+    silent.dataset.life = life;
+    if (isQuiet) {
+      const text =
+        life === "unreachable" ? gettext("unreachable: no beat for {time}") : gettext("no sign of life for {time}");
+      const quietS = silentS + (performance.now() - this.#quietAt) / 1000;
+      setText(silent.querySelector("[data-slot=text]"), fill(text, { time: duration(Math.round(quietS)) }));
+    }
+    // Without a beat nobody knows whether it steps.
+    const isStalled = live && !isQuiet && Boolean(run.stalled_since);
+    stalled.hidden = !isStalled;
+    if (!isStalled) return;
+    const since = duration(Math.max(0, Math.round(now - Date.parse(run.stalled_since) / 1000)));
+    setText(stalled.querySelector("[data-slot=text]"), fill(gettext("stalled: no step for {time}"), { time: since }));
+    const usual = run.usual_step_s
+      ? fill(gettext("a step usually takes {time}"), { time: stepTime(run.usual_step_s) })
+      : "";
+    stalled.title = [gettext("The training is alive, but does not step."), usual].filter(Boolean).join(" ");
+  }
+
   paint() {
     this.#paintLink();
-    if (!this.#state.run || !this.#runChanged(this.#state.versions.run, this.#state.life, this.#state.versions.series))
-      return;
+    const { run, life, versions } = this.#state;
+    if (!run || !this.#runChanged(versions.run, life, versions.series, versions.commands)) return;
     this.#paintState();
     this.#paintProgress();
   }
 
   #paintState() {
-    const { run, life } = this.#state;
+    const { run } = this.#state;
     const badge = this.#parts.state;
     if (badge.dataset.state !== run.state) {
       badge.dataset.state = run.state;
       badge.className = `state state-${run.state}`;
       badge.replaceChildren(icon(run.state), element("span", { text: stateText(run.state) }));
     }
-    const quiet = LIVE.has(run.state) && life !== "alive";
-    this.#parts.silent.hidden = !quiet;
-    this.#parts.silent.dataset.life = life;
-    const text = life === "unreachable" ? gettext("unreachable") : gettext("no sign of life");
-    setText(this.#parts.silent.querySelector("[data-slot=text]"), text);
+    this.#paintPaused(run);
     this.#paintBanner(run);
+  }
+
+  #paintPaused(run) {
+    const { paused } = this.#parts;
+    paused.hidden = run.state !== "paused";
+    if (paused.hidden) return;
+    const pauses = [...this.#state.commands.values()].filter(
+      (one) => one.command === "pause" && one.state === "applied",
+    );
+    const last = pauses.reduce((newest, one) => (newest && newest.applied_at > one.applied_at ? newest : one), null);
+    const by =
+      last && last.step === run.step
+        ? fill(gettext("by {author} at {time}"), { author: last.author, time: clock(last.applied_at) })
+        : "";
+    const text = fill(gettext("Paused after step {x}"), { x: run.step });
+    setText(paused.querySelector("[data-slot=text]"), [text, by].filter(Boolean).join(" "));
   }
 
   /** State and loss, for the tab and the list of windows; also while the tab is hidden. */
@@ -92,8 +137,7 @@ export class Header {
   }
 
   #paintBanner(run) {
-    const sentence =
-      this.#connection.sentence || (hasEnded(run) && run.state !== "finished" ? run.end?.error || run.reason : "");
+    const sentence = this.#connection.sentence || endSentence(run);
     this.#parts.banner.hidden = !sentence;
     this.#parts.banner.classList.toggle("banner-bad", Boolean(this.#connection.sentence) || run.state === "failed");
     setText(this.#parts.banner, sentence);
@@ -143,4 +187,14 @@ export class Header {
       setText(this.#parts.banner, sentence);
     }
   }
+}
+
+/** Why a run is not running any more; a lost one may not be over. */
+function endSentence(run) {
+  if (!hasEnded(run) || run.state === "finished") return "";
+  if (run.state !== "lost") return run.end?.error || run.reason;
+  const heals = gettext(
+    "If its host was only cut off, the run goes on by itself as soon as it is back, with its points.",
+  );
+  return [run.reason, heals].filter(Boolean).join(" ");
 }

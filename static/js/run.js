@@ -1,11 +1,18 @@
 // The run page: loads the history, follows the socket, and paints what changed.
 
 import { Activity } from "./activity.js";
+import { Asker } from "./asking.js";
 import { ChartView } from "./chart_view.js";
 import { ChartWall } from "./chart_wall.js";
+import { Checkpoints } from "./checkpoints.js";
 import { ConsolePanel } from "./console.js";
+import { Controls } from "./controls.js";
+import { EffectReader } from "./effect_reading.js";
 import { Epochs } from "./epochs.js";
 import { Header } from "./header.js";
+import { KnobPanel } from "./knobs.js";
+import { Ledger } from "./ledger.js";
+import { Marks } from "./marks.js";
 import { Painter } from "./paint.js";
 import { readPalette } from "./palette.js";
 import { getJson, Refused } from "./requests.js";
@@ -13,13 +20,15 @@ import { shortcut } from "./shortcuts.js";
 import { RunSocket } from "./socket.js";
 import { applyEvent, emptyState } from "./state.js";
 import { Stats } from "./stats.js";
-import { StopControl } from "./stop.js";
 import { gettext } from "./text.js";
 import { Texts } from "./texts.js";
+import { Tray } from "./tray.js";
 
 const STATS_EVERY_MS = 250;
 const TICK_MS = 250;
 const DETAILS_AFTER_MS = 400;
+// Quick trainings save often, and which checkpoints are left is no news of the second.
+const CHECKPOINTS_AFTER_MS = 3000;
 const FIRST_RETRY_MS = 500;
 const LONGEST_RETRY_MS = 10_000;
 // A connection that lasts this long lets the next reload come at once.
@@ -36,18 +45,25 @@ const view = new ChartView(document.getElementById("chart-tools"), (what) => {
   if (what === "over") charts.resetZoom();
   request();
 });
-const charts = new ChartWall(state, page, view, request);
-const epochs = new Epochs(state, page, view, request);
+const marks = new Marks(state, view);
+const charts = new ChartWall(state, page, view, marks, request);
+const epochs = new Epochs(state, page, view, charts.marksOver("epoch"), request);
 const texts = new Texts(state);
 const output = new ConsolePanel(state);
 const activity = new Activity(state);
-const stop = new StopControl(state, socket, request);
+const asker = new Asker(state, socket, request);
+const controls = new Controls(state, asker, page.commands);
+const knobs = new KnobPanel(state, asker, page.commands.set_knob.legal_in);
+const tray = new Tray(asker);
+const ledger = new Ledger(state, asker, new EffectReader(state, charts.fetchRange, request));
+const checkpoints = new Checkpoints(state, page);
 
 let loading = false;
 let reloads = 0;
 let attemptsSeen = 0;
 let steadyTimer = 0;
 let detailsTimer = 0;
+let checkpointsTimer = 0;
 
 function receive(frame) {
   applyEvent(state, frame);
@@ -59,6 +75,7 @@ function receive(frame) {
     clearTimeout(detailsTimer);
     detailsTimer = setTimeout(loadDetails, DETAILS_AFTER_MS);
   }
+  if (frame.kind === "checkpoint") checkpointsTimer ||= setTimeout(loadCheckpoints, CHECKPOINTS_AFTER_MS);
   request();
 }
 
@@ -107,6 +124,12 @@ async function load() {
   socket.connect();
 }
 
+/** A new checkpoint may have taken the place of older ones. */
+function loadCheckpoints() {
+  checkpointsTimer = 0;
+  loadDetails();
+}
+
 async function loadDetails() {
   try {
     applyEvent(state, { ...(await getJson(page.addresses.details, page.addresses.login)), kind: "details" });
@@ -122,7 +145,12 @@ function connection(link, sentence = "") {
 }
 
 painter.add(() => header.paint());
-painter.add(() => stop.paint());
+painter.add((now) => {
+  asker.listen();
+  controls.paint();
+  knobs.paint();
+  tray.paint(now);
+});
 painter.add(() => stats.paint(), STATS_EVERY_MS);
 painter.add((now) => {
   charts.paint(now);
@@ -130,6 +158,8 @@ painter.add((now) => {
 });
 painter.add(() => {
   output.paint();
+  ledger.paint();
+  checkpoints.paint();
   activity.paint();
   texts.paint();
 }, STATS_EVERY_MS);

@@ -4,11 +4,9 @@
 // nothing but its arguments: no DOM, no clock, no network. It works in place, because copying long series ten times
 // a second would cost more than drawing them; `versions` tells painters what changed.
 
-import { addPoints, axisOf, emptySeries, seriesFromChart } from "./points.js";
+import { addPoints, axisOf, emptySeries } from "./points.js";
+import { MESSAGES, MOST_ACTIVITY, MOST_CONSOLE_LINES, MOST_TEXTS, seconds } from "./state_messages.js";
 
-const MOST_CONSOLE_LINES = 2000;
-const MOST_ACTIVITY = 200;
-const MOST_TEXTS = 50;
 const ENDED = new Set(["finished", "stopped", "failed", "lost"]);
 
 export function emptyState() {
@@ -33,6 +31,7 @@ export function emptyState() {
     commands: new Map(),
     checkpoints: [],
     attempts: [],
+    restarts: { allowed: 0, used: 0 },
     environment: {},
     parameters: {},
     lastError: null,
@@ -45,6 +44,7 @@ export function emptyState() {
       console: 0,
       activity: 0,
       texts: 0,
+      knobs: 0,
       commands: 0,
       checkpoints: 0,
       attempts: 0,
@@ -123,7 +123,13 @@ const EVENTS = {
     noteActivity(state, event);
     if (!news || !state.run) return;
     const run = state.run;
-    if (event.attempt > run.attempt) run.end = null;
+    if (event.attempt > run.attempt) {
+      // A new attempt declares its knobs anew.
+      run.end = null;
+      run.knobs = [];
+      state.versions.knobs += 1;
+    }
+    if (event.attempt > run.attempt || ENDED.has(event.state)) run.stalled_since = null;
     run.state = event.state;
     run.reason = event.reason;
     run.attempt = event.attempt;
@@ -141,6 +147,20 @@ const EVENTS = {
     const { seq, kind, at, ...command } = event;
     if (news || !state.commands.has(command.id)) state.commands.set(command.id, command);
     state.versions.commands += 1;
+  },
+
+  knobs(state, event, news) {
+    if (!news || !state.run) return;
+    state.run.knobs = event.knobs;
+    state.versions.knobs += 1;
+  },
+
+  stall(state, event, news) {
+    noteActivity(state, event);
+    if (!news || !state.run) return;
+    state.run.stalled_since = event.stalled ? event.since : null;
+    if (event.usual_step_s !== null) state.run.usual_step_s = event.usual_step_s;
+    state.versions.run += 1;
   },
 
   checkpoint(state, event) {
@@ -169,79 +189,6 @@ const EVENTS = {
     }
     if (state.console.length > MOST_CONSOLE_LINES) state.console.splice(0, state.console.length - MOST_CONSOLE_LINES);
     state.versions.console += 1;
-  },
-};
-
-const MESSAGES = {
-  hello(state, event) {
-    state.run = { ...event.run };
-    state.runSeq = event.seq;
-    state.latest = { ...event.latest };
-    state.viewer = event.viewer;
-    state.life = event.life;
-    state.link = event.link;
-    state.gap = false;
-    state.lastPointAt = seconds(event.run.last_point_at);
-    for (const command of event.run.commands ?? []) state.commands.set(command.id, command);
-    for (const part of ["run", "link", "commands", "series"]) state.versions[part] += 1;
-  },
-
-  /** The loaded history as of `seq` takes the place of everything that was gathered before it. */
-  history(state, event) {
-    state.seq = event.seq;
-    state.gap = false;
-    const newest = (state.series = new Map());
-    for (const [name, chart] of Object.entries(event.series)) {
-      const series = seriesFromChart(name, chart);
-      series.version = state.versions.series + 1;
-      newest.set(name, series);
-      const end = series.xs.length - 1;
-      const odd = series.odd.at(-1);
-      state.latest[name] ??= {
-        step: chart.steps[end],
-        time: series.times[end],
-        value: chart.last?.at(-1) ?? series.means[end],
-        nonfinite: odd?.x === series.xs[end] ? odd.name : "",
-      };
-    }
-    state.epochs = [...event.epochs].sort((left, right) => left.epoch - right.epoch || left.attempt - right.attempt);
-    state.console = [...event.console].slice(-MOST_CONSOLE_LINES);
-    state.consoleTotal = state.console.length;
-    state.activity = [...event.events].sort((left, right) => left.seq - right.seq).slice(-MOST_ACTIVITY);
-    state.texts = [...(event.texts ?? [])].sort((left, right) => left.seq - right.seq).slice(-MOST_TEXTS);
-    state.commands = new Map(event.commands.map((command) => [command.id, command]));
-    state.checkpoints = [...event.checkpoints].sort((left, right) => right.step - left.step);
-    MESSAGES.details(state, event);
-    for (const part of Object.keys(state.versions)) state.versions[part] += 1;
-  },
-
-  /** What no event tells: how attempts ended, in which environment. */
-  details(state, event) {
-    state.attempts = event.attempts;
-    state.environment = event.environment ?? {};
-    state.parameters = event.parameters ?? {};
-    state.versions.details += 1;
-  },
-
-  /** Says that a history must be loaded: what was gathered stays until it comes. */
-  resync() {},
-
-  life(state, event) {
-    state.life = event.life;
-    state.silentS = event.silent_s;
-    state.versions.run += 1;
-  },
-
-  link(state, event) {
-    state.link = event.link;
-    state.versions.link += 1;
-  },
-
-  pong() {},
-
-  error(state, event) {
-    state.lastError = event;
-    state.versions.errors += 1;
   },
 };
 
@@ -287,8 +234,4 @@ function noteActivity(state, event) {
 function fields(event) {
   const { seq, kind, at, ...own } = event;
   return { ...own, nonfinite: own.nonfinite ?? {} };
-}
-
-function seconds(iso) {
-  return iso ? Date.parse(iso) / 1000 : null;
 }

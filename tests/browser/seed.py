@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterable
 from datetime import timedelta
+from typing import Any
 
 from django.contrib.auth.models import User
 from django.utils import timezone
@@ -13,7 +14,20 @@ from django.utils import timezone
 from runs import feed, series
 from runs.events import Block, EpochDone, Event, LogLine, LogWritten, Metrics, StatusChanged, SystemSampled, TextLogged
 from runs.membership import invite
-from runs.models import EpochMetric, Host, Membership, Project, Recipe, Role, Run, RunState, TokenScope
+from runs.models import (
+    Attempt,
+    Checkpoint,
+    Command,
+    EpochMetric,
+    Host,
+    Membership,
+    Project,
+    Recipe,
+    Role,
+    Run,
+    RunState,
+    TokenScope,
+)
 from runs.tokens import create_token
 
 STEPS = 3000
@@ -64,6 +78,7 @@ def make_run(project: Project, name: str, state: str, rate: float) -> Run:
     )
     events = [*_events(now.timestamp() - STEPS * INTERVAL_S, rate), StatusChanged(state=state, attempt=1)]
     feed.append(run.pk, *events)
+    _steer(run)
     series.update_latest(run.pk, [event for event in events if isinstance(event, Metrics | SystemSampled)])
     for event in events:
         if isinstance(event, EpochDone):
@@ -71,6 +86,57 @@ def make_run(project: Project, name: str, state: str, rate: float) -> Run:
                 run=run, attempt=1, epoch=event.epoch, step=event.step, best=event.best, at=now, **event.values
             )
     return run
+
+
+def _steer(run: Run) -> None:
+    """Give the run knobs of every kind, commands in every state, a checkpoint and an attempt."""
+    now = timezone.now()
+    Attempt.objects.create(
+        run=run, number=1, host="gpu-host", boot_id="", supervisor_pid=1, ranks=2, last_step=STEPS, adoptions=1
+    )
+    rate: dict[str, Any] = {"name": "learning_rate", "kind": "float", "minimum": 1e-6, "maximum": 1.0, "scale": "log"}
+    shared = {"choices": [], "scale": "linear", "unit": "", "help": "", "groups": [], "series": "", "effective": None}
+    run.knobs = [
+        shared | rate | {"value": 0.001, "effective": 0.0004},
+        shared
+        | {"name": "weight_decay", "kind": "float", "minimum": 0.0, "maximum": 0.5}
+        | {"groups": ["matrices", "biases"], "value": {"matrices": 0.1, "biases": 0.0}},
+        shared | {"name": "batches", "kind": "int", "minimum": 1, "maximum": 64, "unit": "GiB", "value": 4},
+        shared | {"name": "mirror", "kind": "bool", "minimum": None, "maximum": None, "value": True},
+        shared
+        | {"name": "mode", "kind": "choice", "minimum": None, "maximum": None, "choices": ["mean", "sum"]}
+        | {"value": "sum"},
+    ]
+    run.stalled_since = now - timedelta(minutes=3)
+    run.usual_step_s = INTERVAL_S
+    run.restarts, run.restarts_used = 3, 1
+    run.save(update_fields=["knobs", "stalled_since", "usual_step_s", "restarts", "restarts_used"])
+    knob = {"knob": "learning_rate", "value": 0.001, "factor": None, "group": ""}
+    given: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
+        (
+            "set_knob",
+            "applied",
+            knob,
+            {"step": 1200, "old_value": 0.003, "new_value": 0.001, "effective_value": 0.0004},
+        ),
+        ("note", "applied", {"text": "αβγ"}, {"step": 1210}),
+        ("pause", "applied", {}, {"step": 2000, "ranks": 2}),
+        ("resume", "applied", {}, {"step": 2000, "ranks": 2}),
+        ("save_checkpoint", "applied", {"name": "γ"}, {"step": 2400}),
+        ("set_knob", "refused", knob, {"expected_value": 0.01}),
+        ("extend", "expired", {"epochs": 3}, {}),
+        ("stop", "delivered", {"checkpoint": True}, {"at_step": 5000}),
+    ]
+    for place, (kind, state, arguments, fields) in enumerate(given):
+        sent = now - timedelta(seconds=300 - 30 * place)
+        Command.objects.create(
+            run=run, kind=kind, arguments=arguments, state=state, author_name="Ολγα", sent_at=sent, attempt=1,
+            applied_at=sent if state == "applied" else None, **fields,
+        )  # fmt: skip
+    Checkpoint.objects.create(
+        run=run, attempt=1, step=2400, epoch=8, name="γ", path="attempts/1/checkpoints/γ", size_bytes=5_000_000,
+        sha256="12" * 32, reason=Checkpoint.Reason.NAMED, metrics={"validation_loss": 0.3}, created_at=now,
+    )  # fmt: skip
 
 
 def _events(start: float, rate: float) -> Iterable[Event]:

@@ -27,6 +27,7 @@ PAGES: dict[str, tuple[Callable[[Places], str], str, str]] = {
     "run": (lambda places: f"/runs/{places['live']}/", "operator", "[data-link=live] canvas"),
     "run, ended": (lambda places: f"/runs/{places['ended']}/", "owner", "[data-link=live] canvas"),
     "run, not started": (lambda places: f"/runs/{places['bare']}/", "viewer", "[data-link=live] .blank"),
+    "checkpoint, gone": (lambda places: f"/runs/{places['live']}/checkpoints/999999/", "operator", "h1"),
     "compare": (
         lambda places: f"/runs/compare/?run={places['live']}&run={places['ended']}&run=999999", "viewer", "canvas",
     ),
@@ -154,6 +155,8 @@ def in_dialog(page: Page) -> bool:
     [
         ("[data-shortcuts]", "#shortcuts"),
         ("[data-testid=stop]", "#stop-dialog"),
+        ("[data-testid=note]", "#note-dialog"),
+        ("[data-testid=save]", "#save-dialog"),
         ("[data-testid=chart] [data-full]", ".chart-dialog"),
     ],
 )

@@ -1,0 +1,111 @@
+"""The files of a checkpoint, as one stream of tar: found inside the run's folder, opened before the first byte is sent.
+
+A tar file without compression, so that its size is known and the weights, which do not shrink, cost no time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tarfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+BLOCK = 512
+READ_BYTES = 1 << 18
+# Two empty blocks end the archive.
+END = bytes(2 * BLOCK)
+
+
+class NotThere(Exception):
+    """The files are not in the run's folder on this host."""
+
+
+@dataclass(slots=True)
+class Member:
+    """One open file: its header in the archive, the file, its size in bytes."""
+
+    header: bytes
+    file: BinaryIO
+    size: int
+
+    @property
+    def padding(self) -> int:
+        return -self.size % BLOCK
+
+
+@dataclass(slots=True)
+class Archive:
+    """The open files of a checkpoint. Use `stream`, or `close` it."""
+
+    members: list[Member]
+
+    @property
+    def size(self) -> int:
+        """Return the exact size of the stream in bytes."""
+        return sum(len(member.header) + member.size + member.padding for member in self.members) + len(END)
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        """Yield the archive. Raises `OSError` where a file became shorter: the client sees a cut transfer."""
+        try:
+            for member in self.members:
+                yield member.header
+                left = member.size
+                while left:
+                    part = await asyncio.to_thread(member.file.read, min(READ_BYTES, left))
+                    if not part:
+                        raise OSError("a file of the checkpoint became shorter while it was sent")
+                    left -= len(part)
+                    yield part
+                yield bytes(member.padding)
+            yield END
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        for member in self.members:
+            member.file.close()
+
+
+def open_archive(run_folder: Path, path: str, name: str) -> Archive:
+    """Open the files of the checkpoint at `path` in the run's folder; in the archive they lie in a folder `name`.
+
+    What is no plain file, and whatever leads out of the folder of the run, is not taken. Raises `NotThere`.
+    """
+    if run_folder.is_symlink():
+        raise NotThere
+    try:
+        inside = run_folder.resolve(strict=True)
+        place = (inside / path).resolve(strict=True)
+    except (OSError, ValueError, RuntimeError):
+        raise NotThere from None
+    if inside not in place.parents:
+        raise NotThere
+    files = sorted(place.iterdir()) if place.is_dir() else [place]
+    members: list[Member] = []
+    try:
+        for file in files:
+            member = _open(file, f"{name}/{file.name}")
+            if member is not None:
+                members.append(member)
+    except OSError:
+        Archive(members).close()
+        raise NotThere from None
+    if not members:
+        raise NotThere
+    return Archive(members)
+
+
+def _open(path: Path, name: str) -> Member | None:
+    if path.is_symlink() or not path.is_file():
+        return None
+    # Between the look and the opening a link may have taken its place.
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb")
+    status = os.fstat(file.fileno())
+    about = tarfile.TarInfo(name)
+    about.size = status.st_size
+    about.mtime = int(status.st_mtime)
+    about.mode = 0o644
+    return Member(about.tobuf(tarfile.GNU_FORMAT), file, status.st_size)

@@ -1,0 +1,68 @@
+"""Downloading a checkpoint: for those who may command the run, from the host where it lies."""
+
+from __future__ import annotations
+
+import re
+import socket
+from pathlib import Path
+
+from django.conf import settings
+from django.contrib.auth.decorators import login_required
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET
+
+from runs.access import viewer_of
+from runs.checkpoint_files import NotThere, open_archive
+from runs.models import Checkpoint, Run
+
+LARGEST_ID = 2**63 - 1
+
+
+@never_cache
+@login_required
+@require_GET
+def download(request: HttpRequest, pk: int, checkpoint_id: int) -> HttpResponseBase:
+    """Return the checkpoint as a tar file; 404 where it is gone, 409 where it lies on another host."""
+    run = get_object_or_404(Run.objects.visible_to(request.user), pk=pk)
+    viewer = viewer_of(request.user, run)
+    if viewer is None or not viewer.may_command:
+        raise PermissionDenied(_("Only operators and owners of the project download checkpoints."))
+    checkpoint = run.checkpoints.filter(pk=checkpoint_id).first() if checkpoint_id <= LARGEST_ID else None
+    if checkpoint is None:
+        return _refuse(request, run, 404, _("The run has no such checkpoint any more: newer ones took its place."))
+    name = _file_name(run, checkpoint)
+    try:
+        archive = open_archive(Path(settings.COXSWAIN_DATA) / "runs" / str(run.pk), checkpoint.path, name)
+    except NotThere:
+        return _explain(request, run, checkpoint)
+    response = StreamingHttpResponse(archive.stream(), content_type="application/x-tar")
+    response["Content-Length"] = str(archive.size)
+    response["Content-Disposition"] = f'attachment; filename="{name}.tar"'
+    return response
+
+
+def _explain(request: HttpRequest, run: Run, checkpoint: Checkpoint) -> HttpResponse:
+    """Say why the files are not here. The name of the other host is nobody's business here."""
+    host = run.attempts.filter(number=checkpoint.attempt).values_list("host", flat=True).first()
+    if host not in (None, socket.gethostname()):
+        text = _(
+            "The checkpoint lies on the host that trained it, which is not the one of this portal: fetch it there."
+        )
+        return _refuse(request, run, 409, text)
+    return _refuse(request, run, 404, _("The files of the checkpoint are gone from the disk."))
+
+
+def _refuse(request: HttpRequest, run: Run, status: int, sentence: str) -> HttpResponse:
+    return render(
+        request, "runs/checkpoint_refused.html", {"run": run, "sentence": sentence, "status": status}, status=status
+    )
+
+
+def _file_name(run: Run, checkpoint: Checkpoint) -> str:
+    """Return a name that every system takes."""
+    name = re.sub(r"[^A-Za-z0-9.+-]+", "-", checkpoint.name).strip("-.") or "checkpoint"
+    return f"run-{run.pk}-step-{checkpoint.step}-{name}"

@@ -1,0 +1,193 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { canBeCancelled, changeText, commandWords, conditionsOf } from "../../static/js/command_words.js";
+import { beginnings, clusters, interventionsOf, isReplaced, markText } from "../../static/js/interventions.js";
+import {
+  checked,
+  exact,
+  keyStep,
+  limitsOf,
+  placesOf,
+  positionOf,
+  rangeText,
+  scaled,
+  typedValue,
+  valueAt,
+} from "../../static/js/knob_scale.js";
+
+const RATE = { name: "learning_rate", kind: "float", minimum: 1e-6, maximum: 1, scale: "log" };
+const COUNT = { name: "accumulate", kind: "int", minimum: 1, maximum: 64, scale: "linear" };
+const SHARE = { name: "dropout", kind: "float", minimum: 0, maximum: 0.5, scale: "linear" };
+const OPEN = { name: "margin", kind: "float", minimum: null, maximum: null, scale: "linear" };
+
+test("it puts decades at even places of a logarithmic slider, and reads round values back", () => {
+  const limits = limitsOf(RATE, 0.003);
+  assert.deepEqual(limits, { low: 1e-6, high: 1 });
+  assert.deepEqual(
+    [1e-6, 1e-3, 1].map((value) => positionOf(RATE, limits, value)),
+    [0, 500, 1000],
+  );
+  assert.equal(valueAt(RATE, limits, 500), 0.001);
+  assert.equal(valueAt(RATE, limits, 0), 1e-6);
+  assert.equal(valueAt(RATE, limits, placesOf(RATE, limits)), 1);
+  for (const place of [1, 137, 580, 999]) {
+    const value = valueAt(RATE, limits, place);
+    assert.equal(value, Number(value.toPrecision(3)));
+    assert.equal(positionOf(RATE, limits, value), place);
+  }
+});
+
+test("it gives whole numbers to a knob that takes those, each by one key", () => {
+  const limits = limitsOf(COUNT, 4);
+  const step = keyStep(COUNT, limits);
+  const reached = new Set();
+  for (let place = 0; place <= placesOf(COUNT, limits); place += step) reached.add(valueAt(COUNT, limits, place));
+  assert.equal(reached.size, 64);
+  assert.ok([...reached].every(Number.isInteger));
+  assert.equal(valueAt(SHARE, limitsOf(SHARE, 0.1), 333), 0.1665);
+});
+
+test("it spans the surroundings of the value where a knob sets no limit", () => {
+  assert.deepEqual(limitsOf(OPEN, 2), { low: 0, high: 20 });
+  assert.deepEqual(limitsOf(OPEN, -1), { low: -11, high: 1 });
+  assert.deepEqual(limitsOf({ ...RATE, maximum: null }, 0.01), { low: 1e-6, high: 0.1 });
+  assert.ok(limitsOf(OPEN, 0).high > limitsOf(OPEN, 0).low);
+});
+
+test("it takes what a person types, or says what the knob takes", () => {
+  assert.deepEqual(typedValue(RATE, " 3e-4 "), { value: 0.0003 });
+  assert.match(typedValue(RATE, "quick").problem, /number/);
+  assert.match(typedValue(RATE, "").problem, /number/);
+  assert.match(typedValue(RATE, "Infinity").problem, /number/);
+  assert.match(typedValue(RATE, "2").problem, /0.000001 … 1/);
+  assert.match(typedValue(COUNT, "2.5").problem, /whole/);
+  assert.deepEqual(checked(OPEN, -1e9), { value: -1e9 });
+  assert.equal(rangeText({ minimum: 0, maximum: null }), "at least 0");
+  assert.equal(rangeText({ minimum: null, maximum: 4 }), "at most 4");
+});
+
+test("it scales a value only to what the knob takes", () => {
+  assert.equal(scaled(RATE, 0.003, 0.5), 0.0015);
+  assert.equal(scaled(RATE, 0.6, 2), null);
+  assert.equal(scaled(COUNT, 1, 0.5), null);
+  assert.equal(scaled(OPEN, 0, 2), null);
+});
+
+test("it writes values so that they can be told apart", () => {
+  assert.deepEqual([0.0003, 3e-7, 0.1 + 0.2, 1234567, true, false, "sum", null].map(exact), [
+    "0.0003",
+    "3e-7",
+    "0.3",
+    "1234567",
+    "on",
+    "off",
+    "sum",
+    "–",
+  ]);
+});
+
+const SET = {
+  id: "1",
+  command: "set_knob",
+  state: "applied",
+  author: "Ada",
+  arguments: { knob: "learning_rate", value: 0.001, factor: null, group: "" },
+  old: 0.003,
+  new: 0.001,
+  effective: 0.0004,
+  step: 1204,
+  attempt: 1,
+  applied_at: "2026-01-02T03:04:05.000Z",
+  sent_at: "2026-01-02T03:04:04.000Z",
+};
+
+test("it says what a command asks, and what it did", () => {
+  assert.equal(commandWords(SET), "Learning rate 0.003 → 0.001 (in effect 0.0004)");
+  assert.equal(commandWords({ ...SET, state: "sent" }), "Learning rate → 0.001");
+  const halve = {
+    ...SET,
+    state: "sent",
+    arguments: { knob: "learning_rate", value: null, factor: 0.5, group: "head" },
+  };
+  assert.equal(commandWords(halve), "Learning rate (head) × 0.5");
+  assert.equal(commandWords({ command: "stop", arguments: { checkpoint: false } }), "Stop without a checkpoint");
+  assert.equal(
+    commandWords({ command: "extend", arguments: { epochs: 5 }, old: 10, new: 15 }),
+    "5 more epochs (10 → 15)",
+  );
+  assert.equal(commandWords({ command: "note", arguments: { text: "spike" } }), "Note: spike");
+  assert.equal(commandWords({ command: "dance", arguments: {} }), "dance");
+  assert.equal(markText(SET), "Learning rate 0.003 → 0.001 (in effect 0.0004) · step 1204 · Ada");
+});
+
+test("it tells groups apart only where they differ", () => {
+  const both = { old: { a: 1, b: 1 }, new: { a: 2, b: 2 }, effective: null };
+  assert.equal(changeText(both), "1 → 2");
+  assert.equal(changeText({ ...both, new: { a: 2, b: 3 } }), "a 1 → 2, b 1 → 3");
+  assert.equal(
+    changeText({ ...both, effective: { a: 0.5, b: 0.25 } }),
+    "a 1 → 2 (in effect 0.5), b 1 → 2 (in effect 0.25)",
+  );
+  assert.equal(changeText({ old: true, new: false, effective: null }), "on → off");
+});
+
+test("it names schedule, expiry and precondition while they matter", () => {
+  const waiting = { state: "delivered", at_step: 2000, expected_value: 0.003, expires_at: "2026-01-02T03:04:05Z" };
+  assert.deepEqual(
+    conditionsOf(waiting, () => "soon"),
+    ["at step 2000", "only if it is still 0.003", "until soon"],
+  );
+  assert.deepEqual(
+    conditionsOf({ ...waiting, state: "applied" }, () => "soon"),
+    ["at step 2000"],
+  );
+});
+
+test("it offers to cancel what has not taken effect", () => {
+  const may = (state, more = {}) => canBeCancelled({ command: "stop", state, ...more });
+  assert.deepEqual([may("sending"), may("sent"), may("delivered"), may("applied")], [false, true, false, false]);
+  assert.equal(may("delivered", { at_step: 9 }), true);
+  assert.equal(may("sent", { command: "cancel" }), false);
+});
+
+test("it marks what took effect at a step, in the order of steps", () => {
+  const commands = [
+    SET,
+    { ...SET, id: "2", step: 7, command: "note", arguments: { text: "x" } },
+    { ...SET, id: "3", state: "refused" },
+    { ...SET, id: "4", step: null },
+    { ...SET, id: "5", command: "cancel" },
+  ];
+  assert.deepEqual(
+    interventionsOf(commands).map((command) => command.id),
+    ["2", "1"],
+  );
+});
+
+test("it leaves out what a later attempt trained again", () => {
+  const attempts = [
+    { number: 1, resumed_from_step: null },
+    { number: 2, resumed_from_step: 1000 },
+  ];
+  const begun = beginnings(attempts, false);
+  assert.equal(isReplaced(SET, begun), true);
+  assert.equal(isReplaced({ ...SET, step: 1000 }, begun), false);
+  assert.equal(isReplaced({ ...SET, attempt: 2 }, begun), false);
+  assert.equal(isReplaced({ ...SET, command: "note" }, begun), false);
+  const anew = [...attempts, { number: 3, resumed_from_step: null }];
+  assert.equal(isReplaced({ ...SET, step: 3 }, beginnings(anew, false)), true);
+  assert.equal(isReplaced({ ...SET, step: 3 }, beginnings(anew, true)), false, "a script may have resumed by itself");
+});
+
+test("it puts marks together that lie too close to be told apart", () => {
+  const marks = [10, 20, 33, 60].map((x) => ({ x }));
+  assert.deepEqual(
+    clusters(marks, 15).map(({ x, marks: own }) => [x, own.length]),
+    [
+      [21.5, 3],
+      [60, 1],
+    ],
+  );
+  assert.deepEqual(clusters([], 15), []);
+});

@@ -396,3 +396,10 @@ def test_no_training_without_an_hour_saves_one_for_the_hour(tmp_path: Path, monk
     monkeypatch.setattr("trainer.saving.HOURLY_S", 0.0)
     steered = Steered(tmp_path, steerable(save_every=100, epochs=1)).train()
     assert [each["step"] for each in steered.checkpoints() if each["reason"] == "hourly"] == [1, 2, 3, 4, 5]
+
+
+def test_it_says_how_long_an_evaluation_may_take_without_a_sign(tmp_path: Path) -> None:
+    steered = asked(tmp_path, 7, "evaluate", steerable(epochs=2))
+    said = [each.fields["seconds"] for each in steered.records(journal.QUIET)]
+    # At the end of the first epoch, when it was asked for, at the end of the second.
+    assert len(said) == 3 and said[0] == 600.0 and all(0 < each < 60 for each in said[1:])

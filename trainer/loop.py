@@ -14,7 +14,7 @@ from torch import Tensor
 
 from coxswain import Run
 from coxswain.run import Outcome
-from trainer.evaluation import evaluate, texts
+from trainer.evaluation import Evaluation
 from trainer.groups import group_names
 from trainer.parallel import Ranks
 from trainer.precision import mixed_precision, precision_of
@@ -57,7 +57,8 @@ def train(
     run.begin_at(progress.step, progress.latest_epoch)
     run.declare(*knobs)
     keeper = Keeper(run, recipe, scaler)
-    steering = Steering(recipe, run, keeper, progress, dtype)
+    evaluation = Evaluation(recipe, run, dtype)
+    steering = Steering(recipe, run, keeper, progress, evaluation)
     steering.plan()
     ranks = Ranks(recipe)
     steps_per_epoch = recipe.steps_per_epoch
@@ -131,8 +132,8 @@ def train(
         began = time.perf_counter()
         means, samples = ranks.of_epoch(progress)
         # By rank 0 alone: the others wait for what it finds.
-        evaluated = evaluate(recipe, dtype) if run.rank == 0 else {}
-        written = texts(recipe, dtype) if run.rank == 0 else {}
+        evaluated = evaluation.values() if run.rank == 0 else {}
+        written = evaluation.texts() if run.rank == 0 else {}
         samples_per_second = samples / progress.seconds
         best = ranks.agree_on_best(is_best(recipe, evaluated, progress), progress)
         trained = {f"train_{name}": float(value) for name, value in (means | recipe.derived(means)).items()}

@@ -10,13 +10,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from coxswain import Run
 from coxswain.control import Done, Refusal
 from coxswain.knobs import Knob, KnobSpec, Value
 from trainer import groups
-from trainer.evaluation import evaluate, untouched
+from trainer.evaluation import Evaluation
 from trainer.progress import Progress
 from trainer.recipe import Recipe
 from trainer.saving import Keeper
@@ -28,12 +26,12 @@ OF_GROUPS = ("learning_rate", "weight_decay")
 class Steering:
     """Does what commands ask of one training."""
 
-    def __init__(self, recipe: Recipe, run: Run, keeper: Keeper, progress: Progress, dtype: torch.dtype) -> None:
+    def __init__(self, recipe: Recipe, run: Run, keeper: Keeper, progress: Progress, evaluation: Evaluation) -> None:
         self._recipe = recipe
         self._run = run
         self._keeper = keeper
         self._progress = progress
-        self._dtype = dtype
+        self._evaluation = evaluation
         run.on("save_checkpoint", self.save_checkpoint)
         run.on("save_hourly", self.save_hourly)
         run.on("evaluate", self.evaluate)
@@ -61,8 +59,7 @@ class Steering:
         """Evaluate between two steps, without a trace in the training. Rank 0 does, the others wait for it."""
         if self._run.rank:
             return Done()
-        with untouched(self._recipe):
-            values = evaluate(self._recipe, self._dtype)
+        values = self._evaluation.values_in_passing()
         self._run.log(self._progress.step, **{f"evaluation/{name}": value for name, value in values.items()})
         return Done(new={name: value if math.isfinite(value) else None for name, value in values.items()})
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from coxswain import NullRun
 from coxswain.knobs import KnobSpec
 from runs.parameters import ParameterError, validate
+from trainer.loop import train
 from trainer.parameters import takes
 from trainer.recipe import Batch, Recipe, RecipeError, load_recipe, parameter
 from trainer.specs import BUILT_IN, source_sha256
@@ -221,3 +227,21 @@ def test_it_shows_a_mistake_inside_a_persons_module_as_it_is(tmp_path: Path, mon
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ModuleNotFoundError, match="package_that_is_not_there"):
         load_recipe("broken_recipe:Mine")
+
+
+def test_the_recipe_of_the_documentation_trains_with_its_knobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "recipes.md").read_text()
+    (code,) = re.findall(r"```python\n(# turned.py\n.*?)```", text, re.DOTALL)
+    module = types.ModuleType("turned")
+    monkeypatch.setitem(sys.modules, "turned", module)
+    exec(compile(code, "turned.py", "exec"), module.__dict__)
+    recipe = module.Turned({"epochs": 8, "batch_size": 32}, device=CPU, seed=1)
+    run = NullRun()
+    rows: list[dict[str, Any]] = []
+    run.log_epoch = lambda epoch, /, **values: rows.append(values)  # type: ignore[method-assign]
+    torch.manual_seed(1)
+    assert train(recipe, run) == "finished"
+    assert rows[-1]["validation_loss"] < 0.1
+    assert run.knobs == {
+        "learning_rate": {"": 0.01}, "gradient_clip": {"": 1.0}, "robust": {"": False}, "noise": {"": 0.1},
+    }  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 from coxswain.checkpoint import Manifest, write_hashed, write_manifest
 from runs.events import LogLine
 from runs.models import Attempt, Checkpoint, Project, Run
-from trainer.checkpoints import NoSuchCheckpoint, chosen, newest, remove_torn
+from trainer.checkpoints import NoSuchCheckpoint, chosen, forget_older, newest, remove_torn
 from trainer.keeping import HOUR_S, Kept, dropped
 
 MOMENT = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -121,6 +121,18 @@ def test_it_clears_away_what_killed_saves_left_and_nothing_else(run: Run) -> Non
     assert not torn.exists() and folder_of(run, whole.path).is_dir()
     assert set(Checkpoint.objects.all()) == {whole, elsewhere}
     assert [line.text for line in lines] == ["The checkpoint at step 30 is gone: it is listed no longer."]
+
+
+def test_a_new_attempt_forgets_what_no_rule_keeps_of_earlier_ones_but_not_what_it_goes_on_from(run: Run) -> None:
+    saved = [save(run, number, number * 10 + part) for number in range(1, 5) for part in (1, 2)]
+    for checkpoint, reason in zip(
+        saved, ("best", "named", "last", "stop", "best", "last", "last", "last"), strict=True
+    ):
+        Checkpoint.objects.filter(pk=checkpoint.pk).update(reason=reason)
+    forget_older(run, saved[2], [])
+    left = [saved[index] for index in (1, 2, 3, 4, 6, 7)]
+    assert list(Checkpoint.objects.order_by("pk")) == left
+    assert [each for each in saved if folder_of(run, each.path).exists()] == left
 
 
 def kept(*saves: tuple[str, float]) -> list[Kept]:

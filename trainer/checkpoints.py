@@ -11,6 +11,7 @@ from coxswain.checkpoint import Damaged, is_whole, remove_checkpoint, verify_che
 from runs.events import LogLine
 from runs.models import Checkpoint, Run
 from trainer.folders import run_folder
+from trainer.keeping import Kept, dropped
 
 
 class NoSuchCheckpoint(Exception):
@@ -75,12 +76,30 @@ def remove_torn(run: Run, lines: list[LogLine]) -> None:
     attempts = run_folder(settings.COXSWAIN_DATA, run.pk) / "attempts"
     for folder in attempts.glob("*/checkpoints/*"):
         if folder.is_dir() and not is_whole(folder):
-            remove_checkpoint(folder)
+            _remove(folder, lines)
     for checkpoint in Checkpoint.objects.filter(run=run):
         if (attempts / str(checkpoint.attempt)).is_dir() and not checkpoint_folder(checkpoint).is_dir():
             checkpoint.delete()
             text = f"The checkpoint at step {checkpoint.step} is gone: it is listed no longer."
             lines.append(LogLine(text=text, source="coxswain", level="warning"))
+
+
+def _remove(folder: Path, lines: list[LogLine]) -> None:
+    try:
+        remove_checkpoint(folder)
+    except OSError as error:
+        text = f"The old checkpoint {folder.name} could not be removed: {error.strerror}."
+        lines.append(LogLine(text=text, source="coxswain", level="warning"))
+
+
+def forget_older(run: Run, keep: Checkpoint | None, lines: list[LogLine]) -> None:
+    """Remove what earlier attempts saved here and no rule keeps any longer; never `keep`."""
+    found = {checkpoint_folder(each): each for each in Checkpoint.objects.filter(run=run).order_by("attempt", "id")}
+    here = [Kept(folder, each.reason, each.created_at.timestamp()) for folder, each in found.items() if folder.is_dir()]
+    for gone in dropped(here):
+        if keep is None or found[gone.folder].pk != keep.pk:
+            found[gone.folder].delete()
+            _remove(gone.folder, lines)
 
 
 def checkpoint_folder(checkpoint: Checkpoint) -> Path:

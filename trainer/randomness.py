@@ -70,7 +70,8 @@ def capture() -> dict[str, Any]:
         "python": random.getstate(),
         "numpy": [numpy_name, torch.from_numpy(numpy_keys.astype(np.int64)), position, has_gauss, cached_gauss],
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        # Of this process's GPU: to ask the others would take memory on each.
+        "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else [],
     }
 
 
@@ -81,9 +82,9 @@ def restore(state: dict[str, Any]) -> None:
     name, keys, position, has_gauss, cached_gauss = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached_gauss))
     torch.set_rng_state(state["torch"])
-    # A host with another number of GPUs takes the states it has room for.
-    for index, of_device in enumerate(state["cuda"][: torch.cuda.device_count()]):
-        torch.cuda.set_rng_state(of_device, index)
+    if torch.cuda.is_initialized():
+        for of_device in state["cuda"]:
+            torch.cuda.set_rng_state(of_device)
 
 
 def _mixed(values: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:

@@ -31,7 +31,7 @@ from runs.lifecycle import (
 )
 from runs.models import Attempt, Checkpoint, Run, RunState
 from runs.parameters import ParameterError, validate
-from trainer.checkpoints import NoSuchCheckpoint, checkpoint_folder, chosen, newest, remove_torn
+from trainer.checkpoints import NoSuchCheckpoint, checkpoint_folder, chosen, forget_older, newest, remove_torn
 from trainer.display import Display, display_for
 from trainer.ending import judge_end, name_rank
 from trainer.folders import (
@@ -377,6 +377,7 @@ def _prepare(run: Run, options: Options) -> Work:
         work.checkpoint = chosen(run, options.start) if options.start else newest(run, work.lines)
     except NoSuchCheckpoint as error:
         raise CannotTrain(f"from: {error}") from error
+    forget_older(run, work.checkpoint, work.lines)
     work.task = Task(
         run=run.pk,
         attempt=run.attempt + 1,

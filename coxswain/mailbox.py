@@ -1,9 +1,9 @@
 """The mailbox: how a supervisor hands commands to a training process, at no cost to its loop.
 
 `mailbox` is one page of shared memory of 8-byte words: the first counts the commands posted so far, the second
-is raised each second while a supervisor lives. `commands.jsonl` holds the commands, a JSON object a line. The
-counter is raised after the line is written, so that a process which sees the count can read the line. Knows
-nothing of runs or torch.
+is raised each second while a supervisor lives, the third by the worker for each outcome in its journal.
+`commands.jsonl` holds the commands, a JSON object a line. A counter is raised after what it counts is written, so
+that a process which sees the count can read it. Knows nothing of runs or torch.
 """
 
 from __future__ import annotations
@@ -75,6 +75,14 @@ class Mailbox:
 
     def beat(self) -> None:
         self.posted[1] += 1
+
+    @property
+    def outcomes(self) -> int:
+        """Count what the worker said of commands: a change means that its journal is worth reading at once."""
+        return self.posted[2]
+
+    def tell_outcome(self) -> None:
+        self.posted[2] += 1
 
     def settle(self) -> None:
         """Raise the counter to what stands in the file: whoever posted last may have died between the two."""

@@ -320,6 +320,7 @@ class Run:
     def record_outcome(self, fields: dict[str, Any]) -> None:
         """Record what became of a command."""
         self._journal.append(journal.OUTCOME, self._step, fields)
+        self._mailbox.tell_outcome()
 
     def record_state(self, state: str) -> None:
         """Record that the training waits ("paused") or goes on ("running")."""

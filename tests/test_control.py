@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from coxswain.control import Control, Done, Refusal
+from coxswain.journal import segment_path
 from coxswain.knobs import Knob, KnobSpec
 from coxswain.locks import try_lock
 from coxswain.mailbox import Mailbox
@@ -242,6 +243,16 @@ def test_a_torn_line_in_the_mailbox_costs_that_command_alone(run: Run, tmp_path:
     mailbox.post(asked("stop", "c2"))
     assert run.stopping
     assert [command["id"] for command in Mailbox(tmp_path).commands()] == ["c1", "c2"]
+
+
+def test_an_outcome_is_announced_behind_its_record(run: Run, tmp_path: Path) -> None:
+    """The supervisor sees the count and reads at once, so the record must be there before it."""
+    mailbox = Mailbox(tmp_path)
+    mailbox.post(asked("note", text="x"))
+    path = segment_path(tmp_path, 0, 0)
+    before = path.stat().st_size
+    assert mailbox.outcomes == 0 and not run.stopping and mailbox.outcomes == 1
+    assert path.stat().st_size > before
 
 
 def test_a_line_that_the_disk_took_in_part_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,6 +91,7 @@ class Supervisor:
         self._consoles = open_consoles(attempt, folder)
         self._mailbox = Mailbox(folder)
         self._mailbox.settle()
+        self._outcomes = self._mailbox.outcomes
         self._posted = {command["id"] for command in self._mailbox.commands()}
         self._wake = threading.Event()
         self._command_waits = True
@@ -151,7 +152,7 @@ class Supervisor:
                 keep(self.lease)
             beat_due = now - self._last_beat >= BEAT_INTERVAL_S
             self._hand_on(beat_due)
-            push_due = now - self._last_store >= settings.COXSWAIN_PUSH_MS / 1000
+            push_due = now - self._last_store >= settings.COXSWAIN_PUSH_MS / 1000 or self._outcome_waits()
             if beat_due or (push_due and (self._journals.has_more() or now - self._last_console >= CONSOLE_INTERVAL_S)):
                 self._store(beat_due)
             if now - self._last_fold >= FOLD_INTERVAL_S:
@@ -166,6 +167,11 @@ class Supervisor:
             time.sleep(DATABASE_PAUSE_S)
         finally:
             self._looked_at = time.monotonic()
+
+    def _outcome_waits(self) -> bool:
+        """Tell whether a command has its outcome: whoever asked waits for it, and not for the next tick."""
+        before, self._outcomes = self._outcomes, self._mailbox.outcomes
+        return self._outcomes != before
 
     def _hand_on(self, beat_due: bool) -> None:
         """Hand on what signals and people ask. A full disk takes no command, and costs nothing else."""

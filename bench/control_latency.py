@@ -1,0 +1,159 @@
+"""From a command sent over a viewer's WebSocket to its outcome, through the real stack, with Redis and without.
+
+usage: python bench/control_latency.py
+
+Embedded server, Daphne and supervisor are processes of their own; the training is the image classifier on the CPU. 200
+changes of its learning rate are sent at random moments; then the embedded server is stopped, and 200 more. Prints one
+JSON object as its last line:
+step_ms             median step of the training while it was measured
+p50_ms, p95_ms      sent → told as applied, on the viewer's socket
+p95_ms_no_redis     sent → applied, by the ledger: viewers themselves follow from the database then
+seen_p95_ms_no_redis  the same on the viewer's socket
+not_applied         commands without that outcome, of all 400
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import statistics
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tests.stack import Stack, rows, seed_project  # noqa: E402
+from tests.watcher import Watcher  # noqa: E402
+
+COMMANDS = 200
+# About 20 ms a step on two cores of a few years ago.
+PARAMETERS = {"epochs": 10_000, "batch_size": 96, "save_every": 10_000}
+SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 0.5
+WARM_UP_STEPS = 100
+CATCH_UP_TIMEOUT_S = 30
+
+
+class Sender:
+    """Sends commands through one viewer's socket, and notes when each is told as applied."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self.watcher = watcher
+        self.sent: dict[str, float] = {}
+        self.seen: dict[str, float] = {}
+        watcher.on_event = self._note
+
+    def _note(self, event: dict[str, Any]) -> None:
+        if event["kind"] == "command" and event["state"] == "applied":
+            self.seen.setdefault(event["id"], time.time())
+
+    async def send(self, number: int) -> list[str]:
+        """Send `number` commands at random moments, wait for their outcomes, and return their ids."""
+        ids = []
+        for place in range(number):
+            await asyncio.sleep(random.uniform(SHORTEST_PAUSE_S, LONGEST_PAUSE_S))
+            ids.append(str(uuid4()))
+            arguments = {"knob": "learning_rate", "value": 1e-3 if place % 2 else 2e-3}
+            self.sent[ids[-1]] = time.time()
+            await self.watcher.send({"command": "set_knob", "id": ids[-1], "arguments": arguments})
+        until = time.monotonic() + CATCH_UP_TIMEOUT_S
+        while time.monotonic() < until and not all(key in self.seen for key in ids):
+            await asyncio.sleep(0.1)
+        return ids
+
+    def delays_ms(self, ids: list[str]) -> list[float]:
+        return [(self.seen[key] - self.sent[key]) * 1000 for key in ids if key in self.seen]
+
+
+async def measure(stack: Stack, run_id: int, ticket: str) -> tuple[Sender, list[str], list[str]]:
+    watcher = Watcher(stack.address, run_id, lambda: ticket)
+    following = asyncio.create_task(watcher.follow())
+    while not watcher.hello:
+        await asyncio.sleep(0.05)
+    training = stack.train(run_id, "--quiet")
+    while len(watcher.steps("train/loss")) < WARM_UP_STEPS:
+        if training.poll() is not None:
+            raise RuntimeError(f"the training ended:\n{stack.log()}")
+        await asyncio.sleep(0.1)
+    sender = Sender(watcher)
+    print(f"{COMMANDS} commands with the channel layer", file=sys.stderr)
+    with_redis = await sender.send(COMMANDS)
+    stack.redis.stop()
+    print(f"{COMMANDS} commands without it", file=sys.stderr)
+    while "degraded" not in watcher.links:
+        await asyncio.sleep(0.1)
+    without_redis = await sender.send(COMMANDS)
+    await watcher.stop()
+    await following
+    return sender, with_redis, without_redis
+
+
+def by_ledger_ms(stack: Stack, ids: list[str]) -> list[float]:
+    """Return, for each command, the time from its row to its outcome's."""
+    found = rows(stack, "SELECT id, sent_at, applied_at FROM runs_command WHERE state = 'applied'")
+    moments = {row["id"]: (_moment(row["sent_at"]), _moment(row["applied_at"])) for row in found}
+    return [(applied - sent) * 1000 for key in ids for sent, applied in [moments[key.replace("-", "")]]]
+
+
+def _moment(stored: Any) -> float:
+    return (stored if isinstance(stored, datetime) else datetime.fromisoformat(stored)).timestamp()
+
+
+def step_ms(watcher: Watcher) -> float:
+    """Return the median time between two points of the training."""
+    times = [
+        moment
+        for event in watcher.events
+        if event["kind"] == "metrics"
+        for block in event["blocks"]
+        if "train/loss" in block["values"]
+        for moment in block["times"]
+    ]
+    return statistics.median((later - earlier) * 1000 for earlier, later in zip(times, times[1:], strict=False))
+
+
+def main() -> int:
+    with Stack() as stack:
+        print("starting embedded server, Daphne and the training", file=sys.stderr)
+        stack.migrate()
+        stack.use()
+        from django.contrib.auth.models import User
+
+        from runs.models import Run
+        from runs.tickets import issue_ticket
+
+        seed_project()
+        arguments = [word for name, value in PARAMETERS.items() for word in ("--set", f"{name}={value}")]
+        created = stack.manage("create_run", "--project", "lab", "--recipe", "mnist", "--device", "cpu", *arguments)
+        run = Run.objects.get(pk=int(created.stdout))
+        ticket = issue_ticket(User.objects.get(username="operator"), run)
+        stack.start_redis()
+        stack.start_web()
+        sender, with_redis, without_redis = asyncio.run(measure(stack, run.pk, ticket))
+        seen = statistics.quantiles(sender.delays_ms(with_redis), n=100)
+        ledger = statistics.quantiles(by_ledger_ms(stack, with_redis), n=100)
+        seen_without = statistics.quantiles(sender.delays_ms(without_redis), n=100)
+        ledger_without = statistics.quantiles(by_ledger_ms(stack, without_redis), n=100)
+        print(
+            json.dumps(
+                {
+                    "step_ms": round(step_ms(sender.watcher), 1),
+                    "p50_ms": round(seen[49], 1),
+                    "p95_ms": round(seen[94], 1),
+                    "p95_ms_no_redis": round(ledger_without[94], 1),
+                    "ledger_p95_ms": round(ledger[94], 1),
+                    "seen_p95_ms_no_redis": round(seen_without[94], 1),
+                    "not_applied": 2 * COMMANDS - len(sender.seen),
+                    "commands": 2 * COMMANDS,
+                }
+            )
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

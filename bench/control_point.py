@@ -1,0 +1,80 @@
+"""What a control point costs a training that nobody asks anything of, against an empty Python function call.
+
+usage: python bench/control_point.py
+
+Prints one JSON object as its last line:
+vs_empty_call       `run.stopping` over `nothing()`, each in a loop of its own, medians of many repeats
+control_point_ns    one turn of the loop with a control point, nanoseconds
+empty_call_ns       one turn of the loop with an empty call, nanoseconds
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+CALLS = 100_000
+REPEATS = 101
+
+
+def nothing() -> None:
+    """Cost what a function call costs."""
+
+
+def empty_calls() -> float:
+    """Return nanoseconds a turn."""
+    began = time.perf_counter_ns()
+    for _ in range(CALLS):
+        nothing()
+    return (time.perf_counter_ns() - began) / CALLS
+
+
+def control_points(run: Any) -> float:
+    """Return nanoseconds a turn; every 64th looks at the clock and the mailbox, as in a training."""
+    began = time.perf_counter_ns()
+    for _ in range(CALLS):
+        if run.stopping:
+            raise RuntimeError("nobody asked it to stop")
+    return (time.perf_counter_ns() - began) / CALLS
+
+
+def medians(*measures: Callable[[], float]) -> list[float]:
+    """Return the median of each, taken in turns so that a machine that gets slower favours none."""
+    found: list[list[float]] = [[] for _ in measures]
+    for _ in range(REPEATS):
+        for values, measure in zip(found, measures, strict=True):
+            values.append(measure())
+    return [statistics.median(values) for values in found]
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["COXSWAIN_ATTEMPT_FOLDER"] = folder
+        import coxswain
+
+        run = coxswain.attach()
+        print(f"{REPEATS} × {CALLS} control points and empty calls, in turns", file=sys.stderr)
+        empty, point = medians(empty_calls, lambda: control_points(run))
+    print(
+        json.dumps(
+            {
+                "vs_empty_call": round(point / empty, 2),
+                "control_point_ns": round(point, 1),
+                "empty_call_ns": round(empty, 1),
+            }
+        )
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -5,6 +5,7 @@ The ranks here are threads or processes that wait at random instead of training:
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import random
@@ -28,6 +29,8 @@ from coxswain.meeting import HOLD, Meeting, OutOfStep, PeerLost
 from coxswain.ranks import RankedRun
 from coxswain.run import worker_lock_path
 from tests.stack import ROOT, wait_for
+from trainer.interrupts import Interrupts
+from trainer.launching import Launch, LaunchError, NoAttempt, announce_failure, join, number_of_ranks, torchrun_launch
 
 
 class Ranks:
@@ -358,3 +361,42 @@ def test_processes_take_commands_together_and_end_by_a_signal_to_one(tmp_path):
 
 def outcome_ids(folder: Path) -> set[str]:
     return {record.fields["id"] for record in records(folder) if record.kind == journal.OUTCOME}
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "5000"])
+def test_a_number_of_ranks_that_cannot_be_is_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="1 to 1024"):
+        number_of_ranks(text)
+
+
+def torchrun_environment(**variables: str) -> dict[str, str]:
+    return {"TORCHELASTIC_RUN_ID": "none", "RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4", **variables}
+
+
+def test_ranks_of_one_launch_know_it_by_the_same_key_and_no_other():
+    first, second = (torchrun_launch(torchrun_environment(RANK=rank)) for rank in ("0", "3"))
+    assert first is not None and second is not None and first.key == second.key
+    assert (first.rank, second.rank, second.ranks) == (0, 3, 4)
+    again = torchrun_launch(torchrun_environment(TORCHELASTIC_RESTART_COUNT="1"))
+    assert again is not None and again.key != first.key and len(again.key) <= 100
+    assert torchrun_launch({}) is None and torchrun_launch(torchrun_environment(WORLD_SIZE="1")) is None
+
+
+def test_ranks_on_several_hosts_are_refused():
+    with pytest.raises(LaunchError, match="on one host"):
+        torchrun_launch(torchrun_environment(LOCAL_WORLD_SIZE="2"))
+
+
+def test_a_rank_learns_that_there_is_nothing_to_train(tmp_path):
+    """What an earlier launch left says nothing."""
+    launch = Launch("this", 1, 2)
+    announce_failure(tmp_path, 7, Launch("before", 0, 2), 2)
+    interrupts = Interrupts()
+    later = threading.Timer(0.2, announce_failure, (tmp_path, 7, launch, 3))
+    later.start()
+    with pytest.raises(NoAttempt) as refused:
+        join(tmp_path, ROOT, 7, launch, interrupts, {})
+    assert refused.value.exit_code == 3
+    interrupts.stops = 1
+    with pytest.raises(NoAttempt, match="before the training began"):
+        join(tmp_path, ROOT, 8, launch, interrupts, {})

@@ -28,6 +28,8 @@ LAUNCH_FILE = "launch.json"
 LOOK_INTERVAL_S = 0.02
 # Rank 0 verifies checkpoints of any size before it tells the others.
 JOIN_TIMEOUT_S = 1800.0
+# The training process of rank 0 stops all; who asks it is the `train` of rank 0, unless it is dead.
+HAND_ON_AFTER_S = 2.0
 EXIT_STOPPED = 1
 MOST_RANKS = 1024
 
@@ -125,6 +127,7 @@ def join(
     own = worker_environment(folder, data, application, environment) | told["variables"]
     process = start_worker(told["command"], _joined(own, launch), folder, launch.rank, tied=True)
     handed_on = saves = 0
+    asked_at: float | None = None
     told_at: float | None = None
     while process.poll() is None:
         time.sleep(LOOK_INTERVAL_S)
@@ -133,10 +136,16 @@ def join(
         if interrupts.saves > saves:
             saves = interrupts.saves
             os.kill(process.pid, signal.SIGUSR1)
-        if interrupts.stops > handed_on or (orphaned and told_at is None):
-            handed_on, told_at = interrupts.stops, told_at or now
+        if interrupts.stops and asked_at is None:
+            asked_at = now
+        waited = asked_at is not None and now - asked_at > HAND_ON_AFTER_S
+        if interrupts.stops >= 2 > handed_on:
             # A second interrupt ends at once, here as everywhere.
-            signal_group(process.pid, signal.SIGKILL if handed_on >= 2 else signal.SIGTERM)
+            signal_group(process.pid, signal.SIGKILL)
+            handed_on = 2
+        if told_at is None and (waited or orphaned):
+            told_at = now
+            signal_group(process.pid, signal.SIGTERM)
         if orphaned and told_at is not None and now - told_at > KILL_AFTER_S:
             signal_group(process.pid, signal.SIGKILL)
     code = int(process.returncode)

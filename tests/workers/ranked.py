@@ -1,0 +1,24 @@
+"""One rank of a script without torch: logs until it is stopped, or to its end. usage: ranked.py STEPS PAUSE_S [FAILS]
+
+Rank FAILS raises at step 5. What each rank logs tells which it was: rank + step, and 1 a second.
+"""
+
+import signal
+import sys
+import time
+
+import coxswain
+
+steps, pause_s = int(sys.argv[1]), float(sys.argv[2])
+fails = int(sys.argv[3]) if len(sys.argv) > 3 else -1
+run = coxswain.attach()
+signal.signal(signal.SIGTERM, lambda *_: run.request_stop())
+print(f"rank {run.rank} of {run.ranks}")
+run.note(f"here is {run.rank}")
+for step in range(1, steps + 1):
+    run.log(step, loss=float(step + run.rank), **{"speed/samples_per_second": 1.0, "speed/step_ms": float(run.rank)})
+    if run.stopping:
+        break
+    if run.rank == fails and step == 5:
+        raise ValueError("no more of this")
+    time.sleep(pause_s)

@@ -1,4 +1,4 @@
-"""CSV of what runs recorded: epochs, and every point of every series. Memory does not grow with the length of a run.
+"""CSV of what runs recorded: epochs, commands, every point of every series. Memory does not grow with a run's length.
 
 Numbers are written so that reading them gives the same bits; what is not finite is written nan, inf or -inf.
 """
@@ -6,6 +6,7 @@ Numbers are written so that reading them gives the same bits; what is not finite
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from django.db.models import Sum
 
 from runs.chunks import Points, make_points, unpack_points
-from runs.models import Chunk, EpochMetric, Run
+from runs.models import Chunk, Command, EpochMetric, Run
 from runs.series import Columns, read_settled, tail
 
 # One block of the answer: small against a page of chunks, large against the cost of a block.
@@ -22,6 +23,12 @@ CHUNKS_A_READ = 8
 # A spreadsheet takes a cell that begins so for a formula, and would run it (CWE-1236).
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 SERIES_HEAD = ("run", "run_name", "series", "attempt", "step", "time", "value")
+COMMANDS_A_BLOCK = 500
+COMMAND_HEAD = (
+    "run", "run_name", "id", "command", "arguments", "state", "author", "reason", "outcome", "attempt", "step", "ranks",
+    "old", "new", "effective", "at_step", "at_epoch", "expected_state", "expected_value", "sent_at", "delivered_at",
+    "applied_at", "expires_at",
+)  # fmt: skip
 EPOCH_HEAD = ("run", "run_name", "attempt", "epoch", "step", "at", "duration_s", "best", *EpochMetric.COLUMNS)
 
 
@@ -48,6 +55,18 @@ def epochs_csv(runs: Iterable[Run]) -> Iterator[str]:
         while found := _epochs_after(run, place):
             yield "".join(line(_epoch_cells(run, epoch, extras)) for epoch in found)
             place = (found[-1].attempt, found[-1].epoch)
+
+
+def commands_csv(runs: Iterable[Run]) -> Iterator[str]:
+    """Yield the ledgers of `runs` in blocks of lines, oldest command first. Arguments are JSON, and so are values that
+    are no number or text."""
+    yield line(COMMAND_HEAD)
+    for run in runs:
+        commands = run.commands.order_by("sent_at", "id")
+        place = 0
+        while found := list(commands[place : place + COMMANDS_A_BLOCK]):
+            yield "".join(line(_command_cells(run, command)) for command in found)
+            place += len(found)
 
 
 def series_csv(runs: Iterable[Run]) -> Iterator[str]:
@@ -113,6 +132,21 @@ def _epoch_cells(run: Run, epoch: EpochMetric, extras: list[str]) -> list[Any]:
         int(epoch.best),
         *(_number(columns.get(name), epoch.nonfinite.get(name)) for name in (*EpochMetric.COLUMNS, *extras)),
     ]  # fmt: skip
+
+
+def _command_cells(run: Run, command: Command) -> list[Any]:
+    values = (command.old_value, command.new_value, command.effective_value)
+    moments = (command.sent_at, command.delivered_at, command.applied_at, command.expires_at)
+    return [
+        run.pk, run.name, command.pk, command.kind, json.dumps(command.arguments), command.state, command.author_name,
+        command.reason, command.outcome, command.attempt, command.step, command.ranks, *map(_value, values),
+        command.at_step, command.at_epoch, command.expected_state, _value(command.expected_value),
+        *(moment.isoformat() if moment else None for moment in moments),
+    ]  # fmt: skip
+
+
+def _value(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, (bool, dict, list)) else value
 
 
 def _counts(run: Run) -> list[tuple[int, str, int, int]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,6 +10,7 @@ from django.db.models import Count
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
+from runs.admin.ledger import KnobRow, as_text, knob_rows, ledger_rows
 from runs.charts import charts
 from runs.history import epochs_of
 from runs.models import Attempt, Checkpoint, Command, EpochMetric, Run, RunState
@@ -58,26 +58,29 @@ class Record:
     attempts: Rows
     parameters: list[tuple[str, str]]
     environment: list[tuple[str, str]]
+    knobs: list[KnobRow]
     events: list[tuple[str, int]]
 
 
 def record_of(run: Run, now: datetime) -> Record:
     """Return the record of `run`. The number of queries does not depend on how much there is."""
     epochs = list(run.epochs.order_by("-epoch", "-attempt")[:EPOCHS_SHOWN])
-    attempts = list(run.attempts.select_related("resumed_from").order_by("-number")[:ROWS_SHOWN])
+    attempts = list(run.attempts.order_by("-number")[:ROWS_SHOWN])
+    commands = list(run.commands.order_by("-sent_at")[:ROWS_SHOWN])
     kinds = run.events.order_by("kind").values("kind").annotate(total=Count("pk")).values_list("kind", "total")
     return Record(
         duration=duration_of(run, now),
         epoch_chart=_epoch_chart(run),
         step_chart=_step_chart(run),
         epochs=Rows(epochs, EpochMetric.objects.filter(run=run).count()),
-        commands=Rows(list(run.commands.order_by("-sent_at")[:ROWS_SHOWN]), Command.objects.filter(run=run).count()),
+        commands=Rows(ledger_rows(commands), Command.objects.filter(run=run).count()),
         checkpoints=Rows(
             list(run.checkpoints.order_by("-pk")[:ROWS_SHOWN]), Checkpoint.objects.filter(run=run).count()
         ),
         attempts=Rows(attempts, Attempt.objects.filter(run=run).count()),
         parameters=_as_text(run.parameters),
         environment=_as_text(attempts[0].environment if attempts else {}),
+        knobs=knob_rows(run),
         events=list(kinds),
     )
 
@@ -111,7 +114,4 @@ def _step_chart(run: Run) -> SafeString:
 
 
 def _as_text(values: dict[str, Any]) -> list[tuple[str, str]]:
-    return [
-        (name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-        for name, value in values.items()
-    ]
+    return [(name, as_text(value)) for name, value in values.items()]

@@ -23,21 +23,22 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from runs.access import display_name
+from runs.admin.commanding import CommandsRuns, may_send
 from runs.admin.deleting import DeletesRuns
 from runs.admin.downloads import csv_response
 from runs.admin.forms import NewRunForm, ReviewForm
 from runs.admin.record import VARIANTS, as_clock, duration_of, record_of
 from runs.admin.reviewing import Archived, Reviewed, ReviewsRuns
-from runs.exports import epochs_csv, series_csv
+from runs.exports import commands_csv, epochs_csv, series_csv
 from runs.liveness import silent
 from runs.models import Recipe, Run
 
 SILENT = "silent"
-EXPORTS = {"epochs": epochs_csv, "series": series_csv}
+EXPORTS = {"epochs": epochs_csv, "series": series_csv, "commands": commands_csv}
 
 
 @admin.register(Run)
-class RunAdmin(ReviewsRuns, DeletesRuns, ModelAdmin):
+class RunAdmin(CommandsRuns, ReviewsRuns, DeletesRuns, ModelAdmin):
     list_display = (
         "heading",
         "state_label",
@@ -54,7 +55,15 @@ class RunAdmin(ReviewsRuns, DeletesRuns, ModelAdmin):
     list_per_page = 50
     date_hierarchy = "created_at"
     autocomplete_fields = ("reviewed_by",)
-    actions = ("delete_selected", "mark_reviewed", "archive", "unarchive", "export_epochs", "export_series")
+    actions = (
+        "delete_selected",
+        "mark_reviewed",
+        "archive",
+        "unarchive",
+        "export_epochs",
+        "export_series",
+        "export_commands",
+    )
     search_fields = ("name", "pk__exact", "project__name", "recipe__spec")
     search_help_text = _("Name, number, project or recipe")
     fieldsets_of_new = (
@@ -115,7 +124,8 @@ class RunAdmin(ReviewsRuns, DeletesRuns, ModelAdmin):
     ) -> type[forms.ModelForm[Run]]:
         kwargs["form"] = NewRunForm if obj is None else ReviewForm
         form: type[forms.ModelForm[Run]] = super().get_form(request, obj, change, **kwargs)
-        if obj is not None:
+        # Who may only look has no field to write in.
+        if "review_note" in form.base_fields:
             form.base_fields["review_note"].widget.attrs["rows"] = 3
         return form
 
@@ -135,12 +145,21 @@ class RunAdmin(ReviewsRuns, DeletesRuns, ModelAdmin):
     def export_series(self, request: HttpRequest, queryset: QuerySet[Run]) -> StreamingHttpResponse:
         return csv_response(request, "runs-series.csv", series_csv(list(queryset.order_by("pk"))))
 
+    @admin.action(description=_("Export commands (CSV)"), permissions=["view"])
+    def export_commands(self, request: HttpRequest, queryset: QuerySet[Run]) -> StreamingHttpResponse:
+        return csv_response(request, "runs-commands.csv", commands_csv(list(queryset.order_by("pk"))))
+
     def get_urls(self) -> list[URLPattern]:
         export = self.admin_site.admin_view(self.export_view)
-        return [path("<int:run_id>/export/<str:what>.csv", export, name="runs_run_export"), *super().get_urls()]
+        command = self.admin_site.admin_view(self.command_view)
+        return [
+            path("<int:run_id>/export/<str:what>.csv", export, name="runs_run_export"),
+            path("<int:run_id>/command/", command, name="runs_run_command"),
+            *super().get_urls(),
+        ]
 
     def export_view(self, request: HttpRequest, run_id: int, what: str) -> StreamingHttpResponse:
-        """Download what one run recorded: `what` is epochs or series."""
+        """Download what one run recorded: `what` is epochs, series or commands."""
         run = Run.objects.filter(pk=run_id).first()
         if not self.has_view_permission(request, run):
             raise PermissionDenied
@@ -164,6 +183,7 @@ class RunAdmin(ReviewsRuns, DeletesRuns, ModelAdmin):
                 "owner": self.owner(run),
                 "silent": silent(run, now),
                 "variant": VARIANTS.get(run.state, "default"),
+                "ask_address": reverse("admin:runs_run_command", args=[run.pk]) if may_send(request.user, run) else "",
                 "exports": {what: reverse("admin:runs_run_export", args=[run.pk, what]) for what in EXPORTS},
             }
         response: HttpResponse = super().render_change_form(request, context, *args, **kwargs)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
@@ -13,23 +12,6 @@ from django.utils import timezone
 from runs.models import Membership, Project, Run
 
 RUNS = "/admin/runs/run/"
-
-
-@pytest.fixture
-def ada(db: None) -> User:
-    return User.objects.create_superuser("ada", first_name="Ada", last_name="Admin")
-
-
-@pytest.fixture
-def client(ada: User) -> Client:
-    client = Client()
-    client.force_login(ada)
-    return client
-
-
-@pytest.fixture
-def project(db: None) -> Project:
-    return Project.objects.create(name="Digits", slug="digits")
 
 
 def found(client: Client, **query: Any) -> list[str]:

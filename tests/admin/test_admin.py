@@ -34,32 +34,6 @@ from runs.models import (
 from tests.stored_points import store
 
 RUNS = "/admin/runs/run/"
-SCHEMA = [
-    {"name": "epochs", "type": "int", "default": 3, "minimum": 1, "maximum": 100, "help": "passes over the images"},
-    {"name": "learning_rate", "type": "float", "default": 0.001, "help": ""},
-]
-
-
-@pytest.fixture
-def ada(db: None) -> User:
-    return User.objects.create_superuser("ada", "ada@example.org", "secret", first_name="Ada", last_name="Admin")
-
-
-@pytest.fixture
-def client(ada: User) -> Client:
-    client = Client()
-    client.force_login(ada)
-    return client
-
-
-@pytest.fixture
-def project(db: None) -> Project:
-    return Project.objects.create(name="Digits", slug="digits")
-
-
-@pytest.fixture
-def recipe(db: None) -> Recipe:
-    return Recipe.objects.create(spec="mnist", title="Image classifier", parameters=SCHEMA)
 
 
 def make_run(project: Project, **fields: Any) -> Run:
@@ -72,12 +46,12 @@ def fill(run: Run, first: int, number: int) -> None:
     now = timezone.now()
     author = User.objects.create_user(f"author-{run.pk}-{first}")
     for place in range(first, first + number):
-        checkpoint = Checkpoint.objects.create(
+        Checkpoint.objects.create(
             run=run, attempt=1, step=place, epoch=place, name=f"step-{place}", path=f"{place}.pt", size_bytes=2048,
             sha256="ab" * 32, created_at=now,
         )  # fmt: skip
         Attempt.objects.create(
-            run=run, number=place + 1, host="gpu-07", boot_id="b", supervisor_pid=1, resumed_from=checkpoint
+            run=run, number=place + 1, host="gpu-07", boot_id="b", supervisor_pid=1, resumed_step=place
         )
         EpochMetric.objects.create(
             run=run, attempt=1, epoch=place, step=place * 10, train_loss=1 / (place + 1), validation_loss=0.5, at=now

@@ -21,18 +21,6 @@ INVITES = "/admin/runs/invite/"
 
 
 @pytest.fixture
-def ada(db: None) -> User:
-    return User.objects.create_superuser("ada")
-
-
-@pytest.fixture
-def client(ada: User) -> Client:
-    client = Client()
-    client.force_login(ada)
-    return client
-
-
-@pytest.fixture
 def project(ada: User) -> Project:
     project = Project.objects.create(name="Digits", slug="digits")
     Membership.objects.create(project=project, user=ada, role=Role.OWNER)

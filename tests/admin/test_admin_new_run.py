@@ -11,32 +11,6 @@ from django.test import Client
 from runs.models import Project, Recipe, Run, RunState
 
 RUNS = "/admin/runs/run/"
-SCHEMA = [
-    {"name": "epochs", "type": "int", "default": 3, "minimum": 1, "maximum": 100, "help": "passes over the images"},
-    {"name": "learning_rate", "type": "float", "default": 0.001, "help": ""},
-]
-
-
-@pytest.fixture
-def ada(db: None) -> User:
-    return User.objects.create_superuser("ada", "ada@example.org", "secret", first_name="Ada", last_name="Admin")
-
-
-@pytest.fixture
-def client(ada: User) -> Client:
-    client = Client()
-    client.force_login(ada)
-    return client
-
-
-@pytest.fixture
-def project(db: None) -> Project:
-    return Project.objects.create(name="Digits", slug="digits")
-
-
-@pytest.fixture
-def recipe(db: None) -> Recipe:
-    return Recipe.objects.create(spec="mnist", title="Image classifier", parameters=SCHEMA)
 
 
 def new_run(client: Client, project: Project, /, **fields: Any) -> Any:

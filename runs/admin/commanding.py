@@ -1,0 +1,132 @@
+"""Sending a command from the admin: typed as on a command line, shown as it will be sent, then confirmed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+from unfold.admin import ModelAdmin
+from unfold.widgets import UnfoldAdminTextInputWidget
+
+from coxswain.knobs import KnobSpec
+from runs.access import COMMANDING_ROLES, display_name, role_of
+from runs.admin.ledger import knob_rows
+from runs.asking import NotAllowed, record
+from runs.commands import COMMANDS, LARGEST_EPOCH, LARGEST_INT, InvalidCommand, Request, parse_command
+from runs.models import CommandState, Run
+from runs.typed_words import parse_words
+
+LARGEST_WORDS_CHARACTERS = 2200
+FIELDS = {"reason": "reason", "expires_in_s": "expires_in_s", "id": "id"}
+
+
+def may_send(user: Any, run: Run) -> bool:
+    """Tell whether somebody of the staff may ask something of a run: a superuser, or a member who commands."""
+    if not isinstance(user, User) or not (user.is_active and user.is_staff):
+        return False
+    return user.is_superuser or role_of(user, run) in COMMANDING_ROLES
+
+
+class CommandForm(forms.Form):
+    """What is asked, as words. `request` is the parsed command once the form is valid."""
+
+    words = forms.CharField(
+        label=_("command"),
+        max_length=LARGEST_WORDS_CHARACTERS,
+        widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off", "spellcheck": "false"}),
+        help_text=_("Such as: set_knob learning_rate=0.001, set_knob learning_rate*=0.5, stop, note looks good."),
+    )
+    reason = forms.CharField(label=_("reason"), max_length=500, required=False, widget=UnfoldAdminTextInputWidget)
+    at_step = forms.IntegerField(
+        label=_("at step"), min_value=1, max_value=LARGEST_INT, required=False, widget=UnfoldAdminTextInputWidget
+    )
+    at_epoch = forms.IntegerField(
+        label=_("at the end of epoch"),
+        min_value=1,
+        max_value=LARGEST_EPOCH,
+        required=False,
+        widget=UnfoldAdminTextInputWidget,
+    )
+    expires_in_s = forms.FloatField(
+        label=_("expires after (s)"), required=False, widget=UnfoldAdminTextInputWidget, help_text=_("Empty: never.")
+    )
+    # Made with the form, so that it is one command however often it is sent.
+    id = forms.UUIDField(widget=forms.HiddenInput, required=False)
+
+    def __init__(self, run: Run, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.run = run
+        self.request: Request | None = None
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if self.errors:
+            return cleaned
+        knobs = {spec.name: spec for spec in map(KnobSpec.from_wire, self.run.knobs)}
+        at = {name: cleaned[f"at_{name}"] for name in ("step", "epoch") if cleaned.get(f"at_{name}") is not None}
+        try:
+            payload = parse_words(cleaned["words"].split(" "), knobs)
+            payload |= {name: cleaned[name] for name in FIELDS if cleaned.get(name)}
+            self.request = parse_command(payload | {"at": at})
+        except InvalidCommand as error:
+            fields = FIELDS | {"at": "at_step"}
+            self.add_error(fields.get(error.field, "words"), str(error))
+        return cleaned
+
+
+class CommandsRuns(ModelAdmin):
+    """What the admin of runs does about commands."""
+
+    def command_view(self, request: HttpRequest, run_id: int) -> HttpResponse:
+        """Ask what to send; show it as it will be sent; send what was confirmed."""
+        run = Run.objects.select_related("project").filter(pk=run_id).first()
+        if run is None:
+            raise Http404
+        if not self.has_view_permission(request, run) or not may_send(request.user, run):
+            raise PermissionDenied
+        posted = request.POST if request.method == "POST" else None
+        form = CommandForm(run, posted)
+        confirming = form.is_valid() and form.request is not None
+        if confirming and form.request is not None:
+            if request.POST.get("confirmed") == "yes":
+                return self._send(request, run, form.request)
+            data = request.POST.copy()
+            data["id"] = str(form.request.id)
+            form = CommandForm(run, data)
+            form.full_clean()
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": gettext("Ask something of run %(run)s") % {"run": run},
+            "run": run,
+            "form": form,
+            "asked": form.request if confirming else None,
+            "asked_help": COMMANDS[form.request.command.kind].help if confirming and form.request else "",
+            "commands": [(kind, command.help) for kind, command in COMMANDS.items() if run.state in command.legal_in],
+            "knobs": knob_rows(run),
+        }
+        return TemplateResponse(request, "admin/runs/run/command.html", context)
+
+    def _send(self, request: HttpRequest, run: Run, asked: Request) -> HttpResponse:
+        assert isinstance(request.user, User)
+        try:
+            command = record(run.pk, asked, author_id=request.user.pk, author_name=display_name(request.user))
+        except NotAllowed as error:
+            self.message_user(request, str(error), messages.ERROR)
+            return HttpResponseRedirect(reverse("admin:runs_run_change", args=[run.pk]))
+        command.refresh_from_db()
+        if command.state == CommandState.REFUSED:
+            text = gettext("The command is refused: %(reason)s") % {"reason": command.outcome}
+            self.message_user(request, text, messages.ERROR)
+        else:
+            text = gettext("The command is recorded; its outcome stands in the ledger below.")
+            self.message_user(request, text, messages.SUCCESS)
+        return HttpResponseRedirect(reverse("admin:runs_run_change", args=[run.pk]))

@@ -1,0 +1,119 @@
+"""What the admin shows of commands, knobs and their values, in rows fit for a table."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils.formats import date_format
+from django.utils.timezone import localtime
+from django.utils.translation import gettext as _
+
+from coxswain.knobs import KnobSpec
+from runs.models import Command, Run
+
+SET_KNOB = "set_knob"
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """One command of the ledger; `change` is "old → new", `terms` when and under which condition it was to be done."""
+
+    command: Command
+    arguments: str
+    terms: list[str]
+    change: str
+    effective: str
+
+
+@dataclass(frozen=True, slots=True)
+class KnobRow:
+    """A knob, what it takes and where it stands."""
+
+    name: str
+    value: str
+    effective: str
+    allowed: str
+    unit: str
+    help: str
+
+
+def ledger_rows(commands: list[Command]) -> list[LedgerRow]:
+    return [
+        LedgerRow(
+            command=command,
+            arguments=_arguments(command),
+            terms=_terms(command),
+            change=_change(command),
+            effective="" if command.effective_value is None else as_text(command.effective_value),
+        )
+        for command in commands
+    ]
+
+
+def knob_rows(run: Run) -> list[KnobRow]:
+    return [_knob_row(fields) for fields in run.knobs]
+
+
+def _knob_row(fields: dict[str, Any]) -> KnobRow:
+    spec = KnobSpec.from_wire(fields)
+    effective = fields.get("effective")
+    return KnobRow(
+        name=spec.name,
+        value=as_text(fields.get("value")),
+        effective="" if effective is None else as_text(effective),
+        allowed=_allowed(spec),
+        unit=spec.unit,
+        help=spec.help,
+    )
+
+
+def _allowed(spec: KnobSpec) -> str:
+    if spec.kind == "choice":
+        return ", ".join(map(str, spec.choices))
+    if spec.kind == "bool":
+        return "true, false"
+    return f"{'' if spec.minimum is None else spec.minimum} … {'' if spec.maximum is None else spec.maximum}"
+
+
+def _arguments(command: Command) -> str:
+    """Return what was asked, in one line: a knob with its value, a name, a text."""
+    given = {name: value for name, value in command.arguments.items() if value not in (None, "")}
+    if command.kind == SET_KNOB:
+        knob = given.pop("knob", "")
+        sign, asked = ("×", given.pop("factor")) if "factor" in given else ("=", given.pop("value", None))
+        group = f" [{given['group']}]" if given.get("group") else ""
+        return f"{knob}{group} {sign} {as_text(asked)}"
+    if len(given) == 1 and isinstance(next(iter(given.values())), str):
+        return str(next(iter(given.values())))
+    return ", ".join(f"{name}={as_text(value)}" for name, value in given.items())
+
+
+def _terms(command: Command) -> list[str]:
+    found = []
+    if command.at_step is not None:
+        found.append(_("at step %(step)s") % {"step": command.at_step})
+    if command.at_epoch is not None:
+        found.append(_("at the end of epoch %(epoch)s") % {"epoch": command.at_epoch})
+    if command.expected_state:
+        found.append(_("only while %(state)s") % {"state": command.get_expected_state_display()})
+    if command.expected_value is not None:
+        found.append(_("only if it is %(value)s") % {"value": as_text(command.expected_value)})
+    if command.expires_at is not None:
+        found.append(
+            _("until %(time)s") % {"time": date_format(localtime(command.expires_at), "Y-m-d H:i:s")}
+        )  # fmt: skip
+    return found
+
+
+def _change(command: Command) -> str:
+    if command.old_value is None and command.new_value is None:
+        return ""
+    if command.old_value is None:
+        return as_text(command.new_value)
+    return f"{as_text(command.old_value)} → {as_text(command.new_value)}"
+
+
+def as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

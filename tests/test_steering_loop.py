@@ -403,3 +403,13 @@ def test_it_says_how_long_an_evaluation_may_take_without_a_sign(tmp_path: Path) 
     said = [each.fields["seconds"] for each in steered.records(journal.QUIET)]
     # At the end of the first epoch, when it was asked for, at the end of the second.
     assert len(said) == 3 and said[0] == 600.0 and all(0 < each < 60 for each in said[1:])
+
+
+def test_what_is_asked_before_the_first_step_of_a_later_attempt_is_told_at_the_step_it_goes_on_from(
+    tmp_path: Path,
+) -> None:
+    first = asked(tmp_path / "1", 7, "stop")
+    asks: Asks = {0: [{"command": "note", "text": "again"}, {"command": "note", "text": "later", "at_epoch": 2}]}
+    second = Steered(tmp_path / "2", steerable(), asks, start=first.checkpoint()).train()
+    assert [second.outcomes()[each]["step"] for each in second.asked] == [7, 10]
+    assert second.records(journal.KNOBS)[0].step == 7

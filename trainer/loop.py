@@ -54,7 +54,7 @@ def train(
     progress.extra_epochs = max(progress.extra_epochs, extra_epochs)
     # After building: a schedule that ends with the epochs it was built for is not stretched.
     recipe.epochs += progress.extra_epochs
-    run.begin_at(progress.step, progress.latest_epoch)
+    run.begin_at(progress.step, progress.epoch - 1)
     run.declare(*knobs)
     keeper = Keeper(run, recipe, scaler)
     evaluation = Evaluation(recipe, run, dtype)

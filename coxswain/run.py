@@ -151,7 +151,7 @@ class Run:
             self.__dict__["log"] = self._quick_log
 
     def begin_at(self, step: int, epoch: int = 0) -> None:
-        """Say that a training goes on behind this step and so many whole epochs: commands before its next step take it."""
+        """Say behind which step and how many whole epochs a training goes on: commands until its next step take it."""
         self._step, self._epoch = step, epoch
 
     def log_epoch(

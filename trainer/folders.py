@@ -114,7 +114,7 @@ def any_worker_lives(folder: Path) -> bool:
 
 
 def _recorded_ranks(folder: Path) -> int:
-    return 1 + len(list(folder.glob("worker-*.json")))
+    return 1 + max((int(path.stem.removeprefix("worker-")) for path in folder.glob("worker-*.json")), default=0)
 
 
 def close_attempt(folder: Path, ranks: int = 1) -> bool:

@@ -22,7 +22,7 @@ from coxswain.run import RANK_VARIABLE, RANKS_VARIABLE
 from trainer.folders import WorkerProcess, make_private, record_exit, run_folder, write_whole
 from trainer.interrupts import Interrupts
 from trainer.start import free_port, rank_environment, start_worker, worker_environment
-from trainer.team import KILL_AFTER_S, Member, Team, signal_group
+from trainer.team import KILL_AFTER_S, Member, Team, meant_code, signal_group
 
 LAUNCH_FILE = "launch.json"
 LOOK_INTERVAL_S = 0.02
@@ -148,7 +148,7 @@ def join(
             signal_group(process.pid, signal.SIGTERM)
         if orphaned and told_at is not None and now - told_at > KILL_AFTER_S:
             signal_group(process.pid, signal.SIGKILL)
-    code = int(process.returncode)
+    code = meant_code(folder, launch.rank, int(process.returncode))
     if code:
         # What it started, DataLoader workers among it, has lost its purpose.
         signal_group(process.pid, signal.SIGKILL)

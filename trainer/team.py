@@ -105,8 +105,9 @@ class Team:
 
     def _has_ended(self, member: Member, now: float) -> bool:
         if member.process is not None:
-            member.code = member.process.poll()
-            return member.code is not None
+            code = member.process.poll()
+            member.code = None if code is None else meant_code(self._folder, member.rank, code)
+            return code is not None
         if member.worker is None:
             member.worker = WorkerProcess.recorded(self._folder, member.rank)
         if member.worker is None:
@@ -132,6 +133,18 @@ class Team:
         for member in members:
             if member.worker is not None:
                 signal_group(member.worker.pid, number)
+
+
+def meant_code(folder: Path, rank: int, code: int) -> int:
+    """Return the exit status of a rank: 0 also where SIGTERM met it on its way out, after its last word.
+
+    An interpreter that ends no longer handles signals.
+    """
+    if code == -signal.SIGTERM:
+        record = last_record(folder, rank)
+        if record is not None and record.fields.get("outcome") in GOOD_ENDS:
+            return 0
+    return code
 
 
 def signal_group(pid: int, number: signal.Signals) -> None:

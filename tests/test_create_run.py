@@ -111,6 +111,11 @@ def test_it_records_a_run_for_a_persons_own_script(project: Project) -> None:
     assert run.recipe is None
     assert run.parameters == {}
     assert run.name == "script"
+    assert run.ranks == 1
+
+
+def test_it_records_how_many_processes_train(project: Project) -> None:
+    assert Run.objects.get(pk=create("--project", "vision", "--nproc", "4")).ranks == 4
 
 
 def test_it_makes_the_project_when_asked_and_its_user_the_owner(db: None) -> None:

@@ -21,6 +21,7 @@ from runs.models import Membership, Project, Recipe, Role, Run
 from runs.parameters import ParameterError, validate
 from runs.restarts import number_of_restarts
 from runs.starting import NotQueueable, enqueue
+from trainer.launching import number_of_ranks
 from trainer.publish import is_published
 from trainer.specs import RecipeError
 
@@ -63,6 +64,9 @@ class Command(BaseCommand):
         parser.add_argument(
             "--start-paused", action="store_true", help="wait before the first step, so that knobs can be set first"
         )
+        parser.add_argument(
+            "--nproc", type=number_of_ranks, default=1, metavar="K", help="train with K processes on one host"
+        )
         parser.add_argument("--queue", action="store_true", help="have manage.py watch start it")
         parser.add_argument("--host", default="", help="with --queue: the host whose watch is to start it, else any")
 
@@ -82,6 +86,7 @@ class Command(BaseCommand):
                     seed=validate([SEED], {"seed": options["seed"]})["seed"],
                     deterministic=options["deterministic"],
                     restarts=options["restarts"],
+                    ranks=options["nproc"],
                     start_paused=options["start_paused"],
                     created_by_id=user.pk if user else None,
                 )

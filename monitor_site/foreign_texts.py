@@ -72,6 +72,7 @@ RECIPES = (
     _("share of features left out before the last layer"),
     _("share of each label that is spread over all digits"),
     _("shift each training digit by up to two pixels"),
+    _("processes that make the batches; 0: the training's own, on its device"),
     _("Digits, quick"),
     _("A small network on 1,797 handwritten digits of 8×8 pixels: trains in about a second."),
     _("passes over the training set"),

@@ -35,8 +35,9 @@ LOOK_INTERVAL_S = 0.5
 HOST_INTERVAL_S = 2.0
 FOLD_INTERVAL_S = 60.0
 EXPIRY_INTERVAL_S = 5.0
-# A beat is seen up to a look late, and its absence another: lost is said within SILENT_AFTER_S of the last one.
-LOST_AFTER_S = SILENT_AFTER_S - 2 * LOOK_INTERVAL_S
+# A beat is seen up to a look late, its absence another, and to say so takes time: lost is known to a viewer when the
+# last beat was SILENT_AFTER_S ago.
+LOST_AFTER_S = SILENT_AFTER_S - 3 * LOOK_INTERVAL_S
 # A supervisor that has just been killed is often brought back by whoever watches over it.
 UNATTENDED_S = 2.0
 # Where its training is dead too there is nothing to wait for: the second look in a row is no chance.
@@ -153,7 +154,8 @@ class Watch:
             code = started.exit_code
             if code is None:
                 continue
-            if code == EXIT_HELD or (started.adopts and now - started.started_at < FIRST_RETRY_S):
+            # One that was killed is replaced at once; one that gave up would do so again.
+            if code == EXIT_HELD or (started.adopts and code > 0 and now - started.started_at < FIRST_RETRY_S):
                 self._put_off(run_id, now)
             else:
                 self._retry.pop(run_id, None)

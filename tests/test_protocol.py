@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import msgspec
 import pytest
 
-from runs.commands import COMMANDS
+from runs.commands import COMMANDS, PAYLOAD_FIELDS, STATES, parse_command
 from runs.events import CLOSE_CODES, EVENTS, MESSAGES
-from runs.models import RunState
+from runs.models import CommandState, RunState
 from tests.stack import ROOT
 
 TEXT = (ROOT / "docs" / "protocol.md").read_text()
@@ -17,7 +18,7 @@ TEXT = (ROOT / "docs" / "protocol.md").read_text()
 
 def table(title: str) -> dict[str, list[str]]:
     """Return the rows of the first table under a heading: first cell, then all cells."""
-    section = TEXT.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0].split("\n### ", 1)[0]
+    section = re.split(rf"\n##+ {title}\n", TEXT, maxsplit=1)[1].split("\n## ", 1)[0].split("\n### ", 1)[0]
     lines = [line for line in section.split("\n\n") if line.lstrip().startswith("|")][0].strip().splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:] if line.startswith("|")]
     return {row[0].strip("`"): row for row in cells}
@@ -46,6 +47,28 @@ def test_it_describes_every_command_and_no_other():
     assert set(documented) == set(COMMANDS)
     for kind, command in COMMANDS.items():
         assert fields_of(documented[kind]) == {field.encode_name for field in msgspec.structs.fields(command)}, kind
+
+
+def test_it_says_in_which_states_each_command_is_legal():
+    for kind, row in table("Commands").items():
+        states = {"any": STATES, "any but lost": STATES - {"lost"}}.get(row[2]) or set(row[2].split(", "))
+        assert states == COMMANDS[kind].legal_in, kind
+
+
+def test_it_describes_all_that_a_command_may_carry_and_no_more():
+    documented = table("What a command may carry")
+    assert set(documented) == set(PAYLOAD_FIELDS)
+    asked = json.loads(re.search(r"```json\n(.*?)```", TEXT, re.DOTALL)[1])
+    assert set(asked) == set(PAYLOAD_FIELDS) - {"kind"}
+    request = parse_command(asked)
+    assert (request.expected_state, request.expected_value, request.at_step) == ("running", 0.003, 2000)
+    immediate = {kind for kind, command in COMMANDS.items() if not command.can_be_scheduled}
+    assert set(re.findall(r"`([a-z_]+)`", documented["at"][2])) == immediate
+    assert fields_of(table("Messages from the viewer")["command"]) == set(PAYLOAD_FIELDS) - {"kind"}
+
+
+def test_it_describes_every_state_of_a_command_and_no_other():
+    assert set(table("What becomes of a command")) == set(CommandState.values)
 
 
 def test_it_describes_every_close_code_and_no_other():

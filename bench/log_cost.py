@@ -25,6 +25,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from coxswain import NullRun  # noqa: E402  needs the path
+
 CALLS = 20_000
 ROUNDS = 25
 TENSORBOARD_CALLS = 3_000
@@ -60,17 +62,16 @@ def list_append() -> Callable[..., None]:
     return log
 
 
-class Switch:
+class Switch(NullRun):
     """Stands between loop and run: lets blocks of steps log, or not, and times each step."""
 
     def __init__(self, run: Any, order: list[bool]) -> None:
+        super().__init__()
         self._run = run
         self._order = order
         self._steps = 0
         self._before = 0.0
         self.times: dict[int, list[float]] = {}
-        self.folder = None
-        self.stopping = False
 
     def log(self, step: int, /, **values: Any) -> None:
         now = time.perf_counter()
@@ -86,9 +87,6 @@ class Switch:
             self._run.stopping  # noqa: B018  the control point belongs to what logging costs
         self._steps += 1
         self._before = now
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *arguments, **options: None
 
 
 def step_ratio(run: Any) -> float:

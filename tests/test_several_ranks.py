@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
+import torch
 
+from coxswain.journal import JournalReader, segment_path
 from tests.ranks_test import living
 from tests.stack import ROOT, Stack, create_run, events, last_json, rows, run_row, wait_for
 
@@ -81,8 +84,30 @@ def test_random_commands_take_effect_at_the_same_step_and_a_dead_rank_leaves_not
     assert result["state"] == "failed" and result["reason"] == "Rank 1 was ended by SIGKILL."
 
 
-def test_two_ranks_stop_crash_and_go_on_bit_for_bit(offline_stack):
-    """The one that was never interrupted is trained by torchrun, the other by --nproc: they are the same."""
+def series_alone(folder: Path) -> dict[int, float]:
+    """Return the loss of the same training by one rank, with whole batches."""
+    from coxswain.locks import try_lock
+    from coxswain.run import Run, worker_lock_path
+    from trainer.loop import train
+    from trainer.randomness import seed_everything
+    from trainer.recipe import load_recipe
+
+    lock = try_lock(worker_lock_path(folder, 0))
+    assert lock is not None
+    seed_everything(0, False)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    train(load_recipe("digits")({"epochs": "8"}, device=torch.device("cpu")), Run(folder, 0, lock))
+    torch.set_num_threads(threads)
+    records = JournalReader(segment_path(folder, 0, 0)).read(4 << 20, ended=True)
+    return {each.step: each.values["train/loss"] for each in records if "train/loss" in each.values}
+
+
+def test_two_ranks_stop_crash_and_go_on_bit_for_bit(offline_stack, tmp_path):
+    """The one that was never interrupted is trained by torchrun, the other by --nproc: they are the same.
+
+    And they are what one rank makes of the same batches, but for the order of additions.
+    """
     stack = offline_stack
     words = ("create_run", "--project", "lab", "--user", "operator", "--recipe", "digits", "--device", "cpu")
     whole, cut = (int(stack.manage(*words, "--set", "epochs=8").stdout) for _ in range(2))
@@ -112,6 +137,7 @@ def test_two_ranks_stop_crash_and_go_on_bit_for_bit(offline_stack):
     )
     newest = {row["epoch"]: row for row in rows(stack, query, cut)}
     assert newest == {row["epoch"]: row for row in rows(stack, query, whole)}
+    assert series_alone(tmp_path) == pytest.approx(by_step(stack, whole, "train/loss"), rel=1e-5)
     newest_checkpoint = max(attempt_folder(stack, whole).glob("checkpoints/*"))
     files = json.loads((newest_checkpoint / "manifest.json").read_text())["files"]
     assert {"rank-0000.pt", "rank-0001.pt"} < set(files)

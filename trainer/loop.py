@@ -105,6 +105,8 @@ def train(
             # ------------------------------------------------------------------------------------
             seconds = time.perf_counter() - began
             means = {"loss": loss.detach(), **{name: value.detach() for name, value in values.items()}}
+            # Weighed so, the mean over ranks is that of the whole batch.
+            told = means if weight == 1.0 else {name: mean * weight for name, mean in means.items()}
             progress.step += 1
             progress.batch += 1
             progress.samples += samples
@@ -112,7 +114,7 @@ def train(
             add_to(progress.sums, means, samples)
             run.log(
                 progress.step,
-                **{f"train/{name}": number(value) for name, value in (means | recipe.derived(means)).items()},
+                **{f"train/{name}": number(value) for name, value in (told | recipe.derived(means)).items()},
                 **{
                     LEARNING_RATE_SERIES: rates[0],
                     **{f"{LEARNING_RATE_SERIES}/{name}": rate for name, rate in zip(groups, rates, strict=False)},

@@ -27,7 +27,8 @@ assert settings.DATABASES
 # What this process starts has a database of its own: the stack says which.
 os.environ.pop("COXSWAIN_DATABASE_URL", None)
 
-from tests.stack import Stack, seed_stack  # noqa: E402  after the environment is set
+from monitor_site.embedded import EmbeddedServer  # noqa: E402  after the environment is set
+from tests.stack import Stack, seed_stack  # noqa: E402
 
 
 def pytest_unconfigure() -> None:
@@ -48,6 +49,32 @@ def stack() -> Iterator[Stack]:
         running.start_redis()
         running.start_web()
         yield running
+
+
+@pytest.fixture(scope="session")
+def layer_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    """An embedded server for this process's own channel layer."""
+    server = EmbeddedServer(tmp_path_factory.mktemp("layer"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def layer(layer_server: EmbeddedServer) -> Iterator[None]:
+    """A real channel layer for a portal inside this process."""
+    from channels.layers import channel_layers
+    from django.test import override_settings
+
+    layers = {
+        "default": {
+            "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+            "CONFIG": {"hosts": [layer_server.url]},
+        }
+    }
+    with override_settings(CHANNEL_LAYERS=layers):
+        channel_layers.backends.clear()
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -17,7 +17,6 @@ from django.contrib.auth.models import User
 from django.test import override_settings
 
 from monitor_site.asgi import application
-from monitor_site.embedded import EmbeddedServer
 from runs import feed
 from runs.commands import COMMANDS
 from runs.events import Block, LogLine, LogWritten, Metrics
@@ -26,27 +25,6 @@ from runs.models import Command, Membership, Project, Run
 from runs.tickets import issue_ticket
 
 TIMEOUT_S = 10
-
-
-@pytest.fixture(scope="module")
-def layer_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    server = EmbeddedServer(tmp_path_factory.mktemp("live"))
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def layer(layer_server: EmbeddedServer) -> Iterator[None]:
-    layers = {
-        "default": {
-            "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
-            "CONFIG": {"hosts": [layer_server.url]},
-        }
-    }
-    with override_settings(CHANNEL_LAYERS=layers):
-        channel_layers.backends.clear()
-        yield
 
 
 @pytest.fixture
@@ -362,6 +340,24 @@ async def test_it_refuses_in_words_what_the_state_does_not_allow(people, one, tw
     states = [await numbered(socket), await numbered(socket)]
     assert [event["state"] for event in states] == ["sent", "refused"]
     assert "finished" in states[1]["outcome"]
+    await socket.disconnect()
+
+
+@live
+async def test_it_takes_the_whole_of_a_command_and_names_what_is_wrong_with_one(people, one, two):
+    socket, _ = await greet(one, people["operator"])
+    key = "0c9e5b0e-6b5c-4b5e-9d0c-1f2e3d4c5b6a"
+    asked = {"command": "set_knob", "id": key, "arguments": {"knob": "rate", "value": 0.5}, "reason": "diverges"}
+    for wrong, field in (
+        ({"expire_in_s": 5}, "expire_in_s"), ({"at": {"step": 0}}, "at"), ({"arguments": {"value": 1}}, "knob"),
+    ):  # fmt: skip
+        await socket.send_json_to(asked | wrong)
+        error = await answer(socket, "error")
+        assert (error["field"], error["command_id"]) == (field, key)
+    await socket.send_json_to(asked | {"at": {"epoch": 3}, "expect": {"value": 0.25}, "expires_in_s": 60})
+    event = await numbered(socket)
+    assert (event["id"], event["state"], event["reason"]) == (key, "sent", "diverges")
+    assert (event["at_epoch"], event["expected_value"]) == (3, 0.25) and event["expires_at"] > event["sent_at"]
     await socket.disconnect()
 
 

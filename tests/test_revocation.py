@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -17,7 +17,6 @@ from django.test import Client, override_settings
 from django.utils import timezone
 
 from monitor_site.asgi import application
-from monitor_site.embedded import EmbeddedServer
 from runs.asking import record
 from runs.commands import parse_command
 from runs.grants import Grant, standing
@@ -30,16 +29,8 @@ TIMEOUT_S = 10
 PASSWORD = "a long and quiet river"
 
 
-@pytest.fixture(scope="module")
-def layer_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    server = EmbeddedServer(tmp_path_factory.mktemp("access"))
-    server.start()
-    yield server
-    server.stop()
-
-
 @pytest.fixture
-def run(transactional_db: None, layer_server: EmbeddedServer, settings: Any, monkeypatch: Any) -> Iterator[Run]:
+def run(transactional_db: None, layer: None, settings: Any, monkeypatch: Any) -> Run:
     """A run watched over a real layer. The look by the clock is off: what is heard alone must do."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     monkeypatch.setattr("runs.live.guard.CHECK_INTERVAL_S", 3600)
@@ -47,15 +38,7 @@ def run(transactional_db: None, layer_server: EmbeddedServer, settings: Any, mon
     for role in ("owner", "operator", "viewer"):
         user = User.objects.create_user(role, password=PASSWORD)
         Membership.objects.create(project=project, user=user, role=role)
-    layers = {
-        "default": {
-            "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
-            "CONFIG": {"hosts": [layer_server.url]},
-        }
-    }
-    with override_settings(CHANNEL_LAYERS=layers):
-        channel_layers.backends.clear()
-        yield Run.objects.create(project=project, name="one", state="running", attempt=1)
+    return Run.objects.create(project=project, name="one", state="running", attempt=1)
 
 
 async def opened(run: Run, *, query: str = "", ticket: str = "", bearer: str = "") -> WebsocketCommunicator:

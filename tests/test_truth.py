@@ -21,6 +21,7 @@ from runs.models import Project, Run
 from tests.stack import ROOT, Stack, create_run, events, last_json, rows, run_row, wait_for
 from tests.test_train import is_gone
 from trainer import training
+from trainer.holding import CannotTrain
 from trainer.interrupts import Interrupts
 from trainer.stall import StallWatch
 from trainer.tail import last_word
@@ -208,7 +209,7 @@ def test_a_stop_before_the_training_has_begun_opens_no_attempt(
         return prepare(*arguments)
 
     monkeypatch.setattr(training, "_prepare", interrupted)
-    with pytest.raises(training.CannotTrain, match="SIGTERM came before") as refused:
+    with pytest.raises(CannotTrain, match="SIGTERM came before") as refused:
         training.train(training.Options(run_id=run.pk, quiet=True, script=("python", "-c", "1")))
     assert refused.value.exit_code == 130
     run.refresh_from_db()

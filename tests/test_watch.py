@@ -11,6 +11,7 @@ from datetime import timedelta
 from io import StringIO
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import psutil
 import pytest
@@ -19,10 +20,12 @@ from django.db import OperationalError
 from django.utils import timezone
 
 from runs import feed, series, starting
+from runs.asking import record
+from runs.commands import Request, Stop
 from runs.events import Block, Metrics
 from runs.lifecycle import Fenced, Holder, Lease, keep, mark_lost, open_attempt
 from runs.models import Host, Project, Recipe, Run, RunState, StoredEvent
-from runs.starting import NotQueueable, claim, enqueue, fail_start, waiting_for, withdraw
+from runs.starting import NotQueueable, claim, enqueue, fail_start, queue_restart, waiting_for, withdraw
 from tests.stack import Stack, create_run, events, kill, rows, run_row, seed_stack, wait_for
 from trainer.beats import BeatWatch, Pulse
 from trainer.folders import host_name
@@ -94,6 +97,40 @@ def test_one_host_gets_a_queued_run(run: Run) -> None:
     assert claim(run.pk, "gpu1")
     assert not claim(run.pk, "b")
     assert waiting_for("b") == []
+
+
+def test_a_stop_takes_a_queued_run_out_of_the_queue(run: Run) -> None:
+    enqueue(run.pk, "gpu1")
+    command = record(run.pk, Request(id=uuid4(), command=Stop()), author_id=None, author_name="anna")
+    run.refresh_from_db()
+    command.refresh_from_db()
+    assert (run.state, run.queued_host, command.state) == ("created", "", "applied")
+    assert told(run)[-1] == ("created", "Not started: stopped by anna.")
+
+
+def test_a_restart_waits_for_its_time_on_its_host(run: Run) -> None:
+    """Where its supervisor was killed while it waited, it is like any other that was queued."""
+    hold(run)
+    run.attempts.update(outcome=RunState.FAILED, error="RuntimeError: no")
+    queue_restart(run.pk, "gpu1", 60.0, "RuntimeError: no Starts again in 60 s (restart 1 of 3).")
+    assert waiting_for("gpu1") == []
+    Run.objects.update(queued_at=timezone.now())
+    assert [waiting.restarts_used for waiting in waiting_for("gpu1")] == [1] and waiting_for("b") == []
+    withdraw(run.pk)
+    run.refresh_from_db()
+    assert (run.state, run.reason, run.restarts_used) == ("failed", "RuntimeError: no", 0)
+
+
+def test_whoever_starts_a_run_by_hand_gives_it_all_its_restarts(run: Run) -> None:
+    hold(run)
+    queue_restart(run.pk, HERE, 0.0, "why")
+    run.refresh_from_db()
+    lease = open_attempt(run.pk, Holder("h", "boot", 1), 1, command_line=[], restart=True)
+    assert Run.objects.get().restarts_used == 1
+    with pytest.raises(Fenced, match="out of the queue"):
+        open_attempt(run.pk, Holder("h", "boot", 1), lease.number, command_line=[], restart=True)
+    open_attempt(run.pk, Holder("h", "boot", 1), lease.number, command_line=[])
+    assert Run.objects.get().restarts_used == 0
 
 
 def test_it_fails_only_the_start_that_was_tried(run: Run) -> None:
@@ -310,7 +347,7 @@ def test_it_records_the_end_of_a_run_whose_processes_are_all_dead(
     wait_for(lambda: run_row(lab, run_id)["state"] == "failed", f"the end\n{lab.log()}")
     assert "without a word" in run_row(lab, run_id)["reason"]
     # Told at once, before a process has started that looks at what they left.
-    assert [event["state"] for event in events(lab, run_id, "status")] [-2:] == ["lost", "failed"]
+    assert [event["state"] for event in events(lab, run_id, "status")][-2:] == ["lost", "failed"]
     assert attempt_of(lab, run_id)["number"] == 1
 
 

@@ -111,6 +111,8 @@ def wait_to_restart(run: Run, interrupts: Interrupts, display: Display) -> bool:
             if interrupts.stops:
                 starting.give_up_restart(run.pk, f"Not started again: {interrupts.name} ended the waiting.")
                 return False
+        except Run.DoesNotExist:
+            return False
         except DatabaseError as error:
             logger.warning("the database is away (%s): the restart waits for it", error)
             connection.close()

@@ -11,40 +11,31 @@ from pathlib import Path
 from typing import NoReturn
 
 from django.conf import settings
-from django.utils import timezone
 
-from coxswain.locks import HeldLock, try_lock
+from coxswain.locks import HeldLock
 from coxswain.mailbox import Mailbox
 from coxswain.run import START_PAUSED_VARIABLE
 from runs import starting
 from runs.events import LogLine
 from runs.lifecycle import (
-    SILENT_AFTER_S,
     AttemptEnd,
     Fenced,
-    Holder,
     Lease,
     NotStartable,
-    adopt_attempt,
     end_attempt,
+    keep,
     open_attempt,
 )
 from runs.models import Attempt, Checkpoint, Run, RunState
 from runs.parameters import ParameterError, validate
 from trainer.checkpoints import NoSuchCheckpoint, checkpoint_folder, chosen, forget_older, newest, remove_torn
 from trainer.display import Display, display_for
-from trainer.ending import judge_end, name_rank
 from trainer.folders import (
     WorkerProcess,
     attempt_folder,
-    boot_id,
-    close_attempt,
-    host_name,
-    living_worker,
     make_private,
-    run_folder,
 )
-from trainer.ingest import Ingest, Progress, Tick
+from trainer.holding import CannotTrain, adoptable, came_before, hold, myself
 from trainer.interrupts import Interrupts
 from trainer.launching import (
     Launch,
@@ -57,13 +48,11 @@ from trainer.launching import (
     start_team,
     torchrun_launch,
 )
-from trainer.places import open_consoles, open_journals
-from trainer.redactor import Redactor
-from trainer.restarts import Start, conclude, wait_to_restart, work_where_it_began
+from trainer.restarts import Start, wait_to_restart, work_where_it_began
 from trainer.start import recipe_command, script_command, worker_environment, write_task
 from trainer.supervisor import (
-    EXIT_BAD_INPUT,
     EXIT_FAILED,
+    EXIT_FENCED,
     EXIT_FINISHED,
     EXIT_HELD,
     EXIT_INTERRUPTED,
@@ -73,16 +62,6 @@ from trainer.team import Team
 from trainer.worker import Task
 
 INLINE_ADOPTION_TIMEOUT_S = 30.0
-# `watch` holds the lock for a moment when it looks whether anybody does.
-LOCK_PATIENCE_S = 0.2
-
-
-class CannotTrain(Exception):
-    """The training cannot start; `exit_code` tells scripts why, the text tells a person what to do."""
-
-    def __init__(self, message: str, exit_code: int = EXIT_BAD_INPUT) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +123,7 @@ def _hold_and_train(options: Options, interrupts: Interrupts) -> int:
     run = Run.objects.select_related("recipe").filter(pk=options.run_id).first()
     if run is None:
         raise CannotTrain(f"run-id: there is no run {options.run_id}; create one with manage.py create_run.")
-    lock = _hold(run)
+    lock = hold(run, interrupts)
     display = display_for(run.pk, options.quiet)
     try:
         kept = {"restarts": options.restarts, "ranks": options.nproc}
@@ -185,7 +164,7 @@ def _train_once(
     run: Run, options: Options, interrupts: Interrupts, display: Display, lock: HeldLock, *, restart: bool = False
 ) -> int:
     """Adopt the living training, or start one, and follow it to its end."""
-    lease = _adoptable(run, options.start)
+    lease = adoptable(run, options.start, torchrun=_launch() is not None)
     if lease is not None:
         return _follow_adopted(lease, display, interrupts)
     if options.adopt:
@@ -197,11 +176,11 @@ def _train_once(
     if options.inline and ranks > 1:
         raise CannotTrain(f"inline: a terminal is for one process, run {run.pk} has {ranks}; add --nproc 1.")
     if interrupts.stops:
-        raise CannotTrain(f"run {run.pk}: {interrupts.name} came before its training began.", EXIT_INTERRUPTED)
+        raise CannotTrain(came_before(run.pk, interrupts), EXIT_INTERRUPTED)
     try:
         lease = open_attempt(
             run.pk,
-            _myself(),
+            myself(),
             run.attempt,
             command_line=[Path(word).name for word in options.script],
             resumed_from=work.checkpoint,
@@ -216,8 +195,13 @@ def _train_once(
     prepared = _make_folder(lease, work)
     start = Start(list(options.script), os.getcwd(), options.device, options.inline)
     start.record(prepared.folder)
+    try:
+        # Whoever was suspended on the way here starts nothing that another has taken over.
+        keep(lease)
+    except Fenced as error:
+        raise CannotTrain(str(error), EXIT_FENCED) from error
     if options.inline:
-        _become_worker(lease, prepared, lock)
+        _become_worker(lease, prepared, lock, interrupts)
     return _start(lease, prepared, ranks, launch, display, interrupts, work.lines)
 
 
@@ -229,102 +213,6 @@ def _take_signals() -> Interrupts:
         raise CannotTrain(str(error)) from error
     interrupts.install()
     return interrupts
-
-
-def _myself() -> Holder:
-    return Holder(host=host_name(), boot_id=boot_id(), pid=os.getpid())
-
-
-def _hold(run: Run) -> HeldLock:
-    """Take the run's supervisor lock on this host, and make sure that no other host holds the run."""
-    folder = make_private(run_folder(settings.COXSWAIN_DATA, run.pk))
-    until = time.monotonic() + LOCK_PATIENCE_S
-    while (lock := try_lock(folder / "supervisor.lock")) is None and time.monotonic() < until:
-        time.sleep(0.02)
-    attempt = run.attempts.filter(ended_at=None).order_by("-number").first()
-    if lock is None:
-        raise CannotTrain(_held_by(run, attempt), EXIT_HELD)
-    run.refresh_from_db()
-    attempt = run.attempts.filter(ended_at=None).order_by("-number").first()
-    if attempt is not None and not is_of_this_host(attempt) and _beats(run):
-        lock.release()
-        raise CannotTrain(_held_by(run, attempt), EXIT_HELD)
-    return lock
-
-
-def is_of_this_host(attempt: Attempt) -> bool:
-    """Tell whether the attempt's files lie here. Two people may train on one host, each with a data folder."""
-    folder = attempt_folder(settings.COXSWAIN_DATA, attempt.run_id, attempt.number)
-    return attempt.host == host_name() and folder.is_dir()
-
-
-def _held_by(run: Run, attempt: Attempt | None) -> str:
-    if attempt is None:
-        return f"run {run.pk} is held by another process that is just starting or ending; try again in a moment."
-    return (
-        f"run {run.pk} is held by attempt {attempt.number}: process {attempt.supervisor_pid} on {attempt.host}, "
-        f"since {timezone.localtime(attempt.started_at):%Y-%m-%d %H:%M:%S}. Stop it there, or from the portal."
-    )
-
-
-def _beats(run: Run) -> bool:
-    """Tell whether a holder on another host beats: watch its counter by our own clock, as theirs may differ."""
-    until = time.monotonic() + SILENT_AFTER_S
-    while time.monotonic() < until:
-        time.sleep(0.5)
-        if Run.objects.values_list("beat", flat=True).get(pk=run.pk) != run.beat:
-            return True
-    return False
-
-
-def _adoptable(run: Run, start: str) -> Lease | None:
-    """Return the lease of a living worker without supervisor; close an attempt whose worker is dead too."""
-    attempt = run.attempts.filter(ended_at=None).order_by("-number").first()
-    if attempt is None or run.attempt != attempt.number:
-        return None
-    if not is_of_this_host(attempt):
-        return None
-    folder = attempt_folder(settings.COXSWAIN_DATA, run.pk, attempt.number)
-    if attempt.boot_id == boot_id() and living_worker(folder, attempt.ranks) is not None:
-        if _launch() is not None:
-            raise CannotTrain(f"{_held_by(run, attempt)} torchrun cannot take it over.", EXIT_HELD)
-        if start:
-            raise CannotTrain(f"from: run {run.pk} is training; stop it, then start it again with --from.", EXIT_HELD)
-        return adopt_attempt(attempt, _myself())
-    if not close_attempt(make_private(folder), attempt.ranks):
-        # It lives and holds its lock, but its supervisor died before it could record which process it is.
-        raise CannotTrain(
-            f"run {run.pk}: a training process of attempt {attempt.number} lives, but it is not known which; "
-            "end it (look for its name in the process list) and try again.",
-            EXIT_HELD,
-        )
-    lease = Lease(run_id=run.pk, attempt_id=attempt.pk, number=attempt.number)
-    conclude(lease, store_leftovers(lease, folder))
-    run.refresh_from_db()
-    return None
-
-
-def store_leftovers(lease: Lease, folder: Path) -> AttemptEnd:
-    """Store what a dead attempt left in its journal and console; return how it ended."""
-    progress = Progress()
-    redactor = Redactor(settings.COXSWAIN_DATA, settings.BASE_DIR)
-    ingest = Ingest(lease, folder, redactor, progress, of_the_dead=True)
-    attempt = Attempt.objects.get(pk=lease.attempt_id)
-    journals, consoles = open_journals(attempt, folder), open_consoles(attempt, folder)
-    while (read := journals.read(ended=True)) is not None:
-        ingest.store(Tick(read=read))
-        journals.advance(read)
-    team = Team.adopted(folder, attempt.ranks)
-    team.lives()
-    member = team.culprit()
-    said = team.said(member) or {}
-    text = "The supervisor of this attempt died with its worker; what they left was stored now."
-    line = LogLine(text=text, source="coxswain", level="warning")
-    ingest.store(Tick(console=consoles.read(ended=True), lines=[line]))
-    end = judge_end(member.code, said, interrupted=False, stopped=False)
-    if attempt.ranks > 1:
-        end = name_rank(end, member.rank)
-    return AttemptEnd(end.outcome, None, "", redactor.text(end.error)[:500], end.traceback)
 
 
 def _follow_adopted(lease: Lease, display: Display, interrupts: Interrupts) -> int:
@@ -442,7 +330,7 @@ def _start(
     return Supervisor(lease, folder, team, display, interrupts, lines).follow()
 
 
-def _become_worker(lease: Lease, prepared: Prepared, lock: HeldLock) -> NoReturn:
+def _become_worker(lease: Lease, prepared: Prepared, lock: HeldLock, interrupts: Interrupts) -> NoReturn:
     """Swap the two: this process, which owns the terminal, trains; a child supervises it by adoption."""
     WorkerProcess.of(os.getpid()).record(prepared.folder)
     lock.release()
@@ -460,5 +348,7 @@ def _become_worker(lease: Lease, prepared: Prepared, lock: HeldLock) -> NoReturn
         if time.monotonic() > until:
             raise CannotTrain(f"the supervisor did not start; see {log}", EXIT_FAILED)
         time.sleep(0.05)
+    if interrupts.stops:
+        raise CannotTrain(came_before(lease.run_id, interrupts), EXIT_INTERRUPTED)
     # The pid stays the same through exec, so the supervisor goes on watching the right process.
     os.execve(prepared.command[0], prepared.command, prepared.environment)

@@ -25,9 +25,9 @@ from trainer.beats import BeatWatch, Pulse
 from trainer.detached import Detached, start_train
 from trainer.devices import DeviceReader
 from trainer.folders import any_worker_lives, attempt_folder, host_name, make_private, run_folder
+from trainer.holding import is_of_this_host
 from trainer.redactor import Redactor
 from trainer.supervisor import EXIT_HELD
-from trainer.training import is_of_this_host
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from runs.restarts import number_of_restarts
+from trainer.holding import CannotTrain
 from trainer.launching import number_of_ranks
-from trainer.training import CannotTrain, Options, train
+from trainer.training import Options, train
 
 
 class Command(BaseCommand):

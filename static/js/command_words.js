@@ -1,7 +1,7 @@
 // What a command does, and did, in the reader's words. Pure.
 
 import { words } from "./format.js";
-import { exact } from "./knob_scale.js";
+import { about, exact } from "./knob_scale.js";
 import { fill, gettext, stateText } from "./text.js";
 
 export const UNSETTLED = new Set(["sending", "sent", "delivered"]);
@@ -56,8 +56,8 @@ export function changeText({ old, new: now, effective }) {
 
 function effectText(effective) {
   if (effective === null || effective === undefined) return "";
-  if (!isByGroup(effective)) return fill(gettext(" (in effect {value})"), { value: exact(effective) });
-  const texts = Object.entries(effective).map(([group, value]) => `${group} ${exact(value)}`);
+  if (!isByGroup(effective)) return fill(gettext(" (in effect {value})"), { value: about(effective) });
+  const texts = Object.entries(effective).map(([group, value]) => `${group} ${about(value)}`);
   return fill(gettext(" (in effect {value})"), { value: texts.join(", ") });
 }
 

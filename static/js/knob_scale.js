@@ -69,6 +69,11 @@ export function exact(value) {
   return value === null || value === undefined ? "–" : String(value);
 }
 
+/** Return a value that a schedule computed: what lies beyond four digits of it is noise. */
+export function about(value) {
+  return typeof value === "number" ? exact(Number(value.toPrecision(4))) : exact(value);
+}
+
 /** Return {value} of what was typed, or {problem}: a sentence that says what the knob takes. */
 export function typedValue(knob, text) {
   const value = text.trim() === "" ? Number.NaN : Number(text.trim());

@@ -4,6 +4,7 @@ import { test } from "node:test";
 import { canBeCancelled, changeText, commandWords, conditionsOf } from "../../static/js/command_words.js";
 import { beginnings, clusters, interventionsOf, isReplaced, markText } from "../../static/js/interventions.js";
 import {
+  about,
   checked,
   exact,
   keyStep,
@@ -85,6 +86,10 @@ test("it writes values so that they can be told apart", () => {
     "sum",
     "–",
   ]);
+});
+
+test("it tells no more digits of a value in effect than it has", () => {
+  assert.deepEqual([0.000999999999, 0.0004, 0.026688123].map(about), ["0.001", "0.0004", "0.02669"]);
 });
 
 const SET = {

@@ -1,0 +1,295 @@
+"""Steering a real training from its page: knobs, pause, checkpoint, note, stop; and what a viewer sees of it."""
+
+from __future__ import annotations
+
+import io
+import re
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.browser.conftest import Complaints, log_in
+from tests.stack import Stack, rows, run_row, seed_stack, wait_for
+
+DESK = {"width": 1360, "height": 1000}
+# A busy machine is no fault of the page.
+expect.set_options(timeout=20_000)
+LOSS = '[data-testid=chart][data-series~="train/loss"]'
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Stack]:
+    """A stack with a run of the image recipe that trains for as long as it is let."""
+    with Stack() as stack:
+        seed_stack(stack)
+        stack.manage("recipes", "--publish")
+        stack.start_redis()
+        stack.start_web()
+        made = stack.manage(
+            "create_run", "--project", "lab", "--recipe", "mnist", "--name", "Steered", "--device", "cpu",
+            "--set", "epochs=1000", "--set", "threads=1",
+        )  # fmt: skip
+        assert "1" in made.stdout
+        stack.train(1, "--quiet")
+        yield stack
+
+
+def open_run(chromium: Browser, lab: Stack, name: str, viewport: dict[str, int], theme: str = "light") -> Page:
+    context = chromium.new_context(viewport=viewport, color_scheme=theme, locale="en-GB")  # type: ignore[arg-type]
+    page = context.new_page()
+    log_in(page, lab.address, name, name)
+    page.goto(f"{lab.address}/runs/1/")
+    expect(page.get_by_test_id("run")).to_have_attribute("data-link", "live", timeout=30_000)
+    return page
+
+
+@pytest.fixture(scope="module")
+def operator(chromium: Browser, lab: Stack) -> Iterator[Page]:
+    page = open_run(chromium, lab, "operator", DESK)
+    complaints = Complaints(page)
+    expect(page.locator(f"{LOSS} canvas")).to_be_visible(timeout=60_000)
+    yield page
+    assert not complaints.lines
+    page.context.close()
+
+
+@pytest.fixture(scope="module")
+def viewer(chromium: Browser, lab: Stack, operator: Page) -> Iterator[Page]:
+    page = open_run(chromium, lab, "viewer", DESK)
+    yield page
+    page.context.close()
+
+
+def knob(page: Page, name: str = "learning_rate") -> Locator:
+    return page.locator(f'[data-testid=knob][data-knob="{name}"][data-group=""]')
+
+
+def ledger(page: Page, text: str | re.Pattern[str]) -> Locator:
+    return page.get_by_test_id("command-row").filter(has_text=text)
+
+
+def drag(page: Page, slider: Locator, share: float) -> None:
+    """Put the slider's thumb at a share of its width, still held."""
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * share, box["y"] + box["height"] / 2, steps=4)
+
+
+def values_of(lab: Stack, kind: str) -> list[dict[str, object]]:
+    return rows(lab, "SELECT * FROM runs_command WHERE kind = ? ORDER BY sent_at", kind)
+
+
+def test_dragging_shows_the_value_to_be_and_letting_go_sends_it(operator: Page, viewer: Page, lab: Stack) -> None:
+    row = knob(operator)
+    expect(row.get_by_test_id("knob-value")).to_have_text("0.003")
+    drag(operator, row.get_by_test_id("knob-slider"), 0.66)
+    expect(row.get_by_test_id("knob-draft")).to_have_text(re.compile(r"^→ 0\.00\d+$|^→ 0\.0\d+$"))
+    wanted = row.get_by_test_id("knob-draft").inner_text().removeprefix("→ ")
+    assert not values_of(lab, "set_knob"), "nothing is sent while it is held"
+    operator.mouse.up()
+    note = row.get_by_test_id("knob-note")
+    expect(note).to_have_text(re.compile(rf"^0\.003 → {re.escape(wanted)}.* · at step \d+ · Operator Lab$"))
+    expect(row.get_by_test_id("knob-value")).to_have_text(wanted)
+    (command,) = values_of(lab, "set_knob")
+    assert (command["state"], command["old_value"]) == ("applied", "0.003")
+    assert float(str(command["new_value"])) == float(wanted)
+
+    step = command["step"]
+    for page in (operator, viewer):
+        entry = ledger(page, f"Learning rate 0.003 → {wanted}")
+        expect(entry).to_contain_text(f"Operator Lab · step {step}")
+        expect(entry.locator("[data-slot=state]")).to_have_text("applied")
+        expect(page.locator(LOSS)).to_have_attribute("data-marks", "1")
+        page.locator(LOSS).focus()
+        page.keyboard.press("m")
+        tip = page.locator(LOSS).get_by_test_id("mark-tip")
+        expect(tip).to_contain_text(f"Learning rate 0.003 → {wanted}")
+        expect(tip).to_contain_text(f"step {step} · Operator Lab")
+    expect(knob(viewer).get_by_test_id("knob-value")).to_have_text(wanted)
+    expect(ledger(operator, "Learning rate").get_by_test_id("effect")).to_contain_text("±", timeout=30_000)
+
+
+def test_marks_follow_the_axis_and_can_be_hidden(operator: Page) -> None:
+    chart = operator.locator(LOSS)
+    for over in ("time", "epoch", "relative", "step"):
+        operator.select_option("#chart-over", over)
+        expect(chart).to_have_attribute("data-marks", "1")
+    operator.locator("#chart-marks").uncheck()
+    expect(chart).to_have_attribute("data-marks", "0")
+    operator.locator("#chart-marks").check()
+    expect(chart).to_have_attribute("data-marks", "1")
+
+
+def test_the_keyboard_moves_a_slider_and_sends_with_enter(operator: Page, lab: Stack) -> None:
+    row = knob(operator)
+    before = row.get_by_test_id("knob-value").inner_text()
+    slider = row.get_by_test_id("knob-slider")
+    slider.focus()
+    operator.keyboard.press("ArrowLeft")
+    operator.keyboard.press("ArrowLeft")
+    expect(row.get_by_test_id("knob-note")).to_have_text("Enter sends it, Escape takes it back.")
+    operator.keyboard.press("Escape")
+    expect(row.get_by_test_id("knob-draft")).to_have_text("")
+    sent = len(values_of(lab, "set_knob"))
+    operator.keyboard.press("ArrowLeft")
+    wanted = row.get_by_test_id("knob-draft").inner_text().removeprefix("→ ")
+    operator.keyboard.press("Enter")
+    expect(row.get_by_test_id("knob-value")).to_have_text(wanted)
+    assert wanted != before and len(values_of(lab, "set_knob")) == sent + 1
+
+
+def test_while_paused_every_control_works(operator: Page, viewer: Page, lab: Stack, screenshots: Path) -> None:
+    operator.locator("h1").click()
+    operator.keyboard.press("p")
+    expect(operator.get_by_test_id("state")).to_have_attribute("data-state", "paused")
+    expect(operator.get_by_test_id("paused")).to_contain_text("by Operator Lab")
+    expect(operator.get_by_test_id("paused")).to_contain_text("Every control still works")
+    expect(viewer.get_by_test_id("paused")).to_be_visible()
+    step = run_row(lab, 1)["step"]
+
+    field = knob(operator).get_by_test_id("knob-field")
+    field.fill("9")
+    expect(knob(operator).get_by_test_id("knob-note")).to_have_text("It takes 0.000001 … 1.")
+    operator.get_by_label("Reason of the next change").fill("calmer")
+    field.fill("5e-4")
+    field.press("Enter")
+    done = re.compile(rf"→ 0\.0005 \(in effect 0\.000\d+\) · at step {step} · Operator Lab$")
+    expect(knob(operator).get_by_test_id("knob-note")).to_have_text(done)
+    expect(ledger(operator, "→ 0.0005")).to_contain_text("“calmer”")
+    operator.locator("h1").click()
+    operator.keyboard.press("c")
+    operator.locator("#save-name").fill("while paused")
+    operator.get_by_test_id("save-confirm").click()
+    saved = operator.get_by_test_id("checkpoint-row").filter(has_text="while paused")
+    expect(saved).to_contain_text(f"step {step}")
+    expect(saved.locator(".chip")).to_have_text("named")
+    operator.keyboard.press("n")
+    operator.locator("#note-body").fill("paused to think")
+    operator.keyboard.press("Control+Enter")
+    expect(ledger(operator, "Note: paused to think").locator("[data-slot=state]")).to_have_text("applied")
+    operator.keyboard.press("e")
+    expect(ledger(operator, "Evaluate").locator("[data-slot=state]")).to_have_text("applied", timeout=30_000)
+    operator.screenshot(path=screenshots / "steering-paused.png", full_page=True)
+    assert run_row(lab, 1)["step"] == step
+
+    operator.keyboard.press("p")
+    expect(operator.get_by_test_id("state")).to_have_attribute("data-state", "running")
+    expect(operator.get_by_test_id("paused")).to_be_hidden()
+    wait_for(lambda: run_row(lab, 1)["step"] > step, "steps after the pause")
+
+
+def test_a_checkpoint_is_downloaded_and_continued_from(operator: Page) -> None:
+    saved = operator.get_by_test_id("checkpoint-row").filter(has_text="while paused")
+    with operator.expect_download() as loading:
+        saved.get_by_test_id("download").click()
+    assert loading.value.suggested_filename.endswith("-while-paused.tar")
+    with tarfile.open(fileobj=io.BytesIO(loading.value.path().read_bytes())) as archive:
+        names = archive.getnames()
+    assert any(name.endswith("/manifest.json") for name in names) and len(names) > 1
+    saved.get_by_role("button", name="Copy the command").click()
+    command = saved.get_by_test_id("continue-command")
+    expect(command).to_have_text("python manage.py train --run-id 1 --from 'while paused'")
+
+
+def test_what_waits_for_its_step_can_be_withdrawn(operator: Page, viewer: Page) -> None:
+    operator.get_by_test_id("pause-later").click()
+    operator.select_option("#pause-when", "step")
+    operator.locator("#pause-dialog input[name=at]").fill("900000000")
+    operator.get_by_test_id("pause-confirm").click()
+    waiting = ledger(operator, "at step 900000000")
+    expect(waiting.locator("[data-slot=state]")).to_have_text("scheduled")
+    expect(ledger(viewer, "at step 900000000").get_by_test_id("cancel")).to_have_count(0)
+    waiting.get_by_test_id("cancel").click()
+    expect(waiting.locator("[data-slot=state]")).to_have_text("expired")
+    expect(waiting).to_contain_text("Cancelled by Operator Lab.")
+
+
+def test_two_people_do_not_overwrite_each_other_unknowingly(operator: Page, lab: Stack, chromium: Browser) -> None:
+    owner = open_run(chromium, lab, "owner", DESK)
+    row = knob(operator)
+    seen = row.get_by_test_id("knob-value").inner_text()
+    drag(operator, row.get_by_test_id("knob-slider"), 0.8)
+    field = knob(owner).get_by_test_id("knob-field")
+    field.fill("0.002")
+    field.press("Enter")
+    expect(row.get_by_test_id("knob-value")).to_have_text("0.002")
+    expect(row.get_by_test_id("knob-draft")).to_contain_text("→")  # the hand still holds it
+    operator.mouse.up()
+    note = row.get_by_test_id("knob-note")
+    expect(note).to_contain_text("Refused:")
+    expect(note).to_contain_text(f"expected to be {seen}")
+    expect(row.get_by_test_id("knob-value")).to_have_text("0.002")
+    field.fill("0.001")
+    field.press("Enter")
+    place = "Number(document.querySelector('[data-knob=learning_rate] [data-testid=knob-slider]').value)"
+    wait_for(lambda: operator.evaluate(place) == 500, "my slider to follow")
+    owner.context.close()
+
+
+def test_a_viewer_sees_it_all_and_has_no_control(viewer: Page, lab: Stack) -> None:
+    asked = rows(lab, "SELECT count(*) AS number FROM runs_command")[0]["number"]
+    expect(ledger(viewer, "")).to_have_count(asked)
+    for control in ("controls", "stop", "pause", "knob-slider", "knob-field", "cancel", "download"):
+        expect(viewer.get_by_test_id(control)).to_have_count(0)
+    expect(viewer.locator("#steering input, #steering button, #steering select")).to_have_count(0)
+    viewer.locator("h1").click()
+    for key in "spcenx":
+        viewer.keyboard.press(key)
+    expect(viewer.locator("dialog[open]")).to_have_count(0)
+
+
+def test_a_stall_is_told_until_it_steps_again(viewer: Page, lab: Stack) -> None:
+    def tell(stalled: bool) -> None:
+        event = f"StallChanged(attempt=1, stalled={stalled}, since='2026-01-02T03:04:05Z', usual_step_s=0.02)"
+        imports = "from runs import feed; from runs.events import StallChanged"
+        lab.manage("shell", "-v", "0", "-c", f"{imports}; feed.append(1, {event})")
+
+    expect(viewer.get_by_test_id("stalled")).to_be_hidden()
+    tell(True)
+    expect(viewer.get_by_test_id("stalled")).to_contain_text("stalled: no step for")
+    expect(viewer.get_by_test_id("stalled")).to_have_attribute("title", re.compile("usually takes 20 ms"))
+    expect(viewer.get_by_test_id("silent")).to_be_hidden()
+    tell(False)
+    expect(viewer.get_by_test_id("stalled")).to_be_hidden()
+
+
+@pytest.mark.parametrize(("theme", "viewport"), [("dark", DESK), ("light", {"width": 375, "height": 740})])
+def test_it_looks_right_in_the_dark_and_on_a_phone(
+    chromium: Browser, lab: Stack, operator: Page, theme: str, viewport: dict[str, int], screenshots: Path
+) -> None:
+    page = open_run(chromium, lab, "operator", viewport, theme)
+    page.locator(LOSS).scroll_into_view_if_needed()
+    expect(page.locator(f"{LOSS} canvas")).to_be_visible(timeout=30_000)
+    expect(page.get_by_test_id("command-row").first).to_be_attached()
+    page.screenshot(path=screenshots / f"steering-{theme}-{viewport['width']}.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+    page.get_by_test_id("stop").click()
+    page.locator("#stop-checkpoint").uncheck()
+    expect(page.get_by_test_id("stop-loss")).to_contain_text(re.compile(r"Newest checkpoint: .+, step \d+"))
+    expect(page.get_by_test_id("stop-confirm")).to_have_text("Stop and lose the rest")
+    page.screenshot(path=screenshots / f"steering-stop-{theme}-{viewport['width']}.png")
+    page.keyboard.press("Escape")
+    page.context.close()
+
+
+def test_stopping_asks_first_and_moves_visibly(operator: Page, viewer: Page, screenshots: Path) -> None:
+    operator.locator("h1").click()
+    operator.keyboard.press("s")
+    operator.locator("#stop-reason").fill("seen enough")
+    operator.get_by_test_id("stop-confirm").click()
+    expect(operator.get_by_test_id("command").filter(has_text="Stop")).to_be_visible()
+    for page in (operator, viewer):
+        expect(page.get_by_test_id("state")).to_have_attribute("data-state", "stopped", timeout=30_000)
+        expect(ledger(page, "“seen enough”").locator("[data-slot=state]")).to_have_text("applied")
+        expect(page.get_by_test_id("attempt-row")).to_contain_text("exit code 0", timeout=15_000)
+    expect(operator.get_by_test_id("pause")).to_be_hidden()
+    expect(operator.get_by_test_id("note")).to_be_visible()
+    expect(operator.get_by_test_id("extend")).to_be_visible()
+    expect(knob(operator).get_by_test_id("knob-slider")).to_be_disabled()
+    operator.screenshot(path=screenshots / "steering-stopped.png", full_page=True)

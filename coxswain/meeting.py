@@ -13,9 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 PAGE_BYTES = 4096
-# Words for all: the control point at which everybody waits (0: none), how many decisions there are, and one that
-# changes when a rank was asked for something by a signal.
-HOLD, DECIDED, CALLED = 0, 1, 2
+WORD = 0xFFFF_FFFF_FFFF_FFFF
+# Words for all: the control point at which everybody waits (0: none), how many decisions there are, one that changes
+# when a rank was asked for something by a signal, and whether ranks that never attached are left out.
+HOLD, DECIDED, CALLED, LEFT_OUT = 0, 1, 2, 3
 FIRST_ROW, ROW_WORDS = 8, 16
 # Words of a rank: control points reached, the one at which it waits, its step and epoch there, whether it has finished
 # (1) or failed (2), its process, its two latest votes, and how often it was asked for something by a signal.
@@ -61,8 +62,17 @@ class Meeting:
 
     @property
     def others(self) -> list[int]:
-        """Return the ranks beside this one that have not finished."""
-        return [rank for rank in range(self.ranks) if rank != self.rank and not self.has_finished(rank)]
+        """Return the ranks beside this one that take part and have not finished."""
+        left_out = self.unattached() if self.words[LEFT_OUT] else ()
+        return [
+            rank
+            for rank in range(self.ranks)
+            if rank != self.rank and rank not in left_out and not self.has_finished(rank)
+        ]
+
+    def unattached(self) -> list[int]:
+        """Return the ranks that have not called `coxswain.attach()`."""
+        return [rank for rank in range(self.ranks) if not self.words[self.row(rank) + PID]]
 
     def has_finished(self, rank: int) -> bool:
         return self.words[self.row(rank) + ENDED] == FINISHED
@@ -88,13 +98,21 @@ class Meeting:
     def arrive(self, points: int, step: int, epoch: int) -> None:
         """Tell that this rank waits at its control point number `points`."""
         row = self.mine
-        self.words[row + STEP] = step & 0xFFFF_FFFF_FFFF_FFFF
+        self.words[row + STEP] = step & WORD
         self.words[row + EPOCH] = epoch
         self.words[row + ARRIVED] = points
 
     def absent(self, points: int) -> list[int]:
         """Return the ranks that do not wait at this control point yet."""
         return [rank for rank in self.others if self.words[self.row(rank) + ARRIVED] != points]
+
+    def differing(self, place: int, own: int) -> tuple[int, int] | None:
+        """Return a rank whose STEP or EPOCH where it waits is not `own`, and that; None where all are alike."""
+        for rank in self.others:
+            theirs = self.words[self.row(rank) + place]
+            if theirs != own & WORD:
+                return rank, theirs
+        return None
 
     def agree(self, problem: str) -> dict[int, str]:
         """Vote, wait for the vote of all other ranks, and return what was wrong by rank: {} where nothing was.

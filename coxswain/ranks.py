@@ -19,13 +19,15 @@ from typing import Any
 
 from coxswain.control import EXPIRE
 from coxswain.locks import HeldLock
-from coxswain.meeting import CALL_KINDS, CALLED, DECIDED, EPOCH, HOLD, STEP, Meeting, OutOfStep
+from coxswain.meeting import CALL_KINDS, CALLED, DECIDED, EPOCH, HOLD, LEFT_OUT, STEP, Meeting, OutOfStep
 from coxswain.run import ATTENTION, PAUSE_LOOK_S, Run
 
 HOLD_TIMEOUT_VARIABLE = "COXSWAIN_HOLD_TIMEOUT_S"
 HOLD_TIMEOUT_S = 60.0
 # Far longer than a written word takes to be seen by every processor.
 SEEN_AFTER_S = 0.001
+# Ranks start at different times; one that has not attached by then is not going to.
+ATTACHED_AFTER_S = 30.0
 # Between two looks at whether the other ranks live, while paused.
 PEERS_EVERY = 50
 
@@ -43,8 +45,10 @@ class RankedRun(Run):
         self._row = self._meeting.mine
         self._called = ATTENTION
         self._decisions = folder / "decisions.jsonl"
-        self._decisions_read = 0
-        self._decided = 0
+        self._decisions_read = self._decisions.stat().st_size if self._words[DECIDED] else 0
+        # What was decided before a rank came that was left out is not for it.
+        self._decided = self._words[DECIDED]
+        self._began = time.monotonic()
         # The leader's: commands to decide, signals heard of, and when a command that waits expires.
         self._pending: list[dict[str, Any]] = []
         self._heard = dict.fromkeys(CALL_KINDS, 0)
@@ -137,7 +141,7 @@ class RankedRun(Run):
             if self.rank == 0:
                 self._look_at_clock()
                 self._collect()
-                if self._pending:
+                if self._pending and self._all_are_here():
                     self._decide()
             elif self._meeting.has_finished(0):
                 return
@@ -173,10 +177,21 @@ class RankedRun(Run):
     def _lead(self) -> None:
         """Make all ranks wait at one control point where there is something to decide; decide where this is it."""
         words, points = self._words, self._points
-        if words[HOLD] == 0 and self._pending:
+        if words[HOLD] == 0 and self._pending and self._all_are_here():
             self._hold()
         if words[HOLD] and points >= words[HOLD]:
             self._decide()
+
+    def _all_are_here(self) -> bool:
+        """Tell whether commands may be decided: all ranks have attached, or those that have not never will."""
+        if self._words[LEFT_OUT] or not (unattached := self._meeting.unattached()):
+            return True
+        if time.monotonic() - self._began < ATTACHED_AFTER_S:
+            return False
+        who = ", ".join(map(str, unattached))
+        self.note(f"Rank {who} has not called coxswain.attach(): commands act on the other ranks.", level="warning")
+        self._words[LEFT_OUT] = 1
+        return True
 
     def _hold(self) -> None:
         margin = 1
@@ -227,17 +242,14 @@ class RankedRun(Run):
 
     def _differing(self, command: dict[str, Any]) -> str:
         """Return why a command cannot wait for its step or epoch: the ranks do not count the same."""
-        for what, asked, place, own in (
-            ("step", command.get("at_step"), STEP, self._step & 0xFFFF_FFFF_FFFF_FFFF),
-            ("epoch", command.get("at_epoch"), EPOCH, self._epoch),
-        ):
-            for rank in self._meeting.others if asked is not None else ():
-                theirs = self._words[self._meeting.row(rank) + place]
-                if theirs != own:
-                    return (
-                        f"Rank {rank} is at {what} {theirs}, rank 0 at {what} {own}: a command can wait for {what} "
-                        f"{asked} only where all ranks log the same {what}s."
-                    )
+        for what, place, own in (("step", STEP, self._step), ("epoch", EPOCH, self._epoch)):
+            asked = command.get(f"at_{what}")
+            if asked is not None and (differing := self._meeting.differing(place, own)):
+                rank, theirs = differing
+                return (
+                    f"Rank {rank} is at {what} {theirs}, rank 0 at {what} {own}: a command can wait for {what} "
+                    f"{asked} only where all ranks log the same {what}s."
+                )
         return ""
 
     def _give_up(self, absent: list[int]) -> None:

@@ -281,6 +281,23 @@ def test_ranks_that_log_other_steps_cannot_wait_for_one(tmp_path):
     assert not ranks.errors and [value for _, value, _ in ranks.seen[0]] == [value for _, value, _ in ranks.seen[1]]
 
 
+def test_commands_wait_for_ranks_that_are_still_starting_and_then_do_without_them(tmp_path, monkeypatch):
+    lock = try_lock(worker_lock_path(tmp_path, 0))
+    assert lock is not None
+    run = RankedRun(tmp_path, 0, lock, 3)
+    rate = run.knob("lr", 0.5, minimum=0.0, maximum=1.0)
+    Mailbox(tmp_path).post({"id": "c", "command": "set_knob", "arguments": {"knob": "lr", "value": 0.25}})
+    assert not any(run.stopping for _ in range(5)) and rate.value == 0.5
+    monkeypatch.setattr("coxswain.ranks.ATTACHED_AFTER_S", 0.0)
+    assert not any(run.stopping for _ in range(5)) and rate.value == 0.25
+    notes = [record.fields["text"] for record in records(tmp_path) if record.kind == journal.NOTE]
+    assert notes == ["Rank 1, 2 has not called coxswain.attach(): commands act on the other ranks."]
+    # One that comes all the same has nothing to catch up with.
+    lock = try_lock(worker_lock_path(tmp_path, 1))
+    assert lock is not None
+    assert not RankedRun(tmp_path, 1, lock, 3).stopping
+
+
 def test_a_rank_that_looks_more_often_is_told_so(tmp_path):
     runs = Ranks(tmp_path, 2, 0, lambda rank: 0.0).runs
     assert not runs[0].stopping and not runs[1].stopping

@@ -130,7 +130,7 @@ class Killing:
 class Resuming(Killing):
     """A recipe that notes (attempt, step) of what was logged, and goes on from its checkpoints when started again."""
 
-    targets = ("worker", "saving", "both", "supervisor", "redis", "web")
+    targets = ("saving", "both", "supervisor", "worker", "redis", "web")
     series = "train/loss"
 
     def __init__(self, stack: Stack, rng: random.Random) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +16,14 @@ import pytest
 
 from coxswain import journal
 from coxswain.journal import JournalWriter
-from tests.stack import wait_for
+from tests.stack import ROOT, wait_for
+from trainer import launching
 from trainer import team as teams
+from trainer.consoles import console_path
 from trainer.ending import judge_end, name_rank
-from trainer.folders import WorkerProcess, any_worker_lives, close_attempt, record_exit
+from trainer.folders import WorkerProcess, any_worker_lives, close_attempt, record_exit, recorded_exit
+from trainer.interrupts import Interrupts
+from trainer.launching import Launch, announce, join
 from trainer.team import Member, Team
 
 SLEEPING = "import time; time.sleep(60)"
@@ -138,6 +143,29 @@ def test_a_rank_that_lives_keeps_its_attempt_open(started, tmp_path):
     holder.kill()
     holder.wait()
     assert close_attempt(tmp_path, 3) and (tmp_path / "closed").exists()
+
+
+def test_a_rank_of_torchrun_whose_leader_died_does_not_wait_for_torchrun(started, tmp_path, monkeypatch):
+    monkeypatch.setattr(launching, "KILL_AFTER_S", 0.3)
+    folder = tmp_path / "attempt"
+    folder.mkdir()
+    launch = Launch("key", 1, 2)
+    announce(tmp_path, 7, launch, folder, [sys.executable, "-c", STUBBORN], {})
+    of_leader = Started(folder)
+    of_leader.member(0, SLEEPING)
+    assert not launching.leader_has_failed(folder)
+
+    def kill_leader() -> None:
+        console = console_path(folder, 1)
+        wait_for(lambda: console.exists() and console.stat().st_size, "the rank to ignore signals")
+        of_leader.processes[0].kill()
+        of_leader.processes[0].wait()
+
+    threading.Thread(target=kill_leader).start()
+    assert join(tmp_path, ROOT, 7, launch, Interrupts(), os.environ) == 1
+    assert recorded_exit(folder, 1) == -signal.SIGKILL
+    of_leader.say(0, "finished")
+    assert not launching.leader_has_failed(folder)
 
 
 def _of_group(group: int) -> set[int]:

@@ -22,7 +22,7 @@ from coxswain.run import RANK_VARIABLE, RANKS_VARIABLE
 from trainer.folders import WorkerProcess, make_private, record_exit, run_folder, write_whole
 from trainer.interrupts import Interrupts
 from trainer.start import free_port, rank_environment, start_worker, worker_environment
-from trainer.team import KILL_AFTER_S, Member, Team, meant_code, signal_group
+from trainer.team import KILL_AFTER_S, Member, Team, has_ended_well, meant_code, signal_group
 
 LAUNCH_FILE = "launch.json"
 LOOK_INTERVAL_S = 0.02
@@ -30,6 +30,7 @@ LOOK_INTERVAL_S = 0.02
 JOIN_TIMEOUT_S = 1800.0
 # The training process of rank 0 stops all; who asks it is the `train` of rank 0, unless it is dead.
 HAND_ON_AFTER_S = 2.0
+LEADER_INTERVAL_S = 0.25
 EXIT_STOPPED = 1
 MOST_RANKS = 1024
 
@@ -126,27 +127,30 @@ def join(
     folder = Path(told["folder"])
     own = worker_environment(folder, data, application, environment) | told["variables"]
     process = start_worker(told["command"], _joined(own, launch), folder, launch.rank, tied=True)
-    handed_on = saves = 0
+    saves = 0
+    killed = False
     asked_at: float | None = None
     told_at: float | None = None
+    looked_at = 0.0
+    abandoned = False
     while process.poll() is None:
         time.sleep(LOOK_INTERVAL_S)
         now = time.monotonic()
-        orphaned = os.getppid() != parent
+        if now - looked_at > LEADER_INTERVAL_S:
+            looked_at = now
+            abandoned = os.getppid() != parent or leader_has_failed(folder)
         if interrupts.saves > saves:
             saves = interrupts.saves
             os.kill(process.pid, signal.SIGUSR1)
         if interrupts.stops and asked_at is None:
             asked_at = now
-        waited = asked_at is not None and now - asked_at > HAND_ON_AFTER_S
-        if interrupts.stops >= 2 > handed_on:
-            # A second interrupt ends at once, here as everywhere.
-            signal_group(process.pid, signal.SIGKILL)
-            handed_on = 2
-        if told_at is None and (waited or orphaned):
+        if told_at is None and (abandoned or (asked_at is not None and now - asked_at > HAND_ON_AFTER_S)):
             told_at = now
             signal_group(process.pid, signal.SIGTERM)
-        if orphaned and told_at is not None and now - told_at > KILL_AFTER_S:
+        # Who saves a checkpoint may take longer, unless nobody is there to save it with.
+        late = abandoned and told_at is not None and now - told_at > KILL_AFTER_S
+        if not killed and (late or interrupts.stops >= 2):
+            killed = True
             signal_group(process.pid, signal.SIGKILL)
     code = meant_code(folder, launch.rank, int(process.returncode))
     if code:
@@ -154,6 +158,12 @@ def join(
         signal_group(process.pid, signal.SIGKILL)
     record_exit(folder, launch.rank, code)
     return code if code >= 0 else 1
+
+
+def leader_has_failed(folder: Path) -> bool:
+    """Tell whether the training process of rank 0 is gone without having said that all went well."""
+    leader = WorkerProcess.recorded(folder)
+    return leader is not None and not leader.is_alive() and not has_ended_well(folder, 0)
 
 
 def _wait_for_attempt(data: Path, run_id: int, launch: Launch, interrupts: Interrupts, parent: int) -> dict[str, Any]:

@@ -124,7 +124,7 @@ class Team:
     def _ended_well(self, member: Member) -> bool:
         if member.code is not None:
             return member.code == 0
-        return self.said(member).get("outcome") in GOOD_ENDS
+        return has_ended_well(self._folder, member.rank)
 
     def _is_orphaned(self) -> bool:
         return self._parent is not None and os.getppid() != self._parent
@@ -140,11 +140,13 @@ def meant_code(folder: Path, rank: int, code: int) -> int:
 
     An interpreter that ends no longer handles signals.
     """
-    if code == -signal.SIGTERM:
-        record = last_record(folder, rank)
-        if record is not None and record.fields.get("outcome") in GOOD_ENDS:
-            return 0
-    return code
+    return 0 if code == -signal.SIGTERM and has_ended_well(folder, rank) else code
+
+
+def has_ended_well(folder: Path, rank: int) -> bool:
+    """Tell whether a rank has said that it finished, stopped, or ran to its end."""
+    record = last_record(folder, rank)
+    return record is not None and record.fields.get("outcome") in GOOD_ENDS
 
 
 def signal_group(pid: int, number: signal.Signals) -> None:

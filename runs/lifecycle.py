@@ -133,13 +133,14 @@ def open_attempt(
 
 
 def adopt_attempt(attempt: Attempt, holder: Holder) -> Lease:
-    """Take over the supervision of a living worker whose supervisor died on this host."""
+    """Take over the supervision of a living worker whose supervisor died on this host. Raises `Fenced`."""
+    lease = Lease(run_id=attempt.run_id, attempt_id=attempt.pk, number=attempt.number)
     with transaction.atomic():
+        # The run's row first, as everywhere: two that lock in different orders would wait for each other.
+        keep(lease)
         adopted = Attempt.objects.filter(pk=attempt.pk, ended_at=None)
         if not adopted.update(supervisor_pid=holder.pid, adoptions=F("adoptions") + 1):
             raise Fenced(f"attempt {attempt.number} has ended")
-        lease = Lease(run_id=attempt.run_id, attempt_id=attempt.pk, number=attempt.number)
-        keep(lease)
     return lease
 
 
@@ -264,6 +265,8 @@ def settle_command(
     """
     unsettled = Command.objects.filter(pk=command.pk, state__in=(only_from,) if only_from else UNSETTLED)
     with transaction.atomic():
+        # The run's row first, as everywhere.
+        list(Run.objects.select_for_update().filter(pk=command.run_id).values_list("pk"))
         settled = unsettled.update(
             state=state,
             applied_at=timezone.now() if state == CommandState.APPLIED else None,

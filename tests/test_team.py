@@ -93,6 +93,17 @@ def test_the_first_word_names_the_rank_that_broke_and_not_those_that_lost_it(sta
     assert team.culprit().rank == 1 and team.said(team.culprit())["error"] == "ValueError: mine"
 
 
+def test_a_rank_that_died_without_a_word_is_named_and_not_those_that_lost_it(started, tmp_path):
+    for rank in range(3):
+        started.member(rank, "pass", own=False)
+        started.processes[rank].wait()
+    started.say(0, "failed", "RuntimeError: connection closed by peer")
+    started.say(2, "failed", "RuntimeError: connection closed by peer")
+    team = Team.adopted(tmp_path, 3)
+    ended(team)
+    assert team.culprit().rank == 1
+
+
 def test_what_a_dead_rank_started_dies_with_it(started, tmp_path):
     team = Team(tmp_path, [started.member(0, PARENT)])
     group = started.processes[0].pid

@@ -89,8 +89,10 @@ class Team:
         """Return the rank whose end says how the attempt ended: the first that failed, else rank 0."""
         failed = self._failed()
         by_signal = [member for member in failed if member.was_free and member.code is not None and member.code < 0]
-        if by_signal:
-            return by_signal[0]
+        # Whoever raises says so: one that said nothing was ended from outside.
+        silent = [member for member in failed if member.was_free and last_record(self._folder, member.rank) is None]
+        if by_signal or silent:
+            return (by_signal or silent)[0]
         # Ranks that lost the failed one fail too, a little later.
         told = [(word.time, member) for member in failed if (word := last_record(self._folder, member.rank))]
         if told:

@@ -12,6 +12,7 @@ import pytest
 from coxswain import journal
 from coxswain.journal import JournalWriter
 from trainer import journals as merging
+from trainer.ingest import merge_environments
 from trainer.journals import Batch, Journals
 from trainer.reducing import reduce_values
 from trainer.tail import Position
@@ -161,6 +162,44 @@ def test_ranks_that_never_log_are_waited_for_once(tmp_path, monkeypatch):
     monkeypatch.undo()
     first.point(2, loss=1.0)
     assert points(reader.read()) == [(2, {"loss": 1.0})]
+
+
+def test_a_rank_that_no_longer_logs_something_is_waited_for_once(tmp_path, monkeypatch):
+    first, second = Log(tmp_path, 0), Log(tmp_path, 1)
+    reader = opened(tmp_path, 2)
+    for log in (first, second):
+        log.point(1, loss=1.0)
+        log.point(1, other=1.0)
+    first.point(2, other=5.0)
+    batch = reader.read()
+    assert batch is not None and len(points(batch)) == 2
+    reader.advance(batch)
+    monkeypatch.setattr(merging, "LATE_AFTER_S", -1.0)
+    batch = reader.read()
+    assert batch is not None and points(batch) == [(2, {"other": 5.0})]
+    reader.advance(batch)
+    monkeypatch.undo()
+    first.point(3, other=7.0)
+    assert points(reader.read()) == [(3, {"other": 7.0})]
+    first.point(4, loss=1.0)
+    second.point(4, loss=2.0)
+    second.point(4, other=2.0)
+    first.point(5, other=2.0)
+    assert points(reader.read()) == [(3, {"other": 7.0}), (4, {"loss": 1.5}), (4, {"other": 2.0})]
+
+
+def test_the_gpus_of_all_ranks_are_kept_whoever_tells_first():
+    zero, one = (
+        {"device": "cuda:0", "gpu_uuids": ["a"], "torch": "2"},
+        {"device": "cuda:1", "gpu_uuids": ["b"], "rank": 1},
+    )
+    for told in ([zero, one], [one, zero]):
+        environment: dict[str, Any] = {}
+        for each in told:
+            environment = merge_environments(environment, each)
+        assert sorted(environment["gpu_uuids"]) == ["a", "b"] and environment["torch"] == "2"
+        assert environment["device"] == "cuda:0" and environment["rank_devices"] == {"1": "cuda:1"}
+    assert merge_environments({}, zero) == zero
 
 
 def test_a_rank_that_ended_is_not_waited_for(tmp_path):

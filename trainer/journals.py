@@ -18,7 +18,7 @@ from coxswain.journal import Record
 from trainer.reducing import reduce_values
 from trainer.tail import JournalTail, Position
 
-LATE_AFTER_S = 2.0
+LATE_AFTER_S = 5.0
 # A rank that ran ahead waits on disk, not in memory.
 MOST_HELD = 20_000
 # What a rank other than the first may tell beside its points.
@@ -175,7 +175,9 @@ class _Merge:
             if not self._is_late(first, fronts[first]):
                 return False
             for lane in missing:
+                # Waited for once; again when it has logged these names again.
                 lane.silent = not lane.names
+                lane.names.discard(names)
         records = [self._take(rank) for rank in joined]
         if 0 in joined or any(self._last_step(name) < step for name in names):
             values = {name: reduce_values(name, [record.values[name] for record in records]) for name in names}

@@ -139,7 +139,8 @@ class Resuming(Killing):
         self.half: set[str] = set()
 
     def create_run(self) -> int:
-        created = self.stack.manage("create_run", "--project", "lab", "--recipe", RECIPE, cwd=ROOT)
+        workers = f"loader_workers={self.rng.choice((0, 2))}"
+        created = self.stack.manage("create_run", "--project", "lab", "--recipe", RECIPE, "--set", workers, cwd=ROOT)
         return int(created.stdout)
 
     def start(self) -> subprocess.Popen[bytes]:
@@ -193,7 +194,7 @@ class Resuming(Killing):
                     self.half.add(row.path)
 
     def judge(self) -> dict[str, int]:
-        from runs.models import Attempt, Checkpoint
+        from runs.models import Attempt, Checkpoint, Run
 
         self._look_for_half_files(all_attempts=True)
         points = stored_points(self.run_id, self.series)
@@ -210,6 +211,7 @@ class Resuming(Killing):
             "not_bit_equal": sum(1 for _, step, loss in points if loss != expected[step]),
             "half_files_listed": len(self.half),
             "resume_failed": self.failed,
+            "loader_workers": Run.objects.get(pk=self.run_id).parameters["loader_workers"],
             "resumed": Attempt.objects.filter(run=self.run_id, resumed_step__gt=0).count(),
             "checkpoints": Checkpoint.objects.filter(run=self.run_id).count(),
             "steps": max(step for _, step, _ in points),
@@ -248,7 +250,7 @@ def uninterrupted(run_id: int, steps: int) -> dict[int, float]:
 
     run = Run.objects.get(pk=run_id)
     torch.set_num_threads(1)
-    recipe = load_recipe(RECIPE)(run.parameters, device=torch.device("cpu"), seed=run.seed)
+    recipe = load_recipe(RECIPE)(run.parameters | {"loader_workers": 0}, device=torch.device("cpu"), seed=run.seed)
     seed_everything(run.seed, run.deterministic)
     remembering = Remembering()
     train(recipe, remembering)

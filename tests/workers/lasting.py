@@ -9,13 +9,29 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from trainer.randomness import sample_uniform
 from trainer.recipe import Batch, parameter
 from trainer.recipes.digits import Digits
 
 PAUSE_S = 0.002
+
+
+class Samples(Dataset[Batch]):
+    """Noisy digits, made by the batch."""
+
+    def __init__(self, inputs: Tensor, targets: Tensor, seed: int, epoch: int) -> None:
+        self.inputs, self.targets, self.seed, self.epoch = inputs, targets, seed, epoch
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitems__(self, chosen: list[int]) -> Batch:
+        indices = torch.tensor(chosen)
+        noise = sample_uniform(self.seed, self.epoch, indices, 64).float()
+        return self.inputs[indices] + 0.3 * noise, self.targets[indices]
 
 
 class Lasting(Digits):
@@ -25,6 +41,7 @@ class Lasting(Digits):
     hidden = 256
     threads = 1
     dropout: float = parameter(0.3, minimum=0.0, maximum=0.9, knob=True, help="left out")
+    loader_workers: int = parameter(0, minimum=0, maximum=8, help="processes that make the batches")
 
     def build(self) -> None:
         super().build()
@@ -37,10 +54,10 @@ class Lasting(Digits):
         self.note = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if path else None
 
     def train_batches(self, epoch: int, first: int) -> Iterator[Batch]:
-        inputs, targets = self.training
-        for number, indices in enumerate(self.shuffled(epoch, first), start=first + 1):
-            noise = sample_uniform(self.seed, epoch, indices, 64).float()
-            yield inputs[indices] + 0.3 * noise, targets[indices]
+        samples = Samples(*self.training, self.seed, epoch)
+        batches = self.data_loader(samples, epoch, first, workers=self.loader_workers, collate=tuple)
+        for number, batch in enumerate(batches, start=first + 1):
+            yield batch
             # Whoever asks for the next batch has logged the step of this one.
             if self.note is not None:
                 attempt = int(Path(os.environ["COXSWAIN_ATTEMPT_FOLDER"]).name)

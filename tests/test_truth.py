@@ -13,15 +13,16 @@ from typing import Any
 import pytest
 
 from coxswain import journal
-from coxswain.journal import JournalWriter, Record
+from coxswain.journal import JournalWriter, Record, segment_path
 from coxswain.mailbox import Mailbox
 from coxswain.run import Guard
+from runs.lifecycle import Holder, open_attempt
 from runs.live.hub import life_after
-from runs.models import Project, Run
+from runs.models import JournalOffset, Project, Run, StoredEvent
 from tests.stack import ROOT, Stack, create_run, events, last_json, rows, run_row, wait_for
 from tests.test_train import is_gone
 from trainer import training
-from trainer.holding import CannotTrain
+from trainer.holding import CannotTrain, store_leftovers
 from trainer.interrupts import Interrupts
 from trainer.stall import StallWatch
 from trainer.tail import last_word
@@ -163,6 +164,26 @@ def test_the_last_word_is_found_behind_what_was_stored(tmp_path: Path) -> None:
         writer.append(journal.NOTE, step, {"text": "of another thread"})
     found = last_word(tmp_path, 0)
     assert found is not None and found["outcome"] == "finished"
+
+
+def test_an_end_that_was_read_before_its_reader_died_is_not_forgotten(db: None, tmp_path: Path) -> None:
+    run = Run.objects.create(project=Project.objects.create(name="Lab", slug="lab"), name="one")
+    lease = open_attempt(run.pk, Holder("here", "boot", 1), 0, command_line=[])
+    writer = JournalWriter(tmp_path)
+    writer.append(journal.END, 7, {"outcome": "finished", "error": "", "traceback": ""})
+    size = segment_path(tmp_path, 0, 0).stat().st_size
+    JournalOffset.objects.create(attempt_id=lease.attempt_id, offset=size, next_number=1)
+    assert store_leftovers(lease, tmp_path).outcome == "finished"
+
+
+def test_what_the_dead_left_brings_no_run_back_to_life(db: None, tmp_path: Path) -> None:
+    run = Run.objects.create(project=Project.objects.create(name="Lab", slug="lab"), name="one")
+    lease = open_attempt(run.pk, Holder("here", "boot", 1), 0, command_line=[])
+    JournalWriter(tmp_path).append(journal.NOTE, 1, {"text": "last"})
+    Run.objects.update(state="lost")
+    end = store_leftovers(lease, tmp_path)
+    assert (end.outcome, Run.objects.get().state) == ("failed", "lost")
+    assert StoredEvent.objects.filter(kind="log", frame__contains="last").exists()
 
 
 def test_life_is_unreachable_before_it_is_silent() -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from coxswain.control import EXPIRE
 from coxswain.locks import HeldLock
 from coxswain.meeting import CALL_KINDS, CALLED, DECIDED, EPOCH, HOLD, LEFT_OUT, STEP, Meeting, OutOfStep
-from coxswain.run import ATTENTION, PAUSE_LOOK_S, Run
+from coxswain.run import ATTENTION, LOOK_EVERY, PAUSE_LOOK_S, Run
 
 HOLD_TIMEOUT_VARIABLE = "COXSWAIN_HOLD_TIMEOUT_S"
 HOLD_TIMEOUT_S = 60.0
@@ -38,8 +38,12 @@ class RankedRun(Run):
     Every rank must pass the same control points, and log the same steps where commands wait for one.
     """
 
+    __slots__ = ("_called", "_points", "_row", "_words")
+
     def __init__(self, folder: Path, rank: int, lock: HeldLock, ranks: int) -> None:
         self.ranks = ranks
+        # The control points that this rank has passed.
+        self._points = 0
         self._meeting = Meeting(folder, rank, ranks)
         self._words = self._meeting.words
         self._row = self._meeting.mine
@@ -65,8 +69,10 @@ class RankedRun(Run):
         # Published before the hold is read: see above.
         words[self._row] = points
         quiet = words[HOLD] == 0 and words[CALLED] == self._called and self._posted[0] == self._seen
-        if quiet and points & self._look_mask:
-            return False
+        if quiet:
+            self._left -= 1
+            if self._left:
+                return False
         return self._at_control_point()
 
     def request_stop(self) -> None:
@@ -123,6 +129,7 @@ class RankedRun(Run):
             self._collect()
             self._lead()
         else:
+            self._left = LOOK_EVERY
             self._follow()
         control.look(self._step, self._epoch)
         self._wait_while_paused()

@@ -36,8 +36,8 @@ LARGEST_TRACEBACK_CHARACTERS = 100_000
 LARGEST_TEXT_CHARACTERS = 10_000
 # A training that nobody supervises for this long saves and ends.
 UNADOPTED_S = 600.0
-# Every so many control points, a power of two, one looks at the clock; slow trainings do at each.
-LOOK_EVERY = 64
+# Every so many control points one looks at the clock; slow trainings do at each.
+LOOK_EVERY = 128
 SLOW_LOOK_S = 5.0
 PAUSE_LOOK_S = 0.01
 # Never what the mailbox counts: makes the next control point look.
@@ -49,6 +49,9 @@ Outcome = Literal["finished", "stopped"]
 class Run:
     """A supervised run. Make it with `coxswain.attach()`."""
 
+    # What is read at every step. An attribute in the dictionary costs three times as much once `log` has taken a
+    # place there, which is at its first call.
+    __slots__ = ("__dict__", "__weakref__", "_left", "_posted", "_seen", "_step")
     supervised = True
     # How many processes train together; see `coxswain.ranks`.
     ranks = 1
@@ -66,8 +69,8 @@ class Run:
         # What the mailbox counted when it was last looked at; ATTENTION where the next control point must look.
         self._seen = ATTENTION
         self._counted = 0
-        self._points = 0
-        self._look_mask = LOOK_EVERY - 1
+        # How many control points may pass before the next look at the clock.
+        self._left = LOOK_EVERY
         self._step = 0
         self._epoch = 0
         self._signalled: list[str] = []
@@ -194,8 +197,8 @@ class Run:
         run may be started paused (`while not run.stopping:` does).
         """
         if self._posted[0] == self._seen:
-            self._points += 1
-            if self._points & self._look_mask:
+            self._left -= 1
+            if self._left:
                 return False
         return self._at_control_point()
 
@@ -234,6 +237,8 @@ class Run:
     def _take_commands(self) -> None:
         control = self._control
         counted = self._posted[0]
+        # First: a signal that comes from here on must find its mark again at the next control point.
+        self._seen = counted
         while self._signalled:
             problem = control.do(self._signalled.pop(0), {}, self._step, self._epoch)
             if problem:
@@ -242,12 +247,13 @@ class Run:
             self._counted = counted
             control.take(self._mailbox.new_commands(), self._step, self._epoch)
         control.look(self._step, self._epoch)
-        self._seen = ATTENTION if control.needs_attention or self._waiting else counted
+        if control.needs_attention or self._waiting:
+            self._seen = ATTENTION
 
     def _look_at_clock(self) -> None:
         """End a training that nobody has supervised for long; look more often where steps are slow."""
         since_last_s, unadopted = self._guard.look(time.monotonic())
-        self._look_mask = 0 if since_last_s > SLOW_LOOK_S else LOOK_EVERY - 1
+        self._left = 1 if since_last_s > SLOW_LOOK_S else LOOK_EVERY
         if unadopted and not self._control.stopping:
             self.note("Nobody has supervised this training for long: it saves and ends.", level="warning")
             self.request_stop()

@@ -265,3 +265,20 @@ def test_a_line_that_the_disk_took_in_part_is_not_counted(tmp_path: Path, monkey
     assert mailbox.posted[0] == 0 and mailbox.commands() == []
     mailbox.post(asked("stop"))
     assert [command["id"] for command in mailbox.new_commands()] == ["c1"]
+
+
+def test_what_a_control_point_reads_lies_in_slots(run: Run) -> None:
+    """In the instance's dictionary it would cost three times as much once `log` has taken a place there."""
+    run.log(1, loss=0.5)
+    assert "log" in vars(run)
+    read = set(Run.stopping.fget.__code__.co_names) - {"_at_control_point"}  # type: ignore[attr-defined]
+    assert read and read <= set(Run.__slots__) and not read & set(vars(run))
+
+
+def test_a_signal_that_comes_while_the_control_point_works_is_heard_at_the_next(run: Run, tmp_path: Path) -> None:
+    saved: list[Any] = []
+    run.on("save_checkpoint", saved.append)
+    run.on("evaluate", lambda arguments: run.request("save_checkpoint"))
+    Mailbox(tmp_path).post(asked("evaluate"))
+    assert not run.stopping and saved == []
+    assert not run.stopping and saved == [{}]

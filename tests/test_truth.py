@@ -19,7 +19,7 @@ from coxswain.run import Guard
 from runs.lifecycle import Holder, open_attempt
 from runs.live.hub import life_after
 from runs.models import JournalOffset, Project, Run, StoredEvent
-from tests.stack import ROOT, Stack, create_run, events, last_json, rows, run_row, wait_for
+from tests.stack import ROOT, Stack, create_run, events, last_json, rows, run_row, wait_for, write_locked
 from tests.test_train import is_gone
 from trainer import training
 from trainer.holding import CannotTrain, store_leftovers
@@ -335,6 +335,12 @@ def test_a_worker_that_nobody_adopts_saves_and_ends(offline_stack: Stack, tmp_pa
     os.kill(training.worker, signal.SIGCONT)
     step = training.row["step"]
     wait_for(lambda: training.row["step"] > step + 50, "steps")
+    # So it does while its supervisor waits for the database.
+    mailbox = Mailbox(offline_stack.data / "runs" / str(training.run_id) / "attempts" / "1")
+    with write_locked(offline_stack, training.run_id):
+        beats = mailbox.beats
+        wait_for(lambda: mailbox.beats > beats + 3, "beats without the database")
+    assert not is_gone(training.worker)
     training.supervisor.kill()
     training.supervisor.wait()
     wait_for(lambda: is_gone(training.worker), "the worker to end by itself")

@@ -11,6 +11,7 @@ export class Asker {
   // By id: what was sent from here and is not heard of yet, with `state` "sending", or "refused" at the door.
   #sending = new Map();
   #own = new Set();
+  #listed = { version: -1, commands: [] };
   #errorChanged = changes();
   #commandsChanged = changes();
 
@@ -54,8 +55,11 @@ export class Asker {
 
   /** Return all commands, oldest first, those on their way last. */
   all() {
-    const known = [...this.#state.commands.values()].sort(bySending);
-    return [...known, ...this.#sending.values()];
+    if (this.#listed.version !== this.version) {
+      const known = [...this.#state.commands.values()].sort(bySending);
+      this.#listed = { version: this.version, commands: [...known, ...this.#sending.values()] };
+    }
+    return this.#listed.commands;
   }
 
   get(id) {

@@ -30,7 +30,7 @@ export class Header {
   constructor(state, page) {
     this.#state = state;
     this.#page = page;
-    for (const id of ["run", "state", "link", "evidence", "silent", "stalled", "paused", "banner", "progress"])
+    for (const id of ["run", "state", "link", "evidence", "silent", "stalled", "ranks", "paused", "banner", "progress"])
       this.#parts[id] = document.getElementById(id);
     for (const slot of this.#parts.progress.querySelectorAll("[data-slot]")) this.#slots[slot.dataset.slot] = slot;
   }
@@ -104,6 +104,8 @@ export class Header {
       badge.className = `state state-${run.state}`;
       badge.replaceChildren(icon(run.state), element("span", { text: stateText(run.state) }));
     }
+    this.#parts.ranks.hidden = !(run.ranks > 1);
+    setText(this.#parts.ranks, fill(gettext("{count} ranks"), { count: run.ranks }));
     this.#paintPaused(run);
     this.#paintBanner(run);
   }

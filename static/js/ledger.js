@@ -30,7 +30,7 @@ export class Ledger {
   paint() {
     const { versions, run } = this.#state;
     const may = this.#asker.may("cancel");
-    const commands = this.#asker.all().reverse();
+    const commands = this.#asker.all().toReversed();
     const shown = this.#isWhole ? commands : commands.slice(0, FIRST);
     const effects = this.#effects.update(shown);
     if (!this.#changed(this.#asker.version, effects, versions.details, may, this.#isWhole)) return;

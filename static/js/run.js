@@ -148,9 +148,9 @@ painter.add(() => header.paint());
 painter.add((now) => {
   asker.listen();
   controls.paint();
-  knobs.paint();
   tray.paint(now);
 });
+painter.add(() => knobs.paint(), STATS_EVERY_MS);
 painter.add(() => stats.paint(), STATS_EVERY_MS);
 painter.add((now) => {
   charts.paint(now);

@@ -7,6 +7,8 @@
 import { addPoints, axisOf, emptySeries } from "./points.js";
 import { MESSAGES, MOST_ACTIVITY, MOST_CONSOLE_LINES, MOST_TEXTS, seconds } from "./state_messages.js";
 
+// More than the history gives; the oldest go first.
+const MOST_COMMANDS = 1000;
 const ENDED = new Set(["finished", "stopped", "failed", "lost"]);
 
 export function emptyState() {
@@ -146,6 +148,7 @@ const EVENTS = {
     noteActivity(state, event);
     const { seq, kind, at, ...command } = event;
     if (news || !state.commands.has(command.id)) state.commands.set(command.id, command);
+    if (state.commands.size > MOST_COMMANDS) state.commands.delete(state.commands.keys().next().value);
     state.versions.commands += 1;
   },
 

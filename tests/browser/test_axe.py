@@ -17,6 +17,9 @@ from tests.stack import Stack
 PHONE = {"width": 375, "height": 740}
 DESK = {"width": 1280, "height": 900}
 
+# Drawn with what those see who may steer: that comes last.
+STEERED = "[data-link=live]:has(canvas):has([data-testid=download])"
+
 # Name of the page: its address, who looks, and what is there once it is drawn.
 PAGES: dict[str, tuple[Callable[[Places], str], str, str]] = {
     "login": (lambda _: "/login/", "", "form"),
@@ -24,8 +27,8 @@ PAGES: dict[str, tuple[Callable[[Places], str], str, str]] = {
     "password_change_done": (lambda _: "/password/done/", "viewer", "h1"),
     "runs": (lambda _: "/", "operator", "[data-testid=run-row]"),
     "runs, none found": (lambda _: "/?q=no-such-run", "operator", ".blank"),
-    "run": (lambda places: f"/runs/{places['live']}/", "operator", "[data-link=live] canvas"),
-    "run, ended": (lambda places: f"/runs/{places['ended']}/", "owner", "[data-link=live] canvas"),
+    "run": (lambda places: f"/runs/{places['live']}/", "operator", STEERED),
+    "run, ended": (lambda places: f"/runs/{places['ended']}/", "owner", STEERED),
     "run, not started": (lambda places: f"/runs/{places['bare']}/", "viewer", "[data-link=live] .blank"),
     "checkpoint, gone": (lambda places: f"/runs/{places['live']}/checkpoints/999999/", "operator", "h1"),
     "compare": (
@@ -179,6 +182,6 @@ def test_a_dialog_keeps_the_focus_and_gives_it_back(opened: Callable[..., Page],
 def test_a_chart_says_in_words_what_it_shows(opened: Callable[..., Page]) -> None:
     page = opened("run, ended")
     chart = page.locator('[data-series="train/loss"]')
-    expect(chart).to_have_attribute(
-        "aria-label", r"train/loss: 0.004958; from 0.004958 to 1.996; 3,000 points; over step"
-    )
+    marks = "interventions marked: 5, the key m reads them"
+    label = f"train/loss: 0.004958; from 0.004958 to 1.996; 3,000 points; {marks}; over step"
+    expect(chart).to_have_attribute("aria-label", label)

@@ -135,6 +135,16 @@ def test_a_new_attempt_forgets_what_no_rule_keeps_of_earlier_ones_but_not_what_i
     assert [each for each in saved if folder_of(run, each.path).exists()] == left
 
 
+def test_it_removes_nothing_outside_the_places_of_checkpoints(run: Run) -> None:
+    elsewhere = folder_of(run, "elsewhere")
+    elsewhere.mkdir(parents=True)
+    saved = [save(run, 1, step) for step in (1, 2, 3, 4)]
+    Checkpoint.objects.filter(pk=saved[0].pk).update(path="attempts/1/../../elsewhere")
+    Checkpoint.objects.filter(pk=saved[1].pk).update(path=str(elsewhere))
+    forget_older(run, None, [])
+    assert elsewhere.is_dir() and Checkpoint.objects.count() == 4
+
+
 def kept(*saves: tuple[str, float]) -> list[Kept]:
     return [Kept(Path(f"{number}"), reason, hour * HOUR_S) for number, (reason, hour) in enumerate(saves)]
 

@@ -74,14 +74,20 @@ def remove_torn(run: Run, lines: list[LogLine]) -> None:
     A checkpoint that is gone, from an attempt that trained here, is listed no longer; that is said in `lines`.
     """
     attempts = run_folder(settings.COXSWAIN_DATA, run.pk) / "attempts"
-    for folder in attempts.glob("*/checkpoints/*"):
-        if folder.is_dir() and not is_whole(folder):
+    for folder in _places(run):
+        if not is_whole(folder):
             _remove(folder, lines)
     for checkpoint in Checkpoint.objects.filter(run=run):
         if (attempts / str(checkpoint.attempt)).is_dir() and not checkpoint_folder(checkpoint).is_dir():
             checkpoint.delete()
             text = f"The checkpoint at step {checkpoint.step} is gone: it is listed no longer."
             lines.append(LogLine(text=text, source="coxswain", level="warning"))
+
+
+def _places(run: Run) -> list[Path]:
+    """Return the folders in which checkpoints of a run lie on this host, whole or not."""
+    found = (run_folder(settings.COXSWAIN_DATA, run.pk) / "attempts").glob("*/checkpoints/*")
+    return [folder for folder in found if folder.is_dir() and not folder.is_symlink()]
 
 
 def _remove(folder: Path, lines: list[LogLine]) -> None:
@@ -95,7 +101,11 @@ def _remove(folder: Path, lines: list[LogLine]) -> None:
 def forget_older(run: Run, keep: Checkpoint | None, lines: list[LogLine]) -> None:
     """Remove what earlier attempts saved here and no rule keeps any longer; never `keep`."""
     found = {checkpoint_folder(each): each for each in Checkpoint.objects.filter(run=run).order_by("attempt", "id")}
-    here = [Kept(folder, each.reason, each.created_at.timestamp()) for folder, each in found.items() if folder.is_dir()]
+    # A row may name any place, for a training says itself where it saved: only what lies where it should is removed.
+    places = set(_places(run))
+    here = [
+        Kept(folder, each.reason, each.created_at.timestamp()) for folder, each in found.items() if folder in places
+    ]
     for gone in dropped(here):
         if keep is None or found[gone.folder].pk != keep.pk:
             found[gone.folder].delete()

@@ -1,6 +1,6 @@
 """Hold what viewers are told of a run against what was done to it: lost, dead, adopted, and busy but alive.
 
-usage: python tests/truth_test.py [--loaded-s 240] [--repeats 3]
+usage: python tests/truth_test.py [--loaded-s 240] [--repeats 2]
 
 On a real stack with `watch` and a WebSocket viewer: a supervisor and its worker are suspended, as if their host were
 gone; both are killed; the supervisor alone is killed, while a second training beside it tells what steps take at that
@@ -270,7 +270,7 @@ def measure(loaded_s: float, repeats: int) -> dict[str, float]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--loaded-s", type=float, default=240.0)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=2)
     arguments = parser.parse_args()
     result = measure(arguments.loaded_s, arguments.repeats)
     print(json.dumps(result | {"loaded_s": arguments.loaded_s}))

@@ -263,8 +263,10 @@ def life_after(silent_s: float) -> str:
 async def _open_room(run_id: int) -> Room:
     run: Run = await reading(Run.objects.get)(pk=run_id)
     live = run.state in LIVE
-    # Nothing was seen of this run yet: until it is, the time of its last beat has to do.
-    silent_s = max(0.0, (timezone.now() - run.beat_at).total_seconds()) if live and run.beat_at else 0.0
+    # Nothing was seen of this run yet, and its host's clock may be wrong: the time of its last beat alone calls no run
+    # unreachable, but one that is will be called so at the second look.
+    silent_s = (timezone.now() - run.beat_at).total_seconds() if live and run.beat_at else 0.0
+    silent_s = max(0.0, min(silent_s, UNREACHABLE_AFTER_S - LOOK_INTERVAL_S))
     alive_at = time.monotonic() - silent_s
     return Room(run_id, run.last_seq, run.beat, alive_at, live, life=life_after(silent_s))
 

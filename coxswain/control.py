@@ -283,7 +283,7 @@ class Control:
         if waiting is None:
             raise Refusal("It has taken effect, or ended otherwise, already.")
         self._scheduled.remove(waiting)
-        self._record(waiting, "expired", Done(remark=f"Cancelled by {command.get('author') or 'its author'}."))
+        self._record(waiting, "expired", Done(remark="It was cancelled."))
         return Done()
 
 

@@ -120,7 +120,7 @@ def _settled_here(run: Run, request: Request, command: Command) -> bool:
     if run.state in LIVE:
         return False
     if isinstance(request.command, Stop):
-        starting.leave_queue(run, f"{_not_started(run)}: stopped by {command.author_name}.")
+        starting.leave_queue(run, f"{_not_started(run)}: it was stopped while it waited.")
         return settle_command(command, CommandState.APPLIED, step=run.step)
     if isinstance(request.command, Note):
         return settle_command(command, CommandState.APPLIED, step=run.step)
@@ -143,7 +143,8 @@ def _cancel(request: Cancel, command: Command) -> bool:
     withdrawn = settle_command(
         wanted,
         CommandState.EXPIRED,
-        outcome=f"Cancelled by {command.author_name}.",
+        # The ledger tells who; names of members stand in no text that a share link shows.
+        outcome="It was cancelled.",
         only_from=CommandState.SENT,
     )
     if withdrawn:

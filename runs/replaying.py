@@ -69,7 +69,7 @@ def _payloads(old: Run, new: Run, found: list[Command]) -> Iterator[dict[str, An
             "id": str(uuid5(command.pk, f"replayed on run {new.pk}")),
             "command": command.kind,
             "arguments": command.arguments,
-            "reason": f"Replay of run {old.pk}, where {command.author_name} did it."[:500],
+            "reason": f"Replay of run {old.pk}.",
         }
         if command.step and COMMANDS[command.kind].can_be_scheduled:
             payload["at"] = {"step": command.step}

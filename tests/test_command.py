@@ -222,7 +222,7 @@ def test_it_asks_of_a_new_run_what_was_applied_to_the_old(run: Run, new: Run) ->
         ("set_knob", None, None), ("set_knob", 40, 0.5), ("evaluate", 50, None), ("extend", None, None),
     ]  # fmt: skip
     first = new.commands.order_by("sent_at")[0]
-    assert first.author_name == "Operator" and first.reason == f"Replay of run {run.pk}, where Ada did it."
+    assert first.author_name == "Operator" and first.reason == f"Replay of run {run.pk}."
     assert typed(str(new.pk), "--replay", str(run.pk))[0] == 0
     assert new.commands.count() == 4
 

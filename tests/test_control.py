@@ -212,7 +212,7 @@ def test_a_command_that_waits_can_be_withdrawn(control: Control, told: Told) -> 
     control.take([asked("stop", at_step=50)], 1, 0)
     control.take([{"id": "c2", "command": "cancel", "arguments": {"command": "c1"}, "author": "Ben"}], 2, 0)
     assert told.in_short == [("c1", "expired"), ("c2", "applied")]
-    assert told.outcomes[0]["reason"] == "Cancelled by Ben."
+    assert told.outcomes[0]["reason"] == "It was cancelled."
     control.look(50, 0)
     assert not control.stopping
     control.take([{"id": "c3", "command": "cancel", "arguments": {"command": "c1"}, "author": "Ben"}], 51, 0)

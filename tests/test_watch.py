@@ -16,7 +16,7 @@ from uuid import uuid4
 import psutil
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import OperationalError
+from django.db import OperationalError, transaction
 from django.utils import timezone
 
 from runs import feed, series, starting
@@ -105,7 +105,7 @@ def test_a_stop_takes_a_queued_run_out_of_the_queue(run: Run) -> None:
     run.refresh_from_db()
     command.refresh_from_db()
     assert (run.state, run.queued_host, command.state) == ("created", "", "applied")
-    assert told(run)[-1] == ("created", "Not started: stopped by anna.")
+    assert told(run)[-1] == ("created", "Not started: it was stopped while it waited.")
 
 
 def test_a_restart_waits_for_its_time_on_its_host(run: Run) -> None:
@@ -225,6 +225,27 @@ def test_it_marks_a_run_lost_that_fell_silent_on_another_host(run: Run, monkeypa
     assert states.index(RunState.LOST) == (106 + 12 - 100) / 2
     assert set(states[states.index(RunState.LOST) :]) == {RunState.LOST}
     assert told(run)[-1] == ("lost", "No sign of life from the training host for 12 s.")
+
+
+def test_it_calls_nobody_lost_who_waits_to_write_as_it_does(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On SQLite one writer keeps all others waiting, and readers none."""
+    hold(run)
+    clock = SimpleNamespace(seconds=100.0, writer_s=5.0)
+    atomic = transaction.atomic
+
+    def waiting(*arguments: Any, **options: Any) -> Any:
+        clock.seconds += clock.writer_s
+        return atomic(*arguments, **options)
+
+    monkeypatch.setattr("trainer.watch.time", SimpleNamespace(monotonic=lambda: clock.seconds))
+    monkeypatch.setattr("trainer.watch.transaction", SimpleNamespace(atomic=waiting))
+    watch = Watch()
+    states = []
+    for clock.seconds in range(100, 150, 2):
+        clock.writer_s = 5.0 if clock.seconds < 140 else 0.0
+        watch.look()
+        states.append(Run.objects.values_list("state", flat=True).get())
+    assert states.index(RunState.LOST) == 20
 
 
 def test_it_folds_what_a_dead_run_left_and_leaves_a_live_one_alone(run: Run) -> None:

@@ -207,7 +207,7 @@ def test_what_waits_for_its_step_can_be_withdrawn(operator: Page, viewer: Page) 
     expect(ledger(viewer, "at step 900000000").get_by_test_id("cancel")).to_have_count(0)
     waiting.get_by_test_id("cancel").click()
     expect(waiting.locator("[data-slot=state]")).to_have_text("expired")
-    expect(waiting).to_contain_text("Cancelled by Operator Lab.")
+    expect(waiting).to_contain_text("It was cancelled.")
 
 
 def test_two_people_do_not_overwrite_each_other_unknowingly(operator: Page, lab: Stack, chromium: Browser) -> None:

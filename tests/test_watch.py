@@ -241,8 +241,9 @@ def test_it_calls_nobody_lost_who_waits_to_write_as_it_does(run: Run, monkeypatc
     monkeypatch.setattr("trainer.watch.transaction", SimpleNamespace(atomic=waiting))
     watch = Watch()
     states = []
-    for clock.seconds in range(100, 150, 2):
-        clock.writer_s = 5.0 if clock.seconds < 140 else 0.0
+    for second in range(100, 150, 2):
+        clock.seconds = float(second)
+        clock.writer_s = 5.0 if second < 140 else 0.0
         watch.look()
         states.append(Run.objects.values_list("state", flat=True).get())
     assert states.index(RunState.LOST) == 20

@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, close_old_connections
+from django.db import DatabaseError, InterfaceError, close_old_connections, transaction
 from django.db.models import Exists, F, OuterRef
 from django.utils import timezone
 
@@ -38,6 +38,8 @@ EXPIRY_INTERVAL_S = 5.0
 # A beat is seen up to a look late, its absence another, and to say so takes time: lost is known to a viewer when the
 # last beat was SILENT_AFTER_S ago.
 LOST_AFTER_S = SILENT_AFTER_S - 3 * LOOK_INTERVAL_S
+# Who waits for longer to write stands in line with the owner whose beat is missed; the next look will tell.
+LONGEST_WAIT_S = 1.0
 # A supervisor that has just been killed is often brought back by whoever watches over it.
 UNATTENDED_S = 2.0
 # Where its training is dead too there is nothing to wait for: the second look in a row is no chance.
@@ -207,8 +209,15 @@ class Watch:
         live = Run.objects.filter(state__in=LIVE).values_list("pk", "attempt", "beat")
         pulses = [Pulse(*values) for values in live]
         for pulse, silent_s in self._beats.look(pulses, now).items():
-            if silent_s >= LOST_AFTER_S and mark_lost(pulse.run_id, pulse.attempt, pulse.beat):
+            if silent_s >= LOST_AFTER_S and self._lose(pulse):
                 logger.warning("run %d is lost: no sign of life for %.0f s", pulse.run_id, silent_s)
+
+    def _lose(self, pulse: Pulse) -> bool:
+        """Set a silent run lost, unless its owner may only have waited, as we did, for somebody who writes for long."""
+        began = time.monotonic()
+        with transaction.atomic():
+            waited_s = time.monotonic() - began
+            return waited_s < LONGEST_WAIT_S and mark_lost(pulse.run_id, pulse.attempt, pulse.beat)
 
     # The host and the leftovers
 

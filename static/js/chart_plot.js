@@ -55,7 +55,7 @@ export function plotOptions({ size, over, lines, log, smoothing, isPercent, grou
   const y = log ? { distr: 3, log: 10, range: roomyLog } : { range: isPercent ? percent : roomy };
   return {
     ...size,
-    padding: [14, overTime ? 26 : 12, 0, 0],
+    padding: [14, overTime ? 26 : 18, 0, 0],
     legend: NONE,
     scales: { x: { time: false }, y },
     series,

@@ -21,9 +21,9 @@ export function effectSeries(series) {
  * Return {before, after, change, isClear, isWhole} around `step`: `before` and `after` are {mean, spread, count, odd} of
  * at most `window` finite points on each side, `change` the relative change of the mean (null from a mean of 0).
  *
- * `isClear` says that the ranges of mean ± one standard deviation do not overlap; `isWhole` that no more points will
- * come to the window behind. `from` and `to` are the steps of the neighbouring changes, which points must not cross.
- * `xs` ascend. Returns null with fewer than 5 points on a side, unless some behind are not finite.
+ * `isClear` says that the mean moved by more than one standard deviation of either side; `isWhole` that no more points
+ * will come to the window behind. `from` and `to` are the steps of the neighbouring changes, which points must not
+ * cross. `xs` ascend. Returns null with fewer than 5 points on a side, unless some behind are not finite.
  */
 export function effectAt(xs, values, step, { from = -Infinity, to = Infinity, window = WINDOW, odd = [] } = {}) {
   const split = firstAbove(xs, step);
@@ -38,7 +38,7 @@ export function effectAt(xs, values, step, { from = -Infinity, to = Infinity, wi
     before,
     after,
     change: before.mean === 0 || !after.count ? null : difference / Math.abs(before.mean),
-    isClear: after.odd > 0 || Math.abs(difference) > before.spread + after.spread,
+    isClear: after.odd > 0 || Math.abs(difference) > Math.max(before.spread, after.spread),
     isWhole,
   };
 }

@@ -95,7 +95,7 @@ export function addSlider(parts, knob, { onMove, onLetGo, onDrag, onType, onScal
     button.addEventListener("click", () => onScale(factor));
     return [factor, button];
   });
-  parts.control.append(...parts.factors.map(([, button]) => button));
+  parts.control.append(element("span", { class: "knob-factors" }, ...parts.factors.map(([, button]) => button)));
 }
 
 /** Add the button that sends a value to be: for the keyboard, and for fingers after typing. */

@@ -20,9 +20,11 @@ test("it compares the points up to a step with those behind it", () => {
 });
 
 test("it does not claim what the spread covers", () => {
-  assert.equal(effectAt(STEPS, jump(0.9, 0.08), 100).isClear, false);
-  assert.equal(effectAt(STEPS, jump(0.9, 0.02), 100).isClear, true);
+  assert.equal(effectAt(STEPS, jump(0.9, 0.12), 100).isClear, false);
+  assert.equal(effectAt(STEPS, jump(0.9, 0.08), 100).isClear, true);
   assert.equal(effectAt(STEPS, jump(1), 100).isClear, false);
+  const calmFirst = STEPS.map((step) => (step <= 100 ? 1 : 0.9 + (step % 2 ? 0.15 : -0.15)));
+  assert.equal(effectAt(STEPS, calmFirst, 100).isClear, false, "the wider spread counts");
 });
 
 test("it says so while the window behind is still filling, and nothing with too few points", () => {

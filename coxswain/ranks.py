@@ -209,7 +209,7 @@ class RankedRun(Run):
             if self._meeting.farthest() < hold:
                 return
             # Steps shorter than the wait: aim farther.
-            margin *= 2
+            margin *= 4
 
     def _decide(self) -> None:
         """Wait for all ranks at this control point and let them apply what is pending; or refuse it."""

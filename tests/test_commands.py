@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
@@ -28,7 +28,7 @@ from runs.commands import (
 from runs.typed_words import parse_words
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-KEY = str(uuid4())
+KEY = "8ee4c1c1-309f-4365-805f-7a1d5ae2d6b6"
 
 
 def knob(**fields: Any) -> dict[str, Any]:

@@ -23,6 +23,9 @@ def page(stack: Stack, chromium: Browser, places: Places) -> Iterator[Page]:
     log_in(page, stack.address, "operator", "operator")
     page.goto(f"{stack.address}/runs/{places['ended']}/")
     expect(page.locator(f"{LOSS} canvas")).to_be_visible(timeout=20_000)
+    # The last to be drawn above the charts: it moves them.
+    expect(page.get_by_test_id("knob").first).to_be_visible(timeout=20_000)
+    page.locator(LOSS).scroll_into_view_if_needed()
     yield page
     assert not complaints.lines
     context.close()
@@ -141,6 +144,16 @@ def test_it_shows_texts_as_text(page: Page) -> None:
     expect(texts).to_have_count(10)
     expect(texts.first).to_contain_text("epoch 10 · step 3000")
     expect(texts.first).to_contain_text("<i>A word</i>")
+
+
+def test_it_tells_attempts_and_what_was_asked_in_every_state(page: Page) -> None:
+    expect(page.get_by_test_id("restarts")).to_have_text("1 of 3 restarts used")
+    expect(page.get_by_test_id("attempt-row")).to_contain_text("2 ranks · supervisor replaced: 1")
+    for state, text in (("applied", "Pause"), ("refused", "only if it is still 0.01"), ("expired", "3 more epochs")):
+        row = page.locator(f"[data-testid=command-row][data-state={state}]").filter(has_text=text)
+        expect(row).to_have_count(1)
+    expect(page.get_by_test_id("command-row").first).to_contain_text("scheduled")
+    expect(page.get_by_test_id("checkpoint-row")).to_contain_text("Validation loss 0.3")
 
 
 def test_it_compares_the_runs_that_were_ticked(page: Page, stack: Stack, places: Places) -> None:

@@ -267,7 +267,8 @@ def test_it_looks_right_in_the_dark_and_on_a_phone(
     page.locator(LOSS).scroll_into_view_if_needed()
     expect(page.locator(f"{LOSS} canvas")).to_be_visible(timeout=30_000)
     expect(page.get_by_test_id("command-row").first).to_be_attached()
-    page.screenshot(path=screenshots / f"steering-{theme}-{viewport['width']}.png", full_page=True)
+    page.screenshot(path=screenshots / f"steering-{theme}-{viewport['width']}.png")
+    page.locator("#activity").screenshot(path=screenshots / f"steering-ledger-{theme}-{viewport['width']}.png")
     assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
     page.get_by_test_id("stop").click()
     page.locator("#stop-checkpoint").uncheck()
@@ -292,4 +293,4 @@ def test_stopping_asks_first_and_moves_visibly(operator: Page, viewer: Page, scr
     expect(operator.get_by_test_id("note")).to_be_visible()
     expect(operator.get_by_test_id("extend")).to_be_visible()
     expect(knob(operator).get_by_test_id("knob-slider")).to_be_disabled()
-    operator.screenshot(path=screenshots / "steering-stopped.png", full_page=True)
+    operator.screenshot(path=screenshots / "steering-stopped.png")

@@ -1,18 +1,25 @@
 #!/bin/sh
-# All tests. Browser tests are a pytest call of their own: Playwright's event loop runs in the thread that
-# also uses the database, which Django allows only when told so.
+# All tests. Browser tests are a pytest call of their own: Playwright's event loop runs in the thread that also uses
+# the database, which Django allows only when told so. They run beside the others, because both wait more than they work.
 set -eu
 cd "$(dirname "$0")/.."
-.venv/bin/pytest --ignore=tests/browser -n 2 --dist loadfile
-if [ -d tests/browser ]; then
-	DJANGO_ALLOW_ASYNC_UNSAFE=true .venv/bin/pytest tests/browser
-fi
+mkdir -p build
+DJANGO_ALLOW_ASYNC_UNSAFE=true .venv/bin/pytest tests/browser >build/browser_tests.log 2>&1 &
+browser=$!
+trap 'kill "$browser" 2>/dev/null || true' EXIT
+failed=0
+.venv/bin/pytest --ignore=tests/browser -n 2 --dist loadfile || failed=1
+wait "$browser" || failed=1
+trap - EXIT
+cat build/browser_tests.log
 # What depends on the database most, once more on PostgreSQL; `make test-postgres` runs all of it there.
 if [ -z "${COXSWAIN_TEST_POSTGRES:-}" ]; then
 	train=tests/test_train.py
-	.venv/bin/python scripts/postgres.py .venv/bin/pytest tests/test_live.py tests/test_series.py tests/test_charts.py \
-		tests/test_exports.py tests/admin/test_admin.py tests/admin/test_admin_delete.py \
+	.venv/bin/python scripts/postgres.py .venv/bin/pytest -n 2 --dist load tests/test_live.py tests/test_ledger.py \
+		tests/test_series.py tests/test_charts.py tests/test_exports.py tests/admin/test_admin.py \
+		tests/admin/test_admin_delete.py \
 		$train::test_it_records_a_script_from_start_to_end $train::test_it_adopts_a_living_worker \
 		$train::test_a_database_that_is_away_costs_no_point \
-		$train::test_an_owner_that_was_fenced_out_writes_nothing_more_and_exits_4
+		$train::test_an_owner_that_was_fenced_out_writes_nothing_more_and_exits_4 || failed=1
 fi
+exit $failed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -153,9 +154,15 @@ def test_it_learns_and_tells_loss_perplexity_speed_and_a_sample():
     assert all(text.startswith("The ") and len(text) > 10 for text in run.texts.values())
 
 
-@pytest.mark.parametrize("stop_at", [7, 40, 41])
+@cache
+def uninterrupted() -> RememberingRun:
+    """Return a training that went through; called within a test, which trains with as many threads as the others."""
+    return run_through(RememberingRun(), small())
+
+
+@pytest.mark.parametrize("stop_at", [7, 40])
 def test_it_goes_on_from_any_step_as_if_it_had_not_stopped(tmp_path: Path, stop_at: int):
-    whole = run_through(RememberingRun(), small())
+    whole = uninterrupted()
     assert whole.planned["steps_per_epoch"] == 40
     stopped = run_through(RememberingRun(made(tmp_path / "first"), stop_at=stop_at), small())
     assert stopped.outcome == "stopped"
@@ -168,11 +175,11 @@ def test_it_goes_on_from_any_step_as_if_it_had_not_stopped(tmp_path: Path, stop_
 
 
 def test_its_samples_change_nothing_in_the_training():
+    whole = uninterrupted()
     silent = run_through(RememberingRun(), small(sample_length=0))
-    talking = run_through(RememberingRun(), small())
     assert not silent.texts
-    assert len(talking.texts) == 2
-    assert silent.series("train/loss") == talking.series("train/loss")
+    assert len(whole.texts) == 2
+    assert silent.series("train/loss") == whole.series("train/loss")
 
 
 def test_it_writes_the_same_sample_twice_and_longer_than_it_can_see():

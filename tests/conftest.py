@@ -24,6 +24,8 @@ if "COXSWAIN_TEST_POSTGRES" in os.environ:
 
     os.environ["COXSWAIN_DATABASE_URL"] = address_of(f"coxswain_{os.getpid()}")
 assert settings.DATABASES
+# Slow hashing keeps guesses away from real accounts; here it would be half of what tests do.
+settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 # What this process starts has a database of its own: the stack says which.
 os.environ.pop("COXSWAIN_DATABASE_URL", None)
 

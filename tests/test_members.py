@@ -25,11 +25,6 @@ ACCOUNT = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def quick_passwords(settings: Any) -> None:
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
 @pytest.fixture
 def project() -> Project:
     project = Project.objects.create(name="Lab", slug="lab")

@@ -27,12 +27,6 @@ PASSWORD = "a long and quiet river"
 Login = Callable[[str], Client]
 
 
-@pytest.fixture(autouse=True)
-def quick_passwords(settings: Any) -> None:
-    """A hasher that is slow on purpose would be most of these tests' time."""
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
 @pytest.fixture
 def project() -> Project:
     project = Project.objects.create(name="Digits", slug="digits")

@@ -32,7 +32,6 @@ PASSWORD = "a long and quiet river"
 @pytest.fixture
 def run(transactional_db: None, layer: None, settings: Any, monkeypatch: Any) -> Run:
     """A run watched over a real layer. The look by the clock is off: what is heard alone must do."""
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     monkeypatch.setattr("runs.live.guard.CHECK_INTERVAL_S", 3600)
     project = Project.objects.create(name="Lab", slug="lab")
     for role in ("owner", "operator", "viewer"):

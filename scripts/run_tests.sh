@@ -8,9 +8,7 @@ DJANGO_ALLOW_ASYNC_UNSAFE=true .venv/bin/pytest tests/browser >build/browser_tes
 browser=$!
 trap 'kill "$browser" 2>/dev/null || true' EXIT
 failed=0
-# What takes longest comes first, so that at the end neither process waits for the other.
-long=$(printf 'tests/test_%s.py ' truth several_ranks kill restarts resume train demo serve docker watch readme race setup)
-.venv/bin/pytest $long tests --ignore=tests/browser -n 2 --dist loadfile --no-loadscope-reorder || failed=1
+.venv/bin/pytest --ignore=tests/browser -n 3 --dist loadfile --no-loadscope-reorder || failed=1
 wait "$browser" || failed=1
 trap - EXIT
 cat build/browser_tests.log

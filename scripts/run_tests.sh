@@ -8,7 +8,7 @@ DJANGO_ALLOW_ASYNC_UNSAFE=true .venv/bin/pytest tests/browser >build/browser_tes
 browser=$!
 trap 'kill "$browser" 2>/dev/null || true' EXIT
 failed=0
-.venv/bin/pytest --ignore=tests/browser -n 3 --dist loadfile --no-loadscope-reorder || failed=1
+.venv/bin/pytest --ignore=tests/browser -n 2 --dist loadfile || failed=1
 wait "$browser" || failed=1
 trap - EXIT
 cat build/browser_tests.log

@@ -32,16 +32,6 @@ os.environ.pop("COXSWAIN_DATABASE_URL", None)
 from monitor_site.embedded import EmbeddedServer  # noqa: E402  after the environment is set
 from tests.stack import Stack, seed_stack  # noqa: E402
 
-# What takes longest comes first, so that no process waits for another at the end.
-LONGEST = ("truth", "several_ranks", "kill", "restarts", "resume", "train", "demo", "serve", "docker", "watch", "setup")
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
-
-
 def pytest_unconfigure() -> None:
     shutil.rmtree(_DATA, ignore_errors=True)
 

@@ -32,6 +32,7 @@ os.environ.pop("COXSWAIN_DATABASE_URL", None)
 from monitor_site.embedded import EmbeddedServer  # noqa: E402  after the environment is set
 from tests.stack import Stack, seed_stack  # noqa: E402
 
+
 def pytest_unconfigure() -> None:
     shutil.rmtree(_DATA, ignore_errors=True)
 

@@ -154,6 +154,8 @@ elif DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
         # A few for the readers of sockets, one for pages, the rest for downloads.
         pool={"min_size": 0, "max_size": 10, "timeout": 5},
         connect_timeout=5,
+        # As on SQLite: who waits for another writer hears of it, and does what needs no database meanwhile.
+        options="-c lock_timeout=5s",
     )
 else:
     raise ImproperlyConfigured("COXSWAIN_DATABASE_URL must begin with sqlite:/// or postgres://")

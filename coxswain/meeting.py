@@ -1,7 +1,8 @@
-"""Where the ranks of one host meet: a page of shared memory, and waiting for one another. Standard library only.
+"""Where the ranks of a training meet: a page of shared memory, and waiting for one another. Standard library only.
 
-The file `ranks` in an attempt's folder holds 8-byte words: a few for all, then a row for each rank, which only that
-rank writes. Nobody waits for a lock or a collective: who waits looks again after a short sleep.
+The file `ranks` holds 8-byte words: a few for all, then a row for each rank, which only that rank writes. Nobody waits
+for a lock or a collective: who waits looks again after a short sleep. Where a training has several nodes, each has such
+a page, and whoever carries word between them writes the rows of ranks elsewhere.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from pathlib import Path
 PAGE_BYTES = 4096
 WORD = 0xFFFF_FFFF_FFFF_FFFF
 # Words for all: the control point at which everybody waits (0: none), how many decisions there are, one that changes
-# when a rank was asked for something by a signal, and whether ranks that never attached are left out.
-HOLD, DECIDED, CALLED, LEFT_OUT = 0, 1, 2, 3
+# when a rank was asked for something by a signal, and whether ranks that never attached are left out. Of the leader's
+# page alone: how many nodes there are (0 where only one), and the latest hold that all of them know.
+HOLD, DECIDED, CALLED, LEFT_OUT, NODES, KNOWN = 0, 1, 2, 3, 4, 5
 FIRST_ROW, ROW_WORDS = 8, 16
 # Words of a rank: control points reached, the one at which it waits, its step and epoch there, whether it has finished
 # (1) or failed (2), its process, its two latest votes, and how often it was asked for something by a signal.
 FINISHED, FAILED = 1, 2
 POINTS, ARRIVED, STEP, EPOCH, ENDED, PID, VOTES, CALLS = 0, 1, 2, 3, 4, 5, 6, 8
+# In place of a process that is on another node, and not to be looked for on this one.
+ELSEWHERE = 1 << 63
 CALL_KINDS = ("stop", "save_checkpoint", "save_hourly", "evaluate", "pause", "resume")
 
 SHORTEST_SLEEP_S = 50e-6
@@ -37,6 +41,35 @@ class OutOfStep(RuntimeError):
     """The ranks have not passed the same control points: one looked at `run.stopping` more often than another."""
 
 
+def open_page(folder: Path, ranks: int) -> memoryview:
+    """Return the words of the page in `folder`, which is made where it is not there. Raises `OSError`."""
+    size = -(-8 * (FIRST_ROW + ROW_WORDS * ranks) // PAGE_BYTES) * PAGE_BYTES
+    descriptor = os.open(folder / "ranks", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        # Whole before it is mapped; what other ranks have written there already stays.
+        os.posix_fallocate(descriptor, 0, size)
+        return memoryview(mmap.mmap(descriptor, size)).cast("Q")
+    finally:
+        os.close(descriptor)
+
+
+def row_of(rank: int) -> int:
+    """Return where the row of a rank begins."""
+    return FIRST_ROW + ROW_WORDS * rank
+
+
+def problem_path(folder: Path, rank: int, votes: int) -> Path:
+    """Return the file in which a rank says what was wrong, at its vote number `votes`."""
+    return folder / f"problem-{rank:04d}-{votes % 2}"
+
+
+def write_problem(folder: Path, rank: int, votes: int, problem: str) -> None:
+    path = problem_path(folder, rank, votes)
+    temporary = path.with_suffix(".new")
+    temporary.write_text(problem)
+    os.replace(temporary, path)
+
+
 class Meeting:
     """One rank's view of the page. `words` is the memory itself, `mine` where this rank's row begins."""
 
@@ -44,21 +77,13 @@ class Meeting:
         self._folder = folder
         self.rank = rank
         self.ranks = ranks
-        size = -(-8 * (FIRST_ROW + ROW_WORDS * ranks) // PAGE_BYTES) * PAGE_BYTES
-        descriptor = os.open(folder / "ranks", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            # Whole before it is mapped; what other ranks have written there already stays.
-            os.posix_fallocate(descriptor, 0, size)
-            self._page = mmap.mmap(descriptor, size)
-        finally:
-            os.close(descriptor)
-        self.words = memoryview(self._page).cast("Q")
+        self.words = open_page(folder, ranks)
         self.mine = self.row(rank)
         self._votes = 0
         self.words[self.mine + PID] = os.getpid()
 
     def row(self, rank: int) -> int:
-        return FIRST_ROW + ROW_WORDS * rank
+        return row_of(rank)
 
     @property
     def others(self) -> list[int]:
@@ -73,6 +98,10 @@ class Meeting:
     def unattached(self) -> list[int]:
         """Return the ranks that have not called `coxswain.attach()`."""
         return [rank for rank in range(self.ranks) if not self.words[self.row(rank) + PID]]
+
+    def is_known(self, hold: int) -> bool:
+        """Tell whether ranks on all nodes look at this hold, and how far they were when they first did."""
+        return self.words[NODES] == 0 or self.words[KNOWN] == hold
 
     def has_finished(self, rank: int) -> bool:
         return self.words[self.row(rank) + ENDED] == FINISHED
@@ -123,20 +152,15 @@ class Meeting:
         # Two words in turn: a rank that is ahead must not write over what a slow one has still to read.
         place = VOTES + self._votes % 2
         if problem:
-            path = self._problem_path(self.rank)
-            temporary = path.with_suffix(".new")
-            temporary.write_text(problem)
-            os.replace(temporary, path)
+            write_problem(self._folder, self.rank, self._votes, problem)
         self.words[self.mine + place] = self._votes * 2 + bool(problem)
         self.wait(lambda: all(self.words[self.row(rank) + place] >= self._votes * 2 for rank in self.others))
-        found = {self.rank: problem} if problem else {}
-        for rank in self.others:
-            if self.words[self.row(rank) + place] & 1:
-                found[rank] = self._problem_path(rank).read_text()
-        return dict(sorted(found.items()))
-
-    def _problem_path(self, rank: int) -> Path:
-        return self._folder / f"problem-{rank:04d}-{self._votes % 2}"
+        found = {}
+        for rank in range(self.ranks):
+            # Of all that voted: one may have finished since.
+            if self.words[self.row(rank) + place] == self._votes * 2 + 1:
+                found[rank] = problem_path(self._folder, rank, self._votes).read_text()
+        return found
 
     def wait(self, reached: Callable[[], bool], timeout_s: float | None = None) -> bool:
         """Wait until `reached()`; return whether it was within `timeout_s`. Raises `PeerLost`."""
@@ -158,7 +182,8 @@ class Meeting:
         for rank in self.others:
             row = self.row(rank)
             pid = self.words[row + PID]
-            dead = pid and not _lives(pid) and not self.has_finished(rank)
+            here = pid and not pid & ELSEWHERE
+            dead = here and not _lives(pid) and not self.has_finished(rank)
             if dead or self.words[row + ENDED] == FAILED:
                 raise PeerLost(f"rank {rank} has died; this rank waited for it")
 

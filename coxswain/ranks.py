@@ -6,7 +6,10 @@ every processor sees that, and looks again: while a rank has reached H, which it
 So nobody passes H, and nobody who waits there keeps others from arriving: all that led to H was begun before. Once
 all wait, the leader writes what is decided and clears the hold; each rank applies it, in the same order.
 
-One host only. Standard library only.
+On several nodes the ranks of each look at a page of their own, which processes beside them keep like the leader's. The
+leader looks at the ranks again when every node has said that its own look at this hold, and how far they were then.
+
+Standard library only.
 """
 
 from __future__ import annotations
@@ -14,12 +17,13 @@ from __future__ import annotations
 import json
 import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from coxswain.control import EXPIRE
 from coxswain.locks import HeldLock
-from coxswain.meeting import CALL_KINDS, CALLED, DECIDED, EPOCH, HOLD, LEFT_OUT, STEP, Meeting, OutOfStep
+from coxswain.meeting import CALL_KINDS, CALLED, DECIDED, EPOCH, HOLD, LEFT_OUT, STEP, Meeting, OutOfStep, PeerLost
 from coxswain.run import ATTENTION, LOOK_EVERY, PAUSE_LOOK_S, Run
 
 HOLD_TIMEOUT_VARIABLE = "COXSWAIN_HOLD_TIMEOUT_S"
@@ -40,25 +44,28 @@ class RankedRun(Run):
 
     __slots__ = ("_called", "_points", "_row", "_words")
 
-    def __init__(self, folder: Path, rank: int, lock: HeldLock, ranks: int) -> None:
+    def __init__(self, folder: Path, rank: int, lock: HeldLock, ranks: int, node: Path | None = None) -> None:
+        """`node` is the folder of this node, where the training has several; the leader's node has the attempt's."""
+        here = node or folder
         self.ranks = ranks
         # The control points that this rank has passed.
         self._points = 0
-        self._meeting = Meeting(folder, rank, ranks)
+        self._meeting = Meeting(here, rank, ranks)
         self._words = self._meeting.words
         self._row = self._meeting.mine
         self._called = ATTENTION
-        self._decisions = folder / "decisions.jsonl"
+        self._decisions = here / "decisions.jsonl"
         self._decisions_read = self._decisions.stat().st_size if self._words[DECIDED] else 0
         # What was decided before a rank came that was left out is not for it.
         self._decided = self._words[DECIDED]
         self._began = time.monotonic()
-        # The leader's: commands to decide, signals heard of, and when a command that waits expires.
+        # The leader's: commands to decide, signals heard of, the last hold, and when a command that waits expires.
         self._pending: list[dict[str, Any]] = []
         self._heard = dict.fromkeys(CALL_KINDS, 0)
+        self._held = 0
         self._expiring: dict[str, float] = {}
         self._hold_timeout_s = float(os.environ.get(HOLD_TIMEOUT_VARIABLE, HOLD_TIMEOUT_S))
-        super().__init__(folder, rank, lock)
+        super().__init__(folder, rank, lock, node)
 
     @property
     def stopping(self) -> bool:
@@ -201,12 +208,19 @@ class RankedRun(Run):
         return True
 
     def _hold(self) -> None:
-        margin = 1
+        meeting, margin = self._meeting, 1
         while True:
-            hold = self._meeting.farthest() + margin
+            # Each larger than all before: what nodes say of one cannot be taken for another.
+            hold = self._held = max(meeting.farthest() + margin, self._held + 1)
             self._words[HOLD] = hold
             time.sleep(SEEN_AFTER_S)
-            if self._meeting.farthest() < hold:
+            if not meeting.wait(partial(meeting.is_known, hold), self._hold_timeout_s):
+                if self._guard.look(time.monotonic())[1]:
+                    # A stop for want of a supervisor cannot reach the other nodes without one either.
+                    raise PeerLost("no supervisor carries word between the nodes any more")
+                self._refuse("Not all nodes have answered")
+                return
+            if meeting.farthest() < hold:
                 return
             # Steps shorter than the wait: aim farther.
             margin *= 4
@@ -216,7 +230,8 @@ class RankedRun(Run):
         meeting, points = self._meeting, self._points
         meeting.arrive(points, self._step, self._epoch)
         if not meeting.wait(lambda: not meeting.absent(points), self._hold_timeout_s):
-            self._give_up(meeting.absent(points))
+            who = ", ".join(map(str, meeting.absent(points)))
+            self._refuse(f"Rank {who} did not come to the control point at which all were to take it")
             return
         self._collect()
         commands = [command for command in self._pending if self._may_be_decided(command)]
@@ -259,14 +274,11 @@ class RankedRun(Run):
                 )
         return ""
 
-    def _give_up(self, absent: list[int]) -> None:
+    def _refuse(self, why: str) -> None:
+        """Let everybody go on without what is pending."""
         pending, self._pending = self._pending, []
         self._words[HOLD] = 0
-        who = ", ".join(map(str, absent))
-        reason = (
-            f"Rank {who} did not come to the control point at which all were to take it within "
-            f"{self._hold_timeout_s:g} s: nothing was changed."
-        )
+        reason = f"{why} within {self._hold_timeout_s:g} s: nothing was changed."
         for command in pending:
             if command["command"] == EXPIRE:
                 self._expiring[command["id"]] = 0.0

@@ -27,6 +27,8 @@ from coxswain.mailbox import Mailbox
 FOLDER_VARIABLE = "COXSWAIN_ATTEMPT_FOLDER"
 RANK_VARIABLE = "COXSWAIN_RANK"
 RANKS_VARIABLE = "COXSWAIN_RANKS"
+# The folder of a node other than the first: what is shared memory, or a lock, is of one host.
+NODE_VARIABLE = "COXSWAIN_NODE_FOLDER"
 START_PAUSED_VARIABLE = "COXSWAIN_START_PAUSED"
 UNADOPTED_VARIABLE = "COXSWAIN_UNADOPTED_S"
 # Written into an attempt's folder by whoever opened a later one: a worker that comes late must not train.
@@ -56,7 +58,7 @@ class Run:
     # How many processes train together; see `coxswain.ranks`.
     ranks = 1
 
-    def __init__(self, folder: Path, rank: int, lock: HeldLock) -> None:
+    def __init__(self, folder: Path, rank: int, lock: HeldLock, node: Path | None = None) -> None:
         self.folder: Path | None = folder
         self.rank = rank
         self._lock = lock
@@ -64,7 +66,7 @@ class Run:
             print("coxswain: a later attempt holds this run; this process ends", file=sys.stderr)
             raise SystemExit(EXIT_FENCED)
         self._journal = journal.JournalWriter(folder, rank)
-        self._mailbox = Mailbox(folder)
+        self._mailbox = Mailbox(node or folder)
         self._posted = self._mailbox.posted
         # What the mailbox counted when it was last looked at; ATTENTION where the next control point must look.
         self._seen = ATTENTION
@@ -511,13 +513,14 @@ def attach() -> Run:
         _attached = NullRun()
         return _attached
     rank = int(os.environ.get(RANK_VARIABLE, "0"))
-    lock = try_lock(worker_lock_path(Path(folder), rank))
+    node = os.environ.get(NODE_VARIABLE) or None
+    lock = try_lock(worker_lock_path(Path(node or folder), rank))
     if lock is None:
         # A child of the training process (a DataLoader worker, a helper script) inherits its environment.
         print("coxswain: another process already logs this training, this one logs nowhere", file=sys.stderr)
         _attached = NullRun()
         return _attached
-    run = _attached = _join(Path(folder), rank, lock, int(os.environ.get(RANKS_VARIABLE, "1")))
+    run = _attached = _join(Path(folder), rank, lock, int(os.environ.get(RANKS_VARIABLE, "1")), node)
     previous = sys.excepthook
 
     def record_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -529,12 +532,12 @@ def attach() -> Run:
     return run
 
 
-def _join(folder: Path, rank: int, lock: HeldLock, ranks: int) -> Run:
+def _join(folder: Path, rank: int, lock: HeldLock, ranks: int, node: str | None) -> Run:
     if ranks == 1:
         return Run(folder, rank, lock)
     from coxswain.ranks import RankedRun
 
-    return RankedRun(folder, rank, lock, ranks)
+    return RankedRun(folder, rank, lock, ranks, Path(node) if node else None)
 
 
 def _as_step(step: Any) -> int:

@@ -90,11 +90,6 @@ class Control:
         }
 
     @property
-    def waits(self) -> bool:
-        """Tell whether a command waits for its step or epoch."""
-        return bool(self._scheduled)
-
-    @property
     def needs_attention(self) -> bool:
         """Tell whether every control point must look."""
         return self.stopping or self.paused or bool(self._scheduled)

@@ -160,11 +160,11 @@ def test_pause_and_resume_are_told_and_everything_works_between(control: Control
 
 def test_a_command_waits_for_its_step(control: Control, told: Told) -> None:
     control.take([asked("set_knob", knob="rate", value=0.2, at_step=10), asked("note", "c2", text="x")], 8, 0)
-    assert told.in_short == [("c2", "applied")] and control.waits and control.needs_attention
+    assert told.in_short == [("c2", "applied")] and control.needs_attention
     control.look(9, 0)
     assert len(told.outcomes) == 1
     control.look(10, 0)
-    assert told.in_short[1:] == [("c1", "applied")] and not control.waits and not control.needs_attention
+    assert told.in_short[1:] == [("c1", "applied")] and not control.needs_attention
     control.look(11, 0)
     assert len(told.outcomes) == 2
 
@@ -202,10 +202,10 @@ def test_what_expires_while_it_waits_ends_there(control: Control, told: Told) ->
     waiting = asked("stop", at_step=50, expires_at=time.time() + 1000)
     control.take([waiting], 1, 0)
     control.look(2, 0)
-    assert control.waits
+    assert control.needs_attention
     waiting["expires_at"] = time.time() - 1
     control.look(3, 0)
-    assert told.in_short == [("c1", "expired")] and not control.waits
+    assert told.in_short == [("c1", "expired")] and not control.needs_attention
 
 
 def test_a_command_that_waits_can_be_withdrawn(control: Control, told: Told) -> None:

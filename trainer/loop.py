@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from coxswain import Run
-from coxswain.run import Outcome
+from coxswain.recording import Outcome
 from trainer.evaluation import Evaluation
 from trainer.groups import group_names
 from trainer.parallel import Ranks

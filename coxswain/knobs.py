@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -268,42 +268,37 @@ class Knobs:
     def named(self, name: str) -> Knob:
         """Return a knob. Raises `KnobError` naming the known ones."""
         if name not in self._knobs:
-            known = ", ".join(self._knobs)
-            hint = f"it has {known}" if known else "it declares none"
-            raise KnobError(f"This training has no knob {reprlib.repr(name)}: {hint}.")
+            raise unknown_knob(name, self._knobs)
         return self._knobs[name]
 
     def to_wire(self) -> list[dict[str, Any]]:
         return [knob.to_wire() for knob in self]
 
 
-def spec_for(
-    name: str,
-    default: Value | Mapping[str, Value],
-    *,
-    minimum: float | int | None = None,
-    maximum: float | int | None = None,
-    choices: Sequence[Value] = (),
-    scale: Scale = "linear",
-    unit: str = "",
-    help: str = "",
-    series: str = "",
-) -> KnobSpec:
-    """Return the spec of a knob whose kind follows from its default; a mapping gives a value for each group."""
-    groups = tuple(default) if isinstance(default, Mapping) else ()
+def unknown_knob(name: str, known: Iterable[str]) -> KnobError:
+    """Return the error that names the knobs which a training has instead."""
+    names = ", ".join(known)
+    hint = f"it has {names}" if names else "it declares none"
+    return KnobError(f"This training has no knob {reprlib.repr(name)}: {hint}.")
+
+
+def kind_of(name: str, default: Value | Mapping[str, Value], choices: Sequence[Value] = ()) -> Kind:
+    """Return the kind that follows from a knob's default. Raises `KnobError` where none does."""
     sample = next(iter(default.values())) if isinstance(default, Mapping) else default
-    kind: Kind
     if choices:
-        kind = "choice"
-    elif isinstance(sample, bool):
-        kind = "bool"
-    elif isinstance(sample, int):
-        kind = "int"
-    elif isinstance(sample, float):
-        kind = "float"
-    else:
-        raise KnobError(f"{name}: a knob starts as a number or a truth value, or has choices; this is {sample!r}")
-    return KnobSpec(name, kind, minimum, maximum, tuple(choices), scale, unit, help, groups, series)
+        return "choice"
+    if isinstance(sample, bool):
+        return "bool"
+    if isinstance(sample, int):
+        return "int"
+    if isinstance(sample, float):
+        return "float"
+    raise KnobError(f"{name}: a knob starts as a number or a truth value, or has choices; this is {sample!r}")
+
+
+def groups_of(default: Value | Mapping[str, Value]) -> tuple[str, ...]:
+    """Return the parameter groups of a knob: a mapping as default gives a value for each."""
+    return tuple(default) if isinstance(default, Mapping) else ()
 
 
 def _plain(values: Mapping[str, Any]) -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 from coxswain import journal
 from coxswain.control import Control, Handler
 from coxswain.guard import Guard
-from coxswain.knobs import Knob, Scale, Value, spec_for
+from coxswain.knobs import Knob, KnobSpec, Scale, Value, groups_of, kind_of
 from coxswain.locks import HeldLock
 from coxswain.mailbox import Mailbox
 from coxswain.recording import Recorder
@@ -174,16 +174,17 @@ class Run(Recorder):
         put back. `effective()` tells the value in effect where a schedule multiplies it, `series` the series that
         shows it. Raises `coxswain.knobs.KnobError` where the declaration contradicts itself.
         """
-        spec = spec_for(
+        spec = KnobSpec(
             name,
-            default,
-            minimum=minimum,
-            maximum=maximum,
-            choices=choices,
-            scale=scale,
-            unit=unit,
-            help=help,
-            series=series,
+            kind_of(name, default, choices),
+            minimum,
+            maximum,
+            tuple(choices),
+            scale,
+            unit,
+            help,
+            groups_of(default),
+            series,
         )
         knob = Knob(spec, default, apply=apply, effective=effective)
         self.declare(knob)

@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from coxswain.knobs import KnobError, KnobSpec
+from coxswain.knobs import KnobError, KnobSpec, unknown_knob
 from runs import feed, starting
 from runs.access import Viewer
 from runs.commands import Cancel, Extend, Note, Request, SetKnob, Stop
@@ -95,22 +95,17 @@ def _knob_refusal(run: Run, command: SetKnob) -> str:
     """Check a knob against what the training declared; the training checks again what it applies."""
     if not run.knobs:
         return ""  # the training may not have said yet what it has
-    wanted = next((fields for fields in run.knobs if fields["name"] == command.knob), None)
+    declared = {fields["name"]: fields for fields in run.knobs}
     try:
-        if wanted is None:
-            return _unknown_knob(run, command.knob)
-        spec = KnobSpec.from_wire(wanted)
+        if command.knob not in declared:
+            raise unknown_knob(command.knob, declared)
+        spec = KnobSpec.from_wire(declared[command.knob])
         spec.check_group(command.group)
         if command.factor is None:
             spec.check(command.value)
     except KnobError as error:
         return str(error)
     return ""
-
-
-def _unknown_knob(run: Run, name: str) -> str:
-    known = ", ".join(fields["name"] for fields in run.knobs)
-    return f"This training has no knob {name!r}: it has {known}."
 
 
 def _settled_here(run: Run, request: Request, command: Command) -> bool:

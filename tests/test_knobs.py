@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from coxswain.knobs import LARGEST_INT, Change, Knob, KnobError, Knobs, KnobSpec, spec_for
+from coxswain.knobs import LARGEST_INT, Change, Knob, KnobError, Knobs, KnobSpec, groups_of, kind_of
 
 RATE = KnobSpec("learning_rate", "float", minimum=1e-6, maximum=1.0, scale="log", unit="1/step")
 LAYERS = KnobSpec("layers", "int", minimum=1, maximum=8)
@@ -123,14 +123,13 @@ def test_it_refuses_a_declaration_that_contradicts_itself(fields: dict[str, Any]
     ],
 )
 def test_its_kind_follows_from_its_default(default: Any, options: dict[str, Any], kind: str) -> None:
-    spec = spec_for("knob", default, **options)
-    assert spec.kind == kind
-    assert spec.groups == (tuple(default) if isinstance(default, dict) else ())
+    assert kind_of("knob", default, **options) == kind
+    assert groups_of(default) == (tuple(default) if isinstance(default, dict) else ())
 
 
 def test_a_default_without_a_kind_is_refused() -> None:
     with pytest.raises(KnobError, match="starts as a number or a truth value, or has choices"):
-        spec_for("knob", "text")
+        kind_of("knob", "text")
     with pytest.raises(KnobError, match="takes 1 to 8"):
         Knob(LAYERS, 9)
 
@@ -223,7 +222,7 @@ def test_it_has_a_value_for_each_parameter_group() -> None:
 
 
 def test_one_group_alone_travels_as_an_object_too() -> None:
-    knob = Knob(spec_for("rate", {"all": 0.5}), {"all": 0.5}, effective=lambda group: 0.25)
+    knob = Knob(KnobSpec("rate", "float", groups=("all",)), {"all": 0.5}, effective=lambda group: 0.25)
     assert knob.to_wire()["value"] == {"all": 0.5} and knob.to_wire()["effective"] == {"all": 0.25}
 
 

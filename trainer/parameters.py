@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
-from coxswain.knobs import KnobError, KnobSpec, Scale, spec_for
+from coxswain.knobs import KnobError, KnobSpec, Scale, kind_of
 from runs.parameters import ParameterError, validate
 
 Value = int | float | bool | str
@@ -53,15 +53,15 @@ class Declaration:
     def as_knob(self, name: str, default: Value, series: str = "") -> KnobSpec:
         """Return what the parameter takes as a knob, `default` in its type. Raises `TypeError` where it can be none."""
         try:
-            return spec_for(
+            return KnobSpec(
                 name,
-                default,
-                minimum=self.minimum,
-                maximum=self.maximum,
-                choices=self.choices,
-                scale=self.scale,
-                unit=self.unit,
-                help=self.help,
+                kind_of(name, default, self.choices),
+                self.minimum,
+                self.maximum,
+                self.choices,
+                self.scale,
+                self.unit,
+                self.help,
                 series=series,
             )
         except KnobError as error:

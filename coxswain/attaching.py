@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -30,16 +29,7 @@ class NullRun(Run):
 
     def log(self, step: int, /, **values: Any) -> None: ...
 
-    def log_epoch(
-        self,
-        epoch: int,
-        /,
-        *,
-        step: int | None = None,
-        duration_s: float | None = None,
-        best: bool = False,
-        **values: Any,
-    ) -> None: ...
+    def log_epoch(self, epoch: int, /, **values: Any) -> None: ...
 
     def plan(
         self, *, total_epochs: int | None = None, total_steps: int | None = None, steps_per_epoch: int | None = None
@@ -66,18 +56,7 @@ class NullRun(Run):
 
     def record_environment(self, environment: dict[str, Any]) -> None: ...
 
-    def record_checkpoint(
-        self,
-        path: Path,
-        *,
-        step: int,
-        epoch: int,
-        name: str,
-        size_bytes: int,
-        sha256: str,
-        reason: str = "last",
-        metrics: Mapping[str, float] | None = None,
-    ) -> None: ...
+    def record_checkpoint(self, path: Path, **fields: Any) -> None: ...
 
     def finish(self, outcome: Outcome = "finished", *, step: int | None = None) -> None: ...
 

@@ -1,0 +1,120 @@
+"""What trainings told: epochs, series, events, and how far their journals were read."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from runs.models.runs import Attempt, Run
+
+
+class Axis(models.TextChoices):
+    """What a series is drawn over: training metrics by step, samples of the machine by time."""
+
+    STEP = "step", _("step")
+    TIME = "time", _("time")
+
+
+class JournalOffset(models.Model):
+    """How far a journal segment was consumed, committed with what it brought."""
+
+    attempt = models.ForeignKey(Attempt, models.CASCADE, related_name="offsets")
+    rank = models.PositiveIntegerField(default=0)
+    segment = models.PositiveIntegerField(default=0)
+    offset = models.PositiveBigIntegerField(default=0)
+    next_number = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["attempt", "rank", "segment"], name="one_offset_a_segment")]
+
+
+class EpochMetric(models.Model):
+    """One epoch of one attempt. A column is null where not reported or not finite (then named in `nonfinite`)."""
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="epochs")
+    attempt = models.PositiveIntegerField(_("attempt"))
+    epoch = models.PositiveIntegerField(_("epoch"))
+    step = models.PositiveBigIntegerField(_("step"))
+    train_loss = models.FloatField(_("training loss"), null=True)
+    train_accuracy = models.FloatField(_("training accuracy"), null=True)
+    validation_loss = models.FloatField(_("validation loss"), null=True)
+    validation_accuracy = models.FloatField(_("validation accuracy"), null=True)
+    learning_rate = models.FloatField(_("learning rate"), null=True)
+    samples_per_second = models.FloatField(_("samples per second"), null=True)
+    duration_s = models.FloatField(_("duration (s)"), null=True)
+    extra = models.JSONField(_("other values"), default=dict)
+    nonfinite = models.JSONField(_("not finite"), default=dict)
+    best = models.BooleanField(_("best"), default=False)
+    at = models.DateTimeField(_("at"))
+
+    COLUMNS = (
+        "train_loss",
+        "train_accuracy",
+        "validation_loss",
+        "validation_accuracy",
+        "learning_rate",
+        "samples_per_second",
+    )
+
+    class Meta:
+        ordering = ["run", "epoch", "attempt"]
+        constraints = [models.UniqueConstraint(fields=["run", "attempt", "epoch"], name="one_row_an_epoch")]
+        verbose_name = _("epoch metric")
+        verbose_name_plural = _("epoch metrics")
+
+    def __str__(self) -> str:
+        return f"{self.run_id} · {self.epoch}"
+
+
+class Series(models.Model):
+    """A named stream of (step, time, value) of a run, and its latest point."""
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="series")
+    name = models.CharField(max_length=200)
+    axis = models.CharField(max_length=4, choices=Axis, default=Axis.STEP)
+    last_step = models.BigIntegerField(default=0)
+    last_time = models.FloatField(default=0)
+    last_value = models.FloatField(null=True)
+    last_nonfinite = models.CharField(max_length=4, blank=True)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(fields=["run", "name"], name="one_series_a_name")]
+        verbose_name_plural = "series"
+
+    def __str__(self) -> str:
+        return f"{self.run_id}/{self.name}"
+
+
+class Chunk(models.Model):
+    """Some thousands of points of one series in one attempt, packed; see `runs.series`."""
+
+    series = models.ForeignKey(Series, models.CASCADE, related_name="chunks")
+    attempt = models.PositiveIntegerField()
+    index = models.PositiveIntegerField()
+    count = models.PositiveIntegerField()
+    first_step = models.BigIntegerField()
+    last_step = models.BigIntegerField()
+    first_time = models.FloatField()
+    last_time = models.FloatField()
+    points = models.BinaryField()
+    buckets = models.BinaryField()
+
+    class Meta:
+        ordering = ["series", "attempt", "index"]
+        constraints = [models.UniqueConstraint(fields=["series", "attempt", "index"], name="one_chunk_an_index")]
+
+
+class StoredEvent(models.Model):
+    """An event as it was announced: `frame` is the text that viewers receive."""
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="events")
+    seq = models.PositiveBigIntegerField()
+    kind = models.CharField(max_length=20)
+    at = models.DateTimeField()
+    frame = models.TextField()
+
+    class Meta:
+        ordering = ["run", "seq"]
+        constraints = [models.UniqueConstraint(fields=["run", "seq"], name="one_event_a_seq")]
+        indexes = [models.Index(fields=["run", "kind", "seq"], name="event_by_kind")]

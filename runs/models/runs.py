@@ -1,0 +1,243 @@
+"""Runs: what they train, their attempts and checkpoints, and the hosts that start them."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import AnonymousUser
+from django.db import models
+from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
+
+from runs.models.projects import Project
+
+
+class RunState(models.TextChoices):
+    CREATED = "created", _("created")
+    QUEUED = "queued", _("queued")
+    RUNNING = "running", _("running")
+    PAUSED = "paused", _("paused")
+    FINISHED = "finished", _("finished")
+    STOPPED = "stopped", _("stopped")
+    FAILED = "failed", _("failed")
+    LOST = "lost", _("lost")
+
+
+class Recipe(models.Model):
+    """What a recipe class declared when it was last published, so that the web need not import torch."""
+
+    spec = models.CharField(_("spec"), max_length=200, unique=True, help_text=_("built-in name or dotted path"))
+    title = models.CharField(_("title"), max_length=100)
+    description = models.TextField(_("description"), blank=True)
+    parameters = models.JSONField(_("parameters"), default=list)
+    knobs = models.JSONField(_("knobs"), default=list)
+    source_sha256 = models.CharField(_("source hash"), max_length=64)
+    published_at = models.DateTimeField(_("published at"), auto_now=True)
+
+    class Meta:
+        ordering = ["spec"]
+        verbose_name = _("recipe")
+        verbose_name_plural = _("recipes")
+
+    def __str__(self) -> str:
+        return self.spec
+
+
+class RunQuerySet(models.QuerySet["Run"]):
+    def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> RunQuerySet:
+        """Return the runs of projects that `user` belongs to."""
+        if not user.is_authenticated:
+            return self.none()
+        return self.filter(project__memberships__user_id=user.pk)
+
+
+class Run(models.Model):
+    """One training with its configuration, from created to an end.
+
+    `attempt` is the fencing token: the owner's writes are conditional on it.
+    `is_paused` is what the worker said last: a lost run heals to it.
+    `beat` counts up while a supervisor lives; `last_seq` numbers events without gaps;
+    events with seq <= `replay_from` may have been folded into chunks.
+    """
+
+    project = models.ForeignKey(Project, models.PROTECT, related_name="runs", verbose_name=_("project"))
+    name = models.CharField(_("name"), max_length=120)
+    recipe = models.ForeignKey(
+        Recipe,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="runs",
+        verbose_name=_("recipe"),
+        help_text=_("empty for a run of a script of your own"),
+    )
+    parameters = models.JSONField(_("parameters"), default=dict, blank=True)
+    device = models.CharField(_("device"), max_length=20, default="auto", help_text=_("auto, cpu, cuda or cuda:1"))
+    seed = models.PositiveIntegerField(_("seed"), default=0)
+    deterministic = models.BooleanField(_("deterministic"), default=False)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="runs",
+        verbose_name=_("created by"),
+    )
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+    started_at = models.DateTimeField(_("started at"), null=True, blank=True)
+    ended_at = models.DateTimeField(_("ended at"), null=True, blank=True)
+
+    state = models.CharField(_("state"), max_length=10, choices=RunState, default=RunState.CREATED)
+    reason = models.CharField(_("reason"), max_length=500, blank=True)
+    attempt = models.PositiveIntegerField(_("attempt"), default=0)
+    beat = models.PositiveBigIntegerField(_("beat"), default=0)
+    beat_at = models.DateTimeField(_("last beat"), null=True, blank=True)
+    last_seq = models.PositiveBigIntegerField(_("last event"), default=0)
+    replay_from = models.PositiveBigIntegerField(_("replay from"), default=0)
+
+    step = models.PositiveBigIntegerField(_("step"), default=0)
+    epoch = models.PositiveIntegerField(_("epoch"), default=0)
+    total_steps = models.PositiveBigIntegerField(_("total steps"), null=True, blank=True)
+    total_epochs = models.PositiveIntegerField(_("total epochs"), null=True, blank=True)
+    steps_per_epoch = models.PositiveIntegerField(_("steps an epoch"), null=True, blank=True)
+    last_point_at = models.DateTimeField(_("last point at"), null=True, blank=True)
+    best_metric = models.FloatField(_("best metric"), null=True, blank=True)
+    best_metric_name = models.CharField(_("name of the best metric"), max_length=60, blank=True)
+    best_epoch = models.PositiveIntegerField(_("best epoch"), null=True, blank=True)
+
+    knobs = models.JSONField(_("knobs"), default=list, blank=True)
+    extra_epochs = models.PositiveIntegerField(_("extra epochs"), default=0)
+    start_paused = models.BooleanField(_("start paused"), default=False)
+    is_paused = models.BooleanField(_("paused"), default=False)
+    ranks = models.PositiveIntegerField(_("ranks"), default=1)
+    restarts = models.PositiveIntegerField(_("restarts allowed"), default=0)
+    restarts_used = models.PositiveIntegerField(_("restarts used"), default=0)
+    usual_step_s = models.FloatField(_("usual step (s)"), null=True, blank=True)
+    stalled_since = models.DateTimeField(_("stalled since"), null=True, blank=True)
+
+    cloned_from = models.ForeignKey(
+        "self", models.SET_NULL, null=True, blank=True, related_name="clones", verbose_name=_("cloned from")
+    )
+    queued_at = models.DateTimeField(_("queued at"), null=True, blank=True)
+    queued_host = models.CharField(_("host to start on"), max_length=255, blank=True)
+    archived_at = models.DateTimeField(_("archived at"), null=True, blank=True)
+    reviewed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="reviewed_runs",
+        verbose_name=_("reviewed by"),
+    )
+    reviewed_at = models.DateTimeField(_("reviewed at"), null=True, blank=True)
+    review_note = models.TextField(_("review note"), blank=True)
+
+    objects = RunQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["state"], name="run_state")]
+        verbose_name = _("run")
+        verbose_name_plural = _("runs")
+
+    def __str__(self) -> str:
+        return f"#{self.pk} {self.name}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("run", args=[self.pk])
+
+    @property
+    def is_live(self) -> bool:
+        return self.state in (RunState.RUNNING, RunState.PAUSED)
+
+
+class Attempt(models.Model):
+    """One holding of a run by a supervisor and its workers."""
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="attempts")
+    number = models.PositiveIntegerField(_("number"))
+    host = models.CharField(_("host"), max_length=255)
+    boot_id = models.CharField(max_length=64)
+    supervisor_pid = models.PositiveIntegerField(_("supervisor pid"))
+    adoptions = models.PositiveIntegerField(_("adoptions"), default=0)
+    ranks = models.PositiveIntegerField(_("ranks"), default=1)
+    launch = models.CharField(_("launch"), max_length=100, blank=True)
+    last_step = models.PositiveBigIntegerField(_("last step"), default=0)
+    command_line = models.JSONField(_("command line"), default=list)
+    resumed_from = models.ForeignKey(
+        "Checkpoint", models.SET_NULL, null=True, blank=True, related_name="resumed_attempts"
+    )
+    # Outlives the checkpoint, which the rule of what to keep may remove.
+    resumed_step = models.PositiveBigIntegerField(_("went on from step"), null=True, blank=True)
+    started_at = models.DateTimeField(_("started at"), auto_now_add=True)
+    ended_at = models.DateTimeField(_("ended at"), null=True, blank=True)
+    environment = models.JSONField(_("environment"), default=dict)
+    outcome = models.CharField(_("outcome"), max_length=10, blank=True)
+    exit_code = models.IntegerField(_("exit code"), null=True, blank=True)
+    signal = models.CharField(_("signal"), max_length=20, blank=True)
+    error = models.CharField(_("error"), max_length=500, blank=True)
+    traceback = models.TextField(_("traceback"), blank=True)
+    console_offset = models.PositiveBigIntegerField(default=0)
+    # Of the ranks beside the first.
+    console_offsets = models.JSONField(default=dict)
+    unreadable_records = models.PositiveIntegerField(_("unreadable records"), default=0)
+    dropped_records = models.PositiveIntegerField(_("dropped records"), default=0)
+
+    class Meta:
+        ordering = ["run", "number"]
+        constraints = [models.UniqueConstraint(fields=["run", "number"], name="one_attempt_a_number")]
+        verbose_name = _("attempt")
+        verbose_name_plural = _("attempts")
+
+    def __str__(self) -> str:
+        return f"{self.run_id}/{self.number}"
+
+
+class Checkpoint(models.Model):
+    """Everything needed to go on from a step.
+
+    `path` is relative to the folder of the run. `reason` tells why it was saved, and so how long it is kept.
+    """
+
+    class Reason(models.TextChoices):
+        LAST = "last", _("last")
+        BEST = "best", _("best")
+        HOURLY = "hourly", _("hourly")
+        NAMED = "named", _("named")
+        STOP = "stop", _("stop")
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="checkpoints")
+    attempt = models.PositiveIntegerField(_("attempt"))
+    step = models.PositiveBigIntegerField(_("step"))
+    epoch = models.PositiveIntegerField(_("epoch"))
+    name = models.CharField(_("name"), max_length=100)
+    path = models.CharField(max_length=300)
+    size_bytes = models.PositiveBigIntegerField(_("size"))
+    sha256 = models.CharField(max_length=64)
+    reason = models.CharField(_("saved as"), max_length=10, choices=Reason, default=Reason.LAST)
+    metrics = models.JSONField(_("metrics"), default=dict, blank=True)
+    created_at = models.DateTimeField(_("created at"))
+
+    class Meta:
+        ordering = ["run", "-id"]
+        constraints = [models.UniqueConstraint(fields=["run", "path"], name="one_checkpoint_a_path")]
+
+    def __str__(self) -> str:
+        return f"{self.run_id} · {self.name}"
+
+
+class Host(models.Model):
+    """A machine on which `manage.py watch` starts queued runs, and the present use of its devices."""
+
+    name = models.CharField(_("name"), max_length=255, unique=True)
+    beat = models.PositiveBigIntegerField(default=0)
+    beat_at = models.DateTimeField(_("last beat"))
+    devices = models.JSONField(_("devices"), default=list)
+
+    class Meta:
+        ordering = ["name"]
+        verbose_name = _("host")
+        verbose_name_plural = _("hosts")
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,6 +1,9 @@
 """Send random commands to gloo ranks, hold what each did against the others; then kill one and look for the rest.
 
-usage: python tests/ranks_test.py [--ranks 4] [--commands 50] [--seed N]
+usage: python tests/ranks_test.py [--ranks 4] [--commands 50] [--seed N] [--nodes 1]
+
+With several nodes torchrun starts as many ranks on each: processes of other nodes are not seen there where this user
+may arrange that, and the nodes share their data folder.
 
 Prints progress to stderr and one JSON object as its last line: `commands` that had an outcome, `step_differs` is how
 many things were not done at the same control point, with the same value, by all ranks, or not where the ledger says;
@@ -23,7 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import psutil  # noqa: E402
 
-from tests.stack import Stack, kill, rows, run_row, seed_project, wait_for  # noqa: E402
+from tests.nodes import processes, start_nodes, worker_of  # noqa: E402
+from tests.stack import Stack, rows, run_row, seed_project, wait_for  # noqa: E402
 
 WORKER = Path(__file__).parent / "workers" / "gloo.py"
 KNOBS = ("rate", "layers", "mode")
@@ -54,19 +58,22 @@ def random_command(rng: random.Random, step: int, paused: bool) -> tuple[str, di
 class Ranks:
     """One run of several ranks under random commands."""
 
-    def __init__(self, stack: Stack, run_id: int, ranks: int, rng: random.Random) -> None:
+    def __init__(self, stack: Stack, run_id: int, ranks: int, nodes: int, rng: random.Random) -> None:
         self.stack = stack
         self.run_id = run_id
         self.ranks = ranks
+        self.nodes = nodes
         self.rng = rng
         self.notes = stack.folder / "notes"
         self.sent = 0
         self.supervisor: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        self.supervisor = self.stack.train(
-            self.run_id, "--quiet", "--nproc", str(self.ranks), "--", str(WORKER), str(self.notes), str(PAUSE_S)
-        )
+        words = [str(WORKER), str(self.notes), str(PAUSE_S)]
+        if self.nodes > 1:
+            start_nodes(self.stack, self.run_id, [self.ranks // self.nodes] * self.nodes, *words)
+        else:
+            self.supervisor = self.stack.train(self.run_id, "--quiet", "--nproc", str(self.ranks), "--", *words)
         wait_for(lambda: run_row(self.stack, self.run_id)["step"] > 5, f"steps\n{self.stack.log()}", 120)
 
     def ask(self, command: str, arguments: dict[str, Any], later: dict[str, int]) -> None:
@@ -138,10 +145,13 @@ class Ranks:
     def kill_one(self) -> int:
         """Kill the worker of a rank with -9; return how many processes of the run live when it must be over."""
         folder = self.stack.data / "runs" / str(self.run_id) / "attempts" / "1"
-        victim = json.loads((folder / f"worker-{self.ranks - 1:04d}.json").read_text())["pid"]
-        kill(victim)
+        worker_of(self.stack, self.run_id, self.ranks - 1).kill()
         began = time.monotonic()
-        while (left := living(folder, self.supervisor)) and time.monotonic() - began < GONE_AFTER_S:
+
+        def count() -> int:
+            return len(processes(self.stack, self.run_id)) if self.nodes > 1 else living(folder, self.supervisor)
+
+        while (left := count()) and time.monotonic() - began < GONE_AFTER_S:
             time.sleep(0.1)
         print(f"{left} processes left after {time.monotonic() - began:.1f} s", file=sys.stderr)
         return left
@@ -163,7 +173,7 @@ def states(stack: Stack, run_id: int) -> Counter[str]:
     return Counter(row["state"] for row in rows(stack, query, run_id))
 
 
-def run_test(ranks: int, commands: int, seed: int) -> dict[str, Any]:
+def run_test(ranks: int, commands: int, seed: int, nodes: int = 1) -> dict[str, Any]:
     with Stack() as stack:
         stack.migrate()
         stack.use()
@@ -171,7 +181,7 @@ def run_test(ranks: int, commands: int, seed: int) -> dict[str, Any]:
         from runs.models import Run
 
         run = Run.objects.create(project=project, name="ranks", device="cpu")
-        several = Ranks(stack, run.pk, ranks, random.Random(seed))
+        several = Ranks(stack, run.pk, ranks, nodes, random.Random(seed))
         several.start()
         several.send(commands)
         ended = states(stack, run.pk)
@@ -180,6 +190,7 @@ def run_test(ranks: int, commands: int, seed: int) -> dict[str, Any]:
         row = run_row(stack, run.pk)
         return {
             "ranks": ranks,
+            "nodes": nodes,
             "commands": ended["applied"] + ended["refused"] + ended["expired"],
             "applied": ended["applied"],
             "refused": ended["refused"],
@@ -196,8 +207,11 @@ def main() -> int:
     parser.add_argument("--ranks", type=int, default=4)
     parser.add_argument("--commands", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--nodes", type=int, default=1)
     options = parser.parse_args()
-    result = run_test(options.ranks, options.commands, options.seed)
+    if options.ranks % options.nodes:
+        parser.error("give as many ranks to each node")
+    result = run_test(options.ranks, options.commands, options.seed, options.nodes)
     print(json.dumps(result))
     good = result["commands"] >= options.commands and not result["step_differs"] and not result["processes_left"]
     return 0 if good else 1

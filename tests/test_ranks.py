@@ -408,9 +408,17 @@ def test_ranks_of_one_launch_know_it_by_the_same_key_and_no_other():
     assert torchrun_launch({}) is None and torchrun_launch(torchrun_environment(WORLD_SIZE="1")) is None
 
 
-def test_ranks_on_several_hosts_are_refused():
-    with pytest.raises(LaunchError, match="on one host"):
-        torchrun_launch(torchrun_environment(LOCAL_WORLD_SIZE="2"))
+def test_ranks_on_several_nodes_know_their_launch_by_what_the_nodes_have_in_common():
+    of_all = {"LOCAL_WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "2", "MASTER_ADDR": "n" * 253, "MASTER_PORT": "29500"}
+    first = torchrun_launch(torchrun_environment(RANK="1", LOCAL_RANK="1", GROUP_RANK="0", **of_all))
+    restarted = {"TORCHELASTIC_RESTART_COUNT": "1"}
+    second = torchrun_launch(torchrun_environment(RANK="3", LOCAL_RANK="1", GROUP_RANK="1", **of_all, **restarted))
+    assert first is not None and second is not None
+    assert first.key == second.key and len(first.key) <= 100 and "nnn" not in first.key
+    assert (first.node, list(first.own), second.node, list(second.own)) == (0, [0, 1], 1, [2, 3])
+    assert (second.nodes, second.ranks, second.address) == (2, 4, "n" * 253)
+    with pytest.raises(LaunchError, match="GROUP_RANK"):
+        torchrun_launch(torchrun_environment(LOCAL_RANK="1", **of_all))
 
 
 def test_a_rank_learns_that_there_is_nothing_to_train(tmp_path):

@@ -54,14 +54,21 @@ class WorkerProcess:
     @classmethod
     def recorded(cls, folder: Path, rank: int = 0) -> WorkerProcess | None:
         """Return the worker that was started for this attempt and rank, None where none was."""
+        return cls.read(_worker_path(folder, rank))
+
+    @classmethod
+    def read(cls, path: Path) -> WorkerProcess | None:
         try:
-            fields = json.loads(_worker_path(folder, rank).read_text())
+            fields = json.loads(path.read_text())
             return cls(fields["pid"], fields["started_at"])
         except (OSError, ValueError, KeyError):
             return None
 
     def record(self, folder: Path, rank: int = 0) -> None:
-        write_whole(_worker_path(folder, rank), json.dumps({"pid": self.pid, "started_at": self.started_at}))
+        self.write(_worker_path(folder, rank))
+
+    def write(self, path: Path) -> None:
+        write_whole(path, json.dumps({"pid": self.pid, "started_at": self.started_at}))
 
     def is_alive(self) -> bool:
         try:

@@ -1,14 +1,19 @@
 """Trainings with several ranks: started here, or by torchrun as one `train` for each rank. No Django, no torch.
 
 Under torchrun the `train` of rank 0 holds the run and follows all workers; those of the other ranks learn from a small
-file which attempt it is, start their own worker, hand on signals and write down how it ended.
+file which attempt it is, start their own worker, hand on signals and write down how it ended. Where the ranks are on
+several nodes, that file lies on a file system that all of them share; the first rank of each other node carries word
+between its node and the first (`trainer.relay`, `trainer.outpost`).
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import logging
 import os
+import secrets
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -18,11 +23,15 @@ from typing import Any
 
 import psutil
 
-from coxswain.run import RANK_VARIABLE, RANKS_VARIABLE
-from trainer.folders import WorkerProcess, make_private, record_exit, run_folder, write_whole
+from coxswain.run import NODE_VARIABLE, RANK_VARIABLE, RANKS_VARIABLE
+from trainer.folders import WorkerProcess, make_private, record_exit, run_folder
 from trainer.interrupts import Interrupts
+from trainer.outpost import OUTPOST_FILE, Outpost, is_manned, node_folder
+from trainer.relay import Relay
 from trainer.start import free_port, rank_environment, start_worker, worker_environment
 from trainer.team import KILL_AFTER_S, Member, Team, has_ended_well, meant_code, signal_group
+
+logger = logging.getLogger(__name__)
 
 LAUNCH_FILE = "launch.json"
 LOOK_INTERVAL_S = 0.02
@@ -31,6 +40,14 @@ JOIN_TIMEOUT_S = 1800.0
 # The training process of rank 0 stops all; who asks it is the `train` of rank 0, unless it is dead.
 HAND_ON_AFTER_S = 2.0
 LEADER_INTERVAL_S = 0.25
+# All processes of a launch over several nodes start within seconds; what is older is an earlier launch's.
+STALE_AFTER_S = 30.0
+# Longer than NFS hides a new file from a host that has looked for it before.
+SHARED_AFTER_S = 180.0
+RETRY_INTERVAL_S = 0.2
+NOT_SHARED = (
+    "rank 0 has left no word in COXSWAIN_DATA that this host sees: it must lie on a file system that all hosts share"
+)
 EXIT_STOPPED = 1
 MOST_RANKS = 1024
 
@@ -49,11 +66,24 @@ class NoAttempt(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """One start of all ranks by torchrun. `key` is the same for all ranks of it and for no other."""
+    """One start of all ranks by torchrun. `key` is the same for all ranks of it and, on one node, for no other.
+
+    On several `nodes`, this is number `node`, with the ranks `first` to `last`, and the first is reached at `address`.
+    """
 
     key: str
     rank: int
     ranks: int
+    nodes: int = 1
+    node: int = 0
+    first: int = 0
+    last: int = 0
+    address: str = ""
+
+    @property
+    def own(self) -> range:
+        """The ranks of this node."""
+        return range(self.first, self.last + 1)
 
 
 def number_of_ranks(text: str) -> int:
@@ -67,18 +97,31 @@ def number_of_ranks(text: str) -> int:
 def torchrun_launch(environment: Mapping[str, str]) -> Launch | None:
     """Return torchrun's launch that this process belongs to, None where it belongs to none, or alone.
 
-    Raises `LaunchError` for one over several hosts.
+    Raises `LaunchError` where its variables are not whole.
     """
     run_id, ranks = environment.get("TORCHELASTIC_RUN_ID"), int(environment.get("WORLD_SIZE", "1"))
     if run_id is None or ranks == 1:
         return None
-    if int(environment.get("LOCAL_WORLD_SIZE", ranks)) != ranks:
-        raise LaunchError("torchrun: all ranks of a run must be on one host: start it with --nnodes 1.")
+    rank, local = int(environment["RANK"]), int(environment.get("LOCAL_WORLD_SIZE", ranks))
+    if local != ranks:
+        return _launch_of_nodes(run_id, rank, ranks, local, environment)
     # Its default id is the same for every launch, so its process tells them apart.
     parent = psutil.Process(os.getppid())
     restart = environment.get("TORCHELASTIC_RESTART_COUNT", "0")
     key = f"{run_id[:40]}/{restart}/{parent.pid}/{parent.create_time():.2f}"
-    return Launch(key, int(environment["RANK"]), ranks)
+    return Launch(key, rank, ranks, first=0, last=ranks - 1)
+
+
+def _launch_of_nodes(run_id: str, rank: int, ranks: int, local: int, environment: Mapping[str, str]) -> Launch:
+    try:
+        address, port = environment["MASTER_ADDR"], environment["MASTER_PORT"]
+        first = rank - int(environment["LOCAL_RANK"])
+        node, nodes = int(environment["GROUP_RANK"]), int(environment["GROUP_WORLD_SIZE"])
+    except (KeyError, ValueError) as error:
+        raise LaunchError(f"torchrun: its variables do not tell which node this is ({error}).") from error
+    # All that the nodes have in common; how often each has restarted its processes may differ. No host by its name.
+    place = hashlib.sha256(f"{address}:{port}".encode()).hexdigest()[:16]
+    return Launch(f"{run_id[:40]}/{place}", rank, ranks, nodes, node, first, first + local - 1, address)
 
 
 def start_team(command: Sequence[str], environment: Mapping[str, str], folder: Path, ranks: int) -> Team:
@@ -97,25 +140,69 @@ def start_team(command: Sequence[str], environment: Mapping[str, str], folder: P
     return Team(folder, members)
 
 
-def start_first(command: Sequence[str], environment: Mapping[str, str], folder: Path, launch: Launch) -> Team:
+def open_relay(folder: Path, launch: Launch) -> Relay | None:
+    """Listen for the other nodes of a launch, None where there are none. Raises `OSError`."""
+    if launch.nodes == 1:
+        return None
+    return Relay(folder, launch.ranks, launch.own, launch.nodes, launch.address)
+
+
+def start_first(
+    command: Sequence[str], environment: Mapping[str, str], folder: Path, launch: Launch, relay: Relay | None = None
+) -> Team:
     """Start the worker of rank 0 under torchrun, and wait for the others', which are started beside it."""
     process = start_worker(command, _joined(environment, launch), folder, tied=True)
     worker = WorkerProcess.recorded(folder) or WorkerProcess(process.pid, 0.0)
-    others = [Member(rank, None) for rank in range(1, launch.ranks)]
+    elsewhere = relay.start().elsewhere if relay else {}
+    others = [Member(rank, None, elsewhere=elsewhere.get(rank)) for rank in range(1, launch.ranks)]
     return Team(folder, [Member(0, worker, process), *others], parent=os.getppid())
 
 
 def announce(
-    data: Path, run_id: int, launch: Launch, folder: Path, command: Sequence[str], variables: Mapping[str, str]
+    data: Path,
+    run_id: int,
+    launch: Launch,
+    folder: Path,
+    command: Sequence[str],
+    variables: Mapping[str, str],
+    relay: Relay | None = None,
 ) -> None:
     """Tell the other ranks of a launch where to train and what, and what their workers' environment needs."""
-    told = {"folder": str(folder), "command": list(command), "variables": dict(variables)}
-    write_whole(_launch_path(data, run_id), json.dumps({"key": launch.key} | told))
+    told: dict[str, Any] = {"folder": str(folder), "command": list(command), "variables": dict(variables)}
+    if relay is not None:
+        # Ranks beside this one find it, and not what an earlier launch left.
+        WorkerProcess.of(os.getpid()).write(folder / OUTPOST_FILE)
+        # Hosts may see what they share under other paths.
+        told |= {"relay": {"port": relay.port, "secret": relay.secret}, "folder": str(folder.relative_to(data))}
+    _write_launch(data, run_id, launch, told)
 
 
 def announce_failure(data: Path, run_id: int, launch: Launch, exit_code: int) -> None:
     """Tell the other ranks of a launch that there is nothing to train."""
-    write_whole(_launch_path(data, run_id), json.dumps({"key": launch.key, "exit_code": exit_code}))
+    _write_launch(data, run_id, launch, {"exit_code": exit_code})
+
+
+def close_relay(data: Path, run_id: int, launch: Launch, relay: Relay) -> None:
+    """Let the other nodes know that the attempt is over; those that never came as well."""
+    relay.close()
+    if not all(state.has_joined for state in relay.elsewhere.values()):
+        announce_failure(data, run_id, launch, EXIT_STOPPED)
+
+
+def announce_beginning(data: Path, run_id: int, launch: Launch) -> None:
+    """Put away what an earlier launch left, and let the other nodes see that this is where they will be told."""
+    _write_launch(data, run_id, launch, {})
+
+
+def _write_launch(data: Path, run_id: int, launch: Launch, told: Mapping[str, Any]) -> None:
+    path = _launch_path(data, run_id)
+    # No two are the same, so that it shows whether what is told is new.
+    text = json.dumps({"key": launch.key, "id": secrets.token_hex(8), **told})
+    temporary = path.with_suffix(".new")
+    temporary.unlink(missing_ok=True)
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    os.replace(temporary, path)
 
 
 def join(
@@ -123,10 +210,40 @@ def join(
 ) -> int:
     """Train a rank beside rank 0 to its end; return the exit code of `train`. Raises `NoAttempt`."""
     parent = os.getppid()
-    told = _wait_for_attempt(data, run_id, launch, interrupts, parent)
-    folder = Path(told["folder"])
-    own = worker_environment(folder, data, application, environment) | told["variables"]
-    process = start_worker(told["command"], _joined(own, launch), folder, launch.rank, tied=True)
+    found = _wait_for_attempt(data, run_id, launch, interrupts, parent)
+    try:
+        return _train_beside(found, data, application, launch, interrupts, environment, parent)
+    finally:
+        if found.outpost is not None:
+            found.outpost.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The attempt to join: what was told of it, where its files lie, and where those of this node."""
+
+    told: Mapping[str, Any]
+    folder: Path
+    node: Path
+    outpost: Outpost | None = None
+
+
+def _train_beside(
+    found: _Found,
+    data: Path,
+    application: Path,
+    launch: Launch,
+    interrupts: Interrupts,
+    environment: Mapping[str, str],
+    parent: int,
+) -> int:
+    folder, outpost = found.folder, found.outpost
+    own = worker_environment(folder, data, application, environment) | found.told["variables"]
+    if found.node != folder:
+        own[NODE_VARIABLE] = str(found.node)
+    process = start_worker(found.told["command"], _joined(own, launch), folder, launch.rank, tied=True, node=found.node)
+    if outpost is not None:
+        outpost.start()
     saves = 0
     killed = False
     asked_at: float | None = None
@@ -138,7 +255,9 @@ def join(
         now = time.monotonic()
         if now - looked_at > LEADER_INTERVAL_S:
             looked_at = now
-            abandoned = os.getppid() != parent or leader_has_failed(folder)
+            # The first rank of another node hears of the others by the outpost, which ends all ranks of the node.
+            lost = outpost is None and leader_has_failed(folder, found.node, launch.first)
+            abandoned = os.getppid() != parent or lost
         if interrupts.saves > saves:
             saves = interrupts.saves
             os.kill(process.pid, signal.SIGUSR1)
@@ -156,32 +275,68 @@ def join(
     if code:
         # What it started, DataLoader workers among it, has lost its purpose.
         signal_group(process.pid, signal.SIGKILL)
-    record_exit(folder, launch.rank, code)
+    record_exit(found.node, launch.rank, code)
+    while outpost is not None and not outpost.has_told_all and os.getppid() == parent:
+        # Other ranks of this node may still train.
+        time.sleep(LOOK_INTERVAL_S)
     return code if code >= 0 else 1
 
 
-def leader_has_failed(folder: Path) -> bool:
-    """Tell whether the training process of rank 0 is gone without having said that all went well."""
-    leader = WorkerProcess.recorded(folder)
-    return leader is not None and not leader.is_alive() and not has_ended_well(folder, 0)
+def leader_has_failed(folder: Path, node: Path | None = None, first: int = 0) -> bool:
+    """Tell whether the training process of the first rank of a node is gone without having said that all went well."""
+    leader = WorkerProcess.recorded(node or folder, first)
+    return leader is not None and not leader.is_alive() and not has_ended_well(folder, first)
 
 
-def _wait_for_attempt(data: Path, run_id: int, launch: Launch, interrupts: Interrupts, parent: int) -> dict[str, Any]:
-    path = _launch_path(data, run_id)
-    until = time.monotonic() + JOIN_TIMEOUT_S
-    while time.monotonic() < until:
-        try:
-            told = json.loads(path.read_text())
-        except (OSError, ValueError):
-            told = {}
+def _wait_for_attempt(data: Path, run_id: int, launch: Launch, interrupts: Interrupts, parent: int) -> _Found:
+    """Return the attempt that rank 0 opens. What an earlier launch from the same place left is passed over."""
+    began = time.monotonic()
+    first: str | None = None
+    seen = False
+    while (waited_s := time.monotonic() - began) < JOIN_TIMEOUT_S:
+        told = _read_launch(data, run_id)
         if told.get("key") == launch.key:
-            if "folder" in told:
-                return dict(told)
-            raise NoAttempt("rank 0 says why", int(told["exit_code"]))
+            first = first or told.get("id")
+            # One node's key is of one launch; from several it may be what an earlier one left.
+            fresh = launch.nodes == 1 or told.get("id") != first or waited_s > STALE_AFTER_S
+            seen = seen or "folder" not in told
+            if "exit_code" in told and fresh:
+                raise NoAttempt("rank 0 says why", int(told["exit_code"]))
+            if "folder" in told and (found := _found(data, told, launch)):
+                return found
+        if not seen and launch.nodes > 1 and waited_s > SHARED_AFTER_S:
+            raise NoAttempt(NOT_SHARED, EXIT_STOPPED)
         if interrupts.stops or os.getppid() != parent:
             raise NoAttempt("ended before the training began", EXIT_STOPPED)
         time.sleep(LOOK_INTERVAL_S)
     raise NoAttempt(f"rank 0 opened no attempt within {JOIN_TIMEOUT_S:.0f} s", EXIT_STOPPED)
+
+
+def _read_launch(data: Path, run_id: int) -> dict[str, Any]:
+    try:
+        return dict(json.loads(_launch_path(data, run_id).read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+def _found(data: Path, told: Mapping[str, Any], launch: Launch) -> _Found | None:
+    """Return the attempt that is told of, None where it does not take this node, or not yet."""
+    if launch.nodes == 1:
+        return _Found(told, Path(told["folder"]), Path(told["folder"]))
+    folder = data / told["folder"]
+    if launch.node == 0:
+        return _Found(told, folder, folder) if is_manned(folder) else None
+    node = node_folder(folder, launch.node)
+    if launch.rank != launch.first:
+        return _Found(told, folder, node) if is_manned(node) else None
+    outpost = Outpost(folder, launch.node, launch.own, launch.ranks, told["relay"]["secret"])
+    try:
+        outpost.connect(launch.address, told["relay"]["port"])
+    except OSError as error:
+        logger.info("rank 0 does not take this node: %s", error)
+        time.sleep(RETRY_INTERVAL_S)
+        return None
+    return _Found(told, folder, node, outpost)
 
 
 def _launch_path(data: Path, run_id: int) -> Path:

@@ -88,12 +88,19 @@ def free_port() -> int:
 
 
 def start_worker(
-    command: Sequence[str], environment: Mapping[str, str], folder: Path, rank: int = 0, *, tied: bool = False
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    rank: int = 0,
+    *,
+    tied: bool = False,
+    node: Path | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a rank's worker in a session of its own, its console into a file, and record which process it is.
 
     A session of its own: Ctrl-C on the terminal reaches the supervisor alone. One that is `tied` is killed when this
-    process ends, however it does. Raises `OSError` where the program cannot be started.
+    process ends, however it does. Which process it is stands in the folder of its `node` where there are several.
+    Raises `OSError` where the program cannot be started.
     """
     with console_path(folder, rank).open("ab") as console:
         process = subprocess.Popen(
@@ -105,7 +112,7 @@ def start_worker(
             start_new_session=True,
             preexec_fn=_tie_to_parent if tied else None,
         )
-    WorkerProcess.of(process.pid).record(folder, rank)
+    WorkerProcess.of(process.pid).record(node or folder, rank)
     return process
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.folders import WorkerProcess, recorded_exit
+from trainer.relay import RankElsewhere
 from trainer.tail import last_record
 
 # A training that was asked to end may finish its step; one whose other ranks are gone waits in vain.
@@ -30,12 +31,14 @@ GOOD_ENDS = ("finished", "stopped", "")
 class Member:
     """One rank's process; `code` as in `subprocess`.
 
-    `process` is None where another process started it, `worker` until that one has recorded which it is.
+    `process` is None where another process started it, `worker` until that one has recorded which it is. Of one that
+    is `elsewhere`, on another node, both are unknown here.
     """
 
     rank: int
     worker: WorkerProcess | None
     process: subprocess.Popen[bytes] | None = None
+    elsewhere: RankElsewhere | None = None
     has_ended: bool = False
     code: int | None = None
     # When it was first seen to be gone, while its exit status may still become known.
@@ -45,12 +48,16 @@ class Member:
 
 
 class Team:
-    """All ranks of an attempt on this host; `members` in the order of their ranks."""
+    """Ranks of an attempt; `members` in the order of their ranks."""
 
-    def __init__(self, folder: Path, members: Sequence[Member], *, parent: int | None = None) -> None:
-        """`parent` is the process whose end ends the training too: torchrun."""
+    def __init__(
+        self, folder: Path, members: Sequence[Member], *, parent: int | None = None, node: Path | None = None
+    ) -> None:
+        """`parent` is the process whose end ends the training too: torchrun. `node` is where the records of processes
+        lie that are of one host alone, where that is not the attempt's folder."""
         self.members = list(members)
         self._folder = folder
+        self._node = node or folder
         self._parent = parent
         self._began = time.monotonic()
         self._told_at: float | None = None
@@ -69,32 +76,41 @@ class Team:
         now = time.monotonic()
         for member in self.members:
             if not member.has_ended and self._has_ended(member, now):
-                member.has_ended, member.was_free = True, self._told_at is None
+                member.has_ended = True
+                member.was_free = self._told_at is None if member.elsewhere is None else member.elsewhere.was_free
                 if member.code != 0 and member.process is not None:
                     # What it started, DataLoader workers among it, has lost its purpose.
                     signal_group(member.process.pid, signal.SIGKILL)
         living = [member for member in self.members if not member.has_ended]
         if living and self._told_at is None and (self._failed() or self._is_orphaned()):
-            self._told_at = now
-            self._signal(living, signal.SIGTERM)
+            self.end()
         if living and self._told_at is not None and now - self._told_at > KILL_AFTER_S:
             self._signal(living, signal.SIGKILL)
         return bool(living)
 
+    def end(self) -> None:
+        """Ask all ranks that live to end, and see to it that they do. Later calls are ignored."""
+        if self._told_at is None:
+            self._told_at = time.monotonic()
+            self.kill(signal.SIGTERM)
+
     def kill(self, number: signal.Signals) -> None:
         """Send a signal to all ranks that live, and to what they started."""
         self._signal([member for member in self.members if not member.has_ended], number)
+
+    def has_failed(self, member: Member) -> bool:
+        return member.has_ended and not self._ended_well(member)
 
     def culprit(self) -> Member:
         """Return the rank whose end says how the attempt ended: the first that failed, else rank 0."""
         failed = self._failed()
         by_signal = [member for member in failed if member.was_free and member.code is not None and member.code < 0]
         # Whoever raises says so: one that said nothing was ended from outside.
-        silent = [member for member in failed if member.was_free and last_record(self._folder, member.rank) is None]
+        silent = [member for member in failed if member.was_free and self._last_word(member) is None]
         if by_signal or silent:
             return (by_signal or silent)[0]
         # Ranks that lost the failed one fail too, a little later.
-        told = [(word.time, member) for member in failed if (word := last_record(self._folder, member.rank))]
+        told = [(word[0], member) for member in failed if (word := self._last_word(member))]
         if told:
             return min(told, key=lambda each: each[0])[1]
         free = [member for member in failed if member.was_free]
@@ -102,38 +118,55 @@ class Team:
 
     def said(self, member: Member) -> dict[str, Any]:
         """Return how a rank that has ended said that it did, {} where it died without a word."""
+        if member.elsewhere is not None and not member.elsewhere.has_joined:
+            error = f"Its node has not joined the training within {STARTED_AFTER_S:.0f} s."
+            return {"outcome": "failed", "error": error, "traceback": ""}
+        word = self._last_word(member)
+        return word[1] if word else {}
+
+    def _last_word(self, member: Member) -> tuple[float, dict[str, Any]] | None:
+        """Return when and how a rank said that it ended, None where it did not."""
+        if member.elsewhere is not None:
+            # Its journal may not be readable to its end here yet.
+            return None if member.elsewhere.said is None else (member.elsewhere.said_at, member.elsewhere.said)
         record = last_record(self._folder, member.rank)
-        return record.fields if record else {}
+        return (record.time, record.fields) if record else None
 
     def _has_ended(self, member: Member, now: float) -> bool:
+        if member.elsewhere is not None:
+            member.code = member.elsewhere.code
+            late = not member.elsewhere.has_joined and now - self._began > STARTED_AFTER_S
+            return member.elsewhere.has_ended or late
         if member.process is not None:
             code = member.process.poll()
             member.code = None if code is None else meant_code(self._folder, member.rank, code)
             return code is not None
         if member.worker is None:
-            member.worker = WorkerProcess.recorded(self._folder, member.rank)
+            member.worker = WorkerProcess.recorded(self._node, member.rank)
         if member.worker is None:
             return self._parent is None or now - self._began > STARTED_AFTER_S
         if member.worker.is_alive():
             return False
-        member.code = recorded_exit(self._folder, member.rank)
+        member.code = recorded_exit(self._node, member.rank)
         member.gone_since = member.gone_since or now
         return member.code is not None or self._parent is None or now - member.gone_since > EXIT_KNOWN_AFTER_S
 
     def _failed(self) -> list[Member]:
-        return [member for member in self.members if member.has_ended and not self._ended_well(member)]
+        return [member for member in self.members if self.has_failed(member)]
 
     def _ended_well(self, member: Member) -> bool:
         if member.code is not None:
             return member.code == 0
-        return has_ended_well(self._folder, member.rank)
+        return self.said(member).get("outcome") in GOOD_ENDS
 
     def _is_orphaned(self) -> bool:
         return self._parent is not None and os.getppid() != self._parent
 
     def _signal(self, members: Sequence[Member], number: signal.Signals) -> None:
         for member in members:
-            if member.worker is not None:
+            if member.elsewhere is not None:
+                member.elsewhere.signal = number
+            elif member.worker is not None:
                 signal_group(member.worker.pid, number)
 
 

@@ -42,8 +42,11 @@ from trainer.launching import (
     LaunchError,
     NoAttempt,
     announce,
+    announce_beginning,
     announce_failure,
+    close_relay,
     join,
+    open_relay,
     start_first,
     start_team,
     torchrun_launch,
@@ -96,6 +99,8 @@ def train(options: Options) -> int:
     if launch.rank:
         return _join(options.run_id, launch, interrupts)
     try:
+        if launch.nodes > 1:
+            announce_beginning(settings.COXSWAIN_DATA, options.run_id, launch)
         return _hold_and_train(options, interrupts)
     except BaseException as error:
         code = error.exit_code if isinstance(error, CannotTrain) else EXIT_FAILED
@@ -317,17 +322,23 @@ def _start(
     lines: list[LogLine],
 ) -> int:
     folder, command, environment = prepared.folder, prepared.command, prepared.environment
+    relay = None
     try:
         if launch is None:
             team = start_team(command, environment, folder, ranks)
         else:
             variables = {name: environment[name] for name in ("PYTHONPATH", START_PAUSED_VARIABLE)}
-            announce(settings.COXSWAIN_DATA, lease.run_id, launch, folder, command, variables)
-            team = start_first(command, environment, folder, launch)
+            relay = open_relay(folder, launch)
+            announce(settings.COXSWAIN_DATA, lease.run_id, launch, folder, command, variables, relay)
+            team = start_first(command, environment, folder, launch, relay)
     except OSError as error:
         end_attempt(lease, AttemptEnd(RunState.FAILED, error=f"The program could not be started: {error.strerror}."))
         raise CannotTrain(f"script: {prepared.command[0]} cannot be started: {error.strerror}.", EXIT_FAILED) from error
-    return Supervisor(lease, folder, team, display, interrupts, lines).follow()
+    try:
+        return Supervisor(lease, folder, team, display, interrupts, lines).follow()
+    finally:
+        if launch is not None and relay is not None:
+            close_relay(settings.COXSWAIN_DATA, lease.run_id, launch, relay)
 
 
 def _become_worker(lease: Lease, prepared: Prepared, lock: HeldLock, interrupts: Interrupts) -> NoReturn:

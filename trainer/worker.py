@@ -111,7 +111,7 @@ def stop_on_signals(run: coxswain.Run) -> None:
 
 
 def choose_device(name: str, ranks: int = 1) -> torch.device:
-    """Return the device called auto, cpu, cuda or cuda:N; of several ranks each takes the GPU of its number.
+    """Return the device called auto, cpu, cuda or cuda:N; of several ranks each takes the GPU of its number there.
 
     Raises `DeviceError` where this host does not have it.
     """
@@ -128,6 +128,7 @@ def choose_device(name: str, ranks: int = 1) -> torch.device:
     if ranks > 1:
         if index:
             raise DeviceError(f"{ranks} ranks need a GPU each: use --device cuda instead of {name}, or cpu.")
+        ranks = int(os.environ.get("LOCAL_WORLD_SIZE", ranks))
         if ranks > count:
             raise DeviceError(
                 f"{ranks} ranks need a GPU each, this host has {count}: use fewer ranks, or --device cpu."

@@ -1,0 +1,110 @@
+"""Messages between the nodes of one training: JSON objects, one a line, over TCP. No Django, no torch.
+
+Each end proves that it knows the launch's secret before the other listens to it; the secret itself does not travel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import socket
+from typing import Any
+
+LARGEST_GREETING_BYTES = 4096
+# A traceback of each of a thousand ranks.
+LARGEST_BYTES = 128 << 20
+READ_BYTES = 1 << 16
+# A host that does not answer for this long is gone; one whose process is merely suspended answers.
+IDLE_S, INTERVAL_S, PROBES = 1, 1, 3
+
+Message = dict[str, Any]
+
+
+class Wire:
+    """One end of a connection. Nothing here blocks; what breaks it raises `OSError`."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        limits = {
+            "TCP_KEEPIDLE": IDLE_S,
+            "TCP_KEEPINTVL": INTERVAL_S,
+            "TCP_KEEPCNT": PROBES,
+            "TCP_USER_TIMEOUT": 1000 * (IDLE_S + INTERVAL_S * PROBES),
+        }
+        for name, value in limits.items():
+            if hasattr(socket, name):
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        self._incoming = bytearray()
+        self._outgoing = bytearray()
+        self._ended = False
+        self.is_trusted = False
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    @property
+    def waits_to_send(self) -> bool:
+        return bool(self._outgoing)
+
+    def send(self, message: Message) -> None:
+        """Send a message, or keep what the connection does not take yet for `flush`."""
+        self._outgoing += json.dumps(message, separators=(",", ":")).encode() + b"\n"
+        if len(self._outgoing) > LARGEST_BYTES:
+            raise ConnectionError("the other end takes nothing any more")
+        self.flush()
+
+    def flush(self) -> None:
+        while self._outgoing:
+            try:
+                sent = self._socket.send(self._outgoing)
+            except BlockingIOError:
+                return
+            del self._outgoing[:sent]
+
+    def receive(self) -> list[Message]:
+        """Return the messages that have arrived whole. Raises `ConnectionError` where no more can come."""
+        while not self._ended and len(self._incoming) <= self._largest:
+            try:
+                data = self._socket.recv(READ_BYTES)
+            except BlockingIOError:
+                break
+            self._ended = not data
+            self._incoming += data
+        whole = self._incoming.rfind(b"\n") + 1
+        if not whole:
+            if self._ended or len(self._incoming) > self._largest:
+                raise ConnectionError("the other end has closed, or says what is none of ours")
+            return []
+        lines = bytes(self._incoming[:whole]).splitlines()
+        del self._incoming[:whole]
+        return [_parsed(line) for line in lines]
+
+    def close(self) -> None:
+        self._socket.close()
+
+    @property
+    def _largest(self) -> int:
+        return LARGEST_BYTES if self.is_trusted else LARGEST_GREETING_BYTES
+
+
+def proof(secret: str, speaker: str, nonces: tuple[str, str]) -> str:
+    """Return what shows that `speaker` ("node" or "relay") knows the secret, to whoever gave one of the nonces."""
+    return hmac.new(secret.encode(), "\n".join((speaker, *nonces)).encode(), hashlib.sha256).hexdigest()
+
+
+def is_proof(given: Any, secret: str, speaker: str, nonces: tuple[str, str]) -> bool:
+    return isinstance(given, str) and hmac.compare_digest(given.encode(), proof(secret, speaker, nonces).encode())
+
+
+def _parsed(line: bytes) -> Message:
+    try:
+        message = json.loads(line)
+    except ValueError as error:
+        raise ConnectionError("the other end says what is none of ours") from error
+    if not isinstance(message, dict):
+        raise ConnectionError("the other end says what is none of ours")
+    return message

@@ -15,6 +15,7 @@ from django.views.generic import DetailView, ListView
 
 from runs.access import Viewer, viewer_of
 from runs.commands import COMMANDS
+from runs.lifecycle import ENDED
 from runs.models import Run, RunQuerySet
 from runs.portal.forms import RunFilter
 from runs.portal.rows import percent_of, row_of, with_loss
@@ -71,6 +72,7 @@ class RunView(DetailView[Run], ABC):
         return super().get_context_data(**kwargs) | {
             "viewer": viewer,
             "percent": percent_of(run),
+            "knobs_expected": bool(run.knobs) or (run.state not in ENDED and bool(run.recipe and run.recipe.knobs)),
             "help": {kind: command.help for kind, command in COMMANDS.items()},
             "page": {
                 "run": run.pk,

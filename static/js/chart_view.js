@@ -29,7 +29,6 @@ export class ChartView {
     this.#show();
     form.addEventListener("input", (event) => this.#read(event.target.name));
     form.addEventListener("submit", (event) => event.preventDefault());
-    form.hidden = false;
   }
 
   /** Epochs can be chosen once it is known how many steps one has. */

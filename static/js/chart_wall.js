@@ -52,7 +52,9 @@ export class ChartWall {
 
   paint(now) {
     this.#marks.refresh();
-    if (this.#layoutChanged(this.#state.versions.layout)) this.#layOut();
+    // Before the history is there nobody knows that there are no metrics.
+    const { layout } = this.#state.versions;
+    if (layout && this.#layoutChanged(layout)) this.#layOut();
     const clock = this.#clock();
     this.#view.allowEpochs(knowsEpochs(clock));
     if (this.#clockChanged(clock.start, clock.stepsPerEpoch, this.#state.versions.epochs)) this.#clockVersion += 1;

@@ -17,7 +17,7 @@ export function noteOn(last, knob, group) {
 }
 
 function aboutText(knob) {
-  return [knobHelp(knob.help), rangeText(knob)].filter(Boolean).join(" · ");
+  return [knobHelp(knob.help), rangeText(knob).replaceAll(" ", "\u00a0")].filter(Boolean).join(" · ");
 }
 
 function appliedText(command) {

@@ -2,8 +2,10 @@
 
 import { isByGroup, knobName } from "./command_words.js";
 import { element } from "./dom.js";
+import { KnobFold } from "./knob_fold.js";
 import { KnobRow } from "./knob_row.js";
 import { changes } from "./paint.js";
+import { hasEnded } from "./state.js";
 import { fill, gettext } from "./text.js";
 
 export class KnobPanel {
@@ -13,6 +15,8 @@ export class KnobPanel {
   #section = document.getElementById("steering");
   #link = document.querySelector('.sections a[href="#steering"]');
   #place = document.getElementById("knobs");
+  #waiting = this.#section.querySelector("[data-slot=waiting]");
+  #fold = new KnobFold(this.#section, this.#link);
   #reason = document.getElementById("knob-reason");
   #rows = [];
   #layoutChanged = changes();
@@ -30,12 +34,15 @@ export class KnobPanel {
     if (!run) return;
     const knobs = run.knobs ?? [];
     const maySteer = this.#asker.may("set_knob");
+    // A new attempt declares its knobs anew: a place that is kept until then lets nothing jump.
+    this.#section.hidden = this.#link.hidden = !knobs.length && (this.#section.hidden || hasEnded(run));
     if (
       this.#layoutChanged(maySteer, ...knobs.map((knob) => `${knob.name} ${knob.kind} ${knob.groups} ${knob.choices}`))
     )
       this.#layOut(knobs, maySteer);
     const live = knobs.map((knob) => this.#state.latest[knob.series]?.value);
     if (!this.#valuesChanged(versions.knobs, versions.run, this.#asker.version, maySteer, ...live)) return;
+    this.#fold.tell(knobs);
     const canSteer = maySteer && this.#legalIn.has(run.state);
     const asked = this.#asker.all().filter((command) => command.command === "set_knob");
     for (const { name, group, row } of this.#rows) {
@@ -50,7 +57,7 @@ export class KnobPanel {
   }
 
   #layOut(knobs, maySteer) {
-    this.#section.hidden = this.#link.hidden = !knobs.length;
+    this.#waiting.hidden = Boolean(knobs.length);
     this.#rows = knobs.flatMap((knob) => {
       const groups = knob.groups.length > 1 ? ["", ...knob.groups] : [""];
       return groups.map((group) => ({

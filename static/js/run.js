@@ -177,6 +177,8 @@ window.addEventListener("themechange", () => {
 const sections = [...document.querySelectorAll(".sections a")];
 sections.forEach((link, index) => {
   shortcut(String(index + 1), () => {
+    if (link.hidden) return;
+    link.dispatchEvent(new Event("click"));
     document.querySelector(link.hash).focus();
     document.querySelector(link.hash).scrollIntoView({ block: "start" });
   });
@@ -189,7 +191,8 @@ function mark(link, current) {
 const spy = new IntersectionObserver(
   (entries) => {
     for (const entry of entries) {
-      if (!entry.isIntersecting) continue;
+      // What sticks is always in sight, and nowhere.
+      if (!entry.isIntersecting || getComputedStyle(entry.target).position === "sticky") continue;
       for (const link of sections) mark(link, link.hash === `#${entry.target.id}`);
     }
   },

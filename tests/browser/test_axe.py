@@ -17,8 +17,8 @@ from tests.stack import Stack
 PHONE = {"width": 375, "height": 740}
 DESK = {"width": 1280, "height": 900}
 
-# Drawn with what those see who may steer: that comes last.
-STEERED = "[data-link=live]:has(canvas):has([data-testid=download])"
+# Drawn with what those see who may steer: knobs and curves come with the run, downloads with the details.
+STEERED = "[data-link=live]:has([data-testid=knob-value]):has([data-testid=chart]):has(.stat-value):has([data-testid=download])"
 
 # Name of the page: its address, who looks, and what is there once it is drawn.
 PAGES: dict[str, tuple[Callable[[Places], str], str, str]] = {
@@ -43,7 +43,7 @@ PAGES: dict[str, tuple[Callable[[Places], str], str, str]] = {
     "invite, unusable": (lambda _: "/invite/nothing/", "", "h1"),
     "tokens": (lambda _: "/projects/pages/tokens/", "owner", "h1"),
     "share_run": (lambda places: f"/runs/{places['live']}/share/", "operator", "h1"),
-    "share": (lambda places: f"/share/{places['share']}/", "", "[data-link=live] canvas"),
+    "share": (lambda places: f"/share/{places['share']}/", "", "[data-link=live] [data-testid=chart] canvas"),
     "share, ended": (lambda _: "/share/nothing/", "", "h1"),
     "no such page": (lambda _: "/runs/999999/", "viewer", "h1"),
 }  # fmt: skip

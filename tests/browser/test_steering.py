@@ -15,6 +15,8 @@ from tests.browser.conftest import Complaints, log_in
 from tests.stack import Stack, rows, run_row, seed_stack, wait_for
 
 DESK = {"width": 1360, "height": 1000}
+SCREEN = {"width": 1440, "height": 900}
+PHONE = {"width": 375, "height": 740}
 # A busy machine is no fault of the page.
 expect.set_options(timeout=20_000)
 LOSS = '[data-testid=chart][data-series~="train/loss"]'
@@ -83,6 +85,48 @@ def drag(page: Page, slider: Locator, share: float) -> None:
 
 def values_of(lab: Stack, kind: str) -> list[dict[str, object]]:
     return rows(lab, "SELECT * FROM runs_command WHERE kind = ? ORDER BY sent_at", kind)
+
+
+def test_a_screen_shows_the_curves_and_the_knobs_without_scrolling(operator: Page, viewer: Page) -> None:
+    for page in (operator, viewer):
+        page.set_viewport_size(SCREEN)
+        tops = "[...document.querySelectorAll('#stats, #chart-tools, #charts, #steering')].map(e => e.offsetTop)"
+        page.add_init_script(f"addEventListener('DOMContentLoaded', () => window.begun = {tops})")
+        page.reload()
+        expect(page.locator(f"{LOSS} canvas")).to_be_visible()
+        expect(knob(page).get_by_test_id("knob-value")).to_be_visible()
+        for place in (page.locator(LOSS), page.locator('[data-series~="train/accuracy"]').first, knob(page)):
+            box = place.bounding_box()
+            assert box is not None and box["y"] + box["height"] <= SCREEN["height"]
+        assert page.evaluate(f"{tops}.every((top, place) => Math.abs(top - begun[place]) < 4)"), "nothing jumps"
+        page.set_viewport_size(DESK)
+
+
+def test_folded_knobs_tell_their_values_and_stay_folded(chromium: Browser, lab: Stack) -> None:
+    page = open_run(chromium, lab, "operator", SCREEN)
+    value, summary = knob(page).get_by_test_id("knob-value"), page.get_by_test_id("knobs-summary")
+    expect(value).to_be_visible()
+    page.set_viewport_size(PHONE)  # there they would push the curves away
+    expect(value).to_be_hidden()
+    expect(summary).to_contain_text("Learning rate 0.003 · ")
+    fold = page.get_by_test_id("knobs-fold")
+    expect(fold).to_have_attribute("aria-expanded", "false")
+    fold.press("Enter")
+    expect(fold).to_have_attribute("aria-expanded", "true")
+    expect(value).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    page.reload()
+    expect(value).to_be_visible()
+    page.set_viewport_size(SCREEN)
+    fold.click()
+    expect(summary).to_be_visible()
+    page.reload()
+    expect(summary).to_contain_text("Learning rate")
+    expect(value).to_be_hidden()
+    page.locator("h1").click()
+    page.keyboard.press("1")
+    expect(value).to_be_visible()
+    page.context.close()
 
 
 def test_dragging_shows_the_value_to_be_and_letting_go_sends_it(operator: Page, viewer: Page, lab: Stack) -> None:
@@ -237,7 +281,7 @@ def test_a_viewer_sees_it_all_and_has_no_control(viewer: Page, lab: Stack) -> No
     expect(ledger(viewer, "")).to_have_count(asked)
     for control in ("controls", "stop", "pause", "knob-slider", "knob-field", "cancel", "download"):
         expect(viewer.get_by_test_id(control)).to_have_count(0)
-    expect(viewer.locator("#steering input, #steering button, #steering select")).to_have_count(0)
+    expect(viewer.locator("#steering-body").locator("input, button, select")).to_have_count(0)
     viewer.locator("h1").click()
     for key in "spcenx":
         viewer.keyboard.press(key)
@@ -259,7 +303,7 @@ def test_a_stall_is_told_until_it_steps_again(viewer: Page, lab: Stack) -> None:
     expect(viewer.get_by_test_id("stalled")).to_be_hidden()
 
 
-@pytest.mark.parametrize(("theme", "viewport"), [("dark", DESK), ("light", {"width": 375, "height": 740})])
+@pytest.mark.parametrize(("theme", "viewport"), [("dark", DESK), ("light", PHONE)])
 def test_it_looks_right_in_the_dark_and_on_a_phone(
     chromium: Browser, lab: Stack, operator: Page, theme: str, viewport: dict[str, int], screenshots: Path
 ) -> None:

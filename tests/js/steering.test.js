@@ -3,6 +3,7 @@ import { test } from "node:test";
 
 import { canBeCancelled, changeText, commandWords, conditionsOf } from "../../static/js/command_words.js";
 import { beginnings, clusters, interventionsOf, isReplaced, markText } from "../../static/js/interventions.js";
+import { summaryOf } from "../../static/js/knob_fold.js";
 import {
   about,
   checked,
@@ -195,4 +196,16 @@ test("it puts marks together that lie too close to be told apart", () => {
     ],
   );
   assert.deepEqual(clusters([], 15), []);
+});
+
+test("it tells the values of knobs on a line", () => {
+  const knobs = [
+    { name: "learning_rate", value: 0.001, unit: "" },
+    { name: "weight_decay", value: { matrices: 0.1, biases: 0 }, unit: "" },
+    { name: "clip", value: { matrices: 5, biases: 5 }, unit: "" },
+    { name: "cache", value: 4, unit: "GiB" },
+    { name: "mirror", value: true, unit: "" },
+  ];
+  assert.equal(summaryOf(knobs), "Learning rate 0.001 · Weight decay 0.1 / 0 · Clip 5 · Cache 4 GiB · Mirror on");
+  assert.equal(summaryOf([]), "");
 });

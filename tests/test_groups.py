@@ -12,8 +12,8 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from coxswain import journal
+from tests.remembering import one_thread
 from tests.steered import Steerable, Steered, steerable
-from tests.test_loop import one_thread
 from trainer.groups import base_learning_rate, change_learning_rate, group_names
 from trainer.steering import knobs_of
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tests.poison import FORMATS, WRAPPINGS, Evaluates, Executes, Runs, SetsState, poison, rewrite, zipped
-from tests.test_loop import RememberingRun, noisy, one_thread, run_through
+from tests.remembering import RememberingRun, noisy, one_thread, run_through
 from trainer.loop import train
 from trainer.saving import CheckpointError, load_checkpoint
 

@@ -11,8 +11,8 @@ import torch
 
 from coxswain import journal
 from coxswain.checkpoint import verify_checkpoint
+from tests.remembering import one_thread
 from tests.steered import Asks, Steerable, Steered, steerable
-from tests.test_loop import one_thread
 from trainer.randomness import capture
 
 __all__ = ["one_thread"]

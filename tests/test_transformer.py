@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.test_loop import CPU, RememberingRun, last_checkpoint, one_thread, run_through
+from tests.remembering import CPU, RememberingRun, last_checkpoint, one_thread, run_through
 from trainer.datasets import load_documentation, load_standard_library
 from trainer.recipe import ParameterError, load_recipe
 from trainer.recipes.transformer import BYTES, Transformer, readable, rotary, rotated

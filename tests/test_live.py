@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -14,99 +13,31 @@ from channels.consumer import AsyncConsumer
 from channels.db import database_sync_to_async
 from channels.layers import channel_layers, get_channel_layer
 from channels.testing import ApplicationCommunicator, WebsocketCommunicator
-from django.contrib.auth.models import User
 from django.test import override_settings
 from django.utils import timezone
 
 from monitor_site.asgi import application
 from runs import feed
 from runs.commands import COMMANDS
-from runs.events import Block, LogLine, LogWritten, Metrics
+from runs.events import LogLine, LogWritten
 from runs.live import hub as hub_module
-from runs.models import Command, Membership, Project, Run
+from runs.models import Command, Membership, Run
 from runs.tickets import issue_ticket
+from tests.sockets import (
+    TIMEOUT_S,
+    answer,
+    append,
+    closed_with,
+    code_of,
+    connect,
+    greet,
+    live,
+    no_more,
+    numbered,
+    people,
+)
 
-TIMEOUT_S = 10
-
-
-@pytest.fixture
-def people(transactional_db: None) -> dict[str, User]:
-    project = Project.objects.create(name="Lab", slug="lab")
-    made = {name: User.objects.create_user(name) for name in ("operator", "viewer", "stranger")}
-    for role in ("operator", "viewer"):
-        Membership.objects.create(project=project, user=made[role], role=role)
-    for name in ("one", "two"):
-        Run.objects.create(project=project, name=name, state="running", attempt=1)
-    return made
-
-
-def live(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Run an async test on one loop, with the database and a real channel layer."""
-
-    @pytest.mark.django_db(transaction=True)
-    def run(people: dict[str, User], layer: None) -> None:
-        runs = list(Run.objects.order_by("pk"))
-        async_to_sync(test)(people, *runs)
-
-    run.__name__ = test.__name__
-    run.__doc__ = test.__doc__
-    return run
-
-
-def append(run: Run, *steps: int) -> int:
-    block = Block(
-        steps=list(steps), times=[float(step) for step in steps], values={"loss": [step / 2 for step in steps]}
-    )
-    return feed.append(run.pk, Metrics(attempt=1, blocks=[block]))
-
-
-async def connect(
-    run: Run, user: User | None, *, since: int | None = None, ticket: str | None = None, origin: str | None = None
-) -> WebsocketCommunicator:
-    value = ticket if ticket is not None else await database_sync_to_async(issue_ticket)(user, run)
-    query = f"?since={since}" if since is not None else ""
-    headers = [(b"host", b"portal.example:8765")] + ([(b"origin", origin.encode())] if origin else [])
-    return WebsocketCommunicator(
-        application, f"/ws/runs/{run.pk}/{query}", headers, subprotocols=["coxswain.v1", f"ticket.{value}"]
-    )
-
-
-async def greet(run: Run, user: User, **options: Any) -> tuple[WebsocketCommunicator, dict[str, Any]]:
-    socket = await connect(run, user, **options)
-    connected, subprotocol = await socket.connect(timeout=TIMEOUT_S)
-    assert connected and subprotocol == "coxswain.v1"
-    return socket, await socket.receive_json_from(TIMEOUT_S)
-
-
-async def numbered(socket: WebsocketCommunicator) -> dict[str, Any]:
-    """Return the next event with a number; what comes without one (link, life) is passed over."""
-    while True:
-        message = await socket.receive_json_from(TIMEOUT_S)
-        if "seq" in message:
-            return dict(message)
-
-
-async def no_more(socket: WebsocketCommunicator) -> None:
-    """Check that nothing with a number comes any more."""
-    while not await socket.receive_nothing(0.3, 0.05):
-        message = await socket.receive_json_from(TIMEOUT_S)
-        assert "seq" not in message, message
-
-
-async def answer(socket: WebsocketCommunicator, kind: str) -> dict[str, Any]:
-    while True:
-        message = await socket.receive_json_from(TIMEOUT_S)
-        if message["kind"] == kind:
-            return dict(message)
-
-
-async def closed_with(socket: WebsocketCommunicator) -> int:
-    connected, _ = await socket.connect(timeout=TIMEOUT_S)
-    assert connected
-    while True:
-        message = await socket.receive_output(TIMEOUT_S)
-        if message["type"] == "websocket.close":
-            return int(message["code"])
+__all__ = ["people"]
 
 
 @live
@@ -375,9 +306,7 @@ async def test_it_survives_malformed_messages_and_closes_after_ten(people, one, 
     assert (await numbered(socket))["seq"] == 1
     await socket.send_to(bytes_data=b"\x00")
     assert (await answer(socket, "error"))["error"]
-    while (message := await socket.receive_output(TIMEOUT_S))["type"] != "websocket.close":
-        pass
-    assert message["code"] == 4400
+    assert await code_of(socket) == 4400
 
 
 @live
@@ -390,9 +319,7 @@ async def test_it_cuts_a_viewer_that_acknowledges_and_falls_behind(people, one, 
         await answer(socket, "pong")
         for step in range(1, 8):
             await sync_to_async(append)(one, step)
-        while (message := await socket.receive_output(TIMEOUT_S))["type"] != "websocket.close":
-            pass
-        assert message["code"] == 4408
+        assert await code_of(socket) == 4408
 
 
 @live

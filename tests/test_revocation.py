@@ -24,8 +24,8 @@ from runs.live import hub as hub_module
 from runs.models import AccessToken, Command, Membership, Project, Run, TokenScope
 from runs.tickets import issue_ticket
 from runs.tokens import create_token, revoke
+from tests.sockets import TIMEOUT_S, code_of
 
-TIMEOUT_S = 10
 PASSWORD = "a long and quiet river"
 
 
@@ -51,13 +51,6 @@ async def opened(run: Run, *, query: str = "", ticket: str = "", bearer: str = "
     assert (await socket.connect(timeout=TIMEOUT_S))[0]
     socket.hello = await socket.receive_json_from(TIMEOUT_S)
     return socket
-
-
-async def code_of(socket: WebsocketCommunicator) -> int:
-    while True:
-        message = await socket.receive_output(TIMEOUT_S)
-        if message["type"] == "websocket.close":
-            return int(message["code"])
 
 
 async def refused(run: Run, *, query: str = "", bearer: str = "") -> int:

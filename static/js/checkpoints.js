@@ -2,7 +2,8 @@
 
 import { copyText } from "./copy.js";
 import { element, icon } from "./dom.js";
-import { bytes, clock, measure, words } from "./format.js";
+import { timeOf } from "./entry.js";
+import { bytes, measure, words } from "./format.js";
 import { changes } from "./paint.js";
 import { fill, gettext } from "./text.js";
 
@@ -53,7 +54,7 @@ export class Checkpoints {
           text: `sha256 ${checkpoint.sha256.slice(0, 12)}…`,
         }),
       ),
-      element("time", { class: "entry-time", datetime: checkpoint.created_at, text: clock(checkpoint.created_at) }),
+      timeOf(checkpoint.created_at),
     );
     // One that was saved a moment ago has no number yet: the list is loaded again soon.
     if (may && checkpoint.id && this.#page.addresses.checkpoints)

@@ -1,7 +1,7 @@
 // One line of a panel: a picture, a title, what there is to say, and when.
 
 import { element, icon } from "./dom.js";
-import { clock } from "./format.js";
+import { clock, moment } from "./format.js";
 
 /** Return an entry; `extra` are attributes of it. */
 export function entry(picture, title, details, when, extra = {}) {
@@ -15,6 +15,12 @@ export function entry(picture, title, details, when, extra = {}) {
       element("div", { class: "entry-title", text: title }),
       ...details.filter(Boolean).map((text) => element("div", { class: "entry-detail", text })),
     ),
-    element("time", { class: "entry-time", datetime: when || null, text: when ? clock(when) : "" }),
+    timeOf(when),
   );
+}
+
+/** Return a time as an element: the clock, and the day and zone to whoever points at it. */
+export function timeOf(when) {
+  if (!when) return null;
+  return element("time", { class: "entry-time", datetime: when, title: moment(when), text: clock(when) });
 }

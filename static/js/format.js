@@ -14,6 +14,11 @@ const TIME = new Intl.DateTimeFormat(LOCALE, {
   second: "2-digit",
   hourCycle: "h23",
 });
+const MOMENT = new Intl.DateTimeFormat(LOCALE, {
+  dateStyle: "medium",
+  timeStyle: "long",
+  hourCycle: "h23",
+});
 const DAY_MONTH = new Intl.DateTimeFormat(LOCALE, { day: "numeric", month: "short" });
 const COUNT = new Intl.NumberFormat(LOCALE, { maximumFractionDigits: 0 });
 const DIGITS = new Intl.NumberFormat(LOCALE, { maximumSignificantDigits: 4, useGrouping: false });
@@ -47,7 +52,7 @@ export function number(value, odd = "") {
   if (value === null || value === undefined) return "–";
   const size = Math.abs(value);
   if (Number.isInteger(value) && size < 1e6) return String(value);
-  if (size >= 1e6 || size < 1e-3) return value.toExponential(2).replace("e+", "e");
+  if (size >= 1e6 || size < 1e-4) return value.toExponential(2).replace("e+", "e");
   return size >= 1000 ? fixed(value, 0) : DIGITS.format(value);
 }
 
@@ -122,6 +127,12 @@ export function clock(moment) {
   const time = TIME.format(date);
   if (date.toDateString() === new Date().toDateString()) return time;
   return `${DAY_MONTH.format(date)} ${time}`;
+}
+
+/** Return an ISO time as the whole of it: day, time and zone. */
+export function moment(iso) {
+  const date = new Date(iso);
+  return Number.isNaN(date.getTime()) ? "" : MOMENT.format(date);
 }
 
 /** Return the name of a metric as words: `validation_loss` and `train/loss` alike. */

@@ -3,6 +3,7 @@
 import { canBeCancelled, commandWords, conditionsOf } from "./command_words.js";
 import { element } from "./dom.js";
 import { effectText } from "./effect_words.js";
+import { timeOf } from "./entry.js";
 import { clock } from "./format.js";
 import { glyph } from "./glyph.js";
 import { isReplaced, beginnings } from "./interventions.js";
@@ -95,7 +96,7 @@ export class Ledger {
       text,
     );
     if (may && canBeCancelled(command)) row.append(this.#cancel(command));
-    row.append(element("time", { class: "entry-time", datetime: command.sent_at, text: clock(command.sent_at) }));
+    row.append(timeOf(command.sent_at));
     return row;
   }
 

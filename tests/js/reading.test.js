@@ -1,16 +1,21 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { bytes, duration, measure, number, words } from "../../static/js/format.js";
+import { bytes, duration, measure, moment, number, words } from "../../static/js/format.js";
 import { doneOf, epochOf, leftOf, rateOf } from "../../static/js/pace.js";
 import { addPoints, drawable, emptySeries, seriesFromChart } from "../../static/js/points.js";
 
 test("it writes numbers with four digits and names what is no number", () => {
   assert.deepEqual(
-    [0.123456, 12345.6, 3, 0.00031, 2.5e9].map((value) => number(value)),
-    ["0.1235", "12346", "3", "3.10e-4", "2.50e9"],
+    [0.123456, 12345.6, 3, 0.00031, 0.000031, 2.5e9].map((value) => number(value)),
+    ["0.1235", "12346", "3", "0.00031", "3.10e-5", "2.50e9"],
   );
   assert.deepEqual([number(null, "nan"), number(null, "-inf"), number(null)], ["NaN", "−∞", "–"]);
+});
+
+test("it writes a moment with its day and zone", () => {
+  assert.match(moment("2026-01-02T03:04:05Z"), /2026.*\d\d:\d\d:05 \S+/);
+  assert.equal(moment("never"), "");
 });
 
 test("it writes measures in their units", () => {

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -78,7 +78,7 @@ class Ranks:
         except BaseException as error:
             self.errors.append(error)
 
-    def __enter__(self) -> Ranks:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self

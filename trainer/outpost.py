@@ -173,6 +173,7 @@ class Outpost:
 
     def _end_ranks(self) -> None:
         """Ask the ranks here to end, and see to it that they do soon."""
+        self._team.lives()
         self._team.end()
         began = time.monotonic()
         while self._team.lives():
@@ -241,9 +242,10 @@ class Outpost:
         if number == self._signal:
             return
         self._signal = number
-        if number == signal.SIGTERM:
-            self._team.end()
-        else:
+        # One that started just now is found by a look.
+        self._team.lives()
+        self._team.end()
+        if number != signal.SIGTERM:
             self._team.kill(signal.Signals(number))
 
     # What goes

@@ -1,0 +1,532 @@
+"""Ranks on several nodes: what is carried between them, late, twice or not at all, and what each end makes of that.
+
+The nodes here are folders of one process, and the line between them one that can be slow, cut, or gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from coxswain import journal
+from coxswain.journal import JournalWriter
+from coxswain.locks import try_lock
+from coxswain.meeting import (
+    CALLS,
+    DECIDED,
+    ELSEWHERE,
+    ENDED,
+    FAILED,
+    HOLD,
+    KNOWN,
+    PID,
+    POINTS,
+    Meeting,
+    PeerLost,
+    open_page,
+    row_of,
+)
+from coxswain.ranks import RankedRun
+from coxswain.run import worker_lock_path
+from tests.stack import ROOT, wait_for
+from tests.test_ranks import Ranks, records, uneven
+from trainer import launching, outpost
+from trainer.ending import judge_end, name_rank
+from trainer.folders import WorkerProcess, record_exit
+from trainer.interrupts import Interrupts
+from trainer.launching import Launch, NoAttempt, announce, announce_beginning, announce_failure, close_relay, join
+from trainer.outpost import Outpost, Refused, is_manned, node_folder
+from trainer.relay import Relay, listen
+from trainer.team import Member, Team
+from trainer.wire import Wire, proof
+
+HERE = "127.0.0.1"
+SLEEPING = "import time; time.sleep(60)"
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+
+
+class Line:
+    """Passes on what is sent to its `port`, `delay_s` later."""
+
+    def __init__(self, port: int, delay_s: Callable[[], float]) -> None:
+        self._to = port
+        self._delay_s = delay_s
+        self._listener = socket.create_server((HERE, 0))
+        self.port = self._listener.getsockname()[1]
+        self._ends: list[socket.socket] = []
+        self.calls = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                self.calls += 1
+                far = socket.create_connection((HERE, self._to))
+                self._ends += [near, far]
+                for source, target in ((near, far), (far, near)):
+                    threading.Thread(target=self._pass_on, args=(source, target), daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                time.sleep(self._delay_s())
+                target.sendall(data)
+        self._close(source, target)
+
+    def _close(self, *ends: socket.socket) -> None:
+        for end in ends:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def cut(self) -> None:
+        self._close(*self._ends)
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
+
+
+class Nodes:
+    """The first node of an attempt, and whatever joins it; nothing is left behind."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.line: Line | None = None
+        self.relay: Relay | None = None
+        self.outposts: list[Outpost] = []
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def begin(self, ranks: int, own: Sequence[int], delay_s: Callable[[], float] = lambda: 0.0) -> Relay:
+        self.relay = Relay(self.folder, ranks, own, 2, HERE).start()
+        self.line = Line(self.relay.port, delay_s)
+        return self.relay
+
+    def outpost(self, node: int, ranks: Sequence[int], of: int, secret: str = "") -> Outpost:
+        assert self.relay is not None and self.line is not None
+        post = Outpost(self.folder, node, ranks, of, secret or self.relay.secret)
+        post.connect(HERE, self.line.port)
+        self.outposts.append(post)
+        return post
+
+    def worker(self, rank: int, code: str, node: Path) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stdout=subprocess.PIPE)
+        self.processes.append(process)
+        if code == STUBBORN:
+            assert process.stdout is not None
+            process.stdout.readline()
+        WorkerProcess.of(process.pid).record(node, rank)
+        return process
+
+    def close(self) -> None:
+        for post in self.outposts:
+            post.close()
+        for process in self.processes:
+            process.kill()
+            process.wait()
+        if self.relay is not None:
+            self.relay.close()
+        if self.line is not None:
+            self.line.close()
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[Nodes]:
+    given = Nodes(tmp_path)
+    yield given
+    given.close()
+
+
+class RanksOfNodes(Ranks):
+    """Rank 0 on the first node, two more on another one."""
+
+    def __init__(
+        self, nodes: Nodes, points: int, pause_s: Callable[[int], float], delay_s: Callable[[], float]
+    ) -> None:
+        self._relay = nodes.begin(3, [0], delay_s)
+        self._post = nodes.outpost(1, [1, 2], 3)
+        super().__init__(nodes.folder, 3, points, pause_s)
+        self._post.start()
+
+    def _run(self, rank: int, count: int) -> RankedRun:
+        node = self._post.folder if rank else None
+        lock = try_lock(worker_lock_path(node or self.folder, rank))
+        assert lock is not None
+        return RankedRun(self.folder, rank, lock, count, node)
+
+
+def test_commands_take_effect_at_the_same_step_however_slow_the_line_is(nodes):
+    """The ranks of the other node are far ahead of what the leader knows of them, in each command anew."""
+    rng = random.Random(1)
+    slow = random.Random(2)
+    pace = uneven(3)
+    with RanksOfNodes(nodes, 1_000_000, lambda rank: pace(0) if rank else 0.002, lambda: 0.02 * slow.random()) as ranks:
+        for number in range(12):
+            time.sleep(rng.choice((0.0, 0.0, 0.05)))
+            ranks.set_rate(f"c{number}", round(rng.random(), 6))
+        ranks.outcome("c11")
+        ranks.fails_on = 2
+        ranks.set_rate("bad", 0.125)
+        assert ranks.outcome("bad")["reason"].startswith("Rank 2: ")
+        ranks.post("pause", "pause")
+        at = ranks.outcome("pause")["step"]
+        ranks.set_rate("while", 0.25)
+        assert ranks.outcome("while")["step"] == at
+        ranks.post("resume", "resume")
+        ranks.outcome("resume")
+        ranks.runs[1].request_stop()
+    assert not ranks.errors, ranks.errors
+    assert ranks.seen[0] == ranks.seen[1] == ranks.seen[2] and ranks.seen[0][-1][2]
+    outcomes = ranks.outcomes()
+    assert {each["state"] for name, each in outcomes.items() if name != "bad"} == {"applied"}
+    assert {each["ranks"] for name, each in outcomes.items() if name != "bad"} == {3}
+    changes = {step: value for step, value, _ in ranks.seen[2]}
+    assert changes[at] == 0.25
+    assert (nodes.folder / "decisions.jsonl").read_bytes() == (ranks._post.folder / "decisions.jsonl").read_bytes()
+
+
+def test_a_line_that_is_cut_again_and_again_loses_and_doubles_nothing(nodes):
+    with RanksOfNodes(nodes, 1_000_000, uneven(4), lambda: 0.001) as ranks:
+        for number in range(10):
+            ranks.set_rate(f"c{number}", (number + 1) / 16)
+            if number % 3 == 0:
+                nodes.line.cut()
+            ranks.outcome(f"c{number}")
+        nodes.line.cut()
+        ranks.post("stop", "stop")
+    assert not ranks.errors, ranks.errors
+    assert nodes.line.calls > 4
+    assert ranks.seen[0] == ranks.seen[1] == ranks.seen[2]
+    assert {value for _, value, _ in ranks.seen[1]} >= {number / 16 for number in range(1, 11)}
+
+
+def test_a_hold_that_a_node_does_not_answer_is_given_up_and_training_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("COXSWAIN_HOLD_TIMEOUT_S", "0.2")
+    relay = Relay(tmp_path, 2, [0], 2, HERE)  # carries nothing yet
+    lock = try_lock(worker_lock_path(tmp_path, 0))
+    assert lock is not None
+    run = RankedRun(tmp_path, 0, lock, 2)
+    page = open_page(tmp_path, 2)
+    page[row_of(1) + PID] = ELSEWHERE
+    run._mailbox.post({"id": "c", "command": "note", "arguments": {}})
+    assert not run.stopping
+    (outcome,) = [record.fields for record in records(tmp_path) if record.kind == journal.OUTCOME]
+    assert outcome["state"] == "refused" and outcome["reason"].startswith("Not all nodes have answered within 0.2 s")
+    held = run._held
+    assert page[HOLD] == 0
+    # Nobody has gone farther, and yet it is another: what a node says of the earlier one is not for it.
+    page[KNOWN] = held
+    run._hold()
+    assert run._held > held and page[HOLD] == 0 and not run.stopping
+    relay.start().close()
+
+
+def test_nobody_waits_for_a_process_of_another_node_by_its_number(tmp_path):
+    meeting = Meeting(tmp_path, 0, 2)
+    page = open_page(tmp_path, 2)
+    page[row_of(1) + PID] = ELSEWHERE
+    meeting.check_peers()
+    page[row_of(1) + ENDED] = FAILED
+    with pytest.raises(PeerLost, match="rank 1"):
+        meeting.check_peers()
+
+
+def test_the_page_of_another_node_never_shows_an_end_before_the_decisions_that_led_to_it(nodes):
+    relay = nodes.begin(2, [0])
+    page = open_page(nodes.folder, 2)
+    post = nodes.outpost(1, [1], 2)
+    there = open_page(post.folder, 2)
+    (nodes.folder / "decisions.jsonl").write_text('{"at": 1}\n{"at": 2}\n{"at": 3}\n')
+    page[DECIDED], page[row_of(0) + ENDED] = 2, FAILED
+    post.start()
+    wait_for(lambda: there[row_of(0) + ENDED] == FAILED, "the end")
+    assert there[DECIDED] == 2
+    # The third is written, but was not decided yet.
+    assert (post.folder / "decisions.jsonl").read_text() == '{"at": 1}\n{"at": 2}\n'
+    there[row_of(1) + CALLS] = 3
+    wait_for(lambda: page[row_of(1) + CALLS] == 3, "the call")
+    assert relay.elsewhere[1].has_joined and page[2] >= 1
+
+
+def test_who_does_not_know_the_secret_or_has_no_place_here_is_refused(nodes):
+    nodes.begin(3, [0])
+    with pytest.raises(OSError):
+        nodes.outpost(1, [1], 3, secret="guessed")
+    assert not nodes.relay.elsewhere[1].has_joined
+    nodes.outpost(1, [1], 3)
+    with pytest.raises(Refused, match="another process"):
+        nodes.outpost(1, [1], 3)
+    for ranks in ([1], [0], [3], []):
+        with pytest.raises(Refused, match="none of this attempt"):
+            nodes.outpost(2, ranks, 3)
+    nodes.relay.elsewhere[1].signal = signal.SIGTERM
+    with pytest.raises(Refused, match="ending"):
+        nodes.outpost(2, [2], 3)
+
+
+def test_whoever_says_nonsense_or_nothing_costs_nobody_anything(nodes):
+    relay = nodes.begin(2, [0])
+    strangers = [socket.create_connection((HERE, relay.port)) for _ in range(3)]
+    strangers[0].sendall(b"x" * 100_000)
+    strangers[1].sendall(b'["no message"]\n')
+    strangers[2].sendall(b'{"proof": 7, "nonce": null, "node": "x"}\n')
+    for stranger in strangers:
+        stranger.settimeout(10)
+        with suppress(ConnectionResetError):
+            while stranger.recv(1 << 16):
+                pass
+        stranger.close()
+    nodes.outpost(1, [1], 2)
+    wait_for(lambda: relay.elsewhere[1].has_joined, "the node")
+
+
+def test_an_impostor_that_answers_at_the_place_of_the_relay_is_told_nothing(nodes, tmp_path):
+    server = socket.create_server((HERE, 0))
+
+    def answer() -> None:
+        wire = Wire(server.accept()[0])
+        wire.send({"nonce": "n"})
+        wait_for(wire.receive, "a greeting")
+        wire.send({"proof": "0" * 64, "refused": ""})
+
+    threading.Thread(target=answer, daemon=True).start()
+    with pytest.raises(Refused, match="secret"):
+        Outpost(tmp_path, 1, [1], 2, "s").connect(HERE, server.getsockname()[1])
+    server.close()
+
+
+def test_a_node_knows_a_hold_behind_the_look_at_how_far_its_ranks_are(tmp_path, monkeypatch):
+    """A rank that reaches it while the word is written may have passed it unaware, and the leader must hear of that."""
+    server = socket.create_server((HERE, 0))
+    post = Outpost(tmp_path, 1, [1], 2, "s")
+    page = open_page(post.folder, 2)
+    answers: list[dict[str, Any]] = []
+
+    def run_ahead(seconds: float) -> None:
+        page[row_of(1) + POINTS] = page[HOLD]
+
+    def relay() -> None:
+        wire = Wire(server.accept()[0])
+        wire.send({"nonce": "n"})
+        (greeting,) = wait_for(wire.receive, "a greeting")
+        wire.send({"proof": proof("s", "relay", ("n", greeting["nonce"]))})
+        wire.send({"hold": 7, "left_out": 0, "decided": 0, "decisions": ""})
+        answers.extend(wait_for(wire.receive, "an answer"))
+
+    monkeypatch.setattr(outpost, "time", SimpleNamespace(sleep=run_ahead, monotonic=time.monotonic))
+    answering = threading.Thread(target=relay)
+    answering.start()
+    post.connect(HERE, server.getsockname()[1])
+    answering.join(20)
+    (answer,) = answers
+    assert answer["known"] == 7
+    ((rank, (points, *_)),) = answer["rows"]
+    assert (rank, points) == (1, 7)
+    server.close()
+
+
+def team(nodes: Nodes, own: subprocess.Popen[bytes]) -> Team:
+    assert nodes.relay is not None
+    members = [Member(0, WorkerProcess.of(own.pid), own)]
+    return Team(nodes.folder, [*members, *(Member(each.rank, None, elsewhere=each) for each in elsewhere(nodes))])
+
+
+def elsewhere(nodes: Nodes) -> list[Any]:
+    assert nodes.relay is not None
+    return list(nodes.relay.elsewhere.values())
+
+
+def end_of(found: Team) -> tuple[str, str]:
+    culprit = found.culprit()
+    end = judge_end(culprit.code, found.said(culprit), interrupted=False, stopped=False)
+    return end.outcome, name_rank(end, culprit.rank).error
+
+
+def test_a_rank_that_dies_on_another_node_ends_all_and_is_named(nodes, monkeypatch):
+    nodes.begin(3, [0])
+    post = nodes.outpost(1, [1, 2], 3)
+    first = nodes.worker(0, SLEEPING, nodes.folder)
+    second, third = (nodes.worker(rank, SLEEPING, post.folder) for rank in (1, 2))
+    post.start()
+    whole = team(nodes, first)
+    assert whole.lives()
+    third.kill()
+    third.wait()
+    # As the `train` beside it does.
+    record_exit(post.folder, 2, -signal.SIGKILL)
+    second.wait(10)
+    record_exit(post.folder, 1, -signal.SIGTERM)
+    wait_for(lambda: not whole.lives(), "the end of all", 20)
+    assert first.returncode == -signal.SIGTERM
+    assert [member.code for member in whole.members] == [-signal.SIGTERM, -signal.SIGTERM, -signal.SIGKILL]
+    assert end_of(whole) == ("failed", "Rank 2 was ended by SIGKILL.")
+    wait_for(lambda: post.has_told_all, "the word that all was heard")
+
+
+def test_the_last_word_of_a_rank_elsewhere_comes_with_its_end(nodes):
+    """Its journal may be on its way yet."""
+    nodes.begin(2, [0])
+    post = nodes.outpost(1, [1], 2)
+    first = nodes.worker(0, SLEEPING, nodes.folder)
+    second = nodes.worker(1, "pass", post.folder)
+    JournalWriter(nodes.folder, 1).append(
+        journal.END, 1, {"outcome": "failed", "error": "ValueError: mine", "traceback": "t"}
+    )
+    second.wait()
+    record_exit(post.folder, 1, 1)
+    post.start()
+    whole = team(nodes, first)
+    wait_for(lambda: not whole.lives(), "the end of all", 20)
+    for path in nodes.folder.glob("journal-0001*"):
+        path.unlink()
+    assert end_of(whole) == ("failed", "Rank 1: ValueError: mine")
+
+
+def test_what_the_first_node_wants_to_end_ends_on_all(nodes, monkeypatch):
+    nodes.begin(2, [0])
+    post = nodes.outpost(1, [1], 2)
+    first, second = nodes.worker(0, STUBBORN, nodes.folder), nodes.worker(1, STUBBORN, post.folder)
+    post.start()
+    whole = team(nodes, first)
+    whole.kill(signal.SIGKILL)
+    assert second.wait(10) == -signal.SIGKILL
+    record_exit(post.folder, 1, -signal.SIGKILL)
+    wait_for(lambda: not whole.lives(), "the end of all", 20)
+
+
+def test_a_node_that_is_gone_is_lost_and_both_sides_end_what_is_theirs(nodes, monkeypatch):
+    monkeypatch.setattr("trainer.relay.LOST_AFTER_S", 0.3)
+    monkeypatch.setattr(outpost, "LOST_AFTER_S", 0.3)
+    monkeypatch.setattr(outpost, "KILL_LOST_AFTER_S", 0.2)
+    nodes.begin(3, [0])
+    post = nodes.outpost(1, [1, 2], 3)
+    first = nodes.worker(0, SLEEPING, nodes.folder)
+    others = [nodes.worker(rank, STUBBORN, post.folder) for rank in (1, 2)]
+    post.start()
+    whole = team(nodes, first)
+    assert whole.lives()
+    nodes.line.close()
+    wait_for(lambda: not whole.lives(), "the end of all", 20)
+    assert [other.wait(10) for other in others] == [-signal.SIGKILL, -signal.SIGKILL]
+    assert end_of(whole) == ("failed", "Rank 1: The connection to its node, that of ranks 1 to 2, is lost.")
+    assert post.is_lost
+    wait_for(lambda: post.has_told_all, "the end of the node", 20)
+    with pytest.raises(OSError):
+        post.connect(HERE, nodes.relay.port)
+
+
+def test_a_node_whose_first_node_says_that_it_is_over_ends_its_ranks_at_once(nodes, monkeypatch):
+    monkeypatch.setattr(outpost, "LOST_AFTER_S", 3600.0)
+    nodes.begin(2, [0])
+    post = nodes.outpost(1, [1], 2)
+    worker = nodes.worker(1, SLEEPING, post.folder)
+    post.start()
+    nodes.relay.close()
+    assert worker.wait(20) == -signal.SIGTERM
+
+
+def test_a_node_that_never_joins_is_named(nodes, monkeypatch):
+    monkeypatch.setattr("trainer.team.STARTED_AFTER_S", 0.2)
+    nodes.begin(2, [0])
+    whole = team(nodes, nodes.worker(0, SLEEPING, nodes.folder))
+    wait_for(lambda: not whole.lives(), "the end of all", 20)
+    assert end_of(whole) == ("failed", "Rank 1: Its node has not joined the training within 0 s.")
+
+
+def launch_of(node: int, rank: int) -> Launch:
+    return Launch("k", rank, 2, 2, node, rank, rank, HERE)
+
+
+def told(data: Path) -> dict[str, Any]:
+    return dict(json.loads((data / "runs" / "7" / "launch.json").read_text()))
+
+
+def test_a_node_passes_over_what_an_earlier_launch_left_and_joins_the_present_one(tmp_path, monkeypatch):
+    """From the same place, by the same name: an attempt whose relay is gone, and a failure."""
+    monkeypatch.setattr(launching, "RETRY_INTERVAL_S", 0.02)
+    earlier, present = (tmp_path / "runs" / "7" / "attempts" / number for number in "12")
+    for folder in (earlier, present):
+        folder.mkdir(parents=True)
+    before = Relay(earlier, 2, [0], 2, HERE).start()
+    announce(tmp_path, 7, launch_of(0, 0), earlier, ["false"], {}, before)
+    before.close()
+    first = told(tmp_path)
+    codes: list[int] = []
+    beside = threading.Thread(
+        target=lambda: codes.append(join(tmp_path, ROOT, 7, launch_of(1, 1), Interrupts(), os.environ))
+    )
+    beside.start()
+    wait_for(lambda: node_folder(earlier, 1).exists(), "a try to join the earlier one")
+    announce_beginning(tmp_path, 7, launch_of(0, 0))
+    relay = Relay(present, 2, [0], 2, HERE).start()
+    announce(tmp_path, 7, launch_of(0, 0), present, [sys.executable, "-c", "print('here')"], {}, relay)
+    beside.join(30)
+    assert codes == [0] and told(tmp_path)["key"] == first["key"]
+    assert (present / "console-0001.log").read_text() == "here\n"
+    assert relay.elsewhere[1].has_ended and relay.elsewhere[1].code == 0
+    assert is_manned(node_folder(present, 1)) and not is_manned(node_folder(earlier, 1))
+    assert (tmp_path / "runs" / "7" / "launch.json").stat().st_mode & 0o777 == 0o600
+    close_relay(tmp_path, 7, launch_of(0, 0), relay)
+    assert "folder" in told(tmp_path)
+
+
+def test_a_failure_is_believed_once_it_is_new(tmp_path, monkeypatch):
+    announce_failure(tmp_path, 7, launch_of(0, 0), 2)
+    later = threading.Timer(0.3, announce_failure, (tmp_path, 7, launch_of(0, 0), 3))
+    later.start()
+    with pytest.raises(NoAttempt) as refused:
+        join(tmp_path, ROOT, 7, launch_of(1, 1), Interrupts(), {})
+    assert refused.value.exit_code == 3
+    monkeypatch.setattr(launching, "STALE_AFTER_S", 0.1)
+    with pytest.raises(NoAttempt) as refused:
+        join(tmp_path, ROOT, 7, launch_of(1, 1), Interrupts(), {})
+    assert refused.value.exit_code == 3
+
+
+def test_a_node_that_does_not_see_the_shared_folder_is_told_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(launching, "SHARED_AFTER_S", 0.1)
+    with pytest.raises(NoAttempt, match="a file system that all hosts share"):
+        join(tmp_path, ROOT, 7, launch_of(1, 1), Interrupts(), {})
+
+
+def test_those_that_never_came_are_told_that_it_is_over(tmp_path):
+    folder = tmp_path / "runs" / "7" / "attempts" / "1"
+    folder.mkdir(parents=True)
+    relay = Relay(folder, 2, [0], 2, HERE).start()
+    announce(tmp_path, 7, launch_of(0, 0), folder, ["true"], {}, relay)
+    close_relay(tmp_path, 7, launch_of(0, 0), relay)
+    assert told(tmp_path)["exit_code"] == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "bound"), [("127.0.0.1", "127.0.0.1"), ("192.0.2.7", "0.0.0.0"), ("no.such.host.invalid", "0.0.0.0")]
+)
+def test_it_listens_where_the_others_look_for_it(address, bound):
+    listener = listen(address)
+    assert listener.getsockname()[0] == bound
+    listener.close()
+
+
+def test_a_name_of_this_host_that_leads_back_to_itself_is_no_place_to_listen(monkeypatch):
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.1.1", 0))]
+    monkeypatch.setattr("trainer.relay.socket.getaddrinfo", lambda *given, **named: found)
+    listener = listen("node-0")
+    assert listener.getsockname()[0] == "0.0.0.0"
+    listener.close()

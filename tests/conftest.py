@@ -5,6 +5,7 @@ With COXSWAIN_TEST_POSTGRES (see scripts/postgres.py) the tests of this process 
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import tempfile
@@ -23,6 +24,10 @@ if "COXSWAIN_TEST_POSTGRES" in os.environ:
     from tests.postgres import address_of
 
     os.environ["COXSWAIN_DATABASE_URL"] = address_of(f"coxswain_{os.getpid()}")
+# No training here uses PyTorch's compiler, so this process and all that it starts do without.
+_UNCOMPILED = Path(__file__).parent / "uncompiled"
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_UNCOMPILED), os.environ.get("PYTHONPATH")]))
+importlib.import_module("tests.uncompiled.sitecustomize")
 assert settings.DATABASES
 # Slow hashing keeps guesses away from real accounts; here it would be half of what tests do.
 settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -56,7 +56,7 @@ def run_kills(kills: int, seed: int, resume: bool) -> dict[str, int]:
         loop = asyncio.new_event_loop()
         following = threading.Thread(target=lambda: loop.run_until_complete(watcher.follow()), daemon=True)
         following.start()
-        wait_for(lambda: watcher.connections, "the viewer to connect")
+        wait_for(lambda: watcher.resyncs, "the viewer to be greeted, before there is anything to miss")
         targets = killing.targets
         for number in range(kills):
             target = targets[number] if number < len(targets) else rng.choice(targets)

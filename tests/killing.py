@@ -147,7 +147,8 @@ class Resuming(Killing):
         if self.supervisor is not None and self.supervisor.returncode not in (-signal.SIGKILL, 1):
             # It was killed itself, or tells that its worker was; anything else means that it could not go on.
             self.failed += 1
-        return self.stack.train(self.run_id, "--quiet", LASTING_NOTE=str(self.note), PYTHONPATH=str(ROOT))
+        paths = os.pathsep.join(filter(None, [str(ROOT), self.stack.environment.get("PYTHONPATH")]))
+        return self.stack.train(self.run_id, "--quiet", LASTING_NOTE=str(self.note), PYTHONPATH=paths)
 
     def noted(self) -> list[Key]:
         data = self.note.read_bytes() if self.note.exists() else b""

@@ -6,6 +6,7 @@ before anything of Django is imported, to read the same database in this process
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -30,7 +31,10 @@ sys.path.insert(0, str(ROOT))
 from monitor_site.embedded import EmbeddedServer  # noqa: E402  needs the path
 from tests import postgres  # noqa: E402
 
-START_TIMEOUT_S = 60.0
+# Far longer than anything takes, for machines that do much else.
+START_TIMEOUT_S = 120.0
+# Databases to copy: a migration takes longer than most tests.
+TEMPLATES = ROOT / "build" / "databases"
 Found = TypeVar("Found")
 
 
@@ -107,8 +111,26 @@ class Stack:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, str(ROOT / "manage.py"), *arguments]
 
-    def migrate(self) -> None:
+    def migrate(self, seed: str = "") -> None:
+        """Make the database, and run `seed`, a Python text, on it; on SQLite once for each state of the migrations."""
+        if "COXSWAIN_DATABASE_URL" in self.environment:
+            self._fill(seed)
+            return
+        database = self.data / "coxswain.sqlite3"
+        template = TEMPLATES / f"{state_of_migrations(seed)}.sqlite3"
+        if not template.exists():
+            self._fill(seed)
+            TEMPLATES.mkdir(parents=True, exist_ok=True)
+            copy = template.with_suffix(f".{os.getpid()}")
+            shutil.copy(database, copy)
+            copy.replace(template)
+        elif not database.exists():
+            shutil.copy(template, database)
+
+    def _fill(self, seed: str) -> None:
         self.manage("migrate", "-v", "0")
+        if seed:
+            self.manage("shell", "-v", "0", "-c", seed)
 
     def start_redis(self) -> None:
         self.redis.start()
@@ -179,6 +201,14 @@ class Stack:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def state_of_migrations(seed: str) -> str:
+    """Return a name for a database that these migrations, the pinned packages and `seed` make."""
+    told = hashlib.sha256(seed.encode())
+    for path in [*sorted((ROOT / "runs" / "migrations").glob("*.py")), ROOT / "requirements.lock"]:
+        told.update(path.read_bytes())
+    return told.hexdigest()[:16]
+
+
 def kill(pid: int, of: Path | None = None) -> bool:
     """Kill a process with -9; with `of`, only where its environment names that data folder."""
     try:
@@ -188,6 +218,15 @@ def kill(pid: int, of: Path | None = None) -> bool:
     except OSError:
         return False
     return True
+
+
+def run_check(script: str, *arguments: str, timeout_s: float = 240.0) -> dict[str, Any]:
+    """Run one of the long checks beside the tests in a short form; return the JSON object that it prints last."""
+    command = [sys.executable, str(ROOT / "tests" / script), *arguments]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s)
+    # What it finds wrong makes it exit 1 too, but then it has said so.
+    assert result.stdout, f"{script} exited {result.returncode}:\n{result.stderr}"
+    return last_json(result.stdout)
 
 
 def last_json(output: str) -> dict[str, Any]:
@@ -223,8 +262,7 @@ User.objects.create_superuser("admin", password="admin")
 
 def seed_stack(stack: Stack) -> None:
     """Migrate, and make a project "lab" with owner, operator and viewer, a stranger and an admin; password = name."""
-    stack.migrate()
-    stack.manage("shell", "-v", "0", "-c", SEED)
+    stack.migrate(SEED)
 
 
 def create_run(stack: Stack, name: str = "run", **fields: Any) -> int:

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
-from tests.stack import ROOT, last_json
+from tests.stack import run_check
 
 
 def test_of_racing_holders_one_wins_and_the_others_write_nothing():
-    command = [sys.executable, str(ROOT / "tests" / "race_test.py"), "--races", "40", "--trains", "2", "--fences", "0"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=200)
-    assert result.returncode in (0, 1), result.stderr
-    outcome = last_json(result.stdout)
+    outcome = run_check("race_test.py", "--races", "40", "--trains", "2", "--fences", "0")
     assert outcome["races"] == 42 and outcome["attempts"] == 40 and outcome["fewer_wins"] > 0
     assert {name: outcome[name] for name in ("winners_not_one", "fenced_writes")} == {
         "winners_not_one": 0, "fenced_writes": 0

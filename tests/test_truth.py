@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from coxswain.run import Guard
 from runs.lifecycle import Holder, open_attempt
 from runs.live.hub import life_after
 from runs.models import JournalOffset, Project, Run, StoredEvent
-from tests.stack import ROOT, Stack, create_run, events, last_json, rows, run_row, wait_for, write_locked
+from tests.stack import ROOT, Stack, create_run, events, rows, run_check, run_row, wait_for, write_locked
 from tests.test_train import is_gone
 from trainer import training
 from trainer.holding import CannotTrain, store_leftovers
@@ -391,9 +390,6 @@ def test_an_overtaken_owner_wakes_to_write_nothing_and_its_worker_cannot_save(
 
 def test_viewers_are_told_of_what_was_done_to_a_run_and_of_nothing_else() -> None:
     """The short form of `tests/truth_test.py`."""
-    command = [sys.executable, str(ROOT / "tests" / "truth_test.py"), "--loaded-s", "2", "--repeats", "1"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=200)
-    assert result.returncode in (0, 1), result.stderr
-    outcome = last_json(result.stdout)
+    outcome = run_check("truth_test.py", "--loaded-s", "2", "--repeats", "1")
     names = ("false_lost", "steps_missed", "points_lost")
     assert {name: outcome[name] for name in names} == dict.fromkeys(names, 0), outcome

@@ -8,35 +8,23 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
-from uuid import uuid4
 
-import msgspec
 from django.conf import settings
 from django.db import Error as DatabaseError
-from django.db import connection, transaction
+from django.db import connection
 
 from coxswain.mailbox import Mailbox
 from runs import announcer, series
-from runs.asking import record
-from runs.commands import Request, RunCommand, SaveCheckpoint, Stop
+from runs.commands import Stop
 from runs.events import LogLine
-from runs.lifecycle import (
-    BEAT_INTERVAL_S,
-    AttemptEnd,
-    Fenced,
-    Lease,
-    deliver_command,
-    expire_commands,
-    keep,
-    open_commands,
-)
+from runs.lifecycle import BEAT_INTERVAL_S, AttemptEnd, Fenced, Lease, keep
 from runs.models import Attempt, Command, CommandState, Run, RunState
 from trainer.display import Display
 from trainer.ending import judge_end, name_rank
 from trainer.gpu import Sampler
+from trainer.handover import Handover
 from trainer.heart import Heart
 from trainer.ingest import Ingest, Progress, Tick
 from trainer.interrupts import Interrupts
@@ -92,14 +80,9 @@ class Supervisor:
         self._mailbox = Mailbox(folder)
         self._mailbox.settle()
         self._outcomes = self._mailbox.outcomes
-        self._posted = {command["id"] for command in self._mailbox.commands()}
+        self._handover = Handover(lease, self._mailbox, team, interrupts, display)
         self._wake = threading.Event()
-        self._command_waits = True
         self._heart = Heart(self._mailbox)
-        self._stop_posted = False
-        self._saves_posted = 0
-        # What signals asked for, until it stands in the ledger: request and author.
-        self._unrecorded: list[tuple[Request, str]] = []
         self._stall = StallReport(attempt.run, lease.number)
         device = attempt.run.device if attempt.run.recipe_id else "auto"
         self._sampler = Sampler(data=settings.COXSWAIN_DATA, device=device)
@@ -114,7 +97,6 @@ class Supervisor:
         self._last_fold = time.monotonic()
         self._unfolded_points = 0
         self._database_away = False
-        self._disk_refuses = False
 
     def follow(self) -> int:
         """Follow the worker until it has ended and all that it wrote is stored; return the exit code of `train`."""
@@ -139,7 +121,7 @@ class Supervisor:
             announcer.current().flush(2.0)
 
     def _heard_command(self, message: dict[str, Any]) -> None:
-        self._command_waits = True
+        self._handover.command_waits = True
         self._wake.set()
 
     def _look(self) -> None:
@@ -151,7 +133,7 @@ class Supervisor:
                 # Before anything is written, even into files of our own.
                 keep(self.lease)
             beat_due = now - self._last_beat >= BEAT_INTERVAL_S
-            self._hand_on(beat_due)
+            self._handover.hand_on(beat_due)
             push_due = now - self._last_store >= settings.COXSWAIN_PUSH_MS / 1000 or self._outcome_waits()
             if beat_due or (push_due and (self._journals.has_more() or now - self._last_console >= CONSOLE_INTERVAL_S)):
                 self._store(beat_due)
@@ -172,19 +154,6 @@ class Supervisor:
         """Tell whether a command has its outcome: whoever asked waits for it, and not for the next tick."""
         before, self._outcomes = self._outcomes, self._mailbox.outcomes
         return self._outcomes != before
-
-    def _hand_on(self, beat_due: bool) -> None:
-        """Hand on what signals and people ask. A full disk takes no command, and costs nothing else."""
-        try:
-            self._handle_interrupts()
-            if self._command_waits or beat_due:
-                self._command_waits = False
-                self._hand_on_commands()
-            self._disk_refuses = False
-        except OSError as error:
-            if not self._disk_refuses:
-                logger.warning("commands cannot be handed on (%s): tried again until it works", error.strerror)
-            self._disk_refuses = self._command_waits = True
 
     def _store(self, beat: bool) -> bool:
         """Store what journal, console and sampler have; return whether the journal brought something."""
@@ -247,58 +216,9 @@ class Supervisor:
             self._told_gpu_problems.add(problem)
             tick.lines.append(LogLine(text=problem, source="coxswain", level="info"))
 
-    def _hand_on_commands(self) -> None:
-        with transaction.atomic():
-            # Who was overtaken gives up no command of another's.
-            keep(self.lease)
-            expire_commands(self.lease.run_id)
-        for command in open_commands(self.lease.run_id):
-            posted = str(command.pk) in self._posted
-            if command.state == CommandState.DELIVERED and posted:
-                continue
-            # Marked first: what was withdrawn at this moment must not reach the worker. One that was marked but not
-            # posted, because this process was killed between the two, is posted by whoever comes next.
-            if deliver_command(self.lease, command) and not posted:
-                self._post(as_posted(command))
-
-    def _post(self, command: dict[str, Any]) -> None:
-        self._mailbox.post(command)
-        self._posted.add(command["id"])
-
-    def _handle_interrupts(self) -> None:
-        if self.interrupts.stops >= 2:
-            self.team.kill(signal.SIGKILL)
-            return
-        if self.interrupts.stops == 1 and not self._stop_posted:
-            self._ask_for_signal(Stop(), self.interrupts.name)
-            self._stop_posted = True
-            self.display.say("Stopping: the step is finished, a checkpoint saved. Press Ctrl-C again to end at once.")
-        if self.interrupts.saves > self._saves_posted:
-            self._ask_for_signal(SaveCheckpoint(name="signal"), signal.SIGUSR1.name)
-            self._saves_posted += 1
-        self._record_signals()
-
-    def _ask_for_signal(self, command: RunCommand, author: str) -> None:
-        """Ask the worker for what a signal means, without the database where that is away."""
-        with suppress(DatabaseError):
-            keep(self.lease)
-        request = Request(id=uuid4(), command=command)
-        self._post({"id": str(request.id), "command": command.kind, "arguments": msgspec.to_builtins(command)})
-        self._unrecorded.append((request, author))
-
-    def _record_signals(self) -> None:
-        """Write what signals asked for into the ledger; before what the worker says of it is stored."""
-        while self._unrecorded:
-            request, author = self._unrecorded[0]
-            with transaction.atomic():
-                keep(self.lease)
-                record(self.lease.run_id, request, author_id=None, author_name=author)
-            self._unrecorded.pop(0)
-            self._command_waits = True
-
     def _finish(self) -> int:
         """Store what the worker left, record how it ended, and return the exit code."""
-        self._wait_for_database(self._record_signals)
+        self._wait_for_database(self._handover.record_signals)
         self._wait_for_database(self._store_rest)
         end = self._wait_for_database(self._judge_end)
         self._wait_for_database(lambda: conclude(self.lease, end))
@@ -356,18 +276,3 @@ class Supervisor:
         return Command.objects.filter(
             run_id=self.lease.run_id, attempt=self.lease.number, kind=Stop.kind, state=CommandState.APPLIED
         ).exists()
-
-
-def as_posted(command: Command) -> dict[str, Any]:
-    """Return a command as the mailbox carries it; see `coxswain.control`."""
-    return {
-        "id": str(command.pk),
-        "command": command.kind,
-        "arguments": command.arguments,
-        "author": command.author_name,
-        "at_step": command.at_step,
-        "at_epoch": command.at_epoch,
-        "expected_state": command.expected_state,
-        "expected_value": command.expected_value,
-        "expires_at": command.expires_at.timestamp() if command.expires_at else None,
-    }

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from coxswain.journal import JournalReader, segment_path
+from tests.nodes import processes, start_nodes, worker_of
 from tests.ranks_test import living
 from tests.stack import ROOT, Stack, create_run, events, last_json, rows, run_row, wait_for
 
@@ -84,6 +85,17 @@ def test_random_commands_take_effect_at_the_same_step_and_a_dead_rank_leaves_not
     assert result["state"] == "failed" and result["reason"] == "Rank 1 was ended by SIGKILL."
 
 
+def test_ranks_on_two_nodes_take_commands_at_the_same_step_and_a_dead_one_leaves_nothing_on_either():
+    options = ["--ranks", "2", "--nodes", "2", "--commands", "12", "--seed", "6"]
+    command = [sys.executable, str(ROOT / "tests" / "ranks_test.py"), *options]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert run.returncode in (0, 1), run.stderr
+    result = last_json(run.stdout)
+    assert result["commands"] >= 12 and result["applied"] >= 4
+    assert result["step_differs"] == result["processes_left"] == 0, result
+    assert result["state"] == "failed" and result["reason"] == "Rank 1 was ended by SIGKILL."
+
+
 def series_alone(folder: Path) -> dict[int, float]:
     """Return the loss of the same training by one rank, with whole batches."""
     from coxswain.locks import try_lock
@@ -104,20 +116,22 @@ def series_alone(folder: Path) -> dict[int, float]:
 
 
 def test_two_ranks_stop_crash_and_go_on_bit_for_bit(offline_stack, tmp_path):
-    """The one that was never interrupted is trained by torchrun, the other by --nproc: they are the same.
+    """The one that was never interrupted is trained by torchrun, the other first on two nodes, then by --nproc.
 
-    And they are what one rank makes of the same batches, but for the order of additions.
+    They are the same, and they are what one rank makes of the same batches, but for the order of additions.
     """
     stack = offline_stack
     words = ("create_run", "--project", "lab", "--user", "operator", "--recipe", "digits", "--device", "cpu")
     whole, cut = (int(stack.manage(*words, "--set", "epochs=8").stdout) for _ in range(2))
     reference = start_torchrun(stack, whole)
-    training = stack.train(cut, "--quiet", "--nproc", "2")
+    both = start_nodes(stack, cut, (1, 1))
     reach(stack, cut, 30)
-    training.send_signal(signal.SIGTERM)
-    assert training.wait(30) == 0, stack.log()
+    # To any rank, on any node.
+    worker_of(stack, cut, 1).send_signal(signal.SIGTERM)
+    assert [node.wait(60) for node in both] == [0, 0], stack.log()
     assert run_row(stack, cut)["state"] == "stopped" and attempt(stack, cut)["ranks"] == 2
-    training = stack.train(cut, "--quiet")
+    assert not processes(stack, cut)
+    training = stack.train(cut, "--quiet", "--nproc", "2")
     reach(stack, cut, run_row(stack, cut)["step"] + 25)
     os.kill(json.loads((attempt_folder(stack, cut, 2) / "worker-0001.json").read_text())["pid"], signal.SIGKILL)
     assert training.wait(30) == 1

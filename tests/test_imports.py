@@ -16,7 +16,8 @@ WITHOUT_DJANGO = [
     "trainer/gpu_fields.py", "trainer/out_of_memory.py", "trainer/throttling.py", "trainer/doctor.py",
     "trainer/checks/machine.py",
     "trainer/recipe.py", "trainer/worker.py", "trainer/folders.py", "trainer/start.py", "trainer/tail.py",
-    "trainer/console.py", "trainer/redactor.py", "monitor_site/embedded.py", "monitor_site/redis_socket.py",
+    "trainer/console.py", "trainer/points.py", "trainer/redactor.py", "monitor_site/embedded.py",
+    "monitor_site/redis_socket.py",
 ]  # fmt: skip
 
 

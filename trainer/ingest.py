@@ -24,28 +24,24 @@ from coxswain.journal import Record
 from runs import feed, series
 from runs.commands import Extend
 from runs.events import (
-    Block,
     CheckpointSaved,
     EpochDone,
     Event,
     KnobsChanged,
     LogLine,
     LogWritten,
-    Metrics,
     StatusChanged,
     SystemSampled,
     TextLogged,
     name_nonfinite,
-    split_nonfinite,
 )
 from runs.lifecycle import Lease, keep, note_pause, settle_command
 from runs.models import Attempt, Checkpoint, Command, CommandState, EpochMetric, JournalOffset, Run, RunState
 from trainer.consoles import ConsolesRead
 from trainer.journals import Batch
+from trainer.points import blocks_as_events, points
 from trainer.redactor import Redactor
 
-# One event holds at most this many steps, so that a backlog becomes frames of a bearable size.
-LARGEST_EVENT_STEPS = 1_000
 PLAN_FIELDS = ("total_epochs", "total_steps", "steps_per_epoch")
 BEST_METRICS = ("validation_accuracy", "validation_loss")
 
@@ -323,48 +319,6 @@ class Ingest:
 def best_metric_name(values: Mapping[str, float | None]) -> str:
     """Return which of an epoch's values its being the best is about: "" where there is none."""
     return next((name for name in BEST_METRICS if name in values), next(iter(values), ""))
-
-
-def points(records: Iterable[Record]) -> dict[tuple[str, ...], list[Record]]:
-    """Return the step metrics among `records`, grouped by their names, each group in journal order."""
-    groups: dict[tuple[str, ...], list[Record]] = {}
-    for record in records:
-        if record.kind == journal.POINT:
-            groups.setdefault(tuple(record.values), []).append(record)
-    return groups
-
-
-def blocks_as_events(attempt: int, groups: dict[tuple[str, ...], list[Record]]) -> Iterable[Metrics]:
-    """Yield metrics events of at most LARGEST_EVENT_STEPS steps in all their blocks."""
-    blocks: list[Block] = []
-    room = LARGEST_EVENT_STEPS
-    for names, records in groups.items():
-        start = 0
-        while start < len(records):
-            taken = records[start : start + room]
-            blocks.append(_block(names, taken))
-            start += len(taken)
-            room -= len(taken)
-            if room <= 0:
-                yield Metrics(attempt=attempt, blocks=blocks)
-                blocks, room = [], LARGEST_EVENT_STEPS
-    if blocks:
-        yield Metrics(attempt=attempt, blocks=blocks)
-
-
-def _block(names: Sequence[str], records: Sequence[Record]) -> Block:
-    values: dict[str, list[float | None]] = {}
-    nonfinite: dict[str, list[tuple[int, str]]] = {}
-    for name in names:
-        values[name], replaced = split_nonfinite(record.values[name] for record in records)
-        if replaced:
-            nonfinite[name] = replaced
-    return Block(
-        steps=[record.step for record in records],
-        times=[round(record.time, 3) for record in records],
-        values=values,
-        nonfinite=nonfinite,
-    )
 
 
 def _progress_fields(records: Sequence[Record]) -> dict[str, Any]:

@@ -101,13 +101,7 @@ class KnobSpec:
         minimum, maximum = self.minimum, self.maximum
         if (minimum is None or value >= minimum) and (maximum is None or value <= maximum):
             return value
-        if minimum is None:
-            allowed = f"at most {maximum!r}"
-        elif maximum is None:
-            allowed = f"at least {minimum!r}"
-        else:
-            allowed = f"{minimum!r} to {maximum!r}"
-        raise KnobError(f"{self.name} takes {allowed}, not {value!r}.")
+        raise KnobError(f"{self.name} takes {range_in_words(minimum, maximum)}, not {value!r}.")
 
     def parse(self, text: str) -> Value:
         """Return the value that a person typed. Raises `KnobError` where this knob takes no such value."""
@@ -273,6 +267,15 @@ class Knobs:
 
     def to_wire(self) -> list[dict[str, Any]]:
         return [knob.to_wire() for knob in self]
+
+
+def range_in_words(minimum: float | int | None, maximum: float | int | None) -> str:
+    """Say which numbers two limits allow, at least one of which is given."""
+    if minimum is None:
+        return f"at most {maximum!r}"
+    if maximum is None:
+        return f"at least {minimum!r}"
+    return f"{minimum!r} to {maximum!r}"
 
 
 def unknown_knob(name: str, known: Iterable[str]) -> KnobError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from datetime import timedelta
 
@@ -13,6 +12,7 @@ from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
 from runs.models import Invite, Membership, Project, Role
+from runs.tokens import digest
 
 INVITE_DAYS = 7
 LONGEST_INVITE_DAYS = 90
@@ -50,7 +50,7 @@ def invite(project: Project, role: str, created_by: User, days: int = INVITE_DAY
     """Make an invite that holds for `days` and return its key, which is not kept: only its hash is."""
     key = secrets.token_urlsafe(KEY_BYTES)
     Invite.objects.create(
-        digest=_digest(key),
+        digest=digest(key),
         project=project,
         role=role,
         created_by=created_by,
@@ -68,7 +68,7 @@ def may_invite(user: User, project: Project) -> bool:
 
 def find_invite(key: str) -> Invite:
     """Return the invite of `key` if it can still be used. Raises `InviteUnusable`."""
-    found = Invite.objects.select_related("project", "created_by").filter(digest=_digest(key)).first()
+    found = Invite.objects.select_related("project", "created_by").filter(digest=digest(key)).first()
     if found is None:
         raise InviteUnusable(_("This link leads to no invite: check that you have copied the whole of it."))
     if found.used_at is not None:
@@ -136,7 +136,3 @@ def _keep_an_owner(membership: Membership, role: str | None) -> None:
     owners = Membership.objects.filter(project_id=membership.project_id, role=Role.OWNER, user__is_active=True)
     if role != Role.OWNER and owners.filter(pk=membership.pk).exists() and owners.count() == 1:
         raise LastOwner(_("A project needs an owner: make somebody else an owner first."))
-
-
-def _digest(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest()

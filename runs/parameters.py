@@ -11,6 +11,8 @@ import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from coxswain.knobs import range_in_words
+
 YES = frozenset({"true", "yes", "on", "1"})
 NO = frozenset({"false", "no", "off", "0"})
 
@@ -62,15 +64,8 @@ def _check_range(entry: Mapping[str, Any], value: Any) -> None:
     too_large = maximum is not None and value > maximum
     if not too_small and not too_large:
         return
-    if minimum is None:
-        allowed = f"at most {maximum!r}"
-    elif maximum is None:
-        allowed = f"at least {minimum!r}"
-    else:
-        allowed = f"{minimum!r} to {maximum!r}"
-    raise ParameterError(
-        name, f"{name}: {reprlib.repr(value)} is too {'small' if too_small else 'large'}; give {allowed}."
-    )
+    size, allowed = "small" if too_small else "large", range_in_words(minimum, maximum)
+    raise ParameterError(name, f"{name}: {reprlib.repr(value)} is too {size}; give {allowed}.")
 
 
 def _parse(entry: Mapping[str, Any], value: Any) -> Any:

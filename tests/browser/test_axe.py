@@ -18,7 +18,8 @@ PHONE = {"width": 375, "height": 740}
 DESK = {"width": 1280, "height": 900}
 
 # Drawn with what those see who may steer: knobs and curves come with the run, downloads with the details.
-STEERED = "[data-link=live]:has([data-testid=knob-value]):has([data-testid=chart]):has(.stat-value):has([data-testid=download])"
+DRAWN = "[data-link=live]:has(.stat-value):has([data-testid=chart])"
+STEERED = f"{DRAWN}:has([data-testid=knob-value]):has([data-testid=download])"
 
 # Name of the page: its address, who looks, and what is there once it is drawn.
 PAGES: dict[str, tuple[Callable[[Places], str], str, str]] = {
@@ -185,3 +186,14 @@ def test_a_chart_says_in_words_what_it_shows(opened: Callable[..., Page]) -> Non
     marks = "interventions marked: 5, the key m reads them"
     label = f"train/loss: 0.004958; from 0.004958 to 1.996; 3,000 points; {marks}; over step"
     expect(chart).to_have_attribute("aria-label", label)
+
+
+def test_it_says_what_is_wrong_with_a_run_and_where_more_is_told(opened: Callable[..., Page]) -> None:
+    page = opened("run, ended")
+    banner = page.get_by_test_id("banner")
+    expect(banner).to_contain_text("the loss is no finite number")
+    banner.get_by_role("link").click()
+    expect(page.locator("#attempts")).to_be_in_viewport()
+    banner = opened("run").get_by_test_id("banner")
+    expect(banner).to_contain_text("Its host is cut off, or gone.", timeout=20_000)
+    expect(banner.get_by_role("link")).to_have_count(0)

@@ -1,5 +1,6 @@
 // All charts of a run: series grouped by the first part of their name, machine samples over time, epochs.
 
+import { noMetricsText } from "./blank_words.js";
 import { Chart } from "./chart.js";
 import { drawnOver, knowsEpochs, mapping } from "./chart_axes.js";
 import { ChartGroup } from "./chart_group.js";
@@ -15,12 +16,12 @@ import {
   prefixOf,
   totalsLast,
 } from "./chart_names.js";
-import { element } from "./dom.js";
+import { element, setText } from "./dom.js";
 import { words } from "./format.js";
 import { changes } from "./paint.js";
 import { columnOf, lowerBound } from "./points.js";
 import { getJson } from "./requests.js";
-import { fill, gettext } from "./text.js";
+import { gettext } from "./text.js";
 
 const NOTHING = { value: null, nonfinite: "" };
 // With more charts in sight than this they take turns, so that a page full of them leaves the browser time.
@@ -53,8 +54,8 @@ export class ChartWall {
   paint(now) {
     this.#marks.refresh();
     // Before the history is there nobody knows that there are no metrics.
-    const { layout } = this.#state.versions;
-    if (layout && this.#layoutChanged(layout)) this.#layOut();
+    const { run, versions } = this.#state;
+    if (versions.layout && this.#layoutChanged(versions.layout, run?.state)) this.#layOut();
     const clock = this.#clock();
     this.#view.allowEpochs(knowsEpochs(clock));
     if (this.#clockChanged(clock.start, clock.stepsPerEpoch, this.#state.versions.epochs)) this.#clockVersion += 1;
@@ -217,10 +218,7 @@ export class ChartWall {
       !training,
       "chart",
       gettext("No metrics yet"),
-      fill(
-        gettext("Charts appear with the first point. Start the run on its host: python manage.py train --run-id {run}"),
-        { run: this.#page.run },
-      ),
+      noMetricsText(this.#state, this.#page.run),
     );
     showNote(
       this.#places.time,
@@ -238,7 +236,10 @@ function showNote(place, wanted, picture, title, text) {
     note?.remove();
     return;
   }
-  if (note) return;
+  if (note) {
+    setText(note.querySelector("p"), text);
+    return;
+  }
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("class", "blank-icon");
   svg.setAttribute("aria-hidden", "true");

@@ -139,10 +139,11 @@ export class Header {
   }
 
   #paintBanner(run) {
-    const sentence = this.#connection.sentence || endSentence(run);
+    const sentence = this.#connection.sentence || endSentence(run) || quietSentence(run, this.#state.life);
     this.#parts.banner.hidden = !sentence;
     this.#parts.banner.classList.toggle("banner-bad", Boolean(this.#connection.sentence) || run.state === "failed");
-    setText(this.#parts.banner, sentence);
+    setText(this.#parts.banner.querySelector("[data-slot=text]"), sentence);
+    this.#parts.banner.querySelector("[data-slot=attempts]").hidden = run.state !== "failed";
   }
 
   #paintProgress() {
@@ -186,9 +187,17 @@ export class Header {
     else if (sentence) {
       this.#parts.banner.hidden = false;
       this.#parts.banner.classList.add("banner-bad");
-      setText(this.#parts.banner, sentence);
+      setText(this.#parts.banner.querySelector("[data-slot=text]"), sentence);
     }
   }
+}
+
+/** What silence means for whoever waits; a training needs nobody to go on. */
+function quietSentence(run, life) {
+  if (!LIVE.has(run.state) || life === "alive") return "";
+  return gettext(
+    "Its host is cut off, or gone. If only the line is down the training goes on, and its points and answers come later.",
+  );
 }
 
 /** Why a run is not running any more; a lost one may not be over. */

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { noMetricsText } from "../../static/js/blank_words.js";
 import { bytes, duration, measure, moment, number, words } from "../../static/js/format.js";
 import { doneOf, epochOf, leftOf, rateOf } from "../../static/js/pace.js";
 import { addPoints, drawable, emptySeries, seriesFromChart } from "../../static/js/points.js";
@@ -90,4 +91,14 @@ test("it draws a live tail as coarse as the history before it", () => {
   const before = drawn.xs.slice(0, 200);
   addPoints(series, 1, [8800], [8800], [0], null);
   assert.deepEqual(drawable(series, -Infinity, Infinity, 400).xs.slice(0, 200), before);
+});
+
+test("it says why there are no charts by what the run is at", () => {
+  const text = (state, may = []) => noMetricsText({ run: { state }, viewer: { may } }, 7);
+  assert.match(text("created", ["stop"]), /train --run-id 7$/);
+  assert.doesNotMatch(text("created"), /--run-id/, "who may not start it needs no command");
+  assert.match(text("queued"), /waits for a host/);
+  assert.match(text("running"), /gets ready/);
+  assert.match(text("failed"), /ended before/);
+  assert.equal(noMetricsText({ run: null, viewer: null }, 7), "Charts appear with the first point.");
 });

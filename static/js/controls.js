@@ -12,6 +12,7 @@ const LIVE = new Set(["running", "paused"]);
 const KEYS = { s: "stop", c: "save_checkpoint", e: "evaluate", n: "note", x: "extend" };
 // While one of these is on its way a second one would only be refused.
 const ONE_AT_A_TIME = new Set(["stop", "pause", "resume", "evaluate"]);
+const OPPOSITES = { pause: "resume", resume: "pause" };
 
 export class Controls {
   #state;
@@ -19,6 +20,8 @@ export class Controls {
   #commands;
   #buttons = new Map();
   #sheets = new Map();
+  // The button that had the focus when it went away or was switched off.
+  #held = null;
   #changed = changes();
 
   /** `commands`: by kind, what the server says of each: in which states it is legal. */
@@ -45,12 +48,25 @@ export class Controls {
         .filter((command) => UNSETTLED.has(command.state) && !command.at_step && !command.at_epoch)
         .map((command) => command.command),
     );
+    if (this.#buttons.has(document.activeElement)) this.#held = document.activeElement;
     for (const [button, kind] of this.#buttons) {
       button.hidden = !this.#isOffered(kind);
       button.disabled = ONE_AT_A_TIME.has(kind) && busy.has(kind);
     }
     const group = document.getElementById("controls");
     if (group) group.hidden = [...this.#buttons.keys()].every((button) => button.hidden);
+    this.#keepFocus();
+  }
+
+  /** A button that went away, or waits for its answer, must not leave the keyboard nowhere: what took its place has it. */
+  #keepFocus() {
+    if (!this.#held || (document.activeElement !== document.body && document.activeElement !== this.#held)) {
+      this.#held = null;
+      return;
+    }
+    const kind = this.#buttons.get(this.#held);
+    const heirs = [this.#held, ...[...this.#buttons.keys()].filter((one) => this.#buttons.get(one) === OPPOSITES[kind])];
+    heirs.find((one) => !one.hidden && !one.disabled)?.focus();
   }
 
   #isOffered(kind) {

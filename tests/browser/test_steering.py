@@ -222,9 +222,10 @@ def test_while_paused_every_control_works(operator: Page, viewer: Page, lab: Sta
     operator.screenshot(path=screenshots / "steering-paused.png", full_page=True)
     assert run_row(lab, 1)["step"] == step
 
-    operator.keyboard.press("p")
+    operator.get_by_test_id("resume").press("Enter")
     expect(operator.get_by_test_id("state")).to_have_attribute("data-state", "running")
     expect(operator.get_by_test_id("paused")).to_be_hidden()
+    expect(operator.get_by_test_id("pause")).to_be_focused()  # it took the place of the button that was pressed
     wait_for(lambda: run_row(lab, 1)["step"] > step, "steps after the pause")
 
 

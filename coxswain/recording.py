@@ -22,6 +22,8 @@ LARGEST_TRACEBACK_CHARACTERS = 100_000
 LARGEST_TEXT_CHARACTERS = 10_000
 
 Outcome = Literal["finished", "stopped"]
+# A point whose values come from the GPU: the event that tells they arrived, then step, names and values.
+OnItsWay = tuple[Any, int, tuple[str, ...], list[Any]]
 
 
 class Recorder:
@@ -42,8 +44,7 @@ class Recorder:
         self._known: dict[tuple[str, ...], Callable[[int, Iterable[Any]], bool]] = {}
         self._encoders = self._known
         self._quick_log: Callable[..., None] | None = None
-        # Values on their way from the GPU: the event that tells they arrived, and the point that they make.
-        self._waiting: deque[tuple[Any, int, tuple[str, ...], list[Any]]] = deque()
+        self._waiting: deque[OnItsWay] = deque()
 
     def log(self, step: int, /, **values: Any) -> None:
         """Record step metrics: numbers, or 0-dim NumPy and torch values, by name.
@@ -84,10 +85,14 @@ class Recorder:
         if event is None:
             self._append(encoder, step, names, numbers)
         else:
-            self._waiting.append((event, step, names, numbers))
-            # Every call comes this way, in order, until the copies have arrived and are written.
-            self._encoders = {}
-            self.__dict__.pop("log", None)
+            self._hold_back((event, step, names, numbers))
+
+    def _hold_back(self, point: OnItsWay) -> None:
+        """Keep a point until its values have arrived."""
+        self._waiting.append(point)
+        # Every call comes with care, in order, until the copies have arrived and are written.
+        self._encoders = {}
+        self.__dict__.pop("log", None)
 
     def _append(
         self, encoder: Callable[[int, Iterable[Any]], bool], step: int, names: tuple[str, ...], values: list[Any]

@@ -19,7 +19,7 @@ from coxswain.guard import Guard
 from coxswain.knobs import Knob, KnobSpec, Scale, Value, groups_of, kind_of
 from coxswain.locks import HeldLock
 from coxswain.mailbox import Mailbox
-from coxswain.recording import Recorder
+from coxswain.recording import OnItsWay, Recorder
 
 # What a supervised process is told by its environment.
 FOLDER_VARIABLE = "COXSWAIN_ATTEMPT_FOLDER"
@@ -140,11 +140,10 @@ class Run(Recorder):
             self.note("Nobody has supervised this training for long: it saves and ends.", level="warning")
             self.request_stop()
 
-    def _log_with_care(self, step: int, values: dict[str, Any]) -> None:
-        super()._log_with_care(step, values)
-        if self._waiting:
-            # Values that have arrived by then are written there.
-            self._seen = ATTENTION
+    def _hold_back(self, point: OnItsWay) -> None:
+        super()._hold_back(point)
+        # What has arrived by the next control point is written there.
+        self._seen = ATTENTION
 
     def on(self, kind: str, handler: Handler) -> None:
         """Say how this training does "save_checkpoint", "evaluate" or "extend": `handler(arguments)` is called between

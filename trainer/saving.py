@@ -49,6 +49,8 @@ class Keeper:
         self._recipe = recipe
         self._scaler = scaler
         self._kept: list[Kept] = []
+        # The latest step at which was saved, and how often.
+        self._saved_at, self._saves = -1, 0
         # By time.perf_counter(), which the loop asks anyway.
         self.hourly_due_at = time.perf_counter() + HOURLY_S
 
@@ -63,8 +65,7 @@ class Keeper:
         self.hourly_due_at = time.perf_counter() + HOURLY_S
         if self._run.folder is None:
             return "this training has no folder"
-        parent = self._run.folder / "checkpoints"
-        folder = _new_folder(parent, progress.step)
+        folder = self._new_folder(self._run.folder / "checkpoints", progress.step)
         files: dict[str, Written] = {}
 
         def make() -> None:
@@ -75,10 +76,7 @@ class Keeper:
             files.update(self._write_files(folder, progress))
 
         # Several ranks do each of these together: what fails on one fails on all.
-        problem = self._together(make)
-        if self._run.rank:
-            folder = _latest_folder(parent, progress.step)
-        problem = problem or self._together(write)
+        problem = self._together(make) or self._together(write)
         written: list[Written] = []
         manifest = Manifest(
             step=progress.step,
@@ -116,6 +114,15 @@ class Keeper:
             metrics={name: math.nan if value is None else value for name, value in manifest.metrics.items()},
         )
         return ""
+
+    def _new_folder(self, parent: Path, step: int) -> Path:
+        """Return a folder that is not there: several may be saved at one step, with other knobs.
+
+        All ranks come to the same by counting, since a host may not see yet what another has just made.
+        """
+        self._saves = self._saves + 1 if step == self._saved_at else 1
+        self._saved_at = step
+        return parent / (f"step-{step:08d}" if self._saves == 1 else f"step-{step:08d}-{self._saves}")
 
     def _together(self, work: Callable[[], object]) -> str:
         """Do this rank's part and wait for the others' to be done; return why it could not be, "" where it was."""
@@ -254,23 +261,6 @@ def _take_share(progress: Progress, share: Mapping[str, Any] | None) -> None:
     found = share or {"samples": 0, "seconds": progress.seconds, "sums": {}}
     progress.samples, progress.seconds = found["samples"], found["seconds"]
     progress.sums = none | dict(found["sums"])
-
-
-def _new_folder(parent: Path, step: int) -> Path:
-    """Return a folder that is not there: several may be saved at one step, with other knobs."""
-    base = folder = parent / f"step-{step:08d}"
-    number = 1
-    while folder.exists():
-        number += 1
-        folder = base.with_name(f"{base.name}-{number}")
-    return folder
-
-
-def _latest_folder(parent: Path, step: int) -> Path:
-    """Return the folder that rank 0 has just made."""
-    base = f"step-{step:08d}"
-    found = [path for path in parent.glob(f"{base}*") if path.name == base or path.name.startswith(f"{base}-")]
-    return max(found, key=lambda path: int(path.name.removeprefix(base).removeprefix("-") or 1), default=parent / base)
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float | None]:

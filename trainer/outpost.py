@@ -38,7 +38,7 @@ from trainer.consoles import console_path
 from trainer.folders import WorkerProcess, make_private
 from trainer.relay import BUSY_FOR_S, BUSY_PAUSE_S, IDLE_PAUSE_S, LOST_AFTER_S, SAID, problems_of
 from trainer.tail import last_record
-from trainer.team import Member, Team
+from trainer.team import KILL_LOST_AFTER_S, Member, Team
 from trainer.wire import Message, Wire, is_proof, proof
 
 logger = logging.getLogger(__name__)
@@ -47,8 +47,6 @@ CONNECT_TIMEOUT_S = 2.0
 NEWS_TIMEOUT_S = 3.0
 TEAM_INTERVAL_S = 0.02
 WRITTEN_INTERVAL_S = 0.25
-# Ranks that can be told nothing any more have less time to end than those that may still save.
-KILL_LOST_AFTER_S = 2.0
 OUTPOST_FILE = "outpost.json"
 
 

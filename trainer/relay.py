@@ -68,6 +68,8 @@ class RankElsewhere:
     rank: int
     has_joined: bool = False
     has_ended: bool = False
+    # Whether it is taken for ended because its node is not heard of any more.
+    is_lost: bool = False
     # As in `subprocess`, None where it is not known.
     code: int | None = None
     # Whether it ended before anybody was told to.
@@ -399,7 +401,7 @@ class Relay:
                 state.was_free = not state.signal
                 state.said = {"outcome": "failed", "error": lost_sentence(ranks), "traceback": ""}
                 state.said_at = time.time()
-                state.has_ended = True
+                state.is_lost = state.has_ended = True
                 self._mark_failed(state.rank)
 
 

@@ -20,6 +20,8 @@ from trainer.tail import last_record
 
 # A training that was asked to end may finish its step; one whose other ranks are gone waits in vain.
 KILL_AFTER_S = 5.0
+# Where a node was lost nobody can save any more, and time has passed before that was known.
+KILL_LOST_AFTER_S = 2.0
 # Whoever started a process that is not ours writes down how it ended.
 EXIT_KNOWN_AFTER_S = 1.0
 # torchrun starts its processes at about the same time.
@@ -84,7 +86,9 @@ class Team:
         living = [member for member in self.members if not member.has_ended]
         if living and self._told_at is None and (self._failed() or self._is_orphaned()):
             self.end()
-        if living and self._told_at is not None and now - self._told_at > KILL_AFTER_S:
+        is_lost = any(member.elsewhere is not None and member.elsewhere.is_lost for member in self.members)
+        patience_s = KILL_LOST_AFTER_S if is_lost else KILL_AFTER_S
+        if living and self._told_at is not None and now - self._told_at > patience_s:
             self._signal(living, signal.SIGKILL)
         return bool(living)
 

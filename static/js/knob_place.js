@@ -8,7 +8,7 @@
   function apply() {
     const store = beside.matches ? "coxswain-knobs-beside" : "coxswain-knobs-above";
     try {
-      chosen[store] = localStorage.getItem(store);
+      chosen[store] = localStorage.getItem(store) ?? chosen[store];
     } catch {
       // storage is switched off: the choice lasts for the page
     }

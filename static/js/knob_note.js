@@ -1,6 +1,6 @@
 // What stands below a knob: what it is for, how a change goes, and what became of the last one.
 
-import { changeText, UNSETTLED } from "./command_words.js";
+import { changeText, isByGroup, UNSETTLED } from "./command_words.js";
 import { element } from "./dom.js";
 import { rangeText } from "./knob_scale.js";
 import { knobHelp } from "./knob_texts.js";
@@ -13,7 +13,14 @@ export function noteOn(last, knob, group) {
   if (last.state === "applied") return [appliedText(last)];
   if (UNSETTLED.has(last.state)) return [stagesOf(last), element("span", { text: placeText(last) })];
   const text = last.state === "expired" ? gettext("Not done: {reason}") : gettext("Refused: {reason}");
-  return [fill(text, { reason: last.outcome })];
+  const advice = isOvertaken(last, knob, group) ? gettext("Somebody changed it meanwhile: look, then set it again.") : "";
+  return [[fill(text, { reason: last.outcome }), advice].filter(Boolean).join(" ")];
+}
+
+/** Whether the change was refused because the value is no more what its author saw. */
+function isOvertaken({ state, expected_value: expected }, { value }, group) {
+  if (state !== "refused" || expected === null || expected === undefined || (isByGroup(value) && !group)) return false;
+  return (isByGroup(value) ? value[group] : value) !== expected;
 }
 
 function aboutText(knob) {

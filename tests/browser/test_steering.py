@@ -269,6 +269,7 @@ def test_two_people_do_not_overwrite_each_other_unknowingly(operator: Page, lab:
     note = row.get_by_test_id("knob-note")
     expect(note).to_contain_text("Refused:")
     expect(note).to_contain_text(f"expected to be {seen}")
+    expect(note).to_contain_text("Somebody changed it meanwhile")
     expect(row.get_by_test_id("knob-value")).to_have_text("0.002")
     field.fill("0.001")
     field.press("Enter")

@@ -283,10 +283,11 @@ def test_who_does_not_know_the_secret_or_has_no_place_here_is_refused(nodes):
 
 def test_whoever_says_nonsense_or_nothing_costs_nobody_anything(nodes):
     relay = nodes.begin(2, [0])
-    strangers = [socket.create_connection((HERE, relay.port)) for _ in range(3)]
+    strangers = [socket.create_connection((HERE, relay.port)) for _ in range(4)]
     strangers[0].sendall(b"x" * 100_000)
     strangers[1].sendall(b'["no message"]\n')
     strangers[2].sendall(b'{"proof": 7, "nonce": null, "node": "x"}\n')
+    strangers[3].sendall(b"[" * 4000 + b"\n")
     for stranger in strangers:
         stranger.settimeout(10)
         with suppress(ConnectionResetError):

@@ -172,8 +172,7 @@ def announce(
     if relay is not None:
         # Ranks beside this one find it, and not what an earlier launch left.
         WorkerProcess.of(os.getpid()).write(folder / OUTPOST_FILE)
-        # Hosts may see what they share under other paths.
-        told |= {"relay": {"port": relay.port, "secret": relay.secret}, "folder": str(folder.relative_to(data))}
+        told["relay"] = {"port": relay.port, "secret": relay.secret}
     _write_launch(data, run_id, launch, told)
 
 
@@ -276,7 +275,7 @@ def _train_beside(
         # What it started, DataLoader workers among it, has lost its purpose.
         signal_group(process.pid, signal.SIGKILL)
     record_exit(found.node, launch.rank, code)
-    while outpost is not None and not outpost.has_told_all and os.getppid() == parent:
+    while outpost is not None and not outpost.has_told_all and os.getppid() == parent and interrupts.stops < 2:
         # Other ranks of this node may still train.
         time.sleep(LOOK_INTERVAL_S)
     return code if code >= 0 else 1
@@ -302,7 +301,7 @@ def _wait_for_attempt(data: Path, run_id: int, launch: Launch, interrupts: Inter
             seen = seen or "folder" not in told
             if "exit_code" in told and fresh:
                 raise NoAttempt("rank 0 says why", int(told["exit_code"]))
-            if "folder" in told and (found := _found(data, told, launch)):
+            if "folder" in told and (found := _found(told, launch)):
                 return found
         if not seen and launch.nodes > 1 and waited_s > SHARED_AFTER_S:
             raise NoAttempt(NOT_SHARED, EXIT_STOPPED)
@@ -319,11 +318,11 @@ def _read_launch(data: Path, run_id: int) -> dict[str, Any]:
         return {}
 
 
-def _found(data: Path, told: Mapping[str, Any], launch: Launch) -> _Found | None:
+def _found(told: Mapping[str, Any], launch: Launch) -> _Found | None:
     """Return the attempt that is told of, None where it does not take this node, or not yet."""
+    folder = Path(told["folder"])
     if launch.nodes == 1:
-        return _Found(told, Path(told["folder"]), Path(told["folder"]))
-    folder = data / told["folder"]
+        return _Found(told, folder, folder)
     if launch.node == 0:
         return _Found(told, folder, folder) if is_manned(folder) else None
     node = node_folder(folder, launch.node)

@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 2.0
 NEWS_TIMEOUT_S = 3.0
-TEAM_INTERVAL_S = 0.02
+TEAM_INTERVAL_S = 0.05
 WRITTEN_INTERVAL_S = 0.25
 OUTPOST_FILE = "outpost.json"
 
@@ -95,7 +95,7 @@ class Outpost:
         wire = Wire(connection)
         try:
             nonce = secrets.token_hex(16)
-            (greeting,) = _wait_for(wire, NEWS_TIMEOUT_S, 1)
+            greeting = _wait_for(wire, NEWS_TIMEOUT_S)[0]
             nonces = str(greeting.get("nonce")), nonce
             wire.send(
                 {
@@ -108,7 +108,7 @@ class Outpost:
                     "decided": self._words[DECIDED],
                 }
             )
-            answer, *news = _wait_for(wire, NEWS_TIMEOUT_S, 1)
+            answer, *news = _wait_for(wire, NEWS_TIMEOUT_S)
             if not is_proof(answer.get("proof"), self._secret, "relay", nonces):
                 raise Refused("it does not know the secret of this launch")
             if answer.get("refused"):
@@ -116,8 +116,11 @@ class Outpost:
             wire.is_trusted = True
             self._rows = {}
             self._told, self._unconfirmed = set(), set()
-            for message in news or _wait_for(wire, NEWS_TIMEOUT_S, 1):
+            for message in news or _wait_for(wire, NEWS_TIMEOUT_S):
                 self._take(message, wire)
+        except (LookupError, TypeError, ValueError) as error:
+            wire.close()
+            raise Refused(f"it says what is none of ours ({error})") from error
         except BaseException:
             wire.close()
             raise
@@ -147,7 +150,7 @@ class Outpost:
             while not self._stop.is_set() and not self.is_lost:
                 try:
                     self._tend()
-                except (OSError, KeyError, TypeError, ValueError) as error:
+                except (OSError, LookupError, TypeError, ValueError) as error:
                     logger.info("the connection to the first node broke: %s", error)
                     self._reconnect()
         except Exception:
@@ -314,14 +317,11 @@ def is_manned(folder: Path) -> bool:
     return False
 
 
-def _wait_for(wire: Wire, timeout_s: float, least: int) -> list[Message]:
-    """Return the next messages, at least so many. Raises `OSError` where they do not come."""
+def _wait_for(wire: Wire, timeout_s: float) -> list[Message]:
+    """Return the next messages, at least one. Raises `OSError` where none comes."""
     until = time.monotonic() + timeout_s
-    found: list[Message] = []
-    while len(found) < least:
-        left_s = until - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError("it does not answer")
+    while (left_s := until - time.monotonic()) > 0:
         select.select([wire], [], [], left_s)
-        found += wire.receive()
-    return found
+        if found := wire.receive():
+            return found
+    raise TimeoutError("it does not answer")

@@ -201,7 +201,7 @@ class Relay:
         try:
             for message in stranger.wire.receive()[:1]:
                 self._admit(stranger, message)
-        except (OSError, KeyError, TypeError, ValueError):
+        except (OSError, LookupError, TypeError, ValueError):
             self._dismiss(stranger)
 
     def _dismiss(self, stranger: _Stranger) -> None:
@@ -260,7 +260,7 @@ class Relay:
             for message in wire.receive():
                 self._busy_until = time.monotonic() + BUSY_FOR_S
                 self._take(node, message)
-        except (OSError, KeyError, TypeError, ValueError) as error:
+        except (OSError, LookupError, TypeError, ValueError) as error:
             logger.info("the connection to node %d broke: %s", node.number, error)
             self._hang_up(node)
 

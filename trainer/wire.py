@@ -103,7 +103,7 @@ def is_proof(given: Any, secret: str, speaker: str, nonces: tuple[str, str]) -> 
 def _parsed(line: bytes) -> Message:
     try:
         message = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConnectionError("the other end says what is none of ours") from error
     if not isinstance(message, dict):
         raise ConnectionError("the other end says what is none of ours")

@@ -47,6 +47,7 @@ from tests.test_ranks import Ranks, records, uneven
 from trainer import launching, outpost
 from trainer.ending import judge_end, name_rank
 from trainer.folders import WorkerProcess, record_exit
+from trainer.gpu import Sample
 from trainer.interrupts import Interrupts
 from trainer.launching import Launch, NoAttempt, announce, announce_beginning, announce_failure, close_relay, join
 from trainer.outpost import Outpost, Refused, is_manned, node_folder
@@ -263,6 +264,38 @@ def test_the_page_of_another_node_never_shows_an_end_before_the_decisions_that_l
     there[row_of(1) + CALLS] = 3
     wait_for(lambda: page[row_of(1) + CALLS] == 3, "the call")
     assert relay.elsewhere[1].has_joined and page[2] >= 1
+
+
+class Boards:
+    """What a host with so many GPUs reads of them."""
+
+    def __init__(self, boards: int, **values: float) -> None:
+        self.boards = boards
+        self.values = {name.replace("__", "/").replace("_at_", "."): value for name, value in values.items()}
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def take(self) -> Sample:
+        taken, self.values = self.values, {}
+        return Sample(0.0, taken)
+
+
+def test_gpus_of_other_nodes_come_behind_those_of_the_nodes_before_them(nodes):
+    relay = nodes.begin(3, [0])
+    second, first = nodes.outpost(2, [2], 3), nodes.outpost(1, [1], 3)
+    second._sampler = Boards(1, gpu__0__power_w=300.0, host__memory_percent=1.0)
+    first._sampler = Boards(2, gpu__0__power_w=100.0, gpu__1_at_3__power_w=200.0)
+    second.start()
+    wait_for(lambda: relay._nodes[2].samples, "the samples of the last node")
+    assert relay.take_samples(4) == {}
+    first.start()
+    wait_for(lambda: relay._nodes[1].samples, "the samples of the other")
+    # Before it is known how many this one has, no number is certain.
+    assert relay.take_samples(None) == {}
+    assert relay.take_samples(4) == {"gpu/4/power_w": 100.0, "gpu/5.3/power_w": 200.0, "gpu/6/power_w": 300.0}
+    assert relay.take_samples(4) == {}
 
 
 def test_who_does_not_know_the_secret_or_has_no_place_here_is_refused(nodes):

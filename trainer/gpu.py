@@ -58,6 +58,8 @@ class Sampler:
         self._throttling = ThrottleWatch()
         self._notes: deque[Note] = deque(maxlen=100)
         self._reported = ""
+        # How many GPUs this host has, whoever uses them; None until that is known, and where none is sampled.
+        self.boards: int | None = None
 
     def start(self) -> Sampler:
         """Start reading; both threads are daemons, so that one stuck in a driver cannot hold up the end."""
@@ -138,6 +140,7 @@ class Sampler:
                 gpus = answering
             except nvml.NoGpus as error:
                 self._reported = f"GPUs are not sampled: {error}."
+                self.boards = self.boards or 0
                 lost = True
                 if not opened:
                     return
@@ -148,7 +151,10 @@ class Sampler:
                 return
 
     def _chosen(self, before: list[nvml.Gpu], uuids: tuple[str, ...]) -> list[nvml.Gpu]:
-        chosen = nvml.choose(nvml.list_gpus(), visible=self._visible, uuids=uuids, device=self._device)
+        found = nvml.list_gpus()
+        if self.boards is None:
+            self.boards = 1 + max((int(gpu.board_name) for gpu in found), default=-1)
+        chosen = nvml.choose(found, visible=self._visible, uuids=uuids, device=self._device)
         known = {gpu.uuid: gpu for gpu in before}
         self._reported = "" if chosen else "GPUs are not sampled: none is visible to this training."
         return [known.get(gpu.uuid, gpu) for gpu in chosen]

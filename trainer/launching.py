@@ -155,7 +155,7 @@ def start_first(
     worker = WorkerProcess.recorded(folder) or WorkerProcess(process.pid, 0.0)
     elsewhere = relay.start().elsewhere if relay else {}
     others = [Member(rank, None, elsewhere=elsewhere.get(rank)) for rank in range(1, launch.ranks)]
-    return Team(folder, [Member(0, worker, process), *others], parent=os.getppid())
+    return Team(folder, [Member(0, worker, process), *others], parent=os.getppid(), relay=relay)
 
 
 def announce(

@@ -36,6 +36,7 @@ from coxswain.meeting import (
 from coxswain.ranks import SEEN_AFTER_S
 from trainer.consoles import console_path
 from trainer.folders import WorkerProcess, make_private
+from trainer.gpu import Sampler
 from trainer.relay import BUSY_FOR_S, BUSY_PAUSE_S, IDLE_PAUSE_S, LOST_AFTER_S, SAID, problems_of
 from trainer.tail import last_record
 from trainer.team import KILL_LOST_AFTER_S, Member, Team
@@ -47,6 +48,7 @@ CONNECT_TIMEOUT_S = 2.0
 NEWS_TIMEOUT_S = 3.0
 TEAM_INTERVAL_S = 0.05
 WRITTEN_INTERVAL_S = 0.25
+SAMPLE_INTERVAL_S = 1.0
 OUTPOST_FILE = "outpost.json"
 
 
@@ -87,6 +89,8 @@ class Outpost:
         self._busy_until = 0.0
         self._is_over = False
         self._stop = threading.Event()
+        self._sampler = Sampler()
+        self._sampled_at = 0.0
 
     def connect(self, address: str, port: int) -> None:
         """Reach the relay and bring this node's page up to date. Raises `Refused`, or `OSError` where none answers."""
@@ -129,6 +133,7 @@ class Outpost:
     def start(self) -> None:
         """Carry from now on. Other ranks of this node find it by its record."""
         WorkerProcess.of(os.getpid()).write(self.folder / OUTPOST_FILE)
+        self._sampler.start()
         threading.Thread(target=self._carry, name="outpost", daemon=True).start()
         threading.Thread(target=self._write_out, name="write-out", daemon=True).start()
 
@@ -144,6 +149,7 @@ class Outpost:
 
     def close(self) -> None:
         self._stop.set()
+        self._sampler.stop()
 
     def _carry(self) -> None:
         try:
@@ -200,7 +206,7 @@ class Outpost:
             if now - looked_at > TEAM_INTERVAL_S:
                 looked_at = now
                 self._team.lives()
-                news |= self._ends_to_tell()
+                news |= self._ends_to_tell() | self._samples_to_tell(now)
             if news:
                 self._busy_until = now + BUSY_FOR_S
                 wire.send(news)
@@ -283,6 +289,18 @@ class Outpost:
                 ends.append(end | {"failed": self._team.has_failed(member)})
                 self._unconfirmed.add(member.rank)
         return {"ends": ends} if ends else {}
+
+    def _samples_to_tell(self, now: float) -> Message:
+        """Return what was read of the GPUs of this host; host and processes are those of the first node alone."""
+        if now - self._sampled_at < SAMPLE_INTERVAL_S or self._sampler.boards is None:
+            return {}
+        self._sampled_at = now
+        sample = self._sampler.take()
+        values = sample.values.items() if sample else ()
+        return {
+            "boards": self._sampler.boards,
+            "samples": {name: round(value, 3) for name, value in values if name.startswith("gpu/")},
+        }
 
     def _write_out(self) -> None:
         """Let what the ranks here log leave this host: on NFS it would lie in its memory for half a minute."""

@@ -97,6 +97,9 @@ class _Node:
     decisions_bytes: int = 0
     decided: int = 0
     ends: list[int] = field(default_factory=list)
+    # How many GPUs it has, and what was read of those that it uses since that was last taken.
+    boards: int | None = None
+    samples: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -133,6 +136,22 @@ class Relay:
     def start(self) -> Relay:
         self._thread.start()
         return self
+
+    def take_samples(self, own_boards: int | None) -> dict[str, float]:
+        """Return what the other nodes read of their GPUs, numbered behind those of the nodes before them.
+
+        `own_boards` is how many GPUs this node has, as far as that is known: a number must never change.
+        """
+        taken: dict[str, float] = {}
+        before = own_boards
+        for place, number in enumerate(sorted(self._nodes), start=1):
+            node = self._nodes[number]
+            if before is None or node.boards is None or number != place:
+                break
+            samples, node.samples = node.samples, {}
+            taken |= {renumbered(name, before): value for name, value in samples.items()}
+            before += node.boards
+        return taken
 
     def close(self) -> None:
         """Tell the nodes that it is over, and end."""
@@ -260,7 +279,7 @@ class Relay:
             for message in wire.receive():
                 self._busy_until = time.monotonic() + BUSY_FOR_S
                 self._take(node, message)
-        except (OSError, LookupError, TypeError, ValueError) as error:
+        except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
             logger.info("the connection to node %d broke: %s", node.number, error)
             self._hang_up(node)
 
@@ -271,6 +290,9 @@ class Relay:
             self._write_row(self._of(node, rank), said)
         # Behind how far its ranks were when they first looked at it.
         node.known = max(node.known, int(message.get("known", 0)))
+        if "boards" in message:
+            node.boards = int(message["boards"])
+            node.samples |= {str(name): float(value) for name, value in message["samples"].items()}
         for end in message.get("ends", ()):
             state = self.elsewhere[self._of(node, end["rank"])]
             if not state.has_ended:
@@ -403,6 +425,13 @@ class Relay:
                 state.said_at = time.time()
                 state.is_lost = state.has_ended = True
                 self._mark_failed(state.rank)
+
+
+def renumbered(name: str, by: int) -> str:
+    """Return the series of a GPU, such as gpu/0/power_w or gpu/0.1/power_w, for one that comes so many behind."""
+    kind, gpu, rest = name.split("/", 2)
+    board, dot, instance = gpu.partition(".")
+    return f"{kind}/{int(board) + by}{dot}{instance}/{rest}"
 
 
 def lost_sentence(ranks: Sequence[int]) -> str:

@@ -171,7 +171,9 @@ class Supervisor:
             self._oom_kills.look()
             self._sampler.follow(self.team.pids)
             sample = self._sampler.take()
-            tick.system = {name: round(value, 3) for name, value in sample.values.items()} if sample else None
+            if sample:
+                elsewhere = self.team.take_samples(self._sampler.boards)
+                tick.system = {name: round(value, 3) for name, value in (sample.values | elsewhere).items()}
             self._tell_of_gpus(tick)
             self._stall.put(tick, now)
         if tick.read is None and tick.console is None and not beat:

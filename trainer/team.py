@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.folders import WorkerProcess, recorded_exit
-from trainer.relay import RankElsewhere
+from trainer.relay import RankElsewhere, Relay
 from trainer.tail import last_record
 
 # A training that was asked to end may finish its step; one whose other ranks are gone waits in vain.
@@ -53,10 +53,17 @@ class Team:
     """Ranks of an attempt; `members` in the order of their ranks."""
 
     def __init__(
-        self, folder: Path, members: Sequence[Member], *, parent: int | None = None, node: Path | None = None
+        self,
+        folder: Path,
+        members: Sequence[Member],
+        *,
+        parent: int | None = None,
+        node: Path | None = None,
+        relay: Relay | None = None,
     ) -> None:
         """`parent` is the process whose end ends the training too: torchrun. `node` is where the records of processes
-        lie that are of one host alone, where that is not the attempt's folder."""
+        lie that are of one host alone, where that is not the attempt's folder. `relay` hears of other nodes."""
+        self._relay = relay
         self.members = list(members)
         self._folder = folder
         self._node = node or folder
@@ -72,6 +79,10 @@ class Team:
     @property
     def pids(self) -> list[int]:
         return [member.worker.pid for member in self.members if member.worker is not None]
+
+    def take_samples(self, own_boards: int | None) -> dict[str, float]:
+        """Return what was read of the GPUs of other nodes, whose numbers follow those of the `own_boards` here."""
+        return self._relay.take_samples(own_boards) if self._relay else {}
 
     def lives(self) -> bool:
         """Look at all ranks, end the others where one has failed, and tell whether any lives."""

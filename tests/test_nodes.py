@@ -33,6 +33,7 @@ from coxswain.meeting import (
     FAILED,
     HOLD,
     KNOWN,
+    NODES,
     PID,
     POINTS,
     Meeting,
@@ -237,6 +238,19 @@ def test_a_hold_that_a_node_does_not_answer_is_given_up_and_training_goes_on(tmp
     run._hold()
     assert run._held > held and page[HOLD] == 0 and not run.stopping
     relay.start().close()
+
+
+def test_a_training_that_nobody_supervises_ends_where_it_can_tell_the_other_nodes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("COXSWAIN_HOLD_TIMEOUT_S", "0.2")
+    monkeypatch.setenv("COXSWAIN_UNADOPTED_S", "0.1")
+    open_page(tmp_path, 2)[NODES] = 2
+    lock = try_lock(worker_lock_path(tmp_path, 0))
+    assert lock is not None
+    run = RankedRun(tmp_path, 0, lock, 2)
+    run.request_stop()
+    run._words[row_of(1) + PID] = ELSEWHERE
+    with pytest.raises(PeerLost, match="no supervisor"):
+        bool(run.stopping)
 
 
 def test_nobody_waits_for_a_process_of_another_node_by_its_number(tmp_path):
@@ -532,6 +546,33 @@ def test_a_failure_is_believed_once_it_is_new(tmp_path, monkeypatch):
     with pytest.raises(NoAttempt) as refused:
         join(tmp_path, ROOT, 7, launch_of(1, 1), Interrupts(), {})
     assert refused.value.exit_code == 3
+
+
+def test_an_attempt_that_was_deleted_is_not_made_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(launching, "JOIN_TIMEOUT_S", 0.1)
+    relay = Relay(tmp_path, 2, [0], 2, HERE)
+    announce(tmp_path, 7, launch_of(0, 0), tmp_path, ["false"], {}, relay)
+    path = tmp_path / "runs" / "7" / "launch.json"
+    path.write_text(json.dumps(told(tmp_path) | {"folder": str(tmp_path / "gone")}))
+    with pytest.raises(NoAttempt, match="opened no attempt"):
+        join(tmp_path, ROOT, 7, launch_of(1, 1), Interrupts(), {})
+    assert not (tmp_path / "gone").exists()
+    relay.start().close()
+
+
+def test_what_ranks_write_is_brought_to_the_file_system_when_there_is_more(tmp_path, monkeypatch):
+    synced: list[str] = []
+    monkeypatch.setattr(
+        outpost.os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    )
+    path = tmp_path / "journal"
+    path.write_bytes(b"one")
+    written: dict[Path, int] = {}
+    for _ in range(3):
+        outpost.write_out(path, written)
+    path.write_bytes(b"one, two")
+    outpost.write_out(path, written)
+    assert synced == [str(path)] * 2
 
 
 def test_a_node_that_does_not_see_the_shared_folder_is_told_so(tmp_path, monkeypatch):

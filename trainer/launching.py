@@ -328,6 +328,9 @@ def _found(told: Mapping[str, Any], launch: Launch) -> _Found | None:
     node = node_folder(folder, launch.node)
     if launch.rank != launch.first:
         return _Found(told, folder, node) if is_manned(node) else None
+    if not folder.is_dir():
+        # What an earlier launch left tells of an attempt that was deleted since.
+        return None
     outpost = Outpost(folder, launch.node, launch.own, launch.ranks, told["relay"]["secret"])
     try:
         outpost.connect(launch.address, told["relay"]["port"])

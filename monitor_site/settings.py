@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import django_stubs_ext
 import environ
 from csp.constants import NONCE, NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
@@ -19,9 +18,6 @@ from django.utils.translation import gettext_lazy as _
 
 from monitor_site.addresses import hosts_for
 from monitor_site.redis_socket import socket_path
-
-# Lets views and admins name their model, as in ListView[Run], for the type checker.
-django_stubs_ext.monkeypatch()
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -85,7 +81,7 @@ BEHIND_TLS = env.bool("COXSWAIN_TLS", default=False)
 
 INSTALLED_APPS = [
     "unfold",
-    "django.contrib.admin",
+    "django.contrib.admin.apps.SimpleAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -1,6 +1,9 @@
 from django.contrib import admin
 from django.urls import include, path
 
+# Here and not at the start of every process: only who serves pages needs what the admin imports.
+admin.autodiscover()
+
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("i18n/", include("django.conf.urls.i18n")),

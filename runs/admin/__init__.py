@@ -1,5 +1,10 @@
 """The admin: what was recorded, to look at, export and delete; projects, access and new runs, to make."""
 
-from runs.admin import accounts, hosts, invites, projects, runs, tokens
+import django_stubs_ext
+
+# Lets forms name their model, as in ModelForm[Run], for the type checker.
+django_stubs_ext.monkeypatch()
+
+from runs.admin import accounts, hosts, invites, projects, runs, tokens  # noqa: E402  after that
 
 __all__ = ["accounts", "hosts", "invites", "projects", "runs", "tokens"]

@@ -1,17 +1,32 @@
 #!/bin/sh
 # All tests. Browser tests are a pytest call of their own: Playwright's event loop runs in the thread that also uses
-# the database, which Django allows only when told so. They run beside the others, because both wait more than they work.
+# the database, which Django allows only when told so. They run beside the others, because both wait more than they work;
+# the long checks follow them, so that all end at about the same time.
 set -eu
 cd "$(dirname "$0")/.."
 mkdir -p build
-DJANGO_ALLOW_ASYNC_UNSAFE=true .venv/bin/pytest tests/browser >build/browser_tests.log 2>&1 &
-browser=$!
-trap 'kill "$browser" 2>/dev/null || true' EXIT
+checks="tests/test_kill.py tests/test_race.py tests/test_route_matrix.py tests/test_truth.py"
+(
+	failed=0
+	trap 'kill "$pytest"; exit 1' TERM
+	DJANGO_ALLOW_ASYNC_UNSAFE=true .venv/bin/pytest tests/browser &
+	pytest=$!
+	wait "$pytest" || failed=1
+	# shellcheck disable=SC2086  these are words
+	.venv/bin/pytest $checks &
+	pytest=$!
+	wait "$pytest" || failed=1
+	exit $failed
+) >build/tests_beside.log 2>&1 &
+beside=$!
+trap 'kill "$beside" 2>/dev/null || true' EXIT
 failed=0
-.venv/bin/pytest --ignore=tests/browser -n 2 --dist loadfile || failed=1
-wait "$browser" || failed=1
+ignored=$(printf -- ' --ignore=%s' tests/browser $checks)
+# shellcheck disable=SC2086
+.venv/bin/pytest $ignored -n 2 --dist loadfile || failed=1
+wait "$beside" || failed=1
 trap - EXIT
-cat build/browser_tests.log
+cat build/tests_beside.log
 # What depends on the database most, once more on PostgreSQL; `make test-postgres` runs all of it there.
 if [ -z "${COXSWAIN_TEST_POSTGRES:-}" ]; then
 	train=tests/test_train.py

@@ -5,9 +5,9 @@ With COXSWAIN_TEST_POSTGRES (see scripts/postgres.py) the tests of this process 
 
 from __future__ import annotations
 
-import importlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,10 +24,11 @@ if "COXSWAIN_TEST_POSTGRES" in os.environ:
     from tests.postgres import address_of
 
     os.environ["COXSWAIN_DATABASE_URL"] = address_of(f"coxswain_{os.getpid()}")
-# No training here uses PyTorch's compiler, so this process and all that it starts do without.
-_UNCOMPILED = Path(__file__).parent / "uncompiled"
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_UNCOMPILED), os.environ.get("PYTHONPATH")]))
-importlib.import_module("tests.uncompiled.sitecustomize")
+# What is started here leaves out PyTorch's compiler; this process, which xdist may have started, does not.
+_UNCOMPILED = str(Path(__file__).parent / "uncompiled")
+if _UNCOMPILED not in sys.path:
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_UNCOMPILED, os.environ.get("PYTHONPATH")]))
+sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "sitecustomize"]
 assert settings.DATABASES
 # Slow hashing keeps guesses away from real accounts; here it would be half of what tests do.
 settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -289,6 +289,20 @@ def rows(stack: Stack, sql: str, *arguments: Any) -> list[dict[str, Any]]:
         return found
 
 
+def can_write(stack: Stack, patience_s: float = 1.0) -> bool:
+    """Tell whether the database takes a writer now; PostgreSQL always does."""
+    if "COXSWAIN_DATABASE_URL" in stack.environment:
+        return True
+    path = stack.data / "coxswain.sqlite3"
+    with closing(sqlite3.connect(path, timeout=patience_s, isolation_level=None)) as database:
+        try:
+            database.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return False
+        database.execute("ROLLBACK")
+    return True
+
+
 @contextmanager
 def write_locked(stack: Stack, run_id: int) -> Iterator[None]:
     """Keep everybody else from writing the run, and on SQLite anything, as a database that is away would."""

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -41,6 +42,12 @@ def container() -> Iterator[Stack]:
         yield stack
 
 
+def listens(port: int) -> bool:
+    """Tell whether it is worth asking: a health check is a process of its own."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @contextmanager
 def started(stack: Stack, role: str) -> Iterator[str]:
     """Run the entry script until the health check passes, and end it as `docker stop` does; yields what it said."""
@@ -53,10 +60,12 @@ def started(stack: Stack, role: str) -> Iterator[str]:
 
         def healthy() -> bool:
             assert process.poll() is None, log.read_text()
+            if not listens(stack.port):
+                return False
             check = [sys.executable, str(ROOT / "deploy" / "health.py")]
             return subprocess.run(check, env=stack.environment, capture_output=True).returncode == 0
 
-        wait_for(healthy, f"the portal\n{log}", timeout_s=90)
+        wait_for(healthy, f"the portal\n{log}")
         yield log.read_text()
         process.send_signal(signal.SIGTERM)
         assert process.wait(ENDING_S) == 0, log.read_text()

@@ -44,7 +44,7 @@ def clone(tmp_path: Path) -> Path:
     return root
 
 
-def test_it_makes_an_environment_once_and_makes_it_again_after_an_interruption(clone: Path) -> None:
+def test_it_makes_an_environment_once_and_again_where_it_is_half_made_or_broken(clone: Path) -> None:
     first = set_up(clone)
     assert first.returncode == 0, first.stderr
     assert "Making .venv" in first.stdout
@@ -61,15 +61,20 @@ def test_it_makes_an_environment_once_and_makes_it_again_after_an_interruption(c
     assert (clone / ".venv" / "bin" / "pip").exists()
     assert set_up(clone).stdout == "Set-up: nothing to do.\n"
 
-
-def test_it_makes_an_environment_again_whose_python_is_gone(clone: Path) -> None:
-    assert set_up(clone).returncode == 0
     python = clone / ".venv" / "bin" / "python"
     python.unlink()
     python.symlink_to("/nonexistent/python")
     again = set_up(clone)
     assert again.returncode == 0, again.stderr
     assert "making .venv again" in again.stdout
+
+    # What pip says at the end is what helps.
+    (clone / "requirements.lock").write_text("./missing-1.0-py3-none-any.whl\n")
+    done = set_up(clone)
+    assert done.returncode == 2
+    assert "pip could not install" in done.stderr
+    assert "missing-1.0-py3-none-any.whl" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_it_names_the_folder_to_remove_where_someone_elses_environment_is_broken(clone: Path) -> None:
@@ -78,15 +83,6 @@ def test_it_names_the_folder_to_remove_where_someone_elses_environment_is_broken
     assert done.returncode == 2
     assert "remove that folder" in done.stderr and str(clone / ".venv") in done.stderr
     assert (clone / ".venv" / "lib").is_dir()
-
-
-def test_it_shows_the_end_of_what_pip_said(clone: Path) -> None:
-    (clone / "requirements.lock").write_text("./missing-1.0-py3-none-any.whl\n")
-    done = set_up(clone)
-    assert done.returncode == 2
-    assert "pip could not install" in done.stderr
-    assert "missing-1.0-py3-none-any.whl" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 def test_it_says_which_python_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:

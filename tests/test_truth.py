@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from coxswain import journal
+from coxswain.guard import Guard
 from coxswain.journal import JournalWriter, Record, segment_path
 from coxswain.mailbox import Mailbox
-from coxswain.run import Guard
 from runs.lifecycle import Holder, open_attempt
 from runs.live.hub import life_after
 from runs.models import JournalOffset, Project, Run, StoredEvent

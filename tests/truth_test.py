@@ -26,7 +26,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.stack import Stack, create_run, kill, rows, run_row, seed_stack, wait_for  # noqa: E402
+from tests.stack import Stack, can_write, create_run, kill, rows, run_row, seed_stack, wait_for  # noqa: E402
 from tests.watcher import Watcher  # noqa: E402
 
 WORKER = str(Path(__file__).parent / "workers" / "timed.py")
@@ -127,13 +127,23 @@ def every_core_loaded() -> Iterator[None]:
             process.wait()
 
 
+def suspended_at(stack: Stack, pids: tuple[int, int]) -> float:
+    """Suspend the processes and return when; 0 where one holds SQLite's lock, which a host that is gone would not."""
+    began = time.monotonic()
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    if can_write(stack):
+        return began
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+    return 0.0
+
+
 def suspend(training: Training) -> dict[str, float]:
     """Suspend supervisor and worker as if their host were gone; measure until the viewer knows, and until it heals."""
     pids = (training.supervisor.pid, training.worker)
     since = training.viewer.last_seq
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    began = time.monotonic()
+    began = wait_for(lambda: suspended_at(training.stack, pids), "a moment in which the supervisor does not write")
     wait_for(lambda: "unreachable" in training.lives(), f"unreachable\n{training.stack.log()}")
     unreachable_s = time.monotonic() - began
     wait_for(lambda: training.seen({"lost"}, since), f"lost\n{training.stack.log()}")

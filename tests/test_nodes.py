@@ -572,6 +572,7 @@ def test_what_ranks_write_is_brought_to_the_file_system_when_there_is_more(tmp_p
         outpost.write_out(path, written)
     path.write_bytes(b"one, two")
     outpost.write_out(path, written)
+    outpost.write_out(tmp_path / "none", written)
     assert synced == [str(path)] * 2
 
 

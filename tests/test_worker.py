@@ -160,3 +160,9 @@ def test_it_takes_the_gpu_by_itself_only_where_there_is_one(monkeypatch: pytest.
     assert choose_device("cuda:1") == torch.device("cuda", 1)
     with pytest.raises(DeviceError, match="this host has 2 CUDA devices: use --device cuda:0 to cuda:1, or cpu"):
         choose_device("cuda:2")
+    with pytest.raises(DeviceError, match="4 ranks need a GPU each, this host has 2"):
+        choose_device("cuda", 4)
+    # Two on each of two hosts.
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert choose_device("cuda", 4) == torch.device("cuda", 1)

@@ -21,6 +21,7 @@ from typing import Any
 
 import psutil
 
+from coxswain.journal import segment_path
 from coxswain.meeting import (
     DECIDED,
     ELSEWHERE,
@@ -136,10 +137,6 @@ class Outpost:
         self._sampler.start()
         threading.Thread(target=self._carry, name="outpost", daemon=True).start()
         threading.Thread(target=self._write_out, name="write-out", daemon=True).start()
-
-    def give_up(self) -> None:
-        """End the ranks of this node: without the first one nobody tells them anything."""
-        self.is_lost = True
 
     @property
     def has_told_all(self) -> bool:
@@ -304,25 +301,26 @@ class Outpost:
 
     def _write_out(self) -> None:
         """Let what the ranks here log leave this host: on NFS it would lie in its memory for half a minute."""
+        segments = dict.fromkeys(self._ranks, 0)
         written: dict[Path, int] = {}
         while not self._stop.wait(WRITTEN_INTERVAL_S):
             for rank in self._ranks:
-                newest = sorted(self._attempt.glob(f"journal-{rank:04d}-*.bin"))[-1:]
-                for path in (*newest, console_path(self._attempt, rank)):
-                    with contextlib.suppress(OSError):
-                        write_out(path, written)
+                write_out(console_path(self._attempt, rank), written)
+                # A segment that has a successor may have grown since the last look.
+                while segment_path(self._attempt, rank, segments[rank] + 1).exists():
+                    write_out(segment_path(self._attempt, rank, segments[rank]), written)
+                    segments[rank] += 1
+                write_out(segment_path(self._attempt, rank, segments[rank]), written)
 
 
 def write_out(path: Path, written: dict[Path, int]) -> None:
-    """Bring a file to where it is kept, if it has grown since `written` was brought there. Raises `OSError`."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        size = os.fstat(descriptor).st_size
+    """Bring a file to where it is kept, if it is there and has grown since `written` was brought there."""
+    # Gone already, or a file system that is: whoever reads it there says what that means.
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
         if size != written.get(path):
-            os.fsync(descriptor)
+            os.fsync(file.fileno())
             written[path] = size
-    finally:
-        os.close(descriptor)
 
 
 def is_manned(folder: Path) -> bool:

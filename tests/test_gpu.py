@@ -150,6 +150,16 @@ def test_it_reads_only_what_cuda_shows(stub: Path, visible: str, wait: str, seen
     assert boards(ask(stub, READ_ALL, CUDA_VISIBLE_DEVICES=visible, WAIT=wait)) == seen
 
 
+def test_it_counts_the_gpus_of_the_host_whoever_sees_them(stub: Path, tmp_path: Path) -> None:
+    script = """
+sampler = Sampler(device="auto", interval_s=0.02)
+print(json.dumps([sampler.boards, sampler.start() and until(lambda: sampler.boards is not None), sampler.boards]))
+"""
+    assert ask(stub, script, CUDA_VISIBLE_DEVICES="1", STUB_MIG="1") == [None, None, 2]
+    (tmp_path / "libnvidia-ml.so.1").write_bytes(b"no library")
+    assert ask(tmp_path, script) == [None, None, 0]
+
+
 def test_it_reads_the_gpu_that_the_device_names_among_the_visible_ones(stub: Path) -> None:
     script = """
 sampler = Sampler(device="cuda:1", interval_s=0.02).start()

@@ -26,16 +26,20 @@ from coxswain import journal
 from coxswain.journal import JournalWriter
 from coxswain.locks import try_lock
 from coxswain.meeting import (
+    ARRIVED,
     CALLS,
     DECIDED,
     ELSEWHERE,
     ENDED,
+    EPOCH,
     FAILED,
     HOLD,
     KNOWN,
     NODES,
     PID,
     POINTS,
+    STEP,
+    VOTES,
     Meeting,
     PeerLost,
     open_page,
@@ -52,7 +56,7 @@ from trainer.gpu import Sample
 from trainer.interrupts import Interrupts
 from trainer.launching import Launch, NoAttempt, announce, announce_beginning, announce_failure, close_relay, join
 from trainer.outpost import Outpost, Refused, is_manned, node_folder
-from trainer.relay import Relay, listen
+from trainer.relay import Relay, _Node, listen
 from trainer.team import Member, Team
 from trainer.wire import Wire, proof
 
@@ -358,6 +362,51 @@ def test_an_impostor_that_answers_at_the_place_of_the_relay_is_told_nothing(node
     with pytest.raises(Refused, match="secret"):
         Outpost(tmp_path, 1, [1], 2, "s").connect(HERE, server.getsockname()[1])
     server.close()
+
+
+class Noting:
+    """Words of a page that note in which order they are read and written."""
+
+    def __init__(self, words: memoryview) -> None:
+        self.words = words
+        self.read: list[int] = []
+        self.written: list[int] = []
+
+    def __getitem__(self, place: int) -> int:
+        self.read.append(place)
+        return self.words[place]
+
+    def __setitem__(self, place: int, value: int) -> None:
+        self.written.append(place)
+        self.words[place] = value
+
+
+def test_whatever_one_look_misses_a_rank_sees_no_end_before_what_led_to_it(nodes):
+    """Read from the end back, written towards it: so it holds whenever between two words a rank writes."""
+    relay = Relay(nodes.folder, 2, [0], 2, HERE)
+    post = Outpost(nodes.folder, 1, [1], 2, "s")
+    here, there = Noting(relay._words), Noting(post._words)
+    relay._words, post._words = here, there  # type: ignore[assignment]
+    own, other = row_of(0), row_of(1)
+    (rows,) = post._rows_to_tell().values()
+    relay._take(_Node(1, "", [1]), {"rows": rows})
+    order = [other + place for place in (STEP, EPOCH, ARRIVED, VOTES, ENDED)]
+    assert [place for place in there.read if place in order] == order[::-1]
+    assert [place for place in here.written if place in order] == order
+    here.read.clear()
+    here[DECIDED] = 1
+    (nodes.folder / "decisions.jsonl").write_text("{}\n")
+    relay._nodes[2] = node = _Node(2, "", [1])
+    relay._look()
+    assert (
+        here.read.index(own + ENDED) < here.read.index(own + VOTES) < here.read.index(HOLD) < here.read.index(DECIDED)
+    )
+    node.unheard, node.told = {0}, None
+    node.decided = node.decisions_bytes = 0
+    post._take(relay._news(node, (0, 0, 1)), None)  # type: ignore[arg-type]
+    order = [own + VOTES, DECIDED, HOLD, own + ENDED]
+    assert [place for place in there.written if place in order] == order
+    relay.start().close()
 
 
 def test_a_node_knows_a_hold_behind_the_look_at_how_far_its_ranks_are(tmp_path, monkeypatch):

@@ -330,6 +330,8 @@ def test_who_does_not_know_the_secret_or_has_no_place_here_is_refused(nodes):
     nodes.relay.elsewhere[1].signal = signal.SIGTERM
     with pytest.raises(Refused, match="ending"):
         nodes.outpost(2, [2], 3)
+    # One that was cut off has still to tell how its ranks end.
+    nodes.outposts[0].connect(HERE, nodes.line.port)
 
 
 def test_whoever_says_nonsense_or_nothing_costs_nobody_anything(nodes):

@@ -254,12 +254,12 @@ class Relay:
             self.elsewhere[rank].has_joined = True
 
     def _objection(self, node: _Node | None, who: str, ranks: list[int]) -> str:
-        if self._closing or any(each.signal for each in self.elsewhere.values()):
-            return "this attempt is ending"
         if node is not None:
             # Whoever was lost, or started again beside one that lives, belongs to another attempt.
             is_back = node.who == who and node.ranks == ranks and not self._is_over(node)
             return "" if is_back else "another process has this place"
+        if any(each.signal for each in self.elsewhere.values()):
+            return "this attempt is ending"
         if not ranks or any(rank not in self.elsewhere or self.elsewhere[rank].has_joined for rank in ranks):
             return "these ranks are none of this attempt"
         return ""

@@ -542,7 +542,7 @@ def test_a_node_whose_first_node_says_that_it_is_over_ends_its_ranks_at_once(nod
 
 
 def test_a_node_that_never_joins_is_named(nodes, monkeypatch):
-    monkeypatch.setattr("trainer.team.STARTED_AFTER_S", 0.2)
+    monkeypatch.setattr("trainer.team.JOINED_AFTER_S", 0.2)
     nodes.begin(2, [0])
     whole = team(nodes, nodes.worker(0, SLEEPING, nodes.folder))
     wait_for(lambda: not whole.lives(), "the end of all", 20)

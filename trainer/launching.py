@@ -196,9 +196,9 @@ def announce_beginning(data: Path, run_id: int, launch: Launch) -> None:
 def _write_launch(data: Path, run_id: int, launch: Launch, told: Mapping[str, Any]) -> None:
     path = _launch_path(data, run_id)
     # No two are the same, so that it shows whether what is told is new.
-    text = json.dumps({"key": launch.key, "id": secrets.token_hex(8), **told})
-    temporary = path.with_suffix(".new")
-    temporary.unlink(missing_ok=True)
+    identity = secrets.token_hex(8)
+    text = json.dumps({"key": launch.key, "id": identity, **told})
+    temporary = path.with_name(f"launch-{identity}.new")
     with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)
     os.replace(temporary, path)

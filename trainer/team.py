@@ -26,6 +26,8 @@ KILL_LOST_AFTER_S = 2.0
 EXIT_KNOWN_AFTER_S = 1.0
 # torchrun starts its processes at about the same time.
 STARTED_AFTER_S = 120.0
+# Those of another host may see the attempt a minute later.
+JOINED_AFTER_S = 180.0
 GOOD_ENDS = ("finished", "stopped", "")
 
 
@@ -134,7 +136,7 @@ class Team:
     def said(self, member: Member) -> dict[str, Any]:
         """Return how a rank that has ended said that it did, {} where it died without a word."""
         if member.elsewhere is not None and not member.elsewhere.has_joined:
-            error = f"Its node has not joined the training within {STARTED_AFTER_S:.0f} s."
+            error = f"Its node has not joined the training within {JOINED_AFTER_S:.0f} s."
             return {"outcome": "failed", "error": error, "traceback": ""}
         word = self._last_word(member)
         return word[1] if word else {}
@@ -150,7 +152,7 @@ class Team:
     def _has_ended(self, member: Member, now: float) -> bool:
         if member.elsewhere is not None:
             member.code = member.elsewhere.code
-            late = not member.elsewhere.has_joined and now - self._began > STARTED_AFTER_S
+            late = not member.elsewhere.has_joined and now - self._began > JOINED_AFTER_S
             return member.elsewhere.has_ended or late
         if member.process is not None:
             code = member.process.poll()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from typing import Any
 
 import pytest
 
@@ -20,10 +21,26 @@ def create(stack: Stack, *arguments: str) -> int:
     return int(stack.manage("create_run", "--project", "lab", "--user", "operator", *arguments).stdout)
 
 
-def test_it_trains_a_recipe_to_its_end_and_records_every_part(published):
-    run_id = create(published, "--recipe", "digits", "--set", "epochs=3", "--seed", "7")
-    result = published.manage("train", "--run-id", str(run_id), check=False)
-    assert result.returncode == 0, result.stderr
+@pytest.fixture(scope="module")
+def finished(published: Stack) -> int:
+    run_id = create(published, "--recipe", "digits", "--set", "epochs=3", "--set", "save_every=2", "--seed", "7")
+    published.manage("train", "--run-id", str(run_id))
+    return run_id
+
+
+def attempt(stack: Stack, run_id: int, number: int) -> dict[str, Any]:
+    (found,) = rows(stack, "SELECT * FROM runs_attempt WHERE run_id = ? AND number = ?", run_id, number)
+    return found
+
+
+def first_step(stack: Stack, run_id: int, number: int) -> int:
+    """Return the first step that an attempt logged."""
+    first = next(event for event in events(stack, run_id, "metrics") if event["attempt"] == number)
+    return int(first["blocks"][0]["steps"][0])
+
+
+def test_it_trains_a_recipe_to_its_end_and_records_every_part(published, finished):
+    run_id = finished
     run = run_row(published, run_id)
     assert run["state"] == "finished" and run["step"] == run["total_steps"] == 3 * run["steps_per_epoch"]
     assert run["best_metric_name"] == "validation_accuracy" and run["best_metric"] > 0.5
@@ -42,61 +59,45 @@ def test_it_trains_a_recipe_to_its_end_and_records_every_part(published):
     assert result.returncode == 2 and "has finished" in result.stderr
 
 
-def test_it_stops_with_a_checkpoint_and_goes_on_from_it(published):
+def test_it_goes_on_from_the_checkpoint_that_is_named(published, finished):
+    older = rows(published, "SELECT * FROM runs_checkpoint WHERE run_id = ? ORDER BY step", finished)[0]
+    rows(published, "UPDATE runs_run SET state = 'stopped' WHERE id = ?", finished)
+    refused = published.manage("train", "--run-id", str(finished), "--from", "nothing", check=False)
+    assert refused.returncode == 2 and "has no checkpoint nothing; it has" in refused.stderr
+    published.manage("train", "--run-id", str(finished), "--quiet", "--from", str(older["step"]))
+    second = attempt(published, finished, 2)
+    assert second["resumed_from_id"] == older["id"]
+    assert first_step(published, finished, 2) == older["step"] + 1
+
+
+def test_it_stops_with_a_checkpoint_goes_on_from_it_and_passes_over_a_damaged_one(published):
     run_id = create(published, "--recipe", "digits", "--set", "epochs=100000", "--set", "save_every=100000")
-    supervisor = published.train(run_id, "--quiet")
-    wait_for(lambda: run_row(published, run_id)["step"] > 50, f"steps\n{published.log()}")
-    supervisor.send_signal(signal.SIGTERM)
-    assert supervisor.wait(30) == 0
+
+    def train_until(reached) -> None:
+        supervisor = published.train(run_id, "--quiet")
+        wait_for(lambda: reached(run_row(published, run_id)), f"the training\n{published.log()}")
+        supervisor.send_signal(signal.SIGTERM)
+        assert supervisor.wait(30) == 0
+
+    train_until(lambda run: run["step"] > 50)
     stopped = run_row(published, run_id)
     assert stopped["state"] == "stopped"
     # It may have been stopped at the end of an epoch, where one was saved anyway.
-    newest = rows(published, "SELECT * FROM runs_checkpoint WHERE run_id = ? ORDER BY step DESC, id DESC", run_id)[0]
-    assert newest["name"] == "stop" and newest["step"] == stopped["step"]
+    query = "SELECT * FROM runs_checkpoint WHERE run_id = ? ORDER BY step DESC, id DESC"
+    of_first = rows(published, query, run_id)[0]
+    assert of_first["name"] == "stop" and of_first["step"] == stopped["step"]
 
-    supervisor = published.train(run_id, "--quiet")
-    wait_for(lambda: run_row(published, run_id)["step"] > stopped["step"] + 50, "steps of the second attempt")
-    supervisor.send_signal(signal.SIGTERM)
-    assert supervisor.wait(30) == 0
-    metrics = [event for event in events(published, run_id, "metrics") if event["attempt"] == 2]
-    assert metrics[0]["blocks"][0]["steps"][0] == stopped["step"] + 1
-    (second,) = rows(published, "SELECT * FROM runs_attempt WHERE run_id = ? AND number = 2", run_id)
-    assert second["resumed_from_id"] == newest["id"]
+    train_until(lambda run: run["step"] > stopped["step"] + 50)
+    assert first_step(published, run_id, 2) == stopped["step"] + 1
+    assert attempt(published, run_id, 2)["resumed_from_id"] == of_first["id"]
 
-
-def test_it_passes_over_a_damaged_checkpoint(published):
-    run_id = create(published, "--recipe", "digits", "--set", "epochs=100000")
-    supervisor = published.train(run_id, "--quiet")
-    query = "SELECT * FROM runs_checkpoint WHERE run_id = ? ORDER BY step DESC"
-    wait_for(lambda: len(rows(published, query, run_id)) >= 2, f"two checkpoints\n{published.log()}")
-    supervisor.send_signal(signal.SIGTERM)
-    assert supervisor.wait(30) == 0
     newest, before = rows(published, query, run_id)[:2]
+    assert newest["attempt"] == 2
     file = published.data / "runs" / str(run_id) / newest["path"] / "training.pt"
     file.write_bytes(file.read_bytes()[:-100])
-    supervisor = published.train(run_id, "--quiet")
-    wait_for(lambda: rows(published, "SELECT 1 FROM runs_attempt WHERE number = 2 AND run_id = ?", run_id), "attempt 2")
-    wait_for(lambda: any(e["attempt"] == 2 for e in events(published, run_id, "metrics")), "its first point")
-    supervisor.send_signal(signal.SIGTERM)
-    assert supervisor.wait(30) == 0
-    first = next(event for event in events(published, run_id, "metrics") if event["attempt"] == 2)
-    assert first["blocks"][0]["steps"][0] == before["step"] + 1
-    (second,) = rows(published, "SELECT * FROM runs_attempt WHERE run_id = ? AND number = 2", run_id)
-    assert second["resumed_from_id"] == before["id"]
-
-
-def test_it_goes_on_from_the_checkpoint_that_is_named(published):
-    run_id = create(published, "--recipe", "digits", "--set", "epochs=6", "--set", "save_every=2")
-    assert published.manage("train", "--run-id", str(run_id), "--quiet").returncode == 0
-    older = rows(published, "SELECT * FROM runs_checkpoint WHERE run_id = ? ORDER BY step", run_id)[0]
-    rows(published, "UPDATE runs_run SET state = 'stopped' WHERE id = ?", run_id)
-    refused = published.manage("train", "--run-id", str(run_id), "--from", "nothing", check=False)
-    assert refused.returncode == 2 and "has no checkpoint nothing; it has" in refused.stderr
-    published.manage("train", "--run-id", str(run_id), "--quiet", "--from", str(older["step"]))
-    (second,) = rows(published, "SELECT * FROM runs_attempt WHERE run_id = ? AND number = 2", run_id)
-    assert second["resumed_from_id"] == older["id"]
-    first = next(event for event in events(published, run_id, "metrics") if event["attempt"] == 2)
-    assert first["blocks"][0]["steps"][0] == older["step"] + 1
+    train_until(lambda run: any(event["attempt"] == 3 for event in events(published, run_id, "metrics")))
+    assert first_step(published, run_id, 3) == before["step"] + 1
+    assert attempt(published, run_id, 3)["resumed_from_id"] == before["id"]
 
 
 def test_a_run_that_starts_paused_waits(published):

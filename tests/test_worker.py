@@ -30,7 +30,7 @@ class Worker:
         environment = os.environ | {
             "COXSWAIN_ATTEMPT_FOLDER": str(self.folder),
             "COXSWAIN_DATA": str(folder),
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]]),
         }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "trainer.worker", file],

@@ -19,6 +19,8 @@ export class Controls {
   #asker;
   #commands;
   #buttons = new Map();
+  // The bar of buttons, and those in it that belong together: nothing is drawn of one without a button.
+  #groups = [...document.querySelectorAll("#controls, #controls .btn-group")];
   #sheets = new Map();
   // The button that had the focus when it went away or was switched off.
   #held = null;
@@ -53,8 +55,8 @@ export class Controls {
       button.hidden = !this.#isOffered(kind);
       button.disabled = ONE_AT_A_TIME.has(kind) && busy.has(kind);
     }
-    const group = document.getElementById("controls");
-    if (group) group.hidden = [...this.#buttons.keys()].every((button) => button.hidden);
+    for (const group of this.#groups) group.hidden = [...group.querySelectorAll("[data-ask]")].every((one) => one.hidden);
+    document.documentElement.toggleAttribute("data-steers", this.#groups.some((group) => !group.hidden));
     this.#keepFocus();
   }
 

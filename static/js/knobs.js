@@ -36,6 +36,7 @@ export class KnobPanel {
     const maySteer = this.#asker.may("set_knob");
     // A new attempt declares its knobs anew: a place that is kept until then lets nothing jump.
     this.#section.hidden = this.#link.hidden = !knobs.length && (this.#section.hidden || hasEnded(run));
+    document.documentElement.toggleAttribute("data-has-knobs", !this.#section.hidden);
     if (
       this.#layoutChanged(maySteer, ...knobs.map((knob) => `${knob.name} ${knob.kind} ${knob.groups} ${knob.choices}`))
     )

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.conftest import Complaints, log_in
-from tests.stack import Stack, rows, run_row, seed_stack, wait_for
+from tests.stack import ROOT, Stack, rows, run_row, seed_stack, wait_for
 
 DESK = {"width": 1360, "height": 1000}
 SCREEN = {"width": 1440, "height": 900}
@@ -27,12 +27,11 @@ def lab() -> Iterator[Stack]:
     """A stack with a run of the image recipe that trains for as long as it is let."""
     with Stack() as stack:
         seed_stack(stack)
-        stack.manage("recipes", "--publish")
         stack.start_redis()
         stack.start_web()
         made = stack.manage(
-            "create_run", "--project", "lab", "--recipe", "mnist", "--name", "Steered", "--device", "cpu",
-            "--set", "epochs=1000", "--set", "threads=1",
+            "create_run", "--project", "lab", "--recipe", "tests.workers.unhurried:Unhurried", "--name", "Steered",
+            "--device", "cpu", cwd=ROOT,
         )  # fmt: skip
         assert "1" in made.stdout
         stack.train(1, "--quiet")
@@ -271,6 +270,8 @@ def test_two_people_do_not_overwrite_each_other_unknowingly(operator: Page, lab:
     expect(note).to_contain_text(f"expected to be {seen}")
     expect(note).to_contain_text("Somebody changed it meanwhile")
     expect(row.get_by_test_id("knob-value")).to_have_text("0.002")
+    # Who still sees the refused value under way would be refused as well.
+    expect(knob(owner).get_by_test_id("knob-note")).to_contain_text("Refused:")
     field.fill("0.001")
     field.press("Enter")
     place = "Number(document.querySelector('[data-knob=learning_rate] [data-testid=knob-slider]').value)"

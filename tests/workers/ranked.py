@@ -15,10 +15,14 @@ run = coxswain.attach()
 signal.signal(signal.SIGTERM, lambda *_: run.request_stop())
 print(f"rank {run.rank} of {run.ranks}")
 run.note(f"here is {run.rank}")
+# Nobody is late where all begin together, as trainings with collectives do.
+run.agree()
 for step in range(1, steps + 1):
     run.log(step, loss=float(step + run.rank), **{"speed/samples_per_second": 1.0, "speed/step_ms": float(run.rank)})
     if run.stopping:
         break
+    if fails >= 0 and step == 5:
+        run.agree()
     if run.rank == fails and step == 5:
         raise ValueError("no more of this")
     time.sleep(pause_s)

@@ -39,6 +39,20 @@ from monitor_site.embedded import EmbeddedServer  # noqa: E402  after the enviro
 from tests.stack import Stack, seed_stack  # noqa: E402
 
 
+# What takes longest comes first: else one process works on it at the end, and the others wait.
+LONGEST_FIRST = (
+    "test_train.py", "test_several_ranks.py", "test_docker.py", "test_resume.py", "test_serve.py", "test_readme.py",
+    "test_restarts.py", "test_doctor.py", "test_watch.py", "test_worker.py", "test_demo.py", "test_setup.py",
+    "test_plain_django.py", "test_replay.py", "test_out_of_memory.py", "test_create_run.py",
+)  # fmt: skip
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
 def pytest_unconfigure() -> None:
     shutil.rmtree(_DATA, ignore_errors=True)
 

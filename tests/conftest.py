@@ -38,7 +38,6 @@ os.environ.pop("COXSWAIN_DATABASE_URL", None)
 from monitor_site.embedded import EmbeddedServer  # noqa: E402  after the environment is set
 from tests.stack import Stack, seed_stack  # noqa: E402
 
-
 # What takes longest comes first: else one process works on it at the end, and the others wait.
 LONGEST_FIRST = (
     "test_train.py", "test_several_ranks.py", "test_docker.py", "test_resume.py", "test_serve.py", "test_readme.py",

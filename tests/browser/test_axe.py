@@ -4,7 +4,6 @@ the keyboard reaches all of it."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -76,11 +75,11 @@ def visitors(stack: Stack, chromium: Browser) -> Iterator[Callable[[str], Page]]
 
 @pytest.fixture
 def opened(stack: Stack, places: Places, visitors: Callable[[str], Page]) -> Callable[..., Page]:
-    def open_page(name: str, theme: Any = "light", viewport: Any = DESK) -> Page:
+    def open_page(name: str) -> Page:
         address, visitor, drawn = PAGES[name]
         page = visitors(visitor)
-        page.set_viewport_size(viewport)
-        page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+        page.set_viewport_size(DESK)
+        page.emulate_media(color_scheme="light", reduced_motion="reduce")
         page.goto(stack.address + address(places))
         expect(page.locator(drawn).first).to_be_visible(timeout=20_000)
         return page
@@ -120,22 +119,22 @@ def test_it_looks_at_every_page() -> None:
     )
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
-def test_axe_finds_nothing(opened: Callable[..., Page], name: str, theme: str) -> None:
-    assert violations(opened(name, theme)) == []
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_a_phone_shows_it_without_scrolling_sideways(opened: Callable[..., Page], name: str) -> None:
-    page = opened(name, viewport=PHONE)
-    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    assert violations(page) == []
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_the_keyboard_reaches_everything_and_shows_where_it_is(opened: Callable[..., Page], name: str) -> None:
+def test_a_page_is_for_everybody(opened: Callable[..., Page], name: str) -> None:
+    """In light and dark, by keyboard alone, and on a phone: axe finds nothing."""
     page = opened(name)
+    assert (name, "light", violations(page)) == (name, "light", [])
+    assert out_of_reach(page) == ([], [])
+    page.emulate_media(color_scheme="dark", reduced_motion="reduce")
+    assert (name, "dark", violations(page)) == (name, "dark", [])
+    page.emulate_media(color_scheme="light", reduced_motion="reduce")
+    page.set_viewport_size(PHONE)
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    assert (name, "phone", violations(page)) == (name, "phone", [])
+
+
+def out_of_reach(page: Page) -> tuple[list[str], list[str]]:
+    """Return what the keyboard does not reach, and what does not show that it has the focus."""
     page.evaluate("document.activeElement?.blur()")
     wanted = number_focusable(page)
     reached: dict[str, bool] = {}
@@ -146,8 +145,8 @@ def test_the_keyboard_reaches_everything_and_shows_where_it_is(opened: Callable[
             outlined = "getComputedStyle(document.activeElement).outlineStyle !== 'none'"
             reached[place] = page.evaluate(outlined)
     where = "place => document.querySelector(`[data-reach='${place}']`).outerHTML.slice(0, 160)"
-    assert not [page.evaluate(where, place) for place in wanted if place not in reached]
-    assert not [page.evaluate(where, place) for place, is_seen in reached.items() if not is_seen]
+    missed = [page.evaluate(where, place) for place in wanted if place not in reached]
+    return missed, [page.evaluate(where, place) for place, is_seen in reached.items() if not is_seen]
 
 
 def in_dialog(page: Page) -> bool:

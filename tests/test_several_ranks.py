@@ -17,7 +17,7 @@ import torch
 from coxswain.journal import JournalReader, segment_path
 from tests.nodes import processes, start_nodes, worker_of
 from tests.ranks_test import living
-from tests.stack import ROOT, Stack, create_run, events, last_json, rows, run_row, wait_for
+from tests.stack import ROOT, Stack, create_run, events, rows, run_check, run_row, wait_for
 
 WORKER = str(ROOT / "tests" / "workers" / "ranked.py")
 TORCHRUN = [str(Path(sys.executable).with_name("torchrun")), "--nproc-per-node=2"]
@@ -75,22 +75,9 @@ def gone(stack: Stack, run_id: int, supervisor: subprocess.Popen[bytes] | None =
     return living(attempt_folder(stack, run_id), supervisor) == 0
 
 
-def test_random_commands_take_effect_at_the_same_step_and_a_dead_rank_leaves_nothing():
-    command = [sys.executable, str(ROOT / "tests" / "ranks_test.py"), "--ranks", "2", "--commands", "12"]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
-    assert run.returncode in (0, 1), run.stderr
-    result = last_json(run.stdout)
-    assert result["commands"] >= 12 and result["applied"] >= 4
-    assert result["step_differs"] == result["processes_left"] == 0, result
-    assert result["state"] == "failed" and result["reason"] == "Rank 1 was ended by SIGKILL."
-
-
-def test_ranks_on_two_nodes_take_commands_at_the_same_step_and_a_dead_one_leaves_nothing_on_either():
-    options = ["--ranks", "2", "--nodes", "2", "--commands", "12", "--seed", "6"]
-    command = [sys.executable, str(ROOT / "tests" / "ranks_test.py"), *options]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
-    assert run.returncode in (0, 1), run.stderr
-    result = last_json(run.stdout)
+@pytest.mark.parametrize("options", [(), ("--nodes", "2", "--seed", "6")], ids=["one node", "two nodes"])
+def test_random_commands_take_effect_at_the_same_step_and_a_dead_rank_leaves_nothing(options):
+    result = run_check("ranks_test.py", "--ranks", "2", "--commands", "12", *options)
     assert result["commands"] >= 12 and result["applied"] >= 4
     assert result["step_differs"] == result["processes_left"] == 0, result
     assert result["state"] == "failed" and result["reason"] == "Rank 1 was ended by SIGKILL."

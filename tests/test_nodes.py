@@ -5,16 +5,12 @@ The nodes here are folders of one process, and the line between them one that ca
 
 from __future__ import annotations
 
-import json
-import os
 import random
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +19,6 @@ from typing import Any
 import pytest
 
 from coxswain import journal
-from coxswain.journal import JournalWriter
 from coxswain.locks import try_lock
 from coxswain.meeting import (
     ARRIVED,
@@ -47,110 +42,14 @@ from coxswain.meeting import (
 )
 from coxswain.ranks import RankedRun
 from coxswain.run import worker_lock_path
-from tests.stack import ROOT, wait_for
+from tests.nodes import HERE, Nodes
+from tests.stack import wait_for
 from tests.test_ranks import Ranks, records, uneven
-from trainer import launching, outpost
-from trainer.ending import judge_end, name_rank
-from trainer.folders import WorkerProcess, record_exit
+from trainer import outpost
 from trainer.gpu import Sample
-from trainer.interrupts import Interrupts
-from trainer.launching import Launch, NoAttempt, announce, announce_beginning, announce_failure, close_relay, join
-from trainer.outpost import Outpost, Refused, is_manned, node_folder
+from trainer.outpost import Outpost, Refused
 from trainer.relay import Relay, _Node, listen
-from trainer.team import Member, Team
 from trainer.wire import Wire, proof
-
-HERE = "127.0.0.1"
-SLEEPING = "import time; time.sleep(60)"
-STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
-
-
-class Line:
-    """Passes on what is sent to its `port`, `delay_s` later."""
-
-    def __init__(self, port: int, delay_s: Callable[[], float]) -> None:
-        self._to = port
-        self._delay_s = delay_s
-        self._listener = socket.create_server((HERE, 0))
-        self.port = self._listener.getsockname()[1]
-        self._ends: list[socket.socket] = []
-        self.calls = 0
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                near, _ = self._listener.accept()
-                self.calls += 1
-                far = socket.create_connection((HERE, self._to))
-                self._ends += [near, far]
-                for source, target in ((near, far), (far, near)):
-                    threading.Thread(target=self._pass_on, args=(source, target), daemon=True).start()
-
-    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(1 << 16):
-                time.sleep(self._delay_s())
-                target.sendall(data)
-        self._close(source, target)
-
-    def _close(self, *ends: socket.socket) -> None:
-        for end in ends:
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
-
-    def cut(self) -> None:
-        self._close(*self._ends)
-
-    def close(self) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self.cut()
-
-
-class Nodes:
-    """The first node of an attempt, and whatever joins it; nothing is left behind."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.line: Line | None = None
-        self.relay: Relay | None = None
-        self.outposts: list[Outpost] = []
-        self.processes: list[subprocess.Popen[bytes]] = []
-
-    def begin(self, ranks: int, own: Sequence[int], delay_s: Callable[[], float] = lambda: 0.0) -> Relay:
-        self.relay = Relay(self.folder, ranks, own, 2, HERE).start()
-        self.line = Line(self.relay.port, delay_s)
-        return self.relay
-
-    def outpost(self, node: int, ranks: Sequence[int], of: int, secret: str = "") -> Outpost:
-        assert self.relay is not None and self.line is not None
-        post = Outpost(self.folder, node, ranks, of, secret or self.relay.secret)
-        post.connect(HERE, self.line.port)
-        self.outposts.append(post)
-        return post
-
-    def worker(self, rank: int, code: str, node: Path) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stdout=subprocess.PIPE)
-        self.processes.append(process)
-        if code == STUBBORN:
-            assert process.stdout is not None
-            process.stdout.readline()
-        WorkerProcess.of(process.pid).record(node, rank)
-        return process
-
-    def close(self) -> None:
-        for post in self.outposts:
-            post.close()
-        for process in self.processes:
-            process.kill()
-            process.wait()
-        if self.relay is not None:
-            self.relay.close()
-        if self.line is not None:
-            self.line.close()
 
 
 @pytest.fixture
@@ -441,219 +340,18 @@ def test_a_node_knows_a_hold_behind_the_look_at_how_far_its_ranks_are(tmp_path, 
     server.close()
 
 
-def team(nodes: Nodes, own: subprocess.Popen[bytes]) -> Team:
-    assert nodes.relay is not None
-    members = [Member(0, WorkerProcess.of(own.pid), own)]
-    return Team(nodes.folder, [*members, *(Member(each.rank, None, elsewhere=each) for each in elsewhere(nodes))])
-
-
-def elsewhere(nodes: Nodes) -> list[Any]:
-    assert nodes.relay is not None
-    return list(nodes.relay.elsewhere.values())
-
-
-def end_of(found: Team) -> tuple[str, str]:
-    culprit = found.culprit()
-    end = judge_end(culprit.code, found.said(culprit), interrupted=False, stopped=False)
-    return end.outcome, name_rank(end, culprit.rank).error
-
-
-def test_a_rank_that_dies_on_another_node_ends_all_and_is_named(nodes, monkeypatch):
-    nodes.begin(3, [0])
-    post = nodes.outpost(1, [1, 2], 3)
-    first = nodes.worker(0, SLEEPING, nodes.folder)
-    second, third = (nodes.worker(rank, SLEEPING, post.folder) for rank in (1, 2))
-    post.start()
-    whole = team(nodes, first)
-    assert whole.lives()
-    third.kill()
-    third.wait()
-    # As the `train` beside it does.
-    record_exit(post.folder, 2, -signal.SIGKILL)
-    second.wait(10)
-    record_exit(post.folder, 1, -signal.SIGTERM)
-    wait_for(lambda: not whole.lives(), "the end of all", 20)
-    assert first.returncode == -signal.SIGTERM
-    assert [member.code for member in whole.members] == [-signal.SIGTERM, -signal.SIGTERM, -signal.SIGKILL]
-    assert end_of(whole) == ("failed", "Rank 2 was ended by SIGKILL.")
-    wait_for(lambda: post.has_told_all, "the word that all was heard")
-
-
-def test_the_last_word_of_a_rank_elsewhere_comes_with_its_end(nodes):
-    """Its journal may be on its way yet."""
-    nodes.begin(2, [0])
-    post = nodes.outpost(1, [1], 2)
-    first = nodes.worker(0, SLEEPING, nodes.folder)
-    second = nodes.worker(1, "pass", post.folder)
-    JournalWriter(nodes.folder, 1).append(
-        journal.END, 1, {"outcome": "failed", "error": "ValueError: mine", "traceback": "t"}
-    )
-    second.wait()
-    record_exit(post.folder, 1, 1)
-    post.start()
-    whole = team(nodes, first)
-    wait_for(lambda: not whole.lives(), "the end of all", 20)
-    for path in nodes.folder.glob("journal-0001*"):
-        path.unlink()
-    assert end_of(whole) == ("failed", "Rank 1: ValueError: mine")
-
-
-def test_what_the_first_node_wants_to_end_ends_on_all(nodes, monkeypatch):
-    nodes.begin(2, [0])
-    post = nodes.outpost(1, [1], 2)
-    first, second = nodes.worker(0, STUBBORN, nodes.folder), nodes.worker(1, STUBBORN, post.folder)
-    post.start()
-    whole = team(nodes, first)
-    whole.kill(signal.SIGKILL)
-    assert second.wait(10) == -signal.SIGKILL
-    record_exit(post.folder, 1, -signal.SIGKILL)
-    wait_for(lambda: not whole.lives(), "the end of all", 20)
-
-
-def test_a_node_that_is_gone_is_lost_and_both_sides_end_what_is_theirs(nodes, monkeypatch):
-    monkeypatch.setattr("trainer.relay.LOST_AFTER_S", 0.3)
-    monkeypatch.setattr(outpost, "LOST_AFTER_S", 0.3)
-    monkeypatch.setattr(outpost, "KILL_LOST_AFTER_S", 0.2)
-    nodes.begin(3, [0])
-    post = nodes.outpost(1, [1, 2], 3)
-    first = nodes.worker(0, SLEEPING, nodes.folder)
-    others = [nodes.worker(rank, STUBBORN, post.folder) for rank in (1, 2)]
-    post.start()
-    whole = team(nodes, first)
-    assert whole.lives()
-    nodes.line.close()
-    wait_for(lambda: not whole.lives(), "the end of all", 20)
-    assert [other.wait(10) for other in others] == [-signal.SIGKILL, -signal.SIGKILL]
-    assert end_of(whole) == ("failed", "Rank 1: The connection to its node, that of ranks 1 to 2, is lost.")
-    assert post.is_lost
-    wait_for(lambda: post.has_told_all, "the end of the node", 20)
-    with pytest.raises(OSError):
-        post.connect(HERE, nodes.relay.port)
-
-
-def test_a_node_whose_first_node_says_that_it_is_over_ends_its_ranks_at_once(nodes, monkeypatch):
-    monkeypatch.setattr(outpost, "LOST_AFTER_S", 3600.0)
-    nodes.begin(2, [0])
-    post = nodes.outpost(1, [1], 2)
-    worker = nodes.worker(1, SLEEPING, post.folder)
-    post.start()
-    nodes.relay.close()
-    assert worker.wait(20) == -signal.SIGTERM
-
-
-def test_a_node_that_never_joins_is_named(nodes, monkeypatch):
-    monkeypatch.setattr("trainer.team.JOINED_AFTER_S", 0.2)
-    nodes.begin(2, [0])
-    whole = team(nodes, nodes.worker(0, SLEEPING, nodes.folder))
-    wait_for(lambda: not whole.lives(), "the end of all", 20)
-    assert end_of(whole) == ("failed", "Rank 1: Its node has not joined the training within 0 s.")
-
-
-def launch_of(node: int, rank: int) -> Launch:
-    return Launch("k", rank, 2, 2, node, rank, rank, HERE)
-
-
-def told(data: Path) -> dict[str, Any]:
-    return dict(json.loads((data / "runs" / "7" / "launch.json").read_text()))
-
-
-def test_a_node_passes_over_what_an_earlier_launch_left_and_joins_the_present_one(tmp_path, monkeypatch):
-    """From the same place, by the same name: an attempt whose relay is gone, and a failure."""
-    monkeypatch.setattr(launching, "RETRY_INTERVAL_S", 0.02)
-    earlier, present = (tmp_path / "runs" / "7" / "attempts" / number for number in "12")
-    for folder in (earlier, present):
-        folder.mkdir(parents=True)
-    before = Relay(earlier, 2, [0], 2, HERE).start()
-    announce(tmp_path, 7, launch_of(0, 0), earlier, ["false"], {}, before)
-    before.close()
-    first = told(tmp_path)
-    codes: list[int] = []
-    beside = threading.Thread(
-        target=lambda: codes.append(join(tmp_path, ROOT, 7, launch_of(1, 1), Interrupts(), os.environ))
-    )
-    beside.start()
-    wait_for(lambda: node_folder(earlier, 1).exists(), "a try to join the earlier one")
-    announce_beginning(tmp_path, 7, launch_of(0, 0))
-    relay = Relay(present, 2, [0], 2, HERE).start()
-    announce(tmp_path, 7, launch_of(0, 0), present, [sys.executable, "-c", "print('here')"], {}, relay)
-    beside.join(30)
-    assert codes == [0] and told(tmp_path)["key"] == first["key"]
-    assert (present / "console-0001.log").read_text() == "here\n"
-    assert relay.elsewhere[1].has_ended and relay.elsewhere[1].code == 0
-    assert is_manned(node_folder(present, 1)) and not is_manned(node_folder(earlier, 1))
-    assert (tmp_path / "runs" / "7" / "launch.json").stat().st_mode & 0o777 == 0o600
-    close_relay(tmp_path, 7, launch_of(0, 0), relay)
-    assert "folder" in told(tmp_path)
-
-
-def test_a_failure_is_believed_once_it_is_new(tmp_path, monkeypatch):
-    announce_failure(tmp_path, 7, launch_of(0, 0), 2)
-    later = threading.Timer(0.3, announce_failure, (tmp_path, 7, launch_of(0, 0), 3))
-    later.start()
-    with pytest.raises(NoAttempt) as refused:
-        join(tmp_path, ROOT, 7, launch_of(1, 1), Interrupts(), {})
-    assert refused.value.exit_code == 3
-    monkeypatch.setattr(launching, "STALE_AFTER_S", 0.1)
-    with pytest.raises(NoAttempt) as refused:
-        join(tmp_path, ROOT, 7, launch_of(1, 1), Interrupts(), {})
-    assert refused.value.exit_code == 3
-
-
-def test_an_attempt_that_was_deleted_is_not_made_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(launching, "JOIN_TIMEOUT_S", 0.1)
-    relay = Relay(tmp_path, 2, [0], 2, HERE)
-    announce(tmp_path, 7, launch_of(0, 0), tmp_path, ["false"], {}, relay)
-    path = tmp_path / "runs" / "7" / "launch.json"
-    path.write_text(json.dumps(told(tmp_path) | {"folder": str(tmp_path / "gone")}))
-    with pytest.raises(NoAttempt, match="opened no attempt"):
-        join(tmp_path, ROOT, 7, launch_of(1, 1), Interrupts(), {})
-    assert not (tmp_path / "gone").exists()
-    relay.start().close()
-
-
-def test_what_ranks_write_is_brought_to_the_file_system_when_there_is_more(tmp_path, monkeypatch):
-    synced: list[str] = []
-    monkeypatch.setattr(
-        outpost.os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
-    )
-    path = tmp_path / "journal"
-    path.write_bytes(b"one")
-    written: dict[Path, int] = {}
-    for _ in range(3):
-        outpost.write_out(path, written)
-    path.write_bytes(b"one, two")
-    outpost.write_out(path, written)
-    outpost.write_out(tmp_path / "none", written)
-    assert synced == [str(path)] * 2
-
-
-def test_a_node_that_does_not_see_the_shared_folder_is_told_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(launching, "SHARED_AFTER_S", 0.1)
-    with pytest.raises(NoAttempt, match="a file system that all hosts share"):
-        join(tmp_path, ROOT, 7, launch_of(1, 1), Interrupts(), {})
-
-
-def test_those_that_never_came_are_told_that_it_is_over(tmp_path):
-    folder = tmp_path / "runs" / "7" / "attempts" / "1"
-    folder.mkdir(parents=True)
-    relay = Relay(folder, 2, [0], 2, HERE).start()
-    announce(tmp_path, 7, launch_of(0, 0), folder, ["true"], {}, relay)
-    close_relay(tmp_path, 7, launch_of(0, 0), relay)
-    assert told(tmp_path)["exit_code"] == 1
-
-
 @pytest.mark.parametrize(
     ("address", "bound"), [("127.0.0.1", "127.0.0.1"), ("192.0.2.7", "0.0.0.0"), ("no.such.host.invalid", "0.0.0.0")]
 )
 def test_it_listens_where_the_others_look_for_it(address, bound):
-    listener = listen(address)
+    listener = listen(address, 1)
     assert listener.getsockname()[0] == bound
     listener.close()
 
 
 def test_a_name_of_this_host_that_leads_back_to_itself_is_no_place_to_listen(monkeypatch):
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.1.1", 0))]
-    monkeypatch.setattr("trainer.relay.socket.getaddrinfo", lambda *given, **named: found)
-    listener = listen("node-0")
+    monkeypatch.setattr("trainer.wire.socket.getaddrinfo", lambda *given, **named: found)
+    listener = listen("node-0", 1)
     assert listener.getsockname()[0] == "0.0.0.0"
     listener.close()

@@ -12,7 +12,6 @@ import contextlib
 import logging
 import secrets
 import selectors
-import socket
 import threading
 import time
 from collections.abc import Sequence
@@ -44,7 +43,7 @@ from coxswain.meeting import (
     row_of,
     write_problem,
 )
-from trainer.wire import Message, Wire, is_proof, proof
+from trainer.wire import Message, Wire, is_proof, listen, proof
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +124,7 @@ class Relay:
         self._touched = set(self.elsewhere)
         self._nodes: dict[int, _Node] = {}
         self._strangers: list[_Stranger] = []
-        self._listener = listen(address)
+        self._listener = listen(address, MOST_STRANGERS)
         self.port = int(self._listener.getsockname()[1])
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
@@ -449,30 +448,3 @@ def problems_of(folder: Path, rank: int, rows: dict[int, list[int]]) -> list[lis
             # A slow writer's file is whole before its vote is seen.
             found.append([rank, vote // 2, problem_path(folder, rank, vote // 2).read_text()])
     return found
-
-
-def listen(address: str) -> socket.socket:
-    """Listen at a free port of the interface that has this address, as far as that is known.
-
-    A host may know its own name as a loopback address that no other host can reach: then on all interfaces.
-    """
-    family, host = socket.AF_INET, address
-    with contextlib.suppress(OSError):
-        family, _, _, _, place = socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)[0]
-        host = str(place[0])
-    everywhere = "::" if family == socket.AF_INET6 else ""
-    if (host.startswith("127.") or host == "::1") and address not in (host, "localhost"):
-        host = everywhere
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        try:
-            listener.bind((host, 0))
-        except OSError:
-            # An address by which others reach this host need not be that of a device of it.
-            listener.bind((everywhere, 0))
-        listener.listen(MOST_STRANGERS)
-        listener.setblocking(False)
-    except BaseException:
-        listener.close()
-        raise
-    return listener

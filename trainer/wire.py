@@ -5,6 +5,7 @@ Each end proves that it knows the launch's secret before the other listens to it
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -108,3 +109,30 @@ def _parsed(line: bytes) -> Message:
     if not isinstance(message, dict):
         raise ConnectionError("the other end says what is none of ours")
     return message
+
+
+def listen(address: str, backlog: int) -> socket.socket:
+    """Listen at a free port of the interface that has this address, as far as that is known; `backlog` may wait.
+
+    A host may know its own name as a loopback address that no other host can reach: then on all interfaces.
+    """
+    family, host = socket.AF_INET, address
+    with contextlib.suppress(OSError):
+        family, _, _, _, place = socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)[0]
+        host = str(place[0])
+    everywhere = "::" if family == socket.AF_INET6 else ""
+    if (host.startswith("127.") or host == "::1") and address not in (host, "localhost"):
+        host = everywhere
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        try:
+            listener.bind((host, 0))
+        except OSError:
+            # An address by which others reach this host need not be that of a device of it.
+            listener.bind((everywhere, 0))
+        listener.listen(backlog)
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
+    return listener

@@ -1,108 +1,85 @@
-"""Nodes that are folders of one process, and the line between them: one that can be slow, cut, or gone."""
+"""A training over several nodes on this machine: a torchrun for each, with what they share and nothing else.
+
+Where this user may, every node but the first has process numbers and a host name of its own, so that none sees the
+processes of another.
+"""
 
 from __future__ import annotations
 
-import socket
+import functools
+import shutil
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 
-from trainer.folders import WorkerProcess
-from trainer.outpost import Outpost
-from trainer.relay import Relay
+import psutil
 
-HERE = "127.0.0.1"
-SLEEPING = "import time; time.sleep(60)"
-STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+from tests.stack import ROOT, Stack, free_port
 
-
-class Line:
-    """Passes on what is sent to its `port`, `delay_s` later."""
-
-    def __init__(self, port: int, delay_s: Callable[[], float]) -> None:
-        self._to = port
-        self._delay_s = delay_s
-        self._listener = socket.create_server((HERE, 0))
-        self.port = self._listener.getsockname()[1]
-        self._ends: list[socket.socket] = []
-        self.calls = 0
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                near, _ = self._listener.accept()
-                self.calls += 1
-                far = socket.create_connection((HERE, self._to))
-                self._ends += [near, far]
-                for source, target in ((near, far), (far, near)):
-                    threading.Thread(target=self._pass_on, args=(source, target), daemon=True).start()
-
-    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(1 << 16):
-                time.sleep(self._delay_s())
-                target.sendall(data)
-        self._close(source, target)
-
-    def _close(self, *ends: socket.socket) -> None:
-        for end in ends:
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
-
-    def cut(self) -> None:
-        self._close(*self._ends)
-
-    def close(self) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self.cut()
+TORCHRUN = str(Path(sys.executable).with_name("torchrun"))
+APART = ["unshare", "--pid", "--fork", "--mount-proc", "--uts", "--kill-child=SIGKILL"]
 
 
-class Nodes:
-    """The first node of an attempt, and whatever joins it; nothing is left behind."""
+@functools.cache
+def can_be_apart() -> bool:
+    """Tell whether this user may make a node that sees no processes of another."""
+    return shutil.which("unshare") is not None and subprocess.run([*APART, "true"], capture_output=True).returncode == 0
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.line: Line | None = None
-        self.relay: Relay | None = None
-        self.outposts: list[Outpost] = []
-        self.processes: list[subprocess.Popen[bytes]] = []
 
-    def begin(self, ranks: int, own: Sequence[int], delay_s: Callable[[], float] = lambda: 0.0) -> Relay:
-        self.relay = Relay(self.folder, ranks, own, 2, HERE).start()
-        self.line = Line(self.relay.port, delay_s)
-        return self.relay
+def start_nodes(
+    stack: Stack, run_id: int, sizes: Sequence[int], *words: str, port: int = 0, **variables: str
+) -> list[subprocess.Popen[bytes]]:
+    """Start torchrun on as many nodes as there are `sizes`, each with so many ranks; `words` follow `--`."""
+    port = port or free_port()
+    environment = stack.environment | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"} | variables
+    script = ["--", *words] if words else []
+    started = []
+    for node, size in enumerate(sizes):
+        command = [
+            TORCHRUN, f"--nnodes={len(sizes)}", f"--node-rank={node}", f"--nproc-per-node={size}",
+            "--master-addr=127.0.0.1", f"--master-port={port}", "--monitor-interval=0.1",
+            "manage.py", "train", "--run-id", str(run_id), "--quiet", *script,
+        ]  # fmt: skip
+        if node and can_be_apart():
+            command = [*APART, "sh", "-c", f'hostname node-{node}; exec "$@"', "sh", *command]
+        with (stack.folder / f"node-{node}.log").open("ab") as log:
+            process = subprocess.Popen(
+                command, env=environment, cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+        started.append(process)
+    stack.trainings += started
+    return started
 
-    def outpost(self, node: int, ranks: Sequence[int], of: int, secret: str = "") -> Outpost:
-        assert self.relay is not None and self.line is not None
-        post = Outpost(self.folder, node, ranks, of, secret or self.relay.secret)
-        post.connect(HERE, self.line.port)
-        self.outposts.append(post)
-        return post
 
-    def worker(self, rank: int, code: str, node: Path) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stdout=subprocess.PIPE)
-        self.processes.append(process)
-        if code == STUBBORN:
-            assert process.stdout is not None
-            process.stdout.readline()
-        WorkerProcess.of(process.pid).record(node, rank)
-        return process
+def processes(stack: Stack, run_id: int) -> list[psutil.Process]:
+    """Return all processes of a training that live, seen from outside: torchruns, `train`s, workers, their children."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            of_stack = process.environ().get("COXSWAIN_DATA") == str(stack.data)
+            attempts = process.environ().get("COXSWAIN_ATTEMPT_FOLDER", "")
+            starts = "train" in process.cmdline() and str(run_id) in process.cmdline()
+            of_run = starts or f"/runs/{run_id}/attempts/" in attempts
+            if of_stack and of_run and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
 
-    def close(self) -> None:
-        for post in self.outposts:
-            post.close()
-        for process in self.processes:
-            process.kill()
-            process.wait()
-        if self.relay is not None:
-            self.relay.close()
-        if self.line is not None:
-            self.line.close()
+
+def worker_of(stack: Stack, run_id: int, rank: int) -> psutil.Process:
+    """Return the training process of a rank, by its number outside its node."""
+    of_rank = [
+        process
+        for process in processes(stack, run_id)
+        if process.environ().get("COXSWAIN_RANK") == str(rank) and "COXSWAIN_ATTEMPT_FOLDER" in process.environ()
+    ]
+    return min(of_rank, key=lambda process: process.create_time())
+
+
+def train_of(stack: Stack, run_id: int, rank: int) -> psutil.Process:
+    """Return the `train` of a rank."""
+    found = worker_of(stack, run_id, rank).parent()
+    assert found is not None
+    return found

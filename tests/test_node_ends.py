@@ -12,7 +12,7 @@ import pytest
 
 from coxswain import journal
 from coxswain.journal import JournalWriter
-from tests.nodes import HERE, SLEEPING, STUBBORN, Nodes
+from tests.node_lines import HERE, SLEEPING, STUBBORN, Nodes
 from tests.stack import wait_for
 from trainer import outpost
 from trainer.ending import judge_end, name_rank

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.nodes import HERE
+from tests.node_lines import HERE
 from tests.stack import ROOT, wait_for
 from trainer import launching, outpost
 from trainer.interrupts import Interrupts

@@ -42,7 +42,7 @@ from coxswain.meeting import (
 )
 from coxswain.ranks import RankedRun
 from coxswain.run import worker_lock_path
-from tests.nodes import HERE, Nodes
+from tests.node_lines import HERE, Nodes
 from tests.stack import wait_for
 from tests.test_ranks import Ranks, records, uneven
 from trainer import outpost

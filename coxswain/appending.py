@@ -35,7 +35,7 @@ _BY_NUMBER = """
 def _make(_writer, _settle, _head, _length, _pack, _number):
     def append(_step, _values):
         {values}, = _values
-        if not (type(_step) is int and {plain}):
+        if not (_type(_step) is _int and -{limit} <= _step < {limit} and {plain}):
             return False
         {append}
         return True
@@ -44,9 +44,9 @@ def _make(_writer, _settle, _head, _length, _pack, _number):
 
 _BY_NAME = """
 def _make(_writer, _settle, _head, _length, _pack, _number, _run, _with_care):
-    def log(_step, /, {parameters}, **_others):
-        if _others or not (type(_step) is int and {plain}):
-            return _with_care(_step, {{{given}}} | _others)
+    def log(_step=_missing, /, *_more, {parameters}, **_others):
+        if _others or _more or not (_type(_step) is _int and -{limit} <= _step < {limit} and {plain}):
+            return _with_care(_step, {{{given}}} | _others, *_more)
         {append}
         _run._step = _step
     return log
@@ -59,7 +59,7 @@ MISSING = object()
 def append_maker(width: int) -> Callable[..., Any]:
     """Return a maker of `append(step, values) -> bool` for `width` values.
 
-    `append` writes nothing and returns False where a value is no plain float, or the step no plain int.
+    `append` writes nothing and returns False where a value is no plain float, or the step no plain int of 64 bits.
     """
     return _compiled(_BY_NUMBER, [f"value{index}" for index in range(width)])
 
@@ -74,9 +74,12 @@ def log_maker(names: tuple[str, ...]) -> Callable[..., Any]:
 
 
 def can_be_parameters(names: tuple[str, ...]) -> bool:
-    """Tell whether metrics of these names can be parameters of a function: train/loss cannot."""
+    """Tell whether metrics of these names can be parameters of a function: train/loss cannot.
+
+    Python takes different spellings of some letters beyond ASCII for the same name.
+    """
     return 0 < len(names) < 64 and all(
-        name.isidentifier() and not iskeyword(name) and not name.startswith("_") for name in names
+        name.isascii() and name.isidentifier() and not iskeyword(name) and not name.startswith("_") for name in names
     )
 
 
@@ -84,7 +87,8 @@ def _compiled(template: str, names: list[str]) -> Callable[..., Any]:
     values = ", ".join(names)
     source = template.format(
         values=values,
-        plain=" and ".join(f"type({name}) is float" for name in names),
+        limit=1 << 63,
+        plain=" and ".join(f"_type({name}) is _float" for name in names),
         parameters=", ".join(f"{name}=_missing" for name in names),
         given=", ".join(f"{name!r}: {name}" for name in names),
         append=_APPEND.format(values=values, pad=" " * 8),
@@ -96,6 +100,10 @@ def _compiled(template: str, names: list[str]) -> Callable[..., Any]:
         "_checksum": struct.Struct("<I").pack,
         "_mask": LOOK_EVERY_MASK,
         "_missing": MISSING,
+        # Not by their own names, which metrics may have too.
+        "_type": type,
+        "_int": int,
+        "_float": float,
     }
     exec(source, scope)
     make: Callable[..., Any] = scope["_make"]

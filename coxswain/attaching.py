@@ -9,9 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+from coxswain.appending import MISSING
 from coxswain.control import Control
 from coxswain.locks import HeldLock, try_lock
-from coxswain.recording import Outcome
+from coxswain.recording import Outcome, check_call
 from coxswain.run import FOLDER_VARIABLE, NODE_VARIABLE, RANK_VARIABLE, RANKS_VARIABLE, Run, worker_lock_path
 
 
@@ -27,9 +28,13 @@ class NullRun(Run):
         self._epoch = 0
         self._control = Control(self)
 
-    def log(self, step: int, /, **values: Any) -> None: ...
+    def log(self, step: int = MISSING, /, *more: Any, **values: Any) -> None:  # type: ignore[assignment]
+        """Check the call, so that a wrong one is noticed before the script is supervised."""
+        check_call(step, values, *more)
 
     def log_epoch(self, epoch: int, /, **values: Any) -> None: ...
+
+    def begin_at(self, step: int, epoch: int = 0) -> None: ...
 
     def plan(
         self, *, total_epochs: int | None = None, total_steps: int | None = None, steps_per_epoch: int | None = None

@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from coxswain.knobs import Knob, KnobError, Knobs, Value
+from coxswain.values import as_text, shown
 
 Handler = Callable[[dict[str, Any]], object]
+
+LONGEST_REMARK = 500
 
 # What a training does only where it has said how (`Run.on`), and what is answered where it has not.
 UNHANDLED = {
@@ -99,7 +102,11 @@ class Control:
         return "paused" if self.paused else "running"
 
     def on(self, kind: str, handler: Handler) -> None:
-        """Let `handler(arguments)` do what `kind` asks."""
+        """Let `handler(arguments)` do what `kind` asks. Raises `TypeError` where it is no function."""
+        if not isinstance(kind, str):
+            raise TypeError(f"on() takes the name of a command, not {shown(kind)}")
+        if not callable(handler):
+            raise TypeError(f"on({kind!r}, …) takes a function of the command's arguments, not {shown(handler)}")
         self._handlers[kind] = handler
 
     def do(self, kind: str, arguments: dict[str, Any], step: int, epoch: int) -> str:
@@ -173,7 +180,7 @@ class Control:
             self._check_state(command)
             done = self._apply(command)
         except (KnobError, Refusal) as error:
-            problem = str(error) or "It was refused."
+            problem = as_text(error, LONGEST_REMARK) or "It was refused."
         except Exception as error:  # of the training's own setters and handlers
             problem = f"The training could not do it ({type(error).__name__}: {_first_line(error)}); all is as it was."
         refusal = self._agree(problem)
@@ -223,7 +230,7 @@ class Control:
                 "new": done.new,
                 "effective": done.effective,
                 "ranks": self.ranks if state == "applied" else None,
-                "reason": done.remark[:500],
+                "reason": as_text(done.remark, LONGEST_REMARK),
             }
         )
 
@@ -283,4 +290,4 @@ class Control:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [""])[0][:300]
+    return (as_text(error, LONGEST_REMARK).strip().splitlines() or [""])[0][:300]

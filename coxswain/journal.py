@@ -23,7 +23,7 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -41,6 +41,8 @@ SMALLEST_RECORD_BYTES = _HEAD.size + _PLACE.size + _CHECKSUM.size
 # A length beyond this is damage, not a record.
 LARGEST_RECORD_BYTES = 1 << 20
 LARGEST_NAMES_BYTES = (1 << 16) - 1
+# Far fewer than the 16 bits of their number hold; eight bytes each.
+MOST_VALUES = 10_000
 LARGEST_SEGMENT_BYTES = 64 << 20
 
 POINT = 1
@@ -128,7 +130,7 @@ class JournalWriter:
 
     def append(self, kind: int, step: int, fields: dict[str, Any]) -> None:
         """Append one record of JSON fields. Raises `ValueError` where it is larger than a record may be."""
-        payload = json.dumps(fields, separators=(",", ":"), default=str).encode()
+        payload = _as_json(fields)
         length = SMALLEST_RECORD_BYTES + len(payload)
         if length > LARGEST_RECORD_BYTES:
             raise ValueError(f"a record may have {LARGEST_RECORD_BYTES} bytes, this one has {length}")
@@ -176,6 +178,40 @@ class JournalWriter:
 
     def close(self) -> None:
         os.close(self.fd)
+
+
+def records_of(names: tuple[str, ...]) -> Iterator[slice]:
+    """Yield the parts of `names` that fit into one record each."""
+    first = used = 0
+    for index, name in enumerate(names):
+        added = len(name.encode()) + 1
+        if index > first and (used + added > LARGEST_NAMES_BYTES or index - first >= MOST_VALUES):
+            yield slice(first, index)
+            first, used = index, 0
+        used += added
+    yield slice(first, len(names))
+
+
+def fits_record(fields: dict[str, Any]) -> bool:
+    """Tell whether fields of JSON are small enough for one record."""
+    return SMALLEST_RECORD_BYTES + len(_as_json(fields)) <= LARGEST_RECORD_BYTES
+
+
+def encode(record: Record) -> bytes:
+    """Return a record as it stands in a journal."""
+    names = "\0".join(record.values).encode() if record.kind == POINT else b""
+    payload = struct.pack(f"<{len(record.values)}d", *record.values.values())
+    width = len(record.values)
+    if record.kind != POINT:
+        payload, width = _as_json(record.fields), 0
+    length = SMALLEST_RECORD_BYTES + len(names) + len(payload)
+    head = _HEAD.pack(SYNC, length, record.kind, width, len(names)) + names
+    body = head + _PLACE.pack(record.number, record.time, record.step) + payload
+    return body + _CHECKSUM.pack(crc32(body))
+
+
+def _as_json(fields: dict[str, Any]) -> bytes:
+    return json.dumps(fields, separators=(",", ":"), default=str).encode()
 
 
 class JournalReader:
@@ -291,9 +327,16 @@ def decode(data: bytes, position: int) -> tuple[Record | None, int]:
     place = _HEAD.size + names_bytes
     number, moment, step = _PLACE.unpack_from(checked, place)
     payload = checked[place + _PLACE.size :]
+    try:
+        fields = {} if kind == POINT else json.loads(payload)
+        names = checked[_HEAD.size : place].decode().split("\0")
+    except (ValueError, RecursionError):
+        # Whole, but not written by us: damage like any other.
+        return None, 0
     if kind != POINT:
-        return Record(kind, number, moment, step, {}, json.loads(payload)), length
-    names = checked[_HEAD.size : place].decode().split("\0")
+        return (Record(kind, number, moment, step, {}, fields), length) if isinstance(fields, dict) else (None, 0)
+    if len(names) != width:
+        return None, 0
     values = struct.unpack(f"<{width}d", payload)
     return Record(kind, number, moment, step, dict(zip(names, values, strict=True)), {}), length
 

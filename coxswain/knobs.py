@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from coxswain.values import plain
+
 Value = float | int | bool | str
 Kind = Literal["float", "int", "bool", "choice"]
 Scale = Literal["linear", "log"]
@@ -42,17 +44,23 @@ class KnobSpec:
     series: str = ""
 
     def __post_init__(self) -> None:
-        if not self.name or len(self.name) > LARGEST_NAME_CHARACTERS:
+        if not _is_text(self.name) or len(self.name) > LARGEST_NAME_CHARACTERS:
             raise KnobError(f"a knob needs a name of at most {LARGEST_NAME_CHARACTERS} characters")
         if self.kind not in KINDS:
             raise KnobError(f"{self.name}: a knob is one of {', '.join(KINDS)}, not {self.kind!r}")
         if self.kind == "choice" and not self.choices:
             raise KnobError(f"{self.name}: a choice needs choices")
+        if self.scale not in ("linear", "log"):
+            raise KnobError(f"{self.name}: the scale is linear or log, not {reprlib.repr(self.scale)}")
+        for limit in (self.minimum, self.maximum):
+            if limit is not None and not _is_finite_number(limit):
+                raise KnobError(f"{self.name}: give finite limits, not {reprlib.repr(limit)}")
+        if not all(isinstance(choice, (float, int, bool, str)) for choice in self.choices):
+            raise KnobError(f"{self.name}: choices are numbers, truth values or text")
+        if not all(_is_text(group) for group in self.groups):
+            raise KnobError(f"{self.name}: the names of parameter groups are text")
         if self.scale == "log" and not (self.minimum is not None and self.minimum > 0):
             raise KnobError(f"{self.name}: a logarithmic scale needs a minimum above 0")
-        for limit in (self.minimum, self.maximum):
-            if limit is not None and not math.isfinite(limit):
-                raise KnobError(f"{self.name}: give finite limits")
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
             raise KnobError(f"{self.name}: the minimum is above the maximum")
 
@@ -287,7 +295,7 @@ def unknown_knob(name: str, known: Iterable[str]) -> KnobError:
 
 def kind_of(name: str, default: Value | Mapping[str, Value], choices: Sequence[Value] = ()) -> Kind:
     """Return the kind that follows from a knob's default. Raises `KnobError` where none does."""
-    sample = next(iter(default.values())) if isinstance(default, Mapping) else default
+    sample = next(iter(default.values()), None) if isinstance(default, Mapping) else default
     if choices:
         return "choice"
     if isinstance(sample, bool):
@@ -296,7 +304,28 @@ def kind_of(name: str, default: Value | Mapping[str, Value], choices: Sequence[V
         return "int"
     if isinstance(sample, float):
         return "float"
-    raise KnobError(f"{name}: a knob starts as a number or a truth value, or has choices; this is {sample!r}")
+    raise KnobError(
+        f"{name}: a knob starts as a number or a truth value, or has choices; this is {reprlib.repr(sample)}"
+    )
+
+
+def plain_default(default: Any) -> Any:
+    """Return a knob's default, or the one of each parameter group, as plain Python values."""
+    if isinstance(default, Mapping):
+        return {group: plain(value) for group, value in default.items()}
+    return plain(default)
+
+
+def _is_text(given: object) -> bool:
+    """Tell whether a script gave a text that is not empty, whatever the annotation says."""
+    return isinstance(given, str) and bool(given)
+
+
+def _is_finite_number(limit: object) -> bool:
+    try:
+        return isinstance(limit, (int, float)) and math.isfinite(limit)
+    except OverflowError:
+        return False
 
 
 def groups_of(default: Value | Mapping[str, Value]) -> tuple[str, ...]:

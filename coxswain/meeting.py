@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from coxswain.values import clean
+
 PAGE_BYTES = 4096
 WORD = 0xFFFF_FFFF_FFFF_FFFF
 # Words for all: the control point at which everybody waits (0: none), how many decisions there are, one that changes
@@ -66,7 +68,7 @@ def problem_path(folder: Path, rank: int, votes: int) -> Path:
 def write_problem(folder: Path, rank: int, votes: int, problem: str) -> None:
     path = problem_path(folder, rank, votes)
     temporary = path.with_suffix(".new")
-    temporary.write_text(problem)
+    temporary.write_text(clean(problem), encoding="utf-8")
     os.replace(temporary, path)
 
 
@@ -128,7 +130,7 @@ class Meeting:
         """Tell that this rank waits at its control point number `points`."""
         row = self.mine
         self.words[row + STEP] = step & WORD
-        self.words[row + EPOCH] = epoch
+        self.words[row + EPOCH] = epoch & WORD
         self.words[row + ARRIVED] = points
 
     def absent(self, points: int) -> list[int]:
@@ -159,7 +161,7 @@ class Meeting:
         for rank in range(self.ranks):
             # Of all that voted: one may have finished since.
             if self.words[self.row(rank) + place] == self._votes * 2 + 1:
-                found[rank] = problem_path(self._folder, rank, self._votes).read_text()
+                found[rank] = problem_path(self._folder, rank, self._votes).read_text(encoding="utf-8")
         return found
 
     def wait(self, reached: Callable[[], bool], timeout_s: float | None = None) -> bool:

@@ -15,15 +15,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from coxswain import journal
+from coxswain import journal, values
 from coxswain.appending import MISSING, can_be_parameters
 
 LARGEST_TRACEBACK_CHARACTERS = 100_000
-LARGEST_TEXT_CHARACTERS = 10_000
+LONGEST_ERROR = 500
+# A training that gives something new that cannot be stored at each step is told of this many.
+MOST_REMARKS = 100
+LEVELS = ("info", "warning", "error")
+OUTCOMES = ("finished", "stopped")
+REASONS = ("last", "best", "hourly", "named", "stop")
+HOW_TO_LOG = "run.log(step, loss=loss)"
 
 Outcome = Literal["finished", "stopped"]
 # A point whose values come from the GPU: the event that tells they arrived, then step, names and values.
 OnItsWay = tuple[Any, int, tuple[str, ...], list[Any]]
+# Appends one point: False where a value is no plain float, or the step no plain int of 64 bits.
+Encoder = Callable[[int, Iterable[Any]], bool]
 
 
 class Recorder:
@@ -41,51 +49,88 @@ class Recorder:
         self._epoch = 0
         self._ended = False
         self._pid = os.getpid()
-        self._known: dict[tuple[str, ...], Callable[[int, Iterable[Any]], bool]] = {}
+        self._known: dict[tuple[str, ...], Encoder] = {}
         self._encoders = self._known
         self._quick_log: Callable[..., None] | None = None
         self._waiting: deque[OnItsWay] = deque()
+        self._remarked: set[str] = set()
 
-    def log(self, step: int, /, **values: Any) -> None:
-        """Record step metrics: numbers, or 0-dim NumPy and torch values, by name.
+    def log(self, step: int = MISSING, /, *more: Any, **values: Any) -> None:  # type: ignore[assignment]
+        """Record step metrics: numbers, or NumPy and torch values with one element, by name.
 
         What is on the CPU is safe from `kill -9` of any process when this returns; a CUDA value once its
         copy has arrived, which is looked at in later calls. Raises `TypeError` naming the value that is no
-        number. A full disk never raises: the loss is counted and told.
+        number, or the step that is no whole number. A full disk never raises: the loss is counted and told.
+        docs/values.md says what is stored for every kind of value.
         """
-        self._log_any(step, values)
+        self._log_any(step, values, *more)
 
-    def _log_any(self, step: int, values: dict[str, Any]) -> None:
+    def _log_any(self, step: int, values: dict[str, Any], *more: Any) -> None:
         """Append plain numbers of names that are known; everything else with care."""
         encoder = self._encoders.get(tuple(values))
-        if encoder is not None and encoder(step, values.values()):
+        if encoder is not None and not more and encoder(step, values.values()):
             self._step = step
         else:
-            self._log_with_care(step, {name: value for name, value in values.items() if value is not MISSING})
+            self._log_with_care(step, {name: value for name, value in values.items() if value is not MISSING}, *more)
 
-    def _log_with_care(self, step: int, values: dict[str, Any]) -> None:
+    def _log_with_care(self, step: int, given: dict[str, Any], *more: Any) -> None:
         """Log names that are new, or values that are not all plain numbers; say what is wrong with them."""
         if self._waiting:
             self._write_arrived()
-        if not values:
+        step = check_call(step, given, *more)
+        names = tuple(given)
+        remarks: list[str] = []
+        event, numbers = _on_cpu(given, remarks)
+        if not values.fits(step):
+            remarks.append("log(): a step beyond 64 bits cannot be stored; its values were left out.")
+            self._remark(remarks)
             return
-        names = tuple(values)
-        if any("\0" in name or not name for name in names):
-            raise TypeError("a metric needs a name without NUL characters")
-        step = _as_step(step)
         self._step = step
         encoder = self._known.get(names)
         if encoder is None:
-            encoder = self._known[names] = self._journal.encoder(names)
-            if self._quick_log is None and can_be_parameters(names):
+            encoder = self._known[names] = self._encoder(names, remarks)
+        self._remark(remarks)
+        if event is None:
+            encoder(step, numbers)
+        else:
+            self._hold_back((event, step, names, numbers))
+
+    def _encoder(self, names: tuple[str, ...], remarks: list[str]) -> Encoder:
+        """Return what appends a point of `names`: several records where the names do not fit into one."""
+        stored = tuple(values.as_name(name, remarks) for name in names)
+        parts = list(journal.records_of(stored))
+        if len(parts) == 1:
+            if self._quick_log is None and stored == names and can_be_parameters(names):
                 # The first names are most trainings' only ones: a function of just these takes this method's place.
                 self._quick_log = self._journal.logger(names, self, self._log_any)
                 self.__dict__["log"] = self._quick_log
-        event, numbers = _on_cpu(values)
-        if event is None:
-            self._append(encoder, step, names, numbers)
-        else:
-            self._hold_back((event, step, names, numbers))
+            return self._journal.encoder(stored)
+        encoders = [(part, self._journal.encoder(stored[part])) for part in parts]
+
+        def append(step: int, numbers: Iterable[Any]) -> bool:
+            every = list(numbers)
+            if type(step) is not int or any(type(number) is not float for number in every):
+                return False
+            for part, encoder in encoders:
+                encoder(step, every[part])
+            return True
+
+        return append
+
+    def _remark(self, remarks: Iterable[str]) -> None:
+        """Tell once of each thing that could not be stored as it was given."""
+        for remark in remarks:
+            if remark not in self._remarked and len(self._remarked) < MOST_REMARKS:
+                self._remarked.add(remark)
+                self.note(remark, level="warning")
+
+    def _write(self, kind: int, step: int, fields: dict[str, Any], remarks: Iterable[str] = ()) -> None:
+        """Append one record. One that cannot be written costs itself and a remark, never the training."""
+        try:
+            self._journal.append(kind, step, fields)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            remarks = [*remarks, f"Something that the training told could not be recorded: {values.shown(error)}."]
+        self._remark(remarks)
 
     def _hold_back(self, point: OnItsWay) -> None:
         """Keep a point until its values have arrived."""
@@ -94,31 +139,30 @@ class Recorder:
         self._encoders = {}
         self.__dict__.pop("log", None)
 
-    def _append(
-        self, encoder: Callable[[int, Iterable[Any]], bool], step: int, names: tuple[str, ...], values: list[Any]
-    ) -> None:
-        try:
-            encoder(step, [float(value) for value in values])
-        except (TypeError, ValueError, OverflowError) as error:
-            culprit = next((name for name, value in zip(names, values, strict=True) if not _is_number(value)), names[0])
-            raise TypeError(f"log({culprit}=…) takes one number, or a value with one element: {error}") from error
-
     def _write_arrived(self, wait: bool = False) -> None:
         while self._waiting:
-            event, step, names, values = self._waiting[0]
+            event, step, names, numbers = self._waiting[0]
             if wait:
                 event.synchronize()
             elif not event.query():
                 return
             self._waiting.popleft()
-            self._append(self._known[names], step, names, values)
+            remarks: list[str] = []
+            self._known[names](
+                step, [_arrived(number, name, remarks) for name, number in zip(names, numbers, strict=True)]
+            )
+            self._remark(remarks)
         self._encoders = self._known
         if self._quick_log is not None:
             self.__dict__["log"] = self._quick_log
 
     def begin_at(self, step: int, epoch: int = 0) -> None:
         """Say behind which step and how many whole epochs a training goes on: commands until its next step take it."""
-        self._step, self._epoch = step, epoch
+        remarks: list[str] = []
+        self._step = self._step_of(step, "begin_at() takes step", remarks)
+        whole = values.as_stored_whole(epoch, "begin_at() takes epoch", remarks)
+        self._epoch = self._epoch if whole is None else whole
+        self._remark(remarks)
 
     def log_epoch(
         self,
@@ -128,44 +172,75 @@ class Recorder:
         step: int | None = None,
         duration_s: float | None = None,
         best: bool = False,
-        **values: Any,
+        **given: Any,
     ) -> None:
         """Record one complete epoch. Names that the portal knows: train_loss, train_accuracy, validation_loss,
-        validation_accuracy, learning_rate, samples_per_second; any other name is kept beside them."""
+        validation_accuracy, learning_rate, samples_per_second; any other name is kept beside them. A number given as
+        `best` is one of these values. Raises `TypeError` naming the argument of a wrong type."""
         self._write_arrived(wait=True)
-        for name, value in values.items():
-            if not _is_number(value):
-                raise TypeError(f"log_epoch({name}=…) takes one number, or a value with one element")
-        numbers = {name: float(value) for name, value in values.items()}
-        at = self._step if step is None else _as_step(step)
-        self._epoch = int(epoch)
-        self._journal.append(
-            journal.EPOCH, at, {"epoch": int(epoch), "duration_s": duration_s, "best": bool(best), "values": numbers}
-        )
+        remarks: list[str] = []
+        if not values.is_flag(best):
+            given["best"], best = best, False
+        numbers = values.as_numbers(given, "log_epoch", remarks)
+        at = self._step_of(step, "log_epoch() takes step", remarks)
+        whole = values.as_stored_whole(epoch, "log_epoch() takes the epoch", remarks)
+        seconds = None
+        if duration_s is not None:
+            seconds = values.as_seconds(duration_s, "log_epoch(duration_s=…)", remarks)
+        flag = values.as_flag(best, "log_epoch(best=…)")
+        if whole is None:
+            self._remark(remarks)
+            return
+        self._epoch = whole
+        fields = {"epoch": whole, "duration_s": seconds, "best": flag, "values": numbers}
+        while not journal.fits_record(fields):
+            numbers = dict(list(numbers.items())[: len(numbers) // 2])
+            fields["values"] = numbers
+            remarks.append(f"Epoch {whole} has more values than a record can hold: {len(numbers)} were stored.")
+        self._write(journal.EPOCH, at, fields, remarks)
 
     def plan(
         self, *, total_epochs: int | None = None, total_steps: int | None = None, steps_per_epoch: int | None = None
     ) -> None:
-        """Say how long the training will be, for progress and time left."""
-        plan = {"total_epochs": total_epochs, "total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
-        self._journal.append(journal.PLAN, self._step, plan)
+        """Say how long the training will be, for progress and time left. Infinity and numbers below 1 mean that it is
+        not known. Raises `TypeError` naming the argument that is no number."""
+        given = {"total_epochs": total_epochs, "total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
+        remarks: list[str] = []
+        plan = {name: values.as_total(value, f"plan({name}=…)", remarks) for name, value in given.items()}
+        self._write(journal.PLAN, self._step, plan, remarks)
 
     def expect_quiet(self, seconds: float) -> None:
         """Say that the next sign may take this long, so that nobody takes the training for stalled."""
-        self._journal.append(journal.QUIET, self._step, {"seconds": float(seconds)})
+        remarks: list[str] = []
+        expected = values.as_seconds(seconds, "expect_quiet(seconds)", remarks)
+        if expected is None:
+            self._remark(remarks)
+            return
+        self._write(journal.QUIET, self._step, {"seconds": expected}, remarks)
 
     def note(self, text: str, level: Literal["info", "warning", "error"] = "info") -> None:
-        """Put a line of text before everybody who watches."""
-        self._journal.append(journal.NOTE, self._step, {"text": text[:2000], "level": level})
+        """Put a line of text before everybody who watches; at most 2,000 characters are kept."""
+        remarks: list[str] = []
+        shown = values.as_choice(level, LEVELS, "info", "note(level=…)", remarks)
+        self._write(
+            journal.NOTE, self._step, {"text": values.as_text(text, values.LONGEST_NOTE), "level": shown}, remarks
+        )
 
     def log_text(self, name: str, text: str, /, *, step: int | None = None, epoch: int | None = None) -> None:
         """Show a text, such as a sample of a language model; at most 10,000 characters are kept."""
-        fields = {"name": name[:200], "text": text[:LARGEST_TEXT_CHARACTERS], "epoch": epoch}
-        self._journal.append(journal.TEXT, self._step if step is None else _as_step(step), fields)
+        remarks: list[str] = []
+        at = self._step_of(step, "log_text() takes step", remarks)
+        of = None if epoch is None else values.as_stored_whole(epoch, "log_text() takes epoch", remarks)
+        fields = {
+            "name": values.as_name(name, remarks), "text": values.as_text(text, values.LONGEST_TEXT), "epoch": of
+        }  # fmt: skip
+        self._write(journal.TEXT, at, fields, remarks)
 
     def record_environment(self, environment: dict[str, Any]) -> None:
-        """Record versions, GPU names and the like, as JSON-ready values."""
-        self._journal.append(journal.ENVIRONMENT, self._step, environment)
+        """Record versions, GPU names and the like. Raises `TypeError` where it is no mapping."""
+        if not isinstance(environment, Mapping):
+            raise TypeError(f"record_environment() takes a mapping, not {values.shown(environment)}")
+        self._write(journal.ENVIRONMENT, self._step, values.as_values(environment))
 
     def record_checkpoint(
         self,
@@ -179,43 +254,100 @@ class Recorder:
         reason: str = "last",
         metrics: Mapping[str, float] | None = None,
     ) -> None:
-        """Record a checkpoint that is whole on disk, inside `folder`."""
-        assert self.folder is not None
-        fields = {
-            "path": str(path.relative_to(self.folder)),
-            "epoch": epoch,
-            "name": name,
-            "size_bytes": size_bytes,
-            "sha256": sha256,
-            "reason": reason,
-            "metrics": dict(metrics or {}),
+        """Record a checkpoint that is whole on disk, inside `folder`. Raises `TypeError` naming the argument of a wrong
+        type; a checkpoint that lies elsewhere, or whose SHA-256 is none, is left out with a note."""
+        remarks: list[str] = []
+        wholes = {
+            argument: values.as_stored_whole(value, f"record_checkpoint() takes {argument}", remarks)
+            for argument, value in (("step", step), ("epoch", epoch), ("size_bytes", size_bytes))
         }
-        self._journal.append(journal.CHECKPOINT, step, fields)
+        numbers = values.as_numbers(metrics or {}, "record_checkpoint", remarks)
+        inside, problem = self._inside(path)
+        digest = values.as_digest(sha256)
+        if not digest:
+            problem = problem or "its sha256 is not 64 hexadecimal digits"
+        if None in wholes.values() or (wholes["size_bytes"] or 0) < 0:
+            problem = problem or "its step, epoch or size cannot be stored"
+        if problem:
+            self._remark([*remarks, f"A checkpoint was left out of the record: {problem}."])
+            return
+        fields = {
+            "path": inside,
+            "epoch": wholes["epoch"],
+            "name": values.as_name(name, remarks),
+            "size_bytes": wholes["size_bytes"],
+            "sha256": digest,
+            "reason": values.as_choice(reason, REASONS, "named", "record_checkpoint(reason=…)", remarks),
+            "metrics": numbers,
+        }
+        self._write(journal.CHECKPOINT, wholes["step"] or 0, fields, remarks)
+
+    def _inside(self, path: Any) -> tuple[str, str]:
+        """Return a path relative to the run's folder, and why it cannot be recorded, "" where it can."""
+        assert self.folder is not None
+        try:
+            inside = str(Path(os.fspath(path)).relative_to(self.folder))
+        except TypeError as error:
+            raise TypeError(f"record_checkpoint() takes a path, not {values.shown(path)}") from error
+        except ValueError:
+            return "", f"{values.shown(str(path))} does not lie in the run's folder"
+        if inside != values.clean(inside) or len(inside) > values.LONGEST_PATH or ".." in Path(inside).parts:
+            return "", f"its path {values.shown(inside)} cannot be stored"
+        return inside, ""
 
     def finish(self, outcome: Outcome = "finished", *, step: int | None = None) -> None:
         """Record the worker's own last word. Later calls are ignored."""
-        self._end({"outcome": outcome, "error": "", "traceback": ""}, self._step if step is None else step)
+        remarks: list[str] = []
+        word = values.as_choice(outcome, OUTCOMES, "finished", "finish(outcome)", remarks)
+        at = self._step_of(step, "finish() takes step", remarks)
+        self._remark(remarks)
+        self._end({"outcome": word, "error": "", "traceback": ""}, at)
+
+    def _step_of(self, step: Any, argument: str, remarks: list[str]) -> int:
+        """Return the step of a call; where none was given, or one that cannot be stored, that of the training."""
+        if step is None:
+            return self._step
+        whole = values.as_stored_whole(step, argument, remarks)
+        return self._step if whole is None else whole
 
     def _end(self, fields: dict[str, Any], step: int) -> None:
         if self._ended or os.getpid() != self._pid:
             return
         self._ended = True
         self._write_arrived(wait=True)
-        self._journal.append(journal.END, step, fields)
+        self._write(journal.END, step, fields)
 
     def _record_exception(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        text = "".join(traceback.format_exception(kind, error, trace))
-        line = _one_line(kind, error)
-        self._end(
-            {"outcome": "failed", "error": line[:500], "traceback": text[-LARGEST_TRACEBACK_CHARACTERS:]}, self._step
-        )
+        try:
+            text = "".join(traceback.format_exception(kind, error, trace))
+        except Exception:  # of the exception's own methods
+            text = ""
+        fields = {
+            "outcome": "failed",
+            "error": values.clean(_one_line(kind, error)[:LONGEST_ERROR]),
+            "traceback": values.clean(text[-LARGEST_TRACEBACK_CHARACTERS:]),
+        }
+        self._end(fields, self._step)
 
 
-def _as_step(step: Any) -> int:
+def check_call(step: Any, given: Mapping[str, Any], *more: Any) -> int:
+    """Return the step of a call of `log`. Raises `TypeError` with the right call where the call is wrong."""
+    if isinstance(step, Mapping) or any(isinstance(each, Mapping) for each in more):
+        raise TypeError("log() takes the step, then values by name: for a dictionary call run.log(step, **values)")
+    if step is MISSING:
+        raise TypeError(f"log() takes the step first, then values by name: {HOW_TO_LOG}")
+    if more or not given:
+        raise TypeError(f"log() takes values by name: {HOW_TO_LOG}")
+    return values.as_whole(step, "log() takes the step")
+
+
+def _arrived(number: Any, name: str, remarks: list[str]) -> float:
+    """Return a value that has come from the GPU: the call that gave it is over, nothing may raise out of it."""
     try:
-        return int(step)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"log() takes the step as a whole number, not {step!r}") from error
+        return values.as_number(number, values.argument("log", name), remarks)
+    except TypeError as error:
+        remarks.append(f"{error}; NaN is stored.")
+        return float("nan")
 
 
 def _one_line(kind: type[BaseException], error: BaseException) -> str:
@@ -223,30 +355,28 @@ def _one_line(kind: type[BaseException], error: BaseException) -> str:
     name = (
         kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
     )
-    said = str(error).strip().splitlines()
+    try:
+        said = str(error).strip().splitlines()
+    except Exception:  # of the exception's own __str__
+        said = []
     return f"{name}: {said[0]}" if said else name
 
 
-def _is_number(value: Any) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError, OverflowError):
-        return False
-    return True
-
-
-def _on_cpu(values: dict[str, Any]) -> tuple[Any, list[Any]]:
-    """Return values whose CUDA ones are on their way to pinned memory, and the event that tells they arrived.
+def _on_cpu(given: dict[str, Any], remarks: list[str]) -> tuple[Any, list[Any]]:
+    """Return plain numbers, CUDA values on their way to pinned memory, and the event that tells they arrived.
 
     `float()` of a CUDA tensor would make the loop wait for the device; a copy that is asked for later does not.
+    Raises `TypeError` before anything is written: where one value is no number, nothing of the call is stored.
     """
     numbers: list[Any] = []
     device: Any = None
-    for value in values.values():
-        if getattr(value, "is_cuda", False):
-            device = value.device
-            value = value.detach().to("cpu", non_blocking=True)
-        numbers.append(value)
+    for name, value in given.items():
+        if not getattr(value, "is_cuda", False):
+            numbers.append(values.as_number(value, values.argument("log", name), remarks))
+            continue
+        values.check_one_element(value, values.argument("log", name))
+        device = value.device
+        numbers.append(value.detach().to("cpu", non_blocking=True))
     if device is None:
         return None, numbers
     cuda = sys.modules["torch"].cuda

@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from coxswain import journal
+from coxswain import journal, values
 from coxswain.control import Control, Handler
 from coxswain.guard import Guard
-from coxswain.knobs import Knob, KnobSpec, Scale, Value, groups_of, kind_of
+from coxswain.knobs import Knob, KnobSpec, Scale, Value, groups_of, kind_of, plain_default
 from coxswain.locks import HeldLock
 from coxswain.mailbox import Mailbox
 from coxswain.recording import OnItsWay, Recorder
@@ -38,6 +38,8 @@ UNADOPTED_S = 600.0
 LOOK_EVERY = 128
 SLOW_LOOK_S = 5.0
 PAUSE_LOOK_S = 0.01
+LONGEST_UNIT = 40
+LONGEST_HELP = 500
 # Never what the mailbox counts: makes the next control point look.
 ATTENTION = -1
 
@@ -173,25 +175,28 @@ class Run(Recorder):
         put back. `effective()` tells the value in effect where a schedule multiplies it, `series` the series that
         shows it. Raises `coxswain.knobs.KnobError` where the declaration contradicts itself.
         """
+        initial = plain_default(default)
         spec = KnobSpec(
-            name,
-            kind_of(name, default, choices),
-            minimum,
-            maximum,
-            tuple(choices),
+            _clean_name(name),
+            kind_of(name, initial, choices),
+            values.plain(minimum),
+            values.plain(maximum),
+            tuple(values.plain(choice) for choice in choices),
             scale,
-            unit,
-            help,
-            groups_of(default),
-            series,
+            values.as_text(unit, LONGEST_UNIT),
+            values.as_text(help, LONGEST_HELP),
+            groups_of(initial),
+            values.as_text(series, values.LONGEST_NAME),
         )
-        knob = Knob(spec, default, apply=apply, effective=effective)
+        knob = Knob(spec, initial, apply=apply, effective=effective)
         self.declare(knob)
         return knob
 
     def declare(self, *knobs: Knob) -> None:
-        """Declare several knobs at once."""
+        """Declare several knobs at once. Raises `TypeError` where one is none."""
         for knob in knobs:
+            if not isinstance(knob, Knob):
+                raise TypeError(f"declare() takes knobs, not {values.shown(knob)}: make one by run.knob(name, default)")
             self._control.knobs.add(knob)
         self.record_knobs()
 
@@ -200,30 +205,36 @@ class Run(Recorder):
         """Return the present values of all knobs, by parameter group, for a checkpoint."""
         return {knob.spec.name: knob.values for knob in self._control.knobs}
 
-    def restore_knobs(self, values: Mapping[str, Mapping[str, Any]]) -> None:
+    def restore_knobs(self, saved: Mapping[str, Mapping[str, Any]]) -> None:
         """Put the knobs of a checkpoint to work; those that this training does not declare are left out."""
         for knob in self._control.knobs:
-            if knob.spec.name in values:
-                knob.restore(values[knob.spec.name])
+            if knob.spec.name in saved:
+                knob.restore(saved[knob.spec.name])
         self.record_knobs()
 
     def record_outcome(self, fields: dict[str, Any]) -> None:
         """Record what became of a command."""
-        self._journal.append(journal.OUTCOME, self._step, fields)
+        self._write(journal.OUTCOME, self._step, values.as_values(fields))
         self._mailbox.tell_outcome()
 
     def record_state(self, state: str) -> None:
         """Record that the training waits ("paused") or goes on ("running")."""
-        self._journal.append(journal.STATE, self._step, {"state": state})
+        self._write(journal.STATE, self._step, {"state": state})
 
     def record_knobs(self) -> None:
         """Record what the knobs take and where they stand."""
-        self._journal.append(journal.KNOBS, self._step, {"knobs": self._control.knobs.to_wire()})
+        knobs = [values.as_values(knob) for knob in self._control.knobs.to_wire()]
+        self._write(journal.KNOBS, self._step, {"knobs": knobs})
 
     def _record_exit(self) -> None:
         """A script that ran to its end without `finish()` has finished, or stopped where it was asked to."""
         outcome = "stopped" if self._control.stopping else ""
         self._end({"outcome": outcome, "error": "", "traceback": ""}, self._step)
+
+
+def _clean_name(name: Any) -> Any:
+    """Return a name that can be stored; what is no text is refused where the knob is declared."""
+    return values.clean(name) if isinstance(name, str) else name
 
 
 def worker_lock_path(folder: Path, rank: int) -> Path:

@@ -72,8 +72,9 @@ def usual_writes(lease: Any) -> dict[str, Callable[[], object]]:
 
     from runs.events import LogLine
     from runs.lifecycle import keep
-    from trainer.ingest import Ingest, Progress, Tick
+    from trainer.ingest import Ingest, Progress
     from trainer.redactor import Redactor
+    from trainer.ticks import Tick
 
     redactor = Redactor(settings.COXSWAIN_DATA, settings.BASE_DIR)
     ingest = Ingest(lease, Path(settings.COXSWAIN_DATA) / "none", redactor, Progress())

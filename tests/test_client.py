@@ -65,12 +65,12 @@ def test_it_names_the_value_that_is_no_number(run, tmp_path, value):
     assert [record.step for record in records(tmp_path)] == [2]
 
 
-def test_it_refuses_a_step_that_is_no_whole_number_and_a_value_too_large(run, tmp_path):
+def test_it_refuses_a_step_that_is_no_whole_number(run, tmp_path):
     run.log(1, loss=1)
     with pytest.raises(TypeError, match="whole number"):
         run.log("two", loss=1)
-    with pytest.raises(TypeError, match=r"log\(loss=…\) takes one number"):
-        run.log(3, loss=10**400)
+    with pytest.raises(TypeError, match="whole number"):
+        run.log(2.5, loss=1)
     run.log(np.int64(4), loss=2)
     assert [record.step for record in records(tmp_path)] == [1, 4]
 

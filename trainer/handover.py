@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 from contextlib import suppress
 from typing import Any
 from uuid import uuid4
@@ -43,6 +44,7 @@ class Handover:
         # What signals asked for, until it stands in the ledger: request and author.
         self._unrecorded: list[tuple[Request, str]] = []
         self._disk_refuses = False
+        self._lock = threading.Lock()
 
     def hand_on(self, beat_due: bool) -> None:
         """Hand on what signals and people ask. A full disk takes no command, and costs nothing else."""
@@ -56,6 +58,13 @@ class Handover:
             if not self._disk_refuses:
                 logger.warning("commands cannot be handed on (%s): tried again until it works", error.strerror)
             self._disk_refuses = self.command_waits = True
+
+    def post_stop(self) -> None:
+        """Ask the training to stop, without the database; another thread may do so while this one waits for it."""
+        with self._lock:
+            if not self._stop_posted:
+                self._ask_for_signal(Stop(), self._interrupts.name)
+                self._stop_posted = True
 
     def record_signals(self) -> None:
         """Write what signals asked for into the ledger; before what the worker says of it is stored."""
@@ -90,18 +99,19 @@ class Handover:
             self._team.kill(signal.SIGKILL)
             return
         if self._interrupts.stops == 1 and not self._stop_posted:
-            self._ask_for_signal(Stop(), self._interrupts.name)
-            self._stop_posted = True
+            with suppress(DatabaseError):
+                keep(self._lease)
+            self.post_stop()
             self._display.say("Stopping: the step is finished, a checkpoint saved. Press Ctrl-C again to end at once.")
         if self._interrupts.saves > self._saves_posted:
+            with suppress(DatabaseError):
+                keep(self._lease)
             self._ask_for_signal(SaveCheckpoint(name="signal"), signal.SIGUSR1.name)
             self._saves_posted += 1
         self.record_signals()
 
     def _ask_for_signal(self, command: RunCommand, author: str) -> None:
-        """Ask the worker for what a signal means, without the database where that is away."""
-        with suppress(DatabaseError):
-            keep(self._lease)
+        """Ask the worker for what a signal means."""
         request = Request(id=uuid4(), command=command)
         self._post({"id": str(request.id), "command": command.kind, "arguments": msgspec.to_builtins(command)})
         self._unrecorded.append((request, author))

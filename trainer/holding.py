@@ -7,12 +7,15 @@ import time
 from pathlib import Path
 
 from django.conf import settings
+from django.db import Error as DatabaseError
 from django.utils import timezone
 
 from coxswain.locks import HeldLock, try_lock
 from runs.events import LogLine
-from runs.lifecycle import SILENT_AFTER_S, AttemptEnd, Holder, Lease, adopt_attempt
+from runs.lifecycle import SILENT_AFTER_S, AttemptEnd, Fenced, Holder, Lease, adopt_attempt
 from runs.models import Attempt, Run
+from trainer.apart import one_line
+from trainer.deaths import deaths_at, record_death
 from trainer.ending import judge_end, name_rank
 from trainer.folders import (
     attempt_folder,
@@ -23,13 +26,14 @@ from trainer.folders import (
     make_private,
     run_folder,
 )
-from trainer.ingest import Ingest, Progress, Tick
+from trainer.ingest import Ingest, Progress
 from trainer.interrupts import Interrupts
 from trainer.places import open_consoles, open_journals
 from trainer.redactor import Redactor
 from trainer.restarts import conclude
 from trainer.supervisor import EXIT_BAD_INPUT, EXIT_HELD, EXIT_INTERRUPTED
 from trainer.team import Team
+from trainer.ticks import Tick
 
 # `watch` holds the lock for a moment when it looks whether anybody does.
 LOCK_PATIENCE_S = 0.2
@@ -138,8 +142,20 @@ def store_leftovers(lease: Lease, folder: Path) -> AttemptEnd:
     ingest = Ingest(lease, folder, redactor, progress, of_the_dead=True)
     attempt = Attempt.objects.get(pk=lease.attempt_id)
     journals, consoles = open_journals(attempt, folder), open_consoles(attempt, folder)
-    while (read := journals.read(ended=True)) is not None:
-        ingest.store(Tick(read=read))
+    found = deaths_at(folder, journals.positions)
+    one_by_one = found.records if found else 0
+    if found is not None and found.are_too_many and (read := journals.read(ended=True, most=1)) is not None:
+        ingest.set_aside(read, found.error)
+        journals.advance(read)
+    while (read := journals.read(ended=True, most=1 if one_by_one else None)) is not None:
+        try:
+            ingest.store(Tick(read=read))
+        except (Fenced, DatabaseError, OSError):
+            raise
+        except Exception as error:
+            record_death(folder, journals.positions, len(read.records), one_line(error))
+            raise
+        one_by_one = max(0, one_by_one - len(read.records))
         journals.advance(read)
     team = Team.adopted(folder, attempt.ranks)
     team.lives()

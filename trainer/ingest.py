@@ -6,6 +6,7 @@ no point is lost and none comes twice.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from coxswain.checkpoint import is_whole
 from coxswain.journal import Record
 from runs import feed, series
 from runs.commands import Extend
+from runs.database import is_refusal
 from runs.events import (
     CheckpointSaved,
     EpochDone,
@@ -35,27 +37,18 @@ from runs.events import (
     TextLogged,
     name_nonfinite,
 )
-from runs.lifecycle import Lease, keep, note_pause, settle_command
+from runs.lifecycle import Fenced, Lease, keep, note_pause, settle_command
 from runs.models import Attempt, Checkpoint, Command, CommandState, EpochMetric, JournalOffset, Run, RunState
-from trainer.consoles import ConsolesRead
+from trainer.apart import QUARANTINE_FILE, Part, describe, one_line, parts_of, put_into_quarantine, store_apart
 from trainer.journals import Batch
 from trainer.points import blocks_as_events, points
 from trainer.redactor import Redactor
+from trainer.ticks import Tick
+
+logger = logging.getLogger(__name__)
 
 PLAN_FIELDS = ("total_epochs", "total_steps", "steps_per_epoch")
 BEST_METRICS = ("validation_accuracy", "validation_loss")
-
-
-@dataclass(slots=True)
-class Tick:
-    """What one transaction is to store. `run` are further fields of the run, `events` what they mean to viewers."""
-
-    read: Batch | None = None
-    console: ConsolesRead | None = None
-    system: dict[str, float | None] | None = None
-    lines: list[LogLine] = field(default_factory=list)
-    run: dict[str, Any] = field(default_factory=dict)
-    events: list[Event] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -85,36 +78,85 @@ class Ingest:
         self._redactor = redactor
 
     def store(self, tick: Tick) -> None:
-        """Commit a tick and announce it. Raises `runs.lifecycle.Fenced` where another attempt holds the run."""
+        """Commit a tick and announce it. Raises `runs.lifecycle.Fenced` where another attempt holds the run.
+
+        Where something in it cannot be stored, that alone is set aside: see `trainer.apart`.
+        """
+        aside: list[Record] = []
+        try:
+            with transaction.atomic():
+                self._begin(tick)
+                self._put(tick)
+        except Fenced:
+            raise
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            logger.warning("a tick cannot be stored whole (%s): storing its parts", one_line(error))
+            aside = self._store_parts(tick)
+        self._note_progress(_without(tick.read.records if tick.read else [], aside))
+
+    def _store_parts(self, tick: Tick) -> list[Record]:
+        """Store all of a tick that can be, in one transaction; return the records that were set aside."""
+        refused: list[tuple[Part, Exception]] = []
+        with transaction.atomic():
+            self._begin(tick)
+            for part in parts_of(tick):
+                refused += store_apart(part, self._put)
+            for part, error in refused:
+                self._set_aside(part, error)
+        return [record for part, _ in refused if part.read for record in part.read.records]
+
+    def _set_aside(self, part: Part, error: Exception) -> None:
+        """Keep what could not be stored in a file beside the journal, and say so."""
+        reason = self._redactor.text(one_line(error))
+        put_into_quarantine(self._folder, part, reason)
+        Attempt.objects.filter(pk=self.lease.attempt_id).update(set_aside_records=F("set_aside_records") + 1)
+        text = f"1 record could not be stored: {describe(part)}: {reason} It is kept in {QUARANTINE_FILE}."
+        feed.append(self.lease.run_id, self._line(text, "error"))
+
+    def set_aside(self, read: Batch, error: str) -> None:
+        """Go on behind records that a supervisor cannot live with, and keep them beside the journal."""
+        with transaction.atomic():
+            keep(self.lease, heal=not self._of_the_dead)
+            self._store_position(read)
+            for record in read.records:
+                self._set_aside(Tick(read=Batch([record])), RuntimeError(error))
+
+    def _begin(self, tick: Tick) -> None:
+        """Prove the lease, and write how far journal and consoles are consumed by the tick."""
+        progress = _progress_fields(tick.read.records if tick.read else [])
+        # The beat comes first: it takes the run's row lock and proves that the lease still holds.
+        keep(self.lease, heal=not self._of_the_dead, **progress, **tick.run)
+        if progress:
+            Attempt.objects.filter(pk=self.lease.attempt_id).update(last_step=progress["step"])
+        if tick.read is not None:
+            self._store_position(tick.read)
+        if tick.console is not None:
+            self._store_console_offsets(tick.console.offsets)
+
+    def _put(self, tick: Tick) -> None:
+        """Store what a tick, or a part of one, holds."""
         records = tick.read.records if tick.read else []
         metrics = list(blocks_as_events(self.lease.number, points(records)))
         events: list[Event] = [*metrics, *tick.events]
         fields: dict[str, Any] = {}
-        with transaction.atomic():
-            # The beat comes first: it takes the run's row lock and proves that the lease still holds.
-            progress = _progress_fields(records)
-            keep(self.lease, heal=not self._of_the_dead, **progress, **tick.run)
-            if progress:
-                Attempt.objects.filter(pk=self.lease.attempt_id).update(last_step=progress["step"])
-            if tick.read is not None:
-                self._store_position(tick.read)
-            for record in records:
-                if record.kind != journal.POINT:
-                    events += self._store_record(record, fields)
-            if tick.system is not None:
-                moment = timezone.now().timestamp()
-                step = records[-1].step if records else self.progress.step
-                sampled = SystemSampled(attempt=self.lease.number, step=step, time=moment, values=tick.system)
-                events.append(sampled)
-                metrics.append(sampled)  # type: ignore[arg-type]
-            events += self._store_console(tick)
-            if metrics:
-                series.update_latest(self.lease.run_id, metrics)
-            if fields:
-                Run.objects.filter(pk=self.lease.run_id).update(**fields)
-            if events:
-                feed.append(self.lease.run_id, *events)
-        self._note_progress(records)
+        for record in records:
+            if record.kind != journal.POINT:
+                events += self._store_record(record, fields)
+        if tick.system is not None:
+            moment = timezone.now().timestamp()
+            step = records[-1].step if records else self.progress.step
+            sampled = SystemSampled(attempt=self.lease.number, step=step, time=moment, values=tick.system)
+            events.append(sampled)
+            metrics.append(sampled)  # type: ignore[arg-type]
+        events += self._console_events(tick)
+        if metrics:
+            series.update_latest(self.lease.run_id, metrics)
+        if fields:
+            Run.objects.filter(pk=self.lease.run_id).update(**fields)
+        if events:
+            feed.append(self.lease.run_id, *events)
 
     def _store_position(self, read: Batch) -> None:
         for rank, position in read.positions.items():
@@ -130,11 +172,10 @@ class Ingest:
             attempt.save(update_fields=["unreadable_records"])
             self.progress.unreadable = attempt.unreadable_records
 
-    def _store_console(self, tick: Tick) -> list[Event]:
+    def _console_events(self, tick: Tick) -> list[Event]:
         lines = [msgspec.structs.replace(line, text=self._redactor.text(line.text)) for line in tick.lines]
         skipped = 0
         if tick.console is not None:
-            self._store_console_offsets(tick.console.offsets)
             lines += [LogLine(text=self._redactor.text(line)) for line in tick.console.lines]
             skipped = tick.console.skipped_bytes
         if tick.read is not None and tick.read.unreadable:
@@ -175,7 +216,7 @@ class Ingest:
             case journal.KNOBS:
                 knobs = self._redactor.json(record.fields["knobs"])
                 fields["knobs"] = knobs
-                return [KnobsChanged(attempt=self.lease.number, step=max(0, record.step), knobs=knobs)]
+                return [KnobsChanged(attempt=self.lease.number, step=record.step, knobs=knobs)]
             case journal.CHECKPOINT:
                 return [self._store_checkpoint(record)]
             case journal.TEXT:
@@ -183,7 +224,7 @@ class Ingest:
                 return [
                     TextLogged(
                         attempt=self.lease.number,
-                        step=max(0, record.step),
+                        step=record.step,
                         epoch=None if epoch is None else int(epoch),
                         name=str(record.fields["name"]),
                         text=self._redactor.text(str(record.fields["text"])),
@@ -218,7 +259,7 @@ class Ingest:
             attempt=self.lease.number,
             epoch=epoch,
             defaults={
-                "step": max(0, record.step),
+                "step": record.step,
                 "duration_s": record.fields.get("duration_s"),
                 "best": best,
                 "extra": {name: value for name, value in values.items() if name not in EpochMetric.COLUMNS},
@@ -237,7 +278,7 @@ class Ingest:
         return EpochDone(
             attempt=self.lease.number,
             epoch=epoch,
-            step=max(0, record.step),
+            step=record.step,
             duration_s=record.fields.get("duration_s"),
             best=best,
             values=values,
@@ -252,7 +293,7 @@ class Ingest:
             command,
             CommandState(record.fields["state"]),
             outcome=self._redactor.text(str(record.fields.get("reason", ""))),
-            step=max(0, record.step),
+            step=record.step,
             old=self._redactor.json(record.fields.get("old")),
             new=self._redactor.json(record.fields.get("new")),
             effective=self._redactor.json(record.fields.get("effective")),
@@ -267,7 +308,7 @@ class Ingest:
         path = f"attempts/{self.lease.number}/{record.fields['path']}"
         stored = CheckpointSaved(
             attempt=self.lease.number,
-            step=max(0, record.step),
+            step=record.step,
             epoch=int(record.fields["epoch"]),
             name=str(record.fields["name"]),
             size_bytes=int(record.fields["size_bytes"]),
@@ -321,15 +362,20 @@ def best_metric_name(values: Mapping[str, float | None]) -> str:
     return next((name for name in BEST_METRICS if name in values), next(iter(values), ""))
 
 
+def _without(records: Sequence[Record], aside: Sequence[Record]) -> Iterable[Record]:
+    left_out = {id(record) for record in aside}
+    return (record for record in records if id(record) not in left_out)
+
+
 def _progress_fields(records: Sequence[Record]) -> dict[str, Any]:
     last = next((record for record in reversed(records) if record.kind == journal.POINT), None)
     if last is None:
         return {}
-    return {"step": max(0, last.step), "last_point_at": datetime.fromtimestamp(last.time, UTC)}
+    return {"step": last.step, "last_point_at": datetime.fromtimestamp(last.time, UTC)}
 
 
 def _count(value: Any) -> int | None:
-    return None if value is None else max(0, int(value))
+    return None if value is None or not math.isfinite(value) or value < 1 else int(value)
 
 
 def _of_rank(record: Record) -> str:

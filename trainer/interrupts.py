@@ -26,6 +26,8 @@ class Interrupts:
         # How often a stop was asked for: a second SIGINT ends at once.
         self.stops = 0
         self.name = ""
+        # SIGTERM came: whoever sent it will not wait for ever.
+        self.is_terminated = False
         # How many checkpoints were asked for.
         self.saves = 0
 
@@ -44,6 +46,7 @@ class Interrupts:
     def _stop(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT or not self.stops:
             self.stops += 1
+        self.is_terminated = self.is_terminated or number == signal.SIGTERM
         # Not the supervisor's wake-up: the main thread may hold its lock, and would wait for itself for ever.
         self.name = signal.Signals(number).name
 

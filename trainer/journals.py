@@ -92,9 +92,17 @@ class Journals:
         """Tell whether bytes wait behind what was read, or records for those of other ranks."""
         return any(lane.held or lane.tail.has_more(lane.ahead) for lane in self._lanes)
 
-    def read(self, ended: bool = False) -> Batch | None:
-        """Return what is complete, None where nothing is. Where the ranks have `ended`, nobody is waited for."""
-        batch = self._read_alone(ended) if len(self._lanes) == 1 else self._read_together(ended)
+    @property
+    def positions(self) -> dict[int, Position]:
+        """Up to where each rank's journal is consumed."""
+        return {lane.rank: lane.tail.position for lane in self._lanes}
+
+    def read(self, ended: bool = False, most: int | None = None) -> Batch | None:
+        """Return what is complete, `most` records of it, None where nothing is.
+
+        Where the ranks have `ended`, nobody is waited for.
+        """
+        batch = self._read_alone(ended, most) if len(self._lanes) == 1 else self._read_together(ended, most)
         return batch if batch.positions or batch.unreadable else None
 
     def advance(self, batch: Batch) -> None:
@@ -108,16 +116,19 @@ class Journals:
                 lane.unreadable = 0
         self._last_steps |= batch.last_steps
 
-    def _read_alone(self, ended: bool) -> Batch:
+    def _read_alone(self, ended: bool, most: int | None) -> Batch:
         (lane,) = self._lanes
         read = lane.tail.read(ended)
+        if most is not None and len(read.records) > most:
+            last = Position(lane.tail.position.segment, read.ends[most - 1], read.records[most - 1].number + 1)
+            return Batch(read.records[:most], {lane.rank: last}, read.unreadable)
         moved = {lane.rank: read.position} if read.position != lane.tail.position else {}
         return Batch(read.records, moved, read.unreadable)
 
-    def _read_together(self, ended: bool) -> Batch:
+    def _read_together(self, ended: bool, most: int | None) -> Batch:
         for lane in self._lanes:
             lane.read(ended)
-        merge = _Merge(self._lanes, self._last_steps, ended)
+        merge = _Merge(self._lanes, self._last_steps, ended, most)
         merge.run()
         return merge.batch
 
@@ -125,8 +136,9 @@ class Journals:
 class _Merge:
     """One pass over what is held: takes from the fronts of the lanes, so that what is taken is a prefix of each."""
 
-    def __init__(self, lanes: list[_Lane], last_steps: Mapping[str, int], ended: bool) -> None:
+    def __init__(self, lanes: list[_Lane], last_steps: Mapping[str, int], ended: bool, most: int | None) -> None:
         self.batch = Batch()
+        self._most = most
         self._lanes = lanes
         self._last_steps = last_steps
         self._ended = ended
@@ -136,16 +148,20 @@ class _Merge:
     def run(self) -> None:
         while True:
             for rank, queue in enumerate(self._queues):
-                while queue and queue[0].record.kind != journal.POINT:
+                while queue and queue[0].record.kind != journal.POINT and not self._is_full:
                     self._take_word(rank, self._take(rank))
             fronts = {rank: queue[0] for rank, queue in enumerate(self._queues) if queue}
-            if not fronts or not self._take_point(fronts):
+            if self._is_full or not fronts or not self._take_point(fronts):
                 break
         for lane, queue in zip(self._lanes, self._queues, strict=True):
             # Damage at the end, or a segment that ended with what was taken.
             if not queue and (lane.ahead != lane.tail.position or lane.unreadable):
                 self.batch.positions[lane.rank] = lane.ahead
                 self.batch.unreadable += lane.unreadable
+
+    @property
+    def _is_full(self) -> bool:
+        return self._most is not None and len(self.batch.records) >= self._most
 
     def _take(self, rank: int) -> Record:
         held = self._queues[rank].popleft()

@@ -446,5 +446,5 @@ def problems_of(folder: Path, rank: int, rows: dict[int, list[int]]) -> list[lis
     for vote in rows[rank][:2]:
         if vote & 1:
             # A slow writer's file is whole before its vote is seen.
-            found.append([rank, vote // 2, problem_path(folder, rank, vote // 2).read_text()])
+            found.append([rank, vote // 2, problem_path(folder, rank, vote // 2).read_text(encoding="utf-8")])
     return found

@@ -116,6 +116,9 @@ def wait_to_restart(run: Run, interrupts: Interrupts, display: Display) -> bool:
         except DatabaseError as error:
             logger.warning("the database is away (%s): the restart waits for it", error)
             connection.close()
+            if interrupts.stops:
+                # It stays queued, and whoever looks at it next decides.
+                return False
             time.sleep(LOOK_INTERVAL_S)
             continue
         now = time.monotonic()

@@ -76,7 +76,8 @@ class StallWatch:
         regular = 0
         for record in records:
             if record.kind == journal.QUIET:
-                self._expected_s = float(record.fields["seconds"])
+                seconds = record.fields.get("seconds")
+                self._expected_s = float(seconds) if isinstance(seconds, (int, float)) else 0.0
                 self._heard = True
                 # How long it takes is no measure of the steps.
                 self._last = newest = None

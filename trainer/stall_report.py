@@ -9,8 +9,8 @@ from django.utils import timezone
 
 from runs.events import StallChanged, iso
 from runs.models import Run
-from trainer.ingest import Tick
 from trainer.stall import StallWatch
+from trainer.ticks import Tick
 
 # The usual step is told again when it has changed by this share.
 TOLD_CHANGE = 0.1

@@ -21,19 +21,24 @@ from runs.commands import Stop
 from runs.events import LogLine
 from runs.lifecycle import BEAT_INTERVAL_S, AttemptEnd, Fenced, Lease, keep
 from runs.models import Attempt, Command, CommandState, Run, RunState
+from trainer.apart import one_line
+from trainer.deaths import deaths_at, record_death
 from trainer.display import Display
 from trainer.ending import judge_end, name_rank
 from trainer.gpu import Sampler
 from trainer.handover import Handover
 from trainer.heart import Heart
-from trainer.ingest import Ingest, Progress, Tick
+from trainer.ingest import Ingest, Progress
 from trainer.interrupts import Interrupts
+from trainer.journals import Batch
+from trainer.last_resort import AWAY, PATIENCE_S, LastResort
 from trainer.out_of_memory import OomKills
 from trainer.places import open_consoles, open_journals
 from trainer.redactor import Redactor
 from trainer.restarts import conclude
 from trainer.stall_report import StallReport
 from trainer.team import Team
+from trainer.ticks import Tick
 
 Done = TypeVar("Done")
 
@@ -51,6 +56,10 @@ DATABASE_PAUSE_S = 0.5
 # Who was suspended for longer than this between two looks may hold the run no more.
 LONGEST_PAUSE_S = 3.0
 EXIT_FINISHED, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_HELD, EXIT_FENCED, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+
+class DatabaseGone(Exception):
+    """The database did not come back while somebody waits for this process to end."""
 
 
 class Supervisor:
@@ -97,13 +106,19 @@ class Supervisor:
         self._last_fold = time.monotonic()
         self._unfolded_points = 0
         self._database_away = False
+        self._last_resort = LastResort(interrupts, team, lambda: self._looked_at, self._handover.post_stop)
+        # How many records are still read one by one, because an earlier supervisor died of one of them.
+        self._one_by_one = 0
+        self._reading = 0
 
     def follow(self) -> int:
         """Follow the worker until it has ended and all that it wrote is stored; return the exit code of `train`."""
         self._heart.start()
         self._sampler.start()
+        self._last_resort.start()
         announcer.current().listen(f"owner.{self.lease.run_id}", self._heard_command)
         try:
+            self._wait_for_database(self._pass_deadly_record)
             while self.team.lives():
                 self._wake.wait(LOOK_INTERVAL_S)
                 self._wake.clear()
@@ -114,11 +129,34 @@ class Supervisor:
             # Not a signal that it could answer with a checkpoint.
             self.team.kill(signal.SIGKILL)
             return EXIT_FENCED
+        except DatabaseGone:
+            self.display.say(AWAY)
+            return EXIT_INTERRUPTED
+        except Exception as error:
+            record_death(self.folder, self._journals.positions, self._reading, one_line(error))
+            raise
         finally:
+            self._last_resort.stop()
             self._heart.stop()
             self._sampler.stop()
             self.display.close()
             announcer.current().flush(2.0)
+
+    def _pass_deadly_record(self) -> None:
+        """Read with care where an earlier supervisor died; go on behind a record at which too many have."""
+        found = deaths_at(self.folder, self._journals.positions)
+        if found is None:
+            return
+        self._one_by_one = found.records
+        if found.are_too_many and (read := self._journals.read(most=1)) is not None:
+            self._ingest.set_aside(read, found.error)
+            self._journals.advance(read)
+
+    def _read(self, ended: bool = False) -> Batch | None:
+        read = self._journals.read(ended, most=1 if self._one_by_one else None)
+        self._reading = len(read.records) if read else 0
+        self._one_by_one = max(0, self._one_by_one - self._reading)
+        return read
 
     def _heard_command(self, message: dict[str, Any]) -> None:
         self._handover.command_waits = True
@@ -140,9 +178,9 @@ class Supervisor:
             if now - self._last_fold >= FOLD_INTERVAL_S:
                 self._fold()
             self._database_away = False
-        except DatabaseError as error:
+        except (DatabaseError, OSError) as error:
             if not self._database_away:
-                logger.warning("the database is away (%s): the journal keeps what is logged", error)
+                logger.warning("nothing can be stored now (%s): the journal keeps what is logged", error)
             self._database_away = True
             # A connection that broke is opened anew.
             connection.close()
@@ -160,7 +198,7 @@ class Supervisor:
         now = time.monotonic()
         tick = Tick(lines=self._pending_lines)
         if self._journals.has_more():
-            tick.read = self._journals.read()
+            tick.read = self._read()
         if tick.read is not None:
             self._stall.watch.note(tick.read.records)
         if now - self._last_console >= CONSOLE_INTERVAL_S:
@@ -233,7 +271,7 @@ class Supervisor:
         return EXIT_FINISHED
 
     def _store_rest(self) -> None:
-        while (read := self._journals.read(ended=True)) is not None:
+        while (read := self._read(ended=True)) is not None:
             tick = Tick(read=read)
             self._ingest.store(tick)
             self._settle(tick)
@@ -243,13 +281,22 @@ class Supervisor:
         self._settle(tick)
 
     def _wait_for_database(self, work: Callable[[], Done]) -> Done:
+        since: float | None = None
         while True:
+            self._looked_at = now = time.monotonic()
             try:
                 return work()
-            except DatabaseError as error:
-                logger.warning("the database is away (%s): waiting for it to record how the attempt ended", error)
+            except (DatabaseError, OSError) as error:
+                if since is None:
+                    logger.warning("nothing can be stored now (%s): waiting", error)
+                since = now if since is None else since
                 connection.close()
-                time.sleep(DATABASE_PAUSE_S)
+            if self.interrupts.stops >= 2:
+                self.team.kill(signal.SIGKILL)
+                raise DatabaseGone
+            if self.interrupts.is_terminated and now - since > PATIENCE_S:
+                raise DatabaseGone
+            time.sleep(DATABASE_PAUSE_S)
 
     def _judge_end(self) -> AttemptEnd:
         member = self.team.culprit()

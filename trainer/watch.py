@@ -48,6 +48,8 @@ DEATH = "The training and its supervisor have died on this host; how they ended 
 # A run that is held elsewhere, or whose training cannot be taken over, is tried again after this, then ever later.
 FIRST_RETRY_S = 5.0
 LONGEST_RETRY_S = 300.0
+# A supervisor that lived for so long did not break at its beginning: the next end counts as the first.
+HEALTHY_S = 60.0
 # Viewers that reconnect right after the end still get what they missed as events.
 FOLD_AFTER = timedelta(minutes=5)
 FOLDED_RUNS_AT_ONCE = 20
@@ -156,8 +158,8 @@ class Watch:
             code = started.exit_code
             if code is None:
                 continue
-            # One that was killed is replaced at once; one that gave up would do so again.
-            if code == EXIT_HELD or (started.adopts and code > 0 and now - started.started_at < FIRST_RETRY_S):
+            # One that was killed is replaced at once; one that gave up or broke may do so again.
+            if code == EXIT_HELD or (started.adopts and code > 0 and now - started.started_at < HEALTHY_S):
                 self._put_off(run_id, now)
             else:
                 self._retry.pop(run_id, None)

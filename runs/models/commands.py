@@ -49,7 +49,7 @@ class Command(models.Model):
     expected_value = models.JSONField(_("expected value"), null=True, blank=True)
     attempt = models.PositiveIntegerField(_("attempt"), null=True, blank=True)
     ranks = models.PositiveIntegerField(_("ranks"), null=True, blank=True)
-    step = models.PositiveBigIntegerField(_("step"), null=True, blank=True)
+    step = models.BigIntegerField(_("step"), null=True, blank=True)
     old_value = models.JSONField(_("old value"), null=True, blank=True)
     new_value = models.JSONField(_("new value"), null=True, blank=True)
     effective_value = models.JSONField(_("value in effect"), null=True, blank=True)

@@ -33,8 +33,8 @@ class EpochMetric(models.Model):
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="epochs")
     attempt = models.PositiveIntegerField(_("attempt"))
-    epoch = models.PositiveIntegerField(_("epoch"))
-    step = models.PositiveBigIntegerField(_("step"))
+    epoch = models.BigIntegerField(_("epoch"))
+    step = models.BigIntegerField(_("step"))
     train_loss = models.FloatField(_("training loss"), null=True)
     train_accuracy = models.FloatField(_("training accuracy"), null=True)
     validation_loss = models.FloatField(_("validation loss"), null=True)

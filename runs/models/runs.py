@@ -95,18 +95,18 @@ class Run(models.Model):
     last_seq = models.PositiveBigIntegerField(_("last event"), default=0)
     replay_from = models.PositiveBigIntegerField(_("replay from"), default=0)
 
-    step = models.PositiveBigIntegerField(_("step"), default=0)
-    epoch = models.PositiveIntegerField(_("epoch"), default=0)
+    step = models.BigIntegerField(_("step"), default=0)
+    epoch = models.BigIntegerField(_("epoch"), default=0)
     total_steps = models.PositiveBigIntegerField(_("total steps"), null=True, blank=True)
-    total_epochs = models.PositiveIntegerField(_("total epochs"), null=True, blank=True)
-    steps_per_epoch = models.PositiveIntegerField(_("steps an epoch"), null=True, blank=True)
+    total_epochs = models.PositiveBigIntegerField(_("total epochs"), null=True, blank=True)
+    steps_per_epoch = models.PositiveBigIntegerField(_("steps an epoch"), null=True, blank=True)
     last_point_at = models.DateTimeField(_("last point at"), null=True, blank=True)
     best_metric = models.FloatField(_("best metric"), null=True, blank=True)
-    best_metric_name = models.CharField(_("name of the best metric"), max_length=60, blank=True)
-    best_epoch = models.PositiveIntegerField(_("best epoch"), null=True, blank=True)
+    best_metric_name = models.CharField(_("name of the best metric"), max_length=200, blank=True)
+    best_epoch = models.BigIntegerField(_("best epoch"), null=True, blank=True)
 
     knobs = models.JSONField(_("knobs"), default=list, blank=True)
-    extra_epochs = models.PositiveIntegerField(_("extra epochs"), default=0)
+    extra_epochs = models.PositiveBigIntegerField(_("extra epochs"), default=0)
     start_paused = models.BooleanField(_("start paused"), default=False)
     is_paused = models.BooleanField(_("paused"), default=False)
     ranks = models.PositiveIntegerField(_("ranks"), default=1)
@@ -162,13 +162,13 @@ class Attempt(models.Model):
     adoptions = models.PositiveIntegerField(_("adoptions"), default=0)
     ranks = models.PositiveIntegerField(_("ranks"), default=1)
     launch = models.CharField(_("launch"), max_length=100, blank=True)
-    last_step = models.PositiveBigIntegerField(_("last step"), default=0)
+    last_step = models.BigIntegerField(_("last step"), default=0)
     command_line = models.JSONField(_("command line"), default=list)
     resumed_from = models.ForeignKey(
         "Checkpoint", models.SET_NULL, null=True, blank=True, related_name="resumed_attempts"
     )
     # Outlives the checkpoint, which the rule of what to keep may remove.
-    resumed_step = models.PositiveBigIntegerField(_("went on from step"), null=True, blank=True)
+    resumed_step = models.BigIntegerField(_("went on from step"), null=True, blank=True)
     started_at = models.DateTimeField(_("started at"), auto_now_add=True)
     ended_at = models.DateTimeField(_("ended at"), null=True, blank=True)
     environment = models.JSONField(_("environment"), default=dict)
@@ -180,8 +180,9 @@ class Attempt(models.Model):
     console_offset = models.PositiveBigIntegerField(default=0)
     # Of the ranks beside the first.
     console_offsets = models.JSONField(default=dict)
-    unreadable_records = models.PositiveIntegerField(_("unreadable records"), default=0)
-    dropped_records = models.PositiveIntegerField(_("dropped records"), default=0)
+    unreadable_records = models.PositiveBigIntegerField(_("unreadable records"), default=0)
+    dropped_records = models.PositiveBigIntegerField(_("dropped records"), default=0)
+    set_aside_records = models.PositiveBigIntegerField(_("records set aside"), default=0)
 
     class Meta:
         ordering = ["run", "number"]
@@ -208,10 +209,11 @@ class Checkpoint(models.Model):
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="checkpoints")
     attempt = models.PositiveIntegerField(_("attempt"))
-    step = models.PositiveBigIntegerField(_("step"))
-    epoch = models.PositiveIntegerField(_("epoch"))
-    name = models.CharField(_("name"), max_length=100)
-    path = models.CharField(max_length=300)
+    step = models.BigIntegerField(_("step"))
+    epoch = models.BigIntegerField(_("epoch"))
+    name = models.CharField(_("name"), max_length=200)
+    # `attempts/N/` before what the training gave.
+    path = models.CharField(max_length=530)
     size_bytes = models.PositiveBigIntegerField(_("size"))
     sha256 = models.CharField(max_length=64)
     reason = models.CharField(_("saved as"), max_length=10, choices=Reason, default=Reason.LAST)

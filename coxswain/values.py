@@ -1,0 +1,282 @@
+"""What a training gives, made fit to be stored: the table of docs/values.md as functions.
+
+A value of a wrong type raises `TypeError` with a sentence that names the argument. Any other value that cannot be
+stored as it is becomes the nearest that can, with a remark for the training's log. Standard library only: NumPy and
+torch values are taken by what they offer (`item`, `detach`, `dtype`), so neither is imported.
+"""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from hashlib import sha256
+from typing import Any
+
+SMALLEST_INT = -(2**63)
+LARGEST_INT = 2**63 - 1
+LONGEST_NAME = 200
+LONGEST_TEXT = 10_000
+LONGEST_NOTE = 2_000
+LONGEST_PATH = 500
+# Bounds of a value of any shape, such as an environment or what a command changed: how deep, how many parts, how long
+# all texts in it together, in characters.
+DEEPEST = 12
+MOST_PARTS = 5_000
+LONGEST_TEXTS = 100_000
+UNNAMED = "unnamed"
+SHA256_CHARACTERS = 64
+
+Remarks = list[str]
+
+
+def shown(value: object) -> str:
+    """Return a short text of any value, for a sentence."""
+    try:
+        text = reprlib.repr(value)
+    except Exception:  # of the value's own __repr__
+        text = f"a value of type {type(value).__name__}"
+    return clean(text)[:80]
+
+
+def clean(text: str) -> str:
+    """Return `text` with U+FFFD for NUL and for halves of characters, which no database takes."""
+    text = text.replace("\0", "\ufffd")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # Two halves that stand together are one character.
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def as_text(value: object, longest: int) -> str:
+    """Return the text of any value, at most `longest` characters of it."""
+    try:
+        if isinstance(value, (bytes, bytearray)):
+            text = bytes(value[: longest * 4]).decode(errors="replace")
+        else:
+            text = str(value)
+    except Exception:  # of the value's own __str__
+        text = f"a value of type {type(value).__name__} that has no text"
+    return clean(str.__getitem__(text, slice(longest)))
+
+
+def as_name(given: object, remarks: Remarks) -> str:
+    """Return a name of 1 to LONGEST_NAME characters. One that had to be changed ends in a hash of what was given."""
+    text = str(given)
+    cleaned = clean(text) or UNNAMED
+    if cleaned == text and len(text) <= LONGEST_NAME:
+        return cleaned
+    mark = "~" + sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    name = cleaned[: LONGEST_NAME - len(mark)] + mark
+    why = "is empty" if not text else "holds characters that cannot be stored" if cleaned != text else "is too long"
+    if len(cleaned) > LONGEST_NAME:
+        why = f"has {len(text)} characters, at most {LONGEST_NAME} can be stored"
+    remarks.append(f"The name {shown(given)} {why}: it is stored as {shown(name)}.")
+    return name
+
+
+def as_number(value: Any, argument: str, remarks: Remarks) -> float:
+    """Return one number as a float, which may be infinite or NaN. Raises `TypeError` naming `argument`."""
+    if type(value) is float:
+        return value
+    try:
+        plain = _plain(value)
+        if isinstance(plain, (str, bytes, bytearray, complex)) or _is_complex(value):
+            raise TypeError(type(value).__name__)
+        try:
+            return float(plain)
+        except OverflowError:
+            remarks.append(f"{argument}: {_size(plain)} is beyond what a number of 64 bits can be; infinity is stored.")
+            return math.inf if plain > 0 else -math.inf
+    except Exception as error:  # of the value's own conversion
+        raise TypeError(f"{argument} takes one number, or a value with one element, not {shown(value)}") from error
+
+
+def as_whole(value: Any, argument: str) -> int:
+    """Return a whole number of any size. Raises `TypeError` naming `argument`."""
+    if type(value) is int:
+        return value
+    try:
+        plain = _plain(value)
+        if isinstance(plain, (str, bytes, bytearray, complex)) or _is_complex(value):
+            raise TypeError(type(value).__name__)
+        whole = int(plain)
+        if whole != plain:
+            raise ValueError("a fraction")
+    except Exception as error:  # of the value's own conversion
+        raise TypeError(f"{argument} as a whole number, not {shown(value)}") from error
+    return whole
+
+
+def fits(whole: int) -> bool:
+    """Tell whether a whole number has a place in 64 bits."""
+    return SMALLEST_INT <= whole <= LARGEST_INT
+
+
+def as_stored_whole(value: Any, argument: str, remarks: Remarks) -> int | None:
+    """Return a whole number of 64 bits, None where it is larger. Raises `TypeError` naming `argument`."""
+    whole = as_whole(value, argument)
+    if fits(whole):
+        return whole
+    remarks.append(f"{argument} in 64 bits, {_size(whole)} is beyond them: it was left out.")
+    return None
+
+
+def as_total(value: Any, argument: str, remarks: Remarks) -> int | None:
+    """Return how many there will be in all, rounded up; None, which means open-ended, below 1 or without end."""
+    if value is None:
+        return None
+    total = as_number(value, argument, [])
+    if not math.isfinite(total) or total < 1:
+        if total > 1:
+            # Infinity is what a data set without a length has: nothing to remark.
+            return None
+        if total not in (0, -1):
+            remarks.append(f"{argument}: {shown(value)} is no number of things to come; it is taken for open-ended.")
+        return None
+    whole = math.ceil(total) if total != int(total) or total < 2**53 else as_whole(value, argument)
+    if whole > LARGEST_INT:
+        remarks.append(f"{argument}: {_size(whole)} is beyond 64 bits; it is taken for open-ended.")
+        return None
+    return whole
+
+
+def as_seconds(value: Any, argument: str, remarks: Remarks) -> float | None:
+    """Return a time in seconds, also of a `timedelta`; None where it is negative or not finite."""
+    seconds = value.total_seconds() if isinstance(value, timedelta) else as_number(value, argument, remarks)
+    if math.isfinite(seconds) and seconds >= 0:
+        return float(seconds)
+    remarks.append(f"{argument}: {shown(value)} is no time in seconds; it was left out.")
+    return None
+
+
+def as_flag(value: Any, argument: str) -> bool:
+    """Return a truth value, also of NumPy or torch. Raises `TypeError` naming `argument`."""
+    try:
+        return bool(_plain(value))
+    except Exception as error:  # of the value's own conversion
+        raise TypeError(f"{argument} takes True or False, not {shown(value)}") from error
+
+
+def is_flag(value: Any) -> bool:
+    """Tell whether a value is True or False, of Python, NumPy or torch."""
+    try:
+        return isinstance(_plain(value), bool) or value is None
+    except Exception:  # of the value's own conversion
+        return False
+
+
+def as_numbers(values: Mapping[Any, Any], call: str, remarks: Remarks) -> dict[str, float]:
+    """Return named numbers. Raises `TypeError` naming the one that is none."""
+    if not isinstance(values, Mapping):
+        raise TypeError(f"{call} takes numbers by name, not {shown(values)}")
+    return {as_name(name, remarks): as_number(value, argument(call, name), remarks) for name, value in values.items()}
+
+
+def as_values(value: Any) -> Any:
+    """Return a value of any shape as JSON holds it, within the bounds above.
+
+    What JSON cannot hold becomes its text, numbers that are not finite their names, keys text.
+    """
+    return _Values().of(value, 0)
+
+
+class _Values:
+    """One value of any shape, and how much of it may still be kept."""
+
+    def __init__(self) -> None:
+        self._parts = MOST_PARTS
+        self._characters = LONGEST_TEXTS
+
+    def of(self, value: Any, depth: int) -> Any:
+        self._parts -= 1
+        if self._parts < 0 or depth > DEEPEST:
+            return "…"
+        try:
+            if isinstance(value, Mapping):
+                items = ((self._text(name), self.of(each, depth + 1)) for name, each in value.items())
+                return dict(self._most(items))
+            if isinstance(value, (list, tuple, set, frozenset)):
+                return list(self._most(self.of(each, depth + 1) for each in value))
+            plain = _plain(value)
+        except Exception:  # of the value's own methods
+            return self._text(value)
+        if plain is None or isinstance(plain, bool):
+            return plain
+        if isinstance(plain, int):
+            return int(plain) if fits(plain) else self._text(_size(plain))
+        if isinstance(plain, float):
+            return float(plain) if math.isfinite(plain) else self._text(float(plain))
+        return self._text(plain)
+
+    def _most(self, items: Any) -> Any:
+        for item in items:
+            yield item
+            if self._parts < 0:
+                return
+
+    def _text(self, value: Any) -> str:
+        text = as_text(value, max(1, min(LONGEST_TEXT, self._characters)))
+        self._characters -= len(text)
+        return text
+
+
+def _plain(value: Any) -> Any:
+    """Return the Python value of a NumPy or torch value with one element; any other value as it is."""
+    if isinstance(value, (int, float, str, bytes, bytearray)) and type(value).__module__ == "builtins":
+        return value
+    item = getattr(value, "item", None)
+    return item() if callable(item) else value
+
+
+def _is_complex(value: Any) -> bool:
+    """Tell a complex number of NumPy or torch, of which `float` would take the real part alone."""
+    dtype = getattr(value, "dtype", None)
+    return getattr(dtype, "kind", "") == "c" or bool(getattr(dtype, "is_complex", False))
+
+
+def _size(number: Any) -> str:
+    """Return a number in words: Python refuses to print one of thousands of digits."""
+    if isinstance(number, int) and number.bit_length() > 256:
+        return f"a whole number of {number.bit_length()} bits"
+    return shown(number)
+
+
+def argument(call: str, name: object) -> str:
+    """Return how an argument is named in a sentence."""
+    return f"{call}({as_text(name, 60)}=…)"
+
+
+def check_one_element(value: Any, argument: str) -> None:
+    """Raise `TypeError` where a value on a device has not one element; reading it would wait for the device."""
+    count = getattr(value, "numel", None)
+    if callable(count) and count() != 1:
+        raise TypeError(f"{argument} takes one number, or a value with one element, not one of {count()} elements")
+    if _is_complex(value):
+        raise TypeError(f"{argument} takes one number, not a complex one")
+
+
+def plain(value: Any) -> Any:
+    """Return the Python value of a NumPy or torch value with one element; any other value as it is."""
+    try:
+        return _plain(value)
+    except Exception:  # of the value's own methods
+        return value
+
+
+def as_choice(value: object, choices: Sequence[str], default: str, argument: str, remarks: Remarks) -> str:
+    """Return `value` where it is one of `choices`, otherwise `default`."""
+    if isinstance(value, str) and value in choices:
+        return str(value)
+    remarks.append(f"{argument}: {shown(value)} is none of {', '.join(choices)}; {default} is stored.")
+    return default
+
+
+def as_digest(value: object) -> str:
+    """Return a SHA-256 in hexadecimal digits, "" where it is none."""
+    text = value if isinstance(value, str) else ""
+    whole = len(text) == SHA256_CHARACTERS and all(character in "0123456789abcdefABCDEF" for character in text)
+    return text.lower() if whole else ""

@@ -1,0 +1,19 @@
+"""The short form of `tests/any_value_test.py`, and the table that it takes its expectations from."""
+
+from __future__ import annotations
+
+from tests.any_value_test import WRONG
+from tests.any_values import ROWS, expected, table
+from tests.stack import run_check
+
+
+def test_no_value_costs_a_run_or_another_value():
+    outcome = run_check("any_value_test.py", "--each", "40")
+    assert outcome["methods"] == 13 and outcome["fewest_calls_of_a_method"] >= 5
+    assert outcome["storable"] >= 0.4 * outcome["calls"]
+    assert {name: outcome[name] for name in WRONG} == dict.fromkeys(WRONG, 0), outcome
+
+
+def test_the_table_names_what_each_row_stores():
+    assert len(ROWS) == len(table())
+    assert {expected(row) for row in table()} == {"stored", "left out", "TypeError", "KnobError"}

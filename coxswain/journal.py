@@ -211,7 +211,12 @@ def encode(record: Record) -> bytes:
 
 
 def _as_json(fields: dict[str, Any]) -> bytes:
-    return json.dumps(fields, separators=(",", ":"), default=str).encode()
+    """Return JSON in UTF-8: escaped, a text of emoji would take three times the room, and a traceback fill a record."""
+    try:
+        return json.dumps(fields, separators=(",", ":"), default=str, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        # Half a character, which only an escape can carry.
+        return json.dumps(fields, separators=(",", ":"), default=str).encode()
 
 
 class JournalReader:

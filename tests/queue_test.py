@@ -184,6 +184,16 @@ def overlapping(stack: Stack, run_ids: Sequence[int]) -> int:
     return most
 
 
+def wrong_panels(stack: Stack) -> int:
+    """Count the runs whose GPU panels show another GPU than the one that they were given."""
+    shown: dict[int, set[str]] = {}
+    for row in rows(stack, "SELECT run_id, name FROM runs_series WHERE name LIKE 'gpu/%'"):
+        shown.setdefault(row["run_id"], set()).add(row["name"].split("/")[1])
+    given = {row["id"]: str(row["given_devices"]) for row in rows(stack, "SELECT id, given_devices FROM runs_run")}
+    # The stand-in's GPU 0 is called GPU-aaaa…, GPU 1 GPU-bbbb….
+    return sum(names != {"0" if "GPU-aaaa" in given[run_id] else "1"} for run_id, names in shown.items())
+
+
 def measure(gpu_runs: int, cpu_runs: int) -> dict[str, int | float]:
     with Stack() as stack:
         seed_stack(stack)
@@ -238,6 +248,8 @@ def count(stack: Stack, hosts: Hosts, counts: dict[str, int]) -> dict[str, int |
         "left_waiting": states.get("queued", 0),
         "gpus_shared": seen.gpus_shared,
         "wrong_gpus": seen.wrong_gpus,
+        "wrong_panels": wrong_panels(stack),
+        "runs_with_panels": len(rows(stack, "SELECT DISTINCT run_id FROM runs_series WHERE name LIKE 'gpu/%'")),
         "wrong_host": sum(of_host[row["run_id"]] != row["host"] for row in wrong_host),
         "watch_restarts": restarts,
         "starts_seen": len(seen.started),
@@ -248,7 +260,8 @@ def count(stack: Stack, hosts: Hosts, counts: dict[str, int]) -> dict[str, int |
 
 def is_good(result: dict[str, int | float]) -> bool:
     exact = result["finished"] == result["starts_seen"] == result["runs"] and result["watch_restarts"] == 1
-    none = ("out_of_order", "left_waiting", "gpus_shared", "wrong_gpus", "wrong_host")
+    exact = exact and result["runs_with_panels"] == result["runs_gpu"]
+    none = ("out_of_order", "left_waiting", "gpus_shared", "wrong_gpus", "wrong_panels", "wrong_host")
     together = result["most_together_gpu"] == GPUS and result["most_together_cpu"] == CPU_SLOTS
     return exact and together and not any(result[name] for name in none)
 

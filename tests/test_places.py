@@ -214,6 +214,14 @@ def test_a_claim_of_a_watch_that_died_before_it_started_anything_holds_nothing(l
     run = queued(lab)
     claim(run.pk, HOST, [A])
     assert starts() == {run.pk: (A,)}
+    # Nor is it given another device: the `train` of that watch may be about to begin.
+    behind = queued(lab)
+    claim(run.pk, HOST, [B])
+    assert starts() == {run.pk: (B,), behind.pk: (A,)}
+    # Where its device is taken or gone, it stands in line like any other.
+    by_hand = queued(lab, "cuda:1")
+    begin(by_hand)
+    assert starts() == {run.pk: (A,)}
 
 
 def test_a_lost_run_holds_its_device_while_a_process_of_it_lives(lab: Project) -> None:
@@ -244,6 +252,14 @@ def test_what_trains_on_another_host_holds_nothing_here(lab: Project) -> None:
     elsewhere, here = queued(lab, host=""), queued(lab, "cuda:0")
     open_attempt(elsewhere.pk, Holder("gpu2", "boot", 1), 0, command_line=[], given_devices=[A])
     assert starts() == {here.pk: (A,)}
+
+
+def test_ranks_of_another_node_hold_the_gpus_of_this_one_that_they_told_of(lab: Project) -> None:
+    spread, here = queued(lab, host=""), queued(lab)
+    lease = open_attempt(spread.pk, Holder("gpu2", "boot", 1), 0, command_line=[], ranks=2, launch="job")
+    assert starts() == {here.pk: (A,)}
+    Attempt.objects.filter(pk=lease.attempt_id).update(environment={"gpu_uuids": ["cccc", "aaaa"]})
+    assert starts() == {here.pk: (B,)}
 
 
 def test_until_the_driver_has_answered_only_the_cpu_is_given(lab: Project) -> None:

@@ -5,11 +5,12 @@ Nothing is kept between two looks: a watch that was killed and started again cou
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from django.conf import settings
-from django.db.models import F
+from django.db.models import Exists, OuterRef, Q
 
 from runs import starting
 from runs.lifecycle import LIVE
@@ -42,6 +43,11 @@ def host_devices(name: str, gpus: Sequence[str]) -> HostDevices:
     )
 
 
+def given_to(run_id: int) -> list[str]:
+    """Return the devices that a watch gave to a run, none where a person started it or somebody deleted it."""
+    return Run.objects.filter(pk=run_id).values_list("given_devices", flat=True).first() or []
+
+
 def next_to_start(
     host: str, gpus: Sequence[str] | None, *, started: Collection[int], put_off: Collection[int], is_held: IsHeld
 ) -> list[Beginning]:
@@ -56,43 +62,57 @@ def next_to_start(
     devices = host_devices(host, gpus or ())
     locked = {run.pk for run in waiting if run.pk in started or is_held(run.pk)}
     free = [run for run in waiting if run.pk not in locked and run.pk not in put_off]
-    busy = [*started, *locked]
+    busy = {*started, *locked}
     held = list(_held_here(host, devices, lambda pk: pk in busy or is_held(pk), {run.pk for run in free}))
-    # One that goes on after a failure has kept its slot.
-    again = [run for run in free if _keeps_devices(run, devices)]
-    held += [device for run in again for device in run.given_devices]
-    wishes = [wish_of(run) for run in free if run not in again]
-    chosen = plan(wishes, devices, held) | {run.pk: tuple(run.given_devices) for run in again}
+    kept = _kept(free, devices, held)
+    held += [device for taken in kept.values() for device in taken]
+    chosen = plan([wish_of(run) for run in free if run.pk not in kept], devices, held) | kept
     return [Beginning(run, chosen[run.pk]) for run in free if run.pk in chosen]
 
 
-def _keeps_devices(run: Run, devices: HostDevices) -> bool:
-    return (
-        starting.waits_to_restart(run) and bool(run.given_devices) and devices.slots().keys() >= set(run.given_devices)
-    )
+def _kept(runs: Sequence[Run], devices: HostDevices, held: Sequence[str]) -> dict[int, tuple[str, ...]]:
+    """Return which runs go on where they were: after a failure, or where a watch was killed as it started them.
+
+    The `train` of such a watch may be about to begin there: nobody else may be given its device.
+    """
+    left = Counter(devices.slots())
+    left.subtract(held)
+    kept: dict[int, tuple[str, ...]] = {}
+    for run in runs:
+        if run.given_devices and all(left[device] > 0 for device in run.given_devices):
+            kept[run.pk] = tuple(run.given_devices)
+            left.subtract(run.given_devices)
+    return kept
 
 
 def _held_here(host: str, devices: HostDevices, is_held: IsHeld, others: Collection[int]) -> Iterator[str]:
-    """Yield the device of each slot that a run of this host has taken, whoever started it; not `others`, which wait."""
-    seen = set(others)
-    opened = Attempt.objects.filter(host=host, ended_at=None, number=F("run__attempt")).select_related("run")
-    for attempt in opened.filter(run__state__in=(*LIVE, RunState.LOST, RunState.QUEUED)):
-        run = attempt.run
-        # One that was given up, or was queued anew after that, holds its device as long as it lives.
-        if run.pk in seen or not (run.state in LIVE or _lives(attempt, is_held)):
-            continue
-        seen.add(run.pk)
-        yield from _devices_of(run, attempt, devices)
-    for run in Run.objects.filter(state=RunState.QUEUED, queued_host=host).exclude(pk__in=seen):
-        # It is being started, or its supervisor waits to start it again.
-        if starting.waits_to_restart(run) or is_held(run.pk):
-            yield from _devices_of(run, run.attempts.order_by("-number").first(), devices)
+    """Yield the device of each slot that a run of this host has taken, whoever started it; not `others`, which wait.
+
+    All runs in one query: of two, each could miss one that goes from queued to running, or back, between them.
+    """
+    opened = Attempt.objects.filter(run=OuterRef("pk"), ended_at=None)
+    runs = Run.objects.filter(state__in=(*LIVE, RunState.LOST, RunState.QUEUED)).exclude(pk__in=others)
+    runs = runs.annotate(is_here=Exists(opened.filter(host=host)), is_spread=Exists(opened.exclude(launch="")))
+    queued_here = Q(state=RunState.QUEUED, queued_host=host)
+    for run in runs.filter(Q(is_here=True) | Q(is_spread=True) | queued_here):
+        attempt = run.attempts.order_by("-number").first()
+        if run.state == RunState.QUEUED and run.queued_host == host:
+            # It is being started, its supervisor waits to start it again, or it was given up and lives.
+            holds = starting.waits_to_restart(run) or _lives(run, attempt, is_held)
+        elif getattr(run, "is_here", False):
+            # One that was given up, or was queued anew after that, holds its device as long as it lives.
+            holds = run.state in LIVE or _lives(run, attempt, is_held)
+        else:
+            # Ranks of other nodes tell of the GPUs of this one.
+            holds = run.state in LIVE and attempt is not None and bool(attempt.environment.get("gpu_uuids"))
+        if holds:
+            yield from _devices_of(run, attempt, devices)
 
 
-def _lives(attempt: Attempt, is_held: IsHeld) -> bool:
-    return is_held(attempt.run_id) or any_worker_lives(
-        attempt_folder(settings.COXSWAIN_DATA, attempt.run_id, attempt.number)
-    )
+def _lives(run: Run, attempt: Attempt | None, is_held: IsHeld) -> bool:
+    if is_held(run.pk):
+        return True
+    return attempt is not None and any_worker_lives(attempt_folder(settings.COXSWAIN_DATA, run.pk, attempt.number))
 
 
 def _devices_of(run: Run, attempt: Attempt | None, devices: HostDevices) -> tuple[str, ...]:

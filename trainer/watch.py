@@ -149,7 +149,7 @@ class Watch:
 
     def _start(self, run_id: int, attempt: int, *options: str) -> None:
         try:
-            given = given_environment(Run.objects.values_list("given_devices", flat=True).get(pk=run_id))
+            given = given_environment(slots.given_to(run_id))
             self._started[run_id] = start_train(self._manage, self._data, run_id, attempt, *options, given=given)
         except OSError as error:
             starting.fail_start(run_id, attempt, f"The training could not be started: {error.strerror}.")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from coxswain.run import FOLDER_VARIABLE
 from monitor_site.embedded import die_with_parent
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -126,21 +127,28 @@ def reap_orphans(own: Iterable[int | None]) -> None:
             continue
 
 
-def descendants_with(words: str) -> list[psutil.Process]:
-    """Return the processes below this one whose command line has `words`."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        try:
-            if process.status() != psutil.STATUS_ZOMBIE and words in " ".join(process.cmdline()):
-                found.append(process)
-        except psutil.NoSuchProcess:
-            continue
-    return found
+def descendants_of_run(run_id: int, folder: Path) -> list[psutil.Process]:
+    """Return the processes below this one that train or supervise a run: its `train`, and what works in its `folder`.
+
+    Whatever a training process started has its environment, also where it sits in a session of its own.
+    """
+    return [process for process in psutil.Process().children(recursive=True) if _is_of_run(process, run_id, folder)]
 
 
-def kill_descendants() -> int:
-    """Kill whatever was started by this process or its descendants and still runs; return how many there were."""
-    killed = [process for process in psutil.Process().children(recursive=True) if _kill(process)]
+def _is_of_run(process: psutil.Process, run_id: int, folder: Path) -> bool:
+    try:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        words = process.cmdline()
+        supervises = any(pair == ("--run-id", str(run_id)) for pair in zip(words, words[1:], strict=False))
+        return supervises or Path(process.environ().get(FOLDER_VARIABLE, "/")).is_relative_to(folder)
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+
+
+def kill_run(run_id: int, folder: Path) -> int:
+    """Kill what this process or its descendants started for a run and still runs; return how many there were."""
+    killed = [process for process in descendants_of_run(run_id, folder) if _kill(process)]
     psutil.wait_procs(killed, timeout=5)
     return len(killed)
 

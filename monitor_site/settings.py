@@ -18,6 +18,7 @@ from django.utils.translation import gettext_lazy as _
 
 from monitor_site.addresses import hosts_for
 from monitor_site.redis_socket import socket_path
+from runs.slots import MOST_SLOTS
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -43,6 +44,14 @@ def package_folder(name: str) -> Path:
     return Path(spec.origin).parent
 
 
+def slots(name: str) -> int:
+    """Return how many runs a device takes at once."""
+    text = env(name, default="1").strip()
+    if not text.isdecimal() or int(text) > MOST_SLOTS:
+        raise ImproperlyConfigured(f"{name} is {text!r}: give a whole number of runs from 0 to {MOST_SLOTS}")
+    return int(text)
+
+
 def admin_page(app: str, model: str, title: Any, icon: str) -> dict[str, Any]:
     """Return the entry of a list page in the admin's sidebar, for those who may see it."""
     return {
@@ -64,6 +73,8 @@ COXSWAIN_RECIPES = env.list("COXSWAIN_RECIPES", default=[])
 # warning that a batch system sends before it ends a job.
 COXSWAIN_STALLED_S = env.float("COXSWAIN_STALLED_S", default=60.0)
 COXSWAIN_RESTART_PAUSE_S = env.float("COXSWAIN_RESTART_PAUSE_S", default=5.0)
+COXSWAIN_SLOTS = slots("COXSWAIN_SLOTS")
+COXSWAIN_CPU_SLOTS = slots("COXSWAIN_CPU_SLOTS")
 COXSWAIN_STOP_SIGNAL = env("COXSWAIN_STOP_SIGNAL", default="")
 # More origins that may open a socket, as scheme://host:port; the portal's own is always allowed.
 COXSWAIN_ORIGINS = env.list("COXSWAIN_ORIGINS", default=[])

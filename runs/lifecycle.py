@@ -6,6 +6,7 @@ an owner is conditional on it, so an owner that was suspended and overtaken writ
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,10 +79,12 @@ def open_attempt(
     restart: bool = False,
     ranks: int = 1,
     launch: str = "",
+    given_devices: Sequence[str] = (),
 ) -> Lease:
     """Start the next attempt of a run whose present attempt is `expected_attempt`, and set it running.
 
-    It trains with `ranks` processes; `launch` names the launch of torchrun that started them, "" where none did.
+    It trains with `ranks` processes; `launch` names the launch of torchrun that started them, "" where none did;
+    `given_devices` are those of the queue, none where a person starts it.
     A `restart` is one that the run was queued for when it failed; any other start gives it all its restarts again.
     Raises `Fenced` where another attempt was opened meanwhile, or the restart given up, and `NotStartable` where the
     run has finished.
@@ -124,6 +127,7 @@ def open_attempt(
             is_paused=False,
             stalled_since=None,
             knobs=[],
+            given_devices=list(given_devices),
             restarts_used=run.restarts_used if restart else 0,
         )
         if run.stalled_since is not None:

@@ -42,7 +42,12 @@ def enqueue(run_id: int, host: str = "") -> None:
         if run.state not in QUEUEABLE:
             raise NotQueueable(_("The run is %(state)s: it cannot be queued.") % {"state": run.get_state_display()})
         Run.objects.filter(pk=run_id).update(
-            state=RunState.QUEUED, reason="", queued_at=timezone.now(), queued_host=host, restarts_used=0
+            state=RunState.QUEUED,
+            reason="",
+            queued_at=timezone.now(),
+            queued_host=host,
+            given_devices=[],
+            restarts_used=0,
         )
         feed.append(run_id, StatusChanged(state=RunState.QUEUED, attempt=run.attempt))
 
@@ -94,7 +99,9 @@ def leave_queue(run: Run, why: str) -> None:
     last = run.attempts.order_by("-number").first()
     reason = last.error if last is not None and state == RunState.FAILED else ""
     used = run.restarts_used - 1 if waits_to_restart(run) else run.restarts_used
-    Run.objects.filter(pk=run.pk).update(state=state, reason=reason, queued_at=None, queued_host="", restarts_used=used)
+    Run.objects.filter(pk=run.pk).update(
+        state=state, reason=reason, queued_at=None, queued_host="", given_devices=[], restarts_used=used
+    )
     feed.append(run.pk, StatusChanged(state=state, attempt=run.attempt, reason=f"{reason} {why}".strip()))
 
 
@@ -106,10 +113,10 @@ def waiting_for(host: str) -> list[Run]:
     return list(waiting.order_by("queued_at", "pk"))
 
 
-def claim(run_id: int, host: str) -> bool:
-    """Take a queued run for `host`; return whether this call did, and no other host or person was faster."""
+def claim(run_id: int, host: str, devices: Sequence[str] = ()) -> bool:
+    """Take a queued run for `host`, on `devices` of it; return whether no other host or person was faster."""
     waiting = Run.objects.filter(pk=run_id, state=RunState.QUEUED, queued_host__in=("", host))
-    return bool(waiting.update(queued_host=host))
+    return bool(waiting.update(queued_host=host, given_devices=list(devices)))
 
 
 def fail_start(run_id: int, attempt: int, sentence: str) -> bool:

@@ -41,8 +41,8 @@ from tests.stack import Stack, seed_stack  # noqa: E402
 # What takes longest comes first: else one process works on it at the end, and the others wait.
 LONGEST_FIRST = (
     "test_train.py", "test_several_ranks.py", "test_docker.py", "test_resume.py", "test_serve.py", "test_readme.py",
-    "test_restarts.py", "test_doctor.py", "test_watch.py", "test_worker.py", "test_demo.py", "test_setup.py",
-    "test_plain_django.py", "test_replay.py", "test_out_of_memory.py", "test_create_run.py",
+    "test_restarts.py", "test_doctor.py", "test_watch.py", "test_queue.py", "test_worker.py", "test_demo.py",
+    "test_setup.py", "test_plain_django.py", "test_replay.py", "test_out_of_memory.py", "test_create_run.py",
 )  # fmt: skip
 
 

@@ -76,6 +76,7 @@ ROWS = [
     Row("runs/<int:pk>/", "/runs/{run}/", LOGIN_PAGE),
     Row("runs/<int:pk>/history/", "/runs/{run}/history/", SESSION_JSON),
     Row("runs/<int:pk>/details/", "/runs/{run}/details/", SESSION_JSON),
+    Row("runs/<int:pk>/place/", "/runs/{run}/place/", SESSION_JSON),
     Row("runs/<int:pk>/series/", "/runs/{run}/series/?name=loss&from=0&to=9", SESSION_JSON),
     # Who may download is told that there is no such checkpoint.
     Row(
@@ -118,6 +119,7 @@ ROWS = [
     Row("share/<str:token>/", "/share/{link}/", FOR_LINKS),
     Row("share/<str:token>/history/", "/share/{link}/history/", FOR_LINKS),
     Row("share/<str:token>/details/", "/share/{link}/details/", FOR_LINKS),
+    Row("share/<str:token>/place/", "/share/{link}/place/", FOR_LINKS),
     Row("share/<str:token>/series/", "/share/{link}/series/?name=loss&from=0&to=9", FOR_LINKS),
     # The link in the address is the authority, and no cookie: there is nothing to forge.
     Row("share/<str:token>/tickets/", "/share/{link}/tickets/", FOR_LINKS, form={}, csrf=False),

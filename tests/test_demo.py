@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -45,7 +46,8 @@ class RunningDemo:
         self.process = subprocess.Popen(
             [sys.executable, "manage.py", "demo"],
             cwd=ROOT,
-            env=os.environ | {"COXSWAIN_DATA": str(data), "COXSWAIN_PORT": str(port)},
+            # For the demo's training, and for what people start and queue meanwhile.
+            env=os.environ | {"COXSWAIN_DATA": str(data), "COXSWAIN_PORT": str(port), "COXSWAIN_CPU_SLOTS": "3"},
             stdout=self.output.open("w"),
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -108,6 +110,25 @@ def processes_of(data: Path) -> list[psutil.Process]:
     return found
 
 
+def manage(data: Path, *words: str) -> str:
+    """Run a management command on the data folder of a demo and return what it printed."""
+    environment = os.environ | {"COXSWAIN_DATA": str(data)}
+    command = [sys.executable, "manage.py", *words]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+def runs_of(data: Path) -> dict[int, list[psutil.Process]]:
+    """Return the processes that supervise or train, by run; all others under 0."""
+    found: dict[int, list[psutil.Process]] = {}
+    for process in processes_of(data):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            words = process.cmdline()
+            folder = process.environ().get("COXSWAIN_ATTEMPT_FOLDER", "")
+            run = words[words.index("--run-id") + 1] if "--run-id" in words else folder and Path(folder).parts[-3]
+            found.setdefault(int(run or 0), []).append(process)
+    return found
+
+
 def page_answers(address: str) -> bool:
     try:
         with urllib.request.urlopen(address, timeout=5) as reply:
@@ -141,14 +162,32 @@ def test_it_brings_back_what_is_killed_leaves_nothing_and_starts_again(data: Pat
     demo.wait_for_child("train --run-id", other_than=supervisor.pid)
     assert worker.is_running(), "the new supervisor takes over the worker that trained on"
 
+    # What a person starts meanwhile is theirs: by hand on this host, or by the watch of the demo.
+    by_hand = int(manage(data, "create_run", "--project", "demo").split()[-1])
+    script = ("tests/workers/short.py", "1000000", "0.01")
+    theirs = subprocess.Popen(
+        [sys.executable, "manage.py", "train", "--run-id", str(by_hand), "--", *script],
+        cwd=ROOT, env=os.environ | {"COXSWAIN_DATA": str(data)}, stdout=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    queue = ("--project", "demo", "--recipe", "digits", "--device", "cpu", "--set", "epochs=100000", "--queue")
+    queued = int(manage(data, "create_run", *queue).split()[-1])
+    for run_id in (by_hand, queued):
+        wait_for(lambda run_id=run_id: len(runs_of(data).get(run_id, [])) >= 2, f"training {run_id}\n{demo.text()}")
+
     demo.process.send_signal(signal.SIGINT)
     assert demo.process.wait(DEMO_TIMEOUT_S) == 0
     assert re.search(r"^Training: stopped at step [\d,]+, checkpoint saved at step", demo.text(), re.MULTILINE)
-    assert processes_of(data) == []
+    left = runs_of(data)
+    assert left.keys() == {by_hand, queued} and all(len(processes) >= 2 for processes in left.values())
+    for processes in left.values():
+        for process in processes:
+            process.kill()
+    theirs.wait()
+    manage(data, "shell", "-c", "from runs.models import Run; Run.objects.update(state='failed')")
 
     again = RunningDemo(data, port)
     second = again.wait_for(r"^run (\d+) ")
-    assert int(second[1]) == int(run[1]) + 1
+    assert int(second[1]) == queued + 1
     assert re.findall(r"^login (\w+) (\w+) (\S+)$", again.text(), re.MULTILINE) == logins
     # A worker that hangs cannot save: the second Ctrl-C does not wait for it.
     again.wait_for_child("trainer.worker").suspend()

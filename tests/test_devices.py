@@ -71,9 +71,23 @@ def test_a_host_without_a_driver_offers_its_cpu(tmp_path: Path) -> None:
 def test_a_gpu_whose_driver_hangs_is_listed_without_its_use() -> None:
     devices = DeviceReader()
     devices._gpus = [
-        {"device": "cuda:0", "title": "H100", "utilisation": 5, "memory_used_mib": 1, "memory_total_mib": 2}
+        {"device": "cuda:0", "title": "H100", "uuid": "GPU-a"}
+        | {"utilisation": 5, "memory_used_mib": 1, "memory_total_mib": 2}
     ]
     devices._read_at = float("-inf")
     assert devices.latest()[1:] == [
-        {"device": "cuda:0", "title": "H100", "utilisation": None, "memory_used_mib": None, "memory_total_mib": None}
+        {"device": "cuda:0", "title": "H100", "uuid": "GPU-a"}
+        | {"utilisation": None, "memory_used_mib": None, "memory_total_mib": None}
     ]
+    assert devices.gpus() == ["GPU-a"]
+
+
+def test_each_instance_of_a_gpu_that_mig_splits_is_a_device_of_its_own(stub: Path) -> None:
+    gpus = devices_with(stub, STUB_MIG="1")[1:]
+    assert [gpu["uuid"][:8] for gpu in gpus] == ["GPU-aaaa", "MIG-cccc", "MIG-dddd"]
+    only = devices_with(stub, STUB_MIG="1", CUDA_VISIBLE_DEVICES="MIG-dddddddd-3333-3333-3333-333333333333")[1:]
+    assert [gpu["uuid"][:8] for gpu in only] == ["MIG-dddd"]
+
+
+def test_before_the_driver_has_answered_no_gpu_is_known_to_be_missing() -> None:
+    assert DeviceReader().gpus() is None

@@ -15,7 +15,7 @@ WITHOUT_DJANGO = [
     "runs/events.py", "runs/commands.py", "runs/parameters.py", "trainer/gpu.py", "trainer/nvml.py", "trainer/loop.py",
     "trainer/gpu_fields.py", "trainer/out_of_memory.py", "trainer/throttling.py", "trainer/doctor.py",
     "trainer/checks/machine.py", "trainer/wire.py", "trainer/relay.py", "trainer/outpost.py", "trainer/team.py",
-    "trainer/launching.py",
+    "trainer/launching.py", "trainer/given.py", "runs/slots.py",
     "trainer/recipe.py", "trainer/worker.py", "trainer/folders.py", "trainer/start.py", "trainer/tail.py",
     "trainer/console.py", "trainer/points.py", "trainer/redactor.py", "monitor_site/embedded.py",
     "monitor_site/redis_socket.py",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
 from io import StringIO
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -26,6 +28,7 @@ from runs.events import Block, Metrics
 from runs.lifecycle import Fenced, Holder, Lease, keep, mark_lost, open_attempt
 from runs.models import Host, Project, Recipe, Run, RunState, StoredEvent
 from runs.starting import NotQueueable, claim, enqueue, fail_start, queue_restart, waiting_for, withdraw
+from tests.queue_test import build_stub
 from tests.stack import Stack, create_run, events, kill, rows, run_row, seed_stack, wait_for
 from trainer.beats import BeatWatch, Pulse
 from trainer.folders import host_name
@@ -299,10 +302,10 @@ def watches(lab: Stack) -> Iterator[list[subprocess.Popen[bytes]]]:
         process.wait()
 
 
-def start_watch(lab: Stack, watches: list[subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
+def start_watch(lab: Stack, watches: list[subprocess.Popen[bytes]], **variables: str) -> subprocess.Popen[bytes]:
     with (lab.folder / "watch.log").open("ab") as log:
         watch = subprocess.Popen(
-            lab.command("watch"), env=lab.environment, stdout=log, stderr=log, start_new_session=True
+            lab.command("watch"), env=lab.environment | variables, stdout=log, stderr=log, start_new_session=True
         )
     watches.append(watch)
     beat = host_beat(lab)
@@ -377,6 +380,21 @@ def test_adopting_starts_nothing(lab: Stack) -> None:
     run_id = create_run(lab)
     assert lab.manage("train", "--run-id", str(run_id), "--adopt").returncode == 0
     assert (run_row(lab, run_id)["state"], run_row(lab, run_id)["attempt"]) == ("created", 0)
+
+
+@pytest.mark.skipif(not (shutil.which("cc") or shutil.which("gcc")), reason="no C compiler on this host")
+def test_a_run_for_one_gpu_is_given_it_and_calls_it_its_first(
+    lab: Stack, watches: list[subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    """This torch has no CUDA, and so the run fails; what it asked for then tells what it was given."""
+    start_watch(lab, watches, LD_LIBRARY_PATH=str(build_stub(tmp_path)))
+    create = ("create_run", "--project", "lab", "--recipe", "digits", "--queue", "--host", HERE, "--device")
+    second, beyond = (int(lab.manage(*create, device).stdout) for device in ("cuda:1", "cuda:2"))
+    for run_id, device in ((second, "cuda"), (beyond, "cuda:2")):
+        wait_for(lambda run_id=run_id: run_row(lab, run_id)["state"] == "failed", f"the refusal\n{lab.log()}")  # type: ignore[misc]
+        assert f"{device} was asked for but this host has" in run_row(lab, run_id)["reason"]
+    given = str(run_row(lab, second)["given_devices"])
+    assert "GPU-bbbb" in given and "GPU-aaaa" not in given
 
 
 def test_it_says_why_a_queued_run_cannot_start(lab: Stack, watches: list[subprocess.Popen[bytes]]) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,8 +48,12 @@ class Detached:
         return lines[-1].strip().removeprefix("CommandError: ")
 
 
-def start_train(manage: Path, data: Path, run_id: int, attempt: int, *options: str) -> Detached:
+def start_train(
+    manage: Path, data: Path, run_id: int, attempt: int, *options: str, given: Mapping[str, str] | None = None
+) -> Detached:
     """Start `manage.py train --run-id N --quiet` detached, its output appended to `logs/run-N.log`.
+
+    `given` are further variables of its environment.
 
     Raises `OSError` where the process or its log cannot be made.
     """
@@ -58,6 +63,7 @@ def start_train(manage: Path, data: Path, run_id: int, attempt: int, *options: s
     environment = os.environ | {"COXSWAIN_DATA": str(data), "PYTHONUNBUFFERED": "1"}
     # By default CUDA counts by speed, NVML by bus: cuda:1 must be the GPU whose use was shown as cuda:1.
     environment.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    environment |= given or {}
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
         said_from = path.stat().st_size
         process = subprocess.Popen(

@@ -21,7 +21,8 @@ STALE_S = 10.0
 # The list itself is asked again after so many readings: GPUs come and go with drivers and MIG.
 LIST_EVERY = 15
 
-# Keys: device (as in `train --device`), title, utilisation (%), memory_used_mib, memory_total_mib; null: not known.
+# Keys: device (as in `train --device`), title, uuid ("" of the CPU), utilisation (%), memory_used_mib,
+# memory_total_mib; null: not known.
 Device = dict[str, Any]
 
 
@@ -51,8 +52,17 @@ class DeviceReader:
             "memory_used_mib": round((memory.total - memory.available) / MIB),
             "memory_total_mib": round(memory.total / MIB),
         }
-        stale = time.monotonic() - self._read_at > STALE_S
-        return [cpu, *([_device(gpu["device"], gpu["title"]) for gpu in self._gpus] if stale else self._gpus)]
+        gpus = self._gpus
+        if time.monotonic() - self._read_at > STALE_S:
+            gpus = [_device(gpu["device"], gpu["title"], gpu["uuid"]) for gpu in gpus]
+        return [cpu, *gpus]
+
+    def gpus(self) -> list[str] | None:
+        """Return the UUIDs of the GPUs that a training here would see, cuda:0 first; None before the driver's answer.
+
+        One that hangs later leaves those that were seen before.
+        """
+        return [str(gpu["uuid"]) for gpu in self._gpus] if self._read_at else None
 
     def _read_gpus(self) -> None:
         gpus: list[nvml.Gpu] = []
@@ -62,7 +72,7 @@ class DeviceReader:
                 if readings % LIST_EVERY == 0:
                     # Opened anew: only so is a driver seen that was loaded, or a GPU that came back, meanwhile.
                     nvml.reopen_nvml()
-                    gpus = nvml.choose(nvml.list_gpus(), visible=os.environ.get("CUDA_VISIBLE_DEVICES"))
+                    gpus = nvml.separate(nvml.list_gpus(), visible=os.environ.get("CUDA_VISIBLE_DEVICES"))
             except nvml.NoGpus:
                 gpus = []
             self._gpus = [_read(index, gpu) for index, gpu in enumerate(gpus)]
@@ -73,7 +83,7 @@ class DeviceReader:
 
 
 def _read(index: int, gpu: nvml.Gpu) -> Device:
-    device = _device(f"cuda:{index}", _title(gpu))
+    device = _device(f"cuda:{index}", _title(gpu), gpu.uuid)
     try:
         values = gpu_fields.read(gpu)
     except nvml.GpuLost:
@@ -91,5 +101,6 @@ def _title(gpu: nvml.Gpu) -> str:
         return "GPU"
 
 
-def _device(name: str, title: str) -> Device:
-    return {"device": name, "title": title, "utilisation": None, "memory_used_mib": None, "memory_total_mib": None}
+def _device(name: str, title: str, uuid: str = "") -> Device:
+    use = dict.fromkeys(("utilisation", "memory_used_mib", "memory_total_mib"))
+    return {"device": name, "title": title, "uuid": uuid} | use

@@ -102,6 +102,15 @@ def choose(gpus: Sequence[Gpu], *, visible: str | None, uuids: Sequence[str] = (
     return seen
 
 
+def separate(gpus: Sequence[Gpu], *, visible: str | None) -> list[Gpu]:
+    """Return what trainings here can be given: every visible GPU, or each MIG instance of one that is split."""
+    found: list[Gpu] = []
+    for gpu in choose(gpus, visible=visible):
+        split = [each for each in gpus if each.board is gpu.board and each.handle is not each.board]
+        found += split if split and gpu.handle is gpu.board else [gpu]
+    return found
+
+
 def _visible(gpus: Sequence[Gpu], boards: Sequence[Gpu], visible: str) -> list[Gpu]:
     """Return what CUDA shows: like CUDA, everything from the first entry on that names nothing is hidden."""
     seen: list[Gpu] = []

@@ -25,6 +25,7 @@ from trainer.apart import one_line
 from trainer.deaths import deaths_at, record_death
 from trainer.display import Display
 from trainer.ending import judge_end, name_rank
+from trainer.given import device_there
 from trainer.gpu import Sampler
 from trainer.handover import Handover
 from trainer.heart import Heart
@@ -93,7 +94,7 @@ class Supervisor:
         self._wake = threading.Event()
         self._heart = Heart(self._mailbox)
         self._stall = StallReport(attempt.run, lease.number)
-        device = attempt.run.device if attempt.run.recipe_id else "auto"
+        device = device_there(attempt.run.device, os.environ) if attempt.run.recipe_id else "auto"
         self._sampler = Sampler(data=settings.COXSWAIN_DATA, device=device)
         self._sampler.follow(team.pids)
         self._oom_kills = OomKills(team.pids[0] if team.pids else os.getpid())

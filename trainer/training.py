@@ -35,6 +35,7 @@ from trainer.folders import (
     attempt_folder,
     make_private,
 )
+from trainer.given import device_there, given_devices
 from trainer.holding import CannotTrain, adoptable, came_before, hold, myself
 from trainer.interrupts import Interrupts
 from trainer.launching import (
@@ -192,6 +193,7 @@ def _train_once(
             restart=restart,
             ranks=ranks,
             launch=launch.key if launch else "",
+            given_devices=given_devices(os.environ),
         )
     except NotStartable as error:
         raise CannotTrain(f"run-id: {error}.") from error
@@ -276,7 +278,7 @@ def _prepare(run: Run, options: Options) -> Work:
         attempt=run.attempt + 1,
         recipe=run.recipe.spec,
         parameters=parameters,
-        device=options.device or run.device,
+        device=device_there(options.device or run.device, os.environ),
         seed=run.seed,
         deterministic=run.deterministic,
         extra_epochs=run.extra_epochs,

@@ -21,10 +21,12 @@ from coxswain.locks import HeldLock, try_lock
 from runs import announcer, series, starting
 from runs.lifecycle import ENDED, LIVE, SILENT_AFTER_S, expire_commands, mark_lost
 from runs.models import Attempt, Host, Run, RunState, StoredEvent
+from trainer import slots
 from trainer.beats import BeatWatch, Pulse
 from trainer.detached import Detached, start_train
 from trainer.devices import DeviceReader
 from trainer.folders import any_worker_lives, attempt_folder, host_name, make_private, run_folder
+from trainer.given import given_environment
 from trainer.holding import is_of_this_host
 from trainer.redactor import Redactor
 from trainer.supervisor import EXIT_HELD
@@ -140,15 +142,17 @@ class Watch:
     # Queued runs
 
     def _start_queued(self, now: float) -> None:
-        for run in starting.waiting_for(self.host):
-            if run.pk in self._started or self._must_wait(run.pk, now) or self._is_held(run.pk):
-                continue
-            if starting.claim(run.pk, self.host):
+        gpus = self._devices.gpus()
+        put_off = {run_id for run_id in self._retry if self._must_wait(run_id, now)}
+        found = slots.next_to_start(self.host, gpus, started=self._started, put_off=put_off, is_held=self._is_held)
+        for run, devices in ((beginning.run, beginning.devices) for beginning in found):
+            if starting.claim(run.pk, self.host, devices):
                 self._start(run.pk, run.attempt)
 
     def _start(self, run_id: int, attempt: int, *options: str) -> None:
         try:
-            self._started[run_id] = start_train(self._manage, self._data, run_id, attempt, *options)
+            given = given_environment(slots.given_to(run_id))
+            self._started[run_id] = start_train(self._manage, self._data, run_id, attempt, *options, given=given)
         except OSError as error:
             starting.fail_start(run_id, attempt, f"The training could not be started: {error.strerror}.")
 

@@ -1,34 +1,42 @@
-"""The demo from start to end: what `make serve` runs, with accounts and a training, and nothing that outlives it."""
+"""The demo from start to end: what `make serve` runs, with accounts and a training that ends with it.
+
+What people start meanwhile is theirs: it outlives the demo, as it outlives `make serve`.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from uuid import uuid4
 
 from django.conf import settings
 from django.db import DatabaseError, OperationalError
-from django.db.models import F
 
-from monitor_site.children import adopt_orphans, descendants_with, kill_descendants, reap_orphans
+from monitor_site.children import adopt_orphans, descendants_of_run, kill_run, reap_orphans
 from monitor_site.demo import training
 from monitor_site.demo.accounts import prepare_accounts
 from monitor_site.publishing import publish_recipes
 from monitor_site.service import POLL_S, CannotRun, Service
 from monitor_site.status_line import StatusLine
+from runs import starting
 from runs.asking import record
 from runs.commands import Request, Stop
 from runs.lifecycle import ENDED, LIVE
-from runs.models import Attempt, Run, RunState
-from trainer.folders import host_name
+from runs.models import Run, RunState
+from runs.queueing import place_of
+from trainer.folders import run_folder
 
 FIRST_POINT_TIMEOUT_S = 120.0
 # The training finishes its step and writes a checkpoint: far more than it needs, far less than a person waits.
 TRAINING_END_S = 60.0
-SUPERVISOR = "manage.py train --run-id"
+# A host starts what it has a slot for within a second: who still waits then waits for another training.
+QUEUED_S = 15.0
+# In these states a run trains, or will.
+GOING = (*LIVE, RunState.QUEUED)
 
 
 class Demo(Service):
-    """A service with accounts to look around and a training to watch; nothing of it outlives it."""
+    """A service with accounts to look around and a training to watch, which ends with it."""
 
     command = "make demo"
 
@@ -41,7 +49,7 @@ class Demo(Service):
     # Starting
 
     def prepare(self) -> None:
-        # The watch starts trainings as processes of their own: they must not be lost when it is killed.
+        # The watch starts the training as a process of its own: it must not be lost when the watch is killed.
         adopt_orphans()
         publish_recipes(settings.BASE_DIR, self.data)
         self.logins = prepare_accounts(self.data)
@@ -53,12 +61,18 @@ class Demo(Service):
         self.run_id = training.create_run(self.parameters, "owner")
         self._wait_for_points()
         self.status.say(f"run {self.run_id} {self.address}runs/{self.run_id}/")
-        self.status.say("Ctrl-C ends everything.")
+        self.status.say("Ctrl-C ends the demo and its training; trainings that you start yourself go on.")
 
     def _wait_for_points(self) -> None:
-        deadline = time.monotonic() + FIRST_POINT_TIMEOUT_S
+        began = time.monotonic()
+        deadline = began + FIRST_POINT_TIMEOUT_S
         while not training.has_points(self.run_id):
             run = Run.objects.get(pk=self.run_id)
+            if run.state == RunState.QUEUED and not run.given_devices and time.monotonic() - began > QUEUED_S:
+                place = place_of(run, Run.objects.all())
+                where = place.sentence if place else "queued"
+                self.status.say(f"The training waits for another one on this host: {where}.")
+                return
             if run.state == RunState.FAILED:
                 raise CannotRun(f"The training failed: {run.reason}")
             if time.monotonic() > deadline:
@@ -89,50 +103,64 @@ class Demo(Service):
     # Ending
 
     def end(self) -> None:
-        """End the trainings first, while the portal can still tell their viewers; then everything else."""
+        """End the training first, while the portal can still tell its viewers; then everything else."""
         self.status.end()
         if self.watch.pid is not None:
-            self._stop_trainings()
+            self._stop_training()
         served = self.portal.pid is not None
         super().end()
-        kill_descendants()
+        self._kill_training()
         if served:
-            self.status.say("Everything has ended; the runs are kept.")
+            self.status.say("The demo has ended; its runs are kept.")
 
     def end_at_once(self) -> None:
-        kill_descendants()
+        # The watch first: it would bring back a supervisor.
+        super().end_at_once()
+        self._kill_training()
 
-    def _stop_trainings(self) -> None:
-        """Ask every training to stop and wait for it; the watch goes on meanwhile, and brings back supervisors."""
-        asked: set[int] = set()
+    def _kill_training(self) -> None:
+        if self.run_id:
+            kill_run(self.run_id, run_folder(self.data, self.run_id))
+
+    def _stop_training(self) -> None:
+        """Ask the demo's training to stop and wait for it; the watch goes on meanwhile, and brings back supervisors."""
+        if not self.run_id:
+            return
+        asked = False
         deadline = time.monotonic() + TRAINING_END_S
         try:
-            while (live := _live_here()) or descendants_with(SUPERVISOR):
+            while (state := self._state()) in GOING or descendants_of_run(
+                self.run_id, run_folder(self.data, self.run_id)
+            ):
                 if time.monotonic() > deadline:
-                    self.status.say(f"A training did not end within {TRAINING_END_S:.0f} s: ending it at once.")
+                    self.status.say(f"The training did not end within {TRAINING_END_S:.0f} s: ending it at once.")
                     return
-                if not asked:
+                if not asked and state in LIVE:
                     self.status.say("Ending: the training saves a checkpoint (Ctrl-C again ends everything at once) …")
-                for run_id in live - asked:
-                    record(run_id, Request(id=uuid4(), command=Stop()), author_id=None, author_name="make demo")
-                asked |= live
+                    record(self.run_id, Request(id=uuid4(), command=Stop()), author_id=None, author_name="make demo")
+                    asked = True
+                elif state == RunState.QUEUED:
+                    self._leave_queue()
                 self.keep_watch()
                 reap_orphans([self.embedded.pid, self.portal.pid, self.watch.pid])
                 time.sleep(POLL_S)
         except DatabaseError as error:
-            self.status.say(f"The trainings cannot be asked to stop: {error}")
+            self.status.say(f"The training cannot be asked to stop: {error}")
             return
         if asked:
             self.tell(self._training_end())
+
+    def _state(self) -> str:
+        """Return the state of the demo's run, "" where somebody deleted it."""
+        return str(Run.objects.filter(pk=self.run_id).values_list("state", flat=True).first() or "")
+
+    def _leave_queue(self) -> None:
+        # The next `make demo` has a training of its own.
+        with contextlib.suppress(starting.NotQueueable, Run.DoesNotExist):
+            starting.withdraw(self.run_id)
 
     def _training_end(self) -> str | None:
         try:
             return training.describe_end(self.run_id)
         except (OperationalError, Run.DoesNotExist) as error:
             return f"How the training ended is not to be read: {error}"
-
-
-def _live_here() -> set[int]:
-    """Return the runs that train on this host."""
-    opened = Attempt.objects.filter(host=host_name(), ended_at=None, number=F("run__attempt"), run__state__in=LIVE)
-    return set(opened.values_list("run_id", flat=True))

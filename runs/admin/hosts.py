@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from django.contrib import admin
+from django.forms import ModelForm
+from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
+from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from runs.admin.readonly import OnlyShows
@@ -17,10 +21,19 @@ from runs.models import Host
 
 @admin.register(Host)
 class HostAdmin(OnlyShows):
+    """What a host told of itself is to look at; how many runs it takes at once is to set."""
+
     list_display = ("name", "life", "number_of_devices", "beat_at")
     search_fields = ("name",)
-    readonly_fields = ("life",)
-    fields = ("name", "life", "beat_at", "devices")
+    readonly_fields = ("name", "life", "beat_at", "devices")
+    fields = ("name", "life", "slots_per_device", "cpu_slots", "beat_at", "devices")
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(ModelAdmin.has_change_permission(self, request, obj))
+
+    def save_model(self, request: HttpRequest, obj: Host, form: ModelForm, change: bool) -> None:
+        # Nothing else: the watch writes beat and devices meanwhile.
+        obj.save(update_fields=form.changed_data)
 
     @display(description=_("state"), label={"here": "success", "away": "danger"})
     def life(self, host: Host) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from runs.history import counted_epochs
 from runs.liveness import silent
 from runs.models import Project, Run, RunState
 from runs.portal.rows import search
+from runs.queueing import Place, place_of, places_of
 from runs.snapshot import epoch_as_wire, latest_values
 
 router = Router(tags=["runs"])
@@ -42,14 +43,16 @@ def list_runs(
         runs = runs.filter(project__slug=project)
     runs = search(runs, q)
     page = runs.select_related("project", "recipe", "created_by").order_by("-pk")[offset : offset + limit]
-    return {"count": runs.count(), "items": [as_item(run) for run in page]}
+    found = list(page)
+    waiting = places_of(found, caller_of(request).runs())
+    return {"count": runs.count(), "items": [as_item(run, waiting.get(run.pk)) for run in found]}
 
 
 @router.get("/{int:run_id}/", response={200: RunDetailOut, **ERRORS}, summary="One run")
 def one_run(request: HttpRequest, run_id: int) -> dict[str, Any]:
     run = visible_run(request, run_id)
     viewer = caller_of(request).viewer(run)
-    return as_item(run) | {
+    return as_item(run, place_of(run, caller_of(request).runs())) | {
         "parameters": run.parameters,
         "device": run.device,
         "seed": run.seed,
@@ -81,7 +84,7 @@ def list_epochs(
     return {"count": epochs.count(), "items": items}
 
 
-def as_item(run: Run) -> dict[str, Any]:
+def as_item(run: Run, place: Place | None) -> dict[str, Any]:
     return {
         "id": run.pk,
         "name": run.name,
@@ -89,6 +92,7 @@ def as_item(run: Run) -> dict[str, Any]:
         "recipe": run.recipe.spec if run.recipe else "",
         "state": str(run.state),
         "reason": run.reason,
+        "place": place.as_wire() if place else None,
         "silent": silent(run, timezone.now()),
         "attempt": run.attempt,
         "created_by": display_name(run.created_by) if run.created_by else "",

@@ -24,6 +24,18 @@ class ProjectOut(Schema):
     name: str
 
 
+class PlaceOut(Schema):
+    """The place of a queued run in line for the devices that it needs."""
+
+    number: int = Field(description="1: the next that starts there")
+    device: str = Field(description="cpu, cuda:1 or, for any GPU, cuda; auto where no host is known that has one")
+    ranks: int = Field(description="How many such devices it waits for")
+    host: str = Field(description="Empty for the first host that has them free")
+    after: list[int] = Field(description="Runs ahead that the caller may see")
+    hidden: int = Field(description="How many others are ahead")
+    text: str = Field(description="All of it in a sentence")
+
+
 class RunOut(Schema):
     """One training, from created to an end."""
 
@@ -33,6 +45,7 @@ class RunOut(Schema):
     recipe: str = Field(description="Spec of the recipe, empty for a script of one's own")
     state: str
     reason: str
+    place: PlaceOut | None = Field(description="Its place in line, null where it waits for no device")
     silent: bool = Field(description="It should be alive but gave no sign for 12 s")
     attempt: int
     created_by: str

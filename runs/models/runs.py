@@ -5,11 +5,13 @@ from __future__ import annotations
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
+from django.core.validators import MaxValueValidator
 from django.db import models
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 from runs.models.projects import Project
+from runs.slots import MOST_SLOTS
 
 
 class RunState(models.TextChoices):
@@ -120,6 +122,8 @@ class Run(models.Model):
     )
     queued_at = models.DateTimeField(_("queued at"), null=True, blank=True)
     queued_host = models.CharField(_("host to start on"), max_length=255, blank=True)
+    # By the watch that started it; empty where a person did.
+    given_devices = models.JSONField(_("devices given"), default=list, blank=True)
     archived_at = models.DateTimeField(_("archived at"), null=True, blank=True)
     reviewed_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,
@@ -235,6 +239,20 @@ class Host(models.Model):
     beat = models.PositiveBigIntegerField(default=0)
     beat_at = models.DateTimeField(_("last beat"))
     devices = models.JSONField(_("devices"), default=list)
+    slots_per_device = models.PositiveSmallIntegerField(
+        _("slots per GPU"),
+        null=True,
+        blank=True,
+        validators=[MaxValueValidator(MOST_SLOTS)],
+        help_text=_("Runs that a GPU takes at once; COXSWAIN_SLOTS of the host where left empty."),
+    )
+    cpu_slots = models.PositiveSmallIntegerField(
+        _("slots of the CPU"),
+        null=True,
+        blank=True,
+        validators=[MaxValueValidator(MOST_SLOTS)],
+        help_text=_("Runs that train on the CPU at once; COXSWAIN_CPU_SLOTS of the host where left empty."),
+    )
 
     class Meta:
         ordering = ["name"]

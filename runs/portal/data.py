@@ -14,7 +14,8 @@ from django.views.decorators.http import require_GET
 
 from runs.access import role_of
 from runs.history import chart_range, details, history
-from runs.models import Run
+from runs.models import Run, RunQuerySet
+from runs.queueing import place_of
 
 MOST_SERIES_AT_ONCE = 64
 MOST_BUCKETS = 4000
@@ -53,6 +54,17 @@ def history_of_run(request: HttpRequest, run: Run) -> HttpResponse:
 def details_of_run(request: HttpRequest, run: Run) -> HttpResponse:
     """Return what no event tells: attempts and how they ended, environment, configuration."""
     return JsonResponse(details(run, role_of(request.user, run) or ""))
+
+
+@for_viewers
+def place_of_run(request: HttpRequest, run: Run) -> HttpResponse:
+    """Return the place of a queued run in line, for the page to ask again while it waits."""
+    return place_as_json(run, Run.objects.visible_to(request.user))
+
+
+def place_as_json(run: Run, visible: RunQuerySet) -> JsonResponse:
+    place = place_of(run, visible)
+    return JsonResponse({"place": place.as_wire() if place else None})
 
 
 @for_viewers

@@ -19,6 +19,7 @@ from runs.lifecycle import ENDED
 from runs.models import Run, RunQuerySet
 from runs.portal.forms import RunFilter
 from runs.portal.rows import percent_of, row_of, with_loss
+from runs.queueing import place_of, places_of
 
 RUNS_A_PAGE = 25
 
@@ -40,11 +41,12 @@ class RunList(LoginRequiredMixin, ListView[Run]):
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         context = super().get_context_data(**kwargs)
         now = timezone.now()
+        waiting = places_of(list(context["page_obj"]), Run.objects.visible_to(self.request.user))
         query = self.request.GET.copy()
         for name in ("page", "fragment"):
             query.pop(name, None)
         return context | {
-            "rows": [row_of(run, now) for run in context["page_obj"]],
+            "rows": [row_of(run, now, waiting.get(run.pk)) for run in context["page_obj"]],
             "form": self.form,
             "filtered": self.form.is_used,
             "query": query.urlencode(),
@@ -60,6 +62,10 @@ class RunView(DetailView[Run], ABC):
     def find_viewer(self) -> Viewer | None:
         """Return who looks, None where they may not."""
 
+    def visible_runs(self) -> RunQuerySet:
+        """Return the runs that the viewer may see beside this one."""
+        return Run.objects.visible_to(self.request.user)
+
     @abstractmethod
     def addresses(self) -> dict[str, str]:
         """Return where the page's scripts ask for what, by name."""
@@ -72,6 +78,7 @@ class RunView(DetailView[Run], ABC):
         return super().get_context_data(**kwargs) | {
             "viewer": viewer,
             "percent": percent_of(run),
+            "place": place_of(run, self.visible_runs()),
             "knobs_expected": bool(run.knobs) or (run.state not in ENDED and bool(run.recipe and run.recipe.knobs)),
             "help": {kind: command.help for kind, command in COMMANDS.items()},
             "page": {
@@ -93,7 +100,7 @@ class RunPage(LoginRequiredMixin, RunView):
         return viewer_of(self.request.user, self.object)
 
     def addresses(self) -> dict[str, str]:
-        names = ("history", "details", "series")
+        names = ("history", "details", "series", "place")
         own = {name: reverse(name, args=[self.object.pk]) for name in names}
         return own | {"tickets": reverse("api:tickets"), "checkpoints": f"{self.object.get_absolute_url()}checkpoints/"}
 

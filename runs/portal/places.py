@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from runs.models import Host
 
@@ -45,10 +46,19 @@ def split_place(value: str) -> tuple[str, str]:
     return host, device
 
 
-def places(hosts: Sequence[Host], wanted: str = "") -> list[PlaceGroup]:
-    """Return the choices of every living host, then of any host; `wanted` is offered even where its host is away."""
-    groups = [PlaceGroup(host.name, [_auto(host.name), *(_place(host.name, each) for each in host.devices)])
-              for host in hosts]  # fmt: skip
+def places(hosts: Sequence[Host], wanted: str = "", waiting: Callable[[str], int] = lambda host: 0) -> list[PlaceGroup]:
+    """Return the choices of every living host, then of any host; `wanted` is offered even where its host is away.
+
+    `waiting` tells how many runs wait for a host.
+    """
+    groups = [
+        PlaceGroup(
+            host.name,
+            [_auto(host.name), *(_place(host.name, each) for each in host.devices)],
+            _waiting_words(waiting(host.name)),
+        )
+        for host in hosts
+    ]
     names = [("auto", _("Automatic")), ("cpu", _("CPU")), ("cuda", _("GPU"))]
     anywhere = [Place(place_value("", device), title) for device, title in names]
     groups.append(PlaceGroup(_("Any host"), anywhere, "" if hosts else _("No host is waiting for runs.")))
@@ -58,6 +68,10 @@ def places(hosts: Sequence[Host], wanted: str = "") -> list[PlaceGroup]:
         title = _("not there now") if known else _("this host is not there now")
         groups.append(PlaceGroup(host or _("Any host"), [Place(wanted, device)], title if host else ""))
     return groups
+
+
+def _waiting_words(count: int) -> str:
+    return ngettext("%(count)d run waits", "%(count)d runs wait", count) % {"count": count} if count else ""
 
 
 def _auto(host: str) -> Place:

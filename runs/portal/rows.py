@@ -10,6 +10,7 @@ from django.db.models import OuterRef, Q, Subquery
 from runs.access import display_name
 from runs.liveness import silent
 from runs.models import Run, RunQuerySet, Series
+from runs.queueing import Place
 
 # The names under which a training loss is usually logged, by the built-in recipes and by scripts.
 LOSS_NAMES = ("train/loss", "loss")
@@ -26,6 +27,7 @@ class Row:
     loss_nonfinite: str
     duration: timedelta | None
     author: str
+    place: Place | None = None
 
 
 def search(runs: RunQuerySet, text: str) -> RunQuerySet:
@@ -49,8 +51,8 @@ def with_loss(runs: RunQuerySet) -> RunQuerySet:
     )
 
 
-def row_of(run: Run, now: datetime) -> Row:
-    """Return the row of a run that `with_loss` annotated."""
+def row_of(run: Run, now: datetime, place: Place | None = None) -> Row:
+    """Return the row of a run that `with_loss` annotated, with its `place` in the queue."""
     end = run.ended_at or (now if run.is_live else run.beat_at)
     return Row(
         run=run,
@@ -60,6 +62,7 @@ def row_of(run: Run, now: datetime) -> Row:
         loss_nonfinite=getattr(run, "loss_nonfinite", None) or "",
         duration=max(end - run.started_at, timedelta()) if run.started_at and end else None,
         author=display_name(run.created_by) if run.created_by else "",
+        place=place,
     )
 
 

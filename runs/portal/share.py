@@ -23,7 +23,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from runs.access import COMMANDING_ROLES, SHARED, Viewer, viewer_of
 from runs.history import details, history
 from runs.models import AccessToken, Run, RunQuerySet, TokenScope
-from runs.portal.data import chart_ranges
+from runs.portal.data import chart_ranges, place_as_json
 from runs.portal.pages import RunView
 from runs.portal.tokens import LifetimeForm, listed_tokens, membership_of
 from runs.sharing import replace_names
@@ -65,7 +65,7 @@ class SharedRunPage(RunView):
 
     def addresses(self) -> dict[str, str]:
         # Relative to the page, whose address holds the key.
-        return {name: f"{name}/" for name in ("history", "details", "series", "tickets")}
+        return {name: f"{name}/" for name in ("history", "details", "series", "place", "tickets")}
 
 
 def for_guests(view: SharedView) -> Callable[Concatenate[HttpRequest, ...], HttpResponseBase]:
@@ -96,6 +96,13 @@ def shared_history(request: HttpRequest, token: AccessToken, run: Run) -> HttpRe
 @for_guests
 def shared_details(request: HttpRequest, token: AccessToken, run: Run) -> HttpResponse:
     return JsonResponse(details(run, SHARED))
+
+
+@require_GET
+@for_guests
+def shared_place(request: HttpRequest, token: AccessToken, run: Run) -> HttpResponse:
+    """Return the place of a queued run in line; a guest learns of no other run than this one."""
+    return place_as_json(run, Run.objects.none())
 
 
 @require_GET

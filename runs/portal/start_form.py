@@ -17,6 +17,7 @@ from runs.models import Project, Recipe, Run
 from runs.parameters import ParameterError, validate
 from runs.portal.parameter_fields import PREFIX, field_for, given_values
 from runs.portal.places import DEVICE, HOST, places, split_place
+from runs.queueing import Line
 from runs.restarts import MOST_RESTARTS
 from runs.starting import living_hosts
 
@@ -125,7 +126,7 @@ class StartForm(forms.Form):
         chosen.queryset = startable_projects(user)
         self.hosts = living_hosts(timezone.now())
         wanted = str((data or {}).get("place") or self.initial.get("place") or "")
-        self.place_groups = places(self.hosts, wanted)
+        self.place_groups = places(self.hosts, wanted, Line().waiting_for)
         flat = [(place.value, place.title) for group in self.place_groups for place in group.places]
         place_field = self.fields["place"]
         assert isinstance(place_field, forms.ChoiceField)

@@ -24,6 +24,7 @@ urlpatterns: list[URLPattern] = [
     path("invite/<str:key>/", members.accept_invite, name="invite"),
     path("runs/<int:pk>/history/", data.history_of_run, name="history"),
     path("runs/<int:pk>/details/", data.details_of_run, name="details"),
+    path("runs/<int:pk>/place/", data.place_of_run, name="place"),
     path("runs/<int:pk>/series/", data.series_of_run, name="series"),
     path("runs/<int:pk>/checkpoints/<int:checkpoint_id>/", checkpoints.download, name="checkpoint"),
     path("projects/<slug:slug>/tokens/", tokens.tokens, name="tokens"),
@@ -32,6 +33,7 @@ urlpatterns: list[URLPattern] = [
     path("share/<str:token>/", share.SharedRunPage.as_view(), name="share"),
     path("share/<str:token>/history/", share.shared_history, name="shared_history"),
     path("share/<str:token>/details/", share.shared_details, name="shared_details"),
+    path("share/<str:token>/place/", share.shared_place, name="shared_place"),
     path("share/<str:token>/series/", share.shared_series, name="shared_series"),
     path("share/<str:token>/tickets/", share.shared_ticket, name="shared_tickets"),
 ]

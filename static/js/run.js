@@ -17,6 +17,7 @@ import { Painter } from "./paint.js";
 import { readPalette } from "./palette.js";
 import { getJson, Refused } from "./requests.js";
 import { shortcut } from "./shortcuts.js";
+import { PlaceInLine } from "./place.js";
 import { RunSocket } from "./socket.js";
 import { applyEvent, emptyState } from "./state.js";
 import { Stats } from "./stats.js";
@@ -55,6 +56,7 @@ const asker = new Asker(state, socket, request);
 const controls = new Controls(state, asker, page.commands);
 const knobs = new KnobPanel(state, asker, page.commands.set_knob.legal_in);
 const tray = new Tray(asker);
+const place = new PlaceInLine(state, page);
 const ledger = new Ledger(state, asker, new EffectReader(state, charts.fetchRange, request));
 const checkpoints = new Checkpoints(state, page);
 
@@ -152,6 +154,7 @@ painter.add((now) => {
 });
 painter.add(() => knobs.paint(), STATS_EVERY_MS);
 painter.add(() => stats.paint(), STATS_EVERY_MS);
+painter.add((now) => place.paint(now), STATS_EVERY_MS);
 painter.add((now) => {
   charts.paint(now);
   epochs.paint(now);

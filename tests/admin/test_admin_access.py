@@ -150,6 +150,16 @@ def test_hosts_are_to_look_at(client: Client) -> None:
     assert client.post(f"/admin/runs/host/{host.pk}/delete/", {"post": "yes"}).status_code == 403
 
 
+def test_how_many_runs_a_host_takes_is_to_set(client: Client) -> None:
+    host = Host.objects.create(name="gpu-07", beat=5, beat_at=timezone.now(), devices=[{"device": "cpu"}])
+    address = f"/admin/runs/host/{host.pk}/change/"
+    page = client.post(address, {"slots_per_device": "65", "cpu_slots": "-1"}).content.decode()
+    assert page.count("errorlist") + page.count("text-red") >= 2 and "64" in page
+    client.post(address, {"slots_per_device": "2", "cpu_slots": "", "name": "other", "beat": "9"})
+    host.refresh_from_db()
+    assert (host.slots_per_device, host.cpu_slots, host.name, host.beat) == (2, None, "gpu-07", 5)
+
+
 @pytest.mark.parametrize("address", [TOKENS, INVITES, "/admin/runs/membership/"])
 def test_its_lists_cost_the_same_whatever_their_length(client: Client, address: str) -> None:
     def add(number: int) -> None:

@@ -11,7 +11,7 @@ EXIT_BAD_INPUT = 2
 
 
 class Command(BaseCommand):
-    help = "Start portal, embedded server and a training of the image classifier, and print logins. Ctrl-C ends all."
+    help = "Start portal, embedded server and a training of the image classifier, and print logins. Ctrl-C ends it."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(

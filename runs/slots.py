@@ -1,0 +1,150 @@
+"""Which queued runs a host may start now, and who waits before whom. Knows neither Django nor torch.
+
+A host has devices, each with a number of slots. A run takes a slot of each device that it trains on, from the moment
+it is claimed to its end. docs/running.md states the rule.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+CPU = "cpu"
+MIG_PREFIX = "MIG-"
+MOST_SLOTS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class HostDevices:
+    """The devices of one host: `gpus` by UUID in the order of cuda:0, cuda:1, …, and the slots of each kind."""
+
+    gpus: tuple[str, ...] = ()
+    gpu_slots: int = 1
+    cpu_slots: int = 1
+
+    def slots(self) -> dict[str, int]:
+        return {CPU: self.cpu_slots} | dict.fromkeys(self.gpus, self.gpu_slots)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a queued run asks for: `device` as in `train --device`, `ranks` processes, `host` "" for any."""
+
+    run_id: int
+    device: str = "auto"
+    ranks: int = 1
+    host: str = ""
+
+
+def candidates(wish: Wish, devices: HostDevices) -> tuple[str, ...]:
+    """Return the devices of a host that the run could use; it needs `needed` of them."""
+    kind, _, index = wish.device.partition(":")
+    if kind == CPU or (kind == "auto" and not devices.gpus):
+        return (CPU,)
+    if index:
+        return devices.gpus[int(index) : int(index) + 1] if index.isdecimal() else ()
+    if wish.ranks > 1:
+        # CUDA shows one instance of MIG to a process, so that several ranks find no GPU each.
+        return tuple(gpu for gpu in devices.gpus if not gpu.startswith(MIG_PREFIX))
+    return devices.gpus
+
+
+def needed(wish: Wish, devices: HostDevices) -> int:
+    """Return how many devices the run takes: a GPU for each rank, but the CPU once, however many share it."""
+    return 1 if candidates(wish, devices) == (CPU,) else wish.ranks
+
+
+def fits(wish: Wish, devices: HostDevices) -> bool:
+    """Tell whether the host has the devices at all, whoever uses them now."""
+    return len(candidates(wish, devices)) >= needed(wish, devices)
+
+
+def plan(wishes: Sequence[Wish], devices: HostDevices, held: Sequence[str]) -> dict[int, tuple[str, ...]]:
+    """Return which of `wishes`, in the order of the queue, start now, and on which devices.
+
+    `held` names a device once for each slot that is taken. A run that must wait keeps each free slot that it could use
+    from all behind it: it would wait for ever for K devices otherwise. It keeps nothing else from anybody.
+    A run that was queued for this host, which lacks the devices, starts without any: `train` says then what is
+    missing. One that any host may start is left to the others.
+    """
+    free = Counter(devices.slots())
+    free.subtract(held)
+    starts: dict[int, tuple[str, ...]] = {}
+    for wish in wishes:
+        if not fits(wish, devices):
+            if wish.host:
+                starts[wish.run_id] = ()
+            continue
+        count = needed(wish, devices)
+        open_to_it = [device for device in candidates(wish, devices) if free[device] > 0]
+        # The emptiest first; of equal ones the first.
+        chosen = sorted(open_to_it, key=lambda device: -free[device])[:count]
+        taken = tuple(device for device in open_to_it if device in chosen)
+        if len(taken) == count:
+            starts[wish.run_id] = taken
+        free.subtract(taken)
+    return starts
+
+
+def compete(first: Wish, second: Wish, hosts: Mapping[str, HostDevices]) -> bool:
+    """Tell whether both runs could use one device of the known `hosts`, or of one that is not known."""
+    if first.host and second.host and first.host != second.host:
+        return False
+    named = first.host or second.host
+    if named and named not in hosts:
+        return _may_share(first.device, second.device)
+    within = [hosts[named]] if named else list(hosts.values())
+    if not within:
+        return _may_share(first.device, second.device)
+    return any(
+        fits(first, devices)
+        and fits(second, devices)
+        and not set(candidates(first, devices)).isdisjoint(candidates(second, devices))
+        for devices in within
+    )
+
+
+def ahead_of(wish: Wish, queue: Sequence[Wish], hosts: Mapping[str, HostDevices]) -> list[int]:
+    """Return the runs before `wish` in `queue` that wait for a device that it could use."""
+    before: list[int] = []
+    for other in queue:
+        if other.run_id == wish.run_id:
+            break
+        if compete(wish, other, hosts):
+            before.append(other.run_id)
+    return before
+
+
+def devices_in_use(
+    *,
+    given: Sequence[str],
+    environment: Mapping[str, object],
+    wish: Wish,
+    devices: HostDevices,
+    is_script: bool,
+) -> tuple[str, ...]:
+    """Return the devices of a run that has started, as far as is known: given to it, told by it, or declared.
+
+    A script says with its first words where it trains, if at all; a recipe that has not yet does what it was told to.
+    """
+    if given:
+        return tuple(given)
+    uuids = environment.get("gpu_uuids")
+    if isinstance(uuids, Collection) and uuids:
+        return tuple(gpu for uuid in uuids if (gpu := _find(str(uuid), devices.gpus)))
+    if not devices.gpus or environment.get("device") == CPU:
+        return (CPU,)
+    if is_script and wish.device == "auto":
+        return ()
+    return candidates(wish, devices)[: needed(wish, devices)]
+
+
+def _find(uuid: str, gpus: Sequence[str]) -> str | None:
+    """Return the GPU of a UUID, which torch gives without the "GPU-" in front."""
+    return next((gpu for gpu in gpus if gpu == uuid or gpu.partition("-")[2] == uuid), None)
+
+
+def _may_share(first: str, second: str) -> bool:
+    """Tell whether two wishes could meet on a host whose devices are not known."""
+    return first == second or (CPU not in (first, second) and not ("cuda:" in first and "cuda:" in second))

@@ -5,7 +5,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('runs', '0004_console_offsets'),
+        ('runs', '0005_wider_columns'),
     ]
 
     operations = [

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from coxswain.private import write_private
+
 PAGE_BYTES = 4096
 WORD = 0xFFFF_FFFF_FFFF_FFFF
 # Words for all: the control point at which everybody waits (0: none), how many decisions there are, one that changes
@@ -66,7 +68,7 @@ def problem_path(folder: Path, rank: int, votes: int) -> Path:
 def write_problem(folder: Path, rank: int, votes: int, problem: str) -> None:
     path = problem_path(folder, rank, votes)
     temporary = path.with_suffix(".new")
-    temporary.write_text(problem)
+    write_private(temporary, problem)
     os.replace(temporary, path)
 
 

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from coxswain.locks import HeldLock, try_lock
+from coxswain.private import make_private
 from runs.events import LogLine
 from runs.lifecycle import SILENT_AFTER_S, AttemptEnd, Holder, Lease, adopt_attempt
 from runs.models import Attempt, Run
@@ -20,7 +21,6 @@ from trainer.folders import (
     close_attempt,
     host_name,
     living_worker,
-    make_private,
     run_folder,
 )
 from trainer.ingest import Ingest, Progress, Tick

@@ -14,9 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from coxswain.private import make_private, open_private, write_private
 from coxswain.run import FOLDER_VARIABLE, RANK_VARIABLE, RANKS_VARIABLE
 from trainer.consoles import console_path
-from trainer.folders import WorkerProcess, make_private
+from trainer.folders import WorkerProcess
 from trainer.worker import Task
 
 # What the portal needs and a training must not see.
@@ -30,7 +31,7 @@ LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 def write_task(task: Task, folder: Path) -> Path:
     """Write what the recipe's worker is to do, and return the file."""
     path = folder / "task.json"
-    path.write_text(json.dumps(asdict(task), indent=1))
+    write_private(path, json.dumps(asdict(task), indent=1))
     return path
 
 
@@ -102,7 +103,7 @@ def start_worker(
     process ends, however it does. Which process it is stands in the folder of its `node` where there are several.
     Raises `OSError` where the program cannot be started.
     """
-    with console_path(folder, rank).open("ab") as console:
+    with open_private(console_path(folder, rank), "ab") as console:
         process = subprocess.Popen(
             command,
             env=dict(environment),

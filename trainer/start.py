@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from coxswain.launchers import OUTSIDE_VARIABLE, outside
 from coxswain.private import make_private, open_private, write_private
 from coxswain.run import FOLDER_VARIABLE, RANK_VARIABLE, RANKS_VARIABLE
 from trainer.consoles import console_path
@@ -58,6 +59,7 @@ def worker_environment(folder: Path, data: Path, application: Path, base: Mappin
         FOLDER_VARIABLE: str(folder),
         RANK_VARIABLE: "0",
         RANKS_VARIABLE: "1",
+        OUTSIDE_VARIABLE: outside(base),
         "COXSWAIN_DATA": str(data),
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": os.pathsep.join([*paths, str(client)]),

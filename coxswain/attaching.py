@@ -64,6 +64,8 @@ class NullRun(Run):
 
 
 _attached: Run | None = None
+# The process that attached: a forked child inherits the variable, and is not the one that records.
+_attached_in = 0
 
 
 def attach() -> Run:
@@ -71,9 +73,10 @@ def attach() -> Run:
 
     Outside `manage.py train` it returns a run that logs nowhere, and says so once.
     """
-    global _attached
-    if _attached is not None:
+    global _attached, _attached_in
+    if _attached is not None and _attached_in == os.getpid():
         return _attached
+    _attached_in = os.getpid()
     folder = os.environ.get(FOLDER_VARIABLE)
     if not folder:
         hint = "start it with: manage.py train --run-id N -- script.py"

@@ -72,7 +72,7 @@ class Companions:
         """Tell the supervisor that this process is to stop, and that others train beside it."""
         path = self._folder / STOPPING_FILE
         try:
-            if self.count() and not path.exists():
+            if not path.exists() and self.count():
                 told = {"pid": os.getpid(), "host": socket.gethostname(), "above": ancestors()}
                 _write_whole(path, told)
         except OSError:

@@ -7,6 +7,7 @@ helper: attaches, and starts a process that attaches too, as an imported module 
 spawn: torch.multiprocessing.spawn, of which rank 1 comes first.
 """
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -78,7 +79,15 @@ def sibling() -> None:
 def helper() -> None:
     run = coxswain.attach()
     subprocess.run([sys.executable, "-c", "import coxswain; assert not coxswain.attach().supervised"], check=True)
+    forked = multiprocessing.get_context("fork").Process(target=attach_forked)
+    forked.start()
+    forked.join()
+    assert forked.exitcode == 0
     train(run)
+
+
+def attach_forked() -> None:
+    assert not coxswain.attach().supervised
 
 
 def of_spawn(rank: int) -> None:

@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -169,3 +170,19 @@ def test_a_forged_event_reaches_no_portal_and_one_line_says_why(impostor: Path, 
         said = (stack.folder / "train.log").read_text()
         assert said.count("must be a folder that only you can enter") == 1
         assert "the channel layer is away" in said
+
+
+def test_a_temporary_folder_of_any_name_holds_the_socket(data: Path, monkeypatch: pytest.MonkeyPatch):
+    place = Path(tempfile.mkdtemp(prefix="lab #1? 100%20 "))
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    ours = EmbeddedServer(data)
+    try:
+        ours.start()
+        assert ours.socket.is_relative_to(place)
+        asyncio.run(layer(ours.socket).group_send("run.1", {"type": "run.event"}))
+        # As those that a person's own tools make of the address.
+        with redis.Redis.from_url(ours.url, socket_timeout=5) as client:
+            assert client.ping()
+    finally:
+        ours.stop()
+        shutil.rmtree(place)

@@ -11,9 +11,11 @@ from typing import Any, Literal
 
 from coxswain.appending import MISSING
 from coxswain.control import Control
+from coxswain.launchers import Place, own_place
 from coxswain.locks import HeldLock, try_lock
 from coxswain.recording import Outcome, check_call
 from coxswain.run import FOLDER_VARIABLE, NODE_VARIABLE, RANK_VARIABLE, RANKS_VARIABLE, Run, worker_lock_path
+from coxswain.undeclared import Companions, how_to_declare, is_below, leave_mark, turned_away
 
 
 class NullRun(Run):
@@ -21,9 +23,9 @@ class NullRun(Run):
 
     supervised = False
 
-    def __init__(self) -> None:
+    def __init__(self, rank: int = 0) -> None:
         self.folder = None
-        self.rank = 0
+        self.rank = rank
         self._step = 0
         self._epoch = 0
         self._control = Control(self)
@@ -67,6 +69,8 @@ class NullRun(Run):
 
 
 _attached: Run | None = None
+# The process that attached: a forked child inherits the variable, and is not the one that records.
+_attached_in = 0
 
 
 def attach() -> Run:
@@ -74,9 +78,10 @@ def attach() -> Run:
 
     Outside `manage.py train` it returns a run that logs nowhere, and says so once.
     """
-    global _attached
-    if _attached is not None:
+    global _attached, _attached_in
+    if _attached is not None and _attached_in == os.getpid():
         return _attached
+    _attached_in = os.getpid()
     folder = os.environ.get(FOLDER_VARIABLE)
     if not folder:
         hint = "start it with: manage.py train --run-id N -- script.py"
@@ -84,14 +89,23 @@ def attach() -> Run:
         _attached = NullRun()
         return _attached
     rank = int(os.environ.get(RANK_VARIABLE, "0"))
+    ranks = int(os.environ.get(RANKS_VARIABLE, "1"))
     node = os.environ.get(NODE_VARIABLE) or None
-    lock = try_lock(worker_lock_path(Path(node or folder), rank))
-    if lock is None:
-        # A child of the training process (a DataLoader worker, a helper script) inherits its environment.
-        print("coxswain: another process already logs this training, this one logs nowhere", file=sys.stderr)
-        _attached = NullRun()
+    # Among ranks that were declared, each has its own lock and journal.
+    place = own_place(os.environ) if ranks == 1 else None
+    if place is not None and place.rank != 0:
+        # It never takes the lock: rank 0 may come later.
+        print(turned_away(place), file=sys.stderr)
+        leave_mark(Path(folder))
+        _attached = NullRun(place.rank)
         return _attached
-    run = _attached = _join(Path(folder), rank, lock, int(os.environ.get(RANKS_VARIABLE, "1")), node)
+    path = worker_lock_path(Path(node or folder), rank)
+    lock = try_lock(path)
+    if lock is None:
+        _attached = _turn_away(Path(folder), path, ranks)
+        return _attached
+    lock.note(str(os.getpid()))
+    run = _attached = _join(Path(folder), rank, lock, ranks, node, place)
     previous = sys.excepthook
 
     def record_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -103,9 +117,23 @@ def attach() -> Run:
     return run
 
 
-def _join(folder: Path, rank: int, lock: HeldLock, ranks: int, node: str | None) -> Run:
+def _turn_away(folder: Path, lock: Path, ranks: int) -> NullRun:
+    """Return a run that logs nowhere, since another process holds the lock.
+
+    Below that one in the tree of processes it is a helper: a DataLoader worker, a script that it called. One beside it
+    was started by the same parent, and trains as it does.
+    """
+    print("coxswain: another process already logs this training, this one logs nowhere", file=sys.stderr)
+    holder = lock.read_text().strip()
+    if ranks == 1 and holder.isdigit() and not is_below(int(holder)):
+        print(f"coxswain: if both train, start them with {how_to_declare(0)}", file=sys.stderr)
+        leave_mark(folder)
+    return NullRun()
+
+
+def _join(folder: Path, rank: int, lock: HeldLock, ranks: int, node: str | None, place: Place | None) -> Run:
     if ranks == 1:
-        return Run(folder, rank, lock)
+        return Run(folder, rank, lock, companions=Companions(folder, place))
     from coxswain.ranks import RankedRun
 
     return RankedRun(folder, rank, lock, ranks, Path(node) if node else None)

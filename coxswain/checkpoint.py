@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from coxswain.private import open_private
+
 READ_BYTES = 1 << 20
 MANIFEST = "manifest.json"
 FORMAT = 2
@@ -80,7 +82,7 @@ class Manifest:
 
 def write_hashed(path: Path, write: Callable[[BinaryIO], object]) -> Written:
     """Write a file of a checkpoint whose manifest is to come; it is on disk after return. Raises `OSError`."""
-    with path.open("wb") as file:
+    with open_private(path, "wb") as file:
         hashing = _HashingFile(file)
         write(cast(BinaryIO, hashing))
         file.flush()
@@ -160,7 +162,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> Written
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with open_private(temporary, "wb") as file:
             hashing = _HashingFile(file)
             write(cast(BinaryIO, hashing))
             file.flush()

@@ -68,7 +68,9 @@ class Control:
         ranks: int = 1,
         leads: bool = True,
         agree: Callable[[str], str] = str,
+        forbid: Callable[[str], str] | None = None,
     ) -> None:
+        """`forbid(kind)` returns why a command of a kind must not be done now, "" where nothing is against it."""
         self.knobs = Knobs()
         self.paused = paused
         self.stopping = False
@@ -77,6 +79,7 @@ class Control:
         self.ranks = ranks
         self._leads = leads
         self._agree = agree
+        self._forbid = forbid
         self._undo: Callable[[], None] | None = None
         self._ledger = ledger
         self._handlers: dict[str, Handler] = {}
@@ -210,6 +213,8 @@ class Control:
 
     def _apply(self, command: dict[str, Any]) -> Done:
         kind = command["command"]
+        if self._forbid is not None and (reason := self._forbid(kind)):
+            raise Refusal(reason)
         if kind in self._own:
             return self._own[kind](command)
         handler = self._handlers.get(kind)

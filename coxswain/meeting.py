@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from coxswain.private import write_private
 from coxswain.values import clean
 
 PAGE_BYTES = 4096
@@ -68,7 +69,7 @@ def problem_path(folder: Path, rank: int, votes: int) -> Path:
 def write_problem(folder: Path, rank: int, votes: int, problem: str) -> None:
     path = problem_path(folder, rank, votes)
     temporary = path.with_suffix(".new")
-    temporary.write_text(clean(problem), encoding="utf-8")
+    write_private(temporary, clean(problem))
     os.replace(temporary, path)
 
 

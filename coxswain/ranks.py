@@ -24,6 +24,7 @@ from typing import Any
 from coxswain.control import EXPIRE
 from coxswain.locks import HeldLock
 from coxswain.meeting import CALL_KINDS, CALLED, DECIDED, EPOCH, HOLD, LEFT_OUT, STEP, Meeting, OutOfStep, PeerLost
+from coxswain.private import open_private
 from coxswain.run import ATTENTION, LOOK_EVERY, PAUSE_LOOK_S, Run
 
 HOLD_TIMEOUT_VARIABLE = "COXSWAIN_HOLD_TIMEOUT_S"
@@ -239,7 +240,7 @@ class RankedRun(Run):
         self._control.ranks = 1 + len(meeting.others)
         decision = {"at": points, "step": self._step, "epoch": self._epoch, "commands": commands}
         line = json.dumps(decision, separators=(",", ":")).encode() + b"\n"
-        with self._decisions.open("ab") as file:
+        with open_private(self._decisions, "ab") as file:
             file.write(line)
         self._decided += 1
         # In this order: who sees no hold any more finds what was decided.

@@ -20,6 +20,7 @@ from coxswain.knobs import Knob, KnobSpec, Scale, Value, groups_of, kind_of, pla
 from coxswain.locks import HeldLock
 from coxswain.mailbox import Mailbox
 from coxswain.recording import OnItsWay, Recorder
+from coxswain.undeclared import Companions
 
 # What a supervised process is told by its environment.
 FOLDER_VARIABLE = "COXSWAIN_ATTEMPT_FOLDER"
@@ -53,7 +54,15 @@ class Run(Recorder):
     # How many processes train together; see `coxswain.ranks`.
     ranks = 1
 
-    def __init__(self, folder: Path, rank: int, lock: HeldLock, node: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        rank: int,
+        lock: HeldLock,
+        node: Path | None = None,
+        companions: Companions | None = None,
+    ) -> None:
+        """`companions` are the ranks that nobody declared; None where all are declared."""
         self._lock = lock
         if (folder / CLOSED_FILE).exists():
             print("coxswain: a later attempt holds this run; this process ends", file=sys.stderr)
@@ -68,7 +77,15 @@ class Run(Recorder):
         self._left = LOOK_EVERY
         self._signalled: list[str] = []
         paused = os.environ.get(START_PAUSED_VARIABLE) == "1"
-        self._control = Control(self, paused=paused, ranks=self.ranks, leads=rank == 0, agree=self.agree)
+        self._companions = companions
+        self._control = Control(
+            self,
+            paused=paused,
+            ranks=self.ranks,
+            leads=rank == 0,
+            agree=self.agree,
+            forbid=companions.refusal if companions is not None else None,
+        )
         if self._control.paused:
             self.record_state("paused")
         self._guard = Guard(self._mailbox, float(os.environ.get(UNADOPTED_VARIABLE, UNADOPTED_S)))
@@ -108,6 +125,12 @@ class Run(Recorder):
     def _at_control_point(self) -> bool:
         """Do all that is to do between two steps; return whether the training is to end."""
         control = self._control
+        ends = self._wait_and_obey(control)
+        if ends and self._companions is not None:
+            self._companions.note_stop()
+        return ends
+
+    def _wait_and_obey(self, control: Control) -> bool:
         self._take_commands()
         if self._waiting:
             self._write_arrived()

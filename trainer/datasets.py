@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coxswain.checkpoint import write_atomically
+from coxswain.private import make_private
 
 MNIST_FILE = "data/data/mnist_5k.csv.gz"
 DIGITS_FILE = "datasets/data/digits.csv.gz"
@@ -73,7 +74,7 @@ def _cached(name: str, package: str, file: str) -> NDArray[np.uint8]:
         # Not there yet, or cut short by something other than us: read the source again.
         rows = _read(package, file)
     try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
+        make_private(kept.parent)
         write_atomically(kept, lambda target: target.write(_as_npy(rows)))
     except OSError:
         # A cache that cannot be written costs seconds at the next start, nothing else.

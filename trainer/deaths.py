@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from coxswain.private import write_private
 from trainer.tail import Position
 
 DEATHS_FILE = "deaths.json"
@@ -47,9 +48,7 @@ def record_death(folder: Path, positions: Mapping[int, Position], records: int, 
     now = Deaths(_place(positions), before.count + 1 if before else 1, max(1, records), error)
     temporary = folder / f"{DEATHS_FILE}.{os.getpid()}"
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "w") as file:
-            json.dump(asdict(now), file)
+        write_private(temporary, json.dumps(asdict(now)))
         temporary.replace(folder / DEATHS_FILE)
     except OSError:
         temporary.unlink(missing_ok=True)

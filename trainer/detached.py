@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from coxswain.private import make_private, open_private
+
 # The last line that a process said is looked for in this many bytes.
 LAST_WORDS_BYTES = 8192
 
@@ -57,14 +59,13 @@ def start_train(
 
     Raises `OSError` where the process or its log cannot be made.
     """
-    folder = data / "logs"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = make_private(data / "logs")
     path = folder / f"run-{run_id}.log"
     environment = os.environ | {"COXSWAIN_DATA": str(data), "PYTHONUNBUFFERED": "1"}
     # By default CUDA counts by speed, NVML by bus: cuda:1 must be the GPU whose use was shown as cuda:1.
     environment.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     environment |= given or {}
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
+    with open_private(path, "ab") as log:
         said_from = path.stat().st_size
         process = subprocess.Popen(
             [sys.executable, str(manage), "train", "--run-id", str(run_id), "--quiet", *options],

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from coxswain.locks import try_lock
+from coxswain.private import write_private
 from coxswain.run import CLOSED_FILE, worker_lock_path
 
 
@@ -20,11 +21,6 @@ def run_folder(data: Path, run_id: int) -> Path:
 
 def attempt_folder(data: Path, run_id: int, number: int) -> Path:
     return run_folder(data, run_id) / "attempts" / str(number)
-
-
-def make_private(folder: Path) -> Path:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
 
 
 def boot_id() -> str:
@@ -85,7 +81,7 @@ def _worker_path(folder: Path, rank: int) -> Path:
 def write_whole(path: Path, text: str) -> None:
     """Write a file that nobody reads half."""
     temporary = path.with_suffix(".new")
-    temporary.write_text(text)
+    write_private(temporary, text)
     os.replace(temporary, path)
 
 

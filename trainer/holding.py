@@ -11,6 +11,7 @@ from django.db import Error as DatabaseError
 from django.utils import timezone
 
 from coxswain.locks import HeldLock, try_lock
+from coxswain.private import make_private
 from runs.events import LogLine
 from runs.lifecycle import SILENT_AFTER_S, AttemptEnd, Fenced, Holder, Lease, adopt_attempt
 from runs.models import Attempt, Run
@@ -23,7 +24,6 @@ from trainer.folders import (
     close_attempt,
     host_name,
     living_worker,
-    make_private,
     run_folder,
 )
 from trainer.ingest import Ingest, Progress

@@ -23,8 +23,9 @@ from typing import Any
 
 import psutil
 
+from coxswain.private import make_private
 from coxswain.run import NODE_VARIABLE, RANK_VARIABLE, RANKS_VARIABLE
-from trainer.folders import WorkerProcess, make_private, record_exit, run_folder
+from trainer.folders import WorkerProcess, record_exit, run_folder
 from trainer.interrupts import Interrupts
 from trainer.outpost import OUTPOST_FILE, Outpost, is_manned, node_folder
 from trainer.relay import Relay

@@ -34,9 +34,10 @@ from coxswain.meeting import (
     row_of,
     write_problem,
 )
+from coxswain.private import make_private, open_private
 from coxswain.ranks import SEEN_AFTER_S
 from trainer.consoles import console_path
-from trainer.folders import WorkerProcess, make_private
+from trainer.folders import WorkerProcess
 from trainer.gpu import Sampler
 from trainer.relay import BUSY_FOR_S, BUSY_PAUSE_S, IDLE_PAUSE_S, LOST_AFTER_S, SAID, problems_of
 from trainer.tail import last_record
@@ -224,7 +225,7 @@ class Outpost:
             words[row + VOTES], words[row + VOTES + 1] = first, second
         if "decided" in message:
             if message["decisions"]:
-                with self._decisions.open("ab") as file:
+                with open_private(self._decisions, "ab") as file:
                     file.write(message["decisions"].encode())
             words[DECIDED] = message["decided"]
             words[LEFT_OUT] = message["left_out"]

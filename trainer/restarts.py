@@ -14,6 +14,7 @@ from django.db import Error as DatabaseError
 from django.db import connection, transaction
 from django.utils import timezone
 
+from coxswain.private import write_private
 from runs import starting
 from runs.commands import Stop
 from runs.lifecycle import AttemptEnd, Lease, end_attempt
@@ -42,7 +43,7 @@ class Start:
     inline: bool = False
 
     def record(self, folder: Path) -> None:
-        (folder / START_FILE).write_text(json.dumps(asdict(self)))
+        write_private(folder / START_FILE, json.dumps(asdict(self)))
 
     @classmethod
     def recorded(cls, folder: Path) -> Start | None:

@@ -23,6 +23,7 @@ from coxswain.checkpoint import (
     write_manifest,
 )
 from coxswain.knobs import Knob, KnobError
+from coxswain.private import FOLDER_MODE, make_private
 from trainer import randomness
 from trainer.keeping import Kept, dropped
 from trainer.progress import Progress
@@ -70,7 +71,8 @@ class Keeper:
 
         def make() -> None:
             if self._run.rank == 0:
-                folder.mkdir(parents=True)
+                make_private(folder.parent)
+                folder.mkdir(mode=FOLDER_MODE)
 
         def write() -> None:
             files.update(self._write_files(folder, progress))

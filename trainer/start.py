@@ -14,9 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from coxswain.launchers import OUTSIDE_VARIABLE, outside
+from coxswain.private import make_private, open_private, write_private
 from coxswain.run import FOLDER_VARIABLE, RANK_VARIABLE, RANKS_VARIABLE
 from trainer.consoles import console_path
-from trainer.folders import WorkerProcess, make_private
+from trainer.folders import WorkerProcess
 from trainer.worker import Task
 
 # What the portal needs and a training must not see.
@@ -30,7 +32,7 @@ LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 def write_task(task: Task, folder: Path) -> Path:
     """Write what the recipe's worker is to do, and return the file."""
     path = folder / "task.json"
-    path.write_text(json.dumps(asdict(task), indent=1))
+    write_private(path, json.dumps(asdict(task), indent=1))
     return path
 
 
@@ -57,6 +59,7 @@ def worker_environment(folder: Path, data: Path, application: Path, base: Mappin
         FOLDER_VARIABLE: str(folder),
         RANK_VARIABLE: "0",
         RANKS_VARIABLE: "1",
+        OUTSIDE_VARIABLE: outside(base),
         "COXSWAIN_DATA": str(data),
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": os.pathsep.join([*paths, str(client)]),
@@ -102,7 +105,7 @@ def start_worker(
     process ends, however it does. Which process it is stands in the folder of its `node` where there are several.
     Raises `OSError` where the program cannot be started.
     """
-    with console_path(folder, rank).open("ab") as console:
+    with open_private(console_path(folder, rank), "ab") as console:
         process = subprocess.Popen(
             command,
             env=dict(environment),

@@ -37,6 +37,7 @@ from trainer.out_of_memory import OomKills
 from trainer.places import open_consoles, open_journals
 from trainer.redactor import Redactor
 from trainer.restarts import conclude
+from trainer.silence import reproach
 from trainer.stall_report import StallReport
 from trainer.team import Team
 from trainer.ticks import Tick
@@ -94,7 +95,8 @@ class Supervisor:
         self._wake = threading.Event()
         self._heart = Heart(self._mailbox)
         self._stall = StallReport(attempt.run, lease.number)
-        device = device_there(attempt.run.device, os.environ) if attempt.run.recipe_id else "auto"
+        self._is_recipe = attempt.run.recipe_id is not None
+        device = device_there(attempt.run.device, os.environ) if self._is_recipe else "auto"
         self._sampler = Sampler(data=settings.COXSWAIN_DATA, device=device)
         self._sampler.follow(team.pids)
         self._oom_kills = OomKills(team.pids[0] if team.pids else os.getpid())
@@ -260,6 +262,7 @@ class Supervisor:
     def _finish(self) -> int:
         """Store what the worker left, record how it ended, and return the exit code."""
         self._wait_for_database(self._handover.record_signals)
+        self._tell_of_silence()
         self._wait_for_database(self._store_rest)
         end = self._wait_for_database(self._judge_end)
         self._wait_for_database(lambda: conclude(self.lease, end))
@@ -270,6 +273,13 @@ class Supervisor:
         if end.outcome == RunState.FAILED:
             return EXIT_BAD_INPUT if end.exit_code == EXIT_BAD_INPUT else EXIT_FAILED
         return EXIT_FINISHED
+
+    def _tell_of_silence(self) -> None:
+        """Say so where a script ended well without one record: it looks as if all were in order."""
+        ended_well = not any(self.team.has_failed(member) for member in self.team.members)
+        if not self._is_recipe and ended_well and (text := reproach(self.folder)):
+            self._pending_lines.append(LogLine(text=text, source="coxswain", level="warning"))
+            self.display.say(text)
 
     def _store_rest(self) -> None:
         while (read := self._read(ended=True)) is not None:

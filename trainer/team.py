@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.folders import WorkerProcess, recorded_exit
+from trainer.leftovers import Leftovers
 from trainer.relay import RankElsewhere, Relay
 from trainer.tail import last_record
 
@@ -72,6 +73,9 @@ class Team:
         self._parent = parent
         self._began = time.monotonic()
         self._told_at: float | None = None
+        # Of several ranks each is known; of one, it may have started others.
+        alone = len(self.members) == 1 and self.members[0].elsewhere is None
+        self._leftovers = Leftovers(folder) if alone else None
 
     @classmethod
     def adopted(cls, folder: Path, ranks: int) -> Team:
@@ -96,6 +100,8 @@ class Team:
                 if member.code != 0 and member.process is not None:
                     # What it started, DataLoader workers among it, has lost its purpose.
                     signal_group(member.process.pid, signal.SIGKILL)
+                    if self._leftovers is not None and self._leftovers.are_known:
+                        self._leftovers.kill()
         living = [member for member in self.members if not member.has_ended]
         if living and self._told_at is None and (self._failed() or self._is_orphaned()):
             self.end()
@@ -103,7 +109,9 @@ class Team:
         patience_s = KILL_LOST_AFTER_S if is_lost else KILL_AFTER_S
         if living and self._told_at is not None and now - self._told_at > patience_s:
             self._signal(living, signal.SIGKILL)
-        return bool(living)
+        if self._leftovers is not None:
+            self._leftovers.look(now, worker_has_ended=not living)
+        return bool(living) or (self._leftovers is not None and self._leftovers.remain)
 
     def end(self) -> None:
         """Ask all ranks that live to end, and see to it that they do. Later calls are ignored."""
@@ -156,7 +164,7 @@ class Team:
             return member.elsewhere.has_ended or late
         if member.process is not None:
             code = member.process.poll()
-            member.code = None if code is None else meant_code(self._folder, member.rank, code)
+            member.code = None if code is None else self._meant_code(member.rank, code)
             return code is not None
         if member.worker is None:
             member.worker = WorkerProcess.recorded(self._node, member.rank)
@@ -167,6 +175,12 @@ class Team:
         member.code = recorded_exit(self._node, member.rank)
         member.gone_since = member.gone_since or now
         return member.code is not None or self._parent is None or now - member.gone_since > EXIT_KNOWN_AFTER_S
+
+    def _meant_code(self, rank: int, code: int) -> int:
+        """Return the exit status of a rank: 0 also of a launcher whose rank 0 stopped and whose others were ended."""
+        if self._leftovers is not None and self._leftovers.are_to_stop and has_ended_well(self._folder, rank):
+            return 0
+        return meant_code(self._folder, rank, code)
 
     def _failed(self) -> list[Member]:
         return [member for member in self.members if self.has_failed(member)]
@@ -185,6 +199,9 @@ class Team:
                 member.elsewhere.signal = number
             elif member.worker is not None:
                 signal_group(member.worker.pid, number)
+        if self._leftovers is not None and number == signal.SIGKILL:
+            # Ranks that torchrun started are in sessions of their own.
+            self._leftovers.kill()
 
 
 def meant_code(folder: Path, rank: int, code: int) -> int:

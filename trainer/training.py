@@ -14,6 +14,7 @@ from django.conf import settings
 
 from coxswain.locks import HeldLock
 from coxswain.mailbox import Mailbox
+from coxswain.private import make_private, open_private
 from coxswain.run import START_PAUSED_VARIABLE
 from runs import starting
 from runs.events import LogLine
@@ -30,11 +31,7 @@ from runs.models import Attempt, Checkpoint, Run, RunState
 from runs.parameters import ParameterError, validate
 from trainer.checkpoints import NoSuchCheckpoint, checkpoint_folder, chosen, forget_older, newest, remove_torn
 from trainer.display import Display, display_for
-from trainer.folders import (
-    WorkerProcess,
-    attempt_folder,
-    make_private,
-)
+from trainer.folders import WorkerProcess, attempt_folder
 from trainer.given import device_there, given_devices
 from trainer.holding import CannotTrain, adoptable, came_before, hold, myself
 from trainer.interrupts import Interrupts
@@ -348,7 +345,7 @@ def _become_worker(lease: Lease, prepared: Prepared, lock: HeldLock, interrupts:
     WorkerProcess.of(os.getpid()).record(prepared.folder)
     lock.release()
     log = prepared.folder / "supervisor.log"
-    with log.open("ab") as output:
+    with open_private(log, "ab") as output:
         subprocess.Popen(
             [sys.executable, str(settings.BASE_DIR / "manage.py"), "train", "--run-id", str(lease.run_id), "--quiet"],
             stdin=subprocess.DEVNULL,

@@ -18,6 +18,7 @@ from django.db.models import Exists, F, OuterRef
 from django.utils import timezone
 
 from coxswain.locks import HeldLock, try_lock
+from coxswain.private import make_private
 from runs import announcer, series, starting
 from runs.lifecycle import ENDED, LIVE, SILENT_AFTER_S, expire_commands, mark_lost
 from runs.models import Attempt, Host, Run, RunState, StoredEvent
@@ -25,7 +26,7 @@ from trainer import slots
 from trainer.beats import BeatWatch, Pulse
 from trainer.detached import Detached, start_train
 from trainer.devices import DeviceReader
-from trainer.folders import any_worker_lives, attempt_folder, host_name, make_private, run_folder
+from trainer.folders import any_worker_lives, attempt_folder, host_name, run_folder
 from trainer.given import given_environment
 from trainer.holding import is_of_this_host
 from trainer.redactor import Redactor

@@ -7,13 +7,13 @@ import json
 import os
 import platform
 import shutil
-import stat
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from monitor_site.data_folder import UnfitFolder, refuse_unfit
 from trainer.doctor import Finding
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -132,8 +132,8 @@ def _nvml(script: str) -> tuple[Finding, list[str]]:
     return Finding("NVML", "ok", f"driver {found['driver']}: {', '.join(names)}"), names
 
 
-def disk(data: Path) -> list[Finding]:
-    """Return whether the data folder can be written, is private and has room."""
+def disk(data: Path, *, shared: bool = False) -> list[Finding]:
+    """Return whether the data folder can be written, is private unless it is `shared`, and has room."""
     try:
         with tempfile.NamedTemporaryFile(dir=data, prefix=".doctor-") as file:
             file.write(b"x")
@@ -151,9 +151,11 @@ def disk(data: Path) -> list[Finding]:
         found = [Finding("disk", "warning", text, remedy)]
     else:
         found = [Finding("disk", "ok", text)]
-    if stat.S_IMODE(data.stat().st_mode) & 0o007:
-        text = f"other users of this host may enter {data}"
-        found.append(Finding("disk", "warning", text, f"Close it: chmod 700 {data}"))
+    try:
+        refuse_unfit(data, shared=shared)
+    except UnfitFolder as error:
+        text, _, remedy = str(error).partition(": ")
+        found.append(Finding("disk", "problem", text, remedy[:1].upper() + remedy[1:]))
     return found
 
 

@@ -18,8 +18,9 @@ from django.db import Error as DatabaseError
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
+from monitor_site import redis_socket
 from monitor_site.embedded import EmbeddedServerError, find_server
-from monitor_site.redis_socket import socket_path
+from monitor_site.redis_connection import OwnPlainConnection
 from trainer.checks.machine import clock_is_kept
 from trainer.doctor import Finding, first_line
 from trainer.publish import is_published, known_specs
@@ -50,7 +51,7 @@ def password_of(url: str) -> str:
 
 
 def is_embedded() -> bool:
-    return str(settings.COXSWAIN_REDIS_URL) == f"unix://{socket_path(settings.COXSWAIN_DATA)}"
+    return redis_socket.is_embedded(settings.COXSWAIN_REDIS_URL, settings.COXSWAIN_DATA)
 
 
 def database() -> list[Finding]:
@@ -83,18 +84,26 @@ def redis_server() -> Finding:
     """Return whether the Redis-protocol server of COXSWAIN_REDIS_URL answers PING."""
     address = "the embedded server" if is_embedded() else shown_address(settings.COXSWAIN_REDIS_URL)
     try:
-        with redis.Redis.from_url(
-            settings.COXSWAIN_REDIS_URL, socket_connect_timeout=ANSWER_TIMEOUT_S, socket_timeout=ANSWER_TIMEOUT_S
-        ) as client:
+        with _client() as client:
             began = time.perf_counter()
             client.ping()
             took_ms = 1000 * (time.perf_counter() - began)
     except (redis.RedisError, OSError, ValueError) as error:
+        if is_embedded() and isinstance(error.__context__, PermissionError):
+            return Finding("Redis", "problem", first_line(error), "Find out whose it is, and remove that folder.")
         if is_embedded():
             return Finding("Redis", "warning", "the embedded server does not run", STARTS_EMBEDDED)
         text = f"{address} does not answer: {first_line(error)}"
         return Finding("Redis", "problem", text, "Start it, or correct COXSWAIN_REDIS_URL.")
     return Finding("Redis", "ok", f"{address} answers in {took_ms:.1f} ms")
+
+
+def _client() -> redis.Redis:
+    waits: dict[str, Any] = {"socket_connect_timeout": ANSWER_TIMEOUT_S, "socket_timeout": ANSWER_TIMEOUT_S}
+    if is_embedded():
+        path = str(redis_socket.socket_path(settings.COXSWAIN_DATA))
+        return redis.Redis.from_pool(redis.ConnectionPool(connection_class=OwnPlainConnection, path=path, **waits))
+    return redis.Redis.from_url(settings.COXSWAIN_REDIS_URL, **waits)
 
 
 def channel_layer() -> Finding:

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from monitor_site.ports import port_is_free
-from monitor_site.service import CannotRun, refuse_debug
+from monitor_site.service import CannotRun, refuse_debug, refuse_unfit_data
 
 EXIT_BAD_INPUT = 2
 
@@ -26,6 +26,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         host, port = options["bind"], options["port"]
         try:
+            refuse_unfit_data()
             refuse_debug(host)
         except CannotRun as reason:
             raise CommandError(str(reason), returncode=EXIT_BAD_INPUT) from reason

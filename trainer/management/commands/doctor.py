@@ -59,7 +59,7 @@ def checks(mail_address: str) -> list[Check]:
     return [
         Check("Python", machine.python),
         Check("torch", machine.torch_and_gpus, machine.TORCH_TIMEOUT_S + machine.NVML_TIMEOUT_S + 5),
-        Check("disk", partial(machine.disk, settings.COXSWAIN_DATA)),
+        Check("disk", partial(machine.disk, settings.COXSWAIN_DATA, shared=settings.COXSWAIN_SHARED_DATA)),
         Check("clock", services.clock),
         Check("database", services.database),
         Check("recipes", services.recipes),

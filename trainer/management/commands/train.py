@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from monitor_site.data_folder import UnfitFolder, refuse_unfit
 from runs.restarts import number_of_restarts
 from trainer.holding import CannotTrain
 from trainer.launching import number_of_ranks
+from trainer.supervisor import EXIT_BAD_INPUT
 from trainer.training import Options, train
 
 
@@ -67,7 +70,10 @@ class Command(BaseCommand):
             script=tuple(options["script"]),
         )
         try:
+            refuse_unfit(settings.COXSWAIN_DATA, shared=settings.COXSWAIN_SHARED_DATA)
             code = train(asked)
+        except UnfitFolder as reason:
+            raise CommandError(str(reason), returncode=EXIT_BAD_INPUT) from reason
         except CannotTrain as error:
             raise CommandError(str(error), returncode=error.exit_code) from error
         if code:

@@ -6,9 +6,11 @@ import signal
 from types import FrameType
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from trainer.supervisor import EXIT_HELD
+from monitor_site.data_folder import UnfitFolder, refuse_unfit
+from trainer.supervisor import EXIT_BAD_INPUT, EXIT_HELD
 from trainer.watch import AlreadyWatched, Watch
 
 
@@ -20,6 +22,10 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def handle(self, **options: Any) -> None:
+        try:
+            refuse_unfit(settings.COXSWAIN_DATA, shared=settings.COXSWAIN_SHARED_DATA)
+        except UnfitFolder as reason:
+            raise CommandError(str(reason), returncode=EXIT_BAD_INPUT) from reason
         watch = Watch()
 
         def end(number: int, frame: FrameType | None) -> None:

@@ -1,0 +1,61 @@
+"""Connections to the embedded server that speak to nobody else; apart, since redis takes its time to load."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from socket import socket
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from channels_redis.pubsub import RedisPubSubChannelLayer
+from redis.asyncio.connection import UnixDomainSocketConnection
+from redis.connection import UnixDomainSocketConnection as PlainConnection
+
+from monitor_site.redis_socket import check_peer, check_socket
+
+
+class OwnSocketConnection(UnixDomainSocketConnection):
+    """Looks at each connect, also when it connects again, that folder, socket and process are of this user.
+
+    What is wrong reads as a server that is away: an `OSError`, which redis makes a `ConnectionError` with its text.
+    """
+
+    async def _connect(self) -> None:
+        check_socket(Path(self.path))
+        async with asyncio.timeout(self.socket_connect_timeout):
+            reader, writer = await asyncio.open_unix_connection(path=self.path)
+        try:
+            # Before a word is said or heard.
+            check_peer(writer.get_extra_info("socket"))
+        except PermissionError:
+            writer.close()
+            raise
+        self._reader, self._writer = reader, writer
+        await self.on_connect()
+
+
+class OwnSocketLayer(RedisPubSubChannelLayer):
+    """The channel layer over the embedded server; its hosts are unix:// addresses."""
+
+    def __init__(self, *, hosts: list[dict[str, Any]], **config: Any) -> None:
+        super().__init__(hosts=[_own(host) for host in hosts], **config)
+
+
+def _own(host: dict[str, Any]) -> dict[str, Any]:
+    options = {name: value for name, value in host.items() if name != "address"}
+    return {"connection_class": OwnSocketConnection, "path": unquote(urlsplit(host["address"]).path), **options}
+
+
+class OwnPlainConnection(PlainConnection):
+    """The same for code that waits."""
+
+    def _connect(self) -> Any:
+        check_socket(Path(self.path))
+        connected: socket = super()._connect()
+        try:
+            check_peer(connected)
+        except PermissionError:
+            connected.close()
+            raise
+        return connected

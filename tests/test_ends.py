@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +15,9 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from tests import postgres
-from tests.stack import Stack, rows, run_row, seed_stack, wait_for, write_locked
+from tests.stack import ROOT, Stack, create_run, events, rows, run_row, seed_stack, wait_for, write_locked
 from tests.test_train import is_gone, start_endless
+from trainer.deaths import MOST_DEATHS
 
 INTERRUPTED = 130
 
@@ -33,19 +36,17 @@ def test_it_ends_on_sigterm_though_the_database_stays_away(offline_stack):
 def test_it_ends_on_the_second_interrupt_though_the_database_stays_away(offline_stack):
     run_id, supervisor, worker = start_endless(offline_stack, "deaf")
     with write_locked(offline_stack, run_id):
-        interrupt_until_it_ends(supervisor)
+        interrupt_twice(offline_stack, run_id, supervisor)
         wait_for(lambda: is_gone(worker), "the worker to be ended", timeout_s=60)
 
 
-def interrupt_until_it_ends(supervisor: subprocess.Popen[bytes]) -> None:
-    """Press Ctrl-C as a person does who sees nothing happen; two at one moment would count as one."""
-
-    def has_ended() -> bool:
-        supervisor.send_signal(signal.SIGINT)
-        return supervisor.poll() is not None
-
-    wait_for(has_ended, "the supervisor to end", timeout_s=90)
-    assert supervisor.returncode == INTERRUPTED
+def interrupt_twice(stack: Stack, run_id: int, supervisor: subprocess.Popen[bytes]) -> None:
+    """Press Ctrl-C, and again once the first one has reached the training; two at one moment would count as one."""
+    supervisor.send_signal(signal.SIGINT)
+    asked = stack.data / "runs" / str(run_id) / "attempts" / "1" / "commands.jsonl"
+    wait_for(lambda: asked.exists() and b'"stop"' in asked.read_bytes(), "the stop to be handed on", timeout_s=60)
+    supervisor.send_signal(signal.SIGINT)
+    assert supervisor.wait(60) == INTERRUPTED
 
 
 class Line:
@@ -113,9 +114,40 @@ def test_it_ends_though_the_database_answers_nothing_at_all(how):
                 supervisor.send_signal(signal.SIGTERM)
                 assert supervisor.wait(90) == INTERRUPTED
             else:
-                interrupt_until_it_ends(supervisor)
+                interrupt_twice(stack, run_id, supervisor)
             wait_for(lambda: is_gone(worker), "the worker to end", timeout_s=60)
         direct = stack.environment["COXSWAIN_DATABASE_URL"]
         assert postgres.execute(direct, "SELECT state FROM runs_run WHERE id = ?", (run_id,)) == [{"state": "running"}]
         stack.manage("train", "--run-id", str(run_id), "--adopt")
         assert rows(stack, "SELECT state FROM runs_run WHERE id = ?", run_id)[0]["state"] in ("stopped", "failed")
+
+
+def test_a_record_that_supervisors_die_of_is_set_aside_after_five_deaths(offline_stack):
+    stack = offline_stack
+    run_id = create_run(stack)
+    script = str(ROOT / "tests" / "workers" / "deadly.py")
+    dying = [sys.executable, "-m", "tests.workers.dying_supervisor", str(run_id)]
+    folder = stack.data / "runs" / str(run_id) / "attempts" / "1"
+    deaths = []
+    for _ in range(2 * MOST_DEATHS):
+        command = dying if deaths else [*dying, script]
+        process = subprocess.Popen(command, cwd=ROOT, env=stack.environment)
+        stack.trainings.append(process)
+        wait_for(
+            lambda process=process: process.poll() is not None or run_row(stack, run_id)["step"] > 300,
+            f"a death, or points behind the record\n{stack.log()}",
+        )
+        if process.returncode is None:
+            break
+        assert process.returncode == 1
+        deaths.append(json.loads((folder / "deaths.json").read_text())["count"])
+    # The first death is at the beginning of what was read with the record, the others at the record.
+    assert deaths[-1] == MOST_DEATHS and len(deaths) <= MOST_DEATHS + 1
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+    (attempt,) = rows(stack, "SELECT * FROM runs_attempt WHERE run_id = ?", run_id)
+    assert (attempt["set_aside_records"], attempt["unreadable_records"]) == (1, 0)
+    blocks = [block for event in events(stack, run_id, "metrics") for block in event["blocks"]]
+    steps = [step for block in blocks for step in block["steps"]]
+    assert steps == list(range(1, steps[-1] + 1)) and steps[-1] > 300
+    assert not events(stack, run_id, "text")

@@ -15,7 +15,7 @@ from monitor_site.data_folder import UnfitFolder, prepare, refuse_unfit, who_els
 from tests.stack import ROOT, SEED, Stack, create_run, run_row
 
 OTHERS = 0o077
-NAMES = ["lab #1", "lab #2", "what? now", "exp%20one", "数据 ü"]
+NAMES = ["lab #1", "what? exp%20one 数据 ü"]
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 needs_sqlite = pytest.mark.skipif("COXSWAIN_TEST_POSTGRES" in os.environ, reason="looks at the SQLite file")

@@ -43,7 +43,7 @@ def test_it_folds_carriage_returns_and_drops_colours(path):
 
 
 def test_it_skips_what_is_beyond_the_bound_and_says_how_much(path, monkeypatch):
-    monkeypatch.setattr(console, "LARGEST_BYTES_A_SECOND", 1000)
+    monkeypatch.setattr(console, "LARGEST_BURST_BYTES", 1000)
     tail = ConsoleTail(path)
     path.write_bytes(b"x" * 99 + b"\n" + b"y" * 2899 + b"\n" + b"z" * 899 + b"\n")
     read = tail.read()

@@ -49,6 +49,8 @@ def history(run: Run, role: str) -> dict[str, Any]:
 def details(run: Run, role: str) -> dict[str, Any]:
     """Return what no event tells: attempts and how they ended, the checkpoints that are left, environment, parameters.
 
+    Also the knobs, which a greeting leaves out where they are too many.
+
     Attempts and checkpoints come oldest first.
     """
     attempts = list(run.attempts.order_by("-number")[:ATTEMPTS])
@@ -57,6 +59,7 @@ def details(run: Run, role: str) -> dict[str, Any]:
         "checkpoints": [
             _checkpoint(checkpoint) for checkpoint in reversed(run.checkpoints.order_by("-id")[:CHECKPOINTS])
         ],
+        "knobs": run.knobs,
         "restarts": run.restarts,
         "restarts_used": run.restarts_used,
         "environment": attempts[0].environment if attempts else {},

@@ -59,6 +59,10 @@ class ConsoleTail:
         with self.path.open("rb") as file:
             file.seek(self.offset + skipped)
             data = file.read(size - self.offset - skipped)
+        begun = data.find(b"\n") + 1
+        if skipped and begun < len(data):
+            # The rest of a line whose beginning was skipped says little, and may be half of a secret.
+            skipped, data = skipped + begun, data[begun:]
         whole = data.rfind(b"\n") + 1
         if ended or now - self._grew_at > UNFINISHED_AFTER_S or len(data) > LARGEST_LINE_CHARACTERS * 4:
             whole = len(data)

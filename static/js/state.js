@@ -4,7 +4,7 @@
 // nothing but its arguments: no DOM, no clock, no network. It works in place, because copying long series ten times
 // a second would cost more than drawing them; `versions` tells painters what changed.
 
-import { addPoints, axisOf, emptySeries } from "./points.js";
+import { addPoints, axisOf, bucketsEach, emptySeries } from "./points.js";
 import { MESSAGES, MOST_ACTIVITY, MOST_CONSOLE_LINES, MOST_TEXTS, seconds } from "./state_messages.js";
 
 // More than the history gives; the oldest go first.
@@ -83,11 +83,13 @@ export function hasEnded(run) {
 
 const EVENTS = {
   metrics(state, event, news) {
+    const most = bucketsEach(state.series.size);
     for (const block of event.blocks) {
       for (const [name, column] of Object.entries(block.values)) {
         const odd = block.nonfinite?.[name]?.length ? new Map(block.nonfinite[name]) : null;
         const series = seriesNamed(state, name);
-        addPoints(series, event.attempt, series.axis === "time" ? block.times : block.steps, block.times, column, odd);
+        const xs = series.axis === "time" ? block.times : block.steps;
+        addPoints(series, event.attempt, xs, block.times, column, odd, most);
         if (isNewer(state, news, name)) noteLatest(state, name, block, column, odd);
       }
       if (news && block.steps.length) noteStep(state, event, block);

@@ -60,3 +60,18 @@ test("it takes a replayed change of a command that the snapshot did not tell of"
   applyEvent(state, { kind: "command", seq: 1, at: "", id: "old", state: "applied" });
   assert.equal(state.commands.get("old").state, "applied");
 });
+
+test("of many series each holds fewer points, and minimum and maximum survive", () => {
+  const state = emptyState();
+  hello(state, {});
+  const names = Array.from({ length: 5000 }, (_, index) => `layer/${index}`);
+  for (let seq = 1; seq <= 4; seq += 1) {
+    const steps = Array.from({ length: 100 }, (_, index) => (seq - 1) * 100 + index + 1);
+    const values = Object.fromEntries(names.map((name) => [name, steps]));
+    applyEvent(state, { kind: "metrics", seq, at: "", attempt: 1, blocks: [{ steps, times: steps, values }] });
+  }
+  const series = state.series.get("layer/4999");
+  assert.ok(series.xs.length <= 163, String(series.xs.length));
+  assert.equal(Math.max(...series.maxs), 400);
+  assert.equal(Math.min(...series.mins), 1);
+});

@@ -11,6 +11,8 @@ const PING_MS = 5000;
 const MISSED_MS = 5000;
 // A socket that is open and does not greet is of no use.
 const GREETING_MS = 15_000;
+// Why it connected again is told for so long.
+const WHY_MS = 8000;
 // A socket that stays silent this long after a ping is half open: the browser would notice minutes later.
 const SILENT_MS = 25_000;
 const OFFLINE_MS = 15_000;
@@ -35,6 +37,7 @@ export class RunSocket {
   #openedAt = 0;
   #isGreeted = false;
   #missing = null;
+  #why = "";
   #lostAt = 0;
   #ticketFailures = 0;
   #waiting = new Map();
@@ -95,9 +98,16 @@ export class RunSocket {
 
   greeted() {
     this.#isGreeted = true;
+    this.#onLink("open", this.#why);
+    if (this.#why) setTimeout(() => this.#forgetWhy(), WHY_MS);
     this.#ticketFailures = 0;
     this.#lostAt = 0;
     for (const payload of this.#waiting.values()) this.#send({ kind: "command", ...payload });
+  }
+
+  #forgetWhy() {
+    this.#why = "";
+    if (this.#isOpen() && this.#isGreeted) this.#onLink("open", "");
   }
 
   #address() {
@@ -153,8 +163,8 @@ export class RunSocket {
   #again(sentence) {
     this.#missing = null;
     this.#openedAt = performance.now();
+    this.#why = sentence;
     this.#lost();
-    if (sentence) this.#onLink("reconnecting", sentence);
     this.#socket.reconnect();
   }
 
@@ -173,7 +183,7 @@ export class RunSocket {
     if (this.#over) return;
     this.#lostAt ||= performance.now();
     const offline = navigator.onLine === false || performance.now() - this.#lostAt > OFFLINE_MS;
-    this.#onLink(offline ? "offline" : "reconnecting", "");
+    this.#onLink(offline ? "offline" : "reconnecting", this.#why);
   }
 
   #end(sentence) {

@@ -214,7 +214,7 @@ export class ChartWall {
       fetchRange: this.fetchRange,
     });
     const grid = element("div", { class: "chart-grid" });
-    const more = element("button", { class: "zoom-reset", type: "button", hidden: true, "data-more": "" });
+    const more = element("button", { class: "more-charts", type: "button", hidden: true, "data-more": "" });
     const count = element("span", { class: "group-count" });
     const title = element("h2", { class: "block-title", text: prefix ? words(prefix) : gettext("Metrics") });
     const root = element(

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from autobahn.exception import Disconnected
 from daphne.endpoints import build_endpoint_description_strings
 from daphne.server import Server
 from daphne.ws_protocol import WebSocketProtocol
@@ -22,8 +23,9 @@ PING_TIMEOUT_S = 5
 APPLICATION_CLOSE_TIMEOUT_S = 10
 # A page that takes longer than this to make is answered with 503.
 HTTP_TIMEOUT_S = 60
-# Viewers send commands and acknowledgements only.
-MESSAGE_LIMIT_BYTES = 64 * 1024
+# Viewers send commands and acknowledgements only. What they are sent is bounded where events are stored.
+INCOMING_LIMIT_BYTES = 64 * 1024
+CLOSE_CODE_NORMAL = 1000
 # How long clients may take to answer the close frame before the server ends without them.
 FAREWELL_S = 1.0
 FAREWELL_POLL_S = 0.02
@@ -50,16 +52,49 @@ class Pace:
         self._takes_more.set()
 
 
+class PortalProtocol(WebSocketProtocol):
+    """A socket with a limit for what it receives alone: autobahn's own limit applies to what is sent as well."""
+
+    def onMessageFrameBegin(self, length: int) -> None:
+        self.maxMessagePayloadSize = INCOMING_LIMIT_BYTES
+        try:
+            super().onMessageFrameBegin(length)
+        finally:
+            self.maxMessagePayloadSize = 0
+
+
+class ViewerLeft(OSError):
+    """A message to a socket that is closed. ASGI asks for an `OSError`."""
+
+
 class PortalServer(Server):
-    """Daphne that tells its sockets 1012 before it ends, and says in `listen_failure` why it cannot listen."""
+    """Daphne that can send every close code, tells its sockets 1012 before it ends, and bounds what it receives.
+
+    `listen_failure` says why it cannot listen.
+    """
 
     listen_failure: str | None = None
+
+    @property
+    def ws_factory(self) -> Any:
+        """What makes the protocol of each socket."""
+        return self._ws_factory
+
+    @ws_factory.setter
+    def ws_factory(self, factory: Any) -> None:
+        factory.protocol = PortalProtocol
+        # A socket that is in the wrong is told why: by default autobahn would cut it without a word.
+        factory.setProtocolOptions(failByDrop=False)
+        self._ws_factory = factory
 
     async def handle_reply(self, protocol: Any, message: dict[str, Any]) -> None:
         """Pass an answer on; where it comes in parts, no faster than its client takes them.
 
         Daphne itself would keep all of a large file in memory for a slow client.
         """
+        if isinstance(protocol, WebSocketProtocol):
+            await self._handle_socket_reply(protocol, message)
+            return
         details = self.connections.get(protocol)
         comes_more = message["type"] == "http.response.body" and bool(message.get("more_body"))
         if details is None or (not comes_more and "pace" not in details):
@@ -76,6 +111,16 @@ class PortalServer(Server):
         if comes_more:
             await details["pace"].wait()
 
+    async def _handle_socket_reply(self, protocol: WebSocketProtocol, message: dict[str, Any]) -> None:
+        if message["type"] == "websocket.close" and protocol.state != protocol.STATE_CONNECTING:
+            # Not `sendClose`: that refuses the codes which the standard keeps for servers.
+            protocol.sendCloseFrame(code=message.get("code") or CLOSE_CODE_NORMAL)
+            return
+        try:
+            await super().handle_reply(protocol, message)
+        except Disconnected as error:
+            raise ViewerLeft(str(error)) from error
+
     def listen_error(self, failure: Any) -> None:
         self.listen_failure = failure.getErrorMessage()
         self.stop()
@@ -88,7 +133,6 @@ class PortalServer(Server):
         for listener in self.listeners:
             listener.addCallback(_stop_listening)
         for protocol in self._open_sockets():
-            # Not `sendClose`: that refuses the codes which the standard keeps for servers.
             protocol.sendCloseFrame(code=CLOSE_CODE_RESTART)
         for _ in range(round(FAREWELL_S / FAREWELL_POLL_S)):
             if not any(self._open_sockets()) and not any(self._applications()):
@@ -126,8 +170,9 @@ def serve(application: Application, host: str, port: int, ready: Callable[[], No
         ping_timeout=PING_TIMEOUT_S,
         # Daphne would close a page left open for a day with 1000.
         websocket_timeout=-1,
-        websocket_max_message_size=MESSAGE_LIMIT_BYTES,
-        websocket_max_frame_size=MESSAGE_LIMIT_BYTES,
+        # These would bound what is sent, too: see `PortalProtocol`.
+        websocket_max_message_size=0,
+        websocket_max_frame_size=0,
         application_close_timeout=APPLICATION_CLOSE_TIMEOUT_S,
         verbosity=0,
         server_name="",

@@ -116,7 +116,10 @@ class Reading:
         self._read_chunks()
         for key, points in fresh.items():
             self._add_points(key, CHUNK_POINTS**2, points)
-        return {series.name: self._chart(series) for series in self._series}
+        keys: dict[int, list[Key]] = {}
+        for key in sorted(self._parts):
+            keys.setdefault(key[0], []).append(key)
+        return {series.name: self._chart(series, keys.get(series.pk, [])) for series in self._series}
 
     def _find_superseded(self, fresh: dict[Key, Points]) -> None:
         """Note for each attempt the step from which a later attempt went over its points again."""
@@ -231,8 +234,7 @@ class Reading:
     def _add_rows(self, key: Key, index: int, rows: Buckets) -> None:
         self._parts.setdefault(key, []).append((index, self._extent.cut(rows)))
 
-    def _chart(self, series: Series) -> dict[str, Any]:
-        keys = sorted(key for key in self._parts if key[0] == series.pk)
+    def _chart(self, series: Series, keys: Sequence[Key]) -> dict[str, Any]:
         ordered = [rows for key in keys for _, rows in sorted(self._parts[key], key=lambda part: part[0])]
         axis = Axis.TIME if Axis.TIME in (series.axis, self._extent.by) else Axis.STEP
         return as_chart(join_buckets(ordered), str(axis), self._buckets)

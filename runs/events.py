@@ -17,7 +17,10 @@ import msgspec
 PROTOCOL = "coxswain.v1"
 
 CLOSE_CODES: dict[int, str] = {
-    1011: "the server could not greet the viewer",
+    1002: "the viewer broke the WebSocket protocol",
+    1007: "a text message was not UTF-8",
+    1009: "a message of more than 64 KiB",
+    1011: "the server failed to greet the viewer, or to send it an event",
     1012: "the server restarts",
     4400: "too many malformed messages",
     4401: "not authenticated, or not any more: ticket, session or token is missing, used, revoked or expired",
@@ -57,7 +60,11 @@ class Metrics(Event, frozen=True, kw_only=True):
 
 
 class EpochDone(Event, frozen=True, kw_only=True):
-    """One epoch is complete. `values` holds every number that the epoch reported."""
+    """One epoch is complete. `values` holds every number that the epoch reported.
+
+    Where they are too many for a frame several events tell them: `part` 0 takes the place of what was told of this
+    epoch and attempt before, each later part adds its values. All else is the same in every part.
+    """
 
     kind: ClassVar[str] = "epoch"
     attempt: int
@@ -67,6 +74,7 @@ class EpochDone(Event, frozen=True, kw_only=True):
     best: bool = False
     values: dict[str, float | None]
     nonfinite: dict[str, str] = {}
+    part: int = 0
 
 
 class StatusChanged(Event, frozen=True, kw_only=True):
@@ -122,13 +130,14 @@ class KnobsChanged(Event, frozen=True, kw_only=True):
     """The knobs of the training: what each takes, its value, and the value in effect where a schedule multiplies it.
 
     Each of `knobs` has the fields of `coxswain.knobs.KnobSpec`, `value` and `effective`; the last two are objects by
-    parameter group where `groups` is not empty.
+    parameter group where `groups` is not empty. `part` 0 takes the place of all knobs, each later part adds to them.
     """
 
     kind: ClassVar[str] = "knobs"
     attempt: int
     step: int
     knobs: list[dict[str, Any]]
+    part: int = 0
 
 
 class StallChanged(Event, frozen=True, kw_only=True):
@@ -142,7 +151,7 @@ class StallChanged(Event, frozen=True, kw_only=True):
 
 
 class CheckpointSaved(Event, frozen=True, kw_only=True):
-    """A checkpoint is whole on disk and verified."""
+    """A checkpoint is whole on disk and verified. `metrics_left_out` counts metrics beyond the size of a frame."""
 
     kind: ClassVar[str] = "checkpoint"
     attempt: int
@@ -153,6 +162,7 @@ class CheckpointSaved(Event, frozen=True, kw_only=True):
     sha256: str
     reason: str = "last"
     metrics: dict[str, float | None] = {}
+    metrics_left_out: int = 0
 
 
 class TextLogged(Event, frozen=True, kw_only=True):
@@ -190,7 +200,10 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class Hello(Message, frozen=True, kw_only=True):
-    """First frame: the run as of `seq`. With `replay` the missing events follow and charts are kept."""
+    """First frame: the run as of `seq`. With `replay` the missing events follow and charts are kept.
+
+    `incomplete` names what has more than a frame carries: history has the rest.
+    """
 
     kind: ClassVar[str] = "hello"
     protocol: str = PROTOCOL
@@ -203,10 +216,11 @@ class Hello(Message, frozen=True, kw_only=True):
     beat_interval_s: float
     life: str
     link: str
+    incomplete: list[str] = []
 
 
 class Resync(Message, frozen=True, kw_only=True):
-    """The asked-for `since` is older than what is kept as events: load history again as of `seq`."""
+    """Events up to `seq` are not kept, are too many or are too large to be sent: load history again."""
 
     kind: ClassVar[str] = "resync"
     seq: int
@@ -228,11 +242,12 @@ class Link(Message, frozen=True, kw_only=True):
 
 
 class Pong(Message, frozen=True, kw_only=True):
-    """Answer to ping, with what the ping carried."""
+    """Answer to ping, with what the ping carried, and the newest event of the run that this server knows of."""
 
     kind: ClassVar[str] = "pong"
     echo: Any = None
     server_time: float
+    seq: int
 
 
 class Error(Message, frozen=True, kw_only=True):

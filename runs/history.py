@@ -24,6 +24,9 @@ EPOCHS = 2000
 COMMANDS = 500
 CHECKPOINTS = 200
 ATTEMPTS = 200
+# Rows of all charts together: of many series each has fewer, and a zoom reads finer ones.
+CHART_ROWS = 200_000
+FEWEST_BUCKETS = 20
 TEXTS = 50
 LISTED_EVENTS = (StatusChanged.kind, CheckpointSaved.kind, CommandChanged.kind, StallChanged.kind)
 
@@ -34,7 +37,8 @@ def history(run: Run, role: str) -> dict[str, Any]:
     Keys: seq, epochs, commands, console, events, texts, series, and those of `details`. The newest of each are kept,
     oldest first; tracebacks are for operators and owners. Raises `Run.DoesNotExist`.
     """
-    seq, series = charts(run.pk)
+    count = run.series.count()
+    seq, series = charts(run.pk, buckets=max(FEWEST_BUCKETS, min(BUCKETS, CHART_ROWS // max(1, count))))
     return details(run, role) | {
         "seq": seq,
         "epochs": [epoch_as_wire(epoch) for epoch in epochs_of(run)],
@@ -49,6 +53,8 @@ def history(run: Run, role: str) -> dict[str, Any]:
 def details(run: Run, role: str) -> dict[str, Any]:
     """Return what no event tells: attempts and how they ended, the checkpoints that are left, environment, parameters.
 
+    Also the knobs, which a greeting leaves out where they are too many.
+
     Attempts and checkpoints come oldest first.
     """
     attempts = list(run.attempts.order_by("-number")[:ATTEMPTS])
@@ -57,6 +63,7 @@ def details(run: Run, role: str) -> dict[str, Any]:
         "checkpoints": [
             _checkpoint(checkpoint) for checkpoint in reversed(run.checkpoints.order_by("-id")[:CHECKPOINTS])
         ],
+        "knobs": run.knobs,
         "restarts": run.restarts,
         "restarts_used": run.restarts_used,
         "environment": attempts[0].environment if attempts else {},

@@ -46,7 +46,10 @@ def run_snapshot(run: Run) -> dict[str, Any]:
 
 
 def latest_values(run: Run) -> dict[str, dict[str, Any]]:
-    """Return the newest point of every series: step, time (s, UTC), value (null with `nonfinite` where not finite)."""
+    """Return the newest point of every series: step, time (s, UTC), value (null with `nonfinite` where not finite).
+
+    Series come in the order in which they were first logged.
+    """
     return {
         series.name: {
             "step": series.last_step,
@@ -54,7 +57,7 @@ def latest_values(run: Run) -> dict[str, dict[str, Any]]:
             "value": series.last_value,
             "nonfinite": series.last_nonfinite,
         }
-        for series in Series.objects.filter(run=run)
+        for series in Series.objects.filter(run=run).order_by("pk")
     }
 
 

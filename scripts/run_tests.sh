@@ -5,7 +5,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 mkdir -p build
-checks="tests/test_kill.py tests/test_race.py tests/test_truth.py"
+checks="tests/test_kill.py tests/test_race.py tests/test_truth.py tests/test_big_events.py"
 (
 	failed=0
 	trap 'kill "$pytest"; exit 1' TERM

@@ -43,12 +43,17 @@ def test_it_folds_carriage_returns_and_drops_colours(path):
 
 
 def test_it_skips_what_is_beyond_the_bound_and_says_how_much(path, monkeypatch):
-    monkeypatch.setattr(console, "LARGEST_BYTES_A_SECOND", 1000)
+    monkeypatch.setattr(console, "LARGEST_BURST_BYTES", 1000)
     tail = ConsoleTail(path)
     path.write_bytes(b"x" * 99 + b"\n" + b"y" * 2899 + b"\n" + b"z" * 899 + b"\n")
     read = tail.read()
-    assert read.skipped_bytes == 2900
-    assert read.lines[-1] == "z" * 899 and read.offset == 3900
+    assert read.skipped_bytes == 3000
+    assert read.lines == ["z" * 899] and read.offset == 3900
+
+
+def test_it_says_how_much_of_a_long_line_is_missing(path):
+    path.write_text("x" * 5000 + "\n")
+    assert take(ConsoleTail(path)) == ["x" * 2000 + " … (3000 more characters)"]
 
 
 def test_it_goes_on_from_an_offset(path):

@@ -134,7 +134,7 @@ async def test_it_keeps_the_order_where_an_event_overtakes_those_before_it(peopl
         patch.setattr(feed, "announce", lambda run_id, stored: None)
         for step in (1, 2, 3):
             await sync_to_async(append)(one, step)
-    frames = dict(await sync_to_async(feed.replay)(one.pk, 0, 10))
+    frames = dict(await sync_to_async(feed.replay)(one.pk, 0, 10, 100_000))
     room = hub_module.current_hub()._rooms[one.pk]
     for seq in (3, 3, 2):
         message = {"type": "run.event", "run": one.pk, "seq": seq, "event": frames[seq]}
@@ -152,7 +152,7 @@ async def test_it_replays_nothing_that_the_hub_will_bring_too(people, one, two):
         await sync_to_async(append)(one, step)
     with pytest.MonkeyPatch.context() as patch:
         late = [(4, '{"seq":4,"kind":"log"}')]
-        patch.setattr("runs.live.consumers.replay", lambda *asked: feed.replay(*asked) + late)
+        patch.setattr("runs.live.greeting.replay", lambda *asked: feed.replay(*asked) + late)
         socket, hello = await greet(one, people["viewer"], since=1)
         assert hello["replay"] is True
         assert [(await numbered(socket))["seq"] for _ in range(2)] == [2, 3]
@@ -163,9 +163,9 @@ async def test_it_replays_nothing_that_the_hub_will_bring_too(people, one, two):
 @live
 async def test_it_carries_an_event_too_large_for_the_layer(people, one, two):
     socket, _ = await greet(one, people["viewer"])
-    lines = [LogLine(text="x" * 1000) for _ in range(60)]
+    lines = [LogLine(text="x" * 1000) for _ in range(50)]
     await sync_to_async(feed.append)(one.pk, LogWritten(attempt=1, lines=lines))
-    assert len((await numbered(socket))["lines"]) == 60
+    assert len((await numbered(socket))["lines"]) == 50
     await socket.disconnect()
 
 

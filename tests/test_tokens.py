@@ -295,4 +295,4 @@ def test_events_of_a_run_still_flow(run: Run) -> None:
     from runs.sharing import names_somebody
 
     feed.append(run.pk, LogWritten(attempt=1, lines=[LogLine(text='"kind":"command"')]))
-    assert not names_somebody(feed.replay(run.pk, 0, 1)[0][1])
+    assert not names_somebody(feed.replay(run.pk, 0, 1, 1000)[0][1])

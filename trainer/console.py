@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LARGEST_BYTES_A_SECOND = 64 * 1024
+# A summary of a model or a long traceback comes whole.
+LARGEST_BURST_BYTES = 1 << 20
 LARGEST_LINE_CHARACTERS = 2_000
 # A last line without its end is shown after this long, so that a prompt or progress bar is seen.
 UNFINISHED_AFTER_S = 1.0
@@ -30,12 +32,12 @@ class ConsoleRead:
 
 
 class ConsoleTail:
-    """Reads a growing console file from `offset`, at most LARGEST_BYTES_A_SECOND."""
+    """Reads a growing console file from `offset`: LARGEST_BYTES_A_SECOND, and LARGEST_BURST_BYTES after a pause."""
 
     def __init__(self, path: Path, offset: int = 0) -> None:
         self.path = path
         self.offset = offset
-        self._allowance = float(LARGEST_BYTES_A_SECOND)
+        self._allowance = float(LARGEST_BURST_BYTES)
         self._measured_at = time.monotonic()
         self._grew_at = time.monotonic()
         self._size = offset
@@ -47,9 +49,7 @@ class ConsoleTail:
         except FileNotFoundError:
             return ConsoleRead([], 0, self.offset)
         now = time.monotonic()
-        self._allowance = min(
-            LARGEST_BYTES_A_SECOND, self._allowance + (now - self._measured_at) * LARGEST_BYTES_A_SECOND
-        )
+        self._allowance = min(LARGEST_BURST_BYTES, self._allowance + (now - self._measured_at) * LARGEST_BYTES_A_SECOND)
         self._measured_at = now
         if size != self._size:
             self._size, self._grew_at = size, now
@@ -59,6 +59,10 @@ class ConsoleTail:
         with self.path.open("rb") as file:
             file.seek(self.offset + skipped)
             data = file.read(size - self.offset - skipped)
+        begun = data.find(b"\n") + 1
+        if skipped and begun < len(data):
+            # The rest of a line whose beginning was skipped says little, and may be half of a secret.
+            skipped, data = skipped + begun, data[begun:]
         whole = data.rfind(b"\n") + 1
         if ended or now - self._grew_at > UNFINISHED_AFTER_S or len(data) > LARGEST_LINE_CHARACTERS * 4:
             whole = len(data)
@@ -90,5 +94,11 @@ def _lines(data: bytes) -> list[str]:
     for line in data.decode("utf-8", "replace").removesuffix("\n").split("\n"):
         # What a carriage return wrote over was not there to be read.
         shown = line.rstrip("\r").rsplit("\r", 1)[-1]
-        lines.append(_CONTROLS.sub("", _ESCAPES.sub("", shown))[:LARGEST_LINE_CHARACTERS])
+        lines.append(_cut(_CONTROLS.sub("", _ESCAPES.sub("", shown))))
     return lines
+
+
+def _cut(line: str) -> str:
+    """Return a line of a bearable length; one that is longer says how much of it is missing."""
+    more = len(line) - LARGEST_LINE_CHARACTERS
+    return line if more <= 0 else f"{line[:LARGEST_LINE_CHARACTERS]} … ({more} more characters)"

@@ -51,6 +51,8 @@ CONSOLE_INTERVAL_S = 0.25
 # Step metrics of this many events are folded at once; the newest stay for viewers that reconnect.
 FOLD_EVENTS = 500
 KEPT_EVENTS = 1_000
+# Seconds of it: a portal that reads events from the database must find them, and so must a page that was just loaded.
+KEPT_EVENTS_OF_A_BURST = 50
 FOLD_INTERVAL_S = 10.0
 LARGEST_UNFOLDED_POINTS = 20_000
 # A database that is away is asked again after this; the journal keeps everything meanwhile.
@@ -236,14 +238,14 @@ class Supervisor:
 
     def _fold_all_but_the_newest(self) -> None:
         # Events of a burst are so large that reading a chart past them would cost more than a viewer's reload.
-        keep = KEPT_EVENTS if self._unfolded_points <= LARGEST_UNFOLDED_POINTS else 0
+        keep = KEPT_EVENTS if self._unfolded_points <= LARGEST_UNFOLDED_POINTS else KEPT_EVENTS_OF_A_BURST
         series.fold(self.lease.run_id, keep_latest=keep)
         self._unfolded_points = 0
 
     def _settle(self, tick: Tick) -> None:
         if tick.read is not None:
             self._journals.advance(tick.read)
-            self._unfolded_points += len(tick.read.records)
+            self._unfolded_points += sum(len(record.values) for record in tick.read.records)
         if tick.console is not None:
             self._consoles.advance(tick.console)
             self.display.console(tick.console.lines)

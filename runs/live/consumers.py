@@ -12,6 +12,7 @@ from collections import Counter
 from typing import Any
 
 import msgspec
+from autobahn.exception import Disconnected
 from channels.db import database_sync_to_async
 from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
@@ -20,16 +21,15 @@ from runs.access import Viewer
 from runs.asking import NotAllowed, ask
 from runs.commands import InvalidCommand, Request, parse_command
 from runs.events import PROTOCOL, Error, Hello, Message, Pong, Resync, encode_message
-from runs.feed import replay
 from runs.grants import Grant, standing
 from runs.lifecycle import BEAT_INTERVAL_S
 from runs.live.entry import enter, query_of
+from runs.live.greeting import bounded_hello, find, since_of
 from runs.live.hub import Hub, Room, current_hub
 from runs.live.outbox import Outbox
 from runs.live.reading import reading
 from runs.models import Command, Run
 from runs.sharing import nameless_frame, names_somebody, replace_names
-from runs.snapshot import latest_values, run_snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -39,13 +39,21 @@ LARGEST_ECHOED_ID = 100
 SOCKETS_A_USER = 100
 # A share link may be shown to a lecture hall.
 SOCKETS_A_SHARE_LINK = 500
-# More missing events than this are slower to replay than a fresh history.
-LARGEST_REPLAY_EVENTS = 2_000
 # A viewer that acknowledges and is this far behind is cut: the server has no other sign of its back-pressure.
 LARGEST_UNACKED_FRAMES = 4_000
 
+FAILED = 1011
+TOO_SLOW = 4408
+
+# What a server raises where the transport is closed: as ASGI says, and as plain Daphne does (`runserver`).
+TRANSPORT_CLOSED = (OSError, Disconnected)
+
 # Open sockets by user, and by share link.
 _sockets: Counter[tuple[str, int]] = Counter()
+
+
+class ViewerLeft(Exception):
+    """The transport is closed: the socket's disconnect message follows, or came already."""
 
 
 class RunConsumer(AsyncWebsocketConsumer):
@@ -75,15 +83,21 @@ class RunConsumer(AsyncWebsocketConsumer):
         except StopConsumer:
             await self._leave()
             raise
+        except ViewerLeft as left:
+            logger.debug("run %s: %s", self.run_id, left)
         except Exception:
             logger.exception("run %s: a socket's message could not be handled", self.run_id)
+            if message["type"] == "websocket.connect":
+                # Half greeted it would show nothing for ever: let it come again.
+                await self._fail()
+                return
             try:
                 await self.send_message(Error(error="The server could not handle this; it has been logged."))
-                if message["type"] == "websocket.connect":
-                    # Half greeted it would show nothing for ever: let it come again.
-                    await self.close(1011)
-            except Exception as error:  # the socket is gone: its disconnect message follows
-                logger.debug("a socket was gone before it could be told: %s", error)
+            except ViewerLeft as left:
+                logger.debug("run %s: %s", self.run_id, left)
+            except Exception:
+                logger.exception("run %s: a socket could not be told of a failure", self.run_id)
+                await self._fail()
 
     async def connect(self) -> None:
         self.run_id = int(self.scope["url_route"]["kwargs"]["run_id"])
@@ -114,22 +128,23 @@ class RunConsumer(AsyncWebsocketConsumer):
     async def _greet(self) -> None:
         """Send the snapshot at seq K, then what is missing since the viewer's last seq."""
         assert self.room is not None and self.hub is not None and self.viewer is not None
-        since = _since(self.scope)
-        run, snapshot, latest, missed = await reading(_snapshot)(self.run_id, since)
+        since = since_of(query_of(self.scope).get("since", []))
+        found = await reading(find)(self.run_id, since)
+        run, missed = found.run, found.missed
         if self.viewer.is_guest:
-            await reading(replace_names)(snapshot["commands"])
+            await reading(replace_names)(found.snapshot["commands"])
         hello = Hello(
             seq=run.last_seq,
             replay=missed is not None,
-            run=snapshot,
-            latest=latest,
+            run=found.snapshot,
+            latest=found.latest,
             viewer={"name": self.viewer.name, "role": self.viewer.role, "may": self.viewer.may},
             server_time=time.time(),
             beat_interval_s=BEAT_INTERVAL_S,
             life=self.room.life,
             link=self.hub.link,
         )
-        await self.send_message(hello)
+        await self.send_message(bounded_hello(hello))
         for _, frame in missed or []:
             await self._send_event(frame)
         if since is not None and missed is None:
@@ -139,7 +154,25 @@ class RunConsumer(AsyncWebsocketConsumer):
     async def _send_event(self, frame: str) -> None:
         if self.viewer is not None and self.viewer.is_guest and names_somebody(frame):
             frame = await reading(nameless_frame)(frame)
-        await self.send(text_data=frame)
+        await self._transmit(frame)
+
+    async def _transmit(self, frame: str) -> None:
+        """Send a text frame. Raises `ViewerLeft` where the transport is closed."""
+        try:
+            await self.send(text_data=frame)
+        except TRANSPORT_CLOSED as error:
+            raise ViewerLeft(f"the viewer left: {error}") from error
+
+    async def _fail(self) -> None:
+        """Close because of an error of ours, which has been logged: the viewer comes again with its last event."""
+        self.viewer = None
+        try:
+            await self.close(FAILED)
+        except TRANSPORT_CLOSED as error:
+            logger.debug("run %s: the viewer left before it could be told: %s", self.run_id, error)
+        except Exception:
+            # Plain Daphne (`runserver`) cannot send the standard's codes; this one leads a viewer to the same.
+            await self.close(TOO_SLOW)
 
     async def _write_forever(self, outbox: Outbox) -> None:
         try:
@@ -152,12 +185,13 @@ class RunConsumer(AsyncWebsocketConsumer):
                     self.last_seq = seq or self.last_seq
                 behind = self.acked_seq is not None and self.last_seq - self.acked_seq > LARGEST_UNACKED_FRAMES
                 if outbox.overflowed or behind:
-                    await self.close(4408)
+                    await self.close(TOO_SLOW)
                     return
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:  # sending to a viewer that has just left raises; its disconnect follows
-            logger.debug("run %s: a viewer left while being written to: %s", self.run_id, error)
+        except ViewerLeft as left:
+            logger.debug("run %s: %s", self.run_id, left)
+        except Exception:
+            logger.exception("run %s: event %s could not be sent", self.run_id, self.last_seq + 1)
+            await self._fail()
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Handle one message of the viewer; what cannot be used is answered with an error message."""
@@ -172,7 +206,7 @@ class RunConsumer(AsyncWebsocketConsumer):
             elif kind == "ack":
                 self.acked_seq = _whole_number(payload, "seq")
             elif kind == "ping":
-                await self.send_message(Pong(echo=payload.get("echo"), server_time=time.time()))
+                await self._answer_ping(payload.get("echo"))
             else:
                 raise InvalidCommand("Send a kind: command, ack or ping.", "kind")
         except InvalidCommand as error:
@@ -182,6 +216,10 @@ class RunConsumer(AsyncWebsocketConsumer):
             self.malformed += 1
             if self.malformed >= MALFORMED_LIMIT:
                 await self.close(4400)
+
+    async def _answer_ping(self, echo: Any) -> None:
+        assert self.room is not None
+        await self.send_message(Pong(echo=echo, server_time=time.time(), seq=self.room.newest_seq))
 
     async def _ask(self, payload: dict[str, Any]) -> None:
         request = parse_command(payload)
@@ -206,7 +244,7 @@ class RunConsumer(AsyncWebsocketConsumer):
         await self.close(code)
 
     async def send_message(self, message: Message) -> None:
-        await self.send(text_data=encode_message(message))
+        await self._transmit(encode_message(message))
 
     async def disconnect(self, code: int) -> None:
         await self._leave()
@@ -235,32 +273,11 @@ class NoSuchRun(AsyncWebsocketConsumer):
         await self.close(4404)
 
 
-def _since(scope: dict[str, Any]) -> int | None:
-    value = query_of(scope).get("since", [""])[0]
-    return int(value) if value.isdecimal() and len(value) < 19 else None
-
-
 def _place(grant: Grant, viewer: Viewer) -> tuple[tuple[str, int], int]:
     """Return under what a socket is counted, and how many there may be."""
     if viewer.is_guest and grant.token_id is not None:
         return ("share link", grant.token_id), SOCKETS_A_SHARE_LINK
     return ("user", grant.user_id), SOCKETS_A_USER
-
-
-def _snapshot(
-    run_id: int, since: int | None
-) -> tuple[Run, dict[str, Any], dict[str, Any], list[tuple[int, str]] | None]:
-    """Return the run, its snapshot and latest values, and the events after `since` where a replay can close the gap."""
-    run = Run.objects.select_related("project", "recipe").get(pk=run_id)
-    snapshot, latest = run_snapshot(run), latest_values(run)
-    missed = None
-    if since is not None and run.replay_from <= since <= run.last_seq:
-        missed = replay(run_id, since, LARGEST_REPLAY_EVENTS + 1)
-        # What was stored after `run` was read is heard from the hub: it must not come twice.
-        missed = [(seq, frame) for seq, frame in missed if seq <= run.last_seq]
-        if len(missed) != run.last_seq - since:
-            missed = None
-    return run, snapshot, latest, missed
 
 
 def _parse(text: str | None) -> dict[str, Any]:

@@ -19,12 +19,13 @@ from channels.layers import channel_layers
 from django.utils import timezone
 
 from runs import feed, revocation
-from runs.events import Life, Link, Message, encode_message
+from runs.events import Life, Link, Message, Resync, encode_message
 from runs.lifecycle import LIVE, SILENT_AFTER_S, UNREACHABLE_AFTER_S
 from runs.live.guard import Guard
 from runs.live.outbox import Outbox
 from runs.live.reading import reading
 from runs.models import Run
+from runs.splitting import LARGEST_FRAME_BYTES, frame_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -33,12 +34,17 @@ LOOK_INTERVAL_S = 1.0
 ECHO_TIMEOUT_S = 2.5
 LAYER_CALL_TIMEOUT_S = 2.0
 FIRST_ECHO_TIMEOUT_S = 0.5
+# A quarter of what an outbox holds: viewers take one part while the next is read.
 LARGEST_READ_EVENTS = 2_000
+LARGEST_READ_BYTES = 1 << 20
 
 
 @dataclass(slots=True)
 class Room:
-    """A watched run: its viewers, the last event handed to them, and evidence of life."""
+    """A watched run: its viewers, the last event handed to them, and evidence of life.
+
+    `stored_seq` is the newest event that the database was seen to have.
+    """
 
     run_id: int
     last_seq: int
@@ -46,18 +52,36 @@ class Room:
     alive_at: float
     live: bool
     life: str = "alive"
+    stored_seq: int = 0
     outboxes: set[Outbox] = field(default_factory=set)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
+    @property
+    def newest_seq(self) -> int:
+        """The newest event that is known here, whether or not it was handed on."""
+        return max(self.last_seq, self.stored_seq)
+
     def deliver(self, seq: int, frame: str) -> None:
+        taken = frame_bytes(frame)
+        if taken > LARGEST_FRAME_BYTES:
+            # Stored by a version before this one, or by a training that still runs with it.
+            self.skip(seq)
+            return
         self.last_seq = seq
         for outbox in self.outboxes:
-            outbox.put(seq, frame)
+            outbox.put(seq, frame, taken)
+
+    def skip(self, seq: int) -> None:
+        """Say that the events up to `seq` cannot be handed on: the history has what they told."""
+        frame = encode_message(Resync(seq=seq))
+        self.last_seq = seq
+        for outbox in self.outboxes:
+            outbox.put(seq, frame, len(frame))
 
     def tell(self, message: Message) -> None:
         frame = encode_message(message)
         for outbox in self.outboxes:
-            outbox.put(0, frame)
+            outbox.put(0, frame, len(frame))
 
 
 class Hub:
@@ -177,16 +201,21 @@ class Hub:
             if frame is not None and seq == room.last_seq + 1:
                 room.deliver(seq, frame)
                 return
-            await self._catch_up(room)
+            await self._catch_up(room, seq)
 
-    async def _catch_up(self, room: Room) -> None:
-        """Hand on what the database has beyond the room's last event. The caller holds the room's lock."""
-        while True:
-            missing = await reading(feed.replay)(room.run_id, room.last_seq, LARGEST_READ_EVENTS)
+    async def _catch_up(self, room: Room, up_to: int) -> None:
+        """Hand on what the database has beyond the room's last event, at least to `up_to`, which was committed.
+
+        What was folded into charts meanwhile is no event any more: viewers are told. The caller holds the room's lock.
+        """
+        while room.last_seq < up_to:
+            missing = await reading(feed.replay)(room.run_id, room.last_seq, LARGEST_READ_EVENTS, LARGEST_READ_BYTES)
             for seq, frame in missing:
+                if seq != room.last_seq + 1:
+                    room.skip(seq - 1)
                 room.deliver(seq, frame)
-            if len(missing) < LARGEST_READ_EVENTS:
-                return
+            if not missing:
+                room.skip(up_to)
 
     async def _look_forever(self) -> None:
         while True:
@@ -215,9 +244,10 @@ class Hub:
             if room is None:
                 continue
             self._judge_life(room, beat, state in LIVE, now, seen_s)
+            room.stored_seq = last_seq
             if last_seq > room.last_seq:
                 async with room.lock:
-                    await self._catch_up(room)
+                    await self._catch_up(room, last_seq)
 
     async def _disconnect(self) -> None:
         hearing, layer = self._hearing, self._layer

@@ -19,12 +19,12 @@ class Outbox:
         self._ready = asyncio.Event()
         self.overflowed = False
 
-    def put(self, seq: int, frame: str) -> None:
-        """Queue a frame; behind the bound nothing is kept and `overflowed` is set."""
+    def put(self, seq: int, frame: str, taken: int) -> None:
+        """Queue a frame of `taken` bytes; behind the bound nothing is kept and `overflowed` is set."""
         if self.overflowed:
             return
         self._frames.append((seq, frame))
-        self._bytes += len(frame)
+        self._bytes += taken
         if self._bytes > LARGEST_BACKLOG_BYTES or len(self._frames) > LARGEST_BACKLOG_FRAMES:
             self._frames.clear()
             self.overflowed = True

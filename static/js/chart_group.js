@@ -6,6 +6,7 @@ import { gettext } from "./text.js";
 
 const SETTLE_MS = 150;
 const DETAIL_BUCKETS = 1200;
+const MOST_AT_ONCE = 64;
 // Zooming with the wheel ends where a range is this small a part of the whole.
 const CLOSEST = 1e-6;
 
@@ -91,19 +92,21 @@ export class ChartGroup {
   }
 
   async #refine(from, to) {
-    const names = this.charts.flatMap((chart) =>
-      chart.lines.filter((line) => line.isCoarse?.(from, to)).map((line) => line.name),
-    );
+    // What is in sight comes first: the portal answers for so many at once.
+    const charts = [...this.charts].sort((left, right) => Number(right.isVisible) - Number(left.isVisible));
+    const names = charts
+      .flatMap((chart) => chart.lines.filter((line) => line.isCoarse?.(from, to)).map((line) => line.name))
+      .slice(0, MOST_AT_ONCE);
     if (!names.length) return;
-    let charts;
+    let finer;
     try {
       const { by, back } = this.mapping();
-      charts = await this.#fetchRange(names, back(from), back(to), DETAIL_BUCKETS, by);
+      finer = await this.#fetchRange(names, back(from), back(to), DETAIL_BUCKETS, by);
     } catch {
       return; // the coarse curve stays: it is right, only less fine
     }
     if (this.zoom?.from !== from || this.zoom?.to !== to) return;
-    for (const [name, chart] of Object.entries(charts)) this.#details.set(name, seriesFromChart(name, chart));
+    for (const [name, chart] of Object.entries(finer)) this.#details.set(name, seriesFromChart(name, chart));
     this.#touch();
   }
 

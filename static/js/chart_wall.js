@@ -21,11 +21,13 @@ import { words } from "./format.js";
 import { changes } from "./paint.js";
 import { columnOf, lowerBound } from "./points.js";
 import { getJson } from "./requests.js";
-import { gettext } from "./text.js";
+import { fill, gettext } from "./text.js";
 
 const NOTHING = { value: null, nonfinite: "" };
 // With more charts in sight than this they take turns, so that a page full of them leaves the browser time.
 const MOST_AT_ONCE = 6;
+// A group shows so many charts, and as many more each time it is asked for them.
+const SHOWN_AT_ONCE = 60;
 
 export class ChartWall {
   #state;
@@ -106,10 +108,29 @@ export class ChartWall {
     const names = [...this.#state.series.keys()];
     const training = names.filter((name) => this.#state.series.get(name).axis === "step").sort(byImportance);
     const machine = names.filter((name) => this.#state.series.get(name).axis === "time").sort(totalsLast);
-    for (const name of training) this.#chartOf(name, prefixOf(name), "step", [name]);
+    for (const [prefix, members] of groupBy(training, prefixOf)) this.#showFirst(prefix, members);
     for (const [measure, members] of groupBy(machine, measureOf))
       this.#chartOf(measure, prefixOf(measure), "time", members);
     this.#showEmptiness(training.length, machine.length);
+  }
+
+  /** Thousands of charts at once would stop the page: the first are made, the others are asked for. */
+  #showFirst(prefix, members) {
+    const place = this.#groupOf(prefix, "step");
+    const waiting = members.filter((name) => !this.#charts.has(name));
+    const made = waiting.slice(0, Math.max(0, place.shown - place.grid.children.length));
+    for (const name of made) this.#chartOf(name, prefix, "step", [name]);
+    const left = waiting.length - made.length;
+    place.more.hidden = !left;
+    if (left)
+      setText(
+        place.more,
+        fill(gettext("Show {count} more of {total} charts"), {
+          count: Math.min(left, SHOWN_AT_ONCE),
+          total: members.length,
+        }),
+      );
+    place.count.textContent = String(members.length);
   }
 
   #chartOf(key, prefix, axis, names) {
@@ -193,6 +214,7 @@ export class ChartWall {
       fetchRange: this.fetchRange,
     });
     const grid = element("div", { class: "chart-grid" });
+    const more = element("button", { class: "more-charts", type: "button", hidden: true, "data-more": "" });
     const count = element("span", { class: "group-count" });
     const title = element("h2", { class: "block-title", text: prefix ? words(prefix) : gettext("Metrics") });
     const root = element(
@@ -200,13 +222,19 @@ export class ChartWall {
       { class: "chart-group", open: true, "data-group": prefix },
       element("summary", {}, title, count, group.button),
       grid,
+      more,
     );
+    more.addEventListener("click", () => {
+      place.shown += SHOWN_AT_ONCE;
+      this.#layOut();
+      this.#onSeen();
+    });
     const order = groupRank(prefix);
     const after = [...this.#places[axis].querySelectorAll(".chart-group")].find(
       (other) => groupRank(other.dataset.group) > order,
     );
     this.#places[axis].insertBefore(root, after ?? null);
-    const place = { group, grid, count, colour: colourOf(prefix, this.#groups.size) };
+    const place = { group, grid, count, more, shown: SHOWN_AT_ONCE, colour: colourOf(prefix, this.#groups.size) };
     this.#groups.set(key, place);
     return place;
   }

@@ -6,6 +6,9 @@
 
 // About twice the pixels of the widest screen; 100 series then stay below 50 MB.
 export const MOST_BUCKETS = 8192;
+// Of many series each holds fewer, so that a page with thousands of them stays as small.
+const MOST_IN_ALL = 100 * MOST_BUCKETS;
+const FEWEST_BUCKETS = 64;
 // The first and the last of these are kept when a run produces nothing but NaN.
 const MOST_ODD = 400;
 
@@ -27,6 +30,11 @@ export function emptySeries(name) {
     oddCount: 0,
     version: 0,
   };
+}
+
+/** Return how many buckets each of `count` series may hold. */
+export function bucketsEach(count) {
+  return Math.max(FEWEST_BUCKETS, Math.min(MOST_BUCKETS, Math.floor(MOST_IN_ALL / Math.max(1, count))));
 }
 
 /** Samples of the machine are drawn over time, everything else over steps. */
@@ -68,7 +76,7 @@ export function seriesFromChart(name, chart) {
  * A later attempt that begins at or before points of an earlier one replaces them from its first step on,
  * because it trains those steps again.
  */
-export function addPoints(series, attempt, xs, times, values, odd) {
+export function addPoints(series, attempt, xs, times, values, odd, most = MOST_BUCKETS) {
   if (!xs.length) return;
   const end = series.axis === "step" ? settleAttempt(series, attempt, xs) : xs.length;
   for (let index = 0; index < end; index += 1) {
@@ -77,7 +85,7 @@ export function addPoints(series, attempt, xs, times, values, odd) {
     if (label) noteOdd(series, xs[index], label);
     addPoint(series, xs[index], times[index], label ? null : values[index]);
   }
-  if (series.xs.length > MOST_BUCKETS) thin(series);
+  if (series.xs.length > most) thin(series, most);
   series.version += 1;
 }
 

@@ -89,7 +89,6 @@ function greet(hello) {
   }
   clearTimeout(steadyTimer);
   steadyTimer = setTimeout(() => (reloads = 0), STEADY_MS);
-  connection("open");
   socket.greeted();
 }
 

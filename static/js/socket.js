@@ -1,17 +1,25 @@
 // The WebSocket of one run: a fresh ticket for each connection, back-off, acknowledgements, commands sent once.
 
 import { WebSocket as ReconnectingSocket } from "partysocket";
+import { missing } from "./missing.js";
 import { postJson, Refused } from "./requests.js";
 import { gettext } from "./text.js";
 
 const ACK_MS = 1000;
-const PING_MS = 10_000;
+const PING_MS = 5000;
+// A page that lacks an event for this long after it heard of it has missed it.
+const MISSED_MS = 5000;
+// A socket that is open and does not greet is of no use.
+const GREETING_MS = 15_000;
+// Why it connected again is told for so long.
+const WHY_MS = 8000;
 // A socket that stays silent this long after a ping is half open: the browser would notice minutes later.
 const SILENT_MS = 25_000;
 const OFFLINE_MS = 15_000;
 const MOST_TICKET_FAILURES = 3;
 
 const FINAL = {
+  1009: gettext("The server refused what this page sent. Reload the page."),
   4400: gettext("The server refused what this page sent. Reload the page."),
   4401: gettext("The server does not accept this session. Log in again."),
   4403: gettext("You may no longer see this run."),
@@ -26,6 +34,10 @@ export class RunSocket {
   #socket = null;
   #acked = 0;
   #heard = 0;
+  #openedAt = 0;
+  #isGreeted = false;
+  #missing = null;
+  #why = "";
   #lostAt = 0;
   #ticketFailures = 0;
   #waiting = new Map();
@@ -58,11 +70,13 @@ export class RunSocket {
         maxEnqueuedMessages: 0,
       },
     );
+    this.#socket.addEventListener("open", () => this.#opened());
     this.#socket.addEventListener("message", (event) => this.#receive(event.data));
     this.#socket.addEventListener("close", (event) => this.#closed(event.code));
     this.#socket.addEventListener("error", () => this.#lost());
     setInterval(() => this.#acknowledge(), ACK_MS);
     setInterval(() => this.#ping(), PING_MS);
+    setInterval(() => this.#lookForMissed(), ACK_MS);
     window.addEventListener("online", () => this.#isOpen() || this.connect());
     window.addEventListener("offline", () => this.#lost());
   }
@@ -83,9 +97,17 @@ export class RunSocket {
   }
 
   greeted() {
+    this.#isGreeted = true;
+    this.#onLink("open", this.#why);
+    if (this.#why) setTimeout(() => this.#forgetWhy(), WHY_MS);
     this.#ticketFailures = 0;
     this.#lostAt = 0;
     for (const payload of this.#waiting.values()) this.#send({ kind: "command", ...payload });
+  }
+
+  #forgetWhy() {
+    this.#why = "";
+    if (this.#isOpen() && this.#isGreeted) this.#onLink("open", "");
   }
 
   #address() {
@@ -115,7 +137,35 @@ export class RunSocket {
     } catch {
       return; // not ours: the server sends JSON only
     }
+    if (frame.kind === "pong") this.#missing = missing(this.#missing, this.#since(), frame.seq, this.#heard);
     this.#onFrame(frame);
+  }
+
+  #opened() {
+    this.#heard = this.#openedAt = performance.now();
+    this.#isGreeted = false;
+    this.#missing = null;
+  }
+
+  /** Whatever is the cause, a page that lacks what was stored must not call itself live. */
+  #lookForMissed() {
+    if (!this.#isOpen()) return;
+    const now = performance.now();
+    if (!this.#isGreeted) {
+      if (now - this.#openedAt > GREETING_MS) this.#again("");
+      return;
+    }
+    this.#missing = missing(this.#missing, this.#since(), 0, now);
+    if (this.#missing && now - this.#missing.at > MISSED_MS)
+      this.#again(gettext("Events did not arrive: the page connects again to read them."));
+  }
+
+  #again(sentence) {
+    this.#missing = null;
+    this.#openedAt = performance.now();
+    this.#why = sentence;
+    this.#lost();
+    this.#socket.reconnect();
   }
 
   #closed(code) {
@@ -133,7 +183,7 @@ export class RunSocket {
     if (this.#over) return;
     this.#lostAt ||= performance.now();
     const offline = navigator.onLine === false || performance.now() - this.#lostAt > OFFLINE_MS;
-    this.#onLink(offline ? "offline" : "reconnecting", "");
+    this.#onLink(offline ? "offline" : "reconnecting", this.#why);
   }
 
   #end(sentence) {

@@ -4,7 +4,7 @@
 // nothing but its arguments: no DOM, no clock, no network. It works in place, because copying long series ten times
 // a second would cost more than drawing them; `versions` tells painters what changed.
 
-import { addPoints, axisOf, emptySeries } from "./points.js";
+import { addPoints, axisOf, bucketsEach, emptySeries } from "./points.js";
 import { MESSAGES, MOST_ACTIVITY, MOST_CONSOLE_LINES, MOST_TEXTS, seconds } from "./state_messages.js";
 
 // More than the history gives; the oldest go first.
@@ -24,6 +24,10 @@ export function emptyState() {
     lastPointAt: null,
     series: new Map(),
     latest: {},
+    knobs: [],
+    // What the last snapshot left out, and of which series and commands it told.
+    lacks: new Set(),
+    greeted: { series: new Set(), commands: new Set() },
     epochs: [],
     console: [],
     skippedBytes: 0,
@@ -79,12 +83,14 @@ export function hasEnded(run) {
 
 const EVENTS = {
   metrics(state, event, news) {
+    const most = bucketsEach(state.series.size);
     for (const block of event.blocks) {
       for (const [name, column] of Object.entries(block.values)) {
         const odd = block.nonfinite?.[name]?.length ? new Map(block.nonfinite[name]) : null;
         const series = seriesNamed(state, name);
-        addPoints(series, event.attempt, series.axis === "time" ? block.times : block.steps, block.times, column, odd);
-        if (news) noteLatest(state, name, block, column, odd);
+        const xs = series.axis === "time" ? block.times : block.steps;
+        addPoints(series, event.attempt, xs, block.times, column, odd, most);
+        if (isNewer(state, news, name)) noteLatest(state, name, block, column, odd);
       }
       if (news && block.steps.length) noteStep(state, event, block);
     }
@@ -95,13 +101,19 @@ const EVENTS = {
     for (const [name, value] of Object.entries(event.values)) {
       if (value === null) continue;
       addPoints(seriesNamed(state, name, "time"), event.attempt, [event.time], [event.time], [value], null);
-      if (news) state.latest[name] = { step: event.step, time: event.time, value, nonfinite: "" };
+      if (isNewer(state, news, name)) state.latest[name] = { step: event.step, time: event.time, value, nonfinite: "" };
     }
     state.versions.series += 1;
   },
 
   epoch(state, event, news) {
-    const row = fields(event);
+    const { part = 0, ...own } = fields(event);
+    const before = part
+      ? state.epochs.find((known) => known.epoch === own.epoch && known.attempt === own.attempt)
+      : undefined;
+    const row = before
+      ? { ...own, values: { ...before.values, ...own.values }, nonfinite: { ...before.nonfinite, ...own.nonfinite } }
+      : own;
     // A later attempt that trains epochs again replaces them, as it does with points.
     state.epochs = state.epochs.filter(
       (known) => known.epoch < row.epoch || (known.attempt >= row.attempt && known.epoch !== row.epoch),
@@ -115,7 +127,7 @@ const EVENTS = {
     state.run.last_epoch = row;
     if (event.best) {
       state.run.best_epoch = event.epoch;
-      const best = event.values[state.run.best_metric_name];
+      const best = row.values[state.run.best_metric_name];
       if (best !== undefined) state.run.best_metric = best;
     }
     state.versions.run += 1;
@@ -147,14 +159,15 @@ const EVENTS = {
   command(state, event, news) {
     noteActivity(state, event);
     const { seq, kind, at, ...command } = event;
-    if (news || !state.commands.has(command.id)) state.commands.set(command.id, command);
+    // What the snapshot told of a command is newer than an event before it; of the others history told, before both.
+    if (news || !state.greeted.commands.has(command.id)) state.commands.set(command.id, command);
     if (state.commands.size > MOST_COMMANDS) state.commands.delete(state.commands.keys().next().value);
     state.versions.commands += 1;
   },
 
   knobs(state, event, news) {
-    if (!news || !state.run) return;
-    state.run.knobs = event.knobs;
+    if (!state.run || !(news || state.lacks.has("knobs"))) return;
+    state.run.knobs = event.part ? [...(state.run.knobs ?? []), ...event.knobs] : event.knobs;
     state.versions.knobs += 1;
   },
 
@@ -183,13 +196,14 @@ const EVENTS = {
   },
 
   log(state, event) {
-    for (const line of event.lines) state.console.push({ ...line, at: event.at });
-    state.consoleTotal += event.lines.length;
+    // What was skipped came before these lines.
     if (event.skipped_bytes) {
       state.skippedBytes += event.skipped_bytes;
       state.console.push({ text: "", source: "skipped", level: "warning", at: event.at, skipped: event.skipped_bytes });
       state.consoleTotal += 1;
     }
+    for (const line of event.lines) state.console.push({ ...line, at: event.at });
+    state.consoleTotal += event.lines.length;
     if (state.console.length > MOST_CONSOLE_LINES) state.console.splice(0, state.console.length - MOST_CONSOLE_LINES);
     state.versions.console += 1;
   },
@@ -204,6 +218,11 @@ function seriesNamed(state, name, axis = axisOf(name)) {
     state.versions.layout += 1;
   }
   return series;
+}
+
+/** Whether an event tells more of a series than the snapshot did. */
+function isNewer(state, news, name) {
+  return news || (state.lacks.has("latest") && !state.greeted.series.has(name));
 }
 
 function noteLatest(state, name, block, column, odd) {

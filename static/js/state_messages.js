@@ -11,9 +11,19 @@ const SILENT_S = { unreachable: 6, silent: 12 };
 
 export const MESSAGES = {
   hello(state, event) {
+    const lacks = new Set(event.incomplete ?? []);
+    const known = state.run;
     state.run = { ...event.run };
+    // What a frame cannot carry stays as the history told it; the events that follow bring it up to date.
+    if (lacks.has("knobs")) state.run.knobs = known?.knobs ?? state.knobs;
+    if (lacks.has("last_epoch")) state.run.last_epoch = state.epochs.at(-1) ?? event.run.last_epoch;
+    state.lacks = lacks;
+    state.greeted = {
+      series: new Set(Object.keys(event.latest)),
+      commands: new Set((event.run.commands ?? []).map((command) => command.id)),
+    };
     state.runSeq = event.seq;
-    state.latest = { ...event.latest };
+    state.latest = lacks.has("latest") ? { ...state.latest, ...event.latest } : { ...event.latest };
     state.viewer = event.viewer;
     state.life = event.life;
     state.silentS = SILENT_S[event.life] ?? 0;
@@ -35,7 +45,8 @@ export const MESSAGES = {
       newest.set(name, series);
       const end = series.xs.length - 1;
       const odd = series.odd.at(-1);
-      state.latest[name] ??= {
+      if (state.latest[name]?.time >= series.times[end]) continue;
+      state.latest[name] = {
         step: chart.steps[end],
         time: series.times[end],
         value: chart.last?.at(-1) ?? series.means[end],
@@ -57,6 +68,7 @@ export const MESSAGES = {
     state.attempts = event.attempts;
     state.checkpoints = [...event.checkpoints].sort((left, right) => right.created_at.localeCompare(left.created_at));
     state.restarts = { allowed: event.restarts ?? 0, used: event.restarts_used ?? 0 };
+    if (event.knobs) state.knobs = event.knobs;
     state.environment = event.environment ?? {};
     state.parameters = event.parameters ?? {};
     state.versions.details += 1;

@@ -1,0 +1,105 @@
+"""The first frames of a viewer: a snapshot that fits into one, and the events since what they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from runs.events import Hello
+from runs.feed import replay
+from runs.models import EpochMetric, Run
+from runs.snapshot import latest_values, run_snapshot
+from runs.splitting import LARGEST_EVENT_BYTES, LARGEST_FRAME_BYTES, bounded_value, frame_bytes, size
+
+# More missing events than this are slower to replay than a fresh history.
+LARGEST_REPLAY_EVENTS = 2_000
+LARGEST_REPLAY_BYTES = 4 << 20
+# What each part of a snapshot may take of a `hello` that is too large; `latest` has what they leave.
+TEXT_BYTES = 2 * 1024
+LAST_EPOCH_BYTES = 6 * 1024
+KNOBS_BYTES = 12 * 1024
+COMMANDS_BYTES = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A run as of its `last_seq`, and the events after what the viewer holds where they close the gap."""
+
+    run: Run
+    snapshot: dict[str, Any]
+    latest: dict[str, dict[str, Any]]
+    missed: list[tuple[int, str]] | None
+
+
+def find(run_id: int, since: int | None) -> Found:
+    """Read what a viewer is greeted with who holds the events up to `since`. Raises `Run.DoesNotExist`."""
+    run = Run.objects.select_related("project", "recipe").get(pk=run_id)
+    snapshot, latest = run_snapshot(run), latest_values(run)
+    missed = None
+    if since is not None and run.replay_from <= since <= run.last_seq:
+        missed = replay(run_id, since, LARGEST_REPLAY_EVENTS + 1, LARGEST_REPLAY_BYTES)
+        # What was stored after `run` was read is heard from the hub: it must not come twice.
+        missed = [(seq, frame) for seq, frame in missed if seq <= run.last_seq]
+        # A version before this one may have stored what is too large to be sent.
+        if len(missed) != run.last_seq - since or any(frame_bytes(frame) > LARGEST_FRAME_BYTES for _, frame in missed):
+            missed = None
+    return Found(run, snapshot, latest, missed)
+
+
+def bounded_hello(hello: Hello) -> Hello:
+    """Return `hello` where it fits into a frame, else one that does and names in `incomplete` what it leaves out.
+
+    The newest commands, the first of the last epoch's values and the first series stay; knobs stay all or none.
+    """
+    if size(hello) <= LARGEST_EVENT_BYTES:
+        return hello
+    incomplete: list[str] = []
+    parts = ("last_epoch", "knobs", "commands")
+    run = {name: value if name in parts else bounded_value(value, TEXT_BYTES) for name, value in hello.run.items()}
+    run["last_epoch"] = _bounded_epoch(hello.run.get("last_epoch"), incomplete)
+    run["knobs"] = hello.run.get("knobs") or []
+    if size(run["knobs"]) > KNOBS_BYTES:
+        run["knobs"] = []
+        incomplete.append("knobs")
+    commands = hello.run.get("commands") or []
+    kept = _first_that_fit(reversed(commands), COMMANDS_BYTES)
+    run["commands"] = kept[::-1]
+    if len(kept) < len(commands):
+        incomplete.append("commands")
+    smaller = msgspec.structs.replace(hello, run=run, latest={}, incomplete=[*incomplete, "latest"])
+    latest = dict(_first_that_fit(hello.latest.items(), LARGEST_EVENT_BYTES - size(smaller)))
+    if len(latest) < len(hello.latest):
+        incomplete.append("latest")
+    return msgspec.structs.replace(smaller, latest=latest, incomplete=incomplete)
+
+
+def _bounded_epoch(epoch: dict[str, Any] | None, incomplete: list[str]) -> dict[str, Any] | None:
+    if epoch is None or size(epoch) <= LAST_EPOCH_BYTES:
+        return epoch
+    incomplete.append("last_epoch")
+    usual = [name for name in EpochMetric.COLUMNS if name in epoch["values"]]
+    names = [*usual, *(name for name in epoch["values"] if name not in usual)]
+    kept = dict(_first_that_fit([(name, epoch["values"][name]) for name in names], LAST_EPOCH_BYTES // 2))
+    nonfinite = {name: kind for name, kind in epoch["nonfinite"].items() if name in kept}
+    return {**epoch, "values": kept, "nonfinite": nonfinite}
+
+
+def _first_that_fit(items: Iterable[Any], room: int) -> list[Any]:
+    """Return the items before the first that does not fit any more."""
+    kept: list[Any] = []
+    for item in items:
+        # A pair counts as an array does: brackets for what is colon and comma in an object.
+        room -= size(item) + 1
+        if room < 0:
+            break
+        kept.append(item)
+    return kept
+
+
+def since_of(values: Sequence[str]) -> int | None:
+    """Return the number of the last event that a viewer holds, None where the address does not say."""
+    value = values[0] if values else ""
+    return int(value) if value.isdecimal() and len(value) < 19 else None

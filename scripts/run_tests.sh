@@ -32,7 +32,8 @@ if [ -z "${COXSWAIN_TEST_POSTGRES:-}" ]; then
 	train=tests/test_train.py
 	.venv/bin/python scripts/postgres.py .venv/bin/pytest -n 2 --dist load tests/test_live.py tests/test_ledger.py \
 		tests/test_series.py tests/test_charts.py tests/test_exports.py tests/admin/test_admin.py \
-		tests/admin/test_admin_delete.py \
+		tests/admin/test_admin_delete.py tests/test_setting_aside.py tests/test_widest_records.py \
+		"tests/test_ends.py::test_it_ends_though_the_database_answers_nothing_at_all[SIGTERM]" \
 		$train::test_it_records_a_script_from_start_to_end $train::test_it_adopts_a_living_worker \
 		$train::test_a_database_that_is_away_costs_no_point \
 		$train::test_an_owner_that_was_fenced_out_writes_nothing_more_and_exits_4 || failed=1

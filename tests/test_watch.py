@@ -214,6 +214,26 @@ def test_it_goes_on_when_the_database_is_away(run: Run, monkeypatch: pytest.Monk
     assert host.devices[0]["memory_total_mib"] > host.devices[0]["memory_used_mib"] > 0
 
 
+def test_it_brings_back_a_supervisor_that_breaks_after_growing_pauses() -> None:
+    watch, now = Watch(), 1000.0
+
+    def reap(code: int, lived_s: float) -> None:
+        ended = SimpleNamespace(exit_code=code, adopts=True, started_at=now - lived_s, attempt=1)
+        watch._started[1] = ended  # type: ignore[assignment]
+        watch._reap(now)
+
+    for pause_s in (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0, 300.0):
+        # It reads for a while before it comes to what it dies of.
+        reap(1, lived_s=20.0)
+        assert watch._must_wait(1, now + pause_s - 0.1) and not watch._must_wait(1, now + pause_s)
+    reap(-signal.SIGKILL, lived_s=1.0)
+    assert not watch._must_wait(1, now)
+    reap(1, lived_s=20.0)
+    assert not watch._must_wait(1, now + 5.0)
+    reap(1, lived_s=3600.0)
+    assert not watch._must_wait(1, now)
+
+
 def test_it_marks_a_run_lost_that_fell_silent_on_another_host(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     lease = hold(run)
     clock = SimpleNamespace(monotonic=lambda: seconds)

@@ -136,7 +136,7 @@ class Demo(Service):
                     self.status.say(f"The training did not end within {TRAINING_END_S:.0f} s: ending it at once.")
                     return
                 if not asked and state in LIVE:
-                    self.status.say("Ending: the training saves a checkpoint (Ctrl-C again ends everything at once) …")
+                    self.status.say("Ending: the training saves a checkpoint (Ctrl-C again ends it at once) …")
                     record(self.run_id, Request(id=uuid4(), command=Stop()), author_id=None, author_name="make demo")
                     asked = True
                 elif state == RunState.QUEUED:

@@ -231,3 +231,44 @@ def test_it_keeps_a_late_worker_of_a_closed_attempt_from_training(tmp_path):
     result = script(tmp_path, "import coxswain; coxswain.attach(); print('trains')")
     assert result.returncode == 4
     assert "trains" not in result.stdout and "later attempt" in result.stderr
+
+
+@pytest.mark.parametrize("count", [5_000, 25_000])
+def test_more_names_than_a_record_holds_become_several_records_of_the_step(run, tmp_path, count):
+    values = {f"layer.{number}.weight_norm": float(number) for number in range(count)}
+    for step in (1, 2):
+        run.log(step, **values)
+    run.log(3, **(values | {"layer.7.weight_norm": 1}))
+    found = records(tmp_path)
+    for step in (1, 2, 3):
+        logged: dict[str, float] = {}
+        for record in found:
+            if record.step == step:
+                logged |= record.values
+        assert logged == values | ({"layer.7.weight_norm": 1.0} if step == 3 else {})
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda run: run.log({"loss": 1.0}), r"run\.log\(step, \*\*values\)"),
+        (lambda run: run.log(1, {"loss": 1.0}), r"run\.log\(step, \*\*values\)"),
+        (lambda run: run.log(1), r"run\.log\(step, loss=loss\)"),
+        (lambda run: run.log(1, 0.5), r"run\.log\(step, loss=loss\)"),
+        (lambda run: run.log(loss=0.5), r"run\.log\(step, loss=loss\)"),
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_a_wrong_call_says_the_right_one(run, tmp_path, call, sentence, first):
+    if not first:
+        run.log(1, loss=0.5)
+    with pytest.raises(TypeError, match=sentence):
+        call(run)
+    assert len(records(tmp_path)) == (0 if first else 1)
+
+
+@pytest.mark.parametrize("name", ["type", "float", "int", "self", "ﬁ", "match", "__class__", "print", "None"])
+def test_a_metric_may_have_any_name_of_python(run, tmp_path, name):
+    for step in (1, 2):
+        run.log(step, **{name: 0.5, "fi": 1.0})
+    assert [record.values for record in records(tmp_path)] == [{name: 0.5, "fi": 1.0}] * 2

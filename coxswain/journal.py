@@ -63,7 +63,10 @@ KINDS = frozenset(range(POINT, QUIET + 1))
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One whole record. `values` of a POINT maps names to floats; `fields` is the JSON of other kinds."""
+    """One whole record. `values` of a POINT maps names to floats; `fields` is the JSON of other kinds.
+
+    `rank` is who wrote it, where several ranks are read together; it does not stand in the journal.
+    """
 
     kind: int
     number: int
@@ -71,6 +74,7 @@ class Record:
     step: int
     values: dict[str, float]
     fields: dict[str, Any]
+    rank: int = 0
 
 
 def segment_path(folder: Path, rank: int, segment: int) -> Path:
@@ -311,6 +315,9 @@ class JournalReader:
     def _count_gap(self, record: Record) -> None:
         if record.number > self.next_number:
             self.unreadable += record.number - self.next_number
+        elif record.number < self.next_number and self.unreadable:
+            # Threads that log at once take their numbers in one order and write in another: it was not lost.
+            self.unreadable -= 1
         self.next_number = max(self.next_number, record.number + 1)
         if record.kind == DROPPED:
             # Their numbers are missing because the writer dropped them, and says so itself.

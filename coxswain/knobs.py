@@ -7,12 +7,11 @@ with the same `KnobSpec`, and changed at a control point.
 from __future__ import annotations
 
 import math
-import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from coxswain.values import plain
+from coxswain.values import as_text, plain, shown
 
 Value = float | int | bool | str
 Kind = Literal["float", "int", "bool", "choice"]
@@ -21,6 +20,7 @@ KINDS: tuple[Kind, ...] = ("float", "int", "bool", "choice")
 LARGEST_NAME_CHARACTERS = 60
 # Whole numbers beyond this are not exact in JSON as browsers read it.
 LARGEST_INT = 2**53
+MOST_CHOICES = 200
 
 
 class KnobError(ValueError):
@@ -51,12 +51,14 @@ class KnobSpec:
         if self.kind == "choice" and not self.choices:
             raise KnobError(f"{self.name}: a choice needs choices")
         if self.scale not in ("linear", "log"):
-            raise KnobError(f"{self.name}: the scale is linear or log, not {reprlib.repr(self.scale)}")
+            raise KnobError(f"{self.name}: the scale is linear or log, not {shown(self.scale)}")
         for limit in (self.minimum, self.maximum):
             if limit is not None and not _is_finite_number(limit):
-                raise KnobError(f"{self.name}: give finite limits, not {reprlib.repr(limit)}")
+                raise KnobError(f"{self.name}: give finite limits, not {shown(limit)}")
         if not all(isinstance(choice, (float, int, bool, str)) for choice in self.choices):
             raise KnobError(f"{self.name}: choices are numbers, truth values or text")
+        if len(self.choices) > MOST_CHOICES or not all(_is_small(choice) for choice in self.choices):
+            raise KnobError(f"{self.name}: give at most {MOST_CHOICES} choices, numbers within 2**53")
         if not all(_is_text(group) for group in self.groups):
             raise KnobError(f"{self.name}: the names of parameter groups are text")
         if self.scale == "log" and not (self.minimum is not None and self.minimum > 0):
@@ -80,29 +82,32 @@ class KnobSpec:
         """Return `value` in this knob's type. Raises `KnobError` with a sentence where it takes no such value."""
         if self.kind == "bool":
             if not isinstance(value, bool):
-                raise KnobError(f"{self.name} takes true or false, not {reprlib.repr(value)}.")
+                raise KnobError(f"{self.name} takes true or false, not {shown(value)}.")
             return value
         if self.kind == "choice":
             # True == 1: a choice between numbers takes no truth value.
             for choice in self.choices:
+                if not isinstance(value, (bool, int, float, str)):
+                    break
                 if value == choice and isinstance(value, bool) == isinstance(choice, bool):
                     return choice
-            raise KnobError(f"{self.name} takes one of {', '.join(map(str, self.choices))}, not {reprlib.repr(value)}.")
+            known = ", ".join(as_text(choice, 40) for choice in self.choices[:20])
+            raise KnobError(f"{self.name} takes one of {known}, not {shown(value)}.")
         return self._check_range(self._number(value))
 
     def _number(self, value: object) -> float | int:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise KnobError(f"{self.name} takes a number, not {reprlib.repr(value)}.")
+            raise KnobError(f"{self.name} takes a number, not {shown(value)}.")
         try:
             finite = math.isfinite(value)
         except OverflowError:
             finite = False
         if not finite:
-            raise KnobError(f"{self.name} takes a finite number, not {reprlib.repr(value)}.")
+            raise KnobError(f"{self.name} takes a finite number, not {shown(value)}.")
         if self.kind == "float":
             return float(value)
         if value != int(value) or abs(value) > LARGEST_INT:
-            raise KnobError(f"{self.name} takes a whole number, not {reprlib.repr(value)}.")
+            raise KnobError(f"{self.name} takes a whole number, not {shown(value)}.")
         return int(value)
 
     def _check_range(self, value: float | int) -> float | int:
@@ -130,7 +135,7 @@ class KnobSpec:
             return self.groups or ("",)
         if group not in self.groups:
             known = f"use one of {', '.join(self.groups)}, or none for all" if self.groups else "leave the group out"
-            raise KnobError(f"{self.name} has no parameter group {reprlib.repr(group)}: {known}.")
+            raise KnobError(f"{self.name} has no parameter group {shown(group)}: {known}.")
         return (group,)
 
 
@@ -290,7 +295,7 @@ def unknown_knob(name: str, known: Iterable[str]) -> KnobError:
     """Return the error that names the knobs which a training has instead."""
     names = ", ".join(known)
     hint = f"it has {names}" if names else "it declares none"
-    return KnobError(f"This training has no knob {reprlib.repr(name)}: {hint}.")
+    return KnobError(f"This training has no knob {shown(name)}: {hint}.")
 
 
 def kind_of(name: str, default: Value | Mapping[str, Value], choices: Sequence[Value] = ()) -> Kind:
@@ -304,21 +309,35 @@ def kind_of(name: str, default: Value | Mapping[str, Value], choices: Sequence[V
         return "int"
     if isinstance(sample, float):
         return "float"
-    raise KnobError(
-        f"{name}: a knob starts as a number or a truth value, or has choices; this is {reprlib.repr(sample)}"
-    )
+    knob = as_text(name, LARGEST_NAME_CHARACTERS)
+    raise KnobError(f"{knob}: a knob starts as a number or a truth value, or has choices; this is {shown(sample)}")
 
 
 def plain_default(default: Any) -> Any:
     """Return a knob's default, or the one of each parameter group, as plain Python values."""
-    if isinstance(default, Mapping):
+    if not isinstance(default, Mapping):
+        return plain(default)
+    try:
         return {group: plain(value) for group, value in default.items()}
-    return plain(default)
+    except Exception as error:  # of the mapping's own methods
+        raise KnobError(f"the values of a knob's parameter groups cannot be read: {shown(error)}") from error
+
+
+def plain_choices(choices: Any) -> tuple[Any, ...]:
+    """Return a knob's choices as plain Python values. Raises `KnobError` where they are no sequence."""
+    try:
+        return tuple(plain(choice) for choice in choices)
+    except Exception as error:  # of the sequence's own methods
+        raise KnobError(f"a knob's choices are a sequence, not {shown(choices)}") from error
 
 
 def _is_text(given: object) -> bool:
     """Tell whether a script gave a text that is not empty, whatever the annotation says."""
     return isinstance(given, str) and bool(given)
+
+
+def _is_small(choice: Value) -> bool:
+    return not isinstance(choice, int) or abs(choice) <= LARGEST_INT
 
 
 def _is_finite_number(limit: object) -> bool:

@@ -80,7 +80,12 @@ class Recorder:
         step = check_call(step, given, *more)
         names = tuple(given)
         remarks: list[str] = []
-        event, numbers = _on_cpu(given, remarks)
+        try:
+            event, numbers = _on_cpu(given, remarks)
+        except RuntimeError as error:
+            # A GPU that failed: the training's next call says so itself.
+            self._remark([f"Values could not be read from the GPU: {values.shown(error)}"])
+            return
         if not values.fits(step):
             remarks.append("log(): a step beyond 64 bits cannot be stored; its values were left out.")
             self._remark(remarks)
@@ -140,21 +145,27 @@ class Recorder:
         self.__dict__.pop("log", None)
 
     def _write_arrived(self, wait: bool = False) -> None:
+        """Write the points whose values have come from the GPU; with `wait`, all of them."""
+        remarks: list[str] = []
         while self._waiting:
             event, step, names, numbers = self._waiting[0]
-            if wait:
-                event.synchronize()
-            elif not event.query():
-                return
-            self._waiting.popleft()
-            remarks: list[str] = []
-            self._known[names](
-                step, [_arrived(number, name, remarks) for name, number in zip(names, numbers, strict=True)]
-            )
-            self._remark(remarks)
+            try:
+                if wait:
+                    event.synchronize()
+                elif not event.query():
+                    return
+                self._waiting.popleft()
+                arrived = [_arrived(number, name, remarks) for name, number in zip(names, numbers, strict=True)]
+            except Exception as error:  # a GPU that failed: the training's next call says so itself
+                lost = len(self._waiting) or 1
+                self._waiting.clear()
+                remarks.append(f"{lost} points could not be read from the GPU: {values.shown(error)}")
+                break
+            self._known[names](step, arrived)
         self._encoders = self._known
         if self._quick_log is not None:
             self.__dict__["log"] = self._quick_log
+        self._remark(remarks)
 
     def begin_at(self, step: int, epoch: int = 0) -> None:
         """Say behind which step and how many whole epochs a training goes on: commands until its next step take it."""
@@ -238,7 +249,7 @@ class Recorder:
 
     def record_environment(self, environment: dict[str, Any]) -> None:
         """Record versions, GPU names and the like. Raises `TypeError` where it is no mapping."""
-        if not isinstance(environment, Mapping):
+        if not values.is_mapping(environment):
             raise TypeError(f"record_environment() takes a mapping, not {values.shown(environment)}")
         self._write(journal.ENVIRONMENT, self._step, values.as_values(environment))
 
@@ -261,7 +272,7 @@ class Recorder:
             argument: values.as_stored_whole(value, f"record_checkpoint() takes {argument}", remarks)
             for argument, value in (("step", step), ("epoch", epoch), ("size_bytes", size_bytes))
         }
-        numbers = values.as_numbers(metrics or {}, "record_checkpoint", remarks)
+        numbers = values.as_numbers({} if metrics is None else metrics, "record_checkpoint", remarks)
         inside, problem = self._inside(path)
         digest = values.as_digest(sha256)
         if not digest:
@@ -332,7 +343,7 @@ class Recorder:
 
 def check_call(step: Any, given: Mapping[str, Any], *more: Any) -> int:
     """Return the step of a call of `log`. Raises `TypeError` with the right call where the call is wrong."""
-    if isinstance(step, Mapping) or any(isinstance(each, Mapping) for each in more):
+    if values.is_mapping(step) or any(values.is_mapping(each) for each in more):
         raise TypeError("log() takes the step, then values by name: for a dictionary call run.log(step, **values)")
     if step is MISSING:
         raise TypeError(f"log() takes the step first, then values by name: {HOW_TO_LOG}")
@@ -371,7 +382,7 @@ def _on_cpu(given: dict[str, Any], remarks: list[str]) -> tuple[Any, list[Any]]:
     numbers: list[Any] = []
     device: Any = None
     for name, value in given.items():
-        if not getattr(value, "is_cuda", False):
+        if not values.is_on_device(value):
             numbers.append(values.as_number(value, values.argument("log", name), remarks))
             continue
         values.check_one_element(value, values.argument("log", name))

@@ -16,7 +16,7 @@ from typing import Any
 from coxswain import journal, values
 from coxswain.control import Control, Handler
 from coxswain.guard import Guard
-from coxswain.knobs import Knob, KnobSpec, Scale, Value, groups_of, kind_of, plain_default
+from coxswain.knobs import Knob, KnobSpec, Scale, Value, groups_of, kind_of, plain_choices, plain_default
 from coxswain.locks import HeldLock
 from coxswain.mailbox import Mailbox
 from coxswain.recording import OnItsWay, Recorder
@@ -198,13 +198,13 @@ class Run(Recorder):
         put back. `effective()` tells the value in effect where a schedule multiplies it, `series` the series that
         shows it. Raises `coxswain.knobs.KnobError` where the declaration contradicts itself.
         """
-        initial = plain_default(default)
+        initial, given = plain_default(default), plain_choices(choices)
         spec = KnobSpec(
             _clean_name(name),
-            kind_of(name, initial, choices),
+            kind_of(name, initial, given),
             values.plain(minimum),
             values.plain(maximum),
-            tuple(values.plain(choice) for choice in choices),
+            given,
             scale,
             values.as_text(unit, LONGEST_UNIT),
             values.as_text(help, LONGEST_HELP),

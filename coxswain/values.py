@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from hashlib import sha256
 from typing import Any
@@ -65,7 +65,8 @@ def as_text(value: object, longest: int) -> str:
 
 def as_name(given: object, remarks: Remarks) -> str:
     """Return a name of 1 to LONGEST_NAME characters. One that had to be changed ends in a hash of what was given."""
-    text = str(given)
+    # The text itself, not what an enumeration of texts makes of it: `log` finds both under one name.
+    text = str.__str__(given) if isinstance(given, str) else as_text(given, LONGEST_TEXT)
     cleaned = clean(text) or UNNAMED
     if cleaned == text and len(text) <= LONGEST_NAME:
         return cleaned
@@ -171,8 +172,12 @@ def is_flag(value: Any) -> bool:
 
 def as_numbers(values: Mapping[Any, Any], call: str, remarks: Remarks) -> dict[str, float]:
     """Return named numbers. Raises `TypeError` naming the one that is none."""
-    if not isinstance(values, Mapping):
+    if not is_mapping(values):
         raise TypeError(f"{call} takes numbers by name, not {shown(values)}")
+    try:
+        values = dict(values)
+    except Exception as error:  # of the mapping's own methods
+        raise TypeError(f"{call} takes numbers by name; they cannot be read: {shown(error)}") from error
     return {as_name(name, remarks): as_number(value, argument(call, name), remarks) for name, value in values.items()}
 
 
@@ -197,13 +202,35 @@ class _Values:
             return "…"
         try:
             if isinstance(value, Mapping):
-                items = ((self._text(name), self.of(each, depth + 1)) for name, each in value.items())
-                return dict(self._most(items))
+                return self._mapping(value, depth)
             if isinstance(value, (list, tuple, set, frozenset)):
-                return list(self._most(self.of(each, depth + 1) for each in value))
-            plain = _plain(value)
+                return self._list(value, depth)
+            return self._single(_plain(value))
         except Exception:  # of the value's own methods
             return self._text(value)
+
+    def _mapping(self, given: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+        """Return what can be read of a mapping: one entry that raises costs itself alone."""
+        kept: dict[str, Any] = {}
+        for name in _readable(given):
+            if self._parts < 0:
+                break
+            try:
+                value = given[name]
+            except Exception as error:  # a configuration may have entries that nobody has filled
+                value = f"could not be read: {type(error).__name__}"
+            kept[self._text(name)] = self.of(value, depth + 1)
+        return kept
+
+    def _list(self, given: Any, depth: int) -> list[Any]:
+        kept: list[Any] = []
+        for value in _readable(given):
+            if self._parts < 0:
+                break
+            kept.append(self.of(value, depth + 1))
+        return kept
+
+    def _single(self, plain: Any) -> Any:
         if plain is None or isinstance(plain, bool):
             return plain
         if isinstance(plain, int):
@@ -212,16 +239,34 @@ class _Values:
             return float(plain) if math.isfinite(plain) else self._text(float(plain))
         return self._text(plain)
 
-    def _most(self, items: Any) -> Any:
-        for item in items:
-            yield item
-            if self._parts < 0:
-                return
-
     def _text(self, value: Any) -> str:
         text = as_text(value, max(1, min(LONGEST_TEXT, self._characters)))
         self._characters -= len(text)
         return text
+
+
+def _readable(given: Any) -> Iterator[Any]:
+    """Yield what can be read of a collection, up to where reading it raises."""
+    try:
+        yield from given
+    except Exception:  # of the collection's own iterator
+        return
+
+
+def is_on_device(value: Any) -> bool:
+    """Tell whether a value lies on a GPU; whatever cannot say so does not."""
+    try:
+        return bool(getattr(value, "is_cuda", False))
+    except Exception:  # of the value's own attributes, such as a proxy's whose object is gone
+        return False
+
+
+def is_mapping(value: Any) -> bool:
+    """Tell whether a value is a mapping; whatever cannot say so is none."""
+    try:
+        return isinstance(value, Mapping)
+    except Exception:  # of the value's own attributes
+        return False
 
 
 def _plain(value: Any) -> Any:

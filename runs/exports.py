@@ -49,7 +49,8 @@ def epochs_csv(runs: Iterable[Run]) -> Iterator[str]:
     """
     chosen = list(runs)
     extras = _extra_names(chosen)
-    yield line([*EPOCH_HEAD, *extras])
+    # A training may name a value as one of our columns: a reader by names must find both.
+    yield line([*EPOCH_HEAD, *(f"values/{name}" if name in EPOCH_HEAD else name for name in extras)])
     for run in chosen:
         place = (-1, -1)
         while found := _epochs_after(run, place):

@@ -7,7 +7,10 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
+import weakref
 from collections import deque
+from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -272,3 +275,80 @@ def test_a_metric_may_have_any_name_of_python(run, tmp_path, name):
     for step in (1, 2):
         run.log(step, **{name: 0.5, "fi": 1.0})
     assert [record.values for record in records(tmp_path)] == [{name: 0.5, "fi": 1.0}] * 2
+
+
+class Unread(dict[str, Any]):
+    """A configuration with an entry that nobody has filled, as some libraries have."""
+
+    def __getitem__(self, name: str) -> Any:
+        if name == "missing":
+            raise LookupError("missing value")
+        return super().__getitem__(name)
+
+
+def test_an_entry_that_cannot_be_read_costs_itself(run, tmp_path):
+    run.record_environment(Unread(torch="2", missing=1, inner=Unread(missing=2, seed=7)))
+    (record,) = records(tmp_path)
+    unread = "could not be read: LookupError"
+    assert record.fields == {"torch": "2", "missing": unread, "inner": {"missing": unread, "seed": 7}}
+
+
+class Metric(StrEnum):
+    LOSS = "loss"
+
+
+class OldMetric(str, Enum):  # noqa: UP042  as many scripts have it
+    LOSS = "loss"
+
+
+@pytest.mark.parametrize("name", [Metric.LOSS, OldMetric.LOSS])
+def test_a_name_of_an_enumeration_is_its_text_whichever_comes_first(run, tmp_path, name):
+    run.log(1, **{name: 1.0})
+    run.log(2, loss=2.0)
+    assert [record.values for record in records(tmp_path)] == [{"loss": 1.0}, {"loss": 2.0}]
+
+
+def test_a_value_whose_object_is_gone_is_named(run, tmp_path):
+    class Value:
+        pass
+
+    value = Value()
+    proxy = weakref.proxy(value)
+    del value
+    for call in (lambda: run.log(1, loss=proxy), lambda: run.log(proxy, loss=1.0)):
+        with pytest.raises(TypeError, match="log"):
+            call()
+    assert not records(tmp_path)
+
+
+@pytest.mark.parametrize("at_end", [True, False])
+def test_a_gpu_that_failed_costs_its_points_and_not_the_last_word(run, tmp_path, cuda, at_end):
+    def fail(self: Any) -> bool:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    event = sys.modules["torch"].cuda.Event
+    run.log(1, loss=DeviceValue(0.5, cuda))
+    event.query = event.synchronize = fail
+    if not at_end:
+        run.log(2, loss=0.25)
+    error = ValueError("the training's own")
+    run._record_exception(ValueError, error, None)
+    found = records(tmp_path)
+    assert found[-1].kind == journal.END and found[-1].fields["error"] == "ValueError: the training's own"
+    assert any("1 points could not be read from the GPU" in each.fields.get("text", "") for each in found)
+    assert [each.step for each in found if each.kind == journal.POINT] == ([] if at_end else [2])
+
+
+def test_threads_that_log_at_once_lose_nothing_and_raise_no_alarm(run, tmp_path):
+    def work(name: str) -> None:
+        for step in range(2000):
+            run.log(step, **{name: float(step)})
+
+    threads = [threading.Thread(target=work, args=(f"thread {number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    reader = JournalReader(segment_path(tmp_path, 0, 0))
+    found = reader.read(4 << 20, ended=True)
+    assert len(found) == 8000 and reader.unreadable == 0

@@ -151,3 +151,18 @@ def test_a_record_that_supervisors_die_of_is_set_aside_after_five_deaths(offline
     steps = [step for block in blocks for step in block["steps"]]
     assert steps == list(range(1, steps[-1] + 1)) and steps[-1] > 300
     assert not events(stack, run_id, "text")
+
+
+def test_sigterm_ends_a_training_that_never_looks(offline_stack):
+    """Without a supervisor SIGTERM would have ended it at once; a person who started it under one expects no less."""
+    run_id = create_run(offline_stack)
+    script = str(ROOT / "tests" / "workers" / "short.py")
+    options = ("--quiet", "--", script, "1000000", "0.01", "deaf")
+    supervisor = offline_stack.train(run_id, *options, COXSWAIN_STALLED_S="1")
+    wait_for(lambda: run_row(offline_stack, run_id)["step"] > 3, f"points\n{offline_stack.log()}")
+    supervisor.send_signal(signal.SIGTERM)
+    assert supervisor.wait(60) == 1
+    run = run_row(offline_stack, run_id)
+    assert run["state"] == "failed" and "SIGTERM" in run["reason"]
+    lines = [line["text"] for event in events(offline_stack, run_id, "log") for line in event["lines"]]
+    assert any("does not look at run.stopping" in line for line in lines)

@@ -153,7 +153,11 @@ def test_ranks_that_never_log_are_waited_for_once(tmp_path, monkeypatch):
     reader = opened(tmp_path, 2)
     first.point(1, loss=1.0)
     batch = reader.read()
-    assert batch is not None and points(batch) == [] and batch.records[0].fields == {"text": "here", "rank": 1}
+    assert (
+        batch is not None
+        and points(batch) == []
+        and (batch.records[0].fields, batch.records[0].rank) == ({"text": "here"}, 1)
+    )
     reader.advance(batch)
     monkeypatch.setattr(merging, "LATE_AFTER_S", -1.0)
     batch = reader.read()
@@ -191,15 +195,25 @@ def test_a_rank_that_no_longer_logs_something_is_waited_for_once(tmp_path, monke
 def test_the_gpus_of_all_ranks_are_kept_whoever_tells_first():
     zero, one = (
         {"device": "cuda:0", "gpu_uuids": ["a"], "torch": "2"},
-        {"device": "cuda:1", "gpu_uuids": ["b"], "rank": 1},
+        {"device": "cuda:1", "gpu_uuids": ["b"]},
     )
-    for told in ([zero, one], [one, zero]):
+    for told in ([(zero, 0), (one, 1)], [(one, 1), (zero, 0)]):
         environment: dict[str, Any] = {}
-        for each in told:
-            environment = merge_environments(environment, each)
+        for each, rank in told:
+            environment = merge_environments(environment, each, rank)
         assert sorted(environment["gpu_uuids"]) == ["a", "b"] and environment["torch"] == "2"
         assert environment["device"] == "cuda:0" and environment["rank_devices"] == {"1": "cuda:1"}
     assert merge_environments({}, zero) == zero
+
+
+@pytest.mark.parametrize("uuids", [None, 5, "GPU-1", [1, "GPU-1", None], {"a": 1}])
+@pytest.mark.parametrize("devices", [None, [1], {"1": "cuda:1"}])
+def test_an_environment_may_use_our_names_for_its_own(uuids, devices):
+    told = {"rank": 0, "world": 8, "gpu_uuids": uuids, "rank_devices": devices, "torch": "2"}
+    kept = merge_environments(merge_environments({}, told), {"device": "cuda:2"}, 2)
+    assert (kept["rank"], kept["world"], kept["torch"]) == (0, 8, "2")
+    assert kept["gpu_uuids"] == (["GPU-1"] if isinstance(uuids, list) else [])
+    assert kept["rank_devices"]["2"] == "cuda:2"
 
 
 def test_a_rank_that_ended_is_not_waited_for(tmp_path):
@@ -221,7 +235,7 @@ def test_epochs_and_texts_are_those_of_rank_0(tmp_path):
         log.word(journal.ENVIRONMENT, 0, gpu_uuids=[f"GPU-{rank}"])
     batch = opened(tmp_path, 2).read()
     assert batch is not None
-    assert [(each.kind, each.fields.get("rank")) for each in batch.records] == [
+    assert [(each.kind, each.rank or None) for each in batch.records] == [
         (journal.EPOCH, None), (journal.TEXT, None), (journal.ENVIRONMENT, None), (journal.ENVIRONMENT, 1),
     ]  # fmt: skip
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from coxswain.knobs import LARGEST_INT, Change, Knob, KnobError, Knobs, KnobSpec, groups_of, kind_of
+from coxswain.locks import try_lock
+from coxswain.run import Run, worker_lock_path
 
 RATE = KnobSpec("learning_rate", "float", minimum=1e-6, maximum=1.0, scale="log", unit="1/step")
 LAYERS = KnobSpec("layers", "int", minimum=1, maximum=8)
@@ -254,3 +257,29 @@ def test_a_knob_that_is_not_there_is_refused_with_those_that_are() -> None:
     assert len(knobs) == 2 and knobs.named("layers").value == 2
     with pytest.raises(KnobError, match="no knob 'lr': it has learning_rate, layers"):
         knobs.named("lr")
+
+
+@pytest.mark.parametrize(
+    ("default", "named"),
+    [
+        (np.array([1, 2]), {}),
+        (10**5000, {}),
+        (5, {"minimum": 10**5000}),
+        (5, {"choices": [5, 10**5000]}),
+        (1, {"choices": list(range(6000))}),
+        (1, {"choices": 5}),
+        (np.array([1, 2]), {"choices": (1, 2)}),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_whatever_is_given_to_a_knob_is_refused_with_its_own_error(default, named, tmp_path):
+    lock = try_lock(worker_lock_path(tmp_path, 0))
+    assert lock is not None
+    with pytest.raises(KnobError):
+        Run(tmp_path, 0, lock).knob("k", default, **named)
+
+
+def test_choices_may_be_an_array(tmp_path):
+    lock = try_lock(worker_lock_path(tmp_path, 0))
+    assert lock is not None
+    assert Run(tmp_path, 0, lock).knob("k", np.int64(2), choices=np.array([1, 2])).value == 2

@@ -13,6 +13,8 @@ from runs.lifecycle import AttemptEnd
 from trainer.ingest import Progress
 
 LINE_INTERVAL_S = 10.0
+# A larger one has more digits than a line has room for.
+LARGEST_PLAIN_LOSS = 1e9
 
 
 class Display(Protocol):
@@ -94,10 +96,11 @@ class BarDisplay:
 
     def console(self, lines: list[str]) -> None:
         for line in lines:
-            tqdm.write(line)
+            self.say(line)
 
     def say(self, text: str) -> None:
-        tqdm.write(text)
+        with contextlib.suppress(OSError):
+            tqdm.write(_as_shown(sys.stdout, text))
 
     def end(self, progress: Progress, end: AttemptEnd) -> None:
         self.close()
@@ -125,7 +128,7 @@ def summary(progress: Progress, steps: bool = True) -> str:
         parts.append(f"step {progress.step}" + (f"/{progress.total_steps}" if progress.total_steps else ""))
     loss = progress.latest.get("train/loss", progress.latest.get("loss"))
     if loss is not None:
-        parts.append(f"loss {loss:.4f}")
+        parts.append(f"loss {loss:.4f}" if abs(loss) < LARGEST_PLAIN_LOSS else f"loss {loss:.4g}")
     accuracy = progress.latest.get("validation_accuracy")
     if accuracy is not None:
         parts.append(f"validation accuracy {accuracy:.4f}")
@@ -145,4 +148,10 @@ def ending(run_id: int, progress: Progress, end: AttemptEnd) -> str:
 def _write(stream: TextIO, text: str) -> None:
     # The terminal may be gone; the training is not.
     with contextlib.suppress(OSError):
-        print(text, file=stream, flush=True)
+        print(_as_shown(stream, text), file=stream, flush=True)
+
+
+def _as_shown(stream: TextIO, text: str) -> str:
+    """Return `text` with a question mark for each letter that the terminal's encoding does not have."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "replace").decode(encoding, "replace")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 from contextlib import suppress
 from typing import Any
 from uuid import uuid4
@@ -40,6 +41,8 @@ class Handover:
         self.command_waits = True
         self._posted = {command["id"] for command in mailbox.commands()}
         self._stop_posted = False
+        self._stop_posted_at = 0.0
+        self._outcomes_before_stop = 0
         self._saves_posted = 0
         # What signals asked for, until it stands in the ledger: request and author.
         self._unrecorded: list[tuple[Request, str]] = []
@@ -63,8 +66,17 @@ class Handover:
         """Ask the training to stop, without the database; another thread may do so while this one waits for it."""
         with self._lock:
             if not self._stop_posted:
+                self._outcomes_before_stop = self._mailbox.outcomes
                 self._ask_for_signal(Stop(), self._interrupts.name)
                 self._stop_posted = True
+                self._stop_posted_at = time.monotonic()
+
+    def stop_is_ignored(self, allowed_s: float) -> bool:
+        """Tell whether SIGTERM came, and the training has taken no command for longer than `allowed_s` since."""
+        if not (self._stop_posted and self._interrupts.is_terminated):
+            return False
+        is_late = time.monotonic() - self._stop_posted_at > allowed_s
+        return is_late and self._mailbox.outcomes == self._outcomes_before_stop
 
     def record_signals(self) -> None:
         """Write what signals asked for into the ledger; before what the worker says of it is stored."""

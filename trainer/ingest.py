@@ -195,7 +195,7 @@ class Ingest:
     def _store_environment(self, record: Record) -> None:
         """Keep what rank 0 runs on, and of the others which devices they have."""
         environment = Attempt.objects.values_list("environment", flat=True).get(pk=self.lease.attempt_id)
-        environment = merge_environments(environment, self._redactor.json(record.fields))
+        environment = merge_environments(environment, self._redactor.json(record.fields), record.rank)
         Attempt.objects.filter(pk=self.lease.attempt_id).update(environment=environment)
 
     def _store_record(self, record: Record, fields: dict[str, Any]) -> list[Event]:
@@ -352,7 +352,7 @@ class Ingest:
                 self.progress.total_steps = record.fields.get("total_steps")
                 self.progress.total_epochs = record.fields.get("total_epochs")
             elif record.kind == journal.ENVIRONMENT:
-                self.progress.environment = merge_environments(self.progress.environment, record.fields)
+                self.progress.environment = merge_environments(self.progress.environment, record.fields, record.rank)
             elif record.kind == journal.END:
                 self.progress.end = record.fields
 
@@ -380,15 +380,23 @@ def _count(value: Any) -> int | None:
 
 def _of_rank(record: Record) -> str:
     """Return who says it, where it is not rank 0."""
-    return f"Rank {record.fields['rank']}: " if "rank" in record.fields else ""
+    return f"Rank {record.rank}: " if record.rank else ""
 
 
-def merge_environments(environment: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is known of where an attempt runs, with what one more rank told: all GPUs of all ranks."""
-    known = environment.get("gpu_uuids", [])
-    uuids = [*known, *(uuid for uuid in told.get("gpu_uuids", []) if uuid not in known)]
-    devices = environment.get("rank_devices", {})
-    if "rank" in told:
-        devices = {**devices, str(told["rank"]): told.get("device", "")}
+def merge_environments(environment: Mapping[str, Any], told: Mapping[str, Any], rank: int = 0) -> dict[str, Any]:
+    """Return what is known of where an attempt runs, with what one more rank told: all GPUs of all ranks.
+
+    A script may tell of anything under any name; only texts are taken for UUIDs of GPUs.
+    """
+    known = _texts(environment.get("gpu_uuids"))
+    uuids = [*known, *(uuid for uuid in _texts(told.get("gpu_uuids")) if uuid not in known)]
+    devices = environment.get("rank_devices")
+    devices = dict(devices) if isinstance(devices, dict) else {}
+    if rank:
+        devices[str(rank)] = str(told.get("device", ""))
         told = environment
     return {**told, "gpu_uuids": uuids} | ({"rank_devices": devices} if devices else {})
+
+
+def _texts(given: Any) -> list[str]:
+    return [each for each in given if isinstance(each, str)] if isinstance(given, (list, tuple)) else []

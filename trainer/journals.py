@@ -175,7 +175,7 @@ class _Merge:
         if rank == 0:
             self.batch.records.append(record)
         elif record.kind in TOLD_BY_ALL:
-            self.batch.records.append(replace(record, fields=record.fields | {"rank": rank}))
+            self.batch.records.append(replace(record, rank=rank))
 
     def _take_point(self, fronts: Mapping[int, _Held]) -> bool:
         """Take the point of the lowest step from all ranks that have it in front; return whether it was complete."""

@@ -115,6 +115,7 @@ class Supervisor:
         # How many records are still read one by one, because an earlier supervisor died of one of them.
         self._one_by_one = 0
         self._reading = 0
+        self._deaf_since: float | None = None
 
     def follow(self) -> int:
         """Follow the worker until it has ended and all that it wrote is stored; return the exit code of `train`."""
@@ -177,6 +178,8 @@ class Supervisor:
                 keep(self.lease)
             beat_due = now - self._last_beat >= BEAT_INTERVAL_S
             self._handover.hand_on(beat_due)
+            if self._handover.stop_is_ignored(self._stall.watch.allowed_s):
+                self._end_deaf(now)
             push_due = now - self._last_store >= settings.COXSWAIN_PUSH_MS / 1000 or self._outcome_waits()
             if beat_due or (push_due and (self._journals.has_more() or now - self._last_console >= CONSOLE_INTERVAL_S)):
                 self._store(beat_due)
@@ -192,6 +195,17 @@ class Supervisor:
             time.sleep(DATABASE_PAUSE_S)
         finally:
             self._looked_at = time.monotonic()
+
+    def _end_deaf(self, now: float) -> None:
+        """End a training that does not look at `run.stopping`: without a supervisor SIGTERM would have ended it."""
+        if self._deaf_since is None:
+            self._deaf_since = now
+            text = "SIGTERM came, and the training does not look at run.stopping: it is ended without a checkpoint."
+            self._pending_lines.append(LogLine(text=text, source="coxswain", level="warning"))
+            self.display.say(text)
+            self.team.kill(signal.SIGTERM)
+        elif now - self._deaf_since > PATIENCE_S:
+            self.team.kill(signal.SIGKILL)
 
     def _outcome_waits(self) -> bool:
         """Tell whether a command has its outcome: whoever asked waits for it, and not for the next tick."""

@@ -7,6 +7,7 @@ Redis must not hold the caller. What cannot be sent is dropped: the database has
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import os
 import threading
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 LARGEST_BACKLOG = 1000
 SEND_TIMEOUT_S = 3.0
 RETRY_PAUSE_S = 0.5
+CLOSE_TIMEOUT_S = 2.0
 
 
 class Announcer:
@@ -49,10 +51,22 @@ class Announcer:
         except TimeoutError:
             future.cancel()
 
+    def close(self) -> None:
+        """End the thread; what still waits is dropped.
+
+        A thread that the interpreter ends by force, while it packs a message in C++, aborts the process.
+        """
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(CLOSE_TIMEOUT_S)
+
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.create_task(self._send_forever())
         self._loop.run_forever()
+        tasks = asyncio.all_tasks(self._loop)
+        for task in tasks:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
 
     def _put(self, group: str, message: dict[str, Any]) -> None:
         if self._queue.full():
@@ -99,8 +113,16 @@ def current() -> Announcer:
     global _announcer, _owner_pid
     with _lock:
         if _announcer is None or _owner_pid != os.getpid():
+            if _announcer is None:
+                atexit.register(_close)
             _announcer, _owner_pid = Announcer(), os.getpid()
         return _announcer
+
+
+def _close() -> None:
+    """End the announcer of this process at its exit; a forked child that sent nothing has none of its own."""
+    if _announcer is not None and _owner_pid == os.getpid():
+        _announcer.close()
 
 
 def send(group: str, message: dict[str, Any]) -> None:

@@ -25,8 +25,15 @@ OPEN = {"umask": 0}
 
 def open_to_others(folder: Path) -> list[str]:
     """Return what under `folder`, itself included, others may open; links have no mode of their own."""
-    found = [folder, *folder.rglob("*")]
-    return [str(path) for path in found if not path.is_symlink() and path.lstat().st_mode & OTHERS]
+    return [str(path) for path in [folder, *folder.rglob("*")] if _is_open(path)]
+
+
+def _is_open(path: Path) -> bool:
+    try:
+        return not path.is_symlink() and bool(path.lstat().st_mode & OTHERS)
+    except FileNotFoundError:
+        # SQLite removes its log with the last connection.
+        return False
 
 
 def mode(path: Path) -> int:

@@ -3,7 +3,7 @@ SHELL := /bin/sh
 PYTHON ?=
 VENV := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-postgres lint bench lock clean
+.PHONY: help setup demo serve test test-postgres chaos lint bench lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-15s %s\n", $$1, $$2}'
@@ -33,6 +33,11 @@ test: setup ## install what the tests need, then lint and all tests
 test-postgres: setup ## all tests on a PostgreSQL server of their own (make test runs a part of them on it)
 	@$(VENV)/python scripts/debian_packages.py
 	@$(VENV)/python scripts/postgres.py scripts/run_tests.sh
+
+chaos: setup ## the tests that take long or repeat, on SQLite and on PostgreSQL
+	@$(VENV)/python scripts/debian_packages.py
+	@$(VENV)/pytest tests/chaos
+	@$(VENV)/python scripts/postgres.py $(VENV)/pytest tests/chaos
 
 lint: setup ## ruff, mypy, missing migrations, deployment checks
 	@scripts/lint.sh

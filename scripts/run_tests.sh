@@ -1,7 +1,7 @@
 #!/bin/sh
 # All tests. Browser tests are a pytest call of their own: Playwright's event loop runs in the thread that also uses
 # the database, which Django allows only when told so. They run beside the others, because both wait more than they work;
-# the long checks follow them, so that all end at about the same time.
+# the long checks follow them, so that all end at about the same time. What takes long stands in tests/chaos (`make chaos`).
 set -eu
 cd "$(dirname "$0")/.."
 mkdir -p build
@@ -21,7 +21,7 @@ checks="tests/test_kill.py tests/test_race.py tests/test_truth.py tests/test_big
 beside=$!
 trap 'kill "$beside" 2>/dev/null || true' EXIT
 failed=0
-ignored=$(printf -- ' --ignore=%s' tests/browser $checks)
+ignored=$(printf -- ' --ignore=%s' tests/browser tests/chaos $checks)
 # shellcheck disable=SC2086
 .venv/bin/pytest $ignored -n 2 --dist loadfile --no-loadscope-reorder || failed=1
 wait "$beside" || failed=1
@@ -33,7 +33,6 @@ if [ -z "${COXSWAIN_TEST_POSTGRES:-}" ]; then
 	.venv/bin/python scripts/postgres.py .venv/bin/pytest -n 2 --dist load tests/test_live.py tests/test_ledger.py \
 		tests/test_series.py tests/test_charts.py tests/test_exports.py tests/admin/test_admin.py \
 		tests/admin/test_admin_delete.py tests/test_setting_aside.py tests/test_widest_records.py \
-		"tests/test_ends.py::test_it_ends_though_the_database_answers_nothing_at_all[SIGTERM]" \
 		$train::test_it_records_a_script_from_start_to_end $train::test_it_adopts_a_living_worker \
 		$train::test_a_database_that_is_away_costs_no_point \
 		$train::test_an_owner_that_was_fenced_out_writes_nothing_more_and_exits_4 || failed=1

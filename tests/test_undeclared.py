@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -153,52 +152,6 @@ def test_of_ranks_that_torchrun_starts_inside_rank_0_is_recorded_and_a_stop_ends
     assert losses(offline_stack, run_id) == {1.0}
     said = [line["text"] for line in lines(offline_stack, run_id) if "rank 1 of 2" in line["text"]]
     assert len(said) == 1 and "train --nproc 2 --" in said[0] and "torchrun" in said[0]
-
-
-def test_a_second_interrupt_kills_ranks_in_sessions_of_their_own(offline_stack: Stack):
-    run_id, training = start(offline_stack, *torchrun())
-    reach(offline_stack, run_id, 5)
-    processes = marked(offline_stack, run_id)
-    (rank_1,) = [process for process in processes if process.environ().get("RANK") == "1"]
-    # Rank 0 takes no command and no signal.
-    for process in processes:
-        if process.environ().get("RANK") == "0":
-            process.suspend()
-    training.send_signal(signal.SIGINT)
-    wait_for(lambda: "Ctrl-C again" in offline_stack.log(), "the first interrupt")
-    training.send_signal(signal.SIGINT)
-    assert training.wait(60) == 130
-    psutil.wait_procs([rank_1], timeout=30)
-    assert marked(offline_stack, run_id) == []
-
-
-def test_ranks_that_only_pytorch_knows_of_are_seen_when_a_command_comes(offline_stack: Stack):
-    run_id, training = start(offline_stack, WORKER, "gloo", str(free_port()))
-    reach(offline_stack, run_id, 5)
-    assert "2 processes" in ask(offline_stack, run_id, "set_knob", "rate=0.5")
-    assert "applied" in ask(offline_stack, run_id, "stop")
-    assert training.wait(120) == 0, offline_stack.log()
-    assert run_row(offline_stack, run_id)["state"] == "stopped"
-    assert marked(offline_stack, run_id) == []
-
-
-def test_processes_side_by_side_without_a_word_of_ranks_are_seen_too(offline_stack: Stack):
-    run_id, training = start(offline_stack, WORKER, "siblings")
-    reach(offline_stack, run_id, 5)
-    assert "2 processes" in ask(offline_stack, run_id, "set_knob", "rate=0.5")
-    assert "applied" in ask(offline_stack, run_id, "stop")
-    assert training.wait(120) == 0, offline_stack.log()
-    assert run_row(offline_stack, run_id)["state"] == "stopped"
-    assert marked(offline_stack, run_id) == []
-
-
-def test_a_helper_that_attaches_keeps_nobody_from_commanding(offline_stack: Stack):
-    run_id, training = start(offline_stack, WORKER, "helper")
-    reach(offline_stack, run_id, 5)
-    assert "applied" in ask(offline_stack, run_id, "set_knob", "rate=0.5")
-    assert "applied" in ask(offline_stack, run_id, "stop")
-    assert training.wait(60) == 0, offline_stack.log()
-    assert not list((offline_stack.data / "runs" / str(run_id)).rglob("stopping.json"))
 
 
 def test_of_spawned_processes_the_first_is_recorded_though_another_came_first(offline_stack: Stack):

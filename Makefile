@@ -22,7 +22,7 @@ setup: ## make .venv, install what requirements.lock pins, the embedded server a
 demo: setup ## start portal, embedded server and a training, with accounts to look around
 	@exec $(VENV)/python manage.py demo
 
-serve: setup ## start portal, embedded server and watch for daily use (COXSWAIN_BIND=0.0.0.0: for other machines too)
+serve: setup ## start portal, embedded server and watch for daily use (STEERSMAN_BIND=0.0.0.0: for other machines too)
 	@exec $(VENV)/python manage.py serve
 
 test: setup ## install what the tests need, then lint and all tests

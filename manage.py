@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Coxswain's command line: `python manage.py help` lists everything."""
+"""Steersman's command line: `python manage.py help` lists everything."""
 
 import os
 import sys

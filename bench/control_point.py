@@ -58,10 +58,10 @@ def medians(*measures: Callable[[], float]) -> list[float]:
 
 def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["COXSWAIN_ATTEMPT_FOLDER"] = folder
-        import coxswain
+        os.environ["STEERSMAN_ATTEMPT_FOLDER"] = folder
+        import steersman
 
-        run = coxswain.attach()
+        run = steersman.attach()
         # As in a training: what `log` does at its first calls must not make the control point slower.
         for step in range(3):
             run.log(step, loss=0.5, accuracy=0.25)

@@ -25,7 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from coxswain import NullRun  # noqa: E402  needs the path
+from steersman import NullRun  # noqa: E402  needs the path
 
 CALLS = 20_000
 ROUNDS = 25
@@ -114,11 +114,11 @@ def step_ratio(run: Any) -> float:
 def main() -> int:
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["COXSWAIN_ATTEMPT_FOLDER"] = folder
-        os.environ.setdefault("COXSWAIN_DATA", str(Path(tempfile.gettempdir()) / "coxswain-bench"))
-        import coxswain
+        os.environ["STEERSMAN_ATTEMPT_FOLDER"] = folder
+        os.environ.setdefault("STEERSMAN_DATA", str(Path(tempfile.gettempdir()) / "steersman-bench"))
+        import steersman
 
-        run = coxswain.attach()
+        run = steersman.attach()
         print("log() and a list append, in turns", file=sys.stderr)
         append = list_append()
         ours, lists = [], []

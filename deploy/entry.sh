@@ -1,14 +1,14 @@
 #!/bin/sh
-# What a container starts. Also runs without one, on COXSWAIN_DATA:
+# What a container starts. Also runs without one, on STEERSMAN_DATA:
 #   entry.sh serve      portal, embedded server and watch; the first time it makes an account and prints its login
 #   entry.sh portal     the portal alone, beside PostgreSQL and Redis
 #   entry.sh watch      what starts queued runs on this host
 #   entry.sh COMMAND…   anything else, such as: python manage.py train --run-id 1
 set -eu
 cd "$(dirname "$0")/.."
-export COXSWAIN_DATA="${COXSWAIN_DATA:-/data}"
-if ! mkdir -m 700 -p "$COXSWAIN_DATA" 2>/dev/null || ! [ -w "$COXSWAIN_DATA" ]; then
-	echo "User $(id -u) cannot write to $COXSWAIN_DATA. Mount a volume there, or make the folder its own:" \
+export STEERSMAN_DATA="${STEERSMAN_DATA:-/data}"
+if ! mkdir -m 700 -p "$STEERSMAN_DATA" 2>/dev/null || ! [ -w "$STEERSMAN_DATA" ]; then
+	echo "User $(id -u) cannot write to $STEERSMAN_DATA. Mount a volume there, or make the folder its own:" \
 		"chown $(id -u) FOLDER" >&2
 	exit 2
 fi
@@ -30,7 +30,7 @@ portal)
 	prepare
 	# A recipe of somebody that does not load must not keep everybody from the portal: it is named, and left out.
 	python manage.py recipes --publish >/dev/null || true
-	exec python manage.py serve_portal --bind "${COXSWAIN_BIND:-127.0.0.1}" "$@"
+	exec python manage.py serve_portal --bind "${STEERSMAN_BIND:-127.0.0.1}" "$@"
 	;;
 watch)
 	shift

@@ -14,7 +14,7 @@ TIMEOUT_S = 5
 
 def main() -> int:
     """Return the exit status."""
-    portal = http.client.HTTPConnection("127.0.0.1", int(os.environ.get("COXSWAIN_PORT", "8765")), timeout=TIMEOUT_S)
+    portal = http.client.HTTPConnection("127.0.0.1", int(os.environ.get("STEERSMAN_PORT", "8765")), timeout=TIMEOUT_S)
     try:
         portal.request("GET", "/login/")
         status = portal.getresponse().status

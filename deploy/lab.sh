@@ -1,18 +1,18 @@
 #!/bin/bash
-# The workbench: JupyterLab and SSH beside what entry.sh starts. Keys that may log in come from COXSWAIN_SSH_KEYS
-# (lines of authorized_keys) or lie in $COXSWAIN_DATA/lab/authorized_keys. JupyterLab listens on the loopback:
-#   ssh -p 2222 -L 8888:127.0.0.1:8888 coxswain@HOST
+# The workbench: JupyterLab and SSH beside what entry.sh starts. Keys that may log in come from STEERSMAN_SSH_KEYS
+# (lines of authorized_keys) or lie in $STEERSMAN_DATA/lab/authorized_keys. JupyterLab listens on the loopback:
+#   ssh -p 2222 -L 8888:127.0.0.1:8888 steersman@HOST
 set -euo pipefail
 cd "$(dirname "$0")/.."
-lab="${COXSWAIN_DATA:-/data}/lab"
+lab="${STEERSMAN_DATA:-/data}/lab"
 mkdir -p "$lab/notebooks"
 chmod 700 "$lab"
 umask 077
 
-[ -z "${COXSWAIN_SSH_KEYS:-}" ] || printf '%s\n' "$COXSWAIN_SSH_KEYS" >"$lab/authorized_keys"
+[ -z "${STEERSMAN_SSH_KEYS:-}" ] || printf '%s\n' "$STEERSMAN_SSH_KEYS" >"$lab/authorized_keys"
 [ -f "$lab/host_key" ] || ssh-keygen -q -t ed25519 -N '' -f "$lab/host_key"
 if ! [ -s "$lab/authorized_keys" ]; then
-	echo "Nobody can log in by SSH yet: give public keys in COXSWAIN_SSH_KEYS." >&2
+	echo "Nobody can log in by SSH yet: give public keys in STEERSMAN_SSH_KEYS." >&2
 fi
 sed "s|@LAB@|$lab|g" deploy/sshd_config >"$lab/sshd_config"
 

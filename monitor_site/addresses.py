@@ -47,15 +47,15 @@ def hosts_for(bind: str) -> list[str]:
 
 
 def portal_address(bind: str = "", port: int = 0) -> str:
-    """Return the address that people are told: the first of COXSWAIN_ORIGINS, else by where the portal listens."""
+    """Return the address that people are told: the first of STEERSMAN_ORIGINS, else by where the portal listens."""
     from django.conf import settings
 
-    if settings.COXSWAIN_ORIGINS:
-        return f"{settings.COXSWAIN_ORIGINS[0].rstrip('/')}/"
-    bind = bind or settings.COXSWAIN_BIND
+    if settings.STEERSMAN_ORIGINS:
+        return f"{settings.STEERSMAN_ORIGINS[0].rstrip('/')}/"
+    bind = bind or settings.STEERSMAN_BIND
     host = next(iter(lan_addresses(bind)), "127.0.0.1")
     shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{port or settings.COXSWAIN_PORT}/"
+    return f"http://{shown}:{port or settings.STEERSMAN_PORT}/"
 
 
 def _way_out() -> str:

@@ -12,7 +12,7 @@ from monitor_site.data_folder import UnfitFolder, refuse_unfit
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "monitor_site.settings")
 try:
     # Whatever serves it: runserver, or a server of one's own.
-    refuse_unfit(settings.COXSWAIN_DATA, shared=settings.COXSWAIN_SHARED_DATA)
+    refuse_unfit(settings.STEERSMAN_DATA, shared=settings.STEERSMAN_SHARED_DATA)
 except UnfitFolder as error:
     raise ImproperlyConfigured(str(error)) from error
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import psutil
 
-from coxswain.private import make_private, open_private, write_private
-from coxswain.run import FOLDER_VARIABLE
 from monitor_site.embedded import die_with_parent
+from steersman.private import make_private, open_private, write_private
+from steersman.run import FOLDER_VARIABLE
 
 PR_SET_CHILD_SUBREAPER = 36
 # Waiting before a child that keeps ending is started again: doubled each time, up to the longest.

@@ -8,10 +8,10 @@ import pwd
 import shlex
 from pathlib import Path
 
-from coxswain.private import OF_OTHERS, make_private, narrow
+from steersman.private import OF_OTHERS, make_private, narrow
 
 logger = logging.getLogger(__name__)
-SHARED_VARIABLE = "COXSWAIN_SHARED_DATA"
+SHARED_VARIABLE = "STEERSMAN_SHARED_DATA"
 
 
 class UnfitFolder(Exception):
@@ -29,7 +29,7 @@ def refuse_unfit(folder: Path, *, shared: bool) -> None:
     """Raise `UnfitFolder` where others may enter the data folder, and nobody has said that they shall."""
     if os.pathsep in str(folder):
         # Scripts find the client by PYTHONPATH, in which no sign stands for this one.
-        raise UnfitFolder(f"The data folder {folder} has a {os.pathsep} in its name: set COXSWAIN_DATA to another.")
+        raise UnfitFolder(f"The data folder {folder} has a {os.pathsep} in its name: set STEERSMAN_DATA to another.")
     problem = "" if shared else who_else(folder)
     if problem:
         raise UnfitFolder(problem)
@@ -43,7 +43,7 @@ def who_else(folder: Path) -> str:
         owner = _name_of(found.st_uid)
         return (
             f"The data folder {folder} belongs to {owner}, who may read and change all that is kept there: run this as "
-            f"{owner}, set COXSWAIN_DATA to a folder of your own, {on_purpose}."
+            f"{owner}, set STEERSMAN_DATA to a folder of your own, {on_purpose}."
         )
     if found.st_mode & OF_OTHERS:
         return (

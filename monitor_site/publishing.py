@@ -9,12 +9,12 @@ from pathlib import Path
 
 from django.conf import settings
 
-from coxswain.private import write_private
 from runs.models import Recipe
+from steersman.private import write_private
 
 COMMAND_TIMEOUT_S = 120
 # What may decide which parameters the recipes declare; publishing once too often costs three seconds.
-RECIPE_SOURCES = ("trainer/*.py", "trainer/recipes/*.py", "coxswain/*.py")
+RECIPE_SOURCES = ("trainer/*.py", "trainer/recipes/*.py", "steersman/*.py")
 PUBLISHED_FILE = "recipes_published"
 
 
@@ -50,7 +50,7 @@ def publish_recipes(root: Path, data: Path) -> bool:
 
     It is a process of its own because it imports torch.
     """
-    digest = hashlib.sha256(",".join(settings.COXSWAIN_RECIPES).encode())
+    digest = hashlib.sha256(",".join(settings.STEERSMAN_RECIPES).encode())
     for pattern in RECIPE_SOURCES:
         for path in sorted(root.glob(pattern)):
             digest.update(path.name.encode() + path.read_bytes())

@@ -24,7 +24,7 @@ CREDENTIALS = struct.Struct("3i")
 def socket_path(data: Path) -> Path:
     """Return the socket of the embedded server that belongs to the data folder `data`."""
     digest = hashlib.sha256(str(data.resolve()).encode()).hexdigest()[:12]
-    return Path(tempfile.gettempdir()) / f"coxswain-{os.getuid()}-{digest}" / "redis.sock"
+    return Path(tempfile.gettempdir()) / f"steersman-{os.getuid()}-{digest}" / "redis.sock"
 
 
 def socket_url(path: Path) -> str:

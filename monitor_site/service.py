@@ -19,7 +19,6 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import DatabaseError
 
-from coxswain.private import make_private_file
 from monitor_site import data_folder
 from monitor_site.addresses import is_loopback, lan_addresses, portal_address
 from monitor_site.children import Child, reap_orphans
@@ -27,6 +26,7 @@ from monitor_site.embedded import EmbeddedServer, EmbeddedServerError
 from monitor_site.ports import port_is_free
 from monitor_site.publishing import CommandFailed, manage
 from monitor_site.status_line import StatusLine
+from steersman.private import make_private_file
 
 PORTAL_TIMEOUT_S = 30.0
 POLL_S = 0.1
@@ -52,15 +52,15 @@ class Service:
     command = "make serve"
 
     def __init__(self, status: StatusLine) -> None:
-        self.data: Path = settings.COXSWAIN_DATA
-        self.bind: str = settings.COXSWAIN_BIND
-        self.port: int = settings.COXSWAIN_PORT
+        self.data: Path = settings.STEERSMAN_DATA
+        self.bind: str = settings.STEERSMAN_BIND
+        self.port: int = settings.STEERSMAN_PORT
         self.local_address = f"http://{self._local_host()}:{self.port}/"
-        self.address = portal_address() if settings.COXSWAIN_ORIGINS else self.local_address
+        self.address = portal_address() if settings.STEERSMAN_ORIGINS else self.local_address
         self.status = status
         self.embedded = EmbeddedServer(self.data)
         # Redis may run elsewhere: then it is not ours to start.
-        self._embeds = self.embedded.url == settings.COXSWAIN_REDIS_URL
+        self._embeds = self.embedded.url == settings.STEERSMAN_REDIS_URL
         self.portal = self.child("portal", "serve_portal", "--bind", self.bind, "--port", str(self.port))
         self.watch = self.child("watch", "watch")
         self._ending = False
@@ -95,7 +95,7 @@ class Service:
         if not port_is_free(self.bind, self.port):
             raise CannotRun(
                 f"Port {self.port} is in use: end what listens there, or choose another with "
-                f"`COXSWAIN_PORT={self.port + 1} {self.command}`."
+                f"`STEERSMAN_PORT={self.port + 1} {self.command}`."
             )
 
     # Starting
@@ -141,7 +141,7 @@ class Service:
             time.sleep(POLL_S)
 
     def child(self, name: str, *arguments: str) -> Child:
-        environment = os.environ | {"COXSWAIN_DATA": str(self.data), "PYTHONUNBUFFERED": "1"}
+        environment = os.environ | {"STEERSMAN_DATA": str(self.data), "PYTHONUNBUFFERED": "1"}
         return Child(name, manage(*arguments), self.data / "logs" / f"{name}.log", Path.cwd(), environment)
 
     def _local_host(self) -> str:
@@ -170,8 +170,8 @@ class Service:
         except BlockingIOError:
             lock.seek(0)
             raise CannotRun(
-                f"Coxswain already runs on {self.data} ({lock.read().strip() or 'starting'}): use that one, or choose "
-                "another folder and port with COXSWAIN_DATA and COXSWAIN_PORT."
+                f"Steersman already runs on {self.data} ({lock.read().strip() or 'starting'}): use that one, or choose "
+                "another folder and port with STEERSMAN_DATA and STEERSMAN_PORT."
             ) from None
         lock.truncate(0)
         lock.write(f"{self.command}, process {os.getpid()}, {self.address}\n")
@@ -233,7 +233,7 @@ class Service:
 def refuse_unfit_data() -> None:
     """Raise `CannotRun` where others may enter the data folder, or it cannot be used."""
     try:
-        data_folder.refuse_unfit(settings.COXSWAIN_DATA, shared=settings.COXSWAIN_SHARED_DATA)
+        data_folder.refuse_unfit(settings.STEERSMAN_DATA, shared=settings.STEERSMAN_SHARED_DATA)
     except data_folder.UnfitFolder as error:
         raise CannotRun(str(error)) from error
 
@@ -242,6 +242,6 @@ def refuse_debug(bind: str) -> None:
     """Raise `CannotRun` where pages with debugging details would be open to other machines."""
     if settings.DEBUG and not is_loopback(bind):
         raise CannotRun(
-            f"COXSWAIN_DEBUG is on: its error pages tell settings and sources, the portal will not listen on {bind}. "
-            "Unset COXSWAIN_DEBUG, or leave COXSWAIN_BIND at 127.0.0.1."
+            f"STEERSMAN_DEBUG is on: its error pages tell settings and sources, the portal will not listen on {bind}. "
+            "Unset STEERSMAN_DEBUG, or leave STEERSMAN_BIND at 127.0.0.1."
         )

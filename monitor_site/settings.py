@@ -1,4 +1,4 @@
-"""Settings: the environment on top of defaults that run on a laptop. All state lies under COXSWAIN_DATA."""
+"""Settings: the environment on top of defaults that run on a laptop. All state lies under STEERSMAN_DATA."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from django.templatetags.static import static
 from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy as _
 
-from coxswain.private import narrow
 from monitor_site import data_folder
 from monitor_site.addresses import hosts_for
 from monitor_site.redis_socket import is_embedded, socket_path, socket_url
 from runs.slots import MOST_SLOTS
+from steersman.private import narrow
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -65,35 +65,35 @@ def admin_page(app: str, model: str, title: Any, icon: str) -> dict[str, Any]:
     }
 
 
-COXSWAIN_DATA = Path(env("COXSWAIN_DATA", default=str(BASE_DIR / ".coxswain"))).resolve()
+STEERSMAN_DATA = Path(env("STEERSMAN_DATA", default=str(BASE_DIR / ".steersman"))).resolve()
 # Whether other users of the host, a group for instance, may enter it: files in it stay their owner's all the same.
-COXSWAIN_SHARED_DATA = env.bool("COXSWAIN_SHARED_DATA", default=False)
-data_folder.prepare(COXSWAIN_DATA, BASE_DIR / ".coxswain", shared=COXSWAIN_SHARED_DATA)
-COXSWAIN_PORT = env.int("COXSWAIN_PORT", default=8765)
+STEERSMAN_SHARED_DATA = env.bool("STEERSMAN_SHARED_DATA", default=False)
+data_folder.prepare(STEERSMAN_DATA, BASE_DIR / ".steersman", shared=STEERSMAN_SHARED_DATA)
+STEERSMAN_PORT = env.int("STEERSMAN_PORT", default=8765)
 # The address to listen on; 0.0.0.0 lets other machines in, under the names and addresses of this one.
-COXSWAIN_BIND = env("COXSWAIN_BIND", default="127.0.0.1")
-COXSWAIN_PUSH_MS = env.int("COXSWAIN_PUSH_MS", default=80)
-COXSWAIN_RECIPES = env.list("COXSWAIN_RECIPES", default=[])
+STEERSMAN_BIND = env("STEERSMAN_BIND", default="127.0.0.1")
+STEERSMAN_PUSH_MS = env.int("STEERSMAN_PUSH_MS", default=80)
+STEERSMAN_RECIPES = env.list("STEERSMAN_RECIPES", default=[])
 # Silence of a living training beyond which it is stalled, the first pause before a restart, both in seconds, and the
 # warning that a batch system sends before it ends a job.
-COXSWAIN_STALLED_S = env.float("COXSWAIN_STALLED_S", default=60.0)
-COXSWAIN_RESTART_PAUSE_S = env.float("COXSWAIN_RESTART_PAUSE_S", default=5.0)
-COXSWAIN_SLOTS = slots("COXSWAIN_SLOTS")
-COXSWAIN_CPU_SLOTS = slots("COXSWAIN_CPU_SLOTS")
-COXSWAIN_STOP_SIGNAL = env("COXSWAIN_STOP_SIGNAL", default="")
+STEERSMAN_STALLED_S = env.float("STEERSMAN_STALLED_S", default=60.0)
+STEERSMAN_RESTART_PAUSE_S = env.float("STEERSMAN_RESTART_PAUSE_S", default=5.0)
+STEERSMAN_SLOTS = slots("STEERSMAN_SLOTS")
+STEERSMAN_CPU_SLOTS = slots("STEERSMAN_CPU_SLOTS")
+STEERSMAN_STOP_SIGNAL = env("STEERSMAN_STOP_SIGNAL", default="")
 # More origins that may open a socket, as scheme://host:port; the portal's own is always allowed.
-COXSWAIN_ORIGINS = env.list("COXSWAIN_ORIGINS", default=[])
-if not 10 <= COXSWAIN_PUSH_MS <= 5000:
-    raise ImproperlyConfigured("COXSWAIN_PUSH_MS must lie between 10 and 5000 milliseconds")
-if not COXSWAIN_STALLED_S > 0 or not COXSWAIN_RESTART_PAUSE_S >= 0:
-    raise ImproperlyConfigured("COXSWAIN_STALLED_S must be above 0 seconds, COXSWAIN_RESTART_PAUSE_S at least 0")
+STEERSMAN_ORIGINS = env.list("STEERSMAN_ORIGINS", default=[])
+if not 10 <= STEERSMAN_PUSH_MS <= 5000:
+    raise ImproperlyConfigured("STEERSMAN_PUSH_MS must lie between 10 and 5000 milliseconds")
+if not STEERSMAN_STALLED_S > 0 or not STEERSMAN_RESTART_PAUSE_S >= 0:
+    raise ImproperlyConfigured("STEERSMAN_STALLED_S must be above 0 seconds, STEERSMAN_RESTART_PAUSE_S at least 0")
 
-DEBUG = env.bool("COXSWAIN_DEBUG", default=False)
-SECRET_KEY = env("COXSWAIN_SECRET_KEY", default="") or secret_key(COXSWAIN_DATA)
-ALLOWED_HOSTS = env.list("COXSWAIN_HOSTS", default=hosts_for(COXSWAIN_BIND))
-CSRF_TRUSTED_ORIGINS = COXSWAIN_ORIGINS
+DEBUG = env.bool("STEERSMAN_DEBUG", default=False)
+SECRET_KEY = env("STEERSMAN_SECRET_KEY", default="") or secret_key(STEERSMAN_DATA)
+ALLOWED_HOSTS = env.list("STEERSMAN_HOSTS", default=hosts_for(STEERSMAN_BIND))
+CSRF_TRUSTED_ORIGINS = STEERSMAN_ORIGINS
 # Behind a TLS proxy: secure cookies, HSTS, redirect to https.
-BEHIND_TLS = env.bool("COXSWAIN_TLS", default=False)
+BEHIND_TLS = env.bool("STEERSMAN_TLS", default=False)
 
 INSTALLED_APPS = [
     "unfold",
@@ -149,9 +149,9 @@ TEMPLATES = [
 # waiting is possible, instead of failing in the middle of a transaction with "database is locked".
 # The default is no URL: in one the name of a folder could not hold # ? or %.
 DATABASES: dict[str, Any] = {
-    "default": env.db_url("COXSWAIN_DATABASE_URL")
-    if env.str("COXSWAIN_DATABASE_URL", default="")
-    else {"ENGINE": "django.db.backends.sqlite3", "NAME": str(COXSWAIN_DATA / "coxswain.sqlite3")}
+    "default": env.db_url("STEERSMAN_DATABASE_URL")
+    if env.str("STEERSMAN_DATABASE_URL", default="")
+    else {"ENGINE": "django.db.backends.sqlite3", "NAME": str(STEERSMAN_DATA / "steersman.sqlite3")}
 }
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # The same, with files that are their owner's alone.
@@ -162,7 +162,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }
     # Threads of a test meet in the database as they do in the portal: in memory they would lock each other's tables.
-    DATABASES["default"]["TEST"] = {"NAME": COXSWAIN_DATA / "test.sqlite3"}
+    DATABASES["default"]["TEST"] = {"NAME": STEERSMAN_DATA / "test.sqlite3"}
 elif DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
     # Under ASGI a connection kept by a thread is never given back (Django's documentation): a pool keeps them, and
     # looks whether they still live. A database that is away is an error within seconds, not a page that hangs.
@@ -175,33 +175,33 @@ elif DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
         options="-c lock_timeout=5s",
     )
 else:
-    raise ImproperlyConfigured("COXSWAIN_DATABASE_URL must begin with sqlite:/// or postgres://")
+    raise ImproperlyConfigured("STEERSMAN_DATABASE_URL must begin with sqlite:/// or postgres://")
 
-COXSWAIN_REDIS_URL = env("COXSWAIN_REDIS_URL", default="") or socket_url(socket_path(COXSWAIN_DATA))
+STEERSMAN_REDIS_URL = env("STEERSMAN_REDIS_URL", default="") or socket_url(socket_path(STEERSMAN_DATA))
 CHANNEL_LAYERS = {
     "default": {
         # The embedded server is spoken to only where it is ours; one that a person names may belong to anybody.
         "BACKEND": "monitor_site.redis_connection.OwnSocketLayer"
-        if is_embedded(COXSWAIN_REDIS_URL, COXSWAIN_DATA)
+        if is_embedded(STEERSMAN_REDIS_URL, STEERSMAN_DATA)
         else "channels_redis.pubsub.RedisPubSubChannelLayer",
         "CONFIG": {
             "hosts": [
                 {
-                    "address": COXSWAIN_REDIS_URL,
+                    "address": STEERSMAN_REDIS_URL,
                     "socket_connect_timeout": 2,
                     "socket_timeout": 5,
                     "health_check_interval": 10,
                 }
             ],
-            "prefix": env("COXSWAIN_LAYER_PREFIX", default="coxswain"),
+            "prefix": env("STEERSMAN_LAYER_PREFIX", default="steersman"),
         },
     }
 }
 
 # Such as smtp+tls://user:password@mail.example.org:587; without it messages are printed, not sent.
-vars().update(env.email("COXSWAIN_EMAIL_URL", default="consolemail://"))
+vars().update(env.email("STEERSMAN_EMAIL_URL", default="consolemail://"))
 EMAIL_TIMEOUT = 10
-DEFAULT_FROM_EMAIL = SERVER_EMAIL = env("COXSWAIN_MAIL_FROM", default="coxswain@localhost")
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env("STEERSMAN_MAIL_FROM", default="steersman@localhost")
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
@@ -220,7 +220,7 @@ LANGUAGE_CODE = "en"
 # Each in its own name, whatever is read now.
 LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
 # The choice holds for a share link too, where nobody logs in.
-LANGUAGE_COOKIE_NAME = "coxswain_language"
+LANGUAGE_COOKIE_NAME = "steersman_language"
 LANGUAGE_COOKIE_AGE = 31_536_000
 LANGUAGE_COOKIE_SAMESITE = "Lax"
 LANGUAGE_COOKIE_HTTPONLY = True
@@ -243,8 +243,8 @@ X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
 SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_HTTPONLY = True
-SESSION_COOKIE_NAME = "coxswain_session"
-CSRF_COOKIE_NAME = "coxswain_csrf"
+SESSION_COOKIE_NAME = "steersman_session"
+CSRF_COOKIE_NAME = "steersman_csrf"
 CSRF_FAILURE_VIEW = "runs.portal.pages.csrf_failure"
 if BEHIND_TLS:
     SESSION_COOKIE_SECURE = True
@@ -286,8 +286,8 @@ ACCESS_PAGES = (
 )
 ACCOUNT_PAGES = (("user", _("Users"), "person"), ("group", _("Groups"), "group"))
 UNFOLD: dict[str, Any] = {
-    "SITE_TITLE": "Coxswain",
-    "SITE_HEADER": "Coxswain",
+    "SITE_TITLE": _("Steersman"),
+    "SITE_HEADER": _("Steersman"),
     "SITE_SUBHEADER": _("Record of trainings"),
     "SITE_URL": "/",
     "SITE_SYMBOL": "sailing",
@@ -332,5 +332,5 @@ LOGGING = {
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     # Django's own handlers would write each line a second time when debugging, keys included.
     "loggers": {"django": {"handlers": []}},
-    "root": {"handlers": ["console"], "level": env("COXSWAIN_LOG_LEVEL", default="WARNING")},
+    "root": {"handlers": ["console"], "level": env("STEERSMAN_LOG_LEVEL", default="WARNING")},
 }

@@ -9,13 +9,13 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from coxswain.knobs import KnobError, KnobSpec, unknown_knob
 from runs import feed, starting
 from runs.access import Viewer
 from runs.commands import Cancel, Extend, Note, Request, SetKnob, Stop
 from runs.events import CommandChanged, StatusChanged
 from runs.lifecycle import LIVE, settle_command
 from runs.models import Command, CommandState, Run, RunState, as_wire
+from steersman.knobs import KnobError, KnobSpec, unknown_knob
 
 
 class NotAllowed(Exception):

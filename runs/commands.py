@@ -15,8 +15,8 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from coxswain.knobs import LARGEST_INT
 from runs.argument_words import takes
+from steersman.knobs import LARGEST_INT
 
 LIVE = frozenset({"running", "paused"})
 STATES = frozenset({"created", "queued", "running", "paused", "finished", "stopped", "failed", "lost"})

@@ -14,10 +14,10 @@ from django.db import transaction
 from django.db.models import Count, Sum
 from django.utils.translation import gettext as _
 
-from coxswain.locks import try_lock
-from coxswain.run import worker_lock_path
 from runs.models import Checkpoint, Chunk, Command, EpochMetric, Run, StoredEvent
 from runs.series import tail
+from steersman.locks import try_lock
+from steersman.run import worker_lock_path
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ def remove_files(run_id: int) -> bool:
 
 
 def _runs_folder() -> Path:
-    return Path(settings.COXSWAIN_DATA) / "runs"
+    return Path(settings.STEERSMAN_DATA) / "runs"
 
 
 def _size(folder: Path) -> int:

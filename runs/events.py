@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-PROTOCOL = "coxswain.v1"
+PROTOCOL = "steersman.v1"
 
 CLOSE_CODES: dict[int, str] = {
     1002: "the viewer broke the WebSocket protocol",
@@ -129,7 +129,7 @@ class CommandChanged(Event, frozen=True, kw_only=True):
 class KnobsChanged(Event, frozen=True, kw_only=True):
     """The knobs of the training: what each takes, its value, and the value in effect where a schedule multiplies it.
 
-    Each of `knobs` has the fields of `coxswain.knobs.KnobSpec`, `value` and `effective`; the last two are objects by
+    Each of `knobs` has the fields of `steersman.knobs.KnobSpec`, `value` and `effective`; the last two are objects by
     parameter group where `groups` is not empty. `part` 0 takes the place of all knobs, each later part adds to them.
     """
 
@@ -177,7 +177,7 @@ class TextLogged(Event, frozen=True, kw_only=True):
 
 
 class LogLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of text. `source` is "console" (the worker's output) or "coxswain" (ours)."""
+    """One line of text. `source` is "console" (the worker's output) or "steersman" (ours)."""
 
     text: str
     source: str = "console"
@@ -185,7 +185,7 @@ class LogLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LogWritten(Event, frozen=True, kw_only=True):
-    """Console output, and what Coxswain itself has to say about a run (level info, warning or error)."""
+    """Console output, and what Steersman itself has to say about a run (level info, warning or error)."""
 
     kind: ClassVar[str] = "log"
     attempt: int

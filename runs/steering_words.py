@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from coxswain.knobs import KnobSpec
 from runs.argument_words import takes
 from runs.commands import COMMANDS, RunCommand
 from runs.models import Command, CommandState, Run
+from steersman.knobs import KnobSpec
 
 NO_KNOBS = "none yet: the training tells what it has when it starts"
 

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from runs.access import COMMANDING_ROLES, role_in
 from runs.models import AccessToken, Project, Role, Run, TokenScope
 
-MARK = "cox_"
+MARK = "stm_"
 SECRET_BYTES = 32
 PREFIX_CHARACTERS = 12
 LAST_USED_EVERY = timedelta(minutes=1)

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from coxswain.knobs import KnobError, KnobSpec
 from runs.argument_words import kind_of
 from runs.commands import COMMANDS, InvalidCommand, Note, SetKnob
+from steersman.knobs import KnobError, KnobSpec
 
 
 def parse_words(words: Sequence[str], knobs: Mapping[str, KnobSpec] | None = None) -> dict[str, Any]:

@@ -5,11 +5,11 @@ cd "$(dirname "$0")/.."
 python=.venv/bin/python
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-export COXSWAIN_DATA="$scratch/data"
+export STEERSMAN_DATA="$scratch/data"
 
 echo "ruff" && .venv/bin/ruff check --quiet . && .venv/bin/ruff format --quiet --check .
 echo "mypy" && .venv/bin/mypy
 echo "makemigrations --check" && $python manage.py makemigrations --check --dry-run
 echo "check --deploy"
-COXSWAIN_TLS=1 COXSWAIN_HOSTS=coxswain.example COXSWAIN_SECRET_KEY="$($python -c 'import secrets; print(secrets.token_urlsafe(64))')" \
+STEERSMAN_TLS=1 STEERSMAN_HOSTS=steersman.example STEERSMAN_SECRET_KEY="$($python -c 'import secrets; print(secrets.token_urlsafe(64))')" \
 	$python manage.py check --deploy --fail-level WARNING

@@ -1,7 +1,7 @@
 """Run a command with a PostgreSQL server of its own: `scripts/postgres.py pytest tests/test_feed.py`.
 
 The server lies in a folder of the system's temporary folder, listens on a free port of 127.0.0.1 and is gone with
-the command. COXSWAIN_TEST_POSTGRES tells the command its address; tests make their databases there. PostgreSQL
+the command. STEERSMAN_TEST_POSTGRES tells the command its address; tests make their databases there. PostgreSQL
 refuses root: as root it runs as the user `postgres`, which Debian's package makes.
 """
 
@@ -65,7 +65,7 @@ class Server:
 
     def __init__(self) -> None:
         self._programs = programs()
-        self._place = Path(tempfile.mkdtemp(prefix="coxswain-postgres-"))
+        self._place = Path(tempfile.mkdtemp(prefix="steersman-postgres-"))
         self._password = secrets.token_urlsafe(24)
         self._port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -159,7 +159,7 @@ def main(command: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         with Server() as server:
-            variables = os.environ | {"COXSWAIN_TEST_POSTGRES": server.address}
+            variables = os.environ | {"STEERSMAN_TEST_POSTGRES": server.address}
             return subprocess.run(command, env=variables, check=False).returncode
     except (PostgresError, FileNotFoundError) as error:
         print(error, file=sys.stderr)

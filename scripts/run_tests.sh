@@ -28,7 +28,7 @@ wait "$beside" || failed=1
 trap - EXIT
 cat build/tests_beside.log
 # What depends on the database most, once more on PostgreSQL; `make test-postgres` runs all of it there.
-if [ -z "${COXSWAIN_TEST_POSTGRES:-}" ]; then
+if [ -z "${STEERSMAN_TEST_POSTGRES:-}" ]; then
 	train=tests/test_train.py
 	.venv/bin/python scripts/postgres.py .venv/bin/pytest -n 2 --dist load tests/test_live.py tests/test_ledger.py \
 		tests/test_series.py tests/test_charts.py tests/test_exports.py tests/admin/test_admin.py \

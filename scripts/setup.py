@@ -1,4 +1,4 @@
-"""Make everything that Coxswain needs on this machine: `make setup`.
+"""Make everything that Steersman needs on this machine: `make setup`.
 
 Uses the standard library alone, since it runs before anything is installed. What is up to date is left alone;
 what an interrupted set-up left half-made is made again. Exits 2 with a sentence that says what to do.
@@ -36,9 +36,9 @@ class Setup:
         self.root = root
         self.venv = root / ".venv"
         self.python = self.venv / "bin" / "python"
-        self.state_file = self.venv / "coxswain-setup.json"
+        self.state_file = self.venv / "steersman-setup.json"
         # There while the environment or its packages are being made: what it finds was interrupted.
-        self.unfinished = self.venv / "coxswain-unfinished"
+        self.unfinished = self.venv / "steersman-unfinished"
         self.log = root / "build" / "setup.log"
         self.steps_done = 0
 
@@ -85,7 +85,7 @@ class Setup:
         ).stdout.split()
         if tuple(map(int, found)) < OLDEST_PYTHON:
             raise SetupError(
-                f"{self.venv} holds Python {'.'.join(found)}; Coxswain needs {'.'.join(map(str, OLDEST_PYTHON))} or "
+                f"{self.venv} holds Python {'.'.join(found)}; Steersman needs {'.'.join(map(str, OLDEST_PYTHON))} or "
                 "newer: remove that folder and run `make setup` again."
             )
 
@@ -228,7 +228,7 @@ def check_python() -> None:
     found = ".".join(map(str, sys.version_info[:2]))
     if sys.version_info[:2] < OLDEST_PYTHON:
         raise SetupError(
-            f"{sys.executable} is Python {found}; Coxswain needs {wanted} or newer. Install one (Debian: "
+            f"{sys.executable} is Python {found}; Steersman needs {wanted} or newer. Install one (Debian: "
             "apt-get install python3 python3-venv) or name it: `make setup PYTHON=/path/to/python3.12`."
         )
     if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:

@@ -1,6 +1,6 @@
 """Settings of the test run: a data folder and database of its own, away from the developer's, before Django loads.
 
-With COXSWAIN_TEST_POSTGRES (see scripts/postgres.py) the tests of this process and every stack use that server.
+With STEERSMAN_TEST_POSTGRES (see scripts/postgres.py) the tests of this process and every stack use that server.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-_KEPT = {"COXSWAIN_TEST_OUTPUT", "COXSWAIN_TEST_POSTGRES"}
-_DATA = Path(tempfile.mkdtemp(prefix="coxswain-tests-"))
-for _name in [name for name in os.environ if name.startswith("COXSWAIN_") and name not in _KEPT]:
+_KEPT = {"STEERSMAN_TEST_OUTPUT", "STEERSMAN_TEST_POSTGRES"}
+_DATA = Path(tempfile.mkdtemp(prefix="steersman-tests-"))
+for _name in [name for name in os.environ if name.startswith("STEERSMAN_") and name not in _KEPT]:
     del os.environ[_name]
-os.environ |= {"COXSWAIN_DATA": str(_DATA), "DJANGO_SETTINGS_MODULE": "monitor_site.settings"}
-if "COXSWAIN_TEST_POSTGRES" in os.environ:
+os.environ |= {"STEERSMAN_DATA": str(_DATA), "DJANGO_SETTINGS_MODULE": "monitor_site.settings"}
+if "STEERSMAN_TEST_POSTGRES" in os.environ:
     from tests.postgres import address_of
 
-    os.environ["COXSWAIN_DATABASE_URL"] = address_of(f"coxswain_{os.getpid()}")
+    os.environ["STEERSMAN_DATABASE_URL"] = address_of(f"steersman_{os.getpid()}")
 # What is started here leaves out PyTorch's compiler; this process, which xdist may have started, does not.
 _UNCOMPILED = str(Path(__file__).parent / "uncompiled")
 if _UNCOMPILED not in sys.path:
@@ -33,7 +33,7 @@ assert settings.DATABASES
 # Slow hashing keeps guesses away from real accounts; here it would be half of what tests do.
 settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 # What this process starts has a database of its own: the stack says which.
-os.environ.pop("COXSWAIN_DATABASE_URL", None)
+os.environ.pop("STEERSMAN_DATABASE_URL", None)
 
 from monitor_site.embedded import EmbeddedServer  # noqa: E402  after the environment is set
 from tests.stack import Stack, seed_stack  # noqa: E402
@@ -59,7 +59,7 @@ def pytest_unconfigure() -> None:
 @pytest.fixture(scope="session")
 def django_db_keepdb() -> bool:
     """On PostgreSQL the database goes with its server: threads of the portal may still hold connections to it."""
-    return "COXSWAIN_TEST_POSTGRES" in os.environ
+    return "STEERSMAN_TEST_POSTGRES" in os.environ
 
 
 @pytest.fixture(scope="session")

@@ -183,8 +183,8 @@ class Resuming(Killing):
 
     def _look_for_half_files(self, all_attempts: bool = False) -> None:
         """Hold the listed checkpoints of attempts that have ended against what lies on disk."""
-        from coxswain.checkpoint import Damaged, verify_checkpoint
         from runs.models import Checkpoint, Run
+        from steersman.checkpoint import Damaged, verify_checkpoint
 
         run = Run.objects.get(pk=self.run_id)
         for row in Checkpoint.objects.filter(run=run):
@@ -234,8 +234,8 @@ def uninterrupted(run_id: int, steps: int) -> dict[int, float]:
     """Return the loss of each step of the same training when nothing happens to it."""
     import torch
 
-    from coxswain import NullRun
     from runs.models import Run
+    from steersman import NullRun
     from trainer.loop import train
     from trainer.randomness import seed_everything
     from trainer.recipe import load_recipe

@@ -57,8 +57,8 @@ def processes(stack: Stack, run_id: int) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            of_stack = process.environ().get("COXSWAIN_DATA") == str(stack.data)
-            attempts = process.environ().get("COXSWAIN_ATTEMPT_FOLDER", "")
+            of_stack = process.environ().get("STEERSMAN_DATA") == str(stack.data)
+            attempts = process.environ().get("STEERSMAN_ATTEMPT_FOLDER", "")
             starts = "train" in process.cmdline() and str(run_id) in process.cmdline()
             of_run = starts or f"/runs/{run_id}/attempts/" in attempts
             if of_stack and of_run and process.status() != psutil.STATUS_ZOMBIE:
@@ -73,7 +73,7 @@ def worker_of(stack: Stack, run_id: int, rank: int) -> psutil.Process:
     of_rank = [
         process
         for process in processes(stack, run_id)
-        if process.environ().get("COXSWAIN_RANK") == str(rank) and "COXSWAIN_ATTEMPT_FOLDER" in process.environ()
+        if process.environ().get("STEERSMAN_RANK") == str(rank) and "STEERSMAN_ATTEMPT_FOLDER" in process.environ()
     ]
     return min(of_rank, key=lambda process: process.create_time())
 

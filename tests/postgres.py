@@ -1,4 +1,4 @@
-"""Databases of the PostgreSQL server that COXSWAIN_TEST_POSTGRES names, and reading and writing them by SQL.
+"""Databases of the PostgreSQL server that STEERSMAN_TEST_POSTGRES names, and reading and writing them by SQL.
 
 Does not import Django.
 """
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-VARIABLE = "COXSWAIN_TEST_POSTGRES"
+VARIABLE = "STEERSMAN_TEST_POSTGRES"
 
 
 def server() -> str | None:

@@ -137,7 +137,7 @@ def trains(stack: Stack) -> Iterator[tuple[int, psutil.Process]]:
     for process in psutil.process_iter(["cmdline"]):
         with contextlib.suppress(psutil.Error, ValueError):
             words = process.info["cmdline"] or []
-            if "--run-id" in words and process.environ().get("COXSWAIN_DATA") == str(stack.data):
+            if "--run-id" in words and process.environ().get("STEERSMAN_DATA") == str(stack.data):
                 yield int(words[words.index("--run-id") + 1]), process
 
 

@@ -76,9 +76,9 @@ def usual_writes(lease: Any) -> dict[str, Callable[[], object]]:
     from trainer.redactor import Redactor
     from trainer.ticks import Tick
 
-    redactor = Redactor(settings.COXSWAIN_DATA, settings.BASE_DIR)
-    ingest = Ingest(lease, Path(settings.COXSWAIN_DATA) / "none", redactor, Progress())
-    tick = Tick(lines=[LogLine(text=f"by attempt {lease.number}", source="coxswain")])
+    redactor = Redactor(settings.STEERSMAN_DATA, settings.BASE_DIR)
+    ingest = Ingest(lease, Path(settings.STEERSMAN_DATA) / "none", redactor, Progress())
+    tick = Tick(lines=[LogLine(text=f"by attempt {lease.number}", source="steersman")])
     return {"keep": lambda: keep(lease, step=lease.number), "store": lambda: ingest.store(tick)}
 
 
@@ -200,8 +200,8 @@ class Hosts:
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
         self.second = Path(tempfile.mkdtemp(prefix="second-", dir=stack.folder))
-        database = stack.environment.get("COXSWAIN_DATABASE_URL", f"sqlite:///{stack.data / 'coxswain.sqlite3'}")
-        self.elsewhere = {"COXSWAIN_DATA": str(self.second), "COXSWAIN_DATABASE_URL": database}
+        database = stack.environment.get("STEERSMAN_DATABASE_URL", f"sqlite:///{stack.data / 'steersman.sqlite3'}")
+        self.elsewhere = {"STEERSMAN_DATA": str(self.second), "STEERSMAN_DATABASE_URL": database}
 
     def train(self, run_id: int, second: bool) -> subprocess.Popen[bytes]:
         return self.stack.train(run_id, "--quiet", "--", SHORT, *ENDLESS, **(self.elsewhere if second else {}))

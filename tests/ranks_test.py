@@ -162,7 +162,7 @@ def living(folder: Path, supervisor: subprocess.Popen[bytes] | None) -> int:
     count = int(supervisor is not None and supervisor.poll() is None)
     for process in psutil.process_iter():
         try:
-            count += process.environ().get("COXSWAIN_ATTEMPT_FOLDER") == str(folder)
+            count += process.environ().get("STEERSMAN_ATTEMPT_FOLDER") == str(folder)
         except psutil.Error:
             continue
     return count

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from coxswain import NullRun
-from coxswain.checkpoint import verify_checkpoint
+from steersman import NullRun
+from steersman.checkpoint import verify_checkpoint
 from trainer.loop import train
 from trainer.randomness import sample_uniform, seed_everything
 from trainer.recipe import Batch, Recipe, parameter

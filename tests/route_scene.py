@@ -87,7 +87,7 @@ class Scene:
             "run": lambda: self.run.pk,
             "other_run": lambda: self.other_run.pk,
             "command": lambda: self.command.pk,
-            "link": lambda: self.links.get(who, "cox_" + "x" * 43),
+            "link": lambda: self.links.get(who, "stm_" + "x" * 43),
             "new_run": lambda: self.project.runs.create(name="new").pk,
             "queued_run": lambda: self.project.runs.create(name="queued", state="queued").pk,
             "token": lambda: self.token("view")[0].pk,
@@ -103,12 +103,12 @@ class Scene:
     def ask(self, who: str, path: str, content: str | None = None, media: str = "", csrf: bool = True) -> int:
         """Return the status of one request: POST where there is `content` of type `media`, else GET."""
         headers = {"Accept": "text/html", "Content-Type": media}
-        cookies = [f"coxswain_csrf={CSRF_SECRET}"]
+        cookies = [f"steersman_csrf={CSRF_SECRET}"]
         if who in self.bearers:
             headers["Authorization"] = f"Bearer {self.bearers[who]}"
         if who in PEOPLE:
             # A change may end its session, so it gets one of its own.
-            cookies.append(f"coxswain_session={self._sessions[who] if content is None else self.session(who)}")
+            cookies.append(f"steersman_session={self._sessions[who] if content is None else self.session(who)}")
         if csrf:
             headers["X-CSRFToken"] = CSRF_SECRET
         method = "GET" if content is None else "POST"
@@ -117,7 +117,7 @@ class Scene:
     def post(self, name: str, path: str, session: str = "", **form: str) -> int:
         """Send a form as a person, by a session of theirs or a new one."""
         headers = {
-            "Cookie": f"coxswain_session={session or self.session(name)}; coxswain_csrf={CSRF_SECRET}",
+            "Cookie": f"steersman_session={session or self.session(name)}; steersman_csrf={CSRF_SECRET}",
             "X-CSRFToken": CSRF_SECRET,
             "Content-Type": "application/x-www-form-urlencoded",
         }
@@ -145,7 +145,7 @@ class Scene:
 
         return connect(
             f"ws://127.0.0.1:{self.stack.port}{path or f'/ws/runs/{self.run.pk}/'}{query}",
-            subprotocols=["coxswain.v1", *([f"ticket.{ticket}"] if ticket else [])],  # type: ignore[list-item]
+            subprotocols=["steersman.v1", *([f"ticket.{ticket}"] if ticket else [])],  # type: ignore[list-item]
             additional_headers={"Authorization": f"Bearer {bearer}"} if bearer else {},
             compression=None,
         )
@@ -162,7 +162,7 @@ class Scene:
         """Return the token that somebody may hold: people who may make one have one of their own."""
         if who in self.links:
             return self.links[who] if scope == "view" else self.bearers[who]
-        return self.token(scope, who)[1] if who in ("operator", "owner") else "cox_invented"
+        return self.token(scope, who)[1] if who in ("operator", "owner") else "stm_invented"
 
     def _ticket(self, path: str, who: str) -> str:
         from runs.models import AccessToken, Run

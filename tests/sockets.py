@@ -58,14 +58,14 @@ async def connect(
     query = f"?since={since}" if since is not None else ""
     headers = [(b"host", b"portal.example:8765")] + ([(b"origin", origin.encode())] if origin else [])
     return WebsocketCommunicator(
-        application, f"/ws/runs/{run.pk}/{query}", headers, subprotocols=["coxswain.v1", f"ticket.{value}"]
+        application, f"/ws/runs/{run.pk}/{query}", headers, subprotocols=["steersman.v1", f"ticket.{value}"]
     )
 
 
 async def greet(run: Run, user: User, **options: Any) -> tuple[WebsocketCommunicator, dict[str, Any]]:
     socket = await connect(run, user, **options)
     connected, subprotocol = await socket.connect(timeout=TIMEOUT_S)
-    assert connected and subprotocol == "coxswain.v1"
+    assert connected and subprotocol == "steersman.v1"
     return socket, await socket.receive_json_from(TIMEOUT_S)
 
 

@@ -60,7 +60,7 @@ class Stack:
     """Processes of one data folder. Use as a context manager: nothing is left behind."""
 
     def __init__(self, data: Path | None = None, **variables: str) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="coxswain-test-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="steersman-test-"))
         self.data = data or self.folder / "data"
         self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.port = free_port()
@@ -69,16 +69,16 @@ class Stack:
         self.trainings: list[subprocess.Popen[bytes]] = []
         self._database = ""
         self.environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(("COXSWAIN_", "DJANGO_"))
+            name: value for name, value in os.environ.items() if not name.startswith(("STEERSMAN_", "DJANGO_"))
         } | {
-            "COXSWAIN_DATA": str(self.data),
-            "COXSWAIN_PORT": str(self.port),
+            "STEERSMAN_DATA": str(self.data),
+            "STEERSMAN_PORT": str(self.port),
             "PYTHONUNBUFFERED": "1",
             **variables,
         }
-        if postgres.server() and "COXSWAIN_DATABASE_URL" not in variables:
+        if postgres.server() and "STEERSMAN_DATABASE_URL" not in variables:
             self._database = f"stack_{secrets.token_hex(6)}"
-            self.environment["COXSWAIN_DATABASE_URL"] = postgres.create_database(self._database)
+            self.environment["STEERSMAN_DATABASE_URL"] = postgres.create_database(self._database)
 
     @property
     def address(self) -> str:
@@ -92,7 +92,7 @@ class Stack:
 
     def use(self) -> None:
         """Let this process use the stack's database through Django."""
-        names = ("COXSWAIN_DATA", "COXSWAIN_PORT", "COXSWAIN_DATABASE_URL")
+        names = ("STEERSMAN_DATA", "STEERSMAN_PORT", "STEERSMAN_DATABASE_URL")
         os.environ.update({name: self.environment[name] for name in names if name in self.environment})
         os.environ["DJANGO_SETTINGS_MODULE"] = "monitor_site.settings"
         import django
@@ -113,10 +113,10 @@ class Stack:
 
     def migrate(self, seed: str = "") -> None:
         """Make the database, and run `seed`, a Python text, on it; on SQLite once for each state of the migrations."""
-        if "COXSWAIN_DATABASE_URL" in self.environment:
+        if "STEERSMAN_DATABASE_URL" in self.environment:
             self._fill(seed)
             return
-        database = self.data / "coxswain.sqlite3"
+        database = self.data / "steersman.sqlite3"
         template = TEMPLATES / f"{state_of_migrations(seed)}.sqlite3"
         if not template.exists():
             self._fill(seed)
@@ -212,7 +212,7 @@ def state_of_migrations(seed: str) -> str:
 def kill(pid: int, of: Path | None = None) -> bool:
     """Kill a process with -9; with `of`, only where its environment names that data folder."""
     try:
-        if of is not None and f"COXSWAIN_DATA={of}".encode() not in Path(f"/proc/{pid}/environ").read_bytes():
+        if of is not None and f"STEERSMAN_DATA={of}".encode() not in Path(f"/proc/{pid}/environ").read_bytes():
             return False
         os.kill(pid, signal.SIGKILL)
     except OSError:
@@ -280,9 +280,9 @@ def create_run(stack: Stack, name: str = "run", **fields: Any) -> int:
 
 def rows(stack: Stack, sql: str, *arguments: Any) -> list[dict[str, Any]]:
     """Read, or write, the stack's database from outside; `?` stands for an argument."""
-    if "COXSWAIN_DATABASE_URL" in stack.environment:
-        return postgres.execute(stack.environment["COXSWAIN_DATABASE_URL"], sql, arguments)
-    with closing(sqlite3.connect(stack.data / "coxswain.sqlite3", timeout=20)) as database:
+    if "STEERSMAN_DATABASE_URL" in stack.environment:
+        return postgres.execute(stack.environment["STEERSMAN_DATABASE_URL"], sql, arguments)
+    with closing(sqlite3.connect(stack.data / "steersman.sqlite3", timeout=20)) as database:
         database.row_factory = sqlite3.Row
         found = [dict(row) for row in database.execute(sql, arguments)]
         database.commit()
@@ -291,9 +291,9 @@ def rows(stack: Stack, sql: str, *arguments: Any) -> list[dict[str, Any]]:
 
 def can_write(stack: Stack, patience_s: float = 1.0) -> bool:
     """Tell whether the database takes a writer now; PostgreSQL always does."""
-    if "COXSWAIN_DATABASE_URL" in stack.environment:
+    if "STEERSMAN_DATABASE_URL" in stack.environment:
         return True
-    path = stack.data / "coxswain.sqlite3"
+    path = stack.data / "steersman.sqlite3"
     with closing(sqlite3.connect(path, timeout=patience_s, isolation_level=None)) as database:
         try:
             database.execute("BEGIN IMMEDIATE")
@@ -306,11 +306,11 @@ def can_write(stack: Stack, patience_s: float = 1.0) -> bool:
 @contextmanager
 def write_locked(stack: Stack, run_id: int) -> Iterator[None]:
     """Keep everybody else from writing the run, and on SQLite anything, as a database that is away would."""
-    if "COXSWAIN_DATABASE_URL" in stack.environment:
-        with postgres.locked(stack.environment["COXSWAIN_DATABASE_URL"], run_id):
+    if "STEERSMAN_DATABASE_URL" in stack.environment:
+        with postgres.locked(stack.environment["STEERSMAN_DATABASE_URL"], run_id):
             yield
         return
-    with closing(sqlite3.connect(stack.data / "coxswain.sqlite3", timeout=20, isolation_level=None)) as database:
+    with closing(sqlite3.connect(stack.data / "steersman.sqlite3", timeout=20, isolation_level=None)) as database:
         database.execute("BEGIN IMMEDIATE")
         yield
         database.execute("COMMIT")

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from coxswain import journal
-from coxswain.journal import JournalReader, Record, segment_path
-from coxswain.locks import try_lock
-from coxswain.mailbox import Mailbox
-from coxswain.run import Run, worker_lock_path
+from steersman import journal
+from steersman.journal import JournalReader, Record, segment_path
+from steersman.locks import try_lock
+from steersman.mailbox import Mailbox
+from steersman.run import Run, worker_lock_path
 from tests.stack import wait_for
 from trainer.loop import train
 from trainer.randomness import sample_uniform, seed_everything

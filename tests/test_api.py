@@ -13,7 +13,6 @@ from django.core.management import call_command
 from django.test import Client
 from django.utils import timezone
 
-from coxswain.knobs import Knob, KnobSpec
 from runs import feed
 from runs.commands import COMMANDS
 from runs.events import Block, CommandChanged, Metrics
@@ -34,6 +33,7 @@ from runs.models import (
     TokenScope,
 )
 from runs.tokens import create_token
+from steersman.knobs import Knob, KnobSpec
 
 pytestmark = pytest.mark.django_db
 NOW = timezone.now()
@@ -120,7 +120,7 @@ def test_it_says_in_one_form_what_is_not_there(run: Run) -> None:
 def test_it_wants_to_know_who_asks(run: Run) -> None:
     answer = Client().get("/api/runs/")
     assert answer.status_code == 401 and answer.headers["WWW-Authenticate"] == "Bearer"
-    wrong = session("viewer").get("/api/runs/", headers={"Authorization": "Bearer cox_invented"})
+    wrong = session("viewer").get("/api/runs/", headers={"Authorization": "Bearer stm_invented"})
     assert wrong.status_code == 401 and wrong.json()["field"] == "Authorization"
 
 

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import pytest
 
-from coxswain.checkpoint import verify, write_atomically
+from steersman.checkpoint import verify, write_atomically
 
 ROOT = Path(__file__).parent.parent
 
@@ -82,7 +82,7 @@ def test_it_leaves_the_old_file_when_the_process_is_killed_while_writing(tmp_pat
     path.write_bytes(b"before")
     script = (
         "import os, signal, sys, pathlib\n"
-        "from coxswain.checkpoint import write_atomically\n"
+        "from steersman.checkpoint import write_atomically\n"
         "def write(file):\n"
         "    file.write(b'half of'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
         "write_atomically(pathlib.Path(sys.argv[1]), write)\n"

@@ -26,7 +26,7 @@ FILES = {"manifest.json": b'{"format": 2}', "rank-0.pt": os.urandom(100_000), "t
 
 @pytest.fixture
 def data(tmp_path: Path, settings: Any) -> Path:
-    settings.COXSWAIN_DATA = tmp_path
+    settings.STEERSMAN_DATA = tmp_path
     return tmp_path
 
 

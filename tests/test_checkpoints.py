@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from coxswain.checkpoint import Manifest, write_hashed, write_manifest
 from runs.events import LogLine
 from runs.models import Attempt, Checkpoint, Project, Run
+from steersman.checkpoint import Manifest, write_hashed, write_manifest
 from trainer.checkpoints import NoSuchCheckpoint, chosen, forget_older, newest, remove_torn
 from trainer.keeping import HOUR_S, Kept, dropped
 
@@ -18,7 +18,7 @@ MOMENT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 @pytest.fixture
 def run(db: None, settings, tmp_path: Path) -> Run:
-    settings.COXSWAIN_DATA = tmp_path
+    settings.STEERSMAN_DATA = tmp_path
     return Run.objects.create(project=Project.objects.create(name="Lab", slug="lab"), name="first", attempt=1)
 
 
@@ -45,7 +45,7 @@ def save(run: Run, number: int, step: int, name: str = "last", folder: str = "")
 def folder_of(run: Run, path: str) -> Path:
     from django.conf import settings
 
-    return Path(settings.COXSWAIN_DATA) / "runs" / str(run.pk) / path
+    return Path(settings.STEERSMAN_DATA) / "runs" / str(run.pk) / path
 
 
 def damage(checkpoint: Checkpoint) -> None:

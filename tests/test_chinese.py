@@ -118,7 +118,7 @@ def test_it_keeps_the_language_of_somebody_without_an_account(client: Client) ->
     assert '<html lang="en">' in client.get("/login/").content.decode()
     answer = client.post("/i18n/setlang/", {"language": "zh-hans", "next": "/login/"})
     assert answer.status_code == 302 and answer["Location"] == "/login/"
-    cookie = answer.cookies["coxswain_language"]
+    cookie = answer.cookies["steersman_language"]
     assert cookie.value == "zh-hans" and cookie["samesite"] == "Lax" and cookie["max-age"] == 31_536_000
     assert '<html lang="zh-hans">' in client.get("/login/").content.decode()
     assert '<html lang="zh-hans">' in client.get("/share/nothing/").content.decode()
@@ -174,7 +174,7 @@ class Visible(HTMLParser):
 
 # Names of people, projects, runs, recipes, metrics and devices, and words that Chinese writes in Latin letters.
 NAMES = """
-    Coxswain English
+    English
     CSV API GPU CPU UTC JavaScript Pages pages live ended bare mnist digits transformer MNIST Adam AdamW
     Transformer Python PyTorch torch
     float32 bfloat16 float16 auto rate width owner viewer operator gpu host notebook link
@@ -183,7 +183,7 @@ NAMES = """
     nan documentation sources python run id Digits quick text GiB
 """
 # Names of series, prefixes of tokens, addresses of this test.
-MADE_NAME = re.compile(r"\w+(/\w+)+|cox_[\w-]+|https?://\S+")
+MADE_NAME = re.compile(r"\w+(/\w+)+|stm_[\w-]+|https?://\S+")
 WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]{2,}")
 
 

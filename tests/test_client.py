@@ -1,4 +1,4 @@
-"""`coxswain.attach()` in a training process: what `log()` takes, and what it does outside a supervised run."""
+"""`steersman.attach()` in a training process: what `log()` takes, and what it does outside a supervised run."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from coxswain import journal
-from coxswain.journal import JournalReader, Record, segment_path
-from coxswain.locks import try_lock
-from coxswain.mailbox import Mailbox
-from coxswain.run import Run, worker_lock_path
+from steersman import journal
+from steersman.journal import JournalReader, Record, segment_path
+from steersman.locks import try_lock
+from steersman.mailbox import Mailbox
+from steersman.run import Run, worker_lock_path
 from tests.stack import ROOT
 
 
@@ -37,9 +37,9 @@ def records(folder: Path) -> list[Record]:
 
 
 def script(folder: Path | None, code: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("COXSWAIN_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("STEERSMAN_")}
     if folder is not None:
-        environment["COXSWAIN_ATTEMPT_FOLDER"] = str(folder)
+        environment["STEERSMAN_ATTEMPT_FOLDER"] = str(folder)
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
         env=environment | {"PYTHONPATH": str(ROOT)} | variables, capture_output=True, text=True, timeout=60,
@@ -188,9 +188,9 @@ def test_it_refuses_a_command_that_it_does_not_know(run, tmp_path):
 
 def test_it_logs_nowhere_outside_a_supervised_run_and_says_so_once():
     result = script(None, """
-        import coxswain
-        run = coxswain.attach()
-        coxswain.attach()
+        import steersman
+        run = steersman.attach()
+        steersman.attach()
         run.log(1, loss=0.5)
         run.log_epoch(1, train_loss=0.5)
         run.plan(total_epochs=1)
@@ -200,13 +200,13 @@ def test_it_logs_nowhere_outside_a_supervised_run_and_says_so_once():
         assert "torch" not in sys.modules and "django" not in sys.modules
     """)  # fmt: skip
     assert result.returncode == 0, result.stderr
-    assert result.stderr.count("coxswain:") == 1 and "nothing is logged" in result.stderr
+    assert result.stderr.count("steersman:") == 1 and "nothing is logged" in result.stderr
 
 
 def test_it_records_the_exception_that_ends_a_script(tmp_path):
     result = script(tmp_path, """
-        import coxswain
-        run = coxswain.attach()
+        import steersman
+        run = steersman.attach()
         run.log(3, loss=0.5)
         raise RuntimeError("the data are gone")
     """)  # fmt: skip
@@ -219,10 +219,10 @@ def test_it_records_the_exception_that_ends_a_script(tmp_path):
 
 def test_it_lets_only_one_process_of_a_training_log(tmp_path):
     result = script(tmp_path, """
-        import coxswain, subprocess, sys
-        run = coxswain.attach()
+        import steersman, subprocess, sys
+        run = steersman.attach()
         run.log(1, loss=0.5)
-        child = "import coxswain; run = coxswain.attach(); run.log(2, loss=0.5); print(run.supervised)"
+        child = "import steersman; run = steersman.attach(); run.log(2, loss=0.5); print(run.supervised)"
         print(subprocess.run([sys.executable, "-c", child], capture_output=True, text=True).stdout)
     """)  # fmt: skip
     assert "False" in result.stdout
@@ -231,7 +231,7 @@ def test_it_lets_only_one_process_of_a_training_log(tmp_path):
 
 def test_it_keeps_a_late_worker_of_a_closed_attempt_from_training(tmp_path):
     (tmp_path / "closed").touch()
-    result = script(tmp_path, "import coxswain; coxswain.attach(); print('trains')")
+    result = script(tmp_path, "import steersman; steersman.attach(); print('trains')")
     assert result.returncode == 4
     assert "trains" not in result.stdout and "later attempt" in result.stderr
 

@@ -15,7 +15,7 @@ from tests.stack import ROOT, Stack, create_run, rows, seed_stack
 # The portal of this test fails on purpose where a run's name asks for it: nothing else reaches these codes.
 FAULTS = """
 import os, sys
-sys.path.insert(0, os.environ["COXSWAIN_ROOT"])
+sys.path.insert(0, os.environ["STEERSMAN_ROOT"])
 os.environ["DJANGO_SETTINGS_MODULE"] = "monitor_site.settings"
 import django
 django.setup()
@@ -36,13 +36,13 @@ async def send(self, frame):
     await sent(self, frame)
 consumers.RunConsumer._send_event = send
 from django.core.management import call_command
-call_command("serve_portal", "--port", os.environ["COXSWAIN_PORT"])
+call_command("serve_portal", "--port", os.environ["STEERSMAN_PORT"])
 """
 
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    with Stack(COXSWAIN_ROOT=str(ROOT)) as stack:
+    with Stack(STEERSMAN_ROOT=str(ROOT)) as stack:
         seed_stack(stack)
         stack.start_redis()
         program = stack.folder / "portal.py"

@@ -14,13 +14,13 @@ from django.core.management import ManagementUtility
 from django.core.management.base import CommandError
 from django.utils import timezone
 
-from coxswain.knobs import Knob, KnobSpec
 from runs import feed
 from runs.commands import COMMANDS
 from runs.events import CheckpointSaved, CommandChanged
 from runs.lifecycle import Holder, open_attempt, settle_command
 from runs.management.commands.command import Command as Typed
 from runs.models import Attempt, Command, CommandState, Membership, Project, Run, RunState, as_wire
+from steersman.knobs import Knob, KnobSpec
 
 pytestmark = pytest.mark.django_db
 RATE = KnobSpec("rate", "float", 1e-6, 1.0, scale="log", unit="1/step", help="How far a step goes.")

@@ -9,7 +9,6 @@ from uuid import UUID
 
 import pytest
 
-from coxswain.knobs import KnobSpec
 from runs.argument_words import takes
 from runs.commands import (
     COMMANDS,
@@ -26,6 +25,7 @@ from runs.commands import (
     parse_command,
 )
 from runs.typed_words import parse_words
+from steersman.knobs import KnobSpec
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = "8ee4c1c1-309f-4365-805f-7a1d5ae2d6b6"

@@ -72,13 +72,13 @@ def test_it_finds_the_last_line_with_text(path):
         ("reading {data}/datasets", "reading <data>/datasets"),
         ("reading {home}/notes", "reading ~/notes"),
         ("token=s3cr3t-value!", "token=<secret>"),
-        ("at /opt/coxswain/trainer/loop.py", "at <coxswain>/trainer/loop.py"),
+        ("at /opt/steersman/trainer/loop.py", "at <steersman>/trainer/loop.py"),
         ("nothing to hide", "nothing to hide"),
     ],
 )
 def test_it_takes_out_what_must_not_leave(tmp_path, text, shown):
     environment = {"MY_TOKEN": "s3cr3t-value!", "SHORT_KEY": "abc", "PLAIN": "nothing"}
-    redactor = Redactor(tmp_path / "data", Path("/opt/coxswain"), environment)
+    redactor = Redactor(tmp_path / "data", Path("/opt/steersman"), environment)
     assert redactor.text(text.format(data=tmp_path / "data", home=Path.home())) == shown
 
 

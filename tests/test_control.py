@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from coxswain.control import Control, Done, Refusal
-from coxswain.journal import segment_path
-from coxswain.knobs import Knob, KnobSpec
-from coxswain.locks import try_lock
-from coxswain.mailbox import Mailbox
-from coxswain.run import Run, worker_lock_path
+from steersman.control import Control, Done, Refusal
+from steersman.journal import segment_path
+from steersman.knobs import Knob, KnobSpec
+from steersman.locks import try_lock
+from steersman.mailbox import Mailbox
+from steersman.run import Run, worker_lock_path
 
 
 class Told:

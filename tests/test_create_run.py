@@ -190,7 +190,7 @@ def test_it_publishes_built_in_and_configured_recipes_once_each(
     db: None, settings: Settings, own_module: Callable[[str, str], None]
 ) -> None:
     own_module("my_recipes", MINE)
-    settings.COXSWAIN_RECIPES = ["my_recipes:Mine"]
+    settings.STEERSMAN_RECIPES = ["my_recipes:Mine"]
     for _ in range(2):
         call_command("recipes", "--publish", stdout=StringIO())
     assert list(Recipe.objects.values_list("spec", "title")) == [
@@ -225,7 +225,7 @@ def test_it_lists_parameters_with_type_default_range_and_help() -> None:
 
 def test_it_creates_a_run_without_loading_torch_and_prints_only_the_id(tmp_path: Path) -> None:
     (tmp_path / "own_recipe.py").write_text(MINE)
-    environment = os.environ | {"COXSWAIN_DATA": str(tmp_path / "data")}
+    environment = os.environ | {"STEERSMAN_DATA": str(tmp_path / "data")}
 
     def manage(*arguments: str, torch_fails: bool = False) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(ROOT / "manage.py"), *arguments]

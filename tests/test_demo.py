@@ -47,7 +47,7 @@ class RunningDemo:
             [sys.executable, "manage.py", "demo"],
             cwd=ROOT,
             # For the demo's training, and for what people start and queue meanwhile.
-            env=os.environ | {"COXSWAIN_DATA": str(data), "COXSWAIN_PORT": str(port), "COXSWAIN_CPU_SLOTS": "3"},
+            env=os.environ | {"STEERSMAN_DATA": str(data), "STEERSMAN_PORT": str(port), "STEERSMAN_CPU_SLOTS": "3"},
             stdout=self.output.open("w"),
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -86,7 +86,7 @@ class RunningDemo:
 
 @pytest.fixture
 def data() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="coxswain-demo-test-"))
+    folder = Path(tempfile.mkdtemp(prefix="steersman-demo-test-"))
     data = folder / "data"
     data.mkdir(mode=0o700)
     yield data
@@ -102,7 +102,7 @@ def processes_of(data: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            words = [process.environ().get("COXSWAIN_DATA", ""), *process.cmdline()]
+            words = [process.environ().get("STEERSMAN_DATA", ""), *process.cmdline()]
         except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
             continue
         if any(mark in word for word in words for mark in marks):
@@ -112,7 +112,7 @@ def processes_of(data: Path) -> list[psutil.Process]:
 
 def manage(data: Path, *words: str) -> str:
     """Run a management command on the data folder of a demo and return what it printed."""
-    environment = os.environ | {"COXSWAIN_DATA": str(data)}
+    environment = os.environ | {"STEERSMAN_DATA": str(data)}
     command = [sys.executable, "manage.py", *words]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
 
@@ -123,7 +123,7 @@ def runs_of(data: Path) -> dict[int, list[psutil.Process]]:
     for process in processes_of(data):
         with contextlib.suppress(psutil.NoSuchProcess):
             words = process.cmdline()
-            folder = process.environ().get("COXSWAIN_ATTEMPT_FOLDER", "")
+            folder = process.environ().get("STEERSMAN_ATTEMPT_FOLDER", "")
             run = words[words.index("--run-id") + 1] if "--run-id" in words else folder and Path(folder).parts[-3]
             found.setdefault(int(run or 0), []).append(process)
     return found
@@ -167,7 +167,7 @@ def test_it_brings_back_what_is_killed_leaves_nothing_and_starts_again(data: Pat
     script = ("tests/workers/short.py", "1000000", "0.01")
     theirs = subprocess.Popen(
         [sys.executable, "manage.py", "train", "--run-id", str(by_hand), "--", *script],
-        cwd=ROOT, env=os.environ | {"COXSWAIN_DATA": str(data)}, stdout=subprocess.DEVNULL, start_new_session=True,
+        cwd=ROOT, env=os.environ | {"STEERSMAN_DATA": str(data)}, stdout=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     queue = ("--project", "demo", "--recipe", "digits", "--device", "cpu", "--set", "epochs=100000", "--queue")
     queued = int(manage(data, "create_run", *queue).split()[-1])

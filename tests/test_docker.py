@@ -25,9 +25,9 @@ HADOLINT = Path(sys.executable).parent / "hadolint"
 COMPOSE = shutil.which("docker-compose")
 ENDING_S = 30
 SECRETS = {
-    "COXSWAIN_POSTGRES_PASSWORD": "canary-1",
-    "COXSWAIN_REDIS_PASSWORD": "canary-2",
-    "COXSWAIN_HOSTS": "coxswain.example.org",
+    "STEERSMAN_POSTGRES_PASSWORD": "canary-1",
+    "STEERSMAN_REDIS_PASSWORD": "canary-2",
+    "STEERSMAN_HOSTS": "steersman.example.org",
 }
 
 
@@ -37,7 +37,7 @@ def container() -> Iterator[Stack]:
     with Stack() as stack:
         stack.environment |= {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "COXSWAIN_BIND": "127.0.0.1",
+            "STEERSMAN_BIND": "127.0.0.1",
         }
         yield stack
 
@@ -101,7 +101,7 @@ def test_it_says_that_the_volume_cannot_be_written(tmp_path: Path) -> None:
     blocked.touch()
     done = subprocess.run(
         [str(ROOT / "deploy" / "entry.sh"), "serve"],
-        env=os.environ | {"COXSWAIN_DATA": str(blocked / "data")}, capture_output=True, text=True,
+        env=os.environ | {"STEERSMAN_DATA": str(blocked / "data")}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2
     assert f"cannot write to {blocked / 'data'}" in done.stderr and "chown" in done.stderr
@@ -110,7 +110,7 @@ def test_it_says_that_the_volume_cannot_be_written(tmp_path: Path) -> None:
 def test_it_runs_any_other_command(tmp_path: Path) -> None:
     command = [str(ROOT / "deploy" / "entry.sh"), "sh", "-c", 'echo "$0 $PWD"', "two words"]
     done = subprocess.run(
-        command, env=os.environ | {"COXSWAIN_DATA": str(tmp_path)}, capture_output=True, text=True, check=True
+        command, env=os.environ | {"STEERSMAN_DATA": str(tmp_path)}, capture_output=True, text=True, check=True
     )
     assert done.stdout == f"two words {ROOT}\n"
 
@@ -143,8 +143,8 @@ def test_the_image_gets_what_runs_and_nothing_private() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     kept = {line[1:] for line in lines if line.startswith("!")}
     assert lines[1] == "*"
-    assert {"runs", "trainer", "coxswain", "monitor_site", "templates", "static", "deploy", "manage.py"} <= kept
-    assert not kept & {".git", ".coxswain", ".venv", ".env", "tests"}
+    assert {"runs", "trainer", "steersman", "monitor_site", "templates", "static", "deploy", "manage.py"} <= kept
+    assert not kept & {".git", ".steersman", ".venv", ".env", "tests"}
 
 
 def test_ssh_of_the_workbench_takes_keys_alone() -> None:
@@ -165,8 +165,8 @@ def test_the_compose_file_is_valid_and_takes_everything_from_the_environment(tmp
     assert set(services) == {"web", "trainer", "redis", "postgres"}
     assert all(services[name].get("healthcheck") for name in ("trainer", "redis", "postgres"))
     environment = services["web"]["environment"]
-    assert environment["COXSWAIN_DATABASE_URL"] == "postgres://coxswain:canary-1@postgres:5432/coxswain"
-    assert environment["COXSWAIN_REDIS_URL"] == "redis://:canary-2@redis:6379/0"
+    assert environment["STEERSMAN_DATABASE_URL"] == "postgres://steersman:canary-1@postgres:5432/steersman"
+    assert environment["STEERSMAN_REDIS_URL"] == "redis://:canary-2@redis:6379/0"
     [device] = services["trainer"]["deploy"]["resources"]["reservations"]["devices"]
     assert device["capabilities"] == ["gpu"]
     assert "ports" not in services["postgres"] and "ports" not in services["redis"]
@@ -186,7 +186,7 @@ def compose(variables: dict[str, str], folder: Path) -> dict[str, Any]:
 
     # A .env of the developer's, beside the file, is left out.
     (folder / "empty.env").touch()
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("COXSWAIN_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("STEERSMAN_")}
     done = subprocess.run(
         [str(COMPOSE), "-f", str(ROOT / "compose.yaml"), "--env-file", str(folder / "empty.env"), "config"],
         env=environment | variables, capture_output=True, text=True,

@@ -83,9 +83,9 @@ def test_it_outlives_servers_that_never_answer_and_shows_no_secret(offline_stack
         offline_stack,
         "--mail",
         "ann@example.org",
-        COXSWAIN_REDIS_URL=f"redis://ann:{secrets['redis']}@127.0.0.1:{silent_server}/0",
-        COXSWAIN_EMAIL_URL=f"smtp://ann:{secrets['mail']}@127.0.0.1:{silent_server}",
-        COXSWAIN_SECRET_KEY=secrets["key"],
+        STEERSMAN_REDIS_URL=f"redis://ann:{secrets['redis']}@127.0.0.1:{silent_server}/0",
+        STEERSMAN_EMAIL_URL=f"smtp://ann:{secrets['mail']}@127.0.0.1:{silent_server}",
+        STEERSMAN_SECRET_KEY=secrets["key"],
     )
     assert code == 1
     for name in ("Redis", "channel layer", "mail"):
@@ -196,7 +196,7 @@ def test_it_says_that_the_data_folder_is_open_or_cannot_be_written(tmp_path: Pat
     tmp_path.chmod(0o755)
     assert "chmod 700" in machine.disk(tmp_path)[-1].remedy
     (gone,) = machine.disk(tmp_path / "gone")
-    assert (gone.level, "COXSWAIN_DATA" in gone.remedy) == ("problem", True)
+    assert (gone.level, "STEERSMAN_DATA" in gone.remedy) == ("problem", True)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_it_tells_how_static_files_are_served(tmp_path: Path):
 
 
 def test_it_names_recipes_that_the_portal_does_not_know(db: None, settings: LazySettings):
-    settings.COXSWAIN_RECIPES = ["no such recipe"]
+    settings.STEERSMAN_RECIPES = ["no such recipe"]
     found = services.recipes()
     assert [each.level for each in found] == ["problem", "warning"]
     assert "no such recipe" in found[0].text
@@ -248,7 +248,7 @@ def test_it_hands_a_test_message_over(settings: LazySettings):
     settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
     found = services.mail("ann@example.org")
     assert [message.to for message in mail.outbox] == [["ann@example.org"]]
-    assert found.level == "warning" and "COXSWAIN_EMAIL_URL" in found.remedy
+    assert found.level == "warning" and "STEERSMAN_EMAIL_URL" in found.remedy
 
 
 def test_it_tells_how_mail_goes_without_its_password(settings: LazySettings):
@@ -283,7 +283,7 @@ def test_it_shows_an_address_without_what_opens_it(url: str, shown: str, passwor
 
 def test_it_hides_the_settings_secrets_in_any_text(settings: LazySettings):
     settings.EMAIL_HOST_PASSWORD = "hunter22"
-    settings.COXSWAIN_REDIS_URL = "redis://:redis-pass@cache"
+    settings.STEERSMAN_REDIS_URL = "redis://:redis-pass@cache"
     assert hide_secrets(f"a hunter22 b redis-pass c {settings.SECRET_KEY}") == "a … b … c …"
 
 

@@ -137,7 +137,7 @@ def test_it_says_so_where_others_may_enter_its_folder(server: EmbeddedServer) ->
 def test_it_refuses_a_binary_that_it_does_not_know(tmp_path: Path) -> None:
     changed = tmp_path / "valkey-server"
     changed.write_bytes(embedded.bundled_path().read_bytes() + b"\0")
-    with pytest.raises(EmbeddedServerError, match="not the server that Coxswain knows"):
+    with pytest.raises(EmbeddedServerError, match="not the server that Steersman knows"):
         embedded.verify_bundled(changed, embedded.platform_name())
 
 

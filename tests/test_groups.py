@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
-from coxswain import journal
+from steersman import journal
 from tests.remembering import one_thread
 from tests.steered import Steerable, Steered, steerable
 from trainer.groups import base_learning_rate, change_learning_rate, group_names

@@ -36,7 +36,7 @@ def test_it_tells_the_past_as_of_one_event(run: Run) -> None:
     last = feed.append(
         run.pk,
         StatusChanged(state="running", attempt=1),
-        LogWritten(attempt=1, lines=[LogLine(text="first"), LogLine(text="second", source="coxswain", level="error")]),
+        LogWritten(attempt=1, lines=[LogLine(text="first"), LogLine(text="second", source="steersman", level="error")]),
         at=MOMENT,
     )
     past = history(run, "viewer")
@@ -45,7 +45,7 @@ def test_it_tells_the_past_as_of_one_event(run: Run) -> None:
     assert past["series"][LOSS]["values"] == [1.0, 2.0, 3.0]
     assert past["console"] == [
         {"text": "first", "source": "console", "level": "info", "at": "2026-03-01T12:00:00.000Z"},
-        {"text": "second", "source": "coxswain", "level": "error", "at": "2026-03-01T12:00:00.000Z"},
+        {"text": "second", "source": "steersman", "level": "error", "at": "2026-03-01T12:00:00.000Z"},
     ]
     [status] = past["events"]
     assert (status["seq"], status["kind"], status["state"], status["at"]) == (

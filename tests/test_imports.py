@@ -55,9 +55,9 @@ def test_runs_knows_neither_torch_nor_trainer(path):
     assert not tops(path) & {"torch", "trainer"}
 
 
-@pytest.mark.parametrize("path", sources("coxswain"), ids=str)
+@pytest.mark.parametrize("path", sources("steersman"), ids=str)
 def test_the_client_needs_the_standard_library_alone(path):
-    assert tops(path) <= STANDARD | {"coxswain", "__future__"}
+    assert tops(path) <= STANDARD | {"steersman", "__future__"}
 
 
 @pytest.mark.parametrize("name", WITHOUT_DJANGO)

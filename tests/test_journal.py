@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from coxswain import appending, journal
-from coxswain.journal import JournalReader, JournalWriter, Record, segment_path
+from steersman import appending, journal
+from steersman.journal import JournalReader, JournalWriter, Record, segment_path
 
 LIMIT = 4 << 20
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from coxswain import journal
-from coxswain.journal import JournalWriter
+from steersman import journal
+from steersman.journal import JournalWriter
 from trainer import journals as merging
 from trainer.ingest import merge_environments
 from trainer.journals import Batch, Journals

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from coxswain.knobs import LARGEST_INT, Change, Knob, KnobError, Knobs, KnobSpec, groups_of, kind_of
-from coxswain.locks import try_lock
-from coxswain.run import Run, worker_lock_path
+from steersman.knobs import LARGEST_INT, Change, Knob, KnobError, Knobs, KnobSpec, groups_of, kind_of
+from steersman.locks import try_lock
+from steersman.run import Run, worker_lock_path
 
 RATE = KnobSpec("learning_rate", "float", minimum=1e-6, maximum=1.0, scale="log", unit="1/step")
 LAYERS = KnobSpec("layers", "int", minimum=1, maximum=8)

@@ -13,7 +13,6 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.utils import timezone
 
-from coxswain.knobs import Knob, KnobSpec
 from runs.access import Viewer
 from runs.asking import NotAllowed, ask, record
 from runs.commands import COMMANDS, Request, parse_command
@@ -30,6 +29,7 @@ from runs.lifecycle import (
     settle_command,
 )
 from runs.models import Command, CommandState, Project, Run, RunState, StoredEvent
+from steersman.knobs import Knob, KnobSpec
 
 pytestmark = pytest.mark.django_db
 RATE = KnobSpec("rate", "float", minimum=0.0, maximum=1.0)

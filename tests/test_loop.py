@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from coxswain import checkpoint
-from coxswain.checkpoint import remove_checkpoint
+from steersman import checkpoint
+from steersman.checkpoint import remove_checkpoint
 from tests.remembering import CPU, Noisy, RememberingRun, last_checkpoint, noisy, one_thread, run_through
 from trainer.loop import train
 from trainer.randomness import epoch_order, sample_uniform
@@ -212,7 +212,7 @@ def test_it_orders_and_augments_by_seed_epoch_and_sample_alone() -> None:
 
 
 def test_it_classifies_real_mnist_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COXSWAIN_DATA", str(tmp_path))
+    monkeypatch.setenv("STEERSMAN_DATA", str(tmp_path))
     recipe = load_recipe("mnist")({"epochs": "4", "threads": "1"}, device=CPU, seed=0)
     run = run_through(RememberingRun(), recipe)
     assert run.planned["steps_per_epoch"] == 63
@@ -221,7 +221,7 @@ def test_it_classifies_real_mnist_digits(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_it_makes_the_same_digits_in_processes_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COXSWAIN_DATA", str(tmp_path))
+    monkeypatch.setenv("STEERSMAN_DATA", str(tmp_path))
     batches = []
     for workers in (0, 2):
         recipe = load_recipe("mnist")({"loader_workers": workers, "batch_size": 500}, device=CPU, seed=3)

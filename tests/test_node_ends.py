@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from coxswain import journal
-from coxswain.journal import JournalWriter
+from steersman import journal
+from steersman.journal import JournalWriter
 from tests.node_lines import HERE, SLEEPING, STUBBORN, Nodes
 from tests.stack import wait_for
 from trainer import outpost

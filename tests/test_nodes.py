@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from coxswain import journal
-from coxswain.locks import try_lock
-from coxswain.meeting import (
+from steersman import journal
+from steersman.locks import try_lock
+from steersman.meeting import (
     ARRIVED,
     CALLS,
     DECIDED,
@@ -40,8 +40,8 @@ from coxswain.meeting import (
     open_page,
     row_of,
 )
-from coxswain.ranks import RankedRun
-from coxswain.run import worker_lock_path
+from steersman.ranks import RankedRun
+from steersman.run import worker_lock_path
 from tests.node_lines import HERE, Nodes
 from tests.stack import wait_for
 from tests.test_ranks import Ranks, records, uneven
@@ -123,7 +123,7 @@ def test_a_line_that_is_cut_again_and_again_loses_and_doubles_nothing(nodes):
 
 
 def test_a_hold_that_a_node_does_not_answer_is_given_up_and_training_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setenv("COXSWAIN_HOLD_TIMEOUT_S", "0.2")
+    monkeypatch.setenv("STEERSMAN_HOLD_TIMEOUT_S", "0.2")
     relay = Relay(tmp_path, 2, [0], 2, HERE)  # carries nothing yet
     lock = try_lock(worker_lock_path(tmp_path, 0))
     assert lock is not None
@@ -144,8 +144,8 @@ def test_a_hold_that_a_node_does_not_answer_is_given_up_and_training_goes_on(tmp
 
 
 def test_a_training_that_nobody_supervises_ends_where_it_can_tell_the_other_nodes_nothing(tmp_path, monkeypatch):
-    monkeypatch.setenv("COXSWAIN_HOLD_TIMEOUT_S", "0.2")
-    monkeypatch.setenv("COXSWAIN_UNADOPTED_S", "0.1")
+    monkeypatch.setenv("STEERSMAN_HOLD_TIMEOUT_S", "0.2")
+    monkeypatch.setenv("STEERSMAN_UNADOPTED_S", "0.1")
     open_page(tmp_path, 2)[NODES] = 2
     lock = try_lock(worker_lock_path(tmp_path, 0))
     assert lock is not None

@@ -149,8 +149,8 @@ def test_it_leaves_other_errors_alone(error: str):
 
 
 OUT_OF_GPU_MEMORY = """
-import coxswain, torch
-run = coxswain.attach()
+import steersman, torch
+run = steersman.attach()
 run.log(1, loss=1.0)
 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has 16.00 GiB.")
 """
@@ -176,7 +176,7 @@ def test_a_worker_out_of_gpu_memory_ends_with_that_name(offline_stack: Any, tmp_
 @pytest.mark.parametrize("kind", HOST_ALLOCATIONS)
 def test_a_worker_out_of_host_memory_ends_with_that_name(offline_stack: Any, tmp_path: Path, kind: str):
     script = tmp_path / "greedy.py"
-    script.write_text(f"import coxswain\nrun = coxswain.attach()\n{HOST_ALLOCATIONS[kind]}\n")
+    script.write_text(f"import steersman\nrun = steersman.attach()\n{HOST_ALLOCATIONS[kind]}\n")
     run_id = create_run(offline_stack)
     offline_stack.manage("train", "--run-id", str(run_id), "--quiet", "--", str(script), check=False)
     assert run_row(offline_stack, run_id)["reason"].startswith("Out of host memory: make batch_size")
@@ -185,8 +185,8 @@ def test_a_worker_out_of_host_memory_ends_with_that_name(offline_stack: Any, tmp
 KILLED_BY_THE_KERNEL = """
 import os, signal, sys, time
 from pathlib import Path
-import coxswain
-run = coxswain.attach()
+import steersman
+run = steersman.attach()
 run.log(1, loss=1.0)
 while not Path(sys.argv[1]).exists():
     time.sleep(0.01)

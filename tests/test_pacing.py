@@ -19,7 +19,7 @@ def log_in(address: str, name: str) -> str:
     jar = http.cookiejar.CookieJar()
     browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar))
     browser.open(f"{address}/login/").close()
-    token = next(cookie.value for cookie in jar if cookie.name == "coxswain_csrf")
+    token = next(cookie.value for cookie in jar if cookie.name == "steersman_csrf")
     fields = {"username": name, "password": name, "csrfmiddlewaretoken": token}
     asked = urllib.request.Request(f"{address}/login/", urllib.parse.urlencode(fields).encode(), {"Referer": address})
     browser.open(asked).close()

@@ -160,10 +160,10 @@ def test_ordinals_are_english_in_english_and_chinese_in_chinese() -> None:
 
 @pytest.mark.parametrize("value", ["-1", "two", "65", "", "1.5"])
 def test_a_bad_number_of_slots_names_its_setting(value: str, tmp_path: Path) -> None:
-    environment = os.environ | {"COXSWAIN_CPU_SLOTS": value, "COXSWAIN_DATA": str(tmp_path)}
+    environment = os.environ | {"STEERSMAN_CPU_SLOTS": value, "STEERSMAN_DATA": str(tmp_path)}
     command = [sys.executable, "manage.py", "watch", "--help"]
     answer = subprocess.run(command, cwd=settings.BASE_DIR, env=environment, capture_output=True, text=True)
-    assert answer.returncode and "COXSWAIN_CPU_SLOTS" in answer.stderr
+    assert answer.returncode and "STEERSMAN_CPU_SLOTS" in answer.stderr
 
 
 # Who holds the slots
@@ -230,7 +230,7 @@ def test_a_lost_run_holds_its_device_while_a_process_of_it_lives(lab: Project) -
     Run.objects.filter(pk=lost.pk).update(state=RunState.LOST)
     assert starts() == {waiting.pk: (A,)}
     assert starts(held=(lost.pk,)) == {}
-    folder = attempt_folder(settings.COXSWAIN_DATA, lost.pk, 1)
+    folder = attempt_folder(settings.STEERSMAN_DATA, lost.pk, 1)
     folder.mkdir(parents=True)
     WorkerProcess.of(os.getpid()).record(folder)
     assert starts() == {}

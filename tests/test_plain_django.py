@@ -33,7 +33,7 @@ class Browser:
             return str(reply.read().decode())
 
     def post(self, path: str, body: bytes, content_type: str) -> str:
-        token = next(cookie.value or "" for cookie in self.cookies if cookie.name == "coxswain_csrf")
+        token = next(cookie.value or "" for cookie in self.cookies if cookie.name == "steersman_csrf")
         headers = {"X-CSRFToken": token, "Content-Type": content_type, "Referer": self.address}
         request = urllib.request.Request(f"{self.address}{path}", body, headers)
         with self.opener.open(request, timeout=30) as reply:
@@ -48,7 +48,7 @@ class Browser:
         ticket = json.loads(self.post("/api/tickets/", json.dumps({"run": run_id}).encode(), "application/json"))
         return connect(
             f"{self.address.replace('http', 'ws')}/ws/runs/{run_id}/",
-            subprotocols=["coxswain.v1", f"ticket.{ticket['ticket']}"],  # type: ignore[list-item]
+            subprotocols=["steersman.v1", f"ticket.{ticket['ticket']}"],  # type: ignore[list-item]
             origin=self.address,  # type: ignore[arg-type]
         )
 

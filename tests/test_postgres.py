@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(postgres.server() is None, reason="on SQLite the
 
 def listing(stack: Stack) -> int:
     """Return the status of a page that has to ask the database."""
-    request = urllib.request.Request(f"{stack.address}/", headers={"Cookie": f"coxswain_session={'a' * 32}"})
+    request = urllib.request.Request(f"{stack.address}/", headers={"Cookie": f"steersman_session={'a' * 32}"})
     try:
         with urllib.request.urlopen(request, timeout=30) as page:
             return int(page.status)

@@ -18,7 +18,7 @@ OTHERS = 0o077
 NAMES = ["lab #1", "what? exp%20one 数据 ü"]
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
-needs_sqlite = pytest.mark.skipif("COXSWAIN_TEST_POSTGRES" in os.environ, reason="looks at the SQLite file")
+needs_sqlite = pytest.mark.skipif("STEERSMAN_TEST_POSTGRES" in os.environ, reason="looks at the SQLite file")
 # The umask that keeps nothing from anybody, as the shell that starts us may have it.
 OPEN = {"umask": 0}
 
@@ -74,22 +74,22 @@ def test_the_database_and_its_log_are_the_owners_also_in_a_folder_that_was_there
         f"print([oct(p.stat().st_mode & 0o777) for p in pathlib.Path({str(data)!r}).glob('*.sqlite3*')])"
     )
     shell = [sys.executable, "manage.py", "shell", "-v", "0", "-c", look]
-    environment = os.environ | {"COXSWAIN_DATA": str(data)}
+    environment = os.environ | {"STEERSMAN_DATA": str(data)}
     said = subprocess.run(shell, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, **OPEN)
     assert said.stdout.strip() == "['0o600', '0o600', '0o600']"
 
-    (data / "coxswain.sqlite3").chmod(0o644)
+    (data / "steersman.sqlite3").chmod(0o644)
     (data / "secret_key").chmod(0o644)
     again = [sys.executable, "manage.py", "shell", "-v", "0", "-c", "from django.db import connection as c; c.cursor()"]
     said = subprocess.run(again, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, **OPEN)
-    assert mode(data / "coxswain.sqlite3") == 0o600
+    assert mode(data / "steersman.sqlite3") == 0o600
     assert mode(data / "secret_key") == 0o600
-    assert "coxswain.sqlite3 could be opened by other users" in said.stderr
+    assert "steersman.sqlite3 could be opened by other users" in said.stderr
 
 
 def test_files_of_ones_own_script_keep_the_umask_of_whoever_started_it(offline_stack: Stack, tmp_path: Path):
     script = tmp_path / "mine.py"
-    script.write_text(f"import coxswain; coxswain.attach().log(1, loss=1); open({str(tmp_path / 'model')!r}, 'w')")
+    script.write_text(f"import steersman; steersman.attach().log(1, loss=1); open({str(tmp_path / 'model')!r}, 'w')")
     run_id = create_run(offline_stack)
     command = offline_stack.command("train", "--run-id", str(run_id), "--quiet", "--", str(script))
     subprocess.run(command, env=offline_stack.environment, check=True, timeout=120, umask=0o002)
@@ -103,12 +103,12 @@ def test_what_serves_or_trains_refuses_a_folder_that_others_may_enter(arguments:
     data = tmp_path / "my data"
     data.mkdir()
     data.chmod(0o750)
-    environment = os.environ | {"COXSWAIN_DATA": str(data)}
+    environment = os.environ | {"STEERSMAN_DATA": str(data)}
     command = [sys.executable, str(ROOT / "manage.py"), *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode != 0
     said = done.stdout + done.stderr
-    assert f"chmod 700 '{data}'" in said and "COXSWAIN_SHARED_DATA=1" in said
+    assert f"chmod 700 '{data}'" in said and "STEERSMAN_SHARED_DATA=1" in said
     if arguments[0] != "runserver":
         assert done.returncode == 2
         assert "Traceback" not in said
@@ -122,7 +122,7 @@ def test_a_shared_folder_is_allowed_where_somebody_says_so(tmp_path: Path):
     data = tmp_path / "data"
     data.mkdir(0o700)
     data.chmod(0o750)
-    with Stack(data, COXSWAIN_SHARED_DATA="1") as stack:
+    with Stack(data, STEERSMAN_SHARED_DATA="1") as stack:
         stack.migrate(SEED)
         run_id = create_run(stack)
         script = str(ROOT / "tests" / "workers" / "short.py")
@@ -137,7 +137,7 @@ def test_the_folder_of_another_user_is_refused_and_roots_is_not(tmp_path: Path):
 
 
 def test_the_default_folder_of_an_earlier_version_is_closed_and_no_other(tmp_path: Path):
-    default, other = tmp_path / ".coxswain", tmp_path / "other"
+    default, other = tmp_path / ".steersman", tmp_path / "other"
     for folder in (default, other):
         folder.mkdir()
         folder.chmod(0o755)
@@ -172,7 +172,7 @@ def test_a_data_folder_of_any_name_holds_its_own_database_run_and_server(name: s
         script = str(ROOT / "tests" / "workers" / "short.py")
         assert stack.train(run_id, "--", script, "5").wait(60) == 0, stack.log()
         assert run_row(stack, run_id)["state"] == "finished"
-        assert (stack.data / "coxswain.sqlite3").is_file()
+        assert (stack.data / "steersman.sqlite3").is_file()
         # Nothing beside it, under a name that was cut short.
         assert [path.name for path in tmp_path.iterdir()] == [name]
         stack.start_redis()
@@ -181,7 +181,7 @@ def test_a_data_folder_of_any_name_holds_its_own_database_run_and_server(name: s
 
 def test_the_proxys_example_keeps_away_from_no_portal():
     text = (ROOT / "deploy" / "nginx.conf").read_text()
-    upstream = re.search(r"upstream coxswain \{(.*?)\n\}", text, re.DOTALL)
+    upstream = re.search(r"upstream steersman \{(.*?)\n\}", text, re.DOTALL)
     assert upstream is not None
     servers = [line.strip("# ;") for line in upstream[1].splitlines() if re.match(r"\s*(# )?server ", line)]
     assert len(servers) >= 2

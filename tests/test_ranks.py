@@ -21,13 +21,13 @@ from typing import Any, Self
 
 import pytest
 
-from coxswain import journal
-from coxswain.journal import JournalReader, Record, segment_path
-from coxswain.locks import try_lock
-from coxswain.mailbox import Mailbox
-from coxswain.meeting import HOLD, Meeting, OutOfStep, PeerLost
-from coxswain.ranks import RankedRun
-from coxswain.run import worker_lock_path
+from steersman import journal
+from steersman.journal import JournalReader, Record, segment_path
+from steersman.locks import try_lock
+from steersman.mailbox import Mailbox
+from steersman.meeting import HOLD, Meeting, OutOfStep, PeerLost
+from steersman.ranks import RankedRun
+from steersman.run import worker_lock_path
 from tests.stack import ROOT, wait_for
 from trainer.interrupts import Interrupts
 from trainer.launching import Launch, LaunchError, NoAttempt, announce_failure, join, number_of_ranks, torchrun_launch
@@ -156,7 +156,7 @@ def test_the_hold_is_raised_beyond_a_rank_that_may_have_passed_it_unaware(tmp_pa
         if len(holds) <= 3:
             words[row] = words[HOLD]
 
-    monkeypatch.setattr("coxswain.ranks.time.sleep", run_ahead)
+    monkeypatch.setattr("steersman.ranks.time.sleep", run_ahead)
     Mailbox(tmp_path).post({"id": "c", "command": "note", "arguments": {}})
     assert not runs[0].stopping
     assert len(holds) == 4 and words[HOLD] == holds[3] > words[row] == holds[2] > holds[1] > holds[0]
@@ -244,7 +244,7 @@ def test_a_signal_to_any_rank_stops_all_at_the_same_step(tmp_path):
 
 
 def test_a_rank_that_does_not_come_makes_the_command_refused_and_everybody_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setenv("COXSWAIN_HOLD_TIMEOUT_S", "0.3")
+    monkeypatch.setenv("STEERSMAN_HOLD_TIMEOUT_S", "0.3")
     stuck, free = threading.Event(), threading.Event()
 
     def pause(rank: int) -> float:
@@ -288,10 +288,10 @@ def test_commands_wait_for_ranks_that_are_still_starting_and_then_do_without_the
     rate = run.knob("lr", 0.5, minimum=0.0, maximum=1.0)
     Mailbox(tmp_path).post({"id": "c", "command": "set_knob", "arguments": {"knob": "lr", "value": 0.25}})
     assert not any(run.stopping for _ in range(5)) and rate.value == 0.5
-    monkeypatch.setattr("coxswain.ranks.ATTACHED_AFTER_S", 0.0)
+    monkeypatch.setattr("steersman.ranks.ATTACHED_AFTER_S", 0.0)
     assert not any(run.stopping for _ in range(5)) and rate.value == 0.25
     notes = [record.fields["text"] for record in records(tmp_path) if record.kind == journal.NOTE]
-    assert notes == ["Rank 1, 2 has not called coxswain.attach(): commands act on the other ranks."]
+    assert notes == ["Rank 1, 2 has not called steersman.attach(): commands act on the other ranks."]
     # One that comes all the same has nothing to catch up with.
     lock = try_lock(worker_lock_path(tmp_path, 1))
     assert lock is not None
@@ -328,7 +328,7 @@ def test_a_vote_waits_for_all_and_names_who_failed(tmp_path):
 
 
 def test_who_waits_for_a_dead_rank_is_told(tmp_path):
-    code = f"from pathlib import Path; from coxswain.meeting import Meeting; Meeting(Path({str(tmp_path)!r}), 1, 2)"
+    code = f"from pathlib import Path; from steersman.meeting import Meeting; Meeting(Path({str(tmp_path)!r}), 1, 2)"
     subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True, timeout=60)
     with pytest.raises(PeerLost, match="rank 1 has died"):
         Meeting(tmp_path, 0, 2).agree("")
@@ -337,8 +337,8 @@ def test_who_waits_for_a_dead_rank_is_told(tmp_path):
 def test_processes_take_commands_together_and_end_by_a_signal_to_one(tmp_path):
     """The same across processes: each notes what it saw in a file of its own."""
     code = """
-    import json, random, signal, time, coxswain
-    run = coxswain.attach()
+    import json, random, signal, time, steersman
+    run = steersman.attach()
     assert run.ranks == 3
     signal.signal(signal.SIGTERM, lambda *_: run.request_stop())
     rate = run.knob("lr", 0.5, minimum=0.0, maximum=1.0)
@@ -359,8 +359,8 @@ def test_processes_take_commands_together_and_end_by_a_signal_to_one(tmp_path):
         subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(code)],
             env=os.environ | {
-                "PYTHONPATH": str(ROOT), "COXSWAIN_ATTEMPT_FOLDER": str(tmp_path),
-                "COXSWAIN_RANK": str(rank), "COXSWAIN_RANKS": "3",
+                "PYTHONPATH": str(ROOT), "STEERSMAN_ATTEMPT_FOLDER": str(tmp_path),
+                "STEERSMAN_RANK": str(rank), "STEERSMAN_RANKS": "3",
             },
         )
         for rank in range(3)

@@ -11,7 +11,7 @@ import pytest
 from tests.stack import ROOT, Stack, create_run, run_row, wait_for
 
 # The client of a training reads its own: it knows nothing of the portal's settings.
-SETTINGS = ("monitor_site/settings.py", "coxswain/run.py", "coxswain/ranks.py")
+SETTINGS = ("monitor_site/settings.py", "steersman/run.py", "steersman/ranks.py")
 TEXT = (ROOT / "README.md").read_text()
 
 
@@ -56,12 +56,12 @@ def test_its_recipe_has_thirty_lines_and_learns(offline_stack: Stack, tmp_path):
     assert run["state"] == "finished" and run["best_metric_name"] == "validation_loss" and run["best_metric"] < 0.1
 
 
-@pytest.mark.parametrize("name", re.findall(r"^\| `(COXSWAIN_\w+)`", TEXT, re.MULTILINE))
+@pytest.mark.parametrize("name", re.findall(r"^\| `(STEERSMAN_\w+)`", TEXT, re.MULTILINE))
 def test_its_settings_exist(name):
     assert any(name in (ROOT / path).read_text() for path in SETTINGS)
 
 
 def test_it_names_every_setting():
-    settings = set(re.findall(r'"(COXSWAIN_\w+)"', (ROOT / "monitor_site" / "settings.py").read_text()))
-    internal = {"COXSWAIN_LAYER_PREFIX", "COXSWAIN_DEBUG"}
-    assert settings - internal <= set(re.findall(r"`(COXSWAIN_\w+)`", TEXT))
+    settings = set(re.findall(r'"(STEERSMAN_\w+)"', (ROOT / "monitor_site" / "settings.py").read_text()))
+    internal = {"STEERSMAN_LAYER_PREFIX", "STEERSMAN_DEBUG"}
+    assert settings - internal <= set(re.findall(r"`(STEERSMAN_\w+)`", TEXT))

@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from coxswain import NullRun
-from coxswain.knobs import KnobSpec
 from runs.parameters import ParameterError, validate
+from steersman import NullRun
+from steersman.knobs import KnobSpec
 from trainer.loop import train
 from trainer.parameters import takes
 from trainer.recipe import Batch, Recipe, RecipeError, load_recipe, parameter

@@ -150,7 +150,7 @@ def test_our_own_process_is_let_through():
 
 
 def test_the_doctor_names_the_folder_of_another_user(impostor: Path, data: Path, settings):
-    settings.COXSWAIN_DATA, settings.COXSWAIN_REDIS_URL = data, socket_url(impostor)
+    settings.STEERSMAN_DATA, settings.STEERSMAN_REDIS_URL = data, socket_url(impostor)
     found = services.redis_server()
     assert (found.level, str(impostor.parent) in found.text) == ("problem", True)
 

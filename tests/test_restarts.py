@@ -11,7 +11,7 @@ from tests.stack import ROOT, Stack, create_run, events, kill, rows, run_row, wa
 from trainer.restarts import Start
 
 FAILING = str(ROOT / "tests" / "workers" / "failing.py")
-QUICK = {"COXSWAIN_RESTART_PAUSE_S": "0.05"}
+QUICK = {"STEERSMAN_RESTART_PAUSE_S": "0.05"}
 
 
 def plan(*faults: Fault, allowed: int = 9, used: int = 0) -> Restart | str:
@@ -110,7 +110,7 @@ def test_bad_input_is_not_tried_again(offline_stack: Stack) -> None:
 
 
 def test_a_signal_ends_the_waiting(offline_stack: Stack) -> None:
-    run_id, supervisor = train(offline_stack, "1:fail", 5, COXSWAIN_RESTART_PAUSE_S="100")
+    run_id, supervisor = train(offline_stack, "1:fail", 5, STEERSMAN_RESTART_PAUSE_S="100")
     wait_for(lambda: run_row(offline_stack, run_id)["state"] == "queued", f"the pause\n{offline_stack.log()}")
     supervisor.send_signal(signal.SIGTERM)
     assert supervisor.wait(20) == 1
@@ -120,7 +120,7 @@ def test_a_signal_ends_the_waiting(offline_stack: Stack) -> None:
 
 
 def test_a_stop_ends_the_waiting(offline_stack: Stack) -> None:
-    run_id, supervisor = train(offline_stack, "1:fail", 5, COXSWAIN_RESTART_PAUSE_S="100")
+    run_id, supervisor = train(offline_stack, "1:fail", 5, STEERSMAN_RESTART_PAUSE_S="100")
     wait_for(lambda: run_row(offline_stack, run_id)["state"] == "queued", f"the pause\n{offline_stack.log()}")
     code = (
         "from uuid import UUID; from runs.asking import record; from runs.commands import Request, Stop;"
@@ -136,7 +136,7 @@ def test_a_stop_ends_the_waiting(offline_stack: Stack) -> None:
 
 def test_whoever_comes_next_takes_over_the_restart_and_knows_the_script(offline_stack: Stack) -> None:
     """Also from another directory than that in which the script was started."""
-    run_id, supervisor = train(offline_stack, "1:fail,1:finish", 5, COXSWAIN_RESTART_PAUSE_S="100")
+    run_id, supervisor = train(offline_stack, "1:fail,1:finish", 5, STEERSMAN_RESTART_PAUSE_S="100")
     wait_for(lambda: run_row(offline_stack, run_id)["state"] == "queued", f"the pause\n{offline_stack.log()}")
     supervisor.kill()
     supervisor.wait()
@@ -147,7 +147,7 @@ def test_whoever_comes_next_takes_over_the_restart_and_knows_the_script(offline_
 
 def test_a_dead_attempt_that_is_found_later_starts_again(offline_stack: Stack) -> None:
     """The host crashed: supervisor and worker are gone, and `train --adopt`, as watch says, finds what they left."""
-    run_id, supervisor = train(offline_stack, "1:wait,1:finish", 1, COXSWAIN_RESTART_PAUSE_S="100")
+    run_id, supervisor = train(offline_stack, "1:wait,1:finish", 1, STEERSMAN_RESTART_PAUSE_S="100")
     wait_for(lambda: run_row(offline_stack, run_id)["step"] == 1, f"a point\n{offline_stack.log()}")
     worker = offline_stack.worker_pid(run_id)
     assert worker is not None

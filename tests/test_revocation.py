@@ -46,7 +46,7 @@ async def opened(run: Run, *, query: str = "", ticket: str = "", bearer: str = "
         application,
         f"/ws/runs/{run.pk}/{query}",
         [(b"authorization", f"Bearer {bearer}".encode())] if bearer else [],
-        subprotocols=["coxswain.v1", f"ticket.{ticket}"] if ticket else ["coxswain.v1"],
+        subprotocols=["steersman.v1", f"ticket.{ticket}"] if ticket else ["steersman.v1"],
     )
     assert (await socket.connect(timeout=TIMEOUT_S))[0]
     socket.hello = await socket.receive_json_from(TIMEOUT_S)
@@ -241,7 +241,7 @@ def test_it_takes_no_long_lived_token_in_an_address(run: Run) -> None:
         _, share = await database_sync_to_async(make)(run, TokenScope.SHARE)
         assert await refused(run, query=f"?token={view}") == 4401
         assert await refused(run, bearer=share) == 4401
-        assert await refused(run, bearer="cox_invented") == 4401
+        assert await refused(run, bearer="stm_invented") == 4401
         socket = await opened(run, bearer=view)
         assert socket.hello["viewer"] == {"name": "operator (script)", "role": "viewer", "may": []}
         await socket.disconnect()

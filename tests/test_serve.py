@@ -88,7 +88,7 @@ def test_it_starts_queued_runs_which_outlive_it(lab: Stack) -> None:
 
 
 def test_it_lets_other_machines_in_and_says_how_to_make_the_first_account(lab: Stack) -> None:
-    serve = RunningServe(lab, COXSWAIN_BIND="0.0.0.0")
+    serve = RunningServe(lab, STEERSMAN_BIND="0.0.0.0")
     serve.wait_for("^There is no account yet: make one .* createsuperuser")
     shown = re.findall(r"^from other machines http://([\d.]+):(\d+)/$", serve.output.read_text(), re.MULTILINE)
     assert [(address, str(lab.port)) for address in lan_addresses("0.0.0.0")] == shown
@@ -109,10 +109,10 @@ def status_of(port: int, host: str) -> int:
 
 @pytest.mark.parametrize("command", ["serve", "serve_portal"])
 def test_it_listens_for_other_machines_only_without_debug(lab: Stack, command: str) -> None:
-    lab.environment |= {"COXSWAIN_BIND": "0.0.0.0", "COXSWAIN_DEBUG": "1"}
+    lab.environment |= {"STEERSMAN_BIND": "0.0.0.0", "STEERSMAN_DEBUG": "1"}
     refused = lab.manage(command, check=False)
     assert refused.returncode == 2
-    assert "Unset COXSWAIN_DEBUG" in refused.stderr and "Traceback" not in refused.stderr
+    assert "Unset STEERSMAN_DEBUG" in refused.stderr and "Traceback" not in refused.stderr
 
 
 def test_debug_is_allowed_on_this_machine_alone(settings: Any) -> None:
@@ -139,9 +139,9 @@ def test_the_hosts_allowed_are_those_by_which_the_machine_is_reached(monkeypatch
 
 
 def test_the_address_that_people_are_told(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings.COXSWAIN_PORT = 8765
+    settings.STEERSMAN_PORT = 8765
     assert portal_address("127.0.0.1") == "http://127.0.0.1:8765/"
     monkeypatch.setattr(addresses, "lan_addresses", lambda bind: [HERE])
     assert portal_address("0.0.0.0") == f"http://{HERE}:8765/"
-    settings.COXSWAIN_ORIGINS = ["https://coxswain.example"]
-    assert portal_address("0.0.0.0") == "https://coxswain.example/"
+    settings.STEERSMAN_ORIGINS = ["https://steersman.example"]
+    assert portal_address("0.0.0.0") == "https://steersman.example/"

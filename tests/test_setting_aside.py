@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from django.db import DataError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
 
-from coxswain import journal
-from coxswain.journal import JournalReader, JournalWriter, Record
 from runs.database import is_refusal
 from runs.events import LogWritten, TextLogged
 from runs.lifecycle import Holder, Lease, open_attempt
 from runs.models import Attempt, EpochMetric, JournalOffset, Project, Run, StoredEvent
+from steersman import journal
+from steersman.journal import JournalReader, JournalWriter, Record
 from trainer.apart import QUARANTINE_FILE
 from trainer.deaths import MOST_DEATHS, deaths_at, record_death
 from trainer.ingest import Ingest, Progress

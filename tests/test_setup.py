@@ -53,7 +53,7 @@ def test_it_makes_an_environment_once_and_again_where_it_is_half_made_or_broken(
     assert (second.returncode, second.stdout) == (0, "Set-up: nothing to do.\n")
 
     # As pip leaves it when it is killed half-way.
-    (clone / ".venv" / "coxswain-unfinished").touch()
+    (clone / ".venv" / "steersman-unfinished").touch()
     (clone / ".venv" / "bin" / "pip").unlink()
     third = set_up(clone)
     assert third.returncode == 0, third.stderr
@@ -132,13 +132,13 @@ def test_it_leaves_out_local_versions_and_the_installer_when_it_pins() -> None:
 
 def test_the_client_installs_and_imports_without_django(tmp_path: Path) -> None:
     source = tmp_path / "source"
-    shutil.copytree(ROOT / "coxswain", source, ignore=shutil.ignore_patterns("__pycache__", "build", "*.egg-info"))
+    shutil.copytree(ROOT / "steersman", source, ignore=shutil.ignore_patterns("__pycache__", "build", "*.egg-info"))
     target = tmp_path / "target"
     install = [sys.executable, "-m", "pip", "install", "-q", "--no-build-isolation", "--no-deps"]
     subprocess.run([*install, "--target", str(target), str(source)], check=True, capture_output=True)
     program = (
-        f"import sys; sys.path.insert(0, {str(target)!r}); import coxswain\n"
-        f"assert coxswain.__file__.startswith({str(target)!r}); coxswain.attach().log(1, loss=0.5)\n"
+        f"import sys; sys.path.insert(0, {str(target)!r}); import steersman\n"
+        f"assert steersman.__file__.startswith({str(target)!r}); steersman.attach().log(1, loss=0.5)\n"
         "assert not {'django', 'torch', 'numpy'} & set(sys.modules)"
     )
     # Isolated and without site-packages: nothing but the standard library is there.

@@ -14,7 +14,7 @@ import psutil
 import pytest
 import torch
 
-from coxswain.journal import JournalReader, segment_path
+from steersman.journal import JournalReader, segment_path
 from tests.nodes import processes, start_nodes, worker_of
 from tests.ranks_test import living
 from tests.stack import ROOT, Stack, create_run, events, rows, run_check, run_row, wait_for
@@ -85,8 +85,8 @@ def test_random_commands_take_effect_at_the_same_step_and_a_dead_rank_leaves_not
 
 def series_alone(folder: Path) -> dict[int, float]:
     """Return the loss of the same training by one rank, with whole batches."""
-    from coxswain.locks import try_lock
-    from coxswain.run import Run, worker_lock_path
+    from steersman.locks import try_lock
+    from steersman.run import Run, worker_lock_path
     from trainer.loop import train
     from trainer.randomness import seed_everything
     from trainer.recipe import load_recipe
@@ -159,7 +159,7 @@ def test_a_script_of_ranks_is_one_curve_and_its_failing_rank_is_named(offline_st
     assert {line["text"] for line in lines if line["source"] == "console"} >= {
         "[0] rank 0 of 3", "[1] rank 1 of 3", "[2] rank 2 of 3", "[1] ValueError: no more of this",
     }  # fmt: skip
-    assert {line["text"] for line in lines if line["source"] == "coxswain"} >= {
+    assert {line["text"] for line in lines if line["source"] == "steersman"} >= {
         "here is 0", "Rank 1: here is 1", "Rank 2: here is 2",
     }  # fmt: skip
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from coxswain import journal
-from coxswain.checkpoint import verify_checkpoint
+from steersman import journal
+from steersman.checkpoint import verify_checkpoint
 from tests.remembering import one_thread
 from tests.steered import Asks, Steerable, Steered, steerable
 from trainer.randomness import capture
@@ -244,7 +244,7 @@ def test_everything_works_while_it_is_paused(tmp_path: Path, plain: dict[int, fl
 def test_it_starts_paused_and_can_be_set_before_its_first_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain: dict[int, float]
 ) -> None:
-    monkeypatch.setenv("COXSWAIN_START_PAUSED", "1")
+    monkeypatch.setenv("STEERSMAN_START_PAUSED", "1")
     steered = Steered(tmp_path, steerable())
     thread = steered.while_paused(
         lambda: steered.ask("set_knob", knob="learning_rate", value=0.02), lambda: steered.ask("resume")
@@ -259,10 +259,10 @@ def test_it_starts_paused_and_can_be_set_before_its_first_step(
 def test_one_that_starts_paused_may_be_stopped_before_its_first_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain: dict[int, float]
 ) -> None:
-    monkeypatch.setenv("COXSWAIN_START_PAUSED", "1")
+    monkeypatch.setenv("STEERSMAN_START_PAUSED", "1")
     steered = Steered(tmp_path / "1", steerable(), {0: [{"command": "stop"}]}).train()
     assert steered.outcome == "stopped" and steered.series() == {}
-    monkeypatch.delenv("COXSWAIN_START_PAUSED")
+    monkeypatch.delenv("STEERSMAN_START_PAUSED")
     again = Steered(tmp_path / "2", steerable(), start=steered.checkpoint()).train()
     assert again.series() == plain
 

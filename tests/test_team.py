@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from coxswain import journal
-from coxswain.journal import JournalWriter
+from steersman import journal
+from steersman.journal import JournalWriter
 from tests.stack import ROOT, wait_for
 from trainer import launching
 from trainer import team as teams
@@ -142,7 +142,7 @@ def test_a_rank_that_lives_keeps_its_attempt_open(started, tmp_path):
     member.process.wait()
     assert not any_worker_lives(tmp_path)
     code = (
-        "import sys; from pathlib import Path; from coxswain.locks import try_lock; from coxswain.run import "
+        "import sys; from pathlib import Path; from steersman.locks import try_lock; from steersman.run import "
         f"worker_lock_path; held = try_lock(worker_lock_path(Path({str(tmp_path)!r}), 1)); print(flush=True); "
         "sys.stdin.read()"
     )

@@ -63,7 +63,7 @@ def made(
 
 def test_it_keeps_only_a_hash(project: Project) -> None:
     row, value = made(project)
-    assert re.fullmatch(r"cox_[\w-]{43}", value)
+    assert re.fullmatch(r"stm_[\w-]{43}", value)
     row.refresh_from_db()
     assert (row.prefix, row.digest) == (value[:12], digest(value))
     assert value not in str(AccessToken.objects.values())
@@ -133,7 +133,7 @@ def test_it_refuses_what_makes_no_sense(project: Project, name: str, scope: str,
 def test_it_shows_a_new_token_once_on_the_page(project: Project) -> None:
     client = session("operator")
     answer = client.post("/projects/lab/tokens/", {"name": "ci", "scope": "command", "days": "7"})
-    (value,) = re.findall(r'value="(cox_[\w-]+)"', answer.content.decode())
+    (value,) = re.findall(r'value="(stm_[\w-]+)"', answer.content.decode())
     token = find_token(value)
     assert token is not None and (token.name, token.scope) == ("ci", "command")
     again = client.get("/projects/lab/tokens/")
@@ -181,7 +181,7 @@ def test_it_lets_owners_revoke_all_and_others_their_own(project: Project) -> Non
 def shared(run: Run) -> tuple[AccessToken, str]:
     """Make a share link on its page and return its token and path."""
     answer = session("operator").post(f"/runs/{run.pk}/share/", {"days": "7"})
-    (value,) = re.findall(r'value="http://testserver/share/(cox_[\w-]+)/"', answer.content.decode())
+    (value,) = re.findall(r'value="http://testserver/share/(stm_[\w-]+)/"', answer.content.decode())
     return AccessToken.objects.get(digest=digest(value)), f"/share/{value}/"
 
 

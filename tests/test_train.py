@@ -271,7 +271,7 @@ def test_it_trains_inline_on_the_terminal_where_it_was_started(offline_stack):
     """`breakpoint()` needs the worker on the terminal: a pseudo-terminal plays the person's."""
     script = offline_stack.folder / "inline.py"
     script.write_text(
-        "import coxswain\nrun = coxswain.attach()\nrun.log(1, loss=0.5)\nbreakpoint()\nrun.log(2, loss=0.25)\n"
+        "import steersman\nrun = steersman.attach()\nrun.log(1, loss=0.5)\nbreakpoint()\nrun.log(2, loss=0.25)\n"
     )
     run_id = create_run(offline_stack)
     leader, follower = pty.openpty()

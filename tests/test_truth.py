@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from coxswain import journal
-from coxswain.guard import Guard
-from coxswain.journal import JournalWriter, Record, segment_path
-from coxswain.mailbox import Mailbox
 from runs.lifecycle import Holder, open_attempt
 from runs.live.hub import life_after
 from runs.models import JournalOffset, Project, Run, StoredEvent
+from steersman import journal
+from steersman.guard import Guard
+from steersman.journal import JournalWriter, Record, segment_path
+from steersman.mailbox import Mailbox
 from tests.stack import ROOT, Stack, create_run, events, rows, run_check, run_row, wait_for, write_locked
 from tests.test_train import is_gone
 from trainer import training
@@ -214,7 +214,7 @@ def test_signals_become_plain_flags(handlers: None) -> None:
 
 
 def test_a_warning_that_is_none_is_refused() -> None:
-    with pytest.raises(ValueError, match="COXSWAIN_STOP_SIGNAL: 'KILL' is none of USR1, USR2, XCPU"):
+    with pytest.raises(ValueError, match="STEERSMAN_STOP_SIGNAL: 'KILL' is none of USR1, USR2, XCPU"):
         Interrupts("KILL")
 
 
@@ -280,7 +280,7 @@ class Training:
 def test_stalled_is_told_and_is_neither_paused_nor_expected_nor_unreachable(
     offline_stack: Stack, tmp_path: Path
 ) -> None:
-    training = Training(offline_stack, tmp_path, COXSWAIN_STALLED_S="0.5")
+    training = Training(offline_stack, tmp_path, STEERSMAN_STALLED_S="0.5")
     usual = wait_for(lambda: training.row["usual_step_s"], "the usual step")
     assert 0.009 < usual < 1.0
 
@@ -327,7 +327,7 @@ def test_a_lost_run_heals_to_what_its_worker_said_last_with_all_its_points(
 
 
 def test_a_worker_that_nobody_adopts_saves_and_ends(offline_stack: Stack, tmp_path: Path) -> None:
-    training = Training(offline_stack, tmp_path, COXSWAIN_UNADOPTED_S="1.5")
+    training = Training(offline_stack, tmp_path, STEERSMAN_UNADOPTED_S="1.5")
     # Its supervisor lives: suspended for longer than the limit, and woken, it trains on.
     os.kill(training.worker, signal.SIGSTOP)
     training.wait_for_beats(2)
@@ -352,7 +352,7 @@ def test_a_worker_that_nobody_adopts_saves_and_ends(offline_stack: Stack, tmp_pa
 def test_a_signal_asks_for_a_checkpoint_and_a_batch_systems_warning_for_a_stop(
     offline_stack: Stack, tmp_path: Path
 ) -> None:
-    training = Training(offline_stack, tmp_path, COXSWAIN_STOP_SIGNAL="USR2")
+    training = Training(offline_stack, tmp_path, STEERSMAN_STOP_SIGNAL="USR2")
     training.supervisor.send_signal(signal.SIGUSR1)
     commands = "SELECT kind, author_name, state FROM runs_command WHERE run_id = ? ORDER BY sent_at"
     wait_for(lambda: [each["state"] for each in rows(offline_stack, commands, training.run_id)] == ["applied"], "it")

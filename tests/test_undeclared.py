@@ -10,9 +10,9 @@ from typing import Any
 import psutil
 import pytest
 
-from coxswain.control import Control
-from coxswain.launchers import OUTSIDE_VARIABLE, Place, outside, place_in
-from coxswain.undeclared import Companions, leave_mark
+from steersman.control import Control
+from steersman.launchers import OUTSIDE_VARIABLE, Place, outside, place_in
+from steersman.undeclared import Companions, leave_mark
 from tests.stack import ROOT, Stack, create_run, events, free_port, run_row, wait_for
 from trainer.silence import NEVER_ATTACHED, NEVER_LOGGED
 
@@ -115,7 +115,7 @@ def marked(stack: Stack, run_id: int) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get("COXSWAIN_ATTEMPT_FOLDER") == folder and process.status() != "zombie":
+            if process.environ().get("STEERSMAN_ATTEMPT_FOLDER") == folder and process.status() != "zombie":
                 found.append(process)
         except psutil.Error:
             continue
@@ -170,10 +170,10 @@ def test_each_task_of_a_sweep_is_a_training_of_its_own(offline_stack: Stack):
 
 @pytest.mark.parametrize(("script", "sentence"), [
     ("print('no run here')", NEVER_ATTACHED),
-    ("import coxswain; run = coxswain.attach(); run.plan(total_steps=3); run.note('hello')", NEVER_LOGGED),
-    ("import coxswain; coxswain.attach().log(1, loss=1.0)", ""),
-    ("import coxswain; coxswain.attach().log_epoch(1, train_loss=1.0)", ""),
-    ("import coxswain; coxswain.attach().log_text('sample', 'text')", ""),
+    ("import steersman; run = steersman.attach(); run.plan(total_steps=3); run.note('hello')", NEVER_LOGGED),
+    ("import steersman; steersman.attach().log(1, loss=1.0)", ""),
+    ("import steersman; steersman.attach().log_epoch(1, train_loss=1.0)", ""),
+    ("import steersman; steersman.attach().log_text('sample', 'text')", ""),
     ("raise SystemExit(3)", ""),
 ])  # fmt: skip
 def test_a_training_that_ends_without_a_record_says_what_to_type(
@@ -186,9 +186,9 @@ def test_a_training_that_ends_without_a_record_says_what_to_type(
     done = psutil.Popen(command, env=offline_stack.environment, stdout=-1, stderr=-2)
     said = done.communicate(timeout=60)[0].decode()
     warned = [line["text"] for line in lines(offline_stack, run_id)
-              if line["level"] == "warning" and line["source"] == "coxswain"]  # fmt: skip
+              if line["level"] == "warning" and line["source"] == "steersman"]  # fmt: skip
     assert warned == ([sentence] if sentence else [])
     assert ("Nothing was recorded" in said) == bool(sentence)
     if sentence:
         assert sentence in said
-        assert "run.log(step, loss=loss)" in sentence and "run = coxswain.attach()" in sentence
+        assert "run.log(step, loss=loss)" in sentence and "run = steersman.attach()" in sentence

@@ -9,17 +9,17 @@ import msgspec
 import pytest
 from django.utils import timezone
 
-from coxswain import values
-from coxswain.control import Done
-from coxswain.locks import try_lock
-from coxswain.run import Run as Client
-from coxswain.run import worker_lock_path
 from runs import series
 from runs.charts import charts
 from runs.history import chart_range, history
 from runs.lifecycle import AttemptEnd, Holder, end_attempt, open_attempt
 from runs.models import Attempt, Checkpoint, Command, CommandState, EpochMetric, Project, Role, Run, RunState, Series
 from runs.snapshot import latest_values, run_snapshot
+from steersman import values
+from steersman.control import Done
+from steersman.locks import try_lock
+from steersman.run import Run as Client
+from steersman.run import worker_lock_path
 from trainer.ingest import Ingest, Progress
 from trainer.journals import Journals
 from trainer.redactor import Redactor

@@ -28,8 +28,8 @@ class Worker:
         file = folder / "task.json"
         file.write_text(json.dumps({"run": 1, "attempt": 1, "recipe": "digits", "device": "cpu"} | task))
         environment = os.environ | {
-            "COXSWAIN_ATTEMPT_FOLDER": str(self.folder),
-            "COXSWAIN_DATA": str(folder),
+            "STEERSMAN_ATTEMPT_FOLDER": str(self.folder),
+            "STEERSMAN_DATA": str(folder),
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]]),
         }
         self.process = subprocess.Popen(

@@ -43,7 +43,7 @@ class Watcher:
                 since = f"?since={self.last_seq}" if self.connections else ""
                 async with connect(
                     f"{self.address}/ws/runs/{self.run_id}/{since}",
-                    subprotocols=["coxswain.v1", f"ticket.{ticket}"],  # type: ignore[list-item]
+                    subprotocols=["steersman.v1", f"ticket.{ticket}"],  # type: ignore[list-item]
                     max_size=None,
                     open_timeout=10,
                     compression=None,

@@ -15,11 +15,11 @@ from typing import Any
 
 from django.db import transaction
 
-from coxswain import journal
-from coxswain.journal import Record
-from coxswain.values import as_text, clean
 from runs.database import is_refusal
 from runs.lifecycle import Fenced
+from steersman import journal
+from steersman.journal import Record
+from steersman.values import as_text, clean
 from trainer.consoles import ConsolesRead
 from trainer.journals import Batch
 from trainer.ticks import Tick

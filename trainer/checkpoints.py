@@ -7,9 +7,9 @@ from pathlib import Path
 
 from django.conf import settings
 
-from coxswain.checkpoint import Damaged, is_whole, remove_checkpoint, verify_checkpoint
 from runs.events import LogLine
 from runs.models import Checkpoint, Run
+from steersman.checkpoint import Damaged, is_whole, remove_checkpoint, verify_checkpoint
 from trainer.folders import run_folder
 from trainer.keeping import Kept, dropped
 
@@ -25,7 +25,7 @@ def newest(run: Run, lines: list[LogLine]) -> Checkpoint | None:
             verify_checkpoint(checkpoint_folder(checkpoint), checkpoint.sha256)
         except Damaged as error:
             text = f"The checkpoint at step {checkpoint.step} is damaged or gone ({error}): it is passed over."
-            lines.append(LogLine(text=text, source="coxswain", level="warning"))
+            lines.append(LogLine(text=text, source="steersman", level="warning"))
         else:
             return checkpoint
     return None
@@ -73,7 +73,7 @@ def remove_torn(run: Run, lines: list[LogLine]) -> None:
 
     A checkpoint that is gone, from an attempt that trained here, is listed no longer; that is said in `lines`.
     """
-    attempts = run_folder(settings.COXSWAIN_DATA, run.pk) / "attempts"
+    attempts = run_folder(settings.STEERSMAN_DATA, run.pk) / "attempts"
     for folder in _places(run):
         if not is_whole(folder):
             _remove(folder, lines)
@@ -81,12 +81,12 @@ def remove_torn(run: Run, lines: list[LogLine]) -> None:
         if (attempts / str(checkpoint.attempt)).is_dir() and not checkpoint_folder(checkpoint).is_dir():
             checkpoint.delete()
             text = f"The checkpoint at step {checkpoint.step} is gone: it is listed no longer."
-            lines.append(LogLine(text=text, source="coxswain", level="warning"))
+            lines.append(LogLine(text=text, source="steersman", level="warning"))
 
 
 def _places(run: Run) -> list[Path]:
     """Return the folders in which checkpoints of a run lie on this host, whole or not."""
-    found = (run_folder(settings.COXSWAIN_DATA, run.pk) / "attempts").glob("*/checkpoints/*")
+    found = (run_folder(settings.STEERSMAN_DATA, run.pk) / "attempts").glob("*/checkpoints/*")
     return [folder for folder in found if folder.is_dir() and not folder.is_symlink()]
 
 
@@ -95,7 +95,7 @@ def _remove(folder: Path, lines: list[LogLine]) -> None:
         remove_checkpoint(folder)
     except OSError as error:
         text = f"The old checkpoint {folder.name} could not be removed: {error.strerror}."
-        lines.append(LogLine(text=text, source="coxswain", level="warning"))
+        lines.append(LogLine(text=text, source="steersman", level="warning"))
 
 
 def forget_older(run: Run, keep: Checkpoint | None, lines: list[LogLine]) -> None:
@@ -113,4 +113,4 @@ def forget_older(run: Run, keep: Checkpoint | None, lines: list[LogLine]) -> Non
 
 
 def checkpoint_folder(checkpoint: Checkpoint) -> Path:
-    return run_folder(settings.COXSWAIN_DATA, checkpoint.run_id) / checkpoint.path
+    return run_folder(settings.STEERSMAN_DATA, checkpoint.run_id) / checkpoint.path

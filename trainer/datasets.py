@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from coxswain.checkpoint import write_atomically
-from coxswain.private import make_private
+from steersman.checkpoint import write_atomically
+from steersman.private import make_private
 
 MNIST_FILE = "data/data/mnist_5k.csv.gz"
 DIGITS_FILE = "datasets/data/digits.csv.gz"
@@ -59,9 +59,9 @@ def load_standard_library() -> NDArray[np.uint8]:
 
 
 def data_folder() -> Path:
-    """Return the folder of all state: `COXSWAIN_DATA`, or `.coxswain` in the repository."""
-    default = Path(__file__).resolve().parent.parent / ".coxswain"
-    return Path(os.environ.get("COXSWAIN_DATA") or default).resolve()
+    """Return the folder of all state: `STEERSMAN_DATA`, or `.steersman` in the repository."""
+    default = Path(__file__).resolve().parent.parent / ".steersman"
+    return Path(os.environ.get("STEERSMAN_DATA") or default).resolve()
 
 
 def _cached(name: str, package: str, file: str) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from coxswain.private import write_private
+from steersman.private import write_private
 from trainer.tail import Position
 
 DEATHS_FILE = "deaths.json"

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from coxswain.private import make_private, open_private
+from steersman.private import make_private, open_private
 
 # The last line that a process said is looked for in this many bytes.
 LAST_WORDS_BYTES = 8192
@@ -61,7 +61,7 @@ def start_train(
     """
     folder = make_private(data / "logs")
     path = folder / f"run-{run_id}.log"
-    environment = os.environ | {"COXSWAIN_DATA": str(data), "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {"STEERSMAN_DATA": str(data), "PYTHONUNBUFFERED": "1"}
     # By default CUDA counts by speed, NVML by bus: cuda:1 must be the GPU whose use was shown as cuda:1.
     environment.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     environment |= given or {}

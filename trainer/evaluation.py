@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-from coxswain import Run
+from steersman import Run
 from trainer import randomness
 from trainer.precision import mixed_precision
 from trainer.recipe import Recipe

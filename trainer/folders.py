@@ -10,9 +10,9 @@ from pathlib import Path
 
 import psutil
 
-from coxswain.locks import try_lock
-from coxswain.private import write_private
-from coxswain.run import CLOSED_FILE, worker_lock_path
+from steersman.locks import try_lock
+from steersman.private import write_private
+from steersman.run import CLOSED_FILE, worker_lock_path
 
 
 def run_folder(data: Path, run_id: int) -> Path:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from runs.slots import CPU
 
-DEVICES_VARIABLE = "COXSWAIN_GIVEN_DEVICES"
+DEVICES_VARIABLE = "STEERSMAN_GIVEN_DEVICES"
 VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
 
 

@@ -14,11 +14,11 @@ import msgspec
 from django.db import Error as DatabaseError
 from django.db import transaction
 
-from coxswain.mailbox import Mailbox
 from runs.asking import record
 from runs.commands import Request, RunCommand, SaveCheckpoint, Stop
 from runs.lifecycle import Lease, deliver_command, expire_commands, keep, open_commands
 from runs.models import Command, CommandState
+from steersman.mailbox import Mailbox
 from trainer.display import Display
 from trainer.interrupts import Interrupts
 from trainer.team import Team
@@ -130,7 +130,7 @@ class Handover:
 
 
 def as_posted(command: Command) -> dict[str, Any]:
-    """Return a command as the mailbox carries it; see `coxswain.control`."""
+    """Return a command as the mailbox carries it; see `steersman.control`."""
     return {
         "id": str(command.pk),
         "command": command.kind,

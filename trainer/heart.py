@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from coxswain.mailbox import Mailbox
+from steersman.mailbox import Mailbox
 
 BEAT_INTERVAL_S = 1.0
 # A beat that comes later than this was suspended with its process, which may hold the run no longer.

@@ -10,11 +10,11 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.utils import timezone
 
-from coxswain.locks import HeldLock, try_lock
-from coxswain.private import make_private
 from runs.events import LogLine
 from runs.lifecycle import SILENT_AFTER_S, AttemptEnd, Fenced, Holder, Lease, adopt_attempt
 from runs.models import Attempt, Run
+from steersman.locks import HeldLock, try_lock
+from steersman.private import make_private
 from trainer.apart import one_line
 from trainer.deaths import deaths_at, record_death
 from trainer.ending import judge_end, name_rank
@@ -60,7 +60,7 @@ def hold(run: Run, interrupts: Interrupts) -> HeldLock:
 
     Raises `CannotTrain` where it is held.
     """
-    folder = make_private(run_folder(settings.COXSWAIN_DATA, run.pk))
+    folder = make_private(run_folder(settings.STEERSMAN_DATA, run.pk))
     until = time.monotonic() + LOCK_PATIENCE_S
     while (lock := try_lock(folder / "supervisor.lock")) is None and time.monotonic() < until:
         time.sleep(0.02)
@@ -80,7 +80,7 @@ def hold(run: Run, interrupts: Interrupts) -> HeldLock:
 
 def is_of_this_host(attempt: Attempt) -> bool:
     """Tell whether the attempt's files lie here. Two people may train on one host, each with a data folder."""
-    folder = attempt_folder(settings.COXSWAIN_DATA, attempt.run_id, attempt.number)
+    folder = attempt_folder(settings.STEERSMAN_DATA, attempt.run_id, attempt.number)
     return attempt.host == host_name() and folder.is_dir()
 
 
@@ -115,7 +115,7 @@ def adoptable(run: Run, start: str, *, torchrun: bool) -> Lease | None:
         return None
     if not is_of_this_host(attempt):
         return None
-    folder = attempt_folder(settings.COXSWAIN_DATA, run.pk, attempt.number)
+    folder = attempt_folder(settings.STEERSMAN_DATA, run.pk, attempt.number)
     if attempt.boot_id == boot_id() and living_worker(folder, attempt.ranks) is not None:
         if torchrun:
             raise CannotTrain(f"{_held_by(run, attempt)} torchrun cannot take it over.", EXIT_HELD)
@@ -138,7 +138,7 @@ def adoptable(run: Run, start: str, *, torchrun: bool) -> Lease | None:
 def store_leftovers(lease: Lease, folder: Path) -> AttemptEnd:
     """Store what a dead attempt left in its journal and console; return how it ended."""
     progress = Progress()
-    redactor = Redactor(settings.COXSWAIN_DATA, settings.BASE_DIR)
+    redactor = Redactor(settings.STEERSMAN_DATA, settings.BASE_DIR)
     ingest = Ingest(lease, folder, redactor, progress, of_the_dead=True)
     attempt = Attempt.objects.get(pk=lease.attempt_id)
     journals, consoles = open_journals(attempt, folder), open_consoles(attempt, folder)
@@ -162,7 +162,7 @@ def store_leftovers(lease: Lease, folder: Path) -> AttemptEnd:
     member = team.culprit()
     said = team.said(member) or {}
     text = "The supervisor of this attempt died with its worker; what they left was stored now."
-    line = LogLine(text=text, source="coxswain", level="warning")
+    line = LogLine(text=text, source="steersman", level="warning")
     ingest.store(Tick(console=consoles.read(ended=True), lines=[line]))
     end = judge_end(member.code, said, interrupted=False, stopped=False)
     if attempt.ranks > 1:

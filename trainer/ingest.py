@@ -19,9 +19,6 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from coxswain import journal
-from coxswain.checkpoint import is_whole
-from coxswain.journal import Record
 from runs import feed, series
 from runs.commands import Extend
 from runs.database import is_refusal
@@ -39,6 +36,9 @@ from runs.events import (
 )
 from runs.lifecycle import Fenced, Lease, keep, note_pause, settle_command
 from runs.models import Attempt, Checkpoint, Command, CommandState, EpochMetric, JournalOffset, Run, RunState
+from steersman import journal
+from steersman.checkpoint import is_whole
+from steersman.journal import Record
 from trainer.apart import QUARANTINE_FILE, Part, describe, one_line, parts_of, put_into_quarantine, store_apart
 from trainer.journals import Batch
 from trainer.points import blocks_as_events, points
@@ -181,7 +181,7 @@ class Ingest:
         if tick.read is not None and tick.read.unreadable:
             count = tick.read.unreadable
             text = f"{count} records of the journal are damaged and cannot be read; all others were taken."
-            lines.append(LogLine(text=text, source="coxswain", level="error"))
+            lines.append(LogLine(text=text, source="steersman", level="error"))
         if not lines and not skipped:
             return []
         return [LogWritten(attempt=self.lease.number, lines=lines, skipped_bytes=skipped)]
@@ -243,7 +243,7 @@ class Ingest:
         return []
 
     def _line(self, text: str, level: str) -> LogWritten:
-        line = LogLine(text=self._redactor.text(text), source="coxswain", level=level)
+        line = LogLine(text=self._redactor.text(text), source="steersman", level=level)
         return LogWritten(attempt=self.lease.number, lines=[line])
 
     def _store_epoch(self, record: Record, fields: dict[str, Any]) -> EpochDone:

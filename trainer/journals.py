@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from coxswain import journal
-from coxswain.journal import Record
+from steersman import journal
+from steersman.journal import Record
 from trainer.reducing import reduce_values
 from trainer.tail import JournalTail, Position
 

@@ -23,8 +23,8 @@ from typing import Any
 
 import psutil
 
-from coxswain.private import make_private
-from coxswain.run import NODE_VARIABLE, RANK_VARIABLE, RANKS_VARIABLE
+from steersman.private import make_private
+from steersman.run import NODE_VARIABLE, RANK_VARIABLE, RANKS_VARIABLE
 from trainer.folders import WorkerProcess, record_exit, run_folder
 from trainer.interrupts import Interrupts
 from trainer.outpost import OUTPOST_FILE, Outpost, is_manned, node_folder
@@ -47,7 +47,7 @@ STALE_AFTER_S = 30.0
 SHARED_AFTER_S = 180.0
 RETRY_INTERVAL_S = 0.2
 NOT_SHARED = (
-    "rank 0 has left no word in COXSWAIN_DATA that this host sees: it must lie on a file system that all hosts share"
+    "rank 0 has left no word in STEERSMAN_DATA that this host sees: it must lie on a file system that all hosts share"
 )
 EXIT_STOPPED = 1
 MOST_RANKS = 1024

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import psutil
 
-from coxswain.run import FOLDER_VARIABLE
-from coxswain.undeclared import STOPPING_FILE
+from steersman.run import FOLDER_VARIABLE
+from steersman.undeclared import STOPPING_FILE
 from trainer.tail import last_record
 
 LOOK_INTERVAL_S = 0.25

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from coxswain import Run
-from coxswain.recording import Outcome
+from steersman import Run
+from steersman.recording import Outcome
 from trainer.evaluation import Evaluation
 from trainer.groups import group_names
 from trainer.parallel import Ranks

@@ -21,8 +21,8 @@ from typing import Any
 
 import psutil
 
-from coxswain.journal import segment_path
-from coxswain.meeting import (
+from steersman.journal import segment_path
+from steersman.meeting import (
     DECIDED,
     ELSEWHERE,
     ENDED,
@@ -34,8 +34,8 @@ from coxswain.meeting import (
     row_of,
     write_problem,
 )
-from coxswain.private import make_private, open_private
-from coxswain.ranks import SEEN_AFTER_S
+from steersman.private import make_private, open_private
+from steersman.ranks import SEEN_AFTER_S
 from trainer.consoles import console_path
 from trainer.folders import WorkerProcess
 from trainer.gpu import Sampler

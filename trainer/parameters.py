@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
-from coxswain.knobs import KnobError, KnobSpec, Scale, kind_of
 from runs.parameters import ParameterError, validate
+from steersman.knobs import KnobError, KnobSpec, Scale, kind_of
 
 Value = int | float | bool | str
 Declared = TypeVar("Declared", int, float, bool, str)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from coxswain import journal
-from coxswain.journal import Record
 from runs.events import Block, Metrics, split_nonfinite
+from steersman import journal
+from steersman.journal import Record
 
 # One event holds at most this many steps, so that a backlog becomes frames of a bearable size.
 LARGEST_EVENT_STEPS = 1_000

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.data import Dataset
 
-from coxswain.knobs import KnobSpec
 from runs.parameters import ParameterError, validate
+from steersman.knobs import KnobSpec
 from trainer import groups
 from trainer.loading import loaded
 from trainer.parameters import Declaration, parameter

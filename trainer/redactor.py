@@ -30,7 +30,7 @@ class Redactor:
         for name, value in variables.items():
             if SECRET_NAME.search(name) and len(value) >= SHORTEST_SECRET:
                 literal[value] = "<secret>"
-        for folder, shown in ((data, "<data>"), (application, "<coxswain>"), (Path.home(), "~")):
+        for folder, shown in ((data, "<data>"), (application, "<steersman>"), (Path.home(), "~")):
             for spelled in {str(folder), str(folder.resolve())}:
                 if len(spelled) > 1:
                     literal[spelled] = shown

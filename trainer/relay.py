@@ -1,6 +1,6 @@
 """Carries word between the nodes of one training: the end on the node of rank 0, beside its supervisor.
 
-On each node ranks meet on a page of shared memory (`coxswain.meeting`). This end sends what is for all (holds,
+On each node ranks meet on a page of shared memory (`steersman.meeting`). This end sends what is for all (holds,
 decisions, votes, signals) to the other nodes, and writes what their ranks say into the page of this one, so that the
 leader sees them as if they were here. `trainer.outpost` is the other end. Messages tell how things stand rather than
 what has changed: one that is sent again after a cut does no harm. No Django, no torch.
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from coxswain.meeting import (
+from steersman.meeting import (
     ARRIVED,
     CALL_KINDS,
     CALLED,

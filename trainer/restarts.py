@@ -14,12 +14,12 @@ from django.db import Error as DatabaseError
 from django.db import connection, transaction
 from django.utils import timezone
 
-from coxswain.private import write_private
 from runs import starting
 from runs.commands import Stop
 from runs.lifecycle import AttemptEnd, Lease, end_attempt
 from runs.models import Attempt, Command, CommandState, Run, RunState
 from runs.restarts import Fault, Restart, plan_restart
+from steersman.private import write_private
 from trainer.display import Display
 from trainer.folders import attempt_folder, host_name
 from trainer.interrupts import Interrupts
@@ -83,7 +83,7 @@ def _stop_is_wanted(lease: Lease) -> bool:
 def _following(lease: Lease, end: AttemptEnd) -> Restart | str:
     run = Run.objects.get(pk=lease.run_id)
     attempt = Attempt.objects.get(pk=lease.attempt_id)
-    start = Start.recorded(attempt_folder(settings.COXSWAIN_DATA, run.pk, attempt.number))
+    start = Start.recorded(attempt_folder(settings.STEERSMAN_DATA, run.pk, attempt.number))
     # torchrun starts its processes again itself, all of them; a terminal of one's own is nobody's to take.
     if attempt.launch or (start is not None and start.inline):
         return ""
@@ -91,7 +91,7 @@ def _following(lease: Lease, end: AttemptEnd) -> Restart | str:
     faults = [Fault(each.last_step, each.error, each.exit_code) for each in earlier.order_by("number")]
     faults.append(Fault(attempt.last_step, end.error, end.exit_code))
     return plan_restart(
-        faults, allowed=run.restarts, used=run.restarts_used, first_pause_s=settings.COXSWAIN_RESTART_PAUSE_S
+        faults, allowed=run.restarts, used=run.restarts_used, first_pause_s=settings.STEERSMAN_RESTART_PAUSE_S
     )
 
 
@@ -135,7 +135,7 @@ def wait_to_restart(run: Run, interrupts: Interrupts, display: Display) -> bool:
 
 def work_where_it_began(run: Run) -> Start | None:
     """Return how the last attempt was started, and go to that directory: a recipe or script may lie there."""
-    start = Start.recorded(attempt_folder(settings.COXSWAIN_DATA, run.pk, run.attempt))
+    start = Start.recorded(attempt_folder(settings.STEERSMAN_DATA, run.pk, run.attempt))
     if start is not None and Path(start.directory).is_dir():
         os.chdir(start.directory)
     return start

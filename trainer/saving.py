@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from coxswain import Run
-from coxswain.checkpoint import (
+from steersman import Run
+from steersman.checkpoint import (
     Damaged,
     Manifest,
     Written,
@@ -22,8 +22,8 @@ from coxswain.checkpoint import (
     write_hashed,
     write_manifest,
 )
-from coxswain.knobs import Knob, KnobError
-from coxswain.private import FOLDER_MODE, make_private
+from steersman.knobs import Knob, KnobError
+from steersman.private import FOLDER_MODE, make_private
 from trainer import randomness
 from trainer.keeping import Kept, dropped
 from trainer.progress import Progress

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from coxswain import journal
+from steersman import journal
 from trainer.tail import JournalTail, Position
 
 # What somebody who watches wants to see; knobs, plans and notes alone are no training.
 TELLING = frozenset({journal.POINT, journal.EPOCH, journal.TEXT, journal.CHECKPOINT})
 NEVER_ATTACHED = (
-    "Nothing was recorded: no process of this training called attach(). Put `run = coxswain.attach()` into the script, "
-    "and `run.log(step, loss=loss)` into its loop."
+    "Nothing was recorded: no process of this training called attach(). Put `run = steersman.attach()` into the "
+    "script, and `run.log(step, loss=loss)` into its loop."
 )
 NEVER_LOGGED = (
     "Nothing was recorded: the training attached to its run and logged nothing. Put `run.log(step, loss=loss)` into "
-    "its loop, in the process that called `run = coxswain.attach()`, on rank 0 where there are several."
+    "its loop, in the process that called `run = steersman.attach()`, on rank 0 where there are several."
 )
 
 

@@ -38,8 +38,8 @@ def host_devices(name: str, gpus: Sequence[str]) -> HostDevices:
     of_cpu = host.cpu_slots if host else None
     return HostDevices(
         tuple(gpus),
-        settings.COXSWAIN_SLOTS if per_gpu is None else per_gpu,
-        settings.COXSWAIN_CPU_SLOTS if of_cpu is None else of_cpu,
+        settings.STEERSMAN_SLOTS if per_gpu is None else per_gpu,
+        settings.STEERSMAN_CPU_SLOTS if of_cpu is None else of_cpu,
     )
 
 
@@ -112,7 +112,7 @@ def _held_here(host: str, devices: HostDevices, is_held: IsHeld, others: Collect
 def _lives(run: Run, attempt: Attempt | None, is_held: IsHeld) -> bool:
     if is_held(run.pk):
         return True
-    return attempt is not None and any_worker_lives(attempt_folder(settings.COXSWAIN_DATA, run.pk, attempt.number))
+    return attempt is not None and any_worker_lives(attempt_folder(settings.STEERSMAN_DATA, run.pk, attempt.number))
 
 
 def _devices_of(run: Run, attempt: Attempt | None, devices: HostDevices) -> tuple[str, ...]:

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from coxswain import journal
-from coxswain.journal import Record
+from steersman import journal
+from steersman.journal import Record
 
 # Silence is taken for a stall beyond this many times the usual time from sign to sign.
 TIMES_USUAL = 10

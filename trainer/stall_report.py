@@ -21,7 +21,7 @@ class StallReport:
 
     def __init__(self, run: Run, attempt: int) -> None:
         self.watch = StallWatch(
-            settings.COXSWAIN_STALLED_S,
+            settings.STEERSMAN_STALLED_S,
             paused=run.is_paused,
             stalled=run.stalled_since is not None,
             usual_step_s=run.usual_step_s,

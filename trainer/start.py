@@ -14,15 +14,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from coxswain.launchers import OUTSIDE_VARIABLE, outside
-from coxswain.private import make_private, open_private, write_private
-from coxswain.run import FOLDER_VARIABLE, RANK_VARIABLE, RANKS_VARIABLE
+from steersman.launchers import OUTSIDE_VARIABLE, outside
+from steersman.private import make_private, open_private, write_private
+from steersman.run import FOLDER_VARIABLE, RANK_VARIABLE, RANKS_VARIABLE
 from trainer.consoles import console_path
 from trainer.folders import WorkerProcess
 from trainer.worker import Task
 
 # What the portal needs and a training must not see.
-WITHHELD = ("COXSWAIN_SECRET_KEY", "COXSWAIN_DATABASE_URL", "COXSWAIN_REDIS_URL", "DJANGO_SETTINGS_MODULE")
+WITHHELD = ("STEERSMAN_SECRET_KEY", "STEERSMAN_DATABASE_URL", "STEERSMAN_REDIS_URL", "DJANGO_SETTINGS_MODULE")
 
 PR_SET_PDEATHSIG = 1
 # Loaded before any fork: a child of a process with threads must not.
@@ -46,13 +46,13 @@ def script_command(script: Sequence[str]) -> list[str]:
 
 
 def worker_environment(folder: Path, data: Path, application: Path, base: Mapping[str, str]) -> dict[str, str]:
-    """Return the worker's environment. `import coxswain` works in it, and shadows no package of the person's."""
+    """Return the worker's environment. `import steersman` works in it, and shadows no package of the person's."""
     client = make_private(data / "client")
-    link = client / "coxswain"
+    link = client / "steersman"
     if not link.is_symlink():
         # Another `train` may make it at the same moment.
         with contextlib.suppress(FileExistsError):
-            link.symlink_to(application / "coxswain")
+            link.symlink_to(application / "steersman")
     environment = {name: value for name, value in base.items() if name not in WITHHELD}
     paths = [base["PYTHONPATH"]] if base.get("PYTHONPATH") else []
     return environment | {
@@ -60,7 +60,7 @@ def worker_environment(folder: Path, data: Path, application: Path, base: Mappin
         RANK_VARIABLE: "0",
         RANKS_VARIABLE: "1",
         OUTSIDE_VARIABLE: outside(base),
-        "COXSWAIN_DATA": str(data),
+        "STEERSMAN_DATA": str(data),
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": os.pathsep.join([*paths, str(client)]),
     }

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from coxswain import Run
-from coxswain.control import Done, Refusal
-from coxswain.knobs import Knob, KnobSpec, Value
+from steersman import Run
+from steersman.control import Done, Refusal
+from steersman.knobs import Knob, KnobSpec, Value
 from trainer import groups
 from trainer.evaluation import Evaluation
 from trainer.progress import Progress

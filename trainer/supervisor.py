@@ -15,12 +15,12 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from coxswain.mailbox import Mailbox
 from runs import announcer, series
 from runs.commands import Stop
 from runs.events import LogLine
 from runs.lifecycle import BEAT_INTERVAL_S, AttemptEnd, Fenced, Lease, keep
 from runs.models import Attempt, Command, CommandState, Run, RunState
+from steersman.mailbox import Mailbox
 from trainer.apart import one_line
 from trainer.deaths import deaths_at, record_death
 from trainer.display import Display
@@ -84,7 +84,7 @@ class Supervisor:
         self.display = display
         self.progress = Progress()
         self.interrupts = interrupts
-        self._redactor = Redactor(settings.COXSWAIN_DATA, settings.BASE_DIR)
+        self._redactor = Redactor(settings.STEERSMAN_DATA, settings.BASE_DIR)
         self._ingest = Ingest(lease, folder, self._redactor, self.progress)
         attempt = Attempt.objects.select_related("run").get(pk=lease.attempt_id)
         self.progress.environment = attempt.environment
@@ -99,7 +99,7 @@ class Supervisor:
         self._stall = StallReport(attempt.run, lease.number)
         self._is_recipe = attempt.run.recipe_id is not None
         device = device_there(attempt.run.device, os.environ) if self._is_recipe else "auto"
-        self._sampler = Sampler(data=settings.COXSWAIN_DATA, device=device)
+        self._sampler = Sampler(data=settings.STEERSMAN_DATA, device=device)
         self._sampler.follow(team.pids)
         self._oom_kills = OomKills(team.pids[0] if team.pids else os.getpid())
         self._told_gpu_problems: set[str] = set()
@@ -180,7 +180,7 @@ class Supervisor:
             self._handover.hand_on(beat_due)
             if self._handover.stop_is_ignored(self._stall.watch.allowed_s):
                 self._end_deaf(now)
-            push_due = now - self._last_store >= settings.COXSWAIN_PUSH_MS / 1000 or self._outcome_waits()
+            push_due = now - self._last_store >= settings.STEERSMAN_PUSH_MS / 1000 or self._outcome_waits()
             if beat_due or (push_due and (self._journals.has_more() or now - self._last_console >= CONSOLE_INTERVAL_S)):
                 self._store(beat_due)
             if now - self._last_fold >= FOLD_INTERVAL_S:
@@ -201,7 +201,7 @@ class Supervisor:
         if self._deaf_since is None:
             self._deaf_since = now
             text = "SIGTERM came, and the training does not look at run.stopping: it is ended without a checkpoint."
-            self._pending_lines.append(LogLine(text=text, source="coxswain", level="warning"))
+            self._pending_lines.append(LogLine(text=text, source="steersman", level="warning"))
             self.display.say(text)
             self.team.kill(signal.SIGTERM)
         elif now - self._deaf_since > PATIENCE_S:
@@ -269,11 +269,11 @@ class Supervisor:
 
     def _tell_of_gpus(self, tick: Tick) -> None:
         notes = self._sampler.take_notes()
-        tick.lines += [LogLine(text=note.text, source="coxswain", level=note.level) for note in notes]
+        tick.lines += [LogLine(text=note.text, source="steersman", level=note.level) for note in notes]
         problem = self._sampler.problem
         if problem and problem not in self._told_gpu_problems:
             self._told_gpu_problems.add(problem)
-            tick.lines.append(LogLine(text=problem, source="coxswain", level="info"))
+            tick.lines.append(LogLine(text=problem, source="steersman", level="info"))
 
     def _finish(self) -> int:
         """Store what the worker left, record how it ended, and return the exit code."""
@@ -294,7 +294,7 @@ class Supervisor:
         """Say so where a script ended well without one record: it looks as if all were in order."""
         ended_well = not any(self.team.has_failed(member) for member in self.team.members)
         if not self._is_recipe and ended_well and (text := reproach(self.folder)):
-            self._pending_lines.append(LogLine(text=text, source="coxswain", level="warning"))
+            self._pending_lines.append(LogLine(text=text, source="steersman", level="warning"))
             self.display.say(text)
 
     def _store_rest(self) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from coxswain.journal import END, LARGEST_RECORD_BYTES, SYNC, JournalReader, Record, decode, segment_path
+from steersman.journal import END, LARGEST_RECORD_BYTES, SYNC, JournalReader, Record, decode, segment_path
 
 # More than the largest record, and little enough for one transaction.
 LARGEST_READ_BYTES = 2 << 20

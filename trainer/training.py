@@ -12,10 +12,6 @@ from typing import NoReturn
 
 from django.conf import settings
 
-from coxswain.locks import HeldLock
-from coxswain.mailbox import Mailbox
-from coxswain.private import make_private, open_private
-from coxswain.run import START_PAUSED_VARIABLE
 from runs import starting
 from runs.events import LogLine
 from runs.lifecycle import (
@@ -29,6 +25,10 @@ from runs.lifecycle import (
 )
 from runs.models import Attempt, Checkpoint, Run, RunState
 from runs.parameters import ParameterError, validate
+from steersman.locks import HeldLock
+from steersman.mailbox import Mailbox
+from steersman.private import make_private, open_private
+from steersman.run import START_PAUSED_VARIABLE
 from trainer.checkpoints import NoSuchCheckpoint, checkpoint_folder, chosen, forget_older, newest, remove_torn
 from trainer.display import Display, display_for
 from trainer.folders import WorkerProcess, attempt_folder
@@ -98,11 +98,11 @@ def train(options: Options) -> int:
         return _join(options.run_id, launch, interrupts)
     try:
         if launch.nodes > 1:
-            announce_beginning(settings.COXSWAIN_DATA, options.run_id, launch)
+            announce_beginning(settings.STEERSMAN_DATA, options.run_id, launch)
         return _hold_and_train(options, interrupts)
     except BaseException as error:
         code = error.exit_code if isinstance(error, CannotTrain) else EXIT_FAILED
-        announce_failure(settings.COXSWAIN_DATA, options.run_id, launch, code)
+        announce_failure(settings.STEERSMAN_DATA, options.run_id, launch, code)
         raise
 
 
@@ -115,7 +115,7 @@ def _launch() -> Launch | None:
 
 def _join(run_id: int, launch: Launch, interrupts: Interrupts) -> int:
     try:
-        return join(settings.COXSWAIN_DATA, settings.BASE_DIR, run_id, launch, interrupts, os.environ)
+        return join(settings.STEERSMAN_DATA, settings.BASE_DIR, run_id, launch, interrupts, os.environ)
     except NoAttempt as error:
         raise CannotTrain(f"rank {launch.rank}: {error}.", error.exit_code) from error
     except OSError as error:
@@ -212,7 +212,7 @@ def _train_once(
 def _take_signals() -> Interrupts:
     """Take signals from here on: one that comes before there is a worker must not leave it without a supervisor."""
     try:
-        interrupts = Interrupts(settings.COXSWAIN_STOP_SIGNAL)
+        interrupts = Interrupts(settings.STEERSMAN_STOP_SIGNAL)
     except ValueError as error:
         raise CannotTrain(str(error)) from error
     interrupts.install()
@@ -220,7 +220,7 @@ def _take_signals() -> Interrupts:
 
 
 def _follow_adopted(lease: Lease, display: Display, interrupts: Interrupts) -> int:
-    folder = attempt_folder(settings.COXSWAIN_DATA, lease.run_id, lease.number)
+    folder = attempt_folder(settings.STEERSMAN_DATA, lease.run_id, lease.number)
     team = Team.adopted(folder, Attempt.objects.get(pk=lease.attempt_id).ranks)
     if not team.pids:
         raise CannotTrain(f"run {lease.run_id}: its training process ended just now; try again.", EXIT_FAILED)
@@ -300,9 +300,9 @@ class Prepared:
 
 def _make_folder(lease: Lease, work: Work) -> Prepared:
     command = work.command
-    folder = make_private(attempt_folder(settings.COXSWAIN_DATA, lease.run_id, lease.number))
+    folder = make_private(attempt_folder(settings.STEERSMAN_DATA, lease.run_id, lease.number))
     Mailbox(folder).close()
-    environment = worker_environment(folder, settings.COXSWAIN_DATA, settings.BASE_DIR, os.environ)
+    environment = worker_environment(folder, settings.STEERSMAN_DATA, settings.BASE_DIR, os.environ)
     environment[START_PAUSED_VARIABLE] = "1" if work.start_paused else "0"
     if work.task is not None:
         command = recipe_command(write_task(work.task, folder))
@@ -328,7 +328,7 @@ def _start(
         else:
             variables = {name: environment[name] for name in ("PYTHONPATH", START_PAUSED_VARIABLE)}
             relay = open_relay(folder, launch)
-            announce(settings.COXSWAIN_DATA, lease.run_id, launch, folder, command, variables, relay)
+            announce(settings.STEERSMAN_DATA, lease.run_id, launch, folder, command, variables, relay)
             team = start_first(command, environment, folder, launch, relay)
     except OSError as error:
         end_attempt(lease, AttemptEnd(RunState.FAILED, error=f"The program could not be started: {error.strerror}."))
@@ -337,7 +337,7 @@ def _start(
         return Supervisor(lease, folder, team, display, interrupts, lines).follow()
     finally:
         if launch is not None and relay is not None:
-            close_relay(settings.COXSWAIN_DATA, lease.run_id, launch, relay)
+            close_relay(settings.STEERSMAN_DATA, lease.run_id, launch, relay)
 
 
 def _become_worker(lease: Lease, prepared: Prepared, lock: HeldLock, interrupts: Interrupts) -> NoReturn:

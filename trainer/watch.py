@@ -17,11 +17,11 @@ from django.db import DatabaseError, InterfaceError, close_old_connections, tran
 from django.db.models import Exists, F, OuterRef
 from django.utils import timezone
 
-from coxswain.locks import HeldLock, try_lock
-from coxswain.private import make_private
 from runs import announcer, series, starting
 from runs.lifecycle import ENDED, LIVE, SILENT_AFTER_S, expire_commands, mark_lost
 from runs.models import Attempt, Host, Run, RunState, StoredEvent
+from steersman.locks import HeldLock, try_lock
+from steersman.private import make_private
 from trainer import slots
 from trainer.beats import BeatWatch, Pulse
 from trainer.detached import Detached, start_train
@@ -68,7 +68,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.host = host_name()
-        self._data: Path = settings.COXSWAIN_DATA
+        self._data: Path = settings.STEERSMAN_DATA
         self._manage = Path(settings.BASE_DIR) / "manage.py"
         # A plain flag: `stop` is called by a signal handler, which must take no lock that this thread may hold.
         self._ending = False
@@ -77,7 +77,7 @@ class Watch:
         self._retry: dict[int, tuple[float, float]] = {}
         self._beats = BeatWatch()
         self._devices = DeviceReader()
-        self._redactor = Redactor(settings.COXSWAIN_DATA, settings.BASE_DIR)
+        self._redactor = Redactor(settings.STEERSMAN_DATA, settings.BASE_DIR)
         self._due: dict[str, float] = {}
         self._database_away = False
 

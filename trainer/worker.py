@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-import coxswain
+import steersman
 from trainer.pynvml_notice import silence_pynvml_notice
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
         print("usage: python -m trainer.worker TASK.json (started by manage.py train)", file=sys.stderr)
         return EXIT_BAD_INPUT
     task = Task(**json.loads(Path(arguments[0]).read_text()))
-    run = coxswain.attach()
+    run = steersman.attach()
     stop_on_signals(run)
     if task.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -89,7 +89,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def stop_on_signals(run: coxswain.Run) -> None:
+def stop_on_signals(run: steersman.Run) -> None:
     """Make SIGTERM and a first SIGINT finish the step, save and end, a second one end at once; SIGUSR1 only saves."""
 
     def stop(_signal: int, _frame: FrameType | None) -> None:

@@ -16,13 +16,13 @@ from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from coxswain.knobs import KnobSpec
 from runs.access import COMMANDING_ROLES, display_name, role_of
 from runs.admin.ledger import knob_rows
 from runs.asking import NotAllowed, record
 from runs.commands import COMMANDS, LARGEST_EPOCH, LARGEST_INT, InvalidCommand, Request, parse_command
 from runs.models import CommandState, Run
 from runs.typed_words import parse_words
+from steersman.knobs import KnobSpec
 
 LARGEST_WORDS_CHARACTERS = 2200
 FIELDS = {"reason": "reason", "expires_in_s": "expires_in_s", "id": "id"}

@@ -10,8 +10,8 @@ from django.utils.formats import date_format
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
-from coxswain.knobs import KnobSpec
 from runs.models import Command, Run
+from steersman.knobs import KnobSpec
 
 SET_KNOB = "set_knob"
 

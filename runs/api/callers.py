@@ -18,7 +18,7 @@ from runs.tokens import find_token
 
 
 class BearerToken(HttpBearer):
-    """`Authorization: Bearer cox_…`. A wrong token is refused, even where a session would do."""
+    """`Authorization: Bearer stm_…`. A wrong token is refused, even where a session would do."""
 
     def authenticate(self, request: HttpRequest, token: str) -> Caller:
         found = find_token(token.strip())

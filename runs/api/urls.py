@@ -34,9 +34,9 @@ class Api(NinjaAPI):
 
 
 api = Api(
-    title="Coxswain",
+    title="Steersman",
     version="1",
-    description="Runs, their epochs, series, commands, knobs and checkpoints. Send `Authorization: Bearer cox_…`.",
+    description="Runs, their epochs, series, commands, knobs and checkpoints. Send `Authorization: Bearer stm_…`.",
     urls_namespace="api",
     docs=Docs(),
     docs_url="/docs/",

@@ -33,13 +33,13 @@ class OriginGuard:
 
 
 def origin_allowed(origin: str, host: str, scope: dict[str, Any]) -> bool:
-    """Tell whether `origin` is the one that served `host`, or one of COXSWAIN_ORIGINS."""
+    """Tell whether `origin` is the one that served `host`, or one of STEERSMAN_ORIGINS."""
     parsed = parse_origin(origin)
     if parsed is None:
         return False
     secure = settings.BEHIND_TLS or scope.get("scheme") in ("wss", "https")
     own = parse_origin(f"{'https' if secure else 'http'}://{host}")
-    listed = {parse_origin(entry) for entry in settings.COXSWAIN_ORIGINS}
+    listed = {parse_origin(entry) for entry in settings.STEERSMAN_ORIGINS}
     return parsed == own or parsed in listed
 
 

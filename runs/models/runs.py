@@ -244,14 +244,14 @@ class Host(models.Model):
         null=True,
         blank=True,
         validators=[MaxValueValidator(MOST_SLOTS)],
-        help_text=_("Runs that a GPU takes at once; COXSWAIN_SLOTS of the host where left empty."),
+        help_text=_("Runs that a GPU takes at once; STEERSMAN_SLOTS of the host where left empty."),
     )
     cpu_slots = models.PositiveSmallIntegerField(
         _("slots of the CPU"),
         null=True,
         blank=True,
         validators=[MaxValueValidator(MOST_SLOTS)],
-        help_text=_("Runs that train on the CPU at once; COXSWAIN_CPU_SLOTS of the host where left empty."),
+        help_text=_("Runs that train on the CPU at once; STEERSMAN_CPU_SLOTS of the host where left empty."),
     )
 
     class Meta:

@@ -36,7 +36,7 @@ def download(request: HttpRequest, pk: int, checkpoint_id: int) -> HttpResponseB
         return _refuse(request, run, 404, _("The run has no such checkpoint any more: newer ones took its place."))
     name = _file_name(run, checkpoint)
     try:
-        archive = open_archive(Path(settings.COXSWAIN_DATA) / "runs" / str(run.pk), checkpoint.path, name)
+        archive = open_archive(Path(settings.STEERSMAN_DATA) / "runs" / str(run.pk), checkpoint.path, name)
     except NotThere:
         return _explain(request, run, checkpoint)
     response = StreamingHttpResponse(archive.stream(), content_type="application/x-tar")

@@ -2,7 +2,7 @@
 
 import { fixed } from "./format.js";
 
-const STORE = "coxswain-charts";
+const STORE = "steersman-charts";
 const OVER = ["step", "epoch", "time", "relative"];
 const MOST = 0.99;
 

@@ -6,7 +6,7 @@
   const chosen = {};
 
   function apply() {
-    const store = beside.matches ? "coxswain-knobs-beside" : "coxswain-knobs-above";
+    const store = beside.matches ? "steersman-knobs-beside" : "steersman-knobs-above";
     try {
       chosen[store] = localStorage.getItem(store) ?? chosen[store];
     } catch {
@@ -18,7 +18,7 @@
 
   beside.addEventListener("change", apply);
   window.addEventListener("knobschoice", (event) => {
-    const store = beside.matches ? "coxswain-knobs-beside" : "coxswain-knobs-above";
+    const store = beside.matches ? "steersman-knobs-beside" : "steersman-knobs-above";
     chosen[store] = event.detail;
     try {
       localStorage.setItem(store, event.detail);

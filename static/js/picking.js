@@ -3,7 +3,7 @@
 import { setText } from "./dom.js";
 import { fill, gettext } from "./text.js";
 
-const STORE = "coxswain-compare";
+const STORE = "steersman-compare";
 const MOST = 10;
 
 export class Picking {

@@ -33,6 +33,6 @@ async function answer(response, login) {
 
 // The cookie is read each time: logging in again in another tab changes it.
 function csrfToken() {
-  const cookie = document.cookie.split("; ").find((part) => part.startsWith("coxswain_csrf="));
-  return cookie?.slice("coxswain_csrf=".length) ?? document.querySelector("[name=csrfmiddlewaretoken]")?.value ?? "";
+  const cookie = document.cookie.split("; ").find((part) => part.startsWith("steersman_csrf="));
+  return cookie?.slice("steersman_csrf=".length) ?? document.querySelector("[name=csrfmiddlewaretoken]")?.value ?? "";
 }

@@ -122,7 +122,7 @@ export class RunSocket {
         { run: this.#page.run },
         this.#page.addresses.login,
       );
-      return ["coxswain.v1", `ticket.${ticket}`];
+      return ["steersman.v1", `ticket.${ticket}`];
     } catch (error) {
       if (error instanceof Refused && [403, 404].includes(error.status)) this.#end(error.message);
       throw error;

@@ -5,7 +5,7 @@
 
   function chosen() {
     try {
-      const theme = localStorage.getItem("coxswain-theme");
+      const theme = localStorage.getItem("steersman-theme");
       return theme === "light" || theme === "dark" ? theme : "auto";
     } catch {
       return root.dataset.themeChoice ?? "auto"; // storage is switched off: the choice lasts for the page
@@ -23,7 +23,7 @@
   window.addEventListener("storage", apply);
   window.addEventListener("themechoice", (event) => {
     try {
-      localStorage.setItem("coxswain-theme", event.detail);
+      localStorage.setItem("steersman-theme", event.detail);
     } catch {
       root.dataset.themeChoice = event.detail;
     }

@@ -224,7 +224,7 @@ def test_it_renders_every_page(client: Client, ada: User, project: Project, reci
     ):  # fmt: skip
         response = client.get(f"/admin/{path}")
         assert response.status_code == 200, path
-        assert "Coxswain" in response.content.decode(), path
+        assert "Steersman" in response.content.decode(), path
 
 
 def test_it_keeps_people_without_rights_out(project: Project) -> None:

@@ -34,7 +34,7 @@ def new_token(client: Client, project: Project, /, **fields: Any) -> Any:
 
 
 def value_in(page: str) -> str:
-    found = re.search(r"cox_[\w-]+(?=: copy it now)", page)
+    found = re.search(r"stm_[\w-]+(?=: copy it now)", page)
     assert found is not None
     return found.group()
 

@@ -15,10 +15,10 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from coxswain.run import worker_lock_path
 from runs import series
 from runs.deletion import NotDeletable, check_deletable, remove_files
 from runs.models import Attempt, Checkpoint, Chunk, EpochMetric, Project, Run, RunState, Series, StoredEvent
+from steersman.run import worker_lock_path
 from tests.stored_points import store
 
 RUNS = "/admin/runs/run/"
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def data(settings: Any, tmp_path: Path) -> Path:
-    settings.COXSWAIN_DATA = tmp_path / "data"
+    settings.STEERSMAN_DATA = tmp_path / "data"
     (tmp_path / "data" / "runs").mkdir(parents=True)
     return tmp_path / "data"
 

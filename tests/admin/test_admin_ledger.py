@@ -12,8 +12,8 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
-from coxswain.knobs import Knob, KnobSpec
 from runs.models import Attempt, Checkpoint, Command, CommandState, Membership, Project, Run, RunState
+from steersman.knobs import Knob, KnobSpec
 from tests.admin.test_admin import RUNS, queries_of
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -50,7 +50,7 @@ def driver(tmp_path: Path) -> str:
 
 
 def test_it_shows_a_run_and_stops_it(chromium: Browser, elsewhere: str, driver: str) -> None:
-    with Stack(COXSWAIN_ORIGINS=elsewhere) as stack:
+    with Stack(STEERSMAN_ORIGINS=elsewhere) as stack:
         seed_stack(stack)
         stack.manage("recipes", "--publish")
         create = (

@@ -26,14 +26,14 @@ class Demo:
     """A demo with a data folder and a port of its own, and what it printed."""
 
     def __init__(self) -> None:
-        self.data = Path(tempfile.mkdtemp(prefix="coxswain-demo-"))
+        self.data = Path(tempfile.mkdtemp(prefix="steersman-demo-"))
         self.port = free_port()
         environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(("COXSWAIN_", "DJANGO_"))
+            name: value for name, value in os.environ.items() if not name.startswith(("STEERSMAN_", "DJANGO_"))
         }
         self.process = subprocess.Popen(
             [sys.executable, str(ROOT / "manage.py"), "demo"],
-            env=environment | {"COXSWAIN_DATA": str(self.data), "COXSWAIN_PORT": str(self.port)},
+            env=environment | {"STEERSMAN_DATA": str(self.data), "STEERSMAN_PORT": str(self.port)},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
         self.lines: list[str] = []
@@ -155,7 +155,7 @@ def test_ctrl_c_ends_every_process_of_the_demo(demo: Demo) -> None:
     assert demo.process.wait(60) == 0
 
     def left() -> list[str]:
-        mark = f"COXSWAIN_DATA={demo.data}".encode()
+        mark = f"STEERSMAN_DATA={demo.data}".encode()
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             try:

@@ -57,16 +57,16 @@ class Line:
 
 @contextmanager
 def frozen_later(stack: Stack) -> Iterator[Line]:
-    address = urlsplit(stack.environment["COXSWAIN_DATABASE_URL"])
+    address = urlsplit(stack.environment["STEERSMAN_DATABASE_URL"])
     assert address.port is not None
     line = Line(address.port)
     place = f"{address.username}:{address.password}@127.0.0.1:{line.port}"
     through = urlunsplit(address._replace(netloc=place))
-    direct, stack.environment["COXSWAIN_DATABASE_URL"] = stack.environment["COXSWAIN_DATABASE_URL"], through
+    direct, stack.environment["STEERSMAN_DATABASE_URL"] = stack.environment["STEERSMAN_DATABASE_URL"], through
     try:
         yield line
     finally:
-        stack.environment["COXSWAIN_DATABASE_URL"] = direct
+        stack.environment["STEERSMAN_DATABASE_URL"] = direct
         line.close()
 
 
@@ -95,7 +95,7 @@ def test_it_ends_though_the_database_answers_nothing_at_all(how):
             else:
                 interrupt_twice(stack, run_id, supervisor)
             wait_for(lambda: is_gone(worker), "the worker to end", timeout_s=60)
-        direct = stack.environment["COXSWAIN_DATABASE_URL"]
+        direct = stack.environment["STEERSMAN_DATABASE_URL"]
         assert postgres.execute(direct, "SELECT state FROM runs_run WHERE id = ?", (run_id,)) == [{"state": "running"}]
         stack.manage("train", "--run-id", str(run_id), "--adopt")
         assert rows(stack, "SELECT state FROM runs_run WHERE id = ?", run_id)[0]["state"] in ("stopped", "failed")

@@ -28,7 +28,7 @@ const RUN = {
 export function hello(seq, replay = true, run = {}) {
   return {
     kind: "hello",
-    protocol: "coxswain.v1",
+    protocol: "steersman.v1",
     seq,
     replay,
     run: { ...RUN, ...run },

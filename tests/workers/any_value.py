@@ -12,14 +12,14 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-import coxswain
-from coxswain.control import Done
+import steersman
+from steersman.control import Done
 from tests.any_values import CALLS, Call, expected, table
 
 SETTLED = "00000000-0000-0000-0000-000000000000"
 
 
-def make(run: coxswain.Run, call: Call) -> str:
+def make(run: steersman.Run, call: Call) -> str:
     """Make a call; return "" or what it raised."""
     try:
         if call.method == "record_outcome":
@@ -37,7 +37,7 @@ def make(run: coxswain.Run, call: Call) -> str:
 
 
 def main(notes: Path, each: int) -> None:
-    run = coxswain.attach()
+    run = steersman.attach()
     rows = {row: expected(row) for row in table()}
     with notes.open("w") as file:
 

@@ -2,9 +2,9 @@
 
 import time
 
-import coxswain
+import steersman
 
-run = coxswain.attach()
+run = steersman.attach()
 for step in range(1, 200_000):
     run.log(step, loss=1 / step)
     if step == 50:

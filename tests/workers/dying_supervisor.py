@@ -11,7 +11,7 @@ import django
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "monitor_site.settings")
 django.setup()
 
-from coxswain.journal import Record  # noqa: E402  after Django is set up
+from steersman.journal import Record  # noqa: E402  after Django is set up
 from trainer.stall import StallWatch  # noqa: E402
 from trainer.training import Options, train  # noqa: E402
 

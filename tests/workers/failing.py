@@ -8,9 +8,9 @@ import os
 import signal
 import sys
 
-import coxswain
+import steersman
 
-run = coxswain.attach()
+run = steersman.attach()
 assert run.folder is not None
 number = int(run.folder.name)
 steps, _colon, end = sys.argv[1].split(",")[number - 1].partition(":")

@@ -15,11 +15,11 @@ from datetime import timedelta
 import torch
 from torch import distributed
 
-import coxswain
+import steersman
 
 os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
 torch.set_num_threads(1)
-run = coxswain.attach()
+run = steersman.attach()
 notes = os.open(f"{sys.argv[1]}-{run.rank}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 pause_s = float(sys.argv[2])
 signal.signal(signal.SIGTERM, lambda *_: run.request_stop())

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-import coxswain
+import steersman
 
 told = Path(sys.argv[1])
 series, steps = int(sys.argv[2]), int(sys.argv[3])
@@ -16,7 +16,7 @@ bursts = [int(size) for size in sys.argv[4:]]
 # A record holds so many names at most.
 AT_ONCE = 2000
 
-run = coxswain.attach()
+run = steersman.attach()
 run.plan(total_steps=steps)
 names = [f"layer/{number:04d}/norm" for number in range(series)]
 printed = 0

@@ -60,6 +60,6 @@ class Lasting(Digits):
             yield batch
             # Whoever asks for the next batch has logged the step of this one.
             if self.note is not None:
-                attempt = int(Path(os.environ["COXSWAIN_ATTEMPT_FOLDER"]).name)
+                attempt = int(Path(os.environ["STEERSMAN_ATTEMPT_FOLDER"]).name)
                 os.write(self.note, struct.pack("<qq", attempt, (epoch - 1) * self.steps_per_epoch + number))
                 time.sleep(PAUSE_S)

@@ -9,7 +9,7 @@ import struct
 import sys
 import time
 
-import coxswain
+import steersman
 
 GAP = 10
 
@@ -18,7 +18,7 @@ steps, pause_s = int(sys.argv[2]), float(sys.argv[3])
 size = os.fstat(note).st_size // 8 * 8
 first = struct.unpack("<q", os.pread(note, 8, size - 8))[0] + GAP if size else 1
 
-run = coxswain.attach()
+run = steersman.attach()
 for step in range(first, first + steps):
     run.log(step, value=step, half=step / 2)
     os.write(note, struct.pack("<q", step))

@@ -6,10 +6,10 @@ Each point carries the time at which `log()` was called, in seconds since the ep
 import sys
 import time
 
-import coxswain
+import steersman
 
 rate, seconds = float(sys.argv[1]), float(sys.argv[2])
-run = coxswain.attach()
+run = steersman.attach()
 start = time.monotonic()
 for step in range(1, int(rate * seconds) + 1):
     time.sleep(max(0.0, start + step / rate - time.monotonic()))

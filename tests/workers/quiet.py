@@ -7,10 +7,10 @@ import sys
 import time
 from pathlib import Path
 
-import coxswain
+import steersman
 
 told = Path(sys.argv[1])
-run = coxswain.attach()
+run = steersman.attach()
 run.on("save_checkpoint", lambda arguments: None)
 step = 0
 before = "step"

@@ -7,11 +7,11 @@ import signal
 import sys
 import time
 
-import coxswain
+import steersman
 
 steps, pause_s = int(sys.argv[1]), float(sys.argv[2])
 fails = int(sys.argv[3]) if len(sys.argv) > 3 else -1
-run = coxswain.attach()
+run = steersman.attach()
 signal.signal(signal.SIGTERM, lambda *_: run.request_stop())
 print(f"rank {run.rank} of {run.ranks}")
 run.note(f"here is {run.rank}")

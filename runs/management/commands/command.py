@@ -13,7 +13,6 @@ from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
 from django.db import OperationalError, ProgrammingError
 
-from coxswain.knobs import KnobSpec
 from runs import announcer
 from runs.access import COMMANDING_ROLES, display_name, role_of
 from runs.asking import NotAllowed, record
@@ -23,6 +22,7 @@ from runs.models import CommandState, Run, as_wire
 from runs.replaying import CannotReplay, differences, replay
 from runs.steering_words import commands_as_wire, list_in_words, outcome_in_words
 from runs.typed_words import parse_words, value_from_text
+from steersman.knobs import KnobSpec
 
 AUTHOR = "the command line"
 LOOK_INTERVAL_S = 0.1

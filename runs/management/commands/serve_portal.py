@@ -18,9 +18,11 @@ class Command(BaseCommand):
     help = "Serve the portal: pages and WebSockets. SIGTERM and SIGINT end it in order."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--port", type=int, default=settings.COXSWAIN_PORT, help="default: COXSWAIN_PORT or 8765")
+        parser.add_argument("--port", type=int, default=settings.STEERSMAN_PORT, help="default: STEERSMAN_PORT or 8765")
         parser.add_argument(
-            "--bind", default=settings.COXSWAIN_BIND, help="address to listen on (default: COXSWAIN_BIND or 127.0.0.1)"
+            "--bind",
+            default=settings.STEERSMAN_BIND,
+            help="address to listen on; default: STEERSMAN_BIND or 127.0.0.1",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -46,6 +48,6 @@ class Command(BaseCommand):
     def _refuse(self, host: str, port: int) -> None:
         self.stderr.write(
             f"Cannot listen on {host} port {port}: it is in use or not yours to take. End what listens there, or "
-            "choose another port with COXSWAIN_PORT or --port."
+            "choose another port with STEERSMAN_PORT or --port."
         )
         sys.exit(EXIT_BAD_INPUT)

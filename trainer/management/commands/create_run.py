@@ -113,7 +113,7 @@ def _recipe(spec: str) -> Recipe:
         manage = Path(settings.BASE_DIR) / "manage.py"
         answer = subprocess.run(
             [sys.executable, str(manage), "recipes", "--publish", spec],
-            env=os.environ | {"COXSWAIN_DATA": str(settings.COXSWAIN_DATA)},
+            env=os.environ | {"STEERSMAN_DATA": str(settings.STEERSMAN_DATA)},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

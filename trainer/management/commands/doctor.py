@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from functools import partial
 from typing import Any
@@ -58,8 +59,9 @@ def checks(mail_address: str) -> list[Check]:
     """Return everything that is looked at, in the order in which one thing rests on another."""
     return [
         Check("Python", machine.python),
+        Check("Name", partial(machine.former_name, os.environ, settings.BASE_DIR)),
         Check("torch", machine.torch_and_gpus, machine.TORCH_TIMEOUT_S + machine.NVML_TIMEOUT_S + 5),
-        Check("disk", partial(machine.disk, settings.COXSWAIN_DATA, shared=settings.COXSWAIN_SHARED_DATA)),
+        Check("disk", partial(machine.disk, settings.STEERSMAN_DATA, shared=settings.STEERSMAN_SHARED_DATA)),
         Check("clock", services.clock),
         Check("database", services.database),
         Check("recipes", services.recipes),
@@ -77,7 +79,7 @@ def hide_secrets(text: str) -> str:
         str(settings.SECRET_KEY),
         str(settings.EMAIL_HOST_PASSWORD),
         str(settings.DATABASES["default"].get("PASSWORD", "")),
-        services.password_of(settings.COXSWAIN_REDIS_URL),
+        services.password_of(settings.STEERSMAN_REDIS_URL),
     }
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= SHORTEST_SECRET:

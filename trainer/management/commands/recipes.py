@@ -16,7 +16,7 @@ EXIT_BAD_INPUT = 2
 
 
 class Command(BaseCommand):
-    help = "List the recipes with their parameters: the built-in ones, those of COXSWAIN_RECIPES and those named."
+    help = "List the recipes with their parameters: the built-in ones, those of STEERSMAN_RECIPES and those named."
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -26,7 +26,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, **options: Any) -> None:
-        specs = options["spec"] or known_specs(settings.COXSWAIN_RECIPES)
+        specs = options["spec"] or known_specs(settings.STEERSMAN_RECIPES)
         failures = []
         for spec in specs:
             try:

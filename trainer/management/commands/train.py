@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -10,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from monitor_site.data_folder import UnfitFolder, refuse_unfit
 from runs.restarts import number_of_restarts
+from steersman.former_name import former_name_notice
 from trainer.holding import CannotTrain
 from trainer.launching import number_of_ranks
 from trainer.supervisor import EXIT_BAD_INPUT
@@ -69,8 +71,10 @@ class Command(BaseCommand):
             nproc=options["nproc"],
             script=tuple(options["script"]),
         )
+        if notice := former_name_notice(os.environ, settings.BASE_DIR):
+            self.stderr.write(notice)
         try:
-            refuse_unfit(settings.COXSWAIN_DATA, shared=settings.COXSWAIN_SHARED_DATA)
+            refuse_unfit(settings.STEERSMAN_DATA, shared=settings.STEERSMAN_SHARED_DATA)
             code = train(asked)
         except UnfitFolder as reason:
             raise CommandError(str(reason), returncode=EXIT_BAD_INPUT) from reason

@@ -23,7 +23,7 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         try:
-            refuse_unfit(settings.COXSWAIN_DATA, shared=settings.COXSWAIN_SHARED_DATA)
+            refuse_unfit(settings.STEERSMAN_DATA, shared=settings.STEERSMAN_SHARED_DATA)
         except UnfitFolder as reason:
             raise CommandError(str(reason), returncode=EXIT_BAD_INPUT) from reason
         watch = Watch()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 # What `train` found in its own environment: there it told of `train`, and not of what it started.
-OUTSIDE_VARIABLE = "COXSWAIN_OUTSIDE"
+OUTSIDE_VARIABLE = "STEERSMAN_OUTSIDE"
 SPAWNED = "torch.multiprocessing.spawn"
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from coxswain import journal, values
-from coxswain.appending import MISSING, can_be_parameters
+from steersman import journal, values
+from steersman.appending import MISSING, can_be_parameters
 
 LARGEST_TRACEBACK_CHARACTERS = 100_000
 LONGEST_ERROR = 500
@@ -35,7 +35,7 @@ Encoder = Callable[[int, Iterable[Any]], bool]
 
 
 class Recorder:
-    """The part of a run that writes and never reads; `coxswain.run.Run` adds the control point."""
+    """The part of a run that writes and never reads; `steersman.run.Run` adds the control point."""
 
     # What is read or written at every step. An attribute in the dictionary costs three times as much once `log` has
     # taken a place there, which is at its first call.

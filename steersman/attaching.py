@@ -9,13 +9,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from coxswain.appending import MISSING
-from coxswain.control import Control
-from coxswain.launchers import Place, own_place
-from coxswain.locks import HeldLock, try_lock
-from coxswain.recording import Outcome, check_call
-from coxswain.run import FOLDER_VARIABLE, NODE_VARIABLE, RANK_VARIABLE, RANKS_VARIABLE, Run, worker_lock_path
-from coxswain.undeclared import Companions, how_to_declare, is_below, leave_mark, turned_away
+from steersman.appending import MISSING
+from steersman.control import Control
+from steersman.launchers import Place, own_place
+from steersman.locks import HeldLock, try_lock
+from steersman.recording import Outcome, check_call
+from steersman.run import FOLDER_VARIABLE, NODE_VARIABLE, RANK_VARIABLE, RANKS_VARIABLE, Run, worker_lock_path
+from steersman.undeclared import Companions, how_to_declare, is_below, leave_mark, turned_away
 
 
 class NullRun(Run):
@@ -85,7 +85,7 @@ def attach() -> Run:
     folder = os.environ.get(FOLDER_VARIABLE)
     if not folder:
         hint = "start it with: manage.py train --run-id N -- script.py"
-        print(f"coxswain: not supervised, nothing is logged ({hint})", file=sys.stderr)
+        print(f"steersman: not supervised, nothing is logged ({hint})", file=sys.stderr)
         _attached = NullRun()
         return _attached
     rank = int(os.environ.get(RANK_VARIABLE, "0"))
@@ -123,10 +123,10 @@ def _turn_away(folder: Path, lock: Path, ranks: int) -> NullRun:
     Below that one in the tree of processes it is a helper: a DataLoader worker, a script that it called. One beside it
     was started by the same parent, and trains as it does.
     """
-    print("coxswain: another process already logs this training, this one logs nowhere", file=sys.stderr)
+    print("steersman: another process already logs this training, this one logs nowhere", file=sys.stderr)
     holder = lock.read_text().strip()
     if ranks == 1 and holder.isdigit() and not is_below(int(holder)):
-        print(f"coxswain: if both train, start them with {how_to_declare(0)}", file=sys.stderr)
+        print(f"steersman: if both train, start them with {how_to_declare(0)}", file=sys.stderr)
         leave_mark(folder)
     return NullRun()
 
@@ -134,6 +134,6 @@ def _turn_away(folder: Path, lock: Path, ranks: int) -> NullRun:
 def _join(folder: Path, rank: int, lock: HeldLock, ranks: int, node: str | None, place: Place | None) -> Run:
     if ranks == 1:
         return Run(folder, rank, lock, companions=Companions(folder, place))
-    from coxswain.ranks import RankedRun
+    from steersman.ranks import RankedRun
 
     return RankedRun(folder, rank, lock, ranks, Path(node) if node else None)

@@ -31,9 +31,9 @@ from time import time
 from typing import Any
 from zlib import crc32
 
-from coxswain.appending import append_maker, log_maker
+from steersman.appending import append_maker, log_maker
 
-SYNC = b"\xc5COX"
+SYNC = b"\xc5STM"
 _HEAD = struct.Struct("<4sIBHH")
 _PLACE = struct.Struct("<Qdq")
 _CHECKSUM = struct.Struct("<I")
@@ -116,7 +116,7 @@ class JournalWriter:
     def logger(
         self, names: tuple[str, ...], run: Any, with_care: Callable[[int, dict[str, Any]], None]
     ) -> Callable[..., None]:
-        """Return a `log(step, **values)` for just these names, the fastest way; see `coxswain.appending`.
+        """Return a `log(step, **values)` for just these names, the fastest way; see `steersman.appending`.
 
         It sets `run._step`, and leaves to `with_care` what is not one plain float for each name.
         """

@@ -1,4 +1,4 @@
-"""Processes of a training that nobody has told Coxswain of: ranks that a script or a launcher inside it started.
+"""Processes of a training that nobody has told Steersman of: ranks that a script or a launcher inside it started.
 
 Only rank 0 of them records. A command would reach it alone, and the weights would drift apart: while others exist, it
 is refused. Each that is turned away leaves a mark in the attempt's folder; rank 0 leaves one when it is to stop, so
@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from coxswain.launchers import Place, place_in_torch
-from coxswain.private import write_private
+from steersman.launchers import Place, place_in_torch
+from steersman.private import write_private
 
 # Left by rank 0, beside the journal: its process, once it was asked to stop while others train beside it.
 STOPPING_FILE = "stopping.json"
@@ -37,8 +37,8 @@ def turned_away(place: Place) -> str:
     """Return what a process says that is not rank 0."""
     of = f" of {place.size}" if place.size else ""
     return (
-        f"coxswain: this is rank {place.rank}{of}, which Coxswain was not told of: only rank 0 is recorded. To record "
-        f"and steer all ranks, start the training with {how_to_declare(place.size)}"
+        f"steersman: this is rank {place.rank}{of}, which Steersman was not told of: only rank 0 is recorded. To "
+        f"record and steer all ranks, start the training with {how_to_declare(place.size)}"
     )
 
 
@@ -54,7 +54,7 @@ class Companions:
         if kind in HARMLESS or not (size := self.count()):
             return ""
         return (
-            f"This training has {size} processes that Coxswain was not told of, and the command would reach rank 0 "
+            f"This training has {size} processes that Steersman was not told of, and the command would reach rank 0 "
             f"alone. Start it with {how_to_declare(size)}."
         )
 
@@ -86,7 +86,7 @@ def leave_mark(folder: Path) -> None:
     try:
         _write_whole(path, {"pid": os.getpid(), "host": socket.gethostname()})
     except OSError as error:
-        print(f"coxswain: rank 0 does not hear of this process ({error.strerror})", file=sys.stderr)
+        print(f"steersman: rank 0 does not hear of this process ({error.strerror})", file=sys.stderr)
 
 
 def is_below(holder: int) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from coxswain.values import as_text, plain, shown
+from steersman.values import as_text, plain, shown
 
 Value = float | int | bool | str
 Kind = Literal["float", "int", "bool", "choice"]

@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from coxswain.private import write_private
-from coxswain.values import clean
+from steersman.private import write_private
+from steersman.values import clean
 
 PAGE_BYTES = 4096
 WORD = 0xFFFF_FFFF_FFFF_FFFF
@@ -99,7 +99,7 @@ class Meeting:
         ]
 
     def unattached(self) -> list[int]:
-        """Return the ranks that have not called `coxswain.attach()`."""
+        """Return the ranks that have not called `steersman.attach()`."""
         return [rank for rank in range(self.ranks) if not self.words[self.row(rank) + PID]]
 
     def is_known(self, hold: int) -> bool:

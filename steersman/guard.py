@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from coxswain.mailbox import Mailbox
+from steersman.mailbox import Mailbox
 
 
 class Guard:

@@ -1,7 +1,7 @@
 """The run as its training process sees it: what it records, and the control point at which commands take effect.
 
 Everything here ends in one write to the journal or one look at shared memory: no thread, no lock, no socket, no
-device synchronisation. Standard library only; see `coxswain.attaching` for how a process comes to its run.
+device synchronisation. Standard library only; see `steersman.attaching` for how a process comes to its run.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from coxswain import journal, values
-from coxswain.control import Control, Handler
-from coxswain.guard import Guard
-from coxswain.knobs import Knob, KnobSpec, Scale, Value, groups_of, kind_of, plain_choices, plain_default
-from coxswain.locks import HeldLock
-from coxswain.mailbox import Mailbox
-from coxswain.recording import OnItsWay, Recorder
-from coxswain.undeclared import Companions
+from steersman import journal, values
+from steersman.control import Control, Handler
+from steersman.guard import Guard
+from steersman.knobs import Knob, KnobSpec, Scale, Value, groups_of, kind_of, plain_choices, plain_default
+from steersman.locks import HeldLock
+from steersman.mailbox import Mailbox
+from steersman.recording import OnItsWay, Recorder
+from steersman.undeclared import Companions
 
 # What a supervised process is told by its environment.
-FOLDER_VARIABLE = "COXSWAIN_ATTEMPT_FOLDER"
-RANK_VARIABLE = "COXSWAIN_RANK"
-RANKS_VARIABLE = "COXSWAIN_RANKS"
+FOLDER_VARIABLE = "STEERSMAN_ATTEMPT_FOLDER"
+RANK_VARIABLE = "STEERSMAN_RANK"
+RANKS_VARIABLE = "STEERSMAN_RANKS"
 # The folder of a node other than the first: what is shared memory, or a lock, is of one host.
-NODE_VARIABLE = "COXSWAIN_NODE_FOLDER"
-START_PAUSED_VARIABLE = "COXSWAIN_START_PAUSED"
-UNADOPTED_VARIABLE = "COXSWAIN_UNADOPTED_S"
+NODE_VARIABLE = "STEERSMAN_NODE_FOLDER"
+START_PAUSED_VARIABLE = "STEERSMAN_START_PAUSED"
+UNADOPTED_VARIABLE = "STEERSMAN_UNADOPTED_S"
 # Written into an attempt's folder by whoever opened a later one: a worker that comes late must not train.
 CLOSED_FILE = "closed"
 EXIT_FENCED = 4
@@ -46,12 +46,12 @@ ATTENTION = -1
 
 
 class Run(Recorder):
-    """A supervised run. Make it with `coxswain.attach()`."""
+    """A supervised run. Make it with `steersman.attach()`."""
 
     # What the control point reads at every step: in slots, as in `Recorder`.
     __slots__ = ("_left", "_posted", "_seen")
     supervised = True
-    # How many processes train together; see `coxswain.ranks`.
+    # How many processes train together; see `steersman.ranks`.
     ranks = 1
 
     def __init__(
@@ -65,7 +65,7 @@ class Run(Recorder):
         """`companions` are the ranks that nobody declared; None where all are declared."""
         self._lock = lock
         if (folder / CLOSED_FILE).exists():
-            print("coxswain: a later attempt holds this run; this process ends", file=sys.stderr)
+            print("steersman: a later attempt holds this run; this process ends", file=sys.stderr)
             raise SystemExit(EXIT_FENCED)
         super().__init__(folder, rank)
         self._mailbox = Mailbox(node or folder)
@@ -196,7 +196,7 @@ class Run(Recorder):
         A mapping as `default` gives a value for each parameter group, read as `knob[group]`. `apply(value)` (with
         groups `apply(value, group)`) puts a change to work; where it raises, the change is refused and the old value
         put back. `effective()` tells the value in effect where a schedule multiplies it, `series` the series that
-        shows it. Raises `coxswain.knobs.KnobError` where the declaration contradicts itself.
+        shows it. Raises `steersman.knobs.KnobError` where the declaration contradicts itself.
         """
         initial, given = plain_default(default), plain_choices(choices)
         spec = KnobSpec(

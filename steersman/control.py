@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from coxswain.knobs import Knob, KnobError, Knobs, Value
-from coxswain.values import as_text, shown
+from steersman.knobs import Knob, KnobError, Knobs, Value
+from steersman.values import as_text, shown
 
 Handler = Callable[[dict[str, Any]], object]
 

@@ -21,13 +21,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from coxswain.control import EXPIRE
-from coxswain.locks import HeldLock
-from coxswain.meeting import CALL_KINDS, CALLED, DECIDED, EPOCH, HOLD, LEFT_OUT, STEP, Meeting, OutOfStep, PeerLost
-from coxswain.private import open_private
-from coxswain.run import ATTENTION, LOOK_EVERY, PAUSE_LOOK_S, Run
+from steersman.control import EXPIRE
+from steersman.locks import HeldLock
+from steersman.meeting import CALL_KINDS, CALLED, DECIDED, EPOCH, HOLD, LEFT_OUT, STEP, Meeting, OutOfStep, PeerLost
+from steersman.private import open_private
+from steersman.run import ATTENTION, LOOK_EVERY, PAUSE_LOOK_S, Run
 
-HOLD_TIMEOUT_VARIABLE = "COXSWAIN_HOLD_TIMEOUT_S"
+HOLD_TIMEOUT_VARIABLE = "STEERSMAN_HOLD_TIMEOUT_S"
 HOLD_TIMEOUT_S = 60.0
 # Far longer than a written word takes to be seen by every processor.
 SEEN_AFTER_S = 0.001
@@ -38,7 +38,7 @@ PEERS_EVERY = 50
 
 
 class RankedRun(Run):
-    """A supervised run of one of `ranks` processes. Make it with `coxswain.attach()`.
+    """A supervised run of one of `ranks` processes. Make it with `steersman.attach()`.
 
     Every rank must pass the same control points, and log the same steps where commands wait for one.
     """
@@ -95,7 +95,7 @@ class RankedRun(Run):
         """Meet all other ranks here, and return what is wrong on any of them; "" where nothing is.
 
         Every rank must call this at the same place. What is wrong here comes first, what is wrong elsewhere after the
-        number of the rank. Raises `coxswain.meeting.PeerLost` where a rank has died.
+        number of the rank. Raises `steersman.meeting.PeerLost` where a rank has died.
         """
         problems = self._meeting.agree(problem)
         if not problems:
@@ -204,7 +204,7 @@ class RankedRun(Run):
         if time.monotonic() - self._began < ATTACHED_AFTER_S:
             return False
         who = ", ".join(map(str, unattached))
-        self.note(f"Rank {who} has not called coxswain.attach(): commands act on the other ranks.", level="warning")
+        self.note(f"Rank {who} has not called steersman.attach(): commands act on the other ranks.", level="warning")
         self._words[LEFT_OUT] = 1
         return True
 

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from coxswain.private import open_private
+from steersman.private import open_private
 
 READ_BYTES = 1 << 20
 MANIFEST = "manifest.json"

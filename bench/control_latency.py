@@ -27,8 +27,8 @@ from uuid import uuid4
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.stack import Stack, rows, seed_project  # noqa: E402
-from tests.watcher import Watcher  # noqa: E402
+from tests.support.stack import Stack, rows, seed_project  # noqa: E402
+from tests.support.watcher import Watcher  # noqa: E402
 
 COMMANDS = 200
 # About 20 ms a step on one core, and 800 steps between two evaluations: a command that comes in one waits for its end.
@@ -124,8 +124,8 @@ def main() -> int:
         stack.use()
         from django.contrib.auth.models import User
 
+        from runs.access.tickets import issue_ticket
         from runs.models import Run
-        from runs.tickets import issue_ticket
 
         seed_project()
         arguments = [word for name, value in PARAMETERS.items() for word in ("--set", f"{name}={value}")]

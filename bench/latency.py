@@ -18,8 +18,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.stack import Stack, seed_project  # noqa: E402
-from tests.watcher import Watcher  # noqa: E402
+from tests.support.stack import Stack, seed_project  # noqa: E402
+from tests.support.watcher import Watcher  # noqa: E402
 
 CLIENTS = 20
 POINTS_PER_SECOND = 50
@@ -27,7 +27,7 @@ SECONDS = 40
 # Start-up of the worker is not what is measured.
 WARM_UP_S = 3
 CATCH_UP_TIMEOUT_S = 15
-WORKER = Path(__file__).resolve().parent.parent / "tests" / "workers" / "paced.py"
+WORKER = Path(__file__).resolve().parent.parent / "tests" / "trainings" / "paced.py"
 
 
 def delays_ms(watcher: Watcher, after: float) -> list[float]:
@@ -68,8 +68,8 @@ def main() -> int:
         stack.use()
         from django.contrib.auth.models import User
 
+        from runs.access.tickets import issue_ticket
         from runs.models import Run
-        from runs.tickets import issue_ticket
 
         run = Run.objects.create(project=seed_project(), name="latency")
         user = User.objects.get(username="operator")

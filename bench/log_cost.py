@@ -93,9 +93,9 @@ def step_ratio(run: Any) -> float:
     """Return the median, over pairs of neighbouring blocks, of step time with logging over without."""
     import torch
 
-    from trainer.loop import train
-    from trainer.randomness import seed_everything
-    from trainer.recipe import load_recipe
+    from trainer.worker.loop import train
+    from trainer.worker.randomness import seed_everything
+    from trainer.worker.recipe import load_recipe
 
     torch.set_num_threads(1)
     seed_everything(0, False)

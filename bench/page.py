@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from playwright.sync_api import CDPSession, Page, sync_playwright  # noqa: E402
 
 from tests.browser.conftest import FLAGS, log_in  # noqa: E402
-from tests.stack import Stack, seed_project, wait_for  # noqa: E402
+from tests.support.stack import Stack, seed_project, wait_for  # noqa: E402
 
 CHARTS = 16
 HISTORY = 2000
@@ -40,7 +40,7 @@ WINDOW = {"width": 1280, "height": 900}
 
 
 def block(first: int, count: int, now: float) -> Any:
-    from runs.events import Block, Metrics
+    from runs.protocol.events import Block, Metrics
 
     steps = list(range(first, first + count))
     values: dict[str, list[float | None]] = {
@@ -56,7 +56,7 @@ def feed_for_ever(run_id: int) -> None:
     import django
 
     django.setup()
-    from runs import feed
+    from runs.recording import feed
 
     step = HISTORY + 1
     due = time.monotonic()
@@ -103,8 +103,9 @@ def main() -> int:
         stack.use()
         from django.utils import timezone
 
-        from runs import feed, series
         from runs.models import Run, RunState
+        from runs.recording import feed
+        from runs.series import storage
 
         now = timezone.now()
         run = Run.objects.create(
@@ -112,7 +113,7 @@ def main() -> int:
         )
         history = block(1, HISTORY, time.time() - HISTORY / (UPDATES_PER_S * POINTS_AN_UPDATE))
         feed.append(run.pk, history)
-        series.update_latest(run.pk, [history])
+        storage.update_latest(run.pk, [history])
         stack.start_redis()
         stack.start_web()
         command = [sys.executable, __file__, "--feed", str(run.pk)]

@@ -20,14 +20,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.stack import Stack, seed_project  # noqa: E402
-from tests.watcher import Watcher  # noqa: E402
+from tests.support.stack import Stack, seed_project  # noqa: E402
+from tests.support.watcher import Watcher  # noqa: E402
 
 CLIENTS = 20
 POINTS_PER_SECOND = 50
 SECONDS = 15
 STEP_TIMEOUT_S = 60
-WORKER = Path(__file__).resolve().parent.parent / "tests" / "workers" / "paced.py"
+WORKER = Path(__file__).resolve().parent.parent / "tests" / "trainings" / "paced.py"
 # What people open while a run goes on: list, run, its history, and the admin with its charts.
 PAGES = (
     "/", "/runs/{run}/", "/runs/{run}/history/", "/runs/{run}/details/", "/admin/", "/admin/runs/run/",
@@ -95,8 +95,8 @@ def main() -> int:
         stack.use()
         from django.contrib.auth.models import User
 
+        from runs.access.tickets import issue_ticket
         from runs.models import Run
-        from runs.tickets import issue_ticket
 
         project = seed_project((("operator", "operator"), ("admin", "owner")))
         User.objects.filter(username="admin").update(is_staff=True, is_superuser=True)

@@ -7,7 +7,7 @@ from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.core.exceptions import ImproperlyConfigured
 
-from monitor_site.data_folder import UnfitFolder, refuse_unfit
+from steersman.files.data_folder import UnfitFolder, refuse_unfit
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "monitor_site.settings")
 try:

@@ -16,11 +16,11 @@ from django.templatetags.static import static
 from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy as _
 
-from monitor_site import data_folder
 from monitor_site.addresses import hosts_for
 from monitor_site.redis_socket import is_embedded, socket_path, socket_url
-from runs.slots import MOST_SLOTS
-from steersman.private import narrow
+from steersman.files import data_folder
+from steersman.files.private import narrow
+from steersman.slots import MOST_SLOTS
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -108,6 +108,7 @@ INSTALLED_APPS = [
     "csp",
     "runs",
     "trainer",
+    "monitor_site.serving",
 ]
 # daphne brings Twisted's reactor into every process that loads it: only `runserver` needs the app.
 if len(sys.argv) > 1 and sys.argv[1] == "runserver":

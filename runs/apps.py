@@ -8,6 +8,6 @@ class RunsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from runs import revocation  # needs the models
+        from runs.access import revocation  # needs the models
 
         revocation.connect()

@@ -1,4 +1,4 @@
-"""Run a command with a PostgreSQL server of its own: `scripts/postgres.py pytest tests/test_feed.py`.
+"""Run a command with a PostgreSQL server of its own: `scripts/postgres.py pytest tests/live`.
 
 The server lies in a folder of the system's temporary folder, listens on a free port of 127.0.0.1 and is gone with
 the command. STEERSMAN_TEST_POSTGRES tells the command its address; tests make their databases there. PostgreSQL

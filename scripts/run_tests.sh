@@ -5,7 +5,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 mkdir -p build
-checks="tests/test_kill.py tests/test_race.py tests/test_truth.py tests/test_big_events.py"
+checks="tests/short/test_kill.py tests/short/test_race.py tests/short/test_truth.py tests/short/test_big_events.py"
 (
 	failed=0
 	trap 'kill "$pytest"; exit 1' TERM
@@ -29,10 +29,10 @@ trap - EXIT
 cat build/tests_beside.log
 # What depends on the database most, once more on PostgreSQL; `make test-postgres` runs all of it there.
 if [ -z "${STEERSMAN_TEST_POSTGRES:-}" ]; then
-	train=tests/test_train.py
-	.venv/bin/python scripts/postgres.py .venv/bin/pytest -n 2 --dist load tests/test_live.py tests/test_ledger.py \
-		tests/test_series.py tests/test_charts.py tests/test_exports.py tests/admin/test_admin.py \
-		tests/admin/test_admin_delete.py tests/test_setting_aside.py tests/test_widest_records.py \
+	train=tests/control/test_train.py
+	.venv/bin/python scripts/postgres.py .venv/bin/pytest -n 2 --dist load tests/live/test_live.py \
+		tests/commands/test_command_log.py tests/series/test_series.py tests/series/test_charts.py tests/series/test_exports.py tests/admin/test_admin.py \
+		tests/admin/test_admin_delete.py tests/control/test_setting_aside.py tests/steersman/test_widest_records.py \
 		$train::test_it_records_a_script_from_start_to_end $train::test_it_adopts_a_living_worker \
 		$train::test_a_database_that_is_away_costs_no_point \
 		$train::test_an_owner_that_was_fenced_out_writes_nothing_more_and_exits_4 || failed=1

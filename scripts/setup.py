@@ -105,9 +105,11 @@ class Setup:
         self.unfinished.unlink()
 
     def _check_server(self) -> None:
-        if (self.root / "monitor_site" / "embedded.py").exists():
+        if (self.root / "monitor_site" / "serving" / "embedded_server.py").exists():
             with self._reported("Checking the embedded server"):
-                self._call([str(self.python), "-m", "monitor_site.embedded"], "There is no embedded server")
+                self._call(
+                    [str(self.python), "-m", "monitor_site.serving.embedded_server"], "There is no embedded server"
+                )
 
     def _browser_libraries(self) -> None:
         script = self.root / "scripts" / "browser_libraries.py"
@@ -162,7 +164,7 @@ class Setup:
         return self._digest("requirements.lock", ".venv/pyvenv.cfg")
 
     def _server_digest(self) -> str | None:
-        return self._digest("requirements.lock", "monitor_site/embedded.py")
+        return self._digest("requirements.lock", "monitor_site/serving/embedded_server.py")
 
     def _browser_digest(self) -> str | None:
         if not (self.root / "static" / "vendor" / "stamp.txt").exists():

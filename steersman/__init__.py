@@ -3,10 +3,12 @@
 run = steersman.attach()
 run.log(step, loss=loss)
 if run.stopping: break
+
+Imports the standard library only (torch if the training has loaded it). The supervisor: `steersman.agent`.
 """
 
 from steersman.attaching import NullRun, attach
-from steersman.control import Done, Refusal
+from steersman.commands import Done, Refusal
 from steersman.knobs import Knob, KnobError
 from steersman.run import Run
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from steersman.appending import MISSING
-from steersman.control import Control
-from steersman.launchers import Place, own_place
-from steersman.locks import HeldLock, try_lock
-from steersman.recording import Outcome, check_call
+from steersman.commands import Control
+from steersman.files.locks import HeldLock, try_lock
+from steersman.files.point_code import MISSING
+from steersman.ranks.launchers import Place, own_place
+from steersman.ranks.undeclared import Companions, how_to_declare, is_below, leave_mark, turned_away
+from steersman.recorder import Outcome, check_call
 from steersman.run import FOLDER_VARIABLE, NODE_VARIABLE, RANK_VARIABLE, RANKS_VARIABLE, Run, worker_lock_path
-from steersman.undeclared import Companions, how_to_declare, is_below, leave_mark, turned_away
 
 
 class NullRun(Run):
@@ -134,6 +134,6 @@ def _turn_away(folder: Path, lock: Path, ranks: int) -> NullRun:
 def _join(folder: Path, rank: int, lock: HeldLock, ranks: int, node: str | None, place: Place | None) -> Run:
     if ranks == 1:
         return Run(folder, rank, lock, companions=Companions(folder, place))
-    from steersman.ranks import RankedRun
+    from steersman.ranked_run import RankedRun
 
     return RankedRun(folder, rank, lock, ranks, Path(node) if node else None)

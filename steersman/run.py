@@ -13,14 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from steersman import journal, values
-from steersman.control import Control, Handler
-from steersman.guard import Guard
+from steersman import values
+from steersman.commands import Control, Handler
+from steersman.files import journal
+from steersman.files.locks import HeldLock
+from steersman.files.mailbox import Mailbox
 from steersman.knobs import Knob, KnobSpec, Scale, Value, groups_of, kind_of, plain_choices, plain_default
-from steersman.locks import HeldLock
-from steersman.mailbox import Mailbox
-from steersman.recording import OnItsWay, Recorder
-from steersman.undeclared import Companions
+from steersman.orphan_watch import Guard
+from steersman.ranks.undeclared import Companions
+from steersman.recorder import OnItsWay, Recorder
 
 # What a supervised process is told by its environment.
 FOLDER_VARIABLE = "STEERSMAN_ATTEMPT_FOLDER"
@@ -51,7 +52,7 @@ class Run(Recorder):
     # What the control point reads at every step: in slots, as in `Recorder`.
     __slots__ = ("_left", "_posted", "_seen")
     supervised = True
-    # How many processes train together; see `steersman.ranks`.
+    # How many processes train together; see `steersman.ranked_run`.
     ranks = 1
 
     def __init__(

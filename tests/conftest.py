@@ -21,11 +21,11 @@ for _name in [name for name in os.environ if name.startswith("STEERSMAN_") and n
     del os.environ[_name]
 os.environ |= {"STEERSMAN_DATA": str(_DATA), "DJANGO_SETTINGS_MODULE": "monitor_site.settings"}
 if "STEERSMAN_TEST_POSTGRES" in os.environ:
-    from tests.postgres import address_of
+    from tests.support.postgres import address_of
 
     os.environ["STEERSMAN_DATABASE_URL"] = address_of(f"steersman_{os.getpid()}")
 # What is started here leaves out PyTorch's compiler; this process, which xdist may have started, does not.
-_UNCOMPILED = str(Path(__file__).parent / "uncompiled")
+_UNCOMPILED = str(Path(__file__).parent / "support" / "uncompiled")
 if _UNCOMPILED not in sys.path:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_UNCOMPILED, os.environ.get("PYTHONPATH")]))
 sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "sitecustomize"]
@@ -35,13 +35,13 @@ settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 # What this process starts has a database of its own: the stack says which.
 os.environ.pop("STEERSMAN_DATABASE_URL", None)
 
-from monitor_site.embedded import EmbeddedServer  # noqa: E402  after the environment is set
-from tests.stack import Stack, seed_stack  # noqa: E402
+from monitor_site.serving.embedded_server import EmbeddedServer  # noqa: E402  after the environment is set
+from tests.support.stack import Stack, seed_stack  # noqa: E402
 
 # What takes longest comes first: else one process works on it at the end, and the others wait.
 LONGEST_FIRST = (
     "test_train.py", "test_several_ranks.py", "test_docker.py", "test_resume.py", "test_serve.py", "test_readme.py",
-    "test_restarts.py", "test_doctor.py", "test_watch.py", "test_queue.py", "test_worker.py", "test_demo.py",
+    "test_restarts.py", "test_doctor.py", "test_watch.py", "test_slots.py", "test_worker.py", "test_demo.py",
     "test_setup.py", "test_plain_django.py", "test_replay.py", "test_out_of_memory.py", "test_create_run.py",
 )  # fmt: skip
 

@@ -1,0 +1,1 @@
+"""The SQLite database engine with files for their owner alone."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db.backends.sqlite3 import base
 
-from steersman.private import make_private_file, narrow
+from steersman.files.private import make_private_file, narrow
 
 logger = logging.getLogger(__name__)
 BESIDE = ("-wal", "-shm", "-journal")

@@ -1,4 +1,7 @@
-"""The admin: what was recorded, to look at, export and delete; projects, access and new runs, to make."""
+"""The admin: what was recorded, to look at, export and delete; projects, access and new runs, to make.
+
+Imports all of `runs` except `api` and `portal`.
+"""
 
 import django_stubs_ext
 

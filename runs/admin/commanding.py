@@ -16,12 +16,12 @@ from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from runs.access import COMMANDING_ROLES, display_name, role_of
+from runs.access.roles import COMMANDING_ROLES, display_name, role_of
 from runs.admin.ledger import knob_rows
-from runs.asking import NotAllowed, record
-from runs.commands import COMMANDS, LARGEST_EPOCH, LARGEST_INT, InvalidCommand, Request, parse_command
+from runs.commands.record import NotAllowed, record
+from runs.commands.typed import parse_words
 from runs.models import CommandState, Run
-from runs.typed_words import parse_words
+from runs.protocol.commands import COMMANDS, LARGEST_EPOCH, LARGEST_INT, InvalidCommand, Request, parse_command
 from steersman.knobs import KnobSpec
 
 LARGEST_WORDS_CHARACTERS = 2200

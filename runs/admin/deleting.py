@@ -16,7 +16,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 
-from runs.deletion import NotDeletable, check_deletable, delete_run, extent_of
+from runs.admin.deletion import NotDeletable, check_deletable, delete_run, extent_of
 from runs.models import Run
 
 

@@ -11,7 +11,7 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
 from runs.models import Run
-from runs.parameters import ParameterError, validate
+from steersman.parameters import ParameterError, validate
 
 DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
 

@@ -15,8 +15,8 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from runs.admin.readonly import OnlyShows
-from runs.lifecycle import SILENT_AFTER_S
 from runs.models import Host
+from runs.recording.lifecycle import SILENT_AFTER_S
 
 
 @admin.register(Host)

@@ -11,10 +11,10 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from runs.admin.ledger import KnobRow, as_text, knob_rows, ledger_rows
-from runs.charts import charts
-from runs.history import epochs_of
+from runs.live.history import epochs_of
 from runs.models import Attempt, Checkpoint, Command, EpochMetric, Run, RunState
-from runs.sparkline import columns_of, svg_chart
+from runs.series.charts import charts
+from runs.series.svg_chart import columns_of, svg_chart
 
 EPOCHS_SHOWN = 200
 ROWS_SHOWN = 100

@@ -17,7 +17,7 @@ from django.utils.translation import ngettext
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
-from runs.access import display_name
+from runs.access.roles import display_name
 from runs.models import Run
 
 YES, NO = "yes", "no"

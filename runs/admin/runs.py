@@ -22,16 +22,16 @@ from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
-from runs.access import display_name
+from runs.access.roles import display_name
 from runs.admin.commanding import CommandsRuns, may_send
 from runs.admin.deleting import DeletesRuns
 from runs.admin.downloads import csv_response
 from runs.admin.forms import NewRunForm, ReviewForm
 from runs.admin.record import VARIANTS, as_clock, duration_of, record_of
 from runs.admin.reviewing import Archived, Reviewed, ReviewsRuns
-from runs.exports import commands_csv, epochs_csv, series_csv
-from runs.liveness import silent
 from runs.models import Recipe, Run
+from runs.recording.liveness import silent
+from runs.series.exports import commands_csv, epochs_csv, series_csv
 
 SILENT = "silent"
 EXPORTS = {"epochs": epochs_csv, "series": series_csv, "commands": commands_csv}

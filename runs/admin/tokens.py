@@ -15,8 +15,8 @@ from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
+from runs.access.tokens import TokenRefused, create_token, revoke
 from runs.models import AccessToken
-from runs.tokens import TokenRefused, create_token, revoke
 
 LABELS = {"valid": "success", "revoked": "danger", "expired": "default"}
 

@@ -11,10 +11,10 @@ from django.utils.translation import gettext as _
 from ninja.security import APIKeyCookie, HttpBearer
 from ninja.utils import check_csrf
 
-from runs.access import Caller
+from runs.access.roles import Caller
+from runs.access.tokens import find_token
 from runs.api.errors import ApiError, no_such_run
 from runs.models import Run
-from runs.tokens import find_token
 
 
 class BearerToken(HttpBearer):

@@ -12,9 +12,9 @@ from ninja import Query, Router, Status
 from runs.api.callers import caller_of, visible_run
 from runs.api.errors import ApiError, no_such_run
 from runs.api.schemas import CommandIn, CommandOut, CommandsPage, ErrorOut
-from runs.asking import ask
-from runs.commands import COMMANDS, parse_command
+from runs.commands.record import ask
 from runs.models import Command, CommandState, as_wire
+from runs.protocol.commands import COMMANDS, parse_command
 
 router = Router(tags=["commands"])
 ERRORS = {401: ErrorOut, 404: ErrorOut, 422: ErrorOut}

@@ -10,8 +10,8 @@ from django.utils.translation import gettext as _
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
-from runs.asking import NotAllowed
-from runs.commands import InvalidCommand
+from runs.commands.record import NotAllowed
+from runs.protocol.commands import InvalidCommand
 
 logger = logging.getLogger(__name__)
 

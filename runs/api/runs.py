@@ -9,16 +9,15 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from ninja import Query, Router
 
-from runs.access import display_name
+from runs.access.roles import display_name
 from runs.api.callers import caller_of, visible_run
 from runs.api.errors import ApiError
 from runs.api.schemas import EpochsPage, ErrorOut, RunDetailOut, RunsPage
-from runs.history import counted_epochs
-from runs.liveness import silent
+from runs.live.history import counted_epochs
+from runs.live.snapshot import epoch_as_wire, latest_values
 from runs.models import Project, Run, RunState
-from runs.portal.rows import search
-from runs.queueing import Place, place_of, places_of
-from runs.snapshot import epoch_as_wire, latest_values
+from runs.recording.liveness import silent
+from runs.recording.queue_places import Place, place_of, places_of
 
 router = Router(tags=["runs"])
 ERRORS = {401: ErrorOut, 404: ErrorOut, 422: ErrorOut}
@@ -41,7 +40,7 @@ def list_runs(
         if not Project.objects.filter(slug=project, memberships__user=caller_of(request).user).exists():
             raise ApiError(404, _("There is no such project, or you are no member of it."), "project")
         runs = runs.filter(project__slug=project)
-    runs = search(runs, q)
+    runs = runs.matching(q)
     page = runs.select_related("project", "recipe", "created_by").order_by("-pk")[offset : offset + limit]
     found = list(page)
     waiting = places_of(found, caller_of(request).runs())

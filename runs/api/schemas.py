@@ -8,8 +8,8 @@ from uuid import UUID
 
 from ninja import Field, Schema
 
-from runs.commands import COMMANDS
 from runs.models import CommandState
+from runs.protocol.commands import COMMANDS
 
 LARGEST_ID = 2**63 - 1
 

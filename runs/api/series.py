@@ -12,7 +12,7 @@ from ninja import Query, Router
 from runs.api.callers import visible_run
 from runs.api.errors import ApiError
 from runs.api.schemas import ErrorOut, PointsOut, SeriesPage
-from runs.history import chart_range
+from runs.live.history import chart_range
 from runs.models import Series
 
 router = Router(tags=["series"])

@@ -9,10 +9,10 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from ninja import Router
 
+from runs.access.tickets import TICKET_LIFETIME, issue_ticket
 from runs.api.callers import caller_of
 from runs.api.errors import ApiError, no_such_run
 from runs.api.schemas import LARGEST_ID, ErrorOut, TicketOut
-from runs.tickets import TICKET_LIFETIME, issue_ticket
 
 router = Router(tags=["tickets"])
 LARGEST_BODY_BYTES = 4096

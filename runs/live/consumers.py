@@ -17,19 +17,19 @@ from channels.db import database_sync_to_async
 from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 
-from runs.access import Viewer
-from runs.asking import NotAllowed, ask
-from runs.commands import InvalidCommand, Request, parse_command
-from runs.events import PROTOCOL, Error, Hello, Message, Pong, Resync, encode_message
-from runs.grants import Grant, standing
-from runs.lifecycle import BEAT_INTERVAL_S
-from runs.live.entry import enter, query_of
+from runs.access.grants import Grant, standing
+from runs.access.guest_view import nameless_frame, names_somebody, replace_names
+from runs.access.roles import Viewer
+from runs.commands.record import NotAllowed, ask
+from runs.live.database_reads import reading
 from runs.live.greeting import bounded_hello, find, since_of
+from runs.live.handshake import enter, query_of
 from runs.live.hub import Hub, Room, current_hub
 from runs.live.outbox import Outbox
-from runs.live.reading import reading
 from runs.models import Command, Run
-from runs.sharing import nameless_frame, names_somebody, replace_names
+from runs.protocol.commands import InvalidCommand, Request, parse_command
+from runs.protocol.events import PROTOCOL, Error, Hello, Message, Pong, Resync, encode_message
+from runs.recording.lifecycle import BEAT_INTERVAL_S
 
 logger = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
-from runs.events import Hello
-from runs.feed import replay
+from runs.live.snapshot import latest_values, run_snapshot
 from runs.models import EpochMetric, Run
-from runs.snapshot import latest_values, run_snapshot
-from runs.splitting import LARGEST_EVENT_BYTES, LARGEST_FRAME_BYTES, bounded_value, frame_bytes, size
+from runs.protocol.event_parts import LARGEST_EVENT_BYTES, LARGEST_FRAME_BYTES, bounded_value, frame_bytes, size
+from runs.protocol.events import Hello
+from runs.recording.feed import replay
 
 # More missing events than this are slower to replay than a fresh history.
 LARGEST_REPLAY_EVENTS = 2_000

@@ -18,14 +18,15 @@ from typing import Any
 from channels.layers import channel_layers
 from django.utils import timezone
 
-from runs import feed, revocation
-from runs.events import Life, Link, Message, Resync, encode_message
-from runs.lifecycle import LIVE, SILENT_AFTER_S, UNREACHABLE_AFTER_S
-from runs.live.guard import Guard
+from runs.access import revocation
+from runs.live.database_reads import reading
 from runs.live.outbox import Outbox
-from runs.live.reading import reading
+from runs.live.rights_watch import Guard
 from runs.models import Run
-from runs.splitting import LARGEST_FRAME_BYTES, frame_bytes
+from runs.protocol.event_parts import LARGEST_FRAME_BYTES, frame_bytes
+from runs.protocol.events import Life, Link, Message, Resync, encode_message
+from runs.recording import feed
+from runs.recording.lifecycle import LIVE, SILENT_AFTER_S, UNREACHABLE_AFTER_S
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
-"""The record of runs. Knows nothing of torch or of the training side.
+"""The rows: projects, runs, attempts, series, events, commands, tokens. Imports `runs.protocol` and `steersman.slots`.
 
-State changes are verbs in `runs.lifecycle`; events are written by `runs.feed` alone.
+State changes are verbs in `runs.recording.lifecycle`; events are written by `runs.recording.feed` alone.
 """
 
 from runs.models.commands import Command, CommandState, as_wire

@@ -9,8 +9,8 @@ from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from runs.events import iso
 from runs.models.runs import Run, RunState
+from runs.protocol.events import iso
 
 
 class CommandState(models.TextChoices):
@@ -66,7 +66,7 @@ class Command(models.Model):
 
 
 def as_wire(command: Command) -> dict[str, Any]:
-    """Return the fields of `runs.events.CommandChanged` for this row."""
+    """Return the fields of `runs.protocol.events.CommandChanged` for this row."""
     return {
         "id": str(command.pk),
         "command": command.kind,

@@ -87,7 +87,7 @@ class Series(models.Model):
 
 
 class Chunk(models.Model):
-    """Some thousands of points of one series in one attempt, packed; see `runs.series`."""
+    """Some thousands of points of one series in one attempt, packed; see `runs.series.storage`."""
 
     series = models.ForeignKey(Series, models.CASCADE, related_name="chunks")
     attempt = models.PositiveIntegerField()

@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 from runs.models.projects import Project
-from runs.slots import MOST_SLOTS
+from steersman.slots import MOST_SLOTS
 
 
 class RunState(models.TextChoices):
@@ -51,6 +51,17 @@ class RunQuerySet(models.QuerySet["Run"]):
         if not user.is_authenticated:
             return self.none()
         return self.filter(project__memberships__user_id=user.pk)
+
+    def matching(self, text: str) -> RunQuerySet:
+        """Return the runs whose name, recipe or id matches `text`, all of them if it is empty."""
+        text = text.strip()
+        if not text:
+            return self
+        matches = models.Q(name__icontains=text) | models.Q(recipe__spec__icontains=text)
+        number = text.removeprefix("#")
+        if number.isdecimal() and len(number) < 19:
+            matches |= models.Q(pk=int(number))
+        return self.filter(matches)
 
 
 class Run(models.Model):

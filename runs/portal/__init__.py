@@ -1,4 +1,7 @@
-"""The pages of the portal."""
+"""The pages of the portal, and the addresses that only they read.
+
+Imports all of `runs` except `api` and `admin`. Templates: templates/. Scripts: static/js/.
+"""
 
 import django_stubs_ext
 

@@ -15,9 +15,9 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
-from runs.access import viewer_of
-from runs.checkpoint_files import NotThere, open_archive
+from runs.access.roles import viewer_of
 from runs.models import Checkpoint, Run
+from runs.portal.checkpoint_files import NotThere, open_archive
 
 LARGEST_ID = 2**63 - 1
 

@@ -21,10 +21,10 @@ from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
-from runs.history import counted_epochs, epochs_of
+from runs.live.history import counted_epochs, epochs_of
+from runs.live.snapshot import epoch_as_wire
 from runs.models import Axis, EpochMetric, Run, Series
 from runs.portal.rows import Row, row_of, with_loss
-from runs.snapshot import epoch_as_wire
 
 MOST_RUNS = 10
 # More names than a person scrolls through in one list.

@@ -12,10 +12,10 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
-from runs.access import role_of
-from runs.history import chart_range, details, history
+from runs.access.roles import role_of
+from runs.live.history import chart_range, details, history
 from runs.models import Run, RunQuerySet
-from runs.queueing import place_of
+from runs.recording.queue_places import place_of
 
 MOST_SERIES_AT_ONCE = 64
 MOST_BUCKETS = 4000

@@ -10,7 +10,6 @@ from django.contrib.auth.models import AnonymousUser
 from django.utils.translation import gettext_lazy as _
 
 from runs.models import Project, RunQuerySet, RunState
-from runs.portal.rows import search
 
 
 class RunFilter(forms.Form):
@@ -60,7 +59,7 @@ class RunFilter(forms.Form):
             runs = runs.filter(state=chosen["state"])
         if chosen.get("project"):
             runs = runs.filter(project=chosen["project"])
-        return search(runs, chosen.get("q") or "")
+        return runs.matching(chosen.get("q") or "")
 
     @property
     def is_used(self) -> bool:

@@ -21,8 +21,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
-from runs import membership
-from runs.membership import InviteUnusable, LastOwner
+from runs.access import membership
+from runs.access.membership import InviteUnusable, LastOwner
 from runs.models import Membership, Project, Role
 
 

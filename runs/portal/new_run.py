@@ -15,12 +15,12 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
-from runs.access import viewer_of
+from runs.access.roles import viewer_of
 from runs.models import Recipe, Run
+from runs.portal.device_choices import place_value
 from runs.portal.parameter_fields import PREFIX
-from runs.portal.places import place_value
 from runs.portal.start_form import StartForm, startable_projects
-from runs.starting import NotQueueable, enqueue, home_of, withdraw
+from runs.recording.queue import NotQueueable, enqueue, home_of, withdraw
 
 LARGEST_ID = 2**63 - 1
 

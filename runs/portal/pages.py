@@ -13,13 +13,13 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.generic import DetailView, ListView
 
-from runs.access import Viewer, viewer_of
-from runs.commands import COMMANDS
-from runs.lifecycle import ENDED
+from runs.access.roles import Viewer, viewer_of
 from runs.models import Run, RunQuerySet
 from runs.portal.forms import RunFilter
 from runs.portal.rows import percent_of, row_of, with_loss
-from runs.queueing import place_of, places_of
+from runs.protocol.commands import COMMANDS
+from runs.recording.lifecycle import ENDED
+from runs.recording.queue_places import place_of, places_of
 
 RUNS_A_PAGE = 25
 

@@ -15,7 +15,7 @@ Entry = Mapping[str, Any]
 
 
 def field_for(entry: Entry) -> forms.Field:
-    """Return the form field of one entry of a recipe's schema (see `runs.parameters`)."""
+    """Return the form field of one entry of a recipe's schema (see `steersman.parameters`)."""
     default = entry.get("default")
     common: dict[str, Any] = {
         "label": entry["name"],

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import OuterRef, Q, Subquery
+from django.db.models import OuterRef, Subquery
 
-from runs.access import display_name
-from runs.liveness import silent
+from runs.access.roles import display_name
 from runs.models import Run, RunQuerySet, Series
-from runs.queueing import Place
+from runs.recording.liveness import silent
+from runs.recording.queue_places import Place
 
 # The names under which a training loss is usually logged, by the built-in recipes and by scripts.
 LOSS_NAMES = ("train/loss", "loss")
@@ -28,18 +28,6 @@ class Row:
     duration: timedelta | None
     author: str
     place: Place | None = None
-
-
-def search(runs: RunQuerySet, text: str) -> RunQuerySet:
-    """Return the runs whose name, recipe or id matches `text`."""
-    text = text.strip()
-    if not text:
-        return runs
-    matches = Q(name__icontains=text) | Q(recipe__spec__icontains=text)
-    number = text.removeprefix("#")
-    if number.isdecimal() and len(number) < 19:
-        matches |= Q(pk=int(number))
-    return runs.filter(matches)
 
 
 def with_loss(runs: RunQuerySet) -> RunQuerySet:

@@ -20,15 +20,15 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from runs.access import COMMANDING_ROLES, SHARED, Viewer, viewer_of
-from runs.history import details, history
+from runs.access.guest_view import replace_names
+from runs.access.roles import COMMANDING_ROLES, SHARED, Viewer, viewer_of
+from runs.access.tickets import TICKET_LIFETIME, issue_ticket
+from runs.access.tokens import create_token, find_token
+from runs.live.history import details, history
 from runs.models import AccessToken, Run, RunQuerySet, TokenScope
 from runs.portal.data import chart_ranges, place_as_json
 from runs.portal.pages import RunView
 from runs.portal.tokens import LifetimeForm, listed_tokens, membership_of
-from runs.sharing import replace_names
-from runs.tickets import TICKET_LIFETIME, issue_ticket
-from runs.tokens import create_token, find_token
 
 GUEST = Viewer(user_id=None, name="", role=SHARED)
 

@@ -12,14 +12,14 @@ from django.forms import BoundField
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from runs.access import COMMANDING_ROLES
+from runs.access.roles import COMMANDING_ROLES
 from runs.models import Project, Recipe, Run
-from runs.parameters import ParameterError, validate
+from runs.portal.device_choices import DEVICE, HOST, places, split_place
 from runs.portal.parameter_fields import PREFIX, field_for, given_values
-from runs.portal.places import DEVICE, HOST, places, split_place
-from runs.queueing import Line
-from runs.restarts import MOST_RESTARTS
-from runs.starting import living_hosts
+from runs.recording.queue import living_hosts
+from runs.recording.queue_places import Line
+from runs.recording.restart_policy import MOST_RESTARTS
+from steersman.parameters import ParameterError, validate
 
 LARGEST_SEED = 2**31 - 1
 MOST_RANKS = 64

@@ -17,9 +17,9 @@ from django.utils.translation import gettext_lazy, pgettext_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
-from runs.access import COMMANDING_ROLES
+from runs.access.roles import COMMANDING_ROLES
+from runs.access.tokens import TokenRefused, create_token, may_revoke, revoke
 from runs.models import AccessToken, Membership, Project, Role, Run, TokenScope
-from runs.tokens import TokenRefused, create_token, may_revoke, revoke
 
 MOST_TOKENS_SHOWN = 200
 LIFETIMES = [

@@ -10,9 +10,9 @@ from django.contrib.auth.models import AnonymousUser
 from django.utils import timezone
 from django.utils.translation import gettext
 
-from runs.access import COMMANDING_ROLES
+from runs.access.roles import COMMANDING_ROLES
 from runs.models import Membership, Run, RunState
-from runs.starting import QUEUEABLE, living_hosts, start_command, starter_missing, waits_to_restart
+from runs.recording.queue import QUEUEABLE, living_hosts, start_command, starter_missing, waits_to_restart
 
 register = template.Library()
 

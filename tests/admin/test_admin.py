@@ -13,8 +13,6 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from runs import feed, series
-from runs.events import LogLine, LogWritten
 from runs.models import (
     Attempt,
     Checkpoint,
@@ -31,7 +29,10 @@ from runs.models import (
     Series,
     StoredEvent,
 )
-from tests.stored_points import store
+from runs.protocol.events import LogLine, LogWritten
+from runs.recording import feed
+from runs.series import storage
+from tests.support.stored_points import store
 
 RUNS = "/admin/runs/run/"
 
@@ -61,7 +62,7 @@ def fill(run: Run, first: int, number: int) -> None:
         )
     store(run, [1.0] * number * 100, first=first * 100)
     feed.append(run.pk, LogWritten(attempt=1, lines=[LogLine(text="line")]))
-    series.fold(run.pk)
+    storage.fold(run.pk)
 
 
 def queries_of(client: Client, url: str) -> int:

@@ -13,8 +13,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from runs.access.tokens import create_token, find_token
 from runs.models import AccessToken, Host, Invite, Membership, Project, Role, Run
-from runs.tokens import create_token, find_token
 
 TOKENS = "/admin/runs/accesstoken/"
 INVITES = "/admin/runs/invite/"

@@ -15,11 +15,11 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from runs import series
-from runs.deletion import NotDeletable, check_deletable, remove_files
+from runs.admin.deletion import NotDeletable, check_deletable, remove_files
 from runs.models import Attempt, Checkpoint, Chunk, EpochMetric, Project, Run, RunState, Series, StoredEvent
+from runs.series import storage
 from steersman.run import worker_lock_path
-from tests.stored_points import store
+from tests.support.stored_points import store
 
 RUNS = "/admin/runs/run/"
 
@@ -50,7 +50,7 @@ def filled(project: Project, data: Path, **fields: Any) -> Run:
     run = Run.objects.create(project=project, **({"name": "wide", "state": RunState.FINISHED} | fields))
     now = timezone.now()
     store(run, [1.0, math.nan] * 300)
-    series.fold(run.pk)
+    storage.fold(run.pk)
     store(run, [1.0], first=600)
     for epoch in (1, 2):
         EpochMetric.objects.create(run=run, attempt=1, epoch=epoch, step=epoch, at=now)
@@ -179,7 +179,7 @@ def test_only_superusers_delete(project: Project, data: Path) -> None:
 def test_it_keeps_the_files_where_the_rows_stay(project: Project, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from django.db import transaction
 
-    from runs.deletion import delete_run
+    from runs.admin.deletion import delete_run
 
     run = filled(project, data)
 

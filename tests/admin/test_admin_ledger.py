@@ -22,7 +22,7 @@ RATE = KnobSpec("rate", "float", 1e-6, 1.0, scale="log", unit="1/step", help="Ho
 
 @pytest.fixture(autouse=True)
 def no_layer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runs.announcer.send", lambda group, message: None)
+    monkeypatch.setattr("runs.recording.announcer.send", lambda group, message: None)
 
 
 @pytest.fixture

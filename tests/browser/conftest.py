@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, Playwright
 
-from tests.stack import ROOT, Stack
+from tests.support.stack import ROOT, Stack
 
 Places = dict[str, Any]
 

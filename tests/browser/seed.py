@@ -11,9 +11,8 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from runs import feed, series
-from runs.events import Block, EpochDone, Event, LogLine, LogWritten, Metrics, StatusChanged, SystemSampled, TextLogged
-from runs.membership import invite
+from runs.access.membership import invite
+from runs.access.tokens import create_token
 from runs.models import (
     Attempt,
     Checkpoint,
@@ -28,7 +27,19 @@ from runs.models import (
     RunState,
     TokenScope,
 )
-from runs.tokens import create_token
+from runs.protocol.events import (
+    Block,
+    EpochDone,
+    Event,
+    LogLine,
+    LogWritten,
+    Metrics,
+    StatusChanged,
+    SystemSampled,
+    TextLogged,
+)
+from runs.recording import feed
+from runs.series import storage
 
 STEPS = 3000
 STEPS_PER_EPOCH = 300
@@ -79,7 +90,7 @@ def make_run(project: Project, name: str, state: str, rate: float) -> Run:
     events = [*_events(now.timestamp() - STEPS * INTERVAL_S, rate), StatusChanged(state=state, attempt=1)]
     feed.append(run.pk, *events)
     _steer(run)
-    series.update_latest(run.pk, [event for event in events if isinstance(event, Metrics | SystemSampled)])
+    storage.update_latest(run.pk, [event for event in events if isinstance(event, Metrics | SystemSampled)])
     for event in events:
         if isinstance(event, EpochDone):
             EpochMetric.objects.create(

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from runs.portal.urls import urlpatterns
 from tests.browser.conftest import Places, log_in
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 PHONE = {"width": 375, "height": 740}
 DESK = {"width": 1280, "height": 900}

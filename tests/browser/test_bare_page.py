@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.browser.conftest import log_in
-from tests.stack import ROOT, Stack, run_row, seed_stack, wait_for
+from tests.support.stack import ROOT, Stack, run_row, seed_stack, wait_for
 
 TEXT = (ROOT / "docs" / "protocol.md").read_text()
 
@@ -44,7 +44,7 @@ def driver(tmp_path: Path) -> str:
     compiler = shutil.which("cc") or shutil.which("gcc")
     assert compiler, "gcc is missing: apt-get install gcc"
     library = tmp_path / "libnvidia-ml.so.1"
-    source = ROOT / "tests" / "nvml_stub" / "nvml_stub.c"
+    source = ROOT / "tests" / "support" / "nvml_stub" / "nvml_stub.c"
     subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True)
     return str(tmp_path)
 

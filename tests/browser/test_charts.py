@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.conftest import Complaints, Places, log_in
-from tests.stack import Stack, wait_for
+from tests.support.stack import Stack, wait_for
 
 LOSS = '[data-testid=chart][data-series~="train/loss"]'
 

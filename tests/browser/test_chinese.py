@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import log_in
-from tests.stack import Stack, seed_stack
+from tests.support.stack import Stack, seed_stack
 
 PHONE = {"width": 375, "height": 740}
 DESK = {"width": 1280, "height": 900}

@@ -17,7 +17,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import Complaints, log_in
-from tests.stack import ROOT, free_port, wait_for
+from tests.support.stack import ROOT, free_port, wait_for
 
 WATCHED_S = 30
 

@@ -9,12 +9,12 @@ import pytest
 from playwright.sync_api import Browser, Page, WebSocketRoute, expect
 
 from tests.browser.conftest import Complaints, Places, log_in
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 SERIES = 5000
 IMPORTS = """
 from runs import feed, series
-from runs.events import Block, Metrics
+from runs.protocol.events import Block, Metrics
 from runs.models import Project, Run
 """
 

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.conftest import Complaints, log_in
-from tests.stack import ROOT, Stack, rows, run_row, seed_stack, wait_for
+from tests.support.stack import ROOT, Stack, rows, run_row, seed_stack, wait_for
 
 DESK = {"width": 1360, "height": 1000}
 SCREEN = {"width": 1440, "height": 900}
@@ -30,7 +30,7 @@ def lab() -> Iterator[Stack]:
         stack.start_redis()
         stack.start_web()
         made = stack.manage(
-            "create_run", "--project", "lab", "--recipe", "tests.workers.unhurried:Unhurried", "--name", "Steered",
+            "create_run", "--project", "lab", "--recipe", "tests.recipes.unhurried:Unhurried", "--name", "Steered",
             "--device", "cpu", cwd=ROOT,
         )  # fmt: skip
         assert "1" in made.stdout
@@ -294,7 +294,7 @@ def test_a_viewer_sees_it_all_and_has_no_control(viewer: Page, lab: Stack) -> No
 def test_a_stall_is_told_until_it_steps_again(viewer: Page, lab: Stack) -> None:
     def tell(stalled: bool) -> None:
         event = f"StallChanged(attempt=1, stalled={stalled}, since='2026-01-02T03:04:05Z', usual_step_s=0.02)"
-        imports = "from runs import feed; from runs.events import StallChanged"
+        imports = "from runs import feed; from runs.protocol.events import StallChanged"
         lab.manage("shell", "-v", "0", "-c", f"{imports}; feed.append(1, {event})")
 
     expect(viewer.get_by_test_id("stalled")).to_be_hidden()

@@ -1,4 +1,4 @@
-"""`train` told to end while the database stays away or answers nothing: the long forms of `tests/test_ends.py`."""
+"""`train` told to end while the database stays away or is silent: the long forms of `tests/control/test_ends.py`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from tests import postgres
-from tests.stack import Stack, rows, run_row, seed_stack, wait_for, write_locked
-from tests.test_ends import INTERRUPTED, interrupt_twice
-from tests.test_train import is_gone, start_endless
+from tests.control.test_ends import INTERRUPTED, interrupt_twice
+from tests.control.test_train import is_gone, start_endless
+from tests.support import postgres
+from tests.support.stack import Stack, rows, run_row, seed_stack, wait_for, write_locked
 
 
 class Line:

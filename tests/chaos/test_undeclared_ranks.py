@@ -1,4 +1,4 @@
-"""Ranks that nobody declared, in more ways than `tests/test_undeclared.py` has time for."""
+"""Ranks that nobody declared, in more ways than `tests/steersman/test_undeclared.py` has time for."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import signal
 
 import psutil
 
-from tests.stack import Stack, free_port, run_row, wait_for
-from tests.test_undeclared import WORKER, ask, marked, reach, start, torchrun
+from tests.steersman.test_undeclared import WORKER, ask, marked, reach, start, torchrun
+from tests.support.stack import Stack, free_port, run_row, wait_for
 
 
 def test_a_second_interrupt_kills_ranks_in_sessions_of_their_own(offline_stack: Stack):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainer.datasets import load_digits
-from trainer.recipe import Batch, Recipe, parameter
+from trainer.recipes.datasets import load_digits
+from trainer.worker.recipe import Batch, Recipe, parameter
 
 
 class Digits(Recipe):

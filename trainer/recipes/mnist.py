@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from trainer.datasets import load_mnist
-from trainer.randomness import sample_uniform
-from trainer.recipe import Batch, Recipe, parameter
-from trainer.schedules import warmup_cosine
+from trainer.recipes.datasets import load_mnist
+from trainer.recipes.schedules import warmup_cosine
+from trainer.worker.randomness import sample_uniform
+from trainer.worker.recipe import Batch, Recipe, parameter
 
 # Mean and standard deviation of the pixels, as shares of full white.
 PIXEL_MEAN, PIXEL_DEVIATION = 0.131, 0.309

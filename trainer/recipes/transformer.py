@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainer.datasets import load_documentation, load_standard_library
-from trainer.randomness import sample_uniform
-from trainer.recipe import Batch, Recipe, parameter
-from trainer.schedules import warmup_cosine
+from trainer.recipes.datasets import load_documentation, load_standard_library
+from trainer.recipes.schedules import warmup_cosine
+from trainer.worker.randomness import sample_uniform
+from trainer.worker.recipe import Batch, Recipe, parameter
 
 BYTES = 256
 # Every tenth piece of this many bytes is held out. The split is part of the task, not of a run.

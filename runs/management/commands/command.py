@@ -13,15 +13,15 @@ from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
 from django.db import OperationalError, ProgrammingError
 
-from runs import announcer
-from runs.access import COMMANDING_ROLES, display_name, role_of
-from runs.asking import NotAllowed, record
-from runs.commands import InvalidCommand, parse_command
+from runs.access.roles import COMMANDING_ROLES, display_name, role_of
+from runs.commands.record import NotAllowed, record
+from runs.commands.replay import CannotReplay, differences, replay
+from runs.commands.texts import commands_as_wire, list_in_words, outcome_in_words
+from runs.commands.typed import parse_words, value_from_text
 from runs.models import Command as Row
 from runs.models import CommandState, Run, as_wire
-from runs.replaying import CannotReplay, differences, replay
-from runs.steering_words import commands_as_wire, list_in_words, outcome_in_words
-from runs.typed_words import parse_words, value_from_text
+from runs.protocol.commands import InvalidCommand, parse_command
+from runs.recording import announcer
 from steersman.knobs import KnobSpec
 
 AUTHOR = "the command line"

@@ -9,8 +9,8 @@ from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
+from runs.access.tokens import TokenRefused, create_token
 from runs.models import Project, Run, TokenScope
-from runs.tokens import TokenRefused, create_token
 
 OPTIONS = {"scope": "--scope", "user": "--user", "run": "--run", "expires_at": "--days", "name": "--name"}
 LONGEST_DAYS = 36_500

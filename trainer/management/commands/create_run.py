@@ -18,12 +18,12 @@ from django.core.validators import validate_slug
 from django.db import OperationalError, ProgrammingError, transaction
 
 from runs.models import Membership, Project, Recipe, Role, Run
-from runs.parameters import ParameterError, validate
-from runs.restarts import number_of_restarts
-from runs.starting import NotQueueable, enqueue
-from trainer.launching import number_of_ranks
-from trainer.publish import is_published
-from trainer.specs import RecipeError
+from runs.recording.queue import NotQueueable, enqueue
+from runs.recording.restart_policy import number_of_restarts
+from steersman.agent.launch.torchrun import number_of_ranks
+from steersman.parameters import ParameterError, validate
+from trainer.control.publish import is_published
+from trainer.recipe_names import RecipeError
 
 EXIT_BAD_INPUT = 2
 # The largest number that the column takes in every database.

@@ -8,9 +8,9 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, ProgrammingError
 
-from trainer.parameters import takes
-from trainer.publish import Description, describe, known_specs, publish
-from trainer.specs import RecipeError
+from steersman.parameters import takes
+from trainer.control.publish import Description, describe, known_specs, publish
+from trainer.recipe_names import RecipeError
 
 EXIT_BAD_INPUT = 2
 

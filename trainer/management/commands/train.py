@@ -9,13 +9,13 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from monitor_site.data_folder import UnfitFolder, refuse_unfit
-from runs.restarts import number_of_restarts
+from runs.recording.restart_policy import number_of_restarts
+from steersman.agent.launch.torchrun import number_of_ranks
+from steersman.files.data_folder import UnfitFolder, refuse_unfit
 from steersman.former_name import former_name_notice
-from trainer.holding import CannotTrain
-from trainer.launching import number_of_ranks
-from trainer.supervisor import EXIT_BAD_INPUT
-from trainer.training import Options, train
+from trainer.control.lease import CannotTrain
+from trainer.control.supervisor import EXIT_BAD_INPUT
+from trainer.control.train_command import Options, train
 
 
 class Command(BaseCommand):

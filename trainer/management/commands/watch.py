@@ -9,9 +9,9 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from monitor_site.data_folder import UnfitFolder, refuse_unfit
-from trainer.supervisor import EXIT_BAD_INPUT, EXIT_HELD
-from trainer.watch import AlreadyWatched, Watch
+from steersman.files.data_folder import UnfitFolder, refuse_unfit
+from trainer.control.supervisor import EXIT_BAD_INPUT, EXIT_HELD
+from trainer.scheduler.watch import AlreadyWatched, Watch
 
 
 class Command(BaseCommand):

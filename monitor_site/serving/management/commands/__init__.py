@@ -1,0 +1,1 @@
+"""`manage.py serve`, `serve_portal`, `demo`, `doctor`, `first_login` and `invite`."""

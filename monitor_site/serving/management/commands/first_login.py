@@ -1,0 +1,37 @@
+"""`manage.py first_login`: what makes an empty installation usable; does nothing on any other."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.core.management.base import BaseCommand
+from django.db import IntegrityError, transaction
+
+from monitor_site.serving.demo.accounts import ALPHABET, PASSWORD_LENGTH
+from runs.models import Membership, Project, Role
+
+NAME = "admin"
+
+
+class Command(BaseCommand):
+    help = (
+        "Where there is no account yet: make an administrator with a generated password and a project of theirs, and "
+        "print the login, once. A lost password is set anew by `manage.py changepassword admin`."
+    )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if User.objects.exists():
+            return
+        password = "".join(secrets.choice(ALPHABET) for _ in range(PASSWORD_LENGTH))
+        try:
+            with transaction.atomic():
+                user = User.objects.create_superuser(NAME, password=password)
+                project, _ = Project.objects.get_or_create(slug="lab", defaults={"name": "Lab"})
+                Membership.objects.create(project=project, user=user, role=Role.OWNER)
+        except IntegrityError:
+            # Another process came first and prints its own.
+            return
+        self.stdout.write(f"login {NAME} {password}")
+        self.stdout.write("This password is shown once: change it after the first login.")

@@ -1,0 +1,63 @@
+"""`manage.py invite`: print a link by which one person joins a project."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from django.contrib.auth.models import User
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import OperationalError, ProgrammingError
+from django.urls import reverse
+
+from monitor_site.addresses import portal_address
+from runs.access.membership import INVITE_DAYS, LONGEST_INVITE_DAYS, invite, may_invite
+from runs.models import Project, Role
+
+EXIT_BAD_INPUT = 2
+
+
+class Command(BaseCommand):
+    help = "Print a link by which one person joins a project, with an account of theirs or a new one."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--project", required=True, metavar="SLUG", help="the project to join")
+        parser.add_argument("--role", default=Role.VIEWER, help=f"one of {', '.join(Role.values)} (default: viewer)")
+        parser.add_argument(
+            "--days", type=int, default=INVITE_DAYS, help=f"how long the link holds (default: {INVITE_DAYS})"
+        )
+        parser.add_argument("--user", default="", metavar="USERNAME", help="who invites; an owner where left out")
+
+    def handle(self, **options: Any) -> None:
+        if options["role"] not in Role.values:
+            self._refuse(f"role: {options['role']!r} is none; use one of {', '.join(Role.values)}.")
+        if not 1 <= options["days"] <= LONGEST_INVITE_DAYS:
+            self._refuse(f"days: give 1 to {LONGEST_INVITE_DAYS}.")
+        try:
+            project = Project.objects.filter(slug=options["project"]).first()
+            if project is None:
+                known = ", ".join(Project.objects.order_by("slug").values_list("slug", flat=True)[:20])
+                self._refuse(f"project: there is no {options['project']!r}; known ones: {known or 'none'}.")
+            key = invite(project, options["role"], self._inviter(project, options["user"]), options["days"])
+        except (OperationalError, ProgrammingError) as error:
+            raise CommandError(
+                f"The database does not take invites ({error}): run manage.py migrate first.", returncode=EXIT_BAD_INPUT
+            ) from error
+        self.stdout.write(portal_address().rstrip("/") + reverse("invite", args=[key]))
+
+    def _inviter(self, project: Project, name: str) -> User:
+        if name:
+            user = User.objects.filter(username=name).first()
+            if user is None:
+                self._refuse(f"user: there is no {name!r}.")
+            if not may_invite(user, project):
+                self._refuse(f"user: {name} is no owner of {project.slug}; name one, or leave --user out.")
+            return user
+        owners = User.objects.filter(memberships__project=project, memberships__role=Role.OWNER, is_active=True)
+        user = owners.order_by("pk").first() or User.objects.filter(is_superuser=True, is_active=True).first()
+        if user is None:
+            self._refuse("user: the project has no owner; make an account with manage.py createsuperuser first.")
+        return user
+
+    def _refuse(self, sentence: str) -> NoReturn:
+        raise CommandError(sentence, returncode=EXIT_BAD_INPUT)

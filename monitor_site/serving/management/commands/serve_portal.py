@@ -1,0 +1,53 @@
+"""`manage.py serve_portal`: one process of the portal, pages and WebSockets, until it is told to end."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from monitor_site.serving.ports import port_is_free
+from monitor_site.serving.service import CannotRun, refuse_debug, refuse_unfit_data
+
+EXIT_BAD_INPUT = 2
+
+
+class Command(BaseCommand):
+    help = "Serve the portal: pages and WebSockets. SIGTERM and SIGINT end it in order."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--port", type=int, default=settings.STEERSMAN_PORT, help="default: STEERSMAN_PORT or 8765")
+        parser.add_argument(
+            "--bind",
+            default=settings.STEERSMAN_BIND,
+            help="address to listen on; default: STEERSMAN_BIND or 127.0.0.1",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        host, port = options["bind"], options["port"]
+        try:
+            refuse_unfit_data()
+            refuse_debug(host)
+        except CannotRun as reason:
+            raise CommandError(str(reason), returncode=EXIT_BAD_INPUT) from reason
+        # Asked first because the answer takes no time; the bind itself decides.
+        if not port_is_free(host, port):
+            self._refuse(host, port)
+
+        # Both take a second and bring the reactor, so they are loaded in the process that serves alone.
+        from monitor_site.asgi import application
+        from monitor_site.serving.daphne_server import serve
+
+        shown = f"[{host}]" if ":" in host else host
+        failure = serve(application, host, port, ready=lambda: self.stdout.write(f"portal http://{shown}:{port}/"))
+        if failure is not None:
+            self._refuse(host, port)
+
+    def _refuse(self, host: str, port: int) -> None:
+        self.stderr.write(
+            f"Cannot listen on {host} port {port}: it is in use or not yours to take. End what listens there, or "
+            "choose another port with STEERSMAN_PORT or --port."
+        )
+        sys.exit(EXIT_BAD_INPUT)

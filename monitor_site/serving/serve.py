@@ -1,0 +1,29 @@
+"""`make serve`: the portal of a lab. No account and no training of its own; trainings outlive it."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib.auth.models import User
+
+from monitor_site.serving.publishing import CommandFailed, publish_recipes
+from monitor_site.serving.service import Service
+
+
+class Serve(Service):
+    """Portal, embedded server and watch for daily use."""
+
+    def prepare(self) -> None:
+        try:
+            publish_recipes(settings.BASE_DIR, self.data)
+        except CommandFailed as error:
+            # A portal without PyTorch beside it shows what training hosts publish.
+            self.status.say(f"Recipes are not published: {error}")
+
+    def start(self) -> None:
+        super().start()
+        if not User.objects.exists():
+            self.status.say(
+                "There is no account yet: make one in another terminal with `.venv/bin/python manage.py "
+                "createsuperuser`, log in, and make a project under Projects."
+            )
+        self.status.say("Ctrl-C ends the portal; trainings go on.")

@@ -1,0 +1,247 @@
+"""Portal, embedded server and watch as children of one process: started in order, brought back, ended.
+
+`monitor_site.serving.serve` is this and nothing more, the demo adds accounts and a training.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import http.client
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+from django.conf import settings
+from django.core.management import call_command
+from django.db import DatabaseError
+
+from monitor_site.addresses import is_loopback, lan_addresses, portal_address
+from monitor_site.serving.child_processes import Child, reap_orphans
+from monitor_site.serving.embedded_server import EmbeddedServer, EmbeddedServerError
+from monitor_site.serving.ports import port_is_free
+from monitor_site.serving.publishing import CommandFailed, manage
+from monitor_site.serving.status_line import StatusLine
+from steersman.files import data_folder
+from steersman.files.private import make_private_file
+
+PORTAL_TIMEOUT_S = 30.0
+POLL_S = 0.1
+LOOK_INTERVAL_S = 1.0
+CHILD_END_S = 10.0
+EXIT_BAD_INPUT = 2
+EXIT_HELD = 3
+EXIT_INTERRUPTED = 130
+
+
+class CannotRun(Exception):
+    """Nothing can be run here; the text is a sentence that says what to do."""
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM arrived. Not an `Exception`, so that nothing on the way takes it for a failure."""
+
+
+class Service:
+    """Runs in the main thread until it is told to end; `run` returns the exit status."""
+
+    # What a person types to start it.
+    command = "make serve"
+
+    def __init__(self, status: StatusLine) -> None:
+        self.data: Path = settings.STEERSMAN_DATA
+        self.bind: str = settings.STEERSMAN_BIND
+        self.port: int = settings.STEERSMAN_PORT
+        self.local_address = f"http://{self._local_host()}:{self.port}/"
+        self.address = portal_address() if settings.STEERSMAN_ORIGINS else self.local_address
+        self.status = status
+        self.embedded = EmbeddedServer(self.data)
+        # Redis may run elsewhere: then it is not ours to start.
+        self._embeds = self.embedded.url == settings.STEERSMAN_REDIS_URL
+        self.portal = self.child("portal", "serve_portal", "--bind", self.bind, "--port", str(self.port))
+        self.watch = self.child("watch", "watch")
+        self._ending = False
+        self._told_other_watch = False
+
+    def run(self) -> int:
+        """Start everything, watch over it, end it. Raises `CannotRun` where it cannot start."""
+        self.check()
+        lock = self._take_lock()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+        try:
+            self.start()
+            while True:
+                self.look()
+                time.sleep(LOOK_INTERVAL_S)
+        except Interrupted:
+            return 0
+        except CommandFailed as error:
+            raise CannotRun(str(error)) from error
+        except DatabaseError as error:
+            raise CannotRun(f"The database cannot be used: {error}.") from error
+        finally:
+            self._ending = True
+            self.end()
+            lock.close()
+
+    def check(self) -> None:
+        """Refuse what would be dangerous, or cannot work, before anything is started."""
+        refuse_unfit_data()
+        refuse_debug(self.bind)
+        if not port_is_free(self.bind, self.port):
+            raise CannotRun(
+                f"Port {self.port} is in use: end what listens there, or choose another with "
+                f"`STEERSMAN_PORT={self.port + 1} {self.command}`."
+            )
+
+    # Starting
+
+    def start(self) -> None:
+        """Bring up server, database, recipes, portal and watch, in this order, and tell the addresses."""
+        self.start_embedded()
+        call_command("migrate", verbosity=0, interactive=False)
+        self.prepare()
+        self.portal.start()
+        self.wait_for(self._portal_answers, PORTAL_TIMEOUT_S, self.portal)
+        self.watch.start()
+        self.status.say(f"portal {self.address}")
+        for address in lan_addresses(self.bind):
+            shown = f"[{address}]" if ":" in address else address
+            if f"http://{shown}:{self.port}/" != self.address:
+                self.status.say(f"from other machines http://{shown}:{self.port}/")
+
+    def prepare(self) -> None:
+        """Do what must be done before the portal opens."""
+
+    def start_embedded(self) -> None:
+        if not self._embeds:
+            return
+        try:
+            started = self.embedded.start()
+        except EmbeddedServerError as error:
+            raise CannotRun(str(error)) from error
+        if not started:
+            self.status.say("Using the embedded server that already runs for this data folder.")
+
+    def wait_for(self, condition: Callable[[], bool], timeout_s: float, child: Child) -> None:
+        """Wait until `condition`, which `child` is to bring about. Raises `CannotRun` where it does not."""
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            if child.exit_code is not None:
+                raise CannotRun(f"The {child.name} {child.ended()}: {child.last_line()} (whole log: {child.log})")
+            if time.monotonic() > deadline:
+                raise CannotRun(
+                    f"The {child.name} is not there after {timeout_s:.0f} s; it said: {child.last_line()} (whole log: "
+                    f"{child.log}). If something is missing, `make setup` brings it."
+                )
+            time.sleep(POLL_S)
+
+    def child(self, name: str, *arguments: str) -> Child:
+        environment = os.environ | {"STEERSMAN_DATA": str(self.data), "PYTHONUNBUFFERED": "1"}
+        return Child(name, manage(*arguments), self.data / "logs" / f"{name}.log", Path.cwd(), environment)
+
+    def _local_host(self) -> str:
+        """Return by which address this machine itself reaches the portal."""
+        host = "127.0.0.1" if self.bind in ("0.0.0.0", "localhost") else "::1" if self.bind == "::" else self.bind
+        return f"[{host}]" if ":" in host else host
+
+    def _portal_answers(self) -> bool:
+        connection = http.client.HTTPConnection(self._local_host().strip("[]"), self.port, timeout=5)
+        try:
+            # Whatever it answers, a redirect to https or to the login: it is there.
+            connection.request("GET", "/")
+            return connection.getresponse().status < 500
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def _take_lock(self) -> IO[str]:
+        """Hold the data folder: two services on one would end each other's children."""
+        path = self.data / "serve.lock"
+        make_private_file(path)
+        lock = path.open("a+")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise CannotRun(
+                f"Steersman already runs on {self.data} ({lock.read().strip() or 'starting'}): use that one, or choose "
+                "another folder and port with STEERSMAN_DATA and STEERSMAN_PORT."
+            ) from None
+        lock.truncate(0)
+        lock.write(f"{self.command}, process {os.getpid()}, {self.address}\n")
+        lock.flush()
+        return lock
+
+    # Watching
+
+    def look(self) -> None:
+        """One look at everything: bring back what ended by itself."""
+        reap_orphans([self.embedded.pid, self.portal.pid, self.watch.pid])
+        if self._embeds and not self.embedded.is_alive:
+            self.status.say("The embedded server is gone: starting it again.")
+            self.start_embedded()
+        self.tell(self.portal.keep_alive())
+        self.keep_watch()
+
+    def keep_watch(self) -> None:
+        """Bring back the watch where it ended by itself."""
+        other = self.watch.exit_code == EXIT_HELD
+        sentence = self.watch.keep_alive()
+        if other and sentence:
+            # Somebody runs one beside us: fine, and ours takes over once that one ends.
+            sentence = None if self._told_other_watch else self.watch.last_line().removeprefix("CommandError: ")
+            self._told_other_watch = True
+        self.tell(sentence)
+
+    def tell(self, sentence: str | None) -> None:
+        if sentence:
+            self.status.say(sentence)
+
+    # Ending
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._ending:
+            self.end_at_once()
+            self.status.end()
+            os._exit(EXIT_INTERRUPTED)
+        self._ending = True
+        raise Interrupted
+
+    def end_at_once(self) -> None:
+        """A second signal: end our own children without waiting for them."""
+        for child in (self.watch, self.portal):
+            child.kill()
+        self.embedded.stop()
+
+    def end(self) -> None:
+        """End watch, portal and server; trainings go on."""
+        self.status.end()
+        for child in (self.watch, self.portal):
+            child.terminate()
+        for child in (self.watch, self.portal):
+            if not child.wait(CHILD_END_S):
+                child.kill()
+        self.embedded.stop()
+
+
+def refuse_unfit_data() -> None:
+    """Raise `CannotRun` where others may enter the data folder, or it cannot be used."""
+    try:
+        data_folder.refuse_unfit(settings.STEERSMAN_DATA, shared=settings.STEERSMAN_SHARED_DATA)
+    except data_folder.UnfitFolder as error:
+        raise CannotRun(str(error)) from error
+
+
+def refuse_debug(bind: str) -> None:
+    """Raise `CannotRun` where pages with debugging details would be open to other machines."""
+    if settings.DEBUG and not is_loopback(bind):
+        raise CannotRun(
+            f"STEERSMAN_DEBUG is on: its error pages tell settings and sources, the portal will not listen on {bind}. "
+            "Unset STEERSMAN_DEBUG, or leave STEERSMAN_BIND at 127.0.0.1."
+        )

@@ -1,0 +1,47 @@
+"""What a share link shows of people: their role in place of their name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from runs.models import Command, Membership
+from runs.protocol.events import CommandChanged
+
+# Who sent a command and is no member any more.
+FORMER_MEMBER = "former member"
+# An event's frame begins with its number and kind.
+_HEAD_CHARACTERS = 64
+_COMMAND_MARK = f'"kind":"{CommandChanged.kind}"'
+
+
+def names_somebody(frame: str) -> bool:
+    """Tell whether an event's frame carries a member's name."""
+    return _COMMAND_MARK in frame[:_HEAD_CHARACTERS]
+
+
+def nameless_frame(frame: str) -> str:
+    """Return the frame of a `command` event with the author's role in place of their name."""
+    event = msgspec.json.decode(frame)
+    replace_names([event])
+    return msgspec.json.encode(event).decode()
+
+
+def replace_names(commands: Iterable[dict[str, Any]]) -> None:
+    """Put roles in place of authors in `commands`, which have an `id` and an `author` as on the wire.
+
+    What no person sent (a signal, a rule) keeps its author. Costs two queries.
+    """
+    listed = list(commands)
+    found = Command.objects.filter(pk__in={command["id"] for command in listed}, author__isnull=False)
+    authors = {str(pk): (user, project) for pk, user, project in found.values_list("pk", "author", "run__project")}
+    members = Membership.objects.filter(
+        user__in={user for user, _ in authors.values()}, project__in={project for _, project in authors.values()}
+    )
+    roles = {(user, project): str(role) for user, project, role in members.values_list("user", "project", "role")}
+    for command in listed:
+        author = authors.get(command["id"])
+        if author is not None:
+            command["author"] = roles.get(author, FORMER_MEMBER)

@@ -1,0 +1,138 @@
+"""Who belongs to a project: invites, roles, and that it is never left without an owner."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import timedelta
+
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.utils import timezone
+from django.utils.text import slugify
+from django.utils.translation import gettext as _
+
+from runs.access.tokens import digest
+from runs.models import Invite, Membership, Project, Role
+
+INVITE_DAYS = 7
+LONGEST_INVITE_DAYS = 90
+KEY_BYTES = 32
+RANK = {role: rank for rank, role in enumerate(Role)}
+
+
+class LastOwner(Exception):
+    """The change would leave the project without an owner; the text says what to do first."""
+
+
+class InviteUnusable(Exception):
+    """The invite is unknown, used, revoked or expired; the text says so."""
+
+
+def create_project(name: str, slug: str, owner: User) -> Project:
+    """Make a project that `owner` owns. `slug` must be free."""
+    with transaction.atomic():
+        project = Project.objects.create(name=name, slug=slug)
+        Membership.objects.create(project=project, user=owner, role=Role.OWNER)
+    return project
+
+
+def free_slug(name: str) -> str:
+    """Return a slug for `name` that no project has; names without Latin letters get a numbered one."""
+    base = slugify(name)[:40] or "project"
+    slug, number = base, 1
+    while Project.objects.filter(slug=slug).exists():
+        number += 1
+        slug = f"{base}-{number}"
+    return slug
+
+
+def invite(project: Project, role: str, created_by: User, days: int = INVITE_DAYS) -> str:
+    """Make an invite that holds for `days` and return its key, which is not kept: only its hash is."""
+    key = secrets.token_urlsafe(KEY_BYTES)
+    Invite.objects.create(
+        digest=digest(key),
+        project=project,
+        role=role,
+        created_by=created_by,
+        expires_at=timezone.now() + timedelta(days=days),
+    )
+    return key
+
+
+def may_invite(user: User, project: Project) -> bool:
+    """Tell whether `user` may invite into the project: its owners, and superusers by the command line."""
+    if not user.is_active:
+        return False
+    return user.is_superuser or project.memberships.filter(user=user, role=Role.OWNER).exists()
+
+
+def find_invite(key: str) -> Invite:
+    """Return the invite of `key` if it can still be used. Raises `InviteUnusable`."""
+    found = Invite.objects.select_related("project", "created_by").filter(digest=digest(key)).first()
+    if found is None:
+        raise InviteUnusable(_("This link leads to no invite: check that you have copied the whole of it."))
+    if found.used_at is not None:
+        raise InviteUnusable(_("This invite was used already: ask for a new one."))
+    if found.revoked_at is not None:
+        raise InviteUnusable(_("This invite was withdrawn: ask for a new one."))
+    if found.expires_at <= timezone.now():
+        raise InviteUnusable(_("This invite has expired: ask for a new one."))
+    if not may_invite(found.created_by, found.project):
+        # Else somebody who was removed could come back by a link they kept.
+        raise InviteUnusable(_("Who made this invite is no longer an owner of the project: ask another owner."))
+    return found
+
+
+def accept(key: str, user: User) -> Membership:
+    """Use up the invite of `key` for `user` and return the membership; a member's role only ever rises by it.
+
+    Raises `InviteUnusable`, also where somebody else was faster.
+    """
+    with transaction.atomic():
+        found = find_invite(key)
+        now = timezone.now()
+        unused = Invite.objects.filter(pk=found.pk, used_at=None, revoked_at=None, expires_at__gt=now)
+        if not unused.update(used_at=now, used_by=user):
+            raise InviteUnusable(_("This invite was used already: ask for a new one."))
+        membership, _created = Membership.objects.get_or_create(
+            project=found.project, user=user, defaults={"role": found.role}
+        )
+        if RANK[Role(membership.role)] < RANK[Role(found.role)]:
+            membership.role = found.role
+            membership.save(update_fields=["role"])
+    return membership
+
+
+def open_invites(project: Project) -> list[Invite]:
+    """Return the invites of a project that can still be used, newest first."""
+    unused = Invite.objects.filter(project=project, used_at=None, revoked_at=None, expires_at__gt=timezone.now())
+    return list(unused.select_related("created_by"))
+
+
+def revoke_invite(project: Project, invite_id: int) -> bool:
+    """Withdraw an invite that was not used yet; return whether this call did."""
+    unused = Invite.objects.filter(pk=invite_id, project=project, used_at=None, revoked_at=None)
+    return bool(unused.update(revoked_at=timezone.now()))
+
+
+def change_role(membership: Membership, role: str) -> None:
+    """Give a member another role. Raises `LastOwner`."""
+    with transaction.atomic():
+        _keep_an_owner(membership, role)
+        membership.role = role
+        membership.save(update_fields=["role"])
+
+
+def remove(membership: Membership) -> None:
+    """Take a member out of the project; what they did stays on record. Raises `LastOwner`."""
+    with transaction.atomic():
+        _keep_an_owner(membership, None)
+        membership.delete()
+
+
+def _keep_an_owner(membership: Membership, role: str | None) -> None:
+    # The project's row lock: of two owners who leave at the same moment, one must stay.
+    Project.objects.select_for_update().get(pk=membership.project_id)
+    owners = Membership.objects.filter(project_id=membership.project_id, role=Role.OWNER, user__is_active=True)
+    if role != Role.OWNER and owners.filter(pk=membership.pk).exists() and owners.count() == 1:
+        raise LastOwner(_("A project needs an owner: make somebody else an owner first."))

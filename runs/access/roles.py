@@ -1,0 +1,102 @@
+"""Who may see and command a run: members by their role, scripts and share links by their token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import AnonymousUser, User
+
+from runs.models import AccessToken, Membership, Role, Run, RunQuerySet, TokenScope
+from runs.protocol.commands import COMMANDS
+
+COMMANDING_ROLES = frozenset({Role.OPERATOR, Role.OWNER})
+# What somebody is who follows a share link: they see counts and roles, and no member's name.
+SHARED = str(TokenScope.SHARE)
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Somebody who watches a run: who, with which role, and what they may ask of it.
+
+    Without `user_id` it is a share link, whose `name` is empty and whose `role` is "share".
+    """
+
+    user_id: int | None
+    name: str
+    role: str
+
+    @property
+    def may(self) -> list[str]:
+        return sorted(COMMANDS) if self.role in COMMANDING_ROLES else []
+
+    @property
+    def may_command(self) -> bool:
+        return self.role in COMMANDING_ROLES
+
+    @property
+    def is_guest(self) -> bool:
+        return self.role == SHARED
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks over HTTP: a user by their session, or by a token that narrows what they may."""
+
+    user: User
+    token: AccessToken | None = None
+
+    def runs(self) -> RunQuerySet:
+        """Return the runs that this caller may see now."""
+        runs = Run.objects.visible_to(self.user)
+        if self.token is None:
+            return runs
+        runs = runs.filter(project_id=self.token.project_id)
+        return runs if self.token.run_id is None else runs.filter(pk=self.token.run_id)
+
+    def viewer(self, run: Run) -> Viewer | None:
+        """Return the viewer that this caller is for `run`, None where they may not see it."""
+        role = role_of(self.user, run)
+        if role is None:
+            return None
+        if self.token is None:
+            return Viewer(user_id=self.user.pk, name=display_name(self.user), role=role)
+        return viewer_by_token(self.token, self.user, role, run.pk, run.project_id)
+
+
+def display_name(user: AbstractBaseUser) -> str:
+    """Return what other members see: the full name, or the user name where there is none."""
+    full_name = user.get_full_name() if isinstance(user, User) else ""
+    return full_name or user.get_username()
+
+
+def role_of(user: AbstractBaseUser | AnonymousUser, run: Run) -> str | None:
+    """Return the user's role in the run's project, None where they are no active member."""
+    return role_in(user, run.project_id)
+
+
+def role_in(user: AbstractBaseUser | AnonymousUser, project_id: int) -> str | None:
+    """Return the user's role in a project, None where they are no active member."""
+    if not user.is_authenticated or not user.is_active:
+        return None
+    return Membership.objects.filter(project_id=project_id, user_id=user.pk).values_list("role", flat=True).first()
+
+
+def viewer_of(user: AbstractBaseUser | AnonymousUser, run: Run) -> Viewer | None:
+    """Return the viewer that `user` is for `run`, None where they may not see it."""
+    return Caller(user).viewer(run) if isinstance(user, User) else None
+
+
+def viewer_by_token(token: AccessToken, creator: User, role: str, run_id: int, project_id: int) -> Viewer | None:
+    """Return the viewer that the bearer of `token` is for a run, None where the token is not for it.
+
+    `role` is what the token's creator is now. A token views, or commands as an operator at most; its bearer shows
+    as the creator with the token's name, so that the record tells a script from a person.
+    """
+    if token.project_id != project_id or token.run_id not in (None, run_id):
+        return None
+    if token.scope == TokenScope.SHARE:
+        return Viewer(user_id=None, name="", role=SHARED)
+    commands = token.scope == TokenScope.COMMAND and role in COMMANDING_ROLES
+    name = f"{display_name(creator)} ({token.name})"
+    return Viewer(user_id=creator.pk, name=name, role=Role.OPERATOR if commands else Role.VIEWER)

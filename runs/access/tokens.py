@@ -1,0 +1,119 @@
+"""Tokens of scripts and share links: made once, shown once, kept as a hash, revoked at any time."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Collection
+from datetime import datetime, timedelta
+
+from django.contrib.auth.models import User
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from runs.access.roles import COMMANDING_ROLES, role_in
+from runs.models import AccessToken, Project, Role, Run, TokenScope
+
+MARK = "stm_"
+SECRET_BYTES = 32
+PREFIX_CHARACTERS = 12
+LAST_USED_EVERY = timedelta(minutes=1)
+# Scopes that a script may present; a share token opens its own pages and sockets alone.
+BEARER_SCOPES = frozenset({TokenScope.VIEW, TokenScope.COMMAND})
+
+
+class TokenRefused(ValueError):
+    """No such token can be made. `field` names the culprit; the text says what to do."""
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+def create_token(
+    creator: User,
+    project: Project,
+    scope: str,
+    *,
+    name: str,
+    run: Run | None = None,
+    expires_at: datetime | None = None,
+) -> tuple[AccessToken, str]:
+    """Return the row of a new token and its value, which is kept nowhere: show it once.
+
+    Raises `TokenRefused` where the creator is no operator or owner, or the scope, run or expiry does not fit.
+    """
+    if scope not in TokenScope.values:
+        raise TokenRefused(_("Choose one of: %(scopes)s.") % {"scopes": ", ".join(TokenScope.values)}, "scope")
+    if role_in(creator, project.pk) not in COMMANDING_ROLES:
+        raise TokenRefused(
+            _("Only operators and owners of the project may make tokens: ask an owner for the role."), "user"
+        )
+    if run is not None and run.project_id != project.pk:
+        raise TokenRefused(_("This run belongs to another project."), "run")
+    if scope == TokenScope.SHARE and run is None:
+        raise TokenRefused(_("A share link shows one run: name it."), "run")
+    if expires_at is not None and expires_at <= timezone.now():
+        raise TokenRefused(_("Choose a time in the future, or none."), "expires_at")
+    if not name.strip():
+        raise TokenRefused(_("Give a name by which the token is known later."), "name")
+    value = MARK + secrets.token_urlsafe(SECRET_BYTES)
+    row = AccessToken.objects.create(
+        name=name.strip()[:100],
+        prefix=value[:PREFIX_CHARACTERS],
+        digest=digest(value),
+        scope=scope,
+        project=project,
+        run=run,
+        created_by=creator,
+        expires_at=expires_at,
+    )
+    return row, value
+
+
+def revoke(token: AccessToken) -> None:
+    """Make a token worthless and close what it holds open; a token that is revoked already stays so."""
+    if token.revoked_at is None:
+        token.revoked_at = timezone.now()
+        # Saved, not updated: the signal of the save tells the portals to look at their sockets.
+        token.save(update_fields=["revoked_at"])
+
+
+def may_revoke(user: User, role: str | None, token: AccessToken) -> bool:
+    """Tell whether `user`, who is `role` in the token's project, may revoke it."""
+    return role == Role.OWNER or (role is not None and token.created_by_id == user.pk)
+
+
+def valid() -> Q:
+    """Return the condition on tokens that are neither revoked nor expired and whose creator is active."""
+    unexpired = Q(expires_at=None) | Q(expires_at__gt=timezone.now())
+    return unexpired & Q(revoked_at=None, created_by__is_active=True)
+
+
+def find_token(value: str, scopes: Collection[str] = BEARER_SCOPES) -> AccessToken | None:
+    """Return the valid token of `value`, with project and creator, and note its use.
+
+    None where it is unknown, expired, revoked, of another scope, or its creator is no active member any more.
+    """
+    if not value.startswith(MARK):
+        return None
+    found = AccessToken.objects.select_related("created_by", "project", "run")
+    token = found.filter(valid(), digest=digest(value), scope__in=scopes).first()
+    if token is None or role_in(token.created_by, token.project_id) is None:
+        return None
+    _note_use(token)
+    return token
+
+
+def digest(value: str) -> str:
+    """Return what is stored of a secret: it has 256 random bits, so a plain hash needs no salt."""
+    return hashlib.sha256(value.encode()).hexdigest()
+
+
+def _note_use(token: AccessToken) -> None:
+    """Write the last use at most once a minute: a busy script must not cost a write a request."""
+    now = timezone.now()
+    if token.last_used_at is None or now - token.last_used_at >= LAST_USED_EVERY:
+        AccessToken.objects.filter(pk=token.pk).update(last_used_at=now)
+        token.last_used_at = now

@@ -1,0 +1,128 @@
+"""Deleting a run: what goes, in numbers, and then all of it, rows and files."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Count, Sum
+from django.utils.translation import gettext as _
+
+from runs.models import Checkpoint, Chunk, Command, EpochMetric, Run, StoredEvent
+from runs.series.storage import tail
+from steersman.files.locks import try_lock
+from steersman.run import worker_lock_path
+
+logger = logging.getLogger(__name__)
+
+# Above every number of an event.
+LAST_SEQ = 2**63 - 1
+
+
+class NotDeletable(Exception):
+    """The run lives; the text is a sentence that says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What goes with runs. `files_bytes` is what their folders take on this machine, checkpoints included."""
+
+    epochs: int
+    points: int
+    events: int
+    commands: int
+    checkpoints: int
+    checkpoint_bytes: int
+    files_bytes: int
+
+
+def extent_of(run_ids: list[int]) -> Extent:
+    """Count what deleting the runs would take along; the number of queries does not depend on how much each holds."""
+    checkpoints = Checkpoint.objects.filter(run__in=run_ids).aggregate(number=Count("pk"), size=Sum("size_bytes"))
+    return Extent(
+        epochs=EpochMetric.objects.filter(run__in=run_ids).count(),
+        points=(Chunk.objects.filter(series__run__in=run_ids).aggregate(total=Sum("count"))["total"] or 0)
+        + sum(len(columns.steps) for run_id in run_ids for columns in tail(run_id, LAST_SEQ).values()),
+        events=StoredEvent.objects.filter(run__in=run_ids).count(),
+        commands=Command.objects.filter(run__in=run_ids).count(),
+        checkpoints=checkpoints["number"],
+        checkpoint_bytes=checkpoints["size"] or 0,
+        files_bytes=sum(_size(_runs_folder() / str(run_id)) for run_id in run_ids),
+    )
+
+
+def delete_run(run_id: int) -> None:
+    """Delete a run with all that was recorded of it, and after the commit its folder.
+
+    Raises `NotDeletable` with a sentence where it lives, `Run.DoesNotExist` where there is no such run.
+    """
+    with transaction.atomic():
+        run = Run.objects.select_for_update().get(pk=run_id)
+        check_deletable(run)
+        run.delete()
+        transaction.on_commit(lambda: remove_files(run_id), robust=True)
+
+
+def check_deletable(run: Run) -> None:
+    """Raise `NotDeletable` with a sentence where an attempt holds the run, or its worker lives on this machine."""
+    if run.is_live:
+        raise NotDeletable(
+            _("Run %(run)s is %(state)s: stop it first, then delete it.")
+            % {"run": run, "state": run.get_state_display()}
+        )
+    folder = _runs_folder() / str(run.pk) / "attempts" / str(run.attempt)
+    if not folder.is_dir():
+        return
+    lock = try_lock(worker_lock_path(folder, 0))
+    if lock is None:
+        raise NotDeletable(
+            _("A training process of run %(run)s still lives on this machine: end it first, then delete the run.")
+            % {"run": run}
+        )
+    lock.release()
+
+
+def remove_files(run_id: int) -> bool:
+    """Remove the run's folder on this machine and return whether it is gone. No symbolic link is followed."""
+    try:
+        parent = os.open(_runs_folder(), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        logger.warning("the files of run %d stay in %s: %s", run_id, _runs_folder(), error)
+        return False
+    try:
+        if stat.S_ISLNK(os.stat(str(run_id), dir_fd=parent, follow_symlinks=False).st_mode):
+            os.unlink(str(run_id), dir_fd=parent)
+        else:
+            shutil.rmtree(str(run_id), dir_fd=parent)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        logger.warning("files of run %d stay in %s: %s", run_id, _runs_folder(), error)
+        return False
+    finally:
+        os.close(parent)
+    return True
+
+
+def _runs_folder() -> Path:
+    return Path(settings.STEERSMAN_DATA) / "runs"
+
+
+def _size(folder: Path) -> int:
+    """Return the bytes of the files below `folder`; links count as themselves."""
+    total = 0
+    for place, _folders, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(place, name)).st_size
+            except FileNotFoundError:
+                continue
+    return total

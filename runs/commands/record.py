@@ -1,0 +1,178 @@
+"""Asking something of a run: from a request to a durable command row. Used by socket, pages, API and command line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from runs.access.roles import Viewer
+from runs.models import Command, CommandState, Run, RunState, as_wire
+from runs.protocol.commands import Cancel, Extend, Note, Request, SetKnob, Stop
+from runs.protocol.events import CommandChanged, StatusChanged
+from runs.recording import feed, queue
+from runs.recording.lifecycle import LIVE, settle_command
+from steersman.knobs import KnobError, KnobSpec, unknown_knob
+
+
+class NotAllowed(Exception):
+    """The viewer's role does not include commanding, or not with this id. `field` is what the text is about."""
+
+    def __init__(self, message: str, field: str = "command") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+def ask(run_id: int, request: Request, viewer: Viewer) -> Command:
+    """Record the command of `viewer` and tell the run's owner; return its row.
+
+    The same id again returns the row of the first time and changes nothing. A command that is illegal in
+    the run's present state is recorded as refused, with the reason. Raises `NotAllowed`.
+    """
+    if not viewer.may_command:
+        raise NotAllowed("Viewers watch; ask an owner of the project for the operator role to send commands.")
+    return record(run_id, request, author_id=viewer.user_id, author_name=viewer.name)
+
+
+def record(run_id: int, request: Request, *, author_id: int | None, author_name: str) -> Command:
+    """Record a command by a person, or by a rule or signal that `author_name` describes."""
+    with transaction.atomic():
+        run = Run.objects.select_for_update().get(pk=run_id)
+        command, created = Command.objects.get_or_create(
+            pk=request.id,
+            defaults={
+                "run": run,
+                "kind": request.command.kind,
+                "arguments": msgspec.to_builtins(request.command),
+                "author_id": author_id,
+                "author_name": author_name,
+                "reason": request.reason,
+                "sent_at": timezone.now(),
+                "expires_at": request.expires_at,
+                "expected_state": request.expected_state,
+                "expected_value": request.expected_value,
+                "at_step": request.at_step,
+                "at_epoch": request.at_epoch,
+            },
+        )
+        if command.run_id != run_id:
+            raise NotAllowed("This id belongs to a command of another run: choose another.", "id")
+        if not created:
+            return command
+        feed.append(run_id, CommandChanged(**as_wire(command)))
+        refusal = _refusal(run, request)
+        if refusal:
+            settle_command(command, CommandState.REFUSED, outcome=refusal)
+        elif not _settled_here(run, request, command):
+            feed.announce_command(run_id)
+    return command
+
+
+def _refusal(run: Run, request: Request) -> str:
+    """Return why a command cannot be meant for the run as it is now, "" where it can."""
+    if run.state not in request.command.legal_in:
+        return f"The run is {run.state}."
+    if request.expected_state and not _may_become(run, request.expected_state):
+        return f"The run was expected to be {request.expected_state}, it is {run.state}."
+    if run.state not in LIVE and not (request.at_step is request.at_epoch is None):
+        return f"The run is {run.state}: there is no step to wait for. Leave at out."
+    if request.at_step is not None and request.at_step < run.step:
+        return f"Step {request.at_step} has passed: the run is at step {run.step}."
+    if request.at_epoch is not None and request.at_epoch < run.epoch:
+        return f"Epoch {request.at_epoch} has passed: the run is behind epoch {run.epoch}."
+    return _knob_refusal(run, request.command) if isinstance(request.command, SetKnob) else ""
+
+
+def _may_become(run: Run, expected_state: str) -> bool:
+    """Tell whether a run can be in a state at the moment of effect: whether it is paused then, the training knows."""
+    return expected_state == run.state or (run.state in LIVE and expected_state in LIVE)
+
+
+def _knob_refusal(run: Run, command: SetKnob) -> str:
+    """Check a knob against what the training declared; the training checks again what it applies."""
+    if not run.knobs:
+        return ""  # the training may not have said yet what it has
+    declared = {fields["name"]: fields for fields in run.knobs}
+    try:
+        if command.knob not in declared:
+            raise unknown_knob(command.knob, declared)
+        spec = KnobSpec.from_wire(declared[command.knob])
+        spec.check_group(command.group)
+        if command.factor is None:
+            spec.check(command.value)
+    except KnobError as error:
+        return str(error)
+    return ""
+
+
+def _settled_here(run: Run, request: Request, command: Command) -> bool:
+    """Do what needs no training process; return whether that was so."""
+    if isinstance(request.command, Cancel):
+        return _cancel(request.command, command)
+    if run.state in LIVE:
+        return False
+    if isinstance(request.command, Stop):
+        queue.leave_queue(run, f"{_not_started(run)}: it was stopped while it waited.")
+        return settle_command(command, CommandState.APPLIED, step=run.step)
+    if isinstance(request.command, Note):
+        return settle_command(command, CommandState.APPLIED, step=run.step)
+    if isinstance(request.command, Extend):
+        return _extend_at_rest(run, request.command, command)
+    return False
+
+
+def _not_started(run: Run) -> str:
+    return "Not started again" if queue.waits_to_restart(run) else "Not started"
+
+
+def _cancel(request: Cancel, command: Command) -> bool:
+    """Withdraw a command that was not delivered; one that waits in the training is left to the training."""
+    wanted = Command.objects.filter(pk=request.command, run_id=command.run_id).exclude(pk=command.pk).first()
+    if wanted is None:
+        return settle_command(command, CommandState.REFUSED, outcome="This run has no such command.")
+    if wanted.state == CommandState.DELIVERED and (wanted.at_step or wanted.at_epoch):
+        return False
+    withdrawn = settle_command(
+        wanted,
+        CommandState.EXPIRED,
+        # The ledger tells who; names of members stand in no text that a share link shows.
+        outcome="It was cancelled.",
+        only_from=CommandState.SENT,
+    )
+    if withdrawn:
+        return settle_command(command, CommandState.APPLIED)
+    wanted.refresh_from_db()
+    if wanted.state == CommandState.DELIVERED:
+        reason = "The training has it already and acts at its next step."
+    else:
+        reason = f"It is {wanted.state} already."
+    return settle_command(command, CommandState.REFUSED, outcome=reason)
+
+
+def _extend_at_rest(run: Run, request: Extend, command: Command) -> bool:
+    """Make a run that does not train longer; a finished one can be continued from then on."""
+    old = run.total_epochs
+    new = None if old is None else old + request.epochs
+    fields: dict[str, Any] = {"extra_epochs": F("extra_epochs") + request.epochs}
+    if new is not None:
+        fields["total_epochs"] = new
+        if run.steps_per_epoch:
+            fields["total_steps"] = new * run.steps_per_epoch
+    if run.state == RunState.FINISHED:
+        fields |= {"state": RunState.STOPPED, "reason": "Extended: it can be continued."}
+    Run.objects.filter(pk=run.pk).update(**fields)
+    settle_command(command, CommandState.APPLIED, step=run.step, old=old, new=new)
+    run.refresh_from_db()
+    changed = StatusChanged(
+        state=run.state,
+        reason=run.reason,
+        attempt=run.attempt,
+        total_epochs=run.total_epochs,
+        total_steps=run.total_steps,
+        steps_per_epoch=run.steps_per_epoch,
+    )
+    feed.append(run.pk, changed)
+    return True

@@ -1,0 +1,97 @@
+"""Replaying a run: what people did to it, asked of another run at the same steps.
+
+Configuration, seed and the ledger of applied commands give the same curve again, bit for bit where the hardware is
+deterministic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid5
+
+import msgspec
+
+from runs.commands.record import record
+from runs.models import Attempt, Command, CommandState, Run, RunState, StoredEvent
+from runs.protocol.commands import COMMANDS, Evaluate, Extend, Note, SaveCheckpoint, SetKnob, parse_command
+
+# What shapes the curve, or is pinned to it. A pause changes nothing, and where a run ends is for the new one to say.
+REPLAYED = (SetKnob.kind, Extend.kind, Evaluate.kind, SaveCheckpoint.kind, Note.kind)
+# What makes two runs differ, whatever is asked of them.
+COMPARED = ("recipe_id", "parameters", "seed", "deterministic", "device", "ranks")
+
+
+class CannotReplay(Exception):
+    """The new run cannot repeat the old one from where it is; the text says what to do."""
+
+
+def interventions(run: Run) -> list[Command]:
+    """Return the applied commands that led to where `run` is, in the order of their effect.
+
+    What an attempt did after the step from which a later one went on is not in the curve any more.
+    """
+    applied = run.commands.filter(kind__in=REPLAYED, state=CommandState.APPLIED).order_by("step", "applied_at")
+    attempts = list(run.attempts.order_by("number"))
+    return [command for command in applied if all(_outlasts(command, attempt) for attempt in attempts)]
+
+
+def differences(old: Run, new: Run) -> list[str]:
+    """Return the names of what differs between two runs and makes their curves differ."""
+    return [name.removesuffix("_id") for name in COMPARED if getattr(old, name) != getattr(new, name)]
+
+
+def replay(old: Run, new: Run, *, author_id: int | None, author_name: str) -> list[Command]:
+    """Ask of `new` what was applied to `old`, each at its step; return the rows.
+
+    Safe to repeat: each is asked once of a run. Raises `CannotReplay`.
+    """
+    found = interventions(old)
+    if new.state not in (RunState.RUNNING, RunState.PAUSED):
+        raise CannotReplay(
+            f"Run {new.pk} is {new.state}: start it paused (create_run --start-paused), replay, then resume it."
+        )
+    first = min((command.step or 0 for command in found if command.kind != Extend.kind), default=new.step)
+    if new.step > first or (first == 0 and new.state != RunState.PAUSED):
+        raise CannotReplay(
+            f"Run {new.pk} is {new.state} at step {new.step}, and the first change comes after step {first}: take a "
+            "run that was started paused."
+        )
+    return [
+        record(new.pk, parse_command(payload), author_id=author_id, author_name=author_name)
+        for payload in _payloads(old, new, found)
+    ]
+
+
+def _payloads(old: Run, new: Run, found: list[Command]) -> Iterator[dict[str, Any]]:
+    for command in found:
+        payload: dict[str, Any] = {
+            "id": str(uuid5(command.pk, f"replayed on run {new.pk}")),
+            "command": command.kind,
+            "arguments": command.arguments,
+            "reason": f"Replay of run {old.pk}.",
+        }
+        if command.step and COMMANDS[command.kind].can_be_scheduled:
+            payload["at"] = {"step": command.step}
+        yield payload
+
+
+def _outlasts(command: Command, attempt: Attempt) -> bool:
+    """Tell whether the effect of a command outlasted the beginning of an attempt."""
+    if command.attempt is None or command.attempt >= attempt.number:
+        return True
+    start, step = attempt.resumed_step or 0, command.step or 0
+    return step < start or (step == start and _came_before_the_checkpoint(command, attempt))
+
+
+def _came_before_the_checkpoint(command: Command, attempt: Attempt) -> bool:
+    """Tell which came first at one step: a command, or the checkpoint from which an attempt went on."""
+    events = StoredEvent.objects.filter(run_id=command.run_id, kind__in=("command", "checkpoint")).order_by("seq")
+    applied = saved = 0
+    for seq, frame in events.values_list("seq", "frame"):
+        fields = msgspec.json.decode(frame)
+        if fields.get("id") == str(command.pk) and fields["state"] == CommandState.APPLIED:
+            applied = seq
+        elif fields["kind"] == "checkpoint" and fields["step"] == command.step and fields["attempt"] < attempt.number:
+            saved = seq
+    return applied < saved

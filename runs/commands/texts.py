@@ -1,0 +1,87 @@
+"""Commands, knobs and outcomes in words, for a terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from runs.models import Command, CommandState, Run
+from runs.protocol.argument_text import takes
+from runs.protocol.commands import COMMANDS, RunCommand
+from steersman.knobs import KnobSpec
+
+NO_KNOBS = "none yet: the training tells what it has when it starts"
+
+
+def commands_as_wire() -> list[dict[str, Any]]:
+    """Return every command with its help, its arguments and the states in which it may be sent."""
+    return [
+        {
+            "command": kind,
+            "help": command.help,
+            "arguments": {name: takes(command, name) for name in command.__struct_fields__},
+            "legal_in": sorted(command.legal_in),
+        }
+        for kind, command in COMMANDS.items()
+    ]
+
+
+def list_in_words(run: Run) -> Iterator[str]:
+    """Yield the lines that tell what may be asked of a run: its commands, then its knobs and where they stand."""
+    yield f"Run {run.pk} ({run.name}) is {run.state} at step {run.step}."
+    yield ""
+    yield "Commands:"
+    for kind, command in COMMANDS.items():
+        yield f"  {kind:<16} {command.help}"
+        for name in command.__struct_fields__:
+            yield f"  {'':<16} {name}={takes(command, name)}{_default(command, name)}"
+    yield ""
+    yield f"Knobs: {NO_KNOBS}" if not run.knobs else "Knobs:"
+    for fields in run.knobs:
+        spec = KnobSpec.from_wire(fields)
+        yield f"  {spec.name:<16} {_present(fields)}; takes {_range(spec)}. {spec.help}".rstrip()
+
+
+def outcome_in_words(command: Command) -> str:
+    """Return what became of a command, in a sentence."""
+    words = f"{command.kind} {command.pk}: {command.state}"
+    if command.state == CommandState.APPLIED:
+        words += f" at step {command.step}" if command.step is not None else ""
+        words += f" by {command.ranks} ranks" if (command.ranks or 1) > 1 else ""
+        if command.new_value is not None:
+            words += f": {_short(command.old_value)} → {_short(command.new_value)}"
+        if command.effective_value is not None:
+            words += f" (in effect {_short(command.effective_value)})"
+    elif command.state in (CommandState.SENT, CommandState.DELIVERED) and command.at_step is not None:
+        words += f", to take effect at step {command.at_step}"
+    elif command.state in (CommandState.SENT, CommandState.DELIVERED) and command.at_epoch is not None:
+        words += f", to take effect at the end of epoch {command.at_epoch}"
+    if command.outcome:
+        return f"{words}. {command.outcome}"
+    return f"{words}."
+
+
+def _default(command: type[RunCommand], name: str) -> str:
+    default = dict(zip(reversed(command.__struct_fields__), reversed(command.__struct_defaults__), strict=False))
+    return "" if default.get(name) in (None, "") else f" (default {_short(default[name])})"
+
+
+def _present(fields: dict[str, Any]) -> str:
+    words = _short(fields.get("value"))
+    return words if fields.get("effective") is None else f"{words} (in effect {_short(fields['effective'])})"
+
+
+def _range(spec: KnobSpec) -> str:
+    if spec.kind == "bool":
+        return "true or false"
+    if spec.kind == "choice":
+        return ", ".join(map(str, spec.choices))
+    low = "" if spec.minimum is None else f" from {spec.minimum}"
+    high = "" if spec.maximum is None else f" to {spec.maximum}"
+    unit = f" {spec.unit}" if spec.unit else ""
+    return f"{'a whole number' if spec.kind == 'int' else 'a number'}{low}{high}{unit}"
+
+
+def _short(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,162 @@
+"""What a page needs of a run's past, bounded in size whatever the length of the run.
+
+All is read as of one event number: a page that applies the events after it holds the whole story.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from django.db.models import Exists, OuterRef, QuerySet
+
+from runs.access.roles import COMMANDING_ROLES
+from runs.live.snapshot import epoch_as_wire
+from runs.models import Attempt, Axis, Checkpoint, EpochMetric, Run, StoredEvent, as_wire
+from runs.protocol.events import (
+    CheckpointSaved,
+    CommandChanged,
+    LogWritten,
+    StallChanged,
+    StatusChanged,
+    TextLogged,
+    iso,
+)
+from runs.series.charts import BUCKETS, Extent, charts
+
+CONSOLE_LINES = 500
+EVENTS = 100
+# More than a person scrolls through, less than a page feels.
+EPOCHS = 2000
+COMMANDS = 500
+CHECKPOINTS = 200
+ATTEMPTS = 200
+# Rows of all charts together: of many series each has fewer, and a zoom reads finer ones.
+CHART_ROWS = 200_000
+FEWEST_BUCKETS = 20
+TEXTS = 50
+LISTED_EVENTS = (StatusChanged.kind, CheckpointSaved.kind, CommandChanged.kind, StallChanged.kind)
+
+
+def history(run: Run, role: str) -> dict[str, Any]:
+    """Return the past of `run` as JSON-ready values for a viewer with `role`.
+
+    Keys: seq, epochs, commands, console, events, texts, series, and those of `details`. The newest of each are kept,
+    oldest first; tracebacks are for operators and owners. Raises `Run.DoesNotExist`.
+    """
+    count = run.series.count()
+    seq, series = charts(run.pk, buckets=max(FEWEST_BUCKETS, min(BUCKETS, CHART_ROWS // max(1, count))))
+    return details(run, role) | {
+        "seq": seq,
+        "epochs": [epoch_as_wire(epoch) for epoch in epochs_of(run)],
+        "commands": [as_wire(command) for command in reversed(run.commands.order_by("-sent_at")[:COMMANDS])],
+        "console": console(run, seq),
+        "events": _events(run, seq, LISTED_EVENTS, EVENTS),
+        "texts": _events(run, seq, (TextLogged.kind,), TEXTS),
+        "series": series,
+    }
+
+
+def details(run: Run, role: str) -> dict[str, Any]:
+    """Return what no event tells: attempts and how they ended, the checkpoints that are left, environment, parameters.
+
+    Also the knobs, which a greeting leaves out where they are too many.
+
+    Attempts and checkpoints come oldest first.
+    """
+    attempts = list(run.attempts.order_by("-number")[:ATTEMPTS])
+    return {
+        "attempts": [_attempt(attempt, role) for attempt in reversed(attempts)],
+        "checkpoints": [
+            _checkpoint(checkpoint) for checkpoint in reversed(run.checkpoints.order_by("-id")[:CHECKPOINTS])
+        ],
+        "knobs": run.knobs,
+        "restarts": run.restarts,
+        "restarts_used": run.restarts_used,
+        "environment": attempts[0].environment if attempts else {},
+        "parameters": run.parameters,
+    }
+
+
+def chart_range(
+    run: Run,
+    names: Iterable[str],
+    start: float | None = None,
+    end: float | None = None,
+    buckets: int = BUCKETS,
+    by: str = "step",
+) -> dict[str, Any]:
+    """Return `{"seq", "series": {name: chart}}` of the part of an axis from `start` to `end`, both included.
+
+    `by` is "step" or "time" (seconds since the epoch): what `start` and `end` are, and what training series are
+    drawn over; samples of the machine are always drawn over time. Raises `ValueError` for another `by`.
+    """
+    if by not in Axis.values:
+        raise ValueError("by: give step or time.")
+    seq, series = charts(run.pk, names, buckets, Extent(by=by, start=start, end=end))
+    return {"seq": seq, "series": series}
+
+
+def counted_epochs(run: Run) -> QuerySet[EpochMetric]:
+    """Return the epochs that still count: those that a later attempt went over are left out."""
+    later = EpochMetric.objects.filter(run=run, attempt__gt=OuterRef("attempt"), epoch__lte=OuterRef("epoch"))
+    return run.epochs.filter(~Exists(later))
+
+
+def epochs_of(run: Run, limit: int = EPOCHS) -> list[EpochMetric]:
+    """Return the newest epochs that still count, oldest first."""
+    return list(counted_epochs(run).order_by("-epoch", "-attempt")[:limit])[::-1]
+
+
+def console(run: Run, seq: int, lines: int = CONSOLE_LINES) -> list[dict[str, Any]]:
+    """Return the last `lines` of console text up to event `seq`: text, source, level, at (UTC, ISO 8601)."""
+    stored = StoredEvent.objects.filter(run=run, kind=LogWritten.kind, seq__lte=seq).order_by("-seq")[:lines]
+    found: list[dict[str, Any]] = []
+    # Read from the newest, and no further than needed: one event may hold hundreds of lines.
+    for at, frame in stored.values_list("at", "frame").iterator(chunk_size=50):
+        written = msgspec.json.decode(frame, type=LogWritten)
+        for line in reversed(written.lines):
+            found.append({"text": line.text, "source": line.source, "level": line.level, "at": iso(at)})
+        if len(found) >= lines:
+            break
+    return found[:lines][::-1]
+
+
+def _events(run: Run, seq: int, kinds: Iterable[str], most: int) -> list[dict[str, Any]]:
+    stored = StoredEvent.objects.filter(run=run, kind__in=kinds, seq__lte=seq).order_by("-seq")[:most]
+    return [msgspec.json.decode(frame) for frame in reversed(stored.values_list("frame", flat=True))]
+
+
+def _checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {
+        "id": checkpoint.pk,
+        "attempt": checkpoint.attempt,
+        "step": checkpoint.step,
+        "epoch": checkpoint.epoch,
+        "name": checkpoint.name,
+        "size_bytes": checkpoint.size_bytes,
+        "sha256": checkpoint.sha256,
+        "reason": checkpoint.reason,
+        "metrics": checkpoint.metrics,
+        "created_at": iso(checkpoint.created_at),
+    }
+
+
+def _attempt(attempt: Attempt, role: str) -> dict[str, Any]:
+    wire = {
+        "number": attempt.number,
+        "started_at": iso(attempt.started_at),
+        "ended_at": iso(attempt.ended_at) if attempt.ended_at else None,
+        "outcome": attempt.outcome,
+        "exit_code": attempt.exit_code,
+        "signal": attempt.signal,
+        "error": attempt.error,
+        "resumed_from_step": attempt.resumed_step,
+        "last_step": attempt.last_step,
+        "ranks": attempt.ranks,
+        "adoptions": attempt.adoptions,
+    }
+    if role in COMMANDING_ROLES:
+        wire["traceback"] = attempt.traceback
+    return wire

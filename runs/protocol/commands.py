@@ -1,0 +1,302 @@
+"""Typed commands: what may be asked of a run, and how what was sent is parsed.
+
+Knows neither Django nor torch. A command is parsed once, at the edge (page, socket, API, command line);
+inside, only these classes travel.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, ClassVar
+from uuid import UUID, uuid4
+
+import msgspec
+
+from runs.protocol.argument_text import takes
+from steersman.knobs import LARGEST_INT
+
+LIVE = frozenset({"running", "paused"})
+STATES = frozenset({"created", "queued", "running", "paused", "finished", "stopped", "failed", "lost"})
+LARGEST_EPOCH = 2**31 - 1
+LONGEST_EXPIRY_S = 30 * 86_400.0
+LARGEST_REASON_CHARACTERS = 500
+
+Epochs = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=60, pattern=r"^\w[\w .:+-]*\Z")]
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
+Short = Annotated[str, msgspec.Meta(max_length=100)]
+Value = float | int | bool | Annotated[str, msgspec.Meta(max_length=200)]
+# What the object of a command may hold; `kind` is how a socket marks it.
+PAYLOAD_FIELDS = ("kind", "command", "arguments", "id", "reason", "expires_in_s", "expect", "at")
+# No database takes these: NUL, and half a character of a pair.
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+class InvalidCommand(ValueError):
+    """What was sent is no command. `field` names the culprit; the text says what to do."""
+
+    def __init__(self, message: str, field: str = "command") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class RunCommand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Something asked of a run. `legal_in` are the run states in which it may be sent."""
+
+    kind: ClassVar[str]
+    title: ClassVar[str]
+    help: ClassVar[str]
+    legal_in: ClassVar[frozenset[str]] = LIVE
+    # Whether it makes sense to ask for it at a later step or epoch.
+    can_be_scheduled: ClassVar[bool] = True
+
+    def check(self) -> None:
+        """Raise `InvalidCommand` for what the types of the fields do not tell."""
+
+
+class Stop(RunCommand, frozen=True, kw_only=True):
+    """Finish the step, save a checkpoint and end; `train --run-id` goes on from there."""
+
+    kind: ClassVar[str] = "stop"
+    title: ClassVar[str] = "Stop"
+    help: ClassVar[str] = "Finish the current step, save a checkpoint and end. The run can be continued later."
+    # A queued run is taken out of the queue.
+    legal_in: ClassVar[frozenset[str]] = LIVE | {"queued"}
+    checkpoint: bool = True
+
+
+class Pause(RunCommand, frozen=True, kw_only=True):
+    """Wait in front of the next step; every command still works."""
+
+    kind: ClassVar[str] = "pause"
+    title: ClassVar[str] = "Pause"
+    help: ClassVar[str] = "Wait before the next step, keeping everything in memory, until the run is resumed."
+
+
+class Resume(RunCommand, frozen=True, kw_only=True):
+    """Go on after a pause."""
+
+    kind: ClassVar[str] = "resume"
+    title: ClassVar[str] = "Resume"
+    help: ClassVar[str] = "Go on with the next step after a pause."
+    can_be_scheduled: ClassVar[bool] = False
+
+
+class SaveCheckpoint(RunCommand, frozen=True, kw_only=True):
+    """Save a checkpoint under a name; it is kept until the run is deleted."""
+
+    kind: ClassVar[str] = "save_checkpoint"
+    title: ClassVar[str] = "Save a checkpoint"
+    help: ClassVar[str] = "Save a checkpoint after the current step, under a name. Named ones are not cleaned up."
+    name: Name = "manual"
+
+
+class Evaluate(RunCommand, frozen=True, kw_only=True):
+    """Evaluate now, between two steps; the training itself is not changed by it."""
+
+    kind: ClassVar[str] = "evaluate"
+    title: ClassVar[str] = "Evaluate"
+    help: ClassVar[str] = "Evaluate the model after the current step, without changing the training."
+
+
+class SetKnob(RunCommand, frozen=True, kw_only=True):
+    """Change a knob that the training declares: to `value`, or to `factor` times what it is."""
+
+    kind: ClassVar[str] = "set_knob"
+    title: ClassVar[str] = "Set a knob"
+    help: ClassVar[str] = "Change a value of the running training, such as the learning rate, at the next step."
+    knob: Annotated[str, msgspec.Meta(min_length=1, max_length=60)]
+    value: Value | None = None
+    factor: float | None = None
+    group: Short = ""
+
+    def check(self) -> None:
+        if (self.value is None) == (self.factor is None):
+            raise InvalidCommand("Give either value or factor.", "value")
+        _check_value(self.value, "value")
+        if self.factor is not None and not (math.isfinite(self.factor) and self.factor > 0):
+            raise InvalidCommand("Give factor as a finite number above 0.", "factor")
+
+
+class Note(RunCommand, frozen=True, kw_only=True):
+    """Pin a remark to the present step."""
+
+    kind: ClassVar[str] = "note"
+    title: ClassVar[str] = "Note"
+    help: ClassVar[str] = "Pin a remark to the present step; it is marked on every chart."
+    legal_in: ClassVar[frozenset[str]] = STATES
+    text: Text
+
+    def check(self) -> None:
+        if not self.text.strip():
+            raise InvalidCommand("Write something into text.", "text")
+
+
+class Extend(RunCommand, frozen=True, kw_only=True):
+    """Train more epochs than were planned. A run that has finished can then be started again."""
+
+    kind: ClassVar[str] = "extend"
+    title: ClassVar[str] = "Extend"
+    help: ClassVar[str] = "Train more epochs than planned. A finished run can then be continued."
+    legal_in: ClassVar[frozenset[str]] = STATES - {"lost"}
+    can_be_scheduled: ClassVar[bool] = False
+    epochs: Epochs
+
+
+class Cancel(RunCommand, frozen=True, kw_only=True):
+    """Withdraw a command that has not taken effect: one not delivered yet, or one that waits for its step."""
+
+    kind: ClassVar[str] = "cancel"
+    title: ClassVar[str] = "Cancel a command"
+    help: ClassVar[str] = "Withdraw a command that was not delivered yet, or that waits for its step or epoch."
+    legal_in: ClassVar[frozenset[str]] = STATES
+    can_be_scheduled: ClassVar[bool] = False
+    command: UUID
+
+
+COMMANDS: dict[str, type[RunCommand]] = {
+    command.kind: command for command in (Stop, Pause, Resume, SaveCheckpoint, Evaluate, SetKnob, Note, Extend, Cancel)
+}
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """A parsed request: the idempotency key, the command, why, until when, under which condition and when.
+
+    `at_step` and `at_epoch` put it off until so many steps or epochs are done. It is refused where the run is not in
+    `expected_state`, or a knob has another value than `expected_value`, at the moment of effect.
+    """
+
+    id: UUID
+    command: RunCommand
+    reason: str = ""
+    expires_at: datetime | None = None
+    expected_state: str = ""
+    expected_value: Value | None = None
+    at_step: int | None = None
+    at_epoch: int | None = None
+
+
+def parse_command(payload: Mapping[str, Any], now: datetime | None = None) -> Request:
+    """Return the request of a JSON object.
+
+        {"command": "set_knob", "arguments": {"knob": "learning_rate", "value": 0.001}, "id": …, "reason": "…",
+         "expires_in_s": 60, "expect": {"state": "running", "value": 0.003}, "at": {"step": 2000}}
+
+    All but `command` is optional; an `id` is made where none is given. Raises `InvalidCommand` with a sentence.
+    """
+    unknown = sorted(map(str, set(payload) - set(PAYLOAD_FIELDS)))
+    if unknown:
+        raise InvalidCommand(f"A command has no {unknown[0][:60]}: it has {', '.join(PAYLOAD_FIELDS[1:])}.", unknown[0])
+    kind = payload.get("command")
+    if not isinstance(kind, str) or kind not in COMMANDS:
+        raise InvalidCommand(f"There is no such command; use one of: {', '.join(sorted(COMMANDS))}.", "command")
+    command = _convert(COMMANDS[kind], _object(payload, "arguments"))
+    command.check()
+    reason = payload.get("reason") or ""
+    if not isinstance(reason, str) or len(reason) > LARGEST_REASON_CHARACTERS:
+        raise InvalidCommand(f"Give the reason as text of at most {LARGEST_REASON_CHARACTERS} characters.", "reason")
+    _check_text(reason, "reason")
+    at_step, at_epoch = _schedule(payload, command)
+    expected_state, expected_value = _expectation(payload, command)
+    return Request(
+        id=_parse_id(payload.get("id")),
+        command=command,
+        reason=reason,
+        expires_at=_expiry(payload, now),
+        expected_state=expected_state,
+        expected_value=expected_value,
+        at_step=at_step,
+        at_epoch=at_epoch,
+    )
+
+
+def _convert(command: type[RunCommand], arguments: dict[str, Any]) -> RunCommand:
+    names = command.__struct_fields__
+    unknown = next((str(name) for name in arguments if name not in names), None)
+    if unknown is not None:
+        raise InvalidCommand(f"{command.kind} takes {', '.join(names) or 'nothing'}, not {unknown[:60]}.", unknown)
+    for name, value in arguments.items():
+        _check_text(value, name)
+    try:
+        return msgspec.convert(arguments, command)
+    except msgspec.ValidationError as error:
+        # Its text ends in: at `$.epochs`, or names the argument that is missing.
+        culprit = re.search(r"`(?:\$\.)?(\w+)[^`]*`$", str(error))
+        field = culprit[1] if culprit and culprit[1] in names else "arguments"
+        wanted = takes(command, field) if field in names else str(error)
+        raise InvalidCommand(f"{command.kind}: give {field} as {wanted}.", field) from error
+
+
+def _check_text(value: object, field: str) -> None:
+    if isinstance(value, str) and UNSTORABLE.search(value):
+        raise InvalidCommand(f"{field} holds a character that is none: leave it out.", field)
+
+
+def _check_value(value: object, field: str) -> None:
+    """Refuse numbers that cannot travel."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidCommand(f"Give {field} as a finite number.", field)
+    if isinstance(value, int) and abs(value) > LARGEST_INT:
+        raise InvalidCommand(f"Give {field} as a whole number of at most {LARGEST_INT}.", field)
+
+
+def _object(payload: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value = payload.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidCommand(f"Send {name} as an object of names and values.", name)
+    return value
+
+
+def _schedule(payload: Mapping[str, Any], command: RunCommand) -> tuple[int | None, int | None]:
+    at = _object(payload, "at")
+    unknown = set(at) - {"step", "epoch"}
+    if unknown or len(at) > 1:
+        raise InvalidCommand('Give at as {"step": N} or {"epoch": N}.', "at")
+    for name, value in at.items():
+        largest = LARGEST_EPOCH if name == "epoch" else LARGEST_INT
+        if type(value) is not int or not 1 <= value <= largest:
+            raise InvalidCommand(f"Give the {name} of at as a whole number from 1 to {largest}.", "at")
+    if at and not command.can_be_scheduled:
+        raise InvalidCommand(f"{command.kind} is done at once: leave at out.", "at")
+    return at.get("step"), at.get("epoch")
+
+
+def _expectation(payload: Mapping[str, Any], command: RunCommand) -> tuple[str, Value | None]:
+    expect = _object(payload, "expect")
+    if set(expect) - {"state", "value"}:
+        raise InvalidCommand("expect takes state and value.", "expect")
+    state = expect.get("state") or ""
+    if state and (not isinstance(state, str) or state not in STATES):
+        raise InvalidCommand(f"expect: state is one of {', '.join(sorted(STATES))}.", "expect")
+    value = expect.get("value")
+    if value is not None and not isinstance(command, SetKnob):
+        raise InvalidCommand("expect takes a value only with set_knob.", "expect")
+    if value is not None and not isinstance(value, (float, int, bool, str)):
+        raise InvalidCommand("expect: value is a number, a truth value or text.", "expect")
+    _check_value(value, "expect")
+    _check_text(value, "expect")
+    return state, value
+
+
+def _expiry(payload: Mapping[str, Any], now: datetime | None) -> datetime | None:
+    seconds = payload.get("expires_in_s")
+    if seconds is None:
+        return None
+    allowed = not isinstance(seconds, bool) and isinstance(seconds, (int, float)) and 0 < seconds <= LONGEST_EXPIRY_S
+    if not allowed:
+        raise InvalidCommand(f"Give expires_in_s as seconds above 0, at most {LONGEST_EXPIRY_S:.0f}.", "expires_in_s")
+    return (now or datetime.now(UTC)) + timedelta(seconds=seconds)
+
+
+def _parse_id(value: object) -> UUID:
+    if value is None or value == "":
+        return uuid4()
+    try:
+        return UUID(str(value))
+    except ValueError:
+        raise InvalidCommand("Give id as a UUID, or leave it out.", "id") from None

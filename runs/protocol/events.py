@@ -1,0 +1,325 @@
+"""Typed events: what viewers of a run are told.
+
+Knows neither Django nor torch. `Event` subclasses are numbered and stored (`runs.recording.feed.append`);
+`Message` subclasses travel to one viewer, or to the viewers of one process, without a number.
+`docs/protocol.md` describes every kind, and a test holds the two against each other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+import msgspec
+
+PROTOCOL = "steersman.v1"
+
+CLOSE_CODES: dict[int, str] = {
+    1002: "the viewer broke the WebSocket protocol",
+    1007: "a text message was not UTF-8",
+    1009: "a message of more than 64 KiB",
+    1011: "the server failed to greet the viewer, or to send it an event",
+    1012: "the server restarts",
+    4400: "too many malformed messages",
+    4401: "not authenticated, or not any more: ticket, session or token is missing, used, revoked or expired",
+    4403: "not allowed",
+    4404: "no such run",
+    4408: "too slow: reconnect with the last seq",
+    4409: "what the viewer may do has changed: reconnect to learn it",
+    4429: "too many connections",
+}
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """A numbered, stored fact about a run."""
+
+    kind: ClassVar[str]
+
+
+class Block(msgspec.Struct, frozen=True, kw_only=True):
+    """Points of several series that share their steps: one column a series.
+
+    `steps`, `times` (seconds since the epoch, UTC) and each column of `values` have one length.
+    A non-finite value is null in `values` and named in `nonfinite` as `[index, "nan"|"inf"|"-inf"]`.
+    """
+
+    steps: list[int]
+    times: list[float]
+    values: dict[str, list[float | None]]
+    nonfinite: dict[str, list[tuple[int, str]]] = {}
+
+
+class Metrics(Event, frozen=True, kw_only=True):
+    """Step metrics of one tick."""
+
+    kind: ClassVar[str] = "metrics"
+    attempt: int
+    blocks: list[Block]
+
+
+class EpochDone(Event, frozen=True, kw_only=True):
+    """One epoch is complete. `values` holds every number that the epoch reported.
+
+    Where they are too many for a frame several events tell them: `part` 0 takes the place of what was told of this
+    epoch and attempt before, each later part adds its values. All else is the same in every part.
+    """
+
+    kind: ClassVar[str] = "epoch"
+    attempt: int
+    epoch: int
+    step: int
+    duration_s: float | None = None
+    best: bool = False
+    values: dict[str, float | None]
+    nonfinite: dict[str, str] = {}
+    part: int = 0
+
+
+class StatusChanged(Event, frozen=True, kw_only=True):
+    """The run is in another state, or its plan (totals) became known."""
+
+    kind: ClassVar[str] = "status"
+    state: str
+    reason: str = ""
+    attempt: int
+    total_epochs: int | None = None
+    total_steps: int | None = None
+    steps_per_epoch: int | None = None
+
+
+class SystemSampled(Event, frozen=True, kw_only=True):
+    """Samples of host and GPUs, once a second. Names such as `gpu/0/utilisation`, units in docs/protocol.md."""
+
+    kind: ClassVar[str] = "system"
+    attempt: int
+    step: int
+    time: float
+    values: dict[str, float | None]
+
+
+class CommandChanged(Event, frozen=True, kw_only=True):
+    """A command was sent or moved on: sent, delivered, then applied, refused or expired."""
+
+    kind: ClassVar[str] = "command"
+    id: str
+    command: str
+    state: str
+    author: str
+    arguments: dict[str, Any] = {}
+    sent_at: str
+    delivered_at: str | None = None
+    applied_at: str | None = None
+    expires_at: str | None = None
+    at_step: int | None = None
+    at_epoch: int | None = None
+    expected_state: str = ""
+    expected_value: Any = None
+    attempt: int | None = None
+    step: int | None = None
+    ranks: int | None = None
+    old: Any = None
+    new: Any = None
+    effective: Any = None
+    reason: str = ""
+    outcome: str = ""
+
+
+class KnobsChanged(Event, frozen=True, kw_only=True):
+    """The knobs of the training: what each takes, its value, and the value in effect where a schedule multiplies it.
+
+    Each of `knobs` has the fields of `steersman.knobs.KnobSpec`, `value` and `effective`; the last two are objects by
+    parameter group where `groups` is not empty. `part` 0 takes the place of all knobs, each later part adds to them.
+    """
+
+    kind: ClassVar[str] = "knobs"
+    attempt: int
+    step: int
+    knobs: list[dict[str, Any]]
+    part: int = 0
+
+
+class StallChanged(Event, frozen=True, kw_only=True):
+    """The training beats but has not stepped for far longer than usual, or steps again."""
+
+    kind: ClassVar[str] = "stall"
+    attempt: int
+    stalled: bool
+    since: str | None = None
+    usual_step_s: float | None = None
+
+
+class CheckpointSaved(Event, frozen=True, kw_only=True):
+    """A checkpoint is whole on disk and verified. `metrics_left_out` counts metrics beyond the size of a frame."""
+
+    kind: ClassVar[str] = "checkpoint"
+    attempt: int
+    step: int
+    epoch: int
+    name: str
+    size_bytes: int
+    sha256: str
+    reason: str = "last"
+    metrics: dict[str, float | None] = {}
+    metrics_left_out: int = 0
+
+
+class TextLogged(Event, frozen=True, kw_only=True):
+    """A text that the training shows, such as a sample of a language model."""
+
+    kind: ClassVar[str] = "text"
+    attempt: int
+    step: int
+    epoch: int | None = None
+    name: str
+    text: str
+
+
+class LogLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of text. `source` is "console" (the worker's output) or "steersman" (ours)."""
+
+    text: str
+    source: str = "console"
+    level: str = "info"
+
+
+class LogWritten(Event, frozen=True, kw_only=True):
+    """Console output, and what Steersman itself has to say about a run (level info, warning or error)."""
+
+    kind: ClassVar[str] = "log"
+    attempt: int
+    lines: list[LogLine]
+    skipped_bytes: int = 0
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """Told to a viewer without a number, never stored."""
+
+    kind: ClassVar[str]
+
+
+class Hello(Message, frozen=True, kw_only=True):
+    """First frame: the run as of `seq`. With `replay` the missing events follow and charts are kept.
+
+    `incomplete` names what has more than a frame carries: history has the rest.
+    """
+
+    kind: ClassVar[str] = "hello"
+    protocol: str = PROTOCOL
+    seq: int
+    replay: bool
+    run: dict[str, Any]
+    latest: dict[str, dict[str, Any]]
+    viewer: dict[str, Any]
+    server_time: float
+    beat_interval_s: float
+    life: str
+    link: str
+    incomplete: list[str] = []
+
+
+class Resync(Message, frozen=True, kw_only=True):
+    """Events up to `seq` are not kept, are too many or are too large to be sent: load history again."""
+
+    kind: ClassVar[str] = "resync"
+    seq: int
+
+
+class Life(Message, frozen=True, kw_only=True):
+    """Evidence of life of the training changed: alive, unreachable (6 s) or silent (12 s without a beat)."""
+
+    kind: ClassVar[str] = "life"
+    life: str
+    silent_s: float
+
+
+class Link(Message, frozen=True, kw_only=True):
+    """How events reach this server: "live" by the channel layer, "degraded" from the database within 2 s."""
+
+    kind: ClassVar[str] = "link"
+    link: str
+
+
+class Pong(Message, frozen=True, kw_only=True):
+    """Answer to ping, with what the ping carried, and the newest event of the run that this server knows of."""
+
+    kind: ClassVar[str] = "pong"
+    echo: Any = None
+    server_time: float
+    seq: int
+
+
+class Error(Message, frozen=True, kw_only=True):
+    """What the viewer sent could not be used: why, and what to do. The socket lives on."""
+
+    kind: ClassVar[str] = "error"
+    error: str
+    field: str = ""
+    command_id: str = ""
+
+
+EVENTS: dict[str, type[Event]] = {
+    event.kind: event
+    for event in (
+        Metrics,
+        EpochDone,
+        StatusChanged,
+        SystemSampled,
+        CommandChanged,
+        KnobsChanged,
+        StallChanged,
+        CheckpointSaved,
+        TextLogged,
+        LogWritten,
+    )
+}
+MESSAGES: dict[str, type[Message]] = {message.kind: message for message in (Hello, Resync, Life, Link, Pong, Error)}
+
+
+def iso(moment: datetime) -> str:
+    """Return `moment` as UTC, ISO 8601 with milliseconds and Z."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def encode_event(event: Event, seq: int, at: datetime) -> str:
+    """Return the text frame of a numbered event: `seq`, `kind`, `at`, then its own fields."""
+    head = {"seq": seq, "kind": event.kind, "at": iso(at)}
+    return msgspec.json.encode(head | msgspec.structs.asdict(event)).decode()
+
+
+def encode_message(message: Message) -> str:
+    """Return the text frame of a message without a number."""
+    return msgspec.json.encode({"kind": message.kind} | msgspec.structs.asdict(message)).decode()
+
+
+def decode_event(frame: str | bytes) -> Event:
+    """Return the typed event of a stored frame.
+
+    Raises `ValueError` where the kind is unknown and `msgspec.ValidationError` where a field is wrong.
+    """
+    fields = msgspec.json.decode(frame)
+    event_type = EVENTS.get(fields.get("kind"))
+    if event_type is None:
+        raise ValueError(f"unknown event kind {fields.get('kind')!r}")
+    return msgspec.convert(fields, event_type)
+
+
+def split_nonfinite(values: Iterable[float]) -> tuple[list[float | None], list[tuple[int, str]]]:
+    """Return values fit for JSON (null where not finite) and the names of what was replaced."""
+    column: list[float | None] = []
+    replaced: list[tuple[int, str]] = []
+    for index, value in enumerate(values):
+        if math.isfinite(value):
+            column.append(value)
+        else:
+            column.append(None)
+            replaced.append((index, name_nonfinite(value)))
+    return column, replaced
+
+
+def name_nonfinite(value: float) -> str:
+    """Return "nan", "inf" or "-inf"."""
+    if math.isnan(value):
+        return "nan"
+    return "inf" if value > 0 else "-inf"

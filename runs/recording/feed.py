@@ -1,0 +1,84 @@
+"""The only place that stores events of a run and tells its viewers.
+
+Store first, announce after commit: a lost announcement costs latency, never data.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from runs.models import Run, StoredEvent
+from runs.protocol.event_parts import frame_bytes, parts
+from runs.protocol.events import Event, encode_event
+from runs.recording import announcer
+
+logger = logging.getLogger(__name__)
+
+# Above this size only the number travels: viewers' servers read the event from the database.
+LARGEST_ANNOUNCED_BYTES = 32 * 1024
+# Read from the database at once: some of the largest frames, some thousands of the usual ones in a few steps.
+FRAMES_A_READ = 64
+
+
+def append(run_id: int, *events: Event, at: datetime | None = None) -> int:
+    """Store `events` under the run's next numbers, announce them after commit, return the last number.
+
+    Several events in one call cost one numbering. One that is too large for a frame becomes several, each with a
+    number of its own. Must run inside the transaction of what they tell of, or opens one. Raises `Run.DoesNotExist`
+    where there is no such run.
+    """
+    if not events:
+        raise ValueError("append needs at least one event")
+    moment = at or timezone.now()
+    fitting = [part for event in events for part in parts(event)]
+    with transaction.atomic():
+        # The update takes the run's row lock, so numbers follow commits even where ids would not.
+        if not Run.objects.filter(pk=run_id).update(last_seq=F("last_seq") + len(fitting)):
+            raise Run.DoesNotExist(f"there is no run {run_id}")
+        last = Run.objects.values_list("last_seq", flat=True).get(pk=run_id)
+        first = last - len(fitting) + 1
+        stored = [
+            StoredEvent(run_id=run_id, seq=seq, kind=event.kind, at=moment, frame=encode_event(event, seq, moment))
+            for seq, event in enumerate(fitting, start=first)
+        ]
+        StoredEvent.objects.bulk_create(stored)
+        transaction.on_commit(lambda: announce(run_id, stored), robust=True)
+    return last
+
+
+def announce(run_id: int, stored: Sequence[StoredEvent]) -> None:
+    """Hand stored events to the channel layer; a layer that is away is logged once and costs nothing."""
+    for event in stored:
+        message: dict[str, object] = {"type": "run.event", "run": run_id, "seq": event.seq}
+        if frame_bytes(event.frame) <= LARGEST_ANNOUNCED_BYTES:
+            message["event"] = event.frame
+        announcer.send(f"run.{run_id}", message)
+
+
+def announce_command(run_id: int) -> None:
+    """Tell the owner of a run that a command waits in the database. Call inside the command's transaction."""
+    transaction.on_commit(
+        lambda: announcer.send(f"owner.{run_id}", {"type": "command.waiting", "run": run_id}), robust=True
+    )
+
+
+def replay(run_id: int, after: int, limit: int, most_bytes: int) -> list[tuple[int, str]]:
+    """Return at most `limit` stored (seq, frame) with seq > `after`, in order.
+
+    No more than `most_bytes` of frames are returned, but one event in any case.
+    """
+    rows = StoredEvent.objects.filter(run_id=run_id, seq__gt=after).order_by("seq").values_list("seq", "frame")[:limit]
+    found: list[tuple[int, str]] = []
+    taken = 0
+    for seq, frame in rows.iterator(chunk_size=FRAMES_A_READ):
+        taken += frame_bytes(frame)
+        if found and taken > most_bytes:
+            break
+        found.append((seq, frame))
+    return found

@@ -1,0 +1,291 @@
+"""Who holds a run, and how its state changes: the lease, fencing and every transition.
+
+The attempt number is the fencing token (Kleppmann, "How to do distributed locking", 2016): each write of
+an owner is conditional on it, so an owner that was suspended and overtaken writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from runs.models import Attempt, Checkpoint, Command, CommandState, Run, RunState, as_wire
+from runs.protocol.events import CommandChanged, StallChanged, StatusChanged
+from runs.recording import feed
+
+SILENT_AFTER_S = 12.0
+UNREACHABLE_AFTER_S = 6.0
+BEAT_INTERVAL_S = 1.0
+SILENCE = f"No sign of life from the training host for {SILENT_AFTER_S:.0f} s."
+LONGEST_REASON_CHARACTERS = 500
+
+STARTABLE = (RunState.CREATED, RunState.QUEUED, RunState.STOPPED, RunState.FAILED, RunState.LOST)
+LIVE = (RunState.RUNNING, RunState.PAUSED)
+ENDED = (RunState.FINISHED, RunState.STOPPED, RunState.FAILED)
+UNSETTLED = (CommandState.SENT, CommandState.DELIVERED)
+# States in which a run may be although its owner lives: others gave it up too soon.
+HEALING = (RunState.LOST, RunState.QUEUED)
+
+
+class Fenced(Exception):
+    """Another attempt holds the run now: this owner must write nothing more."""
+
+
+class NotStartable(Exception):
+    """The run is in a state from which no attempt can start; the text says which and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One holding of a run. `attempt_id` is the row, `number` the fencing token."""
+
+    run_id: int
+    attempt_id: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The process that holds, or asks for, a run."""
+
+    host: str
+    boot_id: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnd:
+    """How an attempt ended. `error` is one line for everybody, `traceback` is for operators."""
+
+    outcome: str
+    exit_code: int | None = None
+    signal: str = ""
+    error: str = ""
+    traceback: str = ""
+
+
+def open_attempt(
+    run_id: int,
+    holder: Holder,
+    expected_attempt: int,
+    *,
+    command_line: list[str],
+    resumed_from: Checkpoint | None = None,
+    restart: bool = False,
+    ranks: int = 1,
+    launch: str = "",
+    given_devices: Sequence[str] = (),
+) -> Lease:
+    """Start the next attempt of a run whose present attempt is `expected_attempt`, and set it running.
+
+    It trains with `ranks` processes; `launch` names the launch of torchrun that started them, "" where none did;
+    `given_devices` are those of the queue, none where a person starts it.
+    A `restart` is one that the run was queued for when it failed; any other start gives it all its restarts again.
+    Raises `Fenced` where another attempt was opened meanwhile, or the restart given up, and `NotStartable` where the
+    run has finished.
+    """
+    with transaction.atomic():
+        run = Run.objects.select_for_update().get(pk=run_id)
+        if run.attempt != expected_attempt:
+            raise Fenced(f"attempt {run.attempt} of run {run_id} was opened meanwhile")
+        if restart and (run.state != RunState.QUEUED or not run.restarts_used):
+            raise Fenced(f"run {run_id} was taken out of the queue meanwhile")
+        if run.state == RunState.FINISHED:
+            raise NotStartable(f"run {run_id} has finished: create a new run to train again")
+        number = run.attempt + 1
+        # A holder on another host that gave no sign of life: it is fenced out by the new number.
+        run.attempts.filter(ended_at=None).update(ended_at=timezone.now(), outcome=RunState.LOST)
+        for command in open_commands(run_id):
+            outcome = "The attempt ended without word of it."
+            settle_command(command, CommandState.EXPIRED, outcome=outcome, only_from=CommandState.DELIVERED)
+        attempt = Attempt.objects.create(
+            run=run,
+            number=number,
+            host=holder.host,
+            boot_id=holder.boot_id,
+            supervisor_pid=holder.pid,
+            command_line=command_line,
+            resumed_from=resumed_from,
+            resumed_step=resumed_from.step if resumed_from else None,
+            ranks=ranks,
+            launch=launch,
+        )
+        now = timezone.now()
+        Run.objects.filter(pk=run_id).update(
+            attempt=number,
+            state=RunState.RUNNING,
+            reason="",
+            started_at=run.started_at or now,
+            ended_at=None,
+            beat=F("beat") + 1,
+            beat_at=now,
+            is_paused=False,
+            stalled_since=None,
+            knobs=[],
+            given_devices=list(given_devices),
+            restarts_used=run.restarts_used if restart else 0,
+        )
+        if run.stalled_since is not None:
+            feed.append(run_id, StallChanged(attempt=run.attempt, stalled=False))
+        feed.append(run_id, StatusChanged(state=RunState.RUNNING, attempt=number, reason=_start_reason(resumed_from)))
+    return Lease(run_id=run_id, attempt_id=attempt.pk, number=number)
+
+
+def adopt_attempt(attempt: Attempt, holder: Holder) -> Lease:
+    """Take over the supervision of a living worker whose supervisor died on this host. Raises `Fenced`."""
+    lease = Lease(run_id=attempt.run_id, attempt_id=attempt.pk, number=attempt.number)
+    with transaction.atomic():
+        # The run's row first, as everywhere: two that lock in different orders would wait for each other.
+        keep(lease)
+        adopted = Attempt.objects.filter(pk=attempt.pk, ended_at=None)
+        if not adopted.update(supervisor_pid=holder.pid, adoptions=F("adoptions") + 1):
+            raise Fenced(f"attempt {attempt.number} has ended")
+    return lease
+
+
+def keep(lease: Lease, *, heal: bool = True, **fields: Any) -> None:
+    """Beat, and write `fields` of the run, if the lease still holds. Raises `Fenced` where it does not.
+
+    A run that was taken for lost, or queued to go on elsewhere, is running again once its owner speaks; not where
+    `heal` is false: what is written then is what the dead have left.
+    """
+    held = Run.objects.filter(pk=lease.run_id, attempt=lease.number)
+    written = {"beat": F("beat") + 1, "beat_at": timezone.now(), **fields}
+    if held.filter(state__in=LIVE).update(**written):
+        return
+    with transaction.atomic():
+        if not held.update(**written):
+            raise Fenced(f"another attempt than {lease.number} holds run {lease.run_id}")
+        if heal and "state" not in fields:
+            _heal(lease)
+
+
+def _heal(lease: Lease) -> None:
+    """Bring a run that was given up too soon back to what its worker said last."""
+    held = Run.objects.filter(pk=lease.run_id, attempt=lease.number)
+    state = RunState.PAUSED if held.filter(is_paused=True).exists() else RunState.RUNNING
+    if held.filter(state__in=HEALING).update(state=state, reason=""):
+        reason = "the training host speaks again"
+        feed.append(lease.run_id, StatusChanged(state=state, attempt=lease.number, reason=reason))
+
+
+def note_pause(lease: Lease, paused: bool) -> None:
+    """Record that the worker waits, or goes on; tell viewers. Call where the lease was just proved (`keep`)."""
+    state = RunState.PAUSED if paused else RunState.RUNNING
+    held = Run.objects.filter(pk=lease.run_id, attempt=lease.number)
+    held.update(is_paused=paused)
+    if held.filter(state__in=LIVE).exclude(state=state).update(state=state, reason=""):
+        feed.append(lease.run_id, StatusChanged(state=state, attempt=lease.number))
+
+
+def mark_lost(run_id: int, attempt: int, beat: int, reason: str = SILENCE) -> bool:
+    """Set a live run lost whose owner has not beaten since `beat`; tell viewers; return whether it was so.
+
+    The attempt stays open: its owner may only be cut off, and the run heals when it speaks (see `keep`).
+    """
+    silent = Run.objects.filter(pk=run_id, attempt=attempt, beat=beat, state__in=LIVE)
+    with transaction.atomic():
+        if not silent.update(state=RunState.LOST, reason=reason):
+            return False
+        feed.append(run_id, StatusChanged(state=RunState.LOST, attempt=attempt, reason=reason))
+    return True
+
+
+def end_attempt(lease: Lease, end: AttemptEnd, remark: str = "") -> None:
+    """Record how the attempt ended and bring the run to that state; commands still open expire.
+
+    `remark` says of the run what the attempt's error does not.
+    """
+    now = timezone.now()
+    room = LONGEST_REASON_CHARACTERS - len(remark) - 1
+    reason = f"{end.error[:room]} {remark}".strip()
+    with transaction.atomic():
+        stalled = Run.objects.filter(pk=lease.run_id, attempt=lease.number).exclude(stalled_since=None).exists()
+        keep(lease, state=end.outcome, reason=reason, ended_at=now, is_paused=False, stalled_since=None)
+        if stalled:
+            feed.append(lease.run_id, StallChanged(attempt=lease.number, stalled=False))
+        Attempt.objects.filter(pk=lease.attempt_id).update(
+            ended_at=now,
+            outcome=end.outcome,
+            exit_code=end.exit_code,
+            signal=end.signal,
+            error=end.error,
+            traceback=end.traceback,
+        )
+        for command in open_commands(lease.run_id):
+            settle_command(command, CommandState.EXPIRED, outcome="The attempt ended before the command took effect.")
+        feed.append(lease.run_id, StatusChanged(state=end.outcome, attempt=lease.number, reason=reason))
+
+
+def open_commands(run_id: int) -> list[Command]:
+    """Return commands of a run that were sent or delivered and have no outcome yet, oldest first."""
+    return list(Command.objects.filter(run_id=run_id, state__in=UNSETTLED).order_by("sent_at", "id"))
+
+
+def deliver_command(lease: Lease, command: Command) -> bool:
+    """Mark a command as handed to the worker and tell viewers; return whether it is the worker's now.
+
+    It is not where it was withdrawn or expired meanwhile: then it must not be posted.
+    """
+    now = timezone.now()
+    with transaction.atomic():
+        keep(lease)
+        sent = Command.objects.filter(pk=command.pk, state=CommandState.SENT)
+        if sent.update(state=CommandState.DELIVERED, delivered_at=now, attempt=lease.number):
+            command.refresh_from_db()
+            feed.append(lease.run_id, CommandChanged(**as_wire(command)))
+            return True
+    return Command.objects.filter(pk=command.pk, state=CommandState.DELIVERED, attempt=lease.number).exists()
+
+
+def expire_commands(run_id: int | None = None) -> None:
+    """Give up the commands of a run, or of all, that were not delivered before they expired."""
+    late = Command.objects.filter(state=CommandState.SENT, expires_at__lt=timezone.now())
+    for command in late if run_id is None else late.filter(run_id=run_id):
+        outcome = "It was not delivered before it expired."
+        settle_command(command, CommandState.EXPIRED, outcome=outcome, only_from=CommandState.SENT)
+
+
+def settle_command(
+    command: Command,
+    state: CommandState,
+    *,
+    outcome: str = "",
+    step: int | None = None,
+    old: Any = None,
+    new: Any = None,
+    effective: Any = None,
+    ranks: int | None = None,
+    only_from: CommandState | None = None,
+) -> bool:
+    """Give a command its outcome, once; return whether this call did. Tells viewers.
+
+    With `only_from` it is settled only from that state.
+    """
+    unsettled = Command.objects.filter(pk=command.pk, state__in=(only_from,) if only_from else UNSETTLED)
+    with transaction.atomic():
+        # The run's row first, as everywhere.
+        list(Run.objects.select_for_update().filter(pk=command.run_id).values_list("pk"))
+        settled = unsettled.update(
+            state=state,
+            applied_at=timezone.now() if state == CommandState.APPLIED else None,
+            step=step,
+            old_value=old,
+            new_value=new,
+            effective_value=effective,
+            ranks=ranks,
+            outcome=outcome[:500],
+        )
+        if settled:
+            command.refresh_from_db()
+            feed.append(command.run_id, CommandChanged(**as_wire(command)))
+    return bool(settled)
+
+
+def _start_reason(resumed_from: Checkpoint | None) -> str:
+    return f"goes on from step {resumed_from.step}" if resumed_from else ""

@@ -1,0 +1,21 @@
+"""Evidence of life, judged from what the record holds."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from runs.models import Run
+from runs.recording.lifecycle import SILENT_AFTER_S
+
+SILENT_AFTER = timedelta(seconds=SILENT_AFTER_S)
+
+
+def silent(run: Run, now: datetime) -> bool:
+    """Say whether `run` should be alive but gave no sign of life for 12 s.
+
+    Compares with this host's wall clock, which is good enough to show, not to take a run over.
+    """
+    if not run.is_live:
+        return False
+    last_sign = run.beat_at or run.started_at
+    return last_sign is None or now - last_sign > SILENT_AFTER

@@ -1,0 +1,251 @@
+"""Charts of series: read from the level that suits, never more than some hundred packed rows a series.
+
+Levels: every point, one row for 64 points, one row for a chunk of 4,096 points. Points that a later attempt went
+over again are left out where the axis is steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from django.db.models import BinaryField, F, Max, Min, Q
+from django.db.models.functions import Substr
+
+from runs.models import Axis, Chunk, Series
+from runs.series.chunks import (
+    BUCKET_POINTS,
+    CHUNK_POINTS,
+    GROUP_CHUNKS,
+    Buckets,
+    Points,
+    as_buckets,
+    first_step,
+    join_buckets,
+    make_points,
+    unpack_buckets,
+    unpack_groups,
+    unpack_points,
+)
+from runs.series.downsampling import as_chart
+from runs.series.storage import read_settled, tail
+
+BUCKETS = 1000
+# SQLite refuses expressions nested deeper than 1,000, and OR nests.
+PLACES_A_QUERY = 200
+
+Key = tuple[int, int]  # series, attempt
+Place = tuple[int, int, int]  # series, attempt, index of the chunk
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """The part of an axis that is asked for, both ends included; `start` and `end` in steps or seconds."""
+
+    by: str = Axis.STEP
+    start: float | None = None
+    end: float | None = None
+
+    def rows(self) -> Q:
+        """Return the condition that a chunk reaches into the extent."""
+        reaches = Q()
+        if self.start is not None:
+            reaches &= Q(**{f"last_{self.by}__gte": self.start})
+        if self.end is not None:
+            reaches &= Q(**{f"first_{self.by}__lte": self.end})
+        return reaches
+
+    def cut(self, rows: Buckets) -> Buckets:
+        """Return the rows that reach into the extent."""
+        if self.start is None and self.end is None:
+            return rows
+        by_step = self.by == Axis.STEP
+        first, last = (rows.first_steps, rows.last_steps) if by_step else (rows.first_ms / 1000, rows.last_ms / 1000)
+        inside = np.ones(len(rows), bool)
+        if self.start is not None:
+            inside &= last >= self.start
+        if self.end is not None:
+            inside &= first <= self.end
+        return rows.part(inside)
+
+
+def charts(
+    run_id: int, names: Iterable[str] | None = None, buckets: int = BUCKETS, extent: Extent | None = None
+) -> tuple[int, dict[str, dict[str, Any]]]:
+    """Return (seq, charts by name) of a run: all series, or `names` of them, each with at most `buckets` rows.
+
+    A chart is `{"axis", "raw": True, "steps", "times", "values", "nonfinite", "count"}` where all its points fit, else
+    `{"axis", "raw": False, "first_steps", "steps", "times", "min", "max", "mean", "last", "nonfinite", "count",
+    "buckets"}` with the last step and time of each bucket. Steps (axis "step") or times in seconds (axis "time")
+    ascend and are unique; what is not finite is null and named in `nonfinite`; `count` is the number of points.
+    Raises `Run.DoesNotExist` where there is no such run.
+    """
+    wanted = Series.objects.filter(run_id=run_id)
+    if names is not None:
+        wanted = wanted.filter(name__in=list(names))
+
+    def read(seq: int) -> dict[str, dict[str, Any]]:
+        reading = Reading(list(wanted), buckets, extent or Extent())
+        return reading.charts(tail(run_id, seq))
+
+    return read_settled(run_id, read)
+
+
+class Reading:
+    """One reading of several series: a handful of queries, whatever the number of points."""
+
+    def __init__(self, series: Sequence[Series], buckets: int, extent: Extent) -> None:
+        self._series = series
+        self._buckets = buckets
+        self._extent = extent
+        self._parts: dict[Key, list[tuple[int, Buckets]]] = {}
+        self._superseded_from: dict[Key, int] = {}
+        self._straddling: list[Place] = []
+
+    def charts(self, unfolded: dict[tuple[int, str], Any]) -> dict[str, dict[str, Any]]:
+        """Return the charts by name, of chunks and of the `unfolded` points by (attempt, name)."""
+        ids = {series.name: series.pk for series in self._series}
+        fresh = {
+            (ids[name], attempt): make_points(columns.steps, columns.times, columns.values)
+            for (attempt, name), columns in unfolded.items()
+            if name in ids
+        }
+        self._find_superseded(fresh)
+        self._read_chunks()
+        for key, points in fresh.items():
+            self._add_points(key, CHUNK_POINTS**2, points)
+        keys: dict[int, list[Key]] = {}
+        for key in sorted(self._parts):
+            keys.setdefault(key[0], []).append(key)
+        return {series.name: self._chart(series, keys.get(series.pk, [])) for series in self._series}
+
+    def _find_superseded(self, fresh: dict[Key, Points]) -> None:
+        """Note for each attempt the step from which a later attempt went over its points again."""
+        by_step = [series.pk for series in self._series if series.axis == Axis.STEP]
+        first = {key: int(points.steps[0]) for key, points in fresh.items()}
+        head = Substr("points", 1, 9, output_field=BinaryField())
+        rows = Chunk.objects.filter(series_id__in=by_step, index=0).annotate(head=head)
+        for series_id, attempt, packed in rows.order_by().values_list("series_id", "attempt", "head"):
+            first[series_id, attempt] = first_step(bytes(packed))
+        chosen = set(by_step)
+        lowest: dict[int, int] = {}
+        for series_id, attempt in sorted(first, reverse=True):
+            if series_id not in chosen:
+                continue
+            if series_id in lowest:
+                self._superseded_from[series_id, attempt] = lowest[series_id]
+            lowest[series_id] = min(first[series_id, attempt], lowest.get(series_id, first[series_id, attempt]))
+
+    def _read_chunks(self) -> None:
+        chunks = Chunk.objects.filter(self._extent.rows(), series_id__in=[series.pk for series in self._series])
+        spans: dict[int, list[tuple[int, int, int]]] = {}
+        grouped = chunks.order_by().values("series_id", "attempt").annotate(lowest=Min("index"), highest=Max("index"))
+        for row in grouped:
+            spans.setdefault(row["series_id"], []).append((row["attempt"], row["lowest"], row["highest"]))
+        finest: list[int] = []
+        middle: list[int] = []
+        coarsest: dict[Key, tuple[int, int]] = {}
+        for series_id, attempts in spans.items():
+            number = sum(highest - lowest + 1 for _, lowest, highest in attempts)
+            # The coarsest level that still fills half of the buckets.
+            if number * CHUNK_POINTS // BUCKET_POINTS < self._buckets / 2:
+                finest.append(series_id)
+            elif number < self._buckets / 2:
+                middle.append(series_id)
+            else:
+                coarsest |= {(series_id, attempt): (low, high) for attempt, low, high in attempts}
+        if finest:
+            self._read_points(chunks.filter(series_id__in=finest))
+        if middle:
+            self._read_buckets(chunks.filter(series_id__in=middle))
+        if coarsest:
+            self._read_groups(coarsest)
+        for places in _in_parts(self._straddling):
+            self._read_points(Chunk.objects.filter(places))
+
+    def _read_points(self, chunks: Any) -> None:
+        rows = chunks.order_by().values_list("series_id", "attempt", "index", "count", "points")
+        for series_id, attempt, index, count, packed in rows:
+            self._add_points((series_id, attempt), index, unpack_points([bytes(packed)], [count]))
+
+    def _read_buckets(self, chunks: Any) -> None:
+        rows = chunks.order_by("series_id", "attempt", "index").values_list(
+            "series_id", "attempt", "index", "count", "first_step", "last_step", "buckets"
+        )
+        kept: dict[Key, list[tuple[int, int, bytes]]] = {}
+        for series_id, attempt, index, count, first, last, packed in rows:
+            key = (series_id, attempt)
+            if self._counts_whole(key, index, first, last):
+                kept.setdefault(key, []).append((index, count, bytes(packed)))
+        for key, found in kept.items():
+            indexes, counts, packed_rows = zip(*found, strict=True)
+            self._add_rows(key, indexes[0], unpack_buckets(packed_rows, counts))
+
+    def _read_groups(self, spans: dict[Key, tuple[int, int]]) -> None:
+        """Read one row a chunk: of whole groups from their last chunk, of the rest from each chunk."""
+        last_of_group = GROUP_CHUNKS - 1
+        loose_from = {key: low for key, (low, _) in spans.items()}
+        places = [
+            Q(series_id=series_id, attempt=attempt, index__gte=low, index__lte=high | last_of_group)
+            for (series_id, attempt), (low, high) in spans.items()
+        ]
+        for condition in _in_parts(places):
+            rows = Chunk.objects.annotate(place=F("index") % GROUP_CHUNKS).filter(condition, place=last_of_group)
+            for series_id, attempt, index, packed in rows.order_by("index").values_list(
+                "series_id", "attempt", "index", "buckets"
+            ):
+                key = (series_id, attempt)
+                self._add_chunk_rows(key, index - last_of_group, unpack_groups([bytes(packed)]))
+                loose_from[key] = index + 1
+        places = [
+            Q(series_id=key[0], attempt=key[1], index__gte=loose_from[key], index__lte=high)
+            for key, (_, high) in spans.items()
+            if loose_from[key] <= high
+        ]
+        for condition in _in_parts(places):
+            self._read_buckets(Chunk.objects.filter(condition))
+
+    def _add_chunk_rows(self, key: Key, index: int, rows: Buckets) -> None:
+        bound = self._superseded_from.get(key)
+        if bound is not None:
+            whole = rows.last_steps < bound
+            for place in np.flatnonzero(~whole & (rows.first_steps < bound)):
+                self._straddling.append((*key, index + int(place)))
+            rows = rows.part(whole)
+        self._add_rows(key, index, rows)
+
+    def _counts_whole(self, key: Key, index: int, first: int, last: int) -> bool:
+        """Say whether no point of a chunk is superseded; note it for reading point by point where some are."""
+        bound = self._superseded_from.get(key)
+        if bound is None or last < bound:
+            return True
+        if first < bound:
+            self._straddling.append((*key, index))
+        return False
+
+    def _add_points(self, key: Key, index: int, points: Points) -> None:
+        bound = self._superseded_from.get(key)
+        if bound is not None:
+            points = points.part(points.steps < bound)
+        self._add_rows(key, index, as_buckets(points))
+
+    def _add_rows(self, key: Key, index: int, rows: Buckets) -> None:
+        self._parts.setdefault(key, []).append((index, self._extent.cut(rows)))
+
+    def _chart(self, series: Series, keys: Sequence[Key]) -> dict[str, Any]:
+        ordered = [rows for key in keys for _, rows in sorted(self._parts[key], key=lambda part: part[0])]
+        axis = Axis.TIME if Axis.TIME in (series.axis, self._extent.by) else Axis.STEP
+        return as_chart(join_buckets(ordered), str(axis), self._buckets)
+
+
+def _in_parts(places: Sequence[Place] | Sequence[Q]) -> Iterable[Q]:
+    """Yield conditions that together match all of `places`."""
+    for start in range(0, len(places), PLACES_A_QUERY):
+        condition = Q()
+        for place in places[start : start + PLACES_A_QUERY]:
+            if isinstance(place, tuple):
+                place = Q(series_id=place[0], attempt=place[1], index=place[2])
+            condition |= place
+        yield condition

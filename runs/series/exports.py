@@ -1,0 +1,185 @@
+"""CSV of what runs recorded: epochs, commands, every point of every series. Memory does not grow with a run's length.
+
+Numbers are written so that reading them gives the same bits; what is not finite is written nan, inf or -inf.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from django.db.models import Sum
+
+from runs.models import Chunk, Command, EpochMetric, Run
+from runs.series.chunks import Points, make_points, unpack_points
+from runs.series.storage import Columns, read_settled, tail
+
+# One block of the answer: small against a page of chunks, large against the cost of a block.
+EPOCHS_A_BLOCK = 500
+CHUNKS_A_READ = 8
+# A spreadsheet takes a cell that begins so for a formula, and would run it (CWE-1236).
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+SERIES_HEAD = ("run", "run_name", "series", "attempt", "step", "time", "value")
+COMMANDS_A_BLOCK = 500
+COMMAND_HEAD = (
+    "run", "run_name", "id", "command", "arguments", "state", "author", "reason", "outcome", "attempt", "step", "ranks",
+    "old", "new", "effective", "at_step", "at_epoch", "expected_state", "expected_value", "sent_at", "delivered_at",
+    "applied_at", "expires_at",
+)  # fmt: skip
+EPOCH_HEAD = ("run", "run_name", "attempt", "epoch", "step", "at", "duration_s", "best", *EpochMetric.COLUMNS)
+
+
+class _Line:
+    """What `csv.writer` writes to: hands the line on."""
+
+    def write(self, text: str) -> str:
+        return text
+
+
+_writer = csv.writer(_Line())
+
+
+def epochs_csv(runs: Iterable[Run]) -> Iterator[str]:
+    """Yield the epochs of `runs` in blocks of lines: oldest first, superseded ones included.
+
+    Columns that a recipe reports beyond the usual ones follow these, in the order of their names.
+    """
+    chosen = list(runs)
+    extras = _extra_names(chosen)
+    # A training may name a value as one of our columns: a reader by names must find both.
+    yield line([*EPOCH_HEAD, *(f"values/{name}" if name in EPOCH_HEAD else name for name in extras)])
+    for run in chosen:
+        place = (-1, -1)
+        while found := _epochs_after(run, place):
+            yield "".join(line(_epoch_cells(run, epoch, extras)) for epoch in found)
+            place = (found[-1].attempt, found[-1].epoch)
+
+
+def commands_csv(runs: Iterable[Run]) -> Iterator[str]:
+    """Yield the ledgers of `runs` in blocks of lines, oldest command first. Arguments are JSON, and so are values that
+    are no number or text."""
+    yield line(COMMAND_HEAD)
+    for run in runs:
+        commands = run.commands.order_by("sent_at", "id")
+        place = 0
+        while found := list(commands[place : place + COMMANDS_A_BLOCK]):
+            yield "".join(line(_command_cells(run, command)) for command in found)
+            place += len(found)
+
+
+def series_csv(runs: Iterable[Run]) -> Iterator[str]:
+    """Yield every point of every series of `runs` as of the beginning of each run's part, in blocks of lines.
+
+    Times are UTC, to the millisecond.
+    """
+    yield line(SERIES_HEAD)
+    for run in runs:
+        # What is folded meanwhile moves to the end of the chunks: the numbers of points say where to stop.
+        _seq, (counts, rest) = read_settled(run.pk, lambda seq, run=run: (_counts(run), tail(run.pk, seq)))  # type: ignore[misc]
+        for series_id, name, attempt, count in counts:
+            head = (run.pk, run.name, name, attempt)
+            for points in _chunks(series_id, attempt, count):
+                yield _lines(head, points)
+            columns = rest.pop((attempt, name), None)
+            if columns is not None:
+                yield _lines(head, _points(columns))
+        for (attempt, name), columns in sorted(rest.items(), key=lambda item: (item[0][1], item[0][0])):
+            yield _lines((run.pk, run.name, name, attempt), _points(columns))
+
+
+def line(cells: Iterable[Any]) -> str:
+    """Return one line of CSV. Text that a spreadsheet would run as a formula gets an apostrophe in front."""
+    written: str = _writer.writerow([_cell(cell) for cell in cells])
+    return written
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(FORMULA_STARTS) else value
+    if isinstance(value, float):
+        return repr(value)
+    return value
+
+
+def _number(value: float | None, nonfinite: str | None) -> float | None:
+    return float(nonfinite) if nonfinite else value
+
+
+def _extra_names(runs: list[Run]) -> list[str]:
+    names: set[str] = set()
+    for run in runs:
+        for extra in run.epochs.order_by().values_list("extra", flat=True).iterator(chunk_size=EPOCHS_A_BLOCK):
+            names.update(extra)
+    return sorted(names)
+
+
+def _epochs_after(run: Run, place: tuple[int, int]) -> list[EpochMetric]:
+    attempt, epoch = place
+    same = run.epochs.filter(attempt=attempt, epoch__gt=epoch).order_by("epoch")[:EPOCHS_A_BLOCK]
+    found = list(same)
+    if not found:
+        later = run.epochs.filter(attempt__gt=attempt).order_by("attempt", "epoch")[:EPOCHS_A_BLOCK]
+        found = list(later)
+    return found
+
+
+def _epoch_cells(run: Run, epoch: EpochMetric, extras: list[str]) -> list[Any]:
+    columns = {name: getattr(epoch, name) for name in EpochMetric.COLUMNS} | epoch.extra
+    return [
+        run.pk, run.name, epoch.attempt, epoch.epoch, epoch.step, epoch.at.isoformat(), epoch.duration_s,
+        int(epoch.best),
+        *(_number(columns.get(name), epoch.nonfinite.get(name)) for name in (*EpochMetric.COLUMNS, *extras)),
+    ]  # fmt: skip
+
+
+def _command_cells(run: Run, command: Command) -> list[Any]:
+    values = (command.old_value, command.new_value, command.effective_value)
+    moments = (command.sent_at, command.delivered_at, command.applied_at, command.expires_at)
+    return [
+        run.pk, run.name, command.pk, command.kind, json.dumps(command.arguments), command.state, command.author_name,
+        command.reason, command.outcome, command.attempt, command.step, command.ranks, *map(_value, values),
+        command.at_step, command.at_epoch, command.expected_state, _value(command.expected_value),
+        *(moment.isoformat() if moment else None for moment in moments),
+    ]  # fmt: skip
+
+
+def _value(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, (bool, dict, list)) else value
+
+
+def _counts(run: Run) -> list[tuple[int, str, int, int]]:
+    chunks = Chunk.objects.filter(series__run=run).order_by("series__name", "attempt")
+    totals = chunks.values("series_id", "series__name", "attempt").annotate(total=Sum("count"))
+    return list(totals.values_list("series_id", "series__name", "attempt", "total"))
+
+
+def _chunks(series_id: int, attempt: int, count: int) -> Iterator[Points]:
+    """Yield the first `count` points, a chunk at a time. No cursor stays open while a slow reader takes its time."""
+    index = -1
+    chunks = Chunk.objects.filter(series_id=series_id, attempt=attempt).order_by("index")
+    while count > 0:
+        rows = list(chunks.filter(index__gt=index).values_list("index", "count", "points")[:CHUNKS_A_READ])
+        if not rows:
+            return
+        index = rows[-1][0]
+        for _place, stored, packed in rows:
+            points = unpack_points([bytes(packed)], [stored]).part(slice(0, count))
+            count -= len(points)
+            if len(points):
+                yield points
+
+
+def _points(columns: Columns) -> Points:
+    return make_points(columns.steps, columns.times, columns.values)
+
+
+def _lines(head: tuple[int, str, str, int], points: Points) -> str:
+    prefix = line(head).rstrip("\r\n")
+    times = np.datetime_as_string(points.times_ms.astype("datetime64[ms]"), unit="ms")
+    return "".join(
+        f"{prefix},{step},{time}Z,{value!r}\r\n"
+        for step, time, value in zip(points.steps.tolist(), times.tolist(), points.values.tolist(), strict=True)
+    )

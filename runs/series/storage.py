@@ -1,0 +1,287 @@
+"""Series of a run: their latest points, and the folding of stored events into chunks.
+
+Points arrive in events, one a tick; `fold` moves them into `Chunk` rows. Reading stands in `runs.series.charts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar, cast
+
+from django.db import transaction
+from django.db.models import Max
+
+from runs.models import Axis, Chunk, Run, Series, StoredEvent
+from runs.protocol.events import Metrics, SystemSampled, decode_event, name_nonfinite, split_nonfinite
+from runs.series.chunks import (
+    CHUNK_POINTS,
+    GROUP_CHUNKS,
+    Buckets,
+    Points,
+    join_buckets,
+    join_points,
+    make_points,
+    pack_buckets,
+    pack_points,
+    summarise,
+    unpack_buckets,
+    unpack_points,
+    whole,
+)
+
+# Samples of the machine are drawn over time; everything else over steps.
+TIME_PREFIXES = ("gpu/", "host/")
+POINT_KINDS = (Metrics.kind, SystemSampled.kind)
+# Events folded in one transaction: about a minute of training, some tens of milliseconds of lock.
+FOLDED_AT_ONCE = 1000
+
+# A fold takes milliseconds and comes every few seconds: twice in a row under one reader is bad luck already.
+READ_ATTEMPTS = 4
+
+Result = TypeVar("Result")
+
+NAN = float("nan")
+NONFINITE = {"nan": NAN, "inf": float("inf"), "-inf": float("-inf")}
+
+
+@dataclass(slots=True)
+class Columns:
+    """Points of one series in one attempt as they come out of events; `times` in seconds."""
+
+    steps: list[int] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+
+
+def axis_of(name: str) -> Axis:
+    """Return what a series of this name is drawn over."""
+    return Axis.TIME if name.startswith(TIME_PREFIXES) else Axis.STEP
+
+
+def points_of(event: Metrics | SystemSampled) -> Iterator[tuple[str, Sequence[int], Sequence[float], Sequence[float]]]:
+    """Yield (name, steps, times, values) of an event, with NaN and infinities restored.
+
+    A sample of the machine that could not be taken is left out; it is no point.
+    """
+    if isinstance(event, SystemSampled):
+        for name, value in event.values.items():
+            if value is not None:
+                yield name, [event.step], [event.time], [value]
+        return
+    for block in event.blocks:
+        for name, column in block.values.items():
+            if not column:
+                continue
+            values = [NAN if value is None else value for value in column] if None in column else column
+            for index, kind in block.nonfinite.get(name, ()):
+                values[index] = NONFINITE[kind]
+            yield name, block.steps, block.times, cast("list[float]", values)
+
+
+def update_latest(run_id: int, events: Iterable[Metrics | SystemSampled]) -> None:
+    """Keep the latest point of every series that `events` bring points of; new series get their row.
+
+    One statement whatever the number of points. Call inside the transaction that stores the events.
+    """
+    latest: dict[str, Series] = {}
+    for event in events:
+        for name, steps, times, values in points_of(event):
+            latest[name] = _with_latest(run_id, name, steps[-1], times[-1], values[-1])
+    if latest:
+        Series.objects.bulk_create(
+            latest.values(),
+            update_conflicts=True,
+            unique_fields=["run", "name"],
+            update_fields=["last_step", "last_time", "last_value", "last_nonfinite"],
+        )
+
+
+def fold(run_id: int, before_seq: int | None = None, keep_latest: int = 0) -> int:
+    """Move points of stored events into chunks, delete those events, and return the number of points moved.
+
+    Takes events with seq < `before_seq` (all by default) except the `keep_latest` newest numbers of the run, which
+    viewers that reconnect may ask for. `Run.replay_from` rises to the last event taken, in the same transaction;
+    a long backlog is taken in several. Raises `Run.DoesNotExist` where there is no such run.
+    """
+    folded = 0
+    while True:
+        with transaction.atomic():
+            # The row lock keeps two folding processes apart, and `feed.append` out until the events are gone.
+            run = Run.objects.select_for_update().only("last_seq", "replay_from").get(pk=run_id)
+            bound = run.last_seq - keep_latest
+            if before_seq is not None:
+                bound = min(bound, before_seq - 1)
+            events = StoredEvent.objects.filter(run_id=run_id, kind__in=POINT_KINDS, seq__lte=bound)
+            rows = list(events.order_by("seq").values_list("seq", "frame")[:FOLDED_AT_ONCE])
+            if not rows:
+                return folded
+            folded += _store(run_id, collect(frame for _, frame in rows))
+            last = rows[-1][0]
+            events.filter(seq__lte=last).delete()
+            Run.objects.filter(pk=run_id).update(replay_from=max(last, run.replay_from))
+        if len(rows) < FOLDED_AT_ONCE:
+            return folded
+
+
+def collect(frames: Iterable[str]) -> dict[tuple[int, str], Columns]:
+    """Return the points of stored frames by (attempt, name), in the order of logging."""
+    collected: dict[tuple[int, str], Columns] = {}
+    for frame in frames:
+        event = decode_event(frame)
+        if isinstance(event, (Metrics, SystemSampled)):
+            for name, steps, times, values in points_of(event):
+                columns = collected.setdefault((event.attempt, name), Columns())
+                columns.steps.extend(steps)
+                columns.times.extend(times)
+                columns.values.extend(values)
+    return collected
+
+
+def read_points(run_id: int, name: str) -> dict[int, Points]:
+    """Return every point of a series by attempt, in the order of logging, superseded ones included.
+
+    Work and memory grow with the length of the series: for exports and checks, not for pages.
+    """
+
+    def read(seq: int) -> dict[int, list[Points]]:
+        chunks = Chunk.objects.filter(series__run_id=run_id, series__name=name).order_by("attempt", "index")
+        parts: dict[int, list[Points]] = {}
+        for attempt, count, packed in chunks.values_list("attempt", "count", "points").iterator(chunk_size=64):
+            parts.setdefault(attempt, []).append(unpack_points([bytes(packed)], [count]))
+        for (attempt, series), columns in tail(run_id, seq).items():
+            if series == name:
+                parts.setdefault(attempt, []).append(make_points(columns.steps, columns.times, columns.values))
+        return parts
+
+    _, parts = read_settled(run_id, read)
+    return {attempt: join_points(pieces) for attempt, pieces in sorted(parts.items())}
+
+
+def tail(run_id: int, seq: int) -> dict[tuple[int, str], Columns]:
+    """Return the points up to `seq` that are not folded yet, by (attempt, name)."""
+    events = StoredEvent.objects.filter(run_id=run_id, kind__in=POINT_KINDS, seq__lte=seq).order_by("seq")
+    return collect(events.values_list("frame", flat=True).iterator(chunk_size=256))
+
+
+def read_settled(run_id: int, read: Callable[[int], Result]) -> tuple[int, Result]:
+    """Return (seq, what `read(seq)` returned), read while no fold moved points from events to chunks.
+
+    Between two statements a fold may hide points or show them twice. It always raises `Run.replay_from`, so reading
+    is repeated where that changed: a transaction would take SQLite's write lock from the training.
+    Raises `Run.DoesNotExist` where there is no such run.
+    """
+    numbers = Run.objects.values_list("last_seq", "replay_from")
+    for _attempt in range(READ_ATTEMPTS):
+        seq, replay_from = numbers.get(pk=run_id)
+        result = read(seq)
+        if numbers.get(pk=run_id)[1] == replay_from:
+            return seq, result
+    with transaction.atomic():
+        seq = Run.objects.select_for_update().get(pk=run_id).last_seq
+        return seq, read(seq)
+
+
+def _with_latest(run_id: int, name: str, step: int, time: float, value: float) -> Series:
+    (number,), replaced = split_nonfinite([value])
+    return Series(
+        run_id=run_id,
+        name=name,
+        axis=axis_of(name),
+        last_step=step,
+        last_time=time,
+        last_value=number,
+        last_nonfinite=name_nonfinite(value) if replaced else "",
+    )
+
+
+def _store(run_id: int, collected: dict[tuple[int, str], Columns]) -> int:
+    """Append the points to the chunks of their series and return their number."""
+    ids = _series_ids(run_id, collected)
+    last_chunks = _last_chunks(list(ids.values()), {attempt for attempt, _ in collected})
+    changed: list[Chunk] = []
+    for (attempt, name), columns in collected.items():
+        series_id = ids[name]
+        points = make_points(columns.steps, columns.times, columns.values)
+        changed += _extend(series_id, attempt, last_chunks.get((series_id, attempt)), points)
+    Chunk.objects.bulk_create(
+        changed,
+        update_conflicts=True,
+        unique_fields=["series", "attempt", "index"],
+        update_fields=[
+            "count", "first_step", "last_step", "first_time", "last_time", "points", "buckets",
+        ],
+    )  # fmt: skip
+    return sum(len(columns.steps) for columns in collected.values())
+
+
+def _series_ids(run_id: int, collected: dict[tuple[int, str], Columns]) -> dict[str, int]:
+    ids = dict(Series.objects.filter(run_id=run_id).values_list("name", "pk"))
+    missing = {
+        name: _with_latest(run_id, name, columns.steps[-1], columns.times[-1], columns.values[-1])
+        for (_, name), columns in sorted(collected.items())
+        if name not in ids
+    }
+    if missing:
+        Series.objects.bulk_create(missing.values())
+        ids = dict(Series.objects.filter(run_id=run_id).values_list("name", "pk"))
+    return ids
+
+
+def _last_chunks(series_ids: Sequence[int], attempts: set[int]) -> dict[tuple[int, int], Chunk]:
+    # Chunks of a series are made in the order of their index, so the newest key is the last chunk.
+    newest = (
+        Chunk.objects.filter(series_id__in=series_ids, attempt__in=attempts)
+        .order_by()
+        .values("series_id", "attempt")
+        .annotate(newest=Max("pk"))
+        .values_list("newest", flat=True)
+    )
+    chunks = Chunk.objects.filter(pk__in=list(newest))
+    return {(chunk.series_id, chunk.attempt): chunk for chunk in chunks}
+
+
+def _extend(series_id: int, attempt: int, last: Chunk | None, added: Points) -> list[Chunk]:
+    """Return the chunks that `added` makes of the last one and of new ones."""
+    index = 0
+    if last is not None and last.count < CHUNK_POINTS:
+        index = last.index
+        added = join_points([unpack_points([bytes(last.points)], [last.count]), added])
+    elif last is not None:
+        index = last.index + 1
+    made: dict[int, Buckets] = {}
+    chunks = []
+    for start in range(0, len(added), CHUNK_POINTS):
+        points = added.part(slice(start, start + CHUNK_POINTS))
+        made[index] = summarise(points)
+        ends_group = len(points) == CHUNK_POINTS and index % GROUP_CHUNKS == GROUP_CHUNKS - 1
+        group = _summarise_group(series_id, attempt, index, made) if ends_group else None
+        chunks.append(
+            Chunk(
+                series_id=series_id,
+                attempt=attempt,
+                index=index,
+                count=len(points),
+                first_step=int(points.steps.min()),
+                last_step=int(points.steps.max()),
+                first_time=int(points.times_ms.min()) / 1000,
+                last_time=int(points.times_ms.max()) / 1000,
+                points=pack_points(points),
+                buckets=pack_buckets(made[index], group),
+            )
+        )
+        index += 1
+    return chunks
+
+
+def _summarise_group(series_id: int, attempt: int, index: int, made: dict[int, Buckets]) -> Buckets:
+    """Return one row for each of the 64 chunks that end with `index`; those in `made` are not stored yet."""
+    first = index - GROUP_CHUNKS + 1
+    stored = Chunk.objects.filter(series_id=series_id, attempt=attempt, index__gte=first, index__lt=index)
+    rows = {
+        place: whole(unpack_buckets([bytes(packed)], [count]))
+        for place, count, packed in stored.values_list("index", "count", "buckets")
+        if place not in made
+    }
+    rows |= {place: whole(buckets) for place, buckets in made.items() if place >= first}
+    return join_buckets([rows[place] for place in sorted(rows)])

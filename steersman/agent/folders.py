@@ -1,0 +1,131 @@
+"""Where a run's files lie under the data folder, and which process holds what. No Django, no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from steersman.files.locks import try_lock
+from steersman.files.private import write_private
+from steersman.run import CLOSED_FILE, worker_lock_path
+
+
+def run_folder(data: Path, run_id: int) -> Path:
+    return data / "runs" / str(run_id)
+
+
+def attempt_folder(data: Path, run_id: int, number: int) -> Path:
+    return run_folder(data, run_id) / "attempts" / str(number)
+
+
+def boot_id() -> str:
+    """Return what tells one boot of this kernel from another (random(4), proc(5))."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return str(psutil.boot_time())
+
+
+def host_name() -> str:
+    return socket.gethostname()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerProcess:
+    """A worker by its pid and start time, so that a pid that was given again is not mistaken for it."""
+
+    pid: int
+    started_at: float
+
+    @classmethod
+    def of(cls, pid: int) -> WorkerProcess:
+        """Raises `psutil.NoSuchProcess` where it has ended already."""
+        return cls(pid, psutil.Process(pid).create_time())
+
+    @classmethod
+    def recorded(cls, folder: Path, rank: int = 0) -> WorkerProcess | None:
+        """Return the worker that was started for this attempt and rank, None where none was."""
+        return cls.read(_worker_path(folder, rank))
+
+    @classmethod
+    def read(cls, path: Path) -> WorkerProcess | None:
+        try:
+            fields = json.loads(path.read_text())
+            return cls(fields["pid"], fields["started_at"])
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def record(self, folder: Path, rank: int = 0) -> None:
+        self.write(_worker_path(folder, rank))
+
+    def write(self, path: Path) -> None:
+        write_whole(path, json.dumps({"pid": self.pid, "started_at": self.started_at}))
+
+    def is_alive(self) -> bool:
+        try:
+            process = psutil.Process(self.pid)
+            return process.create_time() == self.started_at and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+
+def _worker_path(folder: Path, rank: int) -> Path:
+    return folder / ("worker.json" if rank == 0 else f"worker-{rank:04d}.json")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that nobody reads half."""
+    temporary = path.with_suffix(".new")
+    write_private(temporary, text)
+    os.replace(temporary, path)
+
+
+def record_exit(folder: Path, rank: int, code: int) -> None:
+    """Write down how a rank's process ended, for the supervisor that did not start it; `code` as in `subprocess`."""
+    write_whole(folder / f"exit-{rank:04d}.json", json.dumps({"code": code}))
+
+
+def recorded_exit(folder: Path, rank: int) -> int | None:
+    """Return how a rank's process ended, None where that is not known."""
+    try:
+        return int(json.loads((folder / f"exit-{rank:04d}.json").read_text())["code"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def living_worker(folder: Path, ranks: int = 1) -> WorkerProcess | None:
+    """Return a worker of the attempt that lives, by its record."""
+    recorded = [WorkerProcess.recorded(folder, rank) for rank in range(ranks)]
+    return next((worker for worker in recorded if worker is not None and worker.is_alive()), None)
+
+
+def any_worker_lives(folder: Path) -> bool:
+    """Tell whether a training process of the attempt lives, also one that nobody had the time to record."""
+    if living_worker(folder, _recorded_ranks(folder)) is not None:
+        return True
+    for path in folder.glob("worker-*.lock"):
+        lock = try_lock(path)
+        if lock is None:
+            return True
+        lock.release()
+    return False
+
+
+def _recorded_ranks(folder: Path) -> int:
+    return 1 + max((int(path.stem.removeprefix("worker-")) for path in folder.glob("worker-*.json")), default=0)
+
+
+def close_attempt(folder: Path, ranks: int = 1) -> bool:
+    """Keep workers that come late from training in `folder`; return False where one lives and holds its lock."""
+    locks = [try_lock(worker_lock_path(folder, rank)) for rank in range(ranks)]
+    held = [lock for lock in locks if lock is not None]
+    if len(held) == ranks:
+        (folder / CLOSED_FILE).touch(mode=0o600)
+    for lock in held:
+        lock.release()
+    return len(held) == ranks

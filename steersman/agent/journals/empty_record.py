@@ -1,0 +1,42 @@
+"""Whether a training has recorded anything, and what is said where it has not. No Django, no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from steersman.agent.journals.tail import JournalTail, Position
+from steersman.files import journal
+
+# What somebody who watches wants to see; knobs, plans and notes alone are no training.
+TELLING = frozenset({journal.POINT, journal.EPOCH, journal.TEXT, journal.CHECKPOINT})
+NEVER_ATTACHED = (
+    "Nothing was recorded: no process of this training called attach(). Put `run = steersman.attach()` into the "
+    "script, and `run.log(step, loss=loss)` into its loop."
+)
+NEVER_LOGGED = (
+    "Nothing was recorded: the training attached to its run and logged nothing. Put `run.log(step, loss=loss)` into "
+    "its loop, in the process that called `run = steersman.attach()`, on rank 0 where there are several."
+)
+
+
+def reproach(folder: Path) -> str:
+    """Return what to tell of an attempt that has ended without a record, "" where it has one."""
+    segments = sorted(folder.glob("journal-*.bin"))
+    if not segments:
+        return NEVER_ATTACHED
+    ranks = {int(path.stem.split("-")[1]) for path in segments}
+    return "" if any(_has_told(folder, rank) for rank in ranks) else NEVER_LOGGED
+
+
+def _has_told(folder: Path, rank: int) -> bool:
+    if not journal.segment_path(folder, rank, 0).exists():
+        # It was full, and what was in it is stored.
+        return True
+    tail, position = JournalTail(folder, rank, Position()), Position()
+    while True:
+        read = tail.read(ended=True, position=position)
+        if any(record.kind in TELLING for record in read.records):
+            return True
+        if read.position == position:
+            return False
+        position = read.position

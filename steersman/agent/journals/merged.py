@@ -1,0 +1,212 @@
+"""The journals of all ranks as one stream: what ranks logged of the same step becomes one point. No Django, no torch.
+
+Nothing of a journal is consumed before it is stored (`advance`), and only up to the last record whose step is
+complete: what is held back is read again by whoever comes next. So a point is neither lost nor doubled, whatever is
+killed. Rank 0 tells the order; a rank that is late by more than LATE_AFTER_S is left out of that step.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from steersman.agent.journals.reduction import reduce_values
+from steersman.agent.journals.tail import JournalTail, Position
+from steersman.files import journal
+from steersman.files.journal import Record
+
+LATE_AFTER_S = 5.0
+# A rank that ran ahead waits on disk, not in memory.
+MOST_HELD = 20_000
+# What a rank other than the first may tell beside its points.
+TOLD_BY_ALL = (journal.NOTE, journal.ENVIRONMENT, journal.DROPPED)
+
+
+@dataclass(slots=True)
+class Batch:
+    """Records to store together, and up to where each rank's journal is consumed by them."""
+
+    records: list[Record] = field(default_factory=list)
+    positions: dict[int, Position] = field(default_factory=dict)
+    unreadable: int = 0
+    # How many records of each rank these were, and the last step by name.
+    taken: dict[int, int] = field(default_factory=dict)
+    last_steps: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Held:
+    record: Record
+    behind: Position
+    unreadable: int
+    read_at: float
+
+
+class _Lane:
+    """One rank's journal, read ahead of what is stored."""
+
+    def __init__(self, folder: Path, rank: int, position: Position) -> None:
+        self.rank = rank
+        self.tail = JournalTail(folder, rank, position)
+        self.ahead = position
+        self.held: deque[_Held] = deque()
+        self.names: set[tuple[str, ...]] = set()
+        self.ended = False
+        # It was waited for, and has logged no point yet.
+        self.silent = False
+        # Damage and changes of segment behind the last record that is held.
+        self.unreadable = 0
+
+    def read(self, ended: bool) -> None:
+        while len(self.held) < MOST_HELD and (ended or self.tail.has_more(self.ahead)):
+            read = self.tail.read(ended, self.ahead)
+            if read.position == self.ahead and not read.unreadable:
+                return
+            now = time.monotonic()
+            for index, (record, end) in enumerate(zip(read.records, read.ends, strict=True)):
+                last = index == len(read.records) - 1
+                behind = read.position if last else Position(self.ahead.segment, end, record.number + 1)
+                self.held.append(_Held(record, behind, self.unreadable + read.unreadable if last else 0, now))
+                if record.kind == journal.POINT:
+                    self.names.add(tuple(record.values))
+                self.ended = self.ended or record.kind == journal.END
+            if not read.records:
+                self.unreadable += read.unreadable
+            else:
+                self.unreadable = 0
+            self.ahead = read.position
+
+
+class Journals:
+    """Reads the journals of an attempt's ranks forward from committed positions."""
+
+    def __init__(self, folder: Path, positions: Mapping[int, Position], last_steps: Mapping[str, int]) -> None:
+        """`last_steps` holds the last step that is stored of each series, so that what was late stays left out."""
+        self._lanes = [_Lane(folder, rank, position) for rank, position in sorted(positions.items())]
+        self._last_steps = dict(last_steps)
+
+    def has_more(self) -> bool:
+        """Tell whether bytes wait behind what was read, or records for those of other ranks."""
+        return any(lane.held or lane.tail.has_more(lane.ahead) for lane in self._lanes)
+
+    @property
+    def positions(self) -> dict[int, Position]:
+        """Up to where each rank's journal is consumed."""
+        return {lane.rank: lane.tail.position for lane in self._lanes}
+
+    def read(self, ended: bool = False, most: int | None = None) -> Batch | None:
+        """Return what is complete, `most` records of it, None where nothing is.
+
+        Where the ranks have `ended`, nobody is waited for.
+        """
+        batch = self._read_alone(ended, most) if len(self._lanes) == 1 else self._read_together(ended, most)
+        return batch if batch.positions or batch.unreadable else None
+
+    def advance(self, batch: Batch) -> None:
+        """Go on behind `batch`, which is stored."""
+        for lane in self._lanes:
+            for _ in range(batch.taken.get(lane.rank, 0)):
+                lane.held.popleft()
+            if lane.rank in batch.positions:
+                lane.tail.advance(batch.positions[lane.rank])
+            if not lane.held:
+                lane.unreadable = 0
+        self._last_steps |= batch.last_steps
+
+    def _read_alone(self, ended: bool, most: int | None) -> Batch:
+        (lane,) = self._lanes
+        read = lane.tail.read(ended)
+        if most is not None and len(read.records) > most:
+            last = Position(lane.tail.position.segment, read.ends[most - 1], read.records[most - 1].number + 1)
+            return Batch(read.records[:most], {lane.rank: last}, read.unreadable)
+        moved = {lane.rank: read.position} if read.position != lane.tail.position else {}
+        return Batch(read.records, moved, read.unreadable)
+
+    def _read_together(self, ended: bool, most: int | None) -> Batch:
+        for lane in self._lanes:
+            lane.read(ended)
+        merge = _Merge(self._lanes, self._last_steps, ended, most)
+        merge.run()
+        return merge.batch
+
+
+class _Merge:
+    """One pass over what is held: takes from the fronts of the lanes, so that what is taken is a prefix of each."""
+
+    def __init__(self, lanes: list[_Lane], last_steps: Mapping[str, int], ended: bool, most: int | None) -> None:
+        self.batch = Batch()
+        self._most = most
+        self._lanes = lanes
+        self._last_steps = last_steps
+        self._ended = ended
+        self._now = time.monotonic()
+        self._queues = [deque(lane.held) for lane in lanes]
+
+    def run(self) -> None:
+        while True:
+            for rank, queue in enumerate(self._queues):
+                while queue and queue[0].record.kind != journal.POINT and not self._is_full:
+                    self._take_word(rank, self._take(rank))
+            fronts = {rank: queue[0] for rank, queue in enumerate(self._queues) if queue}
+            if self._is_full or not fronts or not self._take_point(fronts):
+                break
+        for lane, queue in zip(self._lanes, self._queues, strict=True):
+            # Damage at the end, or a segment that ended with what was taken.
+            if not queue and (lane.ahead != lane.tail.position or lane.unreadable):
+                self.batch.positions[lane.rank] = lane.ahead
+                self.batch.unreadable += lane.unreadable
+
+    @property
+    def _is_full(self) -> bool:
+        return self._most is not None and len(self.batch.records) >= self._most
+
+    def _take(self, rank: int) -> Record:
+        held = self._queues[rank].popleft()
+        self.batch.taken[rank] = self.batch.taken.get(rank, 0) + 1
+        self.batch.positions[rank] = held.behind
+        self.batch.unreadable += held.unreadable
+        return held.record
+
+    def _take_word(self, rank: int, record: Record) -> None:
+        """Pass on what is no point: all of rank 0, of others what they tell of themselves, with their number."""
+        if rank == 0:
+            self.batch.records.append(record)
+        elif record.kind in TOLD_BY_ALL:
+            self.batch.records.append(replace(record, rank=rank))
+
+    def _take_point(self, fronts: Mapping[int, _Held]) -> bool:
+        """Take the point of the lowest step from all ranks that have it in front; return whether it was complete."""
+        first = min(fronts, key=lambda rank: (fronts[rank].record.step, rank))
+        step, names = fronts[first].record.step, tuple(fronts[first].record.values)
+        joined = [
+            rank
+            for rank, held in fronts.items()
+            if held.record.step == step and held.record.values.keys() == fronts[first].record.values.keys()
+        ]
+        missing = [lane for lane in self._lanes if lane.rank not in fronts and not lane.ended]
+        if not self._ended and any(self._logs(lane, names) for lane in missing):
+            if not self._is_late(first, fronts[first]):
+                return False
+            for lane in missing:
+                # Waited for once; again when it has logged these names again.
+                lane.silent = not lane.names
+                lane.names.discard(names)
+        records = [self._take(rank) for rank in joined]
+        if 0 in joined or any(self._last_step(name) < step for name in names):
+            values = {name: reduce_values(name, [record.values[name] for record in records]) for name in names}
+            self.batch.records.append(replace(records[0], values=values))
+            self.batch.last_steps |= dict.fromkeys(names, step)
+        return True
+
+    def _is_late(self, rank: int, held: _Held) -> bool:
+        return self._now - held.read_at > LATE_AFTER_S or len(self._queues[rank]) >= MOST_HELD
+
+    def _logs(self, lane: _Lane, names: tuple[str, ...]) -> bool:
+        """Tell whether a rank logs these names, as far as is known: who has logged nothing yet may, for a while."""
+        return names in lane.names if lane.names else not lane.silent
+
+    def _last_step(self, name: str) -> int:
+        return self.batch.last_steps.get(name, self._last_steps.get(name, -1))

@@ -1,0 +1,113 @@
+"""Follows one rank's journal over its segments. No Django, no torch."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from steersman.files.journal import END, LARGEST_RECORD_BYTES, SYNC, JournalReader, Record, decode, segment_path
+
+# More than the largest record, and little enough for one transaction.
+LARGEST_READ_BYTES = 2 << 20
+# What other threads of a worker may still log behind its last word.
+LAST_WORDS_BYTES = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a journal is consumed: all before `offset` of `segment`, all numbers below `next_number`."""
+
+    segment: int = 0
+    offset: int = 0
+    next_number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Whole records, the position behind them, how many were found damaged on the way, and where each record ends."""
+
+    records: list[Record]
+    position: Position
+    unreadable: int
+    ends: list[int] = field(default_factory=list)
+
+
+class JournalTail:
+    """Reads forward from a committed position; nothing is consumed until `advance`."""
+
+    def __init__(self, folder: Path, rank: int, position: Position) -> None:
+        self._folder = folder
+        self._rank = rank
+        self.position = position
+
+    def has_more(self, position: Position | None = None) -> bool:
+        """Tell, by one stat, whether bytes wait behind the position, or behind another one."""
+        begin = position or self.position
+        try:
+            size = segment_path(self._folder, self._rank, begin.segment).stat().st_size
+        except FileNotFoundError:
+            return self._next_segment(begin.segment) is not None
+        return size != begin.offset or self._next_segment(begin.segment) is not None
+
+    def read(self, ended: bool = False, position: Position | None = None) -> Read:
+        """Return what stands behind the position, or behind another one, to the end of a segment at most.
+
+        A segment that has a successor, or whose writer has `ended`, is read to its end: what is not whole
+        there is damage.
+        """
+        begin = position or self.position
+        segment = begin.segment
+        successor = self._next_segment(segment)
+        try:
+            reader = JournalReader(segment_path(self._folder, self._rank, segment), begin.offset, begin.next_number)
+        except FileNotFoundError:
+            if successor is None:
+                return Read([], begin, 0)
+            return Read([], Position(successor, 0, begin.next_number), 0)
+        try:
+            records = reader.read(LARGEST_READ_BYTES, ended or successor is not None)
+            exhausted = reader.is_exhausted
+        finally:
+            reader.close()
+        end = Position(segment, reader.offset, reader.next_number)
+        if exhausted and successor is not None:
+            end = Position(successor, 0, reader.next_number)
+        return Read(records, end, reader.unreadable, reader.ends)
+
+    def advance(self, position: Position) -> None:
+        """Go on from `position`, which is stored; segments before it are no longer needed."""
+        for segment in range(self.position.segment, position.segment):
+            segment_path(self._folder, self._rank, segment).unlink(missing_ok=True)
+        self.position = position
+
+    def _next_segment(self, segment: int) -> int | None:
+        return segment + 1 if segment_path(self._folder, self._rank, segment + 1).exists() else None
+
+
+def last_word(folder: Path, rank: int) -> dict[str, Any] | None:
+    """Return how a worker that has ended said that it did, None where it died without a word."""
+    record = last_record(folder, rank)
+    return record.fields if record else None
+
+
+def last_record(folder: Path, rank: int) -> Record | None:
+    """Return the record by which a worker said how it ended, None where it died without a word.
+
+    Whoever read that before may have been killed before it told. Looks at the end of the last segment only.
+    """
+    segments = sorted(folder.glob(f"journal-{rank:04d}-*.bin"))
+    if not segments:
+        return None
+    with segments[-1].open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - LARGEST_RECORD_BYTES - LAST_WORDS_BYTES))
+        data = file.read()
+    found = data.rfind(SYNC)
+    while found != -1:
+        record, _length = decode(data, found)
+        if record is not None and record.kind == END:
+            return record
+        found = data.rfind(SYNC, 0, found)
+    return None

@@ -1,0 +1,450 @@
+"""Carries word between the nodes of one training: the end on the node of rank 0, beside its supervisor.
+
+On each node ranks meet on a page of shared memory (`steersman.ranks.barrier`). This end sends what is for all (holds,
+decisions, votes, signals) to the other nodes, and writes what their ranks say into the page of this one, so that the
+leader sees them as if they were here. `node_client` is the other end. Messages tell how things stand rather than
+what has changed: one that is sent again after a cut does no harm. No Django, no torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import selectors
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from steersman.agent.launch.node_connection import Message, Wire, is_proof, listen, proof
+from steersman.ranks.barrier import (
+    ARRIVED,
+    CALL_KINDS,
+    CALLED,
+    CALLS,
+    DECIDED,
+    ELSEWHERE,
+    ENDED,
+    EPOCH,
+    FAILED,
+    FINISHED,
+    HOLD,
+    KNOWN,
+    LEFT_OUT,
+    NODES,
+    PID,
+    POINTS,
+    STEP,
+    VOTES,
+    open_page,
+    problem_path,
+    row_of,
+    write_problem,
+)
+
+logger = logging.getLogger(__name__)
+
+# Between two looks at the page, while something is going on and else.
+BUSY_PAUSE_S = 0.001
+IDLE_PAUSE_S = 0.004
+BUSY_FOR_S = 0.1
+# How long a node whose connection broke may take to come back.
+LOST_AFTER_S = 2.5
+GREETING_TIMEOUT_S = 10.0
+MOST_STRANGERS = 64
+CLOSE_TIMEOUT_S = 2.0
+# What a node says of a rank: these words of its row, in this order.
+SAID = (POINTS, STEP, EPOCH, ARRIVED, PID, VOTES, VOTES + 1, *range(CALLS, CALLS + len(CALL_KINDS)), ENDED)
+
+
+@dataclass(slots=True)
+class RankElsewhere:
+    """What is known here of a rank on another node; `signal` is what whoever ends the attempt wants it to get."""
+
+    rank: int
+    has_joined: bool = False
+    has_ended: bool = False
+    # Whether it is taken for ended because its node is not heard of any more.
+    is_lost: bool = False
+    # As in `subprocess`, None where it is not known.
+    code: int | None = None
+    # Whether it ended before anybody was told to.
+    was_free: bool = True
+    # Its last word in the journal, and when it said that.
+    said: dict[str, Any] | None = None
+    said_at: float = 0.0
+    signal: int = 0
+
+
+@dataclass(slots=True)
+class _Node:
+    number: int
+    who: str
+    ranks: list[int]
+    wire: Wire | None = None
+    gone_since: float = 0.0
+    # The latest hold that its ranks look at.
+    known: int = 0
+    # Ranks of whose rows it has still to hear, and what it was told last.
+    unheard: set[int] = field(default_factory=set)
+    told: tuple[int, int, int] | None = None
+    signals: dict[int, int] = field(default_factory=dict)
+    # How much of the decisions it has: bytes, and lines.
+    decisions_bytes: int = 0
+    decided: int = 0
+    ends: list[int] = field(default_factory=list)
+    # How many GPUs it has, and what was read of those that it uses since that was last taken.
+    boards: int | None = None
+    samples: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Stranger:
+    wire: Wire
+    nonce: str
+    since: float
+
+
+class Relay:
+    """Listens for the other nodes of a launch; `elsewhere` tells of their ranks."""
+
+    def __init__(self, folder: Path, ranks: int, own: Sequence[int], nodes: int, address: str) -> None:
+        """`own` are the ranks of this node; `address` is what all nodes know this host by. Raises `OSError`."""
+        self.secret = secrets.token_hex(32)
+        self.elsewhere = {rank: RankElsewhere(rank) for rank in range(ranks) if rank not in own}
+        self._folder = folder
+        self._words = open_page(folder, ranks)
+        self._words[NODES] = nodes
+        self._own = list(own)
+        # What nodes are told of each rank, and whose may have changed beside those that are here.
+        self._rows: dict[int, list[int]] = {}
+        self._touched = set(self.elsewhere)
+        self._nodes: dict[int, _Node] = {}
+        self._strangers: list[_Stranger] = []
+        self._listener = listen(address, MOST_STRANGERS)
+        self.port = int(self._listener.getsockname()[1])
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._busy_until = 0.0
+        self._closing = False
+        self._thread = threading.Thread(target=self._carry, name="relay", daemon=True)
+
+    def start(self) -> Relay:
+        self._thread.start()
+        return self
+
+    def take_samples(self, own_boards: int | None) -> dict[str, float]:
+        """Return what the other nodes read of their GPUs, numbered behind those of the nodes before them.
+
+        `own_boards` is how many GPUs this node has, as far as that is known: a number must never change.
+        """
+        taken: dict[str, float] = {}
+        before = own_boards
+        for place, number in enumerate(sorted(self._nodes), start=1):
+            node = self._nodes[number]
+            if before is None or node.boards is None or number != place:
+                break
+            samples, node.samples = node.samples, {}
+            taken |= {renumbered(name, before): value for name, value in samples.items()}
+            before += node.boards
+        return taken
+
+    def close(self) -> None:
+        """Tell the nodes that it is over, and end."""
+        self._closing = True
+        self._thread.join(CLOSE_TIMEOUT_S)
+
+    def _carry(self) -> None:
+        try:
+            while not self._closing:
+                busy = time.monotonic() < self._busy_until
+                ready = self._selector.select(BUSY_PAUSE_S if busy else IDLE_PAUSE_S)
+                for key, _ in ready:
+                    if key.fileobj is self._listener:
+                        self._welcome()
+                    else:
+                        key.data()
+                self._look()
+            self._look()
+            for node in self._connected():
+                self._tell(node, {"over": True})
+            self._send_rest()
+        except Exception:
+            # As good as all nodes lost: without it nobody hears of their ranks, nor they of anything.
+            logger.exception("the relay between the nodes broke")
+        finally:
+            self._give_up_rest()
+            for wire in [*(node.wire for node in self._nodes.values()), *(each.wire for each in self._strangers)]:
+                if wire is not None:
+                    wire.close()
+            self._listener.close()
+            self._selector.close()
+
+    def _send_rest(self) -> None:
+        until = time.monotonic() + CLOSE_TIMEOUT_S / 2
+        while time.monotonic() < until:
+            waiting = [node.wire for node in self._connected() if node.wire is not None and node.wire.waits_to_send]
+            if not waiting:
+                return
+            for wire in waiting:
+                with contextlib.suppress(OSError):
+                    wire.flush()
+            time.sleep(BUSY_PAUSE_S)
+
+    def _connected(self) -> list[_Node]:
+        return [node for node in self._nodes.values() if node.wire is not None]
+
+    # Who comes
+
+    def _welcome(self) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:
+            return
+        if len(self._strangers) >= MOST_STRANGERS:
+            connection.close()
+            return
+        stranger = _Stranger(Wire(connection), secrets.token_hex(16), time.monotonic())
+        self._strangers.append(stranger)
+        self._selector.register(stranger.wire, selectors.EVENT_READ, lambda: self._greet(stranger))
+        try:
+            stranger.wire.send({"nonce": stranger.nonce})
+        except OSError:
+            self._dismiss(stranger)
+
+    def _greet(self, stranger: _Stranger) -> None:
+        try:
+            for message in stranger.wire.receive()[:1]:
+                self._admit(stranger, message)
+        except (OSError, LookupError, TypeError, ValueError):
+            self._dismiss(stranger)
+
+    def _dismiss(self, stranger: _Stranger) -> None:
+        self._strangers.remove(stranger)
+        self._selector.unregister(stranger.wire)
+        stranger.wire.close()
+
+    def _admit(self, stranger: _Stranger, greeting: Message) -> None:
+        nonces = stranger.nonce, str(greeting["nonce"])
+        if not is_proof(greeting["proof"], self.secret, "node", nonces):
+            raise ConnectionError("it does not know the secret")
+        number, ranks = int(greeting["node"]), [int(rank) for rank in greeting["ranks"]]
+        node = self._nodes.get(number)
+        problem = self._objection(node, str(greeting["who"]), ranks)
+        answer = {"proof": proof(self.secret, "relay", nonces), "refused": problem}
+        stranger.wire.send(answer)
+        if problem:
+            raise ConnectionError(problem)
+        if node is None:
+            node = self._nodes[number] = _Node(number, str(greeting["who"]), ranks)
+        elif node.wire is not None:
+            self._hang_up(node)
+        self._strangers.remove(stranger)
+        wire = stranger.wire
+        wire.is_trusted = True
+        self._selector.modify(wire, selectors.EVENT_READ, lambda: self._hear(node, wire))
+        node.wire, node.told, node.signals = wire, None, {}
+        node.unheard = set(self._rows) - set(node.ranks)
+        node.decisions_bytes, node.decided = int(greeting["decisions_bytes"]), int(greeting["decided"])
+        for rank in ranks:
+            self.elsewhere[rank].has_joined = True
+
+    def _objection(self, node: _Node | None, who: str, ranks: list[int]) -> str:
+        if node is not None:
+            # Whoever was lost, or started again beside one that lives, belongs to another attempt.
+            is_back = node.who == who and node.ranks == ranks and not self._is_over(node)
+            return "" if is_back else "another process has this place"
+        if any(each.signal for each in self.elsewhere.values()):
+            return "this attempt is ending"
+        if not ranks or any(rank not in self.elsewhere or self.elsewhere[rank].has_joined for rank in ranks):
+            return "these ranks are none of this attempt"
+        return ""
+
+    def _hang_up(self, node: _Node) -> None:
+        if node.wire is not None:
+            self._selector.unregister(node.wire)
+            node.wire.close()
+            node.wire, node.gone_since = None, time.monotonic()
+
+    # What the nodes say
+
+    def _hear(self, node: _Node, wire: Wire) -> None:
+        if node.wire is not wire:
+            return
+        try:
+            for message in wire.receive():
+                self._busy_until = time.monotonic() + BUSY_FOR_S
+                self._take(node, message)
+        except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
+            logger.info("the connection to node %d broke: %s", node.number, error)
+            self._hang_up(node)
+
+    def _take(self, node: _Node, message: Message) -> None:
+        for text in message.get("problems", ()):
+            write_problem(self._folder, self._of(node, text[0]), int(text[1]), str(text[2]))
+        for rank, said in message.get("rows", ()):
+            self._write_row(self._of(node, rank), said)
+        # Behind how far its ranks were when they first looked at it.
+        node.known = max(node.known, int(message.get("known", 0)))
+        if "boards" in message:
+            node.boards = int(message["boards"])
+            node.samples |= {str(name): float(value) for name, value in message["samples"].items()}
+        for end in message.get("ends", ()):
+            state = self.elsewhere[self._of(node, end["rank"])]
+            if not state.has_ended:
+                state.code, state.said, state.said_at = end["code"], end["said"], float(end["said_at"])
+                state.was_free = bool(end["was_free"])
+                state.has_ended = True
+                if end["failed"]:
+                    self._mark_failed(state.rank)
+            node.ends.append(state.rank)
+
+    def _of(self, node: _Node, rank: Any) -> int:
+        if rank not in node.ranks:
+            raise ValueError(f"rank {rank} is not of node {node.number}")
+        return int(rank)
+
+    def _write_row(self, rank: int, said: Sequence[int]) -> None:
+        """Write in the order of `SAID`: where a rank waits behind its step there, its end behind all else."""
+        words, row = self._words, row_of(rank)
+        self._touched.add(rank)
+        calls = 0
+        for place, value in zip(SAID, said, strict=True):
+            if place == PID:
+                value = ELSEWHERE if value else 0
+            if place >= CALLS:
+                calls += words[row + place] != value
+            if place == ENDED and words[row + ENDED] == FAILED:
+                continue
+            words[row + place] = value
+        if calls:
+            words[CALLED] += 1
+
+    def _mark_failed(self, rank: int) -> None:
+        """Let those who wait for it know."""
+        self._touched.add(rank)
+        if self._words[row_of(rank) + ENDED] != FINISHED:
+            self._words[row_of(rank) + ENDED] = FAILED
+
+    # What the nodes are told
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        for stranger in [each for each in self._strangers if now - each.since > GREETING_TIMEOUT_S]:
+            self._dismiss(stranger)
+        self._look_for_lost(now)
+        words = self._words
+        changed = set()
+        for rank in (*self._own, *self._touched):
+            row = row_of(rank)
+            # Its end first: all that came before it is there then.
+            ended = words[row + ENDED]
+            state = [words[row + VOTES], words[row + VOTES + 1], int(words[row + PID] != 0), ended]
+            if state != self._rows.get(rank):
+                self._rows[rank] = state
+                changed.add(rank)
+        self._touched.clear()
+        # Behind the ends, and the decisions last: who sees no hold any more finds what was decided.
+        hold, left_out, decided = words[HOLD], words[LEFT_OUT], words[DECIDED]
+        for node in self._connected():
+            node.unheard |= changed - set(node.ranks)
+            self._tell(node, self._news(node, (hold, left_out, decided)))
+        if hold and words[KNOWN] != hold and all(self._knows(node, hold) for node in self._nodes.values()):
+            words[KNOWN] = hold
+
+    def _news(self, node: _Node, standing: tuple[int, int, int]) -> Message:
+        """Return what a node has not been told yet, {} where there is nothing."""
+        news: Message = {}
+        if node.unheard:
+            news["rows"] = [[rank, *self._rows[rank]] for rank in sorted(node.unheard)]
+            problems = [text for rank in sorted(node.unheard) for text in problems_of(self._folder, rank, self._rows)]
+            if problems:
+                news["problems"] = problems
+            node.unheard = set()
+        if standing != node.told:
+            news["hold"], news["left_out"], news["decided"] = standing
+            news["decisions"] = self._decisions(node, standing[2])
+            node.told = standing
+        signals = {rank: self.elsewhere[rank].signal for rank in node.ranks if self.elsewhere[rank].signal}
+        if signals != node.signals:
+            node.signals = signals
+            news["signals"] = sorted(signals.items())
+        if node.ends:
+            news["ends"], node.ends = node.ends, []
+        return news
+
+    def _tell(self, node: _Node, message: Message) -> None:
+        if node.wire is None:
+            return
+        try:
+            if message:
+                self._busy_until = time.monotonic() + BUSY_FOR_S
+                node.wire.send(message)
+            elif node.wire.waits_to_send:
+                node.wire.flush()
+        except OSError as error:
+            logger.info("the connection to node %d broke: %s", node.number, error)
+            self._hang_up(node)
+
+    def _decisions(self, node: _Node, decided: int) -> str:
+        """Return the lines of the leader's decisions that a node lacks, up to number `decided`."""
+        if decided == node.decided:
+            return ""
+        with (self._folder / "decisions.jsonl").open("rb") as file:
+            file.seek(node.decisions_bytes)
+            lines = [file.readline() for _ in range(decided - node.decided)]
+        text = b"".join(lines)
+        node.decisions_bytes += len(text)
+        node.decided = decided
+        return text.decode()
+
+    def _knows(self, node: _Node, hold: int) -> bool:
+        return node.known >= hold or self._is_over(node)
+
+    def _is_over(self, node: _Node) -> bool:
+        return all(self.elsewhere[rank].has_ended for rank in node.ranks)
+
+    def _look_for_lost(self, now: float) -> None:
+        for node in self._nodes.values():
+            if node.wire is None and now - node.gone_since > LOST_AFTER_S and not self._is_over(node):
+                self._give_up(node.ranks)
+
+    def _give_up_rest(self) -> None:
+        self._give_up([rank for rank, state in self.elsewhere.items() if not state.has_ended])
+
+    def _give_up(self, ranks: Sequence[int]) -> None:
+        """Take ranks for ended of which nothing is heard any more."""
+        for state in (self.elsewhere[rank] for rank in ranks):
+            if not state.has_ended:
+                state.was_free = not state.signal
+                state.said = {"outcome": "failed", "error": lost_sentence(ranks), "traceback": ""}
+                state.said_at = time.time()
+                state.is_lost = state.has_ended = True
+                self._mark_failed(state.rank)
+
+
+def renumbered(name: str, by: int) -> str:
+    """Return the series of a GPU, such as gpu/0/power_w or gpu/0.1/power_w, for one that comes so many behind."""
+    kind, gpu, rest = name.split("/", 2)
+    board, dot, instance = gpu.partition(".")
+    return f"{kind}/{int(board) + by}{dot}{instance}/{rest}"
+
+
+def lost_sentence(ranks: Sequence[int]) -> str:
+    """Return what is said of a rank whose node is not heard of any more."""
+    if len(ranks) == 1:
+        return "The connection to its node is lost."
+    return f"The connection to its node, that of ranks {ranks[0]} to {ranks[-1]}, is lost."
+
+
+def problems_of(folder: Path, rank: int, rows: dict[int, list[int]]) -> list[list[Any]]:
+    """Return what a rank said was wrong at its latest votes: its number, that of the vote, and the text."""
+    found = []
+    for vote in rows[rank][:2]:
+        if vote & 1:
+            # A slow writer's file is whole before its vote is seen.
+            found.append([rank, vote // 2, problem_path(folder, rank, vote // 2).read_text(encoding="utf-8")])
+    return found

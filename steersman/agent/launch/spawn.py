@@ -1,0 +1,111 @@
+"""How a training process is started: its command line and environment. No Django, no torch."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from steersman.agent.folders import WorkerProcess
+from steersman.agent.journals.consoles import console_path
+from steersman.files.private import make_private, open_private
+from steersman.ranks.launchers import OUTSIDE_VARIABLE, outside
+from steersman.run import FOLDER_VARIABLE, RANK_VARIABLE, RANKS_VARIABLE
+
+# What the portal needs and a training must not see.
+WITHHELD = ("STEERSMAN_SECRET_KEY", "STEERSMAN_DATABASE_URL", "STEERSMAN_REDIS_URL", "DJANGO_SETTINGS_MODULE")
+
+PR_SET_PDEATHSIG = 1
+# Loaded before any fork: a child of a process with threads must not.
+LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def script_command(script: Sequence[str]) -> list[str]:
+    """Return the command of a person's own script: `x.py args` by this Python, anything else as it stands."""
+    return [sys.executable, "-u", *script] if script[0].endswith(".py") else list(script)
+
+
+def worker_environment(folder: Path, data: Path, application: Path, base: Mapping[str, str]) -> dict[str, str]:
+    """Return the worker's environment. `import steersman` works in it, and shadows no package of the person's."""
+    client = make_private(data / "client")
+    link = client / "steersman"
+    if not link.is_symlink():
+        # Another `train` may make it at the same moment.
+        with contextlib.suppress(FileExistsError):
+            link.symlink_to(application / "steersman")
+    environment = {name: value for name, value in base.items() if name not in WITHHELD}
+    paths = [base["PYTHONPATH"]] if base.get("PYTHONPATH") else []
+    return environment | {
+        FOLDER_VARIABLE: str(folder),
+        RANK_VARIABLE: "0",
+        RANKS_VARIABLE: "1",
+        OUTSIDE_VARIABLE: outside(base),
+        "STEERSMAN_DATA": str(data),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": os.pathsep.join([*paths, str(client)]),
+    }
+
+
+def rank_environment(environment: Mapping[str, str], rank: int, ranks: int, port: int) -> dict[str, str]:
+    """Return the environment of one of several ranks on this host, as torchrun would set it; they meet at `port`."""
+    return (
+        {"OMP_NUM_THREADS": "1"}
+        | dict(environment)
+        | {
+            RANK_VARIABLE: str(rank),
+            RANKS_VARIABLE: str(ranks),
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(ranks),
+            "LOCAL_WORLD_SIZE": str(ranks),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+        }
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start_worker(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    rank: int = 0,
+    *,
+    tied: bool = False,
+    node: Path | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a rank's worker in a session of its own, its console into a file, and record which process it is.
+
+    A session of its own: Ctrl-C on the terminal reaches the supervisor alone. One that is `tied` is killed when this
+    process ends, however it does. Which process it is stands in the folder of its `node` where there are several.
+    Raises `OSError` where the program cannot be started.
+    """
+    with open_private(console_path(folder, rank), "ab") as console:
+        process = subprocess.Popen(
+            command,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_tie_to_parent if tied else None,
+        )
+    WorkerProcess.of(process.pid).record(node or folder, rank)
+    return process
+
+
+def _tie_to_parent() -> None:
+    """Be killed with the thread that started this process: the main thread of `train`."""
+    if LIBC is not None:
+        LIBC.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)

@@ -1,0 +1,351 @@
+"""Trainings with several ranks: started here, or by torchrun as one `train` for each rank. No Django, no torch.
+
+Under torchrun the `train` of rank 0 holds the run and follows all workers; those of the other ranks learn from a small
+file which attempt it is, start their own worker, hand on signals and write down how it ended. Where the ranks are on
+several nodes, that file lies on a file system that all of them share; the first rank of each other node carries word
+between its node and the first (`steersman.agent.launch.node_server`, `steersman.agent.launch.node_client`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+import os
+import secrets
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from steersman.agent.folders import WorkerProcess, record_exit, run_folder
+from steersman.agent.launch.node_client import OUTPOST_FILE, Outpost, is_manned, node_folder
+from steersman.agent.launch.node_server import Relay
+from steersman.agent.launch.spawn import free_port, rank_environment, start_worker, worker_environment
+from steersman.agent.launch.worker_group import KILL_AFTER_S, Member, Team, has_ended_well, meant_code, signal_group
+from steersman.agent.supervise.interrupts import Interrupts
+from steersman.files.private import make_private
+from steersman.run import NODE_VARIABLE, RANK_VARIABLE, RANKS_VARIABLE
+
+logger = logging.getLogger(__name__)
+
+LAUNCH_FILE = "launch.json"
+LOOK_INTERVAL_S = 0.02
+# Rank 0 verifies checkpoints of any size before it tells the others.
+JOIN_TIMEOUT_S = 1800.0
+# The training process of rank 0 stops all; who asks it is the `train` of rank 0, unless it is dead.
+HAND_ON_AFTER_S = 2.0
+LEADER_INTERVAL_S = 0.25
+# All processes of a launch over several nodes start within seconds; what is older is an earlier launch's.
+STALE_AFTER_S = 30.0
+# Longer than NFS hides a new file from a host that has looked for it before.
+SHARED_AFTER_S = 180.0
+RETRY_INTERVAL_S = 0.2
+NOT_SHARED = (
+    "rank 0 has left no word in STEERSMAN_DATA that this host sees: it must lie on a file system that all hosts share"
+)
+EXIT_STOPPED = 1
+MOST_RANKS = 1024
+
+
+class LaunchError(Exception):
+    """A launch that cannot work; the text says what to do."""
+
+
+class NoAttempt(Exception):
+    """The attempt to join was not opened: `exit_code` is that of the process that holds the run, or would have."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One start of all ranks by torchrun. `key` is the same for all ranks of it and, on one node, for no other.
+
+    On several `nodes`, this is number `node`, with the ranks `first` to `last`, and the first is reached at `address`.
+    """
+
+    key: str
+    rank: int
+    ranks: int
+    nodes: int = 1
+    node: int = 0
+    first: int = 0
+    last: int = 0
+    address: str = ""
+
+    @property
+    def own(self) -> range:
+        """The ranks of this node."""
+        return range(self.first, self.last + 1)
+
+
+def number_of_ranks(text: str) -> int:
+    """Read a number of processes from the command line."""
+    number = int(text)
+    if not 1 <= number <= MOST_RANKS:
+        raise argparse.ArgumentTypeError(f"give 1 to {MOST_RANKS} processes")
+    return number
+
+
+def torchrun_launch(environment: Mapping[str, str]) -> Launch | None:
+    """Return torchrun's launch that this process belongs to, None where it belongs to none, or alone.
+
+    Raises `LaunchError` where its variables are not whole.
+    """
+    run_id, ranks = environment.get("TORCHELASTIC_RUN_ID"), int(environment.get("WORLD_SIZE", "1"))
+    if run_id is None or ranks == 1:
+        return None
+    rank, local = int(environment["RANK"]), int(environment.get("LOCAL_WORLD_SIZE", ranks))
+    if local != ranks:
+        return _launch_of_nodes(run_id, rank, ranks, local, environment)
+    # Its default id is the same for every launch, so its process tells them apart.
+    parent = psutil.Process(os.getppid())
+    restart = environment.get("TORCHELASTIC_RESTART_COUNT", "0")
+    key = f"{run_id[:40]}/{restart}/{parent.pid}/{parent.create_time():.2f}"
+    return Launch(key, rank, ranks, first=0, last=ranks - 1)
+
+
+def _launch_of_nodes(run_id: str, rank: int, ranks: int, local: int, environment: Mapping[str, str]) -> Launch:
+    try:
+        address, port = environment["MASTER_ADDR"], environment["MASTER_PORT"]
+        first = rank - int(environment["LOCAL_RANK"])
+        node, nodes = int(environment["GROUP_RANK"]), int(environment["GROUP_WORLD_SIZE"])
+    except (KeyError, ValueError) as error:
+        raise LaunchError(f"torchrun: its variables do not tell which node this is ({error}).") from error
+    # All that the nodes have in common; how often each has restarted its processes may differ. No host by its name.
+    place = hashlib.sha256(f"{address}:{port}".encode()).hexdigest()[:16]
+    return Launch(f"{run_id[:40]}/{place}", rank, ranks, nodes, node, first, first + local - 1, address)
+
+
+def start_team(command: Sequence[str], environment: Mapping[str, str], folder: Path, ranks: int) -> Team:
+    """Start the workers of all ranks on this host. Raises `OSError` where one cannot be started; then none is left."""
+    port = free_port() if ranks > 1 else 0
+    members: list[Member] = []
+    try:
+        for rank in range(ranks):
+            of_rank = environment if ranks == 1 else rank_environment(environment, rank, ranks, port)
+            process = start_worker(command, of_rank, folder, rank)
+            worker = WorkerProcess.recorded(folder, rank) or WorkerProcess(process.pid, 0.0)
+            members.append(Member(rank, worker, process))
+    except OSError:
+        Team(folder, members).kill(signal.SIGKILL)
+        raise
+    return Team(folder, members)
+
+
+def open_relay(folder: Path, launch: Launch) -> Relay | None:
+    """Listen for the other nodes of a launch, None where there are none. Raises `OSError`."""
+    if launch.nodes == 1:
+        return None
+    return Relay(folder, launch.ranks, launch.own, launch.nodes, launch.address)
+
+
+def start_first(
+    command: Sequence[str], environment: Mapping[str, str], folder: Path, launch: Launch, relay: Relay | None = None
+) -> Team:
+    """Start the worker of rank 0 under torchrun, and wait for the others', which are started beside it."""
+    process = start_worker(command, _joined(environment, launch), folder, tied=True)
+    worker = WorkerProcess.recorded(folder) or WorkerProcess(process.pid, 0.0)
+    elsewhere = relay.start().elsewhere if relay else {}
+    others = [Member(rank, None, elsewhere=elsewhere.get(rank)) for rank in range(1, launch.ranks)]
+    return Team(folder, [Member(0, worker, process), *others], parent=os.getppid(), relay=relay)
+
+
+def announce(
+    data: Path,
+    run_id: int,
+    launch: Launch,
+    folder: Path,
+    command: Sequence[str],
+    variables: Mapping[str, str],
+    relay: Relay | None = None,
+) -> None:
+    """Tell the other ranks of a launch where to train and what, and what their workers' environment needs."""
+    told: dict[str, Any] = {"folder": str(folder), "command": list(command), "variables": dict(variables)}
+    if relay is not None:
+        # Ranks beside this one find it, and not what an earlier launch left.
+        WorkerProcess.of(os.getpid()).write(folder / OUTPOST_FILE)
+        told["relay"] = {"port": relay.port, "secret": relay.secret}
+    _write_launch(data, run_id, launch, told)
+
+
+def announce_failure(data: Path, run_id: int, launch: Launch, exit_code: int) -> None:
+    """Tell the other ranks of a launch that there is nothing to train."""
+    _write_launch(data, run_id, launch, {"exit_code": exit_code})
+
+
+def close_relay(data: Path, run_id: int, launch: Launch, relay: Relay) -> None:
+    """Let the other nodes know that the attempt is over; those that never came as well."""
+    relay.close()
+    if not all(state.has_joined for state in relay.elsewhere.values()):
+        announce_failure(data, run_id, launch, EXIT_STOPPED)
+
+
+def announce_beginning(data: Path, run_id: int, launch: Launch) -> None:
+    """Put away what an earlier launch left, and let the other nodes see that this is where they will be told."""
+    _write_launch(data, run_id, launch, {})
+
+
+def _write_launch(data: Path, run_id: int, launch: Launch, told: Mapping[str, Any]) -> None:
+    path = _launch_path(data, run_id)
+    # No two are the same, so that it shows whether what is told is new.
+    identity = secrets.token_hex(8)
+    text = json.dumps({"key": launch.key, "id": identity, **told})
+    temporary = path.with_name(f"launch-{identity}.new")
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    os.replace(temporary, path)
+
+
+def join(
+    data: Path, application: Path, run_id: int, launch: Launch, interrupts: Interrupts, environment: Mapping[str, str]
+) -> int:
+    """Train a rank beside rank 0 to its end; return the exit code of `train`. Raises `NoAttempt`."""
+    parent = os.getppid()
+    found = _wait_for_attempt(data, run_id, launch, interrupts, parent)
+    try:
+        return _train_beside(found, data, application, launch, interrupts, environment, parent)
+    finally:
+        if found.outpost is not None:
+            found.outpost.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The attempt to join: what was told of it, where its files lie, and where those of this node."""
+
+    told: Mapping[str, Any]
+    folder: Path
+    node: Path
+    outpost: Outpost | None = None
+
+
+def _train_beside(
+    found: _Found,
+    data: Path,
+    application: Path,
+    launch: Launch,
+    interrupts: Interrupts,
+    environment: Mapping[str, str],
+    parent: int,
+) -> int:
+    folder, outpost = found.folder, found.outpost
+    own = worker_environment(folder, data, application, environment) | found.told["variables"]
+    if found.node != folder:
+        own[NODE_VARIABLE] = str(found.node)
+    process = start_worker(found.told["command"], _joined(own, launch), folder, launch.rank, tied=True, node=found.node)
+    if outpost is not None:
+        outpost.start()
+    saves = 0
+    killed = False
+    asked_at: float | None = None
+    told_at: float | None = None
+    looked_at = 0.0
+    abandoned = False
+    while process.poll() is None:
+        time.sleep(LOOK_INTERVAL_S)
+        now = time.monotonic()
+        if now - looked_at > LEADER_INTERVAL_S:
+            looked_at = now
+            # The first rank of another node hears of the others by the outpost, which ends all ranks of the node.
+            lost = outpost is None and leader_has_failed(folder, found.node, launch.first)
+            abandoned = os.getppid() != parent or lost
+        if interrupts.saves > saves:
+            saves = interrupts.saves
+            os.kill(process.pid, signal.SIGUSR1)
+        if interrupts.stops and asked_at is None:
+            asked_at = now
+        if told_at is None and (abandoned or (asked_at is not None and now - asked_at > HAND_ON_AFTER_S)):
+            told_at = now
+            signal_group(process.pid, signal.SIGTERM)
+        # Who saves a checkpoint may take longer, unless nobody is there to save it with.
+        late = abandoned and told_at is not None and now - told_at > KILL_AFTER_S
+        if not killed and (late or interrupts.stops >= 2):
+            killed = True
+            signal_group(process.pid, signal.SIGKILL)
+    code = meant_code(folder, launch.rank, int(process.returncode))
+    if code:
+        # What it started, DataLoader workers among it, has lost its purpose.
+        signal_group(process.pid, signal.SIGKILL)
+    record_exit(found.node, launch.rank, code)
+    while outpost is not None and not outpost.has_told_all and os.getppid() == parent and interrupts.stops < 2:
+        # Other ranks of this node may still train.
+        time.sleep(LOOK_INTERVAL_S)
+    return code if code >= 0 else 1
+
+
+def leader_has_failed(folder: Path, node: Path | None = None, first: int = 0) -> bool:
+    """Tell whether the training process of the first rank of a node is gone without having said that all went well."""
+    leader = WorkerProcess.recorded(node or folder, first)
+    return leader is not None and not leader.is_alive() and not has_ended_well(folder, first)
+
+
+def _wait_for_attempt(data: Path, run_id: int, launch: Launch, interrupts: Interrupts, parent: int) -> _Found:
+    """Return the attempt that rank 0 opens. What an earlier launch from the same place left is passed over."""
+    began = time.monotonic()
+    first: str | None = None
+    seen = False
+    while (waited_s := time.monotonic() - began) < JOIN_TIMEOUT_S:
+        told = _read_launch(data, run_id)
+        if told.get("key") == launch.key:
+            first = first or told.get("id")
+            # One node's key is of one launch; from several it may be what an earlier one left.
+            fresh = launch.nodes == 1 or told.get("id") != first or waited_s > STALE_AFTER_S
+            seen = seen or "folder" not in told
+            if "exit_code" in told and fresh:
+                raise NoAttempt("rank 0 says why", int(told["exit_code"]))
+            if "folder" in told and (found := _found(told, launch)):
+                return found
+        if not seen and launch.nodes > 1 and waited_s > SHARED_AFTER_S:
+            raise NoAttempt(NOT_SHARED, EXIT_STOPPED)
+        if interrupts.stops or os.getppid() != parent:
+            raise NoAttempt("ended before the training began", EXIT_STOPPED)
+        time.sleep(LOOK_INTERVAL_S)
+    raise NoAttempt(f"rank 0 opened no attempt within {JOIN_TIMEOUT_S:.0f} s", EXIT_STOPPED)
+
+
+def _read_launch(data: Path, run_id: int) -> dict[str, Any]:
+    try:
+        return dict(json.loads(_launch_path(data, run_id).read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+def _found(told: Mapping[str, Any], launch: Launch) -> _Found | None:
+    """Return the attempt that is told of, None where it does not take this node, or not yet."""
+    folder = Path(told["folder"])
+    if launch.nodes == 1:
+        return _Found(told, folder, folder)
+    if launch.node == 0:
+        return _Found(told, folder, folder) if is_manned(folder) else None
+    node = node_folder(folder, launch.node)
+    if launch.rank != launch.first:
+        return _Found(told, folder, node) if is_manned(node) else None
+    if not folder.is_dir():
+        # What an earlier launch left tells of an attempt that was deleted since.
+        return None
+    outpost = Outpost(folder, launch.node, launch.own, launch.ranks, told["relay"]["secret"])
+    try:
+        outpost.connect(launch.address, told["relay"]["port"])
+    except OSError as error:
+        logger.info("rank 0 does not take this node: %s", error)
+        time.sleep(RETRY_INTERVAL_S)
+        return None
+    return _Found(told, folder, node, outpost)
+
+
+def _launch_path(data: Path, run_id: int) -> Path:
+    return make_private(run_folder(data, run_id)) / LAUNCH_FILE
+
+
+def _joined(environment: Mapping[str, str], launch: Launch) -> dict[str, str]:
+    """Return the environment of a worker that torchrun has given everything but our own variables."""
+    return dict(environment) | {RANK_VARIABLE: str(launch.rank), RANKS_VARIABLE: str(launch.ranks)}

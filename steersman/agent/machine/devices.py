@@ -1,0 +1,106 @@
+"""The devices of this host and their present use, for choosing one. Knows neither Django nor torch.
+
+GPUs are read in a thread of its own: a driver may hang for ever, and then only their use is not known.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import Any
+
+import psutil
+
+from steersman.agent.machine import gpu_fields, nvml
+
+MIB = 2**20
+READ_INTERVAL_S = 2.0
+# An older reading says nothing about the present.
+STALE_S = 10.0
+# The list itself is asked again after so many readings: GPUs come and go with drivers and MIG.
+LIST_EVERY = 15
+
+# Keys: device (as in `train --device`), title, uuid ("" of the CPU), utilisation (%), memory_used_mib,
+# memory_total_mib; null: not known.
+Device = dict[str, Any]
+
+
+class DeviceReader:
+    """Reads CPU and GPUs; `latest` never waits."""
+
+    def __init__(self) -> None:
+        self._gpus: list[Device] = []
+        self._read_at = 0.0
+        self._stop = threading.Event()
+        psutil.cpu_percent(interval=None)  # the first reading is the start of the first interval
+
+    def start(self) -> DeviceReader:
+        """Start reading GPUs; the thread is a daemon, so that a stuck driver cannot hold up the end."""
+        threading.Thread(target=self._read_gpus, name="devices", daemon=True).start()
+        return self
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def latest(self) -> list[Device]:
+        """Return the CPU and every GPU that a training here would see, cuda:0 first."""
+        memory = psutil.virtual_memory()
+        cpu = _device("cpu", f"CPU, {psutil.cpu_count() or 1} cores")
+        cpu |= {
+            "utilisation": psutil.cpu_percent(interval=None),
+            "memory_used_mib": round((memory.total - memory.available) / MIB),
+            "memory_total_mib": round(memory.total / MIB),
+        }
+        gpus = self._gpus
+        if time.monotonic() - self._read_at > STALE_S:
+            gpus = [_device(gpu["device"], gpu["title"], gpu["uuid"]) for gpu in gpus]
+        return [cpu, *gpus]
+
+    def gpus(self) -> list[str] | None:
+        """Return the UUIDs of the GPUs that a training here would see, cuda:0 first; None before the driver's answer.
+
+        One that hangs later leaves those that were seen before.
+        """
+        return [str(gpu["uuid"]) for gpu in self._gpus] if self._read_at else None
+
+    def _read_gpus(self) -> None:
+        gpus: list[nvml.Gpu] = []
+        readings = 0
+        while True:
+            try:
+                if readings % LIST_EVERY == 0:
+                    # Opened anew: only so is a driver seen that was loaded, or a GPU that came back, meanwhile.
+                    nvml.reopen_nvml()
+                    gpus = nvml.separate(nvml.list_gpus(), visible=os.environ.get("CUDA_VISIBLE_DEVICES"))
+            except nvml.NoGpus:
+                gpus = []
+            self._gpus = [_read(index, gpu) for index, gpu in enumerate(gpus)]
+            self._read_at = time.monotonic()
+            readings += 1
+            if self._stop.wait(READ_INTERVAL_S):
+                return
+
+
+def _read(index: int, gpu: nvml.Gpu) -> Device:
+    device = _device(f"cuda:{index}", _title(gpu), gpu.uuid)
+    try:
+        values = gpu_fields.read(gpu)
+    except nvml.GpuLost:
+        return device
+    for key in ("utilisation", "memory_used_mib", "memory_total_mib"):
+        value = values.get(f"gpu/{gpu.name}/{key}")
+        device[key] = None if value is None else round(value)
+    return device
+
+
+def _title(gpu: nvml.Gpu) -> str:
+    try:
+        return str(nvml.pynvml.nvmlDeviceGetName(gpu.board))
+    except nvml.pynvml.NVMLError:
+        return "GPU"
+
+
+def _device(name: str, title: str, uuid: str = "") -> Device:
+    use = dict.fromkeys(("utilisation", "memory_used_mib", "memory_total_mib"))
+    return {"device": name, "title": title, "uuid": uuid} | use

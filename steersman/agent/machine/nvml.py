@@ -1,0 +1,155 @@
+"""The GPUs that NVML lists, and which of them a training sees. Knows neither Django, torch nor threads.
+
+NVML counts GPUs by PCI bus, CUDA by speed unless CUDA_DEVICE_ORDER says otherwise: only UUIDs are the same
+on both sides. Series are named by NVML's index, the one that nvidia-smi shows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from steersman.agent.machine.pynvml_notice import silence_pynvml_notice
+
+silence_pynvml_notice()
+import pynvml  # noqa: E402  after its notice is silenced
+
+
+class NoGpus(RuntimeError):
+    """NVML cannot be used here. The text says why."""
+
+
+class GpuLost(RuntimeError):
+    """A GPU that was there no longer answers. The text says why."""
+
+
+@dataclass(slots=True)
+class Gpu:
+    """One GPU, or one MIG instance of a GPU, whose `handle` tells memory and whose `board` the rest."""
+
+    name: str
+    uuid: str
+    handle: Any
+    board: Any
+    unsupported: set[str] = field(default_factory=set)
+    # What the board's energy counter, which runs since the driver was loaded, said first.
+    first_energy_j: float | None = None
+
+    @property
+    def board_name(self) -> str:
+        """Return the number of the board, which is the name of a GPU that is no MIG instance."""
+        return self.name.partition(".")[0]
+
+
+def open_nvml() -> None:
+    """Load the driver's library. Raises `NoGpus` where there is none or it does not work."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError_LibraryNotFound:
+        raise NoGpus("the NVIDIA driver's library libnvidia-ml.so.1 is not on this host") from None
+    except pynvml.NVMLError as error:
+        raise NoGpus(f"the NVIDIA driver answers: {error}") from None
+
+
+def reopen_nvml() -> None:
+    """Load the driver's library anew, which voids every `Gpu`: only so does one that came back answer again.
+
+    Raises `NoGpus` as `open_nvml` does.
+    """
+    with contextlib.suppress(pynvml.NVMLError):
+        pynvml.nvmlShutdown()
+    open_nvml()
+
+
+def list_gpus() -> list[Gpu]:
+    """Return every GPU that NVML can open, in its own order, MIG instances after the board that holds them.
+
+    Raises `NoGpus` where not even their number can be read.
+    """
+    try:
+        count = pynvml.nvmlDeviceGetCount()
+    except pynvml.NVMLError as error:
+        raise NoGpus(f"the NVIDIA driver does not list its GPUs: {error}") from None
+    gpus: list[Gpu] = []
+    for index in range(count):
+        try:
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            gpus.append(Gpu(str(index), pynvml.nvmlDeviceGetUUID(handle), handle, handle))
+        except pynvml.NVMLError:
+            # One that fell off the bus must not hide the others.
+            continue
+        gpus.extend(_mig_instances(index, handle))
+    return gpus
+
+
+def choose(gpus: Sequence[Gpu], *, visible: str | None, uuids: Sequence[str] = (), device: str = "auto") -> list[Gpu]:
+    """Return the GPUs of a training: those of `uuids` where known, else those that it can see.
+
+    `visible` is CUDA_VISIBLE_DEVICES (None where it is not set), `device` what was asked for, such as cuda:1.
+    """
+    if device == "cpu":
+        return []
+    if uuids:
+        return [gpu for uuid in uuids if (gpu := _by_uuid(gpus, uuid)) is not None]
+    boards = [gpu for gpu in gpus if gpu.handle is gpu.board]
+    seen = boards if visible is None else _visible(gpus, boards, visible)
+    kind, _, index = device.partition(":")
+    if kind == "cuda":
+        position = int(index) if index.isdecimal() else 0
+        return seen[position : position + 1]
+    return seen
+
+
+def separate(gpus: Sequence[Gpu], *, visible: str | None) -> list[Gpu]:
+    """Return what trainings here can be given: every visible GPU, or each MIG instance of one that is split."""
+    found: list[Gpu] = []
+    for gpu in choose(gpus, visible=visible):
+        split = [each for each in gpus if each.board is gpu.board and each.handle is not each.board]
+        found += split if split and gpu.handle is gpu.board else [gpu]
+    return found
+
+
+def _visible(gpus: Sequence[Gpu], boards: Sequence[Gpu], visible: str) -> list[Gpu]:
+    """Return what CUDA shows: like CUDA, everything from the first entry on that names nothing is hidden."""
+    seen: list[Gpu] = []
+    for entry in (part.strip() for part in visible.split(",")):
+        if entry.isdecimal():
+            gpu = next((each for each in boards if each.name == str(int(entry))), None)
+        elif entry.startswith(("GPU-", "MIG-")):
+            gpu = _by_uuid(gpus, entry)
+        else:
+            gpu = None
+        if gpu is None:
+            break
+        if gpu not in seen:
+            seen.append(gpu)
+    return seen
+
+
+def _by_uuid(gpus: Sequence[Gpu], uuid: str) -> Gpu | None:
+    """Return the only GPU whose UUID begins with `uuid`, which torch gives without the "GPU-" in front."""
+    if not uuid:
+        return None
+    found = [gpu for gpu in gpus if gpu.uuid.startswith(uuid) or gpu.uuid.partition("-")[2].startswith(uuid)]
+    return found[0] if len(found) == 1 else None
+
+
+def _mig_instances(index: int, board: Any) -> list[Gpu]:
+    try:
+        if not pynvml.nvmlDeviceGetMigMode(board)[0]:
+            return []
+        most = pynvml.nvmlDeviceGetMaxMigDeviceCount(board)
+    except pynvml.NVMLError:
+        # Older drivers and most GPUs know nothing of MIG.
+        return []
+    instances = []
+    for position in range(most):
+        try:
+            handle = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(board, position)
+            instances.append(Gpu(f"{index}.{position}", pynvml.nvmlDeviceGetUUID(handle), handle, board))
+        except pynvml.NVMLError:
+            # Places that hold no instance.
+            continue
+    return instances

@@ -1,0 +1,195 @@
+"""Samples of GPUs and host beside a training, each read in a thread of its own: a driver may hang for ever.
+
+Knows neither Django nor torch. The supervisor asks `latest()` and never waits.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from steersman.agent.machine import gpu_fields, nvml
+from steersman.agent.machine.host import HostReader
+from steersman.agent.machine.throttling import Note, ThrottleWatch
+
+# GPU values older than this many intervals are history, not a sample.
+STALE_INTERVALS = 5
+# A GPU that was lost or an empty list is looked for again after so many readings.
+LOOK_AGAIN_EVERY = 30
+# What is slow to read is read once in so many readings.
+SLOW_EVERY = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Values by name at `time` (seconds since the epoch, UTC). Units in docs/protocol.md."""
+
+    time: float
+    values: dict[str, float]
+
+
+class Sampler:
+    """Reads host, worker and GPUs every `interval_s`; `device` is what the run asks for, such as cuda:1."""
+
+    def __init__(
+        self,
+        worker_pid: int | None = None,
+        *,
+        data: Path | None = None,
+        device: str = "auto",
+        interval_s: float = 1.0,
+    ) -> None:
+        self._device = device
+        self._interval_s = interval_s
+        self._visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        self._host = HostReader(worker_pid, data)
+        # What is asked for; the thread compares it with what it reads, so that no request is lost between them.
+        self._uuids: tuple[str, ...] = ()
+        self._stop = threading.Event()
+        self._host_sample: Sample | None = None
+        self._gpu_sample: Sample | None = None
+        self._slow_values: deque[dict[str, float]] = deque(maxlen=1)
+        self._gpu_pass_began: float | None = None
+        self._throttling = ThrottleWatch()
+        self._notes: deque[Note] = deque(maxlen=100)
+        self._reported = ""
+        # How many GPUs this host has, whoever uses them; None until that is known, and where none is sampled.
+        self.boards: int | None = None
+
+    def start(self) -> Sampler:
+        """Start reading; both threads are daemons, so that one stuck in a driver cannot hold up the end."""
+        threading.Thread(target=self._read_host, name="host-samples", daemon=True).start()
+        if self._device != "cpu":
+            threading.Thread(target=self._read_gpus, name="gpu-samples", daemon=True).start()
+        return self
+
+    def stop(self) -> None:
+        """Ask the threads to end; returns at once."""
+        self._stop.set()
+
+    def follow(self, pids: Sequence[int]) -> None:
+        """Count what the processes of these numbers, and all below them, take of the host."""
+        self._host.pids = tuple(pids)
+
+    def watch(self, uuids: Sequence[str]) -> None:
+        """Sample the GPUs of these UUIDs (torch's or NVML's writing) instead of those that are visible."""
+        self._uuids = tuple(uuids)
+
+    def latest(self) -> Sample | None:
+        """Return the newest host sample joined by GPU values not older than 5 intervals; None before the first."""
+        host, gpus = self._host_sample, self._gpu_sample
+        if host is None:
+            return None
+        if gpus is None or host.time - gpus.time > STALE_INTERVALS * self._interval_s:
+            return host
+        return Sample(host.time, host.values | gpus.values)
+
+    def take(self) -> Sample | None:
+        """Return `latest()`, joined by what is read only every ten intervals and has not been taken yet."""
+        sample = self.latest()
+        if sample is None or not self._slow_values:
+            return sample
+        return Sample(sample.time, sample.values | self._slow_values.popleft())
+
+    def take_notes(self) -> list[Note]:
+        """Return what is to be said of the GPUs and has not been taken yet."""
+        return [self._notes.popleft() for _ in range(len(self._notes))]
+
+    @property
+    def problem(self) -> str:
+        """Return why GPUs are not sampled, "" where they are or need not be."""
+        began = self._gpu_pass_began
+        if began is not None and time.monotonic() - began > STALE_INTERVALS * self._interval_s:
+            return "GPUs are not sampled: the NVIDIA driver does not answer."
+        return self._reported
+
+    def _read_host(self) -> None:
+        while True:
+            values = self._host.read()
+            self._host_sample = Sample(time.time(), values)
+            if self._stop.wait(self._interval_s):
+                return
+
+    def _read_gpus(self) -> None:
+        gpus: list[nvml.Gpu] = []
+        uuids = self._uuids
+        opened = lost = False
+        readings = 0
+        while True:
+            self._gpu_pass_began = time.monotonic()
+            try:
+                if not opened:
+                    nvml.open_nvml()
+                    opened = True
+                if readings % LOOK_AGAIN_EVERY == 0 or uuids != self._uuids:
+                    if lost:
+                        gpus = []
+                        nvml.reopen_nvml()
+                        lost = False
+                    uuids = self._uuids
+                    gpus = self._chosen(gpus, uuids)
+                answering = self._read_each(gpus)
+                if readings % SLOW_EVERY == 0:
+                    answering = self._read_slow(answering)
+                lost = lost or len(answering) < len(gpus)
+                gpus = answering
+            except nvml.NoGpus as error:
+                self._reported = f"GPUs are not sampled: {error}."
+                self.boards = self.boards or 0
+                lost = True
+                if not opened:
+                    return
+            finally:
+                self._gpu_pass_began = None
+            readings += 1
+            if self._stop.wait(self._interval_s):
+                return
+
+    def _chosen(self, before: list[nvml.Gpu], uuids: tuple[str, ...]) -> list[nvml.Gpu]:
+        found = nvml.list_gpus()
+        if self.boards is None:
+            self.boards = 1 + max((int(gpu.board_name) for gpu in found), default=-1)
+        chosen = nvml.choose(found, visible=self._visible, uuids=uuids, device=self._device)
+        known = {gpu.uuid: gpu for gpu in before}
+        self._reported = "" if chosen else "GPUs are not sampled: none is visible to this training."
+        return [known.get(gpu.uuid, gpu) for gpu in chosen]
+
+    def _read_each(self, gpus: list[nvml.Gpu]) -> list[nvml.Gpu]:
+        """Publish a sample of `gpus` and return those that still answer."""
+        values: dict[str, float] = {}
+        masks: dict[str, int] = {}
+        answering = []
+        for gpu in gpus:
+            try:
+                of_gpu = gpu_fields.read(gpu)
+            except nvml.GpuLost as error:
+                self._reported = f"GPU {gpu.name} is no longer sampled: {error}."
+                continue
+            values |= of_gpu
+            answering.append(gpu)
+            mask = of_gpu.get(f"gpu/{gpu.name}/throttle_reasons")
+            if mask is not None:
+                masks[gpu.board_name] = int(mask)
+        if values:
+            self._gpu_sample = Sample(time.time(), values)
+        self._notes.extend(self._throttling.look(masks, time.monotonic()))
+        return answering
+
+    def _read_slow(self, gpus: list[nvml.Gpu]) -> list[nvml.Gpu]:
+        """Leave what is slow to read of `gpus` for `take` and return those that still answer."""
+        values: dict[str, float] = {}
+        answering = []
+        for gpu in gpus:
+            try:
+                values |= gpu_fields.read_slow(gpu)
+                answering.append(gpu)
+            except nvml.GpuLost as error:
+                self._reported = f"GPU {gpu.name} is no longer sampled: {error}."
+        if values:
+            self._slow_values.append(values)
+        return answering

@@ -1,0 +1,38 @@
+"""Tells a worker that its supervisor lives, whatever the supervisor waits for. No Django, no torch."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from steersman.files.mailbox import Mailbox
+
+BEAT_INTERVAL_S = 1.0
+# A beat that comes later than this was suspended with its process, which may hold the run no longer.
+LATEST_S = 3.0
+
+
+class Heart:
+    """Beats into a mailbox from a thread of its own until `stop`: a database may keep the main thread for minutes."""
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._beat_forever, name="heart", daemon=True)
+
+    def start(self) -> None:
+        self._mailbox.beat()
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _beat_forever(self) -> None:
+        waiting_since = time.monotonic()
+        while not self._stopped.wait(BEAT_INTERVAL_S):
+            now = time.monotonic()
+            if now - waiting_since < LATEST_S:
+                self._mailbox.beat()
+            waiting_since = now

@@ -1,0 +1,130 @@
+"""Whether a training that lives has stopped stepping, by this process's own monotonic clock. No Django, no torch."""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from steersman.files import journal
+from steersman.files.journal import Record
+
+# Silence is taken for a stall beyond this many times the usual time from sign to sign.
+TIMES_USUAL = 10
+# Before the second sign nothing is usual yet: data are loaded, kernels compiled. In times of the shortest stall.
+TIMES_UNKNOWN = 10
+KEPT_INTERVALS = 101
+# A longer pause between two looks is ours (a suspended host, a database that was away), not the training's silence.
+LONGEST_LOOK_S = 3.0
+# What shows that the training goes on, and what is as regular as steps are.
+SIGNS = frozenset(
+    {
+        journal.POINT,
+        journal.EPOCH,
+        journal.CHECKPOINT,
+        journal.TEXT,
+        journal.OUTCOME,
+        journal.KNOBS,
+        journal.STATE,
+        journal.ENVIRONMENT,
+        journal.END,
+    }
+)
+REGULAR = frozenset({journal.POINT, journal.EPOCH})
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """The mean time between two signs, and between two steps where they were steps, in seconds."""
+
+    sign_s: float
+    step_s: float | None
+
+
+class StallWatch:
+    """Watches the journal of one attempt. `shortest_s` is the shortest silence that is called a stall.
+
+    A training is stalled that has given no sign for `shortest_s`, and for ten times the usual time between its signs,
+    unless it is paused or said how long the next sign will take.
+    """
+
+    def __init__(
+        self, shortest_s: float, *, paused: bool = False, stalled: bool = False, usual_step_s: float | None = None
+    ) -> None:
+        self._shortest_s = shortest_s
+        self._paused = paused
+        # What an earlier supervisor found holds until there is a sign.
+        self._found_before = stalled
+        self._known_step_s = usual_step_s
+        self._intervals: deque[Interval] = deque(maxlen=KEPT_INTERVALS)
+        self._last: tuple[int, float] | None = None
+        self._expected_s = 0.0
+        self._silent_s = 0.0
+        self._heard = False
+        self._looked_at: float | None = None
+
+    @property
+    def usual_step_s(self) -> float | None:
+        """The median time of a step; what was known before where none was seen yet."""
+        seen = [each.step_s for each in self._intervals if each.step_s is not None]
+        return statistics.median(seen) if seen else self._known_step_s
+
+    def note(self, records: Iterable[Record]) -> None:
+        """Take what was read of the journal, in its order."""
+        newest: Record | None = None
+        regular = 0
+        for record in records:
+            if record.kind == journal.QUIET:
+                seconds = record.fields.get("seconds")
+                self._expected_s = float(seconds) if isinstance(seconds, (int, float)) else 0.0
+                self._heard = True
+                # How long it takes is no measure of the steps.
+                self._last = newest = None
+                regular = 0
+            elif record.kind in SIGNS:
+                self._heard = True
+                self._expected_s = 0.0
+                self._found_before = False
+                if record.kind == journal.STATE:
+                    self._paused = record.fields.get("state") == "paused"
+                    self._last = newest = None
+                    regular = 0
+                elif record.kind in REGULAR:
+                    newest = record
+                    regular += 1
+        if newest is not None:
+            self._measure(newest, regular)
+
+    def _measure(self, newest: Record, signs: int) -> None:
+        if self._last is not None:
+            step, time = self._last
+            elapsed = newest.time - time
+            # A clock that was set back tells nothing.
+            if elapsed > 0:
+                steps = newest.step - step
+                self._intervals.append(Interval(elapsed / signs, elapsed / steps if steps > 0 else None))
+        self._last = (newest.step, newest.time)
+
+    def look(self, now: float) -> float:
+        """Return the seconds of a stall at `now`, 0.0 where the training goes on. Call each second or so."""
+        elapsed = 0.0 if self._looked_at is None else min(now - self._looked_at, LONGEST_LOOK_S)
+        self._looked_at = now
+        if self._paused or self._heard:
+            # When in the time since the last look it was heard is not known: silence counts from here.
+            self._silent_s = 0.0
+            self._heard = False
+            return 0.0
+        self._silent_s += elapsed
+        if self._found_before:
+            return max(self._silent_s, 1.0)
+        return self._silent_s if self._silent_s > self.allowed_s else 0.0
+
+    @property
+    def allowed_s(self) -> float:
+        """Return the silence that is not yet a stall."""
+        if not self._intervals:
+            usual_s = self._shortest_s * TIMES_UNKNOWN / TIMES_USUAL
+        else:
+            usual_s = statistics.median(each.sign_s for each in self._intervals)
+        return max(self._shortest_s, TIMES_USUAL * usual_s, self._expected_s)

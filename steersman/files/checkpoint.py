@@ -1,0 +1,203 @@
+"""Checkpoints as they lie on disk: files that are either whole or not there, and folders with a manifest.
+
+A checkpoint is a folder of files. `manifest.json` names them with size and SHA-256 and is written last, so a folder
+without one is the rest of a save that was cut short. The SHA-256 of the manifest stands for the checkpoint. Standard
+library only; knows nothing of what is in the files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from steersman.files.private import open_private
+
+READ_BYTES = 1 << 20
+MANIFEST = "manifest.json"
+FORMAT = 2
+# Of thousands of ranks; what is larger was not written by us.
+LARGEST_MANIFEST_BYTES = 4 << 20
+# Plain names only: a manifest must not lead out of its folder.
+FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class Damaged(ValueError):
+    """A checkpoint that is not what was recorded. The text says what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What `write_atomically` put on disk."""
+
+    size_bytes: int
+    sha256: str
+
+
+class _HashingFile:
+    """Passes writes on and hashes them; offers no seek, so that what was hashed is what lies there."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+        self.size_bytes = 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        self._file.write(data)
+        self._hash.update(data)
+        size = memoryview(data).nbytes
+        self.size_bytes += size
+        return size
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a checkpoint holds: `files` by name; `reason` is one of last, best, hourly, named and stop."""
+
+    step: int
+    epoch: int
+    name: str
+    reason: str
+    files: dict[str, Written]
+    metrics: dict[str, float | None] = field(default_factory=dict)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(file.size_bytes for file in self.files.values())
+
+
+def write_hashed(path: Path, write: Callable[[BinaryIO], object]) -> Written:
+    """Write a file of a checkpoint whose manifest is to come; it is on disk after return. Raises `OSError`."""
+    with open_private(path, "wb") as file:
+        hashing = _HashingFile(file)
+        write(cast(BinaryIO, hashing))
+        file.flush()
+        os.fsync(file.fileno())
+    return Written(size_bytes=hashing.size_bytes, sha256=hashing.sha256)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> Written:
+    """Make the checkpoint in `folder` whole; return its size, the manifest's included, and the manifest's SHA-256."""
+    text = json.dumps({"format": FORMAT, **asdict(manifest)}, indent=1, allow_nan=False).encode()
+    written = write_atomically(folder / MANIFEST, lambda file: file.write(text))
+    _sync_folder(folder.parent)
+    return Written(size_bytes=manifest.size_bytes + written.size_bytes, sha256=written.sha256)
+
+
+def read_manifest(folder: Path, sha256: str) -> Manifest:
+    """Return the manifest of a checkpoint. Raises `Damaged` where it is gone, or not the recorded one."""
+    try:
+        with (folder / MANIFEST).open("rb") as file:
+            content = file.read(LARGEST_MANIFEST_BYTES + 1)
+    except OSError:
+        raise Damaged("it is not there, or not whole") from None
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise Damaged("its SHA-256 differs from the recorded one")
+    try:
+        return _parsed(json.loads(content))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise Damaged(str(error) if isinstance(error, Damaged) else "its manifest cannot be read") from None
+
+
+def verify_checkpoint(folder: Path, sha256: str) -> Manifest:
+    """Return the manifest of a checkpoint of which every file is what it was. Raises `Damaged`."""
+    manifest = read_manifest(folder, sha256)
+    for name, expected in manifest.files.items():
+        path = folder / name
+        if path.is_symlink() or not path.is_file():
+            raise Damaged(f"{name} is not there")
+        if path.stat().st_size != expected.size_bytes or not verify(path, expected.sha256):
+            raise Damaged(f"the SHA-256 of {name} differs")
+    return manifest
+
+
+def is_whole(folder: Path) -> bool:
+    """Tell whether the save of a checkpoint came to its end; whether it is as it was tells `verify_checkpoint`."""
+    return (folder / MANIFEST).is_file()
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Remove a checkpoint, its manifest first: what is half removed is no checkpoint. Raises `OSError`."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder)
+
+
+def _parsed(fields: Mapping[str, Any]) -> Manifest:
+    if fields["format"] != FORMAT:
+        raise Damaged(f"it has format {fields['format']!r}, this version reads {FORMAT}")
+    files = {name: Written(int(of["size_bytes"]), str(of["sha256"])) for name, of in fields["files"].items()}
+    for name in files:
+        if not FILE_NAME.fullmatch(name) or name == MANIFEST:
+            raise Damaged("its manifest names a file outside its folder")
+    return Manifest(
+        step=int(fields["step"]),
+        epoch=int(fields["epoch"]),
+        name=str(fields["name"]),
+        reason=str(fields["reason"]),
+        files=files,
+        metrics=dict(fields["metrics"]),
+    )
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> Written:
+    """Write the file `path` by `write(file)`, where `file` takes only `write` and `flush`.
+
+    After return the file is whole and on disk under its name; after an exception, `OSError` for a full
+    disk among them, what was there before is there still and nothing is left over.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open_private(temporary, "wb") as file:
+            hashing = _HashingFile(file)
+            write(cast(BinaryIO, hashing))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    _sync_folder(path.parent)
+    return Written(size_bytes=hashing.size_bytes, sha256=hashing.sha256)
+
+
+def verify(path: Path, sha256: str) -> bool:
+    """Return whether the file `path` is there, readable, and has this SHA-256 (lower-case hexadecimal)."""
+    try:
+        return hashed(path).sha256 == sha256
+    except OSError:
+        return False
+
+
+def hashed(path: Path) -> Written:
+    """Return size and SHA-256 of a file that another process has written. Raises `OSError`."""
+    found, size_bytes = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while block := file.read(READ_BYTES):
+            found.update(block)
+            size_bytes += len(block)
+    return Written(size_bytes=size_bytes, sha256=found.hexdigest())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable: without this a power cut may bring the old name back."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,60 @@
+"""The folder of all state: made for its owner alone, and refused where others may enter it. Knows nothing of Django."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pwd
+import shlex
+from pathlib import Path
+
+from steersman.files.private import OF_OTHERS, make_private, narrow
+
+logger = logging.getLogger(__name__)
+SHARED_VARIABLE = "STEERSMAN_SHARED_DATA"
+
+
+class UnfitFolder(Exception):
+    """The data folder is not to be used as it is; the text says which folder, and what to do."""
+
+
+def prepare(folder: Path, default: Path, *, shared: bool) -> None:
+    """Make the data folder where it is missing. Our own default folder, which earlier versions left open, is closed."""
+    make_private(folder)
+    if folder == default.resolve() and not shared and narrow(folder):
+        logger.warning("%s could be entered by other users of this host: its mode is 0700 now", folder)
+
+
+def refuse_unfit(folder: Path, *, shared: bool) -> None:
+    """Raise `UnfitFolder` where others may enter the data folder, and nobody has said that they shall."""
+    if os.pathsep in str(folder):
+        # Scripts find the client by PYTHONPATH, in which no sign stands for this one.
+        raise UnfitFolder(f"The data folder {folder} has a {os.pathsep} in its name: set STEERSMAN_DATA to another.")
+    problem = "" if shared else who_else(folder)
+    if problem:
+        raise UnfitFolder(problem)
+
+
+def who_else(folder: Path) -> str:
+    """Return in a sentence who else may enter `folder` and what to do about it, "" where nobody may."""
+    found = folder.stat()
+    on_purpose = f"or allow it with {SHARED_VARIABLE}=1"
+    if found.st_uid not in (os.getuid(), 0):
+        owner = _name_of(found.st_uid)
+        return (
+            f"The data folder {folder} belongs to {owner}, who may read and change all that is kept there: run this as "
+            f"{owner}, set STEERSMAN_DATA to a folder of your own, {on_purpose}."
+        )
+    if found.st_mode & OF_OTHERS:
+        return (
+            f"Other users of this host may enter the data folder {folder} (mode {found.st_mode & 0o777:04o}), where "
+            f"passwords and keys are kept: close it with `chmod 700 {shlex.quote(str(folder))}`, {on_purpose}."
+        )
+    return ""
+
+
+def _name_of(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return f"user {user}"

@@ -1,0 +1,363 @@
+"""The journal: an append-only file of checksummed records that one training process writes and its supervisor reads.
+
+A record stands alone: it carries its names, so that damage to one costs that one only.
+
+    size  field
+    4     SYNC, where a reader that lost its way looks for the next record
+    4     length of the whole record in bytes
+    1     kind
+    2     number of values: 0 where not a POINT
+    2     length n of the names in bytes: 0 where not a POINT
+    n     names of the values, joined by NUL, UTF-8
+    8     number: 0, 1, 2 … of this writer, so that a gap is seen
+    8     time, seconds since the epoch (UTC)
+    8     step
+    …     POINT: 8 bytes a value (IEEE 754 binary64); other kinds: JSON
+    4     CRC-32 (ISO 3309) of everything before it
+
+All little-endian. Knows nothing of runs, supervisors or torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from time import time
+from typing import Any
+from zlib import crc32
+
+from steersman.files.point_code import append_maker, log_maker
+
+SYNC = b"\xc5STM"
+_HEAD = struct.Struct("<4sIBHH")
+_PLACE = struct.Struct("<Qdq")
+_CHECKSUM = struct.Struct("<I")
+SMALLEST_RECORD_BYTES = _HEAD.size + _PLACE.size + _CHECKSUM.size
+# A length beyond this is damage, not a record.
+LARGEST_RECORD_BYTES = 1 << 20
+LARGEST_NAMES_BYTES = (1 << 16) - 1
+# Far fewer than the 16 bits of their number hold; eight bytes each.
+MOST_VALUES = 10_000
+LARGEST_SEGMENT_BYTES = 64 << 20
+
+POINT = 1
+EPOCH = 2
+PLAN = 3
+ENVIRONMENT = 4
+NOTE = 5
+OUTCOME = 6
+CHECKPOINT = 7
+DROPPED = 8
+END = 9
+TEXT = 10
+KNOBS = 11
+STATE = 12
+QUIET = 13
+KINDS = frozenset(range(POINT, QUIET + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One whole record. `values` of a POINT maps names to floats; `fields` is the JSON of other kinds.
+
+    `rank` is who wrote it, where several ranks are read together; it does not stand in the journal.
+    """
+
+    kind: int
+    number: int
+    time: float
+    step: int
+    values: dict[str, float]
+    fields: dict[str, Any]
+    rank: int = 0
+
+
+def segment_path(folder: Path, rank: int, segment: int) -> Path:
+    """Return the file of a rank's journal segment in an attempt's folder."""
+    return folder / f"journal-{rank:04d}-{segment:06d}.bin"
+
+
+class JournalWriter:
+    """Appends records, each by one write, to segments in `folder`.
+
+    A full disk never raises: the record is dropped, counted in `dropped`, and told once a write works again.
+    """
+
+    def __init__(self, folder: Path, rank: int = 0) -> None:
+        self._folder = folder
+        self._rank = rank
+        self.dropped = 0
+        self._untold = 0
+        segments = sorted(folder.glob(f"journal-{rank:04d}-*.bin"))
+        self._segment = int(segments[-1].stem.rsplit("-", 1)[1]) + 1 if segments else 0
+        # One count for all segments: encoders keep hold of it.
+        self._numbers = count()
+        self._open()
+
+    def _open(self) -> None:
+        path = segment_path(self._folder, self._rank, self._segment)
+        self.fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._largest = LARGEST_SEGMENT_BYTES
+
+    def encoder(self, names: tuple[str, ...]) -> Callable[[int, Iterable[Any]], bool]:
+        """Return a function (step, values) that appends one POINT of these names.
+
+        `values` come in the order of `names`. Where one is no plain float, or the step no plain int, it writes
+        nothing and returns False. Raises `ValueError` where the names fill a record.
+        """
+        encoder: Callable[[int, Iterable[Any]], bool] = append_maker(len(names))(*self._parts(names))
+        return encoder
+
+    def logger(
+        self, names: tuple[str, ...], run: Any, with_care: Callable[[int, dict[str, Any]], None]
+    ) -> Callable[..., None]:
+        """Return a `log(step, **values)` for just these names, the fastest way; see `steersman.files.point_code`.
+
+        It sets `run._step`, and leaves to `with_care` what is not one plain float for each name.
+        """
+        log: Callable[..., None] = log_maker(names)(*self._parts(names), run, with_care)
+        return log
+
+    def _parts(self, names: tuple[str, ...]) -> tuple[Any, ...]:
+        joined = "\0".join(names).encode()
+        packed = struct.Struct(f"<{_HEAD.size + len(joined)}sQdq{len(names)}d")
+        length = packed.size + _CHECKSUM.size
+        if length > LARGEST_RECORD_BYTES or len(joined) > LARGEST_NAMES_BYTES:
+            raise ValueError("too many names for one record: log them in several calls")
+        head = _HEAD.pack(SYNC, length, POINT, len(names), len(joined)) + joined
+        return self, self._settle, head, length, packed.pack, self._numbers.__next__
+
+    def append(self, kind: int, step: int, fields: dict[str, Any]) -> None:
+        """Append one record of JSON fields. Raises `ValueError` where it is larger than a record may be."""
+        payload = _as_json(fields)
+        length = SMALLEST_RECORD_BYTES + len(payload)
+        if length > LARGEST_RECORD_BYTES:
+            raise ValueError(f"a record may have {LARGEST_RECORD_BYTES} bytes, this one has {length}")
+        head = _HEAD.pack(SYNC, length, kind, 0, 0)
+        body = head + _PLACE.pack(next(self._numbers), time(), step) + payload
+        try:
+            written = os.write(self.fd, body + _CHECKSUM.pack(crc32(body)))
+        except OSError:
+            written = 0
+        self._settle(written, length)
+
+    def _settle(self, written: int, length: int) -> None:
+        """Count a record that the disk did not take; tell of such once it takes one; change a full segment."""
+        if written != length:
+            self.dropped += 1
+            self._untold += 1
+            if written:
+                # The torn record would only read as damage.
+                os.ftruncate(self.fd, os.fstat(self.fd).st_size - written)
+            return
+        if self._untold:
+            told, self._untold = self._untold, 0
+            dropped_before = self.dropped
+            self.append(DROPPED, 0, {"records": told})
+            if self.dropped > dropped_before:
+                self._untold += told
+        if os.fstat(self.fd).st_size > self._largest:
+            self._next_segment()
+
+    def _next_segment(self) -> None:
+        full = self.fd
+        self._segment += 1
+        try:
+            self._open()
+        except OSError:
+            # No file can be made now: go on in this one and try again a MiB later.
+            self._segment -= 1
+            self._largest += 1 << 20
+            return
+        os.close(full)
+
+    def sync(self) -> None:
+        """Ask the disk to keep what was written."""
+        os.fsync(self.fd)
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+def records_of(names: tuple[str, ...]) -> Iterator[slice]:
+    """Yield the parts of `names` that fit into one record each."""
+    first = used = 0
+    for index, name in enumerate(names):
+        added = len(name.encode()) + 1
+        if index > first and (used + added > LARGEST_NAMES_BYTES or index - first >= MOST_VALUES):
+            yield slice(first, index)
+            first, used = index, 0
+        used += added
+    yield slice(first, len(names))
+
+
+def fits_record(fields: dict[str, Any]) -> bool:
+    """Tell whether fields of JSON are small enough for one record."""
+    return SMALLEST_RECORD_BYTES + len(_as_json(fields)) <= LARGEST_RECORD_BYTES
+
+
+def encode(record: Record) -> bytes:
+    """Return a record as it stands in a journal."""
+    names = "\0".join(record.values).encode() if record.kind == POINT else b""
+    payload = struct.pack(f"<{len(record.values)}d", *record.values.values())
+    width = len(record.values)
+    if record.kind != POINT:
+        payload, width = _as_json(record.fields), 0
+    length = SMALLEST_RECORD_BYTES + len(names) + len(payload)
+    head = _HEAD.pack(SYNC, length, record.kind, width, len(names)) + names
+    body = head + _PLACE.pack(record.number, record.time, record.step) + payload
+    return body + _CHECKSUM.pack(crc32(body))
+
+
+def _as_json(fields: dict[str, Any]) -> bytes:
+    """Return JSON in UTF-8: escaped, a text of emoji would take three times the room, and a traceback fill a record."""
+    try:
+        return json.dumps(fields, separators=(",", ":"), default=str, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        # Half a character, which only an escape can carry.
+        return json.dumps(fields, separators=(",", ":"), default=str).encode()
+
+
+class JournalReader:
+    """Reads whole records from `offset` of one segment, and finds its way past damage.
+
+    `next_number` is the number expected next. After `read`, `offset` is where the next read starts;
+    `unreadable` counts records that were lost to damage since the reader was made, as far as their
+    numbers tell, at least one for each damaged stretch.
+    """
+
+    def __init__(self, path: Path, offset: int = 0, next_number: int = 0) -> None:
+        self.path = path
+        self.offset = offset
+        self.next_number = next_number
+        self.unreadable = 0
+        # Where each record of the last `read` ends.
+        self.ends: list[int] = []
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Tell whether nothing stands behind `offset`."""
+        return os.fstat(self._file).st_size <= self.offset
+
+    def read(self, limit: int, ended: bool = False) -> list[Record]:
+        """Return the whole records among the next `limit` bytes; `limit` must exceed LARGEST_RECORD_BYTES.
+
+        A record that is not whole stays for the next read, unless whole ones stand behind it or the
+        writer has `ended`: then it is damage, and counted.
+        """
+        self.ends = []
+        size = os.fstat(self._file).st_size
+        if size < self.offset:
+            # Cut to less than was consumed: what is appended from now on stands at the new end.
+            self.offset = size
+        if size == self.offset:
+            return []
+        data = os.pread(self._file, limit, self.offset)
+        at_end = self.offset + len(data) >= size
+        records: list[Record] = []
+        position = 0
+        while position < len(data):
+            record, length = decode(data, position)
+            if record is None:
+                following = _next_whole(data, position + 1)
+                if following is None:
+                    break
+                if position == 0 and self.offset:
+                    before = self._appended_before_offset()
+                    records += before
+                    self.ends += [self.offset] * len(before)
+                self._count_damage(data, following)
+                position = following
+                continue
+            self._count_gap(record)
+            records.append(record)
+            position += length
+            self.ends.append(self.offset + position)
+        if position < len(data):
+            if ended and at_end:
+                self.unreadable += 1
+                position = len(data)
+            elif position == 0 and len(data) == limit:
+                # Wider than any record and not one whole in it: all but its end is damage.
+                self.unreadable += 1
+                position = limit - LARGEST_RECORD_BYTES
+        self.offset += position
+        return records
+
+    def _appended_before_offset(self) -> list[Record]:
+        """Return new records that stand before `offset` because the file was cut and written on."""
+        data = os.pread(self._file, self.offset + LARGEST_RECORD_BYTES, 0)
+        records: list[Record] = []
+        position: int | None = 0
+        while position is not None and position < self.offset:
+            record, length = decode(data, position)
+            if record is not None and record.number >= self.next_number:
+                self._count_gap(record)
+                records.append(record)
+            position = position + length if length else _next_whole(data, position + 1)
+        return records
+
+    def _count_damage(self, data: bytes, following: int) -> None:
+        record, _ = decode(data, following)
+        # Where a gap in the numbers tells how many were lost, the gap is what counts.
+        if record is None or record.number <= self.next_number:
+            self.unreadable += 1
+
+    def _count_gap(self, record: Record) -> None:
+        if record.number > self.next_number:
+            self.unreadable += record.number - self.next_number
+        elif record.number < self.next_number and self.unreadable:
+            # Threads that log at once take their numbers in one order and write in another: it was not lost.
+            self.unreadable -= 1
+        self.next_number = max(self.next_number, record.number + 1)
+        if record.kind == DROPPED:
+            # Their numbers are missing because the writer dropped them, and says so itself.
+            self.unreadable = max(0, self.unreadable - int(record.fields.get("records", 0)))
+
+
+def decode(data: bytes, position: int) -> tuple[Record | None, int]:
+    """Return the whole record at `position` and its length, (None, 0) where there is none."""
+    if len(data) - position < SMALLEST_RECORD_BYTES or data[position : position + 4] != SYNC:
+        return None, 0
+    _, length, kind, width, names_bytes = _HEAD.unpack_from(data, position)
+    end = position + length
+    fits = SMALLEST_RECORD_BYTES + names_bytes + 8 * width <= length <= LARGEST_RECORD_BYTES
+    if not fits or end > len(data) or kind not in KINDS:
+        return None, 0
+    checked = data[position : end - _CHECKSUM.size]
+    if _CHECKSUM.unpack_from(data, end - _CHECKSUM.size)[0] != crc32(checked):
+        return None, 0
+    place = _HEAD.size + names_bytes
+    number, moment, step = _PLACE.unpack_from(checked, place)
+    payload = checked[place + _PLACE.size :]
+    try:
+        fields = {} if kind == POINT else json.loads(payload)
+        names = checked[_HEAD.size : place].decode().split("\0")
+    except (ValueError, RecursionError):
+        # Whole, but not written by us: damage like any other.
+        return None, 0
+    if kind != POINT:
+        return (Record(kind, number, moment, step, {}, fields), length) if isinstance(fields, dict) else (None, 0)
+    if len(names) != width:
+        return None, 0
+    values = struct.unpack(f"<{width}d", payload)
+    return Record(kind, number, moment, step, dict(zip(names, values, strict=True)), {}), length
+
+
+def _next_whole(data: bytes, position: int) -> int | None:
+    """Return where the next whole record at or after `position` starts, None where there is none."""
+    found = data.find(SYNC, position)
+    while found != -1:
+        if decode(data, found)[0] is not None:
+            return found
+        found = data.find(SYNC, found + 1)
+    return None

@@ -1,0 +1,134 @@
+"""Processes of a training that nobody has told Steersman of: ranks that a script or a launcher inside it started.
+
+Only rank 0 of them records. A command would reach it alone, and the weights would drift apart: while others exist, it
+is refused. Each that is turned away leaves a mark in the attempt's folder; rank 0 leaves one when it is to stop, so
+that the supervisor ends the others, whom the stop does not reach. Standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from steersman.files.private import write_private
+from steersman.ranks.launchers import Place, place_in_torch
+
+# Left by rank 0, beside the journal: its process, once it was asked to stop while others train beside it.
+STOPPING_FILE = "stopping.json"
+# These reach rank 0 alone without harm: a stop is seen to by the supervisor, and who was paused must go on.
+HARMLESS = frozenset({"stop", "resume", "note", "cancel", "expire"})
+
+
+def how_to_declare(size: int) -> str:
+    """Return what to type so that every process of a training is known."""
+    number = str(size) if size > 1 else "N"
+    return (
+        f"`train --nproc {number} -- python script.py` or `torchrun --nproc-per-node={number} manage.py train "
+        "--run-id ID -- script.py`"
+    )
+
+
+def turned_away(place: Place) -> str:
+    """Return what a process says that is not rank 0."""
+    of = f" of {place.size}" if place.size else ""
+    return (
+        f"steersman: this is rank {place.rank}{of}, which Steersman was not told of: only rank 0 is recorded. To "
+        f"record and steer all ranks, start the training with {how_to_declare(place.size)}"
+    )
+
+
+class Companions:
+    """The other processes of this training, as rank 0 knows them: by its launcher, their marks, and PyTorch."""
+
+    def __init__(self, folder: Path, place: Place | None) -> None:
+        self._folder = folder
+        self._size = place.size if place is not None else 0
+
+    def refusal(self, kind: str) -> str:
+        """Return why a command cannot be done, "" where this process is alone or the command does no harm."""
+        if kind in HARMLESS or not (size := self.count()):
+            return ""
+        return (
+            f"This training has {size} processes that Steersman was not told of, and the command would reach rank 0 "
+            f"alone. Start it with {how_to_declare(size)}."
+        )
+
+    def count(self) -> int:
+        """Return how many processes train together, as far as known; 0 where there is this one alone."""
+        if self._size > 1:
+            return self._size
+        place = place_in_torch()
+        if place is not None:
+            return place.size
+        marked = sum(_lives(path) for path in self._folder.glob("beside-*.json"))
+        return marked + 1 if marked else 0
+
+    def note_stop(self) -> None:
+        """Tell the supervisor that this process is to stop, and that others train beside it."""
+        path = self._folder / STOPPING_FILE
+        try:
+            if not path.exists() and self.count():
+                told = {"pid": os.getpid(), "host": socket.gethostname(), "above": ancestors()}
+                _write_whole(path, told)
+        except OSError:
+            # A full disk: the others end with their collectives, later.
+            return
+
+
+def leave_mark(folder: Path) -> None:
+    """Let rank 0 know that this process trains beside it."""
+    path = folder / f"beside-{socket.gethostname()}-{os.getpid()}.json"
+    try:
+        _write_whole(path, {"pid": os.getpid(), "host": socket.gethostname()})
+    except OSError as error:
+        print(f"steersman: rank 0 does not hear of this process ({error.strerror})", file=sys.stderr)
+
+
+def is_below(holder: int) -> bool:
+    """Tell whether this process was started by process `holder`, or by one that it started, as helpers are."""
+    return holder in ancestors()
+
+
+def ancestors() -> list[int]:
+    """Return the processes above this one, the nearest first."""
+    found = []
+    pid = _parent(os.getpid())
+    while pid > 1:
+        found.append(pid)
+        pid = _parent(pid)
+    return found
+
+
+def _parent(pid: int) -> int:
+    if pid == os.getpid():
+        return os.getppid()
+    try:
+        # The name in brackets may hold anything, brackets too.
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _lives(mark: Path) -> bool:
+    """Tell whether the process that left a mark lives; one of another host cannot be seen, and is taken to live."""
+    try:
+        told = json.loads(mark.read_text())
+        if told["host"] != socket.gethostname():
+            return True
+        os.kill(int(told["pid"]), 0)
+    except PermissionError:
+        return True
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return True
+
+
+def _write_whole(path: Path, told: Mapping[str, Any]) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
+    write_private(temporary, json.dumps(told))
+    os.replace(temporary, path)

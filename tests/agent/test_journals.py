@@ -1,0 +1,254 @@
+"""What several ranks logged of the same step becomes one point, once, whatever is read when."""
+
+from __future__ import annotations
+
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steersman.agent.journals import merged as merging
+from steersman.agent.journals.merged import Batch, Journals
+from steersman.agent.journals.reduction import reduce_values
+from steersman.agent.journals.tail import Position
+from steersman.files import journal
+from steersman.files.journal import JournalWriter
+from trainer.ingest.store import merge_environments
+
+
+class Log:
+    """One rank's journal, written by hand."""
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        self._writer = JournalWriter(folder, rank)
+
+    def point(self, step: int, **values: float) -> None:
+        self._writer.encoder(tuple(values))(step, [float(value) for value in values.values()])
+
+    def word(self, kind: int, step: int = 0, **fields: Any) -> None:
+        self._writer.append(kind, step, fields)
+
+
+def opened(folder: Path, ranks: int, positions: dict[int, Position] | None = None, **last_steps: int) -> Journals:
+    return Journals(folder, {rank: Position() for rank in range(ranks)} | (positions or {}), last_steps)
+
+
+def points(batch: Batch | None) -> list[tuple[int, dict[str, float]]]:
+    return [(each.step, each.values) for each in batch.records if each.kind == journal.POINT] if batch else []
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "expected"),
+    [
+        ("train/loss", [1.0, 2.0], 1.5),
+        ("train/loss", [0.1, 0.1, 0.1], 0.1),
+        ("speed/samples_per_second", [10.0, 12.0], 22.0),
+        ("speed/tokens_per_second", [10.0, 12.0, 1.0], 23.0),
+        ("speed/step_ms", [3.0, 5.0], 5.0),
+        ("speed/data_wait_share", [0.25, 0.125], 0.25),
+        ("mine", [1e308, 1.5e308], math.inf),
+    ],
+)
+def test_a_series_is_reduced_by_its_name(name, values, expected):
+    assert reduce_values(name, values) == expected
+    assert reduce_values(name, values[::-1]) == expected
+
+
+@pytest.mark.parametrize("name", ["train/loss", "speed/step_ms", "speed/samples_per_second"])
+def test_what_is_not_finite_on_one_rank_shows(name):
+    assert math.isnan(reduce_values(name, [1.0, math.nan, 2.0]))
+    assert reduce_values(name, [math.inf, 1.0]) == math.inf
+
+
+def test_a_step_is_held_back_until_every_rank_has_logged_it(tmp_path):
+    first, second = Log(tmp_path, 0), Log(tmp_path, 1)
+    reader = opened(tmp_path, 2)
+    first.point(1, loss=1.0)
+    first.word(journal.NOTE, 1, text="behind the first step")
+    first.point(2, loss=2.0)
+    assert reader.read() is None and reader.has_more()
+    second.point(1, loss=3.0)
+    batch = reader.read()
+    assert points(batch) == [(1, {"loss": 2.0})]
+    assert batch is not None and [each.kind for each in batch.records] == [journal.POINT, journal.NOTE]
+    # Nothing is consumed before it is stored.
+    assert points(reader.read()) == [(1, {"loss": 2.0})]
+    reader.advance(batch)
+    assert reader.read() is None
+    second.point(2, loss=6.0)
+    assert points(reader.read()) == [(2, {"loss": 4.0})]
+
+
+def test_a_reader_that_was_killed_anywhere_leaves_no_gap_and_no_double(tmp_path):
+    """Every batch is stored or lost with its reader, as a transaction is."""
+    rng = random.Random(3)
+    logs = [Log(tmp_path, rank) for rank in range(3)]
+    waiting = [list(range(1, 400)) for _ in range(3)]
+    stored: list[tuple[int, dict[str, float]]] = []
+    positions: dict[int, Position] = {}
+    reader = opened(tmp_path, 3)
+    while any(waiting):
+        for rank in rng.sample(range(3), 3):
+            for _ in range(min(rng.randrange(6), len(waiting[rank]))):
+                step = waiting[rank].pop(0)
+                logs[rank].point(step, loss=float(step + rank), **{"speed/samples_per_second": 1.0})
+                if rank == 0 and step % 7 == 0:
+                    logs[0].point(step, extra=float(step))
+        batch = reader.read(ended=not any(waiting))
+        if batch is None:
+            continue
+        if rng.random() < 0.5:
+            stored += points(batch)
+            positions |= batch.positions
+            reader.advance(batch)
+        if rng.random() < 0.3:
+            reader = opened(tmp_path, 3, positions, loss=stored[-1][0] if stored else -1)
+    while (batch := reader.read(ended=True)) is not None:
+        stored += points(batch)
+        reader.advance(batch)
+    means = [(step, values["loss"]) for step, values in stored if "loss" in values]
+    assert means == [(step, step + 1.0) for step in range(1, 400)]
+    assert {values["speed/samples_per_second"] for _, values in stored if "loss" in values} == {3.0}
+    assert [step for step, values in stored if "extra" in values] == [step for step in range(1, 400) if step % 7 == 0]
+
+
+def test_a_rank_that_logs_less_often_holds_nobody_back(tmp_path):
+    first, second = Log(tmp_path, 0), Log(tmp_path, 1)
+    reader = opened(tmp_path, 2)
+    for step in range(1, 21):
+        first.point(step, loss=1.0)
+        if step % 10 == 0:
+            second.point(step, loss=3.0)
+    expected = [(step, {"loss": 2.0 if step % 10 == 0 else 1.0}) for step in range(1, 21)]
+    assert points(reader.read()) == expected
+
+
+def test_a_rank_that_is_late_is_left_out_of_that_step_for_good(tmp_path, monkeypatch):
+    first, second = Log(tmp_path, 0), Log(tmp_path, 1)
+    reader = opened(tmp_path, 2)
+    second.point(1, loss=3.0)
+    for step in (1, 2, 3):
+        first.point(step, loss=1.0)
+    batch = reader.read()
+    assert batch is not None and points(batch) == [(1, {"loss": 2.0})]
+    reader.advance(batch)
+    monkeypatch.setattr(merging, "LATE_AFTER_S", -1.0)
+    batch = reader.read()
+    assert batch is not None and points(batch) == [(2, {"loss": 1.0}), (3, {"loss": 1.0})]
+    reader.advance(batch)
+    monkeypatch.undo()
+    second.point(2, loss=3.0)
+    second.point(3, loss=3.0)
+    second.point(4, loss=3.0)
+    first.point(4, loss=1.0)
+    restarted = opened(tmp_path, 2, {0: reader._lanes[0].tail.position, 1: reader._lanes[1].tail.position}, loss=3)
+    assert points(reader.read()) == points(restarted.read()) == [(4, {"loss": 2.0})]
+
+
+def test_ranks_that_never_log_are_waited_for_once(tmp_path, monkeypatch):
+    first = Log(tmp_path, 0)
+    Log(tmp_path, 1).word(journal.NOTE, 0, text="here")
+    reader = opened(tmp_path, 2)
+    first.point(1, loss=1.0)
+    batch = reader.read()
+    assert (
+        batch is not None
+        and points(batch) == []
+        and (batch.records[0].fields, batch.records[0].rank) == ({"text": "here"}, 1)
+    )
+    reader.advance(batch)
+    monkeypatch.setattr(merging, "LATE_AFTER_S", -1.0)
+    batch = reader.read()
+    assert batch is not None and points(batch) == [(1, {"loss": 1.0})]
+    reader.advance(batch)
+    monkeypatch.undo()
+    first.point(2, loss=1.0)
+    assert points(reader.read()) == [(2, {"loss": 1.0})]
+
+
+def test_a_rank_that_no_longer_logs_something_is_waited_for_once(tmp_path, monkeypatch):
+    first, second = Log(tmp_path, 0), Log(tmp_path, 1)
+    reader = opened(tmp_path, 2)
+    for log in (first, second):
+        log.point(1, loss=1.0)
+        log.point(1, other=1.0)
+    first.point(2, other=5.0)
+    batch = reader.read()
+    assert batch is not None and len(points(batch)) == 2
+    reader.advance(batch)
+    monkeypatch.setattr(merging, "LATE_AFTER_S", -1.0)
+    batch = reader.read()
+    assert batch is not None and points(batch) == [(2, {"other": 5.0})]
+    reader.advance(batch)
+    monkeypatch.undo()
+    first.point(3, other=7.0)
+    assert points(reader.read()) == [(3, {"other": 7.0})]
+    first.point(4, loss=1.0)
+    second.point(4, loss=2.0)
+    second.point(4, other=2.0)
+    first.point(5, other=2.0)
+    assert points(reader.read()) == [(3, {"other": 7.0}), (4, {"loss": 1.5}), (4, {"other": 2.0})]
+
+
+def test_the_gpus_of_all_ranks_are_kept_whoever_tells_first():
+    zero, one = (
+        {"device": "cuda:0", "gpu_uuids": ["a"], "torch": "2"},
+        {"device": "cuda:1", "gpu_uuids": ["b"]},
+    )
+    for told in ([(zero, 0), (one, 1)], [(one, 1), (zero, 0)]):
+        environment: dict[str, Any] = {}
+        for each, rank in told:
+            environment = merge_environments(environment, each, rank)
+        assert sorted(environment["gpu_uuids"]) == ["a", "b"] and environment["torch"] == "2"
+        assert environment["device"] == "cuda:0" and environment["rank_devices"] == {"1": "cuda:1"}
+    assert merge_environments({}, zero) == zero
+
+
+@pytest.mark.parametrize("uuids", [None, 5, "GPU-1", [1, "GPU-1", None], {"a": 1}])
+@pytest.mark.parametrize("devices", [None, [1], {"1": "cuda:1"}])
+def test_an_environment_may_use_our_names_for_its_own(uuids, devices):
+    told = {"rank": 0, "world": 8, "gpu_uuids": uuids, "rank_devices": devices, "torch": "2"}
+    kept = merge_environments(merge_environments({}, told), {"device": "cuda:2"}, 2)
+    assert (kept["rank"], kept["world"], kept["torch"]) == (0, 8, "2")
+    assert kept["gpu_uuids"] == (["GPU-1"] if isinstance(uuids, list) else [])
+    assert kept["rank_devices"]["2"] == "cuda:2"
+
+
+def test_a_rank_that_ended_is_not_waited_for(tmp_path):
+    first, second = Log(tmp_path, 0), Log(tmp_path, 1)
+    second.point(1, loss=1.0)
+    second.word(journal.END, 1, outcome="finished", error="", traceback="")
+    first.point(1, loss=1.0)
+    first.point(2, loss=5.0)
+    batch = opened(tmp_path, 2).read()
+    assert points(batch) == [(1, {"loss": 1.0}), (2, {"loss": 5.0})]
+    assert batch is not None and journal.END not in [each.kind for each in batch.records]
+
+
+def test_epochs_and_texts_are_those_of_rank_0(tmp_path):
+    first, second = Log(tmp_path, 0), Log(tmp_path, 1)
+    for rank, log in enumerate((first, second)):
+        log.word(journal.EPOCH, 5, epoch=1, values={"train_loss": float(rank)})
+        log.word(journal.TEXT, 5, name="sample", text=str(rank))
+        log.word(journal.ENVIRONMENT, 0, gpu_uuids=[f"GPU-{rank}"])
+    batch = opened(tmp_path, 2).read()
+    assert batch is not None
+    assert [(each.kind, each.rank or None) for each in batch.records] == [
+        (journal.EPOCH, None), (journal.TEXT, None), (journal.ENVIRONMENT, None), (journal.ENVIRONMENT, 1),
+    ]  # fmt: skip
+
+
+def test_damage_in_one_journal_costs_what_is_damaged(tmp_path):
+    first, second = Log(tmp_path, 0), Log(tmp_path, 1)
+    for step in range(1, 6):
+        first.point(step, loss=1.0)
+        second.point(step, loss=3.0)
+    path = journal.segment_path(tmp_path, 1, 0)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+    batch = opened(tmp_path, 2).read(ended=True)
+    assert points(batch) == [(step, {"loss": 1.0 if step == 3 else 2.0}) for step in range(1, 6)]
+    assert batch is not None and batch.unreadable == 1

@@ -1,0 +1,135 @@
+"""Ranks on several nodes: whose end ends all, and what is said of it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steersman.agent.folders import WorkerProcess, record_exit
+from steersman.agent.launch import node_client
+from steersman.agent.launch.worker_group import Member, Team
+from steersman.files import journal
+from steersman.files.journal import JournalWriter
+from tests.support.node_lines import HERE, SLEEPING, STUBBORN, Nodes
+from tests.support.stack import wait_for
+from trainer.control.exit_status import judge_end, name_rank
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[Nodes]:
+    given = Nodes(tmp_path)
+    yield given
+    given.close()
+
+
+def team(nodes: Nodes, own: subprocess.Popen[bytes]) -> Team:
+    assert nodes.relay is not None
+    members = [Member(0, WorkerProcess.of(own.pid), own)]
+    return Team(nodes.folder, [*members, *(Member(each.rank, None, elsewhere=each) for each in elsewhere(nodes))])
+
+
+def elsewhere(nodes: Nodes) -> list[Any]:
+    assert nodes.relay is not None
+    return list(nodes.relay.elsewhere.values())
+
+
+def end_of(found: Team) -> tuple[str, str]:
+    culprit = found.culprit()
+    end = judge_end(culprit.code, found.said(culprit), interrupted=False, stopped=False)
+    return end.outcome, name_rank(end, culprit.rank).error
+
+
+def test_a_rank_that_dies_on_another_node_ends_all_and_is_named(nodes, monkeypatch):
+    nodes.begin(3, [0])
+    post = nodes.outpost(1, [1, 2], 3)
+    first = nodes.worker(0, SLEEPING, nodes.folder)
+    second, third = (nodes.worker(rank, SLEEPING, post.folder) for rank in (1, 2))
+    post.start()
+    whole = team(nodes, first)
+    assert whole.lives()
+    third.kill()
+    third.wait()
+    # As the `train` beside it does.
+    record_exit(post.folder, 2, -signal.SIGKILL)
+    second.wait(10)
+    record_exit(post.folder, 1, -signal.SIGTERM)
+    wait_for(lambda: not whole.lives(), "the end of all", 20)
+    assert first.returncode == -signal.SIGTERM
+    assert [member.code for member in whole.members] == [-signal.SIGTERM, -signal.SIGTERM, -signal.SIGKILL]
+    assert end_of(whole) == ("failed", "Rank 2 was ended by SIGKILL.")
+    wait_for(lambda: post.has_told_all, "the word that all was heard")
+
+
+def test_the_last_word_of_a_rank_elsewhere_comes_with_its_end(nodes):
+    """Its journal may be on its way yet."""
+    nodes.begin(2, [0])
+    post = nodes.outpost(1, [1], 2)
+    first = nodes.worker(0, SLEEPING, nodes.folder)
+    second = nodes.worker(1, "pass", post.folder)
+    JournalWriter(nodes.folder, 1).append(
+        journal.END, 1, {"outcome": "failed", "error": "ValueError: mine", "traceback": "t"}
+    )
+    second.wait()
+    record_exit(post.folder, 1, 1)
+    post.start()
+    whole = team(nodes, first)
+    wait_for(lambda: not whole.lives(), "the end of all", 20)
+    for path in nodes.folder.glob("journal-0001*"):
+        path.unlink()
+    assert end_of(whole) == ("failed", "Rank 1: ValueError: mine")
+
+
+def test_what_the_first_node_wants_to_end_ends_on_all(nodes, monkeypatch):
+    nodes.begin(2, [0])
+    post = nodes.outpost(1, [1], 2)
+    first, second = nodes.worker(0, STUBBORN, nodes.folder), nodes.worker(1, STUBBORN, post.folder)
+    post.start()
+    whole = team(nodes, first)
+    whole.kill(signal.SIGKILL)
+    assert second.wait(10) == -signal.SIGKILL
+    record_exit(post.folder, 1, -signal.SIGKILL)
+    wait_for(lambda: not whole.lives(), "the end of all", 20)
+
+
+def test_a_node_that_is_gone_is_lost_and_both_sides_end_what_is_theirs(nodes, monkeypatch):
+    monkeypatch.setattr("steersman.agent.launch.node_server.LOST_AFTER_S", 0.3)
+    monkeypatch.setattr(node_client, "LOST_AFTER_S", 0.3)
+    monkeypatch.setattr(node_client, "KILL_LOST_AFTER_S", 0.2)
+    nodes.begin(3, [0])
+    post = nodes.outpost(1, [1, 2], 3)
+    first = nodes.worker(0, SLEEPING, nodes.folder)
+    others = [nodes.worker(rank, STUBBORN, post.folder) for rank in (1, 2)]
+    post.start()
+    whole = team(nodes, first)
+    assert whole.lives()
+    nodes.line.close()
+    wait_for(lambda: not whole.lives(), "the end of all", 20)
+    assert [other.wait(10) for other in others] == [-signal.SIGKILL, -signal.SIGKILL]
+    assert end_of(whole) == ("failed", "Rank 1: The connection to its node, that of ranks 1 to 2, is lost.")
+    assert post.is_lost
+    wait_for(lambda: post.has_told_all, "the end of the node", 20)
+    with pytest.raises(OSError):
+        post.connect(HERE, nodes.relay.port)
+
+
+def test_a_node_whose_first_node_says_that_it_is_over_ends_its_ranks_at_once(nodes, monkeypatch):
+    monkeypatch.setattr(node_client, "LOST_AFTER_S", 3600.0)
+    nodes.begin(2, [0])
+    post = nodes.outpost(1, [1], 2)
+    worker = nodes.worker(1, SLEEPING, post.folder)
+    post.start()
+    nodes.relay.close()
+    assert worker.wait(20) == -signal.SIGTERM
+
+
+def test_a_node_that_never_joins_is_named(nodes, monkeypatch):
+    monkeypatch.setattr("steersman.agent.launch.worker_group.JOINED_AFTER_S", 0.2)
+    nodes.begin(2, [0])
+    whole = team(nodes, nodes.worker(0, SLEEPING, nodes.folder))
+    wait_for(lambda: not whole.lives(), "the end of all", 20)
+    assert end_of(whole) == ("failed", "Rank 1: Its node has not joined the training within 0 s.")

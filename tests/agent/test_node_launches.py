@@ -1,0 +1,121 @@
+"""How a node finds the attempt of its launch, what it takes for an earlier one, and what it leaves there."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steersman.agent.launch import node_client, torchrun
+from steersman.agent.launch.node_client import is_manned, node_folder
+from steersman.agent.launch.node_server import Relay
+from steersman.agent.launch.torchrun import (
+    Launch,
+    NoAttempt,
+    announce,
+    announce_beginning,
+    announce_failure,
+    close_relay,
+    join,
+)
+from steersman.agent.supervise.interrupts import Interrupts
+from tests.support.node_lines import HERE
+from tests.support.stack import ROOT, wait_for
+
+
+def launch_of(node: int, rank: int) -> Launch:
+    return Launch("k", rank, 2, 2, node, rank, rank, HERE)
+
+
+def told(data: Path) -> dict[str, Any]:
+    return dict(json.loads((data / "runs" / "7" / "launch.json").read_text()))
+
+
+def test_a_node_passes_over_what_an_earlier_launch_left_and_joins_the_present_one(tmp_path, monkeypatch):
+    """From the same place, by the same name: an attempt whose relay is gone, and a failure."""
+    monkeypatch.setattr(torchrun, "RETRY_INTERVAL_S", 0.02)
+    earlier, present = (tmp_path / "runs" / "7" / "attempts" / number for number in "12")
+    for folder in (earlier, present):
+        folder.mkdir(parents=True)
+    before = Relay(earlier, 2, [0], 2, HERE).start()
+    announce(tmp_path, 7, launch_of(0, 0), earlier, ["false"], {}, before)
+    before.close()
+    first = told(tmp_path)
+    codes: list[int] = []
+    beside = threading.Thread(
+        target=lambda: codes.append(join(tmp_path, ROOT, 7, launch_of(1, 1), Interrupts(), os.environ))
+    )
+    beside.start()
+    wait_for(lambda: node_folder(earlier, 1).exists(), "a try to join the earlier one")
+    announce_beginning(tmp_path, 7, launch_of(0, 0))
+    relay = Relay(present, 2, [0], 2, HERE).start()
+    announce(tmp_path, 7, launch_of(0, 0), present, [sys.executable, "-c", "print('here')"], {}, relay)
+    beside.join(30)
+    assert codes == [0] and told(tmp_path)["key"] == first["key"]
+    assert (present / "console-0001.log").read_text() == "here\n"
+    assert relay.elsewhere[1].has_ended and relay.elsewhere[1].code == 0
+    assert is_manned(node_folder(present, 1)) and not is_manned(node_folder(earlier, 1))
+    assert (tmp_path / "runs" / "7" / "launch.json").stat().st_mode & 0o777 == 0o600
+    close_relay(tmp_path, 7, launch_of(0, 0), relay)
+    assert "folder" in told(tmp_path)
+
+
+def test_a_failure_is_believed_once_it_is_new(tmp_path, monkeypatch):
+    announce_failure(tmp_path, 7, launch_of(0, 0), 2)
+    later = threading.Timer(0.3, announce_failure, (tmp_path, 7, launch_of(0, 0), 3))
+    later.start()
+    with pytest.raises(NoAttempt) as refused:
+        join(tmp_path, ROOT, 7, launch_of(1, 1), Interrupts(), {})
+    assert refused.value.exit_code == 3
+    monkeypatch.setattr(torchrun, "STALE_AFTER_S", 0.1)
+    with pytest.raises(NoAttempt) as refused:
+        join(tmp_path, ROOT, 7, launch_of(1, 1), Interrupts(), {})
+    assert refused.value.exit_code == 3
+
+
+def test_an_attempt_that_was_deleted_is_not_made_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(torchrun, "JOIN_TIMEOUT_S", 0.1)
+    relay = Relay(tmp_path, 2, [0], 2, HERE)
+    announce(tmp_path, 7, launch_of(0, 0), tmp_path, ["false"], {}, relay)
+    path = tmp_path / "runs" / "7" / "launch.json"
+    path.write_text(json.dumps(told(tmp_path) | {"folder": str(tmp_path / "gone")}))
+    with pytest.raises(NoAttempt, match="opened no attempt"):
+        join(tmp_path, ROOT, 7, launch_of(1, 1), Interrupts(), {})
+    assert not (tmp_path / "gone").exists()
+    relay.start().close()
+
+
+def test_what_ranks_write_is_brought_to_the_file_system_when_there_is_more(tmp_path, monkeypatch):
+    synced: list[str] = []
+    monkeypatch.setattr(
+        node_client.os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    )
+    path = tmp_path / "journal"
+    path.write_bytes(b"one")
+    written: dict[Path, int] = {}
+    for _ in range(3):
+        node_client.write_out(path, written)
+    path.write_bytes(b"one, two")
+    node_client.write_out(path, written)
+    node_client.write_out(tmp_path / "none", written)
+    assert synced == [str(path)] * 2
+
+
+def test_a_node_that_does_not_see_the_shared_folder_is_told_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(torchrun, "SHARED_AFTER_S", 0.1)
+    with pytest.raises(NoAttempt, match="a file system that all hosts share"):
+        join(tmp_path, ROOT, 7, launch_of(1, 1), Interrupts(), {})
+
+
+def test_those_that_never_came_are_told_that_it_is_over(tmp_path):
+    folder = tmp_path / "runs" / "7" / "attempts" / "1"
+    folder.mkdir(parents=True)
+    relay = Relay(folder, 2, [0], 2, HERE).start()
+    announce(tmp_path, 7, launch_of(0, 0), folder, ["true"], {}, relay)
+    close_relay(tmp_path, 7, launch_of(0, 0), relay)
+    assert told(tmp_path)["exit_code"] == 1

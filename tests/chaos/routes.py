@@ -1,0 +1,256 @@
+"""Every route × everybody who may knock, against a real stack; and how long a socket stays open once revoked.
+
+    .venv/bin/python -m tests.chaos.routes
+
+The routes are read from the URL resolver and the WebSocket patterns: one without a row below is wrong, and so is a row
+without a route. To add a route, add a row: what is asked, and the answer for each of WHO in their order. An answer is
+an HTTP status; for sockets `hello` or the close code. The last line on stdout is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from tests.support.route_revocations import time_revocations
+from tests.support.route_scene import Scene, Tally, say
+from tests.support.stack import Stack
+
+WHO = ("anonymous", "stranger", "viewer", "operator", "owner", "share token", "revoked token")
+# All of the admin is for staff, and none of WHO is: each of its routes sends everybody to its login.
+ADMIN_PREFIX = "admin/"
+ADMIN = "302 302 302 302 302 302 302"
+LOGIN_PAGE = "302 404 200 200 200 302 302"
+OPERATORS_PAGE = "302 404 403 200 200 302 302"
+OPERATORS_POST = "302 404 403 302 302 302 302"
+OWNERS_POST = "302 404 403 403 302 302 302"
+FOR_ALL = "200 200 200 200 200 200 200"
+FOR_LINKS = "404 404 404 404 404 200 404"
+API_OF_RUN = "401 404 200 200 200 401 401"
+SESSION_JSON = "401 404 200 200 200 401 401"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is asked of a route, and the answers by WHO. `path` and `form` may name things of `Scene.fill`.
+
+    `csrf` says whether a session without the CSRF token is refused with 403, as every change must be.
+    """
+
+    route: str
+    path: str
+    answers: str
+    form: dict[str, str] | None = None
+    body: str | None = None
+    csrf: bool = True
+
+    @property
+    def method(self) -> str:
+        return "GET" if self.form is None and self.body is None else "POST"
+
+
+COMMAND = json.dumps({"command": "stop"})
+ROWS = [
+    Row("", "/", "302 200 200 200 200 302 302"),
+    Row("login/", "/login/", "200 302 302 302 302 200 200"),
+    Row("logout/", "/logout/", ADMIN, form={}),
+    Row("password/", "/password/", "302 200 200 200 200 302 302"),
+    Row("password/", "/password/", "302 200 200 200 200 302 302", form={"old_password": "wrong"}),
+    Row("password/done/", "/password/done/", "302 200 200 200 200 302 302"),
+    Row("texts.js", "/texts.js", FOR_ALL),
+    Row("i18n/setlang/", "/i18n/setlang/", ADMIN, form={"language": "zh-hans"}),
+    # Who may start nothing is told so, by the same page for GET and POST.
+    Row("runs/new/", "/runs/new/", "302 200 200 200 200 302 302"),
+    Row("runs/new/", "/runs/new/", "302 200 200 422 422 302 302", form={"recipe": "mnist"}),
+    # Shows those of the runs that the visitor may see, and of the others that they are not there.
+    Row("runs/compare/", "/runs/compare/?run={run}&run={other_run}", "302 200 200 200 200 302 302"),
+    Row("runs/<int:pk>/", "/runs/{run}/", LOGIN_PAGE),
+    Row("runs/<int:pk>/history/", "/runs/{run}/history/", SESSION_JSON),
+    Row("runs/<int:pk>/details/", "/runs/{run}/details/", SESSION_JSON),
+    Row("runs/<int:pk>/place/", "/runs/{run}/place/", SESSION_JSON),
+    Row("runs/<int:pk>/series/", "/runs/{run}/series/?name=loss&from=0&to=9", SESSION_JSON),
+    # Who may download is told that there is no such checkpoint.
+    Row(
+        "runs/<int:pk>/checkpoints/<int:checkpoint_id>/",
+        "/runs/{run}/checkpoints/999999/",
+        "302 404 403 404 404 302 302",
+    ),
+    Row("runs/<int:pk>/queue/", "/runs/{new_run}/queue/", OPERATORS_POST, form={}),
+    Row("runs/<int:pk>/withdraw/", "/runs/{queued_run}/withdraw/", OPERATORS_POST, form={}),
+    Row("runs/<int:pk>/share/", "/runs/{run}/share/", OPERATORS_PAGE),
+    Row("runs/<int:pk>/share/", "/runs/{run}/share/", OPERATORS_PAGE, form={"days": "1"}),
+    Row("projects/", "/projects/", "302 200 200 200 200 302 302"),
+    Row("projects/", "/projects/", "302 403 403 403 403 302 302", form={"name": "Mine"}),
+    Row("projects/<slug:slug>/members/", "/projects/lab/members/", LOGIN_PAGE),
+    Row(
+        "projects/<slug:slug>/members/", "/projects/lab/members/", "302 404 403 403 200 302 302", form={"role": "owner"}
+    ),
+    Row(
+        "projects/<slug:slug>/members/<int:pk>/role/",
+        "/projects/lab/members/{member}/role/",
+        OWNERS_POST,
+        form={"role": "owner"},
+    ),
+    Row(
+        "projects/<slug:slug>/members/<int:pk>/remove/", "/projects/lab/members/{member}/remove/", OWNERS_POST, form={}
+    ),
+    Row(
+        "projects/<slug:slug>/invites/<int:pk>/revoke/", "/projects/lab/invites/{invite}/revoke/", OWNERS_POST, form={}
+    ),
+    Row("invite/<str:key>/", "/invite/{invite_key}/", FOR_ALL),
+    Row("invite/<str:key>/", "/invite/invented/", "404 404 404 404 404 404 404"),
+    Row("projects/<slug:slug>/tokens/", "/projects/lab/tokens/", LOGIN_PAGE),
+    Row(
+        "projects/<slug:slug>/tokens/",
+        "/projects/lab/tokens/",
+        OPERATORS_PAGE,
+        form={"name": "ci", "scope": "command", "days": "1"},
+    ),
+    Row("projects/<slug:slug>/tokens/<int:pk>/revoke/", "/projects/lab/tokens/{token}/revoke/", OWNERS_POST, form={}),
+    Row("share/<str:token>/", "/share/{link}/", FOR_LINKS),
+    Row("share/<str:token>/history/", "/share/{link}/history/", FOR_LINKS),
+    Row("share/<str:token>/details/", "/share/{link}/details/", FOR_LINKS),
+    Row("share/<str:token>/place/", "/share/{link}/place/", FOR_LINKS),
+    Row("share/<str:token>/series/", "/share/{link}/series/?name=loss&from=0&to=9", FOR_LINKS),
+    # The link in the address is the authority, and no cookie: there is nothing to forge.
+    Row("share/<str:token>/tickets/", "/share/{link}/tickets/", FOR_LINKS, form={}, csrf=False),
+    Row("api/", "/api/", ADMIN),
+    Row("api/^.*$", "/api/nothing/", "404 404 404 404 404 404 404"),
+    Row("api/openapi.json", "/api/openapi.json", FOR_ALL),
+    Row("api/docs/", "/api/docs/", FOR_ALL),
+    Row("api/runs/", "/api/runs/", "401 200 200 200 200 401 401"),
+    Row("api/runs/<int:run_id>/", "/api/runs/{run}/", API_OF_RUN),
+    Row("api/runs/<int:run_id>/epochs/", "/api/runs/{run}/epochs/", API_OF_RUN),
+    Row("api/runs/<int:run_id>/series/", "/api/runs/{run}/series/", API_OF_RUN),
+    Row("api/runs/<int:run_id>/points/", "/api/runs/{run}/points/?name=loss", API_OF_RUN),
+    Row("api/runs/<int:run_id>/commands/", "/api/runs/{run}/commands/", API_OF_RUN),
+    Row("api/runs/<int:run_id>/commands/", "/api/runs/{run}/commands/", "401 404 403 201 201 401 401", body=COMMAND),
+    Row("api/runs/<int:run_id>/commands/<uuidstr:command_id>/", "/api/runs/{run}/commands/{command}/", API_OF_RUN),
+    Row("api/runs/<int:run_id>/knobs/", "/api/runs/{run}/knobs/", API_OF_RUN),
+    Row("api/runs/<int:run_id>/checkpoints/", "/api/runs/{run}/checkpoints/", API_OF_RUN),
+    Row("api/runs/<int:run_id>/attempts/", "/api/runs/{run}/attempts/", API_OF_RUN),
+    Row("api/tickets/", "/api/tickets/", API_OF_RUN, body='{"run": {run}}'),
+]
+
+
+@dataclass(frozen=True)
+class SocketRow:
+    """A handshake. `by` is how the visitor shows who they are: by ticket, by address or by header."""
+
+    route: str
+    path: str
+    by: str
+    answers: str
+
+
+SOCKETS = [
+    SocketRow("ws/runs/<int:run_id>/", "/ws/runs/{run}/", "nothing", "4401 4401 4401 4401 4401 4401 4401"),
+    # Tickets are made here without asking, as if the right had been lost within the ticket's life.
+    SocketRow("ws/runs/<int:run_id>/", "/ws/runs/{run}/", "ticket", "4401 4403 hello hello hello hello 4401"),
+    SocketRow("ws/runs/<int:run_id>/", "/ws/runs/{run}/", "address", "4401 4401 4401 4401 4401 hello 4401"),
+    SocketRow("ws/runs/<int:run_id>/", "/ws/runs/{run}/", "header", "4401 4401 4401 hello hello 4401 4401"),
+    SocketRow("ws/runs/<int:run_id>/", "/ws/runs/{other_run}/", "ticket", "4401 4403 4403 4403 4403 4403 4401"),
+    SocketRow("", "/ws/elsewhere/", "nothing", "4404 4404 4404 4404 4404 4404 4404"),
+]
+
+
+def http_routes() -> Iterator[tuple[str, str]]:
+    """Return every HTTP route and a path that leads to it; the path is filled in for the admin only."""
+    from django.urls import URLResolver, get_resolver
+
+    def walk(patterns: Any, prefix: str) -> Iterator[str]:
+        for pattern in patterns:
+            route = prefix + str(pattern.pattern)
+            if isinstance(pattern, URLResolver):
+                yield from walk(pattern.url_patterns, route)
+            else:
+                yield route
+
+    for route in dict.fromkeys(walk(get_resolver().url_patterns, "")):
+        yield route, _admin_path(route) if route.startswith(ADMIN_PREFIX) else ""
+
+
+def _admin_path(route: str) -> str:
+    """Fill in a route of the admin: each of its places takes 1."""
+    path = route.replace("^(?P<app_label>auth|runs)/$", "runs/").replace("(?P<url>.*)$", "nothing")
+    return "/" + re.sub(r"<[^>]+>", "1", path)
+
+
+def socket_routes() -> list[str]:
+    from runs.live.routing import websocket_urlpatterns
+
+    return [str(pattern.pattern) for pattern in websocket_urlpatterns]
+
+
+def uncovered() -> list[str]:
+    """Return what is wrong with the table: routes without a row, rows without a route."""
+    http, sockets = {route for route, _ in http_routes()}, set(socket_routes())
+    rows, socket_rows = {row.route for row in ROWS}, {row.route for row in SOCKETS}
+    without_row = {route for route in http if not route.startswith(ADMIN_PREFIX)} - rows
+    found = [f"route {route!r} has no row" for route in sorted(without_row)]
+    found += [f"socket {route!r} has no row" for route in sorted(sockets - socket_rows)]
+    found += [f"row {route!r} has no route" for route in sorted(rows - http)]
+    found += [f"row {route!r} has no socket" for route in sorted(socket_rows - sockets)]
+    return found
+
+
+def ask_all(scene: Scene, tally: Tally, admin: bool) -> None:
+    """Fill in the table, of the admin's routes only with `admin`."""
+    for row in ROWS:
+        say(f"{row.method} /{row.route}")
+        for who, expected in zip(WHO, row.answers.split(), strict=True):
+            tally.note(f"{row.method} {row.path} as {who}", expected, _ask(scene, row, who))
+        if row.method == "POST" and row.csrf:
+            tally.note(f"POST {row.path} as owner without the CSRF token", 403, _ask(scene, row, "owner", csrf=False))
+    for route, path in http_routes() if admin else ():
+        if route.startswith(ADMIN_PREFIX):
+            # Its login shows itself to everybody, and says to those who are logged in that they are no staff.
+            answers = FOR_ALL if route == "admin/login/" else ADMIN
+            for who, expected in zip(WHO, answers.split(), strict=True):
+                tally.note(f"GET {path} as {who}", expected, scene.ask(who, path))
+    say("sockets")
+    for knock in SOCKETS:
+        for who, expected in zip(WHO, knock.answers.split(), strict=True):
+            found = scene.knock(who, knock.path, knock.by)
+            tally.note(f"{knock.path} by {knock.by} as {who}", expected, found)
+
+
+def _ask(scene: Scene, row: Row, who: str, csrf: bool = True) -> int:
+    path = scene.fill(row.path, who)
+    if row.form is not None:
+        return scene.ask(who, path, urlencode(row.form), "application/x-www-form-urlencoded", csrf)
+    body = scene.fill(row.body, who) if row.body is not None else None
+    return scene.ask(who, path, body, "application/json", csrf)
+
+
+def main() -> int:
+    """Run all of it; return 1 where something was wrong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--short", action="store_true", help="without the admin, and without a dead channel layer")
+    short = parser.parse_args().short
+    tally = Tally()
+    with Stack() as stack:
+        scene = Scene(stack)
+        for fault in uncovered():
+            tally.note(fault, "a match", "none")
+        stack.start_redis()
+        stack.start_web()
+        ask_all(scene, tally, admin=not short)
+        slowest = time_revocations(scene, tally, "with the layer")
+        if not short:
+            stack.redis.stop()
+            slowest = max(slowest, time_revocations(scene, tally, "without the layer"))
+    routes = len(list(http_routes())) + len(socket_routes())
+    result = {"routes": routes, "cells": tally.cells, "wrong": len(tally.wrong), "revoked_open_s": round(slowest, 3)}
+    print(json.dumps(result), flush=True)
+    return 1 if tally.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

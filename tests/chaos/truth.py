@@ -1,0 +1,288 @@
+"""Hold what viewers are told of a run against what was done to it: lost, dead, adopted, and busy but alive.
+
+usage: python -m tests.chaos.truth [--loaded-s 240] [--repeats 2]
+
+On a real stack with `watch` and a WebSocket viewer: a supervisor and its worker are suspended, as if their host were
+gone; both are killed; the supervisor alone is killed, while a second training beside it tells what steps take at that
+moment; then every core is loaded. Prints progress to stderr and one JSON object as its last line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tests.support.stack import ROOT, Stack, can_write, create_run, kill, rows, run_row, seed_stack, wait_for
+from tests.support.watcher import Watcher
+
+WORKER = str(ROOT / "tests" / "trainings" / "timed.py")
+PAUSE_S = 0.01
+# A step in the time of an adoption is disturbed that took so many times as long as any other step, and this longer.
+TIMES_LONGER = 2.0
+LONGER_S = 0.005
+# The starting process of the next supervisor may disturb as well.
+AFTER_ADOPTION_S = 2.0
+
+
+class Training:
+    """A run with its viewer, and when each of its steps was made."""
+
+    def __init__(self, stack: Stack, name: str, ticket: Callable[[int], str]) -> None:
+        self.stack = stack
+        self.run_id = create_run(stack, name)
+        self.note = stack.folder / f"note-{name}"
+        self.supervisor = stack.train(self.run_id, "--quiet", "--", WORKER, str(self.note), str(PAUSE_S))
+        wait_for(lambda: run_row(stack, self.run_id)["step"] > 3, f"points of {name}\n{stack.log()}")
+        worker = stack.worker_pid(self.run_id)
+        assert worker is not None
+        self.worker = worker
+        self.viewer = Watcher(stack.address, self.run_id, lambda: ticket(self.run_id))
+        self._loop = asyncio.new_event_loop()
+        self._following = threading.Thread(
+            target=lambda: self._loop.run_until_complete(self.viewer.follow()), daemon=True
+        )
+        self._following.start()
+        wait_for(lambda: self.viewer.hello, "the viewer to be greeted")
+
+    @property
+    def attempt(self) -> dict[str, Any]:
+        sql = "SELECT * FROM runs_attempt WHERE run_id = ? ORDER BY number DESC"
+        return rows(self.stack, sql, self.run_id)[0]
+
+    def seen(self, states: set[str], since: int = 0) -> bool:
+        """Tell whether the viewer was told of one of `states` after its event `since`."""
+        return any(
+            event["kind"] == "status" and event["state"] in states and event["seq"] > since
+            for event in list(self.viewer.events)
+        )
+
+    def lives(self) -> list[str]:
+        """Return what the viewer was told of signs of life, in order."""
+        return [message["life"] for message in list(self.viewer.messages) if message["kind"] == "life"]
+
+    def steps(self) -> list[tuple[int, float]]:
+        """Return each noted step and when it was made."""
+        data = self.note.read_bytes()
+        return list(struct.iter_unpack("<qd", data[: len(data) // 16 * 16]))
+
+    def stop(self) -> None:
+        os.kill(self.attempt["supervisor_pid"], signal.SIGTERM)
+        wait_for(lambda: self.seen({"stopped"}), "the end")
+        self.close()
+
+    def close(self) -> None:
+        # Its loop ends with the viewer: nobody is left to tell that it stopped.
+        asyncio.run_coroutine_threadsafe(self.viewer.stop(), self._loop)
+        self._following.join(30)
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def seconds_until(look: Callable[[], object], what: str, timeout_s: float = 60.0) -> float:
+    began = time.monotonic()
+    wait_for(look, what, timeout_s)
+    return time.monotonic() - began
+
+
+@contextmanager
+def watching(stack: Stack) -> Iterator[None]:
+    with (stack.folder / "watch.log").open("ab") as log:
+        watch = subprocess.Popen(
+            stack.command("watch"), env=stack.environment, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        wait_for(lambda: rows(stack, "SELECT 1 FROM runs_host"), f"the watch\n{stack.log()}")
+        yield
+    finally:
+        watch.kill()
+        watch.wait()
+
+
+@contextmanager
+def every_core_loaded() -> Iterator[None]:
+    burning = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(len(os.sched_getaffinity(0)))
+    ]
+    try:
+        yield
+    finally:
+        for process in burning:
+            process.kill()
+            process.wait()
+
+
+def suspended_at(stack: Stack, pids: tuple[int, int]) -> float:
+    """Suspend the processes and return when; 0 where one holds SQLite's lock, which a host that is gone would not."""
+    began = time.monotonic()
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    if can_write(stack):
+        return began
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+    return 0.0
+
+
+def suspend(training: Training) -> dict[str, float]:
+    """Suspend supervisor and worker as if their host were gone; measure until the viewer knows, and until it heals."""
+    pids = (training.supervisor.pid, training.worker)
+    since = training.viewer.last_seq
+    began = wait_for(lambda: suspended_at(training.stack, pids), "a moment in which the supervisor does not write")
+    wait_for(lambda: "unreachable" in training.lives(), f"unreachable\n{training.stack.log()}")
+    unreachable_s = time.monotonic() - began
+    wait_for(lambda: training.seen({"lost"}, since), f"lost\n{training.stack.log()}")
+    lost_s = time.monotonic() - began
+    since = training.viewer.last_seq
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+    healed_s = seconds_until(lambda: training.seen({"running"}, since), "the run to heal")
+    say(f"unreachable after {unreachable_s:.1f} s, lost after {lost_s:.1f} s, healed after {healed_s:.1f} s")
+    return {"unreachable_shown_s": unreachable_s, "lost_shown_s": lost_s, "healed_s": healed_s}
+
+
+def kill_both(stack: Stack, ticket: Callable[[int], str], number: int) -> float:
+    """Kill supervisor and worker; return the seconds until the viewer knows that the run is not running."""
+    training = Training(stack, f"dead-{number}", ticket)
+    since = training.viewer.last_seq
+    training.supervisor.kill()
+    kill(training.worker)
+    training.supervisor.wait()
+    known_s = seconds_until(lambda: training.seen({"lost", "failed"}, since), f"the death\n{stack.log()}")
+    wait_for(lambda: training.seen({"failed"}, since), "how it ended")
+    training.close()
+    say(f"both dead: known after {known_s:.2f} s")
+    return known_s
+
+
+def kill_supervisor(training: Training) -> tuple[float, tuple[float, float]]:
+    """Kill a supervisor; return the seconds until another holds the run, and the time in which steps may suffer."""
+    before = training.attempt
+    began = time.monotonic()
+    kill(before["supervisor_pid"])
+    adopted_s = seconds_until(
+        lambda: training.attempt["adoptions"] > before["adoptions"], f"the adoption\n{training.stack.log()}"
+    )
+    step = run_row(training.stack, training.run_id)["step"]
+    wait_for(lambda: run_row(training.stack, training.run_id)["step"] > step, "points that the next one stored")
+    time.sleep(AFTER_ADOPTION_S)
+    say(f"adopted after {adopted_s:.1f} s")
+    return adopted_s, (began, time.monotonic())
+
+
+def durations(steps: list[tuple[int, float]]) -> list[tuple[float, float]]:
+    """Return when each step ended, and the seconds since the one before."""
+    return [(end, end - start) for (_, start), (_, end) in zip(steps, steps[1:], strict=False)]
+
+
+def disturbed(training: Training, beside: Training, spans: list[tuple[float, float]]) -> dict[str, float]:
+    """Count the steps that the deaths of a supervisor cost: missed, or longer than steps are without one.
+
+    What is usual is told by the same training at other times, and by another one beside it at the same times, which
+    feels the load of this host as well.
+    """
+
+    def within(end: float) -> bool:
+        return any(first <= end <= last for first, last in spans)
+
+    first, last = spans[0][0] - 20.0, spans[-1][1]
+    own = [(end, took) for end, took in durations(training.steps()) if first <= end <= last]
+    there = [took for end, took in durations(beside.steps()) if first <= end <= last]
+    usual_s = max([took for end, took in own if not within(end)] + there)
+    longest_s = max(took for end, took in own if within(end))
+    too_long = sum(took > TIMES_LONGER * usual_s + LONGER_S for end, took in own if within(end))
+    numbers = [step for step, _ in training.steps()]
+    missed = sum(later != earlier + 1 for earlier, later in zip(numbers, numbers[1:], strict=False))
+    say(f"steps of {1e3 * usual_s:.1f} ms at most without a death, {1e3 * longest_s:.1f} ms with one; {missed} missed")
+    return {
+        "steps_disturbed": missed + too_long,
+        "steps_missed": missed,
+        "longest_step_ms": 1e3 * longest_s,
+        "usual_longest_step_ms": 1e3 * usual_s,
+    }
+
+
+def lost_points(training: Training) -> int:
+    """Count noted steps that were not stored, or were stored more than once."""
+    from runs.series.storage import read_points
+
+    noted = {step for step, _ in training.steps()}
+    stored = [int(step) for points in read_points(training.run_id, "value").values() for step in points.steps]
+    return len(noted - set(stored)) + len(stored) - len(set(stored))
+
+
+def load(trainings: list[Training], seconds: float) -> dict[str, int]:
+    """Load every core; count how often a viewer was told that a living training was gone."""
+    before = [(training.viewer.last_seq, len(training.lives())) for training in trainings]
+    with every_core_loaded():
+        until = time.monotonic() + seconds
+        while (left_s := until - time.monotonic()) > 0:
+            say(f"every core is loaded, {left_s:.0f} s left")
+            time.sleep(min(30.0, left_s))
+    lost = unreachable = 0
+    for training, (since, told) in zip(trainings, before, strict=True):
+        states = [event["state"] for event in training.viewer.events if event["kind"] == "status"
+                  and event["seq"] > since]  # fmt: skip
+        lost += states.count("lost") + training.lives()[told:].count("silent")
+        unreachable += training.lives()[told:].count("unreachable")
+    return {"false_lost": lost, "false_unreachable": unreachable}
+
+
+def measure(loaded_s: float, repeats: int) -> dict[str, float]:
+    with Stack() as stack:
+        seed_stack(stack)
+        stack.use()
+        from django.contrib.auth.models import User
+        from django.db import connection
+
+        from runs.access.tickets import issue_ticket
+        from runs.models import Run
+
+        def ticket(run_id: int) -> str:
+            try:
+                return issue_ticket(User.objects.get(username="operator"), Run.objects.get(pk=run_id))
+            finally:
+                connection.close()
+
+        stack.start_redis()
+        stack.start_web()
+        with watching(stack):
+            suspended = Training(stack, "suspended", ticket)
+            result: dict[str, float] = suspend(suspended)
+            suspended.stop()
+            beside, training = Training(stack, "beside", ticket), Training(stack, "watched", ticket)
+            result["same_host_s"] = max(kill_both(stack, ticket, number) for number in range(repeats))
+            adoptions = [kill_supervisor(training) for _ in range(repeats)]
+            result["adopted_s"] = max(seconds for seconds, _ in adoptions)
+            result |= disturbed(training, beside, [span for _, span in adoptions])
+            result |= load([beside, training], loaded_s)
+            beside.stop()
+            training.stop()
+            result["points_lost"] = sum(lost_points(each) for each in (suspended, beside, training))
+    return {name: round(value, 2) for name, value in result.items()}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--loaded-s", type=float, default=240.0)
+    parser.add_argument("--repeats", type=int, default=2)
+    arguments = parser.parse_args()
+    result = measure(arguments.loaded_s, arguments.repeats)
+    print(json.dumps(result | {"loaded_s": arguments.loaded_s}))
+    return int(any(result[name] for name in ("false_lost", "steps_disturbed", "points_lost")))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""What `train` shows on a terminal that is gone, or does not know the letters."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from runs.recording.lifecycle import AttemptEnd
+from trainer.control.display import BarDisplay, LineDisplay, QuietDisplay
+from trainer.ingest.store import Progress
+
+TEXT = "50%|█████ 🚣 日本"
+
+
+DISPLAYS = pytest.mark.parametrize(
+    "display", [BarDisplay(1), LineDisplay(1), QuietDisplay()], ids=lambda each: type(each).__name__
+)
+
+
+class Gone(io.TextIOWrapper):
+    def write(self, text: str) -> int:
+        raise OSError("the terminal is gone")
+
+
+@pytest.mark.parametrize(
+    "display", [BarDisplay(1), LineDisplay(1), QuietDisplay()], ids=lambda each: type(each).__name__
+)
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "gbk", "utf-8"])
+def test_letters_that_a_terminal_does_not_have_are_question_marks(monkeypatch, display, encoding):
+    shown = io.BytesIO()
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, io.TextIOWrapper(shown, encoding=encoding, errors="strict", write_through=True))
+    display.console([TEXT])
+    display.say(TEXT)
+    display.end(Progress(step=1, latest={"loss": 1.7e308}), AttemptEnd("failed", error=TEXT))
+    display.close()
+    text = shown.getvalue().decode(encoding)
+    assert "50%|" in text and ("日本" in text) == (encoding in ("gbk", "utf-8"))
+    assert len(max(text.splitlines(), key=len)) < 200
+
+
+@pytest.mark.parametrize(
+    "display", [BarDisplay(1), LineDisplay(1), QuietDisplay()], ids=lambda each: type(each).__name__
+)
+def test_a_terminal_that_is_gone_ends_nothing(monkeypatch, display):
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, Gone(io.BytesIO(), encoding="utf-8"))
+    display.console([TEXT])
+    display.say(TEXT)
+    display.end(Progress(step=1), AttemptEnd("failed", error=TEXT))

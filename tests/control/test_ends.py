@@ -1,0 +1,76 @@
+"""`train` ends when it is told to, whatever the database does; what it could not record is stored by the next one."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+
+from steersman.agent.journals.supervisor_deaths import MOST_DEATHS
+from tests.control.test_train import is_gone, start_endless
+from tests.support.stack import ROOT, Stack, create_run, events, rows, run_row, wait_for, write_locked
+
+INTERRUPTED = 130
+
+
+def test_it_ends_on_the_second_interrupt_though_the_database_stays_away(offline_stack):
+    run_id, supervisor, worker = start_endless(offline_stack, "deaf")
+    with write_locked(offline_stack, run_id):
+        interrupt_twice(offline_stack, run_id, supervisor)
+        wait_for(lambda: is_gone(worker), "the worker to be ended", timeout_s=60)
+
+
+def interrupt_twice(stack: Stack, run_id: int, supervisor: subprocess.Popen[bytes]) -> None:
+    """Press Ctrl-C, and again once the first one has reached the training; two at one moment would count as one."""
+    supervisor.send_signal(signal.SIGINT)
+    asked = stack.data / "runs" / str(run_id) / "attempts" / "1" / "commands.jsonl"
+    wait_for(lambda: asked.exists() and b'"stop"' in asked.read_bytes(), "the stop to be handed on", timeout_s=60)
+    supervisor.send_signal(signal.SIGINT)
+    assert supervisor.wait(60) == INTERRUPTED
+
+
+def test_a_record_that_supervisors_die_of_is_set_aside_after_five_deaths(offline_stack):
+    stack = offline_stack
+    run_id = create_run(stack)
+    script = str(ROOT / "tests" / "trainings" / "deadly.py")
+    dying = [sys.executable, "-m", "tests.trainings.dying_supervisor", str(run_id)]
+    folder = stack.data / "runs" / str(run_id) / "attempts" / "1"
+    deaths = []
+    for _ in range(2 * MOST_DEATHS):
+        command = dying if deaths else [*dying, script]
+        process = subprocess.Popen(command, cwd=ROOT, env=stack.environment)
+        stack.trainings.append(process)
+        wait_for(
+            lambda process=process: process.poll() is not None or run_row(stack, run_id)["step"] > 300,
+            f"a death, or points behind the record\n{stack.log()}",
+        )
+        if process.returncode is None:
+            break
+        assert process.returncode == 1
+        deaths.append(json.loads((folder / "deaths.json").read_text())["count"])
+    # The first death is at the beginning of what was read with the record, the others at the record.
+    assert deaths[-1] == MOST_DEATHS and len(deaths) <= MOST_DEATHS + 1
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+    (attempt,) = rows(stack, "SELECT * FROM runs_attempt WHERE run_id = ?", run_id)
+    assert (attempt["set_aside_records"], attempt["unreadable_records"]) == (1, 0)
+    blocks = [block for event in events(stack, run_id, "metrics") for block in event["blocks"]]
+    steps = [step for block in blocks for step in block["steps"]]
+    assert steps == list(range(1, steps[-1] + 1)) and steps[-1] > 300
+    assert not events(stack, run_id, "text")
+
+
+def test_sigterm_ends_a_training_that_never_looks(offline_stack):
+    """Without a supervisor SIGTERM would have ended it at once; a person who started it under one expects no less."""
+    run_id = create_run(offline_stack)
+    script = str(ROOT / "tests" / "trainings" / "short.py")
+    options = ("--quiet", "--", script, "1000000", "0.01", "deaf")
+    supervisor = offline_stack.train(run_id, *options, STEERSMAN_STALLED_S="1")
+    wait_for(lambda: run_row(offline_stack, run_id)["step"] > 3, f"points\n{offline_stack.log()}")
+    supervisor.send_signal(signal.SIGTERM)
+    assert supervisor.wait(60) == 1
+    run = run_row(offline_stack, run_id)
+    assert run["state"] == "failed" and "SIGTERM" in run["reason"]
+    lines = [line["text"] for event in events(offline_stack, run_id, "log") for line in event["lines"]]
+    assert any("does not look at run.stopping" in line for line in lines)

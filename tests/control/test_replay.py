@@ -1,0 +1,86 @@
+"""A run with interventions, and its replay from configuration, seed and ledger: the same losses, bit for bit."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.support.stack import Stack, events, rows, run_row, wait_for
+
+
+def ask(stack: Stack, *commands: str) -> None:
+    """Send commands as typed, one after another, and wait for the outcome of those that say so."""
+    calls = "\n".join(f"call_command('command', *{command.split()!r})" for command in commands)
+    stack.manage("shell", "-v", "0", "-c", f"from django.core.management import call_command\n{calls}")
+
+
+def paused(stack: Stack, run_id: int) -> dict[str, Any]:
+    def look() -> dict[str, Any] | None:
+        run = run_row(stack, run_id)
+        return run if run["state"] == "paused" else None
+
+    return wait_for(look, f"run {run_id} to pause\n{stack.log()}")
+
+
+def start(stack: Stack) -> int:
+    arguments = ("--recipe", "digits", "--seed", "7", "--set", "epochs=16", "--set", "save_every=100", "--start-paused")
+    run_id = int(stack.manage("create_run", "--project", "lab", *arguments).stdout)
+    stack.train(run_id, "--quiet")
+    paused(stack, run_id)
+    return run_id
+
+
+def finished_losses(stack: Stack, run_id: int) -> dict[int, float]:
+    wait_for(lambda: run_row(stack, run_id)["state"] == "finished", f"run {run_id} to finish\n{stack.log()}")
+    return {
+        step: loss
+        for event in events(stack, run_id, "metrics")
+        for block in event["blocks"]
+        if "train/loss" in block["values"]
+        for step, loss in zip(block["steps"], block["values"]["train/loss"], strict=True)
+    }
+
+
+def applied(stack: Stack, run_id: int) -> list[tuple[Any, ...]]:
+    """Return what was applied in its order, without what changes no step."""
+    sql = (
+        "SELECT kind, step, old_value, new_value FROM runs_command WHERE run_id = ? AND state = 'applied' "
+        "AND kind NOT IN ('pause', 'resume', 'extend') ORDER BY step, applied_at"
+    )
+    return [
+        (row["kind"], row["step"], _json(row["old_value"]), _json(row["new_value"])) for row in rows(stack, sql, run_id)
+    ]
+
+
+def _json(stored: Any) -> Any:
+    """Return a JSON column's value: SQLite keeps it as text."""
+    return json.loads(stored) if isinstance(stored, str) else stored
+
+
+def test_the_ledger_gives_the_same_curve_again(offline_stack: Stack) -> None:
+    stack = offline_stack
+    first = start(stack)
+    ask(
+        stack,
+        f"{first} set_knob learning_rate=0.002 --wait 30",
+        f"{first} set_knob learning_rate*=0.5 --at-step 200",
+        f"{first} evaluate --at-step 201",
+        f"{first} pause --at-step 300",
+        f"{first} resume",
+    )
+    wait_for(lambda: run_row(stack, first)["step"] >= 300, f"step 300\n{stack.log()}")
+    assert paused(stack, first)["step"] == 300
+    # Nobody knew before at which step these would be done.
+    ask(stack, f"{first} set_knob learning_rate=0.01 --wait 30", f"{first} extend 2 --wait 30", f"{first} resume")
+    losses = finished_losses(stack, first)
+
+    again = start(stack)
+    ask(stack, f"{again} --replay {first}", f"{again} resume")
+    assert finished_losses(stack, again) == losses
+    assert len(losses) == run_row(stack, first)["total_steps"] == run_row(stack, first)["step"]
+    done = applied(stack, first)
+    assert [(kind, step) for kind, step, _, _ in done] == [
+        ("set_knob", 0), ("set_knob", 200), ("evaluate", 201), ("set_knob", 300),
+    ]  # fmt: skip
+    assert [new for kind, _, _, new in done if kind == "set_knob"] == [0.002, 0.001, 0.01]
+    assert applied(stack, again) == done

@@ -1,0 +1,142 @@
+"""A recipe's run from outside: created, trained, stopped with a checkpoint, continued to its end."""
+
+from __future__ import annotations
+
+import json
+import signal
+from typing import Any
+
+import pytest
+
+from tests.support.stack import Stack, events, rows, run_row, wait_for
+
+
+@pytest.fixture(scope="module")
+def published(offline_stack: Stack) -> Stack:
+    offline_stack.manage("recipes", "--publish")
+    return offline_stack
+
+
+def create(stack: Stack, *arguments: str) -> int:
+    return int(stack.manage("create_run", "--project", "lab", "--user", "operator", *arguments).stdout)
+
+
+@pytest.fixture(scope="module")
+def finished(published: Stack) -> int:
+    run_id = create(published, "--recipe", "digits", "--set", "epochs=3", "--set", "save_every=2", "--seed", "7")
+    published.manage("train", "--run-id", str(run_id))
+    return run_id
+
+
+def attempt(stack: Stack, run_id: int, number: int) -> dict[str, Any]:
+    (found,) = rows(stack, "SELECT * FROM runs_attempt WHERE run_id = ? AND number = ?", run_id, number)
+    return found
+
+
+def first_step(stack: Stack, run_id: int, number: int) -> int:
+    """Return the first step that an attempt logged."""
+    first = next(event for event in events(stack, run_id, "metrics") if event["attempt"] == number)
+    return int(first["blocks"][0]["steps"][0])
+
+
+def test_it_trains_a_recipe_to_its_end_and_records_every_part(published, finished):
+    run_id = finished
+    run = run_row(published, run_id)
+    assert run["state"] == "finished" and run["step"] == run["total_steps"] == 3 * run["steps_per_epoch"]
+    assert run["best_metric_name"] == "validation_accuracy" and run["best_metric"] > 0.5
+    epochs = rows(published, "SELECT * FROM runs_epochmetric WHERE run_id = ? ORDER BY epoch", run_id)
+    assert [row["epoch"] for row in epochs] == [1, 2, 3] and sum(row["best"] for row in epochs) == 1
+    for column in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "learning_rate"):
+        assert all(row[column] is not None for row in epochs), column
+    series = {row["name"] for row in rows(published, "SELECT name FROM runs_series WHERE run_id = ?", run_id)}
+    assert series >= {
+        "train/loss", "train/accuracy", "optimiser/learning_rate", "optimiser/gradient_norm",
+        "speed/samples_per_second", "speed/step_ms", "speed/data_wait_share", "host/cpu", "host/worker_rss_mib",
+    }  # fmt: skip
+    (attempt,) = rows(published, "SELECT * FROM runs_attempt WHERE run_id = ?", run_id)
+    assert "torch" in attempt["environment"]
+    result = published.manage("train", "--run-id", str(run_id), check=False)
+    assert result.returncode == 2 and "has finished" in result.stderr
+
+
+def test_it_goes_on_from_the_checkpoint_that_is_named(published, finished):
+    older = rows(published, "SELECT * FROM runs_checkpoint WHERE run_id = ? ORDER BY step", finished)[0]
+    rows(published, "UPDATE runs_run SET state = 'stopped' WHERE id = ?", finished)
+    refused = published.manage("train", "--run-id", str(finished), "--from", "nothing", check=False)
+    assert refused.returncode == 2 and "has no checkpoint nothing; it has" in refused.stderr
+    published.manage("train", "--run-id", str(finished), "--quiet", "--from", str(older["step"]))
+    second = attempt(published, finished, 2)
+    assert second["resumed_from_id"] == older["id"]
+    assert first_step(published, finished, 2) == older["step"] + 1
+
+
+def test_it_stops_with_a_checkpoint_goes_on_from_it_and_passes_over_a_damaged_one(published):
+    run_id = create(published, "--recipe", "digits", "--set", "epochs=100000", "--set", "save_every=100000")
+
+    def train_until(reached) -> None:
+        supervisor = published.train(run_id, "--quiet")
+        wait_for(lambda: reached(run_row(published, run_id)), f"the training\n{published.log()}")
+        supervisor.send_signal(signal.SIGTERM)
+        assert supervisor.wait(30) == 0
+
+    train_until(lambda run: run["step"] > 50)
+    stopped = run_row(published, run_id)
+    assert stopped["state"] == "stopped"
+    # It may have been stopped at the end of an epoch, where one was saved anyway.
+    query = "SELECT * FROM runs_checkpoint WHERE run_id = ? ORDER BY step DESC, id DESC"
+    of_first = rows(published, query, run_id)[0]
+    assert of_first["name"] == "stop" and of_first["step"] == stopped["step"]
+
+    train_until(lambda run: run["step"] > stopped["step"] + 50)
+    assert first_step(published, run_id, 2) == stopped["step"] + 1
+    assert attempt(published, run_id, 2)["resumed_from_id"] == of_first["id"]
+
+    newest, before = rows(published, query, run_id)[:2]
+    assert newest["attempt"] == 2
+    file = published.data / "runs" / str(run_id) / newest["path"] / "training.pt"
+    file.write_bytes(file.read_bytes()[:-100])
+    train_until(lambda run: any(event["attempt"] == 3 for event in events(published, run_id, "metrics")))
+    assert first_step(published, run_id, 3) == before["step"] + 1
+    assert attempt(published, run_id, 3)["resumed_from_id"] == before["id"]
+
+
+def test_a_run_that_starts_paused_waits(published):
+    run_id = create(published, "--recipe", "digits", "--set", "epochs=1")
+    rows(published, "UPDATE runs_run SET start_paused = ? WHERE id = ?", True, run_id)
+    supervisor = published.train(run_id, "--quiet")
+    wait_for(lambda: run_row(published, run_id)["state"] == "paused", f"the pause\n{published.log()}")
+    supervisor.send_signal(signal.SIGTERM)
+    assert supervisor.wait(30) == 0
+    assert run_row(published, run_id)["state"] == "stopped" and run_row(published, run_id)["step"] == 0
+
+
+def test_it_trains_a_recipe_of_ones_own_from_where_it_is_started(published, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from trainer.recipes.digits import Digits\n\n\n"
+        "class Wide(Digits):\n"
+        '    """Digits with a wider layer."""\n\n'
+        '    title = "Wide digits"\n'
+        "    hidden = 128\n"
+    )
+    command = ("create_run", "--project", "lab", "--recipe", "mine:Wide", "--set", "epochs=1")
+    run_id = int(published.manage(*command, cwd=tmp_path).stdout)
+    result = published.manage("train", "--run-id", str(run_id), "--quiet", check=False, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    run = run_row(published, run_id)
+    assert run["state"] == "finished" and json.loads(run["parameters"])["hidden"] == 128
+
+
+def test_a_device_that_is_not_there_is_named_with_the_remedy(published):
+    run_id = create(published, "--recipe", "digits")
+    result = published.manage("train", "--run-id", str(run_id), "--device", "cuda:7", "--quiet", check=False)
+    assert result.returncode == 2
+    assert "cuda:7" in result.stderr and "cpu" in result.stderr and "Traceback" not in result.stderr
+    assert "cuda:7" in run_row(published, run_id)["reason"]
+
+
+def test_a_bad_parameter_is_named_before_anything_starts(published):
+    run_id = create(published, "--recipe", "digits")
+    rows(published, "UPDATE runs_run SET parameters = ? WHERE id = ?", '{"epochs": -1}', run_id)
+    result = published.manage("train", "--run-id", str(run_id), check=False)
+    assert result.returncode == 2 and "epochs" in result.stderr
+    assert run_row(published, run_id)["state"] == "created"

@@ -1,0 +1,194 @@
+"""A record that cannot be stored costs itself alone, whatever refuses it, and a database that is away costs nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import DataError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
+
+from runs.models import Attempt, EpochMetric, JournalOffset, Project, Run, StoredEvent
+from runs.protocol.events import LogWritten, TextLogged
+from runs.recording.database_errors import is_refusal
+from runs.recording.lifecycle import Holder, Lease, open_attempt
+from steersman.agent.journals.merged import Batch, Journals
+from steersman.agent.journals.supervisor_deaths import MOST_DEATHS, deaths_at, record_death
+from steersman.agent.journals.tail import Position
+from steersman.agent.machine.redactor import Redactor
+from steersman.files import journal
+from steersman.files.journal import JournalReader, JournalWriter, Record
+from trainer.ingest.partial_store import QUARANTINE_FILE
+from trainer.ingest.store import Ingest, Progress
+from trainer.ingest.ticks import Tick
+
+pytestmark = pytest.mark.django_db(transaction=True)
+GOOD = {"duration_s": None, "best": False, "values": {"loss": 0.5}}
+
+
+@pytest.fixture
+def lease() -> Lease:
+    project = Project.objects.create(name="Lab", slug="lab")
+    run = Run.objects.create(project=project, name="run")
+    return open_attempt(run.pk, Holder("host", "boot", 1), 0, command_line=[])
+
+
+@pytest.fixture
+def ingest(lease: Lease, tmp_path: Path) -> Ingest:
+    return Ingest(lease, tmp_path, Redactor(tmp_path / "data", tmp_path / "application", {}), Progress())
+
+
+def epoch(number: int, **fields: Any) -> Record:
+    return Record(journal.EPOCH, number, 1.7e9 + number, number, {}, {"epoch": number, **GOOD, **fields})
+
+
+def refused(number: int, how: str) -> Record:
+    """Return a record that some layer between the journal and the row does not take."""
+    return {
+        "epoch beyond a column": epoch(number, epoch=2**70),
+        "text where a number belongs": epoch(number, duration_s="0:00:01"),
+        "a field is missing": Record(journal.EPOCH, number, 1.7e9, number, {}, {}),
+        "a name beyond a row": Record(journal.CHECKPOINT, number, 1.7e9, number, {}, {"name": "x"}),
+        "not an outcome": Record(journal.OUTCOME, number, 1.7e9, number, {}, {"id": "none", "state": "applied"}),
+    }[how]
+
+
+HOW = [
+    "epoch beyond a column", "text where a number belongs", "a field is missing", "a name beyond a row",
+    "not an outcome",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("bad", [(1,), (8,), (4,), (2, 7), (1, 2, 3, 4, 5, 6, 7, 8)], ids=str)
+def test_neighbours_of_a_record_that_cannot_be_stored_are_stored(ingest, lease, tmp_path, bad, how):
+    records = [refused(number, how) if number in bad else epoch(number) for number in range(1, 9)]
+    points = [Record(journal.POINT, 8 + n, 1.7e9, n, {"loss": 0.5}, {}) for n in range(1, 5)]
+    position = Position(0, 4000, 12)
+    ingest.store(Tick(read=Batch([*records[:4], *points, *records[4:]], {0: position})))
+    stored = EpochMetric.objects.filter(run_id=lease.run_id).values_list("epoch", flat=True)
+    assert sorted(stored) == [number for number in range(1, 9) if number not in bad]
+    assert JournalOffset.objects.get(attempt_id=lease.attempt_id).offset == 4000
+    assert Run.objects.get(pk=lease.run_id).step == 4
+    assert Attempt.objects.get(pk=lease.attempt_id).set_aside_records == len(bad)
+    kept = JournalReader(tmp_path / QUARANTINE_FILE).read(4 << 20, ended=True)
+    assert [each.number for each in kept if each.kind != journal.NOTE] == list(bad)
+    assert [each.fields for each in kept if each.kind != journal.NOTE] == [records[number - 1].fields for number in bad]
+    frames = StoredEvent.objects.filter(run_id=lease.run_id, kind=LogWritten.kind).values_list("frame", flat=True)
+    lines = [line["text"] for frame in frames for line in json.loads(frame)["lines"]]
+    assert sum("1 record could not be stored" in line for line in lines) == len(bad)
+
+
+def test_what_waits_in_a_database_that_is_away_is_not_set_aside(ingest, lease, tmp_path, monkeypatch):
+    def away(*_: object, **__: object) -> None:
+        raise OperationalError("the server closed the connection unexpectedly")
+
+    monkeypatch.setattr(EpochMetric.objects, "update_or_create", away)
+    with pytest.raises(OperationalError):
+        ingest.store(Tick(read=Batch([epoch(1)], {0: Position(0, 100, 1)})))
+    assert not (tmp_path / QUARANTINE_FILE).exists()
+    assert not JournalOffset.objects.filter(attempt_id=lease.attempt_id).exists()
+
+
+class Told(Exception):
+    """What a driver raises, with its SQLSTATE."""
+
+    def __init__(self, sqlstate: str | None) -> None:
+        self.sqlstate = sqlstate
+
+
+@pytest.mark.parametrize(
+    ("error", "sqlstate", "refusal"),
+    [
+        (DataError, "22003", True),
+        (DataError, None, True),
+        (IntegrityError, "23514", True),
+        (IntegrityError, None, True),
+        (OperationalError, "54000", True),
+        (OperationalError, None, False),
+        (OperationalError, "08006", False),
+        (OperationalError, "40P01", False),
+        (OperationalError, "53300", False),
+        (OperationalError, "57P01", False),
+        (OperationalError, "55P03", False),
+        (InterfaceError, None, False),
+        (ProgrammingError, "42P01", False),
+        (ProgrammingError, None, True),
+        (KeyError, None, True),
+        (OverflowError, None, True),
+        (UnicodeEncodeError, None, True),
+        (OSError, None, False),
+        (MemoryError, None, False),
+        (Run.DoesNotExist, None, False),
+    ],
+)
+def test_a_refusal_is_told_from_a_database_that_is_away(error, sqlstate, refusal):
+    told = error("utf-8", "", 0, 1, "half") if error is UnicodeEncodeError else error("why")
+    told.__cause__ = Told(sqlstate)
+    assert is_refusal(told) == refusal
+
+
+def test_deaths_are_counted_at_one_place_alone(tmp_path):
+    here, there = {0: Position(0, 100, 3)}, {0: Position(0, 101, 4)}
+    assert deaths_at(tmp_path, here) is None
+    for number in range(1, MOST_DEATHS + 1):
+        record_death(tmp_path, here, 7, "KeyError: 'x'")
+        found = deaths_at(tmp_path, here)
+        assert found is not None and found.count == number and found.are_too_many == (number == MOST_DEATHS)
+    assert deaths_at(tmp_path, there) is None
+    record_death(tmp_path, there, 7, "KeyError: 'x'")
+    found = deaths_at(tmp_path, there)
+    assert found is not None and found.count == 1 and deaths_at(tmp_path, here) is None
+
+
+def test_a_record_that_supervisors_die_of_is_passed_and_kept(ingest, lease, tmp_path):
+    writer = JournalWriter(tmp_path)
+    for number in range(3):
+        writer.append(journal.TEXT, number, {"name": f"text {number}", "text": "", "epoch": None})
+    reader = Journals(tmp_path, {0: Position()}, {})
+    (deadly,) = [reader.read(most=1)]
+    ingest.set_aside(deadly, "KeyError: 'x'")
+    reader.advance(deadly)
+    ingest.store(Tick(read=reader.read()))
+    texts = StoredEvent.objects.filter(run_id=lease.run_id, kind=TextLogged.kind).values_list("frame", flat=True)
+    assert [json.loads(frame)["name"] for frame in texts] == ["text 1", "text 2"]
+    kept = JournalReader(tmp_path / QUARANTINE_FILE).read(4 << 20, ended=True)
+    assert [each.fields.get("name") for each in kept] == [None, "text 0"]
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_journal_is_read_record_by_record_without_a_loss(tmp_path, ranks):
+    for rank in range(ranks):
+        writer = JournalWriter(tmp_path, rank)
+        encoder = writer.encoder(("loss",))
+        for step in range(5):
+            encoder(step, [float(step)])
+            writer.append(journal.NOTE, step, {"text": f"{step}", "level": "info"})
+        writer.append(journal.END, 5, {"outcome": "finished"})
+    whole = Journals(tmp_path, {rank: Position() for rank in range(ranks)}, {}).read(ended=True)
+    reader = Journals(tmp_path, {rank: Position() for rank in range(ranks)}, {})
+    found = []
+    while (batch := reader.read(ended=True, most=1)) is not None:
+        assert len(batch.records) <= 1
+        found += batch.records
+        reader.advance(batch)
+    assert whole is not None and found == whole.records
+
+
+@pytest.mark.parametrize("payload", [b"[1]", b"5", b"{", b"9" * 5000, b"[" * 50_000, b"\xff"])
+def test_a_whole_record_that_is_not_ours_is_damage(tmp_path, payload):
+    import struct
+    from zlib import crc32
+
+    writer = JournalWriter(tmp_path)
+    writer.append(journal.NOTE, 1, {"text": "before"})
+    length = journal.SMALLEST_RECORD_BYTES + len(payload)
+    body = struct.pack("<4sIBHH", journal.SYNC, length, journal.NOTE, 0, 0) + struct.pack("<Qdq", 1, 1.0, 1) + payload
+    with journal.segment_path(tmp_path, 0, 0).open("ab") as file:
+        file.write(body + struct.pack("<I", crc32(body)))
+    next(writer._numbers)
+    writer.append(journal.NOTE, 1, {"text": "behind"})
+    reader = JournalReader(journal.segment_path(tmp_path, 0, 0))
+    assert [record.fields["text"] for record in reader.read(4 << 20, ended=True)] == ["before", "behind"]
+    assert reader.unreadable == 1

@@ -1,0 +1,435 @@
+"""Queueing and `manage.py watch`: what it starts, brings back, gives up and leaves alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from datetime import timedelta
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import psutil
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import OperationalError, transaction
+from django.utils import timezone
+
+from runs.commands.record import record
+from runs.models import Host, Project, Recipe, Run, RunState, StoredEvent
+from runs.protocol.commands import Request, Stop
+from runs.protocol.events import Block, Metrics
+from runs.recording import feed, queue
+from runs.recording.lifecycle import Fenced, Holder, Lease, keep, mark_lost, open_attempt
+from runs.recording.queue import NotQueueable, claim, enqueue, fail_start, queue_restart, waiting_for, withdraw
+from runs.series import storage
+from steersman.agent.folders import host_name
+from tests.chaos.slots import build_stub
+from tests.support.stack import Stack, create_run, events, kill, rows, run_row, seed_stack, wait_for
+from trainer.recipe_names import source_sha256
+from trainer.scheduler.silent_runs import BeatWatch, Pulse
+from trainer.scheduler.watch import Watch
+
+HERE = host_name()
+
+
+@pytest.fixture
+def run(db: None) -> Run:
+    project = Project.objects.create(name="Lab", slug="lab")
+    return Run.objects.create(project=project, name="one", recipe=Recipe.objects.create(spec="digits", title="Digits"))
+
+
+def told(run: Run) -> list[tuple[str, str]]:
+    """Return state and reason of the status events of a run."""
+    frames = StoredEvent.objects.filter(run=run, kind="status").order_by("seq").values_list("frame", flat=True)
+    return [(event["state"], event["reason"]) for event in map(json.loads, frames)]
+
+
+def hold(run: Run) -> Lease:
+    return open_attempt(run.pk, Holder("elsewhere", "boot", 1), run.attempt, command_line=[])
+
+
+# The queue
+
+
+def test_it_queues_and_withdraws(run: Run) -> None:
+    enqueue(run.pk, "gpu1")
+    run.refresh_from_db()
+    assert (run.state, run.queued_host, run.queued_at is not None) == ("queued", "gpu1", True)
+    with pytest.raises(NotQueueable, match="queued"):
+        enqueue(run.pk)
+    withdraw(run.pk)
+    run.refresh_from_db()
+    assert (run.state, run.queued_host, run.queued_at) == ("created", "", None)
+    with pytest.raises(NotQueueable, match="not queued"):
+        withdraw(run.pk)
+    assert told(run) == [("queued", ""), ("created", "withdrawn from the queue")]
+
+
+def test_a_run_that_ended_is_again_what_it_was_when_it_is_withdrawn(run: Run) -> None:
+    hold(run)
+    run.attempts.update(outcome=RunState.FAILED)
+    Run.objects.update(state=RunState.FAILED)
+    enqueue(run.pk)
+    withdraw(run.pk)
+    run.refresh_from_db()
+    assert run.state == RunState.FAILED
+
+
+@pytest.mark.parametrize("state", [RunState.RUNNING, RunState.PAUSED, RunState.FINISHED])
+def test_it_does_not_queue_what_runs_or_has_finished(run: Run, state: RunState) -> None:
+    Run.objects.update(state=state)
+    with pytest.raises(NotQueueable, match=str(state)):
+        enqueue(run.pk)
+
+
+def test_a_script_of_ones_own_is_not_queued_but_told_how_to_start(run: Run) -> None:
+    Run.objects.update(recipe=None)
+    with pytest.raises(NotQueueable, match=f"train --run-id {run.pk} -- my_script.py"):
+        enqueue(run.pk)
+
+
+def test_one_host_gets_a_queued_run(run: Run) -> None:
+    enqueue(run.pk)
+    assert [waiting.pk for waiting in waiting_for("gpu1")] == [run.pk] == [waiting.pk for waiting in waiting_for("b")]
+    assert claim(run.pk, "gpu1")
+    assert not claim(run.pk, "b")
+    assert waiting_for("b") == []
+
+
+def test_a_stop_takes_a_queued_run_out_of_the_queue(run: Run) -> None:
+    enqueue(run.pk, "gpu1")
+    command = record(run.pk, Request(id=uuid4(), command=Stop()), author_id=None, author_name="anna")
+    run.refresh_from_db()
+    command.refresh_from_db()
+    assert (run.state, run.queued_host, command.state) == ("created", "", "applied")
+    assert told(run)[-1] == ("created", "Not started: it was stopped while it waited.")
+
+
+def test_a_restart_waits_for_its_time_on_its_host(run: Run) -> None:
+    """Where its supervisor was killed while it waited, it is like any other that was queued."""
+    hold(run)
+    run.attempts.update(outcome=RunState.FAILED, error="RuntimeError: no")
+    queue_restart(run.pk, "gpu1", 60.0, "RuntimeError: no Starts again in 60 s (restart 1 of 3).")
+    assert waiting_for("gpu1") == []
+    Run.objects.update(queued_at=timezone.now())
+    assert [waiting.restarts_used for waiting in waiting_for("gpu1")] == [1] and waiting_for("b") == []
+    withdraw(run.pk)
+    run.refresh_from_db()
+    assert (run.state, run.reason, run.restarts_used) == ("failed", "RuntimeError: no", 0)
+
+
+def test_whoever_starts_a_run_by_hand_gives_it_all_its_restarts(run: Run) -> None:
+    hold(run)
+    queue_restart(run.pk, HERE, 0.0, "why")
+    run.refresh_from_db()
+    lease = open_attempt(run.pk, Holder("h", "boot", 1), 1, command_line=[], restart=True)
+    assert Run.objects.get().restarts_used == 1
+    with pytest.raises(Fenced, match="out of the queue"):
+        open_attempt(run.pk, Holder("h", "boot", 1), lease.number, command_line=[], restart=True)
+    open_attempt(run.pk, Holder("h", "boot", 1), lease.number, command_line=[])
+    assert Run.objects.get().restarts_used == 0
+
+
+def test_it_fails_only_the_start_that_was_tried(run: Run) -> None:
+    enqueue(run.pk)
+    Run.objects.update(attempt=2)
+    assert not fail_start(run.pk, 1, "no")
+    assert fail_start(run.pk, 2, "There is no such recipe.")
+    assert not fail_start(run.pk, 2, "again")
+    assert told(run)[-1] == ("failed", "There is no such recipe.")
+
+
+# Lost, and back
+
+
+def test_a_run_is_lost_only_while_its_beat_stands_still(run: Run) -> None:
+    lease = hold(run)
+    run.refresh_from_db()
+    keep(lease)
+    assert not mark_lost(run.pk, 1, run.beat)
+    assert not mark_lost(run.pk, 2, run.beat + 1)
+    assert mark_lost(run.pk, 1, run.beat + 1)
+    run.refresh_from_db()
+    assert run.state == RunState.LOST
+    assert not mark_lost(run.pk, 1, run.beat)
+
+
+@pytest.mark.parametrize("state", [RunState.LOST, RunState.QUEUED])
+def test_it_heals_when_its_owner_speaks_again(run: Run, state: RunState) -> None:
+    lease = hold(run)
+    Run.objects.update(state=state, reason="silent")
+    keep(lease, step=7)
+    run.refresh_from_db()
+    assert (run.state, run.reason, run.step) == ("running", "", 7)
+    assert told(run)[-1] == ("running", "the training host speaks again")
+    keep(lease)
+    assert len(told(run)) == 2
+
+
+def test_an_owner_that_was_overtaken_heals_nothing(run: Run) -> None:
+    lease = hold(run)
+    Run.objects.update(state=RunState.LOST, attempt=2)
+    with pytest.raises(Fenced):
+        keep(lease)
+    run.refresh_from_db()
+    assert run.state == RunState.LOST
+
+
+def test_silence_is_counted_by_our_clock_and_only_while_the_database_answers() -> None:
+    beats = BeatWatch()
+    still, moving = Pulse(1, 1, 5), Pulse(2, 1, 5)
+    assert beats.look([still, moving], 100.0) == {still: 0.0, moving: 0.0}
+    moved = Pulse(2, 1, 6)
+    assert beats.look([still, moved], 102.0) == {still: 2.0, moved: 0.0}
+    beats.interrupt()
+    assert beats.look([still], 160.0)[still] == 2.0
+    assert beats.look([still], 161.0)[still] == 3.0
+    # The watch itself was suspended.
+    assert beats.look([still], 1161.0)[still] == 6.0
+    assert beats.look([], 1162.0) == {}
+
+
+def test_it_goes_on_when_the_database_is_away(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = Watch()
+
+    def away(host: str) -> list[Run]:
+        raise OperationalError("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(queue, "waiting_for", away)
+        # The test's transaction needs the connection.
+        patch.setattr("trainer.scheduler.watch.close_old_connections", lambda: None)
+        watch.look()
+    assert not Host.objects.exists()
+    watch.look()
+    host = Host.objects.get()
+    assert host.name == HERE
+    assert host.devices[0]["device"] == "cpu"
+    assert host.devices[0]["memory_total_mib"] > host.devices[0]["memory_used_mib"] > 0
+
+
+def test_it_brings_back_a_supervisor_that_breaks_after_growing_pauses() -> None:
+    watch, now = Watch(), 1000.0
+
+    def reap(code: int, lived_s: float) -> None:
+        ended = SimpleNamespace(exit_code=code, adopts=True, started_at=now - lived_s, attempt=1)
+        watch._started[1] = ended  # type: ignore[assignment]
+        watch._reap(now)
+
+    for pause_s in (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0, 300.0):
+        # It reads for a while before it comes to what it dies of.
+        reap(1, lived_s=20.0)
+        assert watch._must_wait(1, now + pause_s - 0.1) and not watch._must_wait(1, now + pause_s)
+    reap(-signal.SIGKILL, lived_s=1.0)
+    assert not watch._must_wait(1, now)
+    reap(1, lived_s=20.0)
+    assert not watch._must_wait(1, now + 5.0)
+    reap(1, lived_s=3600.0)
+    assert not watch._must_wait(1, now)
+
+
+def test_it_marks_a_run_lost_that_fell_silent_on_another_host(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease = hold(run)
+    clock = SimpleNamespace(monotonic=lambda: seconds)
+    monkeypatch.setattr("trainer.scheduler.watch.time", clock)
+    watch = Watch()
+    states = []
+    for seconds in range(100, 126, 2):
+        if seconds == 106:
+            keep(lease)
+        watch.look()
+        states.append(Run.objects.values_list("state", flat=True).get())
+    assert states.index(RunState.LOST) == (106 + 12 - 100) / 2
+    assert set(states[states.index(RunState.LOST) :]) == {RunState.LOST}
+    assert told(run)[-1] == ("lost", "No sign of life from the training host for 12 s.")
+
+
+def test_it_calls_nobody_lost_who_waits_to_write_as_it_does(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On SQLite one writer keeps all others waiting, and readers none."""
+    hold(run)
+    clock = SimpleNamespace(seconds=100.0, writer_s=5.0)
+    atomic = transaction.atomic
+
+    def waiting(*arguments: Any, **options: Any) -> Any:
+        clock.seconds += clock.writer_s
+        return atomic(*arguments, **options)
+
+    monkeypatch.setattr("trainer.scheduler.watch.time", SimpleNamespace(monotonic=lambda: clock.seconds))
+    monkeypatch.setattr("trainer.scheduler.watch.transaction", SimpleNamespace(atomic=waiting))
+    watch = Watch()
+    states = []
+    for second in range(100, 150, 2):
+        clock.seconds = float(second)
+        clock.writer_s = 5.0 if second < 140 else 0.0
+        watch.look()
+        states.append(Run.objects.values_list("state", flat=True).get())
+    assert states.index(RunState.LOST) == 20
+
+
+def test_it_folds_what_a_dead_run_left_and_leaves_a_live_one_alone(run: Run) -> None:
+    other = Run.objects.create(project=run.project, name="live", state=RunState.RUNNING)
+    long_ago = timezone.now() - timedelta(minutes=6)
+    for each in (run, other):
+        feed.append(each.pk, Metrics(attempt=1, blocks=[Block(steps=[1], times=[1.0], values={"loss": [0.5]})]))
+    Run.objects.filter(pk=run.pk).update(state=RunState.LOST, beat_at=long_ago)
+    Run.objects.filter(pk=other.pk).update(beat_at=long_ago)
+    Watch().look()
+    assert list(StoredEvent.objects.filter(kind="metrics").values_list("run", flat=True)) == [other.pk]
+    assert storage.read_points(run.pk, "loss")[1].values.tolist() == [0.5]
+
+
+def test_the_command_queues_for_a_host(run: Run) -> None:
+    def make(*options: str) -> None:
+        call_command("create_run", "--project", "lab", *options, stdout=StringIO())
+
+    recipe = Recipe.objects.get()
+    recipe.source_sha256 = source_sha256("digits")
+    recipe.save()
+    make("--recipe", "digits", "--queue", "--host", "gpu1")
+    assert Run.objects.filter(state=RunState.QUEUED, queued_host="gpu1").count() == 1
+    for options, words in (
+        (("--recipe", "digits", "--host", "gpu1"), "host: goes with --queue"),
+        (("--queue",), "queue: This run trains a script of your own"),
+    ):
+        with pytest.raises(CommandError, match=words):
+            make(*options)
+    assert Run.objects.count() == 2, "what is refused leaves no run"
+
+
+# The real process
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Stack]:
+    """A stack of its own: a watch looks at every run."""
+    with Stack() as bare:
+        seed_stack(bare)
+        yield bare
+
+
+@pytest.fixture
+def watches(lab: Stack) -> Iterator[list[subprocess.Popen[bytes]]]:
+    started: list[subprocess.Popen[bytes]] = []
+    yield started
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def start_watch(lab: Stack, watches: list[subprocess.Popen[bytes]], **variables: str) -> subprocess.Popen[bytes]:
+    with (lab.folder / "watch.log").open("ab") as log:
+        watch = subprocess.Popen(
+            lab.command("watch"), env=lab.environment | variables, stdout=log, stderr=log, start_new_session=True
+        )
+    watches.append(watch)
+    beat = host_beat(lab)
+    wait_for(lambda: host_beat(lab) > beat, f"the watch\n{lab.log()}")
+    return watch
+
+
+def host_beat(lab: Stack) -> int:
+    found = rows(lab, "SELECT beat FROM runs_host WHERE name = ?", HERE)
+    return int(found[0]["beat"]) if found else -1
+
+
+def attempt_of(lab: Stack, run_id: int) -> dict[str, Any]:
+    return rows(lab, "SELECT * FROM runs_attempt WHERE run_id = ? ORDER BY number DESC", run_id)[0]
+
+
+def lives(pid: int | None) -> bool:
+    try:
+        return pid is not None and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_it_starts_a_queued_run_that_outlives_it_and_brings_back_its_supervisor(
+    lab: Stack, watches: list[subprocess.Popen[bytes]]
+) -> None:
+    watch = start_watch(lab, watches)
+    arguments = ("--project", "lab", "--recipe", "digits", "--set", "epochs=100000", "--device", "cpu", "--queue")
+    run_id = int(lab.manage("create_run", *arguments).stdout)
+    wait_for(lambda: run_row(lab, run_id)["step"] > 3, f"points\n{lab.log()}")
+    worker, supervisor = lab.worker_pid(run_id), attempt_of(lab, run_id)["supervisor_pid"]
+
+    second = lab.manage("watch", check=False)
+    assert second.returncode == 3
+    assert f"process {watch.pid}" in second.stderr and HERE in second.stderr
+
+    os.killpg(watch.pid, signal.SIGKILL)
+    watch.wait()
+    assert lives(supervisor) and lives(worker)
+    os.kill(supervisor, signal.SIGKILL)
+    start_watch(lab, watches)
+    wait_for(lambda: attempt_of(lab, run_id)["adoptions"], f"the new supervisor\n{lab.log()}")
+    assert lab.worker_pid(run_id) == worker and lives(worker)
+    assert attempt_of(lab, run_id)["number"] == 1
+    beat = run_row(lab, run_id)["beat"]
+    wait_for(lambda: run_row(lab, run_id)["beat"] > beat, f"its beat\n{lab.log()}")
+
+    os.kill(attempt_of(lab, run_id)["supervisor_pid"], signal.SIGTERM)
+    wait_for(lambda: run_row(lab, run_id)["state"] == "stopped", f"the end\n{lab.log()}")
+
+
+def test_it_records_the_end_of_a_run_whose_processes_are_all_dead(
+    lab: Stack, watches: list[subprocess.Popen[bytes]]
+) -> None:
+    start_watch(lab, watches)
+    run_id = create_run(lab)
+    supervisor = lab.train(run_id, "--quiet", "--", "tests/trainings/short.py", "1000000", "0.01")
+    wait_for(lambda: run_row(lab, run_id)["step"] > 3, f"points\n{lab.log()}")
+    worker = lab.worker_pid(run_id)
+    assert worker is not None
+    supervisor.kill()
+    kill(worker)
+    supervisor.wait()
+    wait_for(lambda: run_row(lab, run_id)["state"] == "failed", f"the end\n{lab.log()}")
+    assert "without a word" in run_row(lab, run_id)["reason"]
+    # Told at once, before a process has started that looks at what they left.
+    assert [event["state"] for event in events(lab, run_id, "status")][-2:] == ["lost", "failed"]
+    assert attempt_of(lab, run_id)["number"] == 1
+
+
+def test_adopting_starts_nothing(lab: Stack) -> None:
+    run_id = create_run(lab)
+    assert lab.manage("train", "--run-id", str(run_id), "--adopt").returncode == 0
+    assert (run_row(lab, run_id)["state"], run_row(lab, run_id)["attempt"]) == ("created", 0)
+
+
+@pytest.mark.skipif(not (shutil.which("cc") or shutil.which("gcc")), reason="no C compiler on this host")
+def test_a_run_for_one_gpu_is_given_it_and_calls_it_its_first(
+    lab: Stack, watches: list[subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    """This torch has no CUDA, and so the run fails; what it asked for then tells what it was given."""
+    start_watch(lab, watches, LD_LIBRARY_PATH=str(build_stub(tmp_path)))
+    create = ("create_run", "--project", "lab", "--recipe", "digits", "--queue", "--host", HERE, "--device")
+    second, beyond = (int(lab.manage(*create, device).stdout) for device in ("cuda:1", "cuda:2"))
+    for run_id, device in ((second, "cuda"), (beyond, "cuda:2")):
+        wait_for(lambda run_id=run_id: run_row(lab, run_id)["state"] == "failed", f"the refusal\n{lab.log()}")  # type: ignore[misc]
+        assert f"{device} was asked for but this host has" in run_row(lab, run_id)["reason"]
+    given = str(run_row(lab, second)["given_devices"])
+    assert "GPU-bbbb" in given and "GPU-aaaa" not in given
+
+
+def test_it_says_why_a_queued_run_cannot_start(lab: Stack, watches: list[subprocess.Popen[bytes]]) -> None:
+    start_watch(lab, watches)
+    schema = json.dumps([{"name": "size", "type": "int", "maximum": 9, "default": 3}])
+    rows(
+        lab,
+        "INSERT INTO runs_recipe (spec, title, description, parameters, knobs, source_sha256, published_at)"
+        " VALUES ('gone:Mine', 'Mine', '', ?, '[]', '', '2026-01-01 00:00:00+00:00')",
+        schema,
+    )
+    recipe = rows(lab, "SELECT id FROM runs_recipe WHERE spec = 'gone:Mine'")[0]["id"]
+    run_id = create_run(lab, recipe_id=recipe, parameters='{"size": 10}', state="queued", queued_host=HERE)
+    elsewhere = create_run(lab, recipe_id=recipe, state="queued", queued_host="another-host")
+    wait_for(lambda: run_row(lab, run_id)["state"] == "failed", f"the refusal\n{lab.log()}")
+    assert run_row(lab, run_id)["reason"] == "parameters: size: 10 is too large; give at most 9."
+    assert run_row(lab, elsewhere)["state"] == "queued"

@@ -1,0 +1,262 @@
+"""The packages of this project, what each may import, and what the files do import.
+
+`python -m tests.layout` prints the packages and their arrows, the picture that docs/architecture.md shows. It exits 1
+if a file imports what its package may not, if arrows form a circle, or if a package has more than `MOST_FILES` files.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+MOST_FILES = 15
+STANDARD = set(sys.stdlib_module_names)
+TEST_FOLDERS = ("tests", "bench")
+MIGRATIONS = "runs.migrations"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What the files of a package may import themselves, and what they must not reach through others.
+
+    `packages`: packages of this project; "x.*" is x and everything in it. `libraries`: packages of others. `never`:
+    libraries that no chain of imports may lead to, imports inside functions included.
+    """
+
+    packages: tuple[str, ...] = ()
+    libraries: frozenset[str] = frozenset()
+    never: frozenset[str] = frozenset()
+
+
+def rule(packages: str = "", libraries: str = "", never: str = "") -> Rule:
+    return Rule(tuple(packages.split()), frozenset(libraries.split()), frozenset(never.split()))
+
+
+CLIENT = "torch django psutil pynvml msgspec numpy"
+AGENT = "torch django numpy channels"
+WEB = "torch psutil pynvml twisted"
+RECORD = "runs.models runs.protocol runs.recording"
+UI = f"{RECORD} runs.access runs.series runs.commands runs.live steersman steersman.files"
+ADMIN_LIBRARIES = "django channels unfold django_stubs_ext"
+
+# From the bottom to the top: no package imports one that stands below it in this table.
+RULES = {
+    "steersman.files": rule(never=CLIENT),
+    "steersman.ranks": rule("steersman.files", never=CLIENT),
+    "steersman": rule("steersman.files steersman.ranks", never=CLIENT),
+    "steersman.agent": rule("steersman steersman.files", "psutil", AGENT),
+    "steersman.agent.machine": rule("steersman steersman.files", "psutil pynvml", AGENT),
+    "steersman.agent.journals": rule("steersman.files", never=AGENT),
+    "steersman.agent.supervise": rule("steersman.files", "psutil", AGENT),
+    "steersman.agent.launch": rule("steersman.*", "psutil", AGENT),
+    "runs.protocol": rule("steersman", "msgspec", f"{WEB} django"),
+    "runs.models": rule("runs.protocol steersman", "django", WEB),
+    "runs.recording": rule("runs.models runs.protocol steersman", "django channels", WEB),
+    "runs.series": rule("runs.models runs.protocol", "django numpy", WEB),
+    "runs.access": rule(RECORD, "django msgspec", WEB),
+    "runs.commands": rule(f"{RECORD} runs.access steersman", "django msgspec", WEB),
+    "runs.live": rule(
+        f"{RECORD} runs.access runs.commands runs.series", "django channels msgspec autobahn", "torch psutil pynvml"
+    ),
+    "runs.api": rule(UI, "django ninja", WEB),
+    "runs.portal": rule(f"{UI} steersman", "django django_stubs_ext", WEB),
+    "runs.templatetags": rule(f"{RECORD} runs.access", "django", WEB),
+    "runs.admin": rule(f"{UI} steersman", ADMIN_LIBRARIES, WEB),
+    "runs.management.commands": rule(f"{RECORD} runs.access runs.commands steersman", "django", WEB),
+    "runs": rule("runs.access", "django", WEB),
+    "trainer": rule("steersman", "django", "torch"),
+    "trainer.worker": rule("steersman.* trainer", "torch numpy", "django msgspec channels"),
+    "trainer.recipes": rule("steersman.files trainer trainer.worker", "torch numpy", "django msgspec channels"),
+    "trainer.ingest": rule(f"steersman.* {RECORD} runs.series", "django msgspec", "torch"),
+    "trainer.control": rule(
+        f"steersman.* {RECORD} runs.series runs.commands trainer trainer.ingest trainer.worker",
+        "django msgspec tqdm",
+        "torch",
+    ),
+    "trainer.scheduler": rule(f"steersman.* {RECORD} runs.series trainer.control", "django", "torch"),
+    "trainer.management.commands": rule(
+        f"steersman.* {RECORD} trainer trainer.control trainer.scheduler", "django", "torch"
+    ),
+    "monitor_site.sqlite": rule("steersman.files", "django", "torch"),
+    "monitor_site": rule(
+        "steersman steersman.files runs.live",
+        "django channels channels_redis redis environ csp psutil whitenoise",
+        "torch",
+    ),
+    "monitor_site.serving": rule(
+        "monitor_site runs.* steersman.* trainer", "django psutil daphne twisted autobahn", "torch"
+    ),
+    "monitor_site.serving.doctor": rule(
+        "monitor_site monitor_site.serving steersman.* trainer trainer.control", "django channels redis", "torch"
+    ),
+    "monitor_site.serving.demo": rule("monitor_site monitor_site.serving runs.* steersman.*", "django", "torch"),
+    "monitor_site.serving.management.commands": rule("monitor_site.* runs.* steersman.* trainer.*", "django", "torch"),
+}
+# Imports inside a function that only a process of its own runs, so that nothing behind them is loaded elsewhere.
+OWN_PROCESS = {("trainer.control.publish", "trainer.worker.recipe")}
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Return every module of the product with its file."""
+    found = {}
+    for top in sorted({name.split(".")[0] for name in RULES}):
+        for path in sorted((ROOT / top).rglob("*.py")):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            found[name.removesuffix(".__init__")] = path
+    return {name: path for name, path in found.items() if not name.startswith(MIGRATIONS)}
+
+
+def package_of(module: str) -> str:
+    """Return the package whose file a module is: itself if it is an `__init__.py`."""
+    return module if modules()[module].name == "__init__.py" else module.rpartition(".")[0]
+
+
+@cache
+def imports(path: Path) -> frozenset[str]:
+    """Return what a file imports anywhere, by full name: `a.b` of `from a import b` if that is a module of ours.
+
+    Imports inside functions, under other names and by `import_module("…")` count; those under TYPE_CHECKING do not.
+    """
+    tree = ast.parse(path.read_text())
+    skipped = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    return frozenset(name for node in ast.walk(tree) if id(node) not in skipped for name in _imported(node))
+
+
+def _imported(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        assert node.module and not node.level, "imports are absolute"
+        for alias in node.names:
+            full = f"{node.module}.{alias.name}"
+            yield full if full in modules() else node.module
+    elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+        called = ast.unparse(node.func)
+        if called.endswith(("import_module", "__import__")) and isinstance(node.args[0].value, str):
+            yield node.args[0].value
+
+
+def is_allowed(package: str, other: str) -> bool:
+    """Return whether the files of `package` may import from the package `other` of this project."""
+    return package == other or any(
+        other == each or (each.endswith(".*") and (other + ".").startswith(each[:-1]))
+        for each in RULES[package].packages
+    )
+
+
+def breaches() -> list[str]:
+    """Return a sentence for every import that is not allowed."""
+    found = []
+    for module, path in modules().items():
+        package, name = package_of(module), path.relative_to(ROOT)
+        if package not in RULES:
+            if path.read_text().strip():
+                found.append(f"{name}: the package {package} has no rule; add one to tests/layout.py.")
+            continue
+        for imported in sorted(imports(path)):
+            top = imported.split(".")[0]
+            if imported in modules():
+                if not is_allowed(package, package_of(imported)):
+                    found.append(f"{name} imports {imported}: {package} may not import {package_of(imported)}.")
+            elif top in TEST_FOLDERS:
+                found.append(f"{name} imports {imported}: the product imports no tests.")
+            elif top not in STANDARD and top not in RULES[package].libraries:
+                found.append(f"{name} imports {imported}: {package} may not import {top}.")
+        for library, chain in sorted(reached(module).items()):
+            if library in RULES[package].never:
+                found.append(f"{name} reaches {library}, by {' > '.join(chain)}: {package} must not.")
+    return found
+
+
+def reached(module: str) -> dict[str, list[str]]:
+    """Return every library that imports lead to from `module`, each with the chain of modules that leads there."""
+    libraries: dict[str, list[str]] = {}
+    chains = {module: [module]}
+    waiting = [module]
+    while waiting:
+        current = waiting.pop()
+        for imported in sorted(imports(modules()[current])):
+            if imported not in modules():
+                libraries.setdefault(imported.split(".")[0], chains[current])
+            elif imported not in chains and (current, imported) not in OWN_PROCESS:
+                chains[imported] = [*chains[current], imported]
+                waiting.append(imported)
+    return {library: chain for library, chain in libraries.items() if library not in STANDARD}
+
+
+def arrows() -> dict[str, list[str]]:
+    """Return the packages that each package imports, as its files do today."""
+    found: dict[str, set[str]] = {package: set() for package in RULES}
+    for module, path in modules().items():
+        package = package_of(module)
+        if package in RULES:
+            found[package] |= {package_of(each) for each in imports(path) if each in modules()} - {package}
+    return {package: sorted(others) for package, others in found.items()}
+
+
+def circles() -> list[str]:
+    """Return a sentence for every arrow that points up in the table, which is how a circle would begin."""
+    order = list(RULES)
+    return [
+        f"{package} imports {other}, which is above it in the table of tests/layout.py."
+        for package, others in arrows().items()
+        for other in others
+        if other in order and order.index(other) > order.index(package)
+    ]
+
+
+def crowded() -> list[str]:
+    """Return a sentence for every folder of Python files, tests included, with more than `MOST_FILES` of its own."""
+    tops = [*sorted({name.split(".")[0] for name in RULES}), *TEST_FOLDERS]
+    folders = {path.parent for top in tops for path in (ROOT / top).rglob("*.py")}
+    found = []
+    for folder in sorted(folders):
+        files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+        if len(files) > MOST_FILES:
+            found.append(
+                f"{folder.relative_to(ROOT)} has {len(files)} files: at most {MOST_FILES}; divide it by subject."
+            )
+    return found
+
+
+def picture() -> str:
+    """Return the packages, from the top to the bottom, each with the packages that it imports."""
+    width = max(map(len, RULES))
+    lines = []
+    for package, others in reversed(arrows().items()):
+        first, *rest = _wrapped(others, 118 - width - 4) or ["-"]
+        lines.append(f"{package:<{width}} -> {first}")
+        lines += [f"{'':<{width}}    {line}" for line in rest]
+    return "\n".join(lines)
+
+
+def _wrapped(names: list[str], width: int) -> list[str]:
+    lines: list[str] = []
+    for name in names:
+        if lines and len(lines[-1]) + len(name) + 1 <= width:
+            lines[-1] += f" {name}"
+        else:
+            lines.append(name)
+    return lines
+
+
+def problems() -> list[str]:
+    return [*breaches(), *circles(), *crowded()]
+
+
+if __name__ == "__main__":
+    print(picture())
+    found = problems()
+    print("\n".join(["", *found]) if found else "", end="\n" if found else "")
+    sys.exit(1 if found else 0)

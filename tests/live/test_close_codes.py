@@ -1,0 +1,147 @@
+"""Every close code of docs/protocol.md through the real server, as a client that is not ours receives it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from runs.live.consumers import MALFORMED_LIMIT
+from runs.protocol.events import CLOSE_CODES
+from tests.support.stack import ROOT, Stack, create_run, rows, seed_stack
+
+# The portal of this test fails on purpose where a run's name asks for it: nothing else reaches these codes.
+FAULTS = """
+import os, sys
+sys.path.insert(0, os.environ["STEERSMAN_ROOT"])
+os.environ["DJANGO_SETTINGS_MODULE"] = "monitor_site.settings"
+import django
+django.setup()
+from runs.live import consumers
+found = consumers.find
+def find(run_id, since):
+    got = found(run_id, since)
+    if got.run.name == "ungreeted":
+        raise RuntimeError("no greeting, on purpose")
+    return got
+consumers.find = find
+consumers.SOCKETS_A_USER = 3
+consumers.LARGEST_UNACKED_FRAMES = 1
+sent = consumers.RunConsumer._send_event
+async def send(self, frame):
+    if "fail on purpose" in frame:
+        raise ValueError("an event that cannot be sent")
+    await sent(self, frame)
+consumers.RunConsumer._send_event = send
+from django.core.management import call_command
+call_command("serve_portal", "--port", os.environ["STEERSMAN_PORT"])
+"""
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    with Stack(STEERSMAN_ROOT=str(ROOT)) as stack:
+        seed_stack(stack)
+        stack.start_redis()
+        program = stack.folder / "portal.py"
+        program.write_text(FAULTS)
+        serve = stack.command
+        stack.command = lambda *arguments: [serve()[0], str(program)]  # type: ignore[method-assign]
+        stack.start_web()
+        stack.command = serve  # type: ignore[method-assign]
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def token(stack: Stack) -> str:
+    return stack.manage(
+        "create_token", "--project", "lab", "--user", "operator", "--scope", "command", check=True
+    ).stdout.strip()
+
+
+def socket_of(stack: Stack, run: int, token: str) -> ClientConnection:
+    address = f"{stack.address.replace('http', 'ws')}/ws/runs/{run}/"
+    return connect(address, additional_headers={"Authorization": f"Bearer {token}"}, compression=None)
+
+
+def code_of(socket: ClientConnection) -> int:
+    with pytest.raises(ConnectionClosed) as closed:
+        while True:
+            socket.recv(timeout=30)
+    assert closed.value.rcvd is not None, "the connection was cut without a close frame"
+    return closed.value.rcvd.code
+
+
+def append(stack: Stack, run: int, *texts: str) -> None:
+    events = ", ".join(f"LogWritten(attempt=1, lines=[LogLine(text={text!r})])" for text in texts)
+    imports = "from runs import feed; from runs.protocol.events import LogLine, LogWritten"
+    stack.manage("shell", "-v", "0", "-c", f"{imports}; feed.append({run}, {events})")
+
+
+def test_each_code_arrives(stack: Stack, token: str) -> None:
+    seen: set[int] = set()
+
+    def expect(code: int, socket: ClientConnection) -> None:
+        assert code_of(socket) == code
+        seen.add(code)
+
+    run = create_run(stack, "run", state="running", attempt=1)
+    with socket_of(stack, run, token) as socket:
+        socket.recv(timeout=30)
+        socket.send("x" * (64 * 1024 + 1))
+        expect(1009, socket)
+    with socket_of(stack, run, token) as socket:
+        socket.recv(timeout=30)
+        socket.send([b"x" * 40_000, b"x" * 40_000])
+        expect(1009, socket)
+    with socket_of(stack, run, token) as socket:
+        socket.send(b"\xff\xfe", text=True)
+        expect(1007, socket)
+    with socket_of(stack, run, token) as socket:
+        socket.recv(timeout=30)
+        # A masked text frame with a reserved bit.
+        socket.socket.sendall(b"\xf1\x80\x00\x00\x00\x00")
+        expect(1002, socket)
+    with socket_of(stack, create_run(stack, "ungreeted"), token) as socket:
+        expect(1011, socket)
+    with socket_of(stack, run, token) as socket:
+        socket.recv(timeout=30)
+        append(stack, run, "fail on purpose")
+        expect(1011, socket)
+    with socket_of(stack, run, token) as socket:
+        socket.recv(timeout=30)
+        for _ in range(MALFORMED_LIMIT):
+            socket.send("{")
+        expect(4400, socket)
+    with socket_of(stack, run, "invented") as socket:
+        expect(4401, socket)
+    with socket_of(stack, 999, token) as socket:
+        expect(4404, socket)
+    with socket_of(stack, run, token) as socket:
+        socket.recv(timeout=30)
+        socket.send('{"kind": "ack", "seq": 0}')
+        append(stack, run, "one", "two", "three")
+        expect(4408, socket)
+    open_ones = [socket_of(stack, run, token) for _ in range(3)]
+    for socket in open_ones:
+        socket.recv(timeout=30)
+    with socket_of(stack, run, token) as socket:
+        expect(4429, socket)
+    member = "FROM auth_user WHERE username = 'operator'"
+    rows(stack, f"UPDATE runs_membership SET role = 'viewer' WHERE user_id = (SELECT id {member})")
+    expect(4409, open_ones[0])
+    with socket_of(stack, run, token) as socket:
+        socket.recv(timeout=30)
+        rows(stack, f"DELETE FROM runs_membership WHERE user_id = (SELECT id {member})")
+        expect(4403, socket)
+    rows(stack, f"INSERT INTO runs_membership (project_id, user_id, role) SELECT 1, id, 'operator' {member}")
+    assert stack.web is not None
+    with socket_of(stack, run, token) as socket:
+        socket.recv(timeout=30)
+        stack.web.terminate()
+        expect(1012, socket)
+    assert seen == set(CLOSE_CODES)
+    log = (stack.folder / "web.log").read_text()
+    assert log.count("ValueError: an event that cannot be sent") == 1 and "Traceback" in log

@@ -1,0 +1,177 @@
+"""The past of a run as its page gets it: whole, in order, bounded, and no more than the viewer may see."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from runs.live.history import CONSOLE_LINES, EVENTS, TEXTS, chart_range, details, history
+from runs.models import Attempt, Checkpoint, Command, CommandState, EpochMetric, Project, Run
+from runs.protocol.events import CheckpointSaved, EpochDone, LogLine, LogWritten, StatusChanged, TextLogged
+from runs.recording import feed
+from runs.series import storage
+from tests.support.stored_points import LOSS, START, store
+
+MOMENT = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def run(db: None) -> Run:
+    project = Project.objects.create(name="Digits", slug="digits")
+    return Run.objects.create(project=project, name="first", attempt=1, parameters={"epochs": 3})
+
+
+def epoch(run: Run, number: int, attempt: int = 1, loss: float | None = 0.5, **fields: Any) -> EpochMetric:
+    return EpochMetric.objects.create(
+        run=run, epoch=number, attempt=attempt, step=number * 10, train_loss=loss, at=MOMENT, **fields
+    )
+
+
+def test_it_tells_the_past_as_of_one_event(run: Run) -> None:
+    store(run, [1.0, 2.0, 3.0])
+    last = feed.append(
+        run.pk,
+        StatusChanged(state="running", attempt=1),
+        LogWritten(attempt=1, lines=[LogLine(text="first"), LogLine(text="second", source="steersman", level="error")]),
+        at=MOMENT,
+    )
+    past = history(run, "viewer")
+    assert past["seq"] == last == 3
+    assert past["parameters"] == {"epochs": 3}
+    assert past["series"][LOSS]["values"] == [1.0, 2.0, 3.0]
+    assert past["console"] == [
+        {"text": "first", "source": "console", "level": "info", "at": "2026-03-01T12:00:00.000Z"},
+        {"text": "second", "source": "steersman", "level": "error", "at": "2026-03-01T12:00:00.000Z"},
+    ]
+    [status] = past["events"]
+    assert (status["seq"], status["kind"], status["state"], status["at"]) == (
+        2, "status", "running", "2026-03-01T12:00:00.000Z",
+    )  # fmt: skip
+    json.dumps(past, allow_nan=False)
+
+
+def test_it_keeps_the_newest_texts(run: Run) -> None:
+    samples = [TextLogged(attempt=1, step=n, epoch=n, name="sample", text=f"<b>{n}</b>") for n in range(TEXTS + 5)]
+    feed.append(run.pk, *samples, at=MOMENT)
+    texts = history(run, "viewer")["texts"]
+    assert [text["step"] for text in texts] == list(range(5, TEXTS + 5))
+    assert texts[-1] == {
+        "seq": TEXTS + 5, "kind": "text", "at": "2026-03-01T12:00:00.000Z", "attempt": 1, "step": TEXTS + 4,
+        "epoch": TEXTS + 4, "name": "sample", "text": f"<b>{TEXTS + 4}</b>",
+    }  # fmt: skip
+
+
+def test_it_leaves_out_epochs_that_a_later_attempt_went_over(run: Run) -> None:
+    for number in range(1, 6):
+        epoch(run, number)
+    epoch(run, 3, attempt=2, loss=0.25)
+    epochs = history(run, "viewer")["epochs"]
+    assert [(row["epoch"], row["attempt"], row["values"]["train_loss"]) for row in epochs] == [
+        (1, 1, 0.5),
+        (2, 1, 0.5),
+        (3, 2, 0.25),
+    ]
+
+
+def test_it_gives_epochs_the_shape_of_their_event(run: Run) -> None:
+    epoch(run, 1, loss=None, extra={"top5": 0.9}, nonfinite={"train_loss": "nan"}, best=True)
+    [row] = history(run, "viewer")["epochs"]
+    assert set(row) == set(EpochDone.__struct_fields__) - {"part"}
+    assert row["values"] == {"train_loss": None, "top5": 0.9}
+    assert row["nonfinite"] == {"train_loss": "nan"}
+
+
+def test_it_shows_tracebacks_to_those_who_may_command(run: Run) -> None:
+    checkpoint = Checkpoint.objects.create(
+        run=run, attempt=1, step=40, epoch=4, name="step-40", path="secret/40.pt", size_bytes=9, sha256="ab",
+        created_at=MOMENT,
+    )  # fmt: skip
+    Attempt.objects.create(
+        run=run, number=1, host="gpu-host", boot_id="b", supervisor_pid=1, environment={"python": "3.11"}
+    )
+    Attempt.objects.create(
+        run=run, number=2, host="gpu-host", boot_id="b", supervisor_pid=1, environment={"python": "3.12"},
+        resumed_from=checkpoint, resumed_step=40, outcome="failed", exit_code=1, error="ValueError: no",
+        traceback="Traceback …",
+        ended_at=MOMENT,
+    )  # fmt: skip
+    for role, sees in (("viewer", False), ("operator", True), ("owner", True)):
+        past = history(run, role)
+        first, second = past["attempts"]
+        assert (first["number"], second["number"], second["resumed_from_step"]) == (1, 2, 40)
+        assert (second["exit_code"], second["error"]) == (1, "ValueError: no")
+        assert ("traceback" in second) is sees
+        assert past["environment"] == {"python": "3.12"}
+        assert "gpu-host" not in json.dumps(past)
+        assert "secret" not in json.dumps(past)
+
+
+def test_it_keeps_the_newest_of_console_and_events(run: Run) -> None:
+    for number in range(7):
+        lines = [LogLine(text=f"{number}.{line}") for line in range(100)]
+        feed.append(run.pk, LogWritten(attempt=1, lines=lines))
+    saved = [
+        CheckpointSaved(attempt=1, step=step, epoch=0, name=f"step-{step}", size_bytes=1, sha256="")
+        for step in range(EVENTS + 5)
+    ]
+    feed.append(run.pk, *saved)
+    past = history(run, "viewer")
+    assert len(past["console"]) == CONSOLE_LINES
+    assert (past["console"][0]["text"], past["console"][-1]["text"]) == ("2.0", "6.99")
+    assert [event["step"] for event in past["events"]] == list(range(5, EVENTS + 5))
+
+
+def test_it_lists_commands_and_checkpoints_in_order(run: Run) -> None:
+    for place, state in enumerate((CommandState.APPLIED, CommandState.REFUSED)):
+        Command.objects.create(
+            run=run, kind="stop", author_name="Olga", state=state, sent_at=MOMENT + timedelta(seconds=place)
+        )
+    for step in (10, 20):
+        Checkpoint.objects.create(
+            run=run, attempt=1, step=step, epoch=1, name=f"step-{step}", path=f"{step}.pt", size_bytes=step,
+            sha256="ab", created_at=MOMENT,
+        )  # fmt: skip
+    past = history(run, "viewer")
+    assert [command["state"] for command in past["commands"]] == ["applied", "refused"]
+    assert [checkpoint["step"] for checkpoint in past["checkpoints"]] == [10, 20]
+    assert set(past["checkpoints"][0]) == {
+        "id", "attempt", "step", "epoch", "name", "size_bytes", "sha256", "reason", "metrics", "created_at",
+    }  # fmt: skip
+    assert details(run, "viewer")["checkpoints"] == past["checkpoints"]
+
+
+def test_it_reads_history_with_a_constant_number_of_queries(run: Run) -> None:
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            history(run, "operator")
+        return len(captured)
+
+    def grow(first: int, number: int) -> None:
+        store(run, [1.0] * number, first=first)
+        storage.fold(run.pk)
+        for place in range(number // 100):
+            epoch(run, first + place)
+            feed.append(run.pk, LogWritten(attempt=1, lines=[LogLine(text="line")]))
+
+    grow(0, 200)
+    few = queries()
+    grow(200, 3000)
+    assert queries() == few
+
+
+def test_it_reads_a_range_of_named_series(run: Run) -> None:
+    store(run, [float(value) for value in range(100)])
+    part = chart_range(run, [LOSS, "no/such"], 10, 12)
+    assert part["seq"] == 1
+    assert list(part["series"]) == [LOSS]
+    assert part["series"][LOSS]["values"] == [10.0, 11.0, 12.0]
+    by_time = chart_range(run, [LOSS], START + 0.2, START + 0.24, by="time")
+    assert by_time["series"][LOSS]["steps"] == [10, 11, 12]
+    assert chart_range(run, [LOSS], buckets=10)["series"][LOSS]["buckets"] == 10
+    with pytest.raises(ValueError, match="step or time"):
+        chart_range(run, [LOSS], by="last_step__gte")

@@ -1,0 +1,140 @@
+"""Downloading a checkpoint: who may, what is in it, and what is refused with which words."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import socket
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import AsyncClient, Client
+from django.urls import reverse
+from django.utils import timezone
+
+from runs.models import Attempt, Checkpoint, Membership, Project, Role, Run
+from runs.portal.checkpoint_files import END, NotThere, open_archive
+
+PATH = "attempts/1/checkpoints/step-5"
+FILES = {"manifest.json": b'{"format": 2}', "rank-0.pt": os.urandom(100_000), "training.pt": b"x" * 1024}
+
+
+@pytest.fixture
+def data(tmp_path: Path, settings: Any) -> Path:
+    settings.STEERSMAN_DATA = tmp_path
+    return tmp_path
+
+
+@pytest.fixture
+def checkpoint(data: Path, db: None) -> Iterator[Checkpoint]:
+    project = Project.objects.create(name="Lab", slug="lab")
+    for role in Role.values:
+        Membership.objects.create(project=project, user=User.objects.create_user(role), role=role)
+    User.objects.create_user("stranger")
+    run = Run.objects.create(project=project, name="run", attempt=1)
+    Attempt.objects.create(run=run, number=1, host=socket.gethostname(), boot_id="", supervisor_pid=1)
+    folder = data / "runs" / str(run.pk) / PATH
+    folder.mkdir(parents=True)
+    for name, content in FILES.items():
+        (folder / name).write_bytes(content)
+    yield Checkpoint.objects.create(
+        run=run, attempt=1, step=5, epoch=1, name="before: the storm", path=PATH, size_bytes=1, sha256="0",
+        created_at=timezone.now(),
+    )  # fmt: skip
+
+
+def ask(checkpoint: Checkpoint, name: str) -> Any:
+    client = Client()
+    if name:
+        client.force_login(User.objects.get(username=name))
+    return client.get(reverse("checkpoint", args=[checkpoint.run_id, checkpoint.pk]))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_operator_gets_the_folder_with_its_exact_size(checkpoint: Checkpoint) -> None:
+    async def fetch() -> tuple[Any, bytes]:
+        client = AsyncClient()
+        await client.aforce_login(await User.objects.aget(username="operator"))
+        answer = await client.get(reverse("checkpoint", args=[checkpoint.run_id, checkpoint.pk]))
+        return answer, b"".join([part async for part in answer.streaming_content])
+
+    answer, content = asyncio.run(fetch())
+    assert answer.status_code == 200
+    assert int(answer.headers["Content-Length"]) == len(content)
+    folder = f"run-{checkpoint.run_id}-step-5-before-the-storm"
+    assert answer.headers["Content-Disposition"] == f'attachment; filename="{folder}.tar"'
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        found = {member.name: archive.extractfile(member) for member in archive.getmembers()}
+    assert set(found) == {f"{folder}/{name}" for name in FILES}
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        for name, wanted in FILES.items():
+            file = archive.extractfile(f"{folder}/{name}")
+            assert file is not None and file.read() == wanted
+
+
+@pytest.mark.parametrize(("name", "status"), [("", 302), ("stranger", 404), ("viewer", 403), ("owner", 200)])
+def test_those_who_may_command_download(checkpoint: Checkpoint, name: str, status: int) -> None:
+    answer = ask(checkpoint, name)
+    assert answer.status_code == status
+    answer.close()
+
+
+def test_it_says_why_there_is_nothing_to_download(checkpoint: Checkpoint, data: Path) -> None:
+    folder = data / "runs" / str(checkpoint.run_id) / PATH
+    for file in folder.iterdir():
+        file.unlink()
+    gone = ask(checkpoint, "operator")
+    assert gone.status_code == 404 and "gone from the disk" in gone.content.decode()
+    Attempt.objects.update(host="gpu-host-7")
+    elsewhere = ask(checkpoint, "operator")
+    page = elsewhere.content.decode()
+    assert elsewhere.status_code == 409 and "on the host that trained it" in page and "gpu-host-7" not in page
+    checkpoint_id = checkpoint.pk
+    Checkpoint.objects.all().delete()
+    checkpoint.pk = checkpoint_id
+    assert "no such checkpoint any more" in ask(checkpoint, "operator").content.decode()
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../secret", "attempts/../../secret", "/etc", "attempts/1/leads-out", "", ".", "attempts/1/nothing", "a\0b"],
+)
+def test_nothing_outside_the_folder_of_the_run_is_sent(checkpoint: Checkpoint, data: Path, path: str) -> None:
+    secret = data / "runs" / "secret"
+    secret.mkdir()
+    (secret / "key").write_text("k")
+    (data / "runs" / str(checkpoint.run_id) / "attempts" / "1" / "leads-out").symlink_to(secret)
+    with pytest.raises(NotThere):
+        open_archive(data / "runs" / str(checkpoint.run_id), path, "name")
+
+
+def test_a_link_among_the_files_is_left_out(checkpoint: Checkpoint, data: Path) -> None:
+    folder = data / "runs" / str(checkpoint.run_id) / PATH
+    (folder / "shadow").symlink_to("/etc/passwd")
+    archive = open_archive(data / "runs" / str(checkpoint.run_id), PATH, "name")
+    archive.close()
+    assert len(archive.members) == len(FILES)
+
+
+def test_a_run_folder_that_is_a_link_is_not_followed(checkpoint: Checkpoint, data: Path) -> None:
+    (data / "runs" / "77").symlink_to(data / "runs" / str(checkpoint.run_id))
+    with pytest.raises(NotThere):
+        open_archive(data / "runs" / "77", PATH, "name")
+
+
+def test_a_file_that_became_shorter_cuts_the_transfer(checkpoint: Checkpoint, data: Path) -> None:
+    archive = open_archive(data / "runs" / str(checkpoint.run_id), PATH, "name")
+    (data / "runs" / str(checkpoint.run_id) / PATH / "rank-0.pt").write_bytes(b"short")
+
+    async def read() -> list[bytes]:
+        return [part async for part in archive.stream()]
+
+    with pytest.raises(OSError, match="shorter"):
+        asyncio.run(read())
+    assert all(member.file.closed for member in archive.members)
+    assert archive.size > len(END)

@@ -1,0 +1,237 @@
+"""Simplified Chinese: chosen by a form, kept in a cookie, complete, and no English left on any page."""
+
+from __future__ import annotations
+
+import ast
+import gettext
+import json
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import polib
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.test import Client
+from django.utils.translation import templatize
+
+from monitor_site import foreign_texts
+from runs.models import Recipe, Role
+from tests.browser.seed import seed
+from trainer.control.publish import describe, publish
+from trainer.recipe_names import BUILT_IN
+
+ROOT = Path(settings.BASE_DIR)
+CATALOGUES = {domain: ROOT / f"locale/zh_Hans/LC_MESSAGES/{domain}.po" for domain in ("django", "djangojs")}
+# Calls that mark a text, and which argument is the text.
+MARKS = {
+    "_": 0, "gettext": 0, "gettext_lazy": 0, "gettext_noop": 0, "ngettext": 0, "ngettext_lazy": 0,
+    "pgettext": 1, "pgettext_lazy": 1, "npgettext": 1, "npgettext_lazy": 1,
+}  # fmt: skip
+SCRIPT_TEXT = re.compile(r"""\bgettext\(\s*("(?:[^"\\]|\\.)*")""")
+LITERAL = r"""u?('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+TEMPLATE_CALL = re.compile(rf"\b(n?p?gettext|_)\(\s*{LITERAL}(?:\s*,\s*{LITERAL})?")
+PLACE = re.compile(r"%\(\w+\)(?:\.\d)?[sdf]|%%|\{\w*\}|<[^>]+>")
+
+
+def sources(folder: str, suffix: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob(f"*{suffix}"))
+
+
+def marked(source: str) -> Iterator[str]:
+    """Yield the texts that Python source marks for translation."""
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+        if name in MARKS and len(node.args) > MARKS[name]:
+            text = node.args[MARKS[name]]
+            if isinstance(text, ast.Constant) and isinstance(text.value, str):
+                yield text.value
+
+
+def marked_in_template(source: str) -> Iterator[str]:
+    """Yield the texts of a template: Django rewrites its tags as calls, among what is no Python."""
+    for call, first, second in TEMPLATE_CALL.findall(templatize(source)):
+        yield ast.literal_eval(second if call.endswith("pgettext") else first)
+
+
+def texts_of(domain: str) -> set[str]:
+    if domain == "djangojs":
+        scripts = [path.read_text() for path in sources("static/js", ".js")]
+        return {json.loads(text) for script in scripts for text in SCRIPT_TEXT.findall(script)}
+    rooms = ("runs", "trainer", "monitor_site")
+    texts = {text for room in rooms for path in sources(room, ".py") for text in marked(path.read_text())}
+    for path in sources("templates", ".html"):
+        texts |= set(marked_in_template(path.read_text()))
+    return texts
+
+
+@pytest.mark.parametrize("domain", CATALOGUES)
+def test_every_text_has_its_chinese(domain: str) -> None:
+    texts = texts_of(domain)
+    assert len(texts) > 100
+    entries = {entry.msgid: entry for entry in polib.pofile(str(CATALOGUES[domain])) if not entry.obsolete}
+    assert sorted(texts - set(entries)) == []
+    assert [entry.msgid for entry in entries.values() if not entry.translated()] == []
+
+
+@pytest.mark.parametrize("domain", CATALOGUES)
+def test_every_translation_fills_the_same_places(domain: str) -> None:
+    for entry in polib.pofile(str(CATALOGUES[domain])):
+        english = entry.msgid_plural or entry.msgid
+        for chinese in [entry.msgstr] if entry.msgstr else entry.msgstr_plural.values():
+            assert sorted(PLACE.findall(chinese)) == sorted(PLACE.findall(english)), entry.msgid
+
+
+@pytest.mark.parametrize("domain", CATALOGUES)
+def test_the_compiled_catalogue_is_up_to_date(domain: str) -> None:
+    path = CATALOGUES[domain]
+    with path.with_suffix(".mo").open("rb") as file:
+        compiled = gettext.GNUTranslations(file)
+    for entry in polib.pofile(str(path)):
+        if entry.msgid_plural:
+            assert compiled.ngettext(entry.msgid, entry.msgid_plural, 2) == entry.msgstr_plural[0]
+        elif entry.msgctxt:
+            assert compiled.pgettext(entry.msgctxt, entry.msgid) == entry.msgstr
+        else:
+            assert compiled.gettext(entry.msgid) == entry.msgstr
+
+
+@pytest.mark.parametrize("spec", BUILT_IN)
+def test_what_built_in_recipes_declare_is_listed(spec: str) -> None:
+    declared = describe(spec)
+    helps = [entry["help"] for entry in declared["parameters"] if entry.get("help")]
+    assert {declared["title"], declared["description"], *helps} <= set(foreign_texts.RECIPES)
+
+
+@pytest.mark.parametrize("spec", BUILT_IN)
+def test_what_their_knobs_declare_is_known_to_the_scripts(spec: str) -> None:
+    assert {knob["help"] for knob in describe(spec)["knobs"]} <= texts_of("djangojs")
+
+
+@pytest.mark.django_db
+def test_it_keeps_the_language_of_somebody_without_an_account(client: Client) -> None:
+    assert '<html lang="en">' in client.get("/login/").content.decode()
+    answer = client.post("/i18n/setlang/", {"language": "zh-hans", "next": "/login/"})
+    assert answer.status_code == 302 and answer["Location"] == "/login/"
+    cookie = answer.cookies["steersman_language"]
+    assert cookie.value == "zh-hans" and cookie["samesite"] == "Lax" and cookie["max-age"] == 31_536_000
+    assert '<html lang="zh-hans">' in client.get("/login/").content.decode()
+    assert '<html lang="zh-hans">' in client.get("/share/nothing/").content.decode()
+
+
+@pytest.mark.django_db
+def test_it_offers_the_other_language_in_its_own_name(client: Client) -> None:
+    page = client.get("/login/").content.decode()
+    assert 'value="zh-hans" lang="zh-hans"' in page and "简体中文" in page
+    assert 'value="en"' not in page
+    page = client.get("/login/", headers={"accept-language": "zh-CN"}).content.decode()
+    assert 'value="en" lang="en"' in page and "English" in page and "英语" not in page
+
+
+@pytest.mark.django_db
+def test_it_takes_the_language_that_the_browser_asks_for(client: Client) -> None:
+    page = client.get("/login/", headers={"accept-language": "zh-CN,zh;q=0.9,en;q=0.5"}).content.decode()
+    assert '<html lang="zh-hans">' in page
+
+
+@pytest.mark.django_db
+def test_the_scripts_get_their_texts(client: Client) -> None:
+    scripts = client.get("/texts.js", headers={"accept-language": "zh-CN"}).content.decode()
+    assert json.dumps("验证损失").strip('"') in scripts or "验证损失" in scripts
+
+
+class Visible(HTMLParser):
+    """What of a page is read or spoken: text, and the attributes that name things."""
+
+    SILENT = {"script", "style", "code", "pre", "kbd"}
+    NAMES = {"aria-label", "title", "placeholder", "alt", "data-label"}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self._silent = 0
+        self._icon = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._silent += tag in self.SILENT
+        # The admin draws its icons by their names, in a font of symbols.
+        self._icon = "material-symbols-outlined" in (dict(attrs).get("class") or "")
+        self.words += [value for name, value in attrs if name in self.NAMES and value and "." not in value]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._silent -= tag in self.SILENT
+        self._icon = False
+
+    def handle_data(self, data: str) -> None:
+        if not self._silent and not self._icon and data.strip():
+            self.words.append(data.strip())
+
+
+# Names of people, projects, runs, recipes, metrics and devices, and words that Chinese writes in Latin letters.
+NAMES = """
+    English
+    CSV API GPU CPU UTC JavaScript Pages pages live ended bare mnist digits transformer MNIST Adam AdamW
+    Transformer Python PyTorch torch
+    float32 bfloat16 float16 auto rate width owner viewer operator gpu host notebook link
+    manage py watch make serve validation_loss train loss accuracy Enter Tab PNG SHA openapi json cuda cpu Ctrl
+    the loss is no finite number zh-hans admin train_loss int float str bool
+    nan documentation sources python run id Digits quick text GiB
+"""
+# Names of series, prefixes of tokens, addresses of this test.
+MADE_NAME = re.compile(r"\w+(/\w+)+|stm_[\w-]+|https?://\S+")
+WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]{2,}")
+
+
+def english_of(page: str) -> list[str]:
+    """Return the visible lines that hold an English word which is no name."""
+    reader = Visible()
+    reader.feed(page)
+    parameters = {entry["name"] for recipe in Recipe.objects.all() for entry in recipe.parameters}
+    names = set(WORD.findall(NAMES)) | parameters
+    return [line for line in reader.words if set(WORD.findall(MADE_NAME.sub("", line))) - names]
+
+
+@pytest.fixture
+def places(db: None, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    for name in (*Role.values, "admin"):
+        User.objects.create_user(name, is_staff=name == "admin", is_superuser=name == "admin")
+    for spec in BUILT_IN:
+        publish(spec)
+    seed()
+    found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return found
+
+
+PORTAL = {
+    "": ("/login/", "/share/{share}/", "/share/nothing/", "/invite/{invite}/", "/invite/nothing/"),
+    "owner": (
+        "/", "/?q=none", "/runs/{live}/", "/runs/{ended}/", "/runs/{bare}/", "/runs/compare/?run={live}&run={ended}",
+        "/runs/compare/", "/runs/new/", "/runs/new/?recipe=mnist", "/projects/", "/projects/pages/members/",
+        "/projects/pages/tokens/", "/runs/{live}/share/", "/password/", "/password/done/", "/runs/999999/",
+    ),
+    "viewer": ("/runs/{live}/", "/runs/new/", "/projects/pages/members/", "/projects/pages/tokens/"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "address"), [(name, page) for name, pages in PORTAL.items() for page in pages])
+def test_no_english_is_left_on_a_page_of_the_portal(places: dict[str, Any], name: str, address: str) -> None:
+    client = Client(headers={"accept-language": "zh-CN"})
+    if name:
+        client.force_login(User.objects.get(username=name))
+    assert english_of(client.get(address.format(**places)).content.decode()) == [], address
+
+
+ADMIN = ("", "runs/run/", "runs/run/{live}/change/", "runs/run/add/", "runs/project/", "runs/recipe/", "runs/host/",
+         "runs/membership/", "runs/accesstoken/", "runs/invite/", "auth/user/")  # fmt: skip
+
+
+@pytest.mark.parametrize("address", ADMIN)
+def test_no_english_is_left_on_a_page_of_the_admin(places: dict[str, Any], address: str) -> None:
+    client = Client(headers={"accept-language": "zh-CN"})
+    client.force_login(User.objects.get(username="admin"))
+    assert english_of(client.get("/admin/" + address.format(**places)).content.decode()) == [], address

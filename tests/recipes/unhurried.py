@@ -1,0 +1,23 @@
+"""The image recipe with pauses: it can be looked at for minutes without taking a core from what looks at it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from trainer.recipes.mnist import Mnist
+from trainer.worker.recipe import Batch
+
+PAUSE_S = 0.2
+
+
+class Unhurried(Mnist):
+    """MNIST digits, a few steps a second."""
+
+    epochs = 1_000
+    width = 4
+
+    def train_batches(self, epoch: int, first: int) -> Iterator[Batch]:
+        for batch in super().train_batches(epoch, first):
+            time.sleep(PAUSE_S)
+            yield batch

@@ -1,0 +1,207 @@
+"""The image and its neighbours, as far as they can be tried without Docker: entry script, Dockerfile, compose file."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.stack import ROOT, Stack, create_run, rows, wait_for
+
+HADOLINT = Path(sys.executable).parent / "hadolint"
+COMPOSE = shutil.which("docker-compose")
+ENDING_S = 30
+SECRETS = {
+    "STEERSMAN_POSTGRES_PASSWORD": "canary-1",
+    "STEERSMAN_REDIS_PASSWORD": "canary-2",
+    "STEERSMAN_HOSTS": "steersman.example.org",
+}
+
+
+@pytest.fixture
+def container() -> Iterator[Stack]:
+    """A data folder, as a volume would be, and the variables of the image."""
+    with Stack() as stack:
+        stack.environment |= {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "STEERSMAN_BIND": "127.0.0.1",
+        }
+        yield stack
+
+
+def listens(port: int) -> bool:
+    """Tell whether it is worth asking: a health check is a process of its own."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def started(stack: Stack, role: str) -> Iterator[str]:
+    """Run the entry script until the health check passes, and end it as `docker stop` does; yields what it said."""
+    log = stack.folder / f"{role}-{time.monotonic_ns()}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [str(ROOT / "deploy" / "entry.sh"), role], env=stack.environment, stdout=output, stderr=output, cwd="/"
+        )
+    try:
+
+        def healthy() -> bool:
+            assert process.poll() is None, log.read_text()
+            if not listens(stack.port):
+                return False
+            check = [sys.executable, str(ROOT / "deploy" / "health.py")]
+            return subprocess.run(check, env=stack.environment, capture_output=True).returncode == 0
+
+        wait_for(healthy, f"the portal\n{log}")
+        yield log.read_text()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(ENDING_S) == 0, log.read_text()
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def test_a_new_container_on_the_same_volume_keeps_runs_and_prints_no_second_login(container: Stack) -> None:
+    with started(container, "serve") as said:
+        [(user, password)] = re.findall(r"^login (\S+) (\S+)$", said, re.MULTILINE)
+        assert user == "admin" and len(password) == 16
+        assert sign_in(container, user, password)
+        assert not sign_in(container, user, password[:-1])
+        run_id = create_run(container, "earlier")
+    with started(container, "serve") as said:
+        assert "login" not in said
+        assert sign_in(container, user, password)
+    assert [row["name"] for row in rows(container, "SELECT name FROM runs_run WHERE id = ?", run_id)] == ["earlier"]
+    assert rows(container, "SELECT spec FROM runs_recipe WHERE spec = ?", "mnist")
+
+
+def test_it_makes_no_account_where_there_is_one(container: Stack) -> None:
+    container.migrate()
+    container.manage("shell", "-v", "0", "-c", "from django.contrib.auth.models import User; User(username='u').save()")
+    assert container.manage("first_login").stdout == ""
+    assert [row["username"] for row in rows(container, "SELECT username FROM auth_user")] == ["u"]
+
+
+def test_it_says_that_the_volume_cannot_be_written(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.touch()
+    done = subprocess.run(
+        [str(ROOT / "deploy" / "entry.sh"), "serve"],
+        env=os.environ | {"STEERSMAN_DATA": str(blocked / "data")}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert f"cannot write to {blocked / 'data'}" in done.stderr and "chown" in done.stderr
+
+
+def test_it_runs_any_other_command(tmp_path: Path) -> None:
+    command = [str(ROOT / "deploy" / "entry.sh"), "sh", "-c", 'echo "$0 $PWD"', "two words"]
+    done = subprocess.run(
+        command, env=os.environ | {"STEERSMAN_DATA": str(tmp_path)}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"two words {ROOT}\n"
+
+
+def test_the_health_check_fails_where_nothing_answers(container: Stack) -> None:
+    check = [sys.executable, str(ROOT / "deploy" / "health.py")]
+    done = subprocess.run(check, env=container.environment, capture_output=True, text=True)
+    assert done.returncode == 1 and "does not answer" in done.stderr
+
+
+def test_the_dockerfile_passes_hadolint() -> None:
+    done = subprocess.run([str(HADOLINT), str(ROOT / "Dockerfile")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_every_image_that_can_be_built_runs_without_root_and_has_no_second_torch() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    base, *stages = re.split(r"^FROM ", text, flags=re.MULTILINE)[1:]
+    assert base.startswith("pytorch/pytorch:2.7.1-cuda12.8-cudnn9-runtime AS base\n")
+    by_name = {stage.split(" AS ")[1].split("\n")[0]: stage for stage in stages}
+    for name in ("lab", "portal"):
+        assert re.findall(r"^USER (\S+)", by_name[name], re.MULTILINE) == ["10001"]
+    assert list(by_name)[-1] == "portal"
+    assert "HEALTHCHECK" in by_name["application"]
+    assert "torch=={torch.__version__}" in by_name["build"] and "-c /tmp/constraints.txt" in by_name["build"]
+    assert not re.search(r"^(ARG|ENV) .*(SECRET|PASSWORD|TOKEN|KEY)", text, re.MULTILINE)
+
+
+def test_the_image_gets_what_runs_and_nothing_private() -> None:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    kept = {line[1:] for line in lines if line.startswith("!")}
+    assert lines[1] == "*"
+    assert {"runs", "trainer", "steersman", "monitor_site", "templates", "static", "deploy", "manage.py"} <= kept
+    assert not kept & {".git", ".steersman", ".venv", ".env", "tests"}
+
+
+def test_ssh_of_the_workbench_takes_keys_alone() -> None:
+    words = dict(
+        line.split(maxsplit=1)
+        for line in (ROOT / "deploy" / "sshd_config").read_text().splitlines()
+        if line and not line.startswith("#")
+    )
+    assert words["PasswordAuthentication"] == words["KbdInteractiveAuthentication"] == words["UsePAM"] == "no"
+    assert words["AuthenticationMethods"] == "publickey" and words["PermitRootLogin"] == "no"
+    lab = (ROOT / "deploy" / "lab.sh").read_text()
+    assert "--ip=127.0.0.1" in lab and "JUPYTER_TOKEN_FILE" in lab
+
+
+@pytest.mark.skipif(COMPOSE is None, reason="docker-compose is not installed")
+def test_the_compose_file_is_valid_and_takes_everything_from_the_environment(tmp_path: Path) -> None:
+    services = compose(SECRETS, tmp_path)["services"]
+    assert set(services) == {"web", "trainer", "redis", "postgres"}
+    assert all(services[name].get("healthcheck") for name in ("trainer", "redis", "postgres"))
+    environment = services["web"]["environment"]
+    assert environment["STEERSMAN_DATABASE_URL"] == "postgres://steersman:canary-1@postgres:5432/steersman"
+    assert environment["STEERSMAN_REDIS_URL"] == "redis://:canary-2@redis:6379/0"
+    [device] = services["trainer"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device["capabilities"] == ["gpu"]
+    assert "ports" not in services["postgres"] and "ports" not in services["redis"]
+    assert "canary" not in (ROOT / "compose.yaml").read_text()
+
+
+@pytest.mark.skipif(COMPOSE is None, reason="docker-compose is not installed")
+@pytest.mark.parametrize("name", SECRETS)
+def test_the_compose_file_says_what_must_be_set(name: str, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=f"Set {name}"):
+        compose({other: value for other, value in SECRETS.items() if other != name}, tmp_path)
+
+
+def compose(variables: dict[str, str], folder: Path) -> dict[str, Any]:
+    """Return the compose file as docker-compose understands it. Raises AssertionError with what it said."""
+    import yaml
+
+    # A .env of the developer's, beside the file, is left out.
+    (folder / "empty.env").touch()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("STEERSMAN_")}
+    done = subprocess.run(
+        [str(COMPOSE), "-f", str(ROOT / "compose.yaml"), "--env-file", str(folder / "empty.env"), "config"],
+        env=environment | variables, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    read: dict[str, Any] = yaml.safe_load(done.stdout)
+    return read
+
+
+def sign_in(stack: Stack, user: str, password: str) -> bool:
+    """Tell whether the portal lets the user in."""
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    with browser.open(f"{stack.address}/login/", timeout=10) as page:
+        found = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.read().decode())
+    assert found is not None
+    body = urllib.parse.urlencode({"csrfmiddlewaretoken": found.group(1), "username": user, "password": password})
+    with browser.open(f"{stack.address}/login/", data=body.encode(), timeout=10) as page:
+        return not page.geturl().endswith("/login/")

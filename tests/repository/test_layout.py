@@ -1,0 +1,99 @@
+"""Packages and arrows: no file imports what its package may not, and docs/architecture.md shows what there is."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests import layout
+from tests.layout import ROOT, Rule
+
+# The announcer carries for the feed; hub and doctor send themselves an echo; what revokes access tells the hubs.
+SENDERS = {
+    "runs.access.revocation",
+    "runs.live.hub",
+    "runs.recording.announcer",
+    "runs.recording.feed",
+    "monitor_site.serving.doctor.services",
+}
+
+
+def test_every_file_imports_what_its_package_may():
+    found = layout.problems()
+    assert not found, "\n".join([layout.picture(), "", *found])
+
+
+def test_the_architecture_page_shows_the_same_picture():
+    assert layout.picture() in (ROOT / "docs" / "architecture.md").read_text(), layout.picture()
+
+
+@pytest.mark.parametrize("package", layout.RULES)
+def test_every_package_says_what_is_in_it(package: str):
+    assert ast.get_docstring(ast.parse((ROOT / package.replace(".", "/") / "__init__.py").read_text()))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import trainer.control.lease as x",
+        "def f():\n    from trainer import control",
+        "import importlib\nimportlib.import_module('trainer.control.lease')",
+        "from trainer.control.lease import CannotTrain",
+    ],
+)
+def test_it_sees_an_import_in_any_form(source: str, tmp_path: Path):
+    file = tmp_path / "one.py"
+    file.write_text(source)
+    assert any(name.startswith("trainer.control") for name in layout.imports(file))
+
+
+def test_it_names_the_file_and_the_rule(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(layout.RULES, "runs.access", Rule(("runs.models",), frozenset({"django"})))
+    found = layout.breaches()
+    assert "runs/access/roles.py imports runs.protocol.commands: runs.access may not import runs.protocol." in found
+
+
+def test_it_follows_imports_through_other_files(monkeypatch: pytest.MonkeyPatch):
+    rule = layout.RULES["trainer.scheduler"]
+    monkeypatch.setitem(layout.RULES, "trainer.scheduler", Rule(rule.packages, rule.libraries, frozenset({"pynvml"})))
+    assert any("trainer/scheduler/watch.py reaches pynvml, by " in each for each in layout.breaches())
+
+
+def test_it_refuses_arrows_that_point_up_and_crowded_packages(monkeypatch: pytest.MonkeyPatch):
+    reordered = {"runs.live": layout.RULES["runs.live"], **layout.RULES}
+    monkeypatch.setattr(layout, "RULES", reordered)
+    assert any(each.startswith("runs.live imports runs.access") for each in layout.circles())
+    monkeypatch.setattr(layout, "MOST_FILES", 3)
+    assert any(each.startswith("runs/live has ") for each in layout.crowded())
+
+
+def test_the_trainer_app_imports_nothing_at_its_start():
+    assert not layout.imports(ROOT / "trainer" / "__init__.py")
+    assert layout.imports(ROOT / "trainer" / "apps.py") == {"django.apps"}
+
+
+def test_only_the_feed_sends_to_viewers():
+    senders = set()
+    for module, path in layout.modules().items():
+        tree = ast.parse(path.read_text())
+        # Whatever name a module gives the announcer, or a function of it.
+        announcers = {
+            alias.asname or alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom | ast.Import)
+            for alias in node.names
+            if "announcer" in f"{getattr(node, 'module', '')}.{alias.name}"
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and node.attr == "group_send":
+                senders.add(module)
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func).split(".")
+                if called[-1] == "send" and (called[0] in announcers or "announcer" in called):
+                    senders.add(module)
+                if called[0] in announcers and called[-1] == called[0] and called[0] == "send":
+                    senders.add(module)
+    assert senders <= SENDERS
+    assert {"runs.recording.feed", "runs.recording.announcer"} <= senders

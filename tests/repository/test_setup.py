@@ -1,0 +1,146 @@
+"""`make setup`, the lock and the client package, in folders of their own."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def load(script: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"scripts_{script}", ROOT / "scripts" / f"{script}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+setup = load("setup")
+debian_packages = load("debian_packages")
+lock = load("lock")
+
+
+def set_up(root: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "scripts" / "setup.py"), str(root)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A folder like a clone, with nothing to install."""
+    root = tmp_path / "clone"
+    root.mkdir()
+    (root / "requirements.lock").write_text("# nothing\n")
+    return root
+
+
+def test_it_makes_an_environment_once_and_again_where_it_is_half_made_or_broken(clone: Path) -> None:
+    first = set_up(clone)
+    assert first.returncode == 0, first.stderr
+    assert "Making .venv" in first.stdout
+    assert (clone / ".venv" / "bin" / "pip").exists()
+    second = set_up(clone)
+    assert (second.returncode, second.stdout) == (0, "Set-up: nothing to do.\n")
+
+    # As pip leaves it when it is killed half-way.
+    (clone / ".venv" / "steersman-unfinished").touch()
+    (clone / ".venv" / "bin" / "pip").unlink()
+    third = set_up(clone)
+    assert third.returncode == 0, third.stderr
+    assert "making .venv again" in third.stdout
+    assert (clone / ".venv" / "bin" / "pip").exists()
+    assert set_up(clone).stdout == "Set-up: nothing to do.\n"
+
+    python = clone / ".venv" / "bin" / "python"
+    python.unlink()
+    python.symlink_to("/nonexistent/python")
+    again = set_up(clone)
+    assert again.returncode == 0, again.stderr
+    assert "making .venv again" in again.stdout
+
+    # What pip says at the end is what helps.
+    (clone / "requirements.lock").write_text("./missing-1.0-py3-none-any.whl\n")
+    done = set_up(clone)
+    assert done.returncode == 2
+    assert "pip could not install" in done.stderr
+    assert "missing-1.0-py3-none-any.whl" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_it_names_the_folder_to_remove_where_someone_elses_environment_is_broken(clone: Path) -> None:
+    (clone / ".venv" / "lib").mkdir(parents=True)
+    done = set_up(clone)
+    assert done.returncode == 2
+    assert "remove that folder" in done.stderr and str(clone / ".venv") in done.stderr
+    assert (clone / ".venv" / "lib").is_dir()
+
+
+def test_it_says_which_python_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setup, "OLDEST_PYTHON", (9, 9))
+    with pytest.raises(setup.SetupError, match=r"needs 9\.9 or newer.*apt-get install"):
+        setup.check_python()
+
+
+def test_it_names_the_package_of_a_missing_venv_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setup.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(setup.SetupError, match=r"apt-get install python3\.\d+-venv"):
+        setup.check_python()
+
+
+def test_it_says_so_where_the_chosen_python_is_not_there() -> None:
+    done = subprocess.run(
+        ["make", "setup", "PYTHON=/nonexistent/python"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "/nonexistent/python is not there" in done.stderr
+
+
+def test_it_names_missing_debian_packages_to_users_who_are_not_root(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(debian_packages, "starts", lambda program: program != "chromium")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert debian_packages.main() == 2
+    assert "sudo apt-get install -y --no-install-recommends chromium" in capsys.readouterr().err
+
+
+def test_it_pins_every_requirement() -> None:
+    pins = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins), "no hashes, hosts or local versions"
+    pinned = {name.lower().replace("_", "-"): version for name, version in (pin.split("==") for pin in pins)}
+    for file in ("requirements.txt", "requirements-dev.txt"):
+        for line in (ROOT / file).read_text().splitlines():
+            text = line.partition("#")[0].strip()
+            if text and not text.startswith("-r"):
+                wanted = Requirement(text)
+                assert wanted.specifier.contains(pinned[wanted.name.lower().replace("_", "-")]), text
+
+
+def test_it_leaves_out_local_versions_and_the_installer_when_it_pins() -> None:
+    assert lock.pins("torch==2.13.0+cpu\npip==23.2\n-e git+x\nDjango==5.2.19\n") == ["Django==5.2.19", "torch==2.13.0"]
+
+
+def test_the_client_installs_and_imports_without_django(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(ROOT / "steersman", source, ignore=shutil.ignore_patterns("__pycache__", "build", "*.egg-info"))
+    target = tmp_path / "target"
+    install = [sys.executable, "-m", "pip", "install", "-q", "--no-build-isolation", "--no-deps"]
+    subprocess.run([*install, "--target", str(target), str(source)], check=True, capture_output=True)
+    program = (
+        f"import sys; sys.path.insert(0, {str(target)!r}); import steersman\n"
+        f"assert steersman.__file__.startswith({str(target)!r}); steersman.attach().log(1, loss=0.5)\n"
+        "assert not {'django', 'torch', 'numpy'} & set(sys.modules)"
+    )
+    # Isolated and without site-packages: nothing but the standard library is there.
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

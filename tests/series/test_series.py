@@ -1,0 +1,134 @@
+"""Points from events to chunks: nothing lost, nothing doubled."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from runs.models import Axis, Chunk, Project, Run, Series, StoredEvent
+from runs.protocol.events import LogLine, LogWritten, SystemSampled
+from runs.recording import feed
+from runs.series import storage
+from runs.series.charts import charts
+from tests.support.stored_points import LOSS, START, bits, floats, metrics, store
+
+# A frame carries NaN by name, so that its payload is the usual one.
+numbers = floats.map(lambda value: math.nan if math.isnan(value) else value)
+
+
+@pytest.fixture
+def run(db: None) -> Run:
+    project = Project.objects.create(name="Digits", slug="digits")
+    return Run.objects.create(project=project, name="first", attempt=1)
+
+
+def test_it_folds_points_and_removes_their_events(run: Run) -> None:
+    store(run, [float(value) for value in range(1200)])
+    feed.append(run.pk, LogWritten(attempt=1, lines=[LogLine(text="hello")]))
+    assert storage.fold(run.pk) == 1200
+    assert storage.fold(run.pk) == 0
+    run.refresh_from_db()
+    assert run.replay_from == 3
+    assert list(StoredEvent.objects.values_list("kind", flat=True)) == ["log"]
+    chunk = Chunk.objects.get()
+    assert (chunk.count, chunk.first_step, chunk.last_step) == (1200, 0, 1199)
+
+
+def test_it_keeps_the_newest_events(run: Run) -> None:
+    store(run, [0.0] * 10, tick=1)
+    assert storage.fold(run.pk, keep_latest=4) == 6
+    assert storage.fold(run.pk, before_seq=8) == 1
+    assert list(StoredEvent.objects.values_list("seq", flat=True)) == [8, 9, 10]
+    run.refresh_from_db()
+    assert run.replay_from == 7
+
+
+def test_it_folds_a_backlog_longer_than_one_transaction(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "FOLDED_AT_ONCE", 3)
+    store(run, [float(value) for value in range(10)], tick=1)
+    assert storage.fold(run.pk) == 10
+    assert storage.read_points(run.pk, LOSS)[1].values.tolist() == list(range(10))
+    assert Chunk.objects.count() == 1
+
+
+def test_it_extends_the_last_chunk_and_cuts_at_4096(run: Run) -> None:
+    values = np.random.default_rng(3).normal(size=9000).tolist()
+    for start in range(0, 9000, 1500):
+        store(run, values[start : start + 1500], first=start)
+        storage.fold(run.pk)
+    assert list(Chunk.objects.order_by("index").values_list("count", flat=True)) == [4096, 4096, 808]
+    assert bits(storage.read_points(run.pk, LOSS)[1].values) == bits(values)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    ticks=st.lists(
+        st.tuples(st.integers(1, 3), st.booleans(), st.lists(st.tuples(st.integers(0, 50), numbers), max_size=40)),
+        max_size=8,
+    )
+)
+def test_it_reads_what_was_logged_folded_or_not(run: Run, ticks: list) -> None:
+    with transaction.atomic():
+        expected: dict[int, list[tuple[int, float]]] = {}
+        for attempt, fold_now, points in ticks:
+            feed.append(run.pk, metrics({LOSS: [value for _, value in points]}, [step for step, _ in points], attempt))
+            if points:
+                expected.setdefault(attempt, []).extend(points)
+            if fold_now:
+                storage.fold(run.pk)
+        read = storage.read_points(run.pk, LOSS)
+        assert {attempt: points.steps.tolist() for attempt, points in read.items()} == {
+            attempt: [step for step, _ in points] for attempt, points in expected.items()
+        }
+        for attempt, points in expected.items():
+            assert bits(read[attempt].values) == bits(value for _, value in points)
+        transaction.set_rollback(True)
+
+
+def test_it_folds_samples_of_the_machine_over_time(run: Run) -> None:
+    events = [
+        SystemSampled(attempt=1, step=7, time=START + at, values={"gpu/0/utilisation": at * 1.0, "host/cpu": None})
+        for at in range(3)
+    ]
+    feed.append(run.pk, *events)
+    storage.fold(run.pk)
+    row = Series.objects.get()
+    assert (row.name, row.axis) == ("gpu/0/utilisation", Axis.TIME)
+    chart = charts(run.pk)[1][row.name]
+    assert chart["times"] == [START, START + 1, START + 2]
+    assert chart["steps"] == [7, 7, 7]
+
+
+def test_it_keeps_the_latest_point_in_one_statement(run: Run) -> None:
+    first = [metrics({f"m/{place}": [float(place)] for place in range(20)}, [1])]
+    storage.update_latest(run.pk, first)
+    more = [metrics({f"m/{place}": [1.0, math.nan] for place in range(20)}, [2, 3]) for _ in range(50)]
+    with CaptureQueriesContext(connection) as queries:
+        storage.update_latest(
+            run.pk, [*more, SystemSampled(attempt=1, step=3, time=START, values={"gpu/0/power": 1.5})]
+        )
+    assert len(queries) <= 3  # savepoint, one statement, release
+    assert Series.objects.filter(name__startswith="m/").count() == 20
+    row = Series.objects.get(name="m/4")
+    assert (row.last_step, row.last_value, row.last_nonfinite, row.axis) == (3, None, "nan", Axis.STEP)
+    assert Series.objects.get(name="gpu/0/power").last_value == 1.5
+
+
+def test_it_reads_again_where_a_fold_came_between(run: Run) -> None:
+    store(run, [1.0] * 10)
+    calls: list[int] = []
+
+    def read(seq: int) -> int:
+        if not calls:
+            storage.fold(run.pk)
+        calls.append(seq)
+        return StoredEvent.objects.filter(run=run).count()
+
+    assert storage.read_settled(run.pk, read) == (1, 0)
+    assert len(calls) == 2

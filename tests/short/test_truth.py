@@ -1,0 +1,395 @@
+"""What is said of a run is so: stalled, lost, healed, adopted, left alone, overtaken, and how it ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runs.live.hub import life_after
+from runs.models import JournalOffset, Project, Run, StoredEvent
+from runs.recording.lifecycle import Holder, open_attempt
+from steersman.agent.journals.tail import last_word
+from steersman.agent.supervise.interrupts import Interrupts
+from steersman.agent.supervise.stall import StallWatch
+from steersman.files import journal
+from steersman.files.journal import JournalWriter, Record, segment_path
+from steersman.files.mailbox import Mailbox
+from steersman.orphan_watch import Guard
+from tests.control.test_train import is_gone
+from tests.support.stack import ROOT, Stack, create_run, events, rows, run_check, run_row, wait_for, write_locked
+from trainer.control import train_command
+from trainer.control.lease import CannotTrain, store_leftovers
+
+QUIET = str(ROOT / "tests" / "trainings" / "quiet.py")
+
+
+def point(step: int, time: float) -> Record:
+    return Record(journal.POINT, step, time, step, {"loss": 0.5}, {})
+
+
+def other(kind: int, **fields: Any) -> Record:
+    return Record(kind, 0, 0.0, 0, {}, fields)
+
+
+def stepping(step_s: float, *, shortest_s: float = 60.0, steps: int = 20, **options: Any) -> StallWatch:
+    watch = StallWatch(shortest_s, **options)
+    for step in range(1, steps + 1):
+        watch.note([point(step, step * step_s)])
+    watch.look(0.0)
+    return watch
+
+
+def silent_after(watch: StallWatch, limit_s: int) -> float | None:
+    """Return after how many seconds of silence, looked at each second, the training counts as stalled."""
+    return next((second for second in range(1, limit_s) if watch.look(float(second))), None)
+
+
+# Stalled
+
+
+def test_it_is_stalled_after_a_minute_or_ten_usual_steps() -> None:
+    assert silent_after(stepping(0.1), 1000) == 61
+    assert silent_after(stepping(20.0), 1000) == 201
+    assert stepping(0.25).usual_step_s == pytest.approx(0.25)
+
+
+def test_a_sign_ends_it() -> None:
+    watch = stepping(0.1)
+    assert silent_after(watch, 100) == 61
+    watch.note([other(journal.CHECKPOINT)])
+    assert watch.look(62.0) == 0.0
+
+
+def test_what_is_usual_is_hardly_moved_by_evaluations_and_pauses() -> None:
+    watch = StallWatch(60.0)
+    time = 0.0
+    for step in range(1, 100):
+        time += 30.0 if step % 10 == 0 else 0.5
+        watch.note([point(step, time)])
+    assert watch.usual_step_s == pytest.approx(0.5)
+    watch.note([other(journal.STATE, state="paused")])
+    watch.note([other(journal.STATE, state="running"), point(100, time + 9000.0)])
+    assert watch.usual_step_s == pytest.approx(0.5)
+
+
+def test_who_logs_seldom_is_judged_by_how_often_it_logs() -> None:
+    watch = StallWatch(60.0)
+    for sign in range(1, 20):
+        watch.note([point(1000 * sign, 100.0 * sign)])
+    watch.look(0.0)
+    assert watch.usual_step_s == pytest.approx(0.1)
+    assert silent_after(watch, 3000) == 1001
+
+
+def test_many_steps_in_one_look_are_counted_one_by_one() -> None:
+    watch = StallWatch(60.0)
+    for tick in range(10):
+        watch.note([point(100 * tick + step, tick + step / 100) for step in range(1, 101)])
+    assert watch.usual_step_s == pytest.approx(0.01)
+
+
+def test_it_may_say_how_long_the_next_sign_takes() -> None:
+    watch = stepping(0.1)
+    watch.note([other(journal.QUIET, seconds=500.0)])
+    assert silent_after(watch, 1000) == 502
+    watch.note([point(21, 900.0)])
+    watch.look(600.0)
+    assert watch.look(661.0) == 0.0
+    assert watch.usual_step_s == pytest.approx(0.1)
+
+
+def test_a_paused_training_is_not_stalled() -> None:
+    watch = stepping(0.1)
+    watch.note([other(journal.STATE, state="paused")])
+    assert silent_after(watch, 1000) is None
+    watch.note([other(journal.STATE, state="running")])
+    assert [watch.look(1000.0 + second) > 0 for second in (59, 61, 63)] == [False, False, False]
+    assert silent_after(stepping(0.1, paused=True), 1000) is None
+
+
+def test_the_first_step_may_take_ten_times_as_long() -> None:
+    watch = StallWatch(60.0)
+    watch.look(0.0)
+    watch.note([other(journal.ENVIRONMENT)])
+    assert silent_after(watch, 1000) == 602
+
+
+def test_time_in_which_nobody_looked_counts_for_little() -> None:
+    watch = stepping(0.1)
+    assert watch.look(10_000.0) == 0.0
+
+
+def test_what_an_earlier_supervisor_found_holds_until_there_is_a_sign() -> None:
+    watch = StallWatch(60.0, stalled=True, usual_step_s=0.1)
+    assert watch.look(0.0) > 0 and watch.look(1.0) > 0 and watch.usual_step_s == 0.1
+    watch.note([point(7, 1.0)])
+    assert watch.look(2.0) == 0.0
+
+
+# Left alone
+
+
+def test_a_worker_is_alone_after_the_limit_by_its_own_clock(tmp_path: Path) -> None:
+    mailbox = Mailbox(tmp_path)
+    guard = Guard(mailbox, 600.0)
+    start = guard._looked_at
+    assert not any(guard.look(start + second)[1] for second in range(600))
+    mailbox.beat()
+    assert not any(guard.look(start + 600.0 + second)[1] for second in range(600))
+    assert guard.look(start + 1300.0)[1]
+
+
+def test_a_host_that_slept_is_no_lonely_worker(tmp_path: Path) -> None:
+    guard = Guard(Mailbox(tmp_path), 600.0)
+    assert not guard.look(guard._looked_at + 30_000.0)[1]
+
+
+# How it ended
+
+
+def test_the_last_word_is_found_behind_what_was_stored(tmp_path: Path) -> None:
+    assert last_word(tmp_path, 0) is None
+    writer = JournalWriter(tmp_path)
+    writer.append(journal.NOTE, 1, {"text": "COX"})
+    assert last_word(tmp_path, 0) is None
+    writer.append(journal.END, 7, {"outcome": "finished", "error": "", "traceback": "x" * 5000})
+    for step in range(100):
+        writer.append(journal.NOTE, step, {"text": "of another thread"})
+    found = last_word(tmp_path, 0)
+    assert found is not None and found["outcome"] == "finished"
+
+
+def test_an_end_that_was_read_before_its_reader_died_is_not_forgotten(db: None, tmp_path: Path) -> None:
+    run = Run.objects.create(project=Project.objects.create(name="Lab", slug="lab"), name="one")
+    lease = open_attempt(run.pk, Holder("here", "boot", 1), 0, command_line=[])
+    writer = JournalWriter(tmp_path)
+    writer.append(journal.END, 7, {"outcome": "finished", "error": "", "traceback": ""})
+    size = segment_path(tmp_path, 0, 0).stat().st_size
+    JournalOffset.objects.create(attempt_id=lease.attempt_id, offset=size, next_number=1)
+    assert store_leftovers(lease, tmp_path).outcome == "finished"
+
+
+def test_what_the_dead_left_brings_no_run_back_to_life(db: None, tmp_path: Path) -> None:
+    run = Run.objects.create(project=Project.objects.create(name="Lab", slug="lab"), name="one")
+    lease = open_attempt(run.pk, Holder("here", "boot", 1), 0, command_line=[])
+    JournalWriter(tmp_path).append(journal.NOTE, 1, {"text": "last"})
+    Run.objects.update(state="lost")
+    end = store_leftovers(lease, tmp_path)
+    assert (end.outcome, Run.objects.get().state) == ("failed", "lost")
+    assert StoredEvent.objects.filter(kind="log", frame__contains="last").exists()
+
+
+def test_life_is_unreachable_before_it_is_silent() -> None:
+    assert [life_after(silent_s) for silent_s in (0.0, 5.9, 6.0, 11.9, 12.0)] == [
+        "alive", "alive", "unreachable", "unreachable", "silent"
+    ]  # fmt: skip
+
+
+# Signals
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+    kept = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+def test_signals_become_plain_flags(handlers: None) -> None:
+    interrupts = Interrupts("usr2")
+    interrupts.install()
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM):
+        os.kill(os.getpid(), number)
+    assert (interrupts.stops, interrupts.saves) == (1, 2)
+    os.kill(os.getpid(), signal.SIGINT)
+    assert (interrupts.stops, interrupts.name) == (2, "SIGINT")
+
+
+def test_a_warning_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="STEERSMAN_STOP_SIGNAL: 'KILL' is none of USR1, USR2, XCPU"):
+        Interrupts("KILL")
+
+
+def test_a_stop_before_the_training_has_begun_opens_no_attempt(
+    handlers: None, db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run.objects.create(project=Project.objects.create(name="Lab", slug="lab"), name="one")
+    prepare = train_command._prepare
+
+    def interrupted(*arguments: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return prepare(*arguments)
+
+    monkeypatch.setattr(train_command, "_prepare", interrupted)
+    with pytest.raises(CannotTrain, match="SIGTERM came before") as refused:
+        train_command.train(train_command.Options(run_id=run.pk, quiet=True, script=("python", "-c", "1")))
+    assert refused.value.exit_code == 130
+    run.refresh_from_db()
+    assert (run.state, run.attempt) == ("created", 0)
+
+
+# The real process
+
+
+class Training:
+    """A run of the quiet worker: `tell` says what it does."""
+
+    def __init__(self, stack: Stack, folder: Path, **variables: str) -> None:
+        self.stack = stack
+        self.told = folder / "told"
+        self.tell("step")
+        self.run_id = create_run(stack)
+        self.supervisor: subprocess.Popen[bytes] = stack.train(
+            self.run_id, "--quiet", "--", QUIET, str(self.told), **variables
+        )
+        wait_for(lambda: self.row["step"] > 3, f"points\n{stack.log()}")
+        worker = stack.worker_pid(self.run_id)
+        assert worker is not None
+        self.worker = worker
+
+    def tell(self, what: str) -> None:
+        self.told.write_text(what)
+
+    @property
+    def row(self) -> dict[str, Any]:
+        return run_row(self.stack, self.run_id)
+
+    def states(self) -> list[str]:
+        return [event["state"] for event in events(self.stack, self.run_id, "status")]
+
+    def stalls(self) -> list[bool]:
+        return [event["stalled"] for event in events(self.stack, self.run_id, "stall")]
+
+    def wait_for_beats(self, count: int = 2) -> None:
+        beat = self.row["beat"]
+        wait_for(lambda: self.row["beat"] > beat + count, "beats")
+
+    def end(self) -> None:
+        self.tell("end")
+        assert self.supervisor.wait(20) == 0, self.stack.log()
+
+
+def test_stalled_is_told_and_is_neither_paused_nor_expected_nor_unreachable(
+    offline_stack: Stack, tmp_path: Path
+) -> None:
+    training = Training(offline_stack, tmp_path, STEERSMAN_STALLED_S="0.5")
+    usual = wait_for(lambda: training.row["usual_step_s"], "the usual step")
+    assert 0.009 < usual < 1.0
+
+    training.tell("expect")
+    training.wait_for_beats()
+    assert training.stalls() == []
+    training.tell("step")
+    step = training.row["step"]
+    wait_for(lambda: training.row["step"] > step, "a step")
+
+    training.tell("silent")
+    wait_for(lambda: training.row["stalled_since"], "the stall")
+    assert training.row["state"] == "running"
+    training.wait_for_beats()
+    training.tell("step")
+    wait_for(lambda: training.stalls() == [True, False], "the end of the stall")
+    assert training.row["stalled_since"] is None
+
+    # A suspended worker is stalled too: its supervisor beats, so nobody calls it lost.
+    os.kill(training.worker, signal.SIGSTOP)
+    wait_for(lambda: training.stalls() == [True, False, True], "the second stall")
+    os.kill(training.worker, signal.SIGCONT)
+    wait_for(lambda: training.stalls()[-1] is False, "the end of the second stall")
+    assert training.states() == ["running"]
+    training.end()
+
+
+def test_a_lost_run_heals_to_what_its_worker_said_last_with_all_its_points(
+    offline_stack: Stack, tmp_path: Path
+) -> None:
+    training = Training(offline_stack, tmp_path)
+    os.kill(training.supervisor.pid, signal.SIGSTOP)
+    lost = "UPDATE runs_run SET state = 'lost', is_paused = ? WHERE id = ?"
+    for paused, state in ((False, "running"), (True, "paused")):
+        rows(offline_stack, lost, paused, training.run_id)
+        os.kill(training.supervisor.pid, signal.SIGCONT)
+        wait_for(lambda state=state: training.row["state"] == state, "the run to heal")  # type: ignore[misc]
+    training.end()
+    reasons = [event["reason"] for event in events(offline_stack, training.run_id, "status")]
+    assert reasons.count("the training host speaks again") == 2
+    blocks = [block for event in events(offline_stack, training.run_id, "metrics") for block in event["blocks"]]
+    steps = [step for block in blocks for step in block["steps"]]
+    assert steps == list(range(1, steps[-1] + 1))
+
+
+def test_a_worker_that_nobody_adopts_saves_and_ends(offline_stack: Stack, tmp_path: Path) -> None:
+    training = Training(offline_stack, tmp_path, STEERSMAN_UNADOPTED_S="1.5")
+    # Its supervisor lives: suspended for longer than the limit, and woken, it trains on.
+    os.kill(training.worker, signal.SIGSTOP)
+    training.wait_for_beats(2)
+    os.kill(training.worker, signal.SIGCONT)
+    step = training.row["step"]
+    wait_for(lambda: training.row["step"] > step + 50, "steps")
+    # So it does while its supervisor waits for the database.
+    mailbox = Mailbox(offline_stack.data / "runs" / str(training.run_id) / "attempts" / "1")
+    with write_locked(offline_stack, training.run_id):
+        beats = mailbox.beats
+        wait_for(lambda: mailbox.beats > beats + 3, "beats without the database")
+    assert not is_gone(training.worker)
+    training.supervisor.kill()
+    training.supervisor.wait()
+    wait_for(lambda: is_gone(training.worker), "the worker to end by itself")
+    offline_stack.manage("train", "--run-id", str(training.run_id), "--adopt", "--quiet")
+    assert training.row["state"] == "stopped"
+    shown = [line["text"] for event in events(offline_stack, training.run_id, "log") for line in event["lines"]]
+    assert any("Nobody has supervised this training" in line for line in shown)
+
+
+def test_a_signal_asks_for_a_checkpoint_and_a_batch_systems_warning_for_a_stop(
+    offline_stack: Stack, tmp_path: Path
+) -> None:
+    training = Training(offline_stack, tmp_path, STEERSMAN_STOP_SIGNAL="USR2")
+    training.supervisor.send_signal(signal.SIGUSR1)
+    commands = "SELECT kind, author_name, state FROM runs_command WHERE run_id = ? ORDER BY sent_at"
+    wait_for(lambda: [each["state"] for each in rows(offline_stack, commands, training.run_id)] == ["applied"], "it")
+    training.supervisor.send_signal(signal.SIGUSR2)
+    assert training.supervisor.wait(20) == 0
+    assert [tuple(each.values()) for each in rows(offline_stack, commands, training.run_id)] == [
+        ("save_checkpoint", "SIGUSR1", "applied"),
+        ("stop", "SIGUSR2", "applied"),
+    ]
+    assert training.row["state"] == "stopped"
+
+
+def test_an_overtaken_owner_wakes_to_write_nothing_and_its_worker_cannot_save(
+    offline_stack: Stack, tmp_path: Path
+) -> None:
+    training = Training(offline_stack, tmp_path)
+    folder = offline_stack.data / "runs" / str(training.run_id) / "attempts" / "1"
+    for pid in (training.supervisor.pid, training.worker):
+        os.kill(pid, signal.SIGSTOP)
+    stolen = "UPDATE runs_run SET attempt = attempt + 1 WHERE id = ?"
+    rows(offline_stack, stolen, training.run_id)
+    before = training.row
+    kept = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    # What came while it was suspended is not passed on.
+    training.supervisor.send_signal(signal.SIGUSR1)
+    os.kill(training.supervisor.pid, signal.SIGCONT)
+    assert training.supervisor.wait(20) == 4
+    wait_for(lambda: is_gone(training.worker), "the suspended worker to be killed")
+    assert training.row == before
+    changed = {path.name for path, content in kept.items() if path.read_bytes() != content}
+    assert changed <= {"mailbox"}, "its beat alone may come before it has asked"
+    assert not (folder / "commands.jsonl").exists()
+    assert not (folder / "checkpoints").exists()
+
+
+def test_viewers_are_told_of_what_was_done_to_a_run_and_of_nothing_else() -> None:
+    """The short form of `python -m tests.chaos.truth`."""
+    outcome = run_check("truth", "--loaded-s", "2", "--repeats", "1")
+    names = ("false_lost", "steps_missed", "points_lost")
+    assert {name: outcome[name] for name in names} == dict.fromkeys(names, 0), outcome

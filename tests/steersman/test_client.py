@@ -1,0 +1,354 @@
+"""`steersman.attach()` in a training process: what `log()` takes, and what it does outside a supervised run."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import weakref
+from collections import deque
+from enum import Enum, StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from steersman.files import journal
+from steersman.files.journal import JournalReader, Record, segment_path
+from steersman.files.locks import try_lock
+from steersman.files.mailbox import Mailbox
+from steersman.run import Run, worker_lock_path
+from tests.support.stack import ROOT
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    lock = try_lock(worker_lock_path(tmp_path, 0))
+    assert lock is not None
+    return Run(tmp_path, 0, lock)
+
+
+def records(folder: Path) -> list[Record]:
+    return JournalReader(segment_path(folder, 0, 0)).read(4 << 20, ended=True)
+
+
+def script(folder: Path | None, code: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("STEERSMAN_")}
+    if folder is not None:
+        environment["STEERSMAN_ATTEMPT_FOLDER"] = str(folder)
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env=environment | {"PYTHONPATH": str(ROOT)} | variables, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+def test_it_takes_numbers_numpy_and_torch_values(run, tmp_path):
+    import torch
+
+    run.log(1, a=1, b=2.5, c=True, d=np.float32(0.5), e=np.array(7), f=torch.tensor(1.25), g=torch.tensor([3]))
+    (record,) = records(tmp_path)
+    assert record.values == {"a": 1, "b": 2.5, "c": 1, "d": 0.5, "e": 7, "f": 1.25, "g": 3}
+
+
+def test_it_keeps_nan_and_infinities(run, tmp_path):
+    run.log(1, a=math.nan, b=math.inf, c=-math.inf)
+    (record,) = records(tmp_path)
+    assert math.isnan(record.values["a"]) and record.values["b"] == math.inf and record.values["c"] == -math.inf
+
+
+@pytest.mark.parametrize("value", ["text", None, [1, 2], np.zeros(3)])
+def test_it_names_the_value_that_is_no_number(run, tmp_path, value):
+    with pytest.raises(TypeError, match=r"log\(loss=…\) takes one number"):
+        run.log(1, accuracy=0.5, loss=value)
+    run.log(2, accuracy=0.5, loss=0.25)
+    assert [record.step for record in records(tmp_path)] == [2]
+
+
+def test_it_refuses_a_step_that_is_no_whole_number(run, tmp_path):
+    run.log(1, loss=1)
+    with pytest.raises(TypeError, match="whole number"):
+        run.log("two", loss=1)
+    with pytest.raises(TypeError, match="whole number"):
+        run.log(2.5, loss=1)
+    run.log(np.int64(4), loss=2)
+    assert [record.step for record in records(tmp_path)] == [1, 4]
+
+
+def test_it_takes_other_names_fewer_names_and_other_types_after_the_first_call(run, tmp_path):
+    """The first names get a function of their own: what does not fit it is logged all the same."""
+    logged = [
+        {"loss": 0.5, "step": 1.0},
+        {"loss": 0.25, "step": 2.0},
+        {"loss": 0.125},
+        {"loss": 1, "step": 2},
+        {"step": 0.5, "loss": 0.75},
+        {"loss": 0.5, "step": 1.0, "train/loss": 0.25},
+        {"loss": np.float64(0.5), "step": 1.5},
+        {"train/loss": 0.5},
+        {"loss": 0.0625, "step": 3.0},
+    ]
+    for number, values in enumerate(logged, start=1):
+        run.log(number, **values)
+    assert [(record.step, record.values) for record in records(tmp_path)] == list(enumerate(logged, start=1))
+    assert [record.number for record in records(tmp_path)] == list(range(len(logged)))
+
+
+class DeviceValue:
+    """Stands for a CUDA tensor: reading it before its copy has arrived would make the loop wait."""
+
+    is_cuda = True
+    device = "cuda:0"
+
+    def __init__(self, value: float, arrived: deque[bool]) -> None:
+        self.value = value
+        self.arrived = arrived
+        self.copied = False
+
+    def detach(self) -> DeviceValue:
+        return self
+
+    def to(self, device: str, non_blocking: bool) -> DeviceValue:
+        assert device == "cpu" and non_blocking
+        self.copied = True
+        return self
+
+    def __float__(self) -> float:
+        assert self.copied and self.arrived and self.arrived[0], "a device value was read before its copy arrived"
+        return self.value
+
+
+@pytest.fixture
+def cuda(monkeypatch) -> deque[bool]:
+    """Stand in for torch.cuda: events have arrived once the returned deque holds True."""
+    arrived: deque[bool] = deque([False], maxlen=1)
+
+    class Event:
+        def record(self, stream: Any) -> None: ...
+
+        def query(self) -> bool:
+            return arrived[0]
+
+        def synchronize(self) -> None:
+            arrived.append(True)
+
+    class Cuda:
+        Event: Any
+
+        @staticmethod
+        def current_stream(device: Any) -> None: ...
+
+    Cuda.Event = Event
+    fake = type(sys)("torch")
+    fake.cuda = Cuda  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch", fake)
+    return arrived
+
+
+def test_it_writes_a_device_value_only_once_its_copy_has_arrived(run, tmp_path, cuda):
+    run.log(1, loss=DeviceValue(0.5, cuda), accuracy=0.25)
+    run.log(2, other=1.0)
+    assert [record.step for record in records(tmp_path)] == [2]
+    cuda.append(True)
+    assert not run.stopping
+    assert [(record.step, record.values) for record in records(tmp_path)][1] == (1, {"loss": 0.5, "accuracy": 0.25})
+
+
+def test_it_writes_device_values_that_are_still_under_way_at_the_end(run, tmp_path, cuda):
+    run.log(1, loss=DeviceValue(0.5, cuda))
+    run.finish()
+    kinds = [record.kind for record in records(tmp_path)]
+    assert kinds == [journal.POINT, journal.END]
+
+
+def test_it_applies_a_stop_at_the_control_point_once(run, tmp_path):
+    mailbox = Mailbox(tmp_path)
+    run.log(7, loss=0.5)
+    assert not run.stopping
+    mailbox.post({"id": "c1", "command": "stop", "arguments": {}})
+    assert run.stopping
+    assert run.stopping
+    run.log(8, loss=0.5)
+    mailbox.post({"id": "c2", "command": "stop", "arguments": {}})
+    assert run.stopping
+    outcomes = [record for record in records(tmp_path) if record.kind == journal.OUTCOME]
+    assert [(record.step, record.fields["id"]) for record in outcomes] == [(7, "c1"), (8, "c2")]
+    assert all(record.fields["state"] == "applied" for record in outcomes)
+
+
+def test_it_refuses_a_command_that_it_does_not_know(run, tmp_path):
+    Mailbox(tmp_path).post({"id": "c2", "command": "dance", "arguments": {}})
+    assert not run.stopping
+    (outcome,) = records(tmp_path)
+    assert outcome.fields["state"] == "refused" and "dance" in outcome.fields["reason"]
+
+
+def test_it_logs_nowhere_outside_a_supervised_run_and_says_so_once():
+    result = script(None, """
+        import steersman
+        run = steersman.attach()
+        steersman.attach()
+        run.log(1, loss=0.5)
+        run.log_epoch(1, train_loss=0.5)
+        run.plan(total_epochs=1)
+        assert not run.stopping
+        run.finish()
+        import sys
+        assert "torch" not in sys.modules and "django" not in sys.modules
+    """)  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("steersman:") == 1 and "nothing is logged" in result.stderr
+
+
+def test_it_records_the_exception_that_ends_a_script(tmp_path):
+    result = script(tmp_path, """
+        import steersman
+        run = steersman.attach()
+        run.log(3, loss=0.5)
+        raise RuntimeError("the data are gone")
+    """)  # fmt: skip
+    assert result.returncode == 1 and "the data are gone" in result.stderr
+    end = records(tmp_path)[-1]
+    assert end.kind == journal.END and end.step == 3
+    assert end.fields["outcome"] == "failed" and end.fields["error"] == "RuntimeError: the data are gone"
+    assert "Traceback" in end.fields["traceback"]
+
+
+def test_it_lets_only_one_process_of_a_training_log(tmp_path):
+    result = script(tmp_path, """
+        import steersman, subprocess, sys
+        run = steersman.attach()
+        run.log(1, loss=0.5)
+        child = "import steersman; run = steersman.attach(); run.log(2, loss=0.5); print(run.supervised)"
+        print(subprocess.run([sys.executable, "-c", child], capture_output=True, text=True).stdout)
+    """)  # fmt: skip
+    assert "False" in result.stdout
+    assert [record.step for record in records(tmp_path) if record.kind == journal.POINT] == [1]
+
+
+def test_it_keeps_a_late_worker_of_a_closed_attempt_from_training(tmp_path):
+    (tmp_path / "closed").touch()
+    result = script(tmp_path, "import steersman; steersman.attach(); print('trains')")
+    assert result.returncode == 4
+    assert "trains" not in result.stdout and "later attempt" in result.stderr
+
+
+@pytest.mark.parametrize("count", [5_000, 25_000])
+def test_more_names_than_a_record_holds_become_several_records_of_the_step(run, tmp_path, count):
+    values = {f"layer.{number}.weight_norm": float(number) for number in range(count)}
+    for step in (1, 2):
+        run.log(step, **values)
+    run.log(3, **(values | {"layer.7.weight_norm": 1}))
+    found = records(tmp_path)
+    for step in (1, 2, 3):
+        logged: dict[str, float] = {}
+        for record in found:
+            if record.step == step:
+                logged |= record.values
+        assert logged == values | ({"layer.7.weight_norm": 1.0} if step == 3 else {})
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda run: run.log({"loss": 1.0}), r"run\.log\(step, \*\*values\)"),
+        (lambda run: run.log(1, {"loss": 1.0}), r"run\.log\(step, \*\*values\)"),
+        (lambda run: run.log(1), r"run\.log\(step, loss=loss\)"),
+        (lambda run: run.log(1, 0.5), r"run\.log\(step, loss=loss\)"),
+        (lambda run: run.log(loss=0.5), r"run\.log\(step, loss=loss\)"),
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_a_wrong_call_says_the_right_one(run, tmp_path, call, sentence, first):
+    if not first:
+        run.log(1, loss=0.5)
+    with pytest.raises(TypeError, match=sentence):
+        call(run)
+    assert len(records(tmp_path)) == (0 if first else 1)
+
+
+@pytest.mark.parametrize("name", ["type", "float", "int", "self", "ﬁ", "match", "__class__", "print", "None"])
+def test_a_metric_may_have_any_name_of_python(run, tmp_path, name):
+    for step in (1, 2):
+        run.log(step, **{name: 0.5, "fi": 1.0})
+    assert [record.values for record in records(tmp_path)] == [{name: 0.5, "fi": 1.0}] * 2
+
+
+class Unread(dict[str, Any]):
+    """A configuration with an entry that nobody has filled, as some libraries have."""
+
+    def __getitem__(self, name: str) -> Any:
+        if name == "missing":
+            raise LookupError("missing value")
+        return super().__getitem__(name)
+
+
+def test_an_entry_that_cannot_be_read_costs_itself(run, tmp_path):
+    run.record_environment(Unread(torch="2", missing=1, inner=Unread(missing=2, seed=7)))
+    (record,) = records(tmp_path)
+    unread = "could not be read: LookupError"
+    assert record.fields == {"torch": "2", "missing": unread, "inner": {"missing": unread, "seed": 7}}
+
+
+class Metric(StrEnum):
+    LOSS = "loss"
+
+
+class OldMetric(str, Enum):  # noqa: UP042  as many scripts have it
+    LOSS = "loss"
+
+
+@pytest.mark.parametrize("name", [Metric.LOSS, OldMetric.LOSS])
+def test_a_name_of_an_enumeration_is_its_text_whichever_comes_first(run, tmp_path, name):
+    run.log(1, **{name: 1.0})
+    run.log(2, loss=2.0)
+    assert [record.values for record in records(tmp_path)] == [{"loss": 1.0}, {"loss": 2.0}]
+
+
+def test_a_value_whose_object_is_gone_is_named(run, tmp_path):
+    class Value:
+        pass
+
+    value = Value()
+    proxy = weakref.proxy(value)
+    del value
+    for call in (lambda: run.log(1, loss=proxy), lambda: run.log(proxy, loss=1.0)):
+        with pytest.raises(TypeError, match="log"):
+            call()
+    assert not records(tmp_path)
+
+
+@pytest.mark.parametrize("at_end", [True, False])
+def test_a_gpu_that_failed_costs_its_points_and_not_the_last_word(run, tmp_path, cuda, at_end):
+    def fail(self: Any) -> bool:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    event = sys.modules["torch"].cuda.Event
+    run.log(1, loss=DeviceValue(0.5, cuda))
+    event.query = event.synchronize = fail
+    if not at_end:
+        run.log(2, loss=0.25)
+    error = ValueError("the training's own")
+    run._record_exception(ValueError, error, None)
+    found = records(tmp_path)
+    assert found[-1].kind == journal.END and found[-1].fields["error"] == "ValueError: the training's own"
+    assert any("1 points could not be read from the GPU" in each.fields.get("text", "") for each in found)
+    assert [each.step for each in found if each.kind == journal.POINT] == ([] if at_end else [2])
+
+
+def test_threads_that_log_at_once_lose_nothing_and_raise_no_alarm(run, tmp_path):
+    def work(name: str) -> None:
+        for step in range(2000):
+            run.log(step, **{name: float(step)})
+
+    threads = [threading.Thread(target=work, args=(f"thread {number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    reader = JournalReader(segment_path(tmp_path, 0, 0))
+    found = reader.read(4 << 20, ended=True)
+    assert len(found) == 8000 and reader.unreadable == 0

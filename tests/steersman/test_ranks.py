@@ -1,0 +1,446 @@
+"""Several ranks: every command takes effect at the same control point on all of them, or on none.
+
+The ranks here are threads or processes that wait at random instead of training: what is held is the meeting itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from steersman.agent.launch.torchrun import (
+    Launch,
+    LaunchError,
+    NoAttempt,
+    announce_failure,
+    join,
+    number_of_ranks,
+    torchrun_launch,
+)
+from steersman.agent.supervise.interrupts import Interrupts
+from steersman.files import journal
+from steersman.files.journal import JournalReader, Record, segment_path
+from steersman.files.locks import try_lock
+from steersman.files.mailbox import Mailbox
+from steersman.ranked_run import RankedRun
+from steersman.ranks.barrier import HOLD, Meeting, OutOfStep, PeerLost
+from steersman.run import worker_lock_path
+from tests.support.stack import ROOT, wait_for
+
+
+class Ranks:
+    """Ranks as threads: each passes `points` control points, and notes the knob after each."""
+
+    def __init__(self, folder: Path, count: int, points: int, pause_s: Callable[[int], float]) -> None:
+        self.folder = folder
+        self.mailbox = Mailbox(folder)
+        self.seen: list[list[Any]] = [[] for _ in range(count)]
+        self.runs = [self._run(rank, count) for rank in range(count)]
+        self.knobs = [
+            run.knob("lr", 0.5, minimum=0.0, maximum=1.0, apply=self.setter(rank)) for rank, run in enumerate(self.runs)
+        ]
+        self.fails_on: int | None = None
+        self.errors: list[BaseException] = []
+        self.saved: list[int] = []
+        self.given_up = False
+        self._points = points
+        self._pause_s = pause_s
+        self._threads = [threading.Thread(target=self._train, args=(rank,)) for rank in range(count)]
+
+    def _run(self, rank: int, count: int) -> RankedRun:
+        lock = try_lock(worker_lock_path(self.folder, rank))
+        assert lock is not None
+        return RankedRun(self.folder, rank, lock, count)
+
+    def setter(self, rank: int) -> Callable[[float], None]:
+        def set_value(value: float) -> None:
+            if self.fails_on == rank and value == 0.125:
+                raise ValueError("no such rate")
+
+        return set_value
+
+    def _train(self, rank: int) -> None:
+        run = self.runs[rank]
+        try:
+            for step in range(1, self._points + 1):
+                time.sleep(self._pause_s(rank))
+                run.log(step, loss=1.0)
+                stopping = run.stopping
+                self.seen[rank].append((step, self.knobs[rank].value, stopping))
+                if stopping or self.given_up:
+                    break
+            run.finish()
+        except BaseException as error:
+            self.errors.append(error)
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.given_up = any(error)
+        for thread in self._threads:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in self._threads)
+
+    def post(self, command: str, identity: str, arguments: dict[str, Any] | None = None, **fields: Any) -> str:
+        self.mailbox.post({"id": identity, "command": command, "arguments": arguments or {}, **fields})
+        return identity
+
+    def set_rate(self, identity: str, value: float, **fields: Any) -> str:
+        return self.post("set_knob", identity, {"knob": "lr", "value": value}, **fields)
+
+    def outcomes(self) -> dict[str, dict[str, Any]]:
+        found = [record for record in records(self.folder) if record.kind == journal.OUTCOME]
+        assert len({record.fields["id"] for record in found}) == len(found)
+        return {record.fields["id"]: record.fields | {"step": record.step} for record in found}
+
+    def outcome(self, identity: str) -> dict[str, Any]:
+        return wait_for(lambda: self.outcomes().get(identity), f"the outcome of {identity}")
+
+
+def records(folder: Path, rank: int = 0) -> list[Record]:
+    path = segment_path(folder, rank, 0)
+    return JournalReader(path).read(4 << 20) if path.exists() else []
+
+
+def uneven(seed: int) -> Callable[[int], float]:
+    rng = random.Random(seed)
+    return lambda rank: rng.choice((0.0, 0.0, 0.0005, 0.003)) * (rank + 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_command_takes_effect_at_the_same_step_on_all_ranks(tmp_path, seed):
+    rng = random.Random(seed)
+    with Ranks(tmp_path, 3, 100_000, uneven(seed)) as ranks:
+        for number in range(30):
+            time.sleep(rng.choice((0.0, 0.0, 0.004)))
+            ranks.set_rate(f"c{number}", round(rng.random(), 6))
+        ranks.outcome("c29")
+        ranks.post("stop", "last")
+    assert not ranks.errors
+    assert ranks.seen[0] == ranks.seen[1] == ranks.seen[2]
+    outcomes = ranks.outcomes()
+    assert len(outcomes) == 31 and {each["state"] for each in outcomes.values()} == {"applied"}
+    assert {each["ranks"] for each in outcomes.values()} == {3}
+    # Where the leader says that it took effect is where it did.
+    changes = {step: value for step, value, _ in ranks.seen[0]}
+    last_at = {each["step"]: each["new"] for each in outcomes.values() if each["command"] == "set_knob"}
+    assert all(changes[step] == value for step, value in last_at.items())
+
+
+def test_ranks_without_any_pause_are_held_too(tmp_path):
+    """Steps far shorter than the look behind the hold: it is raised until nobody can have passed it."""
+    with Ranks(tmp_path, 2, 10_000_000, lambda rank: 0.0) as ranks:
+        for number in range(10):
+            ranks.set_rate(f"c{number}", (number + 1) / 16)
+            ranks.outcome(f"c{number}")
+        ranks.post("stop", "last")
+    assert not ranks.errors and ranks.seen[0] == ranks.seen[1]
+
+
+def test_the_hold_is_raised_beyond_a_rank_that_may_have_passed_it_unaware(tmp_path, monkeypatch):
+    runs = Ranks(tmp_path, 2, 0, lambda rank: 0.0).runs
+    words, row = runs[0]._words, runs[1]._row
+    holds: list[int] = []
+
+    def run_ahead(seconds: float) -> None:
+        """While the leader lets its word be seen, the other rank reaches the hold, three times."""
+        holds.append(words[HOLD])
+        if len(holds) <= 3:
+            words[row] = words[HOLD]
+
+    monkeypatch.setattr("steersman.ranked_run.time.sleep", run_ahead)
+    Mailbox(tmp_path).post({"id": "c", "command": "note", "arguments": {}})
+    assert not runs[0].stopping
+    assert len(holds) == 4 and words[HOLD] == holds[3] > words[row] == holds[2] > holds[1] > holds[0]
+
+
+def test_paused_ranks_take_commands_and_go_on_together(tmp_path):
+    with Ranks(tmp_path, 3, 100_000, uneven(5)) as ranks:
+        ranks.post("pause", "pause")
+        at = ranks.outcome("pause")["step"]
+        ranks.set_rate("while", 0.25)
+        assert ranks.outcome("while")["step"] == at
+        ranks.post("resume", "resume")
+        assert ranks.outcome("resume")["step"] == at
+        ranks.post("stop", "stop")
+    assert not ranks.errors and ranks.seen[0] == ranks.seen[1] == ranks.seen[2]
+    assert {step: value for step, value, _ in ranks.seen[1]}[at] == 0.25
+    states = [record.fields["state"] for record in records(tmp_path) if record.kind == journal.STATE]
+    assert states == ["paused", "running"]
+    assert not [record for record in records(tmp_path, 1) if record.kind in (journal.STATE, journal.OUTCOME)]
+
+
+def test_a_command_for_a_later_step_takes_effect_there_on_all_ranks(tmp_path):
+    with Ranks(tmp_path, 3, 2_000, uneven(6)) as ranks:
+        ranks.set_rate("later", 0.25, at_step=400)
+        ranks.set_rate("cancelled", 0.75, at_step=300)
+        ranks.post("cancel", "cancel", {"command": "cancelled"})
+        assert ranks.outcome("later")["step"] == 400
+        ranks.post("stop", "stop")
+    assert not ranks.errors and ranks.seen[0] == ranks.seen[1] == ranks.seen[2]
+    values = {step: value for step, value, _ in ranks.seen[2]}
+    assert values[399] == 0.5 and values[400] == 0.25
+    assert ranks.outcomes()["cancelled"]["state"] == "expired"
+
+
+def test_a_command_that_waits_expires_by_the_clock_of_the_leader(tmp_path):
+    with Ranks(tmp_path, 2, 1_000_000, uneven(7)) as ranks:
+        ranks.set_rate("late", 0.25, at_step=999_999, expires_at=time.time() + 0.3)
+        ranks.set_rate("past", 0.25, expires_at=time.time() - 1)
+        assert ranks.outcome("past")["state"] == "expired"
+        assert ranks.outcome("late")["state"] == "expired", ranks.outcome("late")
+        ranks.post("stop", "stop")
+    assert not ranks.errors and ranks.seen[0] == ranks.seen[1]
+    assert {value for _, value, _ in ranks.seen[0]} == {0.5}
+
+
+def test_what_one_rank_cannot_do_is_undone_on_all(tmp_path):
+    with Ranks(tmp_path, 3, 1_000_000, uneven(8)) as ranks:
+        ranks.fails_on = 2
+        ranks.set_rate("bad", 0.125)
+        outcome = ranks.outcome("bad")
+        ranks.set_rate("good", 0.25)
+        ranks.outcome("good")
+        ranks.post("stop", "stop")
+    assert outcome["state"] == "refused" and outcome["ranks"] is None
+    assert outcome["reason"].startswith("Rank 2: ") and "no such rate" in outcome["reason"]
+    assert not ranks.errors and ranks.seen[0] == ranks.seen[1] == ranks.seen[2]
+    assert {value for _, value, _ in ranks.seen[0]} == {0.5, 0.25}
+
+
+def test_what_all_ranks_refuse_is_refused_in_plain_words(tmp_path):
+    with Ranks(tmp_path, 2, 1_000_000, uneven(9)) as ranks:
+        ranks.set_rate("bad", 2.0)
+        outcome = ranks.outcome("bad")
+        ranks.post("stop", "stop")
+    assert outcome["state"] == "refused" and outcome["reason"] == "lr takes 0.0 to 1.0, not 2.0."
+
+
+def test_only_the_leader_need_know_how_to_evaluate(tmp_path):
+    with Ranks(tmp_path, 2, 1_000_000, uneven(10)) as ranks:
+        ranks.runs[0].on("evaluate", lambda arguments: ranks.saved.append(0))
+        ranks.post("evaluate", "here")
+        assert ranks.outcome("here")["state"] == "applied"
+        ranks.post("save_checkpoint", "nowhere")
+        assert "has not said how" in ranks.outcome("nowhere")["reason"]
+        ranks.post("stop", "stop")
+    assert not ranks.errors and ranks.saved == [0]
+
+
+def test_a_signal_to_any_rank_stops_all_at_the_same_step(tmp_path):
+    with Ranks(tmp_path, 3, 1_000_000, uneven(11)) as ranks:
+        wait_for(lambda: len(ranks.seen[2]) > 20, "steps")
+        ranks.runs[2].request_stop()
+    assert not ranks.errors and ranks.seen[0] == ranks.seen[1] == ranks.seen[2]
+    assert ranks.seen[0][-1][2] and ranks.outcomes() == {}
+
+
+def test_a_rank_that_does_not_come_makes_the_command_refused_and_everybody_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("STEERSMAN_HOLD_TIMEOUT_S", "0.3")
+    stuck, free = threading.Event(), threading.Event()
+
+    def pause(rank: int) -> float:
+        if rank == 1 and stuck.is_set():
+            free.wait(30)
+        return 0.001
+
+    with Ranks(tmp_path, 2, 1_000_000, pause) as ranks:
+        wait_for(lambda: len(ranks.seen[1]) > 5, "steps")
+        stuck.set()
+        ranks.set_rate("c", 0.25)
+        outcome = ranks.outcome("c")
+        assert outcome["state"] == "refused" and "Rank 1 did not come" in outcome["reason"]
+        stuck.clear()
+        free.set()
+        monkeypatch.undo()
+        ranks.runs[0]._hold_timeout_s = 60
+        ranks.set_rate("d", 0.75)
+        assert ranks.outcome("d")["state"] == "applied"
+        ranks.post("stop", "stop")
+    assert not ranks.errors
+    assert {step: value for step, value, _ in ranks.seen[0]}[ranks.outcomes()["d"]["step"]] == 0.75
+    assert len(ranks.seen[0]) == len(ranks.seen[1])
+
+
+def test_ranks_that_log_other_steps_cannot_wait_for_one(tmp_path):
+    with Ranks(tmp_path, 2, 1_000_000, uneven(12)) as ranks:
+        ranks.runs[1].log = lambda *given, **values: None  # type: ignore[method-assign]
+        ranks.set_rate("later", 0.25, at_step=999_999)
+        assert "only where all ranks log the same steps" in ranks.outcome("later")["reason"]
+        ranks.set_rate("now", 0.25)
+        assert ranks.outcome("now")["state"] == "applied"
+        ranks.post("stop", "stop")
+    assert not ranks.errors and [value for _, value, _ in ranks.seen[0]] == [value for _, value, _ in ranks.seen[1]]
+
+
+def test_commands_wait_for_ranks_that_are_still_starting_and_then_do_without_them(tmp_path, monkeypatch):
+    lock = try_lock(worker_lock_path(tmp_path, 0))
+    assert lock is not None
+    run = RankedRun(tmp_path, 0, lock, 3)
+    rate = run.knob("lr", 0.5, minimum=0.0, maximum=1.0)
+    Mailbox(tmp_path).post({"id": "c", "command": "set_knob", "arguments": {"knob": "lr", "value": 0.25}})
+    assert not any(run.stopping for _ in range(5)) and rate.value == 0.5
+    monkeypatch.setattr("steersman.ranked_run.ATTACHED_AFTER_S", 0.0)
+    assert not any(run.stopping for _ in range(5)) and rate.value == 0.25
+    notes = [record.fields["text"] for record in records(tmp_path) if record.kind == journal.NOTE]
+    assert notes == ["Rank 1, 2 has not called steersman.attach(): commands act on the other ranks."]
+    # One that comes all the same has nothing to catch up with.
+    lock = try_lock(worker_lock_path(tmp_path, 1))
+    assert lock is not None
+    assert not RankedRun(tmp_path, 1, lock, 3).stopping
+
+
+def test_a_rank_that_looks_more_often_is_told_so(tmp_path):
+    runs = Ranks(tmp_path, 2, 0, lambda rank: 0.0).runs
+    assert not runs[0].stopping and not runs[1].stopping
+    runs[1]._decided = -1
+    (tmp_path / "decisions.jsonl").write_text('{"at": 1, "step": 0, "epoch": 0, "commands": []}\n')
+    with pytest.raises(OutOfStep, match="equally often on every rank"):
+        runs[1]._points = 5
+        runs[1]._words[0] = 6
+        assert runs[1].stopping
+
+
+def test_a_vote_waits_for_all_and_names_who_failed(tmp_path):
+    meetings = [Meeting(tmp_path, rank, 3) for rank in range(3)]
+    found: list[list[dict[int, str]]] = [[], [], []]
+
+    def vote(rank: int) -> None:
+        rng = random.Random(rank)
+        for number in range(50):
+            time.sleep(rng.random() * 0.002)
+            found[rank].append(meetings[rank].agree(f"no {number}" if number % 3 == rank else ""))
+
+    threads = [threading.Thread(target=vote, args=(rank,)) for rank in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert found[0] == found[1] == found[2] == [{number % 3: f"no {number}"} for number in range(50)]
+
+
+def test_who_waits_for_a_dead_rank_is_told(tmp_path):
+    code = (
+        f"from pathlib import Path; from steersman.ranks.barrier import Meeting; Meeting(Path({str(tmp_path)!r}), 1, 2)"
+    )
+    subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True, timeout=60)
+    with pytest.raises(PeerLost, match="rank 1 has died"):
+        Meeting(tmp_path, 0, 2).agree("")
+
+
+def test_processes_take_commands_together_and_end_by_a_signal_to_one(tmp_path):
+    """The same across processes: each notes what it saw in a file of its own."""
+    code = """
+    import json, random, signal, time, steersman
+    run = steersman.attach()
+    assert run.ranks == 3
+    signal.signal(signal.SIGTERM, lambda *_: run.request_stop())
+    rate = run.knob("lr", 0.5, minimum=0.0, maximum=1.0)
+    rng, seen, step = random.Random(run.rank), [], 0
+    while not run.stopping:
+        step += 1
+        # Mostly at full speed, so that the leader is often overtaken while it looks.
+        if rng.random() < 0.01:
+            time.sleep(0.001)
+        if step % 500 == 0:
+            run.log(step, loss=1.0)
+        if not seen or seen[-1][1] != rate.value:
+            seen.append((step, rate.value))
+    (run.folder / f"seen-{run.rank}.json").write_text(json.dumps(seen))
+    """
+    mailbox = Mailbox(tmp_path)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(code)],
+            env=os.environ | {
+                "PYTHONPATH": str(ROOT), "STEERSMAN_ATTEMPT_FOLDER": str(tmp_path),
+                "STEERSMAN_RANK": str(rank), "STEERSMAN_RANKS": "3",
+            },
+        )
+        for rank in range(3)
+    ]  # fmt: skip
+
+    def died() -> bool:
+        return any(process.poll() is not None for process in processes)
+
+    try:
+        for number in range(20):
+            arguments = {"knob": "lr", "value": number / 32}
+            mailbox.post({"id": f"c{number}", "command": "set_knob", "arguments": arguments})
+            wait_for(lambda: outcome_ids(tmp_path) >= {f"c{number}"} or died(), "an outcome")  # noqa: B023
+            assert not died()
+        processes[1].send_signal(signal.SIGTERM)
+        assert [process.wait(30) for process in processes] == [0, 0, 0]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    seen = [json.loads((tmp_path / f"seen-{rank}.json").read_text()) for rank in range(3)]
+    assert seen[0] == seen[1] == seen[2] and {value for _, value in seen[0]} >= {number / 32 for number in range(20)}
+
+
+def outcome_ids(folder: Path) -> set[str]:
+    return {record.fields["id"] for record in records(folder) if record.kind == journal.OUTCOME}
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "5000"])
+def test_a_number_of_ranks_that_cannot_be_is_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="1 to 1024"):
+        number_of_ranks(text)
+
+
+def torchrun_environment(**variables: str) -> dict[str, str]:
+    return {"TORCHELASTIC_RUN_ID": "none", "RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4", **variables}
+
+
+def test_ranks_of_one_launch_know_it_by_the_same_key_and_no_other():
+    first, second = (torchrun_launch(torchrun_environment(RANK=rank)) for rank in ("0", "3"))
+    assert first is not None and second is not None and first.key == second.key
+    assert (first.rank, second.rank, second.ranks) == (0, 3, 4)
+    again = torchrun_launch(torchrun_environment(TORCHELASTIC_RESTART_COUNT="1"))
+    assert again is not None and again.key != first.key and len(again.key) <= 100
+    assert torchrun_launch({}) is None and torchrun_launch(torchrun_environment(WORLD_SIZE="1")) is None
+
+
+def test_ranks_on_several_nodes_know_their_launch_by_what_the_nodes_have_in_common():
+    of_all = {"LOCAL_WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "2", "MASTER_ADDR": "n" * 253, "MASTER_PORT": "29500"}
+    first = torchrun_launch(torchrun_environment(RANK="1", LOCAL_RANK="1", GROUP_RANK="0", **of_all))
+    restarted = {"TORCHELASTIC_RESTART_COUNT": "1"}
+    second = torchrun_launch(torchrun_environment(RANK="3", LOCAL_RANK="1", GROUP_RANK="1", **of_all, **restarted))
+    assert first is not None and second is not None
+    assert first.key == second.key and len(first.key) <= 100 and "nnn" not in first.key
+    assert (first.node, list(first.own), second.node, list(second.own)) == (0, [0, 1], 1, [2, 3])
+    assert (second.nodes, second.ranks, second.address) == (2, 4, "n" * 253)
+    with pytest.raises(LaunchError, match="GROUP_RANK"):
+        torchrun_launch(torchrun_environment(LOCAL_RANK="1", **of_all))
+
+
+def test_a_rank_learns_that_there_is_nothing_to_train(tmp_path):
+    """What an earlier launch left says nothing."""
+    launch = Launch("this", 1, 2)
+    announce_failure(tmp_path, 7, Launch("before", 0, 2), 2)
+    interrupts = Interrupts()
+    later = threading.Timer(0.2, announce_failure, (tmp_path, 7, launch, 3))
+    later.start()
+    with pytest.raises(NoAttempt) as refused:
+        join(tmp_path, ROOT, 7, launch, interrupts, {})
+    assert refused.value.exit_code == 3
+    interrupts.stops = 1
+    with pytest.raises(NoAttempt, match="before the training began"):
+        join(tmp_path, ROOT, 8, launch, interrupts, {})

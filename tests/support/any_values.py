@@ -1,0 +1,335 @@
+"""Calls of the client with arbitrary values, each of one row of the table in docs/values.md, and what they must store.
+
+What a row stores is read from that table: `TypeError`, left out, or stored. A call says in `stored` what is to be found
+in the database afterwards, as [kind, …]; see `tests.chaos.any_value`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from hashlib import sha256
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+TABLE = Path(__file__).resolve().parents[2] / "docs" / "values.md"
+SMALLEST, LARGEST = -(2**63), 2**63 - 1
+# Far from what the strategies draw.
+TOKENS = count(3_000_000_000_000)
+
+
+@dataclass
+class Call:
+    """`prepare(run, step)` returns what to call; `row` is the row of the table, `stored` what it must leave."""
+
+    method: str
+    row: str
+    arguments: tuple[Any, ...] = ()
+    named: dict[Any, Any] = field(default_factory=dict)
+    stored: list[list[Any]] = field(default_factory=list)
+
+
+def table() -> dict[str, str]:
+    """Return what is stored by what is given."""
+    lines = [line for line in TABLE.read_text().splitlines() if line.startswith("| ")]
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    return {given: stored for given, stored in cells if given != "given"}
+
+
+def expected(row: str) -> str:
+    """Return the name of what is raised, "left out" or "stored"."""
+    stored = table()[row]
+    for error in ("TypeError", "KnobError"):
+        if stored.startswith(f"`{error}`"):
+            return error
+    return "left out" if "left out" in stored else "stored"
+
+
+ROWS = dict(zip(
+    ("number", "nonfinite", "beyond", "no number", "whole", "no whole", "beyond 64", "name", "long", "bad name", "many",
+     "wrong call", "plan", "open", "odd plan", "seconds", "no seconds", "flag", "best value", "text", "choice",
+     "bad checkpoint", "environment", "handler", "knob", "bad knob", "no handler"),
+    table(), strict=True,
+))  # fmt: skip
+
+
+class Stubborn:
+    """An object of which nothing can be had."""
+
+    def __float__(self) -> float:
+        raise RuntimeError("no number")
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    def __repr__(self) -> str:
+        return "Stubborn()"
+
+
+def stored_name(given: str) -> str:
+    """Return under which name a name is stored, by the words of the table."""
+    cleaned = "".join("\ufffd" if letter == "\0" or 0xD800 <= ord(letter) < 0xE000 else letter for letter in given)
+    if given and cleaned == given and len(given) <= 200:
+        return given
+    digits = sha256(given.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return (cleaned or "unnamed")[:191] + "~" + digits
+
+
+def _torch(value: float, kind: str) -> tuple[Any, float]:
+    import torch
+
+    made = torch.tensor(value, dtype=getattr(torch, kind), requires_grad=kind != "int64")
+    return made, float(made.detach().to(torch.float64)) if kind != "int64" else float(int(value))
+
+
+floats = st.floats(allow_nan=False, allow_infinity=False)
+small = st.floats(-1000, 1000)
+numbers = st.one_of(
+    floats.map(lambda value: (value, value)),
+    st.integers(-(10**300), 10**300).map(lambda value: (value, float(value))),
+    st.booleans().map(lambda value: (value, float(value))),
+    small.map(lambda value: (Decimal(value), value)),
+    st.integers(-1000, 1000).map(lambda value: (Fraction(value, 7), value / 7)),
+    small.map(lambda value: (np.float16(value), float(np.float16(value)))),
+    small.map(lambda value: (np.float32(value), float(np.float32(value)))),
+    small.map(lambda value: (np.array([[value]]), value)),
+    st.booleans().map(lambda value: (np.bool_(value), float(value))),
+    st.tuples(small, st.sampled_from(["float32", "float64", "float16", "bfloat16"])).map(lambda two: _torch(*two)),
+    st.integers(-1000, 1000).map(lambda value: _torch(value, "int64")),
+)
+nonfinite = st.sampled_from(
+    [(math.nan, math.nan), (math.inf, math.inf), (-math.inf, -math.inf), (np.float32("nan"), math.nan)]
+)
+beyond = st.sampled_from([(10**400, math.inf), (-(10**4000), -math.inf), (Fraction(10**400), math.inf)])
+wholes = st.integers(SMALLEST, LARGEST).flatmap(
+    lambda value: st.sampled_from([(value, value), (np.int64(value), value), (np.array(value), value)])
+) | st.integers(-(2**50), 2**50).map(lambda value: (float(value), value))
+no_wholes = st.sampled_from([2.5, math.nan, math.inf, "3", "three", b"3", None, [1], np.float32(0.5), Stubborn(), 1j])
+# Without a step a call takes the present one.
+no_steps = no_wholes.filter(lambda step: step is not None)
+beyond_64 = st.integers(LARGEST + 1, 2**200) | st.integers(-(2**20000), SMALLEST - 1)
+letters = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
+# What log_epoch takes for itself.
+OWN = {"step", "duration_s", "best"}
+names = st.one_of(
+    st.text(letters, min_size=1, max_size=200),
+    st.sampled_from(["type", "float", "int", "self", "step", "epoch", "fi", "ﬁ", "None", "__debug__", "loss", "_x"]),
+).filter(lambda name: name not in OWN)
+long_names = st.text(letters, min_size=201, max_size=700) | st.integers(201, 5000).map(lambda size: "长" * size)
+bad_names = st.text(st.characters(), max_size=50).map(lambda text: text + "\0") | st.sampled_from(
+    ["", "\ud83d", "a\udc00b", "\0\0"]
+)
+arrays = st.sampled_from(
+    ["text", "1.5", None, [1, 2], np.zeros(3), 1 + 2j, np.complex64(1j), date(2026, 1, 1), Stubborn(), {}]
+)
+
+
+def _vector() -> Any:
+    import torch
+
+    return torch.zeros(2)
+
+
+bad_numbers = arrays | st.builds(_vector)
+anything = st.one_of(
+    st.text(st.characters(), max_size=3000), st.binary(max_size=300), st.integers(), floats, st.none(),
+    st.builds(Stubborn), st.just(np.arange(3)), st.just("长" * 20_000), st.just(ValueError("\ud800")),
+)  # fmt: skip
+nested = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(st.characters(), max_size=20),
+              st.binary(max_size=5), st.builds(Stubborn), st.builds(lambda: 10**5000), st.just(np.float32(1.5))),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(), max_size=9), inner, max_size=4)
+    | st.dictionaries(st.integers() | st.tuples(st.integers()), inner, max_size=3),
+    max_leaves=20,
+)  # fmt: skip
+plans = st.integers(1, LARGEST).map(lambda value: (value, value)) | st.sampled_from(
+    [(100.0, 100), (np.float32(100.0), 100), (np.int64(7), 7), (156.25, 157), (True, 1)]
+)
+open_plans = st.sampled_from([None, math.inf, 0, -1, np.float64("inf")])
+odd_plans = st.sampled_from([math.nan, -7, 0.5, -math.inf, 2**70, 10**400])
+seconds = st.floats(0, 1e12) | st.sampled_from([timedelta(seconds=90), 3, np.float32(2.5)])
+no_seconds = st.sampled_from([-1, math.nan, math.inf, timedelta(seconds=-5)])
+
+
+def digest(token: int) -> str:
+    return sha256(str(token).encode()).hexdigest()
+
+
+def _point(step: tuple[Any, int], given: str, value: tuple[Any, float], row: str) -> Call:
+    return Call("log", row, (step[0],), {given: value[0]}, [["point", stored_name(given), step[1], value[1].hex()]])
+
+
+own_step = st.builds(lambda: (token := next(TOKENS), token))
+log_calls = st.one_of(
+    st.builds(_point, own_step, names, numbers, st.just(ROWS["number"])),
+    st.builds(_point, own_step, names, nonfinite, st.just(ROWS["nonfinite"])),
+    st.builds(_point, own_step, names, beyond, st.just(ROWS["beyond"])),
+    st.builds(_point, wholes, st.builds(lambda: f"series {next(TOKENS)}"), numbers, st.just(ROWS["whole"])),
+    st.builds(_point, own_step, names, numbers, st.just(ROWS["name"])),
+    st.builds(_point, own_step, long_names, numbers, st.just(ROWS["long"])),
+    st.builds(_point, own_step, bad_names, numbers, st.just(ROWS["bad name"])),
+    st.builds(lambda value: Call("log", ROWS["no number"], (1,), {"fine": 1.0, "loss": value}), bad_numbers),
+    st.builds(lambda step: Call("log", ROWS["no whole"], (step,), {"loss": 1.0}), no_wholes),
+    st.builds(lambda step: Call("log", ROWS["beyond 64"], (step,), {"loss": 1.0}), beyond_64),
+    st.sampled_from([
+        Call("log", ROWS["wrong call"], ({"loss": 1.0},)), Call("log", ROWS["wrong call"], (1,)),
+        Call("log", ROWS["wrong call"], (), {"loss": 1.0}), Call("log", ROWS["wrong call"], (1, 0.5)),
+        Call("log", ROWS["wrong call"], (1, {"loss": 0.5})), Call("log", ROWS["wrong call"]),
+    ]),
+)  # fmt: skip
+
+
+def _epoch(value: tuple[Any, float], name: str, row: str, **named: Any) -> Call:
+    epoch = next(TOKENS)
+    stored = ["epoch", epoch, stored_name(name), (value[1] + 0.0).hex()]
+    return Call("log_epoch", row, (epoch,), {name: value[0], **named}, [stored])
+
+
+def _epoch_at(epoch: tuple[Any, int], value: float) -> Call:
+    # An epoch that is told again replaces the row: that it is there is what must hold.
+    return Call("log_epoch", ROWS["whole"], (epoch[0],), {"train_loss": value}, [["epoch row", epoch[1]]])
+
+
+epoch_calls = st.one_of(
+    st.builds(_epoch, numbers, names, st.just(ROWS["number"])),
+    st.builds(_epoch, nonfinite, names, st.just(ROWS["nonfinite"])),
+    st.builds(_epoch, beyond, names, st.just(ROWS["beyond"])),
+    st.builds(_epoch, numbers, long_names, st.just(ROWS["long"])),
+    st.builds(_epoch, numbers, bad_names, st.just(ROWS["bad name"])),
+    st.builds(_epoch_at, wholes, floats),
+    st.builds(_epoch, numbers, st.just("train_loss"), st.just(ROWS["seconds"]), duration_s=seconds),
+    st.builds(lambda value: Call("log_epoch", ROWS["no seconds"], (next(TOKENS),), {"duration_s": value}), no_seconds),
+    st.builds(_epoch, numbers, st.just("loss"), st.just(ROWS["flag"]), best=st.sampled_from([True, np.bool_(True)])),
+    st.builds(_epoch, floats.map(lambda value: (value, value)), st.just("best"), st.just(ROWS["best value"])),
+    st.builds(lambda value: Call("log_epoch", ROWS["no number"], (3,), {"loss": value}), bad_numbers),
+    st.builds(lambda epoch: Call("log_epoch", ROWS["no whole"], (epoch,), {"loss": 1.0}), no_wholes),
+    st.builds(lambda epoch: Call("log_epoch", ROWS["beyond 64"], (epoch,), {"loss": 1.0}), beyond_64),
+)  # fmt: skip
+
+
+def _plan(total: tuple[Any, int | None], row: str, field: str) -> Call:
+    return Call("plan", row, (), {field: total[0]}, [["plan", field, total[1]]])
+
+
+fields = st.sampled_from(["total_steps", "total_epochs", "steps_per_epoch"])
+plan_calls = st.one_of(
+    st.builds(_plan, plans, st.just(ROWS["plan"]), fields),
+    st.builds(_plan, open_plans.map(lambda value: (value, None)), st.just(ROWS["open"]), fields),
+    st.builds(_plan, odd_plans.map(lambda value: (value, None)), st.just(ROWS["odd plan"]), fields),
+    st.builds(lambda value: Call("plan", ROWS["no number"], (), {"total_steps": value}),
+              bad_numbers.filter(lambda value: value is not None)),
+)  # fmt: skip
+quiet_calls = st.one_of(
+    st.builds(lambda value: Call("expect_quiet", ROWS["seconds"], (value,)), seconds),
+    st.builds(lambda value: Call("expect_quiet", ROWS["no seconds"], (value,)), no_seconds),
+    st.builds(lambda value: Call("expect_quiet", ROWS["no number"], (value,)), bad_numbers),
+)
+
+
+def _note(text: Any) -> Call:
+    token = f"note-{next(TOKENS)}-"
+    given = token + text if isinstance(text, str) else text
+    return Call("note", ROWS["text"], (given,), {}, [["line", token]] if isinstance(text, str) else [])
+
+
+def _text(name: str, text: Any, row: str) -> Call:
+    name = f"{next(TOKENS)} {name}" if row != ROWS["bad name"] or name else name
+    return Call("log_text", row, (name, text), {}, [["text", stored_name(name)]])
+
+
+note_calls = st.one_of(
+    st.builds(_note, anything),
+    st.builds(lambda level: Call("note", ROWS["choice"], (f"note-{(token := next(TOKENS))}-", level), {},
+                                 [["line", f"note-{token}-"]]), anything),
+)  # fmt: skip
+text_calls = st.one_of(
+    st.builds(_text, names, anything, st.just(ROWS["text"])),
+    st.builds(_text, long_names, anything, st.just(ROWS["long"])),
+    st.builds(_text, bad_names, anything, st.just(ROWS["bad name"])),
+    st.builds(lambda step: Call("log_text", ROWS["no whole"], ("name", "text"), {"step": step}),
+              no_steps),
+)  # fmt: skip
+
+
+def _checkpoint(row: str, changes: dict[str, Any]) -> Call:
+    token = next(TOKENS)
+    named = {
+        "step": token, "epoch": 1, "name": f"checkpoint {token}", "size_bytes": token, "sha256": digest(token),
+        **changes,
+    }  # fmt: skip
+    stored = [["checkpoint", digest(token)]] if row not in (ROWS["no number"], ROWS["no whole"]) else []
+    return Call("record_checkpoint", row, (f"checkpoints/{token}",), named, stored)
+
+
+checkpoint_calls = st.one_of(
+    st.builds(_checkpoint, st.just(ROWS["number"]), st.fixed_dictionaries({"metrics": st.dictionaries(
+        names, numbers.map(lambda two: two[0]), max_size=3)})),
+    st.builds(_checkpoint, st.just(ROWS["nonfinite"]), st.fixed_dictionaries({"metrics": st.dictionaries(
+        names, nonfinite.map(lambda two: two[0]), max_size=3)})),
+    st.builds(_checkpoint, st.just(ROWS["whole"]), st.fixed_dictionaries({"epoch": wholes.map(lambda two: two[0])})),
+    st.builds(_checkpoint, st.just(ROWS["long"]), st.fixed_dictionaries({"name": long_names})),
+    st.builds(_checkpoint, st.just(ROWS["bad name"]), st.fixed_dictionaries({"name": bad_names})),
+    st.builds(_checkpoint, st.just(ROWS["choice"]), st.fixed_dictionaries({"reason": anything})),
+    st.builds(_checkpoint, st.just(ROWS["bad checkpoint"]), st.fixed_dictionaries({"sha256": anything})),
+    st.builds(_checkpoint, st.just(ROWS["bad checkpoint"]), st.just({"size_bytes": -5})),
+    st.builds(_checkpoint, st.just(ROWS["no whole"]), st.fixed_dictionaries({"step": no_wholes})),
+    st.builds(_checkpoint, st.just(ROWS["no number"]), st.fixed_dictionaries({"metrics": st.fixed_dictionaries(
+        {"loss": bad_numbers})})),
+)  # fmt: skip
+environment_calls = st.builds(
+    lambda given: Call("record_environment", ROWS["environment"], ({**given, "token": (token := next(TOKENS))},), {},
+                       [["environment", token]]),
+    st.dictionaries(st.text(st.characters(), max_size=20), nested, max_size=5),
+)  # fmt: skip
+outcome_calls = st.builds(lambda given: Call("record_outcome", ROWS["handler"], (given,)), nested)
+
+knob_names = st.integers(1, 20).map(lambda number: f"knob {number}")
+
+
+def _knob(name: str, default: tuple[Any, float], limits: dict[str, Any]) -> Call:
+    return Call("knob", ROWS["knob"], (name, default[0]), limits, [["knob", name]])
+
+
+knob_calls = st.one_of(
+    st.builds(_knob, knob_names, numbers.filter(lambda two: not isinstance(two[0], (Decimal, Fraction, bool, np.bool_))
+              and abs(two[1]) < 2**53), st.just({"help": "of the test", "unit": Stubborn()})),
+    st.builds(lambda name, value: Call("knob", ROWS["bad knob"], (name, value)), knob_names,
+              st.sampled_from(["text", None, math.nan, math.inf, 1j, [], {}, {1: 0.5}, np.zeros(2), 10**400])),
+    st.builds(lambda name: Call("knob", ROWS["bad knob"], (name, 0.5)), st.sampled_from(["", "x" * 61, None, 5, b"x"])),
+    st.builds(lambda named: Call("knob", ROWS["bad knob"], ("knob 1", 0.5), named), st.sampled_from([
+        {"minimum": math.nan}, {"minimum": "low"}, {"maximum": 10**400}, {"minimum": 1}, {"scale": "log"},
+        {"scale": None, "minimum": 0.1}, {"choices": [None, 0.5]}, {"choices": [1, 2]}])),
+)  # fmt: skip
+begin_calls = st.one_of(
+    st.builds(lambda step: Call("begin_at", ROWS["whole"], (step[0], 1)), wholes),
+    st.builds(
+        lambda step: Call("begin_at", ROWS["no whole"], (step,)), no_wholes.filter(lambda step: step is not None)
+    ),
+    st.builds(lambda step: Call("begin_at", ROWS["beyond 64"], (step,)), beyond_64),
+)
+on_calls = st.one_of(
+    st.builds(lambda kind: Call("on", ROWS["no handler"], (kind, None)), anything),
+    st.builds(lambda knob: Call("declare", ROWS["no handler"], (knob,)), anything),
+)
+
+CALLS: dict[str, st.SearchStrategy[Call]] = {
+    "log": log_calls,
+    "log_epoch": epoch_calls,
+    "plan": plan_calls,
+    "expect_quiet": quiet_calls,
+    "note": note_calls,
+    "log_text": text_calls,
+    "record_checkpoint": checkpoint_calls,
+    "record_environment": environment_calls,
+    "record_outcome": outcome_calls,
+    "knob": knob_calls,
+    "begin_at": begin_calls,
+    "on": on_calls,
+}

@@ -1,0 +1,327 @@
+"""A real stack for tests and benches: embedded server, Daphne, supervisors, each a process that can be killed.
+
+Everything lies in a folder of its own and listens on a free port. Does not import Django: call `use` first,
+before anything of Django is imported, to read the same database in this process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from monitor_site.serving.embedded_server import EmbeddedServer  # noqa: E402  needs the path
+from tests.support import postgres  # noqa: E402
+
+# Far longer than anything takes, for machines that do much else.
+START_TIMEOUT_S = 120.0
+# Databases to copy: a migration takes longer than most tests.
+TEMPLATES = ROOT / "build" / "databases"
+Found = TypeVar("Found")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(look: Callable[[], Found | None], what: str, timeout_s: float = START_TIMEOUT_S) -> Found:
+    """Return what `look` returns once it is true; raise `TimeoutError` naming `what` after `timeout_s`."""
+    until = time.monotonic() + timeout_s
+    while True:
+        found = look()
+        if found:
+            return found
+        if time.monotonic() > until:
+            raise TimeoutError(f"waited {timeout_s:.0f} s for {what}")
+        time.sleep(0.02)
+
+
+class Stack:
+    """Processes of one data folder. Use as a context manager: nothing is left behind."""
+
+    def __init__(self, data: Path | None = None, **variables: str) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="steersman-test-"))
+        self.data = data or self.folder / "data"
+        self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.port = free_port()
+        self.redis = EmbeddedServer(self.data)
+        self.web: subprocess.Popen[bytes] | None = None
+        self.trainings: list[subprocess.Popen[bytes]] = []
+        self._database = ""
+        self.environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("STEERSMAN_", "DJANGO_"))
+        } | {
+            "STEERSMAN_DATA": str(self.data),
+            "STEERSMAN_PORT": str(self.port),
+            "PYTHONUNBUFFERED": "1",
+            **variables,
+        }
+        if postgres.server() and "STEERSMAN_DATABASE_URL" not in variables:
+            self._database = f"stack_{secrets.token_hex(6)}"
+            self.environment["STEERSMAN_DATABASE_URL"] = postgres.create_database(self._database)
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Stack:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def use(self) -> None:
+        """Let this process use the stack's database through Django."""
+        names = ("STEERSMAN_DATA", "STEERSMAN_PORT", "STEERSMAN_DATABASE_URL")
+        os.environ.update({name: self.environment[name] for name in names if name in self.environment})
+        os.environ["DJANGO_SETTINGS_MODULE"] = "monitor_site.settings"
+        import django
+
+        django.setup()
+
+    def manage(self, *arguments: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run a management command to its end."""
+        result = subprocess.run(
+            self.command(*arguments), env=self.environment, capture_output=True, text=True, timeout=300, **options
+        )
+        if check and result.returncode:
+            raise AssertionError(f"manage.py {' '.join(arguments)} exited {result.returncode}:\n{result.stderr}")
+        return result
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, str(ROOT / "manage.py"), *arguments]
+
+    def migrate(self, seed: str = "") -> None:
+        """Make the database, and run `seed`, a Python text, on it; on SQLite once for each state of the migrations."""
+        if "STEERSMAN_DATABASE_URL" in self.environment:
+            self._fill(seed)
+            return
+        database = self.data / "steersman.sqlite3"
+        template = TEMPLATES / f"{state_of_migrations(seed)}.sqlite3"
+        if not template.exists():
+            self._fill(seed)
+            TEMPLATES.mkdir(parents=True, exist_ok=True)
+            copy = template.with_suffix(f".{os.getpid()}")
+            shutil.copy(database, copy)
+            copy.replace(template)
+        elif not database.exists():
+            shutil.copy(template, database)
+
+    def _fill(self, seed: str) -> None:
+        self.manage("migrate", "-v", "0")
+        if seed:
+            self.manage("shell", "-v", "0", "-c", seed)
+
+    def start_redis(self) -> None:
+        self.redis.start()
+
+    def start_web(self) -> None:
+        with (self.folder / "web.log").open("ab") as log:
+            self.web = subprocess.Popen(
+                self.command("serve_portal", "--port", str(self.port)), env=self.environment, stdout=log, stderr=log
+            )
+        self.wait_for_web()
+
+    def wait_for_web(self) -> None:
+        def answers() -> bool:
+            if self.web is not None and self.web.poll() is not None:
+                raise AssertionError(f"the portal ended:\n{(self.folder / 'web.log').read_text()[-3000:]}")
+            try:
+                with urllib.request.urlopen(f"{self.address}/login/", timeout=5):
+                    return True
+            except urllib.error.HTTPError:
+                return True
+            except OSError:
+                return False
+
+        wait_for(answers, "the portal")
+
+    def train(self, run_id: int, *arguments: str, **variables: str) -> subprocess.Popen[bytes]:
+        """Start `train --run-id`; its output goes to `train.log` in the stack's folder."""
+        with (self.folder / "train.log").open("ab") as log:
+            process = subprocess.Popen(
+                self.command("train", "--run-id", str(run_id), *arguments),
+                env=self.environment | variables,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        self.trainings.append(process)
+        return process
+
+    def worker_pid(self, run_id: int) -> int | None:
+        """Return the pid of the newest attempt's living worker."""
+        attempts = sorted((self.data / "runs" / str(run_id) / "attempts").glob("*"), key=lambda path: int(path.name))
+        for folder in reversed(attempts[-1:]):
+            try:
+                pid = int(json.loads((folder / "worker.json").read_text())["pid"])
+                os.kill(pid, 0)
+                return pid
+            except (OSError, ValueError):
+                return None
+        return None
+
+    def log(self) -> str:
+        """Return what trainings and portal printed, for the message of a failed test."""
+        return "\n".join(
+            f"--- {path.name}\n{path.read_text(errors='replace')[-4000:]}" for path in sorted(self.folder.glob("*.log"))
+        )
+
+    def close(self) -> None:
+        for process in [*self.trainings, *([self.web] if self.web else [])]:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+        for worker in (self.data / "runs").glob("*/attempts/*/worker*.json"):
+            kill(int(json.loads(worker.read_text())["pid"]), of=self.data)
+        self.redis.stop()
+        if self._database:
+            postgres.drop_database(self._database)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def state_of_migrations(seed: str) -> str:
+    """Return a name for a database that these migrations, the pinned packages and `seed` make."""
+    told = hashlib.sha256(seed.encode())
+    for path in [*sorted((ROOT / "runs" / "migrations").glob("*.py")), ROOT / "requirements.lock"]:
+        told.update(path.read_bytes())
+    return told.hexdigest()[:16]
+
+
+def kill(pid: int, of: Path | None = None) -> bool:
+    """Kill a process with -9; with `of`, only where its environment names that data folder."""
+    try:
+        if of is not None and f"STEERSMAN_DATA={of}".encode() not in Path(f"/proc/{pid}/environ").read_bytes():
+            return False
+        os.kill(pid, signal.SIGKILL)
+    except OSError:
+        return False
+    return True
+
+
+def run_check(program: str, *arguments: str, timeout_s: float = 240.0) -> dict[str, Any]:
+    """Run a program of tests/chaos in a short form; return the JSON object that it prints last."""
+    command = [sys.executable, "-m", f"tests.chaos.{program}", *arguments]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s)
+    # What it finds wrong makes it exit 1 too, but then it has said so.
+    assert result.stdout, f"{program} exited {result.returncode}:\n{result.stderr}"
+    return last_json(result.stdout)
+
+
+def last_json(output: str) -> dict[str, Any]:
+    """Return the JSON object on the last line of a bench's output."""
+    result: dict[str, Any] = json.loads(output.strip().splitlines()[-1])
+    return result
+
+
+def seed_project(members: Sequence[tuple[str, str]] = (("operator", "operator"),)) -> Any:
+    """Make a project "lab" with (user name, role) members whose password is their name; needs `Stack.use`."""
+    from django.contrib.auth.models import User
+
+    from runs.models import Membership, Project
+
+    project = Project.objects.create(name="Lab", slug="lab")
+    for name, role in members:
+        user = User.objects.create_user(name, password=name)
+        Membership.objects.create(project=project, user=user, role=role)
+    return project
+
+
+SEED = """
+from django.contrib.auth.models import User
+from runs.models import Membership, Project
+project = Project.objects.create(name="Lab", slug="lab")
+for role in ("owner", "operator", "viewer"):
+    user = User.objects.create_user(role, password=role, first_name=role.title(), last_name="Lab")
+    Membership.objects.create(project=project, user=user, role=role)
+User.objects.create_user("stranger", password="stranger")
+User.objects.create_superuser("admin", password="admin")
+"""
+
+
+def seed_stack(stack: Stack) -> None:
+    """Migrate, and make a project "lab" with owner, operator and viewer, a stranger and an admin; password = name."""
+    stack.migrate(SEED)
+
+
+def create_run(stack: Stack, name: str = "run", **fields: Any) -> int:
+    """Make a run of the project "lab" by SQL, for a script of one's own, and return its id."""
+    values = {
+        "project_id": 1, "name": name, "parameters": "{}", "device": "cpu", "seed": 0, "deterministic": False,
+        "created_at": "2026-01-01 00:00:00+00:00", "state": "created", "reason": "", "attempt": 0, "beat": 0,
+        "last_seq": 0, "replay_from": 0, "step": 0, "epoch": 0, "best_metric_name": "", "queued_host": "",
+        "review_note": "", "knobs": "[]", "extra_epochs": 0, "start_paused": False, "is_paused": False, "ranks": 1,
+        "restarts": 0, "restarts_used": 0, "given_devices": "[]", **fields,
+    }  # fmt: skip
+    sql = f"INSERT INTO runs_run ({', '.join(values)}) VALUES ({', '.join('?' * len(values))}) RETURNING id"
+    return int(rows(stack, sql, *values.values())[0]["id"])
+
+
+def rows(stack: Stack, sql: str, *arguments: Any) -> list[dict[str, Any]]:
+    """Read, or write, the stack's database from outside; `?` stands for an argument."""
+    if "STEERSMAN_DATABASE_URL" in stack.environment:
+        return postgres.execute(stack.environment["STEERSMAN_DATABASE_URL"], sql, arguments)
+    with closing(sqlite3.connect(stack.data / "steersman.sqlite3", timeout=20)) as database:
+        database.row_factory = sqlite3.Row
+        found = [dict(row) for row in database.execute(sql, arguments)]
+        database.commit()
+        return found
+
+
+def can_write(stack: Stack, patience_s: float = 1.0) -> bool:
+    """Tell whether the database takes a writer now; PostgreSQL always does."""
+    if "STEERSMAN_DATABASE_URL" in stack.environment:
+        return True
+    path = stack.data / "steersman.sqlite3"
+    with closing(sqlite3.connect(path, timeout=patience_s, isolation_level=None)) as database:
+        try:
+            database.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return False
+        database.execute("ROLLBACK")
+    return True
+
+
+@contextmanager
+def write_locked(stack: Stack, run_id: int) -> Iterator[None]:
+    """Keep everybody else from writing the run, and on SQLite anything, as a database that is away would."""
+    if "STEERSMAN_DATABASE_URL" in stack.environment:
+        with postgres.locked(stack.environment["STEERSMAN_DATABASE_URL"], run_id):
+            yield
+        return
+    with closing(sqlite3.connect(stack.data / "steersman.sqlite3", timeout=20, isolation_level=None)) as database:
+        database.execute("BEGIN IMMEDIATE")
+        yield
+        database.execute("COMMIT")
+
+
+def run_row(stack: Stack, run_id: int) -> dict[str, Any]:
+    return rows(stack, "SELECT * FROM runs_run WHERE id = ?", run_id)[0]
+
+
+def events(stack: Stack, run_id: int, kind: str | None = None) -> list[dict[str, Any]]:
+    """Return the stored events of a run, decoded, in order."""
+    found = rows(stack, "SELECT frame FROM runs_storedevent WHERE run_id = ? ORDER BY seq", run_id)
+    decoded = [json.loads(row["frame"]) for row in found]
+    return [event for event in decoded if kind is None or event["kind"] == kind]

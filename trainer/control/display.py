@@ -1,0 +1,157 @@
+"""What `manage.py train` shows: a progress bar on a terminal, plain lines elsewhere, nothing when quiet."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from typing import Protocol, TextIO
+
+from tqdm import tqdm
+
+from runs.recording.lifecycle import AttemptEnd
+from trainer.ingest.store import Progress
+
+LINE_INTERVAL_S = 10.0
+# A larger one has more digits than a line has room for.
+LARGEST_PLAIN_LOSS = 1e9
+
+
+class Display(Protocol):
+    """What the supervisor tells of its progress."""
+
+    def show(self, progress: Progress) -> None: ...
+    def console(self, lines: list[str]) -> None: ...
+    def say(self, text: str) -> None: ...
+    def end(self, progress: Progress, end: AttemptEnd) -> None: ...
+    def close(self) -> None: ...
+
+
+class QuietDisplay:
+    """Says nothing but errors."""
+
+    def show(self, progress: Progress) -> None: ...
+
+    def console(self, lines: list[str]) -> None: ...
+
+    def say(self, text: str) -> None: ...
+
+    def end(self, progress: Progress, end: AttemptEnd) -> None:
+        if end.error:
+            _write(sys.stderr, end.error)
+
+    def close(self) -> None: ...
+
+
+class LineDisplay:
+    """Plain lines: one at each epoch, and one every ten seconds."""
+
+    def __init__(self, run_id: int) -> None:
+        self._run_id = run_id
+        self._epoch = 0
+        self._shown_at = time.monotonic()
+
+    def show(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if progress.epoch == self._epoch and now - self._shown_at < LINE_INTERVAL_S:
+            return
+        self._epoch, self._shown_at = progress.epoch, now
+        if progress.step:
+            _write(sys.stdout, f"run {self._run_id}  {summary(progress)}")
+
+    def console(self, lines: list[str]) -> None:
+        for line in lines:
+            _write(sys.stdout, line)
+
+    def say(self, text: str) -> None:
+        _write(sys.stdout, text)
+
+    def end(self, progress: Progress, end: AttemptEnd) -> None:
+        self.say(ending(self._run_id, progress, end))
+
+    def close(self) -> None: ...
+
+
+class BarDisplay:
+    """A progress bar with epoch, step, loss, rate and time left."""
+
+    def __init__(self, run_id: int) -> None:
+        self._run_id = run_id
+        self._bar: tqdm[None] | None = None
+
+    def show(self, progress: Progress) -> None:
+        if not progress.step:
+            return
+        if self._bar is None:
+            self._bar = tqdm(
+                initial=progress.step,
+                total=progress.total_steps,
+                unit="step",
+                desc=f"run {self._run_id}",
+                dynamic_ncols=True,
+            )
+        self._bar.total = progress.total_steps
+        self._bar.set_postfix_str(summary(progress, steps=False), refresh=False)
+        self._bar.update(progress.step - self._bar.n)
+
+    def console(self, lines: list[str]) -> None:
+        for line in lines:
+            self.say(line)
+
+    def say(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            tqdm.write(_as_shown(sys.stdout, text))
+
+    def end(self, progress: Progress, end: AttemptEnd) -> None:
+        self.close()
+        _write(sys.stdout, ending(self._run_id, progress, end))
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def display_for(run_id: int, quiet: bool) -> Display:
+    """Return the display that suits standard error: tqdm draws there."""
+    if quiet:
+        return QuietDisplay()
+    return BarDisplay(run_id) if sys.stderr.isatty() else LineDisplay(run_id)
+
+
+def summary(progress: Progress, steps: bool = True) -> str:
+    """Return epoch, step and the losses known, as one short line."""
+    parts = []
+    if progress.total_epochs:
+        parts.append(f"epoch {min(progress.epoch + 1, progress.total_epochs)}/{progress.total_epochs}")
+    if steps:
+        parts.append(f"step {progress.step}" + (f"/{progress.total_steps}" if progress.total_steps else ""))
+    loss = progress.latest.get("train/loss", progress.latest.get("loss"))
+    if loss is not None:
+        parts.append(f"loss {loss:.4f}" if abs(loss) < LARGEST_PLAIN_LOSS else f"loss {loss:.4g}")
+    accuracy = progress.latest.get("validation_accuracy")
+    if accuracy is not None:
+        parts.append(f"validation accuracy {accuracy:.4f}")
+    return "  ".join(parts)
+
+
+def ending(run_id: int, progress: Progress, end: AttemptEnd) -> str:
+    """Return how the attempt ended, and how to go on."""
+    text = f"run {run_id} {end.outcome}: {summary(progress)}"
+    if end.error:
+        text += f"\n{end.error}"
+    if end.outcome != "finished":
+        text += f"\nGo on with: manage.py train --run-id {run_id}"
+    return text
+
+
+def _write(stream: TextIO, text: str) -> None:
+    # The terminal may be gone; the training is not.
+    with contextlib.suppress(OSError):
+        print(_as_shown(stream, text), file=stream, flush=True)
+
+
+def _as_shown(stream: TextIO, text: str) -> str:
+    """Return `text` with a question mark for each letter that the terminal's encoding does not have."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "replace").decode(encoding, "replace")

@@ -1,0 +1,70 @@
+"""How an attempt ended: from its exit status, where it is known, and the worker's own last word."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import replace
+from typing import Any
+
+from runs.models import RunState
+from runs.recording.lifecycle import AttemptEnd
+from steersman.agent.machine.out_of_memory import KILLED, blames_killed_child, name_out_of_memory
+
+
+def judge_end(
+    code: int | None,
+    said: dict[str, Any],
+    *,
+    interrupted: bool,
+    stopped: bool,
+    last_line: str = "",
+    oom_kill: bool = False,
+) -> AttemptEnd:
+    """Return how an attempt ended from the exit status, where it is known, and the worker's own last word.
+
+    `code` is negative for a signal, as in `subprocess`; None for a worker that was not our child. `oom_kill`
+    tells that the kernel killed in the worker's control group just now, for want of memory.
+    """
+    name = signal_name(-code) if code is not None and code < 0 else ""
+    exit_code = code if code is not None and code >= 0 else None
+    if interrupted:
+        error = "Ended at once by a second interrupt; no checkpoint was saved."
+        return AttemptEnd(RunState.STOPPED, exit_code, name, error)
+    word = said.get("outcome")
+    if word == RunState.FAILED:
+        error = said.get("error", "")
+        error = f"{KILLED} {error}" if oom_kill and blames_killed_child(error) else name_out_of_memory(error)
+        return AttemptEnd(RunState.FAILED, exit_code, name, error, said.get("traceback", ""))
+    if oom_kill and (name == "SIGKILL" or (code is None and not said)):
+        return AttemptEnd(RunState.FAILED, None, name, KILLED)
+    if name:
+        return AttemptEnd(RunState.FAILED, None, name, f"The training process was ended by {name}.")
+    if exit_code:
+        error = f"The training process ended with exit code {exit_code}."
+        if last_line:
+            error += f" Its last line was: {last_line}"
+        return AttemptEnd(RunState.FAILED, exit_code, "", error)
+    if word in (RunState.FINISHED, RunState.STOPPED):
+        return AttemptEnd(word, exit_code)
+    if code is None and not said:
+        error = "The training process ended without a word, unwatched; its exit status is not known."
+        return AttemptEnd(RunState.FAILED, None, "", error)
+    return AttemptEnd(RunState.STOPPED if stopped else RunState.FINISHED, exit_code)
+
+
+def name_rank(end: AttemptEnd, rank: int) -> AttemptEnd:
+    """Say of which of several ranks it is told how the attempt ended."""
+    if end.outcome != RunState.FAILED:
+        return end
+    process = "The training process "
+    if end.error.startswith(process):
+        return replace(end, error=f"Rank {rank} {end.error.removeprefix(process)}")
+    return replace(end, error=f"Rank {rank}: {end.error}")
+
+
+def signal_name(number: int) -> str:
+    """Return the name of a signal; real-time signals have none and go by their number."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,163 @@
+"""Who holds a run: the lock on this host, the holder on another, the living or dead attempt that is found here."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.utils import timezone
+
+from runs.models import Attempt, Run
+from runs.protocol.events import LogLine
+from runs.recording.lifecycle import SILENT_AFTER_S, AttemptEnd, Fenced, Holder, Lease, adopt_attempt
+from steersman.agent.folders import attempt_folder, boot_id, close_attempt, host_name, living_worker, run_folder
+from steersman.agent.journals.supervisor_deaths import deaths_at, record_death
+from steersman.agent.launch.worker_group import Team
+from steersman.agent.machine.redactor import Redactor
+from steersman.agent.supervise.interrupts import Interrupts
+from steersman.files.locks import HeldLock, try_lock
+from steersman.files.private import make_private
+from trainer.control.exit_status import judge_end, name_rank
+from trainer.control.restart import conclude
+from trainer.control.supervisor import EXIT_BAD_INPUT, EXIT_HELD, EXIT_INTERRUPTED
+from trainer.ingest.offsets import open_consoles, open_journals
+from trainer.ingest.partial_store import one_line
+from trainer.ingest.store import Ingest, Progress
+from trainer.ingest.ticks import Tick
+
+# `watch` holds the lock for a moment when it looks whether anybody does.
+LOCK_PATIENCE_S = 0.2
+
+
+class CannotTrain(Exception):
+    """The training cannot start; `exit_code` tells scripts why, the text tells a person what to do."""
+
+    def __init__(self, message: str, exit_code: int = EXIT_BAD_INPUT) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def came_before(run_id: int, interrupts: Interrupts) -> str:
+    return f"run {run_id}: {interrupts.name} came before its training began."
+
+
+def myself() -> Holder:
+    return Holder(host=host_name(), boot_id=boot_id(), pid=os.getpid())
+
+
+def hold(run: Run, interrupts: Interrupts) -> HeldLock:
+    """Take the run's supervisor lock on this host, and make sure that no other host holds the run.
+
+    Raises `CannotTrain` where it is held.
+    """
+    folder = make_private(run_folder(settings.STEERSMAN_DATA, run.pk))
+    until = time.monotonic() + LOCK_PATIENCE_S
+    while (lock := try_lock(folder / "supervisor.lock")) is None and time.monotonic() < until:
+        time.sleep(0.02)
+    attempt = run.attempts.filter(ended_at=None).order_by("-number").first()
+    if lock is None:
+        raise CannotTrain(_held_by(run, attempt), EXIT_HELD)
+    run.refresh_from_db()
+    attempt = run.attempts.filter(ended_at=None).order_by("-number").first()
+    try:
+        if attempt is not None and not is_of_this_host(attempt) and _beats(run, interrupts):
+            raise CannotTrain(_held_by(run, attempt), EXIT_HELD)
+    except BaseException:
+        lock.release()
+        raise
+    return lock
+
+
+def is_of_this_host(attempt: Attempt) -> bool:
+    """Tell whether the attempt's files lie here. Two people may train on one host, each with a data folder."""
+    folder = attempt_folder(settings.STEERSMAN_DATA, attempt.run_id, attempt.number)
+    return attempt.host == host_name() and folder.is_dir()
+
+
+def _held_by(run: Run, attempt: Attempt | None) -> str:
+    if attempt is None:
+        return f"run {run.pk} is held by another process that is just starting or ending; try again in a moment."
+    return (
+        f"run {run.pk} is held by attempt {attempt.number}: process {attempt.supervisor_pid} on {attempt.host}, "
+        f"since {timezone.localtime(attempt.started_at):%Y-%m-%d %H:%M:%S}. Stop it there, or from the portal."
+    )
+
+
+def _beats(run: Run, interrupts: Interrupts) -> bool:
+    """Tell whether a holder on another host beats: watch its counter by our own clock, as theirs may differ.
+
+    Raises `CannotTrain` where a signal ends the watching.
+    """
+    until = time.monotonic() + SILENT_AFTER_S
+    while time.monotonic() < until:
+        time.sleep(0.5)
+        if interrupts.stops:
+            raise CannotTrain(came_before(run.pk, interrupts), EXIT_INTERRUPTED)
+        if Run.objects.values_list("beat", flat=True).get(pk=run.pk) != run.beat:
+            return True
+    return False
+
+
+def adoptable(run: Run, start: str, *, torchrun: bool) -> Lease | None:
+    """Return the lease of a living worker without supervisor; close an attempt whose worker is dead too."""
+    attempt = run.attempts.filter(ended_at=None).order_by("-number").first()
+    if attempt is None or run.attempt != attempt.number:
+        return None
+    if not is_of_this_host(attempt):
+        return None
+    folder = attempt_folder(settings.STEERSMAN_DATA, run.pk, attempt.number)
+    if attempt.boot_id == boot_id() and living_worker(folder, attempt.ranks) is not None:
+        if torchrun:
+            raise CannotTrain(f"{_held_by(run, attempt)} torchrun cannot take it over.", EXIT_HELD)
+        if start:
+            raise CannotTrain(f"from: run {run.pk} is training; stop it, then start it again with --from.", EXIT_HELD)
+        return adopt_attempt(attempt, myself())
+    if not close_attempt(make_private(folder), attempt.ranks):
+        # It lives and holds its lock, but its supervisor died before it could record which process it is.
+        raise CannotTrain(
+            f"run {run.pk}: a training process of attempt {attempt.number} lives, but it is not known which; "
+            "end it (look for its name in the process list) and try again.",
+            EXIT_HELD,
+        )
+    lease = Lease(run_id=run.pk, attempt_id=attempt.pk, number=attempt.number)
+    conclude(lease, store_leftovers(lease, folder))
+    run.refresh_from_db()
+    return None
+
+
+def store_leftovers(lease: Lease, folder: Path) -> AttemptEnd:
+    """Store what a dead attempt left in its journal and console; return how it ended."""
+    progress = Progress()
+    redactor = Redactor(settings.STEERSMAN_DATA, settings.BASE_DIR)
+    ingest = Ingest(lease, folder, redactor, progress, of_the_dead=True)
+    attempt = Attempt.objects.get(pk=lease.attempt_id)
+    journals, consoles = open_journals(attempt, folder), open_consoles(attempt, folder)
+    found = deaths_at(folder, journals.positions)
+    one_by_one = found.records if found else 0
+    if found is not None and found.are_too_many and (read := journals.read(ended=True, most=1)) is not None:
+        ingest.set_aside(read, found.error)
+        journals.advance(read)
+    while (read := journals.read(ended=True, most=1 if one_by_one else None)) is not None:
+        try:
+            ingest.store(Tick(read=read))
+        except (Fenced, DatabaseError, OSError):
+            raise
+        except Exception as error:
+            record_death(folder, journals.positions, len(read.records), one_line(error))
+            raise
+        one_by_one = max(0, one_by_one - len(read.records))
+        journals.advance(read)
+    team = Team.adopted(folder, attempt.ranks)
+    team.lives()
+    member = team.culprit()
+    said = team.said(member) or {}
+    text = "The supervisor of this attempt died with its worker; what they left was stored now."
+    line = LogLine(text=text, source="steersman", level="warning")
+    ingest.store(Tick(console=consoles.read(ended=True), lines=[line]))
+    end = judge_end(member.code, said, interrupted=False, stopped=False)
+    if attempt.ranks > 1:
+        end = name_rank(end, member.rank)
+    return AttemptEnd(end.outcome, None, "", redactor.text(end.error)[:500], end.traceback)

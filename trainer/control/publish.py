@@ -1,0 +1,76 @@
+"""Recipes as rows: what a class declares, recorded where web and command line read it without torch.
+
+Importing this module does not load torch; describing a recipe does.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, TypedDict
+
+from runs.models import Recipe
+from steersman.agent.machine.pynvml_notice import silence_pynvml_notice
+from trainer.recipe_names import BUILT_IN, RecipeError, source_sha256
+
+
+class Description(TypedDict):
+    """The columns of a published recipe."""
+
+    title: str
+    description: str
+    parameters: list[dict[str, Any]]
+    knobs: list[dict[str, Any]]
+    source_sha256: str
+
+
+def known_specs(configured: list[str]) -> list[str]:
+    """Return the specs of the built-in recipes and of those that the settings name, without doubles."""
+    return list(dict.fromkeys([*BUILT_IN, *configured]))
+
+
+def describe(spec: str) -> Description:
+    """Return what the class declares. Raises `RecipeError` where there is none or its module does not load."""
+    silence_pynvml_notice()
+    from trainer.worker.recipe import load_recipe
+
+    # As `source_sha256` looks for it.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        recipe = load_recipe(spec)
+    except RecipeError:
+        raise
+    except Exception as error:
+        # Whatever a person's module does when it is loaded, they are owed the place and not our traceback.
+        raise RecipeError(f"recipe: {spec} does not load: {type(error).__name__}: {error}{_place(error)}.") from error
+    return {
+        "title": recipe.title or recipe.__name__,
+        "description": recipe.description(),
+        "parameters": recipe.schema(),
+        "knobs": recipe.knobs(),
+        "source_sha256": source_sha256(spec),
+    }
+
+
+def publish(spec: str) -> Recipe:
+    """Record what the class declares now and return the row. Raises `RecipeError` as `describe` does."""
+    row, _ = Recipe.objects.update_or_create(spec=spec, defaults=dict(describe(spec)))
+    return row
+
+
+def is_published(spec: str) -> bool:
+    """Tell whether the row of `spec` is that of its present source. Raises `RecipeError` where it can be no recipe."""
+    source = source_sha256(spec)
+    published = Recipe.objects.filter(spec=spec).values_list("source_sha256", flat=True).first()
+    # Where the source is not on this host (a row made elsewhere), the row is all there is.
+    return published is not None and source in ("", published)
+
+
+def _place(error: Exception) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if isinstance(error, SyntaxError) and error.filename:
+        return f" ({error.filename}, line {error.lineno})"
+    return f" ({trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno})" if trace is not None else ""

@@ -1,0 +1,141 @@
+"""How an attempt is closed, and what follows: nothing, or another attempt after a pause. Never imports torch."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import connection, transaction
+from django.utils import timezone
+
+from runs.models import Attempt, Command, CommandState, Run, RunState
+from runs.protocol.commands import Stop
+from runs.recording import queue
+from runs.recording.lifecycle import AttemptEnd, Lease, end_attempt
+from runs.recording.restart_policy import Fault, Restart, plan_restart
+from steersman.agent.folders import attempt_folder, host_name
+from steersman.agent.supervise.interrupts import Interrupts
+from steersman.files.private import write_private
+from trainer.control.display import Display
+
+logger = logging.getLogger(__name__)
+
+LOOK_INTERVAL_S = 0.25
+START_FILE = "start.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How an attempt was started, for one that goes on from it when nobody is there: the words after -- and where.
+
+    Kept in the attempt's folder, for this host alone.
+    """
+
+    script: list[str]
+    directory: str
+    device: str = ""
+    inline: bool = False
+
+    def record(self, folder: Path) -> None:
+        write_private(folder / START_FILE, json.dumps(asdict(self)))
+
+    @classmethod
+    def recorded(cls, folder: Path) -> Start | None:
+        try:
+            return cls(**json.loads((folder / START_FILE).read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+
+def conclude(lease: Lease, end: AttemptEnd) -> None:
+    """Record how an attempt ended and, where it failed and restarts are left, queue the run for the next one.
+
+    Both in one transaction: whoever is killed, the restart is not forgotten. Raises `runs.recording.lifecycle.Fenced`.
+    """
+    with transaction.atomic():
+        wanted = _stop_is_wanted(lease)
+        following: Restart | str = ""
+        if end.outcome == RunState.FAILED and not wanted:
+            following = _following(lease, end)
+        if isinstance(following, str):
+            end_attempt(lease, end, remark=following)
+        else:
+            end_attempt(lease, end)
+            reason = f"{end.error} {following.sentence}"
+            queue.queue_restart(lease.run_id, host_name(), following.pause_s, reason)
+
+
+def _stop_is_wanted(lease: Lease) -> bool:
+    """Tell whether somebody wants the run to end now, and not only at a step that it has not reached."""
+    stops = Command.objects.filter(run_id=lease.run_id, kind=Stop.kind)
+    if stops.filter(attempt=lease.number, state=CommandState.APPLIED).exists():
+        return True
+    waiting = stops.filter(state__in=(CommandState.SENT, CommandState.DELIVERED))
+    return waiting.filter(at_step=None, at_epoch=None).exists()
+
+
+def _following(lease: Lease, end: AttemptEnd) -> Restart | str:
+    run = Run.objects.get(pk=lease.run_id)
+    attempt = Attempt.objects.get(pk=lease.attempt_id)
+    start = Start.recorded(attempt_folder(settings.STEERSMAN_DATA, run.pk, attempt.number))
+    # torchrun starts its processes again itself, all of them; a terminal of one's own is nobody's to take.
+    if attempt.launch or (start is not None and start.inline):
+        return ""
+    earlier = run.attempts.filter(number__lt=lease.number, number__gte=lease.number - run.restarts_used)
+    faults = [Fault(each.last_step, each.error, each.exit_code) for each in earlier.order_by("number")]
+    faults.append(Fault(attempt.last_step, end.error, end.exit_code))
+    return plan_restart(
+        faults, allowed=run.restarts, used=run.restarts_used, first_pause_s=settings.STEERSMAN_RESTART_PAUSE_S
+    )
+
+
+def wait_to_restart(run: Run, interrupts: Interrupts, display: Display) -> bool:
+    """Wait until a run that was queued to start again is due; return whether it is to start.
+
+    It is not where it was not queued, or somebody took it out of the queue or started it elsewhere; a signal takes it
+    out.
+    """
+    until: float | None = None
+    attempt: int | None = None
+    while True:
+        try:
+            run.refresh_from_db()
+            attempt = run.attempt if attempt is None else attempt
+            if not queue.waits_to_restart(run) or run.attempt != attempt:
+                return False
+            if interrupts.stops:
+                queue.give_up_restart(run.pk, f"Not started again: {interrupts.name} ended the waiting.")
+                return False
+        except Run.DoesNotExist:
+            return False
+        except DatabaseError as error:
+            logger.warning("the database is away (%s): the restart waits for it", error)
+            connection.close()
+            if interrupts.stops:
+                # It stays queued, and whoever looks at it next decides.
+                return False
+            time.sleep(LOOK_INTERVAL_S)
+            continue
+        now = time.monotonic()
+        if until is None:
+            assert run.queued_at is not None
+            left_s = max(0.0, (run.queued_at - timezone.now()).total_seconds())
+            until = now + left_s
+            display.say(f"run {run.pk} starts again in {left_s:.0f} s: restart {run.restarts_used} of {run.restarts}")
+        if now >= until:
+            return True
+        time.sleep(min(LOOK_INTERVAL_S, until - now))
+
+
+def work_where_it_began(run: Run) -> Start | None:
+    """Return how the last attempt was started, and go to that directory: a recipe or script may lie there."""
+    start = Start.recorded(attempt_folder(settings.STEERSMAN_DATA, run.pk, run.attempt))
+    if start is not None and Path(start.directory).is_dir():
+        os.chdir(start.directory)
+    return start

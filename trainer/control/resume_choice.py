@@ -1,0 +1,116 @@
+"""Which checkpoint an attempt goes on from. Knows Django and the folders of a run, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from django.conf import settings
+
+from runs.models import Checkpoint, Run
+from runs.protocol.events import LogLine
+from steersman.agent.folders import run_folder
+from steersman.files.checkpoint import Damaged, is_whole, remove_checkpoint, verify_checkpoint
+from steersman.files.retention import Kept, dropped
+
+
+class NoSuchCheckpoint(Exception):
+    """The checkpoint that was asked for is not there or cannot be used. The text says what to choose instead."""
+
+
+def newest(run: Run, lines: list[LogLine]) -> Checkpoint | None:
+    """Return the newest checkpoint that verifies; say in `lines` which were passed over."""
+    for checkpoint in lineage(run):
+        try:
+            verify_checkpoint(checkpoint_folder(checkpoint), checkpoint.sha256)
+        except Damaged as error:
+            text = f"The checkpoint at step {checkpoint.step} is damaged or gone ({error}): it is passed over."
+            lines.append(LogLine(text=text, source="steersman", level="warning"))
+        else:
+            return checkpoint
+    return None
+
+
+def lineage(run: Run) -> Iterator[Checkpoint]:
+    """Yield the checkpoints that led to where the run is, newest first.
+
+    An attempt that went on from an older checkpoint made void what earlier attempts had saved after it.
+    """
+    limit: int | None = None
+    for attempt in run.attempts.order_by("-number"):
+        for checkpoint in Checkpoint.objects.filter(run=run, attempt=attempt.number).order_by("-step", "-id"):
+            if limit is None or checkpoint.step <= limit:
+                yield checkpoint
+        if attempt.resumed_step is not None:
+            limit = attempt.resumed_step if limit is None else min(limit, attempt.resumed_step)
+
+
+def chosen(run: Run, wanted: str) -> Checkpoint:
+    """Return the checkpoint of a run that has this id, name or step, the newest of several.
+
+    Raises `NoSuchCheckpoint` where there is none, or it does not verify.
+    """
+    found = Checkpoint.objects.filter(run=run).order_by("-id")
+    number = int(wanted) if wanted.isdecimal() else None
+    checkpoint = (
+        found.filter(pk=number).first() or found.filter(step=number).first() if number is not None else None
+    ) or found.filter(name=wanted).first()
+    if checkpoint is None:
+        known = ", ".join(f"{each.pk} ({each.name}, step {each.step})" for each in found[:10])
+        raise NoSuchCheckpoint(f"run {run.pk} has no checkpoint {wanted}; it has {known or 'none'}.")
+    try:
+        verify_checkpoint(checkpoint_folder(checkpoint), checkpoint.sha256)
+    except Damaged as error:
+        raise NoSuchCheckpoint(
+            f"the checkpoint {checkpoint.pk} ({checkpoint.name}, step {checkpoint.step}) cannot be used, "
+            f"{error}; choose another one, or leave --from out."
+        ) from None
+    return checkpoint
+
+
+def remove_torn(run: Run, lines: list[LogLine]) -> None:
+    """Remove what saves and removals that were killed left behind; no worker of this run lives now.
+
+    A checkpoint that is gone, from an attempt that trained here, is listed no longer; that is said in `lines`.
+    """
+    attempts = run_folder(settings.STEERSMAN_DATA, run.pk) / "attempts"
+    for folder in _places(run):
+        if not is_whole(folder):
+            _remove(folder, lines)
+    for checkpoint in Checkpoint.objects.filter(run=run):
+        if (attempts / str(checkpoint.attempt)).is_dir() and not checkpoint_folder(checkpoint).is_dir():
+            checkpoint.delete()
+            text = f"The checkpoint at step {checkpoint.step} is gone: it is listed no longer."
+            lines.append(LogLine(text=text, source="steersman", level="warning"))
+
+
+def _places(run: Run) -> list[Path]:
+    """Return the folders in which checkpoints of a run lie on this host, whole or not."""
+    found = (run_folder(settings.STEERSMAN_DATA, run.pk) / "attempts").glob("*/checkpoints/*")
+    return [folder for folder in found if folder.is_dir() and not folder.is_symlink()]
+
+
+def _remove(folder: Path, lines: list[LogLine]) -> None:
+    try:
+        remove_checkpoint(folder)
+    except OSError as error:
+        text = f"The old checkpoint {folder.name} could not be removed: {error.strerror}."
+        lines.append(LogLine(text=text, source="steersman", level="warning"))
+
+
+def forget_older(run: Run, keep: Checkpoint | None, lines: list[LogLine]) -> None:
+    """Remove what earlier attempts saved here and no rule keeps any longer; never `keep`."""
+    found = {checkpoint_folder(each): each for each in Checkpoint.objects.filter(run=run).order_by("attempt", "id")}
+    # A row may name any place, for a training says itself where it saved: only what lies where it should is removed.
+    places = set(_places(run))
+    here = [
+        Kept(folder, each.reason, each.created_at.timestamp()) for folder, each in found.items() if folder in places
+    ]
+    for gone in dropped(here):
+        if keep is None or found[gone.folder].pk != keep.pk:
+            found[gone.folder].delete()
+            _remove(gone.folder, lines)
+
+
+def checkpoint_folder(checkpoint: Checkpoint) -> Path:
+    return run_folder(settings.STEERSMAN_DATA, checkpoint.run_id) / checkpoint.path

@@ -1,0 +1,355 @@
+"""The supervisor: holds the lease of a run, follows its worker, records and tells. Never imports torch."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import connection
+
+from runs.models import Attempt, Command, CommandState, Run, RunState
+from runs.protocol.commands import Stop
+from runs.protocol.events import LogLine
+from runs.recording import announcer
+from runs.recording.lifecycle import BEAT_INTERVAL_S, AttemptEnd, Fenced, Lease, keep
+from runs.series import storage
+from steersman.agent.journals.empty_record import reproach
+from steersman.agent.journals.merged import Batch
+from steersman.agent.journals.supervisor_deaths import deaths_at, record_death
+from steersman.agent.launch.given_devices import device_there
+from steersman.agent.launch.worker_group import Team
+from steersman.agent.machine.out_of_memory import OomKills
+from steersman.agent.machine.redactor import Redactor
+from steersman.agent.machine.sampler import Sampler
+from steersman.agent.supervise.forced_exit import AWAY, PATIENCE_S, LastResort
+from steersman.agent.supervise.heartbeat import Heart
+from steersman.agent.supervise.interrupts import Interrupts
+from steersman.files.mailbox import Mailbox
+from trainer.control.command_dispatch import Handover
+from trainer.control.display import Display
+from trainer.control.exit_status import judge_end, name_rank
+from trainer.control.restart import conclude
+from trainer.ingest.offsets import open_consoles, open_journals
+from trainer.ingest.partial_store import one_line
+from trainer.ingest.stall_report import StallReport
+from trainer.ingest.store import Ingest, Progress
+from trainer.ingest.ticks import Tick
+
+Done = TypeVar("Done")
+
+logger = logging.getLogger(__name__)
+
+LOOK_INTERVAL_S = 0.010
+CONSOLE_INTERVAL_S = 0.25
+# Step metrics of this many events are folded at once; the newest stay for viewers that reconnect.
+FOLD_EVENTS = 500
+KEPT_EVENTS = 1_000
+# Seconds of it: a portal that reads events from the database must find them, and so must a page that was just loaded.
+KEPT_EVENTS_OF_A_BURST = 50
+FOLD_INTERVAL_S = 10.0
+LARGEST_UNFOLDED_POINTS = 20_000
+# A database that is away is asked again after this; the journal keeps everything meanwhile.
+DATABASE_PAUSE_S = 0.5
+# Who was suspended for longer than this between two looks may hold the run no more.
+LONGEST_PAUSE_S = 3.0
+EXIT_FINISHED, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_HELD, EXIT_FENCED, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+
+class DatabaseGone(Exception):
+    """The database did not come back while somebody waits for this process to end."""
+
+
+class Supervisor:
+    """Follows one attempt to its end."""
+
+    def __init__(
+        self,
+        lease: Lease,
+        folder: Path,
+        team: Team,
+        display: Display,
+        interrupts: Interrupts,
+        lines: Sequence[LogLine] = (),
+    ) -> None:
+        self.lease = lease
+        self.folder = folder
+        self.team = team
+        self.display = display
+        self.progress = Progress()
+        self.interrupts = interrupts
+        self._redactor = Redactor(settings.STEERSMAN_DATA, settings.BASE_DIR)
+        self._ingest = Ingest(lease, folder, self._redactor, self.progress)
+        attempt = Attempt.objects.select_related("run").get(pk=lease.attempt_id)
+        self.progress.environment = attempt.environment
+        self._journals = open_journals(attempt, folder)
+        self._consoles = open_consoles(attempt, folder)
+        self._mailbox = Mailbox(folder)
+        self._mailbox.settle()
+        self._outcomes = self._mailbox.outcomes
+        self._handover = Handover(lease, self._mailbox, team, interrupts, display)
+        self._wake = threading.Event()
+        self._heart = Heart(self._mailbox)
+        self._stall = StallReport(attempt.run, lease.number)
+        self._is_recipe = attempt.run.recipe_id is not None
+        device = device_there(attempt.run.device, os.environ) if self._is_recipe else "auto"
+        self._sampler = Sampler(data=settings.STEERSMAN_DATA, device=device)
+        self._sampler.follow(team.pids)
+        self._oom_kills = OomKills(team.pids[0] if team.pids else os.getpid())
+        self._told_gpu_problems: set[str] = set()
+        self._pending_lines = list(lines)
+        self._last_store = 0.0
+        self._last_beat = 0.0
+        self._looked_at = time.monotonic()
+        self._last_console = 0.0
+        self._last_fold = time.monotonic()
+        self._unfolded_points = 0
+        self._database_away = False
+        self._last_resort = LastResort(interrupts, team, lambda: self._looked_at, self._handover.post_stop)
+        # How many records are still read one by one, because an earlier supervisor died of one of them.
+        self._one_by_one = 0
+        self._reading = 0
+        self._deaf_since: float | None = None
+
+    def follow(self) -> int:
+        """Follow the worker until it has ended and all that it wrote is stored; return the exit code of `train`."""
+        self._heart.start()
+        self._sampler.start()
+        self._last_resort.start()
+        announcer.current().listen(f"owner.{self.lease.run_id}", self._heard_command)
+        try:
+            self._wait_for_database(self._pass_deadly_record)
+            while self.team.lives():
+                self._wake.wait(LOOK_INTERVAL_S)
+                self._wake.clear()
+                self._look()
+            return self._finish()
+        except Fenced as error:
+            logger.error("%s: this supervisor writes nothing more and ends its worker", error)
+            # Not a signal that it could answer with a checkpoint.
+            self.team.kill(signal.SIGKILL)
+            return EXIT_FENCED
+        except DatabaseGone:
+            self.display.say(AWAY)
+            return EXIT_INTERRUPTED
+        except Exception as error:
+            record_death(self.folder, self._journals.positions, self._reading, one_line(error))
+            raise
+        finally:
+            self._last_resort.stop()
+            self._heart.stop()
+            self._sampler.stop()
+            self.display.close()
+            announcer.current().flush(2.0)
+
+    def _pass_deadly_record(self) -> None:
+        """Read with care where an earlier supervisor died; go on behind a record at which too many have."""
+        found = deaths_at(self.folder, self._journals.positions)
+        if found is None:
+            return
+        self._one_by_one = found.records
+        if found.are_too_many and (read := self._journals.read(most=1)) is not None:
+            self._ingest.set_aside(read, found.error)
+            self._journals.advance(read)
+
+    def _read(self, ended: bool = False) -> Batch | None:
+        read = self._journals.read(ended, most=1 if self._one_by_one else None)
+        self._reading = len(read.records) if read else 0
+        self._one_by_one = max(0, self._one_by_one - self._reading)
+        return read
+
+    def _heard_command(self, message: dict[str, Any]) -> None:
+        self._handover.command_waits = True
+        self._wake.set()
+
+    def _look(self) -> None:
+        """One look: signals, commands, journal, console, beat. A database that is away costs time, not data."""
+        now = time.monotonic()
+        suspended = now - self._looked_at > LONGEST_PAUSE_S
+        try:
+            if suspended:
+                # Before anything is written, even into files of our own.
+                keep(self.lease)
+            beat_due = now - self._last_beat >= BEAT_INTERVAL_S
+            self._handover.hand_on(beat_due)
+            if self._handover.stop_is_ignored(self._stall.watch.allowed_s):
+                self._end_deaf(now)
+            push_due = now - self._last_store >= settings.STEERSMAN_PUSH_MS / 1000 or self._outcome_waits()
+            if beat_due or (push_due and (self._journals.has_more() or now - self._last_console >= CONSOLE_INTERVAL_S)):
+                self._store(beat_due)
+            if now - self._last_fold >= FOLD_INTERVAL_S:
+                self._fold()
+            self._database_away = False
+        except (DatabaseError, OSError) as error:
+            if not self._database_away:
+                logger.warning("nothing can be stored now (%s): the journal keeps what is logged", error)
+            self._database_away = True
+            # A connection that broke is opened anew.
+            connection.close()
+            time.sleep(DATABASE_PAUSE_S)
+        finally:
+            self._looked_at = time.monotonic()
+
+    def _end_deaf(self, now: float) -> None:
+        """End a training that does not look at `run.stopping`: without a supervisor SIGTERM would have ended it."""
+        if self._deaf_since is None:
+            self._deaf_since = now
+            text = "SIGTERM came, and the training does not look at run.stopping: it is ended without a checkpoint."
+            self._pending_lines.append(LogLine(text=text, source="steersman", level="warning"))
+            self.display.say(text)
+            self.team.kill(signal.SIGTERM)
+        elif now - self._deaf_since > PATIENCE_S:
+            self.team.kill(signal.SIGKILL)
+
+    def _outcome_waits(self) -> bool:
+        """Tell whether a command has its outcome: whoever asked waits for it, and not for the next tick."""
+        before, self._outcomes = self._outcomes, self._mailbox.outcomes
+        return self._outcomes != before
+
+    def _store(self, beat: bool) -> bool:
+        """Store what journal, console and sampler have; return whether the journal brought something."""
+        now = time.monotonic()
+        tick = Tick(lines=self._pending_lines)
+        if self._journals.has_more():
+            tick.read = self._read()
+        if tick.read is not None:
+            self._stall.watch.note(tick.read.records)
+        if now - self._last_console >= CONSOLE_INTERVAL_S:
+            self._last_console = now
+            tick.console = self._consoles.read()
+        if beat:
+            self._last_beat = now
+            self._oom_kills.look()
+            self._sampler.follow(self.team.pids)
+            sample = self._sampler.take()
+            if sample:
+                elsewhere = self.team.take_samples(self._sampler.boards)
+                tick.system = {name: round(value, 3) for name, value in (sample.values | elsewhere).items()}
+            self._tell_of_gpus(tick)
+            self._stall.put(tick, now)
+        if tick.read is None and tick.console is None and not beat:
+            return False
+        self._ingest.store(tick)
+        self._pending_lines = []
+        self._settle(tick)
+        self._stall.settle(tick)
+        self._last_store = time.monotonic()
+        self.display.show(self.progress)
+        return tick.read is not None
+
+    def _fold(self) -> None:
+        """Keep the number of events bounded: work and storage of a run of days must not grow with its ticks."""
+        self._last_fold = time.monotonic()
+        last, folded = Run.objects.values_list("last_seq", "replay_from").get(pk=self.lease.run_id)
+        if last - folded > KEPT_EVENTS + FOLD_EVENTS or self._unfolded_points > LARGEST_UNFOLDED_POINTS:
+            self._fold_all_but_the_newest()
+
+    def _fold_all_but_the_newest(self) -> None:
+        # Events of a burst are so large that reading a chart past them would cost more than a viewer's reload.
+        keep = KEPT_EVENTS if self._unfolded_points <= LARGEST_UNFOLDED_POINTS else KEPT_EVENTS_OF_A_BURST
+        storage.fold(self.lease.run_id, keep_latest=keep)
+        self._unfolded_points = 0
+
+    def _settle(self, tick: Tick) -> None:
+        if tick.read is not None:
+            self._journals.advance(tick.read)
+            self._unfolded_points += sum(len(record.values) for record in tick.read.records)
+        if tick.console is not None:
+            self._consoles.advance(tick.console)
+            self.display.console(tick.console.lines)
+        uuids = self.progress.environment.get("gpu_uuids")
+        if uuids:
+            self._sampler.watch(uuids)
+
+    def _tell_of_gpus(self, tick: Tick) -> None:
+        notes = self._sampler.take_notes()
+        tick.lines += [LogLine(text=note.text, source="steersman", level=note.level) for note in notes]
+        problem = self._sampler.problem
+        if problem and problem not in self._told_gpu_problems:
+            self._told_gpu_problems.add(problem)
+            tick.lines.append(LogLine(text=problem, source="steersman", level="info"))
+
+    def _finish(self) -> int:
+        """Store what the worker left, record how it ended, and return the exit code."""
+        self._wait_for_database(self._handover.record_signals)
+        self._tell_of_silence()
+        self._wait_for_database(self._store_rest)
+        end = self._wait_for_database(self._judge_end)
+        self._wait_for_database(lambda: conclude(self.lease, end))
+        self._wait_for_database(self._fold_all_but_the_newest)
+        self.display.end(self.progress, end)
+        if self.interrupts.stops >= 2:
+            return EXIT_INTERRUPTED
+        if end.outcome == RunState.FAILED:
+            return EXIT_BAD_INPUT if end.exit_code == EXIT_BAD_INPUT else EXIT_FAILED
+        return EXIT_FINISHED
+
+    def _tell_of_silence(self) -> None:
+        """Say so where a script ended well without one record: it looks as if all were in order."""
+        ended_well = not any(self.team.has_failed(member) for member in self.team.members)
+        if not self._is_recipe and ended_well and (text := reproach(self.folder)):
+            self._pending_lines.append(LogLine(text=text, source="steersman", level="warning"))
+            self.display.say(text)
+
+    def _store_rest(self) -> None:
+        while (read := self._read(ended=True)) is not None:
+            tick = Tick(read=read)
+            self._ingest.store(tick)
+            self._settle(tick)
+        tick = Tick(lines=self._pending_lines, console=self._consoles.read(ended=True))
+        self._ingest.store(tick)
+        self._pending_lines = []
+        self._settle(tick)
+
+    def _wait_for_database(self, work: Callable[[], Done]) -> Done:
+        since: float | None = None
+        while True:
+            self._looked_at = now = time.monotonic()
+            try:
+                return work()
+            except (DatabaseError, OSError) as error:
+                if since is None:
+                    logger.warning("nothing can be stored now (%s): waiting", error)
+                since = now if since is None else since
+                connection.close()
+            if self.interrupts.stops >= 2:
+                self.team.kill(signal.SIGKILL)
+                raise DatabaseGone
+            if self.interrupts.is_terminated and now - since > PATIENCE_S:
+                raise DatabaseGone
+            time.sleep(DATABASE_PAUSE_S)
+
+    def _judge_end(self) -> AttemptEnd:
+        member = self.team.culprit()
+        said = self.team.said(member) or (self.progress.end if member.rank == 0 else None) or {}
+        last_line = self._redactor.text(self._consoles.last_line(member.rank))
+        stopped = self.interrupts.stops >= 1 or self._stop_was_applied()
+        end = judge_end(
+            member.code,
+            said,
+            interrupted=self.interrupts.stops >= 2,
+            stopped=stopped,
+            last_line=last_line,
+            oom_kill=self._oom_kills.look(),
+        )
+        if len(self.team.members) > 1:
+            end = name_rank(end, member.rank)
+        return AttemptEnd(
+            outcome=end.outcome,
+            exit_code=end.exit_code,
+            signal=end.signal,
+            error=self._redactor.text(end.error)[:500],
+            traceback=end.traceback,
+        )
+
+    def _stop_was_applied(self) -> bool:
+        return Command.objects.filter(
+            run_id=self.lease.run_id, attempt=self.lease.number, kind=Stop.kind, state=CommandState.APPLIED
+        ).exists()

@@ -1,0 +1,349 @@
+"""From `train --run-id N` to a supervised attempt: who holds the run, adopt or start, then follow."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NoReturn
+
+from django.conf import settings
+
+from runs.models import Attempt, Checkpoint, Run, RunState
+from runs.protocol.events import LogLine
+from runs.recording import queue
+from runs.recording.lifecycle import AttemptEnd, Fenced, Lease, NotStartable, end_attempt, keep, open_attempt
+from steersman.agent.folders import WorkerProcess, attempt_folder
+from steersman.agent.launch.given_devices import device_there, given_devices
+from steersman.agent.launch.spawn import script_command, worker_environment
+from steersman.agent.launch.torchrun import (
+    Launch,
+    LaunchError,
+    NoAttempt,
+    announce,
+    announce_beginning,
+    announce_failure,
+    close_relay,
+    join,
+    open_relay,
+    start_first,
+    start_team,
+    torchrun_launch,
+)
+from steersman.agent.launch.worker_group import Team
+from steersman.agent.supervise.interrupts import Interrupts
+from steersman.files.locks import HeldLock
+from steersman.files.mailbox import Mailbox
+from steersman.files.private import make_private, open_private
+from steersman.parameters import ParameterError, validate
+from steersman.run import START_PAUSED_VARIABLE
+from trainer.control.display import Display, display_for
+from trainer.control.lease import CannotTrain, adoptable, came_before, hold, myself
+from trainer.control.restart import Start, wait_to_restart, work_where_it_began
+from trainer.control.resume_choice import NoSuchCheckpoint, checkpoint_folder, chosen, forget_older, newest, remove_torn
+from trainer.control.supervisor import EXIT_FAILED, EXIT_FENCED, EXIT_FINISHED, EXIT_HELD, EXIT_INTERRUPTED, Supervisor
+from trainer.worker.task import Task, recipe_command, write_task
+
+INLINE_ADOPTION_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line of `train` asks for."""
+
+    run_id: int
+    device: str = ""
+    quiet: bool = False
+    inline: bool = False
+    adopt: bool = False
+    # How often it may start again after a crash; as recorded where left out.
+    restarts: int | None = None
+    # The checkpoint to go on from, by id, name or step; the newest that verifies where it is left out.
+    start: str = ""
+    # How many processes train together on this host; as recorded where left out.
+    nproc: int | None = None
+    script: tuple[str, ...] = ()
+
+
+def train(options: Options) -> int:
+    """Hold the run and follow its training to the end; return the exit code. Raises `CannotTrain`.
+
+    Under torchrun only rank 0 does: the others train beside it.
+    """
+    launch = _launch()
+    interrupts = _take_signals()
+    if launch is None:
+        return _hold_and_train(options, interrupts)
+    if options.nproc is not None or options.inline:
+        raise CannotTrain("nproc: torchrun says how many processes train; leave out --nproc and --inline.")
+    if launch.rank:
+        return _join(options.run_id, launch, interrupts)
+    try:
+        if launch.nodes > 1:
+            announce_beginning(settings.STEERSMAN_DATA, options.run_id, launch)
+        return _hold_and_train(options, interrupts)
+    except BaseException as error:
+        code = error.exit_code if isinstance(error, CannotTrain) else EXIT_FAILED
+        announce_failure(settings.STEERSMAN_DATA, options.run_id, launch, code)
+        raise
+
+
+def _launch() -> Launch | None:
+    try:
+        return torchrun_launch(os.environ)
+    except LaunchError as error:
+        raise CannotTrain(str(error)) from error
+
+
+def _join(run_id: int, launch: Launch, interrupts: Interrupts) -> int:
+    try:
+        return join(settings.STEERSMAN_DATA, settings.BASE_DIR, run_id, launch, interrupts, os.environ)
+    except NoAttempt as error:
+        raise CannotTrain(f"rank {launch.rank}: {error}.", error.exit_code) from error
+    except OSError as error:
+        raise CannotTrain(f"rank {launch.rank} cannot be started: {error.strerror}.", EXIT_FAILED) from error
+
+
+def _hold_and_train(options: Options, interrupts: Interrupts) -> int:
+    run = Run.objects.select_related("recipe").filter(pk=options.run_id).first()
+    if run is None:
+        raise CannotTrain(f"run-id: there is no run {options.run_id}; create one with manage.py create_run.")
+    lock = hold(run, interrupts)
+    display = display_for(run.pk, options.quiet)
+    try:
+        kept = {"restarts": options.restarts, "ranks": options.nproc}
+        if given := {name: value for name, value in kept.items() if value is not None}:
+            Run.objects.filter(pk=run.pk).update(**given)
+            run.refresh_from_db()
+        if queue.waits_to_restart(run) and not options.adopt:
+            # Its supervisor was killed while it waited.
+            return _restart_while_it_fails(run, options, interrupts, display, lock)
+        code = _train_once(run, options, interrupts, display, lock)
+        if wait_to_restart(run, interrupts, display):
+            code = _restart_while_it_fails(run, options, interrupts, display, lock)
+        return code
+    finally:
+        lock.release()
+
+
+def _restart_while_it_fails(
+    run: Run, options: Options, interrupts: Interrupts, display: Display, lock: HeldLock
+) -> int:
+    """Start a run again that is due, and again after each failure that leaves it restarts."""
+    while True:
+        start = work_where_it_began(run)
+        script = options.script or (tuple(start.script) if start else ())
+        device = options.device or (start.device if start else "")
+        again = replace(options, script=script, device=device, start="", inline=False, adopt=False)
+        try:
+            code = _train_once(run, again, interrupts, display, lock, restart=True)
+        except CannotTrain as error:
+            if error.exit_code != EXIT_HELD:
+                queue.fail_start(run.pk, run.attempt, str(error))
+            raise
+        if not wait_to_restart(run, interrupts, display):
+            return code
+
+
+def _train_once(
+    run: Run, options: Options, interrupts: Interrupts, display: Display, lock: HeldLock, *, restart: bool = False
+) -> int:
+    """Adopt the living training, or start one, and follow it to its end."""
+    lease = adoptable(run, options.start, torchrun=_launch() is not None)
+    if lease is not None:
+        return _follow_adopted(lease, display, interrupts)
+    if options.adopt:
+        display.say(f"run {run.pk}: no training lives that wants a supervisor")
+        return EXIT_FINISHED
+    work = _prepare(run, options)
+    launch = _launch()
+    ranks = launch.ranks if launch else run.ranks
+    if options.inline and ranks > 1:
+        raise CannotTrain(f"inline: a terminal is for one process, run {run.pk} has {ranks}; add --nproc 1.")
+    if interrupts.stops:
+        raise CannotTrain(came_before(run.pk, interrupts), EXIT_INTERRUPTED)
+    try:
+        lease = open_attempt(
+            run.pk,
+            myself(),
+            run.attempt,
+            command_line=[Path(word).name for word in options.script],
+            resumed_from=work.checkpoint,
+            restart=restart,
+            ranks=ranks,
+            launch=launch.key if launch else "",
+            given_devices=given_devices(os.environ),
+        )
+    except NotStartable as error:
+        raise CannotTrain(f"run-id: {error}.") from error
+    except Fenced as error:
+        raise CannotTrain(str(error), EXIT_HELD) from error
+    prepared = _make_folder(lease, work)
+    start = Start(list(options.script), os.getcwd(), options.device, options.inline)
+    start.record(prepared.folder)
+    try:
+        # Whoever was suspended on the way here starts nothing that another has taken over.
+        keep(lease)
+    except Fenced as error:
+        raise CannotTrain(str(error), EXIT_FENCED) from error
+    if options.inline:
+        _become_worker(lease, prepared, lock, interrupts)
+    return _start(lease, prepared, ranks, launch, display, interrupts, work.lines)
+
+
+def _take_signals() -> Interrupts:
+    """Take signals from here on: one that comes before there is a worker must not leave it without a supervisor."""
+    try:
+        interrupts = Interrupts(settings.STEERSMAN_STOP_SIGNAL)
+    except ValueError as error:
+        raise CannotTrain(str(error)) from error
+    interrupts.install()
+    return interrupts
+
+
+def _follow_adopted(lease: Lease, display: Display, interrupts: Interrupts) -> int:
+    folder = attempt_folder(settings.STEERSMAN_DATA, lease.run_id, lease.number)
+    team = Team.adopted(folder, Attempt.objects.get(pk=lease.attempt_id).ranks)
+    if not team.pids:
+        raise CannotTrain(f"run {lease.run_id}: its training process ended just now; try again.", EXIT_FAILED)
+    living = "process" if len(team.pids) == 1 else "processes"
+    pids = ", ".join(map(str, team.pids))
+    display.say(f"run {lease.run_id}: adopting the living training {living} {pids} of attempt {lease.number}")
+    return Supervisor(lease, folder, team, display, interrupts).follow()
+
+
+@dataclass(slots=True)
+class Work:
+    """What an attempt is to do: a script's command, or a recipe's task and the checkpoint it goes on from."""
+
+    command: list[str] = field(default_factory=list)
+    task: Task | None = None
+    checkpoint: Checkpoint | None = None
+    start_paused: bool = False
+    lines: list[LogLine] = field(default_factory=list)
+
+
+def _prepare(run: Run, options: Options) -> Work:
+    """Check what is asked before anything starts. Raises `CannotTrain` naming the field."""
+    # Later attempts go on by themselves: nobody may be there to resume what crashed at night.
+    start_paused = run.start_paused and run.attempt == 0
+    if options.script:
+        if run.recipe is not None:
+            raise CannotTrain(
+                f"run {run.pk} trains the recipe {run.recipe.spec}: leave out what follows --, "
+                "or create a run without a recipe for your script."
+            )
+        program = Path(options.script[0])
+        if program.suffix == ".py" and not program.is_file():
+            raise CannotTrain(f"script: {program} is no file here; give its path after --.")
+        return Work(command=script_command(options.script), start_paused=start_paused)
+    if run.recipe is None:
+        previous = run.attempts.exclude(command_line=[]).order_by("-number").first()
+        example = " ".join(previous.command_line) if previous else "my_script.py"
+        raise CannotTrain(f"run {run.pk} has no recipe: name your script, as in train --run-id {run.pk} -- {example}")
+    try:
+        parameters = validate(run.recipe.parameters, run.parameters)
+    except ParameterError as error:
+        raise CannotTrain(f"parameters: {error}") from error
+    work = Work(start_paused=start_paused)
+    remove_torn(run, work.lines)
+    try:
+        work.checkpoint = chosen(run, options.start) if options.start else newest(run, work.lines)
+    except NoSuchCheckpoint as error:
+        raise CannotTrain(f"from: {error}") from error
+    forget_older(run, work.checkpoint, work.lines)
+    work.task = Task(
+        run=run.pk,
+        attempt=run.attempt + 1,
+        recipe=run.recipe.spec,
+        parameters=parameters,
+        device=device_there(options.device or run.device, os.environ),
+        seed=run.seed,
+        deterministic=run.deterministic,
+        extra_epochs=run.extra_epochs,
+        checkpoint=_as_task(work.checkpoint) if work.checkpoint else None,
+        inline=options.inline,
+    )
+    return work
+
+
+def _as_task(checkpoint: Checkpoint) -> dict[str, str]:
+    return {"path": str(checkpoint_folder(checkpoint)), "sha256": checkpoint.sha256}
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """All that it takes to start an attempt's worker."""
+
+    folder: Path
+    command: list[str]
+    environment: dict[str, str]
+
+
+def _make_folder(lease: Lease, work: Work) -> Prepared:
+    command = work.command
+    folder = make_private(attempt_folder(settings.STEERSMAN_DATA, lease.run_id, lease.number))
+    Mailbox(folder).close()
+    environment = worker_environment(folder, settings.STEERSMAN_DATA, settings.BASE_DIR, os.environ)
+    environment[START_PAUSED_VARIABLE] = "1" if work.start_paused else "0"
+    if work.task is not None:
+        command = recipe_command(write_task(work.task, folder))
+        # A recipe of one's own is found from where `train` was started, and may subclass a built-in one.
+        environment["PYTHONPATH"] = os.pathsep.join([os.getcwd(), str(settings.BASE_DIR), environment["PYTHONPATH"]])
+    return Prepared(folder, command, environment)
+
+
+def _start(
+    lease: Lease,
+    prepared: Prepared,
+    ranks: int,
+    launch: Launch | None,
+    display: Display,
+    interrupts: Interrupts,
+    lines: list[LogLine],
+) -> int:
+    folder, command, environment = prepared.folder, prepared.command, prepared.environment
+    relay = None
+    try:
+        if launch is None:
+            team = start_team(command, environment, folder, ranks)
+        else:
+            variables = {name: environment[name] for name in ("PYTHONPATH", START_PAUSED_VARIABLE)}
+            relay = open_relay(folder, launch)
+            announce(settings.STEERSMAN_DATA, lease.run_id, launch, folder, command, variables, relay)
+            team = start_first(command, environment, folder, launch, relay)
+    except OSError as error:
+        end_attempt(lease, AttemptEnd(RunState.FAILED, error=f"The program could not be started: {error.strerror}."))
+        raise CannotTrain(f"script: {prepared.command[0]} cannot be started: {error.strerror}.", EXIT_FAILED) from error
+    try:
+        return Supervisor(lease, folder, team, display, interrupts, lines).follow()
+    finally:
+        if launch is not None and relay is not None:
+            close_relay(settings.STEERSMAN_DATA, lease.run_id, launch, relay)
+
+
+def _become_worker(lease: Lease, prepared: Prepared, lock: HeldLock, interrupts: Interrupts) -> NoReturn:
+    """Swap the two: this process, which owns the terminal, trains; a child supervises it by adoption."""
+    WorkerProcess.of(os.getpid()).record(prepared.folder)
+    lock.release()
+    log = prepared.folder / "supervisor.log"
+    with open_private(log, "ab") as output:
+        subprocess.Popen(
+            [sys.executable, str(settings.BASE_DIR / "manage.py"), "train", "--run-id", str(lease.run_id), "--quiet"],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    until = time.monotonic() + INLINE_ADOPTION_TIMEOUT_S
+    while not Attempt.objects.filter(pk=lease.attempt_id, adoptions__gt=0).exists():
+        if time.monotonic() > until:
+            raise CannotTrain(f"the supervisor did not start; see {log}", EXIT_FAILED)
+        time.sleep(0.05)
+    if interrupts.stops:
+        raise CannotTrain(came_before(lease.run_id, interrupts), EXIT_INTERRUPTED)
+    # The pid stays the same through exec, so the supervisor goes on watching the right process.
+    os.execve(prepared.command[0], prepared.command, prepared.environment)

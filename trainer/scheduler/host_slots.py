@@ -1,0 +1,125 @@
+"""The slots of this host as the database and the locks tell of them: who holds devices, and who starts next.
+
+Nothing is kept between two looks: a watch that was killed and started again counts the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.db.models import Exists, OuterRef, Q
+
+from runs.models import Attempt, Host, Run, RunState
+from runs.recording import queue
+from runs.recording.lifecycle import LIVE
+from runs.recording.queue_places import wish_of
+from steersman.agent.folders import any_worker_lives, attempt_folder
+from steersman.slots import CPU, HostDevices, devices_in_use, plan
+
+# Tells whether a supervisor of this host holds a run, or is just starting or ending.
+IsHeld = Callable[[int], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """A run to start now, on which devices."""
+
+    run: Run
+    devices: tuple[str, ...]
+
+
+def host_devices(name: str, gpus: Sequence[str]) -> HostDevices:
+    """Return this host's devices with the slots of the admin or, where it says nothing, of the settings."""
+    host = Host.objects.filter(name=name).first()
+    per_gpu = host.slots_per_device if host else None
+    of_cpu = host.cpu_slots if host else None
+    return HostDevices(
+        tuple(gpus),
+        settings.STEERSMAN_SLOTS if per_gpu is None else per_gpu,
+        settings.STEERSMAN_CPU_SLOTS if of_cpu is None else of_cpu,
+    )
+
+
+def given_to(run_id: int) -> list[str]:
+    """Return the devices that a watch gave to a run, none where a person started it or somebody deleted it."""
+    return Run.objects.filter(pk=run_id).values_list("given_devices", flat=True).first() or []
+
+
+def next_to_start(
+    host: str, gpus: Sequence[str] | None, *, started: Collection[int], put_off: Collection[int], is_held: IsHeld
+) -> list[Beginning]:
+    """Return what this host starts now. `started` are the runs whose `train` this watch started and that still runs.
+
+    Those that are `put_off`, because another process holds them, wait outside the line. Until it is known which `gpus`
+    there are, none may take the CPU for want of a GPU.
+    """
+    waiting = [run for run in queue.waiting_for(host) if gpus is not None or run.device == CPU]
+    if not waiting:
+        return []
+    devices = host_devices(host, gpus or ())
+    locked = {run.pk for run in waiting if run.pk in started or is_held(run.pk)}
+    free = [run for run in waiting if run.pk not in locked and run.pk not in put_off]
+    busy = {*started, *locked}
+    held = list(_held_here(host, devices, lambda pk: pk in busy or is_held(pk), {run.pk for run in free}))
+    kept = _kept(free, devices, held)
+    held += [device for taken in kept.values() for device in taken]
+    chosen = plan([wish_of(run) for run in free if run.pk not in kept], devices, held) | kept
+    return [Beginning(run, chosen[run.pk]) for run in free if run.pk in chosen]
+
+
+def _kept(runs: Sequence[Run], devices: HostDevices, held: Sequence[str]) -> dict[int, tuple[str, ...]]:
+    """Return which runs go on where they were: after a failure, or where a watch was killed as it started them.
+
+    The `train` of such a watch may be about to begin there: nobody else may be given its device.
+    """
+    left = Counter(devices.slots())
+    left.subtract(held)
+    kept: dict[int, tuple[str, ...]] = {}
+    for run in runs:
+        if run.given_devices and all(left[device] > 0 for device in run.given_devices):
+            kept[run.pk] = tuple(run.given_devices)
+            left.subtract(run.given_devices)
+    return kept
+
+
+def _held_here(host: str, devices: HostDevices, is_held: IsHeld, others: Collection[int]) -> Iterator[str]:
+    """Yield the device of each slot that a run of this host has taken, whoever started it; not `others`, which wait.
+
+    All runs in one query: of two, each could miss one that goes from queued to running, or back, between them.
+    """
+    opened = Attempt.objects.filter(run=OuterRef("pk"), ended_at=None)
+    runs = Run.objects.filter(state__in=(*LIVE, RunState.LOST, RunState.QUEUED)).exclude(pk__in=others)
+    runs = runs.annotate(is_here=Exists(opened.filter(host=host)), is_spread=Exists(opened.exclude(launch="")))
+    queued_here = Q(state=RunState.QUEUED, queued_host=host)
+    for run in runs.filter(Q(is_here=True) | Q(is_spread=True) | queued_here):
+        attempt = run.attempts.order_by("-number").first()
+        if run.state == RunState.QUEUED and run.queued_host == host:
+            # It is being started, its supervisor waits to start it again, or it was given up and lives.
+            holds = queue.waits_to_restart(run) or _lives(run, attempt, is_held)
+        elif getattr(run, "is_here", False):
+            # One that was given up, or was queued anew after that, holds its device as long as it lives.
+            holds = run.state in LIVE or _lives(run, attempt, is_held)
+        else:
+            # Ranks of other nodes tell of the GPUs of this one.
+            holds = run.state in LIVE and attempt is not None and bool(attempt.environment.get("gpu_uuids"))
+        if holds:
+            yield from _devices_of(run, attempt, devices)
+
+
+def _lives(run: Run, attempt: Attempt | None, is_held: IsHeld) -> bool:
+    if is_held(run.pk):
+        return True
+    return attempt is not None and any_worker_lives(attempt_folder(settings.STEERSMAN_DATA, run.pk, attempt.number))
+
+
+def _devices_of(run: Run, attempt: Attempt | None, devices: HostDevices) -> tuple[str, ...]:
+    return devices_in_use(
+        given=run.given_devices,
+        environment=attempt.environment if attempt else {},
+        wish=wish_of(run, attempt.ranks if attempt else None),
+        devices=devices,
+        is_script=run.recipe_id is None,
+    )

@@ -1,0 +1,242 @@
+"""`manage.py watch`, one a host: starts queued runs, brings back supervisors, marks lost runs, tidies up.
+
+What it starts is detached and outlives it: a watch may be ended and started again at any time. All that it
+knows it reads from the database and from the locks in the data folder, so one that was killed is missed by nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from datetime import timedelta
+from pathlib import Path
+
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, close_old_connections, transaction
+from django.db.models import Exists, F, OuterRef
+from django.utils import timezone
+
+from runs.models import Attempt, Host, Run, RunState, StoredEvent
+from runs.recording import announcer, queue
+from runs.recording.lifecycle import ENDED, LIVE, SILENT_AFTER_S, expire_commands, mark_lost
+from runs.series import storage
+from steersman.agent.folders import any_worker_lives, attempt_folder, host_name, run_folder
+from steersman.agent.launch.detached import Detached, start_train
+from steersman.agent.launch.given_devices import given_environment
+from steersman.agent.machine.devices import DeviceReader
+from steersman.agent.machine.redactor import Redactor
+from steersman.files.locks import HeldLock, try_lock
+from steersman.files.private import make_private
+from trainer.control.lease import is_of_this_host
+from trainer.control.supervisor import EXIT_HELD
+from trainer.scheduler import host_slots
+from trainer.scheduler.silent_runs import BeatWatch, Pulse
+
+logger = logging.getLogger(__name__)
+
+LOOK_INTERVAL_S = 0.5
+HOST_INTERVAL_S = 2.0
+FOLD_INTERVAL_S = 60.0
+EXPIRY_INTERVAL_S = 5.0
+# A beat is seen up to a look late, its absence another, and to say so takes time: lost is known to a viewer when the
+# last beat was SILENT_AFTER_S ago.
+LOST_AFTER_S = SILENT_AFTER_S - 3 * LOOK_INTERVAL_S
+# Who waits for longer to write stands in line with the owner whose beat is missed; the next look will tell.
+LONGEST_WAIT_S = 1.0
+# A supervisor that has just been killed is often brought back by whoever watches over it.
+UNATTENDED_S = 2.0
+# Where its training is dead too there is nothing to wait for: the second look in a row is no chance.
+DEAD_S = 0.4
+DEATH = "The training and its supervisor have died on this host; how they ended is being looked up."
+# A run that is held elsewhere, or whose training cannot be taken over, is tried again after this, then ever later.
+FIRST_RETRY_S = 5.0
+LONGEST_RETRY_S = 300.0
+# A supervisor that lived for so long did not break at its beginning: the next end counts as the first.
+HEALTHY_S = 60.0
+# Viewers that reconnect right after the end still get what they missed as events.
+FOLD_AFTER = timedelta(minutes=5)
+FOLDED_RUNS_AT_ONCE = 20
+FLUSH_TIMEOUT_S = 2.0
+
+
+class AlreadyWatched(Exception):
+    """Another watch runs for this host and data folder; the text says which."""
+
+
+class Watch:
+    """Looks every half second until it is told to end."""
+
+    def __init__(self) -> None:
+        self.host = host_name()
+        self._data: Path = settings.STEERSMAN_DATA
+        self._manage = Path(settings.BASE_DIR) / "manage.py"
+        # A plain flag: `stop` is called by a signal handler, which must take no lock that this thread may hold.
+        self._ending = False
+        self._started: dict[int, Detached] = {}
+        self._unattended_since: dict[tuple[int, int], float] = {}
+        self._retry: dict[int, tuple[float, float]] = {}
+        self._beats = BeatWatch()
+        self._devices = DeviceReader()
+        self._redactor = Redactor(settings.STEERSMAN_DATA, settings.BASE_DIR)
+        self._due: dict[str, float] = {}
+        self._database_away = False
+
+    def run(self) -> None:
+        """Look until `stop`. Raises `AlreadyWatched`."""
+        lock = self._take_lock()
+        self._devices.start()
+        try:
+            while not self._ending:
+                self.look()
+                time.sleep(LOOK_INTERVAL_S)
+        finally:
+            self._devices.stop()
+            announcer.current().flush(FLUSH_TIMEOUT_S)
+            lock.release()
+
+    def stop(self) -> None:
+        self._ending = True
+
+    def look(self) -> None:
+        """Do once what is due. A database that is away costs time, and nobody's run."""
+        now = time.monotonic()
+        try:
+            self._reap(now)
+            self._start_queued(now)
+            self._bring_back_supervisors(now)
+            self._mark_lost(now)
+            if self._is_due("host", now, HOST_INTERVAL_S):
+                self._publish_host()
+            if self._is_due("expiry", now, EXPIRY_INTERVAL_S):
+                # Of runs that nobody supervises now; the others' supervisors are quicker.
+                expire_commands()
+            if self._is_due("fold", now, FOLD_INTERVAL_S):
+                self._fold_leftovers()
+            if self._database_away:
+                logger.warning("the database is back")
+            self._database_away = False
+        except (DatabaseError, InterfaceError) as error:
+            if not self._database_away:
+                logger.warning("the database is away (%s): trainings go on without it", error)
+            self._database_away = True
+            self._beats.interrupt()
+            close_old_connections()
+
+    def _take_lock(self) -> HeldLock:
+        # Named after the host: several of them may share the data folder.
+        path = make_private(self._data) / f"watch.{self.host}.lock"
+        lock = try_lock(path)
+        if lock is None:
+            raise AlreadyWatched(
+                f"A watch already runs for {self.host} and this data folder ({path.read_text().strip() or 'starting'}):"
+                " one is enough. Stop that one first if you want another."
+            )
+        lock.note(f"process {os.getpid()}, since {timezone.localtime():%Y-%m-%d %H:%M:%S}\n")
+        return lock
+
+    def _is_due(self, what: str, now: float, interval_s: float) -> bool:
+        if now < self._due.get(what, 0.0):
+            return False
+        self._due[what] = now + interval_s
+        return True
+
+    # Queued runs
+
+    def _start_queued(self, now: float) -> None:
+        gpus = self._devices.gpus()
+        put_off = {run_id for run_id in self._retry if self._must_wait(run_id, now)}
+        found = host_slots.next_to_start(self.host, gpus, started=self._started, put_off=put_off, is_held=self._is_held)
+        for run, devices in ((beginning.run, beginning.devices) for beginning in found):
+            if queue.claim(run.pk, self.host, devices):
+                self._start(run.pk, run.attempt)
+
+    def _start(self, run_id: int, attempt: int, *options: str) -> None:
+        try:
+            given = given_environment(host_slots.given_to(run_id))
+            self._started[run_id] = start_train(self._manage, self._data, run_id, attempt, *options, given=given)
+        except OSError as error:
+            queue.fail_start(run_id, attempt, f"The training could not be started: {error.strerror}.")
+
+    def _reap(self, now: float) -> None:
+        """Take the exit status of what was started; a run that still waits by then could not be started."""
+        for run_id, started in list(self._started.items()):
+            code = started.exit_code
+            if code is None:
+                continue
+            # One that was killed is replaced at once; one that gave up or broke may do so again.
+            if code == EXIT_HELD or (started.adopts and code > 0 and now - started.started_at < HEALTHY_S):
+                self._put_off(run_id, now)
+            else:
+                self._retry.pop(run_id, None)
+            if code not in (0, EXIT_HELD) and not started.adopts:
+                queue.fail_start(run_id, started.attempt, self._redactor.text(started.ending()))
+            del self._started[run_id]
+
+    def _must_wait(self, run_id: int, now: float) -> bool:
+        return now < self._retry.get(run_id, (0.0, 0.0))[0]
+
+    def _put_off(self, run_id: int, now: float) -> None:
+        wait_s = min(2 * self._retry.get(run_id, (0.0, FIRST_RETRY_S / 2))[1], LONGEST_RETRY_S)
+        self._retry[run_id] = (now + wait_s, wait_s)
+
+    def _is_held(self, run_id: int) -> bool:
+        """Tell whether a supervisor of this host holds the run, or is just starting or ending."""
+        lock = try_lock(make_private(run_folder(self._data, run_id)) / "supervisor.lock")
+        if lock is not None:
+            lock.release()
+        return lock is None
+
+    # Runs whose owner fell silent
+
+    def _bring_back_supervisors(self, now: float) -> None:
+        """Start a supervisor for every open attempt of this host that has none.
+
+        It adopts a living worker; where that is dead too, it stores what was left and records how the attempt ended.
+        """
+        opened = Attempt.objects.filter(
+            host=self.host, ended_at=None, number=F("run__attempt"), run__state__in=(*LIVE, RunState.LOST)
+        )
+        unattended = {
+            (attempt.run_id, attempt.number): attempt
+            for attempt in opened.select_related("run")
+            if attempt.run_id not in self._started and is_of_this_host(attempt) and not self._is_held(attempt.run_id)
+        }
+        self._unattended_since = {key: self._unattended_since.get(key, now) for key in unattended}
+        for (run_id, number), since in self._unattended_since.items():
+            lives = any_worker_lives(attempt_folder(self._data, run_id, number))
+            if now - since < (UNATTENDED_S if lives else DEAD_S) or self._must_wait(run_id, now):
+                continue
+            if not lives:
+                # At once: recording how it ended takes a process that has to start first.
+                mark_lost(run_id, number, unattended[run_id, number].run.beat, DEATH)
+            logger.warning("run %d: nobody follows attempt %d any more; starting a supervisor", run_id, number)
+            self._start(run_id, number, "--adopt")
+
+    def _mark_lost(self, now: float) -> None:
+        live = Run.objects.filter(state__in=LIVE).values_list("pk", "attempt", "beat")
+        pulses = [Pulse(*values) for values in live]
+        for pulse, silent_s in self._beats.look(pulses, now).items():
+            if silent_s >= LOST_AFTER_S and self._lose(pulse):
+                logger.warning("run %d is lost: no sign of life for %.0f s", pulse.run_id, silent_s)
+
+    def _lose(self, pulse: Pulse) -> bool:
+        """Set a silent run lost, unless its owner may only have waited, as we did, for somebody who writes for long."""
+        began = time.monotonic()
+        with transaction.atomic():
+            waited_s = time.monotonic() - began
+            return waited_s < LONGEST_WAIT_S and mark_lost(pulse.run_id, pulse.attempt, pulse.beat)
+
+    # The host and the leftovers
+
+    def _publish_host(self) -> None:
+        shown = {"beat_at": timezone.now(), "devices": self._devices.latest()}
+        if not Host.objects.filter(name=self.host).update(beat=F("beat") + 1, **shown):
+            Host.objects.create(name=self.host, **shown)
+
+    def _fold_leftovers(self) -> None:
+        """Fold what supervisors left as events: those that ended in order keep the newest, the dead all of it."""
+        points = StoredEvent.objects.filter(run=OuterRef("pk"), kind__in=storage.POINT_KINDS)
+        dead = Run.objects.filter(state__in=(*ENDED, RunState.LOST), beat_at__lt=timezone.now() - FOLD_AFTER)
+        for run_id in list(dead.filter(Exists(points)).values_list("pk", flat=True)[:FOLDED_RUNS_AT_ONCE]):
+            storage.fold(run_id)

@@ -1,0 +1,280 @@
+"""Checkpoints of a training: what goes in, and how one is loaded again."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from steersman import Run
+from steersman.files.checkpoint import (
+    Damaged,
+    Manifest,
+    Written,
+    hashed,
+    remove_checkpoint,
+    verify_checkpoint,
+    write_hashed,
+    write_manifest,
+)
+from steersman.files.private import FOLDER_MODE, make_private
+from steersman.files.retention import Kept, dropped
+from steersman.knobs import Knob, KnobError
+from trainer.worker import randomness
+from trainer.worker.progress import Progress
+from trainer.worker.recipe import Recipe
+
+MODEL_FILE, TRAINING_FILE = "model.pt", "training.pt"
+HOURLY_S = 3600.0
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be gone on from. The text says why and what to do."""
+
+
+def rank_file(rank: int) -> str:
+    """Return the file of what one rank has for itself: its random generators, and its share of the epoch."""
+    return f"rank-{rank:04d}.pt"
+
+
+class Keeper:
+    """Writes the checkpoints of one attempt into its folder, and removes those that `retention` drops."""
+
+    def __init__(self, run: Run, recipe: Recipe, scaler: torch.amp.GradScaler) -> None:
+        self._run = run
+        self._recipe = recipe
+        self._scaler = scaler
+        self._kept: list[Kept] = []
+        # The latest step at which was saved, and how often.
+        self._saved_at, self._saves = -1, 0
+        # By time.perf_counter(), which the loop asks anyway.
+        self.hourly_due_at = time.perf_counter() + HOURLY_S
+
+    def save(
+        self, progress: Progress, reason: str, *, name: str = "", metrics: Mapping[str, float] | None = None
+    ) -> str:
+        """Write and record a checkpoint; return why it could not be saved, "" where it is whole.
+
+        `reason` is one of last, best, hourly, named and stop. A disk that is full is told to everybody who watches,
+        and the training goes on.
+        """
+        self.hourly_due_at = time.perf_counter() + HOURLY_S
+        if self._run.folder is None:
+            return "this training has no folder"
+        folder = self._new_folder(self._run.folder / "checkpoints", progress.step)
+        files: dict[str, Written] = {}
+
+        def make() -> None:
+            if self._run.rank == 0:
+                make_private(folder.parent)
+                folder.mkdir(mode=FOLDER_MODE)
+
+        def write() -> None:
+            files.update(self._write_files(folder, progress))
+
+        # Several ranks do each of these together: what fails on one fails on all.
+        problem = self._together(make) or self._together(write)
+        written: list[Written] = []
+        manifest = Manifest(
+            step=progress.step,
+            epoch=progress.latest_epoch,
+            name=name or reason,
+            reason=reason,
+            metrics=_finite(metrics or {f"train_{name}": float(mean) for name, mean in progress.means.items()}),
+            files=files,
+        )
+
+        def seal() -> None:
+            if self._run.rank == 0:
+                for rank in range(1, self._run.ranks):
+                    files[rank_file(rank)] = hashed(folder / rank_file(rank))
+                written.append(write_manifest(folder, manifest))
+
+        problem = problem or self._together(seal)
+        if self._run.rank:
+            return problem
+        if problem:
+            self._run.note(f"The checkpoint at step {progress.step} could not be saved: {problem}.", level="error")
+            self._remove(folder)
+            return problem
+        self._kept.append(Kept(folder, reason, time.time()))
+        # First, so that whoever reads the record finds what is gone gone.
+        self._forget()
+        self._run.record_checkpoint(
+            folder,
+            step=manifest.step,
+            epoch=manifest.epoch,
+            name=manifest.name,
+            size_bytes=written[0].size_bytes,
+            sha256=written[0].sha256,
+            reason=reason,
+            metrics={name: math.nan if value is None else value for name, value in manifest.metrics.items()},
+        )
+        return ""
+
+    def _new_folder(self, parent: Path, step: int) -> Path:
+        """Return a folder that is not there: several may be saved at one step, with other knobs.
+
+        All ranks come to the same by counting, since a host may not see yet what another has just made.
+        """
+        self._saves = self._saves + 1 if step == self._saved_at else 1
+        self._saved_at = step
+        return parent / (f"step-{step:08d}" if self._saves == 1 else f"step-{step:08d}-{self._saves}")
+
+    def _together(self, work: Callable[[], object]) -> str:
+        """Do this rank's part and wait for the others' to be done; return why it could not be, "" where it was."""
+        problem = ""
+        try:
+            work()
+        except (OSError, RuntimeError) as error:
+            # torch's archive writer turns an OSError of the file beneath it into a RuntimeError.
+            problem = _innermost(error)
+        except Exception as error:
+            if self._run.ranks == 1:
+                raise
+            # The other ranks wait for this one's word.
+            problem = f"{type(error).__name__}: {_first_line(error)}"
+        return self._run.agree(problem)
+
+    def _write_files(self, folder: Path, progress: Progress) -> dict[str, Written]:
+        own = {
+            "random": randomness.capture(),
+            "share": {"samples": progress.samples, "seconds": progress.seconds, "sums": progress.sums},
+        }
+        contents = {rank_file(self._run.rank): own}
+        if self._run.rank == 0:
+            contents |= {MODEL_FILE: self._recipe.model.state_dict(), TRAINING_FILE: self._training_state(progress)}
+        return {
+            name: write_hashed(folder / name, lambda file, content=content: torch.save(content, file))  # type: ignore[misc]
+            for name, content in contents.items()
+        }
+
+    def _training_state(self, progress: Progress) -> dict[str, Any]:
+        recipe = self._recipe
+        return {
+            "saved_at": time.time(),
+            "parameters": recipe.parameters,
+            "seed": recipe.seed,
+            "optimiser": recipe.optimiser.state_dict(),
+            "scheduler": recipe.scheduler.state_dict() if recipe.scheduler is not None else None,
+            "scaler": self._scaler.state_dict(),
+            "knobs": self._run.knobs,
+            "progress": asdict(progress),
+        }
+
+    def _forget(self) -> None:
+        for each in dropped(self._kept):
+            self._kept.remove(each)
+            self._remove(each.folder)
+
+    def _remove(self, folder: Path) -> None:
+        try:
+            remove_checkpoint(folder)
+        except OSError as error:
+            self._run.note(f"An old checkpoint could not be removed: {error.strerror}.", level="warning")
+
+
+def load_checkpoint(folder: Path, sha256: str, rank: int = 0) -> dict[str, Any]:
+    """Return the content of a checkpoint on the CPU, once every hash is right; nothing in it can run code.
+
+    `random` is None where it was saved by fewer ranks. Raises `CheckpointError` where the checkpoint is missing,
+    differs from what was recorded, or cannot be read.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"The checkpoint {folder.name} is not on this host: copy it here, or start the attempt where it was saved."
+        )
+    try:
+        manifest = verify_checkpoint(folder, sha256)
+        for name in (MODEL_FILE, TRAINING_FILE):
+            if name not in manifest.files:
+                raise Damaged(f"{name} is not named in its manifest")
+    except Damaged as error:
+        raise CheckpointError(
+            f"The checkpoint {folder.name} cannot be used ({error}): continue from another one."
+        ) from None
+    content = _read(folder / TRAINING_FILE)
+    content["model"] = _read(folder / MODEL_FILE)
+    own = _read(folder / rank_file(rank)) if rank_file(rank) in manifest.files else {}
+    content["random"] = own.get("random")
+    content["share"] = own.get("share") if rank else None
+    return content
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = torch.load(file, weights_only=True, map_location="cpu")
+    except Exception as error:  # whatever stands in the file, its reader ends in a sentence
+        raise CheckpointError(
+            f"The checkpoint {file.parent.name} cannot be used, {file.name} holds more than plain values or is "
+            f"damaged ({type(error).__name__}: {_first_line(error)}): continue from another one."
+        ) from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"The checkpoint {file.parent.name} cannot be used: {file.name} is none of ours.")
+    return content
+
+
+def restore(
+    recipe: Recipe, scaler: torch.amp.GradScaler, knobs: Sequence[Knob], checkpoint: Mapping[str, Any]
+) -> Progress:
+    """Put model, optimiser, schedule, knobs and generators where they were; return how far the training was.
+
+    Raises `CheckpointError` where the checkpoint belongs to a model of another shape, or is none of ours.
+    """
+    try:
+        # Knobs first: what they moved in optimiser and schedule is then set to exactly what it was.
+        for knob in knobs:
+            knob.restore(checkpoint["knobs"].get(knob.spec.name, {}))
+        recipe.model.load_state_dict(checkpoint["model"])
+        recipe.optimiser.load_state_dict(checkpoint["optimiser"])
+        if recipe.scheduler is not None and checkpoint["scheduler"] is not None:
+            recipe.scheduler.load_state_dict(checkpoint["scheduler"])
+        scaler.load_state_dict(checkpoint["scaler"])
+        if checkpoint["random"] is not None:
+            randomness.restore(checkpoint["random"])
+        progress = Progress(**checkpoint["progress"])
+        if recipe.rank:
+            _take_share(progress, checkpoint["share"])
+        progress.sums = {name: value.to(recipe.device) for name, value in progress.sums.items()}
+    except KnobError as error:
+        raise CheckpointError(
+            f"The checkpoint does not fit what the recipe declares ({error}): continue from another one."
+        ) from error
+    except (RuntimeError, ValueError) as error:
+        raise CheckpointError(
+            "The checkpoint does not fit the model that these parameters build "
+            f"({_first_line(error)}): continue with the parameters it was saved with, or start a new run."
+        ) from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"The checkpoint is none of ours ({type(error).__name__}: {_first_line(error)}): continue from another one."
+        ) from error
+    return progress
+
+
+def _take_share(progress: Progress, share: Mapping[str, Any] | None) -> None:
+    """Put what this rank did of the epoch in the place of what rank 0 did; nothing where it was not there."""
+    none = {name: torch.zeros_like(value) for name, value in progress.sums.items()}
+    found = share or {"samples": 0, "seconds": progress.seconds, "sums": {}}
+    progress.samples, progress.seconds = found["samples"], found["seconds"]
+    progress.sums = none | dict(found["sums"])
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+
+
+def _innermost(error: BaseException) -> str:
+    """Return the reason of the first cause in an exception's chain, without a path."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return error.strerror or "input or output error" if isinstance(error, OSError) else _first_line(error)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:200]

@@ -1,0 +1,115 @@
+"""What commands do to a recipe's training: its knobs, and saving, evaluating and training longer when asked.
+
+Everything here runs at a control point, between two steps. Knows torch and the recipe; of the run only what it logs to.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from steersman import Run
+from steersman.commands import Done, Refusal
+from steersman.knobs import Knob, KnobSpec, Value
+from trainer.worker import parameter_groups
+from trainer.worker.checkpoints import Keeper
+from trainer.worker.evaluation import Evaluation
+from trainer.worker.progress import Progress
+from trainer.worker.recipe import Recipe
+
+# Where a recipe says nothing of its own, these act on parameter groups, each of which has a value then.
+OF_GROUPS = ("learning_rate", "weight_decay")
+
+
+class Steering:
+    """Does what commands ask of one training."""
+
+    def __init__(self, recipe: Recipe, run: Run, keeper: Keeper, progress: Progress, evaluation: Evaluation) -> None:
+        self._recipe = recipe
+        self._run = run
+        self._keeper = keeper
+        self._progress = progress
+        self._evaluation = evaluation
+        run.on("save_checkpoint", self.save_checkpoint)
+        run.on("save_hourly", self.save_hourly)
+        run.on("evaluate", self.evaluate)
+        run.on("extend", self.extend)
+
+    def plan(self) -> None:
+        """Tell how long the training will be."""
+        epochs, steps = self._recipe.epochs, self._recipe.steps_per_epoch
+        self._run.plan(total_epochs=epochs, total_steps=epochs * steps, steps_per_epoch=steps)
+
+    def save_checkpoint(self, arguments: dict[str, Any]) -> Done:
+        """Save a checkpoint; one with a name is kept. A signal gives none. Raises `Refusal`."""
+        name = str(arguments.get("name") or "")
+        problem = self._keeper.save(self._progress, "named" if name else "last", name=name or "signal")
+        if problem:
+            raise Refusal(f"The checkpoint could not be saved: {problem}.")
+        return Done(new=name or None)
+
+    def save_hourly(self, arguments: dict[str, Any]) -> Done:
+        """Save a checkpoint because the last one is an hour old; what goes wrong is told by the keeper."""
+        self._keeper.save(self._progress, "hourly")
+        return Done()
+
+    def evaluate(self, arguments: dict[str, Any]) -> Done:
+        """Evaluate between two steps, without a trace in the training. Rank 0 does, the others wait for it."""
+        if self._run.rank:
+            return Done()
+        values = self._evaluation.values_in_passing()
+        self._run.log(self._progress.step, **{f"evaluation/{name}": value for name, value in values.items()})
+        return Done(new={name: value if math.isfinite(value) else None for name, value in values.items()})
+
+    def extend(self, arguments: dict[str, Any]) -> Done:
+        """Train more epochs; a schedule stays as it was built."""
+        old = self._recipe.epochs
+        self._progress.extra_epochs += int(arguments["epochs"])
+        self._recipe.epochs = old + int(arguments["epochs"])
+        self.plan()
+        return Done(old=old, new=self._recipe.epochs)
+
+
+def knobs_of(recipe: Recipe) -> list[Knob]:
+    """Return the knobs that a built recipe declares."""
+    return [_knob(recipe, spec) for spec in recipe.turnable.values()]
+
+
+def _knob(recipe: Recipe, spec: KnobSpec) -> Knob:
+    setter: Callable[..., object] | None = getattr(recipe, f"set_{spec.name}", None)
+    own = getattr(type(recipe), f"set_{spec.name}", None) is not getattr(Recipe, f"set_{spec.name}", None)
+    names = parameter_groups.group_names(recipe.optimiser) if spec.name in OF_GROUPS and not own else ()
+
+    def turn(value: Value, group: str = "") -> None:
+        if setter is not None:
+            setter(value, group) if group else setter(value)
+        if not group:
+            setattr(recipe, spec.name, value)
+
+    effective = _effective(recipe) if spec.name == "learning_rate" and recipe.scheduler is not None else None
+    if not names:
+        return Knob(spec, getattr(recipe, spec.name), apply=turn, effective=effective)
+    values = {str(group["name"]): _of_group(spec.name, group) for group in recipe.optimiser.param_groups}
+    return Knob(_wide_enough(replace(spec, groups=names), values), values, apply=turn, effective=effective)
+
+
+def _of_group(name: str, group: dict[str, Any]) -> float:
+    return parameter_groups.base_learning_rate(group) if name == "learning_rate" else float(group["weight_decay"])
+
+
+def _wide_enough(spec: KnobSpec, values: dict[str, float]) -> KnobSpec:
+    """Return a spec that takes what the parameter groups begin with, which nobody held against the declaration."""
+    minimum = min(values.values()) if spec.minimum is None else min(spec.minimum, *values.values())
+    maximum = None if spec.maximum is None else max(spec.maximum, *values.values())
+    scale = spec.scale if minimum > 0 else "linear"
+    return replace(spec, minimum=None if spec.minimum is None else minimum, maximum=maximum, scale=scale)
+
+
+def _effective(recipe: Recipe) -> Callable[..., float]:
+    def learning_rate(group: str = "") -> float:
+        found = (each["lr"] for each in recipe.optimiser.param_groups if not group or each.get("name") == group)
+        return float(next(found))
+
+    return learning_rate

@@ -1,0 +1,55 @@
+"""Loading batches in processes of their own, so that a training can be taken up anywhere. Knows torch alone.
+
+Making an iterator of a DataLoader draws a seed, by default from the generator that the model draws from; and leaving
+out batches does not repeat what worker processes drew for them. So each epoch has a generator of its own, batches are
+chosen before they are loaded, and what is random in a sample must follow from (seed, epoch, index): see
+`trainer.worker.randomness`.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+STOPPING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+def loaded(
+    dataset: Dataset[Any],
+    batches: Sequence[list[int]],
+    *,
+    seed: int,
+    workers: int = 0,
+    collate: Callable[[list[Any]], Any] | None = None,
+    pin_memory: bool = False,
+) -> Iterator[Any]:
+    """Yield a batch for each of the lists of indices in `batches`, loaded by `workers` processes (0: by this one).
+
+    `seed` starts the generators of the worker processes, which are no part of a checkpoint.
+    """
+    loader: DataLoader[Any] = DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        worker_init_fn=leave_signals_to_the_training,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    # Blocked until they are ignored: a process must not die of a signal that comes right after its start.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING_SIGNALS)
+    try:
+        return iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def leave_signals_to_the_training(worker: int) -> None:
+    """Ignore what asks a training to stop or save: it reaches all processes of a group, and the training decides."""
+    for number in STOPPING_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING_SIGNALS)

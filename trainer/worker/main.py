@@ -1,0 +1,127 @@
+"""The process that trains: `python -m trainer.worker.main <task.json>`. Knows torch and the client, no Django.
+
+Exit codes: 0 finished or stopped, 1 an exception (recorded by the client), 2 a task that cannot be done.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import steersman
+from steersman.agent.machine.pynvml_notice import silence_pynvml_notice
+from trainer.worker.task import read_task
+
+if TYPE_CHECKING:
+    import torch
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+class DeviceError(ValueError):
+    """A device that this host does not have. The text says what to use."""
+
+
+def main(arguments: list[str]) -> int:
+    """Train the task of the file named on the command line."""
+    if len(arguments) != 1:
+        print("usage: python -m trainer.worker.main TASK.json (started by manage.py train)", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    task = read_task(Path(arguments[0]))
+    run = steersman.attach()
+    stop_on_signals(run)
+    if task.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+    silence_pynvml_notice()
+    # torch takes seconds to load: only now, so that a signal or an early exit finds the run attached.
+    import torch
+
+    from trainer.worker.checkpoints import CheckpointError, load_checkpoint
+    from trainer.worker.environment import describe_environment
+    from trainer.worker.loop import train
+    from trainer.worker.parallel import process_group
+    from trainer.worker.randomness import seed_everything
+    from trainer.worker.recipe import ParameterError, RecipeError, load_recipe
+
+    try:
+        device = choose_device(task.device, run.ranks)
+        recipe = load_recipe(task.recipe)(task.parameters, device=device, seed=task.seed)
+        recipe.rank, recipe.ranks = run.rank, run.ranks
+        if recipe.threads:
+            torch.set_num_threads(recipe.threads)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        seed_everything(task.seed, task.deterministic)
+        run.record_environment(describe_environment(device))
+        checkpoint = None
+        if task.checkpoint is not None:
+            checkpoint = load_checkpoint(Path(task.checkpoint["path"]), task.checkpoint["sha256"], run.rank)
+        with process_group(run.ranks, device):
+            train(recipe, run, checkpoint, segment=task.attempt, extra_epochs=task.extra_epochs)
+    except (ParameterError, RecipeError, DeviceError, CheckpointError) as error:
+        run.note(str(error), level="error")
+        print(error, file=sys.stderr)
+        return EXIT_BAD_INPUT
+    return 0
+
+
+def stop_on_signals(run: steersman.Run) -> None:
+    """Make SIGTERM and a first SIGINT finish the step, save and end, a second one end at once; SIGUSR1 only saves."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        run.request_stop()
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        run.request_stop()
+        signal.signal(signal.SIGINT, end)
+
+    def save(_signal: int, _frame: FrameType | None) -> None:
+        run.request("save_checkpoint")
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        raise SystemExit(EXIT_INTERRUPTED)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGUSR1, save)
+
+
+def choose_device(name: str, ranks: int = 1) -> torch.device:
+    """Return the device called auto, cpu, cuda or cuda:N; of several ranks each takes the GPU of its number there.
+
+    Raises `DeviceError` where this host does not have it.
+    """
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        name = "cuda" if count else "cpu"
+    kind, _, index = name.partition(":")
+    if name == "cpu":
+        return torch.device("cpu")
+    if kind != "cuda" or (":" in name and not index.isdecimal()):
+        raise DeviceError(f"There is no device {name}: use auto, cpu, cuda or cuda:N.")
+    if ranks > 1:
+        if index:
+            raise DeviceError(f"{ranks} ranks need a GPU each: use --device cuda instead of {name}, or cpu.")
+        ranks = int(os.environ.get("LOCAL_WORLD_SIZE", ranks))
+        if ranks > count:
+            raise DeviceError(
+                f"{ranks} ranks need a GPU each, this host has {count}: use fewer ranks, or --device cpu."
+            )
+        index = os.environ.get("LOCAL_RANK", "0")
+    if int(index or 0) >= count:
+        have = f"{count} CUDA device{'' if count == 1 else 's'}"
+        remedy = "use --device cpu" if not count else f"use --device cuda:0 to cuda:{count - 1}, or cpu"
+        raise DeviceError(f"{name} was asked for but this host has {have}: {remedy}.")
+    return torch.device("cuda", int(index or 0))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

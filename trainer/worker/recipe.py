@@ -1,0 +1,252 @@
+"""What is trained: the class that a person writes. Knows torch, neither Django nor the run it is trained for.
+
+A recipe declares its parameters once, builds model and optimiser, yields batches, and says what a batch
+and an evaluation are worth. `trainer.worker.loop` does the rest. `trainer/recipes/digits.py` is one to copy.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
+from torch.utils.data import Dataset
+
+from steersman.knobs import KnobSpec
+from steersman.parameters import Declaration, ParameterError, parameter, validate
+from trainer.recipe_names import RecipeError, split_spec
+from trainer.worker import parameter_groups
+from trainer.worker.loading import loaded
+from trainer.worker.randomness import epoch_order, epoch_seed
+
+__all__ = ["Batch", "ParameterError", "Recipe", "RecipeError", "load_recipe", "parameter"]
+
+Batch = tuple[Tensor, Tensor]
+LEARNING_RATE_SERIES = "optimiser/learning_rate"
+
+
+class Recipe(ABC):
+    """Base of every recipe. The docstring of the subclass is its description.
+
+    `build` must set `model`, `optimiser` and `train_size`, and may set `scheduler`, which is stepped after
+    every step. Whatever is random in a batch must follow from `seed`, the epoch and the sample (see
+    `trainer.worker.randomness`), so that a training stopped anywhere goes on as if it had not been.
+    """
+
+    title: ClassVar[str] = ""
+    # The value of `evaluate` that tells the best epoch, and whether more of it is better or less.
+    best_metric: ClassVar[str] = "validation_loss"
+    best_is: ClassVar[Literal["highest", "lowest"]] = "lowest"
+    # What is published: the parameters by name, and those of them that may be changed while training.
+    declared: ClassVar[dict[str, dict[str, Any]]] = {}
+    turnable: ClassVar[dict[str, KnobSpec]] = {}
+    # Longest gradient that a step takes; None leaves gradients as they are. May be declared as a parameter.
+    gradient_clip: float | None = None
+
+    epochs: int = parameter(10, minimum=1, maximum=100_000, help="passes over the training set")
+    batch_size: int = parameter(64, minimum=1, maximum=65_536, help="samples in one step")
+    precision: str = parameter(
+        "auto",
+        choices=("auto", "float32", "float16", "bfloat16"),
+        help="number format of the forward pass; auto: mixed precision on a GPU, float32 on the CPU",
+    )
+    threads: int = parameter(0, minimum=0, maximum=1024, help="CPU threads of torch; 0 leaves the choice to torch")
+    save_every: int = parameter(1, minimum=1, maximum=100_000, help="epochs between two checkpoints")
+
+    model: nn.Module
+    optimiser: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
+    train_size: int
+    # Of several processes that train together each has its share of every batch.
+    rank: int = 0
+    ranks: int = 1
+    # Set where the batches to come are no longer those that `train_batches` was asked for; the loop asks anew.
+    batches_changed: bool = False
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        _take_declarations(cls)
+
+    def __init__(self, parameters: Mapping[str, object], *, device: torch.device, seed: int = 0) -> None:
+        """Take the parameters of a run, typed or as text. Raises `ParameterError` naming the wrong one."""
+        self.device = device
+        self.seed = seed
+        self.parameters = validate(self.schema(), parameters)
+        for name, value in self.parameters.items():
+            setattr(self, name, value)
+
+    @abstractmethod
+    def build(self) -> None:
+        """Load the data and set `model`, `optimiser`, `train_size` and, if wanted, `scheduler`."""
+
+    @abstractmethod
+    def train_batches(self, epoch: int, first: int) -> Iterator[Batch]:
+        """Yield the batches of an epoch (from 1) beginning with number `first` (from 0), on `device`."""
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the mean loss of a batch, and further means by name, such as "accuracy": all 0-dim tensors."""
+
+    @abstractmethod
+    def evaluate(self) -> dict[str, float | Tensor]:
+        """Return the numbers of an epoch's row by name. Called with the model in eval mode, without gradients."""
+
+    def derived(self, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return values that follow from the means of `loss`, of a step or of an epoch, such as a perplexity."""
+        return {}
+
+    def texts(self) -> dict[str, str]:
+        """Return texts to show after each epoch by name, such as what a language model writes.
+
+        Called as `evaluate` is. What is random here must come from a generator of its own: drawing from
+        torch's would make trainings with and without these texts differ.
+        """
+        return {}
+
+    @property
+    def units_per_sample(self) -> Mapping[str, int]:
+        """Return what a sample consists of, such as {"tokens": 64}: each is told as a speed of its own."""
+        return {}
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(self.train_size / self.batch_size)
+
+    def shuffled(self, epoch: int, first: int) -> Iterator[Tensor]:
+        """Yield the sample indices of each batch from number `first` on: int64 of shape (batch_size,), on `device`.
+
+        Of several ranks each gets its share of the batch, see `share`.
+        """
+        order = epoch_order(self.seed, epoch, self.train_size).to(self.device)
+        for start in range(first * self.batch_size, self.train_size, self.batch_size):
+            yield self.share(order[start : start + self.batch_size])
+
+    def share(self, indices: Tensor) -> Tensor:
+        """Return the part of a batch's indices that is this rank's; the first where none is left for it.
+
+        For recipes that order their samples themselves: every rank must step on something.
+        """
+        own = indices[self.rank :: self.ranks]
+        return own if len(own) else indices[:1]
+
+    def data_loader(
+        self,
+        dataset: Dataset[Any],
+        epoch: int,
+        first: int,
+        *,
+        workers: int = 0,
+        collate: Callable[[list[Any]], Any] | None = None,
+    ) -> Iterator[Any]:
+        """Yield the batches of an epoch from number `first` on, loaded by `workers` processes (0: by this one).
+
+        For `train_batches` of recipes whose samples take time to make: `dataset[index]` must depend on nothing but
+        (seed, epoch, index), and be on the CPU. Where it has `__getitems__`, that makes a whole batch, and `collate`
+        gets what it returns.
+        """
+        batches = [indices.tolist() for indices in self.shuffled(epoch, first)]
+        return loaded(
+            dataset,
+            batches,
+            seed=epoch_seed(self.seed, epoch),
+            workers=workers,
+            collate=collate,
+            pin_memory=self.device.type == "cuda",
+        )
+
+    def set_learning_rate(self, value: float, group: str = "") -> None:
+        """Make `value` the learning rate that the schedule multiplies: of one parameter group, or of all."""
+        named = (base for base in self.optimiser.param_groups if base.get("name") == group)
+        old = parameter_groups.base_learning_rate(next(named)) if group else getattr(self, "learning_rate", value)
+        parameter_groups.change_learning_rate(self.optimiser, self.scheduler, float(old), value, group)
+
+    def set_weight_decay(self, value: float, group: str = "") -> None:
+        """Set the weight decay of one parameter group, or of all."""
+        old = getattr(self, "weight_decay", None)
+        for each in self.optimiser.param_groups:
+            # Without a name, groups that were built without weight decay stay so.
+            if each.get("name") == group if group else each["weight_decay"] == old:
+                each["weight_decay"] = value
+
+    def set_dropout(self, value: float) -> None:
+        """Set the share that every dropout module of the model leaves out."""
+        for module in self.model.modules():
+            if isinstance(module, _DropoutNd):
+                module.p = value
+
+    @classmethod
+    def schema(cls) -> list[dict[str, Any]]:
+        """Return the declared parameters as published: JSON-ready, in the order of declaration."""
+        return list(cls.declared.values())
+
+    @classmethod
+    def knobs(cls) -> list[dict[str, Any]]:
+        """Return the parameters that may be changed while training, as published; parameter groups come with them."""
+        return [spec.to_wire() for spec in cls.turnable.values()]
+
+    @classmethod
+    def description(cls) -> str:
+        return inspect.cleandoc(cls.__doc__ or "")
+
+
+def _take_declarations(cls: Any) -> None:
+    """Take the declarations out of the body of `cls`, leaving the defaults in their place.
+
+    A plain value under an inherited parameter's name (`epochs = 50`) is its new default.
+    """
+    declared, turnable = dict(cls.declared), dict(cls.turnable)
+    for name, value in list(vars(cls).items()):
+        if name in declared and not isinstance(value, Declaration):
+            entry = declared[name]
+            default = Declaration(value, entry["minimum"], entry["maximum"], tuple(entry["choices"]), entry["help"])
+            declared[name] = default.named(name, entry["type"])
+        elif isinstance(value, Declaration):
+            if name not in declared and name in RESERVED:
+                raise TypeError(f"{cls.__name__}.{name}: a recipe has an attribute of this name; choose another")
+            declared[name] = value.named(name, vars(cls).get("__annotations__", {}).get(name, ""))
+            turnable.pop(name, None)
+            if value.knob:
+                series = LEARNING_RATE_SERIES if name == "learning_rate" else ""
+                turnable[name] = value.as_knob(name, declared[name]["default"], series)
+        else:
+            continue
+        setattr(cls, name, declared[name]["default"])
+    cls.declared, cls.turnable = declared, turnable
+
+
+# __init_subclass__ runs for subclasses only; the base has declarations of its own.
+RESERVED: frozenset[str] = frozenset()
+_take_declarations(Recipe)
+RESERVED = frozenset({*dir(Recipe), *Recipe.__annotations__, "device", "seed", "parameters"})
+RESERVED -= {*Recipe.declared, "gradient_clip"}
+
+
+def load_recipe(spec: str) -> type[Recipe]:
+    """Return the recipe class of a built-in name or a dotted path.
+
+    Raises `RecipeError` where there is none. What goes wrong inside the named module is raised as it is.
+    """
+    module_name, class_name = split_spec(spec)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        # A module that is missing inside the person's own module is theirs to see as it is.
+        if error.name is None or not (module_name == error.name or module_name.startswith(f"{error.name}.")):
+            raise
+        raise RecipeError(
+            f"recipe: there is no module {module_name} for {spec}; start from the folder that holds it, or put "
+            "that folder into PYTHONPATH."
+        ) from None
+    found = getattr(module, class_name, None)
+    if not (isinstance(found, type) and issubclass(found, Recipe)):
+        raise RecipeError(f"recipe: {module_name} has no class {class_name} that is a trainer.recipes.Recipe.")
+    if inspect.isabstract(found):
+        missing = ", ".join(sorted(found.__abstractmethods__))
+        raise RecipeError(f"recipe: {spec} is not complete, it does not define {missing}.")
+    return found

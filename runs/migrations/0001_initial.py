@@ -326,7 +326,7 @@ class Migration(migrations.Migration):
                 ('last_time', models.FloatField()),
                 ('points', models.BinaryField()),
                 ('buckets', models.BinaryField()),
-                ('series', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='chunks', to='runs.series.storage')),
+                ('series', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='chunks', to='runs.series')),
             ],
             options={
                 'ordering': ['series', 'attempt', 'index'],

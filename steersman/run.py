@@ -15,6 +15,7 @@ from typing import Any
 
 from steersman import values
 from steersman.commands import Control, Handler
+from steersman.exit_codes import EXIT_FENCED
 from steersman.files import journal
 from steersman.files.locks import HeldLock
 from steersman.files.mailbox import Mailbox
@@ -33,7 +34,6 @@ START_PAUSED_VARIABLE = "STEERSMAN_START_PAUSED"
 UNADOPTED_VARIABLE = "STEERSMAN_UNADOPTED_S"
 # Written into an attempt's folder by whoever opened a later one: a worker that comes late must not train.
 CLOSED_FILE = "closed"
-EXIT_FENCED = 4
 # A training that nobody supervises for this long saves and ends.
 UNADOPTED_S = 600.0
 # Every so many control points one looks at the clock; slow trainings do at each.

@@ -6,11 +6,13 @@ it is claimed to its end. docs/running.md states the rule.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 CPU = "cpu"
+DEVICE_NAME = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
 MIG_PREFIX = "MIG-"
 MOST_SLOTS = 64
 

@@ -52,7 +52,7 @@ RULES = {
     "steersman.agent": rule("steersman steersman.files", "psutil", AGENT),
     "steersman.agent.machine": rule("steersman steersman.files", "psutil pynvml", AGENT),
     "steersman.agent.journals": rule("steersman.files", never=AGENT),
-    "steersman.agent.supervise": rule("steersman.files", "psutil", AGENT),
+    "steersman.agent.supervise": rule("steersman steersman.files", "psutil", AGENT),
     "steersman.agent.launch": rule("steersman.*", "psutil", AGENT),
     "runs.protocol": rule("steersman", "msgspec", f"{WEB} django"),
     "runs.models": rule("runs.protocol steersman", "django", WEB),

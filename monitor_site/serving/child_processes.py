@@ -20,9 +20,9 @@ from steersman.run import FOLDER_VARIABLE
 PR_SET_CHILD_SUBREAPER = 36
 # Waiting before a child that keeps ending is started again: doubled each time, up to the longest.
 FIRST_WAIT_S = 0.2
-LONGEST_WAIT_S = 10.0
+LONGEST_RESTART_PAUSE_S = 10.0
 # A child that lived this long is healthy: the next end counts as the first.
-HEALTHY_S = 30.0
+CHILD_HEALTHY_S = 30.0
 
 
 class Child:
@@ -70,10 +70,10 @@ class Child:
             return None
         now = time.monotonic()
         if self._restart_at is None:
-            if now - self._started > HEALTHY_S:
+            if now - self._started > CHILD_HEALTHY_S:
                 self._wait_s = FIRST_WAIT_S
             self._restart_at = now + self._wait_s
-            self._wait_s = min(self._wait_s * 2, LONGEST_WAIT_S)
+            self._wait_s = min(self._wait_s * 2, LONGEST_RESTART_PAUSE_S)
             return f"The {self.name} {self.ended()}: starting it again."
         if now >= self._restart_at:
             self._restart_at = None

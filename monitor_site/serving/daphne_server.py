@@ -63,7 +63,7 @@ class PortalProtocol(WebSocketProtocol):
             self.maxMessagePayloadSize = 0
 
 
-class ViewerLeft(OSError):
+class SocketClosed(OSError):
     """A message to a socket that is closed. ASGI asks for an `OSError`."""
 
 
@@ -119,7 +119,7 @@ class PortalServer(Server):
         try:
             await super().handle_reply(protocol, message)
         except Disconnected as error:
-            raise ViewerLeft(str(error)) from error
+            raise SocketClosed(str(error)) from error
 
     def listen_error(self, failure: Any) -> None:
         self.listen_failure = failure.getErrorMessage()

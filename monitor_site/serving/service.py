@@ -25,16 +25,14 @@ from monitor_site.serving.embedded_server import EmbeddedServer, EmbeddedServerE
 from monitor_site.serving.ports import port_is_free
 from monitor_site.serving.publishing import CommandFailed, manage
 from monitor_site.serving.status_line import StatusLine
+from steersman.exit_codes import EXIT_HELD, EXIT_INTERRUPTED
 from steersman.files import data_folder
 from steersman.files.private import make_private_file
 
 PORTAL_TIMEOUT_S = 30.0
 POLL_S = 0.1
-LOOK_INTERVAL_S = 1.0
+POLL_INTERVAL_S = 1.0
 CHILD_END_S = 10.0
-EXIT_BAD_INPUT = 2
-EXIT_HELD = 3
-EXIT_INTERRUPTED = 130
 
 
 class CannotRun(Exception):
@@ -75,8 +73,8 @@ class Service:
         try:
             self.start()
             while True:
-                self.look()
-                time.sleep(LOOK_INTERVAL_S)
+                self.tick()
+                time.sleep(POLL_INTERVAL_S)
         except Interrupted:
             return 0
         except CommandFailed as error:
@@ -180,8 +178,8 @@ class Service:
 
     # Watching
 
-    def look(self) -> None:
-        """One look at everything: bring back what ended by itself."""
+    def tick(self) -> None:
+        """Look at everything once: bring back what ended by itself."""
         reap_orphans([self.embedded.pid, self.portal.pid, self.watch.pid])
         if self._embeds and not self.embedded.is_alive:
             self.status.say("The embedded server is gone: starting it again.")

@@ -16,7 +16,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 
-from runs.admin.deletion import NotDeletable, check_deletable, delete_run, extent_of
+from runs.admin.deletion import NotDeletable, check_deletable, count_deletion, delete_run
 from runs.models import Run
 
 
@@ -56,7 +56,7 @@ class DeletesRuns(ModelAdmin):
     ) -> tuple[list[str], dict[str, Any], set[str], list[str]]:
         """Count what goes instead of listing it: a run has millions of points."""
         runs = list(objs)
-        extent = extent_of([run.pk for run in runs])
+        extent = count_deletion([run.pk for run in runs])
         counts = {
             gettext("runs"): len(runs),
             gettext("epochs"): extent.epochs,

@@ -30,7 +30,7 @@ class NotDeletable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Extent:
+class DeletionCounts:
     """What goes with runs. `files_bytes` is what their folders take on this machine, checkpoints included."""
 
     epochs: int
@@ -42,10 +42,10 @@ class Extent:
     files_bytes: int
 
 
-def extent_of(run_ids: list[int]) -> Extent:
+def count_deletion(run_ids: list[int]) -> DeletionCounts:
     """Count what deleting the runs would take along; the number of queries does not depend on how much each holds."""
     checkpoints = Checkpoint.objects.filter(run__in=run_ids).aggregate(number=Count("pk"), size=Sum("size_bytes"))
-    return Extent(
+    return DeletionCounts(
         epochs=EpochMetric.objects.filter(run__in=run_ids).count(),
         points=(Chunk.objects.filter(series__run__in=run_ids).aggregate(total=Sum("count"))["total"] or 0)
         + sum(len(columns.steps) for run_id in run_ids for columns in tail(run_id, LAST_SEQ).values()),

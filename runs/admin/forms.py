@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 from django import forms
@@ -12,8 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from runs.models import Run
 from steersman.parameters import ParameterError, validate
-
-DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
+from steersman.slots import DEVICE_NAME
 
 
 class NewRunForm(forms.ModelForm[Run]):
@@ -31,7 +29,7 @@ class NewRunForm(forms.ModelForm[Run]):
 
     def clean_device(self) -> str:
         device: str = self.cleaned_data["device"]
-        if not DEVICE.fullmatch(device):
+        if not DEVICE_NAME.fullmatch(device):
             raise ValidationError(_("Give auto, cpu, cuda, or a certain GPU such as cuda:1."))
         return device
 

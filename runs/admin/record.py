@@ -46,7 +46,7 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class RunOverview:
     """Everything that the page of a run shows below its name."""
 
     duration: timedelta | None
@@ -62,13 +62,13 @@ class Record:
     events: list[tuple[str, int]]
 
 
-def record_of(run: Run, now: datetime) -> Record:
+def record_of(run: Run, now: datetime) -> RunOverview:
     """Return the record of `run`. The number of queries does not depend on how much there is."""
     epochs = list(run.epochs.order_by("-epoch", "-attempt")[:EPOCHS_SHOWN])
     attempts = list(run.attempts.order_by("-number")[:ROWS_SHOWN])
     commands = list(run.commands.order_by("-sent_at")[:ROWS_SHOWN])
     kinds = run.events.order_by("kind").values("kind").annotate(total=Count("pk")).values_list("kind", "total")
-    return Record(
+    return RunOverview(
         duration=duration_of(run, now),
         epoch_chart=_epoch_chart(run),
         step_chart=_step_chart(run),

@@ -20,7 +20,7 @@ from unfold.decorators import display
 from runs.access.roles import display_name
 from runs.models import Run
 
-YES, NO = "yes", "no"
+CONFIRMED, NO = "yes", "no"
 
 
 class _Since(admin.SimpleListFilter):
@@ -30,10 +30,10 @@ class _Since(admin.SimpleListFilter):
     answers: tuple[Any, Any]
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [(YES, self.answers[0]), (NO, self.answers[1])]
+        return [(CONFIRMED, self.answers[0]), (NO, self.answers[1])]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Run]) -> QuerySet[Run]:
-        if self.value() not in (YES, NO):
+        if self.value() not in (CONFIRMED, NO):
             return queryset
         return queryset.filter(**{f"{self.field}__isnull": self.value() == NO})
 

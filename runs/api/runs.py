@@ -17,7 +17,7 @@ from runs.live.history import counted_epochs
 from runs.live.snapshot import epoch_as_wire, latest_values
 from runs.models import Project, Run, RunState
 from runs.recording.liveness import silent
-from runs.recording.queue_places import Place, place_of, places_of
+from runs.recording.queue_places import QueuePlace, place_of, places_of
 
 router = Router(tags=["runs"])
 ERRORS = {401: ErrorOut, 404: ErrorOut, 422: ErrorOut}
@@ -83,7 +83,7 @@ def list_epochs(
     return {"count": epochs.count(), "items": items}
 
 
-def as_item(run: Run, place: Place | None) -> dict[str, Any]:
+def as_item(run: Run, place: QueuePlace | None) -> dict[str, Any]:
     return {
         "id": run.pk,
         "name": run.name,

@@ -11,8 +11,6 @@ from ninja import Field, Schema
 from runs.models import CommandState
 from runs.protocol.commands import COMMANDS
 
-LARGEST_ID = 2**63 - 1
-
 
 class ErrorOut(Schema):
     error: str = Field(description="What is wrong and what to do, in a sentence")

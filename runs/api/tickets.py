@@ -12,7 +12,8 @@ from ninja import Router
 from runs.access.tickets import TICKET_LIFETIME, issue_ticket
 from runs.api.callers import caller_of
 from runs.api.errors import ApiError, no_such_run
-from runs.api.schemas import LARGEST_ID, ErrorOut, TicketOut
+from runs.api.schemas import ErrorOut, TicketOut
+from runs.models import LARGEST_ID
 
 router = Router(tags=["tickets"])
 LARGEST_BODY_BYTES = 4096

@@ -1,4 +1,4 @@
-"""Who stands at the door of a run's socket: by ticket, by share token, or by the Authorization header."""
+"""The handshake of a run's socket: who connects, by a ticket, a share token or the Authorization header."""
 
 from __future__ import annotations
 

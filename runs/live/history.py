@@ -26,10 +26,10 @@ from runs.protocol.events import (
 from runs.series.charts import BUCKETS, Extent, charts
 
 CONSOLE_LINES = 500
-EVENTS = 100
+MOST_EVENTS = 100
 # More than a person scrolls through, less than a page feels.
 EPOCHS = 2000
-COMMANDS = 500
+MOST_COMMANDS = 500
 CHECKPOINTS = 200
 ATTEMPTS = 200
 # Rows of all charts together: of many series each has fewer, and a zoom reads finer ones.
@@ -50,9 +50,9 @@ def history(run: Run, role: str) -> dict[str, Any]:
     return details(run, role) | {
         "seq": seq,
         "epochs": [epoch_as_wire(epoch) for epoch in epochs_of(run)],
-        "commands": [as_wire(command) for command in reversed(run.commands.order_by("-sent_at")[:COMMANDS])],
+        "commands": [as_wire(command) for command in reversed(run.commands.order_by("-sent_at")[:MOST_COMMANDS])],
         "console": console(run, seq),
-        "events": _events(run, seq, LISTED_EVENTS, EVENTS),
+        "events": _events(run, seq, LISTED_EVENTS, MOST_EVENTS),
         "texts": _events(run, seq, (TextLogged.kind,), TEXTS),
         "series": series,
     }

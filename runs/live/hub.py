@@ -21,7 +21,7 @@ from django.utils import timezone
 from runs.access import revocation
 from runs.live.database_reads import reading
 from runs.live.outbox import Outbox
-from runs.live.rights_watch import Guard
+from runs.live.rights_watch import RightsWatch
 from runs.models import Run
 from runs.protocol.event_parts import LARGEST_FRAME_BYTES, frame_bytes
 from runs.protocol.events import Life, Link, Message, Resync, encode_message
@@ -30,7 +30,7 @@ from runs.recording.lifecycle import LIVE, SILENT_AFTER_S, UNREACHABLE_AFTER_S
 
 logger = logging.getLogger(__name__)
 
-LOOK_INTERVAL_S = 1.0
+POLL_INTERVAL_S = 1.0
 # A layer whose echo is older than this is away; viewers are told that events come from the database.
 ECHO_TIMEOUT_S = 2.5
 LAYER_CALL_TIMEOUT_S = 2.0
@@ -90,7 +90,7 @@ class Hub:
 
     def __init__(self) -> None:
         self.link = "degraded"
-        self.guard = Guard()
+        self.guard = RightsWatch()
         self._rooms: dict[int, Room] = {}
         self._joining = asyncio.Lock()
         self._looking: asyncio.Task[None] | None = None
@@ -220,7 +220,7 @@ class Hub:
 
     async def _look_forever(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_INTERVAL_S)
+            await asyncio.sleep(POLL_INTERVAL_S)
             try:
                 await self._look()
             except Exception:  # a database that is away now may answer at the next look
@@ -262,9 +262,9 @@ class Hub:
     def _judge_life(self, room: Room, beat: int, live: bool, now: float, seen_s: float) -> None:
         if beat != room.beat or not live:
             room.alive_at = now
-        elif seen_s > 2 * LOOK_INTERVAL_S:
+        elif seen_s > 2 * POLL_INTERVAL_S:
             # Time in which the database could not be read is no evidence against the training.
-            room.alive_at += seen_s - LOOK_INTERVAL_S
+            room.alive_at += seen_s - POLL_INTERVAL_S
         room.beat, room.live = beat, live
         life = life_after(now - room.alive_at)
         if life != room.life:
@@ -297,7 +297,7 @@ async def _open_room(run_id: int) -> Room:
     # Nothing was seen of this run yet, and its host's clock may be wrong: the time of its last beat alone calls no run
     # unreachable, but one that is will be called so at the second look.
     silent_s = (timezone.now() - run.beat_at).total_seconds() if live and run.beat_at else 0.0
-    silent_s = max(0.0, min(silent_s, UNREACHABLE_AFTER_S - LOOK_INTERVAL_S))
+    silent_s = max(0.0, min(silent_s, UNREACHABLE_AFTER_S - POLL_INTERVAL_S))
     alive_at = time.monotonic() - silent_s
     return Room(run_id, run.last_seq, run.beat, alive_at, live, life=life_after(silent_s))
 

@@ -23,7 +23,7 @@ class Guarded(Protocol):
         """Close the socket with `code` and take nothing more from it."""
 
 
-class Guard:
+class RightsWatch:
     """The open sockets of one event loop, by what right each is open and as which viewer. Looks while there are any."""
 
     def __init__(self) -> None:

@@ -7,9 +7,10 @@ from runs.models.commands import Command, CommandState, as_wire
 from runs.models.keys import AccessToken, Ticket, TokenScope
 from runs.models.projects import Invite, Membership, Project, Role
 from runs.models.recorded import Axis, Chunk, EpochMetric, JournalOffset, Series, StoredEvent
-from runs.models.runs import Attempt, Checkpoint, Host, Recipe, Run, RunQuerySet, RunState
+from runs.models.runs import LARGEST_ID, Attempt, Checkpoint, Host, Recipe, Run, RunQuerySet, RunState
 
 __all__ = [
+    "LARGEST_ID",
     "AccessToken",
     "Attempt",
     "Axis",

@@ -45,6 +45,10 @@ class Recipe(models.Model):
         return self.spec
 
 
+# The largest primary key that a database stores: a larger number is no id.
+LARGEST_ID = 2**63 - 1
+
+
 class RunQuerySet(models.QuerySet["Run"]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> RunQuerySet:
         """Return the runs of projects that `user` belongs to."""

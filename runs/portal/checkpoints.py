@@ -16,10 +16,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
 from runs.access.roles import viewer_of
-from runs.models import Checkpoint, Run
+from runs.models import LARGEST_ID, Checkpoint, Run
 from runs.portal.checkpoint_files import NotThere, open_archive
-
-LARGEST_ID = 2**63 - 1
 
 
 @never_cache

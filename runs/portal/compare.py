@@ -23,13 +23,12 @@ from django.views.decorators.http import require_GET
 
 from runs.live.history import counted_epochs, epochs_of
 from runs.live.snapshot import epoch_as_wire
-from runs.models import Axis, EpochMetric, Run, Series
+from runs.models import LARGEST_ID, Axis, EpochMetric, Run, Series
 from runs.portal.rows import Row, row_of, with_loss
 
 MOST_RUNS = 10
 # More names than a person scrolls through in one list.
 MOST_SERIES = 300
-LARGEST_ID = 2**63 - 1
 # Which end of an epoch's measure is the good one; of the others there is no best.
 BEST_OF = {"train_loss": Min, "train_accuracy": Max, "validation_loss": Min, "validation_accuracy": Max}
 
@@ -53,7 +52,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class CompareRow:
     """One line of a table: a name, what it tells of it ("last", "best"), and a cell a run."""
 
     name: str
@@ -164,17 +163,17 @@ def _epoch_points(run: Run, name: str) -> list[list[Any]]:
 
 def _metrics(
     runs: Sequence[Run], series: dict[int, dict[str, Series]], epochs: dict[int, dict[str, dict[str, Any]]]
-) -> list[Line]:
+) -> list[CompareRow]:
     lines = []
     for name in _epoch_names(runs, epochs):
-        lines.append(Line(name, "last", [_cell(epochs[run.pk]["last"].get(name)) for run in runs]))
+        lines.append(CompareRow(name, "last", [_cell(epochs[run.pk]["last"].get(name)) for run in runs]))
         if name in BEST_OF:
             values = [epochs[run.pk]["best"].get(name) for run in runs]
-            lines.append(Line(name, "best", _marked(values, BEST_OF[name] is Min)))
+            lines.append(CompareRow(name, "best", _marked(values, BEST_OF[name] is Min)))
     for name in _names(series, Axis.STEP):
         points = [series[run.pk].get(name) for run in runs]
         cells = [_cell(point and (point.last_nonfinite or point.last_value)) for point in points]
-        lines.append(Line(name, "last", cells))
+        lines.append(CompareRow(name, "last", cells))
     return lines
 
 
@@ -199,15 +198,15 @@ def _epoch_names(runs: Sequence[Run], epochs: dict[int, dict[str, dict[str, Any]
     return [name for name in EpochMetric.COLUMNS if name in names] + sorted(names - set(EpochMetric.COLUMNS))
 
 
-def _parameters(runs: Sequence[Run]) -> tuple[list[Line], list[tuple[str, str]]]:
+def _parameters(runs: Sequence[Run]) -> tuple[list[CompareRow], list[tuple[str, str]]]:
     """Return the parameters that differ, a cell a run, and those that are equal in all runs."""
     settings = [_settings(run) for run in runs]
-    differing: list[Line] = []
+    differing: list[CompareRow] = []
     equal: list[tuple[str, str]] = []
     for name in dict.fromkeys(name for of_run in settings for name in of_run):
         texts = [of_run.get(name, "–") for of_run in settings]
         if len(set(texts)) > 1:
-            differing.append(Line(name, "", [Cell(text=text) for text in texts]))
+            differing.append(CompareRow(name, "", [Cell(text=text) for text in texts]))
         else:
             equal.append((name, texts[0]))
     return differing, equal

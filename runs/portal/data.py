@@ -20,14 +20,14 @@ from runs.recording.queue_places import place_of
 MOST_SERIES_AT_ONCE = 64
 MOST_BUCKETS = 4000
 
-RunView = Callable[[HttpRequest, Run], HttpResponseBase]
+RunHandler = Callable[[HttpRequest, Run], HttpResponseBase]
 
 
 def _refuse(status: int, error: str, field: str = "") -> JsonResponse:
     return JsonResponse({"error": error, "field": field}, status=status)
 
 
-def for_viewers(view: RunView) -> Callable[Concatenate[HttpRequest, ...], HttpResponseBase]:
+def for_viewers(view: RunHandler) -> Callable[Concatenate[HttpRequest, ...], HttpResponseBase]:
     """Hand `view` the run, if the session's user may see it; 401 and 404 in JSON otherwise."""
 
     @never_cache

@@ -13,12 +13,11 @@ from django.utils.translation import ngettext
 from runs.models import Host
 
 MIB_A_GIB = 1024
-DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
 HOST = re.compile(r"[\w.-]{0,255}")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DeviceChoice:
     """A device of a host as a choice: `value` is "host/device", "/device" for any host."""
 
     value: str
@@ -28,45 +27,47 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class PlaceGroup:
+class HostChoices:
     """The choices of one host; `note` says why a run that is queued there would wait."""
 
     title: str
-    places: list[Place]
+    devices: list[DeviceChoice]
     note: str = ""
 
 
-def place_value(host: str, device: str) -> str:
+def choice_value(host: str, device: str) -> str:
     return f"{host}/{device}"
 
 
-def split_place(value: str) -> tuple[str, str]:
+def split_choice(value: str) -> tuple[str, str]:
     """Return (host, device) of a choice; no device has a slash in its name."""
     host, _separator, device = value.rpartition("/")
     return host, device
 
 
-def places(hosts: Sequence[Host], wanted: str = "", waiting: Callable[[str], int] = lambda host: 0) -> list[PlaceGroup]:
+def host_choices(
+    hosts: Sequence[Host], wanted: str = "", waiting: Callable[[str], int] = lambda host: 0
+) -> list[HostChoices]:
     """Return the choices of every living host, then of any host; `wanted` is offered even where its host is away.
 
     `waiting` tells how many runs wait for a host.
     """
     groups = [
-        PlaceGroup(
+        HostChoices(
             host.name,
-            [_auto(host.name), *(_place(host.name, each) for each in host.devices)],
+            [_auto(host.name), *(_choice(host.name, each) for each in host.devices)],
             _waiting_words(waiting(host.name)),
         )
         for host in hosts
     ]
     names = [("auto", _("Automatic")), ("cpu", _("CPU")), ("cuda", _("GPU"))]
-    anywhere = [Place(place_value("", device), title) for device, title in names]
-    groups.append(PlaceGroup(_("Any host"), anywhere, "" if hosts else _("No host is waiting for runs.")))
-    if wanted and wanted not in {place.value for group in groups for place in group.places}:
-        host, device = split_place(wanted)
+    anywhere = [DeviceChoice(choice_value("", device), title) for device, title in names]
+    groups.append(HostChoices(_("Any host"), anywhere, "" if hosts else _("No host is waiting for runs.")))
+    if wanted and wanted not in {each.value for group in groups for each in group.devices}:
+        host, device = split_choice(wanted)
         known = [group for group in groups if host and group.title == host]
         title = _("not there now") if known else _("this host is not there now")
-        groups.append(PlaceGroup(host or _("Any host"), [Place(wanted, device)], title if host else ""))
+        groups.append(HostChoices(host or _("Any host"), [DeviceChoice(wanted, device)], title if host else ""))
     return groups
 
 
@@ -74,11 +75,11 @@ def _waiting_words(count: int) -> str:
     return ngettext("%(count)d run waits", "%(count)d runs wait", count) % {"count": count} if count else ""
 
 
-def _auto(host: str) -> Place:
-    return Place(place_value(host, "auto"), _("Automatic"), _("the first GPU, else the CPU"))
+def _auto(host: str) -> DeviceChoice:
+    return DeviceChoice(choice_value(host, "auto"), _("Automatic"), _("the first GPU, else the CPU"))
 
 
-def _place(host: str, device: dict[str, Any]) -> Place:
+def _choice(host: str, device: dict[str, Any]) -> DeviceChoice:
     name, utilisation = str(device["device"]), device.get("utilisation")
     title = str(device["title"]) if name == "cpu" else f"{name} · {device['title']}"
     parts = []
@@ -90,4 +91,4 @@ def _place(host: str, device: dict[str, Any]) -> Place:
     if not parts:
         parts.append(_("its present use is not known"))
     percent = None if utilisation is None else max(0, min(100, round(utilisation)))
-    return Place(place_value(host, name), title, " · ".join(parts), percent)
+    return DeviceChoice(choice_value(host, name), title, " · ".join(parts), percent)

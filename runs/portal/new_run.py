@@ -16,13 +16,11 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
 from runs.access.roles import viewer_of
-from runs.models import Recipe, Run
-from runs.portal.device_choices import place_value
+from runs.models import LARGEST_ID, Recipe, Run
+from runs.portal.device_choices import choice_value
 from runs.portal.parameter_fields import PREFIX
 from runs.portal.start_form import StartForm, startable_projects
 from runs.recording.queue import NotQueueable, enqueue, home_of, withdraw
-
-LARGEST_ID = 2**63 - 1
 
 
 @never_cache
@@ -124,7 +122,7 @@ def _cloned(request: HttpRequest, source: Run) -> dict[str, Any]:
         "start_paused": source.start_paused,
         "restarts": source.restarts,
         "ranks": source.ranks,
-        "place": place_value(home_of(source), source.device),
+        "place": choice_value(home_of(source), source.device),
         "clone": source.pk,
     }
 

@@ -10,7 +10,7 @@ from django.db.models import OuterRef, Subquery
 from runs.access.roles import display_name
 from runs.models import Run, RunQuerySet, Series
 from runs.recording.liveness import silent
-from runs.recording.queue_places import Place
+from runs.recording.queue_places import QueuePlace
 
 # The names under which a training loss is usually logged, by the built-in recipes and by scripts.
 LOSS_NAMES = ("train/loss", "loss")
@@ -27,7 +27,7 @@ class Row:
     loss_nonfinite: str
     duration: timedelta | None
     author: str
-    place: Place | None = None
+    place: QueuePlace | None = None
 
 
 def with_loss(runs: RunQuerySet) -> RunQuerySet:
@@ -39,7 +39,7 @@ def with_loss(runs: RunQuerySet) -> RunQuerySet:
     )
 
 
-def row_of(run: Run, now: datetime, place: Place | None = None) -> Row:
+def row_of(run: Run, now: datetime, place: QueuePlace | None = None) -> Row:
     """Return the row of a run that `with_loss` annotated, with its `place` in the queue."""
     end = run.ended_at or (now if run.is_live else run.beat_at)
     return Row(

@@ -14,15 +14,16 @@ from django.utils.translation import gettext_lazy as _
 
 from runs.access.roles import COMMANDING_ROLES
 from runs.models import Project, Recipe, Run
-from runs.portal.device_choices import DEVICE, HOST, places, split_place
+from runs.portal.device_choices import HOST, host_choices, split_choice
 from runs.portal.parameter_fields import PREFIX, field_for, given_values
 from runs.recording.queue import living_hosts
-from runs.recording.queue_places import Line
+from runs.recording.queue_places import WaitingRuns
 from runs.recording.restart_policy import MOST_RESTARTS
 from steersman.parameters import ParameterError, validate
+from steersman.slots import DEVICE_NAME
 
 LARGEST_SEED = 2**31 - 1
-MOST_RANKS = 64
+MOST_RANKS_OF_FORM = 64
 
 
 def startable_projects(user: AbstractBaseUser) -> Any:
@@ -100,7 +101,7 @@ class StartForm(forms.Form):
     ranks = forms.IntegerField(
         label=_("Ranks"),
         min_value=1,
-        max_value=MOST_RANKS,
+        max_value=MOST_RANKS_OF_FORM,
         initial=1,
         required=False,
         help_text=_("Processes that train together on the host, each with its share of every batch: one a GPU."),
@@ -126,8 +127,8 @@ class StartForm(forms.Form):
         chosen.queryset = startable_projects(user)
         self.hosts = living_hosts(timezone.now())
         wanted = str((data or {}).get("place") or self.initial.get("place") or "")
-        self.place_groups = places(self.hosts, wanted, Line().waiting_for)
-        flat = [(place.value, place.title) for group in self.place_groups for place in group.places]
+        self.place_groups = host_choices(self.hosts, wanted, WaitingRuns().waiting_for)
+        flat = [(place.value, place.title) for group in self.place_groups for place in group.devices]
         place_field = self.fields["place"]
         assert isinstance(place_field, forms.ChoiceField)
         place_field.choices = flat
@@ -148,8 +149,8 @@ class StartForm(forms.Form):
     def clean_place(self) -> str:
         """A host that went away meanwhile may still be meant, so what is chosen is judged by its form alone."""
         value: str = self.cleaned_data["place"]
-        host, device = split_place(value)
-        if not DEVICE.fullmatch(device) or not HOST.fullmatch(host):
+        host, device = split_choice(value)
+        if not DEVICE_NAME.fullmatch(device) or not HOST.fullmatch(host):
             raise forms.ValidationError(_("Choose one of the devices."))
         return value
 
@@ -176,7 +177,7 @@ class StartForm(forms.Form):
     def save(self) -> tuple[Run, str]:
         """Record the run and return it with the host that was chosen for it, "" for any."""
         chosen = self.cleaned_data
-        host, device = split_place(chosen["place"])
+        host, device = split_choice(chosen["place"])
         run = Run.objects.create(
             project=chosen["project"],
             recipe=chosen["recipe"],

@@ -28,7 +28,7 @@ Epochs = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=60, pattern=r"^\w[\w .:+-]*\Z")]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
 Short = Annotated[str, msgspec.Meta(max_length=100)]
-Value = float | int | bool | Annotated[str, msgspec.Meta(max_length=200)]
+KnobValue = float | int | bool | Annotated[str, msgspec.Meta(max_length=200)]
 # What the object of a command may hold; `kind` is how a socket marks it.
 PAYLOAD_FIELDS = ("kind", "command", "arguments", "id", "reason", "expires_in_s", "expect", "at")
 # No database takes these: NUL, and half a character of a pair.
@@ -109,7 +109,7 @@ class SetKnob(RunCommand, frozen=True, kw_only=True):
     title: ClassVar[str] = "Set a knob"
     help: ClassVar[str] = "Change a value of the running training, such as the learning rate, at the next step."
     knob: Annotated[str, msgspec.Meta(min_length=1, max_length=60)]
-    value: Value | None = None
+    value: KnobValue | None = None
     factor: float | None = None
     group: Short = ""
 
@@ -174,7 +174,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     expires_at: datetime | None = None
     expected_state: str = ""
-    expected_value: Value | None = None
+    expected_value: KnobValue | None = None
     at_step: int | None = None
     at_epoch: int | None = None
 
@@ -266,7 +266,7 @@ def _schedule(payload: Mapping[str, Any], command: RunCommand) -> tuple[int | No
     return at.get("step"), at.get("epoch")
 
 
-def _expectation(payload: Mapping[str, Any], command: RunCommand) -> tuple[str, Value | None]:
+def _expectation(payload: Mapping[str, Any], command: RunCommand) -> tuple[str, KnobValue | None]:
     expect = _object(payload, "expect")
     if set(expect) - {"state", "value"}:
         raise InvalidCommand("expect takes state and value.", "expect")

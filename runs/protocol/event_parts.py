@@ -34,7 +34,7 @@ LARGEST_LINE_BYTES = 32 * 1024
 LARGEST_KEY_BYTES = 2 * 1024
 
 Item = TypeVar("Item")
-Kind = TypeVar("Kind", bound=Event)
+AnyEvent = TypeVar("AnyEvent", bound=Event)
 
 
 def parts(event: Event) -> list[Event]:
@@ -213,7 +213,7 @@ def _bounded_checkpoint(event: CheckpointSaved) -> CheckpointSaved:
     return msgspec.structs.replace(bare, metrics=kept, metrics_left_out=len(event.metrics) - len(kept))
 
 
-def _bounded(event: Kind) -> Kind:
+def _bounded(event: AnyEvent) -> AnyEvent:
     """Return an event with its long texts cut and its large values replaced by a sentence, no more than needed."""
     for most in SMALLER_VALUES_BYTES:
         changed = {name: bounded_value(value, most) for name, value in msgspec.structs.asdict(event).items()}

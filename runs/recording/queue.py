@@ -15,11 +15,10 @@ from django.utils.translation import gettext as _
 from runs.models import Attempt, Host, Run, RunState
 from runs.protocol.events import StatusChanged
 from runs.recording import feed
-from runs.recording.lifecycle import SILENT_AFTER_S
+from runs.recording.lifecycle import LONGEST_REASON_CHARACTERS, SILENT_AFTER_S
 
 # From these a person may queue: a run that never started, or one whose last attempt left something to do.
 QUEUEABLE = (RunState.CREATED, RunState.STOPPED, RunState.FAILED, RunState.LOST)
-LONGEST_REASON_CHARACTERS = 500
 HOST_SILENT_AFTER = timedelta(seconds=SILENT_AFTER_S)
 
 

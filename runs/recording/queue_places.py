@@ -22,7 +22,7 @@ MOST_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class QueuePlace:
     """Number `number` in line for `device` ("cpu", "cuda", "cuda:1") on `host` ("" for any), `ranks` of them.
 
     `after` are the runs ahead that the viewer may see, `hidden` how many others there are.
@@ -73,7 +73,7 @@ class Place:
         return _("%(first)s and %(last)s") % {"first": _(", ").join(names[:-1]), "last": names[-1]}
 
 
-class Line:
+class WaitingRuns:
     """All that waits, read once for as many runs as are shown."""
 
     def __init__(self) -> None:
@@ -85,14 +85,14 @@ class Line:
         if self._queue:
             self._hosts = {host.name: devices_of(host) for host in living_hosts(timezone.now())}
 
-    def place(self, run: Run, seen: Collection[int]) -> Place | None:
+    def place(self, run: Run, seen: Collection[int]) -> QueuePlace | None:
         """Return the place of `run`, None where it waits for no device; `seen` are the runs that the viewer may see."""
         wish = next((each for each in self._queue if each.run_id == run.pk), None)
         if wish is None:
             return None
         before = ahead_of(wish, self._queue, self._hosts)
         after = [run_id for run_id in before if run_id in seen]
-        return Place(len(before) + 1, self._device(wish), wish.ranks, wish.host, after, len(before) - len(after))
+        return QueuePlace(len(before) + 1, self._device(wish), wish.ranks, wish.host, after, len(before) - len(after))
 
     @property
     def waiting(self) -> set[int]:
@@ -119,18 +119,18 @@ class Line:
 WISH_FIELDS = ("id", "device", "ranks", "queued_host", "given_devices", "state")
 
 
-def places_of(runs: Collection[Run], visible: RunQuerySet) -> Mapping[int, Place]:
+def places_of(runs: Collection[Run], visible: RunQuerySet) -> Mapping[int, QueuePlace]:
     """Return the places of those of `runs` that wait, for somebody who may see the runs of `visible`."""
     queued = [run for run in runs if run.state == RunState.QUEUED]
     if not queued:
         return {}
-    line = Line()
+    line = WaitingRuns()
     seen = set(visible.filter(pk__in=line.waiting).values_list("pk", flat=True))
     found = {run.pk: line.place(run, seen) for run in queued}
     return {run_id: place for run_id, place in found.items() if place is not None}
 
 
-def place_of(run: Run, visible: RunQuerySet) -> Place | None:
+def place_of(run: Run, visible: RunQuerySet) -> QueuePlace | None:
     return places_of([run], visible).get(run.pk)
 
 

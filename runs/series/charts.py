@@ -37,7 +37,7 @@ BUCKETS = 1000
 PLACES_A_QUERY = 200
 
 Key = tuple[int, int]  # series, attempt
-Place = tuple[int, int, int]  # series, attempt, index of the chunk
+ChunkPosition = tuple[int, int, int]  # series, attempt, index of the chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class Reading:
         self._extent = extent
         self._parts: dict[Key, list[tuple[int, Buckets]]] = {}
         self._superseded_from: dict[Key, int] = {}
-        self._straddling: list[Place] = []
+        self._straddling: list[ChunkPosition] = []
 
     def charts(self, unfolded: dict[tuple[int, str], Any]) -> dict[str, dict[str, Any]]:
         """Return the charts by name, of chunks and of the `unfolded` points by (attempt, name)."""
@@ -240,7 +240,7 @@ class Reading:
         return as_chart(join_buckets(ordered), str(axis), self._buckets)
 
 
-def _in_parts(places: Sequence[Place] | Sequence[Q]) -> Iterable[Q]:
+def _in_parts(places: Sequence[ChunkPosition] | Sequence[Q]) -> Iterable[Q]:
     """Yield conditions that together match all of `places`."""
     for start in range(0, len(places), PLACES_A_QUERY):
         condition = Q()

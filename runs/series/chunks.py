@@ -26,7 +26,7 @@ BUCKET_POINTS = 64
 # Every 64th chunk also carries the summaries of its group: the level for series of millions of points.
 GROUP_CHUNKS = 64
 
-NAN, INF, MINUS_INF = 1, 2, 4
+HAS_NAN, HAS_INF, HAS_MINUS_INF = 1, 2, 4
 
 _TYPES = ("<i1", "<i2", "<i4", "<i8", "<f4", "<f8")
 _FIRST_FLOAT = 4
@@ -57,7 +57,7 @@ class Buckets:
 
     `first_*` and `last_*` are the lowest and highest of the bucket, which is what its place on an axis is, also
     where steps went down. `minimum`, `maximum`, `mean` are over finite values (NaN where there is none), `last` is
-    the value logged last. `kinds` has the bits NAN, INF, MINUS_INF of what was not finite.
+    the value logged last. `kinds` has the bits HAS_NAN, HAS_INF, HAS_MINUS_INF of what was not finite.
     """
 
     first_steps: Ints
@@ -117,7 +117,9 @@ def join_buckets(parts: Sequence[Buckets]) -> Buckets:
 def as_buckets(points: Points) -> Buckets:
     """Return one row a point."""
     kinds = (
-        np.isnan(points.values) * NAN + np.isposinf(points.values) * INF + np.isneginf(points.values) * MINUS_INF
+        np.isnan(points.values) * HAS_NAN
+        + np.isposinf(points.values) * HAS_INF
+        + np.isneginf(points.values) * HAS_MINUS_INF
     ).astype(np.int64)
     finite = np.where(kinds == 0, points.values, np.nan)
     return Buckets(

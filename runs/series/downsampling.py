@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from runs.series.chunks import INF, NAN, Buckets, Floats, Ints, merge
+from runs.series.chunks import HAS_INF, HAS_NAN, Buckets, Floats, Ints, merge
 
 STEP = "step"
 
@@ -62,6 +62,6 @@ def _named(kinds: Ints) -> list[list[Any]]:
 
 def _name(kinds: int) -> str:
     """Return the name of what was not finite; NaN first where a bucket held several."""
-    if kinds & NAN:
+    if kinds & HAS_NAN:
         return "nan"
-    return "inf" if kinds & INF else "-inf"
+    return "inf" if kinds & HAS_INF else "-inf"

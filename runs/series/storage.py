@@ -41,8 +41,8 @@ READ_ATTEMPTS = 4
 
 Result = TypeVar("Result")
 
-NAN = float("nan")
-NONFINITE = {"nan": NAN, "inf": float("inf"), "-inf": float("-inf")}
+NOT_A_NUMBER = float("nan")
+NONFINITE = {"nan": NOT_A_NUMBER, "inf": float("inf"), "-inf": float("-inf")}
 
 
 @dataclass(slots=True)
@@ -73,7 +73,7 @@ def points_of(event: Metrics | SystemSampled) -> Iterator[tuple[str, Sequence[in
         for name, column in block.values.items():
             if not column:
                 continue
-            values = [NAN if value is None else value for value in column] if None in column else column
+            values = [NOT_A_NUMBER if value is None else value for value in column] if None in column else column
             for index, kind in block.nonfinite.get(name, ()):
                 values[index] = NONFINITE[kind]
             yield name, block.steps, block.times, cast("list[float]", values)

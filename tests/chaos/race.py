@@ -71,11 +71,11 @@ def usual_writes(lease: Any) -> dict[str, Callable[[], object]]:
     from runs.protocol.events import LogLine
     from runs.recording.lifecycle import keep
     from steersman.agent.machine.redactor import Redactor
-    from trainer.ingest.store import Ingest, Progress
+    from trainer.ingest.store import Ingest, StoredProgress
     from trainer.ingest.ticks import Tick
 
     redactor = Redactor(settings.STEERSMAN_DATA, settings.BASE_DIR)
-    ingest = Ingest(lease, Path(settings.STEERSMAN_DATA) / "none", redactor, Progress())
+    ingest = Ingest(lease, Path(settings.STEERSMAN_DATA) / "none", redactor, StoredProgress())
     tick = Tick(lines=[LogLine(text=f"by attempt {lease.number}", source="steersman")])
     return {"keep": lambda: keep(lease, step=lease.number), "store": lambda: ingest.store(tick)}
 

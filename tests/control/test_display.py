@@ -9,7 +9,7 @@ import pytest
 
 from runs.recording.lifecycle import AttemptEnd
 from trainer.control.display import BarDisplay, LineDisplay, QuietDisplay
-from trainer.ingest.store import Progress
+from trainer.ingest.store import StoredProgress
 
 TEXT = "50%|█████ 🚣 日本"
 
@@ -34,7 +34,7 @@ def test_letters_that_a_terminal_does_not_have_are_question_marks(monkeypatch, d
         monkeypatch.setattr(sys, name, io.TextIOWrapper(shown, encoding=encoding, errors="strict", write_through=True))
     display.console([TEXT])
     display.say(TEXT)
-    display.end(Progress(step=1, latest={"loss": 1.7e308}), AttemptEnd("failed", error=TEXT))
+    display.end(StoredProgress(step=1, latest={"loss": 1.7e308}), AttemptEnd("failed", error=TEXT))
     display.close()
     text = shown.getvalue().decode(encoding)
     assert "50%|" in text and ("日本" in text) == (encoding in ("gbk", "utf-8"))
@@ -49,4 +49,4 @@ def test_a_terminal_that_is_gone_ends_nothing(monkeypatch, display):
         monkeypatch.setattr(sys, name, Gone(io.BytesIO(), encoding="utf-8"))
     display.console([TEXT])
     display.say(TEXT)
-    display.end(Progress(step=1), AttemptEnd("failed", error=TEXT))
+    display.end(StoredProgress(step=1), AttemptEnd("failed", error=TEXT))

@@ -19,7 +19,7 @@ from runs.access.tokens import create_token
 from runs.models import Attempt, Host, Membership, Project, Recipe, Role, Run, RunState, TokenScope
 from runs.recording.lifecycle import AttemptEnd, Holder, Lease, end_attempt, open_attempt
 from runs.recording.queue import claim, enqueue, queue_restart, withdraw
-from runs.recording.queue_places import Place, ordinal
+from runs.recording.queue_places import QueuePlace, ordinal
 from steersman.agent.folders import WorkerProcess, attempt_folder
 from trainer.scheduler import host_slots
 
@@ -136,15 +136,15 @@ def test_the_form_of_a_new_run_says_how_many_wait(lab: Project) -> None:
 @pytest.mark.parametrize(
     "place, text",
     [
-        (Place(1, "cuda", 4, "", [], 0), "1st in line for 4 GPUs on any host"),
-        (Place(2, "cuda", 1, "", [7], 0), "2nd in line for a GPU on any host, after #7"),
-        (Place(2, "cpu", 4, "h", [], 1), "2nd in line for the CPU on h, after 1 other"),
-        (Place(5, "cpu", 1, "h", [1, 2, 3, 4], 0), "5th in line for the CPU on h, after #1, #2 and 2 other runs"),
-        (Place(1, "auto", 1, "h", [], 0), "1st in line for a GPU or the CPU on h"),
-        (Place(4, "cpu", 1, "h", [1, 2, 3], 0), "4th in line for the CPU on h, after #1, #2 and #3"),
+        (QueuePlace(1, "cuda", 4, "", [], 0), "1st in line for 4 GPUs on any host"),
+        (QueuePlace(2, "cuda", 1, "", [7], 0), "2nd in line for a GPU on any host, after #7"),
+        (QueuePlace(2, "cpu", 4, "h", [], 1), "2nd in line for the CPU on h, after 1 other"),
+        (QueuePlace(5, "cpu", 1, "h", [1, 2, 3, 4], 0), "5th in line for the CPU on h, after #1, #2 and 2 other runs"),
+        (QueuePlace(1, "auto", 1, "h", [], 0), "1st in line for a GPU or the CPU on h"),
+        (QueuePlace(4, "cpu", 1, "h", [1, 2, 3], 0), "4th in line for the CPU on h, after #1, #2 and #3"),
     ],
 )  # fmt: skip
-def test_it_says_for_what_it_waits(place: Place, text: str) -> None:
+def test_it_says_for_what_it_waits(place: QueuePlace, text: str) -> None:
     assert place.sentence == text
 
 
@@ -155,7 +155,10 @@ def test_ordinals_are_english_in_english_and_chinese_in_chinese() -> None:
     ]  # fmt: skip
     with translation.override("zh-hans"):
         assert ordinal(3) == "第 3 位"
-        assert Place(3, "cuda:0", 1, "gpu1", [41, 44], 0).sentence == "在gpu1上等候cuda:0，排第 3 位，前面有 #41 和 #44"
+        assert (
+            QueuePlace(3, "cuda:0", 1, "gpu1", [41, 44], 0).sentence
+            == "在gpu1上等候cuda:0，排第 3 位，前面有 #41 和 #44"
+        )
 
 
 @pytest.mark.parametrize("value", ["-1", "two", "65", "", "1.5"])

@@ -20,7 +20,7 @@ from steersman.agent.machine.redactor import Redactor
 from steersman.files import journal
 from steersman.files.journal import JournalReader, JournalWriter, Record
 from trainer.ingest.partial_store import QUARANTINE_FILE
-from trainer.ingest.store import Ingest, Progress
+from trainer.ingest.store import Ingest, StoredProgress
 from trainer.ingest.ticks import Tick
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -36,7 +36,7 @@ def lease() -> Lease:
 
 @pytest.fixture
 def ingest(lease: Lease, tmp_path: Path) -> Ingest:
-    return Ingest(lease, tmp_path, Redactor(tmp_path / "data", tmp_path / "application", {}), Progress())
+    return Ingest(lease, tmp_path, Redactor(tmp_path / "data", tmp_path / "application", {}), StoredProgress())
 
 
 def epoch(number: int, **fields: Any) -> Record:

@@ -185,15 +185,15 @@ def test_an_owner_that_was_overtaken_heals_nothing(run: Run) -> None:
 def test_silence_is_counted_by_our_clock_and_only_while_the_database_answers() -> None:
     beats = BeatWatch()
     still, moving = Pulse(1, 1, 5), Pulse(2, 1, 5)
-    assert beats.look([still, moving], 100.0) == {still: 0.0, moving: 0.0}
+    assert beats.measure([still, moving], 100.0) == {still: 0.0, moving: 0.0}
     moved = Pulse(2, 1, 6)
-    assert beats.look([still, moved], 102.0) == {still: 2.0, moved: 0.0}
+    assert beats.measure([still, moved], 102.0) == {still: 2.0, moved: 0.0}
     beats.interrupt()
-    assert beats.look([still], 160.0)[still] == 2.0
-    assert beats.look([still], 161.0)[still] == 3.0
+    assert beats.measure([still], 160.0)[still] == 2.0
+    assert beats.measure([still], 161.0)[still] == 3.0
     # The watch itself was suspended.
-    assert beats.look([still], 1161.0)[still] == 6.0
-    assert beats.look([], 1162.0) == {}
+    assert beats.measure([still], 1161.0)[still] == 6.0
+    assert beats.measure([], 1162.0) == {}
 
 
 def test_it_goes_on_when_the_database_is_away(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,9 +206,9 @@ def test_it_goes_on_when_the_database_is_away(run: Run, monkeypatch: pytest.Monk
         patch.setattr(queue, "waiting_for", away)
         # The test's transaction needs the connection.
         patch.setattr("trainer.scheduler.watch.close_old_connections", lambda: None)
-        watch.look()
+        watch.tick()
     assert not Host.objects.exists()
-    watch.look()
+    watch.tick()
     host = Host.objects.get()
     assert host.name == HERE
     assert host.devices[0]["device"] == "cpu"
@@ -244,7 +244,7 @@ def test_it_marks_a_run_lost_that_fell_silent_on_another_host(run: Run, monkeypa
     for seconds in range(100, 126, 2):
         if seconds == 106:
             keep(lease)
-        watch.look()
+        watch.tick()
         states.append(Run.objects.values_list("state", flat=True).get())
     assert states.index(RunState.LOST) == (106 + 12 - 100) / 2
     assert set(states[states.index(RunState.LOST) :]) == {RunState.LOST}
@@ -268,7 +268,7 @@ def test_it_calls_nobody_lost_who_waits_to_write_as_it_does(run: Run, monkeypatc
     for second in range(100, 150, 2):
         clock.seconds = float(second)
         clock.writer_s = 5.0 if second < 140 else 0.0
-        watch.look()
+        watch.tick()
         states.append(Run.objects.values_list("state", flat=True).get())
     assert states.index(RunState.LOST) == 20
 
@@ -280,7 +280,7 @@ def test_it_folds_what_a_dead_run_left_and_leaves_a_live_one_alone(run: Run) -> 
         feed.append(each.pk, Metrics(attempt=1, blocks=[Block(steps=[1], times=[1.0], values={"loss": [0.5]})]))
     Run.objects.filter(pk=run.pk).update(state=RunState.LOST, beat_at=long_ago)
     Run.objects.filter(pk=other.pk).update(beat_at=long_ago)
-    Watch().look()
+    Watch().tick()
     assert list(StoredEvent.objects.filter(kind="metrics").values_list("run", flat=True)) == [other.pk]
     assert storage.read_points(run.pk, "loss")[1].values.tolist() == [0.5]
 

@@ -10,7 +10,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from runs.live.history import CONSOLE_LINES, EVENTS, TEXTS, chart_range, details, history
+from runs.live.history import CONSOLE_LINES, MOST_EVENTS, TEXTS, chart_range, details, history
 from runs.models import Attempt, Checkpoint, Command, CommandState, EpochMetric, Project, Run
 from runs.protocol.events import CheckpointSaved, EpochDone, LogLine, LogWritten, StatusChanged, TextLogged
 from runs.recording import feed
@@ -117,13 +117,13 @@ def test_it_keeps_the_newest_of_console_and_events(run: Run) -> None:
         feed.append(run.pk, LogWritten(attempt=1, lines=lines))
     saved = [
         CheckpointSaved(attempt=1, step=step, epoch=0, name=f"step-{step}", size_bytes=1, sha256="")
-        for step in range(EVENTS + 5)
+        for step in range(MOST_EVENTS + 5)
     ]
     feed.append(run.pk, *saved)
     past = history(run, "viewer")
     assert len(past["console"]) == CONSOLE_LINES
     assert (past["console"][0]["text"], past["console"][-1]["text"]) == ("2.0", "6.99")
-    assert [event["step"] for event in past["events"]] == list(range(5, EVENTS + 5))
+    assert [event["step"] for event in past["events"]] == list(range(5, MOST_EVENTS + 5))
 
 
 def test_it_lists_commands_and_checkpoints_in_order(run: Run) -> None:

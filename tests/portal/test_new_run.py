@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from runs.models import Attempt, Host, Membership, Project, Recipe, Role, Run, RunState
-from runs.portal.device_choices import places
+from runs.portal.device_choices import host_choices
 
 pytestmark = pytest.mark.django_db
 
@@ -219,5 +219,5 @@ def test_a_viewer_sees_no_buttons_that_start(project: Project) -> None:
 
 def test_a_device_whose_use_is_not_known_is_still_a_choice() -> None:
     unknown = {"device": "cuda:0", "title": "H100", "utilisation": None, "memory_used_mib": None}
-    group = places([Host(name="h", devices=[unknown])])[0]
-    assert (group.places[1].use, group.places[1].percent) == ("its present use is not known", None)
+    group = host_choices([Host(name="h", devices=[unknown])])[0]
+    assert (group.devices[1].use, group.devices[1].percent) == ("its present use is not known", None)

@@ -23,7 +23,7 @@ from steersman.commands import Done
 from steersman.files.locks import try_lock
 from steersman.run import Run as Client
 from steersman.run import worker_lock_path
-from trainer.ingest.store import Ingest, Progress
+from trainer.ingest.store import Ingest, StoredProgress
 from trainer.ingest.ticks import Tick
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -66,7 +66,7 @@ def test_the_widest_records_are_stored_and_shown(tmp_path: Path) -> None:
     except RuntimeError as error:
         client._record_exception(RuntimeError, error, error.__traceback__)
 
-    progress = Progress()
+    progress = StoredProgress()
     ingest = Ingest(lease, tmp_path, Redactor(tmp_path / "data", tmp_path / "application", {}), progress)
     reader = Journals(tmp_path, {0: Position()}, {})
     while (read := reader.read(ended=True)) is not None:

@@ -10,7 +10,7 @@ from typing import Protocol, TextIO
 from tqdm import tqdm
 
 from runs.recording.lifecycle import AttemptEnd
-from trainer.ingest.store import Progress
+from trainer.ingest.store import StoredProgress
 
 LINE_INTERVAL_S = 10.0
 # A larger one has more digits than a line has room for.
@@ -20,23 +20,23 @@ LARGEST_PLAIN_LOSS = 1e9
 class Display(Protocol):
     """What the supervisor tells of its progress."""
 
-    def show(self, progress: Progress) -> None: ...
+    def show(self, progress: StoredProgress) -> None: ...
     def console(self, lines: list[str]) -> None: ...
     def say(self, text: str) -> None: ...
-    def end(self, progress: Progress, end: AttemptEnd) -> None: ...
+    def end(self, progress: StoredProgress, end: AttemptEnd) -> None: ...
     def close(self) -> None: ...
 
 
 class QuietDisplay:
     """Says nothing but errors."""
 
-    def show(self, progress: Progress) -> None: ...
+    def show(self, progress: StoredProgress) -> None: ...
 
     def console(self, lines: list[str]) -> None: ...
 
     def say(self, text: str) -> None: ...
 
-    def end(self, progress: Progress, end: AttemptEnd) -> None:
+    def end(self, progress: StoredProgress, end: AttemptEnd) -> None:
         if end.error:
             _write(sys.stderr, end.error)
 
@@ -51,7 +51,7 @@ class LineDisplay:
         self._epoch = 0
         self._shown_at = time.monotonic()
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: StoredProgress) -> None:
         now = time.monotonic()
         if progress.epoch == self._epoch and now - self._shown_at < LINE_INTERVAL_S:
             return
@@ -66,7 +66,7 @@ class LineDisplay:
     def say(self, text: str) -> None:
         _write(sys.stdout, text)
 
-    def end(self, progress: Progress, end: AttemptEnd) -> None:
+    def end(self, progress: StoredProgress, end: AttemptEnd) -> None:
         self.say(ending(self._run_id, progress, end))
 
     def close(self) -> None: ...
@@ -79,7 +79,7 @@ class BarDisplay:
         self._run_id = run_id
         self._bar: tqdm[None] | None = None
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: StoredProgress) -> None:
         if not progress.step:
             return
         if self._bar is None:
@@ -102,7 +102,7 @@ class BarDisplay:
         with contextlib.suppress(OSError):
             tqdm.write(_as_shown(sys.stdout, text))
 
-    def end(self, progress: Progress, end: AttemptEnd) -> None:
+    def end(self, progress: StoredProgress, end: AttemptEnd) -> None:
         self.close()
         _write(sys.stdout, ending(self._run_id, progress, end))
 
@@ -119,7 +119,7 @@ def display_for(run_id: int, quiet: bool) -> Display:
     return BarDisplay(run_id) if sys.stderr.isatty() else LineDisplay(run_id)
 
 
-def summary(progress: Progress, steps: bool = True) -> str:
+def summary(progress: StoredProgress, steps: bool = True) -> str:
     """Return epoch, step and the losses known, as one short line."""
     parts = []
     if progress.total_epochs:
@@ -135,7 +135,7 @@ def summary(progress: Progress, steps: bool = True) -> str:
     return "  ".join(parts)
 
 
-def ending(run_id: int, progress: Progress, end: AttemptEnd) -> str:
+def ending(run_id: int, progress: StoredProgress, end: AttemptEnd) -> str:
     """Return how the attempt ended, and how to go on."""
     text = f"run {run_id} {end.outcome}: {summary(progress)}"
     if end.error:

@@ -18,14 +18,14 @@ from steersman.agent.journals.supervisor_deaths import deaths_at, record_death
 from steersman.agent.launch.worker_group import Team
 from steersman.agent.machine.redactor import Redactor
 from steersman.agent.supervise.interrupts import Interrupts
+from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_HELD, EXIT_INTERRUPTED
 from steersman.files.locks import HeldLock, try_lock
 from steersman.files.private import make_private
 from trainer.control.exit_status import judge_end, name_rank
 from trainer.control.restart import conclude
-from trainer.control.supervisor import EXIT_BAD_INPUT, EXIT_HELD, EXIT_INTERRUPTED
 from trainer.ingest.offsets import open_consoles, open_journals
 from trainer.ingest.partial_store import one_line
-from trainer.ingest.store import Ingest, Progress
+from trainer.ingest.store import Ingest, StoredProgress
 from trainer.ingest.ticks import Tick
 
 # `watch` holds the lock for a moment when it looks whether anybody does.
@@ -130,7 +130,7 @@ def adoptable(run: Run, start: str, *, torchrun: bool) -> Lease | None:
 
 def store_leftovers(lease: Lease, folder: Path) -> AttemptEnd:
     """Store what a dead attempt left in its journal and console; return how it ended."""
-    progress = Progress()
+    progress = StoredProgress()
     redactor = Redactor(settings.STEERSMAN_DATA, settings.BASE_DIR)
     ingest = Ingest(lease, folder, redactor, progress, of_the_dead=True)
     attempt = Attempt.objects.get(pk=lease.attempt_id)

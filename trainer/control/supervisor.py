@@ -32,6 +32,7 @@ from steersman.agent.machine.sampler import Sampler
 from steersman.agent.supervise.forced_exit import AWAY, PATIENCE_S, LastResort
 from steersman.agent.supervise.heartbeat import Heart
 from steersman.agent.supervise.interrupts import Interrupts
+from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_FENCED, EXIT_FINISHED, EXIT_INTERRUPTED
 from steersman.files.mailbox import Mailbox
 from trainer.control.command_dispatch import Handover
 from trainer.control.display import Display
@@ -40,14 +41,14 @@ from trainer.control.restart import conclude
 from trainer.ingest.offsets import open_consoles, open_journals
 from trainer.ingest.partial_store import one_line
 from trainer.ingest.stall_report import StallReport
-from trainer.ingest.store import Ingest, Progress
+from trainer.ingest.store import Ingest, StoredProgress
 from trainer.ingest.ticks import Tick
 
-Done = TypeVar("Done")
+Result = TypeVar("Result")
 
 logger = logging.getLogger(__name__)
 
-LOOK_INTERVAL_S = 0.010
+POLL_INTERVAL_S = 0.010
 CONSOLE_INTERVAL_S = 0.25
 # Step metrics of this many events are folded at once; the newest stay for viewers that reconnect.
 FOLD_EVENTS = 500
@@ -59,8 +60,7 @@ LARGEST_UNFOLDED_POINTS = 20_000
 # A database that is away is asked again after this; the journal keeps everything meanwhile.
 DATABASE_PAUSE_S = 0.5
 # Who was suspended for longer than this between two looks may hold the run no more.
-LONGEST_PAUSE_S = 3.0
-EXIT_FINISHED, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_HELD, EXIT_FENCED, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 130
+LONGEST_TICK_GAP_S = 3.0
 
 
 class DatabaseGone(Exception):
@@ -83,7 +83,7 @@ class Supervisor:
         self.folder = folder
         self.team = team
         self.display = display
-        self.progress = Progress()
+        self.progress = StoredProgress()
         self.interrupts = interrupts
         self._redactor = Redactor(settings.STEERSMAN_DATA, settings.BASE_DIR)
         self._ingest = Ingest(lease, folder, self._redactor, self.progress)
@@ -107,12 +107,12 @@ class Supervisor:
         self._pending_lines = list(lines)
         self._last_store = 0.0
         self._last_beat = 0.0
-        self._looked_at = time.monotonic()
+        self._ticked_at = time.monotonic()
         self._last_console = 0.0
         self._last_fold = time.monotonic()
         self._unfolded_points = 0
         self._database_away = False
-        self._last_resort = LastResort(interrupts, team, lambda: self._looked_at, self._handover.post_stop)
+        self._last_resort = LastResort(interrupts, team, lambda: self._ticked_at, self._handover.post_stop)
         # How many records are still read one by one, because an earlier supervisor died of one of them.
         self._one_by_one = 0
         self._reading = 0
@@ -127,9 +127,9 @@ class Supervisor:
         try:
             self._wait_for_database(self._pass_deadly_record)
             while self.team.lives():
-                self._wake.wait(LOOK_INTERVAL_S)
+                self._wake.wait(POLL_INTERVAL_S)
                 self._wake.clear()
-                self._look()
+                self._tick()
             return self._finish()
         except Fenced as error:
             logger.error("%s: this supervisor writes nothing more and ends its worker", error)
@@ -169,10 +169,10 @@ class Supervisor:
         self._handover.command_waits = True
         self._wake.set()
 
-    def _look(self) -> None:
+    def _tick(self) -> None:
         """One look: signals, commands, journal, console, beat. A database that is away costs time, not data."""
         now = time.monotonic()
-        suspended = now - self._looked_at > LONGEST_PAUSE_S
+        suspended = now - self._ticked_at > LONGEST_TICK_GAP_S
         try:
             if suspended:
                 # Before anything is written, even into files of our own.
@@ -195,7 +195,7 @@ class Supervisor:
             connection.close()
             time.sleep(DATABASE_PAUSE_S)
         finally:
-            self._looked_at = time.monotonic()
+            self._ticked_at = time.monotonic()
 
     def _end_deaf(self, now: float) -> None:
         """End a training that does not look at `run.stopping`: without a supervisor SIGTERM would have ended it."""
@@ -308,10 +308,10 @@ class Supervisor:
         self._pending_lines = []
         self._settle(tick)
 
-    def _wait_for_database(self, work: Callable[[], Done]) -> Done:
+    def _wait_for_database(self, work: Callable[[], Result]) -> Result:
         since: float | None = None
         while True:
-            self._looked_at = now = time.monotonic()
+            self._ticked_at = now = time.monotonic()
             try:
                 return work()
             except (DatabaseError, OSError) as error:

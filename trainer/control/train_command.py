@@ -35,6 +35,7 @@ from steersman.agent.launch.torchrun import (
 )
 from steersman.agent.launch.worker_group import Team
 from steersman.agent.supervise.interrupts import Interrupts
+from steersman.exit_codes import EXIT_FAILED, EXIT_FENCED, EXIT_FINISHED, EXIT_HELD, EXIT_INTERRUPTED
 from steersman.files.locks import HeldLock
 from steersman.files.mailbox import Mailbox
 from steersman.files.private import make_private, open_private
@@ -44,7 +45,7 @@ from trainer.control.display import Display, display_for
 from trainer.control.lease import CannotTrain, adoptable, came_before, hold, myself
 from trainer.control.restart import Start, wait_to_restart, work_where_it_began
 from trainer.control.resume_choice import NoSuchCheckpoint, checkpoint_folder, chosen, forget_older, newest, remove_torn
-from trainer.control.supervisor import EXIT_FAILED, EXIT_FENCED, EXIT_FINISHED, EXIT_HELD, EXIT_INTERRUPTED, Supervisor
+from trainer.control.supervisor import Supervisor
 from trainer.worker.task import Task, recipe_command, write_task
 
 INLINE_ADOPTION_TIMEOUT_S = 30.0

@@ -61,7 +61,7 @@ BEST_METRICS = ("validation_accuracy", "validation_loss")
 
 
 @dataclass(slots=True)
-class Progress:
+class StoredProgress:
     """What the terminal shows, and how the worker said that it ended."""
 
     step: int = 0
@@ -78,7 +78,7 @@ class Ingest:
     """Stores the ticks of one attempt, or what is left `of_the_dead`: that brings no run back to life."""
 
     def __init__(
-        self, lease: Lease, folder: Path, redactor: Redactor, progress: Progress, *, of_the_dead: bool = False
+        self, lease: Lease, folder: Path, redactor: Redactor, progress: StoredProgress, *, of_the_dead: bool = False
     ) -> None:
         self.lease = lease
         self.progress = progress

@@ -98,7 +98,7 @@ class Transformer(Recipe):
 
     def set_dropout(self, value: float) -> None:
         for block in self.model.modules():
-            if isinstance(block, Block):
+            if isinstance(block, TransformerBlock):
                 block.dropout = value
 
     @property
@@ -152,7 +152,7 @@ class Decoder(nn.Module):
     def __init__(self, width: int, layers: int, heads: int, context: int, dropout: float) -> None:
         super().__init__()
         self.embedding = nn.Embedding(BYTES, width)
-        blocks = [Block(width, heads, dropout) for _ in range(layers)]
+        blocks = [TransformerBlock(width, heads, dropout) for _ in range(layers)]
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(width)
         rotation = rotary(context, width // heads)
@@ -174,7 +174,7 @@ class Decoder(nn.Module):
         return functional.linear(self.norm(hidden), self.embedding.weight)
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """Causal attention, then a feed-forward network, each added to what came in: (n, length, width) both ways."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:

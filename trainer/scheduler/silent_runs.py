@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 # A longer pause between two looks is ours (a suspended laptop, a busy host), not the owners' silence.
-LONGEST_LOOK_S = 3.0
+LONGEST_INTERVAL_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +27,12 @@ class BeatWatch:
 
     def __init__(self) -> None:
         self._silent_s: dict[Pulse, float] = {}
-        self._looked_at: float | None = None
+        self._measured_at: float | None = None
 
-    def look(self, pulses: Iterable[Pulse], now: float) -> dict[Pulse, float]:
+    def measure(self, pulses: Iterable[Pulse], now: float) -> dict[Pulse, float]:
         """Return for each of `pulses`, all live runs as read at `now`, the seconds in which it stood still."""
-        elapsed = 0.0 if self._looked_at is None else min(now - self._looked_at, LONGEST_LOOK_S)
-        self._looked_at = now
+        elapsed = 0.0 if self._measured_at is None else min(now - self._measured_at, LONGEST_INTERVAL_S)
+        self._measured_at = now
         self._silent_s = {
             pulse: self._silent_s[pulse] + elapsed if pulse in self._silent_s else 0.0 for pulse in pulses
         }
@@ -40,4 +40,4 @@ class BeatWatch:
 
     def interrupt(self) -> None:
         """The database could not be read: the time until the next look counts for nobody."""
-        self._looked_at = None
+        self._measured_at = None

@@ -26,24 +26,24 @@ from steersman.agent.launch.detached import Detached, start_train
 from steersman.agent.launch.given_devices import given_environment
 from steersman.agent.machine.devices import DeviceReader
 from steersman.agent.machine.redactor import Redactor
+from steersman.exit_codes import EXIT_HELD
 from steersman.files.locks import HeldLock, try_lock
 from steersman.files.private import make_private
 from trainer.control.lease import is_of_this_host
-from trainer.control.supervisor import EXIT_HELD
 from trainer.scheduler import host_slots
 from trainer.scheduler.silent_runs import BeatWatch, Pulse
 
 logger = logging.getLogger(__name__)
 
-LOOK_INTERVAL_S = 0.5
+POLL_INTERVAL_S = 0.5
 HOST_INTERVAL_S = 2.0
-FOLD_INTERVAL_S = 60.0
+LEFTOVER_FOLD_INTERVAL_S = 60.0
 EXPIRY_INTERVAL_S = 5.0
 # A beat is seen up to a look late, its absence another, and to say so takes time: lost is known to a viewer when the
 # last beat was SILENT_AFTER_S ago.
-LOST_AFTER_S = SILENT_AFTER_S - 3 * LOOK_INTERVAL_S
+MARK_LOST_AFTER_S = SILENT_AFTER_S - 3 * POLL_INTERVAL_S
 # Who waits for longer to write stands in line with the owner whose beat is missed; the next look will tell.
-LONGEST_WAIT_S = 1.0
+LONGEST_WRITE_S = 1.0
 # A supervisor that has just been killed is often brought back by whoever watches over it.
 UNATTENDED_S = 2.0
 # Where its training is dead too there is nothing to wait for: the second look in a row is no chance.
@@ -53,7 +53,7 @@ DEATH = "The training and its supervisor have died on this host; how they ended 
 FIRST_RETRY_S = 5.0
 LONGEST_RETRY_S = 300.0
 # A supervisor that lived for so long did not break at its beginning: the next end counts as the first.
-HEALTHY_S = 60.0
+SUPERVISOR_HEALTHY_S = 60.0
 # Viewers that reconnect right after the end still get what they missed as events.
 FOLD_AFTER = timedelta(minutes=5)
 FOLDED_RUNS_AT_ONCE = 20
@@ -88,8 +88,8 @@ class Watch:
         self._devices.start()
         try:
             while not self._ending:
-                self.look()
-                time.sleep(LOOK_INTERVAL_S)
+                self.tick()
+                time.sleep(POLL_INTERVAL_S)
         finally:
             self._devices.stop()
             announcer.current().flush(FLUSH_TIMEOUT_S)
@@ -98,7 +98,7 @@ class Watch:
     def stop(self) -> None:
         self._ending = True
 
-    def look(self) -> None:
+    def tick(self) -> None:
         """Do once what is due. A database that is away costs time, and nobody's run."""
         now = time.monotonic()
         try:
@@ -111,7 +111,7 @@ class Watch:
             if self._is_due("expiry", now, EXPIRY_INTERVAL_S):
                 # Of runs that nobody supervises now; the others' supervisors are quicker.
                 expire_commands()
-            if self._is_due("fold", now, FOLD_INTERVAL_S):
+            if self._is_due("fold", now, LEFTOVER_FOLD_INTERVAL_S):
                 self._fold_leftovers()
             if self._database_away:
                 logger.warning("the database is back")
@@ -165,7 +165,7 @@ class Watch:
             if code is None:
                 continue
             # One that was killed is replaced at once; one that gave up or broke may do so again.
-            if code == EXIT_HELD or (started.adopts and code > 0 and now - started.started_at < HEALTHY_S):
+            if code == EXIT_HELD or (started.adopts and code > 0 and now - started.started_at < SUPERVISOR_HEALTHY_S):
                 self._put_off(run_id, now)
             else:
                 self._retry.pop(run_id, None)
@@ -216,8 +216,8 @@ class Watch:
     def _mark_lost(self, now: float) -> None:
         live = Run.objects.filter(state__in=LIVE).values_list("pk", "attempt", "beat")
         pulses = [Pulse(*values) for values in live]
-        for pulse, silent_s in self._beats.look(pulses, now).items():
-            if silent_s >= LOST_AFTER_S and self._lose(pulse):
+        for pulse, silent_s in self._beats.measure(pulses, now).items():
+            if silent_s >= MARK_LOST_AFTER_S and self._lose(pulse):
                 logger.warning("run %d is lost: no sign of life for %.0f s", pulse.run_id, silent_s)
 
     def _lose(self, pulse: Pulse) -> bool:
@@ -225,7 +225,7 @@ class Watch:
         began = time.monotonic()
         with transaction.atomic():
             waited_s = time.monotonic() - began
-            return waited_s < LONGEST_WAIT_S and mark_lost(pulse.run_id, pulse.attempt, pulse.beat)
+            return waited_s < LONGEST_WRITE_S and mark_lost(pulse.run_id, pulse.attempt, pulse.beat)
 
     # The host and the leftovers
 

@@ -26,7 +26,7 @@ from steersman.files.private import FOLDER_MODE, make_private
 from steersman.files.retention import Kept, dropped
 from steersman.knobs import Knob, KnobError
 from trainer.worker import randomness
-from trainer.worker.progress import Progress
+from trainer.worker.progress import TrainingProgress
 from trainer.worker.recipe import Recipe
 
 MODEL_FILE, TRAINING_FILE = "model.pt", "training.pt"
@@ -42,7 +42,7 @@ def rank_file(rank: int) -> str:
     return f"rank-{rank:04d}.pt"
 
 
-class Keeper:
+class CheckpointManager:
     """Writes the checkpoints of one attempt into its folder, and removes those that `retention` drops."""
 
     def __init__(self, run: Run, recipe: Recipe, scaler: torch.amp.GradScaler) -> None:
@@ -56,7 +56,7 @@ class Keeper:
         self.hourly_due_at = time.perf_counter() + HOURLY_S
 
     def save(
-        self, progress: Progress, reason: str, *, name: str = "", metrics: Mapping[str, float] | None = None
+        self, progress: TrainingProgress, reason: str, *, name: str = "", metrics: Mapping[str, float] | None = None
     ) -> str:
         """Write and record a checkpoint; return why it could not be saved, "" where it is whole.
 
@@ -141,7 +141,7 @@ class Keeper:
             problem = f"{type(error).__name__}: {_first_line(error)}"
         return self._run.agree(problem)
 
-    def _write_files(self, folder: Path, progress: Progress) -> dict[str, Written]:
+    def _write_files(self, folder: Path, progress: TrainingProgress) -> dict[str, Written]:
         own = {
             "random": randomness.capture(),
             "share": {"samples": progress.samples, "seconds": progress.seconds, "sums": progress.sums},
@@ -154,7 +154,7 @@ class Keeper:
             for name, content in contents.items()
         }
 
-    def _training_state(self, progress: Progress) -> dict[str, Any]:
+    def _training_state(self, progress: TrainingProgress) -> dict[str, Any]:
         recipe = self._recipe
         return {
             "saved_at": time.time(),
@@ -221,7 +221,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 def restore(
     recipe: Recipe, scaler: torch.amp.GradScaler, knobs: Sequence[Knob], checkpoint: Mapping[str, Any]
-) -> Progress:
+) -> TrainingProgress:
     """Put model, optimiser, schedule, knobs and generators where they were; return how far the training was.
 
     Raises `CheckpointError` where the checkpoint belongs to a model of another shape, or is none of ours.
@@ -237,7 +237,7 @@ def restore(
         scaler.load_state_dict(checkpoint["scaler"])
         if checkpoint["random"] is not None:
             randomness.restore(checkpoint["random"])
-        progress = Progress(**checkpoint["progress"])
+        progress = TrainingProgress(**checkpoint["progress"])
         if recipe.rank:
             _take_share(progress, checkpoint["share"])
         progress.sums = {name: value.to(recipe.device) for name, value in progress.sums.items()}
@@ -257,7 +257,7 @@ def restore(
     return progress
 
 
-def _take_share(progress: Progress, share: Mapping[str, Any] | None) -> None:
+def _take_share(progress: TrainingProgress, share: Mapping[str, Any] | None) -> None:
     """Put what this rank did of the epoch in the place of what rank 0 did; nothing where it was not there."""
     none = {name: torch.zeros_like(value) for name, value in progress.sums.items()}
     found = share or {"samples": 0, "seconds": progress.seconds, "sums": {}}

@@ -14,9 +14,9 @@ from steersman import Run
 from steersman.commands import Done, Refusal
 from steersman.knobs import Knob, KnobSpec, Value
 from trainer.worker import parameter_groups
-from trainer.worker.checkpoints import Keeper
+from trainer.worker.checkpoints import CheckpointManager
 from trainer.worker.evaluation import Evaluation
-from trainer.worker.progress import Progress
+from trainer.worker.progress import TrainingProgress
 from trainer.worker.recipe import Recipe
 
 # Where a recipe says nothing of its own, these act on parameter groups, each of which has a value then.
@@ -26,10 +26,17 @@ OF_GROUPS = ("learning_rate", "weight_decay")
 class Steering:
     """Does what commands ask of one training."""
 
-    def __init__(self, recipe: Recipe, run: Run, keeper: Keeper, progress: Progress, evaluation: Evaluation) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        run: Run,
+        checkpoints: CheckpointManager,
+        progress: TrainingProgress,
+        evaluation: Evaluation,
+    ) -> None:
         self._recipe = recipe
         self._run = run
-        self._keeper = keeper
+        self._checkpoints = checkpoints
         self._progress = progress
         self._evaluation = evaluation
         run.on("save_checkpoint", self.save_checkpoint)
@@ -45,14 +52,14 @@ class Steering:
     def save_checkpoint(self, arguments: dict[str, Any]) -> Done:
         """Save a checkpoint; one with a name is kept. A signal gives none. Raises `Refusal`."""
         name = str(arguments.get("name") or "")
-        problem = self._keeper.save(self._progress, "named" if name else "last", name=name or "signal")
+        problem = self._checkpoints.save(self._progress, "named" if name else "last", name=name or "signal")
         if problem:
             raise Refusal(f"The checkpoint could not be saved: {problem}.")
         return Done(new=name or None)
 
     def save_hourly(self, arguments: dict[str, Any]) -> Done:
-        """Save a checkpoint because the last one is an hour old; what goes wrong is told by the keeper."""
-        self._keeper.save(self._progress, "hourly")
+        """Save a checkpoint because the last one is an hour old; what goes wrong is told by the checkpoints."""
+        self._checkpoints.save(self._progress, "hourly")
         return Done()
 
     def evaluate(self, arguments: dict[str, Any]) -> Done:

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from steersman import Run
 from steersman.recorder import Outcome
-from trainer.worker.checkpoints import Keeper, restore
+from trainer.worker.checkpoints import CheckpointManager, restore
 from trainer.worker.command_handlers import Steering, knobs_of
 from trainer.worker.evaluation import Evaluation
 from trainer.worker.parallel import Ranks
 from trainer.worker.parameter_groups import group_names
 from trainer.worker.precision import mixed_precision, precision_of
-from trainer.worker.progress import Progress
+from trainer.worker.progress import TrainingProgress
 from trainer.worker.randomness import seed_rank
 from trainer.worker.recipe import LEARNING_RATE_SERIES, Recipe
 
@@ -47,7 +47,7 @@ def train(
     parameters = [each for each in recipe.model.parameters() if each.requires_grad]
     groups = group_names(recipe.optimiser)
     knobs = knobs_of(recipe)
-    progress = Progress()
+    progress = TrainingProgress()
     if checkpoint is not None:
         progress = restore(recipe, scaler, knobs, checkpoint)
     progress.segment = segment
@@ -56,9 +56,9 @@ def train(
     recipe.epochs += progress.extra_epochs
     run.begin_at(progress.step, progress.epoch - 1)
     run.declare(*knobs)
-    keeper = Keeper(run, recipe, scaler)
+    checkpoints = CheckpointManager(run, recipe, scaler)
     evaluation = Evaluation(recipe, run, dtype)
-    steering = Steering(recipe, run, keeper, progress, evaluation)
+    steering = Steering(recipe, run, checkpoints, progress, evaluation)
     steering.plan()
     ranks = Ranks(recipe)
     steps_per_epoch = recipe.steps_per_epoch
@@ -66,7 +66,7 @@ def train(
 
     def stop() -> Outcome:
         if run.saves_on_stop:
-            keeper.save(progress, "stop")
+            checkpoints.save(progress, "stop")
         run.finish("stopped", step=progress.step)
         return "stopped"
 
@@ -125,7 +125,7 @@ def train(
                     "speed/data_wait_share": waited / seconds,
                 },
             )
-            if began > keeper.hourly_due_at and run.rank == 0:
+            if began > checkpoints.hourly_due_at and run.rank == 0:
                 run.request("save_hourly")
             if run.stopping:
                 return stop()
@@ -155,7 +155,7 @@ def train(
         finished = progress.epoch
         progress.begin_epoch(finished + 1)
         if best or finished % recipe.save_every == 0 or finished == recipe.epochs:
-            keeper.save(progress, "best" if best else "last", metrics=trained | evaluated)
+            checkpoints.save(progress, "best" if best else "last", metrics=trained | evaluated)
         # Whoever asks for a stop here after the last epoch is late: there is nothing left to do another time.
         if run.stopping and progress.epoch <= recipe.epochs:
             return stop()
@@ -190,7 +190,7 @@ def add_to(sums: dict[str, Tensor], means: Mapping[str, Tensor], samples: int) -
         sums[name] = sums[name] + weighted if name in sums else weighted
 
 
-def is_best(recipe: Recipe, evaluated: Mapping[str, float], progress: Progress) -> bool:
+def is_best(recipe: Recipe, evaluated: Mapping[str, float], progress: TrainingProgress) -> bool:
     """Return whether this epoch is better than all before, and remember it in `progress`."""
     value = evaluated.get(recipe.best_metric)
     if value is None or value != value:

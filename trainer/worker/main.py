@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING
 
 import steersman
 from steersman.agent.machine.pynvml_notice import silence_pynvml_notice
+from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from trainer.worker.task import read_task
 
 if TYPE_CHECKING:
     import torch
-
-EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
 
 
 class DeviceError(ValueError):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from trainer.worker.progress import Progress
+from trainer.worker.progress import TrainingProgress
 from trainer.worker.recipe import Recipe
 
 # Who waits for rank 0 to evaluate must not give up; a rank that has died is noticed by who started it.
@@ -74,7 +74,7 @@ class Ranks:
         own = len(range(recipe.rank, total, recipe.ranks))
         return own, own * recipe.ranks / total
 
-    def of_epoch(self, progress: Progress) -> tuple[dict[str, Tensor], int]:
+    def of_epoch(self, progress: TrainingProgress) -> tuple[dict[str, Tensor], int]:
         """Return means and number of samples of the epoch so far, over all ranks."""
         if self._recipe.ranks == 1:
             return progress.means, progress.samples
@@ -84,7 +84,7 @@ class Ranks:
         samples = int(totals[-1].item())
         return {name: totals[index] / samples for index, name in enumerate(names)}, samples
 
-    def agree_on_best(self, best: bool, progress: Progress) -> bool:
+    def agree_on_best(self, best: bool, progress: TrainingProgress) -> bool:
         """Return what rank 0, which alone evaluates, found; all remember the best value."""
         if self._recipe.ranks == 1:
             return best

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 @dataclass(slots=True)
-class Progress:
+class TrainingProgress:
     """All that a checkpoint tells of progress: `batch` batches of `epoch` (from 1) are done."""
 
     step: int = 0

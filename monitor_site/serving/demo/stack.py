@@ -80,14 +80,14 @@ class Demo(Service):
                     f"The training is not there after {FIRST_POINT_TIMEOUT_S:.0f} s; the logs of watch and run lie in "
                     f"{self.data / 'logs'}. If something is missing, `make setup` brings it."
                 )
-            super().look()
+            super().tick()
             time.sleep(POLL_S)
 
     # Watching
 
-    def look(self) -> None:
+    def tick(self) -> None:
         """As any service, and show the state of the training."""
-        super().look()
+        super().tick()
         try:
             run = Run.objects.get(pk=self.run_id)
             if run.state not in ENDED:

@@ -26,10 +26,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Something to look at; `look` may hang and may raise. It may find more than one thing."""
+    """Something to look at; `run` may hang and may raise. It may find more than one thing."""
 
     name: str
-    look: Callable[[], Finding | list[Finding]]
+    run: Callable[[], Finding | list[Finding]]
     deadline_s: float = DEADLINE_S
 
 
@@ -37,15 +37,15 @@ def examine(checks: Sequence[Check], hide: Callable[[str], str] = str) -> list[F
     """Return what the checks find, in their order. They look side by side; `hide` takes secrets out of texts."""
     results: list[list[Finding] | None] = [None] * len(checks)
 
-    def look(position: int, check: Check) -> None:
+    def run(position: int, check: Check) -> None:
         try:
-            found = check.look()
+            found = check.run()
             results[position] = found if isinstance(found, list) else [found]
         except Exception as error:
             # Whatever is wrong with the thing looked at, the other checks go on.
             results[position] = [Finding(check.name, "problem", f"{type(error).__name__}: {first_line(error)}")]
 
-    threads = [threading.Thread(target=look, args=each, daemon=True) for each in enumerate(checks)]
+    threads = [threading.Thread(target=run, args=each, daemon=True) for each in enumerate(checks)]
     for thread in threads:
         thread.start()
     findings: list[Finding] = []

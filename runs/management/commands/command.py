@@ -22,12 +22,12 @@ from runs.models import Command as Row
 from runs.models import CommandState, Run, as_wire
 from runs.protocol.commands import InvalidCommand, parse_command
 from runs.recording import announcer
+from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_NO_OUTCOME
 from steersman.knobs import KnobSpec
 
 AUTHOR = "the command line"
-LOOK_INTERVAL_S = 0.1
+POLL_INTERVAL_S = 0.1
 FLUSH_TIMEOUT_S = 2.0
-EXIT_NOT_DONE, EXIT_BAD_INPUT, EXIT_NO_OUTCOME = 1, 2, 3
 OPEN = (CommandState.SENT, CommandState.DELIVERED)
 # The options that stand for fields of a command.
 OPTIONS = {
@@ -117,7 +117,7 @@ class Command(BaseCommand):
             _wait(row, options["wait"])
         self.stdout.write(json.dumps(as_wire(row)) if options["json"] else outcome_in_words(row))
         if row.state in (CommandState.REFUSED, CommandState.EXPIRED):
-            return EXIT_NOT_DONE
+            return EXIT_FAILED
         return EXIT_NO_OUTCOME if options["wait"] is not None and row.state in OPEN else 0
 
     def _list(self, run: Run, as_json: bool) -> None:
@@ -145,7 +145,7 @@ class Command(BaseCommand):
             self.stdout.write(f"{len(rows)} commands of run {old.pk} are asked of run {new.pk}.")
             for row in rows:
                 self.stdout.write(f"  {outcome_in_words(row)}")
-        return EXIT_NOT_DONE if any(row.state not in (*OPEN, CommandState.APPLIED) for row in rows) else 0
+        return EXIT_FAILED if any(row.state not in (*OPEN, CommandState.APPLIED) for row in rows) else 0
 
 
 def _intermixed(parser: CommandParser) -> Any:
@@ -197,7 +197,7 @@ def _wait(row: Row, seconds: float) -> None:
     """Wait until a command has its outcome, at most so long."""
     until = time.monotonic() + seconds
     while row.state in OPEN and time.monotonic() < until:
-        time.sleep(LOOK_INTERVAL_S)
+        time.sleep(POLL_INTERVAL_S)
         row.refresh_from_db()
 
 

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from runs.access.tokens import TokenRefused, create_token
 from runs.models import Project, Run, TokenScope
+from steersman.exit_codes import EXIT_BAD_INPUT
 
 OPTIONS = {"scope": "--scope", "user": "--user", "run": "--run", "expires_at": "--days", "name": "--name"}
 LONGEST_DAYS = 36_500
@@ -60,4 +61,4 @@ class Command(BaseCommand):
 
 
 def _refused(option: str, sentence: str) -> CommandError:
-    return CommandError(f"{option}: {sentence}", returncode=2)
+    return CommandError(f"{option}: {sentence}", returncode=EXIT_BAD_INPUT)

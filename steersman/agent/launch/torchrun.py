@@ -29,6 +29,7 @@ from steersman.agent.launch.node_server import Relay
 from steersman.agent.launch.spawn import free_port, rank_environment, start_worker, worker_environment
 from steersman.agent.launch.worker_group import KILL_AFTER_S, Member, Team, has_ended_well, meant_code, signal_group
 from steersman.agent.supervise.interrupts import Interrupts
+from steersman.exit_codes import EXIT_FAILED
 from steersman.files.private import make_private
 from steersman.run import NODE_VARIABLE, RANK_VARIABLE, RANKS_VARIABLE
 
@@ -49,7 +50,6 @@ RETRY_INTERVAL_S = 0.2
 NOT_SHARED = (
     "rank 0 has left no word in STEERSMAN_DATA that this host sees: it must lie on a file system that all hosts share"
 )
-EXIT_STOPPED = 1
 MOST_RANKS = 1024
 
 
@@ -186,7 +186,7 @@ def close_relay(data: Path, run_id: int, launch: Launch, relay: Relay) -> None:
     """Let the other nodes know that the attempt is over; those that never came as well."""
     relay.close()
     if not all(state.has_joined for state in relay.elsewhere.values()):
-        announce_failure(data, run_id, launch, EXIT_STOPPED)
+        announce_failure(data, run_id, launch, EXIT_FAILED)
 
 
 def announce_beginning(data: Path, run_id: int, launch: Launch) -> None:
@@ -305,11 +305,11 @@ def _wait_for_attempt(data: Path, run_id: int, launch: Launch, interrupts: Inter
             if "folder" in told and (found := _found(told, launch)):
                 return found
         if not seen and launch.nodes > 1 and waited_s > SHARED_AFTER_S:
-            raise NoAttempt(NOT_SHARED, EXIT_STOPPED)
+            raise NoAttempt(NOT_SHARED, EXIT_FAILED)
         if interrupts.stops or os.getppid() != parent:
-            raise NoAttempt("ended before the training began", EXIT_STOPPED)
+            raise NoAttempt("ended before the training began", EXIT_FAILED)
         time.sleep(LOOK_INTERVAL_S)
-    raise NoAttempt(f"rank 0 opened no attempt within {JOIN_TIMEOUT_S:.0f} s", EXIT_STOPPED)
+    raise NoAttempt(f"rank 0 opened no attempt within {JOIN_TIMEOUT_S:.0f} s", EXIT_FAILED)
 
 
 def _read_launch(data: Path, run_id: int) -> dict[str, Any]:

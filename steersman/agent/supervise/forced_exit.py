@@ -17,13 +17,13 @@ from typing import Protocol
 import psutil
 
 from steersman.agent.supervise.interrupts import Interrupts
+from steersman.exit_codes import EXIT_INTERRUPTED
 
 LOOK_INTERVAL_S = 0.25
 # The main thread looks every 10 ms; one that has not for so long waits for something.
 STUCK_AFTER_S = 2.0
 # How long a database may take to record the end, once the training has ended and SIGTERM wants this process to end.
 PATIENCE_S = 10.0
-EXIT_INTERRUPTED = 130
 
 
 class Workers(Protocol):

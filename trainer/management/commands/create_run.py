@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,17 +20,17 @@ from runs.models import Membership, Project, Recipe, Role, Run
 from runs.recording.queue import NotQueueable, enqueue
 from runs.recording.restart_policy import number_of_restarts
 from steersman.agent.launch.torchrun import number_of_ranks
+from steersman.exit_codes import EXIT_BAD_INPUT
 from steersman.parameters import ParameterError, validate
+from steersman.slots import DEVICE_NAME
 from trainer.control.publish import is_published
 from trainer.recipe_names import RecipeError
 
-EXIT_BAD_INPUT = 2
 # The largest number that the column takes in every database.
 SEED = {"name": "seed", "type": "int", "default": 0, "minimum": 0, "maximum": 2**31 - 1}
-DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
-class Refused(CommandError):
+class InvalidInput(CommandError):
     """Input that leads to no run: exit code 2 and the sentence."""
 
     def __init__(self, sentence: str) -> None:
@@ -95,15 +94,15 @@ class Command(BaseCommand):
                 if options["queue"]:
                     enqueue(run.pk, options["host"])
                 elif options["host"]:
-                    raise Refused("host: goes with --queue; without it, type the train command on that host.")
+                    raise InvalidInput("host: goes with --queue; without it, type the train command on that host.")
         except NotQueueable as error:
-            raise Refused(f"queue: {error}") from error
+            raise InvalidInput(f"queue: {error}") from error
         except (ParameterError, RecipeError) as error:
-            raise Refused(str(error)) from error
+            raise InvalidInput(str(error)) from error
         except ValidationError as error:
-            raise Refused(_sentence(error)) from error
+            raise InvalidInput(_sentence(error)) from error
         except (OperationalError, ProgrammingError) as error:
-            raise Refused(f"The database does not take runs ({error}): run manage.py migrate first.") from error
+            raise InvalidInput(f"The database does not take runs ({error}): run manage.py migrate first.") from error
         self.stdout.write(str(run.pk))
 
 
@@ -120,7 +119,7 @@ def _recipe(spec: str) -> Recipe:
         )
         if answer.returncode:
             lines = answer.stderr.strip().splitlines() or [f"publishing ended with exit code {answer.returncode}"]
-            raise Refused(lines[-1].removeprefix("CommandError: "))
+            raise InvalidInput(lines[-1].removeprefix("CommandError: "))
     return Recipe.objects.get(spec=spec)
 
 
@@ -129,11 +128,11 @@ def _parameters(recipe: Recipe | None, settings_given: list[str]) -> dict[str, A
     for text in settings_given:
         name, mark, value = text.partition("=")
         if not mark or not name:
-            raise Refused(f"set: {text!r} is no parameter; give it as --set name=value.")
+            raise InvalidInput(f"set: {text!r} is no parameter; give it as --set name=value.")
         given[name] = value
     if recipe is None:
         if given:
-            raise Refused(
+            raise InvalidInput(
                 f"set: {', '.join(given)} needs a recipe; name one with --recipe, or give your script its own "
                 "arguments: manage.py train --run-id N -- script.py …"
             )
@@ -148,11 +147,11 @@ def _project(slug: str, create: bool, user: AbstractBaseUser | None) -> Project:
     if not create:
         known = ", ".join(Project.objects.order_by("slug").values_list("slug", flat=True)[:20])
         remedy = f"known ones: {known}; or add --create-project" if known else "there is none yet, add --create-project"
-        raise Refused(f"project: there is no {slug!r}; {remedy}.")
+        raise InvalidInput(f"project: there is no {slug!r}; {remedy}.")
     try:
         validate_slug(slug)
     except ValidationError as error:
-        raise Refused(f"project: {slug!r} is no slug; use letters, digits, - and _ only.") from error
+        raise InvalidInput(f"project: {slug!r} is no slug; use letters, digits, - and _ only.") from error
     project = Project.objects.create(name=slug, slug=slug)
     if user is not None:
         Membership.objects.create(project=project, user_id=user.pk, role=Role.OWNER)
@@ -167,13 +166,13 @@ def _user(name: str) -> AbstractBaseUser | None:
     if user is None:
         known = ", ".join(users.order_by("username").values_list("username", flat=True)[:20])
         remedy = f"known ones: {known}" if known else "make one with manage.py createsuperuser"
-        raise Refused(f"user: there is no {name!r}; {remedy}.")
+        raise InvalidInput(f"user: there is no {name!r}; {remedy}.")
     return user
 
 
 def _device(name: str) -> str:
-    if DEVICE.fullmatch(name) is None:
-        raise Refused(f"device: {name!r} is none; use auto, cpu, cuda or cuda:N such as cuda:1.")
+    if DEVICE_NAME.fullmatch(name) is None:
+        raise InvalidInput(f"device: {name!r} is none; use auto, cpu, cuda or cuda:N such as cuda:1.")
     return name
 
 

@@ -8,11 +8,10 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, ProgrammingError
 
+from steersman.exit_codes import EXIT_BAD_INPUT
 from steersman.parameters import takes
 from trainer.control.publish import Description, describe, known_specs, publish
 from trainer.recipe_names import RecipeError
-
-EXIT_BAD_INPUT = 2
 
 
 class Command(BaseCommand):

@@ -11,10 +11,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from runs.recording.restart_policy import number_of_restarts
 from steersman.agent.launch.torchrun import number_of_ranks
+from steersman.exit_codes import EXIT_BAD_INPUT
 from steersman.files.data_folder import UnfitFolder, refuse_unfit
 from steersman.former_name import former_name_notice
 from trainer.control.lease import CannotTrain
-from trainer.control.supervisor import EXIT_BAD_INPUT
 from trainer.control.train_command import Options, train
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_HELD
 from steersman.files.data_folder import UnfitFolder, refuse_unfit
-from trainer.control.supervisor import EXIT_BAD_INPUT, EXIT_HELD
 from trainer.scheduler.watch import AlreadyWatched, Watch
 
 

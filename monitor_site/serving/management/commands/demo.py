@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-EXIT_BAD_INPUT = 2
+from steersman.exit_codes import EXIT_BAD_INPUT
 
 
 class Command(BaseCommand):

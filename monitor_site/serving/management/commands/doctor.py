@@ -15,9 +15,9 @@ from django.core.validators import validate_email
 
 from monitor_site.serving.doctor import machine, services
 from monitor_site.serving.doctor.report import Check, Finding, examine, report
+from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED
 
-EXIT_PROBLEM, EXIT_BAD_INPUT = 1, 2
-SHORTEST_SECRET = 4
+SHORTEST_HIDDEN_CHARACTERS = 4
 
 
 class Command(BaseCommand):
@@ -45,7 +45,7 @@ class Command(BaseCommand):
             for finding in findings:
                 self._show(finding)
         if counts["problems"]:
-            sys.exit(EXIT_PROBLEM)
+            sys.exit(EXIT_FAILED)
 
     def _show(self, finding: Finding) -> None:
         style = {"ok": self.style.SUCCESS, "warning": self.style.WARNING, "problem": self.style.ERROR}[finding.level]
@@ -82,6 +82,6 @@ def hide_secrets(text: str) -> str:
         services.password_of(settings.STEERSMAN_REDIS_URL),
     }
     for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) >= SHORTEST_SECRET:
+        if len(secret) >= SHORTEST_HIDDEN_CHARACTERS:
             text = text.replace(secret, "…")
     return text

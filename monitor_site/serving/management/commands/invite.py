@@ -12,8 +12,7 @@ from django.urls import reverse
 from monitor_site.addresses import portal_address
 from runs.access.membership import INVITE_DAYS, LONGEST_INVITE_DAYS, invite, may_invite
 from runs.models import Project, Role
-
-EXIT_BAD_INPUT = 2
+from steersman.exit_codes import EXIT_BAD_INPUT
 
 
 class Command(BaseCommand):

@@ -9,9 +9,8 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
+from steersman.exit_codes import EXIT_BAD_INPUT
 from steersman.former_name import former_name_notice
-
-EXIT_BAD_INPUT = 2
 
 
 class Command(BaseCommand):

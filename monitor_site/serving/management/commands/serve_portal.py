@@ -10,8 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from monitor_site.serving.ports import port_is_free
 from monitor_site.serving.service import CannotRun, refuse_debug, refuse_unfit_data
-
-EXIT_BAD_INPUT = 2
+from steersman.exit_codes import EXIT_BAD_INPUT
 
 
 class Command(BaseCommand):

@@ -7,7 +7,7 @@ changes of its learning rate are sent at random moments; then the embedded serve
 JSON object as its last line:
 step_ms             median step of the training while it was measured
 p50_ms, p95_ms      sent → told as applied, on the viewer's socket
-p95_ms_no_redis     sent → applied, by the ledger: viewers themselves follow from the database then
+p95_ms_no_redis     sent → applied, by the command log: viewers themselves follow from the database then
 seen_p95_ms_no_redis  the same on the viewer's socket
 not_applied         commands without that outcome, of all 400
 """
@@ -136,7 +136,7 @@ def main() -> int:
         stack.start_web()
         sender, with_redis, without_redis = asyncio.run(measure(stack, run.pk, ticket))
         seen = statistics.quantiles(sender.delays_ms(with_redis), n=100)
-        ledger = statistics.quantiles(by_ledger_ms(stack, with_redis), n=100)
+        command_log = statistics.quantiles(by_ledger_ms(stack, with_redis), n=100)
         seen_without = statistics.quantiles(sender.delays_ms(without_redis), n=100)
         ledger_without = statistics.quantiles(by_ledger_ms(stack, without_redis), n=100)
         print(
@@ -146,7 +146,7 @@ def main() -> int:
                     "p50_ms": round(seen[49], 1),
                     "p95_ms": round(seen[94], 1),
                     "p95_ms_no_redis": round(ledger_without[94], 1),
-                    "ledger_p95_ms": round(ledger[94], 1),
+                    "ledger_p95_ms": round(command_log[94], 1),
                     "seen_p95_ms_no_redis": round(seen_without[94], 1),
                     "not_applied": 2 * COMMANDS - len(sender.seen),
                     "commands": 2 * COMMANDS,

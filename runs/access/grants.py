@@ -45,7 +45,7 @@ def grant_of(user: User, run_id: int, session_key: str = "", token: AccessToken 
     return Grant(run_id=run_id, user_id=user.pk, session_key=session_key, auth_hash=auth_hash)
 
 
-def standing(grants: Collection[Grant]) -> dict[Grant, Viewer | int]:
+def check_grants(grants: Collection[Grant]) -> dict[Grant, Viewer | int]:
     """Return for each grant the viewer that it makes now, or the close code that ends it.
 
     4401: logged out, password changed, user deactivated, token revoked or expired. 4403: no member any more.

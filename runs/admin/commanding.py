@@ -17,7 +17,7 @@ from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from runs.access.roles import COMMANDING_ROLES, display_name, role_of
-from runs.admin.ledger import knob_rows
+from runs.admin.command_log import knob_rows
 from runs.commands.record import NotAllowed, record
 from runs.commands.typed import parse_words
 from runs.models import CommandState, Run
@@ -127,6 +127,6 @@ class CommandsRuns(ModelAdmin):
             text = gettext("The command is refused: %(reason)s") % {"reason": command.outcome}
             self.message_user(request, text, messages.ERROR)
         else:
-            text = gettext("The command is recorded; its outcome stands in the ledger below.")
+            text = gettext("The command is recorded; its outcome is in the command log below.")
             self.message_user(request, text, messages.SUCCESS)
         return HttpResponseRedirect(reverse("admin:runs_run_change", args=[run.pk]))

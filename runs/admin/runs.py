@@ -27,7 +27,7 @@ from runs.admin.commanding import CommandsRuns, may_send
 from runs.admin.deleting import DeletesRuns
 from runs.admin.downloads import csv_response
 from runs.admin.forms import NewRunForm, ReviewForm
-from runs.admin.record import VARIANTS, as_clock, duration_of, record_of
+from runs.admin.overview import VARIANTS, as_clock, duration_of, overview_of
 from runs.admin.reviewing import Archived, Reviewed, ReviewsRuns
 from runs.models import Recipe, Run
 from runs.recording.liveness import silent
@@ -175,7 +175,7 @@ class RunAdmin(CommandsRuns, ReviewsRuns, DeletesRuns, ModelAdmin):
             context["recipes"] = Recipe.objects.all()
         else:
             now = timezone.now()
-            record = record_of(run, now)
+            record = overview_of(run, now)
             context |= {
                 "run": run,
                 "record": record,

@@ -12,7 +12,7 @@ from ninja import Query, Router, Status
 from runs.api.callers import caller_of, visible_run
 from runs.api.errors import ApiError, no_such_run
 from runs.api.schemas import CommandIn, CommandOut, CommandsPage, ErrorOut
-from runs.commands.record import ask
+from runs.commands.record import record_as
 from runs.models import Command, CommandState, as_wire
 from runs.protocol.commands import COMMANDS, parse_command
 
@@ -66,5 +66,5 @@ def create_command(request: HttpRequest, run_id: int, body: CommandIn) -> Status
     known = Command.objects.filter(pk=asked.id).values_list("run_id", flat=True).first()
     if known not in (None, run.pk):
         raise ApiError(409, _("This id belongs to a command of another run: choose another."), "id")
-    command = ask(run.pk, asked, viewer)
+    command = record_as(run.pk, asked, viewer)
     return Status(201 if known is None else 200, as_wire(command))

@@ -149,7 +149,7 @@ class CommandIn(Schema):
     command: str = Field(examples=["set_knob"], description=f"One of {', '.join(sorted(COMMANDS))}")
     id: UUID | None = None
     arguments: dict[str, Any] = Field({}, examples=[{"knob": "learning_rate", "value": 0.001}])
-    reason: str = Field("", max_length=500, description="Why, for everybody who reads the ledger")
+    reason: str = Field("", max_length=500, description="Why, for everybody who reads the command log")
     expires_in_s: float | None = Field(None, description="Given up where it has not taken effect by then")
     expect: dict[str, Any] | None = Field(
         None, examples=[{"value": 0.003}], description="Refused where state or value is another at the moment of effect"

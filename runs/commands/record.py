@@ -14,7 +14,7 @@ from runs.models import Command, CommandState, Run, RunState, as_wire
 from runs.protocol.commands import Cancel, Extend, Note, Request, SetKnob, Stop
 from runs.protocol.events import CommandChanged, StatusChanged
 from runs.recording import feed, queue
-from runs.recording.lifecycle import LIVE, settle_command
+from runs.recording.lifecycle import LIVE, complete_command
 from steersman.knobs import KnobError, KnobSpec, unknown_knob
 
 
@@ -26,7 +26,7 @@ class NotAllowed(Exception):
         self.field = field
 
 
-def ask(run_id: int, request: Request, viewer: Viewer) -> Command:
+def record_as(run_id: int, request: Request, viewer: Viewer) -> Command:
     """Record the command of `viewer` and tell the run's owner; return its row.
 
     The same id again returns the row of the first time and changes nothing. A command that is illegal in
@@ -65,7 +65,7 @@ def record(run_id: int, request: Request, *, author_id: int | None, author_name:
         feed.append(run_id, CommandChanged(**as_wire(command)))
         refusal = _refusal(run, request)
         if refusal:
-            settle_command(command, CommandState.REFUSED, outcome=refusal)
+            complete_command(command, CommandState.REFUSED, outcome=refusal)
         elif not _settled_here(run, request, command):
             feed.announce_command(run_id)
     return command
@@ -116,9 +116,9 @@ def _settled_here(run: Run, request: Request, command: Command) -> bool:
         return False
     if isinstance(request.command, Stop):
         queue.leave_queue(run, f"{_not_started(run)}: it was stopped while it waited.")
-        return settle_command(command, CommandState.APPLIED, step=run.step)
+        return complete_command(command, CommandState.APPLIED, step=run.step)
     if isinstance(request.command, Note):
-        return settle_command(command, CommandState.APPLIED, step=run.step)
+        return complete_command(command, CommandState.APPLIED, step=run.step)
     if isinstance(request.command, Extend):
         return _extend_at_rest(run, request.command, command)
     return False
@@ -132,24 +132,24 @@ def _cancel(request: Cancel, command: Command) -> bool:
     """Withdraw a command that was not delivered; one that waits in the training is left to the training."""
     wanted = Command.objects.filter(pk=request.command, run_id=command.run_id).exclude(pk=command.pk).first()
     if wanted is None:
-        return settle_command(command, CommandState.REFUSED, outcome="This run has no such command.")
+        return complete_command(command, CommandState.REFUSED, outcome="This run has no such command.")
     if wanted.state == CommandState.DELIVERED and (wanted.at_step or wanted.at_epoch):
         return False
-    withdrawn = settle_command(
+    withdrawn = complete_command(
         wanted,
         CommandState.EXPIRED,
-        # The ledger tells who; names of members stand in no text that a share link shows.
+        # The command log tells who; names of members stand in no text that a share link shows.
         outcome="It was cancelled.",
         only_from=CommandState.SENT,
     )
     if withdrawn:
-        return settle_command(command, CommandState.APPLIED)
+        return complete_command(command, CommandState.APPLIED)
     wanted.refresh_from_db()
     if wanted.state == CommandState.DELIVERED:
         reason = "The training has it already and acts at its next step."
     else:
         reason = f"It is {wanted.state} already."
-    return settle_command(command, CommandState.REFUSED, outcome=reason)
+    return complete_command(command, CommandState.REFUSED, outcome=reason)
 
 
 def _extend_at_rest(run: Run, request: Extend, command: Command) -> bool:
@@ -164,7 +164,7 @@ def _extend_at_rest(run: Run, request: Extend, command: Command) -> bool:
     if run.state == RunState.FINISHED:
         fields |= {"state": RunState.STOPPED, "reason": "Extended: it can be continued."}
     Run.objects.filter(pk=run.pk).update(**fields)
-    settle_command(command, CommandState.APPLIED, step=run.step, old=old, new=new)
+    complete_command(command, CommandState.APPLIED, step=run.step, old=old, new=new)
     run.refresh_from_db()
     changed = StatusChanged(
         state=run.state,

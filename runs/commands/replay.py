@@ -1,6 +1,6 @@
 """Replaying a run: what people did to it, asked of another run at the same steps.
 
-Configuration, seed and the ledger of applied commands give the same curve again, bit for bit where the hardware is
+Configuration, seed and the command log of applied commands give the same curve again, bit for bit where the hardware is
 deterministic.
 """
 

@@ -57,7 +57,7 @@ def value_from_text(text: str, spec: KnobSpec | None = None) -> Any:
         if spec is not None:
             return spec.parse(text)
     except KnobError:
-        pass  # the run answers, so that the refusal stands in its ledger
+        pass  # the run answers, so that the refusal stands in its command log
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeEncodeError):

@@ -17,13 +17,13 @@ from channels.db import database_sync_to_async
 from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 
-from runs.access.grants import Grant, standing
+from runs.access.grants import Grant, check_grants
 from runs.access.guest_view import nameless_frame, names_somebody, replace_names
 from runs.access.roles import Viewer
-from runs.commands.record import NotAllowed, ask
+from runs.commands.record import NotAllowed, record_as
 from runs.live.database_reads import reading
-from runs.live.greeting import bounded_hello, find, since_of
-from runs.live.handshake import enter, query_of
+from runs.live.handshake import authenticate, query_of
+from runs.live.hello import bounded_hello, find, since_of
 from runs.live.hub import Hub, Room, current_hub
 from runs.live.outbox import Outbox
 from runs.models import Command, Run
@@ -104,7 +104,7 @@ class RunConsumer(AsyncWebsocketConsumer):
         offered = self.scope.get("subprotocols", [])
         # Accept first: a browser shows a refused handshake as 1006, without the reason.
         await self.accept(PROTOCOL if PROTOCOL in offered else None)
-        found = await database_sync_to_async(enter)(self.scope, self.run_id)
+        found = await database_sync_to_async(authenticate)(self.scope, self.run_id)
         if isinstance(found, int):
             await self.close(found)
             return
@@ -231,10 +231,10 @@ class RunConsumer(AsyncWebsocketConsumer):
     def _record(self, request: Request) -> Command:
         """Ask anew what this viewer may do: a role may have changed since the handshake."""
         assert self.grant is not None
-        viewer = standing([self.grant])[self.grant]
+        viewer = check_grants([self.grant])[self.grant]
         if isinstance(viewer, int):
             raise NotAllowed("You may no longer see this run.")
-        return ask(self.run_id, request, viewer)
+        return record_as(self.run_id, request, viewer)
 
     async def end(self, code: int) -> None:
         """Close because the right to watch is gone or has changed; what is still asked is not heard."""

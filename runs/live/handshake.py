@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import parse_qs
 
-from runs.access.grants import NO_SUCH_RUN, NOT_AUTHENTICATED, Grant, grant_of, standing
+from runs.access.grants import NO_SUCH_RUN, NOT_AUTHENTICATED, Grant, check_grants, grant_of
 from runs.access.roles import Viewer
 from runs.access.tickets import redeem_ticket
 from runs.access.tokens import MARK, find_token
 from runs.models import Run, TokenScope
 
 
-def enter(scope: dict[str, Any], run_id: int) -> tuple[Grant, Viewer] | int:
+def authenticate(scope: dict[str, Any], run_id: int) -> tuple[Grant, Viewer] | int:
     """Return the grant and viewer of a handshake, or the close code that refuses it.
 
     `?token=` takes a ticket or a share token: addresses end up in logs and histories, so no key that lives long and
@@ -23,7 +23,7 @@ def enter(scope: dict[str, Any], run_id: int) -> tuple[Grant, Viewer] | int:
         return NOT_AUTHENTICATED
     if not Run.objects.filter(pk=run_id).exists():
         return NO_SUCH_RUN
-    viewer = standing([grant])[grant]
+    viewer = check_grants([grant])[grant]
     return viewer if isinstance(viewer, int) else (grant, viewer)
 
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import Protocol
 
-from runs.access.grants import Grant, standing
+from runs.access.grants import Grant, check_grants
 from runs.access.roles import Viewer
 from runs.live.database_reads import reading
 
@@ -65,7 +65,7 @@ class RightsWatch:
 
     async def _check(self) -> None:
         watched = dict(self._watched)
-        found = await reading(standing)({grant for grant, _ in watched.values()})
+        found = await reading(check_grants)({grant for grant, _ in watched.values()})
         ending = []
         for socket, (grant, viewer) in watched.items():
             now = found[grant]

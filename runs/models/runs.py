@@ -72,7 +72,7 @@ class Run(models.Model):
     """One training with its configuration, from created to an end.
 
     `attempt` is the fencing token: the owner's writes are conditional on it.
-    `is_paused` is what the worker said last: a lost run heals to it.
+    `is_paused` is what the worker said last: a lost run returns to it.
     `beat` counts up while a supervisor lives; `last_seq` numbers events without gaps;
     events with seq <= `replay_from` may have been folded into chunks.
     """

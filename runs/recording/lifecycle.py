@@ -29,7 +29,7 @@ LIVE = (RunState.RUNNING, RunState.PAUSED)
 ENDED = (RunState.FINISHED, RunState.STOPPED, RunState.FAILED)
 UNSETTLED = (CommandState.SENT, CommandState.DELIVERED)
 # States in which a run may be although its owner lives: others gave it up too soon.
-HEALING = (RunState.LOST, RunState.QUEUED)
+RECOVERING = (RunState.LOST, RunState.QUEUED)
 
 
 class Fenced(Exception):
@@ -102,7 +102,7 @@ def open_attempt(
         run.attempts.filter(ended_at=None).update(ended_at=timezone.now(), outcome=RunState.LOST)
         for command in open_commands(run_id):
             outcome = "The attempt ended without word of it."
-            settle_command(command, CommandState.EXPIRED, outcome=outcome, only_from=CommandState.DELIVERED)
+            complete_command(command, CommandState.EXPIRED, outcome=outcome, only_from=CommandState.DELIVERED)
         attempt = Attempt.objects.create(
             run=run,
             number=number,
@@ -141,18 +141,18 @@ def adopt_attempt(attempt: Attempt, holder: Holder) -> Lease:
     lease = Lease(run_id=attempt.run_id, attempt_id=attempt.pk, number=attempt.number)
     with transaction.atomic():
         # The run's row first, as everywhere: two that lock in different orders would wait for each other.
-        keep(lease)
+        renew_lease(lease)
         adopted = Attempt.objects.filter(pk=attempt.pk, ended_at=None)
         if not adopted.update(supervisor_pid=holder.pid, adoptions=F("adoptions") + 1):
             raise Fenced(f"attempt {attempt.number} has ended")
     return lease
 
 
-def keep(lease: Lease, *, heal: bool = True, **fields: Any) -> None:
+def renew_lease(lease: Lease, *, recover: bool = True, **fields: Any) -> None:
     """Beat, and write `fields` of the run, if the lease still holds. Raises `Fenced` where it does not.
 
     A run that was taken for lost, or queued to go on elsewhere, is running again once its owner speaks; not where
-    `heal` is false: what is written then is what the dead have left.
+    `recover` is false: what is written then is what the dead have left.
     """
     held = Run.objects.filter(pk=lease.run_id, attempt=lease.number)
     written = {"beat": F("beat") + 1, "beat_at": timezone.now(), **fields}
@@ -161,21 +161,21 @@ def keep(lease: Lease, *, heal: bool = True, **fields: Any) -> None:
     with transaction.atomic():
         if not held.update(**written):
             raise Fenced(f"another attempt than {lease.number} holds run {lease.run_id}")
-        if heal and "state" not in fields:
-            _heal(lease)
+        if recover and "state" not in fields:
+            _recover(lease)
 
 
-def _heal(lease: Lease) -> None:
+def _recover(lease: Lease) -> None:
     """Bring a run that was given up too soon back to what its worker said last."""
     held = Run.objects.filter(pk=lease.run_id, attempt=lease.number)
     state = RunState.PAUSED if held.filter(is_paused=True).exists() else RunState.RUNNING
-    if held.filter(state__in=HEALING).update(state=state, reason=""):
+    if held.filter(state__in=RECOVERING).update(state=state, reason=""):
         reason = "the training host speaks again"
         feed.append(lease.run_id, StatusChanged(state=state, attempt=lease.number, reason=reason))
 
 
 def note_pause(lease: Lease, paused: bool) -> None:
-    """Record that the worker waits, or goes on; tell viewers. Call where the lease was just proved (`keep`)."""
+    """Record that the worker waits, or goes on; tell viewers. Call where the lease was just proved (`renew_lease`)."""
     state = RunState.PAUSED if paused else RunState.RUNNING
     held = Run.objects.filter(pk=lease.run_id, attempt=lease.number)
     held.update(is_paused=paused)
@@ -186,7 +186,7 @@ def note_pause(lease: Lease, paused: bool) -> None:
 def mark_lost(run_id: int, attempt: int, beat: int, reason: str = SILENCE) -> bool:
     """Set a live run lost whose owner has not beaten since `beat`; tell viewers; return whether it was so.
 
-    The attempt stays open: its owner may only be cut off, and the run heals when it speaks (see `keep`).
+    The attempt stays open: its owner may only be cut off, and the run recovers when it speaks (see `renew_lease`).
     """
     silent = Run.objects.filter(pk=run_id, attempt=attempt, beat=beat, state__in=LIVE)
     with transaction.atomic():
@@ -206,7 +206,7 @@ def end_attempt(lease: Lease, end: AttemptEnd, remark: str = "") -> None:
     reason = f"{end.error[:room]} {remark}".strip()
     with transaction.atomic():
         stalled = Run.objects.filter(pk=lease.run_id, attempt=lease.number).exclude(stalled_since=None).exists()
-        keep(lease, state=end.outcome, reason=reason, ended_at=now, is_paused=False, stalled_since=None)
+        renew_lease(lease, state=end.outcome, reason=reason, ended_at=now, is_paused=False, stalled_since=None)
         if stalled:
             feed.append(lease.run_id, StallChanged(attempt=lease.number, stalled=False))
         Attempt.objects.filter(pk=lease.attempt_id).update(
@@ -218,7 +218,7 @@ def end_attempt(lease: Lease, end: AttemptEnd, remark: str = "") -> None:
             traceback=end.traceback,
         )
         for command in open_commands(lease.run_id):
-            settle_command(command, CommandState.EXPIRED, outcome="The attempt ended before the command took effect.")
+            complete_command(command, CommandState.EXPIRED, outcome="The attempt ended before the command took effect.")
         feed.append(lease.run_id, StatusChanged(state=end.outcome, attempt=lease.number, reason=reason))
 
 
@@ -234,7 +234,7 @@ def deliver_command(lease: Lease, command: Command) -> bool:
     """
     now = timezone.now()
     with transaction.atomic():
-        keep(lease)
+        renew_lease(lease)
         sent = Command.objects.filter(pk=command.pk, state=CommandState.SENT)
         if sent.update(state=CommandState.DELIVERED, delivered_at=now, attempt=lease.number):
             command.refresh_from_db()
@@ -248,10 +248,10 @@ def expire_commands(run_id: int | None = None) -> None:
     late = Command.objects.filter(state=CommandState.SENT, expires_at__lt=timezone.now())
     for command in late if run_id is None else late.filter(run_id=run_id):
         outcome = "It was not delivered before it expired."
-        settle_command(command, CommandState.EXPIRED, outcome=outcome, only_from=CommandState.SENT)
+        complete_command(command, CommandState.EXPIRED, outcome=outcome, only_from=CommandState.SENT)
 
 
-def settle_command(
+def complete_command(
     command: Command,
     state: CommandState,
     *,

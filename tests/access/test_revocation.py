@@ -17,7 +17,7 @@ from django.test import Client, override_settings
 from django.utils import timezone
 
 from monitor_site.asgi import application
-from runs.access.grants import Grant, standing
+from runs.access.grants import Grant, check_grants
 from runs.access.tickets import issue_ticket
 from runs.access.tokens import create_token, revoke
 from runs.commands.record import record
@@ -300,6 +300,6 @@ def test_it_asks_about_many_sockets_in_five_queries(run: Run, django_assert_num_
     grants = [Grant(run.pk, user.pk, session_key=f"s{user.pk}") for user in users]
     grants += [Grant(run.pk, user.pk) for user in users] + [Grant(run.pk, token.created_by_id, token_id=token.pk)]
     with django_assert_num_queries(5):
-        found = standing(grants)
+        found = check_grants(grants)
     assert [found[grant] for grant in grants[:30]] == [4401] * 30
     assert not any(isinstance(found[grant], int) for grant in grants[30:])

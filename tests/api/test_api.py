@@ -32,7 +32,7 @@ from runs.models import (
 from runs.protocol.commands import COMMANDS
 from runs.protocol.events import Block, CommandChanged, Metrics
 from runs.recording import feed
-from runs.recording.lifecycle import settle_command
+from runs.recording.lifecycle import complete_command
 from steersman.knobs import Knob, KnobSpec
 
 pytestmark = pytest.mark.django_db
@@ -233,7 +233,7 @@ def test_it_takes_the_whole_of_a_command_and_gives_it_back(run: Run) -> None:
     assert (told["expected_state"], told["expected_value"]) == ("running", 0.25)
     assert told["expires_at"] > told["sent_at"] and told["outcome"] == "" and told["effective"] is None
     command = Command.objects.get()
-    settle_command(command, CommandState.APPLIED, step=20, old=0.25, new=0.5, effective=0.125, ranks=2)
+    complete_command(command, CommandState.APPLIED, step=20, old=0.25, new=0.5, effective=0.125, ranks=2)
     told = session("viewer").get(f"/api/runs/{run.pk}/commands/{command.pk}/").json()
     assert (told["state"], told["step"], told["ranks"]) == ("applied", 20, 2)
     assert (told["old"], told["new"], told["effective"]) == (0.25, 0.5, 0.125)
@@ -243,7 +243,7 @@ def test_it_lists_commands_by_state_and_kind(run: Run) -> None:
     client = session("operator")
     for fields in ({}, {"command": "pause"}, {"command": "note", "arguments": {"text": "x"}}):
         stop(client, run, **fields)
-    settle_command(Command.objects.get(kind="pause"), CommandState.REFUSED, outcome="The run is paused already.")
+    complete_command(Command.objects.get(kind="pause"), CommandState.REFUSED, outcome="The run is paused already.")
     address = f"/api/runs/{run.pk}/commands/"
     listed = client.get(address, {"state": "refused"}).json()
     assert listed["count"] == 1 and listed["items"][0]["outcome"] == "The run is paused already."

@@ -68,7 +68,7 @@ def knob(page: Page, name: str = "learning_rate") -> Locator:
     return page.locator(f'[data-testid=knob][data-knob="{name}"][data-group=""]')
 
 
-def ledger(page: Page, text: str | re.Pattern[str]) -> Locator:
+def command_log(page: Page, text: str | re.Pattern[str]) -> Locator:
     return page.get_by_test_id("command-row").filter(has_text=text)
 
 
@@ -145,7 +145,7 @@ def test_dragging_shows_the_value_to_be_and_letting_go_sends_it(operator: Page, 
 
     step = command["step"]
     for page in (operator, viewer):
-        entry = ledger(page, f"Learning rate 0.003 → {wanted}")
+        entry = command_log(page, f"Learning rate 0.003 → {wanted}")
         expect(entry).to_contain_text(f"Operator Lab · step {step}")
         expect(entry.locator("[data-slot=state]")).to_have_text("applied")
         expect(page.locator(LOSS)).to_have_attribute("data-marks", "1")
@@ -155,7 +155,7 @@ def test_dragging_shows_the_value_to_be_and_letting_go_sends_it(operator: Page, 
         expect(tip).to_contain_text(f"Learning rate 0.003 → {wanted}")
         expect(tip).to_contain_text(f"step {step} · Operator Lab")
     expect(knob(viewer).get_by_test_id("knob-value")).to_have_text(wanted)
-    expect(ledger(operator, "Learning rate").get_by_test_id("effect")).to_contain_text("±", timeout=30_000)
+    expect(command_log(operator, "Learning rate").get_by_test_id("effect")).to_contain_text("±", timeout=30_000)
 
 
 def test_marks_follow_the_axis_and_can_be_hidden(operator: Page) -> None:
@@ -204,7 +204,7 @@ def test_while_paused_every_control_works(operator: Page, viewer: Page, lab: Sta
     field.press("Enter")
     done = re.compile(rf"→ 0\.0005 \(in effect 0\.000\d+\) · at step {step} · Operator Lab$")
     expect(knob(operator).get_by_test_id("knob-note")).to_have_text(done)
-    expect(ledger(operator, "→ 0.0005")).to_contain_text("“calmer”")
+    expect(command_log(operator, "→ 0.0005")).to_contain_text("“calmer”")
     operator.locator("h1").click()
     operator.keyboard.press("c")
     operator.locator("#save-name").fill("while paused")
@@ -215,9 +215,9 @@ def test_while_paused_every_control_works(operator: Page, viewer: Page, lab: Sta
     operator.keyboard.press("n")
     operator.locator("#note-body").fill("paused to think")
     operator.keyboard.press("Control+Enter")
-    expect(ledger(operator, "Note: paused to think").locator("[data-slot=state]")).to_have_text("applied")
+    expect(command_log(operator, "Note: paused to think").locator("[data-slot=state]")).to_have_text("applied")
     operator.keyboard.press("e")
-    expect(ledger(operator, "Evaluate").locator("[data-slot=state]")).to_have_text("applied", timeout=30_000)
+    expect(command_log(operator, "Evaluate").locator("[data-slot=state]")).to_have_text("applied", timeout=30_000)
     operator.screenshot(path=screenshots / "steering-paused.png", full_page=True)
     assert run_row(lab, 1)["step"] == step
 
@@ -246,9 +246,9 @@ def test_what_waits_for_its_step_can_be_withdrawn(operator: Page, viewer: Page) 
     operator.select_option("#pause-when", "step")
     operator.locator("#pause-dialog input[name=at]").fill("900000000")
     operator.get_by_test_id("pause-confirm").click()
-    waiting = ledger(operator, "at step 900000000")
+    waiting = command_log(operator, "at step 900000000")
     expect(waiting.locator("[data-slot=state]")).to_have_text("scheduled")
-    expect(ledger(viewer, "at step 900000000").get_by_test_id("cancel")).to_have_count(0)
+    expect(command_log(viewer, "at step 900000000").get_by_test_id("cancel")).to_have_count(0)
     waiting.get_by_test_id("cancel").click()
     expect(waiting.locator("[data-slot=state]")).to_have_text("expired")
     expect(waiting).to_contain_text("It was cancelled.")
@@ -281,7 +281,7 @@ def test_two_people_do_not_overwrite_each_other_unknowingly(operator: Page, lab:
 
 def test_a_viewer_sees_it_all_and_has_no_control(viewer: Page, lab: Stack) -> None:
     asked = rows(lab, "SELECT count(*) AS number FROM runs_command")[0]["number"]
-    expect(ledger(viewer, "")).to_have_count(asked)
+    expect(command_log(viewer, "")).to_have_count(asked)
     for control in ("controls", "stop", "pause", "knob-slider", "knob-field", "cancel", "download"):
         expect(viewer.get_by_test_id(control)).to_have_count(0)
     expect(viewer.locator("#steering-body").locator("input, button, select")).to_have_count(0)
@@ -334,7 +334,7 @@ def test_stopping_asks_first_and_moves_visibly(operator: Page, viewer: Page, scr
     expect(operator.get_by_test_id("command").filter(has_text="Stop")).to_be_visible()
     for page in (operator, viewer):
         expect(page.get_by_test_id("state")).to_have_attribute("data-state", "stopped", timeout=30_000)
-        expect(ledger(page, "“seen enough”").locator("[data-slot=state]")).to_have_text("applied")
+        expect(command_log(page, "“seen enough”").locator("[data-slot=state]")).to_have_text("applied")
         expect(page.get_by_test_id("attempt-row")).to_contain_text("exit code 0", timeout=15_000)
     expect(operator.get_by_test_id("pause")).to_be_hidden()
     expect(operator.get_by_test_id("note")).to_be_visible()

@@ -74,18 +74,18 @@ def send_notes(run_id: int, count: int) -> None:
     from django.contrib.auth.models import User
 
     from runs.access.roles import Viewer as Person
-    from runs.commands.record import ask
+    from runs.commands.record import record_as
     from runs.protocol.commands import parse_command
 
     user = User.objects.get(username="operator")
-    from runs.access.grants import grant_of, standing
+    from runs.access.grants import check_grants, grant_of
 
     grant = grant_of(user, run_id)
-    person = standing([grant])[grant]
+    person = check_grants([grant])[grant]
     assert isinstance(person, Person)
     for number in range(count):
         text = ("模型" if number % 2 else "note") * 2000
-        ask(run_id, parse_command({"command": "note", "arguments": {"text": text[:2000]}}), person)
+        record_as(run_id, parse_command({"command": "note", "arguments": {"text": text[:2000]}}), person)
 
 
 def missing(stack: Stack, run_id: int, series: int, printed: int, notes: int) -> int:

@@ -69,7 +69,7 @@ def usual_writes(lease: Any) -> dict[str, Callable[[], object]]:
     from django.conf import settings
 
     from runs.protocol.events import LogLine
-    from runs.recording.lifecycle import keep
+    from runs.recording.lifecycle import renew_lease
     from steersman.agent.machine.redactor import Redactor
     from trainer.ingest.store import Ingest, StoredProgress
     from trainer.ingest.ticks import Tick
@@ -77,7 +77,7 @@ def usual_writes(lease: Any) -> dict[str, Callable[[], object]]:
     redactor = Redactor(settings.STEERSMAN_DATA, settings.BASE_DIR)
     ingest = Ingest(lease, Path(settings.STEERSMAN_DATA) / "none", redactor, StoredProgress())
     tick = Tick(lines=[LogLine(text=f"by attempt {lease.number}", source="steersman")])
-    return {"keep": lambda: keep(lease, step=lease.number), "store": lambda: ingest.store(tick)}
+    return {"renew_lease": lambda: renew_lease(lease, step=lease.number), "store": lambda: ingest.store(tick)}
 
 
 def last_writes(lease: Any) -> dict[str, Callable[[], object]]:

@@ -19,7 +19,7 @@ from runs.models import Attempt, Command, CommandState, Membership, Project, Run
 from runs.protocol.commands import COMMANDS
 from runs.protocol.events import CheckpointSaved, CommandChanged
 from runs.recording import feed
-from runs.recording.lifecycle import Holder, open_attempt, settle_command
+from runs.recording.lifecycle import Holder, complete_command, open_attempt
 from steersman.knobs import Knob, KnobSpec
 
 pytestmark = pytest.mark.django_db
@@ -128,7 +128,7 @@ def test_it_says_that_a_command_is_refused_and_why(run: Run) -> None:
 def test_it_waits_for_the_outcome(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def apply(seconds: float) -> None:
         row = Command.objects.get()
-        settle_command(row, CommandState.APPLIED, step=11, old=0.25, new=0.5, effective=0.125, ranks=2)
+        complete_command(row, CommandState.APPLIED, step=11, old=0.25, new=0.5, effective=0.125, ranks=2)
 
     monkeypatch.setattr("runs.management.commands.command.time.sleep", apply)
     code, said = typed(str(run.pk), "set_knob", "rate*=2", "--wait", "30")
@@ -139,7 +139,7 @@ def test_an_expiry_ends_with_1_and_no_outcome_with_3(run: Run, monkeypatch: pyte
     assert typed(str(run.pk), "pause", "--wait", "0")[0] == 3
 
     def expire(seconds: float) -> None:
-        settle_command(Command.objects.get(kind="evaluate"), CommandState.EXPIRED, outcome="Too late.")
+        complete_command(Command.objects.get(kind="evaluate"), CommandState.EXPIRED, outcome="Too late.")
 
     monkeypatch.setattr("runs.management.commands.command.time.sleep", expire)
     code, said = typed(str(run.pk), "evaluate", "--wait", "30")
@@ -212,9 +212,9 @@ def test_it_asks_of_a_new_run_what_was_applied_to_the_old(run: Run, new: Run) ->
     applied(run, "pause", 41)
     applied(run, "extend", 60, epochs=3)
     applied(run, "stop", 99)
-    settle_command(applied(run, "evaluate", 50), CommandState.REFUSED)
+    complete_command(applied(run, "evaluate", 50), CommandState.REFUSED)
     refused = Command.objects.create(run=run, kind="set_knob", author_name="A", sent_at=timezone.now(), step=45)
-    settle_command(refused, CommandState.REFUSED, step=45)
+    complete_command(refused, CommandState.REFUSED, step=45)
     code, said = typed(str(new.pk), "--replay", str(run.pk), "--user", "operator")
     assert code == 0 and said.startswith(f"4 commands of run {run.pk} are asked of run {new.pk}.")
     rows = [(row.kind, row.at_step, row.arguments.get("factor")) for row in new.commands.order_by("sent_at")]

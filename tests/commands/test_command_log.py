@@ -1,4 +1,4 @@
-"""The ledger: what is asked becomes one row, is judged by the run's state, and ends once."""
+"""The command log: what is asked becomes one row, is judged by the run's state, and ends once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django.db import connection
 from django.utils import timezone
 
 from runs.access.roles import Viewer
-from runs.commands.record import NotAllowed, ask, record
+from runs.commands.record import NotAllowed, record, record_as
 from runs.models import Command, CommandState, Project, Run, RunState, StoredEvent
 from runs.protocol.commands import COMMANDS, Request, parse_command
 from runs.protocol.events import decode_event
@@ -22,12 +22,12 @@ from runs.recording.lifecycle import (
     AttemptEnd,
     Holder,
     Lease,
+    complete_command,
     deliver_command,
     end_attempt,
     expire_commands,
     open_attempt,
     open_commands,
-    settle_command,
 )
 from steersman.knobs import Knob, KnobSpec
 
@@ -137,9 +137,9 @@ def test_an_id_of_another_run_is_not_taken(lease: Lease) -> None:
 def test_who_may_not_command_leaves_no_row(lease: Lease) -> None:
     user = User.objects.create(username="ben")
     with pytest.raises(NotAllowed, match="operator role"):
-        ask(lease.run_id, request("stop"), Viewer(user_id=user.pk, name="Ben", role="viewer"))
+        record_as(lease.run_id, request("stop"), Viewer(user_id=user.pk, name="Ben", role="viewer"))
     assert not Command.objects.exists()
-    asked = ask(lease.run_id, request("stop"), Viewer(user_id=user.pk, name="Ben", role="operator"))
+    asked = record_as(lease.run_id, request("stop"), Viewer(user_id=user.pk, name="Ben", role="operator"))
     assert (asked.author_id, asked.author_name) == (user.pk, "Ben")
 
 
@@ -221,8 +221,8 @@ def test_delivery_is_marked_once_and_told(lease: Lease) -> None:
 def test_an_outcome_is_given_once(lease: Lease) -> None:
     command = send(lease.run_id, "set_knob")
     deliver_command(lease, command)
-    assert settle_command(command, CommandState.APPLIED, step=101, old=0.1, new=0.2, effective=0.05, ranks=4)
-    assert not settle_command(command, CommandState.REFUSED, outcome="late")
+    assert complete_command(command, CommandState.APPLIED, step=101, old=0.1, new=0.2, effective=0.05, ranks=4)
+    assert not complete_command(command, CommandState.REFUSED, outcome="late")
     command.refresh_from_db()
     assert (command.state, command.step, command.ranks) == (CommandState.APPLIED, 101, 4)
     assert (command.old_value, command.new_value, command.effective_value) == (0.1, 0.2, 0.05)

@@ -1,4 +1,4 @@
-"""A run with interventions, and its replay from configuration, seed and ledger: the same losses, bit for bit."""
+"""A run with interventions, and its replay from configuration, seed and command log: the same losses, bit for bit."""
 
 from __future__ import annotations
 

@@ -26,14 +26,14 @@ from runs.models import Host, Project, Recipe, Run, RunState, StoredEvent
 from runs.protocol.commands import Request, Stop
 from runs.protocol.events import Block, Metrics
 from runs.recording import feed, queue
-from runs.recording.lifecycle import Fenced, Holder, Lease, keep, mark_lost, open_attempt
+from runs.recording.lifecycle import Fenced, Holder, Lease, mark_lost, open_attempt, renew_lease
 from runs.recording.queue import NotQueueable, claim, enqueue, fail_start, queue_restart, waiting_for, withdraw
 from runs.series import storage
 from steersman.agent.folders import host_name
 from tests.chaos.slots import build_stub
 from tests.support.stack import Stack, create_run, events, kill, rows, run_row, seed_stack, wait_for
 from trainer.recipe_names import source_sha256
-from trainer.scheduler.silent_runs import BeatWatch, Pulse
+from trainer.scheduler.silent_runs import Pulse, SilenceWatch
 from trainer.scheduler.watch import Watch
 
 HERE = host_name()
@@ -152,7 +152,7 @@ def test_it_fails_only_the_start_that_was_tried(run: Run) -> None:
 def test_a_run_is_lost_only_while_its_beat_stands_still(run: Run) -> None:
     lease = hold(run)
     run.refresh_from_db()
-    keep(lease)
+    renew_lease(lease)
     assert not mark_lost(run.pk, 1, run.beat)
     assert not mark_lost(run.pk, 2, run.beat + 1)
     assert mark_lost(run.pk, 1, run.beat + 1)
@@ -165,11 +165,11 @@ def test_a_run_is_lost_only_while_its_beat_stands_still(run: Run) -> None:
 def test_it_heals_when_its_owner_speaks_again(run: Run, state: RunState) -> None:
     lease = hold(run)
     Run.objects.update(state=state, reason="silent")
-    keep(lease, step=7)
+    renew_lease(lease, step=7)
     run.refresh_from_db()
     assert (run.state, run.reason, run.step) == ("running", "", 7)
     assert told(run)[-1] == ("running", "the training host speaks again")
-    keep(lease)
+    renew_lease(lease)
     assert len(told(run)) == 2
 
 
@@ -177,13 +177,13 @@ def test_an_owner_that_was_overtaken_heals_nothing(run: Run) -> None:
     lease = hold(run)
     Run.objects.update(state=RunState.LOST, attempt=2)
     with pytest.raises(Fenced):
-        keep(lease)
+        renew_lease(lease)
     run.refresh_from_db()
     assert run.state == RunState.LOST
 
 
 def test_silence_is_counted_by_our_clock_and_only_while_the_database_answers() -> None:
-    beats = BeatWatch()
+    beats = SilenceWatch()
     still, moving = Pulse(1, 1, 5), Pulse(2, 1, 5)
     assert beats.measure([still, moving], 100.0) == {still: 0.0, moving: 0.0}
     moved = Pulse(2, 1, 6)
@@ -243,7 +243,7 @@ def test_it_marks_a_run_lost_that_fell_silent_on_another_host(run: Run, monkeypa
     states = []
     for seconds in range(100, 126, 2):
         if seconds == 106:
-            keep(lease)
+            renew_lease(lease)
         watch.tick()
         states.append(Run.objects.values_list("state", flat=True).get())
     assert states.index(RunState.LOST) == (106 + 12 - 100) / 2

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from runs.live.greeting import bounded_hello
+from runs.live.hello import bounded_hello
 from runs.protocol.event_parts import LARGEST_FRAME_BYTES, cut_text, frame_bytes, parts, size
 from runs.protocol.events import (
     Block,

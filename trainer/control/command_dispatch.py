@@ -1,4 +1,4 @@
-"""What is asked of a run, on its way from the ledger and from signals to the worker. Never imports torch."""
+"""What is asked of a run, on its way from the command log and from signals to the worker. Never imports torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from django.db import transaction
 from runs.commands.record import record
 from runs.models import Command, CommandState
 from runs.protocol.commands import Request, RunCommand, SaveCheckpoint, Stop
-from runs.recording.lifecycle import Lease, deliver_command, expire_commands, keep, open_commands
+from runs.recording.lifecycle import Lease, deliver_command, expire_commands, open_commands, renew_lease
 from steersman.agent.launch.worker_group import Team
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.files.mailbox import Mailbox
@@ -26,8 +26,8 @@ from trainer.control.display import Display
 logger = logging.getLogger(__name__)
 
 
-class Handover:
-    """Posts what people, rules and signals ask in the mailbox of one attempt, and what signals ask in the ledger too.
+class CommandDispatch:
+    """Posts what people, rules and signals ask in the mailbox of one attempt, and what signals ask in the command log too.
 
     `command_waits` is set by whoever hears that a command may have come.
     """
@@ -44,12 +44,12 @@ class Handover:
         self._stop_posted_at = 0.0
         self._outcomes_before_stop = 0
         self._saves_posted = 0
-        # What signals asked for, until it stands in the ledger: request and author.
+        # What signals asked for, until it stands in the command log: request and author.
         self._unrecorded: list[tuple[Request, str]] = []
         self._disk_refuses = False
         self._lock = threading.Lock()
 
-    def hand_on(self, beat_due: bool) -> None:
+    def dispatch(self, beat_due: bool) -> None:
         """Hand on what signals and people ask. A full disk takes no command, and costs nothing else."""
         try:
             self._handle_interrupts()
@@ -79,11 +79,11 @@ class Handover:
         return is_late and self._mailbox.outcomes == self._outcomes_before_stop
 
     def record_signals(self) -> None:
-        """Write what signals asked for into the ledger; before what the worker says of it is stored."""
+        """Write what signals asked for into the command log; before what the worker says of it is stored."""
         while self._unrecorded:
             request, author = self._unrecorded[0]
             with transaction.atomic():
-                keep(self._lease)
+                renew_lease(self._lease)
                 record(self._lease.run_id, request, author_id=None, author_name=author)
             self._unrecorded.pop(0)
             self.command_waits = True
@@ -91,7 +91,7 @@ class Handover:
     def _hand_on_commands(self) -> None:
         with transaction.atomic():
             # Who was overtaken gives up no command of another's.
-            keep(self._lease)
+            renew_lease(self._lease)
             expire_commands(self._lease.run_id)
         for command in open_commands(self._lease.run_id):
             posted = str(command.pk) in self._posted
@@ -112,12 +112,12 @@ class Handover:
             return
         if self._interrupts.stops == 1 and not self._stop_posted:
             with suppress(DatabaseError):
-                keep(self._lease)
+                renew_lease(self._lease)
             self.post_stop()
             self._display.say("Stopping: the step is finished, a checkpoint saved. Press Ctrl-C again to end at once.")
         if self._interrupts.saves > self._saves_posted:
             with suppress(DatabaseError):
-                keep(self._lease)
+                renew_lease(self._lease)
             self._ask_for_signal(SaveCheckpoint(name="signal"), signal.SIGUSR1.name)
             self._saves_posted += 1
         self.record_signals()

@@ -48,7 +48,7 @@ def myself() -> Holder:
     return Holder(host=host_name(), boot_id=boot_id(), pid=os.getpid())
 
 
-def hold(run: Run, interrupts: Interrupts) -> HeldLock:
+def take_lease(run: Run, interrupts: Interrupts) -> HeldLock:
     """Take the run's supervisor lock on this host, and make sure that no other host holds the run.
 
     Raises `CannotTrain` where it is held.

@@ -19,7 +19,7 @@ from runs.models import Attempt, Command, CommandState, Run, RunState
 from runs.protocol.commands import Stop
 from runs.protocol.events import LogLine
 from runs.recording import announcer
-from runs.recording.lifecycle import BEAT_INTERVAL_S, AttemptEnd, Fenced, Lease, keep
+from runs.recording.lifecycle import BEAT_INTERVAL_S, AttemptEnd, Fenced, Lease, renew_lease
 from runs.series import storage
 from steersman.agent.journals.empty_record import reproach
 from steersman.agent.journals.merged import Batch
@@ -34,7 +34,7 @@ from steersman.agent.supervise.heartbeat import Heart
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_FENCED, EXIT_FINISHED, EXIT_INTERRUPTED
 from steersman.files.mailbox import Mailbox
-from trainer.control.command_dispatch import Handover
+from trainer.control.command_dispatch import CommandDispatch
 from trainer.control.display import Display
 from trainer.control.exit_status import judge_end, name_rank
 from trainer.control.restart import conclude
@@ -94,7 +94,7 @@ class Supervisor:
         self._mailbox = Mailbox(folder)
         self._mailbox.settle()
         self._outcomes = self._mailbox.outcomes
-        self._handover = Handover(lease, self._mailbox, team, interrupts, display)
+        self._dispatch = CommandDispatch(lease, self._mailbox, team, interrupts, display)
         self._wake = threading.Event()
         self._heart = Heart(self._mailbox)
         self._stall = StallReport(attempt.run, lease.number)
@@ -112,7 +112,7 @@ class Supervisor:
         self._last_fold = time.monotonic()
         self._unfolded_points = 0
         self._database_away = False
-        self._last_resort = LastResort(interrupts, team, lambda: self._ticked_at, self._handover.post_stop)
+        self._last_resort = LastResort(interrupts, team, lambda: self._ticked_at, self._dispatch.post_stop)
         # How many records are still read one by one, because an earlier supervisor died of one of them.
         self._one_by_one = 0
         self._reading = 0
@@ -166,7 +166,7 @@ class Supervisor:
         return read
 
     def _heard_command(self, message: dict[str, Any]) -> None:
-        self._handover.command_waits = True
+        self._dispatch.command_waits = True
         self._wake.set()
 
     def _tick(self) -> None:
@@ -176,10 +176,10 @@ class Supervisor:
         try:
             if suspended:
                 # Before anything is written, even into files of our own.
-                keep(self.lease)
+                renew_lease(self.lease)
             beat_due = now - self._last_beat >= BEAT_INTERVAL_S
-            self._handover.hand_on(beat_due)
-            if self._handover.stop_is_ignored(self._stall.watch.allowed_s):
+            self._dispatch.dispatch(beat_due)
+            if self._dispatch.stop_is_ignored(self._stall.watch.allowed_s):
                 self._end_deaf(now)
             push_due = now - self._last_store >= settings.STEERSMAN_PUSH_MS / 1000 or self._outcome_waits()
             if beat_due or (push_due and (self._journals.has_more() or now - self._last_console >= CONSOLE_INTERVAL_S)):
@@ -278,7 +278,7 @@ class Supervisor:
 
     def _finish(self) -> int:
         """Store what the worker left, record how it ended, and return the exit code."""
-        self._wait_for_database(self._handover.record_signals)
+        self._wait_for_database(self._dispatch.record_signals)
         self._tell_of_silence()
         self._wait_for_database(self._store_rest)
         end = self._wait_for_database(self._judge_end)

@@ -15,7 +15,7 @@ from django.conf import settings
 from runs.models import Attempt, Checkpoint, Run, RunState
 from runs.protocol.events import LogLine
 from runs.recording import queue
-from runs.recording.lifecycle import AttemptEnd, Fenced, Lease, NotStartable, end_attempt, keep, open_attempt
+from runs.recording.lifecycle import AttemptEnd, Fenced, Lease, NotStartable, end_attempt, open_attempt, renew_lease
 from steersman.agent.folders import WorkerProcess, attempt_folder
 from steersman.agent.launch.given_devices import device_there, given_devices
 from steersman.agent.launch.spawn import script_command, worker_environment
@@ -42,7 +42,7 @@ from steersman.files.private import make_private, open_private
 from steersman.parameters import ParameterError, validate
 from steersman.run import START_PAUSED_VARIABLE
 from trainer.control.display import Display, display_for
-from trainer.control.lease import CannotTrain, adoptable, came_before, hold, myself
+from trainer.control.lease import CannotTrain, adoptable, came_before, myself, take_lease
 from trainer.control.restart import Start, wait_to_restart, work_where_it_began
 from trainer.control.resume_choice import NoSuchCheckpoint, checkpoint_folder, chosen, forget_older, newest, remove_torn
 from trainer.control.supervisor import Supervisor
@@ -112,7 +112,7 @@ def _hold_and_train(options: Options, interrupts: Interrupts) -> int:
     run = Run.objects.select_related("recipe").filter(pk=options.run_id).first()
     if run is None:
         raise CannotTrain(f"run-id: there is no run {options.run_id}; create one with manage.py create_run.")
-    lock = hold(run, interrupts)
+    lock = take_lease(run, interrupts)
     display = display_for(run.pk, options.quiet)
     try:
         kept = {"restarts": options.restarts, "ranks": options.nproc}
@@ -187,7 +187,7 @@ def _train_once(
     start.record(prepared.folder)
     try:
         # Whoever was suspended on the way here starts nothing that another has taken over.
-        keep(lease)
+        renew_lease(lease)
     except Fenced as error:
         raise CannotTrain(str(error), EXIT_FENCED) from error
     if options.inline:

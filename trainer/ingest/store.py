@@ -35,7 +35,7 @@ from runs.protocol.events import (
 )
 from runs.recording import feed
 from runs.recording.database_errors import is_refusal
-from runs.recording.lifecycle import Fenced, Lease, keep, note_pause, settle_command
+from runs.recording.lifecycle import Fenced, Lease, complete_command, note_pause, renew_lease
 from runs.series import storage
 from steersman.agent.journals.merged import Batch
 from steersman.agent.machine.redactor import Redactor
@@ -127,7 +127,7 @@ class Ingest:
     def set_aside(self, read: Batch, error: str) -> None:
         """Go on behind records that a supervisor cannot live with, and keep them beside the journal."""
         with transaction.atomic():
-            keep(self.lease, heal=not self._of_the_dead)
+            renew_lease(self.lease, recover=not self._of_the_dead)
             self._store_position(read)
             for record in read.records:
                 self._set_aside(Tick(read=Batch([record])), RuntimeError(error))
@@ -136,7 +136,7 @@ class Ingest:
         """Prove the lease, and write how far journal and consoles are consumed by the tick."""
         progress = _progress_fields(tick.read.records if tick.read else [])
         # The beat comes first: it takes the run's row lock and proves that the lease still holds.
-        keep(self.lease, heal=not self._of_the_dead, **progress, **tick.run)
+        renew_lease(self.lease, recover=not self._of_the_dead, **progress, **tick.run)
         if progress:
             Attempt.objects.filter(pk=self.lease.attempt_id).update(last_step=progress["step"])
         if tick.read is not None:
@@ -298,7 +298,7 @@ class Ingest:
         command = Command.objects.filter(pk=record.fields["id"], run_id=self.lease.run_id).first()
         if command is None:
             return
-        settled = settle_command(
+        settled = complete_command(
             command,
             CommandState(record.fields["state"]),
             outcome=self._redactor.text(str(record.fields.get("reason", ""))),

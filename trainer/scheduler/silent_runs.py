@@ -22,7 +22,7 @@ class Pulse:
     beat: int
 
 
-class BeatWatch:
+class SilenceWatch:
     """Counts the silence of every run that it is shown."""
 
     def __init__(self) -> None:

@@ -31,7 +31,7 @@ from steersman.files.locks import HeldLock, try_lock
 from steersman.files.private import make_private
 from trainer.control.lease import is_of_this_host
 from trainer.scheduler import host_slots
-from trainer.scheduler.silent_runs import BeatWatch, Pulse
+from trainer.scheduler.silent_runs import Pulse, SilenceWatch
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Watch:
         self._started: dict[int, Detached] = {}
         self._unattended_since: dict[tuple[int, int], float] = {}
         self._retry: dict[int, tuple[float, float]] = {}
-        self._beats = BeatWatch()
+        self._beats = SilenceWatch()
         self._devices = DeviceReader()
         self._redactor = Redactor(settings.STEERSMAN_DATA, settings.BASE_DIR)
         self._due: dict[str, float] = {}

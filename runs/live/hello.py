@@ -25,7 +25,7 @@ COMMANDS_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class HelloParts:
     """A run as of its `last_seq`, and the events after what the viewer holds where they close the gap."""
 
     run: Run
@@ -34,7 +34,7 @@ class Found:
     missed: list[tuple[int, str]] | None
 
 
-def find(run_id: int, since: int | None) -> Found:
+def find(run_id: int, since: int | None) -> HelloParts:
     """Read what a viewer is greeted with who holds the events up to `since`. Raises `Run.DoesNotExist`."""
     run = Run.objects.select_related("project", "recipe").get(pk=run_id)
     snapshot, latest = run_snapshot(run), latest_values(run)
@@ -46,7 +46,7 @@ def find(run_id: int, since: int | None) -> Found:
         # A version before this one may have stored what is too large to be sent.
         if len(missed) != run.last_seq - since or any(frame_bytes(frame) > LARGEST_FRAME_BYTES for _, frame in missed):
             missed = None
-    return Found(run, snapshot, latest, missed)
+    return HelloParts(run, snapshot, latest, missed)
 
 
 def bounded_hello(hello: Hello) -> Hello:

@@ -18,7 +18,7 @@ SET_KNOB = "set_knob"
 
 @dataclass(frozen=True, slots=True)
 class LedgerRow:
-    """One command of the ledger; `change` is "old → new", `terms` when and under which condition it was to be done."""
+    """One command of the command log; `change` is "old → new", `terms` when and under which condition it was to be done."""
 
     command: Command
     arguments: str
@@ -39,7 +39,7 @@ class KnobRow:
     help: str
 
 
-def ledger_rows(commands: list[Command]) -> list[LedgerRow]:
+def command_rows(commands: list[Command]) -> list[LedgerRow]:
     return [
         LedgerRow(
             command=command,

@@ -10,7 +10,7 @@ from django.db.models import Count
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from runs.admin.ledger import KnobRow, as_text, knob_rows, ledger_rows
+from runs.admin.command_log import KnobRow, as_text, command_rows, knob_rows
 from runs.live.history import epochs_of
 from runs.models import Attempt, Checkpoint, Command, EpochMetric, Run, RunState
 from runs.series.charts import charts
@@ -62,7 +62,7 @@ class RunOverview:
     events: list[tuple[str, int]]
 
 
-def record_of(run: Run, now: datetime) -> RunOverview:
+def overview_of(run: Run, now: datetime) -> RunOverview:
     """Return the record of `run`. The number of queries does not depend on how much there is."""
     epochs = list(run.epochs.order_by("-epoch", "-attempt")[:EPOCHS_SHOWN])
     attempts = list(run.attempts.order_by("-number")[:ROWS_SHOWN])
@@ -73,7 +73,7 @@ def record_of(run: Run, now: datetime) -> RunOverview:
         epoch_chart=_epoch_chart(run),
         step_chart=_step_chart(run),
         epochs=Rows(epochs, EpochMetric.objects.filter(run=run).count()),
-        commands=Rows(ledger_rows(commands), Command.objects.filter(run=run).count()),
+        commands=Rows(command_rows(commands), Command.objects.filter(run=run).count()),
         checkpoints=Rows(
             list(run.checkpoints.order_by("-pk")[:ROWS_SHOWN]), Checkpoint.objects.filter(run=run).count()
         ),

@@ -17,8 +17,8 @@ SET_KNOB = "set_knob"
 
 
 @dataclass(frozen=True, slots=True)
-class LedgerRow:
-    """One command of the command log; `change` is "old → new", `terms` when and under which condition it was to be done."""
+class CommandRow:
+    """One command: `change` is "old → new", `terms` when and under which condition it was to be done."""
 
     command: Command
     arguments: str
@@ -39,9 +39,9 @@ class KnobRow:
     help: str
 
 
-def command_rows(commands: list[Command]) -> list[LedgerRow]:
+def command_rows(commands: list[Command]) -> list[CommandRow]:
     return [
-        LedgerRow(
+        CommandRow(
             command=command,
             arguments=_arguments(command),
             terms=_terms(command),

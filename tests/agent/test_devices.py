@@ -17,7 +17,7 @@ from tests.support.stack import ROOT
 
 SCRIPT = """
 import json, time
-from trainer import devices
+from steersman.agent.machine import devices
 devices.READ_INTERVAL_S = 0.02
 reader = devices.DeviceReader().start()
 end = time.monotonic() + 20

@@ -198,7 +198,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 MANAGE = """
 import sys
 from pathlib import Path
-from trainer import out_of_memory
+from steersman.agent.machine import out_of_memory
 out_of_memory.CGROUPS = Path(sys.argv[1])
 sys.argv[:2] = ["manage.py"]
 import manage

@@ -13,7 +13,8 @@ from tests.support.stack import Stack
 
 SERIES = 5000
 IMPORTS = """
-from runs import feed, series
+from runs.recording import feed
+from runs.series import storage as series
 from runs.protocol.events import Block, Metrics
 from runs.models import Project, Run
 """

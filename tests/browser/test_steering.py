@@ -294,7 +294,7 @@ def test_a_viewer_sees_it_all_and_has_no_control(viewer: Page, lab: Stack) -> No
 def test_a_stall_is_told_until_it_steps_again(viewer: Page, lab: Stack) -> None:
     def tell(stalled: bool) -> None:
         event = f"StallChanged(attempt=1, stalled={stalled}, since='2026-01-02T03:04:05Z', usual_step_s=0.02)"
-        imports = "from runs import feed; from runs.protocol.events import StallChanged"
+        imports = "from runs.recording import feed; from runs.protocol.events import StallChanged"
         lab.manage("shell", "-v", "0", "-c", f"{imports}; feed.append(1, {event})")
 
     expect(viewer.get_by_test_id("stalled")).to_be_hidden()

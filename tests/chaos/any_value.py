@@ -24,7 +24,7 @@ WRONG = ("runs_lost", "storable_lost", "undocumented_raises", "supervisor_deaths
 SHARE_WANTED = 0.4
 POINTS = """
 import json
-from runs import series
+from runs.series import storage as series
 from runs.models import Series
 print(json.dumps([
     [name, int(step), float(value).hex()]

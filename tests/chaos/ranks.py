@@ -6,8 +6,8 @@ With several nodes torchrun starts as many ranks on each: processes of other nod
 may arrange that, and the nodes share their data folder.
 
 Prints progress to stderr and one JSON object as its last line: `commands` that had an outcome, `step_differs` is how
-many things were not done at the same control point, with the same value, by all ranks, or not where the command log says;
-`processes_left` is what lived 10 s after one rank was killed with -9.
+many things were not done at the same control point, with the same value, by all ranks, or not where the command log
+says; `processes_left` is what lived 10 s after one rank was killed with -9.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class Ranks:
         return found
 
     def differing(self) -> int:
-        """Count what not all ranks did alike, and what the command log holds as applied and no rank did at that step."""
+        """Count what not all ranks did alike, and what the command log has as applied but no rank did at that step."""
         noted = self.noted()
         everywhere = noted[0]
         anywhere = noted[0]

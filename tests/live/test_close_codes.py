@@ -76,7 +76,7 @@ def code_of(socket: ClientConnection) -> int:
 
 def append(stack: Stack, run: int, *texts: str) -> None:
     events = ", ".join(f"LogWritten(attempt=1, lines=[LogLine(text={text!r})])" for text in texts)
-    imports = "from runs import feed; from runs.protocol.events import LogLine, LogWritten"
+    imports = "from runs.recording import feed; from runs.protocol.events import LogLine, LogWritten"
     stack.manage("shell", "-v", "0", "-c", f"{imports}; feed.append({run}, {events})")
 
 

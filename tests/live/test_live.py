@@ -342,7 +342,7 @@ async def test_it_tells_when_no_beat_comes_and_when_it_comes_again(people, one, 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hub_module, "UNREACHABLE_AFTER_S", 0.1)
         patch.setattr(hub_module, "SILENT_AFTER_S", 1.5)
-        patch.setattr(hub_module, "LOOK_INTERVAL_S", 0.2)
+        patch.setattr(hub_module, "POLL_INTERVAL_S", 0.2)
         # The clock of its host may be an hour behind: that alone is no silence.
         await Run.objects.filter(pk=one.pk).aupdate(beat_at=timezone.now() - timedelta(hours=1))
         socket, hello = await greet(one, people["viewer"])

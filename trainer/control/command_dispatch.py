@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class CommandDispatch:
-    """Posts what people, rules and signals ask in the mailbox of one attempt, and what signals ask in the command log too.
+    """Posts what people, rules and signals ask in the mailbox of one attempt; what signals ask is recorded too.
 
     `command_waits` is set by whoever hears that a command may have come.
     """

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from playwright.sync_api import CDPSession, Page, sync_playwright  # noqa: E402
 
-from tests.browser.conftest import FLAGS, log_in  # noqa: E402
+from tests.support.browser import FLAGS, log_in  # noqa: E402
 from tests.support.stack import Stack, seed_project, wait_for  # noqa: E402
 
 CHARTS = 16

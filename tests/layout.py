@@ -205,6 +205,16 @@ def arrows() -> dict[str, list[str]]:
     return {package: sorted(others) for package, others in found.items()}
 
 
+def bench_breaches() -> list[str]:
+    """Return a sentence for every bench that imports tests: what both use is in tests.support."""
+    return [
+        f"bench/{path.name} imports {imported}: a bench may import tests.support only."
+        for path in sorted((ROOT / "bench").glob("*.py"))
+        for imported in sorted(imports(path))
+        if imported.startswith("tests") and not imported.startswith("tests.support")
+    ]
+
+
 def circles() -> list[str]:
     """Return a sentence for every arrow that points up in the table, which is how a circle would begin."""
     order = list(RULES)
@@ -252,7 +262,7 @@ def _wrapped(names: list[str], width: int) -> list[str]:
 
 
 def problems() -> list[str]:
-    return [*breaches(), *circles(), *crowded()]
+    return [*breaches(), *bench_breaches(), *circles(), *crowded()]
 
 
 if __name__ == "__main__":

@@ -9,17 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Playwright
+from playwright.sync_api import Browser, Playwright
 
+from tests.support.browser import FLAGS
 from tests.support.stack import ROOT, Stack
 
 Places = dict[str, Any]
 
 OUTPUT = ROOT / "build" / "screenshots"
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -44,26 +41,3 @@ def places(stack: Stack) -> Places:
     done = stack.manage("shell", "-v", "0", "-c", "from tests.browser.seed import seed; seed()")
     found: Places = json.loads(done.stdout.strip().splitlines()[-1])
     return found
-
-
-def log_in(page: Page, address: str, name: str, password: str) -> None:
-    page.goto(f"{address}/login/")
-    page.fill("input[name=username]", name)
-    page.fill("input[name=password]", password)
-    page.click("button[type=submit]")
-    page.wait_for_url(lambda url: "/login/" not in url)
-
-
-class Complaints:
-    """What the browser's console complained of: errors, and breaches of the content security policy."""
-
-    def __init__(self, page: Page) -> None:
-        self.lines: list[str] = []
-        page.on(
-            "console", lambda message: self._hear(message.type, f"{message.text} {message.location.get('url', '')}")
-        )
-        page.on("pageerror", lambda error: self.lines.append(str(error)))
-
-    def _hear(self, kind: str, text: str) -> None:
-        if kind == "error" or "Content Security Policy" in text:
-            self.lines.append(text)

@@ -10,7 +10,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from runs.portal.urls import urlpatterns
-from tests.browser.conftest import Places, log_in
+from tests.browser.conftest import Places
+from tests.support.browser import log_in
 from tests.support.stack import Stack
 
 PHONE = {"width": 375, "height": 740}

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser.conftest import log_in
+from tests.support.browser import log_in
 from tests.support.stack import ROOT, Stack, run_row, seed_stack, wait_for
 
 TEXT = (ROOT / "docs" / "protocol.md").read_text()

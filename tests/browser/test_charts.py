@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browser.conftest import Complaints, Places, log_in
+from tests.browser.conftest import Places
+from tests.support.browser import Complaints, log_in
 from tests.support.stack import Stack, wait_for
 
 LOSS = '[data-testid=chart][data-series~="train/loss"]'

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import log_in
+from tests.support.browser import log_in
 from tests.support.stack import Stack, seed_stack
 
 PHONE = {"width": 375, "height": 740}

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import Complaints, log_in
+from tests.support.browser import Complaints, log_in
 from tests.support.stack import ROOT, free_port, wait_for
 
 WATCHED_S = 30

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, WebSocketRoute, expect
 
-from tests.browser.conftest import Complaints, Places, log_in
+from tests.browser.conftest import Places
+from tests.support.browser import Complaints, log_in
 from tests.support.stack import Stack
 
 SERIES = 5000

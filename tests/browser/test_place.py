@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import Browser, expect
 
-from tests.browser.conftest import log_in
+from tests.support.browser import log_in
 from tests.support.stack import Stack, create_run, rows
 
 HOST = "place-host"

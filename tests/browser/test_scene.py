@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.browser.conftest import Complaints, log_in
+from tests.support.browser import Complaints, log_in
 from tests.support.stack import ROOT, Stack, rows, run_row, seed_stack, wait_for
 
 PASSWORD = "a-long-enough-passphrase-7"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browser.conftest import Complaints, log_in
+from tests.support.browser import Complaints, log_in
 from tests.support.stack import ROOT, Stack, rows, run_row, seed_stack, wait_for
 
 DESK = {"width": 1360, "height": 1000}

@@ -1,0 +1,33 @@
+"""Chromium for browser tests and benches: its flags, logging in, and what its console reports."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Page
+
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+def log_in(page: Page, address: str, name: str, password: str) -> None:
+    page.goto(f"{address}/login/")
+    page.fill("input[name=username]", name)
+    page.fill("input[name=password]", password)
+    page.click("button[type=submit]")
+    page.wait_for_url(lambda url: "/login/" not in url)
+
+
+class Complaints:
+    """What the browser's console complained of: errors, and breaches of the content security policy."""
+
+    def __init__(self, page: Page) -> None:
+        self.lines: list[str] = []
+        page.on(
+            "console", lambda message: self._hear(message.type, f"{message.text} {message.location.get('url', '')}")
+        )
+        page.on("pageerror", lambda error: self.lines.append(str(error)))
+
+    def _hear(self, kind: str, text: str) -> None:
+        if kind == "error" or "Content Security Policy" in text:
+            self.lines.append(text)

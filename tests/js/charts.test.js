@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { drawnOver, knowsEpochs, mapping } from "../../static/js/chart_axes.js";
-import { aboveZero, elapsed, logSplits, notAboveZero, roomyLog } from "../../static/js/chart_scales.js";
-import { addPoints, drawable, emptySeries } from "../../static/js/points.js";
-import { smoothed } from "../../static/js/smoothing.js";
+import { drawnOver, knowsEpochs, mapping } from "../../static/js/chart/axes.js";
+import { aboveZero, elapsed, logSplits, notAboveZero, roomyLog } from "../../static/js/chart/scales.js";
+import { addPoints, drawable, emptySeries } from "../../static/js/state/series.js";
+import { smoothed } from "../../static/js/chart/smoothing.js";
 
 const UNKNOWN = { start: null, stepsPerEpoch: null, epochs: [] };
 

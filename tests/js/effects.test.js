@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { effectText } from "../../static/js/effect_words.js";
-import { effectAt, effectSeries, isFine, neighbours, stepsAround } from "../../static/js/effects.js";
-import { addPoints, emptySeries } from "../../static/js/points.js";
+import { effectText } from "../../static/js/commands/effect_text.js";
+import { effectAt, effectSeries, isFine, neighbours, stepsAround } from "../../static/js/commands/effect_size.js";
+import { addPoints, emptySeries } from "../../static/js/state/series.js";
 
 const STEPS = Array.from({ length: 200 }, (_, index) => index + 1);
 /** 1 up to step 100 and `after` behind it, each a little up and down. */

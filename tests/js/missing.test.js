@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { missing } from "../../static/js/missing.js";
+import { missing } from "../../static/js/run/missed_events.js";
 
 test("it counts from when it first heard of an event, and forgets it once it is held", () => {
   let known = missing(null, 10, 10, 0);

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { noMetricsText } from "../../static/js/blank_words.js";
-import { bytes, duration, measure, moment, number, words } from "../../static/js/format.js";
-import { doneOf, epochOf, leftOf, rateOf } from "../../static/js/pace.js";
-import { addPoints, drawable, emptySeries, seriesFromChart } from "../../static/js/points.js";
+import { noMetricsText } from "../../static/js/panels/empty_charts_text.js";
+import { bytes, duration, measure, moment, number, words } from "../../static/js/shared/format.js";
+import { doneOf, epochOf, leftOf, rateOf } from "../../static/js/state/progress.js";
+import { addPoints, drawable, emptySeries, seriesFromChart } from "../../static/js/state/series.js";
 
 test("it writes numbers with four digits and names what is no number", () => {
   assert.deepEqual(

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { canBeCancelled, changeText, commandWords, conditionsOf } from "../../static/js/command_words.js";
-import { beginnings, clusters, interventionsOf, isReplaced, markText } from "../../static/js/interventions.js";
-import { summaryOf } from "../../static/js/knob_fold.js";
+import { canBeCancelled, changeText, commandWords, conditionsOf } from "../../static/js/commands/text.js";
+import { beginnings, clusters, interventionsOf, isReplaced, markText } from "../../static/js/commands/interventions.js";
+import { summaryOf } from "../../static/js/knobs/panel_fold.js";
 import {
   about,
   checked,
@@ -16,7 +16,7 @@ import {
   scaled,
   typedValue,
   valueAt,
-} from "../../static/js/knob_scale.js";
+} from "../../static/js/knobs/scale.js";
 
 const RATE = { name: "learning_rate", kind: "float", minimum: 1e-6, maximum: 1, scale: "log" };
 const COUNT = { name: "accumulate", kind: "int", minimum: 1, maximum: 64, scale: "linear" };

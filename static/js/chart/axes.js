@@ -8,7 +8,7 @@ const same = (x) => x;
  * Return what is drawn over: training follows the choice, samples of the machine know only times. Those of several
  * machines ("machine") lie over each other by the time since each run's start, unless the wall clock is asked for.
  */
-export function drawnOver(axis, choice) {
+export function xAxisFor(axis, choice) {
   if (axis === "epoch") return "epochs";
   if (axis === "machine") return choice === "time" ? "time" : "relative";
   if (axis === "time") return choice === "relative" ? "relative" : "time";

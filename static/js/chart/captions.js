@@ -32,7 +32,7 @@ export function captionOf(drawn, points, log) {
 }
 
 /** Return the text alternative of a chart: newest values, range, number of points, and of interventions in sight. */
-export function labelOf(title, lines, drawn, points, over, marks = 0) {
+export function altText(title, lines, drawn, points, over, marks = 0) {
   const newest = lines.map((line) => (lines.length > 1 ? `${line.label} ${latestOf(line)}` : latestOf(line)));
   const [low, high] = spanOf(drawn);
   const parts = [newest.join(", ")];

@@ -4,17 +4,17 @@ import uPlot from "uplot";
 import { setText } from "../shared/dom.js";
 import { clock, measure, number, unitOf } from "../shared/format.js";
 import { fill, gettext } from "../shared/i18n.js";
-import { changes } from "../shared/painter.js";
+import { changeDetector } from "../shared/painter.js";
 import { lineColour, palette } from "../shared/palette.js";
-import { drawnOver } from "./axes.js";
-import { AXES, captionOf, labelOf, latestOf } from "./captions.js";
+import { xAxisFor } from "./axes.js";
+import { altText, AXES, captionOf, latestOf } from "./captions.js";
 import { buildChart } from "./frame.js";
-import { showFull } from "./fullscreen.js";
-import { chartKey, zoomByPointer } from "./gestures.js";
-import { ChartInterventions } from "./intervention_layer.js";
-import { drawMarks } from "./nonfinite_marks.js";
+import { showFullscreen } from "./fullscreen.js";
+import { handleChartKey, zoomByPointer } from "./gestures.js";
+import { InterventionLayer } from "./intervention_layer.js";
+import { drawNonfiniteMarks } from "./nonfinite_marks.js";
 import { savePng } from "./png.js";
-import { elapsed, widened } from "./scales.js";
+import { elapsed, widenedRange } from "./scales.js";
 import { columnsOf, dataOf, plotOptions } from "./uplot_options.js";
 
 const HEIGHT = 190;
@@ -26,9 +26,9 @@ export class Chart {
   #plot = null;
   #shape = "";
   #over = "step";
-  #changed = changes();
-  #dressed = changes();
-  #chosen = changes();
+  #changed = changeDetector();
+  #dressed = changeDetector();
+  #chosen = changeDetector();
   #drawn = [];
   #width = 0;
   #room = 0;
@@ -55,7 +55,7 @@ export class Chart {
     this.#normal = this.#height = height;
     this.parts = buildChart(title, lines);
     this.root = this.parts.root;
-    this.#interventions = new ChartInterventions(this.root, this.parts.place);
+    this.#interventions = new InterventionLayer(this.root, this.parts.place);
     this.onSeen = onSeen;
     this.#listen();
     new ResizeObserver(([entry]) => this.#resize(entry.contentRect)).observe(this.parts.place);
@@ -72,11 +72,11 @@ export class Chart {
   #listen() {
     const { root, size, full, save } = this.parts;
     size.addEventListener("click", () => this.#setHeight(root.classList.toggle("chart-tall") ? TALL : this.#normal));
-    full.addEventListener("click", () => this.#showFull());
+    full.addEventListener("click", () => this.#showFullscreen());
     save.addEventListener("click", () => this.#save());
     root.addEventListener("keydown", (event) => {
       if (event.target !== root || !this.#plot) return;
-      if (!this.#interventions.key(event, this.#plot)) chartKey(event, this.#plot, this.#zooming);
+      if (!this.#interventions.key(event, this.#plot)) handleChartKey(event, this.#plot, this.#zooming);
     });
     root.addEventListener("blur", () => this.#plot?.setCursor({ left: -10, top: -10 }));
   }
@@ -99,7 +99,7 @@ export class Chart {
     const data = dataOf(this.#drawn, view.smoothing, view.log);
     if (!data[0].length) return true;
     this.#prepare(data);
-    const [min, max] = group.zoom ? [from, to] : widened(data[0][0], data[0].at(-1));
+    const [min, max] = group.zoom ? [from, to] : widenedRange(data[0][0], data[0].at(-1));
     this.#plot.batch(() => {
       this.#plot.setData(data, false);
       this.#plot.setScale("x", { min, max });
@@ -113,7 +113,7 @@ export class Chart {
   /** A log axis, another x or a smoothed line need a new plot. */
   #prepare(data) {
     const { log, smoothing, over } = this.view;
-    this.#over = drawnOver(this.axis, over);
+    this.#over = xAxisFor(this.axis, over);
     const shape = [log, smoothing > 0, this.#over].join();
     if (this.#plot && shape === this.#shape) return;
     this.#shape = shape;
@@ -129,7 +129,10 @@ export class Chart {
       hooks: {
         setCursor: [() => this.#showReading(), (plot) => this.#interventions.read(plot)],
         setSelect: [(plot) => this.#select(plot)],
-        draw: [(plot) => drawMarks(plot, this.#odd()), (plot) => this.#interventions.draw(plot, this.marks.read())],
+        draw: [
+          (plot) => drawNonfiniteMarks(plot, this.#odd()),
+          (plot) => this.#interventions.draw(plot, this.marks.read()),
+        ],
       },
     });
     this.#plot = new uPlot(options, data, this.parts.place);
@@ -221,12 +224,12 @@ export class Chart {
     caption.hidden = !text;
     setText(caption, text);
     this.root.dataset.points = points;
-    const label = labelOf(this.title, this.lines, this.#drawn, points, this.#over, this.#interventions.count);
+    const label = altText(this.title, this.lines, this.#drawn, points, this.#over, this.#interventions.count);
     this.root.setAttribute("aria-label", label);
   }
 
-  #showFull() {
-    showFull(this.root, this.title, (isFull) => {
+  #showFullscreen() {
+    showFullscreen(this.root, this.title, (isFull) => {
       this.root.classList.toggle("chart-full", isFull);
       this.parts.full.setAttribute("aria-pressed", String(isFull));
       this.#setHeight(isFull ? this.#room : this.root.classList.contains("chart-tall") ? TALL : this.#normal);

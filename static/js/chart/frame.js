@@ -1,10 +1,8 @@
 // What surrounds the curve of a chart: title, reading, buttons, legend, notes.
 
-import { element, icon } from "../shared/dom.js";
+import { element, icon, svgElement } from "../shared/dom.js";
 import { gettext } from "../shared/i18n.js";
 import { lineDash } from "../shared/palette.js";
-
-const SVG = "http://www.w3.org/2000/svg";
 
 /** Return the parts {root, place, reading, note, caption, size, full, save}; lines get `value` and `swatch`. */
 export function buildChart(title, lines) {
@@ -55,16 +53,9 @@ export function buildChart(title, lines) {
 
 /** Return a short piece of the line, with its dash: dashes tell lines apart where colours do not. */
 export function swatchOf({ dash }) {
-  const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("class", "legend-swatch");
-  svg.setAttribute("viewBox", "0 0 26 8");
-  svg.setAttribute("aria-hidden", "true");
-  const line = document.createElementNS(SVG, "line");
-  for (const [name, value] of Object.entries({ x1: 0, x2: 26, y1: 4, y2: 4, "stroke-width": 2 }))
-    line.setAttribute(name, value);
-  line.setAttribute("stroke-dasharray", lineDash(dash).join(" "));
-  svg.append(line);
-  return svg;
+  const dashes = lineDash(dash).join(" ");
+  const line = svgElement("line", { x1: 0, x2: 26, y1: 4, y2: 4, "stroke-width": 2, "stroke-dasharray": dashes });
+  return svgElement("svg", { class: "legend-swatch", viewBox: "0 0 26 8", "aria-hidden": "true" }, line);
 }
 
 function button(picture, label) {

@@ -7,7 +7,7 @@ import { element } from "../shared/dom.js";
  *
  * Where the browser has no full screen (phones), the dialog fills the window.
  */
-export async function showFull(root, label, onChange) {
+export async function showFullscreen(root, label, onChange) {
   const place = element("div");
   const dialog = element("dialog", { class: "chart-dialog", "aria-label": label });
   const page = document.documentElement;

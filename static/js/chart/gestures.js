@@ -44,7 +44,7 @@ export function zoomByPointer(plot, zoom) {
 }
 
 /** Answer a key on the focused chart: arrows, Home and End move the cursor, plus and minus zoom, zero shows all. */
-export function chartKey(event, plot, { zoom, reset }) {
+export function handleChartKey(event, plot, { zoom, reset }) {
   const move = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity }[event.key];
   const factor = { "+": 1 / KEY_FACTOR, "=": 1 / KEY_FACTOR, "-": KEY_FACTOR }[event.key];
   if (move === undefined && !factor && event.key !== "0") return;

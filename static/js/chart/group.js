@@ -6,7 +6,7 @@ import { ascending, drawable, seriesFromChart } from "../state/series.js";
 
 const SETTLE_MS = 150;
 const DETAIL_BUCKETS = 1200;
-const MOST_AT_ONCE = 64;
+const FETCHED_AT_ONCE = 64;
 // Zooming with the wheel ends where a range is this small a part of the whole.
 const CLOSEST = 1e-6;
 
@@ -96,7 +96,7 @@ export class ChartGroup {
     const charts = [...this.charts].sort((left, right) => Number(right.isVisible) - Number(left.isVisible));
     const names = charts
       .flatMap((chart) => chart.lines.filter((line) => line.isCoarse?.(from, to)).map((line) => line.name))
-      .slice(0, MOST_AT_ONCE);
+      .slice(0, FETCHED_AT_ONCE);
     if (!names.length) return;
     let finer;
     try {

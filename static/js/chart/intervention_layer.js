@@ -1,6 +1,6 @@
 // Marks of interventions in one chart: a line and a picture at each, and what it was in words under the cursor.
 
-import { clusters, GLYPHS, markText } from "../commands/interventions.js";
+import { clusterMarks, ICON_PATHS, markText } from "../commands/interventions.js";
 import { element } from "../shared/dom.js";
 import { fill, gettext } from "../shared/i18n.js";
 import { palette } from "../shared/palette.js";
@@ -8,10 +8,10 @@ import { palette } from "../shared/palette.js";
 const SIZE = 17;
 // A pointer this close reads a mark; a finger is no finer.
 const REACH = 9;
-const MOST_TEXTS = 6;
+const MOST_TIP_LINES = 6;
 const paths = new Map();
 
-export class ChartInterventions {
+export class InterventionLayer {
   #root;
   #tip = element("div", { class: "mark-tip", role: "status", hidden: true, "data-testid": "mark-tip" });
   #groups = [];
@@ -32,7 +32,7 @@ export class ChartInterventions {
     const seen = marks
       .filter(({ x }) => x >= min && x <= max)
       .map((mark) => ({ ...mark, x: plot.valToPos(mark.x, "x") }));
-    this.#groups = clusters(seen, SIZE);
+    this.#groups = clusterMarks(seen, SIZE);
     this.#root.dataset.marks = seen.length;
     if (!seen.length) return;
     const { ctx, bbox } = plot;
@@ -69,7 +69,7 @@ export class ChartInterventions {
     this.#shown = group;
     this.#tip.hidden = !group;
     if (!group) return;
-    const texts = group.marks.slice(-MOST_TEXTS).map(({ command }) => markText(command));
+    const texts = group.marks.slice(-MOST_TIP_LINES).map(({ command }) => markText(command));
     const rest = group.marks.length - texts.length;
     if (rest) texts.unshift(fill(gettext("and {count} before"), { count: rest }));
     this.#tip.replaceChildren(...texts.map((text) => element("div", { text })));
@@ -117,6 +117,6 @@ function drawBadge(ctx, x, y, unit, marks) {
 }
 
 function pathOf(kind) {
-  if (!paths.has(kind)) paths.set(kind, new Path2D(GLYPHS[kind]));
+  if (!paths.has(kind)) paths.set(kind, new Path2D(ICON_PATHS[kind]));
   return paths.get(kind);
 }

@@ -6,7 +6,7 @@ import { palette } from "../shared/palette.js";
 const MOST_MARKS = 200;
 
 /** Draw a mark with its name at every x of `odd` that can be seen: a spike to nowhere is never hidden. */
-export function drawMarks(plot, odd) {
+export function drawNonfiniteMarks(plot, odd) {
   const { ctx, bbox } = plot;
   const { min, max } = plot.scales.x;
   const seen = odd.filter((entry) => entry.x >= min && entry.x <= max).slice(-MOST_MARKS);

@@ -10,30 +10,30 @@ export const TIME_STEPS = [
 ];
 
 /** Give a single point a little room to both sides. */
-export function widened(min, max) {
+export function widenedRange(min, max) {
   return min === max ? [min - 0.5, max + 0.5] : [min, max];
 }
 
 /** Leave a tenth of room above and below; a flat line lies in the middle. */
-export function roomy(_, min, max) {
+export function paddedRange(_, min, max) {
   if (min === null || max === null) return [0, 1];
   const room = max > min ? (max - min) * 0.08 : Math.abs(max) * 0.1 || 1;
   return [min >= 0 && min - room < 0 ? 0 : min - room, max + room];
 }
 
 /** The same on a log axis: a factor, and never down to zero. */
-export function roomyLog(_, min, max) {
+export function paddedLogRange(_, min, max) {
   if (min === null || max === null || min <= 0) return [0.1, 1];
   const room = max > min ? (max / min) ** 0.08 : 2;
   return [min / room, max * room];
 }
 
 /** Show per cent on the whole scale, so that machines compare at a glance. */
-export function percent(_, min, max) {
+export function percentRange(_, min, max) {
   return [0, Math.max(100, max ?? 0)];
 }
 
-export function compact(x) {
+function compact(x) {
   if (Math.abs(x) < 10_000) return String(x);
   return x % 1000 === 0 ? `${x / 1000}k` : `${fixed(x / 1000, 1)}k`;
 }
@@ -45,12 +45,13 @@ export function elapsed(seconds) {
   const days = Math.floor(whole / 86_400);
   const hours = Math.floor((whole % 86_400) / 3600);
   const rest = `${pad(Math.floor((whole % 3600) / 60))}:${pad(whole % 60)}`;
-  const text = days ? fill(gettext("{days} d {time}"), { days, time: `${hours}:${rest}` }) : hours ? `${hours}:${rest}` : rest.replace(/^0/, "");
+  const short = hours ? `${hours}:${rest}` : rest.replace(/^0/, "");
+  const text = days ? fill(gettext("{days} d {time}"), { days, time: `${hours}:${rest}` }) : short;
   return seconds < 0 ? `−${text}` : text;
 }
 
 /** Return the label of a place on the x axis; `step` is the distance of two labels. */
-export function tick(over, x, step) {
+export function tickLabel(over, x, step) {
   if (over === "relative") return elapsed(x);
   if (over === "epoch") return number(x);
   if (over !== "time") return Number.isInteger(x) ? compact(x) : "";

@@ -3,7 +3,7 @@
 import uPlot from "uplot";
 import { number } from "../shared/format.js";
 import { faint, lineColour, lineDash, palette } from "../shared/palette.js";
-import { aboveZero, logSplits, percent, roomy, roomyLog, tick, TIME_STEPS } from "./scales.js";
+import { aboveZero, logSplits, paddedLogRange, paddedRange, percentRange, tickLabel, TIME_STEPS } from "./scales.js";
 import { smoothed } from "./smoothing.js";
 
 const FONT = '11px "Inter Variable", system-ui, sans-serif';
@@ -47,12 +47,12 @@ export function plotOptions({ size, over, lines, log, smoothing, isPercent, grou
     ...axis,
     size: 28,
     space: 70,
-    values: (_, splits, __, ___, step) => splits.map((x) => tick(over, x, step)),
+    values: (_, splits, __, ___, step) => splits.map((x) => tickLabel(over, x, step)),
   };
   if (overTime) across.incrs = TIME_STEPS;
   const up = { ...axis, size: 54, space: 34, values: (_, splits) => splits.map((y) => number(y)) };
   if (log) Object.assign(up, { splits: logSplits, filter: (_, splits) => splits });
-  const y = log ? { distr: 3, log: 10, range: roomyLog } : { range: isPercent ? percent : roomy };
+  const y = log ? { distr: 3, log: 10, range: paddedLogRange } : { range: isPercent ? percentRange : paddedRange };
   return {
     ...size,
     padding: [14, overTime ? 26 : 18, 0, 0],

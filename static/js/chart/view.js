@@ -2,9 +2,9 @@
 
 import { fixed } from "../shared/format.js";
 
-const STORE = "steersman-charts";
+const STORAGE_KEY = "steersman-charts";
 const OVER = ["step", "epoch", "time", "relative"];
-const MOST = 0.99;
+const MOST_SMOOTHING = 0.99;
 
 export class ChartView {
   smoothing = 0;
@@ -16,7 +16,10 @@ export class ChartView {
   #form;
   #onChange;
 
-  /** `form` holds the controls named smoothing, log, over and, where there are any, marks; `onChange(what)` is told what was changed. */
+  /**
+   * `form` holds the controls named smoothing, log, over and, where there are any, marks; `onChange(what)` is told
+   * what was changed.
+   */
   constructor(form, onChange) {
     this.#form = form;
     this.#onChange = onChange;
@@ -47,7 +50,7 @@ export class ChartView {
     this.#show();
     try {
       const { smoothing, log, over, marks } = this;
-      localStorage.setItem(STORE, JSON.stringify({ smoothing, log, over, marks }));
+      localStorage.setItem(STORAGE_KEY, JSON.stringify({ smoothing, log, over, marks }));
     } catch {
       // storage is switched off: the choice lasts for the page
     }
@@ -56,7 +59,7 @@ export class ChartView {
 
   #recall() {
     try {
-      const kept = JSON.parse(localStorage.getItem(STORE) ?? "{}");
+      const kept = JSON.parse(localStorage.getItem(STORAGE_KEY) ?? "{}");
       this.smoothing = bounded(Number(kept.smoothing));
       this.log = kept.log === true;
       this.marks = kept.marks !== false;
@@ -72,5 +75,5 @@ export class ChartView {
 }
 
 function bounded(value) {
-  return value > 0 ? Math.min(MOST, value) : 0;
+  return value > 0 ? Math.min(MOST_SMOOTHING, value) : 0;
 }

@@ -1,10 +1,9 @@
-// Asking things of the run: commands sent from this page, and all that is known of commands, one's own and others'.
+// Sends commands from this page, and knows all commands of the run, one's own and others'.
 
-import { newId } from "../run/socket.js";
 import { toast } from "../shared/dom.js";
-import { changes } from "../shared/painter.js";
+import { changeDetector } from "../shared/painter.js";
 
-export class Asker {
+export class CommandClient {
   #state;
   #socket;
   #onChange;
@@ -12,8 +11,8 @@ export class Asker {
   #sending = new Map();
   #own = new Set();
   #listed = { version: -1, commands: [] };
-  #errorChanged = changes();
-  #commandsChanged = changes();
+  #errorChanged = changeDetector();
+  #commandsChanged = changeDetector();
 
   constructor(state, socket, onChange) {
     this.#state = state;
@@ -67,8 +66,8 @@ export class Asker {
   }
 
   /** Take notice of what the server answered; call before anything of commands is painted. */
-  listen() {
-    this.#hearError();
+  readAnswers() {
+    this.#readError();
     if (!this.#commandsChanged(this.#state.versions.commands)) return;
     for (const id of this.#sending.keys()) {
       if (!this.#state.commands.has(id)) continue;
@@ -78,7 +77,7 @@ export class Asker {
     this.version += 1;
   }
 
-  #hearError() {
+  #readError() {
     const { lastError, versions } = this.#state;
     if (!this.#errorChanged(versions.errors) || !lastError) return;
     const refused = this.#sending.get(lastError.command_id) ?? this.#onlyOneSending();
@@ -100,4 +99,14 @@ export class Asker {
 
 function bySending(left, right) {
   return left.sent_at < right.sent_at ? -1 : left.sent_at > right.sent_at ? 1 : 0;
+}
+
+/** Return a UUID; `crypto.randomUUID` exists on https and localhost only. */
+function newId() {
+  if (crypto.randomUUID) return crypto.randomUUID();
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6] & 0x0f) | 0x40;
+  bytes[8] = (bytes[8] & 0x3f) | 0x80;
+  const hex = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join("-");
 }

@@ -1,12 +1,12 @@
 // Reads the effects of interventions from the points that the page has, or from finer ones of the portal.
 
-import { changes } from "../shared/painter.js";
-import { effectAt, effectSeries, isFine, neighbours, stepsAround, WINDOW } from "./effect_size.js";
-import { beginnings, isReplaced } from "./interventions.js";
+import { changeDetector } from "../shared/painter.js";
+import { effectAt, effectSeries, isFullResolution, neighbouringChanges, stepsAround, WINDOW } from "./effect_size.js";
+import { attemptStarts, isReplaced } from "./interventions.js";
 
 // What is still growing is fetched again no sooner than this.
 const FETCH_MS = 10_000;
-const MOST_BUCKETS = 4000;
+const FETCHED_BUCKETS = 4000;
 
 export class EffectReader {
   #state;
@@ -15,7 +15,7 @@ export class EffectReader {
   // By command id: {effect, mark, fetchedAt, isFetching}.
   #known = new Map();
   #version = 0;
-  #changed = changes();
+  #changed = changeDetector();
 
   /** `fetchRange(names, from, to, buckets, by)` resolves to charts by name. */
   constructor(state, fetchRange, onChange) {
@@ -40,7 +40,7 @@ export class EffectReader {
     const name = effectSeries(series);
     const points = series.get(name);
     if (!points) return this.#version;
-    const begun = beginnings(attempts, !run?.recipe);
+    const begun = attemptStarts(attempts, !run?.recipe);
     const changesMade = [...this.#state.commands.values()].filter(
       (command) => command.command === "set_knob" && command.state === "applied" && !isReplaced(command, begun),
     );
@@ -49,8 +49,8 @@ export class EffectReader {
       if (known.effect?.isWhole && known.effect.name === name) continue;
       if (isReplaced(command, begun)) continue;
       this.#known.set(command.id, known);
-      const bounds = neighbours(changesMade, command.step);
-      if (isFine(points, command.step))
+      const bounds = neighbouringChanges(changesMade, command.step);
+      if (isFullResolution(points, command.step))
         this.#take(known, name, effectAt(points.xs, points.means, command.step, { ...bounds, odd: points.odd }));
       else this.#fetch(known, name, command.step, bounds, points);
     }
@@ -69,7 +69,7 @@ export class EffectReader {
     known.isFetching = true;
     const around = stepsAround(points);
     try {
-      const chart = (await this.#fetchRange([name], step - around, step + around, MOST_BUCKETS, "step"))[name];
+      const chart = (await this.#fetchRange([name], step - around, step + around, FETCHED_BUCKETS, "step"))[name];
       const xs = chart?.steps ?? [];
       const odd = (chart?.nonfinite ?? []).map(([index, label]) => ({ x: xs[index], name: label }));
       const effect = effectAt(xs, chart?.values ?? chart?.mean ?? [], step, { ...bounds, odd });

@@ -7,19 +7,19 @@
 export const WINDOW = 50;
 const FEWEST = 5;
 // Metrics in which the effect is told, by what is there.
-const WANTED = ["train/loss", "loss"];
+const EFFECT_SERIES = ["train/loss", "loss"];
 
 /** Return the name of the series in which effects are told, "" where there is none. */
 export function effectSeries(series) {
-  const named = WANTED.find((name) => series.has(name));
+  const named = EFFECT_SERIES.find((name) => series.has(name));
   if (named) return named;
   const others = [...series.values()].filter((one) => one.axis === "step" && /loss/.test(one.name));
   return others[0]?.name ?? "";
 }
 
 /**
- * Return {before, after, change, isClear, isWhole} around `step`: `before` and `after` are {mean, spread, count, odd} of
- * at most `window` finite points on each side, `change` the relative change of the mean (null from a mean of 0).
+ * Return {before, after, change, isClear, isWhole} around `step`: `before` and `after` are {mean, spread, count, odd}
+ * of at most `window` finite points on each side, `change` the relative change of the mean (null from a mean of 0).
  *
  * `isClear` says that the mean moved by more than one standard deviation of either side; `isWhole` that no more points
  * will come to the window behind. `from` and `to` are the steps of the neighbouring changes, which points must not
@@ -72,7 +72,7 @@ function firstAbove(xs, x) {
 }
 
 /** Return the steps of the changes of knobs next to a command: {from, to}, unbounded where there is none. */
-export function neighbours(commands, step) {
+export function neighbouringChanges(commands, step) {
   let from = -Infinity;
   let to = Infinity;
   for (const { step: other } of commands) {
@@ -83,7 +83,7 @@ export function neighbours(commands, step) {
 }
 
 /** Return whether the buckets within `window` points on both sides of `step` hold one point each: else ask for more. */
-export function isFine(series, step, window = WINDOW) {
+export function isFullResolution(series, step, window = WINDOW) {
   const split = firstAbove(series.xs, step);
   const begin = Math.max(0, split - window);
   const end = Math.min(series.xs.length, split + window);

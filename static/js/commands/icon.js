@@ -1,19 +1,11 @@
-// The picture of a command, as in the marks on the charts.
+// The icon of a command, as in the marks on the charts.
 
-import { icon } from "../shared/dom.js";
-import { GLYPHS } from "./interventions.js";
+import { icon, svgElement } from "../shared/dom.js";
+import { ICON_PATHS } from "./interventions.js";
 
-const SVG = "http://www.w3.org/2000/svg";
-
-/** Return the picture of a kind of command as an element. */
-export function glyph(kind) {
-  if (!GLYPHS[kind]) return icon("send");
-  const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("class", "glyph");
-  svg.setAttribute("viewBox", "0 0 24 24");
-  svg.setAttribute("aria-hidden", "true");
-  const path = document.createElementNS(SVG, "path");
-  path.setAttribute("d", GLYPHS[kind]);
-  svg.append(path);
-  return svg;
+/** Return the icon of a kind of command. */
+export function commandIcon(kind) {
+  if (!ICON_PATHS[kind]) return icon("send");
+  const path = svgElement("path", { d: ICON_PATHS[kind] });
+  return svgElement("svg", { class: "glyph", viewBox: "0 0 24 24", "aria-hidden": "true" }, path);
 }

@@ -1,13 +1,13 @@
 // The marks of interventions on all charts: which, and where over what is drawn.
 
-import { changes } from "../shared/painter.js";
-import { beginnings, interventionsOf, isReplaced, timeOf } from "./interventions.js";
+import { changeDetector } from "../shared/painter.js";
+import { appliedAt, attemptStarts, interventionsOf, isReplaced } from "./interventions.js";
 
-export class Marks {
+export class InterventionMarks {
   #state;
   #view;
   #list = [];
-  #changed = changes();
+  #changed = changeDetector();
 
   constructor(state, view) {
     this.#state = state;
@@ -19,18 +19,18 @@ export class Marks {
   refresh() {
     const { versions, commands, attempts, run } = this.#state;
     if (!this.#changed(versions.commands, versions.details, this.#view.marks, run?.recipe)) return;
-    const begun = beginnings(attempts, !run?.recipe);
+    const begun = attemptStarts(attempts, !run?.recipe);
     this.#list = this.#view.marks
       ? interventionsOf(commands.values()).map((command) => ({ command, isGone: isReplaced(command, begun) }))
       : [];
     this.version += 1;
   }
 
-  /** Return [{x, command}] in the order of x, by the mapping {by, forward} of a chart; `isMachine`: samples keep all. */
+  /** Return [{x, command}] in the order of x, by the mapping {by, forward} of a chart; one of samples keeps all. */
   over({ by, forward }, isMachine) {
     return this.#list
       .filter(({ isGone }) => isMachine || !isGone)
-      .map(({ command }) => ({ x: forward(by === "time" ? timeOf(command) : command.step), command }))
+      .map(({ command }) => ({ x: forward(by === "time" ? appliedAt(command) : command.step), command }))
       .sort((left, right) => left.x - right.x);
   }
 }

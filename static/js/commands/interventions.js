@@ -1,10 +1,10 @@
 // Which commands are marked on the charts, with which picture, and where. Pure.
 
 import { fill, gettext } from "../shared/i18n.js";
-import { commandWords } from "./text.js";
+import { commandText } from "./text.js";
 
 // Pictures in a square of 24: shapes, not colours, tell the kinds apart.
-export const GLYPHS = {
+export const ICON_PATHS = {
   set_knob: "M12 3.5 20.5 12 12 20.5 3.5 12z",
   pause: "M6 5h4.5v14H6zM13.5 5H18v14h-4.5z",
   resume: "M7 4.5v15L19.5 12z",
@@ -18,8 +18,8 @@ export const GLYPHS = {
 /** Return the applied commands with a step that charts mark, oldest first. */
 export function interventionsOf(commands) {
   return [...commands]
-    .filter((command) => command.state === "applied" && isStep(command.step) && command.command in GLYPHS)
-    .sort((left, right) => left.step - right.step || timeOf(left) - timeOf(right));
+    .filter((command) => command.state === "applied" && isStep(command.step) && command.command in ICON_PATHS)
+    .sort((left, right) => left.step - right.step || appliedAt(left) - appliedAt(right));
 }
 
 function isStep(value) {
@@ -27,7 +27,7 @@ function isStep(value) {
 }
 
 /** Return when a command took effect, in seconds since 1970. */
-export function timeOf(command) {
+export function appliedAt(command) {
   return Date.parse(command.applied_at ?? command.sent_at) / 1000;
 }
 
@@ -35,7 +35,7 @@ export function timeOf(command) {
  * Return where attempts began, [{number, step}], from their rows: a recipe that was not resumed began anew at step 0. A
  * script of one's own resumes as it likes, so that nothing is known of it.
  */
-export function beginnings(attempts, isScript) {
+export function attemptStarts(attempts, isScript) {
   return attempts
     .filter((attempt) => !isScript || isStep(attempt.resumed_from_step))
     .map((attempt) => ({ number: attempt.number, step: attempt.resumed_from_step ?? 0 }));
@@ -48,7 +48,7 @@ export function isReplaced(command, begun) {
 }
 
 /** Return groups of marks that lie closer than `room` pixels: [{x, marks}], x the middle, in their order. */
-export function clusters(marks, room) {
+export function clusterMarks(marks, room) {
   const groups = [];
   for (const mark of marks) {
     const last = groups.at(-1);
@@ -63,5 +63,5 @@ export function clusters(marks, room) {
 /** Return what a mark says: what was done, at which step, by whom. */
 export function markText(command) {
   const where = fill(gettext("step {x}"), { x: command.step });
-  return [commandWords(command), where, command.author].filter(Boolean).join(" · ");
+  return [commandText(command), where, command.author].filter(Boolean).join(" · ");
 }

@@ -6,7 +6,7 @@ import { fill, gettext, stateText } from "../shared/i18n.js";
 const STAGES = ["sent", "delivered", "applied"];
 
 /** Return the way of a command as a list, what is behind it ticked. */
-export function stagesOf(command) {
+export function stageList(command) {
   const hasFailed = command.state === "refused" || command.state === "expired";
   const stages = hasFailed ? ["sent", command.state] : STAGES;
   const reached = stages.indexOf(command.state);
@@ -32,7 +32,7 @@ export function stagesOf(command) {
 }
 
 /** Return where the command is, in words: who has it and what comes next, or what became of it. */
-export function placeText(command) {
+export function stageText(command) {
   if (command.state === "sending") return gettext("on its way to the portal …");
   if (command.state === "sent") return gettext("stored; waiting for the training host");
   if (command.state === "delivered") {

@@ -1,13 +1,12 @@
-// What a command does, and did, in the reader's words. Pure.
+// What a command does, and did, as text for the reader. Pure.
 
-import { about, exact } from "../knobs/scale.js";
-import { words } from "../shared/format.js";
+import { exactValue, readableName, roundedValue } from "../shared/format.js";
 import { fill, gettext, stateText } from "../shared/i18n.js";
 
 export const UNSETTLED = new Set(["sending", "sent", "delivered"]);
 
 /** Return what the command asks, or what it did where it was applied: "Learning rate 0.003 → 0.001". */
-export function commandWords(command) {
+export function commandText(command) {
   const given = command.arguments ?? {};
   const make = WORDS[command.command];
   return make ? make(given, command) : command.command;
@@ -28,8 +27,8 @@ const WORDS = {
 function knobWords(given, command) {
   const name = knobName(given.knob, given.group);
   if (command.state === "applied") return `${name} ${changeText(command)}`;
-  if (given.factor !== null && given.factor !== undefined) return `${name} × ${exact(given.factor)}`;
-  return `${name} → ${exact(given.value)}`;
+  if (given.factor !== null && given.factor !== undefined) return `${name} × ${exactValue(given.factor)}`;
+  return `${name} → ${exactValue(given.value)}`;
 }
 
 function extendWords(given, command) {
@@ -40,24 +39,24 @@ function extendWords(given, command) {
 
 /** Return the name of a knob, or of its part for one parameter group. */
 export function knobName(knob, group = "") {
-  return group ? `${words(knob ?? "")} (${group})` : words(knob ?? "");
+  return group ? `${readableName(knob ?? "")} (${group})` : readableName(knob ?? "");
 }
 
 /** Return what an applied command changed: "0.003 → 0.001 (in effect 0.0004)"; by parameter group where they differ. */
 export function changeText({ old, new: now, effective }) {
-  if (!isByGroup(now)) return `${exact(old)} → ${exact(now)}${effectText(effective)}`;
+  if (!isByGroup(now)) return `${exactValue(old)} → ${exactValue(now)}${effectiveText(effective)}`;
   const changes = Object.keys(now).map((group) => ({
     group,
-    text: `${exact(old?.[group])} → ${exact(now[group])}${effectText(effective?.[group])}`,
+    text: `${exactValue(old?.[group])} → ${exactValue(now[group])}${effectiveText(effective?.[group])}`,
   }));
   if (changes.every(({ text }) => text === changes[0].text)) return changes[0].text;
   return changes.map(({ group, text }) => `${group} ${text}`).join(", ");
 }
 
-function effectText(effective) {
+function effectiveText(effective) {
   if (effective === null || effective === undefined) return "";
-  if (!isByGroup(effective)) return fill(gettext(" (in effect {value})"), { value: about(effective) });
-  const texts = Object.entries(effective).map(([group, value]) => `${group} ${about(value)}`);
+  if (!isByGroup(effective)) return fill(gettext(" (in effect {value})"), { value: roundedValue(effective) });
+  const texts = Object.entries(effective).map(([group, value]) => `${group} ${roundedValue(value)}`);
   return fill(gettext(" (in effect {value})"), { value: texts.join(", ") });
 }
 
@@ -75,7 +74,7 @@ export function conditionsOf(command, clockText) {
   if (command.expected_state)
     given.push(fill(gettext("only while {state}"), { state: stateText(command.expected_state) }));
   if (command.expected_value !== null && command.expected_value !== undefined)
-    given.push(fill(gettext("only if it is still {value}"), { value: exact(command.expected_value) }));
+    given.push(fill(gettext("only if it is still {value}"), { value: exactValue(command.expected_value) }));
   if (command.expires_at && UNSETTLED.has(command.state))
     given.push(fill(gettext("until {time}"), { time: clockText(command.expires_at) }));
   return given;
@@ -84,5 +83,10 @@ export function conditionsOf(command, clockText) {
 /** Return whether a command may still be withdrawn: one that is not delivered, or that waits for its step or epoch. */
 export function canBeCancelled(command) {
   if (command.command === "cancel") return false;
-  return command.state === "sent" || (command.state === "delivered" && Boolean(command.at_step || command.at_epoch));
+  return command.state === "sent" || isScheduled(command);
+}
+
+/** Return whether the training holds a command until its step or epoch. */
+export function isScheduled(command) {
+  return command.state === "delivered" && Boolean(command.at_step || command.at_epoch);
 }

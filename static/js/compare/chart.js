@@ -1,6 +1,6 @@
 // The chart of one series of several runs: a line each, with colour and dash of its own.
 
-import { drawnOver, knowsEpochs, mapping } from "../chart/axes.js";
+import { knowsEpochs, mapping, xAxisFor } from "../chart/axes.js";
 import { Chart } from "../chart/chart.js";
 import { ChartGroup } from "../chart/group.js";
 import { getJson } from "../shared/http.js";
@@ -137,7 +137,7 @@ export class CompareChart {
   }
 
   #mapping(run) {
-    return mapping(drawnOver(this.#chart.axis, this.#view.over), clockOf(run));
+    return mapping(xAxisFor(this.#chart.axis, this.#view.over), clockOf(run));
   }
 
   #zoomChanged() {

@@ -5,7 +5,7 @@ import { ChartView } from "../chart/view.js";
 import { setText } from "../shared/dom.js";
 import { measure } from "../shared/format.js";
 import { gettext } from "../shared/i18n.js";
-import { mergeRows, polish } from "../shared/live_table.js";
+import { formatValues, mergeRows } from "../shared/live_table.js";
 import { Painter } from "../shared/painter.js";
 import { lineColour, readPalette } from "../shared/palette.js";
 import { shortcut } from "../shared/shortcuts.js";
@@ -68,7 +68,7 @@ async function refreshTables() {
   }
   if (!response.ok) throw new Error(`status ${response.status}`);
   const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
-  polish(fresh);
+  formatValues(fresh);
   dress(fresh);
   for (const place of tables) {
     for (const table of place.querySelectorAll("[data-table]")) {
@@ -107,6 +107,6 @@ window.addEventListener("themechange", () => {
   readPalette();
   request();
 });
-for (const place of tables) polish(place);
+for (const place of tables) formatValues(place);
 if (chart) attempt(() => chart.show(chooser.value));
 refreshForEver();

@@ -1,6 +1,6 @@
 // Runs before the first paint, so that nothing jumps: whether the knobs are open, kept apart for wide screens, where
 // they stand beside the charts, and for others, where they would push the charts away. A classic script in the head.
-(function placeKnobs() {
+(function applyKnobFold() {
   const beside = window.matchMedia("(min-width: 1200px)");
   const root = document.documentElement;
   const chosen = {};
@@ -13,7 +13,7 @@
       // storage is switched off: the choice lasts for the page
     }
     root.dataset.knobs = chosen[store] ?? (beside.matches ? "open" : "folded");
-    window.dispatchEvent(new Event("knobsplaced"));
+    window.dispatchEvent(new Event("knobschange"));
   }
 
   beside.addEventListener("change", apply);

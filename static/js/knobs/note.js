@@ -1,6 +1,6 @@
 // What stands below a knob: what it is for, how a change goes, and what became of the last one.
 
-import { placeText, stagesOf } from "../commands/stages.js";
+import { stageList, stageText } from "../commands/stages.js";
 import { changeText, isByGroup, UNSETTLED } from "../commands/text.js";
 import { element } from "../shared/dom.js";
 import { fill, gettext } from "../shared/i18n.js";
@@ -8,12 +8,14 @@ import { knobHelp } from "./help_texts.js";
 import { rangeText } from "./scale.js";
 
 /** Return the nodes of the note on `last`, the newest command for this knob, null where there is none. */
-export function noteOn(last, knob, group) {
+export function noteContent(last, knob, group) {
   if (!last) return [group ? "" : aboutText(knob)];
   if (last.state === "applied") return [appliedText(last)];
-  if (UNSETTLED.has(last.state)) return [stagesOf(last), element("span", { text: placeText(last) })];
+  if (UNSETTLED.has(last.state)) return [stageList(last), element("span", { text: stageText(last) })];
   const text = last.state === "expired" ? gettext("Not done: {reason}") : gettext("Refused: {reason}");
-  const advice = isOvertaken(last, knob, group) ? gettext("Somebody changed it meanwhile: look, then set it again.") : "";
+  const advice = isOvertaken(last, knob, group)
+    ? gettext("Somebody changed it meanwhile: look, then set it again.")
+    : "";
   return [[fill(text, { reason: last.outcome }), advice].filter(Boolean).join(" ")];
 }
 

@@ -3,14 +3,14 @@
 import { isByGroup, knobName } from "../commands/text.js";
 import { element } from "../shared/dom.js";
 import { fill, gettext } from "../shared/i18n.js";
-import { changes } from "../shared/painter.js";
+import { changeDetector } from "../shared/painter.js";
 import { hasEnded } from "../state/run_state.js";
 import { KnobFold } from "./panel_fold.js";
 import { KnobRow } from "./row.js";
 
 export class KnobPanel {
   #state;
-  #asker;
+  #client;
   #legalIn;
   #section = document.getElementById("steering");
   #link = document.querySelector('.sections a[href="#steering"]');
@@ -19,13 +19,13 @@ export class KnobPanel {
   #fold = new KnobFold(this.#section, this.#link);
   #reason = document.getElementById("knob-reason");
   #rows = [];
-  #layoutChanged = changes();
-  #valuesChanged = changes();
+  #layoutChanged = changeDetector();
+  #valuesChanged = changeDetector();
 
   /** `legalIn`: the run states in which a knob may be set. */
-  constructor(state, asker, legalIn) {
+  constructor(state, client, legalIn) {
     this.#state = state;
-    this.#asker = asker;
+    this.#client = client;
     this.#legalIn = new Set(legalIn);
   }
 
@@ -33,7 +33,7 @@ export class KnobPanel {
     const { run, versions } = this.#state;
     if (!run) return;
     const knobs = run.knobs ?? [];
-    const maySteer = this.#asker.may("set_knob");
+    const maySteer = this.#client.may("set_knob");
     // A new attempt declares its knobs anew: a place that is kept until then lets nothing jump.
     this.#section.hidden = this.#link.hidden = !knobs.length && (this.#section.hidden || hasEnded(run));
     document.documentElement.toggleAttribute("data-has-knobs", !this.#section.hidden);
@@ -42,10 +42,10 @@ export class KnobPanel {
     )
       this.#layOut(knobs, maySteer);
     const live = knobs.map((knob) => this.#state.latest[knob.series]?.value);
-    if (!this.#valuesChanged(versions.knobs, versions.run, this.#asker.version, maySteer, ...live)) return;
+    if (!this.#valuesChanged(versions.knobs, versions.run, this.#client.version, maySteer, ...live)) return;
     this.#fold.tell(knobs);
     const canSteer = maySteer && this.#legalIn.has(run.state);
-    const asked = this.#asker.all().filter((command) => command.command === "set_knob");
+    const asked = this.#client.all().filter((command) => command.command === "set_knob");
     for (const { name, group, row } of this.#rows) {
       const knob = knobs.find((one) => one.name === name);
       const own = asked.filter(({ arguments: given }) => given.knob === name);
@@ -108,7 +108,7 @@ export class KnobPanel {
     const more = reason ? { reason } : {};
     // Where the groups differ there is no one value that was seen.
     if (seen !== null && seen !== undefined) more.expect = { value: seen };
-    this.#asker.send("set_knob", { knob, group, ...change }, more);
+    this.#client.send("set_knob", { knob, group, ...change }, more);
     if (this.#reason) this.#reason.value = "";
   }
 }

@@ -2,12 +2,12 @@
 
 import { isByGroup, knobName } from "../commands/text.js";
 import { setText } from "../shared/dom.js";
-import { exact } from "./scale.js";
+import { exactValue } from "../shared/format.js";
 
 const isOpen = () => document.documentElement.dataset.knobs === "open";
 
-function choose(place) {
-  window.dispatchEvent(new CustomEvent("knobschoice", { detail: place }));
+function choose(fold) {
+  window.dispatchEvent(new CustomEvent("knobschoice", { detail: fold }));
 }
 
 export class KnobFold {
@@ -20,7 +20,7 @@ export class KnobFold {
     const show = () => button.setAttribute("aria-expanded", String(isOpen()));
     button.addEventListener("click", () => choose(isOpen() ? "folded" : "open"));
     link.addEventListener("click", () => choose("open"));
-    window.addEventListener("knobsplaced", show);
+    window.addEventListener("knobschange", show);
     show();
   }
 
@@ -36,6 +36,6 @@ export function summaryOf(knobs) {
 
 function valueText({ value, unit }) {
   const values = isByGroup(value) ? [...new Set(Object.values(value))] : [value];
-  const text = values.map(exact).join(" / ");
+  const text = values.map(exactValue).join(" / ");
   return unit ? `${text} ${unit}` : text;
 }

@@ -4,22 +4,12 @@
 
 import { UNSETTLED } from "../commands/text.js";
 import { setText } from "../shared/dom.js";
+import { exactValue, roundedValue } from "../shared/format.js";
 import { fill, gettext } from "../shared/i18n.js";
-import { changes } from "../shared/painter.js";
-import { noteOn } from "./note.js";
+import { changeDetector } from "../shared/painter.js";
+import { noteContent } from "./note.js";
 import { addChoice, addMeter, addSet, addSlider, addSwitch, rowParts } from "./row_elements.js";
-import {
-  about,
-  exact,
-  isNumeric,
-  keyStep,
-  limitsOf,
-  placesOf,
-  positionOf,
-  scaled,
-  typedValue,
-  valueAt,
-} from "./scale.js";
+import { isNumeric, keyStep, limitsOf, placesOf, positionOf, scaled, typedValue, valueAt } from "./scale.js";
 
 export class KnobRow {
   #knob;
@@ -29,11 +19,11 @@ export class KnobRow {
   #limits = null;
   // What is there: value (null where groups differ), effective, and the last command for this row.
   #now = { value: undefined, effective: null, last: null, canSteer: false };
-  // The value to be, {value, problem, text, seen}; `seen` is what this person saw when it was begun. Null while none is.
+  // The value to be, {value, problem, text, seen}; `seen` is what this person saw when it was begun. Null without one.
   #draft = null;
   #isDragging = false;
   #byKey = false;
-  #noteChanged = changes();
+  #noteChanged = changeDetector();
 
   /** `onSend(change, seen)` asks for {value} or {factor}; `maySteer`: whether this viewer could ever. */
   constructor(knob, { group = "", title, maySteer, onSend }) {
@@ -155,9 +145,9 @@ export class KnobRow {
     const toBe = this.#draft ? this.#draft.value : target;
     const isOther = toBe !== undefined && toBe !== null && toBe !== value;
     setText(parts.value, value === null ? gettext("differs by group") : this.#withUnit(value));
-    setText(parts.draft, isOther ? `→ ${exact(toBe)}` : "");
+    setText(parts.draft, isOther ? `→ ${exactValue(toBe)}` : "");
     const isTold = effective !== null && effective !== undefined;
-    setText(parts.effective, isTold ? fill(gettext("in effect {value}"), { value: about(effective) }) : "");
+    setText(parts.effective, isTold ? fill(gettext("in effect {value}"), { value: roundedValue(effective) }) : "");
     this.root.classList.toggle("knob-pending", target !== undefined && !this.#draft);
     this.root.dataset.pending = String(target !== undefined);
     if (isNumeric(this.#knob)) this.#showNumber(toBe ?? value ?? this.#first());
@@ -197,7 +187,7 @@ export class KnobRow {
     parts.slider.setAttribute("aria-valuetext", this.#withUnit(shown));
     parts.slider.disabled = parts.field.disabled = !canSteer;
     const isMixed = value === null && !this.#draft;
-    if (!this.#draft?.text) parts.field.value = isMixed ? "" : exact(shown);
+    if (!this.#draft?.text) parts.field.value = isMixed ? "" : exactValue(shown);
     parts.field.placeholder = isMixed ? gettext("mixed") : "";
     parts.field.setAttribute("aria-invalid", String(Boolean(this.#draft?.problem)));
     for (const [factor, button] of parts.factors ?? [])
@@ -209,7 +199,7 @@ export class KnobRow {
   }
 
   #withUnit(value) {
-    return this.#knob.unit ? `${exact(value)} ${this.#knob.unit}` : exact(value);
+    return this.#knob.unit ? `${exactValue(value)} ${this.#knob.unit}` : exactValue(value);
   }
 
   #showNote(last) {
@@ -220,6 +210,6 @@ export class KnobRow {
     note.dataset.state = problem ? "refused" : isKeyed ? "" : (last?.state ?? "");
     if (problem) note.replaceChildren(problem);
     else if (isKeyed) note.replaceChildren(gettext("Enter sends it, Escape takes it back."));
-    else note.replaceChildren(...noteOn(last, this.#knob, this.#group));
+    else note.replaceChildren(...noteContent(last, this.#knob, this.#group));
   }
 }

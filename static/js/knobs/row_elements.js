@@ -1,8 +1,9 @@
 // The elements of a knob's row: its head, and a slider with a field, a switch or a list by what it takes.
 
 import { element } from "../shared/dom.js";
+import { exactValue } from "../shared/format.js";
 import { gettext } from "../shared/i18n.js";
-import { exact, isNumeric } from "./scale.js";
+import { isNumeric } from "./scale.js";
 
 const FACTORS = [
   [0.5, "×½", gettext("Halve")],
@@ -56,7 +57,7 @@ export function addSwitch(parts, onTurn) {
 
 /** Add a list of the choices; `onChoose(value)`. */
 export function addChoice(parts, knob, onChoose) {
-  const options = knob.choices.map((choice, index) => element("option", { value: index, text: exact(choice) }));
+  const options = knob.choices.map((choice, index) => element("option", { value: index, text: exactValue(choice) }));
   const look = { class: "form-select form-select-sm knob-choice", "aria-labelledby": parts.label };
   parts.list = element("select", look, ...options);
   parts.list.addEventListener("change", () => onChoose(knob.choices[Number(parts.list.value)]));

@@ -2,6 +2,7 @@
 //
 // `knob` has the fields of a declared knob: kind, minimum, maximum, choices, scale.
 
+import { exactValue } from "../shared/format.js";
 import { fill, gettext } from "../shared/i18n.js";
 
 // Finer than a hand on a screen.
@@ -61,19 +62,6 @@ function rounded(value, grain) {
   return Number(value.toFixed(places));
 }
 
-/** Return a value as short text from which it can be told exactly enough: numbers with six significant digits. */
-export function exact(value) {
-  if (typeof value === "number") return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(6)));
-  if (value === true) return gettext("on");
-  if (value === false) return gettext("off");
-  return value === null || value === undefined ? "–" : String(value);
-}
-
-/** Return a value that a schedule computed: what lies beyond four digits of it is noise. */
-export function about(value) {
-  return typeof value === "number" ? exact(Number(value.toPrecision(4))) : exact(value);
-}
-
 /** Return {value} of what was typed, or {problem}: a sentence that says what the knob takes. */
 export function typedValue(knob, text) {
   const value = text.trim() === "" ? Number.NaN : Number(text.trim());
@@ -94,9 +82,9 @@ export function checked(knob, value) {
 /** Return the limits as text, empty where there is none. */
 export function rangeText({ minimum, maximum }) {
   const has = (limit) => limit !== null && limit !== undefined;
-  if (has(minimum) && has(maximum)) return `${exact(minimum)} … ${exact(maximum)}`;
-  if (has(minimum)) return fill(gettext("at least {low}"), { low: exact(minimum) });
-  return has(maximum) ? fill(gettext("at most {high}"), { high: exact(maximum) }) : "";
+  if (has(minimum) && has(maximum)) return `${exactValue(minimum)} … ${exactValue(maximum)}`;
+  if (has(minimum)) return fill(gettext("at least {low}"), { low: exactValue(minimum) });
+  return has(maximum) ? fill(gettext("at most {high}"), { high: exactValue(maximum) }) : "";
 }
 
 /** Return `factor` times a value as a whole number where the knob takes those, or null where it takes no such value. */

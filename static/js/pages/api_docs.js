@@ -7,10 +7,11 @@ function followTheme() {
   document.documentElement.classList.toggle("dark-mode", document.documentElement.dataset.bsTheme === "dark");
 }
 
-/** Its title is a heading of level one (or two) and its groups are of level three: readers of screens would miss one. */
+/** Swagger UI's groups are headings of level three below its title: screen readers would miss a level between. */
 function orderHeadings() {
   for (const heading of root.querySelectorAll("h2.title")) heading.setAttribute("aria-level", "1");
-  for (const heading of root.querySelectorAll("h3.opblock-tag, section.models h4")) heading.setAttribute("aria-level", "2");
+  for (const heading of root.querySelectorAll("h3.opblock-tag, section.models h4"))
+    heading.setAttribute("aria-level", "2");
 }
 
 followTheme();

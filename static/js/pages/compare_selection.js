@@ -1,12 +1,12 @@
-// Choosing runs to compare: what is ticked stays so while the list refreshes, filters and turns its pages.
+// The selection of runs to compare: what is ticked stays so while the list refreshes, filters and turns its pages.
 
 import { setText } from "../shared/dom.js";
 import { fill, gettext } from "../shared/i18n.js";
 
-const STORE = "steersman-compare";
-const MOST = 10;
+const STORAGE_KEY = "steersman-compare";
+const MOST_RUNS = 10;
 
-export class Picking {
+export class CompareSelection {
   #place;
   #form;
   #chosen;
@@ -17,7 +17,7 @@ export class Picking {
     this.#form = form;
     this.#chosen = recall();
     place.addEventListener("change", (event) => {
-      if (event.target.name === "run") this.#pick(event.target);
+      if (event.target.name === "run") this.#toggle(event.target);
     });
     form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -35,7 +35,7 @@ export class Picking {
 
   /** Tick what is chosen, and say how many there are. */
   show() {
-    const full = this.#chosen.size >= MOST;
+    const full = this.#chosen.size >= MOST_RUNS;
     for (const box of this.#place.querySelectorAll("input[name=run]")) {
       box.checked = this.#chosen.has(box.value);
       box.disabled = full && !box.checked;
@@ -46,17 +46,17 @@ export class Picking {
     this.#form.querySelector("[data-clear]").hidden = !size;
     this.#form.classList.toggle("compare-on", size > 0);
     setText(button.querySelector("[data-slot=text]"), fill(gettext("Compare {count}"), { count: size }));
-    const note = full ? fill(gettext("At most {most} runs can be compared."), { most: MOST }) : "";
+    const note = full ? fill(gettext("At most {most} runs can be compared."), { most: MOST_RUNS }) : "";
     setText(this.#form.querySelector(".compare-note"), note);
     try {
-      sessionStorage.setItem(STORE, JSON.stringify([...this.#chosen]));
+      sessionStorage.setItem(STORAGE_KEY, JSON.stringify([...this.#chosen]));
     } catch {
       // storage is switched off: the choice lasts for the page
     }
   }
 
-  #pick(box) {
-    if (box.checked && this.#chosen.size < MOST) this.#chosen.add(box.value);
+  #toggle(box) {
+    if (box.checked && this.#chosen.size < MOST_RUNS) this.#chosen.add(box.value);
     else this.#chosen.delete(box.value);
     this.show();
   }
@@ -64,8 +64,8 @@ export class Picking {
 
 function recall() {
   try {
-    const kept = JSON.parse(sessionStorage.getItem(STORE) ?? "[]");
-    return new Set(Array.isArray(kept) ? kept.map(String).slice(0, MOST) : []);
+    const kept = JSON.parse(sessionStorage.getItem(STORAGE_KEY) ?? "[]");
+    return new Set(Array.isArray(kept) ? kept.map(String).slice(0, MOST_RUNS) : []);
   } catch {
     return new Set();
   }

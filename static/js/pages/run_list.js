@@ -2,9 +2,9 @@
 
 import { setText } from "../shared/dom.js";
 import { gettext } from "../shared/i18n.js";
-import { mergeRows, polish } from "../shared/live_table.js";
+import { formatValues, mergeRows } from "../shared/live_table.js";
 import { shortcut } from "../shared/shortcuts.js";
-import { Picking } from "./compare_selection.js";
+import { CompareSelection } from "./compare_selection.js";
 
 // Half of this is how old a row is on average; a list of 25 rows costs the server a few milliseconds.
 const REFRESH_MS = 4000;
@@ -14,7 +14,7 @@ const place = document.getElementById("runs");
 const filters = document.getElementById("filters");
 const status = document.getElementById("refreshed");
 
-const picking = new Picking(place, document.getElementById("compare"));
+const selection = new CompareSelection(place, document.getElementById("compare"));
 
 async function fetchTable() {
   const address = new URL(window.location.href);
@@ -30,14 +30,14 @@ async function fetchTable() {
 
 /** Replace what changed, row by row, so that focus, selection and scroll stay where they are. */
 function merge(fresh) {
-  polish(fresh);
+  formatValues(fresh);
   const old = place.querySelector("tbody");
   const next = fresh.querySelector("tbody");
   const sameRows = old && next && keys(old) === keys(next);
   if (!sameRows) {
     const focused = document.activeElement?.closest?.("tr[data-run]")?.dataset.run;
     place.replaceChildren(...fresh.childNodes);
-    picking.show();
+    selection.show();
     if (focused) place.querySelector(`tr[data-run="${focused}"] a`)?.focus({ preventScroll: true });
     return;
   }
@@ -81,7 +81,7 @@ function move(by) {
   links[Math.max(0, Math.min(links.length - 1, now + by))]?.focus();
 }
 
-polish(place);
+formatValues(place);
 filters.addEventListener("input", () => filterSoon(TYPING_MS));
 filters.addEventListener("submit", (event) => {
   event.preventDefault();

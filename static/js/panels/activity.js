@@ -1,12 +1,12 @@
 // What happened to a run: attempts and events; and with what it was started.
 
-import { commandWords } from "../commands/text.js";
+import { commandText } from "../commands/text.js";
 import { element, setText } from "../shared/dom.js";
 import { number, stepTime } from "../shared/format.js";
 import { fill, gettext, stateText } from "../shared/i18n.js";
-import { changes } from "../shared/painter.js";
-import { attemptEntry, restartsText } from "./attempts.js";
-import { entry } from "./row.js";
+import { changeDetector } from "../shared/painter.js";
+import { attemptRow, restartsText } from "./attempts.js";
+import { panelRow } from "./row.js";
 
 export class Activity {
   #state;
@@ -17,7 +17,7 @@ export class Activity {
     this.#state = state;
     for (const id of ["attempts", "events", "parameters", "environment"]) {
       this.#places[id] = document.getElementById(id);
-      this.#changed[id] = changes();
+      this.#changed[id] = changeDetector();
     }
   }
 
@@ -25,7 +25,7 @@ export class Activity {
     const { versions } = this.#state;
     this.#fill("attempts", versions.details, () => {
       setText(document.getElementById("restarts"), restartsText(this.#state.restarts));
-      return this.#state.attempts.toReversed().map(attemptEntry);
+      return this.#state.attempts.toReversed().map(attemptRow);
     });
     this.#fill("events", versions.activity, () => this.#state.activity.toReversed().map(eventEntry));
     this.#fill("parameters", versions.details, () => table(this.#state.parameters));
@@ -41,7 +41,7 @@ export class Activity {
 
 function eventEntry(event) {
   if (event.kind === "status") {
-    return entry(
+    return panelRow(
       event.state,
       fill(gettext("Run is {state}"), { state: stateText(event.state) }),
       [event.reason],
@@ -49,7 +49,7 @@ function eventEntry(event) {
     );
   }
   if (event.kind === "checkpoint") {
-    return entry(
+    return panelRow(
       "save",
       fill(gettext("Checkpoint {name} saved"), { name: event.name ?? "" }),
       [fill(gettext("step {x}"), { x: event.step })],
@@ -61,18 +61,18 @@ function eventEntry(event) {
       ? fill(gettext("a step usually takes {time}"), { time: stepTime(event.usual_step_s) })
       : "";
     return event.stalled
-      ? entry("alert", gettext("No step for far longer than usual"), [usual], event.at)
-      : entry("running", gettext("Steps again"), [], event.at);
+      ? panelRow("alert", gettext("No step for far longer than usual"), [usual], event.at)
+      : panelRow("running", gettext("Steps again"), [], event.at);
   }
   if (event.kind === "command") {
     const text = fill(gettext("{command} by {author}: {state}"), {
-      command: commandWords(event),
+      command: commandText(event),
       author: event.author ?? "",
       state: stateText(event.state),
     });
-    return entry("send", text, [event.outcome || event.reason], event.at);
+    return panelRow("send", text, [event.outcome || event.reason], event.at);
   }
-  return entry("activity", event.kind, [], event.at);
+  return panelRow("activity", event.kind, [], event.at);
 }
 
 /** Return one table of names and values; nested objects become dotted names. */

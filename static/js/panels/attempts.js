@@ -3,21 +3,22 @@
 import { element } from "../shared/dom.js";
 import { duration } from "../shared/format.js";
 import { fill, gettext, stateText } from "../shared/i18n.js";
-import { entry } from "./row.js";
+import { panelRow } from "./row.js";
 
 /** Return how many of the allowed restarts were used, empty where none is allowed. */
 export function restartsText({ allowed, used }) {
   return allowed ? fill(gettext("{used} of {allowed} restarts used"), { used, allowed }) : "";
 }
 
-export function attemptEntry(attempt) {
+export function attemptRow(attempt) {
   const details = [
     [endText(attempt), lengthText(attempt)].filter(Boolean).join(" · "),
     [beginText(attempt), ranksText(attempt), adoptedText(attempt)].filter(Boolean).join(" · "),
     attempt.error,
   ];
   const title = fill(gettext("Attempt {number}"), { number: attempt.number });
-  const row = entry(attempt.outcome || "running", title, details, attempt.started_at, { "data-testid": "attempt-row" });
+  const extra = { "data-testid": "attempt-row" };
+  const row = panelRow(attempt.outcome || "running", title, details, attempt.started_at, extra);
   if (attempt.outcome) {
     const badge = element("span", {
       class: `state state-${attempt.outcome} state-small`,

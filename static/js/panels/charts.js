@@ -1,13 +1,13 @@
 // All charts of a run: series grouped by the first part of their name, machine samples over time, epochs.
 
-import { drawnOver, knowsEpochs, mapping } from "../chart/axes.js";
+import { knowsEpochs, mapping, xAxisFor } from "../chart/axes.js";
 import { Chart } from "../chart/chart.js";
 import { ChartGroup } from "../chart/group.js";
-import { element, setText } from "../shared/dom.js";
-import { words } from "../shared/format.js";
+import { element, icon, setText } from "../shared/dom.js";
+import { readableName } from "../shared/format.js";
 import { getJson } from "../shared/http.js";
 import { fill, gettext } from "../shared/i18n.js";
-import { changes } from "../shared/painter.js";
+import { changeDetector } from "../shared/painter.js";
 import { columnOf, lowerBound } from "../state/series.js";
 import { noMetricsText } from "./empty_charts_text.js";
 import {
@@ -17,7 +17,7 @@ import {
   groupBy,
   groupRank,
   isTotal,
-  labelOf,
+  lineLabel,
   measureOf,
   prefixOf,
   totalsLast,
@@ -25,11 +25,11 @@ import {
 
 const NOTHING = { value: null, nonfinite: "" };
 // With more charts in sight than this they take turns, so that a page full of them leaves the browser time.
-const MOST_AT_ONCE = 6;
+const PAINTED_AT_ONCE = 6;
 // A group shows so many charts, and as many more each time it is asked for them.
 const SHOWN_AT_ONCE = 60;
 
-export class ChartWall {
+export class ChartPanel {
   #state;
   #page;
   #onSeen;
@@ -39,8 +39,8 @@ export class ChartWall {
   #view;
   #marks;
   #next = 0;
-  #layoutChanged = changes();
-  #clockChanged = changes();
+  #layoutChanged = changeDetector();
+  #clockChanged = changeDetector();
   #clockVersion = 0;
 
   /** `view` says how all charts are drawn, `marks` what was done to the run; `onSeen()` asks for another paint. */
@@ -67,7 +67,7 @@ export class ChartWall {
       const place = (this.#next + turn) % charts.length;
       if (!charts[place].paint(now)) continue;
       painted += 1;
-      if (painted < MOST_AT_ONCE) continue;
+      if (painted < PAINTED_AT_ONCE) continue;
       this.#next = place + 1;
       this.#onSeen();
       return;
@@ -85,7 +85,7 @@ export class ChartWall {
   }
 
   #mapping(axis) {
-    return mapping(drawnOver(axis, this.#view.over), this.#clock());
+    return mapping(xAxisFor(axis, this.#view.over), this.#clock());
   }
 
   /** What was done to the run, for a chart of an axis; charts over epochs measure steps in them. */
@@ -168,7 +168,7 @@ export class ChartWall {
       name,
       colour,
       dash,
-      label: labelOf(name),
+      label: lineLabel(name),
       // A fresh page learns the newest values, and when the run began, after the curve.
       version: () => `${series()?.version} ${this.#state.latest[name]?.value} ${this.#clockVersion}`,
       latest: () => this.#state.latest[name] ?? NOTHING,
@@ -216,7 +216,7 @@ export class ChartWall {
     const grid = element("div", { class: "chart-grid" });
     const more = element("button", { class: "more-charts", type: "button", hidden: true, "data-more": "" });
     const count = element("span", { class: "group-count" });
-    const title = element("h2", { class: "block-title", text: prefix ? words(prefix) : gettext("Metrics") });
+    const title = element("h2", { class: "block-title", text: prefix ? readableName(prefix) : gettext("Metrics") });
     const root = element(
       "details",
       { class: "chart-group", open: true, "data-group": prefix },
@@ -268,12 +268,7 @@ function showNote(place, wanted, picture, title, text) {
     setText(note.querySelector("p"), text);
     return;
   }
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("class", "blank-icon");
-  svg.setAttribute("aria-hidden", "true");
-  const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
-  use.setAttribute("href", `#i-${picture}`);
-  svg.append(use);
+  const svg = icon(picture, "blank-icon");
   note = element("div", { class: "card blank" }, svg, element("h2", { text: title }), element("p", { text }));
   place.append(note);
 }

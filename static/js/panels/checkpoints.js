@@ -2,10 +2,10 @@
 
 import { copyText } from "../shared/clipboard.js";
 import { element, icon } from "../shared/dom.js";
-import { bytes, measure, words } from "../shared/format.js";
+import { bytes, measure, readableName } from "../shared/format.js";
 import { fill, gettext } from "../shared/i18n.js";
-import { changes } from "../shared/painter.js";
-import { timeOf } from "./row.js";
+import { changeDetector } from "../shared/painter.js";
+import { timeElement } from "./row.js";
 
 const MOST_METRICS = 4;
 
@@ -13,7 +13,7 @@ export class Checkpoints {
   #state;
   #page;
   #place = document.getElementById("checkpoints");
-  #changed = changes();
+  #changed = changeDetector();
 
   constructor(state, page) {
     this.#state = state;
@@ -54,7 +54,7 @@ export class Checkpoints {
           text: `sha256 ${checkpoint.sha256.slice(0, 12)}…`,
         }),
       ),
-      timeOf(checkpoint.created_at),
+      timeElement(checkpoint.created_at),
     );
     // One that was saved a moment ago has no number yet: the list is loaded again soon.
     if (may && checkpoint.id && this.#page.addresses.checkpoints)
@@ -104,7 +104,7 @@ export class Checkpoints {
 function metricsText(metrics) {
   const known = Object.entries(metrics ?? {}).slice(0, MOST_METRICS);
   return known
-    .map(([name, value]) => `${words(name)} ${measure(name, value, value === null ? "nan" : "")}`)
+    .map(([name, value]) => `${readableName(name)} ${measure(name, value, value === null ? "nan" : "")}`)
     .join(" · ");
 }
 

@@ -1,42 +1,42 @@
-// The ledger: everything that was asked of the run, newest first, and what became of it.
+// The log of commands (to readers: the ledger): all that was asked of the run, newest first, and what became of it.
 
 import { effectText } from "../commands/effect_text.js";
-import { glyph } from "../commands/icon.js";
-import { isReplaced, beginnings } from "../commands/interventions.js";
-import { canBeCancelled, commandWords, conditionsOf } from "../commands/text.js";
+import { commandIcon } from "../commands/icon.js";
+import { attemptStarts, isReplaced } from "../commands/interventions.js";
+import { canBeCancelled, commandText, conditionsOf, isScheduled } from "../commands/text.js";
 import { element } from "../shared/dom.js";
 import { clock } from "../shared/format.js";
 import { fill, gettext, stateText } from "../shared/i18n.js";
-import { changes } from "../shared/painter.js";
-import { timeOf } from "./row.js";
+import { changeDetector } from "../shared/painter.js";
+import { timeElement } from "./row.js";
 
 const FIRST = 20;
 
-export class Ledger {
+export class CommandLog {
   #state;
-  #asker;
+  #client;
   #effects;
   #place = document.getElementById("commands");
   #nodes = new Map();
   #isWhole = false;
-  #changed = changes();
+  #changed = changeDetector();
 
   /** `effects.of(command)` gives the effect of an applied change, null while there is none to tell. */
-  constructor(state, asker, effects) {
+  constructor(state, client, effects) {
     this.#state = state;
-    this.#asker = asker;
+    this.#client = client;
     this.#effects = effects;
   }
 
   paint() {
     const { versions, run } = this.#state;
-    const may = this.#asker.may("cancel");
-    const commands = this.#asker.all().toReversed();
+    const may = this.#client.may("cancel");
+    const commands = this.#client.all().toReversed();
     const shown = this.#isWhole ? commands : commands.slice(0, FIRST);
     const effects = this.#effects.update(shown);
-    if (!this.#changed(this.#asker.version, effects, versions.details, may, this.#isWhole)) return;
+    if (!this.#changed(this.#client.version, effects, versions.details, may, this.#isWhole)) return;
     if (!shown.length) return;
-    const begun = beginnings(this.#state.attempts, !run?.recipe);
+    const begun = attemptStarts(this.#state.attempts, !run?.recipe);
     const rows = shown.map((command) => this.#rowOf(command, may, isReplaced(command, begun)));
     const ids = new Set(shown.map((command) => command.id));
     for (const id of this.#nodes.keys()) if (!ids.has(id)) this.#nodes.delete(id);
@@ -47,7 +47,7 @@ export class Ledger {
   /** Rows that did not change stay as they are: a reader's selection and the focus are kept. */
   #rowOf(command, may, isGone) {
     const effect = this.#effects.of(command);
-    const mark = JSON.stringify([command, effect, may, isGone, this.#asker.get(command.arguments?.command)?.command]);
+    const mark = JSON.stringify([command, effect, may, isGone, this.#client.get(command.arguments?.command)?.command]);
     const known = this.#nodes.get(command.id);
     if (known?.mark === mark) return known.node;
     const node = this.#row(command, effect, may, isGone);
@@ -56,10 +56,10 @@ export class Ledger {
   }
 
   #row(command, effect, may, isGone) {
-    const target = command.command === "cancel" ? this.#asker.get(command.arguments?.command) : null;
+    const target = command.command === "cancel" ? this.#client.get(command.arguments?.command) : null;
     const title = target
-      ? fill(gettext("Cancel: {command}"), { command: commandWords(target) })
-      : commandWords(command);
+      ? fill(gettext("Cancel: {command}"), { command: commandText(target) })
+      : commandText(command);
     const isSettled = command.state === "applied" && command.step !== null && command.step !== undefined;
     const facts = [
       command.author,
@@ -92,11 +92,11 @@ export class Ledger {
         "data-command": command.command,
         "data-id": command.id,
       },
-      element("span", { class: "entry-icon" }, glyph(command.command)),
+      element("span", { class: "entry-icon" }, commandIcon(command.command)),
       text,
     );
     if (may && canBeCancelled(command)) row.append(this.#cancel(command));
-    row.append(timeOf(command.sent_at));
+    row.append(timeElement(command.sent_at));
     return row;
   }
 
@@ -116,10 +116,10 @@ export class Ledger {
       "data-testid": "cancel",
       text: gettext("Cancel"),
     });
-    button.setAttribute("aria-label", fill(gettext("Cancel: {command}"), { command: commandWords(command) }));
+    button.setAttribute("aria-label", fill(gettext("Cancel: {command}"), { command: commandText(command) }));
     button.addEventListener("click", () => {
       button.disabled = true;
-      this.#asker.send("cancel", { command: command.id });
+      this.#client.send("cancel", { command: command.id });
     });
     return button;
   }
@@ -145,6 +145,5 @@ function detail(text, more = "") {
 
 /** One that waits for its step is with the training, but has a name of its own. */
 function chipText(command) {
-  const isWaiting = command.state === "delivered" && (command.at_step || command.at_epoch);
-  return isWaiting ? gettext("scheduled") : stateText(command.state);
+  return isScheduled(command) ? gettext("scheduled") : stateText(command.state);
 }

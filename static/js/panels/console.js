@@ -3,7 +3,7 @@
 import { element, setText } from "../shared/dom.js";
 import { bytes, clock } from "../shared/format.js";
 import { fill, gettext } from "../shared/i18n.js";
-import { changes } from "../shared/painter.js";
+import { changeDetector } from "../shared/painter.js";
 
 // Escape sequences that colour or move (CSI), set titles (OSC), and single ones.
 const ANSI = /\u001b(?:\[[0-?]*[ -/]*[@-~]|\][^\u0007\u001b]*(?:\u0007|\u001b\\)?|[@-Z\\-_])/g;
@@ -19,7 +19,7 @@ export class ConsolePanel {
   #following = true;
   #shown = 0;
   #first = null;
-  #changed = changes();
+  #changed = changeDetector();
 
   constructor(state) {
     this.#state = state;

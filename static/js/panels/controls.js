@@ -4,9 +4,9 @@ import { UNSETTLED } from "../commands/text.js";
 import { setText } from "../shared/dom.js";
 import { clock } from "../shared/format.js";
 import { fill, gettext } from "../shared/i18n.js";
-import { changes } from "../shared/painter.js";
+import { changeDetector } from "../shared/painter.js";
 import { openSheet, shortcut } from "../shared/shortcuts.js";
-import { epochOf } from "../state/progress.js";
+import { currentEpoch } from "../state/progress.js";
 
 const LIVE = new Set(["running", "paused"]);
 const KEYS = { s: "stop", c: "save_checkpoint", e: "evaluate", n: "note", x: "extend" };
@@ -16,7 +16,7 @@ const OPPOSITES = { pause: "resume", resume: "pause" };
 
 export class Controls {
   #state;
-  #asker;
+  #client;
   #commands;
   #buttons = new Map();
   // The bar of buttons, and those in it that belong together: nothing is drawn of one without a button.
@@ -24,12 +24,12 @@ export class Controls {
   #sheets = new Map();
   // The button that had the focus when it went away or was switched off.
   #held = null;
-  #changed = changes();
+  #changed = changeDetector();
 
   /** `commands`: by kind, what the server says of each: in which states it is legal. */
-  constructor(state, asker, commands) {
+  constructor(state, client, commands) {
     this.#state = state;
-    this.#asker = asker;
+    this.#client = client;
     this.#commands = commands;
     for (const button of document.querySelectorAll("[data-ask]")) {
       this.#buttons.set(button, button.dataset.ask);
@@ -43,9 +43,9 @@ export class Controls {
 
   paint() {
     const { run, viewer, versions } = this.#state;
-    if (!run || !this.#changed(versions.run, viewer, this.#asker.version)) return;
+    if (!run || !this.#changed(versions.run, viewer, this.#client.version)) return;
     const busy = new Set(
-      this.#asker
+      this.#client
         .all()
         .filter((command) => UNSETTLED.has(command.state) && !command.at_step && !command.at_epoch)
         .map((command) => command.command),
@@ -55,25 +55,26 @@ export class Controls {
       button.hidden = !this.#isOffered(kind);
       button.disabled = ONE_AT_A_TIME.has(kind) && busy.has(kind);
     }
-    for (const group of this.#groups) group.hidden = [...group.querySelectorAll("[data-ask]")].every((one) => one.hidden);
+    for (const group of this.#groups)
+      group.hidden = [...group.querySelectorAll("[data-ask]")].every((one) => one.hidden);
     document.documentElement.toggleAttribute("data-steers", this.#groups.some((group) => !group.hidden));
     this.#keepFocus();
   }
 
-  /** A button that went away, or waits for its answer, must not leave the keyboard nowhere: what took its place has it. */
+  /** A button that went away, or waits for its answer, must not leave the keyboard nowhere: its successor has it. */
   #keepFocus() {
     if (!this.#held || (document.activeElement !== document.body && document.activeElement !== this.#held)) {
       this.#held = null;
       return;
     }
     const kind = this.#buttons.get(this.#held);
-    const heirs = [this.#held, ...[...this.#buttons.keys()].filter((one) => this.#buttons.get(one) === OPPOSITES[kind])];
-    heirs.find((one) => !one.hidden && !one.disabled)?.focus();
+    const opposites = [...this.#buttons.keys()].filter((one) => this.#buttons.get(one) === OPPOSITES[kind]);
+    [this.#held, ...opposites].find((one) => !one.hidden && !one.disabled)?.focus();
   }
 
   #isOffered(kind) {
     const { state } = this.#state.run;
-    if (!this.#asker.may(kind) || !this.#commands[kind]?.legal_in.includes(state)) return false;
+    if (!this.#client.may(kind) || !this.#commands[kind]?.legal_in.includes(state)) return false;
     if (kind === "pause") return state !== "paused";
     return kind === "resume" ? state === "paused" : true;
   }
@@ -87,7 +88,7 @@ export class Controls {
 
   #press(kind, later) {
     const sheet = this.#sheets.get(kind);
-    if (!sheet || (kind === "pause" && !later)) this.#asker.send(kind);
+    if (!sheet || (kind === "pause" && !later)) this.#client.send(kind);
     else {
       this.#fillIn(sheet, kind);
       openSheet(sheet);
@@ -103,7 +104,7 @@ export class Controls {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.querySelector("[value=send]").click();
     });
     sheet.addEventListener("close", () => {
-      if (sheet.returnValue === "send") this.#asker.send(kind, ...asked(form));
+      if (sheet.returnValue === "send") this.#client.send(kind, ...asked(form));
       sheet.returnValue = "";
       form.reset();
       this.#showChoice(form);
@@ -128,7 +129,7 @@ export class Controls {
     if (form.elements.when) {
       form.elements.when.querySelector("[value=epoch]").disabled = !run.total_epochs && !run.steps_per_epoch;
       form.dataset.step = run.step;
-      form.dataset.epoch = Math.max(1, epochOf(run));
+      form.dataset.epoch = Math.max(1, currentEpoch(run));
     }
     if (kind === "extend") {
       const now = sheet.querySelector("[data-slot=planned]");

@@ -1,4 +1,4 @@
-// What stands where nothing is yet: why, and what brings it. Pure.
+// What is said in place of charts while there are none: why, and what brings them. Pure.
 
 import { fill, gettext } from "../shared/i18n.js";
 import { hasEnded } from "../state/run_state.js";
@@ -7,8 +7,10 @@ import { hasEnded } from "../state/run_state.js";
 export function noMetricsText({ run, viewer }, number) {
   if (!run) return gettext("Charts appear with the first point.");
   if (hasEnded(run)) return gettext("The run ended before it logged a point. The attempts below tell how.");
-  if (run.state === "queued") return gettext("Charts appear with the first point. The run waits for a host to start it.");
-  if (run.state !== "created") return gettext("Charts appear with the first point. The training was started and gets ready.");
+  if (run.state === "queued")
+    return gettext("Charts appear with the first point. The run waits for a host to start it.");
+  if (run.state !== "created")
+    return gettext("Charts appear with the first point. The training was started and gets ready.");
   if (!viewer?.may.length) return gettext("Charts appear with the first point. Nobody has started the run so far.");
   return fill(
     gettext("Charts appear with the first point. Start the run on its host: python manage.py train --run-id {run}"),

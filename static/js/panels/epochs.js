@@ -3,13 +3,13 @@
 import { Chart } from "../chart/chart.js";
 import { ChartGroup } from "../chart/group.js";
 import { element, icon } from "../shared/dom.js";
-import { duration, measure, words } from "../shared/format.js";
+import { duration, measure, readableName } from "../shared/format.js";
 import { gettext } from "../shared/i18n.js";
 import { metricName } from "../shared/metric_names.js";
-import { changes } from "../shared/painter.js";
+import { changeDetector } from "../shared/painter.js";
 
 const PAIR = /^(train|validation|val)_(.+)$/;
-const COLUMNS = [
+const FIRST_COLUMNS = [
   "train_loss",
   "train_accuracy",
   "validation_loss",
@@ -28,7 +28,7 @@ export class Epochs {
   #page;
   #view;
   #marks;
-  #changed = changes();
+  #changed = changeDetector();
 
   /** `marks` are what was done to the run, over epochs. */
   constructor(state, page, view, marks, onSeen) {
@@ -57,7 +57,7 @@ export class Epochs {
     const names = new Set(
       this.#state.epochs.flatMap((row) => [...Object.keys(row.values), ...Object.keys(row.nonfinite)]),
     );
-    return [...COLUMNS.filter((name) => names.delete(name)), ...[...names].sort()];
+    return [...FIRST_COLUMNS.filter((name) => names.delete(name)), ...[...names].sort()];
   }
 
   #layOut() {
@@ -71,7 +71,7 @@ export class Epochs {
       const known = this.#charts.get(base);
       if (known?.lines.length === names.length) continue;
       const chart = new Chart({
-        title: words(base),
+        title: readableName(base),
         axis: "epoch",
         group: this.#group,
         view: this.#view,
@@ -93,7 +93,7 @@ export class Epochs {
       name,
       colour,
       dash: lines > 1 ? colour : 0,
-      label: part ? metricName(part === "train" ? "training" : "validation") : words(name),
+      label: part ? metricName(part === "train" ? "training" : "validation") : readableName(name),
       version: () => this.#state.versions.epochs,
       latest: () => {
         const row = this.#state.epochs.findLast((one) => name in one.values || name in one.nonfinite);
@@ -134,7 +134,7 @@ export class Epochs {
       element("th", { scope: "col", text: gettext("Epoch") }),
       attempts ? element("th", { scope: "col", text: gettext("Attempt") }) : null,
     );
-    for (const name of [...names.map(words), gettext("Duration")])
+    for (const name of [...names.map(readableName), gettext("Duration")])
       head.append(element("th", { scope: "col", class: "num", text: name }));
     const body = element("tbody");
     for (const row of epochs.toReversed()) body.append(tableRow(row, names, attempts));

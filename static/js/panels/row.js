@@ -1,10 +1,10 @@
-// One line of a panel: a picture, a title, what there is to say, and when.
+// One row of a panel: a picture, a title, what there is to say, and when.
 
 import { element, icon } from "../shared/dom.js";
 import { clock, moment } from "../shared/format.js";
 
-/** Return an entry; `extra` are attributes of it. */
-export function entry(picture, title, details, when, extra = {}) {
+/** Return a row; `extra` are attributes of it. */
+export function panelRow(picture, title, details, when, extra = {}) {
   return element(
     "div",
     { class: "entry", ...extra },
@@ -15,12 +15,12 @@ export function entry(picture, title, details, when, extra = {}) {
       element("div", { class: "entry-title", text: title }),
       ...details.filter(Boolean).map((text) => element("div", { class: "entry-detail", text })),
     ),
-    timeOf(when),
+    timeElement(when),
   );
 }
 
 /** Return a time as an element: the clock, and the day and zone to whoever points at it. */
-export function timeOf(when) {
+export function timeElement(when) {
   if (!when) return null;
   return element("time", { class: "entry-time", datetime: when, title: moment(when), text: clock(when) });
 }

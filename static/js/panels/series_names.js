@@ -1,6 +1,6 @@
 // What the names of series tell: which group and chart they belong to, in which order and colour. Pure.
 
-import { words } from "../shared/format.js";
+import { readableName } from "../shared/format.js";
 import { metricName } from "../shared/metric_names.js";
 
 const FIRST_GROUPS = ["train", "validation", "", "optimiser", "speed"];
@@ -28,11 +28,11 @@ export function deviceOf(name) {
   return name.split("/").find((part) => NUMBER.test(part)) ?? null;
 }
 
-export function labelOf(name) {
+export function lineLabel(name) {
   const device = deviceOf(name);
   const part = PART.exec(name)?.[0].slice(1) ?? "";
   if (device !== null) return [prefixOf(name).toUpperCase(), device, metricName(part)].filter(Boolean).join(" ");
-  return part ? metricName(part) : words(name.slice(name.indexOf("/") + 1));
+  return part ? metricName(part) : readableName(name.slice(name.indexOf("/") + 1));
 }
 
 export function byImportance(left, right) {

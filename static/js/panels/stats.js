@@ -1,16 +1,16 @@
 // Cards with the newest values, each with a small curve where there is one.
 
 import { element, setText } from "../shared/dom.js";
-import { measure, words } from "../shared/format.js";
+import { measure, readableName } from "../shared/format.js";
 import { fill, gettext } from "../shared/i18n.js";
-import { changes } from "../shared/painter.js";
+import { changeDetector } from "../shared/painter.js";
 import { lineColour, palette } from "../shared/palette.js";
 import { drawable } from "../state/series.js";
 
 const MOST_CARDS = 6;
 const SPARK_POINTS = 120;
 // What people look for first; each entry lists the names under which it is logged.
-const WANTED = [
+const CARDS = [
   { title: gettext("Training loss"), series: ["train/loss", "loss"], testid: "loss" },
   { title: gettext("Training accuracy"), series: ["train/accuracy", "accuracy"] },
   { title: gettext("Validation loss"), epoch: ["validation_loss", "val_loss"], series: ["validation/loss"] },
@@ -33,7 +33,7 @@ export class Stats {
   #state;
   #root = document.getElementById("stats");
   #cards = new Map();
-  #changed = changes();
+  #changed = changeDetector();
 
   constructor(state) {
     this.#state = state;
@@ -51,13 +51,14 @@ export class Stats {
   #values() {
     const values = [];
     const used = new Set();
-    for (const wanted of WANTED) {
+    for (const wanted of CARDS) {
       const found = this.#ofEpochs(wanted) ?? this.#ofSeries(wanted, wanted.series, used);
       if (found) values.push(found);
     }
     for (const [name, series] of this.#state.series) {
       if (values.length >= MOST_CARDS) break;
-      if (series.axis === "step" && !used.has(name)) values.push(this.#ofSeries({ title: words(name) }, [name], used));
+      if (series.axis === "step" && !used.has(name))
+        values.push(this.#ofSeries({ title: readableName(name) }, [name], used));
     }
     return values.filter(Boolean).slice(0, MOST_CARDS);
   }

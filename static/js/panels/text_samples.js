@@ -3,14 +3,14 @@
 import { element } from "../shared/dom.js";
 import { clock } from "../shared/format.js";
 import { fill, gettext } from "../shared/i18n.js";
-import { changes } from "../shared/painter.js";
+import { changeDetector } from "../shared/painter.js";
 
-export class Texts {
+export class TextSamples {
   #state;
   #section = document.getElementById("texts");
   #list = document.getElementById("text-list");
   #nodes = new Map();
-  #changed = changes();
+  #changed = changeDetector();
 
   constructor(state) {
     this.#state = state;

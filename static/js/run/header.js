@@ -3,8 +3,8 @@
 import { element, icon, setText } from "../shared/dom.js";
 import { age, clock, duration, fixed, measure, number, stepTime } from "../shared/format.js";
 import { fill, gettext, stateText } from "../shared/i18n.js";
-import { changes } from "../shared/painter.js";
-import { doneOf, epochOf, leftOf, rateOf } from "../state/progress.js";
+import { changeDetector } from "../shared/painter.js";
+import { currentEpoch, secondsLeft, shareDone, stepRate } from "../state/progress.js";
 import { hasEnded } from "../state/run_state.js";
 
 const LOSSES = ["train/loss", "loss"];
@@ -23,9 +23,9 @@ export class Header {
   #titledAt = -Infinity;
   // When this page last heard how long there was no beat.
   #quietAt = 0;
-  #lifeChanged = changes();
-  #runChanged = changes();
-  #linkChanged = changes();
+  #lifeChanged = changeDetector();
+  #runChanged = changeDetector();
+  #linkChanged = changeDetector();
 
   constructor(state, page) {
     this.#state = state;
@@ -148,8 +148,8 @@ export class Header {
 
   #paintProgress() {
     const { run } = this.#state;
-    const done = doneOf(run);
-    const rate = rateOf(this.#state);
+    const done = shareDone(run);
+    const rate = stepRate(this.#state);
     const bar = this.#parts.progress.querySelector("progress");
     bar.className = `bar bar-large bar-${run.state}`;
     if (done === null && run.state === "running") bar.removeAttribute("value");
@@ -157,7 +157,7 @@ export class Header {
     const of = (value, total) => (total ? `${value} / ${total}` : String(value));
     setText(
       this.#slots.epoch,
-      run.total_epochs || run.epoch ? of(hasEnded(run) ? run.epoch : epochOf(run), run.total_epochs) : "–",
+      run.total_epochs || run.epoch ? of(hasEnded(run) ? run.epoch : currentEpoch(run), run.total_epochs) : "–",
     );
     setText(this.#slots.step, of(run.step, run.total_steps));
     setText(this.#slots.percent, done === null ? "–" : `${fixed(100 * done, done < 1 ? 1 : 0)} %`);
@@ -165,7 +165,7 @@ export class Header {
       this.#slots.rate,
       rate ? fill(gettext("{rate} steps/s"), { rate: measure("", Number(rate.toPrecision(3))) }) : "–",
     );
-    const left = leftOf(run, rate);
+    const left = secondsLeft(run, rate);
     setText(this.#slots.left, left === null ? "–" : duration(Math.ceil(left)));
   }
 

@@ -1,28 +1,28 @@
 // The run page: loads the history, follows the socket, and paints what changed.
 
 import { ChartView } from "../chart/view.js";
-import { Asker } from "../commands/client.js";
+import { CommandClient } from "../commands/client.js";
 import { EffectReader } from "../commands/effect_reader.js";
-import { Marks } from "../commands/intervention_marks.js";
+import { InterventionMarks } from "../commands/intervention_marks.js";
 import { KnobPanel } from "../knobs/panel.js";
 import { Activity } from "../panels/activity.js";
-import { ChartWall } from "../panels/charts.js";
+import { ChartPanel } from "../panels/charts.js";
 import { Checkpoints } from "../panels/checkpoints.js";
-import { Ledger } from "../panels/command_log.js";
+import { CommandLog } from "../panels/command_log.js";
 import { ConsolePanel } from "../panels/console.js";
 import { Controls } from "../panels/controls.js";
 import { Epochs } from "../panels/epochs.js";
-import { Tray } from "../panels/pending_commands.js";
+import { PendingCommands } from "../panels/pending_commands.js";
 import { Stats } from "../panels/stats.js";
-import { Texts } from "../panels/text_samples.js";
-import { getJson, Refused } from "../shared/http.js";
+import { TextSamples } from "../panels/text_samples.js";
+import { getJson, HttpError } from "../shared/http.js";
 import { gettext } from "../shared/i18n.js";
 import { Painter } from "../shared/painter.js";
 import { readPalette } from "../shared/palette.js";
 import { shortcut } from "../shared/shortcuts.js";
 import { applyEvent, emptyState } from "../state/run_state.js";
 import { Header } from "./header.js";
-import { PlaceInLine } from "./queue_position.js";
+import { QueuePosition } from "./queue_position.js";
 import { RunSocket } from "./socket.js";
 
 const STATS_EVERY_MS = 250;
@@ -46,18 +46,18 @@ const view = new ChartView(document.getElementById("chart-tools"), (what) => {
   if (what === "over") charts.resetZoom();
   request();
 });
-const marks = new Marks(state, view);
-const charts = new ChartWall(state, page, view, marks, request);
+const marks = new InterventionMarks(state, view);
+const charts = new ChartPanel(state, page, view, marks, request);
 const epochs = new Epochs(state, page, view, charts.marksOver("epoch"), request);
-const texts = new Texts(state);
+const texts = new TextSamples(state);
 const output = new ConsolePanel(state);
 const activity = new Activity(state);
-const asker = new Asker(state, socket, request);
-const controls = new Controls(state, asker, page.commands);
-const knobs = new KnobPanel(state, asker, page.commands.set_knob.legal_in);
-const tray = new Tray(asker);
-const place = new PlaceInLine(state, page);
-const ledger = new Ledger(state, asker, new EffectReader(state, charts.fetchRange, request));
+const client = new CommandClient(state, socket, request);
+const controls = new Controls(state, client, page.commands);
+const knobs = new KnobPanel(state, client, page.commands.set_knob.legal_in);
+const pendingCommands = new PendingCommands(client);
+const queuePosition = new QueuePosition(state, page);
+const commandLog = new CommandLog(state, client, new EffectReader(state, charts.fetchRange, request));
 const checkpoints = new Checkpoints(state, page);
 
 let loading = false;
@@ -112,7 +112,7 @@ async function load() {
       attemptsSeen = state.versions.attempts;
       break;
     } catch (error) {
-      if (error instanceof Refused && error.status < 500) {
+      if (error instanceof HttpError && error.status < 500) {
         connection("offline", error.message);
         return;
       }
@@ -147,20 +147,20 @@ function connection(link, sentence = "") {
 
 painter.add(() => header.paint());
 painter.add((now) => {
-  asker.listen();
+  client.readAnswers();
   controls.paint();
-  tray.paint(now);
+  pendingCommands.paint(now);
 });
 painter.add(() => knobs.paint(), STATS_EVERY_MS);
 painter.add(() => stats.paint(), STATS_EVERY_MS);
-painter.add((now) => place.paint(now), STATS_EVERY_MS);
+painter.add((now) => queuePosition.paint(now), STATS_EVERY_MS);
 painter.add((now) => {
   charts.paint(now);
   epochs.paint(now);
 });
 painter.add(() => {
   output.paint();
-  ledger.paint();
+  commandLog.paint();
   checkpoints.paint();
   activity.paint();
   texts.paint();

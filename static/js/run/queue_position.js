@@ -1,11 +1,11 @@
-// The place of a queued run in line, asked for again while it waits: others that start or leave tell its page nothing.
+// The position of a queued run, asked for again while it waits: others that start or leave tell its page nothing.
 
 import { setText } from "../shared/dom.js";
 import { getJson } from "../shared/http.js";
 
 const EVERY_MS = 2000;
 
-export class PlaceInLine {
+export class QueuePosition {
   #state;
   #page;
   #line = document.getElementById("place");

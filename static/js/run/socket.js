@@ -1,9 +1,9 @@
 // The WebSocket of one run: a fresh ticket for each connection, back-off, acknowledgements, commands sent once.
 
 import { WebSocket as ReconnectingSocket } from "partysocket";
-import { postJson, Refused } from "../shared/http.js";
+import { HttpError, postJson } from "../shared/http.js";
 import { gettext } from "../shared/i18n.js";
-import { missing } from "./missed_events.js";
+import { missedEvent } from "./missed_events.js";
 
 const ACK_MS = 1000;
 const PING_MS = 5000;
@@ -124,7 +124,7 @@ export class RunSocket {
       );
       return ["steersman.v1", `ticket.${ticket}`];
     } catch (error) {
-      if (error instanceof Refused && [403, 404].includes(error.status)) this.#end(error.message);
+      if (error instanceof HttpError && [403, 404].includes(error.status)) this.#end(error.message);
       throw error;
     }
   }
@@ -137,7 +137,7 @@ export class RunSocket {
     } catch {
       return; // not ours: the server sends JSON only
     }
-    if (frame.kind === "pong") this.#missing = missing(this.#missing, this.#since(), frame.seq, this.#heard);
+    if (frame.kind === "pong") this.#missing = missedEvent(this.#missing, this.#since(), frame.seq, this.#heard);
     this.#onFrame(frame);
   }
 
@@ -155,7 +155,7 @@ export class RunSocket {
       if (now - this.#openedAt > GREETING_MS) this.#again("");
       return;
     }
-    this.#missing = missing(this.#missing, this.#since(), 0, now);
+    this.#missing = missedEvent(this.#missing, this.#since(), 0, now);
     if (this.#missing && now - this.#missing.at > MISSED_MS)
       this.#again(gettext("Events did not arrive: the page connects again to read them."));
   }
@@ -219,14 +219,4 @@ export class RunSocket {
     }
     this.#send({ kind: "ping" });
   }
-}
-
-/** Return a UUID; `crypto.randomUUID` exists on https and localhost only. */
-export function newId() {
-  if (crypto.randomUUID) return crypto.randomUUID();
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  bytes[6] = (bytes[6] & 0x0f) | 0x40;
-  bytes[8] = (bytes[8] & 0x3f) | 0x80;
-  const hex = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join("-");
 }

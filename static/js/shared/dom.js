@@ -15,15 +15,17 @@ export function element(tag, options = {}, ...children) {
   return node;
 }
 
+/** Return a new element of a picture, with all `attributes`. */
+export function svgElement(tag, attributes, ...children) {
+  const node = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.append(...children);
+  return node;
+}
+
 /** Return an icon of the page's sprite. */
-export function icon(name) {
-  const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("class", "icon");
-  svg.setAttribute("aria-hidden", "true");
-  const use = document.createElementNS(SVG, "use");
-  use.setAttribute("href", `#i-${name}`);
-  svg.append(use);
-  return svg;
+export function icon(name, className = "icon") {
+  return svgElement("svg", { class: className, "aria-hidden": "true" }, svgElement("use", { href: `#i-${name}` }));
 }
 
 /** Set text only where it changed: an untouched node costs no layout and keeps a selection. */

@@ -75,7 +75,7 @@ export function measure(name, value, odd = "") {
   return unit ? `${text} ${unit}` : text;
 }
 
-export function isShare(name) {
+function isShare(name) {
   return /accuracy$|_share$|share$/.test(name);
 }
 
@@ -136,10 +136,23 @@ export function moment(iso) {
 }
 
 /** Return the name of a metric as words: `validation_loss` and `train/loss` alike. */
-export function words(name) {
+export function readableName(name) {
   const text = name.replaceAll("_", " ").replaceAll("/", " ").trim();
   const first = /^(gpu|cpu)\b/.test(text) ? text.slice(0, 3).toUpperCase() : text.charAt(0).toUpperCase();
   return metricName(first + text.slice(first.length));
+}
+
+/** Return a value as short text from which it can be told exactly enough: numbers with six significant digits. */
+export function exactValue(value) {
+  if (typeof value === "number") return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(6)));
+  if (value === true) return gettext("on");
+  if (value === false) return gettext("off");
+  return value === null || value === undefined ? "–" : String(value);
+}
+
+/** Return a value that a schedule computed: what lies beyond four digits of it is noise. */
+export function roundedValue(value) {
+  return typeof value === "number" ? exactValue(Number(value.toPrecision(4))) : exactValue(value);
 }
 
 function pad(value) {

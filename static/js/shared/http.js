@@ -1,6 +1,6 @@
 // Asking the portal over HTTP. A session that has ended leads to the login page and back.
 
-export class Refused extends Error {
+export class HttpError extends Error {
   constructor(status, text) {
     super(text);
     this.status = status;
@@ -27,7 +27,7 @@ async function answer(response, login) {
   }
   const isJson = response.headers.get("Content-Type")?.startsWith("application/json");
   const body = isJson ? await response.json() : null;
-  if (!response.ok) throw new Refused(response.status, body?.error ?? `status ${response.status}`);
+  if (!response.ok) throw new HttpError(response.status, body?.error ?? `status ${response.status}`);
   return body;
 }
 

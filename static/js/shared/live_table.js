@@ -4,7 +4,7 @@ import { setText } from "./dom.js";
 import { clock, duration, measure } from "./format.js";
 
 /** Write times, durations and numbers as the reader wants them. */
-export function polish(root) {
+export function formatValues(root) {
   for (const node of root.querySelectorAll("time[datetime]")) setText(node, clock(node.getAttribute("datetime")));
   for (const node of root.querySelectorAll("[data-seconds]")) setText(node, duration(Number(node.dataset.seconds)));
   for (const node of root.querySelectorAll("[data-number]")) {

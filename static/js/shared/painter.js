@@ -51,7 +51,7 @@ export class Painter {
 }
 
 /** Return a function that says whether any of the given values changed since its last call. */
-export function changes() {
+export function changeDetector() {
   let before = [];
   return (...now) => {
     const changed = now.length !== before.length || now.some((value, index) => value !== before[index]);

@@ -175,7 +175,7 @@ function forgetOdd(series, x) {
 }
 
 /** Merge neighbours until at most about half of the bound is left; minimum and maximum survive. */
-export function thin(series, most = MOST_BUCKETS) {
+function thin(series, most = MOST_BUCKETS) {
   const length = series.xs.length;
   if (length <= most) return;
   let total = 0;

@@ -2,20 +2,20 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { missing } from "../../static/js/run/missed_events.js";
+import { missedEvent } from "../../static/js/run/missed_events.js";
 
 test("it counts from when it first heard of an event, and forgets it once it is held", () => {
-  let known = missing(null, 10, 10, 0);
+  let known = missedEvent(null, 10, 10, 0);
   assert.equal(known, null);
-  known = missing(known, 10, 12, 1000);
+  known = missedEvent(known, 10, 12, 1000);
   assert.deepEqual(known, { seq: 12, at: 1000 });
   // The next pong names more, and does not begin the wait anew.
-  known = missing(known, 11, 20, 3000);
+  known = missedEvent(known, 11, 20, 3000);
   assert.deepEqual(known, { seq: 12, at: 1000 });
-  assert.equal(missing(known, 12, 0, 4000), null);
-  assert.deepEqual(missing(known, 12, 20, 4000), { seq: 20, at: 4000 });
+  assert.equal(missedEvent(known, 12, 0, 4000), null);
+  assert.deepEqual(missedEvent(known, 12, 20, 4000), { seq: 20, at: 4000 });
 });
 
 test("an older server says nothing, and nothing is missing", () => {
-  assert.equal(missing(null, 10, undefined, 0), null);
+  assert.equal(missedEvent(null, 10, undefined, 0), null);
 });

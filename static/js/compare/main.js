@@ -1,5 +1,6 @@
 // Several runs compared: one series of each over the others, tables beside it; what is live stays fresh.
 
+import "../shared/page_frame.js";
 import { swatchOf } from "../chart/frame.js";
 import { ChartView } from "../chart/view.js";
 import { setText } from "../shared/dom.js";

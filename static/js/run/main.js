@@ -1,5 +1,6 @@
 // The run page: loads the history, follows the socket, and paints what changed.
 
+import "../shared/page_frame.js";
 import { ChartView } from "../chart/view.js";
 import { CommandClient } from "../commands/client.js";
 import { EffectReader } from "../commands/effect_reader.js";
@@ -24,6 +25,7 @@ import { applyEvent, emptyState } from "../state/run_state.js";
 import { Header } from "./header.js";
 import { QueuePosition } from "./queue_position.js";
 import { RunSocket } from "./socket.js";
+import "./start_buttons.js";
 
 const STATS_EVERY_MS = 250;
 const TICK_MS = 250;

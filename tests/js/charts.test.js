@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { drawnOver, knowsEpochs, mapping } from "../../static/js/chart_axes.js";
-import { aboveZero, elapsed, logSplits, notAboveZero, roomyLog } from "../../static/js/chart_scales.js";
-import { addPoints, drawable, emptySeries } from "../../static/js/points.js";
-import { smoothed } from "../../static/js/smoothing.js";
+import { knowsEpochs, mapping, xAxisFor } from "../../static/js/chart/axes.js";
+import { aboveZero, elapsed, logSplits, notAboveZero, paddedLogRange } from "../../static/js/chart/scales.js";
+import { addPoints, drawable, emptySeries } from "../../static/js/state/series.js";
+import { smoothed } from "../../static/js/chart/smoothing.js";
 
 const UNKNOWN = { start: null, stepsPerEpoch: null, epochs: [] };
 
@@ -21,10 +21,10 @@ test("it leaves gaps where a curve has them", () => {
 });
 
 test("it draws machines over time and epochs over epochs, whatever is chosen", () => {
-  assert.equal(drawnOver("time", "step"), "time");
-  assert.equal(drawnOver("time", "relative"), "relative");
-  assert.equal(drawnOver("epoch", "time"), "epochs");
-  assert.equal(drawnOver("step", "epoch"), "epoch");
+  assert.equal(xAxisFor("time", "step"), "time");
+  assert.equal(xAxisFor("time", "relative"), "relative");
+  assert.equal(xAxisFor("epoch", "time"), "epochs");
+  assert.equal(xAxisFor("step", "epoch"), "epoch");
 });
 
 test("it leads from steps to epochs and back", () => {
@@ -57,7 +57,7 @@ test("it draws training over wall time from the times of its points", () => {
 test("it leaves out of a log axis what is not above zero, and counts it", () => {
   assert.deepEqual(aboveZero([1, 0, -2, null, undefined]), [1, null, null, null, undefined]);
   assert.equal(notAboveZero([1, 0, -2, null, undefined]), 2);
-  const [low, high] = roomyLog(null, 1, 100);
+  const [low, high] = paddedLogRange(null, 1, 100);
   assert.ok(low > 0 && low < 1 && high > 100);
   assert.deepEqual(logSplits(null, 1, 0.9, 110), [1, 2, 5, 10, 20, 50, 100]);
   assert.deepEqual(logSplits(null, 1, 0.21, 0.39).map((place) => Number(place.toFixed(2))), [0.25, 0.3, 0.35]);

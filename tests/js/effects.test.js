@@ -1,9 +1,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { effectText } from "../../static/js/effect_words.js";
-import { effectAt, effectSeries, isFine, neighbours, stepsAround } from "../../static/js/effects.js";
-import { addPoints, emptySeries } from "../../static/js/points.js";
+import { effectText } from "../../static/js/commands/effect_text.js";
+import {
+  effectAt,
+  effectSeries,
+  isFullResolution,
+  neighbouringChanges,
+  stepsAround,
+} from "../../static/js/commands/effect_size.js";
+import { addPoints, emptySeries } from "../../static/js/state/series.js";
 
 const STEPS = Array.from({ length: 200 }, (_, index) => index + 1);
 /** 1 up to step 100 and `after` behind it, each a little up and down. */
@@ -35,11 +41,11 @@ test("it says so while the window behind is still filling, and nothing with too 
 });
 
 test("it crosses no neighbouring change", () => {
-  const bounds = neighbours([{ step: 80 }, { step: 100 }, { step: 130 }, { step: 20 }], 100);
+  const bounds = neighbouringChanges([{ step: 80 }, { step: 100 }, { step: 130 }, { step: 20 }], 100);
   assert.deepEqual(bounds, { from: 80, to: 130 });
   const effect = effectAt(STEPS, jump(0.8), 100, bounds);
   assert.deepEqual([effect.before.count, effect.after.count, effect.isWhole], [20, 30, true]);
-  assert.deepEqual(neighbours([{ step: 100 }], 100), { from: -Infinity, to: Infinity });
+  assert.deepEqual(neighbouringChanges([{ step: 100 }], 100), { from: -Infinity, to: Infinity });
 });
 
 test("it leaves out what is no number and tells how often that was", () => {
@@ -67,9 +73,9 @@ test("it chooses the loss of the run", () => {
 test("it knows where its own points are too coarse, and how much to ask for", () => {
   const series = emptySeries("train/loss");
   addPoints(series, 1, STEPS, STEPS, jump(0.8), null);
-  assert.equal(isFine(series, 100), true);
+  assert.equal(isFullResolution(series, 100), true);
   series.weights[100] = 4;
-  assert.equal(isFine(series, 100), false);
-  assert.equal(isFine(series, 30, 20), true);
+  assert.equal(isFullResolution(series, 100), false);
+  assert.equal(isFullResolution(series, 30, 20), true);
   assert.equal(stepsAround(series), 75);
 });

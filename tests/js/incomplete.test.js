@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { applyEvent, emptyState } from "../../static/js/state.js";
+import { applyEvent, emptyState } from "../../static/js/state/run_state.js";
 
 const RUN = { state: "running", step: 1, epoch: 0, attempt: 1, best_metric_name: "z", commands: [], knobs: [] };
 

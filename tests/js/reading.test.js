@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { noMetricsText } from "../../static/js/blank_words.js";
-import { bytes, duration, measure, moment, number, words } from "../../static/js/format.js";
-import { doneOf, epochOf, leftOf, rateOf } from "../../static/js/pace.js";
-import { addPoints, drawable, emptySeries, seriesFromChart } from "../../static/js/points.js";
+import { noMetricsText } from "../../static/js/panels/empty_charts_text.js";
+import { bytes, duration, measure, moment, number, readableName } from "../../static/js/shared/format.js";
+import { currentEpoch, secondsLeft, shareDone, stepRate } from "../../static/js/state/progress.js";
+import { addPoints, drawable, emptySeries, seriesFromChart } from "../../static/js/state/series.js";
 
 test("it writes numbers with four digits and names what is no number", () => {
   assert.deepEqual(
@@ -37,21 +37,21 @@ test("it writes durations and sizes for people", () => {
   ]);
   assert.equal(duration(null), "–");
   assert.deepEqual([bytes(512), bytes(1536), bytes(48 * 1024 * 1024)], ["512 B", "1.5 KiB", "48 MiB"]);
-  assert.equal(words("gpu"), "GPU");
-  assert.equal(words("validation_loss"), "Validation loss");
+  assert.equal(readableName("gpu"), "GPU");
+  assert.equal(readableName("validation_loss"), "Validation loss");
 });
 
 test("it knows how fast a run goes and when it may end", () => {
   const series = emptySeries("train/loss");
   for (let step = 0; step < 1000; step += 1) addPoints(series, 1, [step], [step / 4], [1], null);
-  const rate = rateOf({ series: new Map([["train/loss", series]]) });
+  const rate = stepRate({ series: new Map([["train/loss", series]]) });
   assert.ok(Math.abs(rate - 4) < 0.01);
   const run = { state: "running", step: 1000, total_steps: 2000, epoch: 9, total_epochs: 20, steps_per_epoch: 100 };
-  assert.equal(doneOf(run), 0.5);
-  assert.equal(epochOf(run), 11);
-  assert.ok(Math.abs(leftOf(run, rate) - 250) < 1);
-  assert.equal(leftOf({ ...run, state: "stopped" }, rate), null);
-  assert.equal(rateOf({ series: new Map() }), null);
+  assert.equal(shareDone(run), 0.5);
+  assert.equal(currentEpoch(run), 11);
+  assert.ok(Math.abs(secondsLeft(run, rate) - 250) < 1);
+  assert.equal(secondsLeft({ ...run, state: "stopped" }, rate), null);
+  assert.equal(stepRate({ series: new Map() }), null);
 });
 
 test("it draws a part of a series with a point beyond each side", () => {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { applyEvent, emptyState } from "../../static/js/state.js";
+import { applyEvent, emptyState } from "../../static/js/state/run_state.js";
 import { AT, hello, historyOf, metrics, played, seen, story } from "./story.js";
 
 test("it tells the whole story from events alone", () => {

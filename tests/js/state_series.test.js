@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { addPoints, drawable, emptySeries, MOST_BUCKETS } from "../../static/js/points.js";
-import { applyEvent, emptyState } from "../../static/js/state.js";
+import { addPoints, drawable, emptySeries, MOST_BUCKETS } from "../../static/js/state/series.js";
+import { applyEvent, emptyState } from "../../static/js/state/run_state.js";
 import { historyOf, metrics, played } from "./story.js";
 
 test("it lets a later attempt replace the steps that it trains again", () => {

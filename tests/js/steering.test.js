@@ -1,13 +1,17 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { canBeCancelled, changeText, commandWords, conditionsOf } from "../../static/js/command_words.js";
-import { beginnings, clusters, interventionsOf, isReplaced, markText } from "../../static/js/interventions.js";
-import { summaryOf } from "../../static/js/knob_fold.js";
+import { canBeCancelled, changeText, commandText, conditionsOf } from "../../static/js/commands/text.js";
 import {
-  about,
+  attemptStarts,
+  clusterMarks,
+  interventionsOf,
+  isReplaced,
+  markText,
+} from "../../static/js/commands/interventions.js";
+import { summaryOf } from "../../static/js/knobs/panel_fold.js";
+import {
   checked,
-  exact,
   keyStep,
   limitsOf,
   placesOf,
@@ -16,7 +20,8 @@ import {
   scaled,
   typedValue,
   valueAt,
-} from "../../static/js/knob_scale.js";
+} from "../../static/js/knobs/scale.js";
+import { exactValue, roundedValue } from "../../static/js/shared/format.js";
 
 const RATE = { name: "learning_rate", kind: "float", minimum: 1e-6, maximum: 1, scale: "log" };
 const COUNT = { name: "accumulate", kind: "int", minimum: 1, maximum: 64, scale: "linear" };
@@ -77,7 +82,7 @@ test("it scales a value only to what the knob takes", () => {
 });
 
 test("it writes values so that they can be told apart", () => {
-  assert.deepEqual([0.0003, 3e-7, 0.1 + 0.2, 1234567, true, false, "sum", null].map(exact), [
+  assert.deepEqual([0.0003, 3e-7, 0.1 + 0.2, 1234567, true, false, "sum", null].map(exactValue), [
     "0.0003",
     "3e-7",
     "0.3",
@@ -90,7 +95,7 @@ test("it writes values so that they can be told apart", () => {
 });
 
 test("it tells no more digits of a value in effect than it has", () => {
-  assert.deepEqual([0.000999999999, 0.0004, 0.026688123].map(about), ["0.001", "0.0004", "0.02669"]);
+  assert.deepEqual([0.000999999999, 0.0004, 0.026688123].map(roundedValue), ["0.001", "0.0004", "0.02669"]);
 });
 
 const SET = {
@@ -109,21 +114,21 @@ const SET = {
 };
 
 test("it says what a command asks, and what it did", () => {
-  assert.equal(commandWords(SET), "Learning rate 0.003 → 0.001 (in effect 0.0004)");
-  assert.equal(commandWords({ ...SET, state: "sent" }), "Learning rate → 0.001");
+  assert.equal(commandText(SET), "Learning rate 0.003 → 0.001 (in effect 0.0004)");
+  assert.equal(commandText({ ...SET, state: "sent" }), "Learning rate → 0.001");
   const halve = {
     ...SET,
     state: "sent",
     arguments: { knob: "learning_rate", value: null, factor: 0.5, group: "head" },
   };
-  assert.equal(commandWords(halve), "Learning rate (head) × 0.5");
-  assert.equal(commandWords({ command: "stop", arguments: { checkpoint: false } }), "Stop without a checkpoint");
+  assert.equal(commandText(halve), "Learning rate (head) × 0.5");
+  assert.equal(commandText({ command: "stop", arguments: { checkpoint: false } }), "Stop without a checkpoint");
   assert.equal(
-    commandWords({ command: "extend", arguments: { epochs: 5 }, old: 10, new: 15 }),
+    commandText({ command: "extend", arguments: { epochs: 5 }, old: 10, new: 15 }),
     "5 more epochs (10 → 15)",
   );
-  assert.equal(commandWords({ command: "note", arguments: { text: "spike" } }), "Note: spike");
-  assert.equal(commandWords({ command: "dance", arguments: {} }), "dance");
+  assert.equal(commandText({ command: "note", arguments: { text: "spike" } }), "Note: spike");
+  assert.equal(commandText({ command: "dance", arguments: {} }), "dance");
   assert.equal(markText(SET), "Learning rate 0.003 → 0.001 (in effect 0.0004) · step 1204 · Ada");
 });
 
@@ -176,26 +181,27 @@ test("it leaves out what a later attempt trained again", () => {
     { number: 1, resumed_from_step: null },
     { number: 2, resumed_from_step: 1000 },
   ];
-  const begun = beginnings(attempts, false);
+  const begun = attemptStarts(attempts, false);
   assert.equal(isReplaced(SET, begun), true);
   assert.equal(isReplaced({ ...SET, step: 1000 }, begun), false);
   assert.equal(isReplaced({ ...SET, attempt: 2 }, begun), false);
   assert.equal(isReplaced({ ...SET, command: "note" }, begun), false);
   const anew = [...attempts, { number: 3, resumed_from_step: null }];
-  assert.equal(isReplaced({ ...SET, step: 3 }, beginnings(anew, false)), true);
-  assert.equal(isReplaced({ ...SET, step: 3 }, beginnings(anew, true)), false, "a script may have resumed by itself");
+  assert.equal(isReplaced({ ...SET, step: 3 }, attemptStarts(anew, false)), true);
+  const byScript = attemptStarts(anew, true);
+  assert.equal(isReplaced({ ...SET, step: 3 }, byScript), false, "a script may have resumed by itself");
 });
 
 test("it puts marks together that lie too close to be told apart", () => {
   const marks = [10, 20, 33, 60].map((x) => ({ x }));
   assert.deepEqual(
-    clusters(marks, 15).map(({ x, marks: own }) => [x, own.length]),
+    clusterMarks(marks, 15).map(({ x, marks: own }) => [x, own.length]),
     [
       [21.5, 3],
       [60, 1],
     ],
   );
-  assert.deepEqual(clusters([], 15), []);
+  assert.deepEqual(clusterMarks([], 15), []);
 });
 
 test("it tells the values of knobs on a line", () => {

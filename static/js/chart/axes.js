@@ -1,0 +1,64 @@
+// What a chart is drawn over, and the way from what is stored (steps, seconds since 1970) to it and back. Pure.
+
+import { lowerBound } from "../state/series.js";
+
+const same = (x) => x;
+
+/**
+ * Return what is drawn over: training follows the choice, samples of the machine know only times. Those of several
+ * machines ("machine") lie over each other by the time since each run's start, unless the wall clock is asked for.
+ */
+export function xAxisFor(axis, choice) {
+  if (axis === "epoch") return "epochs";
+  if (axis === "machine") return choice === "time" ? "time" : "relative";
+  if (axis === "time") return choice === "relative" ? "relative" : "time";
+  return choice;
+}
+
+/**
+ * Return {by, forward, back}: `by` is the stored column ("step" or "time") behind what is drawn over `x`.
+ *
+ * `clock` is {start, stepsPerEpoch, epochs}: seconds since 1970 when the run began, and where epochs end in steps
+ * (known at once, or by the rows {epoch, step} of those that are complete). Without either, epochs cannot be drawn and
+ * the steps stay.
+ */
+export function mapping(x, clock) {
+  if (x === "relative" && clock.start !== null) {
+    return { by: "time", forward: (time) => time - clock.start, back: (elapsed) => elapsed + clock.start };
+  }
+  if (x === "time" || x === "relative") return { by: "time", forward: same, back: same };
+  if (x === "epoch" && clock.stepsPerEpoch) {
+    const steps = clock.stepsPerEpoch;
+    return { by: "step", forward: (step) => step / steps, back: (epoch) => epoch * steps };
+  }
+  if (x === "epoch" && clock.epochs.length) return byEpochEnds(clock.epochs);
+  return { by: "step", forward: same, back: same };
+}
+
+/** Say whether steps can be told in epochs. */
+export function knowsEpochs(clock) {
+  return Boolean(clock.stepsPerEpoch || clock.epochs.length);
+}
+
+function byEpochEnds(rows) {
+  const steps = [0];
+  const epochs = [Math.min(0, rows[0].epoch - 1)];
+  for (const row of rows) {
+    if (row.step <= steps.at(-1) || row.epoch <= epochs.at(-1)) continue;
+    steps.push(row.step);
+    epochs.push(row.epoch);
+  }
+  return {
+    by: "step",
+    forward: (step) => between(step, steps, epochs),
+    back: (epoch) => between(epoch, epochs, steps),
+  };
+}
+
+/** Return the straight line through the two neighbours, continued beyond both ends. */
+function between(x, from, to) {
+  if (from.length < 2 || !Number.isFinite(x)) return x;
+  const right = Math.max(1, Math.min(from.length - 1, lowerBound(from, x)));
+  const share = (x - from[right - 1]) / (from[right] - from[right - 1]);
+  return to[right - 1] + share * (to[right] - to[right - 1]);
+}

@@ -1,0 +1,54 @@
+// What a chart says in words: below the curve, and to those who cannot see it.
+
+import { count, measure, number } from "../shared/format.js";
+import { fill, gettext } from "../shared/i18n.js";
+import { notAboveZero } from "./scales.js";
+
+export const AXES = {
+  step: gettext("step"),
+  epoch: gettext("epoch"),
+  epochs: gettext("epoch"),
+  time: gettext("time"),
+  relative: gettext("time since the start"),
+};
+
+/** Return the newest value of a line with its unit. */
+export function latestOf(line) {
+  const latest = line.latest();
+  return measure(line.name, latest.value, latest.nonfinite);
+}
+
+/** Return what stands below the curve: how much of it is shown. Empty where all is. */
+export function captionOf(drawn, points, log) {
+  const sentences = [];
+  if (drawn.some((one) => one.banded)) {
+    const shown = drawn.reduce((sum, one) => sum + one.xs.length, 0);
+    const text = gettext("{shown} of {points} points; the band spans minimum and maximum");
+    sentences.push(fill(text, { shown: count(shown), points: count(points) }));
+  }
+  const below = log ? drawn.reduce((sum, one) => sum + notAboveZero(one.means), 0) : 0;
+  if (below) sentences.push(fill(gettext("not above zero, so not on a log axis: {count}"), { count: count(below) }));
+  return sentences.join(" · ");
+}
+
+/** Return the text alternative of a chart: newest values, range, number of points, and of interventions in sight. */
+export function altText(title, lines, drawn, points, over, marks = 0) {
+  const newest = lines.map((line) => (lines.length > 1 ? `${line.label} ${latestOf(line)}` : latestOf(line)));
+  const [low, high] = spanOf(drawn);
+  const parts = [newest.join(", ")];
+  if (low <= high) parts.push(fill(gettext("from {low} to {high}"), { low: number(low), high: number(high) }));
+  parts.push(fill(gettext("{points} points"), { points: count(points) }));
+  if (marks) parts.push(fill(gettext("interventions marked: {count}, the key m reads them"), { count: marks }));
+  parts.push(fill(gettext("over {axis}"), { axis: AXES[over] }));
+  return `${title}: ${parts.join("; ")}`;
+}
+
+function spanOf(drawn) {
+  let low = Infinity;
+  let high = -Infinity;
+  for (const { mins, maxs } of drawn) {
+    for (const value of mins) if (value !== null && value < low) low = value;
+    for (const value of maxs) if (value !== null && value > high) high = value;
+  }
+  return [low, high];
+}

@@ -1,0 +1,266 @@
+// One chart: lines with a band from minimum to maximum, a cursor shared by its group, marks for what is not finite.
+
+import uPlot from "uplot";
+import { setText } from "../shared/dom.js";
+import { clock, measure, number, unitOf } from "../shared/format.js";
+import { fill, gettext } from "../shared/i18n.js";
+import { changeDetector } from "../shared/painter.js";
+import { lineColour, palette } from "../shared/palette.js";
+import { xAxisFor } from "./axes.js";
+import { altText, AXES, captionOf, latestOf } from "./captions.js";
+import { buildChart } from "./frame.js";
+import { showFullscreen } from "./fullscreen.js";
+import { handleChartKey, zoomByPointer } from "./gestures.js";
+import { InterventionLayer } from "./intervention_layer.js";
+import { drawNonfiniteMarks } from "./nonfinite_marks.js";
+import { savePng } from "./png.js";
+import { elapsed, widenedRange } from "./scales.js";
+import { columnsOf, dataOf, plotOptions } from "./uplot_options.js";
+
+const HEIGHT = 190;
+const TALL = 380;
+const SPEAK_MS = 1000;
+const NO_MARKS = { version: () => 0, read: () => [] };
+
+export class Chart {
+  #plot = null;
+  #shape = "";
+  #over = "step";
+  #changed = changeDetector();
+  #dressed = changeDetector();
+  #chosen = changeDetector();
+  #drawn = [];
+  #width = 0;
+  #room = 0;
+  #normal;
+  #height;
+  #spokenAt = -Infinity;
+  #late = 0;
+  #visible = false;
+  #interventions;
+
+  /**
+   * `lines`: [{name, label, colour, dash, version(), read(from, to, buckets), extent(), latest()}]; `axis`: "step",
+   * "time", "machine" or "epoch", and what is drawn over it says `view`; `group` shares cursor and zoom; `place` names
+   * the run; `height` is in pixels; `marks` {version(), read()} are interventions, [{x, command}].
+   */
+  constructor({ title, axis, lines, group, view, place = "", height = HEIGHT, marks = NO_MARKS, onSeen }) {
+    this.title = title;
+    this.axis = axis;
+    this.lines = lines;
+    this.group = group;
+    this.view = view;
+    this.source = place;
+    this.marks = marks;
+    this.#normal = this.#height = height;
+    this.parts = buildChart(title, lines);
+    this.root = this.parts.root;
+    this.#interventions = new InterventionLayer(this.root, this.parts.place);
+    this.onSeen = onSeen;
+    this.#listen();
+    new ResizeObserver(([entry]) => this.#resize(entry.contentRect)).observe(this.parts.place);
+    new IntersectionObserver(
+      ([entry]) => {
+        this.#visible = entry.isIntersecting;
+        if (this.#visible) onSeen();
+      },
+      { rootMargin: "120px" },
+    ).observe(this.root);
+    group.join(this);
+  }
+
+  #listen() {
+    const { root, size, full, save } = this.parts;
+    size.addEventListener("click", () => this.#setHeight(root.classList.toggle("chart-tall") ? TALL : this.#normal));
+    full.addEventListener("click", () => this.#showFullscreen());
+    save.addEventListener("click", () => this.#save());
+    root.addEventListener("keydown", (event) => {
+      if (event.target !== root || !this.#plot) return;
+      if (!this.#interventions.key(event, this.#plot)) handleChartKey(event, this.#plot, this.#zooming);
+    });
+    root.addEventListener("blur", () => this.#plot?.setCursor({ left: -10, top: -10 }));
+  }
+
+  get isVisible() {
+    return this.#visible && this.#width > 0;
+  }
+
+  /** Paint if it can be seen and anything changed; return whether it did. */
+  paint(now) {
+    if (!this.isVisible) return false;
+    const { group, view, marks } = this;
+    const versions = [marks.version(), ...this.lines.map((line) => line.version())];
+    if (!this.#changed(group.version, view.version, palette.version, this.#width, ...versions)) return false;
+    const from = group.zoom ? group.zoom.from : -Infinity;
+    const to = group.zoom ? group.zoom.to : Infinity;
+    if (this.#dressed(palette.version))
+      for (const line of this.lines) line.swatch.setAttribute("stroke", lineColour(line.colour));
+    this.#drawn = this.lines.map((line) => line.read(from, to, Math.max(100, this.#width)));
+    const data = dataOf(this.#drawn, view.smoothing, view.log);
+    if (!data[0].length) return true;
+    this.#prepare(data);
+    const [min, max] = group.zoom ? [from, to] : widenedRange(data[0][0], data[0].at(-1));
+    this.#plot.batch(() => {
+      this.#plot.setData(data, false);
+      this.#plot.setScale("x", { min, max });
+    });
+    this.#showReading();
+    this.#showOdd();
+    this.#speakSoon(now);
+    return true;
+  }
+
+  /** A log axis, another x or a smoothed line need a new plot. */
+  #prepare(data) {
+    const { log, smoothing, over } = this.view;
+    this.#over = xAxisFor(this.axis, over);
+    const shape = [log, smoothing > 0, this.#over].join();
+    if (this.#plot && shape === this.#shape) return;
+    this.#shape = shape;
+    this.#plot?.destroy();
+    const options = plotOptions({
+      size: { width: this.#width, height: this.#height },
+      over: this.#over,
+      lines: this.lines,
+      log,
+      smoothing,
+      isPercent: this.axis !== "epoch" && this.lines.every((line) => unitOf(line.name) === "%"),
+      group: this.group,
+      hooks: {
+        setCursor: [() => this.#showReading(), (plot) => this.#interventions.read(plot)],
+        setSelect: [(plot) => this.#select(plot)],
+        draw: [
+          (plot) => drawNonfiniteMarks(plot, this.#odd()),
+          (plot) => this.#interventions.draw(plot, this.marks.read()),
+        ],
+      },
+    });
+    this.#plot = new uPlot(options, data, this.parts.place);
+    zoomByPointer(this.#plot, this.#zooming.zoom);
+  }
+
+  #zooming = {
+    zoom: (factor, centre) => {
+      const extents = this.lines.map((line) => line.extent()).filter(Boolean);
+      if (!extents.length) return;
+      const first = Math.min(...extents.map(([begin]) => begin));
+      const last = Math.max(...extents.map(([, end]) => end));
+      this.group.zoomBy(factor, centre, [first, last]);
+    },
+    reset: () => this.group.reset(),
+  };
+
+  #select(plot) {
+    const { left, width } = plot.select;
+    if (width < 4) return;
+    const from = plot.posToVal(left, "x");
+    const to = plot.posToVal(left + width, "x");
+    plot.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+    if (to > from) this.group.zoomTo(from, to);
+  }
+
+  #showReading() {
+    const index = this.#plot?.cursor.idx;
+    const read = index !== null && index !== undefined;
+    const x = read ? this.#plot.data[0][index] : null;
+    const { reading } = this.parts;
+    for (const [place, line] of this.lines.entries()) {
+      const value = read ? this.#valueAt(line, place, index) : latestOf(line);
+      if (this.lines.length > 1) setText(line.value, value);
+      else setText(reading, (read ? `${this.#where(x)} · ` : "") + value);
+    }
+    if (this.lines.length > 1) setText(reading, read ? this.#where(x) : "");
+  }
+
+  #valueAt(line, place, index) {
+    const stride = columnsOf(this.view.smoothing);
+    const column = (offset) => this.#plot.data[place * stride + offset]?.[index] ?? null;
+    const mean = measure(line.name, column(1));
+    if (this.view.smoothing) {
+      return `${measure(line.name, column(4))} (${fill(gettext("raw {value}"), { value: mean })})`;
+    }
+    const isBand = column(2) !== null && column(2) !== column(3);
+    return isBand ? `${mean} (${measure(line.name, column(2))} … ${measure(line.name, column(3))})` : mean;
+  }
+
+  #where(x) {
+    if (this.#over === "time") return clock(x);
+    if (this.#over === "relative") return elapsed(x);
+    if (this.#over === "step") return fill(gettext("step {x}"), { x });
+    return fill(gettext("epoch {x}"), { x: number(x) });
+  }
+
+  #odd() {
+    return this.#drawn.flatMap((drawn) => drawn.odd ?? []);
+  }
+
+  #showOdd() {
+    const odd = this.#odd();
+    const { note } = this.parts;
+    note.hidden = !odd.length;
+    if (!odd.length) return;
+    const text = gettext("{value} at {place}");
+    const named = new Set(
+      odd.slice(-2).map(({ x, name }) => fill(text, { value: number(null, name), place: this.#where(x) })),
+    );
+    const total = this.#drawn.reduce((sum, drawn) => sum + (drawn.oddCount ?? 0), 0);
+    const more = total > named.size ? fill(gettext(" and {count} more"), { count: total - named.size }) : "";
+    setText(note, `▲ ${[...named].join(", ")}${more}`);
+  }
+
+  /** About once a second, and once more after the last point: what the curve says, in words. */
+  #speakSoon(now) {
+    clearTimeout(this.#late);
+    const isChosen = this.#chosen(this.group.version, this.view.version);
+    if (isChosen || now - this.#spokenAt >= SPEAK_MS) this.#speak(now);
+    else this.#late = setTimeout(() => this.#speak(performance.now()), SPEAK_MS);
+  }
+
+  #speak(now) {
+    this.#spokenAt = now;
+    const points = Math.round(this.#drawn.reduce((sum, drawn) => sum + drawn.points, 0));
+    const { caption } = this.parts;
+    const text = captionOf(this.#drawn, points, this.view.log);
+    caption.hidden = !text;
+    setText(caption, text);
+    this.root.dataset.points = points;
+    const label = altText(this.title, this.lines, this.#drawn, points, this.#over, this.#interventions.count);
+    this.root.setAttribute("aria-label", label);
+  }
+
+  #showFullscreen() {
+    showFullscreen(this.root, this.title, (isFull) => {
+      this.root.classList.toggle("chart-full", isFull);
+      this.parts.full.setAttribute("aria-pressed", String(isFull));
+      this.#setHeight(isFull ? this.#room : this.root.classList.contains("chart-tall") ? TALL : this.#normal);
+    });
+  }
+
+  #save() {
+    if (!this.#plot) return;
+    savePng({
+      title: this.title,
+      below: this.source,
+      axis: AXES[this.#over],
+      lines: this.lines,
+      plot: this.#plot,
+      file: [this.source, this.title].filter(Boolean).join(" "),
+    });
+  }
+
+  #setHeight(height) {
+    this.#height = height;
+    if (this.#width && height > 0) this.#plot?.setSize({ width: this.#width, height });
+  }
+
+  #resize({ width, height }) {
+    const whole = Math.floor(width);
+    const isFull = this.root.classList.contains("chart-full");
+    this.#room = Math.floor(height);
+    if (!whole || (whole === this.#width && !(isFull && this.#room !== this.#height))) return;
+    this.#width = whole;
+    if (isFull) this.#height = this.#room;
+    this.#plot?.setSize({ width: whole, height: this.#height });
+    this.onSeen();
+  }
+}

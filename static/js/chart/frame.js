@@ -1,0 +1,63 @@
+// What surrounds the curve of a chart: title, reading, buttons, legend, notes.
+
+import { element, icon, svgElement } from "../shared/dom.js";
+import { gettext } from "../shared/i18n.js";
+import { lineDash } from "../shared/palette.js";
+
+/** Return the parts {root, place, reading, note, caption, size, full, save}; lines get `value` and `swatch`. */
+export function buildChart(title, lines) {
+  const parts = {
+    place: element("div", { class: "chart-place" }),
+    reading: element("span", { class: "chart-reading" }),
+    note: element("p", { class: "chart-note", hidden: true }),
+    caption: element("figcaption", { class: "chart-caption", hidden: true }),
+    size: button("resize", gettext("Larger or smaller")),
+    save: button("download", gettext("Save as PNG")),
+    full: button("full", gettext("Full screen")),
+  };
+  parts.full.dataset.full = "";
+  const legend = element("div", { class: "chart-legend", hidden: lines.length < 2 });
+  for (const line of lines) {
+    line.value = element("span", { class: "legend-value" });
+    const picture = swatchOf(line);
+    line.swatch = picture.firstChild;
+    const label = element("span", { text: line.label });
+    legend.append(element("span", { class: "legend-line" }, picture, label, line.value));
+  }
+  const tools = element("span", { class: "chart-buttons" }, parts.size, parts.save, parts.full);
+  const head = element(
+    "div",
+    { class: "chart-head" },
+    element("h3", { class: "chart-title", text: title }),
+    parts.reading,
+    tools,
+  );
+  parts.root = element(
+    "figure",
+    {
+      class: "card chart-card",
+      tabindex: "0",
+      "aria-label": title,
+      "data-testid": "chart",
+      "data-series": lines.map((line) => line.name).join(" "),
+      "data-points": "0",
+    },
+    head,
+    legend,
+    parts.place,
+    parts.note,
+    parts.caption,
+  );
+  return parts;
+}
+
+/** Return a short piece of the line, with its dash: dashes tell lines apart where colours do not. */
+export function swatchOf({ dash }) {
+  const dashes = lineDash(dash).join(" ");
+  const line = svgElement("line", { x1: 0, x2: 26, y1: 4, y2: 4, "stroke-width": 2, "stroke-dasharray": dashes });
+  return svgElement("svg", { class: "legend-swatch", viewBox: "0 0 26 8", "aria-hidden": "true" }, line);
+}
+
+function button(picture, label) {
+  return element("button", { class: "chart-button", type: "button", "aria-label": label, title: label }, icon(picture));
+}

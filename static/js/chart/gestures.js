@@ -1,0 +1,65 @@
+// Zooming a chart by wheel, by two fingers and by keys. A plain wheel and one finger scroll the page, as everywhere.
+
+const WHEEL_FACTOR = 1.2;
+const KEY_FACTOR = 1.5;
+// Fingers closer than this many pixels tell no direction.
+const CLOSEST_FINGERS = 24;
+
+/** `zoom(factor, centre)` shows `factor` times the range around the x `centre`. */
+export function zoomByPointer(plot, zoom) {
+  const { over } = plot;
+  over.addEventListener(
+    "wheel",
+    (event) => {
+      if (!event.ctrlKey && !event.shiftKey) return;
+      event.preventDefault();
+      // With Shift, some systems turn the wheel sideways.
+      const turned = event.deltaY || event.deltaX;
+      if (turned) zoom(turned > 0 ? WHEEL_FACTOR : 1 / WHEEL_FACTOR, plot.posToVal(event.offsetX, "x"));
+    },
+    { passive: false },
+  );
+  const fingers = new Map();
+  let before = null;
+  over.addEventListener("pointerdown", (event) => {
+    if (event.pointerType !== "touch") return;
+    fingers.set(event.pointerId, event.clientX);
+    before = null;
+  });
+  over.addEventListener("pointermove", (event) => {
+    if (!fingers.has(event.pointerId)) return;
+    fingers.set(event.pointerId, event.clientX);
+    if (fingers.size !== 2) return;
+    const [left, right] = [...fingers.values()].sort((one, other) => one - other);
+    const apart = Math.max(CLOSEST_FINGERS, right - left);
+    const middle = (left + right) / 2 - over.getBoundingClientRect().left;
+    if (before) zoom(before / apart, plot.posToVal(middle, "x"));
+    before = apart;
+  });
+  const lift = (event) => {
+    fingers.delete(event.pointerId);
+    before = null;
+  };
+  for (const end of ["pointerup", "pointercancel", "pointerleave"]) over.addEventListener(end, lift);
+}
+
+/** Answer a key on the focused chart: arrows, Home and End move the cursor, plus and minus zoom, zero shows all. */
+export function handleChartKey(event, plot, { zoom, reset }) {
+  const move = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity }[event.key];
+  const factor = { "+": 1 / KEY_FACTOR, "=": 1 / KEY_FACTOR, "-": KEY_FACTOR }[event.key];
+  if (move === undefined && !factor && event.key !== "0") return;
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  event.preventDefault();
+  if (event.key === "0") reset();
+  else if (factor) zoom(factor, plot.cursor.idx === null ? middleOf(plot) : plot.data[0][plot.cursor.idx]);
+  else {
+    const xs = plot.data[0];
+    const index = Math.max(0, Math.min(xs.length - 1, (plot.cursor.idx ?? xs.length) + move));
+    plot.setCursor({ left: plot.valToPos(xs[index], "x"), top: 20 });
+  }
+}
+
+function middleOf(plot) {
+  const { min, max } = plot.scales.x;
+  return (min + max) / 2;
+}

@@ -1,0 +1,118 @@
+// Charts that share a cursor and a zoom, and the finer data of a zoomed range.
+
+import { element, icon } from "../shared/dom.js";
+import { gettext } from "../shared/i18n.js";
+import { ascending, drawable, seriesFromChart } from "../state/series.js";
+
+const SETTLE_MS = 150;
+const DETAIL_BUCKETS = 1200;
+const FETCHED_AT_ONCE = 64;
+// Zooming with the wheel ends where a range is this small a part of the whole.
+const CLOSEST = 1e-6;
+
+let groups = 0;
+
+export class ChartGroup {
+  #fetchRange;
+  #onChange;
+  #timer = 0;
+  #details = new Map();
+
+  /**
+   * `fetchRange(names, from, to, buckets)` resolves to {name: chart}, null where there is no finer data. Zoom and
+   * `from` and `to` are of the x that is drawn; `mapping()` leads from there to what is stored.
+   */
+  constructor({ fetchRange = null, mapping, onChange }) {
+    this.key = `group-${(groups += 1)}`;
+    this.charts = [];
+    this.zoom = null;
+    this.version = 0;
+    this.mapping = mapping;
+    this.button = element(
+      "button",
+      { class: "zoom-reset", type: "button", hidden: true },
+      icon("zoom"),
+      gettext("Reset zoom"),
+    );
+    this.button.addEventListener("click", (event) => {
+      event.preventDefault(); // it lies in the summary that folds the group
+      this.reset();
+    });
+    this.#fetchRange = fetchRange;
+    this.#onChange = onChange;
+  }
+
+  join(chart) {
+    this.charts.push(chart);
+  }
+
+  zoomTo(from, to) {
+    this.zoom = { from, to };
+    this.#details.clear();
+    this.#touch();
+    clearTimeout(this.#timer);
+    if (this.#fetchRange) this.#timer = setTimeout(() => this.#refine(from, to), SETTLE_MS);
+  }
+
+  /** Show `factor` times the range around `centre`, within the whole of `extent`: [first x, last x]. */
+  zoomBy(factor, centre, [first, last], shown = this.zoom ?? { from: first, to: last }) {
+    const from = Math.max(first, centre - (centre - shown.from) * factor);
+    const to = Math.min(last, centre + (shown.to - centre) * factor);
+    if (from <= first && to >= last) this.reset();
+    else if (to - from > (last - first) * CLOSEST) this.zoomTo(from, to);
+  }
+
+  reset() {
+    if (!this.zoom) return;
+    clearTimeout(this.#timer);
+    this.zoom = null;
+    this.#details.clear();
+    this.#touch();
+  }
+
+  /** Return what to draw of `series`: the finer range where it was fetched, continued by what came live since. */
+  read(series, from, to, buckets) {
+    const { by, forward, back } = this.mapping();
+    const drawn = this.#stored(series, back(from), back(to), buckets, by);
+    drawn.xs = ascending(drawn.xs.map(forward));
+    return drawn;
+  }
+
+  #stored(series, from, to, buckets, by) {
+    const detail = this.#details.get(series.name);
+    if (!detail || !detail.xs.length) return drawable(series, from, to, buckets, by);
+    const fine = drawable(detail, from, to, buckets, by);
+    const seen = (by === "time" ? detail.times : detail.xs).at(-1);
+    const live = drawable(series, seen, to, buckets, by);
+    const begin = live.xs.findIndex((x) => x > seen);
+    if (begin < 0) return fine;
+    for (const column of ["xs", "means", "mins", "maxs"]) fine[column] = fine[column].concat(live[column].slice(begin));
+    fine.banded = fine.banded || live.banded;
+    return fine;
+  }
+
+  async #refine(from, to) {
+    // What is in sight comes first: the portal answers for so many at once.
+    const charts = [...this.charts].sort((left, right) => Number(right.isVisible) - Number(left.isVisible));
+    const names = charts
+      .flatMap((chart) => chart.lines.filter((line) => line.isCoarse?.(from, to)).map((line) => line.name))
+      .slice(0, FETCHED_AT_ONCE);
+    if (!names.length) return;
+    let finer;
+    try {
+      const { by, back } = this.mapping();
+      finer = await this.#fetchRange(names, back(from), back(to), DETAIL_BUCKETS, by);
+    } catch {
+      return; // the coarse curve stays: it is right, only less fine
+    }
+    if (this.zoom?.from !== from || this.zoom?.to !== to) return;
+    for (const [name, chart] of Object.entries(finer)) this.#details.set(name, seriesFromChart(name, chart));
+    this.#touch();
+  }
+
+  #touch() {
+    this.version += 1;
+    this.button.hidden = !this.zoom;
+    this.#onChange();
+  }
+}

@@ -1,0 +1,95 @@
+// The options of uPlot for a chart: its columns, scales and axes.
+
+import uPlot from "uplot";
+import { number } from "../shared/format.js";
+import { faint, lineColour, lineDash, palette } from "../shared/palette.js";
+import { aboveZero, logSplits, paddedLogRange, paddedRange, percentRange, tickLabel, TIME_STEPS } from "./scales.js";
+import { smoothed } from "./smoothing.js";
+
+const FONT = '11px "Inter Variable", system-ui, sans-serif';
+const NONE = { show: false };
+
+/** Return how many columns a line has: mean, minimum and maximum, and the smoothed mean where there is one. */
+export function columnsOf(smoothing) {
+  return smoothing ? 4 : 3;
+}
+
+/** Return the columns for uPlot, x first, of what each line drew. */
+export function dataOf(drawn, smoothing, log) {
+  const tables = drawn.map(({ xs, means, mins, maxs, banded }) => {
+    const shown = log ? aboveZero : (values) => values;
+    const none = banded ? null : new Array(xs.length).fill(null);
+    const columns = [xs, shown(means), none ?? shown(mins), none ?? shown(maxs)];
+    // Smoothed before anything is left out: a log axis changes what is seen, not the curve.
+    if (smoothing) columns.push(shown(smoothed(means, smoothing)));
+    return columns;
+  });
+  if (tables.every((table) => sameXs(table[0], tables[0][0]))) {
+    return [tables[0][0], ...tables.flatMap((table) => table.slice(1))];
+  }
+  return uPlot.join(
+    tables,
+    tables.map((table) => table.map(() => 1)),
+  );
+}
+
+function sameXs(left, right) {
+  return left === right || (left.length === right.length && left[0] === right[0] && left.at(-1) === right.at(-1));
+}
+
+/** `over`: what x is; `group` shares the cursor; `isPercent`: values fill the scale from 0 to 100. */
+export function plotOptions({ size, over, lines, log, smoothing, isPercent, group, hooks }) {
+  const { series, bands } = linesOf(lines, smoothing);
+  const grid = { stroke: () => palette.grid, width: 1 };
+  const axis = { stroke: () => palette.axis, font: FONT, grid, ticks: NONE };
+  const overTime = over === "time" || over === "relative";
+  const across = {
+    ...axis,
+    size: 28,
+    space: 70,
+    values: (_, splits, __, ___, step) => splits.map((x) => tickLabel(over, x, step)),
+  };
+  if (overTime) across.incrs = TIME_STEPS;
+  const up = { ...axis, size: 54, space: 34, values: (_, splits) => splits.map((y) => number(y)) };
+  if (log) Object.assign(up, { splits: logSplits, filter: (_, splits) => splits });
+  const y = log ? { distr: 3, log: 10, range: paddedLogRange } : { range: isPercent ? percentRange : paddedRange };
+  return {
+    ...size,
+    padding: [14, overTime ? 26 : 18, 0, 0],
+    legend: NONE,
+    scales: { x: { time: false }, y },
+    series,
+    bands,
+    axes: [across, up],
+    cursor: {
+      sync: {
+        key: group.key,
+        setSeries: false,
+        filters: { pub: (type) => type !== "mousedown" && type !== "mouseup" },
+      },
+      drag: { x: true, y: false, setScale: false },
+      points: { size: 7 },
+      y: false,
+      bind: { dblclick: () => () => group.reset() },
+    },
+    hooks,
+  };
+}
+
+function linesOf(lines, smoothing) {
+  const stride = columnsOf(smoothing);
+  const series = [{}];
+  const bands = [];
+  const edge = { stroke: "transparent", width: 0, points: NONE };
+  for (const [index, line] of lines.entries()) {
+    const stroke = () => lineColour(line.colour);
+    const curve = { stroke, width: 1.6, dash: lineDash(line.dash), points: { stroke, fill: stroke, size: 5 } };
+    const raw = { stroke: () => faint(lineColour(line.colour), 0.3), width: 1, points: NONE };
+    series.push(smoothing ? raw : curve, edge, edge);
+    if (smoothing) series.push(curve);
+    const place = index * stride;
+    const opacity = smoothing ? 0.12 : 0.2;
+    bands.push({ series: [place + 3, place + 2], fill: () => faint(lineColour(line.colour), opacity) });
+  }
+  return { series, bands };
+}

@@ -1,0 +1,112 @@
+// Sends commands from this page, and knows all commands of the run, one's own and others'.
+
+import { toast } from "../shared/dom.js";
+import { changeDetector } from "../shared/painter.js";
+
+export class CommandClient {
+  #state;
+  #socket;
+  #onChange;
+  // By id: what was sent from here and is not heard of yet, with `state` "sending", or "refused" at the door.
+  #sending = new Map();
+  #own = new Set();
+  #listed = { version: -1, commands: [] };
+  #errorChanged = changeDetector();
+  #commandsChanged = changeDetector();
+
+  constructor(state, socket, onChange) {
+    this.#state = state;
+    this.#socket = socket;
+    this.#onChange = onChange;
+    // Counts up with every change of any command.
+    this.version = 0;
+  }
+
+  may(kind) {
+    return Boolean(this.#state.viewer?.may.includes(kind));
+  }
+
+  isOwn(id) {
+    return this.#own.has(id);
+  }
+
+  /** Send a command; `more` may hold reason, expect {state, value} and at {step} or {epoch}. Returns its id. */
+  send(kind, given = {}, more = {}) {
+    const payload = { id: newId(), command: kind, arguments: given, ...more };
+    this.#own.add(payload.id);
+    this.#sending.set(payload.id, {
+      ...payload,
+      state: "sending",
+      author: "",
+      reason: more.reason ?? "",
+      outcome: "",
+      at_step: more.at?.step ?? null,
+      at_epoch: more.at?.epoch ?? null,
+      expected_value: more.expect?.value ?? null,
+      expected_state: more.expect?.state ?? "",
+      sent_at: new Date().toISOString(),
+    });
+    this.version += 1;
+    this.#socket.command(payload);
+    this.#onChange();
+    return payload.id;
+  }
+
+  /** Return all commands, oldest first, those on their way last. */
+  all() {
+    if (this.#listed.version !== this.version) {
+      const known = [...this.#state.commands.values()].sort(bySending);
+      this.#listed = { version: this.version, commands: [...known, ...this.#sending.values()] };
+    }
+    return this.#listed.commands;
+  }
+
+  get(id) {
+    return this.#state.commands.get(id) ?? this.#sending.get(id) ?? null;
+  }
+
+  /** Take notice of what the server answered; call before anything of commands is painted. */
+  readAnswers() {
+    this.#readError();
+    if (!this.#commandsChanged(this.#state.versions.commands)) return;
+    for (const id of this.#sending.keys()) {
+      if (!this.#state.commands.has(id)) continue;
+      this.#socket.settle(id);
+      this.#sending.delete(id);
+    }
+    this.version += 1;
+  }
+
+  #readError() {
+    const { lastError, versions } = this.#state;
+    if (!this.#errorChanged(versions.errors) || !lastError) return;
+    const refused = this.#sending.get(lastError.command_id) ?? this.#onlyOneSending();
+    if (!refused) {
+      toast(lastError.error, "danger");
+      return;
+    }
+    this.#socket.settle(refused.id);
+    this.#sending.set(refused.id, { ...refused, state: "refused", outcome: lastError.error });
+    this.version += 1;
+  }
+
+  /** What cannot be parsed is answered without its id: with one command on its way it is that one. */
+  #onlyOneSending() {
+    const waiting = [...this.#sending.values()].filter((command) => command.state === "sending");
+    return waiting.length === 1 ? waiting[0] : null;
+  }
+}
+
+function bySending(left, right) {
+  return left.sent_at < right.sent_at ? -1 : left.sent_at > right.sent_at ? 1 : 0;
+}
+
+/** Return a UUID; `crypto.randomUUID` exists on https and localhost only. */
+function newId() {
+  if (crypto.randomUUID) return crypto.randomUUID();
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6] & 0x0f) | 0x40;
+  bytes[8] = (bytes[8] & 0x3f) | 0x80;
+  const hex = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join("-");
+}

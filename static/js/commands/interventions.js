@@ -1,0 +1,67 @@
+// Which commands are marked on the charts, with which picture, and where. Pure.
+
+import { fill, gettext } from "../shared/i18n.js";
+import { commandText } from "./text.js";
+
+// Pictures in a square of 24: shapes, not colours, tell the kinds apart.
+export const ICON_PATHS = {
+  set_knob: "M12 3.5 20.5 12 12 20.5 3.5 12z",
+  pause: "M6 5h4.5v14H6zM13.5 5H18v14h-4.5z",
+  resume: "M7 4.5v15L19.5 12z",
+  stop: "M5.5 5.5h13v13h-13z",
+  save_checkpoint: "M9.5 4h5v8H19l-7 8-7-8h4.5z",
+  evaluate: "m3.5 12.5 2.6-2.6 4 4 8-8.4 2.5 2.5L10.1 19z",
+  note: "M4 4.5h16v11h-8.5L7 20v-4.5H4z",
+  extend: "M4 5.5 11 12l-7 6.5zM12.5 5.5l7 6.5-7 6.5z",
+};
+
+/** Return the applied commands with a step that charts mark, oldest first. */
+export function interventionsOf(commands) {
+  return [...commands]
+    .filter((command) => command.state === "applied" && isStep(command.step) && command.command in ICON_PATHS)
+    .sort((left, right) => left.step - right.step || appliedAt(left) - appliedAt(right));
+}
+
+function isStep(value) {
+  return value !== null && value !== undefined;
+}
+
+/** Return when a command took effect, in seconds since 1970. */
+export function appliedAt(command) {
+  return Date.parse(command.applied_at ?? command.sent_at) / 1000;
+}
+
+/**
+ * Return where attempts began, [{number, step}], from their rows: a recipe that was not resumed began anew at step 0. A
+ * script of one's own resumes as it likes, so that nothing is known of it.
+ */
+export function attemptStarts(attempts, isScript) {
+  return attempts
+    .filter((attempt) => !isScript || isStep(attempt.resumed_from_step))
+    .map((attempt) => ({ number: attempt.number, step: attempt.resumed_from_step ?? 0 }));
+}
+
+/** Return whether a later attempt began before the command's step: what it did is not in the curve any more. */
+export function isReplaced(command, begun) {
+  if (!isStep(command.attempt) || command.command === "note") return false;
+  return begun.some(({ number, step }) => number > command.attempt && step < Math.max(1, command.step));
+}
+
+/** Return groups of marks that lie closer than `room` pixels: [{x, marks}], x the middle, in their order. */
+export function clusterMarks(marks, room) {
+  const groups = [];
+  for (const mark of marks) {
+    const last = groups.at(-1);
+    if (last && mark.x - last.end < room) {
+      last.marks.push(mark);
+      last.end = mark.x;
+    } else groups.push({ begin: mark.x, end: mark.x, marks: [mark] });
+  }
+  return groups.map(({ begin, end, marks: own }) => ({ x: (begin + end) / 2, marks: own }));
+}
+
+/** Return what a mark says: what was done, at which step, by whom. */
+export function markText(command) {
+  const where = fill(gettext("step {x}"), { x: command.step });
+  return [commandText(command), where, command.author].filter(Boolean).join(" · ");
+}

@@ -1,0 +1,46 @@
+// How far a command has come: sent, delivered, applied; or refused, expired.
+
+import { element, icon } from "../shared/dom.js";
+import { fill, gettext, stateText } from "../shared/i18n.js";
+
+const STAGES = ["sent", "delivered", "applied"];
+
+/** Return the way of a command as a list, what is behind it ticked. */
+export function stageList(command) {
+  const hasFailed = command.state === "refused" || command.state === "expired";
+  const stages = hasFailed ? ["sent", command.state] : STAGES;
+  const reached = stages.indexOf(command.state);
+  const list = element("ol", { class: "stages" });
+  stages.forEach((stage, index) => {
+    const isDone = index <= reached;
+    const isBad = hasFailed && index === reached;
+    const picture = isBad ? "failed" : isDone ? "finished" : "created";
+    list.append(
+      element(
+        "li",
+        {
+          class: `stage ${isDone ? "stage-done" : "stage-open"}${isBad ? " stage-bad" : ""}`,
+          "data-stage": stage,
+          "aria-current": index === reached ? "step" : null,
+        },
+        icon(picture),
+        element("span", { text: stateText(stage) }),
+      ),
+    );
+  });
+  return list;
+}
+
+/** Return where the command is, in words: who has it and what comes next, or what became of it. */
+export function stageText(command) {
+  if (command.state === "sending") return gettext("on its way to the portal …");
+  if (command.state === "sent") return gettext("stored; waiting for the training host");
+  if (command.state === "delivered") {
+    if (command.at_step) return fill(gettext("waits for step {x}"), { x: command.at_step });
+    if (command.at_epoch) return fill(gettext("waits for the end of epoch {x}"), { x: command.at_epoch });
+    return gettext("the training has it; it acts at the next step");
+  }
+  const hasStep = command.state === "applied" && command.step !== null && command.step !== undefined;
+  const where = hasStep ? fill(gettext("at step {x}"), { x: command.step }) : "";
+  return [where, command.outcome].filter(Boolean).join(" · ");
+}

@@ -1,0 +1,92 @@
+// What a command does, and did, as text for the reader. Pure.
+
+import { exactValue, readableName, roundedValue } from "../shared/format.js";
+import { fill, gettext, stateText } from "../shared/i18n.js";
+
+export const UNSETTLED = new Set(["sending", "sent", "delivered"]);
+
+/** Return what the command asks, or what it did where it was applied: "Learning rate 0.003 → 0.001". */
+export function commandText(command) {
+  const given = command.arguments ?? {};
+  const make = WORDS[command.command];
+  return make ? make(given, command) : command.command;
+}
+
+const WORDS = {
+  stop: (given) => (given.checkpoint === false ? gettext("Stop without a checkpoint") : gettext("Stop")),
+  pause: () => gettext("Pause"),
+  resume: () => gettext("Resume"),
+  save_checkpoint: (given) => fill(gettext("Save checkpoint {name}"), { name: given.name ?? "manual" }),
+  evaluate: () => gettext("Evaluate"),
+  set_knob: knobWords,
+  note: (given) => fill(gettext("Note: {text}"), { text: given.text ?? "" }),
+  extend: extendWords,
+  cancel: () => gettext("Cancel a command"),
+};
+
+function knobWords(given, command) {
+  const name = knobName(given.knob, given.group);
+  if (command.state === "applied") return `${name} ${changeText(command)}`;
+  if (given.factor !== null && given.factor !== undefined) return `${name} × ${exactValue(given.factor)}`;
+  return `${name} → ${exactValue(given.value)}`;
+}
+
+function extendWords(given, command) {
+  const text = fill(gettext("{count} more epochs"), { count: given.epochs });
+  const { old, new: now } = command;
+  return typeof old === "number" && typeof now === "number" ? `${text} (${old} → ${now})` : text;
+}
+
+/** Return the name of a knob, or of its part for one parameter group. */
+export function knobName(knob, group = "") {
+  return group ? `${readableName(knob ?? "")} (${group})` : readableName(knob ?? "");
+}
+
+/** Return what an applied command changed: "0.003 → 0.001 (in effect 0.0004)"; by parameter group where they differ. */
+export function changeText({ old, new: now, effective }) {
+  if (!isByGroup(now)) return `${exactValue(old)} → ${exactValue(now)}${effectiveText(effective)}`;
+  const changes = Object.keys(now).map((group) => ({
+    group,
+    text: `${exactValue(old?.[group])} → ${exactValue(now[group])}${effectiveText(effective?.[group])}`,
+  }));
+  if (changes.every(({ text }) => text === changes[0].text)) return changes[0].text;
+  return changes.map(({ group, text }) => `${group} ${text}`).join(", ");
+}
+
+function effectiveText(effective) {
+  if (effective === null || effective === undefined) return "";
+  if (!isByGroup(effective)) return fill(gettext(" (in effect {value})"), { value: roundedValue(effective) });
+  const texts = Object.entries(effective).map(([group, value]) => `${group} ${roundedValue(value)}`);
+  return fill(gettext(" (in effect {value})"), { value: texts.join(", ") });
+}
+
+export function isByGroup(value) {
+  return value !== null && typeof value === "object";
+}
+
+/** Return when and under which condition the command takes effect, as phrases; empty where at once and in any case. */
+export function conditionsOf(command, clockText) {
+  const given = [];
+  if (command.at_step) given.push(fill(gettext("at step {x}"), { x: command.at_step }));
+  if (command.at_epoch) given.push(fill(gettext("at the end of epoch {x}"), { x: command.at_epoch }));
+  // What held is no news.
+  if (command.state === "applied") return given;
+  if (command.expected_state)
+    given.push(fill(gettext("only while {state}"), { state: stateText(command.expected_state) }));
+  if (command.expected_value !== null && command.expected_value !== undefined)
+    given.push(fill(gettext("only if it is still {value}"), { value: exactValue(command.expected_value) }));
+  if (command.expires_at && UNSETTLED.has(command.state))
+    given.push(fill(gettext("until {time}"), { time: clockText(command.expires_at) }));
+  return given;
+}
+
+/** Return whether a command may still be withdrawn: one that is not delivered, or that waits for its step or epoch. */
+export function canBeCancelled(command) {
+  if (command.command === "cancel") return false;
+  return command.state === "sent" || isScheduled(command);
+}
+
+/** Return whether the training holds a command until its step or epoch. */
+export function isScheduled(command) {
+  return command.state === "delivered" && Boolean(command.at_step || command.at_epoch);
+}

@@ -1,0 +1,21 @@
+// What the knobs of the built-in recipes are for, in the reader's language; those of one's own stay as they are.
+
+import { gettext } from "../shared/i18n.js";
+
+const HELPS = new Map([
+  ["step size of Adam", gettext("step size of Adam")],
+  ["highest learning rate, after the warm-up", gettext("highest learning rate, after the warm-up")],
+  ["weight decay of AdamW", gettext("weight decay of AdamW")],
+  ["weight decay of AdamW, on matrices only", gettext("weight decay of AdamW, on matrices only")],
+  ["longest gradient that a step takes", gettext("longest gradient that a step takes")],
+  ["share of features left out before the last layer", gettext("share of features left out before the last layer")],
+  ["share of features left out while training", gettext("share of features left out while training")],
+  ["share of each label that is spread over all digits", gettext("share of each label that is spread over all digits")],
+  ["shift each training digit by up to two pixels", gettext("shift each training digit by up to two pixels")],
+  ["how daring its choices are; 1: as it believes", gettext("how daring its choices are; 1: as it believes")],
+]);
+
+/** Return what a knob is for as the reader reads it. */
+export function knobHelp(text) {
+  return HELPS.get(text) ?? text;
+}

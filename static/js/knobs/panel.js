@@ -1,0 +1,121 @@
+// The panel of knobs: what the training declares, one row each, by parameter group where it has them.
+
+import { isByGroup, knobName } from "../commands/text.js";
+import { element } from "../shared/dom.js";
+import { fill, gettext } from "../shared/i18n.js";
+import { changeDetector } from "../shared/painter.js";
+import { hasEnded } from "../state/run_state.js";
+import { KnobFold } from "./panel_fold.js";
+import { KnobRow } from "./row.js";
+
+export class KnobPanel {
+  #state;
+  #client;
+  #legalIn;
+  #section = document.getElementById("steering");
+  #link = document.querySelector('.sections a[href="#steering"]');
+  #place = document.getElementById("knobs");
+  #waiting = this.#section.querySelector("[data-slot=waiting]");
+  #fold = new KnobFold(this.#section, this.#link);
+  #reason = document.getElementById("knob-reason");
+  #rows = [];
+  #layoutChanged = changeDetector();
+  #valuesChanged = changeDetector();
+
+  /** `legalIn`: the run states in which a knob may be set. */
+  constructor(state, client, legalIn) {
+    this.#state = state;
+    this.#client = client;
+    this.#legalIn = new Set(legalIn);
+  }
+
+  paint() {
+    const { run, versions } = this.#state;
+    if (!run) return;
+    const knobs = run.knobs ?? [];
+    const maySteer = this.#client.may("set_knob");
+    // A new attempt declares its knobs anew: a place that is kept until then lets nothing jump.
+    this.#section.hidden = this.#link.hidden = !knobs.length && (this.#section.hidden || hasEnded(run));
+    document.documentElement.toggleAttribute("data-has-knobs", !this.#section.hidden);
+    if (
+      this.#layoutChanged(maySteer, ...knobs.map((knob) => `${knob.name} ${knob.kind} ${knob.groups} ${knob.choices}`))
+    )
+      this.#layOut(knobs, maySteer);
+    const live = knobs.map((knob) => this.#state.latest[knob.series]?.value);
+    if (!this.#valuesChanged(versions.knobs, versions.run, this.#client.version, maySteer, ...live)) return;
+    this.#fold.tell(knobs);
+    const canSteer = maySteer && this.#legalIn.has(run.state);
+    const asked = this.#client.all().filter((command) => command.command === "set_knob");
+    for (const { name, group, row } of this.#rows) {
+      const knob = knobs.find((one) => one.name === name);
+      const own = asked.filter(({ arguments: given }) => given.knob === name);
+      const last = own.findLast(({ arguments: given }) => knob.groups.length < 2 || (given.group || "") === group);
+      const changedAt = own.findLast(({ state }) => state === "applied")?.step ?? -1;
+      row.update(knob, { ...this.#standOf(knob, group, changedAt), last: last ?? null, canSteer });
+    }
+    const foot = this.#reason?.closest("[data-slot=reason]");
+    if (foot) foot.hidden = !canSteer;
+  }
+
+  #layOut(knobs, maySteer) {
+    this.#waiting.hidden = Boolean(knobs.length);
+    this.#rows = knobs.flatMap((knob) => {
+      const groups = knob.groups.length > 1 ? ["", ...knob.groups] : [""];
+      return groups.map((group) => ({
+        name: knob.name,
+        group,
+        row: this.#row(knob, group, groups.length > 1, maySteer),
+      }));
+    });
+    const cards = knobs.map((knob) =>
+      element(
+        "div",
+        { class: "card knob-card" },
+        ...this.#rows.filter(({ name }) => name === knob.name).map(({ row }) => row.root),
+      ),
+    );
+    this.#place.replaceChildren(...cards);
+    this.#valuesChanged(); // all of them are new
+  }
+
+  #row(knob, group, hasParts, maySteer) {
+    const whole =
+      hasParts && !group ? fill(gettext("{knob}, all groups"), { knob: knobName(knob.name) }) : knobName(knob.name);
+    return new KnobRow(knob, {
+      group,
+      title: hasParts && group ? group : whole,
+      maySteer,
+      onSend: (change, seen) => this.#send(knob.name, group, change, seen),
+    });
+  }
+
+  /**
+   * Return the value and the one in effect: of a group, or of all where they agree (null where they do not). The series
+   * is newer than what the training told at its last change, made at `changedAt`, once it has stepped again.
+   */
+  #standOf(knob, group, changedAt) {
+    const value = pick(knob.value, group);
+    const told = pick(knob.effective, group);
+    const live = this.#state.latest[knob.series];
+    // The series shows one number: with several groups it is that of the first.
+    const isShown = knob.groups.length < 2 || group === knob.groups[0];
+    const isNewer = isShown && live && live.value !== null && live.step > changedAt;
+    return { value, effective: isNewer ? live.value : told };
+  }
+
+  #send(knob, group, change, seen) {
+    const reason = this.#reason?.value.trim() ?? "";
+    const more = reason ? { reason } : {};
+    // Where the groups differ there is no one value that was seen.
+    if (seen !== null && seen !== undefined) more.expect = { value: seen };
+    this.#client.send("set_knob", { knob, group, ...change }, more);
+    if (this.#reason) this.#reason.value = "";
+  }
+}
+
+function pick(value, group) {
+  if (!isByGroup(value)) return value ?? null;
+  if (group) return value[group] ?? null;
+  const all = Object.values(value);
+  return all.every((one) => one === all[0]) ? (all[0] ?? null) : null;
+}

@@ -1,0 +1,215 @@
+// One knob, or its part for one parameter group: what it is, a control for it, and how the last change went.
+//
+// Dragging only shows the value to be. Letting go of the slider, Enter, or the button sends it; Escape takes it back.
+
+import { UNSETTLED } from "../commands/text.js";
+import { setText } from "../shared/dom.js";
+import { exactValue, roundedValue } from "../shared/format.js";
+import { fill, gettext } from "../shared/i18n.js";
+import { changeDetector } from "../shared/painter.js";
+import { noteContent } from "./note.js";
+import { addChoice, addMeter, addSet, addSlider, addSwitch, rowParts } from "./row_elements.js";
+import { isNumeric, keyStep, limitsOf, placesOf, positionOf, scaled, typedValue, valueAt } from "./scale.js";
+
+export class KnobRow {
+  #knob;
+  #group;
+  #onSend;
+  #parts;
+  #limits = null;
+  // What is there: value (null where groups differ), effective, and the last command for this row.
+  #now = { value: undefined, effective: null, last: null, canSteer: false };
+  // The value to be, {value, problem, text, seen}; `seen` is what this person saw when it was begun. Null without one.
+  #draft = null;
+  #isDragging = false;
+  #byKey = false;
+  #noteChanged = changeDetector();
+
+  /** `onSend(change, seen)` asks for {value} or {factor}; `maySteer`: whether this viewer could ever. */
+  constructor(knob, { group = "", title, maySteer, onSend }) {
+    this.#knob = knob;
+    this.#group = group;
+    this.#onSend = onSend;
+    this.#parts = rowParts(knob, group, title);
+    if (maySteer) this.#build();
+    else addMeter(this.#parts, knob);
+  }
+
+  get root() {
+    return this.#parts.root;
+  }
+
+  #build() {
+    const parts = this.#parts;
+    const { kind } = this.#knob;
+    if (kind === "bool") addSwitch(parts, (value) => this.#onSend({ value }, this.#seen()));
+    else if (kind === "choice") addChoice(parts, this.#knob, (value) => this.#choose(value));
+    else {
+      addSlider(parts, this.#knob, {
+        onMove: (place) => this.#begin({ value: valueAt(this.#knob, this.#limits, place) }),
+        // A key moves the slider in steps that are each "changed": those are sent by Enter.
+        onLetGo: () => this.#byKey || this.#sendDraft(),
+        onDrag: (isDragging) => (this.#isDragging = isDragging),
+        onType: (text) => this.#type(text),
+        onScale: (factor) => this.#scale(factor),
+      });
+    }
+    if (kind !== "bool") addSet(parts, () => this.#sendDraft());
+    parts.control.addEventListener("keydown", (event) => this.#key(event), true);
+    parts.control.addEventListener("pointerdown", () => (this.#byKey = false), true);
+    this.root.addEventListener("focusout", (event) => {
+      if (!this.root.contains(event.relatedTarget) && !this.#isDragging) this.#drop();
+    });
+  }
+
+  #choose(value) {
+    this.#begin({ value });
+    if (!this.#byKey) this.#sendDraft();
+  }
+
+  #scale(factor) {
+    const seen = this.#seen();
+    this.#draft = null;
+    this.#onSend({ factor }, seen);
+  }
+
+  #key(event) {
+    this.#byKey = true;
+    const { slider } = this.#parts;
+    if (event.target === slider) slider.step = String(keyStep(this.#knob, this.#limits));
+    if (event.key === "Escape" && this.#draft) {
+      event.stopPropagation();
+      this.#drop();
+    } else if (event.key === "Enter" && this.#draft && event.target !== this.#parts.set) {
+      event.preventDefault();
+      this.#sendDraft();
+    }
+  }
+
+  #type(text) {
+    if (text.trim() === "") this.#drop();
+    else this.#begin({ ...typedValue(this.#knob, text), text });
+  }
+
+  /** Show the value to be. */
+  #begin({ value = null, problem = "", text = null }) {
+    this.#draft = { value, problem, text, seen: this.#draft ? this.#draft.seen : this.#seen() };
+    this.#show();
+  }
+
+  #drop() {
+    if (!this.#draft) return;
+    this.#draft = null;
+    this.#show();
+  }
+
+  #sendDraft() {
+    this.#isDragging = false;
+    if (!this.#draft || this.#draft.problem) return;
+    const { value, seen } = this.#draft;
+    this.#draft = null;
+    if (value !== seen) this.#onSend({ value }, seen);
+    this.#show();
+  }
+
+  /** What this person sees as the value: the one asked for where a change is under way. */
+  #seen() {
+    const target = this.#target();
+    return target === undefined ? this.#now.value : target;
+  }
+
+  /** The value that a command under way asks for, undefined where there is none. */
+  #target() {
+    const { last, value } = this.#now;
+    if (!last || !UNSETTLED.has(last.state) || last.at_step || last.at_epoch) return undefined;
+    const given = last.arguments;
+    if (given.value !== null && given.value !== undefined) return given.value;
+    return isNumeric(this.#knob) && value !== null ? value * given.factor : undefined;
+  }
+
+  /** Take over what the run says now: {value, effective, last, canSteer}; `knob` may have other limits than before. */
+  update(knob, now) {
+    this.#knob = knob;
+    const before = this.#now;
+    this.#now = now;
+    // A value to be that nobody holds gives way to another person's change.
+    const isHeld = this.#isDragging || this.root.contains(document.activeElement);
+    if (now.value !== before.value && !isHeld) this.#draft = null;
+    if (Object.keys(now).some((name) => now[name] !== before[name])) this.#show();
+  }
+
+  #show() {
+    const { value, effective, last, canSteer } = this.#now;
+    const parts = this.#parts;
+    const target = this.#target();
+    const toBe = this.#draft ? this.#draft.value : target;
+    const isOther = toBe !== undefined && toBe !== null && toBe !== value;
+    setText(parts.value, value === null ? gettext("differs by group") : this.#withUnit(value));
+    setText(parts.draft, isOther ? `→ ${exactValue(toBe)}` : "");
+    const isTold = effective !== null && effective !== undefined;
+    setText(parts.effective, isTold ? fill(gettext("in effect {value}"), { value: roundedValue(effective) }) : "");
+    this.root.classList.toggle("knob-pending", target !== undefined && !this.#draft);
+    this.root.dataset.pending = String(target !== undefined);
+    if (isNumeric(this.#knob)) this.#showNumber(toBe ?? value ?? this.#first());
+    if (parts.box) {
+      parts.box.checked = Boolean(target ?? value);
+      parts.box.disabled = !canSteer;
+    }
+    if (parts.list) {
+      parts.list.value = String(this.#knob.choices.indexOf(toBe ?? value));
+      parts.list.disabled = !canSteer;
+    }
+    if (parts.set)
+      parts.set.hidden = !this.#draft || Boolean(this.#draft.problem) || this.#draft.value === this.#draft.seen;
+    this.#showNote(last);
+  }
+
+  /** Where groups differ the slider of all stands at their first. */
+  #first() {
+    const { value } = this.#knob;
+    return value !== null && typeof value === "object" ? Object.values(value)[0] : 0;
+  }
+
+  #showNumber(shown) {
+    const parts = this.#parts;
+    const { value, canSteer } = this.#now;
+    const base = value ?? this.#first();
+    // Open ends stay where they were first: a slider whose scale moves under the hand is of no use.
+    const isKept = this.#limits && this.#isOpen() && shown >= this.#limits.low && shown <= this.#limits.high;
+    if (!isKept) this.#limits = limitsOf(this.#knob, base);
+    const bar = parts.meter ?? parts.slider;
+    bar.max = String(placesOf(this.#knob, this.#limits));
+    if (!this.#isDragging) bar.value = String(positionOf(this.#knob, this.#limits, shown));
+    // One bar cannot tell several values.
+    if (parts.meter) parts.meter.hidden = value === null;
+    if (!parts.slider) return;
+    parts.slider.step = String(this.#byKey && !this.#isDragging ? keyStep(this.#knob, this.#limits) : 1);
+    parts.slider.setAttribute("aria-valuetext", this.#withUnit(shown));
+    parts.slider.disabled = parts.field.disabled = !canSteer;
+    const isMixed = value === null && !this.#draft;
+    if (!this.#draft?.text) parts.field.value = isMixed ? "" : exactValue(shown);
+    parts.field.placeholder = isMixed ? gettext("mixed") : "";
+    parts.field.setAttribute("aria-invalid", String(Boolean(this.#draft?.problem)));
+    for (const [factor, button] of parts.factors ?? [])
+      button.disabled = !canSteer || scaled(this.#knob, base, factor) === null;
+  }
+
+  #isOpen() {
+    return [this.#knob.minimum, this.#knob.maximum].some((limit) => limit === null || limit === undefined);
+  }
+
+  #withUnit(value) {
+    return this.#knob.unit ? `${exactValue(value)} ${this.#knob.unit}` : exactValue(value);
+  }
+
+  #showNote(last) {
+    const { note } = this.#parts;
+    const problem = this.#draft?.problem ?? "";
+    const isKeyed = Boolean(this.#draft) && this.#byKey && !problem;
+    if (!this.#noteChanged(last, problem, isKeyed)) return;
+    note.dataset.state = problem ? "refused" : isKeyed ? "" : (last?.state ?? "");
+    if (problem) note.replaceChildren(problem);
+    else if (isKeyed) note.replaceChildren(gettext("Enter sends it, Escape takes it back."));
+    else note.replaceChildren(...noteContent(last, this.#knob, this.#group));
+  }
+}

@@ -1,0 +1,110 @@
+// The elements of a knob's row: its head, and a slider with a field, a switch or a list by what it takes.
+
+import { element } from "../shared/dom.js";
+import { exactValue } from "../shared/format.js";
+import { gettext } from "../shared/i18n.js";
+import { isNumeric } from "./scale.js";
+
+const FACTORS = [
+  [0.5, "×½", gettext("Halve")],
+  [2, "×2", gettext("Double")],
+];
+let rows = 0;
+
+/** Return the parts of a row: {root, value, effective, draft, note, control, label}; `label` is the id of its name. */
+export function rowParts(knob, group, title) {
+  const label = `knob-${(rows += 1)}`;
+  const parts = {
+    label,
+    value: element("strong", { class: "knob-value", "data-testid": "knob-value" }),
+    draft: element("span", { class: "knob-draft", "data-testid": "knob-draft" }),
+    effective: element("span", { class: "knob-effective", "data-testid": "knob-effective" }),
+    control: element("div", { class: "knob-control" }),
+    note: element("div", { class: "knob-note", role: "status", "data-testid": "knob-note" }),
+  };
+  const name = element("span", { class: "knob-name", id: label, text: title });
+  parts.root = element(
+    "div",
+    {
+      class: group ? "knob-row knob-part" : "knob-row",
+      role: "group",
+      "aria-labelledby": label,
+      "data-testid": "knob",
+      "data-knob": knob.name,
+      "data-group": group,
+    },
+    element("div", { class: "knob-head" }, name, parts.value, parts.draft, parts.effective),
+    parts.control,
+    parts.note,
+  );
+  return parts;
+}
+
+/** Add what shows the place of a number to those who only watch. */
+export function addMeter(parts, knob) {
+  if (!isNumeric(knob)) return;
+  parts.meter = element("progress", { class: "bar knob-meter", "aria-labelledby": parts.label });
+  parts.control.append(parts.meter);
+}
+
+/** Add a switch; `onTurn(isOn)`. */
+export function addSwitch(parts, onTurn) {
+  const look = { class: "form-check-input", type: "checkbox", role: "switch", "aria-labelledby": parts.label };
+  parts.box = element("input", look);
+  parts.box.addEventListener("change", () => onTurn(parts.box.checked));
+  parts.control.append(element("span", { class: "form-check form-switch knob-switch" }, parts.box));
+}
+
+/** Add a list of the choices; `onChoose(value)`. */
+export function addChoice(parts, knob, onChoose) {
+  const options = knob.choices.map((choice, index) => element("option", { value: index, text: exactValue(choice) }));
+  const look = { class: "form-select form-select-sm knob-choice", "aria-labelledby": parts.label };
+  parts.list = element("select", look, ...options);
+  parts.list.addEventListener("change", () => onChoose(knob.choices[Number(parts.list.value)]));
+  parts.control.append(parts.list);
+}
+
+/** Add a slider with a field, and the buttons that halve and double a float on a logarithmic scale. */
+export function addSlider(parts, knob, { onMove, onLetGo, onDrag, onType, onScale }) {
+  parts.slider = element("input", {
+    class: "form-range knob-slider",
+    type: "range",
+    min: 0,
+    "aria-labelledby": parts.label,
+    "data-testid": "knob-slider",
+  });
+  parts.field = element("input", {
+    class: "form-control form-control-sm knob-field",
+    type: "text",
+    inputmode: "decimal",
+    autocomplete: "off",
+    spellcheck: "false",
+    "aria-labelledby": parts.label,
+    "data-testid": "knob-field",
+  });
+  parts.slider.addEventListener("input", () => onMove(Number(parts.slider.value)));
+  parts.slider.addEventListener("change", onLetGo);
+  parts.slider.addEventListener("pointerdown", () => onDrag(true));
+  for (const end of ["pointerup", "pointercancel"]) parts.slider.addEventListener(end, () => onDrag(false));
+  parts.field.addEventListener("input", () => onType(parts.field.value));
+  const unit = knob.unit ? element("span", { class: "knob-unit", text: knob.unit }) : null;
+  parts.control.append(parts.slider, element("span", { class: "knob-typed" }, parts.field, unit));
+  if (knob.kind !== "float" || knob.scale !== "log") return;
+  parts.factors = FACTORS.map(([factor, text, name]) => {
+    const look = { class: "btn btn-sm knob-factor", type: "button", "aria-label": name, title: name, text };
+    const button = element("button", { ...look, "data-factor": factor });
+    button.addEventListener("click", () => onScale(factor));
+    return [factor, button];
+  });
+  parts.control.append(element("span", { class: "knob-factors" }, ...parts.factors.map(([, button]) => button)));
+}
+
+/** Add the button that sends a value to be: for the keyboard, and for fingers after typing. */
+export function addSet(parts, onSet) {
+  const look = { class: "btn btn-sm btn-primary knob-set", type: "button", hidden: true, text: gettext("Set") };
+  parts.set = element("button", look);
+  parts.set.addEventListener("click", onSet);
+  // Some browsers take the focus from the field, and so the value to be, before the click.
+  parts.set.addEventListener("mousedown", (event) => event.preventDefault());
+  parts.control.append(parts.set);
+}

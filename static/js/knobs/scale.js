@@ -1,0 +1,94 @@
+// Where a value of a knob lies on its slider, and what a person may type. Pure.
+//
+// `knob` has the fields of a declared knob: kind, minimum, maximum, choices, scale.
+
+import { exactValue } from "../shared/format.js";
+import { fill, gettext } from "../shared/i18n.js";
+
+// Finer than a hand on a screen.
+const FINEST = 1000;
+// How far a slider reaches where the knob sets no limit: this many times the value, or its reciprocal.
+const OPEN_REACH = 10;
+
+/** Return whether the knob takes numbers. */
+export function isNumeric(knob) {
+  return knob.kind === "float" || knob.kind === "int";
+}
+
+/** Return {low, high} that the slider spans: the knob's own limits, or around `value` where it has none. */
+export function limitsOf(knob, value) {
+  const size = Math.abs(value) || 1;
+  const isLog = knob.scale === "log";
+  const low = knob.minimum ?? (value > 0 ? (isLog ? value / OPEN_REACH : 0) : value - OPEN_REACH * size);
+  const high = knob.maximum ?? Math.max(low, value > 0 ? value * OPEN_REACH : isLog ? low * OPEN_REACH ** 2 : size);
+  return { low, high: high > low ? high : low + 1 };
+}
+
+/** Return the last place of a slider that begins at 0: one for each whole number where those are few. */
+export function placesOf(knob, { low, high }) {
+  const isCounted = knob.kind === "int" && knob.scale !== "log" && high - low <= FINEST;
+  return isCounted ? Math.round(high - low) : FINEST;
+}
+
+/** Return the place of a value on the slider. */
+export function positionOf(knob, limits, value) {
+  const { low, high } = limits;
+  const share = knob.scale === "log" ? Math.log(value / low) / Math.log(high / low) : (value - low) / (high - low);
+  return Math.round(placesOf(knob, limits) * Math.min(1, Math.max(0, Number.isFinite(share) ? share : 0)));
+}
+
+/** Return the value at a place: as round as the slider is fine, and exactly the limits at both ends. */
+export function valueAt(knob, limits, position) {
+  const { low, high } = limits;
+  const last = placesOf(knob, limits);
+  if (position <= 0) return low;
+  if (position >= last) return high;
+  const share = position / last;
+  const isLog = knob.scale === "log";
+  const raw = isLog ? low * (high / low) ** share : low + (high - low) * share;
+  const clean = isLog ? Number(raw.toPrecision(3)) : rounded(raw, (high - low) / last);
+  const value = knob.kind === "int" ? Math.round(clean) : clean;
+  return Math.min(high, Math.max(low, value));
+}
+
+/** Return how many places an arrow key moves the slider: to the next of few whole numbers, a hundredth of others. */
+export function keyStep(knob, limits) {
+  const places = placesOf(knob, limits);
+  return places < FINEST ? 1 : places / 100;
+}
+
+function rounded(value, grain) {
+  const places = Math.min(12, Math.max(0, Math.ceil(-Math.log10(grain))));
+  return Number(value.toFixed(places));
+}
+
+/** Return {value} of what was typed, or {problem}: a sentence that says what the knob takes. */
+export function typedValue(knob, text) {
+  const value = text.trim() === "" ? Number.NaN : Number(text.trim());
+  if (!Number.isFinite(value)) return { problem: gettext("Type a number, such as 0.001 or 3e-4.") };
+  return checked(knob, value);
+}
+
+/** Return {value} of a number, or {problem} where the knob does not take it. */
+export function checked(knob, value) {
+  if (knob.kind === "int" && !Number.isInteger(value)) return { problem: gettext("Type a whole number.") };
+  const { minimum, maximum } = knob;
+  const isBelow = minimum !== null && minimum !== undefined && value < minimum;
+  const isAbove = maximum !== null && maximum !== undefined && value > maximum;
+  if (isBelow || isAbove) return { problem: fill(gettext("It takes {range}."), { range: rangeText(knob) }) };
+  return { value };
+}
+
+/** Return the limits as text, empty where there is none. */
+export function rangeText({ minimum, maximum }) {
+  const has = (limit) => limit !== null && limit !== undefined;
+  if (has(minimum) && has(maximum)) return `${exactValue(minimum)} … ${exactValue(maximum)}`;
+  if (has(minimum)) return fill(gettext("at least {low}"), { low: exactValue(minimum) });
+  return has(maximum) ? fill(gettext("at most {high}"), { high: exactValue(maximum) }) : "";
+}
+
+/** Return `factor` times a value as a whole number where the knob takes those, or null where it takes no such value. */
+export function scaled(knob, value, factor) {
+  const product = knob.kind === "int" ? Math.round(value * factor) : value * factor;
+  return "value" in checked(knob, product) && product !== value ? product : null;
+}

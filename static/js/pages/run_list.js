@@ -1,0 +1,97 @@
+// The run list: keeps itself fresh, filters as one types, moves by keyboard.
+
+import { setText } from "../shared/dom.js";
+import { gettext } from "../shared/i18n.js";
+import { formatValues, mergeRows } from "../shared/live_table.js";
+import { shortcut } from "../shared/shortcuts.js";
+import { CompareSelection } from "./compare_selection.js";
+
+// Half of this is how old a row is on average; a list of 25 rows costs the server a few milliseconds.
+const REFRESH_MS = 4000;
+const TYPING_MS = 350;
+
+const place = document.getElementById("runs");
+const filters = document.getElementById("filters");
+const status = document.getElementById("refreshed");
+
+const selection = new CompareSelection(place, document.getElementById("compare"));
+
+async function fetchTable() {
+  const address = new URL(window.location.href);
+  address.searchParams.set("fragment", "1");
+  const response = await fetch(address, { headers: { "X-Requested-With": "fetch" }, redirect: "manual" });
+  if (response.type === "opaqueredirect" || response.status === 401) {
+    window.location.reload();
+    return null;
+  }
+  if (!response.ok) throw new Error(`status ${response.status}`);
+  return new DOMParser().parseFromString(await response.text(), "text/html").body;
+}
+
+/** Replace what changed, row by row, so that focus, selection and scroll stay where they are. */
+function merge(fresh) {
+  formatValues(fresh);
+  const old = place.querySelector("tbody");
+  const next = fresh.querySelector("tbody");
+  const sameRows = old && next && keys(old) === keys(next);
+  if (!sameRows) {
+    const focused = document.activeElement?.closest?.("tr[data-run]")?.dataset.run;
+    place.replaceChildren(...fresh.childNodes);
+    selection.show();
+    if (focused) place.querySelector(`tr[data-run="${focused}"] a`)?.focus({ preventScroll: true });
+    return;
+  }
+  mergeRows(old.rows, next.rows);
+}
+
+function keys(body) {
+  return [...body.rows].map((row) => row.dataset.run).join();
+}
+
+async function refresh() {
+  try {
+    const fresh = await fetchTable();
+    if (fresh) merge(fresh);
+    setText(status, "");
+  } catch {
+    setText(status, gettext("The portal does not answer; trying again."));
+  }
+}
+
+async function refreshForEver() {
+  for (;;) {
+    await new Promise((resolve) => setTimeout(resolve, REFRESH_MS));
+    if (!document.hidden) await refresh();
+  }
+}
+
+let typing;
+function filterSoon(delay) {
+  clearTimeout(typing);
+  typing = setTimeout(() => {
+    const chosen = new URLSearchParams([...new FormData(filters)].filter(([, value]) => value));
+    window.history.replaceState(null, "", `?${chosen}`);
+    refresh();
+  }, delay);
+}
+
+function move(by) {
+  const links = [...place.querySelectorAll(".run-link")];
+  const now = links.indexOf(document.activeElement);
+  links[Math.max(0, Math.min(links.length - 1, now + by))]?.focus();
+}
+
+formatValues(place);
+filters.addEventListener("input", () => filterSoon(TYPING_MS));
+filters.addEventListener("submit", (event) => {
+  event.preventDefault();
+  filterSoon(0);
+});
+filters.querySelector("[data-apply]").hidden = true;
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) refresh();
+});
+shortcut("/", () => filters.querySelector("input[type=search]").focus());
+shortcut("j", () => move(1));
+shortcut("k", () => move(-1));
+refreshForEver();

@@ -1,0 +1,281 @@
+// All charts of a run: series grouped by the first part of their name, machine samples over time, epochs.
+
+import { knowsEpochs, mapping, xAxisFor } from "../chart/axes.js";
+import { Chart } from "../chart/chart.js";
+import { ChartGroup } from "../chart/group.js";
+import { element, icon, setText } from "../shared/dom.js";
+import { readableName } from "../shared/format.js";
+import { getJson } from "../shared/http.js";
+import { fill, gettext } from "../shared/i18n.js";
+import { changeDetector } from "../shared/painter.js";
+import { columnOf, lowerBound } from "../state/series.js";
+import { noMetricsText } from "./empty_charts_text.js";
+import {
+  byImportance,
+  colourOf,
+  deviceOf,
+  groupBy,
+  groupRank,
+  isTotal,
+  lineLabel,
+  measureOf,
+  prefixOf,
+  totalsLast,
+} from "./series_names.js";
+
+const NOTHING = { value: null, nonfinite: "" };
+// With more charts in sight than this they take turns, so that a page full of them leaves the browser time.
+const PAINTED_AT_ONCE = 6;
+// A group shows so many charts, and as many more each time it is asked for them.
+const SHOWN_AT_ONCE = 60;
+
+export class ChartPanel {
+  #state;
+  #page;
+  #onSeen;
+  #groups = new Map();
+  #charts = new Map();
+  #places;
+  #view;
+  #marks;
+  #next = 0;
+  #layoutChanged = changeDetector();
+  #clockChanged = changeDetector();
+  #clockVersion = 0;
+
+  /** `view` says how all charts are drawn, `marks` what was done to the run; `onSeen()` asks for another paint. */
+  constructor(state, page, view, marks, onSeen) {
+    this.#state = state;
+    this.#page = page;
+    this.#view = view;
+    this.#marks = marks;
+    this.#onSeen = onSeen;
+    this.#places = { step: document.getElementById("charts"), time: document.getElementById("machine") };
+  }
+
+  paint(now) {
+    this.#marks.refresh();
+    // Before the history is there nobody knows that there are no metrics.
+    const { run, versions } = this.#state;
+    if (versions.layout && this.#layoutChanged(versions.layout, run?.state)) this.#layOut();
+    const clock = this.#clock();
+    this.#view.allowEpochs(knowsEpochs(clock));
+    if (this.#clockChanged(clock.start, clock.stepsPerEpoch, this.#state.versions.epochs)) this.#clockVersion += 1;
+    const charts = [...this.#charts.values()];
+    let painted = 0;
+    for (let turn = 0; turn < charts.length; turn += 1) {
+      const place = (this.#next + turn) % charts.length;
+      if (!charts[place].paint(now)) continue;
+      painted += 1;
+      if (painted < PAINTED_AT_ONCE) continue;
+      this.#next = place + 1;
+      this.#onSeen();
+      return;
+    }
+  }
+
+  resetZoom() {
+    for (const group of this.#groups.values()) group.group.reset();
+  }
+
+  #clock() {
+    const { run, epochs } = this.#state;
+    const start = run?.started_at ? Date.parse(run.started_at) / 1000 : null;
+    return { start, stepsPerEpoch: run?.steps_per_epoch ?? null, epochs };
+  }
+
+  #mapping(axis) {
+    return mapping(xAxisFor(axis, this.#view.over), this.#clock());
+  }
+
+  /** What was done to the run, for a chart of an axis; charts over epochs measure steps in them. */
+  marksOver(axis) {
+    const over = () => (axis === "epoch" ? mapping("epoch", this.#clock()) : this.#mapping(axis));
+    return {
+      version: () => `${this.#marks.version} ${this.#clockVersion}`,
+      read: () => this.#marks.over(over(), axis === "time"),
+    };
+  }
+
+  /** Fetch finer charts by name. */
+  fetchRange = async (names, from, to, buckets, by) => {
+    const query = new URLSearchParams({ from, to, buckets, by });
+    for (const name of names) query.append("name", name);
+    return (await getJson(`${this.#page.addresses.series}?${query}`, this.#page.addresses.login)).series;
+  };
+
+  #layOut() {
+    const names = [...this.#state.series.keys()];
+    const training = names.filter((name) => this.#state.series.get(name).axis === "step").sort(byImportance);
+    const machine = names.filter((name) => this.#state.series.get(name).axis === "time").sort(totalsLast);
+    for (const [prefix, members] of groupBy(training, prefixOf)) this.#showFirst(prefix, members);
+    for (const [measure, members] of groupBy(machine, measureOf))
+      this.#chartOf(measure, prefixOf(measure), "time", members);
+    this.#showEmptiness(training.length, machine.length);
+  }
+
+  /** Thousands of charts at once would stop the page: the first are made, the others are asked for. */
+  #showFirst(prefix, members) {
+    const place = this.#groupOf(prefix, "step");
+    const waiting = members.filter((name) => !this.#charts.has(name));
+    const made = waiting.slice(0, Math.max(0, place.shown - place.grid.children.length));
+    for (const name of made) this.#chartOf(name, prefix, "step", [name]);
+    const left = waiting.length - made.length;
+    place.more.hidden = !left;
+    if (left)
+      setText(
+        place.more,
+        fill(gettext("Show {count} more of {total} charts"), {
+          count: Math.min(left, SHOWN_AT_ONCE),
+          total: members.length,
+        }),
+      );
+    place.count.textContent = String(members.length);
+  }
+
+  #chartOf(key, prefix, axis, names) {
+    const known = this.#charts.get(key);
+    if (known && known.lines.length === names.length) return;
+    const place = this.#groupOf(prefix, axis);
+    const chart = new Chart({
+      title: key,
+      axis,
+      group: place.group,
+      view: this.#view,
+      place: `${this.#page.name} #${this.#page.run}`,
+      marks: this.marksOver(axis),
+      onSeen: this.#onSeen,
+      lines: names.map((name, index) => this.#line(name, ...this.#look(name, index, names.length, place.colour))),
+    });
+    if (known) known.root.replaceWith(chart.root);
+    else insertSorted(place.grid, chart.root, key, axis);
+    this.#charts.set(key, chart);
+    place.count.textContent = String(place.grid.children.length);
+  }
+
+  /** Colour and dash of a line: devices differ in both; what is there in all is dotted beside what is used. */
+  #look(name, index, lines, colour) {
+    if (lines === 1) return [colour, 0];
+    const device = deviceOf(name);
+    const look = device === null ? index : Number(device);
+    return [look, isTotal(name) ? 2 : device === null ? 0 : look];
+  }
+
+  #line(name, colour, dash) {
+    const series = () => this.#state.series.get(name);
+    const group = () => this.#groups.get(`${series().axis}:${prefixOf(name)}`).group;
+    return {
+      name,
+      colour,
+      dash,
+      label: lineLabel(name),
+      // A fresh page learns the newest values, and when the run began, after the curve.
+      version: () => `${series()?.version} ${this.#state.latest[name]?.value} ${this.#clockVersion}`,
+      latest: () => this.#state.latest[name] ?? NOTHING,
+      read: (from, to, buckets) => {
+        const own = series();
+        if (!own) return { xs: [], means: [], mins: [], maxs: [], banded: false, points: 0 };
+        return { ...group().read(own, from, to, buckets), odd: this.#oddOf(own), oddCount: own.oddCount };
+      },
+      extent: () => {
+        const own = series();
+        if (!own?.xs.length) return null;
+        const { by, forward } = this.#mapping(own.axis);
+        const column = columnOf(own, by);
+        return [forward(column[0]), forward(column.at(-1))];
+      },
+      isCoarse: (from, to) => {
+        const own = series();
+        const { by, back } = this.#mapping(own.axis);
+        const column = columnOf(own, by);
+        const [first, last] = [lowerBound(column, back(from)), lowerBound(column, back(to))];
+        return own.weights.slice(first, last + 1).some((weight) => weight > 1);
+      },
+    };
+  }
+
+  /** Where the values that are no finite numbers stand on the axis that is drawn. */
+  #oddOf(series) {
+    if (!series.odd.length) return series.odd;
+    const { by, forward } = this.#mapping(series.axis);
+    const column = columnOf(series, by);
+    return series.odd.map(({ x, name }) => {
+      const index = Math.min(lowerBound(series.xs, x), column.length - 1);
+      return { x: forward(by === "time" ? column[index] : x), name };
+    });
+  }
+
+  #groupOf(prefix, axis) {
+    const key = `${axis}:${prefix}`;
+    if (this.#groups.has(key)) return this.#groups.get(key);
+    const group = new ChartGroup({
+      onChange: this.#onSeen,
+      mapping: () => this.#mapping(axis),
+      fetchRange: this.fetchRange,
+    });
+    const grid = element("div", { class: "chart-grid" });
+    const more = element("button", { class: "more-charts", type: "button", hidden: true, "data-more": "" });
+    const count = element("span", { class: "group-count" });
+    const title = element("h2", { class: "block-title", text: prefix ? readableName(prefix) : gettext("Metrics") });
+    const root = element(
+      "details",
+      { class: "chart-group", open: true, "data-group": prefix },
+      element("summary", {}, title, count, group.button),
+      grid,
+      more,
+    );
+    more.addEventListener("click", () => {
+      place.shown += SHOWN_AT_ONCE;
+      this.#layOut();
+      this.#onSeen();
+    });
+    const order = groupRank(prefix);
+    const after = [...this.#places[axis].querySelectorAll(".chart-group")].find(
+      (other) => groupRank(other.dataset.group) > order,
+    );
+    this.#places[axis].insertBefore(root, after ?? null);
+    const place = { group, grid, count, more, shown: SHOWN_AT_ONCE, colour: colourOf(prefix, this.#groups.size) };
+    this.#groups.set(key, place);
+    return place;
+  }
+
+  #showEmptiness(training, machine) {
+    for (const skeleton of this.#places.step.querySelectorAll("[data-skeleton]")) skeleton.remove();
+    showNote(
+      this.#places.step,
+      !training,
+      "chart",
+      gettext("No metrics yet"),
+      noMetricsText(this.#state, this.#page.run),
+    );
+    showNote(
+      this.#places.time,
+      !machine,
+      "chip",
+      gettext("No machine samples yet"),
+      gettext("GPU and host are sampled once a second while the run trains."),
+    );
+  }
+}
+
+function showNote(place, wanted, picture, title, text) {
+  let note = place.querySelector(":scope > .blank");
+  if (!wanted) {
+    note?.remove();
+    return;
+  }
+  if (note) {
+    setText(note.querySelector("p"), text);
+    return;
+  }
+  const svg = icon(picture, "blank-icon");
+  note = element("div", { class: "card blank" }, svg, element("h2", { text: title }), element("p", { text }));
+  place.append(note);
+}
+
+function insertSorted(grid, root, key, axis) {
+  const rank = axis === "step" ? byImportance : (left, right) => left.localeCompare(right);
+  root.dataset.key = key;
+  const after = [...grid.children].find((other) => rank(other.dataset.key, key) > 0);
+  grid.insertBefore(root, after ?? null);
+}

@@ -1,0 +1,125 @@
+// The checkpoints that are kept: what is in them, a download, and the command that goes on from one.
+
+import { copyText } from "../shared/clipboard.js";
+import { element, icon } from "../shared/dom.js";
+import { bytes, measure, readableName } from "../shared/format.js";
+import { fill, gettext } from "../shared/i18n.js";
+import { changeDetector } from "../shared/painter.js";
+import { timeElement } from "./row.js";
+
+const MOST_METRICS = 4;
+
+export class Checkpoints {
+  #state;
+  #page;
+  #place = document.getElementById("checkpoints");
+  #changed = changeDetector();
+
+  constructor(state, page) {
+    this.#state = state;
+    this.#page = page;
+  }
+
+  paint() {
+    const { versions, checkpoints, viewer } = this.#state;
+    const may = Boolean(viewer?.may.length);
+    if (!this.#changed(versions.checkpoints, may) || !checkpoints.length) return;
+    this.#place.replaceChildren(...checkpoints.map((checkpoint) => this.#row(checkpoint, may)));
+  }
+
+  #row(checkpoint, may) {
+    const where = fill(gettext("step {step} · epoch {epoch} · {size}"), {
+      step: checkpoint.step,
+      epoch: checkpoint.epoch,
+      size: bytes(checkpoint.size_bytes),
+    });
+    const row = element(
+      "div",
+      { class: "entry checkpoint", "data-testid": "checkpoint-row", "data-name": checkpoint.name },
+      element("span", { class: "entry-icon" }, icon(checkpoint.reason === "best" ? "star" : "save")),
+      element(
+        "div",
+        { class: "entry-text" },
+        element(
+          "div",
+          { class: "entry-title" },
+          element("span", { text: checkpoint.name }),
+          element("span", { class: "chip", text: reasonText(checkpoint.reason) }),
+        ),
+        element("div", { class: "entry-detail", text: where }),
+        element("div", { class: "entry-detail", text: metricsText(checkpoint.metrics) }),
+        element("div", {
+          class: "entry-detail checkpoint-sum",
+          title: checkpoint.sha256,
+          text: `sha256 ${checkpoint.sha256.slice(0, 12)}…`,
+        }),
+      ),
+      timeElement(checkpoint.created_at),
+    );
+    // One that was saved a moment ago has no number yet: the list is loaded again soon.
+    if (may && checkpoint.id && this.#page.addresses.checkpoints)
+      row.querySelector(".entry-text").append(this.#tools(checkpoint));
+    return row;
+  }
+
+  #tools(checkpoint) {
+    const name = checkpoint.name;
+    const address = `${this.#page.addresses.checkpoints}${checkpoint.id}/`;
+    const load = element(
+      "a",
+      {
+        class: "btn btn-sm",
+        href: address,
+        "data-testid": "download",
+        "aria-label": fill(gettext("Download {name}"), { name }),
+      },
+      icon("download"),
+      gettext("Download"),
+    );
+    const goOn = element(
+      "button",
+      {
+        class: "btn btn-sm",
+        type: "button",
+        "aria-label": fill(gettext("Copy the command that continues from {name}"), { name }),
+      },
+      icon("running"),
+      gettext("Continue from here"),
+    );
+    const command = `python manage.py train --run-id ${this.#page.run} --from ${quoted(name)}`;
+    const line = element("code", {
+      class: "checkpoint-command",
+      text: command,
+      hidden: true,
+      "data-testid": "continue-command",
+    });
+    goOn.addEventListener("click", () => {
+      line.hidden = false;
+      copyText(line);
+    });
+    return element("div", { class: "checkpoint-tools" }, load, goOn, line);
+  }
+}
+
+function metricsText(metrics) {
+  const known = Object.entries(metrics ?? {}).slice(0, MOST_METRICS);
+  return known
+    .map(([name, value]) => `${readableName(name)} ${measure(name, value, value === null ? "nan" : "")}`)
+    .join(" · ");
+}
+
+function reasonText(reason) {
+  const texts = {
+    last: gettext("newest"),
+    best: gettext("best"),
+    hourly: gettext("hourly"),
+    named: gettext("named"),
+    stop: gettext("at a stop"),
+  };
+  return texts[reason] ?? reason ?? "";
+}
+
+/** Return a name as a shell takes it. */
+function quoted(name) {
+  return /^[\w.:+-]+$/.test(name) ? name : `'${name.replaceAll("'", "'\\''")}'`;
+}

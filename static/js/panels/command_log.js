@@ -1,0 +1,149 @@
+// The log of commands (to readers: the ledger): all that was asked of the run, newest first, and what became of it.
+
+import { effectText } from "../commands/effect_text.js";
+import { commandIcon } from "../commands/icon.js";
+import { attemptStarts, isReplaced } from "../commands/interventions.js";
+import { canBeCancelled, commandText, conditionsOf, isScheduled } from "../commands/text.js";
+import { element } from "../shared/dom.js";
+import { clock } from "../shared/format.js";
+import { fill, gettext, stateText } from "../shared/i18n.js";
+import { changeDetector } from "../shared/painter.js";
+import { timeElement } from "./row.js";
+
+const FIRST = 20;
+
+export class CommandLog {
+  #state;
+  #client;
+  #effects;
+  #place = document.getElementById("commands");
+  #nodes = new Map();
+  #isWhole = false;
+  #changed = changeDetector();
+
+  /** `effects.of(command)` gives the effect of an applied change, null while there is none to tell. */
+  constructor(state, client, effects) {
+    this.#state = state;
+    this.#client = client;
+    this.#effects = effects;
+  }
+
+  paint() {
+    const { versions, run } = this.#state;
+    const may = this.#client.may("cancel");
+    const commands = this.#client.all().toReversed();
+    const shown = this.#isWhole ? commands : commands.slice(0, FIRST);
+    const effects = this.#effects.update(shown);
+    if (!this.#changed(this.#client.version, effects, versions.details, may, this.#isWhole)) return;
+    if (!shown.length) return;
+    const begun = attemptStarts(this.#state.attempts, !run?.recipe);
+    const rows = shown.map((command) => this.#rowOf(command, may, isReplaced(command, begun)));
+    const ids = new Set(shown.map((command) => command.id));
+    for (const id of this.#nodes.keys()) if (!ids.has(id)) this.#nodes.delete(id);
+    const rest = commands.length - shown.length;
+    this.#place.replaceChildren(...rows, ...(rest ? [this.#more(rest)] : []));
+  }
+
+  /** Rows that did not change stay as they are: a reader's selection and the focus are kept. */
+  #rowOf(command, may, isGone) {
+    const effect = this.#effects.of(command);
+    const mark = JSON.stringify([command, effect, may, isGone, this.#client.get(command.arguments?.command)?.command]);
+    const known = this.#nodes.get(command.id);
+    if (known?.mark === mark) return known.node;
+    const node = this.#row(command, effect, may, isGone);
+    this.#nodes.set(command.id, { mark, node });
+    return node;
+  }
+
+  #row(command, effect, may, isGone) {
+    const target = command.command === "cancel" ? this.#client.get(command.arguments?.command) : null;
+    const title = target
+      ? fill(gettext("Cancel: {command}"), { command: commandText(target) })
+      : commandText(command);
+    const isSettled = command.state === "applied" && command.step !== null && command.step !== undefined;
+    const facts = [
+      command.author,
+      isSettled ? fill(gettext("step {x}"), { x: command.step }) : "",
+      command.ranks > 1 ? fill(gettext("{count} ranks"), { count: command.ranks }) : "",
+      command.attempt > 1 ? fill(gettext("attempt {number}"), { number: command.attempt }) : "",
+      ...conditionsOf(command, clock),
+    ];
+    const text = element(
+      "div",
+      { class: "entry-text" },
+      element(
+        "div",
+        { class: "entry-title" },
+        element("span", { class: "ledger-what", text: title }),
+        element("span", { class: `chip chip-${command.state}`, "data-slot": "state", text: chipText(command) }),
+      ),
+      detail(facts.filter(Boolean).join(" · ")),
+      command.reason ? detail(fill(gettext("“{reason}”"), { reason: command.reason }), "ledger-reason") : null,
+      command.outcome ? detail(command.outcome, command.state === "applied" ? "" : "ledger-outcome") : null,
+      effect ? this.#effect(effect) : null,
+      isGone ? detail(gettext("A later attempt trained these steps again: it is not in the curve any more.")) : null,
+    );
+    const row = element(
+      "div",
+      {
+        class: "entry ledger-row",
+        "data-testid": "command-row",
+        "data-state": command.state,
+        "data-command": command.command,
+        "data-id": command.id,
+      },
+      element("span", { class: "entry-icon" }, commandIcon(command.command)),
+      text,
+    );
+    if (may && canBeCancelled(command)) row.append(this.#cancel(command));
+    row.append(timeElement(command.sent_at));
+    return row;
+  }
+
+  #effect(effect) {
+    return element("div", {
+      class: `ledger-effect${effect.isClear ? "" : " ledger-unclear"}`,
+      "data-testid": "effect",
+      title: gettext("Mean ± standard deviation of the points before and after. What was seen, not what it caused."),
+      text: effectText(effect),
+    });
+  }
+
+  #cancel(command) {
+    const button = element("button", {
+      class: "btn btn-sm ledger-cancel",
+      type: "button",
+      "data-testid": "cancel",
+      text: gettext("Cancel"),
+    });
+    button.setAttribute("aria-label", fill(gettext("Cancel: {command}"), { command: commandText(command) }));
+    button.addEventListener("click", () => {
+      button.disabled = true;
+      this.#client.send("cancel", { command: command.id });
+    });
+    return button;
+  }
+
+  #more(count) {
+    const button = element("button", {
+      class: "btn btn-sm ledger-more",
+      type: "button",
+      text: fill(gettext("Show {count} more"), { count }),
+    });
+    button.addEventListener("click", () => {
+      this.#isWhole = true;
+      this.paint();
+      this.#place.querySelectorAll(".ledger-row")[FIRST]?.scrollIntoView({ block: "nearest" });
+    });
+    return button;
+  }
+}
+
+function detail(text, more = "") {
+  return text ? element("div", { class: `entry-detail ${more}`.trim(), text }) : null;
+}
+
+/** One that waits for its step is with the training, but has a name of its own. */
+function chipText(command) {
+  return isScheduled(command) ? gettext("scheduled") : stateText(command.state);
+}

@@ -1,0 +1,82 @@
+// The worker's output: follows the end until a reader scrolls away.
+
+import { element, setText } from "../shared/dom.js";
+import { bytes, clock } from "../shared/format.js";
+import { fill, gettext } from "../shared/i18n.js";
+import { changeDetector } from "../shared/painter.js";
+
+// Escape sequences that colour or move (CSI), set titles (OSC), and single ones.
+const ANSI = /\u001b(?:\[[0-?]*[ -/]*[@-~]|\][^\u0007\u001b]*(?:\u0007|\u001b\\)?|[@-Z\\-_])/g;
+const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f]/g;
+const NEAR_END_PX = 24;
+
+export class ConsolePanel {
+  #state;
+  #root = document.getElementById("console");
+  #lines = this.#root.querySelector("[data-slot=lines]");
+  #count = this.#root.querySelector("[data-slot=count]");
+  #button = this.#root.querySelector("[data-slot=follow]");
+  #following = true;
+  #shown = 0;
+  #first = null;
+  #changed = changeDetector();
+
+  constructor(state) {
+    this.#state = state;
+    this.#button.addEventListener("click", () => this.toggle());
+    // Only a reader's own hand pauses: scrolling that follows new lines must not.
+    for (const kind of ["wheel", "touchmove", "keydown", "pointerup"])
+      this.#lines.addEventListener(kind, () => setTimeout(() => this.#look(), 60), { passive: true });
+  }
+
+  toggle() {
+    this.#follow(!this.#following);
+  }
+
+  paint() {
+    const { versions, console: lines, consoleTotal, skippedBytes } = this.#state;
+    if (!this.#changed(versions.console)) return;
+    if (!lines.length) return;
+    // A history that was loaded anew begins with other lines: then all of them are drawn again.
+    const fresh = consoleTotal - this.#shown;
+    if (!this.#first || fresh < 0 || fresh > lines.length || !this.#isContinued(lines, fresh)) {
+      this.#lines.replaceChildren(...lines.map(lineOf));
+    } else {
+      this.#lines.append(...(fresh ? lines.slice(-fresh).map(lineOf) : []));
+      while (this.#lines.childElementCount > lines.length) this.#lines.firstElementChild.remove();
+    }
+    this.#shown = consoleTotal;
+    this.#first = lines.at(-1);
+    setText(this.#count, skippedBytes ? fill(gettext("{size} skipped"), { size: bytes(skippedBytes) }) : "");
+    if (this.#following) this.#lines.scrollTop = this.#lines.scrollHeight;
+  }
+
+  #isContinued(lines, fresh) {
+    return lines.at(-1 - fresh) === this.#first;
+  }
+
+  #look() {
+    const rest = this.#lines.scrollHeight - this.#lines.scrollTop - this.#lines.clientHeight;
+    const atEnd = rest < NEAR_END_PX;
+    if (atEnd !== this.#following) this.#follow(atEnd);
+  }
+
+  #follow(on) {
+    this.#following = on;
+    this.#button.setAttribute("aria-pressed", String(on));
+    setText(this.#button, on ? gettext("Following") : gettext("Paused: follow again"));
+    if (on) this.#lines.scrollTop = this.#lines.scrollHeight;
+  }
+}
+
+function lineOf(line) {
+  const text =
+    line.source === "skipped"
+      ? fill(gettext("… {size} of output were skipped"), { size: bytes(line.skipped) })
+      : line.text.replace(ANSI, "").replace(CONTROL, "");
+  return element("div", {
+    class: `line line-${line.source} level-${line.level}`,
+    title: clock(line.at),
+    text: text || " ",
+  });
+}

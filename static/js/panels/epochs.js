@@ -1,0 +1,162 @@
+// Epochs: training against validation in one chart each, and the table, newest first.
+
+import { Chart } from "../chart/chart.js";
+import { ChartGroup } from "../chart/group.js";
+import { element, icon } from "../shared/dom.js";
+import { duration, measure, readableName } from "../shared/format.js";
+import { gettext } from "../shared/i18n.js";
+import { metricName } from "../shared/metric_names.js";
+import { changeDetector } from "../shared/painter.js";
+
+const PAIR = /^(train|validation|val)_(.+)$/;
+const FIRST_COLUMNS = [
+  "train_loss",
+  "train_accuracy",
+  "validation_loss",
+  "validation_accuracy",
+  "learning_rate",
+  "samples_per_second",
+];
+
+export class Epochs {
+  #state;
+  #onSeen;
+  #grid = document.getElementById("epoch-charts");
+  #table = document.getElementById("epoch-table");
+  #charts = new Map();
+  #group;
+  #page;
+  #view;
+  #marks;
+  #changed = changeDetector();
+
+  /** `marks` are what was done to the run, over epochs. */
+  constructor(state, page, view, marks, onSeen) {
+    this.#state = state;
+    this.#page = page;
+    this.#view = view;
+    this.#marks = marks;
+    this.#onSeen = onSeen;
+    this.#group = new ChartGroup({ onChange: onSeen, mapping: () => null });
+    document.getElementById("epochs-title").after(this.#group.button);
+  }
+
+  resetZoom() {
+    this.#group.reset();
+  }
+
+  paint(now) {
+    if (this.#changed(this.#state.versions.epochs)) {
+      this.#layOut();
+      this.#fillTable();
+    }
+    for (const chart of this.#charts.values()) chart.paint(now);
+  }
+
+  #names() {
+    const names = new Set(
+      this.#state.epochs.flatMap((row) => [...Object.keys(row.values), ...Object.keys(row.nonfinite)]),
+    );
+    return [...FIRST_COLUMNS.filter((name) => names.delete(name)), ...[...names].sort()];
+  }
+
+  #layOut() {
+    if (!this.#state.epochs.length) return;
+    const measures = new Map();
+    for (const name of this.#names()) {
+      const base = PAIR.exec(name)?.[2] ?? name;
+      measures.set(base, [...(measures.get(base) ?? []), name]);
+    }
+    for (const [base, names] of measures) {
+      const known = this.#charts.get(base);
+      if (known?.lines.length === names.length) continue;
+      const chart = new Chart({
+        title: readableName(base),
+        axis: "epoch",
+        group: this.#group,
+        view: this.#view,
+        place: `${this.#page.name} #${this.#page.run}`,
+        marks: this.#marks,
+        onSeen: this.#onSeen,
+        lines: names.map((name) => this.#line(name, names.length)),
+      });
+      if (known) known.root.replaceWith(chart.root);
+      else this.#grid.append(chart.root);
+      this.#charts.set(base, chart);
+    }
+  }
+
+  #line(name, lines) {
+    const part = PAIR.exec(name)?.[1];
+    const colour = part && part !== "train" ? 1 : 0;
+    return {
+      name,
+      colour,
+      dash: lines > 1 ? colour : 0,
+      label: part ? metricName(part === "train" ? "training" : "validation") : readableName(name),
+      version: () => this.#state.versions.epochs,
+      latest: () => {
+        const row = this.#state.epochs.findLast((one) => name in one.values || name in one.nonfinite);
+        return { value: row?.values[name] ?? null, nonfinite: row?.nonfinite[name] ?? "" };
+      },
+      extent: () => {
+        const { epochs } = this.#state;
+        return epochs.length ? [epochs[0].epoch, epochs.at(-1).epoch] : null;
+      },
+      read: () => {
+        const rows = this.#state.epochs.filter((row) => name in row.values || name in row.nonfinite);
+        const means = rows.map((row) => row.values[name] ?? null);
+        const odd = rows
+          .filter((row) => row.nonfinite[name])
+          .map((row) => ({ x: row.epoch, name: row.nonfinite[name] }));
+        return {
+          xs: rows.map((row) => row.epoch),
+          means,
+          mins: means,
+          maxs: means,
+          banded: false,
+          points: rows.length,
+          odd,
+          oddCount: odd.length,
+        };
+      },
+    };
+  }
+
+  #fillTable() {
+    const { epochs } = this.#state;
+    if (!epochs.length) return;
+    const names = this.#names();
+    const attempts = new Set(epochs.map((row) => row.attempt)).size > 1;
+    const head = element(
+      "tr",
+      {},
+      element("th", { scope: "col", text: gettext("Epoch") }),
+      attempts ? element("th", { scope: "col", text: gettext("Attempt") }) : null,
+    );
+    for (const name of [...names.map(readableName), gettext("Duration")])
+      head.append(element("th", { scope: "col", class: "num", text: name }));
+    const body = element("tbody");
+    for (const row of epochs.toReversed()) body.append(tableRow(row, names, attempts));
+    this.#table.replaceChildren(
+      element("table", { class: "table table-vcenter epoch-table" }, element("thead", {}, head), body),
+    );
+  }
+}
+
+function tableRow(row, names, attempts) {
+  const first = element("th", { scope: "row" }, String(row.epoch));
+  if (row.best) first.append(element("span", { class: "best-mark" }, icon("star"), gettext("best")));
+  const line = element(
+    "tr",
+    { class: row.best ? "best-row" : null, "data-epoch": row.epoch, "data-testid": "epoch-row" },
+    first,
+  );
+  if (attempts) line.append(element("td", { text: String(row.attempt) }));
+  for (const name of names) {
+    const odd = row.nonfinite[name];
+    line.append(element("td", { class: odd ? "num odd-value" : "num", text: measure(name, row.values[name], odd) }));
+  }
+  line.append(element("td", { class: "num", text: duration(row.duration_s) }));
+  return line;
+}

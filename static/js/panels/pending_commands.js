@@ -1,0 +1,82 @@
+// Commands under way, in a corner of the page: they move visibly, and leave once they are done.
+
+import { stageList, stageText } from "../commands/stages.js";
+import { commandText, isScheduled, UNSETTLED } from "../commands/text.js";
+import { element, icon } from "../shared/dom.js";
+import { gettext } from "../shared/i18n.js";
+import { changeDetector } from "../shared/painter.js";
+
+const SHOWN_COMMANDS = 3;
+const APPLIED_MS = 5000;
+// Somebody else's refusal is not for long; one's own stays until it was read.
+const OTHERS_REFUSED_MS = 15_000;
+// What waits for its step is then left to the log of commands.
+const WAITING_MS = 8000;
+
+export class PendingCommands {
+  #client;
+  #place = document.getElementById("tray");
+  // By id: when it was first seen here, and when in its last state.
+  #seen = new Map();
+  #dismissed = new Set();
+  #shown = changeDetector();
+
+  constructor(client) {
+    this.#client = client;
+  }
+
+  paint(now) {
+    const cards = this.#client
+      .all()
+      .filter((command) => this.#isWanted(command, now))
+      .slice(-SHOWN_COMMANDS)
+      .reverse();
+    if (!this.#shown(...cards.map((command) => `${command.id} ${command.state}`))) return;
+    this.#place.hidden = !cards.length;
+    this.#place.replaceChildren(...cards.map((command) => this.#card(command)));
+  }
+
+  #isWanted(command, now) {
+    const isOpen = UNSETTLED.has(command.state);
+    // The row of a knob says itself how one's own change goes.
+    if (command.command === "set_knob" && this.#client.isOwn(command.id)) return false;
+    let seen = this.#seen.get(command.id);
+    if (!seen) {
+      // What was over before this page looked is history, and what waits for its step may do so for hours.
+      if ((!isOpen || isScheduled(command)) && !this.#client.isOwn(command.id)) return false;
+      seen = { state: "", since: now };
+      this.#seen.set(command.id, seen);
+    }
+    if (seen.state !== command.state) Object.assign(seen, { state: command.state, since: now });
+    if (this.#dismissed.has(command.id)) return false;
+    const age = now - seen.since;
+    if (command.state === "applied") return command.command !== "cancel" && age < APPLIED_MS;
+    if (!isOpen) return this.#client.isOwn(command.id) || age < OTHERS_REFUSED_MS;
+    return !isScheduled(command) || age < WAITING_MS;
+  }
+
+  #card(command) {
+    const close = element(
+      "button",
+      { class: "tray-close", type: "button", "aria-label": gettext("Close") },
+      icon("close"),
+    );
+    close.addEventListener("click", () => {
+      this.#dismissed.add(command.id);
+      this.paint(performance.now());
+    });
+    return element(
+      "div",
+      { class: "tray-card", "data-testid": "command", "data-state": command.state, "data-command": command.command },
+      element(
+        "div",
+        { class: "tray-head" },
+        element("strong", { text: commandText(command) }),
+        element("span", { class: "tray-author", text: command.author }),
+        close,
+      ),
+      stageList(command),
+      element("div", { class: "tray-note", text: stageText(command) }),
+    );
+  }
+}

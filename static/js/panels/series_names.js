@@ -1,0 +1,75 @@
+// What the names of series tell: which group and chart they belong to, in which order and colour. Pure.
+
+import { readableName } from "../shared/format.js";
+import { metricName } from "../shared/metric_names.js";
+
+const FIRST_GROUPS = ["train", "validation", "", "optimiser", "speed"];
+const FIRST_SERIES = ["loss", "accuracy", "validation_loss", "validation_accuracy"];
+const NUMBER = /^\d+$/;
+const PART = /_(used|total)(?=_)/;
+const TOTAL = /_total_/;
+
+/** Return the first part of a name, by which charts are grouped. */
+export function prefixOf(name) {
+  const slash = name.indexOf("/");
+  return slash < 0 ? "" : name.slice(0, slash);
+}
+
+/** What a machine series measures, without device and part: used and total memory of all GPUs are one chart. */
+export function measureOf(name) {
+  return name
+    .split("/")
+    .filter((part) => !NUMBER.test(part))
+    .join("/")
+    .replace(PART, "");
+}
+
+export function deviceOf(name) {
+  return name.split("/").find((part) => NUMBER.test(part)) ?? null;
+}
+
+export function lineLabel(name) {
+  const device = deviceOf(name);
+  const part = PART.exec(name)?.[0].slice(1) ?? "";
+  if (device !== null) return [prefixOf(name).toUpperCase(), device, metricName(part)].filter(Boolean).join(" ");
+  return part ? metricName(part) : readableName(name.slice(name.indexOf("/") + 1));
+}
+
+export function byImportance(left, right) {
+  const rank = (name) => {
+    const place = FIRST_SERIES.indexOf(name.slice(name.indexOf("/") + 1));
+    return place < 0 ? FIRST_SERIES.length : place;
+  };
+  return rank(left) - rank(right) || left.localeCompare(right);
+}
+
+/** What is there in all comes behind what is used of it. */
+export function totalsLast(left, right) {
+  return TOTAL.test(left) - TOTAL.test(right) || left.localeCompare(right, undefined, { numeric: true });
+}
+
+export function groupRank(prefix) {
+  const place = FIRST_GROUPS.indexOf(prefix);
+  return `${place < 0 ? 9 : place}${prefix}`;
+}
+
+/** Training is always blue and validation always orange, as in the charts over epochs. */
+export function colourOf(prefix, groups) {
+  if (prefix === "" || prefix === "train") return 0;
+  return prefix === "validation" ? 1 : 2 + (groups % 3);
+}
+
+export function groupBy(values, keyOf) {
+  const groups = new Map();
+  for (const value of values) {
+    const key = keyOf(value);
+    if (!groups.has(key)) groups.set(key, []);
+    groups.get(key).push(value);
+  }
+  return groups;
+}
+
+/** Say whether a series tells how much there is in all. */
+export function isTotal(name) {
+  return TOTAL.test(name);
+}

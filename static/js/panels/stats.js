@@ -1,0 +1,176 @@
+// Cards with the newest values, each with a small curve where there is one.
+
+import { element, setText } from "../shared/dom.js";
+import { measure, readableName } from "../shared/format.js";
+import { fill, gettext } from "../shared/i18n.js";
+import { changeDetector } from "../shared/painter.js";
+import { lineColour, palette } from "../shared/palette.js";
+import { drawable } from "../state/series.js";
+
+const MOST_CARDS = 6;
+const SPARK_POINTS = 120;
+// What people look for first; each entry lists the names under which it is logged.
+const CARDS = [
+  { title: gettext("Training loss"), series: ["train/loss", "loss"], testid: "loss" },
+  { title: gettext("Training accuracy"), series: ["train/accuracy", "accuracy"] },
+  { title: gettext("Validation loss"), epoch: ["validation_loss", "val_loss"], series: ["validation/loss"] },
+  {
+    title: gettext("Validation accuracy"),
+    epoch: ["validation_accuracy", "val_accuracy"],
+    series: ["validation/accuracy"],
+  },
+  {
+    title: gettext("Learning rate"),
+    series: ["optimiser/learning_rate", "optimizer/learning_rate", "train/learning_rate", "learning_rate"],
+  },
+  {
+    title: gettext("Samples per second"),
+    series: ["speed/samples_per_second", "train/samples_per_second", "samples_per_second"],
+  },
+];
+
+export class Stats {
+  #state;
+  #root = document.getElementById("stats");
+  #cards = new Map();
+  #changed = changeDetector();
+
+  constructor(state) {
+    this.#state = state;
+  }
+
+  paint() {
+    const { versions } = this.#state;
+    if (!this.#state.run || !this.#changed(versions.series, versions.epochs, versions.run, palette.version)) return;
+    const values = this.#values();
+    const keys = values.map((value) => value.title).join();
+    if (this.#root.dataset.keys !== keys) this.#layOut(values, keys);
+    for (const value of values) this.#show(this.#cards.get(value.title), value);
+  }
+
+  #values() {
+    const values = [];
+    const used = new Set();
+    for (const wanted of CARDS) {
+      const found = this.#ofEpochs(wanted) ?? this.#ofSeries(wanted, wanted.series, used);
+      if (found) values.push(found);
+    }
+    for (const [name, series] of this.#state.series) {
+      if (values.length >= MOST_CARDS) break;
+      if (series.axis === "step" && !used.has(name))
+        values.push(this.#ofSeries({ title: readableName(name) }, [name], used));
+    }
+    return values.filter(Boolean).slice(0, MOST_CARDS);
+  }
+
+  #ofSeries({ title, testid }, names, used) {
+    const name = names.find((one) => this.#state.latest[one]);
+    if (!name) return null;
+    used.add(name);
+    const latest = this.#state.latest[name];
+    const series = this.#state.series.get(name);
+    const curve = series ? drawable(series, -Infinity, Infinity, SPARK_POINTS).means : [];
+    return {
+      title,
+      testid,
+      name,
+      text: measure(name, latest.value, latest.nonfinite),
+      odd: Boolean(latest.nonfinite),
+      curve,
+      below: fill(gettext("step {x}"), { x: latest.step }),
+    };
+  }
+
+  #ofEpochs({ title, epoch }) {
+    const { epochs } = this.#state;
+    const name = epoch?.find((one) => epochs.some((row) => one in row.values));
+    if (!name) return null;
+    const rows = epochs.filter((row) => name in row.values);
+    const last = rows.at(-1);
+    const finite = rows.map((row) => row.values[name]).filter((value) => value !== null);
+    const best = name.endsWith("loss") ? Math.min(...finite) : Math.max(...finite);
+    const below = finite.length ? fill(gettext("best {value}"), { value: measure(name, best) }) : "";
+    return {
+      title,
+      name,
+      text: measure(name, last.values[name], last.nonfinite[name]),
+      odd: Boolean(last.nonfinite[name]),
+      curve: rows.map((row) => row.values[name]),
+      below,
+      colour: 1,
+    };
+  }
+
+  #layOut(values, keys) {
+    this.#root.dataset.keys = keys;
+    this.#cards.clear();
+    this.#root.replaceChildren();
+    if (!values.length) this.#root.hidden = true;
+    else this.#root.hidden = false;
+    for (const { title, testid } of values) {
+      const card = {
+        value: element("span", { class: "stat-value", "data-testid": testid }),
+        below: element("span", { class: "stat-below" }),
+        spark: element("canvas", { class: "stat-spark", "aria-hidden": "true" }),
+      };
+      // Asking an element for its size after each change of text would lay the page out again.
+      new ResizeObserver(([entry]) => {
+        card.size = entry.contentRect;
+        card.draw?.();
+      }).observe(card.spark);
+      this.#cards.set(title, card);
+      this.#root.append(
+        element(
+          "div",
+          { class: "card stat" },
+          element("span", { class: "stat-title", text: title }),
+          card.value,
+          card.below,
+          card.spark,
+        ),
+      );
+    }
+  }
+
+  #show(card, { text, below, curve, odd, colour = 0 }) {
+    setText(card.value, text);
+    setText(card.below, below);
+    card.value.classList.toggle("odd-value", odd);
+    card.draw = () => card.size && drawSpark(card.spark, card.size, curve, lineColour(colour));
+    card.draw();
+  }
+}
+
+function drawSpark(canvas, size, values, colour) {
+  const finite = values.filter((value) => value !== null);
+  const unit = devicePixelRatio;
+  const width = Math.round(size.width * unit);
+  const height = Math.round(size.height * unit);
+  if (!width || !height) return;
+  if (canvas.width !== width || canvas.height !== height) {
+    canvas.width = width;
+    canvas.height = height;
+  }
+  const pen = canvas.getContext("2d");
+  pen.clearRect(0, 0, width, height);
+  if (finite.length < 2) return;
+  const low = Math.min(...finite);
+  const span = Math.max(...finite) - low || 1;
+  pen.strokeStyle = colour;
+  pen.lineWidth = 1.5 * unit;
+  pen.lineJoin = "round";
+  pen.beginPath();
+  let down = false;
+  values.forEach((value, index) => {
+    if (value === null) {
+      down = false;
+      return;
+    }
+    const x = (index / (values.length - 1)) * (width - 4 * unit) + 2 * unit;
+    const y = height - 2 * unit - ((value - low) / span) * (height - 4 * unit);
+    if (down) pen.lineTo(x, y);
+    else pen.moveTo(x, y);
+    down = true;
+  });
+  pen.stroke();
+}

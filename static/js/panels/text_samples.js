@@ -1,0 +1,53 @@
+// Texts that the training shows, such as samples of a language model: newest first, as text and never as markup.
+
+import { element } from "../shared/dom.js";
+import { clock } from "../shared/format.js";
+import { fill, gettext } from "../shared/i18n.js";
+import { changeDetector } from "../shared/painter.js";
+
+export class TextSamples {
+  #state;
+  #section = document.getElementById("texts");
+  #list = document.getElementById("text-list");
+  #nodes = new Map();
+  #changed = changeDetector();
+
+  constructor(state) {
+    this.#state = state;
+  }
+
+  paint() {
+    if (!this.#changed(this.#state.versions.texts)) return;
+    const { texts } = this.#state;
+    this.#section.hidden = !texts.length;
+    const shown = new Set(texts.map((text) => text.seq));
+    for (const [seq, node] of this.#nodes) {
+      if (shown.has(seq)) continue;
+      node.remove();
+      this.#nodes.delete(seq);
+    }
+    // What is already there stays untouched: a reader's selection and place are kept.
+    for (const text of texts) {
+      if (this.#nodes.has(text.seq)) continue;
+      const node = sample(text);
+      this.#nodes.set(text.seq, node);
+      this.#list.prepend(node);
+    }
+  }
+}
+
+function sample({ name, step, epoch, text, at }) {
+  const epochText = epoch === null || epoch === undefined ? "" : fill(gettext("epoch {x}"), { x: epoch });
+  const where = [epochText, fill(gettext("step {x}"), { x: step }), at ? clock(at) : ""].filter(Boolean).join(" · ");
+  return element(
+    "li",
+    { class: "sample", "data-testid": "text" },
+    element(
+      "div",
+      { class: "sample-head" },
+      element("h3", { text: name }),
+      element("span", { class: "sample-where", text: where }),
+    ),
+    element("pre", { class: "sample-text", text }),
+  );
+}

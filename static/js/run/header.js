@@ -1,0 +1,211 @@
+// The head of the run page: state, connection, evidence of life, progress, document title.
+
+import { element, icon, setText } from "../shared/dom.js";
+import { age, clock, duration, fixed, measure, number, stepTime } from "../shared/format.js";
+import { fill, gettext, stateText } from "../shared/i18n.js";
+import { changeDetector } from "../shared/painter.js";
+import { currentEpoch, secondsLeft, shareDone, stepRate } from "../state/progress.js";
+import { hasEnded } from "../state/run_state.js";
+
+const LOSSES = ["train/loss", "loss"];
+const LIVE = new Set(["running", "paused"]);
+const OLD_POINT_S = 60;
+// Another process of the browser shows the title: each change costs a message.
+const TITLE_MS = 1000;
+
+export class Header {
+  #state;
+  #page;
+  #parts = {};
+  #slots = {};
+  #connection = { link: "connecting", sentence: "" };
+  #clockOffsetS = 0;
+  #titledAt = -Infinity;
+  // When this page last heard how long there was no beat.
+  #quietAt = 0;
+  #lifeChanged = changeDetector();
+  #runChanged = changeDetector();
+  #linkChanged = changeDetector();
+
+  constructor(state, page) {
+    this.#state = state;
+    this.#page = page;
+    for (const id of ["run", "state", "link", "evidence", "silent", "stalled", "ranks", "paused", "banner", "progress"])
+      this.#parts[id] = document.getElementById(id);
+    for (const slot of this.#parts.progress.querySelectorAll("[data-slot]")) this.#slots[slot.dataset.slot] = slot;
+  }
+
+  /** The server's clock decides how old a point is: this machine's may be wrong. */
+  setClock(serverTime) {
+    this.#clockOffsetS = serverTime - Date.now() / 1000;
+  }
+
+  setConnection(link, sentence = "") {
+    this.#connection = { link, sentence };
+  }
+
+  /** What changes with time alone. */
+  tick() {
+    const { run, lastPointAt } = this.#state;
+    if (!run) return;
+    const now = Date.now() / 1000 + this.#clockOffsetS;
+    const live = LIVE.has(run.state);
+    const point = live && lastPointAt ? Math.max(0, now - lastPointAt) : null;
+    setText(this.#parts.evidence, point === null ? "" : fill(gettext("last point {age}"), { age: age(point) }));
+    this.#parts.evidence.classList.toggle(
+      "evidence-old",
+      point !== null && point > OLD_POINT_S && run.state === "running",
+    );
+    this.#tickEvidence(run, live, now);
+    const began = run.started_at ? Date.parse(run.started_at) / 1000 : null;
+    const ended = run.ended_at ? Date.parse(run.ended_at) / 1000 : now;
+    setText(this.#slots.elapsed, began === null ? "–" : duration(Math.max(0, Math.round(ended - began))));
+  }
+
+  /** What speaks against the state: no beat (the host), or beats without steps (the training). */
+  #tickEvidence(run, live, now) {
+    const { life, silentS } = this.#state;
+    if (this.#lifeChanged(life, silentS)) this.#quietAt = performance.now();
+    const { silent, stalled } = this.#parts;
+    const isQuiet = live && life !== "alive";
+    silent.hidden = !isQuiet;
+    silent.dataset.life = life;
+    if (isQuiet) {
+      const text =
+        life === "unreachable" ? gettext("unreachable: no beat for {time}") : gettext("no sign of life for {time}");
+      const quietS = silentS + (performance.now() - this.#quietAt) / 1000;
+      setText(silent.querySelector("[data-slot=text]"), fill(text, { time: duration(Math.round(quietS)) }));
+    }
+    // Without a beat nobody knows whether it steps.
+    const isStalled = live && !isQuiet && Boolean(run.stalled_since);
+    stalled.hidden = !isStalled;
+    if (!isStalled) return;
+    const since = duration(Math.max(0, Math.round(now - Date.parse(run.stalled_since) / 1000)));
+    setText(stalled.querySelector("[data-slot=text]"), fill(gettext("stalled: no step for {time}"), { time: since }));
+    const usual = run.usual_step_s
+      ? fill(gettext("a step usually takes {time}"), { time: stepTime(run.usual_step_s) })
+      : "";
+    stalled.title = [gettext("The training is alive, but does not step."), usual].filter(Boolean).join(" ");
+  }
+
+  paint() {
+    this.#paintLink();
+    const { run, life, versions } = this.#state;
+    if (!run || !this.#runChanged(versions.run, life, versions.series, versions.commands)) return;
+    this.#paintState();
+    this.#paintProgress();
+  }
+
+  #paintState() {
+    const { run } = this.#state;
+    const badge = this.#parts.state;
+    if (badge.dataset.state !== run.state) {
+      badge.dataset.state = run.state;
+      badge.className = `state state-${run.state}`;
+      badge.replaceChildren(icon(run.state), element("span", { text: stateText(run.state) }));
+    }
+    this.#parts.ranks.hidden = !(run.ranks > 1);
+    setText(this.#parts.ranks, fill(gettext("{count} ranks"), { count: run.ranks }));
+    this.#paintPaused(run);
+    this.#paintBanner(run);
+  }
+
+  #paintPaused(run) {
+    const { paused } = this.#parts;
+    paused.hidden = run.state !== "paused";
+    if (paused.hidden) return;
+    const pauses = [...this.#state.commands.values()].filter(
+      (one) => one.command === "pause" && one.state === "applied",
+    );
+    const last = pauses.reduce((newest, one) => (newest && newest.applied_at > one.applied_at ? newest : one), null);
+    const by =
+      last && last.step === run.step
+        ? fill(gettext("by {author} at {time}"), { author: last.author, time: clock(last.applied_at) })
+        : "";
+    const text = fill(gettext("Paused after step {x}"), { x: run.step });
+    setText(paused.querySelector("[data-slot=text]"), [text, by].filter(Boolean).join(" "));
+  }
+
+  /** State and loss, for the tab and the list of windows; also while the tab is hidden. */
+  title() {
+    const { run } = this.#state;
+    if (!run || performance.now() - this.#titledAt < TITLE_MS) return;
+    this.#titledAt = performance.now();
+    const loss = LOSSES.map((name) => this.#state.latest[name]).find(Boolean);
+    const parts = [stateText(run.state)];
+    if (loss) parts.push(fill(gettext("loss {value}"), { value: number(loss.value, loss.nonfinite) }));
+    const title = `${parts.join(" · ")} – ${run.name}`;
+    if (document.title !== title) document.title = title;
+  }
+
+  #paintBanner(run) {
+    const sentence = this.#connection.sentence || endSentence(run) || quietSentence(run, this.#state.life);
+    this.#parts.banner.hidden = !sentence;
+    this.#parts.banner.classList.toggle("banner-bad", Boolean(this.#connection.sentence) || run.state === "failed");
+    setText(this.#parts.banner.querySelector("[data-slot=text]"), sentence);
+    this.#parts.banner.querySelector("[data-slot=attempts]").hidden = run.state !== "failed";
+  }
+
+  #paintProgress() {
+    const { run } = this.#state;
+    const done = shareDone(run);
+    const rate = stepRate(this.#state);
+    const bar = this.#parts.progress.querySelector("progress");
+    bar.className = `bar bar-large bar-${run.state}`;
+    if (done === null && run.state === "running") bar.removeAttribute("value");
+    else bar.value = 100 * (done ?? 0);
+    const of = (value, total) => (total ? `${value} / ${total}` : String(value));
+    setText(
+      this.#slots.epoch,
+      run.total_epochs || run.epoch ? of(hasEnded(run) ? run.epoch : currentEpoch(run), run.total_epochs) : "–",
+    );
+    setText(this.#slots.step, of(run.step, run.total_steps));
+    setText(this.#slots.percent, done === null ? "–" : `${fixed(100 * done, done < 1 ? 1 : 0)} %`);
+    setText(
+      this.#slots.rate,
+      rate ? fill(gettext("{rate} steps/s"), { rate: measure("", Number(rate.toPrecision(3))) }) : "–",
+    );
+    const left = secondsLeft(run, rate);
+    setText(this.#slots.left, left === null ? "–" : duration(Math.ceil(left)));
+  }
+
+  #paintLink() {
+    const { link, sentence } = this.#connection;
+    const shown = link === "open" ? this.#state.link || "live" : link;
+    if (!this.#linkChanged(shown, sentence)) return;
+    const texts = {
+      connecting: gettext("connecting"),
+      live: gettext("live"),
+      degraded: gettext("degraded: up to 2 s late"),
+      reconnecting: gettext("reconnecting"),
+      offline: gettext("offline"),
+    };
+    this.#parts.run.dataset.link = shown;
+    this.#parts.link.dataset.link = shown;
+    setText(this.#parts.link.querySelector("[data-slot=text]"), texts[shown] ?? shown);
+    if (this.#state.run) this.#paintBanner(this.#state.run);
+    else if (sentence) {
+      this.#parts.banner.hidden = false;
+      this.#parts.banner.classList.add("banner-bad");
+      setText(this.#parts.banner.querySelector("[data-slot=text]"), sentence);
+    }
+  }
+}
+
+/** What silence means for whoever waits; a training needs nobody to go on. */
+function quietSentence(run, life) {
+  if (!LIVE.has(run.state) || life === "alive") return "";
+  return gettext(
+    "Its host is cut off, or gone. If only the line is down the training goes on, and its points and answers come later.",
+  );
+}
+
+/** Why a run is not running any more; a lost one may not be over. */
+function endSentence(run) {
+  if (!hasEnded(run) || run.state === "finished") return "";
+  if (run.state !== "lost") return run.end?.error || run.reason;
+  const heals = gettext(
+    "If its host was only cut off, the run goes on by itself as soon as it is back, with its points.",
+  );
+  return [run.reason, heals].filter(Boolean).join(" ");
+}

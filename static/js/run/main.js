@@ -1,0 +1,216 @@
+// The run page: loads the history, follows the socket, and paints what changed.
+
+import "../shared/page_frame.js";
+import { ChartView } from "../chart/view.js";
+import { CommandClient } from "../commands/client.js";
+import { EffectReader } from "../commands/effect_reader.js";
+import { InterventionMarks } from "../commands/intervention_marks.js";
+import { KnobPanel } from "../knobs/panel.js";
+import { Activity } from "../panels/activity.js";
+import { ChartPanel } from "../panels/charts.js";
+import { Checkpoints } from "../panels/checkpoints.js";
+import { CommandLog } from "../panels/command_log.js";
+import { ConsolePanel } from "../panels/console.js";
+import { Controls } from "../panels/controls.js";
+import { Epochs } from "../panels/epochs.js";
+import { PendingCommands } from "../panels/pending_commands.js";
+import { Stats } from "../panels/stats.js";
+import { TextSamples } from "../panels/text_samples.js";
+import { getJson, HttpError } from "../shared/http.js";
+import { gettext } from "../shared/i18n.js";
+import { Painter } from "../shared/painter.js";
+import { readPalette } from "../shared/palette.js";
+import { shortcut } from "../shared/shortcuts.js";
+import { applyEvent, emptyState } from "../state/run_state.js";
+import { Header } from "./header.js";
+import { QueuePosition } from "./queue_position.js";
+import { RunSocket } from "./socket.js";
+import "./start_buttons.js";
+
+const STATS_EVERY_MS = 250;
+const TICK_MS = 250;
+const DETAILS_AFTER_MS = 400;
+// Quick trainings save often, and which checkpoints are left is no news of the second.
+const CHECKPOINTS_AFTER_MS = 3000;
+const FIRST_RETRY_MS = 500;
+const LONGEST_RETRY_MS = 10_000;
+// A connection that lasts this long lets the next reload come at once.
+const STEADY_MS = 10_000;
+
+const page = JSON.parse(document.getElementById("run-page").textContent);
+const state = emptyState();
+const painter = new Painter();
+const request = () => painter.request();
+const socket = new RunSocket(page, { since: () => state.seq, onFrame: receive, onLink: connection });
+const header = new Header(state, page);
+const stats = new Stats(state);
+const view = new ChartView(document.getElementById("chart-tools"), (what) => {
+  if (what === "over") charts.resetZoom();
+  request();
+});
+const marks = new InterventionMarks(state, view);
+const charts = new ChartPanel(state, page, view, marks, request);
+const epochs = new Epochs(state, page, view, charts.marksOver("epoch"), request);
+const texts = new TextSamples(state);
+const output = new ConsolePanel(state);
+const activity = new Activity(state);
+const client = new CommandClient(state, socket, request);
+const controls = new Controls(state, client, page.commands);
+const knobs = new KnobPanel(state, client, page.commands.set_knob.legal_in);
+const pendingCommands = new PendingCommands(client);
+const queuePosition = new QueuePosition(state, page);
+const commandLog = new CommandLog(state, client, new EffectReader(state, charts.fetchRange, request));
+const checkpoints = new Checkpoints(state, page);
+
+let loading = false;
+let reloads = 0;
+let attemptsSeen = 0;
+let steadyTimer = 0;
+let detailsTimer = 0;
+let checkpointsTimer = 0;
+
+function receive(frame) {
+  applyEvent(state, frame);
+  if (frame.kind === "hello") greet(frame);
+  else if (frame.kind === "resync") reload();
+  if (state.gap) reload();
+  if (state.versions.attempts !== attemptsSeen) {
+    attemptsSeen = state.versions.attempts;
+    clearTimeout(detailsTimer);
+    detailsTimer = setTimeout(loadDetails, DETAILS_AFTER_MS);
+  }
+  if (frame.kind === "checkpoint") checkpointsTimer ||= setTimeout(loadCheckpoints, CHECKPOINTS_AFTER_MS);
+  request();
+}
+
+function greet(hello) {
+  header.setClock(hello.server_time);
+  if (!hello.replay && hello.seq !== state.seq) {
+    reload();
+    return;
+  }
+  clearTimeout(steadyTimer);
+  steadyTimer = setTimeout(() => (reloads = 0), STEADY_MS);
+  socket.greeted();
+}
+
+/** Events alone cannot close the gap: load everything again, then follow from there. */
+function reload() {
+  if (loading) return;
+  clearTimeout(steadyTimer);
+  socket.pause();
+  reloads += 1;
+  const wait = reloads > 1 ? Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** reloads) : 0;
+  setTimeout(load, wait);
+  loading = true;
+}
+
+async function load() {
+  loading = true;
+  for (let wait = FIRST_RETRY_MS; ; wait = Math.min(LONGEST_RETRY_MS, wait * 2)) {
+    try {
+      const history = await getJson(page.addresses.history, page.addresses.login);
+      applyEvent(state, { ...history, kind: "history" });
+      attemptsSeen = state.versions.attempts;
+      break;
+    } catch (error) {
+      if (error instanceof HttpError && error.status < 500) {
+        connection("offline", error.message);
+        return;
+      }
+      connection("reconnecting", wait > 2 * FIRST_RETRY_MS ? gettext("The portal does not answer; trying again.") : "");
+      await new Promise((resolve) => setTimeout(resolve, wait));
+    }
+  }
+  loading = false;
+  request();
+  socket.connect();
+}
+
+/** A new checkpoint may have taken the place of older ones. */
+function loadCheckpoints() {
+  checkpointsTimer = 0;
+  loadDetails();
+}
+
+async function loadDetails() {
+  try {
+    applyEvent(state, { ...(await getJson(page.addresses.details, page.addresses.login)), kind: "details" });
+    request();
+  } catch {
+    // the panels keep what they show; the next change of state asks again
+  }
+}
+
+function connection(link, sentence = "") {
+  header.setConnection(link, sentence);
+  request();
+}
+
+painter.add(() => header.paint());
+painter.add((now) => {
+  client.readAnswers();
+  controls.paint();
+  pendingCommands.paint(now);
+});
+painter.add(() => knobs.paint(), STATS_EVERY_MS);
+painter.add(() => stats.paint(), STATS_EVERY_MS);
+painter.add((now) => queuePosition.paint(now), STATS_EVERY_MS);
+painter.add((now) => {
+  charts.paint(now);
+  epochs.paint(now);
+});
+painter.add(() => {
+  output.paint();
+  commandLog.paint();
+  checkpoints.paint();
+  activity.paint();
+  texts.paint();
+}, STATS_EVERY_MS);
+
+painter.add(() => header.tick(), TICK_MS);
+setInterval(() => {
+  header.title();
+  request();
+}, TICK_MS);
+window.addEventListener("themechange", () => {
+  readPalette();
+  request();
+});
+
+const sections = [...document.querySelectorAll(".sections a")];
+sections.forEach((link, index) => {
+  shortcut(String(index + 1), () => {
+    if (link.hidden) return;
+    link.dispatchEvent(new Event("click"));
+    document.querySelector(link.hash).focus();
+    document.querySelector(link.hash).scrollIntoView({ block: "start" });
+  });
+});
+function mark(link, current) {
+  if (current) link.setAttribute("aria-current", "location");
+  else link.removeAttribute("aria-current");
+}
+
+const spy = new IntersectionObserver(
+  (entries) => {
+    for (const entry of entries) {
+      // What sticks is always in sight, and nowhere.
+      if (!entry.isIntersecting || getComputedStyle(entry.target).position === "sticky") continue;
+      for (const link of sections) mark(link, link.hash === `#${entry.target.id}`);
+    }
+  },
+  { rootMargin: "-30% 0px -60% 0px" },
+);
+for (const link of sections) spy.observe(document.querySelector(link.hash));
+
+function resetZoom() {
+  charts.resetZoom();
+  epochs.resetZoom();
+}
+
+shortcut("z", resetZoom);
+document.querySelector("[data-reset-zoom]").addEventListener("click", resetZoom);
+shortcut("f", () => output.toggle());
+
+load();

@@ -1,0 +1,48 @@
+// The position of a queued run, asked for again while it waits: others that start or leave tell its page nothing.
+
+import { setText } from "../shared/dom.js";
+import { getJson } from "../shared/http.js";
+
+const EVERY_MS = 2000;
+
+export class QueuePosition {
+  #state;
+  #page;
+  #line = document.getElementById("place");
+  #askedAt = -Infinity;
+  #asking = false;
+
+  constructor(state, page) {
+    this.#state = state;
+    this.#page = page;
+  }
+
+  /** Show nothing of a run that waits no more; ask for the place of one that does, now and then. */
+  paint(now) {
+    const waits = this.#state.run?.state === "queued";
+    if (!waits) {
+      this.#askedAt = -Infinity;
+      if (this.#state.run) this.#show(null);
+    } else if (!this.#asking && !document.hidden && now - this.#askedAt >= EVERY_MS) {
+      this.#askedAt = now;
+      this.#ask();
+    }
+  }
+
+  async #ask() {
+    this.#asking = true;
+    try {
+      const { place } = await getJson(this.#page.addresses.place, this.#page.addresses.login);
+      this.#show(this.#state.run?.state === "queued" ? place : null);
+    } catch {
+      // what stands there stays until the portal answers
+    } finally {
+      this.#asking = false;
+    }
+  }
+
+  #show(place) {
+    this.#line.hidden = !place;
+    setText(this.#line, place ? place.text : "");
+  }
+}

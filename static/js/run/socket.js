@@ -1,0 +1,222 @@
+// The WebSocket of one run: a fresh ticket for each connection, back-off, acknowledgements, commands sent once.
+
+import { WebSocket as ReconnectingSocket } from "partysocket";
+import { HttpError, postJson } from "../shared/http.js";
+import { gettext } from "../shared/i18n.js";
+import { missedEvent } from "./missed_events.js";
+
+const ACK_MS = 1000;
+const PING_MS = 5000;
+// A page that lacks an event for this long after it heard of it has missed it.
+const MISSED_MS = 5000;
+// A socket that is open and does not greet is of no use.
+const GREETING_MS = 15_000;
+// Why it connected again is told for so long.
+const WHY_MS = 8000;
+// A socket that stays silent this long after a ping is half open: the browser would notice minutes later.
+const SILENT_MS = 25_000;
+const OFFLINE_MS = 15_000;
+const MOST_TICKET_FAILURES = 3;
+
+const FINAL = {
+  1009: gettext("The server refused what this page sent. Reload the page."),
+  4400: gettext("The server refused what this page sent. Reload the page."),
+  4401: gettext("The server does not accept this session. Log in again."),
+  4403: gettext("You may no longer see this run."),
+  4404: gettext("This run does not exist any more."),
+};
+
+export class RunSocket {
+  #page;
+  #since;
+  #onFrame;
+  #onLink;
+  #socket = null;
+  #acked = 0;
+  #heard = 0;
+  #openedAt = 0;
+  #isGreeted = false;
+  #missing = null;
+  #why = "";
+  #lostAt = 0;
+  #ticketFailures = 0;
+  #waiting = new Map();
+  #over = false;
+
+  /** `since()` gives the last seq applied; `onFrame(frame)` gets messages, `onLink(state, sentence)` the connection. */
+  constructor(page, { since, onFrame, onLink }) {
+    this.#page = page;
+    this.#since = since;
+    this.#onFrame = onFrame;
+    this.#onLink = onLink;
+  }
+
+  connect() {
+    if (this.#over) return;
+    if (this.#socket) {
+      this.#socket.reconnect();
+      return;
+    }
+    // Many pages that lose one server must not come back in the same moment.
+    const jitter = 400 + Math.random() * 600;
+    this.#socket = new ReconnectingSocket(
+      () => this.#address(),
+      () => this.#protocols(),
+      {
+        minReconnectionDelay: jitter,
+        maxReconnectionDelay: 10_000,
+        reconnectionDelayGrowFactor: 1.6,
+        connectionTimeout: 8000,
+        maxEnqueuedMessages: 0,
+      },
+    );
+    this.#socket.addEventListener("open", () => this.#opened());
+    this.#socket.addEventListener("message", (event) => this.#receive(event.data));
+    this.#socket.addEventListener("close", (event) => this.#closed(event.code));
+    this.#socket.addEventListener("error", () => this.#lost());
+    setInterval(() => this.#acknowledge(), ACK_MS);
+    setInterval(() => this.#ping(), PING_MS);
+    setInterval(() => this.#lookForMissed(), ACK_MS);
+    window.addEventListener("online", () => this.#isOpen() || this.connect());
+    window.addEventListener("offline", () => this.#lost());
+  }
+
+  /** Close until `connect` is called again. */
+  pause() {
+    this.#socket?.close(1000);
+  }
+
+  /** Send a command; it is sent again after a cut until `settle(id)`, which is safe because its id makes it one. */
+  command(payload) {
+    this.#waiting.set(payload.id, payload);
+    this.#send({ kind: "command", ...payload });
+  }
+
+  settle(id) {
+    this.#waiting.delete(id);
+  }
+
+  greeted() {
+    this.#isGreeted = true;
+    this.#onLink("open", this.#why);
+    if (this.#why) setTimeout(() => this.#forgetWhy(), WHY_MS);
+    this.#ticketFailures = 0;
+    this.#lostAt = 0;
+    for (const payload of this.#waiting.values()) this.#send({ kind: "command", ...payload });
+  }
+
+  #forgetWhy() {
+    this.#why = "";
+    if (this.#isOpen() && this.#isGreeted) this.#onLink("open", "");
+  }
+
+  #address() {
+    const scheme = window.location.protocol === "https:" ? "wss" : "ws";
+    return `${scheme}://${window.location.host}${this.#page.addresses.socket}?since=${this.#since()}`;
+  }
+
+  async #protocols() {
+    try {
+      const { ticket } = await postJson(
+        this.#page.addresses.tickets,
+        { run: this.#page.run },
+        this.#page.addresses.login,
+      );
+      return ["steersman.v1", `ticket.${ticket}`];
+    } catch (error) {
+      if (error instanceof HttpError && [403, 404].includes(error.status)) this.#end(error.message);
+      throw error;
+    }
+  }
+
+  #receive(text) {
+    this.#heard = performance.now();
+    let frame;
+    try {
+      frame = JSON.parse(text);
+    } catch {
+      return; // not ours: the server sends JSON only
+    }
+    if (frame.kind === "pong") this.#missing = missedEvent(this.#missing, this.#since(), frame.seq, this.#heard);
+    this.#onFrame(frame);
+  }
+
+  #opened() {
+    this.#heard = this.#openedAt = performance.now();
+    this.#isGreeted = false;
+    this.#missing = null;
+  }
+
+  /** Whatever is the cause, a page that lacks what was stored must not call itself live. */
+  #lookForMissed() {
+    if (!this.#isOpen()) return;
+    const now = performance.now();
+    if (!this.#isGreeted) {
+      if (now - this.#openedAt > GREETING_MS) this.#again("");
+      return;
+    }
+    this.#missing = missedEvent(this.#missing, this.#since(), 0, now);
+    if (this.#missing && now - this.#missing.at > MISSED_MS)
+      this.#again(gettext("Events did not arrive: the page connects again to read them."));
+  }
+
+  #again(sentence) {
+    this.#missing = null;
+    this.#openedAt = performance.now();
+    this.#why = sentence;
+    this.#lost();
+    this.#socket.reconnect();
+  }
+
+  #closed(code) {
+    if (this.#over) return;
+    if (code === 4401) {
+      this.#ticketFailures += 1;
+      if (this.#ticketFailures >= MOST_TICKET_FAILURES) this.#end(FINAL[4401]);
+    } else if (FINAL[code]) {
+      this.#end(FINAL[code]);
+    }
+    if (!this.#over) this.#lost();
+  }
+
+  #lost() {
+    if (this.#over) return;
+    this.#lostAt ||= performance.now();
+    const offline = navigator.onLine === false || performance.now() - this.#lostAt > OFFLINE_MS;
+    this.#onLink(offline ? "offline" : "reconnecting", this.#why);
+  }
+
+  #end(sentence) {
+    this.#over = true;
+    this.#socket?.close(1000);
+    this.#onLink("offline", sentence);
+  }
+
+  #isOpen() {
+    return this.#socket?.readyState === 1;
+  }
+
+  #send(message) {
+    if (this.#isOpen()) this.#socket.send(JSON.stringify(message));
+  }
+
+  #acknowledge() {
+    const seq = this.#since();
+    if (seq === this.#acked || !this.#isOpen()) return;
+    this.#acked = seq;
+    this.#send({ kind: "ack", seq });
+  }
+
+  #ping() {
+    if (!this.#isOpen()) {
+      if (this.#lostAt) this.#lost();
+      return;
+    }
+    if (performance.now() - this.#heard > SILENT_MS) {
+      this.#lost();
+      this.#socket.reconnect();
+      return;
+    }
+    this.#send({ kind: "ping" });
+  }
+}

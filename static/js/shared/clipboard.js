@@ -1,0 +1,43 @@
+// Buttons that copy the text of another element: `data-copy` is its selector.
+
+import { toast } from "./dom.js";
+import { gettext } from "./i18n.js";
+
+function select(element) {
+  if (element.select) {
+    element.select();
+    return;
+  }
+  const range = document.createRange();
+  range.selectNodeContents(element);
+  const selection = window.getSelection();
+  selection.removeAllRanges();
+  selection.addRange(range);
+}
+
+async function copy(element) {
+  // Without TLS there is no clipboard API: what is selected can still be copied.
+  if (navigator.clipboard) await navigator.clipboard.writeText(element.value ?? element.textContent);
+  else {
+    select(element);
+    if (!document.execCommand("copy")) throw new Error("not copied");
+  }
+}
+
+/** Copy the text of an element and say so; where the browser does not let a page copy, select it for the reader. */
+export async function copyText(element) {
+  try {
+    await copy(element);
+    toast(gettext("Copied"), "info", "copy");
+  } catch {
+    select(element);
+    toast(gettext("Press Ctrl-C to copy what is selected."), "info", "copy");
+  }
+}
+
+export function startCopyButtons() {
+  for (const button of document.querySelectorAll("[data-copy]")) {
+    const element = document.querySelector(button.dataset.copy);
+    button.addEventListener("click", () => copyText(element));
+  }
+}

@@ -1,0 +1,43 @@
+// Building and changing elements. Data enters as text only, never as markup.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** Return a new element. `options`: class, text, and attributes; null and false leave an attribute out. */
+export function element(tag, options = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(options)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name === "class") node.className = value;
+    else if (name === "text") node.textContent = value;
+    else node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.filter((child) => child !== null));
+  return node;
+}
+
+/** Return a new element of a picture, with all `attributes`. */
+export function svgElement(tag, attributes, ...children) {
+  const node = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.append(...children);
+  return node;
+}
+
+/** Return an icon of the page's sprite. */
+export function icon(name, className = "icon") {
+  return svgElement("svg", { class: className, "aria-hidden": "true" }, svgElement("use", { href: `#i-${name}` }));
+}
+
+/** Set text only where it changed: an untouched node costs no layout and keeps a selection. */
+export function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+/** Show a message that leaves by itself, in place of one of the same `subject`. `tone`: info or danger. */
+export function toast(text, tone = "info", subject = "") {
+  const place = document.getElementById("toasts");
+  const note = element("div", { class: `toast-note toast-${tone}`, "data-subject": subject, text });
+  if (subject) for (const old of place.querySelectorAll(`[data-subject="${subject}"]`)) old.remove();
+  place.append(note);
+  setTimeout(() => note.remove(), 6000);
+}

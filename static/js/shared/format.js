@@ -1,0 +1,160 @@
+// Numbers, times and sizes as a reader wants them. Pure.
+
+import { fill, gettext, readersLocale } from "./i18n.js";
+import { metricName } from "./metric_names.js";
+
+const MINUTE = 60;
+const HOUR = 3600;
+const DAY = 86400;
+// Made once: each new formatter costs as much as a hundred uses.
+const LOCALE = readersLocale();
+const TIME = new Intl.DateTimeFormat(LOCALE, {
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
+  hourCycle: "h23",
+});
+const MOMENT = new Intl.DateTimeFormat(LOCALE, {
+  dateStyle: "medium",
+  timeStyle: "long",
+  hourCycle: "h23",
+});
+const DAY_MONTH = new Intl.DateTimeFormat(LOCALE, { day: "numeric", month: "short" });
+const COUNT = new Intl.NumberFormat(LOCALE, { maximumFractionDigits: 0 });
+const DIGITS = new Intl.NumberFormat(LOCALE, { maximumSignificantDigits: 4, useGrouping: false });
+const PLACES = [0, 1, 2].map(
+  (places) =>
+    new Intl.NumberFormat(LOCALE, {
+      minimumFractionDigits: places,
+      maximumFractionDigits: places,
+      useGrouping: false,
+    }),
+);
+const ODD = { nan: "NaN", inf: "∞", "-inf": "−∞" };
+
+const UNITS = [
+  [/(utilisation|percent|cpu)$/, "%"],
+  [/_mib$/, "MiB"],
+  [/_gib$/, "GiB"],
+  [/temperature_c$/, "°C"],
+  [/power(_limit)?_w$/, "W"],
+  [/_mhz$/, "MHz"],
+  [/energy_j$/, "J"],
+  [/_mib_per_second$/, "MiB/s"],
+  [/_per_second$/, "/s"],
+  [/_ms$/, "ms"],
+  [/(_s|_seconds)$/, "s"],
+];
+
+/** Return a value with four significant digits, or the name of what it is instead of a finite number. */
+export function number(value, odd = "") {
+  if (odd) return ODD[odd] ?? odd;
+  if (value === null || value === undefined) return "–";
+  const size = Math.abs(value);
+  if (Number.isInteger(value) && size < 1e6) return String(value);
+  if (size >= 1e6 || size < 1e-4) return value.toExponential(2).replace("e+", "e");
+  return size >= 1000 ? fixed(value, 0) : DIGITS.format(value);
+}
+
+/** Return a value with 0, 1 or 2 decimal places. */
+export function fixed(value, places) {
+  return PLACES[places].format(value);
+}
+
+/** Return a whole number with its thousands apart. */
+export function count(value) {
+  return COUNT.format(value);
+}
+
+/** Return a value of a series: accuracies as per cent, others with their unit. */
+export function measure(name, value, odd = "") {
+  if (odd || value === null || value === undefined) return number(value, odd);
+  if (isShare(name) && value >= 0 && value <= 1) return `${fixed(100 * value, value > 0.995 && value < 1 ? 2 : 1)} %`;
+  const unit = unitOf(name);
+  const text = unit === "%" || unit === "MiB" ? number(Math.round(value * 10) / 10) : number(value);
+  return unit ? `${text} ${unit}` : text;
+}
+
+function isShare(name) {
+  return /accuracy$|_share$|share$/.test(name);
+}
+
+export function unitOf(name) {
+  if (isShare(name)) return "";
+  return UNITS.find(([pattern]) => pattern.test(name))?.[1] ?? "";
+}
+
+/** Return seconds as 4.2 s, 3 min 20 s, 2 h 05 min or 3 d 4 h. */
+export function duration(seconds) {
+  if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return "–";
+  if (seconds < 10) return fill(gettext("{seconds} s"), { seconds: fixed(seconds, 1) });
+  const whole = Math.round(seconds);
+  if (whole < MINUTE) return fill(gettext("{seconds} s"), { seconds: whole });
+  const minutes = Math.floor(whole / MINUTE);
+  if (whole < HOUR) return fill(gettext("{minutes} min {seconds} s"), { minutes, seconds: pad(whole % MINUTE) });
+  const hours = Math.floor(whole / HOUR);
+  if (whole < DAY) return fill(gettext("{hours} h {minutes} min"), { hours, minutes: pad(minutes % MINUTE) });
+  return fill(gettext("{days} d {hours} h"), { days: Math.floor(whole / DAY), hours: hours % 24 });
+}
+
+/** Return the time of a step, which is often far below a second. */
+export function stepTime(seconds) {
+  return seconds < 1
+    ? fill(gettext("{milliseconds} ms"), { milliseconds: number(Math.round(1000 * seconds)) })
+    : duration(seconds);
+}
+
+export function age(seconds) {
+  return fill(gettext("{duration} ago"), { duration: duration(Math.max(0, seconds)) });
+}
+
+export function bytes(size) {
+  if (size < 1024) return `${size} B`;
+  const units = ["KiB", "MiB", "GiB", "TiB"];
+  let value = size / 1024;
+  let unit = 0;
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024;
+    unit += 1;
+  }
+  return `${fixed(value, value < 10 ? 1 : 0)} ${units[unit]}`;
+}
+
+/** Return an ISO time, or seconds since 1970, as a clock time here, with the day where it is not today. */
+export function clock(moment) {
+  const date = typeof moment === "number" ? new Date(moment * 1000) : new Date(moment);
+  if (Number.isNaN(date.getTime())) return "–";
+  const time = TIME.format(date);
+  if (date.toDateString() === new Date().toDateString()) return time;
+  return `${DAY_MONTH.format(date)} ${time}`;
+}
+
+/** Return an ISO time as the whole of it: day, time and zone. */
+export function moment(iso) {
+  const date = new Date(iso);
+  return Number.isNaN(date.getTime()) ? "" : MOMENT.format(date);
+}
+
+/** Return the name of a metric as words: `validation_loss` and `train/loss` alike. */
+export function readableName(name) {
+  const text = name.replaceAll("_", " ").replaceAll("/", " ").trim();
+  const first = /^(gpu|cpu)\b/.test(text) ? text.slice(0, 3).toUpperCase() : text.charAt(0).toUpperCase();
+  return metricName(first + text.slice(first.length));
+}
+
+/** Return a value as short text from which it can be told exactly enough: numbers with six significant digits. */
+export function exactValue(value) {
+  if (typeof value === "number") return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(6)));
+  if (value === true) return gettext("on");
+  if (value === false) return gettext("off");
+  return value === null || value === undefined ? "–" : String(value);
+}
+
+/** Return a value that a schedule computed: what lies beyond four digits of it is noise. */
+export function roundedValue(value) {
+  return typeof value === "number" ? exactValue(Number(value.toPrecision(4))) : exactValue(value);
+}
+
+function pad(value) {
+  return String(value).padStart(2, "0");
+}

@@ -1,0 +1,38 @@
+// Asking the portal over HTTP. A session that has ended leads to the login page and back.
+
+export class HttpError extends Error {
+  constructor(status, text) {
+    super(text);
+    this.status = status;
+  }
+}
+
+export async function getJson(address, login) {
+  return answer(await fetch(address, { headers: { Accept: "application/json" }, cache: "no-store" }), login);
+}
+
+export async function postJson(address, body, login) {
+  const response = await fetch(address, {
+    method: "POST",
+    headers: { Accept: "application/json", "Content-Type": "application/json", "X-CSRFToken": csrfToken() },
+    body: JSON.stringify(body),
+  });
+  return answer(response, login);
+}
+
+async function answer(response, login) {
+  if (response.status === 401) {
+    const here = window.location.pathname + window.location.search;
+    window.location.assign(`${login}?next=${encodeURIComponent(here)}`);
+  }
+  const isJson = response.headers.get("Content-Type")?.startsWith("application/json");
+  const body = isJson ? await response.json() : null;
+  if (!response.ok) throw new HttpError(response.status, body?.error ?? `status ${response.status}`);
+  return body;
+}
+
+// The cookie is read each time: logging in again in another tab changes it.
+function csrfToken() {
+  const cookie = document.cookie.split("; ").find((part) => part.startsWith("steersman_csrf="));
+  return cookie?.slice("steersman_csrf=".length) ?? document.querySelector("[name=csrfmiddlewaretoken]")?.value ?? "";
+}

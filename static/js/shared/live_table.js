@@ -1,0 +1,25 @@
+// Tables that the server draws again while a person reads them.
+
+import { setText } from "./dom.js";
+import { clock, duration, measure } from "./format.js";
+
+/** Write times, durations and numbers as the reader wants them. */
+export function formatValues(root) {
+  for (const node of root.querySelectorAll("time[datetime]")) setText(node, clock(node.getAttribute("datetime")));
+  for (const node of root.querySelectorAll("[data-seconds]")) setText(node, duration(Number(node.dataset.seconds)));
+  for (const node of root.querySelectorAll("[data-number]")) {
+    setText(node, measure(node.dataset.name, Number(node.dataset.number)));
+  }
+}
+
+/** Replace the cells of `rows` that differ from those of `wanted`, so that focus, selection and scroll stay. */
+export function mergeRows(rows, wanted) {
+  [...rows].forEach((row, index) => {
+    Object.assign(row.dataset, wanted[index].dataset);
+    [...row.cells].forEach((cell, column) => {
+      const other = wanted[index].cells[column];
+      if (other && !cell.isEqualNode(other) && !cell.contains(document.activeElement))
+        cell.replaceWith(other.cloneNode(true));
+    });
+  });
+}

@@ -1,0 +1,40 @@
+// The usual metrics, groups and parts of a measurement in the reader's language: names that are made while running.
+
+import { gettext } from "./i18n.js";
+
+const NAMES = new Map([
+  ["Loss", gettext("Loss")],
+  ["Accuracy", gettext("Accuracy")],
+  ["Perplexity", gettext("Perplexity")],
+  ["Train loss", gettext("Train loss")],
+  ["Train accuracy", gettext("Train accuracy")],
+  ["Train perplexity", gettext("Train perplexity")],
+  ["Validation loss", gettext("Validation loss")],
+  ["Validation accuracy", gettext("Validation accuracy")],
+  ["Validation perplexity", gettext("Validation perplexity")],
+  ["Learning rate", gettext("Learning rate")],
+  ["Weight decay", gettext("Weight decay")],
+  ["Dropout", gettext("Dropout")],
+  ["Label smoothing", gettext("Label smoothing")],
+  ["Gradient clip", gettext("Gradient clip")],
+  ["Augment", gettext("Augment")],
+  ["Temperature", gettext("Temperature")],
+  ["Gradient norm", gettext("Gradient norm")],
+  ["Samples per second", gettext("Samples per second")],
+  ["Tokens per second", gettext("Tokens per second")],
+  ["Train", gettext("Train")],
+  ["Validation", gettext("Validation")],
+  ["Optimiser", gettext("Optimiser")],
+  ["Optimizer", gettext("Optimizer")],
+  ["Speed", gettext("Speed")],
+  ["Host", gettext("Host")],
+  ["training", gettext("training")],
+  ["validation", gettext("validation")],
+  ["used", gettext("used")],
+  ["total", gettext("total")],
+]);
+
+/** Return the name as people read it; one that is not known stays as it is. */
+export function metricName(text) {
+  return NAMES.get(text) ?? text;
+}

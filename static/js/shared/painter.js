@@ -1,0 +1,61 @@
+// One requestAnimationFrame for all painting. A hidden tab gets no frames, so it catches up in one paint when shown.
+
+// Each frame in which anything changed costs the browser as much as drawing several charts, whatever changed in it:
+// all painting shares frames that lie this far apart. The first after a pause comes at once.
+const FRAME_MS = 100;
+
+export class Painter {
+  #tasks = [];
+  #frame = 0;
+  #timer = 0;
+  #last = -Infinity;
+
+  /** Call `paint(now)` in a frame after each `request`, at most once in `every` ms. */
+  add(paint, every = FRAME_MS) {
+    this.#tasks.push({ paint, every, last: -Infinity, wanted: true });
+  }
+
+  request() {
+    for (const task of this.#tasks) task.wanted = true;
+    this.#schedule();
+  }
+
+  #schedule() {
+    if (this.#frame || this.#timer) return;
+    const wait = this.#last + FRAME_MS - performance.now();
+    if (wait <= 1) this.#frame = requestAnimationFrame((now) => this.#run(now));
+    else this.#timer = setTimeout(() => this.#next(), wait);
+  }
+
+  #next() {
+    this.#timer = 0;
+    this.#frame = requestAnimationFrame((now) => this.#run(now));
+  }
+
+  #run(now) {
+    this.#frame = 0;
+    this.#last = now;
+    let isLeft = false;
+    for (const task of this.#tasks) {
+      if (!task.wanted) continue;
+      if (task.last + task.every - now > FRAME_MS / 2) {
+        isLeft = true;
+        continue;
+      }
+      task.last = now;
+      task.wanted = false;
+      task.paint(now);
+    }
+    if (isLeft) this.#schedule();
+  }
+}
+
+/** Return a function that says whether any of the given values changed since its last call. */
+export function changeDetector() {
+  let before = [];
+  return (...now) => {
+    const changed = now.length !== before.length || now.some((value, index) => value !== before[index]);
+    before = now;
+    return changed;
+  };
+}

@@ -1,0 +1,103 @@
+// What messages without a number do to what the page knows: the snapshot, the loaded history, evidence of life.
+
+import { seriesFromChart } from "./series.js";
+
+export const MOST_CONSOLE_LINES = 2000;
+export const MOST_ACTIVITY = 200;
+export const MOST_TEXTS = 50;
+
+// A snapshot says that beats are missing, not for how long: for at least so many seconds.
+const SILENT_S = { unreachable: 6, silent: 12 };
+
+export const MESSAGES = {
+  hello(state, event) {
+    const lacks = new Set(event.incomplete ?? []);
+    const known = state.run;
+    state.run = { ...event.run };
+    // What a frame cannot carry stays as the history told it; the events that follow bring it up to date.
+    if (lacks.has("knobs")) state.run.knobs = known?.knobs ?? state.knobs;
+    if (lacks.has("last_epoch")) state.run.last_epoch = state.epochs.at(-1) ?? event.run.last_epoch;
+    state.lacks = lacks;
+    state.greeted = {
+      series: new Set(Object.keys(event.latest)),
+      commands: new Set((event.run.commands ?? []).map((command) => command.id)),
+    };
+    state.runSeq = event.seq;
+    state.latest = lacks.has("latest") ? { ...state.latest, ...event.latest } : { ...event.latest };
+    state.viewer = event.viewer;
+    state.life = event.life;
+    state.silentS = SILENT_S[event.life] ?? 0;
+    state.link = event.link;
+    state.gap = false;
+    state.lastPointAt = seconds(event.run.last_point_at);
+    for (const command of event.run.commands ?? []) state.commands.set(command.id, command);
+    for (const part of ["run", "link", "commands", "knobs", "series"]) state.versions[part] += 1;
+  },
+
+  /** The loaded history as of `seq` takes the place of everything that was gathered before it. */
+  history(state, event) {
+    state.seq = event.seq;
+    state.gap = false;
+    const newest = (state.series = new Map());
+    for (const [name, chart] of Object.entries(event.series)) {
+      const series = seriesFromChart(name, chart);
+      series.version = state.versions.series + 1;
+      newest.set(name, series);
+      const end = series.xs.length - 1;
+      const odd = series.odd.at(-1);
+      if (state.latest[name]?.time >= series.times[end]) continue;
+      state.latest[name] = {
+        step: chart.steps[end],
+        time: series.times[end],
+        value: chart.last?.at(-1) ?? series.means[end],
+        nonfinite: odd && odd.x === series.xs[end] ? odd.name : "",
+      };
+    }
+    state.epochs = [...event.epochs].sort((left, right) => left.epoch - right.epoch || left.attempt - right.attempt);
+    state.console = [...event.console].slice(-MOST_CONSOLE_LINES);
+    state.consoleTotal = state.console.length;
+    state.activity = [...event.events].sort((left, right) => left.seq - right.seq).slice(-MOST_ACTIVITY);
+    state.texts = [...(event.texts ?? [])].sort((left, right) => left.seq - right.seq).slice(-MOST_TEXTS);
+    state.commands = new Map(event.commands.map((command) => [command.id, command]));
+    MESSAGES.details(state, event);
+    for (const part of Object.keys(state.versions)) state.versions[part] += 1;
+  },
+
+  /** What no event tells: how attempts ended, in which environment, which checkpoints are still kept. */
+  details(state, event) {
+    state.attempts = event.attempts;
+    state.checkpoints = [...event.checkpoints].sort((left, right) => right.created_at.localeCompare(left.created_at));
+    state.restarts = { allowed: event.restarts ?? 0, used: event.restarts_used ?? 0 };
+    if (event.knobs) state.knobs = event.knobs;
+    state.environment = event.environment ?? {};
+    state.parameters = event.parameters ?? {};
+    state.versions.details += 1;
+    state.versions.checkpoints += 1;
+  },
+
+  /** Says that a history must be loaded: what was gathered stays until it comes. */
+  resync() {},
+
+  life(state, event) {
+    state.life = event.life;
+    state.silentS = event.silent_s;
+    state.versions.run += 1;
+  },
+
+  link(state, event) {
+    state.link = event.link;
+    state.versions.link += 1;
+  },
+
+  pong() {},
+
+  error(state, event) {
+    state.lastError = event;
+    state.versions.errors += 1;
+  },
+};
+
+/** Return seconds since 1970 of an ISO time, null where there is none. */
+export function seconds(iso) {
+  return iso ? Date.parse(iso) / 1000 : null;
+}

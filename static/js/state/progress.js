@@ -1,0 +1,39 @@
+// How fast a run goes and when it may end, from the points that are there. Pure.
+
+import { lowerBound } from "./series.js";
+
+const WINDOW_S = 60;
+
+/** Return steps per second over the last minute of points, null where that cannot be known. */
+export function stepRate(state) {
+  let longest = null;
+  for (const series of state.series.values()) {
+    if (series.axis === "step" && (!longest || series.xs.length > longest.xs.length)) longest = series;
+  }
+  const end = (longest?.xs.length ?? 0) - 1;
+  if (end < 1) return null;
+  const begin = Math.min(lowerBound(longest.times, longest.times[end] - WINDOW_S), end - 1);
+  const seconds = longest.times[end] - longest.times[begin];
+  const steps = longest.xs[end] - longest.xs[begin];
+  return seconds > 0 && steps > 0 ? steps / seconds : null;
+}
+
+/** Return the share done from 0 to 1, null where the length of the run is unknown. */
+export function shareDone(run) {
+  if (run.total_steps) return Math.min(1, run.step / run.total_steps);
+  if (run.total_epochs) return Math.min(1, run.epoch / run.total_epochs);
+  return null;
+}
+
+/** Return the seconds left, null where unknown. */
+export function secondsLeft(run, rate) {
+  if (!rate || !run.total_steps || run.state !== "running") return null;
+  return Math.max(0, run.total_steps - run.step) / rate;
+}
+
+/** Return the epoch in progress, counted from 1. */
+export function currentEpoch(run) {
+  if (!run.steps_per_epoch) return run.epoch;
+  const current = Math.floor(run.step / run.steps_per_epoch) + 1;
+  return Math.min(Math.max(run.epoch, current), run.total_epochs ?? Infinity);
+}

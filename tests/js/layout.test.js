@@ -1,0 +1,88 @@
+// How static/js is laid out: small folders, imports in one direction, no circles.
+
+import assert from "node:assert/strict";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+const ROOT = fileURLToPath(new URL("../../static/js", import.meta.url));
+const MOST_FILES = 15;
+// What each folder may import besides itself: other folders, and packages. A new folder needs its line here.
+const ALLOWED = {
+  shared: [],
+  state: ["shared"],
+  commands: ["shared", "state"],
+  chart: ["shared", "state", "commands", "uplot"],
+  knobs: ["shared", "state", "commands"],
+  panels: ["shared", "state", "commands", "chart", "knobs"],
+  // Tops: a page each. No folder imports them. Pages are not bundled, so that they cannot import a package.
+  run: ["shared", "state", "commands", "chart", "knobs", "panels", "partysocket"],
+  compare: ["shared", "state", "chart"],
+  pages: ["shared"],
+};
+// Statements begin their line; a call may stand anywhere.
+const FORMS = [
+  /^(?:import|export)\s[^;"'=(]*?\bfrom\s*["'](.+?)["']/,
+  /^import\s*["'](.+?)["']/,
+  /\bimport\(\s*["'](.+?)["']/,
+];
+const IMPORT = new RegExp(FORMS.map((form) => form.source).join("|"), "gm");
+
+const files = readdirSync(ROOT, { recursive: true }).filter((name) => name.endsWith(".js")).sort();
+const imports = new Map(files.map((name) => [name, importsOf(name)]));
+
+/** Return what a file imports: names of files below static/js, and of packages as they stand. */
+function importsOf(name) {
+  const found = [...readFileSync(join(ROOT, name), "utf8").matchAll(IMPORT)];
+  const paths = found.map(([, from, bare, called]) => from ?? bare ?? called);
+  return paths.map((path) => (path.startsWith(".") ? join(dirname(name), path) : path));
+}
+
+const folderOf = (name) => dirname(name);
+const isFile = (name) => name.endsWith(".js");
+
+test("every file lies in a folder that the test knows", () => {
+  const strange = files.filter((name) => !(folderOf(name) in ALLOWED));
+  assert.deepEqual(strange, [], "put them into a folder, or give their folder a line in ALLOWED");
+});
+
+test("no folder has too many files", () => {
+  for (const folder of Object.keys(ALLOWED)) {
+    const own = files.filter((name) => folderOf(name) === folder);
+    const text = `static/js/${folder} has ${own.length} files: split it, ${MOST_FILES} are enough`;
+    assert.ok(own.length <= MOST_FILES, text);
+  }
+});
+
+test("every import leads to a file", () => {
+  for (const [name, paths] of imports) {
+    for (const path of paths.filter(isFile))
+      assert.ok(existsSync(join(ROOT, path)), `${name} imports ${path}, which is not there`);
+  }
+});
+
+test("folders import in one direction", () => {
+  const wrong = [];
+  for (const [name, paths] of imports) {
+    const own = folderOf(name);
+    for (const path of paths) {
+      const target = isFile(path) ? folderOf(path) : path;
+      if (target === own || ALLOWED[own]?.includes(target)) continue;
+      wrong.push(`${name} imports ${path}: ${own} may import ${ALLOWED[own]?.join(", ") || "no other folder"}`);
+    }
+  }
+  assert.deepEqual(wrong, []);
+});
+
+test("no imports go in a circle", () => {
+  const done = new Set();
+  const visit = (name, way) => {
+    const begin = way.indexOf(name);
+    assert.ok(begin < 0, `a circle of imports: ${[...way.slice(begin), name].join(" → ")}`);
+    if (done.has(name)) return;
+    for (const path of imports.get(name) ?? []) visit(path, [...way, name]);
+    done.add(name);
+  };
+  for (const name of files) visit(name, []);
+});

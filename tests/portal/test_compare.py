@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -85,6 +86,17 @@ def test_it_says_how_to_choose_where_nothing_is_chosen(viewer: Client) -> None:
     answer = viewer.get(reverse("compare"))
     assert answer.status_code == 200
     assert b"Tick the runs in the list" in answer.content
+
+
+def test_it_loads_one_script_that_serves_the_whole_page(project: Project, viewer: Client) -> None:
+    run = make_run(project, "first")
+    modules = re.compile(r'<script type="module" src="/static/(.+?)(?:\.[0-9a-f]{12})?\.js"')
+    pages = {address(): "js/shared/page_frame", address(run): "vendor/compare-page",
+             reverse("run", args=[run.pk]): "vendor/run-page"}  # fmt: skip
+    # The frame of every page is bundled with both: two copies would change the theme twice at one click.
+    assert {page: modules.findall(viewer.get(page).content.decode()) for page in pages} == {
+        page: [module] for page, module in pages.items()
+    }
 
 
 def test_it_sends_people_without_a_session_to_the_login(project: Project) -> None:

@@ -63,8 +63,8 @@ class Steerable(Recipe):
         self.targets = (self.inputs.sum(1) > 0).long()
         self.train_size = 40
         self.model = nn.Sequential(nn.Linear(6, 8), nn.Dropout(self.dropout), nn.Linear(8, 2))
-        self.optimiser = torch.optim.SGD(self.model.parameters(), lr=self.learning_rate, momentum=0.9)
-        self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimiser, step_size=3, gamma=0.9)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=self.learning_rate, momentum=0.9)
+        self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, step_size=3, gamma=0.9)
         self.inside = 1.0
 
     def set_noise(self, value: float) -> None:

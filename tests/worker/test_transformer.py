@@ -168,7 +168,7 @@ def test_it_goes_on_from_any_step_as_if_it_had_not_stopped(tmp_path: Path, stop_
     assert stopped.outcome == "stopped"
     resumed = run_through(RememberingRun(made(tmp_path / "second")), small(), last_checkpoint(stopped))
     assert resumed.outcome == "finished"
-    for name in ("train/loss", "optimiser/gradient_norm", "optimiser/learning_rate"):
+    for name in ("train/loss", "optimizer/gradient_norm", "optimizer/learning_rate"):
         assert {**stopped.series(name), **resumed.series(name)} == whole.series(name)
     assert {**stopped.texts, **resumed.texts} == whole.texts
     assert resumed.epochs[2]["validation_loss"] == whole.epochs[2]["validation_loss"]

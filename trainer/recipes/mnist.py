@@ -75,12 +75,12 @@ class Mnist(Recipe):
         self.model = network(self.width, self.dropout).to(self.device)
         # Fused, AdamW skips a step of overflowing float16 on the device itself instead of asking the host.
         fused = self.device.type == "cuda"
-        self.optimiser = torch.optim.AdamW(
+        self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused
         )
         steps = self.epochs * self.steps_per_epoch
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
-            self.optimiser, lambda step: warmup_cosine(step, warmup=self.warmup_steps, total=steps, floor=0.01)
+            self.optimizer, lambda step: warmup_cosine(step, warmup=self.warmup_steps, total=steps, floor=0.01)
         )
 
     def set_augment(self, value: bool) -> None:

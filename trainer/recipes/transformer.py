@@ -80,7 +80,7 @@ class Transformer(Recipe):
         matrices = [each for each in self.model.parameters() if each.dim() > 1]
         vectors = [each for each in self.model.parameters() if each.dim() == 1]
         groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
-        self.optimiser = torch.optim.AdamW(
+        self.optimizer = torch.optim.AdamW(
             groups,
             lr=self.learning_rate,
             betas=(0.9, 0.95),
@@ -89,12 +89,12 @@ class Transformer(Recipe):
         )
         steps = self.epochs * self.steps_per_epoch
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
-            self.optimiser, lambda step: warmup_cosine(step, warmup=self.warmup_steps, total=steps, floor=0.1)
+            self.optimizer, lambda step: warmup_cosine(step, warmup=self.warmup_steps, total=steps, floor=0.1)
         )
 
     def set_weight_decay(self, value: float, group: str = "") -> None:
         """Set it for matrices, the first group, also where it was 0 for all."""
-        self.optimiser.param_groups[0]["weight_decay"] = value
+        self.optimizer.param_groups[0]["weight_decay"] = value
 
     def set_dropout(self, value: float) -> None:
         for block in self.model.modules():

@@ -160,7 +160,7 @@ class Keeper:
             "saved_at": time.time(),
             "parameters": recipe.parameters,
             "seed": recipe.seed,
-            "optimiser": recipe.optimiser.state_dict(),
+            "optimizer": recipe.optimizer.state_dict(),
             "scheduler": recipe.scheduler.state_dict() if recipe.scheduler is not None else None,
             "scaler": self._scaler.state_dict(),
             "knobs": self._run.knobs,
@@ -222,16 +222,16 @@ def _read(file: Path) -> dict[str, Any]:
 def restore(
     recipe: Recipe, scaler: torch.amp.GradScaler, knobs: Sequence[Knob], checkpoint: Mapping[str, Any]
 ) -> Progress:
-    """Put model, optimiser, schedule, knobs and generators where they were; return how far the training was.
+    """Put model, optimizer, schedule, knobs and generators where they were; return how far the training was.
 
     Raises `CheckpointError` where the checkpoint belongs to a model of another shape, or is none of ours.
     """
     try:
-        # Knobs first: what they moved in optimiser and schedule is then set to exactly what it was.
+        # Knobs first: what they moved in optimizer and schedule is then set to exactly what it was.
         for knob in knobs:
             knob.restore(checkpoint["knobs"].get(knob.spec.name, {}))
         recipe.model.load_state_dict(checkpoint["model"])
-        recipe.optimiser.load_state_dict(checkpoint["optimiser"])
+        recipe.optimizer.load_state_dict(checkpoint["optimizer"])
         if recipe.scheduler is not None and checkpoint["scheduler"] is not None:
             recipe.scheduler.load_state_dict(checkpoint["scheduler"])
         scaler.load_state_dict(checkpoint["scaler"])

@@ -45,7 +45,7 @@ def train(
     dtype = precision_of(recipe)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
     parameters = [each for each in recipe.model.parameters() if each.requires_grad]
-    groups = group_names(recipe.optimiser)
+    groups = group_names(recipe.optimizer)
     knobs = knobs_of(recipe)
     progress = Progress()
     if checkpoint is not None:
@@ -94,14 +94,14 @@ def train(
             with ranks.together(), mixed_precision(device, dtype):
                 loss, values = recipe.loss(batch)
             scaler.scale(loss if weight == 1.0 else loss * weight).backward()
-            scaler.unscale_(recipe.optimiser)
+            scaler.unscale_(recipe.optimizer)
             gradient_norm = clip(parameters, recipe.gradient_clip)
-            rates = [group["lr"] for group in recipe.optimiser.param_groups]
-            scaler.step(recipe.optimiser)
+            rates = [group["lr"] for group in recipe.optimizer.param_groups]
+            scaler.step(recipe.optimizer)
             scaler.update()
             if recipe.scheduler is not None:
                 recipe.scheduler.step()
-            recipe.optimiser.zero_grad(set_to_none=True)
+            recipe.optimizer.zero_grad(set_to_none=True)
             # ------------------------------------------------------------------------------------
             seconds = time.perf_counter() - began
             means = {"loss": loss.detach(), **{name: value.detach() for name, value in values.items()}}
@@ -118,7 +118,7 @@ def train(
                 **{
                     LEARNING_RATE_SERIES: rates[0],
                     **{f"{LEARNING_RATE_SERIES}/{name}": rate for name, rate in zip(groups, rates, strict=False)},
-                    "optimiser/gradient_norm": number(gradient_norm),
+                    "optimizer/gradient_norm": number(gradient_norm),
                     "speed/samples_per_second": samples / seconds,
                     **{f"speed/{unit}_per_second": count * samples / seconds for unit, count in units.items()},
                     "speed/step_ms": seconds * 1e3,
@@ -146,7 +146,7 @@ def train(
             best=best,
             **trained,
             **evaluated,
-            learning_rate=float(recipe.optimiser.param_groups[0]["lr"]),
+            learning_rate=float(recipe.optimizer.param_groups[0]["lr"]),
             samples_per_second=samples_per_second,
             **{f"{unit}_per_second": count * samples_per_second for unit, count in units.items()},
         )

@@ -1,6 +1,6 @@
 """What is trained: the class that a person writes. Knows torch, neither Django nor the run it is trained for.
 
-A recipe declares its parameters once, builds model and optimiser, yields batches, and says what a batch
+A recipe declares its parameters once, builds model and optimizer, yields batches, and says what a batch
 and an evaluation are worth. `trainer.worker.loop` does the rest. `trainer/recipes/digits.py` is one to copy.
 """
 
@@ -28,13 +28,13 @@ from trainer.worker.randomness import epoch_order, epoch_seed
 __all__ = ["Batch", "ParameterError", "Recipe", "RecipeError", "load_recipe", "parameter"]
 
 Batch = tuple[Tensor, Tensor]
-LEARNING_RATE_SERIES = "optimiser/learning_rate"
+LEARNING_RATE_SERIES = "optimizer/learning_rate"
 
 
 class Recipe(ABC):
     """Base of every recipe. The docstring of the subclass is its description.
 
-    `build` must set `model`, `optimiser` and `train_size`, and may set `scheduler`, which is stepped after
+    `build` must set `model`, `optimizer` and `train_size`, and may set `scheduler`, which is stepped after
     every step. Whatever is random in a batch must follow from `seed`, the epoch and the sample (see
     `trainer.worker.randomness`), so that a training stopped anywhere goes on as if it had not been.
     """
@@ -60,7 +60,7 @@ class Recipe(ABC):
     save_every: int = parameter(1, minimum=1, maximum=100_000, help="epochs between two checkpoints")
 
     model: nn.Module
-    optimiser: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
     train_size: int
     # Of several processes that train together each has its share of every batch.
@@ -71,6 +71,8 @@ class Recipe(ABC):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        for name in (*vars(cls), *vars(cls).get("__annotations__", {})):
+            _refuse_former_name(cls, name)
         _take_declarations(cls)
 
     def __init__(self, parameters: Mapping[str, object], *, device: torch.device, seed: int = 0) -> None:
@@ -81,9 +83,13 @@ class Recipe(ABC):
         for name, value in self.parameters.items():
             setattr(self, name, value)
 
+    def __setattr__(self, name: str, value: object) -> None:
+        _refuse_former_name(type(self), name)
+        super().__setattr__(name, value)
+
     @abstractmethod
     def build(self) -> None:
-        """Load the data and set `model`, `optimiser`, `train_size` and, if wanted, `scheduler`."""
+        """Load the data and set `model`, `optimizer`, `train_size` and, if wanted, `scheduler`."""
 
     @abstractmethod
     def train_batches(self, epoch: int, first: int) -> Iterator[Batch]:
@@ -162,14 +168,14 @@ class Recipe(ABC):
 
     def set_learning_rate(self, value: float, group: str = "") -> None:
         """Make `value` the learning rate that the schedule multiplies: of one parameter group, or of all."""
-        named = (base for base in self.optimiser.param_groups if base.get("name") == group)
+        named = (base for base in self.optimizer.param_groups if base.get("name") == group)
         old = parameter_groups.base_learning_rate(next(named)) if group else getattr(self, "learning_rate", value)
-        parameter_groups.change_learning_rate(self.optimiser, self.scheduler, float(old), value, group)
+        parameter_groups.change_learning_rate(self.optimizer, self.scheduler, float(old), value, group)
 
     def set_weight_decay(self, value: float, group: str = "") -> None:
         """Set the weight decay of one parameter group, or of all."""
         old = getattr(self, "weight_decay", None)
-        for each in self.optimiser.param_groups:
+        for each in self.optimizer.param_groups:
             # Without a name, groups that were built without weight decay stay so.
             if each.get("name") == group if group else each["weight_decay"] == old:
                 each["weight_decay"] = value
@@ -193,6 +199,12 @@ class Recipe(ABC):
     @classmethod
     def description(cls) -> str:
         return inspect.cleandoc(cls.__doc__ or "")
+
+
+def _refuse_former_name(cls: type[Recipe], name: str) -> None:
+    """Raise `RecipeError` if a recipe still uses the former name of `optimizer`."""
+    if name == "optimiser":
+        raise RecipeError(f"recipe: {cls.__name__}: its attribute {name} is called optimizer now; rename it.")
 
 
 def _take_declarations(cls: Any) -> None:

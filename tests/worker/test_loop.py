@@ -29,7 +29,7 @@ STEP_SERIES = {
     "optimizer/gradient_norm",
     "speed/samples_per_second",
     "speed/step_ms",
-    "speed/data_wait_share",
+    "speed/data_wait_fraction",
 }
 
 

@@ -51,9 +51,9 @@ def test_a_schedule_goes_on_as_if_it_had_been_built_with_the_new_value(schedule:
     for step in range(20):
         if step == 7:
             change_learning_rate(moved, moved_schedule, 0.1, 0.05)
-        share = 0.5 if step >= 7 else 1.0
+        fraction = 0.5 if step >= 7 else 1.0
         for before, after in zip(kept.param_groups, moved.param_groups, strict=True):
-            assert after["lr"] == pytest.approx(before["lr"] * share), step
+            assert after["lr"] == pytest.approx(before["lr"] * fraction), step
         for optimizer, each in ((kept, kept_schedule), (moved, moved_schedule)):
             optimizer.step()
             each.step()
@@ -112,7 +112,7 @@ def test_a_knob_has_a_value_for_each_named_group(tmp_path: Path) -> None:
     assert tail["state"] == "refused" and "use one of body, head" in tail["reason"]
     assert both["old"] == {"body": 0.05, "head": 0.2} and both["new"] == {"body": 0.01, "head": 0.01}
     assert steered.series("optimizer/learning_rate/body")[10] == pytest.approx(0.01 * 0.9**3)
-    # What was 0 knows no share of a schedule: it begins with the new value, and is multiplied from there on.
+    # What was 0 knows no fraction of a schedule: it begins with the new value, and is multiplied from there on.
     assert steered.series("optimizer/learning_rate/head")[5] == 0.2
     assert steered.series("optimizer/learning_rate/head")[10] == pytest.approx(0.01 * 0.9**2)
     assert steered.recipe.optimizer.param_groups[1]["weight_decay"] == 0.3

@@ -1,6 +1,6 @@
 """What commands do to a recipe's training: its knobs, and saving, evaluating and training longer when asked.
 
-Everything here runs at a control point, between two steps. Knows torch and the recipe; of the run only what it logs to.
+Everything here runs at a step boundary, between two steps. Knows torch and the recipe; of the run only what it logs to.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def train(
     segment: int = 1,
     extra_epochs: int = 0,
 ) -> Outcome:
-    """Train `recipe` to its last epoch or until `run.stopping`; go on from `checkpoint` where one is given.
+    """Train `recipe` to its last epoch or until `run.stopping`; resume from `checkpoint` where one is given.
 
     The generators must be seeded (`trainer.worker.randomness.seed_everything`). `segment` is the attempt's number,
     `extra_epochs` come on top of those that the recipe was built for. A recipe's exceptions pass through.
@@ -90,7 +90,7 @@ def train(
             waited = time.perf_counter() - began
             # ------------------------------------------------------------------------------------
             # one step
-            samples, weight = ranks.share(progress.batch, len(batch[0]))
+            samples, weight = ranks.shard(progress.batch, len(batch[0]))
             with ranks.together(), mixed_precision(device, dtype):
                 loss, values = recipe.loss(batch)
             scaler.scale(loss if weight == 1.0 else loss * weight).backward()
@@ -122,7 +122,7 @@ def train(
                     "speed/samples_per_second": samples / seconds,
                     **{f"speed/{unit}_per_second": count * samples / seconds for unit, count in units.items()},
                     "speed/step_ms": seconds * 1e3,
-                    "speed/data_wait_share": waited / seconds,
+                    "speed/data_wait_fraction": waited / seconds,
                 },
             )
             if began > keeper.hourly_due_at and run.rank == 0:
@@ -172,10 +172,10 @@ def wait_for(device: torch.device) -> float:
     return time.perf_counter() - began
 
 
-def clip(parameters: list[torch.nn.Parameter], longest: float | None) -> Tensor:
-    """Return the norm of all gradients, before they are shortened to `longest` where that is given."""
-    if longest is not None:
-        return torch.nn.utils.clip_grad_norm_(parameters, longest)
+def clip(parameters: list[torch.nn.Parameter], max_norm: float | None) -> Tensor:
+    """Return the norm of all gradients, before they are clipped to `max_norm` where that is given."""
+    if max_norm is not None:
+        return torch.nn.utils.clip_grad_norm_(parameters, max_norm)
     return torch.nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
 
 

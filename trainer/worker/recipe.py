@@ -46,7 +46,7 @@ class Recipe(ABC):
     # What is published: the parameters by name, and those of them that may be changed while training.
     declared: ClassVar[dict[str, dict[str, Any]]] = {}
     turnable: ClassVar[dict[str, KnobSpec]] = {}
-    # Longest gradient that a step takes; None leaves gradients as they are. May be declared as a parameter.
+    # The max norm to which gradients are clipped; None leaves gradients as they are. May be declared as a parameter.
     gradient_clip: float | None = None
 
     epochs: int = parameter(10, minimum=1, maximum=100_000, help="passes over the training set")
@@ -54,7 +54,7 @@ class Recipe(ABC):
     precision: str = parameter(
         "auto",
         choices=("auto", "float32", "float16", "bfloat16"),
-        help="number format of the forward pass; auto: mixed precision on a GPU, float32 on the CPU",
+        help="precision of the forward pass; auto: mixed precision on a GPU, float32 on the CPU",
     )
     threads: int = parameter(0, minimum=0, maximum=1024, help="CPU threads of torch; 0 leaves the choice to torch")
     save_every: int = parameter(1, minimum=1, maximum=100_000, help="epochs between two checkpoints")
@@ -63,7 +63,7 @@ class Recipe(ABC):
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
     train_size: int
-    # Of several processes that train together each has its share of every batch.
+    # Of several processes that train together each has its shard of every batch.
     rank: int = 0
     ranks: int = 1
     # Set where the batches to come are no longer those that `train_batches` was asked for; the loop asks anew.
@@ -127,13 +127,13 @@ class Recipe(ABC):
     def shuffled(self, epoch: int, first: int) -> Iterator[Tensor]:
         """Yield the sample indices of each batch from number `first` on: int64 of shape (batch_size,), on `device`.
 
-        Of several ranks each gets its share of the batch, see `share`.
+        Of several ranks each gets its shard of the batch, see `shard`.
         """
         order = epoch_order(self.seed, epoch, self.train_size).to(self.device)
         for start in range(first * self.batch_size, self.train_size, self.batch_size):
-            yield self.share(order[start : start + self.batch_size])
+            yield self.shard(order[start : start + self.batch_size])
 
-    def share(self, indices: Tensor) -> Tensor:
+    def shard(self, indices: Tensor) -> Tensor:
         """Return the part of a batch's indices that is this rank's; the first where none is left for it.
 
         For recipes that order their samples themselves: every rank must step on something.
@@ -181,7 +181,7 @@ class Recipe(ABC):
                 each["weight_decay"] = value
 
     def set_dropout(self, value: float) -> None:
-        """Set the share that every dropout module of the model leaves out."""
+        """Set the fraction that every dropout module of the model leaves out."""
         for module in self.model.modules():
             if isinstance(module, _DropoutNd):
                 module.p = value

@@ -1,10 +1,10 @@
-"""What a control point costs a training that nobody asks anything of, against an empty Python function call.
+"""What a step boundary costs a training that nobody asks anything of, against an empty Python function call.
 
 usage: python bench/control_point.py
 
 Prints one JSON object as its last line:
 vs_empty_call       `run.stopping` over `nothing()`, each in a loop of its own, medians of many repeats
-control_point_ns    one turn of the loop with a control point, nanoseconds
+step_boundary_ns    one turn of the loop with a step boundary, nanoseconds
 empty_call_ns       one turn of the loop with an empty call, nanoseconds
 """
 
@@ -38,7 +38,7 @@ def empty_calls() -> float:
     return (time.perf_counter_ns() - began) / CALLS
 
 
-def control_points(run: Any) -> float:
+def step_boundaries(run: Any) -> float:
     """Return nanoseconds a turn; every 128th looks at the clock and the mailbox, as in a training."""
     began = time.perf_counter_ns()
     for _ in range(CALLS):
@@ -62,16 +62,16 @@ def main() -> int:
         import steersman
 
         run = steersman.attach()
-        # As in a training: what `log` does at its first calls must not make the control point slower.
+        # As in a training: what `log` does at its first calls must not make the step boundary slower.
         for step in range(3):
             run.log(step, loss=0.5, accuracy=0.25)
-        print(f"{REPEATS} × {CALLS} control points and empty calls, in turns", file=sys.stderr)
-        empty, point = medians(empty_calls, lambda: control_points(run))
+        print(f"{REPEATS} × {CALLS} step boundaries and empty calls, in turns", file=sys.stderr)
+        empty, point = medians(empty_calls, lambda: step_boundaries(run))
     print(
         json.dumps(
             {
                 "vs_empty_call": round(point / empty, 2),
-                "control_point_ns": round(point, 1),
+                "step_boundary_ns": round(point, 1),
                 "empty_call_ns": round(empty, 1),
             }
         )

@@ -84,7 +84,7 @@ class Switch(NullRun):
             return
         if self._order[block]:
             self._run.log(step, **values)
-            self._run.stopping  # noqa: B018  the control point belongs to what logging costs
+            self._run.stopping  # noqa: B018  the step boundary belongs to what logging costs
         self._steps += 1
         self._before = now
 

@@ -109,7 +109,7 @@ def main() -> int:
 
         now = timezone.now()
         run = Run.objects.create(
-            project=seed_project(), name="page", state=RunState.RUNNING, attempt=1, started_at=now, beat_at=now
+            project=seed_project(), name="page", state=RunState.RUNNING, attempt=1, started_at=now, heartbeat_at=now
         )
         history = block(1, HISTORY, time.time() - HISTORY / (UPDATES_PER_S * POINTS_AN_UPDATE))
         feed.append(run.pk, history)

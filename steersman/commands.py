@@ -1,4 +1,4 @@
-"""What a training does with commands: the part of the control point that runs only when there is something to do.
+"""What a training does with commands: the part of the step boundary that runs only when there is something to do.
 
 Commands come as JSON objects `{"id", "command", "arguments", "at_step", "at_epoch", "expected_state",
 "expected_value", "expires_at"}` from the mailbox, in the order in which they were posted. Each gets exactly one
@@ -97,7 +97,7 @@ class Control:
 
     @property
     def needs_attention(self) -> bool:
-        """Tell whether every control point must look."""
+        """Tell whether every step boundary must look."""
         return self.stopping or self.paused or bool(self._scheduled)
 
     @property
@@ -197,7 +197,7 @@ class Control:
     def _passed(self, command: dict[str, Any]) -> str:
         """Tell that a command came after its step or epoch, "" where it did not.
 
-        One that waited is applied at the first control point from its step on: not every step need have one.
+        One that waited is applied at the first step boundary from its step on: not every step need have one.
         """
         at_step, at_epoch = command.get("at_step"), command.get("at_epoch")
         if at_step is not None and at_step < self._step:

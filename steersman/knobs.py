@@ -1,7 +1,7 @@
 """Knobs: values that may be changed while a training runs, with what each of them takes.
 
 Standard library only. A knob is declared where the training is (`Run.knob`), checked there and by the portal
-with the same `KnobSpec`, and changed at a control point.
+with the same `KnobSpec`, and changed at a step boundary.
 """
 
 from __future__ import annotations

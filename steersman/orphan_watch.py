@@ -16,16 +16,16 @@ class Guard:
     def __init__(self, mailbox: Mailbox, limit_s: float) -> None:
         self._mailbox = mailbox
         self._limit_s = limit_s
-        self._beats = mailbox.beats
+        self._heartbeats = mailbox.heartbeats
         self._silent_s = 0.0
         self._looked_at = time.monotonic()
 
     def look(self, now: float) -> tuple[float, bool]:
         """Return the seconds since the last look, and whether the silence has lasted for too long."""
         elapsed, self._looked_at = now - self._looked_at, now
-        beats = self._mailbox.beats
-        if beats != self._beats:
-            self._beats, self._silent_s = beats, 0.0
+        heartbeats = self._mailbox.heartbeats
+        if heartbeats != self._heartbeats:
+            self._heartbeats, self._silent_s = heartbeats, 0.0
         else:
             self._silent_s += min(elapsed, self.MOST_COUNTED_S)
         return elapsed, self._silent_s > self._limit_s

@@ -1,6 +1,6 @@
-"""The run of a training with several ranks: every command takes effect at the same control point on all of them.
+"""The run of a training with several ranks: every command takes effect at the same step boundary on all of them.
 
-Without a collective: each rank publishes how many control points it has reached *before* it looks whether it is to
+Without a collective: each rank publishes how many step boundaries it has reached *before* it looks whether it is to
 wait. The leader, rank 0, takes the commands. It writes "hold at H", a little beyond the farthest rank, waits until
 every processor sees that, and looks again: while a rank has reached H, which it may have passed unaware, H is raised.
 So nobody passes H, and nobody who waits there keeps others from arriving: all that led to H was begun before. Once
@@ -51,7 +51,7 @@ PEERS_EVERY = 50
 class RankedRun(Run):
     """A supervised run of one of `ranks` processes. Make it with `steersman.attach()`.
 
-    Every rank must pass the same control points, and log the same steps where commands wait for one.
+    Every rank must pass the same step boundaries, and log the same steps where commands wait for one.
     """
 
     __slots__ = ("_called", "_points", "_row", "_words")
@@ -60,7 +60,7 @@ class RankedRun(Run):
         """`node` is the folder of this node, where the training has several; the leader's node has the attempt's."""
         here = node or folder
         self.ranks = ranks
-        # The control points that this rank has passed.
+        # The step boundaries that this rank has passed.
         self._points = 0
         self._meeting = Meeting(here, rank, ranks)
         self._words = self._meeting.words
@@ -81,7 +81,7 @@ class RankedRun(Run):
 
     @property
     def stopping(self) -> bool:
-        """The control point: look once a step on every rank, and end the loop when it is true."""
+        """The step boundary: look once a step on every rank, and end the loop when it is true."""
         points = self._points + 1
         self._points = points
         words = self._words
@@ -92,10 +92,10 @@ class RankedRun(Run):
             self._left -= 1
             if self._left:
                 return False
-        return self._at_control_point()
+        return self._at_step_boundary()
 
     def request_stop(self) -> None:
-        """Make `stopping` true on all ranks, at the same control point (a signal handler may call this)."""
+        """Make `stopping` true on all ranks, at the same step boundary (a signal handler may call this)."""
         self._meeting.call("stop")
 
     def request(self, kind: str) -> None:
@@ -138,7 +138,7 @@ class RankedRun(Run):
             super()._end(fields, step)
             self._meeting.end(fields["outcome"] == "failed")
 
-    def _at_control_point(self) -> bool:
+    def _at_step_boundary(self) -> bool:
         control = self._control
         counted, called = self._posted[0], self._words[CALLED]
         if self._waiting:
@@ -201,7 +201,7 @@ class RankedRun(Run):
                 self._pending.append({"id": wanted, "command": EXPIRE})
 
     def _lead(self) -> None:
-        """Make all ranks wait at one control point where there is something to decide; decide where this is it."""
+        """Make all ranks wait at one step boundary where there is something to decide; decide where this is it."""
         words, points = self._words, self._points
         if words[HOLD] == 0 and self._pending and self._all_are_here():
             self._hold()
@@ -238,12 +238,12 @@ class RankedRun(Run):
             margin *= 4
 
     def _decide(self) -> None:
-        """Wait for all ranks at this control point and let them apply what is pending; or refuse it."""
+        """Wait for all ranks at this step boundary and let them apply what is pending; or refuse it."""
         meeting, points = self._meeting, self._points
         meeting.arrive(points, self._step, self._epoch)
         if not meeting.wait(lambda: not meeting.absent(points), self._hold_timeout_s):
             who = ", ".join(map(str, meeting.absent(points)))
-            self._refuse(f"Rank {who} did not come to the control point at which all were to take it")
+            self._refuse(f"Rank {who} did not come to the step boundary at which all were to take it")
             return
         self._collect()
         commands = [command for command in self._pending if self._may_be_decided(command)]
@@ -329,7 +329,7 @@ class RankedRun(Run):
             decision = json.loads(line)
             if decision["at"] != self._points:
                 raise OutOfStep(
-                    f"rank {self.rank} is at control point {self._points}, commands were to take effect at "
+                    f"rank {self.rank} is at step boundary {self._points}, commands were to take effect at "
                     f"{decision['at']}: look at run.stopping equally often on every rank"
                 )
             self._decided += 1

@@ -36,7 +36,7 @@ Encoder = Callable[[int, Iterable[Any]], bool]
 
 
 class Recorder:
-    """The part of a run that writes and never reads; `steersman.run.Run` adds the control point."""
+    """The part of a run that writes and never reads; `steersman.run.Run` adds the step boundary."""
 
     # What is read or written at every step. An attribute in the dictionary costs three times as much once `log` has
     # taken a place there, which is at its first call.

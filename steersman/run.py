@@ -1,4 +1,4 @@
-"""The run as its training process sees it: what it records, and the control point at which commands take effect.
+"""The run as its training process sees it: what it records, and the step boundary at which commands take effect.
 
 Everything here ends in one write to the journal or one look at shared memory: no thread, no lock, no socket, no
 device synchronisation. Standard library only; see `steersman.attaching` for how a process comes to its run.
@@ -36,20 +36,20 @@ UNADOPTED_VARIABLE = "STEERSMAN_UNADOPTED_S"
 CLOSED_FILE = "closed"
 # A training that nobody supervises for this long saves and ends.
 UNADOPTED_S = 600.0
-# Every so many control points one looks at the clock; slow trainings do at each.
+# Every so many step boundaries one looks at the clock; slow trainings do at each.
 LOOK_EVERY = 128
 SLOW_LOOK_S = 5.0
 PAUSE_LOOK_S = 0.01
 LONGEST_UNIT = 40
 LONGEST_HELP = 500
-# Never what the mailbox counts: makes the next control point look.
+# Never what the mailbox counts: makes the next step boundary look.
 ATTENTION = -1
 
 
 class Run(Recorder):
     """A supervised run. Make it with `steersman.attach()`."""
 
-    # What the control point reads at every step: in slots, as in `Recorder`.
+    # What the step boundary reads at every step: in slots, as in `Recorder`.
     __slots__ = ("_left", "_posted", "_seen")
     supervised = True
     # How many processes train together; see `steersman.ranked_run`.
@@ -71,10 +71,10 @@ class Run(Recorder):
         super().__init__(folder, rank)
         self._mailbox = Mailbox(node or folder)
         self._posted = self._mailbox.posted
-        # What the mailbox counted when it was last looked at; ATTENTION where the next control point must look.
+        # What the mailbox counted when it was last looked at; ATTENTION where the next step boundary must look.
         self._seen = ATTENTION
         self._counted = 0
-        # How many control points may pass before the next look at the clock.
+        # How many step boundaries may pass before the next look at the clock.
         self._left = LOOK_EVERY
         self._signalled: list[str] = []
         paused = os.environ.get(START_PAUSED_VARIABLE) == "1"
@@ -93,7 +93,7 @@ class Run(Recorder):
 
     @property
     def stopping(self) -> bool:
-        """The control point: look once a step, and end the loop when it is true.
+        """The step boundary: look once a step, and end the loop when it is true.
 
         Commands take effect here, and here a paused training waits. Look once before the first step too, where the
         run may be started paused (`while not run.stopping:` does).
@@ -102,7 +102,7 @@ class Run(Recorder):
             self._left -= 1
             if self._left:
                 return False
-        return self._at_control_point()
+        return self._at_step_boundary()
 
     @property
     def saves_on_stop(self) -> bool:
@@ -115,7 +115,7 @@ class Run(Recorder):
         self._seen = ATTENTION
 
     def request(self, kind: str) -> None:
-        """Do a command such as "save_checkpoint" at the next control point; fit for a signal handler."""
+        """Do a command such as "save_checkpoint" at the next step boundary; fit for a signal handler."""
         self._signalled.append(kind)
         self._seen = ATTENTION
 
@@ -123,7 +123,7 @@ class Run(Recorder):
         """Return what is wrong on any rank, "" where nothing is; alone there is only what is wrong here."""
         return problem
 
-    def _at_control_point(self) -> bool:
+    def _at_step_boundary(self) -> bool:
         """Do all that is to do between two steps; return whether the training is to end."""
         control = self._control
         ends = self._wait_and_obey(control)
@@ -145,7 +145,7 @@ class Run(Recorder):
     def _take_commands(self) -> None:
         control = self._control
         counted = self._posted[0]
-        # First: a signal that comes from here on must find its mark again at the next control point.
+        # First: a signal that comes from here on must find its mark again at the next step boundary.
         self._seen = counted
         while self._signalled:
             problem = control.do(self._signalled.pop(0), {}, self._step, self._epoch)
@@ -168,7 +168,7 @@ class Run(Recorder):
 
     def _hold_back(self, point: OnItsWay) -> None:
         super()._hold_back(point)
-        # What has arrived by the next control point is written there.
+        # What has arrived by the next step boundary is written there.
         self._seen = ATTENTION
 
     def on(self, kind: str, handler: Handler) -> None:

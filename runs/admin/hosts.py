@@ -23,22 +23,22 @@ from runs.recording.lifecycle import SILENT_AFTER_S
 class HostAdmin(OnlyShows):
     """What a host told of itself is to look at; how many runs it takes at once is to set."""
 
-    list_display = ("name", "life", "number_of_devices", "beat_at")
+    list_display = ("name", "life", "number_of_devices", "heartbeat_at")
     search_fields = ("name",)
-    readonly_fields = ("name", "life", "beat_at", "devices")
-    fields = ("name", "life", "slots_per_device", "cpu_slots", "beat_at", "devices")
+    readonly_fields = ("name", "life", "heartbeat_at", "devices")
+    fields = ("name", "life", "slots_per_device", "cpu_slots", "heartbeat_at", "devices")
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return bool(ModelAdmin.has_change_permission(self, request, obj))
 
     def save_model(self, request: HttpRequest, obj: Host, form: ModelForm, change: bool) -> None:
-        # Nothing else: the watch writes beat and devices meanwhile.
+        # Nothing else: the watch writes heartbeat and devices meanwhile.
         obj.save(update_fields=form.changed_data)
 
     @display(description=_("state"), label={"here": "success", "away": "danger"})
     def life(self, host: Host) -> tuple[str, str]:
-        away = timezone.now() - host.beat_at > timedelta(seconds=SILENT_AFTER_S)
-        return ("away", gettext("no sign of life")) if away else ("here", gettext("watching"))
+        away = timezone.now() - host.heartbeat_at > timedelta(seconds=SILENT_AFTER_S)
+        return ("away", gettext("no heartbeat")) if away else ("here", gettext("watching"))
 
     @display(description=_("devices"))
     def number_of_devices(self, host: Host) -> int:

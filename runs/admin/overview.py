@@ -87,7 +87,7 @@ def overview_of(run: Run, now: datetime) -> RunOverview:
 
 def duration_of(run: Run, now: datetime) -> timedelta | None:
     """Return how long the run took, up to `now` where it lives, None where it never started."""
-    end = run.ended_at or (now if run.is_live else run.beat_at)
+    end = run.ended_at or (now if run.is_live else run.heartbeat_at)
     if run.started_at is None or end is None:
         return None
     return max(end - run.started_at, timedelta())

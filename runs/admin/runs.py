@@ -84,7 +84,7 @@ class RunAdmin(CommandsRuns, ReviewsRuns, DeletesRuns, ModelAdmin):
     @display(description=_("state"), ordering="state", label=VARIANTS | {SILENT: "danger"})
     def state_label(self, run: Run) -> tuple[str, str]:
         if silent(run, timezone.now()):
-            return SILENT, gettext("no sign of life")
+            return SILENT, gettext("no heartbeat")
         return run.state, run.get_state_display()
 
     @display(description=_("owner"), ordering="created_by__username")
@@ -131,7 +131,7 @@ class RunAdmin(CommandsRuns, ReviewsRuns, DeletesRuns, ModelAdmin):
 
     def save_model(self, request: HttpRequest, obj: Run, form: forms.ModelForm[Run], change: bool) -> None:
         if change:
-            # The owner of a live run writes beats and numbers meanwhile: only what was typed here is saved.
+            # The owner of a live run writes heartbeats and numbers meanwhile: only what was typed here is saved.
             obj.save(update_fields=self.reviewed_fields(request, obj, form))
             return
         obj.created_by_id = request.user.pk

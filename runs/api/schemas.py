@@ -78,7 +78,9 @@ class RunDetailOut(RunOut):
     restarts: int = Field(description="How often it may start again by itself after a fault")
     restarts_used: int
     usual_step_s: float | None
-    stalled_since: datetime | None = Field(description="It beats but has not stepped for far longer than usual")
+    stalled_since: datetime | None = Field(
+        description="It sends heartbeats but has not stepped for far longer than usual"
+    )
     last_seq: int = Field(description="Number of the newest event: where a viewer may go on with ?since=")
     latest: dict[str, PointOut] = Field(description="Newest point of each series")
     role: str
@@ -213,7 +215,7 @@ class KnobsPage(Schema):
 
 
 class CheckpointOut(Schema):
-    """Everything needed to go on from a step. `reason` tells why it was saved, and so how long it is kept."""
+    """Everything needed to resume from a step. `reason` tells why it was saved, and so how long it is kept."""
 
     id: int
     attempt: int

@@ -1,4 +1,4 @@
-"""What a run can be steered by and gone on from: its knobs, checkpoints and attempts."""
+"""What a run can be steered by and resumed from: its knobs, checkpoints and attempts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def list_checkpoints(
     limit: int = Query(50, ge=1, le=200),
     offset: int = Query(0, ge=0, le=10**9),
 ) -> dict[str, Any]:
-    """Those that are kept. `manage.py train --run-id N --from NAME` goes on from one."""
+    """Those that are kept. `manage.py train --run-id N --from NAME` resumes from one."""
     checkpoints = visible_run(request, run_id).checkpoints.order_by("-pk")
     if reason is not None:
         checkpoints = checkpoints.filter(reason=reason)

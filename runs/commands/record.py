@@ -153,7 +153,7 @@ def _cancel(request: Cancel, command: Command) -> bool:
 
 
 def _extend_at_rest(run: Run, request: Extend, command: Command) -> bool:
-    """Make a run that does not train longer; a finished one can be continued from then on."""
+    """Make a run that does not train longer; a finished one can be resumed from then on."""
     old = run.total_epochs
     new = None if old is None else old + request.epochs
     fields: dict[str, Any] = {"extra_epochs": F("extra_epochs") + request.epochs}
@@ -162,7 +162,7 @@ def _extend_at_rest(run: Run, request: Extend, command: Command) -> bool:
         if run.steps_per_epoch:
             fields["total_steps"] = new * run.steps_per_epoch
     if run.state == RunState.FINISHED:
-        fields |= {"state": RunState.STOPPED, "reason": "Extended: it can be continued."}
+        fields |= {"state": RunState.STOPPED, "reason": "Extended: it can be resumed."}
     Run.objects.filter(pk=run.pk).update(**fields)
     complete_command(command, CommandState.APPLIED, step=run.step, old=old, new=new)
     run.refresh_from_db()

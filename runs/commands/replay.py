@@ -29,7 +29,7 @@ class CannotReplay(Exception):
 def interventions(run: Run) -> list[Command]:
     """Return the applied commands that led to where `run` is, in the order of their effect.
 
-    What an attempt did after the step from which a later one went on is not in the curve any more.
+    What an attempt did after the step from which a later one resumed is not in the curve any more.
     """
     applied = run.commands.filter(kind__in=REPLAYED, state=CommandState.APPLIED).order_by("step", "applied_at")
     attempts = list(run.attempts.order_by("number"))
@@ -85,7 +85,7 @@ def _outlasts(command: Command, attempt: Attempt) -> bool:
 
 
 def _came_before_the_checkpoint(command: Command, attempt: Attempt) -> bool:
-    """Tell which came first at one step: a command, or the checkpoint from which an attempt went on."""
+    """Tell which came first at one step: a command, or the checkpoint from which an attempt resumed."""
     events = StoredEvent.objects.filter(run_id=command.run_id, kind__in=("command", "checkpoint")).order_by("seq")
     applied = saved = 0
     for seq, frame in events.values_list("seq", "frame"):

@@ -29,7 +29,7 @@ from runs.live.outbox import Outbox
 from runs.models import Command, Run
 from runs.protocol.commands import InvalidCommand, Request, parse_command
 from runs.protocol.events import PROTOCOL, Error, Hello, Message, Pong, Resync, encode_message
-from runs.recording.lifecycle import BEAT_INTERVAL_S
+from runs.recording.lifecycle import HEARTBEAT_INTERVAL_S
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ class RunConsumer(AsyncWebsocketConsumer):
             latest=found.latest,
             viewer={"name": self.viewer.name, "role": self.viewer.role, "may": self.viewer.may},
             server_time=time.time(),
-            beat_interval_s=BEAT_INTERVAL_S,
+            heartbeat_interval_s=HEARTBEAT_INTERVAL_S,
             life=self.room.life,
             link=self.hub.link,
         )

@@ -49,7 +49,7 @@ class Room:
 
     run_id: int
     last_seq: int
-    beat: int
+    heartbeat: int
     alive_at: float
     live: bool
     life: str = "alive"
@@ -240,11 +240,11 @@ class Hub:
         now = time.monotonic()
         seen_s = now - self._looked_at
         self._looked_at = now
-        for run_id, last_seq, beat, state in rows:
+        for run_id, last_seq, heartbeat, state in rows:
             room = self._rooms.get(run_id)
             if room is None:
                 continue
-            self._judge_life(room, beat, state in LIVE, now, seen_s)
+            self._judge_life(room, heartbeat, state in LIVE, now, seen_s)
             room.stored_seq = last_seq
             if last_seq > room.last_seq:
                 async with room.lock:
@@ -259,13 +259,13 @@ class Hub:
         if layer is not None:
             await _flush(layer)
 
-    def _judge_life(self, room: Room, beat: int, live: bool, now: float, seen_s: float) -> None:
-        if beat != room.beat or not live:
+    def _judge_life(self, room: Room, heartbeat: int, live: bool, now: float, seen_s: float) -> None:
+        if heartbeat != room.heartbeat or not live:
             room.alive_at = now
         elif seen_s > 2 * POLL_INTERVAL_S:
             # Time in which the database could not be read is no evidence against the training.
             room.alive_at += seen_s - POLL_INTERVAL_S
-        room.beat, room.live = beat, live
+        room.heartbeat, room.live = heartbeat, live
         life = life_after(now - room.alive_at)
         if life != room.life:
             room.life = life
@@ -285,7 +285,7 @@ class Hub:
 
 
 def life_after(silent_s: float) -> str:
-    """Return what `silent_s` seconds without a beat say: alive, unreachable or silent."""
+    """Return what `silent_s` seconds without a heartbeat say: alive, unreachable or silent."""
     if silent_s >= SILENT_AFTER_S:
         return "silent"
     return "unreachable" if silent_s >= UNREACHABLE_AFTER_S else "alive"
@@ -294,16 +294,16 @@ def life_after(silent_s: float) -> str:
 async def _open_room(run_id: int) -> Room:
     run: Run = await reading(Run.objects.get)(pk=run_id)
     live = run.state in LIVE
-    # Nothing was seen of this run yet, and its host's clock may be wrong: the time of its last beat alone calls no run
-    # unreachable, but one that is will be called so at the second look.
-    silent_s = (timezone.now() - run.beat_at).total_seconds() if live and run.beat_at else 0.0
+    # Nothing was seen of this run yet, and its host's clock may be wrong: the time of its last heartbeat alone calls no
+    # run unreachable, but one that is will be called so at the second look.
+    silent_s = (timezone.now() - run.heartbeat_at).total_seconds() if live and run.heartbeat_at else 0.0
     silent_s = max(0.0, min(silent_s, UNREACHABLE_AFTER_S - POLL_INTERVAL_S))
     alive_at = time.monotonic() - silent_s
-    return Room(run_id, run.last_seq, run.beat, alive_at, live, life=life_after(silent_s))
+    return Room(run_id, run.last_seq, run.heartbeat, alive_at, live, life=life_after(silent_s))
 
 
 def _read_runs(run_ids: list[int]) -> list[tuple[int, int, int, str]]:
-    return list(Run.objects.filter(pk__in=run_ids).values_list("pk", "last_seq", "beat", "state"))
+    return list(Run.objects.filter(pk__in=run_ids).values_list("pk", "last_seq", "heartbeat", "state"))
 
 
 async def _flush(layer: Any) -> None:

@@ -73,7 +73,7 @@ class Run(models.Model):
 
     `attempt` is the fencing token: the owner's writes are conditional on it.
     `is_paused` is what the worker said last: a lost run returns to it.
-    `beat` counts up while a supervisor lives; `last_seq` numbers events without gaps;
+    `heartbeat` counts up while a supervisor lives; `last_seq` numbers events without gaps;
     events with seq <= `replay_from` may have been folded into chunks.
     """
 
@@ -107,8 +107,8 @@ class Run(models.Model):
     state = models.CharField(_("state"), max_length=10, choices=RunState, default=RunState.CREATED)
     reason = models.CharField(_("reason"), max_length=500, blank=True)
     attempt = models.PositiveIntegerField(_("attempt"), default=0)
-    beat = models.PositiveBigIntegerField(_("beat"), default=0)
-    beat_at = models.DateTimeField(_("last beat"), null=True, blank=True)
+    heartbeat = models.PositiveBigIntegerField(_("heartbeat"), default=0)
+    heartbeat_at = models.DateTimeField(_("last heartbeat"), null=True, blank=True)
     last_seq = models.PositiveBigIntegerField(_("last event"), default=0)
     replay_from = models.PositiveBigIntegerField(_("replay from"), default=0)
 
@@ -187,7 +187,7 @@ class Attempt(models.Model):
         "Checkpoint", models.SET_NULL, null=True, blank=True, related_name="resumed_attempts"
     )
     # Outlives the checkpoint, which the rule of what to keep may remove.
-    resumed_step = models.BigIntegerField(_("went on from step"), null=True, blank=True)
+    resumed_step = models.BigIntegerField(_("resumed from step"), null=True, blank=True)
     started_at = models.DateTimeField(_("started at"), auto_now_add=True)
     ended_at = models.DateTimeField(_("ended at"), null=True, blank=True)
     environment = models.JSONField(_("environment"), default=dict)
@@ -214,7 +214,7 @@ class Attempt(models.Model):
 
 
 class Checkpoint(models.Model):
-    """Everything needed to go on from a step.
+    """Everything needed to resume from a step.
 
     `path` is relative to the folder of the run. `reason` tells why it was saved, and so how long it is kept.
     """
@@ -251,8 +251,8 @@ class Host(models.Model):
     """A machine on which `manage.py watch` starts queued runs, and the present use of its devices."""
 
     name = models.CharField(_("name"), max_length=255, unique=True)
-    beat = models.PositiveBigIntegerField(default=0)
-    beat_at = models.DateTimeField(_("last beat"))
+    heartbeat = models.PositiveBigIntegerField(default=0)
+    heartbeat_at = models.DateTimeField(_("last heartbeat"))
     devices = models.JSONField(_("devices"), default=list)
     slots_per_device = models.PositiveSmallIntegerField(
         _("slots per GPU"),

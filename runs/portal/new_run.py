@@ -54,7 +54,7 @@ def new_run(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_POST
 def queue_run(request: HttpRequest, pk: int) -> HttpResponse:
-    """Queue a run that was created, or go on with one that ended, where its checkpoints lie."""
+    """Queue a run that was created, or resume one that ended, where its checkpoints lie."""
     run = _commanded(request, pk)
     try:
         enqueue(run.pk, home_of(run))

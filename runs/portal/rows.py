@@ -41,7 +41,7 @@ def with_loss(runs: RunQuerySet) -> RunQuerySet:
 
 def row_of(run: Run, now: datetime, place: QueuePlace | None = None) -> Row:
     """Return the row of a run that `with_loss` annotated, with its `place` in the queue."""
-    end = run.ended_at or (now if run.is_live else run.beat_at)
+    end = run.ended_at or (now if run.is_live else run.heartbeat_at)
     return Row(
         run=run,
         silent=silent(run, now),

@@ -104,7 +104,7 @@ class StartForm(forms.Form):
         max_value=MOST_RANKS_OF_FORM,
         initial=1,
         required=False,
-        help_text=_("Processes that train together on the host, each with its share of every batch: one a GPU."),
+        help_text=_("Processes that train together on the host, each with its shard of every batch: one a GPU."),
         widget=forms.NumberInput(attrs={"class": "form-control"}),
     )
     place = forms.ChoiceField(label=_("Device"), widget=forms.RadioSelect)

@@ -58,11 +58,11 @@ class RunCommand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Stop(RunCommand, frozen=True, kw_only=True):
-    """Finish the step, save a checkpoint and end; `train --run-id` goes on from there."""
+    """Finish the step, save a checkpoint and end; `train --run-id` resumes from there."""
 
     kind: ClassVar[str] = "stop"
     title: ClassVar[str] = "Stop"
-    help: ClassVar[str] = "Finish the current step, save a checkpoint and end. The run can be continued later."
+    help: ClassVar[str] = "Finish the current step, save a checkpoint and end. The run can be resumed later."
     # A queued run is taken out of the queue.
     legal_in: ClassVar[frozenset[str]] = LIVE | {"queued"}
     checkpoint: bool = True
@@ -140,7 +140,7 @@ class Extend(RunCommand, frozen=True, kw_only=True):
 
     kind: ClassVar[str] = "extend"
     title: ClassVar[str] = "Extend"
-    help: ClassVar[str] = "Train more epochs than planned. A finished run can then be continued."
+    help: ClassVar[str] = "Train more epochs than planned. A finished run can then be resumed."
     legal_in: ClassVar[frozenset[str]] = STATES - {"lost"}
     can_be_scheduled: ClassVar[bool] = False
     epochs: Epochs

@@ -141,7 +141,7 @@ class KnobsChanged(Event, frozen=True, kw_only=True):
 
 
 class StallChanged(Event, frozen=True, kw_only=True):
-    """The training beats but has not stepped for far longer than usual, or steps again."""
+    """The training sends heartbeats but has not stepped for far longer than usual, or steps again."""
 
     kind: ClassVar[str] = "stall"
     attempt: int
@@ -213,7 +213,7 @@ class Hello(Message, frozen=True, kw_only=True):
     latest: dict[str, dict[str, Any]]
     viewer: dict[str, Any]
     server_time: float
-    beat_interval_s: float
+    heartbeat_interval_s: float
     life: str
     link: str
     incomplete: list[str] = []
@@ -227,7 +227,7 @@ class Resync(Message, frozen=True, kw_only=True):
 
 
 class Life(Message, frozen=True, kw_only=True):
-    """Evidence of life of the training changed: alive, unreachable (6 s) or silent (12 s without a beat)."""
+    """Evidence of life of the training changed: alive, unreachable (6 s) or silent (12 s without a heartbeat)."""
 
     kind: ClassVar[str] = "life"
     life: str

@@ -20,8 +20,8 @@ from runs.recording import feed
 
 SILENT_AFTER_S = 12.0
 UNREACHABLE_AFTER_S = 6.0
-BEAT_INTERVAL_S = 1.0
-SILENCE = f"No sign of life from the training host for {SILENT_AFTER_S:.0f} s."
+HEARTBEAT_INTERVAL_S = 1.0
+SILENCE = f"No heartbeat from the training host for {SILENT_AFTER_S:.0f} s."
 LONGEST_REASON_CHARACTERS = 500
 
 STARTABLE = (RunState.CREATED, RunState.QUEUED, RunState.STOPPED, RunState.FAILED, RunState.LOST)
@@ -98,7 +98,7 @@ def open_attempt(
         if run.state == RunState.FINISHED:
             raise NotStartable(f"run {run_id} has finished: create a new run to train again")
         number = run.attempt + 1
-        # A holder on another host that gave no sign of life: it is fenced out by the new number.
+        # A holder on another host that sent no heartbeat: it is fenced out by the new number.
         run.attempts.filter(ended_at=None).update(ended_at=timezone.now(), outcome=RunState.LOST)
         for command in open_commands(run_id):
             outcome = "The attempt ended without word of it."
@@ -122,8 +122,8 @@ def open_attempt(
             reason="",
             started_at=run.started_at or now,
             ended_at=None,
-            beat=F("beat") + 1,
-            beat_at=now,
+            heartbeat=F("heartbeat") + 1,
+            heartbeat_at=now,
             is_paused=False,
             stalled_since=None,
             knobs=[],
@@ -149,13 +149,13 @@ def adopt_attempt(attempt: Attempt, holder: Holder) -> Lease:
 
 
 def renew_lease(lease: Lease, *, recover: bool = True, **fields: Any) -> None:
-    """Beat, and write `fields` of the run, if the lease still holds. Raises `Fenced` where it does not.
+    """Count a heartbeat, and write `fields` of the run, if the lease still holds. Raises `Fenced` where it does not.
 
-    A run that was taken for lost, or queued to go on elsewhere, is running again once its owner speaks; not where
+    A run that was taken for lost, or queued to resume elsewhere, is running again once its owner speaks; not where
     `recover` is false: what is written then is what the dead have left.
     """
     held = Run.objects.filter(pk=lease.run_id, attempt=lease.number)
-    written = {"beat": F("beat") + 1, "beat_at": timezone.now(), **fields}
+    written = {"heartbeat": F("heartbeat") + 1, "heartbeat_at": timezone.now(), **fields}
     if held.filter(state__in=LIVE).update(**written):
         return
     with transaction.atomic():
@@ -183,12 +183,12 @@ def note_pause(lease: Lease, paused: bool) -> None:
         feed.append(lease.run_id, StatusChanged(state=state, attempt=lease.number))
 
 
-def mark_lost(run_id: int, attempt: int, beat: int, reason: str = SILENCE) -> bool:
-    """Set a live run lost whose owner has not beaten since `beat`; tell viewers; return whether it was so.
+def mark_lost(run_id: int, attempt: int, heartbeat: int, reason: str = SILENCE) -> bool:
+    """Set a live run lost whose owner has sent nothing since `heartbeat`; tell viewers; return whether it was so.
 
     The attempt stays open: its owner may only be cut off, and the run recovers when it speaks (see `renew_lease`).
     """
-    silent = Run.objects.filter(pk=run_id, attempt=attempt, beat=beat, state__in=LIVE)
+    silent = Run.objects.filter(pk=run_id, attempt=attempt, heartbeat=heartbeat, state__in=LIVE)
     with transaction.atomic():
         if not silent.update(state=RunState.LOST, reason=reason):
             return False
@@ -288,4 +288,4 @@ def complete_command(
 
 
 def _start_reason(resumed_from: Checkpoint | None) -> str:
-    return f"goes on from step {resumed_from.step}" if resumed_from else ""
+    return f"resumed from step {resumed_from.step}" if resumed_from else ""

@@ -11,11 +11,11 @@ SILENT_AFTER = timedelta(seconds=SILENT_AFTER_S)
 
 
 def silent(run: Run, now: datetime) -> bool:
-    """Say whether `run` should be alive but gave no sign of life for 12 s.
+    """Say whether `run` should be alive but sent no heartbeat for 12 s.
 
     Compares with this host's wall clock, which is good enough to show, not to take a run over.
     """
     if not run.is_live:
         return False
-    last_sign = run.beat_at or run.started_at
+    last_sign = run.heartbeat_at or run.started_at
     return last_sign is None or now - last_sign > SILENT_AFTER

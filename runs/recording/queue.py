@@ -132,22 +132,22 @@ def fail_start(run_id: int, attempt: int, sentence: str) -> bool:
 
 
 def start_command(run: Run) -> str:
-    """Return the command line that starts, or goes on with, a run on the host where it is typed."""
+    """Return the command line that starts, or resumes, a run on the host where it is typed."""
     command = f"python manage.py train --run-id {run.pk}"
     return command if run.recipe_id else f"{command} -- {' '.join(_script_of(run))}"
 
 
 def home_of(run: Run) -> str:
-    """Return the host to go on with a run: where its checkpoints lie; "" where it never started."""
+    """Return the host to resume a run: where its checkpoints lie; "" where it never started."""
     return run.attempts.order_by("-number").values_list("host", flat=True).first() or run.queued_host
 
 
 def living_hosts(now: datetime) -> list[Host]:
-    """Return the hosts whose `watch` gave a sign of life lately.
+    """Return the hosts whose `watch` sent a heartbeat lately.
 
     Compares wall clocks, which is good enough to choose from, not to take a run over.
     """
-    return list(Host.objects.filter(beat_at__gt=now - HOST_SILENT_AFTER))
+    return list(Host.objects.filter(heartbeat_at__gt=now - HOST_SILENT_AFTER))
 
 
 def starter_missing(host: str, hosts: Sequence[Host]) -> bool:

@@ -75,13 +75,13 @@ class _Frame:
 
     def x(self, value: float) -> float:
         low, high = self.across
-        share = (value - low) / (high - low) if high > low else 0.5
-        return round(self.left + share * (self.right - self.left), 1)
+        fraction = (value - low) / (high - low) if high > low else 0.5
+        return round(self.left + fraction * (self.right - self.left), 1)
 
     def y(self, value: float) -> float:
         low, high = self.up
-        share = (_drawable(value) - low) / (high - low)
-        return round(self.bottom - share * (self.bottom - self.top), 1)
+        fraction = (_drawable(value) - low) / (high - low)
+        return round(self.bottom - fraction * (self.bottom - self.top), 1)
 
 
 def _line(frame: _Frame, chart: Mapping[str, Any], label: str, colour: str) -> SafeString:

@@ -33,13 +33,13 @@ def may_start(user: AbstractBaseUser | AnonymousUser) -> bool:
 
 @register.simple_tag
 def start_of(run: Run) -> dict[str, Any]:
-    """Return how a run is started, or gone on with, and whether anybody is there to do so."""
+    """Return how a run is started, or resumed, and whether anybody is there to do so."""
     waits = run.state == RunState.QUEUED
     return {
         "command": start_command(run),
         "by_page": run.recipe_id is not None,
-        "continue_states": " ".join(state for state in QUEUEABLE if state != RunState.CREATED),
-        "may_continue": run.state in QUEUEABLE and run.state != RunState.CREATED,
+        "resume_states": " ".join(state for state in QUEUEABLE if state != RunState.CREATED),
+        "may_resume": run.state in QUEUEABLE and run.state != RunState.CREATED,
         "host": run.queued_host,
         # What starts again by itself has a supervisor that waits, and only where that was killed needs a watch.
         "nobody": waits

@@ -35,7 +35,7 @@ class Mailbox:
         self._read_bytes = 0
 
     def post(self, command: dict[str, Any]) -> None:
-        """Append `command` for the worker to take at its next control point. Raises `OSError` where the disk is full.
+        """Append `command` for the worker to take at its next step boundary. Raises `OSError` where the disk is full.
 
         A line begins with its own end of line, so that one that was torn before it spoils nothing.
         """
@@ -69,11 +69,11 @@ class Mailbox:
         return _whole_commands(text[:whole])
 
     @property
-    def beats(self) -> int:
+    def heartbeats(self) -> int:
         """Count the seconds in which a supervisor lived; one that stands still means that there is none."""
         return self.posted[1]
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         self.posted[1] += 1
 
     @property

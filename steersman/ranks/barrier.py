@@ -17,12 +17,12 @@ from steersman.files.private import write_private
 
 PAGE_BYTES = 4096
 WORD = 0xFFFF_FFFF_FFFF_FFFF
-# Words for all: the control point at which everybody waits (0: none), how many decisions there are, one that changes
+# Words for all: the step boundary at which everybody waits (0: none), how many decisions there are, one that changes
 # when a rank was asked for something by a signal, and whether ranks that never attached are left out. Of the leader's
 # page alone: how many nodes there are (0 where only one), and the latest hold that all of them know.
 HOLD, DECIDED, CALLED, LEFT_OUT, NODES, KNOWN = 0, 1, 2, 3, 4, 5
 FIRST_ROW, ROW_WORDS = 8, 16
-# Words of a rank: control points reached, the one at which it waits, its step and epoch there, whether it has finished
+# Words of a rank: step boundaries reached, the one at which it waits, its step and epoch there, whether it has finished
 # (1) or failed (2), its process, its two latest votes, and how often it was asked for something by a signal.
 FINISHED, FAILED = 1, 2
 POINTS, ARRIVED, STEP, EPOCH, ENDED, PID, VOTES, CALLS = 0, 1, 2, 3, 4, 5, 6, 8
@@ -40,7 +40,7 @@ class PeerLost(RuntimeError):
 
 
 class OutOfStep(RuntimeError):
-    """The ranks have not passed the same control points: one looked at `run.stopping` more often than another."""
+    """The ranks have not passed the same step boundaries: one looked at `run.stopping` more often than another."""
 
 
 def open_page(folder: Path, ranks: int) -> memoryview:
@@ -110,11 +110,11 @@ class Meeting:
         return self.words[self.row(rank) + ENDED] == FINISHED
 
     def end(self, failed: bool) -> None:
-        """Tell that this rank passes no further control point."""
+        """Tell that this rank passes no further step boundary."""
         self.words[self.mine + ENDED] = FAILED if failed else FINISHED
 
     def farthest(self) -> int:
-        """Return the largest number of control points that a rank has reached."""
+        """Return the largest number of step boundaries that a rank has reached."""
         return max(self.words[self.row(rank) + POINTS] for rank in (self.rank, *self.others))
 
     def call(self, kind: str) -> None:
@@ -128,14 +128,14 @@ class Meeting:
         return sum(self.words[self.row(rank) + place] for rank in range(self.ranks))
 
     def arrive(self, points: int, step: int, epoch: int) -> None:
-        """Tell that this rank waits at its control point number `points`."""
+        """Tell that this rank waits at its step boundary number `points`."""
         row = self.mine
         self.words[row + STEP] = step & WORD
         self.words[row + EPOCH] = epoch & WORD
         self.words[row + ARRIVED] = points
 
     def absent(self, points: int) -> list[int]:
-        """Return the ranks that do not wait at this control point yet."""
+        """Return the ranks that do not wait at this step boundary yet."""
         return [rank for rank in self.others if self.words[self.row(rank) + ARRIVED] != points]
 
     def differing(self, place: int, own: int) -> tuple[int, int] | None:

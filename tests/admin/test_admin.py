@@ -38,7 +38,12 @@ RUNS = "/admin/runs/run/"
 
 
 def make_run(project: Project, **fields: Any) -> Run:
-    defaults: dict[str, Any] = {"name": "baseline", "state": RunState.RUNNING, "beat_at": timezone.now(), "attempt": 1}
+    defaults: dict[str, Any] = {
+        "name": "baseline",
+        "state": RunState.RUNNING,
+        "heartbeat_at": timezone.now(),
+        "attempt": 1,
+    }
     return Run.objects.create(project=project, **(defaults | fields))
 
 
@@ -100,15 +105,15 @@ def test_it_shows_state_owner_duration_and_best_metric(client: Client, ada: User
         assert text in page
 
 
-def test_it_says_no_sign_of_life_after_12_seconds(client: Client, project: Project) -> None:
-    run = make_run(project, beat_at=timezone.now() - timedelta(seconds=5))
+def test_it_says_no_heartbeat_after_12_seconds(client: Client, project: Project) -> None:
+    run = make_run(project, heartbeat_at=timezone.now() - timedelta(seconds=5))
     for url in (RUNS, f"{RUNS}{run.pk}/change/"):
-        assert "no sign of life" not in client.get(url).content.decode()
-    Run.objects.update(beat_at=timezone.now() - timedelta(seconds=13))
+        assert "no heartbeat" not in client.get(url).content.decode()
+    Run.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=13))
     for url in (RUNS, f"{RUNS}{run.pk}/change/"):
-        assert "no sign of life" in client.get(url).content.decode()
+        assert "no heartbeat" in client.get(url).content.decode()
     Run.objects.update(state=RunState.FINISHED)
-    assert "no sign of life" not in client.get(RUNS).content.decode()
+    assert "no heartbeat" not in client.get(RUNS).content.decode()
 
 
 @pytest.mark.parametrize("text", ["cosine", "{pk}", "#{pk}", "Language", "nanotext"])
@@ -145,7 +150,7 @@ def test_it_shows_the_whole_record_of_a_run(client: Client, project: Project, re
     page = client.get(f"{RUNS}{run.pk}/change/").content.decode()
     for text in (
         "epochs", "60", "2.13.0", "ValueError: shapes differ", "SIGSEGV", "Traceback &lt;module&gt;", "Olga 2",
-        "refused", "the run has ended", "step-2", "2.0", "went on from", 'aria-label="Loss by epoch: ',
+        "refused", "the run has ended", "step-2", "2.0", "resumed from", 'aria-label="Loss by epoch: ',
         "validation loss", 'aria-label="Training loss by step: ', "log 1",
     ):  # fmt: skip
         assert text in page
@@ -191,7 +196,7 @@ def test_it_renames_a_run_and_changes_nothing_else(
     opened = Run.objects.get(pk=run.pk)
     # The supervisor writes between the reading of the row and its saving.
     monkeypatch.setattr("runs.admin.runs.RunAdmin.get_object", lambda *_: opened)
-    Run.objects.update(last_seq=41, beat=7, state=RunState.PAUSED)
+    Run.objects.update(last_seq=41, heartbeat=7, state=RunState.PAUSED)
     answer = client.post(
         f"{RUNS}{run.pk}/change/",
         {"name": "renamed", "state": "finished", "parameters": "{}", "seed": 9, "last_seq": 0, "project": 99},
@@ -199,7 +204,7 @@ def test_it_renames_a_run_and_changes_nothing_else(
     assert answer.status_code == 302
     run.refresh_from_db()
     assert (run.name, run.state, run.parameters, run.seed) == ("renamed", RunState.PAUSED, {"epochs": 3}, 0)
-    assert (run.last_seq, run.beat, run.project_id) == (41, 7, project.pk)
+    assert (run.last_seq, run.heartbeat, run.project_id) == (41, 7, project.pk)
 
 
 def test_it_lets_nobody_change_or_delete_parts_of_a_record(client: Client, project: Project, recipe: Recipe) -> None:

@@ -140,10 +140,10 @@ def test_it_manages_memberships(client: Client, project: Project) -> None:
 
 
 def test_hosts_are_to_look_at(client: Client) -> None:
-    host = Host.objects.create(name="gpu-07", beat_at=timezone.now(), devices=[{"name": "cpu"}])
-    Host.objects.create(name="gpu-08", beat_at=timezone.now() - timedelta(minutes=5))
+    host = Host.objects.create(name="gpu-07", heartbeat_at=timezone.now(), devices=[{"name": "cpu"}])
+    Host.objects.create(name="gpu-08", heartbeat_at=timezone.now() - timedelta(minutes=5))
     page = client.get("/admin/runs/host/").content.decode()
-    for text in ("gpu-07", "watching", "no sign of life"):
+    for text in ("gpu-07", "watching", "no heartbeat"):
         assert text in page
     assert client.get(f"/admin/runs/host/{host.pk}/change/").status_code == 200
     assert client.get("/admin/runs/host/add/").status_code == 403
@@ -151,13 +151,13 @@ def test_hosts_are_to_look_at(client: Client) -> None:
 
 
 def test_how_many_runs_a_host_takes_is_to_set(client: Client) -> None:
-    host = Host.objects.create(name="gpu-07", beat=5, beat_at=timezone.now(), devices=[{"device": "cpu"}])
+    host = Host.objects.create(name="gpu-07", heartbeat=5, heartbeat_at=timezone.now(), devices=[{"device": "cpu"}])
     address = f"/admin/runs/host/{host.pk}/change/"
     page = client.post(address, {"slots_per_device": "65", "cpu_slots": "-1"}).content.decode()
     assert page.count("errorlist") + page.count("text-red") >= 2 and "64" in page
-    client.post(address, {"slots_per_device": "2", "cpu_slots": "", "name": "other", "beat": "9"})
+    client.post(address, {"slots_per_device": "2", "cpu_slots": "", "name": "other", "heartbeat": "9"})
     host.refresh_from_db()
-    assert (host.slots_per_device, host.cpu_slots, host.name, host.beat) == (2, None, "gpu-07", 5)
+    assert (host.slots_per_device, host.cpu_slots, host.name, host.heartbeat) == (2, None, "gpu-07", 5)
 
 
 @pytest.mark.parametrize("address", [TOKENS, INVITES, "/admin/runs/membership/"])

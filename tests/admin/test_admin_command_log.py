@@ -73,7 +73,7 @@ def test_it_shows_knobs_checkpoints_and_attempts(client: Client, run: Run) -> No
     text = text_of(client, run)
     for shown in (
         '"a": 0.1, "b": 0.2'.replace('"', "&quot;"), "1e-06 … 1.0 1/step How far a step goes.", "before named 1 10 1",
-        "validation_loss 0.5", "went on from step 40", "last step 77", "ranks 4", "adoptions 1",
+        "validation_loss 0.5", "resumed from step 40", "last step 77", "ranks 4", "adoptions 1",
         "2 of 3 restarts used",
     ):  # fmt: skip
         assert shown in text, shown

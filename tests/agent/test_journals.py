@@ -47,7 +47,7 @@ def points(batch: Batch | None) -> list[tuple[int, dict[str, float]]]:
         ("speed/samples_per_second", [10.0, 12.0], 22.0),
         ("speed/tokens_per_second", [10.0, 12.0, 1.0], 23.0),
         ("speed/step_ms", [3.0, 5.0], 5.0),
-        ("speed/data_wait_share", [0.25, 0.125], 0.25),
+        ("speed/data_wait_fraction", [0.25, 0.125], 0.25),
         ("mine", [1e308, 1.5e308], math.inf),
     ],
 )

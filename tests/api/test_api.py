@@ -258,7 +258,7 @@ def test_it_gives_knobs_checkpoints_and_attempts(run: Run) -> None:
     client = session("viewer")
     for what in ("knobs", "checkpoints", "attempts"):
         assert client.get(f"/api/runs/{run.pk}/{what}/").json() == {"count": 0, "items": []}
-    spec = KnobSpec("rate", "float", 1e-6, 1.0, scale="log", groups=("body", "head"), series="optimiser/learning_rate")
+    spec = KnobSpec("rate", "float", 1e-6, 1.0, scale="log", groups=("body", "head"), series="optimizer/learning_rate")
     knob = Knob(spec, {"body": 0.1, "head": 0.2}, effective=lambda group: 0.05)
     Run.objects.filter(pk=run.pk).update(knobs=[knob.to_wire(), Knob(KnobSpec("flip", "bool"), True).to_wire()])
     rate, flip = client.get(f"/api/runs/{run.pk}/knobs/").json()["items"]

@@ -55,7 +55,7 @@ def seed() -> None:
     owner = User.objects.get(username="owner")
     create_token(owner, project, TokenScope.VIEW, name="notebook", expires_at=timezone.now() + timedelta(days=9))
     _, shared = create_token(owner, project, TokenScope.SHARE, name="link", run=live)
-    Host.objects.create(name="gpu-host", beat_at=timezone.now())
+    Host.objects.create(name="gpu-host", heartbeat_at=timezone.now())
     places = {
         "live": live.pk,
         "ended": ended.pk,
@@ -85,7 +85,7 @@ def make_run(project: Project, name: str, state: str, rate: float) -> Run:
         started_at=now - timedelta(seconds=STEPS * INTERVAL_S),
         ended_at=None if state == RunState.RUNNING else now,
         reason="" if state == RunState.RUNNING else "the loss is no finite number",
-        beat_at=now,
+        heartbeat_at=now,
     )
     events = [*_events(now.timestamp() - STEPS * INTERVAL_S, rate), StatusChanged(state=state, attempt=1)]
     feed.append(run.pk, *events)

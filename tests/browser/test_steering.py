@@ -72,14 +72,14 @@ def command_log(page: Page, text: str | re.Pattern[str]) -> Locator:
     return page.get_by_test_id("command-row").filter(has_text=text)
 
 
-def drag(page: Page, slider: Locator, share: float) -> None:
-    """Put the slider's thumb at a share of its width, still held."""
+def drag(page: Page, slider: Locator, fraction: float) -> None:
+    """Put the slider's thumb at a fraction of its width, still held."""
     slider.scroll_into_view_if_needed()
     box = slider.bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.down()
-    page.mouse.move(box["x"] + box["width"] * share, box["y"] + box["height"] / 2, steps=4)
+    page.mouse.move(box["x"] + box["width"] * fraction, box["y"] + box["height"] / 2, steps=4)
 
 
 def values_of(lab: Stack, kind: str) -> list[dict[str, object]]:
@@ -228,7 +228,7 @@ def test_while_paused_every_control_works(operator: Page, viewer: Page, lab: Sta
     wait_for(lambda: run_row(lab, 1)["step"] > step, "steps after the pause")
 
 
-def test_a_checkpoint_is_downloaded_and_continued_from(operator: Page) -> None:
+def test_a_checkpoint_is_downloaded_and_resumed_from(operator: Page) -> None:
     saved = operator.get_by_test_id("checkpoint-row").filter(has_text="while paused")
     with operator.expect_download() as loading:
         saved.get_by_test_id("download").click()
@@ -237,7 +237,7 @@ def test_a_checkpoint_is_downloaded_and_continued_from(operator: Page) -> None:
         names = archive.getnames()
     assert any(name.endswith("/manifest.json") for name in names) and len(names) > 1
     saved.get_by_role("button", name="Copy the command").click()
-    command = saved.get_by_test_id("continue-command")
+    command = saved.get_by_test_id("resume-command")
     expect(command).to_have_text("python manage.py train --run-id 1 --from 'while paused'")
 
 

@@ -21,7 +21,7 @@ from tests.support.stack import ROOT, Stack, create_run, events, rows, seed_stac
 
 WORKER = str(ROOT / "tests" / "trainings" / "any_value.py")
 WRONG = ("runs_lost", "storable_lost", "undocumented_raises", "supervisor_deaths")
-SHARE_WANTED = 0.4
+FRACTION_WANTED = 0.4
 POINTS = """
 import json
 from runs.series import storage as series
@@ -122,7 +122,7 @@ def main(each: int) -> int:
             os.environ[postgres.VARIABLE] = SERVER.address
     outcome = dict(total) | {"methods": len(methods), "fewest_calls_of_a_method": min(methods.values())}
     print(json.dumps(outcome))
-    enough = total["storable"] >= SHARE_WANTED * total["calls"]
+    enough = total["storable"] >= FRACTION_WANTED * total["calls"]
     return int(any(total[name] for name in WRONG) or not enough)
 
 

@@ -6,7 +6,7 @@ With several nodes torchrun starts as many ranks on each: processes of other nod
 may arrange that, and the nodes share their data folder.
 
 Prints progress to stderr and one JSON object as its last line: `commands` that had an outcome, `step_differs` is how
-many things were not done at the same control point, with the same value, by all ranks, or not where the command log
+many things were not done at the same step boundary, with the same value, by all ranks, or not where the command log
 says; `processes_left` is what lived 10 s after one rank was killed with -9.
 """
 
@@ -107,7 +107,7 @@ class Ranks:
         return False
 
     def noted(self) -> list[Counter[tuple[int, int, str, str]]]:
-        """Return what each rank did: control point, step, what and value; of a knob what it was left at."""
+        """Return what each rank did: step boundary, step, what and value; of a knob what it was left at."""
         found = []
         for rank in range(self.ranks):
             done: Counter[tuple[int, int, str, str]] = Counter()

@@ -91,8 +91,8 @@ class Hosts:
             self._watches[host] = subprocess.Popen(
                 command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
             )
-        beat = self._beat(host)
-        wait_for(lambda: self._beat(host) > beat, f"the watch of {host}\n{self._stack.log()}")
+        heartbeat = self._heartbeat(host)
+        wait_for(lambda: self._heartbeat(host) > heartbeat, f"the watch of {host}\n{self._stack.log()}")
 
     def restart(self, host: str) -> None:
         self._end(host)
@@ -107,9 +107,9 @@ class Hosts:
         watch.kill()
         watch.wait()
 
-    def _beat(self, host: str) -> int:
-        found = rows(self._stack, "SELECT beat FROM runs_host WHERE name = ?", host)
-        return int(found[0]["beat"]) if found else -1
+    def _heartbeat(self, host: str) -> int:
+        found = rows(self._stack, "SELECT heartbeat FROM runs_host WHERE name = ?", host)
+        return int(found[0]["heartbeat"]) if found else -1
 
 
 def queue(stack: Stack, counts: dict[str, int]) -> dict[int, str]:

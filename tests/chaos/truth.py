@@ -68,7 +68,7 @@ class Training:
         )
 
     def lives(self) -> list[str]:
-        """Return what the viewer was told of signs of life, in order."""
+        """Return what the viewer was told of heartbeats, in order."""
         return [message["life"] for message in list(self.viewer.messages) if message["kind"] == "life"]
 
     def steps(self) -> list[tuple[int, float]]:

@@ -198,7 +198,7 @@ def test_a_note_on_a_run_at_rest_is_pinned_to_its_last_step() -> None:
     assert (command.state, command.step) == (CommandState.APPLIED, 77) and command.applied_at is not None
 
 
-def test_a_finished_run_that_is_extended_can_be_continued() -> None:
+def test_a_finished_run_that_is_extended_can_be_resumed() -> None:
     run = new_run(RunState.FINISHED, total_epochs=10, steps_per_epoch=5, total_steps=50, step=50, attempt=1)
     command = send(run.pk, "extend")
     run.refresh_from_db()

@@ -1,4 +1,4 @@
-"""Which checkpoint a run goes on from, and which an attempt keeps."""
+"""Which checkpoint a run resumes from, and which an attempt keeps."""
 
 from __future__ import annotations
 

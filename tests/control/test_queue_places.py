@@ -35,7 +35,7 @@ def lab() -> Project:
     for role in Role.values:
         Membership.objects.create(project=project, user=User.objects.create(username=role), role=role)
     devices = [{"device": "cpu", "title": "CPU"}, {"device": "cuda:0", "title": "Stub", "uuid": A}]
-    Host.objects.create(name=HOST, beat_at=timezone.now(), devices=devices)
+    Host.objects.create(name=HOST, heartbeat_at=timezone.now(), devices=devices)
     return project
 
 

@@ -1,4 +1,4 @@
-"""A recipe's run from outside: created, trained, stopped with a checkpoint, continued to its end."""
+"""A recipe's run from outside: created, trained, stopped with a checkpoint, resumed to its end."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def test_it_trains_a_recipe_to_its_end_and_records_every_part(published, finishe
         assert all(row[column] is not None for row in epochs), column
     series = {row["name"] for row in rows(published, "SELECT name FROM runs_series WHERE run_id = ?", run_id)}
     assert series >= {
-        "train/loss", "train/accuracy", "optimiser/learning_rate", "optimiser/gradient_norm",
-        "speed/samples_per_second", "speed/step_ms", "speed/data_wait_share", "host/cpu", "host/worker_rss_mib",
+        "train/loss", "train/accuracy", "optimizer/learning_rate", "optimizer/gradient_norm",
+        "speed/samples_per_second", "speed/step_ms", "speed/data_wait_fraction", "host/cpu", "host/worker_rss_mib",
     }  # fmt: skip
     (attempt,) = rows(published, "SELECT * FROM runs_attempt WHERE run_id = ?", run_id)
     assert "torch" in attempt["environment"]

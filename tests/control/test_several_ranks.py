@@ -129,7 +129,7 @@ def test_two_ranks_stop_crash_and_go_on_bit_for_bit(offline_stack, tmp_path):
         assert run_row(stack, run_id)["state"] == "finished"
     assert attempt(stack, whole)["ranks"] == 2 and attempt(stack, whole)["launch"]
     total = run_row(stack, whole)["total_steps"]
-    for name in ("train/loss", "train/accuracy", "optimiser/gradient_norm"):
+    for name in ("train/loss", "train/accuracy", "optimizer/gradient_norm"):
         series = by_step(stack, whole, name)
         assert list(series) == list(range(1, total + 1))
         assert series == by_step(stack, cut, name)

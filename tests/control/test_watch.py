@@ -149,16 +149,16 @@ def test_it_fails_only_the_start_that_was_tried(run: Run) -> None:
 # Lost, and back
 
 
-def test_a_run_is_lost_only_while_its_beat_stands_still(run: Run) -> None:
+def test_a_run_is_lost_only_while_its_heartbeat_stands_still(run: Run) -> None:
     lease = hold(run)
     run.refresh_from_db()
     renew_lease(lease)
-    assert not mark_lost(run.pk, 1, run.beat)
-    assert not mark_lost(run.pk, 2, run.beat + 1)
-    assert mark_lost(run.pk, 1, run.beat + 1)
+    assert not mark_lost(run.pk, 1, run.heartbeat)
+    assert not mark_lost(run.pk, 2, run.heartbeat + 1)
+    assert mark_lost(run.pk, 1, run.heartbeat + 1)
     run.refresh_from_db()
     assert run.state == RunState.LOST
-    assert not mark_lost(run.pk, 1, run.beat)
+    assert not mark_lost(run.pk, 1, run.heartbeat)
 
 
 @pytest.mark.parametrize("state", [RunState.LOST, RunState.QUEUED])
@@ -183,17 +183,17 @@ def test_an_owner_that_was_overtaken_heals_nothing(run: Run) -> None:
 
 
 def test_silence_is_counted_by_our_clock_and_only_while_the_database_answers() -> None:
-    beats = SilenceWatch()
+    heartbeats = SilenceWatch()
     still, moving = Pulse(1, 1, 5), Pulse(2, 1, 5)
-    assert beats.measure([still, moving], 100.0) == {still: 0.0, moving: 0.0}
+    assert heartbeats.measure([still, moving], 100.0) == {still: 0.0, moving: 0.0}
     moved = Pulse(2, 1, 6)
-    assert beats.measure([still, moved], 102.0) == {still: 2.0, moved: 0.0}
-    beats.interrupt()
-    assert beats.measure([still], 160.0)[still] == 2.0
-    assert beats.measure([still], 161.0)[still] == 3.0
+    assert heartbeats.measure([still, moved], 102.0) == {still: 2.0, moved: 0.0}
+    heartbeats.interrupt()
+    assert heartbeats.measure([still], 160.0)[still] == 2.0
+    assert heartbeats.measure([still], 161.0)[still] == 3.0
     # The watch itself was suspended.
-    assert beats.measure([still], 1161.0)[still] == 6.0
-    assert beats.measure([], 1162.0) == {}
+    assert heartbeats.measure([still], 1161.0)[still] == 6.0
+    assert heartbeats.measure([], 1162.0) == {}
 
 
 def test_it_goes_on_when_the_database_is_away(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,7 +248,7 @@ def test_it_marks_a_run_lost_that_fell_silent_on_another_host(run: Run, monkeypa
         states.append(Run.objects.values_list("state", flat=True).get())
     assert states.index(RunState.LOST) == (106 + 12 - 100) / 2
     assert set(states[states.index(RunState.LOST) :]) == {RunState.LOST}
-    assert told(run)[-1] == ("lost", "No sign of life from the training host for 12 s.")
+    assert told(run)[-1] == ("lost", "No heartbeat from the training host for 12 s.")
 
 
 def test_it_calls_nobody_lost_who_waits_to_write_as_it_does(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,8 +278,8 @@ def test_it_folds_what_a_dead_run_left_and_leaves_a_live_one_alone(run: Run) -> 
     long_ago = timezone.now() - timedelta(minutes=6)
     for each in (run, other):
         feed.append(each.pk, Metrics(attempt=1, blocks=[Block(steps=[1], times=[1.0], values={"loss": [0.5]})]))
-    Run.objects.filter(pk=run.pk).update(state=RunState.LOST, beat_at=long_ago)
-    Run.objects.filter(pk=other.pk).update(beat_at=long_ago)
+    Run.objects.filter(pk=run.pk).update(state=RunState.LOST, heartbeat_at=long_ago)
+    Run.objects.filter(pk=other.pk).update(heartbeat_at=long_ago)
     Watch().tick()
     assert list(StoredEvent.objects.filter(kind="metrics").values_list("run", flat=True)) == [other.pk]
     assert storage.read_points(run.pk, "loss")[1].values.tolist() == [0.5]
@@ -329,14 +329,14 @@ def start_watch(lab: Stack, watches: list[subprocess.Popen[bytes]], **variables:
             lab.command("watch"), env=lab.environment | variables, stdout=log, stderr=log, start_new_session=True
         )
     watches.append(watch)
-    beat = host_beat(lab)
-    wait_for(lambda: host_beat(lab) > beat, f"the watch\n{lab.log()}")
+    heartbeat = host_heartbeat(lab)
+    wait_for(lambda: host_heartbeat(lab) > heartbeat, f"the watch\n{lab.log()}")
     return watch
 
 
-def host_beat(lab: Stack) -> int:
-    found = rows(lab, "SELECT beat FROM runs_host WHERE name = ?", HERE)
-    return int(found[0]["beat"]) if found else -1
+def host_heartbeat(lab: Stack) -> int:
+    found = rows(lab, "SELECT heartbeat FROM runs_host WHERE name = ?", HERE)
+    return int(found[0]["heartbeat"]) if found else -1
 
 
 def attempt_of(lab: Stack, run_id: int) -> dict[str, Any]:
@@ -371,8 +371,8 @@ def test_it_starts_a_queued_run_that_outlives_it_and_brings_back_its_supervisor(
     wait_for(lambda: attempt_of(lab, run_id)["adoptions"], f"the new supervisor\n{lab.log()}")
     assert lab.worker_pid(run_id) == worker and lives(worker)
     assert attempt_of(lab, run_id)["number"] == 1
-    beat = run_row(lab, run_id)["beat"]
-    wait_for(lambda: run_row(lab, run_id)["beat"] > beat, f"its beat\n{lab.log()}")
+    heartbeat = run_row(lab, run_id)["heartbeat"]
+    wait_for(lambda: run_row(lab, run_id)["heartbeat"] > heartbeat, f"its heartbeat\n{lab.log()}")
 
     os.kill(attempt_of(lab, run_id)["supervisor_pid"], signal.SIGTERM)
     wait_for(lambda: run_row(lab, run_id)["state"] == "stopped", f"the end\n{lab.log()}")

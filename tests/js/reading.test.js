@@ -21,7 +21,7 @@ test("it writes a moment with its day and zone", () => {
 
 test("it writes measures in their units", () => {
   assert.equal(measure("validation/accuracy", 0.9731), "97.3 %");
-  assert.equal(measure("train/data_wait_share", 0.0625), "6.3 %");
+  assert.equal(measure("train/data_wait_fraction", 0.0625), "6.3 %");
   assert.equal(measure("gpu/0/memory_mib", 21840.04), "21840 MiB");
   assert.equal(measure("gpu/0/utilisation", 88.25), "88.3 %");
   assert.equal(measure("train/loss", 0.25), "0.25");

@@ -35,7 +35,7 @@ export function hello(seq, replay = true, run = {}) {
     latest: {},
     server_time: 0,
     viewer: { name: "Ada", role: "operator", may: ["stop"] },
-    beat_interval_s: 1,
+    heartbeat_interval_s: 1,
     life: "alive",
     link: "live",
   };

@@ -142,7 +142,7 @@ def hello(**fields: Any) -> Hello:
     run: dict[str, Any] = {"name": "run", "state": "running", "last_epoch": None, "knobs": [], "commands": []}
     return Hello(
         seq=1, replay=False, run=run | fields.pop("run", {}), latest=fields.pop("latest", {}),
-        viewer={"name": "operator"}, server_time=1.0, beat_interval_s=1.0, life="alive", link="live",
+        viewer={"name": "operator"}, server_time=1.0, heartbeat_interval_s=1.0, life="alive", link="live",
     )  # fmt: skip
 
 

@@ -338,18 +338,18 @@ async def test_it_follows_from_the_database_without_a_layer_and_says_so(people, 
 
 
 @live
-async def test_it_tells_when_no_beat_comes_and_when_it_comes_again(people, one, two):
+async def test_it_tells_when_no_heartbeat_comes_and_when_it_comes_again(people, one, two):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hub_module, "UNREACHABLE_AFTER_S", 0.1)
         patch.setattr(hub_module, "SILENT_AFTER_S", 1.5)
         patch.setattr(hub_module, "POLL_INTERVAL_S", 0.2)
         # The clock of its host may be an hour behind: that alone is no silence.
-        await Run.objects.filter(pk=one.pk).aupdate(beat_at=timezone.now() - timedelta(hours=1))
+        await Run.objects.filter(pk=one.pk).aupdate(heartbeat_at=timezone.now() - timedelta(hours=1))
         socket, hello = await greet(one, people["viewer"])
         assert hello["life"] == "alive"
         assert (await answer(socket, "life"))["life"] == "unreachable"
         assert (await answer(socket, "life"))["life"] == "silent"
-        await Run.objects.filter(pk=one.pk).aupdate(beat=1)
+        await Run.objects.filter(pk=one.pk).aupdate(heartbeat=1)
         assert (await answer(socket, "life"))["life"] == "alive"
         await socket.disconnect()
 

@@ -1,4 +1,4 @@
-"""Starting from the page: the form of a new run, cloning, queueing, going on, and who may do so."""
+"""Starting from the page: the form of a new run, cloning, queueing, resuming, and who may do so."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def project() -> Project:
     Recipe.objects.create(spec="images", title="Images", parameters=SCHEMA)
     words = [SCHEMA[0] | {"default": 9}, {"name": "layers", "type": "int", "default": 2}]
     Recipe.objects.create(spec="words", title="Words", parameters=words)
-    Host.objects.create(name="gpu1", beat_at=timezone.now(), devices=[CPU, GPU])
+    Host.objects.create(name="gpu1", heartbeat_at=timezone.now(), devices=[CPU, GPU])
     return project
 
 
@@ -71,7 +71,7 @@ def test_the_form_shows_each_parameter_with_its_range_default_and_help(project: 
 
 
 def test_the_form_shows_the_devices_of_living_hosts_with_their_use(project: Project) -> None:
-    Host.objects.create(name="dead", beat_at=timezone.now() - timedelta(minutes=1), devices=[CPU])
+    Host.objects.create(name="dead", heartbeat_at=timezone.now() - timedelta(minutes=1), devices=[CPU])
     page = client_of("operator").get(reverse("new_run")).content.decode()
     assert 'value="gpu1/cuda:1"' in page and "cuda:1 · H100" in page
     assert "35 % busy · 10.0 of 80.0 GiB used" in page
@@ -130,7 +130,7 @@ def test_it_takes_no_project_recipe_or_device_that_is_not_offered(project: Proje
 
 
 def test_a_host_that_went_away_meanwhile_may_still_be_chosen_and_is_said_to_be_away(project: Project) -> None:
-    Host.objects.update(beat_at=timezone.now() - timedelta(minutes=1))
+    Host.objects.update(heartbeat_at=timezone.now() - timedelta(minutes=1))
     client = client_of("operator")
     answer = client.post(reverse("new_run"), GOOD | {"queue": "1"}, follow=True)
     assert "no watch is alive on gpu1" in answer.content.decode()
@@ -214,7 +214,7 @@ def test_a_viewer_sees_no_buttons_that_start(project: Project) -> None:
     run = make_run(project, state=RunState.STOPPED)
     assert "starting" not in client_of("viewer").get(reverse("run", args=[run.pk])).content.decode()
     page = client_of("operator").get(reverse("run", args=[run.pk])).content.decode()
-    assert 'data-testid="continue"' in page and 'data-testid="clone"' in page
+    assert 'data-testid="resume-run"' in page and 'data-testid="clone"' in page
 
 
 def test_a_device_whose_use_is_not_known_is_still_a_choice() -> None:

@@ -157,14 +157,14 @@ def test_it_asks_as_many_queries_for_thirty_runs_as_for_one(project: Project, ru
 def test_it_lists_what_a_run_reached(project: Project, login: Login) -> None:
     long_ago = timezone.now() - timedelta(seconds=20)
     quiet = make_run(
-        project, "quiet", state=RunState.RUNNING, started_at=long_ago, beat_at=long_ago, total_steps=200, step=50,
+        project, "quiet", state=RunState.RUNNING, started_at=long_ago, heartbeat_at=long_ago, total_steps=200, step=50,
         best_metric=0.9731, best_metric_name="validation_accuracy",
     )  # fmt: skip
     Series.objects.create(run=quiet, name="train/loss", last_value=0.125)
     broken = make_run(project, "broken", state=RunState.FAILED)
     Series.objects.create(run=broken, name="loss", last_value=None, last_nonfinite="nan")
     page = login("viewer").get(reverse("runs"), {"fragment": "1"}).content.decode()
-    assert "no sign of life" in page and "25 %" in page and "0.9731" in page and "0.125" in page
+    assert "no heartbeat" in page and "25 %" in page and "0.9731" in page and "0.125" in page
     assert ">nan<" in page and "Operator Person" in page
     assert "<html" not in page
 

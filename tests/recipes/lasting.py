@@ -48,8 +48,8 @@ class Lasting(Digits):
         self.model = nn.Sequential(
             nn.Linear(64, self.hidden), nn.ReLU(), nn.Dropout(self.dropout), nn.Linear(self.hidden, 10)
         )
-        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=self.learning_rate)
-        self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, 1_000)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=self.learning_rate)
+        self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, 1_000)
         path = os.environ.get("LASTING_NOTE")
         self.note = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if path else None
 

@@ -140,7 +140,7 @@ def test_a_worker_is_alone_after_the_limit_by_its_own_clock(tmp_path: Path) -> N
     guard = Guard(mailbox, 600.0)
     start = guard._looked_at
     assert not any(guard.look(start + second)[1] for second in range(600))
-    mailbox.beat()
+    mailbox.heartbeat()
     assert not any(guard.look(start + 600.0 + second)[1] for second in range(600))
     assert guard.look(start + 1300.0)[1]
 
@@ -268,9 +268,9 @@ class Training:
     def stalls(self) -> list[bool]:
         return [event["stalled"] for event in events(self.stack, self.run_id, "stall")]
 
-    def wait_for_beats(self, count: int = 2) -> None:
-        beat = self.row["beat"]
-        wait_for(lambda: self.row["beat"] > beat + count, "beats")
+    def wait_for_heartbeats(self, count: int = 2) -> None:
+        heartbeat = self.row["heartbeat"]
+        wait_for(lambda: self.row["heartbeat"] > heartbeat + count, "heartbeats")
 
     def end(self) -> None:
         self.tell("end")
@@ -285,7 +285,7 @@ def test_stalled_is_told_and_is_neither_paused_nor_expected_nor_unreachable(
     assert 0.009 < usual < 1.0
 
     training.tell("expect")
-    training.wait_for_beats()
+    training.wait_for_heartbeats()
     assert training.stalls() == []
     training.tell("step")
     step = training.row["step"]
@@ -294,12 +294,12 @@ def test_stalled_is_told_and_is_neither_paused_nor_expected_nor_unreachable(
     training.tell("silent")
     wait_for(lambda: training.row["stalled_since"], "the stall")
     assert training.row["state"] == "running"
-    training.wait_for_beats()
+    training.wait_for_heartbeats()
     training.tell("step")
     wait_for(lambda: training.stalls() == [True, False], "the end of the stall")
     assert training.row["stalled_since"] is None
 
-    # A suspended worker is stalled too: its supervisor beats, so nobody calls it lost.
+    # A suspended worker is stalled too: its supervisor sends heartbeats, so nobody calls it lost.
     os.kill(training.worker, signal.SIGSTOP)
     wait_for(lambda: training.stalls() == [True, False, True], "the second stall")
     os.kill(training.worker, signal.SIGCONT)
@@ -330,15 +330,15 @@ def test_a_worker_that_nobody_adopts_saves_and_ends(offline_stack: Stack, tmp_pa
     training = Training(offline_stack, tmp_path, STEERSMAN_UNADOPTED_S="1.5")
     # Its supervisor lives: suspended for longer than the limit, and woken, it trains on.
     os.kill(training.worker, signal.SIGSTOP)
-    training.wait_for_beats(2)
+    training.wait_for_heartbeats(2)
     os.kill(training.worker, signal.SIGCONT)
     step = training.row["step"]
     wait_for(lambda: training.row["step"] > step + 50, "steps")
     # So it does while its supervisor waits for the database.
     mailbox = Mailbox(offline_stack.data / "runs" / str(training.run_id) / "attempts" / "1")
     with write_locked(offline_stack, training.run_id):
-        beats = mailbox.beats
-        wait_for(lambda: mailbox.beats > beats + 3, "beats without the database")
+        heartbeats = mailbox.heartbeats
+        wait_for(lambda: mailbox.heartbeats > heartbeats + 3, "heartbeats without the database")
     assert not is_gone(training.worker)
     training.supervisor.kill()
     training.supervisor.wait()
@@ -383,7 +383,7 @@ def test_an_overtaken_owner_wakes_to_write_nothing_and_its_worker_cannot_save(
     wait_for(lambda: is_gone(training.worker), "the suspended worker to be killed")
     assert training.row == before
     changed = {path.name for path, content in kept.items() if path.read_bytes() != content}
-    assert changed <= {"mailbox"}, "its beat alone may come before it has asked"
+    assert changed <= {"mailbox"}, "its heartbeat alone may come before it has asked"
     assert not (folder / "commands.jsonl").exists()
     assert not (folder / "checkpoints").exists()
 

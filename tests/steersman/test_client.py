@@ -164,7 +164,7 @@ def test_it_writes_device_values_that_are_still_under_way_at_the_end(run, tmp_pa
     assert kinds == [journal.POINT, journal.END]
 
 
-def test_it_applies_a_stop_at_the_control_point_once(run, tmp_path):
+def test_it_applies_a_stop_at_the_step_boundary_once(run, tmp_path):
     mailbox = Mailbox(tmp_path)
     run.log(7, loss=0.5)
     assert not run.stopping

@@ -1,4 +1,4 @@
-"""What a training does with commands at its control point: each outcome, and that none ends the training."""
+"""What a training does with commands at its step boundary: each outcome, and that none ends the training."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_a_command_waits_for_its_step(control: Control, told: Told) -> None:
     assert len(told.outcomes) == 2
 
 
-def test_a_command_that_waited_is_applied_where_its_step_had_no_control_point(control: Control, told: Told) -> None:
+def test_a_command_that_waited_is_applied_where_its_step_had_no_step_boundary(control: Control, told: Told) -> None:
     control.take([asked("stop", at_step=15)], 10, 0)
     control.look(20, 0)
     assert told.in_short == [("c1", "applied")] and control.stopping
@@ -267,15 +267,15 @@ def test_a_line_that_the_disk_took_in_part_is_not_counted(tmp_path: Path, monkey
     assert [command["id"] for command in mailbox.new_commands()] == ["c1"]
 
 
-def test_what_a_control_point_reads_lies_in_slots(run: Run) -> None:
+def test_what_a_step_boundary_reads_lies_in_slots(run: Run) -> None:
     """In the instance's dictionary it would cost three times as much once `log` has taken a place there."""
     run.log(1, loss=0.5)
     assert "log" in vars(run)
-    read = set(Run.stopping.fget.__code__.co_names) - {"_at_control_point"}  # type: ignore[attr-defined]
+    read = set(Run.stopping.fget.__code__.co_names) - {"_at_step_boundary"}  # type: ignore[attr-defined]
     assert read and read <= set(Run.__slots__) and not read & set(vars(run))
 
 
-def test_a_signal_that_comes_while_the_control_point_works_is_heard_at_the_next(run: Run, tmp_path: Path) -> None:
+def test_a_signal_that_comes_while_the_step_boundary_works_is_heard_at_the_next(run: Run, tmp_path: Path) -> None:
     saved: list[Any] = []
     run.on("save_checkpoint", saved.append)
     run.on("evaluate", lambda arguments: run.request("save_checkpoint"))

@@ -13,7 +13,7 @@ SCHEMA: list[dict[str, Any]] = [
     {"name": "epochs", "type": "int", "default": 3, "minimum": 1, "maximum": 100, "help": "passes"},
     {"name": "learning_rate", "type": "float", "default": 0.1, "minimum": 0.0},
     {"name": "augment", "type": "bool", "default": False},
-    {"name": "optimiser", "type": "str", "default": "adam", "choices": ["adam", "sgd"]},
+    {"name": "optimizer", "type": "str", "default": "adam", "choices": ["adam", "sgd"]},
 ]
 
 
@@ -22,7 +22,7 @@ def test_it_fills_in_defaults_and_parses_text() -> None:
         "epochs": 20,
         "learning_rate": 1.0,
         "augment": True,
-        "optimiser": "adam",
+        "optimizer": "adam",
     }
 
 
@@ -39,9 +39,9 @@ def test_it_fills_in_defaults_and_parses_text() -> None:
         ({"learning_rate": "inf"}, "learning_rate", "not a finite number"),
         ({"learning_rate": 10**400}, "learning_rate", "not a finite number"),
         ({"augment": "perhaps"}, "augment", "not true or false"),
-        ({"optimiser": "lion"}, "optimiser", "use one of adam, sgd"),
-        ({"optimiser": ["adam"]}, "optimiser", "not text"),
-        ({"epoch": 3}, "epoch", "known ones: epochs, learning_rate, augment, optimiser"),
+        ({"optimizer": "lion"}, "optimizer", "use one of adam, sgd"),
+        ({"optimizer": ["adam"]}, "optimizer", "not text"),
+        ({"epoch": 3}, "epoch", "known ones: epochs, learning_rate, augment, optimizer"),
     ],
 )
 def test_it_refuses_with_the_name_and_the_remedy(values: dict[str, Any], name: str, remedy: str) -> None:

@@ -1,4 +1,4 @@
-"""Several ranks: every command takes effect at the same control point on all of them, or on none.
+"""Several ranks: every command takes effect at the same step boundary on all of them, or on none.
 
 The ranks here are threads or processes that wait at random instead of training: what is held is the meeting itself.
 """
@@ -42,7 +42,7 @@ from tests.support.stack import ROOT, wait_for
 
 
 class Ranks:
-    """Ranks as threads: each passes `points` control points, and notes the knob after each."""
+    """Ranks as threads: each passes `points` step boundaries, and notes the knob after each."""
 
     def __init__(self, folder: Path, count: int, points: int, pause_s: Callable[[int], float]) -> None:
         self.folder = folder

@@ -25,7 +25,7 @@ Key = Any
 
 
 class Killing:
-    """A run of a script that notes each step for which `log()` returned, and goes on behind it when started again."""
+    """A run of a script that notes each step for which `log()` returned, and resumes behind it when started again."""
 
     targets: tuple[str, ...] = ("worker", "supervisor", "both", "web", "redis")
     series = "value"
@@ -128,7 +128,7 @@ class Killing:
 
 
 class Resuming(Killing):
-    """A recipe that notes (attempt, step) of what was logged, and goes on from its checkpoints when started again."""
+    """A recipe that notes (attempt, step) of what was logged, and resumes from its checkpoints when started again."""
 
     targets = ("saving", "both", "supervisor", "worker", "redis", "web")
     series = "train/loss"

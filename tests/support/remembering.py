@@ -90,8 +90,8 @@ class Noisy(Recipe):
         self.targets = (self.inputs.sum(1) > 0).long()
         self.train_size = 40
         self.model = nn.Sequential(nn.Linear(6, self.hidden), nn.ReLU(), nn.Dropout(0.5), nn.Linear(self.hidden, 2))
-        self.optimiser = torch.optim.SGD(self.model.parameters(), lr=0.1, momentum=0.9)
-        self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimiser, step_size=3, gamma=0.9)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1, momentum=0.9)
+        self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, step_size=3, gamma=0.9)
         self.drawn: list[int] = []
 
     def train_batches(self, epoch: int, first: int) -> Iterator[Batch]:

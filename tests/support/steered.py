@@ -49,7 +49,9 @@ class Steerable(Recipe):
     learning_rate: float = parameter(0.1, minimum=1e-6, maximum=1.0, knob=True, scale="log", help="step size")
     weight_decay: float = parameter(0.0, minimum=0.0, maximum=1.0, knob=True, help="weight decay")
     dropout: float = parameter(0.5, minimum=0.0, maximum=0.9, knob=True, help="left out")
-    gradient_clip: float = parameter(1.0, minimum=0.01, maximum=10.0, knob=True, scale="log", help="longest gradient")
+    gradient_clip: float = parameter(
+        1.0, minimum=0.01, maximum=10.0, knob=True, scale="log", help="max norm of the gradient"
+    )
     noise: float = parameter(1.0, minimum=0.0, maximum=2.0, knob=True, help="of the samples")
     activation: str = parameter("relu", choices=("relu", "tanh"), knob=True, help="after the hidden layer")
     loud: bool = parameter(False, knob=True, help="doubles the loss")
@@ -63,8 +65,8 @@ class Steerable(Recipe):
         self.targets = (self.inputs.sum(1) > 0).long()
         self.train_size = 40
         self.model = nn.Sequential(nn.Linear(6, 8), nn.Dropout(self.dropout), nn.Linear(8, 2))
-        self.optimiser = torch.optim.SGD(self.model.parameters(), lr=self.learning_rate, momentum=0.9)
-        self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimiser, step_size=3, gamma=0.9)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=self.learning_rate, momentum=0.9)
+        self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, step_size=3, gamma=0.9)
         self.inside = 1.0
 
     def set_noise(self, value: float) -> None:

@@ -1,4 +1,4 @@
-"""A worker of several gloo ranks that notes what each command did to it, and at which control point.
+"""A worker of several gloo ranks that notes what each command did to it, and at which step boundary.
 
 usage: gloo.py NOTES PAUSE_S. Writes a JSON object a line into NOTES-<rank>. Every step is a collective, and so is
 "evaluate": a rank that were held while another waits for it would hang all.

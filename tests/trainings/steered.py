@@ -31,7 +31,7 @@ learning_rate = run.knob(
     maximum=1.0,
     scale="log",
     help="size of a step",
-    series="optimiser/learning_rate",
+    series="optimizer/learning_rate",
     effective=lambda: learning_rate.value * schedule(),
 )
 decay = run.knob("weight_decay", {"matrices": 0.01, "biases": 0.0}, minimum=0.0, maximum=0.5)
@@ -90,7 +90,7 @@ while step < total_epochs * 100 and not run.stopping:
         **{
             "train/loss": loss,
             "train/accuracy": 1 - loss / 3,
-            "optimiser/learning_rate": learning_rate.value * schedule(),
+            "optimizer/learning_rate": learning_rate.value * schedule(),
         },
     )
     if step % 100 == 0:

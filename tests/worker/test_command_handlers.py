@@ -39,7 +39,7 @@ def test_it_declares_the_knobs_of_the_recipe_with_what_they_take(tmp_path: Path)
         "learning_rate", "weight_decay", "dropout", "gradient_clip", "noise", "activation", "loud", "fragile",
     ]  # fmt: skip
     assert knobs["learning_rate"]["value"] == knobs["learning_rate"]["effective"] == 0.2
-    assert knobs["learning_rate"]["series"] == "optimiser/learning_rate" and knobs["learning_rate"]["scale"] == "log"
+    assert knobs["learning_rate"]["series"] == "optimizer/learning_rate" and knobs["learning_rate"]["scale"] == "log"
     assert knobs["activation"]["kind"] == "choice" and knobs["activation"]["choices"] == ["relu", "tanh"]
     assert knobs["loud"]["kind"] == "bool" and knobs["loud"]["effective"] is None
 
@@ -49,12 +49,12 @@ def test_a_new_learning_rate_moves_base_and_schedule_at_once(tmp_path: Path) -> 
     assert steered.only["state"] == "applied" and steered.only["step"] == 7
     assert (steered.only["old"], steered.only["new"]) == (0.1, 0.01)
     assert steered.only["effective"] == pytest.approx(0.01 * 0.9**2)
-    rates = steered.series("optimiser/learning_rate")
+    rates = steered.series("optimizer/learning_rate")
     assert rates[7] == pytest.approx(0.1 * 0.9**2) and rates[8] == pytest.approx(0.01 * 0.9**2)
     assert rates[20] == pytest.approx(0.01 * 0.9**6)
     scheduler = steered.recipe.scheduler
     assert scheduler is not None and scheduler.base_lrs == [0.01]
-    assert steered.recipe.optimiser.param_groups[0]["initial_lr"] == 0.01
+    assert steered.recipe.optimizer.param_groups[0]["initial_lr"] == 0.01
     told = {each["name"]: each for each in steered.records(journal.KNOBS)[-1].fields["knobs"]}["learning_rate"]
     assert told["value"] == 0.01
 
@@ -68,7 +68,7 @@ def test_a_factor_is_taken_of_the_base_value(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("knob", "value", "held"),
     [
-        ("weight_decay", 0.3, lambda recipe: recipe.optimiser.param_groups[0]["weight_decay"] == 0.3),
+        ("weight_decay", 0.3, lambda recipe: recipe.optimizer.param_groups[0]["weight_decay"] == 0.3),
         ("dropout", 0.1, lambda recipe: recipe.model[1].p == 0.1),
         ("gradient_clip", 0.05, lambda recipe: recipe.gradient_clip == 0.05),
         ("noise", 0.0, lambda recipe: recipe.noise == 0.0),
@@ -252,7 +252,7 @@ def test_it_starts_paused_and_can_be_set_before_its_first_step(
     steered.train()
     thread.join(10)
     assert {each["step"] for each in steered.outcomes().values()} == {0}
-    assert steered.series("optimiser/learning_rate")[1] == 0.02
+    assert steered.series("optimizer/learning_rate")[1] == 0.02
     assert steered.series()[1] == plain[1] and steered.series()[2] != plain[2]
 
 
@@ -367,7 +367,7 @@ def test_it_goes_on_bit_for_bit_after_knobs_evaluation_and_checkpoints(tmp_path:
         start = part.checkpoint()
     assert losses == whole.series()
     assert part.run.knobs == whole.run.knobs
-    assert part.recipe.optimiser.param_groups[0]["lr"] == whole.recipe.optimiser.param_groups[0]["lr"]
+    assert part.recipe.optimizer.param_groups[0]["lr"] == whole.recipe.optimizer.param_groups[0]["lr"]
 
 
 def test_batches_come_out_the_same_however_they_are_loaded(tmp_path: Path, plain: dict[int, float]) -> None:

@@ -25,11 +25,11 @@ __all__ = ["one_thread"]
 STEP_SERIES = {
     "train/loss",
     "train/accuracy",
-    "optimiser/learning_rate",
-    "optimiser/gradient_norm",
+    "optimizer/learning_rate",
+    "optimizer/gradient_norm",
     "speed/samples_per_second",
     "speed/step_ms",
-    "speed/data_wait_share",
+    "speed/data_wait_fraction",
 }
 
 
@@ -70,7 +70,7 @@ def test_it_goes_on_bit_for_bit_from_wherever_it_was_stopped(tmp_path: Path, sto
     second = run_through(RememberingRun(), recipe, last_checkpoint(first))
 
     assert list(second.points) == list(range(stop_at + 1, 21))
-    for name in ("train/loss", "train/accuracy", "optimiser/learning_rate", "optimiser/gradient_norm"):
+    for name in ("train/loss", "train/accuracy", "optimizer/learning_rate", "optimizer/gradient_norm"):
         assert first.series(name) | second.series(name) == whole.series(name)
     joined = first.epochs | second.epochs
     for epoch, row in whole.epochs.items():

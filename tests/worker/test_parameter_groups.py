@@ -1,4 +1,4 @@
-"""Base values of parameter groups: what a knob moves in an optimiser and in schedules of every kind."""
+"""Base values of parameter groups: what a knob moves in an optimizer and in schedules of every kind."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from trainer.worker.parameter_groups import base_learning_rate, change_learning_
 __all__ = ["one_thread"]
 
 SCHEDULES: dict[str, Callable[[torch.optim.Optimizer], Any]] = {
-    "lambda": lambda optimiser: lr_scheduler.LambdaLR(optimiser, lambda step: 1 / (1 + step)),
-    "steps": lambda optimiser: lr_scheduler.StepLR(optimiser, 3, 0.5),
-    "exponential": lambda optimiser: lr_scheduler.ExponentialLR(optimiser, 0.9),
-    "cosine": lambda optimiser: lr_scheduler.CosineAnnealingLR(optimiser, 20),
-    "one cycle": lambda optimiser: lr_scheduler.OneCycleLR(optimiser, max_lr=[0.1, 0.01], total_steps=30),
-    "cyclic": lambda optimiser: lr_scheduler.CyclicLR(optimiser, [0.01, 0.001], [0.1, 0.01], 5, cycle_momentum=False),
-    "sequence": lambda optimiser: lr_scheduler.SequentialLR(
-        optimiser,
-        [lr_scheduler.LinearLR(optimiser, 0.1, total_iters=4), lr_scheduler.ExponentialLR(optimiser, 0.9)],
+    "lambda": lambda optimizer: lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step)),
+    "steps": lambda optimizer: lr_scheduler.StepLR(optimizer, 3, 0.5),
+    "exponential": lambda optimizer: lr_scheduler.ExponentialLR(optimizer, 0.9),
+    "cosine": lambda optimizer: lr_scheduler.CosineAnnealingLR(optimizer, 20),
+    "one cycle": lambda optimizer: lr_scheduler.OneCycleLR(optimizer, max_lr=[0.1, 0.01], total_steps=30),
+    "cyclic": lambda optimizer: lr_scheduler.CyclicLR(optimizer, [0.01, 0.001], [0.1, 0.01], 5, cycle_momentum=False),
+    "sequence": lambda optimizer: lr_scheduler.SequentialLR(
+        optimizer,
+        [lr_scheduler.LinearLR(optimizer, 0.1, total_iters=4), lr_scheduler.ExponentialLR(optimizer, 0.9)],
         [4],
     ),
-    "chain": lambda optimiser: lr_scheduler.ChainedScheduler(
-        [lr_scheduler.ConstantLR(optimiser, 0.5, 4), lr_scheduler.StepLR(optimiser, 5, 0.5)]
+    "chain": lambda optimizer: lr_scheduler.ChainedScheduler(
+        [lr_scheduler.ConstantLR(optimizer, 0.5, 4), lr_scheduler.StepLR(optimizer, 5, 0.5)]
     ),
 }
 
 
 def scheduled(schedule: str, factor: float = 1.0) -> tuple[torch.optim.Optimizer, Any]:
     groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": rate * factor} for rate in (0.1, 0.01)]
-    optimiser = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
-    return optimiser, SCHEDULES[schedule](optimiser)
+    optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
+    return optimizer, SCHEDULES[schedule](optimizer)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -51,35 +51,35 @@ def test_a_schedule_goes_on_as_if_it_had_been_built_with_the_new_value(schedule:
     for step in range(20):
         if step == 7:
             change_learning_rate(moved, moved_schedule, 0.1, 0.05)
-        share = 0.5 if step >= 7 else 1.0
+        fraction = 0.5 if step >= 7 else 1.0
         for before, after in zip(kept.param_groups, moved.param_groups, strict=True):
-            assert after["lr"] == pytest.approx(before["lr"] * share), step
-        for optimiser, each in ((kept, kept_schedule), (moved, moved_schedule)):
-            optimiser.step()
+            assert after["lr"] == pytest.approx(before["lr"] * fraction), step
+        for optimizer, each in ((kept, kept_schedule), (moved, moved_schedule)):
+            optimizer.step()
             each.step()
 
 
 def test_it_moves_one_named_group_and_sets_the_exact_value() -> None:
-    optimiser, schedule = scheduled("lambda")
-    for group, name in zip(optimiser.param_groups, ("head", "body"), strict=True):
+    optimizer, schedule = scheduled("lambda")
+    for group, name in zip(optimizer.param_groups, ("head", "body"), strict=True):
         group["name"] = name
-    assert group_names(optimiser) == ("head", "body")
-    change_learning_rate(optimiser, schedule, 0.01, 0.003, "body")
-    assert [base_learning_rate(group) for group in optimiser.param_groups] == schedule.base_lrs == [0.1, 0.003]
+    assert group_names(optimizer) == ("head", "body")
+    change_learning_rate(optimizer, schedule, 0.01, 0.003, "body")
+    assert [base_learning_rate(group) for group in optimizer.param_groups] == schedule.base_lrs == [0.1, 0.003]
 
 
 def test_groups_without_names_of_their_own_have_none() -> None:
-    optimiser, _ = scheduled("lambda")
-    assert group_names(optimiser) == ()
-    optimiser.param_groups[0]["name"] = optimiser.param_groups[1]["name"] = "same"
-    assert group_names(optimiser) == ()
+    optimizer, _ = scheduled("lambda")
+    assert group_names(optimizer) == ()
+    optimizer.param_groups[0]["name"] = optimizer.param_groups[1]["name"] = "same"
+    assert group_names(optimizer) == ()
 
 
 def test_it_moves_a_tensor_in_place() -> None:
     rate = torch.tensor(0.1)
-    optimiser = torch.optim.Adam([nn.Parameter(torch.zeros(1))], lr=rate, capturable=False, foreach=False)
-    change_learning_rate(optimiser, None, 0.1, 0.05)
-    assert optimiser.param_groups[0]["lr"] is rate and rate.item() == pytest.approx(0.05)
+    optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(1))], lr=rate, capturable=False, foreach=False)
+    change_learning_rate(optimizer, None, 0.1, 0.05)
+    assert optimizer.param_groups[0]["lr"] is rate and rate.item() == pytest.approx(0.05)
 
 
 class Grouped(Steerable):
@@ -91,8 +91,8 @@ class Grouped(Steerable):
             {"params": self.model[0].parameters(), "name": "body", "weight_decay": 0.1},
             {"params": self.model[2].parameters(), "name": "head", "lr": 0.0, "weight_decay": 0.0},
         ]
-        self.optimiser = torch.optim.SGD(groups, lr=self.learning_rate, momentum=0.9)
-        self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimiser, step_size=3, gamma=0.9)
+        self.optimizer = torch.optim.SGD(groups, lr=self.learning_rate, momentum=0.9)
+        self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, step_size=3, gamma=0.9)
 
 
 def test_a_knob_has_a_value_for_each_named_group(tmp_path: Path) -> None:
@@ -111,11 +111,11 @@ def test_a_knob_has_a_value_for_each_named_group(tmp_path: Path) -> None:
     assert (decay["old"], decay["new"]) == (0.0, 0.3)
     assert tail["state"] == "refused" and "use one of body, head" in tail["reason"]
     assert both["old"] == {"body": 0.05, "head": 0.2} and both["new"] == {"body": 0.01, "head": 0.01}
-    assert steered.series("optimiser/learning_rate/body")[10] == pytest.approx(0.01 * 0.9**3)
-    # What was 0 knows no share of a schedule: it begins with the new value, and is multiplied from there on.
-    assert steered.series("optimiser/learning_rate/head")[5] == 0.2
-    assert steered.series("optimiser/learning_rate/head")[10] == pytest.approx(0.01 * 0.9**2)
-    assert steered.recipe.optimiser.param_groups[1]["weight_decay"] == 0.3
+    assert steered.series("optimizer/learning_rate/body")[10] == pytest.approx(0.01 * 0.9**3)
+    # What was 0 knows no fraction of a schedule: it begins with the new value, and is multiplied from there on.
+    assert steered.series("optimizer/learning_rate/head")[5] == 0.2
+    assert steered.series("optimizer/learning_rate/head")[10] == pytest.approx(0.01 * 0.9**2)
+    assert steered.recipe.optimizer.param_groups[1]["weight_decay"] == 0.3
     (first, *_) = steered.records(journal.KNOBS)
     rate = next(each for each in first.fields["knobs"] if each["name"] == "learning_rate")
     assert rate["value"] == {"body": 0.1, "head": 0.0} and rate["groups"] == ["body", "head"]
@@ -133,8 +133,8 @@ def test_groups_are_gone_on_with_exactly(tmp_path: Path) -> None:
 def test_weight_decay_leaves_groups_alone_that_were_built_without() -> None:
     recipe = steerable(weight_decay=0.1)
     recipe.build()
-    recipe.optimiser.param_groups[0]["weight_decay"] = 0.1
-    recipe.optimiser.add_param_group({"params": [nn.Parameter(torch.zeros(1))], "weight_decay": 0.0})
+    recipe.optimizer.param_groups[0]["weight_decay"] = 0.1
+    recipe.optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(1))], "weight_decay": 0.0})
     (knob,) = (each for each in knobs_of(recipe) if each.spec.name == "weight_decay")
     knob.change(value=0.2)
-    assert [group["weight_decay"] for group in recipe.optimiser.param_groups] == [0.2, 0.0]
+    assert [group["weight_decay"] for group in recipe.optimizer.param_groups] == [0.2, 0.0]

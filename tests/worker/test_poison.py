@@ -91,8 +91,8 @@ def test_what_is_no_checkpoint_ends_in_a_sentence(checkpoint: Path, file: str, c
     ("name", "change"),
     [
         ("model", lambda content: {"weight": 1}),
-        ("optimiser", lambda content: "none"),
-        ("optimiser", lambda content: {"state": {}, "param_groups": []}),
+        ("optimizer", lambda content: "none"),
+        ("optimizer", lambda content: {"state": {}, "param_groups": []}),
         ("scheduler", lambda content: 5),
         ("random", lambda content: {"python": ("a", "b", "c")}),
         ("progress", lambda content: {"stepp": 1}),

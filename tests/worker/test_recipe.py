@@ -102,6 +102,27 @@ def test_it_refuses_a_declaration_that_contradicts_itself() -> None:
             type("Bad", (Declared,), {"__annotations__": {name: "int"}, name: parameter(0)})
 
 
+def test_it_names_the_class_that_still_says_optimiser() -> None:
+    words = "recipe: Former: its attribute optimiser is called optimizer now; rename it."
+    bodies: list[dict[str, object]] = [
+        {"optimiser": None},
+        {"optimiser": lambda recipe: None},
+        {"__annotations__": {"optimiser": "object"}},
+    ]
+    for body in bodies:
+        with pytest.raises(RecipeError) as caught:
+            type("Former", (Declared,), body)
+        assert str(caught.value) == words
+
+    class Former(Declared):
+        def build(self) -> None:
+            self.optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+
+    with pytest.raises(RecipeError) as caught:
+        train(Former({}, device=CPU), NullRun())
+    assert str(caught.value) == words
+
+
 class Turnable(Declared):
     """Has knobs."""
 
@@ -117,7 +138,7 @@ def test_it_publishes_what_may_be_changed_while_it_trains() -> None:
     assert json.loads(json.dumps(Turnable.knobs())) == Turnable.knobs()
     rate = KnobSpec.from_wire(knobs["learning_rate"])
     assert (rate.kind, rate.scale, rate.minimum, rate.maximum, rate.help) == ("float", "log", 1e-5, 1, "speed")
-    assert rate.series == "optimiser/learning_rate"
+    assert rate.series == "optimizer/learning_rate"
     assert (knobs["mode"]["kind"], knobs["loud"]["kind"], knobs["loud"]["unit"]) == ("choice", "bool", "times")
     assert Declared.knobs() == []
 

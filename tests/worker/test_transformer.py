@@ -1,4 +1,4 @@
-"""The Transformer: what it reads, that it learns, what it writes, and that it goes on exactly from a checkpoint."""
+"""The Transformer: what it reads, that it learns, what it writes, and that it resumes exactly from a checkpoint."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_it_goes_on_from_any_step_as_if_it_had_not_stopped(tmp_path: Path, stop_
     assert stopped.outcome == "stopped"
     resumed = run_through(RememberingRun(made(tmp_path / "second")), small(), last_checkpoint(stopped))
     assert resumed.outcome == "finished"
-    for name in ("train/loss", "optimiser/gradient_norm", "optimiser/learning_rate"):
+    for name in ("train/loss", "optimizer/gradient_norm", "optimizer/learning_rate"):
         assert {**stopped.series(name), **resumed.series(name)} == whole.series(name)
     assert {**stopped.texts, **resumed.texts} == whole.texts
     assert resumed.epochs[2]["validation_loss"] == whole.epochs[2]["validation_loss"]
@@ -208,8 +208,8 @@ def test_it_shows_broken_and_invisible_bytes_as_replaced():
 
 
 def test_its_learning_rate_rises_then_falls_to_its_floor():
-    shares = [warmup_cosine(step, warmup=4, total=20, floor=0.1) for step in range(30)]
-    assert shares[:4] == [0.25, 0.5, 0.75, 1.0]
-    assert shares[4:20] == sorted(shares[4:20], reverse=True)
-    assert shares[20:] == pytest.approx([0.1] * 10)
+    fractions = [warmup_cosine(step, warmup=4, total=20, floor=0.1) for step in range(30)]
+    assert fractions[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert fractions[4:20] == sorted(fractions[4:20], reverse=True)
+    assert fractions[20:] == pytest.approx([0.1] * 10)
     assert warmup_cosine(0, warmup=0, total=1, floor=0.1) == 1.0

@@ -49,11 +49,11 @@ class CommandDispatch:
         self._disk_refuses = False
         self._lock = threading.Lock()
 
-    def dispatch(self, beat_due: bool) -> None:
+    def dispatch(self, heartbeat_due: bool) -> None:
         """Hand on what signals and people ask. A full disk takes no command, and costs nothing else."""
         try:
             self._handle_interrupts()
-            if self.command_waits or beat_due:
+            if self.command_waits or heartbeat_due:
                 self.command_waits = False
                 self._hand_on_commands()
             self._disk_refuses = False

@@ -136,12 +136,12 @@ def summary(progress: StoredProgress, steps: bool = True) -> str:
 
 
 def ending(run_id: int, progress: StoredProgress, end: AttemptEnd) -> str:
-    """Return how the attempt ended, and how to go on."""
+    """Return how the attempt ended, and how to resume."""
     text = f"run {run_id} {end.outcome}: {summary(progress)}"
     if end.error:
         text += f"\n{end.error}"
     if end.outcome != "finished":
-        text += f"\nGo on with: manage.py train --run-id {run_id}"
+        text += f"\nResume with: manage.py train --run-id {run_id}"
     return text
 
 

@@ -63,7 +63,7 @@ def take_lease(run: Run, interrupts: Interrupts) -> HeldLock:
     run.refresh_from_db()
     attempt = run.attempts.filter(ended_at=None).order_by("-number").first()
     try:
-        if attempt is not None and not is_of_this_host(attempt) and _beats(run, interrupts):
+        if attempt is not None and not is_of_this_host(attempt) and _sends_heartbeats(run, interrupts):
             raise CannotTrain(_held_by(run, attempt), EXIT_HELD)
     except BaseException:
         lock.release()
@@ -86,8 +86,8 @@ def _held_by(run: Run, attempt: Attempt | None) -> str:
     )
 
 
-def _beats(run: Run, interrupts: Interrupts) -> bool:
-    """Tell whether a holder on another host beats: watch its counter by our own clock, as theirs may differ.
+def _sends_heartbeats(run: Run, interrupts: Interrupts) -> bool:
+    """Tell whether a holder on another host sends heartbeats: watch its counter by our own clock, as theirs may differ.
 
     Raises `CannotTrain` where a signal ends the watching.
     """
@@ -96,7 +96,7 @@ def _beats(run: Run, interrupts: Interrupts) -> bool:
         time.sleep(0.5)
         if interrupts.stops:
             raise CannotTrain(came_before(run.pk, interrupts), EXIT_INTERRUPTED)
-        if Run.objects.values_list("beat", flat=True).get(pk=run.pk) != run.beat:
+        if Run.objects.values_list("heartbeat", flat=True).get(pk=run.pk) != run.heartbeat:
             return True
     return False
 

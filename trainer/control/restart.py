@@ -32,7 +32,7 @@ START_FILE = "start.json"
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """How an attempt was started, for one that goes on from it when nobody is there: the words after -- and where.
+    """How an attempt was started, for one that resumes from it when nobody is there: the words after -- and where.
 
     Kept in the attempt's folder, for this host alone.
     """

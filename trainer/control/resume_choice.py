@@ -1,4 +1,4 @@
-"""Which checkpoint an attempt goes on from. Knows Django and the folders of a run, no torch."""
+"""Which checkpoint an attempt resumes from. Knows Django and the folders of a run, no torch."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def newest(run: Run, lines: list[LogLine]) -> Checkpoint | None:
 def lineage(run: Run) -> Iterator[Checkpoint]:
     """Yield the checkpoints that led to where the run is, newest first.
 
-    An attempt that went on from an older checkpoint made void what earlier attempts had saved after it.
+    An attempt that resumed from an older checkpoint made void what earlier attempts had saved after it.
     """
     limit: int | None = None
     for attempt in run.attempts.order_by("-number"):

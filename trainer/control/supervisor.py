@@ -19,7 +19,7 @@ from runs.models import Attempt, Command, CommandState, Run, RunState
 from runs.protocol.commands import Stop
 from runs.protocol.events import LogLine
 from runs.recording import announcer
-from runs.recording.lifecycle import BEAT_INTERVAL_S, AttemptEnd, Fenced, Lease, renew_lease
+from runs.recording.lifecycle import HEARTBEAT_INTERVAL_S, AttemptEnd, Fenced, Lease, renew_lease
 from runs.series import storage
 from steersman.agent.journals.empty_record import reproach
 from steersman.agent.journals.merged import Batch
@@ -106,7 +106,7 @@ class Supervisor:
         self._told_gpu_problems: set[str] = set()
         self._pending_lines = list(lines)
         self._last_store = 0.0
-        self._last_beat = 0.0
+        self._last_heartbeat = 0.0
         self._ticked_at = time.monotonic()
         self._last_console = 0.0
         self._last_fold = time.monotonic()
@@ -170,20 +170,22 @@ class Supervisor:
         self._wake.set()
 
     def _tick(self) -> None:
-        """One look: signals, commands, journal, console, beat. A database that is away costs time, not data."""
+        """One look: signals, commands, journal, console, heartbeat. A database that is away costs time, not data."""
         now = time.monotonic()
         suspended = now - self._ticked_at > LONGEST_TICK_GAP_S
         try:
             if suspended:
                 # Before anything is written, even into files of our own.
                 renew_lease(self.lease)
-            beat_due = now - self._last_beat >= BEAT_INTERVAL_S
-            self._dispatch.dispatch(beat_due)
+            heartbeat_due = now - self._last_heartbeat >= HEARTBEAT_INTERVAL_S
+            self._dispatch.dispatch(heartbeat_due)
             if self._dispatch.stop_is_ignored(self._stall.watch.allowed_s):
                 self._end_deaf(now)
             push_due = now - self._last_store >= settings.STEERSMAN_PUSH_MS / 1000 or self._outcome_waits()
-            if beat_due or (push_due and (self._journals.has_more() or now - self._last_console >= CONSOLE_INTERVAL_S)):
-                self._store(beat_due)
+            if heartbeat_due or (
+                push_due and (self._journals.has_more() or now - self._last_console >= CONSOLE_INTERVAL_S)
+            ):
+                self._store(heartbeat_due)
             if now - self._last_fold >= FOLD_INTERVAL_S:
                 self._fold()
             self._database_away = False
@@ -213,7 +215,7 @@ class Supervisor:
         before, self._outcomes = self._outcomes, self._mailbox.outcomes
         return self._outcomes != before
 
-    def _store(self, beat: bool) -> bool:
+    def _store(self, heartbeat: bool) -> bool:
         """Store what journal, console and sampler have; return whether the journal brought something."""
         now = time.monotonic()
         tick = Tick(lines=self._pending_lines)
@@ -224,8 +226,8 @@ class Supervisor:
         if now - self._last_console >= CONSOLE_INTERVAL_S:
             self._last_console = now
             tick.console = self._consoles.read()
-        if beat:
-            self._last_beat = now
+        if heartbeat:
+            self._last_heartbeat = now
             self._oom_kills.look()
             self._sampler.follow(self.team.pids)
             sample = self._sampler.take()
@@ -234,7 +236,7 @@ class Supervisor:
                 tick.system = {name: round(value, 3) for name, value in (sample.values | elsewhere).items()}
             self._tell_of_gpus(tick)
             self._stall.put(tick, now)
-        if tick.read is None and tick.console is None and not beat:
+        if tick.read is None and tick.console is None and not heartbeat:
             return False
         self._ingest.store(tick)
         self._pending_lines = []

@@ -62,7 +62,7 @@ class Options:
     adopt: bool = False
     # How often it may start again after a crash; as recorded where left out.
     restarts: int | None = None
-    # The checkpoint to go on from, by id, name or step; the newest that verifies where it is left out.
+    # The checkpoint to resume from, by id, name or step; the newest that verifies where it is left out.
     start: str = ""
     # How many processes train together on this host; as recorded where left out.
     nproc: int | None = None
@@ -218,7 +218,7 @@ def _follow_adopted(lease: Lease, display: Display, interrupts: Interrupts) -> i
 
 @dataclass(slots=True)
 class Work:
-    """What an attempt is to do: a script's command, or a recipe's task and the checkpoint it goes on from."""
+    """What an attempt is to do: a script's command, or a recipe's task and the checkpoint it resumes from."""
 
     command: list[str] = field(default_factory=list)
     task: Task | None = None
@@ -229,7 +229,7 @@ class Work:
 
 def _prepare(run: Run, options: Options) -> Work:
     """Check what is asked before anything starts. Raises `CannotTrain` naming the field."""
-    # Later attempts go on by themselves: nobody may be there to resume what crashed at night.
+    # Later attempts resume by themselves: nobody may be there to resume what crashed at night.
     start_paused = run.start_paused and run.attempt == 0
     if options.script:
         if run.recipe is not None:

@@ -12,7 +12,7 @@ from runs.protocol.events import StallChanged, iso
 from steersman.agent.supervise.stall import StallWatch
 from trainer.ingest.ticks import Tick
 
-# The usual step is told again when it has changed by this share.
+# The usual step is told again when it has changed by this fraction.
 TOLD_CHANGE = 0.1
 
 

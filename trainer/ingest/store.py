@@ -135,7 +135,7 @@ class Ingest:
     def _begin(self, tick: Tick) -> None:
         """Prove the lease, and write how far journal and consoles are consumed by the tick."""
         progress = _progress_fields(tick.read.records if tick.read else [])
-        # The beat comes first: it takes the run's row lock and proves that the lease still holds.
+        # The heartbeat comes first: it takes the run's row lock and proves that the lease still holds.
         renew_lease(self.lease, recover=not self._of_the_dead, **progress, **tick.run)
         if progress:
             Attempt.objects.filter(pk=self.lease.attempt_id).update(last_step=progress["step"])

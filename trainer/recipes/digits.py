@@ -34,7 +34,7 @@ class Digits(Recipe):
         self.training = inputs[training], targets[training]
         self.validation = inputs[validation], targets[validation]
         self.model = nn.Sequential(nn.Linear(64, self.hidden), nn.ReLU(), nn.Linear(self.hidden, 10)).to(self.device)
-        self.optimiser = torch.optim.Adam(self.model.parameters(), lr=self.learning_rate)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self.learning_rate)
 
     def train_batches(self, epoch: int, first: int) -> Iterator[Batch]:
         inputs, targets = self.training

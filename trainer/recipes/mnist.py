@@ -15,10 +15,10 @@ from trainer.recipes.schedules import warmup_cosine
 from trainer.worker.randomness import sample_uniform
 from trainer.worker.recipe import Batch, Recipe, parameter
 
-# Mean and standard deviation of the pixels, as shares of full white.
+# Mean and standard deviation of the pixels, as fractions of full white.
 PIXEL_MEAN, PIXEL_DEVIATION = 0.131, 0.309
 LARGEST_SHIFT = 2
-VALIDATION_SHARE = 0.2
+VALIDATION_FRACTION = 0.2
 # The split is part of the task, not of a run: runs with different seeds stay comparable.
 SPLIT_SEED = 20_480
 EVALUATION_BATCH = 500
@@ -45,14 +45,14 @@ class Mnist(Recipe):
     warmup_steps: int = parameter(100, minimum=0, maximum=100_000, help="steps in which the learning rate rises from 0")
     weight_decay: float = parameter(0.01, minimum=0.0, maximum=1.0, help="weight decay of AdamW", knob=True)
     gradient_clip: float = parameter(
-        5.0, minimum=0.001, maximum=1000.0, help="longest gradient that a step takes", knob=True, scale="log"
+        5.0, minimum=0.001, maximum=1000.0, help="max norm to which gradients are clipped", knob=True, scale="log"
     )
     width: int = parameter(16, minimum=1, maximum=512, help="channels of the first convolution; the second has twice")
     dropout: float = parameter(
-        0.25, minimum=0.0, maximum=0.95, help="share of features left out before the last layer", knob=True
+        0.25, minimum=0.0, maximum=0.95, help="fraction of features left out before the last layer", knob=True
     )
     label_smoothing: float = parameter(
-        0.0, minimum=0.0, maximum=0.5, help="share of each label that is spread over all digits", knob=True
+        0.0, minimum=0.0, maximum=0.5, help="fraction of each label that is spread over all digits", knob=True
     )
     augment: bool = parameter(True, help="shift each training digit by up to two pixels", knob=True)
     loader_workers: int = parameter(
@@ -65,7 +65,7 @@ class Mnist(Recipe):
         border = LARGEST_SHIFT
         pixels = functional.pad(torch.from_numpy(images), (border, border, border, border))
         split = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(SPLIT_SEED))
-        held_out = int(len(pixels) * VALIDATION_SHARE)
+        held_out = int(len(pixels) * VALIDATION_FRACTION)
         self.pixels = pixels[split[held_out:]].to(self.device)
         self.labels = torch.from_numpy(labels).long()[split[held_out:]].to(self.device)
         self.validation_pixels = pixels[split[:held_out]].to(self.device)
@@ -75,12 +75,12 @@ class Mnist(Recipe):
         self.model = network(self.width, self.dropout).to(self.device)
         # Fused, AdamW skips a step of overflowing float16 on the device itself instead of asking the host.
         fused = self.device.type == "cuda"
-        self.optimiser = torch.optim.AdamW(
+        self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused
         )
         steps = self.epochs * self.steps_per_epoch
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
-            self.optimiser, lambda step: warmup_cosine(step, warmup=self.warmup_steps, total=steps, floor=0.01)
+            self.optimizer, lambda step: warmup_cosine(step, warmup=self.warmup_steps, total=steps, floor=0.01)
         )
 
     def set_augment(self, value: bool) -> None:

@@ -1,4 +1,4 @@
-"""Learning rates over a training, as shares of the highest. Knows nothing at all."""
+"""Learning rates over a training, as fractions of the highest. Knows nothing at all."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 def warmup_cosine(step: int, *, warmup: int, total: int, floor: float) -> float:
-    """Return the share at a step (from 0): a linear rise over `warmup` steps, then half a cosine down to `floor`."""
+    """Return the fraction at a step (from 0): a linear rise over `warmup` steps, then half a cosine down to `floor`."""
     if step < warmup:
         return (step + 1) / warmup
     done = min(1.0, (step - warmup) / max(1, total - warmup))

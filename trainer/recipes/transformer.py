@@ -47,7 +47,7 @@ class Transformer(Recipe):
         32, choices=(8, 16, 32, 64, 128), help="width of a head; the model's is heads times this"
     )
     dropout: float = parameter(
-        0.0, minimum=0.0, maximum=0.9, help="share of features left out while training", knob=True
+        0.0, minimum=0.0, maximum=0.9, help="fraction of features left out while training", knob=True
     )
     learning_rate: float = parameter(
         0.003, minimum=1e-6, maximum=1.0, help="highest learning rate, after the warm-up", knob=True, scale="log"
@@ -57,7 +57,7 @@ class Transformer(Recipe):
         0.1, minimum=0.0, maximum=1.0, help="weight decay of AdamW, on matrices only", knob=True
     )
     gradient_clip: float = parameter(
-        1.0, minimum=0.001, maximum=1000.0, help="longest gradient that a step takes", knob=True, scale="log"
+        1.0, minimum=0.001, maximum=1000.0, help="max norm to which gradients are clipped", knob=True, scale="log"
     )
     prompt: str = parameter("The ", help="text that the model continues after each epoch")
     sample_length: int = parameter(200, minimum=0, maximum=4000, help="bytes that it writes then; 0: none")
@@ -80,7 +80,7 @@ class Transformer(Recipe):
         matrices = [each for each in self.model.parameters() if each.dim() > 1]
         vectors = [each for each in self.model.parameters() if each.dim() == 1]
         groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
-        self.optimiser = torch.optim.AdamW(
+        self.optimizer = torch.optim.AdamW(
             groups,
             lr=self.learning_rate,
             betas=(0.9, 0.95),
@@ -89,12 +89,12 @@ class Transformer(Recipe):
         )
         steps = self.epochs * self.steps_per_epoch
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
-            self.optimiser, lambda step: warmup_cosine(step, warmup=self.warmup_steps, total=steps, floor=0.1)
+            self.optimizer, lambda step: warmup_cosine(step, warmup=self.warmup_steps, total=steps, floor=0.1)
         )
 
     def set_weight_decay(self, value: float, group: str = "") -> None:
         """Set it for matrices, the first group, also where it was 0 for all."""
-        self.optimiser.param_groups[0]["weight_decay"] = value
+        self.optimizer.param_groups[0]["weight_decay"] = value
 
     def set_dropout(self, value: float) -> None:
         for block in self.model.modules():

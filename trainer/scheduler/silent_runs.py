@@ -1,6 +1,6 @@
 """How long runs have been silent, by this process's own monotonic clock. Knows nothing of Django.
 
-Clocks of hosts differ, so a beat counter that stands still is the only evidence; and time in which the
+Clocks of hosts differ, so a heartbeat counter that stands still is the only evidence; and time in which the
 database could not be read counts for nobody.
 """
 
@@ -15,11 +15,11 @@ LONGEST_INTERVAL_S = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
-    """What the database holds of a live run: its attempt and beat counter."""
+    """What the database holds of a live run: its attempt and heartbeat counter."""
 
     run_id: int
     attempt: int
-    beat: int
+    heartbeat: int
 
 
 class SilenceWatch:

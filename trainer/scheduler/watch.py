@@ -39,10 +39,10 @@ POLL_INTERVAL_S = 0.5
 HOST_INTERVAL_S = 2.0
 LEFTOVER_FOLD_INTERVAL_S = 60.0
 EXPIRY_INTERVAL_S = 5.0
-# A beat is seen up to a look late, its absence another, and to say so takes time: lost is known to a viewer when the
-# last beat was SILENT_AFTER_S ago.
+# A heartbeat is seen up to a look late, its absence another, and to say so takes time: lost is known to a viewer when
+# the last heartbeat was SILENT_AFTER_S ago.
 MARK_LOST_AFTER_S = SILENT_AFTER_S - 3 * POLL_INTERVAL_S
-# Who waits for longer to write stands in line with the owner whose beat is missed; the next look will tell.
+# Who waits for longer to write stands in line with the owner whose heartbeat is missed; the next look will tell.
 LONGEST_WRITE_S = 1.0
 # A supervisor that has just been killed is often brought back by whoever watches over it.
 UNATTENDED_S = 2.0
@@ -76,7 +76,7 @@ class Watch:
         self._started: dict[int, Detached] = {}
         self._unattended_since: dict[tuple[int, int], float] = {}
         self._retry: dict[int, tuple[float, float]] = {}
-        self._beats = SilenceWatch()
+        self._heartbeats = SilenceWatch()
         self._devices = DeviceReader()
         self._redactor = Redactor(settings.STEERSMAN_DATA, settings.BASE_DIR)
         self._due: dict[str, float] = {}
@@ -120,7 +120,7 @@ class Watch:
             if not self._database_away:
                 logger.warning("the database is away (%s): trainings go on without it", error)
             self._database_away = True
-            self._beats.interrupt()
+            self._heartbeats.interrupt()
             close_old_connections()
 
     def _take_lock(self) -> HeldLock:
@@ -209,34 +209,34 @@ class Watch:
                 continue
             if not lives:
                 # At once: recording how it ended takes a process that has to start first.
-                mark_lost(run_id, number, unattended[run_id, number].run.beat, DEATH)
+                mark_lost(run_id, number, unattended[run_id, number].run.heartbeat, DEATH)
             logger.warning("run %d: nobody follows attempt %d any more; starting a supervisor", run_id, number)
             self._start(run_id, number, "--adopt")
 
     def _mark_lost(self, now: float) -> None:
-        live = Run.objects.filter(state__in=LIVE).values_list("pk", "attempt", "beat")
+        live = Run.objects.filter(state__in=LIVE).values_list("pk", "attempt", "heartbeat")
         pulses = [Pulse(*values) for values in live]
-        for pulse, silent_s in self._beats.measure(pulses, now).items():
+        for pulse, silent_s in self._heartbeats.measure(pulses, now).items():
             if silent_s >= MARK_LOST_AFTER_S and self._lose(pulse):
-                logger.warning("run %d is lost: no sign of life for %.0f s", pulse.run_id, silent_s)
+                logger.warning("run %d is lost: no heartbeat for %.0f s", pulse.run_id, silent_s)
 
     def _lose(self, pulse: Pulse) -> bool:
         """Set a silent run lost, unless its owner may only have waited, as we did, for somebody who writes for long."""
         began = time.monotonic()
         with transaction.atomic():
             waited_s = time.monotonic() - began
-            return waited_s < LONGEST_WRITE_S and mark_lost(pulse.run_id, pulse.attempt, pulse.beat)
+            return waited_s < LONGEST_WRITE_S and mark_lost(pulse.run_id, pulse.attempt, pulse.heartbeat)
 
     # The host and the leftovers
 
     def _publish_host(self) -> None:
-        shown = {"beat_at": timezone.now(), "devices": self._devices.latest()}
-        if not Host.objects.filter(name=self.host).update(beat=F("beat") + 1, **shown):
+        shown = {"heartbeat_at": timezone.now(), "devices": self._devices.latest()}
+        if not Host.objects.filter(name=self.host).update(heartbeat=F("heartbeat") + 1, **shown):
             Host.objects.create(name=self.host, **shown)
 
     def _fold_leftovers(self) -> None:
         """Fold what supervisors left as events: those that ended in order keep the newest, the dead all of it."""
         points = StoredEvent.objects.filter(run=OuterRef("pk"), kind__in=storage.POINT_KINDS)
-        dead = Run.objects.filter(state__in=(*ENDED, RunState.LOST), beat_at__lt=timezone.now() - FOLD_AFTER)
+        dead = Run.objects.filter(state__in=(*ENDED, RunState.LOST), heartbeat_at__lt=timezone.now() - FOLD_AFTER)
         for run_id in list(dead.filter(Exists(points)).values_list("pk", flat=True)[:FOLDED_RUNS_AT_ONCE]):
             storage.fold(run_id)

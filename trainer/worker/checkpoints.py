@@ -34,11 +34,11 @@ HOURLY_S = 3600.0
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be gone on from. The text says why and what to do."""
+    """A checkpoint that cannot be resumed from. The text says why and what to do."""
 
 
 def rank_file(rank: int) -> str:
-    """Return the file of what one rank has for itself: its random generators, and its share of the epoch."""
+    """Return the file of what one rank keeps: its random generators and the means of its shard of the epoch."""
     return f"rank-{rank:04d}.pt"
 
 
@@ -144,7 +144,7 @@ class CheckpointManager:
     def _write_files(self, folder: Path, progress: TrainingProgress) -> dict[str, Written]:
         own = {
             "random": randomness.capture(),
-            "share": {"samples": progress.samples, "seconds": progress.seconds, "sums": progress.sums},
+            "shard": {"samples": progress.samples, "seconds": progress.seconds, "sums": progress.sums},
         }
         contents = {rank_file(self._run.rank): own}
         if self._run.rank == 0:
@@ -160,7 +160,7 @@ class CheckpointManager:
             "saved_at": time.time(),
             "parameters": recipe.parameters,
             "seed": recipe.seed,
-            "optimiser": recipe.optimiser.state_dict(),
+            "optimizer": recipe.optimizer.state_dict(),
             "scheduler": recipe.scheduler.state_dict() if recipe.scheduler is not None else None,
             "scaler": self._scaler.state_dict(),
             "knobs": self._run.knobs,
@@ -196,13 +196,13 @@ def load_checkpoint(folder: Path, sha256: str, rank: int = 0) -> dict[str, Any]:
                 raise Damaged(f"{name} is not named in its manifest")
     except Damaged as error:
         raise CheckpointError(
-            f"The checkpoint {folder.name} cannot be used ({error}): continue from another one."
+            f"The checkpoint {folder.name} cannot be used ({error}): resume from another one."
         ) from None
     content = _read(folder / TRAINING_FILE)
     content["model"] = _read(folder / MODEL_FILE)
     own = _read(folder / rank_file(rank)) if rank_file(rank) in manifest.files else {}
     content["random"] = own.get("random")
-    content["share"] = own.get("share") if rank else None
+    content["shard"] = own.get("shard") if rank else None
     return content
 
 
@@ -212,7 +212,7 @@ def _read(file: Path) -> dict[str, Any]:
     except Exception as error:  # whatever stands in the file, its reader ends in a sentence
         raise CheckpointError(
             f"The checkpoint {file.parent.name} cannot be used, {file.name} holds more than plain values or is "
-            f"damaged ({type(error).__name__}: {_first_line(error)}): continue from another one."
+            f"damaged ({type(error).__name__}: {_first_line(error)}): resume from another one."
         ) from None
     if not isinstance(content, dict):
         raise CheckpointError(f"The checkpoint {file.parent.name} cannot be used: {file.name} is none of ours.")
@@ -222,16 +222,16 @@ def _read(file: Path) -> dict[str, Any]:
 def restore(
     recipe: Recipe, scaler: torch.amp.GradScaler, knobs: Sequence[Knob], checkpoint: Mapping[str, Any]
 ) -> TrainingProgress:
-    """Put model, optimiser, schedule, knobs and generators where they were; return how far the training was.
+    """Put model, optimizer, schedule, knobs and generators where they were; return how far the training was.
 
     Raises `CheckpointError` where the checkpoint belongs to a model of another shape, or is none of ours.
     """
     try:
-        # Knobs first: what they moved in optimiser and schedule is then set to exactly what it was.
+        # Knobs first: what they moved in optimizer and schedule is then set to exactly what it was.
         for knob in knobs:
             knob.restore(checkpoint["knobs"].get(knob.spec.name, {}))
         recipe.model.load_state_dict(checkpoint["model"])
-        recipe.optimiser.load_state_dict(checkpoint["optimiser"])
+        recipe.optimizer.load_state_dict(checkpoint["optimizer"])
         if recipe.scheduler is not None and checkpoint["scheduler"] is not None:
             recipe.scheduler.load_state_dict(checkpoint["scheduler"])
         scaler.load_state_dict(checkpoint["scaler"])
@@ -239,28 +239,28 @@ def restore(
             randomness.restore(checkpoint["random"])
         progress = TrainingProgress(**checkpoint["progress"])
         if recipe.rank:
-            _take_share(progress, checkpoint["share"])
+            _take_shard(progress, checkpoint["shard"])
         progress.sums = {name: value.to(recipe.device) for name, value in progress.sums.items()}
     except KnobError as error:
         raise CheckpointError(
-            f"The checkpoint does not fit what the recipe declares ({error}): continue from another one."
+            f"The checkpoint does not fit what the recipe declares ({error}): resume from another one."
         ) from error
     except (RuntimeError, ValueError) as error:
         raise CheckpointError(
             "The checkpoint does not fit the model that these parameters build "
-            f"({_first_line(error)}): continue with the parameters it was saved with, or start a new run."
+            f"({_first_line(error)}): resume with the parameters it was saved with, or start a new run."
         ) from error
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"The checkpoint is none of ours ({type(error).__name__}: {_first_line(error)}): continue from another one."
+            f"The checkpoint is none of ours ({type(error).__name__}: {_first_line(error)}): resume from another one."
         ) from error
     return progress
 
 
-def _take_share(progress: TrainingProgress, share: Mapping[str, Any] | None) -> None:
+def _take_shard(progress: TrainingProgress, shard: Mapping[str, Any] | None) -> None:
     """Put what this rank did of the epoch in the place of what rank 0 did; nothing where it was not there."""
     none = {name: torch.zeros_like(value) for name, value in progress.sums.items()}
-    found = share or {"samples": 0, "seconds": progress.seconds, "sums": {}}
+    found = shard or {"samples": 0, "seconds": progress.seconds, "sums": {}}
     progress.samples, progress.seconds = found["samples"], found["seconds"]
     progress.sums = none | dict(found["sums"])
 

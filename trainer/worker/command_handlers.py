@@ -1,6 +1,6 @@
 """What commands do to a recipe's training: its knobs, and saving, evaluating and training longer when asked.
 
-Everything here runs at a control point, between two steps. Knows torch and the recipe; of the run only what it logs to.
+Everything here runs at a step boundary, between two steps. Knows torch and the recipe; of the run only what it logs to.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def knobs_of(recipe: Recipe) -> list[Knob]:
 def _knob(recipe: Recipe, spec: KnobSpec) -> Knob:
     setter: Callable[..., object] | None = getattr(recipe, f"set_{spec.name}", None)
     own = getattr(type(recipe), f"set_{spec.name}", None) is not getattr(Recipe, f"set_{spec.name}", None)
-    names = parameter_groups.group_names(recipe.optimiser) if spec.name in OF_GROUPS and not own else ()
+    names = parameter_groups.group_names(recipe.optimizer) if spec.name in OF_GROUPS and not own else ()
 
     def turn(value: Value, group: str = "") -> None:
         if setter is not None:
@@ -98,7 +98,7 @@ def _knob(recipe: Recipe, spec: KnobSpec) -> Knob:
     effective = _effective(recipe) if spec.name == "learning_rate" and recipe.scheduler is not None else None
     if not names:
         return Knob(spec, getattr(recipe, spec.name), apply=turn, effective=effective)
-    values = {str(group["name"]): _of_group(spec.name, group) for group in recipe.optimiser.param_groups}
+    values = {str(group["name"]): _of_group(spec.name, group) for group in recipe.optimizer.param_groups}
     return Knob(_wide_enough(replace(spec, groups=names), values), values, apply=turn, effective=effective)
 
 
@@ -116,7 +116,7 @@ def _wide_enough(spec: KnobSpec, values: dict[str, float]) -> KnobSpec:
 
 def _effective(recipe: Recipe) -> Callable[..., float]:
     def learning_rate(group: str = "") -> float:
-        found = (each["lr"] for each in recipe.optimiser.param_groups if not group or each.get("name") == group)
+        found = (each["lr"] for each in recipe.optimizer.param_groups if not group or each.get("name") == group)
         return float(next(found))
 
     return learning_rate

@@ -33,7 +33,7 @@ def train(
     segment: int = 1,
     extra_epochs: int = 0,
 ) -> Outcome:
-    """Train `recipe` to its last epoch or until `run.stopping`; go on from `checkpoint` where one is given.
+    """Train `recipe` to its last epoch or until `run.stopping`; resume from `checkpoint` where one is given.
 
     The generators must be seeded (`trainer.worker.randomness.seed_everything`). `segment` is the attempt's number,
     `extra_epochs` come on top of those that the recipe was built for. A recipe's exceptions pass through.
@@ -45,7 +45,7 @@ def train(
     dtype = precision_of(recipe)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
     parameters = [each for each in recipe.model.parameters() if each.requires_grad]
-    groups = group_names(recipe.optimiser)
+    groups = group_names(recipe.optimizer)
     knobs = knobs_of(recipe)
     progress = TrainingProgress()
     if checkpoint is not None:
@@ -90,18 +90,18 @@ def train(
             waited = time.perf_counter() - began
             # ------------------------------------------------------------------------------------
             # one step
-            samples, weight = ranks.share(progress.batch, len(batch[0]))
+            samples, weight = ranks.shard(progress.batch, len(batch[0]))
             with ranks.together(), mixed_precision(device, dtype):
                 loss, values = recipe.loss(batch)
             scaler.scale(loss if weight == 1.0 else loss * weight).backward()
-            scaler.unscale_(recipe.optimiser)
+            scaler.unscale_(recipe.optimizer)
             gradient_norm = clip(parameters, recipe.gradient_clip)
-            rates = [group["lr"] for group in recipe.optimiser.param_groups]
-            scaler.step(recipe.optimiser)
+            rates = [group["lr"] for group in recipe.optimizer.param_groups]
+            scaler.step(recipe.optimizer)
             scaler.update()
             if recipe.scheduler is not None:
                 recipe.scheduler.step()
-            recipe.optimiser.zero_grad(set_to_none=True)
+            recipe.optimizer.zero_grad(set_to_none=True)
             # ------------------------------------------------------------------------------------
             seconds = time.perf_counter() - began
             means = {"loss": loss.detach(), **{name: value.detach() for name, value in values.items()}}
@@ -118,11 +118,11 @@ def train(
                 **{
                     LEARNING_RATE_SERIES: rates[0],
                     **{f"{LEARNING_RATE_SERIES}/{name}": rate for name, rate in zip(groups, rates, strict=False)},
-                    "optimiser/gradient_norm": number(gradient_norm),
+                    "optimizer/gradient_norm": number(gradient_norm),
                     "speed/samples_per_second": samples / seconds,
                     **{f"speed/{unit}_per_second": count * samples / seconds for unit, count in units.items()},
                     "speed/step_ms": seconds * 1e3,
-                    "speed/data_wait_share": waited / seconds,
+                    "speed/data_wait_fraction": waited / seconds,
                 },
             )
             if began > checkpoints.hourly_due_at and run.rank == 0:
@@ -146,7 +146,7 @@ def train(
             best=best,
             **trained,
             **evaluated,
-            learning_rate=float(recipe.optimiser.param_groups[0]["lr"]),
+            learning_rate=float(recipe.optimizer.param_groups[0]["lr"]),
             samples_per_second=samples_per_second,
             **{f"{unit}_per_second": count * samples_per_second for unit, count in units.items()},
         )
@@ -172,10 +172,10 @@ def wait_for(device: torch.device) -> float:
     return time.perf_counter() - began
 
 
-def clip(parameters: list[torch.nn.Parameter], longest: float | None) -> Tensor:
-    """Return the norm of all gradients, before they are shortened to `longest` where that is given."""
-    if longest is not None:
-        return torch.nn.utils.clip_grad_norm_(parameters, longest)
+def clip(parameters: list[torch.nn.Parameter], max_norm: float | None) -> Tensor:
+    """Return the norm of all gradients, before they are clipped to `max_norm` where that is given."""
+    if max_norm is not None:
+        return torch.nn.utils.clip_grad_norm_(parameters, max_norm)
     return torch.nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
 
 

@@ -1,6 +1,6 @@
 """Several ranks that train one model: DistributedDataParallel in the step, the plain model everywhere else.
 
-Each rank takes its share of every batch and weighs its loss by it, so that a step is that of the whole batch. Knows
+Each rank takes its shard of every batch and weighs its loss by it, so that a step is that of the whole batch. Knows
 torch and the recipe.
 """
 
@@ -45,7 +45,7 @@ class Ranks:
     """What the loop asks where there may be several ranks; alone it changes nothing."""
 
     def __init__(self, recipe: Recipe) -> None:
-        """The recipe must be built and, where it goes on from a checkpoint, restored."""
+        """The recipe must be built and, where it resumes from a checkpoint, restored."""
         self._recipe = recipe
         self._module = recipe.model
         self._together: torch.nn.Module = recipe.model
@@ -62,7 +62,7 @@ class Ranks:
         finally:
             self._recipe.model = self._module
 
-    def share(self, batch: int, samples: int) -> tuple[int, float]:
+    def shard(self, batch: int, samples: int) -> tuple[int, float]:
         """Return how many samples of batch number `batch` are this rank's, and what its mean counts in the average.
 
         `samples` is how many it was given: at least one, also where none is left for it.

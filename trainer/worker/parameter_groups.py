@@ -1,4 +1,4 @@
-"""Parameter groups of an optimiser: their names, and what a change of a base value moves. Knows torch alone."""
+"""Parameter groups of an optimizer: their names, and what a change of a base value moves. Knows torch alone."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ LEARNING_RATES = ("lr", "initial_lr", "max_lr", "min_lr")
 OF_SCHEDULES = ("base_lrs", "max_lrs", "_last_lr")
 
 
-def group_names(optimiser: torch.optim.Optimizer) -> tuple[str, ...]:
+def group_names(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
     """Return the names of the parameter groups where each has one of its own, else nothing."""
-    names = tuple(str(group.get("name") or "") for group in optimiser.param_groups)
+    names = tuple(str(group.get("name") or "") for group in optimizer.param_groups)
     return names if all(names) and len(set(names)) == len(names) else ()
 
 
@@ -26,7 +26,7 @@ def base_learning_rate(group: Mapping[str, Any]) -> float:
 
 
 def change_learning_rate(
-    optimiser: torch.optim.Optimizer, scheduler: object | None, old: float, new: float, name: str = ""
+    optimizer: torch.optim.Optimizer, scheduler: object | None, old: float, new: float, name: str = ""
 ) -> None:
     """Move the base value from `old` to `new`, and with it at once all that a schedule made of it.
 
@@ -35,7 +35,7 @@ def change_learning_rate(
     found = (getattr(schedule, key, None) for schedule in _nested(scheduler) for key in OF_SCHEDULES)
     # By identity: schedules made of others share their lists, and each is to be moved once.
     of_schedules = {id(values): values for values in found if isinstance(values, list)}.values()
-    for index, group in enumerate(optimiser.param_groups):
+    for index, group in enumerate(optimizer.param_groups):
         if name and group.get("name") != name:
             continue
         for key in LEARNING_RATES:

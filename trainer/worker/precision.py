@@ -1,4 +1,4 @@
-"""The number format in which a model computes. Knows torch and the recipe."""
+"""The precision in which a model computes. Knows torch and the recipe."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trainer.worker.recipe import Recipe
 
 
 def precision_of(recipe: Recipe) -> torch.dtype:
-    """Return the number format of the forward pass. A GPU of its own accord takes bfloat16 where it has it."""
+    """Return the precision of the forward pass. A GPU of its own accord takes bfloat16 where it has it."""
     if recipe.precision != "auto":
         chosen: torch.dtype = getattr(torch, recipe.precision)
         return chosen

@@ -1,6 +1,6 @@
 """What is trained: the class that a person writes. Knows torch, neither Django nor the run it is trained for.
 
-A recipe declares its parameters once, builds model and optimiser, yields batches, and says what a batch
+A recipe declares its parameters once, builds model and optimizer, yields batches, and says what a batch
 and an evaluation are worth. `trainer.worker.loop` does the rest. `trainer/recipes/digits.py` is one to copy.
 """
 
@@ -28,13 +28,13 @@ from trainer.worker.randomness import epoch_order, epoch_seed
 __all__ = ["Batch", "ParameterError", "Recipe", "RecipeError", "load_recipe", "parameter"]
 
 Batch = tuple[Tensor, Tensor]
-LEARNING_RATE_SERIES = "optimiser/learning_rate"
+LEARNING_RATE_SERIES = "optimizer/learning_rate"
 
 
 class Recipe(ABC):
     """Base of every recipe. The docstring of the subclass is its description.
 
-    `build` must set `model`, `optimiser` and `train_size`, and may set `scheduler`, which is stepped after
+    `build` must set `model`, `optimizer` and `train_size`, and may set `scheduler`, which is stepped after
     every step. Whatever is random in a batch must follow from `seed`, the epoch and the sample (see
     `trainer.worker.randomness`), so that a training stopped anywhere goes on as if it had not been.
     """
@@ -46,7 +46,7 @@ class Recipe(ABC):
     # What is published: the parameters by name, and those of them that may be changed while training.
     declared: ClassVar[dict[str, dict[str, Any]]] = {}
     turnable: ClassVar[dict[str, KnobSpec]] = {}
-    # Longest gradient that a step takes; None leaves gradients as they are. May be declared as a parameter.
+    # The max norm to which gradients are clipped; None leaves gradients as they are. May be declared as a parameter.
     gradient_clip: float | None = None
 
     epochs: int = parameter(10, minimum=1, maximum=100_000, help="passes over the training set")
@@ -54,16 +54,16 @@ class Recipe(ABC):
     precision: str = parameter(
         "auto",
         choices=("auto", "float32", "float16", "bfloat16"),
-        help="number format of the forward pass; auto: mixed precision on a GPU, float32 on the CPU",
+        help="precision of the forward pass; auto: mixed precision on a GPU, float32 on the CPU",
     )
     threads: int = parameter(0, minimum=0, maximum=1024, help="CPU threads of torch; 0 leaves the choice to torch")
     save_every: int = parameter(1, minimum=1, maximum=100_000, help="epochs between two checkpoints")
 
     model: nn.Module
-    optimiser: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
     train_size: int
-    # Of several processes that train together each has its share of every batch.
+    # Of several processes that train together each has its shard of every batch.
     rank: int = 0
     ranks: int = 1
     # Set where the batches to come are no longer those that `train_batches` was asked for; the loop asks anew.
@@ -71,6 +71,8 @@ class Recipe(ABC):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        for name in (*vars(cls), *vars(cls).get("__annotations__", {})):
+            _refuse_former_name(cls, name)
         _take_declarations(cls)
 
     def __init__(self, parameters: Mapping[str, object], *, device: torch.device, seed: int = 0) -> None:
@@ -81,9 +83,13 @@ class Recipe(ABC):
         for name, value in self.parameters.items():
             setattr(self, name, value)
 
+    def __setattr__(self, name: str, value: object) -> None:
+        _refuse_former_name(type(self), name)
+        super().__setattr__(name, value)
+
     @abstractmethod
     def build(self) -> None:
-        """Load the data and set `model`, `optimiser`, `train_size` and, if wanted, `scheduler`."""
+        """Load the data and set `model`, `optimizer`, `train_size` and, if wanted, `scheduler`."""
 
     @abstractmethod
     def train_batches(self, epoch: int, first: int) -> Iterator[Batch]:
@@ -121,13 +127,13 @@ class Recipe(ABC):
     def shuffled(self, epoch: int, first: int) -> Iterator[Tensor]:
         """Yield the sample indices of each batch from number `first` on: int64 of shape (batch_size,), on `device`.
 
-        Of several ranks each gets its share of the batch, see `share`.
+        Of several ranks each gets its shard of the batch, see `shard`.
         """
         order = epoch_order(self.seed, epoch, self.train_size).to(self.device)
         for start in range(first * self.batch_size, self.train_size, self.batch_size):
-            yield self.share(order[start : start + self.batch_size])
+            yield self.shard(order[start : start + self.batch_size])
 
-    def share(self, indices: Tensor) -> Tensor:
+    def shard(self, indices: Tensor) -> Tensor:
         """Return the part of a batch's indices that is this rank's; the first where none is left for it.
 
         For recipes that order their samples themselves: every rank must step on something.
@@ -162,20 +168,20 @@ class Recipe(ABC):
 
     def set_learning_rate(self, value: float, group: str = "") -> None:
         """Make `value` the learning rate that the schedule multiplies: of one parameter group, or of all."""
-        named = (base for base in self.optimiser.param_groups if base.get("name") == group)
+        named = (base for base in self.optimizer.param_groups if base.get("name") == group)
         old = parameter_groups.base_learning_rate(next(named)) if group else getattr(self, "learning_rate", value)
-        parameter_groups.change_learning_rate(self.optimiser, self.scheduler, float(old), value, group)
+        parameter_groups.change_learning_rate(self.optimizer, self.scheduler, float(old), value, group)
 
     def set_weight_decay(self, value: float, group: str = "") -> None:
         """Set the weight decay of one parameter group, or of all."""
         old = getattr(self, "weight_decay", None)
-        for each in self.optimiser.param_groups:
+        for each in self.optimizer.param_groups:
             # Without a name, groups that were built without weight decay stay so.
             if each.get("name") == group if group else each["weight_decay"] == old:
                 each["weight_decay"] = value
 
     def set_dropout(self, value: float) -> None:
-        """Set the share that every dropout module of the model leaves out."""
+        """Set the fraction that every dropout module of the model leaves out."""
         for module in self.model.modules():
             if isinstance(module, _DropoutNd):
                 module.p = value
@@ -193,6 +199,12 @@ class Recipe(ABC):
     @classmethod
     def description(cls) -> str:
         return inspect.cleandoc(cls.__doc__ or "")
+
+
+def _refuse_former_name(cls: type[Recipe], name: str) -> None:
+    """Raise `RecipeError` if a recipe still uses the former name of `optimizer`."""
+    if name == "optimiser":
+        raise RecipeError(f"recipe: {cls.__name__}: its attribute {name} is called optimizer now; rename it.")
 
 
 def _take_declarations(cls: Any) -> None:

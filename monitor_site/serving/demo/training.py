@@ -52,7 +52,7 @@ def describe(run: Run) -> str:
 
 
 def describe_end(run_id: int) -> str:
-    """Return a sentence on how the training ended, and where it can go on."""
+    """Return a sentence on how the training ended, and where it can resume."""
     run = Run.objects.get(pk=run_id)
     checkpoint = Checkpoint.objects.filter(run=run).order_by("-id").first()
     text = f"Training: {run.get_state_display()} at step {run.step:,}"
@@ -60,5 +60,5 @@ def describe_end(run_id: int) -> str:
         return text + ", without a checkpoint."
     text += f", checkpoint saved at step {checkpoint.step:,}."
     if run.state in (RunState.STOPPED, RunState.FAILED, RunState.LOST):
-        text += f" `manage.py train --run-id {run_id}` goes on from there."
+        text += f" `manage.py train --run-id {run_id}` resumes from there."
     return text

@@ -7,10 +7,16 @@ const HELPS = new Map([
   ["highest learning rate, after the warm-up", gettext("highest learning rate, after the warm-up")],
   ["weight decay of AdamW", gettext("weight decay of AdamW")],
   ["weight decay of AdamW, on matrices only", gettext("weight decay of AdamW, on matrices only")],
-  ["longest gradient that a step takes", gettext("longest gradient that a step takes")],
-  ["share of features left out before the last layer", gettext("share of features left out before the last layer")],
-  ["share of features left out while training", gettext("share of features left out while training")],
-  ["share of each label that is spread over all digits", gettext("share of each label that is spread over all digits")],
+  ["max norm to which gradients are clipped", gettext("max norm to which gradients are clipped")],
+  [
+    "fraction of features left out before the last layer",
+    gettext("fraction of features left out before the last layer"),
+  ],
+  ["fraction of features left out while training", gettext("fraction of features left out while training")],
+  [
+    "fraction of each label that is spread over all digits",
+    gettext("fraction of each label that is spread over all digits"),
+  ],
   ["shift each training digit by up to two pixels", gettext("shift each training digit by up to two pixels")],
   ["how daring its choices are; 1: as it believes", gettext("how daring its choices are; 1: as it believes")],
 ]);

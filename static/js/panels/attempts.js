@@ -46,7 +46,7 @@ function lengthText({ started_at: started, ended_at: ended }) {
 }
 
 function beginText({ resumed_from_step: step }) {
-  return step !== null && step !== undefined ? fill(gettext("continued from step {x}"), { x: step }) : "";
+  return step !== null && step !== undefined ? fill(gettext("resumed from step {x}"), { x: step }) : "";
 }
 
 function ranksText({ ranks }) {

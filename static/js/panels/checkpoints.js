@@ -1,4 +1,4 @@
-// The checkpoints that are kept: what is in them, a download, and the command that goes on from one.
+// The checkpoints that are kept: what is in them, a download, and the command that resumes from one.
 
 import { copyText } from "../shared/clipboard.js";
 import { element, icon } from "../shared/dom.js";
@@ -76,28 +76,28 @@ export class Checkpoints {
       icon("download"),
       gettext("Download"),
     );
-    const goOn = element(
+    const resume = element(
       "button",
       {
         class: "btn btn-sm",
         type: "button",
-        "aria-label": fill(gettext("Copy the command that continues from {name}"), { name }),
+        "aria-label": fill(gettext("Copy the command that resumes from {name}"), { name }),
       },
       icon("running"),
-      gettext("Continue from here"),
+      gettext("Resume from here"),
     );
     const command = `python manage.py train --run-id ${this.#page.run} --from ${quoted(name)}`;
     const line = element("code", {
       class: "checkpoint-command",
       text: command,
       hidden: true,
-      "data-testid": "continue-command",
+      "data-testid": "resume-command",
     });
-    goOn.addEventListener("click", () => {
+    resume.addEventListener("click", () => {
       line.hidden = false;
       copyText(line);
     });
-    return element("div", { class: "checkpoint-tools" }, load, goOn, line);
+    return element("div", { class: "checkpoint-tools" }, load, resume, line);
   }
 }
 

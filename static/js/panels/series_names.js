@@ -3,7 +3,7 @@
 import { readableName } from "../shared/format.js";
 import { metricName } from "../shared/metric_names.js";
 
-const FIRST_GROUPS = ["train", "validation", "", "optimiser", "speed"];
+const FIRST_GROUPS = ["train", "validation", "", "optimizer", "speed"];
 const FIRST_SERIES = ["loss", "accuracy", "validation_loss", "validation_accuracy"];
 const NUMBER = /^\d+$/;
 const PART = /_(used|total)(?=_)/;

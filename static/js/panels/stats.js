@@ -21,7 +21,7 @@ const CARDS = [
   },
   {
     title: gettext("Learning rate"),
-    series: ["optimiser/learning_rate", "optimizer/learning_rate", "train/learning_rate", "learning_rate"],
+    series: ["optimizer/learning_rate", "train/learning_rate", "learning_rate"],
   },
   {
     title: gettext("Samples per second"),

@@ -21,7 +21,7 @@ export class Header {
   #connection = { link: "connecting", sentence: "" };
   #clockOffsetS = 0;
   #titledAt = -Infinity;
-  // When this page last heard how long there was no beat.
+  // When this page last heard how long there was no heartbeat.
   #quietAt = 0;
   #lifeChanged = changeDetector();
   #runChanged = changeDetector();
@@ -62,7 +62,7 @@ export class Header {
     setText(this.#slots.elapsed, began === null ? "–" : duration(Math.max(0, Math.round(ended - began))));
   }
 
-  /** What speaks against the state: no beat (the host), or beats without steps (the training). */
+  /** What speaks against the state: no heartbeat (the host), or heartbeats without steps (the training). */
   #tickEvidence(run, live, now) {
     const { life, silentS } = this.#state;
     if (this.#lifeChanged(life, silentS)) this.#quietAt = performance.now();
@@ -72,11 +72,11 @@ export class Header {
     silent.dataset.life = life;
     if (isQuiet) {
       const text =
-        life === "unreachable" ? gettext("unreachable: no beat for {time}") : gettext("no sign of life for {time}");
+        life === "unreachable" ? gettext("unreachable: no heartbeat for {time}") : gettext("no heartbeat for {time}");
       const quietS = silentS + (performance.now() - this.#quietAt) / 1000;
       setText(silent.querySelector("[data-slot=text]"), fill(text, { time: duration(Math.round(quietS)) }));
     }
-    // Without a beat nobody knows whether it steps.
+    // Without a heartbeat nobody knows whether it steps.
     const isStalled = live && !isQuiet && Boolean(run.stalled_since);
     stalled.hidden = !isStalled;
     if (!isStalled) return;

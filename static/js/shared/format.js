@@ -69,18 +69,19 @@ export function count(value) {
 /** Return a value of a series: accuracies as per cent, others with their unit. */
 export function measure(name, value, odd = "") {
   if (odd || value === null || value === undefined) return number(value, odd);
-  if (isShare(name) && value >= 0 && value <= 1) return `${fixed(100 * value, value > 0.995 && value < 1 ? 2 : 1)} %`;
+  if (isFraction(name) && value >= 0 && value <= 1)
+    return `${fixed(100 * value, value > 0.995 && value < 1 ? 2 : 1)} %`;
   const unit = unitOf(name);
   const text = unit === "%" || unit === "MiB" ? number(Math.round(value * 10) / 10) : number(value);
   return unit ? `${text} ${unit}` : text;
 }
 
-function isShare(name) {
-  return /accuracy$|_share$|share$/.test(name);
+function isFraction(name) {
+  return /(accuracy|fraction|share)$/.test(name);
 }
 
 export function unitOf(name) {
-  if (isShare(name)) return "";
+  if (isFraction(name)) return "";
   return UNITS.find(([pattern]) => pattern.test(name))?.[1] ?? "";
 }
 

@@ -24,7 +24,6 @@ const NAMES = new Map([
   ["Tokens per second", gettext("Tokens per second")],
   ["Train", gettext("Train")],
   ["Validation", gettext("Validation")],
-  ["Optimiser", gettext("Optimiser")],
   ["Optimizer", gettext("Optimizer")],
   ["Speed", gettext("Speed")],
   ["Host", gettext("Host")],

@@ -6,7 +6,7 @@ export const MOST_CONSOLE_LINES = 2000;
 export const MOST_ACTIVITY = 200;
 export const MOST_TEXTS = 50;
 
-// A snapshot says that beats are missing, not for how long: for at least so many seconds.
+// A snapshot says that heartbeats are missing, not for how long: for at least so many seconds.
 const SILENT_S = { unreachable: 6, silent: 12 };
 
 export const MESSAGES = {

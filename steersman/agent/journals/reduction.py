@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 SPEED_SUFFIX = "_per_second"
 # What the slowest rank does is what the training waits for.
-SLOWEST = ("speed/step_ms", "speed/data_wait_share")
+SLOWEST = ("speed/step_ms", "speed/data_wait_fraction")
 
 
 def reduce_values(name: str, values: Sequence[float]) -> float:

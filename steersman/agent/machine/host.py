@@ -16,7 +16,7 @@ GIB = 2**30
 class HostReader:
     """Reads the host, and the process trees below the workers until those are gone.
 
-    CPU shares are those since the reading before, so the first reading has none.
+    CPU fractions are those since the reading before, so the first reading has none.
     """
 
     def __init__(self, worker_pid: int | None, data: Path | None) -> None:

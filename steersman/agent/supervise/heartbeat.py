@@ -7,21 +7,24 @@ import time
 
 from steersman.files.mailbox import Mailbox
 
-BEAT_INTERVAL_S = 1.0
-# A beat that comes later than this was suspended with its process, which may hold the run no longer.
+HEARTBEAT_INTERVAL_S = 1.0
+# A heartbeat that comes later than this was suspended with its process, which may hold the run no longer.
 LATEST_S = 3.0
 
 
 class Heart:
-    """Beats into a mailbox from a thread of its own until `stop`: a database may keep the main thread for minutes."""
+    """Sends heartbeats to a mailbox from a thread of its own until `stop`.
+
+    A database may keep the main thread for minutes.
+    """
 
     def __init__(self, mailbox: Mailbox) -> None:
         self._mailbox = mailbox
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._beat_forever, name="heart", daemon=True)
+        self._thread = threading.Thread(target=self._send_forever, name="heart", daemon=True)
 
     def start(self) -> None:
-        self._mailbox.beat()
+        self._mailbox.heartbeat()
         self._thread.start()
 
     def stop(self) -> None:
@@ -29,10 +32,10 @@ class Heart:
         if self._thread.is_alive():
             self._thread.join()
 
-    def _beat_forever(self) -> None:
+    def _send_forever(self) -> None:
         waiting_since = time.monotonic()
-        while not self._stopped.wait(BEAT_INTERVAL_S):
+        while not self._stopped.wait(HEARTBEAT_INTERVAL_S):
             now = time.monotonic()
             if now - waiting_since < LATEST_S:
-                self._mailbox.beat()
+                self._mailbox.heartbeat()
             waiting_since = now

@@ -1,6 +1,6 @@
 """Keeps PyTorch's compiler out of the processes that tests start, until one of them compiles.
 
-The first step of an optimiser imports the compiler, only to tell it to stay away: half of what a start of torch costs.
+The first step of an optimizer imports the compiler, only to tell it to stay away: half of what a start of torch costs.
 Python runs this module at its start where this folder lies in PYTHONPATH.
 """
 
@@ -24,7 +24,7 @@ def leave_alone(function: Function | None = None, recursive: bool = True, *, wra
 
 
 class Postponing(MetaPathFinder, Loader):
-    """Puts what an optimiser asks of the compiler in its place; whoever asks for more gets the compiler itself."""
+    """Puts what an optimizer asks of the compiler in its place; whoever asks for more gets the compiler itself."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         if name.startswith(f"{COMPILER}."):

@@ -34,7 +34,7 @@ class Command(BaseCommand):
             dest="start",
             metavar="CHECKPOINT",
             default="",
-            help="go on from this checkpoint, by its id, name or step; from the newest that verifies where left out",
+            help="resume from this checkpoint, by its id, name or step; from the newest that verifies where left out",
         )
         parser.add_argument("--quiet", action="store_true", help="print errors only")
         parser.add_argument(
@@ -55,7 +55,7 @@ class Command(BaseCommand):
             "--nproc",
             type=number_of_ranks,
             metavar="K",
-            help="train with K processes on this host, each with its share of every batch; kept for the run",
+            help="train with K processes on this host, each with its shard of every batch; kept for the run",
         )
         parser.add_argument("script", nargs="*", help="after --: a script of your own and its arguments")
 

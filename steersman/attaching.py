@@ -12,7 +12,7 @@ from typing import Any, Literal
 from steersman.commands import Control
 from steersman.files.locks import HeldLock, try_lock
 from steersman.files.point_code import MISSING
-from steersman.ranks.launchers import Place, own_place
+from steersman.ranks.launchers import RankPlace, own_place
 from steersman.ranks.undeclared import Companions, how_to_declare, is_below, leave_mark, turned_away
 from steersman.recorder import Outcome, check_call
 from steersman.run import FOLDER_VARIABLE, NODE_VARIABLE, RANK_VARIABLE, RANKS_VARIABLE, Run, worker_lock_path
@@ -131,7 +131,7 @@ def _turn_away(folder: Path, lock: Path, ranks: int) -> NullRun:
     return NullRun()
 
 
-def _join(folder: Path, rank: int, lock: HeldLock, ranks: int, node: str | None, place: Place | None) -> Run:
+def _join(folder: Path, rank: int, lock: HeldLock, ranks: int, node: str | None, place: RankPlace | None) -> Run:
     if ranks == 1:
         return Run(folder, rank, lock, companions=Companions(folder, place))
     from steersman.ranked_run import RankedRun

@@ -34,7 +34,7 @@ class Refusal(Exception):
     """Raised by a handler that cannot do what is asked; the text tells why."""
 
 
-class Ledger(Protocol):
+class OutcomeRecorder(Protocol):
     """Where outcomes go: the journal of a run."""
 
     def record_outcome(self, fields: dict[str, Any]) -> None: ...
@@ -62,7 +62,7 @@ class Control:
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: OutcomeRecorder,
         *,
         paused: bool = False,
         ranks: int = 1,
@@ -139,7 +139,7 @@ class Control:
             self._scheduled.remove(waiting)
             self.expire(waiting)
 
-    def look(self, step: int, epoch: int) -> None:
+    def apply_due(self, step: int, epoch: int) -> None:
         """Apply what was to be done at this step or epoch."""
         self._step, self._epoch = step, epoch
         if not self._scheduled:

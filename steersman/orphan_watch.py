@@ -1,4 +1,4 @@
-"""Whether anybody still supervises this training."""
+"""Whether a supervisor still looks after this training."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import time
 from steersman.files.mailbox import Mailbox
 
 
-class Guard:
-    """Tells how long no supervisor has lived, by this process's own monotonic clock."""
+class OrphanWatch:
+    """Measures by this process's own monotonic clock how long no supervisor has lived."""
 
-    # A host that slept, or a process that was suspended, must see the silence in several looks of its own.
+    # A suspended host or process must see the silence in several polls: the time between two counts up to this much.
     MOST_COUNTED_S = 30.0
 
     def __init__(self, mailbox: Mailbox, limit_s: float) -> None:
@@ -18,11 +18,11 @@ class Guard:
         self._limit_s = limit_s
         self._heartbeats = mailbox.heartbeats
         self._silent_s = 0.0
-        self._looked_at = time.monotonic()
+        self._polled_at = time.monotonic()
 
-    def look(self, now: float) -> tuple[float, bool]:
-        """Return the seconds since the last look, and whether the silence has lasted for too long."""
-        elapsed, self._looked_at = now - self._looked_at, now
+    def poll(self, now: float) -> tuple[float, bool]:
+        """Return the seconds since the last poll, and whether there was no heartbeat for longer than the limit."""
+        elapsed, self._polled_at = now - self._polled_at, now
         heartbeats = self._mailbox.heartbeats
         if heartbeats != self._heartbeats:
             self._heartbeats, self._silent_s = heartbeats, 0.0

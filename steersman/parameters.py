@@ -21,7 +21,7 @@ Declared = TypeVar("Declared", int, float, bool, str)
 
 
 class ParameterError(ValueError):
-    """A parameter that cannot be used. `name` is the culprit; the text says what to give instead."""
+    """A parameter that cannot be used. `name` is what is wrong; the text says what to give instead."""
 
     def __init__(self, name: str, sentence: str) -> None:
         super().__init__(sentence)

@@ -1,13 +1,14 @@
 """The run of a training with several ranks: every command takes effect at the same step boundary on all of them.
 
-Without a collective: each rank publishes how many step boundaries it has reached *before* it looks whether it is to
-wait. The leader, rank 0, takes the commands. It writes "hold at H", a little beyond the farthest rank, waits until
-every processor sees that, and looks again: while a rank has reached H, which it may have passed unaware, H is raised.
-So nobody passes H, and nobody who waits there keeps others from arriving: all that led to H was begun before. Once
-all wait, the leader writes what is decided and clears the hold; each rank applies it, in the same order.
+No collective is used: each rank publishes how many step boundaries it has reached *before* it reads whether it must
+wait. The leader, rank 0, takes the commands. It sets the barrier at a step boundary B, a little beyond the farthest
+rank, waits until every processor sees that, and reads the ranks again: if a rank has reached B, which it may have
+passed unaware, B is raised. So no rank passes B, and no rank that waits there keeps others from arriving: all that led
+to B was begun before. Once all wait, the leader writes the decision and clears the barrier; each rank applies the
+decision, in the same order.
 
-On several nodes the ranks of each look at a page of their own, which processes beside them keep like the leader's. The
-leader looks at the ranks again when every node has said that its own look at this hold, and how far they were then.
+On several nodes the ranks of each read a page of their own, which processes beside them keep like the leader's. The
+leader reads the ranks again when every node has sent that its ranks see this barrier, and how far they were then.
 
 Standard library only.
 """
@@ -25,27 +26,27 @@ from steersman.commands import EXPIRE
 from steersman.files.locks import HeldLock
 from steersman.files.private import open_private
 from steersman.ranks.barrier import (
-    CALL_KINDS,
-    CALLED,
-    DECIDED,
-    EPOCH,
-    HOLD,
+    BARRIER,
+    DECISION_COUNT,
     LEFT_OUT,
-    STEP,
-    Meeting,
+    REQUEST_COUNTER,
+    REQUEST_KINDS,
+    ROW_EPOCH,
+    ROW_STEP,
     OutOfStep,
     PeerLost,
+    RankBarrier,
 )
-from steersman.run import ATTENTION, LOOK_EVERY, PAUSE_LOOK_S, Run
+from steersman.run import ATTENTION, CLOCK_EVERY, PAUSE_POLL_S, Run
 
-HOLD_TIMEOUT_VARIABLE = "STEERSMAN_HOLD_TIMEOUT_S"
-HOLD_TIMEOUT_S = 60.0
-# Far longer than a written word takes to be seen by every processor.
-SEEN_AFTER_S = 0.001
-# Ranks start at different times; one that has not attached by then is not going to.
-ATTACHED_AFTER_S = 30.0
-# Between two looks at whether the other ranks live, while paused.
-PEERS_EVERY = 50
+BARRIER_TIMEOUT_VARIABLE = "STEERSMAN_HOLD_TIMEOUT_S"
+BARRIER_TIMEOUT_S = 60.0
+# Far longer than it takes until every processor sees a word that was written.
+VISIBLE_AFTER_S = 0.001
+# Ranks start at different times; one that has not attached by then is left out.
+ATTACH_TIMEOUT_S = 30.0
+# While paused: the other ranks are checked once in so many polls.
+CHECK_PEERS_EVERY = 50
 
 
 class RankedRun(Run):
@@ -54,40 +55,40 @@ class RankedRun(Run):
     Every rank must pass the same step boundaries, and log the same steps where commands wait for one.
     """
 
-    __slots__ = ("_called", "_points", "_row", "_words")
+    __slots__ = ("_boundary", "_row", "_seen_requests", "_words")
 
     def __init__(self, folder: Path, rank: int, lock: HeldLock, ranks: int, node: Path | None = None) -> None:
-        """`node` is the folder of this node, where the training has several; the leader's node has the attempt's."""
+        """`node` is the folder of this node if the training has several; the leader's node has the attempt's."""
         here = node or folder
         self.ranks = ranks
         # The step boundaries that this rank has passed.
-        self._points = 0
-        self._meeting = Meeting(here, rank, ranks)
-        self._words = self._meeting.words
-        self._row = self._meeting.mine
-        self._called = ATTENTION
+        self._boundary = 0
+        self._barrier = RankBarrier(here, rank, ranks)
+        self._words = self._barrier.words
+        self._row = self._barrier.own_row
+        self._seen_requests = ATTENTION
         self._decisions = here / "decisions.jsonl"
-        self._decisions_read = self._decisions.stat().st_size if self._words[DECIDED] else 0
-        # What was decided before a rank came that was left out is not for it.
-        self._decided = self._words[DECIDED]
+        self._decisions_read = self._decisions.stat().st_size if self._words[DECISION_COUNT] else 0
+        # Decisions from before a rank that was left out attached are not for it.
+        self._decision_count = self._words[DECISION_COUNT]
         self._began = time.monotonic()
-        # The leader's: commands to decide, signals heard of, the last hold, and when a command that waits expires.
+        # The leader's: commands to decide, requests taken so far, the last barrier, and when commands that wait expire.
         self._pending: list[dict[str, Any]] = []
-        self._heard = dict.fromkeys(CALL_KINDS, 0)
-        self._held = 0
+        self._taken_requests = dict.fromkeys(REQUEST_KINDS, 0)
+        self._last_barrier = 0
         self._expiring: dict[str, float] = {}
-        self._hold_timeout_s = float(os.environ.get(HOLD_TIMEOUT_VARIABLE, HOLD_TIMEOUT_S))
+        self._barrier_timeout_s = float(os.environ.get(BARRIER_TIMEOUT_VARIABLE, BARRIER_TIMEOUT_S))
         super().__init__(folder, rank, lock, node)
 
     @property
     def stopping(self) -> bool:
-        """The step boundary: look once a step on every rank, and end the loop when it is true."""
-        points = self._points + 1
-        self._points = points
+        """The step boundary: read it once a step on every rank, and end the loop when it is true."""
+        boundary = self._boundary + 1
+        self._boundary = boundary
         words = self._words
-        # Published before the hold is read: see above.
-        words[self._row] = points
-        quiet = words[HOLD] == 0 and words[CALLED] == self._called and self._posted[0] == self._seen
+        # Published before the barrier is read: see above.
+        words[self._row] = boundary
+        quiet = words[BARRIER] == 0 and words[REQUEST_COUNTER] == self._seen_requests and self._posted[0] == self._seen
         if quiet:
             self._left -= 1
             if self._left:
@@ -96,19 +97,19 @@ class RankedRun(Run):
 
     def request_stop(self) -> None:
         """Make `stopping` true on all ranks, at the same step boundary (a signal handler may call this)."""
-        self._meeting.call("stop")
+        self._barrier.request("stop")
 
     def request(self, kind: str) -> None:
-        """Do a command such as "save_checkpoint" on all ranks; fit for a signal handler."""
-        self._meeting.call(kind)
+        """Do a command such as "save_checkpoint" on all ranks. A signal handler may call this."""
+        self._barrier.request(kind)
 
     def agree(self, problem: str = "") -> str:
-        """Meet all other ranks here, and return what is wrong on any of them; "" where nothing is.
+        """Wait here for all other ranks, and return what is wrong on any of them; "" if nothing is.
 
         Every rank must call this at the same place. What is wrong here comes first, what is wrong elsewhere after the
-        number of the rank. Raises `steersman.ranks.barrier.PeerLost` where a rank has died.
+        number of the rank. Raises `steersman.ranks.barrier.PeerLost` if a rank has died.
         """
-        problems = self._meeting.agree(problem)
+        problems = self._barrier.vote(problem)
         if not problems:
             return ""
         if problems.get(self.rank) or problems.get(0):
@@ -136,40 +137,40 @@ class RankedRun(Run):
     def _end(self, fields: dict[str, Any], step: int) -> None:
         if os.getpid() == self._pid:
             super()._end(fields, step)
-            self._meeting.end(fields["outcome"] == "failed")
+            self._barrier.mark_ended(fields["outcome"] == "failed")
 
     def _at_step_boundary(self) -> bool:
         control = self._control
-        counted, called = self._posted[0], self._words[CALLED]
+        counted, requests = self._posted[0], self._words[REQUEST_COUNTER]
         if self._waiting:
             self._write_arrived()
         if self.rank == 0:
-            self._look_at_clock()
+            self._check_clock()
             self._collect()
             self._lead()
         else:
-            self._left = LOOK_EVERY
+            self._left = CLOCK_EVERY
             self._follow()
-        control.look(self._step, self._epoch)
+        control.apply_due(self._step, self._epoch)
         self._wait_while_paused()
         busy = control.needs_attention or self._waiting or self._pending
-        self._seen, self._called = (ATTENTION, ATTENTION) if busy else (counted, called)
+        self._seen, self._seen_requests = (ATTENTION, ATTENTION) if busy else (counted, requests)
         return control.stopping
 
     def _wait_while_paused(self) -> None:
         control = self._control
-        looks = 0
+        polls = 0
         while control.paused and not control.stopping:
-            time.sleep(PAUSE_LOOK_S)
-            looks += 1
-            if looks % PEERS_EVERY == 0:
-                self._meeting.check_peers()
+            time.sleep(PAUSE_POLL_S)
+            polls += 1
+            if polls % CHECK_PEERS_EVERY == 0:
+                self._barrier.check_peers()
             if self.rank == 0:
-                self._look_at_clock()
+                self._check_clock()
                 self._collect()
                 if self._pending and self._all_are_here():
                     self._decide()
-            elif self._meeting.has_finished(0):
+            elif self._barrier.has_finished(0):
                 return
             else:
                 self._apply_decisions()
@@ -177,19 +178,19 @@ class RankedRun(Run):
     # The leader
 
     def _collect(self) -> None:
-        """Take what was posted, what ranks were asked by signals, and what has expired."""
+        """Take what was posted, what signals requested of ranks, and what has expired."""
         counted = self._posted[0]
         if counted != self._counted:
             self._counted = counted
             self._pending += self._mailbox.new_commands()
-        for kind in CALL_KINDS:
-            calls = self._meeting.calls(kind)
-            if calls != self._heard[kind]:
-                self._heard[kind] = calls
-                # Once for all ranks that ask, and however often they do.
-                called: dict[str, Any] = {"id": None, "command": kind, "arguments": {}}
-                if called not in self._pending:
-                    self._pending.append(called)
+        for kind in REQUEST_KINDS:
+            requests = self._barrier.requests(kind)
+            if requests != self._taken_requests[kind]:
+                self._taken_requests[kind] = requests
+                # Once for all ranks, and however often it was requested.
+                request: dict[str, Any] = {"id": None, "command": kind, "arguments": {}}
+                if request not in self._pending:
+                    self._pending.append(request)
         if self._expiring:
             self._collect_expired()
 
@@ -201,62 +202,62 @@ class RankedRun(Run):
                 self._pending.append({"id": wanted, "command": EXPIRE})
 
     def _lead(self) -> None:
-        """Make all ranks wait at one step boundary where there is something to decide; decide where this is it."""
-        words, points = self._words, self._points
-        if words[HOLD] == 0 and self._pending and self._all_are_here():
-            self._hold()
-        if words[HOLD] and points >= words[HOLD]:
+        """Set the barrier if there is something to decide; decide if this rank has reached it."""
+        words, boundary = self._words, self._boundary
+        if words[BARRIER] == 0 and self._pending and self._all_are_here():
+            self._set_barrier()
+        if words[BARRIER] and boundary >= words[BARRIER]:
             self._decide()
 
     def _all_are_here(self) -> bool:
-        """Tell whether commands may be decided: all ranks have attached, or those that have not never will."""
-        if self._words[LEFT_OUT] or not (unattached := self._meeting.unattached()):
+        """Return whether commands may be decided: all ranks have attached, or the rest had their time for it."""
+        if self._words[LEFT_OUT] or not (unattached := self._barrier.unattached()):
             return True
-        if time.monotonic() - self._began < ATTACHED_AFTER_S:
+        if time.monotonic() - self._began < ATTACH_TIMEOUT_S:
             return False
         who = ", ".join(map(str, unattached))
         self.note(f"Rank {who} has not called steersman.attach(): commands act on the other ranks.", level="warning")
         self._words[LEFT_OUT] = 1
         return True
 
-    def _hold(self) -> None:
-        meeting, margin = self._meeting, 1
+    def _set_barrier(self) -> None:
+        barrier, margin = self._barrier, 1
         while True:
-            # Each larger than all before: what nodes say of one cannot be taken for another.
-            hold = self._held = max(meeting.farthest() + margin, self._held + 1)
-            self._words[HOLD] = hold
-            time.sleep(SEEN_AFTER_S)
-            if not meeting.wait(partial(meeting.is_known, hold), self._hold_timeout_s):
-                if self._guard.look(time.monotonic())[1]:
+            # Each larger than all before: an answer of a node to one cannot be taken for an answer to another.
+            boundary = self._last_barrier = max(barrier.farthest_boundary() + margin, self._last_barrier + 1)
+            self._words[BARRIER] = boundary
+            time.sleep(VISIBLE_AFTER_S)
+            if not barrier.wait(partial(barrier.is_seen_by_all_nodes, boundary), self._barrier_timeout_s):
+                if self._orphan_watch.poll(time.monotonic())[1]:
                     # A stop for want of a supervisor cannot reach the other nodes without one either.
                     raise PeerLost("no supervisor carries word between the nodes any more")
                 self._refuse("Not all nodes have answered")
                 return
-            if meeting.farthest() < hold:
+            if barrier.farthest_boundary() < boundary:
                 return
-            # Steps shorter than the wait: aim farther.
+            # Steps are shorter than the wait: set it farther ahead.
             margin *= 4
 
     def _decide(self) -> None:
-        """Wait for all ranks at this step boundary and let them apply what is pending; or refuse it."""
-        meeting, points = self._meeting, self._points
-        meeting.arrive(points, self._step, self._epoch)
-        if not meeting.wait(lambda: not meeting.absent(points), self._hold_timeout_s):
-            who = ", ".join(map(str, meeting.absent(points)))
+        """Wait for all ranks at this step boundary, and let them apply what is pending; or refuse it."""
+        barrier, boundary = self._barrier, self._boundary
+        barrier.arrive(boundary, self._step, self._epoch)
+        if not barrier.wait(lambda: not barrier.absent(boundary), self._barrier_timeout_s):
+            who = ", ".join(map(str, barrier.absent(boundary)))
             self._refuse(f"Rank {who} did not come to the step boundary at which all were to take it")
             return
         self._collect()
         commands = [command for command in self._pending if self._may_be_decided(command)]
         self._pending = []
-        self._control.ranks = 1 + len(meeting.others)
-        decision = {"at": points, "step": self._step, "epoch": self._epoch, "commands": commands}
+        self._control.ranks = 1 + len(barrier.others)
+        decision = {"at": boundary, "step": self._step, "epoch": self._epoch, "commands": commands}
         line = json.dumps(decision, separators=(",", ":")).encode() + b"\n"
         with open_private(self._decisions, "ab") as file:
             file.write(line)
-        self._decided += 1
-        # In this order: who sees no hold any more finds what was decided.
-        self._words[DECIDED] = self._decided
-        self._words[HOLD] = 0
+        self._decision_count += 1
+        # In this order: a rank that no longer sees the barrier finds the decision.
+        self._words[DECISION_COUNT] = self._decision_count
+        self._words[BARRIER] = 0
         self._control.take(commands, self._step, self._epoch)
 
     def _may_be_decided(self, command: dict[str, Any]) -> bool:
@@ -276,9 +277,9 @@ class RankedRun(Run):
 
     def _differing(self, command: dict[str, Any]) -> str:
         """Return why a command cannot wait for its step or epoch: the ranks do not count the same."""
-        for what, place, own in (("step", STEP, self._step), ("epoch", EPOCH, self._epoch)):
+        for what, place, own in (("step", ROW_STEP, self._step), ("epoch", ROW_EPOCH, self._epoch)):
             asked = command.get(f"at_{what}")
-            if asked is not None and (differing := self._meeting.differing(place, own)):
+            if asked is not None and (differing := self._barrier.differing(place, own)):
                 rank, theirs = differing
                 return (
                     f"Rank {rank} is at {what} {theirs}, rank 0 at {what} {own}: a command can wait for {what} "
@@ -287,10 +288,10 @@ class RankedRun(Run):
         return ""
 
     def _refuse(self, why: str) -> None:
-        """Let everybody go on without what is pending."""
+        """Refuse what is pending, and let all ranks go on."""
         pending, self._pending = self._pending, []
-        self._words[HOLD] = 0
-        reason = f"{why} within {self._hold_timeout_s:g} s: nothing was changed."
+        self._words[BARRIER] = 0
+        reason = f"{why} within {self._barrier_timeout_s:g} s: nothing was changed."
         for command in pending:
             if command["command"] == EXPIRE:
                 self._expiring[command["id"]] = 0.0
@@ -300,25 +301,25 @@ class RankedRun(Run):
     # The others
 
     def _follow(self) -> None:
-        """Wait where the leader wants all to, and apply what it decided."""
-        words, points = self._words, self._points
-        if words[DECIDED] == self._decided and not self._is_held():
+        """Wait at the barrier that the leader has set, and apply its decisions."""
+        words, boundary = self._words, self._boundary
+        if words[DECISION_COUNT] == self._decision_count and not self._must_wait():
             return
-        self._meeting.arrive(points, self._step, self._epoch)
+        self._barrier.arrive(boundary, self._step, self._epoch)
         while True:
-            self._meeting.wait(lambda: words[DECIDED] != self._decided or not self._is_held())
-            if words[DECIDED] == self._decided:
+            self._barrier.wait(lambda: words[DECISION_COUNT] != self._decision_count or not self._must_wait())
+            if words[DECISION_COUNT] == self._decision_count:
                 return
             self._apply_decisions()
 
-    def _is_held(self) -> bool:
-        hold = self._words[HOLD]
-        return 0 < hold <= self._points and not self._meeting.has_finished(0)
+    def _must_wait(self) -> bool:
+        boundary = self._words[BARRIER]
+        return 0 < boundary <= self._boundary and not self._barrier.has_finished(0)
 
     def _apply_decisions(self) -> None:
-        if self._words[DECIDED] == self._decided:
+        if self._words[DECISION_COUNT] == self._decision_count:
             if self._control.paused:
-                self._meeting.arrive(self._points, self._step, self._epoch)
+                self._barrier.arrive(self._boundary, self._step, self._epoch)
             return
         with self._decisions.open("rb") as file:
             file.seek(self._decisions_read)
@@ -327,10 +328,10 @@ class RankedRun(Run):
         self._decisions_read += whole
         for line in text[:whole].splitlines():
             decision = json.loads(line)
-            if decision["at"] != self._points:
+            if decision["at"] != self._boundary:
                 raise OutOfStep(
-                    f"rank {self.rank} is at step boundary {self._points}, commands were to take effect at "
+                    f"rank {self.rank} is at step boundary {self._boundary}, commands were to take effect at "
                     f"{decision['at']}: look at run.stopping equally often on every rank"
                 )
-            self._decided += 1
+            self._decision_count += 1
             self._control.take(decision["commands"], decision["step"], decision["epoch"])

@@ -20,7 +20,7 @@ from steersman.files import journal
 from steersman.files.locks import HeldLock
 from steersman.files.mailbox import Mailbox
 from steersman.knobs import Knob, KnobSpec, Scale, Value, groups_of, kind_of, plain_choices, plain_default
-from steersman.orphan_watch import Guard
+from steersman.orphan_watch import OrphanWatch
 from steersman.ranks.undeclared import Companions
 from steersman.recorder import OnItsWay, Recorder
 
@@ -37,9 +37,9 @@ CLOSED_FILE = "closed"
 # A training that nobody supervises for this long saves and ends.
 UNADOPTED_S = 600.0
 # Every so many step boundaries one looks at the clock; slow trainings do at each.
-LOOK_EVERY = 128
-SLOW_LOOK_S = 5.0
-PAUSE_LOOK_S = 0.01
+CLOCK_EVERY = 128
+SLOW_STEP_S = 5.0
+PAUSE_POLL_S = 0.01
 LONGEST_UNIT = 40
 LONGEST_HELP = 500
 # Never what the mailbox counts: makes the next step boundary look.
@@ -75,7 +75,7 @@ class Run(Recorder):
         self._seen = ATTENTION
         self._counted = 0
         # How many step boundaries may pass before the next look at the clock.
-        self._left = LOOK_EVERY
+        self._left = CLOCK_EVERY
         self._signalled: list[str] = []
         paused = os.environ.get(START_PAUSED_VARIABLE) == "1"
         self._companions = companions
@@ -89,7 +89,7 @@ class Run(Recorder):
         )
         if self._control.paused:
             self.record_state("paused")
-        self._guard = Guard(self._mailbox, float(os.environ.get(UNADOPTED_VARIABLE, UNADOPTED_S)))
+        self._orphan_watch = OrphanWatch(self._mailbox, float(os.environ.get(UNADOPTED_VARIABLE, UNADOPTED_S)))
 
     @property
     def stopping(self) -> bool:
@@ -135,11 +135,11 @@ class Run(Recorder):
         self._take_commands()
         if self._waiting:
             self._write_arrived()
-        self._look_at_clock()
+        self._check_clock()
         while control.paused and not control.stopping:
-            time.sleep(PAUSE_LOOK_S)
+            time.sleep(PAUSE_POLL_S)
             self._take_commands()
-            self._look_at_clock()
+            self._check_clock()
         return control.stopping
 
     def _take_commands(self) -> None:
@@ -154,14 +154,14 @@ class Run(Recorder):
         if counted != self._counted:
             self._counted = counted
             control.take(self._mailbox.new_commands(), self._step, self._epoch)
-        control.look(self._step, self._epoch)
+        control.apply_due(self._step, self._epoch)
         if control.needs_attention or self._waiting:
             self._seen = ATTENTION
 
-    def _look_at_clock(self) -> None:
+    def _check_clock(self) -> None:
         """End a training that nobody has supervised for long; look more often where steps are slow."""
-        since_last_s, unadopted = self._guard.look(time.monotonic())
-        self._left = 1 if since_last_s > SLOW_LOOK_S else LOOK_EVERY
+        since_last_s, unadopted = self._orphan_watch.poll(time.monotonic())
+        self._left = 1 if since_last_s > SLOW_STEP_S else CLOCK_EVERY
         if unadopted and not self._control.stopping:
             self.note("Nobody has supervised this training for long: it saves and ends.", level="warning")
             self.request_stop()

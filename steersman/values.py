@@ -15,7 +15,7 @@ from hashlib import sha256
 from typing import Any
 
 SMALLEST_INT = -(2**63)
-LARGEST_INT = 2**63 - 1
+LARGEST_STORED_INT = 2**63 - 1
 LONGEST_NAME = 200
 LONGEST_TEXT = 10_000
 LONGEST_NOTE = 2_000
@@ -114,7 +114,7 @@ def as_whole(value: Any, argument: str) -> int:
 
 def fits(whole: int) -> bool:
     """Tell whether a whole number has a place in 64 bits."""
-    return SMALLEST_INT <= whole <= LARGEST_INT
+    return SMALLEST_INT <= whole <= LARGEST_STORED_INT
 
 
 def as_stored_whole(value: Any, argument: str, remarks: Remarks) -> int | None:
@@ -139,7 +139,7 @@ def as_total(value: Any, argument: str, remarks: Remarks) -> int | None:
             remarks.append(f"{argument}: {shown(value)} is no number of things to come; it is taken for open-ended.")
         return None
     whole = math.ceil(total) if total != int(total) or total < 2**53 else as_whole(value, argument)
-    if whole > LARGEST_INT:
+    if whole > LARGEST_STORED_INT:
         remarks.append(f"{argument}: {_size(whole)} is beyond 64 bits; it is taken for open-ended.")
         return None
     return whole

@@ -24,7 +24,7 @@ BEARER_SCOPES = frozenset({TokenScope.VIEW, TokenScope.COMMAND})
 
 
 class TokenRefused(ValueError):
-    """No such token can be made. `field` names the culprit; the text says what to do."""
+    """No such token can be made. `field` names what is wrong; the text says what to do."""
 
     def __init__(self, message: str, field: str) -> None:
         super().__init__(message)

@@ -36,7 +36,7 @@ UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class InvalidCommand(ValueError):
-    """What was sent is no command. `field` names the culprit; the text says what to do."""
+    """What was sent is no command. `field` names what is wrong; the text says what to do."""
 
     def __init__(self, message: str, field: str = "command") -> None:
         super().__init__(message)

@@ -18,7 +18,7 @@ SPAWNED = "torch.multiprocessing.spawn"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RankPlace:
     """Number `rank` of `size` processes that train together; `size` is 0 where it is not known."""
 
     rank: int
@@ -59,7 +59,7 @@ def outside(environment: Mapping[str, str]) -> str:
     return json.dumps({name: environment[name] for name in names if name in environment})
 
 
-def place_in(environment: Mapping[str, str]) -> Place | None:
+def place_in(environment: Mapping[str, str]) -> RankPlace | None:
     """Return which process this is by its environment, None where no launcher has started several."""
     known = _known(environment.get(OUTSIDE_VARIABLE, ""))
     for family in FAMILIES:
@@ -75,11 +75,11 @@ def place_in(environment: Mapping[str, str]) -> Place | None:
             # Lightning numbers the processes of a node, and the nodes.
             node = _first(told, ("NODE_RANK", "GROUP_RANK")) or 0
             rank = rank if node == 0 else max(1, rank)
-        return Place(rank, size)
+        return RankPlace(rank, size)
     return None
 
 
-def place_in_torch() -> Place | None:
+def place_in_torch() -> RankPlace | None:
     """Return which process this is by PyTorch, None where it trains alone, or has not begun to meet the others."""
     distributed = sys.modules.get("torch.distributed")
     if distributed is None:
@@ -87,14 +87,14 @@ def place_in_torch() -> Place | None:
     try:
         if not distributed.is_available() or not distributed.is_initialized():
             return None
-        place = Place(int(distributed.get_rank()), int(distributed.get_world_size()))
+        place = RankPlace(int(distributed.get_rank()), int(distributed.get_world_size()))
     except (AttributeError, RuntimeError, ValueError):
         # Half imported, by another thread or on the way here.
         return None
     return place if place.size > 1 else None
 
 
-def place_by_spawn() -> Place | None:
+def place_by_spawn() -> RankPlace | None:
     """Return which process of `torch.multiprocessing.spawn` this is, None where it is none of them.
 
     It hands the number to the function and to nothing else, so it is read where multiprocessing keeps the arguments.
@@ -104,10 +104,10 @@ def place_by_spawn() -> Place | None:
     arguments: tuple[Any, ...] = getattr(process, "_args", ())
     if getattr(target, "__module__", "") != SPAWNED or len(arguments) < 2 or not isinstance(arguments[1], int):
         return None
-    return Place(arguments[1], 0)
+    return RankPlace(arguments[1], 0)
 
 
-def own_place(environment: Mapping[str, str]) -> Place | None:
+def own_place(environment: Mapping[str, str]) -> RankPlace | None:
     """Return which of several processes this is, None where it is alone as far as anybody has said."""
     return place_in_torch() or place_in(environment) or place_by_spawn()
 

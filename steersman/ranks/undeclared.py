@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from steersman.files.private import write_private
-from steersman.ranks.launchers import Place, place_in_torch
+from steersman.ranks.launchers import RankPlace, place_in_torch
 
 # Left by rank 0, beside the journal: its process, once it was asked to stop while others train beside it.
 STOPPING_FILE = "stopping.json"
@@ -33,7 +33,7 @@ def how_to_declare(size: int) -> str:
     )
 
 
-def turned_away(place: Place) -> str:
+def turned_away(place: RankPlace) -> str:
     """Return what a process says that is not rank 0."""
     of = f" of {place.size}" if place.size else ""
     return (
@@ -45,7 +45,7 @@ def turned_away(place: Place) -> str:
 class Companions:
     """The other processes of this training, as rank 0 knows them: by its launcher, their marks, and PyTorch."""
 
-    def __init__(self, folder: Path, place: Place | None) -> None:
+    def __init__(self, folder: Path, place: RankPlace | None) -> None:
         self._folder = folder
         self._size = place.size if place is not None else 0
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from steersman.agent.journals import merged as merging
-from steersman.agent.journals.merged import Batch, Journals
+from steersman.agent.journals.merged import Journals, JournalsRead
 from steersman.agent.journals.reduction import reduce_values
 from steersman.agent.journals.tail import Position
 from steersman.files import journal
@@ -35,7 +35,7 @@ def opened(folder: Path, ranks: int, positions: dict[int, Position] | None = Non
     return Journals(folder, {rank: Position() for rank in range(ranks)} | (positions or {}), last_steps)
 
 
-def points(batch: Batch | None) -> list[tuple[int, dict[str, float]]]:
+def points(batch: JournalsRead | None) -> list[tuple[int, dict[str, float]]]:
     return [(each.step, each.values) for each in batch.records if each.kind == journal.POINT] if batch else []
 
 

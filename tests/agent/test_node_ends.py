@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from steersman.agent.folders import WorkerProcess, record_exit
-from steersman.agent.launch import node_client
-from steersman.agent.launch.worker_group import Member, Team
+from steersman.agent.launch import deadlines
+from steersman.agent.launch.worker_group import Worker, WorkerGroup
 from steersman.files import journal
 from steersman.files.journal import JournalWriter
 from tests.support.node_lines import HERE, SLEEPING, STUBBORN, Nodes
@@ -27,30 +27,32 @@ def nodes(tmp_path: Path) -> Iterator[Nodes]:
     given.close()
 
 
-def team(nodes: Nodes, own: subprocess.Popen[bytes]) -> Team:
-    assert nodes.relay is not None
-    members = [Member(0, WorkerProcess.of(own.pid), own)]
-    return Team(nodes.folder, [*members, *(Member(each.rank, None, elsewhere=each) for each in elsewhere(nodes))])
+def group(nodes: Nodes, own: subprocess.Popen[bytes]) -> WorkerGroup:
+    assert nodes.server is not None
+    workers = [Worker(0, WorkerProcess.of(own.pid), own)]
+    return WorkerGroup(
+        nodes.folder, [*workers, *(Worker(each.rank, None, elsewhere=each) for each in elsewhere(nodes))]
+    )
 
 
 def elsewhere(nodes: Nodes) -> list[Any]:
-    assert nodes.relay is not None
-    return list(nodes.relay.elsewhere.values())
+    assert nodes.server is not None
+    return list(nodes.server.elsewhere.values())
 
 
-def end_of(found: Team) -> tuple[str, str]:
-    culprit = found.culprit()
-    end = judge_end(culprit.code, found.said(culprit), interrupted=False, stopped=False)
-    return end.outcome, name_rank(end, culprit.rank).error
+def end_of(found: WorkerGroup) -> tuple[str, str]:
+    root_cause = found.root_cause()
+    end = judge_end(root_cause.code, found.said(root_cause), interrupted=False, stopped=False)
+    return end.outcome, name_rank(end, root_cause.rank).error
 
 
 def test_a_rank_that_dies_on_another_node_ends_all_and_is_named(nodes, monkeypatch):
     nodes.begin(3, [0])
-    post = nodes.outpost(1, [1, 2], 3)
+    post = nodes.client(1, [1, 2], 3)
     first = nodes.worker(0, SLEEPING, nodes.folder)
     second, third = (nodes.worker(rank, SLEEPING, post.folder) for rank in (1, 2))
     post.start()
-    whole = team(nodes, first)
+    whole = group(nodes, first)
     assert whole.lives()
     third.kill()
     third.wait()
@@ -60,7 +62,7 @@ def test_a_rank_that_dies_on_another_node_ends_all_and_is_named(nodes, monkeypat
     record_exit(post.folder, 1, -signal.SIGTERM)
     wait_for(lambda: not whole.lives(), "the end of all", 20)
     assert first.returncode == -signal.SIGTERM
-    assert [member.code for member in whole.members] == [-signal.SIGTERM, -signal.SIGTERM, -signal.SIGKILL]
+    assert [worker.code for worker in whole.workers] == [-signal.SIGTERM, -signal.SIGTERM, -signal.SIGKILL]
     assert end_of(whole) == ("failed", "Rank 2 was ended by SIGKILL.")
     wait_for(lambda: post.has_told_all, "the word that all was heard")
 
@@ -68,7 +70,7 @@ def test_a_rank_that_dies_on_another_node_ends_all_and_is_named(nodes, monkeypat
 def test_the_last_word_of_a_rank_elsewhere_comes_with_its_end(nodes):
     """Its journal may be on its way yet."""
     nodes.begin(2, [0])
-    post = nodes.outpost(1, [1], 2)
+    post = nodes.client(1, [1], 2)
     first = nodes.worker(0, SLEEPING, nodes.folder)
     second = nodes.worker(1, "pass", post.folder)
     JournalWriter(nodes.folder, 1).append(
@@ -77,7 +79,7 @@ def test_the_last_word_of_a_rank_elsewhere_comes_with_its_end(nodes):
     second.wait()
     record_exit(post.folder, 1, 1)
     post.start()
-    whole = team(nodes, first)
+    whole = group(nodes, first)
     wait_for(lambda: not whole.lives(), "the end of all", 20)
     for path in nodes.folder.glob("journal-0001*"):
         path.unlink()
@@ -86,10 +88,10 @@ def test_the_last_word_of_a_rank_elsewhere_comes_with_its_end(nodes):
 
 def test_what_the_first_node_wants_to_end_ends_on_all(nodes, monkeypatch):
     nodes.begin(2, [0])
-    post = nodes.outpost(1, [1], 2)
+    post = nodes.client(1, [1], 2)
     first, second = nodes.worker(0, STUBBORN, nodes.folder), nodes.worker(1, STUBBORN, post.folder)
     post.start()
-    whole = team(nodes, first)
+    whole = group(nodes, first)
     whole.kill(signal.SIGKILL)
     assert second.wait(10) == -signal.SIGKILL
     record_exit(post.folder, 1, -signal.SIGKILL)
@@ -97,15 +99,14 @@ def test_what_the_first_node_wants_to_end_ends_on_all(nodes, monkeypatch):
 
 
 def test_a_node_that_is_gone_is_lost_and_both_sides_end_what_is_theirs(nodes, monkeypatch):
-    monkeypatch.setattr("steersman.agent.launch.node_server.LOST_AFTER_S", 0.3)
-    monkeypatch.setattr(node_client, "LOST_AFTER_S", 0.3)
-    monkeypatch.setattr(node_client, "KILL_LOST_AFTER_S", 0.2)
+    monkeypatch.setattr(deadlines, "LOST_AFTER_S", 0.3)
+    monkeypatch.setattr(deadlines, "KILL_LOST_AFTER_S", 0.2)
     nodes.begin(3, [0])
-    post = nodes.outpost(1, [1, 2], 3)
+    post = nodes.client(1, [1, 2], 3)
     first = nodes.worker(0, SLEEPING, nodes.folder)
     others = [nodes.worker(rank, STUBBORN, post.folder) for rank in (1, 2)]
     post.start()
-    whole = team(nodes, first)
+    whole = group(nodes, first)
     assert whole.lives()
     nodes.line.close()
     wait_for(lambda: not whole.lives(), "the end of all", 20)
@@ -114,22 +115,22 @@ def test_a_node_that_is_gone_is_lost_and_both_sides_end_what_is_theirs(nodes, mo
     assert post.is_lost
     wait_for(lambda: post.has_told_all, "the end of the node", 20)
     with pytest.raises(OSError):
-        post.connect(HERE, nodes.relay.port)
+        post.connect(HERE, nodes.server.port)
 
 
 def test_a_node_whose_first_node_says_that_it_is_over_ends_its_ranks_at_once(nodes, monkeypatch):
-    monkeypatch.setattr(node_client, "LOST_AFTER_S", 3600.0)
+    monkeypatch.setattr(deadlines, "LOST_AFTER_S", 3600.0)
     nodes.begin(2, [0])
-    post = nodes.outpost(1, [1], 2)
+    post = nodes.client(1, [1], 2)
     worker = nodes.worker(1, SLEEPING, post.folder)
     post.start()
-    nodes.relay.close()
+    nodes.server.close()
     assert worker.wait(20) == -signal.SIGTERM
 
 
 def test_a_node_that_never_joins_is_named(nodes, monkeypatch):
-    monkeypatch.setattr("steersman.agent.launch.worker_group.JOINED_AFTER_S", 0.2)
+    monkeypatch.setattr(deadlines, "JOINED_AFTER_S", 0.2)
     nodes.begin(2, [0])
-    whole = team(nodes, nodes.worker(0, SLEEPING, nodes.folder))
+    whole = group(nodes, nodes.worker(0, SLEEPING, nodes.folder))
     wait_for(lambda: not whole.lives(), "the end of all", 20)
     assert end_of(whole) == ("failed", "Rank 1: Its node has not joined the training within 0 s.")

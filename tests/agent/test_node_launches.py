@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from steersman.agent.launch import node_client, torchrun
+from steersman.agent.launch import deadlines, node_client, torchrun
 from steersman.agent.launch.node_client import is_manned, node_folder
-from steersman.agent.launch.node_server import Relay
+from steersman.agent.launch.node_server import NodeServer
 from steersman.agent.launch.torchrun import (
     Launch,
     NoAttempt,
     announce,
     announce_beginning,
     announce_failure,
-    close_relay,
+    close_node_server,
     join,
 )
 from steersman.agent.supervise.interrupts import Interrupts
@@ -37,12 +37,12 @@ def told(data: Path) -> dict[str, Any]:
 
 
 def test_a_node_passes_over_what_an_earlier_launch_left_and_joins_the_present_one(tmp_path, monkeypatch):
-    """From the same place, by the same name: an attempt whose relay is gone, and a failure."""
+    """From the same place, by the same name: an attempt whose node server is gone, and a failure."""
     monkeypatch.setattr(torchrun, "RETRY_INTERVAL_S", 0.02)
     earlier, present = (tmp_path / "runs" / "7" / "attempts" / number for number in "12")
     for folder in (earlier, present):
         folder.mkdir(parents=True)
-    before = Relay(earlier, 2, [0], 2, HERE).start()
+    before = NodeServer(earlier, 2, [0], 2, HERE).start()
     announce(tmp_path, 7, launch_of(0, 0), earlier, ["false"], {}, before)
     before.close()
     first = told(tmp_path)
@@ -53,15 +53,15 @@ def test_a_node_passes_over_what_an_earlier_launch_left_and_joins_the_present_on
     beside.start()
     wait_for(lambda: node_folder(earlier, 1).exists(), "a try to join the earlier one")
     announce_beginning(tmp_path, 7, launch_of(0, 0))
-    relay = Relay(present, 2, [0], 2, HERE).start()
-    announce(tmp_path, 7, launch_of(0, 0), present, [sys.executable, "-c", "print('here')"], {}, relay)
+    server = NodeServer(present, 2, [0], 2, HERE).start()
+    announce(tmp_path, 7, launch_of(0, 0), present, [sys.executable, "-c", "print('here')"], {}, server)
     beside.join(30)
     assert codes == [0] and told(tmp_path)["key"] == first["key"]
     assert (present / "console-0001.log").read_text() == "here\n"
-    assert relay.elsewhere[1].has_ended and relay.elsewhere[1].code == 0
+    assert server.elsewhere[1].has_ended and server.elsewhere[1].code == 0
     assert is_manned(node_folder(present, 1)) and not is_manned(node_folder(earlier, 1))
     assert (tmp_path / "runs" / "7" / "launch.json").stat().st_mode & 0o777 == 0o600
-    close_relay(tmp_path, 7, launch_of(0, 0), relay)
+    close_node_server(tmp_path, 7, launch_of(0, 0), server)
     assert "folder" in told(tmp_path)
 
 
@@ -72,22 +72,22 @@ def test_a_failure_is_believed_once_it_is_new(tmp_path, monkeypatch):
     with pytest.raises(NoAttempt) as refused:
         join(tmp_path, ROOT, 7, launch_of(1, 1), Interrupts(), {})
     assert refused.value.exit_code == 3
-    monkeypatch.setattr(torchrun, "STALE_AFTER_S", 0.1)
+    monkeypatch.setattr(deadlines, "STALE_AFTER_S", 0.1)
     with pytest.raises(NoAttempt) as refused:
         join(tmp_path, ROOT, 7, launch_of(1, 1), Interrupts(), {})
     assert refused.value.exit_code == 3
 
 
 def test_an_attempt_that_was_deleted_is_not_made_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(torchrun, "JOIN_TIMEOUT_S", 0.1)
-    relay = Relay(tmp_path, 2, [0], 2, HERE)
-    announce(tmp_path, 7, launch_of(0, 0), tmp_path, ["false"], {}, relay)
+    monkeypatch.setattr(deadlines, "JOIN_TIMEOUT_S", 0.1)
+    server = NodeServer(tmp_path, 2, [0], 2, HERE)
+    announce(tmp_path, 7, launch_of(0, 0), tmp_path, ["false"], {}, server)
     path = tmp_path / "runs" / "7" / "launch.json"
     path.write_text(json.dumps(told(tmp_path) | {"folder": str(tmp_path / "gone")}))
     with pytest.raises(NoAttempt, match="opened no attempt"):
         join(tmp_path, ROOT, 7, launch_of(1, 1), Interrupts(), {})
     assert not (tmp_path / "gone").exists()
-    relay.start().close()
+    server.start().close()
 
 
 def test_what_ranks_write_is_brought_to_the_file_system_when_there_is_more(tmp_path, monkeypatch):
@@ -107,7 +107,7 @@ def test_what_ranks_write_is_brought_to_the_file_system_when_there_is_more(tmp_p
 
 
 def test_a_node_that_does_not_see_the_shared_folder_is_told_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(torchrun, "SHARED_AFTER_S", 0.1)
+    monkeypatch.setattr(deadlines, "SHARED_AFTER_S", 0.1)
     with pytest.raises(NoAttempt, match="a file system that all hosts share"):
         join(tmp_path, ROOT, 7, launch_of(1, 1), Interrupts(), {})
 
@@ -115,7 +115,7 @@ def test_a_node_that_does_not_see_the_shared_folder_is_told_so(tmp_path, monkeyp
 def test_those_that_never_came_are_told_that_it_is_over(tmp_path):
     folder = tmp_path / "runs" / "7" / "attempts" / "1"
     folder.mkdir(parents=True)
-    relay = Relay(folder, 2, [0], 2, HERE).start()
-    announce(tmp_path, 7, launch_of(0, 0), folder, ["true"], {}, relay)
-    close_relay(tmp_path, 7, launch_of(0, 0), relay)
+    server = NodeServer(folder, 2, [0], 2, HERE).start()
+    announce(tmp_path, 7, launch_of(0, 0), folder, ["true"], {}, server)
+    close_node_server(tmp_path, 7, launch_of(0, 0), server)
     assert told(tmp_path)["exit_code"] == 1

@@ -19,30 +19,30 @@ from typing import Any
 import pytest
 
 from steersman.agent.launch import node_client
-from steersman.agent.launch.node_client import Outpost, Refused
-from steersman.agent.launch.node_connection import Wire, proof
-from steersman.agent.launch.node_server import Relay, _Node, listen
+from steersman.agent.launch.node_client import NodeClient, NodeRefused
+from steersman.agent.launch.node_connection import NodeConnection, proof
+from steersman.agent.launch.node_server import NodeServer, _Node, listen
 from steersman.agent.machine.sampler import Sample
 from steersman.files import journal
 from steersman.files.locks import try_lock
 from steersman.ranked_run import RankedRun
 from steersman.ranks.barrier import (
-    ARRIVED,
-    CALLS,
-    DECIDED,
-    ELSEWHERE,
-    ENDED,
-    EPOCH,
-    FAILED,
-    HOLD,
-    KNOWN,
+    BARRIER,
+    BARRIER_SEEN,
+    DECISION_COUNT,
+    END_FAILED,
     NODES,
-    PID,
-    POINTS,
-    STEP,
-    VOTES,
-    Meeting,
+    REMOTE,
+    ROW_ARRIVED,
+    ROW_BOUNDARY,
+    ROW_ENDED,
+    ROW_EPOCH,
+    ROW_PID,
+    ROW_REQUESTS,
+    ROW_STEP,
+    ROW_VOTES,
     PeerLost,
+    RankBarrier,
     open_page,
     row_of,
 )
@@ -65,8 +65,8 @@ class RanksOfNodes(Ranks):
     def __init__(
         self, nodes: Nodes, points: int, pause_s: Callable[[int], float], delay_s: Callable[[], float]
     ) -> None:
-        self._relay = nodes.begin(3, [0], delay_s)
-        self._post = nodes.outpost(1, [1, 2], 3)
+        self._server = nodes.begin(3, [0], delay_s)
+        self._post = nodes.client(1, [1, 2], 3)
         super().__init__(nodes.folder, 3, points, pause_s)
         self._post.start()
 
@@ -124,23 +124,23 @@ def test_a_line_that_is_cut_again_and_again_loses_and_doubles_nothing(nodes):
 
 def test_a_hold_that_a_node_does_not_answer_is_given_up_and_training_goes_on(tmp_path, monkeypatch):
     monkeypatch.setenv("STEERSMAN_HOLD_TIMEOUT_S", "0.2")
-    relay = Relay(tmp_path, 2, [0], 2, HERE)  # carries nothing yet
+    server = NodeServer(tmp_path, 2, [0], 2, HERE)  # carries nothing yet
     lock = try_lock(worker_lock_path(tmp_path, 0))
     assert lock is not None
     run = RankedRun(tmp_path, 0, lock, 2)
     page = open_page(tmp_path, 2)
-    page[row_of(1) + PID] = ELSEWHERE
+    page[row_of(1) + ROW_PID] = REMOTE
     run._mailbox.post({"id": "c", "command": "note", "arguments": {}})
     assert not run.stopping
     (outcome,) = [record.fields for record in records(tmp_path) if record.kind == journal.OUTCOME]
     assert outcome["state"] == "refused" and outcome["reason"].startswith("Not all nodes have answered within 0.2 s")
-    held = run._held
-    assert page[HOLD] == 0
+    last = run._last_barrier
+    assert page[BARRIER] == 0
     # Nobody has gone farther, and yet it is another: what a node says of the earlier one is not for it.
-    page[KNOWN] = held
-    run._hold()
-    assert run._held > held and page[HOLD] == 0 and not run.stopping
-    relay.start().close()
+    page[BARRIER_SEEN] = last
+    run._set_barrier()
+    assert run._last_barrier > last and page[BARRIER] == 0 and not run.stopping
+    server.start().close()
 
 
 def test_a_training_that_nobody_supervises_ends_where_it_can_tell_the_other_nodes_nothing(tmp_path, monkeypatch):
@@ -151,36 +151,36 @@ def test_a_training_that_nobody_supervises_ends_where_it_can_tell_the_other_node
     assert lock is not None
     run = RankedRun(tmp_path, 0, lock, 2)
     run.request_stop()
-    run._words[row_of(1) + PID] = ELSEWHERE
+    run._words[row_of(1) + ROW_PID] = REMOTE
     with pytest.raises(PeerLost, match="no supervisor"):
         bool(run.stopping)
 
 
 def test_nobody_waits_for_a_process_of_another_node_by_its_number(tmp_path):
-    meeting = Meeting(tmp_path, 0, 2)
+    barrier = RankBarrier(tmp_path, 0, 2)
     page = open_page(tmp_path, 2)
-    page[row_of(1) + PID] = ELSEWHERE
-    meeting.check_peers()
-    page[row_of(1) + ENDED] = FAILED
+    page[row_of(1) + ROW_PID] = REMOTE
+    barrier.check_peers()
+    page[row_of(1) + ROW_ENDED] = END_FAILED
     with pytest.raises(PeerLost, match="rank 1"):
-        meeting.check_peers()
+        barrier.check_peers()
 
 
 def test_the_page_of_another_node_never_shows_an_end_before_the_decisions_that_led_to_it(nodes):
-    relay = nodes.begin(2, [0])
+    server = nodes.begin(2, [0])
     page = open_page(nodes.folder, 2)
-    post = nodes.outpost(1, [1], 2)
+    post = nodes.client(1, [1], 2)
     there = open_page(post.folder, 2)
     (nodes.folder / "decisions.jsonl").write_text('{"at": 1}\n{"at": 2}\n{"at": 3}\n')
-    page[DECIDED], page[row_of(0) + ENDED] = 2, FAILED
+    page[DECISION_COUNT], page[row_of(0) + ROW_ENDED] = 2, END_FAILED
     post.start()
-    wait_for(lambda: there[row_of(0) + ENDED] == FAILED, "the end")
-    assert there[DECIDED] == 2
+    wait_for(lambda: there[row_of(0) + ROW_ENDED] == END_FAILED, "the end")
+    assert there[DECISION_COUNT] == 2
     # The third is written, but was not decided yet.
     assert (post.folder / "decisions.jsonl").read_text() == '{"at": 1}\n{"at": 2}\n'
-    there[row_of(1) + CALLS] = 3
-    wait_for(lambda: page[row_of(1) + CALLS] == 3, "the call")
-    assert relay.elsewhere[1].has_joined and page[2] >= 1
+    there[row_of(1) + ROW_REQUESTS] = 3
+    wait_for(lambda: page[row_of(1) + ROW_REQUESTS] == 3, "the call")
+    assert server.elsewhere[1].has_joined and page[2] >= 1
 
 
 class Boards:
@@ -200,68 +200,68 @@ class Boards:
 
 
 def test_gpus_of_other_nodes_come_behind_those_of_the_nodes_before_them(nodes):
-    relay = nodes.begin(3, [0])
-    second, first = nodes.outpost(2, [2], 3), nodes.outpost(1, [1], 3)
+    server = nodes.begin(3, [0])
+    second, first = nodes.client(2, [2], 3), nodes.client(1, [1], 3)
     second._sampler = Boards(1, gpu__0__power_w=300.0, host__memory_percent=1.0)
     first._sampler = Boards(2, gpu__0__power_w=100.0, gpu__1_at_3__power_w=200.0)
     second.start()
-    wait_for(lambda: relay._nodes[2].samples, "the samples of the last node")
-    assert relay.take_samples(4) == {}
+    wait_for(lambda: server._nodes[2].samples, "the samples of the last node")
+    assert server.take_samples(4) == {}
     first.start()
-    wait_for(lambda: relay._nodes[1].samples, "the samples of the other")
+    wait_for(lambda: server._nodes[1].samples, "the samples of the other")
     # Before it is known how many this one has, no number is certain.
-    assert relay.take_samples(None) == {}
-    assert relay.take_samples(4) == {"gpu/4/power_w": 100.0, "gpu/5.3/power_w": 200.0, "gpu/6/power_w": 300.0}
-    assert relay.take_samples(4) == {}
+    assert server.take_samples(None) == {}
+    assert server.take_samples(4) == {"gpu/4/power_w": 100.0, "gpu/5.3/power_w": 200.0, "gpu/6/power_w": 300.0}
+    assert server.take_samples(4) == {}
 
 
 def test_who_does_not_know_the_secret_or_has_no_place_here_is_refused(nodes):
     nodes.begin(3, [0])
     with pytest.raises(OSError):
-        nodes.outpost(1, [1], 3, secret="guessed")
-    assert not nodes.relay.elsewhere[1].has_joined
-    nodes.outpost(1, [1], 3)
-    with pytest.raises(Refused, match="another process"):
-        nodes.outpost(1, [1], 3)
+        nodes.client(1, [1], 3, secret="guessed")
+    assert not nodes.server.elsewhere[1].has_joined
+    nodes.client(1, [1], 3)
+    with pytest.raises(NodeRefused, match="another process"):
+        nodes.client(1, [1], 3)
     for ranks in ([1], [0], [3], []):
-        with pytest.raises(Refused, match="none of this attempt"):
-            nodes.outpost(2, ranks, 3)
-    nodes.relay.elsewhere[1].signal = signal.SIGTERM
-    with pytest.raises(Refused, match="ending"):
-        nodes.outpost(2, [2], 3)
+        with pytest.raises(NodeRefused, match="none of this attempt"):
+            nodes.client(2, ranks, 3)
+    nodes.server.elsewhere[1].signal = signal.SIGTERM
+    with pytest.raises(NodeRefused, match="ending"):
+        nodes.client(2, [2], 3)
     # One that was cut off has still to tell how its ranks end.
-    nodes.outposts[0].connect(HERE, nodes.line.port)
+    nodes.clients[0].connect(HERE, nodes.line.port)
 
 
 def test_whoever_says_nonsense_or_nothing_costs_nobody_anything(nodes):
-    relay = nodes.begin(2, [0])
-    strangers = [socket.create_connection((HERE, relay.port)) for _ in range(4)]
-    strangers[0].sendall(b"x" * 100_000)
-    strangers[1].sendall(b'["no message"]\n')
-    strangers[2].sendall(b'{"proof": 7, "nonce": null, "node": "x"}\n')
-    strangers[3].sendall(b"[" * 4000 + b"\n")
-    for stranger in strangers:
-        stranger.settimeout(10)
+    server = nodes.begin(2, [0])
+    newcomers = [socket.create_connection((HERE, server.port)) for _ in range(4)]
+    newcomers[0].sendall(b"x" * 100_000)
+    newcomers[1].sendall(b'["no message"]\n')
+    newcomers[2].sendall(b'{"proof": 7, "nonce": null, "node": "x"}\n')
+    newcomers[3].sendall(b"[" * 4000 + b"\n")
+    for newcomer in newcomers:
+        newcomer.settimeout(10)
         with suppress(ConnectionResetError):
-            while stranger.recv(1 << 16):
+            while newcomer.recv(1 << 16):
                 pass
-        stranger.close()
-    nodes.outpost(1, [1], 2)
-    wait_for(lambda: relay.elsewhere[1].has_joined, "the node")
+        newcomer.close()
+    nodes.client(1, [1], 2)
+    wait_for(lambda: server.elsewhere[1].has_joined, "the node")
 
 
-def test_an_impostor_that_answers_at_the_place_of_the_relay_is_told_nothing(nodes, tmp_path):
+def test_an_impostor_that_answers_at_the_place_of_the_server_is_told_nothing(nodes, tmp_path):
     server = socket.create_server((HERE, 0))
 
     def answer() -> None:
-        wire = Wire(server.accept()[0])
-        wire.send({"nonce": "n"})
-        wait_for(wire.receive, "a greeting")
-        wire.send({"proof": "0" * 64, "refused": ""})
+        link = NodeConnection(server.accept()[0])
+        link.send({"nonce": "n"})
+        wait_for(link.receive, "a greeting")
+        link.send({"proof": "0" * 64, "refused": ""})
 
     threading.Thread(target=answer, daemon=True).start()
-    with pytest.raises(Refused, match="secret"):
-        Outpost(tmp_path, 1, [1], 2, "s").connect(HERE, server.getsockname()[1])
+    with pytest.raises(NodeRefused, match="secret"):
+        NodeClient(tmp_path, 1, [1], 2, "s").connect(HERE, server.getsockname()[1])
     server.close()
 
 
@@ -284,52 +284,55 @@ class Noting:
 
 def test_whatever_one_look_misses_a_rank_sees_no_end_before_what_led_to_it(nodes):
     """Read from the end back, written towards it: so it holds whenever between two words a rank writes."""
-    relay = Relay(nodes.folder, 2, [0], 2, HERE)
-    post = Outpost(nodes.folder, 1, [1], 2, "s")
-    here, there = Noting(relay._words), Noting(post._words)
-    relay._words, post._words = here, there  # type: ignore[assignment]
+    server = NodeServer(nodes.folder, 2, [0], 2, HERE)
+    post = NodeClient(nodes.folder, 1, [1], 2, "s")
+    here, there = Noting(server._words), Noting(post._words)
+    server._words, post._words = here, there  # type: ignore[assignment]
     own, other = row_of(0), row_of(1)
     (rows,) = post._rows_to_tell().values()
-    relay._take(_Node(1, "", [1]), {"rows": rows})
-    order = [other + place for place in (STEP, EPOCH, ARRIVED, VOTES, ENDED)]
+    server._take(_Node(1, "", [1]), {"rows": rows})
+    order = [other + place for place in (ROW_STEP, ROW_EPOCH, ROW_ARRIVED, ROW_VOTES, ROW_ENDED)]
     assert [place for place in there.read if place in order] == order[::-1]
     assert [place for place in here.written if place in order] == order
     here.read.clear()
-    here[DECIDED] = 1
+    here[DECISION_COUNT] = 1
     (nodes.folder / "decisions.jsonl").write_text("{}\n")
-    relay._nodes[2] = node = _Node(2, "", [1])
-    relay._look()
+    server._nodes[2] = node = _Node(2, "", [1])
+    server._tick()
     assert (
-        here.read.index(own + ENDED) < here.read.index(own + VOTES) < here.read.index(HOLD) < here.read.index(DECIDED)
+        here.read.index(own + ROW_ENDED)
+        < here.read.index(own + ROW_VOTES)
+        < here.read.index(BARRIER)
+        < here.read.index(DECISION_COUNT)
     )
     node.unheard, node.told = {0}, None
     node.decided = node.decisions_bytes = 0
-    post._take(relay._news(node, (0, 0, 1)), None)  # type: ignore[arg-type]
-    order = [own + VOTES, DECIDED, HOLD, own + ENDED]
+    post._take(server._news(node, (0, 0, 1)), None)  # type: ignore[arg-type]
+    order = [own + ROW_VOTES, DECISION_COUNT, BARRIER, own + ROW_ENDED]
     assert [place for place in there.written if place in order] == order
-    relay.start().close()
+    server.start().close()
 
 
 def test_a_node_knows_a_hold_behind_the_look_at_how_far_its_ranks_are(tmp_path, monkeypatch):
     """A rank that reaches it while the word is written may have passed it unaware, and the leader must hear of that."""
     server = socket.create_server((HERE, 0))
-    post = Outpost(tmp_path, 1, [1], 2, "s")
+    post = NodeClient(tmp_path, 1, [1], 2, "s")
     page = open_page(post.folder, 2)
     answers: list[dict[str, Any]] = []
 
     def run_ahead(seconds: float) -> None:
-        page[row_of(1) + POINTS] = page[HOLD]
+        page[row_of(1) + ROW_BOUNDARY] = page[BARRIER]
 
-    def relay() -> None:
-        wire = Wire(server.accept()[0])
-        wire.send({"nonce": "n"})
-        (greeting,) = wait_for(wire.receive, "a greeting")
-        wire.send({"proof": proof("s", "relay", ("n", greeting["nonce"]))})
-        wire.send({"hold": 7, "left_out": 0, "decided": 0, "decisions": ""})
-        answers.extend(wait_for(wire.receive, "an answer"))
+    def answer() -> None:
+        link = NodeConnection(server.accept()[0])
+        link.send({"nonce": "n"})
+        (greeting,) = wait_for(link.receive, "a greeting")
+        link.send({"proof": proof("s", "server", ("n", greeting["nonce"]))})
+        link.send({"hold": 7, "left_out": 0, "decided": 0, "decisions": ""})
+        answers.extend(wait_for(link.receive, "an answer"))
 
     monkeypatch.setattr(node_client, "time", SimpleNamespace(sleep=run_ahead, monotonic=time.monotonic))
-    answering = threading.Thread(target=relay)
+    answering = threading.Thread(target=answer)
     answering.start()
     post.connect(HERE, server.getsockname()[1])
     answering.join(20)

@@ -52,24 +52,24 @@ def test_it_sees_a_kill_in_the_control_group(tmp_path: Path, kind: str):
     kernel = Kernel(tmp_path, *KERNELS[kind])
     kernel.count(4)
     watch = kernel.watch()
-    assert not watch.look(100.0)
+    assert not watch.has_killed(100.0)
     kernel.count(5)
-    assert watch.look(101.0)
+    assert watch.has_killed(101.0)
 
 
 def test_a_kill_of_long_ago_does_not_explain_an_end_now(tmp_path: Path):
     kernel = Kernel(tmp_path, *KERNELS["v2"])
     watch = kernel.watch()
     kernel.count(1)
-    assert watch.look(100.0)
-    assert watch.look(100.0 + LATELY_S)
-    assert not watch.look(101.0 + LATELY_S)
+    assert watch.has_killed(100.0)
+    assert watch.has_killed(100.0 + LATELY_S)
+    assert not watch.has_killed(101.0 + LATELY_S)
 
 
 def test_it_knows_nothing_where_the_kernel_tells_nothing(tmp_path: Path):
-    assert not OomKills(PID, tmp_path, tmp_path).look(1.0)
+    assert not OomKills(PID, tmp_path, tmp_path).has_killed(1.0)
     kernel = Kernel(tmp_path / "one", "0::/\n", "elsewhere/memory.events")
-    assert not kernel.watch().look(1.0)
+    assert not kernel.watch().has_killed(1.0)
 
 
 def judged(code: int | None, said: dict[str, Any] | None = None, **facts: Any) -> Any:

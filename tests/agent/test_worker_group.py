@@ -16,10 +16,9 @@ import pytest
 
 from steersman.agent.folders import WorkerProcess, any_worker_lives, close_attempt, record_exit, recorded_exit
 from steersman.agent.journals.consoles import console_path
-from steersman.agent.launch import torchrun
-from steersman.agent.launch import worker_group as teams
+from steersman.agent.launch import deadlines, torchrun
 from steersman.agent.launch.torchrun import Launch, announce, join
-from steersman.agent.launch.worker_group import Member, Team
+from steersman.agent.launch.worker_group import Worker, WorkerGroup
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.files import journal
 from steersman.files.journal import JournalWriter
@@ -38,7 +37,7 @@ class Started:
         self.folder = folder
         self.processes: list[subprocess.Popen[bytes]] = []
 
-    def member(self, rank: int, code: str, *, own: bool = True) -> Member:
+    def worker(self, rank: int, code: str, *, own: bool = True) -> Worker:
         process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stdout=subprocess.PIPE)
         self.processes.append(process)
         if code == STUBBORN:
@@ -46,7 +45,7 @@ class Started:
             process.stdout.readline()
         worker = WorkerProcess.of(process.pid)
         worker.record(self.folder, rank)
-        return Member(rank, worker, process if own else None)
+        return Worker(rank, worker, process if own else None)
 
     def say(self, rank: int, outcome: str, error: str = "") -> None:
         JournalWriter(self.folder, rank).append(journal.END, 1, {"outcome": outcome, "error": error, "traceback": ""})
@@ -61,85 +60,87 @@ def started(tmp_path: Path) -> Iterator[Started]:
         process.wait()
 
 
-def ended(team: Team) -> None:
-    wait_for(lambda: not team.lives(), "all ranks to end", 20)
+def ended(group: WorkerGroup) -> None:
+    wait_for(lambda: not group.lives(), "all ranks to end", 20)
 
 
 def test_ranks_that_finish_one_after_the_other_end_nobody(started, tmp_path):
-    team = Team(tmp_path, [started.member(0, "import time; time.sleep(0.3)"), started.member(1, "pass")])
-    ended(team)
-    assert [member.code for member in team.members] == [0, 0] and team.culprit().rank == 0
+    group = WorkerGroup(tmp_path, [started.worker(0, "import time; time.sleep(0.3)"), started.worker(1, "pass")])
+    ended(group)
+    assert [worker.code for worker in group.workers] == [0, 0] and group.root_cause().rank == 0
 
 
 def test_a_rank_that_dies_ends_the_others_and_is_named(started, tmp_path, monkeypatch):
-    monkeypatch.setattr(teams, "KILL_AFTER_S", 0.3)
-    team = Team(tmp_path, [started.member(rank, STUBBORN if rank == 1 else SLEEPING) for rank in range(3)])
-    assert team.lives()
+    monkeypatch.setattr(deadlines, "KILL_AFTER_S", 0.3)
+    group = WorkerGroup(tmp_path, [started.worker(rank, STUBBORN if rank == 1 else SLEEPING) for rank in range(3)])
+    assert group.lives()
     started.processes[2].kill()
-    ended(team)
-    assert [member.code for member in team.members] == [-signal.SIGTERM, -signal.SIGKILL, -signal.SIGKILL]
-    culprit = team.culprit()
-    end = name_rank(judge_end(culprit.code, team.said(culprit), interrupted=False, stopped=False), culprit.rank)
+    ended(group)
+    assert [worker.code for worker in group.workers] == [-signal.SIGTERM, -signal.SIGKILL, -signal.SIGKILL]
+    root_cause = group.root_cause()
+    end = name_rank(
+        judge_end(root_cause.code, group.said(root_cause), interrupted=False, stopped=False), root_cause.rank
+    )
     assert (end.outcome, end.error, end.signal) == ("failed", "Rank 2 was ended by SIGKILL.", "SIGKILL")
 
 
 def test_the_first_word_names_the_rank_that_broke_and_not_those_that_lost_it(started, tmp_path):
-    team = Team(tmp_path, [started.member(rank, "import sys; sys.exit(1)") for rank in range(3)])
+    group = WorkerGroup(tmp_path, [started.worker(rank, "import sys; sys.exit(1)") for rank in range(3)])
     started.say(1, "failed", "ValueError: mine")
     time.sleep(0.01)
     started.say(0, "failed", "RuntimeError: connection closed by peer")
     started.say(2, "failed", "RuntimeError: connection closed by peer")
-    ended(team)
-    assert team.culprit().rank == 1 and team.said(team.culprit())["error"] == "ValueError: mine"
+    ended(group)
+    assert group.root_cause().rank == 1 and group.said(group.root_cause())["error"] == "ValueError: mine"
 
 
 def test_a_rank_that_died_without_a_word_is_named_and_not_those_that_lost_it(started, tmp_path):
     for rank in range(3):
-        started.member(rank, "pass", own=False)
+        started.worker(rank, "pass", own=False)
         started.processes[rank].wait()
     started.say(0, "failed", "RuntimeError: connection closed by peer")
     started.say(2, "failed", "RuntimeError: connection closed by peer")
-    team = Team.adopted(tmp_path, 3)
-    ended(team)
-    assert team.culprit().rank == 1
+    group = WorkerGroup.adopted(tmp_path, 3)
+    ended(group)
+    assert group.root_cause().rank == 1
 
 
 def test_what_a_dead_rank_started_dies_with_it(started, tmp_path):
-    team = Team(tmp_path, [started.member(0, PARENT)])
-    group = started.processes[0].pid
-    assert team.lives()
-    children = wait_for(lambda: _of_group(group) - {group}, "the child of the rank")
+    group = WorkerGroup(tmp_path, [started.worker(0, PARENT)])
+    process_group = started.processes[0].pid
+    assert group.lives()
+    children = wait_for(lambda: _of_group(process_group) - {process_group}, "the child of the rank")
     started.processes[0].kill()
-    ended(team)
-    wait_for(lambda: not children & _of_group(group), "the child to end")
+    ended(group)
+    wait_for(lambda: not children & _of_group(process_group), "the child to end")
 
 
 def test_sigterm_behind_the_last_word_is_no_failure(started, tmp_path):
-    team = Team(tmp_path, [started.member(0, SLEEPING)])
+    group = WorkerGroup(tmp_path, [started.worker(0, SLEEPING)])
     started.say(0, "stopped")
-    team.kill(signal.SIGTERM)
-    ended(team)
-    assert team.members[0].code == 0
+    group.kill(signal.SIGTERM)
+    ended(group)
+    assert group.workers[0].code == 0
 
 
 def test_adopted_ranks_are_judged_by_their_word_and_by_what_was_written_of_their_end(started, tmp_path):
     for rank in range(3):
-        started.member(rank, "pass", own=False)
+        started.worker(rank, "pass", own=False)
         started.processes[rank].wait()
     started.say(0, "finished")
     record_exit(tmp_path, 1, 0)
-    team = Team.adopted(tmp_path, 4)
-    ended(team)
-    assert team.culprit().rank == 2
-    assert [member.code for member in team.members] == [None, 0, None, None]
+    group = WorkerGroup.adopted(tmp_path, 4)
+    ended(group)
+    assert group.root_cause().rank == 2
+    assert [worker.code for worker in group.workers] == [None, 0, None, None]
 
 
 def test_a_rank_that_lives_keeps_its_attempt_open(started, tmp_path):
-    member = started.member(2, SLEEPING)
+    worker = started.worker(2, SLEEPING)
     assert any_worker_lives(tmp_path)
-    assert member.process is not None
-    member.process.kill()
-    member.process.wait()
+    assert worker.process is not None
+    worker.process.kill()
+    worker.process.wait()
     assert not any_worker_lives(tmp_path)
     code = (
         "import sys; from pathlib import Path; from steersman.files.locks import try_lock; from steersman.run import "
@@ -157,13 +158,13 @@ def test_a_rank_that_lives_keeps_its_attempt_open(started, tmp_path):
 
 
 def test_a_rank_of_torchrun_whose_leader_died_does_not_wait_for_torchrun(started, tmp_path, monkeypatch):
-    monkeypatch.setattr(torchrun, "KILL_AFTER_S", 0.3)
+    monkeypatch.setattr(deadlines, "KILL_AFTER_S", 0.3)
     folder = tmp_path / "attempt"
     folder.mkdir()
     launch = Launch("key", 1, 2)
     announce(tmp_path, 7, launch, folder, [sys.executable, "-c", STUBBORN], {})
     of_leader = Started(folder)
-    of_leader.member(0, SLEEPING)
+    of_leader.worker(0, SLEEPING)
     assert not torchrun.leader_has_failed(folder)
 
     def kill_leader() -> None:

@@ -13,7 +13,7 @@ from runs.models import Attempt, EpochMetric, JournalOffset, Project, Run, Store
 from runs.protocol.events import LogWritten, TextLogged
 from runs.recording.database_errors import is_refusal
 from runs.recording.lifecycle import Holder, Lease, open_attempt
-from steersman.agent.journals.merged import Batch, Journals
+from steersman.agent.journals.merged import Journals, JournalsRead
 from steersman.agent.journals.supervisor_deaths import MOST_DEATHS, deaths_at, record_death
 from steersman.agent.journals.tail import Position
 from steersman.agent.machine.redactor import Redactor
@@ -66,7 +66,7 @@ def test_neighbours_of_a_record_that_cannot_be_stored_are_stored(ingest, lease, 
     records = [refused(number, how) if number in bad else epoch(number) for number in range(1, 9)]
     points = [Record(journal.POINT, 8 + n, 1.7e9, n, {"loss": 0.5}, {}) for n in range(1, 5)]
     position = Position(0, 4000, 12)
-    ingest.store(Tick(read=Batch([*records[:4], *points, *records[4:]], {0: position})))
+    ingest.store(Tick(read=JournalsRead([*records[:4], *points, *records[4:]], {0: position})))
     stored = EpochMetric.objects.filter(run_id=lease.run_id).values_list("epoch", flat=True)
     assert sorted(stored) == [number for number in range(1, 9) if number not in bad]
     assert JournalOffset.objects.get(attempt_id=lease.attempt_id).offset == 4000
@@ -86,7 +86,7 @@ def test_what_waits_in_a_database_that_is_away_is_not_set_aside(ingest, lease, t
 
     monkeypatch.setattr(EpochMetric.objects, "update_or_create", away)
     with pytest.raises(OperationalError):
-        ingest.store(Tick(read=Batch([epoch(1)], {0: Position(0, 100, 1)})))
+        ingest.store(Tick(read=JournalsRead([epoch(1)], {0: Position(0, 100, 1)})))
     assert not (tmp_path / QUARANTINE_FILE).exists()
     assert not JournalOffset.objects.filter(attempt_id=lease.attempt_id).exists()
 

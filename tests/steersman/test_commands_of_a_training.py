@@ -161,33 +161,33 @@ def test_pause_and_resume_are_told_and_everything_works_between(control: Control
 def test_a_command_waits_for_its_step(control: Control, told: Told) -> None:
     control.take([asked("set_knob", knob="rate", value=0.2, at_step=10), asked("note", "c2", text="x")], 8, 0)
     assert told.in_short == [("c2", "applied")] and control.needs_attention
-    control.look(9, 0)
+    control.apply_due(9, 0)
     assert len(told.outcomes) == 1
-    control.look(10, 0)
+    control.apply_due(10, 0)
     assert told.in_short[1:] == [("c1", "applied")] and not control.needs_attention
-    control.look(11, 0)
+    control.apply_due(11, 0)
     assert len(told.outcomes) == 2
 
 
 def test_a_command_that_waited_is_applied_where_its_step_had_no_step_boundary(control: Control, told: Told) -> None:
     control.take([asked("stop", at_step=15)], 10, 0)
-    control.look(20, 0)
+    control.apply_due(20, 0)
     assert told.in_short == [("c1", "applied")] and control.stopping
 
 
 def test_a_command_waits_for_its_epoch_and_may_name_the_present_place(control: Control, told: Told) -> None:
     control.take([asked("pause", at_epoch=2), asked("note", "c2", text="x", at_step=40)], 40, 1)
     assert told.in_short == [("c2", "applied")]
-    control.look(79, 1)
+    control.apply_due(79, 1)
     assert not control.paused
-    control.look(80, 2)
+    control.apply_due(80, 2)
     assert told.in_short[1:] == [("c1", "applied")] and control.paused
 
 
 def test_a_condition_is_judged_at_the_moment_of_effect(control: Control, told: Told) -> None:
     control.take([asked("set_knob", knob="rate", value=0.3, expected_value=0.2, at_step=5)], 1, 0)
     control.take([asked("set_knob", "c2", knob="rate", value=0.2)], 2, 0)
-    control.look(5, 0)
+    control.apply_due(5, 0)
     assert told.in_short == [("c2", "applied"), ("c1", "applied")]
 
 
@@ -201,10 +201,10 @@ def test_what_has_expired_is_not_applied(control: Control, told: Told) -> None:
 def test_what_expires_while_it_waits_ends_there(control: Control, told: Told) -> None:
     waiting = asked("stop", at_step=50, expires_at=time.time() + 1000)
     control.take([waiting], 1, 0)
-    control.look(2, 0)
+    control.apply_due(2, 0)
     assert control.needs_attention
     waiting["expires_at"] = time.time() - 1
-    control.look(3, 0)
+    control.apply_due(3, 0)
     assert told.in_short == [("c1", "expired")] and not control.needs_attention
 
 
@@ -213,7 +213,7 @@ def test_a_command_that_waits_can_be_withdrawn(control: Control, told: Told) -> 
     control.take([{"id": "c2", "command": "cancel", "arguments": {"command": "c1"}, "author": "Ben"}], 2, 0)
     assert told.in_short == [("c1", "expired"), ("c2", "applied")]
     assert told.outcomes[0]["reason"] == "It was cancelled."
-    control.look(50, 0)
+    control.apply_due(50, 0)
     assert not control.stopping
     control.take([{"id": "c3", "command": "cancel", "arguments": {"command": "c1"}, "author": "Ben"}], 51, 0)
     assert told.last["state"] == "refused" and "already" in told.last["reason"]

@@ -36,7 +36,7 @@ from steersman.files.journal import JournalReader, Record, segment_path
 from steersman.files.locks import try_lock
 from steersman.files.mailbox import Mailbox
 from steersman.ranked_run import RankedRun
-from steersman.ranks.barrier import HOLD, Meeting, OutOfStep, PeerLost
+from steersman.ranks.barrier import BARRIER, OutOfStep, PeerLost, RankBarrier
 from steersman.run import worker_lock_path
 from tests.support.stack import ROOT, wait_for
 
@@ -160,14 +160,14 @@ def test_the_hold_is_raised_beyond_a_rank_that_may_have_passed_it_unaware(tmp_pa
 
     def run_ahead(seconds: float) -> None:
         """While the leader lets its word be seen, the other rank reaches the hold, three times."""
-        holds.append(words[HOLD])
+        holds.append(words[BARRIER])
         if len(holds) <= 3:
-            words[row] = words[HOLD]
+            words[row] = words[BARRIER]
 
     monkeypatch.setattr("steersman.ranked_run.time.sleep", run_ahead)
     Mailbox(tmp_path).post({"id": "c", "command": "note", "arguments": {}})
     assert not runs[0].stopping
-    assert len(holds) == 4 and words[HOLD] == holds[3] > words[row] == holds[2] > holds[1] > holds[0]
+    assert len(holds) == 4 and words[BARRIER] == holds[3] > words[row] == holds[2] > holds[1] > holds[0]
 
 
 def test_paused_ranks_take_commands_and_go_on_together(tmp_path):
@@ -296,7 +296,7 @@ def test_commands_wait_for_ranks_that_are_still_starting_and_then_do_without_the
     rate = run.knob("lr", 0.5, minimum=0.0, maximum=1.0)
     Mailbox(tmp_path).post({"id": "c", "command": "set_knob", "arguments": {"knob": "lr", "value": 0.25}})
     assert not any(run.stopping for _ in range(5)) and rate.value == 0.5
-    monkeypatch.setattr("steersman.ranked_run.ATTACHED_AFTER_S", 0.0)
+    monkeypatch.setattr("steersman.ranked_run.ATTACH_TIMEOUT_S", 0.0)
     assert not any(run.stopping for _ in range(5)) and rate.value == 0.25
     notes = [record.fields["text"] for record in records(tmp_path) if record.kind == journal.NOTE]
     assert notes == ["Rank 1, 2 has not called steersman.attach(): commands act on the other ranks."]
@@ -309,23 +309,23 @@ def test_commands_wait_for_ranks_that_are_still_starting_and_then_do_without_the
 def test_a_rank_that_looks_more_often_is_told_so(tmp_path):
     runs = Ranks(tmp_path, 2, 0, lambda rank: 0.0).runs
     assert not runs[0].stopping and not runs[1].stopping
-    runs[1]._decided = -1
+    runs[1]._decision_count = -1
     (tmp_path / "decisions.jsonl").write_text('{"at": 1, "step": 0, "epoch": 0, "commands": []}\n')
     with pytest.raises(OutOfStep, match="equally often on every rank"):
-        runs[1]._points = 5
+        runs[1]._boundary = 5
         runs[1]._words[0] = 6
         assert runs[1].stopping
 
 
 def test_a_vote_waits_for_all_and_names_who_failed(tmp_path):
-    meetings = [Meeting(tmp_path, rank, 3) for rank in range(3)]
+    barriers = [RankBarrier(tmp_path, rank, 3) for rank in range(3)]
     found: list[list[dict[int, str]]] = [[], [], []]
 
     def vote(rank: int) -> None:
         rng = random.Random(rank)
         for number in range(50):
             time.sleep(rng.random() * 0.002)
-            found[rank].append(meetings[rank].agree(f"no {number}" if number % 3 == rank else ""))
+            found[rank].append(barriers[rank].vote(f"no {number}" if number % 3 == rank else ""))
 
     threads = [threading.Thread(target=vote, args=(rank,)) for rank in range(3)]
     for thread in threads:
@@ -336,12 +336,11 @@ def test_a_vote_waits_for_all_and_names_who_failed(tmp_path):
 
 
 def test_who_waits_for_a_dead_rank_is_told(tmp_path):
-    code = (
-        f"from pathlib import Path; from steersman.ranks.barrier import Meeting; Meeting(Path({str(tmp_path)!r}), 1, 2)"
-    )
+    code = "from pathlib import Path; from steersman.ranks.barrier import RankBarrier; "
+    code += f"RankBarrier(Path({str(tmp_path)!r}), 1, 2)"
     subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True, timeout=60)
     with pytest.raises(PeerLost, match="rank 1 has died"):
-        Meeting(tmp_path, 0, 2).agree("")
+        RankBarrier(tmp_path, 0, 2).vote("")
 
 
 def test_processes_take_commands_together_and_end_by_a_signal_to_one(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 
 from steersman.agent.journals.empty_record import NEVER_ATTACHED, NEVER_LOGGED
 from steersman.commands import Control
-from steersman.ranks.launchers import OUTSIDE_VARIABLE, Place, outside, place_in
+from steersman.ranks.launchers import OUTSIDE_VARIABLE, RankPlace, outside, place_in
 from steersman.ranks.undeclared import Companions, leave_mark
 from tests.support.stack import ROOT, Stack, create_run, events, free_port, run_row, wait_for
 
@@ -24,24 +24,24 @@ STARTED = ("state", "reason")
 @pytest.mark.parametrize(("environment", "expected"), [
     ({}, None),
     ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}, None),
-    ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}, Place(3, 4)),
+    ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}, RankPlace(3, 4)),
     # Lightning's ddp: no RANK, a number on each node.
-    ({"LOCAL_RANK": "1", "NODE_RANK": "0", "WORLD_SIZE": "2"}, Place(1, 2)),
-    ({"LOCAL_RANK": "0", "NODE_RANK": "1", "WORLD_SIZE": "4"}, Place(1, 4)),
+    ({"LOCAL_RANK": "1", "NODE_RANK": "0", "WORLD_SIZE": "2"}, RankPlace(1, 2)),
+    ({"LOCAL_RANK": "0", "NODE_RANK": "1", "WORLD_SIZE": "4"}, RankPlace(1, 4)),
     ({"WORLD_SIZE": "4"}, None),
     ({"RANK": "x", "WORLD_SIZE": "4"}, None),
-    ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, Place(1, 2)),
-    ({"MV2_COMM_WORLD_RANK": "1", "MV2_COMM_WORLD_SIZE": "2"}, Place(1, 2)),
-    ({"PMI_RANK": "0", "PMI_SIZE": "3"}, Place(0, 3)),
+    ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, RankPlace(1, 2)),
+    ({"MV2_COMM_WORLD_RANK": "1", "MV2_COMM_WORLD_SIZE": "2"}, RankPlace(1, 2)),
+    ({"PMI_RANK": "0", "PMI_SIZE": "3"}, RankPlace(0, 3)),
     # A batch script of one task and one of four: neither is a step.
     ({"SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_JOB_ID": "7"}, None),
     ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_JOB_ID": "7"}, None),
-    ({"SLURM_PROCID": "2", "SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_ID": "0"}, Place(2, 4)),
+    ({"SLURM_PROCID": "2", "SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_ID": "0"}, RankPlace(2, 4)),
     ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1", "SLURM_STEP_ID": "0"}, None),
     # One task that torchrun was started by.
-    ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1", "RANK": "1", "WORLD_SIZE": "2"}, Place(1, 2)),
+    ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1", "RANK": "1", "WORLD_SIZE": "2"}, RankPlace(1, 2)),
 ])  # fmt: skip
-def test_a_launchers_variables_tell_which_process_this_is(environment: dict[str, str], expected: Place | None):
+def test_a_launchers_variables_tell_which_process_this_is(environment: dict[str, str], expected: RankPlace | None):
     assert place_in(environment) == expected
 
 
@@ -50,13 +50,13 @@ def test_what_stood_there_before_train_was_started_is_about_train():
     worker = sweep | {OUTSIDE_VARIABLE: outside(sweep)}
     assert place_in(worker) is None
     # A launcher inside it says something new, be it the same number.
-    assert place_in(worker | {"RANK": "1", "WORLD_SIZE": "2", "MASTER_PORT": "1"}) == Place(1, 2)
-    assert place_in(worker | {"WORLD_SIZE": "4", "MASTER_PORT": "29500"}) == Place(2, 4)
-    assert place_in(worker | {"SLURM_STEP_ID": "1", "SLURM_PROCID": "0"}) == Place(0, 4)
-    assert place_in(worker | {OUTSIDE_VARIABLE: "no json"}) == Place(2, 4)
+    assert place_in(worker | {"RANK": "1", "WORLD_SIZE": "2", "MASTER_PORT": "1"}) == RankPlace(1, 2)
+    assert place_in(worker | {"WORLD_SIZE": "4", "MASTER_PORT": "29500"}) == RankPlace(2, 4)
+    assert place_in(worker | {"SLURM_STEP_ID": "1", "SLURM_PROCID": "0"}) == RankPlace(0, 4)
+    assert place_in(worker | {OUTSIDE_VARIABLE: "no json"}) == RankPlace(2, 4)
 
 
-class Ledger:
+class OutcomeRecorder:
     def __init__(self) -> None:
         self.told: list[dict[str, Any]] = []
 
@@ -68,8 +68,8 @@ class Ledger:
 
 
 def test_only_what_does_no_harm_is_done_while_others_train(tmp_path: Path):
-    ledger = Ledger()
-    companions = Companions(tmp_path, Place(0, 4))
+    ledger = OutcomeRecorder()
+    companions = Companions(tmp_path, RankPlace(0, 4))
     control = Control(ledger, paused=True, forbid=companions.refusal)
     control.on("save_checkpoint", lambda arguments: None)
     for kind in ("set_knob", "pause", "extend", "evaluate", "save_checkpoint", "resume", "note", "stop"):

@@ -27,7 +27,7 @@ from trainer.ingest.store import Ingest, StoredProgress
 from trainer.ingest.ticks import Tick
 
 pytestmark = pytest.mark.django_db(transaction=True)
-SMALLEST, LARGEST = values.SMALLEST_INT, values.LARGEST_INT
+SMALLEST, LARGEST = values.SMALLEST_INT, values.LARGEST_STORED_INT
 # Four bytes each in UTF-8.
 NAME = "\U0001f6a3" * values.LONGEST_NAME
 PATH = "\U0001f6a3" * 60 + "/" + "x" * (values.LONGEST_PATH - 61)

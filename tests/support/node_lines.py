@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from steersman.agent.folders import WorkerProcess
-from steersman.agent.launch.node_client import Outpost
-from steersman.agent.launch.node_server import Relay
+from steersman.agent.launch.node_client import NodeClient
+from steersman.agent.launch.node_server import NodeServer
 
 HERE = "127.0.0.1"
 SLEEPING = "import time; time.sleep(60)"
@@ -71,20 +71,20 @@ class Nodes:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.line: Line | None = None
-        self.relay: Relay | None = None
-        self.outposts: list[Outpost] = []
+        self.server: NodeServer | None = None
+        self.clients: list[NodeClient] = []
         self.processes: list[subprocess.Popen[bytes]] = []
 
-    def begin(self, ranks: int, own: Sequence[int], delay_s: Callable[[], float] = lambda: 0.0) -> Relay:
-        self.relay = Relay(self.folder, ranks, own, 2, HERE).start()
-        self.line = Line(self.relay.port, delay_s)
-        return self.relay
+    def begin(self, ranks: int, own: Sequence[int], delay_s: Callable[[], float] = lambda: 0.0) -> NodeServer:
+        self.server = NodeServer(self.folder, ranks, own, 2, HERE).start()
+        self.line = Line(self.server.port, delay_s)
+        return self.server
 
-    def outpost(self, node: int, ranks: Sequence[int], of: int, secret: str = "") -> Outpost:
-        assert self.relay is not None and self.line is not None
-        post = Outpost(self.folder, node, ranks, of, secret or self.relay.secret)
+    def client(self, node: int, ranks: Sequence[int], of: int, secret: str = "") -> NodeClient:
+        assert self.server is not None and self.line is not None
+        post = NodeClient(self.folder, node, ranks, of, secret or self.server.secret)
         post.connect(HERE, self.line.port)
-        self.outposts.append(post)
+        self.clients.append(post)
         return post
 
     def worker(self, rank: int, code: str, node: Path) -> subprocess.Popen[bytes]:
@@ -97,12 +97,12 @@ class Nodes:
         return process
 
     def close(self) -> None:
-        for post in self.outposts:
+        for post in self.clients:
             post.close()
         for process in self.processes:
             process.kill()
             process.wait()
-        if self.relay is not None:
-            self.relay.close()
+        if self.server is not None:
+            self.server.close()
         if self.line is not None:
             self.line.close()

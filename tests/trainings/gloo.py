@@ -29,7 +29,7 @@ step = 0
 
 
 def note(what, value):
-    line = json.dumps({"point": run._points, "step": step, "what": what, "value": value})
+    line = json.dumps({"point": run._boundary, "step": step, "what": what, "value": value})
     os.write(notes, line.encode() + b"\n")
 
 

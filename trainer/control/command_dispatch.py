@@ -18,7 +18,7 @@ from runs.commands.record import record
 from runs.models import Command, CommandState
 from runs.protocol.commands import Request, RunCommand, SaveCheckpoint, Stop
 from runs.recording.lifecycle import Lease, deliver_command, expire_commands, open_commands, renew_lease
-from steersman.agent.launch.worker_group import Team
+from steersman.agent.launch.worker_group import WorkerGroup
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.files.mailbox import Mailbox
 from trainer.control.display import Display
@@ -32,10 +32,12 @@ class CommandDispatch:
     `command_waits` is set by whoever hears that a command may have come.
     """
 
-    def __init__(self, lease: Lease, mailbox: Mailbox, team: Team, interrupts: Interrupts, display: Display) -> None:
+    def __init__(
+        self, lease: Lease, mailbox: Mailbox, group: WorkerGroup, interrupts: Interrupts, display: Display
+    ) -> None:
         self._lease = lease
         self._mailbox = mailbox
-        self._team = team
+        self._group = group
         self._interrupts = interrupts
         self._display = display
         self.command_waits = True
@@ -108,7 +110,7 @@ class CommandDispatch:
 
     def _handle_interrupts(self) -> None:
         if self._interrupts.stops >= 2:
-            self._team.kill(signal.SIGKILL)
+            self._group.kill(signal.SIGKILL)
             return
         if self._interrupts.stops == 1 and not self._stop_posted:
             with suppress(DatabaseError):

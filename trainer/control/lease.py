@@ -15,7 +15,7 @@ from runs.protocol.events import LogLine
 from runs.recording.lifecycle import SILENT_AFTER_S, AttemptEnd, Fenced, Holder, Lease, adopt_attempt
 from steersman.agent.folders import attempt_folder, boot_id, close_attempt, host_name, living_worker, run_folder
 from steersman.agent.journals.supervisor_deaths import deaths_at, record_death
-from steersman.agent.launch.worker_group import Team
+from steersman.agent.launch.worker_group import WorkerGroup
 from steersman.agent.machine.redactor import Redactor
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_HELD, EXIT_INTERRUPTED
@@ -150,14 +150,14 @@ def store_leftovers(lease: Lease, folder: Path) -> AttemptEnd:
             raise
         one_by_one = max(0, one_by_one - len(read.records))
         journals.advance(read)
-    team = Team.adopted(folder, attempt.ranks)
-    team.lives()
-    member = team.culprit()
-    said = team.said(member) or {}
+    group = WorkerGroup.adopted(folder, attempt.ranks)
+    group.lives()
+    worker = group.root_cause()
+    said = group.said(worker) or {}
     text = "The supervisor of this attempt died with its worker; what they left was stored now."
     line = LogLine(text=text, source="steersman", level="warning")
     ingest.store(Tick(console=consoles.read(ended=True), lines=[line]))
-    end = judge_end(member.code, said, interrupted=False, stopped=False)
+    end = judge_end(worker.code, said, interrupted=False, stopped=False)
     if attempt.ranks > 1:
-        end = name_rank(end, member.rank)
+        end = name_rank(end, worker.rank)
     return AttemptEnd(end.outcome, None, "", redactor.text(end.error)[:500], end.traceback)

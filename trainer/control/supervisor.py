@@ -22,15 +22,15 @@ from runs.recording import announcer
 from runs.recording.lifecycle import HEARTBEAT_INTERVAL_S, AttemptEnd, Fenced, Lease, renew_lease
 from runs.series import storage
 from steersman.agent.journals.empty_record import reproach
-from steersman.agent.journals.merged import Batch
+from steersman.agent.journals.merged import JournalsRead
 from steersman.agent.journals.supervisor_deaths import deaths_at, record_death
 from steersman.agent.launch.given_devices import device_there
-from steersman.agent.launch.worker_group import Team
+from steersman.agent.launch.worker_group import WorkerGroup
 from steersman.agent.machine.out_of_memory import OomKills
 from steersman.agent.machine.redactor import Redactor
 from steersman.agent.machine.sampler import Sampler
-from steersman.agent.supervise.forced_exit import AWAY, PATIENCE_S, LastResort
-from steersman.agent.supervise.heartbeat import Heart
+from steersman.agent.supervise.forced_exit import AWAY, PATIENCE_S, ForcedExit
+from steersman.agent.supervise.heartbeat import HeartbeatThread
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_FENCED, EXIT_FINISHED, EXIT_INTERRUPTED
 from steersman.files.mailbox import Mailbox
@@ -74,14 +74,14 @@ class Supervisor:
         self,
         lease: Lease,
         folder: Path,
-        team: Team,
+        group: WorkerGroup,
         display: Display,
         interrupts: Interrupts,
         lines: Sequence[LogLine] = (),
     ) -> None:
         self.lease = lease
         self.folder = folder
-        self.team = team
+        self.group = group
         self.display = display
         self.progress = StoredProgress()
         self.interrupts = interrupts
@@ -94,15 +94,15 @@ class Supervisor:
         self._mailbox = Mailbox(folder)
         self._mailbox.settle()
         self._outcomes = self._mailbox.outcomes
-        self._dispatch = CommandDispatch(lease, self._mailbox, team, interrupts, display)
+        self._dispatch = CommandDispatch(lease, self._mailbox, group, interrupts, display)
         self._wake = threading.Event()
-        self._heart = Heart(self._mailbox)
+        self._heart = HeartbeatThread(self._mailbox)
         self._stall = StallReport(attempt.run, lease.number)
         self._is_recipe = attempt.run.recipe_id is not None
         device = device_there(attempt.run.device, os.environ) if self._is_recipe else "auto"
         self._sampler = Sampler(data=settings.STEERSMAN_DATA, device=device)
-        self._sampler.follow(team.pids)
-        self._oom_kills = OomKills(team.pids[0] if team.pids else os.getpid())
+        self._sampler.follow(group.pids)
+        self._oom_kills = OomKills(group.pids[0] if group.pids else os.getpid())
         self._told_gpu_problems: set[str] = set()
         self._pending_lines = list(lines)
         self._last_store = 0.0
@@ -112,7 +112,7 @@ class Supervisor:
         self._last_fold = time.monotonic()
         self._unfolded_points = 0
         self._database_away = False
-        self._last_resort = LastResort(interrupts, team, lambda: self._ticked_at, self._dispatch.post_stop)
+        self._forced_exit = ForcedExit(interrupts, group, lambda: self._ticked_at, self._dispatch.post_stop)
         # How many records are still read one by one, because an earlier supervisor died of one of them.
         self._one_by_one = 0
         self._reading = 0
@@ -122,11 +122,11 @@ class Supervisor:
         """Follow the worker until it has ended and all that it wrote is stored; return the exit code of `train`."""
         self._heart.start()
         self._sampler.start()
-        self._last_resort.start()
+        self._forced_exit.start()
         announcer.current().listen(f"owner.{self.lease.run_id}", self._heard_command)
         try:
             self._wait_for_database(self._pass_deadly_record)
-            while self.team.lives():
+            while self.group.lives():
                 self._wake.wait(POLL_INTERVAL_S)
                 self._wake.clear()
                 self._tick()
@@ -134,7 +134,7 @@ class Supervisor:
         except Fenced as error:
             logger.error("%s: this supervisor writes nothing more and ends its worker", error)
             # Not a signal that it could answer with a checkpoint.
-            self.team.kill(signal.SIGKILL)
+            self.group.kill(signal.SIGKILL)
             return EXIT_FENCED
         except DatabaseGone:
             self.display.say(AWAY)
@@ -143,7 +143,7 @@ class Supervisor:
             record_death(self.folder, self._journals.positions, self._reading, one_line(error))
             raise
         finally:
-            self._last_resort.stop()
+            self._forced_exit.stop()
             self._heart.stop()
             self._sampler.stop()
             self.display.close()
@@ -159,7 +159,7 @@ class Supervisor:
             self._ingest.set_aside(read, found.error)
             self._journals.advance(read)
 
-    def _read(self, ended: bool = False) -> Batch | None:
+    def _read(self, ended: bool = False) -> JournalsRead | None:
         read = self._journals.read(ended, most=1 if self._one_by_one else None)
         self._reading = len(read.records) if read else 0
         self._one_by_one = max(0, self._one_by_one - self._reading)
@@ -206,9 +206,9 @@ class Supervisor:
             text = "SIGTERM came, and the training does not look at run.stopping: it is ended without a checkpoint."
             self._pending_lines.append(LogLine(text=text, source="steersman", level="warning"))
             self.display.say(text)
-            self.team.kill(signal.SIGTERM)
+            self.group.kill(signal.SIGTERM)
         elif now - self._deaf_since > PATIENCE_S:
-            self.team.kill(signal.SIGKILL)
+            self.group.kill(signal.SIGKILL)
 
     def _outcome_waits(self) -> bool:
         """Tell whether a command has its outcome: whoever asked waits for it, and not for the next tick."""
@@ -228,11 +228,11 @@ class Supervisor:
             tick.console = self._consoles.read()
         if heartbeat:
             self._last_heartbeat = now
-            self._oom_kills.look()
-            self._sampler.follow(self.team.pids)
+            self._oom_kills.has_killed()
+            self._sampler.follow(self.group.pids)
             sample = self._sampler.take()
             if sample:
-                elsewhere = self.team.take_samples(self._sampler.boards)
+                elsewhere = self.group.take_samples(self._sampler.boards)
                 tick.system = {name: round(value, 3) for name, value in (sample.values | elsewhere).items()}
             self._tell_of_gpus(tick)
             self._stall.put(tick, now)
@@ -295,7 +295,7 @@ class Supervisor:
 
     def _tell_of_silence(self) -> None:
         """Say so where a script ended well without one record: it looks as if all were in order."""
-        ended_well = not any(self.team.has_failed(member) for member in self.team.members)
+        ended_well = not any(self.group.has_failed(worker) for worker in self.group.workers)
         if not self._is_recipe and ended_well and (text := reproach(self.folder)):
             self._pending_lines.append(LogLine(text=text, source="steersman", level="warning"))
             self.display.say(text)
@@ -322,27 +322,27 @@ class Supervisor:
                 since = now if since is None else since
                 connection.close()
             if self.interrupts.stops >= 2:
-                self.team.kill(signal.SIGKILL)
+                self.group.kill(signal.SIGKILL)
                 raise DatabaseGone
             if self.interrupts.is_terminated and now - since > PATIENCE_S:
                 raise DatabaseGone
             time.sleep(DATABASE_PAUSE_S)
 
     def _judge_end(self) -> AttemptEnd:
-        member = self.team.culprit()
-        said = self.team.said(member) or (self.progress.end if member.rank == 0 else None) or {}
-        last_line = self._redactor.text(self._consoles.last_line(member.rank))
+        worker = self.group.root_cause()
+        said = self.group.said(worker) or (self.progress.end if worker.rank == 0 else None) or {}
+        last_line = self._redactor.text(self._consoles.last_line(worker.rank))
         stopped = self.interrupts.stops >= 1 or self._stop_was_applied()
         end = judge_end(
-            member.code,
+            worker.code,
             said,
             interrupted=self.interrupts.stops >= 2,
             stopped=stopped,
             last_line=last_line,
-            oom_kill=self._oom_kills.look(),
+            oom_kill=self._oom_kills.has_killed(),
         )
-        if len(self.team.members) > 1:
-            end = name_rank(end, member.rank)
+        if len(self.group.workers) > 1:
+            end = name_rank(end, worker.rank)
         return AttemptEnd(
             outcome=end.outcome,
             exit_code=end.exit_code,

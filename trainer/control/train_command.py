@@ -26,14 +26,14 @@ from steersman.agent.launch.torchrun import (
     announce,
     announce_beginning,
     announce_failure,
-    close_relay,
+    close_node_server,
     join,
-    open_relay,
+    open_node_server,
     start_first,
-    start_team,
+    start_worker_group,
     torchrun_launch,
 )
-from steersman.agent.launch.worker_group import Team
+from steersman.agent.launch.worker_group import WorkerGroup
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.exit_codes import EXIT_FAILED, EXIT_FENCED, EXIT_FINISHED, EXIT_HELD, EXIT_INTERRUPTED
 from steersman.files.locks import HeldLock
@@ -207,13 +207,13 @@ def _take_signals() -> Interrupts:
 
 def _follow_adopted(lease: Lease, display: Display, interrupts: Interrupts) -> int:
     folder = attempt_folder(settings.STEERSMAN_DATA, lease.run_id, lease.number)
-    team = Team.adopted(folder, Attempt.objects.get(pk=lease.attempt_id).ranks)
-    if not team.pids:
+    group = WorkerGroup.adopted(folder, Attempt.objects.get(pk=lease.attempt_id).ranks)
+    if not group.pids:
         raise CannotTrain(f"run {lease.run_id}: its training process ended just now; try again.", EXIT_FAILED)
-    living = "process" if len(team.pids) == 1 else "processes"
-    pids = ", ".join(map(str, team.pids))
+    living = "process" if len(group.pids) == 1 else "processes"
+    pids = ", ".join(map(str, group.pids))
     display.say(f"run {lease.run_id}: adopting the living training {living} {pids} of attempt {lease.number}")
-    return Supervisor(lease, folder, team, display, interrupts).follow()
+    return Supervisor(lease, folder, group, display, interrupts).follow()
 
 
 @dataclass(slots=True)
@@ -307,23 +307,23 @@ def _start(
     lines: list[LogLine],
 ) -> int:
     folder, command, environment = prepared.folder, prepared.command, prepared.environment
-    relay = None
+    server = None
     try:
         if launch is None:
-            team = start_team(command, environment, folder, ranks)
+            group = start_worker_group(command, environment, folder, ranks)
         else:
             variables = {name: environment[name] for name in ("PYTHONPATH", START_PAUSED_VARIABLE)}
-            relay = open_relay(folder, launch)
-            announce(settings.STEERSMAN_DATA, lease.run_id, launch, folder, command, variables, relay)
-            team = start_first(command, environment, folder, launch, relay)
+            server = open_node_server(folder, launch)
+            announce(settings.STEERSMAN_DATA, lease.run_id, launch, folder, command, variables, server)
+            group = start_first(command, environment, folder, launch, server)
     except OSError as error:
         end_attempt(lease, AttemptEnd(RunState.FAILED, error=f"The program could not be started: {error.strerror}."))
         raise CannotTrain(f"script: {prepared.command[0]} cannot be started: {error.strerror}.", EXIT_FAILED) from error
     try:
-        return Supervisor(lease, folder, team, display, interrupts, lines).follow()
+        return Supervisor(lease, folder, group, display, interrupts, lines).follow()
     finally:
-        if launch is not None and relay is not None:
-            close_relay(settings.STEERSMAN_DATA, lease.run_id, launch, relay)
+        if launch is not None and server is not None:
+            close_node_server(settings.STEERSMAN_DATA, lease.run_id, launch, server)
 
 
 def _become_worker(lease: Lease, prepared: Prepared, lock: HeldLock, interrupts: Interrupts) -> NoReturn:

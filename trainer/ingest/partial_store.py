@@ -18,7 +18,7 @@ from django.db import transaction
 from runs.recording.database_errors import is_refusal
 from runs.recording.lifecycle import Fenced
 from steersman.agent.journals.consoles import ConsolesRead
-from steersman.agent.journals.merged import Batch
+from steersman.agent.journals.merged import JournalsRead
 from steersman.files import journal
 from steersman.files.journal import Record
 from steersman.values import as_text, clean
@@ -49,7 +49,7 @@ def parts_of(tick: Tick) -> list[Part]:
     """Return what of a tick can be stored by itself, in the order in which it is shown."""
     parts = []
     if tick.read is not None and tick.read.records:
-        parts.append(Tick(read=Batch(tick.read.records)))
+        parts.append(Tick(read=JournalsRead(tick.read.records)))
     if tick.events:
         parts.append(Tick(events=tick.events))
     if tick.system is not None:
@@ -57,7 +57,7 @@ def parts_of(tick: Tick) -> list[Part]:
     if tick.lines:
         parts.append(Tick(lines=tick.lines))
     if tick.console is not None or (tick.read is not None and tick.read.unreadable):
-        parts.append(Tick(console=tick.console, read=Batch(unreadable=tick.read.unreadable if tick.read else 0)))
+        parts.append(Tick(console=tick.console, read=JournalsRead(unreadable=tick.read.unreadable if tick.read else 0)))
     return parts
 
 
@@ -84,7 +84,7 @@ def store_apart(part: Part, put: Callable[[Part], None]) -> list[tuple[Part, Exc
 def _halves(part: Part) -> list[Part]:
     """Return a part cut in two, [] where it is but one thing."""
     if part.read is not None and len(part.read.records) > 1:
-        return [replace(part, read=Batch(half)) for half in _cut(part.read.records)]
+        return [replace(part, read=JournalsRead(half)) for half in _cut(part.read.records)]
     if len(part.events) > 1:
         return [replace(part, events=half) for half in _cut(part.events)]
     if part.system is not None and len(part.system) > 1:

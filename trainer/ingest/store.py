@@ -37,7 +37,7 @@ from runs.recording import feed
 from runs.recording.database_errors import is_refusal
 from runs.recording.lifecycle import Fenced, Lease, complete_command, note_pause, renew_lease
 from runs.series import storage
-from steersman.agent.journals.merged import Batch
+from steersman.agent.journals.merged import JournalsRead
 from steersman.agent.machine.redactor import Redactor
 from steersman.files import journal
 from steersman.files.checkpoint import is_whole
@@ -124,13 +124,13 @@ class Ingest:
         text = f"1 record could not be stored: {describe(part)}: {reason} It is kept in {QUARANTINE_FILE}."
         feed.append(self.lease.run_id, self._line(text, "error"))
 
-    def set_aside(self, read: Batch, error: str) -> None:
+    def set_aside(self, read: JournalsRead, error: str) -> None:
         """Go on behind records that a supervisor cannot live with, and keep them beside the journal."""
         with transaction.atomic():
             renew_lease(self.lease, recover=not self._of_the_dead)
             self._store_position(read)
             for record in read.records:
-                self._set_aside(Tick(read=Batch([record])), RuntimeError(error))
+                self._set_aside(Tick(read=JournalsRead([record])), RuntimeError(error))
 
     def _begin(self, tick: Tick) -> None:
         """Prove the lease, and write how far journal and consoles are consumed by the tick."""
@@ -167,7 +167,7 @@ class Ingest:
         if events:
             feed.append(self.lease.run_id, *events)
 
-    def _store_position(self, read: Batch) -> None:
+    def _store_position(self, read: JournalsRead) -> None:
         for rank, position in read.positions.items():
             JournalOffset.objects.update_or_create(
                 attempt_id=self.lease.attempt_id,

@@ -7,14 +7,14 @@ from typing import Any
 
 from runs.protocol.events import Event, LogLine
 from steersman.agent.journals.consoles import ConsolesRead
-from steersman.agent.journals.merged import Batch
+from steersman.agent.journals.merged import JournalsRead
 
 
 @dataclass(slots=True)
 class Tick:
     """What one transaction is to store. `run` are further fields of the run, `events` what they mean to viewers."""
 
-    read: Batch | None = None
+    read: JournalsRead | None = None
     console: ConsolesRead | None = None
     system: dict[str, float | None] | None = None
     lines: list[LogLine] = field(default_factory=list)

@@ -8,7 +8,7 @@ from steersman.agent.journals.tail import JournalTail, Position
 from steersman.files import journal
 
 # What somebody who watches wants to see; knobs, plans and notes alone are no training.
-TELLING = frozenset({journal.POINT, journal.EPOCH, journal.TEXT, journal.CHECKPOINT})
+RECORDING_KINDS = frozenset({journal.POINT, journal.EPOCH, journal.TEXT, journal.CHECKPOINT})
 NEVER_ATTACHED = (
     "Nothing was recorded: no process of this training called attach(). Put `run = steersman.attach()` into the "
     "script, and `run.log(step, loss=loss)` into its loop."
@@ -35,7 +35,7 @@ def _has_told(folder: Path, rank: int) -> bool:
     tail, position = JournalTail(folder, rank, Position()), Position()
     while True:
         read = tail.read(ended=True, position=position)
-        if any(record.kind in TELLING for record in read.records):
+        if any(record.kind in RECORDING_KINDS for record in read.records):
             return True
         if read.position == position:
             return False

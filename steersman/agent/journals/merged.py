@@ -22,11 +22,11 @@ LATE_AFTER_S = 5.0
 # A rank that ran ahead waits on disk, not in memory.
 MOST_HELD = 20_000
 # What a rank other than the first may tell beside its points.
-TOLD_BY_ALL = (journal.NOTE, journal.ENVIRONMENT, journal.DROPPED)
+RECORDED_BY_ALL_RANKS = (journal.NOTE, journal.ENVIRONMENT, journal.DROPPED)
 
 
 @dataclass(slots=True)
-class Batch:
+class JournalsRead:
     """Records to store together, and up to where each rank's journal is consumed by them."""
 
     records: list[Record] = field(default_factory=list)
@@ -45,7 +45,7 @@ class _Held:
     read_at: float
 
 
-class _Lane:
+class _RankLane:
     """One rank's journal, read ahead of what is stored."""
 
     def __init__(self, folder: Path, rank: int, position: Position) -> None:
@@ -85,7 +85,7 @@ class Journals:
 
     def __init__(self, folder: Path, positions: Mapping[int, Position], last_steps: Mapping[str, int]) -> None:
         """`last_steps` holds the last step that is stored of each series, so that what was late stays left out."""
-        self._lanes = [_Lane(folder, rank, position) for rank, position in sorted(positions.items())]
+        self._lanes = [_RankLane(folder, rank, position) for rank, position in sorted(positions.items())]
         self._last_steps = dict(last_steps)
 
     def has_more(self) -> bool:
@@ -97,7 +97,7 @@ class Journals:
         """Up to where each rank's journal is consumed."""
         return {lane.rank: lane.tail.position for lane in self._lanes}
 
-    def read(self, ended: bool = False, most: int | None = None) -> Batch | None:
+    def read(self, ended: bool = False, most: int | None = None) -> JournalsRead | None:
         """Return what is complete, `most` records of it, None where nothing is.
 
         Where the ranks have `ended`, nobody is waited for.
@@ -105,7 +105,7 @@ class Journals:
         batch = self._read_alone(ended, most) if len(self._lanes) == 1 else self._read_together(ended, most)
         return batch if batch.positions or batch.unreadable else None
 
-    def advance(self, batch: Batch) -> None:
+    def advance(self, batch: JournalsRead) -> None:
         """Go on behind `batch`, which is stored."""
         for lane in self._lanes:
             for _ in range(batch.taken.get(lane.rank, 0)):
@@ -116,16 +116,16 @@ class Journals:
                 lane.unreadable = 0
         self._last_steps |= batch.last_steps
 
-    def _read_alone(self, ended: bool, most: int | None) -> Batch:
+    def _read_alone(self, ended: bool, most: int | None) -> JournalsRead:
         (lane,) = self._lanes
         read = lane.tail.read(ended)
         if most is not None and len(read.records) > most:
             last = Position(lane.tail.position.segment, read.ends[most - 1], read.records[most - 1].number + 1)
-            return Batch(read.records[:most], {lane.rank: last}, read.unreadable)
+            return JournalsRead(read.records[:most], {lane.rank: last}, read.unreadable)
         moved = {lane.rank: read.position} if read.position != lane.tail.position else {}
-        return Batch(read.records, moved, read.unreadable)
+        return JournalsRead(read.records, moved, read.unreadable)
 
-    def _read_together(self, ended: bool, most: int | None) -> Batch:
+    def _read_together(self, ended: bool, most: int | None) -> JournalsRead:
         for lane in self._lanes:
             lane.read(ended)
         merge = _Merge(self._lanes, self._last_steps, ended, most)
@@ -136,8 +136,8 @@ class Journals:
 class _Merge:
     """One pass over what is held: takes from the fronts of the lanes, so that what is taken is a prefix of each."""
 
-    def __init__(self, lanes: list[_Lane], last_steps: Mapping[str, int], ended: bool, most: int | None) -> None:
-        self.batch = Batch()
+    def __init__(self, lanes: list[_RankLane], last_steps: Mapping[str, int], ended: bool, most: int | None) -> None:
+        self.batch = JournalsRead()
         self._most = most
         self._lanes = lanes
         self._last_steps = last_steps
@@ -174,7 +174,7 @@ class _Merge:
         """Pass on what is no point: all of rank 0, of others what they tell of themselves, with their number."""
         if rank == 0:
             self.batch.records.append(record)
-        elif record.kind in TOLD_BY_ALL:
+        elif record.kind in RECORDED_BY_ALL_RANKS:
             self.batch.records.append(replace(record, rank=rank))
 
     def _take_point(self, fronts: Mapping[int, _Held]) -> bool:
@@ -204,7 +204,7 @@ class _Merge:
     def _is_late(self, rank: int, held: _Held) -> bool:
         return self._now - held.read_at > LATE_AFTER_S or len(self._queues[rank]) >= MOST_HELD
 
-    def _logs(self, lane: _Lane, names: tuple[str, ...]) -> bool:
+    def _logs(self, lane: _RankLane, names: tuple[str, ...]) -> bool:
         """Tell whether a rank logs these names, as far as is known: who has logged nothing yet may, for a while."""
         return names in lane.names if lane.names else not lane.silent
 

@@ -24,21 +24,22 @@ import psutil
 from steersman.agent.folders import WorkerProcess
 from steersman.agent.journals.consoles import console_path
 from steersman.agent.journals.tail import last_record
-from steersman.agent.launch.node_connection import Message, Wire, is_proof, proof
-from steersman.agent.launch.node_server import BUSY_FOR_S, BUSY_PAUSE_S, IDLE_PAUSE_S, LOST_AFTER_S, SAID, problems_of
-from steersman.agent.launch.worker_group import KILL_LOST_AFTER_S, Member, Team
+from steersman.agent.launch import deadlines
+from steersman.agent.launch.node_connection import Message, NodeConnection, is_proof, proof
+from steersman.agent.launch.node_server import BUSY_FOR_S, BUSY_PAUSE_S, IDLE_PAUSE_S, SAID, problems_of
+from steersman.agent.launch.worker_group import Worker, WorkerGroup
 from steersman.agent.machine.sampler import Sampler
 from steersman.files.journal import segment_path
 from steersman.files.private import make_private, open_private
-from steersman.ranked_run import SEEN_AFTER_S
+from steersman.ranked_run import VISIBLE_AFTER_S
 from steersman.ranks.barrier import (
-    DECIDED,
-    ELSEWHERE,
-    ENDED,
-    HOLD,
+    BARRIER,
+    DECISION_COUNT,
     LEFT_OUT,
-    PID,
-    VOTES,
+    REMOTE,
+    ROW_ENDED,
+    ROW_PID,
+    ROW_VOTES,
     open_page,
     row_of,
     write_problem,
@@ -48,13 +49,13 @@ logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 2.0
 NEWS_TIMEOUT_S = 3.0
-TEAM_INTERVAL_S = 0.05
+GROUP_POLL_INTERVAL_S = 0.05
 WRITTEN_INTERVAL_S = 0.25
 SAMPLE_INTERVAL_S = 1.0
-OUTPOST_FILE = "outpost.json"
+NODE_CLIENT_FILE = "node-client.json"
 
 
-class Refused(OSError):
+class NodeRefused(OSError):
     """Whoever answered is not of this launch, or does not want this node."""
 
 
@@ -63,7 +64,7 @@ def node_folder(folder: Path, node: int) -> Path:
     return folder / "nodes" / str(node)
 
 
-class Outpost:
+class NodeClient:
     """The `train` of a node's first rank connects; `ranks` are all that run on this node."""
 
     def __init__(self, folder: Path, node: int, ranks: Sequence[int], of: int, secret: str) -> None:
@@ -80,9 +81,9 @@ class Outpost:
             make_private(parent)
         self._words = open_page(self.folder, of)
         self._decisions = self.folder / "decisions.jsonl"
-        members = [Member(rank, None) for rank in self._ranks]
-        self._team = Team(folder, members, parent=os.getppid(), node=self.folder)
-        self._wire: Wire | None = None
+        workers = [Worker(rank, None) for rank in self._ranks]
+        self._group = WorkerGroup(folder, workers, parent=os.getppid(), node=self.folder)
+        self._link: NodeConnection | None = None
         self._place = "", 0
         self._rows: dict[int, list[int]] = {}
         self._unconfirmed: set[int] = set()
@@ -95,15 +96,18 @@ class Outpost:
         self._sampled_at = 0.0
 
     def connect(self, address: str, port: int) -> None:
-        """Reach the relay and bring this node's page up to date. Raises `Refused`, or `OSError` where none answers."""
+        """Connect to the node server and bring this node's page up to date.
+
+        Raises `NodeRefused`, or `OSError` if none answers.
+        """
         self._place = address, port
         connection = socket.create_connection(self._place, CONNECT_TIMEOUT_S)
-        wire = Wire(connection)
+        link = NodeConnection(connection)
         try:
             nonce = secrets.token_hex(16)
-            greeting = _wait_for(wire, NEWS_TIMEOUT_S)[0]
+            greeting = _wait_for(link, NEWS_TIMEOUT_S)[0]
             nonces = str(greeting.get("nonce")), nonce
-            wire.send(
+            link.send(
                 {
                     "nonce": nonce,
                     "proof": proof(self._secret, "node", nonces),
@@ -111,38 +115,38 @@ class Outpost:
                     "who": self._who,
                     "ranks": self._ranks,
                     "decisions_bytes": self._decisions.stat().st_size if self._decisions.exists() else 0,
-                    "decided": self._words[DECIDED],
+                    "decided": self._words[DECISION_COUNT],
                 }
             )
-            answer, *news = _wait_for(wire, NEWS_TIMEOUT_S)
-            if not is_proof(answer.get("proof"), self._secret, "relay", nonces):
-                raise Refused("it does not know the secret of this launch")
+            answer, *news = _wait_for(link, NEWS_TIMEOUT_S)
+            if not is_proof(answer.get("proof"), self._secret, "server", nonces):
+                raise NodeRefused("it does not know the secret of this launch")
             if answer.get("refused"):
-                raise Refused(str(answer["refused"]))
-            wire.is_trusted = True
+                raise NodeRefused(str(answer["refused"]))
+            link.is_trusted = True
             self._rows = {}
             self._told, self._unconfirmed = set(), set()
-            for message in news or _wait_for(wire, NEWS_TIMEOUT_S):
-                self._take(message, wire)
+            for message in news or _wait_for(link, NEWS_TIMEOUT_S):
+                self._take(message, link)
         except (LookupError, TypeError, ValueError) as error:
-            wire.close()
-            raise Refused(f"it says what is none of ours ({error})") from error
+            link.close()
+            raise NodeRefused(f"it says what is none of ours ({error})") from error
         except BaseException:
-            wire.close()
+            link.close()
             raise
-        self._wire = wire
+        self._link = link
 
     def start(self) -> None:
         """Carry from now on. Other ranks of this node find it by its record."""
-        WorkerProcess.of(os.getpid()).write(self.folder / OUTPOST_FILE)
+        WorkerProcess.of(os.getpid()).write(self.folder / NODE_CLIENT_FILE)
         self._sampler.start()
-        threading.Thread(target=self._carry, name="outpost", daemon=True).start()
+        threading.Thread(target=self._carry, name="node-client", daemon=True).start()
         threading.Thread(target=self._write_out, name="write-out", daemon=True).start()
 
     @property
     def has_told_all(self) -> bool:
         """Whether all ranks of this node have ended, and the first node knows how, or can no more be told."""
-        ended = all(member.has_ended for member in self._team.members)
+        ended = all(worker.has_ended for worker in self._group.workers)
         return ended and (self.is_lost or len(self._told) == len(self._ranks))
 
     def close(self) -> None:
@@ -164,56 +168,56 @@ class Outpost:
             self._end_ranks()
 
     def _reconnect(self) -> None:
-        until = time.monotonic() + LOST_AFTER_S
+        until = time.monotonic() + deadlines.LOST_AFTER_S
         while not self._is_over and not self._stop.is_set() and time.monotonic() < until:
             try:
                 self.connect(*self._place)
                 return
-            except Refused:
+            except NodeRefused:
                 break
             except OSError:
-                self._team.lives()
+                self._group.lives()
                 time.sleep(0.05)
         self.is_lost = True
 
     def _end_ranks(self) -> None:
         """Ask the ranks here to end, and see to it that they do soon."""
-        self._team.lives()
-        self._team.end()
+        self._group.lives()
+        self._group.end()
         began = time.monotonic()
-        while self._team.lives():
-            if time.monotonic() - began > KILL_LOST_AFTER_S:
-                self._team.kill(signal.SIGKILL)
-            time.sleep(TEAM_INTERVAL_S)
+        while self._group.lives():
+            if time.monotonic() - began > deadlines.KILL_LOST_AFTER_S:
+                self._group.kill(signal.SIGKILL)
+            time.sleep(GROUP_POLL_INTERVAL_S)
 
     def _tend(self) -> None:
-        wire = self._wire
-        assert wire is not None
+        link = self._link
+        assert link is not None
         looked_at = 0.0
         while not self._stop.is_set():
             now = time.monotonic()
             pause = BUSY_PAUSE_S if now < self._busy_until else IDLE_PAUSE_S
-            readable, _, _ = select.select([wire], [], [], pause)
+            readable, _, _ = select.select([link], [], [], pause)
             if readable:
-                for message in wire.receive():
+                for message in link.receive():
                     self._busy_until = now + BUSY_FOR_S
-                    self._take(message, wire)
+                    self._take(message, link)
                 if self._is_over:
                     raise ConnectionError("the attempt is over")
             news = self._rows_to_tell()
-            if now - looked_at > TEAM_INTERVAL_S:
+            if now - looked_at > GROUP_POLL_INTERVAL_S:
                 looked_at = now
-                self._team.lives()
+                self._group.lives()
                 news |= self._ends_to_tell() | self._samples_to_tell(now)
             if news:
                 self._busy_until = now + BUSY_FOR_S
-                wire.send(news)
-            elif wire.waits_to_send:
-                wire.flush()
+                link.send(news)
+            elif link.waits_to_send:
+                link.flush()
 
     # What comes
 
-    def _take(self, message: Message, wire: Wire) -> None:
+    def _take(self, message: Message, link: NodeConnection) -> None:
         """Write what came where the ranks here look: a decision before the hold that it ends, a rank's end last."""
         words = self._words
         for rank, votes, text in message.get("problems", ()):
@@ -221,22 +225,22 @@ class Outpost:
         rows = [row for row in message.get("rows", ()) if row[0] not in self._ranks]
         for rank, first, second, attached, _ in rows:
             row = row_of(rank)
-            words[row + PID] = ELSEWHERE if attached else 0
-            words[row + VOTES], words[row + VOTES + 1] = first, second
+            words[row + ROW_PID] = REMOTE if attached else 0
+            words[row + ROW_VOTES], words[row + ROW_VOTES + 1] = first, second
         if "decided" in message:
             if message["decisions"]:
                 with open_private(self._decisions, "ab") as file:
                     file.write(message["decisions"].encode())
-            words[DECIDED] = message["decided"]
+            words[DECISION_COUNT] = message["decided"]
             words[LEFT_OUT] = message["left_out"]
-            words[HOLD] = message["hold"]
+            words[BARRIER] = message["hold"]
         for rank, *_, ended in rows:
-            words[row_of(rank) + ENDED] = ended
+            words[row_of(rank) + ROW_ENDED] = ended
         if message.get("hold"):
             # As the leader does on its own page: who has not reached it by now sees it.
-            time.sleep(SEEN_AFTER_S)
+            time.sleep(VISIBLE_AFTER_S)
             self._rows = {}
-            wire.send(self._rows_to_tell() | {"known": message["hold"]})
+            link.send(self._rows_to_tell() | {"known": message["hold"]})
         self._told |= set(message.get("ends", ()))
         for _, number in message.get("signals", ()):
             self._hand_on(number)
@@ -248,10 +252,10 @@ class Outpost:
             return
         self._signal = number
         # One that started just now is found by a look.
-        self._team.lives()
-        self._team.end()
+        self._group.lives()
+        self._group.end()
         if number != signal.SIGTERM:
-            self._team.kill(signal.Signals(number))
+            self._group.kill(signal.Signals(number))
 
     # What goes
 
@@ -268,7 +272,7 @@ class Outpost:
                 changed.append(rank)
         if not changed:
             return {}
-        votes = SAID.index(VOTES)
+        votes = SAID.index(ROW_VOTES)
         problems = [
             problem
             for rank in changed
@@ -279,13 +283,13 @@ class Outpost:
 
     def _ends_to_tell(self) -> Message:
         ends = []
-        for member in self._team.members:
-            if member.has_ended and member.rank not in self._told and member.rank not in self._unconfirmed:
-                word = last_record(self._attempt, member.rank)
-                end: dict[str, Any] = {"rank": member.rank, "code": member.code, "was_free": member.was_free}
+        for worker in self._group.workers:
+            if worker.has_ended and worker.rank not in self._told and worker.rank not in self._unconfirmed:
+                word = last_record(self._attempt, worker.rank)
+                end: dict[str, Any] = {"rank": worker.rank, "code": worker.code, "was_free": worker.was_free}
                 end |= {"said": word.fields if word else None, "said_at": word.time if word else 0.0}
-                ends.append(end | {"failed": self._team.has_failed(member)})
-                self._unconfirmed.add(member.rank)
+                ends.append(end | {"failed": self._group.has_failed(worker)})
+                self._unconfirmed.add(worker.rank)
         return {"ends": ends} if ends else {}
 
     def _samples_to_tell(self, now: float) -> Message:
@@ -326,7 +330,7 @@ def write_out(path: Path, written: dict[Path, int]) -> None:
 
 def is_manned(folder: Path) -> bool:
     """Tell whether the `train` of the node's first rank, started beside this process, has joined the attempt."""
-    process = WorkerProcess.read(folder / OUTPOST_FILE)
+    process = WorkerProcess.read(folder / NODE_CLIENT_FILE)
     if process is None or not process.is_alive():
         return False
     with contextlib.suppress(psutil.NoSuchProcess):
@@ -334,11 +338,11 @@ def is_manned(folder: Path) -> bool:
     return False
 
 
-def _wait_for(wire: Wire, timeout_s: float) -> list[Message]:
+def _wait_for(link: NodeConnection, timeout_s: float) -> list[Message]:
     """Return the next messages, at least one. Raises `OSError` where none comes."""
     until = time.monotonic() + timeout_s
     while (left_s := until - time.monotonic()) > 0:
-        select.select([wire], [], [], left_s)
-        if found := wire.receive():
+        select.select([link], [], [], left_s)
+        if found := link.receive():
             return found
     raise TimeoutError("it does not answer")

@@ -22,7 +22,7 @@ IDLE_S, INTERVAL_S, PROBES = 1, 1, 3
 Message = dict[str, Any]
 
 
-class Wire:
+class NodeConnection:
     """One end of a connection. Nothing here blocks; what breaks it raises `OSError`."""
 
     def __init__(self, connection: socket.socket) -> None:
@@ -93,7 +93,7 @@ class Wire:
 
 
 def proof(secret: str, speaker: str, nonces: tuple[str, str]) -> str:
-    """Return what shows that `speaker` ("node" or "relay") knows the secret, to whoever gave one of the nonces."""
+    """Return what shows that `speaker` ("node" or "server") knows the secret, to whoever gave one of the nonces."""
     return hmac.new(secret.encode(), "\n".join((speaker, *nonces)).encode(), hashlib.sha256).hexdigest()
 
 

@@ -19,26 +19,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from steersman.agent.launch.node_connection import Message, Wire, is_proof, listen, proof
+from steersman.agent.launch import deadlines
+from steersman.agent.launch.node_connection import Message, NodeConnection, is_proof, listen, proof
 from steersman.ranks.barrier import (
-    ARRIVED,
-    CALL_KINDS,
-    CALLED,
-    CALLS,
-    DECIDED,
-    ELSEWHERE,
-    ENDED,
-    EPOCH,
-    FAILED,
-    FINISHED,
-    HOLD,
-    KNOWN,
+    BARRIER,
+    BARRIER_SEEN,
+    DECISION_COUNT,
+    END_FAILED,
+    END_FINISHED,
     LEFT_OUT,
     NODES,
-    PID,
-    POINTS,
-    STEP,
-    VOTES,
+    REMOTE,
+    REQUEST_COUNTER,
+    REQUEST_KINDS,
+    ROW_ARRIVED,
+    ROW_BOUNDARY,
+    ROW_ENDED,
+    ROW_EPOCH,
+    ROW_PID,
+    ROW_REQUESTS,
+    ROW_STEP,
+    ROW_VOTES,
     open_page,
     problem_path,
     row_of,
@@ -51,17 +52,25 @@ logger = logging.getLogger(__name__)
 BUSY_PAUSE_S = 0.001
 IDLE_PAUSE_S = 0.004
 BUSY_FOR_S = 0.1
-# How long a node whose connection broke may take to come back.
-LOST_AFTER_S = 2.5
 GREETING_TIMEOUT_S = 10.0
-MOST_STRANGERS = 64
+MOST_UNAUTHENTICATED = 64
 CLOSE_TIMEOUT_S = 2.0
 # What a node says of a rank: these words of its row, in this order.
-SAID = (POINTS, STEP, EPOCH, ARRIVED, PID, VOTES, VOTES + 1, *range(CALLS, CALLS + len(CALL_KINDS)), ENDED)
+SAID = (
+    ROW_BOUNDARY,
+    ROW_STEP,
+    ROW_EPOCH,
+    ROW_ARRIVED,
+    ROW_PID,
+    ROW_VOTES,
+    ROW_VOTES + 1,
+    *range(ROW_REQUESTS, ROW_REQUESTS + len(REQUEST_KINDS)),
+    ROW_ENDED,
+)
 
 
 @dataclass(slots=True)
-class RankElsewhere:
+class RemoteRank:
     """What is known here of a rank on another node; `signal` is what whoever ends the attempt wants it to get."""
 
     rank: int
@@ -84,7 +93,7 @@ class _Node:
     number: int
     who: str
     ranks: list[int]
-    wire: Wire | None = None
+    link: NodeConnection | None = None
     gone_since: float = 0.0
     # The latest hold that its ranks look at.
     known: int = 0
@@ -102,19 +111,19 @@ class _Node:
 
 
 @dataclass(slots=True)
-class _Stranger:
-    wire: Wire
+class _Unauthenticated:
+    link: NodeConnection
     nonce: str
     since: float
 
 
-class Relay:
+class NodeServer:
     """Listens for the other nodes of a launch; `elsewhere` tells of their ranks."""
 
     def __init__(self, folder: Path, ranks: int, own: Sequence[int], nodes: int, address: str) -> None:
         """`own` are the ranks of this node; `address` is what all nodes know this host by. Raises `OSError`."""
         self.secret = secrets.token_hex(32)
-        self.elsewhere = {rank: RankElsewhere(rank) for rank in range(ranks) if rank not in own}
+        self.elsewhere = {rank: RemoteRank(rank) for rank in range(ranks) if rank not in own}
         self._folder = folder
         self._words = open_page(folder, ranks)
         self._words[NODES] = nodes
@@ -123,16 +132,16 @@ class Relay:
         self._rows: dict[int, list[int]] = {}
         self._touched = set(self.elsewhere)
         self._nodes: dict[int, _Node] = {}
-        self._strangers: list[_Stranger] = []
-        self._listener = listen(address, MOST_STRANGERS)
+        self._newcomers: list[_Unauthenticated] = []
+        self._listener = listen(address, MOST_UNAUTHENTICATED)
         self.port = int(self._listener.getsockname()[1])
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._busy_until = 0.0
         self._closing = False
-        self._thread = threading.Thread(target=self._carry, name="relay", daemon=True)
+        self._thread = threading.Thread(target=self._carry, name="node-server", daemon=True)
 
-    def start(self) -> Relay:
+    def start(self) -> NodeServer:
         self._thread.start()
         return self
 
@@ -167,35 +176,35 @@ class Relay:
                         self._welcome()
                     else:
                         key.data()
-                self._look()
-            self._look()
+                self._tick()
+            self._tick()
             for node in self._connected():
                 self._tell(node, {"over": True})
             self._send_rest()
         except Exception:
             # As good as all nodes lost: without it nobody hears of their ranks, nor they of anything.
-            logger.exception("the relay between the nodes broke")
+            logger.exception("the node server broke")
         finally:
             self._give_up_rest()
-            for wire in [*(node.wire for node in self._nodes.values()), *(each.wire for each in self._strangers)]:
-                if wire is not None:
-                    wire.close()
+            for link in [*(node.link for node in self._nodes.values()), *(each.link for each in self._newcomers)]:
+                if link is not None:
+                    link.close()
             self._listener.close()
             self._selector.close()
 
     def _send_rest(self) -> None:
         until = time.monotonic() + CLOSE_TIMEOUT_S / 2
         while time.monotonic() < until:
-            waiting = [node.wire for node in self._connected() if node.wire is not None and node.wire.waits_to_send]
+            waiting = [node.link for node in self._connected() if node.link is not None and node.link.waits_to_send]
             if not waiting:
                 return
-            for wire in waiting:
+            for link in waiting:
                 with contextlib.suppress(OSError):
-                    wire.flush()
+                    link.flush()
             time.sleep(BUSY_PAUSE_S)
 
     def _connected(self) -> list[_Node]:
-        return [node for node in self._nodes.values() if node.wire is not None]
+        return [node for node in self._nodes.values() if node.link is not None]
 
     # Who comes
 
@@ -204,49 +213,49 @@ class Relay:
             connection, _ = self._listener.accept()
         except OSError:
             return
-        if len(self._strangers) >= MOST_STRANGERS:
+        if len(self._newcomers) >= MOST_UNAUTHENTICATED:
             connection.close()
             return
-        stranger = _Stranger(Wire(connection), secrets.token_hex(16), time.monotonic())
-        self._strangers.append(stranger)
-        self._selector.register(stranger.wire, selectors.EVENT_READ, lambda: self._greet(stranger))
+        newcomer = _Unauthenticated(NodeConnection(connection), secrets.token_hex(16), time.monotonic())
+        self._newcomers.append(newcomer)
+        self._selector.register(newcomer.link, selectors.EVENT_READ, lambda: self._greet(newcomer))
         try:
-            stranger.wire.send({"nonce": stranger.nonce})
+            newcomer.link.send({"nonce": newcomer.nonce})
         except OSError:
-            self._dismiss(stranger)
+            self._dismiss(newcomer)
 
-    def _greet(self, stranger: _Stranger) -> None:
+    def _greet(self, newcomer: _Unauthenticated) -> None:
         try:
-            for message in stranger.wire.receive()[:1]:
-                self._admit(stranger, message)
+            for message in newcomer.link.receive()[:1]:
+                self._admit(newcomer, message)
         except (OSError, LookupError, TypeError, ValueError):
-            self._dismiss(stranger)
+            self._dismiss(newcomer)
 
-    def _dismiss(self, stranger: _Stranger) -> None:
-        self._strangers.remove(stranger)
-        self._selector.unregister(stranger.wire)
-        stranger.wire.close()
+    def _dismiss(self, newcomer: _Unauthenticated) -> None:
+        self._newcomers.remove(newcomer)
+        self._selector.unregister(newcomer.link)
+        newcomer.link.close()
 
-    def _admit(self, stranger: _Stranger, greeting: Message) -> None:
-        nonces = stranger.nonce, str(greeting["nonce"])
+    def _admit(self, newcomer: _Unauthenticated, greeting: Message) -> None:
+        nonces = newcomer.nonce, str(greeting["nonce"])
         if not is_proof(greeting["proof"], self.secret, "node", nonces):
             raise ConnectionError("it does not know the secret")
         number, ranks = int(greeting["node"]), [int(rank) for rank in greeting["ranks"]]
         node = self._nodes.get(number)
         problem = self._objection(node, str(greeting["who"]), ranks)
-        answer = {"proof": proof(self.secret, "relay", nonces), "refused": problem}
-        stranger.wire.send(answer)
+        answer = {"proof": proof(self.secret, "server", nonces), "refused": problem}
+        newcomer.link.send(answer)
         if problem:
             raise ConnectionError(problem)
         if node is None:
             node = self._nodes[number] = _Node(number, str(greeting["who"]), ranks)
-        elif node.wire is not None:
+        elif node.link is not None:
             self._hang_up(node)
-        self._strangers.remove(stranger)
-        wire = stranger.wire
-        wire.is_trusted = True
-        self._selector.modify(wire, selectors.EVENT_READ, lambda: self._hear(node, wire))
-        node.wire, node.told, node.signals = wire, None, {}
+        self._newcomers.remove(newcomer)
+        link = newcomer.link
+        link.is_trusted = True
+        self._selector.modify(link, selectors.EVENT_READ, lambda: self._hear(node, link))
+        node.link, node.told, node.signals = link, None, {}
         node.unheard = set(self._rows) - set(node.ranks)
         node.decisions_bytes, node.decided = int(greeting["decisions_bytes"]), int(greeting["decided"])
         for rank in ranks:
@@ -264,18 +273,18 @@ class Relay:
         return ""
 
     def _hang_up(self, node: _Node) -> None:
-        if node.wire is not None:
-            self._selector.unregister(node.wire)
-            node.wire.close()
-            node.wire, node.gone_since = None, time.monotonic()
+        if node.link is not None:
+            self._selector.unregister(node.link)
+            node.link.close()
+            node.link, node.gone_since = None, time.monotonic()
 
     # What the nodes say
 
-    def _hear(self, node: _Node, wire: Wire) -> None:
-        if node.wire is not wire:
+    def _hear(self, node: _Node, link: NodeConnection) -> None:
+        if node.link is not link:
             return
         try:
-            for message in wire.receive():
+            for message in link.receive():
                 self._busy_until = time.monotonic() + BUSY_FOR_S
                 self._take(node, message)
         except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
@@ -313,47 +322,47 @@ class Relay:
         self._touched.add(rank)
         calls = 0
         for place, value in zip(SAID, said, strict=True):
-            if place == PID:
-                value = ELSEWHERE if value else 0
-            if place >= CALLS:
+            if place == ROW_PID:
+                value = REMOTE if value else 0
+            if place >= ROW_REQUESTS:
                 calls += words[row + place] != value
-            if place == ENDED and words[row + ENDED] == FAILED:
+            if place == ROW_ENDED and words[row + ROW_ENDED] == END_FAILED:
                 continue
             words[row + place] = value
         if calls:
-            words[CALLED] += 1
+            words[REQUEST_COUNTER] += 1
 
     def _mark_failed(self, rank: int) -> None:
         """Let those who wait for it know."""
         self._touched.add(rank)
-        if self._words[row_of(rank) + ENDED] != FINISHED:
-            self._words[row_of(rank) + ENDED] = FAILED
+        if self._words[row_of(rank) + ROW_ENDED] != END_FINISHED:
+            self._words[row_of(rank) + ROW_ENDED] = END_FAILED
 
     # What the nodes are told
 
-    def _look(self) -> None:
+    def _tick(self) -> None:
         now = time.monotonic()
-        for stranger in [each for each in self._strangers if now - each.since > GREETING_TIMEOUT_S]:
-            self._dismiss(stranger)
-        self._look_for_lost(now)
+        for newcomer in [each for each in self._newcomers if now - each.since > GREETING_TIMEOUT_S]:
+            self._dismiss(newcomer)
+        self._find_lost(now)
         words = self._words
         changed = set()
         for rank in (*self._own, *self._touched):
             row = row_of(rank)
             # Its end first: all that came before it is there then.
-            ended = words[row + ENDED]
-            state = [words[row + VOTES], words[row + VOTES + 1], int(words[row + PID] != 0), ended]
+            ended = words[row + ROW_ENDED]
+            state = [words[row + ROW_VOTES], words[row + ROW_VOTES + 1], int(words[row + ROW_PID] != 0), ended]
             if state != self._rows.get(rank):
                 self._rows[rank] = state
                 changed.add(rank)
         self._touched.clear()
         # Behind the ends, and the decisions last: who sees no hold any more finds what was decided.
-        hold, left_out, decided = words[HOLD], words[LEFT_OUT], words[DECIDED]
+        hold, left_out, decided = words[BARRIER], words[LEFT_OUT], words[DECISION_COUNT]
         for node in self._connected():
             node.unheard |= changed - set(node.ranks)
             self._tell(node, self._news(node, (hold, left_out, decided)))
-        if hold and words[KNOWN] != hold and all(self._knows(node, hold) for node in self._nodes.values()):
-            words[KNOWN] = hold
+        if hold and words[BARRIER_SEEN] != hold and all(self._knows(node, hold) for node in self._nodes.values()):
+            words[BARRIER_SEEN] = hold
 
     def _news(self, node: _Node, standing: tuple[int, int, int]) -> Message:
         """Return what a node has not been told yet, {} where there is nothing."""
@@ -377,14 +386,14 @@ class Relay:
         return news
 
     def _tell(self, node: _Node, message: Message) -> None:
-        if node.wire is None:
+        if node.link is None:
             return
         try:
             if message:
                 self._busy_until = time.monotonic() + BUSY_FOR_S
-                node.wire.send(message)
-            elif node.wire.waits_to_send:
-                node.wire.flush()
+                node.link.send(message)
+            elif node.link.waits_to_send:
+                node.link.flush()
         except OSError as error:
             logger.info("the connection to node %d broke: %s", node.number, error)
             self._hang_up(node)
@@ -407,9 +416,9 @@ class Relay:
     def _is_over(self, node: _Node) -> bool:
         return all(self.elsewhere[rank].has_ended for rank in node.ranks)
 
-    def _look_for_lost(self, now: float) -> None:
+    def _find_lost(self, now: float) -> None:
         for node in self._nodes.values():
-            if node.wire is None and now - node.gone_since > LOST_AFTER_S and not self._is_over(node):
+            if node.link is None and now - node.gone_since > deadlines.LOST_AFTER_S and not self._is_over(node):
                 self._give_up(node.ranks)
 
     def _give_up_rest(self) -> None:

@@ -24,10 +24,17 @@ from typing import Any
 import psutil
 
 from steersman.agent.folders import WorkerProcess, record_exit, run_folder
-from steersman.agent.launch.node_client import OUTPOST_FILE, Outpost, is_manned, node_folder
-from steersman.agent.launch.node_server import Relay
+from steersman.agent.launch import deadlines
+from steersman.agent.launch.node_client import NODE_CLIENT_FILE, NodeClient, is_manned, node_folder
+from steersman.agent.launch.node_server import NodeServer
 from steersman.agent.launch.spawn import free_port, rank_environment, start_worker, worker_environment
-from steersman.agent.launch.worker_group import KILL_AFTER_S, Member, Team, has_ended_well, meant_code, signal_group
+from steersman.agent.launch.worker_group import (
+    Worker,
+    WorkerGroup,
+    has_ended_well,
+    meant_code,
+    signal_group,
+)
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.exit_codes import EXIT_FAILED
 from steersman.files.private import make_private
@@ -36,16 +43,8 @@ from steersman.run import NODE_VARIABLE, RANK_VARIABLE, RANKS_VARIABLE
 logger = logging.getLogger(__name__)
 
 LAUNCH_FILE = "launch.json"
-LOOK_INTERVAL_S = 0.02
-# Rank 0 verifies checkpoints of any size before it tells the others.
-JOIN_TIMEOUT_S = 1800.0
-# The training process of rank 0 stops all; who asks it is the `train` of rank 0, unless it is dead.
-HAND_ON_AFTER_S = 2.0
+POLL_INTERVAL_S = 0.02
 LEADER_INTERVAL_S = 0.25
-# All processes of a launch over several nodes start within seconds; what is older is an earlier launch's.
-STALE_AFTER_S = 30.0
-# Longer than NFS hides a new file from a host that has looked for it before.
-SHARED_AFTER_S = 180.0
 RETRY_INTERVAL_S = 0.2
 NOT_SHARED = (
     "rank 0 has left no word in STEERSMAN_DATA that this host sees: it must lie on a file system that all hosts share"
@@ -125,38 +124,42 @@ def _launch_of_nodes(run_id: str, rank: int, ranks: int, local: int, environment
     return Launch(f"{run_id[:40]}/{place}", rank, ranks, nodes, node, first, first + local - 1, address)
 
 
-def start_team(command: Sequence[str], environment: Mapping[str, str], folder: Path, ranks: int) -> Team:
+def start_worker_group(command: Sequence[str], environment: Mapping[str, str], folder: Path, ranks: int) -> WorkerGroup:
     """Start the workers of all ranks on this host. Raises `OSError` where one cannot be started; then none is left."""
     port = free_port() if ranks > 1 else 0
-    members: list[Member] = []
+    workers: list[Worker] = []
     try:
         for rank in range(ranks):
             of_rank = environment if ranks == 1 else rank_environment(environment, rank, ranks, port)
             process = start_worker(command, of_rank, folder, rank)
-            worker = WorkerProcess.recorded(folder, rank) or WorkerProcess(process.pid, 0.0)
-            members.append(Member(rank, worker, process))
+            recorded = WorkerProcess.recorded(folder, rank) or WorkerProcess(process.pid, 0.0)
+            workers.append(Worker(rank, recorded, process))
     except OSError:
-        Team(folder, members).kill(signal.SIGKILL)
+        WorkerGroup(folder, workers).kill(signal.SIGKILL)
         raise
-    return Team(folder, members)
+    return WorkerGroup(folder, workers)
 
 
-def open_relay(folder: Path, launch: Launch) -> Relay | None:
+def open_node_server(folder: Path, launch: Launch) -> NodeServer | None:
     """Listen for the other nodes of a launch, None where there are none. Raises `OSError`."""
     if launch.nodes == 1:
         return None
-    return Relay(folder, launch.ranks, launch.own, launch.nodes, launch.address)
+    return NodeServer(folder, launch.ranks, launch.own, launch.nodes, launch.address)
 
 
 def start_first(
-    command: Sequence[str], environment: Mapping[str, str], folder: Path, launch: Launch, relay: Relay | None = None
-) -> Team:
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    launch: Launch,
+    server: NodeServer | None = None,
+) -> WorkerGroup:
     """Start the worker of rank 0 under torchrun, and wait for the others', which are started beside it."""
     process = start_worker(command, _joined(environment, launch), folder, tied=True)
-    worker = WorkerProcess.recorded(folder) or WorkerProcess(process.pid, 0.0)
-    elsewhere = relay.start().elsewhere if relay else {}
-    others = [Member(rank, None, elsewhere=elsewhere.get(rank)) for rank in range(1, launch.ranks)]
-    return Team(folder, [Member(0, worker, process), *others], parent=os.getppid(), relay=relay)
+    recorded = WorkerProcess.recorded(folder) or WorkerProcess(process.pid, 0.0)
+    elsewhere = server.start().elsewhere if server else {}
+    others = [Worker(rank, None, elsewhere=elsewhere.get(rank)) for rank in range(1, launch.ranks)]
+    return WorkerGroup(folder, [Worker(0, recorded, process), *others], parent=os.getppid(), server=server)
 
 
 def announce(
@@ -166,14 +169,14 @@ def announce(
     folder: Path,
     command: Sequence[str],
     variables: Mapping[str, str],
-    relay: Relay | None = None,
+    server: NodeServer | None = None,
 ) -> None:
     """Tell the other ranks of a launch where to train and what, and what their workers' environment needs."""
     told: dict[str, Any] = {"folder": str(folder), "command": list(command), "variables": dict(variables)}
-    if relay is not None:
+    if server is not None:
         # Ranks beside this one find it, and not what an earlier launch left.
-        WorkerProcess.of(os.getpid()).write(folder / OUTPOST_FILE)
-        told["relay"] = {"port": relay.port, "secret": relay.secret}
+        WorkerProcess.of(os.getpid()).write(folder / NODE_CLIENT_FILE)
+        told["server"] = {"port": server.port, "secret": server.secret}
     _write_launch(data, run_id, launch, told)
 
 
@@ -182,10 +185,10 @@ def announce_failure(data: Path, run_id: int, launch: Launch, exit_code: int) ->
     _write_launch(data, run_id, launch, {"exit_code": exit_code})
 
 
-def close_relay(data: Path, run_id: int, launch: Launch, relay: Relay) -> None:
+def close_node_server(data: Path, run_id: int, launch: Launch, server: NodeServer) -> None:
     """Let the other nodes know that the attempt is over; those that never came as well."""
-    relay.close()
-    if not all(state.has_joined for state in relay.elsewhere.values()):
+    server.close()
+    if not all(state.has_joined for state in server.elsewhere.values()):
         announce_failure(data, run_id, launch, EXIT_FAILED)
 
 
@@ -214,8 +217,8 @@ def join(
     try:
         return _train_beside(found, data, application, launch, interrupts, environment, parent)
     finally:
-        if found.outpost is not None:
-            found.outpost.close()
+        if found.client is not None:
+            found.client.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +228,7 @@ class _Found:
     told: Mapping[str, Any]
     folder: Path
     node: Path
-    outpost: Outpost | None = None
+    client: NodeClient | None = None
 
 
 def _train_beside(
@@ -237,13 +240,13 @@ def _train_beside(
     environment: Mapping[str, str],
     parent: int,
 ) -> int:
-    folder, outpost = found.folder, found.outpost
+    folder, client = found.folder, found.client
     own = worker_environment(folder, data, application, environment) | found.told["variables"]
     if found.node != folder:
         own[NODE_VARIABLE] = str(found.node)
     process = start_worker(found.told["command"], _joined(own, launch), folder, launch.rank, tied=True, node=found.node)
-    if outpost is not None:
-        outpost.start()
+    if client is not None:
+        client.start()
     saves = 0
     killed = False
     asked_at: float | None = None
@@ -251,23 +254,23 @@ def _train_beside(
     looked_at = 0.0
     abandoned = False
     while process.poll() is None:
-        time.sleep(LOOK_INTERVAL_S)
+        time.sleep(POLL_INTERVAL_S)
         now = time.monotonic()
         if now - looked_at > LEADER_INTERVAL_S:
             looked_at = now
-            # The first rank of another node hears of the others by the outpost, which ends all ranks of the node.
-            lost = outpost is None and leader_has_failed(folder, found.node, launch.first)
+            # The first rank of another node learns of the others from the node client, which ends all ranks there.
+            lost = client is None and leader_has_failed(folder, found.node, launch.first)
             abandoned = os.getppid() != parent or lost
         if interrupts.saves > saves:
             saves = interrupts.saves
             os.kill(process.pid, signal.SIGUSR1)
         if interrupts.stops and asked_at is None:
             asked_at = now
-        if told_at is None and (abandoned or (asked_at is not None and now - asked_at > HAND_ON_AFTER_S)):
+        if told_at is None and (abandoned or (asked_at is not None and now - asked_at > deadlines.FORWARD_AFTER_S)):
             told_at = now
             signal_group(process.pid, signal.SIGTERM)
         # Who saves a checkpoint may take longer, unless nobody is there to save it with.
-        late = abandoned and told_at is not None and now - told_at > KILL_AFTER_S
+        late = abandoned and told_at is not None and now - told_at > deadlines.KILL_AFTER_S
         if not killed and (late or interrupts.stops >= 2):
             killed = True
             signal_group(process.pid, signal.SIGKILL)
@@ -276,9 +279,9 @@ def _train_beside(
         # What it started, DataLoader workers among it, has lost its purpose.
         signal_group(process.pid, signal.SIGKILL)
     record_exit(found.node, launch.rank, code)
-    while outpost is not None and not outpost.has_told_all and os.getppid() == parent and interrupts.stops < 2:
+    while client is not None and not client.has_told_all and os.getppid() == parent and interrupts.stops < 2:
         # Other ranks of this node may still train.
-        time.sleep(LOOK_INTERVAL_S)
+        time.sleep(POLL_INTERVAL_S)
     return code if code >= 0 else 1
 
 
@@ -293,23 +296,23 @@ def _wait_for_attempt(data: Path, run_id: int, launch: Launch, interrupts: Inter
     began = time.monotonic()
     first: str | None = None
     seen = False
-    while (waited_s := time.monotonic() - began) < JOIN_TIMEOUT_S:
+    while (waited_s := time.monotonic() - began) < deadlines.JOIN_TIMEOUT_S:
         told = _read_launch(data, run_id)
         if told.get("key") == launch.key:
             first = first or told.get("id")
             # One node's key is of one launch; from several it may be what an earlier one left.
-            fresh = launch.nodes == 1 or told.get("id") != first or waited_s > STALE_AFTER_S
+            fresh = launch.nodes == 1 or told.get("id") != first or waited_s > deadlines.STALE_AFTER_S
             seen = seen or "folder" not in told
             if "exit_code" in told and fresh:
                 raise NoAttempt("rank 0 says why", int(told["exit_code"]))
             if "folder" in told and (found := _found(told, launch)):
                 return found
-        if not seen and launch.nodes > 1 and waited_s > SHARED_AFTER_S:
+        if not seen and launch.nodes > 1 and waited_s > deadlines.SHARED_AFTER_S:
             raise NoAttempt(NOT_SHARED, EXIT_FAILED)
         if interrupts.stops or os.getppid() != parent:
             raise NoAttempt("ended before the training began", EXIT_FAILED)
-        time.sleep(LOOK_INTERVAL_S)
-    raise NoAttempt(f"rank 0 opened no attempt within {JOIN_TIMEOUT_S:.0f} s", EXIT_FAILED)
+        time.sleep(POLL_INTERVAL_S)
+    raise NoAttempt(f"rank 0 opened no attempt within {deadlines.JOIN_TIMEOUT_S:.0f} s", EXIT_FAILED)
 
 
 def _read_launch(data: Path, run_id: int) -> dict[str, Any]:
@@ -332,14 +335,14 @@ def _found(told: Mapping[str, Any], launch: Launch) -> _Found | None:
     if not folder.is_dir():
         # What an earlier launch left tells of an attempt that was deleted since.
         return None
-    outpost = Outpost(folder, launch.node, launch.own, launch.ranks, told["relay"]["secret"])
+    client = NodeClient(folder, launch.node, launch.own, launch.ranks, told["server"]["secret"])
     try:
-        outpost.connect(launch.address, told["relay"]["port"])
+        client.connect(launch.address, told["server"]["port"])
     except OSError as error:
         logger.info("rank 0 does not take this node: %s", error)
         time.sleep(RETRY_INTERVAL_S)
         return None
-    return _Found(told, folder, node, outpost)
+    return _Found(told, folder, node, client)
 
 
 def _launch_path(data: Path, run_id: int) -> Path:

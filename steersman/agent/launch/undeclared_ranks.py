@@ -21,10 +21,10 @@ from steersman.agent.journals.tail import last_record
 from steersman.ranks.undeclared import STOPPING_FILE
 from steersman.run import FOLDER_VARIABLE
 
-LOOK_INTERVAL_S = 0.25
+POLL_INTERVAL_S = 0.25
 # Rank 0 may save a checkpoint; the others wait for it in vain, or fail, and need not be there for that.
 PATIENCE_S = 10.0
-KILL_AFTER_S = 5.0
+KILL_UNDECLARED_AFTER_S = 5.0
 # Whoever started them ends when they have; one that does not is ended too.
 KILL_LAUNCHER_AFTER_S = 15.0
 
@@ -37,12 +37,12 @@ class Leader:
     above: frozenset[int]
 
 
-class Leftovers:
+class UndeclaredRanks:
     """The processes of one attempt on this host."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._looked_at = 0.0
+        self._ticked_at = 0.0
         self._leader: Leader | None = None
         self._asked_at = 0.0
         self._told_at: float | None = None
@@ -60,13 +60,13 @@ class Leftovers:
         """Tell whether rank 0 was to stop while others trained beside it."""
         return (self._folder / STOPPING_FILE).exists()
 
-    def look(self, now: float, worker_has_ended: bool) -> None:
+    def tick(self, now: float, worker_has_ended: bool) -> None:
         """End the others once rank 0 has ended, or has had its time."""
         # Looked at once more at the end: rank 0 may have been asked, and have ended, since the last look.
         is_last = worker_has_ended and not self._saw_the_end
-        if now - self._looked_at < LOOK_INTERVAL_S and not is_last:
+        if now - self._ticked_at < POLL_INTERVAL_S and not is_last:
             return
-        self._looked_at, self._saw_the_end = now, worker_has_ended
+        self._ticked_at, self._saw_the_end = now, worker_has_ended
         if self._leader is None:
             self._leader, self._asked_at = self._read_leader(), now
         if self._leader is None:
@@ -77,7 +77,7 @@ class Leftovers:
             self._told_at = now
             _signal(others, signal.SIGTERM)
         waited_s = 0.0 if self._told_at is None else now - self._told_at
-        if waited_s > KILL_AFTER_S:
+        if waited_s > KILL_UNDECLARED_AFTER_S:
             _signal(others, signal.SIGKILL)
         if waited_s > KILL_LAUNCHER_AFTER_S and not leader_lives:
             self.kill()

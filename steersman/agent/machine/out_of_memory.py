@@ -51,7 +51,7 @@ class OomKills:
         self._count = self._read()
         self._rose_at: float | None = None
 
-    def look(self, now: float | None = None) -> bool:
+    def has_killed(self, now: float | None = None) -> bool:
         """Return whether there was a kill in the last seconds; `now` in seconds of `time.monotonic`."""
         now = time.monotonic() if now is None else now
         count = self._read()

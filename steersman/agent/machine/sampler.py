@@ -15,7 +15,7 @@ from pathlib import Path
 
 from steersman.agent.machine import gpu_fields, nvml
 from steersman.agent.machine.host import HostReader
-from steersman.agent.machine.throttling import Note, ThrottleWatch
+from steersman.agent.machine.throttling import ThrottleNote, ThrottleWatch
 
 # GPU values older than this many intervals are history, not a sample.
 STALE_INTERVALS = 5
@@ -56,7 +56,7 @@ class Sampler:
         self._slow_values: deque[dict[str, float]] = deque(maxlen=1)
         self._gpu_pass_began: float | None = None
         self._throttling = ThrottleWatch()
-        self._notes: deque[Note] = deque(maxlen=100)
+        self._notes: deque[ThrottleNote] = deque(maxlen=100)
         self._reported = ""
         # How many GPUs this host has, whoever uses them; None until that is known, and where none is sampled.
         self.boards: int | None = None
@@ -96,7 +96,7 @@ class Sampler:
             return sample
         return Sample(sample.time, sample.values | self._slow_values.popleft())
 
-    def take_notes(self) -> list[Note]:
+    def take_notes(self) -> list[ThrottleNote]:
         """Return what is to be said of the GPUs and has not been taken yet."""
         return [self._notes.popleft() for _ in range(len(self._notes))]
 
@@ -177,7 +177,7 @@ class Sampler:
                 masks[gpu.board_name] = int(mask)
         if values:
             self._gpu_sample = Sample(time.time(), values)
-        self._notes.extend(self._throttling.look(masks, time.monotonic()))
+        self._notes.extend(self._throttling.changes(masks, time.monotonic()))
         return answering
 
     def _read_slow(self, gpus: list[nvml.Gpu]) -> list[nvml.Gpu]:

@@ -25,7 +25,7 @@ QUIET_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class ThrottleNote:
     """A line for everybody who watches."""
 
     text: str
@@ -38,7 +38,7 @@ class ThrottleWatch:
     def __init__(self) -> None:
         self._said: dict[str, tuple[int, float]] = {}
 
-    def look(self, masks: Mapping[str, int], now: float) -> list[Note]:
+    def changes(self, masks: Mapping[str, int], now: float) -> list[ThrottleNote]:
         """Return what there is to say of GPUs with these reasons by name; `now` in seconds of a steady clock."""
         notes = []
         for name, mask in masks.items():
@@ -51,12 +51,12 @@ class ThrottleWatch:
         return notes
 
 
-def _note(name: str, reasons: int, before: int) -> Note:
+def _note(name: str, reasons: int, before: int) -> ThrottleNote:
     if not reasons:
-        return Note(f"GPU {name} is no longer held back.", "info")
+        return ThrottleNote(f"GPU {name} is no longer held back.", "info")
     known = [text for bit, text in REASONS.items() if reasons & bit]
     unknown = reasons & ~sum(REASONS)
     if unknown:
         known.append(f"for a reason that NVML numbers {unknown:#x}")
     level: Literal["info", "warning"] = "warning" if reasons & SERIOUS & ~before else "info"
-    return Note(f"GPU {name} runs slower than it could: {', and '.join(known)}.", level)
+    return ThrottleNote(f"GPU {name} runs slower than it could: {', and '.join(known)}.", level)

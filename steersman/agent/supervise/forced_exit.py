@@ -19,7 +19,7 @@ import psutil
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.exit_codes import EXIT_INTERRUPTED
 
-LOOK_INTERVAL_S = 0.25
+POLL_INTERVAL_S = 0.25
 # The main thread looks every 10 ms; one that has not for so long waits for something.
 STUCK_AFTER_S = 2.0
 # How long a database may take to record the end, once the training has ended and SIGTERM wants this process to end.
@@ -34,7 +34,7 @@ class Workers(Protocol):
     def kill(self, number: signal.Signals) -> None: ...
 
 
-class LastResort:
+class ForcedExit:
     """A daemon thread between `start` and `stop`. `looked_at` returns when the main thread looked last, in seconds of
     `time.monotonic`; `post` hands a stop to the training without the database."""
 
@@ -56,7 +56,7 @@ class LastResort:
         self._stopped.set()
 
     def _watch(self) -> None:
-        while not self._stopped.wait(LOOK_INTERVAL_S):
+        while not self._stopped.wait(POLL_INTERVAL_S):
             now = time.monotonic()
             if self._interrupts.stops and now - self._looked_at() > STUCK_AFTER_S:
                 self._act(now)

@@ -12,7 +12,7 @@ HEARTBEAT_INTERVAL_S = 1.0
 LATEST_S = 3.0
 
 
-class Heart:
+class HeartbeatThread:
     """Sends heartbeats to a mailbox from a thread of its own until `stop`.
 
     A database may keep the main thread for minutes.

@@ -16,9 +16,9 @@ TIMES_USUAL = 10
 TIMES_UNKNOWN = 10
 KEPT_INTERVALS = 101
 # A longer pause between two looks is ours (a suspended host, a database that was away), not the training's silence.
-LONGEST_LOOK_S = 3.0
+LONGEST_INTERVAL_S = 3.0
 # What shows that the training goes on, and what is as regular as steps are.
-SIGNS = frozenset(
+PROGRESS_KINDS = frozenset(
     {
         journal.POINT,
         journal.EPOCH,
@@ -62,7 +62,7 @@ class StallWatch:
         self._expected_s = 0.0
         self._silent_s = 0.0
         self._heard = False
-        self._looked_at: float | None = None
+        self._checked_at: float | None = None
 
     @property
     def usual_step_s(self) -> float | None:
@@ -82,7 +82,7 @@ class StallWatch:
                 # How long it takes is no measure of the steps.
                 self._last = newest = None
                 regular = 0
-            elif record.kind in SIGNS:
+            elif record.kind in PROGRESS_KINDS:
                 self._heard = True
                 self._expected_s = 0.0
                 self._found_before = False
@@ -106,10 +106,10 @@ class StallWatch:
                 self._intervals.append(Interval(elapsed / signs, elapsed / steps if steps > 0 else None))
         self._last = (newest.step, newest.time)
 
-    def look(self, now: float) -> float:
+    def check(self, now: float) -> float:
         """Return the seconds of a stall at `now`, 0.0 where the training goes on. Call each second or so."""
-        elapsed = 0.0 if self._looked_at is None else min(now - self._looked_at, LONGEST_LOOK_S)
-        self._looked_at = now
+        elapsed = 0.0 if self._checked_at is None else min(now - self._checked_at, LONGEST_INTERVAL_S)
+        self._checked_at = now
         if self._paused or self._heard:
             # When in the time since the last look it was heard is not known: silence counts from here.
             self._silent_s = 0.0

@@ -1,0 +1,36 @@
+"""How long the parts of a launch wait for one another, in seconds. They depend on each other: change them together.
+
+A launch over several hosts begins with rank 0's attempt in shared storage, which the others join; it ends when one rank
+ends, a connection stays broken, or a signal comes.
+"""
+
+from __future__ import annotations
+
+# Beginning. The longest time in which rank 0 may open its attempt: it verifies checkpoints of any size before that.
+JOIN_TIMEOUT_S = 1800.0
+# All processes of a launch over several nodes start within seconds of each other: an announcement that was there when
+# this process came, and is still the same after this time, is not an earlier launch's.
+STALE_AFTER_S = 30.0
+# A rank on this host has recorded its process by then: torchrun starts its processes at about the same time.
+STARTED_AFTER_S = 120.0
+# A node that sees nothing of the attempt gives up: longer than NFS hides a new file from a host that has looked for it
+# before (a minute, by its default), and so longer than STARTED_AFTER_S.
+SHARED_AFTER_S = 180.0
+# Rank 0 gives up a node that has not joined, at the time at which that node gives up: the same as SHARED_AFTER_S.
+JOINED_AFTER_S = SHARED_AFTER_S
+
+# A broken connection. Both ends count: within this time the node connects again and nothing has happened; after it,
+# rank 0 calls the node lost, and the node ends its ranks.
+LOST_AFTER_S = 2.5
+
+# End. A rank that was asked to end may finish its step; one that waits for a rank that is gone waits in vain, and is
+# killed after this time.
+KILL_AFTER_S = 5.0
+# After a node was lost nobody can save any more, and LOST_AFTER_S has passed already: shorter than KILL_AFTER_S. Both
+# together stay below the time after which viewers see a run without heartbeat as lost.
+KILL_LOST_AFTER_S = 2.0
+# The process that started a rank records how it ended: a rank that is gone for longer has no known exit code.
+EXIT_KNOWN_AFTER_S = 1.0
+# A signal to a rank other than 0 waits so long for the `train` of rank 0, which stops all ranks at one step, and goes
+# to the rank itself if that one is dead. Far shorter than the 30 s after which torchrun kills what it asked to end.
+FORWARD_AFTER_S = 2.0

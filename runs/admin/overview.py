@@ -13,13 +13,13 @@ from django.utils.translation import gettext as _
 from runs.admin.command_log import KnobRow, as_text, command_rows, knob_rows
 from runs.live.history import epochs_of
 from runs.models import Attempt, Checkpoint, Command, EpochMetric, Run, RunState
+from runs.protocol.series_names import LOSS_NAMES
 from runs.series.charts import charts
 from runs.series.svg_chart import columns_of, svg_chart
 
 EPOCHS_SHOWN = 200
 ROWS_SHOWN = 100
 CHART_BUCKETS = 400
-STEP_LOSSES = ("train/loss", "loss")
 
 VARIANTS: dict[str, str] = {
     RunState.CREATED: "default",
@@ -109,7 +109,7 @@ def _epoch_chart(run: Run) -> SafeString:
 
 
 def _step_chart(run: Run) -> SafeString:
-    _seq, found = charts(run.pk, STEP_LOSSES, CHART_BUCKETS)
+    _seq, found = charts(run.pk, LOSS_NAMES, CHART_BUCKETS)
     return svg_chart(found, _("Training loss by step"), axis_label=_("step"))
 
 

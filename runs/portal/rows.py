@@ -9,11 +9,9 @@ from django.db.models import OuterRef, Subquery
 
 from runs.access.roles import display_name
 from runs.models import Run, RunQuerySet, Series
+from runs.protocol.series_names import LOSS_NAMES
 from runs.recording.liveness import silent
 from runs.recording.queue_places import QueuePlace
-
-# The names under which a training loss is usually logged, by the built-in recipes and by scripts.
-LOSS_NAMES = ("train/loss", "loss")
 
 
 @dataclass(frozen=True, slots=True)

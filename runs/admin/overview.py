@@ -14,6 +14,7 @@ from runs.admin.command_log import KnobRow, as_text, command_rows, knob_rows
 from runs.live.history import epochs_of
 from runs.models import Attempt, Checkpoint, Command, EpochMetric, Run, RunState
 from runs.protocol.series_names import LOSS_NAMES
+from runs.recording.liveness import duration_of
 from runs.series.charts import charts
 from runs.series.svg_chart import columns_of, svg_chart
 
@@ -83,14 +84,6 @@ def overview_of(run: Run, now: datetime) -> RunOverview:
         knobs=knob_rows(run),
         events=list(kinds),
     )
-
-
-def duration_of(run: Run, now: datetime) -> timedelta | None:
-    """Return how long the run took, up to `now` where it lives, None where it never started."""
-    end = run.ended_at or (now if run.is_live else run.heartbeat_at)
-    if run.started_at is None or end is None:
-        return None
-    return max(end - run.started_at, timedelta())
 
 
 def as_clock(duration: timedelta | None) -> str:

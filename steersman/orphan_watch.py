@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from steersman.files.mailbox import Mailbox
+from steersman.silence import SilenceClock
 
 
 class Guard:
@@ -17,15 +18,14 @@ class Guard:
         self._mailbox = mailbox
         self._limit_s = limit_s
         self._heartbeats = mailbox.heartbeats
-        self._silent_s = 0.0
-        self._looked_at = time.monotonic()
+        self._clock = SilenceClock(self.MOST_COUNTED_S, time.monotonic())
 
     def look(self, now: float) -> tuple[float, bool]:
         """Return the seconds since the last look, and whether the silence has lasted for too long."""
-        elapsed, self._looked_at = now - self._looked_at, now
+        clock = self._clock
+        elapsed = clock.look(now)
         heartbeats = self._mailbox.heartbeats
         if heartbeats != self._heartbeats:
-            self._heartbeats, self._silent_s = heartbeats, 0.0
-        else:
-            self._silent_s += min(elapsed, self.MOST_COUNTED_S)
-        return elapsed, self._silent_s > self._limit_s
+            self._heartbeats = heartbeats
+            clock.silent_s = 0.0
+        return elapsed, clock.silent_s > self._limit_s

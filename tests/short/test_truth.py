@@ -138,7 +138,7 @@ def test_what_an_earlier_supervisor_found_holds_until_there_is_a_sign() -> None:
 def test_a_worker_is_alone_after_the_limit_by_its_own_clock(tmp_path: Path) -> None:
     mailbox = Mailbox(tmp_path)
     guard = Guard(mailbox, 600.0)
-    start = guard._looked_at
+    start = guard._clock.looked_at
     assert not any(guard.look(start + second)[1] for second in range(600))
     mailbox.heartbeat()
     assert not any(guard.look(start + 600.0 + second)[1] for second in range(600))
@@ -147,7 +147,7 @@ def test_a_worker_is_alone_after_the_limit_by_its_own_clock(tmp_path: Path) -> N
 
 def test_a_host_that_slept_is_no_lonely_worker(tmp_path: Path) -> None:
     guard = Guard(Mailbox(tmp_path), 600.0)
-    assert not guard.look(guard._looked_at + 30_000.0)[1]
+    assert not guard.look(guard._clock.looked_at + 30_000.0)[1]
 
 
 # How it ended

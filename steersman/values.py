@@ -63,6 +63,11 @@ def as_text(value: object, longest: int) -> str:
     return clean(str.__getitem__(text, slice(longest)))
 
 
+def first_line(error: BaseException, longest: int = 300) -> str:
+    """Return the first line of what an error says, at most `longest` characters of it."""
+    return (as_text(error, LONGEST_TEXT).strip().splitlines() or [""])[0][:longest]
+
+
 def as_name(given: object, remarks: Remarks) -> str:
     """Return a name of 1 to LONGEST_NAME characters. One that had to be changed ends in a hash of what was given."""
     # The text itself, not what an enumeration of texts makes of it: `log` finds both under one name.

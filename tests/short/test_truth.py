@@ -14,7 +14,7 @@ import pytest
 from runs.live.hub import life_after
 from runs.models import JournalOffset, Project, Run, StoredEvent
 from runs.recording.lifecycle import Holder, open_attempt
-from steersman.agent.journals.tail import last_word
+from steersman.agent.journals.tail import last_record
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.agent.supervise.stall import StallWatch
 from steersman.files import journal
@@ -154,15 +154,15 @@ def test_a_host_that_slept_is_no_lonely_worker(tmp_path: Path) -> None:
 
 
 def test_the_last_word_is_found_behind_what_was_stored(tmp_path: Path) -> None:
-    assert last_word(tmp_path, 0) is None
+    assert last_record(tmp_path, 0) is None
     writer = JournalWriter(tmp_path)
     writer.append(journal.NOTE, 1, {"text": "COX"})
-    assert last_word(tmp_path, 0) is None
+    assert last_record(tmp_path, 0) is None
     writer.append(journal.END, 7, {"outcome": "finished", "error": "", "traceback": "x" * 5000})
     for step in range(100):
         writer.append(journal.NOTE, step, {"text": "of another thread"})
-    found = last_word(tmp_path, 0)
-    assert found is not None and found["outcome"] == "finished"
+    found = last_record(tmp_path, 0)
+    assert found is not None and found.fields["outcome"] == "finished"
 
 
 def test_an_end_that_was_read_before_its_reader_died_is_not_forgotten(db: None, tmp_path: Path) -> None:

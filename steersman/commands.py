@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from steersman.knobs import Knob, KnobError, Knobs, Value
-from steersman.values import as_text, shown
+from steersman.values import as_text, first_line, shown
 
 Handler = Callable[[dict[str, Any]], object]
 
@@ -118,7 +118,7 @@ class Control:
         try:
             self._apply({"command": kind, "arguments": arguments})
         except Exception as error:  # as for commands: a training never ends for what it was asked
-            return _first_line(error)
+            return first_line(error)
         return ""
 
     def take(self, commands: Sequence[dict[str, Any]], step: int, epoch: int) -> None:
@@ -185,7 +185,7 @@ class Control:
         except (KnobError, Refusal) as error:
             problem = as_text(error, LONGEST_REMARK) or "It was refused."
         except Exception as error:  # of the training's own setters and handlers
-            problem = f"The training could not do it ({type(error).__name__}: {_first_line(error)}); all is as it was."
+            problem = f"The training could not do it ({type(error).__name__}: {first_line(error)}); all is as it was."
         refusal = self._agree(problem)
         if not refusal:
             self._record(command, "applied", done)
@@ -292,7 +292,3 @@ class Control:
         self._scheduled.remove(waiting)
         self._record(waiting, "expired", Done(remark="It was cancelled."))
         return Done()
-
-
-def _first_line(error: BaseException) -> str:
-    return (as_text(error, LONGEST_REMARK).strip().splitlines() or [""])[0][:300]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from steersman.ranges import range_in_words
 from steersman.values import as_text, plain, shown
 
 Value = float | int | bool | str
@@ -280,15 +281,6 @@ class Knobs:
 
     def to_wire(self) -> list[dict[str, Any]]:
         return [knob.to_wire() for knob in self]
-
-
-def range_in_words(minimum: float | int | None, maximum: float | int | None) -> str:
-    """Say which numbers two limits allow, at least one of which is given."""
-    if minimum is None:
-        return f"at most {maximum!r}"
-    if maximum is None:
-        return f"at least {minimum!r}"
-    return f"{minimum!r} to {maximum!r}"
 
 
 def unknown_knob(name: str, known: Iterable[str]) -> KnobError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from steersman.files.mailbox import Mailbox
+from steersman.silence import SilenceClock
 
 
 class OrphanWatch:
@@ -17,15 +18,14 @@ class OrphanWatch:
         self._mailbox = mailbox
         self._limit_s = limit_s
         self._heartbeats = mailbox.heartbeats
-        self._silent_s = 0.0
-        self._polled_at = time.monotonic()
+        self._clock = SilenceClock(self.MOST_COUNTED_S, time.monotonic())
 
     def poll(self, now: float) -> tuple[float, bool]:
         """Return the seconds since the last poll, and whether there was no heartbeat for longer than the limit."""
-        elapsed, self._polled_at = now - self._polled_at, now
+        clock = self._clock
+        elapsed = clock.tick(now)
         heartbeats = self._mailbox.heartbeats
         if heartbeats != self._heartbeats:
-            self._heartbeats, self._silent_s = heartbeats, 0.0
-        else:
-            self._silent_s += min(elapsed, self.MOST_COUNTED_S)
-        return elapsed, self._silent_s > self._limit_s
+            self._heartbeats = heartbeats
+            clock.silent_s = 0.0
+        return elapsed, clock.silent_s > self._limit_s

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
-from steersman.knobs import KnobError, KnobSpec, Scale, Value, kind_of, range_in_words
+from steersman.knobs import KnobError, KnobSpec, Scale, Value, kind_of
+from steersman.ranges import range_in_words
 
 YES = frozenset({"true", "yes", "on", "1"})
 NO = frozenset({"false", "no", "off", "0"})
@@ -201,6 +202,5 @@ def takes(entry: Mapping[str, Any]) -> str:
     """Return in words what a parameter of the schema takes, such as "1 to 100" or "one of red, green"."""
     if entry.get("choices"):
         return "one of " + ", ".join(map(str, entry["choices"]))
-    if entry.get("minimum") is not None or entry.get("maximum") is not None:
-        return range_in_words(entry.get("minimum"), entry.get("maximum"))
-    return "true or false" if entry["type"] == "bool" else "any"
+    allowed = range_in_words(entry.get("minimum"), entry.get("maximum"))
+    return allowed or ("true or false" if entry["type"] == "bool" else "any")

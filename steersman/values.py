@@ -63,6 +63,11 @@ def as_text(value: object, longest: int) -> str:
     return clean(str.__getitem__(text, slice(longest)))
 
 
+def first_line(error: BaseException, longest: int = 300) -> str:
+    """Return the first line of what an error says, at most `longest` characters of it."""
+    return (as_text(error, LONGEST_TEXT).strip().splitlines() or [""])[0][:longest]
+
+
 def as_name(given: object, remarks: Remarks) -> str:
     """Return a name of 1 to LONGEST_NAME characters. One that had to be changed ends in a hash of what was given."""
     # The text itself, not what an enumeration of texts makes of it: `log` finds both under one name.
@@ -72,9 +77,10 @@ def as_name(given: object, remarks: Remarks) -> str:
         return cleaned
     mark = "~" + sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     name = cleaned[: LONGEST_NAME - len(mark)] + mark
-    why = "is empty" if not text else "holds characters that cannot be stored" if cleaned != text else "is too long"
     if len(cleaned) > LONGEST_NAME:
         why = f"has {len(text)} characters, at most {LONGEST_NAME} can be stored"
+    else:
+        why = "holds characters that cannot be stored" if text else "is empty"
     remarks.append(f"The name {shown(given)} {why}: it is stored as {shown(name)}.")
     return name
 
@@ -84,9 +90,7 @@ def as_number(value: Any, argument: str, remarks: Remarks) -> float:
     if type(value) is float:
         return value
     try:
-        plain = _plain(value)
-        if isinstance(plain, (str, bytes, bytearray, complex)) or _is_complex(value):
-            raise TypeError(type(value).__name__)
+        plain = _as_real(value)
         try:
             return float(plain)
         except OverflowError:
@@ -101,9 +105,7 @@ def as_whole(value: Any, argument: str) -> int:
     if type(value) is int:
         return value
     try:
-        plain = _plain(value)
-        if isinstance(plain, (str, bytes, bytearray, complex)) or _is_complex(value):
-            raise TypeError(type(value).__name__)
+        plain = _as_real(value)
         whole = int(plain)
         if whole != plain:
             raise ValueError("a fraction")
@@ -275,6 +277,14 @@ def _plain(value: Any) -> Any:
         return value
     item = getattr(value, "item", None)
     return item() if callable(item) else value
+
+
+def _as_real(value: Any) -> Any:
+    """Return the Python value of one number. Raises `TypeError` for text and complex numbers."""
+    plain = _plain(value)
+    if isinstance(plain, (str, bytes, bytearray, complex)) or _is_complex(value):
+        raise TypeError(type(value).__name__)
+    return plain
 
 
 def _is_complex(value: Any) -> bool:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser, User
+from django.core.exceptions import PermissionDenied
+from django.http import Http404
+from django.shortcuts import get_object_or_404
 
 from runs.models import AccessToken, Membership, Role, Run, RunQuerySet, TokenScope
 from runs.protocol.commands import COMMANDS
@@ -85,6 +88,20 @@ def role_in(user: AbstractBaseUser | AnonymousUser, project_id: int) -> str | No
 def viewer_of(user: AbstractBaseUser | AnonymousUser, run: Run) -> Viewer | None:
     """Return the viewer that `user` is for `run`, None where they may not see it."""
     return Caller(user).viewer(run) if isinstance(user, User) else None
+
+
+def commanded_run(user: AbstractBaseUser | AnonymousUser, run_id: int, refusal: str) -> Run:
+    """Return the run if `user` may command it.
+
+    Raises `Http404` for those who may not see it, `PermissionDenied` with the sentence `refusal` for viewers.
+    """
+    run = get_object_or_404(Run.objects.visible_to(user).select_related("project"), pk=run_id)
+    viewer = viewer_of(user, run)
+    if viewer is None:
+        raise Http404
+    if not viewer.may_command:
+        raise PermissionDenied(refusal)
+    return run
 
 
 def viewer_by_token(token: AccessToken, creator: User, role: str, run_id: int, project_id: int) -> Viewer | None:

@@ -13,13 +13,14 @@ from django.utils.translation import gettext as _
 from runs.admin.command_log import KnobRow, as_text, command_rows, knob_rows
 from runs.live.history import epochs_of
 from runs.models import Attempt, Checkpoint, Command, EpochMetric, Run, RunState
+from runs.protocol.series_names import LOSS_NAMES
+from runs.recording.liveness import duration_of
 from runs.series.charts import charts
 from runs.series.svg_chart import columns_of, svg_chart
 
 EPOCHS_SHOWN = 200
 ROWS_SHOWN = 100
 CHART_BUCKETS = 400
-STEP_LOSSES = ("train/loss", "loss")
 
 VARIANTS: dict[str, str] = {
     RunState.CREATED: "default",
@@ -85,14 +86,6 @@ def overview_of(run: Run, now: datetime) -> RunOverview:
     )
 
 
-def duration_of(run: Run, now: datetime) -> timedelta | None:
-    """Return how long the run took, up to `now` where it lives, None where it never started."""
-    end = run.ended_at or (now if run.is_live else run.heartbeat_at)
-    if run.started_at is None or end is None:
-        return None
-    return max(end - run.started_at, timedelta())
-
-
 def as_clock(duration: timedelta | None) -> str:
     """Return such as "1:02:03" (hours, minutes, seconds)."""
     return "" if duration is None else str(timedelta(seconds=int(duration.total_seconds())))
@@ -109,7 +102,7 @@ def _epoch_chart(run: Run) -> SafeString:
 
 
 def _step_chart(run: Run) -> SafeString:
-    _seq, found = charts(run.pk, STEP_LOSSES, CHART_BUCKETS)
+    _seq, found = charts(run.pk, LOSS_NAMES, CHART_BUCKETS)
     return svg_chart(found, _("Training loss by step"), axis_label=_("step"))
 
 

@@ -27,10 +27,10 @@ from runs.admin.commanding import CommandsRuns, may_send
 from runs.admin.deleting import DeletesRuns
 from runs.admin.downloads import csv_response
 from runs.admin.forms import NewRunForm, ReviewForm
-from runs.admin.overview import VARIANTS, as_clock, duration_of, overview_of
+from runs.admin.overview import VARIANTS, as_clock, overview_of
 from runs.admin.reviewing import Archived, Reviewed, ReviewsRuns
 from runs.models import Recipe, Run
-from runs.recording.liveness import silent
+from runs.recording.liveness import duration_of, silent
 from runs.series.exports import commands_csv, epochs_csv, series_csv
 
 SILENT = "silent"

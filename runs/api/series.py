@@ -14,11 +14,10 @@ from runs.api.errors import ApiError
 from runs.api.schemas import ErrorOut, PointsOut, SeriesPage
 from runs.live.history import chart_range
 from runs.models import Series
+from runs.series.charts import BUCKETS, MOST_BUCKETS, MOST_SERIES_AT_ONCE
 
 router = Router(tags=["series"])
 ERRORS = {401: ErrorOut, 404: ErrorOut, 422: ErrorOut}
-MOST_SERIES_AT_ONCE = 64
-MOST_BUCKETS = 4000
 
 
 @router.get("/{int:run_id}/series/", response={200: SeriesPage, **ERRORS}, summary="Series of a run, by name")
@@ -59,7 +58,7 @@ def points(
     by: Literal["step", "time"] = "step",
     start: float | None = Query(None, alias="from", description="A step, or seconds since 1970"),
     end: float | None = Query(None, alias="to", description="A step, or seconds since 1970"),
-    buckets: int = Query(1000, ge=1, le=MOST_BUCKETS, description="Most rows of a series"),
+    buckets: int = Query(BUCKETS, ge=1, le=MOST_BUCKETS, description="Most rows of a series"),
 ) -> dict[str, Any]:
     """Every point where they are few; else minimum, maximum, mean and last of each bucket, so that no spike hides."""
     run = visible_run(request, run_id)

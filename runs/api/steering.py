@@ -48,22 +48,4 @@ def list_attempts(
 ) -> dict[str, Any]:
     attempts = visible_run(request, run_id).attempts.order_by("-number")
     page = attempts[offset : offset + limit]
-    return {
-        "count": attempts.count(),
-        "items": [
-            {
-                "number": attempt.number,
-                "ranks": attempt.ranks,
-                "started_at": attempt.started_at,
-                "ended_at": attempt.ended_at,
-                "resumed_from_step": attempt.resumed_step,
-                "last_step": attempt.last_step,
-                "adoptions": attempt.adoptions,
-                "outcome": attempt.outcome,
-                "exit_code": attempt.exit_code,
-                "signal": attempt.signal,
-                "error": attempt.error,
-            }
-            for attempt in page
-        ],
-    }
+    return {"count": attempts.count(), "items": [attempt.as_fields() for attempt in page]}

@@ -10,6 +10,7 @@ from runs.models import Command, CommandState, Run
 from runs.protocol.argument_text import takes
 from runs.protocol.commands import COMMANDS, RunCommand
 from steersman.knobs import KnobSpec
+from steersman.ranges import number_in_words
 
 NO_KNOBS = "none yet: the training tells what it has when it starts"
 
@@ -77,10 +78,8 @@ def _range(spec: KnobSpec) -> str:
         return "true or false"
     if spec.kind == "choice":
         return ", ".join(map(str, spec.choices))
-    low = "" if spec.minimum is None else f" from {spec.minimum}"
-    high = "" if spec.maximum is None else f" to {spec.maximum}"
     unit = f" {spec.unit}" if spec.unit else ""
-    return f"{'a whole number' if spec.kind == 'int' else 'a number'}{low}{high}{unit}"
+    return number_in_words(spec.minimum, spec.maximum, whole=spec.kind == "int") + unit
 
 
 def _short(value: Any) -> str:

@@ -144,18 +144,9 @@ def _checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _attempt(attempt: Attempt, role: str) -> dict[str, Any]:
-    wire = {
-        "number": attempt.number,
+    wire = attempt.as_fields() | {
         "started_at": iso(attempt.started_at),
         "ended_at": iso(attempt.ended_at) if attempt.ended_at else None,
-        "outcome": attempt.outcome,
-        "exit_code": attempt.exit_code,
-        "signal": attempt.signal,
-        "error": attempt.error,
-        "resumed_from_step": attempt.resumed_step,
-        "last_step": attempt.last_step,
-        "ranks": attempt.ranks,
-        "adoptions": attempt.adoptions,
     }
     if role in COMMANDING_ROLES:
         wire["traceback"] = attempt.traceback

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
@@ -211,6 +213,22 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.run_id}/{self.number}"
+
+    def as_fields(self) -> dict[str, Any]:
+        """Return what every viewer of the run may know of the attempt."""
+        return {
+            "number": self.number,
+            "ranks": self.ranks,
+            "started_at": self.started_at,
+            "ended_at": self.ended_at,
+            "resumed_from_step": self.resumed_step,
+            "last_step": self.last_step,
+            "adoptions": self.adoptions,
+            "outcome": self.outcome,
+            "exit_code": self.exit_code,
+            "signal": self.signal,
+            "error": self.error,
+        }
 
 
 class Checkpoint(models.Model):

@@ -8,14 +8,13 @@ from pathlib import Path
 
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import render
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
-from runs.access.roles import viewer_of
+from runs.access.roles import commanded_run
 from runs.models import LARGEST_ID, Checkpoint, Run
 from runs.portal.checkpoint_files import NotThere, open_archive
 
@@ -25,10 +24,7 @@ from runs.portal.checkpoint_files import NotThere, open_archive
 @require_GET
 def download(request: HttpRequest, pk: int, checkpoint_id: int) -> HttpResponseBase:
     """Return the checkpoint as a tar file; 404 where it is gone, 409 where it lies on another host."""
-    run = get_object_or_404(Run.objects.visible_to(request.user), pk=pk)
-    viewer = viewer_of(request.user, run)
-    if viewer is None or not viewer.may_command:
-        raise PermissionDenied(_("Only operators and owners of the project download checkpoints."))
+    run = commanded_run(request.user, pk, _("Only operators and owners of the project download checkpoints."))
     checkpoint = run.checkpoints.filter(pk=checkpoint_id).first() if checkpoint_id <= LARGEST_ID else None
     if checkpoint is None:
         return _refuse(request, run, 404, _("The run has no such checkpoint any more: newer ones took its place."))

@@ -25,6 +25,7 @@ from runs.live.history import counted_epochs, epochs_of
 from runs.live.snapshot import epoch_as_wire
 from runs.models import LARGEST_ID, Axis, EpochMetric, Run, Series
 from runs.portal.rows import Row, row_of, with_loss
+from runs.protocol.series_names import LOSS_NAMES
 
 MOST_RUNS = 10
 # More names than a person scrolls through in one list.
@@ -245,7 +246,7 @@ def _choices(
 
 def _chosen(asked: str, choices: Sequence[tuple[str, Sequence[tuple[str, str]]]]) -> str:
     values = [value for _title, options in choices for value, _text in options]
-    for wanted in (asked, "train/loss", "loss", *values):
+    for wanted in (asked, *LOSS_NAMES, *values):
         if wanted in values:
             return wanted
     return ""

@@ -16,9 +16,7 @@ from runs.access.roles import role_of
 from runs.live.history import chart_range, details, history
 from runs.models import Run, RunQuerySet
 from runs.recording.queue_places import place_of
-
-MOST_SERIES_AT_ONCE = 64
-MOST_BUCKETS = 4000
+from runs.series.charts import MOST_BUCKETS, MOST_SERIES_AT_ONCE
 
 RunHandler = Callable[[HttpRequest, Run], HttpResponseBase]
 

@@ -7,15 +7,14 @@ from typing import Any
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
-from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
-from runs.access.roles import viewer_of
+from runs.access.roles import commanded_run
 from runs.models import LARGEST_ID, Recipe, Run
 from runs.portal.device_choices import choice_value
 from runs.portal.parameter_fields import PREFIX
@@ -77,13 +76,7 @@ def withdraw_run(request: HttpRequest, pk: int) -> HttpResponse:
 
 def _commanded(request: HttpRequest, pk: int) -> Run:
     """Return the run if the user may command it: 404 for strangers, 403 for viewers."""
-    run = get_object_or_404(Run.objects.visible_to(request.user), pk=pk)
-    viewer = viewer_of(request.user, run)
-    if viewer is None:
-        raise Http404
-    if not viewer.may_command:
-        raise PermissionDenied(_("Viewers watch; ask an owner of the project for the operator role."))
-    return run
+    return commanded_run(request.user, pk, _("Viewers watch; ask an owner of the project for the operator role."))
 
 
 def _show(request: HttpRequest, form: StartForm, status: int = 200) -> HttpResponse:

@@ -8,6 +8,8 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext as _
 
+from steersman.ranges import range_pattern
+
 # Keeps a parameter called "name" or "seed" apart from the run's own fields.
 PREFIX = "p-"
 
@@ -48,13 +50,8 @@ def _help(entry: Entry) -> str:
 
 def _range(entry: Entry) -> str:
     minimum, maximum = entry.get("minimum"), entry.get("maximum")
-    if entry.get("choices") or (minimum is None and maximum is None):
-        return ""
-    if maximum is None:
-        return _("at least %(minimum)s") % {"minimum": minimum}
-    if minimum is None:
-        return _("at most %(maximum)s") % {"maximum": maximum}
-    return _("%(minimum)s to %(maximum)s") % {"minimum": minimum, "maximum": maximum}
+    pattern = "" if entry.get("choices") else range_pattern(minimum, maximum)
+    return _(pattern) % {"minimum": minimum, "maximum": maximum} if pattern else ""
 
 
 def _default(entry: Entry) -> str:

@@ -9,11 +9,9 @@ from django.db.models import OuterRef, Subquery
 
 from runs.access.roles import display_name
 from runs.models import Run, RunQuerySet, Series
-from runs.recording.liveness import silent
+from runs.protocol.series_names import LOSS_NAMES
+from runs.recording.liveness import duration_of, silent
 from runs.recording.queue_places import QueuePlace
-
-# The names under which a training loss is usually logged, by the built-in recipes and by scripts.
-LOSS_NAMES = ("train/loss", "loss")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +39,13 @@ def with_loss(runs: RunQuerySet) -> RunQuerySet:
 
 def row_of(run: Run, now: datetime, place: QueuePlace | None = None) -> Row:
     """Return the row of a run that `with_loss` annotated, with its `place` in the queue."""
-    end = run.ended_at or (now if run.is_live else run.heartbeat_at)
     return Row(
         run=run,
         silent=silent(run, now),
         percent=percent_of(run),
         loss=getattr(run, "loss", None),
         loss_nonfinite=getattr(run, "loss_nonfinite", None) or "",
-        duration=max(end - run.started_at, timedelta()) if run.started_at and end else None,
+        duration=duration_of(run, now),
         author=display_name(run.created_by) if run.created_by else "",
         place=place,
     )

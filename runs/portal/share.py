@@ -8,10 +8,9 @@ from typing import Any, Concatenate
 
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import AnonymousUser, User
-from django.core.exceptions import PermissionDenied
 from django.db.models import F
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.cache import add_never_cache_headers
@@ -21,7 +20,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from runs.access.guest_view import replace_names
-from runs.access.roles import COMMANDING_ROLES, SHARED, Viewer, viewer_of
+from runs.access.roles import SHARED, Viewer, commanded_run
 from runs.access.tickets import TICKET_LIFETIME, issue_ticket
 from runs.access.tokens import create_token, find_token
 from runs.live.history import details, history
@@ -126,10 +125,7 @@ def shared_ticket(request: HttpRequest, token: AccessToken, run: Run) -> HttpRes
 @require_http_methods(["GET", "HEAD", "POST"])
 def share_run(request: HttpRequest, pk: int) -> HttpResponse:
     """Show the share links of a run; POST makes one, which is shown this once."""
-    run = get_object_or_404(Run.objects.visible_to(request.user).select_related("project"), pk=pk)
-    viewer = viewer_of(request.user, run)
-    if viewer is None or viewer.role not in COMMANDING_ROLES:
-        raise PermissionDenied(_("Only operators and owners of the project share its runs."))
+    run = commanded_run(request.user, pk, _("Only operators and owners of the project share its runs."))
     form = LifetimeForm(request.POST if request.method == "POST" else None, initial={"days": "7"})
     link, status = "", 200
     if request.method == "POST":

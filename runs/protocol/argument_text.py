@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from steersman.ranges import number_in_words
+
 
 def takes(command: type[msgspec.Struct], name: str) -> str:
     """Return what an argument takes: "a whole number from 1 to 100000"."""
@@ -26,9 +28,9 @@ def _in_words(kind: Any) -> str:
         case msgspec.inspect.BoolType():
             return "true or false"
         case msgspec.inspect.IntType(ge=least, le=most):
-            return "a whole number" if least is None else f"a whole number from {least} to {most}"
+            return number_in_words(least, most, whole=True)
         case msgspec.inspect.FloatType():
-            return "a number"
+            return number_in_words(None, None, whole=False)
         case msgspec.inspect.UUIDType():
             return "the id of a command"
         case msgspec.inspect.StrType(pattern=None, max_length=most):

@@ -19,3 +19,11 @@ def silent(run: Run, now: datetime) -> bool:
         return False
     last_sign = run.heartbeat_at or run.started_at
     return last_sign is None or now - last_sign > SILENT_AFTER
+
+
+def duration_of(run: Run, now: datetime) -> timedelta | None:
+    """Return how long the run took, up to `now` while it is live, None if it never started."""
+    end = run.ended_at or (now if run.is_live else run.heartbeat_at)
+    if run.started_at is None or end is None:
+        return None
+    return max(end - run.started_at, timedelta())

@@ -33,6 +33,9 @@ from runs.series.downsampling import as_chart
 from runs.series.storage import read_settled, tail
 
 BUCKETS = 1000
+# What one request may ask for.
+MOST_BUCKETS = 4000
+MOST_SERIES_AT_ONCE = 64
 # SQLite refuses expressions nested deeper than 1,000, and OR nests.
 PLACES_A_QUERY = 200
 

@@ -15,7 +15,7 @@ from steersman.agent.journals.reduction import reduce_values
 from steersman.agent.journals.tail import Position
 from steersman.files import journal
 from steersman.files.journal import JournalWriter
-from trainer.ingest.store import merge_environments
+from trainer.ingest.record_kinds import merge_environments
 
 
 class Log:

@@ -63,7 +63,7 @@ def texts_of(domain: str) -> set[str]:
     if domain == "djangojs":
         scripts = [path.read_text() for path in sources("static/js", ".js")]
         return {json.loads(text) for script in scripts for text in SCRIPT_TEXT.findall(script)}
-    rooms = ("runs", "trainer", "monitor_site")
+    rooms = ("steersman", "runs", "trainer", "monitor_site")
     texts = {text for room in rooms for path in sources(room, ".py") for text in marked(path.read_text())}
     for path in sources("templates", ".html"):
         texts |= set(marked_in_template(path.read_text()))

@@ -14,7 +14,7 @@ import pytest
 from runs.live.hub import life_after
 from runs.models import JournalOffset, Project, Run, StoredEvent
 from runs.recording.lifecycle import Holder, open_attempt
-from steersman.agent.journals.tail import last_word
+from steersman.agent.journals.tail import last_record
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.agent.supervise.stall import StallWatch
 from steersman.files import journal
@@ -138,7 +138,7 @@ def test_what_an_earlier_supervisor_found_holds_until_there_is_a_sign() -> None:
 def test_a_worker_is_alone_after_the_limit_by_its_own_clock(tmp_path: Path) -> None:
     mailbox = Mailbox(tmp_path)
     orphan_watch = OrphanWatch(mailbox, 600.0)
-    start = orphan_watch._polled_at
+    start = orphan_watch._clock.ticked_at
     assert not any(orphan_watch.poll(start + second)[1] for second in range(600))
     mailbox.heartbeat()
     assert not any(orphan_watch.poll(start + 600.0 + second)[1] for second in range(600))
@@ -147,22 +147,22 @@ def test_a_worker_is_alone_after_the_limit_by_its_own_clock(tmp_path: Path) -> N
 
 def test_a_host_that_slept_is_no_lonely_worker(tmp_path: Path) -> None:
     orphan_watch = OrphanWatch(Mailbox(tmp_path), 600.0)
-    assert not orphan_watch.poll(orphan_watch._polled_at + 30_000.0)[1]
+    assert not orphan_watch.poll(orphan_watch._clock.ticked_at + 30_000.0)[1]
 
 
 # How it ended
 
 
 def test_the_last_word_is_found_behind_what_was_stored(tmp_path: Path) -> None:
-    assert last_word(tmp_path, 0) is None
+    assert last_record(tmp_path, 0) is None
     writer = JournalWriter(tmp_path)
     writer.append(journal.NOTE, 1, {"text": "COX"})
-    assert last_word(tmp_path, 0) is None
+    assert last_record(tmp_path, 0) is None
     writer.append(journal.END, 7, {"outcome": "finished", "error": "", "traceback": "x" * 5000})
     for step in range(100):
         writer.append(journal.NOTE, step, {"text": "of another thread"})
-    found = last_word(tmp_path, 0)
-    assert found is not None and found["outcome"] == "finished"
+    found = last_record(tmp_path, 0)
+    assert found is not None and found.fields["outcome"] == "finished"
 
 
 def test_an_end_that_was_read_before_its_reader_died_is_not_forgotten(db: None, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Protocol, TextIO
 
 from tqdm import tqdm
 
+from runs.protocol.series_names import LOSS_NAMES
 from runs.recording.lifecycle import AttemptEnd
 from trainer.ingest.store import StoredProgress
 
@@ -126,7 +127,7 @@ def summary(progress: StoredProgress, steps: bool = True) -> str:
         parts.append(f"epoch {min(progress.epoch + 1, progress.total_epochs)}/{progress.total_epochs}")
     if steps:
         parts.append(f"step {progress.step}" + (f"/{progress.total_steps}" if progress.total_steps else ""))
-    loss = progress.latest.get("train/loss", progress.latest.get("loss"))
+    loss = next((progress.latest[name] for name in LOSS_NAMES if name in progress.latest), None)
     if loss is not None:
         parts.append(f"loss {loss:.4f}" if abs(loss) < LARGEST_PLAIN_LOSS else f"loss {loss:.4g}")
     accuracy = progress.latest.get("validation_accuracy")

@@ -14,7 +14,7 @@ from runs.models import Attempt, Run
 from runs.protocol.events import LogLine
 from runs.recording.lifecycle import SILENT_AFTER_S, AttemptEnd, Fenced, Holder, Lease, adopt_attempt
 from steersman.agent.folders import attempt_folder, boot_id, close_attempt, host_name, living_worker, run_folder
-from steersman.agent.journals.supervisor_deaths import deaths_at, record_death
+from steersman.agent.journals.supervisor_deaths import CarefulReader
 from steersman.agent.launch.worker_group import WorkerGroup
 from steersman.agent.machine.redactor import Redactor
 from steersman.agent.supervise.interrupts import Interrupts
@@ -135,20 +135,16 @@ def store_leftovers(lease: Lease, folder: Path) -> AttemptEnd:
     ingest = Ingest(lease, folder, redactor, progress, of_the_dead=True)
     attempt = Attempt.objects.get(pk=lease.attempt_id)
     journals, consoles = open_journals(attempt, folder), open_consoles(attempt, folder)
-    found = deaths_at(folder, journals.positions)
-    one_by_one = found.records if found else 0
-    if found is not None and found.are_too_many and (read := journals.read(ended=True, most=1)) is not None:
-        ingest.set_aside(read, found.error)
-        journals.advance(read)
-    while (read := journals.read(ended=True, most=1 if one_by_one else None)) is not None:
+    reader = CarefulReader(folder, journals)
+    reader.start(ingest.set_aside, ended=True)
+    while (read := reader.read(ended=True)) is not None:
         try:
             ingest.store(Tick(read=read))
         except (Fenced, DatabaseError, OSError):
             raise
         except Exception as error:
-            record_death(folder, journals.positions, len(read.records), one_line(error))
+            reader.record_death(one_line(error))
             raise
-        one_by_one = max(0, one_by_one - len(read.records))
         journals.advance(read)
     group = WorkerGroup.adopted(folder, attempt.ranks)
     group.lives()

@@ -22,8 +22,7 @@ from runs.recording import announcer
 from runs.recording.lifecycle import HEARTBEAT_INTERVAL_S, AttemptEnd, Fenced, Lease, renew_lease
 from runs.series import storage
 from steersman.agent.journals.empty_record import reproach
-from steersman.agent.journals.merged import JournalsRead
-from steersman.agent.journals.supervisor_deaths import deaths_at, record_death
+from steersman.agent.journals.supervisor_deaths import CarefulReader
 from steersman.agent.launch.given_devices import device_there
 from steersman.agent.launch.worker_group import WorkerGroup
 from steersman.agent.machine.out_of_memory import OomKills
@@ -90,6 +89,7 @@ class Supervisor:
         attempt = Attempt.objects.select_related("run").get(pk=lease.attempt_id)
         self.progress.environment = attempt.environment
         self._journals = open_journals(attempt, folder)
+        self._reader = CarefulReader(folder, self._journals)
         self._consoles = open_consoles(attempt, folder)
         self._mailbox = Mailbox(folder)
         self._mailbox.settle()
@@ -113,9 +113,6 @@ class Supervisor:
         self._unfolded_points = 0
         self._database_away = False
         self._forced_exit = ForcedExit(interrupts, group, lambda: self._ticked_at, self._dispatch.post_stop)
-        # How many records are still read one by one, because an earlier supervisor died of one of them.
-        self._one_by_one = 0
-        self._reading = 0
         self._deaf_since: float | None = None
 
     def follow(self) -> int:
@@ -125,7 +122,7 @@ class Supervisor:
         self._forced_exit.start()
         announcer.current().listen(f"owner.{self.lease.run_id}", self._heard_command)
         try:
-            self._wait_for_database(self._pass_deadly_record)
+            self._wait_for_database(lambda: self._reader.start(self._ingest.set_aside))
             while self.group.lives():
                 self._wake.wait(POLL_INTERVAL_S)
                 self._wake.clear()
@@ -140,7 +137,7 @@ class Supervisor:
             self.display.say(AWAY)
             return EXIT_INTERRUPTED
         except Exception as error:
-            record_death(self.folder, self._journals.positions, self._reading, one_line(error))
+            self._reader.record_death(one_line(error))
             raise
         finally:
             self._forced_exit.stop()
@@ -148,22 +145,6 @@ class Supervisor:
             self._sampler.stop()
             self.display.close()
             announcer.current().flush(2.0)
-
-    def _pass_deadly_record(self) -> None:
-        """Read with care where an earlier supervisor died; go on behind a record at which too many have."""
-        found = deaths_at(self.folder, self._journals.positions)
-        if found is None:
-            return
-        self._one_by_one = found.records
-        if found.are_too_many and (read := self._journals.read(most=1)) is not None:
-            self._ingest.set_aside(read, found.error)
-            self._journals.advance(read)
-
-    def _read(self, ended: bool = False) -> JournalsRead | None:
-        read = self._journals.read(ended, most=1 if self._one_by_one else None)
-        self._reading = len(read.records) if read else 0
-        self._one_by_one = max(0, self._one_by_one - self._reading)
-        return read
 
     def _heard_command(self, message: dict[str, Any]) -> None:
         self._dispatch.command_waits = True
@@ -220,7 +201,7 @@ class Supervisor:
         now = time.monotonic()
         tick = Tick(lines=self._pending_lines)
         if self._journals.has_more():
-            tick.read = self._read()
+            tick.read = self._reader.read()
         if tick.read is not None:
             self._stall.watch.note(tick.read.records)
         if now - self._last_console >= CONSOLE_INTERVAL_S:
@@ -301,7 +282,7 @@ class Supervisor:
             self.display.say(text)
 
     def _store_rest(self) -> None:
-        while (read := self._read(ended=True)) is not None:
+        while (read := self._reader.read(ended=True)) is not None:
             tick = Tick(read=read)
             self._ingest.store(tick)
             self._settle(tick)

@@ -7,7 +7,6 @@ no point is lost and none comes twice.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,28 +18,20 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from runs.models import Attempt, Checkpoint, Command, CommandState, EpochMetric, JournalOffset, Run, RunState
-from runs.protocol.commands import Extend
+from runs.models import Attempt, JournalOffset, Run
 from runs.protocol.events import (
-    CheckpointSaved,
-    EpochDone,
     Event,
-    KnobsChanged,
     LogLine,
     LogWritten,
-    StatusChanged,
     SystemSampled,
-    TextLogged,
-    name_nonfinite,
 )
 from runs.recording import feed
 from runs.recording.database_errors import is_refusal
-from runs.recording.lifecycle import Fenced, Lease, complete_command, note_pause, renew_lease
+from runs.recording.lifecycle import Fenced, Lease, renew_lease
 from runs.series import storage
 from steersman.agent.journals.merged import JournalsRead
 from steersman.agent.machine.redactor import Redactor
 from steersman.files import journal
-from steersman.files.checkpoint import is_whole
 from steersman.files.journal import Record
 from trainer.ingest.partial_store import (
     QUARANTINE_FILE,
@@ -52,12 +43,10 @@ from trainer.ingest.partial_store import (
     store_apart,
 )
 from trainer.ingest.point_events import blocks_as_events, points
+from trainer.ingest.record_kinds import RecordStore, merge_environments
 from trainer.ingest.ticks import Tick
 
 logger = logging.getLogger(__name__)
-
-PLAN_FIELDS = ("total_epochs", "total_steps", "steps_per_epoch")
-BEST_METRICS = ("validation_accuracy", "validation_loss")
 
 
 @dataclass(slots=True)
@@ -85,6 +74,7 @@ class Ingest:
         self._of_the_dead = of_the_dead
         self._folder = folder
         self._redactor = redactor
+        self._records = RecordStore(lease, folder, redactor)
 
     def store(self, tick: Tick) -> None:
         """Commit a tick and announce it. Raises `runs.recording.lifecycle.Fenced` where another attempt holds the run.
@@ -122,7 +112,7 @@ class Ingest:
         put_into_quarantine(self._folder, part, reason)
         Attempt.objects.filter(pk=self.lease.attempt_id).update(set_aside_records=F("set_aside_records") + 1)
         text = f"1 record could not be stored: {describe(part)}: {reason} It is kept in {QUARANTINE_FILE}."
-        feed.append(self.lease.run_id, self._line(text, "error"))
+        feed.append(self.lease.run_id, self._records.line(text, "error"))
 
     def set_aside(self, read: JournalsRead, error: str) -> None:
         """Go on behind records that a supervisor cannot live with, and keep them beside the journal."""
@@ -152,7 +142,7 @@ class Ingest:
         fields: dict[str, Any] = {}
         for record in records:
             if record.kind != journal.POINT:
-                events += self._store_record(record, fields)
+                events += self._records.store(record, fields)
         if tick.system is not None:
             moment = timezone.now().timestamp()
             step = records[-1].step if records else self.progress.step
@@ -201,154 +191,6 @@ class Ingest:
         attempt.console_offsets |= {str(rank): offset for rank, offset in offsets.items() if rank}
         attempt.save(update_fields=["console_offset", "console_offsets"])
 
-    def _store_environment(self, record: Record) -> None:
-        """Keep what rank 0 runs on, and of the others which devices they have."""
-        environment = Attempt.objects.values_list("environment", flat=True).get(pk=self.lease.attempt_id)
-        environment = merge_environments(environment, self._redactor.json(record.fields), record.rank)
-        Attempt.objects.filter(pk=self.lease.attempt_id).update(environment=environment)
-
-    def _store_record(self, record: Record, fields: dict[str, Any]) -> list[Event]:
-        match record.kind:
-            case journal.EPOCH:
-                return [self._store_epoch(record, fields)]
-            case journal.PLAN:
-                plan = {name: _count(record.fields.get(name)) for name in PLAN_FIELDS}
-                fields.update(plan)
-                state = Run.objects.values_list("state", flat=True).get(pk=self.lease.run_id)
-                return [StatusChanged(state=state, attempt=self.lease.number, **plan)]  # type: ignore[arg-type]
-            case journal.ENVIRONMENT:
-                self._store_environment(record)
-            case journal.OUTCOME:
-                self._store_outcome(record)
-            case journal.STATE:
-                note_pause(self.lease, record.fields.get("state") == RunState.PAUSED)
-            case journal.KNOBS:
-                knobs = self._redactor.json(record.fields["knobs"])
-                fields["knobs"] = knobs
-                return [KnobsChanged(attempt=self.lease.number, step=record.step, knobs=knobs)]
-            case journal.CHECKPOINT:
-                return [self._store_checkpoint(record)]
-            case journal.TEXT:
-                epoch = record.fields.get("epoch")
-                return [
-                    TextLogged(
-                        attempt=self.lease.number,
-                        step=record.step,
-                        epoch=None if epoch is None else int(epoch),
-                        name=str(record.fields["name"]),
-                        text=self._redactor.text(str(record.fields["text"])),
-                    )
-                ]
-            case journal.NOTE:
-                level = str(record.fields.get("level", "info"))
-                return [self._line(f"{_of_rank(record)}{record.fields.get('text', '')}", level)]
-            case journal.DROPPED:
-                dropped = int(record.fields.get("records", 0))
-                attempt = Attempt.objects.get(pk=self.lease.attempt_id)
-                attempt.dropped_records += dropped
-                attempt.save(update_fields=["dropped_records"])
-                text = f"{dropped} records could not be written to the journal: the disk did not take them."
-                return [self._line(_of_rank(record) + text, "error")]
-        return []
-
-    def _line(self, text: str, level: str) -> LogWritten:
-        line = LogLine(text=self._redactor.text(text), source="steersman", level=level)
-        return LogWritten(attempt=self.lease.number, lines=[line])
-
-    def _store_epoch(self, record: Record, fields: dict[str, Any]) -> EpochDone:
-        reported: dict[str, float] = record.fields["values"]
-        values: dict[str, float | None] = {
-            name: value if math.isfinite(value) else None for name, value in reported.items()
-        }
-        nonfinite = {name: name_nonfinite(value) for name, value in reported.items() if not math.isfinite(value)}
-        best = bool(record.fields.get("best"))
-        epoch = int(record.fields["epoch"])
-        EpochMetric.objects.update_or_create(
-            run_id=self.lease.run_id,
-            attempt=self.lease.number,
-            epoch=epoch,
-            defaults={
-                "step": record.step,
-                "duration_s": record.fields.get("duration_s"),
-                "best": best,
-                "extra": {name: value for name, value in values.items() if name not in EpochMetric.COLUMNS},
-                "nonfinite": nonfinite,
-                "at": datetime.fromtimestamp(record.time, UTC),
-                **{name: value for name, value in values.items() if name in EpochMetric.COLUMNS},
-            },
-        )
-        fields["epoch"] = epoch
-        if best:
-            name = best_metric_name(values)
-            EpochMetric.objects.filter(run_id=self.lease.run_id, best=True).exclude(
-                attempt=self.lease.number, epoch=epoch
-            ).update(best=False)
-            fields.update(best_metric=values.get(name), best_metric_name=name, best_epoch=epoch)
-        return EpochDone(
-            attempt=self.lease.number,
-            epoch=epoch,
-            step=record.step,
-            duration_s=record.fields.get("duration_s"),
-            best=best,
-            values=values,
-            nonfinite=nonfinite,
-        )
-
-    def _store_outcome(self, record: Record) -> None:
-        command = Command.objects.filter(pk=record.fields["id"], run_id=self.lease.run_id).first()
-        if command is None:
-            return
-        settled = complete_command(
-            command,
-            CommandState(record.fields["state"]),
-            outcome=self._redactor.text(str(record.fields.get("reason", ""))),
-            step=record.step,
-            old=self._redactor.json(record.fields.get("old")),
-            new=self._redactor.json(record.fields.get("new")),
-            effective=self._redactor.json(record.fields.get("effective")),
-            ranks=record.fields.get("ranks"),
-        )
-        if settled and command.kind == Extend.kind and record.fields["state"] == CommandState.APPLIED:
-            # The next attempt must train as long as this one would have.
-            longer = F("extra_epochs") + int(command.arguments["epochs"])
-            Run.objects.filter(pk=self.lease.run_id).update(extra_epochs=longer)
-
-    def _store_checkpoint(self, record: Record) -> CheckpointSaved:
-        path = f"attempts/{self.lease.number}/{record.fields['path']}"
-        stored = CheckpointSaved(
-            attempt=self.lease.number,
-            step=record.step,
-            epoch=int(record.fields["epoch"]),
-            name=str(record.fields["name"]),
-            size_bytes=int(record.fields["size_bytes"]),
-            sha256=str(record.fields["sha256"]),
-            reason=str(record.fields.get("reason", Checkpoint.Reason.LAST)),
-            metrics={
-                str(name): value if math.isfinite(value) else None
-                for name, value in (record.fields.get("metrics") or {}).items()
-            },
-        )
-        Checkpoint.objects.update_or_create(
-            run_id=self.lease.run_id,
-            path=path,
-            defaults={
-                "attempt": stored.attempt,
-                "step": stored.step,
-                "epoch": stored.epoch,
-                "name": stored.name,
-                "size_bytes": stored.size_bytes,
-                "sha256": stored.sha256,
-                "reason": stored.reason,
-                "metrics": stored.metrics,
-                "created_at": datetime.fromtimestamp(record.time, UTC),
-            },
-        )
-        for row in Checkpoint.objects.filter(run_id=self.lease.run_id, attempt=self.lease.number).exclude(path=path):
-            # The worker's rule of what to keep removed it.
-            if not is_whole(self._folder / Path(row.path).relative_to(f"attempts/{self.lease.number}")):
-                row.delete()
-        return stored
-
     def _note_progress(self, records: Iterable[Record]) -> None:
         for record in records:
             if record.kind == journal.POINT:
@@ -366,11 +208,6 @@ class Ingest:
                 self.progress.end = record.fields
 
 
-def best_metric_name(values: Mapping[str, float | None]) -> str:
-    """Return which of an epoch's values its being the best is about: "" where there is none."""
-    return next((name for name in BEST_METRICS if name in values), next(iter(values), ""))
-
-
 def _without(records: Sequence[Record], aside: Sequence[Record]) -> Iterable[Record]:
     left_out = {id(record) for record in aside}
     return (record for record in records if id(record) not in left_out)
@@ -381,31 +218,3 @@ def _progress_fields(records: Sequence[Record]) -> dict[str, Any]:
     if last is None:
         return {}
     return {"step": last.step, "last_point_at": datetime.fromtimestamp(last.time, UTC)}
-
-
-def _count(value: Any) -> int | None:
-    return None if value is None or not math.isfinite(value) or value < 1 else int(value)
-
-
-def _of_rank(record: Record) -> str:
-    """Return who says it, where it is not rank 0."""
-    return f"Rank {record.rank}: " if record.rank else ""
-
-
-def merge_environments(environment: Mapping[str, Any], told: Mapping[str, Any], rank: int = 0) -> dict[str, Any]:
-    """Return what is known of where an attempt runs, with what one more rank told: all GPUs of all ranks.
-
-    A script may tell of anything under any name; only texts are taken for UUIDs of GPUs.
-    """
-    known = _texts(environment.get("gpu_uuids"))
-    uuids = [*known, *(uuid for uuid in _texts(told.get("gpu_uuids")) if uuid not in known)]
-    devices = environment.get("rank_devices")
-    devices = dict(devices) if isinstance(devices, dict) else {}
-    if rank:
-        devices[str(rank)] = str(told.get("device", ""))
-        told = environment
-    return {**told, "gpu_uuids": uuids} | ({"rank_devices": devices} if devices else {})
-
-
-def _texts(given: Any) -> list[str]:
-    return [each for each in given if isinstance(each, str)] if isinstance(given, (list, tuple)) else []

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from steersman.silence import SilenceClock
+
 # A longer pause between two looks is ours (a suspended laptop, a busy host), not the owners' silence.
 LONGEST_INTERVAL_S = 3.0
 
@@ -26,18 +28,17 @@ class SilenceWatch:
     """Counts the silence of every run that it is shown."""
 
     def __init__(self) -> None:
-        self._silent_s: dict[Pulse, float] = {}
-        self._measured_at: float | None = None
+        self._clock = SilenceClock(LONGEST_INTERVAL_S)
+        # What the clock said when each pulse was first seen.
+        self._seen_at_s: dict[Pulse, float] = {}
 
     def measure(self, pulses: Iterable[Pulse], now: float) -> dict[Pulse, float]:
         """Return for each of `pulses`, all live runs as read at `now`, the seconds in which it stood still."""
-        elapsed = 0.0 if self._measured_at is None else min(now - self._measured_at, LONGEST_INTERVAL_S)
-        self._measured_at = now
-        self._silent_s = {
-            pulse: self._silent_s[pulse] + elapsed if pulse in self._silent_s else 0.0 for pulse in pulses
-        }
-        return dict(self._silent_s)
+        self._clock.tick(now)
+        counted_s = self._clock.silent_s
+        self._seen_at_s = {pulse: self._seen_at_s.get(pulse, counted_s) for pulse in pulses}
+        return {pulse: counted_s - seen_at_s for pulse, seen_at_s in self._seen_at_s.items()}
 
     def interrupt(self) -> None:
         """The database could not be read: the time until the next look counts for nobody."""
-        self._measured_at = None
+        self._clock.skip()

@@ -25,12 +25,15 @@ from steersman.files.checkpoint import (
 from steersman.files.private import FOLDER_MODE, make_private
 from steersman.files.retention import Kept, dropped
 from steersman.knobs import Knob, KnobError
+from steersman.values import first_line
 from trainer.worker import randomness
 from trainer.worker.progress import TrainingProgress
 from trainer.worker.recipe import Recipe
 
 MODEL_FILE, TRAINING_FILE = "model.pt", "training.pt"
 HOURLY_S = 3600.0
+# Of what an error says, in characters.
+LONGEST_REASON = 200
 
 
 class CheckpointError(ValueError):
@@ -138,7 +141,7 @@ class CheckpointManager:
             if self._run.ranks == 1:
                 raise
             # The other ranks wait for this one's word.
-            problem = f"{type(error).__name__}: {_first_line(error)}"
+            problem = f"{type(error).__name__}: {first_line(error, LONGEST_REASON)}"
         return self._run.agree(problem)
 
     def _write_files(self, folder: Path, progress: TrainingProgress) -> dict[str, Written]:
@@ -212,7 +215,7 @@ def _read(file: Path) -> dict[str, Any]:
     except Exception as error:  # whatever stands in the file, its reader ends in a sentence
         raise CheckpointError(
             f"The checkpoint {file.parent.name} cannot be used, {file.name} holds more than plain values or is "
-            f"damaged ({type(error).__name__}: {_first_line(error)}): resume from another one."
+            f"damaged ({type(error).__name__}: {first_line(error, LONGEST_REASON)}): resume from another one."
         ) from None
     if not isinstance(content, dict):
         raise CheckpointError(f"The checkpoint {file.parent.name} cannot be used: {file.name} is none of ours.")
@@ -248,11 +251,12 @@ def restore(
     except (RuntimeError, ValueError) as error:
         raise CheckpointError(
             "The checkpoint does not fit the model that these parameters build "
-            f"({_first_line(error)}): resume with the parameters it was saved with, or start a new run."
+            f"({first_line(error, LONGEST_REASON)}): resume with the parameters it was saved with, or start a new run."
         ) from error
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"The checkpoint is none of ours ({type(error).__name__}: {_first_line(error)}): resume from another one."
+            f"The checkpoint is none of ours ({type(error).__name__}: {first_line(error, LONGEST_REASON)}): "
+            "resume from another one."
         ) from error
     return progress
 
@@ -273,8 +277,6 @@ def _innermost(error: BaseException) -> str:
     """Return the reason of the first cause in an exception's chain, without a path."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
-    return error.strerror or "input or output error" if isinstance(error, OSError) else _first_line(error)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [""])[0][:200]
+    if isinstance(error, OSError):
+        return error.strerror or "input or output error"
+    return first_line(error, LONGEST_REASON)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from steersman.values import first_line
+
 Level = Literal["ok", "warning", "problem"]
 DEADLINE_S = 15.0
 
@@ -60,10 +62,6 @@ def examine(checks: Sequence[Check], hide: Callable[[str], str] = str) -> list[F
 def _hangs(check: Check) -> Finding:
     text = f"no answer within {check.deadline_s:g} s"
     return Finding(check.name, "problem", text, "Look at what it waits for: a network, a disk or a driver.")
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [""])[0][:300]
 
 
 def report(findings: Sequence[Finding]) -> dict[str, Any]:

@@ -21,8 +21,9 @@ from django.db.migrations.executor import MigrationExecutor
 from monitor_site import redis_socket
 from monitor_site.redis_connection import OwnPlainConnection
 from monitor_site.serving.doctor.machine import clock_is_kept
-from monitor_site.serving.doctor.report import Finding, first_line
+from monitor_site.serving.doctor.report import Finding
 from monitor_site.serving.embedded_server import EmbeddedServerError, find_server
+from steersman.values import first_line
 from trainer.control.publish import is_published, known_specs
 from trainer.recipe_names import RecipeError
 

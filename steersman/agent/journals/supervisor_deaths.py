@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from steersman.agent.journals.merged import Journals, JournalsRead
 from steersman.agent.journals.tail import Position
 from steersman.files.private import write_private
 
@@ -31,6 +32,38 @@ class Deaths:
     @property
     def are_too_many(self) -> bool:
         return self.count >= MOST_DEATHS
+
+
+class CarefulReader:
+    """Reads the journals of an attempt, record by record where an earlier supervisor died."""
+
+    def __init__(self, folder: Path, journals: Journals) -> None:
+        self._folder = folder
+        self._journals = journals
+        # How many records are still read one by one, because an earlier supervisor died of one of them.
+        self._one_by_one = 0
+        self._reading = 0
+
+    def start(self, set_aside: Callable[[JournalsRead, str], None], ended: bool = False) -> None:
+        """Look for earlier deaths. A record at which too many have died is given to `set_aside` and left behind."""
+        found = deaths_at(self._folder, self._journals.positions)
+        if found is None:
+            return
+        self._one_by_one = found.records
+        if found.are_too_many and (read := self._journals.read(ended, most=1)) is not None:
+            set_aside(read, found.error)
+            self._journals.advance(read)
+
+    def read(self, ended: bool = False) -> JournalsRead | None:
+        """Return the next records, which the caller stores and then consumes with `Journals.advance`."""
+        read = self._journals.read(ended, most=1 if self._one_by_one else None)
+        self._reading = len(read.records) if read else 0
+        self._one_by_one = max(0, self._one_by_one - self._reading)
+        return read
+
+    def record_death(self, error: str) -> None:
+        """Count a death of what was read last."""
+        record_death(self._folder, self._journals.positions, self._reading, error)
 
 
 def deaths_at(folder: Path, positions: Mapping[int, Position]) -> Deaths | None:

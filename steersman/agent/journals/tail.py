@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from steersman.files.journal import END, LARGEST_RECORD_BYTES, SYNC, JournalReader, Record, decode, segment_path
 
@@ -84,12 +83,6 @@ class JournalTail:
 
     def _next_segment(self, segment: int) -> int | None:
         return segment + 1 if segment_path(self._folder, self._rank, segment + 1).exists() else None
-
-
-def last_word(folder: Path, rank: int) -> dict[str, Any] | None:
-    """Return how a worker that has ended said that it did, None where it died without a word."""
-    record = last_record(folder, rank)
-    return record.fields if record else None
 
 
 def last_record(folder: Path, rank: int) -> Record | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from steersman.files import journal
 from steersman.files.journal import Record
+from steersman.silence import SilenceClock
 
 # Silence is taken for a stall beyond this many times the usual time from sign to sign.
 TIMES_USUAL = 10
@@ -60,9 +61,8 @@ class StallWatch:
         self._intervals: deque[Interval] = deque(maxlen=KEPT_INTERVALS)
         self._last: tuple[int, float] | None = None
         self._expected_s = 0.0
-        self._silent_s = 0.0
+        self._clock = SilenceClock(LONGEST_INTERVAL_S)
         self._heard = False
-        self._checked_at: float | None = None
 
     @property
     def usual_step_s(self) -> float | None:
@@ -108,17 +108,16 @@ class StallWatch:
 
     def check(self, now: float) -> float:
         """Return the seconds of a stall at `now`, 0.0 where the training goes on. Call each second or so."""
-        elapsed = 0.0 if self._checked_at is None else min(now - self._checked_at, LONGEST_INTERVAL_S)
-        self._checked_at = now
+        self._clock.tick(now)
         if self._paused or self._heard:
             # When in the time since the last look it was heard is not known: silence counts from here.
-            self._silent_s = 0.0
+            self._clock.silent_s = 0.0
             self._heard = False
             return 0.0
-        self._silent_s += elapsed
+        silent_s = self._clock.silent_s
         if self._found_before:
-            return max(self._silent_s, 1.0)
-        return self._silent_s if self._silent_s > self.allowed_s else 0.0
+            return max(silent_s, 1.0)
+        return silent_s if silent_s > self.allowed_s else 0.0
 
     @property
     def allowed_s(self) -> float:

@@ -47,7 +47,7 @@ def replay(old: Run, new: Run, *, author_id: int | None, author_name: str) -> li
     Safe to repeat: each is asked once of a run. Raises `CannotReplay`.
     """
     found = interventions(old)
-    if new.state not in (RunState.RUNNING, RunState.PAUSED):
+    if not new.is_live:
         raise CannotReplay(
             f"Run {new.pk} is {new.state}: start it paused (create_run --start-paused), replay, then resume it."
         )

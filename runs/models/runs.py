@@ -13,6 +13,7 @@ from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 from runs.models.projects import Project
+from runs.protocol.commands import LIVE
 from steersman.slots import MOST_SLOTS
 
 
@@ -169,7 +170,7 @@ class Run(models.Model):
 
     @property
     def is_live(self) -> bool:
-        return self.state in (RunState.RUNNING, RunState.PAUSED)
+        return self.state in LIVE
 
 
 class Attempt(models.Model):

@@ -15,6 +15,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from runs.models import Attempt, Checkpoint, Command, CommandState, Run, RunState, as_wire
+from runs.protocol import commands
 from runs.protocol.events import CommandChanged, StallChanged, StatusChanged
 from runs.recording import feed
 
@@ -25,7 +26,7 @@ SILENCE = f"No heartbeat from the training host for {SILENT_AFTER_S:.0f} s."
 LONGEST_REASON_CHARACTERS = 500
 
 STARTABLE = (RunState.CREATED, RunState.QUEUED, RunState.STOPPED, RunState.FAILED, RunState.LOST)
-LIVE = (RunState.RUNNING, RunState.PAUSED)
+LIVE = tuple(state for state in RunState if state in commands.LIVE)
 ENDED = (RunState.FINISHED, RunState.STOPPED, RunState.FAILED)
 UNSETTLED = (CommandState.SENT, CommandState.DELIVERED)
 # States in which a run may be although its owner lives: others gave it up too soon.

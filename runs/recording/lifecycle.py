@@ -25,7 +25,6 @@ HEARTBEAT_INTERVAL_S = 1.0
 SILENCE = f"No heartbeat from the training host for {SILENT_AFTER_S:.0f} s."
 LONGEST_REASON_CHARACTERS = 500
 
-STARTABLE = (RunState.CREATED, RunState.QUEUED, RunState.STOPPED, RunState.FAILED, RunState.LOST)
 LIVE = tuple(state for state in RunState if state in commands.LIVE)
 ENDED = (RunState.FINISHED, RunState.STOPPED, RunState.FAILED)
 UNSETTLED = (CommandState.SENT, CommandState.DELIVERED)

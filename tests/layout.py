@@ -64,7 +64,8 @@ RULES = {
         f"{RECORD} runs.access runs.commands runs.series", "django channels msgspec autobahn", "torch psutil pynvml"
     ),
     "runs.api": rule(UI, "django ninja", WEB),
-    "runs.portal": rule(f"{UI} steersman", "django django_stubs_ext", WEB),
+    "runs.portal.new_run": rule(f"{UI} steersman", "django django_stubs_ext", WEB),
+    "runs.portal": rule(f"{UI} runs.portal.new_run steersman", "django django_stubs_ext", WEB),
     "runs.templatetags": rule(f"{RECORD} runs.access", "django", WEB),
     "runs.admin": rule(f"{UI} steersman", ADMIN_LIBRARIES, WEB),
     "runs.management.commands": rule(f"{RECORD} runs.access runs.commands steersman", "django", WEB),

@@ -108,7 +108,8 @@ def projects(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def members(request: HttpRequest, slug: str) -> HttpResponse:
     """Show who belongs to a project; an owner makes an invite by POST, whose link is shown this once."""
-    project, own = _project_of(request, slug)
+    own = membership_of(request, slug)
+    project = own.project
     form = InviteForm(request.POST or None, initial={"role": Role.VIEWER})
     link, status = "", 200
     if request.method == "POST":
@@ -138,7 +139,8 @@ def members(request: HttpRequest, slug: str) -> HttpResponse:
 @require_POST
 def change_role(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
     """Give a member another role."""
-    project, own = _project_of(request, slug)
+    own = membership_of(request, slug)
+    project = own.project
     _require_owner(own)
     member = get_object_or_404(project.memberships.select_related("user"), pk=pk)
     role = request.POST.get("role", "")
@@ -153,7 +155,8 @@ def change_role(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
 @require_POST
 def remove_member(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
     """Take a member out of the project."""
-    project, own = _project_of(request, slug)
+    own = membership_of(request, slug)
+    project = own.project
     _require_owner(own)
     member = get_object_or_404(project.memberships.select_related("user"), pk=pk)
     removed = _try(request, lambda: membership.remove(member))
@@ -166,7 +169,8 @@ def remove_member(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
 @require_POST
 def revoke_invite(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
     """Withdraw an invite that was not used yet."""
-    project, own = _project_of(request, slug)
+    own = membership_of(request, slug)
+    project = own.project
     _require_owner(own)
     if not membership.revoke_invite(project, pk):
         messages.warning(request, _("That invite was used or withdrawn already."))
@@ -199,10 +203,10 @@ def accept_invite(request: HttpRequest, key: str) -> HttpResponse:
     return render(request, "projects/invite.html", {"invite": found, "key": key, "form": form}, status=status)
 
 
-def _project_of(request: HttpRequest, slug: str) -> tuple[Project, Membership]:
-    """Return the project and the user's membership; 404 for those who do not belong to it."""
-    own = get_object_or_404(Membership.objects.select_related("project"), project__slug=slug, user_id=request.user.pk)
-    return own.project, own
+def membership_of(request: HttpRequest, slug: str) -> Membership:
+    """Return the user's membership of a project; 404 for those who do not belong to it."""
+    members = Membership.objects.select_related("project", "user")
+    return get_object_or_404(members, project__slug=slug, user_id=request.user.pk)
 
 
 def _require_owner(own: Membership) -> None:

@@ -26,8 +26,9 @@ from runs.access.tokens import create_token, find_token
 from runs.live.history import details, history
 from runs.models import AccessToken, Run, RunQuerySet, TokenScope
 from runs.portal.data import chart_ranges, place_as_json
+from runs.portal.members import membership_of
 from runs.portal.pages import RunView
-from runs.portal.tokens import LifetimeForm, listed_tokens, membership_of
+from runs.portal.tokens import LifetimeForm, listed_tokens
 
 GUEST = Viewer(user_id=None, name="", role=SHARED)
 

@@ -20,6 +20,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from runs.access.roles import COMMANDING_ROLES
 from runs.access.tokens import TokenRefused, create_token, may_revoke, revoke
 from runs.models import AccessToken, Membership, Project, Role, Run, TokenScope
+from runs.portal.members import membership_of
 
 MOST_TOKENS_SHOWN = 200
 LIFETIMES = [
@@ -123,12 +124,6 @@ def revoke_token(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
     if "share" in request.POST and token.run_id is not None:
         return redirect("share_run", token.run_id)
     return redirect("tokens", own.project.slug)
-
-
-def membership_of(request: HttpRequest, slug: str) -> Membership:
-    """Return the user's membership of a project; 404 for those who do not belong to it."""
-    members = Membership.objects.select_related("project", "user")
-    return get_object_or_404(members, project__slug=slug, user_id=request.user.pk)
 
 
 def listed_tokens(own: Membership) -> QuerySet[AccessToken]:

@@ -2,7 +2,8 @@ from django.contrib.auth import views as auth
 from django.urls import URLPattern, path
 from django.views.i18n import JavaScriptCatalog
 
-from runs.portal import checkpoints, compare, data, members, new_run, pages, share, tokens
+from runs.portal import checkpoints, compare, data, members, pages, share, tokens
+from runs.portal.new_run import views as new_run
 
 urlpatterns: list[URLPattern] = [
     path("login/", auth.LoginView.as_view(redirect_authenticated_user=True), name="login"),

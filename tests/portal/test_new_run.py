@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from runs.models import Attempt, Host, Membership, Project, Recipe, Role, Run, RunState
-from runs.portal.device_choices import host_choices
+from runs.portal.new_run.device_choices import host_choices
 
 pytestmark = pytest.mark.django_db
 

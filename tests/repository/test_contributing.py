@@ -27,4 +27,5 @@ def test_each_path_is_there(path: str):
 @pytest.mark.parametrize("name", CONSTANTS)
 def test_each_constant_is_defined(name: str):
     defined = re.compile(rf"^\s*{name}\b.* = ", re.MULTILINE)
-    assert any(defined.search(path.read_text()) for path in layout.modules().values())
+    files = [*layout.modules().values(), *(ROOT / "tests").rglob("*.py")]
+    assert any(defined.search(path.read_text()) for path in files)

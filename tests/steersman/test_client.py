@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from steersman import NullRun
 from steersman.files import journal
 from steersman.files.journal import JournalReader, Record, segment_path
 from steersman.files.locks import try_lock
 from steersman.files.mailbox import Mailbox
+from steersman.recorder import Recorder
 from steersman.run import Run, worker_lock_path
 from tests.support.stack import ROOT
 
@@ -352,3 +354,8 @@ def test_threads_that_log_at_once_lose_nothing_and_raise_no_alarm(run, tmp_path)
     reader = JournalReader(segment_path(tmp_path, 0, 0))
     found = reader.read(4 << 20, ended=True)
     assert len(found) == 8000 and reader.unreadable == 0
+
+
+def test_the_unsupervised_run_overrides_all_that_writes_a_journal():
+    public = {name for name, each in vars(Recorder).items() if callable(each) and not name.startswith("_")}
+    assert public <= set(vars(NullRun)), public - set(vars(NullRun))

@@ -20,7 +20,7 @@ from runs.commands.texts import commands_as_wire, list_in_words, outcome_in_word
 from runs.commands.typed import parse_words, value_from_text
 from runs.models import Command as Row
 from runs.models import CommandState, Run, as_wire
-from runs.protocol.commands import InvalidCommand, parse_command
+from runs.protocol.commands import COMMANDS, InvalidCommand, parse_command
 from runs.recording import announcer
 from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_NO_OUTCOME
 from steersman.knobs import KnobSpec
@@ -57,7 +57,7 @@ class KeepsLines(DjangoHelpFormatter):
 
 class Command(BaseCommand):
     help = (
-        "Ask something of a run: stop, pause, resume, save_checkpoint, evaluate, set_knob, note, extend, cancel. "
+        f"Ask something of a run: {', '.join(COMMANDS)}. "
         "Exit codes: 0 done (without --wait: recorded), 1 refused or expired, 2 bad input, 3 no outcome within --wait."
     )
     # The checks would load every page and the API for one row.

@@ -16,9 +16,9 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from runs.access.roles import commanded_run
 from runs.models import LARGEST_ID, Recipe, Run
-from runs.portal.device_choices import choice_value
-from runs.portal.parameter_fields import PREFIX
-from runs.portal.start_form import StartForm, startable_projects
+from runs.portal.new_run.device_choices import choice_value
+from runs.portal.new_run.form import StartForm, startable_projects
+from runs.portal.new_run.parameter_fields import PREFIX
 from runs.recording.queue import NotQueueable, enqueue, home_of, withdraw
 
 

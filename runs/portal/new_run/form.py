@@ -14,8 +14,8 @@ from django.utils.translation import gettext_lazy as _
 
 from runs.access.roles import COMMANDING_ROLES
 from runs.models import Project, Recipe, Run
-from runs.portal.device_choices import HOST, host_choices, split_choice
-from runs.portal.parameter_fields import PREFIX, field_for, given_values
+from runs.portal.new_run.device_choices import HOST, host_choices, split_choice
+from runs.portal.new_run.parameter_fields import PREFIX, field_for, given_values
 from runs.recording.queue import living_hosts
 from runs.recording.queue_places import WaitingRuns
 from runs.recording.restart_policy import MOST_RESTARTS

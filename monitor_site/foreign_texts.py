@@ -1,56 +1,12 @@
 """English texts that reach a reader from outside of templates and views: listed here so that they are extracted.
 
-What shows them asks the catalogue with the text itself: the admin theme (which brings no catalogues), the name of an
-event's kind, and what commands and the built-in recipes declare, as the database holds it.
+What shows them asks the catalogue with the text itself: the admin theme, which brings no catalogues, and what the
+built-in recipes declare, as the database holds it. Their descriptions are docstrings, which cannot be marked.
 """
 
 from __future__ import annotations
 
 from django.utils.translation import gettext_noop as _
-
-COMMANDS = (
-    _("Finish the current step, save a checkpoint and end. The run can be resumed later."),
-    _("Wait before the next step, keeping everything in memory, until the run is resumed."),
-    _("Go on with the next step after a pause."),
-    _("Save a checkpoint after the current step, under a name. Named ones are not cleaned up."),
-    _("Evaluate the model after the current step, without changing the training."),
-    _("Change a value of the running training, such as the learning rate, at the next step."),
-    _("Pin a remark to the present step; it is marked on every chart."),
-    _("Train more epochs than planned. A finished run can then be resumed."),
-    _("Withdraw a command that was not delivered yet, or that waits for its step or epoch."),
-    _("Stop"),
-    _("Pause"),
-    _("Resume"),
-    _("Save a checkpoint"),
-    _("Evaluate"),
-    _("Set a knob"),
-    _("Note"),
-    _("Extend"),
-    _("Cancel a command"),
-    _("stop"),
-    _("pause"),
-    _("resume"),
-    _("save_checkpoint"),
-    _("evaluate"),
-    _("set_knob"),
-    _("note"),
-    _("extend"),
-    _("cancel"),
-)
-
-EVENT_KINDS = (
-    _("metrics"),
-    _("epoch"),
-    _("status"),
-    _("system"),
-    _("command"),
-    _("knobs"),
-    _("stall"),
-    _("checkpoint"),
-    _("alert"),
-    _("log"),
-    _("text"),
-)
 
 RECIPES = (
     _("MNIST digits"),

@@ -17,6 +17,7 @@ import msgspec
 
 from runs.protocol.argument_text import takes
 from steersman.knobs import LARGEST_INT
+from steersman.marked_text import gettext_noop
 
 LIVE = frozenset({"running", "paused"})
 STATES = frozenset({"created", "queued", "running", "paused", "finished", "stopped", "failed", "lost"})
@@ -60,9 +61,11 @@ class RunCommand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class Stop(RunCommand, frozen=True, kw_only=True):
     """Finish the step, save a checkpoint and end; `train --run-id` resumes from there."""
 
-    kind: ClassVar[str] = "stop"
-    title: ClassVar[str] = "Stop"
-    help: ClassVar[str] = "Finish the current step, save a checkpoint and end. The run can be resumed later."
+    kind: ClassVar[str] = gettext_noop("stop")
+    title: ClassVar[str] = gettext_noop("Stop")
+    help: ClassVar[str] = gettext_noop(
+        "Finish the current step, save a checkpoint and end. The run can be resumed later."
+    )
     # A queued run is taken out of the queue.
     legal_in: ClassVar[frozenset[str]] = LIVE | {"queued"}
     checkpoint: bool = True
@@ -71,43 +74,49 @@ class Stop(RunCommand, frozen=True, kw_only=True):
 class Pause(RunCommand, frozen=True, kw_only=True):
     """Wait in front of the next step; every command still works."""
 
-    kind: ClassVar[str] = "pause"
-    title: ClassVar[str] = "Pause"
-    help: ClassVar[str] = "Wait before the next step, keeping everything in memory, until the run is resumed."
+    kind: ClassVar[str] = gettext_noop("pause")
+    title: ClassVar[str] = gettext_noop("Pause")
+    help: ClassVar[str] = gettext_noop(
+        "Wait before the next step, keeping everything in memory, until the run is resumed."
+    )
 
 
 class Resume(RunCommand, frozen=True, kw_only=True):
     """Go on after a pause."""
 
-    kind: ClassVar[str] = "resume"
-    title: ClassVar[str] = "Resume"
-    help: ClassVar[str] = "Go on with the next step after a pause."
+    kind: ClassVar[str] = gettext_noop("resume")
+    title: ClassVar[str] = gettext_noop("Resume")
+    help: ClassVar[str] = gettext_noop("Go on with the next step after a pause.")
     can_be_scheduled: ClassVar[bool] = False
 
 
 class SaveCheckpoint(RunCommand, frozen=True, kw_only=True):
     """Save a checkpoint under a name; it is kept until the run is deleted."""
 
-    kind: ClassVar[str] = "save_checkpoint"
-    title: ClassVar[str] = "Save a checkpoint"
-    help: ClassVar[str] = "Save a checkpoint after the current step, under a name. Named ones are not cleaned up."
+    kind: ClassVar[str] = gettext_noop("save_checkpoint")
+    title: ClassVar[str] = gettext_noop("Save a checkpoint")
+    help: ClassVar[str] = gettext_noop(
+        "Save a checkpoint after the current step, under a name. Named ones are not cleaned up."
+    )
     name: Name = "manual"
 
 
 class Evaluate(RunCommand, frozen=True, kw_only=True):
     """Evaluate now, between two steps; the training itself is not changed by it."""
 
-    kind: ClassVar[str] = "evaluate"
-    title: ClassVar[str] = "Evaluate"
-    help: ClassVar[str] = "Evaluate the model after the current step, without changing the training."
+    kind: ClassVar[str] = gettext_noop("evaluate")
+    title: ClassVar[str] = gettext_noop("Evaluate")
+    help: ClassVar[str] = gettext_noop("Evaluate the model after the current step, without changing the training.")
 
 
 class SetKnob(RunCommand, frozen=True, kw_only=True):
     """Change a knob that the training declares: to `value`, or to `factor` times what it is."""
 
-    kind: ClassVar[str] = "set_knob"
-    title: ClassVar[str] = "Set a knob"
-    help: ClassVar[str] = "Change a value of the running training, such as the learning rate, at the next step."
+    kind: ClassVar[str] = gettext_noop("set_knob")
+    title: ClassVar[str] = gettext_noop("Set a knob")
+    help: ClassVar[str] = gettext_noop(
+        "Change a value of the running training, such as the learning rate, at the next step."
+    )
     knob: Annotated[str, msgspec.Meta(min_length=1, max_length=60)]
     value: KnobValue | None = None
     factor: float | None = None
@@ -124,9 +133,9 @@ class SetKnob(RunCommand, frozen=True, kw_only=True):
 class Note(RunCommand, frozen=True, kw_only=True):
     """Pin a remark to the present step."""
 
-    kind: ClassVar[str] = "note"
-    title: ClassVar[str] = "Note"
-    help: ClassVar[str] = "Pin a remark to the present step; it is marked on every chart."
+    kind: ClassVar[str] = gettext_noop("note")
+    title: ClassVar[str] = gettext_noop("Note")
+    help: ClassVar[str] = gettext_noop("Pin a remark to the present step; it is marked on every chart.")
     legal_in: ClassVar[frozenset[str]] = STATES
     text: Text
 
@@ -138,9 +147,9 @@ class Note(RunCommand, frozen=True, kw_only=True):
 class Extend(RunCommand, frozen=True, kw_only=True):
     """Train more epochs than were planned. A run that has finished can then be started again."""
 
-    kind: ClassVar[str] = "extend"
-    title: ClassVar[str] = "Extend"
-    help: ClassVar[str] = "Train more epochs than planned. A finished run can then be resumed."
+    kind: ClassVar[str] = gettext_noop("extend")
+    title: ClassVar[str] = gettext_noop("Extend")
+    help: ClassVar[str] = gettext_noop("Train more epochs than planned. A finished run can then be resumed.")
     legal_in: ClassVar[frozenset[str]] = STATES - {"lost"}
     can_be_scheduled: ClassVar[bool] = False
     epochs: Epochs
@@ -149,9 +158,11 @@ class Extend(RunCommand, frozen=True, kw_only=True):
 class Cancel(RunCommand, frozen=True, kw_only=True):
     """Withdraw a command that has not taken effect: one not delivered yet, or one that waits for its step."""
 
-    kind: ClassVar[str] = "cancel"
-    title: ClassVar[str] = "Cancel a command"
-    help: ClassVar[str] = "Withdraw a command that was not delivered yet, or that waits for its step or epoch."
+    kind: ClassVar[str] = gettext_noop("cancel")
+    title: ClassVar[str] = gettext_noop("Cancel a command")
+    help: ClassVar[str] = gettext_noop(
+        "Withdraw a command that was not delivered yet, or that waits for its step or epoch."
+    )
     legal_in: ClassVar[frozenset[str]] = STATES
     can_be_scheduled: ClassVar[bool] = False
     command: UUID

@@ -14,6 +14,8 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from steersman.marked_text import gettext_noop
+
 PROTOCOL = "steersman.v1"
 
 CLOSE_CODES: dict[int, str] = {
@@ -54,7 +56,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
 class Metrics(Event, frozen=True, kw_only=True):
     """Step metrics of one tick."""
 
-    kind: ClassVar[str] = "metrics"
+    kind: ClassVar[str] = gettext_noop("metrics")
     attempt: int
     blocks: list[Block]
 
@@ -66,7 +68,7 @@ class EpochDone(Event, frozen=True, kw_only=True):
     epoch and attempt before, each later part adds its values. All else is the same in every part.
     """
 
-    kind: ClassVar[str] = "epoch"
+    kind: ClassVar[str] = gettext_noop("epoch")
     attempt: int
     epoch: int
     step: int
@@ -80,7 +82,7 @@ class EpochDone(Event, frozen=True, kw_only=True):
 class StatusChanged(Event, frozen=True, kw_only=True):
     """The run is in another state, or its plan (totals) became known."""
 
-    kind: ClassVar[str] = "status"
+    kind: ClassVar[str] = gettext_noop("status")
     state: str
     reason: str = ""
     attempt: int
@@ -92,7 +94,7 @@ class StatusChanged(Event, frozen=True, kw_only=True):
 class SystemSampled(Event, frozen=True, kw_only=True):
     """Samples of host and GPUs, once a second. Names such as `gpu/0/utilisation`, units in docs/protocol.md."""
 
-    kind: ClassVar[str] = "system"
+    kind: ClassVar[str] = gettext_noop("system")
     attempt: int
     step: int
     time: float
@@ -102,7 +104,7 @@ class SystemSampled(Event, frozen=True, kw_only=True):
 class CommandChanged(Event, frozen=True, kw_only=True):
     """A command was sent or moved on: sent, delivered, then applied, refused or expired."""
 
-    kind: ClassVar[str] = "command"
+    kind: ClassVar[str] = gettext_noop("command")
     id: str
     command: str
     state: str
@@ -133,7 +135,7 @@ class KnobsChanged(Event, frozen=True, kw_only=True):
     parameter group where `groups` is not empty. `part` 0 takes the place of all knobs, each later part adds to them.
     """
 
-    kind: ClassVar[str] = "knobs"
+    kind: ClassVar[str] = gettext_noop("knobs")
     attempt: int
     step: int
     knobs: list[dict[str, Any]]
@@ -143,7 +145,7 @@ class KnobsChanged(Event, frozen=True, kw_only=True):
 class StallChanged(Event, frozen=True, kw_only=True):
     """The training sends heartbeats but has not stepped for far longer than usual, or steps again."""
 
-    kind: ClassVar[str] = "stall"
+    kind: ClassVar[str] = gettext_noop("stall")
     attempt: int
     stalled: bool
     since: str | None = None
@@ -153,7 +155,7 @@ class StallChanged(Event, frozen=True, kw_only=True):
 class CheckpointSaved(Event, frozen=True, kw_only=True):
     """A checkpoint is whole on disk and verified. `metrics_left_out` counts metrics beyond the size of a frame."""
 
-    kind: ClassVar[str] = "checkpoint"
+    kind: ClassVar[str] = gettext_noop("checkpoint")
     attempt: int
     step: int
     epoch: int
@@ -168,7 +170,7 @@ class CheckpointSaved(Event, frozen=True, kw_only=True):
 class TextLogged(Event, frozen=True, kw_only=True):
     """A text that the training shows, such as a sample of a language model."""
 
-    kind: ClassVar[str] = "text"
+    kind: ClassVar[str] = gettext_noop("text")
     attempt: int
     step: int
     epoch: int | None = None
@@ -187,7 +189,7 @@ class LogLine(msgspec.Struct, frozen=True, kw_only=True):
 class LogWritten(Event, frozen=True, kw_only=True):
     """Console output, and what Steersman itself has to say about a run (level info, warning or error)."""
 
-    kind: ClassVar[str] = "log"
+    kind: ClassVar[str] = gettext_noop("log")
     attempt: int
     lines: list[LogLine]
     skipped_bytes: int = 0

@@ -20,6 +20,8 @@ from django.utils.translation import templatize
 
 from monitor_site import foreign_texts
 from runs.models import Recipe, Role
+from runs.protocol.commands import COMMANDS
+from runs.protocol.events import EVENTS
 from tests.browser.seed import seed
 from trainer.control.publish import describe, publish
 from trainer.recipe_names import BUILT_IN
@@ -106,6 +108,11 @@ def test_what_built_in_recipes_declare_is_listed(spec: str) -> None:
     declared = describe(spec)
     helps = [entry["help"] for entry in declared["parameters"] if entry.get("help")]
     assert {declared["title"], declared["description"], *helps} <= set(foreign_texts.RECIPES)
+
+
+def test_what_commands_and_events_declare_is_marked() -> None:
+    declared = {text for command in COMMANDS.values() for text in (command.kind, command.title, command.help)}
+    assert declared | set(EVENTS) <= texts_of("django")
 
 
 @pytest.mark.parametrize("spec", BUILT_IN)

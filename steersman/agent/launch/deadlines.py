@@ -16,8 +16,9 @@ STARTED_AFTER_S = 120.0
 # A node that sees nothing of the attempt gives up: longer than NFS hides a new file from a host that has looked for it
 # before (a minute, by its default), and so longer than STARTED_AFTER_S.
 SHARED_AFTER_S = 180.0
-# Rank 0 gives up a node that has not joined, at the time at which that node gives up: the same as SHARED_AFTER_S.
-JOINED_AFTER_S = SHARED_AFTER_S
+# Rank 0 gives up a node that has not joined: its processes start like those here, and may see the attempt a minute
+# later. Not longer than SHARED_AFTER_S, by which such a node has given up itself.
+JOINED_AFTER_S = STARTED_AFTER_S + 60.0
 
 # A broken connection. Both ends count: within this time the node connects again and nothing has happened; after it,
 # rank 0 calls the node lost, and the node ends its ranks.
@@ -27,7 +28,7 @@ LOST_AFTER_S = 2.5
 # killed after this time.
 KILL_AFTER_S = 5.0
 # After a node was lost nobody can save any more, and LOST_AFTER_S has passed already: shorter than KILL_AFTER_S. Both
-# together stay below the time after which viewers see a run without heartbeat as lost.
+# together are shorter than the 12 s after which a run without heartbeat is lost.
 KILL_LOST_AFTER_S = 2.0
 # The process that started a rank records how it ended: a rank that is gone for longer has no known exit code.
 EXIT_KNOWN_AFTER_S = 1.0

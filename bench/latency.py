@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.support.stack import Stack, seed_project  # noqa: E402
+from tests.support.stack import Stack, operator_ticket, seed_project  # noqa: E402
 from tests.support.watcher import Watcher  # noqa: E402
 
 CLIENTS = 20
@@ -66,16 +66,12 @@ def main() -> int:
         print("starting embedded server and Daphne", file=sys.stderr)
         stack.migrate()
         stack.use()
-        from django.contrib.auth.models import User
-
-        from runs.access.tickets import issue_ticket
         from runs.models import Run
 
         run = Run.objects.create(project=seed_project(), name="latency")
-        user = User.objects.get(username="operator")
         stack.start_redis()
         stack.start_web()
-        tickets = [issue_ticket(user, run) for _ in range(CLIENTS)]
+        tickets = [operator_ticket(run.pk) for _ in range(CLIENTS)]
         watchers = asyncio.run(measure(stack, run.pk, tickets))
         first = min(watcher.received_at[0] for watcher in watchers if watcher.received_at)
         delays = sorted(delay for watcher in watchers for delay in delays_ms(watcher, first + WARM_UP_S))

@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.support.stack import Stack, seed_project  # noqa: E402
+from tests.support.stack import Stack, operator_ticket, seed_project  # noqa: E402
 from tests.support.watcher import Watcher  # noqa: E402
 
 CLIENTS = 20
@@ -95,16 +95,14 @@ def main() -> int:
         stack.use()
         from django.contrib.auth.models import User
 
-        from runs.access.tickets import issue_ticket
         from runs.models import Run
 
         project = seed_project((("operator", "operator"), ("admin", "owner")))
         User.objects.filter(username="admin").update(is_staff=True, is_superuser=True)
         run = Run.objects.create(project=project, name="memory")
-        user = User.objects.get(username="operator")
         stack.start_redis()
         stack.start_web()
-        tickets = [issue_ticket(user, run) for _ in range(CLIENTS)]
+        tickets = [operator_ticket(run.pk) for _ in range(CLIENTS)]
         print(f"{CLIENTS} clients watch; logging {SECONDS} s", file=sys.stderr)
         watchers, pages, memory, torch = asyncio.run(watch(stack, run.pk, tickets))
     print(

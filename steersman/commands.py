@@ -62,7 +62,7 @@ class Control:
 
     def __init__(
         self,
-        ledger: OutcomeRecorder,
+        outcomes: OutcomeRecorder,
         *,
         paused: bool = False,
         ranks: int = 1,
@@ -81,7 +81,7 @@ class Control:
         self._agree = agree
         self._forbid = forbid
         self._undo: Callable[[], None] | None = None
-        self._ledger = ledger
+        self._outcomes = outcomes
         self._handlers: dict[str, Handler] = {}
         self._scheduled: list[dict[str, Any]] = []
         self._step = 0
@@ -226,7 +226,7 @@ class Control:
         return result if isinstance(result, Done) else Done(remark=str(result) if isinstance(result, str) else "")
 
     def _record(self, command: dict[str, Any], state: str, done: Done) -> None:
-        self._ledger.record_outcome(
+        self._outcomes.record_outcome(
             {
                 "id": command["id"],
                 "command": command["command"],
@@ -251,14 +251,14 @@ class Control:
         if self.paused:
             raise Refusal("The run is paused already.")
         self.paused = True
-        self._ledger.record_state("paused")
+        self._outcomes.record_state("paused")
         return Done(old="running", new="paused")
 
     def _resume(self, command: dict[str, Any]) -> Done:
         if not self.paused:
             raise Refusal("The run is not paused.")
         self.paused = False
-        self._ledger.record_state("running")
+        self._outcomes.record_state("running")
         return Done(old="paused", new="running")
 
     def _set_knob(self, command: dict[str, Any]) -> Done:
@@ -271,14 +271,14 @@ class Control:
             group=arguments.get("group") or "",
             expect=command.get("expected_value"),
         )
-        self._ledger.record_knobs()
+        self._outcomes.record_knobs()
         self._undo = lambda: self._put_back(knob, before)
         return Done(old=change.old, new=change.new, effective=change.effective)
 
     def _put_back(self, knob: Knob, values: dict[str, Value]) -> None:
         """Undo a change that another rank could not make."""
         knob.restore(values)
-        self._ledger.record_knobs()
+        self._outcomes.record_knobs()
 
     def _note(self, command: dict[str, Any]) -> Done:
         return Done()

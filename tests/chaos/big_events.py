@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from tests.support.stack import ROOT, Stack, create_run, events, rows, run_row, seed_stack, wait_for
+from tests.support.stack import ROOT, Stack, create_run, events, operator_ticket, rows, run_row, seed_stack, wait_for
 from tests.support.watcher import Watcher
 
 WORKER = str(ROOT / "tests" / "trainings" / "large.py")
@@ -34,8 +34,8 @@ MOVES_WITHIN_S = 30.0
 class Viewer(Watcher):
     """A viewer on a thread of its own, which notes the largest frame."""
 
-    def __init__(self, stack: Stack, run_id: int, ticket: Callable[[int], str], since: int | None = None) -> None:
-        super().__init__(stack.address, run_id, lambda: ticket(run_id))
+    def __init__(self, stack: Stack, run_id: int, since: int | None = None) -> None:
+        super().__init__(stack.address, run_id, lambda: operator_ticket(run_id))
         self.largest = 0
         if since is not None:
             self.connections, self.last_seq = 1, since
@@ -113,13 +113,11 @@ def missing(stack: Stack, run_id: int, series: int, printed: int, notes: int) ->
     return lost + notes - int(commands[0]["n"])
 
 
-def one_case(
-    stack: Stack, ticket: Callable[[int], str], number: int, case: tuple[int, tuple[int, ...], int]
-) -> dict[str, int]:
+def one_case(stack: Stack, number: int, case: tuple[int, tuple[int, ...], int]) -> dict[str, int]:
     series, bursts, notes = case
     run_id = create_run(stack, f"case {number}")
     told = stack.folder / f"told-{number}.json"
-    viewers = [Viewer(stack, run_id, ticket) for _ in range(2)]
+    viewers = [Viewer(stack, run_id) for _ in range(2)]
     wait_for(lambda: all(viewer.hello for viewer in viewers), "the first greetings")
     training = stack.train(run_id, "--quiet", "--", WORKER, str(told), str(series), str(STEPS), *map(str, bursts))
     wait_for(told.exists, f"all to be told\n{stack.log()}")
@@ -128,7 +126,7 @@ def one_case(
     step = run_row(stack, run_id)["step"]
     wait_for(lambda: run_row(stack, run_id)["step"] > max(step, STEPS), f"the training to go on\n{stack.log()}")
     since = max(0, run_row(stack, run_id)["last_seq"] - 5)
-    viewers += [Viewer(stack, run_id, ticket), Viewer(stack, run_id, ticket, since)]
+    viewers += [Viewer(stack, run_id), Viewer(stack, run_id, since)]
     stuck = sum(is_stuck(stack, viewer) for viewer in viewers)
     ungreeted = sum(viewer.hello is None for viewer in viewers)
     training.send_signal(signal.SIGTERM)
@@ -147,21 +145,9 @@ def measure(cases: tuple[tuple[int, tuple[int, ...], int], ...]) -> dict[str, in
     with Stack() as stack:
         seed_stack(stack)
         stack.use()
-        from django.contrib.auth.models import User
-        from django.db import connection
-
-        from runs.access.tickets import issue_ticket
-        from runs.models import Run
-
-        def ticket(run_id: int) -> str:
-            try:
-                return issue_ticket(User.objects.get(username="operator"), Run.objects.get(pk=run_id))
-            finally:
-                connection.close()
-
         stack.start_redis()
         stack.start_web()
-        found = [one_case(stack, ticket, number, case) for number, case in enumerate(cases, start=1)]
+        found = [one_case(stack, number, case) for number, case in enumerate(cases, start=1)]
     result = {"cases": len(found), "largest_frame_bytes": max(one["largest_frame_bytes"] for one in found)}
     names = ("viewers", "viewers_stuck", "viewers_not_greeted", "missing_in_database")
     return result | {name: sum(one[name] for one in found) for name in names}

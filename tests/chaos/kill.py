@@ -18,7 +18,7 @@ import threading
 from collections import Counter
 
 from tests.support.killing import Killing, Resuming
-from tests.support.stack import Stack, seed_project, wait_for
+from tests.support.stack import Stack, operator_ticket, seed_project, wait_for
 from tests.support.watcher import Watcher
 
 WRONG = ("lost", "doubled", "unreadable", "viewer_missing", "viewer_doubled", "viewer_gaps")
@@ -30,26 +30,13 @@ def run_kills(kills: int, seed: int, resume: bool) -> dict[str, int]:
     with Stack() as stack:
         stack.migrate()
         stack.use()
-        from django.contrib.auth.models import User
-        from django.db import connection
-
-        from runs.access.tickets import issue_ticket
         from runs.models import Attempt, Run
 
         seed_project()
         killing = Resuming(stack, rng) if resume else Killing(stack, rng)
-        run = Run.objects.get(pk=killing.run_id)
-        user = User.objects.get(username="operator")
-
-        def ticket() -> str:
-            try:
-                return issue_ticket(user, run)
-            finally:
-                connection.close()
-
         stack.start_redis()
         stack.start_web()
-        watcher = Watcher(stack.address, run.pk, ticket)
+        watcher = Watcher(stack.address, killing.run_id, lambda: operator_ticket(killing.run_id))
         loop = asyncio.new_event_loop()
         following = threading.Thread(target=lambda: loop.run_until_complete(watcher.follow()), daemon=True)
         following.start()
@@ -60,7 +47,7 @@ def run_kills(kills: int, seed: int, resume: bool) -> dict[str, int]:
             killing.kill_one(target)
             print(f"kill {number + 1}/{kills}: {target}, {len(killing.noted())} steps noted", file=sys.stderr)
         killing.stop()
-        last = Run.objects.get(pk=run.pk).last_seq
+        last = Run.objects.get(pk=killing.run_id).last_seq
         wait_for(lambda: watcher.last_seq >= last, "the viewer to catch up")
         asyncio.run_coroutine_threadsafe(watcher.stop(), loop)
         following.join(10)
@@ -75,15 +62,15 @@ def run_kills(kills: int, seed: int, resume: bool) -> dict[str, int]:
             "kills": sum(killing.killed.values()),
             "lost": sum(1 for point in noted if point not in stored),
             "doubled": sum(count - 1 for count in stored.values()),
-            "unreadable": sum(Attempt.objects.filter(run=run).values_list("unreadable_records", flat=True)),
+            "unreadable": sum(Attempt.objects.filter(run=killing.run_id).values_list("unreadable_records", flat=True)),
             "viewer_missing": sum(1 for point in noted if point not in seen and point not in reloaded),
             "viewer_doubled": sum(count - 1 for count in seen.values()) + len(numbers) - len(set(numbers)),
             "viewer_gaps": 0 if reloaded else last - first - len(numbers),
             **killing.judge(),
             "viewer_reloads": len(watcher.resyncs) - 1,
             "points": len(noted),
-            "attempts": Attempt.objects.filter(run=run).count(),
-            "adoptions": sum(Attempt.objects.filter(run=run).values_list("adoptions", flat=True)),
+            "attempts": Attempt.objects.filter(run=killing.run_id).count(),
+            "adoptions": sum(Attempt.objects.filter(run=killing.run_id).values_list("adoptions", flat=True)),
             "connections": watcher.connections,
             **{f"killed_{target}": count for target, count in sorted(killing.killed.items())},
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 
 import psutil
+import pytest
 
 from tests.steersman.test_undeclared import WORKER, ask, marked, reach, start, torchrun
 from tests.support.stack import Stack, free_port, run_row, wait_for
@@ -27,18 +28,9 @@ def test_a_second_interrupt_kills_ranks_in_sessions_of_their_own(offline_stack: 
     assert marked(offline_stack, run_id) == []
 
 
-def test_ranks_that_only_pytorch_knows_of_are_seen_when_a_command_comes(offline_stack: Stack):
-    run_id, training = start(offline_stack, WORKER, "gloo", str(free_port()))
-    reach(offline_stack, run_id, 5)
-    assert "2 processes" in ask(offline_stack, run_id, "set_knob", "rate=0.5")
-    assert "applied" in ask(offline_stack, run_id, "stop")
-    assert training.wait(120) == 0, offline_stack.log()
-    assert run_row(offline_stack, run_id)["state"] == "stopped"
-    assert marked(offline_stack, run_id) == []
-
-
-def test_processes_side_by_side_without_a_word_of_ranks_are_seen_too(offline_stack: Stack):
-    run_id, training = start(offline_stack, WORKER, "siblings")
+@pytest.mark.parametrize("mode", ["gloo", "siblings"], ids=["known to PyTorch alone", "side by side without a rank"])
+def test_undeclared_ranks_are_seen_when_a_command_comes(offline_stack: Stack, mode: str):
+    run_id, training = start(offline_stack, WORKER, mode, *([str(free_port())] if mode == "gloo" else []))
     reach(offline_stack, run_id, 5)
     assert "2 processes" in ask(offline_stack, run_id, "set_knob", "rate=0.5")
     assert "applied" in ask(offline_stack, run_id, "stop")

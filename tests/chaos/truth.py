@@ -23,7 +23,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.support.stack import ROOT, Stack, can_write, create_run, kill, rows, run_row, seed_stack, wait_for
+from tests.support.stack import (
+    ROOT,
+    Stack,
+    can_write,
+    create_run,
+    kill,
+    operator_ticket,
+    rows,
+    run_row,
+    seed_stack,
+    wait_for,
+)
 from tests.support.watcher import Watcher
 
 WORKER = str(ROOT / "tests" / "trainings" / "timed.py")
@@ -38,7 +49,7 @@ AFTER_ADOPTION_S = 2.0
 class Training:
     """A run with its viewer, and when each of its steps was made."""
 
-    def __init__(self, stack: Stack, name: str, ticket: Callable[[int], str]) -> None:
+    def __init__(self, stack: Stack, name: str) -> None:
         self.stack = stack
         self.run_id = create_run(stack, name)
         self.note = stack.folder / f"note-{name}"
@@ -47,7 +58,7 @@ class Training:
         worker = stack.worker_pid(self.run_id)
         assert worker is not None
         self.worker = worker
-        self.viewer = Watcher(stack.address, self.run_id, lambda: ticket(self.run_id))
+        self.viewer = Watcher(stack.address, self.run_id, lambda: operator_ticket(self.run_id))
         self._loop = asyncio.new_event_loop()
         self._following = threading.Thread(
             target=lambda: self._loop.run_until_complete(self.viewer.follow()), daemon=True
@@ -153,9 +164,9 @@ def suspend(training: Training) -> dict[str, float]:
     return {"unreachable_shown_s": unreachable_s, "lost_shown_s": lost_s, "healed_s": healed_s}
 
 
-def kill_both(stack: Stack, ticket: Callable[[int], str], number: int) -> float:
+def kill_both(stack: Stack, number: int) -> float:
     """Kill supervisor and worker; return the seconds until the viewer knows that the run is not running."""
-    training = Training(stack, f"dead-{number}", ticket)
+    training = Training(stack, f"dead-{number}")
     since = training.viewer.last_seq
     training.supervisor.kill()
     kill(training.worker)
@@ -244,26 +255,14 @@ def measure(loaded_s: float, repeats: int) -> dict[str, float]:
     with Stack() as stack:
         seed_stack(stack)
         stack.use()
-        from django.contrib.auth.models import User
-        from django.db import connection
-
-        from runs.access.tickets import issue_ticket
-        from runs.models import Run
-
-        def ticket(run_id: int) -> str:
-            try:
-                return issue_ticket(User.objects.get(username="operator"), Run.objects.get(pk=run_id))
-            finally:
-                connection.close()
-
         stack.start_redis()
         stack.start_web()
         with watching(stack):
-            suspended = Training(stack, "suspended", ticket)
+            suspended = Training(stack, "suspended")
             result: dict[str, float] = suspend(suspended)
             suspended.stop()
-            beside, training = Training(stack, "beside", ticket), Training(stack, "watched", ticket)
-            result["same_host_s"] = max(kill_both(stack, ticket, number) for number in range(repeats))
+            beside, training = Training(stack, "beside"), Training(stack, "watched")
+            result["same_host_s"] = max(kill_both(stack, number) for number in range(repeats))
             adoptions = [kill_supervisor(training) for _ in range(repeats)]
             result["adopted_s"] = max(seconds for seconds, _ in adoptions)
             result |= disturbed(training, beside, [span for _, span in adoptions])

@@ -18,7 +18,7 @@ from steersman.run import Run, worker_lock_path
 
 
 class Told:
-    """A ledger that remembers."""
+    """An outcome recorder that remembers."""
 
     def __init__(self) -> None:
         self.outcomes: list[dict[str, Any]] = []

@@ -56,7 +56,7 @@ def test_what_stood_there_before_train_was_started_is_about_train():
     assert place_in(worker | {OUTSIDE_VARIABLE: "no json"}) == RankPlace(2, 4)
 
 
-class OutcomeRecorder:
+class Remembering:
     def __init__(self) -> None:
         self.told: list[dict[str, Any]] = []
 
@@ -68,16 +68,16 @@ class OutcomeRecorder:
 
 
 def test_only_what_does_no_harm_is_done_while_others_train(tmp_path: Path):
-    ledger = OutcomeRecorder()
+    outcomes = Remembering()
     companions = Companions(tmp_path, RankPlace(0, 4))
-    control = Control(ledger, paused=True, forbid=companions.refusal)
+    control = Control(outcomes, paused=True, forbid=companions.refusal)
     control.on("save_checkpoint", lambda arguments: None)
     for kind in ("set_knob", "pause", "extend", "evaluate", "save_checkpoint", "resume", "note", "stop"):
         control.take([{"id": kind, "command": kind, "arguments": {}}], 1, 0)
-    states = {told["id"]: told["state"] for told in ledger.told}
+    states = {told["id"]: told["state"] for told in outcomes.told}
     assert {kind for kind, state in states.items() if state == "applied"} == {"resume", "note", "stop"}
     assert all("4 processes" in told["reason"] and "--nproc 4" in told["reason"]
-               for told in ledger.told if told["state"] == "refused")  # fmt: skip
+               for told in outcomes.told if told["state"] == "refused")  # fmt: skip
     assert "4 processes" in control.do("save_checkpoint", {}, 1, 0)
 
 

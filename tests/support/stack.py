@@ -265,6 +265,20 @@ def seed_stack(stack: Stack) -> None:
     stack.migrate(SEED)
 
 
+def operator_ticket(run_id: int) -> str:
+    """Return a ticket of the operator for the socket of a run, in any thread; needs `Stack.use`."""
+    from django.contrib.auth.models import User
+    from django.db import connection
+
+    from runs.access.tickets import issue_ticket
+    from runs.models import Run
+
+    try:
+        return issue_ticket(User.objects.get(username="operator"), Run.objects.get(pk=run_id))
+    finally:
+        connection.close()
+
+
 def create_run(stack: Stack, name: str = "run", **fields: Any) -> int:
     """Make a run of the project "lab" by SQL, for a script of one's own, and return its id."""
     values = {

@@ -58,7 +58,7 @@ class Steering:
         return Done(new=name or None)
 
     def save_hourly(self, arguments: dict[str, Any]) -> Done:
-        """Save a checkpoint because the last one is an hour old; what goes wrong is told by the checkpoints."""
+        """Save a checkpoint because the last one is an hour old; the checkpoint manager reports what goes wrong."""
         self._checkpoints.save(self._progress, "hourly")
         return Done()
 

@@ -20,8 +20,9 @@ import pytest
 
 from steersman.agent.launch import node_client
 from steersman.agent.launch.node_client import NodeClient, NodeRefused
-from steersman.agent.launch.node_connection import NodeConnection, proof
-from steersman.agent.launch.node_server import NodeServer, _Node, listen
+from steersman.agent.launch.node_connection import NodeConnection, listen, proof
+from steersman.agent.launch.node_server import NodeServer
+from steersman.agent.launch.remote_nodes import RemoteNode
 from steersman.agent.machine.sampler import Sample
 from steersman.files import journal
 from steersman.files.locks import try_lock
@@ -286,18 +287,18 @@ def test_whatever_one_look_misses_a_rank_sees_no_end_before_what_led_to_it(nodes
     """Read from the end back, written towards it: so it holds whenever between two words a rank writes."""
     server = NodeServer(nodes.folder, 2, [0], 2, HERE)
     post = NodeClient(nodes.folder, 1, [1], 2, "s")
-    here, there = Noting(server._words), Noting(post._words)
-    server._words, post._words = here, there  # type: ignore[assignment]
+    here, there = Noting(server._page.words), Noting(post._words)
+    server._page.words, post._words = here, there  # type: ignore[assignment]
     own, other = row_of(0), row_of(1)
     (rows,) = post._rows_to_tell().values()
-    server._take(_Node(1, "", [1]), {"rows": rows})
+    server._take(RemoteNode(1, "", [1]), {"rows": rows})
     order = [other + place for place in (ROW_STEP, ROW_EPOCH, ROW_ARRIVED, ROW_VOTES, ROW_ENDED)]
     assert [place for place in there.read if place in order] == order[::-1]
     assert [place for place in here.written if place in order] == order
     here.read.clear()
     here[DECISION_COUNT] = 1
     (nodes.folder / "decisions.jsonl").write_text("{}\n")
-    server._nodes[2] = node = _Node(2, "", [1])
+    server._nodes[2] = node = RemoteNode(2, "", [1])
     server._tick()
     assert (
         here.read.index(own + ROW_ENDED)

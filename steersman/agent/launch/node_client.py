@@ -25,8 +25,16 @@ from steersman.agent.folders import WorkerProcess
 from steersman.agent.journals.consoles import console_path
 from steersman.agent.journals.tail import last_record
 from steersman.agent.launch import deadlines
-from steersman.agent.launch.node_connection import Message, NodeConnection, is_proof, proof
-from steersman.agent.launch.node_server import BUSY_FOR_S, BUSY_PAUSE_S, IDLE_PAUSE_S, SAID, problems_of
+from steersman.agent.launch.node_connection import (
+    BUSY_FOR_S,
+    BUSY_PAUSE_S,
+    IDLE_PAUSE_S,
+    Message,
+    NodeConnection,
+    is_proof,
+    proof,
+)
+from steersman.agent.launch.node_page import SAID, problems_of
 from steersman.agent.launch.worker_group import Worker, WorkerGroup
 from steersman.agent.machine.sampler import Sampler
 from steersman.files.journal import segment_path

@@ -19,6 +19,11 @@ READ_BYTES = 1 << 16
 # A host that does not answer for this long is gone; one whose process is merely suspended answers.
 IDLE_S, INTERVAL_S, PROBES = 1, 1, 3
 
+# Between two looks of an end at its page, while messages come or go and else.
+BUSY_PAUSE_S = 0.001
+IDLE_PAUSE_S = 0.004
+BUSY_FOR_S = 0.1
+
 Message = dict[str, Any]
 
 

@@ -15,99 +15,29 @@ import selectors
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from steersman.agent.launch import deadlines
-from steersman.agent.launch.node_connection import Message, NodeConnection, is_proof, listen, proof
-from steersman.ranks.barrier import (
-    BARRIER,
-    BARRIER_SEEN,
-    DECISION_COUNT,
-    END_FAILED,
-    END_FINISHED,
-    LEFT_OUT,
-    NODES,
-    REMOTE,
-    REQUEST_COUNTER,
-    REQUEST_KINDS,
-    ROW_ARRIVED,
-    ROW_BOUNDARY,
-    ROW_ENDED,
-    ROW_EPOCH,
-    ROW_PID,
-    ROW_REQUESTS,
-    ROW_STEP,
-    ROW_VOTES,
-    open_page,
-    problem_path,
-    row_of,
-    write_problem,
+from steersman.agent.launch.node_connection import (
+    BUSY_FOR_S,
+    BUSY_PAUSE_S,
+    IDLE_PAUSE_S,
+    Message,
+    NodeConnection,
+    is_proof,
+    listen,
+    proof,
 )
+from steersman.agent.launch.node_page import LeaderPage
+from steersman.agent.launch.remote_nodes import RemoteNode, RemoteRank, lost_sentence, take_samples
 
 logger = logging.getLogger(__name__)
 
-# Between two looks at the page, while something is going on and else.
-BUSY_PAUSE_S = 0.001
-IDLE_PAUSE_S = 0.004
-BUSY_FOR_S = 0.1
 GREETING_TIMEOUT_S = 10.0
 MOST_UNAUTHENTICATED = 64
 CLOSE_TIMEOUT_S = 2.0
-# What a node says of a rank: these words of its row, in this order.
-SAID = (
-    ROW_BOUNDARY,
-    ROW_STEP,
-    ROW_EPOCH,
-    ROW_ARRIVED,
-    ROW_PID,
-    ROW_VOTES,
-    ROW_VOTES + 1,
-    *range(ROW_REQUESTS, ROW_REQUESTS + len(REQUEST_KINDS)),
-    ROW_ENDED,
-)
-
-
-@dataclass(slots=True)
-class RemoteRank:
-    """What is known here of a rank on another node; `signal` is what whoever ends the attempt wants it to get."""
-
-    rank: int
-    has_joined: bool = False
-    has_ended: bool = False
-    # Whether it is taken for ended because its node is not heard of any more.
-    is_lost: bool = False
-    # As in `subprocess`, None where it is not known.
-    code: int | None = None
-    # Whether it ended before anybody was told to.
-    was_free: bool = True
-    # Its last word in the journal, and when it said that.
-    said: dict[str, Any] | None = None
-    said_at: float = 0.0
-    signal: int = 0
-
-
-@dataclass(slots=True)
-class _Node:
-    number: int
-    who: str
-    ranks: list[int]
-    link: NodeConnection | None = None
-    gone_since: float = 0.0
-    # The latest hold that its ranks look at.
-    known: int = 0
-    # Ranks of whose rows it has still to hear, and what it was told last.
-    unheard: set[int] = field(default_factory=set)
-    told: tuple[int, int, int] | None = None
-    signals: dict[int, int] = field(default_factory=dict)
-    # How much of the decisions it has: bytes, and lines.
-    decisions_bytes: int = 0
-    decided: int = 0
-    ends: list[int] = field(default_factory=list)
-    # How many GPUs it has, and what was read of those that it uses since that was last taken.
-    boards: int | None = None
-    samples: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -124,14 +54,8 @@ class NodeServer:
         """`own` are the ranks of this node; `address` is what all nodes know this host by. Raises `OSError`."""
         self.secret = secrets.token_hex(32)
         self.elsewhere = {rank: RemoteRank(rank) for rank in range(ranks) if rank not in own}
-        self._folder = folder
-        self._words = open_page(folder, ranks)
-        self._words[NODES] = nodes
-        self._own = list(own)
-        # What nodes are told of each rank, and whose may have changed beside those that are here.
-        self._rows: dict[int, list[int]] = {}
-        self._touched = set(self.elsewhere)
-        self._nodes: dict[int, _Node] = {}
+        self._page = LeaderPage(folder, ranks, own, nodes)
+        self._nodes: dict[int, RemoteNode] = {}
         self._newcomers: list[_Unauthenticated] = []
         self._listener = listen(address, MOST_UNAUTHENTICATED)
         self.port = int(self._listener.getsockname()[1])
@@ -146,20 +70,8 @@ class NodeServer:
         return self
 
     def take_samples(self, own_boards: int | None) -> dict[str, float]:
-        """Return what the other nodes read of their GPUs, numbered behind those of the nodes before them.
-
-        `own_boards` is how many GPUs this node has, as far as that is known: a number must never change.
-        """
-        taken: dict[str, float] = {}
-        before = own_boards
-        for place, number in enumerate(sorted(self._nodes), start=1):
-            node = self._nodes[number]
-            if before is None or node.boards is None or number != place:
-                break
-            samples, node.samples = node.samples, {}
-            taken |= {renumbered(name, before): value for name, value in samples.items()}
-            before += node.boards
-        return taken
+        """Return what the other nodes read of their GPUs; see `steersman.agent.launch.remote_nodes`."""
+        return take_samples(self._nodes, own_boards)
 
     def close(self) -> None:
         """Tell the nodes that it is over, and end."""
@@ -203,7 +115,7 @@ class NodeServer:
                     link.flush()
             time.sleep(BUSY_PAUSE_S)
 
-    def _connected(self) -> list[_Node]:
+    def _connected(self) -> list[RemoteNode]:
         return [node for node in self._nodes.values() if node.link is not None]
 
     # Who comes
@@ -248,7 +160,7 @@ class NodeServer:
         if problem:
             raise ConnectionError(problem)
         if node is None:
-            node = self._nodes[number] = _Node(number, str(greeting["who"]), ranks)
+            node = self._nodes[number] = RemoteNode(number, str(greeting["who"]), ranks)
         elif node.link is not None:
             self._hang_up(node)
         self._newcomers.remove(newcomer)
@@ -256,12 +168,12 @@ class NodeServer:
         link.is_trusted = True
         self._selector.modify(link, selectors.EVENT_READ, lambda: self._hear(node, link))
         node.link, node.told, node.signals = link, None, {}
-        node.unheard = set(self._rows) - set(node.ranks)
+        node.unheard = set(self._page.rows) - set(node.ranks)
         node.decisions_bytes, node.decided = int(greeting["decisions_bytes"]), int(greeting["decided"])
         for rank in ranks:
             self.elsewhere[rank].has_joined = True
 
-    def _objection(self, node: _Node | None, who: str, ranks: list[int]) -> str:
+    def _objection(self, node: RemoteNode | None, who: str, ranks: list[int]) -> str:
         if node is not None:
             # Whoever was lost, or started again beside one that lives, belongs to another attempt.
             is_back = node.who == who and node.ranks == ranks and not self._is_over(node)
@@ -272,7 +184,7 @@ class NodeServer:
             return "these ranks are none of this attempt"
         return ""
 
-    def _hang_up(self, node: _Node) -> None:
+    def _hang_up(self, node: RemoteNode) -> None:
         if node.link is not None:
             self._selector.unregister(node.link)
             node.link.close()
@@ -280,7 +192,7 @@ class NodeServer:
 
     # What the nodes say
 
-    def _hear(self, node: _Node, link: NodeConnection) -> None:
+    def _hear(self, node: RemoteNode, link: NodeConnection) -> None:
         if node.link is not link:
             return
         try:
@@ -291,11 +203,11 @@ class NodeServer:
             logger.info("the connection to node %d broke: %s", node.number, error)
             self._hang_up(node)
 
-    def _take(self, node: _Node, message: Message) -> None:
+    def _take(self, node: RemoteNode, message: Message) -> None:
         for text in message.get("problems", ()):
-            write_problem(self._folder, self._of(node, text[0]), int(text[1]), str(text[2]))
+            self._page.write_problem(self._of(node, text[0]), int(text[1]), str(text[2]))
         for rank, said in message.get("rows", ()):
-            self._write_row(self._of(node, rank), said)
+            self._page.write_row(self._of(node, rank), said)
         # Behind how far its ranks were when they first looked at it.
         node.known = max(node.known, int(message.get("known", 0)))
         if "boards" in message:
@@ -308,35 +220,13 @@ class NodeServer:
                 state.was_free = bool(end["was_free"])
                 state.has_ended = True
                 if end["failed"]:
-                    self._mark_failed(state.rank)
+                    self._page.mark_failed(state.rank)
             node.ends.append(state.rank)
 
-    def _of(self, node: _Node, rank: Any) -> int:
+    def _of(self, node: RemoteNode, rank: Any) -> int:
         if rank not in node.ranks:
             raise ValueError(f"rank {rank} is not of node {node.number}")
         return int(rank)
-
-    def _write_row(self, rank: int, said: Sequence[int]) -> None:
-        """Write in the order of `SAID`: where a rank waits behind its step there, its end behind all else."""
-        words, row = self._words, row_of(rank)
-        self._touched.add(rank)
-        calls = 0
-        for place, value in zip(SAID, said, strict=True):
-            if place == ROW_PID:
-                value = REMOTE if value else 0
-            if place >= ROW_REQUESTS:
-                calls += words[row + place] != value
-            if place == ROW_ENDED and words[row + ROW_ENDED] == END_FAILED:
-                continue
-            words[row + place] = value
-        if calls:
-            words[REQUEST_COUNTER] += 1
-
-    def _mark_failed(self, rank: int) -> None:
-        """Let those who wait for it know."""
-        self._touched.add(rank)
-        if self._words[row_of(rank) + ROW_ENDED] != END_FINISHED:
-            self._words[row_of(rank) + ROW_ENDED] = END_FAILED
 
     # What the nodes are told
 
@@ -345,31 +235,21 @@ class NodeServer:
         for newcomer in [each for each in self._newcomers if now - each.since > GREETING_TIMEOUT_S]:
             self._dismiss(newcomer)
         self._find_lost(now)
-        words = self._words
-        changed = set()
-        for rank in (*self._own, *self._touched):
-            row = row_of(rank)
-            # Its end first: all that came before it is there then.
-            ended = words[row + ROW_ENDED]
-            state = [words[row + ROW_VOTES], words[row + ROW_VOTES + 1], int(words[row + ROW_PID] != 0), ended]
-            if state != self._rows.get(rank):
-                self._rows[rank] = state
-                changed.add(rank)
-        self._touched.clear()
-        # Behind the ends, and the decisions last: who sees no hold any more finds what was decided.
-        hold, left_out, decided = words[BARRIER], words[LEFT_OUT], words[DECISION_COUNT]
+        changed = self._page.changed_rows()
+        standing = self._page.standing()
         for node in self._connected():
             node.unheard |= changed - set(node.ranks)
-            self._tell(node, self._news(node, (hold, left_out, decided)))
-        if hold and words[BARRIER_SEEN] != hold and all(self._knows(node, hold) for node in self._nodes.values()):
-            words[BARRIER_SEEN] = hold
+            self._tell(node, self._news(node, standing))
+        hold = standing[0]
+        if self._page.has_to_be_seen(hold) and all(self._knows(node, hold) for node in self._nodes.values()):
+            self._page.mark_seen(hold)
 
-    def _news(self, node: _Node, standing: tuple[int, int, int]) -> Message:
+    def _news(self, node: RemoteNode, standing: tuple[int, int, int]) -> Message:
         """Return what a node has not been told yet, {} where there is nothing."""
         news: Message = {}
         if node.unheard:
-            news["rows"] = [[rank, *self._rows[rank]] for rank in sorted(node.unheard)]
-            problems = [text for rank in sorted(node.unheard) for text in problems_of(self._folder, rank, self._rows)]
+            news["rows"] = [[rank, *self._page.rows[rank]] for rank in sorted(node.unheard)]
+            problems = self._page.problems_of(sorted(node.unheard))
             if problems:
                 news["problems"] = problems
             node.unheard = set()
@@ -385,7 +265,7 @@ class NodeServer:
             news["ends"], node.ends = node.ends, []
         return news
 
-    def _tell(self, node: _Node, message: Message) -> None:
+    def _tell(self, node: RemoteNode, message: Message) -> None:
         if node.link is None:
             return
         try:
@@ -398,22 +278,19 @@ class NodeServer:
             logger.info("the connection to node %d broke: %s", node.number, error)
             self._hang_up(node)
 
-    def _decisions(self, node: _Node, decided: int) -> str:
+    def _decisions(self, node: RemoteNode, decided: int) -> str:
         """Return the lines of the leader's decisions that a node lacks, up to number `decided`."""
         if decided == node.decided:
             return ""
-        with (self._folder / "decisions.jsonl").open("rb") as file:
-            file.seek(node.decisions_bytes)
-            lines = [file.readline() for _ in range(decided - node.decided)]
-        text = b"".join(lines)
+        text = self._page.read_decisions(node.decisions_bytes, decided - node.decided)
         node.decisions_bytes += len(text)
         node.decided = decided
         return text.decode()
 
-    def _knows(self, node: _Node, hold: int) -> bool:
+    def _knows(self, node: RemoteNode, hold: int) -> bool:
         return node.known >= hold or self._is_over(node)
 
-    def _is_over(self, node: _Node) -> bool:
+    def _is_over(self, node: RemoteNode) -> bool:
         return all(self.elsewhere[rank].has_ended for rank in node.ranks)
 
     def _find_lost(self, now: float) -> None:
@@ -432,28 +309,4 @@ class NodeServer:
                 state.said = {"outcome": "failed", "error": lost_sentence(ranks), "traceback": ""}
                 state.said_at = time.time()
                 state.is_lost = state.has_ended = True
-                self._mark_failed(state.rank)
-
-
-def renumbered(name: str, by: int) -> str:
-    """Return the series of a GPU, such as gpu/0/power_w or gpu/0.1/power_w, for one that comes so many behind."""
-    kind, gpu, rest = name.split("/", 2)
-    board, dot, instance = gpu.partition(".")
-    return f"{kind}/{int(board) + by}{dot}{instance}/{rest}"
-
-
-def lost_sentence(ranks: Sequence[int]) -> str:
-    """Return what is said of a rank whose node is not heard of any more."""
-    if len(ranks) == 1:
-        return "The connection to its node is lost."
-    return f"The connection to its node, that of ranks {ranks[0]} to {ranks[-1]}, is lost."
-
-
-def problems_of(folder: Path, rank: int, rows: dict[int, list[int]]) -> list[list[Any]]:
-    """Return what a rank said was wrong at its latest votes: its number, that of the vote, and the text."""
-    found = []
-    for vote in rows[rank][:2]:
-        if vote & 1:
-            # A slow writer's file is whole before its vote is seen.
-            found.append([rank, vote // 2, problem_path(folder, rank, vote // 2).read_text(encoding="utf-8")])
-    return found
+                self._page.mark_failed(state.rank)

@@ -17,7 +17,8 @@ from typing import Any
 from steersman.agent.folders import WorkerProcess, recorded_exit
 from steersman.agent.journals.tail import last_record
 from steersman.agent.launch import deadlines
-from steersman.agent.launch.node_server import NodeServer, RemoteRank
+from steersman.agent.launch.node_server import NodeServer
+from steersman.agent.launch.remote_nodes import RemoteRank
 from steersman.agent.launch.undeclared_ranks import UndeclaredRanks
 
 GOOD_ENDS = ("finished", "stopped", "")

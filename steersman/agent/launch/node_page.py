@@ -1,0 +1,136 @@
+"""The page of shared memory of a node, as the processes that connect the nodes read and write it. No Django, no torch.
+
+`steersman.ranks.barrier` describes the page. `LeaderPage` is that of the first node; `node_client` keeps those of the
+others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from steersman.ranks.barrier import (
+    BARRIER,
+    BARRIER_SEEN,
+    DECISION_COUNT,
+    END_FAILED,
+    END_FINISHED,
+    LEFT_OUT,
+    NODES,
+    REMOTE,
+    REQUEST_COUNTER,
+    REQUEST_KINDS,
+    ROW_ARRIVED,
+    ROW_BOUNDARY,
+    ROW_ENDED,
+    ROW_EPOCH,
+    ROW_PID,
+    ROW_REQUESTS,
+    ROW_STEP,
+    ROW_VOTES,
+    open_page,
+    problem_path,
+    row_of,
+    write_problem,
+)
+
+# What a node says of a rank: these words of its row, in this order.
+SAID = (
+    ROW_BOUNDARY,
+    ROW_STEP,
+    ROW_EPOCH,
+    ROW_ARRIVED,
+    ROW_PID,
+    ROW_VOTES,
+    ROW_VOTES + 1,
+    *range(ROW_REQUESTS, ROW_REQUESTS + len(REQUEST_KINDS)),
+    ROW_ENDED,
+)
+
+
+class LeaderPage:
+    """The page of the first node, with the rows of ranks on other nodes as their nodes sent them."""
+
+    def __init__(self, folder: Path, ranks: int, own: Sequence[int], nodes: int) -> None:
+        """`own` are the ranks of this node."""
+        self.folder = folder
+        self.words = open_page(folder, ranks)
+        self.words[NODES] = nodes
+        # What nodes are told of each rank, and whose may have changed beside those that are here.
+        self.rows: dict[int, list[int]] = {}
+        self._own = list(own)
+        self._touched = {rank for rank in range(ranks) if rank not in own}
+
+    def write_row(self, rank: int, said: Sequence[int]) -> None:
+        """Write in the order of `SAID`: where a rank waits behind its step there, its end behind all else."""
+        words, row = self.words, row_of(rank)
+        self._touched.add(rank)
+        calls = 0
+        for place, value in zip(SAID, said, strict=True):
+            if place == ROW_PID:
+                value = REMOTE if value else 0
+            if place >= ROW_REQUESTS:
+                calls += words[row + place] != value
+            if place == ROW_ENDED and words[row + ROW_ENDED] == END_FAILED:
+                continue
+            words[row + place] = value
+        if calls:
+            words[REQUEST_COUNTER] += 1
+
+    def mark_failed(self, rank: int) -> None:
+        """Let those who wait for it know."""
+        self._touched.add(rank)
+        if self.words[row_of(rank) + ROW_ENDED] != END_FINISHED:
+            self.words[row_of(rank) + ROW_ENDED] = END_FAILED
+
+    def write_problem(self, rank: int, votes: int, problem: str) -> None:
+        write_problem(self.folder, rank, votes, problem)
+
+    def changed_rows(self) -> set[int]:
+        """Return the ranks of which `rows` has changed since the last call."""
+        words = self.words
+        changed = set()
+        for rank in (*self._own, *self._touched):
+            row = row_of(rank)
+            # Its end first: all that came before it is there then.
+            ended = words[row + ROW_ENDED]
+            state = [words[row + ROW_VOTES], words[row + ROW_VOTES + 1], int(words[row + ROW_PID] != 0), ended]
+            if state != self.rows.get(rank):
+                self.rows[rank] = state
+                changed.add(rank)
+        self._touched.clear()
+        return changed
+
+    def standing(self) -> tuple[int, int, int]:
+        """Return the hold, whether ranks are left out, and the number of decisions.
+
+        Call it behind `changed_rows`. The decisions last: who sees no hold any more finds what was decided.
+        """
+        return self.words[BARRIER], self.words[LEFT_OUT], self.words[DECISION_COUNT]
+
+    def has_to_be_seen(self, hold: int) -> bool:
+        """Return whether there is a hold of which the leader waits for word that all nodes have seen it."""
+        return hold != 0 and self.words[BARRIER_SEEN] != hold
+
+    def mark_seen(self, hold: int) -> None:
+        self.words[BARRIER_SEEN] = hold
+
+    def read_decisions(self, position: int, count: int) -> bytes:
+        """Return the next lines of the leader's decisions, which begin at byte `position`."""
+        with (self.folder / "decisions.jsonl").open("rb") as file:
+            file.seek(position)
+            return b"".join(file.readline() for _ in range(count))
+
+    def problems_of(self, ranks: Sequence[int]) -> list[list[Any]]:
+        return [text for rank in ranks for text in problems_of(self.folder, rank, self.rows)]
+
+
+def problems_of(folder: Path, rank: int, rows: dict[int, list[int]]) -> list[list[Any]]:
+    """Return what a rank said was wrong at its latest votes: its number, that of the vote, and the text."""
+    found = []
+    for vote in rows[rank][:2]:
+        if vote & 1:
+            # A slow writer's file is whole before its vote is seen.
+            found.append([rank, vote // 2, problem_path(folder, rank, vote // 2).read_text(encoding="utf-8")])
+    return found

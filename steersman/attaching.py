@@ -13,7 +13,7 @@ from steersman.commands import Control
 from steersman.files.locks import HeldLock, try_lock
 from steersman.files.point_code import MISSING
 from steersman.ranks.launchers import RankPlace, own_place
-from steersman.ranks.undeclared import Companions, how_to_declare, is_below, leave_mark, turned_away
+from steersman.ranks.undeclared import UndeclaredPeers, how_to_declare, is_below, leave_mark, unrecorded_notice
 from steersman.recorder import Outcome, check_call
 from steersman.run import FOLDER_VARIABLE, NODE_VARIABLE, RANK_VARIABLE, RANKS_VARIABLE, Run, worker_lock_path
 
@@ -95,7 +95,7 @@ def attach() -> Run:
     place = own_place(os.environ) if ranks == 1 else None
     if place is not None and place.rank != 0:
         # It never takes the lock: rank 0 may come later.
-        print(turned_away(place), file=sys.stderr)
+        print(unrecorded_notice(place), file=sys.stderr)
         leave_mark(Path(folder))
         _attached = NullRun(place.rank)
         return _attached
@@ -133,7 +133,7 @@ def _turn_away(folder: Path, lock: Path, ranks: int) -> NullRun:
 
 def _join(folder: Path, rank: int, lock: HeldLock, ranks: int, node: str | None, place: RankPlace | None) -> Run:
     if ranks == 1:
-        return Run(folder, rank, lock, companions=Companions(folder, place))
+        return Run(folder, rank, lock, undeclared_peers=UndeclaredPeers(folder, place))
     from steersman.ranked_run import RankedRun
 
     return RankedRun(folder, rank, lock, ranks, Path(node) if node else None)

@@ -230,7 +230,7 @@ class RankedRun(Run):
             if not barrier.wait(partial(barrier.is_seen_by_all_nodes, boundary), self._barrier_timeout_s):
                 if self._orphan_watch.poll(time.monotonic())[1]:
                     # A stop for want of a supervisor cannot reach the other nodes without one either.
-                    raise PeerLost("no supervisor carries word between the nodes any more")
+                    raise PeerLost("no supervisor connects the nodes any more")
                 self._refuse("Not all nodes have answered")
                 return
             if barrier.farthest_boundary() < boundary:

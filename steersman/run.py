@@ -21,7 +21,7 @@ from steersman.files.locks import HeldLock
 from steersman.files.mailbox import Mailbox
 from steersman.knobs import Knob, KnobSpec, Scale, Value, groups_of, kind_of, plain_choices, plain_default
 from steersman.orphan_watch import OrphanWatch
-from steersman.ranks.undeclared import Companions
+from steersman.ranks.undeclared import UndeclaredPeers
 from steersman.recorder import OnItsWay, Recorder
 
 # What a supervised process is told by its environment.
@@ -61,9 +61,9 @@ class Run(Recorder):
         rank: int,
         lock: HeldLock,
         node: Path | None = None,
-        companions: Companions | None = None,
+        undeclared_peers: UndeclaredPeers | None = None,
     ) -> None:
-        """`companions` are the ranks that nobody declared; None where all are declared."""
+        """`undeclared_peers` are the ranks that nobody declared; None if all are declared."""
         self._lock = lock
         if (folder / CLOSED_FILE).exists():
             print("steersman: a later attempt holds this run; this process ends", file=sys.stderr)
@@ -78,14 +78,14 @@ class Run(Recorder):
         self._left = CLOCK_EVERY
         self._signalled: list[str] = []
         paused = os.environ.get(START_PAUSED_VARIABLE) == "1"
-        self._companions = companions
+        self._undeclared_peers = undeclared_peers
         self._control = Control(
             self,
             paused=paused,
             ranks=self.ranks,
             leads=rank == 0,
             agree=self.agree,
-            forbid=companions.refusal if companions is not None else None,
+            forbid=undeclared_peers.refusal if undeclared_peers is not None else None,
         )
         if self._control.paused:
             self.record_state("paused")
@@ -127,8 +127,8 @@ class Run(Recorder):
         """Do all that is to do between two steps; return whether the training is to end."""
         control = self._control
         ends = self._wait_and_obey(control)
-        if ends and self._companions is not None:
-            self._companions.note_stop()
+        if ends and self._undeclared_peers is not None:
+            self._undeclared_peers.note_stop()
         return ends
 
     def _wait_and_obey(self, control: Control) -> bool:

@@ -186,12 +186,12 @@ class RankBarrier:
             row = self.row(rank)
             pid = self.words[row + ROW_PID]
             here = pid and not pid & REMOTE
-            dead = here and not _lives(pid) and not self.has_finished(rank)
+            dead = here and not _is_alive(pid) and not self.has_finished(rank)
             if dead or self.words[row + ROW_ENDED] == END_FAILED:
                 raise PeerLost(f"rank {rank} has died; this rank waited for it")
 
 
-def _lives(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

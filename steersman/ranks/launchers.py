@@ -1,7 +1,7 @@
-"""Which of several processes this is, as launchers say by the environment, and PyTorch where it is loaded.
+"""Which of several processes this is, by the environment variables of launchers, and by PyTorch if it is loaded.
 
 torchrun, accelerate, deepspeed and Lightning set RANK, LOCAL_RANK and WORLD_SIZE; MPI and Slurm have variables of their
-own. Standard library only; torch is asked only where it is loaded already.
+own. Standard library only; torch is used only if it is loaded already.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# What `train` found in its own environment: there it told of `train`, and not of what it started.
+# The launchers' variables in the environment of `train` itself: they describe `train`, not what it started.
 OUTSIDE_VARIABLE = "STEERSMAN_OUTSIDE"
 SPAWNED = "torch.multiprocessing.spawn"
 
 
 @dataclass(frozen=True, slots=True)
 class RankPlace:
-    """Number `rank` of `size` processes that train together; `size` is 0 where it is not known."""
+    """Number `rank` of `size` processes that train together; `size` is 0 if it is not known."""
 
     rank: int
     size: int
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
-    """The variables of a launcher: which process, of how many, and further ones that tell one launch from another."""
+class LauncherVariables:
+    """Variables that a launcher sets: which process, of how many, and further ones that differ between launches."""
 
     ranks: tuple[str, ...]
     sizes: tuple[str, ...]
@@ -38,49 +38,49 @@ class Family:
         return self.ranks + self.sizes + self.others
 
 
-TORCH = Family(
+TORCH = LauncherVariables(
     ("RANK", "LOCAL_RANK"),
     ("WORLD_SIZE",),
     ("NODE_RANK", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"),
 )
-FAMILIES = (
+LAUNCHERS = (
     TORCH,
-    Family(("OMPI_COMM_WORLD_RANK",), ("OMPI_COMM_WORLD_SIZE",), ("PMIX_NAMESPACE",)),
-    Family(("MV2_COMM_WORLD_RANK",), ("MV2_COMM_WORLD_SIZE",)),
-    Family(("PMI_RANK",), ("PMI_SIZE",)),
+    LauncherVariables(("OMPI_COMM_WORLD_RANK",), ("OMPI_COMM_WORLD_SIZE",), ("PMIX_NAMESPACE",)),
+    LauncherVariables(("MV2_COMM_WORLD_RANK",), ("MV2_COMM_WORLD_SIZE",)),
+    LauncherVariables(("PMI_RANK",), ("PMI_SIZE",)),
     # Not SLURM_NTASKS: a batch script has it too, and is one process all the same. A step has the number of its own.
-    Family(("SLURM_PROCID", "PMIX_RANK"), ("SLURM_STEP_NUM_TASKS",), ("SLURM_JOB_ID", "SLURM_STEP_ID")),
+    LauncherVariables(("SLURM_PROCID", "PMIX_RANK"), ("SLURM_STEP_NUM_TASKS",), ("SLURM_JOB_ID", "SLURM_STEP_ID")),
 )
 
 
 def outside(environment: Mapping[str, str]) -> str:
-    """Return what launchers have said to this process, for one that it starts: there it is not news."""
-    names = [name for family in FAMILIES for name in family.names]
+    """Return the launchers' variables of this process, so that a process that it starts can ignore them."""
+    names = [name for launcher in LAUNCHERS for name in launcher.names]
     return json.dumps({name: environment[name] for name in names if name in environment})
 
 
 def place_in(environment: Mapping[str, str]) -> RankPlace | None:
-    """Return which process this is by its environment, None where no launcher has started several."""
+    """Return which process this is by its environment, None if no launcher has started several."""
     known = _known(environment.get(OUTSIDE_VARIABLE, ""))
-    for family in FAMILIES:
-        told = {name: environment[name] for name in family.names if name in environment}
-        if told == {name: known[name] for name in family.names if name in known}:
-            # Of this family nothing has come since `train` was started.
+    for launcher in LAUNCHERS:
+        given = {name: environment[name] for name in launcher.names if name in environment}
+        if given == {name: known[name] for name in launcher.names if name in known}:
+            # This launcher has set nothing since `train` was started.
             continue
-        size = _first(told, family.sizes)
-        rank = _first(told, family.ranks)
+        size = _first(given, launcher.sizes)
+        rank = _first(given, launcher.ranks)
         if size is None or rank is None or size <= 1:
             continue
-        if family is TORCH and "RANK" not in told:
+        if launcher is TORCH and "RANK" not in given:
             # Lightning numbers the processes of a node, and the nodes.
-            node = _first(told, ("NODE_RANK", "GROUP_RANK")) or 0
+            node = _first(given, ("NODE_RANK", "GROUP_RANK")) or 0
             rank = rank if node == 0 else max(1, rank)
         return RankPlace(rank, size)
     return None
 
 
 def place_in_torch() -> RankPlace | None:
-    """Return which process this is by PyTorch, None where it trains alone, or has not begun to meet the others."""
+    """Return which process this is by PyTorch, None if it trains alone, or has not joined a process group yet."""
     distributed = sys.modules.get("torch.distributed")
     if distributed is None:
         return None
@@ -89,15 +89,15 @@ def place_in_torch() -> RankPlace | None:
             return None
         place = RankPlace(int(distributed.get_rank()), int(distributed.get_world_size()))
     except (AttributeError, RuntimeError, ValueError):
-        # Half imported, by another thread or on the way here.
+        # Half imported, by another thread or by one that called this.
         return None
     return place if place.size > 1 else None
 
 
 def place_by_spawn() -> RankPlace | None:
-    """Return which process of `torch.multiprocessing.spawn` this is, None where it is none of them.
+    """Return which process of `torch.multiprocessing.spawn` this is, None if it is none of them.
 
-    It hands the number to the function and to nothing else, so it is read where multiprocessing keeps the arguments.
+    spawn passes the number to the function alone, so it is read where multiprocessing keeps the arguments.
     """
     process = _process()
     target: Any = getattr(process, "_target", None)
@@ -108,7 +108,7 @@ def place_by_spawn() -> RankPlace | None:
 
 
 def own_place(environment: Mapping[str, str]) -> RankPlace | None:
-    """Return which of several processes this is, None where it is alone as far as anybody has said."""
+    """Return which of several processes this is, None if it is alone as far as is known."""
     return place_in_torch() or place_in(environment) or place_by_spawn()
 
 
@@ -125,10 +125,10 @@ def _known(text: str) -> dict[str, str]:
     return found if isinstance(found, dict) else {}
 
 
-def _first(told: Mapping[str, str], names: tuple[str, ...]) -> int | None:
+def _first(given: Mapping[str, str], names: tuple[str, ...]) -> int | None:
     for name in names:
         try:
-            return int(told[name])
+            return int(given[name])
         except (KeyError, ValueError):
             continue
     return None

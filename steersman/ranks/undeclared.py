@@ -1,8 +1,8 @@
-"""Processes of a training that nobody has told Steersman of: ranks that a script or a launcher inside it started.
+"""Undeclared ranks: processes of a training that a script, or a launcher inside it, started without Steersman.
 
 Only rank 0 of them records. A command would reach it alone, and the weights would drift apart: while others exist, it
-is refused. Each that is turned away leaves a mark in the attempt's folder; rank 0 leaves one when it is to stop, so
-that the supervisor ends the others, whom the stop does not reach. Standard library only.
+is refused. Each other rank leaves a mark in the attempt's folder; rank 0 leaves one when it is to stop, so that the
+supervisor ends the others, which the stop does not reach. Standard library only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from steersman.ranks.launchers import RankPlace, place_in_torch
 
 # Left by rank 0, beside the journal: its process, once it was asked to stop while others train beside it.
 STOPPING_FILE = "stopping.json"
-# These reach rank 0 alone without harm: a stop is seen to by the supervisor, and who was paused must go on.
+# These may reach rank 0 alone: at a stop the supervisor ends the others, and a paused training must go on.
 HARMLESS = frozenset({"stop", "resume", "note", "cancel", "expire"})
 
 
@@ -33,8 +33,8 @@ def how_to_declare(size: int) -> str:
     )
 
 
-def turned_away(place: RankPlace) -> str:
-    """Return what a process says that is not rank 0."""
+def unrecorded_notice(place: RankPlace) -> str:
+    """Return what an undeclared rank other than 0 prints."""
     of = f" of {place.size}" if place.size else ""
     return (
         f"steersman: this is rank {place.rank}{of}, which Steersman was not told of: only rank 0 is recorded. To "
@@ -42,15 +42,15 @@ def turned_away(place: RankPlace) -> str:
     )
 
 
-class Companions:
-    """The other processes of this training, as rank 0 knows them: by its launcher, their marks, and PyTorch."""
+class UndeclaredPeers:
+    """The other processes of this training as far as rank 0 knows: by its launcher, their marks, and PyTorch."""
 
     def __init__(self, folder: Path, place: RankPlace | None) -> None:
         self._folder = folder
         self._size = place.size if place is not None else 0
 
     def refusal(self, kind: str) -> str:
-        """Return why a command cannot be done, "" where this process is alone or the command does no harm."""
+        """Return why a command cannot be done, "" if this process is alone or the command does no harm."""
         if kind in HARMLESS or not (size := self.count()):
             return ""
         return (
@@ -59,29 +59,29 @@ class Companions:
         )
 
     def count(self) -> int:
-        """Return how many processes train together, as far as known; 0 where there is this one alone."""
+        """Return how many processes train together, as far as known; 0 if there is this one alone."""
         if self._size > 1:
             return self._size
         place = place_in_torch()
         if place is not None:
             return place.size
-        marked = sum(_lives(path) for path in self._folder.glob("beside-*.json"))
+        marked = sum(_is_alive(path) for path in self._folder.glob("beside-*.json"))
         return marked + 1 if marked else 0
 
     def note_stop(self) -> None:
-        """Tell the supervisor that this process is to stop, and that others train beside it."""
+        """Leave a mark for the supervisor: this process is to stop, and others train beside it."""
         path = self._folder / STOPPING_FILE
         try:
             if not path.exists() and self.count():
-                told = {"pid": os.getpid(), "host": socket.gethostname(), "above": ancestors()}
-                _write_whole(path, told)
+                mark = {"pid": os.getpid(), "host": socket.gethostname(), "above": ancestors()}
+                _write_whole(path, mark)
         except OSError:
-            # A full disk: the others end with their collectives, later.
+            # On a full disk the others end later, when their collectives fail.
             return
 
 
 def leave_mark(folder: Path) -> None:
-    """Let rank 0 know that this process trains beside it."""
+    """Leave a mark for rank 0: this process trains beside it."""
     path = folder / f"beside-{socket.gethostname()}-{os.getpid()}.json"
     try:
         _write_whole(path, {"pid": os.getpid(), "host": socket.gethostname()})
@@ -90,7 +90,7 @@ def leave_mark(folder: Path) -> None:
 
 
 def is_below(holder: int) -> bool:
-    """Tell whether this process was started by process `holder`, or by one that it started, as helpers are."""
+    """Return whether this process was started by process `holder`, or by one that it started, as helpers are."""
     return holder in ancestors()
 
 
@@ -114,13 +114,13 @@ def _parent(pid: int) -> int:
         return 0
 
 
-def _lives(mark: Path) -> bool:
-    """Tell whether the process that left a mark lives; one of another host cannot be seen, and is taken to live."""
+def _is_alive(path: Path) -> bool:
+    """Return whether the process that left a mark is alive; one of another host counts as alive."""
     try:
-        told = json.loads(mark.read_text())
-        if told["host"] != socket.gethostname():
+        mark = json.loads(path.read_text())
+        if mark["host"] != socket.gethostname():
             return True
-        os.kill(int(told["pid"]), 0)
+        os.kill(int(mark["pid"]), 0)
     except PermissionError:
         return True
     except (OSError, ValueError, KeyError, TypeError):
@@ -128,7 +128,7 @@ def _lives(mark: Path) -> bool:
     return True
 
 
-def _write_whole(path: Path, told: Mapping[str, Any]) -> None:
+def _write_whole(path: Path, mark: Mapping[str, Any]) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
-    write_private(temporary, json.dumps(told))
+    write_private(temporary, json.dumps(mark))
     os.replace(temporary, path)

@@ -42,7 +42,7 @@ def elsewhere(nodes: Nodes) -> list[Any]:
 
 def end_of(found: WorkerGroup) -> tuple[str, str]:
     root_cause = found.root_cause()
-    end = judge_end(root_cause.code, found.said(root_cause), interrupted=False, stopped=False)
+    end = judge_end(root_cause.code, found.end_record(root_cause), interrupted=False, stopped=False)
     return end.outcome, name_rank(end, root_cause.rank).error
 
 
@@ -53,18 +53,18 @@ def test_a_rank_that_dies_on_another_node_ends_all_and_is_named(nodes, monkeypat
     second, third = (nodes.worker(rank, SLEEPING, post.folder) for rank in (1, 2))
     post.start()
     whole = group(nodes, first)
-    assert whole.lives()
+    assert whole.poll_alive()
     third.kill()
     third.wait()
     # As the `train` beside it does.
     record_exit(post.folder, 2, -signal.SIGKILL)
     second.wait(10)
     record_exit(post.folder, 1, -signal.SIGTERM)
-    wait_for(lambda: not whole.lives(), "the end of all", 20)
+    wait_for(lambda: not whole.poll_alive(), "the end of all", 20)
     assert first.returncode == -signal.SIGTERM
     assert [worker.code for worker in whole.workers] == [-signal.SIGTERM, -signal.SIGTERM, -signal.SIGKILL]
     assert end_of(whole) == ("failed", "Rank 2 was ended by SIGKILL.")
-    wait_for(lambda: post.has_told_all, "the word that all was heard")
+    wait_for(lambda: post.has_reported_all, "the word that all was heard")
 
 
 def test_the_last_word_of_a_rank_elsewhere_comes_with_its_end(nodes):
@@ -80,7 +80,7 @@ def test_the_last_word_of_a_rank_elsewhere_comes_with_its_end(nodes):
     record_exit(post.folder, 1, 1)
     post.start()
     whole = group(nodes, first)
-    wait_for(lambda: not whole.lives(), "the end of all", 20)
+    wait_for(lambda: not whole.poll_alive(), "the end of all", 20)
     for path in nodes.folder.glob("journal-0001*"):
         path.unlink()
     assert end_of(whole) == ("failed", "Rank 1: ValueError: mine")
@@ -95,7 +95,7 @@ def test_what_the_first_node_wants_to_end_ends_on_all(nodes, monkeypatch):
     whole.kill(signal.SIGKILL)
     assert second.wait(10) == -signal.SIGKILL
     record_exit(post.folder, 1, -signal.SIGKILL)
-    wait_for(lambda: not whole.lives(), "the end of all", 20)
+    wait_for(lambda: not whole.poll_alive(), "the end of all", 20)
 
 
 def test_a_node_that_is_gone_is_lost_and_both_sides_end_what_is_theirs(nodes, monkeypatch):
@@ -107,13 +107,13 @@ def test_a_node_that_is_gone_is_lost_and_both_sides_end_what_is_theirs(nodes, mo
     others = [nodes.worker(rank, STUBBORN, post.folder) for rank in (1, 2)]
     post.start()
     whole = group(nodes, first)
-    assert whole.lives()
+    assert whole.poll_alive()
     nodes.line.close()
-    wait_for(lambda: not whole.lives(), "the end of all", 20)
+    wait_for(lambda: not whole.poll_alive(), "the end of all", 20)
     assert [other.wait(10) for other in others] == [-signal.SIGKILL, -signal.SIGKILL]
     assert end_of(whole) == ("failed", "Rank 1: The connection to its node, that of ranks 1 to 2, is lost.")
     assert post.is_lost
-    wait_for(lambda: post.has_told_all, "the end of the node", 20)
+    wait_for(lambda: post.has_reported_all, "the end of the node", 20)
     with pytest.raises(OSError):
         post.connect(HERE, nodes.server.port)
 
@@ -132,5 +132,5 @@ def test_a_node_that_never_joins_is_named(nodes, monkeypatch):
     monkeypatch.setattr(deadlines, "JOINED_AFTER_S", 0.2)
     nodes.begin(2, [0])
     whole = group(nodes, nodes.worker(0, SLEEPING, nodes.folder))
-    wait_for(lambda: not whole.lives(), "the end of all", 20)
+    wait_for(lambda: not whole.poll_alive(), "the end of all", 20)
     assert end_of(whole) == ("failed", "Rank 1: Its node has not joined the training within 0 s.")

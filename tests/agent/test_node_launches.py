@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from steersman.agent.launch import deadlines, node_client, torchrun
-from steersman.agent.launch.node_client import is_manned, node_folder
+from steersman.agent.launch.node_client import is_supervised, node_folder
 from steersman.agent.launch.node_server import NodeServer
 from steersman.agent.launch.torchrun import (
     Launch,
@@ -32,7 +32,7 @@ def launch_of(node: int, rank: int) -> Launch:
     return Launch("k", rank, 2, 2, node, rank, rank, HERE)
 
 
-def told(data: Path) -> dict[str, Any]:
+def announcement(data: Path) -> dict[str, Any]:
     return dict(json.loads((data / "runs" / "7" / "launch.json").read_text()))
 
 
@@ -45,7 +45,7 @@ def test_a_node_passes_over_what_an_earlier_launch_left_and_joins_the_present_on
     before = NodeServer(earlier, 2, [0], 2, HERE).start()
     announce(tmp_path, 7, launch_of(0, 0), earlier, ["false"], {}, before)
     before.close()
-    first = told(tmp_path)
+    first = announcement(tmp_path)
     codes: list[int] = []
     beside = threading.Thread(
         target=lambda: codes.append(join(tmp_path, ROOT, 7, launch_of(1, 1), Interrupts(), os.environ))
@@ -56,13 +56,13 @@ def test_a_node_passes_over_what_an_earlier_launch_left_and_joins_the_present_on
     server = NodeServer(present, 2, [0], 2, HERE).start()
     announce(tmp_path, 7, launch_of(0, 0), present, [sys.executable, "-c", "print('here')"], {}, server)
     beside.join(30)
-    assert codes == [0] and told(tmp_path)["key"] == first["key"]
+    assert codes == [0] and announcement(tmp_path)["key"] == first["key"]
     assert (present / "console-0001.log").read_text() == "here\n"
     assert server.elsewhere[1].has_ended and server.elsewhere[1].code == 0
-    assert is_manned(node_folder(present, 1)) and not is_manned(node_folder(earlier, 1))
+    assert is_supervised(node_folder(present, 1)) and not is_supervised(node_folder(earlier, 1))
     assert (tmp_path / "runs" / "7" / "launch.json").stat().st_mode & 0o777 == 0o600
     close_node_server(tmp_path, 7, launch_of(0, 0), server)
-    assert "folder" in told(tmp_path)
+    assert "folder" in announcement(tmp_path)
 
 
 def test_a_failure_is_believed_once_it_is_new(tmp_path, monkeypatch):
@@ -83,7 +83,7 @@ def test_an_attempt_that_was_deleted_is_not_made_again(tmp_path, monkeypatch):
     server = NodeServer(tmp_path, 2, [0], 2, HERE)
     announce(tmp_path, 7, launch_of(0, 0), tmp_path, ["false"], {}, server)
     path = tmp_path / "runs" / "7" / "launch.json"
-    path.write_text(json.dumps(told(tmp_path) | {"folder": str(tmp_path / "gone")}))
+    path.write_text(json.dumps(announcement(tmp_path) | {"folder": str(tmp_path / "gone")}))
     with pytest.raises(NoAttempt, match="opened no attempt"):
         join(tmp_path, ROOT, 7, launch_of(1, 1), Interrupts(), {})
     assert not (tmp_path / "gone").exists()
@@ -118,4 +118,4 @@ def test_those_that_never_came_are_told_that_it_is_over(tmp_path):
     server = NodeServer(folder, 2, [0], 2, HERE).start()
     announce(tmp_path, 7, launch_of(0, 0), folder, ["true"], {}, server)
     close_node_server(tmp_path, 7, launch_of(0, 0), server)
-    assert told(tmp_path)["exit_code"] == 1
+    assert announcement(tmp_path)["exit_code"] == 1

@@ -1,6 +1,6 @@
-"""Ranks on several nodes: what is carried between them, late, twice or not at all, and what each end makes of that.
+"""Ranks on several nodes: messages between them that arrive late, twice or not at all, and what each end does then.
 
-The nodes here are folders of one process, and the line between them one that can be slow, cut, or gone.
+The nodes here are folders of one process. The line between them can be slow, cut, or gone.
 """
 
 from __future__ import annotations
@@ -123,9 +123,9 @@ def test_a_line_that_is_cut_again_and_again_loses_and_doubles_nothing(nodes):
     assert {value for _, value, _ in ranks.seen[1]} >= {number / 16 for number in range(1, 11)}
 
 
-def test_a_hold_that_a_node_does_not_answer_is_given_up_and_training_goes_on(tmp_path, monkeypatch):
+def test_a_barrier_that_a_node_does_not_see_is_given_up_and_training_goes_on(tmp_path, monkeypatch):
     monkeypatch.setenv("STEERSMAN_HOLD_TIMEOUT_S", "0.2")
-    server = NodeServer(tmp_path, 2, [0], 2, HERE)  # carries nothing yet
+    server = NodeServer(tmp_path, 2, [0], 2, HERE)  # not started yet
     lock = try_lock(worker_lock_path(tmp_path, 0))
     assert lock is not None
     run = RankedRun(tmp_path, 0, lock, 2)
@@ -137,7 +137,7 @@ def test_a_hold_that_a_node_does_not_answer_is_given_up_and_training_goes_on(tmp
     assert outcome["state"] == "refused" and outcome["reason"].startswith("Not all nodes have answered within 0.2 s")
     last = run._last_barrier
     assert page[BARRIER] == 0
-    # Nobody has gone farther, and yet it is another: what a node says of the earlier one is not for it.
+    # No rank has gone farther, and yet the barrier is another: an answer to the earlier one does not count for it.
     page[BARRIER_SEEN] = last
     run._set_barrier()
     assert run._last_barrier > last and page[BARRIER] == 0 and not run.stopping
@@ -230,7 +230,7 @@ def test_who_does_not_know_the_secret_or_has_no_place_here_is_refused(nodes):
     nodes.server.elsewhere[1].signal = signal.SIGTERM
     with pytest.raises(NodeRefused, match="ending"):
         nodes.client(2, [2], 3)
-    # One that was cut off has still to tell how its ranks end.
+    # A node whose connection broke has still to report how its ranks end.
     nodes.clients[0].connect(HERE, nodes.line.port)
 
 
@@ -290,8 +290,8 @@ def test_whatever_one_look_misses_a_rank_sees_no_end_before_what_led_to_it(nodes
     here, there = Noting(server._page.words), Noting(post._words)
     server._page.words, post._words = here, there  # type: ignore[assignment]
     own, other = row_of(0), row_of(1)
-    (rows,) = post._rows_to_tell().values()
-    server._take(RemoteNode(1, "", [1]), {"rows": rows})
+    (rows,) = post._changed_rows().values()
+    server._apply(RemoteNode(1, "", [1]), {"rows": rows})
     order = [other + place for place in (ROW_STEP, ROW_EPOCH, ROW_ARRIVED, ROW_VOTES, ROW_ENDED)]
     assert [place for place in there.read if place in order] == order[::-1]
     assert [place for place in here.written if place in order] == order
@@ -306,16 +306,16 @@ def test_whatever_one_look_misses_a_rank_sees_no_end_before_what_led_to_it(nodes
         < here.read.index(BARRIER)
         < here.read.index(DECISION_COUNT)
     )
-    node.unheard, node.told = {0}, None
+    node.unsent_rows, node.sent_state = {0}, None
     node.decided = node.decisions_bytes = 0
-    post._take(server._news(node, (0, 0, 1)), None)  # type: ignore[arg-type]
+    post._apply(server._update_for(node, (0, 0, 1)), None)  # type: ignore[arg-type]
     order = [own + ROW_VOTES, DECISION_COUNT, BARRIER, own + ROW_ENDED]
     assert [place for place in there.written if place in order] == order
     server.start().close()
 
 
-def test_a_node_knows_a_hold_behind_the_look_at_how_far_its_ranks_are(tmp_path, monkeypatch):
-    """A rank that reaches it while the word is written may have passed it unaware, and the leader must hear of that."""
+def test_a_node_reports_a_barrier_as_seen_with_how_far_its_ranks_were_then(tmp_path, monkeypatch):
+    """A rank that reaches it while it is written may have passed it unaware, and the leader must learn of that."""
     server = socket.create_server((HERE, 0))
     post = NodeClient(tmp_path, 1, [1], 2, "s")
     page = open_page(post.folder, 2)
@@ -329,7 +329,7 @@ def test_a_node_knows_a_hold_behind_the_look_at_how_far_its_ranks_are(tmp_path, 
         link.send({"nonce": "n"})
         (greeting,) = wait_for(link.receive, "a greeting")
         link.send({"proof": proof("s", "server", ("n", greeting["nonce"]))})
-        link.send({"hold": 7, "left_out": 0, "decided": 0, "decisions": ""})
+        link.send({"barrier": 7, "left_out": 0, "decided": 0, "decisions": ""})
         answers.extend(wait_for(link.receive, "an answer"))
 
     monkeypatch.setattr(node_client, "time", SimpleNamespace(sleep=run_ahead, monotonic=time.monotonic))
@@ -338,7 +338,7 @@ def test_a_node_knows_a_hold_behind_the_look_at_how_far_its_ranks_are(tmp_path, 
     post.connect(HERE, server.getsockname()[1])
     answering.join(20)
     (answer,) = answers
-    assert answer["known"] == 7
+    assert answer["barrier_seen"] == 7
     ((rank, (points, *_)),) = answer["rows"]
     assert (rank, points) == (1, 7)
     server.close()

@@ -61,7 +61,7 @@ def started(tmp_path: Path) -> Iterator[Started]:
 
 
 def ended(group: WorkerGroup) -> None:
-    wait_for(lambda: not group.lives(), "all ranks to end", 20)
+    wait_for(lambda: not group.poll_alive(), "all ranks to end", 20)
 
 
 def test_ranks_that_finish_one_after_the_other_end_nobody(started, tmp_path):
@@ -73,13 +73,13 @@ def test_ranks_that_finish_one_after_the_other_end_nobody(started, tmp_path):
 def test_a_rank_that_dies_ends_the_others_and_is_named(started, tmp_path, monkeypatch):
     monkeypatch.setattr(deadlines, "KILL_AFTER_S", 0.3)
     group = WorkerGroup(tmp_path, [started.worker(rank, STUBBORN if rank == 1 else SLEEPING) for rank in range(3)])
-    assert group.lives()
+    assert group.poll_alive()
     started.processes[2].kill()
     ended(group)
     assert [worker.code for worker in group.workers] == [-signal.SIGTERM, -signal.SIGKILL, -signal.SIGKILL]
     root_cause = group.root_cause()
     end = name_rank(
-        judge_end(root_cause.code, group.said(root_cause), interrupted=False, stopped=False), root_cause.rank
+        judge_end(root_cause.code, group.end_record(root_cause), interrupted=False, stopped=False), root_cause.rank
     )
     assert (end.outcome, end.error, end.signal) == ("failed", "Rank 2 was ended by SIGKILL.", "SIGKILL")
 
@@ -91,7 +91,7 @@ def test_the_first_word_names_the_rank_that_broke_and_not_those_that_lost_it(sta
     started.say(0, "failed", "RuntimeError: connection closed by peer")
     started.say(2, "failed", "RuntimeError: connection closed by peer")
     ended(group)
-    assert group.root_cause().rank == 1 and group.said(group.root_cause())["error"] == "ValueError: mine"
+    assert group.root_cause().rank == 1 and group.end_record(group.root_cause())["error"] == "ValueError: mine"
 
 
 def test_a_rank_that_died_without_a_word_is_named_and_not_those_that_lost_it(started, tmp_path):
@@ -108,7 +108,7 @@ def test_a_rank_that_died_without_a_word_is_named_and_not_those_that_lost_it(sta
 def test_what_a_dead_rank_started_dies_with_it(started, tmp_path):
     group = WorkerGroup(tmp_path, [started.worker(0, PARENT)])
     process_group = started.processes[0].pid
-    assert group.lives()
+    assert group.poll_alive()
     children = wait_for(lambda: _of_group(process_group) - {process_group}, "the child of the rank")
     started.processes[0].kill()
     ended(group)

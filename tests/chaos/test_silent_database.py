@@ -43,9 +43,9 @@ class Line:
                 return
             behind = socket.create_connection(("127.0.0.1", self._behind))
             for one, other in ((front, behind), (behind, front)):
-                threading.Thread(target=self._carry, args=(one, other), daemon=True).start()
+                threading.Thread(target=self._forward, args=(one, other), daemon=True).start()
 
-    def _carry(self, one: socket.socket, other: socket.socket) -> None:
+    def _forward(self, one: socket.socket, other: socket.socket) -> None:
         try:
             while data := one.recv(1 << 16):
                 self._flows.wait()

@@ -41,13 +41,13 @@ def stepping(step_s: float, *, shortest_s: float = 60.0, steps: int = 20, **opti
     watch = StallWatch(shortest_s, **options)
     for step in range(1, steps + 1):
         watch.note([point(step, step * step_s)])
-    watch.check(0.0)
+    watch.measure(0.0)
     return watch
 
 
 def silent_after(watch: StallWatch, limit_s: int) -> float | None:
     """Return after how many seconds of silence, looked at each second, the training counts as stalled."""
-    return next((second for second in range(1, limit_s) if watch.check(float(second))), None)
+    return next((second for second in range(1, limit_s) if watch.measure(float(second))), None)
 
 
 # Stalled
@@ -63,7 +63,7 @@ def test_a_sign_ends_it() -> None:
     watch = stepping(0.1)
     assert silent_after(watch, 100) == 61
     watch.note([other(journal.CHECKPOINT)])
-    assert watch.check(62.0) == 0.0
+    assert watch.measure(62.0) == 0.0
 
 
 def test_what_is_usual_is_hardly_moved_by_evaluations_and_pauses() -> None:
@@ -82,7 +82,7 @@ def test_who_logs_seldom_is_judged_by_how_often_it_logs() -> None:
     watch = StallWatch(60.0)
     for sign in range(1, 20):
         watch.note([point(1000 * sign, 100.0 * sign)])
-    watch.check(0.0)
+    watch.measure(0.0)
     assert watch.usual_step_s == pytest.approx(0.1)
     assert silent_after(watch, 3000) == 1001
 
@@ -99,8 +99,8 @@ def test_it_may_say_how_long_the_next_sign_takes() -> None:
     watch.note([other(journal.QUIET, seconds=500.0)])
     assert silent_after(watch, 1000) == 502
     watch.note([point(21, 900.0)])
-    watch.check(600.0)
-    assert watch.check(661.0) == 0.0
+    watch.measure(600.0)
+    assert watch.measure(661.0) == 0.0
     assert watch.usual_step_s == pytest.approx(0.1)
 
 
@@ -109,27 +109,27 @@ def test_a_paused_training_is_not_stalled() -> None:
     watch.note([other(journal.STATE, state="paused")])
     assert silent_after(watch, 1000) is None
     watch.note([other(journal.STATE, state="running")])
-    assert [watch.check(1000.0 + second) > 0 for second in (59, 61, 63)] == [False, False, False]
+    assert [watch.measure(1000.0 + second) > 0 for second in (59, 61, 63)] == [False, False, False]
     assert silent_after(stepping(0.1, paused=True), 1000) is None
 
 
 def test_the_first_step_may_take_ten_times_as_long() -> None:
     watch = StallWatch(60.0)
-    watch.check(0.0)
+    watch.measure(0.0)
     watch.note([other(journal.ENVIRONMENT)])
     assert silent_after(watch, 1000) == 602
 
 
 def test_time_in_which_nobody_looked_counts_for_little() -> None:
     watch = stepping(0.1)
-    assert watch.check(10_000.0) == 0.0
+    assert watch.measure(10_000.0) == 0.0
 
 
 def test_what_an_earlier_supervisor_found_holds_until_there_is_a_sign() -> None:
     watch = StallWatch(60.0, stalled=True, usual_step_s=0.1)
-    assert watch.check(0.0) > 0 and watch.check(1.0) > 0 and watch.usual_step_s == 0.1
+    assert watch.measure(0.0) > 0 and watch.measure(1.0) > 0 and watch.usual_step_s == 0.1
     watch.note([point(7, 1.0)])
-    assert watch.check(2.0) == 0.0
+    assert watch.measure(2.0) == 0.0
 
 
 # Left alone

@@ -144,7 +144,7 @@ def test_every_command_takes_effect_at_the_same_step_on_all_ranks(tmp_path, seed
 
 
 def test_ranks_without_any_pause_are_held_too(tmp_path):
-    """Steps far shorter than the look behind the hold: it is raised until nobody can have passed it."""
+    """Steps far shorter than the wait after the barrier is set: it is raised until no rank can have passed it."""
     with Ranks(tmp_path, 2, 10_000_000, lambda rank: 0.0) as ranks:
         for number in range(10):
             ranks.set_rate(f"c{number}", (number + 1) / 16)
@@ -153,21 +153,21 @@ def test_ranks_without_any_pause_are_held_too(tmp_path):
     assert not ranks.errors and ranks.seen[0] == ranks.seen[1]
 
 
-def test_the_hold_is_raised_beyond_a_rank_that_may_have_passed_it_unaware(tmp_path, monkeypatch):
+def test_the_barrier_is_raised_beyond_a_rank_that_may_have_passed_it_unaware(tmp_path, monkeypatch):
     runs = Ranks(tmp_path, 2, 0, lambda rank: 0.0).runs
     words, row = runs[0]._words, runs[1]._row
-    holds: list[int] = []
+    barriers: list[int] = []
 
     def run_ahead(seconds: float) -> None:
-        """While the leader lets its word be seen, the other rank reaches the hold, three times."""
-        holds.append(words[BARRIER])
-        if len(holds) <= 3:
+        """While the leader waits until its barrier is visible, the other rank reaches it, three times."""
+        barriers.append(words[BARRIER])
+        if len(barriers) <= 3:
             words[row] = words[BARRIER]
 
     monkeypatch.setattr("steersman.ranked_run.time.sleep", run_ahead)
     Mailbox(tmp_path).post({"id": "c", "command": "note", "arguments": {}})
     assert not runs[0].stopping
-    assert len(holds) == 4 and words[BARRIER] == holds[3] > words[row] == holds[2] > holds[1] > holds[0]
+    assert len(barriers) == 4 and words[BARRIER] == barriers[3] > words[row] == barriers[2] > barriers[1] > barriers[0]
 
 
 def test_paused_ranks_take_commands_and_go_on_together(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 from steersman.agent.journals.empty_record import NEVER_ATTACHED, NEVER_LOGGED
 from steersman.commands import Control
 from steersman.ranks.launchers import OUTSIDE_VARIABLE, RankPlace, outside, place_in
-from steersman.ranks.undeclared import Companions, leave_mark
+from steersman.ranks.undeclared import UndeclaredPeers, leave_mark
 from tests.support.stack import ROOT, Stack, create_run, events, free_port, run_row, wait_for
 
 WORKER = str(ROOT / "tests" / "trainings" / "undeclared.py")
@@ -69,8 +69,8 @@ class Remembering:
 
 def test_only_what_does_no_harm_is_done_while_others_train(tmp_path: Path):
     outcomes = Remembering()
-    companions = Companions(tmp_path, RankPlace(0, 4))
-    control = Control(outcomes, paused=True, forbid=companions.refusal)
+    peers = UndeclaredPeers(tmp_path, RankPlace(0, 4))
+    control = Control(outcomes, paused=True, forbid=peers.refusal)
     control.on("save_checkpoint", lambda arguments: None)
     for kind in ("set_knob", "pause", "extend", "evaluate", "save_checkpoint", "resume", "note", "stop"):
         control.take([{"id": kind, "command": kind, "arguments": {}}], 1, 0)
@@ -82,18 +82,18 @@ def test_only_what_does_no_harm_is_done_while_others_train(tmp_path: Path):
 
 
 def test_marks_count_as_long_as_their_process_lives(tmp_path: Path):
-    companions = Companions(tmp_path, None)
-    assert companions.count() == 0
+    peers = UndeclaredPeers(tmp_path, None)
+    assert peers.count() == 0
     leave_mark(tmp_path)
-    assert companions.count() == 2
+    assert peers.count() == 2
     (mark,) = tmp_path.glob("beside-*.json")
     told = json.loads(mark.read_text())
     dead = psutil.Popen([sys.executable, "-c", ""])
     dead.wait()
     mark.write_text(json.dumps(told | {"pid": dead.pid}))
-    assert companions.count() == 0
+    assert peers.count() == 0
     mark.write_text(json.dumps(told | {"pid": dead.pid, "host": "elsewhere"}))
-    assert companions.count() == 2
+    assert peers.count() == 2
 
 
 def start(stack: Stack, *command: str, **variables: str) -> tuple[int, Any]:

@@ -24,10 +24,10 @@ class Complaints:
     def __init__(self, page: Page) -> None:
         self.lines: list[str] = []
         page.on(
-            "console", lambda message: self._hear(message.type, f"{message.text} {message.location.get('url', '')}")
+            "console", lambda message: self._note(message.type, f"{message.text} {message.location.get('url', '')}")
         )
         page.on("pageerror", lambda error: self.lines.append(str(error)))
 
-    def _hear(self, kind: str, text: str) -> None:
+    def _note(self, kind: str, text: str) -> None:
         if kind == "error" or "Content Security Policy" in text:
             self.lines.append(text)

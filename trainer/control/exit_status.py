@@ -1,4 +1,4 @@
-"""How an attempt ended: from its exit status, where it is known, and the worker's own last word."""
+"""How an attempt ended: from its exit status, if it is known, and the END record of the worker."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from steersman.agent.machine.out_of_memory import KILLED, blames_killed_child, n
 
 def judge_end(
     code: int | None,
-    said: dict[str, Any],
+    end_record: dict[str, Any],
     *,
     interrupted: bool,
     stopped: bool,
     last_line: str = "",
     oom_kill: bool = False,
 ) -> AttemptEnd:
-    """Return how an attempt ended from the exit status, where it is known, and the worker's own last word.
+    """Return how an attempt ended from the exit status, if it is known, and the fields of the worker's END record.
 
     `code` is negative for a signal, as in `subprocess`; None for a worker that was not our child. `oom_kill`
-    tells that the kernel killed in the worker's control group just now, for want of memory.
+    is whether the kernel killed in the worker's control group just now, for want of memory.
     """
     name = signal_name(-code) if code is not None and code < 0 else ""
     exit_code = code if code is not None and code >= 0 else None
     if interrupted:
         error = "Ended at once by a second interrupt; no checkpoint was saved."
         return AttemptEnd(RunState.STOPPED, exit_code, name, error)
-    word = said.get("outcome")
-    if word == RunState.FAILED:
-        error = said.get("error", "")
+    outcome = end_record.get("outcome")
+    if outcome == RunState.FAILED:
+        error = end_record.get("error", "")
         error = f"{KILLED} {error}" if oom_kill and blames_killed_child(error) else name_out_of_memory(error)
-        return AttemptEnd(RunState.FAILED, exit_code, name, error, said.get("traceback", ""))
-    if oom_kill and (name == "SIGKILL" or (code is None and not said)):
+        return AttemptEnd(RunState.FAILED, exit_code, name, error, end_record.get("traceback", ""))
+    if oom_kill and (name == "SIGKILL" or (code is None and not end_record)):
         return AttemptEnd(RunState.FAILED, None, name, KILLED)
     if name:
         return AttemptEnd(RunState.FAILED, None, name, f"The training process was ended by {name}.")
@@ -44,9 +44,9 @@ def judge_end(
         if last_line:
             error += f" Its last line was: {last_line}"
         return AttemptEnd(RunState.FAILED, exit_code, "", error)
-    if word in (RunState.FINISHED, RunState.STOPPED):
-        return AttemptEnd(word, exit_code)
-    if code is None and not said:
+    if outcome in (RunState.FINISHED, RunState.STOPPED):
+        return AttemptEnd(outcome, exit_code)
+    if code is None and not end_record:
         error = "The training process ended without a word, unwatched; its exit status is not known."
         return AttemptEnd(RunState.FAILED, None, "", error)
     return AttemptEnd(RunState.STOPPED if stopped else RunState.FINISHED, exit_code)

@@ -147,13 +147,13 @@ def store_leftovers(lease: Lease, folder: Path) -> AttemptEnd:
             raise
         journals.advance(read)
     group = WorkerGroup.adopted(folder, attempt.ranks)
-    group.lives()
+    group.poll_alive()
     worker = group.root_cause()
-    said = group.said(worker) or {}
+    end_record = group.end_record(worker)
     text = "The supervisor of this attempt died with its worker; what they left was stored now."
     line = LogLine(text=text, source="steersman", level="warning")
     ingest.store(Tick(console=consoles.read(ended=True), lines=[line]))
-    end = judge_end(worker.code, said, interrupted=False, stopped=False)
+    end = judge_end(worker.code, end_record, interrupted=False, stopped=False)
     if attempt.ranks > 1:
         end = name_rank(end, worker.rank)
     return AttemptEnd(end.outcome, None, "", redactor.text(end.error)[:500], end.traceback)

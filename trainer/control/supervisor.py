@@ -123,7 +123,7 @@ class Supervisor:
         announcer.current().listen(f"owner.{self.lease.run_id}", self._heard_command)
         try:
             self._wait_for_database(lambda: self._reader.start(self._ingest.set_aside))
-            while self.group.lives():
+            while self.group.poll_alive():
                 self._wake.wait(POLL_INTERVAL_S)
                 self._wake.clear()
                 self._tick()
@@ -311,12 +311,12 @@ class Supervisor:
 
     def _judge_end(self) -> AttemptEnd:
         worker = self.group.root_cause()
-        said = self.group.said(worker) or (self.progress.end if worker.rank == 0 else None) or {}
+        end_record = self.group.end_record(worker) or (self.progress.end if worker.rank == 0 else None) or {}
         last_line = self._redactor.text(self._consoles.last_line(worker.rank))
         stopped = self.interrupts.stops >= 1 or self._stop_was_applied()
         end = judge_end(
             worker.code,
-            said,
+            end_record,
             interrupted=self.interrupts.stops >= 2,
             stopped=stopped,
             last_line=last_line,

@@ -32,7 +32,7 @@ class StallReport:
 
     def put(self, tick: Tick, now: float) -> None:
         """Put what has changed into `tick`; `now` in seconds of `time.monotonic`."""
-        stalled_s = self.watch.check(now)
+        stalled_s = self.watch.measure(now)
         usual_s = self.watch.usual_step_s
         if (stalled_s > 0) != self._stored:
             since = timezone.now() - timedelta(seconds=stalled_s) if stalled_s else None

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from steersman.files.private import make_private, open_private
 
-# The last line that a process said is looked for in this many bytes.
+# The last line of a process's output is looked for in this many bytes.
 LAST_WORDS_BYTES = 8192
 
 
 @dataclass(slots=True)
 class Detached:
-    """A `train` process. `attempt` is the run's attempt when it was started, `said_from` where its output begins.
+    """A `train` process. `attempt` is the run's when it was started, `output_from` where its output begins in `log`.
 
     `started_at` is in seconds of `time.monotonic`. One that `adopts` was started for an attempt that exists, not for
     one that waits to be opened.
@@ -29,7 +29,7 @@ class Detached:
     attempt: int
     process: subprocess.Popen[bytes]
     log: Path
-    said_from: int
+    output_from: int
     adopts: bool = False
     started_at: float = field(default_factory=time.monotonic)
 
@@ -38,12 +38,12 @@ class Detached:
         return self.process.poll()
 
     def ending(self) -> str:
-        """Return in a sentence why it ended, as far as it said so itself."""
+        """Return in a sentence why it ended: the last line of its output, if there is any."""
         code = self.process.returncode
         if code is not None and code < 0:
             return f"The process that starts the training was ended by {signal.Signals(-code).name}."
         with self.log.open("rb") as log:
-            log.seek(max(self.said_from, self.log.stat().st_size - LAST_WORDS_BYTES))
+            log.seek(max(self.output_from, self.log.stat().st_size - LAST_WORDS_BYTES))
             lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
         if not lines:
             return f"The training could not be started: `train` ended with exit code {code} and said nothing."
@@ -66,7 +66,7 @@ def start_train(
     environment.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     environment |= given or {}
     with open_private(path, "ab") as log:
-        said_from = path.stat().st_size
+        output_from = path.stat().st_size
         process = subprocess.Popen(
             [sys.executable, str(manage), "train", "--run-id", str(run_id), "--quiet", *options],
             env=environment,
@@ -75,4 +75,4 @@ def start_train(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    return Detached(run_id, attempt, process, path, said_from, adopts="--adopt" in options)
+    return Detached(run_id, attempt, process, path, output_from, adopts="--adopt" in options)

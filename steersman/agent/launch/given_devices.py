@@ -1,4 +1,4 @@
-"""The devices that a watch gives to what it starts: how they are told, and what `cuda:1` means there. No Django."""
+"""The devices that a watch gives to a training: how they are passed on, and what `cuda:1` means there. No Django."""
 
 from __future__ import annotations
 

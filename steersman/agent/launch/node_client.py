@@ -1,7 +1,8 @@
-"""Carries word between the nodes of one training: the end on every node but that of rank 0.
+"""Connects the nodes of one training: the client on every node but that of rank 0.
 
-It keeps this node's page of shared memory like the leader's, tells `node_server` what the ranks here do and how they
-ended, and signals them as it is told. A node that hears no more of the first ends its ranks. No Django, no torch.
+It keeps this node's page of shared memory like the leader's, reports the rows and ends of the ranks here to
+`node_server`, and forwards signals to them. A node that loses its connection to the first ends its ranks. No Django, no
+torch.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from steersman.agent.launch.node_connection import (
     is_proof,
     proof,
 )
-from steersman.agent.launch.node_page import SAID, problems_of
+from steersman.agent.launch.node_page import REPORTED_WORDS, problems_of
 from steersman.agent.launch.worker_group import Worker, WorkerGroup
 from steersman.agent.machine.sampler import Sampler
 from steersman.files.journal import segment_path
@@ -64,11 +65,11 @@ NODE_CLIENT_FILE = "node-client.json"
 
 
 class NodeRefused(OSError):
-    """Whoever answered is not of this launch, or does not want this node."""
+    """The process that answered is none of this launch, or refuses this node."""
 
 
 def node_folder(folder: Path, node: int) -> Path:
-    """Return the folder of a node in that of an attempt: for what is of one host alone."""
+    """Return the folder of a node in that of an attempt: for files that belong to one host alone."""
     return folder / "nodes" / str(node)
 
 
@@ -78,13 +79,13 @@ class NodeClient:
     def __init__(self, folder: Path, node: int, ranks: Sequence[int], of: int, secret: str) -> None:
         """`of` is the number of ranks of the training."""
         self.folder = node_folder(folder, node)
-        # Set when the first node is not heard of any more: by then its ranks are asked to end.
+        # Set when the connection to the first node is lost: the ranks here are asked to end right after.
         self.is_lost = False
         self._attempt = folder
         self._node = node
         self._ranks = list(ranks)
         self._secret = secret
-        self._who = secrets.token_hex(8)
+        self._identity = secrets.token_hex(8)
         for parent in (self.folder.parent, self.folder):
             make_private(parent)
         self._words = open_page(self.folder, of)
@@ -92,10 +93,10 @@ class NodeClient:
         workers = [Worker(rank, None) for rank in self._ranks]
         self._group = WorkerGroup(folder, workers, parent=os.getppid(), node=self.folder)
         self._link: NodeConnection | None = None
-        self._place = "", 0
+        self._server_address = "", 0
         self._rows: dict[int, list[int]] = {}
         self._unconfirmed: set[int] = set()
-        self._told: set[int] = set()
+        self._confirmed: set[int] = set()
         self._signal = 0
         self._busy_until = 0.0
         self._is_over = False
@@ -108,8 +109,8 @@ class NodeClient:
 
         Raises `NodeRefused`, or `OSError` if none answers.
         """
-        self._place = address, port
-        connection = socket.create_connection(self._place, CONNECT_TIMEOUT_S)
+        self._server_address = address, port
+        connection = socket.create_connection(self._server_address, CONNECT_TIMEOUT_S)
         link = NodeConnection(connection)
         try:
             nonce = secrets.token_hex(16)
@@ -120,7 +121,7 @@ class NodeClient:
                     "nonce": nonce,
                     "proof": proof(self._secret, "node", nonces),
                     "node": self._node,
-                    "who": self._who,
+                    "identity": self._identity,
                     "ranks": self._ranks,
                     "decisions_bytes": self._decisions.stat().st_size if self._decisions.exists() else 0,
                     "decided": self._words[DECISION_COUNT],
@@ -133,44 +134,44 @@ class NodeClient:
                 raise NodeRefused(str(answer["refused"]))
             link.is_trusted = True
             self._rows = {}
-            self._told, self._unconfirmed = set(), set()
+            self._confirmed, self._unconfirmed = set(), set()
             for message in news or _wait_for(link, NEWS_TIMEOUT_S):
-                self._take(message, link)
+                self._apply(message, link)
         except (LookupError, TypeError, ValueError) as error:
             link.close()
-            raise NodeRefused(f"it says what is none of ours ({error})") from error
+            raise NodeRefused(f"its messages are not of this protocol ({error})") from error
         except BaseException:
             link.close()
             raise
         self._link = link
 
     def start(self) -> None:
-        """Carry from now on. Other ranks of this node find it by its record."""
+        """Start exchanging messages. Other ranks of this node find this process by its record."""
         WorkerProcess.of(os.getpid()).write(self.folder / NODE_CLIENT_FILE)
         self._sampler.start()
-        threading.Thread(target=self._carry, name="node-client", daemon=True).start()
+        threading.Thread(target=self._run, name="node-client", daemon=True).start()
         threading.Thread(target=self._write_out, name="write-out", daemon=True).start()
 
     @property
-    def has_told_all(self) -> bool:
-        """Whether all ranks of this node have ended, and the first node knows how, or can no more be told."""
+    def has_reported_all(self) -> bool:
+        """Whether all ranks of this node have ended, and the first node has confirmed that, or is lost."""
         ended = all(worker.has_ended for worker in self._group.workers)
-        return ended and (self.is_lost or len(self._told) == len(self._ranks))
+        return ended and (self.is_lost or len(self._confirmed) == len(self._ranks))
 
     def close(self) -> None:
         self._stop.set()
         self._sampler.stop()
 
-    def _carry(self) -> None:
+    def _run(self) -> None:
         try:
             while not self._stop.is_set() and not self.is_lost:
                 try:
-                    self._tend()
+                    self._exchange_messages()
                 except (OSError, LookupError, TypeError, ValueError) as error:
                     logger.info("the connection to the first node broke: %s", error)
                     self._reconnect()
         except Exception:
-            logger.exception("nothing is carried to this node any more")
+            logger.exception("the node client broke")
         finally:
             self.is_lost = True
             self._end_ranks()
@@ -179,26 +180,26 @@ class NodeClient:
         until = time.monotonic() + deadlines.LOST_AFTER_S
         while not self._is_over and not self._stop.is_set() and time.monotonic() < until:
             try:
-                self.connect(*self._place)
+                self.connect(*self._server_address)
                 return
             except NodeRefused:
                 break
             except OSError:
-                self._group.lives()
+                self._group.poll_alive()
                 time.sleep(0.05)
         self.is_lost = True
 
     def _end_ranks(self) -> None:
-        """Ask the ranks here to end, and see to it that they do soon."""
-        self._group.lives()
+        """Ask the ranks here to end, and kill them after a time."""
+        self._group.poll_alive()
         self._group.end()
         began = time.monotonic()
-        while self._group.lives():
+        while self._group.poll_alive():
             if time.monotonic() - began > deadlines.KILL_LOST_AFTER_S:
                 self._group.kill(signal.SIGKILL)
             time.sleep(GROUP_POLL_INTERVAL_S)
 
-    def _tend(self) -> None:
+    def _exchange_messages(self) -> None:
         link = self._link
         assert link is not None
         looked_at = 0.0
@@ -209,24 +210,24 @@ class NodeClient:
             if readable:
                 for message in link.receive():
                     self._busy_until = now + BUSY_FOR_S
-                    self._take(message, link)
+                    self._apply(message, link)
                 if self._is_over:
                     raise ConnectionError("the attempt is over")
-            news = self._rows_to_tell()
+            news = self._changed_rows()
             if now - looked_at > GROUP_POLL_INTERVAL_S:
                 looked_at = now
-                self._group.lives()
-                news |= self._ends_to_tell() | self._samples_to_tell(now)
+                self._group.poll_alive()
+                news |= self._unsent_ends() | self._due_samples(now)
             if news:
                 self._busy_until = now + BUSY_FOR_S
                 link.send(news)
             elif link.waits_to_send:
                 link.flush()
 
-    # What comes
+    # Messages of the server
 
-    def _take(self, message: Message, link: NodeConnection) -> None:
-        """Write what came where the ranks here look: a decision before the hold that it ends, a rank's end last."""
+    def _apply(self, message: Message, link: NodeConnection) -> None:
+        """Write what was received into the page: a decision before its barrier is cleared, a rank's end last."""
         words = self._words
         for rank, votes, text in message.get("problems", ()):
             write_problem(self.folder, int(rank), int(votes), str(text))
@@ -241,46 +242,46 @@ class NodeClient:
                     file.write(message["decisions"].encode())
             words[DECISION_COUNT] = message["decided"]
             words[LEFT_OUT] = message["left_out"]
-            words[BARRIER] = message["hold"]
+            words[BARRIER] = message["barrier"]
         for rank, *_, ended in rows:
             words[row_of(rank) + ROW_ENDED] = ended
-        if message.get("hold"):
-            # As the leader does on its own page: who has not reached it by now sees it.
+        if message.get("barrier"):
+            # As the leader does on its own page: a rank that has not reached the barrier by then sees it.
             time.sleep(VISIBLE_AFTER_S)
             self._rows = {}
-            link.send(self._rows_to_tell() | {"known": message["hold"]})
-        self._told |= set(message.get("ends", ()))
+            link.send(self._changed_rows() | {"barrier_seen": message["barrier"]})
+        self._confirmed |= set(message.get("ends", ()))
         for _, number in message.get("signals", ()):
-            self._hand_on(number)
+            self._forward_signal(number)
         self._is_over = self._is_over or bool(message.get("over"))
 
-    def _hand_on(self, number: int) -> None:
-        """Signal the ranks here; whoever ends an attempt ends it for all."""
+    def _forward_signal(self, number: int) -> None:
+        """Signal all ranks here; each number is sent once."""
         if number == self._signal:
             return
         self._signal = number
-        # One that started just now is found by a look.
-        self._group.lives()
+        # Polling finds a rank that has started just now.
+        self._group.poll_alive()
         self._group.end()
         if number != signal.SIGTERM:
             self._group.kill(signal.Signals(number))
 
-    # What goes
+    # Messages to the server
 
-    def _rows_to_tell(self) -> Message:
-        """Return the rows of the ranks here that have changed by more than how far they are."""
+    def _changed_rows(self) -> Message:
+        """Return the rows of the ranks here that have changed in more than their step boundary."""
         changed = []
         for rank in self._ranks:
             row = row_of(rank)
-            # Against the order in which a rank writes them: where it waits before its step there, its end first of all.
-            said = [self._words[row + place] for place in reversed(SAID)]
-            said.reverse()
-            if said[1:] != self._rows.get(rank, [0])[1:]:
-                self._rows[rank] = said
+            # Read against the order in which a rank writes: its end first, then where it waits, then its step.
+            values = [self._words[row + place] for place in reversed(REPORTED_WORDS)]
+            values.reverse()
+            if values[1:] != self._rows.get(rank, [0])[1:]:
+                self._rows[rank] = values
                 changed.append(rank)
         if not changed:
             return {}
-        votes = SAID.index(ROW_VOTES)
+        votes = REPORTED_WORDS.index(ROW_VOTES)
         problems = [
             problem
             for rank in changed
@@ -289,19 +290,20 @@ class NodeClient:
         rows = [[rank, [*self._rows[rank]]] for rank in changed]
         return {"rows": rows, "problems": problems} if problems else {"rows": rows}
 
-    def _ends_to_tell(self) -> Message:
+    def _unsent_ends(self) -> Message:
         ends = []
         for worker in self._group.workers:
-            if worker.has_ended and worker.rank not in self._told and worker.rank not in self._unconfirmed:
-                word = last_record(self._attempt, worker.rank)
-                end: dict[str, Any] = {"rank": worker.rank, "code": worker.code, "was_free": worker.was_free}
-                end |= {"said": word.fields if word else None, "said_at": word.time if word else 0.0}
-                ends.append(end | {"failed": self._group.has_failed(worker)})
+            if worker.has_ended and worker.rank not in self._confirmed and worker.rank not in self._unconfirmed:
+                record = last_record(self._attempt, worker.rank)
+                end: dict[str, Any] = {"rank": worker.rank, "code": worker.code}
+                end |= {"end_record": record.fields if record else None, "recorded_at": record.time if record else 0.0}
+                end |= {"ended_by_itself": worker.ended_by_itself, "failed": self._group.has_failed(worker)}
+                ends.append(end)
                 self._unconfirmed.add(worker.rank)
         return {"ends": ends} if ends else {}
 
-    def _samples_to_tell(self, now: float) -> Message:
-        """Return what was read of the GPUs of this host; host and processes are those of the first node alone."""
+    def _due_samples(self, now: float) -> Message:
+        """Return samples of the GPUs of this host; host and processes are sampled on the first node alone."""
         if now - self._sampled_at < SAMPLE_INTERVAL_S or self._sampler.boards is None:
             return {}
         self._sampled_at = now
@@ -313,13 +315,13 @@ class NodeClient:
         }
 
     def _write_out(self) -> None:
-        """Let what the ranks here log leave this host: on NFS it would lie in its memory for half a minute."""
+        """Write what the ranks here log to shared storage: an NFS client may keep it in memory for half a minute."""
         segments = dict.fromkeys(self._ranks, 0)
         written: dict[Path, int] = {}
         while not self._stop.wait(WRITTEN_INTERVAL_S):
             for rank in self._ranks:
                 write_out(console_path(self._attempt, rank), written)
-                # A segment that has a successor may have grown since the last look.
+                # A segment that has a successor may have grown since it was last written out.
                 while segment_path(self._attempt, rank, segments[rank] + 1).exists():
                     write_out(segment_path(self._attempt, rank, segments[rank]), written)
                     segments[rank] += 1
@@ -327,8 +329,8 @@ class NodeClient:
 
 
 def write_out(path: Path, written: dict[Path, int]) -> None:
-    """Bring a file to where it is kept, if it is there and has grown since `written` was brought there."""
-    # Gone already, or a file system that is: whoever reads it there says what that means.
+    """Write a file to storage, if it exists and its size differs from the one in `written`."""
+    # The file or its file system may be gone: the supervisor, which reads it, reports that.
     with contextlib.suppress(OSError), path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size != written.get(path):
@@ -336,8 +338,8 @@ def write_out(path: Path, written: dict[Path, int]) -> None:
             written[path] = size
 
 
-def is_manned(folder: Path) -> bool:
-    """Tell whether the `train` of the node's first rank, started beside this process, has joined the attempt."""
+def is_supervised(folder: Path) -> bool:
+    """Return whether the `train` of the node's first rank, started beside this process, has joined the attempt."""
     process = WorkerProcess.read(folder / NODE_CLIENT_FILE)
     if process is None or not process.is_alive():
         return False
@@ -347,7 +349,7 @@ def is_manned(folder: Path) -> bool:
 
 
 def _wait_for(link: NodeConnection, timeout_s: float) -> list[Message]:
-    """Return the next messages, at least one. Raises `OSError` where none comes."""
+    """Return the next messages, at least one. Raises `OSError` if none comes in time."""
     until = time.monotonic() + timeout_s
     while (left_s := until - time.monotonic()) > 0:
         select.select([link], [], [], left_s)

@@ -1,6 +1,6 @@
 """Messages between the nodes of one training: JSON objects, one a line, over TCP. No Django, no torch.
 
-Each end proves that it knows the launch's secret before the other listens to it; the secret itself does not travel.
+Each end proves that it knows the launch's secret before the other accepts its messages; the secret itself is not sent.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LARGEST_GREETING_BYTES = 4096
 # A traceback of each of a thousand ranks.
 LARGEST_BYTES = 128 << 20
 READ_BYTES = 1 << 16
-# A host that does not answer for this long is gone; one whose process is merely suspended answers.
+# A host that answers no keep-alive probe for this long is gone; one whose process is merely suspended answers.
 IDLE_S, INTERVAL_S, PROBES = 1, 1, 3
 
 # Between two looks of an end at its page, while messages come or go and else.
@@ -28,7 +28,7 @@ Message = dict[str, Any]
 
 
 class NodeConnection:
-    """One end of a connection. Nothing here blocks; what breaks it raises `OSError`."""
+    """One end of a connection. No method blocks; each raises `OSError` if the connection is broken."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
@@ -57,7 +57,7 @@ class NodeConnection:
         return bool(self._outgoing)
 
     def send(self, message: Message) -> None:
-        """Send a message, or keep what the connection does not take yet for `flush`."""
+        """Send a message; what the socket does not take yet is kept for `flush`."""
         self._outgoing += json.dumps(message, separators=(",", ":")).encode() + b"\n"
         if len(self._outgoing) > LARGEST_BYTES:
             raise ConnectionError("the other end takes nothing any more")
@@ -72,7 +72,7 @@ class NodeConnection:
             del self._outgoing[:sent]
 
     def receive(self) -> list[Message]:
-        """Return the messages that have arrived whole. Raises `ConnectionError` where no more can come."""
+        """Return the messages that have arrived whole. Raises `ConnectionError` if no more can arrive."""
         while not self._ended and len(self._incoming) <= self._largest:
             try:
                 data = self._socket.recv(READ_BYTES)
@@ -83,7 +83,7 @@ class NodeConnection:
         whole = self._incoming.rfind(b"\n") + 1
         if not whole:
             if self._ended or len(self._incoming) > self._largest:
-                raise ConnectionError("the other end has closed, or says what is none of ours")
+                raise ConnectionError("the other end has closed, or its messages are not of this protocol")
             return []
         lines = bytes(self._incoming[:whole]).splitlines()
         del self._incoming[:whole]
@@ -97,22 +97,22 @@ class NodeConnection:
         return LARGEST_BYTES if self.is_trusted else LARGEST_GREETING_BYTES
 
 
-def proof(secret: str, speaker: str, nonces: tuple[str, str]) -> str:
-    """Return what shows that `speaker` ("node" or "server") knows the secret, to whoever gave one of the nonces."""
-    return hmac.new(secret.encode(), "\n".join((speaker, *nonces)).encode(), hashlib.sha256).hexdigest()
+def proof(secret: str, sender: str, nonces: tuple[str, str]) -> str:
+    """Return the proof that `sender` ("node" or "server") knows the secret; each end has given one of the nonces."""
+    return hmac.new(secret.encode(), "\n".join((sender, *nonces)).encode(), hashlib.sha256).hexdigest()
 
 
-def is_proof(given: Any, secret: str, speaker: str, nonces: tuple[str, str]) -> bool:
-    return isinstance(given, str) and hmac.compare_digest(given.encode(), proof(secret, speaker, nonces).encode())
+def is_proof(given: Any, secret: str, sender: str, nonces: tuple[str, str]) -> bool:
+    return isinstance(given, str) and hmac.compare_digest(given.encode(), proof(secret, sender, nonces).encode())
 
 
 def _parsed(line: bytes) -> Message:
     try:
         message = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise ConnectionError("the other end says what is none of ours") from error
+        raise ConnectionError("the messages of the other end are not of this protocol") from error
     if not isinstance(message, dict):
-        raise ConnectionError("the other end says what is none of ours")
+        raise ConnectionError("the messages of the other end are not of this protocol")
     return message
 
 

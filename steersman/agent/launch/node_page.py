@@ -35,8 +35,8 @@ from steersman.ranks.barrier import (
     write_problem,
 )
 
-# What a node says of a rank: these words of its row, in this order.
-SAID = (
+# The words of a rank's row that its node reports, in this order.
+REPORTED_WORDS = (
     ROW_BOUNDARY,
     ROW_STEP,
     ROW_EPOCH,
@@ -50,36 +50,36 @@ SAID = (
 
 
 class LeaderPage:
-    """The page of the first node, with the rows of ranks on other nodes as their nodes sent them."""
+    """The page of the first node, with the rows of ranks on other nodes as their nodes reported them."""
 
     def __init__(self, folder: Path, ranks: int, own: Sequence[int], nodes: int) -> None:
         """`own` are the ranks of this node."""
         self.folder = folder
         self.words = open_page(folder, ranks)
         self.words[NODES] = nodes
-        # What nodes are told of each rank, and whose may have changed beside those that are here.
+        # What is sent to the nodes of each rank, and the remote ranks whose rows may have changed.
         self.rows: dict[int, list[int]] = {}
         self._own = list(own)
         self._touched = {rank for rank in range(ranks) if rank not in own}
 
-    def write_row(self, rank: int, said: Sequence[int]) -> None:
-        """Write in the order of `SAID`: where a rank waits behind its step there, its end behind all else."""
+    def write_row(self, rank: int, values: Sequence[int]) -> None:
+        """Write in the order of `REPORTED_WORDS`: first a rank's step, then where it waits, its end last of all."""
         words, row = self.words, row_of(rank)
         self._touched.add(rank)
-        calls = 0
-        for place, value in zip(SAID, said, strict=True):
+        requests = 0
+        for place, value in zip(REPORTED_WORDS, values, strict=True):
             if place == ROW_PID:
                 value = REMOTE if value else 0
             if place >= ROW_REQUESTS:
-                calls += words[row + place] != value
+                requests += words[row + place] != value
             if place == ROW_ENDED and words[row + ROW_ENDED] == END_FAILED:
                 continue
             words[row + place] = value
-        if calls:
+        if requests:
             words[REQUEST_COUNTER] += 1
 
     def mark_failed(self, rank: int) -> None:
-        """Let those who wait for it know."""
+        """Mark a remote rank as failed, so that no rank waits for it any longer."""
         self._touched.add(rank)
         if self.words[row_of(rank) + ROW_ENDED] != END_FINISHED:
             self.words[row_of(rank) + ROW_ENDED] = END_FAILED
@@ -93,7 +93,7 @@ class LeaderPage:
         changed = set()
         for rank in (*self._own, *self._touched):
             row = row_of(rank)
-            # Its end first: all that came before it is there then.
+            # Its end is read first: everything from before the end is there by then.
             ended = words[row + ROW_ENDED]
             state = [words[row + ROW_VOTES], words[row + ROW_VOTES + 1], int(words[row + ROW_PID] != 0), ended]
             if state != self.rows.get(rank):
@@ -102,22 +102,23 @@ class LeaderPage:
         self._touched.clear()
         return changed
 
-    def standing(self) -> tuple[int, int, int]:
-        """Return the hold, whether ranks are left out, and the number of decisions.
+    def barrier_state(self) -> tuple[int, int, int]:
+        """Return the barrier, whether ranks are left out, and the number of decisions.
 
-        Call it behind `changed_rows`. The decisions last: who sees no hold any more finds what was decided.
+        Call it after `changed_rows`. The number is read last: if the barrier is cleared, its decision is counted.
         """
         return self.words[BARRIER], self.words[LEFT_OUT], self.words[DECISION_COUNT]
 
-    def has_to_be_seen(self, hold: int) -> bool:
-        """Return whether there is a hold of which the leader waits for word that all nodes have seen it."""
-        return hold != 0 and self.words[BARRIER_SEEN] != hold
+    def is_unseen(self, barrier: int) -> bool:
+        """Return whether there is a barrier that is not marked yet as seen by all nodes."""
+        return barrier != 0 and self.words[BARRIER_SEEN] != barrier
 
-    def mark_seen(self, hold: int) -> None:
-        self.words[BARRIER_SEEN] = hold
+    def mark_seen(self, barrier: int) -> None:
+        """Let the leader know that all nodes have seen this barrier."""
+        self.words[BARRIER_SEEN] = barrier
 
     def read_decisions(self, position: int, count: int) -> bytes:
-        """Return the next lines of the leader's decisions, which begin at byte `position`."""
+        """Return `count` lines of the leader's decisions, from byte `position` on."""
         with (self.folder / "decisions.jsonl").open("rb") as file:
             file.seek(position)
             return b"".join(file.readline() for _ in range(count))
@@ -127,10 +128,10 @@ class LeaderPage:
 
 
 def problems_of(folder: Path, rank: int, rows: dict[int, list[int]]) -> list[list[Any]]:
-    """Return what a rank said was wrong at its latest votes: its number, that of the vote, and the text."""
+    """Return the problems of a rank's latest votes, each as its rank, the number of the vote, and the text."""
     found = []
     for vote in rows[rank][:2]:
         if vote & 1:
-            # A slow writer's file is whole before its vote is seen.
+            # The file is whole before the vote is visible.
             found.append([rank, vote // 2, problem_path(folder, rank, vote // 2).read_text(encoding="utf-8")])
     return found

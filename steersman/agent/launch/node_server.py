@@ -1,9 +1,9 @@
-"""Carries word between the nodes of one training: the end on the node of rank 0, beside its supervisor.
+"""Connects the nodes of one training: the server on the node of rank 0, beside its supervisor.
 
-On each node ranks meet on a page of shared memory (`steersman.ranks.barrier`). This end sends what is for all (holds,
-decisions, votes, signals) to the other nodes, and writes what their ranks say into the page of this one, so that the
-leader sees them as if they were here. `node_client` is the other end. Messages tell how things stand rather than
-what has changed: one that is sent again after a cut does no harm. No Django, no torch.
+The ranks of each node share a page of memory (`steersman.ranks.barrier`). The server sends barriers, decisions, votes
+and signals to the other nodes, and writes the rows that it receives of their ranks into the page of this node, so that
+the leader reads them like those of local ranks. `node_client` is the other end. Messages contain states, not changes: a
+message that is sent twice, after a connection broke, does no harm. No Django, no torch.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ class _Unauthenticated:
 
 
 class NodeServer:
-    """Listens for the other nodes of a launch; `elsewhere` tells of their ranks."""
+    """Accepts the other nodes of a launch; `elsewhere` is what is known of their ranks."""
 
     def __init__(self, folder: Path, ranks: int, own: Sequence[int], nodes: int, address: str) -> None:
-        """`own` are the ranks of this node; `address` is what all nodes know this host by. Raises `OSError`."""
+        """`own` are the ranks of this node; `address` is that of this host for all nodes. Raises `OSError`."""
         self.secret = secrets.token_hex(32)
         self.elsewhere = {rank: RemoteRank(rank) for rank in range(ranks) if rank not in own}
         self._page = LeaderPage(folder, ranks, own, nodes)
@@ -63,48 +63,48 @@ class NodeServer:
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._busy_until = 0.0
         self._closing = False
-        self._thread = threading.Thread(target=self._carry, name="node-server", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="node-server", daemon=True)
 
     def start(self) -> NodeServer:
         self._thread.start()
         return self
 
     def take_samples(self, own_boards: int | None) -> dict[str, float]:
-        """Return what the other nodes read of their GPUs; see `steersman.agent.launch.remote_nodes`."""
+        """Return the samples of the other nodes' GPUs; see `steersman.agent.launch.remote_nodes`."""
         return take_samples(self._nodes, own_boards)
 
     def close(self) -> None:
-        """Tell the nodes that it is over, and end."""
+        """Report the end of the attempt to the nodes, and stop."""
         self._closing = True
         self._thread.join(CLOSE_TIMEOUT_S)
 
-    def _carry(self) -> None:
+    def _serve(self) -> None:
         try:
             while not self._closing:
                 busy = time.monotonic() < self._busy_until
                 ready = self._selector.select(BUSY_PAUSE_S if busy else IDLE_PAUSE_S)
                 for key, _ in ready:
                     if key.fileobj is self._listener:
-                        self._welcome()
+                        self._accept()
                     else:
                         key.data()
                 self._tick()
             self._tick()
             for node in self._connected():
-                self._tell(node, {"over": True})
-            self._send_rest()
+                self._send(node, {"over": True})
+            self._flush_all()
         except Exception:
-            # As good as all nodes lost: without it nobody hears of their ranks, nor they of anything.
+            # The same as if all nodes were lost: no message is sent or received any more.
             logger.exception("the node server broke")
         finally:
-            self._give_up_rest()
+            self._mark_rest_lost()
             for link in [*(node.link for node in self._nodes.values()), *(each.link for each in self._newcomers)]:
                 if link is not None:
                     link.close()
             self._listener.close()
             self._selector.close()
 
-    def _send_rest(self) -> None:
+    def _flush_all(self) -> None:
         until = time.monotonic() + CLOSE_TIMEOUT_S / 2
         while time.monotonic() < until:
             waiting = [node.link for node in self._connected() if node.link is not None and node.link.waits_to_send]
@@ -118,9 +118,9 @@ class NodeServer:
     def _connected(self) -> list[RemoteNode]:
         return [node for node in self._nodes.values() if node.link is not None]
 
-    # Who comes
+    # New connections
 
-    def _welcome(self) -> None:
+    def _accept(self) -> None:
         try:
             connection, _ = self._listener.accept()
         except OSError:
@@ -130,53 +130,54 @@ class NodeServer:
             return
         newcomer = _Unauthenticated(NodeConnection(connection), secrets.token_hex(16), time.monotonic())
         self._newcomers.append(newcomer)
-        self._selector.register(newcomer.link, selectors.EVENT_READ, lambda: self._greet(newcomer))
+        self._selector.register(newcomer.link, selectors.EVENT_READ, lambda: self._read_greeting(newcomer))
         try:
             newcomer.link.send({"nonce": newcomer.nonce})
         except OSError:
-            self._dismiss(newcomer)
+            self._drop(newcomer)
 
-    def _greet(self, newcomer: _Unauthenticated) -> None:
+    def _read_greeting(self, newcomer: _Unauthenticated) -> None:
         try:
             for message in newcomer.link.receive()[:1]:
-                self._admit(newcomer, message)
+                self._authenticate(newcomer, message)
         except (OSError, LookupError, TypeError, ValueError):
-            self._dismiss(newcomer)
+            self._drop(newcomer)
 
-    def _dismiss(self, newcomer: _Unauthenticated) -> None:
+    def _drop(self, newcomer: _Unauthenticated) -> None:
         self._newcomers.remove(newcomer)
         self._selector.unregister(newcomer.link)
         newcomer.link.close()
 
-    def _admit(self, newcomer: _Unauthenticated, greeting: Message) -> None:
+    def _authenticate(self, newcomer: _Unauthenticated, greeting: Message) -> None:
         nonces = newcomer.nonce, str(greeting["nonce"])
         if not is_proof(greeting["proof"], self.secret, "node", nonces):
             raise ConnectionError("it does not know the secret")
         number, ranks = int(greeting["node"]), [int(rank) for rank in greeting["ranks"]]
         node = self._nodes.get(number)
-        problem = self._objection(node, str(greeting["who"]), ranks)
+        problem = self._refusal(node, str(greeting["identity"]), ranks)
         answer = {"proof": proof(self.secret, "server", nonces), "refused": problem}
         newcomer.link.send(answer)
         if problem:
             raise ConnectionError(problem)
         if node is None:
-            node = self._nodes[number] = RemoteNode(number, str(greeting["who"]), ranks)
+            node = self._nodes[number] = RemoteNode(number, str(greeting["identity"]), ranks)
         elif node.link is not None:
-            self._hang_up(node)
+            self._disconnect(node)
         self._newcomers.remove(newcomer)
         link = newcomer.link
         link.is_trusted = True
-        self._selector.modify(link, selectors.EVENT_READ, lambda: self._hear(node, link))
-        node.link, node.told, node.signals = link, None, {}
-        node.unheard = set(self._page.rows) - set(node.ranks)
+        self._selector.modify(link, selectors.EVENT_READ, lambda: self._read_messages(node, link))
+        node.link, node.sent_state, node.signals = link, None, {}
+        node.unsent_rows = set(self._page.rows) - set(node.ranks)
         node.decisions_bytes, node.decided = int(greeting["decisions_bytes"]), int(greeting["decided"])
         for rank in ranks:
             self.elsewhere[rank].has_joined = True
 
-    def _objection(self, node: RemoteNode | None, who: str, ranks: list[int]) -> str:
+    def _refusal(self, node: RemoteNode | None, identity: str, ranks: list[int]) -> str:
+        """Return why a node must not join, "" if it may."""
         if node is not None:
-            # Whoever was lost, or started again beside one that lives, belongs to another attempt.
-            is_back = node.who == who and node.ranks == ranks and not self._is_over(node)
+            # A node that was lost, or a second one in the place of a connected one, belongs to another attempt.
+            is_back = node.identity == identity and node.ranks == ranks and not self._has_ended(node)
             return "" if is_back else "another process has this place"
         if any(each.signal for each in self.elsewhere.values()):
             return "this attempt is ending"
@@ -184,88 +185,89 @@ class NodeServer:
             return "these ranks are none of this attempt"
         return ""
 
-    def _hang_up(self, node: RemoteNode) -> None:
+    def _disconnect(self, node: RemoteNode) -> None:
         if node.link is not None:
             self._selector.unregister(node.link)
             node.link.close()
             node.link, node.gone_since = None, time.monotonic()
 
-    # What the nodes say
+    # Messages of the nodes
 
-    def _hear(self, node: RemoteNode, link: NodeConnection) -> None:
+    def _read_messages(self, node: RemoteNode, link: NodeConnection) -> None:
         if node.link is not link:
             return
         try:
             for message in link.receive():
                 self._busy_until = time.monotonic() + BUSY_FOR_S
-                self._take(node, message)
+                self._apply(node, message)
         except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
             logger.info("the connection to node %d broke: %s", node.number, error)
-            self._hang_up(node)
+            self._disconnect(node)
 
-    def _take(self, node: RemoteNode, message: Message) -> None:
+    def _apply(self, node: RemoteNode, message: Message) -> None:
         for text in message.get("problems", ()):
-            self._page.write_problem(self._of(node, text[0]), int(text[1]), str(text[2]))
-        for rank, said in message.get("rows", ()):
-            self._page.write_row(self._of(node, rank), said)
-        # Behind how far its ranks were when they first looked at it.
-        node.known = max(node.known, int(message.get("known", 0)))
+            self._page.write_problem(self._checked_rank(node, text[0]), int(text[1]), str(text[2]))
+        for rank, values in message.get("rows", ()):
+            self._page.write_row(self._checked_rank(node, rank), values)
+        # After the rows: the leader reads the step boundaries of the ranks once the barrier is seen.
+        node.barrier_seen = max(node.barrier_seen, int(message.get("barrier_seen", 0)))
         if "boards" in message:
             node.boards = int(message["boards"])
             node.samples |= {str(name): float(value) for name, value in message["samples"].items()}
         for end in message.get("ends", ()):
-            state = self.elsewhere[self._of(node, end["rank"])]
+            state = self.elsewhere[self._checked_rank(node, end["rank"])]
             if not state.has_ended:
-                state.code, state.said, state.said_at = end["code"], end["said"], float(end["said_at"])
-                state.was_free = bool(end["was_free"])
+                recorded_at = float(end["recorded_at"])
+                state.code, state.end_record, state.end_recorded_at = end["code"], end["end_record"], recorded_at
+                state.ended_by_itself = bool(end["ended_by_itself"])
                 state.has_ended = True
                 if end["failed"]:
                     self._page.mark_failed(state.rank)
-            node.ends.append(state.rank)
+            node.unconfirmed_ends.append(state.rank)
 
-    def _of(self, node: RemoteNode, rank: Any) -> int:
+    def _checked_rank(self, node: RemoteNode, rank: Any) -> int:
         if rank not in node.ranks:
             raise ValueError(f"rank {rank} is not of node {node.number}")
         return int(rank)
 
-    # What the nodes are told
+    # Messages to the nodes
 
     def _tick(self) -> None:
         now = time.monotonic()
         for newcomer in [each for each in self._newcomers if now - each.since > GREETING_TIMEOUT_S]:
-            self._dismiss(newcomer)
-        self._find_lost(now)
+            self._drop(newcomer)
+        self._mark_lost_nodes(now)
         changed = self._page.changed_rows()
-        standing = self._page.standing()
+        state = self._page.barrier_state()
         for node in self._connected():
-            node.unheard |= changed - set(node.ranks)
-            self._tell(node, self._news(node, standing))
-        hold = standing[0]
-        if self._page.has_to_be_seen(hold) and all(self._knows(node, hold) for node in self._nodes.values()):
-            self._page.mark_seen(hold)
+            node.unsent_rows |= changed - set(node.ranks)
+            self._send(node, self._update_for(node, state))
+        barrier = state[0]
+        if self._page.is_unseen(barrier) and all(self._has_seen(node, barrier) for node in self._nodes.values()):
+            self._page.mark_seen(barrier)
 
-    def _news(self, node: RemoteNode, standing: tuple[int, int, int]) -> Message:
-        """Return what a node has not been told yet, {} where there is nothing."""
-        news: Message = {}
-        if node.unheard:
-            news["rows"] = [[rank, *self._page.rows[rank]] for rank in sorted(node.unheard)]
-            problems = self._page.problems_of(sorted(node.unheard))
+    def _update_for(self, node: RemoteNode, state: tuple[int, int, int]) -> Message:
+        """Return what was not sent to a node yet, {} if nothing."""
+        update: Message = {}
+        if node.unsent_rows:
+            update["rows"] = [[rank, *self._page.rows[rank]] for rank in sorted(node.unsent_rows)]
+            problems = self._page.problems_of(sorted(node.unsent_rows))
             if problems:
-                news["problems"] = problems
-            node.unheard = set()
-        if standing != node.told:
-            news["hold"], news["left_out"], news["decided"] = standing
-            news["decisions"] = self._decisions(node, standing[2])
-            node.told = standing
+                update["problems"] = problems
+            node.unsent_rows = set()
+        if state != node.sent_state:
+            update["barrier"], update["left_out"], update["decided"] = state
+            update["decisions"] = self._decisions(node, state[2])
+            node.sent_state = state
         signals = {rank: self.elsewhere[rank].signal for rank in node.ranks if self.elsewhere[rank].signal}
         if signals != node.signals:
             node.signals = signals
-            news["signals"] = sorted(signals.items())
-        if node.ends:
-            news["ends"], node.ends = node.ends, []
-        return news
+            update["signals"] = sorted(signals.items())
+        if node.unconfirmed_ends:
+            update["ends"], node.unconfirmed_ends = node.unconfirmed_ends, []
+        return update
 
-    def _tell(self, node: RemoteNode, message: Message) -> None:
+    def _send(self, node: RemoteNode, message: Message) -> None:
         if node.link is None:
             return
         try:
@@ -276,7 +278,7 @@ class NodeServer:
                 node.link.flush()
         except OSError as error:
             logger.info("the connection to node %d broke: %s", node.number, error)
-            self._hang_up(node)
+            self._disconnect(node)
 
     def _decisions(self, node: RemoteNode, decided: int) -> str:
         """Return the lines of the leader's decisions that a node lacks, up to number `decided`."""
@@ -287,26 +289,26 @@ class NodeServer:
         node.decided = decided
         return text.decode()
 
-    def _knows(self, node: RemoteNode, hold: int) -> bool:
-        return node.known >= hold or self._is_over(node)
+    def _has_seen(self, node: RemoteNode, barrier: int) -> bool:
+        return node.barrier_seen >= barrier or self._has_ended(node)
 
-    def _is_over(self, node: RemoteNode) -> bool:
+    def _has_ended(self, node: RemoteNode) -> bool:
         return all(self.elsewhere[rank].has_ended for rank in node.ranks)
 
-    def _find_lost(self, now: float) -> None:
+    def _mark_lost_nodes(self, now: float) -> None:
         for node in self._nodes.values():
-            if node.link is None and now - node.gone_since > deadlines.LOST_AFTER_S and not self._is_over(node):
-                self._give_up(node.ranks)
+            if node.link is None and now - node.gone_since > deadlines.LOST_AFTER_S and not self._has_ended(node):
+                self._mark_lost(node.ranks)
 
-    def _give_up_rest(self) -> None:
-        self._give_up([rank for rank, state in self.elsewhere.items() if not state.has_ended])
+    def _mark_rest_lost(self) -> None:
+        self._mark_lost([rank for rank, state in self.elsewhere.items() if not state.has_ended])
 
-    def _give_up(self, ranks: Sequence[int]) -> None:
-        """Take ranks for ended of which nothing is heard any more."""
+    def _mark_lost(self, ranks: Sequence[int]) -> None:
+        """Mark the ranks of a lost node as ended."""
         for state in (self.elsewhere[rank] for rank in ranks):
             if not state.has_ended:
-                state.was_free = not state.signal
-                state.said = {"outcome": "failed", "error": lost_sentence(ranks), "traceback": ""}
-                state.said_at = time.time()
+                state.ended_by_itself = not state.signal
+                state.end_record = {"outcome": "failed", "error": lost_sentence(ranks), "traceback": ""}
+                state.end_recorded_at = time.time()
                 state.is_lost = state.has_ended = True
                 self._page.mark_failed(state.rank)

@@ -14,49 +14,53 @@ from steersman.agent.launch.node_connection import NodeConnection
 
 @dataclass(slots=True)
 class RemoteRank:
-    """What is known here of a rank on another node; `signal` is what whoever ends the attempt wants it to get."""
+    """What is known here of a rank on another node; `signal` is the signal that it is to get, 0 if none."""
 
     rank: int
     has_joined: bool = False
     has_ended: bool = False
-    # Whether it is taken for ended because its node is not heard of any more.
+    # Whether it counts as ended because the connection to its node is lost.
     is_lost: bool = False
-    # As in `subprocess`, None where it is not known.
+    # As in `subprocess`, None if it is not known.
     code: int | None = None
-    # Whether it ended before anybody was told to.
-    was_free: bool = True
-    # Its last word in the journal, and when it said that.
-    said: dict[str, Any] | None = None
-    said_at: float = 0.0
+    # Whether it ended before any rank was asked to.
+    ended_by_itself: bool = True
+    # The fields of the END record in its journal, None if there is none, and the time of that record.
+    end_record: dict[str, Any] | None = None
+    end_recorded_at: float = 0.0
     signal: int = 0
 
 
 @dataclass(slots=True)
 class RemoteNode:
+    """Another node: its connection, and what was sent to it and received from it."""
+
     number: int
-    who: str
+    # Chosen at random by its node client: another process has another one.
+    identity: str
     ranks: list[int]
     link: NodeConnection | None = None
     gone_since: float = 0.0
-    # The latest hold that its ranks look at.
-    known: int = 0
-    # Ranks of whose rows it has still to hear, and what it was told last.
-    unheard: set[int] = field(default_factory=set)
-    told: tuple[int, int, int] | None = None
+    # The latest barrier that its ranks see.
+    barrier_seen: int = 0
+    # Ranks whose present rows were not sent to it yet, and the barrier state and signals that were sent last.
+    unsent_rows: set[int] = field(default_factory=set)
+    sent_state: tuple[int, int, int] | None = None
     signals: dict[int, int] = field(default_factory=dict)
-    # How much of the decisions it has: bytes, and lines.
+    # How much of the decisions was sent to it: bytes, and lines.
     decisions_bytes: int = 0
     decided: int = 0
-    ends: list[int] = field(default_factory=list)
-    # How many GPUs it has, and what was read of those that it uses since that was last taken.
+    # Ranks whose ends were received and are still to be confirmed.
+    unconfirmed_ends: list[int] = field(default_factory=list)
+    # How many GPUs it has, and the samples of those that it uses since samples were last taken.
     boards: int | None = None
     samples: dict[str, float] = field(default_factory=dict)
 
 
 def take_samples(nodes: Mapping[int, RemoteNode], own_boards: int | None) -> dict[str, float]:
-    """Return what the other nodes read of their GPUs, numbered behind those of the nodes before them.
+    """Return the samples of the other nodes' GPUs, numbered after those of the nodes before them.
 
-    `own_boards` is how many GPUs the first node has, as far as that is known: a number must never change.
+    `own_boards` is how many GPUs the first node has, None while that is not known: a number must never change.
     """
     taken: dict[str, float] = {}
     before = own_boards
@@ -71,14 +75,14 @@ def take_samples(nodes: Mapping[int, RemoteNode], own_boards: int | None) -> dic
 
 
 def renumbered(name: str, by: int) -> str:
-    """Return the series of a GPU, such as gpu/0/power_w or gpu/0.1/power_w, for one that comes so many behind."""
+    """Return the series of a GPU, such as gpu/0/power_w or gpu/0.1/power_w, with `by` added to its number."""
     kind, gpu, rest = name.split("/", 2)
     board, dot, instance = gpu.partition(".")
     return f"{kind}/{int(board) + by}{dot}{instance}/{rest}"
 
 
 def lost_sentence(ranks: Sequence[int]) -> str:
-    """Return what is said of a rank whose node is not heard of any more."""
+    """Return the error of a rank that is lost with its node; `ranks` are those of the node."""
     if len(ranks) == 1:
         return "The connection to its node is lost."
     return f"The connection to its node, that of ranks {ranks[0]} to {ranks[-1]}, is lost."

@@ -1,9 +1,10 @@
 """Trainings with several ranks: started here, or by torchrun as one `train` for each rank. No Django, no torch.
 
-Under torchrun the `train` of rank 0 holds the run and follows all workers; those of the other ranks learn from a small
-file which attempt it is, start their own worker, hand on signals and write down how it ended. Where the ranks are on
-several nodes, that file lies on a file system that all of them share; the first rank of each other node carries word
-between its node and the first (`steersman.agent.launch.node_server`, `steersman.agent.launch.node_client`).
+Under torchrun the `train` of rank 0 holds the run and follows all workers. The `train`s of the other ranks read from a
+small file, the announcement, which attempt it is, start their own worker, forward signals and record how it ended. If
+the ranks are on several nodes, that file is on a file system that all of them share, and the `train` of each other
+node's first rank is connected to the first node (`steersman.agent.launch.node_server`,
+`steersman.agent.launch.node_client`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import psutil
 
 from steersman.agent.folders import WorkerProcess, record_exit, run_folder
 from steersman.agent.launch import deadlines
-from steersman.agent.launch.node_client import NODE_CLIENT_FILE, NodeClient, is_manned, node_folder
+from steersman.agent.launch.node_client import NODE_CLIENT_FILE, NodeClient, is_supervised, node_folder
 from steersman.agent.launch.node_server import NodeServer
 from steersman.agent.launch.spawn import free_port, rank_environment, start_worker, worker_environment
 from steersman.agent.launch.worker_group import (
@@ -53,7 +54,7 @@ MOST_RANKS = 1024
 
 
 class LaunchError(Exception):
-    """A launch that cannot work; the text says what to do."""
+    """A launch that cannot work; the text is a sentence with what to do."""
 
 
 class NoAttempt(Exception):
@@ -105,7 +106,7 @@ def torchrun_launch(environment: Mapping[str, str]) -> Launch | None:
     rank, local = int(environment["RANK"]), int(environment.get("LOCAL_WORLD_SIZE", ranks))
     if local != ranks:
         return _launch_of_nodes(run_id, rank, ranks, local, environment)
-    # Its default id is the same for every launch, so its process tells them apart.
+    # torchrun's default id is the same for every launch, so its process is part of the key.
     parent = psutil.Process(os.getppid())
     restart = environment.get("TORCHELASTIC_RESTART_COUNT", "0")
     key = f"{run_id[:40]}/{restart}/{parent.pid}/{parent.create_time():.2f}"
@@ -171,37 +172,37 @@ def announce(
     variables: Mapping[str, str],
     server: NodeServer | None = None,
 ) -> None:
-    """Tell the other ranks of a launch where to train and what, and what their workers' environment needs."""
-    told: dict[str, Any] = {"folder": str(folder), "command": list(command), "variables": dict(variables)}
+    """Announce to the other ranks of a launch what to train, where, and with which environment variables."""
+    announcement: dict[str, Any] = {"folder": str(folder), "command": list(command), "variables": dict(variables)}
     if server is not None:
-        # Ranks beside this one find it, and not what an earlier launch left.
+        # The other ranks of this node know this attempt from one of an earlier launch by this record.
         WorkerProcess.of(os.getpid()).write(folder / NODE_CLIENT_FILE)
-        told["server"] = {"port": server.port, "secret": server.secret}
-    _write_launch(data, run_id, launch, told)
+        announcement["server"] = {"port": server.port, "secret": server.secret}
+    _write_launch(data, run_id, launch, announcement)
 
 
 def announce_failure(data: Path, run_id: int, launch: Launch, exit_code: int) -> None:
-    """Tell the other ranks of a launch that there is nothing to train."""
+    """Announce to the other ranks of a launch that there is nothing to train."""
     _write_launch(data, run_id, launch, {"exit_code": exit_code})
 
 
 def close_node_server(data: Path, run_id: int, launch: Launch, server: NodeServer) -> None:
-    """Let the other nodes know that the attempt is over; those that never came as well."""
+    """Report the end of the attempt to the other nodes, also to those that have not joined."""
     server.close()
     if not all(state.has_joined for state in server.elsewhere.values()):
         announce_failure(data, run_id, launch, EXIT_FAILED)
 
 
 def announce_beginning(data: Path, run_id: int, launch: Launch) -> None:
-    """Put away what an earlier launch left, and let the other nodes see that this is where they will be told."""
+    """Replace the announcement of an earlier launch; nodes that see the new one know that storage is shared."""
     _write_launch(data, run_id, launch, {})
 
 
-def _write_launch(data: Path, run_id: int, launch: Launch, told: Mapping[str, Any]) -> None:
+def _write_launch(data: Path, run_id: int, launch: Launch, announcement: Mapping[str, Any]) -> None:
     path = _launch_path(data, run_id)
-    # No two are the same, so that it shows whether what is told is new.
+    # No two announcements have the same id: a changed one is a new one.
     identity = secrets.token_hex(8)
-    text = json.dumps({"key": launch.key, "id": identity, **told})
+    text = json.dumps({"key": launch.key, "id": identity, **announcement})
     temporary = path.with_name(f"launch-{identity}.new")
     with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)
@@ -223,9 +224,9 @@ def join(
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The attempt to join: what was told of it, where its files lie, and where those of this node."""
+    """The attempt to join: its announcement, its folder, and the folder of this node."""
 
-    told: Mapping[str, Any]
+    announcement: Mapping[str, Any]
     folder: Path
     node: Path
     client: NodeClient | None = None
@@ -241,16 +242,17 @@ def _train_beside(
     parent: int,
 ) -> int:
     folder, client = found.folder, found.client
-    own = worker_environment(folder, data, application, environment) | found.told["variables"]
+    own = worker_environment(folder, data, application, environment) | found.announcement["variables"]
     if found.node != folder:
         own[NODE_VARIABLE] = str(found.node)
-    process = start_worker(found.told["command"], _joined(own, launch), folder, launch.rank, tied=True, node=found.node)
+    command = found.announcement["command"]
+    process = start_worker(command, _joined(own, launch), folder, launch.rank, tied=True, node=found.node)
     if client is not None:
         client.start()
     saves = 0
     killed = False
     asked_at: float | None = None
-    told_at: float | None = None
+    terminated_at: float | None = None
     looked_at = 0.0
     abandoned = False
     while process.poll() is None:
@@ -258,7 +260,7 @@ def _train_beside(
         now = time.monotonic()
         if now - looked_at > LEADER_INTERVAL_S:
             looked_at = now
-            # The first rank of another node learns of the others from the node client, which ends all ranks there.
+            # On another node, the node client of the first rank ends all ranks there if the leader fails.
             lost = client is None and leader_has_failed(folder, found.node, launch.first)
             abandoned = os.getppid() != parent or lost
         if interrupts.saves > saves:
@@ -266,46 +268,48 @@ def _train_beside(
             os.kill(process.pid, signal.SIGUSR1)
         if interrupts.stops and asked_at is None:
             asked_at = now
-        if told_at is None and (abandoned or (asked_at is not None and now - asked_at > deadlines.FORWARD_AFTER_S)):
-            told_at = now
+        forwards = asked_at is not None and now - asked_at > deadlines.FORWARD_AFTER_S
+        if terminated_at is None and (abandoned or forwards):
+            terminated_at = now
             signal_group(process.pid, signal.SIGTERM)
-        # Who saves a checkpoint may take longer, unless nobody is there to save it with.
-        late = abandoned and told_at is not None and now - told_at > deadlines.KILL_AFTER_S
+        # A rank that saves a checkpoint may take longer, unless the leader is gone.
+        late = abandoned and terminated_at is not None and now - terminated_at > deadlines.KILL_AFTER_S
         if not killed and (late or interrupts.stops >= 2):
             killed = True
             signal_group(process.pid, signal.SIGKILL)
     code = meant_code(folder, launch.rank, int(process.returncode))
     if code:
-        # What it started, DataLoader workers among it, has lost its purpose.
+        # What it started, such as DataLoader workers, is of no use any more.
         signal_group(process.pid, signal.SIGKILL)
     record_exit(found.node, launch.rank, code)
-    while client is not None and not client.has_told_all and os.getppid() == parent and interrupts.stops < 2:
+    while client is not None and not client.has_reported_all and os.getppid() == parent and interrupts.stops < 2:
         # Other ranks of this node may still train.
         time.sleep(POLL_INTERVAL_S)
     return code if code >= 0 else 1
 
 
 def leader_has_failed(folder: Path, node: Path | None = None, first: int = 0) -> bool:
-    """Tell whether the training process of the first rank of a node is gone without having said that all went well."""
+    """Return whether the training process of a node's first rank is gone without an END record of a good end."""
     leader = WorkerProcess.recorded(node or folder, first)
     return leader is not None and not leader.is_alive() and not has_ended_well(folder, first)
 
 
 def _wait_for_attempt(data: Path, run_id: int, launch: Launch, interrupts: Interrupts, parent: int) -> _Found:
-    """Return the attempt that rank 0 opens. What an earlier launch from the same place left is passed over."""
+    """Return the attempt that rank 0 opens; skip the announcement of an earlier launch from the same address."""
     began = time.monotonic()
     first: str | None = None
     seen = False
     while (waited_s := time.monotonic() - began) < deadlines.JOIN_TIMEOUT_S:
-        told = _read_launch(data, run_id)
-        if told.get("key") == launch.key:
-            first = first or told.get("id")
-            # One node's key is of one launch; from several it may be what an earlier one left.
-            fresh = launch.nodes == 1 or told.get("id") != first or waited_s > deadlines.STALE_AFTER_S
-            seen = seen or "folder" not in told
-            if "exit_code" in told and fresh:
-                raise NoAttempt("rank 0 says why", int(told["exit_code"]))
-            if "folder" in told and (found := _found(told, launch)):
+        announcement = _read_launch(data, run_id)
+        if announcement.get("key") == launch.key:
+            first = first or announcement.get("id")
+            # On one node the key belongs to one launch; on several, an earlier one may have had the same.
+            is_new = announcement.get("id") != first or waited_s > deadlines.STALE_AFTER_S
+            fresh = launch.nodes == 1 or is_new
+            seen = seen or "folder" not in announcement
+            if "exit_code" in announcement and fresh:
+                raise NoAttempt("rank 0 says why", int(announcement["exit_code"]))
+            if "folder" in announcement and (found := _found(announcement, launch)):
                 return found
         if not seen and launch.nodes > 1 and waited_s > deadlines.SHARED_AFTER_S:
             raise NoAttempt(NOT_SHARED, EXIT_FAILED)
@@ -322,27 +326,27 @@ def _read_launch(data: Path, run_id: int) -> dict[str, Any]:
         return {}
 
 
-def _found(told: Mapping[str, Any], launch: Launch) -> _Found | None:
-    """Return the attempt that is told of, None where it does not take this node, or not yet."""
-    folder = Path(told["folder"])
+def _found(announcement: Mapping[str, Any], launch: Launch) -> _Found | None:
+    """Return the announced attempt, None if it does not accept this node, or not yet."""
+    folder = Path(announcement["folder"])
     if launch.nodes == 1:
-        return _Found(told, folder, folder)
+        return _Found(announcement, folder, folder)
     if launch.node == 0:
-        return _Found(told, folder, folder) if is_manned(folder) else None
+        return _Found(announcement, folder, folder) if is_supervised(folder) else None
     node = node_folder(folder, launch.node)
     if launch.rank != launch.first:
-        return _Found(told, folder, node) if is_manned(node) else None
+        return _Found(announcement, folder, node) if is_supervised(node) else None
     if not folder.is_dir():
-        # What an earlier launch left tells of an attempt that was deleted since.
+        # The attempt of an earlier launch may have been deleted since.
         return None
-    client = NodeClient(folder, launch.node, launch.own, launch.ranks, told["server"]["secret"])
+    client = NodeClient(folder, launch.node, launch.own, launch.ranks, announcement["server"]["secret"])
     try:
-        client.connect(launch.address, told["server"]["port"])
+        client.connect(launch.address, announcement["server"]["port"])
     except OSError as error:
         logger.info("rank 0 does not take this node: %s", error)
         time.sleep(RETRY_INTERVAL_S)
         return None
-    return _Found(told, folder, node, client)
+    return _Found(announcement, folder, node, client)
 
 
 def _launch_path(data: Path, run_id: int) -> Path:

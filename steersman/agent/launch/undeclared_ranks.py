@@ -1,7 +1,7 @@
-"""Ranks that nobody declared, once the training is to stop: rank 0 hears of it, the others are ended.
+"""Ends the ranks that nobody declared when the training is to stop: the command to stop reaches rank 0 alone.
 
-torchrun starts them in sessions of their own, so they are known by the attempt that their environment names. No Django,
-no torch.
+torchrun starts them in sessions of their own, so they are recognised by the attempt that their environment names. No
+Django, no torch.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from steersman.ranks.undeclared import STOPPING_FILE
 from steersman.run import FOLDER_VARIABLE
 
 POLL_INTERVAL_S = 0.25
-# Rank 0 may save a checkpoint; the others wait for it in vain, or fail, and need not be there for that.
+# Rank 0 may save a checkpoint before that. The others are not needed for it: they wait in vain, or fail.
 PATIENCE_S = 10.0
 KILL_UNDECLARED_AFTER_S = 5.0
-# Whoever started them ends when they have; one that does not is ended too.
+# The process that started them ends when they have; if it does not, it is killed too.
 KILL_LAUNCHER_AFTER_S = 15.0
 
 
@@ -45,38 +45,38 @@ class UndeclaredRanks:
         self._ticked_at = 0.0
         self._leader: Leader | None = None
         self._asked_at = 0.0
-        self._told_at: float | None = None
-        self._saw_the_end = False
-        # Whether processes are there that are still to end.
+        self._terminated_at: float | None = None
+        self._has_seen_end = False
+        # Whether processes are left that are still to end.
         self.remain = False
 
     @property
     def are_known(self) -> bool:
-        """Tell whether ranks that nobody declared have been there."""
+        """Return whether ranks were noticed that nobody declared."""
         return (self._folder / STOPPING_FILE).exists() or any(self._folder.glob("beside-*.json"))
 
     @property
     def are_to_stop(self) -> bool:
-        """Tell whether rank 0 was to stop while others trained beside it."""
+        """Return whether rank 0 was to stop while other ranks trained beside it."""
         return (self._folder / STOPPING_FILE).exists()
 
     def tick(self, now: float, worker_has_ended: bool) -> None:
-        """End the others once rank 0 has ended, or has had its time."""
-        # Looked at once more at the end: rank 0 may have been asked, and have ended, since the last look.
-        is_last = worker_has_ended and not self._saw_the_end
+        """End the other ranks once rank 0 has ended, or has had its time."""
+        # Once more at the end: rank 0 may have been asked to stop, and have ended, since the last tick.
+        is_last = worker_has_ended and not self._has_seen_end
         if now - self._ticked_at < POLL_INTERVAL_S and not is_last:
             return
-        self._ticked_at, self._saw_the_end = now, worker_has_ended
+        self._ticked_at, self._has_seen_end = now, worker_has_ended
         if self._leader is None:
             self._leader, self._asked_at = self._read_leader(), now
         if self._leader is None:
             return
         leader_lives = psutil.pid_exists(self._leader.pid) and not _is_zombie(self._leader.pid)
         others = self._others(self._leader, leader_lives)
-        if self._told_at is None and (not leader_lives or self._has_said_its_last() or self._is_late(now)):
-            self._told_at = now
+        if self._terminated_at is None and (not leader_lives or self._leader_has_recorded_end() or self._is_late(now)):
+            self._terminated_at = now
             _signal(others, signal.SIGTERM)
-        waited_s = 0.0 if self._told_at is None else now - self._told_at
+        waited_s = 0.0 if self._terminated_at is None else now - self._terminated_at
         if waited_s > KILL_UNDECLARED_AFTER_S:
             _signal(others, signal.SIGKILL)
         if waited_s > KILL_LAUNCHER_AFTER_S and not leader_lives:
@@ -90,13 +90,13 @@ class UndeclaredRanks:
     def _is_late(self, now: float) -> bool:
         return now - self._asked_at > PATIENCE_S
 
-    def _has_said_its_last(self) -> bool:
+    def _leader_has_recorded_end(self) -> bool:
         return last_record(self._folder, 0) is not None
 
     def _others(self, leader: Leader, leader_lives: bool) -> list[psutil.Process]:
         spared = {leader.pid, *leader.above}
         if leader_lives:
-            # Its loader's workers.
+            # Its DataLoader workers.
             with contextlib.suppress(psutil.Error):
                 spared |= {child.pid for child in psutil.Process(leader.pid).children(recursive=True)}
         return [process for process in self._marked() if process.pid not in spared]
@@ -106,7 +106,7 @@ class UndeclaredRanks:
         own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
-                # Of another user, or gone: not ours in any case.
+                # A process of another user, or one that is gone, is none of the attempt.
                 marked = process.environ().get(FOLDER_VARIABLE) == str(self._folder)
                 if marked and process.pid not in own and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
@@ -114,9 +114,9 @@ class UndeclaredRanks:
 
     def _read_leader(self) -> Leader | None:
         try:
-            told = json.loads((self._folder / STOPPING_FILE).read_text())
-            here = told["host"] == socket.gethostname()
-            return Leader(int(told["pid"]), frozenset(map(int, told["above"]))) if here else Leader(0, frozenset())
+            record = json.loads((self._folder / STOPPING_FILE).read_text())
+            here = record["host"] == socket.gethostname()
+            return Leader(int(record["pid"]), frozenset(map(int, record["above"]))) if here else Leader(0, frozenset())
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

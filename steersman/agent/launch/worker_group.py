@@ -1,4 +1,4 @@
-"""The training processes of an attempt, one a rank: whether they live, which of them failed, and how all are ended.
+"""The training processes of an attempt, one per rank: which are alive, which of them failed, and how all are ended.
 
 A rank that fails ends the attempt: the others get SIGTERM and, after a time, SIGKILL. No Django, no torch.
 """
@@ -28,7 +28,7 @@ GOOD_ENDS = ("finished", "stopped", "")
 class Worker:
     """One rank's process; `code` as in `subprocess`.
 
-    `process` is None where another process started it, `recorded` until that one has recorded which it is. Of one that
+    `process` is None if another process started it, `recorded` until that process has recorded its id. Of a rank that
     is `elsewhere`, on another node, both are unknown here.
     """
 
@@ -40,8 +40,8 @@ class Worker:
     code: int | None = None
     # When it was first seen to be gone, while its exit status may still become known.
     gone_since: float | None = None
-    # Whether it ended before anybody was told to.
-    was_free: bool = True
+    # Whether it ended before any rank was asked to.
+    ended_by_itself: bool = True
 
 
 class WorkerGroup:
@@ -56,22 +56,22 @@ class WorkerGroup:
         node: Path | None = None,
         server: NodeServer | None = None,
     ) -> None:
-        """`parent` is the process whose end ends the training too: torchrun. `node` is where the records of processes
-        lie that are of one host alone, where that is not the attempt's folder. `server` hears of other nodes."""
+        """`parent` is the process whose end ends the training too: torchrun. `node` is the folder with the records of
+        processes of this host, if that is not the attempt's. `server` is connected to the other nodes."""
         self._server = server
         self.workers = list(workers)
         self._folder = folder
         self._node = node or folder
         self._parent = parent
         self._began = time.monotonic()
-        self._told_at: float | None = None
-        # Of several ranks each is known; of one, it may have started others.
+        self._end_asked_at: float | None = None
+        # Several ranks are all declared; a single one may have started others.
         alone = len(self.workers) == 1 and self.workers[0].elsewhere is None
         self._undeclared = UndeclaredRanks(folder) if alone else None
 
     @classmethod
     def adopted(cls, folder: Path, ranks: int) -> WorkerGroup:
-        """Return the team of an attempt whose supervisor has died."""
+        """Return the group of an attempt whose supervisor has died."""
         return cls(folder, [Worker(rank, WorkerProcess.recorded(folder, rank)) for rank in range(ranks)])
 
     @property
@@ -79,73 +79,78 @@ class WorkerGroup:
         return [worker.recorded.pid for worker in self.workers if worker.recorded is not None]
 
     def take_samples(self, own_boards: int | None) -> dict[str, float]:
-        """Return what was read of the GPUs of other nodes, whose numbers follow those of the `own_boards` here."""
+        """Return samples of the GPUs of other nodes, whose numbers follow those of the `own_boards` here."""
         return self._server.take_samples(own_boards) if self._server else {}
 
-    def lives(self) -> bool:
-        """Look at all ranks, end the others where one has failed, and tell whether any lives."""
+    def poll_alive(self) -> bool:
+        """Poll all ranks, end the others if one has failed, and return whether any process is alive."""
         now = time.monotonic()
         for worker in self.workers:
             if not worker.has_ended and self._has_ended(worker, now):
                 worker.has_ended = True
-                worker.was_free = self._told_at is None if worker.elsewhere is None else worker.elsewhere.was_free
+                remote = worker.elsewhere
+                worker.ended_by_itself = self._end_asked_at is None if remote is None else remote.ended_by_itself
                 if worker.code != 0 and worker.process is not None:
-                    # What it started, DataLoader workers among it, has lost its purpose.
+                    # What it started, such as DataLoader workers, is of no use any more.
                     signal_group(worker.process.pid, signal.SIGKILL)
                     if self._undeclared is not None and self._undeclared.are_known:
                         self._undeclared.kill()
         living = [worker for worker in self.workers if not worker.has_ended]
-        if living and self._told_at is None and (self._failed() or self._is_orphaned()):
+        if living and self._end_asked_at is None and (self._failed() or self._is_orphaned()):
             self.end()
         is_lost = any(worker.elsewhere is not None and worker.elsewhere.is_lost for worker in self.workers)
-        patience_s = deadlines.KILL_LOST_AFTER_S if is_lost else deadlines.KILL_AFTER_S
-        if living and self._told_at is not None and now - self._told_at > patience_s:
+        kill_after_s = deadlines.KILL_LOST_AFTER_S if is_lost else deadlines.KILL_AFTER_S
+        if living and self._end_asked_at is not None and now - self._end_asked_at > kill_after_s:
             self._signal(living, signal.SIGKILL)
         if self._undeclared is not None:
             self._undeclared.tick(now, worker_has_ended=not living)
         return bool(living) or (self._undeclared is not None and self._undeclared.remain)
 
     def end(self) -> None:
-        """Ask all ranks that live to end, and see to it that they do. Later calls are ignored."""
-        if self._told_at is None:
-            self._told_at = time.monotonic()
+        """Ask all ranks that are alive to end; `poll_alive` kills them after a time. Later calls are ignored."""
+        if self._end_asked_at is None:
+            self._end_asked_at = time.monotonic()
             self.kill(signal.SIGTERM)
 
     def kill(self, number: signal.Signals) -> None:
-        """Send a signal to all ranks that live, and to what they started."""
+        """Send a signal to all ranks that are alive, and to the processes that they started."""
         self._signal([worker for worker in self.workers if not worker.has_ended], number)
 
     def has_failed(self, worker: Worker) -> bool:
         return worker.has_ended and not self._ended_well(worker)
 
     def root_cause(self) -> Worker:
-        """Return the rank whose end says how the attempt ended: the first that failed, else rank 0."""
+        """Return the rank whose end is that of the attempt: the first that failed, else rank 0."""
         failed = self._failed()
-        by_signal = [worker for worker in failed if worker.was_free and worker.code is not None and worker.code < 0]
-        # Whoever raises says so: one that said nothing was ended from outside.
-        silent = [worker for worker in failed if worker.was_free and self._last_word(worker) is None]
+        by_themselves = [worker for worker in failed if worker.ended_by_itself]
+        by_signal = [worker for worker in by_themselves if worker.code is not None and worker.code < 0]
+        # A rank that raises has an END record: one without was ended from outside.
+        silent = [worker for worker in by_themselves if self._timed_end_record(worker) is None]
         if by_signal or silent:
             return (by_signal or silent)[0]
         # Ranks that lost the failed one fail too, a little later.
-        told = [(word[0], worker) for worker in failed if (word := self._last_word(worker))]
-        if told:
-            return min(told, key=lambda each: each[0])[1]
-        free = [worker for worker in failed if worker.was_free]
-        return (free or failed or self.workers)[0]
+        recorded = [(end[0], worker) for worker in failed if (end := self._timed_end_record(worker))]
+        if recorded:
+            return min(recorded, key=lambda each: each[0])[1]
+        return (by_themselves or failed or self.workers)[0]
 
-    def said(self, worker: Worker) -> dict[str, Any]:
-        """Return how a rank that has ended said that it did, {} where it died without a word."""
+    def end_record(self, worker: Worker) -> dict[str, Any]:
+        """Return the fields of the END record of a rank that has ended, {} if it died without one.
+
+        A rank whose node has not joined failed with that error.
+        """
         if worker.elsewhere is not None and not worker.elsewhere.has_joined:
             error = f"Its node has not joined the training within {deadlines.JOINED_AFTER_S:.0f} s."
             return {"outcome": "failed", "error": error, "traceback": ""}
-        word = self._last_word(worker)
-        return word[1] if word else {}
+        timed = self._timed_end_record(worker)
+        return timed[1] if timed else {}
 
-    def _last_word(self, worker: Worker) -> tuple[float, dict[str, Any]] | None:
-        """Return when and how a rank said that it ended, None where it did not."""
+    def _timed_end_record(self, worker: Worker) -> tuple[float, dict[str, Any]] | None:
+        """Return time and fields of the END record of a rank, None if there is none."""
         if worker.elsewhere is not None:
-            # Its journal may not be readable to its end here yet.
-            return None if worker.elsewhere.said is None else (worker.elsewhere.said_at, worker.elsewhere.said)
+            # The end of its journal may not be readable on this host yet.
+            fields = worker.elsewhere.end_record
+            return None if fields is None else (worker.elsewhere.end_recorded_at, fields)
         record = last_record(self._folder, worker.rank)
         return (record.time, record.fields) if record else None
 
@@ -169,7 +174,7 @@ class WorkerGroup:
         return worker.code is not None or self._parent is None or now - worker.gone_since > deadlines.EXIT_KNOWN_AFTER_S
 
     def _meant_code(self, rank: int, code: int) -> int:
-        """Return the exit status of a rank: 0 also of a launcher whose rank 0 stopped and whose others were ended."""
+        """Return the exit status of a rank: 0 also of a launcher if rank 0 stopped and the others were ended."""
         if self._undeclared is not None and self._undeclared.are_to_stop and has_ended_well(self._folder, rank):
             return 0
         return meant_code(self._folder, rank, code)
@@ -180,7 +185,7 @@ class WorkerGroup:
     def _ended_well(self, worker: Worker) -> bool:
         if worker.code is not None:
             return worker.code == 0
-        return self.said(worker).get("outcome") in GOOD_ENDS
+        return self.end_record(worker).get("outcome") in GOOD_ENDS
 
     def _is_orphaned(self) -> bool:
         return self._parent is not None and os.getppid() != self._parent
@@ -197,7 +202,7 @@ class WorkerGroup:
 
 
 def meant_code(folder: Path, rank: int, code: int) -> int:
-    """Return the exit status of a rank: 0 also where SIGTERM met it on its way out, after its last word.
+    """Return the exit status of a rank: 0 also if SIGTERM ended it on its way out, after its END record.
 
     An interpreter that ends no longer handles signals.
     """
@@ -205,7 +210,7 @@ def meant_code(folder: Path, rank: int, code: int) -> int:
 
 
 def has_ended_well(folder: Path, rank: int) -> bool:
-    """Tell whether a rank has said that it finished, stopped, or ran to its end."""
+    """Return whether the END record of a rank shows that it finished, stopped, or ran to its end."""
     record = last_record(folder, rank)
     return record is not None and record.fields.get("outcome") in GOOD_ENDS
 

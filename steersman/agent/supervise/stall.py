@@ -94,9 +94,9 @@ class StallWatch:
                     newest = record
                     regular += 1
         if newest is not None:
-            self._measure(newest, regular)
+            self._add_interval(newest, regular)
 
-    def _measure(self, newest: Record, signs: int) -> None:
+    def _add_interval(self, newest: Record, signs: int) -> None:
         if self._last is not None:
             step, time = self._last
             elapsed = newest.time - time
@@ -106,8 +106,8 @@ class StallWatch:
                 self._intervals.append(Interval(elapsed / signs, elapsed / steps if steps > 0 else None))
         self._last = (newest.step, newest.time)
 
-    def check(self, now: float) -> float:
-        """Return the seconds of a stall at `now`, 0.0 where the training goes on. Call each second or so."""
+    def measure(self, now: float) -> float:
+        """Return the seconds of a stall at `now`, 0.0 if the training goes on. Call each second or so."""
         self._clock.tick(now)
         if self._paused or self._heard:
             # When in the time since the last look it was heard is not known: silence counts from here.

@@ -56,8 +56,6 @@ from steersman.ranks.barrier import (
 
 logger = logging.getLogger(__name__)
 
-CONNECT_TIMEOUT_S = 2.0
-NEWS_TIMEOUT_S = 3.0
 GROUP_POLL_INTERVAL_S = 0.05
 WRITTEN_INTERVAL_S = 0.25
 SAMPLE_INTERVAL_S = 1.0
@@ -110,11 +108,11 @@ class NodeClient:
         Raises `NodeRefused`, or `OSError` if none answers.
         """
         self._server_address = address, port
-        connection = socket.create_connection(self._server_address, CONNECT_TIMEOUT_S)
+        connection = socket.create_connection(self._server_address, deadlines.TCP_CONNECT_TIMEOUT_S)
         link = NodeConnection(connection)
         try:
             nonce = secrets.token_hex(16)
-            greeting = _wait_for(link, NEWS_TIMEOUT_S)[0]
+            greeting = _wait_for(link, deadlines.HANDSHAKE_MESSAGE_TIMEOUT_S)[0]
             nonces = str(greeting.get("nonce")), nonce
             link.send(
                 {
@@ -127,7 +125,7 @@ class NodeClient:
                     "decided": self._words[DECISION_COUNT],
                 }
             )
-            answer, *news = _wait_for(link, NEWS_TIMEOUT_S)
+            answer, *news = _wait_for(link, deadlines.HANDSHAKE_MESSAGE_TIMEOUT_S)
             if not is_proof(answer.get("proof"), self._secret, "server", nonces):
                 raise NodeRefused("it does not know the secret of this launch")
             if answer.get("refused"):
@@ -135,7 +133,7 @@ class NodeClient:
             link.is_trusted = True
             self._rows = {}
             self._confirmed, self._unconfirmed = set(), set()
-            for message in news or _wait_for(link, NEWS_TIMEOUT_S):
+            for message in news or _wait_for(link, deadlines.HANDSHAKE_MESSAGE_TIMEOUT_S):
                 self._apply(message, link)
         except (LookupError, TypeError, ValueError) as error:
             link.close()

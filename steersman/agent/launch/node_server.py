@@ -35,7 +35,6 @@ from steersman.agent.launch.remote_nodes import RemoteNode, RemoteRank, lost_sen
 
 logger = logging.getLogger(__name__)
 
-GREETING_TIMEOUT_S = 10.0
 MOST_UNAUTHENTICATED = 64
 CLOSE_TIMEOUT_S = 2.0
 
@@ -234,7 +233,7 @@ class NodeServer:
 
     def _tick(self) -> None:
         now = time.monotonic()
-        for newcomer in [each for each in self._newcomers if now - each.since > GREETING_TIMEOUT_S]:
+        for newcomer in [each for each in self._newcomers if now - each.since > deadlines.GREETING_TIMEOUT_S]:
             self._drop(newcomer)
         self._mark_lost_nodes(now)
         changed = self._page.changed_rows()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+# For watches that poll every second or so: a longer pause between two polls is their own (a suspended host, a database
+# that was away), not the silence of what they watch.
+MOST_COUNTED_PER_POLL_S = 3.0
+
 
 class SilenceClock:
     """Adds up the time between ticks as `silent_s`, each time at most `most_counted_s` of it.

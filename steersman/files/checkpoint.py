@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, cast
 
 from steersman.files.private import open_private
 
-READ_BYTES = 1 << 20
+HASH_BLOCK_BYTES = 1 << 20
 MANIFEST = "manifest.json"
 FORMAT = 2
 # Of thousands of ranks; what is larger was not written by us.
@@ -188,7 +188,7 @@ def hashed(path: Path) -> Written:
     """Return size and SHA-256 of a file that another process has written. Raises `OSError`."""
     found, size_bytes = hashlib.sha256(), 0
     with path.open("rb") as file:
-        while block := file.read(READ_BYTES):
+        while block := file.read(HASH_BLOCK_BYTES):
             found.update(block)
             size_bytes += len(block)
     return Written(size_bytes=size_bytes, sha256=found.hexdigest())

@@ -26,7 +26,7 @@ from trainer.control.display import Display
 
 logger = logging.getLogger(__name__)
 
-POLL_INTERVAL_S = 0.25
+RESTART_POLL_INTERVAL_S = 0.25
 START_FILE = "start.json"
 
 
@@ -120,7 +120,7 @@ def wait_to_restart(run: Run, interrupts: Interrupts, display: Display) -> bool:
             if interrupts.stops:
                 # It stays queued, and whoever looks at it next decides.
                 return False
-            time.sleep(POLL_INTERVAL_S)
+            time.sleep(RESTART_POLL_INTERVAL_S)
             continue
         now = time.monotonic()
         if until is None:
@@ -130,7 +130,7 @@ def wait_to_restart(run: Run, interrupts: Interrupts, display: Display) -> bool:
             display.say(f"run {run.pk} starts again in {left_s:.0f} s: restart {run.restarts_used} of {run.restarts}")
         if now >= until:
             return True
-        time.sleep(min(POLL_INTERVAL_S, until - now))
+        time.sleep(min(RESTART_POLL_INTERVAL_S, until - now))
 
 
 def work_where_it_began(run: Run) -> Start | None:

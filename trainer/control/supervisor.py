@@ -28,7 +28,7 @@ from steersman.agent.launch.worker_group import WorkerGroup
 from steersman.agent.machine.out_of_memory import OomKills
 from steersman.agent.machine.redactor import Redactor
 from steersman.agent.machine.sampler import Sampler
-from steersman.agent.supervise.forced_exit import AWAY, PATIENCE_S, ForcedExit
+from steersman.agent.supervise.forced_exit import AWAY, RECORD_END_TIMEOUT_S, ForcedExit
 from steersman.agent.supervise.heartbeat import HeartbeatThread
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_FENCED, EXIT_FINISHED, EXIT_INTERRUPTED
@@ -47,7 +47,7 @@ Result = TypeVar("Result")
 
 logger = logging.getLogger(__name__)
 
-POLL_INTERVAL_S = 0.010
+TICK_INTERVAL_S = 0.010
 CONSOLE_INTERVAL_S = 0.25
 # Step metrics of this many events are folded at once; the newest stay for viewers that reconnect.
 FOLD_EVENTS = 500
@@ -60,6 +60,8 @@ LARGEST_UNFOLDED_POINTS = 20_000
 DATABASE_PAUSE_S = 0.5
 # Who was suspended for longer than this between two looks may hold the run no more.
 LONGEST_TICK_GAP_S = 3.0
+# A training that does not look at `run.stopping` is sent SIGTERM, and killed this much later.
+KILL_AFTER_SIGTERM_S = 10.0
 
 
 class DatabaseGone(Exception):
@@ -124,7 +126,7 @@ class Supervisor:
         try:
             self._wait_for_database(lambda: self._reader.start(self._ingest.set_aside))
             while self.group.poll_alive():
-                self._wake.wait(POLL_INTERVAL_S)
+                self._wake.wait(TICK_INTERVAL_S)
                 self._wake.clear()
                 self._tick()
             return self._finish()
@@ -188,7 +190,7 @@ class Supervisor:
             self._pending_lines.append(LogLine(text=text, source="steersman", level="warning"))
             self.display.say(text)
             self.group.kill(signal.SIGTERM)
-        elif now - self._deaf_since > PATIENCE_S:
+        elif now - self._deaf_since > KILL_AFTER_SIGTERM_S:
             self.group.kill(signal.SIGKILL)
 
     def _outcome_waits(self) -> bool:
@@ -305,7 +307,7 @@ class Supervisor:
             if self.interrupts.stops >= 2:
                 self.group.kill(signal.SIGKILL)
                 raise DatabaseGone
-            if self.interrupts.is_terminated and now - since > PATIENCE_S:
+            if self.interrupts.is_terminated and now - since > RECORD_END_TIMEOUT_S:
                 raise DatabaseGone
             time.sleep(DATABASE_PAUSE_S)
 

@@ -9,10 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from steersman.silence import SilenceClock
-
-# A longer pause between two looks is ours (a suspended laptop, a busy host), not the owners' silence.
-LONGEST_INTERVAL_S = 3.0
+from steersman.silence import MOST_COUNTED_PER_POLL_S, SilenceClock
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +25,7 @@ class SilenceWatch:
     """Counts the silence of every run that it is shown."""
 
     def __init__(self) -> None:
-        self._clock = SilenceClock(LONGEST_INTERVAL_S)
+        self._clock = SilenceClock(MOST_COUNTED_PER_POLL_S)
         # What the clock said when each pulse was first seen.
         self._seen_at_s: dict[Pulse, float] = {}
 

@@ -35,13 +35,13 @@ from trainer.scheduler.silent_runs import Pulse, SilenceWatch
 
 logger = logging.getLogger(__name__)
 
-POLL_INTERVAL_S = 0.5
+WATCH_INTERVAL_S = 0.5
 HOST_INTERVAL_S = 2.0
 LEFTOVER_FOLD_INTERVAL_S = 60.0
 EXPIRY_INTERVAL_S = 5.0
 # A heartbeat is seen up to a look late, its absence another, and to say so takes time: lost is known to a viewer when
 # the last heartbeat was SILENT_AFTER_S ago.
-MARK_LOST_AFTER_S = SILENT_AFTER_S - 3 * POLL_INTERVAL_S
+MARK_LOST_AFTER_S = SILENT_AFTER_S - 3 * WATCH_INTERVAL_S
 # Who waits for longer to write stands in line with the owner whose heartbeat is missed; the next look will tell.
 LONGEST_WRITE_S = 1.0
 # A supervisor that has just been killed is often brought back by whoever watches over it.
@@ -89,7 +89,7 @@ class Watch:
         try:
             while not self._ending:
                 self.tick()
-                time.sleep(POLL_INTERVAL_S)
+                time.sleep(WATCH_INTERVAL_S)
         finally:
             self._devices.stop()
             announcer.current().flush(FLUSH_TIMEOUT_S)

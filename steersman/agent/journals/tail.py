@@ -10,8 +10,8 @@ from steersman.files.journal import END, LARGEST_RECORD_BYTES, SYNC, JournalRead
 
 # More than the largest record, and little enough for one transaction.
 LARGEST_READ_BYTES = 2 << 20
-# What other threads of a worker may still log behind its last word.
-LAST_WORDS_BYTES = 64 << 10
+# What other threads of a worker may still log after its END record.
+AFTER_END_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def last_record(folder: Path, rank: int) -> Record | None:
         return None
     with segments[-1].open("rb") as file:
         size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - LARGEST_RECORD_BYTES - LAST_WORDS_BYTES))
+        file.seek(max(0, size - LARGEST_RECORD_BYTES - AFTER_END_BYTES))
         data = file.read()
     found = data.rfind(SYNC)
     while found != -1:

@@ -14,7 +14,7 @@ from pathlib import Path
 from steersman.files.private import make_private, open_private
 
 # The last line of a process's output is looked for in this many bytes.
-LAST_WORDS_BYTES = 8192
+LAST_LINE_BYTES = 8192
 
 
 @dataclass(slots=True)
@@ -43,7 +43,7 @@ class Detached:
         if code is not None and code < 0:
             return f"The process that starts the training was ended by {signal.Signals(-code).name}."
         with self.log.open("rb") as log:
-            log.seek(max(self.output_from, self.log.stat().st_size - LAST_WORDS_BYTES))
+            log.seek(max(self.output_from, self.log.stat().st_size - LAST_LINE_BYTES))
             lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
         if not lines:
             return f"The training could not be started: `train` ended with exit code {code} and said nothing."

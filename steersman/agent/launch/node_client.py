@@ -30,8 +30,8 @@ from steersman.agent.launch.node_connection import (
     BUSY_FOR_S,
     BUSY_PAUSE_S,
     IDLE_PAUSE_S,
-    Message,
     NodeConnection,
+    NodeMessage,
     is_proof,
     proof,
 )
@@ -224,7 +224,7 @@ class NodeClient:
 
     # Messages of the server
 
-    def _apply(self, message: Message, link: NodeConnection) -> None:
+    def _apply(self, message: NodeMessage, link: NodeConnection) -> None:
         """Write what was received into the page: a decision before its barrier is cleared, a rank's end last."""
         words = self._words
         for rank, votes, text in message.get("problems", ()):
@@ -266,7 +266,7 @@ class NodeClient:
 
     # Messages to the server
 
-    def _changed_rows(self) -> Message:
+    def _changed_rows(self) -> NodeMessage:
         """Return the rows of the ranks here that have changed in more than their step boundary."""
         changed = []
         for rank in self._ranks:
@@ -288,7 +288,7 @@ class NodeClient:
         rows = [[rank, [*self._rows[rank]]] for rank in changed]
         return {"rows": rows, "problems": problems} if problems else {"rows": rows}
 
-    def _unsent_ends(self) -> Message:
+    def _unsent_ends(self) -> NodeMessage:
         ends = []
         for worker in self._group.workers:
             if worker.has_ended and worker.rank not in self._confirmed and worker.rank not in self._unconfirmed:
@@ -300,7 +300,7 @@ class NodeClient:
                 self._unconfirmed.add(worker.rank)
         return {"ends": ends} if ends else {}
 
-    def _due_samples(self, now: float) -> Message:
+    def _due_samples(self, now: float) -> NodeMessage:
         """Return samples of the GPUs of this host; host and processes are sampled on the first node alone."""
         if now - self._sampled_at < SAMPLE_INTERVAL_S or self._sampler.boards is None:
             return {}
@@ -346,7 +346,7 @@ def is_supervised(folder: Path) -> bool:
     return False
 
 
-def _wait_for(link: NodeConnection, timeout_s: float) -> list[Message]:
+def _wait_for(link: NodeConnection, timeout_s: float) -> list[NodeMessage]:
     """Return the next messages, at least one. Raises `OSError` if none comes in time."""
     until = time.monotonic() + timeout_s
     while (left_s := until - time.monotonic()) > 0:

@@ -15,7 +15,7 @@ from typing import Any
 LARGEST_GREETING_BYTES = 4096
 # A traceback of each of a thousand ranks.
 LARGEST_BYTES = 128 << 20
-READ_BYTES = 1 << 16
+RECEIVE_BYTES = 1 << 16
 # A host that answers no keep-alive probe for this long is gone; one whose process is merely suspended answers.
 IDLE_S, INTERVAL_S, PROBES = 1, 1, 3
 
@@ -24,7 +24,7 @@ BUSY_PAUSE_S = 0.001
 IDLE_PAUSE_S = 0.004
 BUSY_FOR_S = 0.1
 
-Message = dict[str, Any]
+NodeMessage = dict[str, Any]
 
 
 class NodeConnection:
@@ -56,7 +56,7 @@ class NodeConnection:
     def waits_to_send(self) -> bool:
         return bool(self._outgoing)
 
-    def send(self, message: Message) -> None:
+    def send(self, message: NodeMessage) -> None:
         """Send a message; what the socket does not take yet is kept for `flush`."""
         self._outgoing += json.dumps(message, separators=(",", ":")).encode() + b"\n"
         if len(self._outgoing) > LARGEST_BYTES:
@@ -71,11 +71,11 @@ class NodeConnection:
                 return
             del self._outgoing[:sent]
 
-    def receive(self) -> list[Message]:
+    def receive(self) -> list[NodeMessage]:
         """Return the messages that have arrived whole. Raises `ConnectionError` if no more can arrive."""
         while not self._ended and len(self._incoming) <= self._largest:
             try:
-                data = self._socket.recv(READ_BYTES)
+                data = self._socket.recv(RECEIVE_BYTES)
             except BlockingIOError:
                 break
             self._ended = not data
@@ -106,7 +106,7 @@ def is_proof(given: Any, secret: str, sender: str, nonces: tuple[str, str]) -> b
     return isinstance(given, str) and hmac.compare_digest(given.encode(), proof(secret, sender, nonces).encode())
 
 
-def _parsed(line: bytes) -> Message:
+def _parsed(line: bytes) -> NodeMessage:
     try:
         message = json.loads(line)
     except (ValueError, RecursionError) as error:

@@ -24,8 +24,8 @@ from steersman.agent.launch.node_connection import (
     BUSY_FOR_S,
     BUSY_PAUSE_S,
     IDLE_PAUSE_S,
-    Message,
     NodeConnection,
+    NodeMessage,
     is_proof,
     listen,
     proof,
@@ -36,7 +36,7 @@ from steersman.agent.launch.remote_nodes import RemoteNode, RemoteRank, lost_sen
 logger = logging.getLogger(__name__)
 
 MOST_UNAUTHENTICATED = 64
-CLOSE_TIMEOUT_S = 2.0
+SERVER_CLOSE_TIMEOUT_S = 2.0
 
 
 @dataclass(slots=True)
@@ -75,7 +75,7 @@ class NodeServer:
     def close(self) -> None:
         """Report the end of the attempt to the nodes, and stop."""
         self._closing = True
-        self._thread.join(CLOSE_TIMEOUT_S)
+        self._thread.join(SERVER_CLOSE_TIMEOUT_S)
 
     def _serve(self) -> None:
         try:
@@ -104,7 +104,7 @@ class NodeServer:
             self._selector.close()
 
     def _flush_all(self) -> None:
-        until = time.monotonic() + CLOSE_TIMEOUT_S / 2
+        until = time.monotonic() + SERVER_CLOSE_TIMEOUT_S / 2
         while time.monotonic() < until:
             waiting = [node.link for node in self._connected() if node.link is not None and node.link.waits_to_send]
             if not waiting:
@@ -147,7 +147,7 @@ class NodeServer:
         self._selector.unregister(newcomer.link)
         newcomer.link.close()
 
-    def _authenticate(self, newcomer: _Unauthenticated, greeting: Message) -> None:
+    def _authenticate(self, newcomer: _Unauthenticated, greeting: NodeMessage) -> None:
         nonces = newcomer.nonce, str(greeting["nonce"])
         if not is_proof(greeting["proof"], self.secret, "node", nonces):
             raise ConnectionError("it does not know the secret")
@@ -203,7 +203,7 @@ class NodeServer:
             logger.info("the connection to node %d broke: %s", node.number, error)
             self._disconnect(node)
 
-    def _apply(self, node: RemoteNode, message: Message) -> None:
+    def _apply(self, node: RemoteNode, message: NodeMessage) -> None:
         for text in message.get("problems", ()):
             self._page.write_problem(self._checked_rank(node, text[0]), int(text[1]), str(text[2]))
         for rank, values in message.get("rows", ()):
@@ -245,9 +245,9 @@ class NodeServer:
         if self._page.is_unseen(barrier) and all(self._has_seen(node, barrier) for node in self._nodes.values()):
             self._page.mark_seen(barrier)
 
-    def _update_for(self, node: RemoteNode, state: tuple[int, int, int]) -> Message:
+    def _update_for(self, node: RemoteNode, state: tuple[int, int, int]) -> NodeMessage:
         """Return what was not sent to a node yet, {} if nothing."""
-        update: Message = {}
+        update: NodeMessage = {}
         if node.unsent_rows:
             update["rows"] = [[rank, *self._page.rows[rank]] for rank in sorted(node.unsent_rows)]
             problems = self._page.problems_of(sorted(node.unsent_rows))
@@ -266,7 +266,7 @@ class NodeServer:
             update["ends"], node.unconfirmed_ends = node.unconfirmed_ends, []
         return update
 
-    def _send(self, node: RemoteNode, message: Message) -> None:
+    def _send(self, node: RemoteNode, message: NodeMessage) -> None:
         if node.link is None:
             return
         try:

@@ -44,7 +44,7 @@ from steersman.run import NODE_VARIABLE, RANK_VARIABLE, RANKS_VARIABLE
 logger = logging.getLogger(__name__)
 
 LAUNCH_FILE = "launch.json"
-POLL_INTERVAL_S = 0.02
+LAUNCH_POLL_INTERVAL_S = 0.02
 LEADER_INTERVAL_S = 0.25
 RETRY_INTERVAL_S = 0.2
 NOT_SHARED = (
@@ -256,7 +256,7 @@ def _train_beside(
     looked_at = 0.0
     abandoned = False
     while process.poll() is None:
-        time.sleep(POLL_INTERVAL_S)
+        time.sleep(LAUNCH_POLL_INTERVAL_S)
         now = time.monotonic()
         if now - looked_at > LEADER_INTERVAL_S:
             looked_at = now
@@ -284,7 +284,7 @@ def _train_beside(
     record_exit(found.node, launch.rank, code)
     while client is not None and not client.has_reported_all and os.getppid() == parent and interrupts.stops < 2:
         # Other ranks of this node may still train.
-        time.sleep(POLL_INTERVAL_S)
+        time.sleep(LAUNCH_POLL_INTERVAL_S)
     return code if code >= 0 else 1
 
 
@@ -315,7 +315,7 @@ def _wait_for_attempt(data: Path, run_id: int, launch: Launch, interrupts: Inter
             raise NoAttempt(NOT_SHARED, EXIT_FAILED)
         if interrupts.stops or os.getppid() != parent:
             raise NoAttempt("ended before the training began", EXIT_FAILED)
-        time.sleep(POLL_INTERVAL_S)
+        time.sleep(LAUNCH_POLL_INTERVAL_S)
     raise NoAttempt(f"rank 0 opened no attempt within {deadlines.JOIN_TIMEOUT_S:.0f} s", EXIT_FAILED)
 
 

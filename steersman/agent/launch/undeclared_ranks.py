@@ -21,9 +21,9 @@ from steersman.agent.journals.tail import last_record
 from steersman.ranks.undeclared import STOPPING_FILE
 from steersman.run import FOLDER_VARIABLE
 
-POLL_INTERVAL_S = 0.25
+UNDECLARED_POLL_INTERVAL_S = 0.25
 # Rank 0 may save a checkpoint before that. The others are not needed for it: they wait in vain, or fail.
-PATIENCE_S = 10.0
+END_UNDECLARED_AFTER_S = 10.0
 KILL_UNDECLARED_AFTER_S = 5.0
 # The process that started them ends when they have; if it does not, it is killed too.
 KILL_LAUNCHER_AFTER_S = 15.0
@@ -64,7 +64,7 @@ class UndeclaredRanks:
         """End the other ranks once rank 0 has ended, or has had its time."""
         # Once more at the end: rank 0 may have been asked to stop, and have ended, since the last tick.
         is_last = worker_has_ended and not self._has_seen_end
-        if now - self._ticked_at < POLL_INTERVAL_S and not is_last:
+        if now - self._ticked_at < UNDECLARED_POLL_INTERVAL_S and not is_last:
             return
         self._ticked_at, self._has_seen_end = now, worker_has_ended
         if self._leader is None:
@@ -88,7 +88,7 @@ class UndeclaredRanks:
         _signal(self._marked(), signal.SIGKILL)
 
     def _is_late(self, now: float) -> bool:
-        return now - self._asked_at > PATIENCE_S
+        return now - self._asked_at > END_UNDECLARED_AFTER_S
 
     def _leader_has_recorded_end(self) -> bool:
         return last_record(self._folder, 0) is not None

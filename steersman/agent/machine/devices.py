@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 
 from steersman.agent.machine import gpu_fields, nvml
+from steersman.agent.machine.units import MIB
 
-MIB = 2**20
 READ_INTERVAL_S = 2.0
 # An older reading says nothing about the present.
 STALE_S = 10.0

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 
 from steersman.agent.machine.nvml import Gpu, GpuLost
 from steersman.agent.machine.pynvml_notice import silence_pynvml_notice
+from steersman.agent.machine.units import MIB
 
 silence_pynvml_notice()
 import pynvml  # noqa: E402  after its notice is silenced
 
-MIB = 2**20
 KIB_PER_MIB = 2**10
 
 # A field that this GPU or driver does not have stays away for good.

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import psutil
 
-MIB = 2**20
-GIB = 2**30
+from steersman.agent.machine.units import GIB, MIB
 
 
 class HostReader:

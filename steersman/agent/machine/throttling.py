@@ -8,7 +8,7 @@ from typing import Literal
 
 # An idle GPU lowers its clocks too, and nobody needs to hear of it. Bits as in NVML's header.
 IDLE = 0x1
-REASONS = {
+THROTTLE_REASONS = {
     0x2: "its clocks are set lower",
     0x4: "it draws all the power that its limit allows",
     0x8: "its hardware asked for it",
@@ -54,8 +54,8 @@ class ThrottleWatch:
 def _note(name: str, reasons: int, before: int) -> ThrottleNote:
     if not reasons:
         return ThrottleNote(f"GPU {name} is no longer held back.", "info")
-    known = [text for bit, text in REASONS.items() if reasons & bit]
-    unknown = reasons & ~sum(REASONS)
+    known = [text for bit, text in THROTTLE_REASONS.items() if reasons & bit]
+    unknown = reasons & ~sum(THROTTLE_REASONS)
     if unknown:
         known.append(f"for a reason that NVML numbers {unknown:#x}")
     level: Literal["info", "warning"] = "warning" if reasons & SERIOUS & ~before else "info"

@@ -19,11 +19,11 @@ import psutil
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.exit_codes import EXIT_INTERRUPTED
 
-POLL_INTERVAL_S = 0.25
+MAIN_THREAD_CHECK_INTERVAL_S = 0.25
 # The main thread looks every 10 ms; one that has not for so long waits for something.
 STUCK_AFTER_S = 2.0
 # How long a database may take to record the end, once the training has ended and SIGTERM wants this process to end.
-PATIENCE_S = 10.0
+RECORD_END_TIMEOUT_S = 10.0
 
 
 class Workers(Protocol):
@@ -56,7 +56,7 @@ class ForcedExit:
         self._stopped.set()
 
     def _watch(self) -> None:
-        while not self._stopped.wait(POLL_INTERVAL_S):
+        while not self._stopped.wait(MAIN_THREAD_CHECK_INTERVAL_S):
             now = time.monotonic()
             if self._interrupts.stops and now - self._looked_at() > STUCK_AFTER_S:
                 self._act(now)
@@ -71,7 +71,7 @@ class ForcedExit:
             self._wanted_since = None
             return
         self._wanted_since = now if self._wanted_since is None else self._wanted_since
-        if now - self._wanted_since > (STUCK_AFTER_S if at_once else PATIENCE_S):
+        if now - self._wanted_since > (STUCK_AFTER_S if at_once else RECORD_END_TIMEOUT_S):
             print(AWAY, file=sys.stderr, flush=True)
             os._exit(EXIT_INTERRUPTED)
 

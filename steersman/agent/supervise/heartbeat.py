@@ -7,7 +7,7 @@ import time
 
 from steersman.files.mailbox import Mailbox
 
-HEARTBEAT_INTERVAL_S = 1.0
+WORKER_HEARTBEAT_INTERVAL_S = 1.0
 # A heartbeat that comes later than this was suspended with its process, which may hold the run no longer.
 LATEST_S = 3.0
 
@@ -34,7 +34,7 @@ class HeartbeatThread:
 
     def _send_forever(self) -> None:
         waiting_since = time.monotonic()
-        while not self._stopped.wait(HEARTBEAT_INTERVAL_S):
+        while not self._stopped.wait(WORKER_HEARTBEAT_INTERVAL_S):
             now = time.monotonic()
             if now - waiting_since < LATEST_S:
                 self._mailbox.heartbeat()

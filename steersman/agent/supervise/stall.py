@@ -9,15 +9,13 @@ from dataclasses import dataclass
 
 from steersman.files import journal
 from steersman.files.journal import Record
-from steersman.silence import SilenceClock
+from steersman.silence import MOST_COUNTED_PER_POLL_S, SilenceClock
 
 # Silence is taken for a stall beyond this many times the usual time from sign to sign.
 TIMES_USUAL = 10
 # Before the second sign nothing is usual yet: data are loaded, kernels compiled. In times of the shortest stall.
 TIMES_UNKNOWN = 10
 KEPT_INTERVALS = 101
-# A longer pause between two looks is ours (a suspended host, a database that was away), not the training's silence.
-LONGEST_INTERVAL_S = 3.0
 # What shows that the training goes on, and what is as regular as steps are.
 PROGRESS_KINDS = frozenset(
     {
@@ -61,7 +59,7 @@ class StallWatch:
         self._intervals: deque[Interval] = deque(maxlen=KEPT_INTERVALS)
         self._last: tuple[int, float] | None = None
         self._expected_s = 0.0
-        self._clock = SilenceClock(LONGEST_INTERVAL_S)
+        self._clock = SilenceClock(MOST_COUNTED_PER_POLL_S)
         self._heard = False
 
     @property

@@ -176,10 +176,6 @@ class JournalWriter:
             return
         os.close(full)
 
-    def sync(self) -> None:
-        """Ask the disk to keep what was written."""
-        os.fsync(self.fd)
-
     def close(self) -> None:
         os.close(self.fd)
 

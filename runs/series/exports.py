@@ -59,8 +59,10 @@ def epochs_csv(runs: Iterable[Run]) -> Iterator[str]:
 
 
 def commands_csv(runs: Iterable[Run]) -> Iterator[str]:
-    """Yield the ledgers of `runs` in blocks of lines, oldest command first. Arguments are JSON, and so are values that
-    are no number or text."""
+    """Yield the command logs of `runs` in blocks of lines, oldest command first.
+
+    Arguments are JSON, and so are values that are no number or text.
+    """
     yield line(COMMAND_HEAD)
     for run in runs:
         commands = run.commands.order_by("sent_at", "id")

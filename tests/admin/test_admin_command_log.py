@@ -87,7 +87,7 @@ def test_the_page_costs_the_same_for_many_commands(client: Client, run: Run) -> 
     assert queries_of(client, f"{RUNS}{run.pk}/change/") == few
 
 
-def test_the_ledger_is_exported_so_that_it_can_be_replayed(client: Client, run: Run) -> None:
+def test_the_command_log_is_exported_so_that_it_can_be_replayed(client: Client, run: Run) -> None:
     kept = applied(run, author_name="=1+1")
     applied(run, kind="extend", arguments={"epochs": 2}, old_value=3, new_value={"a": 1}, sent_at=NOON - timedelta(1))
     answer = client.get(f"{RUNS}{run.pk}/export/commands.csv")

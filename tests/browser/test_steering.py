@@ -315,7 +315,7 @@ def test_it_looks_right_in_the_dark_and_on_a_phone(
     expect(page.locator(f"{LOSS} canvas")).to_be_visible(timeout=30_000)
     expect(page.get_by_test_id("command-row").first).to_be_attached()
     page.screenshot(path=screenshots / f"steering-{theme}-{viewport['width']}.png")
-    page.locator("#activity").screenshot(path=screenshots / f"steering-ledger-{theme}-{viewport['width']}.png")
+    page.locator("#activity").screenshot(path=screenshots / f"steering-command-log-{theme}-{viewport['width']}.png")
     assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
     page.get_by_test_id("stop").click()
     page.locator("#stop-checkpoint").uncheck()

@@ -57,7 +57,7 @@ def _json(stored: Any) -> Any:
     return json.loads(stored) if isinstance(stored, str) else stored
 
 
-def test_the_ledger_gives_the_same_curve_again(offline_stack: Stack) -> None:
+def test_the_command_log_gives_the_same_curve_again(offline_stack: Stack) -> None:
     stack = offline_stack
     first = start(stack)
     ask(

@@ -1,4 +1,4 @@
-// The log of commands (to readers: the ledger): all that was asked of the run, newest first, and what became of it.
+// The command log: all that was asked of the run, newest first, and what became of it.
 
 import { effectText } from "../commands/effect_text.js";
 import { commandIcon } from "../commands/icon.js";
@@ -74,19 +74,19 @@ export class CommandLog {
       element(
         "div",
         { class: "entry-title" },
-        element("span", { class: "ledger-what", text: title }),
+        element("span", { class: "command-log-what", text: title }),
         element("span", { class: `chip chip-${command.state}`, "data-slot": "state", text: chipText(command) }),
       ),
       detail(facts.filter(Boolean).join(" · ")),
-      command.reason ? detail(fill(gettext("“{reason}”"), { reason: command.reason }), "ledger-reason") : null,
-      command.outcome ? detail(command.outcome, command.state === "applied" ? "" : "ledger-outcome") : null,
+      command.reason ? detail(fill(gettext("“{reason}”"), { reason: command.reason }), "command-log-reason") : null,
+      command.outcome ? detail(command.outcome, command.state === "applied" ? "" : "command-log-outcome") : null,
       effect ? this.#effect(effect) : null,
       isGone ? detail(gettext("A later attempt trained these steps again: it is not in the curve any more.")) : null,
     );
     const row = element(
       "div",
       {
-        class: "entry ledger-row",
+        class: "entry command-log-row",
         "data-testid": "command-row",
         "data-state": command.state,
         "data-command": command.command,
@@ -102,7 +102,7 @@ export class CommandLog {
 
   #effect(effect) {
     return element("div", {
-      class: `ledger-effect${effect.isClear ? "" : " ledger-unclear"}`,
+      class: `command-log-effect${effect.isClear ? "" : " command-log-unclear"}`,
       "data-testid": "effect",
       title: gettext("Mean ± standard deviation of the points before and after. What was seen, not what it caused."),
       text: effectText(effect),
@@ -111,7 +111,7 @@ export class CommandLog {
 
   #cancel(command) {
     const button = element("button", {
-      class: "btn btn-sm ledger-cancel",
+      class: "btn btn-sm command-log-cancel",
       type: "button",
       "data-testid": "cancel",
       text: gettext("Cancel"),
@@ -126,14 +126,14 @@ export class CommandLog {
 
   #more(count) {
     const button = element("button", {
-      class: "btn btn-sm ledger-more",
+      class: "btn btn-sm command-log-more",
       type: "button",
       text: fill(gettext("Show {count} more"), { count }),
     });
     button.addEventListener("click", () => {
       this.#isWhole = true;
       this.paint();
-      this.#place.querySelectorAll(".ledger-row")[FIRST]?.scrollIntoView({ block: "nearest" });
+      this.#place.querySelectorAll(".command-log-row")[FIRST]?.scrollIntoView({ block: "nearest" });
     });
     return button;
   }

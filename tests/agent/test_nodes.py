@@ -48,7 +48,7 @@ from steersman.ranks.barrier import (
     row_of,
 )
 from steersman.run import worker_lock_path
-from tests.steersman.test_ranks import Ranks, records, uneven
+from tests.steersman.rank_threads import Ranks, records, uneven
 from tests.support.node_lines import HERE, Nodes
 from tests.support.stack import wait_for
 

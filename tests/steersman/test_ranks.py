@@ -5,7 +5,6 @@ The ranks here are threads or processes that wait at random instead of training:
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -15,112 +14,18 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
 
 import pytest
 
-from steersman.agent.launch.torchrun import (
-    Launch,
-    LaunchError,
-    NoAttempt,
-    announce_failure,
-    join,
-    number_of_ranks,
-    torchrun_launch,
-)
-from steersman.agent.supervise.interrupts import Interrupts
 from steersman.files import journal
-from steersman.files.journal import JournalReader, Record, segment_path
 from steersman.files.locks import try_lock
 from steersman.files.mailbox import Mailbox
 from steersman.ranked_run import RankedRun
 from steersman.ranks.barrier import BARRIER, OutOfStep, PeerLost, RankBarrier
 from steersman.run import worker_lock_path
+from tests.steersman.rank_threads import Ranks, records, uneven
 from tests.support.stack import ROOT, wait_for
-
-
-class Ranks:
-    """Ranks as threads: each passes `points` step boundaries, and notes the knob after each."""
-
-    def __init__(self, folder: Path, count: int, points: int, pause_s: Callable[[int], float]) -> None:
-        self.folder = folder
-        self.mailbox = Mailbox(folder)
-        self.seen: list[list[Any]] = [[] for _ in range(count)]
-        self.runs = [self._run(rank, count) for rank in range(count)]
-        self.knobs = [
-            run.knob("lr", 0.5, minimum=0.0, maximum=1.0, apply=self.setter(rank)) for rank, run in enumerate(self.runs)
-        ]
-        self.fails_on: int | None = None
-        self.errors: list[BaseException] = []
-        self.saved: list[int] = []
-        self.given_up = False
-        self._points = points
-        self._pause_s = pause_s
-        self._threads = [threading.Thread(target=self._train, args=(rank,)) for rank in range(count)]
-
-    def _run(self, rank: int, count: int) -> RankedRun:
-        lock = try_lock(worker_lock_path(self.folder, rank))
-        assert lock is not None
-        return RankedRun(self.folder, rank, lock, count)
-
-    def setter(self, rank: int) -> Callable[[float], None]:
-        def set_value(value: float) -> None:
-            if self.fails_on == rank and value == 0.125:
-                raise ValueError("no such rate")
-
-        return set_value
-
-    def _train(self, rank: int) -> None:
-        run = self.runs[rank]
-        try:
-            for step in range(1, self._points + 1):
-                time.sleep(self._pause_s(rank))
-                run.log(step, loss=1.0)
-                stopping = run.stopping
-                self.seen[rank].append((step, self.knobs[rank].value, stopping))
-                if stopping or self.given_up:
-                    break
-            run.finish()
-        except BaseException as error:
-            self.errors.append(error)
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.given_up = any(error)
-        for thread in self._threads:
-            thread.join(60)
-        assert not any(thread.is_alive() for thread in self._threads)
-
-    def post(self, command: str, identity: str, arguments: dict[str, Any] | None = None, **fields: Any) -> str:
-        self.mailbox.post({"id": identity, "command": command, "arguments": arguments or {}, **fields})
-        return identity
-
-    def set_rate(self, identity: str, value: float, **fields: Any) -> str:
-        return self.post("set_knob", identity, {"knob": "lr", "value": value}, **fields)
-
-    def outcomes(self) -> dict[str, dict[str, Any]]:
-        found = [record for record in records(self.folder) if record.kind == journal.OUTCOME]
-        assert len({record.fields["id"] for record in found}) == len(found)
-        return {record.fields["id"]: record.fields | {"step": record.step} for record in found}
-
-    def outcome(self, identity: str) -> dict[str, Any]:
-        return wait_for(lambda: self.outcomes().get(identity), f"the outcome of {identity}")
-
-
-def records(folder: Path, rank: int = 0) -> list[Record]:
-    path = segment_path(folder, rank, 0)
-    return JournalReader(path).read(4 << 20) if path.exists() else []
-
-
-def uneven(seed: int) -> Callable[[int], float]:
-    rng = random.Random(seed)
-    return lambda rank: rng.choice((0.0, 0.0, 0.0005, 0.003)) * (rank + 1)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -396,50 +301,3 @@ def test_processes_take_commands_together_and_end_by_a_signal_to_one(tmp_path):
 
 def outcome_ids(folder: Path) -> set[str]:
     return {record.fields["id"] for record in records(folder) if record.kind == journal.OUTCOME}
-
-
-@pytest.mark.parametrize("text", ["0", "-1", "5000"])
-def test_a_number_of_ranks_that_cannot_be_is_refused(text):
-    with pytest.raises(argparse.ArgumentTypeError, match="1 to 1024"):
-        number_of_ranks(text)
-
-
-def torchrun_environment(**variables: str) -> dict[str, str]:
-    return {"TORCHELASTIC_RUN_ID": "none", "RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4", **variables}
-
-
-def test_ranks_of_one_launch_know_it_by_the_same_key_and_no_other():
-    first, second = (torchrun_launch(torchrun_environment(RANK=rank)) for rank in ("0", "3"))
-    assert first is not None and second is not None and first.key == second.key
-    assert (first.rank, second.rank, second.ranks) == (0, 3, 4)
-    again = torchrun_launch(torchrun_environment(TORCHELASTIC_RESTART_COUNT="1"))
-    assert again is not None and again.key != first.key and len(again.key) <= 100
-    assert torchrun_launch({}) is None and torchrun_launch(torchrun_environment(WORLD_SIZE="1")) is None
-
-
-def test_ranks_on_several_nodes_know_their_launch_by_what_the_nodes_have_in_common():
-    of_all = {"LOCAL_WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "2", "MASTER_ADDR": "n" * 253, "MASTER_PORT": "29500"}
-    first = torchrun_launch(torchrun_environment(RANK="1", LOCAL_RANK="1", GROUP_RANK="0", **of_all))
-    restarted = {"TORCHELASTIC_RESTART_COUNT": "1"}
-    second = torchrun_launch(torchrun_environment(RANK="3", LOCAL_RANK="1", GROUP_RANK="1", **of_all, **restarted))
-    assert first is not None and second is not None
-    assert first.key == second.key and len(first.key) <= 100 and "nnn" not in first.key
-    assert (first.node, list(first.own), second.node, list(second.own)) == (0, [0, 1], 1, [2, 3])
-    assert (second.nodes, second.ranks, second.address) == (2, 4, "n" * 253)
-    with pytest.raises(LaunchError, match="GROUP_RANK"):
-        torchrun_launch(torchrun_environment(LOCAL_RANK="1", **of_all))
-
-
-def test_a_rank_learns_that_there_is_nothing_to_train(tmp_path):
-    """What an earlier launch left says nothing."""
-    launch = Launch("this", 1, 2)
-    announce_failure(tmp_path, 7, Launch("before", 0, 2), 2)
-    interrupts = Interrupts()
-    later = threading.Timer(0.2, announce_failure, (tmp_path, 7, launch, 3))
-    later.start()
-    with pytest.raises(NoAttempt) as refused:
-        join(tmp_path, ROOT, 7, launch, interrupts, {})
-    assert refused.value.exit_code == 3
-    interrupts.stops = 1
-    with pytest.raises(NoAttempt, match="before the training began"):
-        join(tmp_path, ROOT, 8, launch, interrupts, {})

@@ -196,3 +196,8 @@ class Steered:
         """Return folder and SHA-256 of a checkpoint, for the `start` of another attempt."""
         found = self.checkpoints()[index]
         return self.folder / found["path"], found["sha256"]
+
+
+def asked(folder: Path, step: int, command: str, recipe: Steerable | None = None, **fields: Any) -> Steered:
+    """Train with one command posted while `step` is computed."""
+    return Steered(folder, recipe or steerable(), {step: [{"command": command, **fields}]}).train()

@@ -36,7 +36,7 @@ settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 os.environ.pop("STEERSMAN_DATABASE_URL", None)
 
 from monitor_site.serving.embedded_server import EmbeddedServer  # noqa: E402  after the environment is set
-from tests.support.stack import Stack, seed_stack  # noqa: E402
+from tests.support.stack import Stack, seed_stack, started_stack  # noqa: E402
 
 # What takes longest comes first: else one process works on it at the end, and the others wait.
 LONGEST_FIRST = (
@@ -65,10 +65,7 @@ def django_db_keepdb() -> bool:
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     """A migrated real stack with embedded server and portal; make a project of your own in it."""
-    with Stack() as running:
-        seed_stack(running)
-        running.start_redis()
-        running.start_web()
+    with started_stack() as running:
         yield running
 
 

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.support.browser import Complaints, log_in
-from tests.support.stack import ROOT, Stack, rows, run_row, seed_stack, wait_for
+from tests.support.stack import ROOT, Stack, rows, run_row, started_stack, wait_for
 
 DESK = {"width": 1360, "height": 1000}
 SCREEN = {"width": 1440, "height": 900}
@@ -25,10 +25,7 @@ LOSS = '[data-testid=chart][data-series~="train/loss"]'
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Stack]:
     """A stack with a run of the image recipe that trains for as long as it is let."""
-    with Stack() as stack:
-        seed_stack(stack)
-        stack.start_redis()
-        stack.start_web()
+    with started_stack() as stack:
         made = stack.manage(
             "create_run", "--project", "lab", "--recipe", "tests.recipes.unhurried:Unhurried", "--name", "Steered",
             "--device", "cpu", cwd=ROOT,

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from tests.support.stack import ROOT, Stack, create_run, events, operator_ticket, rows, run_row, seed_stack, wait_for
+from tests.support.stack import ROOT, Stack, create_run, events, operator_ticket, rows, run_row, started_stack, wait_for
 from tests.support.watcher import Watcher
 
 WORKER = str(ROOT / "tests" / "trainings" / "large.py")
@@ -142,11 +142,8 @@ def one_case(stack: Stack, number: int, case: tuple[int, tuple[int, ...], int]) 
 
 
 def measure(cases: tuple[tuple[int, tuple[int, ...], int], ...]) -> dict[str, int]:
-    with Stack() as stack:
-        seed_stack(stack)
+    with started_stack() as stack:
         stack.use()
-        stack.start_redis()
-        stack.start_web()
         found = [one_case(stack, number, case) for number, case in enumerate(cases, start=1)]
     result = {"cases": len(found), "largest_frame_bytes": max(one["largest_frame_bytes"] for one in found)}
     names = ("viewers", "viewers_stuck", "viewers_not_greeted", "missing_in_database")

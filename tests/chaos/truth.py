@@ -32,7 +32,7 @@ from tests.support.stack import (
     operator_ticket,
     rows,
     run_row,
-    seed_stack,
+    started_stack,
     wait_for,
 )
 from tests.support.watcher import Watcher
@@ -252,11 +252,8 @@ def load(trainings: list[Training], seconds: float) -> dict[str, int]:
 
 
 def measure(loaded_s: float, repeats: int) -> dict[str, float]:
-    with Stack() as stack:
-        seed_stack(stack)
+    with started_stack() as stack:
         stack.use()
-        stack.start_redis()
-        stack.start_web()
         with watching(stack):
             suspended = Training(stack, "suspended")
             result: dict[str, float] = suspend(suspended)

@@ -265,6 +265,16 @@ def seed_stack(stack: Stack) -> None:
     stack.migrate(SEED)
 
 
+@contextmanager
+def started_stack() -> Iterator[Stack]:
+    """A seeded stack whose embedded server and portal are started."""
+    with Stack() as stack:
+        seed_stack(stack)
+        stack.start_redis()
+        stack.start_web()
+        yield stack
+
+
 def operator_ticket(run_id: int) -> str:
     """Return a ticket of the operator for the socket of a run, in any thread; needs `Stack.use`."""
     from django.contrib.auth.models import User

@@ -138,26 +138,6 @@ def collect(frames: Iterable[str]) -> dict[tuple[int, str], Columns]:
     return collected
 
 
-def read_points(run_id: int, name: str) -> dict[int, Points]:
-    """Return every point of a series by attempt, in the order of logging, superseded ones included.
-
-    Work and memory grow with the length of the series: for exports and checks, not for pages.
-    """
-
-    def read(seq: int) -> dict[int, list[Points]]:
-        chunks = Chunk.objects.filter(series__run_id=run_id, series__name=name).order_by("attempt", "index")
-        parts: dict[int, list[Points]] = {}
-        for attempt, count, packed in chunks.values_list("attempt", "count", "points").iterator(chunk_size=64):
-            parts.setdefault(attempt, []).append(unpack_points([bytes(packed)], [count]))
-        for (attempt, series), columns in tail(run_id, seq).items():
-            if series == name:
-                parts.setdefault(attempt, []).append(make_points(columns.steps, columns.times, columns.values))
-        return parts
-
-    _, parts = read_settled(run_id, read)
-    return {attempt: join_points(pieces) for attempt, pieces in sorted(parts.items())}
-
-
 def tail(run_id: int, seq: int) -> dict[tuple[int, str], Columns]:
     """Return the points up to `seq` that are not folded yet, by (attempt, name)."""
     events = StoredEvent.objects.filter(run_id=run_id, kind__in=POINT_KINDS, seq__lte=seq).order_by("seq")

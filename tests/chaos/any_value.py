@@ -24,12 +24,12 @@ WRONG = ("runs_lost", "storable_lost", "undocumented_raises", "supervisor_deaths
 FRACTION_WANTED = 0.4
 POINTS = """
 import json
-from runs.series import storage as series
 from runs.models import Series
+from tests.support.stored_points import read_points
 print(json.dumps([
     [name, int(step), float(value).hex()]
     for name in Series.objects.filter(run_id={run}).values_list("name", flat=True)
-    for points in series.read_points({run}, name).values()
+    for points in read_points({run}, name).values()
     for step, value in zip(points.steps, points.values)
 ]))
 """

@@ -90,7 +90,7 @@ def send_notes(run_id: int, count: int) -> None:
 
 def missing(stack: Stack, run_id: int, series: int, printed: int, notes: int) -> int:
     """Count what the training and people told and the database does not have."""
-    from runs.series.storage import read_points
+    from tests.support.stored_points import read_points
 
     lost = 0
     for number in range(0, series, max(1, series // 50)):

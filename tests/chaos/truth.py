@@ -227,7 +227,7 @@ def disturbed(training: Training, beside: Training, spans: list[tuple[float, flo
 
 def lost_points(training: Training) -> int:
     """Count noted steps that were not stored, or were stored more than once."""
-    from runs.series.storage import read_points
+    from tests.support.stored_points import read_points
 
     noted = {step for step, _ in training.steps()}
     stored = [int(step) for points in read_points(training.run_id, "value").values() for step in points.steps]

@@ -22,8 +22,8 @@ from runs.protocol.events import Block, Metrics
 from runs.recording import feed, queue
 from runs.recording.lifecycle import Fenced, Holder, Lease, mark_lost, open_attempt, renew_lease
 from runs.recording.queue import NotQueueable, claim, enqueue, fail_start, queue_restart, waiting_for, withdraw
-from runs.series import storage
 from steersman.agent.folders import host_name
+from tests.support.stored_points import read_points
 from trainer.recipe_names import source_sha256
 from trainer.scheduler.silent_runs import Pulse, SilenceWatch
 from trainer.scheduler.watch import Watch
@@ -274,7 +274,7 @@ def test_it_folds_what_a_dead_run_left_and_leaves_a_live_one_alone(run: Run) -> 
     Run.objects.filter(pk=other.pk).update(heartbeat_at=long_ago)
     Watch().tick()
     assert list(StoredEvent.objects.filter(kind="metrics").values_list("run", flat=True)) == [other.pk]
-    assert storage.read_points(run.pk, "loss")[1].values.tolist() == [0.5]
+    assert read_points(run.pk, "loss")[1].values.tolist() == [0.5]
 
 
 def test_the_command_queues_for_a_host(run: Run) -> None:

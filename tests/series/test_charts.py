@@ -18,7 +18,7 @@ from runs.series import charts as charts_module
 from runs.series import storage
 from runs.series.charts import Extent, charts
 from runs.series.chunks import CHUNK_POINTS, GROUP_CHUNKS, Buckets, unpack_buckets, unpack_groups
-from tests.support.stored_points import LOSS, START, metrics, store
+from tests.support.stored_points import LOSS, START, metrics, read_points, store
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_it_lets_a_later_attempt_supersede_steps(run: Run) -> None:
     assert chart["values"] == [1.0] * 60 + [2.0] * 30
     storage.fold(run.pk)
     assert chart_of(run) == chart
-    assert len(storage.read_points(run.pk, LOSS)[1]) == 100
+    assert len(read_points(run.pk, LOSS)[1]) == 100
 
 
 def test_it_supersedes_within_a_chunk_at_coarser_levels(run: Run) -> None:

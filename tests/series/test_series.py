@@ -16,7 +16,7 @@ from runs.protocol.events import LogLine, LogWritten, SystemSampled
 from runs.recording import feed
 from runs.series import storage
 from runs.series.charts import charts
-from tests.support.stored_points import LOSS, START, bits, floats, metrics, store
+from tests.support.stored_points import LOSS, START, bits, floats, metrics, read_points, store
 
 # A frame carries NaN by name, so that its payload is the usual one.
 numbers = floats.map(lambda value: math.nan if math.isnan(value) else value)
@@ -53,7 +53,7 @@ def test_it_folds_a_backlog_longer_than_one_transaction(run: Run, monkeypatch: p
     monkeypatch.setattr(storage, "FOLDED_AT_ONCE", 3)
     store(run, [float(value) for value in range(10)], tick=1)
     assert storage.fold(run.pk) == 10
-    assert storage.read_points(run.pk, LOSS)[1].values.tolist() == list(range(10))
+    assert read_points(run.pk, LOSS)[1].values.tolist() == list(range(10))
     assert Chunk.objects.count() == 1
 
 
@@ -63,7 +63,7 @@ def test_it_extends_the_last_chunk_and_cuts_at_4096(run: Run) -> None:
         store(run, values[start : start + 1500], first=start)
         storage.fold(run.pk)
     assert list(Chunk.objects.order_by("index").values_list("count", flat=True)) == [4096, 4096, 808]
-    assert bits(storage.read_points(run.pk, LOSS)[1].values) == bits(values)
+    assert bits(read_points(run.pk, LOSS)[1].values) == bits(values)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -82,7 +82,7 @@ def test_it_reads_what_was_logged_folded_or_not(run: Run, ticks: list) -> None:
                 expected.setdefault(attempt, []).extend(points)
             if fold_now:
                 storage.fold(run.pk)
-        read = storage.read_points(run.pk, LOSS)
+        read = read_points(run.pk, LOSS)
         assert {attempt: points.steps.tolist() for attempt, points in read.items()} == {
             attempt: [step for step, _ in points] for attempt, points in expected.items()
         }

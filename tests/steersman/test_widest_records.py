@@ -23,6 +23,7 @@ from steersman.commands import Done
 from steersman.files.locks import try_lock
 from steersman.run import Run as Client
 from steersman.run import worker_lock_path
+from tests.support.stored_points import read_points
 from trainer.ingest.store import Ingest, StoredProgress
 from trainer.ingest.ticks import Tick
 
@@ -93,7 +94,7 @@ def test_the_widest_records_are_stored_and_shown(tmp_path: Path) -> None:
     for folded in (False, True):
         if folded:
             storage.fold(run.pk)
-        points = storage.read_points(run.pk, "loss")[1]
+        points = read_points(run.pk, "loss")[1]
         assert [int(step) for step in points.steps] == [SMALLEST, 0, LARGEST]
         _, drawn = charts(run.pk, ["loss", NAME])
         assert set(drawn) == {"loss", NAME}

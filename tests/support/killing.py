@@ -221,7 +221,7 @@ class Resuming(Killing):
 
 def stored_points(run_id: int, series: str) -> list[tuple[int, int, float]]:
     """Return attempt, step and value of every stored point of a series."""
-    from runs.series.storage import read_points
+    from tests.support.stored_points import read_points
 
     return [
         (attempt, int(step), float(value))

@@ -1,4 +1,4 @@
-"""Points of a loss as a supervisor would store them, and what tests compare them by."""
+"""Points of a loss as a supervisor would store them, how tests read them, and what they compare them by."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import numpy as np
 from django.db import transaction
 from hypothesis import strategies as st
 
-from runs.models import Run
+from runs.models import Chunk, Run
 from runs.protocol.events import Block, Metrics, split_nonfinite
 from runs.recording import feed
 from runs.series import storage
+from runs.series.chunks import Points, join_points, make_points, unpack_points
 
 START = 1_700_000_000.0
 LOSS = "train/loss"
@@ -43,6 +44,23 @@ def store(run: Run, values: Sequence[float], first: int = 0, attempt: int = 1, t
     with transaction.atomic():
         feed.append(run.pk, *events)
         storage.update_latest(run.pk, events)
+
+
+def read_points(run_id: int, name: str) -> dict[int, Points]:
+    """Return every point of a series by attempt, in the order of logging, superseded ones included."""
+
+    def read(seq: int) -> dict[int, list[Points]]:
+        chunks = Chunk.objects.filter(series__run_id=run_id, series__name=name).order_by("attempt", "index")
+        parts: dict[int, list[Points]] = {}
+        for attempt, count, packed in chunks.values_list("attempt", "count", "points").iterator(chunk_size=64):
+            parts.setdefault(attempt, []).append(unpack_points([bytes(packed)], [count]))
+        for (attempt, series), columns in storage.tail(run_id, seq).items():
+            if series == name:
+                parts.setdefault(attempt, []).append(make_points(columns.steps, columns.times, columns.values))
+        return parts
+
+    _, parts = storage.read_settled(run_id, read)
+    return {attempt: join_points(pieces) for attempt, pieces in sorted(parts.items())}
 
 
 def bits(values: Iterable[float]) -> list[int]:

@@ -61,13 +61,13 @@ RULES = {
     "runs.access": rule(RECORD, "django msgspec", WEB),
     "runs.commands": rule(f"{RECORD} runs.access steersman", "django msgspec", WEB),
     "runs.live": rule(
-        f"{RECORD} runs.access runs.commands runs.series", "django channels msgspec autobahn", "torch psutil pynvml"
+        f"{RECORD} runs.access runs.commands", "django channels msgspec autobahn", "torch psutil pynvml"
     ),
-    "runs.api": rule(UI, "django ninja", WEB),
+    "runs.api": rule(UI, "django ninja msgspec", WEB),
     "runs.portal.new_run": rule(f"{UI} steersman", "django django_stubs_ext", WEB),
-    "runs.portal": rule(f"{UI} runs.portal.new_run steersman", "django django_stubs_ext", WEB),
+    "runs.portal": rule(f"{UI} runs.api runs.portal.new_run steersman", "django django_stubs_ext", WEB),
     "runs.templatetags": rule(f"{RECORD} runs.access", "django", WEB),
-    "runs.admin": rule(f"{UI} steersman", ADMIN_LIBRARIES, WEB),
+    "runs.admin": rule(f"{UI} runs.api steersman", ADMIN_LIBRARIES, WEB),
     "runs.management.commands": rule(f"{RECORD} runs.access runs.commands steersman", "django", WEB),
     "runs": rule("runs.access", "django", WEB),
     "trainer": rule("steersman", "django", "torch"),

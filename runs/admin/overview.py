@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from runs.admin.command_log import KnobRow, as_text, command_rows, knob_rows
-from runs.live.history import epochs_of
+from runs.api.history import epochs_of
 from runs.models import Attempt, Checkpoint, Command, EpochMetric, Run, RunState
 from runs.protocol.series_names import LOSS_NAMES
 from runs.recording.liveness import duration_of

@@ -12,8 +12,8 @@ from ninja import Query, Router
 from runs.access.roles import display_name
 from runs.api.callers import caller_of, visible_run
 from runs.api.errors import ApiError
+from runs.api.history import counted_epochs
 from runs.api.schemas import EpochsPage, ErrorOut, RunDetailOut, RunsPage
-from runs.live.history import counted_epochs
 from runs.live.snapshot import epoch_as_wire, latest_values
 from runs.models import Project, Run, RunState
 from runs.recording.liveness import silent

@@ -11,8 +11,8 @@ from ninja import Query, Router
 
 from runs.api.callers import visible_run
 from runs.api.errors import ApiError
+from runs.api.history import chart_range
 from runs.api.schemas import ErrorOut, PointsOut, SeriesPage
-from runs.live.history import chart_range
 from runs.models import Series
 from runs.series.charts import BUCKETS, MOST_BUCKETS, MOST_SERIES_AT_ONCE
 

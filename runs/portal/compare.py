@@ -21,7 +21,7 @@ from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
-from runs.live.history import counted_epochs, epochs_of
+from runs.api.history import counted_epochs, epochs_of
 from runs.live.snapshot import epoch_as_wire
 from runs.models import LARGEST_ID, Axis, EpochMetric, Run, Series
 from runs.portal.rows import Row, row_of, with_loss

@@ -13,7 +13,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
 from runs.access.roles import role_of
-from runs.live.history import chart_range, details, history
+from runs.api.history import chart_range, details, history
 from runs.models import Run, RunQuerySet
 from runs.recording.queue_places import place_of
 from runs.series.charts import MOST_BUCKETS, MOST_SERIES_AT_ONCE

@@ -23,7 +23,7 @@ from runs.access.guest_view import replace_names
 from runs.access.roles import SHARED, Viewer, commanded_run
 from runs.access.tickets import TICKET_LIFETIME, issue_ticket
 from runs.access.tokens import create_token, find_token
-from runs.live.history import details, history
+from runs.api.history import details, history
 from runs.models import AccessToken, Run, RunQuerySet, TokenScope
 from runs.portal.data import chart_ranges, place_as_json
 from runs.portal.members import membership_of

@@ -22,7 +22,7 @@ ENDLESS = ("1000000", "0.01")
 # The snapshot of `hello` and the history, as a viewer's page gets them.
 WHAT_PAGES_GET = """
 import json
-from runs.live.history import history
+from runs.api.history import history
 from runs.models import Run
 from runs.live.snapshot import latest_values, run_snapshot
 run = Run.objects.get(pk={run_id})

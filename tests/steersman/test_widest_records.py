@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from django.utils import timezone
 
-from runs.live.history import chart_range, history
+from runs.api.history import chart_range, history
 from runs.live.snapshot import latest_values, run_snapshot
 from runs.models import Attempt, Checkpoint, Command, CommandState, EpochMetric, Project, Role, Run, RunState, Series
 from runs.recording.lifecycle import AttemptEnd, Holder, end_attempt, open_attempt

@@ -10,7 +10,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from runs.live.history import CONSOLE_LINES, MOST_EVENTS, TEXTS, chart_range, details, history
+from runs.api.history import CONSOLE_LINES, MOST_EVENTS, TEXTS, chart_range, details, history
 from runs.models import Attempt, Checkpoint, Command, CommandState, EpochMetric, Project, Run
 from runs.protocol.events import CheckpointSaved, EpochDone, LogLine, LogWritten, StatusChanged, TextLogged
 from runs.recording import feed

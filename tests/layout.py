@@ -60,14 +60,12 @@ RULES = {
     "runs.series": rule("runs.models runs.protocol", "django numpy", WEB),
     "runs.access": rule(RECORD, "django msgspec", WEB),
     "runs.commands": rule(f"{RECORD} runs.access steersman", "django msgspec", WEB),
-    "runs.live": rule(
-        f"{RECORD} runs.access runs.commands", "django channels msgspec autobahn", "torch psutil pynvml"
-    ),
-    "runs.api": rule(UI, "django ninja msgspec", WEB),
+    "runs.live": rule(f"{RECORD} runs.access runs.commands", "django channels msgspec autobahn", "torch psutil pynvml"),
+    "runs.api": rule(UI, "django msgspec ninja pydantic", WEB),
     "runs.portal.new_run": rule(f"{UI} steersman", "django django_stubs_ext", WEB),
-    "runs.portal": rule(f"{UI} runs.api runs.portal.new_run steersman", "django django_stubs_ext", WEB),
+    "runs.portal": rule(f"{UI} runs.portal.new_run steersman", "django django_stubs_ext", WEB),
     "runs.templatetags": rule(f"{RECORD} runs.access", "django", WEB),
-    "runs.admin": rule(f"{UI} runs.api steersman", ADMIN_LIBRARIES, WEB),
+    "runs.admin": rule(f"{UI} steersman", ADMIN_LIBRARIES, WEB),
     "runs.management.commands": rule(f"{RECORD} runs.access runs.commands steersman", "django", WEB),
     "runs": rule("runs.access", "django", WEB),
     "trainer": rule("steersman", "django", "torch"),

@@ -9,6 +9,7 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import PermissionDenied
 from django.http import Http404
 from django.shortcuts import get_object_or_404
+from django.utils.translation import gettext as _
 
 from runs.models import AccessToken, Membership, Role, Run, RunQuerySet, TokenScope
 from runs.protocol.commands import COMMANDS
@@ -90,17 +91,19 @@ def viewer_of(user: AbstractBaseUser | AnonymousUser, run: Run) -> Viewer | None
     return Caller(user).viewer(run) if isinstance(user, User) else None
 
 
-def commanded_run(user: AbstractBaseUser | AnonymousUser, run_id: int, refusal: str) -> Run:
-    """Return the run if `user` may command it.
+def operators_only() -> str:
+    """Return what somebody is told who asks for what operators and owners do: one sentence everywhere."""
+    return _("Only operators and owners of the project may do this: ask an owner for the operator role.")
 
-    Raises `Http404` for those who may not see it, `PermissionDenied` with the sentence `refusal` for viewers.
-    """
+
+def commanded_run(user: AbstractBaseUser | AnonymousUser, run_id: int) -> Run:
+    """Return the run if `user` may command it. Raises `Http404` where they may not see it, else `PermissionDenied`."""
     run = get_object_or_404(Run.objects.visible_to(user).select_related("project"), pk=run_id)
     viewer = viewer_of(user, run)
     if viewer is None:
         raise Http404
     if not viewer.may_command:
-        raise PermissionDenied(refusal)
+        raise PermissionDenied(operators_only())
     return run
 
 

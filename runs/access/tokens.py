@@ -12,14 +12,14 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from runs.access.roles import COMMANDING_ROLES, role_in
+from runs.access.roles import COMMANDING_ROLES, operators_only, role_in
 from runs.models import AccessToken, Project, Role, Run, TokenScope
 
 MARK = "stm_"
 SECRET_BYTES = 32
 PREFIX_CHARACTERS = 12
 LAST_USED_EVERY = timedelta(minutes=1)
-# Scopes that a script may present; a share token opens its own pages and sockets alone.
+# Scopes that a script may present; a share token opens its run's page, and what that page asks for.
 BEARER_SCOPES = frozenset({TokenScope.VIEW, TokenScope.COMMAND})
 
 
@@ -47,9 +47,7 @@ def create_token(
     if scope not in TokenScope.values:
         raise TokenRefused(_("Choose one of: %(scopes)s.") % {"scopes": ", ".join(TokenScope.values)}, "scope")
     if role_in(creator, project.pk) not in COMMANDING_ROLES:
-        raise TokenRefused(
-            _("Only operators and owners of the project may make tokens: ask an owner for the role."), "user"
-        )
+        raise TokenRefused(operators_only(), "user")
     if run is not None and run.project_id != project.pk:
         raise TokenRefused(_("This run belongs to another project."), "run")
     if scope == TokenScope.SHARE and run is None:
@@ -104,6 +102,11 @@ def find_token(value: str, scopes: Collection[str] = BEARER_SCOPES) -> AccessTok
         return None
     _note_use(token)
     return token
+
+
+def is_share_link(value: str) -> bool:
+    """Tell whether `value` is, or was, the key of a share link: its guest is told other words than a script."""
+    return AccessToken.objects.filter(digest=digest(value), scope=TokenScope.SHARE).exists()
 
 
 def digest(value: str) -> str:

@@ -11,7 +11,6 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from runs.admin.command_log import KnobRow, as_text, command_rows, knob_rows
-from runs.api.history import epochs_of
 from runs.models import Attempt, Checkpoint, Command, EpochMetric, Run, RunState
 from runs.protocol.series_names import LOSS_NAMES
 from runs.recording.liveness import duration_of
@@ -21,6 +20,7 @@ from runs.series.svg_chart import columns_of, svg_chart
 EPOCHS_SHOWN = 200
 ROWS_SHOWN = 100
 CHART_BUCKETS = 400
+CHART_EPOCHS = 2000
 
 VARIANTS: dict[str, str] = {
     RunState.CREATED: "default",
@@ -92,7 +92,7 @@ def as_clock(duration: timedelta | None) -> str:
 
 
 def _epoch_chart(run: Run) -> SafeString:
-    epochs = epochs_of(run)
+    epochs = run.epochs.counted().newest(CHART_EPOCHS)
     columns = {
         _("training loss"): [epoch.train_loss for epoch in epochs],
         _("validation loss"): [epoch.validation_loss for epoch in epochs],

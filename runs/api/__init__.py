@@ -1,4 +1,4 @@
-"""The JSON API under /api/ (Django Ninja).
+"""The JSON API under /api/ (Django Ninja): what scripts and the pages read, and commands.
 
-Imports all of `runs` except `portal` and `admin`. Addresses that only the pages read: `runs.portal.data`.
+Imports all of `runs` except `portal` and `admin`.
 """

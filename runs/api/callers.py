@@ -1,8 +1,13 @@
-"""Who calls the API: a token in the Authorization header, or the session of a browser with its CSRF token."""
+"""Who calls the API: a token in the Authorization header, or the session of a browser with its CSRF token.
+
+The token of a share link travels in that header too, and never in an address, which is logged. It reads what the page
+of its one run reads (`READERS`), and opens nothing else.
+"""
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Collection
+from typing import ClassVar, cast
 
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -11,20 +16,34 @@ from django.utils.translation import gettext as _
 from ninja.security import APIKeyCookie, HttpBearer
 from ninja.utils import check_csrf
 
-from runs.access.roles import Caller
-from runs.access.tokens import find_token
+from runs.access.roles import Caller, Viewer
+from runs.access.tokens import BEARER_SCOPES, find_token, is_share_link
 from runs.api.errors import ApiError, no_such_run
-from runs.models import Run
+from runs.models import Run, TokenScope
 
 
 class BearerToken(HttpBearer):
     """`Authorization: Bearer stm_…`. A wrong token is refused, even where a session would do."""
 
+    scopes: ClassVar[Collection[str]] = BEARER_SCOPES
+
     def authenticate(self, request: HttpRequest, token: str) -> Caller:
-        found = find_token(token.strip())
+        value = token.strip()
+        found = find_token(value, TokenScope.values)
+        if found is None and is_share_link(value):
+            raise ApiError(401, _("This link has expired or was revoked: ask for a new one."), "Authorization")
         if found is None:
             raise ApiError(401, _("This token is unknown, expired or revoked: make a new one."), "Authorization")
+        if found.scope not in self.scopes:
+            text = _("A share link shows the page of its run and opens nothing else: make a token for scripts.")
+            raise ApiError(403, text, "Authorization")
         return Caller(found.created_by, found)
+
+
+class BearerOrShareToken(BearerToken):
+    """The same, or the token of a share link, which stands in the address of the page that it opens."""
+
+    scopes = frozenset({*BEARER_SCOPES, TokenScope.SHARE})
 
 
 class BrowserSession(APIKeyCookie):
@@ -44,6 +63,10 @@ class BrowserSession(APIKeyCookie):
         return Caller(request.user)
 
 
+# Of addresses that the page of a shared run asks.
+READERS = (BearerOrShareToken(), BrowserSession())
+
+
 def caller_of(request: HttpRequest) -> Caller:
     return cast(Caller, request.auth)  # type: ignore[attr-defined]
 
@@ -54,3 +77,12 @@ def visible_run(request: HttpRequest, pk: int) -> Run:
     if run is None:
         raise no_such_run()
     return run
+
+
+def visible_run_and_viewer(request: HttpRequest, pk: int) -> tuple[Run, Viewer]:
+    """Return a run that the caller may see and who they are for it; 404 otherwise."""
+    run = visible_run(request, pk)
+    viewer = caller_of(request).viewer(run)
+    if viewer is None:
+        raise no_such_run()
+    return run, viewer

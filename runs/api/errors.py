@@ -60,7 +60,9 @@ def answer_errors_of(api: NinjaAPI) -> None:
         first = error.errors[0]
         names = [str(part) for part in first["loc"][1:] if isinstance(part, str)]
         field = names[-1] if names else "body"
-        return refuse(422, f"{field}: {first['msg']}.", field)
+        # A check of our own says it in a sentence of its own.
+        own_words = first.get("ctx", {}).get("error") if first["type"] == "value_error" else None
+        return refuse(422, own_words or f"{field}: {first['msg']}.", field)
 
     @answer(InvalidCommand)
     def invalid_command(request: HttpRequest, error: InvalidCommand) -> HttpResponse:

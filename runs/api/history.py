@@ -9,11 +9,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from django.db.models import Exists, OuterRef, QuerySet
 
 from runs.access.roles import COMMANDING_ROLES
 from runs.live.snapshot import epoch_as_wire
-from runs.models import Attempt, Axis, Checkpoint, EpochMetric, Run, StoredEvent, as_wire
+from runs.models import Attempt, Axis, Checkpoint, Run, StoredEvent, as_wire
 from runs.protocol.events import (
     CheckpointSaved,
     CommandChanged,
@@ -32,9 +31,12 @@ EPOCHS = 2000
 MOST_COMMANDS = 500
 CHECKPOINTS = 200
 ATTEMPTS = 200
-# Rows of all charts together: of many series each has fewer, and a zoom reads finer ones.
-CHART_ROWS = 200_000
+# Rows of all charts together: of many series each has fewer, and a zoom reads finer ones. A row of noise takes some 18
+# bytes of the compressed answer, which so stays below 900 kB up to 2,000 series: 150 rows each of 300, 1,000 of 45.
+CHART_ROWS = 45_000
 FEWEST_BUCKETS = 20
+# What float32 holds. Of merged points alone: a point is given as it was logged.
+CHART_DIGITS = 7
 TEXTS = 50
 LISTED_EVENTS = (StatusChanged.kind, CheckpointSaved.kind, CommandChanged.kind, StallChanged.kind)
 
@@ -46,10 +48,11 @@ def history(run: Run, role: str) -> dict[str, Any]:
     oldest first; tracebacks are for operators and owners. Raises `Run.DoesNotExist`.
     """
     count = run.series.count()
-    seq, series = charts(run.pk, buckets=max(FEWEST_BUCKETS, min(BUCKETS, CHART_ROWS // max(1, count))))
+    buckets = max(FEWEST_BUCKETS, min(BUCKETS, CHART_ROWS // max(1, count)))
+    seq, series = charts(run.pk, buckets=buckets, digits=CHART_DIGITS)
     return details(run, role) | {
         "seq": seq,
-        "epochs": [epoch_as_wire(epoch) for epoch in epochs_of(run)],
+        "epochs": [epoch_as_wire(epoch) for epoch in run.epochs.counted().newest(EPOCHS)],
         "commands": [as_wire(command) for command in reversed(run.commands.order_by("-sent_at")[:MOST_COMMANDS])],
         "console": console(run, seq),
         "events": _events(run, seq, LISTED_EVENTS, MOST_EVENTS),
@@ -67,7 +70,7 @@ def details(run: Run, role: str) -> dict[str, Any]:
     """
     attempts = list(run.attempts.order_by("-number")[:ATTEMPTS])
     return {
-        "attempts": [_attempt(attempt, role) for attempt in reversed(attempts)],
+        "attempts": [attempt_as_wire(attempt, role) for attempt in reversed(attempts)],
         "checkpoints": [
             _checkpoint(checkpoint) for checkpoint in reversed(run.checkpoints.order_by("-id")[:CHECKPOINTS])
         ],
@@ -96,17 +99,6 @@ def chart_range(
         raise ValueError("by: give step or time.")
     seq, series = charts(run.pk, names, buckets, Extent(by=by, start=start, end=end))
     return {"seq": seq, "series": series}
-
-
-def counted_epochs(run: Run) -> QuerySet[EpochMetric]:
-    """Return the epochs that still count: those that a later attempt went over are left out."""
-    later = EpochMetric.objects.filter(run=run, attempt__gt=OuterRef("attempt"), epoch__lte=OuterRef("epoch"))
-    return run.epochs.filter(~Exists(later))
-
-
-def epochs_of(run: Run, limit: int = EPOCHS) -> list[EpochMetric]:
-    """Return the newest epochs that still count, oldest first."""
-    return list(counted_epochs(run).order_by("-epoch", "-attempt")[:limit])[::-1]
 
 
 def console(run: Run, seq: int, lines: int = CONSOLE_LINES) -> list[dict[str, Any]]:
@@ -143,7 +135,8 @@ def _checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _attempt(attempt: Attempt, role: str) -> dict[str, Any]:
+def attempt_as_wire(attempt: Attempt, role: str) -> dict[str, Any]:
+    """Return the fields of `AttemptOut` that a viewer with `role` may know."""
     wire = attempt.as_fields() | {
         "started_at": iso(attempt.started_at),
         "ended_at": iso(attempt.ended_at) if attempt.ended_at else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from django.http import HttpRequest
 from django.utils import timezone
@@ -12,14 +12,14 @@ from ninja import Query, Router
 from runs.access.roles import display_name
 from runs.api.callers import caller_of, visible_run
 from runs.api.errors import ApiError
-from runs.api.history import counted_epochs
 from runs.api.schemas import EpochsPage, ErrorOut, RunDetailOut, RunsPage
 from runs.live.snapshot import epoch_as_wire, latest_values
 from runs.models import Project, Run, RunState
-from runs.recording.liveness import silent
+from runs.recording.liveness import duration_of, silent
 from runs.recording.queue_places import QueuePlace, place_of, places_of
 
 router = Router(tags=["runs"])
+MOST_NAMES = 64
 ERRORS = {401: ErrorOut, 404: ErrorOut, 422: ErrorOut}
 
 
@@ -70,20 +70,32 @@ def one_run(request: HttpRequest, run_id: int) -> dict[str, Any]:
     }
 
 
-@router.get("/{int:run_id}/epochs/", response={200: EpochsPage, **ERRORS}, summary="Epochs of a run, in order")
+@router.get(
+    "/{int:run_id}/epochs/",
+    url_name="epochs",
+    response={200: EpochsPage, **ERRORS},
+    summary="Epochs of a run, in order",
+)
 def list_epochs(
     request: HttpRequest,
     run_id: int,
+    name: Annotated[list[str], Query(max_length=MOST_NAMES, description="Of these values alone; repeat it")] = [],  # noqa: B006
     limit: int = Query(200, ge=1, le=1000),
     offset: int = Query(0, ge=0, le=10**9),
 ) -> dict[str, Any]:
     """Epochs that a later attempt trained again stand here once, as trained last."""
-    epochs = counted_epochs(visible_run(request, run_id)).order_by("epoch", "attempt")
+    epochs = visible_run(request, run_id).epochs.counted().order_by("epoch", "attempt")
     items = [epoch_as_wire(epoch) | {"at": epoch.at} for epoch in epochs[offset : offset + limit]]
+    if name:
+        for item in items:
+            for part in ("values", "nonfinite"):
+                item[part] = {key: value for key, value in item[part].items() if key in name}
     return {"count": epochs.count(), "items": items}
 
 
 def as_item(run: Run, place: QueuePlace | None) -> dict[str, Any]:
+    now = timezone.now()
+    duration = duration_of(run, now)
     return {
         "id": run.pk,
         "name": run.name,
@@ -92,12 +104,13 @@ def as_item(run: Run, place: QueuePlace | None) -> dict[str, Any]:
         "state": str(run.state),
         "reason": run.reason,
         "place": place.as_wire() if place else None,
-        "silent": silent(run, timezone.now()),
+        "silent": silent(run, now),
         "attempt": run.attempt,
         "created_by": display_name(run.created_by) if run.created_by else "",
         "created_at": run.created_at,
         "started_at": run.started_at,
         "ended_at": run.ended_at,
+        "duration_s": duration.total_seconds() if duration is not None else None,
         "last_point_at": run.last_point_at,
         "step": run.step,
         "total_steps": run.total_steps,

@@ -50,6 +50,9 @@ class RunOut(Schema):
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+    duration_s: float | None = Field(
+        description="From its first start to its end; to now while it lives, to its last sign where it is lost"
+    )
     last_point_at: datetime | None
     step: int
     total_steps: int | None
@@ -92,15 +95,18 @@ class RunsPage(Schema):
     items: list[RunOut]
 
 
-class EpochOut(Schema):
+class EpochTold(Schema):
     attempt: int
     epoch: int
     step: int
-    at: datetime
     duration_s: float | None
     best: bool
     values: dict[str, float | None]
     nonfinite: dict[str, str]
+
+
+class EpochOut(EpochTold):
+    at: datetime
 
 
 class EpochsPage(Schema):
@@ -135,11 +141,32 @@ class ChartOut(Schema):
     mean: list[float | None] | None = None
     last: list[float | None] | None = None
     nonfinite: list[tuple[int, str]] = Field(description="Place in the columns, and what stood there")
+    buckets: int | None = Field(None, description="How many, where not `raw`")
 
 
 class PointsOut(Schema):
     seq: int = Field(description="The event up to which this is the whole story")
     series: dict[str, ChartOut]
+
+
+class StretchOut(Schema):
+    """Consecutive points of one series in one attempt, as they were logged."""
+
+    name: str
+    attempt: int
+    steps: list[int]
+    times: list[float] = Field(description="Seconds since 1970, UTC, to the millisecond")
+    values: list[float | None]
+    nonfinite: list[tuple[int, str]] = Field(description="Place in the columns, and what stood there")
+
+
+class RawPointsOut(Schema):
+    """A page of points in the order of series, attempts and logging, repeats and superseded ones included."""
+
+    seq: int = Field(description="The event up to which points were read")
+    count: int = Field(description="How many points this page has")
+    items: list[StretchOut]
+    next: str | None = Field(description="Address of the next page, null on the last one")
 
 
 class CommandIn(Schema):
@@ -248,6 +275,7 @@ class AttemptOut(Schema):
     exit_code: int | None
     signal: str
     error: str
+    traceback: str | None = Field(None, description="For operators and owners alone; others do not get the field")
 
 
 class AttemptsPage(Schema):

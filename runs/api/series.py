@@ -1,20 +1,20 @@
-"""Series of a run: which there are, and their points in any range, merged to a number of buckets."""
+"""Series of a run: which there are, and their points in any range, merged to a number of buckets or as logged."""
 
 from __future__ import annotations
 
-import math
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from django.http import HttpRequest
-from django.utils.translation import gettext as _
+from django.http import HttpRequest, HttpResponse
 from ninja import Query, Router
 
-from runs.api.callers import visible_run
-from runs.api.errors import ApiError
+from runs.api.answers import encoded
+from runs.api.callers import READERS, visible_run
+from runs.api.chart_query import ChartQuery
 from runs.api.history import chart_range
-from runs.api.schemas import ErrorOut, PointsOut, SeriesPage
+from runs.api.schemas import ErrorOut, PointsOut, RawPointsOut, SeriesPage
 from runs.models import Series
-from runs.series.charts import BUCKETS, MOST_BUCKETS, MOST_SERIES_AT_ONCE
+from runs.series.charts import Extent
+from runs.series.raw_points import Place, raw_points
 
 router = Router(tags=["series"])
 ERRORS = {401: ErrorOut, 404: ErrorOut, 422: ErrorOut}
@@ -44,25 +44,29 @@ def list_series(
 
 @router.get(
     "/{int:run_id}/points/",
-    response={200: PointsOut, **ERRORS},
-    exclude_none=False,
-    exclude_unset=True,
+    url_name="points",
+    auth=READERS,
+    response={200: PointsOut | RawPointsOut, **ERRORS},
     summary="Points of series",
 )
-def points(
-    request: HttpRequest,
-    run_id: int,
-    name: Annotated[
-        list[str], Query(min_length=1, max_length=MOST_SERIES_AT_ONCE, description="Repeat it for several series")
-    ],
-    by: Literal["step", "time"] = "step",
-    start: float | None = Query(None, alias="from", description="A step, or seconds since 1970"),
-    end: float | None = Query(None, alias="to", description="A step, or seconds since 1970"),
-    buckets: int = Query(BUCKETS, ge=1, le=MOST_BUCKETS, description="Most rows of a series"),
-) -> dict[str, Any]:
-    """Every point where they are few; else minimum, maximum, mean and last of each bucket, so that no spike hides."""
+def points(request: HttpRequest, run_id: int, query: Query[ChartQuery]) -> HttpResponse:
+    """Every point where they are few; else minimum, maximum, mean and last of each bucket, so that no spike hides.
+
+    With `raw` every point that was logged, those too that a later attempt went over and steps that were logged twice,
+    by series and attempt. `next` is the address of the page that follows.
+    """
     run = visible_run(request, run_id)
-    for field, bound in (("from", start), ("to", end)):
-        if bound is not None and not math.isfinite(bound):
-            raise ApiError(422, _("Give a number: a step, or seconds since 1970."), field)
-    return chart_range(run, name, start, end, buckets, by)
+    if not query.raw:
+        return encoded(chart_range(run, query.names, query.start, query.end, query.buckets, query.by))
+    extent = Extent(query.by, query.start, query.end)
+    seq, page = raw_points(run.pk, query.names, extent, Place.of(query.after) or Place(), query.limit)
+    following = f"{request.path}?{_again(request, after=str(page.following))}" if page.following else None
+    return encoded({"seq": seq, "count": page.count, "items": page.items, "next": following})
+
+
+def _again(request: HttpRequest, **changed: str) -> str:
+    """Return the query of the request with some fields changed."""
+    query = request.GET.copy()
+    for field, value in changed.items():
+        query[field] = value
+    return query.urlencode()

@@ -7,7 +7,8 @@ from typing import Any
 from django.http import HttpRequest
 from ninja import Query, Router
 
-from runs.api.callers import visible_run
+from runs.api.callers import visible_run, visible_run_and_viewer
+from runs.api.history import attempt_as_wire
 from runs.api.schemas import AttemptsPage, CheckpointsPage, ErrorOut, KnobsPage
 from runs.models import Checkpoint
 
@@ -39,13 +40,20 @@ def list_checkpoints(
     return {"count": checkpoints.count(), "items": list(checkpoints[offset : offset + limit])}
 
 
-@router.get("/{int:run_id}/attempts/", response={200: AttemptsPage, **ERRORS}, summary="Attempts, newest first")
+@router.get(
+    "/{int:run_id}/attempts/",
+    response={200: AttemptsPage, **ERRORS},
+    exclude_unset=True,
+    summary="Attempts, newest first",
+)
 def list_attempts(
     request: HttpRequest,
     run_id: int,
     limit: int = Query(50, ge=1, le=200),
     offset: int = Query(0, ge=0, le=10**9),
 ) -> dict[str, Any]:
-    attempts = visible_run(request, run_id).attempts.order_by("-number")
+    """Operators and owners read the traceback of each, too."""
+    run, viewer = visible_run_and_viewer(request, run_id)
+    attempts = run.attempts.order_by("-number")
     page = attempts[offset : offset + limit]
-    return {"count": attempts.count(), "items": [attempt.as_fields() for attempt in page]}
+    return {"count": attempts.count(), "items": [attempt_as_wire(attempt, viewer.role) for attempt in page]}

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from ninja import Router
 
 from runs.access.tickets import TICKET_LIFETIME, issue_ticket
-from runs.api.callers import caller_of
+from runs.api.callers import READERS, caller_of
 from runs.api.errors import ApiError, no_such_run
 from runs.api.schemas import ErrorOut, TicketOut
 from runs.models import LARGEST_ID
@@ -27,12 +27,13 @@ BODY = {
 @router.post(
     "/",
     url_name="tickets",
+    auth=READERS,
     response={200: TicketOut, 401: ErrorOut, 403: ErrorOut, 404: ErrorOut, 422: ErrorOut},
     summary="A single-use key to one run's socket",
     openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": BODY}}}},
 )
 def new_ticket(request: HttpRequest) -> dict[str, Any]:
-    """Works once, within 30 seconds, for that run and for as long as the session or token behind it."""
+    """Works once, within 30 seconds, for that run and for as long as the session, token or share link behind it."""
     run_id = _run_id(request)
     if run_id is None:
         raise ApiError(422, _('Send JSON that names the run by its number, such as {"run": 1}.'), "run")

@@ -7,12 +7,12 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import path, re_path
-from django.utils.cache import add_never_cache_headers
 from django.views.generic import RedirectView
 from ninja import NinjaAPI
 from ninja.openapi.docs import Swagger
 
-from runs.api import commands, runs, series, steering, tickets
+from runs.api import commands, page, runs, series, steering, tickets
+from runs.api.answers import Api
 from runs.api.callers import BearerToken, BrowserSession
 from runs.api.errors import answer_errors_of, no_such_address
 
@@ -22,15 +22,6 @@ class Docs(Swagger):
 
     def render_page(self, request: HttpRequest, api: NinjaAPI, **kwargs: Any) -> HttpResponse:
         return render(request, "api/docs.html", {"page": {"openapi": self.get_openapi_url(api, kwargs)}})
-
-
-class Api(NinjaAPI):
-    """What it answers is for the caller of that moment: no cache keeps it."""
-
-    def create_response(self, *args: Any, **kwargs: Any) -> HttpResponse:
-        response = super().create_response(*args, **kwargs)
-        add_never_cache_headers(response)
-        return response
 
 
 api = Api(
@@ -43,7 +34,7 @@ api = Api(
     auth=[BearerToken(), BrowserSession()],
 )
 answer_errors_of(api)
-for router in (runs.router, series.router, commands.router, steering.router):
+for router in (runs.router, page.router, series.router, commands.router, steering.router):
     api.add_router("/runs", router)
 api.add_router("/tickets", tickets.router)
 

@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from runs.access.roles import Viewer
+from runs.access.roles import Viewer, operators_only
 from runs.models import Command, CommandState, Run, RunState, as_wire
 from runs.protocol.commands import Cancel, Extend, Note, Request, SetKnob, Stop
 from runs.protocol.events import CommandChanged, StatusChanged
@@ -33,7 +33,7 @@ def record_as(run_id: int, request: Request, viewer: Viewer) -> Command:
     the run's present state is recorded as refused, with the reason. Raises `NotAllowed`.
     """
     if not viewer.may_command:
-        raise NotAllowed("Viewers watch; ask an owner of the project for the operator role to send commands.")
+        raise NotAllowed(operators_only())
     return record(run_id, request, author_id=viewer.user_id, author_name=viewer.name)
 
 

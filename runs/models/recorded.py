@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -28,6 +30,19 @@ class JournalOffset(models.Model):
         constraints = [models.UniqueConstraint(fields=["attempt", "rank", "segment"], name="one_offset_a_segment")]
 
 
+class EpochQuerySet(models.QuerySet["EpochMetric"]):
+    def counted(self) -> EpochQuerySet:
+        """Return the epochs that still count: those that a later attempt went over are left out."""
+        later = EpochMetric.objects.filter(
+            run=models.OuterRef("run"), attempt__gt=models.OuterRef("attempt"), epoch__lte=models.OuterRef("epoch")
+        )
+        return self.filter(~models.Exists(later))
+
+    def newest(self, number: int) -> list[EpochMetric]:
+        """Return the last `number` epochs, oldest first."""
+        return cast("list[EpochMetric]", list(self.order_by("-epoch", "-attempt")[:number]))[::-1]
+
+
 class EpochMetric(models.Model):
     """One epoch of one attempt. A column is null where not reported or not finite (then named in `nonfinite`)."""
 
@@ -46,6 +61,8 @@ class EpochMetric(models.Model):
     nonfinite = models.JSONField(_("not finite"), default=dict)
     best = models.BooleanField(_("best"), default=False)
     at = models.DateTimeField(_("at"))
+
+    objects = EpochQuerySet.as_manager()
 
     COLUMNS = (
         "train_loss",

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from django.contrib.auth.decorators import login_required
 from django.db.models import Max, Min
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
@@ -21,7 +21,6 @@ from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
-from runs.api.history import counted_epochs, epochs_of
 from runs.live.snapshot import epoch_as_wire
 from runs.models import LARGEST_ID, Axis, EpochMetric, Run, Series
 from runs.portal.rows import Row, row_of, with_loss
@@ -65,12 +64,10 @@ class CompareRow:
 @login_required
 @require_GET
 def compare(request: HttpRequest) -> HttpResponse:
-    """Compare the runs of `?run=1&run=2…`; `&fragment=1` gives the tables alone, `&epochs=NAME` a measure's points."""
+    """Compare the runs of `?run=1&run=2…`; `&fragment=1` gives the tables alone. Curves come from the API."""
     asked = _numbers(request.GET.getlist("run"))
     found = {run.pk: run for run in with_loss(Run.objects.visible_to(request.user).filter(pk__in=asked[:MOST_RUNS]))}
     runs = [found[number] for number in asked[:MOST_RUNS] if number in found]
-    if "epochs" in request.GET:
-        return JsonResponse({"runs": {run.pk: _epoch_points(run, request.GET["epochs"]) for run in runs}})
     now = timezone.now()
     series = _series_of(runs)
     epochs = {run.pk: _ends_of(run) for run in runs}
@@ -90,7 +87,7 @@ def compare(request: HttpRequest) -> HttpResponse:
         "chosen": _chosen(request.GET.get("series", ""), choices),
         "page": {
             "runs": [_for_page(run) for run in runs],
-            "addresses": {"compare": reverse("compare"), "login": reverse("login")},
+            "addresses": {"login": reverse("login")},
         },
     }
     return render(request, "runs/compare.html", context)
@@ -129,7 +126,8 @@ def _for_page(run: Run) -> dict[str, Any]:
         "live": run.is_live,
         "start": run.started_at.timestamp() if run.started_at else None,
         "steps_per_epoch": run.steps_per_epoch,
-        "series": reverse("series", args=[run.pk]),
+        "points": reverse("api:points", args=[run.pk]),
+        "epochs": reverse("api:epochs", args=[run.pk]),
     }
 
 
@@ -142,24 +140,13 @@ def _series_of(runs: Sequence[Run]) -> dict[int, dict[str, Series]]:
 
 def _ends_of(run: Run) -> dict[str, dict[str, Any]]:
     """Return the values of the last epoch ("last") and the best of all epochs that count ("best")."""
-    epochs = counted_epochs(run)
+    epochs = run.epochs.counted()
     last = epochs.order_by("-epoch", "-attempt").first()
     if last is None:
         return {"last": {}, "best": {}}
     best = epochs.order_by().aggregate(**{name: end(name) for name, end in BEST_OF.items()})
     wire = epoch_as_wire(last)
     return {"last": wire["values"] | wire["nonfinite"], "best": best}
-
-
-def _epoch_points(run: Run, name: str) -> list[list[Any]]:
-    """Return [step, time in seconds, value, name of what is not finite] of each epoch that reported `name`."""
-    points = []
-    for epoch in epochs_of(run):
-        wire = epoch_as_wire(epoch)
-        odd = wire["nonfinite"].get(name, "")
-        if odd or name in wire["values"]:
-            points.append([epoch.step, epoch.at.timestamp(), wire["values"].get(name), odd])
-    return points
 
 
 def _metrics(

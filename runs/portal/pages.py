@@ -66,9 +66,11 @@ class RunView(DetailView[Run], ABC):
         """Return the runs that the viewer may see beside this one."""
         return Run.objects.visible_to(self.request.user)
 
-    @abstractmethod
     def addresses(self) -> dict[str, str]:
         """Return where the page's scripts ask for what, by name."""
+        names = ("history", "details", "points", "place")
+        of_run = {name: reverse(f"api:{name}", args=[self.object.pk]) for name in names}
+        return of_run | {"tickets": reverse("api:tickets"), "socket": f"/ws/runs/{self.object.pk}/"}
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         run = self.object
@@ -85,7 +87,7 @@ class RunView(DetailView[Run], ABC):
                 "run": run.pk,
                 "name": run.name,
                 "commands": {kind: {"legal_in": sorted(command.legal_in)} for kind, command in COMMANDS.items()},
-                "addresses": self.addresses() | {"login": reverse("login"), "socket": f"/ws/runs/{run.pk}/"},
+                "addresses": self.addresses(),
             },
         }
 
@@ -100,9 +102,8 @@ class RunPage(LoginRequiredMixin, RunView):
         return viewer_of(self.request.user, self.object)
 
     def addresses(self) -> dict[str, str]:
-        names = ("history", "details", "series", "place")
-        own = {name: reverse(name, args=[self.object.pk]) for name in names}
-        return own | {"tickets": reverse("api:tickets"), "checkpoints": f"{self.object.get_absolute_url()}checkpoints/"}
+        checkpoints = f"{self.object.get_absolute_url()}checkpoints/"
+        return super().addresses() | {"login": reverse("login"), "checkpoints": checkpoints}
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:

@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy, pgettext_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
-from runs.access.roles import COMMANDING_ROLES
+from runs.access.roles import COMMANDING_ROLES, operators_only
 from runs.access.tokens import TokenRefused, create_token, may_revoke, revoke
 from runs.models import AccessToken, Membership, Project, Role, Run, TokenScope
 from runs.portal.members import membership_of
@@ -95,7 +95,7 @@ def tokens(request: HttpRequest, slug: str) -> HttpResponse:
     form, value, status = new_form, "", 200
     if request.method == "POST":
         if not may_make:
-            raise PermissionDenied(_("Only operators and owners of the project make tokens."))
+            raise PermissionDenied(operators_only())
         form = TokenForm(request.POST, project=own.project)
         value = _create(own, form) if form.is_valid() else ""
         form, status = (new_form, 200) if value else (form, 422)

@@ -2,7 +2,7 @@ from django.contrib.auth import views as auth
 from django.urls import URLPattern, path
 from django.views.i18n import JavaScriptCatalog
 
-from runs.portal import checkpoints, compare, data, members, pages, share, tokens
+from runs.portal import checkpoints, compare, members, pages, share, tokens
 from runs.portal.new_run import views as new_run
 
 urlpatterns: list[URLPattern] = [
@@ -23,18 +23,9 @@ urlpatterns: list[URLPattern] = [
     path("projects/<slug:slug>/members/<int:pk>/remove/", members.remove_member, name="remove_member"),
     path("projects/<slug:slug>/invites/<int:pk>/revoke/", members.revoke_invite, name="revoke_invite"),
     path("invite/<str:key>/", members.accept_invite, name="invite"),
-    path("runs/<int:pk>/history/", data.history_of_run, name="history"),
-    path("runs/<int:pk>/details/", data.details_of_run, name="details"),
-    path("runs/<int:pk>/place/", data.place_of_run, name="place"),
-    path("runs/<int:pk>/series/", data.series_of_run, name="series"),
     path("runs/<int:pk>/checkpoints/<int:checkpoint_id>/", checkpoints.download, name="checkpoint"),
     path("projects/<slug:slug>/tokens/", tokens.tokens, name="tokens"),
     path("projects/<slug:slug>/tokens/<int:pk>/revoke/", tokens.revoke_token, name="revoke_token"),
     path("runs/<int:pk>/share/", share.share_run, name="share_run"),
     path("share/<str:token>/", share.SharedRunPage.as_view(), name="share"),
-    path("share/<str:token>/history/", share.shared_history, name="shared_history"),
-    path("share/<str:token>/details/", share.shared_details, name="shared_details"),
-    path("share/<str:token>/place/", share.shared_place, name="shared_place"),
-    path("share/<str:token>/series/", share.shared_series, name="shared_series"),
-    path("share/<str:token>/tickets/", share.shared_ticket, name="shared_tickets"),
 ]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from django.db.models import BinaryField, F, Max, Min, Q
 from django.db.models.functions import Substr
+from numpy.typing import NDArray
 
 from runs.models import Axis, Chunk, Series
 from runs.series.chunks import (
@@ -73,9 +74,23 @@ class Extent:
             inside &= first <= self.end
         return rows.part(inside)
 
+    def covers(self, points: Points) -> NDArray[np.bool_]:
+        """Return the mask of the points that lie in the extent."""
+        places = points.steps if self.by == Axis.STEP else points.times_ms / 1000
+        inside = np.ones(len(points), bool)
+        if self.start is not None:
+            inside &= places >= self.start
+        if self.end is not None:
+            inside &= places <= self.end
+        return inside
+
 
 def charts(
-    run_id: int, names: Iterable[str] | None = None, buckets: int = BUCKETS, extent: Extent | None = None
+    run_id: int,
+    names: Iterable[str] | None = None,
+    buckets: int = BUCKETS,
+    extent: Extent | None = None,
+    digits: int | None = None,
 ) -> tuple[int, dict[str, dict[str, Any]]]:
     """Return (seq, charts by name) of a run: all series, or `names` of them, each with at most `buckets` rows.
 
@@ -83,6 +98,7 @@ def charts(
     `{"axis", "raw": False, "first_steps", "steps", "times", "min", "max", "mean", "last", "nonfinite", "count",
     "buckets"}` with the last step and time of each bucket. Steps (axis "step") or times in seconds (axis "time")
     ascend and are unique; what is not finite is null and named in `nonfinite`; `count` is the number of points.
+    With `digits` the numbers of buckets are rounded to so many, and have no `last`.
     Raises `Run.DoesNotExist` where there is no such run.
     """
     wanted = Series.objects.filter(run_id=run_id)
@@ -90,7 +106,7 @@ def charts(
         wanted = wanted.filter(name__in=list(names))
 
     def read(seq: int) -> dict[str, dict[str, Any]]:
-        reading = Reading(list(wanted), buckets, extent or Extent())
+        reading = Reading(list(wanted), buckets, extent or Extent(), digits)
         return reading.charts(tail(run_id, seq))
 
     return read_settled(run_id, read)
@@ -99,8 +115,9 @@ def charts(
 class Reading:
     """One reading of several series: a handful of queries, whatever the number of points."""
 
-    def __init__(self, series: Sequence[Series], buckets: int, extent: Extent) -> None:
+    def __init__(self, series: Sequence[Series], buckets: int, extent: Extent, digits: int | None = None) -> None:
         self._series = series
+        self._digits = digits
         self._buckets = buckets
         self._extent = extent
         self._parts: dict[Key, list[tuple[int, Buckets]]] = {}
@@ -240,7 +257,7 @@ class Reading:
     def _chart(self, series: Series, keys: Sequence[Key]) -> dict[str, Any]:
         ordered = [rows for key in keys for _, rows in sorted(self._parts[key], key=lambda part: part[0])]
         axis = Axis.TIME if Axis.TIME in (series.axis, self._extent.by) else Axis.STEP
-        return as_chart(join_buckets(ordered), str(axis), self._buckets)
+        return as_chart(join_buckets(ordered), str(axis), self._buckets, self._digits)
 
 
 def _in_parts(places: Sequence[ChunkPosition] | Sequence[Q]) -> Iterable[Q]:

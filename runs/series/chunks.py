@@ -46,8 +46,8 @@ class Points:
     def __len__(self) -> int:
         return len(self.steps)
 
-    def part(self, chosen: slice | NDArray[np.bool_]) -> Points:
-        """Return the points of a slice or of a mask."""
+    def part(self, chosen: slice | NDArray[np.bool_] | NDArray[np.intp]) -> Points:
+        """Return the points of a slice, a mask or a list of places."""
         return Points(self.steps[chosen], self.times_ms[chosen], self.values[chosen])
 
 

@@ -178,6 +178,12 @@ def test_it_lets_owners_revoke_all_and_others_their_own(project: Project) -> Non
     assert of_operator.revoked_at is not None and of_owner.revoked_at is None
 
 
+def guest(address: str) -> Client:
+    """Return who holds a share link, as its page asks: with the key in a header."""
+    value = address.split("/")[2]
+    return Client(headers={"Authorization": f"Bearer {value}"}, enforce_csrf_checks=True)
+
+
 def shared(run: Run) -> tuple[AccessToken, str]:
     """Make a share link on its page and return its token and path."""
     answer = session("operator").post(f"/runs/{run.pk}/share/", {"days": "7"})
@@ -207,18 +213,20 @@ def test_it_names_no_member_behind_a_link(run: Run) -> None:
     operator = user("operator")
     for author_id, name in ((operator.pk, "Operator Person"), (user("stranger").pk, "Gone Person"), (None, "SIGTERM")):
         record(run.pk, parse_command({"command": "stop"}), author_id=author_id, author_name=name)
-    told = Client().get(f"{address}history/")
+    client = guest(address)
+    told = client.get(f"/api/runs/{run.pk}/history/")
     authors = ["operator", "former member", "SIGTERM"]
     assert [command["author"] for command in told.json()["commands"]] == authors
     assert [event["author"] for event in told.json()["events"]] == authors
     assert "Person" not in told.content.decode() and "Traceback" not in told.content.decode()
-    assert Client().get(f"{address}details/").status_code == 200
-    assert Client().get(f"{address}series/?name=loss&from=0&to=9").status_code == 200
+    for path in ("details/", "place/", "points/?name=loss&from=0&to=9", "points/?name=loss&raw=true"):
+        answer = client.get(f"/api/runs/{run.pk}/{path}")
+        assert answer.status_code == 200 and "Person" not in answer.content.decode(), path
 
 
 def test_it_gives_a_link_a_ticket_that_dies_with_it(run: Run) -> None:
     token, address = shared(run)
-    answer = Client(enforce_csrf_checks=True).post(f"{address}tickets/")
+    answer = guest(address).post("/api/tickets/", {"run": run.pk}, content_type="application/json")
     grant = redeem_ticket(answer.json()["ticket"], run.pk)
     assert grant is not None and grant.token_id == token.pk and Ticket.objects.get().token == token
 
@@ -229,16 +237,26 @@ def test_it_ends_a_link_with_a_page_that_says_so(run: Run) -> None:
     assert answer.headers["Location"] == f"/runs/{run.pk}/share/"
     ended = Client().get(address)
     assert ended.status_code == 404 and "does not hold" in ended.content.decode()
-    for name in ("history", "details", "series"):
-        assert Client().get(f"{address}{name}/").json()["field"] == "token"
-    assert Client().post(f"{address}tickets/").status_code == 404
+    for path in ("history/", "details/", "place/", "points/?name=loss"):
+        refused = guest(address).get(f"/api/runs/{run.pk}/{path}")
+        assert refused.status_code == 401 and "ask for a new one" in refused.json()["error"], path
+    refused = guest(address).post("/api/tickets/", {"run": run.pk}, content_type="application/json")
+    assert refused.status_code == 401
 
 
 def test_it_opens_nothing_else_with_a_link(run: Run, project: Project) -> None:
     _, value = made(project, TokenScope.SHARE, run=run)
     client = Client(headers={"Authorization": f"Bearer {value}"})
-    assert client.get("/api/runs/").status_code == 401
+    for path in ("", f"{run.pk}/", *(f"{run.pk}/{name}/" for name in ("epochs", "series", "commands", "attempts"))):
+        refused = client.get(f"/api/runs/{path}")
+        assert refused.status_code == 403 and refused.json()["field"] == "Authorization", path
+    stopped = client.post(f"/api/runs/{run.pk}/commands/", {"command": "stop"}, content_type="application/json")
+    assert stopped.status_code == 403 and not run.commands.exists()
     assert client.get(f"/runs/{run.pk}/").status_code == 302
+    other = Run.objects.create(project=project, name="second")
+    for path in ("history/", "details/", "place/", "points/?name=loss"):
+        assert client.get(f"/api/runs/{other.pk}/{path}").status_code == 404, path
+    assert client.post("/api/tickets/", {"run": other.pk}, content_type="application/json").status_code == 404
     _, other = made(project, TokenScope.VIEW, run=run)
     assert Client().get(f"/share/{other}/").status_code == 404
 

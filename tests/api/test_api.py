@@ -340,7 +340,11 @@ def test_it_costs_the_same_for_many_rows(
         (f"/api/runs/{run.pk}/commands/?state=sent&kind=stop", 5),
         (f"/api/runs/{run.pk}/knobs/", 3),
         (f"/api/runs/{run.pk}/checkpoints/", 5),
-        (f"/api/runs/{run.pk}/attempts/", 5),
+        (f"/api/runs/{run.pk}/attempts/", 6),
+        (f"/api/runs/{run.pk}/details/", 7),
+        (f"/api/runs/{run.pk}/place/", 5),
+        (f"/api/runs/{run.pk}/points/?name=loss", 10),
+        (f"/api/runs/{run.pk}/points/?name=loss&raw=true", 10),
         (f"/api/runs/{run.pk}/series/", 5),
     ):
         with django_assert_max_num_queries(most):
@@ -360,7 +364,7 @@ def test_it_answers_a_fault_of_its_own_without_a_traceback(run: Run, monkeypatch
 def test_it_describes_itself_from_its_own_files(settings: Any) -> None:
     described = Client().get("/api/openapi.json").json()
     assert "/api/runs/{run_id}/commands/" in described["paths"]
-    assert set(described["components"]["securitySchemes"]) == {"BearerToken", "BrowserSession"}
+    assert set(described["components"]["securitySchemes"]) == {"BearerToken", "BearerOrShareToken", "BrowserSession"}
     page = Client().get("/api/docs/").content.decode()
     assert re.search(r"/static/ninja/swagger-ui-bundle(\.[0-9a-f]+)?\.js", page)
     assert "://" not in page.replace("http://www.w3.org", "")

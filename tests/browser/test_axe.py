@@ -51,8 +51,7 @@ PAGES: dict[str, tuple[Callable[[Places], str], str, str]] = {
 # Routes that answer with no page of their own: JSON, scripts, and what is only sent to.
 NO_PAGES = {
     "logout", "texts", "queue_run", "withdraw_run", "change_role", "remove_member", "revoke_invite", "revoke_token",
-    "history", "details", "series", "shared_history", "shared_details", "shared_series", "shared_tickets",
-    "set_language", "place", "shared_place",
+    "set_language",
 }  # fmt: skip
 FOCUSABLE = "a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex='0']"
 

@@ -32,23 +32,22 @@ OPERATORS_POST = "302 404 403 302 302 302 302"
 OWNERS_POST = "302 404 403 403 302 302 302"
 FOR_ALL = "200 200 200 200 200 200 200"
 FOR_LINKS = "404 404 404 404 404 200 404"
-API_OF_RUN = "401 404 200 200 200 401 401"
-SESSION_JSON = "401 404 200 200 200 401 401"
+# A share token is known, and told that it opens the page of its run alone.
+API_OF_RUN = "401 404 200 200 200 403 401"
+# What that page asks for.
+PAGE_OF_RUN = "401 404 200 200 200 200 401"
+PAGE_OF_OTHER_RUN = "401 404 404 404 404 404 401"
 
 
 @dataclass(frozen=True)
 class Row:
-    """What is asked of a route, and the answers by WHO. `path` and `form` may name things of `Scene.fill`.
-
-    `csrf` says whether a session without the CSRF token is refused with 403, as every change must be.
-    """
+    """What is asked of a route, and the answers by WHO. `path` and `form` may name things of `Scene.fill`."""
 
     route: str
     path: str
     answers: str
     form: dict[str, str] | None = None
     body: str | None = None
-    csrf: bool = True
 
     @property
     def method(self) -> str:
@@ -71,10 +70,6 @@ ROWS = [
     # Shows those of the runs that the visitor may see, and of the others that they are not there.
     Row("runs/compare/", "/runs/compare/?run={run}&run={other_run}", "302 200 200 200 200 302 302"),
     Row("runs/<int:pk>/", "/runs/{run}/", LOGIN_PAGE),
-    Row("runs/<int:pk>/history/", "/runs/{run}/history/", SESSION_JSON),
-    Row("runs/<int:pk>/details/", "/runs/{run}/details/", SESSION_JSON),
-    Row("runs/<int:pk>/place/", "/runs/{run}/place/", SESSION_JSON),
-    Row("runs/<int:pk>/series/", "/runs/{run}/series/?name=loss&from=0&to=9", SESSION_JSON),
     # Who may download is told that there is no such checkpoint.
     Row(
         "runs/<int:pk>/checkpoints/<int:checkpoint_id>/",
@@ -114,28 +109,31 @@ ROWS = [
     ),
     Row("projects/<slug:slug>/tokens/<int:pk>/revoke/", "/projects/lab/tokens/{token}/revoke/", OWNERS_POST, form={}),
     Row("share/<str:token>/", "/share/{link}/", FOR_LINKS),
-    Row("share/<str:token>/history/", "/share/{link}/history/", FOR_LINKS),
-    Row("share/<str:token>/details/", "/share/{link}/details/", FOR_LINKS),
-    Row("share/<str:token>/place/", "/share/{link}/place/", FOR_LINKS),
-    Row("share/<str:token>/series/", "/share/{link}/series/?name=loss&from=0&to=9", FOR_LINKS),
-    # The link in the address is the authority, and no cookie: there is nothing to forge.
-    Row("share/<str:token>/tickets/", "/share/{link}/tickets/", FOR_LINKS, form={}, csrf=False),
     Row("api/", "/api/", ADMIN),
     Row("api/^.*$", "/api/nothing/", "404 404 404 404 404 404 404"),
     Row("api/openapi.json", "/api/openapi.json", FOR_ALL),
     Row("api/docs/", "/api/docs/", FOR_ALL),
-    Row("api/runs/", "/api/runs/", "401 200 200 200 200 401 401"),
+    Row("api/runs/", "/api/runs/", "401 200 200 200 200 403 401"),
     Row("api/runs/<int:run_id>/", "/api/runs/{run}/", API_OF_RUN),
     Row("api/runs/<int:run_id>/epochs/", "/api/runs/{run}/epochs/", API_OF_RUN),
     Row("api/runs/<int:run_id>/series/", "/api/runs/{run}/series/", API_OF_RUN),
-    Row("api/runs/<int:run_id>/points/", "/api/runs/{run}/points/?name=loss", API_OF_RUN),
+    Row("api/runs/<int:run_id>/points/", "/api/runs/{run}/points/?name=loss&from=0&to=9", PAGE_OF_RUN),
+    Row("api/runs/<int:run_id>/points/", "/api/runs/{run}/points/?name=loss&raw=true", PAGE_OF_RUN),
+    Row("api/runs/<int:run_id>/points/", "/api/runs/{other_run}/points/?name=loss&raw=true", PAGE_OF_OTHER_RUN),
+    Row("api/runs/<int:run_id>/history/", "/api/runs/{run}/history/", PAGE_OF_RUN),
+    Row("api/runs/<int:run_id>/history/", "/api/runs/{other_run}/history/", PAGE_OF_OTHER_RUN),
+    Row("api/runs/<int:run_id>/details/", "/api/runs/{run}/details/", PAGE_OF_RUN),
+    Row("api/runs/<int:run_id>/details/", "/api/runs/{other_run}/details/", PAGE_OF_OTHER_RUN),
+    Row("api/runs/<int:run_id>/place/", "/api/runs/{run}/place/", PAGE_OF_RUN),
+    Row("api/runs/<int:run_id>/place/", "/api/runs/{other_run}/place/", PAGE_OF_OTHER_RUN),
     Row("api/runs/<int:run_id>/commands/", "/api/runs/{run}/commands/", API_OF_RUN),
-    Row("api/runs/<int:run_id>/commands/", "/api/runs/{run}/commands/", "401 404 403 201 201 401 401", body=COMMAND),
+    Row("api/runs/<int:run_id>/commands/", "/api/runs/{run}/commands/", "401 404 403 201 201 403 401", body=COMMAND),
     Row("api/runs/<int:run_id>/commands/<uuidstr:command_id>/", "/api/runs/{run}/commands/{command}/", API_OF_RUN),
     Row("api/runs/<int:run_id>/knobs/", "/api/runs/{run}/knobs/", API_OF_RUN),
     Row("api/runs/<int:run_id>/checkpoints/", "/api/runs/{run}/checkpoints/", API_OF_RUN),
     Row("api/runs/<int:run_id>/attempts/", "/api/runs/{run}/attempts/", API_OF_RUN),
-    Row("api/tickets/", "/api/tickets/", API_OF_RUN, body='{"run": {run}}'),
+    Row("api/tickets/", "/api/tickets/", PAGE_OF_RUN, body='{"run": {run}}'),
+    Row("api/tickets/", "/api/tickets/", PAGE_OF_OTHER_RUN, body='{"run": {other_run}}'),
 ]
 
 
@@ -206,7 +204,7 @@ def ask_all(scene: Scene, tally: Tally, admin: bool) -> None:
         say(f"{row.method} /{row.route}")
         for who, expected in zip(WHO, row.answers.split(), strict=True):
             tally.note(f"{row.method} {row.path} as {who}", expected, _ask(scene, row, who))
-        if row.method == "POST" and row.csrf:
+        if row.method == "POST":
             tally.note(f"POST {row.path} as owner without the CSRF token", 403, _ask(scene, row, "owner", csrf=False))
     for route, path in http_routes() if admin else ():
         if route.startswith(ADMIN_PREFIX):

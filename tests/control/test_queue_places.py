@@ -58,7 +58,7 @@ def viewer(name: str = "viewer") -> Client:
 
 
 def text_of(run: Run, client: Client) -> str | None:
-    place = client.get(f"/runs/{run.pk}/place/").json()["place"]
+    place = client.get(f"/api/runs/{run.pk}/place/").json()["place"]
     return place and str(place["text"])
 
 
@@ -98,8 +98,8 @@ def test_who_may_not_see_the_others_learns_only_how_many_there_are(lab: Project,
         "number": 4, "device": "cuda:0", "ranks": 1, "host": HOST, "after": [own.pk], "hidden": 2, "text": sentences[1]
     }  # fmt: skip
     link = create_token(operator, lab, TokenScope.SHARE, name="share", run=last)[1]
-    for address in (f"/share/{link}/place/", f"/share/{link}/"):
-        shown = Client().get(address).content.decode()
+    for address in (f"/api/runs/{last.pk}/place/", f"/share/{link}/"):
+        shown = Client().get(address, headers={"Authorization": f"Bearer {link}"}).content.decode()
         assert "4th in line for cuda:0 on gpu1, after 3 others" in shown
         assert not any(f"#{other.pk}<" in shown or f"#{other.pk} and" in shown for other in [*others, own])
 

@@ -9,7 +9,7 @@ import numpy as np
 from django.db import transaction
 from hypothesis import strategies as st
 
-from runs.models import Chunk, Run
+from runs.models import Chunk, Run, Series
 from runs.protocol.events import Block, Metrics, split_nonfinite
 from runs.recording import feed
 from runs.series import storage
@@ -61,6 +61,12 @@ def read_points(run_id: int, name: str) -> dict[int, Points]:
 
     _, parts = storage.read_settled(run_id, read)
     return {attempt: join_points(pieces) for attempt, pieces in sorted(parts.items())}
+
+
+def store_folded(run: Run, name: str, points: Points, attempt: int = 1) -> None:
+    """Store a series as it is once folded: in a moment, however long it is."""
+    series, _ = Series.objects.get_or_create(run=run, name=name, defaults={"axis": storage.axis_of(name)})
+    Chunk.objects.bulk_create(storage._extend(series.pk, attempt, None, points))
 
 
 def bits(values: Iterable[float]) -> list[int]:

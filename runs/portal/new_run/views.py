@@ -76,7 +76,7 @@ def withdraw_run(request: HttpRequest, pk: int) -> HttpResponse:
 
 def _commanded(request: HttpRequest, pk: int) -> Run:
     """Return the run if the user may command it: 404 for strangers, 403 for viewers."""
-    return commanded_run(request.user, pk, _("Viewers watch; ask an owner of the project for the operator role."))
+    return commanded_run(request.user, pk)
 
 
 def _show(request: HttpRequest, form: StartForm, status: int = 200) -> HttpResponse:

@@ -10,8 +10,8 @@ import { ascending, columnOf, drawable, seriesFromChart } from "../state/series.
 
 const BUCKETS = 1200;
 const SETTLE_MS = 150;
-// Whatever a step or a time can be.
-const ALL = { from: 0, to: 9e15 };
+// As many as one answer of epochs holds.
+const EPOCHS_A_PAGE = 1000;
 const EPOCH = /^epoch:/;
 const LOWEST_IS_BEST = /(loss|perplexity|error|_s|_ms)$/;
 const HEIGHT = 380;
@@ -58,7 +58,7 @@ export class CompareChart {
   async refresh(wanted = (run) => run.live) {
     const choice = this.#choice;
     const runs = this.#page.runs.filter(wanted);
-    const found = await this.#load(runs, ALL.from, ALL.to, "step");
+    const found = await this.#load(runs, null, "step");
     if (choice !== this.#choice) return;
     for (const [id, { series, newest }] of found) {
       this.#whole.set(id, series);
@@ -157,7 +157,7 @@ export class CompareChart {
     try {
       const parts = this.#page.runs.map((run) => {
         const { back } = this.#mapping(run);
-        return this.#load([run], back(zoom.from), back(zoom.to), by);
+        return this.#load([run], { from: back(zoom.from), to: back(zoom.to) }, by);
       });
       const found = await Promise.all(parts);
       if (this.#group.zoom !== zoom) return;
@@ -168,12 +168,13 @@ export class CompareChart {
     this.#touch();
   }
 
-  async #load(runs, from, to, by) {
+  /** Load the curves of a range of steps or times, of all where it is null. */
+  async #load(runs, range, by) {
     if (EPOCH.test(this.#choice)) return this.#loadEpochs(runs);
     const { name } = this;
-    const query = new URLSearchParams({ name, from, to, buckets: BUCKETS, by });
+    const query = new URLSearchParams({ name, buckets: BUCKETS, by, ...range });
     const answers = await Promise.all(
-      runs.map((run) => getJson(`${run.series}?${query}`, this.#page.addresses.login)),
+      runs.map((run) => getJson(`${run.points}?${query}`, this.#page.addresses.login)),
     );
     const found = new Map();
     runs.forEach((run, index) => {
@@ -184,11 +185,24 @@ export class CompareChart {
   }
 
   async #loadEpochs(runs) {
-    const query = new URLSearchParams({ epochs: this.name });
-    for (const run of runs) query.append("run", run.id);
-    const answer = await getJson(`${this.#page.addresses.compare}?${query}`, this.#page.addresses.login);
-    const found = Object.entries(answer.runs).filter(([, points]) => points.length);
-    return new Map(found.map(([id, points]) => [Number(id), loaded(this.name, chartOfEpochs(points))]));
+    const { name } = this;
+    const answers = await Promise.all(runs.map((run) => this.#epochsOf(run, name)));
+    const found = new Map();
+    runs.forEach((run, index) => {
+      const epochs = answers[index].filter(({ values, nonfinite }) => name in values || name in nonfinite);
+      if (epochs.length) found.set(run.id, loaded(name, chartOfEpochs(name, epochs)));
+    });
+    return found;
+  }
+
+  async #epochsOf(run, name) {
+    const epochs = [];
+    for (;;) {
+      const query = new URLSearchParams({ name, limit: EPOCHS_A_PAGE, offset: epochs.length });
+      const { count, items } = await getJson(`${run.epochs}?${query}`, this.#page.addresses.login);
+      epochs.push(...items);
+      if (!items.length || epochs.length >= count) return epochs;
+    }
   }
 
   #touch() {
@@ -206,13 +220,13 @@ function loaded(name, chart) {
   return { series: seriesFromChart(name, chart), newest: (chart.raw ? chart.values : chart.last).at(-1) ?? null };
 }
 
-function chartOfEpochs(points) {
-  const chart = { axis: "step", raw: true, count: points.length, nonfinite: [] };
-  chart.steps = points.map(([step]) => step);
-  chart.times = points.map(([, time]) => time);
-  chart.values = points.map(([, , value]) => value);
-  points.forEach(([, , , odd], index) => {
-    if (odd) chart.nonfinite.push([index, odd]);
+function chartOfEpochs(name, epochs) {
+  const chart = { axis: "step", raw: true, count: epochs.length, nonfinite: [] };
+  chart.steps = epochs.map(({ step }) => step);
+  chart.times = epochs.map(({ at }) => Date.parse(at) / 1000);
+  chart.values = epochs.map(({ values }) => values[name] ?? null);
+  epochs.forEach(({ nonfinite }, index) => {
+    if (nonfinite[name]) chart.nonfinite.push([index, nonfinite[name]]);
   });
   return chart;
 }

@@ -101,7 +101,7 @@ export class ChartPanel {
   fetchRange = async (names, from, to, buckets, by) => {
     const query = new URLSearchParams({ from, to, buckets, by });
     for (const name of names) query.append("name", name);
-    return (await getJson(`${this.#page.addresses.series}?${query}`, this.#page.addresses.login)).series;
+    return (await getJson(`${this.#page.addresses.points}?${query}`, this.#page.addresses.login)).series;
   };
 
   #layOut() {

@@ -16,7 +16,7 @@ import { Epochs } from "../panels/epochs.js";
 import { PendingCommands } from "../panels/pending_commands.js";
 import { Stats } from "../panels/stats.js";
 import { TextSamples } from "../panels/text_samples.js";
-import { getJson, HttpError } from "../shared/http.js";
+import { getJson, HttpError, presentShareKey } from "../shared/http.js";
 import { gettext } from "../shared/i18n.js";
 import { Painter } from "../shared/painter.js";
 import { readPalette } from "../shared/palette.js";
@@ -38,6 +38,7 @@ const LONGEST_RETRY_MS = 10_000;
 const STEADY_MS = 10_000;
 
 const page = JSON.parse(document.getElementById("run-page").textContent);
+if (page.shared) presentShareKey();
 const state = emptyState();
 const painter = new Painter();
 const request = () => painter.request();

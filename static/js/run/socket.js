@@ -124,7 +124,7 @@ export class RunSocket {
       );
       return ["steersman.v1", `ticket.${ticket}`];
     } catch (error) {
-      if (error instanceof HttpError && [403, 404].includes(error.status)) this.#end(error.message);
+      if (error instanceof HttpError && [401, 403, 404].includes(error.status)) this.#end(error.message);
       throw error;
     }
   }

@@ -1,4 +1,14 @@
 // Asking the portal over HTTP. A session that has ended leads to the login page and back.
+//
+// The page of a share link has no session: the last part of its address is its key. It goes into a header of each
+// request, because addresses of requests are logged.
+
+let key = "";
+
+/** Present the key in the address of this page instead of a session. */
+export function presentShareKey() {
+  key = window.location.pathname.split("/").filter(Boolean).at(-1);
+}
 
 export class HttpError extends Error {
   constructor(status, text) {
@@ -8,20 +18,25 @@ export class HttpError extends Error {
 }
 
 export async function getJson(address, login) {
-  return answer(await fetch(address, { headers: { Accept: "application/json" }, cache: "no-store" }), login);
+  return answer(await fetch(address, { headers: headers(), cache: "no-store" }), login);
 }
 
 export async function postJson(address, body, login) {
   const response = await fetch(address, {
     method: "POST",
-    headers: { Accept: "application/json", "Content-Type": "application/json", "X-CSRFToken": csrfToken() },
+    headers: { ...headers(), "Content-Type": "application/json", "X-CSRFToken": csrfToken() },
     body: JSON.stringify(body),
   });
   return answer(response, login);
 }
 
+function headers() {
+  return key ? { Accept: "application/json", Authorization: `Bearer ${key}` } : { Accept: "application/json" };
+}
+
+/** Return the body. Without an address of a `login` nobody can log in again, and the error says what to do. */
 async function answer(response, login) {
-  if (response.status === 401) {
+  if (response.status === 401 && login) {
     const here = window.location.pathname + window.location.search;
     window.location.assign(`${login}?next=${encodeURIComponent(here)}`);
   }

@@ -1,0 +1,66 @@
+"""What the page of a run reads: its past as of one event, what no event tells, its place in line."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from ninja import Field, Schema
+
+from runs.api.schemas import AttemptOut, ChartOut, CheckpointOut, CommandOut, EpochTold, KnobOut, PlaceOut
+
+
+class DetailsOut(Schema):
+    """What no event tells. Of attempts and checkpoints the newest, oldest first."""
+
+    attempts: list[AttemptOut]
+    checkpoints: list[CheckpointOut]
+    knobs: list[KnobOut]
+    restarts: int = Field(description="How often it may start again by itself after a fault")
+    restarts_used: int
+    environment: dict[str, Any] = Field(description="Of the newest attempt")
+    parameters: dict[str, Any]
+
+
+class ConsoleLineOut(Schema):
+    text: str
+    source: str
+    level: str
+    at: datetime
+
+
+class ToldEvent(Schema):
+    """An event as viewers received it; docs/protocol.md has the fields of each kind."""
+
+    model_config = {"extra": "allow"}
+
+    seq: int
+    kind: str
+    at: datetime
+
+
+class TextOut(ToldEvent):
+    kind: Literal["text"]
+    attempt: int
+    step: int
+    epoch: int | None
+    name: str
+    text: str
+
+
+class HistoryOut(DetailsOut):
+    """The past of a run as of event `seq`: who applies the events after it holds the whole story."""
+
+    seq: int
+    epochs: list[EpochTold]
+    commands: list[CommandOut]
+    console: list[ConsoleLineOut]
+    events: list[ToldEvent]
+    texts: list[TextOut]
+    series: dict[str, ChartOut] = Field(
+        description="For drawing: numbers of merged points are rounded to 7 digits, and `last` is left out"
+    )
+
+
+class PlaceAnswer(Schema):
+    place: PlaceOut | None = Field(description="Null where the run waits for no device")

@@ -53,6 +53,13 @@ class Columns:
     times: list[float] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
 
+    def put_in_order(self, start: int) -> None:
+        """Sort the points from `start` on by time and step; equal ones stay in their order."""
+        order = sorted(range(start, len(self.steps)), key=lambda place: (self.times[place], self.steps[place]))
+        self.steps[start:] = [self.steps[place] for place in order]
+        self.times[start:] = [self.times[place] for place in order]
+        self.values[start:] = [self.values[place] for place in order]
+
 
 def axis_of(name: str) -> Axis:
     """Return what a series of this name is drawn over."""
@@ -125,16 +132,28 @@ def fold(run_id: int, before_seq: int | None = None, keep_latest: int = 0) -> in
 
 
 def collect(frames: Iterable[str]) -> dict[tuple[int, str], Columns]:
-    """Return the points of stored frames by (attempt, name), in the order of logging."""
+    """Return the points of stored frames by (attempt, name), in the order of logging.
+
+    An event has a block for each set of names that were logged together, so that a series which was logged with
+    different ones is in several: its points are put in order by time, those of one millisecond by step.
+    """
     collected: dict[tuple[int, str], Columns] = {}
     for frame in frames:
         event = decode_event(frame)
         if isinstance(event, (Metrics, SystemSampled)):
+            begun: dict[str, int] = {}
+            mixed: set[str] = set()
             for name, steps, times, values in points_of(event):
                 columns = collected.setdefault((event.attempt, name), Columns())
+                if name in begun:
+                    mixed.add(name)
+                else:
+                    begun[name] = len(columns.steps)
                 columns.steps.extend(steps)
                 columns.times.extend(times)
                 columns.values.extend(values)
+            for name in mixed:
+                collected[event.attempt, name].put_in_order(begun[name])
     return collected
 
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runs.models import Axis, Chunk, Project, Run, Series, StoredEvent
-from runs.protocol.events import LogLine, LogWritten, SystemSampled
+from runs.protocol.events import Block, LogLine, LogWritten, Metrics, SystemSampled
 from runs.recording import feed
 from runs.series import storage
 from runs.series.charts import charts
@@ -132,3 +132,16 @@ def test_it_reads_again_where_a_fold_came_between(run: Run) -> None:
 
     assert storage.read_settled(run.pk, read) == (1, 0)
     assert len(calls) == 2
+
+
+def test_a_series_logged_with_different_others_stays_in_the_order_of_logging(run: Run) -> None:
+    """Each set of names is a block of its own: of one event, and of the same step in one millisecond."""
+    alone = Block(steps=[1, 2, 4, 4], times=[1.0, 2.0, 4.0, 4.0], values={"loss": [1.0, 2.0, 4.0, 4.5]})
+    beside = Block(steps=[3, 5], times=[3.0, 4.0], values={"loss": [3.0, 5.0], "accuracy": [0.5, 0.75]})
+    for attempt in (1, 2):
+        feed.append(run.pk, Metrics(attempt=attempt, blocks=[beside, alone]))
+    for _ in ("as events", "folded"):
+        for points in storage.read_points(run.pk, "loss").values():
+            assert points.steps.tolist() == [1, 2, 3, 4, 4, 5]
+            assert points.values.tolist() == [1.0, 2.0, 3.0, 4.0, 4.5, 5.0]
+        storage.fold(run.pk)

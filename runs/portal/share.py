@@ -55,7 +55,7 @@ class SharedRunPage(RunView):
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         context = super().get_context_data(**kwargs)
-        # The scripts take the key from the address of the page, and send it in a header: no other text has it.
+        # The scripts take the key from the address of the page, and send it in a header.
         context["page"]["shared"] = True
         return context
 

@@ -170,5 +170,8 @@ def test_it_compares_the_runs_that_were_ticked(page: Page, stack: Stack, places:
     expect(chart).to_have_attribute("aria-label", re.compile(f"live #{places['live']} 0.09957, ended #"))
     page.select_option("#series", "epoch:validation_loss")
     expect(page.get_by_test_id("chart")).to_have_attribute("data-series", re.compile("^validation_loss"))
+    expect(page.get_by_test_id("chart")).to_have_attribute(
+        "aria-label", re.compile(f"ended #{places['ended']} 0\\.\\d")
+    )
     page.get_by_role("link", name=f"Leave out live #{places['live']}").click()
     expect(page.get_by_test_id("compared")).to_have_count(1)

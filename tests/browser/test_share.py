@@ -1,0 +1,40 @@
+"""The page of a share link in a browser: it follows the run by the key in its address, and says when that has ended."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.sync_api import Browser, Request, expect
+
+from tests.browser.conftest import Places
+from tests.support.stack import Stack
+
+REVOKE = "from runs.access.tokens import find_token, revoke; revoke(find_token('{key}', ['share']))"
+
+
+def test_a_guest_follows_by_the_key_of_the_page_until_it_is_revoked(
+    stack: Stack, chromium: Browser, places: Places
+) -> None:
+    made = stack.manage(
+        "create_token", "--project", "pages", "--user", "owner", "--scope", "share", "--run", str(places["live"]),
+        "--name", "guest",
+    )  # fmt: skip
+    key = made.stdout.strip()
+    context = chromium.new_context(locale="en-GB")
+    page = context.new_page()
+    asked: list[Request] = []
+    page.on("request", lambda request: asked.append(request) if "/api/" in request.url else None)
+    page.goto(f"{stack.address}/share/{key}/")
+    expect(page.locator("[data-link=live] [data-testid=chart] canvas").first).to_be_visible(timeout=20_000)
+    assert {re.sub(r"/api/(runs/\d+/)?", "", request.url.removeprefix(stack.address)) for request in asked} >= {
+        "history/", "tickets/",
+    }  # fmt: skip
+    # In a header of each, and in the address of none.
+    assert all(request.headers["authorization"] == f"Bearer {key}" for request in asked)
+    assert not any(key in request.url for request in asked)
+    stack.manage("shell", "-v", "0", "-c", REVOKE.format(key=key))
+    expect(page.get_by_test_id("banner")).to_have_text(
+        re.compile("This link has expired or was revoked"), timeout=20_000
+    )
+    expect(page).to_have_url(f"{stack.address}/share/{key}/")
+    context.close()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from django.db.models import BinaryField, F, Max, Min, Q
+from django.db.models import BinaryField, Exists, F, Max, Min, OuterRef, Q, QuerySet
 from django.db.models.functions import Substr
 from numpy.typing import NDArray
 
@@ -37,8 +37,8 @@ BUCKETS = 1000
 # What one request may ask for.
 MOST_BUCKETS = 4000
 MOST_SERIES_AT_ONCE = 64
-# SQLite refuses expressions nested deeper than 1,000, and OR nests.
-PLACES_A_QUERY = 200
+# SQLite takes 32,766 values a statement.
+KEYS_A_QUERY = 10_000
 
 Key = tuple[int, int]  # series, attempt
 ChunkPosition = tuple[int, int, int]  # series, attempt, index of the chunk
@@ -181,9 +181,8 @@ class Reading:
         if middle:
             self._read_buckets(chunks.filter(series_id__in=middle))
         if coarsest:
-            self._read_groups(coarsest)
-        for places in _in_parts(self._straddling):
-            self._read_points(Chunk.objects.filter(places))
+            self._read_groups(coarsest, chunks)
+        self._read_straddling()
 
     def _read_points(self, chunks: Any) -> None:
         rows = chunks.order_by().values_list("series_id", "attempt", "index", "count", "points")
@@ -203,29 +202,39 @@ class Reading:
             indexes, counts, packed_rows = zip(*found, strict=True)
             self._add_rows(key, indexes[0], unpack_buckets(packed_rows, counts))
 
-    def _read_groups(self, spans: dict[Key, tuple[int, int]]) -> None:
+    def _read_groups(self, spans: dict[Key, tuple[int, int]], chunks: QuerySet[Chunk]) -> None:
         """Read one row a chunk: of whole groups from their last chunk, of the rest from each chunk."""
         last_of_group = GROUP_CHUNKS - 1
-        loose_from = {key: low for key, (low, _) in spans.items()}
-        places = [
-            Q(series_id=series_id, attempt=attempt, index__gte=low, index__lte=high | last_of_group)
-            for (series_id, attempt), (low, high) in spans.items()
-        ]
-        for condition in _in_parts(places):
-            rows = Chunk.objects.annotate(place=F("index") % GROUP_CHUNKS).filter(condition, place=last_of_group)
-            for series_id, attempt, index, packed in rows.order_by("index").values_list(
-                "series_id", "attempt", "index", "buckets"
-            ):
-                key = (series_id, attempt)
-                self._add_chunk_rows(key, index - last_of_group, unpack_groups([bytes(packed)]))
-                loose_from[key] = index + 1
-        places = [
-            Q(series_id=key[0], attempt=key[1], index__gte=loose_from[key], index__lte=high)
-            for key, (_, high) in spans.items()
-            if loose_from[key] <= high
-        ]
-        for condition in _in_parts(places):
-            self._read_buckets(Chunk.objects.filter(condition))
+        series_ids = {series_id for series_id, _ in spans}
+        lowest = min(low for low, _ in spans.values())
+        highest = max(high for _, high in spans.values()) | last_of_group
+        closing = Chunk.objects.annotate(place=F("index") % GROUP_CHUNKS).filter(
+            place=last_of_group, count=CHUNK_POINTS, series_id__in=series_ids, index__gte=lowest, index__lte=highest
+        )
+        rows = closing.order_by("index").values_list("series_id", "attempt", "index", "buckets")
+        for series_id, attempt, index, packed in rows:
+            low, high = spans.get((series_id, attempt), (0, -1))
+            if low <= index <= high | last_of_group:
+                self._add_chunk_rows((series_id, attempt), index - last_of_group, unpack_groups([bytes(packed)]))
+        loose = chunks.filter(series_id__in=series_ids).annotate(
+            closing=F("index") - F("index") % GROUP_CHUNKS + last_of_group
+        )
+        whole_groups = Chunk.objects.filter(
+            series_id=OuterRef("series_id"), attempt=OuterRef("attempt"), index=OuterRef("closing"), count=CHUNK_POINTS
+        )
+        self._read_buckets(loose.filter(~Exists(whole_groups)))
+
+    def _read_straddling(self) -> None:
+        """Read point by point the chunks that a later attempt went over in part: first which rows they are."""
+        if not self._straddling:
+            return
+        wanted = set(self._straddling)
+        series_ids, attempts, indexes = (set(column) for column in zip(*wanted, strict=True))
+        candidates = Chunk.objects.filter(series_id__in=series_ids, attempt__in=attempts, index__in=indexes)
+        found = candidates.order_by().values_list("pk", "series_id", "attempt", "index")
+        keys = [pk for pk, *place in found if tuple(place) in wanted]
+        for start in range(0, len(keys), KEYS_A_QUERY):
+            self._read_points(Chunk.objects.filter(pk__in=keys[start : start + KEYS_A_QUERY]))
 
     def _add_chunk_rows(self, key: Key, index: int, rows: Buckets) -> None:
         bound = self._superseded_from.get(key)
@@ -258,14 +267,3 @@ class Reading:
         ordered = [rows for key in keys for _, rows in sorted(self._parts[key], key=lambda part: part[0])]
         axis = Axis.TIME if Axis.TIME in (series.axis, self._extent.by) else Axis.STEP
         return as_chart(join_buckets(ordered), str(axis), self._buckets, self._digits)
-
-
-def _in_parts(places: Sequence[ChunkPosition] | Sequence[Q]) -> Iterable[Q]:
-    """Yield conditions that together match all of `places`."""
-    for start in range(0, len(places), PLACES_A_QUERY):
-        condition = Q()
-        for place in places[start : start + PLACES_A_QUERY]:
-            if isinstance(place, tuple):
-                place = Q(series_id=place[0], attempt=place[1], index=place[2])
-            condition |= place
-        yield condition

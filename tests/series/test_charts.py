@@ -17,8 +17,8 @@ from runs.recording import feed
 from runs.series import charts as charts_module
 from runs.series import storage
 from runs.series.charts import Extent, charts
-from runs.series.chunks import CHUNK_POINTS, GROUP_CHUNKS, Buckets, unpack_buckets, unpack_groups
-from tests.support.stored_points import LOSS, START, metrics, read_points, store
+from runs.series.chunks import CHUNK_POINTS, GROUP_CHUNKS, Buckets, Points, unpack_buckets, unpack_groups
+from tests.support.stored_points import LOSS, START, metrics, read_points, store, store_folded
 
 
 @pytest.fixture
@@ -159,3 +159,35 @@ def test_it_reads_with_a_constant_number_of_queries(run: Run) -> None:
     store(run, [1.0] * 30_000, first=100, tick=5000)
     storage.fold(run.pk)
     assert queries() == few
+
+
+@pytest.mark.parametrize("points", [GROUP_CHUNKS * CHUNK_POINTS - 100, 2 * GROUP_CHUNKS * CHUNK_POINTS - 1])
+def test_it_reads_a_group_whose_last_chunk_is_not_full(run: Run, points: int) -> None:
+    """Its summary is stored when it is full: until then each of its chunks is read."""
+    steps = np.arange(points)
+    store_folded(run, LOSS, Points(steps, steps * 20, steps / 3))
+    chart = chart_of(run, buckets=10)
+    assert (chart["count"], chart["first_steps"][0], chart["steps"][-1]) == (points, 0, points - 1)
+    assert (chart["min"][0], chart["max"][-1]) == (0.0, (points - 1) / 3)
+
+
+def test_it_asks_as_many_queries_for_many_attempts_and_series_as_for_few(run: Run) -> None:
+    steps = np.arange(100)
+
+    def queries(buckets: int) -> tuple[int, list[int]]:
+        with CaptureQueriesContext(connection) as captured:
+            drawn = charts(run.pk, buckets=buckets)[1]
+        return len(captured), [chart["count"] for chart in drawn.values()]
+
+    # Each goes over half of what the one before did. With few buckets the coarsest level is read.
+    for attempt in range(1, 8):
+        store_folded(run, LOSS, Points(steps + 50 * attempt, steps, steps / 3), attempt)
+    few = [queries(buckets)[0] for buckets in (5, 30, 1000)]
+    for number in range(1, 5):
+        for attempt in range(1, 300):
+            store_folded(run, f"loss {number}", Points(steps + 50 * attempt, steps, steps / 3), attempt)
+    for buckets, asked in zip((5, 30, 1000), few, strict=True):
+        found, counts = queries(buckets)
+        # A level that the few did not need is one more.
+        assert found <= asked + 4, buckets
+        assert sorted(counts) == [7 * 50 + 50, *[299 * 50 + 50] * 4]

@@ -40,7 +40,8 @@ WINDOW = {"width": 1280, "height": 900}
 
 
 def block(first: int, count: int, now: float) -> Any:
-    from runs.protocol.events import Block, Metrics
+    from runs.protocol.events import Block
+    from tests.support.stored_points import metrics_event
 
     steps = list(range(first, first + count))
     values: dict[str, list[float | None]] = {
@@ -48,7 +49,7 @@ def block(first: int, count: int, now: float) -> Any:
         for number in range(CHARTS)
     }
     times = [now + place / (UPDATES_PER_S * POINTS_AN_UPDATE) for place in range(count)]
-    return Metrics(attempt=1, blocks=[Block(steps=steps, times=times, values=values)])
+    return metrics_event([Block(steps=steps, times=times, values=values)])
 
 
 def feed_for_ever(run_id: int) -> None:

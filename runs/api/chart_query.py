@@ -67,6 +67,7 @@ class ChartQuery(Schema):
         None, alias="to", description="A step, or seconds since 1970; included"
     )
     raw: bool = Field(False, description="Points as they were logged, of all attempts, a page at a time")
+    by_attempt: bool = Field(False, description="A chart for each attempt, with the points that later ones went over")
     buckets: Annotated[int, _whole_number(MOST_BUCKETS)] = Field(
         BUCKETS, description=f"Most rows of a series, up to {MOST_BUCKETS}"
     )
@@ -82,6 +83,13 @@ class ChartQuery(Schema):
         if start is not None and end is not None and end < start:
             raise ValueError(_("Give a number that is not below from."))
         return end
+
+    @field_validator("by_attempt")
+    @classmethod
+    def _charted(cls, by_attempt: bool, info: ValidationInfo) -> bool:
+        if info.data.get("raw"):
+            raise ValueError(_("Leave it out: raw points always come by attempt."))
+        return by_attempt
 
     @field_validator("buckets")
     @classmethod

@@ -12,7 +12,7 @@ import msgspec
 
 from runs.access.roles import COMMANDING_ROLES
 from runs.live.snapshot import epoch_as_wire
-from runs.models import Attempt, Axis, Checkpoint, Run, StoredEvent, as_wire
+from runs.models import Attempt, Checkpoint, EpochMetric, Run, StoredEvent, as_wire
 from runs.protocol.events import (
     CheckpointSaved,
     CommandChanged,
@@ -22,10 +22,11 @@ from runs.protocol.events import (
     TextLogged,
     iso,
 )
-from runs.series.charts import BUCKETS, Extent, charts
+from runs.recording.status import attempt_state
+from runs.series.charts import BUCKETS, FEWEST_BUCKETS, charts_by_attempt
 
 CONSOLE_LINES = 500
-MOST_EVENTS = 100
+MOST_EVENTS = 200
 # More than a person scrolls through, less than a page feels.
 EPOCHS = 2000
 MOST_COMMANDS = 500
@@ -34,7 +35,6 @@ ATTEMPTS = 200
 # Rows of all charts together: of many series each has fewer, and a zoom reads finer ones. A row of noise takes some 18
 # bytes of the compressed answer, which so stays below 900 kB up to 2,000 series: 150 rows each of 300, 1,000 of 45.
 CHART_ROWS = 45_000
-FEWEST_BUCKETS = 20
 # What float32 holds. Of merged points alone: a point is given as it was logged.
 CHART_DIGITS = 7
 TEXTS = 50
@@ -49,10 +49,10 @@ def history(run: Run, role: str) -> dict[str, Any]:
     """
     count = run.series.count()
     buckets = max(FEWEST_BUCKETS, min(BUCKETS, CHART_ROWS // max(1, count)))
-    seq, series = charts(run.pk, buckets=buckets, digits=CHART_DIGITS)
+    seq, series = charts_by_attempt(run.pk, buckets=buckets, digits=CHART_DIGITS)
     return details(run, role) | {
         "seq": seq,
-        "epochs": [epoch_as_wire(epoch) for epoch in run.epochs.counted().newest(EPOCHS)],
+        "epochs": [epoch_as_wire(epoch) for epoch in _all_epochs(run)],
         "commands": [as_wire(command) for command in reversed(run.commands.order_by("-sent_at")[:MOST_COMMANDS])],
         "console": console(run, seq),
         "events": _events(run, seq, LISTED_EVENTS, MOST_EVENTS),
@@ -72,37 +72,26 @@ def details(run: Run, role: str) -> dict[str, Any]:
     return {
         "attempts": [attempt_as_wire(attempt, role) for attempt in reversed(attempts)],
         "checkpoints": [
-            _checkpoint(checkpoint) for checkpoint in reversed(run.checkpoints.order_by("-id")[:CHECKPOINTS])
+            _checkpoint(checkpoint)
+            for checkpoint in reversed(run.checkpoints.order_by("-created_at", "-id")[:CHECKPOINTS])
         ],
         "knobs": run.knobs,
-        "restarts": run.restarts,
-        "restarts_used": run.restarts_used,
         "environment": attempts[0].environment if attempts else {},
         "parameters": run.parameters,
     }
 
 
-def chart_range(
-    run: Run,
-    names: Iterable[str],
-    start: float | None = None,
-    end: float | None = None,
-    buckets: int = BUCKETS,
-    by: str = "step",
-) -> dict[str, Any]:
-    """Return `{"seq", "series": {name: chart}}` of the part of an axis from `start` to `end`, both included.
-
-    `by` is "step" or "time" (seconds since the epoch): what `start` and `end` are, and what training series are
-    drawn over; samples of the machine are always drawn over time. Raises `ValueError` for another `by`.
-    """
-    if by not in Axis.values:
-        raise ValueError("by: give step or time.")
-    seq, series = charts(run.pk, names, buckets, Extent(by=by, start=start, end=end))
-    return {"seq": seq, "series": series}
+def _all_epochs(run: Run) -> list[EpochMetric]:
+    """Return the newest epochs of all attempts, in the order of epochs: a page shows earlier attempts too."""
+    newest = run.epochs.order_by("-attempt", "-epoch")[:EPOCHS]
+    return sorted(newest, key=lambda epoch: (epoch.epoch, epoch.attempt))
 
 
 def console(run: Run, seq: int, lines: int = CONSOLE_LINES) -> list[dict[str, Any]]:
-    """Return the last `lines` of console text up to event `seq`: text, source, level, at (UTC, ISO 8601)."""
+    """Return the last `lines` of console text up to event `seq`: text, source, level, at (UTC, ISO 8601).
+
+    Where output was skipped stands an entry of source "skipped" with its bytes in `skipped`.
+    """
     stored = StoredEvent.objects.filter(run=run, kind=LogWritten.kind, seq__lte=seq).order_by("-seq")[:lines]
     found: list[dict[str, Any]] = []
     # Read from the newest, and no further than needed: one event may hold hundreds of lines.
@@ -110,6 +99,9 @@ def console(run: Run, seq: int, lines: int = CONSOLE_LINES) -> list[dict[str, An
         written = msgspec.json.decode(frame, type=LogWritten)
         for line in reversed(written.lines):
             found.append({"text": line.text, "source": line.source, "level": line.level, "at": iso(at)})
+        if written.skipped_bytes:
+            skipped = {"text": "", "source": "skipped", "level": "warning", "at": iso(at)}
+            found.append(skipped | {"skipped": written.skipped_bytes})
         if len(found) >= lines:
             break
     return found[:lines][::-1]
@@ -137,10 +129,7 @@ def _checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def attempt_as_wire(attempt: Attempt, role: str) -> dict[str, Any]:
     """Return the fields of `AttemptOut` that a viewer with `role` may know."""
-    wire = attempt.as_fields() | {
-        "started_at": iso(attempt.started_at),
-        "ended_at": iso(attempt.ended_at) if attempt.ended_at else None,
-    }
+    wire: dict[str, Any] = msgspec.to_builtins(attempt_state(attempt))
     if role in COMMANDING_ROLES:
         wire["traceback"] = attempt.traceback
     return wire

@@ -7,17 +7,15 @@ from typing import Any, Literal
 
 from ninja import Field, Schema
 
-from runs.api.schemas import AttemptOut, ChartOut, CheckpointOut, CommandOut, EpochTold, KnobOut, PlaceOut
+from runs.api.schemas import AttemptChartsOut, AttemptOut, CheckpointOut, CommandOut, EpochTold, KnobOut, PlaceOut
 
 
 class DetailsOut(Schema):
-    """What no event tells. Of attempts and checkpoints the newest, oldest first."""
+    """What no event carries, environment and tracebacks, and the lists that they belong to, oldest first."""
 
     attempts: list[AttemptOut]
     checkpoints: list[CheckpointOut]
     knobs: list[KnobOut]
-    restarts: int = Field(description="How often it may start again by itself after a fault")
-    restarts_used: int
     environment: dict[str, Any] = Field(description="Of the newest attempt")
     parameters: dict[str, Any]
 
@@ -27,6 +25,7 @@ class ConsoleLineOut(Schema):
     source: str
     level: str
     at: datetime
+    skipped: int | None = Field(None, description="Bytes of output left out here, where source is `skipped`")
 
 
 class ToldEvent(Schema):
@@ -52,12 +51,12 @@ class HistoryOut(DetailsOut):
     """The past of a run as of event `seq`: who applies the events after it holds the whole story."""
 
     seq: int
-    epochs: list[EpochTold]
+    epochs: list[EpochTold] = Field(description="Of all attempts")
     commands: list[CommandOut]
     console: list[ConsoleLineOut]
     events: list[ToldEvent]
     texts: list[TextOut]
-    series: dict[str, ChartOut] = Field(
+    series: dict[str, AttemptChartsOut] = Field(
         description="For drawing: numbers of merged points are rounded to 7 digits, and `last` is left out"
     )
 

@@ -141,12 +141,26 @@ class ChartOut(Schema):
     mean: list[float | None] | None = None
     last: list[float | None] | None = None
     nonfinite: list[tuple[int, str]] = Field(description="Place in the columns, and what stood there")
+    nonfinite_counts: list[int] | None = Field(None, description="How many points of each of these buckets")
+    counts: list[int] | None = Field(None, description="How many points each bucket has")
     buckets: int | None = Field(None, description="How many, where not `raw`")
 
 
 class PointsOut(Schema):
     seq: int = Field(description="The event up to which this is the whole story")
     series: dict[str, ChartOut]
+
+
+class AttemptChartsOut(Schema):
+    """A series attempt by attempt. One counts up to the first step of a later one, which trained those again."""
+
+    axis: Literal["step", "time"]
+    attempts: dict[int, ChartOut]
+
+
+class AttemptPointsOut(Schema):
+    seq: int = Field(description="The event up to which this is the whole story")
+    series: dict[str, AttemptChartsOut]
 
 
 class StretchOut(Schema):

@@ -10,10 +10,9 @@ from ninja import Query, Router
 from runs.api.answers import encoded
 from runs.api.callers import READERS, visible_run
 from runs.api.chart_query import ChartQuery
-from runs.api.history import chart_range
-from runs.api.schemas import ErrorOut, PointsOut, RawPointsOut, SeriesPage
+from runs.api.schemas import AttemptPointsOut, ErrorOut, PointsOut, RawPointsOut, SeriesPage
 from runs.models import Series
-from runs.series.charts import Extent
+from runs.series.charts import Extent, charts, charts_by_attempt
 from runs.series.raw_points import Place, raw_points
 
 router = Router(tags=["series"])
@@ -46,18 +45,22 @@ def list_series(
     "/{int:run_id}/points/",
     url_name="points",
     auth=READERS,
-    response={200: PointsOut | RawPointsOut, **ERRORS},
+    response={200: PointsOut | AttemptPointsOut | RawPointsOut, **ERRORS},
     summary="Points of series",
 )
 def points(request: HttpRequest, run_id: int, query: Query[ChartQuery]) -> HttpResponse:
     """Every point where they are few; else minimum, maximum, mean and last of each bucket, so that no spike hides.
+
+    Points that a later attempt went over are left out; with `by_attempt` each attempt has all of its own.
 
     With `raw` every point that was logged, those too that a later attempt went over and steps that were logged twice,
     by series and attempt. `next` is the address of the page that follows.
     """
     run = visible_run(request, run_id)
     if not query.raw:
-        return encoded(chart_range(run, query.names, query.start, query.end, query.buckets, query.by))
+        read = charts_by_attempt if query.by_attempt else charts
+        seq, series = read(run.pk, query.names, query.buckets, Extent(query.by, query.start, query.end))
+        return encoded({"seq": seq, "series": series})
     extent = Extent(query.by, query.start, query.end)
     seq, page = raw_points(run.pk, query.names, extent, Place.of(query.after) or Place(), query.limit)
     following = f"{request.path}?{_again(request, after=str(page.following))}" if page.following else None

@@ -12,9 +12,10 @@ from django.utils import timezone
 from runs.access.roles import Viewer, operators_only
 from runs.models import Command, CommandState, Run, RunState, as_wire
 from runs.protocol.commands import Cancel, Extend, Note, Request, SetKnob, Stop
-from runs.protocol.events import CommandChanged, StatusChanged
+from runs.protocol.events import CommandChanged
 from runs.recording import feed, queue
 from runs.recording.lifecycle import LIVE, complete_command
+from runs.recording.status import announce_status
 from steersman.knobs import KnobError, KnobSpec, unknown_knob
 
 
@@ -165,14 +166,5 @@ def _extend_at_rest(run: Run, request: Extend, command: Command) -> bool:
         fields |= {"state": RunState.STOPPED, "reason": "Extended: it can be resumed."}
     Run.objects.filter(pk=run.pk).update(**fields)
     complete_command(command, CommandState.APPLIED, step=run.step, old=old, new=new)
-    run.refresh_from_db()
-    changed = StatusChanged(
-        state=run.state,
-        reason=run.reason,
-        attempt=run.attempt,
-        total_epochs=run.total_epochs,
-        total_steps=run.total_steps,
-        steps_per_epoch=run.steps_per_epoch,
-    )
-    feed.append(run.pk, changed)
+    announce_status(run.pk)
     return True

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from runs.live.snapshot import latest_values, run_snapshot
-from runs.models import EpochMetric, Run
+from runs.models import Run
 from runs.protocol.event_parts import LARGEST_EVENT_BYTES, LARGEST_FRAME_BYTES, bounded_value, frame_bytes, size
 from runs.protocol.events import Hello
 from runs.recording.feed import replay
@@ -19,7 +19,6 @@ LARGEST_REPLAY_EVENTS = 2_000
 LARGEST_REPLAY_BYTES = 4 << 20
 # What each part of a snapshot may take of a `hello` that is too large; `latest` has what they leave.
 TEXT_BYTES = 2 * 1024
-LAST_EPOCH_BYTES = 6 * 1024
 KNOBS_BYTES = 12 * 1024
 COMMANDS_BYTES = 16 * 1024
 
@@ -52,14 +51,13 @@ def find(run_id: int, since: int | None) -> HelloParts:
 def bounded_hello(hello: Hello) -> Hello:
     """Return `hello` where it fits into a frame, else one that does and names in `incomplete` what it leaves out.
 
-    The newest commands, the first of the last epoch's values and the first series stay; knobs stay all or none.
+    The newest commands and the first series stay; knobs stay all or none.
     """
     if size(hello) <= LARGEST_EVENT_BYTES:
         return hello
     incomplete: list[str] = []
-    parts = ("last_epoch", "knobs", "commands")
+    parts = ("knobs", "commands")
     run = {name: value if name in parts else bounded_value(value, TEXT_BYTES) for name, value in hello.run.items()}
-    run["last_epoch"] = _bounded_epoch(hello.run.get("last_epoch"), incomplete)
     run["knobs"] = hello.run.get("knobs") or []
     if size(run["knobs"]) > KNOBS_BYTES:
         run["knobs"] = []
@@ -74,17 +72,6 @@ def bounded_hello(hello: Hello) -> Hello:
     if len(latest) < len(hello.latest):
         incomplete.append("latest")
     return msgspec.structs.replace(smaller, latest=latest, incomplete=incomplete)
-
-
-def _bounded_epoch(epoch: dict[str, Any] | None, incomplete: list[str]) -> dict[str, Any] | None:
-    if epoch is None or size(epoch) <= LAST_EPOCH_BYTES:
-        return epoch
-    incomplete.append("last_epoch")
-    usual = [name for name in EpochMetric.COLUMNS if name in epoch["values"]]
-    names = [*usual, *(name for name in epoch["values"] if name not in usual)]
-    kept = dict(_first_that_fit([(name, epoch["values"][name]) for name in names], LAST_EPOCH_BYTES // 2))
-    nonfinite = {name: kind for name, kind in epoch["nonfinite"].items() if name in kept}
-    return {**epoch, "values": kept, "nonfinite": nonfinite}
 
 
 def _first_that_fit(items: Iterable[Any], room: int) -> list[Any]:

@@ -4,43 +4,37 @@ from __future__ import annotations
 
 from typing import Any
 
-from runs.models import Attempt, EpochMetric, Run, Series, as_wire
+import msgspec
+
+from runs.models import EpochMetric, Run, Series, as_wire
 from runs.protocol.events import iso
+from runs.recording.status import status_of
 
 
 def run_snapshot(run: Run) -> dict[str, Any]:
-    """Return the run's state, progress, last epoch, latest commands and end, as JSON-ready values."""
-    last_epoch = run.epochs.order_by("-epoch", "-attempt").first()
-    last_attempt = run.attempts.order_by("-number").first()
+    """Return the run's status, progress, knobs and latest commands, as JSON-ready values.
+
+    Among them are all fields of `runs.protocol.events.StatusChanged` but its `remark`.
+    """
     commands = run.commands.order_by("-sent_at")[:20]
-    return {
+    status: dict[str, Any] = msgspec.to_builtins(status_of(run))
+    del status["remark"]
+    return status | {
         "id": run.pk,
         "name": run.name,
         "project": run.project.name,
         "recipe": run.recipe.spec if run.recipe else "",
-        "state": str(run.state),
-        "reason": run.reason,
-        "attempt": run.attempt,
         "created_at": iso(run.created_at),
-        "started_at": iso(run.started_at) if run.started_at else None,
-        "ended_at": iso(run.ended_at) if run.ended_at else None,
         "last_point_at": iso(run.last_point_at) if run.last_point_at else None,
         "step": run.step,
         "epoch": run.epoch,
-        "total_steps": run.total_steps,
-        "total_epochs": run.total_epochs,
-        "steps_per_epoch": run.steps_per_epoch,
         "best_metric": run.best_metric,
         "best_metric_name": run.best_metric_name,
         "best_epoch": run.best_epoch,
-        "last_epoch": epoch_as_wire(last_epoch) if last_epoch else None,
-        "end": _end(last_attempt),
         "knobs": run.knobs,
-        "ranks": last_attempt.ranks if last_attempt else run.ranks,
         "stalled_since": iso(run.stalled_since) if run.stalled_since else None,
-        "usual_step_s": run.usual_step_s,
-        "restarts": run.restarts,
-        "restarts_used": run.restarts_used,
+        # Explains a stall; it changes with every step, and no event tells of that.
+        "usual_step_s": run.usual_step_s if run.stalled_since else None,
         "commands": [as_wire(command) for command in reversed(commands)],
     }
 
@@ -62,7 +56,7 @@ def latest_values(run: Run) -> dict[str, dict[str, Any]]:
 
 
 def epoch_as_wire(epoch: EpochMetric) -> dict[str, Any]:
-    """Return the fields of `runs.protocol.events.EpochDone` for this row."""
+    """Return what `runs.protocol.events.EpochDone` tells of the epoch of this row."""
     columns = {name: getattr(epoch, name) for name in EpochMetric.COLUMNS}
     reported = {name: value for name, value in columns.items() if value is not None or name in epoch.nonfinite}
     return {
@@ -73,16 +67,4 @@ def epoch_as_wire(epoch: EpochMetric) -> dict[str, Any]:
         "best": epoch.best,
         "values": reported | epoch.extra,
         "nonfinite": epoch.nonfinite,
-    }
-
-
-def _end(attempt: Attempt | None) -> dict[str, Any] | None:
-    if attempt is None or attempt.ended_at is None:
-        return None
-    return {
-        "attempt": attempt.number,
-        "outcome": attempt.outcome,
-        "exit_code": attempt.exit_code,
-        "signal": attempt.signal,
-        "error": attempt.error,
     }

@@ -116,6 +116,8 @@ class Migration(migrations.Migration):
                 ('created_at', models.DateTimeField(auto_now_add=True, verbose_name='created at')),
                 ('started_at', models.DateTimeField(blank=True, null=True, verbose_name='started at')),
                 ('ended_at', models.DateTimeField(blank=True, null=True, verbose_name='ended at')),
+                ('trained_s', models.FloatField(default=0.0, verbose_name='trained (s)')),
+                ('training_since', models.DateTimeField(blank=True, null=True, verbose_name='training since')),
                 ('state', models.CharField(choices=[('created', 'created'), ('queued', 'queued'), ('running', 'running'), ('paused', 'paused'), ('finished', 'finished'), ('stopped', 'stopped'), ('failed', 'failed'), ('lost', 'lost')], default='created', max_length=10, verbose_name='state')),
                 ('reason', models.CharField(blank=True, max_length=500, verbose_name='reason')),
                 ('attempt', models.PositiveIntegerField(default=0, verbose_name='attempt')),

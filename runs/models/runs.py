@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
@@ -13,7 +11,7 @@ from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 from runs.models.projects import Project
-from runs.protocol.commands import LIVE
+from runs.protocol.states import LIVE, group_of
 from steersman.slots import MOST_SLOTS
 
 
@@ -106,6 +104,9 @@ class Run(models.Model):
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
     started_at = models.DateTimeField(_("started at"), null=True, blank=True)
     ended_at = models.DateTimeField(_("ended at"), null=True, blank=True)
+    # Time in attempts, without the present one while it trains: see `runs.recording.status`.
+    trained_s = models.FloatField(_("trained (s)"), default=0.0)
+    training_since = models.DateTimeField(_("training since"), null=True, blank=True)
 
     state = models.CharField(_("state"), max_length=10, choices=RunState, default=RunState.CREATED)
     reason = models.CharField(_("reason"), max_length=500, blank=True)
@@ -172,6 +173,11 @@ class Run(models.Model):
     def is_live(self) -> bool:
         return self.state in LIVE
 
+    @property
+    def group(self) -> str:
+        """The group of the run's state: "waiting", "live", "lost" or "ended"."""
+        return group_of(self.state)
+
 
 class Attempt(models.Model):
     """One holding of a run by a supervisor and its workers."""
@@ -214,22 +220,6 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.run_id}/{self.number}"
-
-    def as_fields(self) -> dict[str, Any]:
-        """Return what every viewer of the run may know of the attempt."""
-        return {
-            "number": self.number,
-            "ranks": self.ranks,
-            "started_at": self.started_at,
-            "ended_at": self.ended_at,
-            "resumed_from_step": self.resumed_step,
-            "last_step": self.last_step,
-            "adoptions": self.adoptions,
-            "outcome": self.outcome,
-            "exit_code": self.exit_code,
-            "signal": self.signal,
-            "error": self.error,
-        }
 
 
 class Checkpoint(models.Model):

@@ -16,11 +16,10 @@ from uuid import UUID, uuid4
 import msgspec
 
 from runs.protocol.argument_text import takes
+from runs.protocol.states import LIVE, STATES
 from steersman.knobs import LARGEST_INT
 from steersman.marked_text import gettext_noop
 
-LIVE = frozenset({"running", "paused"})
-STATES = frozenset({"created", "queued", "running", "paused", "finished", "stopped", "failed", "lost"})
 LARGEST_EPOCH = 2**31 - 1
 LONGEST_EXPIRY_S = 30 * 86_400.0
 LARGEST_REASON_CHARACTERS = 500

@@ -54,10 +54,12 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Metrics(Event, frozen=True, kw_only=True):
-    """Step metrics of one tick."""
+    """Step metrics of one tick. `step` is the run's after it, `last_point_at` the time of its last point."""
 
     kind: ClassVar[str] = gettext_noop("metrics")
     attempt: int
+    step: int
+    last_point_at: str
     blocks: list[Block]
 
 
@@ -65,7 +67,8 @@ class EpochDone(Event, frozen=True, kw_only=True):
     """One epoch is complete. `values` holds every number that the epoch reported.
 
     Where they are too many for a frame several events tell them: `part` 0 takes the place of what was told of this
-    epoch and attempt before, each later part adds its values. All else is the same in every part.
+    epoch and attempt before, each later part adds its values. All else is the same in every part. `best_metric` and
+    `best_metric_name` say by which value a `best` epoch is the best.
     """
 
     kind: ClassVar[str] = gettext_noop("epoch")
@@ -76,19 +79,58 @@ class EpochDone(Event, frozen=True, kw_only=True):
     best: bool = False
     values: dict[str, float | None]
     nonfinite: dict[str, str] = {}
+    best_metric: float | None = None
+    best_metric_name: str = ""
     part: int = 0
 
 
+class AttemptState(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt as every viewer may know it; times are ISO 8601, UTC."""
+
+    number: int
+    ranks: int
+    started_at: str
+    ended_at: str | None
+    resumed_from_step: int | None
+    last_step: int
+    adoptions: int
+    outcome: str
+    exit_code: int | None
+    signal: str
+    error: str
+
+
 class StatusChanged(Event, frozen=True, kw_only=True):
-    """The run is in another state, or its plan (totals) became known."""
+    """The run's state with all that follows from it, or its plan, has changed. `runs.recording.status` makes it.
+
+    `reason` says why the run is in its state, `remark` what is to be said of this change beyond that. `trained_s` is
+    the time in attempts until `training_since`, or in all if that is null; the time between attempts does not count.
+    """
 
     kind: ClassVar[str] = gettext_noop("status")
     state: str
-    reason: str = ""
+    group: str
+    reason: str
+    remark: str = ""
     attempt: int
-    total_epochs: int | None = None
-    total_steps: int | None = None
-    steps_per_epoch: int | None = None
+    ranks: int
+    started_at: str | None
+    ended_at: str | None
+    trained_s: float
+    training_since: str | None
+    total_epochs: int | None
+    total_steps: int | None
+    steps_per_epoch: int | None
+    restarts: int
+    restarts_used: int
+    last_attempt: AttemptState | None
+
+
+class EnvironmentRecorded(Event, frozen=True, kw_only=True):
+    """What an attempt runs on became known: the details of the run have it."""
+
+    kind: ClassVar[str] = gettext_noop("environment")
+    attempt: int
 
 
 class SystemSampled(Event, frozen=True, kw_only=True):
@@ -153,18 +195,24 @@ class StallChanged(Event, frozen=True, kw_only=True):
 
 
 class CheckpointSaved(Event, frozen=True, kw_only=True):
-    """A checkpoint is whole on disk and verified. `metrics_left_out` counts metrics beyond the size of a frame."""
+    """A checkpoint is whole on disk and verified. `metrics_left_out` counts metrics beyond the size of a frame.
+
+    `removed` are the ids of checkpoints that were removed since the one before.
+    """
 
     kind: ClassVar[str] = gettext_noop("checkpoint")
+    id: int
     attempt: int
     step: int
     epoch: int
+    created_at: str
     name: str
     size_bytes: int
     sha256: str
     reason: str = "last"
     metrics: dict[str, float | None] = {}
     metrics_left_out: int = 0
+    removed: list[int] = []
 
 
 class TextLogged(Event, frozen=True, kw_only=True):
@@ -271,6 +319,7 @@ EVENTS: dict[str, type[Event]] = {
         CommandChanged,
         KnobsChanged,
         StallChanged,
+        EnvironmentRecorded,
         CheckpointSaved,
         TextLogged,
         LogWritten,

@@ -15,9 +15,10 @@ from django.db.models import F
 from django.utils import timezone
 
 from runs.models import Attempt, Checkpoint, Command, CommandState, Run, RunState, as_wire
-from runs.protocol import commands
-from runs.protocol.events import CommandChanged, StallChanged, StatusChanged
+from runs.protocol import states
+from runs.protocol.events import CommandChanged, KnobsChanged, StallChanged
 from runs.recording import feed
+from runs.recording.status import announce_status
 
 SILENT_AFTER_S = 12.0
 UNREACHABLE_AFTER_S = 6.0
@@ -25,8 +26,8 @@ HEARTBEAT_INTERVAL_S = 1.0
 SILENCE = f"No heartbeat from the training host for {SILENT_AFTER_S:.0f} s."
 LONGEST_REASON_CHARACTERS = 500
 
-LIVE = tuple(state for state in RunState if state in commands.LIVE)
-ENDED = (RunState.FINISHED, RunState.STOPPED, RunState.FAILED)
+LIVE = tuple(state for state in RunState if state in states.LIVE)
+ENDED = tuple(state for state in RunState if state in states.ENDED)
 UNSETTLED = (CommandState.SENT, CommandState.DELIVERED)
 # States in which a run may be although its owner lives: others gave it up too soon.
 RECOVERING = (RunState.LOST, RunState.QUEUED)
@@ -98,8 +99,11 @@ def open_attempt(
         if run.state == RunState.FINISHED:
             raise NotStartable(f"run {run_id} has finished: create a new run to train again")
         number = run.attempt + 1
-        # A holder on another host that sent no heartbeat: it is fenced out by the new number.
-        run.attempts.filter(ended_at=None).update(ended_at=timezone.now(), outcome=RunState.LOST)
+        # A holder on another host that sent no heartbeat: it is fenced out by the new number, and nobody knows how
+        # long it trained after its last one.
+        silent_since = run.heartbeat_at or timezone.now()
+        if run.attempts.filter(ended_at=None).update(ended_at=silent_since, outcome=RunState.LOST):
+            announce_status(run_id, remark="another attempt takes its place")
         for command in open_commands(run_id):
             outcome = "The attempt ended without word of it."
             complete_command(command, CommandState.EXPIRED, outcome=outcome, only_from=CommandState.DELIVERED)
@@ -132,7 +136,10 @@ def open_attempt(
         )
         if run.stalled_since is not None:
             feed.append(run_id, StallChanged(attempt=run.attempt, stalled=False))
-        feed.append(run_id, StatusChanged(state=RunState.RUNNING, attempt=number, reason=_start_reason(resumed_from)))
+        announce_status(run_id, remark=_start_remark(resumed_from))
+        if run.knobs:
+            # The attempt declares its own.
+            feed.append(run_id, KnobsChanged(attempt=number, step=run.step, knobs=[]))
     return Lease(run_id=run_id, attempt_id=attempt.pk, number=number)
 
 
@@ -145,6 +152,7 @@ def adopt_attempt(attempt: Attempt, holder: Holder) -> Lease:
         adopted = Attempt.objects.filter(pk=attempt.pk, ended_at=None)
         if not adopted.update(supervisor_pid=holder.pid, adoptions=F("adoptions") + 1):
             raise Fenced(f"attempt {attempt.number} has ended")
+        announce_status(attempt.run_id, remark="another supervisor took the training over")
     return lease
 
 
@@ -170,8 +178,7 @@ def _recover(lease: Lease) -> None:
     held = Run.objects.filter(pk=lease.run_id, attempt=lease.number)
     state = RunState.PAUSED if held.filter(is_paused=True).exists() else RunState.RUNNING
     if held.filter(state__in=RECOVERING).update(state=state, reason=""):
-        reason = "the training host speaks again"
-        feed.append(lease.run_id, StatusChanged(state=state, attempt=lease.number, reason=reason))
+        announce_status(lease.run_id, remark="the training host sends heartbeats again")
 
 
 def note_pause(lease: Lease, paused: bool) -> None:
@@ -180,7 +187,7 @@ def note_pause(lease: Lease, paused: bool) -> None:
     held = Run.objects.filter(pk=lease.run_id, attempt=lease.number)
     held.update(is_paused=paused)
     if held.filter(state__in=LIVE).exclude(state=state).update(state=state, reason=""):
-        feed.append(lease.run_id, StatusChanged(state=state, attempt=lease.number))
+        announce_status(lease.run_id)
 
 
 def mark_lost(run_id: int, attempt: int, heartbeat: int, reason: str = SILENCE) -> bool:
@@ -192,7 +199,7 @@ def mark_lost(run_id: int, attempt: int, heartbeat: int, reason: str = SILENCE) 
     with transaction.atomic():
         if not silent.update(state=RunState.LOST, reason=reason):
             return False
-        feed.append(run_id, StatusChanged(state=RunState.LOST, attempt=attempt, reason=reason))
+        announce_status(run_id)
     return True
 
 
@@ -219,7 +226,7 @@ def end_attempt(lease: Lease, end: AttemptEnd, remark: str = "") -> None:
         )
         for command in open_commands(lease.run_id):
             complete_command(command, CommandState.EXPIRED, outcome="The attempt ended before the command took effect.")
-        feed.append(lease.run_id, StatusChanged(state=end.outcome, attempt=lease.number, reason=reason))
+        announce_status(lease.run_id)
 
 
 def open_commands(run_id: int) -> list[Command]:
@@ -287,5 +294,5 @@ def complete_command(
     return bool(settled)
 
 
-def _start_reason(resumed_from: Checkpoint | None) -> str:
+def _start_remark(resumed_from: Checkpoint | None) -> str:
     return f"resumed from step {resumed_from.step}" if resumed_from else ""

@@ -22,8 +22,8 @@ def silent(run: Run, now: datetime) -> bool:
 
 
 def duration_of(run: Run, now: datetime) -> timedelta | None:
-    """Return how long the run took, up to `now` while it is live, None if it never started."""
-    end = run.ended_at or (now if run.is_live else run.heartbeat_at)
-    if run.started_at is None or end is None:
+    """Return how long the run has trained in all its attempts, None if it never started."""
+    if run.started_at is None:
         return None
-    return max(end - run.started_at, timedelta())
+    present = now - run.training_since if run.training_since is not None else timedelta()
+    return timedelta(seconds=run.trained_s) + max(present, timedelta())

@@ -13,9 +13,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from runs.models import Attempt, Host, Run, RunState
-from runs.protocol.events import StatusChanged
-from runs.recording import feed
-from runs.recording.lifecycle import LONGEST_REASON_CHARACTERS, SILENT_AFTER_S
+from runs.recording.lifecycle import ENDED, LONGEST_REASON_CHARACTERS, SILENT_AFTER_S
+from runs.recording.status import announce_status
 
 # From these a person may queue: a run that never started, or one whose last attempt left something to do.
 QUEUEABLE = (RunState.CREATED, RunState.STOPPED, RunState.FAILED, RunState.LOST)
@@ -43,12 +42,13 @@ def enqueue(run_id: int, host: str = "") -> None:
         Run.objects.filter(pk=run_id).update(
             state=RunState.QUEUED,
             reason="",
+            ended_at=None,
             queued_at=timezone.now(),
             queued_host=host,
             given_devices=[],
             restarts_used=0,
         )
-        feed.append(run_id, StatusChanged(state=RunState.QUEUED, attempt=run.attempt))
+        announce_status(run_id)
 
 
 def queue_restart(run_id: int, host: str, pause_s: float, reason: str) -> None:
@@ -60,9 +60,10 @@ def queue_restart(run_id: int, host: str, pause_s: float, reason: str) -> None:
     reason = reason[-LONGEST_REASON_CHARACTERS:]
     due_at = timezone.now() + timedelta(seconds=pause_s)
     Run.objects.filter(pk=run_id).update(
-        state=RunState.QUEUED, reason=reason, queued_at=due_at, queued_host=host, restarts_used=run.restarts_used + 1
-    )
-    feed.append(run_id, StatusChanged(state=RunState.QUEUED, attempt=run.attempt, reason=reason))
+        state=RunState.QUEUED, reason=reason, ended_at=None, queued_at=due_at, queued_host=host,
+        restarts_used=run.restarts_used + 1,
+    )  # fmt: skip
+    announce_status(run_id)
 
 
 def waits_to_restart(run: Run) -> bool:
@@ -94,14 +95,15 @@ def leave_queue(run: Run, why: str) -> None:
 
     Call where the run's row is locked and its state was looked at.
     """
-    state = _state_before(run)
     last = run.attempts.order_by("-number").first()
+    state = _state_after(last)
     reason = last.error if last is not None and state == RunState.FAILED else ""
     used = run.restarts_used - 1 if waits_to_restart(run) else run.restarts_used
     Run.objects.filter(pk=run.pk).update(
-        state=state, reason=reason, queued_at=None, queued_host="", given_devices=[], restarts_used=used
-    )
-    feed.append(run.pk, StatusChanged(state=state, attempt=run.attempt, reason=f"{reason} {why}".strip()))
+        state=state, reason=reason, ended_at=last.ended_at if last is not None and state in ENDED else None,
+        queued_at=None, queued_host="", given_devices=[], restarts_used=used,
+    )  # fmt: skip
+    announce_status(run.pk, remark=why)
 
 
 def waiting_for(host: str) -> list[Run]:
@@ -127,7 +129,7 @@ def fail_start(run_id: int, attempt: int, sentence: str) -> bool:
     with transaction.atomic():
         if not waiting.update(state=RunState.FAILED, reason=sentence[:500], ended_at=timezone.now()):
             return False
-        feed.append(run_id, StatusChanged(state=RunState.FAILED, attempt=attempt, reason=sentence[:500]))
+        announce_status(run_id)
     return True
 
 
@@ -155,8 +157,8 @@ def starter_missing(host: str, hosts: Sequence[Host]) -> bool:
     return not any(host in ("", living.name) for living in hosts)
 
 
-def _state_before(run: Run) -> RunState:
-    last = run.attempts.order_by("-number").first()
+def _state_after(last: Attempt | None) -> RunState:
+    """Return the state that a run has after its `last` attempt."""
     if last is None:
         return RunState.CREATED
     return RunState(last.outcome) if last.outcome in RunState.values else RunState.LOST

@@ -37,6 +37,8 @@ BUCKETS = 1000
 # What one request may ask for.
 MOST_BUCKETS = 4000
 MOST_SERIES_AT_ONCE = 64
+# Of an attempt that is one among many.
+FEWEST_BUCKETS = 20
 # SQLite takes 32,766 values a statement.
 KEYS_A_QUERY = 10_000
 
@@ -95,9 +97,10 @@ def charts(
     """Return (seq, charts by name) of a run: all series, or `names` of them, each with at most `buckets` rows.
 
     A chart is `{"axis", "raw": True, "steps", "times", "values", "nonfinite", "count"}` where all its points fit, else
-    `{"axis", "raw": False, "first_steps", "steps", "times", "min", "max", "mean", "last", "nonfinite", "count",
-    "buckets"}` with the last step and time of each bucket. Steps (axis "step") or times in seconds (axis "time")
-    ascend and are unique; what is not finite is null and named in `nonfinite`; `count` is the number of points.
+    `{"axis", "raw": False, "first_steps", "steps", "times", "min", "max", "mean", "last", "nonfinite",
+    "nonfinite_counts", "counts", "count", "buckets"}` with the last step and time of each bucket, and the number of its
+    points. Steps (axis "step") or times in seconds (axis "time") ascend and are unique; what is not finite is null and
+    named in `nonfinite`, and `nonfinite_counts` says how many of a bucket are; `count` is the number of points.
     With `digits` the numbers of buckets are rounded to so many, and have no `last`.
     Raises `Run.DoesNotExist` where there is no such run.
     """
@@ -112,12 +115,47 @@ def charts(
     return read_settled(run_id, read)
 
 
-class Reading:
-    """One reading of several series: a handful of queries, whatever the number of points."""
+def charts_by_attempt(
+    run_id: int,
+    names: Iterable[str] | None = None,
+    buckets: int = BUCKETS,
+    extent: Extent | None = None,
+    digits: int | None = None,
+) -> tuple[int, dict[str, dict[str, Any]]]:
+    """Return (seq, `{"axis", "attempts": {number: chart}}` by name): all points of each attempt in a chart of its own.
 
-    def __init__(self, series: Sequence[Series], buckets: int, extent: Extent, digits: int | None = None) -> None:
+    Points that a later attempt went over again are among them. A chart is as in `charts`; those of one series share
+    `buckets` by their number of points, but each has a few. Raises `Run.DoesNotExist` where there is no such run.
+    """
+    wanted = Series.objects.filter(run_id=run_id).order_by("pk")
+    if names is not None:
+        wanted = wanted.filter(name__in=list(names))
+
+    def read(seq: int) -> dict[str, dict[str, Any]]:
+        reading = Reading(list(wanted), buckets, extent or Extent(), digits, whole_attempts=True)
+        return reading.charts_by_attempt(tail(run_id, seq))
+
+    return read_settled(run_id, read)
+
+
+class Reading:
+    """One reading of several series: a handful of queries, whatever the number of points.
+
+    With `whole_attempts` no point is left out because a later attempt went over it again.
+    """
+
+    def __init__(
+        self,
+        series: Sequence[Series],
+        buckets: int,
+        extent: Extent,
+        digits: int | None = None,
+        *,
+        whole_attempts: bool = False,
+    ) -> None:
         self._series = series
         self._digits = digits
+        self._whole_attempts = whole_attempts
         self._buckets = buckets
         self._extent = extent
         self._parts: dict[Key, list[tuple[int, Buckets]]] = {}
@@ -126,20 +164,42 @@ class Reading:
 
     def charts(self, unfolded: dict[tuple[int, str], Any]) -> dict[str, dict[str, Any]]:
         """Return the charts by name, of chunks and of the `unfolded` points by (attempt, name)."""
+        keys = self._read(unfolded)
+        return {series.name: self._chart(series, keys.get(series.pk, [])) for series in self._series}
+
+    def charts_by_attempt(self, unfolded: dict[tuple[int, str], Any]) -> dict[str, dict[str, Any]]:
+        """Return `{"axis", "attempts": {number: chart}}` by name, of chunks and of the `unfolded` points."""
+        keys = self._read(unfolded)
+        found: dict[str, dict[str, Any]] = {}
+        for series in self._series:
+            rows = {attempt: self._rows([(pk, attempt)]) for pk, attempt in keys.get(series.pk, [])}
+            total = sum(map(len, rows.values()))
+            axis = self._axis(series)
+            attempts = {}
+            for attempt, own in rows.items():
+                if len(own):
+                    share = max(FEWEST_BUCKETS, self._buckets * len(own) // total)
+                    attempts[attempt] = as_chart(own, axis, share, self._digits)
+            found[series.name] = {"axis": axis, "attempts": attempts}
+        return found
+
+    def _read(self, unfolded: dict[tuple[int, str], Any]) -> dict[int, list[Key]]:
+        """Read what there is of every attempt; return the keys by series, in the order of attempts."""
         ids = {series.name: series.pk for series in self._series}
         fresh = {
             (ids[name], attempt): make_points(columns.steps, columns.times, columns.values)
             for (attempt, name), columns in unfolded.items()
             if name in ids
         }
-        self._find_superseded(fresh)
+        if not self._whole_attempts:
+            self._find_superseded(fresh)
         self._read_chunks()
         for key, points in fresh.items():
             self._add_points(key, CHUNK_POINTS**2, points)
         keys: dict[int, list[Key]] = {}
         for key in sorted(self._parts):
             keys.setdefault(key[0], []).append(key)
-        return {series.name: self._chart(series, keys.get(series.pk, [])) for series in self._series}
+        return keys
 
     def _find_superseded(self, fresh: dict[Key, Points]) -> None:
         """Note for each attempt the step from which a later attempt went over its points again."""
@@ -264,6 +324,11 @@ class Reading:
         self._parts.setdefault(key, []).append((index, self._extent.cut(rows)))
 
     def _chart(self, series: Series, keys: Sequence[Key]) -> dict[str, Any]:
+        return as_chart(self._rows(keys), self._axis(series), self._buckets, self._digits)
+
+    def _rows(self, keys: Sequence[Key]) -> Buckets:
         ordered = [rows for key in keys for _, rows in sorted(self._parts[key], key=lambda part: part[0])]
-        axis = Axis.TIME if Axis.TIME in (series.axis, self._extent.by) else Axis.STEP
-        return as_chart(join_buckets(ordered), str(axis), self._buckets, self._digits)
+        return join_buckets(ordered)
+
+    def _axis(self, series: Series) -> str:
+        return str(Axis.TIME if Axis.TIME in (series.axis, self._extent.by) else Axis.STEP)

@@ -49,6 +49,8 @@ def as_chart(rows: Buckets, axis: str, buckets: int, digits: int | None = None) 
         "times": (rows.last_ms / 1000).tolist(),
         **{name: without_nonfinite(column) for name, column in columns.items()},
         "nonfinite": named_nonfinite(rows.kinds),
+        "nonfinite_counts": rows.nonfinite[rows.kinds != 0].tolist(),
+        "counts": rows.counts.tolist(),
         "count": total,
         "buckets": len(rows),
     }

@@ -30,10 +30,11 @@ from runs.models import (
     TokenScope,
 )
 from runs.protocol.commands import COMMANDS
-from runs.protocol.events import Block, CommandChanged, Metrics
+from runs.protocol.events import Block, CommandChanged
 from runs.recording import feed
 from runs.recording.lifecycle import complete_command
 from steersman.knobs import Knob, KnobSpec
+from tests.support.stored_points import metrics_event
 
 pytestmark = pytest.mark.django_db
 NOW = timezone.now()
@@ -152,7 +153,7 @@ def test_it_gives_series_and_their_points(run: Run) -> None:
     block = Block(
         steps=[1, 2, 3], times=[1.0, 2.0, 3.0], values={"loss": [0.5, 0.25, None]}, nonfinite={"loss": [(2, "nan")]}
     )
-    seq = feed.append(run.pk, Metrics(attempt=1, blocks=[block]))
+    seq = feed.append(run.pk, metrics_event([block]))
     client = session("viewer")
     (series,) = client.get(f"/api/runs/{run.pk}/series/").json()["items"]
     assert (series["name"], series["step"], series["value"], series["nonfinite"]) == ("loss", 3, None, "nan")

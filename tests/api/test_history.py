@@ -10,12 +10,13 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from runs.api.history import CONSOLE_LINES, MOST_EVENTS, TEXTS, chart_range, details, history
+from runs.api.history import CONSOLE_LINES, MOST_EVENTS, TEXTS, details, history
 from runs.models import Attempt, Checkpoint, Command, CommandState, EpochMetric, Project, Run
-from runs.protocol.events import CheckpointSaved, EpochDone, LogLine, LogWritten, StatusChanged, TextLogged
+from runs.protocol.events import EpochDone, LogLine, LogWritten, TextLogged
 from runs.recording import feed
 from runs.series import storage
-from tests.support.stored_points import LOSS, START, metrics, store
+from runs.series.charts import Extent, charts, charts_by_attempt
+from tests.support.stored_points import LOSS, START, checkpoint_event, metrics, status_event, store
 
 MOMENT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -36,14 +37,14 @@ def test_it_tells_the_past_as_of_one_event(run: Run) -> None:
     store(run, [1.0, 2.0, 3.0])
     last = feed.append(
         run.pk,
-        StatusChanged(state="running", attempt=1),
+        status_event("running"),
         LogWritten(attempt=1, lines=[LogLine(text="first"), LogLine(text="second", source="steersman", level="error")]),
         at=MOMENT,
     )
     past = history(run, "viewer")
     assert past["seq"] == last == 3
     assert past["parameters"] == {"epochs": 3}
-    assert past["series"][LOSS]["values"] == [1.0, 2.0, 3.0]
+    assert past["series"][LOSS]["attempts"][1]["values"] == [1.0, 2.0, 3.0]
     assert past["console"] == [
         {"text": "first", "source": "console", "level": "info", "at": "2026-03-01T12:00:00.000Z"},
         {"text": "second", "source": "steersman", "level": "error", "at": "2026-03-01T12:00:00.000Z"},
@@ -66,12 +67,13 @@ def test_it_keeps_the_newest_texts(run: Run) -> None:
     }  # fmt: skip
 
 
-def test_it_leaves_out_epochs_that_a_later_attempt_went_over(run: Run) -> None:
+def test_it_has_the_epochs_of_every_attempt_and_compares_those_that_count(run: Run) -> None:
     for number in range(1, 6):
         epoch(run, number)
     epoch(run, 3, attempt=2, loss=0.25)
     epochs = history(run, "viewer")["epochs"]
-    assert [(row["epoch"], row["attempt"], row["values"]["train_loss"]) for row in epochs] == [
+    assert [(row["epoch"], row["attempt"]) for row in epochs] == [(1, 1), (2, 1), (3, 1), (3, 2), (4, 1), (5, 1)]
+    assert [(row.epoch, row.attempt, row.train_loss) for row in run.epochs.counted().newest(10)] == [
         (1, 1, 0.5),
         (2, 1, 0.5),
         (3, 2, 0.25),
@@ -81,7 +83,7 @@ def test_it_leaves_out_epochs_that_a_later_attempt_went_over(run: Run) -> None:
 def test_it_gives_epochs_the_shape_of_their_event(run: Run) -> None:
     epoch(run, 1, loss=None, extra={"top5": 0.9}, nonfinite={"train_loss": "nan"}, best=True)
     [row] = history(run, "viewer")["epochs"]
-    assert set(row) == set(EpochDone.__struct_fields__) - {"part"}
+    assert set(row) == set(EpochDone.__struct_fields__) - {"part", "best_metric", "best_metric_name"}
     assert row["values"] == {"train_loss": None, "top5": 0.9}
     assert row["nonfinite"] == {"train_loss": "nan"}
 
@@ -115,10 +117,7 @@ def test_it_keeps_the_newest_of_console_and_events(run: Run) -> None:
     for number in range(7):
         lines = [LogLine(text=f"{number}.{line}") for line in range(100)]
         feed.append(run.pk, LogWritten(attempt=1, lines=lines))
-    saved = [
-        CheckpointSaved(attempt=1, step=step, epoch=0, name=f"step-{step}", size_bytes=1, sha256="")
-        for step in range(MOST_EVENTS + 5)
-    ]
+    saved = [checkpoint_event(step) for step in range(MOST_EVENTS + 5)]
     feed.append(run.pk, *saved)
     past = history(run, "viewer")
     assert len(past["console"]) == CONSOLE_LINES
@@ -176,12 +175,26 @@ def test_it_reads_history_with_a_constant_number_of_queries(run: Run) -> None:
 
 def test_it_reads_a_range_of_named_series(run: Run) -> None:
     store(run, [float(value) for value in range(100)])
-    part = chart_range(run, [LOSS, "no/such"], 10, 12)
-    assert part["seq"] == 1
-    assert list(part["series"]) == [LOSS]
-    assert part["series"][LOSS]["values"] == [10.0, 11.0, 12.0]
-    by_time = chart_range(run, [LOSS], START + 0.2, START + 0.24, by="time")
-    assert by_time["series"][LOSS]["steps"] == [10, 11, 12]
-    assert chart_range(run, [LOSS], buckets=10)["series"][LOSS]["buckets"] == 10
-    with pytest.raises(ValueError, match="step or time"):
-        chart_range(run, [LOSS], by="last_step__gte")
+    seq, part = charts(run.pk, [LOSS, "no/such"], extent=Extent(start=10, end=12))
+    assert (seq, list(part)) == (1, [LOSS])
+    assert part[LOSS]["values"] == [10.0, 11.0, 12.0]
+    _, by_time = charts(run.pk, [LOSS], extent=Extent("time", START + 0.2, START + 0.24))
+    assert by_time[LOSS]["steps"] == [10, 11, 12]
+    assert charts(run.pk, [LOSS], 10)[1][LOSS]["buckets"] == 10
+
+
+def test_it_keeps_what_a_later_attempt_trained_again(run: Run) -> None:
+    store(run, [float(value) for value in range(100)])
+    store(run, [0.0] * 20, first=50, attempt=2)
+    storage.fold(run.pk)
+    store(run, [1.0] * 5, first=70, attempt=2)
+    assert charts(run.pk, [LOSS])[1][LOSS]["count"] == 75
+    _, series = charts_by_attempt(run.pk, [LOSS])
+    assert {attempt: chart["steps"] for attempt, chart in series[LOSS]["attempts"].items()} == {
+        1: list(range(100)),
+        2: list(range(50, 75)),
+    }
+    _, coarse = charts_by_attempt(run.pk, [LOSS], 50)
+    counts = {attempt: (chart["buckets"], sum(chart["counts"])) for attempt, chart in coarse[LOSS]["attempts"].items()}
+    assert counts[1][1] == 100 and counts[2][1] == 25
+    assert all(buckets <= 50 for buckets, _ in counts.values())

@@ -15,7 +15,7 @@ from ninja import Schema
 from runs.api.history_schemas import DetailsOut, HistoryOut, PlaceAnswer, ToldEvent
 from runs.api.schemas import PointsOut, RawPointsOut
 from runs.models import Attempt, Checkpoint, Command, EpochMetric, Membership, Project, Recipe, Run, RunState
-from runs.protocol.events import CheckpointSaved, LogLine, LogWritten, TextLogged
+from runs.protocol.events import LogLine, LogWritten, TextLogged
 from runs.recording import feed
 from runs.recording.queue import enqueue
 from runs.series import storage
@@ -23,7 +23,7 @@ from runs.series.chunks import CHUNK_POINTS, Points
 from runs.series.downsampling import _rounded
 from runs.series.raw_points import Place
 from steersman.knobs import Knob, KnobSpec
-from tests.support.stored_points import LOSS, START, metrics, store, store_folded
+from tests.support.stored_points import LOSS, START, checkpoint_event, metrics, store, store_folded
 
 pytestmark = pytest.mark.django_db
 
@@ -260,7 +260,7 @@ def test_a_place_is_what_it_was_written_as() -> None:
 def test_it_rounds_merged_points_for_drawing_and_no_others(run: Run, viewer: Client) -> None:
     values = [math.pi * 10**place for place in range(-5, 5)] * 500
     store(run, values)
-    told = viewer.get(f"/api/runs/{run.pk}/history/").json()["series"][LOSS]
+    told = viewer.get(f"/api/runs/{run.pk}/history/").json()["series"][LOSS]["attempts"]["1"]
     assert not told["raw"] and "last" not in told
     assert max(len(repr(number).replace(".", "").lstrip("0")) for number in told["mean"]) <= 7
     exact = ask(viewer, run, f"name={LOSS}").json()["series"][LOSS]
@@ -322,7 +322,7 @@ def test_its_schemas_know_all_that_is_told(run: Run, viewer: Client) -> None:
     feed.append(
         run.pk,
         LogWritten(attempt=1, lines=[LogLine(text="line")]),
-        CheckpointSaved(attempt=1, step=40, epoch=4, name="step-40", size_bytes=9, sha256="ab"),
+        checkpoint_event(40),
         TextLogged(attempt=1, step=1, epoch=1, name="sample", text="text"),
     )
     for role in ("viewer", "operator"):
@@ -352,6 +352,8 @@ def test_they_stand_in_the_description() -> None:
         assert name in str(operation["responses"]["200"]["content"]["application/json"]["schema"])
     points = described["paths"]["/api/runs/{run_id}/points/"]["get"]
     assert {one["name"] for one in points["parameters"]} == {
-        "run_id", "name", "by", "from", "to", "raw", "buckets", "limit", "after",
+        "run_id", "name", "by", "from", "to", "raw", "by_attempt", "buckets", "limit", "after",
     }  # fmt: skip
-    assert {"PointsOut", "RawPointsOut", "HistoryOut", "DetailsOut"} <= set(described["components"]["schemas"])
+    assert {"PointsOut", "AttemptPointsOut", "RawPointsOut", "HistoryOut", "DetailsOut"} <= set(
+        described["components"]["schemas"]
+    )

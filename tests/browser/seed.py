@@ -34,12 +34,13 @@ from runs.protocol.events import (
     LogLine,
     LogWritten,
     Metrics,
-    StatusChanged,
     SystemSampled,
     TextLogged,
 )
 from runs.recording import feed
+from runs.recording.status import status_of
 from runs.series import storage
+from tests.support.stored_points import metrics_event, status_event
 
 STEPS = 3000
 STEPS_PER_EPOCH = 300
@@ -84,10 +85,12 @@ def make_run(project: Project, name: str, state: str, rate: float) -> Run:
         total_epochs=2 * STEPS // STEPS_PER_EPOCH,
         started_at=now - timedelta(seconds=STEPS * INTERVAL_S),
         ended_at=None if state == RunState.RUNNING else now,
+        trained_s=0.0 if state == RunState.RUNNING else STEPS * INTERVAL_S,
+        training_since=now - timedelta(seconds=STEPS * INTERVAL_S) if state == RunState.RUNNING else None,
         reason="" if state == RunState.RUNNING else "the loss is no finite number",
         heartbeat_at=now,
     )
-    events = [*_events(now.timestamp() - STEPS * INTERVAL_S, rate), StatusChanged(state=state, attempt=1)]
+    events = [*_events(now.timestamp() - STEPS * INTERVAL_S, rate), status_of(run)]
     feed.append(run.pk, *events)
     _steer(run)
     storage.update_latest(run.pk, [event for event in events if isinstance(event, Metrics | SystemSampled)])
@@ -151,7 +154,7 @@ def _steer(run: Run) -> None:
 
 
 def _events(start: float, rate: float) -> Iterable[Event]:
-    yield StatusChanged(state=RunState.RUNNING, attempt=1)
+    yield status_event("running")
     for first in range(1, STEPS, 500):
         steps = list(range(first, first + 500))
         losses: list[float | None] = [2 * math.exp(-step * rate) for step in steps]
@@ -159,10 +162,7 @@ def _events(start: float, rate: float) -> Iterable[Event]:
         values = {"train/loss": losses, "train/accuracy": [1 - math.exp(-step * rate) for step in steps]}
         values["train/margin"] = [1 - 2 * math.exp(-step * rate) for step in steps]
         times = [start + step * INTERVAL_S for step in steps]
-        yield Metrics(
-            attempt=1,
-            blocks=[Block(steps=steps, times=times, values=values, nonfinite={"train/loss": [(100, "nan")]})],
-        )
+        yield metrics_event([Block(steps=steps, times=times, values=values, nonfinite={"train/loss": [(100, "nan")]})])
     for epoch in range(1, STEPS // STEPS_PER_EPOCH + 1):
         loss = 2 * math.exp(-epoch * STEPS_PER_EPOCH * rate)
         measures: dict[str, float | None] = {"train_loss": loss, "validation_loss": loss * 1.1}

@@ -16,8 +16,9 @@ SERIES = 5000
 IMPORTS = """
 from runs.recording import feed
 from runs.series import storage as series
-from runs.protocol.events import Block, Metrics
+from runs.protocol.events import Block
 from runs.models import Project, Run
+from tests.support.stored_points import metrics_event
 """
 
 
@@ -26,7 +27,7 @@ def tell(stack: Stack, run: int, steps: list[int], count: int) -> None:
 {IMPORTS}
 block = Block(steps={steps}, times=[1e9 + step for step in {steps}],
               values={{f"layer/{{number:04d}}": [0.5] * {len(steps)} for number in range({count})}})
-event = Metrics(attempt=1, blocks=[block])
+event = metrics_event([block])
 series.update_latest({run}, [event])
 feed.append({run}, event)
 """)  # fmt: skip

@@ -17,10 +17,11 @@ from django.utils import timezone
 from runs.management.commands.command import Command as Typed
 from runs.models import Attempt, Command, CommandState, Membership, Project, Run, RunState, as_wire
 from runs.protocol.commands import COMMANDS
-from runs.protocol.events import CheckpointSaved, CommandChanged
+from runs.protocol.events import CommandChanged
 from runs.recording import feed
 from runs.recording.lifecycle import Holder, complete_command, open_attempt
 from steersman.knobs import Knob, KnobSpec
+from tests.support.stored_points import checkpoint_event
 
 pytestmark = pytest.mark.django_db
 RATE = KnobSpec("rate", "float", 1e-6, 1.0, scale="log", unit="1/step", help="How far a step goes.")
@@ -197,8 +198,7 @@ def next_attempt(run: Run, number: int, resumed_step: int | None) -> None:
 
 
 def saved(run: Run, attempt: int, step: int) -> None:
-    event = CheckpointSaved(attempt=attempt, step=step, epoch=1, name="c", size_bytes=1, sha256="")
-    feed.append(run.pk, event)
+    feed.append(run.pk, checkpoint_event(step, attempt))
 
 
 @pytest.fixture

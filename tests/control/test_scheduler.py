@@ -18,12 +18,12 @@ from django.utils import timezone
 from runs.commands.record import record
 from runs.models import Host, Project, Recipe, Run, RunState, StoredEvent
 from runs.protocol.commands import Request, Stop
-from runs.protocol.events import Block, Metrics
+from runs.protocol.events import Block
 from runs.recording import feed, queue
 from runs.recording.lifecycle import Fenced, Holder, Lease, mark_lost, open_attempt, renew_lease
 from runs.recording.queue import NotQueueable, claim, enqueue, fail_start, queue_restart, waiting_for, withdraw
 from steersman.agent.folders import host_name
-from tests.support.stored_points import read_points
+from tests.support.stored_points import metrics_event, read_points
 from trainer.recipe_names import source_sha256
 from trainer.scheduler.silent_runs import Pulse, SilenceWatch
 from trainer.scheduler.watch import Watch
@@ -269,7 +269,7 @@ def test_it_folds_what_a_dead_run_left_and_leaves_a_live_one_alone(run: Run) -> 
     other = Run.objects.create(project=run.project, name="live", state=RunState.RUNNING)
     long_ago = timezone.now() - timedelta(minutes=6)
     for each in (run, other):
-        feed.append(each.pk, Metrics(attempt=1, blocks=[Block(steps=[1], times=[1.0], values={"loss": [0.5]})]))
+        feed.append(each.pk, metrics_event([Block(steps=[1], times=[1.0], values={"loss": [0.5]})]))
     Run.objects.filter(pk=run.pk).update(state=RunState.LOST, heartbeat_at=long_ago)
     Run.objects.filter(pk=other.pk).update(heartbeat_at=long_ago)
     Watch().tick()

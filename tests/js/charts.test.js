@@ -3,7 +3,8 @@ import { test } from "node:test";
 
 import { knowsEpochs, mapping, xAxisFor } from "../../static/js/chart/axes.js";
 import { aboveZero, elapsed, logSplits, notAboveZero, paddedLogRange } from "../../static/js/chart/scales.js";
-import { addPoints, drawable, emptySeries } from "../../static/js/state/series.js";
+import { drawable } from "../../static/js/state/columns.js";
+import { addPoints, emptySeries, lineOf } from "../../static/js/state/series.js";
 import { smoothed } from "../../static/js/chart/smoothing.js";
 
 const UNKNOWN = { start: null, stepsPerEpoch: null, epochs: [] };
@@ -49,9 +50,9 @@ test("it counts relative times from the start of the run", () => {
 test("it draws training over wall time from the times of its points", () => {
   const series = emptySeries("train/loss");
   addPoints(series, 1, [1, 2, 3, 4], [100, 110, 120, 500], [1, 2, 3, 4], null);
-  assert.deepEqual(drawable(series, -Infinity, Infinity, 100, "time").xs, [100, 110, 120, 500]);
-  assert.deepEqual(drawable(series, 115, 130, 100, "time").xs, [110, 120, 500]);
-  assert.deepEqual(drawable(series, 1, 4, 100).xs, [1, 2, 3, 4]);
+  assert.deepEqual(drawable(lineOf(series), -Infinity, Infinity, 100, "time").xs, [100, 110, 120, 500]);
+  assert.deepEqual(drawable(lineOf(series), 115, 130, 100, "time").xs, [110, 120, 500]);
+  assert.deepEqual(drawable(lineOf(series), 1, 4, 100).xs, [1, 2, 3, 4]);
 });
 
 test("it leaves out of a log axis what is not above zero, and counts it", () => {

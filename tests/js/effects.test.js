@@ -9,7 +9,7 @@ import {
   neighbouringChanges,
   stepsAround,
 } from "../../static/js/commands/effect_size.js";
-import { addPoints, emptySeries } from "../../static/js/state/series.js";
+import { addPoints, emptySeries, lineOf } from "../../static/js/state/series.js";
 
 const STEPS = Array.from({ length: 200 }, (_, index) => index + 1);
 /** 1 up to step 100 and `after` behind it, each a little up and down. */
@@ -73,9 +73,10 @@ test("it chooses the loss of the run", () => {
 test("it knows where its own points are too coarse, and how much to ask for", () => {
   const series = emptySeries("train/loss");
   addPoints(series, 1, STEPS, STEPS, jump(0.8), null);
-  assert.equal(isFullResolution(series, 100), true);
-  series.weights[100] = 4;
-  assert.equal(isFullResolution(series, 100), false);
-  assert.equal(isFullResolution(series, 30, 20), true);
-  assert.equal(stepsAround(series), 75);
+  const line = lineOf(series);
+  assert.equal(isFullResolution(line, 100), true);
+  assert.equal(stepsAround(line), 75);
+  line.weights[100] = 4;
+  assert.equal(isFullResolution(line, 100), false);
+  assert.equal(isFullResolution(line, 30, 20), true);
 });

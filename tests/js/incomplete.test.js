@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { applyEvent, emptyState } from "../../static/js/state/run_state.js";
+import { lineOf } from "../../static/js/state/series.js";
 
 const RUN = { state: "running", step: 1, epoch: 0, attempt: 1, best_metric_name: "z", commands: [], knobs: [] };
 
@@ -14,14 +15,16 @@ function hello(state, fields, run = {}) {
 }
 
 const point = (seq, name, step) => ({
-  kind: "metrics", seq, at: "2026-01-01T00:00:00Z", attempt: 1,
+  kind: "metrics", seq, at: "2026-01-01T00:00:00Z", attempt: 1, step, last_point_at: "2026-01-01T00:00:00Z",
   blocks: [{ steps: [step], times: [step], values: { [name]: [step] }, nonfinite: {} }],
 });
 
 test("it merges an epoch that is told in parts, and keeps it once", () => {
   const state = emptyState();
   hello(state, {});
-  const epoch = { kind: "epoch", at: "2026-01-01T00:00:00Z", attempt: 1, epoch: 1, step: 5, best: true };
+  const epoch = {
+    kind: "epoch", at: "2026-01-01T00:00:00Z", attempt: 1, epoch: 1, step: 5, best: true, best_metric: 2, best_metric_name: "z",
+  };
   applyEvent(state, { ...epoch, seq: 1, values: { a: 1, b: null }, nonfinite: { b: "nan" }, part: 0 });
   applyEvent(state, { ...epoch, seq: 2, values: { z: 2 }, nonfinite: {}, part: 1 });
   assert.equal(state.epochs.length, 1);
@@ -70,7 +73,7 @@ test("of many series each holds fewer points, and minimum and maximum survive", 
     const values = Object.fromEntries(names.map((name) => [name, steps]));
     applyEvent(state, { kind: "metrics", seq, at: "", attempt: 1, blocks: [{ steps, times: steps, values }] });
   }
-  const series = state.series.get("layer/4999");
+  const series = lineOf(state.series.get("layer/4999"));
   assert.ok(series.xs.length <= 163, String(series.xs.length));
   assert.equal(Math.max(...series.maxs), 400);
   assert.equal(Math.min(...series.mins), 1);

@@ -4,7 +4,8 @@ import { test } from "node:test";
 import { noMetricsText } from "../../static/js/panels/empty_charts_text.js";
 import { bytes, duration, measure, moment, number, readableName } from "../../static/js/shared/format.js";
 import { currentEpoch, secondsLeft, shareDone, stepRate } from "../../static/js/state/progress.js";
-import { addPoints, drawable, emptySeries, seriesFromChart } from "../../static/js/state/series.js";
+import { drawable } from "../../static/js/state/columns.js";
+import { addPoints, emptySeries, lineOf, seriesFromCharts } from "../../static/js/state/series.js";
 
 test("it writes numbers with four digits and names what is no number", () => {
   assert.deepEqual(
@@ -57,7 +58,7 @@ test("it knows how fast a run goes and when it may end", () => {
 test("it draws a part of a series with a point beyond each side", () => {
   const series = emptySeries("loss");
   for (let step = 0; step < 100; step += 1) addPoints(series, 1, [step], [step], [step], null);
-  const drawn = drawable(series, 40, 50, 100);
+  const drawn = drawable(lineOf(series), 40, 50, 100);
   assert.equal(drawn.xs[0], 39);
   assert.ok(drawn.xs.at(-1) >= 51);
   assert.equal(drawn.banded, false);
@@ -74,31 +75,36 @@ test("it draws a live tail as coarse as the history before it", () => {
     max: [],
     mean: [],
     count: 8000,
+    counts: [],
     nonfinite: [],
+    nonfinite_counts: [],
   };
   for (let bucket = 0; bucket < 1000; bucket += 1) {
     chart.first_steps.push(bucket * 8);
     chart.steps.push(bucket * 8 + 7);
+    chart.counts.push(8);
     for (const column of ["times", "min", "max", "mean"]) chart[column].push(bucket);
   }
-  const series = seriesFromChart("loss", chart);
+  const series = seriesFromCharts("loss", { axis: "step", attempts: { 1: chart } });
   for (let step = 8000; step < 8800; step += 1) addPoints(series, 1, [step], [step], [step % 2], null);
-  const drawn = drawable(series, -Infinity, Infinity, 400);
+  const drawn = drawable(lineOf(series), -Infinity, Infinity, 400);
   assert.ok(drawn.xs.length <= 402);
   assert.equal(drawn.points, 8800);
   const tail = drawn.xs.filter((x) => x >= 8000).length;
   assert.ok(tail <= 26, `${tail} columns for 800 of 8,800 points`);
   const before = drawn.xs.slice(0, 200);
   addPoints(series, 1, [8800], [8800], [0], null);
-  assert.deepEqual(drawable(series, -Infinity, Infinity, 400).xs.slice(0, 200), before);
+  assert.deepEqual(drawable(lineOf(series), -Infinity, Infinity, 400).xs.slice(0, 200), before);
 });
 
 test("it says why there are no charts by what the run is at", () => {
-  const text = (state, may = []) => noMetricsText({ run: { state }, viewer: { may } }, 7);
+  const groups = { created: "waiting", queued: "waiting", running: "live", failed: "ended", lost: "lost" };
+  const text = (state, may = []) => noMetricsText({ run: { state, group: groups[state] }, viewer: { may } }, 7);
   assert.match(text("created", ["stop"]), /train --run-id 7$/);
   assert.doesNotMatch(text("created"), /--run-id/, "who may not start it needs no command");
   assert.match(text("queued"), /waits for a host/);
   assert.match(text("running"), /gets ready/);
   assert.match(text("failed"), /ended before/);
+  assert.match(text("lost"), /cut off/);
   assert.equal(noMetricsText({ run: null, viewer: null }, 7), "Charts appear with the first point.");
 });

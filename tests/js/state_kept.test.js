@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { applyEvent, emptyState } from "../../static/js/state/run_state.js";
-import { AT, hello, played } from "./story.js";
+import { countedEpochs, earlierEpochs } from "../../static/js/state/epochs.js";
+import { AT, hello, played, status } from "./story.js";
 
 test("it lets a later attempt replace the epochs that it trains again", () => {
   const epoch = (seq, attempt, number, best) => ({
@@ -16,15 +17,21 @@ test("it lets a later attempt replace the epochs that it trains again", () => {
     best,
     values: { validation_accuracy: number / 10 },
     nonfinite: {},
+    best_metric: best ? number / 10 : null,
+    best_metric_name: best ? "validation_accuracy" : "",
+    part: 0,
   });
   const state = played([epoch(1, 1, 1, true), epoch(2, 1, 2, true), epoch(3, 1, 3, false), epoch(4, 2, 2, true)]);
+  const shown = (rows) => rows.map((row) => [row.attempt, row.epoch, row.best]);
+  const [first, second, third] = [[1, 1, false], [1, 2, false], [1, 3, false]];
+  assert.deepEqual(shown(countedEpochs(state.epochs)), [first, [2, 2, true]]);
   assert.deepEqual(
-    state.epochs.map((row) => [row.attempt, row.epoch, row.best]),
-    [
-      [1, 1, false],
-      [2, 2, true],
-    ],
+    earlierEpochs(state.epochs).map(({ attempt, rows }) => [attempt, shown(rows)]),
+    [[1, [second, third]]],
   );
+  assert.deepEqual(shown(countedEpochs(state.epochs, 1)), [first, second, third], "as the first attempt left them");
+  played([epoch(5, 1, 4, false)], state);
+  assert.deepEqual(shown(countedEpochs(state.epochs)), [first, [2, 2, true]], "what the first attempt left comes late");
 });
 
 test("it bounds the console and counts what the host skipped", () => {
@@ -38,9 +45,8 @@ test("it bounds the console and counts what the host skipped", () => {
     applyEvent(state, { seq, kind: "log", at: AT, attempt: 1, lines, skipped_bytes: seq === 300 ? 512 : 0 });
   }
   assert.equal(state.console.length, 2000);
-  assert.equal(state.skippedBytes, 512);
   // What was skipped came before the ten lines that were kept.
-  assert.equal(state.console.at(-11).source, "skipped");
+  assert.deepEqual([state.console.at(-11).source, state.console.at(-11).skipped], ["skipped", 512]);
 });
 
 test("it keeps the newest texts, once each", () => {
@@ -63,13 +69,13 @@ test("it keeps the knobs of the present attempt, as of the newest word", () => {
   assert.equal(state.run.knobs[0].value, 0.1, "older than the snapshot");
   applyEvent(state, told(5, 0.3));
   assert.equal(state.run.knobs[0].value, 0.3);
-  applyEvent(state, { seq: 6, kind: "status", at: AT, state: "paused", reason: "", attempt: 1 });
+  applyEvent(state, status(6, { state: "paused" }));
   assert.equal(state.run.knobs.length, 1);
-  applyEvent(state, { seq: 7, kind: "status", at: AT, state: "running", reason: "", attempt: 2 });
+  applyEvent(state, { seq: 7, kind: "knobs", at: AT, attempt: 2, step: 9, knobs: [] });
   assert.deepEqual(state.run.knobs, [], "a new attempt declares its own");
 });
 
-test("it tells a stall until the training steps again, or ends", () => {
+test("it tells a stall until the training steps again", () => {
   const state = applyEvent(emptyState(), hello(0, true, { stalled_since: null }));
   const stall = (seq, stalled) => ({
     seq,
@@ -84,31 +90,35 @@ test("it tells a stall until the training steps again, or ends", () => {
   assert.deepEqual([state.run.stalled_since, state.run.usual_step_s], [AT, 0.2]);
   applyEvent(state, stall(2, false));
   assert.equal(state.run.stalled_since, null);
-  applyEvent(state, stall(3, true));
-  applyEvent(state, { seq: 4, kind: "status", at: AT, state: "failed", reason: "", attempt: 1 });
-  assert.equal(state.run.stalled_since, null);
-  assert.equal(state.activity.filter((event) => event.kind === "stall").length, 3);
+  assert.equal(state.run.usual_step_s, null);
+  assert.equal(state.activity.filter((event) => event.kind === "stall").length, 2);
 });
 
-test("it takes the list of checkpoints that are left from the details", () => {
-  const state = emptyState();
-  const saved = {
-    seq: 1,
+test("it keeps the checkpoints that are left", () => {
+  const saved = (seq, id, name, removed = []) => ({
+    seq,
     kind: "checkpoint",
     at: AT,
+    id,
+    created_at: `2026-01-01T00:00:0${seq}Z`,
     attempt: 1,
     step: 5,
     epoch: 1,
-    name: "a",
+    name,
     size_bytes: 1,
     sha256: "",
-  };
-  applyEvent(state, saved);
-  const left = { id: 7, attempt: 1, step: 9, epoch: 1, name: "b", created_at: AT };
-  applyEvent(state, { kind: "details", attempts: [], checkpoints: [left], restarts: 3, restarts_used: 2 });
+    reason: "last",
+    metrics: {},
+    metrics_left_out: 0,
+    removed,
+  });
+  const state = played([saved(1, 7, "a"), saved(2, 8, "b"), saved(3, 9, "c", [7]), saved(4, 8, "b")], emptyState());
   assert.deepEqual(
-    state.checkpoints.map((checkpoint) => checkpoint.name),
-    ["b"],
+    state.checkpoints.map(({ id, name }) => [id, name]),
+    [
+      [8, "b"],
+      [9, "c"],
+    ],
+    "the newest first, and one that was saved again once",
   );
-  assert.deepEqual(state.restarts, { allowed: 3, used: 2 });
 });

@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { addPoints, drawable, emptySeries, MOST_BUCKETS } from "../../static/js/state/series.js";
+import { drawable, MOST_BUCKETS, pointsOf } from "../../static/js/state/columns.js";
+import { addPoints, earlierOf, emptySeries, lineOf } from "../../static/js/state/series.js";
 import { applyEvent, emptyState } from "../../static/js/state/run_state.js";
-import { historyOf, metrics, played } from "./story.js";
+import { history, metrics, played } from "./story.js";
 
 test("it lets a later attempt replace the steps that it trains again", () => {
   const state = played([
@@ -11,21 +12,47 @@ test("it lets a later attempt replace the steps that it trains again", () => {
     metrics(2, 2, [3, 4], { loss: [30, 40] }),
   ]);
   const series = state.series.get("loss");
-  assert.deepEqual(series.xs, [1, 2, 3, 4]);
+  assert.deepEqual(lineOf(series).xs, [1, 2, 3, 4]);
+  assert.deepEqual(
+    earlierOf(series).map(({ attempt, columns }) => [attempt, columns.xs, columns.means, columns.odd]),
+    [[1, [3, 4, 5], [null, 2, 1], [{ x: 3, name: "inf" }]]],
+    "what was trained again stays as an earlier line",
+  );
   played([metrics(3, 1, [5, 6], { loss: [1, 1] }), metrics(4, 2, [5], { loss: [50] })], state);
-  assert.deepEqual(series.xs, [1, 2, 3, 4, 5]);
-  assert.deepEqual(series.means, [5, 4, 30, 40, 50]);
-  assert.deepEqual(series.odd, []);
-  assert.equal(series.count, 5);
+  assert.deepEqual(lineOf(series).xs, [1, 2, 3, 4, 5]);
+  assert.deepEqual(lineOf(series).means, [5, 4, 30, 40, 50]);
+  assert.deepEqual(lineOf(series).odd, []);
+  assert.deepEqual(lineOf(series, 1).xs, [1, 2, 3, 4, 5, 6], "as the first attempt left it");
+  assert.deepEqual(earlierOf(series, 1).map(({ attempt, columns }) => [attempt, columns.xs]), [[2, [3, 4, 5]]]);
 });
 
-test("it keeps points sorted and unique by step", () => {
+test("an attempt in between counts up to the first step of the next", () => {
+  const series = emptySeries("loss");
+  for (const [attempt, xs] of [
+    [1, [1, 2, 3, 4, 5, 6, 7, 8]],
+    [3, [7, 8]],
+    [2, [4, 5, 6, 7]],
+  ])
+    addPoints(series, attempt, xs, xs, xs.map(() => attempt), null);
+  assert.deepEqual(lineOf(series).means, [1, 1, 1, 2, 2, 2, 3, 3]);
+  assert.deepEqual(
+    earlierOf(series).map(({ attempt, columns }) => [attempt, columns.xs]),
+    [
+      [1, [4, 5, 6, 7, 8]],
+      [2, [7]],
+    ],
+  );
+});
+
+test("it keeps points sorted and unique by step, and hides none of the same step", () => {
   const state = played([
     metrics(1, 1, [1, 5, 9], { loss: [1, 5, 9] }),
     metrics(2, 1, [7, 3, 5, 11], { loss: [7, 3, 50, 11] }),
   ]);
-  assert.deepEqual(state.series.get("loss").xs, [1, 3, 5, 7, 9, 11]);
-  assert.deepEqual(state.series.get("loss").means, [1, 3, 50, 7, 9, 11]);
+  const line = lineOf(state.series.get("loss"));
+  assert.deepEqual(line.xs, [1, 3, 5, 7, 9, 11]);
+  assert.deepEqual(line.means, [1, 3, 27.5, 7, 9, 11]);
+  assert.deepEqual([line.mins[2], line.maxs[2], line.weights[2]], [5, 50, 2]);
 });
 
 test("it breaks the line at what is not finite and keeps its name", () => {
@@ -43,9 +70,9 @@ test("it breaks the line at what is not finite and keeps its name", () => {
       },
     ),
   ]);
-  const series = state.series.get("loss");
-  assert.deepEqual(series.means, [1, null, null]);
-  assert.deepEqual(series.odd, [
+  const line = lineOf(state.series.get("loss"));
+  assert.deepEqual(line.means, [1, null, null]);
+  assert.deepEqual(line.odd, [
     { x: 2, name: "nan" },
     { x: 3, name: "-inf" },
   ]);
@@ -59,13 +86,14 @@ test("it bounds a series and keeps every spike and every NaN", () => {
     const odd = step === 100 ? new Map([[0, "nan"]]) : null;
     addPoints(series, 1, [step], [step], [step === 777 ? 1e6 : step === 20_001 ? -1e6 : 1], odd);
   }
-  assert.ok(series.xs.length <= MOST_BUCKETS);
-  assert.equal(series.count, total);
-  assert.equal(Math.max(...series.maxs), 1e6);
-  assert.equal(Math.min(...series.mins), -1e6);
-  assert.deepEqual(series.odd, [{ x: 100, name: "nan" }]);
-  assert.equal(series.xs.at(-1), total - 1);
-  const drawn = drawable(series, 0, total, 400);
+  const line = lineOf(series);
+  assert.ok(line.xs.length <= MOST_BUCKETS);
+  assert.equal(pointsOf(line), total);
+  assert.equal(Math.max(...line.maxs), 1e6);
+  assert.equal(Math.min(...line.mins), -1e6);
+  assert.deepEqual(line.odd, [{ x: 100, name: "nan" }]);
+  assert.equal(line.xs.at(-1), total - 1);
+  const drawn = drawable(line, 0, total, 400);
   assert.ok(drawn.xs.length <= 402);
   assert.equal(drawn.points, total);
   assert.equal(Math.max(...drawn.maxs), 1e6);
@@ -73,30 +101,28 @@ test("it bounds a series and keeps every spike and every NaN", () => {
 });
 
 test("it continues a downsampled history", () => {
-  const state = applyEvent(emptyState(), {
-    ...historyOf(played([])),
-    seq: 7,
-    series: {
-      loss: {
-        axis: "step",
-        raw: false,
-        first_steps: [1, 11],
-        steps: [10, 20],
-        times: [10, 20],
-        min: [0, 1],
-        max: [9, 8],
-        mean: [4, 5],
-        last: [1, 2],
-        nonfinite: [[1, "nan"]],
-        count: 20,
-        buckets: 2,
-      },
-    },
-  });
-  applyEvent(state, metrics(8, 1, [21], { loss: [3] }));
-  const series = state.series.get("loss");
-  assert.deepEqual(series.xs, [10, 20, 21]);
-  assert.deepEqual(series.maxs, [9, 8, 3]);
-  assert.equal(series.count, 21);
-  assert.deepEqual(series.odd, [{ x: 20, name: "nan" }]);
+  const chart = {
+    axis: "step",
+    raw: false,
+    first_steps: [1, 11],
+    steps: [10, 20],
+    times: [10, 20],
+    min: [0, 1],
+    max: [9, 8],
+    mean: [4, 5],
+    nonfinite: [[1, "nan"]],
+    nonfinite_counts: [3],
+    counts: [10, 10],
+    count: 20,
+    buckets: 2,
+  };
+  const state = applyEvent(emptyState(), history(7, { series: { loss: { axis: "step", attempts: { 1: chart } } } }));
+  assert.deepEqual(state.latest.loss, { step: 20, time: 20, value: 5, nonfinite: "nan" });
+  applyEvent(state, metrics(8, 1, [21, 20], { loss: [3, 12] }));
+  const line = lineOf(state.series.get("loss"));
+  assert.deepEqual(line.xs, [10, 20, 21]);
+  assert.deepEqual(line.maxs, [9, 12, 3]);
+  assert.equal(line.means[1], (7 * 5 + 12) / 8, "seven of the ten were finite");
+  assert.equal(pointsOf(line), 22);
+  assert.deepEqual(line.odd, [{ x: 20, name: "nan" }]);
 });

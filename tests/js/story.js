@@ -4,26 +4,43 @@ import { applyEvent, emptyState } from "../../static/js/state/run_state.js";
 
 export const AT = "2026-01-02T03:04:05.000Z";
 
-const RUN = {
-  id: 1,
-  name: "digits",
+/** What the server says of the run's state, in a greeting as in an event. */
+export const STATUS = {
   state: "running",
+  group: "live",
   reason: "",
   attempt: 1,
-  step: 0,
-  epoch: 0,
-  best_metric: null,
-  best_metric_name: "validation_accuracy",
-  best_epoch: null,
-  started_at: null,
+  ranks: 1,
+  started_at: AT,
   ended_at: null,
-  last_point_at: null,
+  trained_s: 0,
+  training_since: AT,
   total_steps: null,
   total_epochs: null,
   steps_per_epoch: null,
-  commands: [],
-  end: null,
+  restarts: 0,
+  restarts_used: 0,
+  last_attempt: null,
 };
+
+const RUN = {
+  ...STATUS,
+  id: 1,
+  name: "digits",
+  step: 0,
+  epoch: 0,
+  best_metric: null,
+  best_metric_name: "",
+  best_epoch: null,
+  last_point_at: null,
+  stalled_since: null,
+  usual_step_s: null,
+  commands: [],
+};
+
+export function status(seq, changed = {}) {
+  return { seq, kind: "status", at: AT, remark: "", ...STATUS, ...changed };
+}
 
 export function hello(seq, replay = true, run = {}) {
   return {
@@ -47,23 +64,15 @@ export function metrics(seq, attempt, steps, values, nonfinite = {}) {
     kind: "metrics",
     at: AT,
     attempt,
+    step: steps.at(-1),
+    last_point_at: AT,
     blocks: [{ steps, times: steps.map((s) => 1000 + s), values, nonfinite }],
   };
 }
 
 export function story() {
   return [
-    {
-      seq: 1,
-      kind: "status",
-      at: AT,
-      state: "running",
-      reason: "",
-      attempt: 1,
-      total_epochs: 3,
-      total_steps: 30,
-      steps_per_epoch: 10,
-    },
+    status(1, { total_epochs: 3, total_steps: 30, steps_per_epoch: 10 }),
     metrics(2, 1, [1, 2, 3], { "train/loss": [3, 2, 1], "train/accuracy": [0.1, 0.2, 0.3] }),
     {
       seq: 3,
@@ -93,6 +102,9 @@ export function story() {
       best: true,
       values: { validation_accuracy: 0.8 },
       nonfinite: {},
+      best_metric: 0.8,
+      best_metric_name: "validation_accuracy",
+      part: 0,
     },
     metrics(6, 1, [11, 12], { "train/loss": [0.9, null] }, { "train/loss": [[1, "nan"]] }),
     {
@@ -106,6 +118,9 @@ export function story() {
       best: true,
       values: { validation_accuracy: 0.9 },
       nonfinite: {},
+      best_metric: 0.9,
+      best_metric_name: "validation_accuracy",
+      part: 0,
     },
     {
       seq: 8,
@@ -136,6 +151,9 @@ export function story() {
       seq: 10,
       kind: "checkpoint",
       at: AT,
+      id: 5,
+      created_at: AT,
+      removed: [],
       attempt: 1,
       step: 21,
       epoch: 2,
@@ -143,17 +161,17 @@ export function story() {
       size_bytes: 10,
       sha256: "ab",
     },
-    {
-      seq: 11,
-      kind: "status",
-      at: AT,
+    status(11, {
       state: "stopped",
+      group: "ended",
       reason: "asked to stop",
-      attempt: 1,
-      total_epochs: null,
-      total_steps: null,
-      steps_per_epoch: null,
-    },
+      total_epochs: 3,
+      total_steps: 30,
+      steps_per_epoch: 10,
+      ended_at: AT,
+      trained_s: 5,
+      training_since: null,
+    }),
   ];
 }
 
@@ -162,43 +180,21 @@ export function played(events, state = applyEvent(emptyState(), hello(0))) {
   return state;
 }
 
-/** What a reader of the page could see: all but counters of changes. */
-export function seen(state) {
-  const { versions, runSeq, viewer, ...rest } = structuredClone(state);
-  if (rest.run) delete rest.run.stepAttempt;
-  rest.series = Object.fromEntries(
-    [...rest.series].sort().map(([name, { version, attempt, since, ...columns }]) => [name, columns]),
-  );
-  rest.commands = Object.fromEntries(rest.commands);
-  return rest;
-}
-
-/** The history that a server would send as of `seq`, made from a state that saw all of it. */
-export function historyOf(state) {
-  const copy = structuredClone(state);
-  const series = {};
-  for (const [name, one] of copy.series) {
-    series[name] = {
-      axis: one.axis,
-      raw: true,
-      steps: one.xs,
-      times: one.times,
-      values: one.means,
-      count: one.count,
-      nonfinite: one.odd.map((entry) => [one.xs.indexOf(entry.x), entry.name]),
-    };
-  }
+/** A history of `seq` without anything in it but `changed`. */
+export function history(seq, changed = {}) {
   return {
     kind: "history",
-    seq: copy.seq,
-    series,
-    epochs: copy.epochs,
-    commands: [...copy.commands.values()],
-    checkpoints: copy.checkpoints,
-    console: copy.console,
-    events: copy.activity,
+    seq,
+    series: {},
+    epochs: [],
+    commands: [],
+    checkpoints: [],
+    console: [],
+    events: [],
+    texts: [],
     attempts: [],
     environment: {},
     parameters: {},
+    ...changed,
   };
 }

@@ -12,7 +12,6 @@ from runs.live.hello import bounded_hello
 from runs.protocol.event_parts import LARGEST_FRAME_BYTES, cut_text, frame_bytes, parts, size
 from runs.protocol.events import (
     Block,
-    CheckpointSaved,
     CommandChanged,
     EpochDone,
     Event,
@@ -20,13 +19,12 @@ from runs.protocol.events import (
     KnobsChanged,
     LogLine,
     LogWritten,
-    Metrics,
-    StatusChanged,
     SystemSampled,
     TextLogged,
     encode_event,
 )
 from runs.series.storage import points_of
+from tests.support.stored_points import checkpoint_event, metrics_event, status_event
 
 NAMES = [f"layer/{number}/a name of a usual length" for number in range(5000)]
 
@@ -65,10 +63,10 @@ def block(names: list[str], steps: int) -> Block:
     ids=["many series", "many series and steps", "many steps", "many blocks"],
 )
 def test_metrics_keep_every_point_in_order(blocks):
-    event = Metrics(attempt=3, blocks=blocks)
+    event = metrics_event(blocks, attempt=3)
     found = fitting(event)
     assert len(found) > 1 and {part.attempt for part in found} == {3}
-    assert points(found) == points([Metrics(attempt=3, blocks=blocks)])
+    assert points(found) == points([metrics_event(blocks, attempt=3)])
 
 
 def test_samples_of_a_machine_keep_every_value():
@@ -113,9 +111,7 @@ def test_knobs_are_told_in_parts():
 
 
 def test_a_checkpoint_says_how_many_metrics_it_leaves_out():
-    event = CheckpointSaved(
-        attempt=1, step=1, epoch=1, name="last", size_bytes=1, sha256="", metrics=dict.fromkeys(NAMES, 0.5)
-    )
+    event = checkpoint_event(1, metrics=dict.fromkeys(NAMES, 0.5))
     (part,) = fitting(event)
     assert len(part.metrics) > 500 and len(part.metrics) + part.metrics_left_out == 5000
 
@@ -129,17 +125,17 @@ def test_other_events_keep_what_fits():
                        old=list(range(20_000)), new=dict.fromkeys(NAMES, 1), outcome="x" * 70_000)
     )  # fmt: skip
     assert "left out" in command.old[0] and "left out" in command.new["left_out"]
-    (status,) = fitting(StatusChanged(state="failed", reason="\x02" * 70_000, attempt=1))
+    (status,) = fitting(status_event("failed", reason="\x02" * 70_000))
     assert status.state == "failed"
 
 
 def test_what_fits_stays_as_it_is():
-    event = Metrics(attempt=1, blocks=[block(["loss"], 100)])
+    event = metrics_event([block(["loss"], 100)])
     assert parts(event) == [event]
 
 
 def hello(**fields: Any) -> Hello:
-    run: dict[str, Any] = {"name": "run", "state": "running", "last_epoch": None, "knobs": [], "commands": []}
+    run: dict[str, Any] = {"name": "run", "state": "running", "knobs": [], "commands": []}
     return Hello(
         seq=1, replay=False, run=run | fields.pop("run", {}), latest=fields.pop("latest", {}),
         viewer={"name": "operator"}, server_time=1.0, heartbeat_interval_s=1.0, life="alive", link="live",
@@ -149,15 +145,14 @@ def hello(**fields: Any) -> Hello:
 def test_a_greeting_fits_and_says_what_is_incomplete():
     latest = {name: {"step": 1, "time": 1.5, "value": 0.5, "nonfinite": ""} for name in NAMES}
     commands = [{"id": str(number), "arguments": {"text": "模" * 2000}} for number in range(20)]
-    epoch = {"epoch": 1, "values": dict.fromkeys([*NAMES, "train_loss"], 0.5), "nonfinite": {NAMES[-1]: "nan"}}
     knobs = [{"name": str(number), "help": "x" * 400} for number in range(100)]
-    told = hello(run={"commands": commands, "last_epoch": epoch, "knobs": knobs}, latest=latest)
+    told = hello(run={"commands": commands, "knobs": knobs}, latest=latest)
     smaller = bounded_hello(told)
     assert frame_bytes(msgspec.json.encode(smaller).decode()) <= LARGEST_FRAME_BYTES
-    assert set(smaller.incomplete) == {"last_epoch", "knobs", "commands", "latest"}
+    assert set(smaller.incomplete) == {"knobs", "commands", "latest"}
     assert smaller.run["commands"] == commands[-len(smaller.run["commands"]) :] and smaller.run["commands"]
     assert list(smaller.latest) == NAMES[: len(smaller.latest)] and len(smaller.latest) > 100
-    assert smaller.run["last_epoch"]["values"]["train_loss"] == 0.5 and smaller.run["state"] == "running"
+    assert smaller.run["state"] == "running"
 
 
 def test_a_greeting_leaves_out_no_more_than_it_must():

@@ -18,8 +18,9 @@ from django.utils import timezone
 
 from runs.access.tickets import redeem_ticket
 from runs.models import Attempt, Membership, Project, Recipe, Role, Run, RunState, Series, Ticket
-from runs.protocol.events import Block, Metrics
+from runs.protocol.events import Block
 from runs.recording import feed
+from tests.support.stored_points import metrics_event
 
 pytestmark = pytest.mark.django_db
 
@@ -239,9 +240,7 @@ def test_it_tells_the_history_and_hides_tracebacks_from_viewers(run: Run, login:
     Attempt.objects.create(
         run=run, number=1, host="a", boot_id="b", supervisor_pid=1, traceback="Traceback …", error="it broke"
     )
-    feed.append(
-        run.pk, Metrics(attempt=1, blocks=[Block(steps=[1, 2], times=[1.0, 2.0], values={"loss": [0.5, 0.25]})])
-    )
+    feed.append(run.pk, metrics_event([Block(steps=[1, 2], times=[1.0, 2.0], values={"loss": [0.5, 0.25]})]))
     for name in ("api:history", "api:details"):
         address = reverse(name, args=[run.pk])
         assert login("operator").get(address).json()["attempts"][0]["traceback"] == "Traceback …"
@@ -255,7 +254,7 @@ def test_it_gives_a_range_of_a_series(run: Run, login: Login) -> None:
     steps = list(range(10))
     block = Block(steps=steps, times=[float(step) for step in steps], values={"loss": [float(step) for step in steps]})
     Series.objects.create(run=run, name="loss")
-    feed.append(run.pk, Metrics(attempt=1, blocks=[block]))
+    feed.append(run.pk, metrics_event([block]))
     query = {"name": "loss", "from": "3", "to": "5", "buckets": "100", "by": "step"}
     chart = login("viewer").get(reverse("api:points", args=[run.pk]), query).json()["series"]["loss"]
     assert chart["steps"] == [3, 4, 5] and chart["values"] == [3.0, 4.0, 5.0]

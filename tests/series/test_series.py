@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runs.models import Axis, Chunk, Project, Run, Series, StoredEvent
-from runs.protocol.events import Block, LogLine, LogWritten, Metrics, SystemSampled
+from runs.protocol.events import Block, LogLine, LogWritten, SystemSampled
 from runs.recording import feed
 from runs.series import storage
 from runs.series.charts import charts
-from tests.support.stored_points import LOSS, START, bits, floats, metrics, read_points, store
+from tests.support.stored_points import LOSS, START, bits, floats, metrics, metrics_event, read_points, store
 
 # A frame carries NaN by name, so that its payload is the usual one.
 numbers = floats.map(lambda value: math.nan if math.isnan(value) else value)
@@ -139,9 +139,9 @@ def test_a_series_logged_with_different_others_stays_in_the_order_of_logging(run
     alone = Block(steps=[1, 2, 4, 4], times=[1.0, 2.0, 4.0, 4.0], values={"loss": [1.0, 2.0, 4.0, 4.5]})
     beside = Block(steps=[3, 5], times=[3.0, 4.0], values={"loss": [3.0, 5.0], "accuracy": [0.5, 0.75]})
     for attempt in (1, 2):
-        feed.append(run.pk, Metrics(attempt=attempt, blocks=[beside, alone]))
+        feed.append(run.pk, metrics_event([beside, alone], attempt))
     for _ in ("as events", "folded"):
-        for points in storage.read_points(run.pk, "loss").values():
+        for points in read_points(run.pk, "loss").values():
             assert points.steps.tolist() == [1, 2, 3, 4, 4, 5]
             assert points.values.tolist() == [1.0, 2.0, 3.0, 4.0, 4.5, 5.0]
         storage.fold(run.pk)

@@ -9,12 +9,12 @@ import msgspec
 import pytest
 from django.utils import timezone
 
-from runs.api.history import chart_range, history
+from runs.api.history import history
 from runs.live.snapshot import latest_values, run_snapshot
 from runs.models import Attempt, Checkpoint, Command, CommandState, EpochMetric, Project, Role, Run, RunState, Series
 from runs.recording.lifecycle import AttemptEnd, Holder, end_attempt, open_attempt
 from runs.series import storage
-from runs.series.charts import charts
+from runs.series.charts import Extent, charts
 from steersman import values
 from steersman.agent.journals.merged import Journals
 from steersman.agent.journals.tail import Position
@@ -99,6 +99,6 @@ def test_the_widest_records_are_stored_and_shown(tmp_path: Path) -> None:
         _, drawn = charts(run.pk, ["loss", NAME])
         assert set(drawn) == {"loss", NAME}
         for by in ("step", "time"):
-            assert chart_range(run, ["loss"], by=by)["series"]
+            assert charts(run.pk, ["loss"], extent=Extent(by))[1]
         for shown in (history(run, Role.OWNER), run_snapshot(run), latest_values(run)):
             msgspec.json.encode(shown)

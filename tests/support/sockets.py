@@ -14,8 +14,9 @@ from django.contrib.auth.models import User
 from monitor_site.asgi import application
 from runs.access.tickets import issue_ticket
 from runs.models import Membership, Project, Run
-from runs.protocol.events import Block, Metrics
+from runs.protocol.events import Block
 from runs.recording import feed
+from tests.support.stored_points import metrics_event
 
 TIMEOUT_S = 10
 
@@ -48,7 +49,7 @@ def append(run: Run, *steps: int) -> int:
     block = Block(
         steps=list(steps), times=[float(step) for step in steps], values={"loss": [step / 2 for step in steps]}
     )
-    return feed.append(run.pk, Metrics(attempt=1, blocks=[block]))
+    return feed.append(run.pk, metrics_event([block]))
 
 
 async def connect(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 from django.db import transaction
 from hypothesis import strategies as st
 
 from runs.models import Chunk, Run, Series
-from runs.protocol.events import Block, Metrics, split_nonfinite
+from runs.protocol.events import Block, CheckpointSaved, Metrics, StatusChanged, iso, split_nonfinite
+from runs.protocol.states import group_of
 from runs.recording import feed
 from runs.series import storage
 from runs.series.chunks import Points, join_points, make_points, unpack_points
@@ -19,6 +22,30 @@ START = 1_700_000_000.0
 LOSS = "train/loss"
 
 floats = st.floats(width=64) | st.floats(width=32) | st.sampled_from([math.nan, math.inf, -math.inf, -0.0, 5e-324])
+
+
+def metrics_event(blocks: Sequence[Block], attempt: int = 1) -> Metrics:
+    """Return step metrics whose last point is that of the last block, which may be empty."""
+    step, moment = (blocks[-1].steps or [0])[-1], (blocks[-1].times or [0.0])[-1]
+    at = iso(datetime.fromtimestamp(moment, UTC))
+    return Metrics(attempt=attempt, step=step, last_point_at=at, blocks=list(blocks))
+
+
+def status_event(state: str, attempt: int = 1, **fields: Any) -> StatusChanged:
+    known: dict[str, Any] = {
+        "ranks": 1, "reason": "", "started_at": None, "ended_at": None, "trained_s": 0.0, "training_since": None,
+        "total_epochs": None, "total_steps": None, "steps_per_epoch": None, "restarts": 0, "restarts_used": 0,
+        "last_attempt": None,
+    }  # fmt: skip
+    return StatusChanged(state=state, group=group_of(state), attempt=attempt, **known | fields)
+
+
+def checkpoint_event(step: int, attempt: int = 1, **fields: Any) -> CheckpointSaved:
+    known: dict[str, Any] = {
+        "id": step + 1, "epoch": 1, "created_at": "2026-03-01T12:00:00.000Z", "name": f"step-{step}",
+        "size_bytes": 1, "sha256": "",
+    }  # fmt: skip
+    return CheckpointSaved(attempt=attempt, step=step, **known | fields)
 
 
 def metrics(
@@ -32,7 +59,7 @@ def metrics(
     block = Block(
         steps=list(steps), times=[START + step * interval_s for step in steps], values=values, nonfinite=nonfinite
     )
-    return Metrics(attempt=attempt, blocks=[block])
+    return metrics_event([block], attempt)
 
 
 def store(run: Run, values: Sequence[float], first: int = 0, attempt: int = 1, tick: int = 500) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 
-from runs.protocol.events import Block, Metrics, split_nonfinite
+from runs.protocol.events import Block, Metrics, iso, split_nonfinite
 from steersman.files import journal
 from steersman.files.journal import Record
 
@@ -21,8 +22,26 @@ def points(records: Iterable[Record]) -> dict[tuple[str, ...], list[Record]]:
     return groups
 
 
-def blocks_as_events(attempt: int, groups: dict[tuple[str, ...], list[Record]]) -> Iterable[Metrics]:
-    """Yield metrics events of at most LARGEST_EVENT_STEPS steps in all their blocks."""
+def last_point(records: Sequence[Record]) -> Record | None:
+    """Return the last step metrics among `records`: the run is at its step."""
+    return next((record for record in reversed(records) if record.kind == journal.POINT), None)
+
+
+def time_of(record: Record) -> datetime:
+    """Return when a record was written, in UTC."""
+    return datetime.fromtimestamp(record.time, UTC)
+
+
+def metrics_events(attempt: int, records: Sequence[Record]) -> Iterator[Metrics]:
+    """Yield metrics events of the points among `records`, of at most LARGEST_EVENT_STEPS steps in all their blocks."""
+    last = last_point(records)
+    if last is None:
+        return
+    for blocks in _blocks_of(points(records)):
+        yield Metrics(attempt=attempt, step=last.step, last_point_at=iso(time_of(last)), blocks=blocks)
+
+
+def _blocks_of(groups: dict[tuple[str, ...], list[Record]]) -> Iterator[list[Block]]:
     blocks: list[Block] = []
     room = LARGEST_EVENT_STEPS
     for names, records in groups.items():
@@ -33,10 +52,10 @@ def blocks_as_events(attempt: int, groups: dict[tuple[str, ...], list[Record]]) 
             start += len(taken)
             room -= len(taken)
             if room <= 0:
-                yield Metrics(attempt=attempt, blocks=blocks)
+                yield blocks
                 blocks, room = [], LARGEST_EVENT_STEPS
     if blocks:
-        yield Metrics(attempt=attempt, blocks=blocks)
+        yield blocks
 
 
 def _block(names: Sequence[str], records: Sequence[Record]) -> Block:

@@ -14,16 +14,18 @@ from runs.models import Attempt, Checkpoint, Command, CommandState, EpochMetric,
 from runs.protocol.commands import Extend
 from runs.protocol.events import (
     CheckpointSaved,
+    EnvironmentRecorded,
     EpochDone,
     Event,
     KnobsChanged,
     LogLine,
     LogWritten,
-    StatusChanged,
     TextLogged,
+    iso,
     name_nonfinite,
 )
 from runs.recording.lifecycle import Lease, complete_command, note_pause
+from runs.recording.status import announce_status
 from steersman.agent.machine.redactor import Redactor
 from steersman.files import journal
 from steersman.files.checkpoint import is_whole
@@ -48,11 +50,12 @@ class RecordStore:
                 return [self._store_epoch(record, fields)]
             case journal.PLAN:
                 plan = {name: _count(record.fields.get(name)) for name in PLAN_FIELDS}
-                fields.update(plan)
-                state = Run.objects.values_list("state", flat=True).get(pk=self._lease.run_id)
-                return [StatusChanged(state=state, attempt=self._lease.number, **plan)]  # type: ignore[arg-type]
+                Run.objects.filter(pk=self._lease.run_id).update(**plan)
+                # At once: an event that came behind later ones of this tick would bring their state back.
+                announce_status(self._lease.run_id)
             case journal.ENVIRONMENT:
                 self._store_environment(record)
+                return [EnvironmentRecorded(attempt=self._lease.number)]
             case journal.OUTCOME:
                 self._store_outcome(record)
             case journal.STATE:
@@ -120,8 +123,8 @@ class RecordStore:
             },
         )
         fields["epoch"] = epoch
+        name = best_metric_name(values) if best else ""
         if best:
-            name = best_metric_name(values)
             EpochMetric.objects.filter(run_id=self._lease.run_id, best=True).exclude(
                 attempt=self._lease.number, epoch=epoch
             ).update(best=False)
@@ -134,6 +137,8 @@ class RecordStore:
             best=best,
             values=values,
             nonfinite=nonfinite,
+            best_metric=values.get(name),
+            best_metric_name=name,
         )
 
     def _store_outcome(self, record: Record) -> None:
@@ -157,39 +162,48 @@ class RecordStore:
 
     def _store_checkpoint(self, record: Record) -> CheckpointSaved:
         path = f"attempts/{self._lease.number}/{record.fields['path']}"
-        stored = CheckpointSaved(
-            attempt=self._lease.number,
-            step=record.step,
-            epoch=int(record.fields["epoch"]),
-            name=str(record.fields["name"]),
-            size_bytes=int(record.fields["size_bytes"]),
-            sha256=str(record.fields["sha256"]),
-            reason=str(record.fields.get("reason", Checkpoint.Reason.LAST)),
-            metrics={
-                str(name): value if math.isfinite(value) else None
-                for name, value in (record.fields.get("metrics") or {}).items()
-            },
-        )
-        Checkpoint.objects.update_or_create(
+        row, _ = Checkpoint.objects.update_or_create(
             run_id=self._lease.run_id,
             path=path,
             defaults={
-                "attempt": stored.attempt,
-                "step": stored.step,
-                "epoch": stored.epoch,
-                "name": stored.name,
-                "size_bytes": stored.size_bytes,
-                "sha256": stored.sha256,
-                "reason": stored.reason,
-                "metrics": stored.metrics,
+                "attempt": self._lease.number,
+                "step": record.step,
+                "epoch": int(record.fields["epoch"]),
+                "name": str(record.fields["name"]),
+                "size_bytes": int(record.fields["size_bytes"]),
+                "sha256": str(record.fields["sha256"]),
+                "reason": str(record.fields.get("reason", Checkpoint.Reason.LAST)),
+                "metrics": {
+                    str(name): value if math.isfinite(value) else None
+                    for name, value in (record.fields.get("metrics") or {}).items()
+                },
                 "created_at": datetime.fromtimestamp(record.time, UTC),
             },
         )
-        for row in Checkpoint.objects.filter(run_id=self._lease.run_id, attempt=self._lease.number).exclude(path=path):
-            # The worker's rule of what to keep removed it.
-            if not is_whole(self._folder / Path(row.path).relative_to(f"attempts/{self._lease.number}")):
-                row.delete()
-        return stored
+        return CheckpointSaved(
+            id=row.pk,
+            attempt=row.attempt,
+            step=row.step,
+            epoch=row.epoch,
+            created_at=iso(row.created_at),
+            name=row.name,
+            size_bytes=row.size_bytes,
+            sha256=row.sha256,
+            reason=row.reason,
+            metrics=row.metrics,
+            removed=self._forget_removed(row),
+        )
+
+    def _forget_removed(self, saved: Checkpoint) -> list[int]:
+        """Delete the rows of checkpoints that the worker's rule of what to keep removed; return their ids."""
+        others = Checkpoint.objects.filter(run_id=self._lease.run_id, attempt=self._lease.number).exclude(pk=saved.pk)
+        removed = [
+            row.pk
+            for row in others.order_by("pk")
+            if not is_whole(self._folder / Path(row.path).relative_to(f"attempts/{self._lease.number}"))
+        ]
+        Checkpoint.objects.filter(pk__in=removed).delete()
+        return removed
 
 
 def best_metric_name(values: Mapping[str, float | None]) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from runs.protocol.events import (
     Event,
     LogLine,
     LogWritten,
+    Metrics,
     SystemSampled,
 )
 from runs.recording import feed
@@ -42,7 +42,7 @@ from trainer.ingest.partial_store import (
     put_into_quarantine,
     store_apart,
 )
-from trainer.ingest.point_events import blocks_as_events, points
+from trainer.ingest.point_events import last_point, metrics_events, time_of
 from trainer.ingest.record_kinds import RecordStore, merge_environments
 from trainer.ingest.ticks import Tick
 
@@ -137,18 +137,18 @@ class Ingest:
     def _put(self, tick: Tick) -> None:
         """Store what a tick, or a part of one, holds."""
         records = tick.read.records if tick.read else []
-        metrics = list(blocks_as_events(self.lease.number, points(records)))
+        metrics: list[Metrics | SystemSampled] = [*metrics_events(self.lease.number, records)]
         events: list[Event] = [*metrics, *tick.events]
         fields: dict[str, Any] = {}
         for record in records:
             if record.kind != journal.POINT:
                 events += self._records.store(record, fields)
         if tick.system is not None:
-            moment = timezone.now().timestamp()
+            moment = round(timezone.now().timestamp(), 3)
             step = records[-1].step if records else self.progress.step
             sampled = SystemSampled(attempt=self.lease.number, step=step, time=moment, values=tick.system)
             events.append(sampled)
-            metrics.append(sampled)  # type: ignore[arg-type]
+            metrics.append(sampled)
         events += self._console_events(tick)
         if metrics:
             storage.update_latest(self.lease.run_id, metrics)
@@ -214,7 +214,5 @@ def _without(records: Sequence[Record], aside: Sequence[Record]) -> Iterable[Rec
 
 
 def _progress_fields(records: Sequence[Record]) -> dict[str, Any]:
-    last = next((record for record in reversed(records) if record.kind == journal.POINT), None)
-    if last is None:
-        return {}
-    return {"step": last.step, "last_point_at": datetime.fromtimestamp(last.time, UTC)}
+    last = last_point(records)
+    return {} if last is None else {"step": last.step, "last_point_at": time_of(last)}

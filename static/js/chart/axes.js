@@ -1,6 +1,6 @@
 // What a chart is drawn over, and the way from what is stored (steps, seconds since 1970) to it and back. Pure.
 
-import { lowerBound } from "../state/series.js";
+import { lowerBound } from "../state/columns.js";
 
 const same = (x) => x;
 
@@ -50,13 +50,13 @@ function byEpochEnds(rows) {
   }
   return {
     by: "step",
-    forward: (step) => between(step, steps, epochs),
-    back: (epoch) => between(epoch, epochs, steps),
+    forward: (step) => interpolated(step, steps, epochs),
+    back: (epoch) => interpolated(epoch, epochs, steps),
   };
 }
 
 /** Return the straight line through the two neighbours, continued beyond both ends. */
-function between(x, from, to) {
+function interpolated(x, from, to) {
   if (from.length < 2 || !Number.isFinite(x)) return x;
   const right = Math.max(1, Math.min(from.length - 1, lowerBound(from, x)));
   const share = (x - from[right - 1]) / (from[right] - from[right - 1]);

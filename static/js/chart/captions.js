@@ -18,8 +18,8 @@ export function latestOf(line) {
   return measure(line.name, latest.value, latest.nonfinite);
 }
 
-/** Return what stands below the curve: how much of it is shown. Empty where all is. */
-export function captionOf(drawn, points, log) {
+/** Return what stands below the curve: how much of it is shown, and what the paler lines are. Empty if all is plain. */
+export function captionOf(drawn, points, log, earlier = 0) {
   const sentences = [];
   if (drawn.some((one) => one.banded)) {
     const shown = drawn.reduce((sum, one) => sum + one.xs.length, 0);
@@ -28,6 +28,7 @@ export function captionOf(drawn, points, log) {
   }
   const below = log ? drawn.reduce((sum, one) => sum + notAboveZero(one.means), 0) : 0;
   if (below) sentences.push(fill(gettext("not above zero, so not on a log axis: {count}"), { count: count(below) }));
+  if (earlier) sentences.push(gettext("paler: other attempts"));
   return sentences.join(" · ");
 }
 

@@ -40,7 +40,8 @@ export class Chart {
   #interventions;
 
   /**
-   * `lines`: [{name, label, colour, dash, version(), read(from, to, buckets), extent(), latest()}]; `axis`: "step",
+   * `lines`: [{name, label, colour, dash, version(), read(from, to, buckets), extent(), latest()}]; what is read may
+   * have `earlier`, lines of earlier attempts, [{xs, means}], which are drawn paler. `axis`: "step",
    * "time", "machine" or "epoch", and what is drawn over it says `view`; `group` shares cursor and zoom; `place` names
    * the run; `height` is in pixels; `marks` {version(), read()} are interventions, [{x, command}].
    */
@@ -100,6 +101,7 @@ export class Chart {
     if (!data[0].length) return true;
     this.#prepare(data);
     const [min, max] = group.zoom ? [from, to] : widenedRange(data[0][0], data[0].at(-1));
+    this.root.dataset.earlier = this.#earlierCount();
     this.#plot.batch(() => {
       this.#plot.setData(data, false);
       this.#plot.setScale("x", { min, max });
@@ -114,7 +116,8 @@ export class Chart {
   #prepare(data) {
     const { log, smoothing, over } = this.view;
     this.#over = xAxisFor(this.axis, over);
-    const shape = [log, smoothing > 0, this.#over].join();
+    const earlier = this.#drawn.map((one) => one.earlier?.length ?? 0);
+    const shape = [log, smoothing > 0, this.#over, ...earlier].join();
     if (this.#plot && shape === this.#shape) return;
     this.#shape = shape;
     this.#plot?.destroy();
@@ -122,6 +125,7 @@ export class Chart {
       size: { width: this.#width, height: this.#height },
       over: this.#over,
       lines: this.lines,
+      earlier,
       log,
       smoothing,
       isPercent: this.axis !== "epoch" && this.lines.every((line) => unitOf(line.name) === "%"),
@@ -149,6 +153,10 @@ export class Chart {
     },
     reset: () => this.group.reset(),
   };
+
+  #earlierCount() {
+    return this.#drawn.reduce((sum, drawn) => sum + (drawn.earlier?.length ?? 0), 0);
+  }
 
   #select(plot) {
     const { left, width } = plot.select;
@@ -220,7 +228,7 @@ export class Chart {
     this.#spokenAt = now;
     const points = Math.round(this.#drawn.reduce((sum, drawn) => sum + drawn.points, 0));
     const { caption } = this.parts;
-    const text = captionOf(this.#drawn, points, this.view.log);
+    const text = captionOf(this.#drawn, points, this.view.log, this.#earlierCount());
     caption.hidden = !text;
     setText(caption, text);
     this.root.dataset.points = points;

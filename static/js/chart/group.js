@@ -2,7 +2,8 @@
 
 import { element, icon } from "../shared/dom.js";
 import { gettext } from "../shared/i18n.js";
-import { ascending, drawable, seriesFromChart } from "../state/series.js";
+import { ascending, drawable } from "../state/columns.js";
+import { lineOf, seriesFromCharts } from "../state/series.js";
 
 const SETTLE_MS = 150;
 const DETAIL_BUCKETS = 1200;
@@ -19,7 +20,7 @@ export class ChartGroup {
   #details = new Map();
 
   /**
-   * `fetchRange(names, from, to, buckets)` resolves to {name: chart}, null where there is no finer data. Zoom and
+   * `fetchRange(names, from, to, buckets)` resolves to {name: charts}, null where there is no finer data. Zoom and
    * `from` and `to` are of the x that is drawn; `mapping()` leads from there to what is stored.
    */
   constructor({ fetchRange = null, mapping, onChange }) {
@@ -70,20 +71,33 @@ export class ChartGroup {
     this.#touch();
   }
 
-  /** Return what to draw of `series`: the finer range where it was fetched, continued by what came live since. */
-  read(series, from, to, buckets) {
-    const { by, forward, back } = this.mapping();
-    const drawn = this.#stored(series, back(from), back(to), buckets, by);
-    drawn.xs = ascending(drawn.xs.map(forward));
-    return drawn;
+  /**
+   * Return what to draw of the line of `series` as attempt `last` left it: the finer range where it was fetched,
+   * continued by what came live since.
+   */
+  read(series, last, from, to, buckets) {
+    const { by, back } = this.mapping();
+    return this.#mapped(this.#stored(series, last, back(from), back(to), buckets, by));
   }
 
-  #stored(series, from, to, buckets, by) {
-    const detail = this.#details.get(series.name);
-    if (!detail || !detail.xs.length) return drawable(series, from, to, buckets, by);
+  /** Return `columns` between two places of the x that is drawn, in at most about `buckets` columns. */
+  readColumns(columns, from, to, buckets) {
+    const { by, back } = this.mapping();
+    return this.#mapped(drawable(columns, back(from), back(to), buckets, by));
+  }
+
+  #mapped(found) {
+    found.xs = ascending(found.xs.map(this.mapping().forward));
+    return found;
+  }
+
+  #stored(series, last, from, to, buckets, by) {
+    const line = lineOf(series, last);
+    const detail = this.#details.has(series.name) ? lineOf(this.#details.get(series.name), last) : null;
+    if (!detail?.xs.length) return drawable(line, from, to, buckets, by);
     const fine = drawable(detail, from, to, buckets, by);
     const seen = (by === "time" ? detail.times : detail.xs).at(-1);
-    const live = drawable(series, seen, to, buckets, by);
+    const live = drawable(line, seen, to, buckets, by);
     const begin = live.xs.findIndex((x) => x > seen);
     if (begin < 0) return fine;
     for (const column of ["xs", "means", "mins", "maxs"]) fine[column] = fine[column].concat(live[column].slice(begin));
@@ -106,7 +120,7 @@ export class ChartGroup {
       return; // the coarse curve stays: it is right, only less fine
     }
     if (this.zoom?.from !== from || this.zoom?.to !== to) return;
-    for (const [name, chart] of Object.entries(finer)) this.#details.set(name, seriesFromChart(name, chart));
+    for (const [name, charts] of Object.entries(finer)) this.#details.set(name, seriesFromCharts(name, charts));
     this.#touch();
   }
 

@@ -8,22 +8,24 @@ import { smoothed } from "./smoothing.js";
 
 const FONT = '11px "Inter Variable", system-ui, sans-serif';
 const NONE = { show: false };
+const EARLIER_OPACITY = 0.4;
 
 /** Return how many columns a line has: mean, minimum and maximum, and the smoothed mean where there is one. */
 export function columnsOf(smoothing) {
   return smoothing ? 4 : 3;
 }
 
-/** Return the columns for uPlot, x first, of what each line drew. */
+/** Return the columns for uPlot, x first, of what each line drew, then those of its earlier attempts. */
 export function dataOf(drawn, smoothing, log) {
+  const shown = log ? aboveZero : (values) => values;
   const tables = drawn.map(({ xs, means, mins, maxs, banded }) => {
-    const shown = log ? aboveZero : (values) => values;
     const none = banded ? null : new Array(xs.length).fill(null);
     const columns = [xs, shown(means), none ?? shown(mins), none ?? shown(maxs)];
     // Smoothed before anything is left out: a log axis changes what is seen, not the curve.
     if (smoothing) columns.push(shown(smoothed(means, smoothing)));
     return columns;
   });
+  for (const { earlier = [] } of drawn) for (const { xs, means } of earlier) tables.push([xs, shown(means)]);
   if (tables.every((table) => sameXs(table[0], tables[0][0]))) {
     return [tables[0][0], ...tables.flatMap((table) => table.slice(1))];
   }
@@ -37,9 +39,12 @@ function sameXs(left, right) {
   return left === right || (left.length === right.length && left[0] === right[0] && left.at(-1) === right.at(-1));
 }
 
-/** `over`: what x is; `group` shares the cursor; `isPercent`: values fill the scale from 0 to 100. */
-export function plotOptions({ size, over, lines, log, smoothing, isPercent, group, hooks }) {
-  const { series, bands } = linesOf(lines, smoothing);
+/**
+ * `over`: what x is; `earlier`: how many earlier attempts each line has; `group` shares the cursor; `isPercent`: values
+ * fill the scale from 0 to 100.
+ */
+export function plotOptions({ size, over, lines, earlier, log, smoothing, isPercent, group, hooks }) {
+  const { series, bands } = linesOf(lines, earlier, smoothing);
   const grid = { stroke: () => palette.grid, width: 1 };
   const axis = { stroke: () => palette.axis, font: FONT, grid, ticks: NONE };
   const overTime = over === "time" || over === "relative";
@@ -76,7 +81,7 @@ export function plotOptions({ size, over, lines, log, smoothing, isPercent, grou
   };
 }
 
-function linesOf(lines, smoothing) {
+function linesOf(lines, earlier, smoothing) {
   const stride = columnsOf(smoothing);
   const series = [{}];
   const bands = [];
@@ -90,6 +95,10 @@ function linesOf(lines, smoothing) {
     const place = index * stride;
     const opacity = smoothing ? 0.12 : 0.2;
     bands.push({ series: [place + 3, place + 2], fill: () => faint(lineColour(line.colour), opacity) });
+  }
+  for (const [index, line] of lines.entries()) {
+    const stroke = () => faint(lineColour(line.colour), EARLIER_OPACITY);
+    for (let number = 0; number < earlier[index]; number += 1) series.push({ stroke, width: 1.2, points: NONE });
   }
   return { series, bands };
 }

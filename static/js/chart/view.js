@@ -1,6 +1,8 @@
 // How all charts of a page are drawn: smoothing, axis of values, what is drawn over. Chosen once, remembered here.
 
+import { element } from "../shared/dom.js";
 import { fixed } from "../shared/format.js";
+import { fill, gettext } from "../shared/i18n.js";
 
 const STORAGE_KEY = "steersman-charts";
 const OVER = ["step", "epoch", "time", "relative"];
@@ -12,25 +14,30 @@ export class ChartView {
   over = "step";
   // Whether interventions are marked.
   marks = true;
+  // The line is drawn as this attempt left it. Not kept: it is of one run.
+  attempt = Infinity;
   version = 0;
+  #attempts = 0;
   #form;
   #onChange;
 
   /**
-   * `form` holds the controls named smoothing, log, over and, where there are any, marks; `onChange(what)` is told
-   * what was changed.
+   * `form` holds the controls named smoothing, log, over and, where there are any, marks and attempt; `onChange(what)`
+   * gets the name of what was changed.
    */
   constructor(form, onChange) {
     this.#form = form;
     this.#onChange = onChange;
     this.#recall();
-    const { smoothing, log, over, marks } = form.elements;
+    const { smoothing, log, over, marks, attempt } = form.elements;
     smoothing.value = String(this.smoothing);
     log.checked = this.log;
     over.value = this.over;
     if (marks) marks.checked = this.marks;
     this.#show();
     form.addEventListener("input", (event) => this.#read(event.target.name));
+    // It stands in the head of the page, outside the form.
+    attempt?.addEventListener("input", () => this.#read("attempt"));
     form.addEventListener("submit", (event) => event.preventDefault());
   }
 
@@ -40,11 +47,31 @@ export class ChartView {
     if (option.disabled === known) option.disabled = !known;
   }
 
+  /** Let people choose among several attempts; `attempts` are rows with `number`, in order. */
+  offerAttempts(attempts) {
+    const { attempt: choice } = this.#form.elements;
+    if (!choice || attempts.length === this.#attempts) return;
+    this.#attempts = attempts.length;
+    const numbers = attempts.map(({ number }) => number).reverse();
+    const text = (number, place) =>
+      fill(place ? gettext("Attempt {number}") : gettext("Attempt {number}, the latest"), { number });
+    const value = (number, place) => (place ? String(number) : "");
+    const { value: chosen } = choice;
+    choice.replaceChildren(
+      ...numbers.map((number, place) =>
+        element("option", { value: value(number, place), text: text(number, place) }),
+      ),
+    );
+    choice.value = chosen;
+    choice.closest("label").hidden = numbers.length < 2;
+  }
+
   #read(what) {
-    const { smoothing, log, over, marks } = this.#form.elements;
+    const { smoothing, log, over, marks, attempt } = this.#form.elements;
     this.smoothing = bounded(Number(smoothing.value));
     this.log = log.checked;
     if (marks) this.marks = marks.checked;
+    this.attempt = Number(attempt?.value) || Infinity;
     this.over = OVER.includes(over.value) ? over.value : "step";
     this.version += 1;
     this.#show();

@@ -2,6 +2,8 @@
 
 import { changeDetector } from "../shared/painter.js";
 import { effectAt, effectSeries, isFullResolution, neighbouringChanges, stepsAround, WINDOW } from "./effect_size.js";
+import { emptyColumns } from "../state/columns.js";
+import { lineOf, seriesFromCharts } from "../state/series.js";
 import { attemptStarts, isReplaced } from "./interventions.js";
 
 // What is still growing is fetched again no sooner than this.
@@ -38,8 +40,8 @@ export class EffectReader {
     if (!mine.length || !this.#changed(versions.series, versions.commands, versions.details, mine.length))
       return this.#version;
     const name = effectSeries(series);
-    const points = series.get(name);
-    if (!points) return this.#version;
+    if (!series.has(name)) return this.#version;
+    const points = lineOf(series.get(name));
     const begun = attemptStarts(attempts, !run?.recipe);
     const changesMade = [...this.#state.commands.values()].filter(
       (command) => command.command === "set_knob" && command.state === "applied" && !isReplaced(command, begun),
@@ -69,10 +71,9 @@ export class EffectReader {
     known.isFetching = true;
     const around = stepsAround(points);
     try {
-      const chart = (await this.#fetchRange([name], step - around, step + around, FETCHED_BUCKETS, "step"))[name];
-      const xs = chart?.steps ?? [];
-      const odd = (chart?.nonfinite ?? []).map(([index, label]) => ({ x: xs[index], name: label }));
-      const effect = effectAt(xs, chart?.values ?? chart?.mean ?? [], step, { ...bounds, odd });
+      const found = (await this.#fetchRange([name], step - around, step + around, FETCHED_BUCKETS, "step"))[name];
+      const line = found ? lineOf(seriesFromCharts(name, found)) : emptyColumns("step");
+      const effect = effectAt(line.xs, line.means, step, { ...bounds, odd: line.odd });
       // Points far behind the window will not come any more.
       if (effect && points.xs.at(-1) > step + 2 * around + WINDOW) effect.isWhole = true;
       this.#take(known, name, effect);

@@ -3,6 +3,8 @@
 // The points are those up to and behind the step at which it took effect; the curve goes on falling or rising by
 // itself, so that this is what was seen, and no proof of a cause.
 
+import { pointsOf } from "../state/columns.js";
+
 // So many points on each side, and no fewer than these.
 export const WINDOW = 50;
 const FEWEST = 5;
@@ -91,8 +93,8 @@ export function isFullResolution(series, step, window = WINDOW) {
   return true;
 }
 
-/** Return how many steps around `step` hold about `window` points, from the density of the series. */
-export function stepsAround(series, window = WINDOW) {
-  const steps = series.xs.at(-1) - series.firsts[0];
-  return Math.ceil((1.5 * window * Math.max(1, steps)) / Math.max(1, series.count));
+/** Return how many steps around `step` hold about `window` points, from the density of the line. */
+export function stepsAround(line, window = WINDOW) {
+  const steps = line.xs.at(-1) - line.firsts[0];
+  return Math.ceil((1.5 * window * Math.max(1, steps)) / Math.max(1, pointsOf(line)));
 }

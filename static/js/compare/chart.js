@@ -6,7 +6,7 @@ import { ChartGroup } from "../chart/group.js";
 import { getJson } from "../shared/http.js";
 import { gettext } from "../shared/i18n.js";
 import { lineColours } from "../shared/palette.js";
-import { ascending, columnOf, drawable, seriesFromChart } from "../state/series.js";
+import { ascending, columnOf, columnsFromChart, drawable } from "../state/columns.js";
 
 const BUCKETS = 1200;
 const SETTLE_MS = 150;
@@ -179,7 +179,7 @@ export class CompareChart {
     const found = new Map();
     runs.forEach((run, index) => {
       const chart = answers[index].series[name];
-      if (chart) found.set(run.id, loaded(name, chart));
+      if (chart) found.set(run.id, loaded(chart));
     });
     return found;
   }
@@ -190,7 +190,7 @@ export class CompareChart {
     const found = new Map();
     runs.forEach((run, index) => {
       const epochs = answers[index].filter(({ values, nonfinite }) => name in values || name in nonfinite);
-      if (epochs.length) found.set(run.id, loaded(name, chartOfEpochs(name, epochs)));
+      if (epochs.length) found.set(run.id, loaded(chartOfEpochs(name, epochs)));
     });
     return found;
   }
@@ -216,8 +216,8 @@ function clockOf(run) {
 }
 
 /** The newest value stands beside the curve, whose last place may be the mean of many points. */
-function loaded(name, chart) {
-  return { series: seriesFromChart(name, chart), newest: (chart.raw ? chart.values : chart.last).at(-1) ?? null };
+function loaded(chart) {
+  return { series: columnsFromChart(chart), newest: (chart.raw ? chart.values : chart.last).at(-1) ?? null };
 }
 
 function chartOfEpochs(name, epochs) {

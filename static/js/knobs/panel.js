@@ -4,7 +4,6 @@ import { isByGroup, knobName } from "../commands/text.js";
 import { element } from "../shared/dom.js";
 import { fill, gettext } from "../shared/i18n.js";
 import { changeDetector } from "../shared/painter.js";
-import { hasEnded } from "../state/run_state.js";
 import { KnobFold } from "./panel_fold.js";
 import { KnobRow } from "./row.js";
 
@@ -35,7 +34,7 @@ export class KnobPanel {
     const knobs = run.knobs ?? [];
     const maySteer = this.#client.may("set_knob");
     // A new attempt declares its knobs anew: a place that is kept until then lets nothing jump.
-    this.#section.hidden = this.#link.hidden = !knobs.length && (this.#section.hidden || hasEnded(run));
+    this.#section.hidden = this.#link.hidden = !knobs.length && (this.#section.hidden || run.group === "ended");
     document.documentElement.toggleAttribute("data-has-knobs", !this.#section.hidden);
     if (
       this.#layoutChanged(maySteer, ...knobs.map((knob) => `${knob.name} ${knob.kind} ${knob.groups} ${knob.choices}`))

@@ -23,8 +23,8 @@ export class Activity {
 
   paint() {
     const { versions } = this.#state;
-    this.#fill("attempts", versions.details, () => {
-      setText(document.getElementById("restarts"), restartsText(this.#state.restarts));
+    this.#fill("attempts", versions.attempts + versions.details, () => {
+      setText(document.getElementById("restarts"), restartsText(this.#state.run));
       return this.#state.attempts.toReversed().map(attemptRow);
     });
     this.#fill("events", versions.activity, () => this.#state.activity.toReversed().map(eventEntry));
@@ -44,7 +44,7 @@ function eventEntry(event) {
     return panelRow(
       event.state,
       fill(gettext("Run is {state}"), { state: stateText(event.state) }),
-      [event.reason],
+      [event.reason, event.remark],
       event.at,
     );
   }

@@ -6,7 +6,8 @@ import { fill, gettext, stateText } from "../shared/i18n.js";
 import { panelRow } from "./row.js";
 
 /** Return how many of the allowed restarts were used, empty where none is allowed. */
-export function restartsText({ allowed, used }) {
+export function restartsText(run) {
+  const { restarts: allowed, restarts_used: used } = run ?? {};
   return allowed ? fill(gettext("{used} of {allowed} restarts used"), { used, allowed }) : "";
 }
 

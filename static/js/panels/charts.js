@@ -8,7 +8,9 @@ import { readableName } from "../shared/format.js";
 import { getJson } from "../shared/http.js";
 import { fill, gettext } from "../shared/i18n.js";
 import { changeDetector } from "../shared/painter.js";
-import { columnOf, lowerBound } from "../state/series.js";
+import { columnOf, lowerBound } from "../state/columns.js";
+import { countedEpochs } from "../state/epochs.js";
+import { earlierOf, lineOf } from "../state/series.js";
 import { noMetricsText } from "./empty_charts_text.js";
 import {
   byImportance,
@@ -60,6 +62,7 @@ export class ChartPanel {
     if (versions.layout && this.#layoutChanged(versions.layout, run?.state)) this.#layOut();
     const clock = this.#clock();
     this.#view.allowEpochs(knowsEpochs(clock));
+    this.#view.offerAttempts(this.#state.attempts);
     if (this.#clockChanged(clock.start, clock.stepsPerEpoch, this.#state.versions.epochs)) this.#clockVersion += 1;
     const charts = [...this.#charts.values()];
     let painted = 0;
@@ -81,7 +84,7 @@ export class ChartPanel {
   #clock() {
     const { run, epochs } = this.#state;
     const start = run?.started_at ? Date.parse(run.started_at) / 1000 : null;
-    return { start, stepsPerEpoch: run?.steps_per_epoch ?? null, epochs };
+    return { start, stepsPerEpoch: run?.steps_per_epoch ?? null, epochs: countedEpochs(epochs, this.#view.attempt) };
   }
 
   #mapping(axis) {
@@ -99,7 +102,7 @@ export class ChartPanel {
 
   /** Fetch finer charts by name. */
   fetchRange = async (names, from, to, buckets, by) => {
-    const query = new URLSearchParams({ from, to, buckets, by });
+    const query = new URLSearchParams({ from, to, buckets, by, by_attempt: true });
     for (const name of names) query.append("name", name);
     return (await getJson(`${this.#page.addresses.points}?${query}`, this.#page.addresses.login)).series;
   };
@@ -163,6 +166,7 @@ export class ChartPanel {
 
   #line(name, colour, dash) {
     const series = () => this.#state.series.get(name);
+    const line = () => (series() ? lineOf(series(), this.#view.attempt) : null);
     const group = () => this.#groups.get(`${series().axis}:${prefixOf(name)}`).group;
     return {
       name,
@@ -175,17 +179,25 @@ export class ChartPanel {
       read: (from, to, buckets) => {
         const own = series();
         if (!own) return { xs: [], means: [], mins: [], maxs: [], banded: false, points: 0 };
-        return { ...group().read(own, from, to, buckets), odd: this.#oddOf(own), oddCount: own.oddCount };
+        const last = this.#view.attempt;
+        const columns = line();
+        return {
+          ...group().read(own, last, from, to, buckets),
+          odd: this.#oddOf(columns),
+          oddCount: columns.oddCount,
+          earlier: earlierOf(own, last).map(({ columns: other }) => group().readColumns(other, from, to, buckets)),
+        };
       },
       extent: () => {
-        const own = series();
-        if (!own?.xs.length) return null;
-        const { by, forward } = this.#mapping(own.axis);
-        const column = columnOf(own, by);
-        return [forward(column[0]), forward(column.at(-1))];
+        if (!series()) return null;
+        const columns = [line(), ...earlierOf(series(), this.#view.attempt).map((one) => one.columns)];
+        const { by, forward } = this.#mapping(series().axis);
+        const ends = columns.map((one) => columnOf(one, by)).filter((one) => one.length);
+        if (!ends.length) return null;
+        return [forward(Math.min(...ends.map(([first]) => first))), forward(Math.max(...ends.map((one) => one.at(-1))))];
       },
       isCoarse: (from, to) => {
-        const own = series();
+        const own = line();
         const { by, back } = this.#mapping(own.axis);
         const column = columnOf(own, by);
         const [first, last] = [lowerBound(column, back(from)), lowerBound(column, back(to))];
@@ -195,12 +207,12 @@ export class ChartPanel {
   }
 
   /** Where the values that are no finite numbers stand on the axis that is drawn. */
-  #oddOf(series) {
-    if (!series.odd.length) return series.odd;
-    const { by, forward } = this.#mapping(series.axis);
-    const column = columnOf(series, by);
-    return series.odd.map(({ x, name }) => {
-      const index = Math.min(lowerBound(series.xs, x), column.length - 1);
+  #oddOf(line) {
+    if (!line.odd.length) return line.odd;
+    const { by, forward } = this.#mapping(line.axis);
+    const column = columnOf(line, by);
+    return line.odd.map(({ x, name }) => {
+      const index = Math.min(lowerBound(line.xs, x), column.length - 1);
       return { x: forward(by === "time" ? column[index] : x), name };
     });
   }

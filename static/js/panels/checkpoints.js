@@ -56,8 +56,7 @@ export class Checkpoints {
       ),
       timeElement(checkpoint.created_at),
     );
-    // One that was saved a moment ago has no number yet: the list is loaded again soon.
-    if (may && checkpoint.id && this.#page.addresses.checkpoints)
+    if (may && this.#page.addresses.checkpoints)
       row.querySelector(".entry-text").append(this.#tools(checkpoint));
     return row;
   }

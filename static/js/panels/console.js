@@ -34,19 +34,20 @@ export class ConsolePanel {
   }
 
   paint() {
-    const { versions, console: lines, consoleTotal, skippedBytes } = this.#state;
+    const { versions, console: lines } = this.#state;
     if (!this.#changed(versions.console)) return;
     if (!lines.length) return;
     // A history that was loaded anew begins with other lines: then all of them are drawn again.
-    const fresh = consoleTotal - this.#shown;
+    const fresh = versions.console - this.#shown;
     if (!this.#first || fresh < 0 || fresh > lines.length || !this.#isContinued(lines, fresh)) {
       this.#lines.replaceChildren(...lines.map(lineOf));
     } else {
       this.#lines.append(...(fresh ? lines.slice(-fresh).map(lineOf) : []));
       while (this.#lines.childElementCount > lines.length) this.#lines.firstElementChild.remove();
     }
-    this.#shown = consoleTotal;
+    this.#shown = versions.console;
     this.#first = lines.at(-1);
+    const skippedBytes = lines.reduce((sum, { skipped = 0 }) => sum + skipped, 0);
     setText(this.#count, skippedBytes ? fill(gettext("{size} skipped"), { size: bytes(skippedBytes) }) : "");
     if (this.#following) this.#lines.scrollTop = this.#lines.scrollHeight;
   }

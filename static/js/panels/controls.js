@@ -8,7 +8,6 @@ import { changeDetector } from "../shared/painter.js";
 import { openSheet, shortcut } from "../shared/shortcuts.js";
 import { currentEpoch } from "../state/progress.js";
 
-const LIVE = new Set(["running", "paused"]);
 const KEYS = { s: "stop", c: "save_checkpoint", e: "evaluate", n: "note", x: "extend" };
 // While one of these is on its way a second one would only be refused.
 const ONE_AT_A_TIME = new Set(["stop", "pause", "resume", "evaluate"]);
@@ -149,7 +148,7 @@ export class Controls {
       at.setAttribute("aria-label", when.value === "epoch" ? gettext("Epoch") : gettext("Step"));
     }
     if (checkpoint) {
-      const isLost = !checkpoint.checked && LIVE.has(this.#state.run?.state);
+      const isLost = !checkpoint.checked && this.#state.run?.group === "live";
       form.querySelector("[data-slot=loss]").hidden = !isLost;
       const send = form.querySelector("[value=send]");
       setText(send, checkpoint.checked ? gettext("Stop the run") : gettext("Stop and lose the rest"));

@@ -1,12 +1,12 @@
 // What is said in place of charts while there are none: why, and what brings them. Pure.
 
 import { fill, gettext } from "../shared/i18n.js";
-import { hasEnded } from "../state/run_state.js";
 
 /** Return why there are no charts, by what the run is at; `number` is the run's. */
 export function noMetricsText({ run, viewer }, number) {
   if (!run) return gettext("Charts appear with the first point.");
-  if (hasEnded(run)) return gettext("The run ended before it logged a point. The attempts below tell how.");
+  if (run.group === "lost") return gettext("The host of the run was cut off, or ended, before it logged a point.");
+  if (run.group === "ended") return gettext("The run ended before it logged a point. The attempts below tell how.");
   if (run.state === "queued")
     return gettext("Charts appear with the first point. The run waits for a host to start it.");
   if (run.state !== "created")

@@ -7,6 +7,7 @@ import { duration, measure, readableName } from "../shared/format.js";
 import { gettext } from "../shared/i18n.js";
 import { metricName } from "../shared/metric_names.js";
 import { changeDetector } from "../shared/painter.js";
+import { countedEpochs, earlierEpochs } from "../state/epochs.js";
 
 const PAIR = /^(train|validation|val)_(.+)$/;
 const FIRST_COLUMNS = [
@@ -46,11 +47,16 @@ export class Epochs {
   }
 
   paint(now) {
-    if (this.#changed(this.#state.versions.epochs)) {
+    if (this.#changed(this.#state.versions.epochs, this.#view.attempt)) {
       this.#layOut();
       this.#fillTable();
     }
     for (const chart of this.#charts.values()) chart.paint(now);
+  }
+
+  /** The epochs that count, as the chosen attempt left them. */
+  get #epochs() {
+    return countedEpochs(this.#state.epochs, this.#view.attempt);
   }
 
   #names() {
@@ -96,7 +102,7 @@ export class Epochs {
       label: part ? metricName(part === "train" ? "training" : "validation") : readableName(name),
       version: () => this.#state.versions.epochs,
       latest: () => {
-        const row = this.#state.epochs.findLast((one) => name in one.values || name in one.nonfinite);
+        const row = this.#epochs.findLast((one) => name in one.values || name in one.nonfinite);
         return { value: row?.values[name] ?? null, nonfinite: row?.nonfinite[name] ?? "" };
       },
       extent: () => {
@@ -104,8 +110,10 @@ export class Epochs {
         return epochs.length ? [epochs[0].epoch, epochs.at(-1).epoch] : null;
       },
       read: () => {
-        const rows = this.#state.epochs.filter((row) => name in row.values || name in row.nonfinite);
+        const tells = (row) => name in row.values || name in row.nonfinite;
+        const rows = this.#epochs.filter(tells);
         const means = rows.map((row) => row.values[name] ?? null);
+        const others = earlierEpochs(this.#state.epochs, this.#view.attempt).map((one) => one.rows.filter(tells));
         const odd = rows
           .filter((row) => row.nonfinite[name])
           .map((row) => ({ x: row.epoch, name: row.nonfinite[name] }));
@@ -118,14 +126,20 @@ export class Epochs {
           points: rows.length,
           odd,
           oddCount: odd.length,
+          earlier: others
+            .filter((own) => own.length)
+            .map((own) => ({ xs: own.map((row) => row.epoch), means: own.map((row) => row.values[name] ?? null) })),
         };
       },
     };
   }
 
   #fillTable() {
-    const { epochs } = this.#state;
-    if (!epochs.length) return;
+    const epochs = this.#epochs;
+    if (!epochs.length) {
+      this.#table.replaceChildren();
+      return;
+    }
     const names = this.#names();
     const attempts = new Set(epochs.map((row) => row.attempt)).size > 1;
     const head = element(

@@ -5,7 +5,9 @@ import { measure, readableName } from "../shared/format.js";
 import { fill, gettext } from "../shared/i18n.js";
 import { changeDetector } from "../shared/painter.js";
 import { lineColour, palette } from "../shared/palette.js";
-import { drawable } from "../state/series.js";
+import { drawable } from "../state/columns.js";
+import { countedEpochs } from "../state/epochs.js";
+import { lineOf } from "../state/series.js";
 
 const MOST_CARDS = 6;
 const SPARK_POINTS = 120;
@@ -69,7 +71,7 @@ export class Stats {
     used.add(name);
     const latest = this.#state.latest[name];
     const series = this.#state.series.get(name);
-    const curve = series ? drawable(series, -Infinity, Infinity, SPARK_POINTS).means : [];
+    const curve = series ? drawable(lineOf(series), -Infinity, Infinity, SPARK_POINTS).means : [];
     return {
       title,
       testid,
@@ -82,7 +84,7 @@ export class Stats {
   }
 
   #ofEpochs({ title, epoch }) {
-    const { epochs } = this.#state;
+    const epochs = countedEpochs(this.#state.epochs);
     const name = epoch?.find((one) => epochs.some((row) => one in row.values));
     if (!name) return null;
     const rows = epochs.filter((row) => name in row.values);

@@ -5,10 +5,8 @@ import { age, clock, duration, fixed, measure, number, stepTime } from "../share
 import { fill, gettext, stateText } from "../shared/i18n.js";
 import { changeDetector } from "../shared/painter.js";
 import { currentEpoch, secondsLeft, shareDone, stepRate } from "../state/progress.js";
-import { hasEnded } from "../state/run_state.js";
 
 const LOSSES = ["train/loss", "loss"];
-const LIVE = new Set(["running", "paused"]);
 const OLD_POINT_S = 60;
 // Another process of the browser shows the title: each change costs a message.
 const TITLE_MS = 1000;
@@ -46,20 +44,19 @@ export class Header {
 
   /** What changes with time alone. */
   tick() {
-    const { run, lastPointAt } = this.#state;
+    const { run } = this.#state;
     if (!run) return;
     const now = Date.now() / 1000 + this.#clockOffsetS;
-    const live = LIVE.has(run.state);
-    const point = live && lastPointAt ? Math.max(0, now - lastPointAt) : null;
+    const live = run.group === "live";
+    const point = live && run.last_point_at ? Math.max(0, now - seconds(run.last_point_at)) : null;
     setText(this.#parts.evidence, point === null ? "" : fill(gettext("last point {age}"), { age: age(point) }));
     this.#parts.evidence.classList.toggle(
       "evidence-old",
       point !== null && point > OLD_POINT_S && run.state === "running",
     );
     this.#tickEvidence(run, live, now);
-    const began = run.started_at ? Date.parse(run.started_at) / 1000 : null;
-    const ended = run.ended_at ? Date.parse(run.ended_at) / 1000 : now;
-    setText(this.#slots.elapsed, began === null ? "–" : duration(Math.max(0, Math.round(ended - began))));
+    const present = run.training_since ? Math.max(0, now - seconds(run.training_since)) : 0;
+    setText(this.#slots.elapsed, run.started_at ? duration(Math.round(run.trained_s + present)) : "–");
   }
 
   /** What speaks against the state: no heartbeat (the host), or heartbeats without steps (the training). */
@@ -157,7 +154,7 @@ export class Header {
     const of = (value, total) => (total ? `${value} / ${total}` : String(value));
     setText(
       this.#slots.epoch,
-      run.total_epochs || run.epoch ? of(hasEnded(run) ? run.epoch : currentEpoch(run), run.total_epochs) : "–",
+      run.total_epochs || run.epoch ? of(run.group === "ended" ? run.epoch : currentEpoch(run), run.total_epochs) : "–",
     );
     setText(this.#slots.step, of(run.step, run.total_steps));
     setText(this.#slots.percent, done === null ? "–" : `${fixed(100 * done, done < 1 ? 1 : 0)} %`);
@@ -194,7 +191,7 @@ export class Header {
 
 /** What silence means for whoever waits; a training needs nobody to go on. */
 function quietSentence(run, life) {
-  if (!LIVE.has(run.state) || life === "alive") return "";
+  if (run.group !== "live" || life === "alive") return "";
   return gettext(
     "Its host is cut off, or gone. If only the line is down the training goes on, and its points and answers come later.",
   );
@@ -202,10 +199,15 @@ function quietSentence(run, life) {
 
 /** Why a run is not running any more; a lost one may not be over. */
 function endSentence(run) {
-  if (!hasEnded(run) || run.state === "finished") return "";
-  if (run.state !== "lost") return run.end?.error || run.reason;
+  if (run.group === "ended" && run.state !== "finished") return run.last_attempt?.error || run.reason;
+  if (run.group !== "lost") return "";
   const heals = gettext(
     "If its host was only cut off, the run goes on by itself as soon as it is back, with its points.",
   );
   return [run.reason, heals].filter(Boolean).join(" ");
+}
+
+/** Return seconds since 1970 of an ISO time. */
+function seconds(iso) {
+  return Date.parse(iso) / 1000;
 }

@@ -30,8 +30,6 @@ import "./start_buttons.js";
 const STATS_EVERY_MS = 250;
 const TICK_MS = 250;
 const DETAILS_AFTER_MS = 400;
-// Quick trainings save often, and which checkpoints are left is no news of the second.
-const CHECKPOINTS_AFTER_MS = 3000;
 const FIRST_RETRY_MS = 500;
 const LONGEST_RETRY_MS = 10_000;
 // A connection that lasts this long lets the next reload come at once.
@@ -68,7 +66,6 @@ let reloads = 0;
 let attemptsSeen = 0;
 let steadyTimer = 0;
 let detailsTimer = 0;
-let checkpointsTimer = 0;
 
 function receive(frame) {
   applyEvent(state, frame);
@@ -80,7 +77,6 @@ function receive(frame) {
     clearTimeout(detailsTimer);
     detailsTimer = setTimeout(loadDetails, DETAILS_AFTER_MS);
   }
-  if (frame.kind === "checkpoint") checkpointsTimer ||= setTimeout(loadCheckpoints, CHECKPOINTS_AFTER_MS);
   request();
 }
 
@@ -126,12 +122,6 @@ async function load() {
   loading = false;
   request();
   socket.connect();
-}
-
-/** A new checkpoint may have taken the place of older ones. */
-function loadCheckpoints() {
-  checkpointsTimer = 0;
-  loadDetails();
 }
 
 async function loadDetails() {

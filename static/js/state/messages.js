@@ -1,6 +1,7 @@
 // What messages without a number do to what the page knows: the snapshot, the loaded history, evidence of life.
 
-import { seriesFromChart } from "./series.js";
+import { earlierEpochsFirst } from "./epochs.js";
+import { seriesFromCharts } from "./series.js";
 
 export const MOST_CONSOLE_LINES = 2000;
 export const MOST_ACTIVITY = 200;
@@ -16,7 +17,8 @@ export const MESSAGES = {
     state.run = { ...event.run };
     // What a frame cannot carry stays as the history told it; the events that follow bring it up to date.
     if (lacks.has("knobs")) state.run.knobs = known?.knobs ?? state.knobs;
-    if (lacks.has("last_epoch")) state.run.last_epoch = state.epochs.at(-1) ?? event.run.last_epoch;
+    // They stand in `state.commands`.
+    delete state.run.commands;
     state.lacks = lacks;
     state.greeted = {
       series: new Set(Object.keys(event.latest)),
@@ -29,7 +31,6 @@ export const MESSAGES = {
     state.silentS = SILENT_S[event.life] ?? 0;
     state.link = event.link;
     state.gap = false;
-    state.lastPointAt = seconds(event.run.last_point_at);
     for (const command of event.run.commands ?? []) state.commands.set(command.id, command);
     for (const part of ["run", "link", "commands", "knobs", "series"]) state.versions[part] += 1;
   },
@@ -39,23 +40,14 @@ export const MESSAGES = {
     state.seq = event.seq;
     state.gap = false;
     const newest = (state.series = new Map());
-    for (const [name, chart] of Object.entries(event.series)) {
-      const series = seriesFromChart(name, chart);
+    for (const [name, charts] of Object.entries(event.series)) {
+      const series = seriesFromCharts(name, charts);
       series.version = state.versions.series + 1;
       newest.set(name, series);
-      const end = series.xs.length - 1;
-      const odd = series.odd.at(-1);
-      if (state.latest[name]?.time >= series.times[end]) continue;
-      state.latest[name] = {
-        step: chart.steps[end],
-        time: series.times[end],
-        value: chart.last?.at(-1) ?? series.means[end],
-        nonfinite: odd && odd.x === series.xs[end] ? odd.name : "",
-      };
+      noteNewest(state, name, series.axis, Object.values(charts.attempts).at(-1));
     }
-    state.epochs = [...event.epochs].sort((left, right) => left.epoch - right.epoch || left.attempt - right.attempt);
+    state.epochs = [...event.epochs].sort(earlierEpochsFirst);
     state.console = [...event.console].slice(-MOST_CONSOLE_LINES);
-    state.consoleTotal = state.console.length;
     state.activity = [...event.events].sort((left, right) => left.seq - right.seq).slice(-MOST_ACTIVITY);
     state.texts = [...(event.texts ?? [])].sort((left, right) => left.seq - right.seq).slice(-MOST_TEXTS);
     state.commands = new Map(event.commands.map((command) => [command.id, command]));
@@ -63,11 +55,10 @@ export const MESSAGES = {
     for (const part of Object.keys(state.versions)) state.versions[part] += 1;
   },
 
-  /** What no event tells: how attempts ended, in which environment, which checkpoints are still kept. */
+  /** What no event carries, the environment and tracebacks, and the lists that it belongs to. */
   details(state, event) {
     state.attempts = event.attempts;
-    state.checkpoints = [...event.checkpoints].sort((left, right) => right.created_at.localeCompare(left.created_at));
-    state.restarts = { allowed: event.restarts ?? 0, used: event.restarts_used ?? 0 };
+    state.checkpoints = [...event.checkpoints].sort(newestCheckpointFirst);
     if (event.knobs) state.knobs = event.knobs;
     state.environment = event.environment ?? {};
     state.parameters = event.parameters ?? {};
@@ -97,7 +88,21 @@ export const MESSAGES = {
   },
 };
 
-/** Return seconds since 1970 of an ISO time, null where there is none. */
-export function seconds(iso) {
-  return iso ? Date.parse(iso) / 1000 : null;
+/** The newest point of a series, where the page knows of no newer one. */
+function noteNewest(state, name, axis, chart) {
+  if (!chart) return;
+  const end = chart.times.length - 1;
+  if (state.latest[name]?.time >= chart.times[end]) return;
+  const odd = chart.nonfinite.find(([index]) => index === end);
+  state.latest[name] = {
+    step: chart.steps[end],
+    time: chart.times[end],
+    // Of merged points the history tells the mean.
+    value: (chart.raw ? chart.values : chart.mean)[end],
+    nonfinite: odd ? odd[1] : "",
+  };
+}
+
+export function newestCheckpointFirst(left, right) {
+  return right.created_at.localeCompare(left.created_at) || right.id - left.id;
 }

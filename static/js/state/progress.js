@@ -1,6 +1,6 @@
 // How fast a run goes and when it may end, from the points that are there. Pure.
 
-import { lowerBound } from "./series.js";
+import { lowerBound } from "./columns.js";
 
 const WINDOW_S = 60;
 
@@ -8,7 +8,9 @@ const WINDOW_S = 60;
 export function stepRate(state) {
   let longest = null;
   for (const series of state.series.values()) {
-    if (series.axis === "step" && (!longest || series.xs.length > longest.xs.length)) longest = series;
+    // The last attempt alone: nothing was trained in the time before it.
+    const part = series.axis === "step" ? [...series.parts.values()].at(-1) : null;
+    if (part && (!longest || part.xs.length > longest.xs.length)) longest = part;
   }
   const end = (longest?.xs.length ?? 0) - 1;
   if (end < 1) return null;

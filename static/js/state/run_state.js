@@ -4,12 +4,13 @@
 // nothing but its arguments: no DOM, no clock, no network. It works in place, because copying long series ten times
 // a second would cost more than drawing them; `versions` tells painters what changed.
 
-import { MESSAGES, MOST_ACTIVITY, MOST_CONSOLE_LINES, MOST_TEXTS, seconds } from "./messages.js";
+import { earlierEpochsFirst } from "./epochs.js";
+import { MESSAGES, MOST_ACTIVITY, MOST_CONSOLE_LINES, MOST_TEXTS, newestCheckpointFirst } from "./messages.js";
 import { addPoints, axisOf, bucketsEach, emptySeries } from "./series.js";
 
-// More than the history gives; the oldest go first.
-const MOST_COMMANDS = 1000;
-const ENDED = new Set(["finished", "stopped", "failed", "lost"]);
+// As many as the history gives; the oldest go first.
+const MOST_COMMANDS = 500;
+const MOST_CHECKPOINTS = 200;
 
 export function emptyState() {
   return {
@@ -21,7 +22,6 @@ export function emptyState() {
     silentS: 0,
     link: "",
     gap: false,
-    lastPointAt: null,
     series: new Map(),
     latest: {},
     knobs: [],
@@ -30,14 +30,11 @@ export function emptyState() {
     greeted: { series: new Set(), commands: new Set() },
     epochs: [],
     console: [],
-    skippedBytes: 0,
-    consoleTotal: 0,
     activity: [],
     texts: [],
     commands: new Map(),
     checkpoints: [],
     attempts: [],
-    restarts: { allowed: 0, used: 0 },
     environment: {},
     parameters: {},
     lastError: null,
@@ -77,10 +74,6 @@ export function applyEvent(state, event) {
   return state;
 }
 
-export function hasEnded(run) {
-  return ENDED.has(run?.state);
-}
-
 const EVENTS = {
   metrics(state, event, news) {
     const most = bucketsEach(state.series.size);
@@ -90,11 +83,16 @@ const EVENTS = {
         const series = seriesNamed(state, name);
         const xs = series.axis === "time" ? block.times : block.steps;
         addPoints(series, event.attempt, xs, block.times, column, odd, most);
-        if (isNewer(state, news, name)) noteLatest(state, name, block, column, odd);
       }
-      if (news && block.steps.length) noteStep(state, event, block);
     }
+    for (const [name, latest] of newestOf(event.blocks)) if (isNewer(state, news, name)) state.latest[name] = latest;
     state.versions.series += 1;
+    const attempt = state.attempts.find(({ number }) => number === event.attempt);
+    if (attempt) attempt.last_step = event.step;
+    if (!news || !state.run) return;
+    state.run.step = event.step;
+    state.run.last_point_at = event.last_point_at;
+    state.versions.run += 1;
   },
 
   system(state, event, news) {
@@ -107,52 +105,36 @@ const EVENTS = {
   },
 
   epoch(state, event, news) {
-    const { part = 0, ...own } = fields(event);
-    const before = part
-      ? state.epochs.find((known) => known.epoch === own.epoch && known.attempt === own.attempt)
-      : undefined;
-    const row = before
-      ? { ...own, values: { ...before.values, ...own.values }, nonfinite: { ...before.nonfinite, ...own.nonfinite } }
-      : own;
-    // A later attempt that trains epochs again replaces them, as it does with points.
-    state.epochs = state.epochs.filter(
-      (known) => known.epoch < row.epoch || (known.attempt >= row.attempt && known.epoch !== row.epoch),
-    );
+    const { part, best_metric: bestMetric, best_metric_name: bestName, ...own } = fields(event);
+    const before = state.epochs.find((known) => known.epoch === own.epoch && known.attempt === own.attempt);
+    const row =
+      part && before
+        ? { ...own, values: { ...before.values, ...own.values }, nonfinite: { ...before.nonfinite, ...own.nonfinite } }
+        : own;
+    state.epochs = state.epochs.filter((known) => known !== before);
     if (row.best) state.epochs = state.epochs.map((known) => (known.best ? { ...known, best: false } : known));
     state.epochs.push(row);
-    state.epochs.sort((left, right) => left.epoch - right.epoch || left.attempt - right.attempt);
+    state.epochs.sort(earlierEpochsFirst);
     state.versions.epochs += 1;
     if (!news || !state.run) return;
     state.run.epoch = event.epoch;
-    state.run.last_epoch = row;
-    if (event.best) {
-      state.run.best_epoch = event.epoch;
-      const best = row.values[state.run.best_metric_name];
-      if (best !== undefined) state.run.best_metric = best;
-    }
+    if (event.best)
+      Object.assign(state.run, { best_epoch: event.epoch, best_metric: bestMetric, best_metric_name: bestName });
     state.versions.run += 1;
   },
 
+  /** The server says what follows from a state: nothing is derived here. */
   status(state, event, news) {
     noteActivity(state, event);
+    if (event.last_attempt) noteAttempt(state, event.last_attempt);
     if (!news || !state.run) return;
-    const run = state.run;
-    if (event.attempt > run.attempt) {
-      // A new attempt declares its knobs anew.
-      run.end = null;
-      run.knobs = [];
-      state.versions.knobs += 1;
-    }
-    if (event.attempt > run.attempt || ENDED.has(event.state)) run.stalled_since = null;
-    run.state = event.state;
-    run.reason = event.reason;
-    run.attempt = event.attempt;
-    for (const total of ["total_epochs", "total_steps", "steps_per_epoch"]) {
-      if (event[total] !== null && event[total] !== undefined) run[total] = event[total];
-    }
-    if (event.state === "running") run.started_at ??= event.at;
-    run.ended_at = ENDED.has(event.state) ? event.at : null;
+    const { remark, ...own } = fields(event);
+    Object.assign(state.run, own);
     state.versions.run += 1;
+  },
+
+  /** The details of the run have it. */
+  environment(state) {
     state.versions.attempts += 1;
   },
 
@@ -174,18 +156,18 @@ const EVENTS = {
   stall(state, event, news) {
     noteActivity(state, event);
     if (!news || !state.run) return;
-    state.run.stalled_since = event.stalled ? event.since : null;
-    if (event.usual_step_s !== null) state.run.usual_step_s = event.usual_step_s;
+    state.run.stalled_since = event.since;
+    state.run.usual_step_s = event.stalled ? event.usual_step_s : null;
     state.versions.run += 1;
   },
 
   checkpoint(state, event) {
     noteActivity(state, event);
-    const { seq, kind, at, ...checkpoint } = event;
-    const known = state.checkpoints.filter(
-      (other) => other.name !== checkpoint.name || other.attempt !== checkpoint.attempt,
-    );
-    state.checkpoints = [{ ...checkpoint, created_at: at }, ...known].slice(0, MOST_ACTIVITY);
+    const { metrics_left_out: leftOut, removed, ...checkpoint } = fields(event);
+    const gone = new Set([checkpoint.id, ...removed]);
+    state.checkpoints = [checkpoint, ...state.checkpoints.filter(({ id }) => !gone.has(id))]
+      .sort(newestCheckpointFirst)
+      .slice(0, MOST_CHECKPOINTS);
     state.versions.checkpoints += 1;
   },
 
@@ -197,15 +179,12 @@ const EVENTS = {
 
   log(state, event) {
     // What was skipped came before these lines.
-    if (event.skipped_bytes) {
-      state.skippedBytes += event.skipped_bytes;
+    if (event.skipped_bytes)
       state.console.push({ text: "", source: "skipped", level: "warning", at: event.at, skipped: event.skipped_bytes });
-      state.consoleTotal += 1;
-    }
     for (const line of event.lines) state.console.push({ ...line, at: event.at });
-    state.consoleTotal += event.lines.length;
     if (state.console.length > MOST_CONSOLE_LINES) state.console.splice(0, state.console.length - MOST_CONSOLE_LINES);
-    state.versions.console += 1;
+    // As many as there are new lines: the panel draws those.
+    state.versions.console += event.lines.length + (event.skipped_bytes ? 1 : 0);
   },
 };
 
@@ -225,26 +204,27 @@ function isNewer(state, news, name) {
   return news || (state.lacks.has("latest") && !state.greeted.series.has(name));
 }
 
-function noteLatest(state, name, block, column, odd) {
-  let index = column.length - 1;
-  while (index >= 0 && column[index] === null && !odd?.has(index)) index -= 1;
-  if (index < 0) return;
-  state.latest[name] = {
-    step: block.steps[index],
-    time: block.times[index],
-    value: column[index],
-    nonfinite: odd?.get(index) ?? "",
-  };
+/** Yield [name, its newest point] of the series in blocks: several blocks may tell of one. */
+function newestOf(blocks) {
+  const newest = new Map();
+  for (const { steps, times, values, nonfinite } of blocks) {
+    const end = steps.length - 1;
+    for (const [name, column] of Object.entries(values)) {
+      if (newest.get(name)?.time > times[end]) continue;
+      const odd = (nonfinite?.[name] ?? []).find(([index]) => index === end);
+      newest.set(name, { step: steps[end], time: times[end], value: column[end], nonfinite: odd ? odd[1] : "" });
+    }
+  }
+  return newest;
 }
 
-function noteStep(state, event, block) {
-  state.lastPointAt = seconds(event.at);
-  if (!state.run) return;
-  const step = block.steps[block.steps.length - 1];
-  const resumed = event.attempt > (state.run.stepAttempt ?? state.run.attempt);
-  if (step > state.run.step || resumed) state.run.step = step;
-  state.run.stepAttempt = event.attempt;
-  state.versions.run += 1;
+/** What an event tells of an attempt; a traceback, which the details told, stays. */
+function noteAttempt(state, attempt) {
+  const known = state.attempts.find(({ number }) => number === attempt.number);
+  state.attempts = [...state.attempts.filter((other) => other !== known), { ...known, ...attempt }].sort(
+    (left, right) => left.number - right.number,
+  );
+  state.versions.attempts += 1;
 }
 
 function noteActivity(state, event) {
@@ -255,5 +235,5 @@ function noteActivity(state, event) {
 
 function fields(event) {
   const { seq, kind, at, ...own } = event;
-  return { ...own, nonfinite: own.nonfinite ?? {} };
+  return own;
 }

@@ -1,0 +1,81 @@
+"""What the server says of a run's state: one value for events, greetings, rows and the admin.
+
+Viewers never derive a state, its group or a time: they show what stands here.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from runs.models import Attempt, Run
+from runs.protocol.events import AttemptState, StatusChanged, iso
+from runs.protocol.states import LIVE, group_of
+from runs.recording import feed
+
+
+def status_of(run: Run, remark: str = "") -> StatusChanged:
+    """Return the state of `run` as its row and its last attempt hold it."""
+    last = run.attempts.filter(number=run.attempt).first()
+    return StatusChanged(
+        state=str(run.state),
+        group=group_of(run.state),
+        reason=run.reason,
+        remark=remark,
+        attempt=run.attempt,
+        ranks=last.ranks if last else run.ranks,
+        started_at=iso(run.started_at) if run.started_at else None,
+        ended_at=iso(run.ended_at) if run.ended_at else None,
+        trained_s=run.trained_s,
+        training_since=iso(run.training_since) if run.training_since else None,
+        total_epochs=run.total_epochs,
+        total_steps=run.total_steps,
+        steps_per_epoch=run.steps_per_epoch,
+        restarts=run.restarts,
+        restarts_used=run.restarts_used,
+        last_attempt=attempt_state(last) if last else None,
+    )
+
+
+def attempt_state(attempt: Attempt) -> AttemptState:
+    """Return what every viewer may know of an attempt."""
+    return AttemptState(
+        number=attempt.number,
+        ranks=attempt.ranks,
+        started_at=iso(attempt.started_at),
+        ended_at=iso(attempt.ended_at) if attempt.ended_at else None,
+        resumed_from_step=attempt.resumed_step,
+        last_step=attempt.last_step,
+        adoptions=attempt.adoptions,
+        outcome=attempt.outcome,
+        exit_code=attempt.exit_code,
+        signal=attempt.signal,
+        error=attempt.error,
+    )
+
+
+def announce_status(run_id: int, remark: str = "") -> None:
+    """Set the run's training time by its attempts, and tell viewers of its state.
+
+    Call inside the transaction that changed the state.
+    """
+    run = Run.objects.get(pk=run_id)
+    for name, value in _training_time(run).items():
+        setattr(run, name, value)
+    run.save(update_fields=["trained_s", "training_since"])
+    feed.append(run_id, status_of(run, remark))
+
+
+def _training_time(run: Run) -> dict[str, Any]:
+    """Return `trained_s` and `training_since` of a run.
+
+    An attempt that is silent counts up to its last heartbeat: nobody knows what came after it.
+    """
+    total, since = timedelta(), None
+    for started_at, ended_at in run.attempts.values_list("started_at", "ended_at"):
+        if ended_at is None and run.state in LIVE:
+            since = started_at
+            continue
+        end = ended_at or run.heartbeat_at or started_at
+        total += max(end - started_at, timedelta())
+    return {"trained_s": total.total_seconds(), "training_since": since}

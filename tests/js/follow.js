@@ -1,0 +1,96 @@
+// Follows recorded runs with the page's own reducer, and compares with a page that is loaded at the end.
+//
+// usage: node tests/js/follow.js stories.json
+// A story is {name, cuts: [{seq, hello, history}], frames}; the last cut is the end. Prints a JSON list of what
+// differs: {story, page, place, followed, loaded}.
+
+import { readFileSync } from "node:fs";
+import { applyEvent, emptyState } from "../../static/js/state/run_state.js";
+
+const MOST_FOUND = 20;
+// The history has seven digits of merged points.
+const CLOSE = 1e-6;
+
+/** A page that is loaded: its history, then the greeting of its socket. */
+function load(cut, greeting = cut) {
+  const state = applyEvent(emptyState(), { ...structuredClone(cut.history), kind: "history" });
+  return applyEvent(state, { ...structuredClone(greeting.hello), replay: true });
+}
+
+function follow(state, frames, until = Infinity) {
+  for (const frame of frames) if (frame.seq > state.seq && frame.seq <= until) applyEvent(state, structuredClone(frame));
+  return state;
+}
+
+/** All that a reader of the page can see, apart from what the details alone tell. */
+function seen(state, console, activity) {
+  const series = [...state.series].map(([name, { axis, parts }]) => [name, axis, [...parts]]);
+  return {
+    seq: state.seq,
+    gap: state.gap,
+    run: state.run,
+    latest: state.latest,
+    series,
+    epochs: state.epochs,
+    // A page that followed for long holds more of these than the history gives.
+    console: state.console.slice(-console),
+    activity: state.activity.slice(-activity),
+    texts: state.texts,
+    commands: [...state.commands],
+    checkpoints: state.checkpoints,
+    attempts: state.attempts.map(({ traceback, ...attempt }) => attempt),
+    parameters: state.parameters,
+  };
+}
+
+/** Return where two values differ first, "" where they do not. Numbers may have been added up in another order. */
+function difference(left, right, place = "") {
+  if (typeof left === "number" && typeof right === "number") {
+    const isClose = left === right || Math.abs(left - right) <= CLOSE * Math.max(1, Math.abs(left), Math.abs(right));
+    return isClose ? "" : place;
+  }
+  if (left === null || right === null || typeof left !== "object" || typeof right !== "object")
+    return left === right ? "" : place;
+  const keys = new Set([...Object.keys(left), ...Object.keys(right)]);
+  for (const key of keys) {
+    if (!(key in left) || !(key in right)) return `${place}.${key}`;
+    const found = difference(left[key], right[key], `${place}.${key}`);
+    if (found) return found;
+  }
+  return "";
+}
+
+function at(value, place) {
+  for (const key of place.split(".").slice(1)) value = value?.[key];
+  return value === undefined ? "(nothing)" : value;
+}
+
+const found = [];
+
+function compare(story, page, followed, loaded) {
+  const console = loaded.console.length;
+  const activity = loaded.activity.length;
+  const [left, right] = [seen(followed, console, activity), seen(loaded, console, activity)];
+  const place = difference(left, right);
+  if (place) found.push({ story, page, place, followed: at(left, place), loaded: at(right, place) });
+}
+
+for (const { name, cuts, frames } of JSON.parse(readFileSync(process.argv[2], "utf8"))) {
+  const end = cuts.at(-1);
+  for (const [index, cut] of cuts.entries()) {
+    compare(name, `loaded at ${cut.seq}`, follow(load(cut), frames), load(end));
+    // The greeting came later than the history: what lies between is replayed.
+    const later = cuts[Math.min(index + 2, cuts.length - 1)];
+    compare(name, `loaded at ${cut.seq}, greeted at ${later.seq}`, follow(load(cut, later), frames), load(end));
+  }
+  // A page that was there from the first moment, and whose socket was cut at every place.
+  const page = load(cuts[0]);
+  for (const [index, cut] of cuts.entries()) {
+    if (index % 2) follow(page, frames, cut.seq);
+    applyEvent(page, { ...structuredClone(cut.hello), replay: true });
+  }
+  compare(name, "cut at every place", follow(page, frames), load(end));
+  if (found.length >= MOST_FOUND) break;
+}
+
+process.stdout.write(JSON.stringify(found.slice(0, MOST_FOUND)));

@@ -1,0 +1,385 @@
+"""A run that is recorded as in earnest, step by step, and what a page gets of it at every moment.
+
+The training is the real client in this process, its journal is read and stored as a supervisor does, and states change
+by the functions that change them. Only processes, sockets and clocks are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from django.core.serializers.json import DjangoJSONEncoder
+
+from runs.access.roles import Viewer
+from runs.api.history import history
+from runs.commands.record import record_as
+from runs.live.hello import bounded_hello, find
+from runs.models import Project, Recipe, Run, RunState, StoredEvent
+from runs.protocol.commands import parse_command
+from runs.protocol.events import Hello, LogLine, encode_message
+from runs.recording import queue
+from runs.recording.lifecycle import (
+    AttemptEnd,
+    Holder,
+    Lease,
+    adopt_attempt,
+    deliver_command,
+    expire_commands,
+    mark_lost,
+    open_attempt,
+    open_commands,
+)
+from runs.series import storage
+from steersman.agent.journals.consoles import ConsolesRead
+from steersman.agent.journals.merged import Journals
+from steersman.agent.machine.redactor import Redactor
+from steersman.files.checkpoint import MANIFEST
+from steersman.files.locks import try_lock
+from steersman.files.mailbox import Mailbox
+from steersman.run import Run as Client
+from steersman.run import worker_lock_path
+from trainer.control.command_dispatch import as_posted
+from trainer.control.restart import conclude
+from trainer.ingest.offsets import open_journals
+from trainer.ingest.stall_report import StallReport
+from trainer.ingest.store import Ingest, StoredProgress
+from trainer.ingest.ticks import Tick
+
+OPERATOR = Viewer(user_id=None, name="Ada", role="operator")
+
+
+@dataclass
+class Training:
+    """One attempt: the client that trains, and what follows it."""
+
+    lease: Lease
+    folder: Path
+    client: Client
+    journals: Journals
+    ingest: Ingest
+    mailbox: Mailbox
+    stall: StallReport
+    step: int = 0
+    clock: float = 1000.0
+    saved: int = 0
+
+
+@dataclass
+class RecordedRun:
+    """A run with its story so far. Each method is one thing that happens; `cut` notes what a page loads then."""
+
+    folder: Path
+    chance: random.Random
+    name: str = "digits"
+    restarts: int = 2
+    pk: int = 0
+    training: Training | None = None
+    # What a page that is loaded at this moment gets: {"seq", "hello", "history"}.
+    cuts: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        project, _ = Project.objects.get_or_create(slug="lab", defaults={"name": "Lab"})
+        recipe, _ = Recipe.objects.get_or_create(spec="digits", defaults={"title": "Digits"})
+        run = Run.objects.create(project=project, recipe=recipe, name=self.name, restarts=self.restarts)
+        self.pk = run.pk
+
+    @property
+    def row(self) -> Run:
+        return Run.objects.select_related("project", "recipe").get(pk=self.pk)
+
+    @property
+    def state(self) -> str:
+        return str(self.row.state)
+
+    # What a page gets.
+
+    def loaded(self) -> dict[str, Any]:
+        """Return what a page that is loaded now gets, as it travels."""
+        past = json.loads(json.dumps(history(self.row, "operator"), cls=DjangoJSONEncoder, allow_nan=False))
+        found = find(self.pk, None)
+        hello = Hello(
+            seq=found.run.last_seq,
+            replay=False,
+            run=found.snapshot,
+            latest=found.latest,
+            viewer={"name": "Ada", "role": "operator", "may": OPERATOR.may},
+            server_time=0.0,
+            heartbeat_interval_s=1.0,
+            life="alive",
+            link="live",
+        )
+        assert past["seq"] == found.run.last_seq
+        return {"seq": past["seq"], "hello": json.loads(encode_message(bounded_hello(hello))), "history": past}
+
+    def cut(self) -> None:
+        self.cuts.append(self.loaded())
+
+    def frames(self) -> list[dict[str, Any]]:
+        """Return all events of the run as they were sent, in their order."""
+        stored = StoredEvent.objects.filter(run_id=self.pk).order_by("seq").values_list("frame", flat=True)
+        return [json.loads(frame) for frame in stored]
+
+    # Before and between attempts.
+
+    def enqueue(self) -> None:
+        queue.enqueue(self.pk)
+
+    def withdraw(self) -> None:
+        queue.withdraw(self.pk)
+
+    def fail_start(self) -> None:
+        queue.fail_start(self.pk, self.row.attempt, "The recipe cannot be imported.")
+
+    def start(self) -> None:
+        """Open the next attempt; it resumes from the newest checkpoint, where there is one."""
+        row = self.row
+        checkpoint = row.checkpoints.order_by("-created_at").first()
+        restart = queue.waits_to_restart(row)
+        lease = open_attempt(
+            self.pk,
+            Holder("gpu-host", "boot", 1),
+            row.attempt,
+            command_line=[],
+            resumed_from=checkpoint,
+            restart=restart,
+        )
+        folder = self.folder / str(self.pk) / str(lease.number)
+        folder.mkdir(parents=True)
+        lock = try_lock(worker_lock_path(folder, 0))
+        assert lock is not None
+        client = Client(folder, 0, lock)
+        run = self.row
+        attempt = run.attempts.get(pk=lease.attempt_id)
+        self.training = Training(
+            lease=lease,
+            folder=folder,
+            client=client,
+            journals=open_journals(attempt, folder),
+            ingest=self._ingest(lease, folder),
+            mailbox=Mailbox(folder),
+            stall=StallReport(run, lease.number),
+            step=checkpoint.step if checkpoint else 0,
+        )
+        client.begin_at(self.training.step, 0)
+        client.on("evaluate", lambda _: None)
+        client.on("extend", lambda arguments: None)
+        client.on("save_checkpoint", lambda arguments: self._save(arguments["name"], "named"))
+        client.knob("learning_rate", 0.1, minimum=0.001, maximum=1.0)
+
+    def _ingest(self, lease: Lease, folder: Path) -> Ingest:
+        return Ingest(lease, folder, Redactor(self.folder, self.folder, {}), StoredProgress())
+
+    @property
+    def now(self) -> Training:
+        assert self.training is not None
+        return self.training
+
+    # What a training logs.
+
+    def plan(self) -> None:
+        self.now.client.plan(total_epochs=4, total_steps=400, steps_per_epoch=100)
+        self.store()
+
+    def log_points(self, count: int = 7) -> None:
+        """Log steps as trainings do, with gaps, odd values, and now and then the same step twice."""
+        training, chance = self.now, self.chance
+        for _ in range(count):
+            training.step += chance.choice((1, 1, 1, 0, 3))
+            value = chance.choice((chance.random(), chance.random(), float("nan"), float("inf"), -float("inf")))
+            training.client.log(training.step, **{"train/loss": value, "train/accuracy": chance.random()})
+            if chance.random() < 0.3:
+                training.client.log(training.step, loss=chance.random())
+        self.store()
+
+    def log_epoch(self) -> None:
+        training = self.now
+        value = self.chance.choice((0.5, 0.25, float("nan")))
+        number = max(1, training.step // 10)
+        best = self.chance.random() < 0.5
+        training.client.log_epoch(
+            number, step=training.step, duration_s=1.5, best=best, validation_loss=value, top5=self.chance.random()
+        )
+        self.store()
+
+    def note(self) -> None:
+        self.now.client.note("Half of it is done.", level="info")
+        self.store()
+
+    def log_text(self) -> None:
+        self.now.client.log_text("sample", "To be, or not to be", step=self.now.step)
+        self.store()
+
+    def record_environment(self) -> None:
+        self.now.client.record_environment({"python": "3.12", "attempt": self.now.lease.number})
+        self.store()
+
+    def save_checkpoint(self) -> None:
+        """Save a checkpoint, and remove an older one as the rule of what to keep would."""
+        self._save(f"step-{self.now.step}-{self.now.saved}", "last")
+        self.store()
+
+    def _save(self, name: str, reason: str) -> None:
+        training = self.now
+        training.saved += 1
+        kept = training.folder / "checkpoints"
+        if self.chance.random() < 0.5:
+            for manifest in sorted(kept.glob(f"*/{MANIFEST}"))[:1]:
+                manifest.unlink()
+        path = kept / f"{training.saved:04d}"
+        path.mkdir(parents=True)
+        (path / MANIFEST).write_text("{}")
+        training.client.record_checkpoint(
+            path, step=training.step, epoch=1, name=name, size_bytes=10, sha256="ab" * 32, reason=reason,
+            metrics={"validation_loss": 0.5},
+        )  # fmt: skip
+
+    def print_lines(self) -> None:
+        """Console output, some of which was skipped, and a line of Steersman's own."""
+        skipped = self.chance.choice((0, 4096))
+        line = LogLine(text="GPU 0 is throttled.", source="steersman", level="warning")
+        self.store(Tick(console=ConsolesRead(["epoch 1", "epoch 2"], skipped, {}), lines=[line]))
+
+    def sample_system(self) -> None:
+        self.store(Tick(system={"gpu/0/utilisation": self.chance.random() * 100, "host/cpu": None}))
+
+    def stall(self) -> None:
+        """No sign for far longer than usual, unless the training is stalled already."""
+        self.store()
+        tick = Tick()
+        is_stalled = self.row.stalled_since is not None
+        while not (tick.events or is_stalled):
+            self.now.clock += 2.0
+            self.now.stall.put(tick, self.now.clock)
+        self.store(tick)
+
+    def store(self, tick: Tick | None = None) -> None:
+        """Store what the journal has, as the supervisor does in each tick."""
+        training = self.now
+        tick = tick or Tick()
+        tick.read = training.journals.read()
+        if tick.read is not None:
+            training.stall.watch.note(tick.read.records)
+        if not tick.events:
+            training.stall.put(tick, training.clock)
+        training.ingest.store(tick)
+        training.stall.settle(tick)
+        if tick.read is not None:
+            training.journals.advance(tick.read)
+
+    # What people do.
+
+    def command(self, kind: str, later: bool = False, deliver: bool = True, **arguments: Any) -> str:
+        """Send a command, and let the training act on it if it can; return its id."""
+        payload: dict[str, Any] = {"command": kind, "arguments": arguments, "reason": "a test"}
+        if later:
+            payload["at"] = {"step": self.now.step + 50}
+        row = record_as(self.pk, parse_command(payload), OPERATOR)
+        if deliver and self.training is not None and self.row.is_live:
+            self.deliver()
+        return str(row.pk)
+
+    def deliver(self) -> None:
+        """Hand on what waits; the training acts at its step boundary."""
+        training = self.now
+        expire_commands(self.pk)
+        for command in open_commands(self.pk):
+            if command.state == "sent" and deliver_command(training.lease, command):
+                training.mailbox.post(as_posted(command))
+        training.client._take_commands()
+        self.store()
+
+    def pause(self) -> None:
+        self.command("pause")
+
+    def resume(self) -> None:
+        self.command("resume")
+
+    def set_knob(self) -> None:
+        self.command("set_knob", knob="learning_rate", value=self.chance.choice((0.2, 0.05, 7.0)))
+
+    def ask_for_checkpoint(self) -> None:
+        self.command("save_checkpoint", name="by-hand")
+
+    def evaluate(self) -> None:
+        self.command("evaluate")
+
+    def write_note(self) -> None:
+        self.command("note", text="The loss jumped here.")
+
+    def extend(self) -> None:
+        self.command("extend", epochs=2)
+
+    def cancel(self) -> None:
+        """Send a command for later, or one that nobody takes, and withdraw it."""
+        wanted = self.command("set_knob", later=self.row.is_live, deliver=False, knob="learning_rate", value=0.5)
+        self.command("cancel", command=wanted)
+
+    def stop(self) -> None:
+        self.command("stop")
+
+    # How attempts end.
+
+    def lose(self) -> None:
+        row = self.row
+        assert mark_lost(self.pk, row.attempt, row.heartbeat)
+
+    def recover(self) -> None:
+        self.log_points(3)
+
+    def replace_supervisor(self) -> None:
+        adopt_attempt(self.row.attempts.get(pk=self.now.lease.attempt_id), Holder("gpu-host", "boot", 2))
+
+    def end(self, outcome: RunState) -> None:
+        """The worker ends, and its supervisor concludes the attempt; a failed one may be queued to start again."""
+        error = f"ValueError: step {self.now.step}" if outcome == RunState.FAILED else ""
+        code = 1 if error else 0
+        conclude(self.now.lease, AttemptEnd(str(outcome), code, "", error, "Traceback …" if error else ""))
+        self.training = None
+
+    def finish(self) -> None:
+        self.end(RunState.FINISHED)
+
+    def stop_and_end(self) -> None:
+        self.stop()
+        self.end(RunState.STOPPED)
+
+    def fail(self) -> None:
+        self.end(RunState.FAILED)
+
+    def take_over(self) -> None:
+        """Another host opens an attempt while this one is silent: what it logs from then on is refused."""
+        self.start()
+
+    def fold(self) -> None:
+        """Move points from events to chunks, and leave their events: a page must not notice."""
+        frames = list(StoredEvent.objects.filter(run_id=self.pk))
+        storage.fold(self.pk)
+        self.folded = [row for row in frames if row.kind in storage.POINT_KINDS]
+
+    def legal(self) -> list[Callable[[], None]]:
+        """Return what may happen next."""
+        state = self.state
+        if state == "created":
+            return [self.enqueue, self.start, self.write_note, self.extend]
+        if state == "queued":
+            return [self.withdraw, self.start, self.fail_start, self.stop, self.write_note, self.extend]
+        if state == "lost":
+            known = [self.start, self.enqueue, self.write_note]
+            return [*known, self.recover, self.recover] if self.training is not None else known
+        if state == "finished":
+            return [self.extend, self.write_note]
+        if state in ("stopped", "failed"):
+            return [self.enqueue, self.start, self.start, self.write_note, self.extend]
+        always = [
+            self.log_points, self.log_points, self.log_epoch, self.note, self.log_text, self.record_environment,
+            self.save_checkpoint, self.print_lines, self.sample_system, self.set_knob, self.ask_for_checkpoint,
+            self.evaluate, self.write_note, self.extend, self.cancel, self.lose, self.replace_supervisor, self.plan,
+        ]  # fmt: skip
+        if state == "paused":
+            return [*always, self.resume, self.resume, self.stop_and_end, self.fail]
+        return [*always, self.stall, self.pause, self.stop_and_end, self.fail, self.fail, self.finish]

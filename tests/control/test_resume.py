@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import signal
+import subprocess
 from typing import Any
 
 import pytest
 
-from tests.support.stack import Stack, events, rows, run_row, wait_for
+from tests.support.stack import ROOT, Stack, create_run, events, rows, run_row, wait_for
+
+SHORT = str(ROOT / "tests" / "trainings" / "short.py")
 
 
 @pytest.fixture(scope="module")
@@ -140,3 +145,58 @@ def test_a_bad_parameter_is_named_before_anything_starts(published):
     result = published.manage("train", "--run-id", str(run_id), check=False)
     assert result.returncode == 2 and "epochs" in result.stderr
     assert run_row(published, run_id)["state"] == "created"
+
+
+def train_at_a_terminal(stack: Stack, run_id: int, answer: bytes, *arguments: str) -> tuple[int, str]:
+    """Start a script at a pseudo-terminal, give `answer` once it asks; return the exit code and what was shown."""
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        stack.command("train", "--run-id", str(run_id), "--quiet", *arguments, "--", SHORT, "20"),
+        env=stack.environment, stdin=follower, stdout=follower, stderr=follower, start_new_session=True,
+    )  # fmt: skip
+    os.close(follower)
+    shown = b""
+    try:
+        while chunk := os.read(leader, 65536):
+            shown += chunk
+            if shown.endswith(b"[y/N] "):
+                os.kill(process.pid, signal.SIGINT) if answer == b"\x03" else os.write(leader, answer)
+    except OSError:  # Linux tells the end of a pseudo-terminal this way
+        pass
+    finally:
+        code = process.wait(60)
+        os.close(leader)
+    return code, shown.decode()
+
+
+@pytest.mark.parametrize(("answer", "code"), [(b"n\n", 2), (b"\n", 2), (b"\x04", 2), (b"\x03", 130)], ids=repr)
+def test_a_person_is_asked_before_a_script_starts_over(offline_stack: Stack, answer: bytes, code: int) -> None:
+    run_id = stopped_script(offline_stack)
+    exit_code, shown = train_at_a_terminal(offline_stack, run_id, answer)
+    assert (exit_code, run_row(offline_stack, run_id)["attempt"]) == (code, 1), shown
+    assert f"Run {run_id} was trained up to step" in shown and "begins at step 1" in shown
+
+
+def test_a_run_starts_over_for_a_person_who_wants_it(offline_stack: Stack) -> None:
+    run_id = stopped_script(offline_stack)
+    exit_code, shown = train_at_a_terminal(offline_stack, run_id, b"y\n")
+    assert (exit_code, run_row(offline_stack, run_id)["attempt"]) == (0, 2), shown
+
+
+def test_nobody_is_asked_who_said_so_or_is_not_there(offline_stack: Stack) -> None:
+    run_id = stopped_script(offline_stack)
+    exit_code, shown = train_at_a_terminal(offline_stack, run_id, b"", "--start-over")
+    assert exit_code == 0 and "[y/N]" not in shown
+    run_id = stopped_script(offline_stack)
+    assert offline_stack.train(run_id, "--quiet", "--", SHORT, "20").wait(60) == 0
+    assert run_row(offline_stack, run_id)["attempt"] == 2
+
+
+def stopped_script(stack: Stack) -> int:
+    """Return a run whose script was stopped on its way."""
+    run_id = create_run(stack)
+    supervisor = stack.train(run_id, "--quiet", "--", SHORT, "1000000", "0.01")
+    wait_for(lambda: run_row(stack, run_id)["step"] > 3, "points")
+    supervisor.send_signal(signal.SIGINT)
+    assert supervisor.wait(60) == 0
+    return run_id

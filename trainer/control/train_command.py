@@ -41,6 +41,7 @@ from steersman.files.mailbox import Mailbox
 from steersman.files.private import make_private, open_private
 from steersman.parameters import ParameterError, validate
 from steersman.run import START_PAUSED_VARIABLE
+from trainer.control.confirmation import confirm_start_over
 from trainer.control.display import Display, display_for
 from trainer.control.lease import CannotTrain, adoptable, came_before, myself, take_lease
 from trainer.control.restart import Start, wait_to_restart, work_where_it_began
@@ -66,6 +67,8 @@ class Options:
     start: str = ""
     # How many processes train together on this host; as recorded where left out.
     nproc: int | None = None
+    # A person at the terminal is not asked before a run that has points starts over.
+    start_over: bool = False
     script: tuple[str, ...] = ()
 
 
@@ -164,6 +167,8 @@ def _train_once(
     ranks = launch.ranks if launch else run.ranks
     if options.inline and ranks > 1:
         raise CannotTrain(f"inline: a terminal is for one process, run {run.pk} has {ranks}; add --nproc 1.")
+    if work.checkpoint is None and not (restart or options.start_over or launch):
+        confirm_start_over(run, interrupts)
     if interrupts.stops:
         raise CannotTrain(came_before(run.pk, interrupts), EXIT_INTERRUPTED)
     try:

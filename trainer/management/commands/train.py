@@ -57,6 +57,11 @@ class Command(BaseCommand):
             metavar="K",
             help="train with K processes on this host, each with its shard of every batch; kept for the run",
         )
+        parser.add_argument(
+            "--start-over",
+            action="store_true",
+            help="do not ask at the terminal before a run that has points starts over at step 1",
+        )
         parser.add_argument("script", nargs="*", help="after --: a script of your own and its arguments")
 
     def handle(self, **options: Any) -> None:
@@ -69,6 +74,7 @@ class Command(BaseCommand):
             restarts=options["restarts"],
             start=options["start"],
             nproc=options["nproc"],
+            start_over=options["start_over"],
             script=tuple(options["script"]),
         )
         if notice := former_name_notice(os.environ, settings.BASE_DIR):

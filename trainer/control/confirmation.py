@@ -1,0 +1,44 @@
+"""Asking a person at the terminal before a training starts over. Never imports torch."""
+
+from __future__ import annotations
+
+import select
+import sys
+
+from runs.models import Run
+from steersman.agent.supervise.interrupts import Interrupts
+from steersman.exit_codes import EXIT_INTERRUPTED
+from trainer.control.lease import CannotTrain, came_before
+
+ANSWER_POLL_INTERVAL_S = 0.1
+YES = frozenset({"y", "yes"})
+
+
+def confirm_start_over(run: Run, interrupts: Interrupts) -> None:
+    """Ask whether a run that has points may start over at step 1; return if it may, or if nobody is there to ask.
+
+    Raises `CannotTrain` if a person says no, or a signal ends the waiting.
+    """
+    if not run.step or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return
+    begins = (
+        "This attempt begins at step 1" if run.recipe_id else "Unless the script resumes by itself, it begins at step 1"
+    )
+    print(
+        f"Run {run.pk} was trained up to step {run.step:,}. {begins}; the curve so far stays as an earlier attempt.\n"
+        "Start it? [y/N] ",
+        end="",
+        file=sys.stderr,
+        flush=True,
+    )
+    if _answer(run, interrupts).strip().lower() not in YES:
+        raise CannotTrain(f"run {run.pk} was not started. A new run leaves it as it is: manage.py create_run.")
+
+
+def _answer(run: Run, interrupts: Interrupts) -> str:
+    """Return the line that is typed, "" at the end of the input. A signal does not end `readline`: it is polled for."""
+    while not select.select([sys.stdin], [], [], ANSWER_POLL_INTERVAL_S)[0]:
+        if interrupts.stops:
+            print(file=sys.stderr)
+            raise CannotTrain(came_before(run.pk, interrupts), EXIT_INTERRUPTED)
+    return sys.stdin.readline()

@@ -25,7 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from steersman import NullRun  # noqa: E402  needs the path
+from steersman import Run  # noqa: E402  needs the path
 
 CALLS = 20_000
 ROUNDS = 25
@@ -62,7 +62,7 @@ def list_append() -> Callable[..., None]:
     return log
 
 
-class Switch(NullRun):
+class Switch(Run):
     """Stands between loop and run: lets blocks of steps log, or not, and times each step."""
 
     def __init__(self, run: Any, order: list[bool]) -> None:
@@ -80,7 +80,7 @@ class Switch(NullRun):
         if place > 1:
             self.times.setdefault(block, []).append(now - self._before)
         if block >= len(self._order):
-            self.stopping = True
+            self.request_stop()
             return
         if self._order[block]:
             self._run.log(step, **values)

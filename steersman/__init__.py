@@ -7,9 +7,9 @@ if run.stopping: break
 Imports the standard library only (torch if the training has loaded it). The supervisor: `steersman.agent`.
 """
 
-from steersman.attaching import NullRun, attach
+from steersman.attaching import attach
 from steersman.commands import Done, Refusal
 from steersman.knobs import Knob, KnobError
 from steersman.run import Run
 
-__all__ = ["Done", "Knob", "KnobError", "NullRun", "Refusal", "Run", "attach"]
+__all__ = ["Done", "Knob", "KnobError", "Refusal", "Run", "attach"]

@@ -1,4 +1,4 @@
-"""How a training process comes to its run: `attach()`, and the run that it gets where nobody supervises it."""
+"""How a training process comes to its run: `attach()`."""
 
 from __future__ import annotations
 
@@ -7,66 +7,11 @@ import os
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
 
-from steersman.commands import Control
 from steersman.files.locks import HeldLock, try_lock
-from steersman.files.point_code import MISSING
 from steersman.ranks.launchers import RankPlace, own_place
 from steersman.ranks.undeclared import UndeclaredPeers, how_to_declare, is_below, leave_mark, unrecorded_notice
-from steersman.recorder import Outcome, check_call
 from steersman.run import FOLDER_VARIABLE, NODE_VARIABLE, RANK_VARIABLE, RANKS_VARIABLE, Run, worker_lock_path
-
-
-class NullRun(Run):
-    """What `attach()` returns outside a supervised run: it logs nowhere, and its knobs keep their defaults."""
-
-    supervised = False
-
-    def __init__(self, rank: int = 0) -> None:
-        self.folder = None
-        self.rank = rank
-        self._step = 0
-        self._epoch = 0
-        self._control = Control(self)
-
-    def log(self, step: int = MISSING, /, *more: Any, **values: Any) -> None:  # type: ignore[assignment]
-        """Check the call, so that a wrong one is noticed before the script is supervised."""
-        check_call(step, values, *more)
-
-    def log_epoch(self, epoch: int, /, **values: Any) -> None: ...
-
-    def begin_at(self, step: int, epoch: int = 0) -> None: ...
-
-    def plan(
-        self, *, total_epochs: int | None = None, total_steps: int | None = None, steps_per_epoch: int | None = None
-    ) -> None: ...
-
-    stopping = False
-
-    def request_stop(self) -> None:
-        self.stopping = True
-
-    def request(self, kind: str) -> None: ...
-
-    def expect_quiet(self, seconds: float) -> None: ...
-
-    def record_outcome(self, fields: dict[str, Any]) -> None: ...
-
-    def record_state(self, state: str) -> None: ...
-
-    def record_knobs(self) -> None: ...
-
-    def note(self, text: str, level: Literal["info", "warning", "error"] = "info") -> None: ...
-
-    def log_text(self, name: str, text: str, /, *, step: int | None = None, epoch: int | None = None) -> None: ...
-
-    def record_environment(self, environment: dict[str, Any]) -> None: ...
-
-    def record_checkpoint(self, path: Path, **fields: Any) -> None: ...
-
-    def finish(self, outcome: Outcome = "finished", *, step: int | None = None) -> None: ...
-
 
 _attached: Run | None = None
 # The process that attached: a forked child inherits the variable, and is not the one that records.
@@ -86,7 +31,7 @@ def attach() -> Run:
     if not folder:
         hint = "start it with: manage.py train --run-id N -- script.py"
         print(f"steersman: not supervised, nothing is logged ({hint})", file=sys.stderr)
-        _attached = NullRun()
+        _attached = Run()
         return _attached
     rank = int(os.environ.get(RANK_VARIABLE, "0"))
     ranks = int(os.environ.get(RANKS_VARIABLE, "1"))
@@ -97,7 +42,7 @@ def attach() -> Run:
         # It never takes the lock: rank 0 may come later.
         print(unrecorded_notice(place), file=sys.stderr)
         leave_mark(Path(folder))
-        _attached = NullRun(place.rank)
+        _attached = Run(rank=place.rank)
         return _attached
     path = worker_lock_path(Path(node or folder), rank)
     lock = try_lock(path)
@@ -117,7 +62,7 @@ def attach() -> Run:
     return run
 
 
-def _turn_away(folder: Path, lock: Path, ranks: int) -> NullRun:
+def _turn_away(folder: Path, lock: Path, ranks: int) -> Run:
     """Return a run that logs nowhere, since another process holds the lock.
 
     Below that one in the tree of processes it is a helper: a DataLoader worker, a script that it called. One beside it
@@ -128,7 +73,7 @@ def _turn_away(folder: Path, lock: Path, ranks: int) -> NullRun:
     if ranks == 1 and holder.isdigit() and not is_below(int(holder)):
         print(f"steersman: if both train, start them with {how_to_declare(0)}", file=sys.stderr)
         leave_mark(folder)
-    return NullRun()
+    return Run()
 
 
 def _join(folder: Path, rank: int, lock: HeldLock, ranks: int, node: str | None, place: RankPlace | None) -> Run:

@@ -1,8 +1,7 @@
 """What a training does with commands: the part of the step boundary that runs only when there is something to do.
 
-Commands come as JSON objects `{"id", "command", "arguments", "at_step", "at_epoch", "expected_state",
-"expected_value", "expires_at"}` from the mailbox, in the order in which they were posted. Each gets exactly one
-outcome, written to the journal. Knows nothing of Django or torch.
+Commands come from the mailbox (`steersman.records.posted`), in the order in which they were posted. Each gets exactly
+one outcome, written to the journal. Knows nothing of Django or torch.
 """
 
 from __future__ import annotations
@@ -10,14 +9,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from steersman.knobs import Knob, KnobError, Knobs, Value
+from steersman.records.kinds import LONGEST_REMARK, OutcomeState, State
+from steersman.records.posted import CancelArguments, PostedCommand, SetKnobArguments, StopArguments
+from steersman.records.typed_json import Json, Malformed, from_fields
 from steersman.values import as_text, first_line, shown
 
-Handler = Callable[[dict[str, Any]], object]
-
-LONGEST_REMARK = 500
+# A function of the training's own: it takes the arguments of a command as the JSON object that they are.
+Handler = Callable[[dict[str, Json]], object]
 
 # What a training does only where it has said how (`Run.on`), and what is answered where it has not.
 UNHANDLED = {
@@ -37,8 +38,10 @@ class Refusal(Exception):
 class OutcomeRecorder(Protocol):
     """Where outcomes go: the journal of a run."""
 
-    def record_outcome(self, fields: dict[str, Any]) -> None: ...
-    def record_state(self, state: str) -> None: ...
+    def record_outcome(
+        self, command: PostedCommand, state: OutcomeState, done: Done, ranks: int | None = None
+    ) -> None: ...
+    def record_state(self, state: State) -> None: ...
     def record_knobs(self) -> None: ...
 
 
@@ -46,9 +49,9 @@ class OutcomeRecorder(Protocol):
 class Done:
     """What a command did: the values before, after and in effect, and a remark."""
 
-    old: Any = None
-    new: Any = None
-    effective: Any = None
+    old: object = None
+    new: object = None
+    effective: object = None
     remark: str = ""
 
 
@@ -83,10 +86,10 @@ class Control:
         self._undo: Callable[[], None] | None = None
         self._outcomes = outcomes
         self._handlers: dict[str, Handler] = {}
-        self._scheduled: list[dict[str, Any]] = []
+        self._scheduled: list[PostedCommand] = []
         self._step = 0
         self._epoch = 0
-        self._own: dict[str, Callable[[dict[str, Any]], Done]] = {
+        self._own: dict[str, Callable[[PostedCommand], Done]] = {
             "stop": self._stop,
             "pause": self._pause,
             "resume": self._resume,
@@ -112,29 +115,29 @@ class Control:
             raise TypeError(f"on({kind!r}, …) takes a function of the command's arguments, not {shown(handler)}")
         self._handlers[kind] = handler
 
-    def do(self, kind: str, arguments: dict[str, Any], step: int, epoch: int) -> str:
+    def do(self, kind: str, step: int, epoch: int) -> str:
         """Do what was asked by a signal instead of a command; return why it could not be done, "" where it was."""
         self._step, self._epoch = step, epoch
         try:
-            self._apply({"command": kind, "arguments": arguments})
+            self._apply(PostedCommand(id=None, command=kind))
         except Exception as error:  # as for commands: a training never ends for what it was asked
             return first_line(error)
         return ""
 
-    def take(self, commands: Sequence[dict[str, Any]], step: int, epoch: int) -> None:
+    def take(self, commands: Sequence[PostedCommand], step: int, epoch: int) -> None:
         """Apply `commands`, or keep those that are for later, at the boundary after `step` steps and `epoch` epochs."""
         self._step, self._epoch = step, epoch
         for command in commands:
-            if command["command"] == EXPIRE:
-                self._expire_waiting(command["id"])
+            if command.command == EXPIRE:
+                self._expire_waiting(command.id)
             elif self._is_later(command):
                 self._scheduled.append(command)
             else:
                 self._settle(command, passed=self._passed(command))
 
-    def _expire_waiting(self, wanted: str) -> None:
+    def _expire_waiting(self, wanted: str | None) -> None:
         """Give up a command that waits for its step or epoch and has expired by the leader's clock."""
-        waiting = next((command for command in self._scheduled if command["id"] == wanted), None)
+        waiting = next((command for command in self._scheduled if command.id == wanted), None)
         if waiting is not None:
             self._scheduled.remove(waiting)
             self.expire(waiting)
@@ -149,25 +152,23 @@ class Control:
         for command in ready:
             self._settle(command)
 
-    def refuse(self, command: dict[str, Any], reason: str) -> None:
+    def refuse(self, command: PostedCommand, reason: str) -> None:
         """Record that a command was not even tried."""
         self._record(command, "refused", Done(remark=reason))
 
-    def expire(self, command: dict[str, Any]) -> None:
+    def expire(self, command: PostedCommand) -> None:
         """Record that a command came too late."""
         self._record(command, "expired", Done(remark="It was not applied before it expired."))
 
-    def _is_later(self, command: dict[str, Any]) -> bool:
-        at_step, at_epoch = command.get("at_step"), command.get("at_epoch")
-        if at_step is not None:
-            return bool(at_step > self._step)
-        return at_epoch is not None and bool(at_epoch > self._epoch)
+    def _is_later(self, command: PostedCommand) -> bool:
+        if command.at_step is not None:
+            return command.at_step > self._step
+        return command.at_epoch is not None and command.at_epoch > self._epoch
 
-    def _has_expired(self, command: dict[str, Any]) -> bool:
-        expires_at = command.get("expires_at")
-        return expires_at is not None and time.time() > expires_at
+    def _has_expired(self, command: PostedCommand) -> bool:
+        return command.expires_at is not None and time.time() > command.expires_at
 
-    def _settle(self, command: dict[str, Any], passed: str = "") -> None:
+    def _settle(self, command: PostedCommand, passed: str = "") -> None:
         """Apply one command and record its outcome, whatever happens: a training never ends for a command.
 
         `passed` says that it came after its step or epoch, and refuses it.
@@ -182,37 +183,37 @@ class Control:
                 raise Refusal(passed)
             self._check_state(command)
             done = self._apply(command)
-        except (KnobError, Refusal) as error:
+        except (KnobError, Refusal, Malformed) as error:
             problem = as_text(error, LONGEST_REMARK) or "It was refused."
         except Exception as error:  # of the training's own setters and handlers
             problem = f"The training could not do it ({type(error).__name__}: {first_line(error)}); all is as it was."
         refusal = self._agree(problem)
         if not refusal:
-            self._record(command, "applied", done)
+            self._record(command, "applied", done, self.ranks)
             return
         if self._undo is not None and not problem:
             self._undo()
         self._record(command, "refused", Done(remark=refusal))
 
-    def _passed(self, command: dict[str, Any]) -> str:
+    def _passed(self, command: PostedCommand) -> str:
         """Tell that a command came after its step or epoch, "" where it did not.
 
         One that waited is applied at the first step boundary from its step on: not every step need have one.
         """
-        at_step, at_epoch = command.get("at_step"), command.get("at_epoch")
+        at_step, at_epoch = command.at_step, command.at_epoch
         if at_step is not None and at_step < self._step:
             return f"Step {at_step} has passed: the training was at step {self._step}."
         if at_epoch is not None and at_epoch < self._epoch:
             return f"Epoch {at_epoch} has passed: the training was behind epoch {self._epoch}."
         return ""
 
-    def _check_state(self, command: dict[str, Any]) -> None:
-        expected = command.get("expected_state")
+    def _check_state(self, command: PostedCommand) -> None:
+        expected = command.expected_state
         if expected and expected != self.state:
             raise Refusal(f"The run was expected to be {expected}, it is {self.state}.")
 
-    def _apply(self, command: dict[str, Any]) -> Done:
-        kind = command["command"]
+    def _apply(self, command: PostedCommand) -> Done:
+        kind = command.command
         if self._forbid is not None and (reason := self._forbid(kind)):
             raise Refusal(reason)
         if kind in self._own:
@@ -222,30 +223,20 @@ class Control:
             return Done()
         if handler is None:
             raise Refusal(UNHANDLED.get(kind, f"This training does not know the command {kind}."))
-        result = handler(command.get("arguments") or {})
+        result = handler(command.arguments)
         return result if isinstance(result, Done) else Done(remark=str(result) if isinstance(result, str) else "")
 
-    def _record(self, command: dict[str, Any], state: str, done: Done) -> None:
-        self._outcomes.record_outcome(
-            {
-                "id": command["id"],
-                "command": command["command"],
-                "state": state,
-                "old": done.old,
-                "new": done.new,
-                "effective": done.effective,
-                "ranks": self.ranks if state == "applied" else None,
-                "reason": as_text(done.remark, LONGEST_REMARK),
-            }
-        )
+    def _record(self, command: PostedCommand, state: OutcomeState, done: Done, ranks: int | None = None) -> None:
+        self._outcomes.record_outcome(command, state, done, ranks)
 
-    def _stop(self, command: dict[str, Any]) -> Done:
+    def _stop(self, command: PostedCommand) -> Done:
+        arguments = from_fields(StopArguments, command.arguments)
         old = self.state
         self.stopping = True
-        self.saves_on_stop = bool((command.get("arguments") or {}).get("checkpoint", True))
+        self.saves_on_stop = arguments.checkpoint
         return Done(old=old, new="stopping")
 
-    def _pause(self, command: dict[str, Any]) -> Done:
+    def _pause(self, command: PostedCommand) -> Done:
         if self.stopping:
             raise Refusal("The run is stopping.")
         if self.paused:
@@ -254,22 +245,19 @@ class Control:
         self._outcomes.record_state("paused")
         return Done(old="running", new="paused")
 
-    def _resume(self, command: dict[str, Any]) -> Done:
+    def _resume(self, command: PostedCommand) -> Done:
         if not self.paused:
             raise Refusal("The run is not paused.")
         self.paused = False
         self._outcomes.record_state("running")
         return Done(old="paused", new="running")
 
-    def _set_knob(self, command: dict[str, Any]) -> Done:
-        arguments = command["arguments"]
-        knob = self.knobs.named(arguments["knob"])
+    def _set_knob(self, command: PostedCommand) -> Done:
+        arguments = from_fields(SetKnobArguments, command.arguments)
+        knob = self.knobs.named(arguments.knob)
         before = knob.values
         change = knob.change(
-            value=arguments.get("value"),
-            factor=arguments.get("factor"),
-            group=arguments.get("group") or "",
-            expect=command.get("expected_value"),
+            value=arguments.value, factor=arguments.factor, group=arguments.group, expect=command.expected_value
         )
         self._outcomes.record_knobs()
         self._undo = lambda: self._put_back(knob, before)
@@ -280,13 +268,13 @@ class Control:
         knob.restore(values)
         self._outcomes.record_knobs()
 
-    def _note(self, command: dict[str, Any]) -> Done:
+    def _note(self, command: PostedCommand) -> Done:
         return Done()
 
-    def _cancel(self, command: dict[str, Any]) -> Done:
+    def _cancel(self, command: PostedCommand) -> Done:
         """Withdraw a command that still waits for its step or epoch."""
-        wanted = (command.get("arguments") or {}).get("command")
-        waiting = next((other for other in self._scheduled if other["id"] == wanted), None)
+        wanted = from_fields(CancelArguments, command.arguments).command
+        waiting = next((other for other in self._scheduled if other.id == wanted), None)
         if waiting is None:
             raise Refusal("It has taken effect, or ended otherwise, already.")
         self._scheduled.remove(waiting)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from steersman.files.mailbox import Mailbox
+from steersman.files.mailbox import Inbox
 from steersman.silence import SilenceClock
 
 
@@ -14,7 +14,7 @@ class OrphanWatch:
     # A suspended host or process must see the silence in several polls: the time between two counts up to this much.
     MOST_COUNTED_S = 30.0
 
-    def __init__(self, mailbox: Mailbox, limit_s: float) -> None:
+    def __init__(self, mailbox: Inbox, limit_s: float) -> None:
         self._mailbox = mailbox
         self._limit_s = limit_s
         self._heartbeats = mailbox.heartbeats

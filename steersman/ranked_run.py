@@ -15,14 +15,13 @@ Standard library only.
 
 from __future__ import annotations
 
-import json
 import os
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from steersman.commands import EXPIRE
+from steersman.commands import EXPIRE, Done
 from steersman.files.locks import HeldLock
 from steersman.files.private import open_private
 from steersman.ranks.barrier import (
@@ -37,6 +36,9 @@ from steersman.ranks.barrier import (
     PeerLost,
     RankBarrier,
 )
+from steersman.records.kinds import EndRecord, OutcomeState
+from steersman.records.posted import Decision, PostedCommand
+from steersman.records.typed_json import Malformed, decode, encode
 from steersman.run import ATTENTION, CLOCK_EVERY, PAUSE_POLL_S, Run
 
 BARRIER_TIMEOUT_VARIABLE = "STEERSMAN_HOLD_TIMEOUT_S"
@@ -73,7 +75,7 @@ class RankedRun(Run):
         self._decision_count = self._words[DECISION_COUNT]
         self._began = time.monotonic()
         # The leader's: commands to decide, requests taken so far, the last barrier, and when commands that wait expire.
-        self._pending: list[dict[str, Any]] = []
+        self._pending: list[PostedCommand] = []
         self._taken_requests = dict.fromkeys(REQUEST_KINDS, 0)
         self._last_barrier = 0
         self._expiring: dict[str, float] = {}
@@ -117,27 +119,19 @@ class RankedRun(Run):
         first, reason = next(iter(problems.items()))
         return f"Rank {first}: {reason}"
 
-    def record_outcome(self, fields: dict[str, Any]) -> None:
+    def record_outcome(self, command: PostedCommand, state: OutcomeState, done: Done, ranks: int | None = None) -> None:
         if self.rank != 0:
             return
-        if fields["id"] is not None:
-            super().record_outcome(fields)
-        elif fields["state"] == "refused":
+        if command.id is not None:
+            super().record_outcome(command, state, done, ranks)
+        elif state == "refused":
             # Asked for by a signal: no row waits for it.
-            self.note(fields["reason"], level="warning")
+            self.note(done.remark, level="warning")
 
-    def record_state(self, state: str) -> None:
-        if self.rank == 0:
-            super().record_state(state)
-
-    def record_knobs(self) -> None:
-        if self.rank == 0:
-            super().record_knobs()
-
-    def _end(self, fields: dict[str, Any], step: int) -> None:
+    def _end(self, end: EndRecord) -> None:
         if os.getpid() == self._pid:
-            super()._end(fields, step)
-            self._barrier.mark_ended(fields["outcome"] == "failed")
+            super()._end(end)
+            self._barrier.mark_ended(failed=not end.is_good)
 
     def _at_step_boundary(self) -> bool:
         control = self._control
@@ -188,7 +182,7 @@ class RankedRun(Run):
             if requests != self._taken_requests[kind]:
                 self._taken_requests[kind] = requests
                 # Once for all ranks, and however often it was requested.
-                request: dict[str, Any] = {"id": None, "command": kind, "arguments": {}}
+                request = PostedCommand(id=None, command=kind)
                 if request not in self._pending:
                     self._pending.append(request)
         if self._expiring:
@@ -199,7 +193,7 @@ class RankedRun(Run):
         for wanted, expires_at in list(self._expiring.items()):
             if now > expires_at:
                 del self._expiring[wanted]
-                self._pending.append({"id": wanted, "command": EXPIRE})
+                self._pending.append(PostedCommand(id=wanted, command=EXPIRE))
 
     def _lead(self) -> None:
         """Set the barrier if there is something to decide; decide if this rank has reached it."""
@@ -247,22 +241,22 @@ class RankedRun(Run):
             self._refuse(f"Rank {who} did not come to the step boundary at which all were to take it")
             return
         self._collect()
-        commands = [command for command in self._pending if self._may_be_decided(command)]
+        # Whether one has expired is for the leader's clock alone, and judged here.
+        commands = [replace(command, expires_at=None) for command in self._pending if self._may_be_decided(command)]
         self._pending = []
         self._control.ranks = 1 + len(barrier.others)
-        decision = {"at": boundary, "step": self._step, "epoch": self._epoch, "commands": commands}
-        line = json.dumps(decision, separators=(",", ":")).encode() + b"\n"
+        decision = Decision(at=boundary, step=self._step, epoch=self._epoch, commands=commands)
         with open_private(self._decisions, "ab") as file:
-            file.write(line)
+            file.write(encode(decision) + b"\n")
         self._decision_count += 1
         # In this order: a rank that no longer sees the barrier finds the decision.
         self._words[DECISION_COUNT] = self._decision_count
         self._words[BARRIER] = 0
         self._control.take(commands, self._step, self._epoch)
 
-    def _may_be_decided(self, command: dict[str, Any]) -> bool:
-        """Settle a command that must not be tried; ready all others for every rank."""
-        expires_at = command.pop("expires_at", None)
+    def _may_be_decided(self, command: PostedCommand) -> bool:
+        """Settle a command that must not be tried."""
+        expires_at = command.expires_at
         if expires_at is not None and time.time() > expires_at:
             self._control.expire(command)
             return False
@@ -270,15 +264,16 @@ class RankedRun(Run):
         if differing:
             self._control.refuse(command, differing)
             return False
-        if expires_at is not None and (command.get("at_step") is not None or command.get("at_epoch") is not None):
-            # By the leader's clock alone.
-            self._expiring[command["id"]] = expires_at
+        if command.id is not None and expires_at is not None and (command.at_step, command.at_epoch) != (None, None):
+            self._expiring[command.id] = expires_at
         return True
 
-    def _differing(self, command: dict[str, Any]) -> str:
+    def _differing(self, command: PostedCommand) -> str:
         """Return why a command cannot wait for its step or epoch: the ranks do not count the same."""
-        for what, place, own in (("step", ROW_STEP, self._step), ("epoch", ROW_EPOCH, self._epoch)):
-            asked = command.get(f"at_{what}")
+        for what, asked, place, own in (
+            ("step", command.at_step, ROW_STEP, self._step),
+            ("epoch", command.at_epoch, ROW_EPOCH, self._epoch),
+        ):
             if asked is not None and (differing := self._barrier.differing(place, own)):
                 rank, theirs = differing
                 return (
@@ -293,8 +288,8 @@ class RankedRun(Run):
         self._words[BARRIER] = 0
         reason = f"{why} within {self._barrier_timeout_s:g} s: nothing was changed."
         for command in pending:
-            if command["command"] == EXPIRE:
-                self._expiring[command["id"]] = 0.0
+            if command.command == EXPIRE and command.id is not None:
+                self._expiring[command.id] = 0.0
             else:
                 self._control.refuse(command, reason)
 
@@ -327,11 +322,14 @@ class RankedRun(Run):
         whole = text.rfind(b"\n") + 1
         self._decisions_read += whole
         for line in text[:whole].splitlines():
-            decision = json.loads(line)
-            if decision["at"] != self._boundary:
+            try:
+                decision = decode(Decision, line)
+            except Malformed as error:
+                raise OutOfStep(f"rank {self.rank} cannot read what rank 0 has decided: {error}") from error
+            if decision.at != self._boundary:
                 raise OutOfStep(
                     f"rank {self.rank} is at step boundary {self._boundary}, commands were to take effect at "
-                    f"{decision['at']}: look at run.stopping equally often on every rank"
+                    f"{decision.at}: look at run.stopping equally often on every rank"
                 )
             self._decision_count += 1
-            self._control.take(decision["commands"], decision["step"], decision["epoch"])
+            self._control.take(decision.commands, decision.step, decision.epoch)

@@ -8,31 +8,35 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 from steersman import values
-from steersman.files import journal
+from steersman.files.journal import Encoder, Journal, records_of
 from steersman.files.point_code import MISSING, can_be_parameters
+from steersman.records.kinds import (
+    CheckpointRecord,
+    EndRecord,
+    EnvironmentRecord,
+    EpochRecord,
+    Level,
+    NoteRecord,
+    Outcome,
+    PlanRecord,
+    QuietRecord,
+    TextRecord,
+)
+from steersman.records.record import Record
 
-LARGEST_TRACEBACK_CHARACTERS = 100_000
-LONGEST_ERROR = 500
 # A training that gives something new that cannot be stored at each step is told of this many.
 MOST_REMARKS = 100
-LEVELS = ("info", "warning", "error")
-OUTCOMES = ("finished", "stopped")
-REASONS = ("last", "best", "hourly", "named", "stop")
 HOW_TO_LOG = "run.log(step, loss=loss)"
 
-Outcome = Literal["finished", "stopped"]
 # A point whose values come from the GPU: the event that tells they arrived, then step, names and values.
 OnItsWay = tuple[Any, int, tuple[str, ...], list[Any]]
-# Appends one point: False where a value is no plain float, or the step no plain int of 64 bits.
-Encoder = Callable[[int, Iterable[Any]], bool]
 
 
 class Recorder:
@@ -42,10 +46,11 @@ class Recorder:
     # taken a place there, which is at its first call.
     __slots__ = ("__dict__", "__weakref__", "_step")
 
-    def __init__(self, folder: Path, rank: int) -> None:
-        self.folder: Path | None = folder
+    def __init__(self, folder: Path | None, rank: int, journal: Journal) -> None:
+        """`folder` is None where nobody supervises the training; the journal keeps nothing then."""
+        self.folder = folder
         self.rank = rank
-        self._journal = journal.JournalWriter(folder, rank)
+        self._journal = journal
         self._step = 0
         self._epoch = 0
         self._ended = False
@@ -82,7 +87,7 @@ class Recorder:
         names = tuple(given)
         remarks: list[str] = []
         try:
-            event, numbers = _on_cpu(given, remarks)
+            event, numbers = _on_cpu(given, remarks, self._journal.keeps)
         except RuntimeError as error:
             # A GPU that failed: the training's next call says so itself.
             self._remark([f"Values could not be read from the GPU: {values.shown(error)}"])
@@ -104,7 +109,7 @@ class Recorder:
     def _encoder(self, names: tuple[str, ...], remarks: list[str]) -> Encoder:
         """Return what appends a point of `names`: several records where the names do not fit into one."""
         stored = tuple(values.as_name(name, remarks) for name in names)
-        parts = list(journal.records_of(stored))
+        parts = list(records_of(stored))
         if len(parts) == 1:
             if self._quick_log is None and stored == names and can_be_parameters(names):
                 # The first names are most trainings' only ones: a function of just these takes this method's place.
@@ -130,12 +135,13 @@ class Recorder:
                 self._remarked.add(remark)
                 self.note(remark, level="warning")
 
-    def _write(self, kind: int, step: int, fields: dict[str, Any], remarks: Iterable[str] = ()) -> None:
+    def _write(self, record: Record | None, remarks: Iterable[str] = ()) -> None:
         """Append one record. One that cannot be written costs itself and a remark, never the training."""
-        try:
-            self._journal.append(kind, step, fields)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            remarks = [*remarks, f"Something that the training told could not be recorded: {values.shown(error)}."]
+        if record is not None and (self.rank == 0 or not record.is_of_the_leader):
+            try:
+                self._journal.append(record)
+            except (TypeError, ValueError, OverflowError, RecursionError) as error:
+                remarks = [*remarks, f"Something that the training told could not be recorded: {values.shown(error)}."]
         self._remark(remarks)
 
     def _hold_back(self, point: OnItsWay) -> None:
@@ -171,7 +177,7 @@ class Recorder:
     def begin_at(self, step: int, epoch: int = 0) -> None:
         """Say behind which step and how many whole epochs a training goes on: commands until its next step take it."""
         remarks: list[str] = []
-        self._step = self._step_of(step, "begin_at() takes step", remarks)
+        self._step = values.as_step(step, self._step, "begin_at() takes step", remarks)
         whole = values.as_stored_whole(epoch, "begin_at() takes epoch", remarks)
         self._epoch = self._epoch if whole is None else whole
         self._remark(remarks)
@@ -191,68 +197,47 @@ class Recorder:
         `best` is one of these values. Raises `TypeError` naming the argument of a wrong type."""
         self._write_arrived(wait=True)
         remarks: list[str] = []
-        if not values.is_flag(best):
-            given["best"], best = best, False
-        numbers = values.as_numbers(given, "log_epoch", remarks)
-        at = self._step_of(step, "log_epoch() takes step", remarks)
-        whole = values.as_stored_whole(epoch, "log_epoch() takes the epoch", remarks)
-        seconds = None
-        if duration_s is not None:
-            seconds = values.as_seconds(duration_s, "log_epoch(duration_s=…)", remarks)
-        flag = values.as_flag(best, "log_epoch(best=…)")
-        if whole is None:
-            self._remark(remarks)
-            return
-        self._epoch = whole
-        fields = {"epoch": whole, "duration_s": seconds, "best": flag, "values": numbers}
-        while not journal.fits_record(fields):
-            numbers = dict(list(numbers.items())[: len(numbers) // 2])
-            fields["values"] = numbers
-            remarks.append(f"Epoch {whole} has more values than a record can hold: {len(numbers)} were stored.")
-        self._write(journal.EPOCH, at, fields, remarks)
+        record = EpochRecord.of(
+            epoch, given, step=step, present=self._step, duration_s=duration_s, best=best, remarks=remarks
+        )
+        if record is not None:
+            self._epoch = record.epoch
+        self._write(record, remarks)
 
     def plan(
         self, *, total_epochs: int | None = None, total_steps: int | None = None, steps_per_epoch: int | None = None
     ) -> None:
         """Say how long the training will be, for progress and time left. Infinity and numbers below 1 mean that it is
         not known. Raises `TypeError` naming the argument that is no number."""
-        given = {"total_epochs": total_epochs, "total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
         remarks: list[str] = []
-        plan = {name: values.as_total(value, f"plan({name}=…)", remarks) for name, value in given.items()}
-        self._write(journal.PLAN, self._step, plan, remarks)
+        record = PlanRecord.of(
+            step=self._step,
+            total_epochs=total_epochs,
+            total_steps=total_steps,
+            steps_per_epoch=steps_per_epoch,
+            remarks=remarks,
+        )
+        self._write(record, remarks)
 
     def expect_quiet(self, seconds: float) -> None:
         """Say that the next sign may take this long, so that nobody takes the training for stalled."""
         remarks: list[str] = []
-        expected = values.as_seconds(seconds, "expect_quiet(seconds)", remarks)
-        if expected is None:
-            self._remark(remarks)
-            return
-        self._write(journal.QUIET, self._step, {"seconds": expected}, remarks)
+        self._write(QuietRecord.of(seconds, step=self._step, remarks=remarks), remarks)
 
-    def note(self, text: str, level: Literal["info", "warning", "error"] = "info") -> None:
+    def note(self, text: str, level: Level = "info") -> None:
         """Put a line of text before everybody who watches; at most 2,000 characters are kept."""
         remarks: list[str] = []
-        shown = values.as_choice(level, LEVELS, "info", "note(level=…)", remarks)
-        self._write(
-            journal.NOTE, self._step, {"text": values.as_text(text, values.LONGEST_NOTE), "level": shown}, remarks
-        )
+        self._write(NoteRecord.of(text, level, step=self._step, remarks=remarks), remarks)
 
     def log_text(self, name: str, text: str, /, *, step: int | None = None, epoch: int | None = None) -> None:
         """Show a text, such as a sample of a language model; at most 10,000 characters are kept."""
         remarks: list[str] = []
-        at = self._step_of(step, "log_text() takes step", remarks)
-        of = None if epoch is None else values.as_stored_whole(epoch, "log_text() takes epoch", remarks)
-        fields = {
-            "name": values.as_name(name, remarks), "text": values.as_text(text, values.LONGEST_TEXT), "epoch": of
-        }  # fmt: skip
-        self._write(journal.TEXT, at, fields, remarks)
+        record = TextRecord.of(name, text, step=step, present=self._step, epoch=epoch, remarks=remarks)
+        self._write(record, remarks)
 
     def record_environment(self, environment: dict[str, Any]) -> None:
         """Record versions, GPU names and the like. Raises `TypeError` where it is no mapping."""
-        if not values.is_mapping(environment):
-            raise TypeError(f"record_environment() takes a mapping, not {values.shown(environment)}")
-        self._write(journal.ENVIRONMENT, self._step, values.as_values(environment))
+        self._write(EnvironmentRecord.of(environment, step=self._step))
 
     def record_checkpoint(
         self,
@@ -269,77 +254,28 @@ class Recorder:
         """Record a checkpoint that is whole on disk, inside `folder`. Raises `TypeError` naming the argument of a wrong
         type; a checkpoint that lies elsewhere, or whose SHA-256 is none, is left out with a note."""
         remarks: list[str] = []
-        wholes = {
-            argument: values.as_stored_whole(value, f"record_checkpoint() takes {argument}", remarks)
-            for argument, value in (("step", step), ("epoch", epoch), ("size_bytes", size_bytes))
-        }
-        numbers = values.as_numbers({} if metrics is None else metrics, "record_checkpoint", remarks)
-        inside, problem = self._inside(path)
-        digest = values.as_digest(sha256)
-        if not digest:
-            problem = problem or "its sha256 is not 64 hexadecimal digits"
-        if None in wholes.values() or (wholes["size_bytes"] or 0) < 0:
-            problem = problem or "its step, epoch or size cannot be stored"
-        if problem:
-            self._remark([*remarks, f"A checkpoint was left out of the record: {problem}."])
-            return
-        fields = {
-            "path": inside,
-            "epoch": wholes["epoch"],
-            "name": values.as_name(name, remarks),
-            "size_bytes": wholes["size_bytes"],
-            "sha256": digest,
-            "reason": values.as_choice(reason, REASONS, "named", "record_checkpoint(reason=…)", remarks),
-            "metrics": numbers,
-        }
-        self._write(journal.CHECKPOINT, wholes["step"] or 0, fields, remarks)
-
-    def _inside(self, path: Any) -> tuple[str, str]:
-        """Return a path relative to the run's folder, and why it cannot be recorded, "" where it can."""
-        assert self.folder is not None
-        try:
-            inside = str(Path(os.fspath(path)).relative_to(self.folder))
-        except TypeError as error:
-            raise TypeError(f"record_checkpoint() takes a path, not {values.shown(path)}") from error
-        except ValueError:
-            return "", f"{values.shown(str(path))} does not lie in the run's folder"
-        if inside != values.clean(inside) or len(inside) > values.LONGEST_PATH or ".." in Path(inside).parts:
-            return "", f"its path {values.shown(inside)} cannot be stored"
-        return inside, ""
+        record = CheckpointRecord.of(
+            path, self.folder, step=step, epoch=epoch, name=name, size_bytes=size_bytes, sha256=sha256, reason=reason,
+            metrics=metrics, remarks=remarks,
+        )  # fmt: skip
+        self._write(record, remarks)
 
     def finish(self, outcome: Outcome = "finished", *, step: int | None = None) -> None:
         """Record the worker's own last word. Later calls are ignored."""
         remarks: list[str] = []
-        word = values.as_choice(outcome, OUTCOMES, "finished", "finish(outcome)", remarks)
-        at = self._step_of(step, "finish() takes step", remarks)
+        end = EndRecord.of(outcome, step=step, present=self._step, remarks=remarks)
         self._remark(remarks)
-        self._end({"outcome": word, "error": "", "traceback": ""}, at)
+        self._end(end)
 
-    def _step_of(self, step: Any, argument: str, remarks: list[str]) -> int:
-        """Return the step of a call; where none was given, or one that cannot be stored, that of the training."""
-        if step is None:
-            return self._step
-        whole = values.as_stored_whole(step, argument, remarks)
-        return self._step if whole is None else whole
-
-    def _end(self, fields: dict[str, Any], step: int) -> None:
+    def _end(self, end: EndRecord) -> None:
         if self._ended or os.getpid() != self._pid:
             return
         self._ended = True
         self._write_arrived(wait=True)
-        self._write(journal.END, step, fields)
+        self._write(end)
 
     def _record_exception(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        try:
-            text = "".join(traceback.format_exception(kind, error, trace))
-        except Exception:  # of the exception's own methods
-            text = ""
-        fields = {
-            "outcome": "failed",
-            "error": values.clean(_one_line(kind, error)[:LONGEST_ERROR]),
-            "traceback": values.clean(text[-LARGEST_TRACEBACK_CHARACTERS:]),
-        }
-        self._end(fields, self._step)
+        self._end(EndRecord.of_exception(kind, error, trace, step=self._step))
 
 
 def check_call(step: Any, given: Mapping[str, Any], *more: Any) -> int:
@@ -362,20 +298,10 @@ def _arrived(number: Any, name: str, remarks: list[str]) -> float:
         return float("nan")
 
 
-def _one_line(kind: type[BaseException], error: BaseException) -> str:
-    """Return name and first line of an exception; notes and further lines stand in the traceback."""
-    name = (
-        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
-    )
-    try:
-        said = str(error).strip().splitlines()
-    except Exception:  # of the exception's own __str__
-        said = []
-    return f"{name}: {said[0]}" if said else name
-
-
-def _on_cpu(given: dict[str, Any], remarks: list[str]) -> tuple[Any, list[Any]]:
+def _on_cpu(given: dict[str, Any], remarks: list[str], keeps: bool) -> tuple[Any, list[Any]]:
     """Return plain numbers, CUDA values on their way to pinned memory, and the event that tells they arrived.
+
+    Where no journal `keeps` them, CUDA values stay where they are.
 
     `float()` of a CUDA tensor would make the loop wait for the device; a copy that is asked for later does not.
     Raises `TypeError` before anything is written: where one value is no number, nothing of the call is stored.
@@ -387,6 +313,9 @@ def _on_cpu(given: dict[str, Any], remarks: list[str]) -> tuple[Any, list[Any]]:
             numbers.append(values.as_number(value, values.argument("log", name), remarks))
             continue
         values.check_one_element(value, values.argument("log", name))
+        if not keeps:
+            numbers.append(0.0)
+            continue
         device = value.device
         numbers.append(value.detach().to("cpu", non_blocking=True))
     if device is None:

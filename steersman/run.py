@@ -6,6 +6,7 @@ device synchronisation. Standard library only; see `steersman.attaching` for how
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -14,15 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from steersman import values
-from steersman.commands import Control, Handler
+from steersman.commands import Control, Done, Handler
 from steersman.exit_codes import EXIT_FENCED
-from steersman.files import journal
+from steersman.files.journal import Journal, JournalWriter, NullJournal
 from steersman.files.locks import HeldLock
-from steersman.files.mailbox import Mailbox
+from steersman.files.mailbox import Inbox, Mailbox, NullMailbox
 from steersman.knobs import Knob, KnobSpec, Scale, Value, groups_of, kind_of, plain_choices, plain_default
 from steersman.orphan_watch import OrphanWatch
 from steersman.ranks.undeclared import UndeclaredPeers
 from steersman.recorder import OnItsWay, Recorder
+from steersman.records.kinds import EndRecord, KnobsRecord, OutcomeRecord, OutcomeState, State, StateRecord
+from steersman.records.posted import PostedCommand
 
 # What a supervised process is told by its environment.
 FOLDER_VARIABLE = "STEERSMAN_ATTEMPT_FOLDER"
@@ -47,29 +50,37 @@ ATTENTION = -1
 
 
 class Run(Recorder):
-    """A supervised run. Make it with `steersman.attach()`."""
+    """A run. Make it with `steersman.attach()`.
+
+    One that nobody supervises has no folder: what it logs goes nowhere and nothing is ever posted to it. All else is
+    the same, so that a wrong call is noticed before the script is supervised.
+    """
 
     # What the step boundary reads at every step: in slots, as in `Recorder`.
     __slots__ = ("_left", "_posted", "_seen")
-    supervised = True
     # How many processes train together; see `steersman.ranked_run`.
     ranks = 1
 
     def __init__(
         self,
-        folder: Path,
-        rank: int,
-        lock: HeldLock,
+        folder: Path | None = None,
+        rank: int = 0,
+        lock: HeldLock | None = None,
         node: Path | None = None,
         undeclared_peers: UndeclaredPeers | None = None,
     ) -> None:
         """`undeclared_peers` are the ranks that nobody declared; None if all are declared."""
         self._lock = lock
-        if (folder / CLOSED_FILE).exists():
-            print("steersman: a later attempt holds this run; this process ends", file=sys.stderr)
-            raise SystemExit(EXIT_FENCED)
-        super().__init__(folder, rank)
-        self._mailbox = Mailbox(node or folder)
+        self.supervised = folder is not None
+        journal: Journal = NullJournal()
+        self._mailbox: Inbox = NullMailbox()
+        if folder is not None:
+            if (folder / CLOSED_FILE).exists():
+                print("steersman: a later attempt holds this run; this process ends", file=sys.stderr)
+                raise SystemExit(EXIT_FENCED)
+            journal = JournalWriter(folder, rank)
+            self._mailbox = Mailbox(node or folder)
+        super().__init__(folder, rank, journal)
         self._posted = self._mailbox.posted
         # What the mailbox counted when it was last looked at; ATTENTION where the next step boundary must look.
         self._seen = ATTENTION
@@ -77,7 +88,7 @@ class Run(Recorder):
         # How many step boundaries may pass before the next look at the clock.
         self._left = CLOCK_EVERY
         self._signalled: list[str] = []
-        paused = os.environ.get(START_PAUSED_VARIABLE) == "1"
+        paused = self.supervised and os.environ.get(START_PAUSED_VARIABLE) == "1"
         self._undeclared_peers = undeclared_peers
         self._control = Control(
             self,
@@ -89,7 +100,8 @@ class Run(Recorder):
         )
         if self._control.paused:
             self.record_state("paused")
-        self._orphan_watch = OrphanWatch(self._mailbox, float(os.environ.get(UNADOPTED_VARIABLE, UNADOPTED_S)))
+        unadopted_s = float(os.environ.get(UNADOPTED_VARIABLE, UNADOPTED_S)) if self.supervised else math.inf
+        self._orphan_watch = OrphanWatch(self._mailbox, unadopted_s)
 
     @property
     def stopping(self) -> bool:
@@ -148,7 +160,7 @@ class Run(Recorder):
         # First: a signal that comes from here on must find its mark again at the next step boundary.
         self._seen = counted
         while self._signalled:
-            problem = control.do(self._signalled.pop(0), {}, self._step, self._epoch)
+            problem = control.do(self._signalled.pop(0), self._step, self._epoch)
             if problem:
                 self.note(problem, level="warning")
         if counted != self._counted:
@@ -236,24 +248,26 @@ class Run(Recorder):
                 knob.restore(saved[knob.spec.name])
         self.record_knobs()
 
-    def record_outcome(self, fields: dict[str, Any]) -> None:
+    def record_outcome(self, command: PostedCommand, state: OutcomeState, done: Done, ranks: int | None = None) -> None:
         """Record what became of a command."""
-        self._write(journal.OUTCOME, self._step, values.as_values(fields))
+        record = OutcomeRecord.of(
+            command.id, command.command, state, step=self._step, old=done.old, new=done.new, effective=done.effective,
+            remark=done.remark, ranks=ranks,
+        )  # fmt: skip
+        self._write(record)
         self._mailbox.tell_outcome()
 
-    def record_state(self, state: str) -> None:
+    def record_state(self, state: State) -> None:
         """Record that the training waits ("paused") or goes on ("running")."""
-        self._write(journal.STATE, self._step, {"state": state})
+        self._write(StateRecord(step=self._step, state=state))
 
     def record_knobs(self) -> None:
         """Record what the knobs take and where they stand."""
-        knobs = [values.as_values(knob) for knob in self._control.knobs.to_wire()]
-        self._write(journal.KNOBS, self._step, {"knobs": knobs})
+        self._write(KnobsRecord.of(self._control.knobs.to_wire(), step=self._step))
 
     def _record_exit(self) -> None:
         """A script that ran to its end without `finish()` has finished, or stopped where it was asked to."""
-        outcome = "stopped" if self._control.stopping else ""
-        self._end({"outcome": outcome, "error": "", "traceback": ""}, self._step)
+        self._end(EndRecord(step=self._step, outcome="stopped" if self._control.stopping else ""))
 
 
 def _clean_name(name: Any) -> Any:

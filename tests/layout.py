@@ -46,13 +46,15 @@ ADMIN_LIBRARIES = "django channels unfold django_stubs_ext"
 
 # From the bottom to the top: no package imports one that stands below it in this table.
 RULES = {
-    "steersman.files": rule(never=CLIENT),
+    "steersman.values": rule(never=CLIENT),
+    "steersman.records": rule("steersman.values", never=CLIENT),
+    "steersman.files": rule("steersman.records", never=CLIENT),
     "steersman.ranks": rule("steersman.files", never=CLIENT),
-    "steersman": rule("steersman.files steersman.ranks", never=CLIENT),
+    "steersman": rule("steersman.files steersman.ranks steersman.records steersman.values", never=CLIENT),
     "steersman.agent": rule("steersman steersman.files", "psutil", AGENT),
-    "steersman.agent.machine": rule("steersman steersman.files", "psutil pynvml", AGENT),
-    "steersman.agent.journals": rule("steersman.files", never=AGENT),
-    "steersman.agent.supervise": rule("steersman steersman.files", "psutil", AGENT),
+    "steersman.agent.machine": rule("steersman steersman.files steersman.values", "psutil pynvml", AGENT),
+    "steersman.agent.journals": rule("steersman.files steersman.records", never=AGENT),
+    "steersman.agent.supervise": rule("steersman steersman.files steersman.records", "psutil", AGENT),
     "steersman.agent.launch": rule("steersman.*", "psutil", AGENT),
     "runs.protocol": rule("steersman", "msgspec", f"{WEB} django"),
     "runs.models": rule("runs.protocol steersman", "django", WEB),

@@ -15,23 +15,23 @@ A record stands alone: it carries its names, so that damage to one costs that on
     …     POINT: 8 bytes a value (IEEE 754 binary64); other kinds: JSON
     4     CRC-32 (ISO 3309) of everything before it
 
-All little-endian. Knows nothing of runs, supervisors or torch.
+All little-endian. What the kinds hold: `steersman.records.kinds`. Knows nothing of runs, supervisors or torch.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from time import time
-from typing import Any
+from typing import Any, Protocol
 from zlib import crc32
 
 from steersman.files.point_code import append_maker, log_maker
+from steersman.records.kinds import DroppedRecord, PointRecord
+from steersman.records.record import KINDS, LARGEST_PAYLOAD_BYTES, Record
 
 SYNC = b"\xc5STM"
 _HEAD = struct.Struct("<4sIBHH")
@@ -44,37 +44,45 @@ LARGEST_NAMES_BYTES = (1 << 16) - 1
 # Far fewer than the 16 bits of their number hold; eight bytes each.
 MOST_VALUES = 10_000
 LARGEST_SEGMENT_BYTES = 64 << 20
+# The end of the year 9999, beyond which no calendar goes.
+LATEST_TIME = 253_402_300_799.0
 
-POINT = 1
-EPOCH = 2
-PLAN = 3
-ENVIRONMENT = 4
-NOTE = 5
-OUTCOME = 6
-CHECKPOINT = 7
-DROPPED = 8
-END = 9
-TEXT = 10
-KNOBS = 11
-STATE = 12
-QUIET = 13
-KINDS = frozenset(range(POINT, QUIET + 1))
+# Appends one point of given names: (step, values). False where a value is no plain float, or the step no plain int of
+# 64 bits.
+Encoder = Callable[[int, Iterable[Any]], bool]
+# Takes the calls of `log` that a function of given names cannot.
+WithCare = Callable[..., None]
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One whole record. `values` of a POINT maps names to floats; `fields` is the JSON of other kinds.
+class Journal(Protocol):
+    """Where a run writes: a `JournalWriter`, or a `NullJournal` where nobody supervises it."""
 
-    `rank` is who wrote it, where several ranks are read together; it does not stand in the journal.
-    """
+    # Whether anything is kept; if not, nothing need be brought from a GPU for it.
+    keeps: bool
 
-    kind: int
-    number: int
-    time: float
-    step: int
-    values: dict[str, float]
-    fields: dict[str, Any]
-    rank: int = 0
+    def encoder(self, names: tuple[str, ...]) -> Encoder: ...
+    def logger(self, names: tuple[str, ...], run: Any, with_care: WithCare) -> Callable[..., None]: ...
+    def append(self, record: Record) -> None: ...
+
+
+class NullJournal:
+    """Keeps nothing. Its functions check values as those of a `JournalWriter` do, so that a wrong one is noticed."""
+
+    keeps = False
+
+    def encoder(self, names: tuple[str, ...]) -> Encoder:
+        encoder: Encoder = append_maker(len(names), writes=False)(*NOTHING)
+        return encoder
+
+    def logger(self, names: tuple[str, ...], run: Any, with_care: WithCare) -> Callable[..., None]:
+        log: Callable[..., None] = log_maker(names, writes=False)(*NOTHING, run, with_care)
+        return log
+
+    def append(self, record: Record) -> None: ...
+
+
+# What the functions of `steersman.files.point_code` write with, where they write nothing.
+NOTHING = (None,) * 6
 
 
 def segment_path(folder: Path, rank: int, segment: int) -> Path:
@@ -87,6 +95,8 @@ class JournalWriter:
 
     A full disk never raises: the record is dropped, counted in `dropped`, and told once a write works again.
     """
+
+    keeps = True
 
     def __init__(self, folder: Path, rank: int = 0) -> None:
         self._folder = folder
@@ -104,18 +114,16 @@ class JournalWriter:
         self.fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._largest = LARGEST_SEGMENT_BYTES
 
-    def encoder(self, names: tuple[str, ...]) -> Callable[[int, Iterable[Any]], bool]:
+    def encoder(self, names: tuple[str, ...]) -> Encoder:
         """Return a function (step, values) that appends one POINT of these names.
 
         `values` come in the order of `names`. Where one is no plain float, or the step no plain int, it writes
         nothing and returns False. Raises `ValueError` where the names fill a record.
         """
-        encoder: Callable[[int, Iterable[Any]], bool] = append_maker(len(names))(*self._parts(names))
+        encoder: Encoder = append_maker(len(names))(*self._parts(names))
         return encoder
 
-    def logger(
-        self, names: tuple[str, ...], run: Any, with_care: Callable[[int, dict[str, Any]], None]
-    ) -> Callable[..., None]:
+    def logger(self, names: tuple[str, ...], run: Any, with_care: WithCare) -> Callable[..., None]:
         """Return a `log(step, **values)` for just these names, the fastest way; see `steersman.files.point_code`.
 
         It sets `run._step`, and leaves to `with_care` what is not one plain float for each name.
@@ -129,17 +137,20 @@ class JournalWriter:
         length = packed.size + _CHECKSUM.size
         if length > LARGEST_RECORD_BYTES or len(joined) > LARGEST_NAMES_BYTES:
             raise ValueError("too many names for one record: log them in several calls")
-        head = _HEAD.pack(SYNC, length, POINT, len(names), len(joined)) + joined
+        head = _HEAD.pack(SYNC, length, PointRecord.kind, len(names), len(joined)) + joined
         return self, self._settle, head, length, packed.pack, self._numbers.__next__
 
-    def append(self, kind: int, step: int, fields: dict[str, Any]) -> None:
-        """Append one record of JSON fields. Raises `ValueError` where it is larger than a record may be."""
-        payload = _as_json(fields)
+    def append(self, record: Record) -> None:
+        """Append one record of JSON fields, under a number and time of its own.
+
+        Raises `ValueError` where it is larger than a record may be.
+        """
+        payload = record.payload()
+        if len(payload) > LARGEST_PAYLOAD_BYTES:
+            raise ValueError(f"a record may have {LARGEST_PAYLOAD_BYTES} bytes, this one has {len(payload)}")
         length = SMALLEST_RECORD_BYTES + len(payload)
-        if length > LARGEST_RECORD_BYTES:
-            raise ValueError(f"a record may have {LARGEST_RECORD_BYTES} bytes, this one has {length}")
-        head = _HEAD.pack(SYNC, length, kind, 0, 0)
-        body = head + _PLACE.pack(next(self._numbers), time(), step) + payload
+        head = _HEAD.pack(SYNC, length, record.kind, 0, 0)
+        body = head + _PLACE.pack(next(self._numbers), time(), record.step) + payload
         try:
             written = os.write(self.fd, body + _CHECKSUM.pack(crc32(body)))
         except OSError:
@@ -158,7 +169,7 @@ class JournalWriter:
         if self._untold:
             told, self._untold = self._untold, 0
             dropped_before = self.dropped
-            self.append(DROPPED, 0, {"records": told})
+            self.append(DroppedRecord(records=told))
             if self.dropped > dropped_before:
                 self._untold += told
         if os.fstat(self.fd).st_size > self._largest:
@@ -192,31 +203,17 @@ def records_of(names: tuple[str, ...]) -> Iterator[slice]:
     yield slice(first, len(names))
 
 
-def fits_record(fields: dict[str, Any]) -> bool:
-    """Tell whether fields of JSON are small enough for one record."""
-    return SMALLEST_RECORD_BYTES + len(_as_json(fields)) <= LARGEST_RECORD_BYTES
-
-
 def encode(record: Record) -> bytes:
     """Return a record as it stands in a journal."""
-    names = "\0".join(record.values).encode() if record.kind == POINT else b""
-    payload = struct.pack(f"<{len(record.values)}d", *record.values.values())
-    width = len(record.values)
-    if record.kind != POINT:
-        payload, width = _as_json(record.fields), 0
+    if isinstance(record, PointRecord):
+        names, width = "\0".join(record.values).encode(), len(record.values)
+        payload = struct.pack(f"<{width}d", *record.values.values())
+    else:
+        names, width, payload = b"", 0, record.payload()
     length = SMALLEST_RECORD_BYTES + len(names) + len(payload)
     head = _HEAD.pack(SYNC, length, record.kind, width, len(names)) + names
     body = head + _PLACE.pack(record.number, record.time, record.step) + payload
     return body + _CHECKSUM.pack(crc32(body))
-
-
-def _as_json(fields: dict[str, Any]) -> bytes:
-    """Return JSON in UTF-8: escaped, a text of emoji would take three times the room, and a traceback fill a record."""
-    try:
-        return json.dumps(fields, separators=(",", ":"), default=str, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        # Half a character, which only an escape can carry.
-        return json.dumps(fields, separators=(",", ":"), default=str).encode()
 
 
 class JournalReader:
@@ -315,9 +312,9 @@ class JournalReader:
             # Threads that log at once take their numbers in one order and write in another: it was not lost.
             self.unreadable -= 1
         self.next_number = max(self.next_number, record.number + 1)
-        if record.kind == DROPPED:
+        if isinstance(record, DroppedRecord):
             # Their numbers are missing because the writer dropped them, and says so itself.
-            self.unreadable = max(0, self.unreadable - int(record.fields.get("records", 0)))
+            self.unreadable = max(0, self.unreadable - record.records)
 
 
 def decode(data: bytes, position: int) -> tuple[Record | None, int]:
@@ -327,7 +324,8 @@ def decode(data: bytes, position: int) -> tuple[Record | None, int]:
     _, length, kind, width, names_bytes = _HEAD.unpack_from(data, position)
     end = position + length
     fits = SMALLEST_RECORD_BYTES + names_bytes + 8 * width <= length <= LARGEST_RECORD_BYTES
-    if not fits or end > len(data) or kind not in KINDS:
+    record_kind = KINDS.get(kind)
+    if not fits or end > len(data) or record_kind is None:
         return None, 0
     checked = data[position : end - _CHECKSUM.size]
     if _CHECKSUM.unpack_from(data, end - _CHECKSUM.size)[0] != crc32(checked):
@@ -336,17 +334,16 @@ def decode(data: bytes, position: int) -> tuple[Record | None, int]:
     number, moment, step = _PLACE.unpack_from(checked, place)
     payload = checked[place + _PLACE.size :]
     try:
-        fields = {} if kind == POINT else json.loads(payload)
-        names = checked[_HEAD.size : place].decode().split("\0")
-    except (ValueError, RecursionError):
+        if not 0.0 <= moment <= LATEST_TIME:
+            raise ValueError("this is no time")
+        if record_kind is PointRecord:
+            names = checked[_HEAD.size : place].decode().split("\0")
+            values = dict(zip(names, struct.unpack(f"<{width}d", payload), strict=True))
+            return PointRecord(step=step, number=number, time=moment, values=values), length
+        return record_kind.from_payload(payload, number=number, time=moment, step=step), length
+    except (ValueError, struct.error):
         # Whole, but not written by us: damage like any other.
         return None, 0
-    if kind != POINT:
-        return (Record(kind, number, moment, step, {}, fields), length) if isinstance(fields, dict) else (None, 0)
-    if len(names) != width:
-        return None, 0
-    values = struct.unpack(f"<{width}d", payload)
-    return Record(kind, number, moment, step, dict(zip(names, values, strict=True)), {}), length
 
 
 def _next_whole(data: bytes, position: int) -> int | None:

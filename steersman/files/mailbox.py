@@ -2,20 +2,34 @@
 
 `mailbox` is one page of shared memory of 8-byte words: the first counts the commands posted so far, the second
 is raised each second while a supervisor lives, the third by the worker for each outcome in its journal.
-`commands.jsonl` holds the commands, a JSON object a line. A counter is raised after what it counts is written, so
-that a process which sees the count can read it. Knows nothing of runs or torch.
+`commands.jsonl` holds the commands (`steersman.records.posted`), a JSON object a line. A counter is raised after what
+it counts is written, so that a process which sees the count can read it. Knows nothing of runs or torch.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import mmap
 import os
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Protocol
+
+from steersman.records.posted import PostedCommand
+from steersman.records.typed_json import Malformed, decode, encode
 
 PAGE_BYTES = 4096
+
+
+class Inbox(Protocol):
+    """The worker's end of a mailbox."""
+
+    posted: memoryview[int]
+
+    @property
+    def heartbeats(self) -> int: ...
+    def new_commands(self) -> list[PostedCommand]: ...
+    def tell_outcome(self) -> None: ...
 
 
 class Mailbox:
@@ -34,12 +48,12 @@ class Mailbox:
         self.posted = memoryview(self._page).cast("Q")
         self._read_bytes = 0
 
-    def post(self, command: dict[str, Any]) -> None:
+    def post(self, command: PostedCommand) -> None:
         """Append `command` for the worker to take at its next step boundary. Raises `OSError` where the disk is full.
 
         A line begins with its own end of line, so that one that was torn before it spoils nothing.
         """
-        line = b"\n" + json.dumps(command, separators=(",", ":")).encode() + b"\n"
+        line = b"\n" + encode(command) + b"\n"
         descriptor = os.open(self._commands, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             if os.write(descriptor, line) < len(line):
@@ -48,7 +62,7 @@ class Mailbox:
             os.close(descriptor)
         self.posted[0] += 1
 
-    def commands(self) -> list[dict[str, Any]]:
+    def commands(self) -> list[PostedCommand]:
         """Return every whole command posted so far, oldest first; torn lines are left out."""
         try:
             text = self._commands.read_bytes()
@@ -56,7 +70,7 @@ class Mailbox:
             return []
         return _whole_commands(text[: text.rfind(b"\n") + 1])
 
-    def new_commands(self) -> list[dict[str, Any]]:
+    def new_commands(self) -> list[PostedCommand]:
         """Return the whole commands posted since the last call, oldest first."""
         try:
             with self._commands.open("rb") as file:
@@ -93,14 +107,25 @@ class Mailbox:
         self._page.close()
 
 
-def _whole_commands(text: bytes) -> list[dict[str, Any]]:
+class NullMailbox:
+    """The worker's end of a mailbox that nobody posts into, because nobody supervises the training."""
+
+    heartbeats = 0
+
+    def __init__(self) -> None:
+        self.posted = memoryview(bytearray(8)).cast("Q")
+
+    def new_commands(self) -> list[PostedCommand]:
+        return []
+
+    def tell_outcome(self) -> None: ...
+
+
+def _whole_commands(text: bytes) -> list[PostedCommand]:
     """Return the commands of these lines, without those that a full disk or a killed writer left in part."""
     found = []
     for line in text.split(b"\n"):
-        try:
-            command = json.loads(line) if line else None
-        except ValueError:
-            continue
-        if isinstance(command, dict):
-            found.append(command)
+        if line:
+            with suppress(Malformed):
+                found.append(decode(PostedCommand, line))
     return found

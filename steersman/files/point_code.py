@@ -56,21 +56,22 @@ MISSING = object()
 
 
 @cache
-def append_maker(width: int) -> Callable[..., Any]:
+def append_maker(width: int, writes: bool = True) -> Callable[..., Any]:
     """Return a maker of `append(step, values) -> bool` for `width` values.
 
-    `append` writes nothing and returns False where a value is no plain float, or the step no plain int of 64 bits.
+    `append` writes nothing and returns False where a value is no plain float, or the step no plain int of 64 bits. One
+    that never `writes` checks them all the same.
     """
-    return _compiled(_BY_NUMBER, [f"value{index}" for index in range(width)])
+    return _compiled(_BY_NUMBER, [f"value{index}" for index in range(width)], writes)
 
 
 @cache
-def log_maker(names: tuple[str, ...]) -> Callable[..., Any]:
+def log_maker(names: tuple[str, ...], writes: bool = True) -> Callable[..., Any]:
     """Return a maker of `log(step, **values)` for values of these names; see `can_be_parameters`.
 
     Called with anything else than one plain float for each name, `log` leaves it to `with_care(step, values)`.
     """
-    return _compiled(_BY_NAME, list(names))
+    return _compiled(_BY_NAME, list(names), writes)
 
 
 def can_be_parameters(names: tuple[str, ...]) -> bool:
@@ -83,7 +84,7 @@ def can_be_parameters(names: tuple[str, ...]) -> bool:
     )
 
 
-def _compiled(template: str, names: list[str]) -> Callable[..., Any]:
+def _compiled(template: str, names: list[str], writes: bool) -> Callable[..., Any]:
     values = ", ".join(names)
     source = template.format(
         values=values,
@@ -91,7 +92,7 @@ def _compiled(template: str, names: list[str]) -> Callable[..., Any]:
         plain=" and ".join(f"_type({name}) is _float" for name in names),
         parameters=", ".join(f"{name}=_missing" for name in names),
         given=", ".join(f"{name!r}: {name}" for name in names),
-        append=_APPEND.format(values=values, pad=" " * 8),
+        append=_APPEND.format(values=values, pad=" " * 8) if writes else "pass",
     )
     scope: dict[str, Any] = {
         "_now": time,

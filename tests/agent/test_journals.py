@@ -15,6 +15,8 @@ from steersman.agent.journals.reduction import reduce_values
 from steersman.agent.journals.tail import Position
 from steersman.files import journal
 from steersman.files.journal import JournalWriter
+from steersman.records.kinds import EndRecord, EnvironmentRecord, EpochRecord, NoteRecord, PointRecord, TextRecord
+from steersman.records.record import Record
 from trainer.ingest.record_kinds import merge_environments
 
 
@@ -27,8 +29,8 @@ class Log:
     def point(self, step: int, **values: float) -> None:
         self._writer.encoder(tuple(values))(step, [float(value) for value in values.values()])
 
-    def word(self, kind: int, step: int = 0, **fields: Any) -> None:
-        self._writer.append(kind, step, fields)
+    def word(self, kind: type[Record], **fields: Any) -> None:
+        self._writer.append(kind(**fields))
 
 
 def opened(folder: Path, ranks: int, positions: dict[int, Position] | None = None, **last_steps: int) -> Journals:
@@ -36,7 +38,7 @@ def opened(folder: Path, ranks: int, positions: dict[int, Position] | None = Non
 
 
 def points(batch: JournalsRead | None) -> list[tuple[int, dict[str, float]]]:
-    return [(each.step, each.values) for each in batch.records if each.kind == journal.POINT] if batch else []
+    return [(each.step, each.values) for each in batch.records if isinstance(each, PointRecord)] if batch else []
 
 
 @pytest.mark.parametrize(
@@ -66,13 +68,13 @@ def test_a_step_is_held_back_until_every_rank_has_logged_it(tmp_path):
     first, second = Log(tmp_path, 0), Log(tmp_path, 1)
     reader = opened(tmp_path, 2)
     first.point(1, loss=1.0)
-    first.word(journal.NOTE, 1, text="behind the first step")
+    first.word(NoteRecord, step=1, text="behind the first step")
     first.point(2, loss=2.0)
     assert reader.read() is None and reader.has_more()
     second.point(1, loss=3.0)
     batch = reader.read()
     assert points(batch) == [(1, {"loss": 2.0})]
-    assert batch is not None and [each.kind for each in batch.records] == [journal.POINT, journal.NOTE]
+    assert batch is not None and [type(each) for each in batch.records] == [PointRecord, NoteRecord]
     # Nothing is consumed before it is stored.
     assert points(reader.read()) == [(1, {"loss": 2.0})]
     reader.advance(batch)
@@ -149,15 +151,13 @@ def test_a_rank_that_is_late_is_left_out_of_that_step_for_good(tmp_path, monkeyp
 
 def test_ranks_that_never_log_are_waited_for_once(tmp_path, monkeypatch):
     first = Log(tmp_path, 0)
-    Log(tmp_path, 1).word(journal.NOTE, 0, text="here")
+    Log(tmp_path, 1).word(NoteRecord, step=0, text="here")
     reader = opened(tmp_path, 2)
     first.point(1, loss=1.0)
     batch = reader.read()
-    assert (
-        batch is not None
-        and points(batch) == []
-        and (batch.records[0].fields, batch.records[0].rank) == ({"text": "here"}, 1)
-    )
+    assert batch is not None and points(batch) == []
+    (note,) = batch.records
+    assert isinstance(note, NoteRecord) and (note.text, note.rank) == ("here", 1)
     reader.advance(batch)
     monkeypatch.setattr(merging, "LATE_AFTER_S", -1.0)
     batch = reader.read()
@@ -219,24 +219,24 @@ def test_an_environment_may_use_our_names_for_its_own(uuids, devices):
 def test_a_rank_that_ended_is_not_waited_for(tmp_path):
     first, second = Log(tmp_path, 0), Log(tmp_path, 1)
     second.point(1, loss=1.0)
-    second.word(journal.END, 1, outcome="finished", error="", traceback="")
+    second.word(EndRecord, step=1, outcome="finished", error="", traceback="")
     first.point(1, loss=1.0)
     first.point(2, loss=5.0)
     batch = opened(tmp_path, 2).read()
     assert points(batch) == [(1, {"loss": 1.0}), (2, {"loss": 5.0})]
-    assert batch is not None and journal.END not in [each.kind for each in batch.records]
+    assert batch is not None and EndRecord not in [type(each) for each in batch.records]
 
 
 def test_epochs_and_texts_are_those_of_rank_0(tmp_path):
     first, second = Log(tmp_path, 0), Log(tmp_path, 1)
     for rank, log in enumerate((first, second)):
-        log.word(journal.EPOCH, 5, epoch=1, values={"train_loss": float(rank)})
-        log.word(journal.TEXT, 5, name="sample", text=str(rank))
-        log.word(journal.ENVIRONMENT, 0, gpu_uuids=[f"GPU-{rank}"])
+        log.word(EpochRecord, step=5, epoch=1, values={"train_loss": float(rank)})
+        log.word(TextRecord, step=5, name="sample", text=str(rank))
+        log.word(EnvironmentRecord, step=0, environment={"gpu_uuids": [f"GPU-{rank}"]})
     batch = opened(tmp_path, 2).read()
     assert batch is not None
-    assert [(each.kind, each.rank or None) for each in batch.records] == [
-        (journal.EPOCH, None), (journal.TEXT, None), (journal.ENVIRONMENT, None), (journal.ENVIRONMENT, 1),
+    assert [(type(each), each.rank or None) for each in batch.records] == [
+        (EpochRecord, None), (TextRecord, None), (EnvironmentRecord, None), (EnvironmentRecord, 1),
     ]  # fmt: skip
 
 

@@ -13,8 +13,8 @@ import pytest
 from steersman.agent.folders import WorkerProcess, record_exit
 from steersman.agent.launch import deadlines
 from steersman.agent.launch.worker_group import Worker, WorkerGroup
-from steersman.files import journal
 from steersman.files.journal import JournalWriter
+from steersman.records.kinds import EndRecord
 from tests.support.node_lines import HERE, SLEEPING, STUBBORN, Nodes
 from tests.support.stack import wait_for
 from trainer.control.exit_status import judge_end, name_rank
@@ -73,9 +73,7 @@ def test_the_last_word_of_a_rank_elsewhere_comes_with_its_end(nodes):
     post = nodes.client(1, [1], 2)
     first = nodes.worker(0, SLEEPING, nodes.folder)
     second = nodes.worker(1, "pass", post.folder)
-    JournalWriter(nodes.folder, 1).append(
-        journal.END, 1, {"outcome": "failed", "error": "ValueError: mine", "traceback": "t"}
-    )
+    JournalWriter(nodes.folder, 1).append(EndRecord(step=1, outcome="failed", error="ValueError: mine", traceback="t"))
     second.wait()
     record_exit(post.folder, 1, 1)
     post.start()

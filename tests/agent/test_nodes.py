@@ -24,7 +24,6 @@ from steersman.agent.launch.node_connection import NodeConnection, listen, proof
 from steersman.agent.launch.node_server import NodeServer
 from steersman.agent.launch.remote_nodes import RemoteNode
 from steersman.agent.machine.sampler import Sample
-from steersman.files import journal
 from steersman.files.locks import try_lock
 from steersman.ranked_run import RankedRun
 from steersman.ranks.barrier import (
@@ -47,6 +46,8 @@ from steersman.ranks.barrier import (
     open_page,
     row_of,
 )
+from steersman.records.kinds import OutcomeRecord
+from steersman.records.posted import PostedCommand
 from steersman.run import worker_lock_path
 from tests.steersman.rank_threads import Ranks, records, uneven
 from tests.support.node_lines import HERE, Nodes
@@ -131,10 +132,10 @@ def test_a_barrier_that_a_node_does_not_see_is_given_up_and_training_goes_on(tmp
     run = RankedRun(tmp_path, 0, lock, 2)
     page = open_page(tmp_path, 2)
     page[row_of(1) + ROW_PID] = REMOTE
-    run._mailbox.post({"id": "c", "command": "note", "arguments": {}})
+    run._mailbox.post(PostedCommand(id="c", command="note", arguments={}))
     assert not run.stopping
-    (outcome,) = [record.fields for record in records(tmp_path) if record.kind == journal.OUTCOME]
-    assert outcome["state"] == "refused" and outcome["reason"].startswith("Not all nodes have answered within 0.2 s")
+    (outcome,) = [record for record in records(tmp_path) if isinstance(record, OutcomeRecord)]
+    assert outcome.state == "refused" and outcome.reason.startswith("Not all nodes have answered within 0.2 s")
     last = run._last_barrier
     assert page[BARRIER] == 0
     # No rank has gone farther, and yet the barrier is another: an answer to the earlier one does not count for it.

@@ -11,6 +11,7 @@ import pytest
 
 from runs.models import RunState
 from steersman.agent.machine.out_of_memory import KILLED, LATELY_S, OomKills, name_out_of_memory
+from steersman.records.kinds import EndRecord
 from tests.support.stack import ROOT, create_run, rows, run_row, wait_for
 from trainer.control.exit_status import judge_end
 
@@ -73,7 +74,8 @@ def test_it_knows_nothing_where_the_kernel_tells_nothing(tmp_path: Path):
 
 
 def judged(code: int | None, said: dict[str, Any] | None = None, **facts: Any) -> Any:
-    return judge_end(code, said or {}, **({"interrupted": False, "stopped": False} | facts))
+    end = None if said is None else EndRecord(**said)
+    return judge_end(code, end, **({"interrupted": False, "stopped": False} | facts))
 
 
 def test_a_kill_with_proof_is_out_of_host_memory():

@@ -20,8 +20,8 @@ from steersman.agent.launch import deadlines, torchrun
 from steersman.agent.launch.torchrun import Launch, announce, join
 from steersman.agent.launch.worker_group import Worker, WorkerGroup
 from steersman.agent.supervise.interrupts import Interrupts
-from steersman.files import journal
 from steersman.files.journal import JournalWriter
+from steersman.records.kinds import AnyOutcome, EndRecord
 from tests.support.stack import ROOT, wait_for
 from trainer.control.exit_status import judge_end, name_rank
 
@@ -47,8 +47,8 @@ class Started:
         worker.record(self.folder, rank)
         return Worker(rank, worker, process if own else None)
 
-    def say(self, rank: int, outcome: str, error: str = "") -> None:
-        JournalWriter(self.folder, rank).append(journal.END, 1, {"outcome": outcome, "error": error, "traceback": ""})
+    def say(self, rank: int, outcome: AnyOutcome, error: str = "") -> None:
+        JournalWriter(self.folder, rank).append(EndRecord(step=1, outcome=outcome, error=error, traceback=""))
 
 
 @pytest.fixture
@@ -91,7 +91,8 @@ def test_the_first_word_names_the_rank_that_broke_and_not_those_that_lost_it(sta
     started.say(0, "failed", "RuntimeError: connection closed by peer")
     started.say(2, "failed", "RuntimeError: connection closed by peer")
     ended(group)
-    assert group.root_cause().rank == 1 and group.end_record(group.root_cause())["error"] == "ValueError: mine"
+    end = group.end_record(group.root_cause())
+    assert group.root_cause().rank == 1 and end is not None and end.error == "ValueError: mine"
 
 
 def test_a_rank_that_died_without_a_word_is_named_and_not_those_that_lost_it(started, tmp_path):

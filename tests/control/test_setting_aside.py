@@ -18,13 +18,14 @@ from steersman.agent.journals.supervisor_deaths import MOST_DEATHS, deaths_at, r
 from steersman.agent.journals.tail import Position
 from steersman.agent.machine.redactor import Redactor
 from steersman.files import journal
-from steersman.files.journal import JournalReader, JournalWriter, Record
+from steersman.files.journal import JournalReader, JournalWriter
+from steersman.records.kinds import EndRecord, EpochRecord, NoteRecord, OutcomeRecord, PointRecord, TextRecord
+from steersman.records.record import Record
 from trainer.ingest.partial_store import QUARANTINE_FILE
 from trainer.ingest.store import Ingest, StoredProgress
 from trainer.ingest.ticks import Tick
 
 pytestmark = pytest.mark.django_db(transaction=True)
-GOOD = {"duration_s": None, "best": False, "values": {"loss": 0.5}}
 
 
 @pytest.fixture
@@ -39,8 +40,9 @@ def ingest(lease: Lease, tmp_path: Path) -> Ingest:
     return Ingest(lease, tmp_path, Redactor(tmp_path / "data", tmp_path / "application", {}), StoredProgress())
 
 
-def epoch(number: int, **fields: Any) -> Record:
-    return Record(journal.EPOCH, number, 1.7e9 + number, number, {}, {"epoch": number, **GOOD, **fields})
+def epoch(number: int, **fields: Any) -> EpochRecord:
+    given = {"epoch": number, "values": {"loss": 0.5}} | fields
+    return EpochRecord(number=number, time=1.7e9 + number, step=number, **given)
 
 
 def refused(number: int, how: str) -> Record:
@@ -48,23 +50,20 @@ def refused(number: int, how: str) -> Record:
     return {
         "epoch beyond a column": epoch(number, epoch=2**70),
         "text where a number belongs": epoch(number, duration_s="0:00:01"),
-        "a field is missing": Record(journal.EPOCH, number, 1.7e9, number, {}, {}),
-        "a name beyond a row": Record(journal.CHECKPOINT, number, 1.7e9, number, {}, {"name": "x"}),
-        "not an outcome": Record(journal.OUTCOME, number, 1.7e9, number, {}, {"id": "none", "state": "applied"}),
+        "not an outcome": OutcomeRecord(
+            number=number, time=1.7e9, step=number, id="none", command="stop", state="applied"
+        ),
     }[how]
 
 
-HOW = [
-    "epoch beyond a column", "text where a number belongs", "a field is missing", "a name beyond a row",
-    "not an outcome",
-]  # fmt: skip
+HOW = ["epoch beyond a column", "text where a number belongs", "not an outcome"]
 
 
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("bad", [(1,), (8,), (4,), (2, 7), (1, 2, 3, 4, 5, 6, 7, 8)], ids=str)
 def test_neighbours_of_a_record_that_cannot_be_stored_are_stored(ingest, lease, tmp_path, bad, how):
     records = [refused(number, how) if number in bad else epoch(number) for number in range(1, 9)]
-    points = [Record(journal.POINT, 8 + n, 1.7e9, n, {"loss": 0.5}, {}) for n in range(1, 5)]
+    points = [PointRecord(number=8 + n, time=1.7e9, step=n, values={"loss": 0.5}) for n in range(1, 5)]
     position = Position(0, 4000, 12)
     ingest.store(Tick(read=JournalsRead([*records[:4], *points, *records[4:]], {0: position})))
     stored = EpochMetric.objects.filter(run_id=lease.run_id).values_list("epoch", flat=True)
@@ -72,9 +71,9 @@ def test_neighbours_of_a_record_that_cannot_be_stored_are_stored(ingest, lease, 
     assert JournalOffset.objects.get(attempt_id=lease.attempt_id).offset == 4000
     assert Run.objects.get(pk=lease.run_id).step == 4
     assert Attempt.objects.get(pk=lease.attempt_id).set_aside_records == len(bad)
-    kept = JournalReader(tmp_path / QUARANTINE_FILE).read(4 << 20, ended=True)
-    assert [each.number for each in kept if each.kind != journal.NOTE] == list(bad)
-    assert [each.fields for each in kept if each.kind != journal.NOTE] == [records[number - 1].fields for number in bad]
+    kept = (tmp_path / QUARANTINE_FILE).read_bytes()
+    assert kept.count(journal.SYNC) == 2 * len(bad)
+    assert all(journal.encode(records[number - 1]) in kept for number in bad)
     frames = StoredEvent.objects.filter(run_id=lease.run_id, kind=LogWritten.kind).values_list("frame", flat=True)
     lines = [line["text"] for frame in frames for line in json.loads(frame)["lines"]]
     assert sum("1 record could not be stored" in line for line in lines) == len(bad)
@@ -145,7 +144,7 @@ def test_deaths_are_counted_at_one_place_alone(tmp_path):
 def test_a_record_that_supervisors_die_of_is_passed_and_kept(ingest, lease, tmp_path):
     writer = JournalWriter(tmp_path)
     for number in range(3):
-        writer.append(journal.TEXT, number, {"name": f"text {number}", "text": "", "epoch": None})
+        writer.append(TextRecord(step=number, name=f"text {number}", text="", epoch=None))
     reader = Journals(tmp_path, {0: Position()}, {})
     (deadly,) = [reader.read(most=1)]
     ingest.set_aside(deadly, "KeyError: 'x'")
@@ -154,7 +153,7 @@ def test_a_record_that_supervisors_die_of_is_passed_and_kept(ingest, lease, tmp_
     texts = StoredEvent.objects.filter(run_id=lease.run_id, kind=TextLogged.kind).values_list("frame", flat=True)
     assert [json.loads(frame)["name"] for frame in texts] == ["text 1", "text 2"]
     kept = JournalReader(tmp_path / QUARANTINE_FILE).read(4 << 20, ended=True)
-    assert [each.fields.get("name") for each in kept] == [None, "text 0"]
+    assert [getattr(each, "name", None) for each in kept] == [None, "text 0"]
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
@@ -164,8 +163,8 @@ def test_a_journal_is_read_record_by_record_without_a_loss(tmp_path, ranks):
         encoder = writer.encoder(("loss",))
         for step in range(5):
             encoder(step, [float(step)])
-            writer.append(journal.NOTE, step, {"text": f"{step}", "level": "info"})
-        writer.append(journal.END, 5, {"outcome": "finished"})
+            writer.append(NoteRecord(step=step, text=f"{step}", level="info"))
+        writer.append(EndRecord(step=5, outcome="finished"))
     whole = Journals(tmp_path, {rank: Position() for rank in range(ranks)}, {}).read(ended=True)
     reader = Journals(tmp_path, {rank: Position() for rank in range(ranks)}, {})
     found = []
@@ -182,13 +181,15 @@ def test_a_whole_record_that_is_not_ours_is_damage(tmp_path, payload):
     from zlib import crc32
 
     writer = JournalWriter(tmp_path)
-    writer.append(journal.NOTE, 1, {"text": "before"})
+    writer.append(NoteRecord(step=1, text="before"))
     length = journal.SMALLEST_RECORD_BYTES + len(payload)
-    body = struct.pack("<4sIBHH", journal.SYNC, length, journal.NOTE, 0, 0) + struct.pack("<Qdq", 1, 1.0, 1) + payload
+    body = (
+        struct.pack("<4sIBHH", journal.SYNC, length, NoteRecord.kind, 0, 0) + struct.pack("<Qdq", 1, 1.0, 1) + payload
+    )
     with journal.segment_path(tmp_path, 0, 0).open("ab") as file:
         file.write(body + struct.pack("<I", crc32(body)))
     next(writer._numbers)
-    writer.append(journal.NOTE, 1, {"text": "behind"})
+    writer.append(NoteRecord(step=1, text="behind"))
     reader = JournalReader(journal.segment_path(tmp_path, 0, 0))
-    assert [record.fields["text"] for record in reader.read(4 << 20, ended=True)] == ["before", "behind"]
+    assert [record.text for record in reader.read(4 << 20, ended=True)] == ["before", "behind"]
     assert reader.unreadable == 1

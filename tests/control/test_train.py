@@ -26,7 +26,7 @@ from runs.api.history import history
 from runs.models import Run
 from runs.live.snapshot import latest_values, run_snapshot
 run = Run.objects.get(pk={run_id})
-print(json.dumps([run_snapshot(run), {{"latest": latest_values(run)}}, history(run, "viewer")]))
+print(json.dumps([run_snapshot(run), {{"latest": latest_values(run)}}, history(run, "viewer"), history(run, "owner")]))
 """
 
 
@@ -262,6 +262,12 @@ def test_nothing_pushed_carries_a_path_a_host_or_a_secret(offline_stack):
     pages = offline_stack.manage("shell", "-v", "0", "-c", WHAT_PAGES_GET.format(run_id=run_id)).stdout
     assert '"python"' in pages and '"latest"' in pages
     shown = frames + pages + str(run_row(offline_stack, run_id))
+    for table in ("series", "epochmetric", "checkpoint"):
+        shown += str(rows(offline_stack, f"SELECT * FROM runs_{table} WHERE run_id = ?", run_id))
+    for name in ("norm <secret>", "<secret>/loss", "metric <secret>", "bad <secret>", "sample <secret>", "best <host>"):
+        assert name in shown
+    (attempt,) = rows(offline_stack, "SELECT traceback FROM runs_attempt WHERE run_id = ?", run_id)
+    assert "RuntimeError: cannot log in with <secret>" in attempt["traceback"]
     for canary in (token, str(offline_stack.data), os.path.expanduser("~") + "/", f'"{os.uname().nodename}"'):
         assert canary not in shown
     assert f" {os.uname().nodename}" not in shown

@@ -17,10 +17,19 @@ from runs.recording.lifecycle import Holder, open_attempt
 from steersman.agent.journals.tail import last_record
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.agent.supervise.stall import StallWatch
-from steersman.files import journal
-from steersman.files.journal import JournalWriter, Record, segment_path
+from steersman.files.journal import JournalWriter, segment_path
 from steersman.files.mailbox import Mailbox
 from steersman.orphan_watch import OrphanWatch
+from steersman.records.kinds import (
+    CheckpointRecord,
+    EndRecord,
+    EnvironmentRecord,
+    NoteRecord,
+    PointRecord,
+    QuietRecord,
+    StateRecord,
+)
+from steersman.records.record import Record
 from tests.control.test_train import is_gone
 from tests.support.stack import ROOT, Stack, create_run, events, rows, run_check, run_row, wait_for, write_locked
 from trainer.control import train_command
@@ -30,11 +39,10 @@ QUIET = str(ROOT / "tests" / "trainings" / "quiet.py")
 
 
 def point(step: int, time: float) -> Record:
-    return Record(journal.POINT, step, time, step, {"loss": 0.5}, {})
+    return PointRecord(number=step, time=time, step=step, values={"loss": 0.5})
 
 
-def other(kind: int, **fields: Any) -> Record:
-    return Record(kind, 0, 0.0, 0, {}, fields)
+SAVED = CheckpointRecord(path="checkpoints/1", epoch=1, name="one", size_bytes=1, sha256="0" * 64)
 
 
 def stepping(step_s: float, *, shortest_s: float = 60.0, steps: int = 20, **options: Any) -> StallWatch:
@@ -62,7 +70,7 @@ def test_it_is_stalled_after_a_minute_or_ten_usual_steps() -> None:
 def test_a_sign_ends_it() -> None:
     watch = stepping(0.1)
     assert silent_after(watch, 100) == 61
-    watch.note([other(journal.CHECKPOINT)])
+    watch.note([SAVED])
     assert watch.measure(62.0) == 0.0
 
 
@@ -73,8 +81,8 @@ def test_what_is_usual_is_hardly_moved_by_evaluations_and_pauses() -> None:
         time += 30.0 if step % 10 == 0 else 0.5
         watch.note([point(step, time)])
     assert watch.usual_step_s == pytest.approx(0.5)
-    watch.note([other(journal.STATE, state="paused")])
-    watch.note([other(journal.STATE, state="running"), point(100, time + 9000.0)])
+    watch.note([StateRecord(state="paused")])
+    watch.note([StateRecord(state="running"), point(100, time + 9000.0)])
     assert watch.usual_step_s == pytest.approx(0.5)
 
 
@@ -96,7 +104,7 @@ def test_many_steps_in_one_look_are_counted_one_by_one() -> None:
 
 def test_it_may_say_how_long_the_next_sign_takes() -> None:
     watch = stepping(0.1)
-    watch.note([other(journal.QUIET, seconds=500.0)])
+    watch.note([QuietRecord(seconds=500.0)])
     assert silent_after(watch, 1000) == 502
     watch.note([point(21, 900.0)])
     watch.measure(600.0)
@@ -106,9 +114,9 @@ def test_it_may_say_how_long_the_next_sign_takes() -> None:
 
 def test_a_paused_training_is_not_stalled() -> None:
     watch = stepping(0.1)
-    watch.note([other(journal.STATE, state="paused")])
+    watch.note([StateRecord(state="paused")])
     assert silent_after(watch, 1000) is None
-    watch.note([other(journal.STATE, state="running")])
+    watch.note([StateRecord(state="running")])
     assert [watch.measure(1000.0 + second) > 0 for second in (59, 61, 63)] == [False, False, False]
     assert silent_after(stepping(0.1, paused=True), 1000) is None
 
@@ -116,7 +124,7 @@ def test_a_paused_training_is_not_stalled() -> None:
 def test_the_first_step_may_take_ten_times_as_long() -> None:
     watch = StallWatch(60.0)
     watch.measure(0.0)
-    watch.note([other(journal.ENVIRONMENT)])
+    watch.note([EnvironmentRecord(environment={})])
     assert silent_after(watch, 1000) == 602
 
 
@@ -156,20 +164,20 @@ def test_a_host_that_slept_is_no_lonely_worker(tmp_path: Path) -> None:
 def test_the_last_word_is_found_behind_what_was_stored(tmp_path: Path) -> None:
     assert last_record(tmp_path, 0) is None
     writer = JournalWriter(tmp_path)
-    writer.append(journal.NOTE, 1, {"text": "COX"})
+    writer.append(NoteRecord(step=1, text="COX"))
     assert last_record(tmp_path, 0) is None
-    writer.append(journal.END, 7, {"outcome": "finished", "error": "", "traceback": "x" * 5000})
+    writer.append(EndRecord(step=7, outcome="finished", error="", traceback="x" * 5000))
     for step in range(100):
-        writer.append(journal.NOTE, step, {"text": "of another thread"})
+        writer.append(NoteRecord(step=step, text="of another thread"))
     found = last_record(tmp_path, 0)
-    assert found is not None and found.fields["outcome"] == "finished"
+    assert found is not None and found.outcome == "finished"
 
 
 def test_an_end_that_was_read_before_its_reader_died_is_not_forgotten(db: None, tmp_path: Path) -> None:
     run = Run.objects.create(project=Project.objects.create(name="Lab", slug="lab"), name="one")
     lease = open_attempt(run.pk, Holder("here", "boot", 1), 0, command_line=[])
     writer = JournalWriter(tmp_path)
-    writer.append(journal.END, 7, {"outcome": "finished", "error": "", "traceback": ""})
+    writer.append(EndRecord(step=7, outcome="finished", error="", traceback=""))
     size = segment_path(tmp_path, 0, 0).stat().st_size
     JournalOffset.objects.create(attempt_id=lease.attempt_id, offset=size, next_number=1)
     assert store_leftovers(lease, tmp_path).outcome == "finished"
@@ -178,7 +186,7 @@ def test_an_end_that_was_read_before_its_reader_died_is_not_forgotten(db: None, 
 def test_what_the_dead_left_brings_no_run_back_to_life(db: None, tmp_path: Path) -> None:
     run = Run.objects.create(project=Project.objects.create(name="Lab", slug="lab"), name="one")
     lease = open_attempt(run.pk, Holder("here", "boot", 1), 0, command_line=[])
-    JournalWriter(tmp_path).append(journal.NOTE, 1, {"text": "last"})
+    JournalWriter(tmp_path).append(NoteRecord(step=1, text="last"))
     Run.objects.update(state="lost")
     end = store_leftovers(lease, tmp_path)
     assert (end.outcome, Run.objects.get().state) == ("failed", "lost")

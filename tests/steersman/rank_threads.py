@@ -9,11 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
-from steersman.files import journal
-from steersman.files.journal import JournalReader, Record, segment_path
+from steersman.files.journal import JournalReader, segment_path
 from steersman.files.locks import try_lock
 from steersman.files.mailbox import Mailbox
 from steersman.ranked_run import RankedRun
+from steersman.records.kinds import OutcomeRecord
+from steersman.records.posted import PostedCommand
+from steersman.records.record import Record
+from steersman.records.typed_json import fields_of
 from steersman.run import worker_lock_path
 from tests.support.stack import wait_for
 
@@ -75,16 +78,16 @@ class Ranks:
         assert not any(thread.is_alive() for thread in self._threads)
 
     def post(self, command: str, identity: str, arguments: dict[str, Any] | None = None, **fields: Any) -> str:
-        self.mailbox.post({"id": identity, "command": command, "arguments": arguments or {}, **fields})
+        self.mailbox.post(PostedCommand(id=identity, command=command, arguments=arguments or {}, **fields))
         return identity
 
     def set_rate(self, identity: str, value: float, **fields: Any) -> str:
         return self.post("set_knob", identity, {"knob": "lr", "value": value}, **fields)
 
     def outcomes(self) -> dict[str, dict[str, Any]]:
-        found = [record for record in records(self.folder) if record.kind == journal.OUTCOME]
-        assert len({record.fields["id"] for record in found}) == len(found)
-        return {record.fields["id"]: record.fields | {"step": record.step} for record in found}
+        found = [record for record in records(self.folder) if isinstance(record, OutcomeRecord)]
+        assert len({record.id for record in found}) == len(found)
+        return {record.id: fields_of(record) for record in found}
 
     def outcome(self, identity: str) -> dict[str, Any]:
         return wait_for(lambda: self.outcomes().get(identity), f"the outcome of {identity}")

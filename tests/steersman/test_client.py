@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from steersman import NullRun
-from steersman.files import journal
-from steersman.files.journal import JournalReader, Record, segment_path
+from steersman.files.journal import JournalReader, segment_path
 from steersman.files.locks import try_lock
 from steersman.files.mailbox import Mailbox
-from steersman.recorder import Recorder
+from steersman.records.kinds import EndRecord, OutcomeRecord, PointRecord
+from steersman.records.posted import PostedCommand
+from steersman.records.record import Record
 from steersman.run import Run, worker_lock_path
 from tests.support.stack import ROOT
 
@@ -162,30 +162,29 @@ def test_it_writes_a_device_value_only_once_its_copy_has_arrived(run, tmp_path, 
 def test_it_writes_device_values_that_are_still_under_way_at_the_end(run, tmp_path, cuda):
     run.log(1, loss=DeviceValue(0.5, cuda))
     run.finish()
-    kinds = [record.kind for record in records(tmp_path)]
-    assert kinds == [journal.POINT, journal.END]
+    assert [type(record) for record in records(tmp_path)] == [PointRecord, EndRecord]
 
 
 def test_it_applies_a_stop_at_the_step_boundary_once(run, tmp_path):
     mailbox = Mailbox(tmp_path)
     run.log(7, loss=0.5)
     assert not run.stopping
-    mailbox.post({"id": "c1", "command": "stop", "arguments": {}})
+    mailbox.post(PostedCommand(id="c1", command="stop", arguments={}))
     assert run.stopping
     assert run.stopping
     run.log(8, loss=0.5)
-    mailbox.post({"id": "c2", "command": "stop", "arguments": {}})
+    mailbox.post(PostedCommand(id="c2", command="stop", arguments={}))
     assert run.stopping
-    outcomes = [record for record in records(tmp_path) if record.kind == journal.OUTCOME]
-    assert [(record.step, record.fields["id"]) for record in outcomes] == [(7, "c1"), (8, "c2")]
-    assert all(record.fields["state"] == "applied" for record in outcomes)
+    outcomes = [record for record in records(tmp_path) if isinstance(record, OutcomeRecord)]
+    assert [(record.step, record.id) for record in outcomes] == [(7, "c1"), (8, "c2")]
+    assert all(record.state == "applied" for record in outcomes)
 
 
 def test_it_refuses_a_command_that_it_does_not_know(run, tmp_path):
-    Mailbox(tmp_path).post({"id": "c2", "command": "dance", "arguments": {}})
+    Mailbox(tmp_path).post(PostedCommand(id="c2", command="dance", arguments={}))
     assert not run.stopping
     (outcome,) = records(tmp_path)
-    assert outcome.fields["state"] == "refused" and "dance" in outcome.fields["reason"]
+    assert outcome.state == "refused" and "dance" in outcome.reason
 
 
 def test_it_logs_nowhere_outside_a_supervised_run_and_says_so_once():
@@ -214,9 +213,9 @@ def test_it_records_the_exception_that_ends_a_script(tmp_path):
     """)  # fmt: skip
     assert result.returncode == 1 and "the data are gone" in result.stderr
     end = records(tmp_path)[-1]
-    assert end.kind == journal.END and end.step == 3
-    assert end.fields["outcome"] == "failed" and end.fields["error"] == "RuntimeError: the data are gone"
-    assert "Traceback" in end.fields["traceback"]
+    assert isinstance(end, EndRecord) and end.step == 3
+    assert end.outcome == "failed" and end.error == "RuntimeError: the data are gone"
+    assert "Traceback" in end.traceback
 
 
 def test_it_lets_only_one_process_of_a_training_log(tmp_path):
@@ -228,7 +227,7 @@ def test_it_lets_only_one_process_of_a_training_log(tmp_path):
         print(subprocess.run([sys.executable, "-c", child], capture_output=True, text=True).stdout)
     """)  # fmt: skip
     assert "False" in result.stdout
-    assert [record.step for record in records(tmp_path) if record.kind == journal.POINT] == [1]
+    assert [record.step for record in records(tmp_path) if isinstance(record, PointRecord)] == [1]
 
 
 def test_it_keeps_a_late_worker_of_a_closed_attempt_from_training(tmp_path):
@@ -292,7 +291,7 @@ def test_an_entry_that_cannot_be_read_costs_itself(run, tmp_path):
     run.record_environment(Unread(torch="2", missing=1, inner=Unread(missing=2, seed=7)))
     (record,) = records(tmp_path)
     unread = "could not be read: LookupError"
-    assert record.fields == {"torch": "2", "missing": unread, "inner": {"missing": unread, "seed": 7}}
+    assert record.environment == {"torch": "2", "missing": unread, "inner": {"missing": unread, "seed": 7}}
 
 
 class Metric(StrEnum):
@@ -336,9 +335,9 @@ def test_a_gpu_that_failed_costs_its_points_and_not_the_last_word(run, tmp_path,
     error = ValueError("the training's own")
     run._record_exception(ValueError, error, None)
     found = records(tmp_path)
-    assert found[-1].kind == journal.END and found[-1].fields["error"] == "ValueError: the training's own"
-    assert any("1 points could not be read from the GPU" in each.fields.get("text", "") for each in found)
-    assert [each.step for each in found if each.kind == journal.POINT] == ([] if at_end else [2])
+    assert isinstance(found[-1], EndRecord) and found[-1].error == "ValueError: the training's own"
+    assert any("1 points could not be read from the GPU" in getattr(each, "text", "") for each in found)
+    assert [each.step for each in found if isinstance(each, PointRecord)] == ([] if at_end else [2])
 
 
 def test_threads_that_log_at_once_lose_nothing_and_raise_no_alarm(run, tmp_path):
@@ -356,6 +355,74 @@ def test_threads_that_log_at_once_lose_nothing_and_raise_no_alarm(run, tmp_path)
     assert len(found) == 8000 and reader.unreadable == 0
 
 
-def test_the_unsupervised_run_overrides_all_that_writes_a_journal():
-    public = {name for name, each in vars(Recorder).items() if callable(each) and not name.startswith("_")}
-    assert public <= set(vars(NullRun)), public - set(vars(NullRun))
+# A run that nobody supervises
+
+
+def test_an_unsupervised_run_takes_every_call_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STEERSMAN_START_PAUSED", "1")
+    monkeypatch.setenv("STEERSMAN_UNADOPTED_S", "0")
+    run = Run()
+    knob = run.knob("rate", 0.5, minimum=0.0)
+    run.begin_at(3, 1)
+    run.plan(total_steps=10)
+    run.expect_quiet(60)
+    for step in range(4, 1000):
+        run.log(step, loss=0.5)
+        run.log(step, **{"train/loss": np.float32(0.5), "of": step})
+        assert not run.stopping
+    run.log_epoch(1, train_loss=0.5, best=True, nested=np.float64(2))
+    run.log_text("sample", "text")
+    run.note("here")
+    run.record_environment({"torch": "2"})
+    run.record_checkpoint(tmp_path / "c", step=1, epoch=1, name="c", size_bytes=1, sha256="0" * 64)
+    run.finish()
+    run._record_exception(ValueError, ValueError("its own"), None)
+    run._record_exit()
+    assert (run.supervised, run.folder, run.rank, run.ranks) == (False, None, 0, 1)
+    assert knob.value == 0.5 and run.knobs == {"rate": {"": 0.5}}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unsupervised_run_stops_and_does_what_is_requested_at_its_step_boundary():
+    run = Run(rank=2)
+    saved: list[Any] = []
+    run.on("save_checkpoint", saved.append)
+    run.request("save_checkpoint")
+    assert saved == [] and not run.stopping and saved == [{}]
+    run.request_stop()
+    assert run.stopping and run.stopping and run.saves_on_stop
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda run: run.log({"loss": 1.0}),
+        lambda run: run.log(1),
+        lambda run: run.log(2.5, loss=1.0),
+        lambda run: run.log(1, loss="low"),
+        lambda run: run.log(1, loss=[0.5]),
+        lambda run: run.log_epoch("one", train_loss=0.5),
+        lambda run: run.log_epoch(1, train_loss="low"),
+        lambda run: run.plan(total_steps="many"),
+        lambda run: run.record_environment("torch"),
+        lambda run: run.record_checkpoint(None, step=1, epoch=1, name="c", size_bytes=1, sha256=""),
+        lambda run: run.on("evaluate", None),
+    ],
+)
+def test_a_wrong_call_is_noticed_before_the_script_is_supervised(call, first):
+    run = Run()
+    if not first:
+        run.log(1, loss=0.5)
+    with pytest.raises(TypeError):
+        call(run)
+
+
+def test_an_unsupervised_run_brings_nothing_from_a_gpu(cuda):
+    run = Run()
+    value = DeviceValue(0.5, cuda)
+    for step in (1, 2):
+        run.log(step, loss=value, accuracy=0.25)
+        assert not run.stopping
+    assert not value.copied

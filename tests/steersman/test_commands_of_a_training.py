@@ -14,6 +14,8 @@ from steersman.files.journal import segment_path
 from steersman.files.locks import try_lock
 from steersman.files.mailbox import Mailbox
 from steersman.knobs import Knob, KnobSpec
+from steersman.records.kinds import OutcomeState, State
+from steersman.records.posted import PostedCommand
 from steersman.run import Run, worker_lock_path
 
 
@@ -25,10 +27,13 @@ class Told:
         self.states: list[str] = []
         self.knobs = 0
 
-    def record_outcome(self, fields: dict[str, Any]) -> None:
-        self.outcomes.append(fields)
+    def record_outcome(self, command: PostedCommand, state: OutcomeState, done: Done, ranks: int | None = None) -> None:
+        self.outcomes.append({
+            "id": command.id, "command": command.command, "state": state, "old": done.old, "new": done.new,
+            "effective": done.effective, "ranks": ranks, "reason": done.remark,
+        })  # fmt: skip
 
-    def record_state(self, state: str) -> None:
+    def record_state(self, state: State) -> None:
         self.states.append(state)
 
     def record_knobs(self) -> None:
@@ -55,9 +60,9 @@ def control(told: Told) -> Control:
     return control
 
 
-def asked(command: str, key: str = "c1", **fields: Any) -> dict[str, Any]:
+def asked(command: str, key: str = "c1", **fields: Any) -> PostedCommand:
     arguments = {name: fields.pop(name) for name in list(fields) if name in ARGUMENTS}
-    return {"id": key, "command": command, "arguments": arguments, "author": "Ada", **fields}
+    return PostedCommand(id=key, command=command, arguments=arguments, author="Ada", **fields)
 
 
 ARGUMENTS = {"checkpoint", "knob", "value", "factor", "group", "name", "epochs", "text"}
@@ -90,11 +95,14 @@ def test_it_sets_a_knob_and_tells_old_new_effect_and_ranks(control: Control, tol
         (asked("evaluate"), "This training has not said how it evaluates"),
         (asked("extend", epochs=1), "This training has not said how it is made longer"),
         (asked("dance"), "This training does not know the command dance."),
-        (asked("set_knob"), "The training could not do it (KeyError"),
+        (asked("set_knob"), "SetKnobArguments.knob is missing"),
+        (asked("set_knob", knob="rate", factor="twice"), "SetKnobArguments.factor: 'twice' is no number"),
+        (asked("stop", checkpoint="no"), "StopArguments.checkpoint: 'no' is neither true nor false"),
+        (asked("cancel"), "CancelArguments.command is missing"),
     ],
 )
 def test_it_refuses_in_a_sentence_and_changes_nothing(
-    control: Control, told: Told, command: dict[str, Any], reason: str
+    control: Control, told: Told, command: PostedCommand, reason: str
 ) -> None:
     control.take([command], 7, 2)
     assert told.last["state"] == "refused" and told.last["reason"].startswith(reason)
@@ -198,32 +206,33 @@ def test_what_has_expired_is_not_applied(control: Control, told: Told) -> None:
     assert told.outcomes[0]["reason"] == "It was not applied before it expired."
 
 
-def test_what_expires_while_it_waits_ends_there(control: Control, told: Told) -> None:
+def test_what_expires_while_it_waits_ends_there(control: Control, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting = asked("stop", at_step=50, expires_at=time.time() + 1000)
     control.take([waiting], 1, 0)
     control.apply_due(2, 0)
     assert control.needs_attention
-    waiting["expires_at"] = time.time() - 1
+    late = time.time() + 1001
+    monkeypatch.setattr(time, "time", lambda: late)
     control.apply_due(3, 0)
     assert told.in_short == [("c1", "expired")] and not control.needs_attention
 
 
 def test_a_command_that_waits_can_be_withdrawn(control: Control, told: Told) -> None:
     control.take([asked("stop", at_step=50)], 1, 0)
-    control.take([{"id": "c2", "command": "cancel", "arguments": {"command": "c1"}, "author": "Ben"}], 2, 0)
+    control.take([PostedCommand(id="c2", command="cancel", arguments={"command": "c1"}, author="Ben")], 2, 0)
     assert told.in_short == [("c1", "expired"), ("c2", "applied")]
     assert told.outcomes[0]["reason"] == "It was cancelled."
     control.apply_due(50, 0)
     assert not control.stopping
-    control.take([{"id": "c3", "command": "cancel", "arguments": {"command": "c1"}, "author": "Ben"}], 51, 0)
+    control.take([PostedCommand(id="c3", command="cancel", arguments={"command": "c1"}, author="Ben")], 51, 0)
     assert told.last["state"] == "refused" and "already" in told.last["reason"]
 
 
 def test_signals_ask_like_commands_and_leave_no_row(control: Control, told: Told) -> None:
-    assert "has not said how" in control.do("save_checkpoint", {}, 1, 0)
+    assert "has not said how" in control.do("save_checkpoint", 1, 0)
     saved: list[Any] = []
     control.on("save_checkpoint", saved.append)
-    assert control.do("save_checkpoint", {}, 1, 0) == "" and saved == [{}]
+    assert control.do("save_checkpoint", 1, 0) == "" and saved == [{}]
     assert told.outcomes == []
 
 
@@ -242,7 +251,7 @@ def test_a_torn_line_in_the_mailbox_costs_that_command_alone(run: Run, tmp_path:
         file.write(b'{"id": "torn", "comm')
     mailbox.post(asked("stop", "c2"))
     assert run.stopping
-    assert [command["id"] for command in Mailbox(tmp_path).commands()] == ["c1", "c2"]
+    assert [command.id for command in Mailbox(tmp_path).commands()] == ["c1", "c2"]
 
 
 def test_an_outcome_is_announced_behind_its_record(run: Run, tmp_path: Path) -> None:
@@ -264,7 +273,7 @@ def test_a_line_that_the_disk_took_in_part_is_not_counted(tmp_path: Path, monkey
     monkeypatch.undo()
     assert mailbox.posted[0] == 0 and mailbox.commands() == []
     mailbox.post(asked("stop"))
-    assert [command["id"] for command in mailbox.new_commands()] == ["c1"]
+    assert [command.id for command in mailbox.new_commands()] == ["c1"]
 
 
 def test_what_a_step_boundary_reads_lies_in_slots(run: Run) -> None:

@@ -13,7 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from steersman.files import journal, point_code
-from steersman.files.journal import JournalReader, JournalWriter, Record, segment_path
+from steersman.files.journal import JournalReader, JournalWriter, segment_path
+from steersman.records.kinds import DroppedRecord, NoteRecord, PointRecord
+from steersman.records.record import Record
 
 LIMIT = 4 << 20
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True)
@@ -148,14 +150,14 @@ def test_it_counts_and_tells_what_a_full_disk_did_not_take(tmp_path, monkeypatch
     append = writer.encoder(("loss", "odd"))
     for step in range(1, 6):
         append(step, (0.5, 0.5))
-        writer.append(journal.NOTE, step, {"text": "x" * step})
+        writer.append(NoteRecord(step=step, text="x" * step))
     assert writer.dropped == 10
     full = False
     for step in range(6, 6 + point_code.LOOK_EVERY_MASK + 1):
         append(step, (0.5, 0.5))
     records, reader = read_all(segment_path(tmp_path, 0, 0))
-    assert [record.step for record in records if record.kind == journal.POINT] == [0, *range(6, step + 1)]
-    assert [record.fields for record in records if record.kind == journal.DROPPED] == [{"records": 10}]
+    assert [record.step for record in records if isinstance(record, PointRecord)] == [0, *range(6, step + 1)]
+    assert [record.records for record in records if isinstance(record, DroppedRecord)] == [10]
     assert reader.unreadable == 0
 
 
@@ -174,4 +176,4 @@ def test_it_goes_on_in_a_new_segment(tmp_path, monkeypatch):
 def test_it_refuses_a_record_larger_than_a_reader_takes(tmp_path):
     writer = JournalWriter(tmp_path)
     with pytest.raises(ValueError, match="a record may have"):
-        writer.append(journal.NOTE, 0, {"text": "x" * (2 << 20)})
+        writer.append(NoteRecord(step=0, text="x" * (2 << 20)))

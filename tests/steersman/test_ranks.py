@@ -18,11 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from steersman.files import journal
 from steersman.files.locks import try_lock
 from steersman.files.mailbox import Mailbox
 from steersman.ranked_run import RankedRun
 from steersman.ranks.barrier import BARRIER, OutOfStep, PeerLost, RankBarrier
+from steersman.records.kinds import NoteRecord, OutcomeRecord, StateRecord
+from steersman.records.posted import PostedCommand
 from steersman.run import worker_lock_path
 from tests.steersman.rank_threads import Ranks, records, uneven
 from tests.support.stack import ROOT, wait_for
@@ -70,7 +71,7 @@ def test_the_barrier_is_raised_beyond_a_rank_that_may_have_passed_it_unaware(tmp
             words[row] = words[BARRIER]
 
     monkeypatch.setattr("steersman.ranked_run.time.sleep", run_ahead)
-    Mailbox(tmp_path).post({"id": "c", "command": "note", "arguments": {}})
+    Mailbox(tmp_path).post(PostedCommand(id="c", command="note", arguments={}))
     assert not runs[0].stopping
     assert len(barriers) == 4 and words[BARRIER] == barriers[3] > words[row] == barriers[2] > barriers[1] > barriers[0]
 
@@ -86,9 +87,9 @@ def test_paused_ranks_take_commands_and_go_on_together(tmp_path):
         ranks.post("stop", "stop")
     assert not ranks.errors and ranks.seen[0] == ranks.seen[1] == ranks.seen[2]
     assert {step: value for step, value, _ in ranks.seen[1]}[at] == 0.25
-    states = [record.fields["state"] for record in records(tmp_path) if record.kind == journal.STATE]
+    states = [record.state for record in records(tmp_path) if isinstance(record, StateRecord)]
     assert states == ["paused", "running"]
-    assert not [record for record in records(tmp_path, 1) if record.kind in (journal.STATE, journal.OUTCOME)]
+    assert not [record for record in records(tmp_path, 1) if isinstance(record, (StateRecord, OutcomeRecord))]
 
 
 def test_a_command_for_a_later_step_takes_effect_there_on_all_ranks(tmp_path):
@@ -199,11 +200,11 @@ def test_commands_wait_for_ranks_that_are_still_starting_and_then_do_without_the
     assert lock is not None
     run = RankedRun(tmp_path, 0, lock, 3)
     rate = run.knob("lr", 0.5, minimum=0.0, maximum=1.0)
-    Mailbox(tmp_path).post({"id": "c", "command": "set_knob", "arguments": {"knob": "lr", "value": 0.25}})
+    Mailbox(tmp_path).post(PostedCommand(id="c", command="set_knob", arguments={"knob": "lr", "value": 0.25}))
     assert not any(run.stopping for _ in range(5)) and rate.value == 0.5
     monkeypatch.setattr("steersman.ranked_run.ATTACH_TIMEOUT_S", 0.0)
     assert not any(run.stopping for _ in range(5)) and rate.value == 0.25
-    notes = [record.fields["text"] for record in records(tmp_path) if record.kind == journal.NOTE]
+    notes = [record.text for record in records(tmp_path) if isinstance(record, NoteRecord)]
     assert notes == ["Rank 1, 2 has not called steersman.attach(): commands act on the other ranks."]
     # One that comes all the same has nothing to catch up with.
     lock = try_lock(worker_lock_path(tmp_path, 1))
@@ -286,7 +287,7 @@ def test_processes_take_commands_together_and_end_by_a_signal_to_one(tmp_path):
     try:
         for number in range(20):
             arguments = {"knob": "lr", "value": number / 32}
-            mailbox.post({"id": f"c{number}", "command": "set_knob", "arguments": arguments})
+            mailbox.post(PostedCommand(id=f"c{number}", command="set_knob", arguments=arguments))
             wait_for(lambda: outcome_ids(tmp_path) >= {f"c{number}"} or died(), "an outcome")  # noqa: B023
             assert not died()
         processes[1].send_signal(signal.SIGTERM)
@@ -300,4 +301,4 @@ def test_processes_take_commands_together_and_end_by_a_signal_to_one(tmp_path):
 
 
 def outcome_ids(folder: Path) -> set[str]:
-    return {record.fields["id"] for record in records(folder) if record.kind == journal.OUTCOME}
+    return {record.id for record in records(folder) if isinstance(record, OutcomeRecord)}

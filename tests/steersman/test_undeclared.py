@@ -11,9 +11,11 @@ import psutil
 import pytest
 
 from steersman.agent.journals.empty_record import NEVER_ATTACHED, NEVER_LOGGED
-from steersman.commands import Control
+from steersman.commands import Control, Done
 from steersman.ranks.launchers import OUTSIDE_VARIABLE, RankPlace, outside, place_in
 from steersman.ranks.undeclared import UndeclaredPeers, leave_mark
+from steersman.records.kinds import OutcomeState, State
+from steersman.records.posted import PostedCommand
 from tests.support.stack import ROOT, Stack, create_run, events, free_port, run_row, wait_for
 
 WORKER = str(ROOT / "tests" / "trainings" / "undeclared.py")
@@ -60,10 +62,10 @@ class Remembering:
     def __init__(self) -> None:
         self.told: list[dict[str, Any]] = []
 
-    def record_outcome(self, fields: dict[str, Any]) -> None:
-        self.told.append(fields)
+    def record_outcome(self, command: PostedCommand, state: OutcomeState, done: Done, ranks: int | None = None) -> None:
+        self.told.append({"id": command.id, "state": state, "reason": done.remark})
 
-    def record_state(self, state: str) -> None: ...
+    def record_state(self, state: State) -> None: ...
     def record_knobs(self) -> None: ...
 
 
@@ -73,12 +75,12 @@ def test_only_what_does_no_harm_is_done_while_others_train(tmp_path: Path):
     control = Control(outcomes, paused=True, forbid=peers.refusal)
     control.on("save_checkpoint", lambda arguments: None)
     for kind in ("set_knob", "pause", "extend", "evaluate", "save_checkpoint", "resume", "note", "stop"):
-        control.take([{"id": kind, "command": kind, "arguments": {}}], 1, 0)
+        control.take([PostedCommand(id=kind, command=kind)], 1, 0)
     states = {told["id"]: told["state"] for told in outcomes.told}
     assert {kind for kind, state in states.items() if state == "applied"} == {"resume", "note", "stop"}
     assert all("4 processes" in told["reason"] and "--nproc 4" in told["reason"]
                for told in outcomes.told if told["state"] == "refused")  # fmt: skip
-    assert "4 processes" in control.do("save_checkpoint", {}, 1, 0)
+    assert "4 processes" in control.do("save_checkpoint", 1, 0)
 
 
 def test_marks_count_as_long_as_their_process_lives(tmp_path: Path):

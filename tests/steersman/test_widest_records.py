@@ -21,6 +21,7 @@ from steersman.agent.journals.tail import Position
 from steersman.agent.machine.redactor import Redactor
 from steersman.commands import Done
 from steersman.files.locks import try_lock
+from steersman.records.posted import PostedCommand
 from steersman.run import Run as Client
 from steersman.run import worker_lock_path
 from tests.support.stored_points import read_points
@@ -60,7 +61,7 @@ def test_the_widest_records_are_stored_and_shown(tmp_path: Path) -> None:
     )  # fmt: skip
     client.knob("k" * 60, 0.5, unit="u" * 99, help="\U0001f6a3" * 999, series=NAME)
     done = Done(old="\U0001f6a3" * 10**6, new=[[0] * 10**4], effective={NAME: 1}, remark="\U0001f6a3" * 10**4)
-    client._control._record({"id": str(command.pk), "command": "evaluate"}, "applied", done)
+    client._control._record(PostedCommand(id=str(command.pk), command="evaluate"), "applied", done)
     client.expect_quiet(1e300)
     try:
         raise RuntimeError("\U0001f6a3" * 10**6)
@@ -74,7 +75,7 @@ def test_the_widest_records_are_stored_and_shown(tmp_path: Path) -> None:
         ingest.store(Tick(read=read))
         reader.advance(read)
     assert progress.end is not None
-    error, trace = progress.end["error"], progress.end["traceback"]
+    error, trace = progress.end.error, progress.end.traceback
     end_attempt(lease, AttemptEnd(RunState.FAILED, 1, "SIGKILL", error, trace))
 
     attempt = Attempt.objects.get(pk=lease.attempt_id)

@@ -235,19 +235,20 @@ def uninterrupted(run_id: int, steps: int) -> dict[int, float]:
     import torch
 
     from runs.models import Run
-    from steersman import NullRun
+    from steersman import Run as Client
     from trainer.worker.loop import train
     from trainer.worker.randomness import seed_everything
     from trainer.worker.recipe import load_recipe
 
-    class Remembering(NullRun):
+    class Remembering(Client):
         def __init__(self) -> None:
             super().__init__()
             self.losses: dict[int, float] = {}
 
         def log(self, step: int, /, **values: Any) -> None:
             self.losses[step] = float(values["train/loss"])
-            self.stopping = step >= steps
+            if step >= steps:
+                self.request_stop()
 
     run = Run.objects.get(pk=run_id)
     torch.set_num_threads(1)

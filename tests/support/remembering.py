@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from steersman import NullRun
+from steersman import Run
 from steersman.files.checkpoint import verify_checkpoint
 from trainer.worker.checkpoints import load_checkpoint
 from trainer.worker.loop import train
@@ -29,7 +29,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-class RememberingRun(NullRun):
+class RememberingRun(Run):
     """Keeps what it is told, and stops after step `stop_at`."""
 
     def __init__(self, folder: Path | None = None, stop_at: int | None = None) -> None:
@@ -45,7 +45,7 @@ class RememberingRun(NullRun):
         self.outcome = ""
 
     @property
-    def stopping(self) -> bool:  # type: ignore[override]
+    def stopping(self) -> bool:
         return self._stop_at is not None and max(self.points, default=0) >= self._stop_at
 
     def log(self, step: int, /, **values: Any) -> None:

@@ -12,10 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from steersman.files import journal
-from steersman.files.journal import JournalReader, Record, segment_path
+from steersman.files.journal import JournalReader, segment_path
 from steersman.files.locks import try_lock
 from steersman.files.mailbox import Mailbox
+from steersman.records.kinds import CheckpointRecord, OutcomeRecord, PointRecord, StateRecord
+from steersman.records.posted import PostedCommand
+from steersman.records.record import AnyRecord
+from steersman.records.typed_json import fields_of
 from steersman.run import Run, worker_lock_path
 from tests.support.stack import wait_for
 from trainer.worker.checkpoints import load_checkpoint
@@ -140,11 +143,10 @@ class Steered:
     def ask(self, command: str, **fields: Any) -> str:
         """Post a command; what is no field of the mailbox is an argument of the command."""
         named = ("at_step", "at_epoch", "expected_state", "expected_value", "expires_at", "id")
-        whole: dict[str, Any] = dict.fromkeys(named) | {"id": str(uuid4()), "command": command, "author": "Ada"}
-        whole |= {name: fields.pop(name) for name in named if name in fields} | {"arguments": fields}
-        self.mailbox.post(whole)
-        self.asked.append(whole["id"])
-        return str(whole["id"])
+        given = {"id": str(uuid4())} | {name: fields.pop(name) for name in named if name in fields}
+        self.mailbox.post(PostedCommand(command=command, author="Ada", arguments=fields, **given))
+        self.asked.append(given["id"])
+        return given["id"]
 
     def train(self, **options: Any) -> Steered:
         """Train to the end."""
@@ -169,15 +171,15 @@ class Steered:
         thread.start()
         return thread
 
-    def records(self, kind: int) -> list[Record]:
+    def records(self, kind: type[AnyRecord]) -> list[AnyRecord]:
         reader = JournalReader(segment_path(self.folder, 0, 0))
-        return [each for each in reader.read(8 << 20, ended=True) if each.kind == kind]
+        return [each for each in reader.read(8 << 20, ended=True) if isinstance(each, kind)]
 
     def outcomes(self) -> dict[str, dict[str, Any]]:
-        return {each.fields["id"]: each.fields | {"step": each.step} for each in self.records(journal.OUTCOME)}
+        return {str(each.id): fields_of(each) for each in self.records(OutcomeRecord)}
 
     def states(self) -> list[str]:
-        return [each.fields["state"] for each in self.records(journal.STATE)]
+        return [each.state for each in self.records(StateRecord)]
 
     @property
     def only(self) -> dict[str, Any]:
@@ -186,11 +188,11 @@ class Steered:
         return outcome
 
     def series(self, name: str = "train/loss") -> dict[int, float]:
-        points = self.records(journal.POINT)
+        points = self.records(PointRecord)
         return {each.step: each.values[name] for each in points if name in each.values}
 
     def checkpoints(self) -> list[dict[str, Any]]:
-        return [each.fields | {"step": each.step} for each in self.records(journal.CHECKPOINT)]
+        return [fields_of(each) for each in self.records(CheckpointRecord)]
 
     def checkpoint(self, index: int = -1) -> tuple[Path, str]:
         """Return folder and SHA-256 of a checkpoint, for the `start` of another attempt."""

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 import steersman
 from steersman.commands import Done
+from steersman.records.posted import PostedCommand
 from tests.support.any_values import CALLS, Call, expected, table
 
 SETTLED = "00000000-0000-0000-0000-000000000000"
@@ -25,7 +26,7 @@ def make(run: steersman.Run, call: Call) -> str:
         if call.method == "record_outcome":
             # What a handler returns travels with the outcome of its command.
             done = Done(old=call.arguments[0], new=call.arguments[0])
-            run._control._record({"id": SETTLED, "command": "evaluate"}, "applied", done)
+            run._control._record(PostedCommand(id=SETTLED, command="evaluate"), "applied", done)
         elif call.method == "record_checkpoint":
             assert run.folder is not None
             run.record_checkpoint(run.folder / call.arguments[0], **call.named)

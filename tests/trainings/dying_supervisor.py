@@ -12,7 +12,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "monitor_site.settings")
 django.setup()
 
 from steersman.agent.supervise.stall import StallWatch  # noqa: E402
-from steersman.files.journal import Record  # noqa: E402  after Django is set up
+from steersman.records.record import Record  # noqa: E402  after Django is set up
 from trainer.control.train_command import Options, train  # noqa: E402
 
 note = StallWatch.note
@@ -20,7 +20,7 @@ note = StallWatch.note
 
 def dying(self: StallWatch, records: Iterable[Record]) -> None:
     found = list(records)
-    if any(record.fields.get("name") == "deadly" for record in found):
+    if any(getattr(record, "name", "") == "deadly" for record in found):
         raise KeyError("a fault of the supervisor's own")
     note(self, found)
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from steersman.files import journal
 from steersman.files.checkpoint import verify_checkpoint
+from steersman.records.kinds import KnobsRecord, QuietRecord
 from tests.support.remembering import one_thread
 from tests.support.steered import Asks, Steerable, Steered, asked, steerable
 from trainer.worker.randomness import capture
@@ -20,7 +20,7 @@ __all__ = ["one_thread"]
 
 def test_it_declares_the_knobs_of_the_recipe_with_what_they_take(tmp_path: Path) -> None:
     steered = Steered(tmp_path, steerable(learning_rate=0.2)).train()
-    first = steered.records(journal.KNOBS)[0].fields["knobs"]
+    first = steered.records(KnobsRecord)[0].knobs
     knobs = {each["name"]: each for each in first}
     assert list(knobs) == [
         "learning_rate", "weight_decay", "dropout", "gradient_clip", "noise", "activation", "loud", "fragile",
@@ -42,7 +42,7 @@ def test_a_new_learning_rate_moves_base_and_schedule_at_once(tmp_path: Path) -> 
     scheduler = steered.recipe.scheduler
     assert scheduler is not None and scheduler.base_lrs == [0.01]
     assert steered.recipe.optimizer.param_groups[0]["initial_lr"] == 0.01
-    told = {each["name"]: each for each in steered.records(journal.KNOBS)[-1].fields["knobs"]}["learning_rate"]
+    told = {each["name"]: each for each in steered.records(KnobsRecord)[-1].knobs}["learning_rate"]
     assert told["value"] == 0.01
 
 
@@ -267,6 +267,6 @@ def test_no_training_without_an_hour_saves_one_for_the_hour(tmp_path: Path, monk
 
 def test_it_says_how_long_an_evaluation_may_take_without_a_sign(tmp_path: Path) -> None:
     steered = asked(tmp_path, 7, "evaluate", steerable(epochs=2))
-    said = [each.fields["seconds"] for each in steered.records(journal.QUIET)]
+    said = [each.seconds for each in steered.records(QuietRecord)]
     # At the end of the first epoch, when it was asked for, at the end of the second.
     assert len(said) == 3 and said[0] == 600.0 and all(0 < each < 60 for each in said[1:])

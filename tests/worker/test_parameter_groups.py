@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
-from steersman.files import journal
+from steersman.records.kinds import KnobsRecord
 from tests.support.remembering import one_thread
 from tests.support.steered import Steerable, Steered, steerable
 from trainer.worker.command_handlers import knobs_of
@@ -116,8 +116,8 @@ def test_a_knob_has_a_value_for_each_named_group(tmp_path: Path) -> None:
     assert steered.series("optimizer/learning_rate/head")[5] == 0.2
     assert steered.series("optimizer/learning_rate/head")[10] == pytest.approx(0.01 * 0.9**2)
     assert steered.recipe.optimizer.param_groups[1]["weight_decay"] == 0.3
-    (first, *_) = steered.records(journal.KNOBS)
-    rate = next(each for each in first.fields["knobs"] if each["name"] == "learning_rate")
+    (first, *_) = steered.records(KnobsRecord)
+    rate = next(each for each in first.knobs if each["name"] == "learning_rate")
     assert rate["value"] == {"body": 0.1, "head": 0.0} and rate["groups"] == ["body", "head"]
 
 

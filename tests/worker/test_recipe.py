@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from steersman import NullRun
+from steersman import Run
 from steersman.knobs import KnobSpec
 from steersman.parameters import ParameterError, takes, validate
 from trainer.recipe_names import BUILT_IN, source_sha256
@@ -119,7 +119,7 @@ def test_it_names_the_class_that_still_says_optimiser() -> None:
             self.optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
 
     with pytest.raises(RecipeError) as caught:
-        train(Former({}, device=CPU), NullRun())
+        train(Former({}, device=CPU), Run())
     assert str(caught.value) == words
 
 
@@ -256,7 +256,7 @@ def test_the_recipe_of_the_documentation_trains_with_its_knobs(monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "turned", module)
     exec(compile(code, "turned.py", "exec"), module.__dict__)
     recipe = module.Turned({"epochs": 8, "batch_size": 32}, device=CPU, seed=1)
-    run = NullRun()
+    run = Run()
     rows: list[dict[str, Any]] = []
     run.log_epoch = lambda epoch, /, **values: rows.append(values)  # type: ignore[method-assign]
     torch.manual_seed(1)

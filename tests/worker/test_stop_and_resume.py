@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from steersman.files import journal
+from steersman.records.kinds import EpochRecord, KnobsRecord, PlanRecord
 from tests.support.remembering import one_thread
 from tests.support.steered import Asks, Steered, asked, steerable
 
@@ -44,7 +44,7 @@ def test_a_stop_is_gone_on_from_bit_for_bit_wherever_it_falls(
     assert first.checkpoints()[-1]["reason"] == "stop" and first.checkpoints()[-1]["step"] == last
     second = Steered(tmp_path / "2", steerable(), start=first.checkpoint()).train(segment=2)
     assert first.series() | second.series() == plain
-    epochs = [each.fields["epoch"] for run in (first, second) for each in run.records(journal.EPOCH)]
+    epochs = [each.epoch for run in (first, second) for each in run.records(EpochRecord)]
     assert epochs == [1, 2, 3, 4]
     assert all(each["step"] == last for each in second.outcomes().values())
 
@@ -61,7 +61,7 @@ def test_a_stop_while_an_epoch_is_evaluated_is_taken_right_after(tmp_path: Path)
     recipe.evaluate = stopping  # type: ignore[method-assign]
     steered.train()
     assert steered.outcome == "stopped" and max(steered.series()) == 5
-    assert len(steered.records(journal.EPOCH)) == 1
+    assert len(steered.records(EpochRecord)) == 1
 
 
 def test_a_stop_after_the_last_epoch_finds_a_finished_training(tmp_path: Path) -> None:
@@ -83,9 +83,9 @@ def test_it_trains_longer_when_extended_and_the_schedule_stays(
     assert (steered.only["old"], steered.only["new"]) == (4, 6)
     losses = steered.series()
     assert max(losses) == 30 and {step: losses[step] for step in plain} == plain
-    plans = [each.fields["total_steps"] for each in steered.records(journal.PLAN)]
+    plans = [each.total_steps for each in steered.records(PlanRecord)]
     assert plans == [20, 30]
-    assert len(steered.records(journal.EPOCH)) == 6
+    assert len(steered.records(EpochRecord)) == 6
 
 
 def test_epochs_that_were_added_outlive_the_attempt(tmp_path: Path) -> None:
@@ -141,4 +141,4 @@ def test_what_is_asked_before_the_first_step_of_a_later_attempt_is_told_at_the_s
     asks: Asks = {0: [{"command": "note", "text": "again"}, {"command": "note", "text": "later", "at_epoch": 2}]}
     second = Steered(tmp_path / "2", steerable(), asks, start=first.checkpoint()).train()
     assert [second.outcomes()[each]["step"] for each in second.asked] == [7, 10]
-    assert second.records(journal.KNOBS)[0].step == 7
+    assert second.records(KnobsRecord)[0].step == 7

@@ -7,7 +7,6 @@ import signal
 import threading
 import time
 from contextlib import suppress
-from typing import Any
 from uuid import uuid4
 
 import msgspec
@@ -21,6 +20,7 @@ from runs.recording.lifecycle import Lease, deliver_command, expire_commands, op
 from steersman.agent.launch.worker_group import WorkerGroup
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.files.mailbox import Mailbox
+from steersman.records.posted import PostedCommand
 from trainer.control.display import Display
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class CommandDispatch:
         self._interrupts = interrupts
         self._display = display
         self.command_waits = True
-        self._posted = {command["id"] for command in mailbox.commands()}
+        self._posted = {command.id for command in mailbox.commands()}
         self._stop_posted = False
         self._stop_posted_at = 0.0
         self._outcomes_before_stop = 0
@@ -104,9 +104,9 @@ class CommandDispatch:
             if deliver_command(self._lease, command) and not posted:
                 self._post(as_posted(command))
 
-    def _post(self, command: dict[str, Any]) -> None:
+    def _post(self, command: PostedCommand) -> None:
         self._mailbox.post(command)
-        self._posted.add(command["id"])
+        self._posted.add(command.id)
 
     def _handle_interrupts(self) -> None:
         if self._interrupts.stops >= 2:
@@ -127,20 +127,20 @@ class CommandDispatch:
     def _ask_for_signal(self, command: RunCommand, author: str) -> None:
         """Ask the worker for what a signal means."""
         request = Request(id=uuid4(), command=command)
-        self._post({"id": str(request.id), "command": command.kind, "arguments": msgspec.to_builtins(command)})
+        self._post(PostedCommand(id=str(request.id), command=command.kind, arguments=msgspec.to_builtins(command)))
         self._unrecorded.append((request, author))
 
 
-def as_posted(command: Command) -> dict[str, Any]:
-    """Return a command as the mailbox carries it; see `steersman.commands`."""
-    return {
-        "id": str(command.pk),
-        "command": command.kind,
-        "arguments": command.arguments,
-        "author": command.author_name,
-        "at_step": command.at_step,
-        "at_epoch": command.at_epoch,
-        "expected_state": command.expected_state,
-        "expected_value": command.expected_value,
-        "expires_at": command.expires_at.timestamp() if command.expires_at else None,
-    }
+def as_posted(command: Command) -> PostedCommand:
+    """Return a command as the mailbox carries it."""
+    return PostedCommand(
+        id=str(command.pk),
+        command=command.kind,
+        arguments=command.arguments,
+        author=command.author_name,
+        at_step=command.at_step,
+        at_epoch=command.at_epoch,
+        expected_state=command.expected_state,
+        expected_value=command.expected_value,
+        expires_at=command.expires_at.timestamp() if command.expires_at else None,
+    )

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import signal
 from dataclasses import replace
-from typing import Any
 
 from runs.models import RunState
 from runs.recording.lifecycle import AttemptEnd
 from steersman.agent.machine.out_of_memory import KILLED, blames_killed_child, name_out_of_memory
+from steersman.records.kinds import EndRecord
 
 
 def judge_end(
     code: int | None,
-    end_record: dict[str, Any],
+    end_record: EndRecord | None,
     *,
     interrupted: bool,
     stopped: bool,
@@ -30,12 +30,11 @@ def judge_end(
     if interrupted:
         error = "Ended at once by a second interrupt; no checkpoint was saved."
         return AttemptEnd(RunState.STOPPED, exit_code, name, error)
-    outcome = end_record.get("outcome")
-    if outcome == RunState.FAILED:
-        error = end_record.get("error", "")
-        error = f"{KILLED} {error}" if oom_kill and blames_killed_child(error) else name_out_of_memory(error)
-        return AttemptEnd(RunState.FAILED, exit_code, name, error, end_record.get("traceback", ""))
-    if oom_kill and (name == "SIGKILL" or (code is None and not end_record)):
+    if end_record is not None and not end_record.is_good:
+        is_child = oom_kill and blames_killed_child(end_record.error)
+        error = f"{KILLED} {end_record.error}" if is_child else name_out_of_memory(end_record.error)
+        return AttemptEnd(RunState.FAILED, exit_code, name, error, end_record.traceback)
+    if oom_kill and (name == "SIGKILL" or (code is None and end_record is None)):
         return AttemptEnd(RunState.FAILED, None, name, KILLED)
     if name:
         return AttemptEnd(RunState.FAILED, None, name, f"The training process was ended by {name}.")
@@ -44,9 +43,9 @@ def judge_end(
         if last_line:
             error += f" Its last line was: {last_line}"
         return AttemptEnd(RunState.FAILED, exit_code, "", error)
-    if outcome in (RunState.FINISHED, RunState.STOPPED):
-        return AttemptEnd(outcome, exit_code)
-    if code is None and not end_record:
+    if end_record is not None and end_record.outcome:
+        return AttemptEnd(RunState(end_record.outcome), exit_code)
+    if code is None and end_record is None:
         error = "The training process ended without a word, unwatched; its exit status is not known."
         return AttemptEnd(RunState.FAILED, None, "", error)
     return AttemptEnd(RunState.STOPPED if stopped else RunState.FINISHED, exit_code)

@@ -156,4 +156,4 @@ def store_leftovers(lease: Lease, folder: Path) -> AttemptEnd:
     end = judge_end(worker.code, end_record, interrupted=False, stopped=False)
     if attempt.ranks > 1:
         end = name_rank(end, worker.rank)
-    return AttemptEnd(end.outcome, None, "", redactor.text(end.error)[:500], end.traceback)
+    return AttemptEnd(end.outcome, None, "", redactor.text(end.error)[:500], redactor.text(end.traceback))

@@ -33,6 +33,7 @@ from steersman.agent.supervise.heartbeat import HeartbeatThread
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_FENCED, EXIT_FINISHED, EXIT_INTERRUPTED
 from steersman.files.mailbox import Mailbox
+from steersman.records.kinds import PointRecord
 from trainer.control.command_dispatch import CommandDispatch
 from trainer.control.display import Display
 from trainer.control.exit_status import judge_end, name_rank
@@ -245,7 +246,9 @@ class Supervisor:
     def _settle(self, tick: Tick) -> None:
         if tick.read is not None:
             self._journals.advance(tick.read)
-            self._unfolded_points += sum(len(record.values) for record in tick.read.records)
+            self._unfolded_points += sum(
+                len(record.values) for record in tick.read.records if isinstance(record, PointRecord)
+            )
         if tick.console is not None:
             self._consoles.advance(tick.console)
             self.display.console(tick.console.lines)
@@ -313,7 +316,7 @@ class Supervisor:
 
     def _judge_end(self) -> AttemptEnd:
         worker = self.group.root_cause()
-        end_record = self.group.end_record(worker) or (self.progress.end if worker.rank == 0 else None) or {}
+        end_record = self.group.end_record(worker) or (self.progress.end if worker.rank == 0 else None)
         last_line = self._redactor.text(self._consoles.last_line(worker.rank))
         stopped = self.interrupts.stops >= 1 or self._stop_was_applied()
         end = judge_end(
@@ -331,7 +334,7 @@ class Supervisor:
             exit_code=end.exit_code,
             signal=end.signal,
             error=self._redactor.text(end.error)[:500],
-            traceback=end.traceback,
+            traceback=self._redactor.text(end.traceback),
         )
 
     def _stop_was_applied(self) -> bool:

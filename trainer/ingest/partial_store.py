@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from django.db import transaction
 
@@ -19,8 +19,9 @@ from runs.recording.database_errors import is_refusal
 from runs.recording.lifecycle import Fenced
 from steersman.agent.journals.consoles import ConsolesRead
 from steersman.agent.journals.merged import JournalsRead
-from steersman.files import journal
-from steersman.files.journal import Record
+from steersman.files.journal import encode
+from steersman.records.kinds import NoteRecord, SetAsideRecord
+from steersman.records.record import Record
 from steersman.values import as_text, clean
 from trainer.ingest.ticks import Tick
 
@@ -30,19 +31,7 @@ SEARCHED_BYTES = 4 << 20
 # A part of a tick that is stored by itself.
 Part = Tick
 
-NAMES = {
-    journal.POINT: "a point at step {step}",
-    journal.EPOCH: "the epoch {epoch}",
-    journal.PLAN: "the plan",
-    journal.ENVIRONMENT: "the environment",
-    journal.NOTE: "a note",
-    journal.OUTCOME: "the outcome of a command",
-    journal.CHECKPOINT: "the checkpoint {name}",
-    journal.DROPPED: "a word of dropped records",
-    journal.TEXT: "the text {name}",
-    journal.KNOBS: "the knobs",
-    journal.STATE: "a pause",
-}
+Item = TypeVar("Item")
 
 
 def parts_of(tick: Tick) -> list[Part]:
@@ -99,7 +88,7 @@ def _halves(part: Part) -> list[Part]:
     return []
 
 
-def _cut(items: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+def _cut(items: Sequence[Item]) -> tuple[list[Item], list[Item]]:
     middle = len(items) // 2
     return list(items[:middle]), list(items[middle:])
 
@@ -107,9 +96,7 @@ def _cut(items: Sequence[Any]) -> tuple[list[Any], list[Any]]:
 def describe(part: Part) -> str:
     """Say what a part is that could not be stored."""
     for record in part.read.records if part.read else []:
-        fields = {"step": record.step, "epoch": as_text(record.fields.get("epoch"), 40)}
-        fields["name"] = as_text(record.fields.get("name"), 40)
-        return NAMES.get(record.kind, "a record").format(**fields)
+        return record.in_words()
     if part.system is not None:
         return f"the sample {as_text(next(iter(part.system), ''), 40)}"
     return "a line of text" if part.lines or part.console else "an event"
@@ -123,19 +110,20 @@ def one_line(error: BaseException) -> str:
 
 def put_into_quarantine(folder: Path, part: Part, reason: str) -> None:
     """Append what could not be stored to the attempt's quarantine. Raises `OSError` where the disk does not take it."""
-    records = part.read.records if part.read else []
+    records: list[Record] = part.read.records if part.read else []
     if not records:
         texts = [line.text for line in part.lines] + (part.console.lines if part.console else [])
-        fields = {"lines": texts, "system": part.system, "events": [repr(event) for event in part.events]}
-        records = [Record(journal.TEXT, 0, time.time(), 0, {}, fields)]
-    note = Record(journal.NOTE, records[0].number, time.time(), records[0].step, {}, {"text": clean(reason)})
-    data = b"".join(journal.encode(record) for record in (note, *records))
+        events = [repr(event) for event in part.events]
+        records = [SetAsideRecord(time=time.time(), lines=texts, system=part.system or {}, events=events)]
+    first = records[0]
+    note = NoteRecord(step=first.step, number=first.number, time=time.time(), text=clean(reason))
+    data = b"".join(encode(record) for record in (note, *records))
     path = folder / QUARANTINE_FILE
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         # Where the transaction was not committed, the same record is set aside again.
         size = os.fstat(descriptor).st_size
-        if journal.encode(records[0]) in os.pread(descriptor, SEARCHED_BYTES, max(0, size - SEARCHED_BYTES)):
+        if encode(first) in os.pread(descriptor, SEARCHED_BYTES, max(0, size - SEARCHED_BYTES)):
             return
         os.write(descriptor, data)
     finally:

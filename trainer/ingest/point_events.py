@@ -2,29 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from runs.protocol.events import Block, Metrics, iso, split_nonfinite
-from steersman.files import journal
-from steersman.files.journal import Record
+from steersman.agent.machine.redactor import Redactor
+from steersman.records.kinds import PointRecord
+from steersman.records.record import Record
 
 # One event holds at most this many steps, so that a backlog becomes frames of a bearable size.
 LARGEST_EVENT_STEPS = 1_000
+# Of one training, which logs few sets of names, again and again.
+MOST_KNOWN_NAMES = 100
+
+Names = tuple[str, ...]
 
 
-def points(records: Iterable[Record]) -> dict[tuple[str, ...], list[Record]]:
+class SeriesNames:
+    """The names of series as they are stored: without what must not leave the training host."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        self._redactor = redactor
+        self._known: dict[Names, Names] = {}
+
+    def stored(self, names: Names) -> Names:
+        found = self._known.get(names)
+        if found is None:
+            if len(self._known) >= MOST_KNOWN_NAMES:
+                self._known.clear()
+            found = self._known[names] = tuple(self._redactor.names(names))
+        return found
+
+
+def points(records: Iterable[Record]) -> dict[Names, list[PointRecord]]:
     """Return the step metrics among `records`, grouped by their names, each group in journal order."""
-    groups: dict[tuple[str, ...], list[Record]] = {}
+    groups: dict[Names, list[PointRecord]] = {}
     for record in records:
-        if record.kind == journal.POINT:
+        if isinstance(record, PointRecord):
             groups.setdefault(tuple(record.values), []).append(record)
     return groups
 
 
-def last_point(records: Sequence[Record]) -> Record | None:
+def last_point(records: Sequence[Record]) -> PointRecord | None:
     """Return the last step metrics among `records`: the run is at its step."""
-    return next((record for record in reversed(records) if record.kind == journal.POINT), None)
+    return next((record for record in reversed(records) if isinstance(record, PointRecord)), None)
 
 
 def time_of(record: Record) -> datetime:
@@ -32,23 +53,23 @@ def time_of(record: Record) -> datetime:
     return datetime.fromtimestamp(record.time, UTC)
 
 
-def metrics_events(attempt: int, records: Sequence[Record]) -> Iterator[Metrics]:
+def metrics_events(attempt: int, records: Sequence[Record], stored: SeriesNames) -> Iterator[Metrics]:
     """Yield metrics events of the points among `records`, of at most LARGEST_EVENT_STEPS steps in all their blocks."""
     last = last_point(records)
     if last is None:
         return
-    for blocks in _blocks_of(points(records)):
+    for blocks in _blocks_of(points(records), stored):
         yield Metrics(attempt=attempt, step=last.step, last_point_at=iso(time_of(last)), blocks=blocks)
 
 
-def _blocks_of(groups: dict[tuple[str, ...], list[Record]]) -> Iterator[list[Block]]:
+def _blocks_of(groups: Mapping[Names, list[PointRecord]], stored: SeriesNames) -> Iterator[list[Block]]:
     blocks: list[Block] = []
     room = LARGEST_EVENT_STEPS
     for names, records in groups.items():
         start = 0
         while start < len(records):
             taken = records[start : start + room]
-            blocks.append(_block(names, taken))
+            blocks.append(_block(names, stored.stored(names), taken))
             start += len(taken)
             room -= len(taken)
             if room <= 0:
@@ -58,13 +79,13 @@ def _blocks_of(groups: dict[tuple[str, ...], list[Record]]) -> Iterator[list[Blo
         yield blocks
 
 
-def _block(names: Sequence[str], records: Sequence[Record]) -> Block:
+def _block(names: Names, stored: Names, records: Sequence[PointRecord]) -> Block:
     values: dict[str, list[float | None]] = {}
     nonfinite: dict[str, list[tuple[int, str]]] = {}
-    for name in names:
-        values[name], replaced = split_nonfinite(record.values[name] for record in records)
+    for name, shown in zip(names, stored, strict=True):
+        values[shown], replaced = split_nonfinite(record.values[name] for record in records)
         if replaced:
-            nonfinite[name] = replaced
+            nonfinite[shown] = replaced
     return Block(
         steps=[record.step for record in records],
         times=[round(record.time, 3) for record in records],

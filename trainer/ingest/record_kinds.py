@@ -1,4 +1,7 @@
-"""What becomes of a record other than a point, by its kind: rows, fields of the run, and events."""
+"""What becomes of a record other than a point, by its kind: rows, fields of the run, and events.
+
+Every text of a training passes the redactor here, names included.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Any
 
 from django.db.models import F
 
-from runs.models import Attempt, Checkpoint, Command, CommandState, EpochMetric, Run, RunState
+from runs.models import Attempt, Checkpoint, Command, CommandState, EpochMetric, Run
 from runs.protocol.commands import Extend
 from runs.protocol.events import (
     CheckpointSaved,
@@ -27,11 +30,22 @@ from runs.protocol.events import (
 from runs.recording.lifecycle import Lease, complete_command, note_pause
 from runs.recording.status import announce_status
 from steersman.agent.machine.redactor import Redactor
-from steersman.files import journal
 from steersman.files.checkpoint import is_whole
-from steersman.files.journal import Record
+from steersman.knobs import KnobSpec
+from steersman.records.kinds import (
+    CheckpointRecord,
+    DroppedRecord,
+    EnvironmentRecord,
+    EpochRecord,
+    KnobsRecord,
+    NoteRecord,
+    OutcomeRecord,
+    PlanRecord,
+    StateRecord,
+    TextRecord,
+)
+from steersman.records.record import Record
 
-PLAN_FIELDS = ("total_epochs", "total_steps", "steps_per_epoch")
 BEST_METRICS = ("validation_accuracy", "validation_loss")
 
 
@@ -45,47 +59,44 @@ class RecordStore:
 
     def store(self, record: Record, fields: dict[str, Any]) -> list[Event]:
         """Store a record; return its events. What it changes of the run goes to `fields`."""
-        match record.kind:
-            case journal.EPOCH:
+        match record:
+            case EpochRecord():
                 return [self._store_epoch(record, fields)]
-            case journal.PLAN:
-                plan = {name: _count(record.fields.get(name)) for name in PLAN_FIELDS}
-                Run.objects.filter(pk=self._lease.run_id).update(**plan)
-                # At once: an event that came behind later ones of this tick would bring their state back.
-                announce_status(self._lease.run_id)
-            case journal.ENVIRONMENT:
+            case PlanRecord():
+                self._store_plan(record)
+            case EnvironmentRecord():
                 self._store_environment(record)
                 return [EnvironmentRecorded(attempt=self._lease.number)]
-            case journal.OUTCOME:
+            case OutcomeRecord():
                 self._store_outcome(record)
-            case journal.STATE:
-                note_pause(self._lease, record.fields.get("state") == RunState.PAUSED)
-            case journal.KNOBS:
-                knobs = self._redactor.json(record.fields["knobs"])
+            case StateRecord():
+                note_pause(self._lease, record.state == "paused")
+            case KnobsRecord():
+                for knob in record.knobs:
+                    # What is no knob is set aside here, otherwise it would fail whoever steers.
+                    KnobSpec.from_wire(knob)
+                knobs = self._redactor.json(record.knobs)
                 fields["knobs"] = knobs
                 return [KnobsChanged(attempt=self._lease.number, step=record.step, knobs=knobs)]
-            case journal.CHECKPOINT:
+            case CheckpointRecord():
                 return [self._store_checkpoint(record)]
-            case journal.TEXT:
-                epoch = record.fields.get("epoch")
+            case TextRecord():
                 return [
                     TextLogged(
                         attempt=self._lease.number,
                         step=record.step,
-                        epoch=None if epoch is None else int(epoch),
-                        name=str(record.fields["name"]),
-                        text=self._redactor.text(str(record.fields["text"])),
+                        epoch=record.epoch,
+                        name=self._redactor.name(record.name),
+                        text=self._redactor.text(record.text),
                     )
                 ]
-            case journal.NOTE:
-                level = str(record.fields.get("level", "info"))
-                return [self.line(f"{_of_rank(record)}{record.fields.get('text', '')}", level)]
-            case journal.DROPPED:
-                dropped = int(record.fields.get("records", 0))
+            case NoteRecord():
+                return [self.line(_of_rank(record) + record.text, record.level)]
+            case DroppedRecord():
                 attempt = Attempt.objects.get(pk=self._lease.attempt_id)
-                attempt.dropped_records += dropped
+                attempt.dropped_records += record.records
                 attempt.save(update_fields=["dropped_records"])
-                text = f"{dropped} records could not be written to the journal: the disk did not take them."
+                text = f"{record.records} records could not be written to the journal: the disk did not take them."
                 return [self.line(_of_rank(record) + text, "error")]
         return []
 
@@ -94,28 +105,31 @@ class RecordStore:
         line = LogLine(text=self._redactor.text(text), source="steersman", level=level)
         return LogWritten(attempt=self._lease.number, lines=[line])
 
-    def _store_environment(self, record: Record) -> None:
+    def _store_environment(self, record: EnvironmentRecord) -> None:
         """Keep what rank 0 runs on, and of the others which devices they have."""
         environment = Attempt.objects.values_list("environment", flat=True).get(pk=self._lease.attempt_id)
-        environment = merge_environments(environment, self._redactor.json(record.fields), record.rank)
+        environment = merge_environments(environment, self._redactor.json(record.environment), record.rank)
         Attempt.objects.filter(pk=self._lease.attempt_id).update(environment=environment)
 
-    def _store_epoch(self, record: Record, fields: dict[str, Any]) -> EpochDone:
-        reported: dict[str, float] = record.fields["values"]
-        values: dict[str, float | None] = {
-            name: value if math.isfinite(value) else None for name, value in reported.items()
-        }
-        nonfinite = {name: name_nonfinite(value) for name, value in reported.items() if not math.isfinite(value)}
-        best = bool(record.fields.get("best"))
-        epoch = int(record.fields["epoch"])
+    def _store_plan(self, record: PlanRecord) -> None:
+        Run.objects.filter(pk=self._lease.run_id).update(
+            total_epochs=record.total_epochs, total_steps=record.total_steps, steps_per_epoch=record.steps_per_epoch
+        )
+        # At once: an event that came behind later ones of this tick would bring their state back.
+        announce_status(self._lease.run_id)
+
+    def _store_epoch(self, record: EpochRecord, fields: dict[str, Any]) -> EpochDone:
+        reported = self._redactor.named(record.values)
+        values, nonfinite = _split(reported)
+        epoch = record.epoch
         EpochMetric.objects.update_or_create(
             run_id=self._lease.run_id,
             attempt=self._lease.number,
             epoch=epoch,
             defaults={
                 "step": record.step,
-                "duration_s": record.fields.get("duration_s"),
-                "best": best,
+                "duration_s": record.duration_s,
+                "best": record.best,
                 "extra": {name: value for name, value in values.items() if name not in EpochMetric.COLUMNS},
                 "nonfinite": nonfinite,
                 "at": datetime.fromtimestamp(record.time, UTC),
@@ -123,8 +137,8 @@ class RecordStore:
             },
         )
         fields["epoch"] = epoch
-        name = best_metric_name(values) if best else ""
-        if best:
+        name = best_metric_name(values) if record.best else ""
+        if record.best:
             EpochMetric.objects.filter(run_id=self._lease.run_id, best=True).exclude(
                 attempt=self._lease.number, epoch=epoch
             ).update(best=False)
@@ -133,50 +147,50 @@ class RecordStore:
             attempt=self._lease.number,
             epoch=epoch,
             step=record.step,
-            duration_s=record.fields.get("duration_s"),
-            best=best,
+            duration_s=record.duration_s,
+            best=record.best,
             values=values,
             nonfinite=nonfinite,
             best_metric=values.get(name),
             best_metric_name=name,
         )
 
-    def _store_outcome(self, record: Record) -> None:
-        command = Command.objects.filter(pk=record.fields["id"], run_id=self._lease.run_id).first()
+    def _store_outcome(self, record: OutcomeRecord) -> None:
+        if record.id is None:
+            return
+        command = Command.objects.filter(pk=record.id, run_id=self._lease.run_id).first()
         if command is None:
             return
         settled = complete_command(
             command,
-            CommandState(record.fields["state"]),
-            outcome=self._redactor.text(str(record.fields.get("reason", ""))),
+            CommandState(record.state),
+            outcome=self._redactor.text(record.reason),
             step=record.step,
-            old=self._redactor.json(record.fields.get("old")),
-            new=self._redactor.json(record.fields.get("new")),
-            effective=self._redactor.json(record.fields.get("effective")),
-            ranks=record.fields.get("ranks"),
+            old=self._redactor.json(record.old),
+            new=self._redactor.json(record.new),
+            effective=self._redactor.json(record.effective),
+            ranks=record.ranks,
         )
-        if settled and command.kind == Extend.kind and record.fields["state"] == CommandState.APPLIED:
+        if settled and command.kind == Extend.kind and record.state == "applied":
             # The next attempt must train as long as this one would have.
             longer = F("extra_epochs") + int(command.arguments["epochs"])
             Run.objects.filter(pk=self._lease.run_id).update(extra_epochs=longer)
 
-    def _store_checkpoint(self, record: Record) -> CheckpointSaved:
-        path = f"attempts/{self._lease.number}/{record.fields['path']}"
+    def _store_checkpoint(self, record: CheckpointRecord) -> CheckpointSaved:
+        path = f"attempts/{self._lease.number}/{record.path}"
+        metrics, _ = _split(self._redactor.named(record.metrics))
         row, _ = Checkpoint.objects.update_or_create(
             run_id=self._lease.run_id,
             path=path,
             defaults={
                 "attempt": self._lease.number,
                 "step": record.step,
-                "epoch": int(record.fields["epoch"]),
-                "name": str(record.fields["name"]),
-                "size_bytes": int(record.fields["size_bytes"]),
-                "sha256": str(record.fields["sha256"]),
-                "reason": str(record.fields.get("reason", Checkpoint.Reason.LAST)),
-                "metrics": {
-                    str(name): value if math.isfinite(value) else None
-                    for name, value in (record.fields.get("metrics") or {}).items()
-                },
+                "epoch": record.epoch,
+                "name": self._redactor.name(record.name),
+                "size_bytes": record.size_bytes,
+                "sha256": record.sha256,
+                "reason": record.reason,
+                "metrics": metrics,
                 "created_at": datetime.fromtimestamp(record.time, UTC),
             },
         )
@@ -211,8 +225,10 @@ def best_metric_name(values: Mapping[str, float | None]) -> str:
     return next((name for name in BEST_METRICS if name in values), next(iter(values), ""))
 
 
-def _count(value: Any) -> int | None:
-    return None if value is None or not math.isfinite(value) or value < 1 else int(value)
+def _split(reported: Mapping[str, float]) -> tuple[dict[str, float | None], dict[str, str]]:
+    """Return values fit for JSON, None where not finite, and the names of those that are not."""
+    values = {name: value if math.isfinite(value) else None for name, value in reported.items()}
+    return values, {name: name_nonfinite(value) for name, value in reported.items() if not math.isfinite(value)}
 
 
 def _of_rank(record: Record) -> str:

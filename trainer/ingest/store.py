@@ -31,8 +31,8 @@ from runs.recording.lifecycle import Fenced, Lease, renew_lease
 from runs.series import storage
 from steersman.agent.journals.merged import JournalsRead
 from steersman.agent.machine.redactor import Redactor
-from steersman.files import journal
-from steersman.files.journal import Record
+from steersman.records.kinds import EndRecord, EnvironmentRecord, EpochRecord, PlanRecord, PointRecord
+from steersman.records.record import Record
 from trainer.ingest.partial_store import (
     QUARANTINE_FILE,
     Part,
@@ -42,7 +42,7 @@ from trainer.ingest.partial_store import (
     put_into_quarantine,
     store_apart,
 )
-from trainer.ingest.point_events import last_point, metrics_events, time_of
+from trainer.ingest.point_events import SeriesNames, last_point, metrics_events, time_of
 from trainer.ingest.record_kinds import RecordStore, merge_environments
 from trainer.ingest.ticks import Tick
 
@@ -58,7 +58,7 @@ class StoredProgress:
     total_steps: int | None = None
     total_epochs: int | None = None
     latest: dict[str, float] = field(default_factory=dict)
-    end: dict[str, Any] | None = None
+    end: EndRecord | None = None
     environment: dict[str, Any] = field(default_factory=dict)
     unreadable: int = 0
 
@@ -75,6 +75,7 @@ class Ingest:
         self._folder = folder
         self._redactor = redactor
         self._records = RecordStore(lease, folder, redactor)
+        self._names = SeriesNames(redactor)
 
     def store(self, tick: Tick) -> None:
         """Commit a tick and announce it. Raises `runs.recording.lifecycle.Fenced` where another attempt holds the run.
@@ -137,11 +138,11 @@ class Ingest:
     def _put(self, tick: Tick) -> None:
         """Store what a tick, or a part of one, holds."""
         records = tick.read.records if tick.read else []
-        metrics: list[Metrics | SystemSampled] = [*metrics_events(self.lease.number, records)]
+        metrics: list[Metrics | SystemSampled] = [*metrics_events(self.lease.number, records, self._names)]
         events: list[Event] = [*metrics, *tick.events]
         fields: dict[str, Any] = {}
         for record in records:
-            if record.kind != journal.POINT:
+            if not isinstance(record, PointRecord):
                 events += self._records.store(record, fields)
         if tick.system is not None:
             moment = round(timezone.now().timestamp(), 3)
@@ -192,20 +193,21 @@ class Ingest:
         attempt.save(update_fields=["console_offset", "console_offsets"])
 
     def _note_progress(self, records: Iterable[Record]) -> None:
+        progress = self.progress
         for record in records:
-            if record.kind == journal.POINT:
-                self.progress.step = record.step
-                self.progress.latest.update(record.values)
-            elif record.kind == journal.EPOCH:
-                self.progress.epoch = int(record.fields["epoch"])
-                self.progress.latest.update(record.fields["values"])
-            elif record.kind == journal.PLAN:
-                self.progress.total_steps = record.fields.get("total_steps")
-                self.progress.total_epochs = record.fields.get("total_epochs")
-            elif record.kind == journal.ENVIRONMENT:
-                self.progress.environment = merge_environments(self.progress.environment, record.fields, record.rank)
-            elif record.kind == journal.END:
-                self.progress.end = record.fields
+            match record:
+                case PointRecord():
+                    progress.step = record.step
+                    progress.latest.update(record.values)
+                case EpochRecord():
+                    progress.epoch = record.epoch
+                    progress.latest.update(record.values)
+                case PlanRecord():
+                    progress.total_steps, progress.total_epochs = record.total_steps, record.total_epochs
+                case EnvironmentRecord():
+                    progress.environment = merge_environments(progress.environment, record.environment, record.rank)
+                case EndRecord():
+                    progress.end = record
 
 
 def _without(records: Sequence[Record], aside: Sequence[Record]) -> Iterable[Record]:

@@ -13,6 +13,8 @@ from typing import Any
 from steersman import Run
 from steersman.commands import Done, Refusal
 from steersman.knobs import Knob, KnobSpec, Value
+from steersman.records.posted import ExtendArguments, SaveCheckpointArguments
+from steersman.records.typed_json import Json, from_fields
 from trainer.worker import parameter_groups
 from trainer.worker.checkpoints import CheckpointManager
 from trainer.worker.evaluation import Evaluation
@@ -49,20 +51,20 @@ class Steering:
         epochs, steps = self._recipe.epochs, self._recipe.steps_per_epoch
         self._run.plan(total_epochs=epochs, total_steps=epochs * steps, steps_per_epoch=steps)
 
-    def save_checkpoint(self, arguments: dict[str, Any]) -> Done:
+    def save_checkpoint(self, arguments: dict[str, Json]) -> Done:
         """Save a checkpoint; one with a name is kept. A signal gives none. Raises `Refusal`."""
-        name = str(arguments.get("name") or "")
+        name = from_fields(SaveCheckpointArguments, arguments).name
         problem = self._checkpoints.save(self._progress, "named" if name else "last", name=name or "signal")
         if problem:
             raise Refusal(f"The checkpoint could not be saved: {problem}.")
         return Done(new=name or None)
 
-    def save_hourly(self, arguments: dict[str, Any]) -> Done:
+    def save_hourly(self, arguments: dict[str, Json]) -> Done:
         """Save a checkpoint because the last one is an hour old; the checkpoint manager reports what goes wrong."""
         self._checkpoints.save(self._progress, "hourly")
         return Done()
 
-    def evaluate(self, arguments: dict[str, Any]) -> Done:
+    def evaluate(self, arguments: dict[str, Json]) -> Done:
         """Evaluate between two steps, without a trace in the training. Rank 0 does, the others wait for it."""
         if self._run.rank:
             return Done()
@@ -70,11 +72,12 @@ class Steering:
         self._run.log(self._progress.step, **{f"evaluation/{name}": value for name, value in values.items()})
         return Done(new={name: value if math.isfinite(value) else None for name, value in values.items()})
 
-    def extend(self, arguments: dict[str, Any]) -> Done:
+    def extend(self, arguments: dict[str, Json]) -> Done:
         """Train more epochs; a schedule stays as it was built."""
         old = self._recipe.epochs
-        self._progress.extra_epochs += int(arguments["epochs"])
-        self._recipe.epochs = old + int(arguments["epochs"])
+        epochs = from_fields(ExtendArguments, arguments).epochs
+        self._progress.extra_epochs += epochs
+        self._recipe.epochs = old + epochs
         self.plan()
         return Done(old=old, new=self._recipe.epochs)
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from steersman.agent.journals.tail import JournalTail, Position
-from steersman.files import journal
+from steersman.files.journal import segment_path
 
-# What somebody who watches wants to see; knobs, plans and notes alone are no training.
-RECORDING_KINDS = frozenset({journal.POINT, journal.EPOCH, journal.TEXT, journal.CHECKPOINT})
 NEVER_ATTACHED = (
     "Nothing was recorded: no process of this training called attach(). Put `run = steersman.attach()` into the "
     "script, and `run.log(step, loss=loss)` into its loop."
@@ -29,13 +27,13 @@ def reproach(folder: Path) -> str:
 
 
 def _has_told(folder: Path, rank: int) -> bool:
-    if not journal.segment_path(folder, rank, 0).exists():
+    if not segment_path(folder, rank, 0).exists():
         # It was full, and what was in it is stored.
         return True
     tail, position = JournalTail(folder, rank, Position()), Position()
     while True:
         read = tail.read(ended=True, position=position)
-        if any(record.kind in RECORDING_KINDS for record in read.records):
+        if any(record.is_recording for record in read.records):
             return True
         if read.position == position:
             return False

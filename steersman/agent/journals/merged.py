@@ -15,14 +15,12 @@ from pathlib import Path
 
 from steersman.agent.journals.reduction import reduce_values
 from steersman.agent.journals.tail import JournalTail, Position
-from steersman.files import journal
-from steersman.files.journal import Record
+from steersman.records.kinds import EndRecord, PointRecord
+from steersman.records.record import Record
 
 LATE_AFTER_S = 5.0
 # A rank that ran ahead waits on disk, not in memory.
 MOST_HELD = 20_000
-# What a rank other than the first may tell beside its points.
-RECORDED_BY_ALL_RANKS = (journal.NOTE, journal.ENVIRONMENT, journal.DROPPED)
 
 
 @dataclass(slots=True)
@@ -70,9 +68,9 @@ class _RankLane:
                 last = index == len(read.records) - 1
                 behind = read.position if last else Position(self.ahead.segment, end, record.number + 1)
                 self.held.append(_Held(record, behind, self.unreadable + read.unreadable if last else 0, now))
-                if record.kind == journal.POINT:
+                if isinstance(record, PointRecord):
                     self.names.add(tuple(record.values))
-                self.ended = self.ended or record.kind == journal.END
+                self.ended = self.ended or isinstance(record, EndRecord)
             if not read.records:
                 self.unreadable += read.unreadable
             else:
@@ -148,9 +146,13 @@ class _Merge:
     def run(self) -> None:
         while True:
             for rank, queue in enumerate(self._queues):
-                while queue and queue[0].record.kind != journal.POINT and not self._is_full:
+                while queue and not isinstance(queue[0].record, PointRecord) and not self._is_full:
                     self._take_word(rank, self._take(rank))
-            fronts = {rank: queue[0] for rank, queue in enumerate(self._queues) if queue}
+            fronts = {
+                rank: queue[0].record
+                for rank, queue in enumerate(self._queues)
+                if queue and isinstance(queue[0].record, PointRecord)
+            }
             if self._is_full or not fronts or not self._take_point(fronts):
                 break
         for lane, queue in zip(self._lanes, self._queues, strict=True):
@@ -174,35 +176,36 @@ class _Merge:
         """Pass on what is no point: all of rank 0, of others what they tell of themselves, with their number."""
         if rank == 0:
             self.batch.records.append(record)
-        elif record.kind in RECORDED_BY_ALL_RANKS:
+        elif record.from_every_rank:
             self.batch.records.append(replace(record, rank=rank))
 
-    def _take_point(self, fronts: Mapping[int, _Held]) -> bool:
+    def _take_point(self, fronts: Mapping[int, PointRecord]) -> bool:
         """Take the point of the lowest step from all ranks that have it in front; return whether it was complete."""
-        first = min(fronts, key=lambda rank: (fronts[rank].record.step, rank))
-        step, names = fronts[first].record.step, tuple(fronts[first].record.values)
+        first = min(fronts, key=lambda rank: (fronts[rank].step, rank))
+        step, names = fronts[first].step, tuple(fronts[first].values)
         joined = [
             rank
-            for rank, held in fronts.items()
-            if held.record.step == step and held.record.values.keys() == fronts[first].record.values.keys()
+            for rank, point in fronts.items()
+            if point.step == step and point.values.keys() == fronts[first].values.keys()
         ]
         missing = [lane for lane in self._lanes if lane.rank not in fronts and not lane.ended]
         if not self._ended and any(self._logs(lane, names) for lane in missing):
-            if not self._is_late(first, fronts[first]):
+            if not self._is_late(first):
                 return False
             for lane in missing:
                 # Waited for once; again when it has logged these names again.
                 lane.silent = not lane.names
                 lane.names.discard(names)
-        records = [self._take(rank) for rank in joined]
+        for rank in joined:
+            self._take(rank)
         if 0 in joined or any(self._last_step(name) < step for name in names):
-            values = {name: reduce_values(name, [record.values[name] for record in records]) for name in names}
-            self.batch.records.append(replace(records[0], values=values))
+            values = {name: reduce_values(name, [fronts[rank].values[name] for rank in joined]) for name in names}
+            self.batch.records.append(replace(fronts[joined[0]], values=values))
             self.batch.last_steps |= dict.fromkeys(names, step)
         return True
 
-    def _is_late(self, rank: int, held: _Held) -> bool:
-        return self._now - held.read_at > LATE_AFTER_S or len(self._queues[rank]) >= MOST_HELD
+    def _is_late(self, rank: int) -> bool:
+        return self._now - self._queues[rank][0].read_at > LATE_AFTER_S or len(self._queues[rank]) >= MOST_HELD
 
     def _logs(self, lane: _RankLane, names: tuple[str, ...]) -> bool:
         """Tell whether a rank logs these names, as far as is known: who has logged nothing yet may, for a while."""

@@ -6,15 +6,15 @@ by record; after MOST_DEATHS at one record, that record is set aside and the res
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from steersman.agent.journals.merged import Journals, JournalsRead
 from steersman.agent.journals.tail import Position
 from steersman.files.private import write_private
+from steersman.records.typed_json import Malformed, decode, encode
 
 DEATHS_FILE = "deaths.json"
 MOST_DEATHS = 5
@@ -69,8 +69,8 @@ class CarefulReader:
 def deaths_at(folder: Path, positions: Mapping[int, Position]) -> Deaths | None:
     """Return the deaths of earlier supervisors where journals are consumed up to `positions`, None where none died."""
     try:
-        found = Deaths(**json.loads((folder / DEATHS_FILE).read_text()))
-    except (OSError, ValueError, TypeError):
+        found = decode(Deaths, (folder / DEATHS_FILE).read_bytes())
+    except (OSError, Malformed):
         return None
     return found if found.place == _place(positions) else None
 
@@ -81,7 +81,7 @@ def record_death(folder: Path, positions: Mapping[int, Position], records: int, 
     now = Deaths(_place(positions), before.count + 1 if before else 1, max(1, records), error)
     temporary = folder / f"{DEATHS_FILE}.{os.getpid()}"
     try:
-        write_private(temporary, json.dumps(asdict(now)))
+        write_private(temporary, encode(now).decode())
         temporary.replace(folder / DEATHS_FILE)
     except OSError:
         temporary.unlink(missing_ok=True)

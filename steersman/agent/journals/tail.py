@@ -6,7 +6,9 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from steersman.files.journal import END, LARGEST_RECORD_BYTES, SYNC, JournalReader, Record, decode, segment_path
+from steersman.files.journal import LARGEST_RECORD_BYTES, SYNC, JournalReader, decode, segment_path
+from steersman.records.kinds import EndRecord
+from steersman.records.record import Record
 
 # More than the largest record, and little enough for one transaction.
 LARGEST_READ_BYTES = 2 << 20
@@ -85,7 +87,7 @@ class JournalTail:
         return segment + 1 if segment_path(self._folder, self._rank, segment + 1).exists() else None
 
 
-def last_record(folder: Path, rank: int) -> Record | None:
+def last_record(folder: Path, rank: int) -> EndRecord | None:
     """Return the record by which a worker said how it ended, None where it died without a word.
 
     Whoever read that before may have been killed before it told. Looks at the end of the last segment only.
@@ -100,7 +102,7 @@ def last_record(folder: Path, rank: int) -> Record | None:
     found = data.rfind(SYNC)
     while found != -1:
         record, _length = decode(data, found)
-        if record is not None and record.kind == END:
+        if isinstance(record, EndRecord):
             return record
         found = data.rfind(SYNC, 0, found)
     return None

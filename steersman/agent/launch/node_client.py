@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -53,6 +52,7 @@ from steersman.ranks.barrier import (
     row_of,
     write_problem,
 )
+from steersman.records.typed_json import fields_of
 
 logger = logging.getLogger(__name__)
 
@@ -293,8 +293,8 @@ class NodeClient:
         for worker in self._group.workers:
             if worker.has_ended and worker.rank not in self._confirmed and worker.rank not in self._unconfirmed:
                 record = last_record(self._attempt, worker.rank)
-                end: dict[str, Any] = {"rank": worker.rank, "code": worker.code}
-                end |= {"end_record": record.fields if record else None, "recorded_at": record.time if record else 0.0}
+                end: NodeMessage = {"rank": worker.rank, "code": worker.code}
+                end |= {"end_record": fields_of(record) if record else None}
                 end |= {"ended_by_itself": worker.ended_by_itself, "failed": self._group.has_failed(worker)}
                 ends.append(end)
                 self._unconfirmed.add(worker.rank)

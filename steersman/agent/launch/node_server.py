@@ -32,6 +32,8 @@ from steersman.agent.launch.node_connection import (
 )
 from steersman.agent.launch.node_page import LeaderPage
 from steersman.agent.launch.remote_nodes import RemoteNode, RemoteRank, lost_sentence, take_samples
+from steersman.records.kinds import EndRecord
+from steersman.records.typed_json import from_fields
 
 logger = logging.getLogger(__name__)
 
@@ -216,8 +218,8 @@ class NodeServer:
         for end in message.get("ends", ()):
             state = self.elsewhere[self._checked_rank(node, end["rank"])]
             if not state.has_ended:
-                recorded_at = float(end["recorded_at"])
-                state.code, state.end_record, state.end_recorded_at = end["code"], end["end_record"], recorded_at
+                state.code, fields = end["code"], end["end_record"]
+                state.end_record = None if fields is None else from_fields(EndRecord, fields)
                 state.ended_by_itself = bool(end["ended_by_itself"])
                 state.has_ended = True
                 if end["failed"]:
@@ -307,7 +309,6 @@ class NodeServer:
         for state in (self.elsewhere[rank] for rank in ranks):
             if not state.has_ended:
                 state.ended_by_itself = not state.signal
-                state.end_record = {"outcome": "failed", "error": lost_sentence(ranks), "traceback": ""}
-                state.end_recorded_at = time.time()
+                state.end_record = EndRecord(outcome="failed", error=lost_sentence(ranks), time=time.time())
                 state.is_lost = state.has_ended = True
                 self._page.mark_failed(state.rank)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from steersman.agent.launch.node_connection import NodeConnection
+from steersman.records.kinds import EndRecord
 
 
 @dataclass(slots=True)
@@ -25,9 +25,8 @@ class RemoteRank:
     code: int | None = None
     # Whether it ended before any rank was asked to.
     ended_by_itself: bool = True
-    # The fields of the END record in its journal, None if there is none, and the time of that record.
-    end_record: dict[str, Any] | None = None
-    end_recorded_at: float = 0.0
+    # The last record of its journal, None if it is no END record.
+    end_record: EndRecord | None = None
     signal: int = 0
 
 

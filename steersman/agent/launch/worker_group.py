@@ -12,7 +12,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from steersman.agent.folders import WorkerProcess, recorded_exit
 from steersman.agent.journals.tail import last_record
@@ -20,8 +19,7 @@ from steersman.agent.launch import deadlines
 from steersman.agent.launch.node_server import NodeServer
 from steersman.agent.launch.remote_nodes import RemoteRank
 from steersman.agent.launch.undeclared_ranks import UndeclaredRanks
-
-GOOD_ENDS = ("finished", "stopped", "")
+from steersman.records.kinds import EndRecord
 
 
 @dataclass(slots=True)
@@ -125,34 +123,30 @@ class WorkerGroup:
         by_themselves = [worker for worker in failed if worker.ended_by_itself]
         by_signal = [worker for worker in by_themselves if worker.code is not None and worker.code < 0]
         # A rank that raises has an END record: one without was ended from outside.
-        silent = [worker for worker in by_themselves if self._timed_end_record(worker) is None]
+        silent = [worker for worker in by_themselves if self._recorded_end(worker) is None]
         if by_signal or silent:
             return (by_signal or silent)[0]
         # Ranks that lost the failed one fail too, a little later.
-        recorded = [(end[0], worker) for worker in failed if (end := self._timed_end_record(worker))]
+        recorded = [(end.time, worker) for worker in failed if (end := self._recorded_end(worker))]
         if recorded:
             return min(recorded, key=lambda each: each[0])[1]
         return (by_themselves or failed or self.workers)[0]
 
-    def end_record(self, worker: Worker) -> dict[str, Any]:
-        """Return the fields of the END record of a rank that has ended, {} if it died without one.
+    def end_record(self, worker: Worker) -> EndRecord | None:
+        """Return the END record of a rank that has ended, None if it died without one.
 
         A rank whose node has not joined failed with that error.
         """
         if worker.elsewhere is not None and not worker.elsewhere.has_joined:
             error = f"Its node has not joined the training within {deadlines.JOINED_AFTER_S:.0f} s."
-            return {"outcome": "failed", "error": error, "traceback": ""}
-        timed = self._timed_end_record(worker)
-        return timed[1] if timed else {}
+            return EndRecord(outcome="failed", error=error)
+        return self._recorded_end(worker)
 
-    def _timed_end_record(self, worker: Worker) -> tuple[float, dict[str, Any]] | None:
-        """Return time and fields of the END record of a rank, None if there is none."""
+    def _recorded_end(self, worker: Worker) -> EndRecord | None:
         if worker.elsewhere is not None:
             # The end of its journal may not be readable on this host yet.
-            fields = worker.elsewhere.end_record
-            return None if fields is None else (worker.elsewhere.end_recorded_at, fields)
-        record = last_record(self._folder, worker.rank)
-        return (record.time, record.fields) if record else None
+            return worker.elsewhere.end_record
+        return last_record(self._folder, worker.rank)
 
     def _has_ended(self, worker: Worker, now: float) -> bool:
         if worker.elsewhere is not None:
@@ -185,7 +179,8 @@ class WorkerGroup:
     def _ended_well(self, worker: Worker) -> bool:
         if worker.code is not None:
             return worker.code == 0
-        return self.end_record(worker).get("outcome") in GOOD_ENDS
+        end = self.end_record(worker)
+        return end is not None and end.is_good
 
     def _is_orphaned(self) -> bool:
         return self._parent is not None and os.getppid() != self._parent
@@ -212,7 +207,7 @@ def meant_code(folder: Path, rank: int, code: int) -> int:
 def has_ended_well(folder: Path, rank: int) -> bool:
     """Return whether the END record of a rank shows that it finished, stopped, or ran to its end."""
     record = last_record(folder, rank)
-    return record is not None and record.fields.get("outcome") in GOOD_ENDS
+    return record is not None and record.is_good
 
 
 def signal_group(pid: int, number: signal.Signals) -> None:

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from steersman.files import journal
-from steersman.files.journal import Record
+from steersman.records.kinds import QuietRecord, StateRecord
+from steersman.records.record import Record
 from steersman.silence import MOST_COUNTED_PER_POLL_S, SilenceClock
 
 # Silence is taken for a stall beyond this many times the usual time from sign to sign.
@@ -16,21 +16,6 @@ TIMES_USUAL = 10
 # Before the second sign nothing is usual yet: data are loaded, kernels compiled. In times of the shortest stall.
 TIMES_UNKNOWN = 10
 KEPT_INTERVALS = 101
-# What shows that the training goes on, and what is as regular as steps are.
-PROGRESS_KINDS = frozenset(
-    {
-        journal.POINT,
-        journal.EPOCH,
-        journal.CHECKPOINT,
-        journal.TEXT,
-        journal.OUTCOME,
-        journal.KNOBS,
-        journal.STATE,
-        journal.ENVIRONMENT,
-        journal.END,
-    }
-)
-REGULAR = frozenset({journal.POINT, journal.EPOCH})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,22 +58,21 @@ class StallWatch:
         newest: Record | None = None
         regular = 0
         for record in records:
-            if record.kind == journal.QUIET:
-                seconds = record.fields.get("seconds")
-                self._expected_s = float(seconds) if isinstance(seconds, (int, float)) else 0.0
+            if isinstance(record, QuietRecord):
+                self._expected_s = record.seconds
                 self._heard = True
                 # How long it takes is no measure of the steps.
                 self._last = newest = None
                 regular = 0
-            elif record.kind in PROGRESS_KINDS:
+            elif record.shows_progress:
                 self._heard = True
                 self._expected_s = 0.0
                 self._found_before = False
-                if record.kind == journal.STATE:
-                    self._paused = record.fields.get("state") == "paused"
+                if isinstance(record, StateRecord):
+                    self._paused = record.state == "paused"
                     self._last = newest = None
                     regular = 0
-                elif record.kind in REGULAR:
+                elif record.is_regular:
                     newest = record
                     regular += 1
         if newest is not None:

@@ -8,10 +8,12 @@ torch values are taken by what they offer (`item`, `detach`, `dtype`), so neithe
 from __future__ import annotations
 
 import math
+import os
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 SMALLEST_INT = -(2**63)
@@ -68,6 +70,17 @@ def first_line(error: BaseException, longest: int = 300) -> str:
     return (as_text(error, LONGEST_TEXT).strip().splitlines() or [""])[0][:longest]
 
 
+def as_error(kind: type[BaseException], error: BaseException, longest: int) -> str:
+    """Return name and first line of an exception; notes and further lines stand in the traceback."""
+    is_plain = kind.__module__ in ("builtins", "__main__")
+    name = kind.__qualname__ if is_plain else f"{kind.__module__}.{kind.__qualname__}"
+    try:
+        said = str(error).strip().splitlines()
+    except Exception:  # of the exception's own __str__
+        said = []
+    return clean((f"{name}: {said[0]}" if said else name)[:longest])
+
+
 def as_name(given: object, remarks: Remarks) -> str:
     """Return a name of 1 to LONGEST_NAME characters. One that had to be changed ends in a hash of what was given."""
     # The text itself, not what an enumeration of texts makes of it: `log` finds both under one name.
@@ -112,6 +125,14 @@ def as_whole(value: Any, argument: str) -> int:
     except Exception as error:  # of the value's own conversion
         raise TypeError(f"{argument} as a whole number, not {shown(value)}") from error
     return whole
+
+
+def as_step(value: Any, present: int, argument: str, remarks: Remarks) -> int:
+    """Return the step of a call; where none was given, or one that cannot be stored, the `present` one."""
+    if value is None:
+        return present
+    whole = as_stored_whole(value, argument, remarks)
+    return present if whole is None else whole
 
 
 def fits(whole: int) -> bool:
@@ -335,3 +356,22 @@ def as_digest(value: object) -> str:
     text = value if isinstance(value, str) else ""
     whole = len(text) == SHA256_CHARACTERS and all(character in "0123456789abcdefABCDEF" for character in text)
     return text.lower() if whole else ""
+
+
+def as_path_inside(path: Any, folder: Path | None, call: str) -> tuple[str, str]:
+    """Return a path relative to `folder`, and why it cannot be recorded, "" where it can."""
+    try:
+        given = Path(os.fspath(path))
+    except TypeError as error:
+        raise TypeError(f"{call} takes a path, not {shown(path)}") from error
+    if folder is None or not given.is_relative_to(folder):
+        return "", f"{shown(str(given))} does not lie in the run's folder"
+    inside = given.relative_to(folder)
+    if str(inside) != clean(str(inside)) or len(str(inside)) > LONGEST_PATH or not stays_inside(inside):
+        return "", f"its path {shown(str(inside))} cannot be stored"
+    return str(inside), ""
+
+
+def stays_inside(path: Path) -> bool:
+    """Tell whether a relative path leads to no place outside the folder where it begins."""
+    return not path.is_absolute() and ".." not in path.parts

@@ -1,0 +1,69 @@
+"""What is posted to a training: commands in its mailbox, and what all ranks apply at one step boundary.
+
+What a command takes is in `arguments`. Those of the commands that every training knows have a class here; a handler of
+a script (`run.on`) gets the object as it came.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from steersman.records.typed_json import Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostedCommand:
+    """A command as a mailbox carries it. `id` is None where a signal asked for it: no row waits for its outcome."""
+
+    id: str | None
+    command: str
+    arguments: dict[str, Json] = field(default_factory=dict)
+    author: str = ""
+    # How many steps or epochs must be done before it takes effect.
+    at_step: int | None = None
+    at_epoch: int | None = None
+    # What must hold at that moment, otherwise it is refused.
+    expected_state: str = ""
+    expected_value: Json = None
+    # In seconds since the epoch (UTC).
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What all ranks apply at step boundary number `at`; `step` and `epoch` are the leader's there."""
+
+    at: int
+    step: int
+    epoch: int
+    commands: list[PostedCommand]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopArguments:
+    checkpoint: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetKnobArguments:
+    knob: str
+    value: Json = None
+    factor: float | None = None
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelArguments:
+    """`command` is the id of the command that is withdrawn."""
+
+    command: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaveCheckpointArguments:
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtendArguments:
+    epochs: int

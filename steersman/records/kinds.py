@@ -235,7 +235,7 @@ class CheckpointRecord(Record):
         )
 
     def check(self) -> None:
-        if not values.stays_inside(Path(self.path)) or not values.as_digest(self.sha256) or self.size_bytes < 0:
+        if not values.is_path_inside(self.path) or not values.as_digest(self.sha256) or self.size_bytes < 0:
             raise ValueError("its path, sha256 or size is that of no checkpoint")
 
 

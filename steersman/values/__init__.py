@@ -366,12 +366,11 @@ def as_path_inside(path: Any, folder: Path | None, call: str) -> tuple[str, str]
         raise TypeError(f"{call} takes a path, not {shown(path)}") from error
     if folder is None or not given.is_relative_to(folder):
         return "", f"{shown(str(given))} does not lie in the run's folder"
-    inside = given.relative_to(folder)
-    if str(inside) != clean(str(inside)) or len(str(inside)) > LONGEST_PATH or not stays_inside(inside):
-        return "", f"its path {shown(str(inside))} cannot be stored"
-    return str(inside), ""
+    inside = str(given.relative_to(folder))
+    return (inside, "") if is_path_inside(inside) else ("", f"its path {shown(inside)} cannot be stored")
 
 
-def stays_inside(path: Path) -> bool:
-    """Tell whether a relative path leads to no place outside the folder where it begins."""
-    return not path.is_absolute() and ".." not in path.parts
+def is_path_inside(text: str) -> bool:
+    """Tell whether a relative path can be stored, and leads to no place outside the folder where it begins."""
+    path = Path(text)
+    return text == clean(text) and len(text) <= LONGEST_PATH and not path.is_absolute() and ".." not in path.parts

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from steersman.files.journal import JournalReader, segment_path
+from steersman.records.kinds import PointRecord
 from tests.chaos.ranks import living
 from tests.support.nodes import processes, start_nodes, worker_of
 from tests.support.stack import ROOT, Stack, create_run, events, rows, run_check, run_row, wait_for
@@ -99,7 +100,8 @@ def series_alone(folder: Path) -> dict[int, float]:
     train(load_recipe("digits")({"epochs": "8"}, device=torch.device("cpu")), Run(folder, 0, lock))
     torch.set_num_threads(threads)
     records = JournalReader(segment_path(folder, 0, 0)).read(4 << 20, ended=True)
-    return {each.step: each.values["train/loss"] for each in records if "train/loss" in each.values}
+    points = [each for each in records if isinstance(each, PointRecord)]
+    return {each.step: each.values["train/loss"] for each in points if "train/loss" in each.values}
 
 
 def test_two_ranks_stop_crash_and_go_on_bit_for_bit(offline_stack, tmp_path):

@@ -138,6 +138,30 @@ def test_no_payload_raises(data):
         assert type(found) is KINDS[kind] and found.step == step and encode(fields_of(found))
 
 
+@pytest.mark.parametrize(
+    ("record", "field", "values"),
+    [
+        (kinds.CheckpointRecord, "path", ["/etc/passwd", "../x", "a/../../x", "a\0", "\ud800", "x" * 501]),
+        (kinds.CheckpointRecord, "sha256", ["", "f" * 63, "g" * 64]),
+        (kinds.CheckpointRecord, "size_bytes", [-1]),
+        (kinds.PlanRecord, "total_steps", [0, -1]),
+        (kinds.QuietRecord, "seconds", [-1.0, math.nan, math.inf]),
+        (kinds.DroppedRecord, "records", [-1]),
+        (kinds.KnobsRecord, "knobs", [[{}], [{"name": ""}], [{"name": 5}]]),
+        (kinds.StateRecord, "state", ["asleep"]),
+        (kinds.EndRecord, "outcome", ["exploded"]),
+        (kinds.NoteRecord, "level", ["fatal"]),
+        (kinds.OutcomeRecord, "state", ["sent"]),
+        (kinds.OutcomeRecord, "id", [5]),
+    ],
+)
+def test_a_value_that_its_kind_cannot_have_is_damage(record, field, values):
+    (good,) = [each for each in GOOD if type(each) is record]
+    assert takes(good, field, getattr(good, field)) is not None
+    for value in values:
+        assert takes(good, field, value) is None, value
+
+
 @pytest.mark.parametrize("time", [math.nan, math.inf, -1.0, 1e300])
 def test_a_time_that_no_calendar_has_is_damage(time):
     assert journal.decode(written(b'{"text": "x"}', kinds.NoteRecord.kind, time=time), 0) == (None, 0)

@@ -16,6 +16,7 @@ from steersman.agent.journals.merged import Journals
 from steersman.agent.journals.tail import Position
 from steersman.agent.machine.redactor import Redactor
 from steersman.files import journal
+from steersman.knobs import KnobSpec
 from steersman.records.kinds import EpochRecord, PointRecord
 from steersman.records.record import Record
 from steersman.records.typed_json import encode
@@ -48,5 +49,7 @@ def test_records_with_hostile_fields_cost_themselves_alone(tmp_path: Path, recor
     assert written_between <= set(EpochMetric.objects.values_list("epoch", flat=True))
     assert Attempt.objects.get(pk=lease.attempt_id).unreadable_records > 0
     run.refresh_from_db()
+    for knob in run.knobs:
+        KnobSpec.from_wire(knob)
     for shown in (history(run, Role.OWNER), run_snapshot(run), latest_values(run)):
         msgspec.json.encode(shown)

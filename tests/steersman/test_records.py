@@ -51,7 +51,7 @@ for _ in range(DEEPEST + 1):
     deep = [deep]
 HOSTILE: list[Any] = [
     None, True, 7, -7, 2**63, 10**400, 1.5, math.nan, -math.inf, "", "text", "\0", "\ud800", [], [None], ["a"], [{}],
-    {}, {"a": "b"}, {"a": None}, {"name": 5}, "/etc/passwd", "../../x", deep,
+    {}, {"a": "b"}, {"a": None}, {"name": 5}, [{"name": "x"}], "/etc/passwd", "../../x", deep,
 ]  # fmt: skip
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=9),
@@ -148,6 +148,8 @@ def test_no_payload_raises(data):
         (kinds.QuietRecord, "seconds", [-1.0, math.nan, math.inf]),
         (kinds.DroppedRecord, "records", [-1]),
         (kinds.KnobsRecord, "knobs", [[{}], [{"name": ""}], [{"name": 5}]]),
+        (kinds.EnvironmentRecord, "environment", [{"deep": deep}]),
+        (kinds.OutcomeRecord, "old", [deep]),
         (kinds.StateRecord, "state", ["asleep"]),
         (kinds.EndRecord, "outcome", ["exploded"]),
         (kinds.NoteRecord, "level", ["fatal"]),

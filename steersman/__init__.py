@@ -9,7 +9,8 @@ Imports the standard library only (torch if the training has loaded it). The sup
 
 from steersman.attaching import attach
 from steersman.commands import Done, Refusal
-from steersman.knobs import Knob, KnobError
+from steersman.knobs import Knob
 from steersman.run import Run
+from steersman.spec import SpecError
 
-__all__ = ["Done", "Knob", "KnobError", "Refusal", "Run", "attach"]
+__all__ = ["Done", "Knob", "Refusal", "Run", "SpecError", "attach"]

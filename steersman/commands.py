@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from steersman.knobs import Knob, KnobError, Knobs, Value
+from steersman.kinds import SpecError, Value
+from steersman.knobs import Knob, Knobs
 from steersman.records.kinds import LONGEST_REMARK, OutcomeState, State
 from steersman.records.posted import CancelArguments, PostedCommand, SetKnobArguments, StopArguments
 from steersman.records.typed_json import Json, Malformed, from_fields
@@ -183,7 +184,7 @@ class Control:
                 raise Refusal(passed)
             self._check_state(command)
             done = self._apply(command)
-        except (KnobError, Refusal, Malformed) as error:
+        except (SpecError, Refusal, Malformed) as error:
             problem = as_text(error, LONGEST_REMARK) or "It was refused."
         except Exception as error:  # of the training's own setters and handlers
             problem = f"The training could not do it ({type(error).__name__}: {first_line(error)}); all is as it was."

@@ -1,143 +1,20 @@
-"""Knobs: values that may be changed while a training runs, with what each of them takes.
+"""Knobs: values that may be changed while a training runs.
 
-Standard library only. A knob is declared where the training is (`Run.knob`), checked there and by the portal
-with the same `KnobSpec`, and changed at a step boundary.
+Standard library only. A knob is declared where the training is (`Run.knob`) with a `steersman.spec.ValueSpec`, checked
+there and by the portal against it, and changed at a step boundary.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
-from steersman.ranges import range_in_words
-from steersman.values import as_text, plain, shown
-
-Value = float | int | bool | str
-Kind = Literal["float", "int", "bool", "choice"]
-Scale = Literal["linear", "log"]
-KINDS: tuple[Kind, ...] = ("float", "int", "bool", "choice")
-LARGEST_NAME_CHARACTERS = 60
-# Whole numbers beyond this are not exact in JSON as browsers read it.
-LARGEST_INT = 2**53
-MOST_CHOICES = 200
-
-
-class KnobError(ValueError):
-    """A change that a knob does not take, or a declaration that contradicts itself. The text says what to give."""
-
-
-@dataclass(frozen=True, slots=True)
-class KnobSpec:
-    """What a knob takes. `series` names the series that shows the value in effect where a schedule multiplies it."""
-
-    name: str
-    kind: Kind
-    minimum: float | int | None = None
-    maximum: float | int | None = None
-    choices: tuple[Value, ...] = ()
-    scale: Scale = "linear"
-    unit: str = ""
-    help: str = ""
-    # Names of the parameter groups that have a value of their own; empty where the knob has one value.
-    groups: tuple[str, ...] = ()
-    series: str = ""
-
-    def __post_init__(self) -> None:
-        if not _is_text(self.name) or len(self.name) > LARGEST_NAME_CHARACTERS:
-            raise KnobError(f"a knob needs a name of at most {LARGEST_NAME_CHARACTERS} characters")
-        if self.kind not in KINDS:
-            raise KnobError(f"{self.name}: a knob is one of {', '.join(KINDS)}, not {self.kind!r}")
-        if self.kind == "choice" and not self.choices:
-            raise KnobError(f"{self.name}: a choice needs choices")
-        if self.scale not in ("linear", "log"):
-            raise KnobError(f"{self.name}: the scale is linear or log, not {shown(self.scale)}")
-        for limit in (self.minimum, self.maximum):
-            if limit is not None and not _is_finite_number(limit):
-                raise KnobError(f"{self.name}: give finite limits, not {shown(limit)}")
-        if not all(isinstance(choice, (float, int, bool, str)) for choice in self.choices):
-            raise KnobError(f"{self.name}: choices are numbers, truth values or text")
-        if len(self.choices) > MOST_CHOICES or not all(_is_small(choice) for choice in self.choices):
-            raise KnobError(f"{self.name}: give at most {MOST_CHOICES} choices, numbers within 2**53")
-        if not all(_is_text(group) for group in self.groups):
-            raise KnobError(f"{self.name}: the names of parameter groups are text")
-        if self.scale == "log" and not (self.minimum is not None and self.minimum > 0):
-            raise KnobError(f"{self.name}: a logarithmic scale needs a minimum above 0")
-        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
-            raise KnobError(f"{self.name}: the minimum is above the maximum")
-
-    @classmethod
-    def from_wire(cls, fields: Mapping[str, Any]) -> KnobSpec:
-        """Return the spec among the fields of a knob as it travels; other fields are left out."""
-        known = {name: fields[name] for name in cls.__dataclass_fields__ if name in fields}
-        for name in ("choices", "groups"):
-            known[name] = tuple(known.get(name) or ())
-        return cls(**known)
-
-    def to_wire(self) -> dict[str, Any]:
-        """Return JSON-ready fields."""
-        return asdict(self) | {"choices": list(self.choices), "groups": list(self.groups)}
-
-    def check(self, value: object) -> Value:
-        """Return `value` in this knob's type. Raises `KnobError` with a sentence where it takes no such value."""
-        if self.kind == "bool":
-            if not isinstance(value, bool):
-                raise KnobError(f"{self.name} takes true or false, not {shown(value)}.")
-            return value
-        if self.kind == "choice":
-            # True == 1: a choice between numbers takes no truth value.
-            for choice in self.choices:
-                if not isinstance(value, (bool, int, float, str)):
-                    break
-                if value == choice and isinstance(value, bool) == isinstance(choice, bool):
-                    return choice
-            known = ", ".join(as_text(choice, 40) for choice in self.choices[:20])
-            raise KnobError(f"{self.name} takes one of {known}, not {shown(value)}.")
-        return self._check_range(self._number(value))
-
-    def _number(self, value: object) -> float | int:
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise KnobError(f"{self.name} takes a number, not {shown(value)}.")
-        try:
-            finite = math.isfinite(value)
-        except OverflowError:
-            finite = False
-        if not finite:
-            raise KnobError(f"{self.name} takes a finite number, not {shown(value)}.")
-        if self.kind == "float":
-            return float(value)
-        if value != int(value) or abs(value) > LARGEST_INT:
-            raise KnobError(f"{self.name} takes a whole number, not {shown(value)}.")
-        return int(value)
-
-    def _check_range(self, value: float | int) -> float | int:
-        minimum, maximum = self.minimum, self.maximum
-        if (minimum is None or value >= minimum) and (maximum is None or value <= maximum):
-            return value
-        raise KnobError(f"{self.name} takes {range_in_words(minimum, maximum)}, not {value!r}.")
-
-    def parse(self, text: str) -> Value:
-        """Return the value that a person typed. Raises `KnobError` where this knob takes no such value."""
-        if self.kind == "bool":
-            typed: object = {"true": True, "false": False}.get(text.strip().lower(), text)
-        elif self.kind == "choice":
-            typed = next((choice for choice in self.choices if str(choice) == text), text)
-        else:
-            try:
-                typed = float(text) if self.kind == "float" else int(text)
-            except ValueError:
-                typed = text
-        return self.check(typed)
-
-    def check_group(self, group: str) -> tuple[str, ...]:
-        """Return the groups that a change of `group` concerns: that one, or all where it is empty."""
-        if not group:
-            return self.groups or ("",)
-        if group not in self.groups:
-            known = f"use one of {', '.join(self.groups)}, or none for all" if self.groups else "leave the group out"
-            raise KnobError(f"{self.name} has no parameter group {shown(group)}: {known}.")
-        return (group,)
+from steersman import kinds
+from steersman.kinds import SpecError, Value
+from steersman.spec import ValueSpec
+from steersman.values import plain, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +31,7 @@ class Knob:
 
     def __init__(
         self,
-        spec: KnobSpec,
+        spec: ValueSpec,
         initial: Value | Mapping[str, Value],
         *,
         apply: Callable[..., object] | None = None,
@@ -170,7 +47,7 @@ class Knob:
         groups = spec.groups or ("",)
         given = initial if isinstance(initial, Mapping) else dict.fromkeys(groups, initial)
         if set(given) != set(groups):
-            raise KnobError(f"{spec.name}: give one value for each of its parameter groups")
+            raise SpecError(f"{spec.name}: give one value for each of its parameter groups")
         self._values: dict[str, Value] = {group: spec.check(given[group]) for group in groups}
 
     @property
@@ -191,13 +68,13 @@ class Knob:
     ) -> Change:
         """Set the knob to `value`, or to `factor` times what it is; for one parameter group, or for all.
 
-        Raises `KnobError` where it takes no such value or `expect` is given and is not the present value, and
+        Raises `SpecError` where it takes no such value or `expect` is given and is not the present value, and
         whatever `apply` raises; then every value is what it was before.
         """
         groups = self.spec.check_group(group)
         before = {name: self._values[name] for name in groups}
-        if expect is not None and any(not _same(old, expect) for old in before.values()):
-            raise KnobError(f"{self.spec.name} was expected to be {expect!r}, it is {_plain(before)!r}.")
+        if expect is not None and any(not self._is(old, expect) for old in before.values()):
+            raise SpecError(f"{self.spec.name} was expected to be {expect!r}, it is {_plain(before)!r}.")
         after = {name: self._wanted(old, value, factor) for name, old in before.items()}
         try:
             for name, wanted in after.items():
@@ -236,11 +113,21 @@ class Knob:
 
     def _wanted(self, old: Value, value: object, factor: float | None) -> Value:
         if factor is None:
-            return self.spec.check(value)
-        if self.spec.kind not in ("float", "int"):
-            raise KnobError(f"{self.spec.name} is no number: give a value instead of a factor.")
-        product = float(old) * factor
-        return self.spec.check(round(product) if self.spec.kind == "int" and math.isfinite(product) else product)
+            return self.spec.take(value)
+        kind = self.spec.of_kind
+        if not kind.is_number:
+            raise SpecError(f"{self.spec.name} is no number: give a value instead of a factor.")
+        return self.spec.check(kind.scaled(old, factor))
+
+    def _is(self, present: Value, expected: object) -> bool:
+        """Tell whether a value is the expected one; numbers may have gone through text."""
+        try:
+            wanted = self.spec.take(expected)
+        except SpecError:
+            return False
+        if isinstance(present, float) and isinstance(wanted, float):
+            return math.isclose(present, wanted, rel_tol=1e-9, abs_tol=0.0)
+        return present == wanted
 
     def _put(self, group: str, value: Value) -> None:
         if self._apply is not None:
@@ -274,7 +161,7 @@ class Knobs:
         self._knobs[knob.spec.name] = knob
 
     def named(self, name: str) -> Knob:
-        """Return a knob. Raises `KnobError` naming the known ones."""
+        """Return a knob. Raises `SpecError` naming the known ones."""
         if name not in self._knobs:
             raise unknown_knob(name, self._knobs)
         return self._knobs[name]
@@ -283,26 +170,16 @@ class Knobs:
         return [knob.to_wire() for knob in self]
 
 
-def unknown_knob(name: str, known: Iterable[str]) -> KnobError:
+def unknown_knob(name: str, known: Iterable[str]) -> SpecError:
     """Return the error that names the knobs which a training has instead."""
     names = ", ".join(known)
     hint = f"it has {names}" if names else "it declares none"
-    return KnobError(f"This training has no knob {shown(name)}: {hint}.")
+    return SpecError(f"This training has no knob {shown(name)}: {hint}.")
 
 
-def kind_of(name: str, default: Value | Mapping[str, Value], choices: Sequence[Value] = ()) -> Kind:
-    """Return the kind that follows from a knob's default. Raises `KnobError` where none does."""
-    sample = next(iter(default.values()), None) if isinstance(default, Mapping) else default
-    if choices:
-        return "choice"
-    if isinstance(sample, bool):
-        return "bool"
-    if isinstance(sample, int):
-        return "int"
-    if isinstance(sample, float):
-        return "float"
-    knob = as_text(name, LARGEST_NAME_CHARACTERS)
-    raise KnobError(f"{knob}: a knob starts as a number or a truth value, or has choices; this is {shown(sample)}")
+def kind_of(name: str, default: Value | Mapping[str, Value], choices: Sequence[Value] = ()) -> str:
+    """Return the kind that follows from a knob's default. Raises `SpecError` where none does."""
+    return kinds.kind_of(name, next(iter(default.values()), None) if isinstance(default, Mapping) else default, choices)
 
 
 def plain_default(default: Any) -> Any:
@@ -312,31 +189,15 @@ def plain_default(default: Any) -> Any:
     try:
         return {group: plain(value) for group, value in default.items()}
     except Exception as error:  # of the mapping's own methods
-        raise KnobError(f"the values of a knob's parameter groups cannot be read: {shown(error)}") from error
+        raise SpecError(f"the values of a knob's parameter groups cannot be read: {shown(error)}") from error
 
 
 def plain_choices(choices: Any) -> tuple[Any, ...]:
-    """Return a knob's choices as plain Python values. Raises `KnobError` where they are no sequence."""
+    """Return a knob's choices as plain Python values. Raises `SpecError` where they are no sequence."""
     try:
         return tuple(plain(choice) for choice in choices)
     except Exception as error:  # of the sequence's own methods
-        raise KnobError(f"a knob's choices are a sequence, not {shown(choices)}") from error
-
-
-def _is_text(given: object) -> bool:
-    """Tell whether a script gave a text that is not empty, whatever the annotation says."""
-    return isinstance(given, str) and bool(given)
-
-
-def _is_small(choice: Value) -> bool:
-    return not isinstance(choice, int) or abs(choice) <= LARGEST_INT
-
-
-def _is_finite_number(limit: object) -> bool:
-    try:
-        return isinstance(limit, (int, float)) and math.isfinite(limit)
-    except OverflowError:
-        return False
+        raise SpecError(f"a knob's choices are a sequence, not {shown(choices)}") from error
 
 
 def groups_of(default: Value | Mapping[str, Value]) -> tuple[str, ...]:
@@ -347,10 +208,3 @@ def groups_of(default: Value | Mapping[str, Value]) -> tuple[str, ...]:
 def _plain(values: Mapping[str, Any]) -> Any:
     """Return a single value as it is, several by their group."""
     return next(iter(values.values())) if len(values) == 1 else dict(values)
-
-
-def _same(present: Value, expected: object) -> bool:
-    """Tell whether a value is the expected one; floats may have gone through text."""
-    if isinstance(present, bool) or isinstance(expected, bool) or not isinstance(expected, (int, float)):
-        return present == expected and isinstance(present, bool) == isinstance(expected, bool)
-    return isinstance(present, (int, float)) and math.isclose(present, expected, rel_tol=1e-9, abs_tol=0.0)

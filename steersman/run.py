@@ -20,12 +20,14 @@ from steersman.exit_codes import EXIT_FENCED
 from steersman.files.journal import Journal, JournalWriter, NullJournal
 from steersman.files.locks import HeldLock
 from steersman.files.mailbox import Inbox, Mailbox, NullMailbox
-from steersman.knobs import Knob, KnobSpec, Scale, Value, groups_of, kind_of, plain_choices, plain_default
+from steersman.kinds import Value
+from steersman.knobs import Knob, groups_of, kind_of, plain_choices, plain_default
 from steersman.orphan_watch import OrphanWatch
 from steersman.ranks.undeclared import UndeclaredPeers
 from steersman.recorder import OnItsWay, Recorder
 from steersman.records.kinds import EndRecord, KnobsRecord, OutcomeRecord, OutcomeState, State, StateRecord
 from steersman.records.posted import PostedCommand
+from steersman.spec import Scale, ValueSpec
 
 # What a supervised process is told by its environment.
 FOLDER_VARIABLE = "STEERSMAN_ATTEMPT_FOLDER"
@@ -201,6 +203,7 @@ class Run(Recorder):
         unit: str = "",
         help: str = "",
         series: str = "",
+        kind: str = "",
         apply: Callable[..., object] | None = None,
         effective: Callable[..., float] | None = None,
     ) -> Knob:
@@ -209,12 +212,13 @@ class Run(Recorder):
         A mapping as `default` gives a value for each parameter group, read as `knob[group]`. `apply(value)` (with
         groups `apply(value, group)`) puts a change to work; where it raises, the change is refused and the old value
         put back. `effective()` tells the value in effect where a schedule multiplies it, `series` the series that
-        shows it. Raises `steersman.knobs.KnobError` where the declaration contradicts itself.
+        shows it. `kind` names a kind of `steersman.kinds` that does not follow from the default. Raises
+        `steersman.SpecError` where the declaration contradicts itself.
         """
         initial, given = plain_default(default), plain_choices(choices)
-        spec = KnobSpec(
+        spec = ValueSpec(
             _clean_name(name),
-            kind_of(name, initial, given),
+            kind or kind_of(name, initial, given),
             values.plain(minimum),
             values.plain(maximum),
             given,

@@ -66,7 +66,7 @@ RULES = {
     "runs.api": rule(UI, "django msgspec ninja pydantic", WEB),
     "runs.portal.new_run": rule(f"{UI} steersman", "django django_stubs_ext", WEB),
     "runs.portal": rule(f"{UI} runs.portal.new_run steersman", "django django_stubs_ext", WEB),
-    "runs.templatetags": rule(f"{RECORD} runs.access", "django", WEB),
+    "runs.templatetags": rule(f"{RECORD} runs.access steersman", "django", WEB),
     "runs.admin": rule(f"{UI} steersman", ADMIN_LIBRARIES, WEB),
     "runs.management.commands": rule(f"{RECORD} runs.access runs.commands steersman", "django", WEB),
     "runs": rule("runs.access", "django", WEB),

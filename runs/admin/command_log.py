@@ -11,7 +11,7 @@ from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
 from runs.models import Command, Run
-from steersman.knobs import KnobSpec
+from steersman.spec import ValueSpec
 
 SET_KNOB = "set_knob"
 
@@ -53,34 +53,28 @@ def command_rows(commands: list[Command]) -> list[CommandRow]:
 
 
 def knob_rows(run: Run) -> list[KnobRow]:
-    return [_knob_row(fields) for fields in run.knobs]
+    specs = run.knob_specs
+    return [_knob_row(specs[fields["name"]], fields) for fields in run.knobs]
 
 
-def _knob_row(fields: dict[str, Any]) -> KnobRow:
-    spec = KnobSpec.from_wire(fields)
+def _knob_row(spec: ValueSpec, fields: dict[str, Any]) -> KnobRow:
     effective = fields.get("effective")
     return KnobRow(
         name=spec.name,
         value=as_text(fields.get("value")),
         effective="" if effective is None else as_text(effective),
-        allowed=_allowed(spec),
+        allowed=spec.takes().translated(_),
         unit=spec.unit,
         help=spec.help,
     )
-
-
-def _allowed(spec: KnobSpec) -> str:
-    if spec.kind == "choice":
-        return ", ".join(map(str, spec.choices))
-    if spec.kind == "bool":
-        return "true, false"
-    return f"{'' if spec.minimum is None else spec.minimum} … {'' if spec.maximum is None else spec.maximum}"
 
 
 def _arguments(command: Command) -> str:
     """Return what was asked, in one line: a knob with its value, a name, a text."""
     given = {name: value for name, value in command.arguments.items() if value not in (None, "")}
     if command.kind == SET_KNOB:
+        # A text may be set to nothing.
+        given |= {"value": ""} if command.arguments.get("value") == "" else {}
         knob = given.pop("knob", "")
         sign, asked = ("×", given.pop("factor")) if "factor" in given else ("=", given.pop("value", None))
         group = f" [{given['group']}]" if given.get("group") else ""

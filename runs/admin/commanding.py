@@ -22,7 +22,6 @@ from runs.commands.record import NotAllowed, record
 from runs.commands.typed import parse_words
 from runs.models import CommandState, Run
 from runs.protocol.commands import COMMANDS, LARGEST_EPOCH, LARGEST_INT, InvalidCommand, Request, parse_command
-from steersman.knobs import KnobSpec
 
 LARGEST_WORDS_CHARACTERS = 2200
 FIELDS = {"reason": "reason", "expires_in_s": "expires_in_s", "id": "id"}
@@ -70,10 +69,9 @@ class CommandForm(forms.Form):
         cleaned = super().clean() or {}
         if self.errors:
             return cleaned
-        knobs = {spec.name: spec for spec in map(KnobSpec.from_wire, self.run.knobs)}
         at = {name: cleaned[f"at_{name}"] for name in ("step", "epoch") if cleaned.get(f"at_{name}") is not None}
         try:
-            payload = parse_words(cleaned["words"].split(" "), knobs)
+            payload = parse_words(cleaned["words"].split(" "), self.run.knob_specs)
             payload |= {name: cleaned[name] for name in FIELDS if cleaned.get(name)}
             self.request = parse_command(payload | {"at": at})
         except InvalidCommand as error:

@@ -7,11 +7,13 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from runs.models import Run
-from steersman.parameters import ParameterError, validate
+from steersman.kinds import SpecError
 from steersman.slots import DEVICE_NAME
+from steersman.spec import typed_values
 
 
 class NewRunForm(forms.ModelForm[Run]):
@@ -43,10 +45,10 @@ class NewRunForm(forms.ModelForm[Run]):
             return cleaned
         try:
             recipe = cleaned["recipe"]
-            cleaned["parameters"] = validate(recipe.parameters, given) if recipe else given
+            cleaned["parameters"] = typed_values(recipe.parameter_specs, given) if recipe else given
             json.dumps(cleaned["parameters"], allow_nan=False)
-        except ParameterError as error:
-            self.add_error("parameters", error.sentence)
+        except SpecError as error:
+            self.add_error("parameters", error.said.translated(gettext))
         except ValueError:
             self.add_error("parameters", _("NaN and infinities cannot be parameters: give finite numbers."))
         return cleaned

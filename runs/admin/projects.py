@@ -66,4 +66,6 @@ class RecipeAdmin(OnlyShows):
 
     @display(description=_("parameters"))
     def parameter_table(self, recipe: Recipe) -> SafeString:
-        return mark_safe(render_to_string("admin/runs/parameters.html", {"parameters": recipe.parameters}))
+        return mark_safe(
+            render_to_string("admin/runs/parameters.html", {"parameters": recipe.parameter_specs.values()})
+        )

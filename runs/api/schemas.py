@@ -10,6 +10,7 @@ from ninja import Field, Schema
 
 from runs.models import CommandState
 from runs.protocol.commands import COMMANDS
+from steersman.kinds import KINDS
 
 
 class ErrorOut(Schema):
@@ -237,8 +238,10 @@ class KnobOut(Schema):
     """A value that may be changed with `set_knob`. `value` and `effective` are by group where there are groups."""
 
     name: str
-    kind: Literal["float", "int", "bool", "choice"]
-    minimum: float | None
+    kind: str = Field(description=f"What its values are: {', '.join(KINDS)}, or one that the training defines")
+    input: str = Field(description="The control that suits it: number, checkbox, select or text")
+    step: int | None = Field(description="1 where its numbers are whole ones")
+    minimum: float | None = Field(description="Of a text the least number of characters")
     maximum: float | None
     choices: list[Any]
     scale: Literal["linear", "log"]
@@ -246,6 +249,7 @@ class KnobOut(Schema):
     help: str
     groups: list[str]
     series: str = Field(description="The series that shows the value in effect, empty where it is the value itself")
+    default: Any = Field(None, description="Of a recipe's parameter")
     value: Any = None
     effective: Any = None
 

@@ -11,12 +11,14 @@ from django.utils import timezone
 
 from runs.access.roles import Viewer, operators_only
 from runs.models import Command, CommandState, Run, RunState, as_wire
-from runs.protocol.commands import Cancel, Extend, Note, Request, SetKnob, Stop
+from runs.protocol.commands import Cancel, Extend, KnobValue, Note, Request, SetKnob, Stop
 from runs.protocol.events import CommandChanged
 from runs.recording import feed, queue
 from runs.recording.lifecycle import LIVE, complete_command
 from runs.recording.status import announce_status
-from steersman.knobs import KnobError, KnobSpec, unknown_knob
+from steersman.kinds import SpecError
+from steersman.knobs import unknown_knob
+from steersman.spec import ValueSpec
 
 
 class NotAllowed(Exception):
@@ -42,6 +44,7 @@ def record(run_id: int, request: Request, *, author_id: int | None, author_name:
     """Record a command by a person, or by a rule or signal that `author_name` describes."""
     with transaction.atomic():
         run = Run.objects.select_for_update().get(pk=run_id)
+        request = _in_types_of_knob(run, request)
         command, created = Command.objects.get_or_create(
             pk=request.id,
             defaults={
@@ -92,19 +95,39 @@ def _may_become(run: Run, expected_state: str) -> bool:
     return expected_state == run.state or (run.state in LIVE and expected_state in LIVE)
 
 
+def _in_types_of_knob(run: Run, request: Request) -> Request:
+    """Return a request with the values that its texts stand for, such as true for yes, where the knob is known."""
+    command = request.command
+    spec = run.knob_specs.get(command.knob) if isinstance(command, SetKnob) else None
+    if spec is None or not isinstance(command, SetKnob):
+        return request
+    return msgspec.structs.replace(
+        request,
+        command=msgspec.structs.replace(command, value=_typed(spec, command.value)),
+        expected_value=_typed(spec, request.expected_value),
+    )
+
+
+def _typed(spec: ValueSpec, given: KnobValue | None) -> KnobValue | None:
+    try:
+        return None if given is None else spec.take(given)
+    except SpecError:
+        return given  # it is refused as it was given
+
+
 def _knob_refusal(run: Run, command: SetKnob) -> str:
     """Check a knob against what the training declared; the training checks again what it applies."""
-    if not run.knobs:
+    specs = run.knob_specs
+    if not specs:
         return ""  # the training may not have said yet what it has
-    declared = {fields["name"]: fields for fields in run.knobs}
     try:
-        if command.knob not in declared:
-            raise unknown_knob(command.knob, declared)
-        spec = KnobSpec.from_wire(declared[command.knob])
+        if command.knob not in specs:
+            raise unknown_knob(command.knob, specs)
+        spec = specs[command.knob]
         spec.check_group(command.group)
         if command.factor is None:
-            spec.check(command.value)
-    except KnobError as error:
+            spec.take(command.value)
+    except SpecError as error:
         return str(error)
     return ""
 

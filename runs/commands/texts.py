@@ -9,8 +9,7 @@ from typing import Any
 from runs.models import Command, CommandState, Run
 from runs.protocol.argument_text import takes
 from runs.protocol.commands import COMMANDS, RunCommand
-from steersman.knobs import KnobSpec
-from steersman.ranges import number_in_words
+from steersman.spec import ValueSpec
 
 NO_KNOBS = "none yet: the training tells what it has when it starts"
 
@@ -39,8 +38,9 @@ def list_in_words(run: Run) -> Iterator[str]:
             yield f"  {'':<16} {name}={takes(command, name)}{_default(command, name)}"
     yield ""
     yield f"Knobs: {NO_KNOBS}" if not run.knobs else "Knobs:"
+    specs = run.knob_specs
     for fields in run.knobs:
-        spec = KnobSpec.from_wire(fields)
+        spec = specs[fields["name"]]
         yield f"  {spec.name:<16} {_present(fields)}; takes {_range(spec)}. {spec.help}".rstrip()
 
 
@@ -73,13 +73,8 @@ def _present(fields: dict[str, Any]) -> str:
     return words if fields.get("effective") is None else f"{words} (in effect {_short(fields['effective'])})"
 
 
-def _range(spec: KnobSpec) -> str:
-    if spec.kind == "bool":
-        return "true or false"
-    if spec.kind == "choice":
-        return ", ".join(map(str, spec.choices))
-    unit = f" {spec.unit}" if spec.unit else ""
-    return number_in_words(spec.minimum, spec.maximum, whole=spec.kind == "int") + unit
+def _range(spec: ValueSpec) -> str:
+    return f"{spec.takes()} {spec.unit}".rstrip()
 
 
 def _short(value: Any) -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
-
-from runs.protocol.argument_text import kind_of
+from runs.protocol.argument_text import argument_spec
 from runs.protocol.commands import COMMANDS, InvalidCommand, Note, SetKnob
-from steersman.knobs import KnobError, KnobSpec
+from steersman.kinds import SpecError
+from steersman.spec import ValueSpec
 
 
-def parse_words(words: Sequence[str], knobs: Mapping[str, KnobSpec] | None = None) -> dict[str, Any]:
+def parse_words(words: Sequence[str], knobs: Mapping[str, ValueSpec] | None = None) -> dict[str, Any]:
     """Return the payload of words as typed: `set_knob learning_rate=0.001`, `save_checkpoint name=before`, `note …`.
 
     `knob=value` stands for the knob and its value, `knob*=factor` for a factor; a word alone is the only argument of a
@@ -35,34 +34,22 @@ def parse_words(words: Sequence[str], knobs: Mapping[str, KnobSpec] | None = Non
         if not equals:
             raise InvalidCommand(f"{word}: write name=value.", word)
         if kind == SetKnob.kind and name not in names and "knob" not in arguments:
-            by_factor = name.endswith("*")
-            name, argument = name.removesuffix("*"), "factor" if by_factor else "value"
-            arguments["knob"] = name
-            spec = None if by_factor else (knobs or {}).get(name)
-            arguments[argument] = value_from_text(text, spec)
-        elif name in names:
-            arguments[name] = text if _is_text(kind, name) else value_from_text(text)
-        else:
+            arguments["knob"] = name.removesuffix("*")
+            name = "factor" if name.endswith("*") else "value"
+        elif name not in names:
             raise InvalidCommand(f"{kind} takes {', '.join(names) or 'nothing'}, not {name}.", name)
+        of_knob = kind == SetKnob.kind and name == "value"
+        spec = (knobs or {}).get(arguments.get("knob", "")) if of_knob else argument_spec(COMMANDS[kind], name)
+        arguments[name] = value_from_text(text, spec)
     return {"command": kind, "arguments": arguments}
 
 
-def _is_text(kind: str, name: str) -> bool:
-    return isinstance(kind_of(COMMANDS[kind], name), msgspec.inspect.StrType)
+def value_from_text(text: str, spec: ValueSpec | None) -> Any:
+    """Return typed text as the value that a spec takes, else as it is.
 
-
-def value_from_text(text: str, spec: KnobSpec | None = None) -> Any:
-    """Return typed text as the value that a knob takes, else as the JSON value or number that it is, else as text."""
+    Whoever knows the spec parses it then: the ledger, so that the refusal stands there, or the training.
+    """
     try:
-        if spec is not None:
-            return spec.parse(text)
-    except KnobError:
-        pass  # the run answers, so that the refusal stands in its command log
-    try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeEncodeError):
-        pass
-    try:
-        return float(text)
-    except ValueError:
+        return text if spec is None else spec.parse(text)
+    except SpecError:
         return text

@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from runs.models.projects import Project
 from runs.protocol.states import LIVE, group_of
 from steersman.slots import MOST_SLOTS
+from steersman.spec import ValueSpec, specs_from_wire
 
 
 class RunState(models.TextChoices):
@@ -44,6 +45,11 @@ class Recipe(models.Model):
 
     def __str__(self) -> str:
         return self.spec
+
+    @property
+    def parameter_specs(self) -> dict[str, ValueSpec]:
+        """Return what the parameters take, by name."""
+        return specs_from_wire(self.parameters)
 
 
 # The largest primary key that a database stores: a larger number is no id.
@@ -177,6 +183,11 @@ class Run(models.Model):
     def group(self) -> str:
         """The group of the run's state: "waiting", "live", "lost" or "ended"."""
         return group_of(self.state)
+
+    @property
+    def knob_specs(self) -> dict[str, ValueSpec]:
+        """Return what the knobs take, by name: none until the training has declared them."""
+        return specs_from_wire(self.knobs)
 
 
 class Attempt(models.Model):

@@ -1,4 +1,4 @@
-"""What the arguments of a command take, in words, read from their types. Knows neither Django nor torch."""
+"""What the arguments of a command take, read from their types: a spec, and words. Knows neither Django nor torch."""
 
 from __future__ import annotations
 
@@ -6,35 +6,51 @@ from typing import Any
 
 import msgspec
 
-from steersman.ranges import number_in_words
+from steersman.kinds import Bool, Float, Int, Str
+from steersman.spec import ValueSpec
 
 
 def takes(command: type[msgspec.Struct], name: str) -> str:
     """Return what an argument takes: "a whole number from 1 to 100000"."""
-    return _in_words(kind_of(command, name))
+    return _in_words(_type_of(command, name))
 
 
-def kind_of(command: type[msgspec.Struct], name: str) -> msgspec.inspect.Type:
-    """Return the type of an argument."""
+def argument_spec(command: type[msgspec.Struct], name: str) -> ValueSpec | None:
+    """Return the spec of an argument, by which typed text is parsed; None where text is all that it can be."""
+    kind = _type_of(command, name)
+    types = kind.types if isinstance(kind, msgspec.inspect.UnionType) else (kind,)
+    specs = [_spec(each) for each in types if not isinstance(each, msgspec.inspect.NoneType)]
+    return specs[0] if len(specs) == 1 else None
+
+
+def _type_of(command: type[msgspec.Struct], name: str) -> msgspec.inspect.Type:
     info = msgspec.inspect.type_info(command)
     assert isinstance(info, msgspec.inspect.StructType)
     return next(field.type for field in info.fields if field.name == name)
 
 
+def _spec(kind: Any) -> ValueSpec | None:
+    match kind:
+        case msgspec.inspect.BoolType():
+            return ValueSpec("argument", Bool.name)
+        case msgspec.inspect.IntType(ge=least, le=most):
+            return ValueSpec("argument", Int.name, least, most)
+        case msgspec.inspect.FloatType():
+            return ValueSpec("argument", Float.name)
+        case msgspec.inspect.StrType(pattern=None, max_length=most):
+            return ValueSpec("argument", Str.name, maximum=most)
+    return None
+
+
 def _in_words(kind: Any) -> str:
+    spec = _spec(kind)
+    if spec is not None:
+        return str(spec.takes())
     match kind:
         case msgspec.inspect.UnionType(types=types):
             return " or ".join(dict.fromkeys(_in_words(each) for each in types if not _is_implied(each, types)))
-        case msgspec.inspect.BoolType():
-            return "true or false"
-        case msgspec.inspect.IntType(ge=least, le=most):
-            return number_in_words(least, most, whole=True)
-        case msgspec.inspect.FloatType():
-            return number_in_words(None, None, whole=False)
         case msgspec.inspect.UUIDType():
             return "the id of a command"
-        case msgspec.inspect.StrType(pattern=None, max_length=most):
-            return f"text of at most {most} characters"
         case msgspec.inspect.StrType(max_length=most):
             return f"at most {most} letters, digits, spaces and . : + - _ that begin with a letter or digit"
     return "a value"

@@ -17,7 +17,7 @@ import msgspec
 
 from runs.protocol.argument_text import takes
 from runs.protocol.states import LIVE, STATES
-from steersman.knobs import LARGEST_INT
+from steersman.kinds import LARGEST_INT, LONGEST_TEXT, number_text
 from steersman.marked_text import gettext_noop
 
 LARGEST_EPOCH = 2**31 - 1
@@ -28,7 +28,7 @@ Epochs = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=60, pattern=r"^\w[\w .:+-]*\Z")]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
 Short = Annotated[str, msgspec.Meta(max_length=100)]
-KnobValue = float | int | bool | Annotated[str, msgspec.Meta(max_length=200)]
+KnobValue = float | int | bool | Annotated[str, msgspec.Meta(max_length=LONGEST_TEXT)]
 # What the object of a command may hold; `kind` is how a socket marks it.
 PAYLOAD_FIELDS = ("kind", "command", "arguments", "id", "reason", "expires_in_s", "expect", "at")
 # No database takes these: NUL, and half a character of a pair.
@@ -124,7 +124,6 @@ class SetKnob(RunCommand, frozen=True, kw_only=True):
     def check(self) -> None:
         if (self.value is None) == (self.factor is None):
             raise InvalidCommand("Give either value or factor.", "value")
-        _check_value(self.value, "value")
         if self.factor is not None and not (math.isfinite(self.factor) and self.factor > 0):
             raise InvalidCommand("Give factor as a finite number above 0.", "factor")
 
@@ -203,7 +202,10 @@ def parse_command(payload: Mapping[str, Any], now: datetime | None = None) -> Re
     kind = payload.get("command")
     if not isinstance(kind, str) or kind not in COMMANDS:
         raise InvalidCommand(f"There is no such command; use one of: {', '.join(sorted(COMMANDS))}.", "command")
-    command = _convert(COMMANDS[kind], _object(payload, "arguments"))
+    arguments = _object(payload, "arguments")
+    if kind == SetKnob.kind:
+        arguments = arguments | {"value": _as_json_holds(arguments.get("value"))}
+    command = _convert(COMMANDS[kind], arguments)
     command.check()
     reason = payload.get("reason") or ""
     if not isinstance(reason, str) or len(reason) > LARGEST_REASON_CHARACTERS:
@@ -245,12 +247,11 @@ def _check_text(value: object, field: str) -> None:
         raise InvalidCommand(f"{field} holds a character that is none: leave it out.", field)
 
 
-def _check_value(value: object, field: str) -> None:
-    """Refuse numbers that cannot travel."""
+def _as_json_holds(value: Any) -> Any:
+    """Return a number that JSON does not hold exactly as its text: what the knob takes of it, the knob's spec tells."""
     if isinstance(value, float) and not math.isfinite(value):
-        raise InvalidCommand(f"Give {field} as a finite number.", field)
-    if isinstance(value, int) and abs(value) > LARGEST_INT:
-        raise InvalidCommand(f"Give {field} as a whole number of at most {LARGEST_INT}.", field)
+        return number_text(value)
+    return number_text(value) if isinstance(value, int) and abs(value) > LARGEST_INT else value
 
 
 def _object(payload: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -283,12 +284,13 @@ def _expectation(payload: Mapping[str, Any], command: RunCommand) -> tuple[str, 
     state = expect.get("state") or ""
     if state and (not isinstance(state, str) or state not in STATES):
         raise InvalidCommand(f"expect: state is one of {', '.join(sorted(STATES))}.", "expect")
-    value = expect.get("value")
+    value = _as_json_holds(expect.get("value"))
     if value is not None and not isinstance(command, SetKnob):
         raise InvalidCommand("expect takes a value only with set_knob.", "expect")
     if value is not None and not isinstance(value, (float, int, bool, str)):
         raise InvalidCommand("expect: value is a number, a truth value or text.", "expect")
-    _check_value(value, "expect")
+    if isinstance(value, str) and len(value) > LONGEST_TEXT:
+        raise InvalidCommand(f"expect: give value as text of at most {LONGEST_TEXT} characters.", "expect")
     _check_text(value, "expect")
     return state, value
 

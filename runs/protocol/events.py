@@ -173,7 +173,7 @@ class CommandChanged(Event, frozen=True, kw_only=True):
 class KnobsChanged(Event, frozen=True, kw_only=True):
     """The knobs of the training: what each takes, its value, and the value in effect where a schedule multiplies it.
 
-    Each of `knobs` has the fields of `steersman.knobs.KnobSpec`, `value` and `effective`; the last two are objects by
+    Each of `knobs` has the fields of `steersman.spec.ValueSpec`, `value` and `effective`; the last two are objects by
     parameter group where `groups` is not empty. `part` 0 takes the place of all knobs, each later part adds to them.
     """
 

@@ -13,14 +13,15 @@ from django.utils.translation import gettext
 from runs.access.roles import COMMANDING_ROLES
 from runs.models import Membership, Run, RunState
 from runs.recording.queue import QUEUEABLE, living_hosts, start_command, starter_missing, waits_to_restart
+from steersman.marked_text import MarkedText
 
 register = template.Library()
 
 
 @register.filter
-def translated(text: str) -> str:
+def translated(text: str | MarkedText) -> str:
     """Return a text that is stored in English in the reader's language; the tag of that name doubles each per cent."""
-    return gettext(text) if text else ""
+    return (text if isinstance(text, MarkedText) else MarkedText(text or "")).translated(gettext)
 
 
 @register.simple_tag

@@ -315,7 +315,7 @@ class TextRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnobsRecord(Record):
-    """What the knobs take and where they stand: each has the fields of `KnobSpec.to_wire`, `value` and `effective`."""
+    """What the knobs take and where they stand: each has the fields of `ValueSpec.to_wire`, `value` and `effective`."""
 
     kind: ClassVar[int] = 11
     title: ClassVar[str] = "the knobs"

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from runs.models import Project, Recipe
 
 SCHEMA = [
-    {"name": "epochs", "type": "int", "default": 3, "minimum": 1, "maximum": 100, "help": "passes over the images"},
-    {"name": "learning_rate", "type": "float", "default": 0.001, "help": ""},
+    {"name": "epochs", "kind": "int", "default": 3, "minimum": 1, "maximum": 100, "help": "passes over the images"},
+    {"name": "learning_rate", "kind": "float", "default": 0.001, "help": ""},
 ]
 
 

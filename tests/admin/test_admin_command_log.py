@@ -13,11 +13,12 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from runs.models import Attempt, Checkpoint, Command, CommandState, Membership, Project, Run, RunState
-from steersman.knobs import Knob, KnobSpec
+from steersman.knobs import Knob
+from steersman.spec import ValueSpec
 from tests.admin.test_admin import RUNS, queries_of
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-RATE = KnobSpec("rate", "float", 1e-6, 1.0, scale="log", unit="1/step", help="How far a step goes.", groups=("a", "b"))
+RATE = ValueSpec("rate", "float", 1e-6, 1.0, scale="log", unit="1/step", help="How far a step goes.", groups=("a", "b"))
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +73,8 @@ def test_it_shows_knobs_checkpoints_and_attempts(client: Client, run: Run) -> No
     )
     text = text_of(client, run)
     for shown in (
-        '"a": 0.1, "b": 0.2'.replace('"', "&quot;"), "1e-06 … 1.0 1/step How far a step goes.", "before named 1 10 1",
+        '"a": 0.1, "b": 0.2'.replace('"', "&quot;"), "a number from 0.000001 to 1 1/step How far a step goes.",
+        "before named 1 10 1",
         "validation_loss 0.5", "resumed from step 40", "last step 77", "ranks 4", "adoptions 1",
         "2 of 3 restarts used",
     ):  # fmt: skip
@@ -148,7 +150,7 @@ def test_it_says_what_is_wrong_at_its_field(
 
 def test_it_says_that_a_command_was_refused(client: Client, run: Run) -> None:
     answer = client.post(address(run), {"words": "set_knob rate=7", "confirmed": "yes"}, follow=True)
-    assert "The command is refused: rate takes 1e-06 to 1.0, not 7.0." in answer.content.decode()
+    assert "The command is refused: rate takes a number from 0.000001 to 1, not 7." in answer.content.decode()
 
 
 def test_only_staff_who_may_command_send(run: Run, project: Project) -> None:

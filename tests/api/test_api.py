@@ -33,7 +33,8 @@ from runs.protocol.commands import COMMANDS
 from runs.protocol.events import Block, CommandChanged
 from runs.recording import feed
 from runs.recording.lifecycle import complete_command
-from steersman.knobs import Knob, KnobSpec
+from steersman.knobs import Knob
+from steersman.spec import ValueSpec
 from tests.support.stored_points import metrics_event
 
 pytestmark = pytest.mark.django_db
@@ -209,11 +210,16 @@ def test_it_refuses_a_command_that_is_none(run: Run, fields: dict[str, Any], fie
 
 def test_it_refuses_numbers_that_no_json_may_carry(run: Run) -> None:
     """Python's own parser takes NaN and half characters: they must not reach the database."""
-    for given, field in (("NaN", "value"), ("1e999", "value"), ('"\\ud800"', "value"), ('"a\\u0000"', "value")):
-        body = '{"command": "set_knob", "arguments": {"knob": "rate", "value": GIVEN}}'.replace("GIVEN", given)
+    for given, field in (("NaN", "factor"), ("1e999", "factor"), ('"\\ud800"', "value"), ('"a\\u0000"', "value")):
+        body = f'{{"command": "set_knob", "arguments": {{"knob": "rate", "{field}": {given}}}}}'
         answer = session("operator").post(f"/api/runs/{run.pk}/commands/", body, content_type="application/json")
         assert answer.status_code == 422 and answer.json()["field"] == field, given
     assert not Command.objects.exists()
+    # A value is the knob's to judge: it is kept as its text.
+    body = '{"command": "set_knob", "arguments": {"knob": "rate", "value": NaN}, "expect": {"value": 1e999}}'
+    session("operator").post(f"/api/runs/{run.pk}/commands/", body, content_type="application/json")
+    kept = Command.objects.get()
+    assert (kept.arguments["value"], kept.expected_value) == ("nan", "inf")
 
 
 def test_it_takes_the_whole_of_a_command_and_gives_it_back(run: Run) -> None:
@@ -259,9 +265,9 @@ def test_it_gives_knobs_checkpoints_and_attempts(run: Run) -> None:
     client = session("viewer")
     for what in ("knobs", "checkpoints", "attempts"):
         assert client.get(f"/api/runs/{run.pk}/{what}/").json() == {"count": 0, "items": []}
-    spec = KnobSpec("rate", "float", 1e-6, 1.0, scale="log", groups=("body", "head"), series="optimizer/learning_rate")
+    spec = ValueSpec("rate", "float", 1e-6, 1.0, scale="log", groups=("body", "head"), series="optimizer/learning_rate")
     knob = Knob(spec, {"body": 0.1, "head": 0.2}, effective=lambda group: 0.05)
-    Run.objects.filter(pk=run.pk).update(knobs=[knob.to_wire(), Knob(KnobSpec("flip", "bool"), True).to_wire()])
+    Run.objects.filter(pk=run.pk).update(knobs=[knob.to_wire(), Knob(ValueSpec("flip", "bool"), True).to_wire()])
     rate, flip = client.get(f"/api/runs/{run.pk}/knobs/").json()["items"]
     assert rate == knob.to_wire() and (flip["value"], flip["effective"], flip["minimum"]) == (True, None, None)
     Checkpoint.objects.create(

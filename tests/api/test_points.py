@@ -22,7 +22,8 @@ from runs.series import storage
 from runs.series.chunks import CHUNK_POINTS, Points
 from runs.series.downsampling import _rounded
 from runs.series.raw_points import Place
-from steersman.knobs import Knob, KnobSpec
+from steersman.knobs import Knob
+from steersman.spec import ValueSpec
 from tests.support.stored_points import LOSS, START, checkpoint_event, metrics, store, store_folded
 
 pytestmark = pytest.mark.django_db
@@ -317,7 +318,7 @@ def test_its_schemas_know_all_that_is_told(run: Run, viewer: Client) -> None:
     )  # fmt: skip
     Command.objects.create(run=run, kind="stop", author_name="Olga", sent_at=moment)
     EpochMetric.objects.create(run=run, attempt=1, epoch=1, step=9, train_loss=0.5, at=moment, nonfinite={"f1": "nan"})
-    knob = Knob(KnobSpec("rate", "float", 1e-6, 1.0, groups=("body", "head")), {"body": 0.1, "head": 0.2})
+    knob = Knob(ValueSpec("rate", "float", 1e-6, 1.0, groups=("body", "head")), {"body": 0.1, "head": 0.2})
     Run.objects.filter(pk=run.pk).update(knobs=[knob.to_wire()])
     feed.append(
         run.pk,

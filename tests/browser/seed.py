@@ -40,6 +40,8 @@ from runs.protocol.events import (
 from runs.recording import feed
 from runs.recording.status import status_of
 from runs.series import storage
+from steersman.knobs import Knob
+from steersman.spec import ValueSpec
 from tests.support.stored_points import metrics_event, status_event
 
 STEPS = 3000
@@ -144,18 +146,19 @@ def _steer(run: Run) -> None:
     Attempt.objects.create(
         run=run, number=1, host="gpu-host", boot_id="", supervisor_pid=1, ranks=2, last_step=STEPS, adoptions=1
     )
-    rate: dict[str, Any] = {"name": "learning_rate", "kind": "float", "minimum": 1e-6, "maximum": 1.0, "scale": "log"}
-    shared = {"choices": [], "scale": "linear", "unit": "", "help": "", "groups": [], "series": "", "effective": None}
     run.knobs = [
-        shared | rate | {"value": 0.001, "effective": 0.0004},
-        shared
-        | {"name": "weight_decay", "kind": "float", "minimum": 0.0, "maximum": 0.5}
-        | {"groups": ["matrices", "biases"], "value": {"matrices": 0.1, "biases": 0.0}},
-        shared | {"name": "batches", "kind": "int", "minimum": 1, "maximum": 64, "unit": "GiB", "value": 4},
-        shared | {"name": "mirror", "kind": "bool", "minimum": None, "maximum": None, "value": True},
-        shared
-        | {"name": "mode", "kind": "choice", "minimum": None, "maximum": None, "choices": ["mean", "sum"]}
-        | {"value": "sum"},
+        knob.to_wire()
+        for knob in (
+            Knob(ValueSpec("learning_rate", "float", 1e-6, 1.0, scale="log"), 0.001, effective=lambda: 0.0004),
+            Knob(
+                ValueSpec("weight_decay", "float", 0.0, 0.5, groups=("matrices", "biases")),
+                {"matrices": 0.1, "biases": 0.0},
+            ),
+            Knob(ValueSpec("batches", "int", 1, 64, unit="GiB"), 4),
+            Knob(ValueSpec("mirror", "bool"), True),
+            Knob(ValueSpec("mode", "choice", choices=("mean", "sum")), "sum"),
+            Knob(ValueSpec("text", "str"), "αβγ"),
+        )
     ]
     run.stalled_since = now - timedelta(minutes=3)
     run.usual_step_s = INTERVAL_S

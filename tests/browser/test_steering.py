@@ -184,6 +184,24 @@ def test_the_keyboard_moves_a_slider_and_sends_with_enter(operator: Page, lab: S
     assert wanted != before and len(values_of(lab, "set_knob")) == sent + 1
 
 
+def test_a_text_is_typed_and_sent_with_enter(operator: Page) -> None:
+    row = knob(operator, "motto")
+    field = row.get_by_test_id("knob-field")
+    expect(field).to_have_value("slow and steady")
+    field.fill("")
+    expect(row.get_by_test_id("knob-note")).to_have_text("Enter sends it, Escape takes it back.")
+    field.press("Escape")
+    expect(field).to_have_value("slow and steady")
+    field.fill("far too long to be a motto")
+    field.press("Enter")
+    refused = "Refused: motto takes text of at most 20 characters, not 'far too long to be a motto'."
+    expect(row.get_by_test_id("knob-note")).to_have_text(refused)
+    field.fill("123")
+    field.press("Enter")
+    expect(row.get_by_test_id("knob-value")).to_have_text("123")
+    expect(command_log(operator, "slow and steady → 123")).to_be_visible()
+
+
 def test_while_paused_every_control_works(operator: Page, viewer: Page, lab: Stack, screenshots: Path) -> None:
     operator.locator("h1").click()
     operator.keyboard.press("p")
@@ -195,7 +213,9 @@ def test_while_paused_every_control_works(operator: Page, viewer: Page, lab: Sta
 
     field = knob(operator).get_by_test_id("knob-field")
     field.fill("9")
-    expect(knob(operator).get_by_test_id("knob-note")).to_have_text("It takes 0.000001 … 1.")
+    expect(knob(operator).get_by_test_id("knob-note")).to_have_text(
+        "learning_rate takes a number from 0.000001 to 1, not 9."
+    )
     operator.get_by_label("Reason of the next change").fill("calmer")
     field.fill("5e-4")
     field.press("Enter")

@@ -20,12 +20,13 @@ from runs.protocol.commands import COMMANDS
 from runs.protocol.events import CommandChanged
 from runs.recording import feed
 from runs.recording.lifecycle import Holder, complete_command, open_attempt
-from steersman.knobs import Knob, KnobSpec
+from steersman.knobs import Knob
+from steersman.spec import ValueSpec
 from tests.support.stored_points import checkpoint_event
 
 pytestmark = pytest.mark.django_db
-RATE = KnobSpec("rate", "float", 1e-6, 1.0, scale="log", unit="1/step", help="How far a step goes.")
-BITS = KnobSpec("bits", "choice", choices=("8", "16"))
+RATE = ValueSpec("rate", "float", 1e-6, 1.0, scale="log", unit="1/step", help="How far a step goes.")
+BITS = ValueSpec("bits", "choice", choices=("8", "16"))
 
 
 class NoLayer:
@@ -123,7 +124,7 @@ def test_bad_input_ends_with_2_and_a_sentence(run: Run, words: list[str], senten
 
 def test_it_says_that_a_command_is_refused_and_why(run: Run) -> None:
     code, said = typed(str(run.pk), "set_knob", "rate=7")
-    assert code == 1 and said.endswith(": refused. rate takes 1e-06 to 1.0, not 7.0.\n")
+    assert code == 1 and said.endswith(": refused. rate takes a number from 0.000001 to 1, not 7.\n")
 
 
 def test_it_waits_for_the_outcome(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,8 +169,8 @@ def test_it_lists_commands_with_what_they_take_and_knobs_with_where_they_stand(r
     for kind, command in COMMANDS.items():
         assert re.search(rf"^  {kind} +{re.escape(command.help)}$", said, re.MULTILINE)
     assert "epochs=a whole number from 1 to 100000" in said and "checkpoint=true or false (default true)" in said
-    assert re.search(r"rate +0\.25 \(in effect 0\.125\); takes a number from 1e-06 to 1\.0 1/step\. How far", said)
-    assert re.search(r"bits +8; takes 8, 16", said)
+    assert re.search(r"rate +0\.25 \(in effect 0\.125\); takes a number from 0\.000001 to 1 1/step\. How far", said)
+    assert re.search(r"bits +8; takes one of 8, 16\.", said)
     listed = json.loads(typed(str(run.pk), "--list", "--json")[1])
     assert {entry["command"] for entry in listed["commands"]} == set(COMMANDS) and len(listed["knobs"]) == 2
     Run.objects.filter(pk=run.pk).update(knobs=[])

@@ -29,10 +29,11 @@ from runs.recording.lifecycle import (
     open_attempt,
     open_commands,
 )
-from steersman.knobs import Knob, KnobSpec
+from steersman.knobs import Knob
+from steersman.spec import ValueSpec
 
 pytestmark = pytest.mark.django_db
-RATE = KnobSpec("rate", "float", minimum=0.0, maximum=1.0)
+RATE = ValueSpec("rate", "float", minimum=0.0, maximum=1.0)
 HOLDER = Holder(host="here", boot_id="b", pid=1)
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "set_knob": {"knob": "rate", "value": 0.2},
@@ -161,9 +162,9 @@ def test_each_command_is_taken_in_its_states_and_refused_in_others(kind: str, st
     ("kind", "fields", "outcome"),
     [
         ("set_knob", {"arguments": {"knob": "rat", "value": 1}}, "This training has no knob 'rat': it has rate."),
-        ("set_knob", {"arguments": {"knob": "rate", "value": 7}}, "rate takes 0.0 to 1.0, not 7.0."),
-        ("set_knob", {"arguments": {"knob": "rate", "value": "x"}}, "rate takes a number, not 'x'."),
-        ("set_knob", {"arguments": {"knob": "rate", "value": True}}, "rate takes a number, not True."),
+        ("set_knob", {"arguments": {"knob": "rate", "value": 7}}, "rate takes a number from 0 to 1, not 7."),
+        ("set_knob", {"arguments": {"knob": "rate", "value": "x"}}, "rate takes a number from 0 to 1, not 'x'."),
+        ("set_knob", {"arguments": {"knob": "rate", "value": True}}, "rate takes a number from 0 to 1, not true."),
         ("set_knob", {"arguments": {"knob": "rate", "factor": 2, "group": "a"}}, "rate has no parameter group 'a'"),
         ("stop", {"expect": {"state": "finished"}}, "The run was expected to be finished, it is running."),
         ("stop", {"at": {"step": 99}}, "Step 99 has passed: the run is at step 100."),

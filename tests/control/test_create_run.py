@@ -15,6 +15,7 @@ from django.core.management import CommandError, call_command
 from pytest_django.fixtures import Settings
 
 from runs.models import Membership, Project, Recipe, Role, Run, RunState
+from steersman.spec import ValueSpec
 from trainer.control.publish import is_published, publish
 from trainer.management.commands import create_run
 from trainer.recipe_names import source_sha256
@@ -129,14 +130,14 @@ def test_it_makes_the_project_when_asked_and_its_user_the_owner(db: None) -> Non
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--recipe", "digits", "--set", "epochs=0"], ["epochs: 0", "give 1 to 100000"]),
-        (["--recipe", "digits", "--set", "epochs=ten"], ["epochs: 'ten'", "a whole number"]),
-        (["--recipe", "digits", "--set", "precision=half"], ["precision: 'half'", "auto, float32, float16"]),
+        (["--recipe", "digits", "--set", "epochs=0"], ["epochs takes a whole number from 1 to 100000, not 0."]),
+        (["--recipe", "digits", "--set", "epochs=ten"], ["epochs takes a whole number from 1 to 100000, not 'ten'."]),
+        (["--recipe", "digits", "--set", "precision=half"], ["precision takes one of auto, float32, float16,"]),
         (["--recipe", "digits", "--set", "hiden=3"], ["hiden", "known ones:", "hidden"]),
         (["--recipe", "digits", "--set", "epochs"], ["set: 'epochs'", "--set name=value"]),
         (["--set", "epochs=3"], ["set: epochs needs a recipe", "--recipe"]),
         (["--device", "gpu"], ["device: 'gpu'", "auto, cpu, cuda or cuda:N"]),
-        (["--seed", "-1"], ["seed: -1", "0 to 2147483647"]),
+        (["--seed", "-1"], ["seed takes a whole number from 0 to 2147483647, not -1."]),
         (["--user", "nobody"], ["user: there is no 'nobody'", "createsuperuser"]),
         (["--name", "n" * 121], ["name:", "120"]),
         (["--project", "visoin"], ["project: there is no 'visoin'", "known ones: vision"]),
@@ -161,7 +162,7 @@ def test_it_publishes_a_recipe_that_is_not_yet_and_again_only_when_its_source_ch
     create(*arguments)
     assert publisher == [["recipes", "--publish", "my_recipes:Mine"]]
     own_module("my_recipes", MINE.replace("maximum=9", "maximum=8"))
-    assert "size: 9" in refusal("create_run", *arguments)
+    assert "size takes a whole number from 1 to 8, not 9." in refusal("create_run", *arguments)
     assert len(publisher) == 2
 
 
@@ -202,9 +203,7 @@ def test_it_publishes_built_in_and_configured_recipes_once_each(
     mine = Recipe.objects.get(spec="my_recipes:Mine")
     assert mine.description == "Digits of my own."
     assert mine.source_sha256 == source_sha256("my_recipes:Mine")
-    assert [entry for entry in mine.parameters if entry["name"] == "size"] == [
-        {"name": "size", "type": "int", "default": 3, "minimum": 1, "maximum": 9, "choices": [], "help": "how large"}
-    ]
+    assert mine.parameter_specs["size"] == ValueSpec("size", "int", 1, 9, help="how large", default=3)
     assert is_published("mnist")
 
 
@@ -220,7 +219,8 @@ def test_it_lists_parameters_with_type_default_range_and_help() -> None:
     lines = out.getvalue().splitlines()
     assert lines[0] == "digits: Digits, quick"
     [epochs] = [line for line in lines if line.lstrip().startswith("epochs")]
-    assert epochs.split() == ["epochs", "int", "10", "1", "to", "100000", "passes", "over", "the", "training", "set"]
+    words = "epochs int 10 a whole number from 1 to 100000 passes over the training set"
+    assert epochs.split() == words.split()
 
 
 def test_it_creates_a_run_without_loading_torch_and_prints_only_the_id(tmp_path: Path) -> None:
@@ -245,5 +245,5 @@ def test_it_creates_a_run_without_loading_torch_and_prints_only_the_id(tmp_path:
     refused = manage(*arguments, "size=40", torch_fails=True)
     assert refused.returncode == 2
     assert refused.stdout == ""
-    assert "size: 40 is too large; give 1 to 9." in refused.stderr
+    assert "size takes a whole number from 1 to 9, not 40." in refused.stderr
     assert "Traceback" not in refused.stderr

@@ -16,10 +16,10 @@ from steersman.agent.journals.merged import Journals
 from steersman.agent.journals.tail import Position
 from steersman.agent.machine.redactor import Redactor
 from steersman.files import journal
-from steersman.knobs import KnobSpec
 from steersman.records.kinds import EpochRecord, PointRecord
 from steersman.records.record import Record
 from steersman.records.typed_json import encode
+from steersman.spec import ValueSpec
 from tests.steersman.test_records import GOOD, HOSTILE, own_fields, written
 from trainer.ingest.store import Ingest, StoredProgress
 from trainer.ingest.ticks import Tick
@@ -50,6 +50,6 @@ def test_records_with_hostile_fields_cost_themselves_alone(tmp_path: Path, recor
     assert Attempt.objects.get(pk=lease.attempt_id).unreadable_records > 0
     run.refresh_from_db()
     for knob in run.knobs:
-        KnobSpec.from_wire(knob)
+        ValueSpec.from_wire(knob)
     for shown in (history(run, Role.OWNER), run_snapshot(run), latest_values(run)):
         msgspec.json.encode(shown)

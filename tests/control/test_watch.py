@@ -135,7 +135,7 @@ def test_a_run_for_one_gpu_is_given_it_and_calls_it_its_first(
 
 def test_it_says_why_a_queued_run_cannot_start(lab: Stack, watches: list[subprocess.Popen[bytes]]) -> None:
     start_watch(lab, watches)
-    schema = json.dumps([{"name": "size", "type": "int", "maximum": 9, "default": 3}])
+    schema = json.dumps([{"name": "size", "kind": "int", "maximum": 9, "default": 3}])
     rows(
         lab,
         "INSERT INTO runs_recipe (spec, title, description, parameters, knobs, source_sha256, published_at)"
@@ -146,5 +146,5 @@ def test_it_says_why_a_queued_run_cannot_start(lab: Stack, watches: list[subproc
     run_id = create_run(lab, recipe_id=recipe, parameters='{"size": 10}', state="queued", queued_host=HERE)
     elsewhere = create_run(lab, recipe_id=recipe, state="queued", queued_host="another-host")
     wait_for(lambda: run_row(lab, run_id)["state"] == "failed", f"the refusal\n{lab.log()}")
-    assert run_row(lab, run_id)["reason"] == "parameters: size: 10 is too large; give at most 9."
+    assert run_row(lab, run_id)["reason"] == "parameters: size takes a whole number of at most 9, not 10."
     assert run_row(lab, elsewhere)["state"] == "queued"

@@ -23,10 +23,10 @@ import {
 } from "../../static/js/knobs/scale.js";
 import { exactValue, roundedValue } from "../../static/js/shared/format.js";
 
-const RATE = { name: "learning_rate", kind: "float", minimum: 1e-6, maximum: 1, scale: "log" };
-const COUNT = { name: "accumulate", kind: "int", minimum: 1, maximum: 64, scale: "linear" };
-const SHARE = { name: "dropout", kind: "float", minimum: 0, maximum: 0.5, scale: "linear" };
-const OPEN = { name: "margin", kind: "float", minimum: null, maximum: null, scale: "linear" };
+const RATE = { name: "learning_rate", input: "number", step: null, minimum: 1e-6, maximum: 1, scale: "log" };
+const COUNT = { name: "accumulate", input: "number", step: 1, minimum: 1, maximum: 64, scale: "linear" };
+const SHARE = { name: "dropout", input: "number", step: null, minimum: 0, maximum: 0.5, scale: "linear" };
+const OPEN = { name: "margin", input: "number", step: null, minimum: null, maximum: null, scale: "linear" };
 
 test("it puts decades at even places of a logarithmic slider, and reads round values back", () => {
   const limits = limitsOf(RATE, 0.003);
@@ -64,11 +64,18 @@ test("it spans the surroundings of the value where a knob sets no limit", () => 
 
 test("it takes what a person types, or says what the knob takes", () => {
   assert.deepEqual(typedValue(RATE, " 3e-4 "), { value: 0.0003 });
-  assert.match(typedValue(RATE, "quick").problem, /number/);
-  assert.match(typedValue(RATE, "").problem, /number/);
-  assert.match(typedValue(RATE, "Infinity").problem, /number/);
-  assert.match(typedValue(RATE, "2").problem, /0.000001 … 1/);
-  assert.match(typedValue(COUNT, "2.5").problem, /whole/);
+  const range = "learning_rate takes a number from 0.000001 to 1, not";
+  for (const typed of ["quick", "", "Infinity", "0x1", "1_0"])
+    assert.equal(typedValue(RATE, typed).problem, `${range} '${typed}'.`);
+  assert.equal(typedValue(RATE, "2").problem, `${range} 2.`);
+  assert.equal(typedValue(COUNT, "2.5").problem, "accumulate takes a whole number from 1 to 64, not 2.5.");
+  assert.deepEqual(typedValue(COUNT, "1e1"), { value: 10 });
+  const free = { name: "n", input: "number", step: 1, minimum: null, maximum: null };
+  assert.deepEqual(checked(free, 2 ** 53), { value: 2 ** 53 });
+  const ends = "from -9007199254740992 to 9007199254740992";
+  assert.equal(typedValue(free, "9007199254740994").problem, `n takes a whole number ${ends}, not 9007199254740994.`);
+  assert.equal(checked({ ...free, minimum: 2 }, 1).problem, "n takes a whole number of at least 2, not 1.");
+  assert.equal(checked({ ...OPEN, maximum: 2 }, 3).problem, "margin takes a number of at most 2, not 3.");
   assert.deepEqual(checked(OPEN, -1e9), { value: -1e9 });
   assert.equal(rangeText({ minimum: 0, maximum: null }), "at least 0");
   assert.equal(rangeText({ minimum: null, maximum: 4 }), "at most 4");

@@ -17,11 +17,11 @@ from runs.portal.new_run.device_choices import host_choices
 pytestmark = pytest.mark.django_db
 
 SCHEMA = [
-    {"name": "epochs", "type": "int", "default": 3, "minimum": 1, "maximum": 100, "help": "passes over the data"},
-    {"name": "rate", "type": "float", "default": 0.001, "minimum": 0.0, "maximum": None, "help": ""},
-    {"name": "optimizer", "type": "str", "default": "adam", "choices": ["adam", "sgd"], "help": ""},
-    {"name": "augment", "type": "bool", "default": True, "help": ""},
-    {"name": "note", "type": "str", "default": "", "help": ""},
+    {"name": "epochs", "kind": "int", "default": 3, "minimum": 1, "maximum": 100, "help": "passes over the data"},
+    {"name": "rate", "kind": "float", "default": 0.001, "minimum": 0.0, "maximum": None, "help": ""},
+    {"name": "optimizer", "kind": "choice", "default": "adam", "choices": ["adam", "sgd"], "help": ""},
+    {"name": "augment", "kind": "bool", "default": True, "help": ""},
+    {"name": "note", "kind": "str", "default": "", "help": ""},
 ]
 GOOD = {
     "project": "lab", "recipe": "images", "shown": "images", "name": "first", "seed": "7", "place": "gpu1/cuda:1",
@@ -39,7 +39,7 @@ def project() -> Project:
     Project.objects.create(name="Other", slug="other")
     User.objects.create_user("stranger")
     Recipe.objects.create(spec="images", title="Images", parameters=SCHEMA)
-    words = [SCHEMA[0] | {"default": 9}, {"name": "layers", "type": "int", "default": 2}]
+    words = [SCHEMA[0] | {"default": 9}, {"name": "layers", "kind": "int", "default": 2}]
     Recipe.objects.create(spec="words", title="Words", parameters=words)
     Host.objects.create(name="gpu1", heartbeat_at=timezone.now(), devices=[CPU, GPU])
     return project
@@ -103,8 +103,10 @@ def test_errors_stand_beside_their_fields_and_nothing_is_lost(project: Project) 
     assert answer.status_code == 422
     assert not Run.objects.exists()
     epochs = page.split('name="p-epochs"')[1].split("form-hint")[0]
-    assert "less than or equal to 100" in epochs and 'value="500"' in epochs and 'aria-invalid="true"' in epochs
-    assert "Enter a number." in page.split('name="p-rate"')[1].split("form-hint")[0]
+    assert "epochs takes a whole number from 1 to 100, not 500." in epochs
+    assert 'value="500"' in epochs and 'aria-invalid="true"' in epochs
+    rate = page.split('name="p-rate"')[1].split("form-hint")[0]
+    assert "rate takes a number of at least 0, not &#x27;quick&#x27;." in rate
     assert 'value="keep me"' in page and 'value="quick"' in page and 'value="gpu1/cuda:1" checked' in page
     assert '<option value="sgd" selected>' in page
 

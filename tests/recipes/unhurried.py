@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 from trainer.recipes.mnist import Mnist
-from trainer.worker.recipe import Batch
+from trainer.worker.recipe import Batch, parameter
 
 PAUSE_S = 0.2
 
@@ -16,6 +16,7 @@ class Unhurried(Mnist):
 
     epochs = 1_000
     width = 4
+    motto: str = parameter("slow and steady", maximum=20, knob=True, help="what it goes by")
 
     def train_batches(self, epoch: int, first: int) -> Iterator[Batch]:
         for batch in super().train_batches(epoch, first):

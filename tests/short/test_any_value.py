@@ -16,4 +16,4 @@ def test_no_value_costs_a_run_or_another_value():
 
 def test_the_table_names_what_each_row_stores():
     assert len(ROWS) == len(table())
-    assert {expected(row) for row in table()} == {"stored", "left out", "TypeError", "KnobError"}
+    assert {expected(row) for row in table()} == {"stored", "left out", "TypeError", "SpecError"}

@@ -13,10 +13,11 @@ from steersman.commands import Control, Done, Refusal
 from steersman.files.journal import segment_path
 from steersman.files.locks import try_lock
 from steersman.files.mailbox import Mailbox
-from steersman.knobs import Knob, KnobSpec
+from steersman.knobs import Knob
 from steersman.records.kinds import OutcomeState, State
 from steersman.records.posted import PostedCommand
 from steersman.run import Run, worker_lock_path
+from steersman.spec import ValueSpec
 
 
 class Told:
@@ -56,7 +57,7 @@ def told() -> Told:
 @pytest.fixture
 def control(told: Told) -> Control:
     control = Control(told, ranks=2)
-    control.knobs.add(Knob(KnobSpec("rate", "float", minimum=0.0, maximum=1.0), 0.1, effective=lambda: 0.05))
+    control.knobs.add(Knob(ValueSpec("rate", "float", minimum=0.0, maximum=1.0), 0.1, effective=lambda: 0.05))
     return control
 
 
@@ -80,10 +81,10 @@ def test_it_sets_a_knob_and_tells_old_new_effect_and_ranks(control: Control, tol
 @pytest.mark.parametrize(
     ("command", "reason"),
     [
-        (asked("set_knob", knob="rate", value=2), "rate takes 0.0 to 1.0, not 2.0."),
-        (asked("set_knob", knob="rate", value="much"), "rate takes a number, not 'much'."),
-        (asked("set_knob", knob="rate", value=float("nan")), "rate takes a finite number, not nan."),
-        (asked("set_knob", knob="rate", value=True), "rate takes a number, not True."),
+        (asked("set_knob", knob="rate", value=2), "rate takes a number from 0 to 1, not 2."),
+        (asked("set_knob", knob="rate", value="much"), "rate takes a number from 0 to 1, not 'much'."),
+        (asked("set_knob", knob="rate", value=float("nan")), "rate takes a number from 0 to 1, not nan."),
+        (asked("set_knob", knob="rate", value=True), "rate takes a number from 0 to 1, not true."),
         (asked("set_knob", knob="rat", value=0.2), "This training has no knob 'rat': it has rate."),
         (asked("set_knob", knob="rate", value=0.2, group="head"), "rate has no parameter group 'head'"),
         (asked("set_knob", knob="rate", value=0.2, expected_value=0.3), "rate was expected to be 0.3, it is 0.1."),
@@ -120,7 +121,7 @@ def test_a_setter_that_raises_is_refused_with_the_reason_and_put_back(told: Told
         if value > 0.5:
             raise RuntimeError("cuda is unhappy\nat length")
 
-    control.knobs.add(Knob(KnobSpec("rate", "float"), 0.1, apply=apply))
+    control.knobs.add(Knob(ValueSpec("rate", "float"), 0.1, apply=apply))
     control.take([asked("set_knob", knob="rate", value=0.9), asked("set_knob", "c2", knob="rate", value=0.3)], 1, 0)
     assert told.in_short == [("c1", "refused"), ("c2", "applied")]
     assert "RuntimeError: cuda is unhappy)" in told.outcomes[0]["reason"]

@@ -135,7 +135,7 @@ def test_what_all_ranks_refuse_is_refused_in_plain_words(tmp_path):
         ranks.set_rate("bad", 2.0)
         outcome = ranks.outcome("bad")
         ranks.post("stop", "stop")
-    assert outcome["state"] == "refused" and outcome["reason"] == "lr takes 0.0 to 1.0, not 2.0."
+    assert outcome["state"] == "refused" and outcome["reason"] == "lr takes a number from 0 to 1, not 2."
 
 
 def test_only_the_leader_need_know_how_to_evaluate(tmp_path):

@@ -38,6 +38,7 @@ decay = run.knob("weight_decay", {"matrices": 0.01, "biases": 0.0}, minimum=0.0,
 batches = run.knob("accumulate", 4, minimum=1, maximum=64, unit="batches")
 mirror = run.knob("mirror", True, help="mirror every second sample")
 mode = run.knob("mode", "mean", choices=("mean", "sum"))
+prompt = run.knob("prompt", "Once upon", maximum=40, help="what samples begin with")
 
 
 def refuse_high(value: float) -> None:

@@ -79,10 +79,10 @@ def test_every_knob_takes_effect_with_the_next_step_and_not_before(
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"knob": "learning_rate", "value": 2.0}, "learning_rate takes 1e-06 to 1.0, not 2.0."),
-        ({"knob": "learning_rate", "value": "fast"}, "learning_rate takes a number, not 'fast'."),
-        ({"knob": "learning_rate", "value": float("nan")}, "learning_rate takes a finite number, not nan."),
-        ({"knob": "learning_rate", "factor": 1e9}, "learning_rate takes 1e-06 to 1.0"),
+        ({"knob": "learning_rate", "value": 2.0}, "learning_rate takes a number from 0.000001 to 1, not 2."),
+        ({"knob": "learning_rate", "value": "fast"}, "learning_rate takes a number from 0.000001 to 1, not 'fast'."),
+        ({"knob": "learning_rate", "value": float("nan")}, "learning_rate takes a number from 0.000001 to 1, not nan."),
+        ({"knob": "learning_rate", "factor": 1e9}, "learning_rate takes a number from 0.000001 to 1"),
         ({"knob": "loud", "value": 1}, "loud takes true or false, not 1."),
         ({"knob": "activation", "value": "sine"}, "activation takes one of relu, tanh, not 'sine'."),
         ({"knob": "warmth", "value": 1.0}, "This training has no knob 'warmth': it has learning_rate,"),

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from steersman import Run
-from steersman.knobs import KnobSpec
-from steersman.parameters import ParameterError, takes, validate
+from steersman.spec import SpecError, ValueSpec, specs_from_wire, typed_values
 from trainer.recipe_names import BUILT_IN, source_sha256
 from trainer.worker.loop import train
 from trainer.worker.recipe import Batch, Recipe, RecipeError, load_recipe, parameter
@@ -53,21 +52,17 @@ def test_it_publishes_each_declaration_once_with_the_base_ones_first() -> None:
     names = [entry["name"] for entry in schema]
     assert names == ["epochs", "batch_size", "precision", "threads", "save_every", "rate", "kind", "loud"]
     assert schema[0] == {
-        "name": "epochs",
-        "type": "int",
-        "default": 3,
-        "minimum": 1,
-        "maximum": 9,
-        "choices": [],
-        "help": "passes",
-    }
+        "name": "epochs", "kind": "int", "minimum": 1, "maximum": 9, "choices": [], "scale": "linear", "unit": "",
+        "help": "passes", "groups": [], "series": "", "default": 3, "input": "number", "step": 1,
+    }  # fmt: skip
+    assert list(specs_from_wire(schema).values()) == list(Declared.declared.values())
     assert Declared.description() == "One line.\n\nAnd a second paragraph."
 
 
 def test_it_takes_typed_values_and_text_and_fills_in_defaults() -> None:
     recipe = Declared({"epochs": "7", "rate": 1, "loud": "yes"}, device=CPU)
     assert (recipe.epochs, recipe.rate, recipe.kind, recipe.loud) == (7, 1.0, "red", True)
-    assert recipe.parameters == validate(Declared.schema(), {"epochs": 7, "rate": 1.0, "loud": True})
+    assert recipe.parameters == typed_values(Declared.declared, {"epochs": 7, "rate": 1.0, "loud": True})
     assert Declared.epochs == 3
 
 
@@ -77,15 +72,15 @@ def test_it_takes_typed_values_and_text_and_fills_in_defaults() -> None:
         ("epochs", "0", "1 to 9"),
         ("epochs", "10", "1 to 9"),
         ("epochs", "many", "whole number"),
-        ("rate", "-1", "at least 0.0"),
-        ("rate", "nan", "finite number"),
+        ("rate", "-1", "takes a number of at least 0, not -1."),
+        ("rate", "nan", "a number of at least 0, not nan."),
         ("kind", "blue", "red, green"),
         ("loud", "perhaps", "true or false"),
         ("epoch", "1", "no such parameter"),
     ],
 )
 def test_it_names_the_parameter_and_what_it_takes(name: str, value: str, words: str) -> None:
-    with pytest.raises(ParameterError) as caught:
+    with pytest.raises(SpecError) as caught:
         Declared({name: value}, device=CPU)
     assert caught.value.name == name
     assert name in str(caught.value)
@@ -93,7 +88,7 @@ def test_it_names_the_parameter_and_what_it_takes(name: str, value: str, words: 
 
 
 def test_it_refuses_a_declaration_that_contradicts_itself() -> None:
-    with pytest.raises(TypeError, match="default of size"):
+    with pytest.raises(TypeError, match="size takes a whole number of at least 1, not 0"):
         type("Bad", (Declared,), {"__annotations__": {"size": "int"}, "size": parameter(0, minimum=1)})
     with pytest.raises(TypeError, match="must be annotated"):
         type("Bad", (Declared,), {"size": parameter(0)})
@@ -136,7 +131,7 @@ def test_it_publishes_what_may_be_changed_while_it_trains() -> None:
     knobs = {each["name"]: each for each in Turnable.knobs()}
     assert list(knobs) == ["learning_rate", "mode", "loud"]
     assert json.loads(json.dumps(Turnable.knobs())) == Turnable.knobs()
-    rate = KnobSpec.from_wire(knobs["learning_rate"])
+    rate = ValueSpec.from_wire(knobs["learning_rate"])
     assert (rate.kind, rate.scale, rate.minimum, rate.maximum, rate.help) == ("float", "log", 1e-5, 1, "speed")
     assert rate.series == "optimizer/learning_rate"
     assert (knobs["mode"]["kind"], knobs["loud"]["kind"], knobs["loud"]["unit"]) == ("choice", "bool", "times")
@@ -153,10 +148,13 @@ def test_a_subclass_keeps_a_knob_with_a_new_default_and_may_take_it_away() -> No
 
 
 def test_it_refuses_a_knob_that_cannot_be_one() -> None:
-    with pytest.raises(TypeError, match="tone cannot be a knob.*has choices"):
-        free = parameter("free", knob=True)
-        type("Bad", (Declared,), {"__annotations__": {"tone": "str"}, "tone": free})
-    with pytest.raises(TypeError, match="tone cannot be a knob.*logarithmic"):
+    with pytest.raises(TypeError, match="tone: the kind bool has no minimum"):
+        limited = parameter(True, minimum=0, knob=True)
+        type("Bad", (Declared,), {"__annotations__": {"tone": "bool"}, "tone": limited})
+    with pytest.raises(TypeError, match="tone takes a whole number, not 'two'"):
+        mixed = parameter(1, choices=(1, "two"), knob=True)
+        type("Bad", (Declared,), {"__annotations__": {"tone": "int"}, "tone": mixed})
+    with pytest.raises(TypeError, match="tone: a logarithmic"):
         bad = parameter(1.0, minimum=0.0, knob=True, scale="log")
         type("Bad", (Declared,), {"__annotations__": {"tone": "float"}, "tone": bad})
 
@@ -177,18 +175,18 @@ def test_it_takes_a_plain_value_in_a_subclass_as_the_new_default() -> None:
     assert Longer({}, device=CPU).epochs == 5
     assert Declared({}, device=CPU).epochs == 3
     assert Longer.schema()[0] == Declared.schema()[0] | {"default": 5}
-    with pytest.raises(TypeError, match="default of epochs"):
+    with pytest.raises(TypeError, match="epochs takes a whole number from 1 to 9, not 50"):
         type("Bad", (Declared,), {"epochs": 50})
 
 
 def test_it_says_in_words_what_a_parameter_takes() -> None:
-    assert {entry["name"]: takes(entry) for entry in Declared.schema()} == {
-        "epochs": "1 to 9",
-        "batch_size": "1 to 65536",
+    assert {name: str(spec.takes()) for name, spec in Declared.declared.items()} == {
+        "epochs": "a whole number from 1 to 9",
+        "batch_size": "a whole number from 1 to 65536",
         "precision": "one of auto, float32, float16, bfloat16",
-        "threads": "0 to 1024",
-        "save_every": "1 to 100000",
-        "rate": "at least 0.0",
+        "threads": "a whole number from 0 to 1024",
+        "save_every": "a whole number from 1 to 100000",
+        "rate": "a number of at least 0",
         "kind": "one of red, green",
         "loud": "true or false",
     }

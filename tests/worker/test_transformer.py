@@ -15,7 +15,7 @@ from tests.support.remembering import CPU, RememberingRun, last_checkpoint, one_
 from trainer.recipes.datasets import load_documentation, load_standard_library
 from trainer.recipes.schedules import warmup_cosine
 from trainer.recipes.transformer import BYTES, Transformer, readable, rotary, rotated
-from trainer.worker.recipe import ParameterError, load_recipe
+from trainer.worker.recipe import SpecError, load_recipe
 
 __all__ = ["one_thread"]
 
@@ -72,9 +72,9 @@ def test_it_holds_out_a_tenth_of_either_text():
 
 def test_it_is_published_under_its_name_and_refuses_what_cannot_be():
     assert load_recipe("transformer") is Transformer
-    with pytest.raises(ParameterError, match="text"):
+    with pytest.raises(SpecError, match="text"):
         small(text="novels")
-    with pytest.raises(ParameterError, match="head_width"):
+    with pytest.raises(SpecError, match="head_width"):
         small(head_width=7)
 
 

@@ -39,8 +39,8 @@ from steersman.exit_codes import EXIT_FAILED, EXIT_FENCED, EXIT_FINISHED, EXIT_H
 from steersman.files.locks import HeldLock
 from steersman.files.mailbox import Mailbox
 from steersman.files.private import make_private, open_private
-from steersman.parameters import ParameterError, validate
 from steersman.run import START_PAUSED_VARIABLE
+from steersman.spec import SpecError, typed_values
 from trainer.control.confirmation import confirm_start_over
 from trainer.control.display import Display, display_for
 from trainer.control.lease import CannotTrain, adoptable, came_before, myself, take_lease
@@ -251,8 +251,8 @@ def _prepare(run: Run, options: Options) -> Work:
         example = " ".join(previous.command_line) if previous else "my_script.py"
         raise CannotTrain(f"run {run.pk} has no recipe: name your script, as in train --run-id {run.pk} -- {example}")
     try:
-        parameters = validate(run.recipe.parameters, run.parameters)
-    except ParameterError as error:
+        parameters = typed_values(run.recipe.parameter_specs, run.parameters)
+    except SpecError as error:
         raise CannotTrain(f"parameters: {error}") from error
     work = Work(start_paused=start_paused)
     remove_torn(run, work.lines)

@@ -31,7 +31,6 @@ from runs.recording.lifecycle import Lease, complete_command, note_pause
 from runs.recording.status import announce_status
 from steersman.agent.machine.redactor import Redactor
 from steersman.files.checkpoint import is_whole
-from steersman.knobs import KnobSpec
 from steersman.records.kinds import (
     CheckpointRecord,
     DroppedRecord,
@@ -45,6 +44,7 @@ from steersman.records.kinds import (
     TextRecord,
 )
 from steersman.records.record import Record
+from steersman.spec import ValueSpec
 
 BEST_METRICS = ("validation_accuracy", "validation_loss")
 
@@ -74,7 +74,7 @@ class RecordStore:
             case KnobsRecord():
                 for knob in record.knobs:
                     # What is no knob is set aside here, otherwise it would fail whoever steers.
-                    KnobSpec.from_wire(knob)
+                    ValueSpec.from_wire(knob)
                 knobs = self._redactor.json(record.knobs)
                 fields["knobs"] = knobs
                 return [KnobsChanged(attempt=self._lease.number, step=record.step, knobs=knobs)]

@@ -24,7 +24,8 @@ from steersman.files.checkpoint import (
 )
 from steersman.files.private import FOLDER_MODE, make_private
 from steersman.files.retention import Kept, dropped
-from steersman.knobs import Knob, KnobError
+from steersman.kinds import SpecError
+from steersman.knobs import Knob
 from steersman.values import first_line
 from trainer.worker import randomness
 from trainer.worker.progress import TrainingProgress
@@ -244,7 +245,7 @@ def restore(
         if recipe.rank:
             _take_shard(progress, checkpoint["shard"])
         progress.sums = {name: value.to(recipe.device) for name, value in progress.sums.items()}
-    except KnobError as error:
+    except SpecError as error:
         raise CheckpointError(
             f"The checkpoint does not fit what the recipe declares ({error}): resume from another one."
         ) from error

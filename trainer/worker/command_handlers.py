@@ -12,9 +12,11 @@ from typing import Any
 
 from steersman import Run
 from steersman.commands import Done, Refusal
-from steersman.knobs import Knob, KnobSpec, Value
+from steersman.kinds import Value
+from steersman.knobs import Knob
 from steersman.records.posted import ExtendArguments, SaveCheckpointArguments
 from steersman.records.typed_json import Json, from_fields
+from steersman.spec import ValueSpec
 from trainer.worker import parameter_groups
 from trainer.worker.checkpoints import CheckpointManager
 from trainer.worker.evaluation import Evaluation
@@ -87,7 +89,7 @@ def knobs_of(recipe: Recipe) -> list[Knob]:
     return [_knob(recipe, spec) for spec in recipe.turnable.values()]
 
 
-def _knob(recipe: Recipe, spec: KnobSpec) -> Knob:
+def _knob(recipe: Recipe, spec: ValueSpec) -> Knob:
     setter: Callable[..., object] | None = getattr(recipe, f"set_{spec.name}", None)
     own = getattr(type(recipe), f"set_{spec.name}", None) is not getattr(Recipe, f"set_{spec.name}", None)
     names = parameter_groups.group_names(recipe.optimizer) if spec.name in OF_GROUPS and not own else ()
@@ -109,7 +111,7 @@ def _of_group(name: str, group: dict[str, Any]) -> float:
     return parameter_groups.base_learning_rate(group) if name == "learning_rate" else float(group["weight_decay"])
 
 
-def _wide_enough(spec: KnobSpec, values: dict[str, float]) -> KnobSpec:
+def _wide_enough(spec: ValueSpec, values: dict[str, float]) -> ValueSpec:
     """Return a spec that takes what the parameter groups begin with, which nobody held against the declaration."""
     minimum = min(values.values()) if spec.minimum is None else min(spec.minimum, *values.values())
     maximum = None if spec.maximum is None else max(spec.maximum, *values.values())

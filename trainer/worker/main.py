@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
     from trainer.worker.loop import train
     from trainer.worker.parallel import process_group
     from trainer.worker.randomness import seed_everything
-    from trainer.worker.recipe import ParameterError, RecipeError, load_recipe
+    from trainer.worker.recipe import RecipeError, SpecError, load_recipe
 
     try:
         device = choose_device(task.device, run.ranks)
@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> int:
             checkpoint = load_checkpoint(Path(task.checkpoint["path"]), task.checkpoint["sha256"], run.rank)
         with process_group(run.ranks, device):
             train(recipe, run, checkpoint, segment=task.attempt, extra_epochs=task.extra_epochs)
-    except (ParameterError, RecipeError, DeviceError, CheckpointError) as error:
+    except (SpecError, RecipeError, DeviceError, CheckpointError) as error:
         run.note(str(error), level="error")
         print(error, file=sys.stderr)
         return EXIT_BAD_INPUT

@@ -11,6 +11,7 @@ import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -18,14 +19,14 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.data import Dataset
 
-from steersman.knobs import KnobSpec
-from steersman.parameters import Declaration, ParameterError, parameter, validate
+from steersman.spec import SpecError, ValueSpec, typed_values
 from trainer.recipe_names import RecipeError, split_spec
 from trainer.worker import parameter_groups
+from trainer.worker.declaration import Declaration, parameter
 from trainer.worker.loading import loaded
 from trainer.worker.randomness import epoch_order, epoch_seed
 
-__all__ = ["Batch", "ParameterError", "Recipe", "RecipeError", "load_recipe", "parameter"]
+__all__ = ["Batch", "Recipe", "RecipeError", "SpecError", "load_recipe", "parameter"]
 
 Batch = tuple[Tensor, Tensor]
 LEARNING_RATE_SERIES = "optimizer/learning_rate"
@@ -44,8 +45,8 @@ class Recipe(ABC):
     best_metric: ClassVar[str] = "validation_loss"
     best_is: ClassVar[Literal["highest", "lowest"]] = "lowest"
     # What is published: the parameters by name, and those of them that may be changed while training.
-    declared: ClassVar[dict[str, dict[str, Any]]] = {}
-    turnable: ClassVar[dict[str, KnobSpec]] = {}
+    declared: ClassVar[dict[str, ValueSpec]] = {}
+    turnable: ClassVar[dict[str, ValueSpec]] = {}
     # The max norm to which gradients are clipped; None leaves gradients as they are. May be declared as a parameter.
     gradient_clip: float | None = None
 
@@ -76,10 +77,10 @@ class Recipe(ABC):
         _take_declarations(cls)
 
     def __init__(self, parameters: Mapping[str, object], *, device: torch.device, seed: int = 0) -> None:
-        """Take the parameters of a run, typed or as text. Raises `ParameterError` naming the wrong one."""
+        """Take the parameters of a run, typed or as text. Raises `SpecError` naming the wrong one."""
         self.device = device
         self.seed = seed
-        self.parameters = validate(self.schema(), parameters)
+        self.parameters = typed_values(self.declared, parameters)
         for name, value in self.parameters.items():
             setattr(self, name, value)
 
@@ -189,7 +190,7 @@ class Recipe(ABC):
     @classmethod
     def schema(cls) -> list[dict[str, Any]]:
         """Return the declared parameters as published: JSON-ready, in the order of declaration."""
-        return list(cls.declared.values())
+        return [spec.to_wire() for spec in cls.declared.values()]
 
     @classmethod
     def knobs(cls) -> list[dict[str, Any]]:
@@ -215,20 +216,23 @@ def _take_declarations(cls: Any) -> None:
     declared, turnable = dict(cls.declared), dict(cls.turnable)
     for name, value in list(vars(cls).items()):
         if name in declared and not isinstance(value, Declaration):
-            entry = declared[name]
-            default = Declaration(value, entry["minimum"], entry["maximum"], tuple(entry["choices"]), entry["help"])
-            declared[name] = default.named(name, entry["type"])
+            try:
+                declared[name] = replace(declared[name], default=value)
+            except SpecError as error:
+                raise TypeError(str(error)) from error
+            if name in turnable:
+                turnable[name] = declared[name]
         elif isinstance(value, Declaration):
             if name not in declared and name in RESERVED:
                 raise TypeError(f"{cls.__name__}.{name}: a recipe has an attribute of this name; choose another")
-            declared[name] = value.named(name, vars(cls).get("__annotations__", {}).get(name, ""))
+            series = LEARNING_RATE_SERIES if value.knob and name == "learning_rate" else ""
+            declared[name] = value.named(name, vars(cls).get("__annotations__", {}).get(name, ""), series)
             turnable.pop(name, None)
             if value.knob:
-                series = LEARNING_RATE_SERIES if name == "learning_rate" else ""
-                turnable[name] = value.as_knob(name, declared[name]["default"], series)
+                turnable[name] = declared[name]
         else:
             continue
-        setattr(cls, name, declared[name]["default"])
+        setattr(cls, name, declared[name].default)
     cls.declared, cls.turnable = declared, turnable
 
 

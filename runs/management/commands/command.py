@@ -23,7 +23,6 @@ from runs.models import CommandState, Run, as_wire
 from runs.protocol.commands import COMMANDS, InvalidCommand, parse_command
 from runs.recording import announcer
 from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_NO_OUTCOME
-from steersman.knobs import KnobSpec
 
 AUTHOR = "the command line"
 POLL_INTERVAL_S = 0.1
@@ -157,7 +156,7 @@ def _intermixed(parser: CommandParser) -> Any:
 
 def _payload(run: Run, options: dict[str, Any]) -> dict[str, Any]:
     """Return the words and options as the object that page and API send. Raises `InvalidCommand`."""
-    knobs = {spec.name: spec for spec in map(KnobSpec.from_wire, run.knobs)}
+    knobs = run.knob_specs
     payload = parse_words(options["words"], knobs)
     expect = {}
     if options["expect_state"]:

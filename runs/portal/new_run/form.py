@@ -10,17 +10,19 @@ from django.contrib.auth.base_user import AbstractBaseUser
 from django.db.models import Model
 from django.forms import BoundField
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from runs.access.roles import COMMANDING_ROLES
 from runs.models import Project, Recipe, Run
 from runs.portal.new_run.device_choices import HOST, host_choices, split_choice
-from runs.portal.new_run.parameter_fields import PREFIX, field_for, given_values
+from runs.portal.new_run.parameter_fields import PREFIX, SpecField
 from runs.recording.queue import living_hosts
 from runs.recording.queue_places import WaitingRuns
 from runs.recording.restart_policy import MOST_RESTARTS
-from steersman.parameters import ParameterError, validate
+from steersman.kinds import SpecError
 from steersman.slots import DEVICE_NAME
+from steersman.spec import typed_values
 
 LARGEST_SEED = 2**31 - 1
 MOST_RANKS_OF_FORM = 64
@@ -134,13 +136,13 @@ class StartForm(forms.Form):
         place_field.choices = flat
         # Hosts come first: where there is one, it is meant.
         self.initial.setdefault("place", flat[0][0])
-        self.schema: list[dict[str, Any]] = list(recipe.parameters) if recipe else []
-        for entry in self.schema:
-            self.fields[PREFIX + entry["name"]] = field_for(entry)
+        self.specs = recipe.parameter_specs if recipe else {}
+        for name, spec in self.specs.items():
+            self.fields[PREFIX + name] = SpecField(spec)
 
     @property
     def parameter_fields(self) -> list[BoundField]:
-        return [self[PREFIX + entry["name"]] for entry in self.schema]
+        return [self[PREFIX + name] for name in self.specs]
 
     @property
     def place_value(self) -> str:
@@ -163,12 +165,13 @@ class StartForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         recipe = cleaned.get("recipe")
-        if recipe is not None and self.errors.keys().isdisjoint(PREFIX + entry["name"] for entry in self.schema):
+        if recipe is not None and self.errors.keys().isdisjoint(PREFIX + name for name in self.specs):
             try:
-                cleaned["parameters"] = validate(recipe.parameters, given_values(self, self.schema))
-            except ParameterError as error:
+                given = {name: cleaned[PREFIX + name] for name in self.specs}
+                cleaned["parameters"] = typed_values(recipe.parameter_specs, given)
+            except SpecError as error:  # the recipe was published anew meanwhile
                 field = PREFIX + error.name
-                self.add_error(field if field in self.fields else "recipe", error.sentence)
+                self.add_error(field if field in self.fields else "recipe", error.said.translated(gettext))
         clone = cleaned.get("clone")
         if clone is not None and not Run.objects.visible_to(self.user).filter(pk=clone).exists():
             cleaned["clone"] = None

@@ -100,8 +100,8 @@ def _from_address(request: HttpRequest, user: User, recipes: list[Recipe]) -> St
 
 def _cloned(request: HttpRequest, source: Run) -> dict[str, Any]:
     assert source.recipe is not None
-    declared = {entry["name"] for entry in source.recipe.parameters}
-    gone = sorted(set(source.parameters) - declared)
+    declared = source.recipe.parameter_specs
+    gone = sorted(set(source.parameters) - set(declared))
     if gone:
         text = _("The recipe no longer declares %(names)s: left out.")
         messages.warning(request, text % {"names": ", ".join(gone)})
@@ -125,9 +125,9 @@ def _kept(request: HttpRequest, before: Recipe | None, chosen: Recipe) -> dict[s
     texts = ("project", "name", "seed", "restarts", "ranks", "place", "clone")
     kept: dict[str, Any] = {name: request.POST.get(name, "") for name in texts}
     kept |= {"recipe": chosen.spec} | {name: name in request.POST for name in ("deterministic", "start_paused")}
-    declared = {entry["name"] for entry in chosen.parameters}
-    for entry in before.parameters if before else []:
-        typed = request.POST.get(PREFIX + entry["name"])
-        if entry["name"] in declared and typed is not None and typed != str(entry.get("default")):
-            kept[PREFIX + entry["name"]] = typed
+    declared = chosen.parameter_specs
+    for name, spec in before.parameter_specs.items() if before else ():
+        typed = request.POST.get(PREFIX + name)
+        if name in declared and typed is not None and (spec.default is None or typed != spec.default_text):
+            kept[PREFIX + name] = typed
     return kept

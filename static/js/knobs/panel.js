@@ -37,7 +37,7 @@ export class KnobPanel {
     this.#section.hidden = this.#link.hidden = !knobs.length && (this.#section.hidden || run.group === "ended");
     document.documentElement.toggleAttribute("data-has-knobs", !this.#section.hidden);
     if (
-      this.#layoutChanged(maySteer, ...knobs.map((knob) => `${knob.name} ${knob.kind} ${knob.groups} ${knob.choices}`))
+      this.#layoutChanged(maySteer, ...knobs.map((knob) => `${knob.name} ${knob.kind} ${knob.input} ${knob.groups} ${knob.choices}`))
     )
       this.#layOut(knobs, maySteer);
     const live = knobs.map((knob) => this.#state.latest[knob.series]?.value);

@@ -8,7 +8,7 @@ import { exactValue, roundedValue } from "../shared/format.js";
 import { fill, gettext } from "../shared/i18n.js";
 import { changeDetector } from "../shared/painter.js";
 import { noteContent } from "./note.js";
-import { addChoice, addMeter, addSet, addSlider, addSwitch, rowParts } from "./row_elements.js";
+import { addChoice, addField, addMeter, addSet, addSlider, addSwitch, rowParts } from "./row_elements.js";
 import { isNumeric, keyStep, limitsOf, placesOf, positionOf, scaled, typedValue, valueAt } from "./scale.js";
 
 export class KnobRow {
@@ -41,9 +41,11 @@ export class KnobRow {
 
   #build() {
     const parts = this.#parts;
-    const { kind } = this.#knob;
-    if (kind === "bool") addSwitch(parts, (value) => this.#onSend({ value }, this.#seen()));
-    else if (kind === "choice") addChoice(parts, this.#knob, (value) => this.#choose(value));
+    // The control that the knob's kind asks for; whatever has none here is typed.
+    const { input } = this.#knob;
+    if (input === "checkbox") addSwitch(parts, (value) => this.#onSend({ value }, this.#seen()));
+    else if (input === "select") addChoice(parts, this.#knob, (value) => this.#choose(value));
+    else if (!isNumeric(this.#knob)) addField(parts, this.#knob, (text) => this.#begin({ value: text, text }));
     else {
       addSlider(parts, this.#knob, {
         onMove: (place) => this.#begin({ value: valueAt(this.#knob, this.#limits, place) }),
@@ -54,7 +56,7 @@ export class KnobRow {
         onScale: (factor) => this.#scale(factor),
       });
     }
-    if (kind !== "bool") addSet(parts, () => this.#sendDraft());
+    if (!parts.box) addSet(parts, () => this.#sendDraft());
     parts.control.addEventListener("keydown", (event) => this.#key(event), true);
     parts.control.addEventListener("pointerdown", () => (this.#byKey = false), true);
     this.root.addEventListener("focusout", (event) => {
@@ -151,6 +153,7 @@ export class KnobRow {
     this.root.classList.toggle("knob-pending", target !== undefined && !this.#draft);
     this.root.dataset.pending = String(target !== undefined);
     if (isNumeric(this.#knob)) this.#showNumber(toBe ?? value ?? this.#first());
+    else if (parts.field) this.#showText(toBe ?? value);
     if (parts.box) {
       parts.box.checked = Boolean(target ?? value);
       parts.box.disabled = !canSteer;
@@ -192,6 +195,14 @@ export class KnobRow {
     parts.field.setAttribute("aria-invalid", String(Boolean(this.#draft?.problem)));
     for (const [factor, button] of parts.factors ?? [])
       button.disabled = !canSteer || scaled(this.#knob, base, factor) === null;
+  }
+
+  #showText(shown) {
+    const { field } = this.#parts;
+    field.disabled = !this.#now.canSteer;
+    // What is being typed stays under the cursor.
+    if (!this.#draft) field.value = shown ?? "";
+    field.placeholder = shown === null ? gettext("mixed") : "";
   }
 
   #isOpen() {

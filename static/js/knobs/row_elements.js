@@ -1,4 +1,4 @@
-// The elements of a knob's row: its head, and a slider with a field, a switch or a list by what it takes.
+// The elements of a knob's row: its head, and a slider with a field, a switch, a list or a field by what it takes.
 
 import { element } from "../shared/dom.js";
 import { exactValue } from "../shared/format.js";
@@ -64,7 +64,23 @@ export function addChoice(parts, knob, onChoose) {
   parts.control.append(parts.list);
 }
 
-/** Add a slider with a field, and the buttons that halve and double a float on a logarithmic scale. */
+/** Add a field for typing, and return it; `onType(text)`. */
+export function addField(parts, knob, onType) {
+  parts.field = element("input", {
+    class: "form-control form-control-sm knob-field",
+    type: "text",
+    autocomplete: "off",
+    spellcheck: "false",
+    "aria-labelledby": parts.label,
+    "data-testid": "knob-field",
+  });
+  parts.field.addEventListener("input", () => onType(parts.field.value));
+  const unit = knob.unit ? element("span", { class: "knob-unit", text: knob.unit }) : null;
+  parts.control.append(element("span", { class: "knob-typed" }, parts.field, unit));
+  return parts.field;
+}
+
+/** Add a slider with a field, and the buttons that halve and double any number on a logarithmic scale. */
 export function addSlider(parts, knob, { onMove, onLetGo, onDrag, onType, onScale }) {
   parts.slider = element("input", {
     class: "form-range knob-slider",
@@ -73,23 +89,13 @@ export function addSlider(parts, knob, { onMove, onLetGo, onDrag, onType, onScal
     "aria-labelledby": parts.label,
     "data-testid": "knob-slider",
   });
-  parts.field = element("input", {
-    class: "form-control form-control-sm knob-field",
-    type: "text",
-    inputmode: "decimal",
-    autocomplete: "off",
-    spellcheck: "false",
-    "aria-labelledby": parts.label,
-    "data-testid": "knob-field",
-  });
   parts.slider.addEventListener("input", () => onMove(Number(parts.slider.value)));
   parts.slider.addEventListener("change", onLetGo);
   parts.slider.addEventListener("pointerdown", () => onDrag(true));
   for (const end of ["pointerup", "pointercancel"]) parts.slider.addEventListener(end, () => onDrag(false));
-  parts.field.addEventListener("input", () => onType(parts.field.value));
-  const unit = knob.unit ? element("span", { class: "knob-unit", text: knob.unit }) : null;
-  parts.control.append(parts.slider, element("span", { class: "knob-typed" }, parts.field, unit));
-  if (knob.kind !== "float" || knob.scale !== "log") return;
+  parts.control.append(parts.slider);
+  addField(parts, knob, onType).inputMode = "decimal";
+  if (knob.step || knob.scale !== "log") return;
   parts.factors = FACTORS.map(([factor, text, name]) => {
     const look = { class: "btn btn-sm knob-factor", type: "button", "aria-label": name, title: name, text };
     const button = element("button", { ...look, "data-factor": factor });

@@ -1,6 +1,6 @@
 // Where a value of a knob lies on its slider, and what a person may type. Pure.
 //
-// `knob` has the fields of a declared knob: kind, minimum, maximum, choices, scale.
+// `knob` has the fields of a declared knob: name, input, step, minimum, maximum, scale.
 
 import { exactValue } from "../shared/format.js";
 import { fill, gettext } from "../shared/i18n.js";
@@ -9,10 +9,14 @@ import { fill, gettext } from "../shared/i18n.js";
 const FINEST = 1000;
 // How far a slider reaches where the knob sets no limit: this many times the value, or its reciprocal.
 const OPEN_REACH = 10;
+// Whole numbers beyond this are not exact.
+const LARGEST_WHOLE = 2 ** 53;
+// What is typed as a number: steersman/kinds.py has the same.
+const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
 
 /** Return whether the knob takes numbers. */
 export function isNumeric(knob) {
-  return knob.kind === "float" || knob.kind === "int";
+  return knob.input === "number";
 }
 
 /** Return {low, high} that the slider spans: the knob's own limits, or around `value` where it has none. */
@@ -26,7 +30,7 @@ export function limitsOf(knob, value) {
 
 /** Return the last place of a slider that begins at 0: one for each whole number where those are few. */
 export function placesOf(knob, { low, high }) {
-  const isCounted = knob.kind === "int" && knob.scale !== "log" && high - low <= FINEST;
+  const isCounted = knob.step === 1 && knob.scale !== "log" && high - low <= FINEST;
   return isCounted ? Math.round(high - low) : FINEST;
 }
 
@@ -47,7 +51,7 @@ export function valueAt(knob, limits, position) {
   const isLog = knob.scale === "log";
   const raw = isLog ? low * (high / low) ** share : low + (high - low) * share;
   const clean = isLog ? Number(raw.toPrecision(3)) : rounded(raw, (high - low) / last);
-  const value = knob.kind === "int" ? Math.round(clean) : clean;
+  const value = knob.step === 1 ? Math.round(clean) : clean;
   return Math.min(high, Math.max(low, value));
 }
 
@@ -64,24 +68,50 @@ function rounded(value, grain) {
 
 /** Return {value} of what was typed, or {problem}: a sentence that says what the knob takes. */
 export function typedValue(knob, text) {
-  const value = text.trim() === "" ? Number.NaN : Number(text.trim());
-  if (!Number.isFinite(value)) return { problem: gettext("Type a number, such as 0.001 or 3e-4.") };
-  return checked(knob, value);
+  const typed = text.trim();
+  return NUMBER.test(typed) ? checked(knob, Number(typed)) : { problem: problemText(knob, `'${text}'`) };
 }
 
 /** Return {value} of a number, or {problem} where the knob does not take it. */
 export function checked(knob, value) {
-  if (knob.kind === "int" && !Number.isInteger(value)) return { problem: gettext("Type a whole number.") };
-  const { minimum, maximum } = knob;
-  const isBelow = minimum !== null && minimum !== undefined && value < minimum;
-  const isAbove = maximum !== null && maximum !== undefined && value > maximum;
-  if (isBelow || isAbove) return { problem: fill(gettext("It takes {range}."), { range: rangeText(knob) }) };
-  return { value };
+  const isWhole = knob.step !== 1 || Number.isInteger(value);
+  const isBelow = has(knob.minimum) && value < knob.minimum;
+  const isAbove = has(knob.maximum) && value > knob.maximum;
+  if (!Number.isFinite(value) || !isWhole || isBelow || isAbove) return { problem: problemText(knob, String(value)) };
+  if (knob.step !== 1 || Math.abs(value) <= LARGEST_WHOLE) return { value };
+  const ends = { minimum: knob.minimum ?? -LARGEST_WHOLE, maximum: knob.maximum ?? LARGEST_WHOLE };
+  return { problem: problemText({ ...knob, ...ends }, String(value)) };
+}
+
+/** Return the sentence with which server and training refuse a value too. */
+function problemText(knob, value) {
+  return fill(gettext("{name} takes {allowed}, not {value}."), { name: knob.name, allowed: allowedText(knob), value });
+}
+
+function allowedText({ step, minimum, maximum }) {
+  const ends = { minimum, maximum };
+  const isWhole = step === 1;
+  if (has(minimum) && has(maximum))
+    return isWhole
+      ? fill(gettext("a whole number from {minimum} to {maximum}"), ends)
+      : fill(gettext("a number from {minimum} to {maximum}"), ends);
+  if (has(minimum))
+    return isWhole
+      ? fill(gettext("a whole number of at least {minimum}"), ends)
+      : fill(gettext("a number of at least {minimum}"), ends);
+  if (has(maximum))
+    return isWhole
+      ? fill(gettext("a whole number of at most {maximum}"), ends)
+      : fill(gettext("a number of at most {maximum}"), ends);
+  return isWhole ? gettext("a whole number") : gettext("a finite number");
+}
+
+function has(limit) {
+  return limit !== null && limit !== undefined;
 }
 
 /** Return the limits as text, empty where there is none. */
 export function rangeText({ minimum, maximum }) {
-  const has = (limit) => limit !== null && limit !== undefined;
   if (has(minimum) && has(maximum)) return `${exactValue(minimum)} … ${exactValue(maximum)}`;
   if (has(minimum)) return fill(gettext("at least {low}"), { low: exactValue(minimum) });
   return has(maximum) ? fill(gettext("at most {high}"), { high: exactValue(maximum) }) : "";
@@ -89,6 +119,6 @@ export function rangeText({ minimum, maximum }) {
 
 /** Return `factor` times a value as a whole number where the knob takes those, or null where it takes no such value. */
 export function scaled(knob, value, factor) {
-  const product = knob.kind === "int" ? Math.round(value * factor) : value * factor;
+  const product = knob.step === 1 ? Math.round(value * factor) : value * factor;
   return "value" in checked(knob, product) && product !== value ? product : null;
 }

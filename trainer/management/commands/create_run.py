@@ -21,13 +21,13 @@ from runs.recording.queue import NotQueueable, enqueue
 from runs.recording.restart_policy import number_of_restarts
 from steersman.agent.launch.torchrun import number_of_ranks
 from steersman.exit_codes import EXIT_BAD_INPUT
-from steersman.parameters import ParameterError, validate
 from steersman.slots import DEVICE_NAME
+from steersman.spec import SpecError, ValueSpec, typed_values
 from trainer.control.publish import is_published
 from trainer.recipe_names import RecipeError
 
 # The largest number that the column takes in every database.
-SEED = {"name": "seed", "type": "int", "default": 0, "minimum": 0, "maximum": 2**31 - 1}
+SEED = ValueSpec("seed", "int", 0, 2**31 - 1)
 
 
 class InvalidInput(CommandError):
@@ -82,7 +82,7 @@ class Command(BaseCommand):
                     name=options["name"] or (recipe.title if recipe else "script"),
                     parameters=parameters,
                     device=_device(options["device"]),
-                    seed=validate([SEED], {"seed": options["seed"]})["seed"],
+                    seed=SEED.parse(options["seed"]),
                     deterministic=options["deterministic"],
                     restarts=options["restarts"],
                     ranks=options["nproc"],
@@ -97,7 +97,7 @@ class Command(BaseCommand):
                     raise InvalidInput("host: goes with --queue; without it, type the train command on that host.")
         except NotQueueable as error:
             raise InvalidInput(f"queue: {error}") from error
-        except (ParameterError, RecipeError) as error:
+        except (SpecError, RecipeError) as error:
             raise InvalidInput(str(error)) from error
         except ValidationError as error:
             raise InvalidInput(_sentence(error)) from error
@@ -137,7 +137,7 @@ def _parameters(recipe: Recipe | None, settings_given: list[str]) -> dict[str, A
                 "arguments: manage.py train --run-id N -- script.py …"
             )
         return {}
-    return validate(recipe.parameters, given)
+    return typed_values(recipe.parameter_specs, given)
 
 
 def _project(slug: str, create: bool, user: AbstractBaseUser | None) -> Project:

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, ProgrammingError
 
 from steersman.exit_codes import EXIT_BAD_INPUT
-from steersman.parameters import takes
+from steersman.spec import specs_from_wire
 from trainer.control.publish import Description, describe, known_specs, publish
 from trainer.recipe_names import RecipeError
 
@@ -48,10 +48,10 @@ class Command(BaseCommand):
         self.stdout.write(self.style.MIGRATE_HEADING(f"{spec}: {recipe['title']}"))
         for line in recipe["description"].splitlines():
             self.stdout.write(f"  {line}".rstrip())
-        rows = [("parameter", "type", "default", "takes", "")]
+        rows = [("parameter", "kind", "default", "takes", "")]
         rows += [
-            (entry["name"], entry["type"], str(entry["default"]), takes(entry), entry["help"])
-            for entry in recipe["parameters"]
+            (name, spec.kind, spec.default_text, str(spec.takes()), spec.help)
+            for name, spec in specs_from_wire(recipe["parameters"]).items()
         ]
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         self.stdout.write("")

@@ -1,0 +1,150 @@
+"""What a parameter or a knob takes: one spec, which every place that gets a value checks it against.
+
+A recipe's parameters, knobs of any training, forms, API and command line hold the same `ValueSpec`, so they take the
+same values and refuse others in the same sentence. Its kinds: `steersman.kinds`. Standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from steersman.kinds import KINDS, AnyValue, Kind, SpecError, Value
+from steersman.marked_text import MarkedText, gettext_noop
+from steersman.values import plain, shown
+
+Scale = Literal["linear", "log"]
+LARGEST_NAME_CHARACTERS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class ValueSpec:
+    """What a parameter or a knob takes. Raises `SpecError` where it contradicts itself.
+
+    `series` names the series that shows the value in effect where a schedule multiplies it. A parameter without
+    `default` must be given.
+    """
+
+    name: str
+    kind: str
+    minimum: float | int | None = None
+    maximum: float | int | None = None
+    choices: tuple[Value, ...] = ()
+    scale: Scale = "linear"
+    unit: str = ""
+    help: str = ""
+    # Names of the parameter groups that have a value of their own; empty where there is one value.
+    groups: tuple[str, ...] = ()
+    series: str = ""
+    default: Value | None = None
+
+    def __post_init__(self) -> None:
+        if not _is_text(self.name) or len(self.name) > LARGEST_NAME_CHARACTERS:
+            raise SpecError(f"a parameter or knob needs a name of at most {LARGEST_NAME_CHARACTERS} characters")
+        if not _is_text(self.kind) or self.kind not in KINDS:
+            raise SpecError(f"{self.name}: its kind is one of {', '.join(KINDS)}, not {shown(self.kind)}", self.name)
+        if self.scale not in ("linear", "log"):
+            raise SpecError(f"{self.name}: the scale is linear or log, not {shown(self.scale)}", self.name)
+        if not all(_is_text(group) for group in self.groups):
+            raise SpecError(f"{self.name}: the names of parameter groups are text", self.name)
+        self.of_kind.check_declaration(self)
+        if self.default is not None:
+            # Its type is the kind's: 1 becomes 1.0, a NumPy value that of Python.
+            object.__setattr__(self, "default", self.check(self.default))
+
+    @classmethod
+    def from_wire(cls, fields: Mapping[str, Any]) -> ValueSpec:
+        """Return the spec among the fields of a parameter or knob as it travels; other fields are left out.
+
+        A kind that only the training knows becomes that of any value: the training checks it.
+        """
+        known = {name: fields[name] for name in cls.__dataclass_fields__ if name in fields}
+        for name in ("choices", "groups"):
+            known[name] = tuple(known.get(name) or ())
+        if str(known.get("kind")) not in KINDS:
+            known = {name: known[name] for name in ("name", "unit", "help", "groups", "series", "default")
+                     if name in known} | {"kind": AnyValue.name}  # fmt: skip
+        return cls(**known)
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return JSON-ready fields, with the control of a page that shows the spec."""
+        kind = self.of_kind
+        lists = {"choices": list(self.choices), "groups": list(self.groups)}
+        return asdict(self) | lists | {"input": kind.input, "step": kind.step}
+
+    @property
+    def of_kind(self) -> Kind:
+        return KINDS[self.kind]
+
+    def check(self, value: object) -> Value:
+        """Return a value in the type of the spec's kind. Raises `SpecError` where the spec takes no such value."""
+        return self.of_kind.check(self, plain(value))
+
+    def parse(self, text: str) -> Value:
+        """Return the value that a person typed. Raises `SpecError` where the spec takes no such value."""
+        return self.of_kind.parse(self, text)
+
+    def take(self, given: object) -> Value:
+        """Return what was given as a value or as its text, which JSON may hold either way. Raises `SpecError`."""
+        return self.parse(str.__str__(given)) if isinstance(given, str) else self.check(given)
+
+    def takes(self) -> MarkedText:
+        """Return in words what the spec takes: "a whole number from 1 to 100"."""
+        return self.of_kind.takes(self)
+
+    def hint(self) -> MarkedText:
+        """Return the limits in few words, "1 to 100"; empty where there are none."""
+        return self.of_kind.hint(self)
+
+    def text(self, value: Value) -> str:
+        """Return a value as a person would type it."""
+        return self.of_kind.text(value)
+
+    @property
+    def default_text(self) -> str:
+        return "" if self.default is None else self.text(self.default)
+
+    def check_group(self, group: str) -> tuple[str, ...]:
+        """Return the groups that a change of `group` concerns: that one, or all where it is empty."""
+        if not group:
+            return self.groups or ("",)
+        if group not in self.groups:
+            known = f"use one of {', '.join(self.groups)}, or none for all" if self.groups else "leave the group out"
+            raise SpecError(f"{self.name} has no parameter group {shown(group)}: {known}.", self.name)
+        return (group,)
+
+
+def specs_from_wire(rows: Iterable[Mapping[str, Any]]) -> dict[str, ValueSpec]:
+    """Return the specs of published parameters, or of a run's knobs, by name."""
+    return {spec.name: spec for spec in map(ValueSpec.from_wire, rows)}
+
+
+def typed_values(specs: Mapping[str, ValueSpec], given: Mapping[str, object]) -> dict[str, Value]:
+    """Return the value of every parameter, in the order of `specs`: what is given as a value or text, else its default.
+
+    Raises `SpecError` for an unknown name, a value that the spec does not take, or one that is missing.
+    """
+    for name in given:
+        if name not in specs:
+            places = {"name": name, "known": ", ".join(specs)}
+            pattern = gettext_noop("%(name)s: there is no such parameter; known ones: %(known)s.")
+            if not specs:
+                pattern = gettext_noop("%(name)s: there is no such parameter; the recipe has none.")
+            raise SpecError(MarkedText(pattern, places), str(name))
+    return {name: _value(spec, given) for name, spec in specs.items()}
+
+
+def _value(spec: ValueSpec, given: Mapping[str, object]) -> Value:
+    if spec.name in given:
+        return spec.take(given[spec.name])
+    if spec.default is None:
+        raise SpecError(
+            MarkedText(gettext_noop("%(name)s has no default: give a value."), {"name": spec.name}), spec.name
+        )
+    return spec.default
+
+
+def _is_text(given: object) -> bool:
+    """Tell whether a script gave a text that is not empty, whatever the annotation says."""
+    return isinstance(given, str) and bool(given)

@@ -1,0 +1,86 @@
+"""How a recipe declares its parameters in the body of its class. Knows neither torch nor the recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+from steersman.kinds import KINDS, SpecError, Value, kind_annotated, kind_of
+from steersman.knobs import plain_choices
+from steersman.spec import Scale, ValueSpec
+from steersman.values import plain
+
+Declared = TypeVar("Declared", int, float, bool, str)
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What `parameter()` leaves in a class body until the class is complete."""
+
+    default: Value
+    minimum: int | float | None
+    maximum: int | float | None
+    choices: tuple[Value, ...]
+    help: str
+    # A knob may be changed while the recipe trains; these tell how it is shown.
+    knob: bool
+    scale: Scale
+    unit: str
+    # Empty where the annotation tells it.
+    kind: str
+
+    def named(self, name: str, annotation: object, series: str = "") -> ValueSpec:
+        """Return the spec of the parameter. Raises `TypeError` where the declaration contradicts itself."""
+        try:
+            return ValueSpec(
+                name,
+                self.kind or self._kind(name, annotation),
+                plain(self.minimum),
+                plain(self.maximum),
+                self.choices,
+                self.scale,
+                self.unit,
+                self.help,
+                series=series,
+                default=self.default,
+            )
+        except SpecError as error:
+            raise TypeError(str(error)) from error
+
+    def _kind(self, name: str, annotation: object) -> str:
+        """Return the kind of an annotated parameter, whose choices are of the annotated type too."""
+        type_name = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
+        annotated = kind_annotated(type_name)
+        if not annotated:
+            known = ", ".join(kind.python_type.__name__ for kind in KINDS.values() if kind.python_type is not None)
+            raise TypeError(f"parameter {name} must be annotated as one of {known}, not {type_name or 'nothing'}")
+        if not self.choices:
+            return annotated
+        of_one = ValueSpec(name, annotated)
+        for choice in self.choices:
+            of_one.check(choice)
+        return kind_of(name, self.default, self.choices)
+
+
+def parameter(
+    default: Declared,
+    *,
+    minimum: int | float | None = None,
+    maximum: int | float | None = None,
+    choices: Sequence[Declared] = (),
+    help: str = "",
+    knob: bool = False,
+    scale: Scale = "linear",
+    unit: str = "",
+    kind: str = "",
+) -> Declared:
+    """Declare a parameter in the body of a recipe class: `epochs: int = parameter(20, minimum=1, help="…")`.
+
+    With `knob` it may be changed while the recipe trains: a method `set_<name>(value)` of the recipe puts the change
+    to work where there is one, and the attribute holds the new value. `scale` ("linear" or "log") and `unit` tell
+    how it is shown. `kind` names a kind of `steersman.kinds` that is not that of its annotation.
+    """
+    # The class collects this object and puts the default in its place, so a type checker may see the value.
+    declaration = Declaration(plain(default), minimum, maximum, plain_choices(choices), help, knob, scale, unit, kind)
+    return cast(Declared, declaration)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -340,23 +339,6 @@ class AnyValue(Kind):
         return choice_text(value)
 
 
-def kind_of(name: str, default: object, choices: Sequence[Value] = ()) -> str:
-    """Return the name of the kind that follows from a default. Raises `SpecError` where none does."""
-    for kind in KINDS.values():
-        if kind.has_choices if choices else kind.python_type is not None and _has_type(default, kind.python_type):
-            return kind.name
-    spec = as_text(name, CHOICE_CHARACTERS_TOLD)
-    raise SpecError(f"{spec}: a default is a number, a truth value or text; this is {shown(default)}", spec)
-
-
-def kind_annotated(annotation: str) -> str:
-    """Return the name of the kind of what is annotated so, such as "int"; "" where none is."""
-    for kind in KINDS.values():
-        if kind.python_type is not None and kind.python_type.__name__ == annotation:
-            return kind.name
-    return ""
-
-
 def number_from(text: str) -> int | float | None:
     """Return the number that a text is, exactly if it is whole; None if it is none."""
     text = text.strip()
@@ -425,8 +407,3 @@ def _is_small(choice: Value) -> bool:
     if isinstance(choice, str):
         return len(choice) <= LONGEST_CHOICE and clean(choice) == choice
     return math.isfinite(choice) if isinstance(choice, float) else abs(choice) <= LARGEST_INT
-
-
-def _has_type(default: object, python_type: type) -> bool:
-    """Tell whether a default is of a type: True is an int to Python, and not to us."""
-    return isinstance(default, python_type) and isinstance(default, bool) == (python_type is bool)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from steersman import kinds
+from steersman import spec as specs
 from steersman.kinds import SpecError, Value
 from steersman.spec import ValueSpec
 from steersman.values import plain, shown
@@ -179,7 +179,7 @@ def unknown_knob(name: str, known: Iterable[str]) -> SpecError:
 
 def kind_of(name: str, default: Value | Mapping[str, Value], choices: Sequence[Value] = ()) -> str:
     """Return the kind that follows from a knob's default. Raises `SpecError` where none does."""
-    return kinds.kind_of(name, next(iter(default.values()), None) if isinstance(default, Mapping) else default, choices)
+    return specs.kind_of(name, next(iter(default.values()), None) if isinstance(default, Mapping) else default, choices)
 
 
 def plain_default(default: Any) -> Any:

@@ -6,13 +6,13 @@ same values and refuse others in the same sentence. Its kinds: `steersman.kinds`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from steersman.kinds import KINDS, AnyValue, Kind, SpecError, Value
 from steersman.marked_text import MarkedText, gettext_noop
-from steersman.values import plain, shown
+from steersman.values import as_text, plain, shown
 
 Scale = Literal["linear", "log"]
 LARGEST_NAME_CHARACTERS = 60
@@ -115,6 +115,23 @@ class ValueSpec:
         return (group,)
 
 
+def kind_of(name: str, default: object, choices: Sequence[Value] = ()) -> str:
+    """Return the name of the kind that follows from a default. Raises `SpecError` where none does."""
+    for kind in KINDS.values():
+        if kind.has_choices if choices else kind.python_type is not None and _has_type(default, kind.python_type):
+            return kind.name
+    spec = as_text(name, LARGEST_NAME_CHARACTERS)
+    raise SpecError(f"{spec}: a default is a number, a truth value or text; this is {shown(default)}", spec)
+
+
+def kind_annotated(annotation: str) -> str:
+    """Return the name of the kind of what is annotated so, such as "int"; "" where none is."""
+    for kind in KINDS.values():
+        if kind.python_type is not None and kind.python_type.__name__ == annotation:
+            return kind.name
+    return ""
+
+
 def specs_from_wire(rows: Iterable[Mapping[str, Any]]) -> dict[str, ValueSpec]:
     """Return the specs of published parameters, or of a run's knobs, by name."""
     return {spec.name: spec for spec in map(ValueSpec.from_wire, rows)}
@@ -148,3 +165,8 @@ def _value(spec: ValueSpec, given: Mapping[str, object]) -> Value:
 def _is_text(given: object) -> bool:
     """Tell whether a script gave a text that is not empty, whatever the annotation says."""
     return isinstance(given, str) and bool(given)
+
+
+def _has_type(default: object, python_type: type) -> bool:
+    """Tell whether a default is of a type: True is an int to Python, and not to us."""
+    return isinstance(default, python_type) and isinstance(default, bool) == (python_type is bool)

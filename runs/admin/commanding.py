@@ -18,10 +18,11 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from runs.access.roles import COMMANDING_ROLES, display_name, role_of
 from runs.admin.command_log import knob_rows
-from runs.commands.record import NotAllowed, record
+from runs.commands.record import NotAllowed, knob_refusal, record
 from runs.commands.typed import parse_words
 from runs.models import CommandState, Run
 from runs.protocol.commands import COMMANDS, LARGEST_EPOCH, LARGEST_INT, InvalidCommand, Request, parse_command
+from steersman.marked_text import MarkedText
 
 LARGEST_WORDS_CHARACTERS = 2200
 FIELDS = {"reason": "reason", "expires_in_s": "expires_in_s", "id": "id"}
@@ -122,7 +123,11 @@ class CommandsRuns(ModelAdmin):
             return HttpResponseRedirect(reverse("admin:runs_run_change", args=[run.pk]))
         command.refresh_from_db()
         if command.state == CommandState.REFUSED:
-            text = gettext("The command is refused: %(reason)s") % {"reason": command.outcome}
+            # The command log keeps the outcome in English; who sent the command reads it in their language.
+            refusal = knob_refusal(run, asked.command)
+            is_of_knob = refusal is not None and str(refusal) == command.outcome
+            said = refusal.said if refusal is not None and is_of_knob else MarkedText(command.outcome)
+            text = gettext("The command is refused: %(reason)s") % {"reason": said.translated(gettext)}
             self.message_user(request, text, messages.ERROR)
         else:
             text = gettext("The command is recorded; its outcome is in the command log below.")

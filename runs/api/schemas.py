@@ -239,8 +239,8 @@ class KnobOut(Schema):
 
     name: str
     kind: str = Field(description=f"What its values are: {', '.join(KINDS)}, or one that the training defines")
-    input: str = Field(description="The control that suits it: number, checkbox, select or text")
-    step: int | None = Field(description="1 where its numbers are whole ones")
+    input: str = Field("text", description="The control that suits it: number, checkbox, select or text")
+    step: int | None = Field(None, description="1 where its numbers are whole ones")
     minimum: float | None = Field(description="Of a text the least number of characters")
     maximum: float | None
     choices: list[Any]

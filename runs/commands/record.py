@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from runs.access.roles import Viewer, operators_only
 from runs.models import Command, CommandState, Run, RunState, as_wire
-from runs.protocol.commands import Cancel, Extend, KnobValue, Note, Request, SetKnob, Stop
+from runs.protocol.commands import Cancel, Extend, KnobValue, Note, Request, RunCommand, SetKnob, Stop
 from runs.protocol.events import CommandChanged
 from runs.recording import feed, queue
 from runs.recording.lifecycle import LIVE, complete_command
@@ -87,7 +87,7 @@ def _refusal(run: Run, request: Request) -> str:
         return f"Step {request.at_step} has passed: the run is at step {run.step}."
     if request.at_epoch is not None and request.at_epoch < run.epoch:
         return f"Epoch {request.at_epoch} has passed: the run is behind epoch {run.epoch}."
-    return _knob_refusal(run, request.command) if isinstance(request.command, SetKnob) else ""
+    return str(knob_refusal(run, request.command) or "")
 
 
 def _may_become(run: Run, expected_state: str) -> bool:
@@ -115,11 +115,11 @@ def _typed(spec: ValueSpec, given: KnobValue | None) -> KnobValue | None:
         return given  # it is refused as it was given
 
 
-def _knob_refusal(run: Run, command: SetKnob) -> str:
+def knob_refusal(run: Run, command: RunCommand) -> SpecError | None:
     """Check a knob against what the training declared; the training checks again what it applies."""
     specs = run.knob_specs
-    if not specs:
-        return ""  # the training may not have said yet what it has
+    if not specs or not isinstance(command, SetKnob):
+        return None  # the training may not have said yet what it has
     try:
         if command.knob not in specs:
             raise unknown_knob(command.knob, specs)
@@ -128,8 +128,8 @@ def _knob_refusal(run: Run, command: SetKnob) -> str:
         if command.factor is None:
             spec.take(command.value)
     except SpecError as error:
-        return str(error)
-    return ""
+        return error
+    return None
 
 
 def _settled_here(run: Run, request: Request, command: Command) -> bool:

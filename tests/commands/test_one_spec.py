@@ -249,6 +249,10 @@ def test_the_reader_is_told_in_chinese(places: Places) -> None:
     places.client.cookies["steersman_language"] = "zh-hans"
     assert places.form("layers", "0") == "layers 应为 1 到 2000 的整数，不能是 0。"
     assert places.form_of_admin("note", 12) == "note 应为不超过 5 个字符的文本，不能是 12。"
+    asked = {"words": "set_knob bits=9", "confirmed": "yes"}
+    answer = places.client.post(reverse("admin:runs_run_command", args=[places.run.pk]), asked, follow=True)
+    assert "bits 应为以下之一：8, 16，不能是 &#x27;9&#x27;。" in answer.content.decode()
+    assert Command.objects.get().outcome == "bits takes one of 8, 16, not '9'."
 
 
 def test_a_command_to_a_knob_that_is_not_known_yet_keeps_what_was_typed(places: Places) -> None:

@@ -90,6 +90,8 @@ def test_it_names_the_parameter_and_what_it_takes(name: str, value: str, words: 
 def test_it_refuses_a_declaration_that_contradicts_itself() -> None:
     with pytest.raises(TypeError, match="size takes a whole number of at least 1, not 0"):
         type("Bad", (Declared,), {"__annotations__": {"size": "int"}, "size": parameter(0, minimum=1)})
+    with pytest.raises(TypeError, match="size takes a whole number, not None"):
+        type("Bad", (Declared,), {"__annotations__": {"size": "int"}, "size": parameter(None)})  # type: ignore[type-var]
     with pytest.raises(TypeError, match="must be annotated"):
         type("Bad", (Declared,), {"size": parameter(0)})
     for name in ("build", "seed", "model"):

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
-from steersman.kinds import KINDS, SpecError, Value, kind_annotated, kind_of
+from steersman.kinds import KINDS, SpecError, Value
 from steersman.knobs import plain_choices
-from steersman.spec import Scale, ValueSpec
+from steersman.spec import Scale, ValueSpec, kind_annotated, kind_of
 from steersman.values import plain
 
 Declared = TypeVar("Declared", int, float, bool, str)
@@ -33,7 +33,7 @@ class Declaration:
     def named(self, name: str, annotation: object, series: str = "") -> ValueSpec:
         """Return the spec of the parameter. Raises `TypeError` where the declaration contradicts itself."""
         try:
-            return ValueSpec(
+            spec = ValueSpec(
                 name,
                 self.kind or self._kind(name, annotation),
                 plain(self.minimum),
@@ -45,8 +45,10 @@ class Declaration:
                 series=series,
                 default=self.default,
             )
+            spec.check(self.default)  # None, which means that there is none to a spec
         except SpecError as error:
             raise TypeError(str(error)) from error
+        return spec
 
     def _kind(self, name: str, annotation: object) -> str:
         """Return the kind of an annotated parameter, whose choices are of the annotated type too."""

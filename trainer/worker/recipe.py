@@ -217,7 +217,7 @@ def _take_declarations(cls: Any) -> None:
     for name, value in list(vars(cls).items()):
         if name in declared and not isinstance(value, Declaration):
             try:
-                declared[name] = replace(declared[name], default=value)
+                declared[name] = replace(declared[name], default=declared[name].check(value))
             except SpecError as error:
                 raise TypeError(str(error)) from error
             if name in turnable:

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from django.views.generic import DetailView, ListView
 
 from runs.access.roles import Viewer, viewer_of
-from runs.models import Run, RunQuerySet
+from runs.models import CommandState, Run, RunQuerySet, RunState
 from runs.portal.forms import RunFilter
 from runs.portal.rows import percent_of, row_of, with_loss
 from runs.protocol.commands import COMMANDS
@@ -86,6 +86,7 @@ class RunView(DetailView[Run], ABC):
             "page": {
                 "run": run.pk,
                 "name": run.name,
+                "states": {value: str(label) for value, label in [*RunState.choices, *CommandState.choices]},
                 "commands": {kind: {"legal_in": sorted(command.legal_in)} for kind, command in COMMANDS.items()},
                 "addresses": self.addresses(),
             },

@@ -195,10 +195,7 @@ class StallChanged(Event, frozen=True, kw_only=True):
 
 
 class CheckpointSaved(Event, frozen=True, kw_only=True):
-    """A checkpoint is whole on disk and verified. `metrics_left_out` counts metrics beyond the size of a frame.
-
-    `removed` are the ids of checkpoints that were removed since the one before.
-    """
+    """A checkpoint is whole on disk and verified. `metrics_left_out` counts metrics beyond the size of a frame."""
 
     kind: ClassVar[str] = gettext_noop("checkpoint")
     id: int
@@ -212,7 +209,14 @@ class CheckpointSaved(Event, frozen=True, kw_only=True):
     reason: str = "last"
     metrics: dict[str, float | None] = {}
     metrics_left_out: int = 0
-    removed: list[int] = []
+
+
+class CheckpointsRemoved(Event, frozen=True, kw_only=True):
+    """Checkpoints, by id, are kept no longer: the rule of what to keep removed them, or they are gone from the disk."""
+
+    kind: ClassVar[str] = gettext_noop("checkpoints_removed")
+    attempt: int
+    ids: list[int]
 
 
 class TextLogged(Event, frozen=True, kw_only=True):
@@ -321,6 +325,7 @@ EVENTS: dict[str, type[Event]] = {
         StallChanged,
         EnvironmentRecorded,
         CheckpointSaved,
+        CheckpointsRemoved,
         TextLogged,
         LogWritten,
     )

@@ -95,7 +95,7 @@ test("it tells a stall until the training steps again", () => {
 });
 
 test("it keeps the checkpoints that are left", () => {
-  const saved = (seq, id, name, removed = []) => ({
+  const saved = (seq, id, name) => ({
     seq,
     kind: "checkpoint",
     at: AT,
@@ -110,9 +110,9 @@ test("it keeps the checkpoints that are left", () => {
     reason: "last",
     metrics: {},
     metrics_left_out: 0,
-    removed,
   });
-  const state = played([saved(1, 7, "a"), saved(2, 8, "b"), saved(3, 9, "c", [7]), saved(4, 8, "b")], emptyState());
+  const removed = { seq: 4, kind: "checkpoints_removed", at: AT, attempt: 1, ids: [7] };
+  const state = played([saved(1, 7, "a"), saved(2, 8, "b"), saved(3, 9, "c"), removed, saved(5, 8, "b")], emptyState());
   assert.deepEqual(
     state.checkpoints.map(({ id, name }) => [id, name]),
     [

@@ -153,7 +153,6 @@ export function story() {
       at: AT,
       id: 5,
       created_at: AT,
-      removed: [],
       attempt: 1,
       step: 21,
       epoch: 2,

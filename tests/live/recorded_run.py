@@ -23,6 +23,7 @@ from runs.models import Project, Recipe, Run, RunState, StoredEvent
 from runs.protocol.commands import parse_command
 from runs.protocol.events import Hello, LogLine, encode_message
 from runs.recording import queue
+from runs.recording.checkpoints import forget_checkpoints
 from runs.recording.lifecycle import (
     AttemptEnd,
     Holder,
@@ -134,6 +135,11 @@ class RecordedRun:
 
     def fail_start(self) -> None:
         queue.fail_start(self.pk, self.row.attempt, "The recipe cannot be imported.")
+
+    def lose_checkpoint(self) -> None:
+        """The files of a checkpoint are gone: the next start lists it no longer."""
+        row = self.row
+        forget_checkpoints(row.pk, row.attempt, row.checkpoints.order_by("pk")[:1])
 
     def start(self) -> None:
         """Open the next attempt; it resumes from the newest checkpoint, where there is one."""
@@ -374,7 +380,7 @@ class RecordedRun:
         if state == "finished":
             return [self.extend, self.write_note]
         if state in ("stopped", "failed"):
-            return [self.enqueue, self.start, self.start, self.write_note, self.extend]
+            return [self.enqueue, self.start, self.start, self.write_note, self.extend, self.lose_checkpoint]
         always = [
             self.log_points, self.log_points, self.log_epoch, self.note, self.log_text, self.record_environment,
             self.save_checkpoint, self.print_lines, self.sample_system, self.set_knob, self.ask_for_checkpoint,

@@ -9,6 +9,7 @@ from django.conf import settings
 
 from runs.models import Checkpoint, Run
 from runs.protocol.events import LogLine
+from runs.recording.checkpoints import forget_checkpoints
 from steersman.agent.folders import run_folder
 from steersman.files.checkpoint import Damaged, is_whole, remove_checkpoint, verify_checkpoint
 from steersman.files.retention import Kept, dropped
@@ -77,11 +78,15 @@ def remove_torn(run: Run, lines: list[LogLine]) -> None:
     for folder in _places(run):
         if not is_whole(folder):
             _remove(folder, lines)
-    for checkpoint in Checkpoint.objects.filter(run=run):
-        if (attempts / str(checkpoint.attempt)).is_dir() and not checkpoint_folder(checkpoint).is_dir():
-            checkpoint.delete()
-            text = f"The checkpoint at step {checkpoint.step} is gone: it is listed no longer."
-            lines.append(LogLine(text=text, source="steersman", level="warning"))
+    gone = [
+        checkpoint
+        for checkpoint in Checkpoint.objects.filter(run=run).order_by("pk")
+        if (attempts / str(checkpoint.attempt)).is_dir() and not checkpoint_folder(checkpoint).is_dir()
+    ]
+    for checkpoint in gone:
+        text = f"The checkpoint at step {checkpoint.step} is gone: it is listed no longer."
+        lines.append(LogLine(text=text, source="steersman", level="warning"))
+    forget_checkpoints(run.pk, run.attempt, gone)
 
 
 def _places(run: Run) -> list[Path]:
@@ -106,10 +111,10 @@ def forget_older(run: Run, keep: Checkpoint | None, lines: list[LogLine]) -> Non
     here = [
         Kept(folder, each.reason, each.created_at.timestamp()) for folder, each in found.items() if folder in places
     ]
-    for gone in dropped(here):
-        if keep is None or found[gone.folder].pk != keep.pk:
-            found[gone.folder].delete()
-            _remove(gone.folder, lines)
+    removed = [gone.folder for gone in dropped(here) if keep is None or found[gone.folder].pk != keep.pk]
+    forget_checkpoints(run.pk, run.attempt, [found[folder] for folder in removed])
+    for folder in removed:
+        _remove(folder, lines)
 
 
 def checkpoint_folder(checkpoint: Checkpoint) -> Path:

@@ -27,6 +27,7 @@ from runs.protocol.events import (
     iso,
     name_nonfinite,
 )
+from runs.recording.checkpoints import forget_checkpoints
 from runs.recording.lifecycle import Lease, complete_command, note_pause
 from runs.recording.status import announce_status
 from steersman.agent.machine.redactor import Redactor
@@ -79,7 +80,9 @@ class RecordStore:
                 fields["knobs"] = knobs
                 return [KnobsChanged(attempt=self._lease.number, step=record.step, knobs=knobs)]
             case CheckpointRecord():
-                return [self._store_checkpoint(record)]
+                saved = self._store_checkpoint(record)
+                self._forget_removed(except_id=saved.id)
+                return [saved]
             case TextRecord():
                 return [
                     TextLogged(
@@ -205,19 +208,14 @@ class RecordStore:
             sha256=row.sha256,
             reason=row.reason,
             metrics=row.metrics,
-            removed=self._forget_removed(row),
         )
 
-    def _forget_removed(self, saved: Checkpoint) -> list[int]:
-        """Delete the rows of checkpoints that the worker's rule of what to keep removed; return their ids."""
-        others = Checkpoint.objects.filter(run_id=self._lease.run_id, attempt=self._lease.number).exclude(pk=saved.pk)
-        removed = [
-            row.pk
-            for row in others.order_by("pk")
-            if not is_whole(self._folder / Path(row.path).relative_to(f"attempts/{self._lease.number}"))
-        ]
-        Checkpoint.objects.filter(pk__in=removed).delete()
-        return removed
+    def _forget_removed(self, except_id: int) -> None:
+        """Forget the checkpoints of this attempt that the worker's rule of what to keep removed."""
+        own = Checkpoint.objects.filter(run_id=self._lease.run_id, attempt=self._lease.number).exclude(pk=except_id)
+        below = f"attempts/{self._lease.number}"
+        removed = [row for row in own.order_by("pk") if not is_whole(self._folder / Path(row.path).relative_to(below))]
+        forget_checkpoints(self._lease.run_id, self._lease.number, removed)
 
 
 def best_metric_name(values: Mapping[str, float | None]) -> str:

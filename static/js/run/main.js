@@ -17,7 +17,7 @@ import { PendingCommands } from "../panels/pending_commands.js";
 import { Stats } from "../panels/stats.js";
 import { TextSamples } from "../panels/text_samples.js";
 import { getJson, HttpError, presentShareKey } from "../shared/http.js";
-import { gettext } from "../shared/i18n.js";
+import { gettext, useStateTexts } from "../shared/i18n.js";
 import { Painter } from "../shared/painter.js";
 import { readPalette } from "../shared/palette.js";
 import { shortcut } from "../shared/shortcuts.js";
@@ -37,6 +37,7 @@ const STEADY_MS = 10_000;
 
 const page = JSON.parse(document.getElementById("run-page").textContent);
 if (page.shared) presentShareKey();
+useStateTexts(page.states);
 const state = emptyState();
 const painter = new Painter();
 const request = () => painter.request();

@@ -17,23 +17,14 @@ export function fill(text, values) {
   return text.replace(/\{(\w+)\}/g, (place, name) => String(values[name] ?? place));
 }
 
-/** Return the word for the state of a run or of a command, or for a command itself; unknown ones stay as they are. */
+let stateTexts = {};
+
+/** Take the words for states of runs and commands, in the reader's language, as the server has them. */
+export function useStateTexts(texts) {
+  stateTexts = texts;
+}
+
+/** Return the word for the state of a run or of a command; an unknown one stays as it is. */
 export function stateText(state) {
-  const words = {
-    created: gettext("created"),
-    queued: gettext("queued"),
-    running: gettext("running"),
-    paused: gettext("paused"),
-    finished: gettext("finished"),
-    stopped: gettext("stopped"),
-    failed: gettext("failed"),
-    lost: gettext("lost"),
-    sent: gettext("sent"),
-    delivered: gettext("delivered"),
-    applied: gettext("applied"),
-    refused: gettext("refused"),
-    expired: gettext("expired"),
-    stop: gettext("stop"),
-  };
-  return words[state] ?? state;
+  return stateTexts[state] ?? state;
 }

@@ -163,11 +163,16 @@ const EVENTS = {
 
   checkpoint(state, event) {
     noteActivity(state, event);
-    const { metrics_left_out: leftOut, removed, ...checkpoint } = fields(event);
-    const gone = new Set([checkpoint.id, ...removed]);
-    state.checkpoints = [checkpoint, ...state.checkpoints.filter(({ id }) => !gone.has(id))]
+    const { metrics_left_out: leftOut, ...checkpoint } = fields(event);
+    state.checkpoints = [checkpoint, ...state.checkpoints.filter(({ id }) => id !== checkpoint.id)]
       .sort(newestCheckpointFirst)
       .slice(0, MOST_CHECKPOINTS);
+    state.versions.checkpoints += 1;
+  },
+
+  checkpoints_removed(state, event) {
+    const gone = new Set(event.ids);
+    state.checkpoints = state.checkpoints.filter(({ id }) => !gone.has(id));
     state.versions.checkpoints += 1;
   },
 

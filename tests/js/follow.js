@@ -1,4 +1,4 @@
-// Follows recorded runs with the page's own reducer, and compares with a page that is loaded at the end.
+// Follows recorded runs with the page's own reducer, and compares with pages that are loaded at each cut and at the end.
 //
 // usage: node tests/js/follow.js stories.json
 // A story is {name, cuts: [{seq, hello, history}], frames}; the last cut is the end. Prints a JSON list of what
@@ -83,7 +83,10 @@ for (const { name, cuts, frames } of JSON.parse(readFileSync(process.argv[2], "u
     const later = cuts[Math.min(index + 2, cuts.length - 1)];
     compare(name, `loaded at ${cut.seq}, greeted at ${later.seq}`, follow(load(cut, later), frames), load(end));
   }
-  // A page that was there from the first moment, and whose socket was cut at every place.
+  // A page that was there from the first moment: at every cut it holds what a fresh one holds.
+  const steady = load(cuts[0]);
+  for (const cut of cuts) compare(name, `followed to ${cut.seq}`, follow(steady, frames, cut.seq), load(cut));
+  // And one whose socket was cut at every place, so that it is greeted before it has followed.
   const page = load(cuts[0]);
   for (const [index, cut] of cuts.entries()) {
     if (index % 2) follow(page, frames, cut.seq);

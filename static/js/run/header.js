@@ -136,7 +136,7 @@ export class Header {
   }
 
   #paintBanner(run) {
-    const sentence = this.#connection.sentence || endSentence(run) || quietSentence(run, this.#state.life);
+    const sentence = this.#connection.sentence || endSentence(run, this.#state.attempts.at(-1)) || quietSentence(run, this.#state.life);
     this.#parts.banner.hidden = !sentence;
     this.#parts.banner.classList.toggle("banner-bad", Boolean(this.#connection.sentence) || run.state === "failed");
     setText(this.#parts.banner.querySelector("[data-slot=text]"), sentence);
@@ -198,8 +198,8 @@ function quietSentence(run, life) {
 }
 
 /** Why a run is not running any more; a lost one may not be over. */
-function endSentence(run) {
-  if (run.group === "ended" && run.state !== "finished") return run.last_attempt?.error || run.reason;
+function endSentence(run, attempt) {
+  if (run.group === "ended" && run.state !== "finished") return attempt?.error || run.reason;
   if (run.group !== "lost") return "";
   const heals = gettext(
     "If its host was only cut off, the run goes on by itself as soon as it is back, with its points.",

@@ -17,8 +17,10 @@ export const MESSAGES = {
     state.run = { ...event.run };
     // What a frame cannot carry stays as the history told it; the events that follow bring it up to date.
     if (lacks.has("knobs")) state.run.knobs = known?.knobs ?? state.knobs;
-    // They stand in `state.commands`.
+    // They stand in `state.commands` and `state.attempts`.
     delete state.run.commands;
+    delete state.run.last_attempt;
+    noteAttempt(state, event.run.last_attempt);
     state.lacks = lacks;
     state.greeted = {
       series: new Set(Object.keys(event.latest)),
@@ -101,6 +103,17 @@ function noteNewest(state, name, axis, chart) {
     value: (chart.raw ? chart.values : chart.mean)[end],
     nonfinite: odd ? odd[1] : "",
   };
+}
+
+/** What is told of an attempt, null of a run without one; a traceback, which the details told, stays. */
+export function noteAttempt(state, attempt) {
+  if (!attempt) return;
+  const known = state.attempts.find(({ number }) => number === attempt.number);
+  if (known && Object.entries(attempt).every(([name, value]) => known[name] === value)) return;
+  state.attempts = [...state.attempts.filter((other) => other !== known), { ...known, ...attempt }].sort(
+    (left, right) => left.number - right.number,
+  );
+  state.versions.attempts += 1;
 }
 
 export function newestCheckpointFirst(left, right) {

@@ -5,7 +5,14 @@
 // a second would cost more than drawing them; `versions` tells painters what changed.
 
 import { earlierEpochsFirst } from "./epochs.js";
-import { MESSAGES, MOST_ACTIVITY, MOST_CONSOLE_LINES, MOST_TEXTS, newestCheckpointFirst } from "./messages.js";
+import {
+  MESSAGES,
+  MOST_ACTIVITY,
+  MOST_CONSOLE_LINES,
+  MOST_TEXTS,
+  newestCheckpointFirst,
+  noteAttempt,
+} from "./messages.js";
 import { addPoints, axisOf, bucketsEach, emptySeries } from "./series.js";
 
 // As many as the history gives; the oldest go first.
@@ -126,9 +133,9 @@ const EVENTS = {
   /** The server says what follows from a state: nothing is derived here. */
   status(state, event, news) {
     noteActivity(state, event);
-    if (event.last_attempt) noteAttempt(state, event.last_attempt);
+    noteAttempt(state, event.last_attempt);
     if (!news || !state.run) return;
-    const { remark, ...own } = fields(event);
+    const { remark, last_attempt: attempt, ...own } = fields(event);
     Object.assign(state.run, own);
     state.versions.run += 1;
   },
@@ -221,15 +228,6 @@ function newestOf(blocks) {
     }
   }
   return newest;
-}
-
-/** What an event tells of an attempt; a traceback, which the details told, stays. */
-function noteAttempt(state, attempt) {
-  const known = state.attempts.find(({ number }) => number === attempt.number);
-  state.attempts = [...state.attempts.filter((other) => other !== known), { ...known, ...attempt }].sort(
-    (left, right) => left.number - right.number,
-  );
-  state.versions.attempts += 1;
 }
 
 function noteActivity(state, event) {

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from runs.live.history import history
 
+from runs.api.history import history
 from runs.live.snapshot import latest_values, run_snapshot
 from runs.models import Attempt, EpochMetric, Project, Role, Run
 from runs.recording.lifecycle import Holder, open_attempt

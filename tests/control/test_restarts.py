@@ -74,8 +74,11 @@ def attempts(stack: Stack, run_id: int) -> list[dict[str, Any]]:
 
 
 def told(stack: Stack, run_id: int) -> list[tuple[str, str]]:
-    """Return state and the end of the reason of each status event."""
-    return [(event["state"], event["reason"].rpartition(". ")[2]) for event in events(stack, run_id, "status")]
+    """Return the state of each status event, and its remark or the end of its reason."""
+    return [
+        (event["state"], event["remark"] or event["reason"].rpartition(". ")[2])
+        for event in events(stack, run_id, "status")
+    ]
 
 
 def test_it_starts_again_until_it_finishes(offline_stack: Stack) -> None:

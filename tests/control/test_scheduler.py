@@ -38,9 +38,9 @@ def run(db: None) -> Run:
 
 
 def told(run: Run) -> list[tuple[str, str]]:
-    """Return state and reason of the status events of a run."""
+    """Return state and reason of the status events of a run, with what each remarks."""
     frames = StoredEvent.objects.filter(run=run, kind="status").order_by("seq").values_list("frame", flat=True)
-    return [(event["state"], event["reason"]) for event in map(json.loads, frames)]
+    return [(event["state"], f"{event['reason']} {event['remark']}".strip()) for event in map(json.loads, frames)]
 
 
 def hold(run: Run) -> Lease:
@@ -160,7 +160,7 @@ def test_it_heals_when_its_owner_speaks_again(run: Run, state: RunState) -> None
     renew_lease(lease, step=7)
     run.refresh_from_db()
     assert (run.state, run.reason, run.step) == ("running", "", 7)
-    assert told(run)[-1] == ("running", "the training host speaks again")
+    assert told(run)[-1] == ("running", "the training host sends heartbeats again")
     renew_lease(lease)
     assert len(told(run)) == 2
 

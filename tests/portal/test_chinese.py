@@ -182,7 +182,7 @@ class Visible(HTMLParser):
 # Names of people, projects, runs, recipes, metrics and devices, and words that Chinese writes in Latin letters.
 NAMES = """
     English
-    CSV API GPU CPU UTC JavaScript Pages pages live ended bare mnist digits transformer MNIST Adam AdamW
+    CSV API GPU CPU UTC JavaScript Pages pages live ended bare again mnist digits transformer MNIST Adam AdamW
     Transformer Python PyTorch torch
     float32 bfloat16 float16 auto rate width owner viewer operator gpu host notebook link
     manage py watch make serve validation_loss train loss accuracy Enter Tab PNG SHA openapi json cuda cpu Ctrl

@@ -327,8 +327,8 @@ def test_a_lost_run_heals_to_what_its_worker_said_last_with_all_its_points(
         os.kill(training.supervisor.pid, signal.SIGCONT)
         wait_for(lambda state=state: training.row["state"] == state, "the run to heal")  # type: ignore[misc]
     training.end()
-    reasons = [event["reason"] for event in events(offline_stack, training.run_id, "status")]
-    assert reasons.count("the training host speaks again") == 2
+    remarks = [event["remark"] for event in events(offline_stack, training.run_id, "status")]
+    assert remarks.count("the training host sends heartbeats again") == 2
     blocks = [block for event in events(offline_stack, training.run_id, "metrics") for block in event["blocks"]]
     steps = [step for block in blocks for step in block["steps"]]
     assert steps == list(range(1, steps[-1] + 1))

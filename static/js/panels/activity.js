@@ -15,7 +15,7 @@ export class Activity {
 
   constructor(state) {
     this.#state = state;
-    for (const id of ["attempts", "events", "parameters", "environment"]) {
+    for (const id of ["restarts", "attempts", "events", "parameters", "environment"]) {
       this.#places[id] = document.getElementById(id);
       this.#changed[id] = changeDetector();
     }
@@ -23,10 +23,11 @@ export class Activity {
 
   paint() {
     const { versions } = this.#state;
-    this.#fill("attempts", versions.attempts + versions.details, () => {
-      setText(document.getElementById("restarts"), restartsText(this.#state.run));
-      return this.#state.attempts.toReversed().map(attemptRow);
-    });
+    const restarts = restartsText(this.#state.run);
+    if (this.#changed.restarts(restarts)) setText(this.#places.restarts, restarts);
+    this.#fill("attempts", versions.attempts + versions.details, () =>
+      this.#state.attempts.toReversed().map(attemptRow),
+    );
     this.#fill("events", versions.activity, () => this.#state.activity.toReversed().map(eventEntry));
     this.#fill("parameters", versions.details, () => table(this.#state.parameters));
     this.#fill("environment", versions.details, () => table(this.#state.environment));

@@ -163,7 +163,7 @@ const EVENTS = {
   stall(state, event, news) {
     noteActivity(state, event);
     if (!news || !state.run) return;
-    state.run.stalled_since = event.since;
+    state.run.stalled_since = event.stalled ? event.since : null;
     state.run.usual_step_s = event.stalled ? event.usual_step_s : null;
     state.versions.run += 1;
   },

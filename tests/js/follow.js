@@ -8,8 +8,9 @@ import { readFileSync } from "node:fs";
 import { applyEvent, emptyState } from "../../static/js/state/run_state.js";
 
 const MOST_FOUND = 20;
-// The history has seven digits of merged points.
+// The history has seven digits of what was merged, which is added up in another order.
 const CLOSE = 1e-6;
+const ROUNDED = /\.(means|mins|maxs)\.\d+$/;
 
 /** A page that is loaded: its history, then the greeting of its socket. */
 function load(cut, greeting = cut) {
@@ -22,7 +23,7 @@ function follow(state, frames, until = Infinity) {
   return state;
 }
 
-/** All that a reader of the page can see, apart from what the details alone tell. */
+/** All that a reader of the page can see. */
 function seen(state, console, activity) {
   const series = [...state.series].map(([name, { axis, parts }]) => [name, axis, [...parts]]);
   return {
@@ -38,16 +39,17 @@ function seen(state, console, activity) {
     texts: state.texts,
     commands: [...state.commands],
     checkpoints: state.checkpoints,
-    attempts: state.attempts.map(({ traceback, ...attempt }) => attempt),
+    attempts: state.attempts,
+    environment: state.environment,
     parameters: state.parameters,
   };
 }
 
-/** Return where two values differ first, "" where they do not. Numbers may have been added up in another order. */
+/** Return where two values differ first, "" where they do not. */
 function difference(left, right, place = "") {
   if (typeof left === "number" && typeof right === "number") {
-    const isClose = left === right || Math.abs(left - right) <= CLOSE * Math.max(1, Math.abs(left), Math.abs(right));
-    return isClose ? "" : place;
+    const isClose = ROUNDED.test(place) && Math.abs(left - right) <= CLOSE * Math.abs(left);
+    return left === right || isClose ? "" : place;
   }
   if (left === null || right === null || typeof left !== "object" || typeof right !== "object")
     return left === right ? "" : place;
@@ -67,7 +69,9 @@ function at(value, place) {
 
 const found = [];
 
-function compare(story, page, followed, loaded) {
+/** `details` is what the page asks for when an event says that it changed: environment and tracebacks. */
+function compare(story, page, followed, loaded, details) {
+  applyEvent(followed, { ...structuredClone(details), kind: "details" });
   const console = loaded.console.length;
   const activity = loaded.activity.length;
   const [left, right] = [seen(followed, console, activity), seen(loaded, console, activity)];
@@ -78,21 +82,21 @@ function compare(story, page, followed, loaded) {
 for (const { name, cuts, frames } of JSON.parse(readFileSync(process.argv[2], "utf8"))) {
   const end = cuts.at(-1);
   for (const [index, cut] of cuts.entries()) {
-    compare(name, `loaded at ${cut.seq}`, follow(load(cut), frames), load(end));
+    compare(name, `loaded at ${cut.seq}`, follow(load(cut), frames), load(end), end.history);
     // The greeting came later than the history: what lies between is replayed.
     const later = cuts[Math.min(index + 2, cuts.length - 1)];
-    compare(name, `loaded at ${cut.seq}, greeted at ${later.seq}`, follow(load(cut, later), frames), load(end));
+    compare(name, `loaded at ${cut.seq}, greeted at ${later.seq}`, follow(load(cut, later), frames), load(end), end.history);
   }
   // A page that was there from the first moment: at every cut it holds what a fresh one holds.
   const steady = load(cuts[0]);
-  for (const cut of cuts) compare(name, `followed to ${cut.seq}`, follow(steady, frames, cut.seq), load(cut));
+  for (const cut of cuts) compare(name, `followed to ${cut.seq}`, follow(steady, frames, cut.seq), load(cut), cut.history);
   // And one whose socket was cut at every place, so that it is greeted before it has followed.
   const page = load(cuts[0]);
   for (const [index, cut] of cuts.entries()) {
     if (index % 2) follow(page, frames, cut.seq);
     applyEvent(page, { ...structuredClone(cut.hello), replay: true });
   }
-  compare(name, "cut at every place", follow(page, frames), load(end));
+  compare(name, "cut at every place", follow(page, frames), load(end), end.history);
   if (found.length >= MOST_FOUND) break;
 }
 

@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { applyEvent, emptyState } from "../../static/js/state/run_state.js";
 import { countedEpochs, earlierEpochs } from "../../static/js/state/epochs.js";
-import { AT, hello, played, status } from "./story.js";
+import { AT, hello, history, played, status } from "./story.js";
 
 test("it lets a later attempt replace the epochs that it trains again", () => {
   const epoch = (seq, attempt, number, best) => ({
@@ -121,4 +121,37 @@ test("it keeps the checkpoints that are left", () => {
     ],
     "the newest first, and one that was saved again once",
   );
+});
+
+test("details that were read before an event change nothing that the event told", () => {
+  const attempt = { number: 1, ended_at: null, outcome: "" };
+  const checkpoint = { id: 7, name: "a", created_at: AT };
+  const state = applyEvent(emptyState(), history(1, { attempts: [attempt], checkpoints: [checkpoint] }));
+  applyEvent(state, status(2, { last_attempt: { ...attempt, ended_at: AT, outcome: "failed" } }));
+  applyEvent(state, { seq: 3, kind: "checkpoints_removed", at: AT, attempt: 1, ids: [7] });
+  const older = { attempts: [{ ...attempt, traceback: "Traceback …" }], checkpoints: [checkpoint], environment: { a: 1 } };
+  applyEvent(state, { kind: "details", ...older });
+  assert.deepEqual(state.attempts, [{ ...attempt, ended_at: AT, outcome: "failed", traceback: "Traceback …" }]);
+  assert.deepEqual(state.checkpoints, []);
+  assert.deepEqual(state.environment, { a: 1 });
+});
+
+test("a history brings the knobs that a greeting leaves out", () => {
+  const knob = (value) => [{ name: "rate", value }];
+  const state = applyEvent(emptyState(), hello(1, true, { knobs: knob(1) }));
+  applyEvent(state, history(5, { knobs: knob(2) }));
+  applyEvent(state, { ...hello(5, true), incomplete: ["knobs"] });
+  assert.equal(state.run.knobs[0].value, 2);
+});
+
+test("it keeps as many epochs and attempts as the history gives, the newest", () => {
+  const state = emptyState();
+  const epoch = { kind: "epoch", at: AT, step: 1, duration_s: null, best: false, values: {}, nonfinite: {}, part: 0 };
+  for (let seq = 1; seq <= 2003; seq += 1)
+    applyEvent(state, { ...epoch, seq, attempt: seq < 4 ? 2 : 3, epoch: seq < 4 ? 5000 + seq : seq });
+  assert.equal(state.epochs.length, 2000);
+  assert.deepEqual([...new Set(state.epochs.map((row) => row.attempt))], [3]);
+  for (let number = 1; number <= 203; number += 1)
+    applyEvent(state, status(2003 + number, { attempt: number, last_attempt: { number } }));
+  assert.deepEqual([state.attempts.length, state.attempts[0].number], [200, 4]);
 });

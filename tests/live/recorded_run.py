@@ -82,6 +82,8 @@ class RecordedRun:
     training: Training | None = None
     # What a page that is loaded at this moment gets: {"seq", "hello", "history"}.
     cuts: list[dict[str, Any]] = field(default_factory=list)
+    # Events whose points were moved to chunks: viewers got them all the same.
+    folded: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         project, _ = Project.objects.get_or_create(slug="lab", defaults={"name": "Lab"})
@@ -122,8 +124,8 @@ class RecordedRun:
 
     def frames(self) -> list[dict[str, Any]]:
         """Return all events of the run as they were sent, in their order."""
-        stored = StoredEvent.objects.filter(run_id=self.pk).order_by("seq").values_list("frame", flat=True)
-        return [json.loads(frame) for frame in stored]
+        kept = dict(StoredEvent.objects.filter(run_id=self.pk).values_list("seq", "frame"))
+        return [json.loads(frame) for _, frame in sorted((self.folded | kept).items())]
 
     # Before and between attempts.
 
@@ -363,9 +365,9 @@ class RecordedRun:
 
     def fold(self) -> None:
         """Move points from events to chunks, and leave their events: a page must not notice."""
-        frames = list(StoredEvent.objects.filter(run_id=self.pk))
+        points = StoredEvent.objects.filter(run_id=self.pk, kind__in=storage.POINT_KINDS)
+        self.folded |= dict(points.values_list("seq", "frame"))
         storage.fold(self.pk)
-        self.folded = [row for row in frames if row.kind in storage.POINT_KINDS]
 
     def legal(self) -> list[Callable[[], None]]:
         """Return what may happen next."""
@@ -385,6 +387,7 @@ class RecordedRun:
             self.log_points, self.log_points, self.log_epoch, self.note, self.log_text, self.record_environment,
             self.save_checkpoint, self.print_lines, self.sample_system, self.set_knob, self.ask_for_checkpoint,
             self.evaluate, self.write_note, self.extend, self.cancel, self.lose, self.replace_supervisor, self.plan,
+            self.fold,
         ]  # fmt: skip
         if state == "paused":
             return [*always, self.resume, self.resume, self.stop_and_end, self.fail]

@@ -54,9 +54,11 @@ def whole_story(run: RecordedRun) -> None:
         run.record_environment, run.plan, run.log_points, run.log_epoch, run.print_lines, run.sample_system,
         run.set_knob, run.log_text, run.note, run.save_checkpoint, run.log_points, run.log_epoch, run.save_checkpoint,
         run.pause, run.write_note, run.cancel, run.resume, run.evaluate, run.ask_for_checkpoint, run.extend,
-        run.stall, run.log_points, run.replace_supervisor, run.lose, run.recover, run.log_epoch, run.save_checkpoint,
+        run.stall, run.log_points, run.replace_supervisor, run.lose, run.recover, run.fold,
+        run.log_epoch, run.save_checkpoint,
         # Fails, is queued again, and restarts.
-        run.log_points, run.fail, run.lose_checkpoint, run.start, run.plan, run.log_points, run.log_epoch, run.set_knob,
+        run.log_points, run.fold, run.fail, run.lose_checkpoint, run.start, run.plan, run.log_points, run.log_epoch,
+        run.set_knob,
         # Lost, queued by hand, and taken over by another host.
         run.lose, run.enqueue, run.start, run.log_points, run.lose, run.take_over, run.log_points, run.log_epoch,
         run.stop_and_end, run.start, run.log_points, run.finish, run.extend, run.start, run.log_epoch, run.finish,

@@ -32,14 +32,19 @@ export function captionOf(drawn, points, log, earlier = 0) {
   return sentences.join(" · ");
 }
 
-/** Return the text alternative of a chart: newest values, range, number of points, and of interventions in sight. */
-export function altText(title, lines, drawn, points, over, marks = 0) {
+/**
+ * Return the text alternative of a chart: newest values, range, numbers of points, of interventions in sight and of
+ * lines of earlier attempts, and the attempt that was chosen.
+ */
+export function altText(title, lines, drawn, points, over, { marks = 0, earlier = 0, attempt = Infinity } = {}) {
   const newest = lines.map((line) => (lines.length > 1 ? `${line.label} ${latestOf(line)}` : latestOf(line)));
   const [low, high] = spanOf(drawn);
   const parts = [newest.join(", ")];
   if (low <= high) parts.push(fill(gettext("from {low} to {high}"), { low: number(low), high: number(high) }));
   parts.push(fill(gettext("{points} points"), { points: count(points) }));
   if (marks) parts.push(fill(gettext("interventions marked: {count}, the key m reads them"), { count: marks }));
+  if (attempt !== Infinity) parts.push(fill(gettext("as attempt {number} left it"), { number: attempt }));
+  if (earlier) parts.push(fill(gettext("paler lines of other attempts: {count}"), { count: count(earlier) }));
   parts.push(fill(gettext("over {axis}"), { axis: AXES[over] }));
   return `${title}: ${parts.join("; ")}`;
 }

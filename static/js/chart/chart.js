@@ -232,7 +232,11 @@ export class Chart {
     caption.hidden = !text;
     setText(caption, text);
     this.root.dataset.points = points;
-    const label = altText(this.title, this.lines, this.#drawn, points, this.#over, this.#interventions.count);
+    const label = altText(this.title, this.lines, this.#drawn, points, this.#over, {
+      marks: this.#interventions.count,
+      earlier: this.#earlierCount(),
+      attempt: this.view.attempt,
+    });
     this.root.setAttribute("aria-label", label);
   }
 

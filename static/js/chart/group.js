@@ -15,15 +15,16 @@ let groups = 0;
 
 export class ChartGroup {
   #fetchRange;
+  #attemptsOf;
   #onChange;
   #timer = 0;
   #details = new Map();
 
   /**
-   * `fetchRange(names, from, to, buckets)` resolves to {name: charts}, null where there is no finer data. Zoom and
+   * `attemptsOf(name)` returns the attempts of a series. `fetchRange(names, from, to, buckets)` resolves to {name: charts}, null where there is no finer data. Zoom and
    * `from` and `to` are of the x that is drawn; `mapping()` leads from there to what is stored.
    */
-  constructor({ fetchRange = null, mapping, onChange }) {
+  constructor({ fetchRange = null, attemptsOf = null, mapping, onChange }) {
     this.key = `group-${(groups += 1)}`;
     this.charts = [];
     this.zoom = null;
@@ -40,6 +41,7 @@ export class ChartGroup {
       this.reset();
     });
     this.#fetchRange = fetchRange;
+    this.#attemptsOf = attemptsOf;
     this.#onChange = onChange;
   }
 
@@ -51,8 +53,13 @@ export class ChartGroup {
     this.zoom = { from, to };
     this.#details.clear();
     this.#touch();
+    this.refine();
+  }
+
+  /** Ask for finer data of the range that is shown, in a moment. */
+  refine() {
     clearTimeout(this.#timer);
-    if (this.#fetchRange) this.#timer = setTimeout(() => this.#refine(from, to), SETTLE_MS);
+    if (this.#fetchRange && this.zoom) this.#timer = setTimeout(() => this.#refine(this.zoom), SETTLE_MS);
   }
 
   /** Show `factor` times the range around `centre`, within the whole of `extent`: [first x, last x]. */
@@ -93,7 +100,13 @@ export class ChartGroup {
 
   #stored(series, last, from, to, buckets, by) {
     const line = lineOf(series, last);
-    const detail = this.#details.has(series.name) ? lineOf(this.#details.get(series.name), last) : null;
+    const fetched = this.#details.get(series.name);
+    // An attempt that began since may train again what was fetched.
+    if (fetched && [...series.parts.keys()].some((attempt) => !fetched.attempts.has(attempt))) {
+      this.#details.delete(series.name);
+      this.refine();
+    }
+    const detail = this.#details.has(series.name) ? lineOf(fetched.series, last) : null;
     if (!detail?.xs.length) return drawable(line, from, to, buckets, by);
     const fine = drawable(detail, from, to, buckets, by);
     const seen = (by === "time" ? detail.times : detail.xs).at(-1);
@@ -105,13 +118,16 @@ export class ChartGroup {
     return fine;
   }
 
-  async #refine(from, to) {
+  async #refine(zoom) {
+    if (!zoom) return;
+    const { from, to } = zoom;
     // What is in sight comes first: the portal answers for so many at once.
     const charts = [...this.charts].sort((left, right) => Number(right.isVisible) - Number(left.isVisible));
     const names = charts
       .flatMap((chart) => chart.lines.filter((line) => line.isCoarse?.(from, to)).map((line) => line.name))
       .slice(0, FETCHED_AT_ONCE);
     if (!names.length) return;
+    const known = new Map(names.map((name) => [name, this.#attemptsOf(name)]));
     let finer;
     try {
       const { by, back } = this.mapping();
@@ -119,8 +135,9 @@ export class ChartGroup {
     } catch {
       return; // the coarse curve stays: it is right, only less fine
     }
-    if (this.zoom?.from !== from || this.zoom?.to !== to) return;
-    for (const [name, charts] of Object.entries(finer)) this.#details.set(name, seriesFromCharts(name, charts));
+    if (this.zoom !== zoom) return;
+    for (const [name, charts] of Object.entries(finer))
+      this.#details.set(name, { series: seriesFromCharts(name, charts), attempts: known.get(name) });
     this.#touch();
   }
 

@@ -18,11 +18,16 @@ export class InterventionMarks {
   /** Look at what was done since; call once before charts are painted. */
   refresh() {
     const { versions, commands, attempts, run } = this.#state;
-    if (!this.#changed(versions.commands, versions.details, this.#view.marks, run?.recipe)) return;
-    const begun = attemptStarts(attempts, !run?.recipe);
-    this.#list = this.#view.marks
-      ? interventionsOf(commands.values()).map((command) => ({ command, isGone: isReplaced(command, begun) }))
-      : [];
+    const { marks, attempt: last } = this.#view;
+    if (!this.#changed(versions.commands, versions.attempts, versions.details, marks, last, run?.recipe)) return;
+    const begun = attemptStarts(
+      attempts.filter(({ number }) => number <= last),
+      !run?.recipe,
+    );
+    const shown = marks ? interventionsOf(commands.values()) : [];
+    this.#list = shown
+      .filter(({ attempt }) => (attempt ?? 0) <= last)
+      .map((command) => ({ command, isGone: isReplaced(command, begun) }));
     this.version += 1;
   }
 

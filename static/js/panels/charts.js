@@ -43,6 +43,8 @@ export class ChartPanel {
   #next = 0;
   #layoutChanged = changeDetector();
   #clockChanged = changeDetector();
+  #clockAsked = changeDetector();
+  #known = null;
   #clockVersion = 0;
 
   /** `view` says how all charts are drawn, `marks` what was done to the run; `onSeen()` asks for another paint. */
@@ -81,10 +83,21 @@ export class ChartPanel {
     for (const group of this.#groups.values()) group.group.reset();
   }
 
+  /** Another attempt was chosen: what is zoomed may be finer for it. */
+  refine() {
+    for (const { group } of this.#groups.values()) group.refine();
+  }
+
+  /** When the run began and where its epochs end; asked many times in each paint. */
   #clock() {
-    const { run, epochs } = this.#state;
-    const start = run?.started_at ? Date.parse(run.started_at) / 1000 : null;
-    return { start, stepsPerEpoch: run?.steps_per_epoch ?? null, epochs: countedEpochs(epochs, this.#view.attempt) };
+    const { run, epochs, versions } = this.#state;
+    if (this.#clockAsked(versions.epochs, this.#view.attempt, run?.started_at, run?.steps_per_epoch))
+      this.#known = {
+        start: run?.started_at ? Date.parse(run.started_at) / 1000 : null,
+        stepsPerEpoch: run?.steps_per_epoch ?? null,
+        epochs: countedEpochs(epochs, this.#view.attempt),
+      };
+    return this.#known;
   }
 
   #mapping(axis) {
@@ -175,7 +188,7 @@ export class ChartPanel {
       label: lineLabel(name),
       // A fresh page learns the newest values, and when the run began, after the curve.
       version: () => `${series()?.version} ${this.#state.latest[name]?.value} ${this.#clockVersion}`,
-      latest: () => this.#state.latest[name] ?? NOTHING,
+      latest: () => (this.#view.attempt === Infinity ? (this.#state.latest[name] ?? NOTHING) : endOf(line())),
       read: (from, to, buckets) => {
         const own = series();
         if (!own) return { xs: [], means: [], mins: [], maxs: [], banded: false, points: 0 };
@@ -224,6 +237,7 @@ export class ChartPanel {
       onChange: this.#onSeen,
       mapping: () => this.#mapping(axis),
       fetchRange: this.fetchRange,
+      attemptsOf: (name) => new Set(this.#state.series.get(name)?.parts.keys()),
     });
     const grid = element("div", { class: "chart-grid" });
     const more = element("button", { class: "more-charts", type: "button", hidden: true, "data-more": "" });
@@ -268,6 +282,14 @@ export class ChartPanel {
       gettext("GPU and host are sampled once a second while the run trains."),
     );
   }
+}
+
+/** The last point of a line, as an attempt left it. */
+function endOf(columns) {
+  const end = (columns?.xs.length ?? 0) - 1;
+  if (end < 0) return NOTHING;
+  const odd = columns.odd.find(({ x }) => x === columns.xs[end]);
+  return { value: columns.means[end], nonfinite: odd?.name ?? "" };
 }
 
 function showNote(place, wanted, picture, title, text) {

@@ -199,7 +199,7 @@ function quietSentence(run, life) {
 
 /** Why a run is not running any more; a lost one may not be over. */
 function endSentence(run, attempt) {
-  if (run.group === "ended" && run.state !== "finished") return attempt?.error || run.reason;
+  if (run.group === "ended" && run.state !== "finished") return run.reason || attempt?.error || "";
   if (run.group !== "lost") return "";
   const heals = gettext(
     "If its host was only cut off, the run goes on by itself as soon as it is back, with its points.",

@@ -46,6 +46,7 @@ const header = new Header(state, page);
 const stats = new Stats(state);
 const view = new ChartView(document.getElementById("chart-tools"), (what) => {
   if (what === "over") charts.resetZoom();
+  if (what === "attempt") charts.refine();
   request();
 });
 const marks = new InterventionMarks(state, view);

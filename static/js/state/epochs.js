@@ -5,6 +5,11 @@ export function earlierEpochsFirst(left, right) {
   return left.epoch - right.epoch || left.attempt - right.attempt;
 }
 
+/** Return the newest `most` rows: of the latest attempts, and of those the last. */
+export function newestEpochs(rows, most) {
+  return rows.toSorted((left, right) => right.attempt - left.attempt || right.epoch - left.epoch).slice(0, most);
+}
+
 /**
  * Return the rows that count as attempt `last` left them, or as the newest one did: an attempt that trains epochs again
  * takes their place, and that of all behind them.

@@ -6,6 +6,8 @@ import { seriesFromCharts } from "./series.js";
 export const MOST_CONSOLE_LINES = 2000;
 export const MOST_ACTIVITY = 200;
 export const MOST_TEXTS = 50;
+// As many as the history gives.
+const MOST_ATTEMPTS = 200;
 
 // A snapshot says that heartbeats are missing, not for how long: for at least so many seconds.
 const SILENT_S = { unreachable: 6, silent: 12 };
@@ -53,19 +55,25 @@ export const MESSAGES = {
     state.activity = [...event.events].sort((left, right) => left.seq - right.seq).slice(-MOST_ACTIVITY);
     state.texts = [...(event.texts ?? [])].sort((left, right) => left.seq - right.seq).slice(-MOST_TEXTS);
     state.commands = new Map(event.commands.map((command) => [command.id, command]));
+    state.attempts = event.attempts;
+    state.checkpoints = [...event.checkpoints].sort(newestCheckpointFirst);
+    state.knobs = event.knobs ?? [];
+    // A greeting may leave them out: what was known before this history is older.
+    if (state.run) state.run.knobs = state.knobs;
     MESSAGES.details(state, event);
     for (const part of Object.keys(state.versions)) state.versions[part] += 1;
   },
 
-  /** What no event carries, the environment and tracebacks, and the lists that it belongs to. */
+  /** What no event carries: environment, parameters, tracebacks. Events that came meanwhile know better of the rest. */
   details(state, event) {
-    state.attempts = event.attempts;
-    state.checkpoints = [...event.checkpoints].sort(newestCheckpointFirst);
-    if (event.knobs) state.knobs = event.knobs;
+    const tracebacks = new Map(event.attempts.map(({ number, traceback }) => [number, traceback]));
+    state.attempts = state.attempts.map((attempt) => {
+      const traceback = tracebacks.get(attempt.number);
+      return traceback === undefined ? attempt : { ...attempt, traceback };
+    });
     state.environment = event.environment ?? {};
     state.parameters = event.parameters ?? {};
     state.versions.details += 1;
-    state.versions.checkpoints += 1;
   },
 
   /** Says that a history must be loaded: what was gathered stays until it comes. */
@@ -110,9 +118,9 @@ export function noteAttempt(state, attempt) {
   if (!attempt) return;
   const known = state.attempts.find(({ number }) => number === attempt.number);
   if (known && Object.entries(attempt).every(([name, value]) => known[name] === value)) return;
-  state.attempts = [...state.attempts.filter((other) => other !== known), { ...known, ...attempt }].sort(
-    (left, right) => left.number - right.number,
-  );
+  state.attempts = [...state.attempts.filter((other) => other !== known), { ...known, ...attempt }]
+    .sort((left, right) => left.number - right.number)
+    .slice(-MOST_ATTEMPTS);
   state.versions.attempts += 1;
 }
 

@@ -4,7 +4,7 @@
 // nothing but its arguments: no DOM, no clock, no network. It works in place, because copying long series ten times
 // a second would cost more than drawing them; `versions` tells painters what changed.
 
-import { earlierEpochsFirst } from "./epochs.js";
+import { earlierEpochsFirst, newestEpochs } from "./epochs.js";
 import {
   MESSAGES,
   MOST_ACTIVITY,
@@ -17,6 +17,7 @@ import { addPoints, axisOf, bucketsEach, emptySeries } from "./series.js";
 
 // As many as the history gives; the oldest go first.
 const MOST_COMMANDS = 500;
+const MOST_EPOCHS = 2000;
 const MOST_CHECKPOINTS = 200;
 
 export function emptyState() {
@@ -121,6 +122,7 @@ const EVENTS = {
     state.epochs = state.epochs.filter((known) => known !== before);
     if (row.best) state.epochs = state.epochs.map((known) => (known.best ? { ...known, best: false } : known));
     state.epochs.push(row);
+    if (state.epochs.length > MOST_EPOCHS) state.epochs = newestEpochs(state.epochs, MOST_EPOCHS);
     state.epochs.sort(earlierEpochsFirst);
     state.versions.epochs += 1;
     if (!news || !state.run) return;

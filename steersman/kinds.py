@@ -72,6 +72,9 @@ class Kind(ABC):
         known = KINDS.get(cls.name)
         if known is not None and type(known).__qualname__ != cls.__qualname__:
             raise TypeError(f"{cls.__qualname__}: {type(known).__qualname__} is the kind {cls.name!r} already")
+        of_type = [kind for kind in KINDS.values() if cls.python_type is not None and kind is not known]
+        if taken := next((kind.name for kind in of_type if kind.python_type is cls.python_type), ""):
+            raise TypeError(f"{cls.__qualname__}: {taken!r} is the kind of this python_type already: leave it out")
         KINDS[cls.name] = cls()
 
     @abstractmethod

@@ -47,7 +47,6 @@ class RunCommand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Something asked of a run. `legal_in` are the run states in which it may be sent."""
 
     kind: ClassVar[str]
-    title: ClassVar[str]
     help: ClassVar[str]
     legal_in: ClassVar[frozenset[str]] = LIVE
     # Whether it makes sense to ask for it at a later step or epoch.
@@ -61,7 +60,6 @@ class Stop(RunCommand, frozen=True, kw_only=True):
     """Finish the step, save a checkpoint and end; `train --run-id` resumes from there."""
 
     kind: ClassVar[str] = gettext_noop("stop")
-    title: ClassVar[str] = gettext_noop("Stop")
     help: ClassVar[str] = gettext_noop(
         "Finish the current step, save a checkpoint and end. The run can be resumed later."
     )
@@ -74,7 +72,6 @@ class Pause(RunCommand, frozen=True, kw_only=True):
     """Wait in front of the next step; every command still works."""
 
     kind: ClassVar[str] = gettext_noop("pause")
-    title: ClassVar[str] = gettext_noop("Pause")
     help: ClassVar[str] = gettext_noop(
         "Wait before the next step, keeping everything in memory, until the run is resumed."
     )
@@ -84,7 +81,6 @@ class Resume(RunCommand, frozen=True, kw_only=True):
     """Go on after a pause."""
 
     kind: ClassVar[str] = gettext_noop("resume")
-    title: ClassVar[str] = gettext_noop("Resume")
     help: ClassVar[str] = gettext_noop("Go on with the next step after a pause.")
     can_be_scheduled: ClassVar[bool] = False
 
@@ -93,7 +89,6 @@ class SaveCheckpoint(RunCommand, frozen=True, kw_only=True):
     """Save a checkpoint under a name; it is kept until the run is deleted."""
 
     kind: ClassVar[str] = gettext_noop("save_checkpoint")
-    title: ClassVar[str] = gettext_noop("Save a checkpoint")
     help: ClassVar[str] = gettext_noop(
         "Save a checkpoint after the current step, under a name. Named ones are not cleaned up."
     )
@@ -104,7 +99,6 @@ class Evaluate(RunCommand, frozen=True, kw_only=True):
     """Evaluate now, between two steps; the training itself is not changed by it."""
 
     kind: ClassVar[str] = gettext_noop("evaluate")
-    title: ClassVar[str] = gettext_noop("Evaluate")
     help: ClassVar[str] = gettext_noop("Evaluate the model after the current step, without changing the training.")
 
 
@@ -112,7 +106,6 @@ class SetKnob(RunCommand, frozen=True, kw_only=True):
     """Change a knob that the training declares: to `value`, or to `factor` times what it is."""
 
     kind: ClassVar[str] = gettext_noop("set_knob")
-    title: ClassVar[str] = gettext_noop("Set a knob")
     help: ClassVar[str] = gettext_noop(
         "Change a value of the running training, such as the learning rate, at the next step."
     )
@@ -132,7 +125,6 @@ class Note(RunCommand, frozen=True, kw_only=True):
     """Pin a remark to the present step."""
 
     kind: ClassVar[str] = gettext_noop("note")
-    title: ClassVar[str] = gettext_noop("Note")
     help: ClassVar[str] = gettext_noop("Pin a remark to the present step; it is marked on every chart.")
     legal_in: ClassVar[frozenset[str]] = STATES
     text: Text
@@ -146,7 +138,6 @@ class Extend(RunCommand, frozen=True, kw_only=True):
     """Train more epochs than were planned. A run that has finished can then be started again."""
 
     kind: ClassVar[str] = gettext_noop("extend")
-    title: ClassVar[str] = gettext_noop("Extend")
     help: ClassVar[str] = gettext_noop("Train more epochs than planned. A finished run can then be resumed.")
     legal_in: ClassVar[frozenset[str]] = STATES - {"lost"}
     can_be_scheduled: ClassVar[bool] = False
@@ -157,7 +148,6 @@ class Cancel(RunCommand, frozen=True, kw_only=True):
     """Withdraw a command that has not taken effect: one not delivered yet, or one that waits for its step."""
 
     kind: ClassVar[str] = gettext_noop("cancel")
-    title: ClassVar[str] = gettext_noop("Cancel a command")
     help: ClassVar[str] = gettext_noop(
         "Withdraw a command that was not delivered yet, or that waits for its step or epoch."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -26,6 +27,7 @@ from runs.protocol.commands import (
     parse_command,
 )
 from steersman.spec import ValueSpec
+from tests.support.stack import ROOT
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = "8ee4c1c1-309f-4365-805f-7a1d5ae2d6b6"
@@ -153,7 +155,7 @@ def test_every_refusal_names_its_field_and_says_what_to_give(
 @pytest.mark.parametrize("kind", sorted(COMMANDS))
 def test_every_command_says_what_it_does_and_takes(kind: str) -> None:
     command = COMMANDS[kind]
-    assert command.help.endswith(".") and command.title
+    assert command.help.endswith(".")
     for name in command.__struct_fields__:
         assert takes(command, name) != "a value", name
 
@@ -221,3 +223,13 @@ def test_words_that_name_no_command_are_refused_by_the_parser() -> None:
         parse_command(parse_words(["dance", "x=1"]))
     with pytest.raises(InvalidCommand, match="give text"):
         parse_command(parse_words(["note"]))
+
+
+def test_every_command_reads_in_words_on_the_page() -> None:
+    words = (ROOT / "static/js/commands/text.js").read_text().partition("const WORDS = {")[2].partition("\n};")[0]
+    assert set(re.findall(r"^  (\w+):", words, re.MULTILINE)) == set(COMMANDS)
+
+
+def test_every_sheet_is_on_the_page() -> None:
+    included = set(re.findall(r"runs/sheets/(\w+)\.html", (ROOT / "templates/runs/partials/sheets.html").read_text()))
+    assert included == {path.stem for path in (ROOT / "templates/runs/sheets").glob("*.html")} - {"frame"}

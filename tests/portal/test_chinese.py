@@ -111,7 +111,7 @@ def test_what_built_in_recipes_declare_is_listed(spec: str) -> None:
 
 
 def test_what_commands_and_events_declare_is_marked() -> None:
-    declared = {text for command in COMMANDS.values() for text in (command.kind, command.title, command.help)}
+    declared = {text for command in COMMANDS.values() for text in (command.kind, command.help)}
     assert declared | set(EVENTS) <= texts_of("django")
 
 

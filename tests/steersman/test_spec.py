@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from steersman.kinds import LARGEST_INT, choice_text, number_text
+from steersman.kinds import KINDS, LARGEST_INT, choice_text, number_text
 from steersman.spec import SpecError, ValueSpec, specs_from_wire, typed_values
 
 RATE = ValueSpec("rate", "float", minimum=1e-6, maximum=1.0, scale="log", unit="1/step")
@@ -282,3 +282,9 @@ def test_a_parameter_without_a_default_is_asked_for() -> None:
         typed_values({"folder": ValueSpec("folder", "str")}, {})
     with pytest.raises(SpecError, match="folder: there is no such parameter; the recipe has none"):
         typed_values({}, {"folder": "x"})
+
+
+def test_two_kinds_of_one_type_are_refused_where_the_second_is_declared() -> None:
+    with pytest.raises(TypeError, match="'int' is the kind of this python_type already"):
+        type("Second", (type(KINDS["int"]),), {"name": "second", "python_type": int})
+    assert "second" not in KINDS

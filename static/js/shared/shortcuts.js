@@ -2,7 +2,9 @@
 
 const actions = new Map();
 
+/** Let a key do something. Throws if it does something else already. */
 export function shortcut(key, action) {
+  if (actions.has(key)) throw new Error(`the key ${key} is taken`);
   actions.set(key, action);
 }
 

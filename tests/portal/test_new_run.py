@@ -23,6 +23,7 @@ SCHEMA = [
     {"name": "augment", "kind": "bool", "default": True, "help": ""},
     {"name": "note", "kind": "str", "default": "", "help": ""},
 ]
+SWITCH = {"name": "augment", "kind": "bool"}
 GOOD = {
     "project": "lab", "recipe": "images", "shown": "images", "name": "first", "seed": "7", "place": "gpu1/cuda:1",
     "p-epochs": "5", "p-rate": "1e-2", "p-optimizer": "sgd", "p-note": "",
@@ -120,6 +121,18 @@ def test_another_recipe_shows_its_parameters_and_keeps_what_was_typed(project: P
     page = post(queue="1", recipe="words").content.decode()
     assert "Another recipe was chosen" in page
     assert not Run.objects.exists()
+
+
+def test_a_checkbox_that_is_off_by_default_can_be_ticked(project: Project) -> None:
+    Recipe.objects.create(spec="plain", title="Plain", parameters=[SWITCH | {"default": False}])
+    page = client_of("operator").get(reverse("new_run"), {"recipe": "plain"}).content.decode()
+    box = page.split('name="p-augment"')[1].split(">")[0]
+    assert "checked" not in box
+    # What a browser sends for a box that is ticked.
+    value = box.split('value="')[1].split('"')[0]
+    answer = post(create="1", recipe="plain", shown="plain", **{"p-augment": value})
+    assert answer.status_code == 302
+    assert Run.objects.get().parameters == {"augment": True}
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,11 @@ class Checkbox(forms.CheckboxInput):
 
     def value_from_datadict(self, data: Any, files: Any, name: str) -> Any:
         # A browser leaves out a checkbox that is not checked.
-        return data.get(name, "no")
+        return data.get(name, "false")
+
+    def format_value(self, value: Any) -> str:
+        # What a browser sends for a checkbox that is checked, whatever it was when the page was made.
+        return "true"
 
     def _is_checked(self, value: object) -> bool:
         try:

@@ -135,6 +135,19 @@ def test_a_checkbox_that_is_off_by_default_can_be_ticked(project: Project) -> No
     assert Run.objects.get().parameters == {"augment": True}
 
 
+@pytest.mark.parametrize(("before", "after"), [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize("ticked", [True, False])
+def test_a_changed_checkbox_is_kept_when_the_recipe_is_switched(
+    project: Project, before: bool, after: bool, ticked: bool
+) -> None:
+    Recipe.objects.create(spec="one", title="One", parameters=[SWITCH | {"default": before}])
+    Recipe.objects.create(spec="two", title="Two", parameters=[SWITCH | {"default": after}])
+    fields = {"p-augment": "true"} if ticked else {}
+    page = post(switch="1", recipe="two", shown="one", **fields).content.decode()
+    box = page.split('name="p-augment"')[1].split(">")[0]
+    assert ("checked" in box) == (after if ticked == before else ticked)
+
+
 @pytest.mark.parametrize(
     "fields",
     [{"project": "other"}, {"recipe": "nothing"}, {"place": "gpu1/tpu"}, {"place": "a b/cpu"}, {"place": ""}],

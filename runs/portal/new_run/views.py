@@ -18,7 +18,7 @@ from runs.access.roles import commanded_run
 from runs.models import LARGEST_ID, Recipe, Run
 from runs.portal.new_run.device_choices import choice_value
 from runs.portal.new_run.form import StartForm, startable_projects
-from runs.portal.new_run.parameter_fields import PREFIX
+from runs.portal.new_run.parameter_fields import PREFIX, SpecField
 from runs.recording.queue import NotQueueable, enqueue, home_of, withdraw
 
 
@@ -127,7 +127,8 @@ def _kept(request: HttpRequest, before: Recipe | None, chosen: Recipe) -> dict[s
     kept |= {"recipe": chosen.spec} | {name: name in request.POST for name in ("deterministic", "start_paused")}
     declared = chosen.parameter_specs
     for name, spec in before.parameter_specs.items() if before else ():
-        typed = request.POST.get(PREFIX + name)
+        # The control knows what it means when a browser sends nothing.
+        typed = SpecField(spec).widget.value_from_datadict(request.POST, request.FILES, PREFIX + name)
         if name in declared and typed is not None and (spec.default is None or typed != spec.default_text):
             kept[PREFIX + name] = typed
     return kept

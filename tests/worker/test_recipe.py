@@ -161,6 +161,18 @@ def test_it_refuses_a_knob_that_cannot_be_one() -> None:
         type("Bad", (Declared,), {"__annotations__": {"tone": "float"}, "tone": bad})
 
 
+@pytest.mark.parametrize(
+    ("kind", "default", "choices", "expected"),
+    [(int, 2.0, (2.0, 4.0), (2, 4)), (int, 2, (2.0, 4.0), (2, 4)), (float, 1, (1, 2), (1.0, 2.0))],
+)
+def test_choices_and_default_have_the_annotated_type(kind: type, default: Any, choices: Any, expected: Any) -> None:
+    body = {"__annotations__": {"tone": kind.__name__}, "tone": parameter(default, choices=choices)}
+    spec: ValueSpec = type("Toned", (Declared,), body).declared["tone"]  # type: ignore[attr-defined]
+    assert [(each, type(each)) for each in (*spec.choices, spec.default)] == [
+        (each, kind) for each in (*expected, expected[0])
+    ]
+
+
 def test_the_built_in_recipes_have_their_knobs() -> None:
     expected = {
         "digits": ["learning_rate"],

@@ -33,12 +33,13 @@ class Declaration:
     def named(self, name: str, annotation: object, series: str = "") -> ValueSpec:
         """Return the spec of the parameter. Raises `TypeError` where the declaration contradicts itself."""
         try:
+            kind, choices = (self.kind, self.choices) if self.kind else self._annotated(name, annotation)
             spec = ValueSpec(
                 name,
-                self.kind or self._kind(name, annotation),
+                kind,
                 plain(self.minimum),
                 plain(self.maximum),
-                self.choices,
+                choices,
                 self.scale,
                 self.unit,
                 self.help,
@@ -50,19 +51,17 @@ class Declaration:
             raise TypeError(str(error)) from error
         return spec
 
-    def _kind(self, name: str, annotation: object) -> str:
-        """Return the kind of an annotated parameter, whose choices are of the annotated type too."""
+    def _annotated(self, name: str, annotation: object) -> tuple[str, tuple[Value, ...]]:
+        """Return the kind of an annotated parameter, and its choices in the annotated type."""
         type_name = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
         annotated = kind_annotated(type_name)
         if not annotated:
             known = ", ".join(kind.python_type.__name__ for kind in KINDS.values() if kind.python_type is not None)
             raise TypeError(f"parameter {name} must be annotated as one of {known}, not {type_name or 'nothing'}")
         if not self.choices:
-            return annotated
+            return annotated, ()
         of_one = ValueSpec(name, annotated)
-        for choice in self.choices:
-            of_one.check(choice)
-        return kind_of(name, self.default, self.choices)
+        return kind_of(name, self.default, self.choices), tuple(of_one.check(choice) for choice in self.choices)
 
 
 def parameter(

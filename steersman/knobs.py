@@ -14,7 +14,7 @@ from typing import Any
 from steersman import spec as specs
 from steersman.kinds import SpecError, Value
 from steersman.spec import ValueSpec
-from steersman.values import plain, shown
+from steersman.values import as_text, plain, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,12 +192,13 @@ def plain_default(default: Any) -> Any:
         raise SpecError(f"the values of a knob's parameter groups cannot be read: {shown(error)}") from error
 
 
-def plain_choices(choices: Any) -> tuple[Any, ...]:
-    """Return a knob's choices as plain Python values. Raises `SpecError` where they are no sequence."""
+def plain_choices(name: object, choices: Any) -> tuple[Any, ...]:
+    """Return the choices of a parameter or knob as plain Python values. Raises `SpecError` if they are no sequence."""
     try:
         return tuple(plain(choice) for choice in choices)
     except Exception as error:  # of the sequence's own methods
-        raise SpecError(f"a knob's choices are a sequence, not {shown(choices)}") from error
+        spec = as_text(name, specs.LARGEST_NAME_CHARACTERS)
+        raise SpecError(f"{spec}: choices are a sequence, not {shown(choices)}", spec) from error
 
 
 def groups_of(default: Value | Mapping[str, Value]) -> tuple[str, ...]:

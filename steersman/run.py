@@ -215,7 +215,7 @@ class Run(Recorder):
         shows it. `kind` names a kind of `steersman.kinds` that does not follow from the default. Raises
         `steersman.SpecError` where the declaration contradicts itself.
         """
-        initial, given = plain_default(default), plain_choices(choices)
+        initial, given = plain_default(default), plain_choices(name, choices)
         spec = ValueSpec(
             _clean_name(name),
             kind or kind_of(name, initial, given),

@@ -201,6 +201,14 @@ def test_whatever_is_given_to_a_knob_is_refused_with_its_own_error(default, name
         Run(tmp_path, 0, lock).knob("k", default, **named)
 
 
+def test_choices_that_are_no_sequence_are_refused_with_the_name_of_the_knob(tmp_path):
+    lock = try_lock(worker_lock_path(tmp_path, 0))
+    assert lock is not None
+    with pytest.raises(SpecError, match="k: choices are a sequence, not 5") as caught:
+        Run(tmp_path, 0, lock).knob("k", 1, choices=5)  # type: ignore[arg-type]
+    assert caught.value.name == "k"
+
+
 def test_choices_may_be_an_array(tmp_path):
     lock = try_lock(worker_lock_path(tmp_path, 0))
     assert lock is not None

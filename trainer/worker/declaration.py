@@ -21,7 +21,8 @@ class Declaration:
     default: Value
     minimum: int | float | None
     maximum: int | float | None
-    choices: tuple[Value, ...]
+    # As given: what they are is checked when the name is known.
+    choices: object
     help: str
     # A knob may be changed while the recipe trains; these tell how it is shown.
     knob: bool
@@ -33,7 +34,9 @@ class Declaration:
     def named(self, name: str, annotation: object, series: str = "") -> ValueSpec:
         """Return the spec of the parameter. Raises `TypeError` where the declaration contradicts itself."""
         try:
-            kind, choices = (self.kind, self.choices) if self.kind else self._annotated(name, annotation)
+            kind, choices = self.kind, plain_choices(name, self.choices)
+            if not kind:
+                kind, choices = self._annotated(name, annotation, choices)
             spec = ValueSpec(
                 name,
                 kind,
@@ -51,17 +54,17 @@ class Declaration:
             raise TypeError(str(error)) from error
         return spec
 
-    def _annotated(self, name: str, annotation: object) -> tuple[str, tuple[Value, ...]]:
+    def _annotated(self, name: str, annotation: object, choices: tuple[Value, ...]) -> tuple[str, tuple[Value, ...]]:
         """Return the kind of an annotated parameter, and its choices in the annotated type."""
         type_name = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
         annotated = kind_annotated(type_name)
         if not annotated:
             known = ", ".join(kind.python_type.__name__ for kind in KINDS.values() if kind.python_type is not None)
             raise TypeError(f"parameter {name} must be annotated as one of {known}, not {type_name or 'nothing'}")
-        if not self.choices:
+        if not choices:
             return annotated, ()
         of_one = ValueSpec(name, annotated)
-        return kind_of(name, self.default, self.choices), tuple(of_one.check(choice) for choice in self.choices)
+        return kind_of(name, self.default, choices), tuple(of_one.check(choice) for choice in choices)
 
 
 def parameter(
@@ -83,5 +86,5 @@ def parameter(
     how it is shown. `kind` names a kind of `steersman.kinds` that is not that of its annotation.
     """
     # The class collects this object and puts the default in its place, so a type checker may see the value.
-    declaration = Declaration(plain(default), minimum, maximum, plain_choices(choices), help, knob, scale, unit, kind)
+    declaration = Declaration(plain(default), minimum, maximum, choices, help, knob, scale, unit, kind)
     return cast(Declared, declaration)

@@ -263,6 +263,9 @@ class _Values:
         return self._text(plain)
 
     def _text(self, value: Any) -> str:
+        # Of an enumeration of texts the text, as `json` has it. A stand-in may call itself text and be none.
+        if issubclass(type(value), str):
+            value = str.__str__(value)
         text = as_text(value, max(1, min(LONGEST_TEXT, self._characters)))
         self._characters -= len(text)
         return text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from steersman.files.locks import try_lock
 from steersman.knobs import Change, Knob, Knobs, groups_of, kind_of
+from steersman.records.kinds import KnobsRecord
 from steersman.run import Run, worker_lock_path
 from steersman.spec import SpecError, ValueSpec
 
@@ -199,6 +201,17 @@ def test_whatever_is_given_to_a_knob_is_refused_with_its_own_error(default, name
     assert lock is not None
     with pytest.raises(SpecError):
         Run(tmp_path, 0, lock).knob("k", default, **named)
+
+
+def test_choices_and_value_of_an_enumeration_of_texts_are_recorded_as_its_texts():
+    class Optimizer(str, Enum):  # noqa: UP042, the text of a StrEnum is its value anyway
+        ADAM = "adam"
+        SGD = "sgd"
+
+    spec = ValueSpec("optimizer", "choice", choices=tuple(Optimizer))
+    knob = Knob(spec, Optimizer.SGD)
+    (recorded,) = KnobsRecord.of([knob.to_wire()], step=0).knobs
+    assert recorded["choices"] == ["adam", "sgd"] and recorded["value"] == "sgd"
 
 
 def test_choices_that_are_no_sequence_are_refused_with_the_name_of_the_knob(tmp_path):

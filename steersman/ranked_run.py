@@ -23,7 +23,7 @@ from pathlib import Path
 
 from steersman.commands import EXPIRE, Done
 from steersman.files.locks import HeldLock
-from steersman.files.private import open_private
+from steersman.files.private import append_whole
 from steersman.ranks.barrier import (
     BARRIER,
     DECISION_COUNT,
@@ -225,7 +225,7 @@ class RankedRun(Run):
                 if self._orphan_watch.poll(time.monotonic())[1]:
                     # A stop for want of a supervisor cannot reach the other nodes without one either.
                     raise PeerLost("no supervisor connects the nodes any more")
-                self._refuse("Not all nodes have answered")
+                self._refuse(f"Not all nodes have answered within {self._barrier_timeout_s:g} s")
                 return
             if barrier.farthest_boundary() < boundary:
                 return
@@ -238,16 +238,25 @@ class RankedRun(Run):
         barrier.arrive(boundary, self._step, self._epoch)
         if not barrier.wait(lambda: not barrier.absent(boundary), self._barrier_timeout_s):
             who = ", ".join(map(str, barrier.absent(boundary)))
-            self._refuse(f"Rank {who} did not come to the step boundary at which all were to take it")
+            where = "to the step boundary at which all were to take it"
+            self._refuse(f"Rank {who} did not come {where} within {self._barrier_timeout_s:g} s")
             return
         self._collect()
         # Whether one has expired is for the leader's clock alone, and judged here.
-        commands = [replace(command, expires_at=None) for command in self._pending if self._may_be_decided(command)]
+        self._pending = [command for command in self._pending if self._may_be_decided(command)]
+        commands = [replace(command, expires_at=None) for command in self._pending]
+        decision = Decision(at=boundary, step=self._step, epoch=self._epoch, commands=commands)
+        try:
+            append_whole(self._decisions, encode(decision) + b"\n")
+        except OSError as error:
+            # A stop waits for room on the disk, and is decided at a later step boundary.
+            stops = [command for command in self._pending if command.command == "stop"]
+            self._pending = [command for command in self._pending if command not in stops]
+            self._refuse(f"The decision could not be written ({error.strerror or error})")
+            self._pending += stops
+            return
         self._pending = []
         self._control.ranks = 1 + len(barrier.others)
-        decision = Decision(at=boundary, step=self._step, epoch=self._epoch, commands=commands)
-        with open_private(self._decisions, "ab") as file:
-            file.write(encode(decision) + b"\n")
         self._decision_count += 1
         # In this order: a rank that no longer sees the barrier finds the decision.
         self._words[DECISION_COUNT] = self._decision_count
@@ -286,7 +295,7 @@ class RankedRun(Run):
         """Refuse what is pending, and let all ranks go on."""
         pending, self._pending = self._pending, []
         self._words[BARRIER] = 0
-        reason = f"{why} within {self._barrier_timeout_s:g} s: nothing was changed."
+        reason = f"{why}: nothing was changed."
         for command in pending:
             if command.command == EXPIRE and command.id is not None:
                 self._expiring[command.id] = 0.0

@@ -6,6 +6,7 @@ stays as it is, since files that a person's own script writes are that person's 
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -28,6 +29,26 @@ def open_private(path: Path, mode: str) -> BinaryIO:
     """Open a file to write ("wb", "xb" or "ab"); one that has to be made gets mode 0600."""
     # It is the caller who closes it.
     return cast(BinaryIO, open(path, mode, opener=_private))  # noqa: SIM115
+
+
+def append_whole(path: Path, data: bytes) -> None:
+    """Append `data` to a file, which is made with mode 0600 if it is not there.
+
+    Raises `OSError` if the disk does not take all of it; then the file holds what it held before.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, FILE_MODE)
+    try:
+        size = os.fstat(descriptor).st_size
+        try:
+            written = os.write(descriptor, data)
+            if written != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            if os.fstat(descriptor).st_size > size:
+                os.ftruncate(descriptor, size)
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def write_private(path: Path, text: str) -> None:

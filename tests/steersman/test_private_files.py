@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from steersman.files.data_folder import UnfitFolder, prepare, refuse_unfit, who_else
+from steersman.files.private import append_whole
 from tests.support.stack import ROOT, SEED, Stack, create_run, run_row
 
 OTHERS = 0o077
@@ -38,6 +39,18 @@ def _is_open(path: Path) -> bool:
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_what_the_disk_takes_in_part_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "lines"
+    append_whole(path, b"first\n")
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:3]))
+    with pytest.raises(OSError, match="No space left"):
+        append_whole(path, b"second\n")
+    monkeypatch.undo()
+    append_whole(path, b"third\n")
+    assert path.read_bytes() == b"first\nthird\n" and mode(path) == 0o600
 
 
 def test_nothing_that_a_training_of_two_ranks_and_its_portal_write_is_open_to_others(tmp_path: Path):

@@ -184,6 +184,23 @@ def test_a_rank_that_does_not_come_makes_the_command_refused_and_everybody_goes_
     assert len(ranks.seen[0]) == len(ranks.seen[1])
 
 
+def test_a_full_disk_refuses_a_command_and_a_stop_waits_for_room(tmp_path):
+    decisions = tmp_path / "decisions.jsonl"
+    decisions.symlink_to("/dev/full")
+    with Ranks(tmp_path, 2, 1_000_000, uneven(13)) as ranks:
+        ranks.set_rate("c", 0.25)
+        outcome = ranks.outcome("c")
+        assert outcome["state"] == "refused"
+        assert outcome["reason"] == "The decision could not be written (No space left on device): nothing was changed."
+        ranks.post("stop", "stop")
+        ranks.set_rate("d", 0.75)
+        assert ranks.outcome("d")["state"] == "refused"
+        assert "stop" not in ranks.outcomes()
+        decisions.unlink()
+    assert not ranks.errors and ranks.seen[0] == ranks.seen[1]
+    assert ranks.outcomes()["stop"]["state"] == "applied" and ranks.seen[0][-1][1:] == (0.5, True)
+
+
 def test_ranks_that_log_other_steps_cannot_wait_for_one(tmp_path):
     with Ranks(tmp_path, 2, 1_000_000, uneven(12)) as ranks:
         ranks.runs[1].log = lambda *given, **values: None  # type: ignore[method-assign]

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 import psutil
@@ -66,7 +67,9 @@ class ForcedExit:
         if at_once:
             self._workers.kill(signal.SIGKILL)
         else:
-            self._post()
+            # A disk that does not take it now may take it when this thread looks again.
+            with suppress(OSError):
+                self._post()
         if not at_once and (not self._interrupts.is_terminated or self._any_lives()):
             self._wanted_since = None
             return

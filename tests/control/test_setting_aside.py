@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,24 @@ from runs.models import Attempt, EpochMetric, JournalOffset, Project, Run, Store
 from runs.protocol.events import LogWritten, TextLogged
 from runs.recording.database_errors import is_refusal
 from runs.recording.lifecycle import Holder, Lease, open_attempt
+from steersman.agent.journals.consoles import ConsolesRead
 from steersman.agent.journals.merged import Journals, JournalsRead
 from steersman.agent.journals.supervisor_deaths import MOST_DEATHS, deaths_at, record_death
 from steersman.agent.journals.tail import Position
 from steersman.agent.machine.redactor import Redactor
 from steersman.files import journal
 from steersman.files.journal import JournalReader, JournalWriter
-from steersman.records.kinds import EndRecord, EpochRecord, NoteRecord, OutcomeRecord, PointRecord, TextRecord
+from steersman.records.kinds import (
+    EndRecord,
+    EpochRecord,
+    NoteRecord,
+    OutcomeRecord,
+    PointRecord,
+    SetAsideRecord,
+    TextRecord,
+)
 from steersman.records.record import Record
-from trainer.ingest.partial_store import QUARANTINE_FILE
+from trainer.ingest.partial_store import QUARANTINE_FILE, put_into_quarantine
 from trainer.ingest.store import Ingest, StoredProgress
 from trainer.ingest.ticks import Tick
 
@@ -77,6 +87,23 @@ def test_neighbours_of_a_record_that_cannot_be_stored_are_stored(ingest, lease, 
     frames = StoredEvent.objects.filter(run_id=lease.run_id, kind=LogWritten.kind).values_list("frame", flat=True)
     lines = [line["text"] for frame in frames for line in json.loads(frame)["lines"]]
     assert sum("1 record could not be stored" in line for line in lines) == len(bad)
+
+
+def test_what_the_quarantine_takes_in_part_is_taken_back_and_told(tmp_path, monkeypatch):
+    put_into_quarantine(tmp_path, Tick(read=JournalsRead([epoch(1)])), "why")
+    before = (tmp_path / QUARANTINE_FILE).read_bytes()
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:-9]))
+    with pytest.raises(OSError, match="No space left"):
+        put_into_quarantine(tmp_path, Tick(read=JournalsRead([epoch(2)])), "why")
+    assert (tmp_path / QUARANTINE_FILE).read_bytes() == before
+
+
+def test_what_is_no_record_is_kept_once_however_often_it_is_set_aside(tmp_path):
+    for text in ("one", "one", "two", "one"):
+        put_into_quarantine(tmp_path, Tick(console=ConsolesRead([text], 0, {})), "why")
+    kept = JournalReader(tmp_path / QUARANTINE_FILE).read(4 << 20, ended=True)
+    assert [each.lines for each in kept if isinstance(each, SetAsideRecord)] == [["one"], ["two"]]
 
 
 def test_what_waits_in_a_database_that_is_away_is_not_set_aside(ingest, lease, tmp_path, monkeypatch):

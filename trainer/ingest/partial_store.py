@@ -20,6 +20,7 @@ from runs.recording.lifecycle import Fenced
 from steersman.agent.journals.consoles import ConsolesRead
 from steersman.agent.journals.merged import JournalsRead
 from steersman.files.journal import encode
+from steersman.files.private import append_whole
 from steersman.records.kinds import NoteRecord, SetAsideRecord
 from steersman.records.record import Record
 from steersman.values import as_text, clean
@@ -119,12 +120,19 @@ def put_into_quarantine(folder: Path, part: Part, reason: str) -> None:
     note = NoteRecord(step=first.step, number=first.number, time=time.time(), text=clean(reason))
     data = b"".join(encode(record) for record in (note, *records))
     path = folder / QUARANTINE_FILE
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    # Where the transaction was not committed, the same record is set aside again.
+    if not _holds(path, first):
+        append_whole(path, data)
+
+
+def _holds(path: Path, record: Record) -> bool:
+    """Tell whether a record stands near the end of a quarantine."""
+    # What is no record of a journal has the time at which it was set aside: its payload tells.
+    wanted = record.payload() if isinstance(record, SetAsideRecord) else encode(record)
     try:
-        # Where the transaction was not committed, the same record is set aside again.
-        size = os.fstat(descriptor).st_size
-        if encode(first) in os.pread(descriptor, SEARCHED_BYTES, max(0, size - SEARCHED_BYTES)):
-            return
-        os.write(descriptor, data)
-    finally:
-        os.close(descriptor)
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - SEARCHED_BYTES))
+            return wanted in file.read()
+    except FileNotFoundError:
+        return False

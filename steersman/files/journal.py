@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from pathlib import Path
 from time import time
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from zlib import crc32
 
 from steersman.files.point_code import append_maker, log_maker
@@ -216,6 +216,14 @@ def encode(record: Record) -> bytes:
     return body + _CHECKSUM.pack(crc32(body))
 
 
+class Behind(NamedTuple):
+    """Where a reader stands behind a record: offset, next number, and how many records were lost up to there."""
+
+    offset: int
+    next_number: int
+    unreadable: int
+
+
 class JournalReader:
     """Reads whole records from `offset` of one segment, and finds its way past damage.
 
@@ -229,8 +237,8 @@ class JournalReader:
         self.offset = offset
         self.next_number = next_number
         self.unreadable = 0
-        # Where each record of the last `read` ends.
-        self.ends: list[int] = []
+        # One for each record of the last `read`.
+        self.behind: list[Behind] = []
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def close(self) -> None:
@@ -247,7 +255,7 @@ class JournalReader:
         A record that is not whole stays for the next read, unless whole ones stand behind it or the
         writer has `ended`: then it is damage, and counted.
         """
-        self.ends = []
+        self.behind = []
         size = os.fstat(self._file).st_size
         if size < self.offset:
             # Cut to less than was consumed: what is appended from now on stands at the new end.
@@ -265,16 +273,14 @@ class JournalReader:
                 if following is None:
                     break
                 if position == 0 and self.offset:
-                    before = self._appended_before_offset()
-                    records += before
-                    self.ends += [self.offset] * len(before)
+                    records += self._appended_before_offset()
                 self._count_damage(data, following)
                 position = following
                 continue
             self._count_gap(record)
             records.append(record)
             position += length
-            self.ends.append(self.offset + position)
+            self._note_behind(self.offset + position)
         if position < len(data):
             if ended and at_end:
                 self.unreadable += 1
@@ -296,8 +302,12 @@ class JournalReader:
             if record is not None and record.number >= self.next_number:
                 self._count_gap(record)
                 records.append(record)
+                self._note_behind(self.offset)
             position = position + length if length else _next_whole(data, position + 1)
         return records
+
+    def _note_behind(self, offset: int) -> None:
+        self.behind.append(Behind(offset, self.next_number, self.unreadable))
 
     def _count_damage(self, data: bytes, following: int) -> None:
         record, _ = decode(data, following)

@@ -252,3 +252,81 @@ def test_damage_in_one_journal_costs_what_is_damaged(tmp_path):
     batch = opened(tmp_path, 2).read(ended=True)
     assert points(batch) == [(step, {"loss": 1.0 if step == 3 else 2.0}) for step in range(1, 6)]
     assert batch is not None and batch.unreadable == 1
+
+
+def damaged(folder: Path, bad: tuple[int, ...], count: int = 12) -> None:
+    """Write the journal of one rank, and damage some of its records."""
+    log = Log(folder, 0)
+    path = journal.segment_path(folder, 0, 0)
+    ends = [0]
+    for step in range(count):
+        log.point(step, loss=1.0)
+        ends.append(path.stat().st_size)
+    data = bytearray(path.read_bytes())
+    for number in bad:
+        data[(ends[number] + ends[number + 1]) // 2] ^= 0xFF
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("most", [1, 5])
+@pytest.mark.parametrize("bad", [(), (0,), (3,), (3, 4, 8), (11,), (0, 11)], ids=str)
+def test_damage_is_counted_once_where_few_records_are_read_at_a_time(tmp_path, bad, most, ranks, restarted):
+    damaged(tmp_path, bad)
+    if ranks == 2:
+        Log(tmp_path, 1).word(EndRecord, step=0, outcome="finished")
+    reader = opened(tmp_path, ranks)
+    found, unreadable = [], 0
+    while (batch := reader.read(ended=True, most=most)) is not None:
+        assert reader.read(ended=True, most=most) == batch, "nothing is consumed before it is stored"
+        found += points(batch)
+        unreadable += batch.unreadable
+        reader.advance(batch)
+        if restarted:
+            reader = opened(tmp_path, ranks, reader.positions)
+    assert [step for step, _ in found] == [step for step in range(12) if step not in bad]
+    assert unreadable == len(bad)
+
+
+def test_one_by_one_each_record_is_decoded_once(tmp_path, monkeypatch):
+    damaged(tmp_path, (), 300)
+    decoded = 0
+    decode = journal.decode
+
+    def counted(*given):
+        nonlocal decoded
+        decoded += 1
+        return decode(*given)
+
+    monkeypatch.setattr(journal, "decode", counted)
+    reader = opened(tmp_path, 1)
+    for step in range(300):
+        batch = reader.read(most=1)
+        assert points(batch) == [(step, {"loss": 1.0})]
+        reader.advance(batch)
+    assert reader.read() is None and decoded < 2 * 300
+
+
+def test_the_whole_rest_is_read_after_some_records_one_by_one(tmp_path):
+    damaged(tmp_path, (2,))
+    reader = opened(tmp_path, 1)
+    first = reader.read(most=1)
+    assert points(first) == [(0, {"loss": 1.0})]
+    reader.advance(first)
+    reader.read(most=1)
+    rest = reader.read()
+    assert [step for step, _ in points(rest)] == [1, *range(3, 12)] and rest is not None and rest.unreadable == 1
+    reader.advance(rest)
+    assert reader.read() is None and not reader.has_more()
+
+
+def test_a_journal_of_many_segments_is_followed_to_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal, "LARGEST_SEGMENT_BYTES", 200)
+    log, reader, found = Log(tmp_path, 0), opened(tmp_path, 1), []
+    for step in range(60):
+        log.word(NoteRecord, step=step, text="more")
+        while reader.has_more() and (batch := reader.read()) is not None:
+            found += [each.step for each in batch.records]
+            reader.advance(batch)
+    assert found == list(range(60)) and not reader.has_more()

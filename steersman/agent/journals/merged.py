@@ -11,10 +11,11 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import accumulate, islice, pairwise
 from pathlib import Path
 
 from steersman.agent.journals.reduction import reduce_values
-from steersman.agent.journals.tail import JournalTail, Position
+from steersman.agent.journals.tail import JournalTail, Position, Read
 from steersman.records.kinds import EndRecord, PointRecord
 from steersman.records.record import Record
 
@@ -64,18 +65,37 @@ class _RankLane:
             if read.position == self.ahead and not read.unreadable:
                 return
             now = time.monotonic()
-            for index, (record, end) in enumerate(zip(read.records, read.ends, strict=True)):
-                last = index == len(read.records) - 1
-                behind = read.position if last else Position(self.ahead.segment, end, record.number + 1)
-                self.held.append(_Held(record, behind, self.unreadable + read.unreadable if last else 0, now))
+            places = [Position(self.ahead.segment, each.offset, each.next_number) for each in read.behind]
+            places[-1:] = [read.position] * bool(places)
+            for record, place, lost in zip(read.records, places, _lost_before(read), strict=True):
+                self.held.append(_Held(record, place, self.unreadable + lost, now))
+                self.unreadable = 0
                 if isinstance(record, PointRecord):
                     self.names.add(tuple(record.values))
                 self.ended = self.ended or isinstance(record, EndRecord)
             if not read.records:
                 self.unreadable += read.unreadable
-            else:
-                self.unreadable = 0
             self.ahead = read.position
+
+    def take_rest(self, batch: JournalsRead) -> None:
+        """Add what stands behind the last record: damage, or the end of a segment."""
+        if self.ahead != self.tail.position or self.unreadable:
+            batch.positions[self.rank] = self.ahead
+            batch.unreadable += self.unreadable
+
+    def rewind(self) -> None:
+        """Forget what was read ahead: it is read again."""
+        self.held.clear()
+        self.ahead = self.tail.position
+        self.unreadable = 0
+
+
+def _lost_before(read: Read) -> list[int]:
+    """Return for each record how many were lost since the one before it; for the last one, up to the end too."""
+    totals = [each.unreadable for each in read.behind[:-1]] + [read.unreadable]
+    # One that seems lost may come later, by a thread that wrote late: what stays lost counts.
+    least = list(accumulate(reversed(totals), min))[::-1]
+    return [after - before for before, after in pairwise([0, *least])] if read.records else []
 
 
 class Journals:
@@ -111,17 +131,26 @@ class Journals:
             if lane.rank in batch.positions:
                 lane.tail.advance(batch.positions[lane.rank])
             if not lane.held:
-                lane.unreadable = 0
+                lane.rewind()
         self._last_steps |= batch.last_steps
 
     def _read_alone(self, ended: bool, most: int | None) -> JournalsRead:
         (lane,) = self._lanes
-        read = lane.tail.read(ended)
-        if most is not None and len(read.records) > most:
-            last = Position(lane.tail.position.segment, read.ends[most - 1], read.records[most - 1].number + 1)
-            return JournalsRead(read.records[:most], {lane.rank: last}, read.unreadable)
-        moved = {lane.rank: read.position} if read.position != lane.tail.position else {}
-        return JournalsRead(read.records, moved, read.unreadable)
+        if most is None:
+            lane.rewind()
+            read = lane.tail.read(ended)
+            moved = {lane.rank: read.position} if read.position != lane.tail.position else {}
+            return JournalsRead(read.records, moved, read.unreadable)
+        if not lane.held:
+            lane.read(ended)
+        taken = list(islice(lane.held, most))
+        batch = JournalsRead([each.record for each in taken], taken={lane.rank: len(taken)})
+        batch.unreadable = sum(each.unreadable for each in taken)
+        if taken:
+            batch.positions[lane.rank] = taken[-1].behind
+        if len(taken) == len(lane.held):
+            lane.take_rest(batch)
+        return batch
 
     def _read_together(self, ended: bool, most: int | None) -> JournalsRead:
         for lane in self._lanes:
@@ -156,10 +185,8 @@ class _Merge:
             if self._is_full or not fronts or not self._take_point(fronts):
                 break
         for lane, queue in zip(self._lanes, self._queues, strict=True):
-            # Damage at the end, or a segment that ended with what was taken.
-            if not queue and (lane.ahead != lane.tail.position or lane.unreadable):
-                self.batch.positions[lane.rank] = lane.ahead
-                self.batch.unreadable += lane.unreadable
+            if not queue:
+                lane.take_rest(self.batch)
 
     @property
     def _is_full(self) -> bool:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from steersman.files.journal import LARGEST_RECORD_BYTES, SYNC, JournalReader, decode, segment_path
+from steersman.files.journal import LARGEST_RECORD_BYTES, SYNC, Behind, JournalReader, decode, segment_path
 from steersman.records.kinds import EndRecord
 from steersman.records.record import Record
 
@@ -27,12 +27,12 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Whole records, the position behind them, how many were found damaged on the way, and where each record ends."""
+    """Whole records, the position behind them, how many were found damaged on the way, and the same for each record."""
 
     records: list[Record]
     position: Position
     unreadable: int
-    ends: list[int] = field(default_factory=list)
+    behind: list[Behind] = field(default_factory=list)
 
 
 class JournalTail:
@@ -75,7 +75,7 @@ class JournalTail:
         end = Position(segment, reader.offset, reader.next_number)
         if exhausted and successor is not None:
             end = Position(successor, 0, reader.next_number)
-        return Read(records, end, reader.unreadable, reader.ends)
+        return Read(records, end, reader.unreadable, reader.behind)
 
     def advance(self, position: Position) -> None:
         """Go on from `position`, which is stored; segments before it are no longer needed."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
+import termios
 from typing import Any
 
 import pytest
@@ -147,17 +150,25 @@ def test_a_bad_parameter_is_named_before_anything_starts(published):
     assert run_row(published, run_id)["state"] == "created"
 
 
-def train_at_a_terminal(stack: Stack, run_id: int, answer: bytes, *arguments: str) -> tuple[int, str]:
-    """Start a script at a pseudo-terminal, give `answer` once it asks; return the exit code and what was shown."""
+def train_at_a_terminal(
+    stack: Stack, run_id: int, answer: bytes, *arguments: str, shell: str = 'exec "$@"'
+) -> tuple[int, str]:
+    """Start a script at a pseudo-terminal, give `answer` once it asks; return the exit code and what was shown.
+
+    `shell` is what bash does with the command.
+    """
     leader, follower = pty.openpty()
     process = subprocess.Popen(
-        stack.command("train", "--run-id", str(run_id), "--quiet", *arguments, "--", SHORT, "20"),
+        ["bash", "-c", shell, "bash"]
+        + stack.command("train", "--run-id", str(run_id), "--quiet", *arguments, "--", SHORT, "20"),
         env=stack.environment, stdin=follower, stdout=follower, stderr=follower, start_new_session=True,
+        # As a terminal's window does for the shell in it.
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )  # fmt: skip
     os.close(follower)
     shown = b""
     try:
-        while chunk := os.read(leader, 65536):
+        while select.select([leader], [], [], 60)[0] and (chunk := os.read(leader, 65536)):
             shown += chunk
             if shown.endswith(b"[y/N] "):
                 os.kill(process.pid, signal.SIGINT) if answer == b"\x03" else os.write(leader, answer)
@@ -189,6 +200,15 @@ def test_nobody_is_asked_who_said_so_or_is_not_there(offline_stack: Stack) -> No
     assert exit_code == 0 and "[y/N]" not in shown
     run_id = stopped_script(offline_stack)
     assert offline_stack.train(run_id, "--quiet", "--", SHORT, "20").wait(60) == 0
+    assert run_row(offline_stack, run_id)["attempt"] == 2
+
+
+@pytest.mark.parametrize("shell", ['set -m; "$@" & wait $!', 'exec "$@" <&-'], ids=["background", "no stdin"])
+def test_nobody_is_asked_who_cannot_answer(offline_stack: Stack, shell: str) -> None:
+    run_id = stopped_script(offline_stack)
+    # One that asks is ended, so that it does not wait for ever.
+    exit_code, shown = train_at_a_terminal(offline_stack, run_id, b"\x03", shell=shell)
+    assert exit_code == 0 and "[y/N]" not in shown, shown
     assert run_row(offline_stack, run_id)["attempt"] == 2
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import select
 import sys
+from typing import TextIO
 
 from runs.models import Run
 from steersman.agent.supervise.interrupts import Interrupts
@@ -19,7 +21,7 @@ def confirm_start_over(run: Run, interrupts: Interrupts) -> None:
 
     Raises `CannotTrain` if a person says no, or a signal ends the waiting.
     """
-    if not run.step or not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not run.step or not _is_somebody_there():
         return
     begins = (
         "This attempt begins at step 1" if run.recipe_id else "Unless the script resumes by itself, it begins at step 1"
@@ -33,6 +35,19 @@ def confirm_start_over(run: Run, interrupts: Interrupts) -> None:
     )
     if _answer(run, interrupts).strip().lower() not in YES:
         raise CannotTrain(f"run {run.pk} was not started. A new run leaves it as it is: manage.py create_run.")
+
+
+def _is_somebody_there() -> bool:
+    """Tell whether a person can read the question and answer it: not a process in the background."""
+    # A stream that was closed before Python began is None.
+    streams: list[TextIO | None] = [sys.stdin, sys.stderr]
+    try:
+        return (
+            all(stream is not None and stream.isatty() for stream in streams)
+            and os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+        )
+    except (OSError, ValueError):  # it is not our terminal, or was closed since
+        return False
 
 
 def _answer(run: Run, interrupts: Interrupts) -> str:

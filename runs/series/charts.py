@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from django.db.models import BinaryField, Exists, F, Max, Min, OuterRef, Q, QuerySet
+from django.db.models import BinaryField, Exists, F, Max, Min, OuterRef, Q, QuerySet, Sum
 from django.db.models.functions import Substr
 from numpy.typing import NDArray
 
@@ -37,8 +37,9 @@ BUCKETS = 1000
 # What one request may ask for.
 MOST_BUCKETS = 4000
 MOST_SERIES_AT_ONCE = 64
-# Of an attempt that is one among many.
+# Of an attempt that is one among several, and where they are so many that these would be more than all may have.
 FEWEST_BUCKETS = 20
+FEWEST_OF_MANY = 2
 # SQLite takes 32,766 values a statement.
 KEYS_A_QUERY = 10_000
 
@@ -173,13 +174,10 @@ class Reading:
         found: dict[str, dict[str, Any]] = {}
         for series in self._series:
             rows = {attempt: self._rows([(pk, attempt)]) for pk, attempt in keys.get(series.pk, [])}
-            total = sum(map(len, rows.values()))
+            rows = {attempt: own for attempt, own in rows.items() if len(own)}
+            shares = _shared({attempt: len(own) for attempt, own in rows.items()}, self._buckets)
             axis = self._axis(series)
-            attempts = {}
-            for attempt, own in rows.items():
-                if len(own):
-                    share = max(FEWEST_BUCKETS, self._buckets * len(own) // total)
-                    attempts[attempt] = as_chart(own, axis, share, self._digits)
+            attempts = {attempt: as_chart(own, axis, shares[attempt], self._digits) for attempt, own in rows.items()}
             found[series.name] = {"axis": axis, "attempts": attempts}
         return found
 
@@ -221,18 +219,19 @@ class Reading:
     def _read_chunks(self) -> None:
         chunks = Chunk.objects.filter(self._extent.rows(), series_id__in=[series.pk for series in self._series])
         spans: dict[int, list[tuple[int, int, int]]] = {}
-        grouped = chunks.order_by().values("series_id", "attempt").annotate(lowest=Min("index"), highest=Max("index"))
-        for row in grouped:
+        points: dict[int, int] = {}
+        grouped = chunks.order_by().values("series_id", "attempt")
+        for row in grouped.annotate(lowest=Min("index"), highest=Max("index"), points=Sum("count")):
             spans.setdefault(row["series_id"], []).append((row["attempt"], row["lowest"], row["highest"]))
+            points[row["series_id"]] = points.get(row["series_id"], 0) + row["points"]
         finest: list[int] = []
         middle: list[int] = []
         coarsest: dict[Key, tuple[int, int]] = {}
         for series_id, attempts in spans.items():
-            number = sum(highest - lowest + 1 for _, lowest, highest in attempts)
-            # The coarsest level that still fills half of the buckets.
-            if number * CHUNK_POINTS // BUCKET_POINTS < self._buckets / 2:
+            # The coarsest level that still fills half of the buckets. By points: the last chunk of an attempt has few.
+            if points[series_id] // BUCKET_POINTS < self._buckets / 2:
                 finest.append(series_id)
-            elif number < self._buckets / 2:
+            elif points[series_id] // CHUNK_POINTS < self._buckets / 2:
                 middle.append(series_id)
             else:
                 coarsest |= {(series_id, attempt): (low, high) for attempt, low, high in attempts}
@@ -332,3 +331,18 @@ class Reading:
 
     def _axis(self, series: Series) -> str:
         return str(Axis.TIME if Axis.TIME in (series.axis, self._extent.by) else Axis.STEP)
+
+
+def _shared(rows: dict[int, int], buckets: int) -> dict[int, int]:
+    """Return how many of `buckets` each attempt gets, by its number of rows: all of them where they fit.
+
+    The shortest are served first, so that what they do not need and what each has at least are not given twice.
+    """
+    fewest = max(FEWEST_OF_MANY, min(FEWEST_BUCKETS, buckets // max(1, len(rows))))
+    left, total = buckets, sum(rows.values())
+    shares = {}
+    for attempt, number in sorted(rows.items(), key=lambda each: each[1]):
+        shares[attempt] = max(fewest, left * number // total)
+        left = max(0, left - min(number, shares[attempt]))
+        total -= number
+    return shares

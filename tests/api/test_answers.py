@@ -15,6 +15,7 @@ from ninja.operation import Operation
 
 from runs.access.tokens import create_token
 from runs.api.answers import QueryFields
+from runs.api.history import CHART_ROWS
 from runs.api.urls import api
 from runs.models import Attempt, EpochMetric, Membership, Project, Role, Run, RunState, TokenScope
 from runs.series.chunks import Points
@@ -134,6 +135,22 @@ def test_the_history_of_300_noisy_series_stays_below_900_kilobytes(run: Run, vie
     for charts in series.values():
         (chart,) = charts["attempts"].values()
         assert len(chart["mean"]) >= 100 and chart["count"] == 20_000
+
+
+def test_the_history_of_many_attempts_stays_below_900_kilobytes(run: Run, viewer: Client) -> None:
+    random = np.random.default_rng(1)
+    steps = np.arange(800)
+    for attempt in range(1, 61):
+        for number in range(50):
+            times_ms = (START + 20 * attempt) * 1000 + np.cumsum(20 + random.exponential(2, len(steps)))
+            points = Points(steps + 400 * attempt, times_ms.astype(np.int64), random.normal(size=len(steps)))
+            store_folded(run, f"layer {number}/loss", points, attempt)
+    answer = viewer.get(f"/api/runs/{run.pk}/history/", headers=ZIPPED)
+    assert len(answer.content) <= MOST_HISTORY_BYTES
+    series = json.loads(gzip.decompress(answer.content))["series"]
+    charts = [chart for drawn in series.values() for chart in drawn["attempts"].values()]
+    assert len(charts) == 50 * 60 and all(len(chart["steps"]) >= 2 for chart in charts)
+    assert CHART_ROWS * 0.9 <= sum(len(chart["steps"]) for chart in charts) <= CHART_ROWS
 
 
 def test_one_rule_says_how_long_a_run_took(run: Run, viewer: Client) -> None:

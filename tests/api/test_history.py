@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -16,7 +17,8 @@ from runs.protocol.events import EpochDone, LogLine, LogWritten, TextLogged
 from runs.recording import feed
 from runs.series import storage
 from runs.series.charts import Extent, charts, charts_by_attempt
-from tests.support.stored_points import LOSS, START, checkpoint_event, metrics, status_event, store
+from runs.series.chunks import Points
+from tests.support.stored_points import LOSS, START, checkpoint_event, metrics, status_event, store, store_folded
 
 MOMENT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -165,11 +167,11 @@ def test_it_reads_history_with_a_constant_number_of_queries(run: Run) -> None:
 
     grow(0, 200)
     few = queries()
-    grow(200, 3000)
+    grow(200, 6000)
     # Of longer series coarser levels are read, of chunks that were gone over in part their points: a query each.
     many = queries()
     assert many <= few + 4
-    grow(3200, 3000)
+    grow(6200, 3000)
     assert queries() == many
 
 
@@ -198,3 +200,11 @@ def test_it_keeps_what_a_later_attempt_trained_again(run: Run) -> None:
     counts = {attempt: (chart["buckets"], sum(chart["counts"])) for attempt, chart in coarse[LOSS]["attempts"].items()}
     assert counts[1][1] == 100 and counts[2][1] == 25
     assert all(buckets <= 50 for buckets, _ in counts.values())
+
+
+def test_it_has_every_point_of_many_short_series(run: Run) -> None:
+    steps = np.arange(85)
+    for number in range(400):
+        store_folded(run, f"layer {number}/loss", Points(steps, steps * 20, steps / 3))
+    charted = [drawn["attempts"][1] for drawn in history(run, "viewer")["series"].values()]
+    assert len(charted) == 400 and all(chart["raw"] and chart["count"] == 85 for chart in charted)

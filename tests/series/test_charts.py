@@ -16,7 +16,7 @@ from runs.models import Chunk, Project, Run
 from runs.recording import feed
 from runs.series import charts as charts_module
 from runs.series import storage
-from runs.series.charts import Extent, charts
+from runs.series.charts import FEWEST_BUCKETS, Extent, charts, charts_by_attempt
 from runs.series.chunks import CHUNK_POINTS, GROUP_CHUNKS, Buckets, Points, unpack_buckets, unpack_groups
 from tests.support.stored_points import LOSS, START, metrics, read_points, store, store_folded
 
@@ -191,3 +191,35 @@ def test_it_asks_as_many_queries_for_many_attempts_and_series_as_for_few(run: Ru
         # A level that the few did not need is one more.
         assert found <= asked + 4, buckets
         assert sorted(counts) == [7 * 50 + 50, *[299 * 50 + 50] * 4]
+
+
+def test_it_draws_every_point_of_many_short_attempts(run: Run) -> None:
+    """An attempt's last chunk is hardly ever full: what suits is told by the points and not by the chunks."""
+    steps = np.arange(60)
+    for attempt in range(1, 11):
+        store_folded(run, LOSS, Points(steps + 60 * attempt, (steps + 60 * attempt) * 20, steps / 3), attempt)
+    chart = chart_of(run)
+    assert chart["raw"] and chart["steps"] == list(range(60, 660))
+    by_attempt = charts_by_attempt(run.pk)[1][LOSS]["attempts"]
+    assert [(number, one["raw"], one["count"]) for number, one in by_attempt.items()] == [
+        (number, True, 60) for number in range(1, 11)
+    ]
+    zoom = Extent(start=100, end=300)
+    assert chart_of(run, extent=zoom)["steps"] == list(range(100, 301))
+    zoomed = charts_by_attempt(run.pk, extent=zoom)[1][LOSS]["attempts"]
+    assert [step for one in zoomed.values() for step in one["steps"]] == list(range(100, 301))
+
+
+@pytest.mark.parametrize(("attempts", "buckets", "most"), [(5, 1000, 1000), (60, 150, 150), (200, 150, 400)])
+def test_attempts_share_the_rows_of_their_series(run: Run, attempts: int, buckets: int, most: int) -> None:
+    steps = np.arange(100)
+    for attempt in range(2, attempts + 1):
+        store_folded(run, LOSS, Points(steps, steps * 20, steps / 3), attempt)
+    long = np.arange(CHUNK_POINTS * 2)
+    store_folded(run, LOSS, Points(long, long * 20, long / 3), 1)
+    drawn = charts_by_attempt(run.pk, buckets=buckets)[1][LOSS]["attempts"]
+    counts = {number: chart["count"] for number, chart in drawn.items()}
+    assert counts == {1: len(long)} | dict.fromkeys(range(2, attempts + 1), 100)
+    fewest = min(FEWEST_BUCKETS, max(2, buckets // attempts))
+    assert all(len(chart["steps"]) >= fewest for chart in drawn.values())
+    assert sum(len(chart["steps"]) for chart in drawn.values()) <= most

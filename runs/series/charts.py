@@ -125,8 +125,9 @@ def charts_by_attempt(
 ) -> tuple[int, dict[str, dict[str, Any]]]:
     """Return (seq, `{"axis", "attempts": {number: chart}}` by name): all points of each attempt in a chart of its own.
 
-    Points that a later attempt went over again are among them. A chart is as in `charts`; those of one series share
-    `buckets` by their number of points, but each has a few. Raises `Run.DoesNotExist` where there is no such run.
+    Points that a later attempt went over again are among them. A chart is as in `charts`, over the series' own axis
+    whatever the extent is given by; those of one series share `buckets` by their number of points, but each has a few.
+    Raises `Run.DoesNotExist` where there is no such run.
     """
     wanted = Series.objects.filter(run_id=run_id).order_by("pk")
     if names is not None:
@@ -176,7 +177,7 @@ class Reading:
             rows = {attempt: self._rows([(pk, attempt)]) for pk, attempt in keys.get(series.pk, [])}
             rows = {attempt: own for attempt, own in rows.items() if len(own)}
             shares = _shared({attempt: len(own) for attempt, own in rows.items()}, self._buckets)
-            axis = self._axis(series)
+            axis = str(series.axis)
             attempts = {attempt: as_chart(own, axis, shares[attempt], self._digits) for attempt, own in rows.items()}
             found[series.name] = {"axis": axis, "attempts": attempts}
         return found

@@ -223,3 +223,22 @@ def test_attempts_share_the_rows_of_their_series(run: Run, attempts: int, bucket
     fewest = min(FEWEST_BUCKETS, max(2, buckets // attempts))
     assert all(len(chart["steps"]) >= fewest for chart in drawn.values())
     assert sum(len(chart["steps"]) for chart in drawn.values()) <= most
+
+
+def test_a_range_of_time_leaves_attempts_over_their_own_axis(run: Run) -> None:
+    """Steps of a later attempt come after those it went over: over time they would be one line."""
+    store(run, [float(value) for value in range(100)])
+    store(run, [0.0] * 50, first=50, attempt=2)
+    samples = np.arange(100)
+    store_folded(run, "host/cpu", Points(samples, (samples * 20 + int(START * 1000)), samples / 3))
+    extent = Extent("time", START + 0.2, START + 1.2)
+    series = charts_by_attempt(run.pk, extent=extent)[1]
+    assert (series[LOSS]["axis"], series["host/cpu"]["axis"]) == ("step", "time")
+    drawn = series[LOSS]["attempts"]
+    assert [chart["axis"] for chart in drawn.values()] == ["step", "step"]
+    assert {number: (chart["steps"][0], chart["steps"][-1]) for number, chart in drawn.items()} == {
+        1: (10, 60),
+        2: (50, 60),
+    }
+    assert len(drawn[1]["times"]) == len(drawn[1]["steps"])
+    assert charts(run.pk, extent=extent)[1][LOSS]["axis"] == "time"

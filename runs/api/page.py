@@ -9,7 +9,7 @@ from ninja import Router
 
 from runs.access.guest_view import replace_names
 from runs.api.answers import encoded
-from runs.api.callers import READERS, caller_of, visible_run, visible_run_and_viewer
+from runs.api.callers import READERS, caller_of, visible_run_and_viewer
 from runs.api.history import details, history
 from runs.api.history_schemas import DetailsOut, HistoryOut, PlaceAnswer
 from runs.api.schemas import ErrorOut
@@ -60,6 +60,10 @@ def details_of_run(request: HttpRequest, run_id: int) -> HttpResponse:
     summary="The place of a queued run in line",
 )
 def place_of_run(request: HttpRequest, run_id: int) -> dict[str, Any]:
-    """To be asked again while it waits. Runs ahead that the caller may not see are counted alone."""
-    place = place_of(visible_run(request, run_id), caller_of(request).runs())
+    """To be asked again while it waits. Runs ahead that the caller may not see are counted alone.
+
+    A share token reads no name of a host.
+    """
+    run, viewer = visible_run_and_viewer(request, run_id)
+    place = place_of(run, caller_of(request).runs(), names_host=not viewer.is_guest)
     return {"place": place.as_wire() if place else None}

@@ -80,7 +80,7 @@ class RunView(DetailView[Run], ABC):
         return super().get_context_data(**kwargs) | {
             "viewer": viewer,
             "percent": percent_of(run),
-            "place": place_of(run, self.visible_runs()),
+            "place": place_of(run, self.visible_runs(), names_host=not viewer.is_guest),
             "knobs_expected": bool(run.knobs) or (run.state not in ENDED and bool(run.recipe and run.recipe.knobs)),
             "help": {kind: command.help for kind, command in COMMANDS.items()},
             "page": {

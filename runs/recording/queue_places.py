@@ -6,7 +6,7 @@ Ids of runs are told to those alone who may see these runs; the others learn how
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from django.utils import timezone
@@ -25,7 +25,8 @@ MOST_NAMED = 3
 class QueuePlace:
     """Number `number` in line for `device` ("cpu", "cuda", "cuda:1") on `host` ("" for any), `ranks` of them.
 
-    `after` are the runs ahead that the viewer may see, `hidden` how many others there are.
+    `after` are the runs ahead that the viewer may see, `hidden` how many others there are. With `names_host` false
+    nothing is said of the host.
     """
 
     number: int
@@ -34,9 +35,16 @@ class QueuePlace:
     host: str
     after: list[int]
     hidden: int
+    names_host: bool = True
+
+    def without_host(self) -> QueuePlace:
+        """Return the place as guests may know it."""
+        return replace(self, host="", names_host=False)
 
     def as_wire(self) -> dict[str, Any]:
-        return asdict(self) | {"text": self.sentence}
+        wire = asdict(self) | {"text": self.sentence}
+        del wire["names_host"]
+        return wire
 
     @property
     def short(self) -> str:
@@ -46,7 +54,8 @@ class QueuePlace:
     def sentence(self) -> str:
         """Return such as "3rd in line for cuda:0 on gpu1, after #41 and #44"."""
         words = {"place": ordinal(self.number), "device": self._device_words(), "host": self.host or _("any host")}
-        line = _("%(place)s in line for %(device)s on %(host)s") % words
+        named, nameless = _("%(place)s in line for %(device)s on %(host)s"), _("%(place)s in line for %(device)s")
+        line = (named if self.names_host else nameless) % words
         if self.number == 1:
             return line
         return _("%(line)s, after %(others)s") % {"line": line, "others": self._others()}
@@ -130,8 +139,10 @@ def places_of(runs: Collection[Run], visible: RunQuerySet) -> Mapping[int, Queue
     return {run_id: place for run_id, place in found.items() if place is not None}
 
 
-def place_of(run: Run, visible: RunQuerySet) -> QueuePlace | None:
-    return places_of([run], visible).get(run.pk)
+def place_of(run: Run, visible: RunQuerySet, *, names_host: bool = True) -> QueuePlace | None:
+    """Return the place of `run`, None where it waits for no device."""
+    place = places_of([run], visible).get(run.pk)
+    return place if place is None or names_host else place.without_host()
 
 
 def wish_of(run: Run, ranks: int | None = None) -> Wish:

@@ -100,7 +100,7 @@ def test_who_may_not_see_the_others_learns_only_how_many_there_are(lab: Project,
     link = create_token(operator, lab, TokenScope.SHARE, name="share", run=last)[1]
     for address in (f"/api/runs/{last.pk}/place/", f"/share/{link}/"):
         shown = Client().get(address, headers={"Authorization": f"Bearer {link}"}).content.decode()
-        assert "4th in line for cuda:0 on gpu1, after 3 others" in shown
+        assert "4th in line for cuda:0, after 3 others" in shown
         assert not any(f"#{other.pk}<" in shown or f"#{other.pk} and" in shown for other in [*others, own])
 
 
@@ -237,6 +237,18 @@ def test_a_lost_run_holds_its_device_while_a_process_of_it_lives(lab: Project) -
     folder.mkdir(parents=True)
     WorkerProcess.of(os.getpid()).record(folder)
     assert starts() == {}
+
+
+def test_a_share_link_names_no_host(lab: Project) -> None:
+    first, second = queued(lab), queued(lab)
+    operator = User.objects.get(username="operator")
+    for run, sentence in ((first, "1st in line for cuda:0"), (second, "2nd in line for cuda:0, after 1 other")):
+        link = create_token(operator, lab, TokenScope.SHARE, name="share", run=run)[1]
+        place = Client(headers={"Authorization": f"Bearer {link}"}).get(f"/api/runs/{run.pk}/place/").json()["place"]
+        assert (place["host"], place["text"]) == ("", sentence)
+        page = Client().get(f"/share/{link}/").content.decode()
+        assert f">{sentence}</span>" in page and HOST not in page
+    assert text_of(first, viewer()) == "1st in line for cuda:0 on gpu1"
 
 
 def test_a_run_that_waits_to_start_again_keeps_its_device(lab: Project) -> None:

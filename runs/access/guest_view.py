@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-from runs.models import Command, Membership
+from runs.models import COMMAND_LINE, Command, Membership
 from runs.protocol.events import CommandChanged
 
-# Who sent a command and is no member any more.
+# Who sent a command and is no member any more, with an account or without.
 FORMER_MEMBER = "former member"
+# Authors that are no persons. Of a person whose account was deleted a command keeps the name alone.
+NO_PERSONS = frozenset({COMMAND_LINE, *signal.Signals.__members__})
 # An event's frame begins with its number and kind.
 _HEAD_CHARACTERS = 64
 _COMMAND_MARK = f'"kind":"{CommandChanged.kind}"'
@@ -32,7 +35,7 @@ def nameless_frame(frame: str) -> str:
 def replace_names(commands: Iterable[dict[str, Any]]) -> None:
     """Put roles in place of authors in `commands`, which have an `id` and an `author` as on the wire.
 
-    What no person sent (a signal, a rule) keeps its author. Costs two queries.
+    What no person sent (a signal, the command line) keeps its author. Costs two queries.
     """
     listed = list(commands)
     found = Command.objects.filter(pk__in={command["id"] for command in listed}, author__isnull=False)
@@ -45,3 +48,5 @@ def replace_names(commands: Iterable[dict[str, Any]]) -> None:
         author = authors.get(command["id"])
         if author is not None:
             command["author"] = roles.get(author, FORMER_MEMBER)
+        elif command["author"] not in NO_PERSONS:
+            command["author"] = FORMER_MEMBER

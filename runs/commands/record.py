@@ -41,7 +41,10 @@ def record_as(run_id: int, request: Request, viewer: Viewer) -> Command:
 
 
 def record(run_id: int, request: Request, *, author_id: int | None, author_name: str) -> Command:
-    """Record a command by a person, or by a rule or signal that `author_name` describes."""
+    """Record a command by a person, or by a signal or the command line, which `author_name` says.
+
+    Other names without `author_id` are taken for those of persons, whom guests are not told of.
+    """
     with transaction.atomic():
         run = Run.objects.select_for_update().get(pk=run_id)
         request = _in_types_of_knob(run, request)

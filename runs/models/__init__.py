@@ -3,13 +3,14 @@
 State changes are verbs in `runs.recording.lifecycle`; events are written by `runs.recording.feed` alone.
 """
 
-from runs.models.commands import Command, CommandState, as_wire
+from runs.models.commands import COMMAND_LINE, Command, CommandState, as_wire
 from runs.models.keys import AccessToken, Ticket, TokenScope
 from runs.models.projects import Invite, Membership, Project, Role
 from runs.models.recorded import Axis, Chunk, EpochMetric, JournalOffset, Series, StoredEvent
 from runs.models.runs import LARGEST_ID, Attempt, Checkpoint, Host, Recipe, Run, RunQuerySet, RunState
 
 __all__ = [
+    "COMMAND_LINE",
     "LARGEST_ID",
     "AccessToken",
     "Attempt",

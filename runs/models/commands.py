@@ -12,6 +12,9 @@ from django.utils.translation import gettext_lazy as _
 from runs.models.runs import Run, RunState
 from runs.protocol.events import iso
 
+# Who asks where somebody with a shell on the host names no member.
+COMMAND_LINE = "the command line"
+
 
 class CommandState(models.TextChoices):
     SENT = "sent", _("sent")

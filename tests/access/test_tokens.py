@@ -213,9 +213,13 @@ def test_it_names_no_member_behind_a_link(run: Run) -> None:
     operator = user("operator")
     for author_id, name in ((operator.pk, "Operator Person"), (user("stranger").pk, "Gone Person"), (None, "SIGTERM")):
         record(run.pk, parse_command({"command": "stop"}), author_id=author_id, author_name=name)
+    deleted = User.objects.create_user("deleted")
+    for author_id, name in ((deleted.pk, "Deleted Person"), (None, "the command line")):
+        record(run.pk, parse_command({"command": "stop"}), author_id=author_id, author_name=name)
+    deleted.delete()
     client = guest(address)
     told = client.get(f"/api/runs/{run.pk}/history/")
-    authors = ["operator", "former member", "SIGTERM"]
+    authors = ["operator", "former member", "SIGTERM", "former member", "the command line"]
     assert [command["author"] for command in told.json()["commands"]] == authors
     assert [event["author"] for event in told.json()["events"]] == authors
     assert "Person" not in told.content.decode() and "Traceback" not in told.content.decode()

@@ -18,13 +18,12 @@ from runs.commands.record import NotAllowed, record
 from runs.commands.replay import CannotReplay, differences, replay
 from runs.commands.texts import commands_as_wire, list_in_words, outcome_in_words
 from runs.commands.typed import parse_words, value_from_text
+from runs.models import COMMAND_LINE, CommandState, Run, as_wire
 from runs.models import Command as Row
-from runs.models import CommandState, Run, as_wire
 from runs.protocol.commands import COMMANDS, InvalidCommand, parse_command
 from runs.recording import announcer
 from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_NO_OUTCOME
 
-AUTHOR = "the command line"
 POLL_INTERVAL_S = 0.1
 FLUSH_TIMEOUT_S = 2.0
 OPEN = (CommandState.SENT, CommandState.DELIVERED)
@@ -181,7 +180,7 @@ def _find_run(pk: int, field: str) -> Run:
 def _author(run: Run, name: str) -> tuple[int | None, str]:
     """Return who asks: the member that is named, else whoever has a shell here."""
     if not name:
-        return None, AUTHOR
+        return None, COMMAND_LINE
     user = User.objects.filter(username=name, is_active=True).first()
     if user is None:
         _refuse(f"--user: there is no active user {name}.")

@@ -123,7 +123,7 @@ def _for_page(run: Run) -> dict[str, Any]:
     return {
         "id": run.pk,
         "name": run.name,
-        "live": run.is_live,
+        "group": run.group,
         "start": run.started_at.timestamp() if run.started_at else None,
         "steps_per_epoch": run.steps_per_epoch,
         "points": reverse("api:points", args=[run.pk]),

@@ -160,6 +160,18 @@ def test_it_refreshes_the_tables_alone(project: Project, viewer: Client) -> None
     assert b"<html" not in answer.content
 
 
+def test_it_tells_the_group_of_each_run_by_which_it_is_kept_fresh(project: Project, viewer: Client) -> None:
+    states = {RunState.QUEUED: "waiting", RunState.PAUSED: "live", RunState.LOST: "lost", RunState.STOPPED: "ended"}
+    runs = [make_run(project, str(state), state=state, started_at=MOMENT) for state in states]
+    page = viewer.get(address(*runs))
+    assert [run["group"] for run in page.context["page"]["runs"]] == list(states.values())
+    for answer in (page, viewer.get(address(*runs, fragment="1"))):
+        text = answer.content.decode()
+        assert re.findall(r'data-group="(\w+)" data-start="([\d.]+)"', text) == [
+            (group, f"{MOMENT.timestamp():.3f}") for group in states.values()
+        ]
+
+
 def test_it_asks_the_database_the_same_however_long_the_runs_are(project: Project, viewer: Client) -> None:
     runs = [make_run(project, f"run {number}", (0.5,)) for number in range(3)]
     with CaptureQueriesContext(connection) as short:

@@ -16,6 +16,11 @@ const EPOCH = /^epoch:/;
 const LOWEST_IS_BEST = /(loss|perplexity|error|_s|_ms)$/;
 const HEIGHT = 380;
 
+/** Tell whether more may come of a run without another attempt by hand: it waits, lives or is lost. */
+export function mayChange(run) {
+  return run.group !== "ended";
+}
+
 export class CompareChart {
   name = "";
   #page;
@@ -54,8 +59,8 @@ export class CompareChart {
     this.#group?.reset();
   }
 
-  /** Load again what is still growing, or the runs that `wanted(run)` names. */
-  async refresh(wanted = (run) => run.live) {
+  /** Load again what may still grow, or the runs that `wanted(run)` names. */
+  async refresh(wanted = mayChange) {
     const choice = this.#choice;
     const runs = this.#page.runs.filter(wanted);
     const found = await this.#load(runs, null, "step");

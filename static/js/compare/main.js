@@ -1,4 +1,4 @@
-// Several runs compared: one series of each over the others, tables beside it; what is live stays fresh.
+// Several runs compared: one series of each over the others, tables beside it; what may still change stays fresh.
 
 import "../shared/page_frame.js";
 import { swatchOf } from "../chart/frame.js";
@@ -10,7 +10,7 @@ import { formatValues, mergeRows } from "../shared/live_table.js";
 import { Painter } from "../shared/painter.js";
 import { lineColour, readPalette } from "../shared/palette.js";
 import { shortcut } from "../shared/shortcuts.js";
-import { CompareChart } from "./chart.js";
+import { CompareChart, mayChange } from "./chart.js";
 
 const REFRESH_MS = 3000;
 
@@ -79,7 +79,9 @@ async function refreshTables() {
     }
   }
   for (const run of page.runs) {
-    run.live = document.querySelector(`[data-table=runs] tr[data-run="${run.id}"]`)?.dataset.live === "1";
+    const row = document.querySelector(`[data-table=runs] tr[data-run="${run.id}"]`);
+    run.group = row?.dataset.group ?? "ended";
+    run.start = row?.dataset.start ? Number(row.dataset.start) : run.start;
   }
 }
 
@@ -95,7 +97,7 @@ async function attempt(work) {
 async function refreshForEver() {
   for (;;) {
     await new Promise((resolve) => setTimeout(resolve, REFRESH_MS));
-    if (document.hidden || !page.runs.some((run) => run.live)) continue;
+    if (document.hidden || !page.runs.some(mayChange)) continue;
     await attempt(async () => {
       // First what is drawn: a run that ends between the two is drawn to its end, and then left alone.
       await chart?.refresh();

@@ -67,8 +67,10 @@ def details(run: Run, role: str) -> dict[str, Any]:
 
     Also the knobs, which a greeting leaves out where they are too many.
 
-    Attempts and checkpoints come oldest first.
+    Attempts and checkpoints come oldest first. What the run itself has is read anew: whoever asks read `run` before the
+    event number that the answer is told as of. Raises `Run.DoesNotExist`.
     """
+    now = Run.objects.values("knobs", "parameters").get(pk=run.pk)
     attempts = list(run.attempts.order_by("-number")[:ATTEMPTS])
     return {
         "attempts": [attempt_as_wire(attempt, role) for attempt in reversed(attempts)],
@@ -76,9 +78,9 @@ def details(run: Run, role: str) -> dict[str, Any]:
             _checkpoint(checkpoint)
             for checkpoint in reversed(run.checkpoints.order_by("-created_at", "-id")[:CHECKPOINTS])
         ],
-        "knobs": run.knobs,
+        "knobs": now["knobs"],
         "environment": attempts[0].environment if attempts else {},
-        "parameters": run.parameters,
+        "parameters": now["parameters"],
     }
 
 

@@ -58,6 +58,13 @@ def test_it_tells_the_past_as_of_one_event(run: Run) -> None:
     json.dumps(past, allow_nan=False)
 
 
+def test_it_has_the_knobs_as_of_its_event(run: Run) -> None:
+    """A page applies the events after it: a change before it would be lost."""
+    declared = [{"name": "beta", "value": 1.0}]
+    Run.objects.filter(pk=run.pk).update(knobs=declared)
+    assert history(run, "viewer")["knobs"] == details(run, "viewer")["knobs"] == declared
+
+
 def test_it_keeps_the_newest_texts(run: Run) -> None:
     samples = [TextLogged(attempt=1, step=n, epoch=n, name="sample", text=f"<b>{n}</b>") for n in range(TEXTS + 5)]
     feed.append(run.pk, *samples, at=MOMENT)

@@ -52,7 +52,7 @@ class RunOut(Schema):
     started_at: datetime | None
     ended_at: datetime | None
     duration_s: float | None = Field(
-        description="From its first start to its end; to now while it lives, to its last sign where it is lost"
+        description="How long its attempts took, without the time between them; of a lost one up to its last sign"
     )
     last_point_at: datetime | None
     step: int

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.conftest import Places
 from tests.support.browser import Complaints, log_in
-from tests.support.stack import Stack, wait_for
+from tests.support.stack import Stack, create_run, rows, wait_for
 
 LOSS = '[data-testid=chart][data-series~="train/loss"]'
 
@@ -175,3 +175,12 @@ def test_it_compares_the_runs_that_were_ticked(page: Page, stack: Stack, places:
     )
     page.get_by_role("link", name=f"Leave out live #{places['live']}").click()
     expect(page.get_by_test_id("compared")).to_have_count(1)
+
+
+def test_a_comparison_follows_a_run_from_the_queue_to_its_end(page: Page, stack: Stack, places: Places) -> None:
+    run = create_run(stack, "compared", state="queued")
+    page.goto(f"{stack.address}/runs/compare/?run={run}&run={places['ended']}")
+    row = page.locator(f"tr[data-run='{run}']")
+    for state, shown in (("queued", "queued"), ("running", "running"), ("lost", "lost"), ("finished", "finished")):
+        rows(stack, "UPDATE runs_run SET state = ? WHERE id = ? RETURNING id", state, run)
+        expect(row).to_contain_text(shown, timeout=15_000)

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from time import time
@@ -44,6 +44,10 @@ LARGEST_NAMES_BYTES = (1 << 16) - 1
 # Far fewer than the 16 bits of their number hold; eight bytes each.
 MOST_VALUES = 10_000
 LARGEST_SEGMENT_BYTES = 64 << 20
+# A thread that has taken the number of a record has written it by then, unless it is lost.
+WRITTEN_WITHIN_S = 1.0
+# More threads than that do not write at once: more missing numbers are a loss.
+MOST_WRITING = 1000
 # The end of the year 9999, beyond which no calendar goes.
 LATEST_TIME = 253_402_300_799.0
 
@@ -264,8 +268,12 @@ class JournalReader:
             return []
         data = os.pread(self._file, limit, self.offset)
         at_end = self.offset + len(data) >= size
+        begin = Behind(self.offset, self.next_number, self.unreadable)
         records: list[Record] = []
+        # Places of records before which numbers are missing although no byte is damaged, and the first of those.
+        gaps: list[tuple[int, int]] = []
         position = 0
+        is_damaged = False
         while position < len(data):
             record, length = decode(data, position)
             if record is None:
@@ -276,7 +284,11 @@ class JournalReader:
                     records += self._appended_before_offset()
                 self._count_damage(data, following)
                 position = following
+                is_damaged = True
                 continue
+            if record.number > self.next_number and not is_damaged:
+                gaps.append((len(records), self.next_number))
+            is_damaged = False
             self._count_gap(record)
             records.append(record)
             position += length
@@ -290,6 +302,11 @@ class JournalReader:
                 self.unreadable += 1
                 position = limit - LARGEST_RECORD_BYTES
         self.offset += position
+        if gaps and not ended and (most := _settled(records, gaps)) < len(records):
+            # What is left is read again: then it is known whether the numbers have come.
+            del records[most:], self.behind[most:]
+            last = self.behind[-1] if self.behind else begin
+            self.offset, self.next_number, self.unreadable = last.offset, last.next_number, last.unreadable
         return records
 
     def _appended_before_offset(self) -> list[Record]:
@@ -325,6 +342,22 @@ class JournalReader:
         if isinstance(record, DroppedRecord):
             # Their numbers are missing because the writer dropped them, and says so itself.
             self.unreadable = max(0, self.unreadable - record.records)
+
+
+def _settled(records: Sequence[Record], gaps: Sequence[tuple[int, int]]) -> int:
+    """Return how many of the records stand before a number that another thread may be about to write.
+
+    Threads that log at once take their numbers in one order and write in another. `gaps` are places of records, each
+    with the first number that is missing before it.
+    """
+    came = {record.number for record in records[gaps[0][0] :]}
+    now = time()
+    for place, missing in gaps:
+        record = records[place]
+        is_recent = abs(now - record.time) < WRITTEN_WITHIN_S
+        if is_recent and record.number - missing <= MOST_WRITING and not came.issuperset(range(missing, record.number)):
+            return place
+    return len(records)
 
 
 def decode(data: bytes, position: int) -> tuple[Record | None, int]:

@@ -6,6 +6,7 @@ import errno
 import math
 import os
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -177,3 +178,29 @@ def test_it_refuses_a_record_larger_than_a_reader_takes(tmp_path):
     writer = JournalWriter(tmp_path)
     with pytest.raises(ValueError, match="a record may have"):
         writer.append(NoteRecord(step=0, text="x" * (2 << 20)))
+
+
+def test_a_number_that_a_thread_has_taken_and_not_written_yet_is_no_loss(tmp_path: Path) -> None:
+    path = segment_path(tmp_path, 0, 0)
+
+    def point(number: int, age_s: float) -> bytes:
+        return journal.encode(PointRecord(step=number, number=number, time=time.time() - age_s, values={"loss": 0.5}))
+
+    path.write_bytes(point(0, 0.0) + point(1, 0.0) + point(3, 0.0) + point(4, 0.0))
+    reader = JournalReader(path)
+    assert [record.number for record in reader.read(LIMIT)] == [0, 1]
+    with path.open("ab") as file:
+        file.write(point(2, 0.0))
+    assert [record.number for record in reader.read(LIMIT)] == [3, 4, 2]
+    assert reader.unreadable == 0 and reader.next_number == 5
+
+
+@pytest.mark.parametrize(("age_s", "ended"), [(60.0, False), (0.0, True)], ids=["long ago", "its writer has ended"])
+def test_a_number_that_never_comes_is_lost(tmp_path: Path, age_s: float, ended: bool) -> None:
+    path = segment_path(tmp_path, 0, 0)
+    moment = time.time() - age_s
+    records = [PointRecord(step=number, number=number, time=moment, values={"loss": 0.5}) for number in (0, 2)]
+    path.write_bytes(b"".join(map(journal.encode, records)))
+    reader = JournalReader(path)
+    assert [record.number for record in reader.read(LIMIT, ended=ended)] == [0, 2]
+    assert reader.unreadable == 1

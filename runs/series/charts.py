@@ -6,8 +6,9 @@ over again are left out where the axis is steps.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from runs.series.chunks import (
     unpack_groups,
     unpack_points,
 )
-from runs.series.downsampling import as_chart
+from runs.series.downsampling import as_chart, as_charts
 from runs.series.storage import read_settled, tail
 
 BUCKETS = 1000
@@ -40,11 +41,14 @@ MOST_SERIES_AT_ONCE = 64
 # Of an attempt that is one among several, and where they are so many that these would be more than all may have.
 FEWEST_BUCKETS = 20
 FEWEST_OF_MANY = 2
+# Unpacked at once.
+BATCH_POINTS = 2**18
 # SQLite takes 32,766 values a statement.
 KEYS_A_QUERY = 10_000
 
 Key = tuple[int, int]  # series, attempt
 ChunkPosition = tuple[int, int, int]  # series, attempt, index of the chunk
+Packed = tuple[int, int, int, int, bytes]  # series, attempt, index, number of points, packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +182,8 @@ class Reading:
             rows = {attempt: own for attempt, own in rows.items() if len(own)}
             shares = _shared({attempt: len(own) for attempt, own in rows.items()}, self._buckets)
             axis = str(series.axis)
-            attempts = {attempt: as_chart(own, axis, shares[attempt], self._digits) for attempt, own in rows.items()}
-            found[series.name] = {"axis": axis, "attempts": attempts}
+            drawn = as_charts([(own, shares[attempt]) for attempt, own in rows.items()], axis, self._digits)
+            found[series.name] = {"axis": axis, "attempts": dict(zip(rows, drawn, strict=True))}
         return found
 
     def _read(self, unfolded: dict[tuple[int, str], Any]) -> dict[int, list[Key]]:
@@ -245,22 +249,28 @@ class Reading:
         self._read_straddling()
 
     def _read_points(self, chunks: Any) -> None:
-        rows = chunks.order_by().values_list("series_id", "attempt", "index", "count", "points")
-        for series_id, attempt, index, count, packed in rows:
-            self._add_points((series_id, attempt), index, unpack_points([bytes(packed)], [count]))
+        found = chunks.order_by().values_list("series_id", "attempt", "index", "count", "points")
+        for batch in _in_batches(found):
+            counts = [count for *_, count, _ in batch]
+            points = unpack_points([bytes(packed) for *_, packed in batch], counts)
+            for (series_id, attempt, index, count, _), end in zip(batch, accumulate(counts), strict=True):
+                self._add_points((series_id, attempt), index, points.part(slice(end - count, end)))
 
     def _read_buckets(self, chunks: Any) -> None:
-        rows = chunks.order_by("series_id", "attempt", "index").values_list(
-            "series_id", "attempt", "index", "count", "first_step", "last_step", "buckets"
+        found = chunks.order_by().values_list(
+            "series_id", "attempt", "index", "count", "buckets", "first_step", "last_step"
         )
-        kept: dict[Key, list[tuple[int, int, bytes]]] = {}
-        for series_id, attempt, index, count, first, last, packed in rows:
-            key = (series_id, attempt)
-            if self._counts_whole(key, index, first, last):
-                kept.setdefault(key, []).append((index, count, bytes(packed)))
-        for key, found in kept.items():
-            indexes, counts, packed_rows = zip(*found, strict=True)
-            self._add_rows(key, indexes[0], unpack_buckets(packed_rows, counts))
+        kept = (
+            (series_id, attempt, index, count, packed)
+            for series_id, attempt, index, count, packed, first, last in found
+            if self._counts_whole((series_id, attempt), index, first, last)
+        )
+        for batch in _in_batches(kept):
+            counts = [count for *_, count, _ in batch]
+            rows = unpack_buckets([bytes(packed) for *_, packed in batch], counts)
+            numbers = [-(-count // BUCKET_POINTS) for count in counts]
+            for (series_id, attempt, index, *_), number, end in zip(batch, numbers, accumulate(numbers), strict=True):
+                self._add_rows((series_id, attempt), index, rows.part(slice(end - number, end)))
 
     def _read_groups(self, spans: dict[Key, tuple[int, int]], chunks: QuerySet[Chunk]) -> None:
         """Read one row a chunk: of whole groups from their last chunk, of the rest from each chunk."""
@@ -332,6 +342,20 @@ class Reading:
 
     def _axis(self, series: Series) -> str:
         return str(Axis.TIME if Axis.TIME in (series.axis, self._extent.by) else Axis.STEP)
+
+
+def _in_batches(found: Iterable[Packed]) -> Iterator[list[Packed]]:
+    """Yield the chunks so many at once that unpacking costs little a chunk, and no more memory than it must."""
+    batch: list[Packed] = []
+    points = 0
+    for each in found:
+        batch.append(each)
+        points += each[3]
+        if points >= BATCH_POINTS:
+            yield batch
+            batch, points = [], 0
+    if batch:
+        yield batch
 
 
 def _shared(rows: dict[int, int], buckets: int) -> dict[int, int]:

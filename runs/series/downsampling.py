@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from runs.series.chunks import HAS_INF, HAS_NAN, Buckets, Floats, Ints, merge
+from runs.series.chunks import HAS_INF, HAS_NAN, Buckets, Floats, Ints, join_buckets, merge
 
 STEP = "step"
+
+Places = NDArray[np.intp]
 
 
 def as_chart(rows: Buckets, axis: str, buckets: int, digits: int | None = None) -> dict[str, Any]:
@@ -16,44 +21,73 @@ def as_chart(rows: Buckets, axis: str, buckets: int, digits: int | None = None) 
 
     With `digits` the numbers of merged rows are rounded to so many, and `last` is left out. Points are never rounded.
     """
+    return as_charts([(rows, buckets)], axis, digits)[0]
+
+
+def as_charts(parts: Sequence[tuple[Buckets, int]], axis: str, digits: int | None = None) -> list[dict[str, Any]]:
+    """Return charts of several (rows, buckets), merged at once: hundreds of short ones cost little more than one."""
+    charts: list[dict[str, Any]] = []
+    merged: list[tuple[dict[str, Any], Buckets, Places]] = []
+    for given, buckets in parts:
+        rows, starts = _ordered(given, axis, buckets)
+        total = int(rows.counts.sum())
+        is_raw = len(starts) == total
+        chart: dict[str, Any] = {"axis": axis, "raw": is_raw}
+        charts.append(chart)
+        if is_raw:
+            chart["steps"] = rows.last_steps.tolist()
+            chart["times"] = (rows.last_ms / 1000).tolist()
+            chart["values"] = without_nonfinite(rows.last)
+            chart["nonfinite"] = named_nonfinite(rows.kinds)
+            chart["count"] = total
+        else:
+            merged.append((chart, rows, starts))
+    if merged:
+        _fill(merged, digits)
+    return charts
+
+
+def _ordered(rows: Buckets, axis: str, buckets: int) -> tuple[Buckets, Places]:
+    """Return the rows in the order of the axis, and where each of at most `buckets` begins."""
     x = rows.last_steps if axis == STEP else rows.last_ms
-    if len(x) and np.any(x[1:] < x[:-1]):
+    if not len(x):
+        return rows, np.zeros(0, np.intp)
+    if np.any(x[1:] < x[:-1]):
         order = np.argsort(x, kind="stable")
         rows, x = rows.part(order), x[order]
     places = x
     if len(x) > buckets:
         places = ((x - x[0]) / (x[-1] - x[0] + 1) * buckets).astype(np.int64)
-    starts = np.flatnonzero(np.append(True, places[1:] != places[:-1])) if len(x) else np.zeros(0, np.intp)
-    total = int(rows.counts.sum())
-    if len(starts) == total:
-        return {
-            "axis": axis,
-            "raw": True,
-            "steps": rows.last_steps.tolist(),
-            "times": (rows.last_ms / 1000).tolist(),
-            "values": without_nonfinite(rows.last),
-            "nonfinite": named_nonfinite(rows.kinds),
-            "count": total,
-        }
-    rows = merge(rows, starts)
-    columns = {"min": rows.minimum, "max": rows.maximum, "mean": rows.mean}
+    return rows, np.flatnonzero(np.append(True, places[1:] != places[:-1]))
+
+
+def _fill(merged: Sequence[tuple[dict[str, Any], Buckets, Places]], digits: int | None) -> None:
+    """Give each chart the columns of its rows, merged from its starts on."""
+    before = [0, *accumulate(len(rows) for _, rows, _ in merged)]
+    starts = np.concatenate([own + first for (_, _, own), first in zip(merged, before, strict=False)])
+    rows = merge(join_buckets([own for _, own, _ in merged]), starts)
+    numbers = {"min": rows.minimum, "max": rows.maximum, "mean": rows.mean}
     if digits is None:
-        columns["last"] = rows.last
+        numbers["last"] = rows.last
     else:
-        columns = {name: _rounded(column, digits) for name, column in columns.items()}
-    return {
-        "axis": axis,
-        "raw": False,
+        numbers = dict(zip(numbers, _rounded(np.stack(list(numbers.values())), digits), strict=True))
+    columns = {
         "first_steps": rows.first_steps.tolist(),
         "steps": rows.last_steps.tolist(),
         "times": (rows.last_ms / 1000).tolist(),
-        **{name: without_nonfinite(column) for name, column in columns.items()},
-        "nonfinite": named_nonfinite(rows.kinds),
-        "nonfinite_counts": rows.nonfinite[rows.kinds != 0].tolist(),
-        "counts": rows.counts.tolist(),
-        "count": total,
-        "buckets": len(rows),
+        **{name: without_nonfinite(column) for name, column in numbers.items()},
     }
+    counts: list[int] = rows.counts.tolist()
+    end = 0
+    for chart, _, own in merged:
+        part = slice(end, end := end + len(own))
+        kinds = rows.kinds[part]
+        chart |= {name: column[part] for name, column in columns.items()}
+        chart["nonfinite"] = named_nonfinite(kinds)
+        chart["nonfinite_counts"] = rows.nonfinite[part][kinds != 0].tolist()
+        chart["counts"] = counts[part]
+        chart["count"] = sum(counts[part])
+        chart["buckets"] = len(own)
 
 
 def _rounded(column: Floats, digits: int) -> Floats:

@@ -86,11 +86,21 @@ class Knob:
             raise
         return Change(_plain(before), _plain(after), effective)
 
-    def restore(self, values: Mapping[str, Any]) -> None:
-        """Put the values of a checkpoint to work; groups and values that this training does not know are left out."""
+    def restore(self, values: Mapping[str, Any]) -> dict[str, SpecError]:
+        """Put the values of a checkpoint to work; return by group what is wrong with those that the knob refuses.
+
+        Where it does, the present value stays. Groups that this training does not know are left out.
+        """
+        refused: dict[str, SpecError] = {}
         for group in self._values:
             if group in values:
-                self._put(group, self.spec.check(values[group]))
+                try:
+                    value = self.spec.check(values[group])
+                except SpecError as error:
+                    refused[group] = error
+                    continue
+                self._put(group, value)
+        return refused
 
     def effective(self, groups: Sequence[str] | None = None) -> Any:
         """Return the value in effect, by group where there are several; None where it is the value itself."""

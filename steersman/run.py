@@ -246,10 +246,18 @@ class Run(Recorder):
         return {knob.spec.name: knob.values for knob in self._control.knobs}
 
     def restore_knobs(self, saved: Mapping[str, Mapping[str, Any]]) -> None:
-        """Put the knobs of a checkpoint to work; those that this training does not declare are left out."""
+        """Put the knobs of a checkpoint to work; those that this training does not declare are left out.
+
+        A knob that no longer takes its value keeps the one it was declared with, which is noted. Raises `TypeError`
+        where `saved` is not what `knobs` returned.
+        """
+        for given in (saved, *(saved.values() if values.is_mapping(saved) else ())):
+            if not values.is_mapping(given):
+                raise TypeError(f"restore_knobs() takes values by knob and group, not {values.shown(given)}")
         for knob in self._control.knobs:
             if knob.spec.name in saved:
-                knob.restore(saved[knob.spec.name])
+                refused = knob.restore(saved[knob.spec.name])
+                self._remark(f"{error} It stays {knob.spec.text(knob[group])}." for group, error in refused.items())
         self.record_knobs()
 
     def record_outcome(self, command: PostedCommand, state: OutcomeState, done: Done, ranks: int | None = None) -> None:

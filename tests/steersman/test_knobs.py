@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from steersman.files.journal import JournalReader, segment_path
 from steersman.files.locks import try_lock
 from steersman.knobs import Change, Knob, Knobs, groups_of, kind_of
-from steersman.records.kinds import KnobsRecord
+from steersman.records.kinds import KnobsRecord, NoteRecord
 from steersman.run import Run, worker_lock_path
 from steersman.spec import SpecError, ValueSpec
 
@@ -170,6 +171,25 @@ def test_a_checkpoint_restores_what_is_still_known() -> None:
     knob = Knob(BY_GROUP, {"body": 0.1, "head": 0.2}, apply=setter)
     knob.restore({"head": 0.7, "tail": 0.9})
     assert knob.values == {"body": 0.1, "head": 0.7} and setter.calls == [(0.7, "head")]
+
+
+def test_a_value_of_a_checkpoint_that_a_knob_no_longer_takes_is_noted_and_left_out(tmp_path):
+    lock = try_lock(worker_lock_path(tmp_path, 0))
+    assert lock is not None
+    run, setter = Run(tmp_path, 0, lock), Setter()
+    knob = run.knob("layers", 2, maximum=4, apply=setter)
+    other = run.knob("rate", {"body": 0.1, "head": 0.2}, maximum=1.0)
+    run.restore_knobs({"layers": {"": 9}, "rate": {"body": 5.0, "head": 0.5}})
+    assert knob.value == 2 and setter.calls == [] and other.values == {"body": 0.1, "head": 0.5}
+    records = JournalReader(segment_path(tmp_path, 0, 0)).read(4 << 20)
+    assert [each.text for each in records if isinstance(each, NoteRecord)] == [
+        "layers takes a whole number of at most 4, not 9. It stays 2.",
+        "rate takes a number of at most 1, not 5. It stays 0.1.",
+    ]
+    for saved in (5, {"layers": 3}, {"layers": "3"}, [("layers", {"": 3})]):
+        with pytest.raises(TypeError, match=r"restore_knobs\(\) takes values by knob and group, not "):
+            run.restore_knobs(saved)
+    assert knob.value == 2
 
 
 def test_a_knob_that_is_not_there_is_refused_with_those_that_are() -> None:

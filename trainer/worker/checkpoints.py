@@ -233,7 +233,10 @@ def restore(
     try:
         # Knobs first: what they moved in optimizer and schedule is then set to exactly what it was.
         for knob in knobs:
-            knob.restore(checkpoint["knobs"].get(knob.spec.name, {}))
+            refused = knob.restore(checkpoint["knobs"].get(knob.spec.name, {}))
+            if refused:
+                # The optimizer's state has the old value, which only this knob can move.
+                raise next(iter(refused.values()))
         recipe.model.load_state_dict(checkpoint["model"])
         recipe.optimizer.load_state_dict(checkpoint["optimizer"])
         if recipe.scheduler is not None and checkpoint["scheduler"] is not None:

@@ -16,6 +16,7 @@ from tests.support.remembering import one_thread
 from tests.support.steered import Steerable, Steered, steerable
 from trainer.worker.command_handlers import knobs_of
 from trainer.worker.parameter_groups import base_learning_rate, change_learning_rate, group_names
+from trainer.worker.recipe import parameter
 
 __all__ = ["one_thread"]
 
@@ -119,6 +120,21 @@ def test_a_knob_has_a_value_for_each_named_group(tmp_path: Path) -> None:
     (first, *_) = steered.records(KnobsRecord)
     rate = next(each for each in first.knobs if each["name"] == "learning_rate")
     assert rate["value"] == {"body": 0.1, "head": 0.0} and rate["groups"] == ["body", "head"]
+
+
+class Chosen(Grouped):
+    """Offers a few learning rates, of which no group begins with 0."""
+
+    learning_rate: float = parameter(0.1, choices=(0.1, 0.2), knob=True)
+
+
+def test_choices_have_room_for_what_the_groups_begin_with() -> None:
+    recipe = steerable(Chosen)
+    recipe.build()
+    (knob,) = (each for each in knobs_of(recipe) if each.spec.name == "learning_rate")
+    assert knob.values == {"body": 0.1, "head": 0.0} and knob.spec.choices == (0.1, 0.2, 0.0)
+    knob.change(value=0.2, group="head")
+    assert knob["head"] == 0.2 and recipe.optimizer.param_groups[1]["lr"] == 0.2
 
 
 def test_groups_are_gone_on_with_exactly(tmp_path: Path) -> None:

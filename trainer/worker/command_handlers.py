@@ -116,7 +116,9 @@ def _wide_enough(spec: ValueSpec, values: dict[str, float]) -> ValueSpec:
     minimum = min(values.values()) if spec.minimum is None else min(spec.minimum, *values.values())
     maximum = None if spec.maximum is None else max(spec.maximum, *values.values())
     scale = spec.scale if minimum > 0 else "linear"
-    return replace(spec, minimum=None if spec.minimum is None else minimum, maximum=maximum, scale=scale)
+    choices = tuple(dict.fromkeys([*spec.choices, *values.values()])) if spec.choices else ()
+    least = None if spec.minimum is None else minimum
+    return replace(spec, minimum=least, maximum=maximum, choices=choices, scale=scale)
 
 
 def _effective(recipe: Recipe) -> Callable[..., float]:

@@ -76,10 +76,12 @@ class EpochRecord(Record):
         flag = values.as_flag(best, "log_epoch(best=…)")
         if whole is None:
             return None
+        given_count = len(numbers)
         record = cls(step=at, epoch=whole, duration_s=seconds, best=flag, values=numbers)
         while len(record.payload()) > LARGEST_PAYLOAD_BYTES:
             numbers = dict(list(numbers.items())[: len(numbers) // 2])
             record = replace(record, values=numbers)
+        if len(numbers) < given_count:
             remarks.append(f"Epoch {whole} has more values than a record can hold: {len(numbers)} were stored.")
         return record
 

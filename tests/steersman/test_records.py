@@ -287,3 +287,11 @@ def test_a_number_is_not_given_twice():
 
         class AnotherRecord(Record):
             kind: ClassVar[int] = 2
+
+
+def test_an_epoch_that_is_far_too_wide_is_remarked_once_with_what_was_stored():
+    remarks: list[str] = []
+    given = {f"{'value' * 30} {number}": 1.0 for number in range(40_000)}
+    record = kinds.EpochRecord.of(3, given, step=1, present=1, duration_s=None, best=False, remarks=remarks)
+    assert record is not None and 0 < len(record.values) <= 40_000 // 4
+    assert remarks == [f"Epoch 3 has more values than a record can hold: {len(record.values)} were stored."]

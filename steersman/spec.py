@@ -133,8 +133,22 @@ def kind_annotated(annotation: str) -> str:
 
 
 def specs_from_wire(rows: Iterable[Mapping[str, Any]]) -> dict[str, ValueSpec]:
-    """Return the specs of published parameters, or of a run's knobs, by name."""
-    return {spec.name: spec for spec in map(ValueSpec.from_wire, rows)}
+    """Return the specs of published parameters, or of a run's knobs, by name.
+
+    A row that is no spec becomes one of any value, which the training checks; one without a name is left out.
+    """
+    return {spec.name: spec for spec in map(_stored, rows) if spec is not None}
+
+
+def _stored(row: Mapping[str, Any]) -> ValueSpec | None:
+    try:
+        return ValueSpec.from_wire(row)
+    except (SpecError, TypeError, AttributeError):
+        pass
+    try:
+        return ValueSpec(row["name"], AnyValue.name)
+    except (SpecError, TypeError, LookupError):
+        return None
 
 
 def typed_values(specs: Mapping[str, ValueSpec], given: Mapping[str, object]) -> dict[str, Value]:

@@ -24,6 +24,7 @@ from steersman.files.journal import JournalReader, JournalWriter
 from steersman.records.kinds import (
     EndRecord,
     EpochRecord,
+    KnobsRecord,
     NoteRecord,
     OutcomeRecord,
     PointRecord,
@@ -31,6 +32,7 @@ from steersman.records.kinds import (
     TextRecord,
 )
 from steersman.records.record import Record
+from steersman.spec import ValueSpec
 from trainer.ingest.partial_store import QUARANTINE_FILE, put_into_quarantine
 from trainer.ingest.store import Ingest, StoredProgress
 from trainer.ingest.ticks import Tick
@@ -104,6 +106,17 @@ def test_what_is_no_record_is_kept_once_however_often_it_is_set_aside(tmp_path):
         put_into_quarantine(tmp_path, Tick(console=ConsolesRead([text], 0, {})), "why")
     kept = JournalReader(tmp_path / QUARANTINE_FILE).read(4 << 20, ended=True)
     assert [each.lines for each in kept if isinstance(each, SetAsideRecord)] == [["one"], ["two"]]
+
+
+def test_a_knob_that_is_none_after_redaction_is_set_aside(lease, tmp_path):
+    redactor = Redactor(tmp_path / "data", tmp_path / "application", {"API_TOKEN": "abcdef"})
+    ingest = Ingest(lease, tmp_path, redactor, StoredProgress())
+    good, long = ValueSpec("rate", "float"), ValueSpec("abcdef " * 8, "float")
+    for number, spec in enumerate((good, long)):
+        record = KnobsRecord(number=number, time=1.7e9, step=number, knobs=[spec.to_wire() | {"value": 0.5}])
+        ingest.store(Tick(read=JournalsRead([record])))
+    assert Attempt.objects.get(pk=lease.attempt_id).set_aside_records == 1
+    assert list(Run.objects.get(pk=lease.run_id).knob_specs) == ["rate"]
 
 
 def test_what_waits_in_a_database_that_is_away_is_not_set_aside(ingest, lease, tmp_path, monkeypatch):

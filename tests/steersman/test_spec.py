@@ -247,6 +247,25 @@ def test_numbers_are_written_as_a_browser_writes_them(number: float, text: str) 
     assert number_text(number) == choice_text(number) == text
 
 
+@pytest.mark.parametrize(
+    "row",
+    [5, None, {}, {"name": 5}, {"name": "y" * 61, "kind": "int"}, {"name": ["x"], "kind": "int"}],
+    ids=str,
+)
+def test_a_stored_row_without_a_name_is_left_out(row: Any) -> None:
+    assert list(specs_from_wire([row, {"name": "epochs", "kind": "int"}])) == ["epochs"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"minimum": "~"}, {"choices": 5}, {"choices": ["<secret>"]}, {"scale": "<user>"}, {"groups": 7}, {"default": "x"}],
+    ids=str,
+)
+def test_a_stored_row_that_contradicts_itself_is_one_of_any_value(fields: dict[str, Any]) -> None:
+    spec = specs_from_wire([{"name": "x", "kind": "int"} | fields])["x"]
+    assert spec.kind == "any" and spec.take("7") == "7"
+
+
 SPECS = specs_from_wire(
     [
         {"name": "epochs", "kind": "int", "default": 3, "minimum": 1, "maximum": 100, "help": "passes"},

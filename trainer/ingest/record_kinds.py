@@ -73,10 +73,10 @@ class RecordStore:
             case StateRecord():
                 note_pause(self._lease, record.state == "paused")
             case KnobsRecord():
-                for knob in record.knobs:
-                    # What is no knob is set aside here, otherwise it would fail whoever steers.
-                    ValueSpec.from_wire(knob)
                 knobs = self._redactor.json(record.knobs)
+                for knob in knobs:
+                    # What is no knob, as it is stored, is set aside here: otherwise it would fail whoever steers.
+                    ValueSpec.from_wire(knob)
                 fields["knobs"] = knobs
                 return [KnobsChanged(attempt=self._lease.number, step=record.step, knobs=knobs)]
             case CheckpointRecord():

@@ -5,8 +5,8 @@ Viewers never derive a state, its group or a time: they show what stands here.
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Any
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 
 from runs.models import Attempt, Run
 from runs.protocol.events import AttemptState, StatusChanged, iso
@@ -16,7 +16,10 @@ from runs.recording import feed
 
 def status_of(run: Run, remark: str = "") -> StatusChanged:
     """Return the state of `run` as its row and its last attempt hold it."""
-    last = run.attempts.filter(number=run.attempt).first()
+    return _status(run, run.attempts.filter(number=run.attempt).first(), remark)
+
+
+def _status(run: Run, last: Attempt | None, remark: str) -> StatusChanged:
     return StatusChanged(
         state=str(run.state),
         group=group_of(run.state),
@@ -60,22 +63,22 @@ def announce_status(run_id: int, remark: str = "") -> None:
     Call inside the transaction that changed the state.
     """
     run = Run.objects.get(pk=run_id)
-    for name, value in _training_time(run).items():
-        setattr(run, name, value)
+    attempts = {attempt.number: attempt for attempt in run.attempts.all()}
+    run.trained_s, run.training_since = _training_time(run, attempts.values())
     run.save(update_fields=["trained_s", "training_since"])
-    feed.append(run_id, status_of(run, remark))
+    feed.append(run_id, _status(run, attempts.get(run.attempt), remark))
 
 
-def _training_time(run: Run) -> dict[str, Any]:
-    """Return `trained_s` and `training_since` of a run.
+def _training_time(run: Run, attempts: Iterable[Attempt]) -> tuple[float, datetime | None]:
+    """Return for how many seconds a run trained before, and since when it trains now.
 
     An attempt that is silent counts up to its last heartbeat: nobody knows what came after it.
     """
     total, since = timedelta(), None
-    for started_at, ended_at in run.attempts.values_list("started_at", "ended_at"):
-        if ended_at is None and run.state in LIVE:
-            since = started_at
+    for attempt in attempts:
+        if attempt.ended_at is None and run.state in LIVE:
+            since = attempt.started_at
             continue
-        end = ended_at or run.heartbeat_at or started_at
-        total += max(end - started_at, timedelta())
-    return {"trained_s": total.total_seconds(), "training_since": since}
+        end = attempt.ended_at or run.heartbeat_at or attempt.started_at
+        total += max(end - attempt.started_at, timedelta())
+    return total.total_seconds(), since

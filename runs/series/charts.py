@@ -97,7 +97,6 @@ def charts(
     names: Iterable[str] | None = None,
     buckets: int = BUCKETS,
     extent: Extent | None = None,
-    digits: int | None = None,
 ) -> tuple[int, dict[str, dict[str, Any]]]:
     """Return (seq, charts by name) of a run: all series, or `names` of them, each with at most `buckets` rows.
 
@@ -106,16 +105,11 @@ def charts(
     "nonfinite_counts", "counts", "count", "buckets"}` with the last step and time of each bucket, and the number of its
     points. Steps (axis "step") or times in seconds (axis "time") ascend and are unique; what is not finite is null and
     named in `nonfinite`, and `nonfinite_counts` says how many of a bucket are; `count` is the number of points.
-    With `digits` the numbers of buckets are rounded to so many, and have no `last`.
     Raises `Run.DoesNotExist` where there is no such run.
     """
-    wanted = Series.objects.filter(run_id=run_id)
-    if names is not None:
-        wanted = wanted.filter(name__in=list(names))
 
     def read(seq: int) -> dict[str, dict[str, Any]]:
-        reading = Reading(list(wanted), buckets, extent or Extent(), digits)
-        return reading.charts(tail(run_id, seq))
+        return Reading(_series(run_id, names), buckets, extent or Extent()).charts(tail(run_id, seq))
 
     return read_settled(run_id, read)
 
@@ -131,17 +125,21 @@ def charts_by_attempt(
 
     Points that a later attempt went over again are among them. A chart is as in `charts`, over the series' own axis
     whatever the extent is given by; those of one series share `buckets` by their number of points, but each has a few.
+    With `digits` the numbers of buckets are rounded to so many, and have no `last`.
     Raises `Run.DoesNotExist` where there is no such run.
     """
-    wanted = Series.objects.filter(run_id=run_id).order_by("pk")
-    if names is not None:
-        wanted = wanted.filter(name__in=list(names))
 
     def read(seq: int) -> dict[str, dict[str, Any]]:
-        reading = Reading(list(wanted), buckets, extent or Extent(), digits, whole_attempts=True)
+        reading = Reading(_series(run_id, names), buckets, extent or Extent(), digits, whole_attempts=True)
         return reading.charts_by_attempt(tail(run_id, seq))
 
     return read_settled(run_id, read)
+
+
+def _series(run_id: int, names: Iterable[str] | None) -> list[Series]:
+    """Return the series of a run, or those of `names` that it has, in the order in which they began."""
+    wanted = Series.objects.filter(run_id=run_id).order_by("pk")
+    return list(wanted if names is None else wanted.filter(name__in=list(names)))
 
 
 class Reading:

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import Places
-from tests.support.browser import Complaints, log_in
+from tests.support.browser import operators_page
 from tests.support.stack import Stack
 
 LOSS = '[data-testid=chart][data-series~="train/loss"]'
@@ -19,15 +19,10 @@ EPOCHS = '[data-testid=chart][data-series~="train_loss"]'
 
 @pytest.fixture
 def page(stack: Stack, chromium: Browser, places: Places) -> Iterator[Page]:
-    context = chromium.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB")
-    page = context.new_page()
-    complaints = Complaints(page)
-    log_in(page, stack.address, "operator", "operator")
-    page.goto(f"{stack.address}/runs/{places['again']}/")
-    expect(page.locator(f"{LOSS} canvas")).to_be_visible(timeout=20_000)
-    yield page
-    assert not complaints.lines
-    context.close()
+    with operators_page(chromium, stack.address) as page:
+        page.goto(f"{stack.address}/runs/{places['again']}/")
+        expect(page.locator(f"{LOSS} canvas")).to_be_visible(timeout=20_000)
+        yield page
 
 
 def test_an_earlier_attempt_stays_as_a_paler_line(page: Page, screenshots: Path) -> None:

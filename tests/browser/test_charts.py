@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.conftest import Places
-from tests.support.browser import Complaints, log_in
+from tests.support.browser import operators_page
 from tests.support.stack import Stack, create_run, rows, wait_for
 
 LOSS = '[data-testid=chart][data-series~="train/loss"]'
@@ -18,18 +18,13 @@ LOSS = '[data-testid=chart][data-series~="train/loss"]'
 
 @pytest.fixture
 def page(stack: Stack, chromium: Browser, places: Places) -> Iterator[Page]:
-    context = chromium.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB", has_touch=True)
-    page = context.new_page()
-    complaints = Complaints(page)
-    log_in(page, stack.address, "operator", "operator")
-    page.goto(f"{stack.address}/runs/{places['ended']}/")
-    expect(page.locator(f"{LOSS} canvas")).to_be_visible(timeout=20_000)
-    # The last to be drawn above the charts: it moves them.
-    expect(page.get_by_test_id("knob").first).to_be_visible(timeout=20_000)
-    page.locator(LOSS).scroll_into_view_if_needed()
-    yield page
-    assert not complaints.lines
-    context.close()
+    with operators_page(chromium, stack.address, has_touch=True) as page:
+        page.goto(f"{stack.address}/runs/{places['ended']}/")
+        expect(page.locator(f"{LOSS} canvas")).to_be_visible(timeout=20_000)
+        # The last to be drawn above the charts: it moves them.
+        expect(page.get_by_test_id("knob").first).to_be_visible(timeout=20_000)
+        page.locator(LOSS).scroll_into_view_if_needed()
+        yield page
 
 
 def picture(chart: Locator) -> str:

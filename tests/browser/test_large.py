@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, WebSocketRoute, expect
 
 from tests.browser.conftest import Places
-from tests.support.browser import Complaints, log_in
+from tests.support.browser import operators_page
 from tests.support.stack import Stack
 
 SERIES = 5000
@@ -44,13 +44,8 @@ print(Run.objects.create(project=Project.objects.get(slug="pages"), name="large"
 
 @pytest.fixture
 def page(stack: Stack, chromium: Browser, places: Places) -> Iterator[Page]:
-    context = chromium.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB")
-    page = context.new_page()
-    complaints = Complaints(page)
-    log_in(page, stack.address, "operator", "operator")
-    yield page
-    assert not complaints.lines
-    context.close()
+    with operators_page(chromium, stack.address) as page:
+        yield page
 
 
 def test_a_page_with_thousands_of_series_moves(page: Page, stack: Stack, run: int) -> None:

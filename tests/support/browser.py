@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import Page
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from playwright.sync_api import Browser, Page
 
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -31,3 +35,15 @@ class Complaints:
     def _note(self, kind: str, text: str) -> None:
         if kind == "error" or "Content Security Policy" in text:
             self.lines.append(text)
+
+
+@contextmanager
+def operators_page(chromium: Browser, address: str, **options: Any) -> Iterator[Page]:
+    """A page where the operator is logged in; fails at its end if the browser's console complained."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB", **options)
+    page = context.new_page()
+    complaints = Complaints(page)
+    log_in(page, address, "operator", "operator")
+    yield page
+    assert not complaints.lines
+    context.close()

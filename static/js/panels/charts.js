@@ -43,7 +43,6 @@ export class ChartPanel {
   #next = 0;
   #layoutChanged = changeDetector();
   #clockChanged = changeDetector();
-  #clockAsked = changeDetector();
   #known = null;
   #clockVersion = 0;
 
@@ -65,7 +64,6 @@ export class ChartPanel {
     const clock = this.#clock();
     this.#view.allowEpochs(knowsEpochs(clock));
     this.#view.offerAttempts(this.#state.attempts);
-    if (this.#clockChanged(clock.start, clock.stepsPerEpoch, this.#state.versions.epochs)) this.#clockVersion += 1;
     const charts = [...this.#charts.values()];
     let painted = 0;
     for (let turn = 0; turn < charts.length; turn += 1) {
@@ -91,12 +89,14 @@ export class ChartPanel {
   /** When the run began and where its epochs end; asked many times in each paint. */
   #clock() {
     const { run, epochs, versions } = this.#state;
-    if (this.#clockAsked(versions.epochs, this.#view.attempt, run?.started_at, run?.steps_per_epoch))
+    if (this.#clockChanged(versions.epochs, this.#view.attempt, run?.started_at, run?.steps_per_epoch)) {
+      this.#clockVersion += 1;
       this.#known = {
         start: run?.started_at ? Date.parse(run.started_at) / 1000 : null,
         stepsPerEpoch: run?.steps_per_epoch ?? null,
         epochs: countedEpochs(epochs, this.#view.attempt),
       };
+    }
     return this.#known;
   }
 

@@ -82,6 +82,8 @@ STEERSMAN_SLOTS = slots("STEERSMAN_SLOTS")
 STEERSMAN_CPU_SLOTS = slots("STEERSMAN_CPU_SLOTS")
 STEERSMAN_STOP_SIGNAL = env("STEERSMAN_STOP_SIGNAL", default="")
 # More origins that may open a socket, as scheme://host:port; the portal's own is always allowed.
+# Messages on sockets, where the browser offers it; each is compressed once for all viewers.
+STEERSMAN_COMPRESS = env.bool("STEERSMAN_COMPRESS", default=True)
 STEERSMAN_ORIGINS = env.list("STEERSMAN_ORIGINS", default=[])
 if not 10 <= STEERSMAN_PUSH_MS <= 5000:
     raise ImproperlyConfigured("STEERSMAN_PUSH_MS must lie between 10 and 5000 milliseconds")

@@ -6,19 +6,34 @@ Importing this module installs Twisted's reactor: only the process that serves m
 from __future__ import annotations
 
 import asyncio
+import os
+import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from autobahn.exception import Disconnected
+from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflateOfferAccept
 from daphne.endpoints import build_endpoint_description_strings
 from daphne.server import Server
 from daphne.ws_protocol import WebSocketProtocol
+from django.conf import settings
 from twisted.internet import defer, reactor, task
 
-# A half-open peer is noticed after 13 s. The time-out must stay below the interval: see autobahn's timers.
-PING_INTERVAL_S = 6
-PING_TIMEOUT_S = 5
+from monitor_site.serving.socket_wire import SocketClosed, wire_of
+from runs.live.outbox import EXTENSION
+from runs.protocol.wire_format import SMALLEST_COMPRESSED_BYTES, WINDOW_BITS, deflated
+
+# Each socket is asked with a payload of its own whether it still reads: a kernel acknowledges what its program never
+# takes, and a peer may send without reading. Who has not answered that payload in time is cut, at most 14 s after it
+# last read.
+PING_INTERVAL_S = 5.0
+PING_TIMEOUT_S = 8.0
+PING_BYTES = 8
+CHECK_INTERVAL_S = 0.5
+# Daphne's and autobahn's own pings are off.
+NEVER_S = 10**9
 # How long an application may go on after its client left before it is cancelled.
 APPLICATION_CLOSE_TIMEOUT_S = 10
 # A page that takes longer than this to make is answered with 503.
@@ -30,6 +45,10 @@ CLOSE_CODE_NORMAL = 1000
 FAREWELL_S = 1.0
 FAREWELL_POLL_S = 0.02
 CLOSE_CODE_RESTART = 1012
+CLOSE_CODE_TOO_SLOW = 4408
+OPCODE_TEXT, OPCODE_BINARY = 1, 2
+# The first of the three reserved bits, as autobahn counts them.
+RSV_COMPRESSED = 4
 
 Application = Callable[..., Any]
 
@@ -53,18 +72,81 @@ class Pace:
 
 
 class PortalProtocol(WebSocketProtocol):
-    """A socket with a limit for what it receives alone: autobahn's own limit applies to what is sent as well."""
+    """A socket that bounds what it receives, compresses each message by itself, and cuts a peer that does not read."""
+
+    is_compressed = False
+    _asked = b""
 
     def onMessageFrameBegin(self, length: int) -> None:
+        # For what is received alone: autobahn's own limit applies to what is sent as well.
         self.maxMessagePayloadSize = INCOMING_LIMIT_BYTES
         try:
             super().onMessageFrameBegin(length)
         finally:
             self.maxMessagePayloadSize = 0
 
+    def onOpen(self) -> None:
+        # Spread, because a crowd comes together.
+        self._asked_at = time.monotonic() - random.uniform(0, PING_INTERVAL_S)
+        self.is_compressed = self._perMessageCompress is not None
+        super().onOpen()
 
-class SocketClosed(OSError):
-    """A message to a socket that is closed. ASGI asks for an `OSError`."""
+    def onPong(self, payload: bytes) -> None:
+        if payload == self._asked:
+            self._asked = b""
+
+    def check_reading(self, now: float) -> None:
+        """Ask whether the peer reads, or close if it has not answered in time. `now` is of the monotonic clock."""
+        if self.state != self.STATE_OPEN:
+            return
+        if self._asked:
+            if now - self._asked_at > PING_TIMEOUT_S:
+                # If not even this is taken, autobahn drops the connection a second later.
+                self.sendCloseFrame(code=CLOSE_CODE_TOO_SLOW)
+        elif now - self._asked_at > PING_INTERVAL_S:
+            self._asked, self._asked_at = os.urandom(PING_BYTES), now
+            self.sendPing(self._asked)
+
+    def serverSend(self, content: str | bytes, binary: bool = False) -> None:
+        """Send a message, compressed by itself where that was agreed: a compressor per socket would hold 256 KiB."""
+        if self.state != self.STATE_OPEN:
+            raise Disconnected("Attempt to send on a closed protocol")
+        payload = content if isinstance(content, bytes) else content.encode()
+        rsv = 0
+        if self.is_compressed and len(payload) >= SMALLEST_COMPRESSED_BYTES:
+            payload, rsv = deflated(payload), RSV_COMPRESSED
+        self.sendFrame(opcode=OPCODE_BINARY if binary else OPCODE_TEXT, payload=payload, rsv=rsv)
+
+
+class SharedDeflate(PerMessageDeflateOfferAccept):
+    """The answer to an offer of compression (RFC 7692 §7.1): in neither direction a message refers to one before."""
+
+    def __init__(self, offer: PerMessageDeflateOffer) -> None:
+        super().__init__(
+            offer,
+            request_no_context_takeover=True,
+            no_context_takeover=True,
+            window_bits=WINDOW_BITS,
+            max_message_size=INCOMING_LIMIT_BYTES,
+        )
+
+    def get_extension_string(self) -> str:
+        answer: str = self.EXTENSION_NAME + "; server_no_context_takeover; client_no_context_takeover"
+        if self.offer.request_max_window_bits:
+            answer += f"; server_max_window_bits={WINDOW_BITS}"
+        return answer
+
+
+def refuse_compression(offers: Iterable[Any]) -> None:
+    """Leave messages as they are."""
+
+
+def accept_compression(offers: Iterable[Any]) -> SharedDeflate | None:
+    """Return the answer to the first offer that fits, None if there is none."""
+    for offer in offers:
+        if isinstance(offer, PerMessageDeflateOffer) and offer.request_max_window_bits in (0, *range(WINDOW_BITS, 16)):
+            return SharedDeflate(offer)
+    return None
 
 
 class PortalServer(Server):
@@ -83,9 +165,25 @@ class PortalServer(Server):
     @ws_factory.setter
     def ws_factory(self, factory: Any) -> None:
         factory.protocol = PortalProtocol
-        # A socket that is in the wrong is told why: by default autobahn would cut it without a word.
-        factory.setProtocolOptions(failByDrop=False)
+        factory.setProtocolOptions(
+            # A socket that is in the wrong is told why: by default autobahn would cut it without a word.
+            failByDrop=False,
+            perMessageCompressionAccept=accept_compression if settings.STEERSMAN_COMPRESS else refuse_compression,
+        )
         self._ws_factory = factory
+
+    def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
+        """Offer sockets their connection itself, for messages that are the same for many."""
+        if isinstance(protocol, WebSocketProtocol):
+            scope.setdefault("extensions", {})[EXTENSION] = partial(wire_of, protocol)
+        return super().create_application(protocol, scope)
+
+    def check_reading_forever(self) -> None:
+        """Ask all sockets now and then whether they still read."""
+        now = time.monotonic()
+        for protocol in self._open_sockets():
+            protocol.check_reading(now)
+        reactor.callLater(CHECK_INTERVAL_S, self.check_reading_forever)  # type: ignore[arg-type]
 
     async def handle_reply(self, protocol: Any, message: dict[str, Any]) -> None:
         """Pass an answer on; where it comes in parts, no faster than its client takes them.
@@ -166,8 +264,8 @@ def serve(application: Application, host: str, port: int, ready: Callable[[], No
         application=application,
         endpoints=build_endpoint_description_strings(host=host, port=port),
         http_timeout=HTTP_TIMEOUT_S,
-        ping_interval=PING_INTERVAL_S,
-        ping_timeout=PING_TIMEOUT_S,
+        ping_interval=NEVER_S,
+        ping_timeout=0,
         # Daphne would close a page left open for a day with 1000.
         websocket_timeout=-1,
         # These would bound what is sent, too: see `PortalProtocol`.
@@ -178,6 +276,7 @@ def serve(application: Application, host: str, port: int, ready: Callable[[], No
         server_name="",
         ready_callable=ready,
     )
+    reactor.callWhenRunning(server.check_reading_forever)
     server.run()
     return server.listen_failure
 

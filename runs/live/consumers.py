@@ -25,7 +25,7 @@ from runs.live.database_reads import reading
 from runs.live.handshake import authenticate, query_of
 from runs.live.hello import bounded_hello, find, since_of
 from runs.live.hub import Hub, Room, current_hub
-from runs.live.outbox import Outbox
+from runs.live.outbox import EXTENSION, Outbox, Wire
 from runs.models import Command, Run
 from runs.protocol.commands import InvalidCommand, Request, parse_command
 from runs.protocol.events import PROTOCOL, Error, Hello, Message, Pong, Resync, encode_message
@@ -39,8 +39,6 @@ LARGEST_ECHOED_ID = 100
 SOCKETS_A_USER = 100
 # A share link may be shown to a lecture hall.
 SOCKETS_A_SHARE_LINK = 500
-# A viewer that acknowledges and is this far behind is cut: the server has no other sign of its back-pressure.
-LARGEST_UNACKED_FRAMES = 4_000
 
 FAILED = 1011
 TOO_SLOW = 4408
@@ -71,8 +69,6 @@ class RunConsumer(AsyncWebsocketConsumer):
         self.grant: Grant | None = None
         self.viewer: Viewer | None = None
         self.run_id = 0
-        self.last_seq = 0
-        self.acked_seq: int | None = None
         self.malformed = 0
         self.counted: tuple[str, int] | None = None
 
@@ -121,12 +117,12 @@ class RunConsumer(AsyncWebsocketConsumer):
         except Run.DoesNotExist:
             await self.close(4404)
             return
-        await self._greet()
+        last_seq = await self._greet()
         self.hub.guard.add(self, self.grant, self.viewer)
-        self.writer = asyncio.create_task(self._write_forever(self.outbox))
+        self.outbox.open(last_seq, self._wire(), self._start_writing, is_guest=self.viewer.is_guest)
 
-    async def _greet(self) -> None:
-        """Send the snapshot at seq K, then what is missing since the viewer's last seq."""
+    async def _greet(self) -> int:
+        """Send the snapshot at seq K, then what is missing since the viewer's last seq; return K."""
         assert self.room is not None and self.hub is not None and self.viewer is not None
         since = since_of(query_of(self.scope).get("since", []))
         found = await reading(find)(self.run_id, since)
@@ -149,7 +145,13 @@ class RunConsumer(AsyncWebsocketConsumer):
             await self._send_event(frame)
         if since is not None and missed is None:
             await self.send_message(Resync(seq=run.last_seq))
-        self.last_seq = run.last_seq
+        return int(run.last_seq)
+
+    def _wire(self) -> Wire | None:
+        """Return the connection itself, None if this server does not offer it: then messages pass through `send`."""
+        offered = self.scope.get("extensions", {}).get(EXTENSION)
+        wire: Wire | None = offered() if offered is not None else None
+        return wire
 
     async def _send_event(self, frame: str) -> None:
         if self.viewer is not None and self.viewer.is_guest and names_somebody(frame):
@@ -174,24 +176,41 @@ class RunConsumer(AsyncWebsocketConsumer):
             # Plain Daphne (`runserver`) cannot send the standard's codes; this one leads a viewer to the same.
             await self.close(TOO_SLOW)
 
-    async def _write_forever(self, outbox: Outbox) -> None:
+    def _start_writing(self) -> None:
+        if self.writer is None:
+            self.writer = asyncio.create_task(self._write())
+
+    async def _write(self) -> None:
+        """Send what waits in the outbox, as fast as the viewer takes it; ends when nothing waits."""
+        assert self.outbox is not None and self.viewer is not None
+        outbox, guest = self.outbox, self.viewer.is_guest
         try:
-            while True:
-                frames = await outbox.take()
-                for seq, frame in frames:
-                    if seq and seq <= self.last_seq:
-                        continue
-                    await self._send_event(frame)
-                    self.last_seq = seq or self.last_seq
-                behind = self.acked_seq is not None and self.last_seq - self.acked_seq > LARGEST_UNACKED_FRAMES
-                if outbox.overflowed or behind:
-                    await self.close(TOO_SLOW)
-                    return
+            while not outbox.overflowed and (frame := outbox.take()):
+                if guest:
+                    frame = await frame.for_guests()
+                if outbox.wire is None:
+                    await self._transmit(frame.text)
+                    continue
+                await outbox.wire.drained()
+                while not outbox.wire.send(frame.wire(outbox.wire.compressed)):
+                    await outbox.wire.drained()
+            if outbox.overflowed:
+                outbox.close()
+                await self.close(TOO_SLOW)
+            elif outbox.has_failed:
+                await self._fail()
         except ViewerLeft as left:
+            outbox.close()
             logger.debug("run %s: %s", self.run_id, left)
+        except TRANSPORT_CLOSED as error:
+            outbox.close()
+            logger.debug("run %s: the viewer left: %s", self.run_id, error)
         except Exception:
-            logger.exception("run %s: event %s could not be sent", self.run_id, self.last_seq + 1)
+            outbox.close()
+            logger.exception("run %s: an event up to %s could not be sent", self.run_id, outbox.last_seq)
             await self._fail()
+        finally:
+            self.writer = None
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Handle one message of the viewer; what cannot be used is answered with an error message."""
@@ -204,7 +223,9 @@ class RunConsumer(AsyncWebsocketConsumer):
             if kind == "command":
                 await self._ask(payload)
             elif kind == "ack":
-                self.acked_seq = _whole_number(payload, "seq")
+                acked_seq = _whole_number(payload, "seq")
+                if self.outbox is not None:
+                    self.outbox.acked_seq = acked_seq
             elif kind == "ping":
                 await self._answer_ping(payload.get("echo"))
             else:
@@ -239,9 +260,15 @@ class RunConsumer(AsyncWebsocketConsumer):
     async def end(self, code: int) -> None:
         """Close because the right to watch is gone or has changed; what is still asked is not heard."""
         self.viewer = None
+        self._stop_writing()
+        await self.close(code)
+
+    def _stop_writing(self) -> None:
+        if self.outbox is not None:
+            self.outbox.close()
         if self.writer is not None:
             self.writer.cancel()
-        await self.close(code)
+            self.writer = None
 
     async def send_message(self, message: Message) -> None:
         await self._transmit(encode_message(message))
@@ -250,9 +277,7 @@ class RunConsumer(AsyncWebsocketConsumer):
         await self._leave()
 
     async def _leave(self) -> None:
-        if self.writer is not None:
-            self.writer.cancel()
-            self.writer = None
+        self._stop_writing()
         if self.counted is not None:
             _sockets[self.counted] -= 1
             self.counted = None

@@ -1,40 +1,145 @@
-"""What waits to be sent to one viewer: bounded, so that a slow viewer costs only itself."""
+"""What is sent to one viewer: straight to the socket while nothing waits, otherwise in order from a bounded queue.
+
+A slow viewer costs only itself: the queue is bounded, and its end is the viewer's, who comes back by `seq`.
+"""
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from runs.live.frames import Frame, joined
+from runs.protocol.event_parts import LARGEST_EVENT_BYTES
 
 # A viewer that is further behind than this comes back by `seq` and reads the database instead.
 LARGEST_BACKLOG_BYTES = 4 << 20
 LARGEST_BACKLOG_FRAMES = 5_000
+# A viewer that acknowledges and is this far behind is cut: its page cannot keep up.
+LARGEST_UNACKED_FRAMES = 4_000
+
+
+class Wire(Protocol):
+    """The viewer's connection, where the server offers it to the application (`EXTENSION` in an ASGI scope)."""
+
+    # Whether the viewer agreed to compressed messages.
+    compressed: bool
+
+    def send(self, frame: bytes) -> bool:
+        """Hand a WebSocket frame to the kernel at once. Return False, and send nothing, if earlier bytes wait."""
+
+    async def drained(self) -> None:
+        """Wait until no bytes wait. Raises `OSError` if the connection is closed."""
+
+
+# Under this name a scope's `extensions` may have a function that returns the connection's `Wire`, or None.
+EXTENSION = "steersman.wire"
 
 
 class Outbox:
-    """Frames for one viewer, in order, as (seq, text); seq is 0 where a frame has no number."""
+    """Frames for one viewer, each once and in order of `seq`. It holds them back until `open`."""
 
     def __init__(self) -> None:
-        self._frames: deque[tuple[int, str]] = deque()
-        self._bytes = 0
-        self._ready = asyncio.Event()
+        self.last_seq = 0
+        self.acked_seq: int | None = None
         self.overflowed = False
+        self.has_failed = False
+        self.is_closed = False
+        self.wire: Wire | None = None
+        self._frames: deque[Frame] = deque()
+        self._bytes = 0
+        self._is_guest = False
+        self._start_writing: Callable[[], object] | None = None
+        # Whether a frame may go straight to the socket: nothing older waits in the queue or is being written.
+        self._direct = False
 
-    def put(self, seq: int, frame: str, taken: int) -> None:
-        """Queue a frame of `taken` bytes; behind the bound nothing is kept and `overflowed` is set."""
-        if self.overflowed:
+    def open(
+        self, last_seq: int, wire: Wire | None, start_writing: Callable[[], object], *, is_guest: bool = False
+    ) -> None:
+        """Begin to send what comes after `last_seq`. `start_writing()` is called whenever frames begin to wait."""
+        self.last_seq = last_seq
+        self.wire = wire
+        self._is_guest = is_guest
+        self._start_writing = start_writing
+        self._rest()
+        if self._frames or self.overflowed:
+            self._direct = False
+            start_writing()
+
+    def put(self, frame: Frame) -> None:
+        """Send a frame, or queue it; behind the bounds nothing is kept and `overflowed` is set."""
+        if self.acked_seq is not None and frame.seq - self.acked_seq > LARGEST_UNACKED_FRAMES:
+            self._overflow()
             return
-        self._frames.append((seq, frame))
-        self._bytes += taken
-        if self._bytes > LARGEST_BACKLOG_BYTES or len(self._frames) > LARGEST_BACKLOG_FRAMES:
-            self._frames.clear()
-            self.overflowed = True
-        self._ready.set()
+        wire = self.wire
+        if not self._direct or wire is None or (self._is_guest and frame.names_somebody):
+            self._queue(frame)
+            return
+        if frame.seq and frame.first_seq <= self.last_seq:
+            # The greeting held the first of these events, or all.
+            for part in frame.parts:
+                if part.seq > self.last_seq:
+                    self.put(part)
+            return
+        if wire.send(frame.wire(wire.compressed)):
+            self.last_seq = frame.seq or self.last_seq
+        else:
+            self._queue(frame)
 
-    async def take(self) -> list[tuple[int, str]]:
-        """Wait for frames and return all that wait; an empty list once the outbox has overflowed."""
-        await self._ready.wait()
-        self._ready.clear()
-        frames = list(self._frames)
+    def take(self) -> Frame | None:
+        """Return the next message; None if none waits, and then frames may go straight to the socket again.
+
+        On a wire the frames that wait are joined as far as they fit: who is behind gets them at less cost.
+        """
+        taken: list[Frame] = []
+        size = 0
+        most = LARGEST_EVENT_BYTES if self.wire is not None else 0
+        while self._frames and (not taken or size + self._frames[0].size < most):
+            frame = self._frames.popleft()
+            self._bytes = max(0, self._bytes - frame.size)
+            if frame.seq and frame.seq <= self.last_seq:
+                continue
+            taken.append(frame)
+            size += frame.size + 1
+            self.last_seq = frame.seq or self.last_seq
+        if not taken:
+            self._bytes = 0
+            self._rest()
+            return None
+        return joined(taken)
+
+    def fail(self) -> None:
+        """Take nothing more, because a frame could not be sent; the viewer is told, and comes again."""
+        self.has_failed = True
+        self.close()
+        self._wake()
+
+    def close(self) -> None:
+        """Take nothing more."""
+        self.is_closed = True
+        self._direct = False
+        self._frames.clear()
+
+    def _rest(self) -> None:
+        self._direct = self.wire is not None and not self.overflowed and not self.is_closed
+
+    def _queue(self, frame: Frame) -> None:
+        if self.overflowed or self.is_closed:
+            return
+        self._frames.extend(frame.parts or (frame,))
+        self._bytes += frame.size
+        if self._bytes > LARGEST_BACKLOG_BYTES or len(self._frames) > LARGEST_BACKLOG_FRAMES:
+            self._overflow()
+            return
+        self._wake()
+
+    def _overflow(self) -> None:
         self._frames.clear()
         self._bytes = 0
-        return frames
+        self.overflowed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        self._direct = False
+        if self._start_writing is not None:
+            self._start_writing()

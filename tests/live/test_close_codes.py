@@ -19,7 +19,7 @@ sys.path.insert(0, os.environ["STEERSMAN_ROOT"])
 os.environ["DJANGO_SETTINGS_MODULE"] = "monitor_site.settings"
 import django
 django.setup()
-from runs.live import consumers
+from runs.live import consumers, outbox
 found = consumers.find
 def find(run_id, since):
     got = found(run_id, since)
@@ -28,13 +28,13 @@ def find(run_id, since):
     return got
 consumers.find = find
 consumers.SOCKETS_A_USER = 3
-consumers.LARGEST_UNACKED_FRAMES = 1
-sent = consumers.RunConsumer._send_event
-async def send(self, frame):
-    if "fail on purpose" in frame:
+outbox.LARGEST_UNACKED_FRAMES = 1
+put = outbox.Outbox.put
+def put_or_fail(self, frame):
+    if "fail on purpose" in frame.text:
         raise ValueError("an event that cannot be sent")
-    await sent(self, frame)
-consumers.RunConsumer._send_event = send
+    put(self, frame)
+outbox.Outbox.put = put_or_fail
 from django.core.management import call_command
 call_command("serve_portal", "--port", os.environ["STEERSMAN_PORT"])
 """

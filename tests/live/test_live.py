@@ -312,7 +312,7 @@ async def test_it_survives_malformed_messages_and_closes_after_ten(people, one, 
 @live
 async def test_it_cuts_a_viewer_that_acknowledges_and_falls_behind(people, one, two):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("runs.live.consumers.LARGEST_UNACKED_FRAMES", 3)
+        patch.setattr("runs.live.outbox.LARGEST_UNACKED_FRAMES", 3)
         socket, _ = await greet(one, people["viewer"])
         await socket.send_json_to({"kind": "ack", "seq": 0})
         await socket.send_json_to({"kind": "ping"})

@@ -50,7 +50,9 @@ class Watcher:
                 ) as self._socket:
                     self.connections += 1
                     async for frame in self._socket:
-                        self._take(json.loads(frame))
+                        message = json.loads(frame)
+                        for one in message if isinstance(message, list) else [message]:
+                            self._take(one)
             except (OSError, websockets.WebSocketException, TimeoutError):
                 pass
             if self._socket is not None:

@@ -131,12 +131,17 @@ export class RunSocket {
 
   #receive(text) {
     this.#heard = performance.now();
-    let frame;
+    let message;
     try {
-      frame = JSON.parse(text);
+      message = JSON.parse(text);
     } catch {
       return; // not ours: the server sends JSON only
     }
+    // A crowd, and a viewer who is behind, get several in one message.
+    for (const frame of Array.isArray(message) ? message : [message]) this.#take(frame);
+  }
+
+  #take(frame) {
     if (frame.kind === "pong") this.#missing = missedEvent(this.#missing, this.#since(), frame.seq, this.#heard);
     this.#onFrame(frame);
   }

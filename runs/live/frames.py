@@ -1,0 +1,73 @@
+"""Messages that many viewers receive: their bytes are made once for all viewers of a kind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from runs.access import guest_view
+from runs.live.database_reads import reading
+from runs.protocol.wire_format import SMALLEST_COMPRESSED_BYTES, deflated, text_frame
+
+
+class Frame:
+    """A message to many viewers: one event, several, or one without a number.
+
+    `seq` is the number of its last event, 0 if it has none; `parts` are the frames of its events if they are several.
+    `size` is the length of its text in bytes of UTF-8.
+    """
+
+    __slots__ = ("_for_guests", "_wires", "names_somebody", "parts", "payload", "seq", "size", "text")
+
+    def __init__(self, seq: int, text: str, parts: Sequence[Frame] = ()) -> None:
+        self.seq = seq
+        self.text = text
+        self.parts = parts
+        self.payload = text.encode()
+        self.size = len(self.payload)
+        self.names_somebody: bool = (
+            any(part.names_somebody for part in parts) if parts else guest_view.names_somebody(text)
+        )
+        # Without and with compression.
+        self._wires: list[bytes | None] = [None, None]
+        self._for_guests: asyncio.Future[Frame] | None = None
+
+    @property
+    def first_seq(self) -> int:
+        return self.parts[0].seq if self.parts else self.seq
+
+    def wire(self, compressed: bool) -> bytes:
+        """Return the bytes of the WebSocket frame, for viewers who agreed to compression or for the others."""
+        found = self._wires[compressed]
+        if found is None:
+            if compressed and self.size >= SMALLEST_COMPRESSED_BYTES:
+                found = text_frame(deflated(self.payload), compressed=True)
+            else:
+                found = text_frame(self.payload)
+            self._wires[compressed] = found
+        return found
+
+    async def for_guests(self) -> Frame:
+        """Return the frame with roles in place of names; all guests share one reading of the database."""
+        if not self.names_somebody:
+            return self
+        if self._for_guests is None or self._for_guests.cancelled() or _has_failed(self._for_guests):
+            self._for_guests = asyncio.ensure_future(self._without_names())
+        return await asyncio.shield(self._for_guests)
+
+    async def _without_names(self) -> Frame:
+        if self.parts:
+            return joined([await part.for_guests() for part in self.parts])
+        return Frame(self.seq, await reading(guest_view.nameless_frame)(self.text))
+
+
+def joined(frames: Sequence[Frame]) -> Frame:
+    """Return one message with the events of several, in order: a JSON array of them, or the only one alone."""
+    if len(frames) == 1:
+        return frames[0]
+    parts = [part for frame in frames for part in frame.parts or (frame,)]
+    return Frame(parts[-1].seq, f"[{','.join(part.text for part in parts)}]", parts)
+
+
+def _has_failed(future: asyncio.Future[Frame]) -> bool:
+    return future.done() and future.exception() is not None

@@ -1,0 +1,225 @@
+"""What a viewer is sent: the same bytes as others of their kind, each event once and in order."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import zlib
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from runs.live import hub, outbox
+from runs.live.frames import Frame
+from runs.live.hub import Room
+from runs.live.outbox import Outbox
+from runs.protocol.events import Link
+from runs.protocol.wire_format import END_OF_BLOCK, WINDOW_BITS, deflated, text_frame
+
+
+class Connection:
+    """Stands for a socket: takes frames while `takes`, otherwise says that earlier bytes wait."""
+
+    def __init__(self, *, compressed: bool = False) -> None:
+        self.compressed = compressed
+        self.takes = True
+        self.frames: list[bytes] = []
+        self.woken = 0
+
+    def send(self, frame: bytes) -> bool:
+        if self.takes:
+            self.frames.append(frame)
+        return self.takes
+
+    async def drained(self) -> None:
+        assert self.takes
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    @property
+    def seqs(self) -> list[int]:
+        return [event["seq"] for frame in self.frames for event in events_of(frame)]
+
+
+def events_of(frame: bytes) -> list[dict[str, Any]]:
+    message = json.loads(payload_of(frame))
+    return message if isinstance(message, list) else [message]
+
+
+def payload_of(frame: bytes) -> bytes:
+    length, start = frame[1], 2
+    if length == 126:
+        length, start = int.from_bytes(frame[2:4]), 4
+    elif length == 127:
+        length, start = int.from_bytes(frame[2:10]), 10
+    assert len(frame) == start + length
+    if not frame[0] & 0x40:
+        return frame[start:]
+    return zlib.decompressobj(-WINDOW_BITS).decompress(frame[start:] + END_OF_BLOCK)
+
+
+def event(seq: int, kind: str = "metrics") -> Frame:
+    return Frame(seq, json.dumps({"seq": seq, "kind": kind}, separators=(",", ":")))
+
+
+def opened(connection: Connection, last_seq: int = 0, **options: Any) -> Outbox:
+    box = Outbox()
+    box.open(last_seq, connection, connection.wake, **options)
+    return box
+
+
+@pytest.mark.parametrize("length", [0, 1, 125, 126, 127, 128, 65_535, 65_536, 70_000])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_frame_holds_its_message_whatever_its_length(length: int, compressed: bool) -> None:
+    message = bytes(number % 251 for number in range(length))
+    frame = text_frame(deflated(message) if compressed else message, compressed=compressed)
+    assert payload_of(frame) == message
+
+
+def test_a_viewer_who_waits_for_nothing_gets_each_event_at_once_and_once() -> None:
+    connection = Connection()
+    box = opened(connection, last_seq=2)
+    for seq in (1, 2, 3, 3, 4):
+        box.put(event(seq))
+    assert connection.seqs == [3, 4] and connection.woken == 0
+
+
+def test_bytes_are_made_once_for_all_viewers_of_a_kind() -> None:
+    plain, compressed = [Connection() for _ in range(3)], [Connection(compressed=True) for _ in range(3)]
+    frame = Frame(1, json.dumps({"seq": 1, "kind": "metrics", "values": [1.0] * 100}))
+    for connection in plain + compressed:
+        opened(connection).put(frame)
+    assert len({id(connection.frames[0]) for connection in plain}) == 1
+    assert len({id(connection.frames[0]) for connection in compressed}) == 1
+    assert events_of(compressed[0].frames[0]) == events_of(plain[0].frames[0])
+    assert len(compressed[0].frames[0]) < len(plain[0].frames[0]) / 2
+
+
+def test_what_waits_comes_in_order_and_in_one_message_before_what_is_newer() -> None:
+    connection = Connection()
+    box = opened(connection)
+    box.put(event(1))
+    connection.takes = False
+    box.put(event(2))
+    connection.takes = True
+    # The first waits, so that the others must not overtake it.
+    for seq in (3, 4):
+        box.put(event(seq))
+    assert connection.seqs == [1] and connection.woken
+    message = box.take()
+    assert message is not None and [part.seq for part in message.parts] == [2, 3, 4]
+    # It is being written: what comes now waits behind it.
+    box.put(event(5))
+    assert connection.seqs == [1]
+    assert (message := box.take()) is not None and message.seq == 5
+    assert box.take() is None
+    box.put(event(6))
+    assert connection.seqs == [1, 6]
+
+
+def test_events_that_came_during_the_greeting_follow_it_without_those_it_held() -> None:
+    connection, box = Connection(), Outbox()
+    for seq in (1, 2, 3):
+        box.put(event(seq))
+    box.open(2, connection, connection.wake)
+    assert connection.woken == 1
+    assert (message := box.take()) is not None and message.seq == 3 and not message.parts
+    assert box.take() is None
+
+
+def test_a_viewer_who_is_too_far_behind_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "LARGEST_BACKLOG_FRAMES", 3)
+    connection = Connection()
+    connection.takes = False
+    box = opened(connection)
+    for seq in range(1, 6):
+        box.put(event(seq))
+    assert box.overflowed and box.take() is None
+    connection.takes = True
+    box.put(event(6))
+    assert connection.frames == [], "a gap must not be hidden by a later event"
+
+
+def test_guests_wait_for_a_frame_with_names_and_for_no_other() -> None:
+    member, guest = Connection(), Connection()
+    boxes = [opened(member), opened(guest, is_guest=True)]
+    for box in boxes:
+        box.put(event(1))
+        box.put(event(2, "command"))
+        box.put(event(3))
+    assert member.seqs == [1, 2, 3] and guest.seqs == [1] and guest.woken
+    message = boxes[1].take()
+    assert message is not None and message.names_somebody and message.seq == 3
+
+
+def run_in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    @functools.wraps(test)
+    def run(*arguments: Any, **named: Any) -> None:
+        asyncio.run(test(*arguments, **named))
+
+    return run
+
+
+@pytest.fixture
+def crowd(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "CROWD_VIEWERS", 2)
+
+
+def room_of(*connections: Connection, greeted: int = 0) -> Room:
+    room = Room(run_id=1, last_seq=0, heartbeat=0, alive_at=0.0, live=True)
+    room.outboxes.update(opened(connection, greeted) for connection in connections)
+    return room
+
+
+def deliver(room: Room, *seqs: int) -> None:
+    for seq in seqs:
+        room.deliver(seq, event(seq).text)
+
+
+@run_in_loop
+async def test_a_crowd_gets_two_events_in_one_message(crowd: None) -> None:
+    one, other = Connection(), Connection()
+    room = room_of(one, other)
+    deliver(room, 1, 2, 3)
+    assert [len(events_of(frame)) for frame in one.frames] == [2] and one.frames == other.frames
+    # The third waits for a fourth no longer than `GATHER_S`.
+    async with asyncio.timeout(10):
+        while one.seqs != [1, 2, 3]:
+            await asyncio.sleep(0)
+    assert other.seqs == [1, 2, 3] and room.flushing is None
+
+
+@run_in_loop
+async def test_what_a_crowd_is_told_does_not_overtake_an_event(crowd: None) -> None:
+    one, other = Connection(), Connection()
+    room = room_of(one, other)
+    deliver(room, 1)
+    room.tell(Link(link="degraded"))
+    kinds = [message["kind"] for frame in one.frames for message in events_of(frame)]
+    assert kinds == ["metrics", "link"]
+
+
+@run_in_loop
+async def test_who_was_greeted_between_two_events_of_a_message_gets_the_second_alone(crowd: None) -> None:
+    one, other = Connection(), Connection()
+    room = room_of(one, other)
+    late = Connection()
+    room.outboxes.add(opened(late, 1))
+    deliver(room, 1, 2)
+    assert one.seqs == [1, 2] and late.seqs == [2]
+
+
+@run_in_loop
+async def test_a_viewer_whose_frame_fails_costs_only_itself() -> None:
+    class Broken(Connection):
+        def send(self, frame: bytes) -> bool:
+            raise ValueError("on purpose")
+
+    broken, sound = Broken(), Connection()
+    room = room_of(broken, sound)
+    deliver(room, 1, 2)
+    assert sound.seqs == [1, 2] and broken.woken
+    assert [box.has_failed for box in room.outboxes].count(True) == 1

@@ -1,0 +1,284 @@
+"""Sockets of the real server: frames go straight to the connection, slow readers lose nothing, deaf ones are cut."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import socket
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import pytest
+from websockets.sync.client import connect
+
+from runs.protocol.wire_format import END_OF_BLOCK, WINDOW_BITS
+from tests.support.stack import ROOT, Stack, create_run, seed_stack, wait_for
+
+# Written by the portal of this test: how many frames went straight to a connection, and how many waited.
+PROGRAM = """
+import os, sys
+sys.path.insert(0, os.environ["STEERSMAN_ROOT"])
+os.environ["DJANGO_SETTINGS_MODULE"] = "monitor_site.settings"
+import django
+django.setup()
+from monitor_site.serving import daphne_server, socket_wire
+sent = socket_wire.SocketWire.send
+counts = [0, 0]
+def send(self, frame):
+    done = sent(self, frame)
+    counts[not done] += 1
+    with open(os.environ["COUNTS"] + ".new", "w") as file:
+        file.write("%d %d" % tuple(counts))
+    os.replace(os.environ["COUNTS"] + ".new", os.environ["COUNTS"])
+    return done
+socket_wire.SocketWire.send = send
+daphne_server.PING_INTERVAL_S, daphne_server.PING_TIMEOUT_S = 0.2, float(os.environ["PING_TIMEOUT"])
+daphne_server.CHECK_INTERVAL_S = 0.05
+if os.environ["WIRE"] == "off":
+    daphne_server.wire_of = lambda protocol: None
+from django.core.management import call_command
+call_command("serve_portal", "--port", os.environ["STEERSMAN_PORT"])
+"""
+
+
+@contextmanager
+def portal(*, wire: str = "on", ping_timeout_s: float = 60.0) -> Iterator[Stack]:
+    with Stack(STEERSMAN_ROOT=str(ROOT), WIRE=wire, PING_TIMEOUT=str(ping_timeout_s)) as stack:
+        stack.environment["COUNTS"] = str(stack.folder / "counts")
+        seed_stack(stack)
+        stack.start_redis()
+        program = stack.folder / "portal.py"
+        program.write_text(PROGRAM)
+        serve = stack.command
+        stack.command = lambda *arguments: [serve()[0], str(program)]  # type: ignore[method-assign]
+        stack.start_web()
+        stack.command = serve  # type: ignore[method-assign]
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    with portal() as stack:
+        yield stack
+
+
+def token_of(stack: Stack) -> str:
+    return stack.manage(
+        "create_token", "--project", "lab", "--user", "operator", "--scope", "command", check=True
+    ).stdout.strip()
+
+
+class RawViewer:
+    """A viewer that decides when it reads: a plain socket, with a small buffer of its own."""
+
+    def __init__(self, stack: Stack, run: int, token: str, *, compression: bool = False) -> None:
+        self.socket = socket.socket()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 * 1024)
+        self.socket.settimeout(60)
+        self.socket.connect(("127.0.0.1", stack.port))
+        lines = [
+            f"GET /ws/runs/{run}/ HTTP/1.1",
+            f"Host: 127.0.0.1:{stack.port}",
+            "Connection: Upgrade",
+            "Upgrade: websocket",
+            "Sec-WebSocket-Version: 13",
+            f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}",
+            "Sec-WebSocket-Protocol: steersman.v1",
+            f"Authorization: Bearer {token}",
+            *(["Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"] if compression else []),
+        ]
+        self.socket.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+        self._data = b""
+        while b"\r\n\r\n" not in self._data:
+            self._data += self.socket.recv(4096)
+        head, self._data = self._data.split(b"\r\n\r\n", 1)
+        self.head = head.decode()
+
+    def send(self, opcode: int, payload: bytes = b"", rsv: int = 0) -> None:
+        mask = os.urandom(4)
+        masked = bytes(byte ^ mask[place % 4] for place, byte in enumerate(payload))
+        assert len(payload) < 126
+        self.socket.sendall(bytes([0x80 | rsv << 4 | opcode, 0x80 | len(payload)]) + mask + masked)
+
+    def frame(self) -> tuple[int, bytes]:
+        """Return first byte and payload of the next frame."""
+        first, length = self._read(2)
+        if length == 126:
+            length = struct.unpack("!H", self._read(2))[0]
+        elif length == 127:
+            length = struct.unpack("!Q", self._read(8))[0]
+        return first, self._read(length)
+
+    def _read(self, number: int) -> bytes:
+        while len(self._data) < number:
+            more = self.socket.recv(65536)
+            if not more:
+                raise EOFError
+            self._data += more
+        found, self._data = self._data[:number], self._data[number:]
+        return found
+
+    def messages(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
+        """Return each message with the bytes of its frame; pings are answered."""
+        while True:
+            first, payload = self.frame()
+            if first & 0xF == 9:
+                self.send(10, payload)
+            if first & 0xF != 1:
+                continue
+            plain = payload
+            if first & 0x40:
+                plain = zlib.decompressobj(-WINDOW_BITS).decompress(payload + END_OF_BLOCK)
+            message = json.loads(plain)
+            for one in message if isinstance(message, list) else [message]:
+                yield payload, one
+
+
+def append(stack: Stack, run: int, number: int, characters: int = 10) -> None:
+    imports = "from runs.recording import feed; from runs.protocol.events import LogLine, LogWritten"
+    event = f"LogWritten(attempt=1, lines=[LogLine(text='x' * {characters})])"
+    loop = f"for number in range({number}): feed.append({run}, {event})"
+    stack.manage("shell", "-v", "0", "-c", f"{imports}\n{loop}")
+
+
+def counts(stack: Stack) -> tuple[int, int]:
+    """Return how many frames went straight to a connection, and how often one had to wait."""
+    direct, waited = (stack.folder / "counts").read_text().split()
+    return int(direct), int(waited)
+
+
+def seqs_of(viewer: RawViewer, last: int) -> list[int]:
+    found = []
+    for _, message in viewer.messages():
+        if message["kind"] == "log":
+            found.append(message["seq"])
+            if message["seq"] == last:
+                break
+    return found
+
+
+def test_events_go_straight_to_the_connection(stack: Stack) -> None:
+    run = create_run(stack, "direct")
+    viewer = RawViewer(stack, run, token_of(stack))
+    assert next(viewer.messages())[1]["kind"] == "hello"
+    append(stack, run, 5)
+    assert seqs_of(viewer, 5) == [1, 2, 3, 4, 5]
+    # Counted after it was sent. If nothing goes straight, Twisted's transport has changed: see socket_wire.py.
+    wait_for(lambda: counts(stack) == (5, 0), "five frames that went straight to the connection")
+    viewer.socket.close()
+
+
+def test_without_a_connection_to_lend_they_pass_through_daphne() -> None:
+    with portal(wire="off") as stack:
+        run = create_run(stack, "lent")
+        viewer = RawViewer(stack, run, token_of(stack))
+        assert next(viewer.messages())[1]["kind"] == "hello"
+        append(stack, run, 5)
+        assert seqs_of(viewer, 5) == [1, 2, 3, 4, 5]
+        assert not (stack.folder / "counts").exists()
+        viewer.socket.close()
+
+
+def test_a_slow_reader_gets_everything_once_and_in_order_later(stack: Stack) -> None:
+    run = create_run(stack, "slow")
+    quick, slow = RawViewer(stack, run, token_of(stack)), RawViewer(stack, run, token_of(stack))
+    for viewer in (quick, slow):
+        assert next(viewer.messages())[1]["kind"] == "hello"
+    # More than all buffers hold, and less than the viewer may be behind.
+    append(stack, run, 100, characters=25_000)
+    assert seqs_of(quick, 100) == list(range(1, 101))
+    _, waited = counts(stack)
+    assert waited, "nothing waited: the test shows nothing"
+    assert seqs_of(slow, 100) == list(range(1, 101))
+    # The next one goes straight again.
+    direct, _ = counts(stack)
+    append(stack, run, 1)
+    assert seqs_of(slow, 101) == [101] and seqs_of(quick, 101) == [101]
+    wait_for(lambda: counts(stack)[0] >= direct + 2, "two more frames that went straight")
+    for viewer in (quick, slow):
+        viewer.socket.close()
+
+
+def test_messages_are_compressed_by_themselves_and_alike_for_all(stack: Stack) -> None:
+    run = create_run(stack, "compressed")
+    token = token_of(stack)
+    viewers = [RawViewer(stack, run, token, compression=True) for _ in range(2)]
+    plain = RawViewer(stack, run, token)
+    assert "server_no_context_takeover" in viewers[0].head and "Extensions" not in plain.head
+    append(stack, run, 1, characters=1_000)
+    received = [next(found for found in viewer.messages() if found[1]["kind"] == "log") for viewer in (*viewers, plain)]
+    assert received[0] == received[1] and received[0][1] == received[2][1]
+    assert len(received[0][0]) < len(received[2][0]) / 2
+    # What a viewer sends compressed is understood, and bounded by what it becomes.
+    viewers[0].send(1, _deflate(b'{"kind":"ping"}'), rsv=4)
+    assert next(message for _, message in viewers[0].messages() if message["kind"] == "pong")
+    viewers[1].send(1, _deflate(b'"' + b"x" * 70_000 + b'"'), rsv=4)
+    assert _code(viewers[1]) == 1009
+    for viewer in (*viewers, plain):
+        viewer.socket.close()
+
+
+@pytest.mark.parametrize("compression", ["deflate", None])
+def test_a_client_library_understands_it(stack: Stack, compression: str | None) -> None:
+    run = create_run(stack, f"library-{compression}")
+    address = f"{stack.address.replace('http', 'ws')}/ws/runs/{run}/"
+    header = {"Authorization": f"Bearer {token_of(stack)}"}
+    with connect(address, additional_headers=header, compression=compression) as client:
+        assert json.loads(client.recv(timeout=30))["kind"] == "hello"
+        append(stack, run, 2, characters=1_000)
+        kinds: list[str] = []
+        while kinds.count("log") < 2:
+            message = json.loads(client.recv(timeout=30))
+            kinds += [one["kind"] for one in (message if isinstance(message, list) else [message])]
+        client.send(json.dumps({"kind": "ping", "echo": "x" * 1_000}))
+        while json.loads(client.recv(timeout=30))["kind"] != "pong":
+            pass
+
+
+def test_a_peer_that_sends_and_never_reads_is_cut(stack: Stack) -> None:
+    with portal(ping_timeout_s=0.5) as stack:
+        run = create_run(stack, "deaf")
+        token = token_of(stack)
+        deaf, sound = RawViewer(stack, run, token), RawViewer(stack, run, token)
+        with closing(deaf.socket), closing(sound.socket):
+            answered = 0
+            cut = False
+            # The sound one answers its pings; the deaf one sends something else as often, and stale answers.
+            while not cut:
+                first, payload = sound.frame()
+                if first & 0xF == 9:
+                    sound.send(10, payload)
+                    answered += 1
+                    try:
+                        deaf.send(1, b'{"kind":"ping"}')
+                        deaf.send(10, b"12345678")
+                    except OSError:
+                        cut = True
+            assert answered > 1
+            append(stack, run, 1)
+            assert next(message for _, message in sound.messages() if message["kind"] == "log")
+
+
+def test_who_is_cut_learns_the_code_if_it_reads_again() -> None:
+    with portal(ping_timeout_s=0.5) as stack:
+        run = create_run(stack, "late")
+        viewer = RawViewer(stack, run, token_of(stack))
+        assert _code(viewer) == 4408
+        viewer.socket.close()
+
+
+def _deflate(message: bytes) -> bytes:
+    compressor = zlib.compressobj(wbits=-15)
+    return (compressor.compress(message) + compressor.flush(zlib.Z_SYNC_FLUSH)).removesuffix(END_OF_BLOCK)
+
+
+def _code(viewer: RawViewer) -> int:
+    """Return the code of the close frame that comes; pings stay without an answer."""
+    while True:
+        first, payload = viewer.frame()
+        if first & 0xF == 8:
+            return int.from_bytes(payload[:2])

@@ -28,7 +28,7 @@ CLOSE_CODES: dict[int, str] = {
     4401: "not authenticated, or not any more: ticket, session or token is missing, used, revoked or expired",
     4403: "not allowed",
     4404: "no such run",
-    4408: "too slow: reconnect with the last seq",
+    4408: "too slow: too much waited for this viewer, or it did not read",
     4409: "what the viewer may do has changed: reconnect to learn it",
     4429: "too many connections",
 }

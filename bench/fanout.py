@@ -1,0 +1,269 @@
+"""What it costs to show one event to many viewers: our server as it is, and what others and the floor need.
+
+usage: python bench/fanout.py [--seconds 5] [--only ours,floor]
+
+Servers run on one core; viewers, Redis and the publisher on the other. Closed loop: at most two events are under way.
+Half of our viewers are members, half are guests by a share link. Prints one JSON object as its last line, of 1,000
+viewers, and with the suffix _200 of 200:
+deliveries_per_cpu_s   events that reached a viewer per second of the server's CPU (user and system)
+vs_floor               that, divided by a bare loop of `socket.send` of a ready frame
+vs_broadcast           by `websockets.broadcast`
+vs_stock_pubsub, vs_stock_inmemory  by a stock Channels application on Daphne, over Redis and in memory
+kib_per_viewer         memory of the process per greeted viewer; kib_per_viewer_vs_stock by that of stock over Redis
+bounded_vs_unbounded   by the same server without bounds, order and guests: one send per viewer and event
+deflate_bytes_ratio, deflate_cpu_ratio  bytes and CPU per delivery with compression, by those without
+
+Above 300 viewers our server puts two events into one message.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench.viewers import Crowd, Viewer  # noqa: E402
+from tests.support.stack import ROOT, Stack, free_port, seed_project  # noqa: E402
+
+SIZES = (1000, 200)
+UNDER_WAY = 2
+WARM_UP_EVENTS = 20
+# The kernel counts a process's time in hundredths of a second.
+MEASURED_EVENTS = 300
+# About 500 bytes of JSON, as a recipe logs in one tick.
+NAMES = ("train/loss", "train/accuracy", "optimizer/learning_rate", "optimizer/gradient_norm", "speed/steps_per_s")
+MEMBERS = 8
+TICK = os.sysconf("SC_CLK_TCK")
+CORES = sorted(os.sched_getaffinity(0))
+PEERS = ("floor", "broadcast", "stock-pubsub", "stock-memory")
+# One send per viewer and event, whatever waits and whoever the viewer is.
+UNBOUNDED = """
+import os, sys
+sys.path.insert(0, os.environ["STEERSMAN_ROOT"])
+os.environ["DJANGO_SETTINGS_MODULE"] = "monitor_site.settings"
+import django
+django.setup()
+from runs.live import outbox
+put = outbox.Outbox.put
+def put_at_once(self, frame):
+    if self.wire is None:
+        put(self, frame)
+    else:
+        self.wire.send(frame.wire(self.wire.compressed))
+outbox.Outbox.put = put_at_once
+from django.core.management import call_command
+call_command("serve_portal", "--port", os.environ["STEERSMAN_PORT"])
+"""
+
+
+@dataclass
+class Measured:
+    deliveries_per_cpu_s: float
+    bytes_per_delivery: float
+    kib_per_viewer: float
+
+
+@dataclass
+class Server:
+    """A server that runs: its process, what its viewers ask for, and how an event is published."""
+
+    pid: int
+    port: int
+    targets: Callable[[int], list[str]]
+    publish: Callable[[Crowd, list[Viewer]], None]
+
+
+def cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def memory_kib(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+
+
+@contextmanager
+def on_the_servers_core() -> Iterator[None]:
+    """What is started inside keeps to the first core; this process to the others."""
+    os.sched_setaffinity(0, CORES[:1])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, CORES[1:] or CORES)
+
+
+def event(step: int) -> dict[str, Any]:
+    values = {name: [round(random.random(), 6) for _ in range(4)] for name in NAMES}
+    return {"steps": list(range(step, step + 4)), "times": [1e9 + step + part / 4 for part in range(4)], "values": values}
+
+
+@contextmanager
+def ours(stack: Stack, *, unbounded: bool = False) -> Iterator[Server]:
+    """The portal, with a run of its own; half of the viewers are members."""
+    from django.contrib.auth.models import User
+
+    from runs.access.tickets import issue_ticket
+    from runs.access.tokens import create_token
+    from runs.models import Project, Run
+    from runs.protocol.events import Block
+    from runs.recording import feed
+    from tests.support.stored_points import metrics_event
+
+    users = list(User.objects.order_by("pk"))
+    project = Project.objects.get()
+    run = Run.objects.create(project=project, name="fanout", state="running", attempt=1)
+    key = create_token(users[0], project, "share", name="hall", run=run)[1]
+    command = stack.command
+    if unbounded:
+        (stack.folder / "portal.py").write_text(UNBOUNDED)
+        stack.command = lambda *arguments: [sys.executable, str(stack.folder / "portal.py")]  # type: ignore[method-assign]
+    with on_the_servers_core():
+        stack.start_web()
+    stack.command = command  # type: ignore[method-assign]
+    assert stack.web is not None
+
+    def targets(count: int) -> list[str]:
+        address = f"/ws/runs/{run.pk}/?token="
+        members = [address + issue_ticket(users[number % MEMBERS], run) for number in range(count // 2)]
+        return members + [address + key] * (count - len(members))
+
+    steps = iter(range(1, 10**9, 4))
+
+    def publish(crowd: Crowd, viewers: list[Viewer]) -> None:
+        made = event(next(steps))
+        feed.append(run.pk, metrics_event([Block(steps=made["steps"], times=made["times"], values=made["values"])]))
+
+    try:
+        yield Server(stack.web.pid, stack.port, targets, publish)
+    finally:
+        stack.web.kill()
+        stack.web.wait()
+
+
+@contextmanager
+def peer(stack: Stack, kind: str) -> Iterator[Server]:
+    port = free_port()
+    arguments = [kind, str(port), str(stack.redis.socket)]
+    with on_the_servers_core():
+        process = subprocess.Popen([sys.executable, str(ROOT / "bench" / "fanout_peers.py"), *arguments])
+    steps = iter(range(1, 10**9, 4))
+
+    def publish(crowd: Crowd, viewers: list[Viewer]) -> None:
+        made = event(next(steps))
+        head = {"seq": made["steps"][0], "kind": "metrics", "at": "2026-01-01T00:00:00.000Z", "attempt": 1}
+        crowd.say(viewers[0], json.dumps({"publish": head | {"blocks": [made]}}))
+
+    try:
+        yield Server(process.pid, port, lambda count: ["/"] * count, publish)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def measure(server: Server, count: int, seconds: float, *, deflate: bool = False) -> Measured:
+    delivered = 0
+
+    def heard(viewer: Viewer, text: bytes, came_at: float) -> None:
+        nonlocal delivered
+        delivered += text.count(b'"metrics"')
+
+    with Crowd(server.port, heard, deflate) as crowd:
+        targets = server.targets(count)
+        until = time.monotonic() + 60
+        while True:  # a peer takes a moment to listen
+            try:
+                first = crowd.connect(targets[0], 1)
+                break
+            except ConnectionError:
+                if time.monotonic() > until:
+                    raise
+        empty = memory_kib(server.pid)
+        viewers = first + crowd.connect_all(targets[1:])
+        kib = (memory_kib(server.pid) - empty) / (count - 1)
+        published = 0
+
+        def go_on() -> None:
+            nonlocal published
+            while published * count - delivered < UNDER_WAY * count:
+                server.publish(crowd, viewers)
+                published += 1
+            crowd.pump(0.001)
+
+        while published < WARM_UP_EVENTS:
+            go_on()
+        begun_cpu, begun, begun_bytes = cpu_s(server.pid), delivered, sum(viewer.bytes_read for viewer in viewers)
+        until = time.monotonic() + seconds
+        while time.monotonic() < until or delivered - begun < MEASURED_EVENTS * count:
+            go_on()
+        reached = delivered - begun
+        spent = cpu_s(server.pid) - begun_cpu
+        took = sum(viewer.bytes_read for viewer in viewers) - begun_bytes
+        cut = [viewer for viewer in viewers if viewer.ended_at]
+        if cut:
+            raise RuntimeError(f"{len(cut)} viewers were cut: {cut[0].code} {cut[0].reason}")
+    return Measured(reached / spent, took / reached, kib)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--only", default="ours,unbounded,deflate," + ",".join(PEERS))
+    options = parser.parse_args()
+    wanted = options.only.split(",")
+    found: dict[tuple[str, int], Measured] = {}
+    with Stack(STEERSMAN_ROOT=str(ROOT)) as stack:
+        stack.migrate()
+        stack.use()
+        seed_project([(f"member{number}", "operator") for number in range(MEMBERS)])
+        stack.start_redis()
+        for count in SIZES:
+            for name in wanted:
+                print(f"{name}, {count} viewers", file=sys.stderr)
+                with peer(stack, name) if name in PEERS else ours(stack, unbounded=name == "unbounded") as server:
+                    found[name, count] = measure(server, count, options.seconds, deflate=name == "deflate")
+                print(f"  {found[name, count]}", file=sys.stderr)
+    print(json.dumps(report(found)))
+    return 0
+
+
+def report(found: dict[tuple[str, int], Measured]) -> dict[str, float]:
+    figures: dict[str, float] = {}
+    for count in SIZES:
+        suffix = "" if count == SIZES[0] else f"_{count}"
+        ours = found.get(("ours", count))
+        if ours is None:
+            continue
+        figures["deliveries_per_cpu_s" + suffix] = round(ours.deliveries_per_cpu_s)
+        figures["kib_per_viewer" + suffix] = round(ours.kib_per_viewer, 1)
+        others = {"floor": "floor", "broadcast": "broadcast", "stock-pubsub": "stock_pubsub", "stock-memory": "stock_inmemory"}
+        for name, key in others.items():
+            if (name, count) in found:
+                ratio = ours.deliveries_per_cpu_s / found[name, count].deliveries_per_cpu_s
+                figures[f"vs_{key}{suffix}"] = round(ratio, 2)
+        if ("stock-pubsub", count) in found:
+            stock = found["stock-pubsub", count].kib_per_viewer
+            figures["kib_per_viewer_vs_stock" + suffix] = round(ours.kib_per_viewer / stock, 2)
+        if ("unbounded", count) in found:
+            ratio = ours.deliveries_per_cpu_s / found["unbounded", count].deliveries_per_cpu_s
+            figures["bounded_vs_unbounded" + suffix] = round(ratio, 2)
+        if ("deflate", count) in found:
+            deflate = found["deflate", count]
+            figures["deflate_bytes_ratio" + suffix] = round(deflate.bytes_per_delivery / ours.bytes_per_delivery, 2)
+            figures["deflate_cpu_ratio" + suffix] = round(ours.deliveries_per_cpu_s / deflate.deliveries_per_cpu_s, 2)
+    return figures
+
+
+if __name__ == "__main__":
+    sys.exit(main())

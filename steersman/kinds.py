@@ -132,6 +132,12 @@ class Number(Kind):
     has_limits = True
     words: ClassVar[tuple[str, str, str, str]]
 
+    def __init_subclass__(cls) -> None:
+        # Before it is registered.
+        if cls.input == "number" and cls.parse is not Number.parse:
+            raise TypeError(f"{cls.__qualname__}: the page's control for numbers does not know this parse: take text")
+        super().__init_subclass__()
+
     def takes(self, spec: ValueSpec) -> MarkedText:
         return self._in_words(spec.minimum, spec.maximum)
 

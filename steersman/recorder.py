@@ -177,8 +177,8 @@ class Recorder:
     def begin_at(self, step: int, epoch: int = 0) -> None:
         """Say behind which step and how many whole epochs a training goes on: commands until its next step take it."""
         remarks: list[str] = []
-        self._step = values.as_step(step, self._step, "begin_at() takes step", remarks)
-        whole = values.as_stored_whole(epoch, "begin_at() takes epoch", remarks)
+        self._step = values.as_step(step, self._step, values.argument("begin_at", "step"), remarks)
+        whole = values.as_stored_whole(epoch, values.argument("begin_at", "epoch"), remarks)
         self._epoch = self._epoch if whole is None else whole
         self._remark(remarks)
 
@@ -286,7 +286,7 @@ def check_call(step: Any, given: Mapping[str, Any], *more: Any) -> int:
         raise TypeError(f"log() takes the step first, then values by name: {HOW_TO_LOG}")
     if more or not given:
         raise TypeError(f"log() takes values by name: {HOW_TO_LOG}")
-    return values.as_whole(step, "log() takes the step")
+    return values.as_whole(step, values.argument("log", "step"))
 
 
 def _arrived(number: Any, name: str, remarks: list[str]) -> float:

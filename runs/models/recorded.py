@@ -8,6 +8,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from runs.models.runs import Attempt, Run
+from runs.protocol.events import LONGEST_KIND
 
 
 class Axis(models.TextChoices):
@@ -127,7 +128,7 @@ class StoredEvent(models.Model):
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="events")
     seq = models.PositiveBigIntegerField()
-    kind = models.CharField(max_length=20)
+    kind = models.CharField(max_length=LONGEST_KIND)
     at = models.DateTimeField()
     frame = models.TextField()
 

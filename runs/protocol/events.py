@@ -34,10 +34,19 @@ CLOSE_CODES: dict[int, str] = {
 }
 
 
+# Of an event's kind, as it is stored.
+LONGEST_KIND = 20
+
+
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
-    """A numbered, stored fact about a run."""
+    """A numbered, stored fact about a run. Its `kind` has at most `LONGEST_KIND` characters."""
 
     kind: ClassVar[str]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if len(cls.kind) > LONGEST_KIND:
+            raise TypeError(f"{cls.__qualname__}: the kind {cls.kind!r} has more than {LONGEST_KIND} characters")
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True):

@@ -68,8 +68,8 @@ class EpochRecord(Record):
         if not values.is_flag(best):
             given["best"], best = best, False
         numbers = values.as_numbers(given, "log_epoch", remarks)
-        at = values.as_step(step, present, "log_epoch() takes step", remarks)
-        whole = values.as_stored_whole(epoch, "log_epoch() takes the epoch", remarks)
+        at = values.as_step(step, present, values.argument("log_epoch", "step"), remarks)
+        whole = values.as_stored_whole(epoch, values.argument("log_epoch", "epoch"), remarks)
         seconds = None
         if duration_s is not None:
             seconds = values.as_seconds(duration_s, "log_epoch(duration_s=…)", remarks)
@@ -210,7 +210,7 @@ class CheckpointRecord(Record):
         reason: Any, metrics: Any, remarks: Remarks,
     ) -> CheckpointRecord | None:  # fmt: skip
         at, of_epoch, size = (
-            values.as_stored_whole(value, f"record_checkpoint() takes {argument}", remarks)
+            values.as_stored_whole(value, values.argument("record_checkpoint", argument), remarks)
             for argument, value in (("step", step), ("epoch", epoch), ("size_bytes", size_bytes))
         )
         numbers = values.as_numbers({} if metrics is None else metrics, "record_checkpoint", remarks)
@@ -271,7 +271,7 @@ class EndRecord(Record):
     @classmethod
     def of(cls, outcome: Any, *, step: Any, present: int, remarks: Remarks) -> EndRecord:
         word: Any = values.as_choice(outcome, get_args(Outcome), "finished", "finish(outcome)", remarks)
-        return cls(step=values.as_step(step, present, "finish() takes step", remarks), outcome=word)
+        return cls(step=values.as_step(step, present, values.argument("finish", "step"), remarks), outcome=word)
 
     @classmethod
     def of_exception(
@@ -309,8 +309,10 @@ class TextRecord(Record):
 
     @classmethod
     def of(cls, name: Any, text: Any, *, step: Any, present: int, epoch: Any, remarks: Remarks) -> TextRecord:
-        at = values.as_step(step, present, "log_text() takes step", remarks)
-        of_epoch = None if epoch is None else values.as_stored_whole(epoch, "log_text() takes epoch", remarks)
+        at = values.as_step(step, present, values.argument("log_text", "step"), remarks)
+        of_epoch = (
+            None if epoch is None else values.as_stored_whole(epoch, values.argument("log_text", "epoch"), remarks)
+        )
         shown = values.as_text(text, values.LONGEST_TEXT)
         return cls(step=at, name=values.as_name(name, remarks), text=shown, epoch=of_epoch)
 

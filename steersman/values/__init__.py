@@ -123,7 +123,7 @@ def as_whole(value: Any, argument: str) -> int:
         if whole != plain:
             raise ValueError("a fraction")
     except Exception as error:  # of the value's own conversion
-        raise TypeError(f"{argument} as a whole number, not {shown(value)}") from error
+        raise TypeError(f"{argument} takes a whole number, not {shown(value)}") from error
     return whole
 
 
@@ -145,7 +145,7 @@ def as_stored_whole(value: Any, argument: str, remarks: Remarks) -> int | None:
     whole = as_whole(value, argument)
     if fits(whole):
         return whole
-    remarks.append(f"{argument} in 64 bits, {_size(whole)} is beyond them: it was left out.")
+    remarks.append(f"{argument} takes a number of 64 bits, {_size(whole)} is beyond them: it was left out.")
     return None
 
 

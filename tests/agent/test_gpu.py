@@ -377,3 +377,22 @@ print(json.dumps(values))
     assert values["host/worker_cpu"] >= 0
     assert values["host/disk_free_gib"] > 0
     assert values["host/memory_used_mib"] < values["host/memory_total_mib"]
+
+
+def test_a_host_that_cannot_be_read_for_a_while_is_told_and_read_again(stub: Path) -> None:
+    script = """
+from steersman.agent.machine.host import HostReader
+read, failing = HostReader.read, [True]
+def read_or_fail(self):
+    if failing:
+        raise OSError("no /proc here")
+    return read(self)
+HostReader.read = read_or_fail
+sampler = Sampler(interval_s=0.02).start()
+until(has("gpu/0/utilisation"))
+told = sampler.problem
+failing.clear()
+until(has("host/cpu"))
+print(json.dumps([told, sampler.problem]))
+"""
+    assert ask(stub, script) == ["The host is not sampled: OSError: no /proc here.", ""]

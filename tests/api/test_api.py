@@ -11,6 +11,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.test import Client
+from django.urls import resolve
 from django.utils import timezone
 
 from runs.access.tokens import create_token
@@ -340,11 +341,14 @@ def test_it_costs_the_same_for_many_rows(
         Attempt.objects.create(run=run, number=place, host="h", boot_id="b", supervisor_pid=1, resumed_step=1)
         Series.objects.create(run=other, name="loss")
     client = session("viewer")
-    for address, most in (
+    command = Command.objects.first()
+    assert command is not None
+    asked = (
         ("/api/runs/?limit=100", 4),
         (f"/api/runs/{run.pk}/", 5),
         (f"/api/runs/{run.pk}/epochs/", 5),
         (f"/api/runs/{run.pk}/commands/?state=sent&kind=stop", 5),
+        (f"/api/runs/{run.pk}/commands/{command.pk}/", 5),
         (f"/api/runs/{run.pk}/knobs/", 3),
         (f"/api/runs/{run.pk}/checkpoints/", 5),
         (f"/api/runs/{run.pk}/attempts/", 6),
@@ -353,9 +357,15 @@ def test_it_costs_the_same_for_many_rows(
         (f"/api/runs/{run.pk}/points/?name=loss", 10),
         (f"/api/runs/{run.pk}/points/?name=loss&raw=true", 10),
         (f"/api/runs/{run.pk}/series/", 5),
-    ):
+        (f"/api/runs/{run.pk}/history/", 17),
+    )
+    for address, most in asked:
         with django_assert_max_num_queries(most):
             assert client.get(address).status_code == 200
+    operations = {path for path, found in client.get("/api/openapi.json").json()["paths"].items() if "get" in found}
+    routes = {resolve(address.split("?")[0]).route for address, _ in asked}
+    without = operations - {"/" + re.sub(r"<\w+:(\w+)>", r"{\1}", route) for route in routes}
+    assert not without, f"what do these cost? {sorted(without)}"
 
 
 def test_it_answers_a_fault_of_its_own_without_a_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,8 @@
 
 The routes are read from the URL resolver and the WebSocket patterns: one without a row below is wrong, and so is a row
 without a route. To add a route, add a row: what is asked, and the answer for each of WHO in their order. An answer is
-an HTTP status; for sockets `hello` or the close code. The last line on stdout is one JSON object.
+an HTTP status; for sockets `hello` or the close code. A token that was narrowed to something else gets what a stranger
+gets, although its owner may do more: that needs no row of its own. The last line on stdout is one JSON object.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from tests.support.route_scene import Scene, Tally, say
 from tests.support.stack import Stack
 
 WHO = ("anonymous", "stranger", "viewer", "operator", "owner", "share token", "revoked token")
+# Tokens of the owner: of a project of theirs other than the scene's, and of a run other than its run.
+NARROWED = ("token of another project", "token of another run")
 # All of the admin is for staff, and none of WHO is: each of its routes sends everybody to its login.
 ADMIN_PREFIX = "admin/"
 ADMIN = "302 302 302 302 302 302 302"
@@ -204,6 +207,10 @@ def ask_all(scene: Scene, tally: Tally, admin: bool) -> None:
         say(f"{row.method} /{row.route}")
         for who, expected in zip(WHO, row.answers.split(), strict=True):
             tally.note(f"{row.method} {row.path} as {who}", expected, _ask(scene, row, who))
+        if row.route.startswith("api/"):
+            strangers = row.answers.split()[WHO.index("stranger")]
+            for who in NARROWED if "{run}" in row.path + (row.body or "") else NARROWED[:1]:
+                tally.note(f"{row.method} {row.path} as {who}", strangers, _ask(scene, row, who))
         if row.method == "POST":
             tally.note(f"POST {row.path} as owner without the CSRF token", 403, _ask(scene, row, "owner", csrf=False))
     for route, path in http_routes() if admin else ():
@@ -217,6 +224,9 @@ def ask_all(scene: Scene, tally: Tally, admin: bool) -> None:
         for who, expected in zip(WHO, knock.answers.split(), strict=True):
             found = scene.knock(who, knock.path, knock.by)
             tally.note(f"{knock.path} by {knock.by} as {who}", expected, found)
+    for who in NARROWED:
+        found = scene.knock(who, "/ws/runs/{run}/", "header")
+        tally.note(f"/ws/runs/{{run}}/ by header as {who}", 4403, found)
 
 
 def _ask(scene: Scene, row: Row, who: str, csrf: bool = True) -> int:

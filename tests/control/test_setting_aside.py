@@ -233,3 +233,11 @@ def test_a_whole_record_that_is_not_ours_is_damage(tmp_path, payload):
     reader = JournalReader(journal.segment_path(tmp_path, 0, 0))
     assert [record.text for record in reader.read(4 << 20, ended=True)] == ["before", "behind"]
     assert reader.unreadable == 1
+
+
+def test_a_machine_sample_has_the_step_of_the_newest_point_whatever_else_is_told(ingest, lease):
+    points = [PointRecord(number=n, time=1.7e9, step=n, values={"loss": 0.5}) for n in (1, 2, 3)]
+    told = TextRecord(number=4, time=1.7e9, step=1, name="a sample of an old step", text="", epoch=None)
+    ingest.store(Tick(read=JournalsRead([*points, told], {0: Position(0, 400, 4)}), system={"host/cpu": 0.5}))
+    frame = StoredEvent.objects.get(run_id=lease.run_id, kind="system").frame
+    assert json.loads(frame)["step"] == 3

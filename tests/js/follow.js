@@ -23,25 +23,20 @@ function follow(state, frames, until = Infinity) {
   return state;
 }
 
+// What belongs to one connection, what only tells painters that something changed, and what a greeting takes from the
+// history (knobs: those that are shown are the run's). All else is compared, a field that comes new too.
+const NOT_SHOWN = ["runSeq", "viewer", "life", "silentS", "link", "lacks", "greeted", "lastError", "versions", "knobs"];
+
 /** All that a reader of the page can see. */
 function seen(state, console, activity) {
-  const series = [...state.series].map(([name, { axis, parts }]) => [name, axis, [...parts]]);
+  const fields = Object.entries(state).filter(([name]) => !NOT_SHOWN.includes(name));
   return {
-    seq: state.seq,
-    gap: state.gap,
-    run: state.run,
-    latest: state.latest,
-    series,
-    epochs: state.epochs,
+    ...Object.fromEntries(fields),
+    series: [...state.series].map(([name, { axis, parts }]) => [name, axis, [...parts]]),
+    commands: [...state.commands],
     // A page that followed for long holds more of these than the history gives.
     console: state.console.slice(-console),
     activity: state.activity.slice(-activity),
-    texts: state.texts,
-    commands: [...state.commands],
-    checkpoints: state.checkpoints,
-    attempts: state.attempts,
-    environment: state.environment,
-    parameters: state.parameters,
   };
 }
 

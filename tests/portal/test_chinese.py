@@ -16,13 +16,16 @@ import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.test import Client
+from django.urls import resolve
 from django.utils.translation import templatize
 
 from monitor_site import foreign_texts
 from runs.models import Recipe, Role
+from runs.portal.urls import urlpatterns
 from runs.protocol.commands import COMMANDS
 from runs.protocol.events import EVENTS
 from tests.browser.seed import seed
+from tests.browser.test_axe import NO_PAGES
 from trainer.control.publish import describe, publish
 from trainer.recipe_names import BUILT_IN
 
@@ -219,10 +222,17 @@ PORTAL = {
     "owner": (
         "/", "/?q=none", "/runs/{live}/", "/runs/{ended}/", "/runs/{bare}/", "/runs/compare/?run={live}&run={ended}",
         "/runs/compare/", "/runs/new/", "/runs/new/?recipe=mnist", "/projects/", "/projects/pages/members/",
-        "/projects/pages/tokens/", "/runs/{live}/share/", "/password/", "/password/done/", "/runs/999999/",
+        "/projects/pages/tokens/", "/runs/{live}/share/", "/runs/{live}/checkpoints/999999/",
+        "/password/", "/password/done/", "/runs/999999/",
     ),
     "viewer": ("/runs/{live}/", "/runs/new/", "/projects/pages/members/", "/projects/pages/tokens/"),
 }  # fmt: skip
+
+
+def test_every_page_of_the_portal_is_looked_at() -> None:
+    seen = {resolve(re.sub(r"{\w+}", "1", page.split("?")[0])).url_name for pages in PORTAL.values() for page in pages}
+    without = {pattern.name for pattern in urlpatterns} - NO_PAGES - seen
+    assert not without, f"add an address to PORTAL: {sorted(str(name) for name in without)}"
 
 
 @pytest.mark.parametrize(("name", "address"), [(name, page) for name, pages in PORTAL.items() for page in pages])

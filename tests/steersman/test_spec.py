@@ -307,3 +307,11 @@ def test_two_kinds_of_one_type_are_refused_where_the_second_is_declared() -> Non
     with pytest.raises(TypeError, match="'int' is the kind of this python_type already"):
         type("Second", (type(KINDS["int"]),), {"name": "second", "python_type": int})
     assert "second" not in KINDS
+
+
+def test_a_kind_of_numbers_with_a_text_of_its_own_takes_another_control() -> None:
+    number = type(KINDS["float"])
+    fields = {"name": "percent", "python_type": None, "parse": lambda self, spec, text: float(text.rstrip("%"))}
+    with pytest.raises(TypeError, match="the page's control for numbers does not know this parse"):
+        type("Percent", (number,), fields)
+    assert "percent" not in KINDS

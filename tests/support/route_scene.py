@@ -39,7 +39,7 @@ class Tally:
 class Scene:
     """A project with everybody in it, and fresh things for whoever changes them.
 
-    `links` and `bearers` are what the holder of a share token and of revoked tokens present.
+    `links` and `bearers` are what the holders of a share token, of revoked and of other tokens present.
     """
 
     def __init__(self, stack: Stack) -> None:
@@ -59,15 +59,24 @@ class Scene:
         self.run = Run.objects.create(project=self.project, name="run", state="running", attempt=1)
         self.other_run = Run.objects.create(project=other, name="other")
         self.command = self.run.commands.create(kind="stop", author_name="x", sent_at=self.run.created_at)
+        elsewhere = Project.objects.create(name="Elsewhere", slug="elsewhere")
+        Membership.objects.create(project=elsewhere, user=self.users["owner"], role="owner")
+        next_run = self.project.runs.create(name="next")
         self.links = {"share token": self.token("share")[1], "revoked token": self._revoked("share")}
-        self.bearers = {"share token": self.links["share token"], "revoked token": self._revoked("command")}
+        self.bearers = {
+            "share token": self.links["share token"],
+            "revoked token": self._revoked("command"),
+            "token of another project": self.token("command", project=elsewhere, run=None)[1],
+            "token of another run": self.token("command", run=next_run)[1],
+        }
         self._sessions = {name: self.session(name) for name in PEOPLE}
 
     def token(self, scope: str, name: str = "owner", **fields: Any) -> tuple[Any, str]:
-        """Return a new token of somebody for the scene's run: row and value."""
+        """Return a new token of somebody, for the scene's run if `fields` name no other: row and value."""
         from runs.access.tokens import create_token
 
-        return create_token(self.users[name], self.project, scope, name="matrix", run=self.run, **fields)
+        chosen = {"project": self.project, "run": self.run} | fields
+        return create_token(self.users[name], scope=scope, name="matrix", **chosen)
 
     def session(self, name: str) -> str:
         """Log a person in and return the session's key."""
@@ -160,8 +169,10 @@ class Scene:
 
     def _key(self, who: str, scope: str) -> str:
         """Return the token that somebody may hold: people who may make one have one of their own."""
-        if who in self.links:
-            return self.links[who] if scope == "view" else self.bearers[who]
+        if who in self.links and scope == "view":
+            return self.links[who]
+        if who in self.bearers:
+            return self.bearers[who]
         return self.token(scope, who)[1] if who in ("operator", "owner") else "stm_invented"
 
     def _ticket(self, path: str, who: str) -> str:

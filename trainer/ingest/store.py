@@ -146,7 +146,9 @@ class Ingest:
                 events += self._records.store(record, fields)
         if tick.system is not None:
             moment = round(timezone.now().timestamp(), 3)
-            step = records[-1].step if records else self.progress.step
+            # Of points alone: a text or an event may be of a step that is long past.
+            steps = [record.step for record in records if isinstance(record, PointRecord)]
+            step = steps[-1] if steps else self.progress.step
             sampled = SystemSampled(attempt=self.lease.number, step=step, time=moment, values=tick.system)
             events.append(sampled)
             metrics.append(sampled)

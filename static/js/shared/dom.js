@@ -25,6 +25,7 @@ export function svgElement(tag, attributes, ...children) {
 
 /** Return an icon of the page's sprite. */
 export function icon(name, className = "icon") {
+  if (!document.getElementById(`i-${name}`)) console.error(`There is no picture #i-${name} in icons.html.`);
   return svgElement("svg", { class: className, "aria-hidden": "true" }, svgElement("use", { href: `#i-${name}` }));
 }
 

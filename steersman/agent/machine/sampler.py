@@ -58,6 +58,7 @@ class Sampler:
         self._throttling = ThrottleWatch()
         self._notes: deque[ThrottleNote] = deque(maxlen=100)
         self._reported = ""
+        self._host_problem = ""
         # How many GPUs this host has, whoever uses them; None until that is known, and where none is sampled.
         self.boards: int | None = None
 
@@ -102,15 +103,20 @@ class Sampler:
 
     @property
     def problem(self) -> str:
-        """Return why GPUs are not sampled, "" where they are or need not be."""
+        """Return why host or GPUs are not sampled, "" where they are or need not be."""
         began = self._gpu_pass_began
         if began is not None and time.monotonic() - began > STALE_INTERVALS * self._interval_s:
             return "GPUs are not sampled: the NVIDIA driver does not answer."
-        return self._reported
+        return self._reported or self._host_problem
 
     def _read_host(self) -> None:
         while True:
-            values = self._host.read()
+            try:
+                values = self._host.read()
+                self._host_problem = ""
+            except Exception as error:  # a system may lack anything; GPUs are sampled all the same
+                values = {}
+                self._host_problem = f"The host is not sampled: {type(error).__name__}: {error}."
             self._host_sample = Sample(time.time(), values)
             if self._stop.wait(self._interval_s):
                 return

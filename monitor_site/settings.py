@@ -92,7 +92,7 @@ DEBUG = env.bool("STEERSMAN_DEBUG", default=False)
 SECRET_KEY = env("STEERSMAN_SECRET_KEY", default="") or secret_key(STEERSMAN_DATA)
 ALLOWED_HOSTS = env.list("STEERSMAN_HOSTS", default=hosts_for(STEERSMAN_BIND))
 CSRF_TRUSTED_ORIGINS = STEERSMAN_ORIGINS
-# Behind a TLS proxy: secure cookies, HSTS, redirect to https.
+# Behind a TLS proxy: secure cookies, HSTS, redirect to https. The proxy's X-Forwarded-Proto and -For are believed.
 BEHIND_TLS = env.bool("STEERSMAN_TLS", default=False)
 
 INSTALLED_APPS = [

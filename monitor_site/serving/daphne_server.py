@@ -16,6 +16,8 @@ from daphne.server import Server
 from daphne.ws_protocol import WebSocketProtocol
 from twisted.internet import defer, reactor, task
 
+from runs.access.limiter import Bucket
+
 # A half-open peer is noticed after 13 s. The time-out must stay below the interval: see autobahn's timers.
 PING_INTERVAL_S = 6
 PING_TIMEOUT_S = 5
@@ -25,6 +27,12 @@ APPLICATION_CLOSE_TIMEOUT_S = 10
 HTTP_TIMEOUT_S = 60
 # Viewers send commands and acknowledgements only. What they are sent is bounded where events are stored.
 INCOMING_LIMIT_BYTES = 64 * 1024
+# What one socket may send. It is judged as it comes in, since messages wait in memory while the database is slow. A
+# frame costs 1 and each KiB 1 more. The burst is for a viewer that acknowledges each of the 2,000 events that it had
+# missed; the rate is for one that acknowledges each event of a run that is told of 100 times a second.
+MESSAGES_BURST = 3_000
+MESSAGES_PER_S = 200.0
+CLOSE_CODE_TOO_MANY = 4429
 CLOSE_CODE_NORMAL = 1000
 # How long clients may take to answer the close frame before the server ends without them.
 FAREWELL_S = 1.0
@@ -53,14 +61,35 @@ class Pace:
 
 
 class PortalProtocol(WebSocketProtocol):
-    """A socket with a limit for what it receives alone: autobahn's own limit applies to what is sent as well."""
+    """A socket with limits for what it receives alone: autobahn's own limit applies to what is sent as well."""
+
+    failedByMe: bool
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._allowance = Bucket(MESSAGES_BURST, MESSAGES_PER_S)
+
+    def onPing(self, payload: bytes) -> None:
+        if self._may_send(len(payload)):
+            super().onPing(payload)
 
     def onMessageFrameBegin(self, length: int) -> None:
+        self._may_send(length)
         self.maxMessagePayloadSize = INCOMING_LIMIT_BYTES
         try:
             super().onMessageFrameBegin(length)
         finally:
             self.maxMessagePayloadSize = 0
+
+    def _may_send(self, length: int) -> bool:
+        """Tell whether a frame of `length` bytes is taken; close where it is one too many."""
+        # One that is larger than a message may be gets a code of its own.
+        if self.failedByMe or length > INCOMING_LIMIT_BYTES or self._allowance.take(1 + length / 1024):
+            return True
+        # Autobahn drops what comes after it.
+        self.failedByMe = True
+        self.sendCloseFrame(code=CLOSE_CODE_TOO_MANY)
+        return False
 
 
 class SocketClosed(OSError):

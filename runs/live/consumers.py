@@ -19,13 +19,14 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 
 from runs.access.grants import Grant, check_grants
 from runs.access.guest_view import nameless_frame, names_somebody, replace_names
-from runs.access.roles import Viewer
+from runs.access.roles import Viewer, operators_only
 from runs.commands.record import NotAllowed, record_as
 from runs.live.database_reads import reading
 from runs.live.handshake import authenticate, query_of
 from runs.live.hello import bounded_hello, find, since_of
 from runs.live.hub import Hub, Room, current_hub
 from runs.live.outbox import Outbox
+from runs.live.socket_limits import TOO_MANY, answers
 from runs.models import Command, Run
 from runs.protocol.commands import InvalidCommand, Request, parse_command
 from runs.protocol.events import PROTOCOL, Error, Hello, Message, Pong, Resync, encode_message
@@ -75,6 +76,7 @@ class RunConsumer(AsyncWebsocketConsumer):
         self.acked_seq: int | None = None
         self.malformed = 0
         self.counted: tuple[str, int] | None = None
+        self.answers = answers()
 
     async def dispatch(self, message: dict[str, Any]) -> None:
         """Keep the socket alive, or close it tidily, whatever a handler raises."""
@@ -104,18 +106,22 @@ class RunConsumer(AsyncWebsocketConsumer):
         offered = self.scope.get("subprotocols", [])
         # Accept first: a browser shows a refused handshake as 1006, without the reason.
         await self.accept(PROTOCOL if PROTOCOL in offered else None)
-        found = await database_sync_to_async(authenticate)(self.scope, self.run_id)
+        self.hub = current_hub()
+        if self.hub.handshakes.are_refused(self.scope):
+            await self.close(TOO_MANY)
+            return
+        judge = database_sync_to_async(self.hub.handshakes.judge)
+        found = await judge(authenticate, self.scope, self.run_id)
         if isinstance(found, int):
             await self.close(found)
             return
         self.grant, self.viewer = found
         key, most = _place(self.grant, self.viewer)
         if _sockets[key] >= most:
-            await self.close(4429)
+            await self.close(TOO_MANY)
             return
         _sockets[key] += 1
         self.counted = key
-        self.hub = current_hub()
         try:
             self.room, self.outbox = await self.hub.join(self.run_id)
         except Run.DoesNotExist:
@@ -201,7 +207,9 @@ class RunConsumer(AsyncWebsocketConsumer):
         try:
             payload = _parse(text_data)
             kind = payload.get("kind", "command" if "command" in payload else None)
-            if kind == "command":
+            if kind != "ack" and not self.answers.take():
+                await self.end(TOO_MANY)
+            elif kind == "command":
                 await self._ask(payload)
             elif kind == "ack":
                 self.acked_seq = _whole_number(payload, "seq")
@@ -222,8 +230,12 @@ class RunConsumer(AsyncWebsocketConsumer):
         await self.send_message(Pong(echo=echo, server_time=time.time(), seq=self.room.newest_seq))
 
     async def _ask(self, payload: dict[str, Any]) -> None:
+        assert self.viewer is not None
         request = parse_command(payload)
         try:
+            # Known without a query: a role that has changed ends this socket within half a second.
+            if not self.viewer.may_command:
+                raise NotAllowed(operators_only())
             await database_sync_to_async(self._record)(request)
         except NotAllowed as error:
             await self.send_message(Error(error=str(error), field=error.field, command_id=str(request.id)))

@@ -22,6 +22,7 @@ from runs.access import revocation
 from runs.live.database_reads import reading
 from runs.live.outbox import Outbox
 from runs.live.rights_watch import RightsWatch
+from runs.live.socket_limits import Handshakes
 from runs.models import Run
 from runs.protocol.event_parts import LARGEST_FRAME_BYTES, frame_bytes
 from runs.protocol.events import Life, Link, Message, Resync, encode_message
@@ -91,6 +92,7 @@ class Hub:
     def __init__(self) -> None:
         self.link = "degraded"
         self.guard = RightsWatch()
+        self.handshakes = Handshakes()
         self._rooms: dict[int, Room] = {}
         self._joining = asyncio.Lock()
         self._looking: asyncio.Task[None] | None = None

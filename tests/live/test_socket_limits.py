@@ -1,0 +1,168 @@
+"""What viewers and strangers may cost, through a real portal: where tables are away, who is judged in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from runs.live.socket_limits import ANSWERS_BURST, FAILURES_BURST
+from tests.support.stack import Stack, create_run, rows, seed_stack, write_locked
+
+
+@pytest.fixture
+def stack() -> Iterator[Stack]:
+    with Stack() as stack:
+        seed_stack(stack)
+        stack.start_redis()
+        stack.start_web()
+        yield stack
+
+
+def token_of(stack: Stack, user: str, scope: str, *options: str) -> str:
+    return stack.manage("create_token", "--project", "lab", "--user", user, "--scope", scope, *options).stdout.strip()
+
+
+def socket_of(port: int, run: int, *, bearer: str = "", token: str = "", **headers: str) -> ClientConnection:
+    more = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+    query = f"?token={token}" if token else ""
+    return connect(f"ws://127.0.0.1:{port}/ws/runs/{run}/{query}", additional_headers=more | headers, compression=None)
+
+
+def code_of(socket: ClientConnection) -> int:
+    with pytest.raises(ConnectionClosed) as closed:
+        while True:
+            socket.recv(timeout=60)
+    assert closed.value.rcvd is not None, "the connection was cut without a close frame"
+    return closed.value.rcvd.code
+
+
+def first_of(socket: ClientConnection) -> str | int:
+    """Return the kind of the first frame, or the code that came in its place."""
+    try:
+        return str(json.loads(socket.recv(timeout=60))["kind"])
+    except ConnectionClosed as closed:
+        assert closed.rcvd is not None
+        return closed.rcvd.code
+
+
+def answer(socket: ClientConnection, kind: str) -> dict[str, object]:
+    while True:
+        message: dict[str, object] = json.loads(socket.recv(timeout=60))
+        if message["kind"] == kind:
+            return message
+
+
+@contextmanager
+def away(stack: Stack, *tables: str) -> Iterator[None]:
+    """Take tables away: whoever asks for them fails."""
+    for table in tables:
+        rows(stack, f"ALTER TABLE {table} RENAME TO {table}_away")
+    yield
+    for table in tables:
+        rows(stack, f"ALTER TABLE {table}_away RENAME TO {table}")
+
+
+def test_failed_handshakes_are_judged_in_memory_and_valid_ones_do_not_count(stack: Stack) -> None:
+    run = create_run(stack, "run", state="running", attempt=1)
+    view = token_of(stack, "owner", "view")
+    for _ in range(FAILURES_BURST + 10):
+        with socket_of(stack.port, run, bearer=view) as socket:
+            assert first_of(socket) == "hello"
+    codes = []
+    while not codes or codes[-1] == 4401:
+        with socket_of(stack.port, run, token="invented") as socket:
+            codes.append(code_of(socket))
+        assert len(codes) < 20 * FAILURES_BURST, "nobody stopped it"
+    assert codes[-1] == 4429 and codes.count(4401) >= FAILURES_BURST
+    with away(stack, "runs_ticket", "runs_accesstoken"):
+        # Each handshake that is judged by the database now ends with 1011.
+        codes = []
+        for ending in (f"stm_{'x' * 43}", "x" * 43):
+            with socket_of(stack.port, run, token=ending) as socket:
+                codes.append(code_of(socket))
+        # A second may have passed, which allows one more.
+        assert 4429 in codes
+
+
+def test_a_client_without_a_proxy_cannot_choose_the_address_that_counts(stack: Stack) -> None:
+    run = create_run(stack, "run")
+    codes = []
+    while not codes or codes[-1] == 4401:
+        with socket_of(stack.port, run, token="invented", **{"X-Forwarded-For": f"198.51.100.{len(codes)}"}) as socket:
+            codes.append(code_of(socket))
+        assert len(codes) < 20 * FAILURES_BURST, "nobody stopped it"
+    assert codes[-1] == 4429
+
+
+def test_refused_commands_cost_no_query_and_are_bounded(stack: Stack) -> None:
+    run = create_run(stack, "run", state="running", attempt=1)
+    viewer = token_of(stack, "operator", "view")
+    with socket_of(stack.port, run, bearer=viewer) as socket:
+        assert first_of(socket) == "hello"
+        with away(stack, "auth_user", "runs_membership"):
+            socket.send('{"command": "stop"}')
+            assert "operators and owners" in str(answer(socket, "error")["error"])
+            socket.send('{"command": "stop", "arguments": {"checkpoint": 7}}')
+            assert answer(socket, "error")["field"] == "checkpoint"
+        with suppress(ConnectionClosed):
+            # Fewer than what a socket may send of messages that are not answered.
+            for _ in range(round(2.9 * ANSWERS_BURST)):
+                socket.send('{"command": "stop"}')
+        assert code_of(socket) == 4429
+
+
+@pytest.mark.parametrize("padding", ["", "x" * 60_000])
+@pytest.mark.parametrize("kind", ["ping", "ack"])
+def test_messages_of_a_socket_are_bounded_by_number_and_size(stack: Stack, kind: str, padding: str) -> None:
+    run = create_run(stack, "run", state="running", attempt=1)
+    message = json.dumps({"kind": kind, "seq": 0, "padding": padding})
+    with socket_of(stack.port, run, bearer=token_of(stack, "owner", "view")) as socket:
+        assert first_of(socket) == "hello"
+        with suppress(ConnectionClosed):
+            for _ in range(200_000):
+                socket.send(message)
+        assert code_of(socket) == 4429
+
+
+def test_pings_of_the_standard_are_bounded(stack: Stack) -> None:
+    run = create_run(stack, "run", state="running", attempt=1)
+    with socket_of(stack.port, run, bearer=token_of(stack, "owner", "view")) as socket:
+        assert first_of(socket) == "hello"
+        with suppress(ConnectionClosed):
+            for number in range(200_000):
+                socket.ping(str(number))
+        assert code_of(socket) == 4429
+
+
+def test_a_flood_does_not_wait_in_memory_for_a_database_that_is_slow(stack: Stack) -> None:
+    run = create_run(stack, "run", state="running", attempt=1)
+    with socket_of(stack.port, run, bearer=token_of(stack, "operator", "command")) as socket:
+        assert first_of(socket) == "hello"
+        with write_locked(stack, run), suppress(ConnectionClosed):
+            # The portal cannot store it yet, and so does not get to what follows.
+            socket.send('{"command": "note", "arguments": {"text": "first"}}')
+            for _ in range(200_000):
+                socket.send('{"kind": "ack", "seq": 0}')
+        assert code_of(socket) == 4429
+
+
+def test_a_crowd_of_well_behaved_pages_is_let_in_and_not_cut(stack: Stack) -> None:
+    """As a page that was away: what it acknowledges, pings and asks anew comes at once."""
+    run = create_run(stack, "run", state="running", attempt=1)
+    with socket_of(stack.port, run, bearer=token_of(stack, "operator", "command")) as socket:
+        assert first_of(socket) == "hello"
+        for seq in range(2000):
+            socket.send(json.dumps({"kind": "ack", "seq": seq}))
+        for number in range(200):
+            socket.send(json.dumps({"kind": "ping", "echo": number}))
+        for number in range(50):
+            socket.send(json.dumps({"command": "note", "arguments": {"text": f"note {number}"}}))
+        socket.send('{"kind": "ping", "echo": "last"}')
+        while answer(socket, "pong")["echo"] != "last":
+            pass
+    assert len(rows(stack, "SELECT id FROM runs_command WHERE run_id = ?", run)) == 50

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
 from typing import Any
 
 import msgspec
@@ -26,6 +25,7 @@ from runs.live.handshake import authenticate, query_of
 from runs.live.hello import bounded_hello, find, since_of
 from runs.live.hub import Hub, Room, current_hub
 from runs.live.outbox import Outbox
+from runs.live.places import ALL, place_of
 from runs.live.socket_limits import TOO_MANY, answers
 from runs.models import Command, Run
 from runs.protocol.commands import InvalidCommand, Request, parse_command
@@ -37,9 +37,6 @@ logger = logging.getLogger(__name__)
 LARGEST_MESSAGE_CHARACTERS = 64 * 1024
 MALFORMED_LIMIT = 10
 LARGEST_ECHOED_ID = 100
-SOCKETS_A_USER = 100
-# A share link may be shown to a lecture hall.
-SOCKETS_A_SHARE_LINK = 500
 # A viewer that acknowledges and is this far behind is cut: the server has no other sign of its back-pressure.
 LARGEST_UNACKED_FRAMES = 4_000
 
@@ -48,9 +45,6 @@ TOO_SLOW = 4408
 
 # What a server raises where the transport is closed: as ASGI says, and as plain Daphne does (`runserver`).
 TRANSPORT_CLOSED = (OSError, Disconnected)
-
-# Open sockets by user, and by share link.
-_sockets: Counter[tuple[str, int]] = Counter()
 
 
 class ViewerLeft(Exception):
@@ -75,14 +69,15 @@ class RunConsumer(AsyncWebsocketConsumer):
         self.last_seq = 0
         self.acked_seq: int | None = None
         self.malformed = 0
-        self.counted: tuple[str, int] | None = None
+        self.places: list[str] = []
         self.answers = answers()
 
     async def dispatch(self, message: dict[str, Any]) -> None:
         """Keep the socket alive, or close it tidily, whatever a handler raises."""
         try:
             await super().dispatch(message)
-        except StopConsumer:
+        except (StopConsumer, asyncio.CancelledError):
+            # Cancelled is what still waits for the database some seconds after its viewer left.
             await self._leave()
             raise
         except ViewerLeft as left:
@@ -107,7 +102,7 @@ class RunConsumer(AsyncWebsocketConsumer):
         # Accept first: a browser shows a refused handshake as 1006, without the reason.
         await self.accept(PROTOCOL if PROTOCOL in offered else None)
         self.hub = current_hub()
-        if self.hub.handshakes.are_refused(self.scope):
+        if self.hub.handshakes.are_refused(self.scope) or not await self._take_place(ALL):
             await self.close(TOO_MANY)
             return
         judge = database_sync_to_async(self.hub.handshakes.judge)
@@ -115,13 +110,10 @@ class RunConsumer(AsyncWebsocketConsumer):
         if isinstance(found, int):
             await self.close(found)
             return
-        self.grant, self.viewer = found
-        key, most = _place(self.grant, self.viewer)
-        if _sockets[key] >= most:
+        if not await self._take_place(place_of(*found)):
             await self.close(TOO_MANY)
             return
-        _sockets[key] += 1
-        self.counted = key
+        self.grant, self.viewer = found
         try:
             self.room, self.outbox = await self.hub.join(self.run_id)
         except Run.DoesNotExist:
@@ -130,6 +122,13 @@ class RunConsumer(AsyncWebsocketConsumer):
         await self._greet()
         self.hub.guard.add(self, self.grant, self.viewer)
         self.writer = asyncio.create_task(self._write_forever(self.outbox))
+
+    async def _take_place(self, key: str) -> bool:
+        assert self.hub is not None
+        if not await self.hub.places.take(key):
+            return False
+        self.places.append(key)
+        return True
 
     async def _greet(self) -> None:
         """Send the snapshot at seq K, then what is missing since the viewer's last seq."""
@@ -265,10 +264,9 @@ class RunConsumer(AsyncWebsocketConsumer):
         if self.writer is not None:
             self.writer.cancel()
             self.writer = None
-        if self.counted is not None:
-            _sockets[self.counted] -= 1
-            self.counted = None
         if self.hub is not None:
+            while self.places:
+                self.hub.places.give_back(self.places.pop())
             self.hub.guard.remove(self)
         if self.hub is not None and self.room is not None and self.outbox is not None:
             room, self.room = self.room, None
@@ -283,13 +281,6 @@ class NoSuchRun(AsyncWebsocketConsumer):
     async def connect(self) -> None:
         await self.accept()
         await self.close(4404)
-
-
-def _place(grant: Grant, viewer: Viewer) -> tuple[tuple[str, int], int]:
-    """Return under what a socket is counted, and how many there may be."""
-    if viewer.is_guest and grant.token_id is not None:
-        return ("share link", grant.token_id), SOCKETS_A_SHARE_LINK
-    return ("user", grant.user_id), SOCKETS_A_USER
 
 
 def _parse(text: str | None) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from django.utils import timezone
 from runs.access import revocation
 from runs.live.database_reads import reading
 from runs.live.outbox import Outbox
+from runs.live.places import Places
 from runs.live.rights_watch import RightsWatch
 from runs.live.socket_limits import Handshakes
 from runs.models import Run
@@ -92,6 +93,7 @@ class Hub:
     def __init__(self) -> None:
         self.link = "degraded"
         self.guard = RightsWatch()
+        self.places = Places()
         self.handshakes = Handshakes()
         self._rooms: dict[int, Room] = {}
         self._joining = asyncio.Lock()

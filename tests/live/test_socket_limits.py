@@ -1,30 +1,54 @@
-"""What viewers and strangers may cost, through a real portal: where tables are away, who is judged in memory."""
+"""What viewers and strangers may cost, through two real portals: where tables are away, who is judged in memory."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from runs.live.socket_limits import ANSWERS_BURST, FAILURES_BURST
-from tests.support.stack import Stack, create_run, rows, seed_stack, write_locked
+from tests.support.stack import Stack, create_run, free_port, rows, seed_stack, wait_for, write_locked
+
+PER_USER, PER_LINK, IN_ALL = 3, 5, 9
+LIMITS = {
+    "STEERSMAN_SOCKETS_PER_USER": str(PER_USER),
+    "STEERSMAN_SOCKETS_PER_LINK": str(PER_LINK),
+    "STEERSMAN_SOCKETS_IN_ALL": str(IN_ALL),
+}
 
 
 @pytest.fixture
 def stack() -> Iterator[Stack]:
-    with Stack() as stack:
+    with Stack(**LIMITS) as stack:
         seed_stack(stack)
         stack.start_redis()
         stack.start_web()
         yield stack
 
 
+@pytest.fixture
+def second(stack: Stack) -> Iterator[int]:
+    """The port of another portal on the same database."""
+    port, first = stack.port, stack.web
+    stack.port = free_port()
+    stack.start_web()
+    yield stack.port
+    assert stack.web is not None
+    stack.web.kill()
+    stack.web.wait()
+    stack.port, stack.web = port, first
+
+
 def token_of(stack: Stack, user: str, scope: str, *options: str) -> str:
     return stack.manage("create_token", "--project", "lab", "--user", user, "--scope", scope, *options).stdout.strip()
+
+
+def share_of(stack: Stack, run: int) -> str:
+    return token_of(stack, "operator", "share", "--run", str(run)).rpartition("/")[2]
 
 
 def socket_of(port: int, run: int, *, bearer: str = "", token: str = "", **headers: str) -> ClientConnection:
@@ -166,3 +190,78 @@ def test_a_crowd_of_well_behaved_pages_is_let_in_and_not_cut(stack: Stack) -> No
         while answer(socket, "pong")["echo"] != "last":
             pass
     assert len(rows(stack, "SELECT id FROM runs_command WHERE run_id = ?", run)) == 50
+
+
+def test_places_are_counted_over_all_portals(stack: Stack, second: int) -> None:
+    first = int(stack.environment["STEERSMAN_PORT"])
+    run = create_run(stack, "run", state="running", attempt=1)
+    shared = share_of(stack, run)
+    view = {name: token_of(stack, name, "view") for name in ("owner", "operator")}
+
+    def enters(port: int, **key: str) -> bool:
+        with socket_of(port, run, **key) as socket:
+            return first_of(socket) == "hello"
+
+    def refused(port: int, **key: str) -> bool:
+        with socket_of(port, run, **key) as socket:
+            return first_of(socket) == 4429
+
+    with ExitStack() as opened:
+
+        def hold(port: int, **key: str) -> ClientConnection:
+            socket = opened.enter_context(socket_of(port, run, **key))
+            assert first_of(socket) == "hello"
+            return socket
+
+        mine = [hold(first, bearer=view["owner"]) for _ in range(PER_USER)]
+        assert refused(first, bearer=view["owner"])
+        wait_for(lambda: refused(second, bearer=view["owner"]), "the other portal to hear of it")
+        assert enters(second, bearer=view["operator"]), "another user is not counted with them"
+        for _ in range(PER_LINK):
+            hold(second, token=shared)
+        wait_for(lambda: refused(first, token=shared), "the first portal to hear of the link")
+        hold(first, bearer=view["operator"])
+        # All places are taken, and strangers are told before the database is asked.
+        with away(stack, "runs_ticket", "runs_accesstoken", "auth_user"):
+            wait_for(lambda: refused(second, token="invented"), "the other portal to know that all is full")
+            assert refused(first, token="invented")
+        mine[0].close()
+        wait_for(lambda: enters(second, bearer=view["owner"]), "the place to be free again")
+
+
+def test_the_places_of_a_portal_that_ended_are_free(stack: Stack, second: int) -> None:
+    run = create_run(stack, "run", state="running", attempt=1)
+    first = int(stack.environment["STEERSMAN_PORT"])
+    view = token_of(stack, "owner", "view")
+
+    def enters() -> bool:
+        with socket_of(first, run, bearer=view) as socket:
+            return first_of(socket) == "hello"
+
+    def fill() -> None:
+        for _ in range(PER_USER):
+            socket = opened.enter_context(socket_of(second, run, bearer=view))
+            assert first_of(socket) == "hello"
+        wait_for(lambda: not enters(), "the first portal to hear of it")
+
+    assert stack.web is not None
+    with ExitStack() as opened:
+        fill()
+        stack.web.terminate()
+        stack.web.wait(timeout=60)
+        assert rows(stack, "SELECT * FROM runs_socketcounts") == [], "an orderly end leaves nothing behind"
+        wait_for(enters, "the places of a portal that ended in order")
+        stack.start_web()
+        fill()
+        stack.web.kill()
+        stack.web.wait(timeout=60)
+        wait_for(enters, "the places of a portal that was killed")
+
+
+def test_without_the_table_own_counts_decide(stack: Stack) -> None:
+    run = create_run(stack, "run", state="running", attempt=1)
+    view = token_of(stack, "owner", "view")
+    with away(stack, "runs_socketcounts"), ExitStack() as opened:
+        for _ in range(PER_USER):
+            assert first_of(opened.enter_context(socket_of(stack.port, run, bearer=view))) == "hello"
+        assert first_of(opened.enter_context(socket_of(stack.port, run, bearer=view))) == 4429

@@ -85,6 +85,12 @@ STEERSMAN_STOP_SIGNAL = env("STEERSMAN_STOP_SIGNAL", default="")
 # Messages on sockets, where the browser offers it; each is compressed once for all viewers.
 STEERSMAN_COMPRESS = env.bool("STEERSMAN_COMPRESS", default=True)
 STEERSMAN_ORIGINS = env.list("STEERSMAN_ORIGINS", default=[])
+# Open sockets, over all web processes. A link may be shown to a lecture hall; a person has tabs and scripts.
+STEERSMAN_SOCKETS_PER_USER = env.int("STEERSMAN_SOCKETS_PER_USER", default=100)
+STEERSMAN_SOCKETS_PER_LINK = env.int("STEERSMAN_SOCKETS_PER_LINK", default=1000)
+STEERSMAN_SOCKETS_IN_ALL = env.int("STEERSMAN_SOCKETS_IN_ALL", default=5000)
+if min(STEERSMAN_SOCKETS_PER_USER, STEERSMAN_SOCKETS_PER_LINK, STEERSMAN_SOCKETS_IN_ALL) < 1:
+    raise ImproperlyConfigured("STEERSMAN_SOCKETS_PER_USER, …_PER_LINK and …_IN_ALL must be at least 1")
 if not 10 <= STEERSMAN_PUSH_MS <= 5000:
     raise ImproperlyConfigured("STEERSMAN_PUSH_MS must lie between 10 and 5000 milliseconds")
 if not STEERSMAN_STALLED_S > 0 or not STEERSMAN_RESTART_PAUSE_S >= 0:
@@ -94,7 +100,7 @@ DEBUG = env.bool("STEERSMAN_DEBUG", default=False)
 SECRET_KEY = env("STEERSMAN_SECRET_KEY", default="") or secret_key(STEERSMAN_DATA)
 ALLOWED_HOSTS = env.list("STEERSMAN_HOSTS", default=hosts_for(STEERSMAN_BIND))
 CSRF_TRUSTED_ORIGINS = STEERSMAN_ORIGINS
-# Behind a TLS proxy: secure cookies, HSTS, redirect to https.
+# Behind a TLS proxy: secure cookies, HSTS, redirect to https. The proxy's X-Forwarded-Proto and -For are believed.
 BEHIND_TLS = env.bool("STEERSMAN_TLS", default=False)
 
 INSTALLED_APPS = [

@@ -22,6 +22,7 @@ from django.conf import settings
 from twisted.internet import defer, reactor, task
 
 from monitor_site.serving.socket_wire import SocketClosed, wire_of
+from runs.access.limiter import Bucket
 from runs.live.outbox import EXTENSION
 from runs.protocol.wire_format import SMALLEST_COMPRESSED_BYTES, WINDOW_BITS, deflated
 
@@ -38,8 +39,17 @@ NEVER_S = 10**9
 APPLICATION_CLOSE_TIMEOUT_S = 10
 # A page that takes longer than this to make is answered with 503.
 HTTP_TIMEOUT_S = 60
+# A crowd that comes at once waits for its turn, and who waits longer is cut without a close code. The default of 5 s
+# cut a quarter of 1,000; Daphne has a second bound for the same, of 20 s.
+HANDSHAKE_TIMEOUT_S = 20
 # Viewers send commands and acknowledgements only. What they are sent is bounded where events are stored.
 INCOMING_LIMIT_BYTES = 64 * 1024
+# What one socket may send. It is judged as it comes in, since messages wait in memory while the database is slow. A
+# frame costs 1 and each KiB 1 more. The burst is for a viewer that acknowledges each of the 2,000 events that it had
+# missed; the rate is for one that acknowledges each event of a run that is told of 100 times a second.
+MESSAGES_BURST = 3_000
+MESSAGES_PER_S = 200.0
+CLOSE_CODE_TOO_MANY = 4429
 CLOSE_CODE_NORMAL = 1000
 # How long clients may take to answer the close frame before the server ends without them.
 FAREWELL_S = 1.0
@@ -74,16 +84,36 @@ class Pace:
 class PortalProtocol(WebSocketProtocol):
     """A socket that bounds what it receives, compresses each message by itself, and cuts a peer that does not read."""
 
+    failedByMe: bool
     is_compressed = False
     _asked = b""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._allowance = Bucket(MESSAGES_BURST, MESSAGES_PER_S)
+
+    def onPing(self, payload: bytes) -> None:
+        if self._may_send(len(payload)):
+            super().onPing(payload)
+
     def onMessageFrameBegin(self, length: int) -> None:
+        self._may_send(length)
         # For what is received alone: autobahn's own limit applies to what is sent as well.
         self.maxMessagePayloadSize = INCOMING_LIMIT_BYTES
         try:
             super().onMessageFrameBegin(length)
         finally:
             self.maxMessagePayloadSize = 0
+
+    def _may_send(self, length: int) -> bool:
+        """Tell whether a frame of `length` bytes is taken; close where it is one too many."""
+        # One that is larger than a message may be gets a code of its own.
+        if self.failedByMe or length > INCOMING_LIMIT_BYTES or self._allowance.take(1 + length / 1024):
+            return True
+        # Autobahn drops what comes after it.
+        self.failedByMe = True
+        self.sendCloseFrame(code=CLOSE_CODE_TOO_MANY)
+        return False
 
     def onOpen(self) -> None:
         # Spread, because a crowd comes together.
@@ -92,7 +122,7 @@ class PortalProtocol(WebSocketProtocol):
         super().onOpen()
 
     def onPong(self, payload: bytes) -> None:
-        if payload == self._asked:
+        if self._may_send(len(payload)) and payload == self._asked:
             self._asked = b""
 
     def check_reading(self, now: float) -> None:
@@ -268,6 +298,7 @@ def serve(application: Application, host: str, port: int, ready: Callable[[], No
         ping_timeout=0,
         # Daphne would close a page left open for a day with 1000.
         websocket_timeout=-1,
+        websocket_handshake_timeout=HANDSHAKE_TIMEOUT_S,
         # These would bound what is sent, too: see `PortalProtocol`.
         websocket_max_message_size=0,
         websocket_max_frame_size=0,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
 from typing import Any
 
 import msgspec
@@ -19,13 +18,15 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 
 from runs.access.grants import Grant, check_grants
 from runs.access.guest_view import nameless_frame, names_somebody, replace_names
-from runs.access.roles import Viewer
+from runs.access.roles import Viewer, operators_only
 from runs.commands.record import NotAllowed, record_as
 from runs.live.database_reads import reading
 from runs.live.handshake import authenticate, query_of
 from runs.live.hello import bounded_hello, find, since_of
 from runs.live.hub import Hub, Room, current_hub
 from runs.live.outbox import EXTENSION, Outbox, Wire
+from runs.live.places import ALL, place_of
+from runs.live.socket_limits import TOO_MANY, answers
 from runs.models import Command, Run
 from runs.protocol.commands import InvalidCommand, Request, parse_command
 from runs.protocol.events import PROTOCOL, Error, Hello, Message, Pong, Resync, encode_message
@@ -36,18 +37,12 @@ logger = logging.getLogger(__name__)
 LARGEST_MESSAGE_CHARACTERS = 64 * 1024
 MALFORMED_LIMIT = 10
 LARGEST_ECHOED_ID = 100
-SOCKETS_A_USER = 100
-# A share link may be shown to a lecture hall.
-SOCKETS_A_SHARE_LINK = 500
 
 FAILED = 1011
 TOO_SLOW = 4408
 
 # What a server raises where the transport is closed: as ASGI says, and as plain Daphne does (`runserver`).
 TRANSPORT_CLOSED = (OSError, Disconnected)
-
-# Open sockets by user, and by share link.
-_sockets: Counter[tuple[str, int]] = Counter()
 
 
 class ViewerLeft(Exception):
@@ -70,13 +65,15 @@ class RunConsumer(AsyncWebsocketConsumer):
         self.viewer: Viewer | None = None
         self.run_id = 0
         self.malformed = 0
-        self.counted: tuple[str, int] | None = None
+        self.places: list[str] = []
+        self.answers = answers()
 
     async def dispatch(self, message: dict[str, Any]) -> None:
         """Keep the socket alive, or close it tidily, whatever a handler raises."""
         try:
             await super().dispatch(message)
-        except StopConsumer:
+        except (StopConsumer, asyncio.CancelledError):
+            # Cancelled is what still waits for the database some seconds after its viewer left.
             await self._leave()
             raise
         except ViewerLeft as left:
@@ -100,18 +97,19 @@ class RunConsumer(AsyncWebsocketConsumer):
         offered = self.scope.get("subprotocols", [])
         # Accept first: a browser shows a refused handshake as 1006, without the reason.
         await self.accept(PROTOCOL if PROTOCOL in offered else None)
-        found = await database_sync_to_async(authenticate)(self.scope, self.run_id)
+        self.hub = current_hub()
+        if self.hub.handshakes.are_refused(self.scope) or not await self._take_place(ALL):
+            await self.close(TOO_MANY)
+            return
+        judge = database_sync_to_async(self.hub.handshakes.judge)
+        found = await judge(authenticate, self.scope, self.run_id)
         if isinstance(found, int):
             await self.close(found)
             return
-        self.grant, self.viewer = found
-        key, most = _place(self.grant, self.viewer)
-        if _sockets[key] >= most:
-            await self.close(4429)
+        if not await self._take_place(place_of(*found)):
+            await self.close(TOO_MANY)
             return
-        _sockets[key] += 1
-        self.counted = key
-        self.hub = current_hub()
+        self.grant, self.viewer = found
         try:
             self.room, self.outbox = await self.hub.join(self.run_id)
         except Run.DoesNotExist:
@@ -120,6 +118,13 @@ class RunConsumer(AsyncWebsocketConsumer):
         last_seq = await self._greet()
         self.hub.guard.add(self, self.grant, self.viewer)
         self.outbox.open(last_seq, self._wire(), self._start_writing, is_guest=self.viewer.is_guest)
+
+    async def _take_place(self, key: str) -> bool:
+        assert self.hub is not None
+        if not await self.hub.places.take(key):
+            return False
+        self.places.append(key)
+        return True
 
     async def _greet(self) -> int:
         """Send the snapshot at seq K, then what is missing since the viewer's last seq; return K."""
@@ -220,7 +225,9 @@ class RunConsumer(AsyncWebsocketConsumer):
         try:
             payload = _parse(text_data)
             kind = payload.get("kind", "command" if "command" in payload else None)
-            if kind == "command":
+            if kind != "ack" and not self.answers.take():
+                await self.end(TOO_MANY)
+            elif kind == "command":
                 await self._ask(payload)
             elif kind == "ack":
                 acked_seq = _whole_number(payload, "seq")
@@ -243,8 +250,12 @@ class RunConsumer(AsyncWebsocketConsumer):
         await self.send_message(Pong(echo=echo, server_time=time.time(), seq=self.room.newest_seq))
 
     async def _ask(self, payload: dict[str, Any]) -> None:
+        assert self.viewer is not None
         request = parse_command(payload)
         try:
+            # Known without a query: a role that has changed ends this socket within half a second.
+            if not self.viewer.may_command:
+                raise NotAllowed(operators_only())
             await database_sync_to_async(self._record)(request)
         except NotAllowed as error:
             await self.send_message(Error(error=str(error), field=error.field, command_id=str(request.id)))
@@ -278,10 +289,9 @@ class RunConsumer(AsyncWebsocketConsumer):
 
     async def _leave(self) -> None:
         self._stop_writing()
-        if self.counted is not None:
-            _sockets[self.counted] -= 1
-            self.counted = None
         if self.hub is not None:
+            while self.places:
+                self.hub.places.give_back(self.places.pop())
             self.hub.guard.remove(self)
         if self.hub is not None and self.room is not None and self.outbox is not None:
             room, self.room = self.room, None
@@ -296,13 +306,6 @@ class NoSuchRun(AsyncWebsocketConsumer):
     async def connect(self) -> None:
         await self.accept()
         await self.close(4404)
-
-
-def _place(grant: Grant, viewer: Viewer) -> tuple[tuple[str, int], int]:
-    """Return under what a socket is counted, and how many there may be."""
-    if viewer.is_guest and grant.token_id is not None:
-        return ("share link", grant.token_id), SOCKETS_A_SHARE_LINK
-    return ("user", grant.user_id), SOCKETS_A_USER
 
 
 def _parse(text: str | None) -> dict[str, Any]:

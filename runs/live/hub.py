@@ -22,7 +22,9 @@ from runs.access import revocation
 from runs.live.database_reads import reading
 from runs.live.frames import Frame, joined
 from runs.live.outbox import Outbox
+from runs.live.places import Places
 from runs.live.rights_watch import RightsWatch
+from runs.live.socket_limits import Handshakes
 from runs.models import Run
 from runs.protocol.event_parts import LARGEST_EVENT_BYTES, LARGEST_FRAME_BYTES
 from runs.protocol.events import Life, Link, Message, Resync, encode_message
@@ -123,6 +125,8 @@ class Hub:
     def __init__(self) -> None:
         self.link = "degraded"
         self.guard = RightsWatch()
+        self.places = Places()
+        self.handshakes = Handshakes()
         self._rooms: dict[int, Room] = {}
         self._joining = asyncio.Lock()
         self._looking: asyncio.Task[None] | None = None

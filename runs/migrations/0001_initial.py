@@ -375,6 +375,14 @@ class Migration(migrations.Migration):
                 'constraints': [models.UniqueConstraint(fields=('attempt', 'rank', 'segment'), name='one_offset_a_segment')],
             },
         ),
+        migrations.CreateModel(
+            name='SocketCounts',
+            fields=[
+                ('process', models.UUIDField(primary_key=True, serialize=False)),
+                ('counts', models.JSONField(default=dict)),
+                ('written_at', models.DateTimeField()),
+            ],
+        ),
         migrations.AddConstraint(
             model_name='membership',
             constraint=models.UniqueConstraint(fields=('project', 'user'), name='one_membership_a_project'),

@@ -8,6 +8,7 @@ from runs.models.keys import AccessToken, Ticket, TokenScope
 from runs.models.projects import Invite, Membership, Project, Role
 from runs.models.recorded import Axis, Chunk, EpochMetric, JournalOffset, Series, StoredEvent
 from runs.models.runs import LARGEST_ID, Attempt, Checkpoint, Host, Recipe, Run, RunQuerySet, RunState
+from runs.models.sockets import SocketCounts
 
 __all__ = [
     "COMMAND_LINE",
@@ -31,6 +32,7 @@ __all__ = [
     "RunQuerySet",
     "RunState",
     "Series",
+    "SocketCounts",
     "StoredEvent",
     "Ticket",
     "TokenScope",

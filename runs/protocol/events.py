@@ -30,7 +30,7 @@ CLOSE_CODES: dict[int, str] = {
     4404: "no such run",
     4408: "too slow: too much waited for this viewer, or it did not read",
     4409: "what the viewer may do has changed: reconnect to learn it",
-    4429: "too many connections",
+    4429: "too many connections, failed handshakes or messages: wait, then reconnect",
 }
 
 

@@ -27,7 +27,6 @@ def find(run_id, since):
         raise RuntimeError("no greeting, on purpose")
     return got
 consumers.find = find
-consumers.SOCKETS_A_USER = 3
 outbox.LARGEST_UNACKED_FRAMES = 1
 put = outbox.Outbox.put
 def put_or_fail(self, frame):
@@ -42,7 +41,7 @@ call_command("serve_portal", "--port", os.environ["STEERSMAN_PORT"])
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    with Stack(STEERSMAN_ROOT=str(ROOT)) as stack:
+    with Stack(STEERSMAN_ROOT=str(ROOT), STEERSMAN_SOCKETS_PER_USER="3") as stack:
         seed_stack(stack)
         stack.start_redis()
         program = stack.folder / "portal.py"

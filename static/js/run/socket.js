@@ -3,6 +3,7 @@
 import { WebSocket as ReconnectingSocket } from "partysocket";
 import { HttpError, postJson } from "../shared/http.js";
 import { gettext } from "../shared/i18n.js";
+import { countedRefusals, crowdedWait } from "./crowded.js";
 import { missedEvent } from "./missed_events.js";
 
 const ACK_MS = 1000;
@@ -17,6 +18,7 @@ const WHY_MS = 8000;
 const SILENT_MS = 25_000;
 const OFFLINE_MS = 15_000;
 const MOST_TICKET_FAILURES = 3;
+const TOO_MANY = 4429;
 
 const FINAL = {
   1009: gettext("The server refused what this page sent. Reload the page."),
@@ -40,6 +42,9 @@ export class RunSocket {
   #why = "";
   #lostAt = 0;
   #ticketFailures = 0;
+  #refusals = 0;
+  #greetedAt = 0;
+  #next = null;
   #waiting = new Map();
   #over = false;
 
@@ -53,6 +58,7 @@ export class RunSocket {
 
   connect() {
     if (this.#over) return;
+    clearTimeout(this.#next);
     if (this.#socket) {
       this.#socket.reconnect();
       return;
@@ -68,6 +74,7 @@ export class RunSocket {
         reconnectionDelayGrowFactor: 1.6,
         connectionTimeout: 8000,
         maxEnqueuedMessages: 0,
+        shouldReconnectOnClose: ({ code }) => code !== TOO_MANY,
       },
     );
     this.#socket.addEventListener("open", () => this.#opened());
@@ -83,6 +90,7 @@ export class RunSocket {
 
   /** Close until `connect` is called again. */
   pause() {
+    clearTimeout(this.#next);
     this.#socket?.close(1000);
   }
 
@@ -98,6 +106,7 @@ export class RunSocket {
 
   greeted() {
     this.#isGreeted = true;
+    this.#greetedAt = performance.now();
     this.#onLink("open", this.#why);
     if (this.#why) setTimeout(() => this.#forgetWhy(), WHY_MS);
     this.#ticketFailures = 0;
@@ -178,10 +187,27 @@ export class RunSocket {
     if (code === 4401) {
       this.#ticketFailures += 1;
       if (this.#ticketFailures >= MOST_TICKET_FAILURES) this.#end(FINAL[4401]);
+    } else if (code === TOO_MANY) {
+      this.#waitForRoom();
     } else if (FINAL[code]) {
       this.#end(FINAL[code]);
     }
     if (!this.#over) this.#lost();
+  }
+
+  /** Each try costs a ticket too: come back after growing waits, and not with all others. */
+  #waitForRoom() {
+    this.#refusals = countedRefusals(this.#refusals, this.#greetedAt, performance.now());
+    this.#greetedAt = 0;
+    this.#why = gettext("There are too many connections: the page tries again in a while.");
+    clearTimeout(this.#next);
+    this.#next = setTimeout(() => this.#tryAgain(), crowdedWait(this.#refusals, Math.random()));
+    this.#refusals += 1;
+  }
+
+  #tryAgain() {
+    this.#why = "";
+    this.connect();
   }
 
   #lost() {

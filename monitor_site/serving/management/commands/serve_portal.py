@@ -38,9 +38,11 @@ class Command(BaseCommand):
         # Both take a second and bring the reactor, so they are loaded in the process that serves alone.
         from monitor_site.asgi import application
         from monitor_site.serving.daphne_server import serve
+        from runs.access import socket_counts
 
         shown = f"[{host}]" if ":" in host else host
         failure = serve(application, host, port, ready=lambda: self.stdout.write(f"portal http://{shown}:{port}/"))
+        socket_counts.leave()
         if failure is not None:
             self._refuse(host, port)
 

@@ -1,0 +1,19 @@
+// How long a page waits that was told there are too many connections (4429). Pure.
+
+const FIRST_MS = 5000;
+const LONGEST_MS = 60_000;
+// Who was let in and stayed for so long begins anew.
+const CALM_MS = 60_000;
+
+/**
+ * Return the wait in ms before the next try. `refusals` counts those before this one; `random` is from 0 to 1 and
+ * spreads pages that were refused in the same moment.
+ */
+export function crowdedWait(refusals, random) {
+  return Math.min(FIRST_MS * 2 ** refusals, LONGEST_MS) * (1 + random);
+}
+
+/** Return how many refusals count for a page that was greeted at `greetedAt` (0: it was not) and is refused now. */
+export function countedRefusals(refusals, greetedAt, now) {
+  return greetedAt && now - greetedAt > CALM_MS ? 0 : refusals;
+}

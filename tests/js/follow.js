@@ -1,7 +1,8 @@
 // Follows recorded runs with the page's own reducer, and compares with pages that are loaded at each cut and at the end.
 //
 // usage: node tests/js/follow.js stories.json
-// A story is {name, cuts: [{seq, hello, history}], frames}; the last cut is the end. Prints a JSON list of what
+// A story is {name, cuts: [{seq, hello, history}], frames, pages}; the last cut is the end. `pages`, which may be left
+// out, are {name, told}: all that a page was told, in order, whole histories included. Prints a JSON list of what
 // differs: {story, page, place, followed, loaded}.
 
 import { readFileSync } from "node:fs";
@@ -21,6 +22,22 @@ function load(cut, greeting = cut) {
 function follow(state, frames, until = Infinity) {
   for (const frame of frames) if (frame.seq > state.seq && frame.seq <= until) applyEvent(state, structuredClone(frame));
   return state;
+}
+
+/** A page that was told all this. `twice` has the events that it applied more than once. */
+function tell(told) {
+  const state = emptyState();
+  const applied = new Set();
+  const twice = [];
+  for (const message of told) {
+    const before = state.seq;
+    applyEvent(state, structuredClone(message));
+    if (state.seq < before) twice.push(`back from ${before} to ${state.seq}`);
+    if (state.seq === before || message.kind === "history") continue;
+    if (applied.has(message.seq)) twice.push(message.seq);
+    applied.add(message.seq);
+  }
+  return { state, twice };
 }
 
 /** All that a reader of the page can see. */
@@ -79,7 +96,7 @@ function compare(story, page, followed, loaded, details) {
   if (place) found.push({ story, page, place, followed: at(left, place), loaded: at(right, place) });
 }
 
-for (const { name, cuts, frames } of JSON.parse(readFileSync(process.argv[2], "utf8"))) {
+for (const { name, cuts, frames, pages = [] } of JSON.parse(readFileSync(process.argv[2], "utf8"))) {
   const end = cuts.at(-1);
   for (const [index, cut] of cuts.entries()) {
     compare(name, `loaded at ${cut.seq}`, follow(load(cut), frames), load(end), end.history);
@@ -97,6 +114,11 @@ for (const { name, cuts, frames } of JSON.parse(readFileSync(process.argv[2], "u
     applyEvent(page, { ...structuredClone(cut.hello), replay: true });
   }
   compare(name, "cut at every place", follow(page, frames), load(end), end.history);
+  for (const { name: page, told } of pages) {
+    const { state, twice } = tell(told);
+    if (twice.length) found.push({ story: name, page, place: "applied twice", followed: twice, loaded: [] });
+    compare(name, page, state, load(end), end.history);
+  }
   if (found.length >= MOST_FOUND) break;
 }
 

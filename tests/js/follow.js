@@ -24,16 +24,20 @@ function follow(state, frames, until = Infinity) {
   return state;
 }
 
+const MESSAGES = new Set(["history", "hello", "resync", "pong"]);
+
 /** A page that was told all this. `twice` has the events that it applied more than once. */
 function tell(told) {
   const state = emptyState();
+  const changes = () => Object.values(state.versions).reduce((sum, version) => sum + version, 0);
   const applied = new Set();
   const twice = [];
   for (const message of told) {
-    const before = state.seq;
+    const [seq, before] = [state.seq, changes()];
     applyEvent(state, structuredClone(message));
-    if (state.seq < before) twice.push(`back from ${before} to ${state.seq}`);
-    if (state.seq === before || message.kind === "history") continue;
+    if (state.seq < seq) twice.push(`back from ${seq} to ${state.seq}`);
+    const isApplied = state.seq !== seq || changes() !== before;
+    if (!isApplied || MESSAGES.has(message.kind) || !("seq" in message)) continue;
     if (applied.has(message.seq)) twice.push(message.seq);
     applied.add(message.seq);
   }

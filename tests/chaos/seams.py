@@ -78,9 +78,13 @@ class Page:
 
     def close(self) -> None:
         self._over.set()
-        self.cut()
-        self._thread.join(60)
-        assert not self._thread.is_alive()
+
+        def ends() -> bool:
+            # It may be about to connect.
+            self.cut()
+            return not self._thread.is_alive()
+
+        wait_for(ends, f"the page {self.name} to end")
 
     def _follow(self) -> None:
         while not self._over.is_set():

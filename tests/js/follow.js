@@ -1,7 +1,8 @@
 // Follows recorded runs with the page's own reducer, and compares with pages that are loaded at each cut and at the end.
 //
 // usage: node tests/js/follow.js stories.json
-// A story is {name, cuts: [{seq, hello, history}], frames}; the last cut is the end. Prints a JSON list of what
+// A story is {name, cuts: [{seq, hello, history}], frames, pages}; the last cut is the end. `pages`, which may be left
+// out, are {name, told}: all that a page was told, in order, whole histories included. Prints a JSON list of what
 // differs: {story, page, place, followed, loaded}.
 
 import { readFileSync } from "node:fs";
@@ -26,6 +27,25 @@ function follow(state, frames, until = Infinity) {
 // What belongs to one connection, what only tells painters that something changed, and what a greeting takes from the
 // history (knobs: those that are shown are the run's). All else is compared, a field that comes new too.
 const NOT_SHOWN = ["runSeq", "viewer", "life", "silentS", "link", "lacks", "greeted", "lastError", "versions", "knobs"];
+const MESSAGES = new Set(["history", "hello", "resync", "pong"]);
+
+/** A page that was told all this. `twice` has the events that it applied more than once. */
+function tell(told) {
+  const state = emptyState();
+  const changes = () => Object.values(state.versions).reduce((sum, version) => sum + version, 0);
+  const applied = new Set();
+  const twice = [];
+  for (const message of told) {
+    const [seq, before] = [state.seq, changes()];
+    applyEvent(state, structuredClone(message));
+    if (state.seq < seq) twice.push(`back from ${seq} to ${state.seq}`);
+    const isApplied = state.seq !== seq || changes() !== before;
+    if (!isApplied || MESSAGES.has(message.kind) || !("seq" in message)) continue;
+    if (applied.has(message.seq)) twice.push(message.seq);
+    applied.add(message.seq);
+  }
+  return { state, twice };
+}
 
 /** All that a reader of the page can see. */
 function seen(state, console, activity) {
@@ -74,7 +94,7 @@ function compare(story, page, followed, loaded, details) {
   if (place) found.push({ story, page, place, followed: at(left, place), loaded: at(right, place) });
 }
 
-for (const { name, cuts, frames } of JSON.parse(readFileSync(process.argv[2], "utf8"))) {
+for (const { name, cuts, frames, pages = [] } of JSON.parse(readFileSync(process.argv[2], "utf8"))) {
   const end = cuts.at(-1);
   for (const [index, cut] of cuts.entries()) {
     compare(name, `loaded at ${cut.seq}`, follow(load(cut), frames), load(end), end.history);
@@ -92,6 +112,11 @@ for (const { name, cuts, frames } of JSON.parse(readFileSync(process.argv[2], "u
     applyEvent(page, { ...structuredClone(cut.hello), replay: true });
   }
   compare(name, "cut at every place", follow(page, frames), load(end), end.history);
+  for (const { name: page, told } of pages) {
+    const { state, twice } = tell(told);
+    if (twice.length) found.push({ story: name, page, place: "applied twice", followed: twice, loaded: [] });
+    compare(name, page, state, load(end), end.history);
+  }
   if (found.length >= MOST_FOUND) break;
 }
 

@@ -1,12 +1,15 @@
-"""What a portal that is told to end says to its open sockets."""
+"""What a portal that is told to end says to its open sockets, and that it ends."""
 
 from __future__ import annotations
+
+import subprocess
+import sys
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from tests.support.stack import Stack, create_run, seed_stack
+from tests.support.stack import ROOT, Stack, create_run, seed_stack
 
 
 def test_it_tells_its_sockets_that_the_server_restarts() -> None:
@@ -26,3 +29,28 @@ def test_it_tells_its_sockets_that_the_server_restarts() -> None:
                     socket.recv(timeout=30)
         assert closed.value.rcvd is not None and closed.value.rcvd.code == 1012
         assert stack.web.wait(30) == 0
+
+
+# A request that comes with the end is begun, and its thread waits for an event loop that does not run any more.
+LEAVES_A_THREAD = """
+import threading
+from concurrent.futures import ThreadPoolExecutor
+import django
+django.setup()
+from django.core.management import call_command
+from monitor_site.serving import daphne_server
+begun = threading.Event()
+def serve(*arguments, **options):
+    ThreadPoolExecutor().submit(lambda: (begun.set(), threading.Event().wait()))
+    begun.wait()
+daphne_server.serve = serve
+call_command("serve_portal")
+"""
+
+
+def test_it_ends_though_a_thread_waits_for_its_loop() -> None:
+    with Stack() as stack:
+        seed_stack(stack)
+        environment = stack.environment | {"DJANGO_SETTINGS_MODULE": "monitor_site.settings"}
+        ended = subprocess.run([sys.executable, "-c", LEAVES_A_THREAD], cwd=ROOT, env=environment, timeout=60)
+        assert ended.returncode == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from typing import Any
 
@@ -45,6 +47,11 @@ class Command(BaseCommand):
         socket_counts.leave()
         if failure is not None:
             self._refuse(host, port)
+        # A request that came with the end may have left a thread that waits for the event loop: Python would wait for
+        # that thread, for ever. There is nothing left to do here.
+        logging.shutdown()
+        self.stdout.flush()
+        os._exit(0)
 
     def _refuse(self, host: str, port: int) -> None:
         self.stderr.write(

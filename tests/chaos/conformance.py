@@ -1,0 +1,105 @@
+"""Autobahn's cases of RFC 6455 and RFC 7692, driven by kosoku, against the portal's own server class.
+
+usage: python -m tests.chaos.conformance [--short]
+
+The application behind the server echoes (`tests.live.echo_server`). Groups: 1 framing, 2 pings and pongs, 3 reserved
+bits, 4 opcodes, 5 fragments, 6 UTF-8, 7 closing, 9 large messages, 10 odd fragments, 12 and 13 compression. A viewer
+may send 64 KiB a message: for the larger ones of group 9 the limit of this server is raised. The short form keeps the
+product's limit, all groups but 12 and 13 as far as their messages fit, and a part of those.
+
+kosoku puts modules on the path that are named as those of the real Autobahn, so this imports nothing of the portal.
+Prints progress to stderr and one JSON object as its last line: `wrong` has the cases that failed and should not have,
+`mended` those of `KNOWN` that passed, `declined` counts offers of compression that the server did not take.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from kosoku import FailureError, run_fuzzingclient
+
+ROOT = Path(__file__).resolve().parents[2]
+# The largest messages of group 9 have 16 MiB.
+LIMIT_BYTES = 16 << 20
+# Daphne hands no empty message on, so nothing comes back: text and binary, in one frame, in three, a thousand times.
+KNOWN = ("1.1.1", "1.2.1", "6.1.1", "6.1.2", "9.7.1", "9.8.1")
+# Compression is an offer: a server that does not take it, or not with these parameters, conforms.
+OFFERS = ("12.", "13.")
+# A thousand messages a case: these have the smallest ones of each way in which compression is offered.
+SHORT_OFFERS = ["12.1.1", "12.2.1", *(f"13.{offer}.1" for offer in range(1, 8))]
+LARGER_THAN_THE_LIMIT = ["9.1.2", "9.1.3", "9.1.4", "9.1.5", "9.1.6", "9.2.2", "9.2.3", "9.2.4", "9.2.5", "9.2.6",
+                         "9.3.*", "9.4.*", "9.5.*", "9.6.*"]  # fmt: skip
+AT_ONCE = 2
+TIMEOUT_S = 1800.0
+
+
+def drive(port: int, include: list[str] | None, exclude: list[str]) -> list[Any]:
+    """Run the cases that `include` names and `exclude` does not; return kosoku's results."""
+
+    async def run() -> list[Any]:
+        try:
+            return list(await run_fuzzingclient(f"127.0.0.1:{port}", include, exclude or None, concurrency=AT_ONCE))
+        except FailureError as failure:
+            return list(failure.results)
+
+    return asyncio.run(asyncio.wait_for(run(), TIMEOUT_S))
+
+
+def judge(results: list[Any]) -> dict[str, Any]:
+    wrong: list[str] = []
+    declined = 0
+    for result in results:
+        verdict = f"{result.case_id}: {result.behavior.value}, closing {result.behavior_close.value}"
+        if result.case_id.startswith(OFFERS) and result.behavior.value == "UNIMPLEMENTED":
+            declined += 1
+        elif not result.passed and result.case_id not in KNOWN:
+            wrong.append(verdict)
+            print(f"{verdict}. {result.description}\n{result.expectation}\n{result.result}", file=sys.stderr)
+    return {
+        "cases": len(results),
+        "groups": dict(Counter(result.case_id.split(".")[0] for result in results)),
+        "wrong": wrong,
+        "known": [result.case_id for result in results if not result.passed and result.case_id in KNOWN],
+        "mended": [result.case_id for result in results if result.passed and result.case_id in KNOWN],
+        "declined": declined,
+    }
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--short", action="store_true")
+    short = parser.parse_args().short
+    port = free_port()
+    command = [sys.executable, "-m", "tests.live.echo_server", str(port), *([] if short else [str(LIMIT_BYTES)])]
+    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None and server.stdout.readline() == "ready\n", "the server does not listen"
+        if short:
+            # Two selections: a case that is excluded stays so where it is included as well.
+            results = drive(port, None, [*LARGER_THAN_THE_LIMIT, "12.*", "13.*"]) + drive(port, SHORT_OFFERS, [])
+        else:
+            results = drive(port, None, [])
+    finally:
+        server.terminate()
+        server.wait(30)
+    outcome = judge(results)
+    print(json.dumps(outcome))
+    return int(bool(outcome["wrong"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,378 @@
+"""Pages that follow a run through a torn world hold what a page holds that is loaded at the end.
+
+usage: python -m tests.chaos.seams [--seed 1] [--stories 5] [--short]
+
+On a real stack three pages follow a run that is recorded as in earnest (`tests.live.recorded_run`): an operator's with
+compression and one without, and one by a share link. Meanwhile, in an order that the seed decides, their connections
+are cut, Redis and the portal are stopped and started, the database is locked for a second, very large events are
+logged, and points are folded away; the layer that the portal hears loses, doubles and delays announcements
+(`tests.chaos.torn_layer`). At the end each page's reducer, in node, must hold what a fresh page holds, and have applied
+each event once at most. Prints progress to stderr and one JSON object as its last line:
+different  where pages differ from a fresh one, or applied an event twice
+doubled    events that a socket sent twice, or behind a later one
+gaps       events that a socket left out without a word
+stuck      pages that did not come to the newest event
+torn       announcements lost (L), doubled (D), held back (H) and passed on (P)
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.client
+import json
+import random
+import socket
+import sys
+import threading
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import websockets
+from websockets.sync.client import ClientConnection, connect
+
+from tests.support.stack import Stack, run_row, seed_stack, wait_for, write_locked
+
+if TYPE_CHECKING:
+    from tests.live.recorded_run import RecordedRun
+
+RETRY_PAUSE_S = 0.1
+LOCKED_S = 1.0
+ASKS_TIMEOUT_S = 15.0
+COMES_WITHIN_S = 45.0
+# About 100 KB of one epoch, and as much console: more than one frame holds. Not so many series: then points are merged
+# by other rules in a history than in a page that followed.
+WIDE_EPOCH, LONG_LINE, LONG_LINES = 1_500, 2_000, 50
+# What happens to a story, in an order of its own; between two of them the run goes on.
+DISTURBANCES = {"cut": 10, "huge": 4, "fold": 4, "redis": 2, "web": 2, "lock": 2}
+SHORT_DISTURBANCES = {"cut": 5, "huge": 2, "fold": 2, "redis": 1, "web": 1, "lock": 1}
+MOST_ACTIONS = 5
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+class Page:
+    """Follows a run as static/js/run does, on a thread of its own, and notes all that its reducer would be told."""
+
+    def __init__(self, stack: Stack, run_id: int, key: str, name: str, compression: str | None) -> None:
+        self.name, self.seq = name, 0
+        self.told: list[dict[str, Any]] = []
+        self.connections = self.histories = self.doubled = self.gaps = 0
+        self.codes: Counter[int | None] = Counter()
+        self._stack, self._run_id, self._key, self._compression = stack, run_id, key, compression
+        self._must_load, self._over = True, threading.Event()
+        self._socket: ClientConnection | None = None
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
+
+    def cut(self) -> None:
+        """End the connection without a word, wherever it is."""
+        if self._socket is not None:
+            with contextlib.suppress(OSError):  # it was cut already
+                self._socket.socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._over.set()
+
+        def ends() -> bool:
+            # It may be about to connect.
+            self.cut()
+            return not self._thread.is_alive()
+
+        wait_for(ends, f"the page {self.name} to end")
+
+    def _follow(self) -> None:
+        while not self._over.is_set():
+            try:
+                if self._must_load:
+                    self._load()
+                self._watch()
+            except (OSError, http.client.HTTPException, websockets.WebSocketException, EOFError):
+                pass  # the portal is away, or the connection was cut
+            self._over.wait(RETRY_PAUSE_S)
+
+    def _ask(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        asked = urllib.request.Request(
+            f"{self._stack.address}{path}",
+            json.dumps(body).encode() if body is not None else None,
+            {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(asked, timeout=ASKS_TIMEOUT_S) as answer:
+            found: dict[str, Any] = json.load(answer)
+        return found
+
+    def _load(self) -> None:
+        history = self._ask(f"/api/runs/{self._run_id}/history/")
+        self.told.append(history | {"kind": "history"})
+        self.seq, self._must_load = history["seq"], False
+        self.histories += 1
+
+    def _watch(self) -> None:
+        ticket = self._ask("/api/tickets/", {"run": self._run_id})["ticket"]
+        address = self._stack.address.replace("http", "ws")
+        with connect(
+            f"{address}/ws/runs/{self._run_id}/?since={self.seq}",
+            subprotocols=["steersman.v1", f"ticket.{ticket}"],  # type: ignore[list-item]
+            compression=self._compression,
+            max_size=None,
+        ) as self._socket:
+            self.connections += 1
+            sent = self.seq
+            try:
+                while not self._must_load:
+                    sent = self._take(json.loads(self._socket.recv()), sent)
+            except websockets.ConnectionClosed as closed:
+                self.codes[closed.rcvd.code if closed.rcvd else None] += 1
+
+    def _take(self, message: dict[str, Any], sent: int) -> int:
+        """Apply a message; return the number of the last event that this socket has sent."""
+        self.told.append(message)
+        kind = message["kind"]
+        if kind == "hello":
+            sent = self.seq if message["replay"] else message["seq"]
+            self._must_load = not message["replay"] and message["seq"] != self.seq
+        elif kind == "resync":
+            self._must_load = True
+        elif kind != "pong" and "seq" in message:
+            self.doubled += message["seq"] <= sent
+            self.gaps += message["seq"] > sent + 1
+            sent = message["seq"]
+            self._must_load = sent > self.seq + 1
+            if sent == self.seq + 1:
+                self.seq = sent
+        return sent
+
+
+class Story:
+    """A run, the pages that follow it, and what happens to both."""
+
+    def __init__(self, stack: Stack, run: RecordedRun, chance: random.Random, keys: dict[str, str]) -> None:
+        self.stack, self.run, self.chance, self.keys = stack, run, chance, keys
+        self.pages = [
+            self.page("operator", "packed", "deflate"), self.page("operator", "plain", None),
+            self.page("share", "guest", "deflate"),
+        ]  # fmt: skip
+        self.locking: threading.Thread | None = None
+        self.redis_is_up = self.web_is_up = True
+
+    def page(self, key: str, name: str, compression: str | None) -> Page:
+        return Page(self.stack, self.run.pk, self.keys[key], name, compression)
+
+    def happen(self, disturbances: dict[str, int]) -> None:
+        deck = [name for name, count in disturbances.items() for _ in range(count)]
+        self.chance.shuffle(deck)
+        for name in deck:
+            say(f"{self.run.name}: {name}, event {self.newest()}")
+            getattr(self, name)()
+            for _ in range(self.chance.randrange(MOST_ACTIONS)):
+                self.chance.choice(self.run.legal())()
+            if self.chance.random() < 0.5:
+                self.start_all()
+                if self.pages_behind():
+                    break  # more would only hide how it came to that
+        self.start_all()
+
+    def newest(self) -> int:
+        return int(run_row(self.stack, self.run.pk)["last_seq"])
+
+    def pages_behind(self) -> int:
+        """Wait for the pages to come to the newest event, and return how many do not."""
+        newest = self.newest()
+        within(lambda: all(page.seq >= newest for page in self.pages))
+        return sum(page.seq < newest for page in self.pages)
+
+    def start_all(self) -> None:
+        if self.locking is not None:
+            self.locking.join()
+        if not self.redis_is_up:
+            self.stack.start_redis()
+        if not self.web_is_up:
+            self.stack.start_web()
+        self.redis_is_up = self.web_is_up = True
+
+    # Disturbances.
+
+    def cut(self) -> None:
+        for page in self.chance.sample(self.pages, self.chance.randint(1, len(self.pages))):
+            page.cut()
+
+    def redis(self) -> None:
+        if self.redis_is_up:
+            self.stack.redis.stop()
+        else:
+            self.stack.start_redis()
+        self.redis_is_up = not self.redis_is_up
+
+    def web(self) -> None:
+        if self.web_is_up:
+            assert self.stack.web is not None
+            # An orderly end says 1012 to every page, the other says nothing.
+            self.chance.choice((self.stack.web.terminate, self.stack.web.kill))()
+            self.stack.web.wait(60)
+        else:
+            self.stack.start_web()
+        self.web_is_up = not self.web_is_up
+
+    def lock_database(self, locked: threading.Event) -> None:
+        with write_locked(self.stack, self.run.pk):
+            locked.set()
+            # What wants to write meanwhile waits, in this process and in the portal's.
+            time.sleep(LOCKED_S)
+
+    def lock(self) -> None:
+        locked = threading.Event()
+        self.locking = threading.Thread(target=self.lock_database, args=(locked,))
+        self.locking.start()
+        locked.wait(60)
+
+    def revive(self) -> None:
+        """Let the run train, if it does not."""
+        if self.run.training is None or not self.run.row.is_live:
+            if self.run.state == "finished":
+                self.run.extend()
+            self.run.start()
+
+    def huge(self) -> None:
+        self.revive()
+        training = self.run.now
+        values = {f"validation_accuracy_of_class_{number:04d}": self.chance.random() for number in range(WIDE_EPOCH)}
+        training.client.log_epoch(max(1, training.step // 10), step=training.step, duration_s=1.5, **values)
+        self.run.store()
+        self.print_much()
+
+    def print_much(self) -> None:
+        from steersman.agent.journals.consoles import ConsolesRead
+        from trainer.ingest.ticks import Tick
+
+        lines = [f"{number} {LONG_LINE * 'x'}" for number in range(LONG_LINES)]
+        self.run.store(Tick(console=ConsolesRead(lines, 0, {})))
+
+    def fold(self) -> None:
+        """Fold points of which the portal does not hear, so that it finds a hole where they were."""
+        from tests.chaos.torn_layer import fate_of
+
+        self.revive()
+        self.run.log_points()
+        while fate_of(self.stack.environment["TORN_SEED"], self.run.pk, self.newest()) != "L":
+            self.run.log_points(1)
+        self.run.fold()
+
+    # The end.
+
+    def judge(self) -> dict[str, Any]:
+        """Compare each page with a fresh one of the same viewer; the run is at rest."""
+        stuck, stories = self.pages_behind(), []
+        for page in self.pages:
+            page.close()
+            fresh = self.page("share" if page.name == "guest" else "operator", "fresh", None)
+            wait_for(lambda fresh=fresh: any(each["kind"] == "hello" for each in fresh.told), "a greeting")  # type: ignore[misc]
+            fresh.close()
+            history, hello = fresh.told[0], next(each for each in fresh.told if each["kind"] == "hello")
+            end = {"seq": history["seq"], "hello": hello, "history": history}
+            told = [{"name": page.name, "told": page.told}]
+            stories.append({"name": self.run.name, "cuts": [end], "frames": [], "pages": told})
+        from tests.live.test_page_state import differences
+
+        return {
+            "different": differences(stories, self.stack.folder),
+            "doubled": sum(page.doubled for page in self.pages),
+            "gaps": sum(page.gaps for page in self.pages),
+            "stuck": stuck,
+            "events": self.newest(),
+            "connections": sum(page.connections for page in self.pages),
+            "histories": sum(page.histories for page in self.pages),
+            "codes": dict(sum((page.codes for page in self.pages), Counter[int | None]())),
+        }
+
+
+def within(look: Callable[[], object]) -> bool:
+    try:
+        return bool(wait_for(look, "", COMES_WITHIN_S))
+    except TimeoutError:
+        return False
+
+
+def keys_of(run_id: int) -> dict[str, str]:
+    """Return a token of the operator that only sees, and the key of a share link."""
+    from django.contrib.auth.models import User
+
+    from runs.access.tokens import create_token
+    from runs.models import Run, TokenScope
+
+    run, operator = Run.objects.get(pk=run_id), User.objects.get(username="operator")
+    _, token = create_token(operator, run.project, TokenScope.VIEW, name="page")
+    _, share = create_token(operator, run.project, TokenScope.SHARE, name="hall", run=run)
+    return {"operator": token, "share": share}
+
+
+def one_story(stack: Stack, seed: int, disturbances: dict[str, int]) -> dict[str, Any]:
+    from tests.live.recorded_run import RecordedRun
+
+    chance = random.Random(seed)
+    run = RecordedRun(stack.folder / "recorded", chance, name=f"seed {seed}")
+    story = Story(stack, run, chance, keys_of(run.pk))
+    wait_for(lambda: all(page.connections for page in story.pages), "the first connections")
+    run.start()
+    story.happen(disturbances)
+    return story.judge()
+
+
+def measure(seed: int, stories: int, disturbances: dict[str, int]) -> dict[str, Any]:
+    found: list[dict[str, Any]] = []
+    with Stack() as stack:
+        note = stack.folder / "torn"
+        stack.environment |= {
+            "DJANGO_SETTINGS_MODULE": "tests.chaos.torn_settings", "TORN_SEED": str(seed), "TORN_NOTE": str(note),
+        }  # fmt: skip
+        seed_stack(stack)
+        stack.use()
+        stack.start_redis()
+        stack.start_web()
+        for number in range(seed, seed + stories):
+            say(f"seed {number}")
+            found.append(one_story(stack, number, disturbances))
+            say(json.dumps(found[-1])[:2000])
+        torn = dict(Counter(note.read_text()))
+        copy_logs(stack)
+    codes: Counter[str] = Counter()
+    for one in found:
+        codes.update({str(code): count for code, count in one["codes"].items()})
+    names = ("doubled", "gaps", "stuck", "events", "connections", "histories")
+    return {
+        "seed": seed,
+        "stories": len(found),
+        "different": [place for one in found for place in one["different"]],
+        **{name: sum(one[name] for one in found) for name in names},
+        "codes": codes,
+        "torn": torn,
+    }
+
+
+def copy_logs(stack: Stack) -> None:
+    """Say what the portal logged as an error, which may explain what went wrong."""
+    lines = (stack.folder / "web.log").read_text(errors="replace").splitlines()
+    for line in dict.fromkeys(line for line in lines if "could not" in line):
+        say(f"portal: {line}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
+    parser.add_argument("--stories", type=int, default=5)
+    parser.add_argument("--short", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.short:
+        result = measure(arguments.seed, 1, SHORT_DISTURBANCES)
+    else:
+        result = measure(arguments.seed, arguments.stories, DISTURBANCES)
+    print(json.dumps(result))
+    return int(bool(result["different"]) or any(result[name] for name in ("doubled", "gaps", "stuck")))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

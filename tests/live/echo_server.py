@@ -1,0 +1,42 @@
+"""The portal's own server class with an application that sends back what it gets, for the cases of conformance.
+
+usage: python -m tests.live.echo_server PORT [LIMIT]
+
+LIMIT, in bytes, takes the place of the product's limit for a message of a viewer. Prints "ready" once it listens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import Any
+
+from monitor_site.serving import daphne_server
+
+
+async def echo(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    while True:
+        message = await receive()
+        if message["type"] == "websocket.connect":
+            await send({"type": "websocket.accept"})
+        elif message["type"] == "websocket.receive":
+            # Some cases close at once after what they send; ASGI then asks for an `OSError`.
+            with contextlib.suppress(OSError):
+                await send({"type": "websocket.send", "text": message.get("text"), "bytes": message.get("bytes")})
+        else:
+            return
+
+
+def main() -> int:
+    port, *limit = (int(argument) for argument in sys.argv[1:])
+    if limit:
+        # A constant that was renamed would leave the product's limit in force.
+        assert "INCOMING_LIMIT_BYTES" in vars(daphne_server)
+        daphne_server.INCOMING_LIMIT_BYTES = limit[0]
+    failure = daphne_server.serve(echo, "127.0.0.1", port, ready=lambda: print("ready", flush=True))
+    print(failure or "ended", file=sys.stderr)
+    return int(failure is not None)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

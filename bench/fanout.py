@@ -106,7 +106,8 @@ def on_the_servers_core() -> Iterator[None]:
 
 def event(step: int) -> dict[str, Any]:
     values = {name: [round(random.random(), 6) for _ in range(4)] for name in NAMES}
-    return {"steps": list(range(step, step + 4)), "times": [1e9 + step + part / 4 for part in range(4)], "values": values}
+    times = [1e9 + step + part / 4 for part in range(4)]
+    return {"steps": list(range(step, step + 4)), "times": times, "values": values}
 
 
 @contextmanager
@@ -247,8 +248,8 @@ def report(found: dict[tuple[str, int], Measured]) -> dict[str, float]:
             continue
         figures["deliveries_per_cpu_s" + suffix] = round(ours.deliveries_per_cpu_s)
         figures["kib_per_viewer" + suffix] = round(ours.kib_per_viewer, 1)
-        others = {"floor": "floor", "broadcast": "broadcast", "stock-pubsub": "stock_pubsub", "stock-memory": "stock_inmemory"}
-        for name, key in others.items():
+        keys = ("floor", "broadcast", "stock_pubsub", "stock_inmemory")
+        for name, key in zip(PEERS, keys, strict=True):
             if (name, count) in found:
                 ratio = ours.deliveries_per_cpu_s / found[name, count].deliveries_per_cpu_s
                 figures[f"vs_{key}{suffix}"] = round(ratio, 2)

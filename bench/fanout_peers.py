@@ -127,7 +127,7 @@ def _greet(viewer: socket.socket, request: bytes) -> None:
 
 
 def _payloads(data: bytes) -> Iterator[bytes]:
-    """Return the payloads of whole frames whose mask is zero, as `viewers.py` sends them; they have 126 bytes or more."""
+    """Return the payloads of whole frames of 126 bytes or more, whose mask is zero, as `viewers.py` sends them."""
     while data:
         end = 8 + int.from_bytes(data[2:4])
         yield data[8:end]

@@ -18,13 +18,11 @@ from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflat
 from daphne.endpoints import build_endpoint_description_strings
 from daphne.server import Server
 from daphne.ws_protocol import WebSocketProtocol
-from django.conf import settings
 from twisted.internet import defer, reactor, task
 
 from monitor_site.serving.socket_wire import SocketClosed, wire_of
 from runs.access.limiter import Bucket
-from runs.live.outbox import EXTENSION
-from runs.protocol.wire_format import SMALLEST_COMPRESSED_BYTES, WINDOW_BITS, deflated
+from runs.protocol.wire_format import EXTENSION, SMALLEST_COMPRESSED_BYTES, WINDOW_BITS, deflated
 
 # Each socket is asked with a payload of its own whether it still reads: a kernel acknowledges what its program never
 # takes, and a peer may send without reading. Who has not answered that payload in time is cut, at most 14 s after it
@@ -186,6 +184,8 @@ class PortalServer(Server):
     """
 
     listen_failure: str | None = None
+    # Whether sockets compress what they send, for clients that offer it.
+    compresses = True
 
     @property
     def ws_factory(self) -> Any:
@@ -198,7 +198,7 @@ class PortalServer(Server):
         factory.setProtocolOptions(
             # A socket that is in the wrong is told why: by default autobahn would cut it without a word.
             failByDrop=False,
-            perMessageCompressionAccept=accept_compression if settings.STEERSMAN_COMPRESS else refuse_compression,
+            perMessageCompressionAccept=accept_compression if self.compresses else refuse_compression,
         )
         self._ws_factory = factory
 
@@ -285,9 +285,12 @@ class PortalServer(Server):
                 yield application
 
 
-def serve(application: Application, host: str, port: int, ready: Callable[[], None] | None = None) -> str | None:
+def serve(
+    application: Application, host: str, port: int, ready: Callable[[], None] | None = None, *, compress: bool = True
+) -> str | None:
     """Serve until SIGTERM or SIGINT; return None then, or why it cannot listen on `host` and `port`.
 
+    With `compress` sockets are offered permessage-deflate.
     There is no access log: addresses of sockets carry tokens.
     """
     server = PortalServer(
@@ -307,6 +310,7 @@ def serve(application: Application, host: str, port: int, ready: Callable[[], No
         server_name="",
         ready_callable=ready,
     )
+    server.compresses = compress
     reactor.callWhenRunning(server.check_reading_forever)
     server.run()
     return server.listen_failure

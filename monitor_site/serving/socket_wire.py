@@ -27,7 +27,7 @@ class SocketClosed(OSError):
 
 
 class SocketWire:
-    """Sends whole WebSocket frames on an open connection. Implements `runs.live.outbox.Wire`."""
+    """Sends whole WebSocket frames on an open connection. Implements `runs.protocol.wire_format.Wire`."""
 
     __slots__ = ("_protocol", "_socket", "_transport", "compressed")
 

@@ -24,12 +24,13 @@ from runs.live.database_reads import reading
 from runs.live.handshake import authenticate, query_of
 from runs.live.hello import bounded_hello, find, since_of
 from runs.live.hub import Hub, Room, current_hub
-from runs.live.outbox import EXTENSION, Outbox, Wire
+from runs.live.outbox import Outbox
 from runs.live.places import ALL, place_of
 from runs.live.socket_limits import TOO_MANY, answers
 from runs.models import Command, Run
 from runs.protocol.commands import InvalidCommand, Request, parse_command
 from runs.protocol.events import PROTOCOL, Error, Hello, Message, Pong, Resync, encode_message
+from runs.protocol.wire_format import EXTENSION, Wire
 from runs.recording.lifecycle import HEARTBEAT_INTERVAL_S
 
 logger = logging.getLogger(__name__)

@@ -7,33 +7,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
 
 from runs.live.frames import Frame, joined
 from runs.protocol.event_parts import LARGEST_EVENT_BYTES
+from runs.protocol.wire_format import Wire
 
 # A viewer that is further behind than this comes back by `seq` and reads the database instead.
 LARGEST_BACKLOG_BYTES = 4 << 20
 LARGEST_BACKLOG_FRAMES = 5_000
 # A viewer that acknowledges and is this far behind is cut: its page cannot keep up.
 LARGEST_UNACKED_FRAMES = 4_000
-
-
-class Wire(Protocol):
-    """The viewer's connection, where the server offers it to the application (`EXTENSION` in an ASGI scope)."""
-
-    # Whether the viewer agreed to compressed messages.
-    compressed: bool
-
-    def send(self, frame: bytes) -> bool:
-        """Hand a WebSocket frame to the kernel at once. Return False, and send nothing, if earlier bytes wait."""
-
-    async def drained(self) -> None:
-        """Wait until no bytes wait. Raises `OSError` if the connection is closed."""
-
-
-# Under this name a scope's `extensions` may have a function that returns the connection's `Wire`, or None.
-EXTENSION = "steersman.wire"
 
 
 class Outbox:

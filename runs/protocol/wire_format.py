@@ -1,4 +1,6 @@
-"""The bytes of a text message on a WebSocket: framing after RFC 6455 §5.2, compression after RFC 7692 §7.2.1.
+"""Text messages on a WebSocket as bytes, and the connection that takes them.
+
+Framing after RFC 6455 §5.2, compression after RFC 7692 §7.2.1.
 
 Every message is compressed by itself (`server_no_context_takeover`), so that the same bytes suit every viewer who
 agreed to compression. Pure functions.
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from typing import Protocol
 
 # A window of 4 KiB suits messages of a few hundred bytes, and clients that limit the window allow it as a rule.
 WINDOW_BITS = 12
@@ -36,3 +39,20 @@ def deflated(payload: bytes) -> bytes:
     """Return a message compressed by itself, without the four bytes that RFC 7692 §7.2.1 leaves out."""
     compressor = zlib.compressobj(zlib.Z_DEFAULT_COMPRESSION, zlib.DEFLATED, -WINDOW_BITS, MEMORY_LEVEL)
     return (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)).removesuffix(END_OF_BLOCK)
+
+
+class Wire(Protocol):
+    """The viewer's connection, where the server offers it to the application (`EXTENSION` in an ASGI scope)."""
+
+    # Whether the viewer agreed to compressed messages.
+    compressed: bool
+
+    def send(self, frame: bytes) -> bool:
+        """Hand a WebSocket frame to the kernel at once. Return False, and send nothing, if earlier bytes wait."""
+
+    async def drained(self) -> None:
+        """Wait until no bytes wait. Raises `OSError` if the connection is closed."""
+
+
+# Under this name a scope's `extensions` may have a function that returns the connection's `Wire`, or None.
+EXTENSION = "steersman.wire"

@@ -43,7 +43,13 @@ class Command(BaseCommand):
         from runs.access import socket_counts
 
         shown = f"[{host}]" if ":" in host else host
-        failure = serve(application, host, port, ready=lambda: self.stdout.write(f"portal http://{shown}:{port}/"))
+        failure = serve(
+            application,
+            host,
+            port,
+            ready=lambda: self.stdout.write(f"portal http://{shown}:{port}/"),
+            compress=settings.STEERSMAN_COMPRESS,
+        )
         socket_counts.leave()
         if failure is not None:
             self._refuse(host, port)

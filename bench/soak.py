@@ -19,6 +19,8 @@ wrongly_cut   viewers who read and were cut all the same (aim: 0)
 missed        events that a viewer who read did not get
 web_busy, crowd_busy  processor seconds a second of the portal and of the viewers: where the second comes near to 1, the
               delays are in part those of this bench
+crowd_late_s  the longest time in which the viewers did not get to read, because others had their core: above 5 s the
+              server cuts them rightly, and the run is worth nothing
 """
 
 from __future__ import annotations
@@ -191,9 +193,12 @@ def soak(stack: Stack, run_id: int, keys: list[str], arguments: argparse.Namespa
         gc.freeze()
         gc.disable()
         ends_at = speaks_at = 0.0
+        crowd_late_s, looked_at = 0.0, time.monotonic()
         began, web_s, crowd_s = time.monotonic(), processor_s(pid), time.process_time()
         while not ends_at or time.monotonic() < ends_at:
             crowd.pump(LOOK_EVERY_S)
+            now = time.monotonic()
+            crowd_late_s, looked_at = max(crowd_late_s, now - looked_at - LOOK_EVERY_S), now
             most_mb = max(most_mb, resident_mb(pid))
             if time.monotonic() >= speaks_at:
                 speaks_at = time.monotonic() + SAYS_EVERY_S
@@ -225,6 +230,7 @@ def soak(stack: Stack, run_id: int, keys: list[str], arguments: argparse.Namespa
             "deliveries": delays.received(),
             "web_busy": round(web_s / took_s, 2),
             "crowd_busy": round(crowd_s / took_s, 2),
+            "crowd_late_s": round(crowd_late_s, 2),
             "rss_mb": round(before_mb, 1),
             "seconds": arguments.seconds,
         }

@@ -123,11 +123,15 @@ class PortalProtocol(WebSocketProtocol):
         if self._may_send(len(payload)) and payload == self._asked:
             self._asked = b""
 
-    def check_reading(self, now: float) -> None:
-        """Ask whether the peer reads, or close if it has not answered in time. `now` is of the monotonic clock."""
+    def check_reading(self, now: float, stood_still_s: float) -> None:
+        """Ask whether the peer reads, or close if it has not answered in time. `now` is of the monotonic clock.
+
+        For `stood_still_s` before `now` this process took no answers, so that nobody is to blame.
+        """
         if self.state != self.STATE_OPEN:
             return
         if self._asked:
+            self._asked_at += stood_still_s
             if now - self._asked_at > PING_TIMEOUT_S:
                 # If not even this is taken, autobahn drops the connection a second later.
                 self.sendCloseFrame(code=CLOSE_CODE_TOO_SLOW)
@@ -186,6 +190,7 @@ class PortalServer(Server):
     listen_failure: str | None = None
     # Whether sockets compress what they send, for clients that offer it.
     compresses = True
+    _checked_at = float("inf")
 
     @property
     def ws_factory(self) -> Any:
@@ -211,8 +216,10 @@ class PortalServer(Server):
     def check_reading_forever(self) -> None:
         """Ask all sockets now and then whether they still read."""
         now = time.monotonic()
+        stood_still_s = max(0.0, now - self._checked_at - CHECK_INTERVAL_S)
+        self._checked_at = now
         for protocol in self._open_sockets():
-            protocol.check_reading(now)
+            protocol.check_reading(now, stood_still_s)
         reactor.callLater(CHECK_INTERVAL_S, self.check_reading_forever)  # type: ignore[arg-type]
 
     async def handle_reply(self, protocol: Any, message: dict[str, Any]) -> None:

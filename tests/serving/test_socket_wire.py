@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
+import signal
 import socket
 import struct
+import threading
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -282,3 +286,35 @@ def _code(viewer: RawViewer) -> int:
         first, payload = viewer.frame()
         if first & 0xF == 8:
             return int.from_bytes(payload[:2])
+
+
+def test_who_answered_while_the_portal_stood_still_is_not_cut() -> None:
+    with portal(ping_timeout_s=1.5) as stack:
+        run = create_run(stack, "frozen")
+        token = token_of(stack)
+        assert stack.web is not None
+        viewers, asked = [], []
+        for _ in range(10):
+            viewers.append(RawViewer(stack, run, token))
+            asked.append(threading.Event())
+            threading.Thread(target=_answer_pings, args=(viewers[-1], asked[-1]), daemon=True).start()
+        assert all(event.wait(60) for event in asked)
+        for _ in range(3):
+            os.kill(stack.web.pid, signal.SIGSTOP)
+            # Longer than a viewer may take to answer: this is what the portal must not hold against it.
+            time.sleep(2.0)
+            for event in asked:
+                event.clear()
+            os.kill(stack.web.pid, signal.SIGCONT)
+            assert all(event.wait(60) for event in asked), "a viewer was cut"
+        for viewer in viewers:
+            viewer.socket.close()
+
+
+def _answer_pings(viewer: RawViewer, asked: threading.Event) -> None:
+    with contextlib.suppress(OSError, EOFError):
+        while True:
+            first, payload = viewer.frame()
+            if first & 0xF == 9:
+                viewer.send(10, payload)
+                asked.set()

@@ -4,6 +4,7 @@ import { WebSocket as ReconnectingSocket } from "partysocket";
 import { HttpError, postJson } from "../shared/http.js";
 import { gettext } from "../shared/i18n.js";
 import { missedEvent } from "./missed_events.js";
+import { reconnectionOptions } from "./reconnection.js";
 
 const ACK_MS = 1000;
 const PING_MS = 5000;
@@ -57,18 +58,10 @@ export class RunSocket {
       this.#socket.reconnect();
       return;
     }
-    // Many pages that lose one server must not come back in the same moment.
-    const jitter = 400 + Math.random() * 600;
     this.#socket = new ReconnectingSocket(
       () => this.#address(),
       () => this.#protocols(),
-      {
-        minReconnectionDelay: jitter,
-        maxReconnectionDelay: 10_000,
-        reconnectionDelayGrowFactor: 1.6,
-        connectionTimeout: 8000,
-        maxEnqueuedMessages: 0,
-      },
+      reconnectionOptions(),
     );
     this.#socket.addEventListener("open", () => this.#opened());
     this.#socket.addEventListener("message", (event) => this.#receive(event.data));

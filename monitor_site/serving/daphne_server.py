@@ -25,6 +25,8 @@ APPLICATION_CLOSE_TIMEOUT_S = 10
 HTTP_TIMEOUT_S = 60
 # Viewers send commands and acknowledgements only. What they are sent is bounded where events are stored.
 INCOMING_LIMIT_BYTES = 64 * 1024
+# When a crowd comes, the last of it waits for its turn: cut before, it would come once more.
+HANDSHAKE_LIMIT_S = 30
 CLOSE_CODE_NORMAL = 1000
 # How long clients may take to answer the close frame before the server ends without them.
 FAREWELL_S = 1.0
@@ -170,6 +172,8 @@ def serve(application: Application, host: str, port: int, ready: Callable[[], No
         ping_timeout=PING_TIMEOUT_S,
         # Daphne would close a page left open for a day with 1000.
         websocket_timeout=-1,
+        websocket_connect_timeout=HANDSHAKE_LIMIT_S,
+        websocket_handshake_timeout=HANDSHAKE_LIMIT_S,
         # These would bound what is sent, too: see `PortalProtocol`.
         websocket_max_message_size=0,
         websocket_max_frame_size=0,

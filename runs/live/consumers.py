@@ -13,23 +13,23 @@ from typing import Any
 
 import msgspec
 from autobahn.exception import Disconnected
+from channels.consumer import get_handler_name
 from channels.db import database_sync_to_async
 from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 
 from runs.access.grants import Grant, check_grants
-from runs.access.guest_view import nameless_frame, names_somebody, replace_names
+from runs.access.guest_view import nameless_frame, names_somebody
 from runs.access.roles import Viewer
 from runs.commands.record import NotAllowed, record_as
 from runs.live.database_reads import reading
-from runs.live.handshake import authenticate, query_of
-from runs.live.hello import bounded_hello, find, since_of
+from runs.live.handshake import TicketDelayed, query_of
+from runs.live.hello import since_of
 from runs.live.hub import Hub, Room, current_hub
 from runs.live.outbox import Outbox
 from runs.models import Command, Run
 from runs.protocol.commands import InvalidCommand, Request, parse_command
-from runs.protocol.events import PROTOCOL, Error, Hello, Message, Pong, Resync, encode_message
-from runs.recording.lifecycle import HEARTBEAT_INTERVAL_S
+from runs.protocol.events import PROTOCOL, Error, Message, Pong, Resync, encode_message
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ SOCKETS_A_SHARE_LINK = 500
 LARGEST_UNACKED_FRAMES = 4_000
 
 FAILED = 1011
+TRY_AGAIN = 1013
 TOO_SLOW = 4408
 
 # What a server raises where the transport is closed: as ASGI says, and as plain Daphne does (`runserver`).
@@ -79,7 +80,9 @@ class RunConsumer(AsyncWebsocketConsumer):
     async def dispatch(self, message: dict[str, Any]) -> None:
         """Keep the socket alive, or close it tidily, whatever a handler raises."""
         try:
-            await super().dispatch(message)
+            # Not by the library's `dispatch`: it goes to a thread for each message, to close connections that no
+            # consumer keeps there.
+            await getattr(self, get_handler_name(message))(message)
         except StopConsumer:
             await self._leave()
             raise
@@ -104,7 +107,13 @@ class RunConsumer(AsyncWebsocketConsumer):
         offered = self.scope.get("subprotocols", [])
         # Accept first: a browser shows a refused handshake as 1006, without the reason.
         await self.accept(PROTOCOL if PROTOCOL in offered else None)
-        found = await database_sync_to_async(authenticate)(self.scope, self.run_id)
+        self.hub = current_hub()
+        try:
+            found = await self.hub.entrance.enter(self.scope, self.run_id)
+        except TicketDelayed as delayed:
+            logger.warning("run %s: %s", self.run_id, delayed)
+            await self._fail(TRY_AGAIN)
+            return
         if isinstance(found, int):
             await self.close(found)
             return
@@ -115,7 +124,6 @@ class RunConsumer(AsyncWebsocketConsumer):
             return
         _sockets[key] += 1
         self.counted = key
-        self.hub = current_hub()
         try:
             self.room, self.outbox = await self.hub.join(self.run_id)
         except Run.DoesNotExist:
@@ -129,27 +137,14 @@ class RunConsumer(AsyncWebsocketConsumer):
         """Send the snapshot at seq K, then what is missing since the viewer's last seq."""
         assert self.room is not None and self.hub is not None and self.viewer is not None
         since = since_of(query_of(self.scope).get("since", []))
-        found = await reading(find)(self.run_id, since)
-        run, missed = found.run, found.missed
-        if self.viewer.is_guest:
-            await reading(replace_names)(found.snapshot["commands"])
-        hello = Hello(
-            seq=run.last_seq,
-            replay=missed is not None,
-            run=found.snapshot,
-            latest=found.latest,
-            viewer={"name": self.viewer.name, "role": self.viewer.role, "may": self.viewer.may},
-            server_time=time.time(),
-            heartbeat_interval_s=HEARTBEAT_INTERVAL_S,
-            life=self.room.life,
-            link=self.hub.link,
-        )
-        await self.send_message(bounded_hello(hello))
-        for _, frame in missed or []:
-            await self._send_event(frame)
-        if since is not None and missed is None:
-            await self.send_message(Resync(seq=run.last_seq))
-        self.last_seq = run.last_seq
+        greeting = await self.room.greeter.greet(since, is_guest=self.viewer.is_guest)
+        snapshot, replays = greeting.snapshot, greeting.replays
+        await self._transmit(snapshot.hello(self.viewer, replays=replays, life=self.room.life, link=self.hub.link))
+        if since is not None and not replays:
+            await self.send_message(Resync(seq=snapshot.seq))
+        for frame in greeting.frames:
+            await self._transmit(frame)
+        self.last_seq = greeting.last_seq
 
     async def _send_event(self, frame: str) -> None:
         if self.viewer is not None and self.viewer.is_guest and names_somebody(frame):
@@ -163,11 +158,11 @@ class RunConsumer(AsyncWebsocketConsumer):
         except TRANSPORT_CLOSED as error:
             raise ViewerLeft(f"the viewer left: {error}") from error
 
-    async def _fail(self) -> None:
+    async def _fail(self, code: int = FAILED) -> None:
         """Close because of an error of ours, which has been logged: the viewer comes again with its last event."""
         self.viewer = None
         try:
-            await self.close(FAILED)
+            await self.close(code)
         except TRANSPORT_CLOSED as error:
             logger.debug("run %s: the viewer left before it could be told: %s", self.run_id, error)
         except Exception:
@@ -246,8 +241,9 @@ class RunConsumer(AsyncWebsocketConsumer):
     async def send_message(self, message: Message) -> None:
         await self._transmit(encode_message(message))
 
-    async def disconnect(self, code: int) -> None:
+    async def websocket_disconnect(self, message: dict[str, Any]) -> None:
         await self._leave()
+        raise StopConsumer
 
     async def _leave(self) -> None:
         if self.writer is not None:

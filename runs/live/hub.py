@@ -20,6 +20,8 @@ from django.utils import timezone
 
 from runs.access import revocation
 from runs.live.database_reads import reading
+from runs.live.greeting import Greeter
+from runs.live.handshake import Entrance
 from runs.live.outbox import Outbox
 from runs.live.rights_watch import RightsWatch
 from runs.models import Run
@@ -54,8 +56,12 @@ class Room:
     live: bool
     life: str = "alive"
     stored_seq: int = 0
+    greeter: Greeter = field(init=False)
     outboxes: set[Outbox] = field(default_factory=set)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
+        self.greeter = Greeter(self.run_id, self.last_seq)
 
     @property
     def newest_seq(self) -> int:
@@ -69,6 +75,7 @@ class Room:
             self.skip(seq)
             return
         self.last_seq = seq
+        self.greeter.ring.append(seq, frame, taken)
         for outbox in self.outboxes:
             outbox.put(seq, frame, taken)
 
@@ -76,6 +83,7 @@ class Room:
         """Say that the events up to `seq` cannot be handed on: the history has what they told."""
         frame = encode_message(Resync(seq=seq))
         self.last_seq = seq
+        self.greeter.ring.skip(seq)
         for outbox in self.outboxes:
             outbox.put(seq, frame, len(frame))
 
@@ -91,6 +99,7 @@ class Hub:
     def __init__(self) -> None:
         self.link = "degraded"
         self.guard = RightsWatch()
+        self.entrance = Entrance(self.guard)
         self._rooms: dict[int, Room] = {}
         self._joining = asyncio.Lock()
         self._looking: asyncio.Task[None] | None = None

@@ -104,7 +104,7 @@ class RecordedRun:
     def loaded(self) -> dict[str, Any]:
         """Return what a page that is loaded now gets, as it travels."""
         past = json.loads(json.dumps(history(self.row, "operator"), cls=DjangoJSONEncoder, allow_nan=False))
-        found = find(self.pk, None)
+        found = find(self.pk)
         hello = Hello(
             seq=found.run.last_seq,
             replay=False,

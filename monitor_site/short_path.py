@@ -20,7 +20,7 @@ from django.http import HttpResponse, HttpResponseBadRequest
 from django.urls import set_script_prefix
 from django.utils.module_loading import import_string
 
-from runs.live.database_reads import reading
+from runs.live.database_reads import answering
 from runs.live.origin import Application
 
 NEEDLESS = frozenset(
@@ -49,7 +49,7 @@ class ShortPath:
             return None
         # A context of its own: the language of one request must not stay with the thread.
         context = contextvars.copy_context()
-        response = await reading(context.run)(self.handler.answer, scope, body)
+        response = await answering(context.run)(self.handler.answer, scope, body)
         await send({"type": "http.response.start", "status": response.status_code, "headers": _headers(response)})
         await send({"type": "http.response.body", "body": response.content})
         return None

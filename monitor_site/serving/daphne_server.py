@@ -27,6 +27,8 @@ HTTP_TIMEOUT_S = 60
 INCOMING_LIMIT_BYTES = 64 * 1024
 # When a crowd comes, the last of it waits for its turn: cut before, it would come once more.
 HANDSHAKE_LIMIT_S = 30
+# Connections that wait to be taken: beyond Twisted's 50 each tries again after one second, then three, then seven.
+BACKLOG = 1024
 CLOSE_CODE_NORMAL = 1000
 # How long clients may take to answer the close frame before the server ends without them.
 FAREWELL_S = 1.0
@@ -166,7 +168,7 @@ def serve(application: Application, host: str, port: int, ready: Callable[[], No
     """
     server = PortalServer(
         application=application,
-        endpoints=build_endpoint_description_strings(host=host, port=port),
+        endpoints=[f"{place}:backlog={BACKLOG}" for place in build_endpoint_description_strings(host=host, port=port)],
         http_timeout=HTTP_TIMEOUT_S,
         ping_interval=PING_INTERVAL_S,
         ping_timeout=PING_TIMEOUT_S,

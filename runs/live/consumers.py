@@ -110,8 +110,7 @@ class RunConsumer(AsyncWebsocketConsumer):
         self.hub = current_hub()
         try:
             found = await self.hub.entrance.enter(self.scope, self.run_id)
-        except TicketDelayed as delayed:
-            logger.warning("run %s: %s", self.run_id, delayed)
+        except TicketDelayed:
             await self._fail(TRY_AGAIN)
             return
         if isinstance(found, int):

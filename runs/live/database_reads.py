@@ -1,4 +1,4 @@
-"""What sockets ask of the database: on a few threads of its own, so that it neither waits for nor blocks pages.
+"""What sockets, and who wants one, ask of the database: on a few threads of their own, so that pages wait for none.
 
 On SQLite these threads keep their connections: opening one costs more than most questions. On PostgreSQL a pool keeps
 them, and each question gives its connection back.
@@ -20,6 +20,8 @@ Answer = TypeVar("Answer")
 _readers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="hub")
 # Apart from the readers: a writer may have to wait for another one.
 _writers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="hub-writer")
+# A crowd that asks for tickets must not stand before the look at who may still watch.
+_answerers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="hub-answerer")
 
 
 def reading(function: Callable[Asked, Answer]) -> Callable[Asked, Awaitable[Answer]]:
@@ -30,6 +32,11 @@ def reading(function: Callable[Asked, Answer]) -> Callable[Asked, Awaitable[Answ
 def writing(function: Callable[Asked, Answer]) -> Callable[Asked, Awaitable[Answer]]:
     """Make an awaitable of a function that writes. Where nobody waits for it any more, it may still happen."""
     return _on(_writers, function)
+
+
+def answering(function: Callable[Asked, Answer]) -> Callable[Asked, Awaitable[Answer]]:
+    """Make an awaitable of a function that answers a request of a crowd."""
+    return _on(_answerers, function)
 
 
 def _on(executor: Executor, function: Callable[Asked, Answer]) -> Callable[Asked, Awaitable[Answer]]:

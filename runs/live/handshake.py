@@ -59,6 +59,7 @@ class Entrance:
         self._asking: dict[tuple[str, Collection[str]], asyncio.Task[KnownToken | None]] = {}
         self._forgot_at = time.monotonic()
         self._forgetting: asyncio.Task[None] | None = None
+        self._is_delayed = False
 
     async def enter(self, scope: dict[str, Any], run_id: int) -> tuple[Grant, Viewer] | int:
         """Return the grant and viewer of a handshake, or the close code that refuses it. Raises `TicketDelayed`.
@@ -91,6 +92,7 @@ class Entrance:
         if known is None or time.monotonic() - known.asked_at > LONGEST_ANSWER_AGE_S:
             if asked not in self._asking:
                 self._asking[asked] = asyncio.create_task(self._look_up(value, scopes))
+                self._asking[asked].add_done_callback(_look_at_outcome)
             # Shielded: one who leaves meanwhile must not take the answer from the others.
             known = await asyncio.shield(self._asking[asked])
         return Grant(run_id, known.user_id, token_id=known.token_id) if known is not None else None
@@ -118,7 +120,11 @@ class Entrance:
             async with asyncio.timeout(LONGEST_REDEEMING_S):
                 unused = await writing(spend_ticket)(value)
         except (TimeoutError, OperationalError, InterfaceError) as error:
-            raise TicketDelayed(f"a ticket could not be redeemed: {error}") from error
+            # Of a crowd one is told of in the log.
+            logger.log(logging.DEBUG if self._is_delayed else logging.WARNING, "tickets cannot be redeemed: %r", error)
+            self._is_delayed = True
+            raise TicketDelayed from error
+        self._is_delayed = False
         if self._forgetting is None and time.monotonic() - self._forgot_at > FORGET_EVERY_S:
             self._forgetting = asyncio.create_task(self._forget_expired())
         return grant if unused else None
@@ -131,6 +137,12 @@ class Entrance:
             logger.exception("expired tickets could not be removed")
         self._forgot_at = time.monotonic()
         self._forgetting = None
+
+
+def _look_at_outcome(task: asyncio.Task[KnownToken | None]) -> None:
+    """Take note of an error that nobody waits for any more."""
+    if not task.cancelled():
+        task.exception()
 
 
 def query_of(scope: dict[str, Any]) -> dict[str, list[str]]:

@@ -10,7 +10,8 @@ events are stored meanwhile: each viewer comes back with its last event, after a
 does. Prints one JSON object as its last line:
 cpu_ms_per_viewer         Daphne's CPU time for 500 viewers that come at once by token, divided by their number
 cpu_ms_per_viewer_ticket  the same for 500 that come at once by ticket, with the request for the ticket
-back_s                    from the moment the new Daphne takes connections until the last of 1,000 has caught up
+back_s                    from the moment the new Daphne takes connections until the last of 1,000 has caught up; null
+                          where some did not within a minute
 back_cpu_s                Daphne's CPU time from its start until then
 restart_s                 from the kill until the new Daphne takes connections
 handshakes_cut            sockets that an answering portal ended before it greeted them, at any time
@@ -22,7 +23,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import os
 import random
 import signal
@@ -245,10 +245,11 @@ async def measure(crowd: Crowd, token: str, sessions: list[str], core: int, stor
     for viewer in viewers:
         assert viewer.socket is not None
         viewer.socket.transport.abort()
+    moments = [viewer.caught_up_at for viewer in viewers]
     return {
         "cpu_ms_per_viewer": round(token_ms, 2),
         "cpu_ms_per_viewer_ticket": round(ticket_ms, 2),
-        "back_s": round(max(viewer.caught_up_at or math.inf for viewer in viewers) - answers_at, 2),
+        "back_s": round(max(moments) - answers_at, 2) if all(moments) else None,
         "back_cpu_s": round(back_cpu_s, 2),
         "restart_s": round(answers_at - killed_at, 2),
         "handshakes_cut": crowd.handshakes_cut,

@@ -7,7 +7,6 @@ the middleware that serves files and the one for messages on pages.
 
 from __future__ import annotations
 
-import contextvars
 from collections.abc import Collection
 from io import BytesIO
 from typing import Any
@@ -47,9 +46,7 @@ class ShortPath:
         body = await _body(receive)
         if body is None:
             return None
-        # A context of its own: the language of one request must not stay with the thread.
-        context = contextvars.copy_context()
-        response = await answering(context.run)(self.handler.answer, scope, body)
+        response = await answering(self.handler.answer)(scope, body)
         await send({"type": "http.response.start", "status": response.status_code, "headers": _headers(response)})
         await send({"type": "http.response.body", "body": response.content})
         return None

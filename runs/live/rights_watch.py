@@ -94,9 +94,9 @@ class RightsWatch:
         asked_at = time.monotonic()
         found = await reading(check_grants)(grants)
         oldest = time.monotonic() - LONGEST_ANSWER_AGE_S
-        kept = {grant: known for grant, known in self._answers.items() if known[1] >= oldest}
-        kept |= {grant: (viewer, asked_at) for grant, viewer in found.items() if isinstance(viewer, Viewer)}
-        self._answers = {grant: kept[grant] for grant in kept if not isinstance(found.get(grant), int)}
+        kept = {grant: known for grant, known in self._answers.items() if known[1] >= oldest and grant not in found}
+        new = {grant: (viewer, asked_at) for grant, viewer in found.items() if isinstance(viewer, Viewer)}
+        self._answers = kept | new
         return found
 
     async def _check_forever(self) -> None:

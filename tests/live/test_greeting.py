@@ -16,6 +16,7 @@ from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import User
 
 from monitor_site.asgi import application
+from runs.access.grants import Grant
 from runs.access.roles import Viewer
 from runs.access.tokens import create_token, revoke
 from runs.commands.record import record
@@ -311,6 +312,21 @@ async def test_a_right_that_ended_unheard_opens_nothing_once_the_answer_is_old(p
         patch.setattr(rights_watch, "LONGEST_ANSWER_AGE_S", 0)
         assert await closed_with(guest(one, value)) == 4401
     await gone(socket)
+
+
+def test_an_answer_of_before_a_change_lets_nobody_in(monkeypatch):
+    """Also before the guard has looked again: the word that something changed is enough."""
+    answers: list[Viewer | int] = [Viewer(1, "Ada", "viewer"), 4403]
+    monkeypatch.setattr(rights_watch, "check_grants", lambda grants: dict.fromkeys(grants, answers.pop(0)))
+
+    async def check() -> None:
+        guard = rights_watch.RightsWatch()
+        for _ in range(2):
+            assert isinstance(await guard.viewer_of(Grant(1, 1)), Viewer)
+        guard.wake()
+        assert await guard.viewer_of(Grant(1, 1)) == 4403
+
+    asyncio.run(check())
 
 
 @live

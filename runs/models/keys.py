@@ -48,7 +48,7 @@ class AccessToken(models.Model):
 
 
 class UsedTicket(models.Model):
-    """The SHA-256 of a ticket that has opened a socket, so that it opens no other: kept until it has expired."""
+    """The SHA-256 of a ticket that has opened a socket, so that it opens no other."""
 
     digest = models.CharField(max_length=64, primary_key=True)
     expires_at = models.DateTimeField(db_index=True)

@@ -95,6 +95,11 @@ def test_it_outlives_a_change_of_the_secret_key(run: Run, user: User, settings: 
         assert redeem_ticket(issue_ticket(user, run)[:-1], run.pk) is None and redeem_ticket(ticket, run.pk) is None
 
 
+def test_a_portal_whose_clock_is_ahead_forgets_no_ticket_that_another_still_takes(run: Run, user: User) -> None:
+    redeem_ticket(issue_ticket(user, run), run.pk)
+    assert UsedTicket.objects.get().expires_at > timezone.now() + timedelta(minutes=30)
+
+
 def test_it_forgets_what_nobody_can_use_any_more(run: Run, user: User) -> None:
     past = timezone.now() - timedelta(seconds=1)
     UsedTicket.objects.create(digest="old", expires_at=past)

@@ -18,12 +18,13 @@ except UnfitFolder as error:
 
 http_application = get_asgi_application()
 
-from runs.live.origin import OriginGuard  # noqa: E402  needs the app registry
+from monitor_site.short_path import ShortPath  # noqa: E402  needs the app registry
+from runs.live.origin import OriginGuard  # noqa: E402
 from runs.live.routing import websocket_urlpatterns  # noqa: E402
 
 application = ProtocolTypeRouter(
     {
-        "http": http_application,
+        "http": ShortPath(http_application, paths=["/api/tickets/"]),
         "websocket": OriginGuard(URLRouter(websocket_urlpatterns)),
     }
 )

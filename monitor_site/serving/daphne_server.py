@@ -37,9 +37,6 @@ NEVER_S = 10**9
 APPLICATION_CLOSE_TIMEOUT_S = 10
 # A page that takes longer than this to make is answered with 503.
 HTTP_TIMEOUT_S = 60
-# A crowd that comes at once waits for its turn, and who waits longer is cut without a close code. The default of 5 s
-# cut a quarter of 1,000; Daphne has a second bound for the same, of 20 s.
-HANDSHAKE_TIMEOUT_S = 20
 # Viewers send commands and acknowledgements only. What they are sent is bounded where events are stored.
 INCOMING_LIMIT_BYTES = 64 * 1024
 # What one socket may send. It is judged as it comes in, since messages wait in memory while the database is slow. A
@@ -48,6 +45,10 @@ INCOMING_LIMIT_BYTES = 64 * 1024
 MESSAGES_BURST = 3_000
 MESSAGES_PER_S = 200.0
 CLOSE_CODE_TOO_MANY = 4429
+# When a crowd comes, the last of it waits for its turn: cut before, it would come once more.
+HANDSHAKE_LIMIT_S = 30
+# Connections that wait to be taken: beyond Twisted's 50 each tries again after one second, then three, then seven.
+BACKLOG = 1024
 CLOSE_CODE_NORMAL = 1000
 # How long clients may take to answer the close frame before the server ends without them.
 FAREWELL_S = 1.0
@@ -302,13 +303,14 @@ def serve(
     """
     server = PortalServer(
         application=application,
-        endpoints=build_endpoint_description_strings(host=host, port=port),
+        endpoints=[f"{place}:backlog={BACKLOG}" for place in build_endpoint_description_strings(host=host, port=port)],
         http_timeout=HTTP_TIMEOUT_S,
         ping_interval=NEVER_S,
         ping_timeout=0,
         # Daphne would close a page left open for a day with 1000.
         websocket_timeout=-1,
-        websocket_handshake_timeout=HANDSHAKE_TIMEOUT_S,
+        websocket_connect_timeout=HANDSHAKE_LIMIT_S,
+        websocket_handshake_timeout=HANDSHAKE_LIMIT_S,
         # These would bound what is sent, too: see `PortalProtocol`.
         websocket_max_message_size=0,
         websocket_max_frame_size=0,

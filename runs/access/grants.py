@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.utils import timezone
@@ -33,16 +32,6 @@ class Grant:
     session_key: str = ""
     auth_hash: str = ""
     token_id: int | None = None
-
-
-def grant_of(user: User, run_id: int, session_key: str = "", token: AccessToken | None = None) -> Grant | None:
-    """Return the grant of a user's session or token, None where the session has ended or is not theirs."""
-    if token is not None:
-        return Grant(run_id=run_id, user_id=user.pk, token_id=token.pk)
-    auth_hash = user.get_session_auth_hash()
-    if session_key and not _belongs(session_key, user):
-        return None
-    return Grant(run_id=run_id, user_id=user.pk, session_key=session_key, auth_hash=auth_hash)
 
 
 def check_grants(grants: Collection[Grant]) -> dict[Grant, Viewer | int]:
@@ -87,14 +76,3 @@ def check_grants(grants: Collection[Grant]) -> dict[Grant, Viewer | int]:
         return viewer_by_token(token, user, role, grant.run_id, project_id) or NOT_ALLOWED
 
     return {grant: decide(grant) for grant in grants}
-
-
-def _belongs(session_key: str, user: User) -> bool:
-    """Tell whether a session that is alive logs `user` in with their present password."""
-    session = Session.objects.filter(session_key=session_key, expire_date__gt=timezone.now()).first()
-    if session is None:
-        return False
-    content = session.get_decoded()
-    hashes = [user.get_session_auth_hash(), *user.get_session_auth_fallback_hash()]
-    known = str(content.get(HASH_SESSION_KEY, ""))
-    return content.get(SESSION_KEY) == str(user.pk) and any(constant_time_compare(known, own) for own in hashes)

@@ -12,26 +12,24 @@ from typing import Any
 
 import msgspec
 from autobahn.exception import Disconnected
+from channels.consumer import get_handler_name
 from channels.db import database_sync_to_async
 from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 
 from runs.access.grants import Grant, check_grants
-from runs.access.guest_view import nameless_frame, names_somebody, replace_names
 from runs.access.roles import Viewer, operators_only
 from runs.commands.record import NotAllowed, record_as
-from runs.live.database_reads import reading
-from runs.live.handshake import authenticate, query_of
-from runs.live.hello import bounded_hello, find, since_of
+from runs.live.handshake import TicketDelayed, query_of
+from runs.live.hello import since_of
 from runs.live.hub import Hub, Room, current_hub
 from runs.live.outbox import Outbox
 from runs.live.places import ALL, place_of
 from runs.live.socket_limits import TOO_MANY, answers
 from runs.models import Command, Run
 from runs.protocol.commands import InvalidCommand, Request, parse_command
-from runs.protocol.events import PROTOCOL, Error, Hello, Message, Pong, Resync, encode_message
+from runs.protocol.events import PROTOCOL, Error, Message, Pong, Resync, encode_message
 from runs.protocol.wire_format import EXTENSION, Wire
-from runs.recording.lifecycle import HEARTBEAT_INTERVAL_S
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +38,7 @@ MALFORMED_LIMIT = 10
 LARGEST_ECHOED_ID = 100
 
 FAILED = 1011
+TRY_AGAIN = 1013
 TOO_SLOW = 4408
 
 # What a server raises where the transport is closed: as ASGI says, and as plain Daphne does (`runserver`).
@@ -72,7 +71,9 @@ class RunConsumer(AsyncWebsocketConsumer):
     async def dispatch(self, message: dict[str, Any]) -> None:
         """Keep the socket alive, or close it tidily, whatever a handler raises."""
         try:
-            await super().dispatch(message)
+            # Not by the library's `dispatch`: it goes to a thread for each message, to close connections that no
+            # consumer keeps there.
+            await getattr(self, get_handler_name(message))(message)
         except (StopConsumer, asyncio.CancelledError):
             # Cancelled is what still waits for the database some seconds after its viewer left.
             await self._leave()
@@ -102,10 +103,13 @@ class RunConsumer(AsyncWebsocketConsumer):
         if self.hub.handshakes.are_refused(self.scope) or not await self._take_place(ALL):
             await self.close(TOO_MANY)
             return
-        judge = database_sync_to_async(self.hub.handshakes.judge)
-        found = await judge(authenticate, self.scope, self.run_id)
+        try:
+            found = await self.hub.entrance.enter(self.scope, self.run_id)
+        except TicketDelayed:
+            await self._fail(TRY_AGAIN)
+            return
         if isinstance(found, int):
-            await self.close(found)
+            await self.close(self.hub.handshakes.note_failure(self.scope, found))
             return
         if not await self._take_place(place_of(*found)):
             await self.close(TOO_MANY)
@@ -131,38 +135,20 @@ class RunConsumer(AsyncWebsocketConsumer):
         """Send the snapshot at seq K, then what is missing since the viewer's last seq; return K."""
         assert self.room is not None and self.hub is not None and self.viewer is not None
         since = since_of(query_of(self.scope).get("since", []))
-        found = await reading(find)(self.run_id, since)
-        run, missed = found.run, found.missed
-        if self.viewer.is_guest:
-            await reading(replace_names)(found.snapshot["commands"])
-        hello = Hello(
-            seq=run.last_seq,
-            replay=missed is not None,
-            run=found.snapshot,
-            latest=found.latest,
-            viewer={"name": self.viewer.name, "role": self.viewer.role, "may": self.viewer.may},
-            server_time=time.time(),
-            heartbeat_interval_s=HEARTBEAT_INTERVAL_S,
-            life=self.room.life,
-            link=self.hub.link,
-        )
-        await self.send_message(bounded_hello(hello))
-        for _, frame in missed or []:
-            await self._send_event(frame)
-        if since is not None and missed is None:
-            await self.send_message(Resync(seq=run.last_seq))
-        return int(run.last_seq)
+        greeting = await self.room.greeter.greet(since, is_guest=self.viewer.is_guest)
+        snapshot, replays = greeting.snapshot, greeting.replays
+        await self._transmit(snapshot.hello(self.viewer, replays=replays, life=self.room.life, link=self.hub.link))
+        if since is not None and not replays:
+            await self.send_message(Resync(seq=snapshot.seq))
+        for frame in greeting.frames:
+            await self._transmit(frame)
+        return greeting.last_seq
 
     def _wire(self) -> Wire | None:
         """Return the connection itself, None if this server does not offer it: then messages pass through `send`."""
         offered = self.scope.get("extensions", {}).get(EXTENSION)
         wire: Wire | None = offered() if offered is not None else None
         return wire
-
-    async def _send_event(self, frame: str) -> None:
-        if self.viewer is not None and self.viewer.is_guest and names_somebody(frame):
-            frame = await reading(nameless_frame)(frame)
-        await self._transmit(frame)
 
     async def _transmit(self, frame: str) -> None:
         """Send a text frame. Raises `ViewerLeft` where the transport is closed."""
@@ -171,11 +157,11 @@ class RunConsumer(AsyncWebsocketConsumer):
         except TRANSPORT_CLOSED as error:
             raise ViewerLeft(f"the viewer left: {error}") from error
 
-    async def _fail(self) -> None:
+    async def _fail(self, code: int = FAILED) -> None:
         """Close because of an error of ours, which has been logged: the viewer comes again with its last event."""
         self.viewer = None
         try:
-            await self.close(FAILED)
+            await self.close(code)
         except TRANSPORT_CLOSED as error:
             logger.debug("run %s: the viewer left before it could be told: %s", self.run_id, error)
         except Exception:
@@ -285,8 +271,9 @@ class RunConsumer(AsyncWebsocketConsumer):
     async def send_message(self, message: Message) -> None:
         await self._transmit(encode_message(message))
 
-    async def disconnect(self, code: int) -> None:
+    async def websocket_disconnect(self, message: dict[str, Any]) -> None:
         await self._leave()
+        raise StopConsumer
 
     async def _leave(self) -> None:
         self._stop_writing()

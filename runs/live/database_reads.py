@@ -1,17 +1,64 @@
-"""Reads of the database by sockets: on a few threads of their own, so that they neither wait for nor block pages."""
+"""What sockets, and who wants one, ask of the database: on a few threads of their own, so that pages wait for none.
+
+On SQLite these threads keep their connections: opening one costs more than most questions. On PostgreSQL a pool keeps
+them, and each question gives its connection back.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
+from typing import ParamSpec, TypeVar
 
-from channels.db import database_sync_to_async
+from django.db import Error, close_old_connections, connection
+
+Asked = ParamSpec("Asked")
+Answer = TypeVar("Answer")
 
 _readers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="hub")
+# Apart from the readers: a writer may have to wait for another one.
+_writers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="hub-writer")
+# A crowd that asks for tickets must not stand before the look at who may still watch.
+_answerers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="hub-answerer")
 
 
-def reading(function: Callable[..., Any]) -> Callable[..., Any]:
+def reading(function: Callable[Asked, Answer]) -> Callable[Asked, Awaitable[Answer]]:
     """Make an awaitable of a function that only reads the database."""
-    awaitable: Callable[..., Any] = database_sync_to_async(function, thread_sensitive=False, executor=_readers)
-    return awaitable
+    return _on(_readers, function)
+
+
+def writing(function: Callable[Asked, Answer]) -> Callable[Asked, Awaitable[Answer]]:
+    """Make an awaitable of a function that writes. Where nobody waits for it any more, it may still happen."""
+    return _on(_writers, function)
+
+
+def answering(function: Callable[Asked, Answer]) -> Callable[Asked, Awaitable[Answer]]:
+    """Make an awaitable of a function that answers a request of a crowd."""
+    return _on(_answerers, function)
+
+
+def _on(executor: Executor, function: Callable[Asked, Answer]) -> Callable[Asked, Awaitable[Answer]]:
+    async def ask(*arguments: Asked.args, **named: Asked.kwargs) -> Answer:
+        task = partial(_with_connection, partial(function, *arguments, **named))
+        return await asyncio.get_running_loop().run_in_executor(executor, task)
+
+    return ask
+
+
+def _with_connection(function: Callable[[], Answer]) -> Answer:
+    if connection.vendor != "sqlite":
+        try:
+            return function()
+        finally:
+            close_old_connections()
+    if connection.connection is None:
+        connection.connect()
+        connection.close_at = None
+    try:
+        return function()
+    except Error:
+        # Whatever is wrong with it, the next question opens a new one.
+        connection.close()
+        raise

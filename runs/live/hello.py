@@ -1,4 +1,4 @@
-"""The first frames of a viewer: a snapshot that fits into one, and the events since what they hold."""
+"""The first frame of a viewer: a snapshot that fits into one."""
 
 from __future__ import annotations
 
@@ -10,13 +10,9 @@ import msgspec
 
 from runs.live.snapshot import latest_values, run_snapshot
 from runs.models import Run
-from runs.protocol.event_parts import LARGEST_EVENT_BYTES, LARGEST_FRAME_BYTES, bounded_value, frame_bytes, size
+from runs.protocol.event_parts import LARGEST_EVENT_BYTES, bounded_value, size
 from runs.protocol.events import Hello
-from runs.recording.feed import replay
 
-# More missing events than this are slower to replay than a fresh history.
-LARGEST_REPLAY_EVENTS = 2_000
-LARGEST_REPLAY_BYTES = 4 << 20
 # What each part of a snapshot may take of a `hello` that is too large; `latest` has what they leave.
 TEXT_BYTES = 2 * 1024
 KNOBS_BYTES = 12 * 1024
@@ -25,27 +21,17 @@ COMMANDS_BYTES = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class HelloParts:
-    """A run as of its `last_seq`, and the events after what the viewer holds where they close the gap."""
+    """A run as of its `last_seq`."""
 
     run: Run
     snapshot: dict[str, Any]
     latest: dict[str, dict[str, Any]]
-    missed: list[tuple[int, str]] | None
 
 
-def find(run_id: int, since: int | None) -> HelloParts:
-    """Read what a viewer is greeted with who holds the events up to `since`. Raises `Run.DoesNotExist`."""
+def find(run_id: int) -> HelloParts:
+    """Read what a viewer is greeted with. Raises `Run.DoesNotExist`."""
     run = Run.objects.select_related("project", "recipe").get(pk=run_id)
-    snapshot, latest = run_snapshot(run), latest_values(run)
-    missed = None
-    if since is not None and run.replay_from <= since <= run.last_seq:
-        missed = replay(run_id, since, LARGEST_REPLAY_EVENTS + 1, LARGEST_REPLAY_BYTES)
-        # What was stored after `run` was read is heard from the hub: it must not come twice.
-        missed = [(seq, frame) for seq, frame in missed if seq <= run.last_seq]
-        # A version before this one may have stored what is too large to be sent.
-        if len(missed) != run.last_seq - since or any(frame_bytes(frame) > LARGEST_FRAME_BYTES for _, frame in missed):
-            missed = None
-    return HelloParts(run, snapshot, latest, missed)
+    return HelloParts(run, run_snapshot(run), latest_values(run))
 
 
 def bounded_hello(hello: Hello) -> Hello:

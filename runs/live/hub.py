@@ -21,6 +21,8 @@ from django.utils import timezone
 from runs.access import revocation
 from runs.live.database_reads import reading
 from runs.live.frames import Frame, joined
+from runs.live.greeting import Greeter
+from runs.live.handshake import Entrance
 from runs.live.outbox import Outbox
 from runs.live.places import Places
 from runs.live.rights_watch import RightsWatch
@@ -60,10 +62,14 @@ class Room:
     live: bool
     life: str = "alive"
     stored_seq: int = 0
+    greeter: Greeter = field(init=False)
     outboxes: set[Outbox] = field(default_factory=set)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     gathered: Frame | None = None
     flushing: asyncio.TimerHandle | None = None
+
+    def __post_init__(self) -> None:
+        self.greeter = Greeter(self.run_id, self.last_seq)
 
     @property
     def newest_seq(self) -> int:
@@ -78,6 +84,7 @@ class Room:
             self.skip(seq)
             return
         self.last_seq = seq
+        self.greeter.ring.append(seq, text, frame.size)
         if len(self.outboxes) < CROWD_VIEWERS:
             self.flush()
             self._send(frame)
@@ -103,6 +110,7 @@ class Room:
     def skip(self, seq: int) -> None:
         """Go on after `seq`, and tell viewers that events up to there are only in the history."""
         self.last_seq = seq
+        self.greeter.ring.skip(seq)
         self.flush()
         self._send(Frame(seq, encode_message(Resync(seq=seq))))
 
@@ -127,6 +135,7 @@ class Hub:
         self.guard = RightsWatch()
         self.places = Places()
         self.handshakes = Handshakes()
+        self.entrance = Entrance(self.guard, self.handshakes.are_refused)
         self._rooms: dict[int, Room] = {}
         self._joining = asyncio.Lock()
         self._looking: asyncio.Task[None] | None = None

@@ -1,9 +1,13 @@
-"""Ends open sockets whose right is gone: all of a process are asked about together, twice a second and on a word."""
+"""By what right sockets are open: who comes and who is there is asked about together, in a few queries for all.
+
+Open sockets are looked at twice a second and on a word; those whose right is gone are ended.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import Protocol
 
 from runs.access.grants import Grant, check_grants
@@ -14,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 # Without the channel layer this alone must close a revoked socket within a second.
 CHECK_INTERVAL_S = 0.5
+# An answer that began to be asked for this long ago still lets somebody in.
+LONGEST_ANSWER_AGE_S = 0.5
 # Who comes back learns what they may now.
 ROLE_CHANGED = 4409
 
@@ -31,6 +37,24 @@ class RightsWatch:
         self._word = asyncio.Event()
         self._checking: asyncio.Task[None] | None = None
         self._blind = False
+        # Who may watch, by what right, as of when it began to be asked. Refusals are asked anew.
+        self._answers: dict[Grant, tuple[Viewer, float]] = {}
+        self._told_at = 0.0
+        self._waiting: dict[Grant, asyncio.Future[Viewer | int]] = {}
+        self._answering: asyncio.Task[None] | None = None
+
+    async def viewer_of(self, grant: Grant) -> Viewer | int:
+        """Return the viewer that a grant makes, or the close code that refuses it, as of half a second ago at most."""
+        known = self._answers.get(grant)
+        if known is not None and time.monotonic() - known[1] <= LONGEST_ANSWER_AGE_S and known[1] > self._told_at:
+            return known[0]
+        if grant not in self._waiting:
+            self._waiting[grant] = asyncio.get_running_loop().create_future()
+        answer = self._waiting[grant]
+        if self._answering is None:
+            self._answering = asyncio.create_task(self._answer_all())
+        # Shielded: one who leaves meanwhile must not take the answer from the others.
+        return await asyncio.shield(answer)
 
     def add(self, socket: Guarded, grant: Grant, viewer: Viewer) -> None:
         self._watched[socket] = (grant, viewer)
@@ -44,8 +68,36 @@ class RightsWatch:
             self._checking = None
 
     def wake(self) -> None:
-        """Look now: somebody's access has changed."""
+        """Look now: somebody's access has changed. No answer of before lets anybody in."""
+        self._told_at = time.monotonic()
         self._word.set()
+
+    async def _answer_all(self) -> None:
+        """Answer those who wait, all at once, and those who came meanwhile, until nobody waits."""
+        try:
+            while self._waiting:
+                waiting, self._waiting = self._waiting, {}
+                try:
+                    found = await self._ask(set(waiting))
+                except Exception as error:  # each of them is told
+                    for answer in waiting.values():
+                        answer.set_exception(error)
+                        answer.exception()
+                else:
+                    for grant, answer in waiting.items():
+                        answer.set_result(found[grant])
+        finally:
+            self._answering = None
+
+    async def _ask(self, grants: set[Grant]) -> dict[Grant, Viewer | int]:
+        """Ask the database, and keep what lets somebody in."""
+        asked_at = time.monotonic()
+        found = await reading(check_grants)(grants)
+        oldest = time.monotonic() - LONGEST_ANSWER_AGE_S
+        kept = {grant: known for grant, known in self._answers.items() if known[1] >= oldest and grant not in found}
+        new = {grant: (viewer, asked_at) for grant, viewer in found.items() if isinstance(viewer, Viewer)}
+        self._answers = kept | new
+        return found
 
     async def _check_forever(self) -> None:
         while True:
@@ -65,7 +117,7 @@ class RightsWatch:
 
     async def _check(self) -> None:
         watched = dict(self._watched)
-        found = await reading(check_grants)({grant for grant, _ in watched.values()})
+        found = await self._ask({grant for grant, _ in watched.values()})
         ending = []
         for socket, (grant, viewer) in watched.items():
             now = found[grant]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from runs.access.addresses import client_address
-from runs.access.grants import NO_SUCH_RUN, NOT_ALLOWED, NOT_AUTHENTICATED, Grant
+from runs.access.grants import NO_SUCH_RUN, NOT_ALLOWED, NOT_AUTHENTICATED
 from runs.access.limiter import Bucket, Limiter
-from runs.access.roles import Viewer
 
 TOO_MANY = 4429
 # Only handshakes that fail count against an address: a lecture hall behind one router comes in as fast as it can. A
@@ -21,11 +19,9 @@ FAILURES = frozenset({NOT_AUTHENTICATED, NOT_ALLOWED, NO_SUCH_RUN})
 ANSWERS_BURST = 1_000
 ANSWERS_PER_S = 60.0
 
-Found = tuple[Grant, Viewer] | int
-
 
 class Handshakes:
-    """Judges handshakes by the address they come from."""
+    """Counts handshakes that failed, by the address they came from. Any thread may ask."""
 
     def __init__(self) -> None:
         self._failures = Limiter(FAILURES_BURST, FAILURES_PER_S)
@@ -34,17 +30,13 @@ class Handshakes:
         """Tell whether so many handshakes from there failed that none is looked at now."""
         return not self._failures.has(address_of(scope))
 
-    def judge(self, authenticate: Callable[[dict[str, Any], int], Found], scope: dict[str, Any], run_id: int) -> Found:
-        """Authenticate a handshake and count it where it fails.
-
-        Runs where `authenticate` runs and asks again there: thousands may have come before the first of them failed.
-        """
+    def note_failure(self, scope: dict[str, Any], code: int) -> int:
+        """Count a handshake that failed with `code`; return the code that it is told."""
         if self.are_refused(scope):
             return TOO_MANY
-        found = authenticate(scope, run_id)
-        if isinstance(found, int) and found in FAILURES:
+        if code in FAILURES:
             self._failures.take(address_of(scope))
-        return found
+        return code
 
 
 def answers() -> Bucket:

@@ -4,7 +4,7 @@ State changes are verbs in `runs.recording.lifecycle`; events are written by `ru
 """
 
 from runs.models.commands import COMMAND_LINE, Command, CommandState, as_wire
-from runs.models.keys import AccessToken, Ticket, TokenScope
+from runs.models.keys import AccessToken, TokenScope, UsedTicket
 from runs.models.projects import Invite, Membership, Project, Role
 from runs.models.recorded import Axis, Chunk, EpochMetric, JournalOffset, Series, StoredEvent
 from runs.models.runs import LARGEST_ID, Attempt, Checkpoint, Host, Recipe, Run, RunQuerySet, RunState
@@ -34,7 +34,7 @@ __all__ = [
     "Series",
     "SocketCounts",
     "StoredEvent",
-    "Ticket",
     "TokenScope",
+    "UsedTicket",
     "as_wire",
 ]

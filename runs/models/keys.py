@@ -1,4 +1,4 @@
-"""Keys to runs and projects: tokens of scripts and of share links, and tickets to the socket."""
+"""Keys to runs and projects: tokens of scripts and of share links, and used tickets to the socket."""
 
 from __future__ import annotations
 
@@ -47,16 +47,8 @@ class AccessToken(models.Model):
         return f"{self.name} ({self.prefix}…)"
 
 
-class Ticket(models.Model):
-    """A single-use key to one run's socket: 256 random bits of which only the SHA-256 is kept.
+class UsedTicket(models.Model):
+    """The SHA-256 of a ticket that has opened a socket, so that it opens no other."""
 
-    It stands for a user's session, or for a token, and opens nothing once that is gone.
-    """
-
-    digest = models.CharField(max_length=64, unique=True)
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, null=True, blank=True, related_name="tickets")
-    session_key = models.CharField(max_length=40, blank=True)
-    token = models.ForeignKey(AccessToken, models.CASCADE, null=True, blank=True, related_name="tickets")
-    run = models.ForeignKey(Run, models.CASCADE, related_name="tickets")
+    digest = models.CharField(max_length=64, primary_key=True)
     expires_at = models.DateTimeField(db_index=True)
-    used_at = models.DateTimeField(null=True, blank=True)

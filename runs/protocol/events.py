@@ -24,6 +24,7 @@ CLOSE_CODES: dict[int, str] = {
     1009: "a message of more than 64 KiB",
     1011: "the server failed to greet the viewer, or to send it an event",
     1012: "the server restarts",
+    1013: "the server could not redeem the ticket in time: come again with a new one",
     4400: "too many malformed messages",
     4401: "not authenticated, or not any more: ticket, session or token is missing, used, revoked or expired",
     4403: "not allowed",

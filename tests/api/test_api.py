@@ -14,6 +14,7 @@ from django.test import Client
 from django.urls import resolve
 from django.utils import timezone
 
+from runs.access.tickets import redeem_ticket
 from runs.access.tokens import create_token
 from runs.models import (
     Attempt,
@@ -27,7 +28,6 @@ from runs.models import (
     Run,
     RunState,
     Series,
-    Ticket,
     TokenScope,
 )
 from runs.protocol.commands import COMMANDS
@@ -325,7 +325,8 @@ def test_it_gives_tickets_to_tokens(run: Run, project: Project) -> None:
         "/api/tickets/", json.dumps({"run": run.pk}), content_type="application/json"
     )
     assert answer.status_code == 200 and answer.json()["expires_in_s"] == 30
-    assert Ticket.objects.get().token is not None
+    grant = redeem_ticket(answer.json()["ticket"], run.pk)
+    assert grant is not None and grant.token_id is not None
 
 
 def test_it_costs_the_same_for_many_rows(

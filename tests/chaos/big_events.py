@@ -78,9 +78,9 @@ def send_notes(run_id: int, count: int) -> None:
     from runs.protocol.commands import parse_command
 
     user = User.objects.get(username="operator")
-    from runs.access.grants import check_grants, grant_of
+    from runs.access.grants import Grant, check_grants
 
-    grant = grant_of(user, run_id)
+    grant = Grant(run_id, user.pk)
     person = check_grants([grant])[grant]
     assert isinstance(person, Person)
     for number in range(count):

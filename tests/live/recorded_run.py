@@ -18,10 +18,10 @@ from django.core.serializers.json import DjangoJSONEncoder
 from runs.access.roles import Viewer
 from runs.api.history import history
 from runs.commands.record import record_as
-from runs.live.hello import bounded_hello, find
+from runs.live.greeting import read_snapshot
 from runs.models import Project, Recipe, Run, RunState, StoredEvent
 from runs.protocol.commands import parse_command
-from runs.protocol.events import Hello, LogLine, encode_message
+from runs.protocol.events import LogLine
 from runs.recording import queue
 from runs.recording.checkpoints import forget_checkpoints
 from runs.recording.lifecycle import (
@@ -104,20 +104,10 @@ class RecordedRun:
     def loaded(self) -> dict[str, Any]:
         """Return what a page that is loaded now gets, as it travels."""
         past = json.loads(json.dumps(history(self.row, "operator"), cls=DjangoJSONEncoder, allow_nan=False))
-        found = find(self.pk, None)
-        hello = Hello(
-            seq=found.run.last_seq,
-            replay=False,
-            run=found.snapshot,
-            latest=found.latest,
-            viewer={"name": "Ada", "role": "operator", "may": OPERATOR.may},
-            server_time=0.0,
-            heartbeat_interval_s=1.0,
-            life="alive",
-            link="live",
-        )
-        assert past["seq"] == found.run.last_seq
-        return {"seq": past["seq"], "hello": json.loads(encode_message(bounded_hello(hello))), "history": past}
+        snapshot = read_snapshot(self.pk, for_guests=False)
+        hello = snapshot.hello(OPERATOR, replays=False, life="alive", link="live")
+        assert past["seq"] == snapshot.seq
+        return {"seq": past["seq"], "hello": json.loads(hello), "history": past}
 
     def cut(self) -> None:
         self.cuts.append(self.loaded())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import urllib.request
 from collections.abc import Iterator
 
 import pytest
@@ -19,14 +21,18 @@ sys.path.insert(0, os.environ["STEERSMAN_ROOT"])
 os.environ["DJANGO_SETTINGS_MODULE"] = "monitor_site.settings"
 import django
 django.setup()
-from runs.live import consumers, outbox
-found = consumers.find
-def find(run_id, since):
-    got = found(run_id, since)
+from django.db import OperationalError
+from runs.live import greeting, handshake, outbox
+found = greeting.find
+def find(run_id):
+    got = found(run_id)
     if got.run.name == "ungreeted":
         raise RuntimeError("no greeting, on purpose")
     return got
-consumers.find = find
+greeting.find = find
+def spend(value):
+    raise OperationalError("database is locked")
+handshake.spend_ticket = spend
 outbox.LARGEST_UNACKED_FRAMES = 1
 put = outbox.Outbox.put
 def put_or_fail(self, frame):
@@ -63,6 +69,16 @@ def token(stack: Stack) -> str:
 def socket_of(stack: Stack, run: int, token: str) -> ClientConnection:
     address = f"{stack.address.replace('http', 'ws')}/ws/runs/{run}/"
     return connect(address, additional_headers={"Authorization": f"Bearer {token}"}, compression=None)
+
+
+def ticket_of(stack: Stack, run: int, token: str) -> str:
+    asked = urllib.request.Request(
+        f"{stack.address}/api/tickets/",
+        json.dumps({"run": run}).encode(),
+        {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(asked) as answer:
+        return str(json.load(answer)["ticket"])
 
 
 def code_of(socket: ClientConnection) -> int:
@@ -114,6 +130,10 @@ def test_each_code_arrives(stack: Stack, token: str) -> None:
         for _ in range(MALFORMED_LIMIT):
             socket.send("{")
         expect(4400, socket)
+    with connect(
+        f"{stack.address.replace('http', 'ws')}/ws/runs/{run}/?token={ticket_of(stack, run, token)}"
+    ) as socket:
+        expect(1013, socket)
     with socket_of(stack, run, "invented") as socket:
         expect(4401, socket)
     with socket_of(stack, 999, token) as socket:

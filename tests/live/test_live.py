@@ -152,7 +152,7 @@ async def test_it_replays_nothing_that_the_hub_will_bring_too(people, one, two):
         await sync_to_async(append)(one, step)
     with pytest.MonkeyPatch.context() as patch:
         late = [(4, '{"seq":4,"kind":"log"}')]
-        patch.setattr("runs.live.hello.replay", lambda *asked: feed.replay(*asked) + late)
+        patch.setattr("runs.live.greeting.replay", lambda *asked: feed.replay(*asked) + late)
         socket, hello = await greet(one, people["viewer"], since=1)
         assert hello["replay"] is True
         assert [(await numbered(socket))["seq"] for _ in range(2)] == [2, 3]

@@ -17,7 +17,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from runs.access.tickets import redeem_ticket
-from runs.models import Attempt, Membership, Project, Recipe, Role, Run, RunState, Series, Ticket
+from runs.models import Attempt, Membership, Project, Recipe, Role, Run, RunState, Series, UsedTicket
 from runs.protocol.events import Block
 from runs.recording import feed
 from tests.support.stored_points import metrics_event
@@ -223,7 +223,7 @@ def test_it_refuses_tickets_with_a_reason(run: Run, login: Login, client: Client
         answer = ask_ticket(login("viewer"), body)
         assert answer.status_code == 422, body
         assert answer.json()["field"] == "run"
-    assert not Ticket.objects.exists()
+    assert not UsedTicket.objects.exists()
 
 
 def test_it_gives_no_ticket_without_the_csrf_token(run: Run) -> None:

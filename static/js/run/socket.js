@@ -5,6 +5,7 @@ import { HttpError, postJson } from "../shared/http.js";
 import { gettext } from "../shared/i18n.js";
 import { countedRefusals, crowdedWait } from "./crowded.js";
 import { missedEvent } from "./missed_events.js";
+import { reconnectionOptions } from "./reconnection.js";
 
 const ACK_MS = 1000;
 const PING_MS = 5000;
@@ -63,19 +64,10 @@ export class RunSocket {
       this.#socket.reconnect();
       return;
     }
-    // Many pages that lose one server must not come back in the same moment.
-    const jitter = 400 + Math.random() * 600;
     this.#socket = new ReconnectingSocket(
       () => this.#address(),
       () => this.#protocols(),
-      {
-        minReconnectionDelay: jitter,
-        maxReconnectionDelay: 10_000,
-        reconnectionDelayGrowFactor: 1.6,
-        connectionTimeout: 8000,
-        maxEnqueuedMessages: 0,
-        shouldReconnectOnClose: ({ code }) => code !== TOO_MANY,
-      },
+      { ...reconnectionOptions(), shouldReconnectOnClose: ({ code }) => code !== TOO_MANY },
     );
     this.#socket.addEventListener("open", () => this.#opened());
     this.#socket.addEventListener("message", (event) => this.#receive(event.data));

@@ -1,0 +1,245 @@
+"""What the viewers of a run are greeted with: one snapshot for all who arrive together, and the events after it.
+
+A `Greeter` belongs to a room of the hub. It holds the encoded snapshot of the run as of an event, and in its `Ring` the
+frames of the events after that, so that a viewer who arrives costs no query. Only what differs between viewers is
+encoded for each. A snapshot is read anew where somebody asks and it is old, or does not hold what the viewer holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import msgspec
+
+from runs.access.guest_view import nameless_frames, names_somebody, replace_names
+from runs.access.roles import Viewer
+from runs.live.database_reads import reading
+from runs.live.hello import bounded_hello, find
+from runs.models import Run
+from runs.protocol.event_parts import LARGEST_FRAME_BYTES, frame_bytes
+from runs.protocol.events import Hello
+from runs.recording.feed import replay
+from runs.recording.lifecycle import HEARTBEAT_INTERVAL_S
+
+# What changes without an event, such as a run's name, is told this late at most.
+LONGEST_SNAPSHOT_AGE_S = 0.5
+# More missing events than this are slower to replay than a fresh history.
+LARGEST_RING_EVENTS = 2_000
+LARGEST_RING_BYTES = 4 << 20
+
+
+class Ring:
+    """The frames of a run's newest events without a gap: those after `floor`, up to `last`. Bounded."""
+
+    def __init__(self, last_seq: int) -> None:
+        self.floor = self.last = last_seq
+        self._frames: deque[tuple[str, int]] = deque()
+        self._bytes = 0
+
+    def append(self, seq: int, frame: str, taken: int) -> None:
+        """Add the frame of the next event, which has `taken` bytes; the oldest ones leave where it becomes too much."""
+        if seq != self.last + 1:
+            self.skip(seq - 1)
+        self._frames.append((frame, taken))
+        self._bytes += taken
+        self.last = seq
+        while len(self._frames) > LARGEST_RING_EVENTS or self._bytes > LARGEST_RING_BYTES:
+            self._bytes -= self._frames.popleft()[1]
+            self.floor += 1
+
+    def skip(self, seq: int) -> None:
+        """Forget all up to `seq`: the events before it are not to be had."""
+        self._frames.clear()
+        self._bytes = 0
+        self.floor = self.last = seq
+
+    def put_before(self, frames: Sequence[str]) -> bool:
+        """Add the events that end at `floor`; return False, and add nothing, where they are too much."""
+        sizes = [frame_bytes(frame) for frame in frames]
+        if len(self._frames) + len(frames) > LARGEST_RING_EVENTS or self._bytes + sum(sizes) > LARGEST_RING_BYTES:
+            return False
+        self._frames.extendleft(reversed(list(zip(frames, sizes, strict=True))))
+        self._bytes += sum(sizes)
+        self.floor -= len(frames)
+        return True
+
+    def after(self, seq: int) -> list[tuple[int, str]] | None:
+        """Return the events after `seq`, None where it lies before what is held."""
+        if seq < self.floor:
+            return None
+        found = islice(self._frames, seq - self.floor, None)
+        return [(number, frame) for number, (frame, _) in enumerate(found, start=seq + 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A run as of event `seq`: the part of `hello` that is the same for all, encoded for members and for guests.
+
+    `began` is when it began to be read: whatever was committed before is in it.
+    """
+
+    seq: int
+    replay_from: int
+    began: float
+    members: bytes
+    guests: bytes | None
+
+    def hello(self, viewer: Viewer, *, replays: bool, life: str, link: str) -> str:
+        """Return the text of `hello` for one viewer."""
+        shared = self.guests if viewer.is_guest else self.members
+        assert shared is not None
+        own = {
+            "replay": replays,
+            "viewer": {"name": viewer.name, "role": viewer.role, "may": viewer.may},
+            "server_time": time.time(),
+            "life": life,
+            "link": link,
+        }
+        # Two JSON objects become one.
+        return b"".join((shared[:-1], b",", msgspec.json.encode(own)[1:])).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """What one viewer is sent first: a snapshot, then `frames`, up to event `last_seq`.
+
+    `replays`: the frames are all that the viewer missed. Otherwise they follow the snapshot.
+    """
+
+    snapshot: Snapshot
+    replays: bool
+    frames: list[str]
+    last_seq: int
+
+
+class Greeter:
+    """Greets the viewers of one run. The hub puts each event into `ring` as it hands it on."""
+
+    def __init__(self, run_id: int, last_seq: int) -> None:
+        self.run_id = run_id
+        self.ring = Ring(last_seq)
+        self._snapshot: Snapshot | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._reading_back = asyncio.Lock()
+        self._has_guests = False
+        self._naming = asyncio.Lock()
+        self._nameless: dict[int, str] = {}
+
+    async def greet(self, since: int | None, *, is_guest: bool) -> Greeting:
+        """Return the greeting of a viewer whose outbox is open already and who holds the events up to `since`.
+
+        Raises `Run.DoesNotExist`.
+        """
+        self._has_guests = self._has_guests or is_guest
+        arrived = time.monotonic()
+        snapshot = await self._snapshot_for(since, is_guest, arrived)
+        if since is not None and snapshot.replay_from <= since < self.ring.floor:
+            await self._read_back(since)
+            snapshot = await self._snapshot_for(since, is_guest, arrived)
+        # Nothing is awaited between here and the choice of frames: they go on from the snapshot as it is now.
+        ring = self.ring
+        replays = since is not None and ring.floor <= since <= snapshot.seq
+        start = since if replays and since is not None else snapshot.seq
+        # A snapshot that was read after the outbox was opened may be ahead of the ring; the outbox has the rest.
+        found = ring.after(start) or []
+        frames = await self._without_names(found) if is_guest else [frame for _, frame in found]
+        return Greeting(snapshot, replays, frames, start + len(found))
+
+    async def _snapshot_for(self, since: int | None, is_guest: bool, arrived: float) -> Snapshot:
+        while True:
+            found = self._snapshot
+            # Where it was read after the viewer came, it holds all that the viewer may hold.
+            suits = found is not None and (found.began >= arrived or self._is_fresh(found, since))
+            if found is not None and suits and (found.guests is not None or not is_guest):
+                return found
+            if self._reading is None:
+                self._reading = asyncio.create_task(self._read())
+                self._reading.add_done_callback(_look_at_outcome)
+            # Shielded: one who leaves while it is read must not take it from the others.
+            await asyncio.shield(self._reading)
+
+    def _is_fresh(self, snapshot: Snapshot, since: int | None) -> bool:
+        """Tell whether a snapshot is young, leads on to the ring, and is not behind what the viewer holds."""
+        young = time.monotonic() - snapshot.began <= LONGEST_SNAPSHOT_AGE_S
+        return young and snapshot.seq >= self.ring.floor and snapshot.seq >= (since or 0)
+
+    async def _read(self) -> None:
+        try:
+            self._snapshot = await reading(read_snapshot)(self.run_id, self._has_guests)
+        finally:
+            self._reading = None
+
+    async def _read_back(self, since: int) -> None:
+        """Let the ring reach back to `since`, where the database has the events and they are not too many."""
+        async with self._reading_back:
+            floor = self.ring.floor
+            if since >= floor or self.ring.last - since > LARGEST_RING_EVENTS:
+                return
+            found = await reading(replay)(self.run_id, since, floor - since, LARGEST_RING_BYTES)
+            frames = [frame for seq, frame in found if seq <= floor]
+            # A version before this one may have stored what is too large to be sent.
+            sendable = all(frame_bytes(frame) <= LARGEST_FRAME_BYTES for frame in frames)
+            if self.ring.floor == floor and len(frames) == floor - since and sendable:
+                self.ring.put_before(frames)
+
+    async def _without_names(self, found: list[tuple[int, str]]) -> list[str]:
+        """Return the frames as guests see them; each is made once."""
+        named = {seq: frame for seq, frame in found if names_somebody(frame)}
+        if named:
+            async with self._naming:
+                unmade = {seq: frame for seq, frame in named.items() if seq not in self._nameless}
+                if unmade:
+                    made = await reading(nameless_frames)(list(unmade.values()))
+                    floor = min(self.ring.floor + 1, *named)
+                    kept = self._nameless | dict(zip(unmade, made, strict=True))
+                    self._nameless = {seq: frame for seq, frame in kept.items() if seq >= floor}
+                named = {seq: self._nameless[seq] for seq in named}
+        return [named.get(seq, frame) for seq, frame in found]
+
+
+def read_snapshot(run_id: int, for_guests: bool) -> Snapshot:
+    """Read and encode what all viewers of a run are greeted with. Raises `Run.DoesNotExist`."""
+    began = time.monotonic()
+    parts = find(run_id)
+    run = parts.run
+
+    def encoded() -> bytes:
+        return _shared_part(run, parts.snapshot, parts.latest)
+
+    members, guests = encoded(), None
+    if for_guests:
+        replace_names(parts.snapshot["commands"])
+        guests = encoded()
+    return Snapshot(run.last_seq, run.replay_from, began, members, guests)
+
+
+def _shared_part(run: Run, snapshot: dict[str, object], latest: dict[str, dict[str, object]]) -> bytes:
+    """Return the fields of `hello` that are the same for all, as a JSON object.
+
+    What a viewer's own fields take has room in a frame beside the largest of these.
+    """
+    whole = Hello(
+        seq=run.last_seq,
+        replay=False,
+        run=snapshot,
+        latest=latest,
+        viewer={},
+        server_time=0.0,
+        heartbeat_interval_s=HEARTBEAT_INTERVAL_S,
+        life="",
+        link="",
+    )
+    fields = msgspec.structs.asdict(bounded_hello(whole))
+    own = ("replay", "viewer", "server_time", "life", "link")
+    return msgspec.json.encode({"kind": Hello.kind} | {name: fields[name] for name in fields if name not in own})
+
+
+def _look_at_outcome(task: asyncio.Task[None]) -> None:
+    """Take note of an error that nobody waits for any more: who asks next reads again, and learns it."""
+    if not task.cancelled():
+        task.exception()

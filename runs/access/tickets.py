@@ -6,7 +6,7 @@ script may learn, so it is encrypted and signed (Fernet).
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64encode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import timedelta
 from functools import cache
 
@@ -55,7 +55,11 @@ def redeem_ticket(value: str, run_id: int) -> Grant | None:
 def read_ticket(value: str, run_id: int) -> Grant | None:
     """Return the grant of a ticket, None where it is not ours, has expired or is for another run. Asks no database."""
     try:
-        content = _fernet().decrypt(value + "=" * (-len(value) % 4), ttl=int(TICKET_LIFETIME.total_seconds()))
+        encrypted = urlsafe_b64decode(value + "=" * (-len(value) % 4))
+        # Base64 has several texts for the same bytes: with another one a ticket would open twice.
+        if urlsafe_b64encode(encrypted).decode().rstrip("=") != value:
+            return None
+        content = _fernet().decrypt(urlsafe_b64encode(encrypted), ttl=int(TICKET_LIFETIME.total_seconds()))
     except (InvalidToken, ValueError):
         return None
     grant = msgspec.msgpack.decode(content, type=Grant)

@@ -469,8 +469,8 @@ class Story:
         async with asyncio.timeout(30):
             await asyncio.gather(self.record(), *viewing)
             for since, begin, got, found, outbox in self.viewers:
-                frames = await outbox.take() if outbox._frames else []
-                came = [(seq, frame) for seq, frame in frames if seq > found.last_seq]
+                outbox.open(found.last_seq, None, lambda: None)
+                came = [(frame.seq, frame.text) for frame in iter(outbox.take, None)]
                 held, resynced = begin, begin
                 for seq in got:
                     self.expect(seq == held + 1, f"greeted with {seq} after {held}")

@@ -124,7 +124,7 @@ def test_failed_handshakes_are_judged_in_memory_and_valid_ones_do_not_count(stac
             codes.append(code_of(socket))
         assert len(codes) < 20 * FAILURES_BURST, "nobody stopped it"
     assert codes[-1] == 4429 and codes.count(4401) >= FAILURES_BURST
-    with away(stack, "runs_ticket", "runs_accesstoken"):
+    with away(stack, "runs_usedticket", "runs_accesstoken"):
         # Each handshake that is judged by the database now ends with 1011.
         codes = []
         for ending in (f"stm_{'x' * 43}", "x" * 43):
@@ -244,7 +244,7 @@ def test_places_are_counted_over_all_portals(stack: Stack, second: int) -> None:
         wait_for(lambda: refused(first, token=shared), "the first portal to hear of the link")
         hold(first, bearer=view["operator"])
         # All places are taken, and strangers are told before the database is asked.
-        with away(stack, "runs_ticket", "runs_accesstoken", "auth_user"):
+        with away(stack, "runs_usedticket", "runs_accesstoken", "auth_user"):
             wait_for(lambda: refused(second, token="invented"), "the other portal to know that all is full")
             assert refused(first, token="invented")
         mine[0].close()

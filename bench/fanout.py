@@ -60,7 +60,7 @@ def put_at_once(self, frame):
     if self.wire is None:
         put(self, frame)
     else:
-        self.wire.send(frame.wire(self.wire.compressed))
+        self._send(frame.wire(self._compressed))
 outbox.Outbox.put = put_at_once
 from django.core.management import call_command
 call_command("serve_portal", "--port", os.environ["STEERSMAN_PORT"])
@@ -149,7 +149,8 @@ def ours(stack: Stack, *, unbounded: bool = False) -> Iterator[Server]:
     try:
         yield Server(stack.web.pid, stack.port, targets, publish)
     finally:
-        stack.web.kill()
+        # In order, so that the places of its viewers are free.
+        stack.web.terminate()
         stack.web.wait()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import json
 import selectors
@@ -114,7 +115,8 @@ def floor(port: int) -> None:
                 for text in _payloads(data):
                     frame = text_frame(json.dumps(json.loads(text)["publish"]).encode())
                     for viewer in viewers:
-                        viewer.send(frame)
+                        with contextlib.suppress(ConnectionError):
+                            viewer.send(frame)
 
 
 def _greet(viewer: socket.socket, request: bytes) -> None:

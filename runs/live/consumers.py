@@ -219,7 +219,7 @@ class RunConsumer(AsyncWebsocketConsumer):
             elif kind == "ack":
                 acked_seq = _whole_number(payload, "seq")
                 if self.outbox is not None:
-                    self.outbox.acked_seq = acked_seq
+                    self.outbox.acknowledge(acked_seq)
             elif kind == "ping":
                 await self._answer_ping(payload.get("echo"))
             else:

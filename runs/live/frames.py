@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Sequence
 
 from runs.access import guest_view
@@ -13,14 +14,16 @@ from runs.protocol.wire_format import SMALLEST_COMPRESSED_BYTES, deflated, text_
 class Frame:
     """A message to many viewers: one event, several, or one without a number.
 
-    `seq` is the number of its last event, 0 if it has none; `parts` are the frames of its events if they are several.
-    `size` is the length of its text in bytes of UTF-8.
+    `first_seq` and `seq` are the numbers of its first and its last event; without a number `seq` is 0, and `first_seq`
+    is beyond all others. `parts` are the frames of its events if they are several. `size` is the length of its text in
+    bytes of UTF-8.
     """
 
-    __slots__ = ("_for_guests", "_wires", "names_somebody", "parts", "payload", "seq", "size", "text")
+    __slots__ = ("_for_guests", "_wires", "first_seq", "names_somebody", "parts", "payload", "seq", "size", "text")
 
     def __init__(self, seq: int, text: str, parts: Sequence[Frame] = ()) -> None:
         self.seq = seq
+        self.first_seq = parts[0].seq if parts else seq or sys.maxsize
         self.text = text
         self.parts = parts
         self.payload = text.encode()
@@ -31,10 +34,6 @@ class Frame:
         # Without and with compression.
         self._wires: list[bytes | None] = [None, None]
         self._for_guests: asyncio.Future[Frame] | None = None
-
-    @property
-    def first_seq(self) -> int:
-        return self.parts[0].seq if self.parts else self.seq
 
     def wire(self, compressed: bool) -> bytes:
         """Return the bytes of the WebSocket frame, for viewers who agreed to compression or for the others."""

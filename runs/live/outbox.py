@@ -5,6 +5,7 @@ A slow viewer costs only itself: the queue is bounded, and its end is the viewer
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 
@@ -24,7 +25,8 @@ class Outbox:
 
     def __init__(self) -> None:
         self.last_seq = 0
-        self.acked_seq: int | None = None
+        # The last event that a viewer who acknowledges may be sent.
+        self._cut_beyond: float = math.inf
         self.overflowed = False
         self.has_failed = False
         self.is_closed = False
@@ -32,6 +34,8 @@ class Outbox:
         self._frames: deque[Frame] = deque()
         self._bytes = 0
         self._is_guest = False
+        self._compressed = False
+        self._send: Callable[[bytes], bool] = bool
         self._start_writing: Callable[[], object] | None = None
         # Whether a frame may go straight to the socket: nothing older waits in the queue or is being written.
         self._direct = False
@@ -42,6 +46,8 @@ class Outbox:
         """Begin to send what comes after `last_seq`. `start_writing()` is called whenever frames begin to wait."""
         self.last_seq = last_seq
         self.wire = wire
+        if wire is not None:
+            self._send, self._compressed = wire.send, wire.compressed
         self._is_guest = is_guest
         self._start_writing = start_writing
         self._rest()
@@ -51,23 +57,25 @@ class Outbox:
 
     def put(self, frame: Frame) -> None:
         """Send a frame, or queue it; behind the bounds nothing is kept and `overflowed` is set."""
-        if self.acked_seq is not None and frame.seq - self.acked_seq > LARGEST_UNACKED_FRAMES:
+        # Called for each event and viewer: what is usual comes first.
+        if self._direct and self.last_seq < frame.first_seq and frame.seq <= self._cut_beyond:
+            if not (frame.names_somebody and self._is_guest) and self._send(frame.wire(self._compressed)):
+                self.last_seq = frame.seq or self.last_seq
+                return
+        elif frame.seq > self._cut_beyond:
             self._overflow()
             return
-        wire = self.wire
-        if not self._direct or wire is None or (self._is_guest and frame.names_somebody):
-            self._queue(frame)
-            return
-        if frame.seq and frame.first_seq <= self.last_seq:
+        elif self._direct:
             # The greeting held the first of these events, or all.
             for part in frame.parts:
                 if part.seq > self.last_seq:
                     self.put(part)
             return
-        if wire.send(frame.wire(wire.compressed)):
-            self.last_seq = frame.seq or self.last_seq
-        else:
-            self._queue(frame)
+        self._queue(frame)
+
+    def acknowledge(self, seq: int) -> None:
+        """Note that the viewer has applied all events up to `seq`; one that is too far behind is cut."""
+        self._cut_beyond = seq + LARGEST_UNACKED_FRAMES
 
     def take(self) -> Frame | None:
         """Return the next message; None if none waits, and then frames may go straight to the socket again.

@@ -33,7 +33,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.viewers import Crowd, Viewer  # noqa: E402
+from bench.support.viewers import Crowd, Viewer  # noqa: E402
 from tests.support.stack import ROOT, Stack, free_port, seed_project  # noqa: E402
 
 SIZES = (1000, 200)
@@ -159,7 +159,7 @@ def peer(stack: Stack, kind: str) -> Iterator[Server]:
     port = free_port()
     arguments = [kind, str(port), str(stack.redis.socket)]
     with on_the_servers_core():
-        process = subprocess.Popen([sys.executable, str(ROOT / "bench" / "fanout_peers.py"), *arguments])
+        process = subprocess.Popen([sys.executable, str(ROOT / "bench" / "support" / "fanout_peers.py"), *arguments])
     steps = iter(range(1, 10**9, 4))
 
     def publish(crowd: Crowd, viewers: list[Viewer]) -> None:

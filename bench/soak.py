@@ -38,9 +38,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.viewers import Crowd, Viewer  # noqa: E402
+from bench.support.viewers import Crowd, Viewer  # noqa: E402
 from tests.support.stack import Stack, run_row, seed_project  # noqa: E402
 
 LINKS = 2
@@ -72,6 +74,14 @@ class Delays:
         self._late: dict[int, array[float]] = {}
 
     def note(self, viewer: Viewer, text: bytes, came_at: float) -> None:
+        """Note a frame: one event, or several in an array."""
+        if text.startswith(b"["):
+            for part in msgspec.json.decode(text, type=list[msgspec.Raw]):
+                self._note(bytes(part), came_at)
+        else:
+            self._note(text, came_at)
+
+    def _note(self, text: bytes, came_at: float) -> None:
         head = text[:64]
         if not head.startswith(b'{"seq":') or b'"metrics"' not in head:
             return

@@ -1,6 +1,6 @@
 """Servers to compare with in `fanout.py`: stock Channels on Daphne, `websockets.broadcast`, and a bare loop of sends.
 
-usage: python bench/fanout_peers.py stock-memory|stock-pubsub|broadcast|floor PORT [REDIS_SOCKET]
+usage: python bench/support/fanout_peers.py stock-memory|stock-pubsub|broadcast|floor PORT [REDIS_SOCKET]
 
 Each greets a viewer with one message, and sends to all what one of them publishes: `{"publish": {...}}`.
 """
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from runs.protocol.wire_format import text_frame  # noqa: E402  pure functions, without Django
 

@@ -25,11 +25,6 @@ def names_somebody(frame: str) -> bool:
     return _COMMAND_MARK in frame[:_HEAD_CHARACTERS]
 
 
-def nameless_frame(frame: str) -> str:
-    """Return the frame of a `command` event with the author's role in place of their name."""
-    return nameless_frames([frame])[0]
-
-
 def nameless_frames(frames: Iterable[str]) -> list[str]:
     """Return the frames of `command` events with roles in place of names. Costs two queries."""
     events = [msgspec.json.decode(frame) for frame in frames]

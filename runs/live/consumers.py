@@ -20,6 +20,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from runs.access.grants import Grant, check_grants
 from runs.access.roles import Viewer, operators_only
 from runs.commands.record import NotAllowed, record_as
+from runs.live.greeting import Greeting
 from runs.live.handshake import TicketDelayed, query_of
 from runs.live.hello import since_of
 from runs.live.hub import Hub, Room, current_hub
@@ -120,9 +121,10 @@ class RunConsumer(AsyncWebsocketConsumer):
         except Run.DoesNotExist:
             await self.close(4404)
             return
-        last_seq = await self._greet()
+        greeting = await self._greet()
         self.hub.guard.add(self, self.grant, self.viewer)
-        self.outbox.open(last_seq, self._wire(), self._start_writing, is_guest=self.viewer.is_guest)
+        wire, is_guest = self._wire(), self.viewer.is_guest
+        self.outbox.open(greeting.begin_seq, wire, self._start_writing, is_guest=is_guest, first=greeting.frames)
 
     async def _take_place(self, key: str) -> bool:
         assert self.hub is not None
@@ -131,8 +133,8 @@ class RunConsumer(AsyncWebsocketConsumer):
         self.places.append(key)
         return True
 
-    async def _greet(self) -> int:
-        """Send the snapshot at seq K, then what is missing since the viewer's last seq; return K."""
+    async def _greet(self) -> Greeting:
+        """Send the snapshot at seq K; what is missing since the viewer's last seq follows from the outbox."""
         assert self.room is not None and self.hub is not None and self.viewer is not None
         since = since_of(query_of(self.scope).get("since", []))
         greeting = await self.room.greeter.greet(since, is_guest=self.viewer.is_guest)
@@ -140,9 +142,7 @@ class RunConsumer(AsyncWebsocketConsumer):
         await self._transmit(snapshot.hello(self.viewer, replays=replays, life=self.room.life, link=self.hub.link))
         if since is not None and not replays:
             await self.send_message(Resync(seq=snapshot.seq))
-        for frame in greeting.frames:
-            await self._transmit(frame)
-        return greeting.last_seq
+        return greeting
 
     def _wire(self) -> Wire | None:
         """Return the connection itself, None if this server does not offer it: then messages pass through `send`."""

@@ -50,14 +50,11 @@ class Frame:
         """Return the frame with roles in place of names; all guests share one reading of the database."""
         if not self.names_somebody:
             return self
-        if self._for_guests is None or self._for_guests.cancelled() or _has_failed(self._for_guests):
-            self._for_guests = asyncio.ensure_future(self._without_names())
-        return await asyncio.shield(self._for_guests)
-
-    async def _without_names(self) -> Frame:
         if self.parts:
             return joined([await part.for_guests() for part in self.parts])
-        return Frame(self.seq, await reading(guest_view.nameless_frame)(self.text))
+        begin_without_names([self])
+        assert self._for_guests is not None
+        return await asyncio.shield(self._for_guests)
 
 
 def joined(frames: Sequence[Frame]) -> Frame:
@@ -68,5 +65,27 @@ def joined(frames: Sequence[Frame]) -> Frame:
     return Frame(parts[-1].seq, f"[{','.join(part.text for part in parts)}]", parts)
 
 
-def _has_failed(future: asyncio.Future[Frame]) -> bool:
-    return future.done() and future.exception() is not None
+def begin_without_names(frames: Sequence[Frame]) -> None:
+    """Begin to make what guests see of frames that name somebody: in one reading of the database, for all guests."""
+    unmade = [frame for frame in frames if frame.names_somebody and not frame.parts and not _is_made(frame._for_guests)]
+    if not unmade:
+        return
+    made = asyncio.ensure_future(reading(guest_view.nameless_frames)([frame.text for frame in unmade]))
+    for place, frame in enumerate(unmade):
+        frame._for_guests = asyncio.ensure_future(_at_place(made, place, frame.seq))
+        frame._for_guests.add_done_callback(_look_at_outcome)
+
+
+async def _at_place(made: asyncio.Future[list[str]], place: int, seq: int) -> Frame:
+    return Frame(seq, (await asyncio.shield(made))[place])
+
+
+def _is_made(future: asyncio.Future[Frame] | None) -> bool:
+    """Tell whether a reading is under way or has succeeded; one that failed is begun anew."""
+    return future is not None and not (future.done() and (future.cancelled() or future.exception() is not None))
+
+
+def _look_at_outcome(future: asyncio.Future[Frame]) -> None:
+    """Take note of an error that nobody waits for any more."""
+    if not future.cancelled():
+        future.exception()

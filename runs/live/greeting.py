@@ -16,12 +16,13 @@ from itertools import islice
 
 import msgspec
 
-from runs.access.guest_view import nameless_frames, names_somebody, replace_names
+from runs.access.guest_view import replace_names
 from runs.access.roles import Viewer
 from runs.live.database_reads import reading
+from runs.live.frames import Frame, begin_without_names
 from runs.live.hello import bounded_hello, find
 from runs.models import Run
-from runs.protocol.event_parts import LARGEST_FRAME_BYTES, frame_bytes
+from runs.protocol.event_parts import LARGEST_FRAME_BYTES
 from runs.protocol.events import Hello
 from runs.recording.feed import replay
 from runs.recording.lifecycle import HEARTBEAT_INTERVAL_S
@@ -38,18 +39,18 @@ class Ring:
 
     def __init__(self, last_seq: int) -> None:
         self.floor = self.last = last_seq
-        self._frames: deque[tuple[str, int]] = deque()
+        self._frames: deque[Frame] = deque()
         self._bytes = 0
 
-    def append(self, seq: int, frame: str, taken: int) -> None:
-        """Add the frame of the next event, which has `taken` bytes; the oldest ones leave where it becomes too much."""
-        if seq != self.last + 1:
-            self.skip(seq - 1)
-        self._frames.append((frame, taken))
-        self._bytes += taken
-        self.last = seq
+    def append(self, frame: Frame) -> None:
+        """Add the frame of the next event; the oldest ones leave where it becomes too much."""
+        if frame.seq != self.last + 1:
+            self.skip(frame.seq - 1)
+        self._frames.append(frame)
+        self._bytes += frame.size
+        self.last = frame.seq
         while len(self._frames) > LARGEST_RING_EVENTS or self._bytes > LARGEST_RING_BYTES:
-            self._bytes -= self._frames.popleft()[1]
+            self._bytes -= self._frames.popleft().size
             self.floor += 1
 
     def skip(self, seq: int) -> None:
@@ -58,22 +59,19 @@ class Ring:
         self._bytes = 0
         self.floor = self.last = seq
 
-    def put_before(self, frames: Sequence[str]) -> bool:
+    def put_before(self, frames: Sequence[Frame]) -> bool:
         """Add the events that end at `floor`; return False, and add nothing, where they are too much."""
-        sizes = [frame_bytes(frame) for frame in frames]
-        if len(self._frames) + len(frames) > LARGEST_RING_EVENTS or self._bytes + sum(sizes) > LARGEST_RING_BYTES:
+        taken = sum(frame.size for frame in frames)
+        if len(self._frames) + len(frames) > LARGEST_RING_EVENTS or self._bytes + taken > LARGEST_RING_BYTES:
             return False
-        self._frames.extendleft(reversed(list(zip(frames, sizes, strict=True))))
-        self._bytes += sum(sizes)
+        self._frames.extendleft(reversed(frames))
+        self._bytes += taken
         self.floor -= len(frames)
         return True
 
-    def after(self, seq: int) -> list[tuple[int, str]] | None:
+    def after(self, seq: int) -> list[Frame] | None:
         """Return the events after `seq`, None where it lies before what is held."""
-        if seq < self.floor:
-            return None
-        found = islice(self._frames, seq - self.floor, None)
-        return [(number, frame) for number, (frame, _) in enumerate(found, start=seq + 1)]
+        return None if seq < self.floor else list(islice(self._frames, seq - self.floor, None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +106,15 @@ class Snapshot:
 class Greeting:
     """What one viewer is sent first: a snapshot, then `frames`, up to event `last_seq`.
 
-    `replays`: the frames are all that the viewer missed. Otherwise they follow the snapshot.
+    `replays`: the frames are all that the viewer missed. Otherwise they follow the snapshot. They are those of the
+    ring, which all viewers share: a crowd that is greeted and does not read costs no copies of them. `begin_seq` is the
+    event before the first of them.
     """
 
     snapshot: Snapshot
     replays: bool
-    frames: list[str]
+    frames: list[Frame]
+    begin_seq: int
     last_seq: int
 
 
@@ -127,8 +128,6 @@ class Greeter:
         self._reading: asyncio.Task[None] | None = None
         self._reading_back = asyncio.Lock()
         self._has_guests = False
-        self._naming = asyncio.Lock()
-        self._nameless: dict[int, str] = {}
 
     async def greet(self, since: int | None, *, is_guest: bool) -> Greeting:
         """Return the greeting of a viewer whose outbox is open already and who holds the events up to `since`.
@@ -147,8 +146,9 @@ class Greeter:
         start = since if replays and since is not None else snapshot.seq
         # A snapshot that was read after the outbox was opened may be ahead of the ring; the outbox has the rest.
         found = ring.after(start) or []
-        frames = await self._without_names(found) if is_guest else [frame for _, frame in found]
-        return Greeting(snapshot, replays, frames, start + len(found))
+        if is_guest:
+            begin_without_names(found)
+        return Greeting(snapshot, replays, found, start, start + len(found))
 
     async def _snapshot_for(self, since: int | None, is_guest: bool, arrived: float) -> Snapshot:
         while True:
@@ -181,25 +181,11 @@ class Greeter:
             if since >= floor or self.ring.last - since > LARGEST_RING_EVENTS:
                 return
             found = await reading(replay)(self.run_id, since, floor - since, LARGEST_RING_BYTES)
-            frames = [frame for seq, frame in found if seq <= floor]
+            frames = [Frame(seq, text) for seq, text in found if seq <= floor]
             # A version before this one may have stored what is too large to be sent.
-            sendable = all(frame_bytes(frame) <= LARGEST_FRAME_BYTES for frame in frames)
+            sendable = all(frame.size <= LARGEST_FRAME_BYTES for frame in frames)
             if self.ring.floor == floor and len(frames) == floor - since and sendable:
                 self.ring.put_before(frames)
-
-    async def _without_names(self, found: list[tuple[int, str]]) -> list[str]:
-        """Return the frames as guests see them; each is made once."""
-        named = {seq: frame for seq, frame in found if names_somebody(frame)}
-        if named:
-            async with self._naming:
-                unmade = {seq: frame for seq, frame in named.items() if seq not in self._nameless}
-                if unmade:
-                    made = await reading(nameless_frames)(list(unmade.values()))
-                    floor = min(self.ring.floor + 1, *named)
-                    kept = self._nameless | dict(zip(unmade, made, strict=True))
-                    self._nameless = {seq: frame for seq, frame in kept.items() if seq >= floor}
-                named = {seq: self._nameless[seq] for seq in named}
-        return [named.get(seq, frame) for seq, frame in found]
 
 
 def read_snapshot(run_id: int, for_guests: bool) -> Snapshot:

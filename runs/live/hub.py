@@ -84,7 +84,7 @@ class Room:
             self.skip(seq)
             return
         self.last_seq = seq
-        self.greeter.ring.append(seq, text, frame.size)
+        self.greeter.ring.append(frame)
         if len(self.outboxes) < CROWD_VIEWERS:
             self.flush()
             self._send(frame)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from runs.live.frames import Frame, joined
 from runs.protocol.event_parts import LARGEST_EVENT_BYTES
@@ -31,6 +31,7 @@ class Outbox:
         self.has_failed = False
         self.is_closed = False
         self.wire: Wire | None = None
+        self._first: deque[Frame] = deque()
         self._frames: deque[Frame] = deque()
         self._bytes = 0
         self._is_guest = False
@@ -41,9 +42,20 @@ class Outbox:
         self._direct = False
 
     def open(
-        self, last_seq: int, wire: Wire | None, start_writing: Callable[[], object], *, is_guest: bool = False
+        self,
+        last_seq: int,
+        wire: Wire | None,
+        start_writing: Callable[[], object],
+        *,
+        is_guest: bool = False,
+        first: Iterable[Frame] = (),
     ) -> None:
-        """Begin to send what comes after `last_seq`. `start_writing()` is called whenever frames begin to wait."""
+        """Begin to send what comes after `last_seq`: the frames of `first`, then what came meanwhile and comes.
+
+        `start_writing()` is called whenever frames begin to wait. Those of `first` count for no bound: other viewers
+        share them.
+        """
+        self._first.extend(first)
         self.last_seq = last_seq
         self.wire = wire
         if wire is not None:
@@ -51,7 +63,7 @@ class Outbox:
         self._is_guest = is_guest
         self._start_writing = start_writing
         self._rest()
-        if self._frames or self.overflowed:
+        if self._first or self._frames or self.overflowed:
             self._direct = False
             start_writing()
 
@@ -85,16 +97,18 @@ class Outbox:
         taken: list[Frame] = []
         size = 0
         most = LARGEST_EVENT_BYTES if self.wire is not None else 0
-        while self._frames and (not taken or size + self._frames[0].size < most):
-            frame = self._frames.popleft()
-            self._bytes = max(0, self._bytes - frame.size)
+        while waiting := self._first or self._frames:
+            if taken and size + waiting[0].size >= most:
+                break
+            frame = waiting.popleft()
+            if waiting is self._frames:
+                self._bytes -= frame.size
             if frame.seq and frame.seq <= self.last_seq:
                 continue
             taken.append(frame)
             size += frame.size + 1
             self.last_seq = frame.seq or self.last_seq
         if not taken:
-            self._bytes = 0
             self._rest()
             return None
         return joined(taken)
@@ -109,6 +123,7 @@ class Outbox:
         """Take nothing more."""
         self.is_closed = True
         self._direct = False
+        self._first.clear()
         self._frames.clear()
 
     def _rest(self) -> None:
@@ -117,8 +132,9 @@ class Outbox:
     def _queue(self, frame: Frame) -> None:
         if self.overflowed or self.is_closed:
             return
-        self._frames.extend(frame.parts or (frame,))
-        self._bytes += frame.size
+        parts = frame.parts or (frame,)
+        self._frames.extend(parts)
+        self._bytes += sum(part.size for part in parts)
         if self._bytes > LARGEST_BACKLOG_BYTES or len(self._frames) > LARGEST_BACKLOG_FRAMES:
             self._overflow()
             return

@@ -16,11 +16,13 @@ from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import User
 
 from monitor_site.asgi import application
+from runs.access import guest_view
 from runs.access.grants import Grant
 from runs.access.roles import Viewer
 from runs.access.tokens import create_token, revoke
 from runs.commands.record import record
 from runs.live import greeting, handshake, hub, rights_watch
+from runs.live.frames import Frame
 from runs.live.greeting import Greeter, Ring, read_snapshot
 from runs.live.hello import bounded_hello, find
 from runs.live.hub import Room
@@ -76,7 +78,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
         monkeypatch.setattr(module, name, 3600)
     found = Calls(monkeypatch)
     for module, name in (
-        (greeting, "find"), (greeting, "replay"), (greeting, "nameless_frames"), (rights_watch, "check_grants"),
+        (greeting, "find"), (greeting, "replay"), (guest_view, "nameless_frames"), (rights_watch, "check_grants"),
         (handshake, "find_token"),
     ):  # fmt: skip
         found.count(module, name)
@@ -387,17 +389,25 @@ def test_the_ring_keeps_the_newest_events_within_its_bounds(monkeypatch):
     monkeypatch.setattr(greeting, "LARGEST_RING_BYTES", 100)
     ring = Ring(10)
     assert ring.after(10) == [] and ring.after(9) is None
+
+    def frame(seq: int, size: int = 10) -> Frame:
+        return Frame(seq, "x" * size)
+
+    def held_after(seq: int) -> list[int] | None:
+        found = ring.after(seq)
+        return None if found is None else [frame.seq for frame in found]
+
     for seq in (11, 12, 13, 14):
-        ring.append(seq, str(seq), 10)
-    assert ring.after(10) is None and ring.after(12) == [(13, "13"), (14, "14")] and ring.after(14) == []
-    ring.append(15, "15", 85)
-    assert ring.after(13) == [(14, "14"), (15, "15")] and ring.after(12) is None
-    ring.append(16, "16", 120)
-    assert ring.after(15) is None and ring.after(16) == []
-    ring.append(18, "18", 10)
-    assert ring.after(16) is None and ring.after(17) == [(18, "18")]
-    assert not ring.put_before(["x" * 95]) and ring.put_before(["17", "16b"][::-1])
-    assert ring.after(15) == [(16, "16b"), (17, "17"), (18, "18")]
+        ring.append(frame(seq))
+    assert held_after(10) is None and held_after(12) == [13, 14] and held_after(14) == []
+    ring.append(frame(15, 85))
+    assert held_after(13) == [14, 15] and held_after(12) is None
+    ring.append(frame(16, 120))
+    assert held_after(15) is None and held_after(16) == []
+    ring.append(frame(18))
+    assert held_after(16) is None and held_after(17) == [18]
+    assert not ring.put_before([frame(17, 95)]) and ring.put_before([frame(16), frame(17)])
+    assert held_after(15) == [16, 17, 18]
 
 
 class Story:
@@ -460,7 +470,7 @@ class Story:
         self.room.outboxes.add(outbox)
         found = await greeter.greet(since, is_guest=self.chance.random() < 0.5)
         begin = since if found.replays and since is not None else found.snapshot.seq
-        got = [json.loads(frame)["seq"] for frame in found.frames]
+        got = [json.loads(frame.text)["seq"] for frame in found.frames]
         self.viewers.append((since, begin, got, found, outbox))
 
     async def play(self) -> list[str]:

@@ -223,3 +223,17 @@ async def test_a_viewer_whose_frame_fails_costs_only_itself() -> None:
     deliver(room, 1, 2)
     assert sound.seqs == [1, 2] and broken.woken
     assert [box.has_failed for box in room.outboxes].count(True) == 1
+
+
+def test_what_a_greeting_replays_comes_first_and_counts_for_no_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "LARGEST_BACKLOG_FRAMES", 2)
+    connection, box = Connection(), Outbox()
+    for seq in (4, 5):
+        box.put(event(seq))
+    box.open(0, connection, connection.wake, first=[event(seq) for seq in (1, 2, 3, 4)])
+    assert connection.woken == 1 and not box.overflowed
+    message = box.take()
+    assert message is not None and [part.seq for part in message.parts] == [1, 2, 3, 4, 5]
+    assert box.take() is None
+    box.put(event(6))
+    assert connection.seqs == [6]

@@ -135,10 +135,11 @@ class CrowdViewer:
     async def _catch_up(self) -> None:
         assert self.socket is not None and self.last_seq is not None
         while self.last_seq < self.crowd.target_seq:
-            message = json.loads(await self.socket.recv())
-            if "at" in message:
-                self.last_seq = int(message["seq"])
-                self.seqs.append(self.last_seq)
+            frame = json.loads(await self.socket.recv())
+            for message in frame if isinstance(frame, list) else [frame]:
+                if "at" in message:
+                    self.last_seq = int(message["seq"])
+                    self.seqs.append(self.last_seq)
         self.caught_up_at = time.monotonic()
 
     async def _ticket(self) -> str:

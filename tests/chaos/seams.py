@@ -125,7 +125,12 @@ class Page:
             sent = self.seq
             try:
                 while not self._must_load:
-                    sent = self._take(json.loads(self._socket.recv()), sent)
+                    frame = json.loads(self._socket.recv())
+                    must_load = False
+                    for message in frame if isinstance(frame, list) else [frame]:
+                        sent = self._take(message, sent)
+                        must_load = must_load or self._must_load
+                    self._must_load = must_load
             except websockets.ConnectionClosed as closed:
                 self.codes[closed.rcvd.code if closed.rcvd else None] += 1
 

@@ -49,11 +49,6 @@ CORES = sorted(os.sched_getaffinity(0))
 PEERS = ("floor", "broadcast", "stock-pubsub", "stock-memory")
 # One send per viewer and event, whatever waits and whoever the viewer is.
 UNBOUNDED = """
-import os, sys
-sys.path.insert(0, os.environ["STEERSMAN_ROOT"])
-os.environ["DJANGO_SETTINGS_MODULE"] = "monitor_site.settings"
-import django
-django.setup()
 from runs.live import outbox
 put = outbox.Outbox.put
 def put_at_once(self, frame):
@@ -62,8 +57,6 @@ def put_at_once(self, frame):
     else:
         self._send(frame.wire(self._compressed))
 outbox.Outbox.put = put_at_once
-from django.core.management import call_command
-call_command("serve_portal", "--port", os.environ["STEERSMAN_PORT"])
 """
 
 
@@ -126,13 +119,8 @@ def ours(stack: Stack, *, unbounded: bool = False) -> Iterator[Server]:
     project = Project.objects.get()
     run = Run.objects.create(project=project, name="fanout", state="running", attempt=1)
     key = create_token(users[0], project, "share", name="hall", run=run)[1]
-    command = stack.command
-    if unbounded:
-        (stack.folder / "portal.py").write_text(UNBOUNDED)
-        stack.command = lambda *arguments: [sys.executable, str(stack.folder / "portal.py")]  # type: ignore[method-assign]
     with on_the_servers_core():
-        stack.start_web()
-    stack.command = command  # type: ignore[method-assign]
+        stack.start_web(UNBOUNDED if unbounded else "")
     assert stack.web is not None
 
     def targets(count: int) -> list[str]:
@@ -225,7 +213,7 @@ def main() -> int:
     options = parser.parse_args()
     wanted = options.only.split(",")
     found: dict[tuple[str, int], Measured] = {}
-    with Stack(STEERSMAN_ROOT=str(ROOT)) as stack:
+    with Stack() as stack:
         stack.migrate()
         stack.use()
         seed_project([(f"member{number}", "operator") for number in range(MEMBERS)])

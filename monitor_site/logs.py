@@ -6,7 +6,7 @@ import logging
 import re
 
 KEYS = re.compile(
-    r"stm_[\w-]+|(?<=/invite/)[\w-]+|(?<=/share/)[\w-]+|(?<=[?&]token=)[^\s&\"']+|(?<=ticket\.)[\w.-]{20,}"
+    r"stm_[\w-]+|(?<=/invite/)[\w-]+|(?<=/share/)[\w-]+|(?<=[?&]token=)[^\s&\"']+|(?<=ticket\.)[\w-]{20,}"
 )
 
 

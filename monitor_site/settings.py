@@ -81,9 +81,9 @@ STEERSMAN_RESTART_PAUSE_S = env.float("STEERSMAN_RESTART_PAUSE_S", default=5.0)
 STEERSMAN_SLOTS = slots("STEERSMAN_SLOTS")
 STEERSMAN_CPU_SLOTS = slots("STEERSMAN_CPU_SLOTS")
 STEERSMAN_STOP_SIGNAL = env("STEERSMAN_STOP_SIGNAL", default="")
-# More origins that may open a socket, as scheme://host:port; the portal's own is always allowed.
 # Messages on sockets, where the browser offers it; each is compressed once for all viewers.
 STEERSMAN_COMPRESS = env.bool("STEERSMAN_COMPRESS", default=True)
+# More origins that may open a socket, as scheme://host:port; the portal's own is always allowed.
 STEERSMAN_ORIGINS = env.list("STEERSMAN_ORIGINS", default=[])
 # Open sockets, over all web processes. A link may be shown to a lecture hall; a person has tabs and scripts.
 STEERSMAN_SOCKETS_PER_USER = env.int("STEERSMAN_SOCKETS_PER_USER", default=100)

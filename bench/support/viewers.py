@@ -185,7 +185,7 @@ class Crowd:
         except BlockingIOError:
             pass
         except OSError as error:
-            self._end(viewer, viewer.code or ABNORMAL, errno.errorcode.get(error.errno or 0, str(error)))
+            self._lost(viewer, error)
             return
         if sent < len(data) and not viewer.stalled:
             viewer.waits_to_send += data[sent:]
@@ -197,7 +197,7 @@ class Crowd:
         except BlockingIOError:
             return
         except OSError as error:
-            self._end(viewer, viewer.code or ABNORMAL, errno.errorcode.get(error.errno or 0, str(error)))
+            self._lost(viewer, error)
             return
         if not data:
             self._end(viewer, viewer.code or ABNORMAL)
@@ -260,6 +260,9 @@ class Crowd:
         if packed != self._packed:
             self._packed, self._inflated = packed, zlib.decompressobj(-15).decompress(packed + DEFLATE_END)
         return self._inflated
+
+    def _lost(self, viewer: Viewer, error: OSError) -> None:
+        self._end(viewer, viewer.code or ABNORMAL, errno.errorcode.get(error.errno or 0, str(error)))
 
     def _end(self, viewer: Viewer, code: int, reason: str = "") -> None:
         if viewer.ended_at:

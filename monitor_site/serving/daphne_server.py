@@ -22,6 +22,7 @@ from twisted.internet import defer, reactor, task
 
 from monitor_site.serving.socket_wire import SocketClosed, wire_of
 from runs.access.limiter import Bucket
+from runs.protocol.events import TOO_MANY, TOO_SLOW
 from runs.protocol.wire_format import EXTENSION, SMALLEST_COMPRESSED_BYTES, WINDOW_BITS, deflated
 
 # Each socket is asked with a payload of its own whether it still reads: a kernel acknowledges what its program never
@@ -44,7 +45,6 @@ INCOMING_LIMIT_BYTES = 64 * 1024
 # missed; the rate is for one that acknowledges each event of a run that is told of 100 times a second.
 MESSAGES_BURST = 3_000
 MESSAGES_PER_S = 200.0
-CLOSE_CODE_TOO_MANY = 4429
 # When a crowd comes, the last of it waits for its turn: cut before, it would come once more.
 HANDSHAKE_LIMIT_S = 30
 # Connections that wait to be taken: beyond Twisted's 50 each tries again after one second, then three, then seven.
@@ -54,7 +54,6 @@ CLOSE_CODE_NORMAL = 1000
 FAREWELL_S = 1.0
 FAREWELL_POLL_S = 0.02
 CLOSE_CODE_RESTART = 1012
-CLOSE_CODE_TOO_SLOW = 4408
 OPCODE_TEXT, OPCODE_BINARY = 1, 2
 # The first of the three reserved bits, as autobahn counts them.
 RSV_COMPRESSED = 4
@@ -111,7 +110,7 @@ class PortalProtocol(WebSocketProtocol):
             return True
         # Autobahn drops what comes after it.
         self.failedByMe = True
-        self.sendCloseFrame(code=CLOSE_CODE_TOO_MANY)
+        self.sendCloseFrame(code=TOO_MANY)
         return False
 
     def onOpen(self) -> None:
@@ -135,7 +134,7 @@ class PortalProtocol(WebSocketProtocol):
             self._asked_at += stood_still_s
             if now - self._asked_at > PING_TIMEOUT_S:
                 # If not even this is taken, autobahn drops the connection a second later.
-                self.sendCloseFrame(code=CLOSE_CODE_TOO_SLOW)
+                self.sendCloseFrame(code=TOO_SLOW)
         elif now - self._asked_at > PING_INTERVAL_S:
             self._asked, self._asked_at = os.urandom(PING_BYTES), now
             self.sendPing(self._asked)
@@ -170,10 +169,6 @@ class SharedDeflate(PerMessageDeflateOfferAccept):
         return answer
 
 
-def refuse_compression(offers: Iterable[Any]) -> None:
-    """Leave messages as they are."""
-
-
 def accept_compression(offers: Iterable[Any]) -> SharedDeflate | None:
     """Return the answer to the first offer that fits, None if there is none."""
     for offer in offers:
@@ -204,8 +199,9 @@ class PortalServer(Server):
         factory.setProtocolOptions(
             # A socket that is in the wrong is told why: by default autobahn would cut it without a word.
             failByDrop=False,
-            perMessageCompressionAccept=accept_compression if self.compresses else refuse_compression,
         )
+        if self.compresses:
+            factory.setProtocolOptions(perMessageCompressionAccept=accept_compression)
         self._ws_factory = factory
 
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:

@@ -43,23 +43,17 @@ def issue_ticket(user: User, run: Run, session_key: str = "", token: AccessToken
     return _fernet().encrypt(msgspec.msgpack.encode(grant)).decode().rstrip("=")
 
 
-def redeem_ticket(value: str, run_id: int) -> Grant | None:
-    """Return the grant of a ticket for `run_id` and use it up, None where it is unusable or used.
-
-    Whether its session or token still holds is for `check_grants` to say.
-    """
-    grant = read_ticket(value, run_id)
-    return grant if grant is not None and spend_ticket(value) else None
-
-
 def read_ticket(value: str, run_id: int) -> Grant | None:
-    """Return the grant of a ticket, None where it is not ours, has expired or is for another run. Asks no database."""
+    """Return the grant of a ticket, None where it is not ours, has expired or is for another run. Asks no database.
+
+    Whether its session or token still holds is for `check_grants` to say, and whether it was used for `spend_ticket`.
+    """
     try:
-        encrypted = urlsafe_b64decode(value + "=" * (-len(value) % 4))
+        padded = value + "=" * (-len(value) % 4)
         # Base64 has several texts for the same bytes: with another one a ticket would open twice.
-        if urlsafe_b64encode(encrypted).decode().rstrip("=") != value:
+        if urlsafe_b64encode(urlsafe_b64decode(padded)).decode() != padded or value.endswith("="):
             return None
-        content = _fernet().decrypt(urlsafe_b64encode(encrypted), ttl=int(TICKET_LIFETIME.total_seconds()))
+        content = _fernet().decrypt(padded, ttl=int(TICKET_LIFETIME.total_seconds()))
     except (InvalidToken, ValueError):
         return None
     grant = msgspec.msgpack.decode(content, type=Grant)

@@ -26,10 +26,10 @@ from runs.live.hello import since_of
 from runs.live.hub import Hub, Room, current_hub
 from runs.live.outbox import Outbox
 from runs.live.places import ALL, place_of
-from runs.live.socket_limits import TOO_MANY, answers
+from runs.live.socket_limits import answers
 from runs.models import Command, Run
 from runs.protocol.commands import InvalidCommand, Request, parse_command
-from runs.protocol.events import PROTOCOL, Error, Message, Pong, Resync, encode_message
+from runs.protocol.events import PROTOCOL, TOO_MANY, TOO_SLOW, Error, Message, Pong, Resync, encode_message
 from runs.protocol.wire_format import EXTENSION, Wire
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,6 @@ LARGEST_ECHOED_ID = 100
 
 FAILED = 1011
 TRY_AGAIN = 1013
-TOO_SLOW = 4408
 
 # What a server raises where the transport is closed: as ASGI says, and as plain Daphne does (`runserver`).
 TRANSPORT_CLOSED = (OSError, Disconnected)

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from django.db import Error, close_old_connections, connection
 
@@ -37,6 +37,12 @@ def writing(function: Callable[Asked, Answer]) -> Callable[Asked, Awaitable[Answ
 def answering(function: Callable[Asked, Answer]) -> Callable[Asked, Awaitable[Answer]]:
     """Make an awaitable of a function that answers a request of a crowd."""
     return _on(_answerers, function)
+
+
+def look_at_outcome(asked: asyncio.Future[Any]) -> None:
+    """Take note of an error that nobody waits for any more: who asks next asks anew, and learns it."""
+    if not asked.cancelled():
+        asked.exception()
 
 
 def _on(executor: Executor, function: Callable[Asked, Answer]) -> Callable[Asked, Awaitable[Answer]]:

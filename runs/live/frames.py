@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from runs.access import guest_view
-from runs.live.database_reads import reading
+from runs.live.database_reads import look_at_outcome, reading
 from runs.protocol.wire_format import SMALLEST_COMPRESSED_BYTES, deflated, text_frame
 
 
@@ -73,7 +73,7 @@ def begin_without_names(frames: Sequence[Frame]) -> None:
     made = asyncio.ensure_future(reading(guest_view.nameless_frames)([frame.text for frame in unmade]))
     for place, frame in enumerate(unmade):
         frame._for_guests = asyncio.ensure_future(_at_place(made, place, frame.seq))
-        frame._for_guests.add_done_callback(_look_at_outcome)
+        frame._for_guests.add_done_callback(look_at_outcome)
 
 
 async def _at_place(made: asyncio.Future[list[str]], place: int, seq: int) -> Frame:
@@ -83,9 +83,3 @@ async def _at_place(made: asyncio.Future[list[str]], place: int, seq: int) -> Fr
 def _is_made(future: asyncio.Future[Frame] | None) -> bool:
     """Tell whether a reading is under way or has succeeded; one that failed is begun anew."""
     return future is not None and not (future.done() and (future.cancelled() or future.exception() is not None))
-
-
-def _look_at_outcome(future: asyncio.Future[Frame]) -> None:
-    """Take note of an error that nobody waits for any more."""
-    if not future.cancelled():
-        future.exception()

@@ -18,7 +18,7 @@ import msgspec
 
 from runs.access.guest_view import replace_names
 from runs.access.roles import Viewer
-from runs.live.database_reads import reading
+from runs.live.database_reads import look_at_outcome, reading
 from runs.live.frames import Frame, begin_without_names
 from runs.live.hello import bounded_hello, find
 from runs.models import Run
@@ -159,7 +159,7 @@ class Greeter:
                 return found
             if self._reading is None:
                 self._reading = asyncio.create_task(self._read())
-                self._reading.add_done_callback(_look_at_outcome)
+                self._reading.add_done_callback(look_at_outcome)
             # Shielded: one who leaves while it is read must not take it from the others.
             await asyncio.shield(self._reading)
 
@@ -223,9 +223,3 @@ def _shared_part(run: Run, snapshot: dict[str, object], latest: dict[str, dict[s
     fields = msgspec.structs.asdict(bounded_hello(whole))
     own = ("replay", "viewer", "server_time", "life", "link")
     return msgspec.json.encode({"kind": Hello.kind} | {name: fields[name] for name in fields if name not in own})
-
-
-def _look_at_outcome(task: asyncio.Task[None]) -> None:
-    """Take note of an error that nobody waits for any more: who asks next reads again, and learns it."""
-    if not task.cancelled():
-        task.exception()

@@ -20,7 +20,7 @@ from runs.access.grants import NOT_AUTHENTICATED, Grant
 from runs.access.roles import Viewer
 from runs.access.tickets import forget_expired_tickets, read_ticket, spend_ticket
 from runs.access.tokens import BEARER_SCOPES, MARK, find_token
-from runs.live.database_reads import writing
+from runs.live.database_reads import look_at_outcome, writing
 from runs.live.rights_watch import LONGEST_ANSWER_AGE_S, RightsWatch
 from runs.models import AccessToken, TokenScope
 
@@ -97,7 +97,7 @@ class Entrance:
         if known is None or time.monotonic() - known.asked_at > LONGEST_ANSWER_AGE_S:
             if asked not in self._asking:
                 self._asking[asked] = asyncio.create_task(self._look_up(scope, value, scopes))
-                self._asking[asked].add_done_callback(_look_at_outcome)
+                self._asking[asked].add_done_callback(look_at_outcome)
             # Shielded: one who leaves meanwhile must not take the answer from the others.
             known = await asyncio.shield(self._asking[asked])
         return Grant(run_id, known.user_id, token_id=known.token_id) if known is not None else None
@@ -147,12 +147,6 @@ class Entrance:
             logger.exception("expired tickets could not be removed")
         self._forgot_at = time.monotonic()
         self._forgetting = None
-
-
-def _look_at_outcome(task: asyncio.Task[KnownToken | None]) -> None:
-    """Take note of an error that nobody waits for any more."""
-    if not task.cancelled():
-        task.exception()
 
 
 def query_of(scope: dict[str, Any]) -> dict[str, list[str]]:

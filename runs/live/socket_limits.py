@@ -7,8 +7,8 @@ from typing import Any
 from runs.access.addresses import client_address
 from runs.access.grants import NO_SUCH_RUN, NOT_ALLOWED, NOT_AUTHENTICATED
 from runs.access.limiter import Bucket, Limiter
+from runs.protocol.events import TOO_MANY
 
-TOO_MANY = 4429
 # Only handshakes that fail count against an address: a lecture hall behind one router comes in as fast as it can. A
 # page fails once or twice, where its ticket expired on the way, and many pages may do so at the same time.
 FAILURES_BURST = 100

@@ -18,6 +18,8 @@ from steersman.marked_text import gettext_noop
 
 PROTOCOL = "steersman.v1"
 
+# Of a viewer who does not keep up, and of one who asks for more than there is.
+TOO_SLOW, TOO_MANY = 4408, 4429
 CLOSE_CODES: dict[int, str] = {
     1002: "the viewer broke the WebSocket protocol",
     1007: "a text message was not UTF-8",
@@ -29,9 +31,9 @@ CLOSE_CODES: dict[int, str] = {
     4401: "not authenticated, or not any more: ticket, session or token is missing, used, revoked or expired",
     4403: "not allowed",
     4404: "no such run",
-    4408: "too slow: too much waited for this viewer, or it did not read",
+    TOO_SLOW: "too slow: too much waited for this viewer, or it did not read",
     4409: "what the viewer may do has changed: reconnect to learn it",
-    4429: "too many connections, failed handshakes or messages: wait, then reconnect",
+    TOO_MANY: "too many connections, failed handshakes or messages: wait, then reconnect",
 }
 
 

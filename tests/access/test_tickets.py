@@ -15,8 +15,9 @@ from django.utils import timezone
 
 from runs.access import tickets
 from runs.access.grants import Grant
-from runs.access.tickets import forget_expired_tickets, issue_ticket, redeem_ticket
+from runs.access.tickets import forget_expired_tickets, issue_ticket
 from runs.models import Project, Run, UsedTicket
+from tests.support.sockets import redeem_ticket
 
 pytestmark = pytest.mark.django_db
 SESSION = "q1w2e3r4t5z6u7i8o9p0a1s2d3f4g5h6"

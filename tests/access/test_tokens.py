@@ -16,12 +16,12 @@ from django.utils import timezone
 
 from monitor_site.logs import KeylessFormatter
 from runs.access.roles import Caller
-from runs.access.tickets import redeem_ticket
 from runs.access.tokens import TokenRefused, create_token, digest, find_token, revoke
 from runs.commands.record import record
 from runs.models import AccessToken, Attempt, Membership, Project, Role, Run, RunState, TokenScope
 from runs.protocol.commands import parse_command
 from runs.recording import feed
+from tests.support.sockets import redeem_ticket
 
 pytestmark = pytest.mark.django_db
 

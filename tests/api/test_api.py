@@ -14,7 +14,6 @@ from django.test import Client
 from django.urls import resolve
 from django.utils import timezone
 
-from runs.access.tickets import redeem_ticket
 from runs.access.tokens import create_token
 from runs.models import (
     Attempt,
@@ -36,6 +35,7 @@ from runs.recording import feed
 from runs.recording.lifecycle import complete_command
 from steersman.knobs import Knob
 from steersman.spec import ValueSpec
+from tests.support.sockets import redeem_ticket
 from tests.support.stored_points import metrics_event
 
 pytestmark = pytest.mark.django_db

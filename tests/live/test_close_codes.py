@@ -13,15 +13,11 @@ from websockets.sync.client import ClientConnection, connect
 
 from runs.live.consumers import MALFORMED_LIMIT
 from runs.protocol.events import CLOSE_CODES
-from tests.support.stack import ROOT, Stack, create_run, rows, seed_stack
+from tests.support.stack import Stack, create_run, rows, seed_stack
+from tests.support.watcher import close_code_of
 
 # The portal of this test fails on purpose where a run's name asks for it: nothing else reaches these codes.
 FAULTS = """
-import os, sys
-sys.path.insert(0, os.environ["STEERSMAN_ROOT"])
-os.environ["DJANGO_SETTINGS_MODULE"] = "monitor_site.settings"
-import django
-django.setup()
 from django.db import OperationalError
 from runs.live import greeting, handshake, outbox
 found = greeting.find
@@ -41,22 +37,15 @@ def put_or_fail(self, frame):
         raise ValueError("an event that cannot be sent")
     put(self, frame)
 outbox.Outbox.put = put_or_fail
-from django.core.management import call_command
-call_command("serve_portal", "--port", os.environ["STEERSMAN_PORT"])
 """
 
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    with Stack(STEERSMAN_ROOT=str(ROOT), STEERSMAN_SOCKETS_PER_USER="3") as stack:
+    with Stack(STEERSMAN_SOCKETS_PER_USER="3") as stack:
         seed_stack(stack)
         stack.start_redis()
-        program = stack.folder / "portal.py"
-        program.write_text(FAULTS)
-        serve = stack.command
-        stack.command = lambda *arguments: [serve()[0], str(program)]  # type: ignore[method-assign]
-        stack.start_web()
-        stack.command = serve  # type: ignore[method-assign]
+        stack.start_web(FAULTS)
         yield stack
 
 
@@ -82,14 +71,6 @@ def ticket_of(stack: Stack, run: int, token: str) -> str:
         return str(json.load(answer)["ticket"])
 
 
-def code_of(socket: ClientConnection) -> int:
-    with pytest.raises(ConnectionClosed) as closed:
-        while True:
-            socket.recv(timeout=30)
-    assert closed.value.rcvd is not None, "the connection was cut without a close frame"
-    return closed.value.rcvd.code
-
-
 def append(stack: Stack, run: int, *texts: str) -> None:
     events = ", ".join(f"LogWritten(attempt=1, lines=[LogLine(text={text!r})])" for text in texts)
     imports = "from runs.recording import feed; from runs.protocol.events import LogLine, LogWritten"
@@ -100,7 +81,7 @@ def test_each_code_arrives(stack: Stack, token: str) -> None:
     seen: set[int] = set()
 
     def expect(code: int, socket: ClientConnection) -> None:
-        assert code_of(socket) == code
+        assert close_code_of(socket, 30) == code
         seen.add(code)
 
     run = create_run(stack, "run", state="running", attempt=1)

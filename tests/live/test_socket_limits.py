@@ -13,6 +13,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from runs.live.socket_limits import ANSWERS_BURST, FAILURES_BURST
 from tests.support.stack import Stack, create_run, free_port, rows, seed_stack, wait_for, write_locked
+from tests.support.watcher import close_code_of
 
 # As `monitor_site.serving.daphne_server` says, which brings a reactor.
 MESSAGES_BURST = 3_000
@@ -58,14 +59,6 @@ def socket_of(port: int, run: int, *, bearer: str = "", token: str = "", **heade
     more = {"Authorization": f"Bearer {bearer}"} if bearer else {}
     query = f"?token={token}" if token else ""
     return connect(f"ws://127.0.0.1:{port}/ws/runs/{run}/{query}", additional_headers=more | headers, compression=None)
-
-
-def code_of(socket: ClientConnection) -> int:
-    with pytest.raises(ConnectionClosed) as closed:
-        while True:
-            socket.recv(timeout=60)
-    assert closed.value.rcvd is not None, "the connection was cut without a close frame"
-    return closed.value.rcvd.code
 
 
 def first_of(socket: ClientConnection) -> str | int:
@@ -121,7 +114,7 @@ def test_failed_handshakes_are_judged_in_memory_and_valid_ones_do_not_count(stac
     codes = []
     while not codes or codes[-1] == 4401:
         with socket_of(stack.port, run, token="invented") as socket:
-            codes.append(code_of(socket))
+            codes.append(close_code_of(socket))
         assert len(codes) < 20 * FAILURES_BURST, "nobody stopped it"
     assert codes[-1] == 4429 and codes.count(4401) >= FAILURES_BURST
     with away(stack, "runs_usedticket", "runs_accesstoken"):
@@ -129,7 +122,7 @@ def test_failed_handshakes_are_judged_in_memory_and_valid_ones_do_not_count(stac
         codes = []
         for ending in (f"stm_{'x' * 43}", "x" * 43):
             with socket_of(stack.port, run, token=ending) as socket:
-                codes.append(code_of(socket))
+                codes.append(close_code_of(socket))
         # A second may have passed, which allows one more.
         assert 4429 in codes
 
@@ -139,7 +132,7 @@ def test_a_client_without_a_proxy_cannot_choose_the_address_that_counts(stack: S
     codes = []
     while not codes or codes[-1] == 4401:
         with socket_of(stack.port, run, token="invented", **{"X-Forwarded-For": f"198.51.100.{len(codes)}"}) as socket:
-            codes.append(code_of(socket))
+            codes.append(close_code_of(socket))
         assert len(codes) < 20 * FAILURES_BURST, "nobody stopped it"
     assert codes[-1] == 4429
 
@@ -194,7 +187,7 @@ def test_a_flood_does_not_wait_in_memory_for_a_database_that_is_slow(stack: Stac
             socket.send('{"command": "note", "arguments": {"text": "first"}}')
             for _ in range(2 * MESSAGES_BURST):
                 socket.send('{"kind": "ack", "seq": 0}')
-        assert code_of(socket) == 4429
+        assert close_code_of(socket) == 4429
 
 
 def test_a_crowd_of_well_behaved_pages_is_let_in_and_not_cut(stack: Stack) -> None:

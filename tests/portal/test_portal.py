@@ -16,10 +16,10 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from runs.access.tickets import redeem_ticket
 from runs.models import Attempt, Membership, Project, Recipe, Role, Run, RunState, Series, UsedTicket
 from runs.protocol.events import Block
 from runs.recording import feed
+from tests.support.sockets import redeem_ticket
 from tests.support.stored_points import metrics_event
 
 pytestmark = pytest.mark.django_db

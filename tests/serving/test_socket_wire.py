@@ -20,15 +20,10 @@ import pytest
 from websockets.sync.client import connect
 
 from runs.protocol.wire_format import END_OF_BLOCK, WINDOW_BITS
-from tests.support.stack import ROOT, Stack, create_run, seed_stack, wait_for
+from tests.support.stack import Stack, create_run, seed_stack, wait_for
 
 # Written by the portal of this test: how many frames went straight to a connection, and how many waited.
 PROGRAM = """
-import os, sys
-sys.path.insert(0, os.environ["STEERSMAN_ROOT"])
-os.environ["DJANGO_SETTINGS_MODULE"] = "monitor_site.settings"
-import django
-django.setup()
 from monitor_site.serving import daphne_server, socket_wire
 sent = socket_wire.SocketWire.send
 counts = [0, 0]
@@ -44,23 +39,16 @@ daphne_server.PING_INTERVAL_S, daphne_server.PING_TIMEOUT_S = 0.2, float(os.envi
 daphne_server.CHECK_INTERVAL_S = 0.05
 if os.environ["WIRE"] == "off":
     daphne_server.wire_of = lambda protocol: None
-from django.core.management import call_command
-call_command("serve_portal", "--port", os.environ["STEERSMAN_PORT"])
 """
 
 
 @contextmanager
 def portal(*, wire: str = "on", ping_timeout_s: float = 60.0) -> Iterator[Stack]:
-    with Stack(STEERSMAN_ROOT=str(ROOT), WIRE=wire, PING_TIMEOUT=str(ping_timeout_s)) as stack:
+    with Stack(WIRE=wire, PING_TIMEOUT=str(ping_timeout_s)) as stack:
         stack.environment["COUNTS"] = str(stack.folder / "counts")
         seed_stack(stack)
         stack.start_redis()
-        program = stack.folder / "portal.py"
-        program.write_text(PROGRAM)
-        serve = stack.command
-        stack.command = lambda *arguments: [serve()[0], str(program)]  # type: ignore[method-assign]
-        stack.start_web()
-        stack.command = serve  # type: ignore[method-assign]
+        stack.start_web(PROGRAM)
         yield stack
 
 

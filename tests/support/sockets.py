@@ -12,7 +12,8 @@ from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import User
 
 from monitor_site.asgi import application
-from runs.access.tickets import issue_ticket
+from runs.access.grants import Grant
+from runs.access.tickets import issue_ticket, read_ticket, spend_ticket
 from runs.models import Membership, Project, Run
 from runs.protocol.events import Block
 from runs.recording import feed
@@ -43,6 +44,12 @@ def live(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     run.__name__ = test.__name__
     run.__doc__ = test.__doc__
     return run
+
+
+def redeem_ticket(value: str, run_id: int) -> Grant | None:
+    """Use a ticket up as a handshake does; return its grant, None where it opens nothing."""
+    grant = read_ticket(value, run_id)
+    return grant if grant is not None and spend_ticket(value) else None
 
 
 def append(run: Run, *steps: int) -> int:

@@ -36,6 +36,16 @@ START_TIMEOUT_S = 120.0
 # Databases to copy: a migration takes longer than most tests.
 TEMPLATES = ROOT / "build" / "databases"
 Found = TypeVar("Found")
+CHANGED_PORTAL = """
+import os, sys
+sys.path.insert(0, {root!r})
+os.environ["DJANGO_SETTINGS_MODULE"] = "monitor_site.settings"
+import django
+django.setup()
+{changed}
+from django.core.management import call_command
+call_command(*sys.argv[1:])
+"""
 
 
 def free_port() -> int:
@@ -135,11 +145,15 @@ class Stack:
     def start_redis(self) -> None:
         self.redis.start()
 
-    def start_web(self) -> None:
+    def start_web(self, changed: str = "") -> None:
+        """Start the portal. `changed` is Python that changes parts of it before it serves."""
+        command = self.command("serve_portal", "--port", str(self.port))
+        if changed:
+            program = self.folder / "portal.py"
+            program.write_text(CHANGED_PORTAL.format(root=str(ROOT), changed=changed))
+            command = [sys.executable, str(program), *command[2:]]
         with (self.folder / "web.log").open("ab") as log:
-            self.web = subprocess.Popen(
-                self.command("serve_portal", "--port", str(self.port)), env=self.environment, stdout=log, stderr=log
-            )
+            self.web = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
         self.wait_for_web()
 
     def wait_for_web(self) -> None:

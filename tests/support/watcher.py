@@ -10,8 +10,19 @@ from typing import Any
 
 import websockets
 from websockets.asyncio.client import connect
+from websockets.sync.client import ClientConnection
 
 RETRY_PAUSE_S = 0.1
+
+
+def close_code_of(socket: ClientConnection, timeout_s: float = 60) -> int:
+    """Return the code with which the server closes; what comes before is passed over."""
+    try:
+        while True:
+            socket.recv(timeout=timeout_s)
+    except websockets.ConnectionClosed as closed:
+        assert closed.rcvd is not None, "the connection was cut without a close frame"
+        return closed.rcvd.code
 
 
 class Watcher:

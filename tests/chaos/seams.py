@@ -142,10 +142,13 @@ class Page:
             sent = self.seq if message["replay"] else message["seq"]
             self._must_load = not message["replay"] and message["seq"] != self.seq
         elif kind == "resync":
-            self._must_load = True
+            # Events that follow it in the same frame go on from there; what is missing is in the history.
+            self._must_load, sent = True, message["seq"]
         elif kind != "pong" and "seq" in message:
             self.doubled += message["seq"] <= sent
-            self.gaps += message["seq"] > sent + 1
+            if message["seq"] > sent + 1:
+                self.gaps += 1
+                say(f"page {self.name}: event {message['seq']} came after {sent}")
             sent = message["seq"]
             self._must_load = sent > self.seq + 1
             if sent == self.seq + 1:

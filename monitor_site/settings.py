@@ -283,6 +283,7 @@ CONTENT_SECURITY_POLICY = {
 
 ADMIN_PAGES = (
     ("run", _("Runs"), "monitoring"),
+    ("alert", _("Alerts"), "warning"),
     ("project", _("Projects"), "folder"),
     ("recipe", _("Recipes"), "science"),
     ("host", _("Hosts"), "dns"),

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from runs.models import COMMAND_LINE, Command, Membership
-from runs.protocol.events import CommandChanged
+from runs.models import COMMAND_LINE, Alert, Command, Membership
+from runs.protocol.events import AlertChanged, CommandChanged
 
 # Who sent a command and is no member any more, with an account or without.
 FORMER_MEMBER = "former member"
@@ -17,18 +17,20 @@ FORMER_MEMBER = "former member"
 NO_PERSONS = frozenset({COMMAND_LINE, *signal.Signals.__members__})
 # An event's frame begins with its number and kind.
 _HEAD_CHARACTERS = 64
-_COMMAND_MARK = f'"kind":"{CommandChanged.kind}"'
+_MARKS = tuple(f'"kind":"{kind}"' for kind in (CommandChanged.kind, AlertChanged.kind))
 
 
 def names_somebody(frame: str) -> bool:
     """Tell whether an event's frame carries a member's name."""
-    return _COMMAND_MARK in frame[:_HEAD_CHARACTERS]
+    head = frame[:_HEAD_CHARACTERS]
+    return any(mark in head for mark in _MARKS)
 
 
 def nameless_frames(frames: Iterable[str]) -> list[str]:
-    """Return the frames of `command` events with roles in place of names. Costs two queries."""
+    """Return the frames of `command` and `alert` events with roles in place of names. Costs two queries a kind."""
     events = [msgspec.json.decode(frame) for frame in frames]
-    replace_names(events)
+    replace_names(event for event in events if event["kind"] == CommandChanged.kind)
+    replace_alert_names(event for event in events if event["kind"] == AlertChanged.kind)
     return [msgspec.json.encode(event).decode() for event in events]
 
 
@@ -38,15 +40,38 @@ def replace_names(commands: Iterable[dict[str, Any]]) -> None:
     What no person sent (a signal, the command line) keeps its author. Costs two queries.
     """
     listed = list(commands)
+    if not listed:
+        return
     found = Command.objects.filter(pk__in={command["id"] for command in listed}, author__isnull=False)
     authors = {str(pk): (user, project) for pk, user, project in found.values_list("pk", "author", "run__project")}
-    members = Membership.objects.filter(
-        user__in={user for user, _ in authors.values()}, project__in={project for _, project in authors.values()}
-    )
-    roles = {(user, project): str(role) for user, project, role in members.values_list("user", "project", "role")}
+    roles = _roles(authors.values())
     for command in listed:
         author = authors.get(command["id"])
         if author is not None:
             command["author"] = roles.get(author, FORMER_MEMBER)
         elif command["author"] not in NO_PERSONS:
             command["author"] = FORMER_MEMBER
+
+
+def replace_alert_names(alerts: Iterable[dict[str, Any]]) -> None:
+    """Put roles in place of who acknowledged `alerts`, which have an `id` and `by` as on the wire.
+
+    Costs two queries where somebody did, none otherwise.
+    """
+    named = [alert for alert in alerts if alert["by"]]
+    if not named:
+        return
+    found = Alert.objects.filter(pk__in={alert["id"] for alert in named}, acknowledged_by__isnull=False)
+    people = {pk: (user, project) for pk, user, project in found.values_list("pk", "acknowledged_by", "run__project")}
+    roles = _roles(people.values())
+    for alert in named:
+        alert["by"] = roles.get(people.get(alert["id"], (0, 0)), FORMER_MEMBER)
+
+
+def _roles(people: Iterable[tuple[int, int]]) -> dict[tuple[int, int], str]:
+    """Return the role of each of `people`, pairs of user and project, who is a member."""
+    asked = set(people)
+    members = Membership.objects.filter(
+        user__in={user for user, _ in asked}, project__in={project for _, project in asked}
+    )
+    return {(user, project): str(role) for user, project, role in members.values_list("user", "project", "role")}

@@ -12,8 +12,9 @@ import msgspec
 
 from runs.access.roles import COMMANDING_ROLES
 from runs.live.snapshot import epoch_as_wire
-from runs.models import Attempt, Checkpoint, EpochMetric, Run, StoredEvent, as_wire
+from runs.models import Attempt, Checkpoint, EpochMetric, Run, StoredEvent, alert_as_wire, as_wire
 from runs.protocol.events import (
+    AlertChanged,
     CheckpointSaved,
     CommandChanged,
     LogWritten,
@@ -39,14 +40,15 @@ CHART_ROWS = 35_000
 # What float32 holds. Of merged points alone: a point is given as it was logged.
 CHART_DIGITS = 7
 TEXTS = 50
-LISTED_EVENTS = (StatusChanged.kind, CheckpointSaved.kind, CommandChanged.kind, StallChanged.kind)
+ALERTS = 200
+LISTED_EVENTS = (StatusChanged.kind, CheckpointSaved.kind, CommandChanged.kind, StallChanged.kind, AlertChanged.kind)
 
 
 def history(run: Run, role: str) -> dict[str, Any]:
     """Return the past of `run` as JSON-ready values for a viewer with `role`.
 
-    Keys: seq, epochs, commands, console, events, texts, series, and those of `details`. The newest of each are kept,
-    oldest first; tracebacks are for operators and owners. Raises `Run.DoesNotExist`.
+    Keys: seq, epochs, commands, console, events, texts, alerts, series, and those of `details`. The newest of each are
+    kept, oldest first; tracebacks are for operators and owners. Raises `Run.DoesNotExist`.
     """
     count = run.series.count()
     buckets = max(FEWEST_BUCKETS, min(BUCKETS, CHART_ROWS // max(1, count)))
@@ -58,6 +60,7 @@ def history(run: Run, role: str) -> dict[str, Any]:
         "console": console(run, seq),
         "events": _events(run, seq, LISTED_EVENTS, MOST_EVENTS),
         "texts": _events(run, seq, (TextLogged.kind,), TEXTS),
+        "alerts": [alert_as_wire(alert) for alert in reversed(run.alerts.order_by("-pk")[:ALERTS])],
         "series": series,
     }
 

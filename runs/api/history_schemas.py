@@ -7,7 +7,16 @@ from typing import Any, Literal
 
 from ninja import Field, Schema
 
-from runs.api.schemas import AttemptChartsOut, AttemptOut, CheckpointOut, CommandOut, EpochTold, KnobOut, PlaceOut
+from runs.api.schemas import (
+    AlertOut,
+    AttemptChartsOut,
+    AttemptOut,
+    CheckpointOut,
+    CommandOut,
+    EpochTold,
+    KnobOut,
+    PlaceOut,
+)
 
 
 class DetailsOut(Schema):
@@ -56,6 +65,7 @@ class HistoryOut(DetailsOut):
     console: list[ConsoleLineOut]
     events: list[ToldEvent]
     texts: list[TextOut]
+    alerts: list[AlertOut]
     series: dict[str, AttemptChartsOut] = Field(
         description="For drawing: numbers of merged points are rounded to 7 digits, and `last` is left out"
     )

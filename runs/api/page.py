@@ -7,13 +7,13 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
-from runs.access.guest_view import replace_names
+from runs.access.guest_view import replace_alert_names, replace_names
 from runs.api.answers import encoded
 from runs.api.callers import READERS, caller_of, visible_run_and_viewer
 from runs.api.history import details, history
 from runs.api.history_schemas import DetailsOut, HistoryOut, PlaceAnswer
 from runs.api.schemas import ErrorOut
-from runs.protocol.events import CommandChanged
+from runs.protocol.events import AlertChanged, CommandChanged
 from runs.recording.queue_places import place_of
 
 router = Router(tags=["page of a run"])
@@ -36,6 +36,9 @@ def history_of_run(request: HttpRequest, run_id: int) -> HttpResponse:
     told = history(run, viewer.role)
     if viewer.is_guest:
         replace_names([*told["commands"], *(event for event in told["events"] if event["kind"] == CommandChanged.kind)])
+        replace_alert_names(
+            [*told["alerts"], *(event for event in told["events"] if event["kind"] == AlertChanged.kind)]
+        )
     return encoded(told)
 
 

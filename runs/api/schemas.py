@@ -8,7 +8,7 @@ from uuid import UUID
 
 from ninja import Field, Schema
 
-from runs.models import CommandState
+from runs.models import AlertState, CommandState, Severity
 from runs.protocol.commands import COMMANDS
 from steersman.kinds import KINDS
 
@@ -232,6 +232,34 @@ class CommandOut(Schema):
 class CommandsPage(Schema):
     count: int
     items: list[CommandOut]
+
+
+class AlertOut(Schema):
+    """Something that is wrong with the training, or was."""
+
+    id: int
+    attempt: int
+    detector: str = Field(description="`code` where the training's own code raised it")
+    title: str
+    text: str
+    series: str
+    severity: Severity
+    step: int | None
+    began_at: datetime
+    value: float | None
+    nonfinite: str
+    usual: str = Field(description='What was usual before, such as "0.31 ± 0.02"')
+    state: AlertState
+    late: bool = Field(description="The point was more than 60 s old when it was judged")
+    cleared_at: datetime | None
+    cleared_step: int | None
+    by: str = Field(description="Who acknowledged it")
+    acknowledged_at: datetime | None
+
+
+class AlertsPage(Schema):
+    count: int
+    items: list[AlertOut]
 
 
 class KnobOut(Schema):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from django.db.models import Count
 
-from runs.models import EpochMetric, Run, Series, as_wire
+from runs.models import EpochMetric, Run, Series, Severity, as_wire
 from runs.protocol.events import iso
+from runs.recording.alerts import LASTING
 from runs.recording.status import status_of
 
 
@@ -35,8 +37,15 @@ def run_snapshot(run: Run) -> dict[str, Any]:
         "stalled_since": iso(run.stalled_since) if run.stalled_since else None,
         # Explains a stall; it changes with every step, and no event tells of that.
         "usual_step_s": run.usual_step_s if run.stalled_since else None,
+        "lasting_alerts": lasting_alerts(run),
         "commands": [as_wire(command) for command in reversed(commands)],
     }
+
+
+def lasting_alerts(run: Run) -> dict[str, int]:
+    """Return how many alerts of each severity are not cleared."""
+    counted = run.alerts.filter(state__in=LASTING).order_by().values_list("severity").annotate(Count("pk"))
+    return dict.fromkeys(map(str, Severity), 0) | dict(counted)
 
 
 def latest_values(run: Run) -> dict[str, dict[str, Any]]:

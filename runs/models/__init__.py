@@ -1,8 +1,11 @@
-"""The rows: projects, runs, attempts, series, events, commands, tokens. Imports `runs.protocol` and `steersman.slots`.
+"""The rows: projects, runs, attempts, series, events, alerts, commands, tokens.
+
+Imports `runs.protocol` and `steersman.slots`.
 
 State changes are verbs in `runs.recording.lifecycle`; events are written by `runs.recording.feed` alone.
 """
 
+from runs.models.alerts import OF_CODE, Alert, AlertState, Severity, alert_as_wire
 from runs.models.commands import COMMAND_LINE, Command, CommandState, as_wire
 from runs.models.keys import AccessToken, TokenScope, UsedTicket
 from runs.models.projects import Invite, Membership, Project, Role
@@ -13,7 +16,10 @@ from runs.models.sockets import SocketCounts
 __all__ = [
     "COMMAND_LINE",
     "LARGEST_ID",
+    "OF_CODE",
     "AccessToken",
+    "Alert",
+    "AlertState",
     "Attempt",
     "Axis",
     "Checkpoint",
@@ -32,9 +38,11 @@ __all__ = [
     "RunQuerySet",
     "RunState",
     "Series",
+    "Severity",
     "SocketCounts",
     "StoredEvent",
     "TokenScope",
     "UsedTicket",
+    "alert_as_wire",
     "as_wire",
 ]

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from django.views.generic import DetailView, ListView
 
 from runs.access.roles import Viewer, viewer_of
-from runs.models import CommandState, Run, RunQuerySet, RunState
+from runs.models import AlertState, CommandState, Run, RunQuerySet, RunState, Severity
 from runs.portal.forms import RunFilter
 from runs.portal.rows import percent_of, row_of, with_loss
 from runs.protocol.commands import COMMANDS
@@ -22,6 +22,9 @@ from runs.recording.lifecycle import ENDED
 from runs.recording.queue_places import place_of, places_of
 
 RUNS_A_PAGE = 25
+
+# Whose words the page shows.
+STATES = (RunState, CommandState, AlertState, Severity)
 
 
 class RunList(LoginRequiredMixin, ListView[Run]):
@@ -86,7 +89,7 @@ class RunView(DetailView[Run], ABC):
             "page": {
                 "run": run.pk,
                 "name": run.name,
-                "states": {value: str(label) for value, label in [*RunState.choices, *CommandState.choices]},
+                "states": {value: str(label) for choices in STATES for value, label in choices.choices},
                 "commands": {kind: {"legal_in": sorted(command.legal_in)} for kind, command in COMMANDS.items()},
                 "addresses": self.addresses(),
             },

@@ -7,8 +7,6 @@ Knows neither Django nor torch. `Event` subclasses are numbered and stored (`run
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -206,6 +204,30 @@ class StallChanged(Event, frozen=True, kw_only=True):
     usual_step_s: float | None = None
 
 
+class AlertChanged(Event, frozen=True, kw_only=True):
+    """Something is wrong with the training, or was: the whole alert as of now. `by` is who acknowledged it."""
+
+    kind: ClassVar[str] = gettext_noop("alert")
+    id: int
+    attempt: int
+    detector: str
+    title: str
+    text: str = ""
+    series: str = ""
+    severity: str
+    step: int | None = None
+    began_at: str
+    value: float | None = None
+    nonfinite: str = ""
+    usual: str = ""
+    state: str
+    late: bool = False
+    cleared_at: str | None = None
+    cleared_step: int | None = None
+    by: str = ""
+    acknowledged_at: str | None = None
+
+
 class CheckpointSaved(Event, frozen=True, kw_only=True):
     """A checkpoint is whole on disk and verified. `metrics_left_out` counts metrics beyond the size of a frame."""
 
@@ -335,6 +357,7 @@ EVENTS: dict[str, type[Event]] = {
         CommandChanged,
         KnobsChanged,
         StallChanged,
+        AlertChanged,
         EnvironmentRecorded,
         CheckpointSaved,
         CheckpointsRemoved,
@@ -371,23 +394,3 @@ def decode_event(frame: str | bytes) -> Event:
     if event_type is None:
         raise ValueError(f"unknown event kind {fields.get('kind')!r}")
     return msgspec.convert(fields, event_type)
-
-
-def split_nonfinite(values: Iterable[float]) -> tuple[list[float | None], list[tuple[int, str]]]:
-    """Return values fit for JSON (null where not finite) and the names of what was replaced."""
-    column: list[float | None] = []
-    replaced: list[tuple[int, str]] = []
-    for index, value in enumerate(values):
-        if math.isfinite(value):
-            column.append(value)
-        else:
-            column.append(None)
-            replaced.append((index, name_nonfinite(value)))
-    return column, replaced
-
-
-def name_nonfinite(value: float) -> str:
-    """Return "nan", "inf" or "-inf"."""
-    if math.isnan(value):
-        return "nan"
-    return "inf" if value > 0 else "-inf"

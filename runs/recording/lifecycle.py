@@ -17,7 +17,7 @@ from django.utils import timezone
 from runs.models import Attempt, Checkpoint, Command, CommandState, Run, RunState, as_wire
 from runs.protocol import states
 from runs.protocol.events import CommandChanged, KnobsChanged, StallChanged
-from runs.recording import feed
+from runs.recording import alerts, feed
 from runs.recording.status import announce_status
 
 SILENT_AFTER_S = 12.0
@@ -104,6 +104,7 @@ def open_attempt(
         silent_since = run.heartbeat_at or timezone.now()
         if run.attempts.filter(ended_at=None).update(ended_at=silent_since, outcome=RunState.LOST):
             announce_status(run_id, remark="another attempt takes its place")
+        alerts.clear_all(run_id)
         for command in open_commands(run_id):
             outcome = "The attempt ended without word of it."
             complete_command(command, CommandState.EXPIRED, outcome=outcome, only_from=CommandState.DELIVERED)
@@ -224,6 +225,7 @@ def end_attempt(lease: Lease, end: AttemptEnd, remark: str = "") -> None:
             error=end.error,
             traceback=end.traceback,
         )
+        alerts.clear_all(lease.run_id)
         for command in open_commands(lease.run_id):
             complete_command(command, CommandState.EXPIRED, outcome="The attempt ended before the command took effect.")
         announce_status(lease.run_id)

@@ -13,7 +13,8 @@ from django.db import transaction
 from django.db.models import Max
 
 from runs.models import Axis, Chunk, Run, Series, StoredEvent
-from runs.protocol.events import Metrics, SystemSampled, decode_event, name_nonfinite, split_nonfinite
+from runs.protocol.events import Metrics, SystemSampled, decode_event
+from runs.protocol.nonfinite import name_nonfinite, split_nonfinite
 from runs.series.chunks import (
     CHUNK_POINTS,
     GROUP_CHUNKS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import re
 from datetime import timedelta
@@ -15,12 +16,14 @@ from django.test import Client
 from django.utils import timezone
 
 from monitor_site.logs import KeylessFormatter
+from runs.access.guest_view import nameless_frames, names_somebody
 from runs.access.roles import Caller
 from runs.access.tokens import TokenRefused, create_token, digest, find_token, revoke
 from runs.commands.record import record
 from runs.models import AccessToken, Attempt, Membership, Project, Role, Run, RunState, TokenScope
 from runs.protocol.commands import parse_command
-from runs.recording import feed
+from runs.recording import alerts, feed
+from runs.recording.alerts import Finding
 from tests.support.sockets import redeem_ticket
 
 pytestmark = pytest.mark.django_db
@@ -217,11 +220,20 @@ def test_it_names_no_member_behind_a_link(run: Run) -> None:
     for author_id, name in ((deleted.pk, "Deleted Person"), (None, "the command line")):
         record(run.pk, parse_command({"command": "stop"}), author_id=author_id, author_name=name)
     deleted.delete()
+    for person in (operator, user("stranger"), None):
+        finding = Finding(detector="spike", severity="warning", title="Spike", began_at=timezone.now())
+        alert = alerts.begin(run.pk, 1, finding)
+        if alert is not None and person is not None:
+            alerts.acknowledge(run.pk, alert.pk, person.pk, "Alert Person")
     client = guest(address)
     told = client.get(f"/api/runs/{run.pk}/history/")
     authors = ["operator", "former member", "SIGTERM", "former member", "the command line"]
     assert [command["author"] for command in told.json()["commands"]] == authors
-    assert [event["author"] for event in told.json()["events"]] == authors
+    assert [event["author"] for event in told.json()["events"] if event["kind"] == "command"] == authors
+    assert [alert["by"] for alert in told.json()["alerts"]] == ["operator", "former member", ""]
+    frames = [frame for _, frame in feed.replay(run.pk, 0, 100, 1 << 20) if names_somebody(frame)]
+    seen = [json.loads(frame) for frame in nameless_frames(frames)]
+    assert [event["by"] for event in seen if event["kind"] == "alert"] == ["", "operator", "", "former member", ""]
     assert "Person" not in told.content.decode() and "Traceback" not in told.content.decode()
     for path in ("details/", "place/", "points/?name=loss&from=0&to=9", "points/?name=loss&raw=true"):
         answer = client.get(f"/api/runs/{run.pk}/{path}")
@@ -313,7 +325,6 @@ def test_it_logs_through_that_alone() -> None:
 
 def test_events_of_a_run_still_flow(run: Run) -> None:
     """Replacing names must leave every other event as it was stored."""
-    from runs.access.guest_view import names_somebody
     from runs.protocol.events import LogLine, LogWritten
 
     feed.append(run.pk, LogWritten(attempt=1, lines=[LogLine(text='"kind":"command"')]))

@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from runs.access.tokens import create_token
 from runs.models import (
+    Alert,
     Attempt,
     Checkpoint,
     Command,
@@ -341,6 +342,7 @@ def test_it_costs_the_same_for_many_rows(
         )
         Attempt.objects.create(run=run, number=place, host="h", boot_id="b", supervisor_pid=1, resumed_step=1)
         Series.objects.create(run=other, name="loss")
+        Alert.objects.create(run=run, attempt=1, detector="spike", severity="critical", title="Spike", began_at=NOW)
     client = session("viewer")
     command = Command.objects.first()
     assert command is not None
@@ -350,6 +352,7 @@ def test_it_costs_the_same_for_many_rows(
         (f"/api/runs/{run.pk}/epochs/", 5),
         (f"/api/runs/{run.pk}/commands/?state=sent&kind=stop", 5),
         (f"/api/runs/{run.pk}/commands/{command.pk}/", 5),
+        (f"/api/runs/{run.pk}/alerts/?state=open&severity=critical", 5),
         (f"/api/runs/{run.pk}/knobs/", 3),
         (f"/api/runs/{run.pk}/checkpoints/", 5),
         (f"/api/runs/{run.pk}/attempts/", 6),
@@ -358,7 +361,7 @@ def test_it_costs_the_same_for_many_rows(
         (f"/api/runs/{run.pk}/points/?name=loss", 10),
         (f"/api/runs/{run.pk}/points/?name=loss&raw=true", 10),
         (f"/api/runs/{run.pk}/series/", 5),
-        (f"/api/runs/{run.pk}/history/", 17),
+        (f"/api/runs/{run.pk}/history/", 18),
     )
     for address, most in asked:
         with django_assert_max_num_queries(most):

@@ -191,6 +191,7 @@ export function history(seq, changed = {}) {
     console: [],
     events: [],
     texts: [],
+    alerts: [],
     attempts: [],
     environment: {},
     parameters: {},

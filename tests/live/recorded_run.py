@@ -10,6 +10,7 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from runs.live.greeting import read_snapshot
 from runs.models import Project, Recipe, Run, RunState, StoredEvent
 from runs.protocol.commands import parse_command
 from runs.protocol.events import LogLine
-from runs.recording import queue
+from runs.recording import alerts, queue
 from runs.recording.checkpoints import forget_checkpoints
 from runs.recording.lifecycle import (
     AttemptEnd,
@@ -255,6 +256,25 @@ class RecordedRun:
             self.now.stall.put(tick, self.now.clock)
         self.store(tick)
 
+    def begin_alert(self) -> None:
+        """A detector finds something; its value may be of any kind."""
+        value, nonfinite = self.chance.choice(((12.5, ""), (None, "nan")))
+        finding = alerts.Finding(
+            detector="spike", severity="warning", title="Spike", series="train/loss", step=self.now.step, value=value,
+            nonfinite=nonfinite, usual="0.31 ± 0.02", began_at=datetime(2026, 1, 2, tzinfo=UTC),
+        )  # fmt: skip
+        assert alerts.begin(self.pk, self.now.lease.number, finding) is not None
+
+    def clear_alert(self) -> None:
+        lasting = self.row.alerts.filter(state__in=alerts.LASTING).first()
+        if lasting is not None:
+            assert alerts.clear(self.pk, self.now.lease.number, lasting.pk, self.now.step)
+
+    def acknowledge_alert(self) -> None:
+        opened = self.row.alerts.filter(state="open").first()
+        if opened is not None:
+            assert alerts.acknowledge(self.pk, opened.pk, None, "Ada")
+
     def store(self, tick: Tick | None = None) -> None:
         """Store what the journal has, as the supervisor does in each tick."""
         training = self.now
@@ -377,7 +397,7 @@ class RecordedRun:
             self.log_points, self.log_points, self.log_epoch, self.note, self.log_text, self.record_environment,
             self.save_checkpoint, self.print_lines, self.sample_system, self.set_knob, self.ask_for_checkpoint,
             self.evaluate, self.write_note, self.extend, self.cancel, self.lose, self.replace_supervisor, self.plan,
-            self.fold,
+            self.fold, self.begin_alert, self.begin_alert, self.clear_alert, self.acknowledge_alert,
         ]  # fmt: skip
         if state == "paused":
             return [*always, self.resume, self.resume, self.stop_and_end, self.fail]

@@ -12,7 +12,8 @@ from django.db import transaction
 from hypothesis import strategies as st
 
 from runs.models import Chunk, Run, Series
-from runs.protocol.events import Block, CheckpointSaved, Metrics, StatusChanged, iso, split_nonfinite
+from runs.protocol.events import Block, CheckpointSaved, Metrics, StatusChanged, iso
+from runs.protocol.nonfinite import split_nonfinite
 from runs.protocol.states import group_of
 from runs.recording import feed
 from runs.series import storage

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
-from runs.protocol.events import Block, Metrics, iso, split_nonfinite
+from runs.protocol.events import Block, Metrics, iso
+from runs.protocol.nonfinite import split_nonfinite
 from steersman.agent.machine.redactor import Redactor
 from steersman.records.kinds import PointRecord
 from steersman.records.record import Record

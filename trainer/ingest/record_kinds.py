@@ -25,8 +25,8 @@ from runs.protocol.events import (
     LogWritten,
     TextLogged,
     iso,
-    name_nonfinite,
 )
+from runs.protocol.nonfinite import name_nonfinite
 from runs.recording.checkpoints import forget_checkpoints
 from runs.recording.lifecycle import Lease, complete_command, note_pause
 from runs.recording.status import announce_status

@@ -65,6 +65,14 @@ function eventEntry(event) {
       ? panelRow("alert", gettext("No step for far longer than usual"), [usual], event.at)
       : panelRow("running", gettext("Steps again"), [], event.at);
   }
+  if (event.kind === "alert") {
+    return panelRow(
+      event.state === "cleared" ? "activity" : "alert",
+      fill(gettext("Alert: {title} ({state})"), { title: event.title, state: stateText(event.state) }),
+      [event.series, event.text],
+      event.at,
+    );
+  }
   if (event.kind === "command") {
     const text = fill(gettext("{command} by {author}: {state}"), {
       command: commandText(event),

@@ -19,7 +19,7 @@ export function fill(text, values) {
 
 let stateTexts = {};
 
-/** Take the words for states of runs and commands, in the reader's language, as the server has them. */
+/** Take the words for states of runs, commands and alerts, and for severities, in the reader's language, as the server has them. */
 export function useStateTexts(texts) {
   stateTexts = texts;
 }

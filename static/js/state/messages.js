@@ -6,6 +6,7 @@ import { seriesFromCharts } from "./series.js";
 export const MOST_CONSOLE_LINES = 2000;
 export const MOST_ACTIVITY = 200;
 export const MOST_TEXTS = 50;
+export const MOST_ALERTS = 200;
 // As many as the history gives.
 const MOST_ATTEMPTS = 200;
 
@@ -19,9 +20,10 @@ export const MESSAGES = {
     state.run = { ...event.run };
     // What a frame cannot carry stays as the history told it; the events that follow bring it up to date.
     if (lacks.has("knobs")) state.run.knobs = known?.knobs ?? state.knobs;
-    // They stand in `state.commands` and `state.attempts`.
+    // They stand in `state.commands`, `state.attempts` and `state.alerts`.
     delete state.run.commands;
     delete state.run.last_attempt;
+    delete state.run.lasting_alerts;
     noteAttempt(state, event.run.last_attempt);
     state.lacks = lacks;
     state.greeted = {
@@ -57,6 +59,7 @@ export const MESSAGES = {
     state.commands = new Map(event.commands.map((command) => [command.id, command]));
     state.attempts = event.attempts;
     state.checkpoints = [...event.checkpoints].sort(newestCheckpointFirst);
+    state.alerts = [...(event.alerts ?? [])].sort(newestAlertFirst);
     state.knobs = event.knobs ?? [];
     // A greeting may leave them out: what was known before this history is older.
     if (state.run) state.run.knobs = state.knobs;
@@ -122,6 +125,10 @@ export function noteAttempt(state, attempt) {
     .sort((left, right) => left.number - right.number)
     .slice(-MOST_ATTEMPTS);
   state.versions.attempts += 1;
+}
+
+export function newestAlertFirst(left, right) {
+  return right.id - left.id;
 }
 
 export function newestCheckpointFirst(left, right) {

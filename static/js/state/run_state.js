@@ -8,8 +8,10 @@ import { earlierEpochsFirst, newestEpochs } from "./epochs.js";
 import {
   MESSAGES,
   MOST_ACTIVITY,
+  MOST_ALERTS,
   MOST_CONSOLE_LINES,
   MOST_TEXTS,
+  newestAlertFirst,
   newestCheckpointFirst,
   noteAttempt,
 } from "./messages.js";
@@ -40,6 +42,7 @@ export function emptyState() {
     console: [],
     activity: [],
     texts: [],
+    alerts: [],
     commands: new Map(),
     checkpoints: [],
     attempts: [],
@@ -55,6 +58,7 @@ export function emptyState() {
       console: 0,
       activity: 0,
       texts: 0,
+      alerts: 0,
       knobs: 0,
       commands: 0,
       checkpoints: 0,
@@ -183,6 +187,15 @@ const EVENTS = {
     const gone = new Set(event.ids);
     state.checkpoints = state.checkpoints.filter(({ id }) => !gone.has(id));
     state.versions.checkpoints += 1;
+  },
+
+  alert(state, event) {
+    noteActivity(state, event);
+    const alert = fields(event);
+    state.alerts = [alert, ...state.alerts.filter(({ id }) => id !== alert.id)]
+      .sort(newestAlertFirst)
+      .slice(0, MOST_ALERTS);
+    state.versions.alerts += 1;
   },
 
   text(state, event) {

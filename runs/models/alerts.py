@@ -1,0 +1,101 @@
+"""What went wrong with trainings, as detectors or the training's own code told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
+
+from runs.models.runs import Run
+from runs.protocol.events import iso
+
+# The detector of an alert that the training's own code raises.
+OF_CODE = "code"
+LONGEST_TITLE = 200
+LONGEST_TEXT = 2000
+LONGEST_USUAL = 100
+
+
+class Severity(models.TextChoices):
+    INFO = "info", _("info")
+    WARNING = "warning", _("warning")
+    CRITICAL = "critical", _("critical")
+
+
+class AlertState(models.TextChoices):
+    """An alert that somebody acknowledged lasts until it is cleared."""
+
+    OPEN = "open", pgettext_lazy("state of an alert", "open")
+    ACKNOWLEDGED = "acknowledged", _("acknowledged")
+    CLEARED = "cleared", _("cleared")
+
+
+class Alert(models.Model):
+    """Something that is wrong with an attempt, from the step where it began until it is cleared.
+
+    `value` is the one that was judged, null where there is none or it is not finite (then named in `nonfinite`);
+    `usual` tells what was usual before, such as "0.31 ± 0.02". `late`: the point was old when it was judged.
+    """
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="alerts", verbose_name=_("run"))
+    attempt = models.PositiveIntegerField(_("attempt"))
+    detector = models.CharField(_("detector"), max_length=40)
+    series = models.CharField(_("series"), max_length=200, blank=True)
+    severity = models.CharField(_("severity"), max_length=10, choices=Severity)
+    title = models.CharField(_("title"), max_length=LONGEST_TITLE)
+    text = models.CharField(_("text"), max_length=LONGEST_TEXT, blank=True)
+    step = models.BigIntegerField(_("step"), null=True, blank=True)
+    began_at = models.DateTimeField(_("began at"))
+    value = models.FloatField(_("value"), null=True, blank=True)
+    nonfinite = models.CharField(_("not finite"), max_length=4, blank=True)
+    usual = models.CharField(_("usual"), max_length=LONGEST_USUAL, blank=True)
+    late = models.BooleanField(_("late"), default=False)
+    state = models.CharField(_("state"), max_length=12, choices=AlertState, default=AlertState.OPEN)
+    cleared_at = models.DateTimeField(_("cleared at"), null=True, blank=True)
+    cleared_step = models.BigIntegerField(_("cleared at step"), null=True, blank=True)
+    acknowledged_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="acknowledged_alerts",
+        verbose_name=_("acknowledged by"),
+    )
+    acknowledged_name = models.CharField(_("acknowledged by"), max_length=150, blank=True)
+    acknowledged_at = models.DateTimeField(_("acknowledged at"), null=True, blank=True)
+
+    class Meta:
+        ordering = ["run", "-id"]
+        indexes = [models.Index(fields=["run", "state"], name="alert_by_state")]
+        verbose_name = _("alert")
+        verbose_name_plural = _("alerts")
+
+    def __str__(self) -> str:
+        return f"{self.run_id} · {self.title}"
+
+
+def alert_as_wire(alert: Alert) -> dict[str, Any]:
+    """Return the fields of `runs.protocol.events.AlertChanged` for this row."""
+    return {
+        "id": alert.pk,
+        "attempt": alert.attempt,
+        "detector": alert.detector,
+        "title": alert.title,
+        "text": alert.text,
+        "series": alert.series,
+        "severity": str(alert.severity),
+        "step": alert.step,
+        "began_at": iso(alert.began_at),
+        "value": alert.value,
+        "nonfinite": alert.nonfinite,
+        "usual": alert.usual,
+        "state": str(alert.state),
+        "late": alert.late,
+        "cleared_at": iso(alert.cleared_at) if alert.cleared_at else None,
+        "cleared_step": alert.cleared_step,
+        "by": alert.acknowledged_name,
+        "acknowledged_at": iso(alert.acknowledged_at) if alert.acknowledged_at else None,
+    }

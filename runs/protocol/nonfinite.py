@@ -1,0 +1,26 @@
+"""Numbers that JSON cannot carry: null in their place, and named beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+
+def split_nonfinite(values: Iterable[float]) -> tuple[list[float | None], list[tuple[int, str]]]:
+    """Return values fit for JSON (null where not finite) and the names of what was replaced."""
+    column: list[float | None] = []
+    replaced: list[tuple[int, str]] = []
+    for index, value in enumerate(values):
+        if math.isfinite(value):
+            column.append(value)
+        else:
+            column.append(None)
+            replaced.append((index, name_nonfinite(value)))
+    return column, replaced
+
+
+def name_nonfinite(value: float) -> str:
+    """Return "nan", "inf" or "-inf"."""
+    if math.isnan(value):
+        return "nan"
+    return "inf" if value > 0 else "-inf"

@@ -1,0 +1,120 @@
+"""Alerts of a run: each function writes row and event in one transaction.
+
+What a detector or a training tells is written for the attempt that holds the run, and for no other: the run's row is
+locked first, as everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import transaction
+from django.utils import timezone
+
+from runs.models import OF_CODE, Alert, AlertState, Attempt, Run, alert_as_wire
+from runs.models.alerts import LONGEST_TEXT, LONGEST_TITLE, LONGEST_USUAL
+from runs.protocol.events import AlertChanged
+from runs.recording import feed
+
+LASTING = (AlertState.OPEN, AlertState.ACKNOWLEDGED)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What begins: the fields of `runs.models.Alert` of these names."""
+
+    detector: str
+    severity: str
+    title: str
+    began_at: datetime
+    text: str = ""
+    series: str = ""
+    step: int | None = None
+    value: float | None = None
+    nonfinite: str = ""
+    usual: str = ""
+    late: bool = False
+
+
+def begin(run_id: int, attempt: int, finding: Finding) -> Alert | None:
+    """Record an alert that begins and tell viewers; None where the attempt has ended or another holds the run."""
+    with transaction.atomic():
+        if not _holds(run_id, attempt):
+            return None
+        alert = Alert.objects.create(
+            run_id=run_id,
+            attempt=attempt,
+            detector=finding.detector,
+            series=finding.series,
+            severity=finding.severity,
+            title=finding.title[:LONGEST_TITLE],
+            text=finding.text[:LONGEST_TEXT],
+            step=finding.step,
+            began_at=finding.began_at,
+            value=finding.value,
+            nonfinite=finding.nonfinite,
+            usual=finding.usual[:LONGEST_USUAL],
+            late=finding.late,
+        )
+        _tell(alert)
+    return alert
+
+
+def clear(run_id: int, attempt: int, alert_id: int, step: int | None = None) -> bool:
+    """Record that an alert is over, at `step` where it is known; return whether this call did. Tells viewers."""
+    with transaction.atomic():
+        if not _holds(run_id, attempt):
+            return False
+        return bool(_clear(Alert.objects.filter(pk=alert_id, run_id=run_id, state__in=LASTING), step))
+
+
+def clear_all(run_id: int) -> int:
+    """Clear what detectors found and is not over, as nobody judges any more; return how many. Tells viewers.
+
+    What the training's own code raised stays: it says something that was so, and no point will take it back. Call
+    inside the transaction that ends an attempt, after the run's row is locked.
+    """
+    return _clear(Alert.objects.filter(run_id=run_id, state__in=LASTING).exclude(detector=OF_CODE), None)
+
+
+def acknowledge(run_id: int, alert_id: int, user_id: int | None, name: str) -> bool:
+    """Record that somebody has seen an open alert; return whether this call did. Tells viewers."""
+    with transaction.atomic():
+        _lock(run_id)
+        opened = Alert.objects.filter(pk=alert_id, run_id=run_id, state=AlertState.OPEN)
+        seen = opened.update(
+            state=AlertState.ACKNOWLEDGED,
+            acknowledged_by=user_id,
+            acknowledged_name=name,
+            acknowledged_at=timezone.now(),
+        )
+        if seen:
+            _tell(Alert.objects.get(pk=alert_id))
+    return bool(seen)
+
+
+def _clear(lasting: Iterable[Alert], step: int | None) -> int:
+    now = timezone.now()
+    cleared = list(lasting)
+    for alert in cleared:
+        alert.state, alert.cleared_at, alert.cleared_step = AlertState.CLEARED, now, step
+        alert.save(update_fields=["state", "cleared_at", "cleared_step"])
+        _tell(alert)
+    return len(cleared)
+
+
+def _holds(run_id: int, attempt: int) -> bool:
+    """Lock the run's row; return whether `attempt` is its present one and has not ended."""
+    if _lock(run_id) != attempt:
+        return False
+    return Attempt.objects.filter(run_id=run_id, number=attempt, ended_at=None).exists()
+
+
+def _lock(run_id: int) -> int | None:
+    return Run.objects.select_for_update().filter(pk=run_id).values_list("attempt", flat=True).first()
+
+
+def _tell(alert: Alert) -> None:
+    feed.append(alert.run_id, AlertChanged(**alert_as_wire(alert)))

@@ -1,0 +1,110 @@
+"""Alerts of a run: rows and events that go together, for the attempt that holds the run alone; and who reads them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.utils import timezone
+
+from runs.live.snapshot import lasting_alerts
+from runs.models import Alert, Membership, Project, Run, StoredEvent
+from runs.recording import alerts
+from runs.recording.alerts import Finding
+from runs.recording.lifecycle import AttemptEnd, Holder, Lease, end_attempt, open_attempt
+
+pytestmark = pytest.mark.django_db
+NOW = timezone.now()
+
+
+@pytest.fixture
+def lease() -> Lease:
+    project = Project.objects.create(name="Lab", slug="lab")
+    for name in ("viewer", "operator"):
+        Membership.objects.create(project=project, user=User.objects.create(username=name), role=name)
+    run = Run.objects.create(project=project, name="first")
+    return open_attempt(run.pk, Holder("gpu-host", "boot", 1), 0, command_line=[])
+
+
+def begin(lease: Lease, detector: str = "spike", **fields: Any) -> Alert:
+    found = {"severity": "warning", "title": "Spike", "began_at": NOW} | fields
+    alert = alerts.begin(lease.run_id, lease.number, Finding(detector=detector, **found))
+    assert alert is not None
+    return alert
+
+
+def told(run_id: int) -> list[dict[str, Any]]:
+    frames = StoredEvent.objects.filter(run_id=run_id, kind="alert").order_by("seq").values_list("frame", flat=True)
+    return [json.loads(frame) for frame in frames]
+
+
+def test_row_and_event_say_the_same(lease: Lease) -> None:
+    ada = User.objects.get(username="operator")
+    alert = begin(lease, series="train/loss", step=7, nonfinite="nan", usual="0.31 ± 0.02", late=True)
+    assert alerts.acknowledge(lease.run_id, alert.pk, ada.pk, "Ada")
+    assert not alerts.acknowledge(lease.run_id, alert.pk, ada.pk, "Ada")
+    assert alerts.clear(lease.run_id, lease.number, alert.pk, 9)
+    assert not alerts.clear(lease.run_id, lease.number, alert.pk, 10)
+    first, second, third = told(lease.run_id)
+    assert (first["state"], first["step"], first["value"], first["nonfinite"]) == ("open", 7, None, "nan")
+    assert first["late"] and first["usual"] == "0.31 ± 0.02" and first["attempt"] == lease.number
+    assert (second["state"], second["by"]) == ("acknowledged", "Ada") and second["acknowledged_at"]
+    assert (third["state"], third["by"], third["cleared_step"]) == ("cleared", "Ada", 9) and third["cleared_at"]
+    alert.refresh_from_db()
+    assert (alert.state, alert.acknowledged_by) == ("cleared", ada)
+
+
+def test_who_was_overtaken_writes_nothing(lease: Lease) -> None:
+    alert = begin(lease)
+    newer = open_attempt(lease.run_id, Holder("other-host", "boot", 1), lease.number, command_line=[])
+    before = len(told(lease.run_id))
+    assert alerts.begin(lease.run_id, lease.number, Finding("spike", "warning", "Spike", NOW)) is None
+    assert not alerts.clear(lease.run_id, lease.number, alert.pk)
+    assert len(told(lease.run_id)) == before
+    end_attempt(newer, AttemptEnd("finished"))
+    assert alerts.begin(lease.run_id, newer.number, Finding("spike", "warning", "Spike", NOW)) is None
+
+
+@pytest.mark.parametrize("ends", ["end", "overtaken"])
+def test_the_end_of_an_attempt_clears_what_detectors_found(lease: Lease, ends: str) -> None:
+    begin(lease)
+    begin(lease, detector="code", title="The data are odd")
+    if ends == "end":
+        end_attempt(lease, AttemptEnd("finished"))
+    else:
+        open_attempt(lease.run_id, Holder("other-host", "boot", 1), lease.number, command_line=[])
+    states = dict(Alert.objects.values_list("detector", "state"))
+    assert states == {"spike": "cleared", "code": "open"}
+    assert told(lease.run_id)[-1]["state"] == "cleared"
+
+
+def test_members_read_them_newest_first(lease: Lease) -> None:
+    begin(lease)
+    newest = begin(lease, severity="critical", title="Not finite", step=3)
+    client = Client()
+    client.force_login(User.objects.get(username="viewer"))
+    address = f"/api/runs/{lease.run_id}/alerts/"
+    listed = client.get(address).json()
+    assert listed["count"] == 2 and [item["title"] for item in listed["items"]] == ["Not finite", "Spike"]
+    alerts.clear(lease.run_id, lease.number, newest.pk, 5)
+    assert [item["title"] for item in client.get(f"{address}?state=open").json()["items"]] == ["Spike"]
+    (cleared,) = client.get(f"{address}?severity=critical").json()["items"]
+    assert (cleared["state"], cleared["cleared_step"]) == ("cleared", 5)
+    assert lasting_alerts(Run.objects.get()) == {"info": 0, "warning": 1, "critical": 0}
+    past = client.get(f"/api/runs/{lease.run_id}/history/").json()["alerts"]
+    assert [alert["title"] for alert in past] == ["Spike", "Not finite"]
+
+
+def test_the_admin_shows_them_and_changes_none(lease: Lease, admin_client: Client) -> None:
+    alert = begin(lease, title="Loss is not finite", severity="critical")
+    page = admin_client.get(f"/admin/runs/alert/?run__id__exact={lease.run_id}").content.decode()
+    assert "Loss is not finite" in page and "critical" in page
+    assert (
+        f"/admin/runs/alert/?run__id__exact={lease.run_id}"
+        in admin_client.get(f"/admin/runs/run/{lease.run_id}/change/").content.decode()
+    )
+    assert admin_client.post(f"/admin/runs/alert/{alert.pk}/change/", {"title": "x"}).status_code == 403
+    assert admin_client.post(f"/admin/runs/alert/{alert.pk}/delete/", {"post": "yes"}).status_code == 403

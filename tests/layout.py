@@ -76,8 +76,9 @@ RULES = {
     "trainer.worker": rule("steersman.* trainer", "torch numpy", "django msgspec channels"),
     "trainer.recipes": rule("steersman.files trainer trainer.worker", "torch numpy", "django msgspec channels"),
     "trainer.ingest": rule(f"steersman.* {RECORD} runs.series", "django msgspec", "torch"),
+    "trainer.alerts": rule(f"steersman.* {RECORD} runs.alerts.detectors trainer.ingest", "django", "torch"),
     "trainer.control": rule(
-        f"steersman.* {RECORD} runs.series runs.commands trainer trainer.ingest trainer.worker",
+        f"steersman.* {RECORD} runs.series runs.commands trainer trainer.alerts trainer.ingest trainer.worker",
         "django msgspec tqdm",
         "torch",
     ),

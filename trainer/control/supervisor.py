@@ -34,6 +34,8 @@ from steersman.agent.supervise.interrupts import Interrupts
 from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_FENCED, EXIT_FINISHED, EXIT_INTERRUPTED
 from steersman.files.mailbox import Mailbox
 from steersman.records.kinds import PointRecord
+from trainer.alerts.judging import Batch
+from trainer.alerts.thread import AlertThread
 from trainer.control.command_dispatch import CommandDispatch
 from trainer.control.display import Display
 from trainer.control.exit_status import judge_end, name_rank
@@ -107,6 +109,7 @@ class Supervisor:
         self._sampler.follow(group.pids)
         self._oom_kills = OomKills(group.pids[0] if group.pids else os.getpid())
         self._told_gpu_problems: set[str] = set()
+        self._alerts = AlertThread(lease, self._redactor)
         self._pending_lines = list(lines)
         self._last_store = 0.0
         self._last_heartbeat = 0.0
@@ -123,6 +126,7 @@ class Supervisor:
         self._heart.start()
         self._sampler.start()
         self._forced_exit.start()
+        self._alerts.start()
         announcer.current().listen(f"owner.{self.lease.run_id}", self._heard_command)
         try:
             self._wait_for_database(lambda: self._reader.start(self._ingest.set_aside))
@@ -144,6 +148,7 @@ class Supervisor:
             raise
         finally:
             self._forced_exit.stop()
+            self._alerts.finish(0.0)
             self._heart.stop()
             self._sampler.stop()
             self.display.close()
@@ -202,6 +207,7 @@ class Supervisor:
     def _store(self, heartbeat: bool) -> bool:
         """Store what journal, console and sampler have; return whether the journal brought something."""
         now = time.monotonic()
+        self._pending_lines += self._alerts.take_lines()
         tick = Tick(lines=self._pending_lines)
         if self._journals.has_more():
             tick.read = self._reader.read()
@@ -244,6 +250,10 @@ class Supervisor:
         self._unfolded_points = 0
 
     def _settle(self, tick: Tick) -> None:
+        records = tick.read.records if tick.read is not None else []
+        self._alerts.take(
+            Batch(records, tick.system or {}, self.progress.step, time.time(), stalled=self._stall.is_stalled)
+        )
         if tick.read is not None:
             self._journals.advance(tick.read)
             self._unfolded_points += sum(
@@ -269,6 +279,9 @@ class Supervisor:
         self._wait_for_database(self._dispatch.record_signals)
         self._tell_of_silence()
         self._wait_for_database(self._store_rest)
+        self._alerts.finish()
+        self._pending_lines += self._alerts.take_lines()
+        self._wait_for_database(self._store_lines)
         end = self._wait_for_database(self._judge_end)
         self._wait_for_database(lambda: conclude(self.lease, end))
         self._wait_for_database(self._fold_all_but_the_newest)
@@ -295,6 +308,11 @@ class Supervisor:
         self._ingest.store(tick)
         self._pending_lines = []
         self._settle(tick)
+
+    def _store_lines(self) -> None:
+        if self._pending_lines:
+            self._ingest.store(Tick(lines=self._pending_lines))
+            self._pending_lines = []
 
     def _wait_for_database(self, work: Callable[[], Result]) -> Result:
         since: float | None = None

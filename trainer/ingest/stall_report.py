@@ -30,6 +30,11 @@ class StallReport:
         self._stored = run.stalled_since is not None
         self._stored_step_s = run.usual_step_s
 
+    @property
+    def is_stalled(self) -> bool:
+        """Whether viewers were told of a stall that lasts."""
+        return self._stored
+
     def put(self, tick: Tick, now: float) -> None:
         """Put what has changed into `tick`; `now` in seconds of `time.monotonic`."""
         stalled_s = self.watch.measure(now)

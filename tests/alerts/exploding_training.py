@@ -1,0 +1,29 @@
+"""A worker without torch whose loss falls, explodes, and falls again; then it waits until it is told to stop.
+
+usage: exploding_training.py GOOD BAD
+"""
+
+import random
+import sys
+import time
+
+import steersman
+
+good, bad = int(sys.argv[1]), int(sys.argv[2])
+chance = random.Random(1)
+run = steersman.attach()
+
+
+def log(step: int, loss: float) -> None:
+    run.log(step, **{"train/loss": loss})
+    time.sleep(0.001)
+
+
+for step in range(1, good + 1):
+    log(step, 2.0 / (1 + step / 100) + chance.gauss(0, 0.01))
+for step in range(good + 1, good + bad + 1):
+    log(step, float("nan"))
+step = good + bad
+while not run.stopping:
+    step += 1
+    log(step, 0.3 + chance.gauss(0, 0.01))

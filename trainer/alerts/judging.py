@@ -1,0 +1,138 @@
+"""From stored ticks to what begins and what is over. No database, no thread and no clock: callers tell the time."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from runs.alerts.detectors.curve import deviation_of
+from runs.alerts.detectors.judge import Judge
+from runs.alerts.detectors.points import Alarm, Point
+from runs.protocol.nonfinite import name_nonfinite
+from runs.recording.alerts import Finding
+from steersman.records.kinds import OutcomeRecord, PointRecord, StateRecord
+from steersman.records.record import Record
+from trainer.alerts.titles import title_of
+from trainer.ingest.point_events import SeriesNames
+
+# A point that is judged so much later than it was logged makes an alert that says so.
+LATE_S = 60.0
+STALL = "stall"
+SET_KNOB = "set_knob"
+# What is usual is told of so many values before the one that was judged, and of no fewer.
+USUAL_OF = 64
+FEWEST_OF_USUAL = 8
+
+# A detector and a series.
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a tick brought: its records, its samples of the machine with their time, and the step that the run is at.
+
+    `stalled`: the training has not stepped for far longer than usual, and nobody announced that.
+    """
+
+    records: Sequence[Record] = ()
+    system: Mapping[str, float | None] = field(default_factory=dict)
+    step: int = 0
+    time: float = 0.0
+    stalled: bool = False
+
+
+class RunJudge:
+    """The detectors of one attempt, and which of their alarms last."""
+
+    def __init__(self, names: SeriesNames, judge: Judge | None = None) -> None:
+        self._names = names
+        self._judge = judge or Judge()
+        self._recent: dict[str, deque[float]] = {}
+        self._told = 0
+        self.lasting: set[Key] = set()
+
+    def points(self, batch: Batch) -> Iterator[Point]:
+        """Yield the points of a batch in their order, and tell the detectors of what people did between them."""
+        for record in batch.records:
+            match record:
+                case PointRecord():
+                    shown = self._names.stored(tuple(record.values))
+                    for name, value in zip(shown, record.values.values(), strict=True):
+                        yield Point(name, record.step, record.time, value)
+                case OutcomeRecord(command=command, state="applied") if command == SET_KNOB:
+                    self._judge.turned()
+                case StateRecord(state=state) if state != "paused":
+                    # The pause is no gap between points.
+                    self._judge.resumed()
+        for name, sample in batch.system.items():
+            if sample is not None:
+                yield Point(name, batch.step, batch.time, sample)
+
+    def skip(self) -> None:
+        """Points were left out: what follows may differ from what came before."""
+        self._judge.turned()
+
+    def see(self, point: Point, now: float) -> list[Finding]:
+        """Judge a point; `now` in seconds since the epoch. Return what begins."""
+        # What was silent speaks again: of a stall only `silent` tells, while it lasts.
+        began = [alarm for alarm in self._judge.judge(point) if alarm.detector != STALL]
+        found = [self._finding(alarm, point, now) for alarm in began]
+        if math.isfinite(point.value):
+            recent = self._recent.get(point.series)
+            if recent is None:
+                recent = self._recent[point.series] = deque(maxlen=USUAL_OF)
+            recent.append(point.value)
+        return found
+
+    def silent(self, now: float) -> list[Finding]:
+        """Return what begins because nothing comes. Call while the training is stalled."""
+        return [self._finding(alarm, None, now) for alarm in self._judge.silent(now)]
+
+    def over(self) -> list[Key]:
+        """Return the alarms that lasted and do not any more."""
+        active = {(detector, _series_of(detector, series)) for detector, series in self._judge.active}
+        ended = sorted(self.lasting - active)
+        self.lasting &= active
+        return ended
+
+    def take_messages(self) -> list[str]:
+        """Return what the detectors have to say since the last call: which of them were switched off."""
+        new = self._judge.messages[self._told :]
+        self._told += len(new)
+        return new
+
+    def _finding(self, alarm: Alarm, point: Point | None, now: float) -> Finding:
+        title, text = title_of(alarm.detector)
+        series = _series_of(alarm.detector, alarm.series)
+        self.lasting.add((alarm.detector, series))
+        judged = point if point is not None and point.series == alarm.series else None
+        at = point.time if point is not None else now
+        return Finding(
+            detector=alarm.detector,
+            severity=alarm.severity,
+            title=title,
+            text=text,
+            series=series,
+            step=alarm.step,
+            began_at=datetime.fromtimestamp(at, UTC),
+            value=judged.value if judged is not None and math.isfinite(judged.value) else None,
+            nonfinite=name_nonfinite(judged.value) if judged is not None and not math.isfinite(judged.value) else "",
+            usual=usual_of(self._recent.get(series, ())),
+            late=now - at > LATE_S,
+        )
+
+
+def usual_of(values: Sequence[float]) -> str:
+    """Return median and robust standard deviation of values, such as "0.31 ± 0.02"; "" where they are too few."""
+    if len(values) < FEWEST_OF_USUAL:
+        return ""
+    middle, deviation = deviation_of(sorted(values))
+    return f"{middle:.3g} ± {deviation:.2g}"
+
+
+def _series_of(detector: str, series: str) -> str:
+    """Return the series of an alarm; a stall is of none."""
+    return "" if detector == STALL else series

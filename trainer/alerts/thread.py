@@ -1,0 +1,190 @@
+"""The thread that judges what a supervisor has stored, and writes alerts through a database connection of its own.
+
+The supervisor hands over a reference and goes on: neither a slow detector nor a database that waits delays a tick.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+
+from django.db import Error as DatabaseError
+from django.db import connection
+
+from runs.alerts.detectors.judge import Judge
+from runs.alerts.detectors.points import Point, thinned
+from runs.models import OF_CODE, Alert
+from runs.protocol.events import LogLine
+from runs.recording import alerts
+from runs.recording.alerts import Finding
+from runs.recording.lifecycle import Lease
+from steersman.agent.machine.redactor import Redactor
+from steersman.records.kinds import PointRecord
+from trainer.alerts.judging import Batch, Key, RunJudge
+from trainer.ingest.point_events import SeriesNames
+
+logger = logging.getLogger(__name__)
+
+# Values that wait to be judged, in all batches together; beyond it the oldest batches are dropped.
+MOST_WAITING_VALUES = 200_000
+MOST_UNWRITTEN = 1_000
+LOOK_INTERVAL_S = 1.0
+# Where the database is away, a supervisor ends all the same: the end of an attempt clears alerts by itself.
+FINISH_TIMEOUT_S = 5.0
+
+
+class Overtaken(Exception):
+    """Another attempt holds the run, or this one has ended: nothing more is written."""
+
+
+class AlertThread:
+    """Judges one attempt. `take`, `take_lines` and `finish` are for the supervisor's thread and return at once."""
+
+    def __init__(self, lease: Lease, redactor: Redactor, judge: Judge | None = None) -> None:
+        self._lease = lease
+        self._judge = RunJudge(SeriesNames(redactor), judge)
+        self._redactor = redactor
+        self._lock = threading.Lock()
+        self._arrived = threading.Event()
+        self._waiting: deque[tuple[Batch, int]] = deque()
+        self._waiting_values = 0
+        self._lines: list[LogLine] = []
+        self._was_dropped = False
+        self._is_closing = False
+        self.dropped_values = 0
+        # What is to be written, in order: an alert that begins, or one that is over.
+        self._unwritten: deque[Finding | Key] = deque()
+        self._open: dict[Key, int] = {}
+        self._is_new = True
+        self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def take(self, batch: Batch) -> None:
+        """Queue what a tick brought. The oldest are dropped and counted where too much waits."""
+        values = len(batch.system)
+        values += sum(len(record.values) for record in batch.records if isinstance(record, PointRecord))
+        with self._lock:
+            if self._is_closing:
+                return
+            self._waiting.append((batch, values))
+            self._waiting_values += values
+            while self._waiting_values > MOST_WAITING_VALUES and len(self._waiting) > 1:
+                _, fewer = self._waiting.popleft()
+                self._waiting_values -= fewer
+                self.dropped_values += fewer
+                if not self._was_dropped:
+                    self._say_locked("Alerts: points come faster than they can be judged; the oldest are left out.")
+                self._was_dropped = True
+        self._arrived.set()
+
+    def take_lines(self) -> list[LogLine]:
+        """Return lines for the console of the run since the last call."""
+        with self._lock:
+            lines, self._lines = self._lines, []
+        return lines
+
+    def finish(self, timeout_s: float = FINISH_TIMEOUT_S) -> None:
+        """Judge what waits and end the thread; do not wait for longer than `timeout_s`."""
+        with self._lock:
+            self._is_closing = True
+        self._arrived.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        try:
+            for point in thinned(self._arriving()):
+                self._unwritten += self._judge.see(point, time.time())
+            self._settle()
+        except Overtaken:
+            logger.info("another attempt holds run %d: no more alerts", self._lease.run_id)
+        except Exception as error:  # whatever goes wrong here must not take the recording with it
+            logger.exception("alerts of run %d are switched off", self._lease.run_id)
+            self._say(f"Alerts are switched off: {type(error).__name__}: {error}", "warning")
+        finally:
+            with self._lock:
+                self._is_closing = True
+                self._waiting.clear()
+            connection.close()
+
+    def _arriving(self) -> Iterator[Point]:
+        """Yield the points of what arrives until the supervisor ends; write between batches what was found."""
+        while True:
+            batch = self._next()
+            if batch is not None:
+                yield from self._judge.points(batch)
+                if batch.stalled:
+                    self._unwritten += self._judge.silent(time.time())
+            elif self._is_closing:
+                return
+            self._settle()
+
+    def _next(self) -> Batch | None:
+        """Return the next batch, None where none came for a while or the supervisor ends."""
+        self._arrived.wait(LOOK_INTERVAL_S)
+        with self._lock:
+            if self._was_dropped:
+                self._was_dropped = False
+                self._judge.skip()
+            if not self._waiting:
+                if not self._is_closing:
+                    self._arrived.clear()
+                return None
+            batch, values = self._waiting.popleft()
+            self._waiting_values -= values
+            return batch
+
+    def _settle(self) -> None:
+        """Write what began and what is over; what the database does not take now is tried again."""
+        self._unwritten += self._judge.over()
+        for message in self._judge.take_messages():
+            self._say(message, "warning")
+        while len(self._unwritten) > MOST_UNWRITTEN:
+            self._unwritten.popleft()
+        if not self._unwritten and not self._is_new:
+            return
+        try:
+            if self._is_new:
+                self._clear_earlier()
+                self._is_new = False
+            while self._unwritten:
+                self._write(self._unwritten[0])
+                self._unwritten.popleft()
+        except DatabaseError as error:
+            logger.warning("an alert of run %d waits: %s", self._lease.run_id, error)
+            connection.close()
+
+    def _clear_earlier(self) -> None:
+        """Clear what an earlier supervisor of this attempt found: its detectors are gone, and these see it anew."""
+        earlier = Alert.objects.filter(
+            run_id=self._lease.run_id, attempt=self._lease.number, state__in=alerts.LASTING
+        ).exclude(detector=OF_CODE)
+        for pk in list(earlier.values_list("pk", flat=True)):
+            alerts.clear(self._lease.run_id, self._lease.number, pk)
+
+    def _write(self, change: Finding | Key) -> None:
+        run_id, number = self._lease.run_id, self._lease.number
+        if isinstance(change, Finding):
+            alert = alerts.begin(run_id, number, change)
+            if alert is None:
+                raise Overtaken
+            earlier = self._open.pop((change.detector, change.series), None)
+            if earlier is not None:
+                # It ended and began again between two looks.
+                alerts.clear(run_id, number, earlier, change.step)
+            self._open[change.detector, change.series] = alert.pk
+        elif change in self._open:
+            alerts.clear(run_id, number, self._open[change])
+            del self._open[change]
+
+    def _say(self, text: str, level: str) -> None:
+        with self._lock:
+            self._say_locked(self._redactor.text(text), level)
+
+    def _say_locked(self, text: str, level: str = "warning") -> None:
+        self._lines.append(LogLine(text=text, source="steersman", level=level))

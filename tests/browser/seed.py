@@ -14,6 +14,8 @@ from django.utils import timezone
 from runs.access.membership import invite
 from runs.access.tokens import create_token
 from runs.models import (
+    Alert,
+    AlertState,
     Attempt,
     Checkpoint,
     Command,
@@ -26,8 +28,10 @@ from runs.models import (
     Run,
     RunState,
     TokenScope,
+    alert_as_wire,
 )
 from runs.protocol.events import (
+    AlertChanged,
     Block,
     EpochDone,
     Event,
@@ -96,6 +100,10 @@ def make_run(project: Project, name: str, state: str, rate: float) -> Run:
     events = [*_events(now.timestamp() - STEPS * INTERVAL_S, rate), status_of(run)]
     feed.append(run.pk, *events)
     _steer(run)
+    _alert(run, "warning", "spike", AlertState.CLEARED, step=900)
+    if state == RunState.RUNNING:
+        _alert(run, "info", "plateau", AlertState.OPEN, step=2000)
+        _alert(run, "critical", "non-finite", AlertState.OPEN, step=1500)
     storage.update_latest(run.pk, [event for event in events if isinstance(event, Metrics | SystemSampled)])
     for event in events:
         if isinstance(event, EpochDone):
@@ -138,6 +146,27 @@ def make_run_of_two_attempts(project: Project) -> Run:
                 run=run, attempt=number, epoch=epoch, step=epoch * 100, at=now, train_loss=losses[-1]
             )
     return run
+
+
+def _alert(run: Run, severity: str, detector: str, state: str, step: int) -> None:
+    """Record an alert, cleared ten steps later or not at all."""
+    now = timezone.now()
+    alert = Alert.objects.create(
+        run=run,
+        attempt=1,
+        detector=detector,
+        series="train/loss",
+        severity=severity,
+        title=detector.title(),
+        step=step,
+        began_at=now,
+        nonfinite="nan",
+        usual="0.31 ± 0.02",
+        state=state,
+        cleared_at=now if state == AlertState.CLEARED else None,
+        cleared_step=step + 10 if state == AlertState.CLEARED else None,
+    )
+    feed.append(run.pk, AlertChanged(**alert_as_wire(alert)))
 
 
 def _steer(run: Run) -> None:

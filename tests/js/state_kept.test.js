@@ -3,6 +3,7 @@ import { test } from "node:test";
 
 import { applyEvent, emptyState } from "../../static/js/state/run_state.js";
 import { countedEpochs, earlierEpochs } from "../../static/js/state/epochs.js";
+import { lastingAlerts } from "../../static/js/state/alerts.js";
 import { AT, hello, history, played, status } from "./story.js";
 
 test("it lets a later attempt replace the epochs that it trains again", () => {
@@ -154,4 +155,33 @@ test("it keeps as many epochs and attempts as the history gives, the newest", ()
   for (let number = 1; number <= 203; number += 1)
     applyEvent(state, status(2003 + number, { attempt: number, last_attempt: { number } }));
   assert.deepEqual([state.attempts.length, state.attempts[0].number], [200, 4]);
+});
+
+test("it keeps one alert an id, the newest first, and tells the most severe that last", () => {
+  const alert = (seq, id, severity, state) => ({ seq, kind: "alert", at: AT, id, severity, state, title: "Spike" });
+  const state = played([
+    alert(1, 1, "warning", "open"),
+    alert(2, 2, "critical", "open"),
+    alert(3, 3, "info", "open"),
+    alert(4, 4, "warning", "open"),
+    alert(5, 2, "critical", "acknowledged"),
+    alert(6, 1, "warning", "cleared"),
+  ]);
+  const shown = (alerts) => alerts.map(({ id, state: told }) => [id, told]);
+  assert.deepEqual(shown(state.alerts), [
+    [4, "open"],
+    [3, "open"],
+    [2, "acknowledged"],
+    [1, "cleared"],
+  ]);
+  assert.deepEqual(shown(lastingAlerts(state.alerts)), [
+    [2, "acknowledged"],
+    [4, "open"],
+    [3, "open"],
+  ]);
+  applyEvent(state, history(9, { alerts: [state.alerts[3], state.alerts[2]] }));
+  assert.deepEqual(shown(state.alerts), [
+    [2, "acknowledged"],
+    [1, "cleared"],
+  ]);
 });

@@ -1,7 +1,7 @@
-// The marks of interventions on all charts: which, and where over what is drawn.
+// The marks of interventions on all charts, and of alerts on that of their series: which, and where over what is drawn.
 
 import { changeDetector } from "../shared/painter.js";
-import { appliedAt, attemptStarts, interventionsOf, isReplaced } from "./interventions.js";
+import { alertMark, appliedAt, attemptStarts, interventionsOf, isReplaced } from "./interventions.js";
 
 export class InterventionMarks {
   #state;
@@ -17,23 +17,29 @@ export class InterventionMarks {
 
   /** Look at what was done since; call once before charts are painted. */
   refresh() {
-    const { versions, commands, attempts, run } = this.#state;
+    const { versions, commands, attempts, run, alerts } = this.#state;
     const { marks, attempt: last } = this.#view;
-    if (!this.#changed(versions.commands, versions.attempts, versions.details, marks, last, run?.recipe)) return;
+    const { commands: asked, alerts: found, attempts: tried, details } = versions;
+    if (!this.#changed(asked, found, tried, details, marks, last, run?.recipe)) return;
     const begun = attemptStarts(
       attempts.filter(({ number }) => number <= last),
       !run?.recipe,
     );
-    const shown = marks ? interventionsOf(commands.values()) : [];
+    const begins = alerts.filter(({ step, series }) => step !== null && series).map(alertMark);
+    const shown = marks ? [...interventionsOf(commands.values()), ...begins] : [];
     this.#list = shown
       .filter(({ attempt }) => (attempt ?? 0) <= last)
       .map((command) => ({ command, isGone: isReplaced(command, begun) }));
     this.version += 1;
   }
 
-  /** Return [{x, command}] in the order of x, by the mapping {by, forward} of a chart; one of samples keeps all. */
-  over({ by, forward }, isMachine) {
+  /**
+   * Return [{x, command}] in the order of x, by the mapping {by, forward} of a chart; one of samples keeps all. `names`
+   * are the series that it draws: alerts of others are left out.
+   */
+  over({ by, forward }, isMachine, names = []) {
     return this.#list
+      .filter(({ command }) => command.command !== "alert" || names.includes(command.series))
       .filter(({ isGone }) => isMachine || !isGone)
       .map(({ command }) => ({ x: forward(by === "time" ? appliedAt(command) : command.step), command }))
       .sort((left, right) => left.x - right.x);

@@ -12,6 +12,7 @@ export const ICON_PATHS = {
   save_checkpoint: "M9.5 4h5v8H19l-7 8-7-8h4.5z",
   evaluate: "m3.5 12.5 2.6-2.6 4 4 8-8.4 2.5 2.5L10.1 19z",
   note: "M4 4.5h16v11h-8.5L7 20v-4.5H4z",
+  alert: "M12 3 22.5 20.5h-21z",
   extend: "M4 5.5 11 12l-7 6.5zM12.5 5.5l7 6.5-7 6.5z",
 };
 
@@ -24,6 +25,11 @@ export function interventionsOf(commands) {
 
 function isStep(value) {
   return value !== null && value !== undefined;
+}
+
+/** Return an alert as what charts mark: it has a step, the time when it began, and the series that it is of. */
+export function alertMark({ attempt, series, step, began_at: began, detector, title, state }) {
+  return { command: "alert", attempt, series, step, applied_at: began, detector, title, state };
 }
 
 /** Return when a command took effect, in seconds since 1970. */

@@ -1,6 +1,7 @@
 // What happened to a run: attempts and events; and with what it was started.
 
 import { commandText } from "../commands/text.js";
+import { alertTexts } from "../shared/alert_texts.js";
 import { element, setText } from "../shared/dom.js";
 import { number, stepTime } from "../shared/format.js";
 import { fill, gettext, stateText } from "../shared/i18n.js";
@@ -68,8 +69,8 @@ function eventEntry(event) {
   if (event.kind === "alert") {
     return panelRow(
       event.state === "cleared" ? "activity" : "alert",
-      fill(gettext("Alert: {title} ({state})"), { title: event.title, state: stateText(event.state) }),
-      [event.series, event.text],
+      fill(gettext("Alert: {title} ({state})"), { title: alertTexts(event).title, state: stateText(event.state) }),
+      [event.series, alertTexts(event).text],
       event.at,
     );
   }

@@ -104,12 +104,12 @@ export class ChartPanel {
     return mapping(xAxisFor(axis, this.#view.over), this.#clock());
   }
 
-  /** What was done to the run, for a chart of an axis; charts over epochs measure steps in them. */
-  marksOver(axis) {
+  /** What was done, and alerts of the series `names`, for a chart of an axis; over epochs steps are measured in them. */
+  marksOver(axis, names = []) {
     const over = () => (axis === "epoch" ? mapping("epoch", this.#clock()) : this.#mapping(axis));
     return {
       version: () => `${this.#marks.version} ${this.#clockVersion}`,
-      read: () => this.#marks.over(over(), axis === "time"),
+      read: () => this.#marks.over(over(), axis === "time", names),
     };
   }
 
@@ -159,7 +159,7 @@ export class ChartPanel {
       group: place.group,
       view: this.#view,
       place: `${this.#page.name} #${this.#page.run}`,
-      marks: this.marksOver(axis),
+      marks: this.marksOver(axis, names),
       onSeen: this.#onSeen,
       lines: names.map((name, index) => this.#line(name, ...this.#look(name, index, names.length, place.colour))),
     });

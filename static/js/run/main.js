@@ -7,6 +7,7 @@ import { EffectReader } from "../commands/effect_reader.js";
 import { InterventionMarks } from "../commands/intervention_marks.js";
 import { KnobPanel } from "../knobs/panel.js";
 import { Activity } from "../panels/activity.js";
+import { Alerts } from "../panels/alerts.js";
 import { ChartPanel } from "../panels/charts.js";
 import { Checkpoints } from "../panels/checkpoints.js";
 import { CommandLog } from "../panels/command_log.js";
@@ -62,6 +63,7 @@ const pendingCommands = new PendingCommands(client);
 const queuePosition = new QueuePosition(state, page);
 const commandLog = new CommandLog(state, client, new EffectReader(state, charts.fetchRange, request));
 const checkpoints = new Checkpoints(state, page);
+const alerts = new Alerts(state);
 
 let loading = false;
 let reloads = 0;
@@ -157,6 +159,7 @@ painter.add(() => {
   output.paint();
   commandLog.paint();
   checkpoints.paint();
+  alerts.paint();
   activity.paint();
   texts.paint();
 }, STATS_EVERY_MS);

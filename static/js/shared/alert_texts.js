@@ -1,0 +1,24 @@
+// What an alert of each detector is called, and what it means, in the reader's language.
+
+import { gettext } from "./i18n.js";
+
+/** Return {title, text} of an alert; what the training's own code says stays as it is. */
+export function alertTexts({ detector, title, text }) {
+  const known = {
+    "non-finite": [gettext("Not finite"), gettext("A value is NaN or infinite.")],
+    spike: [gettext("Spike"), gettext("The loss jumped far above what was usual.")],
+    divergence: [gettext("Divergence"), gettext("It gets worse instead of better.")],
+    plateau: [gettext("Plateau"), gettext("It has not improved for long.")],
+    overfitting: [gettext("Overfitting"), gettext("The validation loss rises while the training loss falls.")],
+    throughput: [gettext("Slower"), gettext("Speed fell below half of what was usual.")],
+    stall: [gettext("Stalled"), gettext("No step for far longer than usual.")],
+    "rank-lag": [gettext("A rank lags"), gettext("Steps of this rank take longer than those of the others.")],
+    "data-bound": [gettext("Waits for data"), gettext("Most of the time goes into waiting for data.")],
+    "gpu-idle": [gettext("GPU idle"), gettext("The GPU hardly works while the training runs.")],
+    "gpu-hot": [gettext("GPU hot"), gettext("The GPU is close to where it slows itself down.")],
+    "gpu-throttled": [gettext("GPU throttled"), gettext("The GPU slows down because of heat or power.")],
+    "gpu-memory": [gettext("GPU memory nearly full"), gettext("Little is left of the memory of the GPU.")],
+    threshold: [gettext("Beyond its limit"), gettext("The value is beyond the limit that was set.")],
+  }[detector];
+  return known ? { title: known[0], text: known[1] } : { title, text };
+}

@@ -1,0 +1,71 @@
+"""Alerts on the page of a run: a banner while some last, the list of all, the title of the tab."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.conftest import Places
+from tests.support.browser import operators_page
+from tests.support.stack import Stack
+
+CLEAR = """
+from runs.models import Alert, AlertState, alert_as_wire
+from runs.protocol.events import AlertChanged
+from runs.recording import feed
+for alert in Alert.objects.filter(run_id={run}, state="open", severity="{severity}"):
+    alert.state = AlertState.CLEARED
+    alert.save()
+    feed.append({run}, AlertChanged(**alert_as_wire(alert)))
+"""
+
+
+@pytest.fixture
+def page(stack: Stack, chromium: Browser, places: Places) -> Iterator[Page]:
+    with operators_page(chromium, stack.address) as page:
+        page.goto(f"{stack.address}/runs/{places['live']}/")
+        expect(page.get_by_test_id("alert-row")).to_have_count(3, timeout=20_000)
+        yield page
+
+
+def test_the_chart_of_the_series_marks_where_it_began(page: Page) -> None:
+    loss, accuracy = (
+        page.locator(f'[data-testid=chart][data-series~="train/{name}"]') for name in ("loss", "accuracy")
+    )
+    loss.scroll_into_view_if_needed()
+    expect(loss).to_have_attribute("data-marks", re.compile(r"\d"))
+    expect(accuracy).to_have_attribute("data-marks", re.compile(r"\d"))
+    assert int(loss.get_attribute("data-marks") or 0) == int(accuracy.get_attribute("data-marks") or 0) + 3
+    loss.focus()
+    tip = loss.get_by_test_id("mark-tip")
+    for _ in range(20):
+        loss.press("m")
+        if "Alert: Spike (cleared) · step 900" in tip.inner_text():
+            break
+    expect(tip).to_contain_text("Alert: Spike (cleared) · step 900")
+
+
+def test_what_lasts_is_told_until_it_is_over_the_most_severe_first(page: Page, stack: Stack, places: Places) -> None:
+    banner = page.get_by_role("alert").filter(has_text="critical")
+    expect(banner).to_contain_text("critical: Not finite · train/loss · step 1500")
+    expect(banner).to_contain_text("and 1 more")
+    expect(page).to_have_title(re.compile("^⚠ 2 critical · "))
+    banner.get_by_role("link", name="All alerts").press("Enter")
+    expect(page.locator("#alerts")).to_be_in_viewport()
+    first = page.get_by_test_id("alert-row").last
+    expect(first).to_contain_text("Spike · train/loss · step 900")
+    for said in ("warning", "cleared", "value NaN", "usual 0.31 ± 0.02", "cleared at step 910"):
+        expect(first).to_contain_text(said)
+
+    page.set_viewport_size({"width": 375, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+
+    stack.manage("shell", "-v", "0", "-c", CLEAR.format(run=places["live"], severity="critical"))
+    told = page.get_by_test_id("alert-banner")
+    expect(told).to_contain_text("info: Plateau")
+    stack.manage("shell", "-v", "0", "-c", CLEAR.format(run=places["live"], severity="info"))
+    expect(told).to_be_hidden()
+    expect(page).to_have_title(re.compile("^running · "))

@@ -18,6 +18,8 @@ from steersman import values
 from steersman.files.journal import Encoder, Journal, records_of
 from steersman.files.point_code import MISSING, can_be_parameters
 from steersman.records.kinds import (
+    AlertLevel,
+    AlertRecord,
     CheckpointRecord,
     EndRecord,
     EnvironmentRecord,
@@ -228,6 +230,14 @@ class Recorder:
         """Put a line of text before everybody who watches; at most 2,000 characters are kept."""
         remarks: list[str] = []
         self._write(NoteRecord.of(text, level, step=self._step, remarks=remarks), remarks)
+
+    def alert(self, title: str, text: str = "", level: AlertLevel = "warning") -> None:
+        """Say that something is wrong at the present step: info, warning or critical. It stays open.
+
+        At most 200 characters of the title and 2,000 of the text are kept.
+        """
+        remarks: list[str] = []
+        self._write(AlertRecord.of(title, text, level, step=self._step, remarks=remarks), remarks)
 
     def log_text(self, name: str, text: str, /, *, step: int | None = None, epoch: int | None = None) -> None:
         """Show a text, such as a sample of a language model; at most 10,000 characters are kept."""

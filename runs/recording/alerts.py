@@ -18,6 +18,8 @@ from runs.models.alerts import LONGEST_TEXT, LONGEST_TITLE, LONGEST_USUAL
 from runs.protocol.events import AlertChanged
 from runs.recording import feed
 
+# A point or a record that comes so much later than it was logged makes an alert that says so.
+LATE_S = 60.0
 LASTING = (AlertState.OPEN, AlertState.ACKNOWLEDGED)
 
 
@@ -36,6 +38,11 @@ class Finding:
     nonfinite: str = ""
     usual: str = ""
     late: bool = False
+
+
+def is_late(logged: float, now: float) -> bool:
+    """Return whether what was logged at `logged` comes late; both in seconds since the epoch."""
+    return now - logged > LATE_S
 
 
 def begin(run_id: int, attempt: int, finding: Finding) -> Alert | None:

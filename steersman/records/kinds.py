@@ -25,6 +25,7 @@ LONGEST_ERROR = 500
 LONGEST_REMARK = 500
 
 Level = Literal["info", "warning", "error"]
+AlertLevel = Literal["info", "warning", "critical"]
 State = Literal["running", "paused"]
 OutcomeState = Literal["applied", "refused", "expired"]
 Reason = Literal["last", "best", "hourly", "named", "stop"]
@@ -379,6 +380,24 @@ class SetAsideRecord(Record):
     lines: list[str] = field(default_factory=list)
     system: dict[str, float | None] = field(default_factory=dict)
     events: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertRecord(Record):
+    """Something that the training's own code finds wrong."""
+
+    kind: ClassVar[int] = 15
+    title: ClassVar[str] = "the alert {name}"
+
+    name: str
+    text: str = ""
+    level: AlertLevel = "warning"
+
+    @classmethod
+    def of(cls, title: Any, text: Any, level: Any, *, step: int, remarks: Remarks) -> AlertRecord:
+        shown: Any = values.as_choice(level, get_args(AlertLevel), "warning", "alert(level=…)", remarks)
+        name = values.as_text(title, values.LONGEST_NAME) or "alert"
+        return cls(step=step, name=name, text=values.as_text(text, values.LONGEST_NOTE), level=shown)
 
 
 def _object(given: Mapping[Any, Any]) -> dict[str, Json]:

@@ -21,6 +21,7 @@ def log(step: int, loss: float) -> None:
 
 for step in range(1, good + 1):
     log(step, 2.0 / (1 + step / 100) + chance.gauss(0, 0.01))
+run.alert("It explodes soon", "All values become NaN.", level="critical")
 for step in range(good + 1, good + bad + 1):
     log(step, float("nan"))
 step = good + bad

@@ -53,6 +53,8 @@ def found_in(stack: Stack, run_id: int) -> set[tuple[Any, ...]]:
                 found.add(("plan", name, event[name]))
         elif event["kind"] == "log":
             found |= {("line", part) for line in event["lines"] for part in beginnings(line["text"])}
+        elif event["kind"] == "alert":
+            found |= {("alert", part) for part in beginnings(event["title"])}
         elif event["kind"] == "text":
             found.add(("text", event["name"]))
         elif event["kind"] == "checkpoint":

@@ -265,6 +265,11 @@ class RecordedRun:
         )  # fmt: skip
         assert alerts.begin(self.pk, self.now.lease.number, finding) is not None
 
+    def raise_alert(self) -> None:
+        """The training's own code finds something."""
+        self.now.client.alert("Odd data", "A label is missing.", level="info")
+        self.store()
+
     def clear_alert(self) -> None:
         lasting = self.row.alerts.filter(state__in=alerts.LASTING).first()
         if lasting is not None:
@@ -397,7 +402,7 @@ class RecordedRun:
             self.log_points, self.log_points, self.log_epoch, self.note, self.log_text, self.record_environment,
             self.save_checkpoint, self.print_lines, self.sample_system, self.set_knob, self.ask_for_checkpoint,
             self.evaluate, self.write_note, self.extend, self.cancel, self.lose, self.replace_supervisor, self.plan,
-            self.fold, self.begin_alert, self.begin_alert, self.clear_alert, self.acknowledge_alert,
+            self.fold, self.begin_alert, self.raise_alert, self.clear_alert, self.acknowledge_alert,
         ]  # fmt: skip
         if state == "paused":
             return [*always, self.resume, self.resume, self.stop_and_end, self.fail]

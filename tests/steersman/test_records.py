@@ -44,6 +44,7 @@ GOOD = [
     kinds.KnobsRecord(step=11, knobs=[{"name": "rate", "kind": "float", "value": 0.5, "choices": []}]),
     kinds.StateRecord(step=12, state="paused"),
     kinds.QuietRecord(step=13, seconds=60.0),
+    kinds.AlertRecord(step=15, name="Odd data", text="文", level="critical"),
     kinds.SetAsideRecord(lines=["a"], system={"gpu/0": None}, events=["Metrics(…)"]),
 ]
 deep: Any = []
@@ -153,6 +154,7 @@ def test_no_payload_raises(data):
         (kinds.StateRecord, "state", ["asleep"]),
         (kinds.EndRecord, "outcome", ["exploded"]),
         (kinds.NoteRecord, "level", ["fatal"]),
+        (kinds.AlertRecord, "level", ["error"]),
         (kinds.OutcomeRecord, "state", ["sent"]),
         (kinds.OutcomeRecord, "id", [5]),
     ],

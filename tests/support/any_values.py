@@ -239,6 +239,12 @@ def _note(text: Any) -> Call:
     return Call("note", ROWS["text"], (given,), {}, [["line", token]] if isinstance(text, str) else [])
 
 
+def _alert(title: Any) -> Call:
+    token = f"alert-{next(TOKENS)}-"
+    given = token + title if isinstance(title, str) else title
+    return Call("alert", ROWS["text"], (given,), {}, [["alert", token]] if isinstance(title, str) else [])
+
+
 def _text(name: str, text: Any, row: str) -> Call:
     name = f"{next(TOKENS)} {name}" if row != ROWS["bad name"] or name else name
     return Call("log_text", row, (name, text), {}, [["text", stored_name(name)]])
@@ -248,6 +254,11 @@ note_calls = st.one_of(
     st.builds(_note, anything),
     st.builds(lambda level: Call("note", ROWS["choice"], (f"note-{(token := next(TOKENS))}-", level), {},
                                  [["line", f"note-{token}-"]]), anything),
+)  # fmt: skip
+alert_calls = st.one_of(
+    st.builds(_alert, anything),
+    st.builds(lambda level: Call("alert", ROWS["choice"], (f"alert-{(token := next(TOKENS))}-", "", level), {},
+                                 [["alert", f"alert-{token}-"]]), anything),
 )  # fmt: skip
 text_calls = st.one_of(
     st.builds(_text, names, anything, st.just(ROWS["text"])),
@@ -325,6 +336,7 @@ CALLS: dict[str, st.SearchStrategy[Call]] = {
     "plan": plan_calls,
     "expect_quiet": quiet_calls,
     "note": note_calls,
+    "alert": alert_calls,
     "log_text": text_calls,
     "record_checkpoint": checkpoint_calls,
     "record_environment": environment_calls,

@@ -12,14 +12,12 @@ from runs.alerts.detectors.curve import deviation_of
 from runs.alerts.detectors.judge import Judge
 from runs.alerts.detectors.points import Alarm, Point
 from runs.protocol.nonfinite import name_nonfinite
-from runs.recording.alerts import Finding
+from runs.recording.alerts import Finding, is_late
 from steersman.records.kinds import OutcomeRecord, PointRecord, StateRecord
 from steersman.records.record import Record
 from trainer.alerts.titles import title_of
 from trainer.ingest.point_events import SeriesNames
 
-# A point that is judged so much later than it was logged makes an alert that says so.
-LATE_S = 60.0
 STALL = "stall"
 SET_KNOB = "set_knob"
 # What is usual is told of so many values before the one that was judged, and of no fewer.
@@ -121,7 +119,7 @@ class RunJudge:
             value=judged.value if judged is not None and math.isfinite(judged.value) else None,
             nonfinite=name_nonfinite(judged.value) if judged is not None and not math.isfinite(judged.value) else "",
             usual=usual_of(self._recent.get(series, ())),
-            late=now - at > LATE_S,
+            late=is_late(at, now),
         )
 
 

@@ -6,6 +6,7 @@ Every text of a training passes the redactor here, names included.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from django.db.models import F
 
-from runs.models import Attempt, Checkpoint, Command, CommandState, EpochMetric, Run
+from runs.models import OF_CODE, Attempt, Checkpoint, Command, CommandState, EpochMetric, Run
 from runs.protocol.commands import Extend
 from runs.protocol.events import (
     CheckpointSaved,
@@ -27,12 +28,14 @@ from runs.protocol.events import (
     iso,
 )
 from runs.protocol.nonfinite import name_nonfinite
+from runs.recording import alerts
 from runs.recording.checkpoints import forget_checkpoints
 from runs.recording.lifecycle import Lease, complete_command, note_pause
 from runs.recording.status import announce_status
 from steersman.agent.machine.redactor import Redactor
 from steersman.files.checkpoint import is_whole
 from steersman.records.kinds import (
+    AlertRecord,
     CheckpointRecord,
     DroppedRecord,
     EnvironmentRecord,
@@ -93,6 +96,8 @@ class RecordStore:
                         text=self._redactor.text(record.text),
                     )
                 ]
+            case AlertRecord():
+                return self._store_alert(record)
             case NoteRecord():
                 return [self.line(_of_rank(record) + record.text, record.level)]
             case DroppedRecord():
@@ -120,6 +125,21 @@ class RecordStore:
         )
         # At once: an event that came behind later ones of this tick would bring their state back.
         announce_status(self._lease.run_id)
+
+    def _store_alert(self, record: AlertRecord) -> list[Event]:
+        """Open an alert; what the dead have left, when their attempt has ended, is told as a line."""
+        finding = alerts.Finding(
+            detector=OF_CODE,
+            severity=record.level,
+            title=self._redactor.text(record.name),
+            text=self._redactor.text(record.text),
+            step=record.step,
+            began_at=datetime.fromtimestamp(record.time, UTC),
+            late=alerts.is_late(record.time, time.time()),
+        )
+        if alerts.begin(self._lease.run_id, self._lease.number, finding) is None:
+            return [self.line(f"Alert: {record.name}", "warning")]
+        return []
 
     def _store_epoch(self, record: EpochRecord, fields: dict[str, Any]) -> EpochDone:
         reported = self._redactor.named(record.values)

@@ -28,7 +28,7 @@ class ChangeDefaults:
     points: int = 30
     part: float = 0.05
     rate_rise: float = 1.5
-    running_s: float = 60.0
+    running_s: float = 30.0
 
 
 class Watched:

@@ -59,12 +59,12 @@ def test_a_loss_that_never_falls_is_a_plateau():
 def test_overfitting_needs_a_training_loss_that_falls():
     draw = random.Random(4)
     rising = [
-        (0.6 + 1.5 * math.exp(-epoch / 3) + 0.03 * max(0, epoch - 12)) + draw.gauss(0, 0.01) for epoch in range(50)
+        (0.6 + 1.5 * math.exp(-epoch / 3) + 0.015 * max(0, epoch - 12)) + draw.gauss(0, 0.01) for epoch in range(50)
     ]
     training = [2 * math.exp(-epoch / 8) for epoch in range(50)]
     validation = points(rising, "validation_loss")
     found = judged(mixed(points(training, "train_loss"), validation))
-    assert names(found)[:1] == ["overfitting"] and 12 < found[0].step < 30
+    assert names(found)[:1] == ["overfitting"] and 12 < found[0].step < 32
     assert "overfitting" not in names(judged(mixed(points([1.0] * 50, "train_loss"), validation)))
 
 

@@ -8,6 +8,7 @@ import random
 import pytest
 
 from runs.alerts.detectors.judge import Judge
+from runs.alerts.detectors.points import Point
 from tests.alerts.scenes import judged, losses, mixed, points
 
 SEEDS = range(4)
@@ -49,9 +50,15 @@ def test_a_cyclic_rate(seed: int):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_restarts_of_a_schedule(seed: int):
+    """Small rises at restarts are healthy by themselves, large ones since the learning rate rose."""
     rates = [0.5 * (1 + math.cos(math.pi * (step % 250) / 250)) for step in range(1000)]
-    bumped = losses(1000, seed=seed, changed=lambda step: 1 + 0.3 * rates[step - 1] * (step > 250))
-    assert not judged(mixed(points(rates, "lr"), points(bumped)))
+
+    def rising(factor: float) -> list[Point]:
+        return points(losses(1000, seed=seed, changed=lambda at: 1 + factor * rates[at - 1] ** 30 * (at > 250)))
+
+    assert not judged(rising(0.25))
+    assert judged(rising(1.2))
+    assert not judged(mixed(points(rates, "lr"), rising(1.2)))
 
 
 def bumped_after(step: int) -> list[float]:
@@ -71,7 +78,7 @@ def test_a_resume_of_an_attempt():
     """Ten steps are trained again, from an optimizer that is cold, an hour later."""
     values = bumped_after(400)
     again = points(values[389:], first=390)
-    later = [type(point)(point.series, point.step, point.time + 3600, point.value) for point in again]
+    later = [Point(point.series, point.step, point.time + 3600, point.value) for point in again]
     assert not judged([*points(values[:399]), *later])
 
 
@@ -109,7 +116,6 @@ def test_single_slow_steps_and_pauses_for_evaluations():
     speeds = [draw.gauss(1000, 50) * (0.05 if step < 5 or step % 50 == 0 else 1) for step in range(800)]
     assert not judged(points(speeds, "speed/tokens_per_second"))
     gapped = [
-        type(each)(each.series, each.step, each.time + each.step // 50 * 45.0, each.value)
-        for each in points(losses(800))
+        Point(each.series, each.step, each.time + each.step // 50 * 45.0, each.value) for each in points(losses(800))
     ]
     assert not judged(gapped)

@@ -16,10 +16,10 @@ from runs.alerts.detectors.seen import Seen
 class OverfittingDefaults:
     """`of_best` is the rise in parts of the best validation loss, `of_fall` in parts of the way it had come."""
 
-    history: int = 8
-    rising: int = 4
+    history: int = 10
+    rising: int = 5
     deviations: float = 4.0
-    of_best: float = 0.08
+    of_best: float = 0.12
     of_fall: float = 0.08
     training_fell: float = 0.9
     kept: int = 24

@@ -119,3 +119,34 @@ def test_single_slow_steps_and_pauses_for_evaluations():
         Point(each.series, each.step, each.time + each.step // 50 * 45.0, each.value) for each in points(losses(800))
     ]
     assert not judged(gapped)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_outliers_of_five_times_that_always_come(seed: int):
+    """The first are found, as nothing is known of them; most of the 75 are this curve's way."""
+    draw = random.Random(seed)
+    values = [each * (draw.uniform(4.5, 5.5) if draw.random() < 0.05 else 1) for each in losses(1500, seed=seed)]
+    assert len(judged(points(values))) <= 8
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_losses_near_zero_that_differ_by_powers_of_ten(seed: int):
+    draw = random.Random(seed)
+    assert not judged(points([2.3 * math.exp(-step / 8) + 0.01 * math.exp(draw.gauss(0, 1.2)) for step in range(3000)]))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_accuracies_of_eight_samples(seed: int):
+    draw = random.Random(seed)
+    values = [sum(draw.random() < 0.1 + 0.4 * step / 600 for _ in range(8)) / 8 for step in range(600)]
+    assert not judged(points(values, "train/accuracy"))
+
+
+def test_pauses_that_were_long_before():
+    judge = Judge()
+    given = [
+        Point(each.series, each.step, each.time + each.step // 20 * 50.0, each.value) for each in points(losses(210))
+    ]
+    judged(given, judge)
+    assert not judge.silent(given[-1].time + 140)
+    assert judge.silent(given[-1].time + 170)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import statistics
 from collections.abc import Callable, Iterator
 
 from bench.support.curve_files import HEALTHY, Curve, Group
@@ -22,7 +23,8 @@ def curve(name: str, kind: str, begins: int | None, values: Values, step_s: floa
 
 def falling(draw: random.Random, length: int, *, noise: float | None = None, tail: float = 0.02) -> list[float]:
     """A loss: fast at first, then slow; noise that grows with it, and outliers of two to three times its level."""
-    start, floor = draw.uniform(1.5, 8), draw.uniform(0.02, 1.5)
+    start = draw.uniform(1.5, 8)
+    floor = start * draw.uniform(0.01, 0.4)
     power, scale = draw.uniform(0.4, 1.3), length * draw.uniform(0.005, 0.08)
     noise = draw.uniform(0.02, 0.3) if noise is None else noise
     values = []
@@ -77,7 +79,7 @@ def healthy_adversarial(draw: random.Random) -> Curve:
 
 def healthy_decay(draw: random.Random) -> Curve:
     """A learning rate that falls to a tenth twice; the loss falls by a third each time."""
-    losses = [value * (2 / 3) ** (step // 300) for step, value in enumerate(falling(draw, 900, tail=0.01))]
+    losses = [value * (2 / 3) ** (step // 300) for step, value in enumerate(falling(draw, 900))]
     return curve("decay", HEALTHY, None, {"loss": losses, "lr": [0.1 * 0.1 ** (step // 300) for step in range(900)]})
 
 
@@ -87,7 +89,7 @@ def healthy_restarts(draw: random.Random) -> Curve:
     rates = [0.5 * (1 + math.cos(math.pi * (step % period) / period)) for step in range(1000)]
     losses = [
         value * (1 + bump * rate * (step >= period))
-        for step, (value, rate) in enumerate(zip(falling(draw, 1000, noise=0.08, tail=0.01), rates, strict=True))
+        for step, (value, rate) in enumerate(zip(falling(draw, 1000, noise=0.08), rates, strict=True))
     ]
     return curve("restarts", HEALTHY, None, {"loss": losses} | ({"lr": rates} if draw.random() < 0.5 else {}))
 
@@ -96,13 +98,14 @@ def healthy_warmup(draw: random.Random) -> Curve:
     """The loss stands, even rises by a tenth, while the learning rate rises."""
     start = draw.uniform(2, 10)
     warm = [start * (1 + 0.1 * step / 100) * math.exp(draw.gauss(0, 0.03)) for step in range(100)]
-    rest = falling(draw, 900, noise=0.1, tail=0.01)
-    return curve("warmup", HEALTHY, None, {"train_loss": [*warm, *(each * start * 1.1 / rest[0] for each in rest)]})
+    rest = falling(draw, 900, noise=0.1)
+    factor = start * 1.1 / statistics.median(rest[:5])
+    return curve("warmup", HEALTHY, None, {"train_loss": [*warm, *(each * factor for each in rest)]})
 
 
 def healthy_turn(draw: random.Random) -> Curve:
     """A person turns a knob at step 400, and the loss rises by 40 % of itself, to fall again."""
-    losses = falling(draw, 1000, noise=0.08, tail=0.01)
+    losses = falling(draw, 1000, noise=0.08)
     losses = [value * (1 + 0.4 * math.exp(-(step - 400) / 20) * (step >= 400)) for step, value in enumerate(losses)]
     found = curve("turn", HEALTHY, None, {"loss": losses})
     return Curve(found.name, found.kind, None, found.groups, turned=(400,))
@@ -152,7 +155,7 @@ def spike(draw: random.Random) -> Curve:
 def divergence(draw: random.Random) -> Curve:
     """The loss grows exponentially, or jumps and stays, beyond where it began."""
     length = draw.choice((300, 1000, 3000))
-    losses, begins = falling(draw, length, tail=0.01), draw.randint(length // 5, length * 4 // 5)
+    losses, begins = falling(draw, length), draw.randint(length // 5, length * 4 // 5)
     pace, jumps = length * draw.uniform(0.01, 0.03), draw.random() < 0.4
     for step in range(begins - 1, length):
         since = step - begins + 1
@@ -245,9 +248,9 @@ SHAPES: dict[Shape, int] = {
     healthy_turn: 3,
     healthy_speed: 3,
     healthy_machine: 2,
-    nonfinite: 6,
-    spike: 10,
-    divergence: 11,
+    nonfinite: 5,
+    spike: 9,
+    divergence: 10,
     collapse: 3,
     plateau: 4,
     overfitting: 6,

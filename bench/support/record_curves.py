@@ -4,7 +4,7 @@ usage: python bench/support/record_curves.py [--only NAME]
 
 Writes bench/data/curves.jsonl.gz, which `bench/detectors.py` reads: a line of JSON for each training, see
 `curve_files.Curve`. Seeds are fixed; times, and the series of speed, are those of the machine that recorded. One core,
-about six minutes.
+about five minutes.
 """
 
 from __future__ import annotations

@@ -26,9 +26,9 @@ class ChangeDefaults:
 
     width: float = 3.0
     points: int = 30
-    part: float = 0.05
+    part: float = 0.1
     rate_rise: float = 1.5
-    running_s: float = 60.0
+    running_s: float = 30.0
 
 
 class Watched:

@@ -45,7 +45,7 @@ def point_of(line: str, number: int) -> Point:
         raise LineError(f"line {number}: time is {_shown(found['time'])}; write seconds as a number")
     if value is None:
         raise LineError(f'line {number}: value is {_shown(found["value"])}; write a number, or "nan", "inf" or "-inf"')
-    return Point(series, int(step), time, value)
+    return Point(series, int(found["step"]), time, value)
 
 
 EXAMPLE = '{"series": "train/loss", "step": 1, "time": 0.5, "value": 2.3}'

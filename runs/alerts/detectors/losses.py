@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from statistics import median
 
-from runs.alerts.detectors.curve import Curve, deviation_of, noise_of
+from runs.alerts.detectors.curve import Curve, coarse_noise_of, deviation_of, noise_of
 from runs.alerts.detectors.kinds import is_validation
 from runs.alerts.detectors.latch import Latch
 from runs.alerts.detectors.points import Severity
@@ -68,7 +68,7 @@ class SpikeDefaults:
 
     window: int = 50
     history: int = 20
-    history_at_start: int = 100
+    history_at_start: int = 150
     deviations: float = 10.0
     deviations_at_start: float = 20.0
     log_deviations: float = 5.0
@@ -128,7 +128,8 @@ class Spike:
         curve = seen.curve
         if excess < asked.of_fall * width * fall_of(curve):
             return False
-        if middle > 0 and self._ordered[0] > 0:
+        # Of losses near zero the logarithm has a wide spread, but none is healthy that is above the start.
+        if value < curve.start and self._ordered[0] > 0:
             log_middle, log_deviation = deviation_of([math.log(each) for each in self._ordered])
             if math.log(value) - log_middle < asked.log_deviations * width * log_deviation:
                 return False
@@ -153,7 +154,7 @@ class DivergenceDefaults:
     blocks: int = 3
     noise_blocks: int = 24
     deviations: float = 6.0
-    of_best: float = 0.2
+    of_best: float = 0.3
     of_fall: float = 0.15
     of_best_score: float = 0.25
     of_fall_of_scores: float = 0.35
@@ -198,9 +199,11 @@ class Divergence:
         rise = min(tail[1:]) - best
         if rise <= needed:
             return False
-        noise = noise_of(curve.levels[-asked.noise_blocks - asked.blocks : -asked.blocks])
+        noise = coarse_noise_of(curve.levels[-asked.noise_blocks - asked.blocks : -asked.blocks])
         needed = max(needed, asked.deviations * seen.width * noise)
-        if min(tail) - best <= needed and rise <= asked.sudden * needed:
+        # Where blocks are single points, two outliers may be neighbours.
+        sudden = curve.block_points > 1 and rise > asked.sudden * needed
+        if min(tail) - best <= needed and not sudden:
             return False
         self._limit = best + needed / 2
         self._quiet = 0
@@ -221,8 +224,9 @@ class PlateauDefaults:
     blocks: int = 48
     every: int = 8
     remaining: float = 0.7
-    deviations: float = 1.0
-    of_level: float = 0.01
+    deviations: float = 0.5
+    of_level: float = 0.005
+    cleared_at: float = 3.0
 
 
 class Plateau:
@@ -265,7 +269,9 @@ class Plateau:
             (later - earlier) / (at - since) for (since, earlier), (at, later) in combinations(enumerate(half), 2)
         ]
         improvement = -median(slopes) * len(half)
-        return improvement < max(asked.deviations * noise_of(half), asked.of_level * level)
+        allowed = max(asked.deviations * noise_of(half), asked.of_level * level)
+        # What is flat goes on to be until it falls clearly.
+        return improvement < (asked.cleared_at * allowed if self.active else allowed)
 
 
 def fall_of(curve: Curve) -> float:

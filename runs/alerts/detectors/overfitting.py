@@ -16,13 +16,13 @@ from runs.alerts.detectors.seen import Seen
 class OverfittingDefaults:
     """`of_best` is the rise in parts of the best validation loss, `of_fall` in parts of the way it had come."""
 
-    history: int = 8
-    rising: int = 4
+    history: int = 10
+    rising: int = 5
     deviations: float = 4.0
-    of_best: float = 0.2
-    of_fall: float = 0.05
+    of_best: float = 0.12
+    of_fall: float = 0.08
     training_fell: float = 0.9
-    kept: int = 64
+    kept: int = 24
     training_window: int = 25
 
 
@@ -42,6 +42,8 @@ class Overfitting:
         self._levels: deque[float] = deque(maxlen=self._defaults.kept)
         self._best: tuple[float, float] | None = None
         self._evaluations = 0
+        # Where the way began: the first evaluation, as most of it is often gone by the second.
+        self._first = 0.0
         self._latch = Latch(self._defaults.rising)
 
     @property
@@ -58,6 +60,8 @@ class Overfitting:
         if not self._training:
             return False
         self._levels.append(seen.loss)
+        if not self._evaluations:
+            self._first = seen.loss
         self._evaluations += 1
         training = median(self._training)
         level = median(list(self._levels)[-3:])
@@ -68,7 +72,7 @@ class Overfitting:
         best, training_then = self._best
         # What a run of evaluations that rose stands above is the noise of those before.
         earlier = list(self._levels)[: -asked.rising]
-        rise = max(asked.of_best * abs(best), asked.of_fall * max(0.0, seen.curve.start - best))
+        rise = max(asked.of_best * abs(best), asked.of_fall * max(0.0, self._first - best))
         rise = seen.width * max(rise, asked.deviations * noise_of(earlier))
         if min(level, seen.loss) > best + rise and training < asked.training_fell * training_then:
             return self._latch.bad(seen.step, seen.time)

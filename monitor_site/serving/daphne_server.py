@@ -20,6 +20,7 @@ from daphne.server import Server
 from daphne.ws_protocol import WebSocketProtocol
 from twisted.internet import defer, reactor, task
 
+from monitor_site.serving.inbox import Inbox
 from monitor_site.serving.socket_wire import SocketClosed, wire_of
 from runs.access.limiter import Bucket
 from runs.protocol.events import TOO_MANY, TOO_SLOW
@@ -55,6 +56,7 @@ FAREWELL_S = 1.0
 FAREWELL_POLL_S = 0.02
 CLOSE_CODE_RESTART = 1012
 OPCODE_TEXT, OPCODE_BINARY = 1, 2
+ASGI = {"version": "3.0"}
 # The first of the three reserved bits, as autobahn counts them.
 RSV_COMPRESSED = 4
 
@@ -117,6 +119,9 @@ class PortalProtocol(WebSocketProtocol):
         # Spread, because a crowd comes together.
         self._asked_at = time.monotonic() - random.uniform(0, PING_INTERVAL_S)
         self.is_compressed = self._perMessageCompress is not None
+        # Otherwise what autobahn read of the handshake would be kept as long as the socket.
+        self.http_headers.clear()
+        self.http_request_data = b""
         super().onOpen()
 
     def onPong(self, payload: bytes) -> None:
@@ -205,10 +210,14 @@ class PortalServer(Server):
         self._ws_factory = factory
 
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
-        """Offer sockets their connection itself, for messages that are the same for many."""
-        if isinstance(protocol, WebSocketProtocol):
-            scope.setdefault("extensions", {})[EXTENSION] = partial(wire_of, protocol)
-        return super().create_application(protocol, scope)
+        """Offer sockets their connection itself, for messages that are the same for many, and a smaller queue."""
+        if not isinstance(protocol, WebSocketProtocol):
+            return super().create_application(protocol, scope)
+        scope |= {"asgi": ASGI, "extensions": {EXTENSION: partial(wire_of, protocol)}}
+        inbox = Inbox()
+        application = self.application(scope=scope, receive=inbox.get, send=partial(self.handle_reply, protocol))
+        self.connections[protocol]["application_instance"] = asyncio.ensure_future(application)
+        return inbox
 
     def check_reading_forever(self) -> None:
         """Ask all sockets now and then whether they still read."""

@@ -6,6 +6,7 @@ The protocol stands in `docs/protocol.md`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from typing import Any
@@ -67,6 +68,16 @@ class RunConsumer(AsyncWebsocketConsumer):
         self.malformed = 0
         self.places: list[str] = []
         self.answers = answers()
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        """Handle what the viewer sends, one after the other.
+
+        There is no channel to listen to, so that a viewer needs one task where the library's call has two.
+        """
+        self.scope, self.channel_layer, self.base_send = scope, None, send
+        with contextlib.suppress(StopConsumer):
+            while True:
+                await self.dispatch(await receive())
 
     async def dispatch(self, message: dict[str, Any]) -> None:
         """Keep the socket alive, or close it tidily, whatever a handler raises."""

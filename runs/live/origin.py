@@ -23,13 +23,15 @@ class OriginGuard:
     def __init__(self, application: Application) -> None:
         self.application = application
 
-    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> Any:
+    def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> Awaitable[Any]:
+        # No coroutine of its own: it would be kept as long as the socket.
         headers = dict(scope.get("headers", []))
         origin = headers.get(b"origin")
         host = headers.get(b"host", b"").decode("latin-1")
         if origin is None or origin_allowed(origin.decode("latin-1"), host, scope):
-            return await self.application(scope, receive, send)
-        return await WebsocketDenier()(scope, receive, send)
+            return self.application(scope, receive, send)
+        denied: Awaitable[Any] = WebsocketDenier()(scope, receive, send)
+        return denied
 
 
 def origin_allowed(origin: str, host: str, scope: dict[str, Any]) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 from runs.live.frames import Frame, joined
 from runs.protocol.event_parts import LARGEST_EVENT_BYTES
@@ -31,8 +31,9 @@ class Outbox:
         self.has_failed = False
         self.is_closed = False
         self.wire: Wire | None = None
-        self._first: deque[Frame] = deque()
-        self._frames: deque[Frame] = deque()
+        # Empty for most of the time, and an empty deque takes 760 bytes: each is made when something waits.
+        self._first: deque[Frame] | None = None
+        self._frames: deque[Frame] | None = None
         self._bytes = 0
         self._is_guest = False
         self._compressed = False
@@ -48,14 +49,15 @@ class Outbox:
         start_writing: Callable[[], object],
         *,
         is_guest: bool = False,
-        first: Iterable[Frame] = (),
+        first: Sequence[Frame] = (),
     ) -> None:
         """Begin to send what comes after `last_seq`: the frames of `first`, then what came meanwhile and comes.
 
         `start_writing()` is called whenever frames begin to wait. Those of `first` count for no bound: other viewers
         share them.
         """
-        self._first.extend(first)
+        if first:
+            self._first = deque(first)
         self.last_seq = last_seq
         self.wire = wire
         if wire is not None:
@@ -109,6 +111,7 @@ class Outbox:
             size += frame.size + 1
             self.last_seq = frame.seq or self.last_seq
         if not taken:
+            self._first = self._frames = None
             self._rest()
             return None
         return joined(taken)
@@ -123,8 +126,7 @@ class Outbox:
         """Take nothing more."""
         self.is_closed = True
         self._direct = False
-        self._first.clear()
-        self._frames.clear()
+        self._first = self._frames = None
 
     def _rest(self) -> None:
         self._direct = self.wire is not None and not self.overflowed and not self.is_closed
@@ -133,6 +135,8 @@ class Outbox:
         if self.overflowed or self.is_closed:
             return
         parts = frame.parts or (frame,)
+        if self._frames is None:
+            self._frames = deque()
         self._frames.extend(parts)
         self._bytes += sum(part.size for part in parts)
         if self._bytes > LARGEST_BACKLOG_BYTES or len(self._frames) > LARGEST_BACKLOG_FRAMES:
@@ -141,7 +145,7 @@ class Outbox:
         self._wake()
 
     def _overflow(self) -> None:
-        self._frames.clear()
+        self._frames = None
         self._bytes = 0
         self.overflowed = True
         self._wake()

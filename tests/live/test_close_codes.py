@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -128,14 +128,15 @@ def test_each_code_arrives(stack: Stack, token: str) -> None:
         socket.send('{"kind": "ack", "seq": 0}')
         append(stack, run, "one", "two", "three")
         expect(4408, socket)
-    open_ones = [socket_of(stack, run, token) for _ in range(3)]
-    for socket in open_ones:
-        socket.recv(timeout=30)
-    with socket_of(stack, run, token) as socket:
-        expect(4429, socket)
     member = "FROM auth_user WHERE username = 'operator'"
-    rows(stack, f"UPDATE runs_membership SET role = 'viewer' WHERE user_id = (SELECT id {member})")
-    expect(4409, open_ones[0])
+    with ExitStack() as stay_open:
+        open_ones = [stay_open.enter_context(socket_of(stack, run, token)) for _ in range(3)]
+        for socket in open_ones:
+            socket.recv(timeout=30)
+        with socket_of(stack, run, token) as socket:
+            expect(4429, socket)
+        rows(stack, f"UPDATE runs_membership SET role = 'viewer' WHERE user_id = (SELECT id {member})")
+        expect(4409, open_ones[0])
     with socket_of(stack, run, token) as socket:
         socket.recv(timeout=30)
         rows(stack, f"DELETE FROM runs_membership WHERE user_id = (SELECT id {member})")

@@ -111,16 +111,17 @@ class RunConsumer(AsyncWebsocketConsumer):
         # Accept first: a browser shows a refused handshake as 1006, without the reason.
         await self.accept(PROTOCOL if PROTOCOL in offered else None)
         self.hub = current_hub()
-        if self.hub.handshakes.are_refused(self.scope) or not await self._take_place(ALL):
+        shown = self.hub.entrance.credential_of(self.scope, self.run_id)
+        if self.hub.handshakes.are_refused(shown.source) or not await self._take_place(ALL):
             await self.close(TOO_MANY)
             return
         try:
-            found = await self.hub.entrance.enter(self.scope, self.run_id)
+            found = await self.hub.entrance.enter(shown, self.run_id)
         except TicketDelayed:
             await self._fail(TRY_AGAIN)
             return
         if isinstance(found, int):
-            await self.close(self.hub.handshakes.note_failure(self.scope, found))
+            await self.close(self.hub.handshakes.note_failure(shown.source, found))
             return
         if not await self._take_place(place_of(*found)):
             await self.close(TOO_MANY)

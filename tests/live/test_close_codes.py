@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 
@@ -14,7 +12,7 @@ from websockets.sync.client import ClientConnection, connect
 from runs.live.consumers import MALFORMED_LIMIT
 from runs.protocol.events import CLOSE_CODES
 from tests.support.stack import Stack, create_run, rows, seed_stack
-from tests.support.watcher import close_code_of
+from tests.support.watcher import close_code_of, ticket_of
 
 # The portal of this test fails on purpose where a run's name asks for it: nothing else reaches these codes.
 FAULTS = """
@@ -59,16 +57,6 @@ def token(stack: Stack) -> str:
 def socket_of(stack: Stack, run: int, token: str) -> ClientConnection:
     address = f"{stack.address.replace('http', 'ws')}/ws/runs/{run}/"
     return connect(address, additional_headers={"Authorization": f"Bearer {token}"}, compression=None)
-
-
-def ticket_of(stack: Stack, run: int, token: str) -> str:
-    asked = urllib.request.Request(
-        f"{stack.address}/api/tickets/",
-        json.dumps({"run": run}).encode(),
-        {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(asked) as answer:
-        return str(json.load(answer)["ticket"])
 
 
 def append(stack: Stack, run: int, *texts: str) -> None:

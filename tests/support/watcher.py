@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import urllib.request
 from collections.abc import Callable
 from typing import Any
 
 import websockets
 from websockets.asyncio.client import connect
 from websockets.sync.client import ClientConnection
+
+from tests.support.stack import Stack
 
 RETRY_PAUSE_S = 0.1
 
@@ -23,6 +26,17 @@ def close_code_of(socket: ClientConnection, timeout_s: float = 60) -> int:
     except websockets.ConnectionClosed as closed:
         assert closed.rcvd is not None, "the connection was cut without a close frame"
         return closed.rcvd.code
+
+
+def ticket_of(stack: Stack, run: int, token: str) -> str:
+    """Return a ticket to the run's socket for whoever has `token`."""
+    asked = urllib.request.Request(
+        f"{stack.address}/api/tickets/",
+        json.dumps({"run": run}).encode(),
+        {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(asked) as answer:
+        return str(json.load(answer)["ticket"])
 
 
 class Watcher:

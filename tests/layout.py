@@ -86,7 +86,7 @@ RULES = {
     "monitor_site.sqlite": rule("steersman.files", "django", "torch"),
     "monitor_site": rule(
         "steersman steersman.files runs.live",
-        "django channels channels_redis redis environ csp psutil whitenoise",
+        "asgiref django channels channels_redis redis environ csp psutil whitenoise",
         "torch",
     ),
     "monitor_site.serving": rule(

@@ -206,6 +206,13 @@ def test_it_sends_a_strict_policy_and_no_inline_code(run: Run, login: Login) -> 
         assert " style=" not in page and " onclick=" not in page and "<style" not in page
 
 
+def test_no_page_is_kept_by_a_browser_or_a_proxy(run: Run, login: Login) -> None:
+    client = login("operator")
+    for path in ("/", f"/runs/{run.pk}/", "/password/", "/login/", "/nowhere/", "/admin/"):
+        answer = client.get(path)
+        assert {"no-store", "private"} <= set(answer["Cache-Control"].split(", ")), path
+
+
 def test_it_gives_a_ticket_to_a_member(run: Run, login: Login) -> None:
     answer = ask_ticket(login("viewer"), {"run": run.pk})
     assert answer.status_code == 200 and answer.json()["expires_in_s"] == 30

@@ -110,7 +110,7 @@ def _answering(run: Answering) -> Answering:
         # What is told is for the caller of that moment. A client may keep what it can ask about again.
         if response.has_header("ETag"):
             patch_cache_control(response, private=True, no_cache=True)
-            patch_vary_headers(response, ("Authorization", "Cookie"))
+            patch_vary_headers(response, ("Accept-Encoding", "Authorization", "Cookie"))
         else:
             add_never_cache_headers(response)
         return _compressed(request, response)
@@ -171,7 +171,6 @@ class SharedAnswer:
         if "gzip" in request.headers.get("Accept-Encoding", ""):
             response.content = self._pack()
             response.headers["Content-Encoding"] = "gzip"
-        patch_vary_headers(response, ("Accept-Encoding",))
         return response
 
     def _pack(self) -> bytes:

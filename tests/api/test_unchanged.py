@@ -196,7 +196,7 @@ def test_a_browser_may_keep_it_and_asks_each_time(readers: Readers) -> None:
         assert (whole.status_code, unchanged.status_code) == (200, 304)
         for answer in (whole, unchanged):
             assert set(answer.headers["Cache-Control"].split(", ")) == {"private", "no-cache"}
-            assert {"Authorization", "Cookie"} <= set(answer.headers["Vary"].split(", "))
+            assert {"Accept-Encoding", "Authorization", "Cookie"} <= set(answer.headers["Vary"].split(", "))
     lists = readers.ask("viewer", "attempts/")
     assert "no-store" in lists.headers["Cache-Control"] and "ETag" not in lists.headers
     refused = readers.ask("viewer", f"{POINTS}&bukets=5", "*")

@@ -213,7 +213,7 @@ class SharedAnswers:
     def _find(self, key: Hashable, tag: str, arrived: float) -> SharedAnswer | None:
         with self._lock:
             kept = self._kept.get(key)
-            if kept is None or (kept.tag != tag and kept.began < arrived):
+            if kept is None or (kept.tag != tag and kept.began <= arrived):
                 return None
             self._kept.move_to_end(key)
             return kept

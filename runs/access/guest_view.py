@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from runs.models import COMMAND_LINE, Command, Membership
+from runs.models import COMMAND_LINE, Command, Membership, Run
 from runs.protocol.events import CommandChanged
 
 # Who sent a command and is no member any more, with an account or without.
@@ -30,6 +30,15 @@ def nameless_frames(frames: Iterable[str]) -> list[str]:
     events = [msgspec.json.decode(frame) for frame in frames]
     replace_names(events)
     return [msgspec.json.encode(event).decode() for event in events]
+
+
+def names_version(run: Run) -> list[Any]:
+    """Return JSON-ready values that change if `replace_names` puts others in place of the authors of a run's commands.
+
+    That is when roles in its project change, or accounts are deleted; new commands come with events. Costs two queries.
+    """
+    roles = Membership.objects.filter(project=run.project_id).order_by("user").values_list("user", "role")
+    return [run.project_id, list(roles), run.commands.filter(author__isnull=False).count()]
 
 
 def replace_names(commands: Iterable[dict[str, Any]]) -> None:

@@ -67,6 +67,11 @@ class Page:
         self._stack, self._run_id, self._key, self._compression = stack, run_id, key, compression
         self._must_load, self._over = True, threading.Event()
         self._socket: ClientConnection | None = None
+        self.come()
+
+    def come(self) -> None:
+        """Follow the run, after `close` from where the page left off."""
+        self._over.clear()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 

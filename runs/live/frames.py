@@ -5,25 +5,31 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import groupby
 
 from runs.access import guest_view
 from runs.live.database_reads import look_at_outcome, reading
+from runs.protocol import merged_metrics
 from runs.protocol.wire_format import SMALLEST_COMPRESSED_BYTES, deflated, text_frame
+
+# Messages that were put together for viewers who are behind: of one place each, at most 64 KiB.
+KEPT_TOGETHER = 16
 
 
 class Frame:
     """A message to many viewers: one event, several, or one without a number.
 
     `first_seq` and `seq` are the numbers of its first and its last event; without a number `seq` is 0, and `first_seq`
-    is beyond all others. `parts` are the frames of its events if they are several. `size` is the length of its text in
+    is beyond all others. `parts` are the frames that it joins if they are several. `size` is the length of its text in
     bytes of UTF-8.
     """
 
     __slots__ = ("_for_guests", "_wires", "first_seq", "names_somebody", "parts", "payload", "seq", "size", "text")
 
-    def __init__(self, seq: int, text: str, parts: Sequence[Frame] = ()) -> None:
+    def __init__(self, seq: int, text: str, parts: Sequence[Frame] = (), first_seq: int = 0) -> None:
         self.seq = seq
-        self.first_seq = parts[0].seq if parts else seq or sys.maxsize
+        self.first_seq: int = first_seq or (parts[0].first_seq if parts else seq or sys.maxsize)
         self.text = text
         self.parts = parts
         self.payload = text.encode()
@@ -63,6 +69,26 @@ def joined(frames: Sequence[Frame]) -> Frame:
         return frames[0]
     parts = [part for frame in frames for part in frame.parts or (frame,)]
     return Frame(parts[-1].seq, f"[{','.join(part.text for part in parts)}]", parts)
+
+
+@lru_cache(KEPT_TOGETHER)
+def together(frames: tuple[Frame, ...]) -> Frame:
+    """Return one message with the events of several, in order, where neighbouring `metrics` events are merged.
+
+    No event may be in two of them, and none may have parts. Viewers who are at the same place share the message.
+    """
+    found: list[Frame] = []
+    for are_metrics, neighbours in groupby(frames, key=lambda frame: merged_metrics.is_metrics(frame.text)):
+        group = list(neighbours)
+        if not are_metrics or len(group) == 1:
+            found += group
+            continue
+        place = 0
+        for count, text in merged_metrics.merged([frame.text for frame in group]):
+            first, last = group[place], group[place + count - 1]
+            found.append(first if first is last else Frame(last.seq, text, first_seq=first.seq))
+            place += count
+    return joined(found)
 
 
 def begin_without_names(frames: Sequence[Frame]) -> None:

@@ -9,7 +9,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from runs.live.frames import Frame, joined
+from runs.live.frames import Frame, together
 from runs.protocol.event_parts import LARGEST_EVENT_BYTES
 from runs.protocol.wire_format import Wire
 
@@ -92,7 +92,8 @@ class Outbox:
     def take(self) -> Frame | None:
         """Return the next message; None if none waits, and then frames may go straight to the socket again.
 
-        On a wire the frames that wait are joined as far as they fit: who is behind gets them at less cost.
+        On a wire the frames that wait are put together as far as they fit, and metrics among them merged: who is behind
+        gets them at less cost.
         """
         taken: list[Frame] = []
         size = 0
@@ -111,7 +112,7 @@ class Outbox:
         if not taken:
             self._rest()
             return None
-        return joined(taken)
+        return together(tuple(taken))
 
     def fail(self) -> None:
         """Take nothing more, because a frame could not be sent; the viewer is told, and comes again."""

@@ -145,13 +145,15 @@ class Page:
             # Events that follow it in the same frame go on from there; what is missing is in the history.
             self._must_load, sent = True, message["seq"]
         elif kind != "pong" and "seq" in message:
-            self.doubled += message["seq"] <= sent
-            if message["seq"] > sent + 1:
+            # Metrics of several events may come as one.
+            first = message.get("first_seq", message["seq"])
+            self.doubled += first <= sent
+            if first > sent + 1:
                 self.gaps += 1
-                say(f"page {self.name}: event {message['seq']} came after {sent}")
+                say(f"page {self.name}: event {first} came after {sent}")
             sent = message["seq"]
-            self._must_load = sent > self.seq + 1
-            if sent == self.seq + 1:
+            self._must_load = first > self.seq + 1
+            if first <= self.seq + 1 <= sent:
                 self.seq = sent
         return sent
 

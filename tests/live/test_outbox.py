@@ -61,7 +61,7 @@ def payload_of(frame: bytes) -> bytes:
     return zlib.decompressobj(-WINDOW_BITS).decompress(frame[start:] + END_OF_BLOCK)
 
 
-def event(seq: int, kind: str = "metrics") -> Frame:
+def event(seq: int, kind: str = "log") -> Frame:
     return Frame(seq, json.dumps({"seq": seq, "kind": kind}, separators=(",", ":")))
 
 
@@ -199,7 +199,7 @@ async def test_what_a_crowd_is_told_does_not_overtake_an_event(crowd: None) -> N
     deliver(room, 1)
     room.tell(Link(link="degraded"))
     kinds = [message["kind"] for frame in one.frames for message in events_of(frame)]
-    assert kinds == ["metrics", "link"]
+    assert kinds == ["log", "link"]
 
 
 @run_in_loop

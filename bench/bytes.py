@@ -4,8 +4,9 @@ usage: python bench/bytes.py [--seconds 20]
 
 A training process logs, its supervisor stores, and the portal sends; bytes are counted as viewers read them from their
 sockets, WebSocket heads, samples of the machine and pings included. Prints one JSON object as its last line:
-kb_per_s_deflate        of a lone viewer with permessage-deflate
-kb_per_s_plain          of one beside it without
+kb_per_s_deflate        of a lone viewer with permessage-deflate, as browsers offer it
+kb_per_s_by_itself      of one that asks for messages which are compressed by themselves
+kb_per_s_plain          of one without
 kb_per_s_crowd_deflate  of one with permessage-deflate among 320: a crowd gets two events in one frame
 events_per_s            that the lone viewer got
 """
@@ -62,19 +63,23 @@ def measure(stack: Stack, seconds: float) -> dict[str, float]:
     ).stdout.strip()
     target = f"/ws/runs/{run_id}/?token={key}"
     # Time for both measurements, and for a crowd to come.
-    stack.train(run_id, "--quiet", "--", str(WORKER), str(UPDATES_PER_S), str(3 * seconds + 60))
+    stack.train(run_id, "--quiet", "--", str(WORKER), str(UPDATES_PER_S), str(4 * seconds + 60))
     wait_for(lambda: events(stack, run_id, "metrics"), "the first points", STARTS_WITHIN_S)
     counted = Counted()
     figures: dict[str, float] = {}
-    for name, deflate in (("kb_per_s_deflate", True), ("kb_per_s_plain", False)):
-        with Crowd(stack.port, counted.note, deflate) as lone:
+    for name, deflate, remembers in (
+        ("kb_per_s_deflate", True, True),
+        ("kb_per_s_by_itself", True, False),
+        ("kb_per_s_plain", False, False),
+    ):
+        with Crowd(stack.port, counted.note, deflate, remembers) as lone:
             viewer = lone.connect(target, 1)[0]
             lone.pump(WARM_UP_S)
             counted.events = 0
             figures[name] = kb_per_s(lone, viewer, seconds)
             figures["events_per_s"] = round(counted.events / seconds, 1)
     say(f"{CROWD} viewers come")
-    with Crowd(stack.port, lambda viewer, text, came_at: None, True) as crowd:
+    with Crowd(stack.port, lambda viewer, text, came_at: None, remembers=True) as crowd:
         viewers = crowd.connect(target, CROWD)
         crowd.pump(WARM_UP_S)
         figures["kb_per_s_crowd_deflate"] = kb_per_s(crowd, viewers[0], seconds)

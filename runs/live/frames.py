@@ -11,7 +11,7 @@ from itertools import groupby
 from runs.access import guest_view
 from runs.live.database_reads import look_at_outcome, reading
 from runs.protocol import merged_metrics
-from runs.protocol.wire_format import SMALLEST_COMPRESSED_BYTES, deflated, text_frame
+from runs.protocol.wire_format import SMALLEST_COMPRESSED_BYTES, WINDOW_BITS, deflated, text_frame
 
 # Messages that were put together for viewers who are behind: of one place each, at most 64 KiB.
 KEPT_TOGETHER = 16
@@ -25,7 +25,10 @@ class Frame:
     bytes of UTF-8.
     """
 
-    __slots__ = ("_for_guests", "_wires", "first_seq", "names_somebody", "parts", "payload", "seq", "size", "text")
+    __slots__ = (
+        "_after", "_for_guests", "_wires", "first_seq", "names_somebody", "parts", "payload", "seq", "size", "text",
+        "window",
+    )  # fmt: skip
 
     def __init__(self, seq: int, text: str, parts: Sequence[Frame] = (), first_seq: int = 0) -> None:
         self.seq = seq
@@ -37,12 +40,25 @@ class Frame:
         self.names_somebody: bool = (
             any(part.names_somebody for part in parts) if parts else guest_view.names_somebody(text)
         )
+        # What the window of a viewer ends with who got this compressed; empty if it is never compressed.
+        self.window = self.payload[-(1 << WINDOW_BITS) :] if self.size >= SMALLEST_COMPRESSED_BYTES else b""
         # Without and with compression.
         self._wires: list[bytes | None] = [None, None]
+        # Compressed for viewers with one window, that of the first who asked: as a rule all have the same.
+        self._after: tuple[bytes, bytes] | None = None
         self._for_guests: asyncio.Future[Frame] | None = None
 
-    def wire(self, compressed: bool) -> bytes:
-        """Return the bytes of the WebSocket frame, for viewers who agreed to compression or for the others."""
+    def wire(self, compressed: bool, window: bytes | None = None) -> bytes:
+        """Return the bytes of the WebSocket frame, for viewers who agreed to compression or for the others.
+
+        `window` is that of the frame that the viewer was sent before, which these bytes may refer to.
+        """
+        if window and self.window:
+            if self._after is None:
+                self._after = window, text_frame(deflated(self.payload, window), compressed=True)
+            # The same object: equal ones are found in a moment too, but need not be.
+            if self._after[0] is window:
+                return self._after[1]
         found = self._wires[compressed]
         if found is None:
             if compressed and self.size >= SMALLEST_COMPRESSED_BYTES:

@@ -71,7 +71,7 @@ class Outbox:
         """Send a frame, or queue it; behind the bounds nothing is kept and `overflowed` is set."""
         # Called for each event and viewer: what is usual comes first.
         if self._direct and self.last_seq < frame.first_seq and frame.seq <= self._cut_beyond:
-            if not (frame.names_somebody and self._is_guest) and self._send(frame.wire(self._compressed)):
+            if not (frame.names_somebody and self._is_guest) and self.send(frame):
                 self.last_seq = frame.seq or self.last_seq
                 return
         elif frame.seq > self._cut_beyond:
@@ -84,6 +84,17 @@ class Outbox:
                     self.put(part)
             return
         self._queue(frame)
+
+    def send(self, frame: Frame) -> bool:
+        """Hand a frame to the viewer's connection. Return False, and send nothing, if earlier bytes wait there."""
+        wire = self.wire
+        assert wire is not None
+        if wire.window is None:
+            return self._send(frame.wire(self._compressed))
+        if not self._send(frame.wire(self._compressed, wire.window)):
+            return False
+        wire.window = frame.window or wire.window
+        return True
 
     def acknowledge(self, seq: int) -> None:
         """Note that the viewer has applied all events up to `seq`; one that is too far behind is cut."""

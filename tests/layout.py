@@ -59,7 +59,7 @@ RULES = {
     "runs.protocol": rule("steersman", "msgspec", f"{WEB} django"),
     "runs.models": rule("runs.protocol steersman", "django", WEB),
     "runs.recording": rule("runs.models runs.protocol steersman", "django channels", WEB),
-    "runs.series": rule("runs.models runs.protocol", "django numpy", WEB),
+    "runs.series": rule("runs.models runs.protocol", "django msgspec numpy", WEB),
     "runs.access": rule(RECORD, "django msgspec cryptography", WEB),
     "runs.commands": rule(f"{RECORD} runs.access steersman", "django msgspec", WEB),
     "runs.live": rule(f"{RECORD} runs.access runs.commands", "django channels msgspec autobahn", "torch psutil pynvml"),

@@ -195,7 +195,7 @@ class RunConsumer(AsyncWebsocketConsumer):
                     await self._transmit(frame.text)
                     continue
                 await outbox.wire.drained()
-                while not outbox.wire.send(frame.wire(outbox.wire.compressed)):
+                while not outbox.send(frame):
                     await outbox.wire.drained()
             if outbox.overflowed:
                 outbox.close()

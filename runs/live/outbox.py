@@ -9,7 +9,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from runs.live.frames import Frame, joined
+from runs.live.frames import Frame, together
 from runs.protocol.event_parts import LARGEST_EVENT_BYTES
 from runs.protocol.wire_format import Wire
 
@@ -73,7 +73,7 @@ class Outbox:
         """Send a frame, or queue it; behind the bounds nothing is kept and `overflowed` is set."""
         # Called for each event and viewer: what is usual comes first.
         if self._direct and self.last_seq < frame.first_seq and frame.seq <= self._cut_beyond:
-            if not (frame.names_somebody and self._is_guest) and self._send(frame.wire(self._compressed)):
+            if not (frame.names_somebody and self._is_guest) and self.send(frame):
                 self.last_seq = frame.seq or self.last_seq
                 return
         elif frame.seq > self._cut_beyond:
@@ -87,6 +87,17 @@ class Outbox:
             return
         self._queue(frame)
 
+    def send(self, frame: Frame) -> bool:
+        """Hand a frame to the viewer's connection. Return False, and send nothing, if earlier bytes wait there."""
+        wire = self.wire
+        assert wire is not None
+        if wire.window is None:
+            return self._send(frame.wire(self._compressed))
+        if not self._send(frame.wire(self._compressed, wire.window)):
+            return False
+        wire.window = frame.window or wire.window
+        return True
+
     def acknowledge(self, seq: int) -> None:
         """Note that the viewer has applied all events up to `seq`; one that is too far behind is cut."""
         self._cut_beyond = seq + LARGEST_UNACKED_FRAMES
@@ -94,7 +105,8 @@ class Outbox:
     def take(self) -> Frame | None:
         """Return the next message; None if none waits, and then frames may go straight to the socket again.
 
-        On a wire the frames that wait are joined as far as they fit: who is behind gets them at less cost.
+        On a wire the frames that wait are put together as far as they fit, and metrics among them merged: who is behind
+        gets them at less cost.
         """
         taken: list[Frame] = []
         size = 0
@@ -114,7 +126,7 @@ class Outbox:
             self._first = self._frames = None
             self._rest()
             return None
-        return joined(taken)
+        return together(tuple(taken))
 
     def fail(self) -> None:
         """Take nothing more, because a frame could not be sent; the viewer is told, and comes again."""

@@ -4,6 +4,7 @@
 // nothing but its arguments: no DOM, no clock, no network. It works in place, because copying long series ten times
 // a second would cost more than drawing them; `versions` tells painters what changed.
 
+import { pointsAfter } from "./blocks.js";
 import { earlierEpochsFirst, newestEpochs } from "./epochs.js";
 import {
   MESSAGES,
@@ -73,19 +74,22 @@ export function applyEvent(state, event) {
     return state;
   }
   if (!Number.isInteger(event.seq) || event.seq <= state.seq) return state;
-  if (event.seq > state.seq + 1) {
+  // Metrics of several events may come as one, and the first of them may be known already.
+  const held = state.seq;
+  if ((event.first_seq ?? event.seq) > held + 1) {
     state.gap = true;
     return state;
   }
   state.seq = event.seq;
-  EVENTS[event.kind]?.(state, event, event.seq > state.runSeq);
+  EVENTS[event.kind]?.(state, event, event.seq > state.runSeq, held);
   return state;
 }
 
 const EVENTS = {
-  metrics(state, event, news) {
+  metrics(state, event, news, held) {
     const most = bucketsEach(state.series.size);
-    for (const block of event.blocks) {
+    const blocks = pointsAfter(event.blocks, held);
+    for (const block of blocks) {
       for (const [name, column] of Object.entries(block.values)) {
         const odd = block.nonfinite?.[name]?.length ? new Map(block.nonfinite[name]) : null;
         const series = seriesNamed(state, name);
@@ -93,7 +97,7 @@ const EVENTS = {
         addPoints(series, event.attempt, xs, block.times, column, odd, most);
       }
     }
-    for (const [name, latest] of newestOf(event.blocks)) if (isNewer(state, news, name)) state.latest[name] = latest;
+    for (const [name, latest] of newestOf(blocks)) if (isNewer(state, news, name)) state.latest[name] = latest;
     state.versions.series += 1;
     const attempt = state.attempts.find(({ number }) => number === event.attempt);
     if (attempt) attempt.last_step = event.step;

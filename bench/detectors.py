@@ -1,0 +1,139 @@
+"""What the detectors of alerts find in 200 labelled curves, how late, and how often they cry for nothing.
+
+usage: python bench/detectors.py [--misses]
+
+102 curves were recorded from real trainings (bench/support/record_curves.py), the others come from a generator. A half
+of each kind, chosen by a seed, served to choose the defaults ("tuned"); the other half only checks them ("checked").
+
+Prints one JSON object as its last line:
+curves, recall           how many; share of the faults that a fitting detector found, from 2 points before they begin on
+recall_worst_kind        the same of the kind of fault that is found least
+false_per_20_healthy     alarms in healthy curves, for 20 of them; those before a fault are in `false_before_faults`
+median_delay_points      points of the curve until the alarm: values that are not finite, and spikes
+median_delay_share       the same for divergence, in parts of the curve's length
+us_per_point             CPU time of all detectors together, microseconds a point
+tuned, checked           the same figures for each half
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench.support.curve_files import HEALTHY, Curve, read_curves  # noqa: E402  needs the path, as what follows
+from bench.support.generated_curves import generated  # noqa: E402
+from runs.alerts.detectors.judge import Judge  # noqa: E402
+from runs.alerts.detectors.points import Alarm, Point  # noqa: E402
+
+SPLIT_SEED = 20
+TOLERANCE_POINTS = 2
+# What may be found for a fault, beside the detector of its name.
+ALSO_FITS = {"divergence": {"non-finite"}}
+SUDDEN = {"non-finite", "spike"}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was found in a curve. `delay_points` is None if its fault was not found."""
+
+    curve: Curve
+    alarms: list[Alarm]
+    early: list[Alarm]
+    delay_points: float | None
+    points: int
+    seconds: float
+
+
+def judged(curve: Curve) -> Verdict:
+    judge = Judge()
+    alarms: list[Alarm] = []
+    turned = list(curve.turned)
+    points = [Point(*each) for each in curve.points()]
+    began = time.process_time()
+    for point in points:
+        if turned and point.step >= turned[0]:
+            turned.pop(0)
+            judge.turned()
+        alarms += judge.judge(point)
+    seconds = time.process_time() - began
+    if judge.messages:
+        sys.exit(f"{curve.name}: {judge.messages}")
+    if curve.begins is None:
+        return Verdict(curve, alarms, alarms, None, len(points), seconds)
+    # Recorded curves are thinned, and the steps of epochs are far apart: a point is a step of the densest series.
+    densest = max(curve.groups, key=lambda group: len(group.steps)).steps
+    spacing = (densest[-1] - densest[0]) / (len(densest) - 1)
+    earliest = curve.begins - TOLERANCE_POINTS * spacing
+    fitting = ALSO_FITS.get(curve.kind, set()) | {curve.kind}
+    found = [alarm for alarm in alarms if alarm.step >= earliest and alarm.detector in fitting]
+    delay = max(0.0, (found[0].step - curve.begins) / spacing) if found else None
+    return Verdict(curve, alarms, [each for each in alarms if each.step < earliest], delay, len(points), seconds)
+
+
+def figures(verdicts: Sequence[Verdict]) -> dict[str, float]:
+    faults = [each for each in verdicts if each.curve.kind != HEALTHY]
+    healthy = [each for each in verdicts if each.curve.kind == HEALTHY]
+    by_kind: dict[str, list[bool]] = defaultdict(list)
+    for each in faults:
+        by_kind[each.curve.kind].append(each.delay_points is not None)
+    delays = [(each.curve, each.delay_points) for each in faults if each.delay_points is not None]
+    return {
+        "curves": len(verdicts),
+        "recall": rounded(statistics.mean(each.delay_points is not None for each in faults)),
+        "recall_worst_kind": rounded(min(statistics.mean(found) for found in by_kind.values())),
+        "false_per_20_healthy": rounded(20 * sum(len(each.early) for each in healthy) / len(healthy)),
+        "false_before_faults": sum(len(each.early) for each in faults),
+        "median_delay_points": rounded(statistics.median(delay for curve, delay in delays if curve.kind in SUDDEN)),
+        "median_delay_share": rounded(
+            statistics.median(delay / curve.length for curve, delay in delays if curve.kind == "divergence")
+        ),
+        "us_per_point": rounded(sum(each.seconds for each in verdicts) / sum(each.points for each in verdicts) * 1e6),
+    }
+
+
+def rounded(value: float) -> float:
+    return round(value, 4)
+
+
+def halves(curves: Sequence[Curve]) -> tuple[set[str], set[str]]:
+    """Return the names of the curves that served to tune, and of those that check: a half of each kind."""
+    draw = random.Random(SPLIT_SEED)
+    tuned: set[str] = set()
+    for kind in sorted({curve.kind for curve in curves}):
+        names = [curve.name for curve in curves if curve.kind == kind]
+        tuned.update(draw.sample(names, len(names) // 2))
+    return tuned, {curve.name for curve in curves} - tuned
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--misses", action="store_true", help="name the faults of the tuned half that were not found")
+    show = parser.parse_args().misses
+    curves = [*read_curves(), *generated()]
+    verdicts = [judged(curve) for curve in curves]
+    tuned, checked = halves(curves)
+    if show:
+        for each in verdicts:
+            wrong = bool(each.early) or (each.curve.kind != HEALTHY and each.delay_points is None)
+            if wrong and each.curve.name in tuned:
+                alarms = [(alarm.detector, alarm.series, alarm.step) for alarm in each.alarms]
+                print(f"{each.curve.name}: {each.curve.kind} at {each.curve.begins}, found {alarms}", file=sys.stderr)
+    parts = {
+        name: figures([each for each in verdicts if each.curve.name in half])
+        for name, half in (("tuned", tuned), ("checked", checked))
+    }
+    print(json.dumps(figures(verdicts) | parts))
+
+
+if __name__ == "__main__":
+    main()

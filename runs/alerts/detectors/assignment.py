@@ -1,0 +1,53 @@
+"""Which detectors judge a series, by what it measures."""
+
+from __future__ import annotations
+
+import re
+
+from runs.alerts.detectors import limits
+from runs.alerts.detectors.kinds import is_validation
+from runs.alerts.detectors.losses import Divergence, NonFinite, Plateau, Spike, SpikeDefaults
+from runs.alerts.detectors.overfitting import Overfitting
+from runs.alerts.detectors.pace import Throughput
+from runs.alerts.detectors.seen import Seen, SeriesDetector
+
+GPU_SERIES = re.compile(r"gpu/(?P<gpu>[^/]+)/(?P<what>\w+)$")
+RANK_SERIES = re.compile(r"(?:^|/)ranks?[/_-]?(\d+)/")
+GPU_IDLE = "gpu-idle"
+# Twice the band: such losses rise and fall by themselves.
+FREE_SPIKE = SpikeDefaults(
+    deviations=20.0, log_deviations=8.0, ratio=5.0, ratio_at_start=5.0, of_fall=0.2, beyond_outliers=3.0
+)
+
+
+def detectors_of(seen: Seen) -> list[SeriesDetector]:
+    """Return new detectors for a series, those that judge it alone and `Overfitting` for a validation loss."""
+    found: list[SeriesDetector] = [NonFinite(gradient=seen.kind == "gradient")]
+    if seen.kind == "loss":
+        found += [Spike(), Divergence(), Plateau()]
+        if is_validation(seen.series):
+            found.append(Overfitting())
+    elif seen.kind == "free_loss":
+        found.append(Spike(FREE_SPIKE))
+    elif seen.kind == "score":
+        found += [Divergence(), Plateau()]
+    elif seen.kind in ("speed", "duration"):
+        found.append(Throughput())
+    elif seen.kind == "data_wait":
+        found.append(limits.Limit("data-bound", limits.DATA_BOUND))
+    elif seen.kind == "machine":
+        found += of_machine(seen.series)
+    return found
+
+
+def of_machine(series: str) -> list[SeriesDetector]:
+    """Return the detectors of a GPU's series; memory is judged against its total, by `Judge`."""
+    gpu = GPU_SERIES.match(series)
+    what = gpu["what"] if gpu else ""
+    if what == "utilisation":
+        return [limits.Limit(GPU_IDLE, limits.GPU_IDLE)]
+    if what == "temperature_c":
+        return [limits.Limit("gpu-hot", limits.GPU_HOT)]
+    if what == "throttle_reasons":
+        return [limits.Limit("gpu-throttled", limits.GPU_THROTTLED, measure=limits.harmful)]
+    return []

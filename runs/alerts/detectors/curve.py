@@ -1,0 +1,128 @@
+"""A whole curve in a bounded space: levels of blocks that grow with it, and robust measures of its noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import median
+
+# A normal distribution's standard deviation, in median absolute deviations (Rousseeuw and Croux, 1993).
+SIGMA_PER_MAD = 1.4826
+# Of noise that is independent from level to level, a difference has √2 times the deviation.
+SIGMA_PER_DIFFERENCE = SIGMA_PER_MAD / 2**0.5
+# The same of the mean absolute deviation: √(π/2).
+SIGMA_PER_MEAN_DIFFERENCE = 1.2533 / 2**0.5
+COARSE_PART = 0.7
+MOST_BLOCKS = 128
+# The median of so many points is as good as that of more, and is cheap.
+CHUNK = 16
+FIRST_POINTS = 10
+
+
+class Curve:
+    """The levels of a curve, from its first point to its newest, in at most 128 blocks of equal length.
+
+    A block's level is the median of its points, of long blocks the mean of medians of 16. When 128 are full, each two
+    become one: a block is always between 1/128 and 1/64 of what was seen, and whoever compares blocks compares parts of
+    the curve, however long it is and however densely it is logged.
+    """
+
+    __slots__ = ("_chunk", "_chunks", "_first", "_start", "_sum", "best", "block_points", "count", "levels", "tops")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.block_points = 1
+        self.levels: list[float] = []
+        # The greatest value of each block.
+        self.tops: list[float] = []
+        # The lowest level, of each three neighbours the middle one.
+        self.best = math.inf
+        self._chunk: list[float] = []
+        # Of the block that is not complete yet: how many medians there were, and their sum.
+        self._chunks = 0
+        self._sum = 0.0
+        self._first: list[float] = []
+        self._start: float | None = None
+
+    def add(self, value: float) -> bool:
+        """Take a finite value; return whether it completed a block."""
+        self.count += 1
+        if self.count <= FIRST_POINTS:
+            self._first.append(value)
+            self._start = None
+        size = self.block_points
+        if size == 1:
+            self.levels.append(value)
+            self.tops.append(value)
+        else:
+            chunk = self._chunk
+            chunk.append(value)
+            if len(chunk) < size and len(chunk) < CHUNK:
+                return False
+            self._close_chunk(chunk)
+            if self._chunks * CHUNK < size:
+                return False
+            self.levels.append(self._sum / self._chunks)
+            self._chunks, self._sum = 0, 0.0
+        if len(self.levels) >= MOST_BLOCKS:
+            self._halve()
+        else:
+            self.best = min(self.best, median(self.levels[-3:]))
+        return True
+
+    def _close_chunk(self, chunk: list[float]) -> None:
+        top = max(chunk)
+        if self._chunks:
+            self.tops[-1] = max(self.tops[-1], top)
+        else:
+            self.tops.append(top)
+        self._chunks += 1
+        self._sum += median(chunk)
+        chunk.clear()
+
+    def _halve(self) -> None:
+        self.levels = [(one + other) / 2 for one, other in zip(self.levels[::2], self.levels[1::2], strict=True)]
+        self.tops = [max(one, other) for one, other in zip(self.tops[::2], self.tops[1::2], strict=True)]
+        self.block_points *= 2
+        # Longer blocks have less noise: the luck of a short one is no measure for them.
+        self.best = min(smoothed(self.levels))
+
+    @property
+    def start(self) -> float:
+        """The level at which the curve began: the median of its first ten points."""
+        if self._start is None:
+            self._start = median(self._first)
+        return self._start
+
+
+def smoothed(levels: Sequence[float]) -> list[float]:
+    """Return the running median of three; two values fewer."""
+    return [
+        min(max(one, two), max(min(one, two), three))
+        for one, two, three in zip(levels, levels[1:], levels[2:], strict=False)
+    ]
+
+
+def noise_of(levels: Sequence[float]) -> float:
+    """Return the standard deviation of the noise around a curve's trend, from the differences of neighbours: at least
+    three levels. The median of differences is the trend, their median absolute deviation the noise."""
+    differences = [later - earlier for earlier, later in zip(levels, levels[1:], strict=False)]
+    trend = median(differences)
+    return SIGMA_PER_DIFFERENCE * median([abs(each - trend) for each in differences])
+
+
+def coarse_noise_of(levels: Sequence[float]) -> float:
+    """Return `noise_of`, or seven tenths of what the mean absolute difference makes it if that is more.
+
+    Of values with few steps, such as the accuracy of eight samples, more than half of the differences are equal.
+    """
+    differences = [later - earlier for earlier, later in zip(levels, levels[1:], strict=False)]
+    trend = median(differences)
+    mean = sum(abs(each - trend) for each in differences) / len(differences)
+    return max(noise_of(levels), COARSE_PART * SIGMA_PER_MEAN_DIFFERENCE * mean)
+
+
+def deviation_of(ordered: Sequence[float]) -> tuple[float, float]:
+    """Return median and robust standard deviation of values in ascending order."""
+    middle = ordered[len(ordered) // 2]
+    return middle, SIGMA_PER_MAD * median([abs(each - middle) for each in ordered])

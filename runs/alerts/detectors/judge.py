@@ -1,0 +1,176 @@
+"""All detectors of one run: what a change allows, which pairs of series belong together, what happens if one fails."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from runs.alerts.detectors.assignment import GPU_IDLE, GPU_SERIES, RANK_SERIES, detectors_of
+from runs.alerts.detectors.kinds import Goal, is_learning_rate, is_validation, kind_of
+from runs.alerts.detectors.limits import LimitDefaults, Memory, threshold
+from runs.alerts.detectors.losses import NonFinite
+from runs.alerts.detectors.overfitting import Overfitting
+from runs.alerts.detectors.pace import RankLag, Stall
+from runs.alerts.detectors.points import Alarm, Point
+from runs.alerts.detectors.seen import Seen, SeriesDetector
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeDefaults:
+    """After a change, bands are `width` times as wide for `points` points, or `part` of the curve so far.
+
+    A learning rate that rises to `rate_rise` times its lowest of late is a change: a warm-up, a restart, a turned knob.
+    Samples of a GPU count while the training logged something within `running_s` seconds.
+    """
+
+    width: float = 3.0
+    points: int = 30
+    part: float = 0.1
+    rate_rise: float = 1.5
+    running_s: float = 30.0
+
+
+class Watched:
+    """One series with its detectors."""
+
+    __slots__ = ("detectors", "is_rate", "lowest_rate", "seen", "trains", "widened_until")
+
+    def __init__(self, seen: Seen, detectors: list[SeriesDetector]) -> None:
+        self.seen = seen
+        self.detectors = detectors
+        self.widened_until = 0
+        self.is_rate = is_learning_rate(seen.series)
+        self.trains = seen.kind == "loss" and not is_validation(seen.series)
+        self.lowest_rate = math.inf
+
+
+class Judge:
+    """Judges the points of one run. A detector that raises is switched off, and `messages` says so.
+
+    `goals` declare what a series is by name: "min" or "max". `thresholds` are limits that a person set, by series.
+    Series may be mixed in any order. Nothing here looks at a clock.
+    """
+
+    def __init__(
+        self,
+        goals: Mapping[str, Goal] | None = None,
+        thresholds: Mapping[str, LimitDefaults] | None = None,
+        changes: ChangeDefaults | None = None,
+    ) -> None:
+        self._goals = goals or {}
+        self._thresholds = thresholds or {}
+        self._changes = changes or ChangeDefaults()
+        self.messages: list[str] = []
+        self._off: set[str] = set()
+        self._series: dict[str, Watched] = {}
+        self._stall = Stall()
+        self._ranks = RankLag()
+        self._memories: dict[str, Memory] = {}
+        # Those of the validation losses wait for the losses of one series that is trained on, the first.
+        self._overfitting: list[Overfitting] = []
+        self._trained: str | None = None
+        self._last: Point | None = None
+
+    def judge(self, point: Point) -> list[Alarm]:
+        """Take a point; return the alarms that begin with it."""
+        watched = self._series.get(point.series)
+        if watched is None:
+            watched = self._series[point.series] = self._watch(point.series)
+        seen = watched.seen
+        began: list[Alarm] = []
+        if seen.points and point.step < seen.step:
+            self.resumed()
+        if seen.kind != "machine":
+            if self._ask(self._stall.name, self._stall.note, point.time):
+                self._add(began, self._stall, self._last or point)
+            self._last = point
+        finite = seen.take(point)
+        seen.width = self._changes.width if seen.points <= watched.widened_until else 1.0
+        # The machine of a training that does nothing may idle.
+        runs = self._last is None or point.time - self._last.time <= self._changes.running_s
+        for detector in watched.detectors:
+            if not (finite or isinstance(detector, NonFinite)) or not (runs or detector.name != GPU_IDLE):
+                continue
+            if self._ask(detector.name, detector.see, seen):
+                self._add(began, detector, point)
+        if finite:
+            self._note_elsewhere(watched, point, began)
+        return began
+
+    def silent(self, now: float) -> list[Alarm]:
+        """Return the alarm of a stall if one begins at `now`, by the clock of the points. Call each second or so."""
+        began: list[Alarm] = []
+        if self._last is not None and self._ask(self._stall.name, self._stall.is_silent, now):
+            self._add(began, self._stall, self._last)
+        return began
+
+    def turned(self) -> None:
+        """A person turned a knob, or did something else that changes the training: bands widen for a while."""
+        for watched in self._series.values():
+            points = watched.seen.points
+            watched.widened_until = points + max(self._changes.points, int(self._changes.part * points))
+
+    def resumed(self) -> None:
+        """A new attempt begins, or steps are trained again: bands widen, and the time between is no stall."""
+        self._stall.forget()
+        self.turned()
+
+    @property
+    def active(self) -> list[tuple[str, str]]:
+        """The alarms that last, as pairs of detector and series."""
+        found = [
+            (each.name, series) for series, watched in self._series.items() for each in watched.detectors if each.active
+        ]
+        lagging = [(self._ranks.name, series) for series in self._ranks.lagging]
+        stalled = [(self._stall.name, self._last.series)] if self._stall.active and self._last is not None else []
+        return [each for each in (*found, *lagging, *stalled) if each[0] not in self._off]
+
+    def _watch(self, series: str) -> Watched:
+        seen = Seen(series, kind_of(series, self._goals.get(series)))
+        detectors = detectors_of(seen)
+        if series in self._thresholds:
+            detectors.append(threshold(self._thresholds[series]))
+        gpu = GPU_SERIES.match(series)
+        if gpu and gpu["what"] == "memory_used_mib":
+            detectors.append(self._memories.setdefault(gpu["gpu"], Memory()))
+        self._overfitting += [each for each in detectors if isinstance(each, Overfitting)]
+        return Watched(seen, detectors)
+
+    def _note_elsewhere(self, watched: Watched, point: Point, began: list[Alarm]) -> None:
+        """Show a point to the detectors that compare series."""
+        if watched.is_rate:
+            if (
+                0 < self._changes.rate_rise * watched.lowest_rate < point.value
+                or watched.lowest_rate == 0 < point.value
+            ):
+                self.turned()
+                watched.lowest_rate = point.value
+            watched.lowest_rate = min(watched.lowest_rate, point.value)
+        elif watched.trains:
+            self._trained = self._trained or point.series
+            if point.series == self._trained:
+                for each in self._overfitting:
+                    each.note_training(point.value)
+        elif watched.seen.kind == "machine":
+            gpu = GPU_SERIES.match(point.series)
+            if gpu and gpu["what"] == "memory_total_mib":
+                self._memories.setdefault(gpu["gpu"], Memory()).note_total(point.value)
+        elif watched.seen.kind == "duration":
+            rank = RANK_SERIES.search(point.series)
+            if rank and self._ask(self._ranks.name, self._ranks.note, int(rank[1]), point):
+                self._add(began, self._ranks, point)
+
+    def _add(self, began: list[Alarm], detector: SeriesDetector | Stall | RankLag, point: Point) -> None:
+        began.append(Alarm(detector.name, point.series, point.step, detector.severity))
+
+    def _ask(self, name: str, ask: Callable[..., bool], *shown: object) -> bool:
+        """Return whether an alarm of a detector begins; never raises."""
+        if name in self._off:
+            return False
+        try:
+            return ask(*shown)
+        except Exception as error:  # whatever a detector stumbles over must not take the others with it
+            self._off.add(name)
+            self.messages.append(f"The detector {name} is switched off: {type(error).__name__}: {error}")
+            return False

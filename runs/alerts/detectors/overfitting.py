@@ -1,0 +1,80 @@
+"""A validation loss that rises while the training loss falls on. Compares two series."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from statistics import median
+
+from runs.alerts.detectors.curve import noise_of
+from runs.alerts.detectors.latch import Latch
+from runs.alerts.detectors.points import Severity
+from runs.alerts.detectors.seen import Seen
+
+
+@dataclass(frozen=True, slots=True)
+class OverfittingDefaults:
+    """`of_best` is the rise in parts of the best validation loss, `of_fall` in parts of the way it had come."""
+
+    history: int = 10
+    rising: int = 5
+    deviations: float = 4.0
+    of_best: float = 0.12
+    of_fall: float = 0.08
+    training_fell: float = 0.9
+    kept: int = 24
+    training_window: int = 25
+
+
+class Overfitting:
+    """Generalisation loss beyond the noise (Prechelt, Early stopping – but when?, 1998), while training improves.
+
+    Each validation loss is paired with the median of the latest training losses. The alarm begins when four evaluations
+    in a row lie above the best one by the generalisation loss asked for, and training has since fallen by a tenth.
+    """
+
+    name = "overfitting"
+    severity: Severity = "warning"
+
+    def __init__(self, defaults: OverfittingDefaults | None = None) -> None:
+        self._defaults = defaults or OverfittingDefaults()
+        self._training: deque[float] = deque(maxlen=self._defaults.training_window)
+        self._levels: deque[float] = deque(maxlen=self._defaults.kept)
+        self._best: tuple[float, float] | None = None
+        self._evaluations = 0
+        # Where the way began: the first evaluation, as most of it is often gone by the second.
+        self._first = 0.0
+        self._latch = Latch(self._defaults.rising)
+
+    @property
+    def active(self) -> bool:
+        return self._latch.active
+
+    def note_training(self, loss: float) -> None:
+        """Take a training loss."""
+        self._training.append(loss)
+
+    def see(self, seen: Seen) -> bool:
+        """Take a validation loss."""
+        asked = self._defaults
+        if not self._training:
+            return False
+        self._levels.append(seen.loss)
+        if not self._evaluations:
+            self._first = seen.loss
+        self._evaluations += 1
+        training = median(self._training)
+        level = median(list(self._levels)[-3:])
+        if self._best is None or level < self._best[0]:
+            self._best = level, training
+        if self._evaluations < asked.history:
+            return False
+        best, training_then = self._best
+        # What a run of evaluations that rose stands above is the noise of those before.
+        earlier = list(self._levels)[: -asked.rising]
+        rise = max(asked.of_best * abs(best), asked.of_fall * max(0.0, self._first - best))
+        rise = seen.width * max(rise, asked.deviations * noise_of(earlier))
+        if min(level, seen.loss) > best + rise and training < asked.training_fell * training_then:
+            return self._latch.bad(seen.step, seen.time)
+        self._latch.good()
+        return False

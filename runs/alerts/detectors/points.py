@@ -1,0 +1,72 @@
+"""What detectors read and what they say, and how many points of a second they are shown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["info", "warning", "critical"]
+MOST_PER_SECOND = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A value of a series; `time` in seconds since the epoch. The value may be NaN or infinite."""
+
+    series: str
+    step: int
+    time: float
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something began: what `detector` found in `series`, first seen at `step`."""
+
+    detector: str
+    series: str
+    step: int
+    severity: Severity
+
+
+def thinned(points: Iterable[Point], most: int = MOST_PER_SECOND) -> Iterator[Point]:
+    """Yield at most `most` points of each series and second, and of the others the least, the greatest and every one
+    that is not finite. Points must come in the order of time; what is put off comes when its second has ended."""
+    seconds: dict[str, _Second] = {}
+    for point in points:
+        second = seconds.get(point.series)
+        if second is None or second.number != math.floor(point.time):
+            if second is not None:
+                yield from second.extremes()
+            second = seconds[point.series] = _Second(math.floor(point.time))
+        if second.taken < most or not math.isfinite(point.value):
+            second.taken += 1
+            yield point
+        else:
+            second.put_off(point)
+    for second in seconds.values():
+        yield from second.extremes()
+
+
+class _Second:
+    """How many points of one series and second were shown, and the least and greatest of the others."""
+
+    __slots__ = ("greatest", "least", "number", "taken")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.taken = 0
+        self.least: Point | None = None
+        self.greatest: Point | None = None
+
+    def put_off(self, point: Point) -> None:
+        if self.least is None or point.value < self.least.value:
+            self.least = point
+        if self.greatest is None or point.value > self.greatest.value:
+            self.greatest = point
+
+    def extremes(self) -> list[Point]:
+        found = {id(each): each for each in (self.least, self.greatest) if each is not None}
+        return sorted(found.values(), key=lambda point: point.time)

@@ -1,0 +1,58 @@
+"""What a detector is shown of a series beside its newest point, and what every detector offers."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+from runs.alerts.detectors.curve import Curve
+from runs.alerts.detectors.kinds import Kind
+from runs.alerts.detectors.points import Point, Severity
+
+# What rises and falls by itself has no curve to speak of.
+CURVED = frozenset({"loss", "free_loss", "score", "speed", "duration"})
+
+
+class Seen:
+    """A series up to its newest point.
+
+    `loss` is the newest value turned so that less is better, `curve` all of them so, without those that are not finite.
+    `closed` tells whether the newest point completed a block of the curve. `width` is 1, and more for a while after a
+    change that a person or a schedule made: what is allowed is wider by it.
+    """
+
+    __slots__ = ("closed", "curve", "kind", "loss", "points", "series", "step", "time", "value", "width")
+
+    def __init__(self, series: str, kind: Kind) -> None:
+        self.series = series
+        self.kind = kind
+        self.curve = Curve()
+        self.points = 0
+        self.closed = False
+        self.width = 1.0
+        self.step = 0
+        self.time = self.value = self.loss = 0.0
+
+    def take(self, point: Point) -> bool:
+        """Take the newest point; return whether its value is finite."""
+        self.points += 1
+        self.step, self.time, self.value = point.step, point.time, point.value
+        finite = math.isfinite(point.value)
+        if finite and self.kind in CURVED:
+            self.loss = -point.value if self.kind == "score" else point.value
+            self.closed = self.curve.add(self.loss)
+        return finite
+
+
+class SeriesDetector(Protocol):
+    """Judges one series. `active` tells whether its alarm lasts."""
+
+    name: str
+    severity: Severity
+
+    @property
+    def active(self) -> bool: ...
+
+    def see(self, seen: Seen) -> bool:
+        """Take the newest point; return whether an alarm begins with it."""
+        ...

@@ -51,8 +51,11 @@ def exact_columns(block: Block) -> dict[str, Column]:
 def shortest(values: Iterable[float]) -> list[float]:
     """Return for each of the float32s `values` the double with the fewest digits that rounds to it."""
     # numpy writes a float32 with the fewest digits that tell it from the others.
-    texts = map(str, np.frombuffer(array("f", values), np.float32))
-    return msgspec.json.decode(f"[{','.join(texts)}]", type=list[float])
+    exact = array("f", values)
+    texts = map(str, np.frombuffer(exact, np.float32))
+    short = msgspec.json.decode(f"[{','.join(texts)}]", type=list[float])
+    # Readers round twice, to a double and then to a float32: of 7.038531e-26 that gives the float32 beside it.
+    return [one if back == value else value for one, back, value in zip(short, array("f", short), exact, strict=True)]
 
 
 def _size(values: list[float] | list[str]) -> int:

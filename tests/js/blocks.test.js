@@ -49,3 +49,21 @@ test("a merged event that is known changes nothing, and one behind a gap is not 
   const behind = played([one, { ...merged(), first_seq: 3 }]);
   assert.deepEqual([behind.seq, behind.gap], [1, true]);
 });
+
+test("of merged events the later one is newer, whatever the clock said", () => {
+  const late = metrics(2, 1, [2], { loss: [2], rate: [0.1] });
+  const early = metrics(3, 1, [3], { loss: [3] });
+  early.blocks[0].times = [5];
+  const blocks = [late, early].map(({ seq, blocks: [block] }) => ({ ...block, seqs: [seq] }));
+  const together = { ...early, first_seq: 2, blocks };
+  assert.deepEqual(played([one, together]).latest, played([one, late, early]).latest);
+  assert.equal(played([one, together]).latest.loss.value, 3);
+});
+
+test("a series may have the name of what every object has", () => {
+  for (const name of ["constructor", "toString", "valueOf"]) {
+    const state = played([metrics(1, 1, [1], { [name]: [0.5] })]);
+    assert.deepEqual(lineOf(state.series.get(name)).means, [0.5]);
+    assert.equal(state.latest[name].value, 0.5);
+  }
+});

@@ -101,7 +101,8 @@ def test_it_says_when_a_password_is_wrong(project: Project, client: Client) -> N
 def test_it_logs_out_by_post_only(login: Login) -> None:
     client = login("viewer")
     assert client.get(reverse("logout")).status_code == 405
-    assert client.post(reverse("logout")).headers["Location"] == reverse("login")
+    answer = client.post(reverse("logout"))
+    assert answer.headers["Location"] == reverse("login") and answer.headers["Clear-Site-Data"] == '"cache"'
     assert client.get(reverse("runs")).status_code == 302
 
 

@@ -23,7 +23,19 @@ from trainer.ingest.point_events import SeriesNames, metrics_events
 
 LARGEST = float(np.finfo(np.float32).max)
 SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
-ODD = [0.0, -0.0, SMALLEST, -3 * SMALLEST, 1.1754943508222875e-38, LARGEST, -LARGEST, 1e10, 16777216.0, 0.5]
+ODD = [
+    0.0,
+    -0.0,
+    SMALLEST,
+    -3 * SMALLEST,
+    1.1754943508222875e-38,
+    LARGEST,
+    -LARGEST,
+    1e10,
+    16777216.0,
+    0.5,
+    7.038530691851209e-26,
+]
 
 singles = st.floats(width=32, allow_nan=False, allow_infinity=False)
 doubles = st.floats(allow_nan=False, allow_infinity=False)

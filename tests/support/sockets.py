@@ -19,7 +19,7 @@ from runs.protocol.events import Block
 from runs.recording import feed
 from tests.support.stored_points import metrics_event
 
-TIMEOUT_S = 10
+TIMEOUT_S = 60
 
 
 @pytest.fixture

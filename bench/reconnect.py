@@ -139,7 +139,7 @@ class CrowdViewer:
             for message in frame if isinstance(frame, list) else [frame]:
                 if "at" in message:
                     self.last_seq = int(message["seq"])
-                    self.seqs.append(self.last_seq)
+                    self.seqs += range(message.get("first_seq", self.last_seq), self.last_seq + 1)
         self.caught_up_at = time.monotonic()
 
     async def _ticket(self) -> str:

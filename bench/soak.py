@@ -85,6 +85,9 @@ class Delays:
         head = text[:64]
         if not head.startswith(b'{"seq":') or b'"metrics"' not in head:
             return
+        if b'"first_seq"' in head:
+            self._note_merged(text, came_at)
+            return
         number = NUMBER.search(head)
         assert number is not None
         seq = int(number.group(1))
@@ -94,9 +97,17 @@ class Delays:
             assert moment is not None
             self.appended[seq] = float(moment.group(1))
             late = self._late[seq] = array("d")
-            if len(text) > 10_000:
-                self.large.add(seq)
+        if len(text) > 10_000:
+            self.large.add(seq)
         late.append(came_at - self.appended[seq])
+
+    def _note_merged(self, text: bytes, came_at: float) -> None:
+        """Note several events that came as one, which others got one by one."""
+        times = {seq: time for block in msgspec.json.decode(text)["blocks"]
+                 for seq, time in zip(block["seqs"], block["times"], strict=True)}  # fmt: skip
+        for seq, appended in times.items():
+            self.appended[seq] = appended
+            self._late.setdefault(seq, array("d")).append(came_at - appended)
 
     def received(self) -> int:
         return sum(map(len, self._late.values()))

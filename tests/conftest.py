@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from django.conf import settings
 
@@ -32,6 +33,11 @@ sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module_
 assert settings.DATABASES
 # Slow hashing keeps guesses away from real accounts; here it would be half of what tests do.
 settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+# However slow the machine is: neither one example nor making them has a limit of time.
+hypothesis.settings.register_profile(
+    "patient", hypothesis.settings(), deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 # What this process starts has a database of its own: the stack says which.
 os.environ.pop("STEERSMAN_DATABASE_URL", None)
 

@@ -61,7 +61,7 @@ RULES = {
     "runs.alerts": rule("runs.alerts.detectors runs.protocol", never=f"{WEB} django"),
     "runs.models": rule("runs.protocol steersman", "django", WEB),
     "runs.recording": rule("runs.models runs.protocol steersman", "django channels", WEB),
-    "runs.series": rule("runs.models runs.protocol", "django numpy", WEB),
+    "runs.series": rule("runs.models runs.protocol", "django msgspec numpy", WEB),
     "runs.access": rule(RECORD, "django msgspec cryptography", WEB),
     "runs.commands": rule(f"{RECORD} runs.access steersman", "django msgspec", WEB),
     "runs.live": rule(f"{RECORD} runs.access runs.commands", "django channels msgspec autobahn", "torch psutil pynvml"),
@@ -89,7 +89,7 @@ RULES = {
     "monitor_site.sqlite": rule("steersman.files", "django", "torch"),
     "monitor_site": rule(
         "steersman steersman.files runs.live",
-        "django channels channels_redis redis environ csp psutil whitenoise",
+        "asgiref django channels channels_redis redis environ csp psutil whitenoise",
         "torch",
     ),
     "monitor_site.serving": rule(

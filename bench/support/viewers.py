@@ -28,6 +28,8 @@ READ_BYTES = 256 * 1024
 CONNECTING_AT_ONCE = 40
 GREETING_TIMEOUT_S = 120.0
 DEFLATE_OFFER = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+# As browsers offer it: a message may refer to those before it.
+BROWSERS_OFFER = "permessage-deflate; client_max_window_bits"
 # What a sender leaves out at the end of a compressed message (RFC 7692).
 DEFLATE_END = b"\x00\x00\xff\xff"
 ABNORMAL = 1006
@@ -56,6 +58,7 @@ class Viewer:
     packed_frames: int = 0
     bytes_read: int = 0
     waits_to_send: bytearray = field(default_factory=bytearray)
+    inflate: Callable[[bytes], bytes] | None = None
 
 
 # Called with the viewer, the text of a frame, and when it came (`time.time()`).
@@ -65,14 +68,16 @@ Heard = Callable[[Viewer, bytes, float], None]
 class Crowd:
     """Viewers of the server at `port` of this machine. `heard` is called for every frame but a viewer's first one.
 
-    With `deflate` they offer permessage-deflate, as browsers do. A text that the server sends to all is inflated once.
+    With `deflate` they offer permessage-deflate for messages that are compressed by themselves: a text that the server
+    sends to all is inflated once. With `remembers` they offer it as browsers do, and each inflates its own.
     """
 
-    def __init__(self, port: int, heard: Heard, deflate: bool = False) -> None:
+    def __init__(self, port: int, heard: Heard, deflate: bool = False, remembers: bool = False) -> None:
         self.port = port
         self.viewers: list[Viewer] = []
         self._heard = heard
-        self._deflate = deflate
+        self._offer = BROWSERS_OFFER if remembers else DEFLATE_OFFER if deflate else ""
+        self._remembers = remembers
         self._epoll = select.epoll()
         self._by_descriptor: dict[int, Viewer] = {}
         self._packed, self._inflated = b"", b""
@@ -141,13 +146,15 @@ class Crowd:
         if receive_buffer:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         connection.setblocking(False)
-        offer = f"Sec-WebSocket-Extensions: {DEFLATE_OFFER}\r\n" if self._deflate else ""
+        offer = f"Sec-WebSocket-Extensions: {self._offer}\r\n" if self._offer else ""
         request = (
             f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}\r\nSec-WebSocket-Version: 13\r\n"
             f"Sec-WebSocket-Protocol: steersman.v1\r\n{offer}\r\n"
         )
         viewer = Viewer(len(self.viewers), connection, request.encode())
+        if self._remembers:
+            viewer.inflate = zlib.decompressobj(-15).decompress
         connection.connect_ex(("127.0.0.1", self.port))
         self.viewers.append(viewer)
         self._by_descriptor[connection.fileno()] = viewer
@@ -241,7 +248,7 @@ class Crowd:
             viewer.frames += 1
             if first & COMPRESSED:
                 viewer.packed_frames += 1
-                payload = self._inflate(payload)
+                payload = viewer.inflate(payload + DEFLATE_END) if viewer.inflate else self._inflate(payload)
             if viewer.greeted_at:
                 self._heard(viewer, payload, came_at)
             else:

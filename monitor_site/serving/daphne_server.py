@@ -20,7 +20,8 @@ from daphne.server import Server
 from daphne.ws_protocol import WebSocketProtocol
 from twisted.internet import defer, reactor, task
 
-from monitor_site.serving.socket_wire import SocketClosed, wire_of
+from monitor_site.serving.inbox import Inbox
+from monitor_site.serving.socket_wire import SocketClosed, SocketWire, wire_of
 from runs.access.limiter import Bucket
 from runs.protocol.events import TOO_MANY, TOO_SLOW
 from runs.protocol.wire_format import EXTENSION, SMALLEST_COMPRESSED_BYTES, WINDOW_BITS, deflated
@@ -55,6 +56,7 @@ FAREWELL_S = 1.0
 FAREWELL_POLL_S = 0.02
 CLOSE_CODE_RESTART = 1012
 OPCODE_TEXT, OPCODE_BINARY = 1, 2
+ASGI = {"version": "3.0"}
 # The first of the three reserved bits, as autobahn counts them.
 RSV_COMPRESSED = 4
 
@@ -84,6 +86,10 @@ class PortalProtocol(WebSocketProtocol):
 
     failedByMe: bool
     is_compressed = False
+    # Whether a message that is sent compressed may refer to the one before.
+    remembers = False
+    # Through which the application sends too, if it does.
+    wire: SocketWire | None = None
     _asked = b""
 
     def __init__(self) -> None:
@@ -117,6 +123,10 @@ class PortalProtocol(WebSocketProtocol):
         # Spread, because a crowd comes together.
         self._asked_at = time.monotonic() - random.uniform(0, PING_INTERVAL_S)
         self.is_compressed = self._perMessageCompress is not None
+        self.remembers = self.is_compressed and not self._perMessageCompress.server_no_context_takeover
+        # Otherwise what autobahn read of the handshake would be kept as long as the socket.
+        self.http_headers.clear()
+        self.http_request_data = b""
         super().onOpen()
 
     def onPong(self, payload: bytes) -> None:
@@ -147,23 +157,27 @@ class PortalProtocol(WebSocketProtocol):
         rsv = 0
         if self.is_compressed and len(payload) >= SMALLEST_COMPRESSED_BYTES:
             payload, rsv = deflated(payload), RSV_COMPRESSED
+            if self.remembers and self.wire is not None:
+                self.wire.window = b""
         self.sendFrame(opcode=OPCODE_BINARY if binary else OPCODE_TEXT, payload=payload, rsv=rsv)
 
 
 class SharedDeflate(PerMessageDeflateOfferAccept):
-    """The answer to an offer of compression (RFC 7692 §7.1): in neither direction a message refers to one before."""
+    """The answer to an offer of compression (RFC 7692 §7.1): what viewers send refers to no message before."""
 
     def __init__(self, offer: PerMessageDeflateOffer) -> None:
         super().__init__(
             offer,
             request_no_context_takeover=True,
-            no_context_takeover=True,
+            no_context_takeover=offer.request_no_context_takeover,
             window_bits=WINDOW_BITS,
             max_message_size=INCOMING_LIMIT_BYTES,
         )
 
     def get_extension_string(self) -> str:
-        answer: str = self.EXTENSION_NAME + "; server_no_context_takeover; client_no_context_takeover"
+        answer: str = self.EXTENSION_NAME + "; client_no_context_takeover"
+        if self.offer.request_no_context_takeover:
+            answer += "; server_no_context_takeover"
         if self.offer.request_max_window_bits:
             answer += f"; server_max_window_bits={WINDOW_BITS}"
         return answer
@@ -205,10 +219,14 @@ class PortalServer(Server):
         self._ws_factory = factory
 
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
-        """Offer sockets their connection itself, for messages that are the same for many."""
-        if isinstance(protocol, WebSocketProtocol):
-            scope.setdefault("extensions", {})[EXTENSION] = partial(wire_of, protocol)
-        return super().create_application(protocol, scope)
+        """Offer sockets their connection itself, for messages that are the same for many, and a smaller queue."""
+        if not isinstance(protocol, WebSocketProtocol):
+            return super().create_application(protocol, scope)
+        scope |= {"asgi": ASGI, "extensions": {EXTENSION: partial(wire_of, protocol)}}
+        inbox = Inbox()
+        application = self.application(scope=scope, receive=inbox.get, send=partial(self.handle_reply, protocol))
+        self.connections[protocol]["application_instance"] = asyncio.ensure_future(application)
+        return inbox
 
     def check_reading_forever(self) -> None:
         """Ask all sockets now and then whether they still read."""

@@ -29,13 +29,14 @@ class SocketClosed(OSError):
 class SocketWire:
     """Sends whole WebSocket frames on an open connection. Implements `runs.protocol.wire_format.Wire`."""
 
-    __slots__ = ("_protocol", "_socket", "_transport", "compressed")
+    __slots__ = ("_protocol", "_socket", "_transport", "compressed", "window")
 
     def __init__(self, protocol: Any) -> None:
         self._protocol = protocol
         self._transport = protocol.transport
         self._socket: socket.socket = self._transport.getHandle()
         self.compressed = protocol.is_compressed
+        self.window: bytes | None = b"" if protocol.remembers else None
 
     def send(self, frame: bytes) -> bool:
         """Hand a frame to the kernel at once. Return False, and send nothing, if earlier bytes wait or it is closed."""
@@ -85,12 +86,13 @@ class _Drain:
 
 
 def wire_of(protocol: Any) -> SocketWire | None:
-    """Return the wire of a socket's protocol, None if its transport is not one that this file knows."""
+    """Return the wire of a socket's protocol, None if its transport is not one that this file knows, or is closed."""
     transport = protocol.transport
     plain = isinstance(transport, tcp.Server) and not transport.TLS
-    if not plain or not hasattr(transport, "dataBuffer") or not hasattr(transport, "_tempDataBuffer"):
+    if protocol.state != _OPEN or not plain or not hasattr(transport, "dataBuffer") or not hasattr(transport, "_tempDataBuffer"):
         return None
     # Whatever served HTTP on this connection before is no producer of it any more.
     transport.unregisterProducer()
     transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER_BYTES)
-    return SocketWire(protocol)
+    protocol.wire = SocketWire(protocol)
+    return protocol.wire  # type: ignore[no-any-return]

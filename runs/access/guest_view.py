@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from runs.models import COMMAND_LINE, Alert, Command, Membership
+from runs.models import COMMAND_LINE, Alert, Command, Membership, Run
 from runs.protocol.events import AlertChanged, CommandChanged
 
 # Who sent a command and is no member any more, with an account or without.
@@ -32,6 +32,16 @@ def nameless_frames(frames: Iterable[str]) -> list[str]:
     replace_names(event for event in events if event["kind"] == CommandChanged.kind)
     replace_alert_names(event for event in events if event["kind"] == AlertChanged.kind)
     return [msgspec.json.encode(event).decode() for event in events]
+
+
+def names_version(run: Run) -> list[Any]:
+    """Return JSON-ready values that change if others are put in place of the names in a run's commands and alerts.
+
+    That is when roles in its project change, or accounts of authors are deleted; what is new comes with events. Costs
+    two queries.
+    """
+    roles = Membership.objects.filter(project=run.project_id).order_by("user").values_list("user", "role")
+    return [run.project_id, list(roles), run.commands.filter(author__isnull=False).count()]
 
 
 def replace_names(commands: Iterable[dict[str, Any]]) -> None:

@@ -1,16 +1,27 @@
-"""How every operation answers: to known query fields alone, kept by no cache, compressed where that is safe."""
+"""How every operation answers: to known query fields alone, compressed where that is safe, kept by no shared cache.
+
+Large answers carry an `ETag`: a client that holds the same one is told so (304) in place of the answer, and those who
+ask at the same moment share one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import wraps
+from hashlib import blake2b
+from pathlib import Path
 from typing import Any, cast
 
 import msgspec
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
 from django.middleware.gzip import GZipMiddleware
-from django.utils.cache import add_never_cache_headers
+from django.utils.cache import add_never_cache_headers, patch_cache_control, patch_vary_headers
+from django.utils.http import parse_etags
+from django.utils.text import compress_string
 from django.utils.translation import gettext as _
 from ninja import NinjaAPI
 from ninja.operation import Operation
@@ -19,8 +30,21 @@ from runs.api.errors import ApiError
 
 Answering = Callable[..., HttpResponse]
 
-# Its answers differ in length by up to 100 random bytes, which hides from a listener what compressed well.
+JSON = "application/json; charset=utf-8"
+# Its answers differ in length by up to so many random bytes, which hides from a listener what compressed well.
 _gzip = GZipMiddleware(lambda request: HttpResponse())
+_RANDOM_BYTES = _gzip.max_random_bytes
+
+
+def _fingerprint() -> str:
+    """Return what tells this version of the code from others, which may answer otherwise: a hash of its files."""
+    found = blake2b(digest_size=16)
+    for path in sorted(Path(__file__).resolve().parents[1].rglob("*.py")):
+        found.update(path.read_bytes())
+    return found.hexdigest()
+
+
+_CODE = _fingerprint()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +107,12 @@ def _answering(run: Answering) -> Answering:
     def answer(request: HttpRequest, **parameters: Any) -> HttpResponse:
         request.query_fields = fields  # type: ignore[attr-defined]
         response = run(request, **parameters)
-        # What is told is for the caller of that moment.
-        add_never_cache_headers(response)
+        # What is told is for the caller of that moment. A client may keep what it can ask about again.
+        if response.has_header("ETag"):
+            patch_cache_control(response, private=True, no_cache=True)
+            patch_vary_headers(response, ("Accept-Encoding", "Authorization", "Cookie"))
+        else:
+            add_never_cache_headers(response)
         return _compressed(request, response)
 
     return answer
@@ -107,4 +135,93 @@ def encoded(value: dict[str, Any]) -> HttpResponse:
 
     Of history and points: a schema would look at each of some hundred thousand numbers. Tests hold them to theirs.
     """
-    return HttpResponse(msgspec.json.encode(value), content_type="application/json; charset=utf-8")
+    return HttpResponse(msgspec.json.encode(value), content_type=JSON)
+
+
+def tag_of(*parts: Any) -> str:
+    """Return the weak `ETag` (RFC 9110, section 8.8) of an answer that these JSON-ready values, or bytes, determine."""
+    return f'W/"{blake2b(msgspec.json.encode([_CODE, *parts]), digest_size=16).hexdigest()}"'
+
+
+def if_changed(request: HttpRequest, tag: str, answer: Callable[[], HttpResponse]) -> HttpResponse:
+    """Return 304 if the client holds the answer with this tag, else the answer with its tag.
+
+    An answer that has a tag already keeps that one.
+    """
+    held = parse_etags(request.headers.get("If-None-Match", ""))
+    # Compared as weak ones: whatever stands between may have changed the encoding, and then the kind of the tag.
+    if tag.removeprefix("W/") in {one.removeprefix("W/") for one in held}:
+        return HttpResponseNotModified(headers={"ETag": tag})
+    response = answer()
+    response.headers.setdefault("ETag", tag)
+    return response
+
+
+class SharedAnswer:
+    """The encoded answer to all who ask the same; `began` is when it began to be read."""
+
+    def __init__(self, tag: str, body: bytes, began: float) -> None:
+        self.tag, self.body, self.began = tag, body, began
+        self._packed: bytes | None = None
+        self._packing = threading.Lock()
+
+    def response(self, request: HttpRequest) -> HttpResponse:
+        """Return it, compressed once for all who accept that: another text has another random length."""
+        response = HttpResponse(self.body, content_type=JSON, headers={"ETag": self.tag})
+        if "gzip" in request.headers.get("Accept-Encoding", ""):
+            response.content = self._pack()
+            response.headers["Content-Encoding"] = "gzip"
+        return response
+
+    def _pack(self) -> bytes:
+        with self._packing:
+            if self._packed is None:
+                self._packed = compress_string(self.body, max_random_bytes=_RANDOM_BYTES)
+            return self._packed
+
+
+class SharedAnswers:
+    """Answers that many ask for at the same moment: each is read once, and the newest ones are kept.
+
+    At most `most_bytes` of bodies are kept (what is compressed comes on top: a third at most), and one of each key.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._kept: OrderedDict[Hashable, SharedAnswer] = OrderedDict()
+        self._lock = threading.Lock()
+        # Those who ask for one thing wait for one reader. Two things rarely have the same lock, and then take turns.
+        self._reading = tuple(threading.Lock() for _ in range(64))
+
+    def get(self, key: Hashable, tag: str, read: Callable[[], tuple[str, bytes]]) -> SharedAnswer:
+        """Return the answer of `key` with this `tag`, or a newer one; `read` returns tag and body.
+
+        An answer that began to be read after this call is as new as one that is read for this caller alone.
+        """
+        arrived = time.monotonic()
+        if (kept := self._find(key, tag, arrived)) is not None:
+            return kept
+        with self._reading[hash(key) % len(self._reading)]:
+            if (kept := self._find(key, tag, arrived)) is not None:
+                return kept
+            began = time.monotonic()
+            found = SharedAnswer(*read(), began)
+            self._keep(key, found)
+            return found
+
+    def _find(self, key: Hashable, tag: str, arrived: float) -> SharedAnswer | None:
+        with self._lock:
+            kept = self._kept.get(key)
+            if kept is None or (kept.tag != tag and kept.began <= arrived):
+                return None
+            self._kept.move_to_end(key)
+            return kept
+
+    def _keep(self, key: Hashable, answer: SharedAnswer) -> None:
+        with self._lock:
+            before = self._kept.pop(key, None)
+            self._kept[key] = answer
+            self._bytes += len(answer.body) - (len(before.body) if before else 0)
+            while self._bytes > self._most_bytes:
+                self._bytes -= len(self._kept.popitem(last=False)[1].body)

@@ -65,6 +65,17 @@ def history(run: Run, role: str) -> dict[str, Any]:
     }
 
 
+def version(run: Run) -> list[Any]:
+    """Return JSON-ready values that stay the same only while no event comes and no points are folded.
+
+    Epochs, commands, console, texts, alerts and points change with an event, in its transaction, and points also when
+    they are folded. The numbers of both only rise; times tell a record apart that was restored from a backup and went
+    on.
+    """
+    newest = run.events.order_by("-seq").values_list("at", flat=True).first()
+    return [run.pk, run.created_at, run.last_seq, run.replay_from, run.last_point_at, newest]
+
+
 def details(run: Run, role: str) -> dict[str, Any]:
     """Return what no event tells: attempts and how they ended, the checkpoints that are left, environment, parameters.
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
-from runs.access.guest_view import replace_alert_names, replace_names
-from runs.api.answers import encoded
+from runs.access.guest_view import names_version, replace_alert_names, replace_names
+from runs.access.roles import COMMANDING_ROLES, Viewer
+from runs.api.answers import SharedAnswers, encoded, if_changed, tag_of
 from runs.api.callers import READERS, caller_of, visible_run_and_viewer
-from runs.api.history import details, history
+from runs.api.history import details, history, version
 from runs.api.history_schemas import DetailsOut, HistoryOut, PlaceAnswer
 from runs.api.schemas import ErrorOut
+from runs.models import Run
 from runs.protocol.events import AlertChanged, CommandChanged
 from runs.recording.queue_places import place_of
 
 router = Router(tags=["page of a run"])
 ERRORS = {401: ErrorOut, 404: ErrorOut, 422: ErrorOut}
+# A history is some megabytes at most before it is compressed: those of the runs that are watched by many.
+_histories = SharedAnswers(most_bytes=32 << 20)
 
 
 @router.get(
@@ -33,13 +38,40 @@ def history_of_run(request: HttpRequest, run_id: int) -> HttpResponse:
     A share token reads roles in place of names.
     """
     run, viewer = visible_run_and_viewer(request, run_id)
-    told = history(run, viewer.role)
-    if viewer.is_guest:
-        replace_names([*told["commands"], *(event for event in told["events"] if event["kind"] == CommandChanged.kind)])
-        replace_alert_names(
-            [*told["alerts"], *(event for event in told["events"] if event["kind"] == AlertChanged.kind)]
-        )
-    return encoded(told)
+    tag = tag_of(version(run), _names(run, viewer), details(run, viewer.role))
+    # What the answer depends on beside the run.
+    audience = (run.pk, viewer.is_guest, viewer.role in COMMANDING_ROLES)
+
+    def answer() -> HttpResponse:
+        return _histories.get(audience, tag, lambda: _read_history(run.pk, viewer)).response(request)
+
+    return if_changed(request, tag, answer)
+
+
+def _read_history(run_id: int, viewer: Viewer) -> tuple[str, bytes]:
+    """Return the tag of a history and its JSON.
+
+    The tag is made of what was read before, which an event or a fold after it makes too old for any later request, and
+    of the details in the answer itself: those may change to and fro.
+    """
+    while True:
+        run = Run.objects.get(pk=run_id)
+        as_of, names = version(run), _names(run, viewer)
+        told = history(run, viewer.role)
+        if viewer.is_guest:
+            replace_names([*told["commands"], *_events_of(told, CommandChanged.kind)])
+            replace_alert_names([*told["alerts"], *_events_of(told, AlertChanged.kind)])
+        if _names(run, viewer) == names:
+            tag = tag_of(as_of, names, {name: told[name] for name in DetailsOut.model_fields})
+            return tag, msgspec.json.encode(told)
+
+
+def _events_of(told: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    return [event for event in told["events"] if event["kind"] == kind]
+
+
+def _names(run: Run, viewer: Viewer) -> list[Any]:
+    return names_version(run) if viewer.is_guest else []
 
 
 @router.get(
@@ -52,7 +84,8 @@ def history_of_run(request: HttpRequest, run_id: int) -> HttpResponse:
 def details_of_run(request: HttpRequest, run_id: int) -> HttpResponse:
     """Attempts and how they ended, the checkpoints that are left, knobs, environment, parameters."""
     run, viewer = visible_run_and_viewer(request, run_id)
-    return encoded(details(run, viewer.role))
+    answer = encoded(details(run, viewer.role))
+    return if_changed(request, tag_of(answer.content), lambda: answer)
 
 
 @router.get(

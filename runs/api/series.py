@@ -7,11 +7,12 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from ninja import Query, Router
 
-from runs.api.answers import encoded
+from runs.api.answers import encoded, if_changed, tag_of
 from runs.api.callers import READERS, visible_run
 from runs.api.chart_query import ChartQuery
+from runs.api.history import version
 from runs.api.schemas import AttemptPointsOut, ErrorOut, PointsOut, RawPointsOut, SeriesPage
-from runs.models import Series
+from runs.models import Run, Series
 from runs.series.charts import Extent, charts, charts_by_attempt
 from runs.series.raw_points import Place, raw_points
 
@@ -57,6 +58,11 @@ def points(request: HttpRequest, run_id: int, query: Query[ChartQuery]) -> HttpR
     by series and attempt. `next` is the address of the page that follows.
     """
     run = visible_run(request, run_id)
+    tag = tag_of(version(run), request.get_full_path())
+    return if_changed(request, tag, lambda: _points(request, run, query))
+
+
+def _points(request: HttpRequest, run: Run, query: ChartQuery) -> HttpResponse:
     if not query.raw:
         read = charts_by_attempt if query.by_attempt else charts
         seq, series = read(run.pk, query.names, query.buckets, Extent(query.by, query.start, query.end))

@@ -6,6 +6,7 @@ The protocol stands in `docs/protocol.md`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from typing import Any
@@ -68,6 +69,16 @@ class RunConsumer(AsyncWebsocketConsumer):
         self.places: list[str] = []
         self.answers = answers()
 
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        """Handle what the viewer sends, one after the other.
+
+        There is no channel to listen to, so that a viewer needs one task where the library's call has two.
+        """
+        self.scope, self.channel_layer, self.base_send = scope, None, send
+        with contextlib.suppress(StopConsumer):
+            while True:
+                await self.dispatch(await receive())
+
     async def dispatch(self, message: dict[str, Any]) -> None:
         """Keep the socket alive, or close it tidily, whatever a handler raises."""
         try:
@@ -100,16 +111,17 @@ class RunConsumer(AsyncWebsocketConsumer):
         # Accept first: a browser shows a refused handshake as 1006, without the reason.
         await self.accept(PROTOCOL if PROTOCOL in offered else None)
         self.hub = current_hub()
-        if self.hub.handshakes.are_refused(self.scope) or not await self._take_place(ALL):
+        shown = self.hub.entrance.credential_of(self.scope, self.run_id)
+        if self.hub.handshakes.are_refused(shown.source) or not await self._take_place(ALL):
             await self.close(TOO_MANY)
             return
         try:
-            found = await self.hub.entrance.enter(self.scope, self.run_id)
+            found = await self.hub.entrance.enter(shown, self.run_id)
         except TicketDelayed:
             await self._fail(TRY_AGAIN)
             return
         if isinstance(found, int):
-            await self.close(self.hub.handshakes.note_failure(self.scope, found))
+            await self.close(self.hub.handshakes.note_failure(shown.source, found))
             return
         if not await self._take_place(place_of(*found)):
             await self.close(TOO_MANY)
@@ -183,7 +195,7 @@ class RunConsumer(AsyncWebsocketConsumer):
                     await self._transmit(frame.text)
                     continue
                 await outbox.wire.drained()
-                while not outbox.wire.send(frame.wire(outbox.wire.compressed)):
+                while not outbox.send(frame):
                     await outbox.wire.drained()
             if outbox.overflowed:
                 outbox.close()

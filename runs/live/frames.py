@@ -5,25 +5,34 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import groupby
 
 from runs.access import guest_view
 from runs.live.database_reads import look_at_outcome, reading
-from runs.protocol.wire_format import SMALLEST_COMPRESSED_BYTES, deflated, text_frame
+from runs.protocol import merged_metrics
+from runs.protocol.wire_format import SMALLEST_COMPRESSED_BYTES, WINDOW_BITS, deflated, text_frame
+
+# Messages that were put together for viewers who are behind: of one place each, at most 64 KiB.
+KEPT_TOGETHER = 16
 
 
 class Frame:
     """A message to many viewers: one event, several, or one without a number.
 
     `first_seq` and `seq` are the numbers of its first and its last event; without a number `seq` is 0, and `first_seq`
-    is beyond all others. `parts` are the frames of its events if they are several. `size` is the length of its text in
+    is beyond all others. `parts` are the frames that it joins if they are several. `size` is the length of its text in
     bytes of UTF-8.
     """
 
-    __slots__ = ("_for_guests", "_wires", "first_seq", "names_somebody", "parts", "payload", "seq", "size", "text")
+    __slots__ = (
+        "_after", "_for_guests", "_wires", "first_seq", "names_somebody", "parts", "payload", "seq", "size", "text",
+        "window",
+    )  # fmt: skip
 
-    def __init__(self, seq: int, text: str, parts: Sequence[Frame] = ()) -> None:
+    def __init__(self, seq: int, text: str, parts: Sequence[Frame] = (), first_seq: int = 0) -> None:
         self.seq = seq
-        self.first_seq = parts[0].seq if parts else seq or sys.maxsize
+        self.first_seq: int = first_seq or (parts[0].first_seq if parts else seq or sys.maxsize)
         self.text = text
         self.parts = parts
         self.payload = text.encode()
@@ -31,12 +40,25 @@ class Frame:
         self.names_somebody: bool = (
             any(part.names_somebody for part in parts) if parts else guest_view.names_somebody(text)
         )
+        # What the window of a viewer ends with who got this compressed; empty if it is never compressed.
+        self.window = self.payload[-(1 << WINDOW_BITS) :] if self.size >= SMALLEST_COMPRESSED_BYTES else b""
         # Without and with compression.
         self._wires: list[bytes | None] = [None, None]
+        # Compressed for viewers with one window, that of the first who asked: as a rule all have the same.
+        self._after: tuple[bytes, bytes] | None = None
         self._for_guests: asyncio.Future[Frame] | None = None
 
-    def wire(self, compressed: bool) -> bytes:
-        """Return the bytes of the WebSocket frame, for viewers who agreed to compression or for the others."""
+    def wire(self, compressed: bool, window: bytes | None = None) -> bytes:
+        """Return the bytes of the WebSocket frame, for viewers who agreed to compression or for the others.
+
+        `window` is that of the frame that the viewer was sent before, which these bytes may refer to.
+        """
+        if window and self.window:
+            if self._after is None:
+                self._after = window, text_frame(deflated(self.payload, window), compressed=True)
+            # The same object: equal ones are found in a moment too, but need not be.
+            if self._after[0] is window:
+                return self._after[1]
         found = self._wires[compressed]
         if found is None:
             if compressed and self.size >= SMALLEST_COMPRESSED_BYTES:
@@ -63,6 +85,26 @@ def joined(frames: Sequence[Frame]) -> Frame:
         return frames[0]
     parts = [part for frame in frames for part in frame.parts or (frame,)]
     return Frame(parts[-1].seq, f"[{','.join(part.text for part in parts)}]", parts)
+
+
+@lru_cache(KEPT_TOGETHER)
+def together(frames: tuple[Frame, ...]) -> Frame:
+    """Return one message with the events of several, in order, where neighbouring `metrics` events are merged.
+
+    No event may be in two of them, and none may have parts. Viewers who are at the same place share the message.
+    """
+    found: list[Frame] = []
+    for are_metrics, neighbours in groupby(frames, key=lambda frame: merged_metrics.is_metrics(frame.text)):
+        group = list(neighbours)
+        if not are_metrics or len(group) == 1:
+            found += group
+            continue
+        place = 0
+        for count, text in merged_metrics.merged([frame.text for frame in group]):
+            first, last = group[place], group[place + count - 1]
+            found.append(first if first is last else Frame(last.seq, text, first_seq=first.seq))
+            place += count
+    return joined(found)
 
 
 def begin_without_names(frames: Sequence[Frame]) -> None:

@@ -22,6 +22,7 @@ from runs.access.tickets import forget_expired_tickets, read_ticket, spend_ticke
 from runs.access.tokens import BEARER_SCOPES, MARK, find_token
 from runs.live.database_reads import look_at_outcome, writing
 from runs.live.rights_watch import LONGEST_ANSWER_AGE_S, RightsWatch
+from runs.live.socket_limits import address_of
 from runs.models import AccessToken, TokenScope
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,21 @@ class KnownToken:
     asked_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a handshake presents: a ticket with its grant, or a token and the scopes that it may have here, or nothing.
+
+    `source` is what a failure counts against: the holder of a ticket of ours, or of a token that was good before, and
+    otherwise the address.
+    """
+
+    source: str
+    ticket: str = ""
+    grant: Grant | None = None
+    token: str = ""
+    scopes: Collection[str] = ()
+
+
 class Entrance:
     """Lets viewers of one event loop in.
 
@@ -53,7 +69,7 @@ class Entrance:
     at most.
     """
 
-    def __init__(self, guard: RightsWatch, are_refused: Callable[[dict[str, Any]], bool]) -> None:
+    def __init__(self, guard: RightsWatch, are_refused: Callable[[str], bool]) -> None:
         self._guard = guard
         self._are_refused = are_refused
         self._known: dict[tuple[str, Collection[str]], KnownToken] = {}
@@ -62,73 +78,84 @@ class Entrance:
         self._forgetting: asyncio.Task[None] | None = None
         self._is_delayed = False
 
-    async def enter(self, scope: dict[str, Any], run_id: int) -> tuple[Grant, Viewer] | int:
-        """Return the grant and viewer of a handshake, or the close code that refuses it. Raises `TicketDelayed`.
+    def credential_of(self, scope: dict[str, Any], run_id: int) -> Credential:
+        """Return what a handshake presents. Asks no database.
 
         `?token=` takes a ticket or a share token: addresses end up in logs and histories, so no key that lives long
         and commands may stand in one.
         """
-        grant = await self._grant(scope, run_id)
+        header = dict(scope.get("headers", [])).get(b"authorization", b"").decode("latin-1")
+        if header:
+            scheme, _, value = header.partition(" ")
+            if scheme.lower() != "bearer":
+                return Credential(address_of(scope))
+            return self._token(scope, value.strip(), BEARER_SCOPES)
+        for offered in scope.get("subprotocols", []):
+            if offered.startswith("ticket."):
+                return self._ticket(scope, offered.removeprefix("ticket."), run_id)
+        value = query_of(scope).get("token", [""])[0]
+        return self._token(scope, value, SHARE_SCOPES) if value.startswith(MARK) else self._ticket(scope, value, run_id)
+
+    def _token(self, scope: dict[str, Any], value: str, scopes: Collection[str]) -> Credential:
+        known = self._known.get((value, scopes))
+        source = address_of(scope) if known is None else f"token {known.token_id}"
+        return Credential(source, token=value, scopes=scopes)
+
+    def _ticket(self, scope: dict[str, Any], value: str, run_id: int) -> Credential:
+        grant = read_ticket(value, run_id) if value else None
+        if grant is None:
+            return Credential(address_of(scope))
+        source = f"user {grant.user_id}" if grant.token_id is None else f"token {grant.token_id}"
+        return Credential(source, ticket=value, grant=grant)
+
+    async def enter(self, shown: Credential, run_id: int) -> tuple[Grant, Viewer] | int:
+        """Return the grant and viewer of a handshake, or the close code that refuses it. Raises `TicketDelayed`."""
+        if shown.grant is not None:
+            grant = await self._redeemed(shown.ticket, shown.grant)
+        else:
+            grant = await self._by_token(shown, run_id) if shown.token else None
         if grant is None:
             return NOT_AUTHENTICATED
         viewer = await self._guard.viewer_of(grant)
         return viewer if isinstance(viewer, int) else (grant, viewer)
 
-    async def _grant(self, scope: dict[str, Any], run_id: int) -> Grant | None:
-        header = dict(scope.get("headers", [])).get(b"authorization", b"").decode("latin-1")
-        if header:
-            scheme, _, value = header.partition(" ")
-            return (
-                await self._by_token(scope, value.strip(), run_id, BEARER_SCOPES)
-                if scheme.lower() == "bearer"
-                else None
-            )
-        for offered in scope.get("subprotocols", []):
-            if offered.startswith("ticket."):
-                return await self._by_ticket(offered.removeprefix("ticket."), run_id)
-        value = query_of(scope).get("token", [""])[0]
-        if value.startswith(MARK):
-            return await self._by_token(scope, value, run_id, SHARE_SCOPES)
-        return await self._by_ticket(value, run_id) if value else None
-
-    async def _by_token(self, scope: dict[str, Any], value: str, run_id: int, scopes: Collection[str]) -> Grant | None:
-        asked = (value, scopes)
+    async def _by_token(self, shown: Credential, run_id: int) -> Grant | None:
+        asked = (shown.token, shown.scopes)
         known = self._known.get(asked)
         if known is None or time.monotonic() - known.asked_at > LONGEST_ANSWER_AGE_S:
             if asked not in self._asking:
-                self._asking[asked] = asyncio.create_task(self._look_up(scope, value, scopes))
+                self._asking[asked] = asyncio.create_task(self._look_up(shown))
                 self._asking[asked].add_done_callback(look_at_outcome)
             # Shielded: one who leaves meanwhile must not take the answer from the others.
             known = await asyncio.shield(self._asking[asked])
         return Grant(run_id, known.user_id, token_id=known.token_id) if known is not None else None
 
-    async def _look_up(self, scope: dict[str, Any], value: str, scopes: Collection[str]) -> KnownToken | None:
-        asked_at = time.monotonic()
+    async def _look_up(self, shown: Credential) -> KnownToken | None:
+        asked, asked_at = (shown.token, shown.scopes), time.monotonic()
 
         def find() -> AccessToken | None:
             # Asked again in the thread: thousands may have come from there before the first of them failed.
-            return None if self._are_refused(scope) else find_token(value, scopes)
+            return None if self._are_refused(shown.source) else find_token(*asked)
 
         try:
             # Apart from the readers: it notes the use of the token, once a minute.
             token = await writing(find)()
             if token is None:
+                self._known.pop(asked, None)
                 return None
             known = KnownToken(token.pk, token.created_by_id, asked_at)
             if len(self._known) >= MOST_KNOWN_TOKENS:
                 self._known.clear()
-            self._known[value, scopes] = known
+            self._known[asked] = known
             return known
         finally:
-            del self._asking[value, scopes]
+            del self._asking[asked]
 
-    async def _by_ticket(self, value: str, run_id: int) -> Grant | None:
-        grant = read_ticket(value, run_id)
-        if grant is None:
-            return None
+    async def _redeemed(self, ticket: str, grant: Grant) -> Grant | None:
+        """Return the grant of a ticket of ours, None if it was used before. Raises `TicketDelayed`."""
         try:
             async with asyncio.timeout(LONGEST_REDEEMING_S):
-                unused = await writing(spend_ticket)(value)
+                unused = await writing(spend_ticket)(ticket)
         except (TimeoutError, OperationalError, InterfaceError) as error:
             # Of a crowd one is told of in the log.
             logger.log(logging.DEBUG if self._is_delayed else logging.WARNING, "tickets cannot be redeemed: %r", error)

@@ -157,11 +157,17 @@ class Hub:
         async with self._joining:
             room = self._rooms.get(run_id)
             if room is None:
-                # Subscribe first, read after: what is committed in between is then heard or read, never missed.
-                if self._layer is None:
-                    await self._connect()
-                await self._subscribe(run_id)
-                room = self._rooms[run_id] = await _open_room(run_id)
+                try:
+                    # Subscribe first, read after: what is committed in between is then heard or read, never missed.
+                    if self._layer is None:
+                        await self._connect()
+                    await self._subscribe(run_id)
+                    room = self._rooms[run_id] = await _open_room(run_id)
+                except BaseException:
+                    # Nobody would leave, and with that end what was begun for the first viewer.
+                    if not self._rooms:
+                        await self._disconnect()
+                    raise
             room.outboxes.add(outbox)
             if self._looking is None:
                 self._looked_at = time.monotonic()

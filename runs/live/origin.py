@@ -1,35 +1,42 @@
-"""Refuse WebSocket handshakes from pages of other origins: scheme, host and port are compared (RFC 6454).
+"""Refuse WebSocket handshakes for other hosts, and from pages of other origins: scheme, host and port are compared.
 
-A client outside the browser sends no Origin; its ticket decides.
+An origin is written as in RFC 6454 §6.2. A client outside the browser sends none; its ticket decides.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 from channels.security.websocket import WebsocketDenier
 from django.conf import settings
+from django.http.request import split_domain_port, validate_host
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
+# Nothing else may stand in it: `http://own.example@evil.example` and `http://evil.example?own.example` name no origin.
+ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
 
 Application = Callable[[dict[str, Any], Any, Any], Awaitable[Any]]
 
 
 class OriginGuard:
-    """ASGI middleware: a handshake whose Origin is not the portal's own, or listed, gets 403."""
+    """ASGI middleware: a handshake gets 403 if its Host is not the portal's, or its Origin neither that nor listed."""
 
     def __init__(self, application: Application) -> None:
         self.application = application
 
-    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> Any:
+    def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> Awaitable[Any]:
+        # No coroutine of its own: it would be kept as long as the socket.
         headers = dict(scope.get("headers", []))
         origin = headers.get(b"origin")
         host = headers.get(b"host", b"").decode("latin-1")
-        if origin is None or origin_allowed(origin.decode("latin-1"), host, scope):
-            return await self.application(scope, receive, send)
-        return await WebsocketDenier()(scope, receive, send)
+        domain, _ = split_domain_port(host)
+        is_ours = validate_host(domain, settings.ALLOWED_HOSTS)
+        if is_ours and (origin is None or origin_allowed(origin.decode("latin-1"), host, scope)):
+            return self.application(scope, receive, send)
+        denied: Awaitable[Any] = WebsocketDenier()(scope, receive, send)
+        return denied
 
 
 def origin_allowed(origin: str, host: str, scope: dict[str, Any]) -> bool:
@@ -39,17 +46,13 @@ def origin_allowed(origin: str, host: str, scope: dict[str, Any]) -> bool:
         return False
     secure = settings.BEHIND_TLS or scope.get("scheme") in ("wss", "https")
     own = parse_origin(f"{'https' if secure else 'http'}://{host}")
-    listed = {parse_origin(entry) for entry in settings.STEERSMAN_ORIGINS}
+    listed = {parse_origin(entry.rstrip("/")) for entry in settings.STEERSMAN_ORIGINS}
     return parsed == own or parsed in listed
 
 
 def parse_origin(origin: str) -> tuple[str, str, int] | None:
-    """Return (scheme, host, port) of an origin, None where it is malformed or opaque."""
-    try:
-        parts = urlsplit(origin)
-        port = parts.port or DEFAULT_PORTS.get(parts.scheme)
-    except ValueError:
+    """Return (scheme, host, port) of an origin, None if it is malformed or opaque."""
+    found = ORIGIN.fullmatch(origin.lower())
+    if found is None:
         return None
-    if parts.scheme not in DEFAULT_PORTS or not parts.hostname or not port or parts.path.strip("/"):
-        return None
-    return parts.scheme, parts.hostname.lower(), port
+    return found["scheme"], found["host"], int(found["port"] or DEFAULT_PORTS[found["scheme"]])

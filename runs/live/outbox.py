@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
-from runs.live.frames import Frame, joined
+from runs.live.frames import Frame, together
 from runs.protocol.event_parts import LARGEST_EVENT_BYTES
 from runs.protocol.wire_format import Wire
 
@@ -31,8 +31,9 @@ class Outbox:
         self.has_failed = False
         self.is_closed = False
         self.wire: Wire | None = None
-        self._first: deque[Frame] = deque()
-        self._frames: deque[Frame] = deque()
+        # Empty for most of the time, and an empty deque takes 760 bytes: each is made when something waits.
+        self._first: deque[Frame] | None = None
+        self._frames: deque[Frame] | None = None
         self._bytes = 0
         self._is_guest = False
         self._compressed = False
@@ -48,14 +49,15 @@ class Outbox:
         start_writing: Callable[[], object],
         *,
         is_guest: bool = False,
-        first: Iterable[Frame] = (),
+        first: Sequence[Frame] = (),
     ) -> None:
         """Begin to send what comes after `last_seq`: the frames of `first`, then what came meanwhile and comes.
 
         `start_writing()` is called whenever frames begin to wait. Those of `first` count for no bound: other viewers
         share them.
         """
-        self._first.extend(first)
+        if first:
+            self._first = deque(first)
         self.last_seq = last_seq
         self.wire = wire
         if wire is not None:
@@ -71,7 +73,7 @@ class Outbox:
         """Send a frame, or queue it; behind the bounds nothing is kept and `overflowed` is set."""
         # Called for each event and viewer: what is usual comes first.
         if self._direct and self.last_seq < frame.first_seq and frame.seq <= self._cut_beyond:
-            if not (frame.names_somebody and self._is_guest) and self._send(frame.wire(self._compressed)):
+            if not (frame.names_somebody and self._is_guest) and self.send(frame):
                 self.last_seq = frame.seq or self.last_seq
                 return
         elif frame.seq > self._cut_beyond:
@@ -85,6 +87,17 @@ class Outbox:
             return
         self._queue(frame)
 
+    def send(self, frame: Frame) -> bool:
+        """Hand a frame to the viewer's connection. Return False, and send nothing, if earlier bytes wait there."""
+        wire = self.wire
+        assert wire is not None
+        if wire.window is None:
+            return self._send(frame.wire(self._compressed))
+        if not self._send(frame.wire(self._compressed, wire.window)):
+            return False
+        wire.window = frame.window or wire.window
+        return True
+
     def acknowledge(self, seq: int) -> None:
         """Note that the viewer has applied all events up to `seq`; one that is too far behind is cut."""
         self._cut_beyond = seq + LARGEST_UNACKED_FRAMES
@@ -92,7 +105,8 @@ class Outbox:
     def take(self) -> Frame | None:
         """Return the next message; None if none waits, and then frames may go straight to the socket again.
 
-        On a wire the frames that wait are joined as far as they fit: who is behind gets them at less cost.
+        On a wire the frames that wait are put together as far as they fit, and metrics among them merged: who is behind
+        gets them at less cost.
         """
         taken: list[Frame] = []
         size = 0
@@ -109,9 +123,10 @@ class Outbox:
             size += frame.size + 1
             self.last_seq = frame.seq or self.last_seq
         if not taken:
+            self._first = self._frames = None
             self._rest()
             return None
-        return joined(taken)
+        return together(tuple(taken))
 
     def fail(self) -> None:
         """Take nothing more, because a frame could not be sent; the viewer is told, and comes again."""
@@ -123,8 +138,7 @@ class Outbox:
         """Take nothing more."""
         self.is_closed = True
         self._direct = False
-        self._first.clear()
-        self._frames.clear()
+        self._first = self._frames = None
 
     def _rest(self) -> None:
         self._direct = self.wire is not None and not self.overflowed and not self.is_closed
@@ -133,6 +147,8 @@ class Outbox:
         if self.overflowed or self.is_closed:
             return
         parts = frame.parts or (frame,)
+        if self._frames is None:
+            self._frames = deque()
         self._frames.extend(parts)
         self._bytes += sum(part.size for part in parts)
         if self._bytes > LARGEST_BACKLOG_BYTES or len(self._frames) > LARGEST_BACKLOG_FRAMES:
@@ -141,7 +157,7 @@ class Outbox:
         self._wake()
 
     def _overflow(self) -> None:
-        self._frames.clear()
+        self._frames = None
         self._bytes = 0
         self.overflowed = True
         self._wake()

@@ -9,8 +9,10 @@ from runs.access.grants import NO_SUCH_RUN, NOT_ALLOWED, NOT_AUTHENTICATED
 from runs.access.limiter import Bucket, Limiter
 from runs.protocol.events import TOO_MANY
 
-# Only handshakes that fail count against an address: a lecture hall behind one router comes in as fast as it can. A
-# page fails once or twice, where its ticket expired on the way, and many pages may do so at the same time.
+# Only handshakes that fail count: a lecture hall behind one router comes in as fast as it can. A page fails once or
+# twice, where its ticket expired on the way, and many pages may do so at the same time. They count against the address,
+# and those that present a ticket of ours, or a token that was good before, against its holder: a stranger behind the
+# same router takes nothing from them.
 FAILURES_BURST = 100
 FAILURES_PER_S = 1.0
 FAILURES = frozenset({NOT_AUTHENTICATED, NOT_ALLOWED, NO_SUCH_RUN})
@@ -21,21 +23,21 @@ ANSWERS_PER_S = 60.0
 
 
 class Handshakes:
-    """Counts handshakes that failed, by the address they came from. Any thread may ask."""
+    """Counts handshakes that failed, by their source (`runs.live.handshake.Credential`). Any thread may ask."""
 
     def __init__(self) -> None:
         self._failures = Limiter(FAILURES_BURST, FAILURES_PER_S)
 
-    def are_refused(self, scope: dict[str, Any]) -> bool:
-        """Tell whether so many handshakes from there failed that none is looked at now."""
-        return not self._failures.has(address_of(scope))
+    def are_refused(self, source: str) -> bool:
+        """Tell whether so many handshakes of `source` failed that none is looked at now."""
+        return not self._failures.has(source)
 
-    def note_failure(self, scope: dict[str, Any], code: int) -> int:
-        """Count a handshake that failed with `code`; return the code that it is told."""
-        if self.are_refused(scope):
+    def note_failure(self, source: str, code: int) -> int:
+        """Count a handshake of `source` that failed with `code`; return the code that it is told."""
+        if self.are_refused(source):
             return TOO_MANY
         if code in FAILURES:
-            self._failures.take(address_of(scope))
+            self._failures.take(source)
         return code
 
 

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from django.contrib.auth.mixins import LoginRequiredMixin
+from django.contrib.auth.views import LogoutView
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -25,6 +26,15 @@ RUNS_A_PAGE = 25
 
 # Whose words the page shows.
 STATES = (RunState, CommandState, AlertState, Severity)
+
+
+class LogOut(LogoutView):
+    """Ends the session, and what the browser has kept of runs: it keeps histories, to ask whether they still hold."""
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        response: HttpResponse = super().post(request, *args, **kwargs)
+        response.headers["Clear-Site-Data"] = '"cache"'
+        return response
 
 
 class RunList(LoginRequiredMixin, ListView[Run]):

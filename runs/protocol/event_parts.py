@@ -125,11 +125,12 @@ def _pieces(block: Block, most: int) -> Iterator[Block]:
 
 def _of_series(block: Block, names: Sequence[str], rename: bool = False) -> Block:
     shown: Callable[[str], str] = _cut_key if rename else str
-    return Block(
-        steps=block.steps,
-        times=block.times,
+    doubles = [shown(name) for name in names if name in (block.float64 or ())]
+    return msgspec.structs.replace(
+        block,
         values={shown(name): block.values[name] for name in names},
         nonfinite={shown(name): block.nonfinite[name] for name in names if name in block.nonfinite},
+        float64=doubles or msgspec.UNSET,
     )
 
 
@@ -138,7 +139,8 @@ def _of_steps(block: Block, start: int, end: int) -> Block:
         name: [(index - start, kind) for index, kind in replaced if start <= index < end]
         for name, replaced in block.nonfinite.items()
     }
-    return Block(
+    return msgspec.structs.replace(
+        block,
         steps=block.steps[start:end],
         times=block.times[start:end],
         values={name: column[start:end] for name, column in block.values.items()},

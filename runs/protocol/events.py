@@ -35,6 +35,9 @@ CLOSE_CODES: dict[int, str] = {
 }
 
 
+# The values of a series, null where one is not finite or was not reported.
+Column = list[float | None]
+
 # Of an event's kind, as it is stored.
 LONGEST_KIND = 20
 
@@ -55,12 +58,18 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
 
     `steps`, `times` (seconds since the epoch, UTC) and each column of `values` have one length.
     A non-finite value is null in `values` and named in `nonfinite` as `[index, "nan"|"inf"|"-inf"]`.
+    With `float32` the numbers of all columns but those named in `float64` are to be rounded to float32: what was
+    logged. `runs.series.float32` shortens and restores them. Where several events were merged for one viewer `seqs` has
+    the number of its event for each step (`runs.protocol.merged_metrics`).
     """
 
     steps: list[int]
     times: list[float]
-    values: dict[str, list[float | None]]
+    values: dict[str, Column]
     nonfinite: dict[str, list[tuple[int, str]]] = {}
+    float32: bool | msgspec.UnsetType = msgspec.UNSET
+    float64: list[str] | msgspec.UnsetType = msgspec.UNSET
+    seqs: list[int] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Metrics(Event, frozen=True, kw_only=True):

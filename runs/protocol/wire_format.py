@@ -2,8 +2,8 @@
 
 Framing after RFC 6455 §5.2, compression after RFC 7692 §7.2.1.
 
-Every message is compressed by itself (`server_no_context_takeover`), so that the same bytes suit every viewer who
-agreed to compression. Pure functions.
+A message is compressed by itself, or with one message before it in the window: so the same bytes suit every viewer who
+agreed to compression, or every one whose last compressed message was that one. Pure functions.
 """
 
 from __future__ import annotations
@@ -35,9 +35,14 @@ def text_frame(payload: bytes, *, compressed: bool = False) -> bytes:
     return struct.pack("!BBQ", first, 127, length) + payload
 
 
-def deflated(payload: bytes) -> bytes:
-    """Return a message compressed by itself, without the four bytes that RFC 7692 §7.2.1 leaves out."""
-    compressor = zlib.compressobj(zlib.Z_DEFAULT_COMPRESSION, zlib.DEFLATED, -WINDOW_BITS, MEMORY_LEVEL)
+def deflated(payload: bytes, window: bytes = b"") -> bytes:
+    """Return a compressed message without the four bytes that RFC 7692 §7.2.1 leaves out.
+
+    `window` is what the receiver's window ends with: the end of the last compressed message, or nothing.
+    """
+    compressor = zlib.compressobj(
+        zlib.Z_DEFAULT_COMPRESSION, zlib.DEFLATED, -WINDOW_BITS, MEMORY_LEVEL, zlib.Z_DEFAULT_STRATEGY, window
+    )
     return (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)).removesuffix(END_OF_BLOCK)
 
 
@@ -46,6 +51,9 @@ class Wire(Protocol):
 
     # Whether the viewer agreed to compressed messages.
     compressed: bool
+    # The end of the last compressed message, to which the next may refer: empty if that is not known, None if the
+    # viewer did not agree to it. Who sends a frame writes it.
+    window: bytes | None
 
     def send(self, frame: bytes) -> bool:
         """Hand a WebSocket frame to the kernel at once. Return False, and send nothing, if earlier bytes wait."""

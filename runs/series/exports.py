@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -20,8 +21,9 @@ from runs.series.storage import Columns, read_settled, tail
 # One block of the answer: small against a page of chunks, large against the cost of a block.
 EPOCHS_A_BLOCK = 500
 CHUNKS_A_READ = 8
-# A spreadsheet takes a cell that begins so for a formula, and would run it (CWE-1236).
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+# A spreadsheet takes a cell that begins so for a formula, and would run it (CWE-1236): after blanks and characters
+# without width too, and with the wide forms of East Asian keyboards.
+FORMULA = re.compile(r"[\t\r\n]|[\s\u200b\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 SERIES_HEAD = ("run", "run_name", "series", "attempt", "step", "time", "value")
 COMMANDS_A_BLOCK = 500
 COMMAND_HEAD = (
@@ -100,7 +102,7 @@ def line(cells: Iterable[Any]) -> str:
 
 def _cell(value: Any) -> Any:
     if isinstance(value, str):
-        return f"'{value}" if value.startswith(FORMULA_STARTS) else value
+        return f"'{value}" if FORMULA.match(value) else value
     if isinstance(value, float):
         return repr(value)
     return value

@@ -30,6 +30,7 @@ from runs.series.chunks import (
     unpack_points,
     whole,
 )
+from runs.series.float32 import exact_columns
 
 # Samples of the machine are drawn over time; everything else over steps.
 TIME_PREFIXES = ("gpu/", "host/")
@@ -78,7 +79,7 @@ def points_of(event: Metrics | SystemSampled) -> Iterator[tuple[str, Sequence[in
                 yield name, [event.step], [event.time], [value]
         return
     for block in event.blocks:
-        for name, column in block.values.items():
+        for name, column in exact_columns(block).items():
             if not column:
                 continue
             values = [NOT_A_NUMBER if value is None else value for value in column] if None in column else column

@@ -24,7 +24,7 @@ from runs.commands.record import record
 from runs.live import hub as hub_module
 from runs.models import AccessToken, Command, Membership, Project, Run, TokenScope
 from runs.protocol.commands import parse_command
-from tests.support.sockets import TIMEOUT_S, code_of
+from tests.support.sockets import HOST, TIMEOUT_S, code_of
 
 PASSWORD = "a long and quiet river"
 
@@ -45,7 +45,7 @@ async def opened(run: Run, *, query: str = "", ticket: str = "", bearer: str = "
     socket = WebsocketCommunicator(
         application,
         f"/ws/runs/{run.pk}/{query}",
-        [(b"authorization", f"Bearer {bearer}".encode())] if bearer else [],
+        [HOST, *([(b"authorization", f"Bearer {bearer}".encode())] if bearer else [])],
         subprotocols=["steersman.v1", f"ticket.{ticket}"] if ticket else ["steersman.v1"],
     )
     assert (await socket.connect(timeout=TIMEOUT_S))[0]
@@ -55,7 +55,7 @@ async def opened(run: Run, *, query: str = "", ticket: str = "", bearer: str = "
 
 async def refused(run: Run, *, query: str = "", bearer: str = "") -> int:
     """Return the code with which a handshake is answered."""
-    headers = [(b"authorization", f"Bearer {bearer}".encode())] if bearer else []
+    headers = [HOST, *([(b"authorization", f"Bearer {bearer}".encode())] if bearer else [])]
     socket = WebsocketCommunicator(application, f"/ws/runs/{run.pk}/{query}", headers)
     assert (await socket.connect(timeout=TIMEOUT_S))[0]
     first = await socket.receive_output(TIMEOUT_S)

@@ -17,7 +17,7 @@ from monitor_site.short_path import ShortPath
 from runs.access.tokens import create_token, revoke
 from runs.models import Membership, Project, Run
 
-TIMEOUT_S = 10
+TIMEOUT_S = 60
 CSRF = "c" * 32
 HOST = (b"host", b"localhost")
 JSON = (b"content-type", b"application/json")

@@ -1,9 +1,10 @@
-"""A page of a run with thousands of series, and one whose events are swallowed on the way."""
+"""A page of a run with thousands of series, one whose events are swallowed on the way, and one that is loaded again."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, WebSocketRoute, expect
@@ -92,3 +93,50 @@ def test_a_page_notices_an_event_that_was_swallowed(page: Page, stack: Stack, ru
     assert len(swallowed) == 1
     expect(page.locator("#run")).to_have_attribute("data-link", "live")
     assert any("Events did not arrive" in text for text in page.evaluate("window.told"))
+
+
+class HistoryStatuses:
+    """The statuses of answers to requests for the history, as they came over the wire: the page sees 200 alone."""
+
+    def __init__(self, page: Page) -> None:
+        # Of a request, the browser may tell of its headers before it tells of its address.
+        self._asked: list[str] = []
+        self._answered: dict[str, int] = {}
+        session = page.context.new_cdp_session(page)
+        session.on("Network.requestWillBeSent", self._note_request)
+        session.on("Network.responseReceivedExtraInfo", self._note_answer)
+        session.send("Network.enable")
+
+    def _note_request(self, event: Any) -> None:
+        if event["request"]["url"].endswith("/history/"):
+            self._asked.append(event["requestId"])
+
+    def _note_answer(self, event: Any) -> None:
+        self._answered[event["requestId"]] = event["statusCode"]
+
+    def seen(self) -> list[int]:
+        return [self._answered[request] for request in self._asked if request in self._answered]
+
+
+def test_a_reload_brings_no_history_that_the_browser_has_and_no_stale_one(page: Page, stack: Stack, run: int) -> None:
+    end = f"from runs.models import Run; Run.objects.filter(pk={run}).update(state='finished')"
+    stack.manage("shell", "-v", "0", "-c", end)
+    tell(stack, run, [1, 2, 3], 40)
+    statuses = HistoryStatuses(page)
+
+    def shows(count: int) -> None:
+        expect(page.locator("#run")).to_have_attribute("data-link", "live", timeout=30_000)
+        expect(page.get_by_test_id("chart")).to_have_count(count, timeout=30_000)
+
+    page.goto(f"{stack.address}/runs/{run}/")
+    shows(40)
+    page.reload()
+    shows(40)
+    assert statuses.seen() == [200, 304]
+    page.goto(f"{stack.address}/")
+    tell(stack, run, [4, 5], 50)
+    page.goto(f"{stack.address}/runs/{run}/")
+    shows(50)
+    page.reload()
+    shows(50)
+    assert statuses.seen() == [200, 304, 200, 304]

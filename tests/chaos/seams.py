@@ -66,7 +66,14 @@ class Page:
         self.codes: Counter[int | None] = Counter()
         self._stack, self._run_id, self._key, self._compression = stack, run_id, key, compression
         self._must_load, self._over = True, threading.Event()
+        # Whether a greeting has told what the newest history does not: the run itself.
+        self.is_greeted = False
         self._socket: ClientConnection | None = None
+        self.come()
+
+    def come(self) -> None:
+        """Follow the run, after `close` from where the page left off."""
+        self._over.clear()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 
@@ -109,6 +116,7 @@ class Page:
     def _load(self) -> None:
         history = self._ask(f"/api/runs/{self._run_id}/history/")
         self.told.append(history | {"kind": "history"})
+        self.is_greeted = False
         self.seq, self._must_load = history["seq"], False
         self.histories += 1
 
@@ -141,17 +149,20 @@ class Page:
         if kind == "hello":
             sent = self.seq if message["replay"] else message["seq"]
             self._must_load = not message["replay"] and message["seq"] != self.seq
+            self.is_greeted = not self._must_load
         elif kind == "resync":
             # Events that follow it in the same frame go on from there; what is missing is in the history.
             self._must_load, sent = True, message["seq"]
         elif kind != "pong" and "seq" in message:
-            self.doubled += message["seq"] <= sent
-            if message["seq"] > sent + 1:
+            # Metrics of several events may come as one.
+            first = message.get("first_seq", message["seq"])
+            self.doubled += first <= sent
+            if first > sent + 1:
                 self.gaps += 1
-                say(f"page {self.name}: event {message['seq']} came after {sent}")
+                say(f"page {self.name}: event {first} came after {sent}")
             sent = message["seq"]
-            self._must_load = sent > self.seq + 1
-            if sent == self.seq + 1:
+            self._must_load = first > self.seq + 1
+            if first <= self.seq + 1 <= sent:
                 self.seq = sent
         return sent
 
@@ -191,8 +202,12 @@ class Story:
     def pages_behind(self) -> int:
         """Wait for the pages to come to the newest event, and return how many do not."""
         newest = self.newest()
-        within(lambda: all(page.seq >= newest for page in self.pages))
-        return sum(page.seq < newest for page in self.pages)
+
+        def is_there(page: Page) -> bool:
+            return page.seq >= newest and page.is_greeted
+
+        within(lambda: all(map(is_there, self.pages)))
+        return sum(not is_there(page) for page in self.pages)
 
     def start_all(self) -> None:
         if self.locking is not None:

@@ -45,6 +45,7 @@ from steersman.files.locks import try_lock
 from steersman.files.mailbox import Mailbox
 from steersman.run import Run as Client
 from steersman.run import worker_lock_path
+from tests.support.stored_points import float32
 from trainer.control.command_dispatch import as_posted
 from trainer.control.restart import conclude
 from trainer.ingest.offsets import open_journals
@@ -115,8 +116,12 @@ class RecordedRun:
 
     def frames(self) -> list[dict[str, Any]]:
         """Return all events of the run as they were sent, in their order."""
+        return [json.loads(frame) for _, frame in self.texts()]
+
+    def texts(self) -> list[tuple[int, str]]:
+        """Return number and text of all events of the run, in their order."""
         kept = dict(StoredEvent.objects.filter(run_id=self.pk).values_list("seq", "frame"))
-        return [json.loads(frame) for _, frame in sorted((self.folded | kept).items())]
+        return sorted((self.folded | kept).items())
 
     # Before and between attempts.
 
@@ -187,10 +192,12 @@ class RecordedRun:
     def log_points(self, count: int = 7) -> None:
         """Log steps as trainings do, with gaps, odd values, and now and then the same step twice."""
         training, chance = self.now, self.chance
+        as_logged = chance.choice((float, float32))
         for _ in range(count):
             training.step += chance.choice((1, 1, 1, 0, 3))
-            value = chance.choice((chance.random(), chance.random(), float("nan"), float("inf"), -float("inf")))
-            training.client.log(training.step, **{"train/loss": value, "train/accuracy": chance.random()})
+            finite = as_logged(chance.random())
+            value = chance.choice((finite, finite, float("nan"), float("inf"), -float("inf")))
+            training.client.log(training.step, **{"train/loss": value, "train/accuracy": float32(chance.random())})
             if chance.random() < 0.3:
                 training.client.log(training.step, loss=chance.random())
         self.store()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -14,7 +12,7 @@ from websockets.sync.client import ClientConnection, connect
 from runs.live.consumers import MALFORMED_LIMIT
 from runs.protocol.events import CLOSE_CODES
 from tests.support.stack import Stack, create_run, rows, seed_stack
-from tests.support.watcher import close_code_of
+from tests.support.watcher import close_code_of, ticket_of
 
 # The portal of this test fails on purpose where a run's name asks for it: nothing else reaches these codes.
 FAULTS = """
@@ -59,16 +57,6 @@ def token(stack: Stack) -> str:
 def socket_of(stack: Stack, run: int, token: str) -> ClientConnection:
     address = f"{stack.address.replace('http', 'ws')}/ws/runs/{run}/"
     return connect(address, additional_headers={"Authorization": f"Bearer {token}"}, compression=None)
-
-
-def ticket_of(stack: Stack, run: int, token: str) -> str:
-    asked = urllib.request.Request(
-        f"{stack.address}/api/tickets/",
-        json.dumps({"run": run}).encode(),
-        {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(asked) as answer:
-        return str(json.load(answer)["ticket"])
 
 
 def append(stack: Stack, run: int, *texts: str) -> None:
@@ -128,14 +116,15 @@ def test_each_code_arrives(stack: Stack, token: str) -> None:
         socket.send('{"kind": "ack", "seq": 0}')
         append(stack, run, "one", "two", "three")
         expect(4408, socket)
-    open_ones = [socket_of(stack, run, token) for _ in range(3)]
-    for socket in open_ones:
-        socket.recv(timeout=30)
-    with socket_of(stack, run, token) as socket:
-        expect(4429, socket)
     member = "FROM auth_user WHERE username = 'operator'"
-    rows(stack, f"UPDATE runs_membership SET role = 'viewer' WHERE user_id = (SELECT id {member})")
-    expect(4409, open_ones[0])
+    with ExitStack() as stay_open:
+        open_ones = [stay_open.enter_context(socket_of(stack, run, token)) for _ in range(3)]
+        for socket in open_ones:
+            socket.recv(timeout=30)
+        with socket_of(stack, run, token) as socket:
+            expect(4429, socket)
+        rows(stack, f"UPDATE runs_membership SET role = 'viewer' WHERE user_id = (SELECT id {member})")
+        expect(4409, open_ones[0])
     with socket_of(stack, run, token) as socket:
         socket.recv(timeout=30)
         rows(stack, f"DELETE FROM runs_membership WHERE user_id = (SELECT id {member})")

@@ -57,10 +57,32 @@ def block(names: list[str], steps: int) -> Block:
     )
 
 
+def block_of_float32s(names: list[str], steps: int) -> Block:
+    """Return a block of which the first column alone holds other numbers."""
+    columns = block(names, steps)
+    singles = {name: column if name == names[0] else [step / 4096 for step in range(steps)]
+               for name, column in columns.values.items()}  # fmt: skip
+    return msgspec.structs.replace(columns, values=singles, float32=True, float64=[names[0]])
+
+
 @pytest.mark.parametrize(
     "blocks",
-    [[block(NAMES, 1)], [block(NAMES, 9)], [block(["loss"], 20_000)], [block([name], 3) for name in NAMES[:2000]]],
-    ids=["many series", "many series and steps", "many steps", "many blocks"],
+    [
+        [block_of_float32s(NAMES, 3)],
+        [block_of_float32s(NAMES[:2], 9_000)],
+        [block(NAMES, 1)],
+        [block(NAMES, 9)],
+        [block(["loss"], 20_000)],
+        [block([name], 3) for name in NAMES[:2000]],
+    ],
+    ids=[
+        "many series of float32s",
+        "many steps of float32s",
+        "many series",
+        "many series and steps",
+        "many steps",
+        "many blocks",
+    ],
 )
 def test_metrics_keep_every_point_in_order(blocks):
     event = metrics_event(blocks, attempt=3)

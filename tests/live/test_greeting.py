@@ -32,6 +32,7 @@ from runs.protocol.commands import parse_command
 from runs.protocol.events import Hello, encode_message
 from runs.recording.lifecycle import HEARTBEAT_INTERVAL_S
 from tests.support.sockets import (
+    HOST,
     TIMEOUT_S,
     answer,
     append,
@@ -91,7 +92,7 @@ def share(run: Run) -> tuple[AccessToken, str]:
 
 def guest(run: Run, token: str, since: int | None = None) -> WebsocketCommunicator:
     query = f"?token={token}" + (f"&since={since}" if since is not None else "")
-    return WebsocketCommunicator(application, f"/ws/runs/{run.pk}/{query}")
+    return WebsocketCommunicator(application, f"/ws/runs/{run.pk}/{query}", [HOST])
 
 
 async def greeted(socket: WebsocketCommunicator) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from runs.protocol.commands import COMMANDS
 from runs.protocol.events import LogLine, LogWritten
 from runs.recording import feed
 from tests.support.sockets import (
+    HOST,
     TIMEOUT_S,
     answer,
     append,
@@ -185,7 +186,7 @@ async def test_it_asks_for_a_ticket_and_takes_each_once(people, one, two):
 @live
 async def test_it_takes_the_ticket_as_a_query_too(people, one, two):
     ticket = await database_sync_to_async(issue_ticket)(people["viewer"], one)
-    socket = WebsocketCommunicator(application, f"/ws/runs/{one.pk}/?token={ticket}")
+    socket = WebsocketCommunicator(application, f"/ws/runs/{one.pk}/?token={ticket}", [HOST])
     assert (await socket.connect(timeout=TIMEOUT_S))[0]
     assert (await socket.receive_json_from(TIMEOUT_S))["viewer"]["role"] == "viewer"
     await socket.disconnect()
@@ -198,18 +199,33 @@ async def test_it_shows_nothing_to_a_stranger(people, one, two):
 
 @live
 async def test_it_answers_an_unknown_address_with_4404(people, one, two):
-    assert await closed_with(WebsocketCommunicator(application, "/ws/elsewhere/")) == 4404
+    assert await closed_with(WebsocketCommunicator(application, "/ws/elsewhere/", [HOST])) == 4404
+
+
+@live
+async def test_it_refuses_a_handshake_for_another_host(people, one, two):
+    for headers in ([], [(b"host", b"evil.example")], [(b"host", b"evil.example, testserver")]):
+        socket = WebsocketCommunicator(application, f"/ws/runs/{one.pk}/", headers)
+        connected, _ = await socket.connect(timeout=TIMEOUT_S)
+        assert not connected, headers
 
 
 @pytest.mark.parametrize(
     ("origin", "allowed"),
     [
-        ("http://portal.example:8765", True),
-        ("https://portal.example:8765", False),
-        ("http://portal.example", False),
-        ("http://portal.example:8765.evil.example", False),
+        ("http://testserver:8765", True),
+        ("HTTP://TestServer:8765", True),
+        ("https://testserver:8765", False),
+        ("http://testserver", False),
+        ("http://testserver:8765.evil.example", False),
         ("http://evil.example", False),
-        ("http://portal.example:port", False),
+        ("http://testserver:port", False),
+        ("http://user@testserver:8765", False),
+        ("http://testserver:8765?own", False),
+        ("http://testserver:8765#own", False),
+        ("http://testserver:8765/own", False),
+        ("http://test\tserver:8765", False),
+        ("http://testserver:8765 ", False),
         ("null", False),
     ],
 )

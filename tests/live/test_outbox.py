@@ -24,6 +24,7 @@ class Connection:
 
     def __init__(self, *, compressed: bool = False) -> None:
         self.compressed = compressed
+        self.window: bytes | None = None
         self.takes = True
         self.frames: list[bytes] = []
         self.woken = 0
@@ -61,7 +62,7 @@ def payload_of(frame: bytes) -> bytes:
     return zlib.decompressobj(-WINDOW_BITS).decompress(frame[start:] + END_OF_BLOCK)
 
 
-def event(seq: int, kind: str = "metrics") -> Frame:
+def event(seq: int, kind: str = "log") -> Frame:
     return Frame(seq, json.dumps({"seq": seq, "kind": kind}, separators=(",", ":")))
 
 
@@ -96,6 +97,41 @@ def test_bytes_are_made_once_for_all_viewers_of_a_kind() -> None:
     assert len({id(connection.frames[0]) for connection in compressed}) == 1
     assert events_of(compressed[0].frames[0]) == events_of(plain[0].frames[0])
     assert len(compressed[0].frames[0]) < len(plain[0].frames[0]) / 2
+
+
+def test_what_refers_to_the_frame_before_is_made_once_too() -> None:
+    viewers = [Connection(compressed=True) for _ in range(3)]
+    for connection in viewers:
+        connection.window = b""
+    boxes = [opened(connection) for connection in viewers]
+    texts = [json.dumps({"seq": seq, "kind": "log", "values": list(range(200))}) for seq in (1, 2, 3)]
+    frames = [Frame(seq, text) for seq, text in enumerate(texts, start=1)]
+    for frame in frames[:2]:
+        for box in boxes:
+            box.put(frame)
+    # Something else was sent to the last one.
+    viewers[2].window = b""
+    for box in boxes:
+        box.put(frames[2])
+    first, second, third = (list(map(len, connection.frames)) for connection in viewers)
+    assert first == second and max(first[1:]) < first[0] / 4
+    assert third[:2] == first[:2] and third[2] > third[0] - 10
+    for place in range(3):
+        assert viewers[0].frames[place] is viewers[1].frames[place]
+    read = zlib.decompressobj(-WINDOW_BITS).decompress
+    assert [read(frame[4 if frame[1] == 126 else 2 :] + END_OF_BLOCK) for frame in viewers[0].frames] == list(
+        map(str.encode, texts)
+    )
+
+
+def test_a_small_message_in_between_is_not_compressed_and_changes_no_window() -> None:
+    connection = Connection(compressed=True)
+    connection.window = b""
+    box = opened(connection)
+    box.put(Frame(1, json.dumps({"seq": 1, "kind": "log", "values": list(range(200))})))
+    window = connection.window
+    box.put(event(2))
+    assert window and connection.window is window and not connection.frames[1][0] & 0x40
 
 
 def test_what_waits_comes_in_order_and_in_one_message_before_what_is_newer() -> None:
@@ -199,7 +235,7 @@ async def test_what_a_crowd_is_told_does_not_overtake_an_event(crowd: None) -> N
     deliver(room, 1)
     room.tell(Link(link="degraded"))
     kinds = [message["kind"] for frame in one.frames for message in events_of(frame)]
-    assert kinds == ["metrics", "link"]
+    assert kinds == ["log", "link"]
 
 
 @run_in_loop

@@ -15,10 +15,12 @@ from typing import Any
 
 import pytest
 
+from runs.live.frames import Frame
 from runs.models import RunState
 from runs.protocol.commands import COMMANDS
 from runs.protocol.events import EVENTS
 from tests.live.recorded_run import RecordedRun
+from tests.live.test_outbox import Connection, events_of, opened
 
 pytestmark = pytest.mark.django_db
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,6 +47,32 @@ def differences(stories: list[dict[str, Any]], folder: Path) -> list[dict[str, A
 def told(run: RecordedRun) -> dict[str, Any]:
     run.cut()
     return {"name": run.name, "cuts": run.cuts, "frames": run.frames()}
+
+
+def told_behind(run: RecordedRun, chance: random.Random) -> dict[str, Any]:
+    """Return a page that falls behind again and again, so that what waits for it is merged.
+
+    Its history may be younger than its place on the socket: then it holds a part of a merged event already.
+    """
+    place = chance.randrange(len(run.cuts))
+    loaded = chance.choice(run.cuts[place : place + 3])
+    connection = Connection()
+    connection.takes = False
+    box = opened(connection, run.cuts[place]["seq"])
+    messages = []
+    waiting = [Frame(seq, text) for seq, text in run.texts() if seq > box.last_seq]
+    while waiting:
+        burst = chance.choice((1, 2, 5, len(waiting)))
+        for frame in waiting[:burst]:
+            box.put(frame)
+        del waiting[:burst]
+        while (message := box.take()) is not None:
+            messages += events_of(message.wire(compressed=False))
+    history = {**loaded["history"], "kind": "history"}
+    return {
+        "name": f"behind from {run.cuts[place]['seq']}, loaded at {loaded['seq']}",
+        "told": [history, {**loaded["hello"], "replay": True}, *messages],
+    }
 
 
 def whole_story(run: RecordedRun) -> None:
@@ -78,6 +106,32 @@ def test_a_page_that_followed_holds_what_a_fresh_one_holds(tmp_path: Path) -> No
     states = {frame["state"] for frame in story["frames"] if frame["kind"] == "status"} | {"created"}
     assert states == set(RunState.values)
     assert differences([story], tmp_path) == []
+
+
+def test_so_does_a_page_that_falls_behind_after_whatever_may_happen(tmp_path: Path) -> None:
+    stories, overlapping, merged = [], 0, 0
+    for seed in range(RANDOM_STORIES):
+        chance = random.Random(seed)
+        run = RecordedRun(tmp_path / "runs", chance, name=f"seed {seed}")
+        run.start()
+        run.cut()
+        for _ in range(LONGEST_STORY):
+            # Points above all: they are what is merged.
+            if run.training is not None and chance.random() < 0.7:
+                run.log_points()
+            else:
+                chance.choice(run.legal())()
+            if chance.random() < 0.25:
+                run.cut()
+        story = told(run)
+        story["pages"] = [told_behind(run, chance) for _ in range(3)]
+        stories.append(story)
+        for page in story["pages"]:
+            spans = [event for event in page["told"] if "first_seq" in event]
+            merged += len(spans)
+            overlapping += sum(event["first_seq"] <= page["told"][0]["seq"] < event["seq"] for event in spans)
+    assert merged > RANDOM_STORIES and overlapping > 10, "let stories have more of what is to be shown"
+    assert differences(stories, tmp_path) == []
 
 
 def test_so_it_is_after_whatever_may_happen_in_any_order(tmp_path: Path) -> None:

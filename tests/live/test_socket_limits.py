@@ -13,7 +13,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from runs.live.socket_limits import ANSWERS_BURST, FAILURES_BURST
 from tests.support.stack import Stack, create_run, free_port, rows, seed_stack, wait_for, write_locked
-from tests.support.watcher import close_code_of
+from tests.support.watcher import close_code_of, ticket_of
 
 # As `monitor_site.serving.daphne_server` says, which brings a reactor.
 MESSAGES_BURST = 3_000
@@ -125,6 +125,34 @@ def test_failed_handshakes_are_judged_in_memory_and_valid_ones_do_not_count(stac
                 codes.append(close_code_of(socket))
         # A second may have passed, which allows one more.
         assert 4429 in codes
+
+
+def test_failures_of_a_stranger_count_against_nobody_else_at_that_address(stack: Stack) -> None:
+    run = create_run(stack, "run", state="running", attempt=1)
+    view, unused = token_of(stack, "owner", "view"), token_of(stack, "operator", "view")
+    with socket_of(stack.port, run, bearer=view) as socket:
+        assert first_of(socket) == "hello"
+    used = ticket_of(stack, run, view)
+    with socket_of(stack.port, run, token=used) as socket:
+        assert first_of(socket) == "hello"
+
+    def refused_after(show: dict[str, str]) -> None:
+        codes = []
+        while not codes or codes[-1] == 4401:
+            with socket_of(stack.port, run, **show) as socket:
+                codes.append(close_code_of(socket))
+            assert len(codes) < 20 * FAILURES_BURST, "nobody stopped it"
+        assert codes[-1] == 4429
+
+    refused_after({"token": "invented"})
+    # Who shows a ticket of ours, or a token that was good before, is let in all the same.
+    for show in ({"token": ticket_of(stack, run, unused)}, {"bearer": view}):
+        with socket_of(stack.port, run, **show) as socket:
+            assert first_of(socket) == "hello"
+    # A ticket that was used counts against its holder, and not against the others.
+    refused_after({"token": used})
+    with socket_of(stack.port, run, token=ticket_of(stack, run, unused)) as socket:
+        assert first_of(socket) == "hello"
 
 
 def test_a_client_without_a_proxy_cannot_choose_the_address_that_counts(stack: Stack) -> None:

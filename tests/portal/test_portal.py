@@ -101,7 +101,8 @@ def test_it_says_when_a_password_is_wrong(project: Project, client: Client) -> N
 def test_it_logs_out_by_post_only(login: Login) -> None:
     client = login("viewer")
     assert client.get(reverse("logout")).status_code == 405
-    assert client.post(reverse("logout")).headers["Location"] == reverse("login")
+    answer = client.post(reverse("logout"))
+    assert answer.headers["Location"] == reverse("login") and answer.headers["Clear-Site-Data"] == '"cache"'
     assert client.get(reverse("runs")).status_code == 302
 
 
@@ -204,6 +205,13 @@ def test_it_sends_a_strict_policy_and_no_inline_code(run: Run, login: Login) -> 
         page = answer.content.decode()
         assert "unsafe" not in answer.headers["Content-Security-Policy"]
         assert " style=" not in page and " onclick=" not in page and "<style" not in page
+
+
+def test_no_page_is_kept_by_a_browser_or_a_proxy(run: Run, login: Login) -> None:
+    client = login("operator")
+    for path in ("/", f"/runs/{run.pk}/", "/password/", "/login/", "/nowhere/", "/admin/"):
+        answer = client.get(path)
+        assert {"no-store", "private"} <= set(answer["Cache-Control"].split(", ")), path
 
 
 def test_it_gives_a_ticket_to_a_member(run: Run, login: Login) -> None:

@@ -109,7 +109,8 @@ def test_it_writes_epochs_with_what_a_recipe_reports_beyond(run: Run) -> None:
     assert (rows[-1]["best"], rows[-1]["at"], rows[-1]["train_loss"]) == ("1", "2026-11-02T09:30:00+00:00", "")
 
 
-@pytest.mark.parametrize("text", ['=HYPERLINK("http://evil")', "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1"])
+@pytest.mark.parametrize("text", ['=HYPERLINK("http://evil")', "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1",
+                                  " =1", "\u3000=1", "\u200b\ufeff=1", "\uff1d1+1", " \uff20SUM(A1)"])  # fmt: skip
 def test_it_defuses_formulas_in_text_and_leaves_numbers_alone(text: str) -> None:
     [cells] = csv.reader(io.StringIO(line([text, -1.5, -7, "plain"]), newline=""))
     assert cells == [f"'{text}", "-1.5", "-7", "plain"]

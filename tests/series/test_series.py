@@ -66,7 +66,7 @@ def test_it_extends_the_last_chunk_and_cuts_at_4096(run: Run) -> None:
     assert bits(read_points(run.pk, LOSS)[1].values) == bits(values)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(
     ticks=st.lists(
         st.tuples(st.integers(1, 3), st.booleans(), st.lists(st.tuples(st.integers(0, 50), numbers), max_size=40)),

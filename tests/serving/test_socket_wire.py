@@ -64,10 +64,15 @@ def token_of(stack: Stack) -> str:
     ).stdout.strip()
 
 
+BROWSERS_OFFER = "permessage-deflate; client_max_window_bits"
+
+
 class RawViewer:
     """A viewer that decides when it reads: a plain socket, with a small buffer of its own."""
 
-    def __init__(self, stack: Stack, run: int, token: str, *, compression: bool = False) -> None:
+    def __init__(
+        self, stack: Stack, run: int, token: str, *, compression: bool = False, offer: str = BROWSERS_OFFER
+    ) -> None:
         self.socket = socket.socket()
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 * 1024)
         self.socket.settimeout(60)
@@ -81,10 +86,12 @@ class RawViewer:
             f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}",
             "Sec-WebSocket-Protocol: steersman.v1",
             f"Authorization: Bearer {token}",
-            *(["Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"] if compression else []),
+            *([f"Sec-WebSocket-Extensions: {offer}"] if compression else []),
         ]
         self.socket.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
         self._data = b""
+        # Messages may refer to those before them.
+        self._inflate = zlib.decompressobj(-WINDOW_BITS).decompress
         while b"\r\n\r\n" not in self._data:
             self._data += self.socket.recv(4096)
         head, self._data = self._data.split(b"\r\n\r\n", 1)
@@ -126,15 +133,15 @@ class RawViewer:
                 continue
             plain = payload
             if first & 0x40:
-                plain = zlib.decompressobj(-WINDOW_BITS).decompress(payload + END_OF_BLOCK)
+                plain = self._inflate(payload + END_OF_BLOCK)
             message = json.loads(plain)
             for one in message if isinstance(message, list) else [message]:
                 yield payload, one
 
 
-def append(stack: Stack, run: int, number: int, characters: int = 10) -> None:
+def append(stack: Stack, run: int, number: int, characters: int = 10, text: str = "") -> None:
     imports = "from runs.recording import feed; from runs.protocol.events import LogLine, LogWritten"
-    event = f"LogWritten(attempt=1, lines=[LogLine(text='x' * {characters})])"
+    event = f"LogWritten(attempt=1, lines=[LogLine(text={text!r} or 'x' * {characters})])"
     loop = f"for number in range({number}): feed.append({run}, {event})"
     stack.manage("shell", "-v", "0", "-c", f"{imports}\n{loop}")
 
@@ -143,6 +150,10 @@ def counts(stack: Stack) -> tuple[int, int]:
     """Return how many frames went straight to a connection, and how often one had to wait."""
     direct, waited = (stack.folder / "counts").read_text().split()
     return int(direct), int(waited)
+
+
+def next_line(viewer: RawViewer) -> tuple[bytes, dict[str, Any]]:
+    return next(found for found in viewer.messages() if found[1]["kind"] == "log")
 
 
 def seqs_of(viewer: RawViewer, last: int) -> list[int]:
@@ -197,12 +208,12 @@ def test_a_slow_reader_gets_everything_once_and_in_order_later(stack: Stack) -> 
         viewer.socket.close()
 
 
-def test_messages_are_compressed_by_themselves_and_alike_for_all(stack: Stack) -> None:
+def test_messages_are_compressed_alike_for_all(stack: Stack) -> None:
     run = create_run(stack, "compressed")
     token = token_of(stack)
     viewers = [RawViewer(stack, run, token, compression=True) for _ in range(2)]
     plain = RawViewer(stack, run, token)
-    assert "server_no_context_takeover" in viewers[0].head and "Extensions" not in plain.head
+    assert "; client_no_context_takeover" in viewers[0].head and "Extensions" not in plain.head
     append(stack, run, 1, characters=1_000)
     received = [next(found for found in viewer.messages() if found[1]["kind"] == "log") for viewer in (*viewers, plain)]
     assert received[0] == received[1] and received[0][1] == received[2][1]
@@ -213,6 +224,31 @@ def test_messages_are_compressed_by_themselves_and_alike_for_all(stack: Stack) -
     viewers[1].send(1, _deflate(b'"' + b"x" * 70_000 + b'"'), rsv=4)
     assert _code(viewers[1]) == 1009
     for viewer in (*viewers, plain):
+        viewer.socket.close()
+
+
+def test_a_message_refers_to_the_one_before_it_and_to_no_other(stack: Stack) -> None:
+    run = create_run(stack, "window")
+    token = token_of(stack)
+    browser, other = (RawViewer(stack, run, token, compression=True) for _ in range(2))
+    # As some clients ask for it.
+    alone = RawViewer(stack, run, token, compression=True, offer="permessage-deflate; server_no_context_takeover")
+    assert "server_no_context_takeover" not in browser.head and "server_no_context_takeover" in alone.head
+    text = base64.b64encode(os.urandom(750)).decode()
+    append(stack, run, 1, text=text)
+    found = {viewer: [next_line(viewer)] for viewer in (browser, other, alone)}
+    # An answer that is compressed lies between the first two messages of this viewer alone.
+    other.send(1, b'{"kind":"ping","echo":"' + b"x" * 100 + b'"}')
+    assert next(message for _, message in other.messages() if message["kind"] == "pong")
+    append(stack, run, 2, text=text)
+    for viewer, lines in found.items():
+        lines += [next_line(viewer), next_line(viewer)]
+    sizes = {viewer: [len(payload) for payload, _ in lines] for viewer, lines in found.items()}
+    assert {message["lines"][0]["text"] for lines in found.values() for _, message in lines} == {text}
+    whole = sizes[alone]
+    assert sizes[browser][0] == whole[0] and max(sizes[browser][1:]) < min(whole) / 4
+    assert sizes[other][:2] == whole[:2] and sizes[other][2] == sizes[browser][2]
+    for viewer in found:
         viewer.socket.close()
 
 

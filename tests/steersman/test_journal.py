@@ -20,7 +20,7 @@ from steersman.records.record import Record
 
 LIMIT = 4 << 20
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True)
-FIXTURE_IS_SAFE = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FIXTURE_IS_SAFE = settings(max_examples=150, suppress_health_check=list(HealthCheck))
 
 
 def read_all(path: Path, ended: bool = True) -> tuple[list[Record], JournalReader]:

@@ -124,7 +124,7 @@ def test_a_field_of_a_wrong_type_is_damage_and_costs_its_record_alone(record, tm
     assert taken < len(HOSTILE) * len(own_fields(record))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_no_payload_raises(data):
     kind = data.draw(st.sampled_from(sorted(set(KINDS) - {1})))
@@ -228,7 +228,7 @@ def test_a_hostile_command_costs_itself_alone_and_raises_nowhere(tmp_path, name)
     assert len(told.outcomes) == len(found)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     kind=st.sampled_from(["stop", "pause", "resume", "set_knob", "note", "cancel", "evaluate", "expire", ""]),
     arguments=st.dictionaries(st.sampled_from(["knob", "value", "factor", "group", "checkpoint", "command"]), JSON),

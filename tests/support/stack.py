@@ -161,7 +161,7 @@ class Stack:
             if self.web is not None and self.web.poll() is not None:
                 raise AssertionError(f"the portal ended:\n{(self.folder / 'web.log').read_text()[-3000:]}")
             try:
-                with urllib.request.urlopen(f"{self.address}/login/", timeout=5):
+                with urllib.request.urlopen(f"{self.address}/login/", timeout=30):
                     return True
             except urllib.error.HTTPError:
                 return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -23,6 +24,11 @@ START = 1_700_000_000.0
 LOSS = "train/loss"
 
 floats = st.floats(width=64) | st.floats(width=32) | st.sampled_from([math.nan, math.inf, -math.inf, -0.0, 5e-324])
+
+
+def float32(value: float) -> float:
+    """Return a number as a tensor holds it."""
+    return array("f", [value])[0]
 
 
 def metrics_event(blocks: Sequence[Block], attempt: int = 1) -> Metrics:

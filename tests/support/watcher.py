@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import urllib.request
 from collections.abc import Callable
 from typing import Any
 
 import websockets
 from websockets.asyncio.client import connect
 from websockets.sync.client import ClientConnection
+
+from tests.support.stack import Stack
 
 RETRY_PAUSE_S = 0.1
 
@@ -23,6 +26,43 @@ def close_code_of(socket: ClientConnection, timeout_s: float = 60) -> int:
     except websockets.ConnectionClosed as closed:
         assert closed.rcvd is not None, "the connection was cut without a close frame"
         return closed.rcvd.code
+
+
+def ticket_of(stack: Stack, run: int, token: str) -> str:
+    """Return a ticket to the run's socket for whoever has `token`."""
+    asked = urllib.request.Request(
+        f"{stack.address}/api/tickets/",
+        json.dumps({"run": run}).encode(),
+        {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(asked) as answer:
+        return str(json.load(answer)["ticket"])
+
+
+def separated(event: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the events that one holds: itself, or those that were merged for a viewer who was behind."""
+    if "first_seq" not in event:
+        return [event]
+    return [
+        {name: value for name, value in event.items() if name != "first_seq"}
+        | {"seq": seq, "blocks": [part for block in event["blocks"] if (part := _block_of(block, seq))["steps"]]}
+        for seq in range(event["first_seq"], event["seq"] + 1)
+    ]
+
+
+def _block_of(block: dict[str, Any], seq: int) -> dict[str, Any]:
+    places = [place for place, number in enumerate(block["seqs"]) if number == seq]
+    nonfinite = {
+        name: [[places.index(place), kind] for place, kind in replaced if place in places]
+        for name, replaced in block["nonfinite"].items()
+    }
+    own = {name: value for name, value in block.items() if name != "seqs"}
+    return own | {
+        "steps": [block["steps"][place] for place in places],
+        "times": [block["times"][place] for place in places],
+        "values": {name: [column[place] for place in places] for name, column in block["values"].items()},
+        "nonfinite": {name: replaced for name, replaced in nonfinite.items() if replaced},
+    }
 
 
 class Watcher:
@@ -81,11 +121,12 @@ class Watcher:
 
     def _take(self, message: dict[str, Any]) -> None:
         if "seq" in message and message["kind"] not in ("hello", "resync"):
-            self.events.append(message)
-            self.received_at.append(time.time())
-            self.last_seq = message["seq"]
-            if self.on_event is not None:
-                self.on_event(message)
+            for event in separated(message):
+                self.events.append(event)
+                self.received_at.append(time.time())
+                self.last_seq = event["seq"]
+                if self.on_event is not None:
+                    self.on_event(event)
             return
         self.messages.append(message)
         if message["kind"] == "hello":

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
-from runs.protocol.events import Block, Metrics, iso
+from runs.protocol.events import Block, Column, Metrics, iso
 from runs.protocol.nonfinite import split_nonfinite
+from runs.series.float32 import with_few_digits
 from steersman.agent.machine.redactor import Redactor
 from steersman.records.kinds import PointRecord
 from steersman.records.record import Record
@@ -81,15 +82,16 @@ def _blocks_of(groups: Mapping[Names, list[PointRecord]], stored: SeriesNames) -
 
 
 def _block(names: Names, stored: Names, records: Sequence[PointRecord]) -> Block:
-    values: dict[str, list[float | None]] = {}
+    values: dict[str, Column] = {}
     nonfinite: dict[str, list[tuple[int, str]]] = {}
     for name, shown in zip(names, stored, strict=True):
         values[shown], replaced = split_nonfinite(record.values[name] for record in records)
         if replaced:
             nonfinite[shown] = replaced
-    return Block(
+    block = Block(
         steps=[record.step for record in records],
         times=[round(record.time, 3) for record in records],
         values=values,
         nonfinite=nonfinite,
     )
+    return with_few_digits(block)

@@ -5,7 +5,7 @@ import { HttpError, postJson } from "../shared/http.js";
 import { gettext } from "../shared/i18n.js";
 import { countedRefusals, crowdedWait } from "./crowded.js";
 import { missedEvent } from "./missed_events.js";
-import { reconnectionOptions } from "./reconnection.js";
+import { pauseFor, reconnectionOptions } from "./reconnection.js";
 
 const ACK_MS = 1000;
 const PING_MS = 5000;
@@ -76,7 +76,7 @@ export class RunSocket {
     setInterval(() => this.#acknowledge(), ACK_MS);
     setInterval(() => this.#ping(), PING_MS);
     setInterval(() => this.#lookForMissed(), ACK_MS);
-    window.addEventListener("online", () => this.#isOpen() || this.connect());
+    window.addEventListener("online", () => this.#connectSoon());
     window.addEventListener("offline", () => this.#lost());
   }
 
@@ -170,8 +170,15 @@ export class RunSocket {
     this.#missing = null;
     this.#openedAt = performance.now();
     this.#why = sentence;
+    this.pause();
     this.#lost();
-    this.#socket.reconnect();
+    this.#connectSoon();
+  }
+
+  /** Many pages may do so in the same moment: a hall whose network is back. */
+  #connectSoon() {
+    clearTimeout(this.#next);
+    this.#next = setTimeout(() => this.#isOpen() || this.connect(), pauseFor(Math.random()));
   }
 
   #closed(code) {

@@ -17,8 +17,9 @@ export class HttpError extends Error {
   }
 }
 
+/** What the browser has kept, if the portal says that nothing changed (304), else the new answer: never a stale one. */
 export async function getJson(address, login) {
-  return answer(await fetch(address, { headers: headers(), cache: "no-store" }), login);
+  return answer(await fetch(address, { headers: headers(), cache: "no-cache" }), login);
 }
 
 export async function postJson(address, body, login) {

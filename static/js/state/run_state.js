@@ -4,6 +4,7 @@
 // nothing but its arguments: no DOM, no clock, no network. It works in place, because copying long series ten times
 // a second would cost more than drawing them; `versions` tells painters what changed.
 
+import { pointsAfter } from "./blocks.js";
 import { earlierEpochsFirst, newestEpochs } from "./epochs.js";
 import {
   MESSAGES,
@@ -77,27 +78,31 @@ export function applyEvent(state, event) {
     return state;
   }
   if (!Number.isInteger(event.seq) || event.seq <= state.seq) return state;
-  if (event.seq > state.seq + 1) {
+  // Metrics of several events may come as one, and the first of them may be known already.
+  const held = state.seq;
+  if ((event.first_seq ?? event.seq) > held + 1) {
     state.gap = true;
     return state;
   }
   state.seq = event.seq;
-  EVENTS[event.kind]?.(state, event, event.seq > state.runSeq);
+  EVENTS[event.kind]?.(state, event, event.seq > state.runSeq, held);
   return state;
 }
 
 const EVENTS = {
-  metrics(state, event, news) {
+  metrics(state, event, news, held) {
     const most = bucketsEach(state.series.size);
-    for (const block of event.blocks) {
+    const blocks = pointsAfter(event.blocks, held);
+    for (const block of blocks) {
       for (const [name, column] of Object.entries(block.values)) {
-        const odd = block.nonfinite?.[name]?.length ? new Map(block.nonfinite[name]) : null;
+        const places = nonfiniteOf(block, name);
+        const odd = places.length ? new Map(places) : null;
         const series = seriesNamed(state, name);
         const xs = series.axis === "time" ? block.times : block.steps;
         addPoints(series, event.attempt, xs, block.times, column, odd, most);
       }
     }
-    for (const [name, latest] of newestOf(event.blocks)) if (isNewer(state, news, name)) state.latest[name] = latest;
+    for (const [name, { point }] of newestOf(blocks)) if (isNewer(state, news, name)) state.latest[name] = point;
     state.versions.series += 1;
     const attempt = state.attempts.find(({ number }) => number === event.attempt);
     if (attempt) attempt.last_step = event.step;
@@ -231,15 +236,25 @@ function isNewer(state, news, name) {
   return news || (state.lacks.has("latest") && !state.greeted.series.has(name));
 }
 
-/** Yield [name, its newest point] of the series in blocks: several blocks may tell of one. */
+/** Return where a column of a block is not finite. A series may have the name of what every object has: constructor. */
+function nonfiniteOf({ nonfinite }, name) {
+  return nonfinite && Object.hasOwn(nonfinite, name) ? nonfinite[name] : [];
+}
+
+/** Return the newest point, and the number of its event, of each series in blocks: several blocks may tell of one. */
 function newestOf(blocks) {
   const newest = new Map();
-  for (const { steps, times, values, nonfinite } of blocks) {
+  for (const block of blocks) {
+    const { steps, times, values, seqs } = block;
     const end = steps.length - 1;
+    // Within an event time decides, and between those that were merged their order, as if they had come apart.
+    const seq = seqs?.at(-1) ?? 0;
     for (const [name, column] of Object.entries(values)) {
-      if (newest.get(name)?.time > times[end]) continue;
-      const odd = (nonfinite?.[name] ?? []).find(([index]) => index === end);
-      newest.set(name, { step: steps[end], time: times[end], value: column[end], nonfinite: odd ? odd[1] : "" });
+      const known = newest.get(name);
+      if (known && (known.seq > seq || (known.seq === seq && known.point.time > times[end]))) continue;
+      const odd = nonfiniteOf(block, name).find(([index]) => index === end);
+      const point = { step: steps[end], time: times[end], value: column[end], nonfinite: odd ? odd[1] : "" };
+      newest.set(name, { seq, point });
     }
   }
   return newest;

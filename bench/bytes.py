@@ -1,0 +1,103 @@
+"""What a viewer costs on the network: 16 series at 10 updates per second, on a real stack.
+
+usage: python bench/bytes.py [--seconds 20]
+
+A training process logs, its supervisor stores, and the portal sends; bytes are counted as viewers read them from their
+sockets, WebSocket heads, samples of the machine and pings included. Prints one JSON object as its last line:
+kb_per_s_deflate        of a lone viewer with permessage-deflate, as browsers offer it
+kb_per_s_by_itself      of one that asks for messages which are compressed by themselves
+kb_per_s_plain          of one without
+kb_per_s_crowd_deflate  of one with permessage-deflate among 320: a crowd gets two events in one frame
+events_per_s            that the lone viewer got
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench.support.viewers import Crowd, Viewer  # noqa: E402
+from tests.support.stack import ROOT, Stack, create_run, events, seed_stack, wait_for  # noqa: E402
+
+WORKER = ROOT / "bench" / "support" / "sixteen_series.py"
+UPDATES_PER_S = 10
+CROWD = 320
+# The first events carry plan and status, and a worker starts in this time.
+WARM_UP_S = 5.0
+STARTS_WITHIN_S = 60.0
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+class Counted:
+    """Events that one viewer got."""
+
+    def __init__(self) -> None:
+        self.events = 0
+
+    def note(self, viewer: Viewer, text: bytes, came_at: float) -> None:
+        message = json.loads(text)
+        told = message if isinstance(message, list) else [message]
+        self.events += sum(event["kind"] == "metrics" for event in told)
+
+
+def kb_per_s(crowd: Crowd, viewer: Viewer, seconds: float) -> float:
+    """Return what `viewer` reads in `seconds`, in thousands of bytes per second."""
+    before = viewer.bytes_read
+    crowd.pump(seconds)
+    if viewer.ended_at:
+        raise ConnectionError(f"the viewer was cut: {viewer.code} {viewer.reason}")
+    return round((viewer.bytes_read - before) / seconds / 1000, 2)
+
+
+def measure(stack: Stack, seconds: float) -> dict[str, float]:
+    run_id = create_run(stack, "bytes", total_epochs=1)
+    key = stack.manage(
+        "create_token", "--project", "lab", "--user", "operator", "--scope", "share", "--run", str(run_id), check=True
+    ).stdout.strip()
+    target = f"/ws/runs/{run_id}/?token={key}"
+    # Time for both measurements, and for a crowd to come.
+    stack.train(run_id, "--quiet", "--", str(WORKER), str(UPDATES_PER_S), str(4 * seconds + 60))
+    wait_for(lambda: events(stack, run_id, "metrics"), "the first points", STARTS_WITHIN_S)
+    counted = Counted()
+    figures: dict[str, float] = {}
+    for name, deflate, remembers in (
+        ("kb_per_s_deflate", True, True),
+        ("kb_per_s_by_itself", True, False),
+        ("kb_per_s_plain", False, False),
+    ):
+        with Crowd(stack.port, counted.note, deflate, remembers) as lone:
+            viewer = lone.connect(target, 1)[0]
+            lone.pump(WARM_UP_S)
+            counted.events = 0
+            figures[name] = kb_per_s(lone, viewer, seconds)
+            figures["events_per_s"] = round(counted.events / seconds, 1)
+    say(f"{CROWD} viewers come")
+    with Crowd(stack.port, lambda viewer, text, came_at: None, remembers=True) as crowd:
+        viewers = crowd.connect(target, CROWD)
+        crowd.pump(WARM_UP_S)
+        figures["kb_per_s_crowd_deflate"] = kb_per_s(crowd, viewers[0], seconds)
+    return figures
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long each kind of viewer is measured")
+    arguments = parser.parse_args()
+    with Stack() as stack:
+        say("starting the portal")
+        seed_stack(stack)
+        stack.start_redis()
+        stack.start_web()
+        print(json.dumps(measure(stack, arguments.seconds)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

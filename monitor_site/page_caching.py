@@ -1,0 +1,35 @@
+"""Pages are kept nowhere: they show what one person may see, as it is now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.utils.cache import add_never_cache_headers
+from django.utils.decorators import sync_and_async_middleware
+
+
+@sync_and_async_middleware
+def keep_no_pages(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
+    """Middleware: what says nothing of caches, and is a page or a redirect, is stored by no browser and no proxy."""
+    if iscoroutinefunction(get_response):
+
+        async def answer_async(request: HttpRequest) -> HttpResponseBase:
+            return _unkept(await get_response(request))
+
+        return answer_async
+
+    def answer(request: HttpRequest) -> HttpResponseBase:
+        return _unkept(get_response(request))
+
+    return answer
+
+
+def _unkept(response: HttpResponseBase) -> HttpResponseBase:
+    is_page = response.get("Content-Type", "").startswith("text/html")
+    if is_page and not response.has_header("Cache-Control"):
+        add_never_cache_headers(response)
+    return response

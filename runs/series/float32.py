@@ -1,0 +1,76 @@
+"""Columns of float32s, as tensors give them: written with few digits, and exact all the same.
+
+A float32 that is written as a double has up to 17 digits; at most 9 of them tell it from every other float32. So a
+block may say that its numbers are float32s, and have the shortest decimals that round to them. Pure functions.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+
+import msgspec
+import numpy as np
+
+from runs.protocol.events import Block, Column
+
+# Of `,"float32":true`, and of `,"float64":` before a list.
+MARK_BYTES, LIST_MARK_BYTES = 15, 11
+
+
+def with_few_digits(block: Block) -> Block:
+    """Return `block` marked and with short decimals where that makes it smaller, otherwise the block itself.
+
+    Its columns must be exact, as `exact_columns` returns them.
+    """
+    singles = [value for column in block.values.values() for value in column if value is not None]
+    doubles: list[str] = []
+    if not _are_float32(singles):
+        doubles = [name for name, column in block.values.items() if not _are_float32(_finite(column))]
+        singles = [value for name, column in block.values.items() if name not in doubles for value in _finite(column)]
+    short = shortest(singles)
+    saved = _size(singles) - _size(short)
+    if saved <= MARK_BYTES + (LIST_MARK_BYTES + _size(doubles) if doubles else 0):
+        return block
+    following = iter(short)
+    values = {
+        name: column if name in doubles else [None if value is None else next(following) for value in column]
+        for name, column in block.values.items()
+    }
+    return msgspec.structs.replace(block, values=values, float32=True, float64=doubles or msgspec.UNSET)
+
+
+def exact_columns(block: Block) -> dict[str, Column]:
+    """Return the columns of a block with the numbers that were logged."""
+    if not block.float32:
+        return block.values
+    doubles = block.float64 or ()
+    return {name: column if name in doubles else _rounded(column) for name, column in block.values.items()}
+
+
+def shortest(values: Iterable[float]) -> list[float]:
+    """Return for each of the float32s `values` the double with the fewest digits that rounds to it."""
+    # numpy writes a float32 with the fewest digits that tell it from the others.
+    exact = array("f", values)
+    texts = map(str, np.frombuffer(exact, np.float32))
+    short = msgspec.json.decode(f"[{','.join(texts)}]", type=list[float])
+    # Readers round twice, to a double and then to a float32: of 7.038531e-26 that gives the float32 beside it.
+    return [one if back == value else value for one, back, value in zip(short, array("f", short), exact, strict=True)]
+
+
+def _size(values: list[float] | list[str]) -> int:
+    return len(msgspec.json.encode(values))
+
+
+def _are_float32(values: list[float]) -> bool:
+    # A number beyond all float32s becomes infinite.
+    return array("f", values).tolist() == values
+
+
+def _finite(column: Column) -> list[float]:
+    return [value for value in column if value is not None]
+
+
+def _rounded(column: Column) -> Column:
+    rounded = iter(array("f", _finite(column)).tolist())
+    return [None if value is None else next(rounded) for value in column]

@@ -1,0 +1,34 @@
+// The points in blocks of `metrics` events, with the numbers that were logged.
+
+/** Return `blocks` without the points of events up to `held`, and with float32s as exact as they were logged. */
+export function pointsAfter(blocks, held) {
+  return blocks.map((block) => exact(later(block, held))).filter(({ steps }) => steps.length);
+}
+
+/** A block of several events has the number of its event for each point. */
+function later(block, held) {
+  const { seqs, steps, times, values, nonfinite } = block;
+  if (!seqs || seqs[0] > held) return block;
+  const known = seqs.filter((seq) => seq <= held).length;
+  const rest = (column) => column.slice(known);
+  const named = (places) => places.map(([index, name]) => [index - known, name]).filter(([index]) => index >= 0);
+  return {
+    ...block,
+    steps: rest(steps),
+    times: rest(times),
+    values: changed(values, rest),
+    nonfinite: changed(nonfinite ?? {}, named),
+  };
+}
+
+/** What is written with few digits is rounded to the float32 that it stands for. */
+function exact(block) {
+  if (!block.float32) return block;
+  const doubles = new Set(block.float64 ?? []);
+  const single = (value) => (value === null ? null : Math.fround(value));
+  return { ...block, values: changed(block.values, (column, name) => (doubles.has(name) ? column : column.map(single))) };
+}
+
+function changed(columns, change) {
+  return Object.fromEntries(Object.entries(columns).map(([name, column]) => [name, change(column, name)]));
+}

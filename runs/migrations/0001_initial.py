@@ -499,6 +499,7 @@ class Migration(migrations.Migration):
                 ("unreadable_records", models.PositiveBigIntegerField(default=0, verbose_name="unreadable records")),
                 ("dropped_records", models.PositiveBigIntegerField(default=0, verbose_name="dropped records")),
                 ("set_aside_records", models.PositiveBigIntegerField(default=0, verbose_name="records set aside")),
+                ("alerts_left_out", models.PositiveBigIntegerField(default=0, verbose_name="alerts left out")),
                 (
                     "resumed_from",
                     models.ForeignKey(

@@ -222,6 +222,7 @@ class Attempt(models.Model):
     unreadable_records = models.PositiveBigIntegerField(_("unreadable records"), default=0)
     dropped_records = models.PositiveBigIntegerField(_("dropped records"), default=0)
     set_aside_records = models.PositiveBigIntegerField(_("records set aside"), default=0)
+    alerts_left_out = models.PositiveBigIntegerField(_("alerts left out"), default=0)
 
     class Meta:
         ordering = ["run", "number"]

@@ -11,15 +11,19 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
 from runs.models import OF_CODE, Alert, AlertState, Attempt, Run, alert_as_wire
 from runs.models.alerts import LONGEST_TEXT, LONGEST_TITLE, LONGEST_USUAL
-from runs.protocol.events import AlertChanged
+from runs.protocol.events import AlertChanged, LogLine, LogWritten
 from runs.recording import feed
 
 # A point or a record that comes so much later than it was logged makes an alert that says so.
 LATE_S = 60.0
+# Of one attempt. More tell nobody more, and each is a row, two or three events and a line of the page.
+MOST_OF_CODE = 200
+MOST_OF_DETECTORS = 200
 LASTING = (AlertState.OPEN, AlertState.ACKNOWLEDGED)
 
 
@@ -67,6 +71,29 @@ def begin(run_id: int, attempt: int, finding: Finding) -> Alert | None:
         )
         _tell(alert)
     return alert
+
+
+def has_room(run_id: int, attempt: int, detector: str) -> bool:
+    """Return whether one more alert of this detector, or of the training's own code, may be recorded."""
+    recorded = Alert.objects.filter(run_id=run_id, attempt=attempt)
+    if detector == OF_CODE:
+        return recorded.filter(detector=OF_CODE).count() < MOST_OF_CODE
+    return recorded.exclude(detector=OF_CODE).count() < MOST_OF_DETECTORS
+
+
+def leave_out(run_id: int, attempt: int, count: int = 1) -> None:
+    """Count alerts that are not recorded."""
+    Attempt.objects.filter(run_id=run_id, number=attempt).update(alerts_left_out=F("alerts_left_out") + count)
+
+
+def tell_left_out(run_id: int, attempt: int) -> None:
+    """Say on the console how many alerts of an attempt were not recorded. Call once, as it ends."""
+    counts = Attempt.objects.filter(run_id=run_id, number=attempt).values_list("alerts_left_out", flat=True)
+    left_out = counts.first()
+    if left_out:
+        text = f"{left_out} more alert{'s were' if left_out > 1 else ' was'} not recorded."
+        lines = [LogLine(text=text, source="steersman", level="warning")]
+        feed.append(run_id, LogWritten(attempt=attempt, lines=lines))
 
 
 def clear(run_id: int, attempt: int, alert_id: int, step: int | None = None) -> bool:

@@ -104,6 +104,7 @@ def open_attempt(
         silent_since = run.heartbeat_at or timezone.now()
         if run.attempts.filter(ended_at=None).update(ended_at=silent_since, outcome=RunState.LOST):
             announce_status(run_id, remark="another attempt takes its place")
+            alerts.tell_left_out(run_id, run.attempt)
         alerts.clear_all(run_id)
         for command in open_commands(run_id):
             outcome = "The attempt ended without word of it."
@@ -226,6 +227,7 @@ def end_attempt(lease: Lease, end: AttemptEnd, remark: str = "") -> None:
             traceback=end.traceback,
         )
         alerts.clear_all(lease.run_id)
+        alerts.tell_left_out(lease.run_id, lease.number)
         for command in open_commands(lease.run_id):
             complete_command(command, CommandState.EXPIRED, outcome="The attempt ended before the command took effect.")
         announce_status(lease.run_id)

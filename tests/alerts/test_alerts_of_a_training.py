@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import signal
 
+from runs.recording.alerts import MOST_OF_CODE
 from tests.support.stack import ROOT, Stack, create_run, events, rows, run_row, wait_for
 
+SHORT = str(ROOT / "tests" / "trainings" / "short.py")
 EXPLODING = str(ROOT / "tests" / "alerts" / "exploding_training.py")
 
 
@@ -32,3 +34,14 @@ def test_a_loss_that_explodes_is_an_alert_while_it_trains_and_is_cleared_after(o
     (lasting,) = rows(offline_stack, "SELECT * FROM runs_alert WHERE run_id = ? AND state != 'cleared'", run_id)
     assert (lasting["detector"], lasting["title"], lasting["step"]) == ("code", "It explodes soon", 200)
     assert (lasting["severity"], lasting["text"], lasting["series"]) == ("critical", "All values become NaN.", "")
+
+
+def test_a_training_that_raises_one_at_every_step_is_cut_short(offline_stack: Stack) -> None:
+    run_id = create_run(offline_stack)
+    offline_stack.manage("train", "--run-id", str(run_id), "--quiet", "--", SHORT, "230", "0", "alarmed")
+    raised = rows(offline_stack, "SELECT step FROM runs_alert WHERE run_id = ? AND detector = 'code'", run_id)
+    assert sorted(row["step"] for row in raised) == list(range(1, MOST_OF_CODE + 1))
+    # The short training logs NaN: that is an alert of a detector, for which there is room.
+    assert len(alerts_of(offline_stack, run_id)) >= 1
+    said = [line["text"] for event in events(offline_stack, run_id, "log") for line in event["lines"]]
+    assert [text for text in said if "not recorded" in text] == ["30 more alerts were not recorded."]

@@ -12,7 +12,7 @@ from django.db import OperationalError
 
 from runs.alerts.detectors.judge import Judge
 from runs.alerts.detectors.points import Alarm, Point
-from runs.models import Alert, Project, Run, StoredEvent
+from runs.models import Alert, Attempt, Project, Run, StoredEvent
 from runs.recording import alerts
 from runs.recording.lifecycle import Holder, Lease, open_attempt
 from steersman.agent.machine.redactor import Redactor
@@ -80,6 +80,33 @@ def test_a_value_that_is_not_finite_is_an_alert_until_it_is_over() -> None:
     assert judge.over() == [("non-finite", LOSS)] and judge.over() == []
 
 
+def test_what_begins_again_at_once_is_told_once_a_minute() -> None:
+    judge, found, over = RunJudge(SeriesNames(REDACTOR), Told()), [], 0
+    for second in range(150):
+        found += judged(judge, losses(-1.0 if second % 2 == 0 else 1.0, first=second, began=NOW + second))
+        over += len(judge.over())
+    assert [finding.step for finding in found] == [0, 60, 120] and over == 3
+    assert judge.take_left_out() == 72 and judge.take_left_out() == 0
+
+
+def test_what_begins_again_too_soon_is_told_later_if_it_lasts() -> None:
+    judge = RunJudge(SeriesNames(REDACTOR), Told())
+    assert len(judged(judge, losses(-1.0))) == 1
+    judged(judge, losses(1.0, first=2, began=NOW + 1))
+    assert judge.over() == [("spike", LOSS)]
+    assert judged(judge, losses(-1.0, first=3, began=NOW + 2)) == []
+    assert judged(judge, losses(-1.0, first=4, began=NOW + 59)) == [] and judge.over() == []
+    (finding,) = judged(judge, losses(-1.0, first=5, began=NOW + 60))
+    assert (finding.step, finding.began_at.timestamp()) == (3, NOW + 2) and judge.take_left_out() == 0
+    judged(judge, losses(1.0, first=6, began=NOW + 61))
+    assert judge.over() == [("spike", LOSS)]
+    # Another series has a minute of its own, and what is held back as the training ends is counted.
+    other = PointRecord(step=7, time=NOW + 62, values={"other/loss": -1.0, LOSS: -1.0})
+    assert [finding.series for finding in judged(judge, Batch(records=[other]))] == ["other/loss"]
+    judge.end()
+    assert judge.take_left_out() == 1
+
+
 def test_a_point_that_comes_late_says_so() -> None:
     for after, late in ((59.0, False), (61.0, True)):
         (finding,) = judged(RunJudge(SeriesNames(REDACTOR)), losses(float("nan")), NOW + after)
@@ -140,11 +167,26 @@ def test_it_writes_what_begins_and_what_is_over(lease: Lease, begin: Callable[[J
     wait_for(lambda: states() == ["open"], "an alert")
     thread.take(losses(1.0, first=3))
     wait_for(lambda: states() == ["cleared"], "its end")
-    thread.take(losses(-1.0, first=4))
-    thread.take(losses(1.0, -1.0, first=5))
+    thread.take(losses(-1.0, first=4, began=NOW + 60))
+    thread.take(losses(1.0, first=5, began=NOW + 61))
+    thread.take(losses(-1.0, first=6, began=NOW + 120))
     thread.finish()
     assert states() == ["cleared", "cleared", "open"]
     assert StoredEvent.objects.filter(run_id=lease.run_id, kind="alert").count() == 5
+
+
+def test_it_writes_no_more_than_there_is_room_for_and_counts_the_others(
+    lease: Lease, begin: Callable[[Judge], AlertThread], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerts, "MOST_OF_DETECTORS", 2)
+    thread = begin(Told())
+    bad = {f"{number}/loss": -1.0 for number in range(5)}
+    thread.take(Batch(records=[PointRecord(step=1, time=NOW, values=bad)]))
+    good = dict.fromkeys(bad, 1.0)
+    thread.take(Batch(records=[PointRecord(step=2, time=NOW + 1, values=good)]))
+    thread.finish()
+    assert states() == ["cleared", "cleared"]
+    assert Attempt.objects.get(pk=lease.attempt_id).alerts_left_out == 3
 
 
 def test_a_supervisor_that_takes_over_clears_what_the_dead_one_found(

@@ -69,6 +69,29 @@ def test_who_was_overtaken_writes_nothing(lease: Lease) -> None:
 
 
 @pytest.mark.parametrize("ends", ["end", "overtaken"])
+def test_there_is_room_for_so_many_of_an_attempt_and_the_console_counts_the_others(
+    lease: Lease, ends: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerts, "MOST_OF_CODE", 1)
+    monkeypatch.setattr(alerts, "MOST_OF_DETECTORS", 2)
+    begin(lease, detector="code")
+    begin(lease)
+    has_room = [alerts.has_room(lease.run_id, lease.number, detector) for detector in ("code", "spike", "plateau")]
+    assert has_room == [False, True, True]
+    begin(lease, detector="plateau")
+    assert not alerts.has_room(lease.run_id, lease.number, "spike")
+    alerts.leave_out(lease.run_id, lease.number, 3)
+    if ends == "end":
+        end_attempt(lease, AttemptEnd("failed"))
+    newer = open_attempt(lease.run_id, Holder("other-host", "boot", 1), lease.number, command_line=[])
+    assert alerts.has_room(lease.run_id, newer.number, "code")
+    end_attempt(newer, AttemptEnd("finished"))
+    frames = StoredEvent.objects.filter(run_id=lease.run_id, kind="log").values_list("frame", flat=True)
+    (line,) = [(event["attempt"], line["text"]) for event in map(json.loads, frames) for line in event["lines"]]
+    assert line == (lease.number, "3 more alerts were not recorded.")
+
+
+@pytest.mark.parametrize("ends", ["end", "overtaken"])
 def test_the_end_of_an_attempt_clears_what_detectors_found(lease: Lease, ends: str) -> None:
     begin(lease)
     begin(lease, detector="code", title="The data are odd")

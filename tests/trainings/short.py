@@ -1,4 +1,7 @@
-"""A short training without torch: short.py STEPS [PAUSE_S] [MODE], MODE one of log, fail, exit3, silent, deaf, leak."""
+"""A short training without torch: short.py STEPS [PAUSE_S] [MODE].
+
+MODE is one of log, fail, exit3, silent, deaf, leak, alarmed.
+"""
 
 import os
 import sys
@@ -19,6 +22,7 @@ if mode == "leak":
     secrets = [os.environ["MY_API_TOKEN"], os.path.expanduser("~"), os.environ["STEERSMAN_DATA"], os.uname().nodename]
     print("leaking", *secrets)
     run.note("leaking " + " ".join(secrets))
+    run.alert("leaking " + " ".join(secrets), " ".join(secrets), level="critical")
     run.record_environment({"paths": secrets, "python": sys.version.split()[0]} | dict.fromkeys(secrets, "named"))
     assert run.folder is not None
     for number, secret in enumerate(secrets):
@@ -34,6 +38,8 @@ if mode == "leak":
         )
 for step in range(1, steps + 1):
     run.log(step, loss=1 / step, nothing=float("nan"))
+    if mode == "alarmed":
+        run.alert(f"Alert {step}")
     if mode == "deaf":
         time.sleep(pause_s)
         continue

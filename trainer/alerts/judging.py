@@ -23,6 +23,8 @@ SET_KNOB = "set_knob"
 # What is usual is told of so many values before the one that was judged, and of no fewer.
 USUAL_OF = 64
 FEWEST_OF_USUAL = 8
+# Of the training's time: so long after an alert of a detector and a series began none begins.
+COOL_DOWN_S = 60.0
 
 # A detector and a series.
 Key = tuple[str, str]
@@ -51,6 +53,10 @@ class RunJudge:
         self._recent: dict[str, deque[float]] = {}
         self._told = 0
         self.lasting: set[Key] = set()
+        # When the last alert of each began, and what began again too soon and may last until it is told.
+        self._began: dict[Key, float] = {}
+        self._held: dict[Key, Finding] = {}
+        self._left_out = 0
 
     def points(self, batch: Batch) -> Iterator[Point]:
         """Yield the points of a batch in their order, and tell the detectors of what people did between them."""
@@ -77,7 +83,7 @@ class RunJudge:
         """Judge a point; `now` in seconds since the epoch. Return what begins."""
         # What was silent speaks again: of a stall only `silent` tells, while it lasts.
         began = [alarm for alarm in self._judge.judge(point) if alarm.detector != STALL]
-        found = [self._finding(alarm, point, now) for alarm in began]
+        found = self._beginning([self._finding(alarm, point, now) for alarm in began], point.time)
         if math.isfinite(point.value):
             recent = self._recent.get(point.series)
             if recent is None:
@@ -87,11 +93,13 @@ class RunJudge:
 
     def silent(self, now: float) -> list[Finding]:
         """Return what begins because nothing comes. Call while the training is stalled."""
-        return [self._finding(alarm, None, now) for alarm in self._judge.silent(now)]
+        return self._beginning([self._finding(alarm, None, now) for alarm in self._judge.silent(now)], now)
 
     def over(self) -> list[Key]:
         """Return the alarms that lasted and do not any more."""
-        active = {(detector, _series_of(detector, series)) for detector, series in self._judge.active}
+        active = self._active()
+        for key in self._held.keys() - active:
+            self._leave_out(key)
         ended = sorted(self.lasting - active)
         self.lasting &= active
         return ended
@@ -102,10 +110,55 @@ class RunJudge:
         self._told += len(new)
         return new
 
+    def end(self) -> None:
+        """Nothing more comes: what is held back will not be told."""
+        for key in list(self._held):
+            self._leave_out(key)
+
+    def take_left_out(self) -> int:
+        """Return how many alarms began too soon after one and were over before they could be told, since last asked."""
+        left_out, self._left_out = self._left_out, 0
+        return left_out
+
+    def _beginning(self, began: list[Finding], time: float) -> list[Finding]:
+        """Return which of the findings, and of those held back, begin at `time`; hold back what begins too soon."""
+        found = []
+        for finding in began:
+            key = (finding.detector, finding.series)
+            if self._is_cooling(key, time):
+                # Where nobody has noticed yet that the alert was over, it just goes on.
+                if key not in self.lasting:
+                    self._leave_out(key)
+                    self._held[key] = finding
+            else:
+                found.append(finding)
+        cooled = [key for key in self._held if not self._is_cooling(key, time)]
+        active = self._active() if cooled else set()
+        for key in cooled:
+            if key in active:
+                found.append(self._held.pop(key))
+            else:
+                self._leave_out(key)
+        for finding in found:
+            key = (finding.detector, finding.series)
+            self._began[key] = time
+            self.lasting.add(key)
+        return found
+
+    def _is_cooling(self, key: Key, time: float) -> bool:
+        # Ranks' clocks differ, and clocks are set.
+        return key in self._began and abs(time - self._began[key]) < COOL_DOWN_S
+
+    def _leave_out(self, key: Key) -> None:
+        if self._held.pop(key, None) is not None:
+            self._left_out += 1
+
+    def _active(self) -> set[Key]:
+        return {(detector, _series_of(detector, series)) for detector, series in self._judge.active}
+
     def _finding(self, alarm: Alarm, point: Point | None, now: float) -> Finding:
         title, text = title_of(alarm.detector)
         series = _series_of(alarm.detector, alarm.series)
-        self.lasting.add((alarm.detector, series))
         judged = point if point is not None and point.series == alarm.series else None
         at = point.time if point is not None else now
         return Finding(

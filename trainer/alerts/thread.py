@@ -58,6 +58,8 @@ class AlertThread:
         # What is to be written, in order: an alert that begins, or one that is over.
         self._unwritten: deque[Finding | Key] = deque()
         self._open: dict[Key, int] = {}
+        # Not written yet.
+        self._left_out = 0
         self._is_new = True
         self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
 
@@ -100,6 +102,7 @@ class AlertThread:
         try:
             for point in thinned(self._arriving()):
                 self._unwritten += self._judge.see(point, time.time())
+            self._judge.end()
             self._settle()
         except Overtaken:
             logger.info("another attempt holds run %d: no more alerts", self._lease.run_id)
@@ -145,8 +148,9 @@ class AlertThread:
         for message in self._judge.take_messages():
             self._say(message, "warning")
         while len(self._unwritten) > MOST_UNWRITTEN:
-            self._unwritten.popleft()
-        if not self._unwritten and not self._is_new:
+            self._left_out += isinstance(self._unwritten.popleft(), Finding)
+        self._left_out += self._judge.take_left_out()
+        if not self._unwritten and not self._left_out and not self._is_new:
             return
         try:
             if self._is_new:
@@ -155,6 +159,9 @@ class AlertThread:
             while self._unwritten:
                 self._write(self._unwritten[0])
                 self._unwritten.popleft()
+            if self._left_out:
+                alerts.leave_out(self._lease.run_id, self._lease.number, self._left_out)
+                self._left_out = 0
         except DatabaseError as error:
             logger.warning("an alert of run %d waits: %s", self._lease.run_id, error)
             connection.close()
@@ -170,6 +177,9 @@ class AlertThread:
     def _write(self, change: Finding | Key) -> None:
         run_id, number = self._lease.run_id, self._lease.number
         if isinstance(change, Finding):
+            if not alerts.has_room(run_id, number, change.detector):
+                self._left_out += 1
+                return
             alert = alerts.begin(run_id, number, change)
             if alert is None:
                 raise Overtaken

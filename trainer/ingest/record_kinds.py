@@ -127,7 +127,10 @@ class RecordStore:
         announce_status(self._lease.run_id)
 
     def _store_alert(self, record: AlertRecord) -> list[Event]:
-        """Open an alert; what the dead have left, when their attempt has ended, is told as a line."""
+        """Open an alert if there is room; what the dead have left, when their attempt has ended, is told as a line."""
+        if not alerts.has_room(self._lease.run_id, self._lease.number, OF_CODE):
+            alerts.leave_out(self._lease.run_id, self._lease.number)
+            return []
         finding = alerts.Finding(
             detector=OF_CODE,
             severity=record.level,

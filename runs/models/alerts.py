@@ -17,6 +17,7 @@ OF_CODE = "code"
 LONGEST_TITLE = 200
 LONGEST_TEXT = 2000
 LONGEST_USUAL = 100
+LONGEST_NAME = 150
 
 
 class Severity(models.TextChoices):
@@ -64,7 +65,7 @@ class Alert(models.Model):
         related_name="acknowledged_alerts",
         verbose_name=_("acknowledged by"),
     )
-    acknowledged_name = models.CharField(_("acknowledged by"), max_length=150, blank=True)
+    acknowledged_name = models.CharField(_("acknowledged by"), max_length=LONGEST_NAME, blank=True)
     acknowledged_at = models.DateTimeField(_("acknowledged at"), null=True, blank=True)
 
     class Meta:

@@ -117,7 +117,8 @@ class RunPage(LoginRequiredMixin, RunView):
 
     def addresses(self) -> dict[str, str]:
         checkpoints = f"{self.object.get_absolute_url()}checkpoints/"
-        return super().addresses() | {"login": reverse("login"), "checkpoints": checkpoints}
+        alerts = reverse("api:alerts", args=[self.object.pk])
+        return super().addresses() | {"login": reverse("login"), "checkpoints": checkpoints, "alerts": alerts}
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:

@@ -15,7 +15,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from runs.models import OF_CODE, Alert, AlertState, Attempt, Run, alert_as_wire
-from runs.models.alerts import LONGEST_TEXT, LONGEST_TITLE, LONGEST_USUAL
+from runs.models.alerts import LONGEST_NAME, LONGEST_TEXT, LONGEST_TITLE, LONGEST_USUAL
 from runs.protocol.events import AlertChanged, LogLine, LogWritten
 from runs.recording import feed
 
@@ -121,7 +121,7 @@ def acknowledge(run_id: int, alert_id: int, user_id: int | None, name: str) -> b
         seen = opened.update(
             state=AlertState.ACKNOWLEDGED,
             acknowledged_by=user_id,
-            acknowledged_name=name,
+            acknowledged_name=name[:LONGEST_NAME],
             acknowledged_at=timezone.now(),
         )
         if seen:

@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
+from runs.access.tokens import create_token
 from runs.live.snapshot import lasting_alerts
 from runs.models import Alert, Membership, Project, Run, StoredEvent
 from runs.recording import alerts
@@ -119,6 +120,67 @@ def test_members_read_them_newest_first(lease: Lease) -> None:
     assert lasting_alerts(Run.objects.get()) == {"info": 0, "warning": 1, "critical": 0}
     past = client.get(f"/api/runs/{lease.run_id}/history/").json()["alerts"]
     assert [alert["title"] for alert in past] == ["Spike", "Not finite"]
+
+
+def logged_in(name: str) -> Client:
+    client = Client(enforce_csrf_checks=True, headers={"X-CSRFToken": "c" * 32})
+    client.force_login(User.objects.get(username=name))
+    client.cookies["steersman_csrf"] = "c" * 32
+    return client
+
+
+def bearer(lease: Lease, scope: str) -> Client:
+    run = Run.objects.select_related("project").get(pk=lease.run_id)
+    creator = User.objects.get(username="operator")
+    _, key = create_token(creator, run.project, scope, name="n" * 90, run=run if scope == "share" else None)
+    return Client(headers={"Authorization": f"Bearer {key}"}, enforce_csrf_checks=True)
+
+
+def test_who_may_command_acknowledges_and_once(lease: Lease) -> None:
+    User.objects.filter(username="operator").update(first_name="Ada", last_name="L" * 100)
+    first, second, other = begin(lease), begin(lease, series="x"), begin(lease, series="y")
+    for who, alert in ((logged_in("operator"), first), (bearer(lease, "command"), second)):
+        address = f"/api/runs/{lease.run_id}/alerts/{alert.pk}/acknowledge/"
+        answer = who.post(address, "{}", content_type="application/json")
+        assert answer.status_code == 200, answer.content
+        assert (answer.json()["id"], answer.json()["state"]) == (alert.pk, "acknowledged")
+        assert answer.json()["by"].startswith("Ada L")
+        assert len(answer.json()["by"]) <= 150
+        assert logged_in("operator").post(address).json() == answer.json()
+    alerts.clear(lease.run_id, lease.number, other.pk)
+    cleared = logged_in("operator").post(f"/api/runs/{lease.run_id}/alerts/{other.pk}/acknowledge/").json()
+    assert (cleared["state"], cleared["by"]) == ("cleared", "")
+    assert [event["id"] for event in told(lease.run_id) if event["state"] == "acknowledged"] == [first.pk, second.pk]
+    first.refresh_from_db()
+    assert first.acknowledged_by == User.objects.get(username="operator")
+
+
+@pytest.mark.parametrize("who", ["viewer", "view", "share", "stranger", "nobody", "forged"])
+def test_nobody_else_acknowledges(lease: Lease, who: str) -> None:
+    alert = begin(lease)
+    User.objects.create(username="stranger")
+    client = Client()
+    if who in ("view", "share"):
+        client = bearer(lease, who)
+    elif who == "forged":
+        client = Client(enforce_csrf_checks=True)
+        client.force_login(User.objects.get(username="operator"))
+    elif who != "nobody":
+        client = logged_in(who)
+    answer = client.post(f"/api/runs/{lease.run_id}/alerts/{alert.pk}/acknowledge/")
+    assert answer.status_code == {"stranger": 404, "nobody": 401}.get(who, 403) and answer.json()["error"]
+    alert.refresh_from_db()
+    assert alert.state == "open"
+
+
+def test_an_alert_is_acknowledged_by_those_of_its_run(lease: Lease) -> None:
+    alert = begin(lease)
+    other = Run.objects.create(project=Project.objects.create(name="Other", slug="other"), name="other")
+    Membership.objects.create(project=other.project, user=User.objects.get(username="viewer"), role="owner")
+    answer = logged_in("viewer").post(f"/api/runs/{other.pk}/alerts/{alert.pk}/acknowledge/")
+    assert (answer.status_code, answer.json()["field"]) == (404, "id")
+    alert.refresh_from_db()
+    assert alert.state == "open"
 
 
 def test_the_admin_shows_them_and_changes_none(lease: Lease, admin_client: Client) -> None:

@@ -22,6 +22,19 @@ for alert in Alert.objects.filter(run_id={run}, state="open", severity="{severit
     feed.append({run}, AlertChanged(**alert_as_wire(alert)))
 """
 
+BEGIN = """
+from django.utils import timezone
+from runs.recording import alerts
+for step, title in enumerate(("First", "Second"), 1):
+    finding = alerts.Finding("code", "critical", title, timezone.now(), step=step)
+    assert alerts.begin({run}, 1, finding)
+"""
+FORGET = """
+from runs.models import Alert
+Alert.objects.filter(run_id={run}, detector="code").delete()
+"""
+ROLE = "from runs.models import Membership; Membership.objects.filter(user__username='operator').update(role='{role}')"
+
 
 @pytest.fixture
 def page(stack: Stack, chromium: Browser, places: Places) -> Iterator[Page]:
@@ -69,3 +82,41 @@ def test_what_lasts_is_told_until_it_is_over_the_most_severe_first(page: Page, s
     stack.manage("shell", "-v", "0", "-c", CLEAR.format(run=places["live"], severity="info"))
     expect(told).to_be_hidden()
     expect(page).to_have_title(re.compile("^running · "))
+
+
+@pytest.fixture
+def two_more(stack: Stack, places: Places) -> Iterator[None]:
+    """Alerts of the training's own code, which are the first that the banner tells of."""
+    stack.manage("shell", "-v", "0", "-c", BEGIN.format(run=places["live"]))
+    yield
+    stack.manage("shell", "-v", "0", "-c", FORGET.format(run=places["live"]))
+
+
+def test_who_acknowledges_takes_it_off_the_banner_and_is_named_in_the_panel(
+    stack: Stack, chromium: Browser, places: Places, two_more: None
+) -> None:
+    with operators_page(chromium, stack.address) as page:
+        page.goto(f"{stack.address}/runs/{places['live']}/")
+        told, row = page.get_by_test_id("alert-banner"), page.get_by_test_id("alert-row")
+        expect(told).to_contain_text("critical: Second · step 2")
+        told.get_by_role("button", name="Acknowledge").press("Enter")
+        expect(told).to_contain_text("critical: First · step 1")
+        expect(told.get_by_role("button", name="Acknowledge")).to_be_focused()
+        second = row.filter(has_text="Second · step 2")
+        expect(second).to_contain_text("acknowledged by")
+        expect(second.get_by_role("button")).to_have_count(0)
+        page.get_by_role("button", name="Acknowledge: First · step 1").press("Enter")
+        expect(row.filter(has_text="First · step 1")).to_contain_text("acknowledged by")
+        expect(page.locator("#alerts")).to_be_focused()
+        expect(page.get_by_role("alert").filter(has_text="First")).to_have_count(0)
+
+
+def test_a_viewer_has_no_button(stack: Stack, chromium: Browser, places: Places, two_more: None) -> None:
+    stack.manage("shell", "-v", "0", "-c", ROLE.format(role="viewer"))
+    try:
+        with operators_page(chromium, stack.address) as page:
+            page.goto(f"{stack.address}/runs/{places['live']}/")
+            expect(page.get_by_test_id("alert-banner")).to_contain_text("critical: Second · step 2")
+            expect(page.get_by_role("button", name="Acknowledge")).to_have_count(0)
+    finally:
+        stack.manage("shell", "-v", "0", "-c", ROLE.format(role="operator"))

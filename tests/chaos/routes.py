@@ -130,6 +130,12 @@ ROWS = [
     Row("api/runs/<int:run_id>/place/", "/api/runs/{run}/place/", PAGE_OF_RUN),
     Row("api/runs/<int:run_id>/place/", "/api/runs/{other_run}/place/", PAGE_OF_OTHER_RUN),
     Row("api/runs/<int:run_id>/alerts/", "/api/runs/{run}/alerts/", API_OF_RUN),
+    Row(
+        "api/runs/<int:run_id>/alerts/<int:alert_id>/acknowledge/",
+        "/api/runs/{run}/alerts/999999/acknowledge/",
+        "401 404 403 404 404 403 401",
+        body="{}",
+    ),
     Row("api/runs/<int:run_id>/commands/", "/api/runs/{run}/commands/", API_OF_RUN),
     Row("api/runs/<int:run_id>/commands/", "/api/runs/{run}/commands/", "401 404 403 201 201 403 401", body=COMMAND),
     Row("api/runs/<int:run_id>/commands/<uuidstr:command_id>/", "/api/runs/{run}/commands/{command}/", API_OF_RUN),

@@ -4,7 +4,7 @@ import { element, icon, setText } from "../shared/dom.js";
 import { age, clock, duration, fixed, measure, number, stepTime } from "../shared/format.js";
 import { fill, gettext, stateText } from "../shared/i18n.js";
 import { changeDetector } from "../shared/painter.js";
-import { lastingAlerts } from "../state/alerts.js";
+import { openAlerts } from "../state/alerts.js";
 import { currentEpoch, secondsLeft, shareDone, stepRate } from "../state/progress.js";
 
 const LOSSES = ["train/loss", "loss"];
@@ -132,8 +132,8 @@ export class Header {
     const loss = LOSSES.map((name) => this.#state.latest[name]).find(Boolean);
     const parts = [stateText(run.state)];
     if (loss) parts.push(fill(gettext("loss {value}"), { value: number(loss.value, loss.nonfinite) }));
-    const lasting = lastingAlerts(this.#state.alerts);
-    if (lasting.length) parts.unshift(`⚠ ${lasting.length} ${stateText(lasting[0].severity)}`);
+    const open = openAlerts(this.#state.alerts);
+    if (open.length) parts.unshift(`⚠ ${open.length} ${stateText(open[0].severity)}`);
     const title = `${parts.join(" · ")} – ${run.name}`;
     if (document.title !== title) document.title = title;
   }

@@ -63,7 +63,7 @@ const pendingCommands = new PendingCommands(client);
 const queuePosition = new QueuePosition(state, page);
 const commandLog = new CommandLog(state, client, new EffectReader(state, charts.fetchRange, request));
 const checkpoints = new Checkpoints(state, page);
-const alerts = new Alerts(state);
+const alerts = new Alerts(state, page);
 
 let loading = false;
 let reloads = 0;

@@ -10,8 +10,8 @@ deliveries_per_cpu_s   events that reached a viewer per second of the server's C
 vs_floor               that, divided by a bare loop of `socket.send` of a ready frame
 vs_broadcast           by `websockets.broadcast`
 vs_stock_pubsub, vs_stock_inmemory  by a stock Channels application on Daphne, over Redis and in memory
-kib_per_viewer         memory that the process takes after the events for one viewer more; kib_per_viewer_vs_stock by that of stock
-                       over Redis
+kib_per_viewer         memory that the process takes for one viewer more; kib_per_viewer_vs_stock by that of stock over
+                       Redis
 bounded_vs_unbounded   by the same server without bounds, order and guests: one send per viewer and event
 deflate_bytes_ratio, deflate_cpu_ratio  bytes and CPU per delivery with compression, as browsers offer it, by those
                        without

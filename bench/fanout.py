@@ -39,7 +39,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.support.viewers import Crowd, Viewer  # noqa: E402
+from bench.support.processes import cpu_s  # noqa: E402
+from bench.support.viewers import Crowd, Viewer, metrics_events_in  # noqa: E402
 from tests.support.stack import ROOT, Stack, free_port, seed_project  # noqa: E402
 
 SIZES = (1000, 200)
@@ -53,7 +54,6 @@ LEAST_CPU_S = 1.0
 # About 500 bytes of JSON, as a recipe logs in one tick.
 NAMES = ("train/loss", "train/accuracy", "optimizer/learning_rate", "optimizer/gradient_norm", "speed/steps_per_s")
 MEMBERS = 8
-TICK = os.sysconf("SC_CLK_TCK")
 CORES = sorted(os.sched_getaffinity(0))
 PEERS = ("floor", "broadcast", "stock-pubsub", "stock-memory")
 # One send per viewer and event, whatever waits and whoever the viewer is.
@@ -84,11 +84,6 @@ class Server:
     port: int
     targets: Callable[[int], list[str]]
     publish: Callable[[Crowd, list[Viewer]], None]
-
-
-def cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
 
 
 def memory_kib(pid: int) -> int:
@@ -172,21 +167,12 @@ def peer(stack: Stack, kind: str) -> Iterator[Server]:
         process.wait()
 
 
-def events_in(text: bytes) -> int:
-    """Return how many metrics events a frame holds: in an array, or merged for a viewer who was behind."""
-    if b'"first_seq"' not in text:
-        return text.count(b'"metrics"')
-    found = json.loads(text)
-    messages = found if isinstance(found, list) else [found]
-    return sum(1 + one["seq"] - one.get("first_seq", one["seq"]) for one in messages if one["kind"] == "metrics")
-
-
 def measure(server: Server, count: int, seconds: float, *, deflate: bool = False) -> Measured:
     delivered = 0
 
     def heard(viewer: Viewer, text: bytes, came_at: float) -> None:
         nonlocal delivered
-        delivered += events_in(text)
+        delivered += metrics_events_in(text)
 
     with Crowd(server.port, heard, remembers=deflate) as crowd:
         targets = server.targets(count)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.support.viewers import Crowd, Viewer  # noqa: E402
+from bench.support.viewers import Crowd, Viewer, metrics_events_in  # noqa: E402
 from tests.support.stack import ROOT, Stack, create_run, events, seed_stack, wait_for  # noqa: E402
 
 WORKER = ROOT / "bench" / "support" / "sixteen_series.py"
@@ -42,9 +42,7 @@ class Counted:
         self.events = 0
 
     def note(self, viewer: Viewer, text: bytes, came_at: float) -> None:
-        message = json.loads(text)
-        told = message if isinstance(message, list) else [message]
-        self.events += sum(event["kind"] == "metrics" for event in told)
+        self.events += metrics_events_in(text)
 
 
 def kb_per_s(crowd: Crowd, viewer: Viewer, seconds: float) -> float:

@@ -10,8 +10,8 @@ deliveries_per_cpu_s   events that reached a viewer per second of the server's C
 vs_floor               that, divided by a bare loop of `socket.send` of a ready frame
 vs_broadcast           by `websockets.broadcast`
 vs_stock_pubsub, vs_stock_inmemory  by a stock Channels application on Daphne, over Redis and in memory
-kib_per_viewer         memory of the process per viewer after the events; kib_per_viewer_vs_stock by that of stock
-                       over Redis
+kib_per_viewer         memory that the process takes for one viewer more; kib_per_viewer_vs_stock by that of stock over
+                       Redis
 bounded_vs_unbounded   by the same server without bounds, order and guests: one send per viewer and event
 deflate_bytes_ratio, deflate_cpu_ratio  bytes and CPU per delivery with compression, as browsers offer it, by those
                        without
@@ -39,18 +39,21 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.support.viewers import Crowd, Viewer  # noqa: E402
+from bench.support.processes import cpu_s  # noqa: E402
+from bench.support.viewers import Crowd, Viewer, metrics_events_in  # noqa: E402
 from tests.support.stack import ROOT, Stack, free_port, seed_project  # noqa: E402
 
 SIZES = (1000, 200)
 UNDER_WAY = 2
 WARM_UP_EVENTS = 20
+# To one viewer, before the others come: as many as our server keeps for those who come back. What a run takes in memory
+# however many see it is then no part of what a viewer takes.
+EVENTS_BEFORE = 2_000
 # The kernel counts a process's time in hundredths of a second.
 LEAST_CPU_S = 1.0
 # About 500 bytes of JSON, as a recipe logs in one tick.
 NAMES = ("train/loss", "train/accuracy", "optimizer/learning_rate", "optimizer/gradient_norm", "speed/steps_per_s")
 MEMBERS = 8
-TICK = os.sysconf("SC_CLK_TCK")
 CORES = sorted(os.sched_getaffinity(0))
 PEERS = ("floor", "broadcast", "stock-pubsub", "stock-memory")
 # One send per viewer and event, whatever waits and whoever the viewer is.
@@ -81,11 +84,6 @@ class Server:
     port: int
     targets: Callable[[int], list[str]]
     publish: Callable[[Crowd, list[Viewer]], None]
-
-
-def cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
 
 
 def memory_kib(pid: int) -> int:
@@ -169,21 +167,12 @@ def peer(stack: Stack, kind: str) -> Iterator[Server]:
         process.wait()
 
 
-def events_in(text: bytes) -> int:
-    """Return how many metrics events a frame holds: in an array, or merged for a viewer who was behind."""
-    if b'"first_seq"' not in text:
-        return text.count(b'"metrics"')
-    found = json.loads(text)
-    messages = found if isinstance(found, list) else [found]
-    return sum(1 + one["seq"] - one.get("first_seq", one["seq"]) for one in messages if one["kind"] == "metrics")
-
-
 def measure(server: Server, count: int, seconds: float, *, deflate: bool = False) -> Measured:
     delivered = 0
 
     def heard(viewer: Viewer, text: bytes, came_at: float) -> None:
         nonlocal delivered
-        delivered += events_in(text)
+        delivered += metrics_events_in(text)
 
     with Crowd(server.port, heard, remembers=deflate) as crowd:
         targets = server.targets(count)
@@ -195,16 +184,23 @@ def measure(server: Server, count: int, seconds: float, *, deflate: bool = False
             except ConnectionError:
                 if time.monotonic() > until:
                     raise
-        empty = memory_kib(server.pid)
-        viewers = first + crowd.connect_all(targets[1:])
+        viewers = first
         published = 0
 
         def go_on() -> None:
             nonlocal published
-            while published * count - delivered < UNDER_WAY * count:
+            while published * len(viewers) - delivered < UNDER_WAY * len(viewers):
                 server.publish(crowd, viewers)
                 published += 1
             crowd.pump(0.001)
+
+        while published < EVENTS_BEFORE:
+            go_on()
+        while delivered < published:
+            crowd.pump(0.001)
+        empty = memory_kib(server.pid)
+        viewers = first + crowd.connect_all(targets[1:])
+        published = delivered = 0
 
         while published < WARM_UP_EVENTS:
             go_on()

@@ -12,7 +12,6 @@ unchanged_ms  one asks again with the `ETag` of what it has
 from __future__ import annotations
 
 import json
-import os
 import sys
 import urllib.error
 import urllib.request
@@ -23,6 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bench.support.processes import cpu_s  # noqa: E402
 from tests.support.stack import Stack, started_stack  # noqa: E402  needs the path
 
 SERIES, STEPS, STEPS_AN_EVENT = 20, 5_000, 50
@@ -70,15 +70,11 @@ class Hall:
         except urllib.error.HTTPError as error:
             return error.code, error.headers.get("ETag", "")
 
-    def cpu_s(self) -> float:
-        assert self.stack.web is not None
-        fields = Path(f"/proc/{self.stack.web.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
     def cost_ms(self, asking: Callable[[], Any], requests: int) -> float:
-        before = self.cpu_s()
+        assert self.stack.web is not None
+        before = cpu_s(self.stack.web.pid)
         asking()
-        return round((self.cpu_s() - before) * 1000 / requests, 1)
+        return round((cpu_s(self.stack.web.pid) - before) * 1000 / requests, 1)
 
 
 def main() -> None:

@@ -37,6 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import websockets  # noqa: E402
 from websockets.asyncio.client import ClientConnection, connect  # noqa: E402
 
+from bench.support.processes import cpu_s  # noqa: E402
 from tests.support.stack import Stack  # noqa: E402
 
 BY_TOKEN = 500
@@ -49,7 +50,6 @@ GREETING_TIMEOUT_S = 60
 CATCH_UP_TIMEOUT_S = 60
 CSRF = "c" * 32
 ERRORS = (OSError, websockets.WebSocketException, TimeoutError)
-TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 class Crowd:
@@ -166,12 +166,6 @@ class CrowdViewer:
             self.crowd.errors_5xx += status >= 500
             raise ConnectionAbortedError(f"no ticket: {answer[:200]}")
         return str(json.loads(answer.split("\r\n\r\n", 1)[1])["ticket"])
-
-
-def cpu_s(pid: int) -> float:
-    """Return the CPU time of a process and all its threads."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_A_SECOND
 
 
 def start_web(stack: Stack, core: int) -> None:

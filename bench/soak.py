@@ -42,6 +42,7 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bench.support.processes import cpu_s  # noqa: E402
 from bench.support.viewers import Crowd, Viewer  # noqa: E402
 from tests.support.stack import Stack, run_row, seed_project  # noqa: E402
 
@@ -160,11 +161,6 @@ def resident_mb(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_BYTES / (1 << 20)
 
 
-def processor_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def share_keys(run_id: int) -> list[str]:
     from django.contrib.auth.models import User
 
@@ -215,7 +211,7 @@ def soak(stack: Stack, run_id: int, keys: list[str], arguments: argparse.Namespa
         gc.disable()
         ends_at = speaks_at = 0.0
         crowd_late_s, looked_at = 0.0, time.monotonic()
-        began, web_s, crowd_s = time.monotonic(), processor_s(pid), time.process_time()
+        began, web_s, crowd_s = time.monotonic(), cpu_s(pid), time.process_time()
         while not ends_at or time.monotonic() < ends_at:
             crowd.pump(LOOK_EVERY_S)
             now = time.monotonic()
@@ -228,7 +224,7 @@ def soak(stack: Stack, run_id: int, keys: list[str], arguments: argparse.Namespa
             if not ends_at and publisher.poll() is not None:
                 ends_at = time.monotonic() + LAST_EVENTS_S
         took_s = time.monotonic() - began
-        web_s, crowd_s = processor_s(pid) - web_s, time.process_time() - crowd_s
+        web_s, crowd_s = cpu_s(pid) - web_s, time.process_time() - crowd_s
         last_seq = run_row(stack, run_id)["last_seq"]
         assert publisher.returncode == 0 and publisher.stdout is not None
         publisher.stdout.close()

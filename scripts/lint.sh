@@ -7,9 +7,14 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 export STEERSMAN_DATA="$scratch/data"
 
-echo "ruff" && .venv/bin/ruff check --quiet . && .venv/bin/ruff format --quiet --check .
-echo "mypy" && .venv/bin/mypy
-echo "makemigrations --check" && $python manage.py makemigrations --check --dry-run
+# Not joined by `&&`: `set -e` passes over a failure before the last of them.
+echo "ruff"
+.venv/bin/ruff check --quiet .
+.venv/bin/ruff format --quiet --check .
+echo "mypy"
+.venv/bin/mypy
+echo "makemigrations --check"
+$python manage.py makemigrations --check --dry-run
 echo "check --deploy"
 STEERSMAN_TLS=1 STEERSMAN_HOSTS=steersman.example STEERSMAN_SECRET_KEY="$($python -c 'import secrets; print(secrets.token_urlsafe(64))')" \
 	$python manage.py check --deploy --fail-level WARNING

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import errno
+import json
 import os
 import select
 import socket
@@ -286,3 +287,12 @@ def masked(opcode: int, payload: bytes) -> bytes:
     else:
         head = struct.pack("!BBH", FINAL | opcode, 0x80 | 126, len(payload))
     return head + b"\x00\x00\x00\x00" + payload
+
+
+def metrics_events_in(text: bytes) -> int:
+    """Return how many metrics events a frame holds: in an array, or merged for a viewer who was behind."""
+    if b'"first_seq"' not in text:
+        return text.count(b'"metrics"')
+    found = json.loads(text)
+    messages = found if isinstance(found, list) else [found]
+    return sum(1 + one["seq"] - one.get("first_seq", one["seq"]) for one in messages if one["kind"] == "metrics")

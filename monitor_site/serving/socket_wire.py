@@ -89,12 +89,8 @@ def wire_of(protocol: Any) -> SocketWire | None:
     """Return the wire of a socket's protocol, None if its transport is not one that this file knows, or is closed."""
     transport = protocol.transport
     plain = isinstance(transport, tcp.Server) and not transport.TLS
-    if (
-        protocol.state != _OPEN
-        or not plain
-        or not hasattr(transport, "dataBuffer")
-        or not hasattr(transport, "_tempDataBuffer")
-    ):
+    is_known = plain and hasattr(transport, "dataBuffer") and hasattr(transport, "_tempDataBuffer")
+    if protocol.state != _OPEN or not is_known:
         return None
     # Whatever served HTTP on this connection before is no producer of it any more.
     transport.unregisterProducer()

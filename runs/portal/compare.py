@@ -18,7 +18,6 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
-from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
 from runs.live.snapshot import epoch_as_wire
@@ -60,7 +59,6 @@ class CompareRow:
     cells: list[Cell]
 
 
-@never_cache
 @login_required
 @require_GET
 def compare(request: HttpRequest) -> HttpResponse:

@@ -17,7 +17,6 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
@@ -77,7 +76,6 @@ class AccountForm(UserCreationForm[User]):
         return super().save(commit)
 
 
-@never_cache
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def projects(request: HttpRequest) -> HttpResponse:
@@ -103,7 +101,6 @@ def projects(request: HttpRequest) -> HttpResponse:
     return render(request, "projects/list.html", {"memberships": own, "form": form}, status=status)
 
 
-@never_cache
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def members(request: HttpRequest, slug: str) -> HttpResponse:
@@ -178,7 +175,6 @@ def revoke_invite(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
 
 
 @sensitive_post_parameters("password1", "password2")
-@never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def accept_invite(request: HttpRequest, key: str) -> HttpResponse:
     """Let whoever has the link join: with the account of the session, or with a new one."""

@@ -11,8 +11,6 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.cache import add_never_cache_headers
-from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
 from runs.access.roles import SHARED, Viewer, commanded_run
@@ -40,7 +38,6 @@ class SharedRunPage(RunView):
             self.token = token
             self.kwargs = {"pk": token.run_id}
             response = super().dispatch(request, *args, **kwargs)
-        add_never_cache_headers(response)
         # The address is the key: it goes to no other site, no log and no index. Host and scheme alone may go, since
         # with "no-referrer" a browser would not say either where the form that chooses the language comes from.
         response["Referrer-Policy"] = "strict-origin"
@@ -60,7 +57,6 @@ class SharedRunPage(RunView):
         return context
 
 
-@never_cache
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def share_run(request: HttpRequest, pk: int) -> HttpResponse:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from tests.support.stack import Stack, events, rows, run_row, wait_for
+from tests.support.stored_points import exact_column
 
 
 def ask(stack: Stack, *commands: str) -> None:
@@ -37,7 +38,7 @@ def finished_losses(stack: Stack, run_id: int) -> dict[int, float]:
         for event in events(stack, run_id, "metrics")
         for block in event["blocks"]
         if "train/loss" in block["values"]
-        for step, loss in zip(block["steps"], block["values"]["train/loss"], strict=True)
+        for step, loss in zip(block["steps"], exact_column(block, "train/loss"), strict=True)
     }
 
 

@@ -19,6 +19,7 @@ from steersman.records.kinds import PointRecord
 from tests.chaos.ranks import living
 from tests.support.nodes import processes, start_nodes, worker_of
 from tests.support.stack import ROOT, Stack, create_run, events, rows, run_check, run_row, wait_for
+from tests.support.stored_points import exact_column
 
 WORKER = str(ROOT / "tests" / "trainings" / "ranked.py")
 TORCHRUN = [str(Path(sys.executable).with_name("torchrun")), "--nproc-per-node=2"]
@@ -39,7 +40,7 @@ def points(stack: Stack, run_id: int, name: str) -> list[tuple[int, int, float]]
     for event in events(stack, run_id, "metrics"):
         for block in event["blocks"]:
             if name in block["values"]:
-                steps = zip(block["steps"], block["values"][name], strict=True)
+                steps = zip(block["steps"], exact_column(block, name), strict=True)
                 found += [(event["attempt"], step, value) for step, value in steps]
     return found
 

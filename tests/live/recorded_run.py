@@ -86,6 +86,8 @@ class RecordedRun:
     cuts: list[dict[str, Any]] = field(default_factory=list)
     # Events whose points were moved to chunks: viewers got them all the same.
     folded: dict[int, str] = field(default_factory=dict)
+    # What the trainings of the story hold open, which ends with a real one's process.
+    opened: list[Callable[[], object]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         project, _ = Project.objects.get_or_create(slug="lab", defaults={"name": "Lab"})
@@ -100,6 +102,11 @@ class RecordedRun:
     @property
     def state(self) -> str:
         return str(self.row.state)
+
+    def close(self) -> None:
+        """Close the files of its trainings: nothing more is logged."""
+        while self.opened:
+            self.opened.pop()()
 
     # What a page gets.
 
@@ -157,6 +164,7 @@ class RecordedRun:
         lock = try_lock(worker_lock_path(folder, 0))
         assert lock is not None
         client = Client(folder, 0, lock)
+        self.opened += (lock.release, client._journal.close)
         run = self.row
         attempt = run.attempts.get(pk=lease.attempt_id)
         self.training = Training(

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import numpy as np
 from django.db import transaction
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from runs.protocol.states import group_of
 from runs.recording import feed
 from runs.series import storage
 from runs.series.chunks import Points, join_points, make_points, unpack_points
+from runs.series.float32 import exact_columns
 
 START = 1_700_000_000.0
 LOSS = "train/loss"
@@ -106,3 +108,8 @@ def store_folded(run: Run, name: str, points: Points, attempt: int = 1) -> None:
 def bits(values: Iterable[float]) -> list[int]:
     patterns: list[int] = np.asarray(list(values), np.float64).view(np.uint64).tolist()
     return patterns
+
+
+def exact_column(block: dict[str, Any], name: str) -> list[float | None]:
+    """Return a column of a block of a stored `metrics` event with the numbers that were logged."""
+    return exact_columns(msgspec.convert(block, Block))[name]

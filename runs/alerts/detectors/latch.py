@@ -42,3 +42,14 @@ class Latch:
             self._count -= 1
             if not self._count:
                 self.active = False
+
+
+class Latched:
+    """A detector whose alarm lasts as its latch says."""
+
+    _latch: Latch
+
+    @property
+    def active(self) -> bool:
+        """Whether its alarm lasts."""
+        return self._latch.active

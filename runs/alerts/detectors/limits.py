@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from runs.alerts.detectors.latch import Latch
+from runs.alerts.detectors.latch import Latch, Latched
 from runs.alerts.detectors.points import Severity
 from runs.alerts.detectors.seen import Seen
 
@@ -37,7 +37,7 @@ GPU_HOT = LimitDefaults(limit=85.0, clear_at=80.0, points=10)
 GPU_MEMORY = LimitDefaults(limit=0.98, clear_at=0.95, points=10)
 
 
-class Limit:
+class Limit(Latched):
     """A value beyond its limit, with hysteresis: a Schmitt trigger (Schmitt, 1938) that counts.
 
     NaN is neither beyond the limit nor within. `measure` turns a value into what is compared.
@@ -57,10 +57,6 @@ class Limit:
         self._latch = Latch(asked.points, asked.seconds)
         self._ignored = asked.ignored
 
-    @property
-    def active(self) -> bool:
-        return self._latch.active
-
     def see(self, seen: Seen) -> bool:
         if self._ignored:
             self._ignored -= 1
@@ -69,10 +65,9 @@ class Limit:
         value = seen.value if self._measure is None else self._measure(seen.value)
         if value > asked.limit if asked.above else value < asked.limit:
             return self._latch.bad(seen.step, seen.time)
-        if value < asked.clear_at if asked.above else value > asked.clear_at:
-            self._latch.good()
-        elif not self._latch.active:
-            # Between the two limits an alarm neither comes nearer nor ends.
+        is_well = value < asked.clear_at if asked.above else value > asked.clear_at
+        # Between the two limits an alarm that lasts does not end.
+        if is_well or not self._latch.active:
             self._latch.good()
         return False
 

@@ -15,7 +15,7 @@ from statistics import median
 
 from runs.alerts.detectors.curve import Curve, coarse_noise_of, deviation_of, noise_of
 from runs.alerts.detectors.kinds import is_validation
-from runs.alerts.detectors.latch import Latch
+from runs.alerts.detectors.latch import Latch, Latched
 from runs.alerts.detectors.points import Severity
 from runs.alerts.detectors.seen import Seen
 
@@ -79,7 +79,7 @@ class SpikeDefaults:
     cleared_by: int = 5
 
 
-class Spike:
+class Spike(Latched):
     """A value far above the last 50: a robust z by the median absolute deviation (Iglewicz and Hoaglin, 1993).
 
     Losses are positive and their noise grows with them, so that the same is asked of their logarithm. Heavy tails are
@@ -96,10 +96,6 @@ class Spike:
         self._ordered: list[float] = []
         self._latch = Latch()
         self._quiet = 0
-
-    @property
-    def active(self) -> bool:
-        return self._latch.active
 
     def see(self, seen: Seen) -> bool:
         value, ordered = seen.loss, self._ordered
@@ -163,7 +159,7 @@ class DivergenceDefaults:
     cleared_by: int = 3
 
 
-class Divergence:
+class Divergence(Latched):
     """The level has risen above the best one, and stays there: Page's test (1954) in blocks of the curve.
 
     The rise since the lowest level, which is Page's statistic, is compared with the noise of the levels around their
@@ -178,10 +174,6 @@ class Divergence:
         self._latch = Latch()
         self._limit = 0.0
         self._quiet = 0
-
-    @property
-    def active(self) -> bool:
-        return self._latch.active
 
     def see(self, seen: Seen) -> bool:
         asked, curve = self._defaults, seen.curve
@@ -229,7 +221,7 @@ class PlateauDefaults:
     cleared_at: float = 3.0
 
 
-class Plateau:
+class Plateau(Latched):
     """No improvement beyond the noise in the latter half of the curve, though the loss is still near its start.
 
     The trend is the median of the slopes between all pairs (Theil, 1950; Sen, 1968).
@@ -241,10 +233,6 @@ class Plateau:
     def __init__(self, defaults: PlateauDefaults | None = None) -> None:
         self._defaults = defaults or PlateauDefaults()
         self._latch = Latch(2)
-
-    @property
-    def active(self) -> bool:
-        return self._latch.active
 
     def see(self, seen: Seen) -> bool:
         asked, curve = self._defaults, seen.curve

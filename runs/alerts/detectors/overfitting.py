@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from runs.alerts.detectors.curve import noise_of
-from runs.alerts.detectors.latch import Latch
+from runs.alerts.detectors.latch import Latch, Latched
 from runs.alerts.detectors.points import Severity
 from runs.alerts.detectors.seen import Seen
 
@@ -26,7 +26,7 @@ class OverfittingDefaults:
     training_window: int = 25
 
 
-class Overfitting:
+class Overfitting(Latched):
     """Generalisation loss beyond the noise (Prechelt, Early stopping – but when?, 1998), while training improves.
 
     Each validation loss is paired with the median of the latest training losses. The alarm begins when four evaluations
@@ -45,10 +45,6 @@ class Overfitting:
         # Where the way began: the first evaluation, as most of it is often gone by the second.
         self._first = 0.0
         self._latch = Latch(self._defaults.rising)
-
-    @property
-    def active(self) -> bool:
-        return self._latch.active
 
     def note_training(self, loss: float) -> None:
         """Take a training loss."""

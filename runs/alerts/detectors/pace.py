@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from statistics import median
 
-from runs.alerts.detectors.latch import Latch
+from runs.alerts.detectors.latch import Latch, Latched
 from runs.alerts.detectors.points import Point, Severity
 from runs.alerts.detectors.seen import Seen
 
@@ -23,7 +23,7 @@ class ThroughputDefaults:
     seconds: float = 2.0
 
 
-class Throughput:
+class Throughput(Latched):
     """Speed has fallen below half of the run's own past: the ratio of medians, as medians withstand single slow steps.
 
     The usual speed is the median of the blocks of the whole curve that were not slow. A time per step is turned round.
@@ -36,10 +36,6 @@ class Throughput:
         self._defaults = defaults or ThroughputDefaults()
         self._latch = Latch(self._defaults.points, self._defaults.seconds)
         self._usual = 0.0
-
-    @property
-    def active(self) -> bool:
-        return self._latch.active
 
     def see(self, seen: Seen) -> bool:
         asked = self._defaults

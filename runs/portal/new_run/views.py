@@ -11,7 +11,6 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
-from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
 from runs.access.roles import commanded_run
@@ -22,7 +21,6 @@ from runs.portal.new_run.parameter_fields import PREFIX, SpecField
 from runs.recording.queue import NotQueueable, enqueue, home_of, withdraw
 
 
-@never_cache
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def new_run(request: HttpRequest) -> HttpResponse:

@@ -204,8 +204,7 @@ class NodeClient:
         while not self._stop.is_set():
             now = time.monotonic()
             pause = BUSY_PAUSE_S if now < self._busy_until else IDLE_PAUSE_S
-            readable, _, _ = select.select([link], [], [], pause)
-            if readable:
+            if _is_readable(link, pause):
                 for message in link.receive():
                     self._busy_until = now + BUSY_FOR_S
                     self._apply(message, link)
@@ -346,11 +345,18 @@ def is_supervised(folder: Path) -> bool:
     return False
 
 
+def _is_readable(link: NodeConnection, timeout_s: float) -> bool:
+    """Wait until something can be read, or for `timeout_s`. Not by `select`: that fails beyond 1,024 open files."""
+    poll = select.poll()
+    poll.register(link, select.POLLIN)
+    return bool(poll.poll(1000 * timeout_s))
+
+
 def _wait_for(link: NodeConnection, timeout_s: float) -> list[NodeMessage]:
     """Return the next messages, at least one. Raises `OSError` if none comes in time."""
     until = time.monotonic() + timeout_s
     while (left_s := until - time.monotonic()) > 0:
-        select.select([link], [], [], left_s)
+        _is_readable(link, left_s)
         if found := link.receive():
             return found
     raise TimeoutError("it does not answer")

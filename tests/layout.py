@@ -66,8 +66,21 @@ RULES = {
     "runs.commands": rule(f"{RECORD} runs.access steersman", "django msgspec", WEB),
     "runs.live": rule(f"{RECORD} runs.access runs.commands", "django channels msgspec autobahn", "torch psutil pynvml"),
     "runs.api": rule(UI, "django msgspec ninja pydantic", WEB),
+    "runs.alerts.sending": rule(
+        f"{RECORD} runs.access runs.series runs.alerts runs.alerts.detectors",
+        "django cryptography apprise matplotlib",
+        WEB,
+    ),
+    "runs.alerts.rulebook": rule(
+        f"{RECORD} runs.access runs.series runs.commands runs.alerts runs.alerts.detectors steersman",
+        "django msgspec",
+        WEB,
+    ),
+    "runs.portal.alerting": rule(
+        f"{UI} runs.alerts runs.alerts.rulebook runs.alerts.sending", "django django_stubs_ext", WEB
+    ),
     "runs.portal.new_run": rule(f"{UI} steersman", "django django_stubs_ext", WEB),
-    "runs.portal": rule(f"{UI} runs.portal.new_run steersman", "django django_stubs_ext", WEB),
+    "runs.portal": rule(f"{UI} runs.portal.new_run runs.portal.alerting", "django django_stubs_ext", WEB),
     "runs.templatetags": rule(f"{RECORD} runs.access steersman", "django", WEB),
     "runs.admin": rule(f"{UI} steersman", ADMIN_LIBRARIES, WEB),
     "runs.management.commands": rule(f"{RECORD} runs.access runs.commands steersman", "django", WEB),
@@ -76,7 +89,11 @@ RULES = {
     "trainer.worker": rule("steersman.* trainer", "torch numpy", "django msgspec channels"),
     "trainer.recipes": rule("steersman.files trainer trainer.worker", "torch numpy", "django msgspec channels"),
     "trainer.ingest": rule(f"steersman.* {RECORD} runs.series", "django msgspec", "torch"),
-    "trainer.alerts": rule(f"steersman.* {RECORD} runs.alerts.detectors trainer.ingest", "django", "torch"),
+    "trainer.alerts": rule(
+        f"steersman.* {RECORD} runs.commands runs.alerts runs.alerts.detectors runs.alerts.rulebook trainer.ingest",
+        "django",
+        "torch",
+    ),
     "trainer.control": rule(
         f"steersman.* {RECORD} runs.series runs.commands trainer trainer.alerts trainer.ingest trainer.worker",
         "django msgspec tqdm",

@@ -8,24 +8,20 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import timedelta
-from functools import cache
 
 import msgspec
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from django.conf import settings
+from cryptography.fernet import InvalidToken
 from django.contrib.auth.models import User
 from django.db import IntegrityError
 from django.utils import timezone
-from django.utils.encoding import force_bytes
 
 from runs.access.grants import Grant
+from runs.access.sealing import fernet
 from runs.access.tokens import digest
 from runs.models import AccessToken, Run, UsedTicket
 
 TICKET_LIFETIME = timedelta(seconds=30)
-SALT = "runs.access.tickets"
+PURPOSE = "runs.access.tickets"
 # The clocks of several portals may differ: what one forgets must have expired for all of them.
 KEPT_AFTER_EXPIRY = timedelta(hours=1)
 
@@ -40,7 +36,7 @@ def issue_ticket(user: User, run: Run, session_key: str = "", token: AccessToken
     else:
         grant = Grant(run.pk, user.pk, session_key=session_key, auth_hash=user.get_session_auth_hash())
     # Padding may not stand in the name of a subprotocol, as which a page offers its ticket.
-    return _fernet().encrypt(msgspec.msgpack.encode(grant)).decode().rstrip("=")
+    return fernet(PURPOSE).encrypt(msgspec.msgpack.encode(grant)).decode().rstrip("=")
 
 
 def read_ticket(value: str, run_id: int) -> Grant | None:
@@ -53,7 +49,7 @@ def read_ticket(value: str, run_id: int) -> Grant | None:
         # Base64 has several texts for the same bytes: with another one a ticket would open twice.
         if urlsafe_b64encode(urlsafe_b64decode(padded)).decode() != padded or value.endswith("="):
             return None
-        content = _fernet().decrypt(padded, ttl=int(TICKET_LIFETIME.total_seconds()))
+        content = fernet(PURPOSE).decrypt(padded, ttl=int(TICKET_LIFETIME.total_seconds()))
     except (InvalidToken, ValueError):
         return None
     grant = msgspec.msgpack.decode(content, type=Grant)
@@ -73,14 +69,3 @@ def spend_ticket(value: str) -> bool:
 def forget_expired_tickets() -> None:
     """Remove what is kept of tickets that nobody can use any more."""
     UsedTicket.objects.filter(expires_at__lt=timezone.now()).delete()
-
-
-def _fernet() -> MultiFernet:
-    """Return what encrypts with the secret key, and decrypts with those before it too."""
-    return MultiFernet([_key(secret) for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)])
-
-
-@cache
-def _key(secret: str | bytes) -> Fernet:
-    derived = HKDF(hashes.SHA256(), length=32, salt=None, info=SALT.encode()).derive(force_bytes(secret))
-    return Fernet(urlsafe_b64encode(derived))

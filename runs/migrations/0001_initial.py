@@ -74,6 +74,29 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name="SocketCounts",
+            fields=[
+                ("process", models.UUIDField(primary_key=True, serialize=False)),
+                ("counts", models.JSONField(default=dict)),
+                ("written_at", models.DateTimeField()),
+            ],
+        ),
+        migrations.CreateModel(
+            name="UsedAlertLink",
+            fields=[
+                ("digest", models.CharField(max_length=64, primary_key=True, serialize=False)),
+                ("used_at", models.DateTimeField(auto_now_add=True)),
+                ("expires_at", models.DateTimeField(db_index=True)),
+            ],
+        ),
+        migrations.CreateModel(
+            name="UsedTicket",
+            fields=[
+                ("digest", models.CharField(max_length=64, primary_key=True, serialize=False)),
+                ("expires_at", models.DateTimeField(db_index=True)),
+            ],
+        ),
+        migrations.CreateModel(
             name="Membership",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
@@ -133,6 +156,51 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.CreateModel(
+            name="MailAccount",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("host", models.CharField(max_length=200, verbose_name="server")),
+                ("port", models.PositiveIntegerField(default=465, verbose_name="port")),
+                (
+                    "security",
+                    models.CharField(
+                        choices=[("tls", "TLS from the start"), ("starttls", "STARTTLS"), ("none", "none")],
+                        default="tls",
+                        max_length=10,
+                        verbose_name="encryption",
+                    ),
+                ),
+                ("user", models.CharField(blank=True, max_length=200, verbose_name="account")),
+                ("secret", models.TextField(blank=True)),
+                ("sender", models.EmailField(blank=True, max_length=254, verbose_name="sender")),
+                ("changed_at", models.DateTimeField(auto_now=True, verbose_name="changed at")),
+                (
+                    "changed_by",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                        verbose_name="changed by",
+                    ),
+                ),
+                (
+                    "project",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="mail_account",
+                        to="runs.project",
+                        verbose_name="project",
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "mail account",
+                "verbose_name_plural": "mail accounts",
+            },
+        ),
+        migrations.CreateModel(
             name="Invite",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
@@ -184,6 +252,153 @@ class Migration(migrations.Migration):
                 "verbose_name": "invite",
                 "verbose_name_plural": "invites",
                 "ordering": ["-created_at", "-id"],
+            },
+        ),
+        migrations.CreateModel(
+            name="AlertRule",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("detector", models.CharField(max_length=40, verbose_name="detector")),
+                ("series", models.CharField(blank=True, max_length=200, verbose_name="series")),
+                ("is_on", models.BooleanField(default=True, verbose_name="on")),
+                (
+                    "severity",
+                    models.CharField(
+                        blank=True,
+                        choices=[("info", "info"), ("warning", "warning"), ("critical", "critical")],
+                        max_length=10,
+                        verbose_name="severity",
+                    ),
+                ),
+                ("tells", models.BooleanField(default=True, verbose_name="tells the destinations")),
+                ("cool_down_s", models.PositiveIntegerField(default=60, verbose_name="cool-down in seconds")),
+                ("snoozed_until", models.DateTimeField(blank=True, null=True, verbose_name="snoozed until")),
+                ("limit", models.FloatField(blank=True, null=True, verbose_name="limit")),
+                ("clear_at", models.FloatField(blank=True, null=True, verbose_name="clears at")),
+                ("is_above", models.BooleanField(default=True, verbose_name="above the limit")),
+                ("points", models.PositiveIntegerField(default=1, verbose_name="points")),
+                (
+                    "action",
+                    models.CharField(
+                        blank=True,
+                        choices=[
+                            ("pause", "pause"),
+                            ("stop", "stop"),
+                            ("save_checkpoint", "save a checkpoint"),
+                            ("scale_knob", "scale a knob"),
+                        ],
+                        max_length=20,
+                        verbose_name="action",
+                    ),
+                ),
+                ("knob", models.CharField(blank=True, max_length=200, verbose_name="knob")),
+                ("factor", models.FloatField(blank=True, null=True, verbose_name="factor")),
+                ("smallest", models.FloatField(blank=True, null=True, verbose_name="smallest value")),
+                ("most_per_hour", models.PositiveSmallIntegerField(default=1, verbose_name="most per hour")),
+                ("once_per_attempt", models.BooleanField(default=True, verbose_name="once per attempt")),
+                ("dry_run", models.BooleanField(default=True, verbose_name="dry run")),
+                ("changed_at", models.DateTimeField(auto_now=True, verbose_name="changed at")),
+                (
+                    "changed_by",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="alert_rules",
+                        to=settings.AUTH_USER_MODEL,
+                        verbose_name="changed by",
+                    ),
+                ),
+                (
+                    "project",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="alert_rules",
+                        to="runs.project",
+                        verbose_name="project",
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "alert rule",
+                "verbose_name_plural": "alert rules",
+                "ordering": ["project", "detector", "series", "id"],
+            },
+        ),
+        migrations.CreateModel(
+            name="AlertDestination",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(max_length=100, verbose_name="name")),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("mail", "mail"),
+                            ("dingtalk", "DingTalk robot"),
+                            ("wecom", "WeCom robot"),
+                            ("service", "another service, by its Apprise address"),
+                        ],
+                        default="mail",
+                        max_length=10,
+                        verbose_name="kind",
+                    ),
+                ),
+                ("secret", models.TextField()),
+                ("hint", models.CharField(blank=True, max_length=100, verbose_name="address")),
+                ("keyword", models.CharField(blank=True, max_length=100, verbose_name="keyword")),
+                (
+                    "least_severity",
+                    models.CharField(
+                        choices=[("info", "info"), ("warning", "warning"), ("critical", "critical")],
+                        default="warning",
+                        max_length=10,
+                        verbose_name="least severity",
+                    ),
+                ),
+                ("tells_cleared", models.BooleanField(default=False, verbose_name="also when it clears")),
+                ("quiet_from", models.TimeField(blank=True, null=True, verbose_name="quiet from")),
+                ("quiet_until", models.TimeField(blank=True, null=True, verbose_name="quiet until")),
+                ("quiet_zone", models.CharField(default="UTC", max_length=64, verbose_name="time zone")),
+                ("digest_minutes", models.PositiveSmallIntegerField(default=0, verbose_name="digest of minutes")),
+                ("is_on", models.BooleanField(default=True, verbose_name="on")),
+                ("created_at", models.DateTimeField(auto_now_add=True, verbose_name="created at")),
+                (
+                    "created_by",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                        verbose_name="created by",
+                    ),
+                ),
+                (
+                    "person",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="alert_destinations",
+                        to=settings.AUTH_USER_MODEL,
+                        verbose_name="links act for",
+                    ),
+                ),
+                (
+                    "project",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="alert_destinations",
+                        to="runs.project",
+                        verbose_name="project",
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "alert destination",
+                "verbose_name_plural": "alert destinations",
+                "ordering": ["project", "name", "id"],
             },
         ),
         migrations.CreateModel(
@@ -418,6 +633,17 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
+                    "rule",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="commands",
+                        to="runs.alertrule",
+                        verbose_name="rule",
+                    ),
+                ),
+                (
                     "run",
                     models.ForeignKey(
                         on_delete=django.db.models.deletion.CASCADE,
@@ -521,6 +747,127 @@ class Migration(migrations.Migration):
                 "verbose_name": "attempt",
                 "verbose_name_plural": "attempts",
                 "ordering": ["run", "number"],
+            },
+        ),
+        migrations.AddField(
+            model_name="alertrule",
+            name="run",
+            field=models.ForeignKey(
+                blank=True,
+                null=True,
+                on_delete=django.db.models.deletion.CASCADE,
+                related_name="alert_rules",
+                to="runs.run",
+                verbose_name="run",
+            ),
+        ),
+        migrations.CreateModel(
+            name="Alert",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("attempt", models.PositiveIntegerField(verbose_name="attempt")),
+                ("detector", models.CharField(max_length=40, verbose_name="detector")),
+                ("series", models.CharField(blank=True, max_length=200, verbose_name="series")),
+                (
+                    "severity",
+                    models.CharField(
+                        choices=[("info", "info"), ("warning", "warning"), ("critical", "critical")],
+                        max_length=10,
+                        verbose_name="severity",
+                    ),
+                ),
+                ("title", models.CharField(max_length=200, verbose_name="title")),
+                ("text", models.CharField(blank=True, max_length=2000, verbose_name="text")),
+                ("step", models.BigIntegerField(blank=True, null=True, verbose_name="step")),
+                ("began_at", models.DateTimeField(verbose_name="began at")),
+                ("value", models.FloatField(blank=True, null=True, verbose_name="value")),
+                ("nonfinite", models.CharField(blank=True, max_length=4, verbose_name="not finite")),
+                ("usual", models.CharField(blank=True, max_length=100, verbose_name="usual")),
+                ("late", models.BooleanField(default=False, verbose_name="late")),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[("open", "open"), ("acknowledged", "acknowledged"), ("cleared", "cleared")],
+                        default="open",
+                        max_length=12,
+                        verbose_name="state",
+                    ),
+                ),
+                ("cleared_at", models.DateTimeField(blank=True, null=True, verbose_name="cleared at")),
+                ("cleared_step", models.BigIntegerField(blank=True, null=True, verbose_name="cleared at step")),
+                ("acknowledged_name", models.CharField(blank=True, max_length=150, verbose_name="acknowledged by")),
+                ("acknowledged_at", models.DateTimeField(blank=True, null=True, verbose_name="acknowledged at")),
+                (
+                    "action",
+                    models.CharField(
+                        blank=True,
+                        choices=[
+                            ("pause", "pause"),
+                            ("stop", "stop"),
+                            ("save_checkpoint", "save a checkpoint"),
+                            ("scale_knob", "scale a knob"),
+                        ],
+                        max_length=20,
+                        verbose_name="action",
+                    ),
+                ),
+                (
+                    "action_state",
+                    models.CharField(
+                        blank=True,
+                        choices=[("asked", "asked of the run"), ("dry_run", "dry run"), ("held_back", "held back")],
+                        max_length=10,
+                        verbose_name="state of the action",
+                    ),
+                ),
+                ("action_text", models.CharField(blank=True, max_length=200, verbose_name="what the action did")),
+                (
+                    "acknowledged_by",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="acknowledged_alerts",
+                        to=settings.AUTH_USER_MODEL,
+                        verbose_name="acknowledged by",
+                    ),
+                ),
+                (
+                    "rule",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="alerts",
+                        to="runs.alertrule",
+                        verbose_name="rule",
+                    ),
+                ),
+                (
+                    "command",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="alerts",
+                        to="runs.command",
+                        verbose_name="command",
+                    ),
+                ),
+                (
+                    "run",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="alerts",
+                        to="runs.run",
+                        verbose_name="run",
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "alert",
+                "verbose_name_plural": "alerts",
+                "ordering": ["run", "-id"],
             },
         ),
         migrations.CreateModel(
@@ -645,11 +992,68 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
-            name="UsedTicket",
+            name="AlertDelivery",
             fields=[
-                ("digest", models.CharField(max_length=64, primary_key=True, serialize=False)),
-                ("expires_at", models.DateTimeField(db_index=True)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "moment",
+                    models.CharField(
+                        choices=[("began", "began"), ("cleared", "cleared")],
+                        default="began",
+                        max_length=10,
+                        verbose_name="moment",
+                    ),
+                ),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("waiting", "waiting"),
+                            ("sending", "being sent"),
+                            ("sent", "sent"),
+                            ("failed", "failed"),
+                            ("dropped", "not sent"),
+                        ],
+                        default="waiting",
+                        max_length=10,
+                        verbose_name="state",
+                    ),
+                ),
+                ("created_at", models.DateTimeField(auto_now_add=True, verbose_name="created at")),
+                ("due_at", models.DateTimeField(verbose_name="due at")),
+                ("tries", models.PositiveIntegerField(default=0, verbose_name="tries")),
+                ("error", models.CharField(blank=True, max_length=500, verbose_name="error")),
+                ("claimed_until", models.DateTimeField(blank=True, null=True)),
+                ("message", models.UUIDField(blank=True, null=True, verbose_name="message")),
+                ("sent_at", models.DateTimeField(blank=True, null=True, verbose_name="sent at")),
+                (
+                    "alert",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="deliveries",
+                        to="runs.alert",
+                        verbose_name="alert",
+                    ),
+                ),
+                (
+                    "destination",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="deliveries",
+                        to="runs.alertdestination",
+                        verbose_name="destination",
+                    ),
+                ),
             ],
+            options={
+                "verbose_name": "delivery",
+                "verbose_name_plural": "deliveries",
+                "ordering": ["-id"],
+                "indexes": [models.Index(fields=["state", "due_at"], name="delivery_by_due")],
+                "constraints": [
+                    models.UniqueConstraint(fields=("alert", "destination", "moment"), name="one_delivery_of_a_moment")
+                ],
+            },
         ),
         migrations.CreateModel(
             name="JournalOffset",
@@ -671,78 +1075,6 @@ class Migration(migrations.Migration):
                     models.UniqueConstraint(fields=("attempt", "rank", "segment"), name="one_offset_a_segment")
                 ],
             },
-        ),
-        migrations.CreateModel(
-            name="Alert",
-            fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("attempt", models.PositiveIntegerField(verbose_name="attempt")),
-                ("detector", models.CharField(max_length=40, verbose_name="detector")),
-                ("series", models.CharField(blank=True, max_length=200, verbose_name="series")),
-                (
-                    "severity",
-                    models.CharField(
-                        choices=[("info", "info"), ("warning", "warning"), ("critical", "critical")],
-                        max_length=10,
-                        verbose_name="severity",
-                    ),
-                ),
-                ("title", models.CharField(max_length=200, verbose_name="title")),
-                ("text", models.CharField(blank=True, max_length=2000, verbose_name="text")),
-                ("step", models.BigIntegerField(blank=True, null=True, verbose_name="step")),
-                ("began_at", models.DateTimeField(verbose_name="began at")),
-                ("value", models.FloatField(blank=True, null=True, verbose_name="value")),
-                ("nonfinite", models.CharField(blank=True, max_length=4, verbose_name="not finite")),
-                ("usual", models.CharField(blank=True, max_length=100, verbose_name="usual")),
-                ("late", models.BooleanField(default=False, verbose_name="late")),
-                (
-                    "state",
-                    models.CharField(
-                        choices=[("open", "open"), ("acknowledged", "acknowledged"), ("cleared", "cleared")],
-                        default="open",
-                        max_length=12,
-                        verbose_name="state",
-                    ),
-                ),
-                ("cleared_at", models.DateTimeField(blank=True, null=True, verbose_name="cleared at")),
-                ("cleared_step", models.BigIntegerField(blank=True, null=True, verbose_name="cleared at step")),
-                ("acknowledged_name", models.CharField(blank=True, max_length=150, verbose_name="acknowledged by")),
-                ("acknowledged_at", models.DateTimeField(blank=True, null=True, verbose_name="acknowledged at")),
-                (
-                    "acknowledged_by",
-                    models.ForeignKey(
-                        blank=True,
-                        null=True,
-                        on_delete=django.db.models.deletion.SET_NULL,
-                        related_name="acknowledged_alerts",
-                        to=settings.AUTH_USER_MODEL,
-                        verbose_name="acknowledged by",
-                    ),
-                ),
-                (
-                    "run",
-                    models.ForeignKey(
-                        on_delete=django.db.models.deletion.CASCADE,
-                        related_name="alerts",
-                        to="runs.run",
-                        verbose_name="run",
-                    ),
-                ),
-            ],
-            options={
-                "verbose_name": "alert",
-                "verbose_name_plural": "alerts",
-                "ordering": ["run", "-id"],
-                "indexes": [models.Index(fields=["run", "state"], name="alert_by_state")],
-            },
-        ),
-        migrations.CreateModel(
-            name="SocketCounts",
-            fields=[
-                ("process", models.UUIDField(primary_key=True, serialize=False)),
-                ("counts", models.JSONField(default=dict)),
-                ("written_at", models.DateTimeField()),
-            ],
         ),
         migrations.AddConstraint(
             model_name="membership",
@@ -767,6 +1099,26 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="attempt",
             constraint=models.UniqueConstraint(fields=("run", "number"), name="one_attempt_a_number"),
+        ),
+        migrations.AddConstraint(
+            model_name="alertrule",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("run", None)),
+                fields=("project", "detector", "series"),
+                name="one_rule_of_a_project",
+            ),
+        ),
+        migrations.AddConstraint(
+            model_name="alertrule",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("run__isnull", False)),
+                fields=("run", "detector", "series"),
+                name="one_rule_of_a_run",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="alert",
+            index=models.Index(fields=["run", "state"], name="alert_by_state"),
         ),
         migrations.AddConstraint(
             model_name="series",

@@ -5,7 +5,18 @@ Imports `runs.protocol` and `steersman.slots`.
 State changes are verbs in `runs.recording.lifecycle`; events are written by `runs.recording.feed` alone.
 """
 
-from runs.models.alerts import OF_CODE, Alert, AlertState, Severity, alert_as_wire
+from runs.models.alert_deliveries import (
+    AlertDelivery,
+    AlertDestination,
+    DeliveryMoment,
+    DeliveryState,
+    DestinationKind,
+    MailAccount,
+    MailSecurity,
+    UsedAlertLink,
+)
+from runs.models.alert_rules import AlertRule, RuleAction, Severity
+from runs.models.alerts import OF_CODE, ActionState, Alert, AlertState, alert_as_wire
 from runs.models.commands import COMMAND_LINE, Command, CommandState, as_wire
 from runs.models.keys import AccessToken, TokenScope, UsedTicket
 from runs.models.projects import Invite, Membership, Project, Role
@@ -18,7 +29,11 @@ __all__ = [
     "LARGEST_ID",
     "OF_CODE",
     "AccessToken",
+    "ActionState",
     "Alert",
+    "AlertDelivery",
+    "AlertDestination",
+    "AlertRule",
     "AlertState",
     "Attempt",
     "Axis",
@@ -26,14 +41,20 @@ __all__ = [
     "Chunk",
     "Command",
     "CommandState",
+    "DeliveryMoment",
+    "DeliveryState",
+    "DestinationKind",
     "EpochMetric",
     "Host",
     "Invite",
     "JournalOffset",
+    "MailAccount",
+    "MailSecurity",
     "Membership",
     "Project",
     "Recipe",
     "Role",
+    "RuleAction",
     "Run",
     "RunQuerySet",
     "RunState",
@@ -42,6 +63,7 @@ __all__ = [
     "SocketCounts",
     "StoredEvent",
     "TokenScope",
+    "UsedAlertLink",
     "UsedTicket",
     "alert_as_wire",
     "as_wire",

@@ -9,6 +9,8 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
+from runs.models.alert_rules import AlertRule, RuleAction, Severity
+from runs.models.commands import Command
 from runs.models.runs import Run
 from runs.protocol.events import iso
 
@@ -20,18 +22,20 @@ LONGEST_USUAL = 100
 LONGEST_NAME = 150
 
 
-class Severity(models.TextChoices):
-    INFO = "info", _("info")
-    WARNING = "warning", _("warning")
-    CRITICAL = "critical", _("critical")
-
-
 class AlertState(models.TextChoices):
     """An alert that somebody acknowledged lasts until it is cleared."""
 
     OPEN = "open", pgettext_lazy("state of an alert", "open")
     ACKNOWLEDGED = "acknowledged", _("acknowledged")
     CLEARED = "cleared", _("cleared")
+
+
+class ActionState(models.TextChoices):
+    """What became of the action of an alert's rule."""
+
+    ASKED = "asked", _("asked of the run")
+    DRY_RUN = "dry_run", _("dry run")
+    HELD_BACK = "held_back", _("held back")
 
 
 class Alert(models.Model):
@@ -67,6 +71,17 @@ class Alert(models.Model):
     )
     acknowledged_name = models.CharField(_("acknowledged by"), max_length=LONGEST_NAME, blank=True)
     acknowledged_at = models.DateTimeField(_("acknowledged at"), null=True, blank=True)
+
+    # The rule that held as it began, and what that rule did: `command` where it asked something of the run.
+    rule = models.ForeignKey(
+        AlertRule, models.SET_NULL, null=True, blank=True, related_name="alerts", verbose_name=_("rule")
+    )
+    action = models.CharField(_("action"), max_length=20, choices=RuleAction, blank=True)
+    action_state = models.CharField(_("state of the action"), max_length=10, choices=ActionState, blank=True)
+    action_text = models.CharField(_("what the action did"), max_length=200, blank=True)
+    command = models.ForeignKey(
+        Command, models.SET_NULL, null=True, blank=True, related_name="alerts", verbose_name=_("command")
+    )
 
     class Meta:
         ordering = ["run", "-id"]

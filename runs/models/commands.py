@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from runs.models.alert_rules import AlertRule
 from runs.models.runs import Run, RunState
 from runs.protocol.events import iso
 
@@ -40,6 +41,10 @@ class Command(models.Model):
         verbose_name=_("author"),
     )
     author_name = models.CharField(_("author"), max_length=150)
+    # The rule that asked; `author_name` names it.
+    rule = models.ForeignKey(
+        AlertRule, models.SET_NULL, null=True, blank=True, related_name="commands", verbose_name=_("rule")
+    )
     reason = models.CharField(_("reason"), max_length=500, blank=True)
     state = models.CharField(_("state"), max_length=10, choices=CommandState, default=CommandState.SENT)
     sent_at = models.DateTimeField(_("sent at"))

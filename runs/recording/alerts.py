@@ -42,6 +42,9 @@ class Finding:
     nonfinite: str = ""
     usual: str = ""
     late: bool = False
+    # The rule that holds, and whether destinations are told.
+    rule_id: int | None = None
+    is_told: bool = True
 
 
 def is_late(logged: float, now: float) -> bool:
@@ -68,6 +71,7 @@ def begin(run_id: int, attempt: int, finding: Finding) -> Alert | None:
             nonfinite=finding.nonfinite,
             usual=finding.usual[:LONGEST_USUAL],
             late=finding.late,
+            rule_id=finding.rule_id,
         )
         _tell(alert)
     return alert

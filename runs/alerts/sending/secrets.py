@@ -1,0 +1,26 @@
+"""Secrets that must be read again to be used: passwords of mail accounts and addresses that hold keys."""
+
+from __future__ import annotations
+
+from cryptography.fernet import InvalidToken
+
+from runs.access.sealing import fernet
+
+PURPOSE = "runs.alerts.sending.secrets"
+
+
+class UnreadableSecret(Exception):
+    """The secret was encrypted by a key that is not known any more: enter it again."""
+
+
+def seal(text: str) -> str:
+    """Return `text` encrypted by the present `SECRET_KEY`."""
+    return fernet(PURPOSE).encrypt(text.encode()).decode()
+
+
+def unseal(sealed: str) -> str:
+    """Return what `seal` was given. Raises `UnreadableSecret`."""
+    try:
+        return fernet(PURPOSE).decrypt(sealed).decode()
+    except InvalidToken as error:
+        raise UnreadableSecret("SECRET_KEY has changed since this secret was entered. Enter it again.") from error

@@ -58,7 +58,7 @@ RULES = {
     "steersman.agent.launch": rule("steersman.*", "psutil", AGENT),
     "runs.protocol": rule("steersman", "msgspec", f"{WEB} django"),
     "runs.alerts.detectors": rule("runs.protocol", never=f"{WEB} django msgspec numpy"),
-    "runs.alerts": rule("runs.alerts.detectors runs.protocol", never=f"{WEB} django"),
+    "runs.alerts": rule("runs.alerts.detectors runs.protocol steersman", never=f"{WEB} django"),
     "runs.models": rule("runs.protocol steersman", "django", WEB),
     "runs.recording": rule("runs.models runs.protocol steersman", "django channels", WEB),
     "runs.series": rule("runs.models runs.protocol", "django msgspec numpy", WEB),

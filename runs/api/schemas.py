@@ -255,6 +255,10 @@ class AlertOut(Schema):
     cleared_step: int | None
     by: str = Field(description="Who acknowledged it")
     acknowledged_at: datetime | None
+    action: str = Field(description="What its rule asks of the run; empty if nothing")
+    action_state: str = Field(description="`asked`, `dry_run` or `held_back`; empty while it is to come")
+    action_text: str
+    command_id: str = Field(description="The command by which the rule asked")
 
 
 class AlertsPage(Schema):

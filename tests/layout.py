@@ -73,7 +73,7 @@ RULES = {
     ),
     "runs.alerts.rulebook": rule(
         f"{RECORD} runs.access runs.series runs.commands runs.alerts runs.alerts.detectors steersman",
-        "django msgspec",
+        "django numpy",
         WEB,
     ),
     "runs.portal.alerting": rule(

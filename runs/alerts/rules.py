@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from runs.alerts.detectors.limits import THRESHOLD, LimitDefaults
 
+STALL = "stall"
 # Of the training's time: so long after an alert of a detector and a series began none begins.
 COOL_DOWN_S = 60.0
 # Stands for any text in the `series` of a rule.
@@ -76,7 +77,7 @@ DEFAULT_RULES: dict[str, Rule] = {
         Rule("plateau", tells=False, cool_down_s=600.0),
         Rule("overfitting", cool_down_s=600.0),
         Rule(THRESHOLD),
-        Rule("stall", cool_down_s=300.0),
+        Rule(STALL, cool_down_s=300.0),
         Rule("throughput", tells=False, cool_down_s=600.0),
         Rule("rank-lag", tells=False, cool_down_s=600.0),
         Rule("data-bound", tells=False, cool_down_s=600.0),
@@ -86,6 +87,11 @@ DEFAULT_RULES: dict[str, Rule] = {
         Rule("gpu-memory", tells=False, cool_down_s=600.0),
     )
 }
+
+
+def series_of(detector: str, series: str) -> str:
+    """Return the series that an alert is of; a stall is of none."""
+    return "" if detector == STALL else series
 
 
 def default_of(detector: str) -> Rule:

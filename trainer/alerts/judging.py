@@ -13,7 +13,7 @@ from runs.alerts.detectors.curve import deviation_of
 from runs.alerts.detectors.judge import Judge
 from runs.alerts.detectors.limits import THRESHOLD, LimitDefaults
 from runs.alerts.detectors.points import Alarm, Point
-from runs.alerts.rules import Rule, rule_for
+from runs.alerts.rules import STALL, Rule, rule_for, series_of
 from runs.alerts.titles import title_of
 from runs.protocol.nonfinite import name_nonfinite
 from runs.recording.alerts import Finding, is_late
@@ -21,7 +21,6 @@ from steersman.records.kinds import OutcomeRecord, PointRecord, StateRecord
 from steersman.records.record import Record
 from trainer.ingest.point_events import SeriesNames
 
-STALL = "stall"
 SET_KNOB = "set_knob"
 # What is usual is told of so many values before the one that was judged, and of no fewer.
 USUAL_OF = 64
@@ -130,7 +129,7 @@ class RunJudge:
         return rule.asked_limit() if rule.is_on else None
 
     def _active(self) -> set[Key]:
-        keys = {(detector, _series_of(detector, series)) for detector, series in self._judge.active}
+        keys = {(detector, series_of(detector, series)) for detector, series in self._judge.active}
         return {key for key in keys if self._rule(*key).is_on}
 
     def _begins(self, alarms: Sequence[Alarm], point: Point | None, time: float) -> list[Finding]:
@@ -140,7 +139,7 @@ class RunJudge:
     def _finding(self, alarm: Alarm, point: Point | None) -> Finding:
         now = self._now
         title, text = title_of(alarm.detector)
-        series = _series_of(alarm.detector, alarm.series)
+        series = series_of(alarm.detector, alarm.series)
         judged = point if point is not None and point.series == alarm.series else None
         at = point.time if point is not None else now
         rule, late = self._rule(alarm.detector, series), is_late(at, now)
@@ -169,8 +168,3 @@ def usual_of(values: Sequence[float]) -> str:
         return ""
     middle, deviation = deviation_of(sorted(values))
     return f"{middle:.3g} ± {deviation:.2g}"
-
-
-def _series_of(detector: str, series: str) -> str:
-    """Return the series of an alarm; a stall is of none."""
-    return "" if detector == STALL else series

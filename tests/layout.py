@@ -65,15 +65,15 @@ RULES = {
     "runs.access": rule(RECORD, "django msgspec cryptography", WEB),
     "runs.commands": rule(f"{RECORD} runs.access steersman", "django msgspec", WEB),
     "runs.live": rule(f"{RECORD} runs.access runs.commands", "django channels msgspec autobahn", "torch psutil pynvml"),
-    "runs.api": rule(UI, "django msgspec ninja pydantic", WEB),
-    "runs.alerts.sending": rule(
-        f"{RECORD} runs.access runs.series runs.alerts runs.alerts.detectors",
-        "django cryptography apprise matplotlib",
-        WEB,
-    ),
     "runs.alerts.rulebook": rule(
         f"{RECORD} runs.access runs.series runs.commands runs.alerts runs.alerts.detectors steersman",
         "django numpy",
+        WEB,
+    ),
+    "runs.api": rule(f"{UI} runs.alerts.rulebook", "django msgspec ninja pydantic", WEB),
+    "runs.alerts.sending": rule(
+        f"{RECORD} runs.access runs.series runs.alerts runs.alerts.detectors",
+        "django cryptography apprise matplotlib",
         WEB,
     ),
     "runs.portal.alerting": rule(

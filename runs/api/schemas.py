@@ -261,6 +261,14 @@ class AlertOut(Schema):
     command_id: str = Field(description="The command by which the rule asked")
 
 
+class SnoozeIn(Schema):
+    """For how long an alert is to be silent."""
+
+    model_config = {"extra": "forbid"}
+
+    hours: float | None = Field(gt=0, le=24 * 30, description="null: until it is cleared")
+
+
 class AlertsPage(Schema):
     count: int
     items: list[AlertOut]

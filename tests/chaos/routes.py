@@ -136,6 +136,12 @@ ROWS = [
         "401 404 403 404 404 403 401",
         body="{}",
     ),
+    Row(
+        "api/runs/<int:run_id>/alerts/<int:alert_id>/snooze/",
+        "/api/runs/{run}/alerts/999999/snooze/",
+        "401 404 403 404 404 403 401",
+        body='{"hours": 1}',
+    ),
     Row("api/runs/<int:run_id>/commands/", "/api/runs/{run}/commands/", API_OF_RUN),
     Row("api/runs/<int:run_id>/commands/", "/api/runs/{run}/commands/", "401 404 403 201 201 403 401", body=COMMAND),
     Row("api/runs/<int:run_id>/commands/<uuidstr:command_id>/", "/api/runs/{run}/commands/{command}/", API_OF_RUN),

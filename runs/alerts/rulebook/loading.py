@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from django.db.models import Q
 
 from runs.alerts.rules import Rule
 from runs.models import AlertRule, Project, Run
+
+COPIED = (
+    "is_on", "severity", "tells", "cool_down_s", "limit", "clear_at", "is_above", "points", "action", "knob", "factor",
+    "smallest", "most_per_hour", "once_per_attempt", "dry_run",
+)  # fmt: skip
 
 
 def rules_of(run: Run) -> tuple[Rule, ...]:
@@ -24,6 +30,11 @@ def rules_of_project(project: Project) -> tuple[Rule, ...]:
 def typed(rows: Iterable[AlertRule]) -> tuple[Rule, ...]:
     """Return rows as values."""
     return tuple(as_rule(row) for row in rows)
+
+
+def fields_of(rule: Rule) -> dict[str, Any]:
+    """Return the fields of a row that says the same of other series: all but detector, series and snooze."""
+    return {name: getattr(rule, name) for name in COPIED}
 
 
 def as_rule(row: AlertRule) -> Rule:

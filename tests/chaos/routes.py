@@ -103,6 +103,12 @@ ROWS = [
     ),
     Row("invite/<str:key>/", "/invite/{invite_key}/", FOR_ALL),
     Row("invite/<str:key>/", "/invite/invented/", "404 404 404 404 404 404 404"),
+    Row("projects/<slug:slug>/rules/", "/projects/lab/rules/", LOGIN_PAGE),
+    Row("projects/<slug:slug>/rules/", "/projects/lab/rules/", OPERATORS_POST, form={"do": "none"}),
+    Row("projects/<slug:slug>/rules/edit/", "/projects/lab/rules/edit/?detector=spike", OPERATORS_PAGE),
+    Row("runs/<int:pk>/rules/", "/runs/{run}/rules/", LOGIN_PAGE),
+    Row("runs/<int:pk>/rules/", "/runs/{run}/rules/", OPERATORS_POST, form={"do": "none"}),
+    Row("runs/<int:pk>/rules/edit/", "/runs/{run}/rules/edit/?detector=spike", OPERATORS_PAGE),
     Row("projects/<slug:slug>/tokens/", "/projects/lab/tokens/", LOGIN_PAGE),
     Row(
         "projects/<slug:slug>/tokens/",

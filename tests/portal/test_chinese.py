@@ -223,9 +223,12 @@ PORTAL = {
         "/", "/?q=none", "/runs/{live}/", "/runs/{ended}/", "/runs/{bare}/", "/runs/compare/?run={live}&run={ended}",
         "/runs/compare/", "/runs/new/", "/runs/new/?recipe=mnist", "/projects/", "/projects/pages/members/",
         "/projects/pages/tokens/", "/runs/{live}/share/", "/runs/{live}/checkpoints/999999/",
-        "/password/", "/password/done/", "/runs/999999/",
+        "/password/", "/password/done/", "/runs/999999/", "/projects/pages/rules/", "/runs/{live}/rules/",
+        "/projects/pages/rules/edit/?detector=threshold", "/runs/{live}/rules/edit/?detector=spike",
     ),
-    "viewer": ("/runs/{live}/", "/runs/new/", "/projects/pages/members/", "/projects/pages/tokens/"),
+    "viewer": (
+        "/runs/{live}/", "/runs/new/", "/projects/pages/members/", "/projects/pages/tokens/", "/runs/{live}/rules/",
+    ),
 }  # fmt: skip
 
 

@@ -98,7 +98,7 @@ class Redactor:
 
     def knob(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         """Return a knob's specification, JSON-ready. Its name, groups and choices are what people send: they stay."""
-        plain = as_stored(dict(spec))
+        plain: dict[str, Any] = as_stored(dict(spec))
         for field in KNOB_TEXTS & plain.keys():
             plain[field] = self.json(plain[field])
         return plain

@@ -285,7 +285,7 @@ def seed() -> tuple[int, str, list[str]]:
         Membership.objects.create(project=project, user=user, role="viewer")
         store = SessionStore()
         store[SESSION_KEY] = str(user.pk)
-        store[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
+        store[BACKEND_SESSION_KEY] = "runs.access.logins.PasswordBackend"
         store[HASH_SESSION_KEY] = user.get_session_auth_hash()
         store.create()
         sessions.append(str(store.session_key))

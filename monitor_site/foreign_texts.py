@@ -1,7 +1,7 @@
 """English texts that reach a reader from outside of templates and views: listed here so that they are extracted.
 
-What shows them asks the catalogue with the text itself: the admin theme, which brings no catalogues, and what the
-built-in recipes declare, as the database holds it. Their descriptions are docstrings, which cannot be marked.
+What shows them asks the catalogue with the text itself: the admin theme and django-axes, which bring no Chinese, and
+what the built-in recipes declare, as the database holds it. Their descriptions are docstrings, which cannot be marked.
 """
 
 from __future__ import annotations
@@ -100,4 +100,23 @@ THEME = (
     _("Type to search"),
     _("Welcome"),
     _("You have been successfully logged out from the administration"),
+)
+
+# Columns of django-axes in the admin.
+LOGINS = (
+    _("access attempt"),
+    _("access attempts"),
+    _("access log"),
+    _("access logs"),
+    _("User Agent"),
+    _("IP Address"),
+    _("Username"),
+    _("Path"),
+    _("Attempt Time"),
+    _("Failed Logins"),
+    _("Logout Time"),
+    _("Session key hash (sha256)"),
+    _("HTTP Accept"),
+    _("GET Data"),
+    _("POST Data"),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import sys
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "channels",
     "csp",
+    "axes",
     "runs",
     "trainer",
     "monitor_site.serving",
@@ -134,6 +136,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 
 ROOT_URLCONF = "monitor_site.urls"
@@ -221,6 +224,20 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
+# Wrong passwords lock the account and the address, at the login and in the admin.
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "runs.access.logins.PasswordBackend"]
+AXES_HANDLER = "runs.access.logins.LoginLimits"
+# Each within the cool-off of the one before; of an address five times as many (`runs.access.logins`).
+AXES_FAILURE_LIMIT = 10
+AXES_LOCKOUT_PARAMETERS = ["username", "ip_address"]
+AXES_COOLOFF_TIME = timedelta(minutes=10)
+AXES_CLIENT_IP_CALLABLE = "runs.access.addresses.address_of"
+AXES_LOCKOUT_CALLABLE = "runs.portal.pages.locked_out"
+# Who guesses on while locked neither prolongs it nor writes.
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_VERBOSE = False
+# They have pages of their own there, `runs.admin.accounts`.
+AXES_ENABLE_ADMIN = False
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "runs"
 LOGOUT_REDIRECT_URL = "login"
@@ -295,6 +312,7 @@ ACCESS_PAGES = (
     ("invite", _("Invites"), "mail"),
 )
 ACCOUNT_PAGES = (("user", _("Users"), "person"), ("group", _("Groups"), "group"))
+LOGIN_PAGES = (("accesslog", _("Logins"), "login"), ("accessattempt", _("Wrong passwords"), "lock"))
 UNFOLD: dict[str, Any] = {
     "SITE_TITLE": _("Steersman"),
     "SITE_HEADER": _("Steersman"),
@@ -324,7 +342,11 @@ UNFOLD: dict[str, Any] = {
         "navigation": [
             {"title": _("Trainings"), "items": [admin_page("runs", *page) for page in ADMIN_PAGES]},
             {"title": _("Access"), "items": [admin_page("runs", *page) for page in ACCESS_PAGES]},
-            {"title": _("Accounts"), "items": [admin_page("auth", *page) for page in ACCOUNT_PAGES]},
+            {
+                "title": _("Accounts"),
+                "items": [admin_page("auth", *page) for page in ACCOUNT_PAGES]
+                + [admin_page("axes", *page) for page in LOGIN_PAGES],
+            },
         ]
     },
 }

@@ -1,4 +1,4 @@
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.utils.translation import gettext_lazy as _
 
 
@@ -11,3 +11,5 @@ class RunsConfig(AppConfig):
         from runs.access import revocation  # needs the models
 
         revocation.connect()
+        # As the admin calls the pages of django-axes.
+        apps.get_app_config("axes").verbose_name = _("Logins")

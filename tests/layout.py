@@ -42,7 +42,7 @@ AGENT = "torch django numpy channels"
 WEB = "torch psutil pynvml twisted"
 RECORD = "runs.models runs.protocol runs.recording"
 UI = f"{RECORD} runs.access runs.series runs.commands runs.live steersman steersman.files"
-ADMIN_LIBRARIES = "django channels unfold django_stubs_ext"
+ADMIN_LIBRARIES = "django channels unfold django_stubs_ext axes"
 
 # From the bottom to the top: no package imports one that stands below it in this table.
 RULES = {
@@ -62,7 +62,7 @@ RULES = {
     "runs.models": rule("runs.protocol steersman", "django", WEB),
     "runs.recording": rule("runs.models runs.protocol steersman", "django channels", WEB),
     "runs.series": rule("runs.models runs.protocol", "django msgspec numpy", WEB),
-    "runs.access": rule(RECORD, "django msgspec cryptography", WEB),
+    "runs.access": rule(RECORD, "django msgspec cryptography axes", WEB),
     "runs.commands": rule(f"{RECORD} runs.access steersman", "django msgspec", WEB),
     "runs.live": rule(f"{RECORD} runs.access runs.commands", "django channels msgspec autobahn", "torch psutil pynvml"),
     "runs.alerts.rulebook": rule(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from django.conf import settings
+from django.http import HttpRequest
 
 # A household or a lab gets so many bits of IPv6 of its own: single addresses cost nobody anything.
 NETWORK_BITS = 64
@@ -23,6 +24,12 @@ def client_address(peer: str, forwarded_for: str) -> str:
     if isinstance(found, IPv6Address):
         return str(ip_network((found, NETWORK_BITS), strict=False))
     return str(found)
+
+
+def address_of(request: HttpRequest) -> str | None:
+    """Return the client's address of an HTTP request, of IPv6 the first of its network; None where it is not known."""
+    found = client_address(request.META.get("REMOTE_ADDR", ""), request.META.get("HTTP_X_FORWARDED_FOR", ""))
+    return found.partition("/")[0] or None
 
 
 def _parse(text: str) -> IPv4Address | IPv6Address | None:

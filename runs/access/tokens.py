@@ -109,6 +109,11 @@ def is_share_link(value: str) -> bool:
     return AccessToken.objects.filter(digest=digest(value), scope=TokenScope.SHARE).exists()
 
 
+def is_known(value: str) -> bool:
+    """Tell whether `value` is, or was, a token: one that has expired is no guess."""
+    return AccessToken.objects.filter(digest=digest(value)).exists()
+
+
 def digest(value: str) -> str:
     """Return what is stored of a secret: it has 256 random bits, so a plain hash needs no salt."""
     return hashlib.sha256(value.encode()).hexdigest()

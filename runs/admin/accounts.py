@@ -1,13 +1,19 @@
-"""Users and groups, in the look of the rest."""
+"""Users and groups, in the look of the rest; logins, and wrong passwords that lock an account or an address."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from axes.models import AccessAttempt, AccessLog
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
+from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+
+from runs.admin.readonly import OnlyShows
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
@@ -23,3 +29,23 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
 @admin.register(Group)
 class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
     pass
+
+
+@admin.register(AccessAttempt)
+class AccessAttemptAdmin(OnlyShows):
+    """To delete a row unlocks what it locks."""
+
+    list_display = ("username", "ip_address", "failures_since_start", "attempt_time", "user_agent")
+    search_fields = ("username", "ip_address")
+    fields = ("username", "ip_address", "failures_since_start", "attempt_time", "path_info", "user_agent")
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(ModelAdmin.has_delete_permission(self, request, obj))
+
+
+@admin.register(AccessLog)
+class AccessLogAdmin(OnlyShows):
+    list_display = ("username", "ip_address", "attempt_time", "logout_time", "user_agent")
+    search_fields = ("username", "ip_address")
+    date_hierarchy = "attempt_time"
+    fields = ("username", "ip_address", "attempt_time", "logout_time", "path_info", "user_agent")

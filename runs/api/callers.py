@@ -16,8 +16,10 @@ from django.utils.translation import gettext as _
 from ninja.security import APIKeyCookie, HttpBearer
 from ninja.utils import check_csrf
 
+from runs.access.addresses import address_of
+from runs.access.guesses import TooManyGuesses, lookups
 from runs.access.roles import Caller, Viewer
-from runs.access.tokens import BEARER_SCOPES, find_token, is_share_link
+from runs.access.tokens import BEARER_SCOPES, is_share_link
 from runs.api.errors import ApiError, no_such_run
 from runs.models import Run, TokenScope
 
@@ -29,7 +31,11 @@ class BearerToken(HttpBearer):
 
     def authenticate(self, request: HttpRequest, token: str) -> Caller:
         value = token.strip()
-        found = find_token(value, TokenScope.values)
+        try:
+            found = lookups.find(value, TokenScope.values, address_of(request) or "")
+        except TooManyGuesses as error:
+            text = _("Too many unknown tokens came from your address: correct yours, and try again in a minute.")
+            raise ApiError(429, text, "Authorization") from error
         if found is None and is_share_link(value):
             raise ApiError(401, _("This link has expired or was revoked: ask for a new one."), "Authorization")
         if found is None:

@@ -29,6 +29,8 @@ def refuse(status: int, error: str, field: str = "") -> JsonResponse:
     response = JsonResponse({"error": error, "field": field}, status=status)
     if status == 401:
         response["WWW-Authenticate"] = "Bearer"
+    if status == 429:
+        response["Retry-After"] = "60"
     return response
 
 

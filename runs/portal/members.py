@@ -191,7 +191,7 @@ def accept_invite(request: HttpRequest, key: str) -> HttpResponse:
             with transaction.atomic():
                 made = form.save()
                 membership.accept(key, made)
-            login(request, made, backend="django.contrib.auth.backends.ModelBackend")
+            login(request, made, backend="runs.access.logins.PasswordBackend")
             return redirect("runs")
     except InviteUnusable as reason:
         return render(request, "projects/invite_unusable.html", {"reason": reason}, status=404)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.contrib.auth.views import LogoutView
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
@@ -35,6 +36,14 @@ class LogOut(LogoutView):
         response: HttpResponse = super().post(request, *args, **kwargs)
         response.headers["Clear-Site-Data"] = '"cache"'
         return response
+
+
+def locked_out(request: HttpRequest, _response: HttpResponse | None = None, *_: Any) -> HttpResponse:
+    """Answer who has given too many wrong passwords, at the login and in the admin."""
+    seconds = int(settings.AXES_COOLOFF_TIME.total_seconds())
+    response = render(request, "registration/locked_out.html", {"minutes": seconds // 60}, status=429)
+    response.headers["Retry-After"] = str(seconds)
+    return response
 
 
 class RunList(LoginRequiredMixin, ListView[Run]):

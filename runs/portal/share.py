@@ -13,8 +13,10 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
+from runs.access.addresses import address_of
+from runs.access.guesses import TooManyGuesses, lookups
 from runs.access.roles import SHARED, Viewer, commanded_run
-from runs.access.tokens import create_token, find_token
+from runs.access.tokens import create_token
 from runs.models import AccessToken, Run, RunQuerySet, TokenScope
 from runs.portal.members import membership_of
 from runs.portal.pages import RunView
@@ -30,9 +32,13 @@ class SharedRunPage(RunView):
     token: AccessToken
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        token = _shared(kwargs["token"])
+        try:
+            token = lookups.find(kwargs["token"], {TokenScope.SHARE}, address_of(request) or "")
+            status = 404
+        except TooManyGuesses:
+            token, status = None, 429
         if token is None or token.run_id is None:
-            response: HttpResponseBase = render(request, "runs/share_ended.html", status=404)
+            response: HttpResponseBase = render(request, "runs/share_ended.html", status=status)
         else:
             request.user = AnonymousUser()
             self.token = token
@@ -84,7 +90,3 @@ def share_run(request: HttpRequest, pk: int) -> HttpResponse:
         "now": timezone.now(),
     }
     return render(request, "runs/share.html", context, status=status)
-
-
-def _shared(value: str) -> AccessToken | None:
-    return find_token(value, {TokenScope.SHARE})

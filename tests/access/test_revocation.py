@@ -66,7 +66,7 @@ async def refused(run: Run, *, query: str = "", bearer: str = "") -> int:
 async def by_session(run: Run, name: str) -> tuple[Client, WebsocketCommunicator]:
     def ask() -> tuple[Client, str]:
         client = Client()
-        assert client.login(username=name, password=PASSWORD)
+        client.force_login(User.objects.get(username=name))
         answer = client.post("/api/tickets/", {"run": run.pk}, content_type="application/json")
         return client, answer.json()["ticket"]
 
@@ -221,7 +221,7 @@ def test_a_ticket_opens_nothing_once_its_session_or_token_is_gone(run: Run) -> N
     async def check() -> None:
         def ended() -> tuple[str, str]:
             client = Client()
-            client.login(username="operator", password=PASSWORD)
+            client.force_login(User.objects.get(username="operator"))
             by_session = client.post("/api/tickets/", {"run": run.pk}, content_type="application/json").json()["ticket"]
             client.post("/logout/")
             token, _ = make(run, TokenScope.VIEW)

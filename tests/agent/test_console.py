@@ -8,7 +8,6 @@ import pytest
 
 from steersman.agent.journals import console
 from steersman.agent.journals.console import ConsoleTail
-from steersman.agent.machine.redactor import Redactor
 
 
 @pytest.fixture
@@ -64,36 +63,3 @@ def test_it_goes_on_from_an_offset(path):
 def test_it_finds_the_last_line_with_text(path):
     path.write_text("first\nlast words\n\n   \n")
     assert ConsoleTail(path).last_line() == "last words"
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("reading {data}/datasets", "reading <data>/datasets"),
-        ("reading {home}/notes", "reading ~/notes"),
-        ("token=s3cr3t-value!", "token=<secret>"),
-        ("at /opt/steersman/trainer/loop.py", "at <steersman>/trainer/loop.py"),
-        ("nothing to hide", "nothing to hide"),
-    ],
-)
-def test_it_takes_out_what_must_not_leave(tmp_path, text, shown):
-    environment = {"MY_TOKEN": "s3cr3t-value!", "SHORT_KEY": "abc", "PLAIN": "nothing"}
-    redactor = Redactor(tmp_path / "data", Path("/opt/steersman"), environment)
-    assert redactor.text(text.format(data=tmp_path / "data", home=Path.home())) == shown
-
-
-def test_it_takes_out_host_and_user_as_words_only(tmp_path, monkeypatch):
-    monkeypatch.setattr("steersman.agent.machine.redactor.socket.gethostname", lambda: "gpu7")
-    monkeypatch.setattr("steersman.agent.machine.redactor._user_name", lambda: "ada")
-    redactor = Redactor(tmp_path, tmp_path / "app", {})
-    assert redactor.text("ada@gpu7: adam on gpu70") == "<user>@<host>: adam on gpu70"
-    assert redactor.json({"who": ["ada", 1], "where": {"host": "gpu7"}}) == {
-        "who": ["<user>", 1],
-        "where": {"host": "<host>"},
-    }
-
-
-def test_it_replaces_what_no_database_takes(tmp_path):
-    redactor = Redactor(tmp_path, tmp_path / "app", {})
-    assert redactor.text("a\0b \udce4") == "a\ufffdb ?"
-    assert redactor.json({"loss": [float("nan"), 0.5]}) == {"loss": [None, 0.5]}

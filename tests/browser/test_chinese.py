@@ -73,7 +73,9 @@ def test_who_has_a_link_chooses_chinese_without_an_account(
     page.goto(f"{stack.address}/share/{seeded['share']}/")
     page.get_by_role("button", name="简体中文").click()
     expect(page).to_have_url(f"{stack.address}/share/{seeded['share']}/")
-    expect(page.locator("[data-link=live] [data-testid=chart] canvas").first).to_be_visible(timeout=20_000)
+    # Charts are drawn when they come into sight.
+    page.locator("[data-link=live] [data-testid=chart]").first.scroll_into_view_if_needed(timeout=20_000)
+    expect(page.locator("[data-testid=chart] canvas").first).to_be_visible(timeout=20_000)
     expect(page.locator("#link")).to_have_text("实时")
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     page.screenshot(path=screenshots / "chinese-phone-share.png")

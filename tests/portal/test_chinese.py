@@ -247,7 +247,7 @@ def test_no_english_is_left_on_a_page_of_the_portal(places: dict[str, Any], name
 
 
 ADMIN = ("", "runs/run/", "runs/run/{live}/change/", "runs/run/add/", "runs/project/", "runs/recipe/", "runs/host/",
-         "runs/membership/", "runs/accesstoken/", "runs/invite/", "auth/user/")  # fmt: skip
+         "runs/membership/", "runs/accesstoken/", "runs/invite/", "auth/user/", "axes/accessattempt/")  # fmt: skip
 
 
 @pytest.mark.parametrize("address", ADMIN)

@@ -32,7 +32,7 @@ from runs.recording import alerts
 from runs.recording.checkpoints import forget_checkpoints
 from runs.recording.lifecycle import Lease, complete_command, note_pause
 from runs.recording.status import announce_status
-from steersman.agent.machine.redactor import Redactor
+from steersman.agent.machine.redactor import Redactor, as_stored
 from steersman.files.checkpoint import is_whole
 from steersman.records.kinds import (
     AlertRecord,
@@ -76,7 +76,7 @@ class RecordStore:
             case StateRecord():
                 note_pause(self._lease, record.state == "paused")
             case KnobsRecord():
-                knobs = self._redactor.json(record.knobs)
+                knobs = [self._redactor.knob(knob) for knob in record.knobs]
                 for knob in knobs:
                     # What is no knob, as it is stored, is set aside here: otherwise it would fail whoever steers.
                     ValueSpec.from_wire(knob)
@@ -116,7 +116,7 @@ class RecordStore:
     def _store_environment(self, record: EnvironmentRecord) -> None:
         """Keep what rank 0 runs on, and of the others which devices they have."""
         environment = Attempt.objects.values_list("environment", flat=True).get(pk=self._lease.attempt_id)
-        environment = merge_environments(environment, self._redactor.json(record.environment), record.rank)
+        environment = merge_environments(environment, self._redactor.environment(record.environment), record.rank)
         Attempt.objects.filter(pk=self._lease.attempt_id).update(environment=environment)
 
     def _store_plan(self, record: PlanRecord) -> None:
@@ -192,9 +192,9 @@ class RecordStore:
             CommandState(record.state),
             outcome=self._redactor.text(record.reason),
             step=record.step,
-            old=self._redactor.json(record.old),
-            new=self._redactor.json(record.new),
-            effective=self._redactor.json(record.effective),
+            old=as_stored(record.old),
+            new=as_stored(record.new),
+            effective=as_stored(record.effective),
             ranks=record.ranks,
         )
         if settled and command.kind == Extend.kind and record.state == "applied":

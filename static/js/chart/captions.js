@@ -33,8 +33,8 @@ export function captionOf(drawn, points, log, earlier = 0) {
 }
 
 /**
- * Return the text alternative of a chart: newest values, range, numbers of points, of interventions in sight and of
- * lines of earlier attempts, and the attempt that was chosen.
+ * Return the text alternative of a chart: newest values, range, numbers of points, of interventions and alerts in
+ * sight and of lines of earlier attempts, and the attempt that was chosen.
  */
 export function altText(title, lines, drawn, points, over, { marks = 0, earlier = 0, attempt = Infinity } = {}) {
   const newest = lines.map((line) => (lines.length > 1 ? `${line.label} ${latestOf(line)}` : latestOf(line)));
@@ -42,7 +42,7 @@ export function altText(title, lines, drawn, points, over, { marks = 0, earlier 
   const parts = [newest.join(", ")];
   if (low <= high) parts.push(fill(gettext("from {low} to {high}"), { low: number(low), high: number(high) }));
   parts.push(fill(gettext("{points} points"), { points: count(points) }));
-  if (marks) parts.push(fill(gettext("interventions marked: {count}, the key m reads them"), { count: marks }));
+  if (marks) parts.push(fill(gettext("interventions and alerts marked: {count}, the key m reads them"), { count: marks }));
   if (attempt !== Infinity) parts.push(fill(gettext("as attempt {number} left it"), { number: attempt }));
   if (earlier) parts.push(fill(gettext("paler lines of other attempts: {count}"), { count: count(earlier) }));
   parts.push(fill(gettext("over {axis}"), { axis: AXES[over] }));

@@ -1,6 +1,7 @@
 // Which commands are marked on the charts, with which picture, and where. Pure.
 
-import { fill, gettext } from "../shared/i18n.js";
+import { alertTexts } from "../shared/alert_texts.js";
+import { fill, gettext, stateText } from "../shared/i18n.js";
 import { commandText } from "./text.js";
 
 // Pictures in a square of 24: shapes, not colours, tell the kinds apart.
@@ -30,6 +31,10 @@ function isStep(value) {
 /** Return an alert as what charts mark: it has a step, the time when it began, and the series that it is of. */
 export function alertMark({ attempt, series, step, began_at: began, detector, title, state }) {
   return { command: "alert", attempt, series, step, applied_at: began, detector, title, state };
+}
+
+function alertWords(alert) {
+  return fill(gettext("Alert: {title} ({state})"), { title: alertTexts(alert).title, state: stateText(alert.state) });
 }
 
 /** Return when a command took effect, in seconds since 1970. */
@@ -69,5 +74,6 @@ export function clusterMarks(marks, room) {
 /** Return what a mark says: what was done, at which step, by whom. */
 export function markText(command) {
   const where = fill(gettext("step {x}"), { x: command.step });
-  return [commandText(command), where, command.author].filter(Boolean).join(" · ");
+  const what = command.command === "alert" ? alertWords(command) : commandText(command);
+  return [what, where, command.author].filter(Boolean).join(" · ");
 }

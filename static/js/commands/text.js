@@ -1,6 +1,5 @@
 // What a command does, and did, as text for the reader. Pure.
 
-import { alertTexts } from "../shared/alert_texts.js";
 import { exactValue, readableName, roundedValue } from "../shared/format.js";
 import { fill, gettext, stateText } from "../shared/i18n.js";
 
@@ -23,8 +22,6 @@ const WORDS = {
   note: (given) => fill(gettext("Note: {text}"), { text: given.text ?? "" }),
   extend: extendWords,
   cancel: () => gettext("Cancel a command"),
-  alert: (_, alert) =>
-    fill(gettext("Alert: {title} ({state})"), { title: alertTexts(alert).title, state: stateText(alert.state) }),
 };
 
 function knobWords(given, command) {

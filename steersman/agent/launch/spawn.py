@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,8 +19,8 @@ from steersman.files.private import make_private, open_private
 from steersman.ranks.launchers import OUTSIDE_VARIABLE, outside
 from steersman.run import FOLDER_VARIABLE, RANK_VARIABLE, RANKS_VARIABLE
 
-# What the portal needs and a training must not see.
-WITHHELD = ("STEERSMAN_SECRET_KEY", "STEERSMAN_DATABASE_URL", "STEERSMAN_REDIS_URL", "DJANGO_SETTINGS_MODULE")
+# What the portal needs and a training must not see: settings with keys in them, and where its services are.
+WITHHELD = re.compile(r"DJANGO_SETTINGS_MODULE|STEERSMAN_(SECRET_KEY\w*|MAIL_\w+|\w+_URL)")
 
 PR_SET_PDEATHSIG = 1
 # Loaded before any fork: a child of a process with threads must not.
@@ -39,7 +40,7 @@ def worker_environment(folder: Path, data: Path, application: Path, base: Mappin
         # Another `train` may make it at the same moment.
         with contextlib.suppress(FileExistsError):
             link.symlink_to(application / "steersman")
-    environment = {name: value for name, value in base.items() if name not in WITHHELD}
+    environment = {name: value for name, value in base.items() if not WITHHELD.fullmatch(name)}
     paths = [base["PYTHONPATH"]] if base.get("PYTHONPATH") else []
     return environment | {
         FOLDER_VARIABLE: str(folder),

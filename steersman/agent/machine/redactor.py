@@ -10,63 +10,62 @@ import math
 import os
 import re
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from steersman.agent.machine.secret_values import secret_texts
 from steersman.values import LONGEST_NAME
 
 Value = TypeVar("Value")
 
-SECRET_NAME = re.compile(
-    r"SECRET|TOKEN|PASSW|API_?KEY|ACCESS_?KEY|PRIVATE|CREDENTIAL|AUTH|_KEY$|_DSN$|DATABASE_URL", re.IGNORECASE
-)
-# A shorter value would blank out ordinary words.
-SHORTEST_SECRET = 6
-# A user or a host may be called so too; in the name of a series these say nothing of them.
+# Names that say nothing of a person or a machine: accounts that every system has.
+GENERIC_USERS = frozenset({"root", "user", "admin", "ubuntu", "jovyan", "nobody", "docker", "runner"})
+# A host may be called so too; such a word is taken out of addresses alone.
 WORDS_OF_SERIES = frozenset(
     {"accuracy", "epoch", "evaluation", "loss", "optimizer", "speed", "step", "test", "train", "validation"}
 )
+# Of the fields of a knob, those that people read. `series` is the name of one, as it is stored.
+KNOB_TEXTS = frozenset({"help", "unit", "series"})
+# Not the slash within the name of a series.
+ABSOLUTE_PATH = re.compile(r"(?<![\w.])/[^\s:,;'\"()]*")
 
 
 class Redactor:
     """Replaces what identifies this host or opens its doors."""
 
     def __init__(self, data: Path, application: Path, environment: Mapping[str, str] | None = None) -> None:
-        variables = os.environ if environment is None else environment
-        literal: dict[str, str] = {}
-        for name, value in variables.items():
-            if SECRET_NAME.search(name) and len(value) >= SHORTEST_SECRET:
-                literal[value] = "<secret>"
+        literal = secret_texts(os.environ if environment is None else environment)
         for folder, shown in ((data, "<data>"), (application, "<steersman>"), (Path.home(), "~")):
             for spelled in {str(folder), str(folder.resolve())}:
                 if len(spelled) > 1:
                     literal[spelled] = shown
-        words = {host: "<host>" for host in {socket.gethostname(), socket.getfqdn()} if host and host != "localhost"}
-        words[_user_name()] = "<user>"
+        user = _user_name()
+        self._user = "" if user in GENERIC_USERS else user
+        self._hosts = {name for name in (socket.gethostname(), socket.getfqdn()) if name and name != "localhost"}
+        words = dict.fromkeys(self._hosts, "<host>") | ({self._user: "<user>"} if self._user else {})
         # Longest first: the data folder may lie inside the home.
         patterns = [re.escape(text) for text in sorted(literal, key=len, reverse=True)]
         for word in sorted(words, key=len, reverse=True):
+            is_told = word in self._hosts and word not in WORDS_OF_SERIES
             if len(word) > 1:
-                patterns.append(rf"(?<![\w.-]){re.escape(word)}(?![\w-])")
-        self._shown = literal | words
+                patterns.append(_as_word(word, anywhere=is_told or not word.isalpha()))
+        self._shown = words | literal
         self._pattern = re.compile("|".join(patterns)) if patterns else None
 
     def text(self, text: str) -> str:
         """Return `text` with what must not leave, and what no database takes (NUL, half characters), replaced."""
-        return self._replaced(text)
+        text = storable(text)
+        if self._pattern is not None:
+            text = self._pattern.sub(lambda match: self._shown[match.group()], text)
+        return ABSOLUTE_PATH.sub(self._path, text) if self._user and f"/{self._user}" in text else text
 
-    def _replaced(self, text: str, spared: frozenset[str] = frozenset()) -> str:
-        text = text.replace("\0", "\ufffd").encode(errors="replace").decode()
-        if self._pattern is None:
-            return text
-        return self._pattern.sub(
-            lambda match: match.group() if match.group() in spared else self._shown[match.group()], text
-        )
+    def _path(self, match: re.Match[str]) -> str:
+        return "/".join("<user>" if part == self._user else part for part in match.group().split("/"))
 
     def name(self, name: str) -> str:
-        """Return a name redacted, of at most LONGEST_NAME characters; what every training calls its series stays."""
-        return self._replaced(name, spared=WORDS_OF_SERIES)[:LONGEST_NAME]
+        """Return a name redacted, of at most LONGEST_NAME characters."""
+        return self.text(name)[:LONGEST_NAME]
 
     def names(self, names: Iterable[str]) -> list[str]:
         """Return names redacted, none twice."""
@@ -85,17 +84,56 @@ class Redactor:
         """Return values by their names, these redacted."""
         return dict(zip(self.names(values), values.values(), strict=True))
 
+    def environment(self, value: Any) -> Any:
+        """Return what a training tells of its host, JSON-ready: as `json`, and no text is the user or the host."""
+        if isinstance(value, str):
+            if value in self._hosts:
+                return "<host>"
+            return "<user>" if value and value == self._user else self.text(value)
+        return _each(value, self.environment, self.text)
+
     def json(self, value: Any) -> Any:
         """Return a JSON-ready value with every text in it redacted; numbers that JSON cannot carry become None."""
-        if isinstance(value, str):
-            return self.text(value)
-        if isinstance(value, dict):
-            return {self.text(str(key)): self.json(item) for key, item in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [self.json(item) for item in value]
-        if isinstance(value, float) and not math.isfinite(value):
-            return None
-        return value
+        return self.text(value) if isinstance(value, str) else _each(value, self.json, self.text)
+
+    def knob(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a knob's specification, JSON-ready. Its name, groups and choices are what people send: they stay."""
+        plain: dict[str, Any] = as_stored(dict(spec))
+        for field in KNOB_TEXTS & plain.keys():
+            plain[field] = self.json(plain[field])
+        return plain
+
+
+def as_stored(value: Any) -> Any:
+    """Return a JSON-ready value as a database takes it, with nothing redacted."""
+    return storable(value) if isinstance(value, str) else _each(value, as_stored, storable)
+
+
+def storable(text: str) -> str:
+    """Return `text` with what no database takes, NUL and half characters, replaced."""
+    return text.replace("\0", "\ufffd").encode(errors="replace").decode()
+
+
+def _each(value: Any, change: Callable[[Any], Any], change_key: Callable[[str], str]) -> Any:
+    if isinstance(value, dict):
+        return {change_key(str(key)): change(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [change(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _as_word(word: str, anywhere: bool) -> str:
+    """Return the pattern of a user or a host in a text: as a word of its own, or in addresses alone.
+
+    A user of plain letters may be called like any word, such as root: that is taken out of addresses, and out of
+    absolute paths (see `Redactor.text`).
+    """
+    literal = re.escape(word)
+    if anywhere:
+        return rf"(?<![\w.-]){literal}(?![\w-])"
+    return rf"(?<![\w.-]){literal}(?=@[\w<])|(?<=[\w>]@){literal}(?![\w-])|(?<=~){literal}(?![\w-])"
 
 
 def _user_name() -> str:

@@ -1,0 +1,127 @@
+"""Which values of environment variables open doors: by the name of the variable, or by the look of the value.
+
+A value that is hidden is hidden in all that a training writes, so ordinary words and numbers never are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from urllib.parse import unquote, urlsplit
+
+HIDDEN = "<secret>"
+# Parts of a name between underscores; MAX_TOKENS and GIT_AUTHOR_NAME have none of them.
+SECRET_WORDS = frozenset(
+    [
+        "SECRET",
+        "TOKEN",
+        "PASSWORD",
+        "PASSWD",
+        "PASSPHRASE",
+        "PASS",
+        "PWD",
+        "PAT",
+        "CREDENTIAL",
+        "CREDENTIALS",
+        "AUTH",
+        "KEY",
+        "APIKEY",
+        "DSN",
+        "WEBHOOK",
+        "COOKIE",
+        "SIGNATURE",
+        "SAS",
+    ]
+)
+# The same written without underscores, such as MYSQLPASSWORD.
+SECRET_ENDINGS = re.compile(r"(SECRET|TOKEN|PASSWORD|PASSWD|APIKEY|ACCESSKEY|SECRETKEY|PRIVATEKEY)$")
+# Folders that a shell keeps.
+NO_SECRETS = frozenset({"PWD", "OLDPWD"})
+# A shorter value would blank out parts of ordinary words.
+SHORTEST = 6
+# Letters alone are a word unless there are more of them.
+LONGEST_WORD = 12
+WORD = re.compile(r"[^\W\d_]+")
+NUMBER = re.compile(r"[+-]?(\d[\d_,]*\.?\d*|\.\d+)(e[+-]?\d+)?%?", re.IGNORECASE)
+PATHS = re.compile(r"[~.]{0,2}/[^\s]*")
+# Of keys that tell by their first letters what they are: GitHub, GitLab, Hugging Face, OpenAI, AWS, Slack, Google, JWT.
+KNOWN_KEYS = re.compile(
+    r"(gh[pousr]_|github_pat_|glpat-|hf_|sk-|rk_live_|AKIA|ASIA|xox[abeoprs]-|AIza|ya29\.|npm_|pypi-|eyJ[\w-]+\.eyJ)\S{8,}"
+)
+TOKEN = re.compile(r"[A-Za-z0-9_\-+/=.~]+")
+SHORTEST_TOKEN = 20
+# Of a part between marks, and how often the kind of its characters changes per character: 0.6 in random ones.
+SHORTEST_PART = 10
+LEAST_CHANGES = 0.35
+
+
+def secret_texts(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return each text that must not leave, with what is shown in its place."""
+    found: dict[str, str] = {}
+    for name, value in variables.items():
+        for text in _secrets_of(name, value):
+            if len(text) >= SHORTEST:
+                found[text] = HIDDEN
+    return found
+
+
+def is_secret_name(name: str) -> bool:
+    """Return whether a variable of this name holds a secret."""
+    upper = name.upper()
+    if upper in NO_SECRETS:
+        return False
+    return bool(SECRET_WORDS.intersection(upper.split("_"))) or bool(SECRET_ENDINGS.search(upper))
+
+
+def _secrets_of(name: str, value: str) -> Iterator[str]:
+    if "://" in value:
+        yield from _secrets_of_url(name, value)
+    elif is_secret_name(name):
+        if not _is_ordinary(value):
+            yield value
+    elif KNOWN_KEYS.fullmatch(value) or _is_random(value):
+        yield value
+
+
+def _secrets_of_url(name: str, url: str) -> Iterator[str]:
+    """Yield what opens the door that a URL leads to: its password, a random part of it, or all of it."""
+    try:
+        parts = urlsplit(url)
+        password = parts.password
+    except ValueError:
+        yield url
+        return
+    if password:
+        yield parts.netloc.rpartition("@")[0]
+        for spelled in {password, unquote(password)}:
+            if not _is_ordinary(spelled):
+                yield spelled
+    if is_secret_name(name):
+        yield url
+    for part in re.split(r"[/?&=]", parts.path + "?" + parts.query):
+        if KNOWN_KEYS.fullmatch(part) or _is_random(part):
+            yield part
+
+
+def _is_ordinary(value: str) -> bool:
+    """Return whether a value is a word, a number or a path: those stand in texts that have nothing to do with it."""
+    if WORD.fullmatch(value):
+        return len(value) <= LONGEST_WORD and (value.islower() or value.istitle() or value.isupper())
+    return bool(NUMBER.fullmatch(value) or PATHS.fullmatch(value))
+
+
+def _is_random(value: str) -> bool:
+    """Return whether a value looks made by a random generator: long, with letters of both cases and digits mixed."""
+    if len(value) < SHORTEST_TOKEN or not TOKEN.fullmatch(value) or PATHS.match(value):
+        return False
+    return any(map(_is_mixed, re.findall(r"[A-Za-z0-9]+", value)))
+
+
+def _is_mixed(part: str) -> bool:
+    """Return whether letters of both cases and digits change often; in names of models and versions they do not."""
+    if len(part) < SHORTEST_PART:
+        return False
+    kinds = [0 if each.islower() else 1 if each.isupper() else 2 for each in part]
+    changes = sum(one != other for one, other in pairwise(kinds))
+    return len(set(kinds)) == 3 and changes >= LEAST_CHANGES * len(part)

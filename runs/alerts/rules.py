@@ -50,6 +50,11 @@ class Rule:
         """What people call it: the detector, and the series if it is of some alone."""
         return f"{self.detector} {self.series}".strip()
 
+    @property
+    def has_limit(self) -> bool:
+        """Whether it is of the detector of limits that people set."""
+        return self.detector == THRESHOLD
+
     def matches(self, detector: str, series: str) -> bool:
         """Return whether it is about what `detector` finds in `series`."""
         return self.detector == detector and (not self.series or bool(_pattern(self.series).fullmatch(series)))
@@ -60,7 +65,7 @@ class Rule:
 
     def asked_limit(self) -> LimitDefaults | None:
         """Return the limit that a rule of the detector "threshold" sets, None where it sets none."""
-        if self.detector != THRESHOLD or self.limit is None:
+        if not self.has_limit or self.limit is None:
             return None
         clear_at = self.limit if self.clear_at is None else self.clear_at
         return LimitDefaults(self.limit, clear_at, above=self.is_above, points=self.points)

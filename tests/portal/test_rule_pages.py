@@ -192,6 +192,8 @@ def test_a_snooze_and_an_action_are_told(run: Run) -> None:
     # Saving it keeps the snooze.
     saved = as_("owner").post(f"/runs/{run.pk}/rules/edit/?rule={rule.pk}", GIVEN)
     assert saved.status_code == 302 and AlertRule.objects.get().snoozed_until == UNTIL_CLEARED
+    as_("owner").post(f"/runs/{run.pk}/rules/", {"do": "wake", "detector": "spike", "series": ""})
+    assert AlertRule.objects.get().snoozed_until is None
 
 
 def test_projects_and_runs_lead_to_their_rules(run: Run) -> None:

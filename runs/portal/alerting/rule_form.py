@@ -11,7 +11,6 @@ from django.http import QueryDict
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from runs.alerts.detectors.limits import THRESHOLD
 from runs.alerts.rulebook.loading import fields_of
 from runs.alerts.rules import Rule
 from runs.models import AlertRule, RuleAction, Severity
@@ -105,7 +104,7 @@ class RuleForm(forms.Form):
         initial = fields_of(rule) | {"series": rule.series, "is_above": "yes" if rule.is_above else "no"}
         initial["cool_down_s"] = int(rule.cool_down_s)
         super().__init__(given, initial=initial)
-        if rule.detector != THRESHOLD:
+        if not rule.has_limit:
             for name in self.OF_LIMIT:
                 del self.fields[name]
         elif not rule.id:
@@ -126,7 +125,7 @@ class RuleForm(forms.Form):
         is_above = given.get("is_above")
         if limit is not None and clear_at is not None and (clear_at > limit if is_above else clear_at < limit):
             self.add_error("clear_at", _("It is cleared on the other side of the limit."))
-        if self.rule.detector == THRESHOLD and limit is None and "limit" not in self.errors:
+        if self.rule.has_limit and limit is None and "limit" not in self.errors:
             self.add_error("limit", _("Give the limit."))
         if given.get("action") == RuleAction.SCALE_KNOB:
             if not given.get("knob"):

@@ -164,10 +164,12 @@ def shown(rules: tuple[Rule, ...]) -> list[Rule]:
 
 
 def _change(request: HttpRequest, place: Place) -> None:
-    """Switch a rule on or off, or delete it. What is not of this place is copied here to be switched."""
+    """Switch a rule on or off, end its snooze, or delete it. What is not of this place is copied here to be switched."""
     detector, series, do = (request.POST.get(name, "") for name in ("detector", "series", "do"))
     if do == "delete":
         place.own.filter(detector=detector, series=series).delete()
+    elif do == "wake":
+        place.own.filter(detector=detector, series=series).update(snoozed_until=None)
     elif do in ("on", "off") and len(detector) <= 40 and len(series) <= 200:
         same = [rule for rule in place.rules() if (rule.detector, rule.series) == (detector, series)]
         # Of the same series in project and run the run's comes last.

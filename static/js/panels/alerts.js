@@ -42,7 +42,8 @@ export class Alerts {
     const held = this.#list.contains(focused) ? focused.closest("[data-alert]")?.dataset.alert : undefined;
     this.#list.replaceChildren(...this.#state.alerts.map((alert) => this.#row(alert, may)));
     // The row is a new one: a keyboard stays where it was, or in the list where the button has gone.
-    if (held !== undefined) (this.#list.querySelector(`[data-alert="${held}"] button`) ?? this.#list).focus();
+    const row = `[data-alert="${held}"]`;
+    if (held !== undefined) (this.#list.querySelector(`${row} .alert-buttons > button, ${row} summary`) ?? this.#list).focus();
   }
 
   #row(alert, may) {
@@ -145,7 +146,7 @@ function alertRow(alert, buttons) {
       ...details.filter(Boolean).map((text) => element("div", { class: "entry-detail", text })),
       actionLine(alert),
     ),
-    ...buttons,
+    buttons.length ? element("div", { class: "alert-buttons" }, ...buttons) : null,
     timeElement(alert.began_at),
   );
 }

@@ -164,7 +164,7 @@ def shown(rules: tuple[Rule, ...]) -> list[Rule]:
 
 
 def _change(request: HttpRequest, place: Place) -> None:
-    """Switch a rule on or off, end its snooze, or delete it. What is not of this place is copied here to be switched."""
+    """Switch a rule, end its snooze, or delete it. What is not of this place is copied here to be switched."""
     detector, series, do = (request.POST.get(name, "") for name in ("detector", "series", "do"))
     if do == "delete":
         place.own.filter(detector=detector, series=series).delete()

@@ -47,7 +47,8 @@ def names_version(run: Run) -> list[Any]:
 def replace_names(commands: Iterable[dict[str, Any]]) -> None:
     """Put roles in place of authors in `commands`, which have an `id` and an `author` as on the wire.
 
-    What no person sent (a signal, the command line) keeps its author. Costs two queries.
+    What no person sent (a rule, a signal, the command line) keeps its author. Costs two queries, and one where rules
+    sent some.
     """
     listed = list(commands)
     if not listed:
@@ -55,11 +56,13 @@ def replace_names(commands: Iterable[dict[str, Any]]) -> None:
     found = Command.objects.filter(pk__in={command["id"] for command in listed}, author__isnull=False)
     authors = {str(pk): (user, project) for pk, user, project in found.values_list("pk", "author", "run__project")}
     roles = _roles(authors.values())
+    unknown = [each["id"] for each in listed if each["id"] not in authors and each["author"] not in NO_PERSONS]
+    by_rules = _sent_by_rules(unknown)
     for command in listed:
         author = authors.get(command["id"])
         if author is not None:
             command["author"] = roles.get(author, FORMER_MEMBER)
-        elif command["author"] not in NO_PERSONS:
+        elif command["author"] not in NO_PERSONS and command["id"] not in by_rules:
             command["author"] = FORMER_MEMBER
 
 
@@ -76,6 +79,13 @@ def replace_alert_names(alerts: Iterable[dict[str, Any]]) -> None:
     roles = _roles(people.values())
     for alert in named:
         alert["by"] = roles.get(people.get(alert["id"], (0, 0)), FORMER_MEMBER)
+
+
+def _sent_by_rules(ids: list[str]) -> set[str]:
+    """Return which commands rules sent: an alert says so for good, also where the rule was deleted."""
+    if not ids:
+        return set()
+    return {str(pk) for pk in Alert.objects.filter(command_id__in=ids).values_list("command_id", flat=True)}
 
 
 def _roles(people: Iterable[tuple[int, int]]) -> dict[tuple[int, int], str]:

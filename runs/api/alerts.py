@@ -1,18 +1,21 @@
-"""Alerts of a run: what went wrong, and saying that one has seen it."""
+"""Alerts of a run: what went wrong, saying that one has seen it, and silencing it."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from ninja import Query, Router
 
-from runs.access.roles import operators_only
+from runs.access.roles import Viewer, operators_only
+from runs.alerts.rulebook.snoozing import CannotSnooze, snooze
 from runs.api.callers import visible_run, visible_run_and_viewer
 from runs.api.errors import ApiError
-from runs.api.schemas import AlertOut, AlertsPage, ErrorOut
-from runs.models import AlertState, Severity, alert_as_wire
+from runs.api.schemas import AlertOut, AlertsPage, ErrorOut, SnoozeIn
+from runs.models import Alert, AlertState, Run, Severity, alert_as_wire
 from runs.recording import alerts as recorded
 
 router = Router(tags=["alerts"])
@@ -48,11 +51,39 @@ def list_alerts(
 )
 def acknowledge_alert(request: HttpRequest, run_id: int, alert_id: int) -> dict[str, Any]:
     """The alert as it is then. One that somebody acknowledged before, or that is cleared, stays as it was."""
+    run, viewer = _commanded(request, run_id)
+    recorded.acknowledge(run.pk, alert_id, viewer.user_id, viewer.name)
+    return alert_as_wire(_alert_of(run, alert_id))
+
+
+@router.post(
+    "/{int:run_id}/alerts/{int:alert_id}/snooze/",
+    response={200: AlertOut, 403: ErrorOut, **ERRORS},
+    summary="Silence what an alert is about",
+)
+def snooze_alert(request: HttpRequest, run_id: int, alert_id: int, body: SnoozeIn) -> dict[str, Any]:
+    """What the detector finds in this series is recorded, and neither told nor acted upon, by a rule of the run."""
+    run, viewer = _commanded(request, run_id)
+    alert = _alert_of(run, alert_id)
+    until = None if body.hours is None else timezone.now() + timedelta(hours=body.hours)
+    try:
+        snooze(alert.pk, until, viewer.user_id)
+    except CannotSnooze as reason:
+        if str(reason) == "code":
+            raise ApiError(422, _("The training's own code raised it: no rule silences that."), "id") from None
+        raise ApiError(422, _("It is over already: give hours."), "hours") from None
+    return alert_as_wire(alert)
+
+
+def _commanded(request: HttpRequest, run_id: int) -> tuple[Run, Viewer]:
     run, viewer = visible_run_and_viewer(request, run_id)
     if not viewer.may_command:
         raise ApiError(403, operators_only())
-    recorded.acknowledge(run.pk, alert_id, viewer.user_id, viewer.name)
+    return run, viewer
+
+
+def _alert_of(run: Run, alert_id: int) -> Alert:
     alert = run.alerts.filter(pk=alert_id).first()
     if alert is None:
         raise ApiError(404, _("There is no such alert of this run."), "id")
-    return alert_as_wire(alert)
+    return alert

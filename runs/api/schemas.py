@@ -255,6 +255,18 @@ class AlertOut(Schema):
     cleared_step: int | None
     by: str = Field(description="Who acknowledged it")
     acknowledged_at: datetime | None
+    action: str = Field(description="What its rule asks of the run; empty if nothing")
+    action_state: str = Field(description="`asked`, `dry_run` or `held_back`; empty while it is to come")
+    action_text: str
+    command_id: str = Field(description="The command by which the rule asked")
+
+
+class SnoozeIn(Schema):
+    """For how long an alert is to be silent."""
+
+    model_config = {"extra": "forbid"}
+
+    hours: float | None = Field(gt=0, le=24 * 30, description="null: until it is cleared")
 
 
 class AlertsPage(Schema):

@@ -40,10 +40,12 @@ def record_as(run_id: int, request: Request, viewer: Viewer) -> Command:
     return record(run_id, request, author_id=viewer.user_id, author_name=viewer.name)
 
 
-def record(run_id: int, request: Request, *, author_id: int | None, author_name: str) -> Command:
-    """Record a command by a person, or by a signal or the command line, which `author_name` says.
+def record(
+    run_id: int, request: Request, *, author_id: int | None, author_name: str, rule_id: int | None = None
+) -> Command:
+    """Record a command by a person, or by a rule, a signal or the command line, which `author_name` says.
 
-    Other names without `author_id` are taken for those of persons, whom guests are not told of.
+    Other names without `author_id` and `rule_id` are taken for those of persons, whom guests are not told of.
     """
     with transaction.atomic():
         run = Run.objects.select_for_update().get(pk=run_id)
@@ -56,6 +58,7 @@ def record(run_id: int, request: Request, *, author_id: int | None, author_name:
                 "arguments": msgspec.to_builtins(request.command),
                 "author_id": author_id,
                 "author_name": author_name,
+                "rule_id": rule_id,
                 "reason": request.reason,
                 "sent_at": timezone.now(),
                 "expires_at": request.expires_at,

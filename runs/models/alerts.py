@@ -114,4 +114,8 @@ def alert_as_wire(alert: Alert) -> dict[str, Any]:
         "cleared_step": alert.cleared_step,
         "by": alert.acknowledged_name,
         "acknowledged_at": iso(alert.acknowledged_at) if alert.acknowledged_at else None,
+        "action": str(alert.action),
+        "action_state": str(alert.action_state),
+        "action_text": alert.action_text,
+        "command_id": str(alert.command_id or ""),
     }

@@ -214,7 +214,10 @@ class StallChanged(Event, frozen=True, kw_only=True):
 
 
 class AlertChanged(Event, frozen=True, kw_only=True):
-    """Something is wrong with the training, or was: the whole alert as of now. `by` is who acknowledged it."""
+    """Something is wrong with the training, or was: the whole alert as of now. `by` is who acknowledged it.
+
+    `action` is what its rule asks of the run, `command_id` the command by which it did.
+    """
 
     kind: ClassVar[str] = gettext_noop("alert")
     id: int
@@ -235,6 +238,10 @@ class AlertChanged(Event, frozen=True, kw_only=True):
     cleared_step: int | None = None
     by: str = ""
     acknowledged_at: str | None = None
+    action: str = ""
+    action_state: str = ""
+    action_text: str = ""
+    command_id: str = ""
 
 
 class CheckpointSaved(Event, frozen=True, kw_only=True):

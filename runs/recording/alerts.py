@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from runs.models import OF_CODE, Alert, AlertState, Attempt, Run, alert_as_wire
+from runs.models import OF_CODE, Alert, AlertRule, AlertState, Attempt, Run, alert_as_wire
 from runs.models.alerts import LONGEST_NAME, LONGEST_TEXT, LONGEST_TITLE, LONGEST_USUAL
 from runs.protocol.events import AlertChanged, LogLine, LogWritten
 from runs.recording import feed
@@ -24,6 +24,8 @@ LATE_S = 60.0
 # Of one attempt. More tell nobody more, and each is a row, two or three events and a line of the page.
 MOST_OF_CODE = 200
 MOST_OF_DETECTORS = 200
+# Of a rule that is snoozed until its alert is cleared.
+UNTIL_CLEARED = datetime(9999, 12, 31, tzinfo=UTC)
 LASTING = (AlertState.OPEN, AlertState.ACKNOWLEDGED)
 
 
@@ -42,9 +44,10 @@ class Finding:
     nonfinite: str = ""
     usual: str = ""
     late: bool = False
-    # The rule that holds, and whether destinations are told.
+    # The rule that holds, whether destinations are told, and the action that is to follow (`runs.models.RuleAction`).
     rule_id: int | None = None
     is_told: bool = True
+    action: str = ""
 
 
 def is_late(logged: float, now: float) -> bool:
@@ -71,7 +74,8 @@ def begin(run_id: int, attempt: int, finding: Finding) -> Alert | None:
             nonfinite=finding.nonfinite,
             usual=finding.usual[:LONGEST_USUAL],
             late=finding.late,
-            rule_id=finding.rule_id,
+            rule_id=_rule_left(finding.rule_id),
+            action=finding.action,
         )
         _tell(alert)
     return alert
@@ -137,10 +141,28 @@ def _clear(lasting: Iterable[Alert], step: int | None) -> int:
     now = timezone.now()
     cleared = list(lasting)
     for alert in cleared:
+        _end_snooze(alert)
         alert.state, alert.cleared_at, alert.cleared_step = AlertState.CLEARED, now, step
         alert.save(update_fields=["state", "cleared_at", "cleared_step"])
         _tell(alert)
     return len(cleared)
+
+
+def note_action(alert: Alert) -> None:
+    """Record what became of an alert's action, which its fields say. Tells viewers. Call inside a transaction."""
+    alert.save(update_fields=["action_state", "action_text", "command"])
+    _tell(alert)
+
+
+def _rule_left(rule_id: int | None) -> int | None:
+    """Return the id of a rule, None where somebody has deleted it meanwhile."""
+    return None if rule_id is None else AlertRule.objects.filter(pk=rule_id).values_list("pk", flat=True).first()
+
+
+def _end_snooze(alert: Alert) -> None:
+    """An alert that is over ends the snooze that was to last until then."""
+    snoozed = AlertRule.objects.filter(run=alert.run_id, detector=alert.detector, series=alert.series)
+    snoozed.filter(snoozed_until=UNTIL_CLEARED).update(snoozed_until=None)
 
 
 def _holds(run_id: int, attempt: int) -> bool:

@@ -26,12 +26,18 @@ Pair = tuple[float, float | None]
 
 
 def svg_chart(
-    columns: Mapping[str, Mapping[str, Any]], title: str, width: int = WIDTH, height: int = HEIGHT, axis_label: str = ""
+    columns: Mapping[str, Mapping[str, Any]],
+    title: str,
+    width: int = WIDTH,
+    height: int = HEIGHT,
+    axis_label: str = "",
+    marks: Sequence[float] = (),
 ) -> SafeString:
     """Return an SVG line chart of `columns`, charts of `runs.series.charts.charts` by label, over one shared axis.
 
     Bucketed charts are drawn as their mean with a band from minimum to maximum. Values that are not finite break
-    the line and are marked at the foot. Minimum and maximum of each line stand in the legend.
+    the line and are marked at the foot. Minimum and maximum of each line stand in the legend. `marks` are places on the
+    axis that get an upright line.
     """
     drawn = {label: chart for label, chart in columns.items() if chart["steps"]}
     bounds = [value for chart in drawn.values() for value in (*_low(chart), *_high(chart)) if value is not None]
@@ -45,12 +51,13 @@ def svg_chart(
     ]
     return format_html(
         '<svg class="cx-chart" role="img" aria-label="{}" viewBox="0 0 {} {}" preserveAspectRatio="xMidYMid meet">'
-        "<title>{}</title>{}{}{}</svg>",
+        "<title>{}</title>{}{}{}{}</svg>",
         f"{title}: {'; '.join(_summary(label, chart) for label, chart in drawn.items())}",
         width,
         height,
         title,
         _axes(frame, by_time, axis_label),
+        _marks(frame, marks),
         _join(lines),
         _legend(drawn),
     )
@@ -157,6 +164,22 @@ def _axes(frame: _Frame, by_time: bool, axis_label: str) -> SafeString:
         )
     )
     return _join(parts)
+
+
+def _marks(frame: _Frame, marks: Sequence[float]) -> SafeString:
+    low, high = frame.across
+    return _join(
+        format_html(
+            '<line class="cx-mark" x1="{0}" x2="{0}" y1="{1}" y2="{2}" stroke="#ef4444" stroke-width="1.4" '
+            'stroke-dasharray="4 3"><title>{3}</title></line>',
+            # A bucket stands at its last step: the first mark may lie before the first of them.
+            frame.x(max(low, min(high, mark))),
+            frame.top,
+            frame.bottom,
+            _number(mark),
+        )
+        for mark in marks
+    )
 
 
 def _legend(drawn: Mapping[str, Mapping[str, Any]]) -> SafeString:

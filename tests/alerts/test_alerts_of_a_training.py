@@ -9,6 +9,7 @@ from tests.support.stack import ROOT, Stack, create_run, events, rows, run_row, 
 
 SHORT = str(ROOT / "tests" / "trainings" / "short.py")
 EXPLODING = str(ROOT / "tests" / "alerts" / "exploding_training.py")
+CURABLE = str(ROOT / "tests" / "alerts" / "curable_training.py")
 
 
 def alerts_of(stack: Stack, run_id: int) -> list[dict[str, object]]:
@@ -45,3 +46,36 @@ def test_a_training_that_raises_one_at_every_step_is_cut_short(offline_stack: St
     assert len(alerts_of(offline_stack, run_id)) >= 1
     said = [line["text"] for event in events(offline_stack, run_id, "log") for line in event["lines"]]
     assert [text for text in said if "not recorded" in text] == ["30 more alerts were not recorded."]
+
+
+RULE = """
+from runs.models import AlertRule, Run
+run = Run.objects.get(pk={run_id})
+AlertRule.objects.create(
+    project=run.project, detector="non-finite", action="scale_knob", knob="learning_rate", factor=0.5, dry_run=False
+)
+"""
+
+
+def test_a_rule_halves_the_learning_rate_of_a_loss_that_explodes_and_the_ledger_says_so(offline_stack: Stack) -> None:
+    run_id = create_run(offline_stack)
+    offline_stack.manage("shell", "-c", RULE.format(run_id=run_id))
+    supervisor = offline_stack.train(run_id, "--quiet", "--", CURABLE, "200")
+    wait_for(
+        lambda: any(row["state"] == "cleared" for row in alerts_of(offline_stack, run_id)),
+        f"an alert that the cure ends\n{offline_stack.log()}",
+    )
+    (command,) = rows(offline_stack, "SELECT * FROM runs_command WHERE run_id = ?", run_id)
+    assert (command["kind"], command["state"], command["author_name"]) == ("set_knob", "applied", "rule non-finite")
+    assert (command["old_value"], command["new_value"]) == ("0.1", "0.05") and command["rule_id"] is not None
+    supervisor.send_signal(signal.SIGINT)
+    assert supervisor.wait(120) == 0, offline_stack.log()
+    (alert,) = alerts_of(offline_stack, run_id)
+    assert (alert["action_state"], alert["action_text"]) == ("asked", "learning_rate × 0.5")
+    assert alert["command_id"] == command["id"] and alert["rule_id"] == command["rule_id"]
+    told = [event for event in events(offline_stack, run_id, "alert") if event["id"] == alert["id"]]
+    assert [(event["state"], event["action_state"]) for event in told] == [
+        ("open", ""), ("open", "asked"), ("cleared", "asked"),
+    ]  # fmt: skip
+    authors = [event["author"] for event in events(offline_stack, run_id, "command") if event["command"] == "set_knob"]
+    assert authors[0] == "rule non-finite"

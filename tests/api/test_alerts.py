@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from runs.access.tokens import create_token
 from runs.live.snapshot import lasting_alerts
-from runs.models import Alert, Membership, Project, Run, StoredEvent
+from runs.models import Alert, AlertRule, Membership, Project, Run, StoredEvent
 from runs.recording import alerts
 from runs.recording.alerts import Finding
 from runs.recording.lifecycle import AttemptEnd, Holder, Lease, end_attempt, open_attempt
@@ -193,3 +193,41 @@ def test_the_admin_shows_them_and_changes_none(lease: Lease, admin_client: Clien
     )
     assert admin_client.post(f"/admin/runs/alert/{alert.pk}/change/", {"title": "x"}).status_code == 403
     assert admin_client.post(f"/admin/runs/alert/{alert.pk}/delete/", {"post": "yes"}).status_code == 403
+
+
+def snoozed(lease: Lease, alert: Alert, name: str, hours: Any) -> Any:
+    client = Client()
+    client.force_login(User.objects.get(username=name))
+    address = f"/api/runs/{lease.run_id}/alerts/{alert.pk}/snooze/"
+    return client.post(address, json.dumps({"hours": hours}), content_type="application/json")
+
+
+def test_a_snooze_is_a_rule_of_the_run_that_otherwise_says_what_held(lease: Lease) -> None:
+    alert = begin(lease, series="train/loss")
+    run = Run.objects.get(pk=lease.run_id)
+    AlertRule.objects.create(project=run.project, detector="spike", severity="critical", cool_down_s=7)
+    assert snoozed(lease, alert, "viewer", 1).status_code == 403
+    answer = snoozed(lease, alert, "operator", 8)
+    assert answer.status_code == 200 and answer.json()["id"] == alert.pk
+    rule = AlertRule.objects.get(run=run)
+    assert (rule.detector, rule.series, rule.severity, rule.cool_down_s) == ("spike", "train/loss", "critical", 7)
+    assert rule.changed_by == User.objects.get(username="operator") and rule.project == run.project
+    assert rule.snoozed_until is not None
+    assert 7.9 * 3600 < (rule.snoozed_until - timezone.now()).total_seconds() <= 8 * 3600
+    # The next one changes this rule; until the alert is cleared.
+    assert snoozed(lease, alert, "operator", None).status_code == 200
+    rule = AlertRule.objects.get(run=run)
+    assert rule.snoozed_until == alerts.UNTIL_CLEARED
+    assert alerts.clear(lease.run_id, lease.number, alert.pk)
+    rule.refresh_from_db()
+    assert rule.snoozed_until is None
+
+
+def test_what_cannot_be_snoozed_says_why(lease: Lease) -> None:
+    by_code, over = begin(lease, "code"), begin(lease)
+    alerts.clear(lease.run_id, lease.number, over.pk)
+    for alert, hours, field in ((by_code, 1, "id"), (over, None, "hours"), (over, 0, "hours"), (over, 1e9, "hours")):
+        answer = snoozed(lease, alert, "operator", hours)
+        assert (answer.status_code, answer.json()["field"]) == (422, field)
+    assert not AlertRule.objects.exists()
+    assert snoozed(lease, over, "operator", 1).status_code == 200

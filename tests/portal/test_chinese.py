@@ -190,7 +190,7 @@ NAMES = """
     float32 bfloat16 float16 auto rate width owner viewer operator gpu host notebook link
     manage py watch make serve validation_loss train loss accuracy Enter Tab PNG SHA openapi json cuda cpu Ctrl
     the loss is no finite number zh-hans admin train_loss int float str bool choice true false
-    nan documentation sources python run id Digits quick text GiB
+    nan NaN rank documentation sources python run id Digits quick text GiB
 """
 # Names of series, prefixes of tokens, addresses of this test.
 MADE_NAME = re.compile(r"\w+(/\w+)+|stm_[\w-]+|https?://\S+")
@@ -223,9 +223,12 @@ PORTAL = {
         "/", "/?q=none", "/runs/{live}/", "/runs/{ended}/", "/runs/{bare}/", "/runs/compare/?run={live}&run={ended}",
         "/runs/compare/", "/runs/new/", "/runs/new/?recipe=mnist", "/projects/", "/projects/pages/members/",
         "/projects/pages/tokens/", "/runs/{live}/share/", "/runs/{live}/checkpoints/999999/",
-        "/password/", "/password/done/", "/runs/999999/",
+        "/password/", "/password/done/", "/runs/999999/", "/projects/pages/rules/", "/runs/{live}/rules/",
+        "/projects/pages/rules/edit/?detector=threshold", "/runs/{live}/rules/edit/?detector=spike",
     ),
-    "viewer": ("/runs/{live}/", "/runs/new/", "/projects/pages/members/", "/projects/pages/tokens/"),
+    "viewer": (
+        "/runs/{live}/", "/runs/new/", "/projects/pages/members/", "/projects/pages/tokens/", "/runs/{live}/rules/",
+    ),
 }  # fmt: skip
 
 

@@ -83,3 +83,10 @@ def test_it_gives_chinese_legends_the_room_that_they_need() -> None:
         re.findall(r'<rect x="(\d+)"', svg_chart(columns_of([1, 2], chosen), "Loss")) for chosen in (columns, latin)
     ]
     assert abs(int(places[0][1]) - int(places[1][1])) <= 2
+
+
+def test_marks_stand_at_their_places_on_the_axis() -> None:
+    picture = svg_chart(columns_of([0, 10], {"loss": [1.0, 2.0]}), "Loss", marks=[0, 5, 10])
+    places = [float(x) for x in re.findall(r'class="cx-mark" x1="([\d.]+)"', picture)]
+    assert places == sorted(places) and places[1] == (places[0] + places[2]) / 2
+    assert "cx-mark" not in svg_chart(columns_of([0, 10], {"loss": [1.0, 2.0]}), "Loss")

@@ -8,26 +8,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from runs.alerts.cooling import Cooling, Key
 from runs.alerts.detectors.curve import deviation_of
 from runs.alerts.detectors.judge import Judge
+from runs.alerts.detectors.limits import THRESHOLD, LimitDefaults
 from runs.alerts.detectors.points import Alarm, Point
+from runs.alerts.rules import STALL, Rule, rule_for, series_of
+from runs.alerts.titles import title_of
 from runs.protocol.nonfinite import name_nonfinite
 from runs.recording.alerts import Finding, is_late
 from steersman.records.kinds import OutcomeRecord, PointRecord, StateRecord
 from steersman.records.record import Record
-from trainer.alerts.titles import title_of
 from trainer.ingest.point_events import SeriesNames
 
-STALL = "stall"
 SET_KNOB = "set_knob"
 # What is usual is told of so many values before the one that was judged, and of no fewer.
 USUAL_OF = 64
 FEWEST_OF_USUAL = 8
-# Of the training's time: so long after an alert of a detector and a series began none begins.
-COOL_DOWN_S = 60.0
-
-# A detector and a series.
-Key = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +44,25 @@ class Batch:
 class RunJudge:
     """The detectors of one attempt, and which of their alarms last."""
 
-    def __init__(self, names: SeriesNames, judge: Judge | None = None) -> None:
+    def __init__(self, names: SeriesNames, judge: Judge | None = None, rules: Sequence[Rule] = ()) -> None:
         self._names = names
         self._judge = judge or Judge()
         self._recent: dict[str, deque[float]] = {}
         self._told = 0
-        self.lasting: set[Key] = set()
-        # When the last alert of each began, and what began again too soon and may last until it is told.
-        self._began: dict[Key, float] = {}
-        self._held: dict[Key, Finding] = {}
-        self._left_out = 0
+        self._rules: tuple[Rule, ...] = ()
+        self._now = 0.0
+        self._cooling: Cooling[Finding] = Cooling(
+            lambda finding: (finding.detector, finding.series),
+            lambda key: self._rule(*key).cool_down_s,
+            self._active,
+        )
+        self.obey(rules)
+
+    def obey(self, rules: Sequence[Rule]) -> None:
+        """Take `rules` in place of those before. What lasts and is switched off by them is over."""
+        if tuple(rules) != self._rules:
+            self._rules = tuple(rules)
+            self._judge.limit_by(self._limit_of)
 
     def points(self, batch: Batch) -> Iterator[Point]:
         """Yield the points of a batch in their order, and tell the detectors of what people did between them."""
@@ -82,8 +88,9 @@ class RunJudge:
     def see(self, point: Point, now: float) -> list[Finding]:
         """Judge a point; `now` in seconds since the epoch. Return what begins."""
         # What was silent speaks again: of a stall only `silent` tells, while it lasts.
+        self._now = now
         began = [alarm for alarm in self._judge.judge(point) if alarm.detector != STALL]
-        found = self._beginning([self._finding(alarm, point, now) for alarm in began], point.time)
+        found = self._begins(began, point, point.time)
         if math.isfinite(point.value):
             recent = self._recent.get(point.series)
             if recent is None:
@@ -93,16 +100,12 @@ class RunJudge:
 
     def silent(self, now: float) -> list[Finding]:
         """Return what begins because nothing comes. Call while the training is stalled."""
-        return self._beginning([self._finding(alarm, None, now) for alarm in self._judge.silent(now)], now)
+        self._now = now
+        return self._begins(self._judge.silent(now), None, now)
 
     def over(self) -> list[Key]:
         """Return the alarms that lasted and do not any more."""
-        active = self._active()
-        for key in self._held.keys() - active:
-            self._leave_out(key)
-        ended = sorted(self.lasting - active)
-        self.lasting &= active
-        return ended
+        return self._cooling.over()
 
     def take_messages(self) -> list[str]:
         """Return what the detectors have to say since the last call: which of them were switched off."""
@@ -112,58 +115,38 @@ class RunJudge:
 
     def end(self) -> None:
         """Nothing more comes: what is held back will not be told."""
-        for key in list(self._held):
-            self._leave_out(key)
+        self._cooling.end()
 
     def take_left_out(self) -> int:
         """Return how many alarms began too soon after one and were over before they could be told, since last asked."""
-        left_out, self._left_out = self._left_out, 0
-        return left_out
+        return self._cooling.take_left_out()
 
-    def _beginning(self, began: list[Finding], time: float) -> list[Finding]:
-        """Return which of the findings, and of those held back, begin at `time`; hold back what begins too soon."""
-        found = []
-        for finding in began:
-            key = (finding.detector, finding.series)
-            if self._is_cooling(key, time):
-                # Where nobody has noticed yet that the alert was over, it just goes on.
-                if key not in self.lasting:
-                    self._leave_out(key)
-                    self._held[key] = finding
-            else:
-                found.append(finding)
-        cooled = [key for key in self._held if not self._is_cooling(key, time)]
-        active = self._active() if cooled else set()
-        for key in cooled:
-            if key in active:
-                found.append(self._held.pop(key))
-            else:
-                self._leave_out(key)
-        for finding in found:
-            key = (finding.detector, finding.series)
-            self._began[key] = time
-            self.lasting.add(key)
-        return found
+    def _rule(self, detector: str, series: str) -> Rule:
+        return rule_for(self._rules, detector, series, self._now)
 
-    def _is_cooling(self, key: Key, time: float) -> bool:
-        # Ranks' clocks differ, and clocks are set.
-        return key in self._began and abs(time - self._began[key]) < COOL_DOWN_S
-
-    def _leave_out(self, key: Key) -> None:
-        if self._held.pop(key, None) is not None:
-            self._left_out += 1
+    def _limit_of(self, series: str) -> LimitDefaults | None:
+        rule = self._rule(THRESHOLD, series)
+        return rule.asked_limit() if rule.is_on else None
 
     def _active(self) -> set[Key]:
-        return {(detector, _series_of(detector, series)) for detector, series in self._judge.active}
+        keys = {(detector, series_of(detector, series)) for detector, series in self._judge.active}
+        return {key for key in keys if self._rule(*key).is_on}
 
-    def _finding(self, alarm: Alarm, point: Point | None, now: float) -> Finding:
+    def _begins(self, alarms: Sequence[Alarm], point: Point | None, time: float) -> list[Finding]:
+        found = [self._finding(alarm, point) for alarm in alarms]
+        return self._cooling.beginning([each for each in found if self._rule(each.detector, each.series).is_on], time)
+
+    def _finding(self, alarm: Alarm, point: Point | None) -> Finding:
+        now = self._now
         title, text = title_of(alarm.detector)
-        series = _series_of(alarm.detector, alarm.series)
+        series = series_of(alarm.detector, alarm.series)
         judged = point if point is not None and point.series == alarm.series else None
         at = point.time if point is not None else now
+        rule, late = self._rule(alarm.detector, series), is_late(at, now)
+        is_snoozed = rule.is_snoozed(now)
         return Finding(
             detector=alarm.detector,
-            severity=alarm.severity,
+            severity=rule.severity or alarm.severity,
             title=title,
             text=text,
             series=series,
@@ -172,7 +155,10 @@ class RunJudge:
             value=judged.value if judged is not None and math.isfinite(judged.value) else None,
             nonfinite=name_nonfinite(judged.value) if judged is not None and not math.isfinite(judged.value) else "",
             usual=usual_of(self._recent.get(series, ())),
-            late=is_late(at, now),
+            late=late,
+            rule_id=rule.id,
+            is_told=rule.tells and not is_snoozed,
+            action="" if late or is_snoozed else rule.action,
         )
 
 
@@ -182,8 +168,3 @@ def usual_of(values: Sequence[float]) -> str:
         return ""
     middle, deviation = deviation_of(sorted(values))
     return f"{middle:.3g} ± {deviation:.2g}"
-
-
-def _series_of(detector: str, series: str) -> str:
-    """Return the series of an alarm; a stall is of none."""
-    return "" if detector == STALL else series

@@ -6,6 +6,7 @@ The supervisor hands over a reference and goes on: neither a slow detector nor a
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -14,16 +15,19 @@ from collections.abc import Iterator
 from django.db import Error as DatabaseError
 from django.db import connection
 
+from runs.alerts.cooling import Key
 from runs.alerts.detectors.judge import Judge
 from runs.alerts.detectors.points import Point, thinned
-from runs.models import OF_CODE, Alert
+from runs.alerts.rulebook import acting
+from runs.alerts.rulebook.loading import rules_of
+from runs.models import OF_CODE, Alert, Run
 from runs.protocol.events import LogLine
 from runs.recording import alerts
 from runs.recording.alerts import Finding
 from runs.recording.lifecycle import Lease
 from steersman.agent.machine.redactor import Redactor
 from steersman.records.kinds import PointRecord
-from trainer.alerts.judging import Batch, Key, RunJudge
+from trainer.alerts.judging import Batch, RunJudge
 from trainer.ingest.point_events import SeriesNames
 
 logger = logging.getLogger(__name__)
@@ -32,6 +36,8 @@ logger = logging.getLogger(__name__)
 MOST_WAITING_VALUES = 200_000
 MOST_UNWRITTEN = 1_000
 LOOK_INTERVAL_S = 1.0
+# A rule that somebody edits holds so much later at most.
+RULES_INTERVAL_S = 3.0
 # Where the database is away, a supervisor ends all the same: the end of an attempt clears alerts by itself.
 FINISH_TIMEOUT_S = 5.0
 
@@ -58,6 +64,9 @@ class AlertThread:
         # What is to be written, in order: an alert that begins, or one that is over.
         self._unwritten: deque[Finding | Key] = deque()
         self._open: dict[Key, int] = {}
+        # Alerts whose action is to follow.
+        self._to_act: deque[int] = deque()
+        self._rules_read = -math.inf
         # Not written yet.
         self._left_out = 0
         self._is_new = True
@@ -100,6 +109,7 @@ class AlertThread:
 
     def _run(self) -> None:
         try:
+            self._read_rules()
             for point in thinned(self._arriving()):
                 self._unwritten += self._judge.see(point, time.time())
             self._judge.end()
@@ -126,6 +136,19 @@ class AlertThread:
             elif self._is_closing:
                 return
             self._settle()
+            self._read_rules()
+
+    def _read_rules(self) -> None:
+        """Take the rules as they are now, if they were not read of late. Where the database is away, the last hold."""
+        now = time.monotonic()
+        if now - self._rules_read < RULES_INTERVAL_S:
+            return
+        self._rules_read = now
+        try:
+            self._judge.obey(rules_of(Run.objects.only("project").get(pk=self._lease.run_id)))
+        except DatabaseError as error:
+            logger.warning("the rules of run %d are not read: %s", self._lease.run_id, error)
+            connection.close()
 
     def _next(self) -> Batch | None:
         """Return the next batch, None where none came for a while or the supervisor ends."""
@@ -150,15 +173,18 @@ class AlertThread:
         while len(self._unwritten) > MOST_UNWRITTEN:
             self._left_out += isinstance(self._unwritten.popleft(), Finding)
         self._left_out += self._judge.take_left_out()
-        if not self._unwritten and not self._left_out and not self._is_new:
+        if not self._unwritten and not self._to_act and not self._left_out and not self._is_new:
             return
         try:
             if self._is_new:
+                acting.catch_up(self._lease.run_id)
                 self._clear_earlier()
                 self._is_new = False
             while self._unwritten:
                 self._write(self._unwritten[0])
                 self._unwritten.popleft()
+                self._act()
+            self._act()
             if self._left_out:
                 alerts.leave_out(self._lease.run_id, self._lease.number, self._left_out)
                 self._left_out = 0
@@ -188,9 +214,17 @@ class AlertThread:
                 # It ended and began again between two looks.
                 alerts.clear(run_id, number, earlier, change.step)
             self._open[change.detector, change.series] = alert.pk
+            if change.action:
+                self._to_act.append(alert.pk)
         elif change in self._open:
             alerts.clear(run_id, number, self._open[change])
             del self._open[change]
+
+    def _act(self) -> None:
+        """Do what the rules of alerts that began ask for."""
+        while self._to_act:
+            acting.act(self._to_act[0])
+            self._to_act.popleft()
 
     def _say(self, text: str, level: str) -> None:
         with self._lock:

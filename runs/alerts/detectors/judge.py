@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from runs.alerts.detectors.assignment import GPU_IDLE, GPU_SERIES, RANK_SERIES, detectors_of
 from runs.alerts.detectors.kinds import Goal, is_learning_rate, is_validation, kind_of
-from runs.alerts.detectors.limits import LimitDefaults, Memory, threshold
+from runs.alerts.detectors.limits import THRESHOLD, Limit, LimitDefaults, Memory, threshold
 from runs.alerts.detectors.losses import NonFinite
 from runs.alerts.detectors.overfitting import Overfitting
 from runs.alerts.detectors.pace import RankLag, Stall
@@ -48,7 +48,8 @@ class Watched:
 class Judge:
     """Judges the points of one run. A detector that raises is switched off, and `messages` says so.
 
-    `goals` declare what a series is by name: "min" or "max". `thresholds` are limits that a person set, by series.
+    `goals` declare what a series is by name: "min" or "max". `thresholds` are limits that a person set, by series;
+    `limit_by` changes them later.
     Series may be mixed in any order. Nothing here looks at a clock.
     """
 
@@ -59,7 +60,7 @@ class Judge:
         changes: ChangeDefaults | None = None,
     ) -> None:
         self._goals = goals or {}
-        self._thresholds = thresholds or {}
+        self._limit_of: Callable[[str], LimitDefaults | None] = (thresholds or {}).get
         self._changes = changes or ChangeDefaults()
         self.messages: list[str] = []
         self._off: set[str] = set()
@@ -116,6 +117,16 @@ class Judge:
         self._stall.forget()
         self.turned()
 
+    def limit_by(self, limit_of: Callable[[str], LimitDefaults | None]) -> None:
+        """Take `limit_of(series)` for the limits that a person set. One that stays as it was goes on counting."""
+        self._limit_of = limit_of
+        for series, watched in self._series.items():
+            asked = limit_of(series)
+            held = next((each for each in watched.detectors if each.name == THRESHOLD), None)
+            if asked != (held.asked if isinstance(held, Limit) else None):
+                watched.detectors = [each for each in watched.detectors if each is not held]
+                watched.detectors += [] if asked is None else [threshold(asked)]
+
     @property
     def active(self) -> list[tuple[str, str]]:
         """The alarms that last, as pairs of detector and series."""
@@ -129,8 +140,9 @@ class Judge:
     def _watch(self, series: str) -> Watched:
         seen = Seen(series, kind_of(series, self._goals.get(series)))
         detectors = detectors_of(seen)
-        if series in self._thresholds:
-            detectors.append(threshold(self._thresholds[series]))
+        asked = self._limit_of(series)
+        if asked is not None:
+            detectors.append(threshold(asked))
         gpu = GPU_SERIES.match(series)
         if gpu and gpu["what"] == "memory_used_mib":
             detectors.append(self._memories.setdefault(gpu["gpu"], Memory()))

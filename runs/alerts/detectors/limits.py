@@ -9,6 +9,8 @@ from runs.alerts.detectors.latch import Latch, Latched
 from runs.alerts.detectors.points import Severity
 from runs.alerts.detectors.seen import Seen
 
+# The detector of limits that a person sets.
+THRESHOLD = "threshold"
 # Hardware slow-down, heat by driver or hardware, power brake: of NVML's nvmlClocksEventReason bits those that harm. A
 # power limit or idle clocks are everyday.
 HARMFUL_REASONS = 0x8 | 0x20 | 0x40 | 0x80
@@ -52,7 +54,7 @@ class Limit(Latched):
     ) -> None:
         self.name = name
         self.severity = severity
-        self._asked = asked
+        self.asked = asked
         self._measure = measure
         self._latch = Latch(asked.points, asked.seconds)
         self._ignored = asked.ignored
@@ -61,7 +63,7 @@ class Limit(Latched):
         if self._ignored:
             self._ignored -= 1
             return False
-        asked = self._asked
+        asked = self.asked
         value = seen.value if self._measure is None else self._measure(seen.value)
         if value > asked.limit if asked.above else value < asked.limit:
             return self._latch.bad(seen.step, seen.time)
@@ -74,7 +76,7 @@ class Limit(Latched):
 
 def threshold(asked: LimitDefaults) -> Limit:
     """Return a detector of a limit that a person set."""
-    return Limit("threshold", asked)
+    return Limit(THRESHOLD, asked)
 
 
 def harmful(reasons: float) -> float:

@@ -1,7 +1,7 @@
 // Alerts of the run: a banner while some are open, the most severe first, and the list of all. Who may command says
-// with a button that they have seen one.
+// with a button that they have seen one, and silences what it is about for a while.
 
-import { alertTexts } from "../shared/alert_texts.js";
+import { actionText, alertTexts } from "../shared/alert_texts.js";
 import { element, icon, setText, toast } from "../shared/dom.js";
 import { number } from "../shared/format.js";
 import { postJson } from "../shared/http.js";
@@ -42,31 +42,67 @@ export class Alerts {
     const held = this.#list.contains(focused) ? focused.closest("[data-alert]")?.dataset.alert : undefined;
     this.#list.replaceChildren(...this.#state.alerts.map((alert) => this.#row(alert, may)));
     // The row is a new one: a keyboard stays where it was, or in the list where the button has gone.
-    if (held !== undefined) (this.#list.querySelector(`[data-alert="${held}"] button`) ?? this.#list).focus();
+    const row = `[data-alert="${held}"]`;
+    if (held !== undefined) (this.#list.querySelector(`${row} .alert-buttons > button, ${row} summary`) ?? this.#list).focus();
   }
 
   #row(alert, may) {
-    if (!may || alert.state !== "open") return alertRow(alert);
-    const button = element("button", {
-      class: "btn btn-sm",
-      type: "button",
-      "aria-label": fill(gettext("Acknowledge: {alert}"), { alert: sentenceOf(alert) }),
-      text: gettext("Acknowledge"),
-    });
-    button.addEventListener("click", () => this.#acknowledge(alert, button));
-    return alertRow(alert, button);
+    const buttons = [];
+    if (may && alert.state === "open") {
+      const button = element("button", {
+        class: "btn btn-sm",
+        type: "button",
+        "aria-label": fill(gettext("Acknowledge: {alert}"), { alert: sentenceOf(alert) }),
+        text: gettext("Acknowledge"),
+      });
+      button.addEventListener("click", () => this.#acknowledge(alert, button));
+      buttons.push(button);
+    }
+    // What the training's own code raises has no rule.
+    if (may && alert.state !== "cleared" && alert.detector !== "code") buttons.push(this.#snooze(alert));
+    return alertRow(alert, buttons);
+  }
+
+  #snooze(alert) {
+    const choices = [
+      [gettext("1 hour"), 1],
+      [gettext("8 hours"), 8],
+      [gettext("until it is cleared"), null],
+    ];
+    const label = fill(gettext("Snooze: {alert}"), { alert: sentenceOf(alert) });
+    const menu = element("details", { class: "alert-snooze" }, element("summary", { class: "btn btn-sm", "aria-label": label, text: gettext("Snooze") }));
+    const list = element("div", { class: "alert-snooze-list", role: "group", "aria-label": label });
+    for (const [text, hours] of choices) {
+      const button = element("button", { class: "btn btn-sm", type: "button", text });
+      button.addEventListener("click", async () => {
+        if (!(await this.#ask(alert, "snooze", { hours }, button))) return;
+        menu.open = false;
+        menu.querySelector("summary").focus();
+        toast(fill(gettext("Snoozed: {alert}"), { alert: sentenceOf(alert) }));
+      });
+      list.append(button);
+    }
+    menu.append(list);
+    return menu;
   }
 
   /** Tell the portal; the event that follows paints it. */
-  async #acknowledge(alert, button) {
-    if (button.ariaDisabled === "true") return;
+  #acknowledge(alert, button) {
+    return this.#ask(alert, "acknowledge", {}, button);
+  }
+
+  /** Return whether the portal took it. */
+  async #ask(alert, what, body, button) {
+    if (button.ariaDisabled === "true") return false;
     // A button that is disabled would lose the focus.
     button.ariaDisabled = "true";
     try {
       const { alerts, login } = this.#page.addresses;
-      await postJson(`${alerts}${alert.id}/acknowledge/`, {}, login);
+      await postJson(`${alerts}${alert.id}/${what}/`, body, login);
+      return true;
     } catch (error) {
       toast(error.message, "danger");
+      return false;
     } finally {
       button.ariaDisabled = null;
     }
@@ -83,7 +119,7 @@ export class Alerts {
   }
 }
 
-function alertRow(alert, button = null) {
+function alertRow(alert, buttons) {
   const value = alert.value === null && !alert.nonfinite ? "" : number(alert.value, alert.nonfinite);
   const details = [
     alertTexts(alert).text,
@@ -108,10 +144,21 @@ function alertRow(alert, button = null) {
         element("span", { class: "chip", text: stateText(alert.state) }),
       ),
       ...details.filter(Boolean).map((text) => element("div", { class: "entry-detail", text })),
+      actionLine(alert),
     ),
-    button,
+    buttons.length ? element("div", { class: "alert-buttons" }, ...buttons) : null,
     timeElement(alert.began_at),
   );
+}
+
+/** What the alert's rule did; it leads to the command in the command log. */
+function actionLine(alert) {
+  const text = actionText(alert);
+  if (!text) return null;
+  const line = element("div", { class: "entry-detail", "data-testid": "alert-action", "data-state": alert.action_state });
+  if (alert.command_id) line.append(element("a", { href: `#command-${alert.command_id}`, text }));
+  else line.append(text);
+  return line;
 }
 
 /** What is wrong, of which series, since which step. */

@@ -87,6 +87,8 @@ export class CommandLog {
       "div",
       {
         class: "entry command-log-row",
+        id: `command-${command.id}`,
+        tabindex: "-1",
         "data-testid": "command-row",
         "data-state": command.state,
         "data-command": command.command,

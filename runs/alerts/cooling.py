@@ -1,0 +1,85 @@
+"""What begins again too soon after it began is held back until its cool-down is over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from typing import Generic, TypeVar
+
+# A detector and a series.
+Key = tuple[str, str]
+Found = TypeVar("Found")
+
+
+class Cooling(Generic[Found]):
+    """Which alarms last, which of those that begin are told, and which wait. Knows no clock: callers tell the time.
+
+    `key_of` returns detector and series of what is found, `cool_down_of` the seconds of such a key's cool-down,
+    `active` the keys of the alarms that last now.
+    """
+
+    def __init__(
+        self,
+        key_of: Callable[[Found], Key],
+        cool_down_of: Callable[[Key], float],
+        active: Callable[[], Collection[Key]],
+    ) -> None:
+        self._key_of = key_of
+        self._cool_down_of = cool_down_of
+        self._active = active
+        self.lasting: set[Key] = set()
+        # When the last alert of each began, and what began again too soon and may last until it is told.
+        self._began: dict[Key, float] = {}
+        self._held: dict[Key, Found] = {}
+        self._left_out = 0
+
+    def beginning(self, began: Iterable[Found], time: float) -> list[Found]:
+        """Return which of `began`, and of those held back, begin at `time`; hold back what begins too soon."""
+        found = []
+        for each in began:
+            key = self._key_of(each)
+            if self._is_cooling(key, time):
+                # Where nobody has noticed yet that the alert was over, it just goes on.
+                if key not in self.lasting:
+                    self._leave_out(key)
+                    self._held[key] = each
+            else:
+                found.append(each)
+        cooled = [key for key in self._held if not self._is_cooling(key, time)]
+        active = self._active() if cooled else ()
+        for key in cooled:
+            if key in active:
+                found.append(self._held.pop(key))
+            else:
+                self._leave_out(key)
+        for each in found:
+            key = self._key_of(each)
+            self._began[key] = time
+            self.lasting.add(key)
+        return found
+
+    def over(self) -> list[Key]:
+        """Return the alarms that lasted and do not any more."""
+        active = set(self._active())
+        for key in self._held.keys() - active:
+            self._leave_out(key)
+        ended = sorted(self.lasting - active)
+        self.lasting &= active
+        return ended
+
+    def end(self) -> None:
+        """Nothing more comes: what is held back will not be told."""
+        for key in list(self._held):
+            self._leave_out(key)
+
+    def take_left_out(self) -> int:
+        """Return how many began too soon after one and were over before they could be told, since last asked."""
+        left_out, self._left_out = self._left_out, 0
+        return left_out
+
+    def _is_cooling(self, key: Key, time: float) -> bool:
+        # Ranks' clocks differ, and clocks are set.
+        return key in self._began and abs(time - self._began[key]) < self._cool_down_of(key)
+
+    def _leave_out(self, key: Key) -> None:
+        if self._held.pop(key, None) is not None:
+            self._left_out += 1

@@ -1,0 +1,142 @@
+"""What a rule asks of a run as its alert begins: an ordinary command, within the rule's limits.
+
+An alert says from its first moment which action is to follow, and that it did is written with the command in one
+transaction; the command's id comes from the alert. So a process that dies in between neither loses nor doubles it:
+whoever judges the run next calls `catch_up`.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID, uuid5
+
+from django.db import transaction
+from django.utils import timezone
+
+from runs.alerts.rulebook.loading import as_rule
+from runs.alerts.rules import Rule
+from runs.commands.record import record
+from runs.models import ActionState, Alert, Command, RuleAction, Run
+from runs.models.alerts import LONGEST_NAME
+from runs.protocol.commands import (
+    LARGEST_REASON_CHARACTERS,
+    Pause,
+    Request,
+    RunCommand,
+    SaveCheckpoint,
+    SetKnob,
+    Stop,
+)
+from runs.recording import alerts
+from steersman.marked_text import gettext_noop
+
+NAMESPACE = UUID("5a3f6f0e-9a0c-4c7a-8e0b-0d7f8b9c2e11")
+HOUR = timedelta(hours=1)
+# A cure that the training has not taken by then may be none any more.
+EXPIRY = timedelta(minutes=10)
+
+RULE_CHANGED = gettext_noop("Its rule was changed or deleted.")
+ATTEMPT_ENDED = gettext_noop("Its attempt had ended.")
+ACTED_IN_ATTEMPT = gettext_noop("The rule has acted in this attempt before.")
+ACTED_OFTEN = gettext_noop("The rule has acted as often as it may in an hour.")
+NO_KNOB = gettext_noop("The training has no such knob.")
+TOO_SMALL = gettext_noop("The value would be smaller than the rule allows.")
+
+
+def act(alert_id: int) -> None:
+    """Do what the alert's rule asks, or note why not. Does nothing where that was done before."""
+    with transaction.atomic():
+        # The run's row first, as everywhere.
+        alert = Alert.objects.filter(pk=alert_id).first()
+        if alert is None:
+            return
+        run = Run.objects.select_for_update().get(pk=alert.run_id)
+        alert = Alert.objects.select_related("rule").get(pk=alert_id)
+        if not alert.action or alert.action_state:
+            return
+        _settle(run, alert)
+        alerts.note_action(alert)
+
+
+def catch_up(run_id: int) -> int:
+    """Do what an earlier process of this run left undone as it died; return how much that was."""
+    left = Alert.objects.filter(run_id=run_id, action_state="").exclude(action="").order_by("pk")
+    pending = list(left.values_list("pk", flat=True))
+    for pk in pending:
+        act(pk)
+    return len(pending)
+
+
+def command_id(alert: Alert) -> UUID:
+    """Return the id of the command that follows an alert, always the same."""
+    return uuid5(NAMESPACE, f"alert {alert.pk} of run {alert.run_id}")
+
+
+def _settle(run: Run, alert: Alert) -> None:
+    """Decide the action of an alert and record its command."""
+    rule = as_rule(alert.rule) if alert.rule is not None else None
+    reason = _held_back(run, alert, rule)
+    if reason or rule is None:
+        alert.action_state, alert.action_text = ActionState.HELD_BACK, reason
+        return
+    if rule.action == RuleAction.SCALE_KNOB:
+        alert.action_text = f"{rule.knob} × {rule.factor:g}"
+    alert.action_state = ActionState.DRY_RUN if rule.dry_run else ActionState.ASKED
+    if not rule.dry_run:
+        alert.command = _ask(run, alert, rule)
+
+
+def _held_back(run: Run, alert: Alert, rule: Rule | None) -> str:
+    """Return why a rule may not act now, "" where it may."""
+    if rule is None or not rule.is_on or rule.action != alert.action:
+        return RULE_CHANGED
+    if alert.attempt != run.attempt:
+        return ATTEMPT_ENDED
+    state = ActionState.DRY_RUN if rule.dry_run else ActionState.ASKED
+    # Not by the rule's row: a rule that was copied or made anew keeps to the limits too.
+    acted = Alert.objects.filter(run=run, detector=alert.detector, action=alert.action, action_state=state)
+    earlier = [each for each in acted.exclude(pk=alert.pk) if rule.matches(each.detector, each.series)]
+    if rule.once_per_attempt and any(each.attempt == alert.attempt for each in earlier):
+        return ACTED_IN_ATTEMPT
+    if sum(abs(each.began_at - alert.began_at) < HOUR for each in earlier) >= rule.most_per_hour:
+        return ACTED_OFTEN
+    if rule.action != RuleAction.SCALE_KNOB:
+        return ""
+    values = _numbers(run, rule.knob)
+    if not values or rule.factor is None:
+        return NO_KNOB
+    is_small = rule.smallest is not None and any(value * rule.factor < rule.smallest for value in values)
+    return TOO_SMALL if is_small else ""
+
+
+def _numbers(run: Run, knob: str) -> list[float | int]:
+    """Return where a knob stands, in each group where it has several; nothing if it is no number or unknown."""
+    found = next((each.get("value") for each in run.knobs if each["name"] == knob), None)
+    values = found.values() if isinstance(found, dict) else (found,)
+    return [each for each in values if isinstance(each, (int, float)) and not isinstance(each, bool)]
+
+
+def _command_of(rule: Rule) -> RunCommand:
+    match rule.action:
+        case RuleAction.PAUSE:
+            return Pause()
+        case RuleAction.STOP:
+            return Stop()
+        case RuleAction.SAVE_CHECKPOINT:
+            return SaveCheckpoint(name=f"alert {rule.detector}")
+        case _:
+            return SetKnob(knob=rule.knob, factor=rule.factor)
+
+
+def _ask(run: Run, alert: Alert, rule: Rule) -> Command:
+    values = _numbers(run, rule.knob) if rule.smallest is not None else []
+    request = Request(
+        id=command_id(alert),
+        command=_command_of(rule),
+        reason=f"{alert.title} · {alert.series}"[:LARGEST_REASON_CHARACTERS],
+        expires_at=timezone.now() + EXPIRY,
+        # The limit was held against this value: whoever turns the knob meanwhile has precedence.
+        expected_value=values[0] if len(set(values)) == 1 else None,
+    )
+    name = f"rule {rule.name}"[:LONGEST_NAME]
+    return record(run.pk, request, author_id=None, author_name=name, rule_id=rule.id)

@@ -1,0 +1,63 @@
+"""The rules of a run as values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.db.models import Q
+
+from runs.alerts.rules import Rule
+from runs.models import AlertRule, Project, Run
+
+COPIED = (
+    "is_on", "severity", "tells", "cool_down_s", "limit", "clear_at", "is_above", "points", "action", "knob", "factor",
+    "smallest", "most_per_hour", "once_per_attempt", "dry_run",
+)  # fmt: skip
+
+
+def rules_of(run: Run) -> tuple[Rule, ...]:
+    """Return the rules that people made for a run: its own and those of its project. Costs a query."""
+    rows = AlertRule.objects.filter(Q(run=run) | Q(run=None, project=run.project_id))
+    return typed(rows)
+
+
+def rules_of_project(project: Project) -> tuple[Rule, ...]:
+    """Return the rules that people made for all runs of a project. Costs a query."""
+    return typed(AlertRule.objects.filter(run=None, project=project))
+
+
+def typed(rows: Iterable[AlertRule]) -> tuple[Rule, ...]:
+    """Return rows as values."""
+    return tuple(as_rule(row) for row in rows)
+
+
+def fields_of(rule: Rule) -> dict[str, Any]:
+    """Return the fields of a row that says the same of other series: all but detector, series and snooze."""
+    return {name: getattr(rule, name) for name in COPIED}
+
+
+def as_rule(row: AlertRule) -> Rule:
+    """Return a row as a value."""
+    return Rule(
+        detector=row.detector,
+        series=row.series,
+        is_on=row.is_on,
+        severity=str(row.severity),
+        tells=row.tells,
+        cool_down_s=float(row.cool_down_s),
+        snoozed_until=row.snoozed_until.timestamp() if row.snoozed_until else None,
+        limit=row.limit,
+        clear_at=row.clear_at,
+        is_above=row.is_above,
+        points=row.points,
+        action=str(row.action),
+        knob=row.knob,
+        factor=row.factor,
+        smallest=row.smallest,
+        most_per_hour=row.most_per_hour,
+        once_per_attempt=row.once_per_attempt,
+        dry_run=row.dry_run,
+        id=row.pk,
+        of_run=row.run_id is not None,
+    )

@@ -1,0 +1,150 @@
+"""Trying rules on what a run has logged: where alerts would have begun."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from runs.alerts.cooling import Cooling, Key
+from runs.alerts.detectors.judge import Judge
+from runs.alerts.detectors.limits import THRESHOLD
+from runs.alerts.detectors.points import Alarm, Point, thinned
+from runs.alerts.rules import Rule, rule_for, series_of
+from runs.models import CommandState, Run
+from runs.protocol.commands import Resume, SetKnob
+from runs.series.chunks import Points, join_points
+from runs.series.newest import newest_points
+
+# Of all series together, shared alike. A point costs some microseconds: a person waits for a second or so.
+MOST_POINTS = 100_000
+FEWEST_EACH = 100
+BUDGET_S = 2.0
+LOOK_EVERY = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """An alert that would have begun: which rule held, where, and when (in seconds since the epoch)."""
+
+    rule: Rule
+    series: str
+    attempt: int
+    step: int
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What rules make of a run's past, in the order of time.
+
+    `points` were judged; `left_out` older points were not, nor `unseen` newer ones for which there was no time.
+    """
+
+    fired: tuple[Fired, ...] = ()
+    points: int = 0
+    left_out: int = 0
+    unseen: int = 0
+
+    def of(self, rule: Rule) -> list[Fired]:
+        """Return the alerts that `rule` would have begun."""
+        return [each for each in self.fired if each.rule == rule]
+
+
+def would_have_fired(run: Run, rule: Rule, clock: Callable[[], float] = time.monotonic) -> Past:
+    """Return where alerts of `rule` alone would have begun, switched on or not, whatever other rules there are."""
+    past = judge_past(run, [rule], clock)
+    return replace(past, fired=tuple(past.of(rule)))
+
+
+def judge_past(run: Run, rules: Sequence[Rule], clock: Callable[[], float] = time.monotonic) -> Past:
+    """Return where alerts would have begun under `rules` and the defaults; those that are off are taken as on.
+
+    Each attempt is judged by itself, as it was trained, on the points that a live judge sees. Bounded by `MOST_POINTS`
+    and by `BUDGET_S` seconds of `clock`.
+    """
+    names = list(run.series.values_list("name", flat=True))
+    newest = newest_points(run.pk, names, max(FEWEST_EACH, MOST_POINTS // max(1, len(names))))
+    deadline = clock() + BUDGET_S
+    fired: list[Fired] = []
+    total = unseen = 0
+    for attempt in sorted({attempt for attempt, _ in newest.points}):
+        points = _in_order({name: found for (number, name), found in newest.points.items() if number == attempt})
+        total += len(points)
+        trial = _Trial(rules, attempt, _changes(run, attempt))
+        for number, point in enumerate(trial.passing(points), start=1):
+            if number % LOOK_EVERY == 0 and clock() > deadline:
+                unseen += sum(each.time > point.time for each in points)
+                break
+            fired += trial.see(point)
+    return Past(tuple(fired), total - unseen, newest.left_out, unseen)
+
+
+def _in_order(series: dict[str, Points]) -> list[Point]:
+    """Return the points of several series in the order of time; those of one moment by step."""
+    if not series:
+        return []
+    names = list(series)
+    which = np.repeat(np.arange(len(names)), [len(found) for found in series.values()])
+    together = join_points(list(series.values()))
+    order = np.lexsort((together.steps, together.times_ms))
+    columns = (which[order], together.steps[order], together.times_ms[order] / 1000, together.values[order])
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return [Point(names[place], step, moment, value) for place, step, moment, value in rows]
+
+
+def _changes(run: Run, attempt: int) -> list[tuple[float, str]]:
+    """Return what people did that widens bands, each with its time in seconds since the epoch."""
+    applied = run.commands.filter(state=CommandState.APPLIED, attempt=attempt, kind__in=(SetKnob.kind, Resume.kind))
+    moments = applied.order_by("applied_at").values_list("applied_at", "kind")
+    return [(at.timestamp(), kind) for at, kind in moments if at is not None]
+
+
+def _key_of(alarm: Alarm) -> Key:
+    return alarm.detector, series_of(alarm.detector, alarm.series)
+
+
+class _Trial:
+    """One attempt, judged as if it were trained now."""
+
+    def __init__(self, rules: Sequence[Rule], attempt: int, changes: list[tuple[float, str]]) -> None:
+        # Whether an alert is told does not matter here: only that it begins.
+        self._rules = [replace(rule, snoozed_until=None) for rule in rules]
+        self._given = dict(zip(self._rules, rules, strict=True))
+        self._attempt = attempt
+        self._changes = deque(changes)
+        self._judge = Judge()
+        self._judge.limit_by(lambda series: self._rule(THRESHOLD, series).asked_limit())
+        self._cooling: Cooling[Alarm] = Cooling(
+            _key_of,
+            lambda key: self._rule(*key).cool_down_s,
+            lambda: {(detector, series_of(detector, series)) for detector, series in self._judge.active},
+        )
+
+    def passing(self, points: Iterable[Point]) -> Iterator[Point]:
+        """Yield what a live judge sees of `points`; tell the detectors of what people did between them."""
+        yield from thinned(self._told(points))
+
+    def see(self, point: Point) -> list[Fired]:
+        """Judge a point; return what begins."""
+        began = self._cooling.beginning(self._judge.judge(point), point.time)
+        self._cooling.over()
+        return [self._fired(alarm, point) for alarm in began]
+
+    def _fired(self, alarm: Alarm, point: Point) -> Fired:
+        _, series = _key_of(alarm)
+        rule = self._rule(alarm.detector, series)
+        return Fired(self._given.get(rule, rule), series, self._attempt, alarm.step, point.time)
+
+    def _told(self, points: Iterable[Point]) -> Iterator[Point]:
+        for point in points:
+            while self._changes and self._changes[0][0] <= point.time:
+                _, kind = self._changes.popleft()
+                (self._judge.turned if kind == SetKnob.kind else self._judge.resumed)()
+            yield point
+
+    def _rule(self, detector: str, series: str) -> Rule:
+        return rule_for(self._rules, detector, series, 0.0)

@@ -1,0 +1,127 @@
+"""Rules of alerts as values: what holds by default, and which of several rules holds. No Django and no clock."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from runs.alerts.detectors.limits import THRESHOLD, LimitDefaults
+
+STALL = "stall"
+# Of the training's time: so long after an alert of a detector and a series began none begins.
+COOL_DOWN_S = 60.0
+# Stands for any text in the `series` of a rule.
+ANY = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The fields of `runs.models.AlertRule` of these names; a rule without `id` is a default.
+
+    `severity` "" is that of the detector. `snoozed_until` is in seconds since the epoch; alerts of a snoozed rule are
+    recorded, and neither told nor acted upon. `of_run`: it is of one run, and not of the whole project.
+    """
+
+    detector: str
+    series: str = ""
+    is_on: bool = True
+    severity: str = ""
+    tells: bool = True
+    cool_down_s: float = COOL_DOWN_S
+    snoozed_until: float | None = None
+    limit: float | None = None
+    clear_at: float | None = None
+    is_above: bool = True
+    points: int = 1
+    action: str = ""
+    knob: str = ""
+    factor: float | None = None
+    smallest: float | None = None
+    most_per_hour: int = 1
+    once_per_attempt: bool = True
+    dry_run: bool = True
+    id: int | None = None
+    of_run: bool = False
+
+    @property
+    def name(self) -> str:
+        """What people call it: the detector, and the series if it is of some alone."""
+        return f"{self.detector} {self.series}".strip()
+
+    @property
+    def has_limit(self) -> bool:
+        """Whether it is of the detector of limits that people set."""
+        return self.detector == THRESHOLD
+
+    def matches(self, detector: str, series: str) -> bool:
+        """Return whether it is about what `detector` finds in `series`."""
+        return self.detector == detector and (not self.series or bool(_pattern(self.series).fullmatch(series)))
+
+    def is_snoozed(self, now: float) -> bool:
+        """Return whether it is snoozed at `now`, in seconds since the epoch."""
+        return self.snoozed_until is not None and now < self.snoozed_until
+
+    def asked_limit(self) -> LimitDefaults | None:
+        """Return the limit that a rule of the detector "threshold" sets, None where it sets none."""
+        if not self.has_limit or self.limit is None:
+            return None
+        clear_at = self.limit if self.clear_at is None else self.clear_at
+        return LimitDefaults(self.limit, clear_at, above=self.is_above, points=self.points)
+
+
+# What is off by default is what healthy trainings do too, or what needs a limit that a person sets. What is not told is
+# no reason to look at once. A machine changes slowly: such alerts come again after an hour at the soonest.
+DEFAULT_RULES: dict[str, Rule] = {
+    rule.detector: rule
+    for rule in (
+        Rule("non-finite"),
+        Rule("spike"),
+        Rule("divergence"),
+        Rule("plateau", tells=False, cool_down_s=600.0),
+        Rule("overfitting", cool_down_s=600.0),
+        Rule(THRESHOLD),
+        Rule(STALL, cool_down_s=300.0),
+        Rule("throughput", tells=False, cool_down_s=600.0),
+        Rule("rank-lag", tells=False, cool_down_s=600.0),
+        Rule("data-bound", tells=False, cool_down_s=600.0),
+        Rule("gpu-idle", tells=False, cool_down_s=600.0),
+        Rule("gpu-hot", cool_down_s=600.0),
+        Rule("gpu-throttled", tells=False, cool_down_s=600.0),
+        Rule("gpu-memory", tells=False, cool_down_s=600.0),
+    )
+}
+
+
+def series_of(detector: str, series: str) -> str:
+    """Return the series that an alert is of; a stall is of none."""
+    return "" if detector == STALL else series
+
+
+def default_of(detector: str) -> Rule:
+    """Return the default of a detector; one without an entry is on, and is told."""
+    return DEFAULT_RULES.get(detector) or Rule(detector)
+
+
+def rule_for(rules: Iterable[Rule], detector: str, series: str, now: float) -> Rule:
+    """Return the rule that holds for what `detector` finds in `series`, or the default of the detector.
+
+    A rule of the run has precedence over one of the project, and of two of these one with `series` over one without; of
+    several with `series` the one that names more characters of it. A snooze that is over at `now` is left out of it.
+    """
+    found = max((rule for rule in rules if rule.matches(detector, series)), key=_precedence, default=None)
+    rule = found or default_of(detector)
+    if rule.snoozed_until is not None and not rule.is_snoozed(now):
+        return replace(rule, snoozed_until=None)
+    return rule
+
+
+def _precedence(rule: Rule) -> tuple[bool, bool, bool, int, int]:
+    named = rule.series.replace(ANY, "")
+    return rule.of_run, bool(rule.series), bool(rule.series) and ANY not in rule.series, len(named), -(rule.id or 0)
+
+
+@lru_cache(maxsize=1024)
+def _pattern(series: str) -> re.Pattern[str]:
+    return re.compile(".*".join(map(re.escape, series.split(ANY))), re.DOTALL)

@@ -1,0 +1,150 @@
+"""The form of a rule: what a person may set of one detector, and what fits together."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from django import forms
+from django.db.models import QuerySet
+from django.http import QueryDict
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from runs.alerts.rulebook.loading import fields_of
+from runs.alerts.rules import Rule
+from runs.models import AlertRule, RuleAction, Severity
+
+LONGEST_COOL_DOWN_S = 7 * 86_400
+MOST_POINTS = 1_000
+MOST_PER_HOUR = 60
+CONTROL, SELECT, CHECK = {"class": "form-control"}, {"class": "form-select"}, {"class": "form-check-input"}
+
+
+def _number(label: Any, help_text: Any = "") -> forms.FloatField:
+    widget = forms.NumberInput(attrs=CONTROL | {"step": "any"})
+    return forms.FloatField(label=label, required=False, help_text=help_text, widget=widget)
+
+
+def _flag(label: Any) -> forms.BooleanField:
+    return forms.BooleanField(label=label, required=False, widget=forms.CheckboxInput(attrs=CHECK))
+
+
+class RuleForm(forms.Form):
+    """A rule of the detector that the address names. `taken` are the rules that it must not repeat."""
+
+    series = forms.CharField(
+        label=gettext_lazy("Series"),
+        max_length=200,
+        required=False,
+        help_text=gettext_lazy("Such as train/loss, or */loss: * stands for any text. Empty is for all series."),
+        widget=forms.TextInput(attrs=CONTROL | {"autocomplete": "off"}),
+    )
+    is_on = _flag(gettext_lazy("On"))
+    tells = _flag(gettext_lazy("Tell the destinations"))
+    severity = forms.ChoiceField(
+        label=gettext_lazy("Severity"),
+        choices=[("", gettext_lazy("as the detector says")), *Severity.choices],
+        required=False,
+        widget=forms.Select(attrs=SELECT),
+    )
+    cool_down_s = forms.IntegerField(
+        label=gettext_lazy("Cool-down in seconds"),
+        min_value=0,
+        max_value=LONGEST_COOL_DOWN_S,
+        help_text=gettext_lazy("So long after an alert of a series began, none begins."),
+        widget=forms.NumberInput(attrs=CONTROL),
+    )
+    is_above = forms.TypedChoiceField(
+        label=gettext_lazy("The value is"),
+        choices=[("yes", gettext_lazy("above the limit")), ("no", gettext_lazy("below the limit"))],
+        coerce=lambda value: value == "yes",
+        widget=forms.Select(attrs=SELECT),
+    )
+    limit = _number(gettext_lazy("Limit"))
+    clear_at = _number(gettext_lazy("Cleared at"), gettext_lazy("Where the alert is over; empty is at the limit."))
+    points = forms.IntegerField(
+        label=gettext_lazy("Points in a row"),
+        min_value=1,
+        max_value=MOST_POINTS,
+        widget=forms.NumberInput(attrs=CONTROL),
+    )
+    action = forms.ChoiceField(
+        label=gettext_lazy("Action"),
+        choices=[("", gettext_lazy("none")), *RuleAction.choices],
+        required=False,
+        help_text=gettext_lazy("What it asks of the run as an alert begins; never for one that is late or snoozed."),
+        widget=forms.Select(attrs=SELECT),
+    )
+    knob = forms.CharField(
+        label=gettext_lazy("Knob"),
+        max_length=60,
+        required=False,
+        help_text=gettext_lazy("Such as learning_rate."),
+        widget=forms.TextInput(attrs=CONTROL | {"autocomplete": "off"}),
+    )
+    factor = _number(gettext_lazy("Times"), gettext_lazy("0.5 halves it."))
+    smallest = _number(gettext_lazy("Smallest value"), gettext_lazy("The rule does not act where it would be less."))
+    most_per_hour = forms.IntegerField(
+        label=gettext_lazy("Most per hour"),
+        min_value=1,
+        max_value=MOST_PER_HOUR,
+        widget=forms.NumberInput(attrs=CONTROL),
+    )
+    once_per_attempt = _flag(gettext_lazy("Once per attempt"))
+    dry_run = _flag(gettext_lazy("Dry run: only note what it would have asked"))
+
+    OF_ALERT = ("series", "severity", "cool_down_s", "is_on", "tells")
+    OF_LIMIT = ("is_above", "limit", "clear_at", "points")
+    OF_ACTION = ("action", "knob", "factor", "smallest", "most_per_hour", "once_per_attempt", "dry_run")
+
+    def __init__(self, given: QueryDict | None, *, rule: Rule, taken: QuerySet[AlertRule]) -> None:
+        self.rule = rule
+        self._taken = taken
+        initial = fields_of(rule) | {"series": rule.series, "is_above": "yes" if rule.is_above else "no"}
+        initial["cool_down_s"] = int(rule.cool_down_s)
+        super().__init__(given, initial=initial)
+        if not rule.has_limit:
+            for name in self.OF_LIMIT:
+                del self.fields[name]
+        elif not rule.id:
+            self.fields["limit"].required = True
+
+    def parts(self) -> list[tuple[str, list[forms.BoundField]]]:
+        """Return the fields with a heading each."""
+        parts = [(_("Alert"), self.OF_ALERT), (_("Limit"), self.OF_LIMIT), (_("Action"), self.OF_ACTION)]
+        found = [(title, [self[name] for name in names if name in self.fields]) for title, names in parts]
+        return [part for part in found if part[1]]
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or {}
+        for name in ("limit", "clear_at", "factor", "smallest"):
+            if given.get(name) is not None and not math.isfinite(given[name]):
+                self.add_error(name, _("Give a finite number."))
+        limit, clear_at = given.get("limit"), given.get("clear_at")
+        is_above = given.get("is_above")
+        if limit is not None and clear_at is not None and (clear_at > limit if is_above else clear_at < limit):
+            self.add_error("clear_at", _("It is cleared on the other side of the limit."))
+        if self.rule.has_limit and limit is None and "limit" not in self.errors:
+            self.add_error("limit", _("Give the limit."))
+        if given.get("action") == RuleAction.SCALE_KNOB:
+            if not given.get("knob"):
+                self.add_error("knob", _("Name the knob that is scaled."))
+            if not given.get("factor") or given["factor"] <= 0:
+                self.add_error("factor", _("Give a number above 0."))
+        if self._taken.filter(series=given.get("series", "")).exists():
+            self.add_error("series", _("There is a rule of this detector for these series already: edit that one."))
+        return given
+
+    def typed(self) -> Rule:
+        """Return what was given as a value."""
+        return Rule(self.rule.detector, id=self.rule.id, of_run=self.rule.of_run, **self._values())
+
+    def save_to(self, row: AlertRule) -> None:
+        """Put what was given into a row and store it."""
+        for name, value in self._values().items():
+            setattr(row, name, value)
+        row.save()
+
+    def _values(self) -> dict[str, Any]:
+        return {name: value for name, value in self.cleaned_data.items() if name in self.fields}

@@ -1,0 +1,202 @@
+"""What a rule asks of a run as its alert begins, and the limits that hold it back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from runs.access.guest_view import replace_names
+from runs.alerts.rulebook import acting
+from runs.models import (
+    ActionState,
+    Alert,
+    AlertRule,
+    AlertState,
+    Command,
+    CommandState,
+    Run,
+    StoredEvent,
+    as_wire,
+)
+from runs.protocol.events import decode_event
+from runs.recording import alerts
+from runs.recording.alerts import UNTIL_CLEARED, Finding
+from runs.recording.lifecycle import Holder, Lease, open_attempt
+from steersman.knobs import Knob
+from steersman.spec import ValueSpec
+from tests.alerts.test_judging import Told, losses
+from tests.alerts.test_judging import begin as begin
+from tests.alerts.test_judging import lease as lease
+from tests.support.stack import wait_for
+from trainer.alerts import thread as thread_module
+
+RATE = ValueSpec("learning_rate", "float", minimum=0.0, maximum=1.0)
+LOSS = "train/loss"
+
+
+def rule_of(lease: Lease, **fields: Any) -> AlertRule:
+    """Make a rule that halves the learning rate at once."""
+    run = Run.objects.get(pk=lease.run_id)
+    Run.objects.filter(pk=run.pk).update(knobs=[Knob(RATE, 0.1).to_wire()])
+    given = {"detector": "spike", "action": "scale_knob", "knob": "learning_rate", "factor": 0.5, "dry_run": False}
+    return AlertRule.objects.create(project=run.project, **given | fields)
+
+
+def alert_of(lease: Lease, rule: AlertRule, began: datetime | None = None, series: str = LOSS) -> Alert:
+    """Begin an alert of `rule`, and do what it asks."""
+    finding = Finding("spike", "warning", "Spike", began or timezone.now(), series=series, rule_id=rule.pk,
+                      action=rule.action)  # fmt: skip
+    alert = alerts.begin(lease.run_id, lease.number, finding)
+    assert alert is not None
+    acting.act(alert.pk)
+    alert.refresh_from_db()
+    return alert
+
+
+def test_it_asks_an_ordinary_command_with_the_rule_as_its_author(lease: Lease) -> None:
+    rule = rule_of(lease)
+    alert = alert_of(lease, rule)
+    command = Command.objects.get()
+    assert (command.kind, command.author, command.author_name, command.rule) == ("set_knob", None, "rule spike", rule)
+    assert command.state == CommandState.SENT and command.reason == "Spike · train/loss"
+    assert (command.arguments["knob"], command.arguments["factor"]) == ("learning_rate", 0.5)
+    assert (alert.action_state, alert.action_text, alert.command) == (ActionState.ASKED, "learning_rate × 0.5", command)
+    told = decode_event(StoredEvent.objects.filter(kind="alert").latest("seq").frame)
+    assert (told.action, told.action_state, told.command_id) == ("scale_knob", "asked", str(command.pk))
+
+
+@pytest.mark.parametrize("action", ["pause", "stop", "save_checkpoint"])
+def test_it_asks_for_what_its_action_says(lease: Lease, action: str) -> None:
+    alert = alert_of(lease, rule_of(lease, action=action, knob="", factor=None))
+    assert alert.command is not None and alert.command.kind == action
+
+
+def test_guests_see_that_a_rule_did_it(lease: Lease) -> None:
+    rule = rule_of(lease)
+    alert_of(lease, rule)
+    rule.delete()
+    wire = as_wire(Command.objects.get())
+    replace_names([wire])
+    assert wire["author"] == "rule spike"
+
+
+def test_acting_twice_asks_once(lease: Lease) -> None:
+    alert = alert_of(lease, rule_of(lease))
+    acting.act(alert.pk)
+    # As if the process had died before it could note what it asked for.
+    Alert.objects.update(action_state="", command=None)
+    acting.act(alert.pk)
+    assert Command.objects.count() == 1 and Alert.objects.get().command == Command.objects.get()
+
+
+def test_whoever_judges_next_does_what_was_left_undone(lease: Lease, begin: Any) -> None:
+    rule = rule_of(lease)
+    finding = Finding("spike", "warning", "Spike", timezone.now(), series=LOSS, rule_id=rule.pk, action=rule.action)
+    assert alerts.begin(lease.run_id, lease.number, finding) is not None
+    begin(Told()).take(losses(1.0))
+    wait_for(lambda: Command.objects.count() == 1, "the command that was left undone")
+    wait_for(lambda: Alert.objects.get().state == AlertState.CLEARED, "its end")
+    assert acting.catch_up(lease.run_id) == 0
+
+
+def test_a_dry_run_says_what_it_would_have_done(lease: Lease) -> None:
+    alert = alert_of(lease, rule_of(lease, dry_run=True))
+    assert (alert.action_state, alert.action_text) == (ActionState.DRY_RUN, "learning_rate × 0.5")
+    assert not Command.objects.exists() and alert.command is None
+
+
+def test_it_acts_once_in_an_attempt(lease: Lease) -> None:
+    rule = rule_of(lease, most_per_hour=9)
+    assert alert_of(lease, rule).action_state == ActionState.ASKED
+    second = alert_of(lease, rule)
+    assert (second.action_state, second.action_text) == (ActionState.HELD_BACK, acting.ACTED_IN_ATTEMPT)
+    # Also under a rule that was made anew.
+    rule.delete()
+    assert alert_of(lease, rule_of(lease, most_per_hour=9)).action_text == acting.ACTED_IN_ATTEMPT
+    assert Command.objects.count() == 1
+
+
+def test_it_acts_so_often_in_an_hour(lease: Lease) -> None:
+    rule = rule_of(lease, once_per_attempt=False, most_per_hour=2)
+    now = timezone.now()
+    states = [alert_of(lease, rule, now + timedelta(minutes=minutes)).action_state for minutes in (0, 10, 20, 61, 62)]
+    assert states == ["asked", "asked", "held_back", "asked", "held_back"]
+
+
+def test_another_series_has_limits_of_its_own_if_the_rules_name_series(lease: Lease) -> None:
+    first, second = rule_of(lease, series="a*"), rule_of(lease, series="b*")
+    assert alert_of(lease, first, series="a/loss").action_state == ActionState.ASKED
+    assert alert_of(lease, second, series="b/loss").action_state == ActionState.ASKED
+
+
+@pytest.mark.parametrize(("smallest", "text"), [(0.05, "learning_rate × 0.5"), (0.051, acting.TOO_SMALL)])
+def test_a_knob_gets_no_smaller_than_allowed(lease: Lease, smallest: float, text: str) -> None:
+    alert = alert_of(lease, rule_of(lease, smallest=smallest))
+    assert alert.action_text == text
+    # Who turns the knob meanwhile has precedence.
+    assert [command.expected_value for command in Command.objects.all()] == ([0.1] if smallest == 0.05 else [])
+
+
+def test_a_knob_that_the_training_has_not_is_left(lease: Lease) -> None:
+    assert alert_of(lease, rule_of(lease, knob="momentum")).action_text == acting.NO_KNOB
+
+
+def test_a_rule_that_was_changed_meanwhile_does_not_act(lease: Lease) -> None:
+    rule = rule_of(lease)
+    finding = Finding("spike", "warning", "Spike", timezone.now(), rule_id=rule.pk, action=rule.action)
+    first, second = (alerts.begin(lease.run_id, lease.number, finding) for _ in range(2))
+    assert first is not None and second is not None
+    AlertRule.objects.update(is_on=False)
+    acting.act(first.pk)
+    rule.delete()
+    acting.act(second.pk)
+    texts = list(Alert.objects.order_by("pk").values_list("action_state", "action_text"))
+    assert texts == [("held_back", acting.RULE_CHANGED)] * 2
+    # And a rule that is gone before its alert begins makes an alert without one.
+    third = alerts.begin(lease.run_id, lease.number, finding)
+    assert third is not None and third.rule_id is None
+
+
+def test_a_new_attempt_does_not_take_over_actions(lease: Lease) -> None:
+    rule = rule_of(lease)
+    finding = Finding("spike", "warning", "Spike", timezone.now(), rule_id=rule.pk, action=rule.action)
+    assert alerts.begin(lease.run_id, lease.number, finding) is not None
+    open_attempt(lease.run_id, Holder("gpu-host", "boot", 2), lease.number, command_line=[])
+    assert acting.catch_up(lease.run_id) == 1
+    assert Alert.objects.get().action_text == acting.ATTEMPT_ENDED
+
+
+def test_a_rule_that_is_edited_holds_in_a_training_that_runs(
+    lease: Lease, begin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(thread_module, "LOOK_INTERVAL_S", 0.01)
+    monkeypatch.setattr(thread_module, "RULES_INTERVAL_S", 0.0)
+    thread = begin(Told())
+    thread.take(losses(-1.0))
+    wait_for(lambda: Alert.objects.filter(state="open").count() == 1, "an alert")
+    rule_of(lease, is_on=False)
+    wait_for(lambda: Alert.objects.filter(state="cleared").count() == 1, "the end of what is switched off")
+    AlertRule.objects.update(is_on=True, severity="critical", cool_down_s=0)
+    began = datetime.now(UTC).timestamp()
+
+    def begins_again() -> bool:
+        nonlocal began
+        began += 1
+        thread.take(losses(1.0, -1.0, first=2, began=began))
+        return Alert.objects.filter(severity="critical", action_state="asked").exists()
+
+    wait_for(begins_again, "an alert by the edited rule")
+
+
+def test_the_end_of_an_alert_ends_the_snooze_that_was_to_last_until_then(lease: Lease) -> None:
+    run = Run.objects.get(pk=lease.run_id)
+    rule = rule_of(lease, run=run, series=LOSS, snoozed_until=UNTIL_CLEARED, action="")
+    other = rule_of(lease, run=run, series="other", snoozed_until=UNTIL_CLEARED, action="")
+    alert = alert_of(lease, rule)
+    assert alerts.clear(lease.run_id, lease.number, alert.pk)
+    rule.refresh_from_db()
+    other.refresh_from_db()
+    assert (rule.snoozed_until, other.snoozed_until) == (None, UNTIL_CLEARED)

@@ -51,11 +51,11 @@ def portal_address(bind: str = "", port: int = 0) -> str:
     from django.conf import settings
 
     if settings.STEERSMAN_ORIGINS:
-        return f"{settings.STEERSMAN_ORIGINS[0].rstrip('/')}/"
+        return f"{settings.STEERSMAN_ORIGINS[0].rstrip('/')}{settings.STEERSMAN_PREFIX}/"
     bind = bind or settings.STEERSMAN_BIND
     host = next(iter(lan_addresses(bind)), "127.0.0.1")
     shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{port or settings.STEERSMAN_PORT}/"
+    return f"http://{shown}:{port or settings.STEERSMAN_PORT}{settings.STEERSMAN_PREFIX}/"
 
 
 def _way_out() -> str:

@@ -18,14 +18,20 @@ except UnfitFolder as error:
 
 http_application = get_asgi_application()
 
+from monitor_site.prefix import under_prefix  # noqa: E402
 from monitor_site.short_path import ShortPath  # noqa: E402  needs the app registry
 from monitor_site.slow_refusals import refuse_slowly  # noqa: E402
 from runs.live.origin import OriginGuard  # noqa: E402
 from runs.live.routing import websocket_urlpatterns  # noqa: E402
 
-application = ProtocolTypeRouter(
-    {
-        "http": refuse_slowly(ShortPath(http_application, paths=["/api/tickets/"])),
-        "websocket": OriginGuard(URLRouter(websocket_urlpatterns)),
-    }
+application = under_prefix(
+    ProtocolTypeRouter(
+        {
+            "http": refuse_slowly(
+                ShortPath(http_application, paths=[f"{settings.STEERSMAN_PREFIX}/api/tickets/"]),
+            ),
+            "websocket": OriginGuard(URLRouter(websocket_urlpatterns)),
+        }
+    ),
+    settings.STEERSMAN_PREFIX,
 )

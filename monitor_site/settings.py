@@ -18,6 +18,7 @@ from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy as _
 
 from monitor_site.addresses import hosts_for
+from monitor_site.prefix import prefix_of
 from monitor_site.redis_socket import is_embedded, socket_path, socket_url
 from steersman.files import data_folder
 from steersman.files.private import narrow
@@ -101,6 +102,12 @@ DEBUG = env.bool("STEERSMAN_DEBUG", default=False)
 SECRET_KEY = env("STEERSMAN_SECRET_KEY", default="") or secret_key(STEERSMAN_DATA)
 ALLOWED_HOSTS = env.list("STEERSMAN_HOSTS", default=hosts_for(STEERSMAN_BIND))
 CSRF_TRUSTED_ORIGINS = STEERSMAN_ORIGINS
+# The path under which a proxy serves the portal, such as /steersman.
+try:
+    STEERSMAN_PREFIX = prefix_of(env("STEERSMAN_PREFIX", default=""))
+except ValueError as error:
+    raise ImproperlyConfigured(f"STEERSMAN_PREFIX: {error}") from None
+FORCE_SCRIPT_NAME = STEERSMAN_PREFIX or None
 # Behind a TLS proxy: secure cookies, HSTS, redirect to https. The proxy's X-Forwarded-Proto and -For are believed.
 BEHIND_TLS = env.bool("STEERSMAN_TLS", default=False)
 
@@ -271,6 +278,8 @@ SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_NAME = "steersman_session"
 CSRF_COOKIE_NAME = "steersman_csrf"
+# Other portals of this host have cookies of the same names.
+SESSION_COOKIE_PATH = CSRF_COOKIE_PATH = LANGUAGE_COOKIE_PATH = f"{STEERSMAN_PREFIX}/"
 CSRF_FAILURE_VIEW = "runs.portal.pages.csrf_failure"
 if BEHIND_TLS:
     SESSION_COOKIE_SECURE = True
@@ -317,7 +326,7 @@ UNFOLD: dict[str, Any] = {
     "SITE_TITLE": _("Steersman"),
     "SITE_HEADER": _("Steersman"),
     "SITE_SUBHEADER": _("Record of trainings"),
-    "SITE_URL": "/",
+    "SITE_URL": f"{STEERSMAN_PREFIX}/",
     "SITE_SYMBOL": "sailing",
     "SHOW_VIEW_ON_SITE": True,
     "SHOW_LANGUAGES": True,

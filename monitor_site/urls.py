@@ -10,3 +10,5 @@ urlpatterns = [
     path("api/", include("runs.api.urls")),
     path("", include("runs.portal.urls")),
 ]
+
+handler400 = "runs.portal.pages.bad_request"

@@ -53,7 +53,7 @@ class Service:
         self.data: Path = settings.STEERSMAN_DATA
         self.bind: str = settings.STEERSMAN_BIND
         self.port: int = settings.STEERSMAN_PORT
-        self.local_address = f"http://{self._local_host()}:{self.port}/"
+        self.local_address = f"http://{self._local_host()}:{self.port}{settings.STEERSMAN_PREFIX}/"
         self.address = portal_address() if settings.STEERSMAN_ORIGINS else self.local_address
         self.status = status
         self.embedded = EmbeddedServer(self.data)
@@ -107,10 +107,11 @@ class Service:
         self.wait_for(self._portal_answers, PORTAL_TIMEOUT_S, self.portal)
         self.watch.start()
         self.status.say(f"portal {self.address}")
-        for address in lan_addresses(self.bind):
-            shown = f"[{address}]" if ":" in address else address
-            if f"http://{shown}:{self.port}/" != self.address:
-                self.status.say(f"from other machines http://{shown}:{self.port}/")
+        for host in lan_addresses(self.bind):
+            shown = f"[{host}]" if ":" in host else host
+            address = f"http://{shown}:{self.port}{settings.STEERSMAN_PREFIX}/"
+            if address != self.address:
+                self.status.say(f"from other machines {address}")
 
     def prepare(self) -> None:
         """Do what must be done before the portal opens."""

@@ -15,6 +15,7 @@ from django.db import transaction
 from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.debug import sensitive_post_parameters
@@ -114,7 +115,7 @@ def members(request: HttpRequest, slug: str) -> HttpResponse:
         assert isinstance(request.user, User)
         if form.is_valid():
             key = membership.invite(project, form.cleaned_data["role"], request.user)
-            link = request.build_absolute_uri(f"/invite/{key}/")
+            link = request.build_absolute_uri(reverse("invite", args=[key]))
         else:
             status = 422
     context = {

@@ -8,14 +8,19 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.contrib.auth.views import LogoutView
+from django.core.exceptions import DisallowedHost
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http.request import split_domain_port
+from django.middleware.csrf import REASON_BAD_ORIGIN
 from django.shortcuts import render
-from django.urls import reverse
+from django.template.loader import render_to_string
+from django.urls import get_script_prefix, reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.generic import DetailView, ListView
 
 from runs.access.roles import Viewer, viewer_of
+from runs.live.origin import parse_origin
 from runs.models import AlertState, CommandState, Run, RunQuerySet, RunState, Severity
 from runs.portal.forms import RunFilter
 from runs.portal.rows import percent_of, row_of, with_loss
@@ -24,6 +29,7 @@ from runs.recording.lifecycle import ENDED
 from runs.recording.queue_places import place_of, places_of
 
 RUNS_A_PAGE = 25
+LONGEST_HOST = 100
 
 # Whose words the page shows.
 STATES = (RunState, CommandState, AlertState, Severity)
@@ -92,7 +98,7 @@ class RunView(DetailView[Run], ABC):
         """Return where the page's scripts ask for what, by name."""
         names = ("history", "details", "points", "place")
         of_run = {name: reverse(f"api:{name}", args=[self.object.pk]) for name in names}
-        return of_run | {"tickets": reverse("api:tickets"), "socket": f"/ws/runs/{self.object.pk}/"}
+        return of_run | {"tickets": reverse("api:tickets"), "socket": f"{get_script_prefix()}ws/runs/{self.object.pk}/"}
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         run = self.object
@@ -132,7 +138,19 @@ class RunPage(LoginRequiredMixin, RunView):
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """Answer a request whose CSRF token is missing or stale: a page for people, JSON for scripts."""
-    if request.path.startswith("/api/"):
+    if request.path_info.startswith("/api/"):
         error = _("The CSRF token is missing or stale: load the page again.")
         return JsonResponse({"error": error, "field": "X-CSRFToken"}, status=403)
-    return render(request, "403_csrf.html", status=403)
+    origin = request.META.get("HTTP_ORIGIN", "")
+    # What Django says where the address of the form is none of ours, as behind a proxy that ends TLS.
+    is_foreign = reason == REASON_BAD_ORIGIN % origin and parse_origin(origin) is not None
+    context = {"origin": origin if is_foreign else ""}
+    return render(request, "403_csrf.html", context, status=403)
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer what cannot be read, and requests for an address that the portal does not answer to."""
+    host = split_domain_port(request.META.get("HTTP_HOST", "")[:LONGEST_HOST])[0]
+    context = {"host": host if isinstance(exception, DisallowedHost) else ""}
+    # Without the request: whoever asks a template for it asks for the host.
+    return HttpResponse(render_to_string("400.html", context), status=400)

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.support.stack import ROOT, Stack, create_run, events, rows, seed_stack, wait_for
+from tests.support.stack import ROOT, Stack, create_run, events, rows, seed_stack, suspend_between_writes, wait_for
 
 SHORT = str(ROOT / "tests" / "trainings" / "short.py")
 ENDLESS = ("1000000", "0.01")
@@ -245,8 +245,7 @@ def fence_trainings(stack: Stack, fences: int) -> dict[str, int]:
         wait_for_points(stack, run_id)
         worker = stack.worker_pid(run_id)
         assert worker is not None
-        for pid in (overtaken.pid, worker):
-            os.kill(pid, signal.SIGSTOP)
+        suspend_between_writes(stack, run_id, overtaken.pid, worker)
         next_one = hosts.train(run_id, True)
         wait_for_points(stack, run_id, attempt=2)
         folder = hosts.attempt_folder(run_id, 1, False)

@@ -26,13 +26,13 @@ from typing import Any
 from tests.support.stack import (
     ROOT,
     Stack,
-    can_write,
     create_run,
     kill,
     operator_ticket,
     rows,
     run_row,
     started_stack,
+    suspend_between_writes,
     wait_for,
 )
 from tests.support.watcher import Watcher
@@ -135,23 +135,11 @@ def every_core_loaded() -> Iterator[None]:
             process.wait()
 
 
-def suspended_at(stack: Stack, pids: tuple[int, int]) -> float:
-    """Suspend the processes and return when; 0 where one holds SQLite's lock, which a host that is gone would not."""
-    began = time.monotonic()
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    if can_write(stack):
-        return began
-    for pid in pids:
-        os.kill(pid, signal.SIGCONT)
-    return 0.0
-
-
 def suspend(training: Training) -> dict[str, float]:
     """Suspend supervisor and worker as if their host were gone; measure until the viewer knows, and until it heals."""
     pids = (training.supervisor.pid, training.worker)
     since = training.viewer.last_seq
-    began = wait_for(lambda: suspended_at(training.stack, pids), "a moment in which the supervisor does not write")
+    began = suspend_between_writes(training.stack, training.run_id, *pids)
     wait_for(lambda: "unreachable" in training.lives(), f"unreachable\n{training.stack.log()}")
     unreachable_s = time.monotonic() - began
     wait_for(lambda: training.seen({"lost"}, since), f"lost\n{training.stack.log()}")

@@ -13,7 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.stack import ROOT, Stack, create_run, events, kill, rows, run_row, wait_for, write_locked
+from tests.support.stack import (
+    ROOT,
+    Stack,
+    create_run,
+    events,
+    kill,
+    rows,
+    run_row,
+    suspend_between_writes,
+    wait_for,
+    write_locked,
+)  # fmt: skip
 
 SHORT = str(ROOT / "tests" / "trainings" / "short.py")
 ENDLESS = ("1000000", "0.01")
@@ -211,7 +222,7 @@ def test_it_takes_over_at_once_from_a_dead_holder_and_keeps_what_it_left(offline
 
 def test_an_owner_that_was_fenced_out_writes_nothing_more_and_exits_4(offline_stack):
     run_id, supervisor, worker = start_endless(offline_stack)
-    os.kill(supervisor.pid, signal.SIGSTOP)
+    suspend_between_writes(offline_stack, run_id, supervisor.pid)
     stolen = "UPDATE runs_run SET attempt = attempt + 1 WHERE id = ? RETURNING last_seq"
     last_seq = rows(offline_stack, stolen, run_id)[0]["last_seq"]
     os.kill(supervisor.pid, signal.SIGCONT)

@@ -31,7 +31,18 @@ from steersman.records.kinds import (
 )
 from steersman.records.record import Record
 from tests.control.test_train import is_gone
-from tests.support.stack import ROOT, Stack, create_run, events, rows, run_check, run_row, wait_for, write_locked
+from tests.support.stack import (
+    ROOT,
+    Stack,
+    create_run,
+    events,
+    rows,
+    run_check,
+    run_row,
+    suspend_between_writes,
+    wait_for,
+    write_locked,
+)  # fmt: skip
 from trainer.control import train_command
 from trainer.control.lease import CannotTrain, store_leftovers
 
@@ -320,7 +331,7 @@ def test_a_lost_run_heals_to_what_its_worker_said_last_with_all_its_points(
     offline_stack: Stack, tmp_path: Path
 ) -> None:
     training = Training(offline_stack, tmp_path)
-    os.kill(training.supervisor.pid, signal.SIGSTOP)
+    suspend_between_writes(offline_stack, training.run_id, training.supervisor.pid)
     lost = "UPDATE runs_run SET state = 'lost', is_paused = ? WHERE id = ?"
     for paused, state in ((False, "running"), (True, "paused")):
         rows(offline_stack, lost, paused, training.run_id)
@@ -378,8 +389,7 @@ def test_an_overtaken_owner_wakes_to_write_nothing_and_its_worker_cannot_save(
 ) -> None:
     training = Training(offline_stack, tmp_path)
     folder = offline_stack.data / "runs" / str(training.run_id) / "attempts" / "1"
-    for pid in (training.supervisor.pid, training.worker):
-        os.kill(pid, signal.SIGSTOP)
+    suspend_between_writes(offline_stack, training.run_id, training.supervisor.pid, training.worker)
     stolen = "UPDATE runs_run SET attempt = attempt + 1 WHERE id = ?"
     rows(offline_stack, stolen, training.run_id)
     before = training.row

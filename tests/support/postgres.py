@@ -58,3 +58,15 @@ def locked(address: str, run_id: int) -> Iterator[None]:
     with psycopg.connect(address) as connection:
         connection.execute("SELECT id FROM runs_run WHERE id = %s FOR UPDATE", (run_id,))
         yield
+
+
+def is_free(address: str, run_id: int) -> bool:
+    """Tell whether nobody holds the lock of the run's row."""
+    import psycopg
+
+    with psycopg.connect(address) as connection:
+        try:
+            connection.execute("SELECT id FROM runs_run WHERE id = %s FOR UPDATE NOWAIT", (run_id,))
+        except psycopg.errors.LockNotAvailable:
+            return False
+    return True

@@ -327,10 +327,10 @@ def rows(stack: Stack, sql: str, *arguments: Any) -> list[dict[str, Any]]:
         return found
 
 
-def can_write(stack: Stack, patience_s: float = 1.0) -> bool:
-    """Tell whether the database takes a writer now; PostgreSQL always does."""
+def can_write(stack: Stack, run_id: int, patience_s: float = 1.0) -> bool:
+    """Tell whether the database takes a writer of this run now."""
     if "STEERSMAN_DATABASE_URL" in stack.environment:
-        return True
+        return postgres.is_free(stack.environment["STEERSMAN_DATABASE_URL"], run_id)
     path = stack.data / "steersman.sqlite3"
     with closing(sqlite3.connect(path, timeout=patience_s, isolation_level=None)) as database:
         try:
@@ -339,6 +339,25 @@ def can_write(stack: Stack, patience_s: float = 1.0) -> bool:
             return False
         database.execute("ROLLBACK")
     return True
+
+
+def suspend_between_writes(stack: Stack, run_id: int, *pids: int) -> float:
+    """Suspend the processes of a run while none of them holds a lock of the database; return when they were stopped.
+
+    A host that is gone holds none: its connections are closed.
+    """
+
+    def stopped_at() -> float:
+        began = time.monotonic()
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        if can_write(stack, run_id):
+            return began
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        return 0.0
+
+    return wait_for(stopped_at, "a moment in which the supervisor does not write")
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, NoReturn
+from urllib.parse import urljoin
 
 from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -42,7 +43,7 @@ class Command(BaseCommand):
             raise CommandError(
                 f"The database does not take invites ({error}): run manage.py migrate first.", returncode=EXIT_BAD_INPUT
             ) from error
-        self.stdout.write(portal_address().rstrip("/") + reverse("invite", args=[key]))
+        self.stdout.write(urljoin(portal_address(), reverse("invite", args=[key])))
 
     def _inviter(self, project: Project, name: str) -> User:
         if name:

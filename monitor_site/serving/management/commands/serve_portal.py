@@ -47,7 +47,7 @@ class Command(BaseCommand):
             application,
             host,
             port,
-            ready=lambda: self.stdout.write(f"portal http://{shown}:{port}/"),
+            ready=lambda: self.stdout.write(f"portal http://{shown}:{port}{settings.STEERSMAN_PREFIX}/"),
             compress=settings.STEERSMAN_COMPRESS,
         )
         socket_counts.leave()

@@ -1,0 +1,46 @@
+"""Serving under a path prefix (STEERSMAN_PREFIX), whether the proxy cuts the prefix off or hands it on.
+
+Only the setting says what the prefix is. Daphne believes a header, `Daphne-Root-Path`, from anybody: what it made of
+that is put aside here, since whoever may write it would choose where the links of a page lead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+PREFIX = re.compile(r"(/[A-Za-z0-9_.~-]+)+")
+# The portal's own: after one of them nobody could tell whether the proxy has cut the prefix off.
+OWN_PATHS = frozenset(
+    {"admin", "alerts", "api", "i18n", "invite", "login", "logout", "password", "projects", "runs", "share", "static"}
+    | {"texts.js", "ws"}
+)
+
+Application = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
+
+
+def prefix_of(text: str) -> str:
+    """Return a prefix such as "/steersman", "" for none. Raises `ValueError` with what to do."""
+    prefix = text.strip().rstrip("/")
+    if not prefix:
+        return ""
+    if not PREFIX.fullmatch(prefix):
+        raise ValueError(f"{text!r} is no path: give one such as /steersman, of letters, digits and - _ . ~")
+    if prefix.split("/")[1] in OWN_PATHS:
+        raise ValueError(f"{text!r} begins as an address of the portal does: choose another, such as /steersman")
+    return prefix
+
+
+def under_prefix(application: Application, prefix: str) -> Application:
+    """Return an ASGI application that is reached under `prefix`; also without it, as the proxy may cut it off."""
+
+    async def answer(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if "path" in scope:
+            path = scope["path"]
+            if prefix and path != prefix and not path.startswith(f"{prefix}/"):
+                path = prefix + path
+            scope = scope | {"root_path": prefix, "path": path}
+        await application(scope, receive, send)
+
+    return answer

@@ -41,7 +41,12 @@ def names_version(run: Run) -> list[Any]:
     two queries.
     """
     roles = Membership.objects.filter(project=run.project_id).order_by("user").values_list("user", "role")
-    return [run.project_id, list(roles), run.commands.filter(author__isnull=False).count()]
+    return [run.project_id, list(roles), *authors_version(run)]
+
+
+def authors_version(run: Run) -> list[Any]:
+    """Return JSON-ready values that change when the account of an author is deleted, and its id with it. One query."""
+    return [run.commands.filter(author__isnull=False).count()]
 
 
 def replace_names(commands: Iterable[dict[str, Any]]) -> None:
@@ -60,6 +65,7 @@ def replace_names(commands: Iterable[dict[str, Any]]) -> None:
     by_rules = _sent_by_rules(unknown)
     for command in listed:
         author = authors.get(command["id"])
+        command["author_id"] = None
         if author is not None:
             command["author"] = roles.get(author, FORMER_MEMBER)
         elif command["author"] not in NO_PERSONS and command["id"] not in by_rules:

@@ -8,7 +8,7 @@ import msgspec
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
-from runs.access.guest_view import names_version, replace_alert_names, replace_names
+from runs.access.guest_view import authors_version, names_version, replace_alert_names, replace_names
 from runs.access.roles import COMMANDING_ROLES, Viewer
 from runs.api.answers import SharedAnswers, encoded, if_changed, tag_of
 from runs.api.callers import READERS, caller_of, visible_run_and_viewer
@@ -71,7 +71,7 @@ def _events_of(told: dict[str, Any], kind: str) -> list[dict[str, Any]]:
 
 
 def _names(run: Run, viewer: Viewer) -> list[Any]:
-    return names_version(run) if viewer.is_guest else []
+    return names_version(run) if viewer.is_guest else authors_version(run)
 
 
 @router.get(

@@ -210,6 +210,7 @@ class CommandOut(Schema):
     command: str
     state: CommandState
     author: str
+    author_id: int | None = Field(description="The user's id; null where no person sent it, and for a guest")
     arguments: dict[str, Any]
     sent_at: datetime
     delivered_at: datetime | None

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
+from runs.access.author_names import distinct_name
 from runs.access.roles import Viewer, operators_only
 from runs.models import Command, CommandState, Run, RunState, as_wire
 from runs.protocol.commands import Cancel, Extend, KnobValue, Note, Request, RunCommand, SetKnob, Stop
@@ -50,6 +52,7 @@ def record(
     with transaction.atomic():
         run = Run.objects.select_for_update().get(pk=run_id)
         request = _in_types_of_knob(run, request)
+        author = User.objects.filter(pk=author_id).first() if author_id is not None else None
         command, created = Command.objects.get_or_create(
             pk=request.id,
             defaults={
@@ -57,7 +60,7 @@ def record(
                 "kind": request.command.kind,
                 "arguments": msgspec.to_builtins(request.command),
                 "author_id": author_id,
-                "author_name": author_name,
+                "author_name": distinct_name(author, run.project_id, author_name) if author else author_name,
                 "rule_id": rule_id,
                 "reason": request.reason,
                 "sent_at": timezone.now(),

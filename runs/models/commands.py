@@ -80,6 +80,7 @@ def as_wire(command: Command) -> dict[str, Any]:
         "command": command.kind,
         "state": str(command.state),
         "author": command.author_name,
+        "author_id": command.author_id,
         "arguments": command.arguments,
         "sent_at": iso(command.sent_at),
         "delivered_at": iso(command.delivered_at) if command.delivered_at else None,

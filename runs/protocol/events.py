@@ -170,6 +170,7 @@ class CommandChanged(Event, frozen=True, kw_only=True):
     command: str
     state: str
     author: str
+    author_id: int | None = None
     arguments: dict[str, Any] = {}
     sent_at: str
     delivered_at: str | None = None

@@ -27,9 +27,9 @@ FORMULA = re.compile(r"[\t\r\n]|[\s\u200b\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]
 SERIES_HEAD = ("run", "run_name", "series", "attempt", "step", "time", "value")
 COMMANDS_A_BLOCK = 500
 COMMAND_HEAD = (
-    "run", "run_name", "id", "command", "arguments", "state", "author", "reason", "outcome", "attempt", "step", "ranks",
-    "old", "new", "effective", "at_step", "at_epoch", "expected_state", "expected_value", "sent_at", "delivered_at",
-    "applied_at", "expires_at",
+    "run", "run_name", "id", "command", "arguments", "state", "author", "author_id", "reason", "outcome", "attempt",
+    "step", "ranks", "old", "new", "effective", "at_step", "at_epoch", "expected_state", "expected_value", "sent_at",
+    "delivered_at", "applied_at", "expires_at",
 )  # fmt: skip
 EPOCH_HEAD = ("run", "run_name", "attempt", "epoch", "step", "at", "duration_s", "best", *EpochMetric.COLUMNS)
 
@@ -144,7 +144,8 @@ def _command_cells(run: Run, command: Command) -> list[Any]:
     moments = (command.sent_at, command.delivered_at, command.applied_at, command.expires_at)
     return [
         run.pk, run.name, command.pk, command.kind, json.dumps(command.arguments), command.state, command.author_name,
-        command.reason, command.outcome, command.attempt, command.step, command.ranks, *map(_value, values),
+        command.author_id, command.reason, command.outcome, command.attempt, command.step, command.ranks,
+        *map(_value, values),
         command.at_step, command.at_epoch, command.expected_state, _value(command.expected_value),
         *(moment.isoformat() if moment else None for moment in moments),
     ]  # fmt: skip

@@ -302,6 +302,8 @@ CONTENT_SECURITY_POLICY = {
 ADMIN_PAGES = (
     ("run", _("Runs"), "monitoring"),
     ("alert", _("Alerts"), "warning"),
+    ("alertdestination", _("Alert destinations"), "outgoing_mail"),
+    ("alertdelivery", _("Deliveries"), "mark_email_read"),
     ("project", _("Projects"), "folder"),
     ("recipe", _("Recipes"), "science"),
     ("host", _("Hosts"), "dns"),

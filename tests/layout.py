@@ -77,7 +77,9 @@ RULES = {
         WEB,
     ),
     "runs.portal.alerting": rule(
-        f"{UI} runs.alerts runs.alerts.rulebook runs.alerts.sending", "django django_stubs_ext", WEB
+        f"{UI} runs.alerts runs.alerts.detectors runs.alerts.rulebook runs.alerts.sending",
+        "django django_stubs_ext",
+        WEB,
     ),
     "runs.portal.new_run": rule(f"{UI} steersman", "django django_stubs_ext", WEB),
     "runs.portal": rule(f"{UI} runs.portal.new_run runs.portal.alerting", "django django_stubs_ext", WEB),

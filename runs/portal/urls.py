@@ -3,6 +3,7 @@ from django.urls import URLPattern, path
 from django.views.i18n import JavaScriptCatalog
 
 from runs.portal import checkpoints, compare, members, pages, share, tokens
+from runs.portal.alerting import urls as alerting
 from runs.portal.new_run import views as new_run
 
 urlpatterns: list[URLPattern] = [
@@ -28,4 +29,6 @@ urlpatterns: list[URLPattern] = [
     path("projects/<slug:slug>/tokens/<int:pk>/revoke/", tokens.revoke_token, name="revoke_token"),
     path("runs/<int:pk>/share/", share.share_run, name="share_run"),
     path("share/<str:token>/", share.SharedRunPage.as_view(), name="share"),
+    # Not by `include`: tests go through the pages of this one list.
+    *alerting.urlpatterns,
 ]

@@ -35,10 +35,6 @@ class BadLink(Exception):
     """The link was not made here, or was changed on its way."""
 
 
-class ExpiredLink(BadLink):
-    """The link held, and does not any more."""
-
-
 @dataclass(frozen=True, slots=True)
 class Link:
     """What a link asks. Without `person_id`, whoever opens it signs in first, and it acts for them."""
@@ -48,6 +44,14 @@ class Link:
     person_id: int | None
     destination_id: int
     expires_at: datetime
+
+
+class ExpiredLink(BadLink):
+    """The link held, and does not any more."""
+
+    def __init__(self, link: Link) -> None:
+        super().__init__("It has expired.")
+        self.link = link
 
 
 def action_link(
@@ -73,7 +77,7 @@ def read(token: str) -> Link:
     except (signing.BadSignature, ValueError, TypeError) as error:
         raise BadLink from error
     if link.expires_at <= timezone.now():
-        raise ExpiredLink
+        raise ExpiredLink(link)
     return link
 
 

@@ -87,10 +87,10 @@ def errors(answer: Any) -> dict[str, list[str]]:
     [
         ("mail", {"recipients": "ann@example.org, bo@example.org"}, "ann@example.org\nbo@example.org",
          "a…@example.org +1"),
-        ("dingtalk", {"webhook": DINGTALK}, f"dingtalk://{TOKEN}/", "dingtalk://…c3d4"),
-        ("dingtalk", {"webhook": DINGTALK, "signing_secret": "SEC01234567"}, f"dingtalk://SEC01234567@{TOKEN}/",
-         "dingtalk://…c3d4"),
-        ("wecom", {"webhook": WECOM}, "wecombot://693a91f6-7eb2-4bc4-97a0-0ec2f1fa5aaa/", "wecombot://…5aaa"),
+        ("dingtalk", {"webhook": DINGTALK}, DINGTALK, "…c3d4"),
+        ("dingtalk", {"webhook": DINGTALK, "signing_secret": "SEC01234567"}, f"{DINGTALK}&secret=SEC01234567",
+         "…c3d4"),
+        ("wecom", {"webhook": WECOM}, WECOM, "…5aaa"),
         ("service", {"address": "jsons://hooks.example.org/a-secret-path"}, "jsons://hooks.example.org/a-secret-path",
          "jsons://hooks.example.org/…"),
     ],
@@ -169,7 +169,7 @@ def test_the_address_is_shown_to_nobody_again(owner: Client) -> None:
     for client in (owner, signed_in("operator"), signed_in("viewer")):
         pages = client.get(PAGE).content.decode() + client.get(f"{PAGE}{made.pk}/").content.decode()
         assert TOKEN not in pages and "SEC01234567" not in pages and made.secret not in pages
-        assert "dingtalk://…c3d4" in pages
+        assert "…c3d4" in pages
 
 
 def test_an_address_that_is_left_empty_stays(owner: Client, on_call: AlertDestination) -> None:
@@ -265,6 +265,27 @@ def test_members_see_the_state_of_messages_and_owners_the_error(owner: Client, o
         assert ("550 no box" in page) is sees
 
 
+def test_the_admin_shows_both_without_a_secret_and_changes_neither(on_call: AlertDestination) -> None:
+    User.objects.create_superuser("admin")
+    MailAccount.objects.create(project=on_call.project, host="smtp.qq.com", user="a@qq.com", secret=seal("code"))
+    run = Run.objects.create(project=on_call.project, name="night")
+    alert = Alert.objects.create(
+        run=run, attempt=1, detector="spike", severity="critical", title="Loss rose", began_at=timezone.now()
+    )
+    delivery = AlertDelivery.objects.create(alert=alert, destination=on_call, due_at=timezone.now(), error="550 no box")
+    admin = signed_in("admin")
+    rows = {"alertdestination": on_call, "mailaccount": MailAccount.objects.get(), "alertdelivery": delivery}
+    for name, row in rows.items():
+        page = f"/admin/runs/{name}/"
+        shown = admin.get(page).content.decode() + admin.get(f"{page}{row.pk}/change/").content.decode()
+        assert on_call.secret not in shown and rows["mailaccount"].secret not in shown
+        assert admin.get(f"{page}add/").status_code == 403
+        for end in ("change", "delete"):
+            assert admin.post(f"{page}{row.pk}/{end}/", {"post": "yes", "secret": "x"}).status_code == 403
+    page = admin.get(f"/admin/runs/alert/{alert.pk}/change/").content.decode()
+    assert "on call" in page and "550 no box" in page
+
+
 def test_it_names_the_public_address_that_is_missing(owner: Client, settings: LazySettings) -> None:
     settings.STEERSMAN_PUBLIC_URL = ""
     for page in (PAGE, f"{PAGE}new/mail/"):
@@ -336,11 +357,17 @@ class TestMailAccount:
 
     def test_it_is_tried_before_there_is_a_destination(self, owner: Client, monkeypatch: pytest.MonkeyPatch) -> None:
         tried: list[AlertDestination] = []
-        monkeypatch.setattr(mail, "try_out", lambda found: tried.append(found) or (False, "553 sender refused"))
+
+        def refuse(found: AlertDestination) -> tuple[bool, str]:
+            tried.append(AlertDestination.objects.get(pk=found.pk))
+            return False, "553 sender refused"
+
+        monkeypatch.setattr(mail, "try_out", refuse)
         assert owner.post(f"{MAIL_PAGE}test/", {"to": "ann@example.org"}).status_code == 404
         owner.post(MAIL_PAGE, self.OTHER)
         page = owner.post(f"{MAIL_PAGE}test/", {"to": "bo@example.org"}).content.decode()
         assert "553 sender refused" in page and unseal(tried[0].secret) == "bo@example.org"
+        assert not tried[0].is_on and not AlertDestination.objects.exists()
         answer = owner.post(f"{MAIL_PAGE}test/", {"to": "nobody"})
         assert answer.status_code == 422 and "no mail address" in answer.content.decode() and len(tried) == 1
 

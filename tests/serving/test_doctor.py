@@ -261,6 +261,22 @@ def test_it_tells_how_mail_goes_without_its_password(settings: LazySettings):
     assert not mail.outbox
 
 
+@pytest.mark.parametrize(
+    ("address", "level", "said"),
+    [
+        ("", "warning", "not set"),
+        ("https://train.example.org", "ok", "https://train.example.org"),
+        ("http://localhost:8765", "warning", "this host alone"),
+        ("https:///runs", "problem", "no address"),
+    ],
+)
+def test_it_tells_whether_links_in_messages_reach_people(settings: LazySettings, address: str, level: str, said: str):
+    settings.STEERSMAN_PUBLIC_URL = address
+    found = services.public_address()
+    assert (found.level, said in found.text) == (level, True)
+    assert found.level == "ok" or found.remedy
+
+
 def test_it_refuses_what_is_no_mail_address():
     with pytest.raises(CommandError, match="no mail address") as refused:
         call_command("doctor", mail="nobody", stdout=StringIO())

@@ -251,7 +251,7 @@ def mail(address: str = "") -> Finding:
 
 def public_address() -> Finding:
     """Return whether messages can hold links: whether people's address of this installation is known, and is theirs."""
-    address = str(getattr(settings, "STEERSMAN_PUBLIC_URL", ""))
+    address = settings.STEERSMAN_PUBLIC_URL
     if not address:
         text = "STEERSMAN_PUBLIC_URL is not set: messages of alerts hold no links"
         return Finding("public address", "warning", text, "Set it to where people open the portal.")

@@ -1,7 +1,7 @@
 """Addresses of destinations: what a person enters, checked, in the form that is sealed and sent to.
 
-Of mail that form is the recipients, one a line; of everything else an address of Apprise. Only services that are
-reached over HTTP are taken, and no address that names a file of this host.
+Of mail that form is the recipients, one a line; of robots their webhook; of other services their Apprise address. Only
+services that are reached over HTTP are taken, and no address that names a file of this host.
 """
 
 from __future__ import annotations
@@ -48,8 +48,17 @@ SERVICES = frozenset(
     """,
     )
 )
-# Options of addresses that Apprise takes for paths of files, which it would read and send away.
-FILE_OPTION = re.compile(r"\b(template|keyfile|subfile|pem|attach)\s*=", re.IGNORECASE)
+# Options by which an address names a file, which Apprise would read and send away, another address, or limits of time.
+REFUSED_OPTIONS = frozenset(
+    re.findall(
+        r"[\w-]+",
+        """
+        template attach attachment attach-as attach_as keyfile key_file subfile pem cert config pgpkey store cto rto
+        redirect image_url avatar_url icon_url click actions file path
+        """,
+    )
+)
+REFUSED_OPTION = re.compile(rf"\b({'|'.join(sorted(REFUSED_OPTIONS, key=len, reverse=True))})\s*=", re.IGNORECASE)
 
 
 class InvalidAddress(ValueError):
@@ -88,26 +97,23 @@ def mail(recipients: str) -> Address:
     return Address("\n".join(found), f"{name[:1]}…@{domain}"[: LONGEST_HINT - len(more)] + more)
 
 
-def recipients_of(secret: str) -> list[str]:
-    """Return the recipients of a mail address that `mail` made."""
-    return secret.split("\n")
-
-
 def dingtalk(webhook: str, signing_secret: str = "") -> Address:
-    """Return the address of a DingTalk robot: Apprise's dingtalk://secret@token/."""
+    """Return the address of a DingTalk robot: its webhook, with `&secret=` where it has a signing secret."""
     example = f"https://{DINGTALK_HOST}/robot/send?access_token=…"
     token = _robot_key(webhook, DINGTALK_HOST, "access_token", DINGTALK_KEY, example)
     secret = signing_secret.strip()
     if secret and not DINGTALK_KEY.fullmatch(secret):
         text = _("This is no signing secret: copy it from the robot's page, it begins with SEC. Leave it empty if the robot has none.")  # fmt: skip  # noqa: E501
         raise InvalidAddress("signing_secret", text)
-    return Address(f"dingtalk://{secret}@{token}/" if secret else f"dingtalk://{token}/", _masked("dingtalk", token))
+    address = f"https://{DINGTALK_HOST}/robot/send?access_token={token}"
+    return Address(f"{address}&secret={secret}" if secret else address, _masked(token))
 
 
 def wecom(webhook: str) -> Address:
-    """Return the address of a WeCom robot: Apprise's wecombot://key/."""
-    key = _robot_key(webhook, WECOM_HOST, "key", WECOM_KEY, f"https://{WECOM_HOST}/cgi-bin/webhook/send?key=…")
-    return Address(f"wecombot://{key}/", _masked("wecombot", key))
+    """Return the address of a WeCom robot: its webhook."""
+    address = f"https://{WECOM_HOST}/cgi-bin/webhook/send?key="
+    key = _robot_key(webhook, WECOM_HOST, "key", WECOM_KEY, f"{address}…")
+    return Address(f"{address}{key}", _masked(key))
 
 
 def service(address: str) -> Address:
@@ -143,8 +149,8 @@ def _schema_of(address: str) -> str:
         text = _("%(schema)s:// is no service on the net that is known here. The list of services of Apprise names the others.")  # fmt: skip  # noqa: E501
         raise InvalidAddress("address", text % {"schema": schema[:40]})
     # Anywhere, and in any case: where options begin, and how they are divided, Apprise decides by rules of its own.
-    if named := FILE_OPTION.search(unquote(unquote(address))):
-        text = _("Leave out %(option)s=: it may name a file of this host.")
+    if named := REFUSED_OPTION.search(unquote(unquote(address))):
+        text = _("Leave out %(option)s=: addresses name no files, other addresses or limits of time here.")
         raise InvalidAddress("address", text % {"option": named[1]})
     return schema
 
@@ -186,5 +192,5 @@ def _split(address: str) -> SplitResult:
         return SplitResult("", "", "", "", "")
 
 
-def _masked(schema: str, key: str) -> str:
-    return f"{schema}://…{key[-4:]}" if len(key) >= LONG_KEY else f"{schema}://…"
+def _masked(key: str) -> str:
+    return f"…{key[-4:]}" if len(key) >= LONG_KEY else "…"

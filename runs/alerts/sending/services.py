@@ -10,24 +10,12 @@ import logging
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from runs.alerts.sending.addresses import REFUSED_OPTIONS, SERVICES
 from runs.alerts.sending.errors import NotSent, redacted
 from runs.alerts.sending.guard import REFUSAL, Refused
 from runs.alerts.sending.message import Message
 from runs.models import Severity
 
-_HTTP = """
-    bark barks chanify dingtalk discord feishu flock gchat gotify gotifys guilded ifttt json jsons lark line
-    mastodon mastodons matrix matrixs mmost mmosts nctalk nctalks ntfy ntfys onesignal opsgenie pagerduty pbul
-    pover pushdeer pushdeers pushover pushplus pushy rocket rockets schan slack spugpush synology synologys
-    tgram twist webex wecombot wxpusher wxteams xml xmls form forms zulip
-"""
-SCHEMAS = frozenset(_HTTP.split())
-# Files, addresses that another server would fetch, and limits of time; whether redirects are followed is not theirs.
-_NAMES = """
-    template attach attachment attach-as attach_as keyfile key_file cert config pgpkey store cto rto redirect
-    image_url avatar_url click actions icon_url file path
-"""
-_REFUSED = frozenset(_NAMES.split())
 TIMEOUT_S = 20
 _KINDS = {Severity.INFO: "info", Severity.WARNING: "warning", Severity.CRITICAL: "failure"}
 _quiet = logging.getLogger("apprise")
@@ -36,11 +24,11 @@ _quiet = logging.getLogger("apprise")
 def refusal(address: str) -> str:
     """Return why messages are not sent to this Apprise address; empty where they may be."""
     schema, separator, rest = address.partition("://")
-    if not separator or schema.lower() not in SCHEMAS:
+    if not separator or schema.lower() not in SERVICES:
         return "Messages are sent to no service with such an address. See docs/alerts.md for those that are known."
     query = rest.partition("?")[2]
     names = {name.lower().lstrip("+-:") for name, _ in parse_qsl(query, keep_blank_values=True)}
-    if found := sorted(names & _REFUSED):
+    if found := sorted(names & REFUSED_OPTIONS):
         return f"The address must not hold {', '.join(found)}."
     return ""
 

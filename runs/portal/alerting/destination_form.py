@@ -74,6 +74,7 @@ class DestinationForm(forms.ModelForm[AlertDestination]):
     )
     digest_minutes = forms.IntegerField(
         label=gettext_lazy("Digest of minutes"),
+        initial=0,
         min_value=0,
         max_value=LONGEST_DIGEST_MINUTES,
         help_text=gettext_lazy("Alerts of so many minutes are one message. 0: each at once."),
@@ -81,6 +82,7 @@ class DestinationForm(forms.ModelForm[AlertDestination]):
     )
     quiet_zone = forms.CharField(
         label=gettext_lazy("Time zone"),
+        initial="UTC",
         max_length=64,
         help_text=gettext_lazy("Such as Asia/Shanghai, Europe/Berlin or UTC."),
         widget=forms.TextInput(attrs=TEXT),

@@ -56,7 +56,7 @@ class MailAccountForm(forms.Form):
 
     preset = forms.ChoiceField(
         label=gettext_lazy("Provider"),
-        choices=[*((name, preset.label) for name, preset in PRESETS.items()), (OTHER, gettext_lazy("another server"))],
+        choices=[*((name, preset.label) for name, preset in PRESETS.items()), (OTHER, gettext_lazy("Another server"))],
         widget=forms.RadioSelect(attrs={"class": "form-check-input"}),
     )
     user = forms.CharField(
@@ -200,11 +200,21 @@ def test_mail_account(request: HttpRequest, slug: str) -> HttpResponse:
         address = addresses.mail(request.POST.get("to", ""))
     except InvalidAddress as error:
         return _show(request, own, form, status=422, to_error=str(error))
-    # Not stored: an account can be tried before there is a destination.
-    destination = AlertDestination(
-        project=own.project, name=own.project.name, kind=DestinationKind.MAIL, secret=seal(address.secret)
+    # For this message alone, and off: an account can be tried before there is a destination. Another process sends it.
+    destination = AlertDestination.objects.create(
+        project=own.project,
+        name=_("test of the mail account"),
+        kind=DestinationKind.MAIL,
+        secret=seal(address.secret),
+        hint=address.hint,
+        is_on=False,
+        created_by=own.user,
+        changed_by=own.user,
     )
-    is_sent, answer = try_out(destination)
+    try:
+        is_sent, answer = try_out(destination)
+    finally:
+        destination.delete()
     return _show(request, own, form, is_tried=True, is_sent=is_sent, answer=answer)
 
 

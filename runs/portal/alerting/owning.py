@@ -9,10 +9,10 @@ from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model
 from django.http import HttpRequest
-from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
 from runs.access.roles import membership_in
+from runs.alerts import sending
 from runs.models import AlertDestination, Membership, Role
 
 
@@ -38,10 +38,10 @@ def note(user: User, changed: Model, flag: int, what: str) -> None:
 
 def public_url() -> str:
     """Return the address by which links in messages reach this installation, "" where none is set."""
-    return str(getattr(settings, "STEERSMAN_PUBLIC_URL", ""))
+    return str(settings.STEERSMAN_PUBLIC_URL)
 
 
 def try_out(destination: AlertDestination) -> tuple[bool, str]:
-    """Send a test message; return whether it was taken, and what the server answered."""
-    result = import_string("runs.alerts.sending.test_message")(destination)
+    """Send a test message to a stored destination; return whether it was taken, and what the server answered."""
+    result = sending.test_message(destination)
     return result.ok, result.answer

@@ -54,7 +54,7 @@ def test_what_is_no_service_on_the_net_is_refused(schema: str) -> None:
     ["?template", "?TEMPLATE", "?keyfile", "?+template", "?%74emplate", "?a=b;template", "#a?template"],
 )
 def test_an_option_that_names_a_file_is_refused(option: str) -> None:
-    with pytest.raises(InvalidAddress, match="file of this host"):
+    with pytest.raises(InvalidAddress, match="name no files"):
         addresses.service(f"discord://123456789/{'a' * 40}/{option}=/etc/passwd")
 
 
@@ -72,7 +72,7 @@ def test_what_is_no_whole_address_is_refused(address: str) -> None:
 @pytest.mark.parametrize("divider", [",", ";", "\n", " ", ", \n"])
 def test_recipients_are_divided_and_each_is_told_once(divider: str) -> None:
     found = addresses.mail(divider.join(["ann@example.org", "bo@example.org", "ann@example.org"]))
-    assert addresses.recipients_of(found.secret) == ["ann@example.org", "bo@example.org"]
+    assert found.secret == "ann@example.org\nbo@example.org"
     assert found.hint == "a…@example.org +1"
 
 
@@ -83,11 +83,11 @@ def test_recipients_that_are_none_are_refused(recipients: str) -> None:
     assert refused.value.field == "recipients"
 
 
-def test_robots_are_addresses_of_apprise() -> None:
+def test_a_robot_is_kept_by_its_webhook() -> None:
     dingtalk = f"https://oapi.dingtalk.com/robot/send?access_token={TOKEN}"
     wecom = f"https://qyapi.weixin.qq.com/cgi-bin/webhook/send?key={KEY}"
     for found in (addresses.dingtalk(dingtalk), addresses.dingtalk(dingtalk, "SECabcd1234"), addresses.wecom(wecom)):
-        assert addresses.service(found.secret).secret == found.secret
+        assert found.secret.startswith((dingtalk, wecom))
         assert KEY not in found.hint and TOKEN not in found.hint and found.hint.endswith(("…5aaa", "…c3d4"))
 
 

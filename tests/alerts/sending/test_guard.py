@@ -1,4 +1,4 @@
-"""What a process that sends messages may reach: addresses in all their spellings, names, redirects, sockets, programs."""
+"""What a process that sends messages may reach: addresses in all spellings, names, redirects, sockets, programs."""
 
 from __future__ import annotations
 

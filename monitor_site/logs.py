@@ -1,4 +1,4 @@
-"""Log lines that hold no key: addresses of share links and invites are keys, and errors name addresses."""
+"""Log lines that hold no key: addresses of share links, invites and links in messages are keys; errors name them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import logging
 import re
 
 KEYS = re.compile(
-    r"stm_[\w-]+|(?<=/invite/)[\w-]+|(?<=/share/)[\w-]+|(?<=[?&]token=)[^\s&\"']+|(?<=ticket\.)[\w-]{20,}"
+    r"stm_[\w-]+|(?<=/invite/)[\w-]+|(?<=/share/)[\w-]+|(?<=/alerts/act/)[\w:-]+|"
+    r"(?<=[?&]token=)[^\s&\"']+|(?<=ticket\.)[\w-]{20,}"
 )
 
 

@@ -7,6 +7,7 @@ import secrets
 import sys
 from datetime import timedelta
 from importlib.util import find_spec
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,14 @@ def slots(name: str) -> int:
     return int(text)
 
 
+def networks(name: str) -> list[IPv4Network | IPv6Network]:
+    """Return the networks that a variable lists, separated by commas."""
+    try:
+        return [ip_network(each.strip()) for each in env.list(name, default=[]) if each.strip()]
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name}: {error}. Give networks such as 10.1.0.0/16,fd00::/8") from error
+
+
 def admin_page(app: str, model: str, title: Any, icon: str) -> dict[str, Any]:
     """Return the entry of a list page in the admin's sidebar, for those who may see it."""
     return {
@@ -87,12 +96,18 @@ STEERSMAN_STOP_SIGNAL = env("STEERSMAN_STOP_SIGNAL", default="")
 STEERSMAN_COMPRESS = env.bool("STEERSMAN_COMPRESS", default=True)
 # More origins that may open a socket, as scheme://host:port; the portal's own is always allowed.
 STEERSMAN_ORIGINS = env.list("STEERSMAN_ORIGINS", default=[])
+# Where people reach the portal, such as https://steersman.example.org; without it messages hold no links.
+STEERSMAN_PUBLIC_URL = env("STEERSMAN_PUBLIC_URL", default="").strip().rstrip("/")
+# Networks inside, such as 10.1.0.0/16, that messages of alerts may be sent to; by default none is.
+STEERSMAN_ALERT_NETWORKS = networks("STEERSMAN_ALERT_NETWORKS")
 # Open sockets, over all web processes. A link may be shown to a lecture hall; a person has tabs and scripts.
 STEERSMAN_SOCKETS_PER_USER = env.int("STEERSMAN_SOCKETS_PER_USER", default=100)
 STEERSMAN_SOCKETS_PER_LINK = env.int("STEERSMAN_SOCKETS_PER_LINK", default=1000)
 STEERSMAN_SOCKETS_IN_ALL = env.int("STEERSMAN_SOCKETS_IN_ALL", default=5000)
 if min(STEERSMAN_SOCKETS_PER_USER, STEERSMAN_SOCKETS_PER_LINK, STEERSMAN_SOCKETS_IN_ALL) < 1:
     raise ImproperlyConfigured("STEERSMAN_SOCKETS_PER_USER, …_PER_LINK and …_IN_ALL must be at least 1")
+if STEERSMAN_PUBLIC_URL and not STEERSMAN_PUBLIC_URL.startswith(("http://", "https://")):
+    raise ImproperlyConfigured("STEERSMAN_PUBLIC_URL must begin with https:// or http://")
 if not 10 <= STEERSMAN_PUSH_MS <= 5000:
     raise ImproperlyConfigured("STEERSMAN_PUSH_MS must lie between 10 and 5000 milliseconds")
 if not STEERSMAN_STALLED_S > 0 or not STEERSMAN_RESTART_PAUSE_S >= 0:
@@ -311,6 +326,8 @@ CONTENT_SECURITY_POLICY = {
 ADMIN_PAGES = (
     ("run", _("Runs"), "monitoring"),
     ("alert", _("Alerts"), "warning"),
+    ("alertdestination", _("Alert destinations"), "outgoing_mail"),
+    ("alertdelivery", _("Deliveries"), "mark_email_read"),
     ("project", _("Projects"), "folder"),
     ("recipe", _("Recipes"), "science"),
     ("host", _("Hosts"), "dns"),

@@ -73,17 +73,21 @@ RULES = {
     "runs.api": rule(f"{UI} runs.alerts.rulebook", "django msgspec ninja pydantic", WEB),
     "runs.alerts.sending": rule(
         f"{RECORD} runs.access runs.series runs.alerts runs.alerts.detectors",
-        "django cryptography apprise matplotlib",
+        "django cryptography apprise matplotlib requests",
         WEB,
     ),
     "runs.portal.alerting": rule(
-        f"{UI} runs.alerts runs.alerts.rulebook runs.alerts.sending", "django django_stubs_ext", WEB
+        f"{UI} runs.alerts runs.alerts.detectors runs.alerts.rulebook runs.alerts.sending",
+        "django django_stubs_ext",
+        WEB,
     ),
     "runs.portal.new_run": rule(f"{UI} steersman", "django django_stubs_ext", WEB),
     "runs.portal": rule(f"{UI} runs.portal.new_run runs.portal.alerting", "django django_stubs_ext", WEB),
     "runs.templatetags": rule(f"{RECORD} runs.access steersman", "django", WEB),
     "runs.admin": rule(f"{UI} steersman", ADMIN_LIBRARIES, WEB),
-    "runs.management.commands": rule(f"{RECORD} runs.access runs.commands steersman", "django", WEB),
+    "runs.management.commands": rule(
+        f"{RECORD} runs.access runs.commands runs.alerts.sending steersman", "django", WEB
+    ),
     "runs": rule("runs.access", "django", WEB),
     "trainer": rule("steersman", "django", "torch"),
     "trainer.worker": rule("steersman.* trainer", "torch numpy", "django msgspec channels"),

@@ -107,6 +107,12 @@ def commanded_run(user: AbstractBaseUser | AnonymousUser, run_id: int) -> Run:
     return run
 
 
+def membership_in(user: AbstractBaseUser | AnonymousUser, slug: str) -> Membership:
+    """Return the user's membership of a project. Raises `Http404` where they do not belong to it."""
+    members = Membership.objects.select_related("project", "user")
+    return get_object_or_404(members, project__slug=slug, user_id=user.pk)
+
+
 def viewer_by_token(token: AccessToken, creator: User, role: str, run_id: int, project_id: int) -> Viewer | None:
     """Return the viewer that the bearer of `token` is for a run, None where the token is not for it.
 

@@ -1,4 +1,4 @@
-"""Pages of the admin that only show: nothing is added, changed or deleted there. Alerts are such a page."""
+"""Pages of the admin that only show: nothing is added, changed or deleted there. Alerts are such pages."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
-from unfold.admin import ModelAdmin
+from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import display
 
-from runs.models import Alert, Severity
+from runs.models import Alert, AlertDelivery, AlertDestination, DeliveryState, MailAccount, Severity
 
 SEVERITY_LABELS = {Severity.INFO: "info", Severity.WARNING: "warning", Severity.CRITICAL: "danger"}
+STATE_LABELS = {
+    DeliveryState.WAITING: "info",
+    DeliveryState.SENDING: "info",
+    DeliveryState.SENT: "success",
+    DeliveryState.FAILED: "danger",
+    DeliveryState.DROPPED: "warning",
+}
 
 
 class OnlyShows(ModelAdmin):
@@ -26,6 +33,20 @@ class OnlyShows(ModelAdmin):
         return False
 
 
+class DeliveriesOfAlert(TabularInline):
+    """What was sent of an alert, and to whom."""
+
+    model = AlertDelivery
+    fields = ("destination", "moment", "state", "tries", "due_at", "sent_at", "error")
+    readonly_fields = fields
+    ordering = ("id",)
+    extra = 0
+    can_delete = False
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
 @admin.register(Alert)
 class AlertAdmin(OnlyShows):
     list_display = ("title", "severity_label", "state", "run", "attempt", "series", "step", "began_at", "cleared_at")
@@ -34,7 +55,50 @@ class AlertAdmin(OnlyShows):
     search_fields = ("title", "series", "run__name")
     date_hierarchy = "began_at"
     list_per_page = 50
+    inlines = (DeliveriesOfAlert,)
 
     @display(description=_("severity"), ordering="severity", label=SEVERITY_LABELS)
     def severity_label(self, alert: Alert) -> tuple[str, str]:
         return alert.severity, alert.get_severity_display()
+
+
+# Destinations are made on the pages of a project; no secret is shown anywhere.
+@admin.register(AlertDestination)
+class AlertDestinationAdmin(OnlyShows):
+    list_display = (
+        "name",
+        "project",
+        "kind",
+        "hint",
+        "least_severity",
+        "is_on",
+        "created_by",
+        "changed_by",
+        "changed_at",
+    )
+    list_filter = ("kind", "is_on", "project")
+    list_select_related = ("project", "created_by", "changed_by")
+    search_fields = ("name", "project__name")
+    exclude = ("secret",)
+    list_per_page = 50
+
+
+@admin.register(MailAccount)
+class MailAccountAdmin(OnlyShows):
+    list_display = ("project", "user", "host", "port", "security", "changed_by", "changed_at")
+    list_select_related = ("project", "changed_by")
+    exclude = ("secret",)
+
+
+@admin.register(AlertDelivery)
+class AlertDeliveryAdmin(OnlyShows):
+    list_display = ("alert", "destination", "moment", "state_label", "tries", "due_at", "sent_at", "error")
+    list_filter = ("state", "moment", "destination__project", "destination__kind")
+    list_select_related = ("alert", "destination__project")
+    search_fields = ("alert__title", "destination__name")
+    exclude = ("claimed_until",)
+    list_per_page = 50
+
+    @display(description=_("state"), ordering="state", label=STATE_LABELS)
+    def state_label(self, delivery: AlertDelivery) -> tuple[str, str]:
+        return delivery.state, delivery.get_state_display()

@@ -363,6 +363,18 @@ class Migration(migrations.Migration):
                 ("digest_minutes", models.PositiveSmallIntegerField(default=0, verbose_name="digest of minutes")),
                 ("is_on", models.BooleanField(default=True, verbose_name="on")),
                 ("created_at", models.DateTimeField(auto_now_add=True, verbose_name="created at")),
+                ("changed_at", models.DateTimeField(auto_now=True, verbose_name="changed at")),
+                (
+                    "changed_by",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                        verbose_name="changed by",
+                    ),
+                ),
                 (
                     "created_by",
                     models.ForeignKey(

@@ -23,6 +23,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from runs.access import membership
 from runs.access.membership import InviteUnusable, LastOwner
+from runs.access.roles import membership_in
 from runs.models import Membership, Project, Role
 
 
@@ -202,8 +203,7 @@ def accept_invite(request: HttpRequest, key: str) -> HttpResponse:
 
 def membership_of(request: HttpRequest, slug: str) -> Membership:
     """Return the user's membership of a project; 404 for those who do not belong to it."""
-    members = Membership.objects.select_related("project", "user")
-    return get_object_or_404(members, project__slug=slug, user_id=request.user.pk)
+    return membership_in(request.user, slug)
 
 
 def _require_owner(own: Membership) -> None:

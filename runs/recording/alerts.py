@@ -14,10 +14,10 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from runs.models import OF_CODE, Alert, AlertRule, AlertState, Attempt, Run, alert_as_wire
+from runs.models import OF_CODE, Alert, AlertRule, AlertState, Attempt, DeliveryMoment, Run, alert_as_wire
 from runs.models.alerts import LONGEST_NAME, LONGEST_TEXT, LONGEST_TITLE, LONGEST_USUAL
 from runs.protocol.events import AlertChanged, LogLine, LogWritten
-from runs.recording import feed
+from runs.recording import deliveries, feed
 
 # A point or a record that comes so much later than it was logged makes an alert that says so.
 LATE_S = 60.0
@@ -78,6 +78,8 @@ def begin(run_id: int, attempt: int, finding: Finding) -> Alert | None:
             action=finding.action,
         )
         _tell(alert)
+        if finding.is_told and not finding.late:
+            deliveries.queue(alert, DeliveryMoment.BEGAN)
     return alert
 
 
@@ -145,6 +147,7 @@ def _clear(lasting: Iterable[Alert], step: int | None) -> int:
         alert.state, alert.cleared_at, alert.cleared_step = AlertState.CLEARED, now, step
         alert.save(update_fields=["state", "cleared_at", "cleared_step"])
         _tell(alert)
+        deliveries.queue(alert, DeliveryMoment.CLEARED)
     return len(cleared)
 
 

@@ -313,6 +313,7 @@ def test_it_logs_no_key(run: Run, project: Project) -> None:
         f"GET /ws/runs/1/?token={value[4:]} 500",
         f"Bearer {value}",
         f"/invite/{value[4:]}/",
+        f"Gone: /alerts/act/{value[4:]}:1xXPC8:{value[4:]}/",
     ):
         logged = line.format(logging.LogRecord("test", logging.ERROR, "", 0, text, None, None))
         assert value[4:] not in logged and "…" in logged

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import time, timedelta
+from functools import partial
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -13,14 +14,19 @@ from django.utils import timezone
 
 from runs.access.membership import invite
 from runs.access.tokens import create_token
+from runs.alerts.sending import links
+from runs.alerts.sending.secrets import seal
 from runs.models import (
     Alert,
+    AlertDelivery,
+    AlertDestination,
     AlertState,
     Attempt,
     Checkpoint,
     Command,
     EpochMetric,
     Host,
+    MailAccount,
     Membership,
     Project,
     Recipe,
@@ -70,8 +76,39 @@ def seed() -> None:
         "bare": Run.objects.create(project=project, name="bare").pk,
         "share": shared,
         "invite": invite(project, Role.VIEWER, owner),
+        **_tell_of_alerts(live, owner),
     }
     print(json.dumps(places))
+
+
+def _tell_of_alerts(run: Run, owner: User) -> dict[str, Any]:
+    """Make what the pages of destinations show, and a link of a message; return where it lies."""
+    MailAccount.objects.create(project=run.project, host="smtp.qq.com", user="1@qq.com", secret=seal("code"))
+    operator = User.objects.get(username="operator")
+    fields: dict[str, Any] = {"project": run.project, "created_by": owner, "changed_by": owner}
+    mail = AlertDestination.objects.create(
+        **fields, name="gpu", hint="g…@example.org", secret=seal("gpu@example.org"), person=operator,
+        tells_cleared=True, quiet_from=time(22), quiet_until=time(7), quiet_zone="UTC", digest_minutes=10,
+    )  # fmt: skip
+    group = AlertDestination.objects.create(
+        **fields,
+        name="host",
+        kind="dingtalk",
+        hint="dingtalk://…c3d4",
+        secret=seal("dingtalk://a1b2c3d4/"),
+        is_on=False,
+    )
+    alert = run.alerts.filter(severity="critical").get()
+    for destination, state, error in ((mail, "sent", ""), (group, "failed", "310000")):
+        AlertDelivery.objects.create(
+            alert=alert, destination=destination, state=state, error=error, tries=2, due_at=timezone.now()
+        )
+    link = partial(links.action_link, "", alert.pk)
+    return {
+        "destination": mail.pk,
+        "pause_link": link("pause", operator.pk, mail.pk, timedelta(days=1)),
+        "late_link": link("stop", operator.pk, mail.pk, timedelta(days=-1)),
+    }
 
 
 def make_run(project: Project, name: str, state: str, rate: float) -> Run:

@@ -51,12 +51,21 @@ PAGES: dict[str, tuple[Callable[[Places], str], str, str]] = {
     "share_run": (lambda places: f"/runs/{places['live']}/share/", "operator", "h1"),
     "share": (lambda places: f"/share/{places['share']}/", "", "[data-link=live] [data-testid=chart] canvas"),
     "share, ended": (lambda _: "/share/nothing/", "", "h1"),
+    "destinations": (lambda _: "/projects/pages/alerts/", "owner", "h1"),
+    "destinations, to a viewer": (lambda _: "/projects/pages/alerts/", "viewer", "h1"),
+    "new_destination": (lambda _: "/projects/pages/alerts/new/dingtalk/", "owner", "main form"),
+    "destination": (lambda places: f"/projects/pages/alerts/{places['destination']}/", "owner", "main form"),
+    "mail_account": (lambda _: "/projects/pages/alerts/mail/", "owner", "main form"),
+    "alert_link": (lambda places: places["pause_link"], "", "main form"),
+    "alert_link, expired": (lambda places: places["late_link"], "", "h1"),
+    "alert_link, damaged": (lambda _: "/alerts/act/nothing/", "", "h1"),
     "no such page": (lambda _: "/runs/999999/", "viewer", "h1"),
 }  # fmt: skip
 # Routes that answer with no page of their own: JSON, scripts, and what is only sent to.
 NO_PAGES = {
     "logout", "texts", "queue_run", "withdraw_run", "change_role", "remove_member", "revoke_invite", "revoke_token",
-    "set_language",
+    "set_language", "switch_destination", "delete_destination", "test_destination", "test_mail_account",
+    "delete_mail_account",
 }  # fmt: skip
 FOCUSABLE = "a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex='0']"
 
@@ -143,7 +152,9 @@ def out_of_reach(page: Page) -> tuple[list[str], list[str]]:
     page.evaluate("document.activeElement?.blur()")
     wanted = number_focusable(page)
     reached: dict[str, bool] = {}
-    for _ in range(len(wanted) + 2):
+    # A field of a time has a stop for each of its parts.
+    parts = 3 * page.locator("input[type=time]").count()
+    for _ in range(len(wanted) + parts + 2):
         page.keyboard.press("Tab")
         place = focused(page)
         if place and place not in reached:

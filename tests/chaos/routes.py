@@ -33,6 +33,10 @@ LOGIN_PAGE = "302 404 200 200 200 302 302"
 OPERATORS_PAGE = "302 404 403 200 200 302 302"
 OPERATORS_POST = "302 404 403 302 302 302 302"
 OWNERS_POST = "302 404 403 403 302 302 302"
+OWNERS_PAGE = "302 404 403 403 200 302 302"
+OWNERS_FORM = "302 404 403 403 422 302 302"
+OWNERS_ABSENT = "302 404 403 403 404 302 302"
+NOBODYS = "404 404 404 404 404 404 404"
 FOR_ALL = "200 200 200 200 200 200 200"
 FOR_LINKS = "404 404 404 404 404 200 404"
 # A share token is known, and told that it opens the page of its run alone.
@@ -57,6 +61,7 @@ class Row:
         return "GET" if self.form is None and self.body is None else "POST"
 
 
+EMPTY = {"name": ""}
 COMMAND = json.dumps({"command": "stop"})
 ROWS = [
     Row("", "/", "302 200 200 200 200 302 302"),
@@ -102,7 +107,7 @@ ROWS = [
         "projects/<slug:slug>/invites/<int:pk>/revoke/", "/projects/lab/invites/{invite}/revoke/", OWNERS_POST, form={}
     ),
     Row("invite/<str:key>/", "/invite/{invite_key}/", FOR_ALL),
-    Row("invite/<str:key>/", "/invite/invented/", "404 404 404 404 404 404 404"),
+    Row("invite/<str:key>/", "/invite/invented/", NOBODYS),
     Row("projects/<slug:slug>/rules/", "/projects/lab/rules/", LOGIN_PAGE),
     Row("projects/<slug:slug>/rules/", "/projects/lab/rules/", OPERATORS_POST, form={"do": "none"}),
     Row("projects/<slug:slug>/rules/edit/", "/projects/lab/rules/edit/?detector=spike", OPERATORS_PAGE),
@@ -118,8 +123,29 @@ ROWS = [
     ),
     Row("projects/<slug:slug>/tokens/<int:pk>/revoke/", "/projects/lab/tokens/{token}/revoke/", OWNERS_POST, form={}),
     Row("share/<str:token>/", "/share/{link}/", FOR_LINKS),
+    # Whoever has a link of a message may look; who is no owner is told before it is known what is there.
+    Row("alerts/act/<str:token>/", "/alerts/act/invented/", NOBODYS),
+    Row("alerts/act/<str:token>/", "/alerts/act/invented/", NOBODYS, form={"nonce": "x"}),
+    Row("projects/<slug:slug>/alerts/", "/projects/lab/alerts/", LOGIN_PAGE),
+    Row("projects/<slug:slug>/alerts/new/<slug:kind>/", "/projects/lab/alerts/new/mail/", OWNERS_PAGE),
+    Row("projects/<slug:slug>/alerts/new/<slug:kind>/", "/projects/lab/alerts/new/mail/", OWNERS_FORM, form=EMPTY),
+    Row("projects/<slug:slug>/alerts/<int:pk>/", "/projects/lab/alerts/999999/", OWNERS_ABSENT),
+    Row("projects/<slug:slug>/alerts/<int:pk>/", "/projects/lab/alerts/999999/", OWNERS_ABSENT, form=EMPTY),
+    *(
+        Row(
+            f"projects/<slug:slug>/alerts/<int:pk>/{end}/",
+            f"/projects/lab/alerts/999999/{end}/",
+            OWNERS_ABSENT,
+            form={},
+        )
+        for end in ("switch", "delete", "test")
+    ),
+    Row("projects/<slug:slug>/alerts/mail/", "/projects/lab/alerts/mail/", OWNERS_PAGE),
+    Row("projects/<slug:slug>/alerts/mail/", "/projects/lab/alerts/mail/", OWNERS_FORM, form=EMPTY),
+    Row("projects/<slug:slug>/alerts/mail/test/", "/projects/lab/alerts/mail/test/", OWNERS_ABSENT, form={}),
+    Row("projects/<slug:slug>/alerts/mail/delete/", "/projects/lab/alerts/mail/delete/", OWNERS_ABSENT, form={}),
     Row("api/", "/api/", ADMIN),
-    Row("api/^.*$", "/api/nothing/", "404 404 404 404 404 404 404"),
+    Row("api/^.*$", "/api/nothing/", NOBODYS),
     Row("api/openapi.json", "/api/openapi.json", FOR_ALL),
     Row("api/docs/", "/api/docs/", FOR_ALL),
     Row("api/runs/", "/api/runs/", "401 200 200 200 200 403 401"),

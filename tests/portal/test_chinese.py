@@ -20,7 +20,7 @@ from django.urls import resolve
 from django.utils.translation import templatize
 
 from monitor_site import foreign_texts
-from runs.models import Recipe, Role
+from runs.models import DestinationKind, Recipe, Role
 from runs.portal.urls import urlpatterns
 from runs.protocol.commands import COMMANDS
 from runs.protocol.events import EVENTS
@@ -191,6 +191,9 @@ NAMES = """
     manage py watch make serve validation_loss train loss accuracy Enter Tab PNG SHA openapi json cuda cpu Ctrl
     the loss is no finite number zh-hans admin train_loss int float str bool choice true false
     nan NaN rank documentation sources python run id Digits quick text GiB
+    Apprise DingTalk WeCom Webhook SEC TLS STARTTLS SMTP IMAP POP3 Gmail Asia Shanghai Europe Berlin com smtp gmail
+    jsons hook example org dingtalk c3d4 Non Finite finite Spike STEERSMAN_PUBLIC_URL qyapi ntfys ntfy slack
+    tgram lark topic
 """
 # Names of series, prefixes of tokens, addresses of this test.
 MADE_NAME = re.compile(r"\w+(/\w+)+|stm_[\w-]+|https?://\S+")
@@ -218,22 +221,27 @@ def places(db: None, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 
 PORTAL = {
-    "": ("/login/", "/share/{share}/", "/share/nothing/", "/invite/{invite}/", "/invite/nothing/"),
+    "": ("/login/", "/share/{share}/", "/share/nothing/", "/invite/{invite}/", "/invite/nothing/",
+         "{pause_link}", "{late_link}", "/alerts/act/nothing/"),
     "owner": (
         "/", "/?q=none", "/runs/{live}/", "/runs/{ended}/", "/runs/{bare}/", "/runs/compare/?run={live}&run={ended}",
         "/runs/compare/", "/runs/new/", "/runs/new/?recipe=mnist", "/projects/", "/projects/pages/members/",
         "/projects/pages/tokens/", "/runs/{live}/share/", "/runs/{live}/checkpoints/999999/",
-        "/password/", "/password/done/", "/runs/999999/", "/projects/pages/rules/", "/runs/{live}/rules/",
+        "/password/", "/password/done/", "/runs/999999/", "/projects/pages/alerts/",
+        *(f"/projects/pages/alerts/new/{kind}/" for kind in DestinationKind.values),
+        "/projects/pages/alerts/{destination}/", "/projects/pages/alerts/mail/",
+        "/projects/pages/rules/", "/runs/{live}/rules/",
         "/projects/pages/rules/edit/?detector=threshold", "/runs/{live}/rules/edit/?detector=spike",
     ),
-    "viewer": (
-        "/runs/{live}/", "/runs/new/", "/projects/pages/members/", "/projects/pages/tokens/", "/runs/{live}/rules/",
-    ),
+    "viewer": ("/runs/{live}/", "/runs/new/", "/projects/pages/members/", "/projects/pages/tokens/",
+               "/projects/pages/alerts/", "/runs/{live}/rules/"),
 }  # fmt: skip
 
 
 def test_every_page_of_the_portal_is_looked_at() -> None:
-    seen = {resolve(re.sub(r"{\w+}", "1", page.split("?")[0])).url_name for pages in PORTAL.values() for page in pages}
+    pages = [page.replace("{pause_link}", "/alerts/act/1/") for of_one in PORTAL.values() for page in of_one]
+    paths = [re.sub(r"{\w+}", "1", page.split("?")[0]) for page in pages if "_link}" not in page]
+    seen = {resolve(path).url_name for path in paths}
     without = {pattern.name for pattern in urlpatterns} - NO_PAGES - seen
     assert not without, f"add an address to PORTAL: {sorted(str(name) for name in without)}"
 
@@ -247,6 +255,7 @@ def test_no_english_is_left_on_a_page_of_the_portal(places: dict[str, Any], name
 
 
 ADMIN = ("", "runs/run/", "runs/run/{live}/change/", "runs/run/add/", "runs/project/", "runs/recipe/", "runs/host/",
+         "runs/alertdestination/", "runs/alertdelivery/",
          "runs/membership/", "runs/accesstoken/", "runs/invite/", "auth/user/", "axes/accessattempt/")  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from tests.support.stack import ROOT, Stack
 
 ROWS = [
     "Python", "torch", "CUDA", "NVML", "disk", "clock", "database", "recipes", "embedded server", "Redis",
-    "channel layer", "static files", "mail",
+    "channel layer", "static files", "mail", "public address",
 ]  # fmt: skip
 # In a process of its own, torch takes seconds to answer; these answer at once.
 CPU_TORCH = 'print(\'{"version": "2.9.0+cpu", "cuda": null, "devices": []}\')'
@@ -259,6 +259,22 @@ def test_it_tells_how_mail_goes_without_its_password(settings: LazySettings):
     assert "mail.example.org:587" in found.text
     assert "hunter22" not in found.text
     assert not mail.outbox
+
+
+@pytest.mark.parametrize(
+    ("address", "level", "said"),
+    [
+        ("", "warning", "not set"),
+        ("https://train.example.org", "ok", "https://train.example.org"),
+        ("http://localhost:8765", "warning", "this host alone"),
+        ("https:///runs", "problem", "no address"),
+    ],
+)
+def test_it_tells_whether_links_in_messages_reach_people(settings: LazySettings, address: str, level: str, said: str):
+    settings.STEERSMAN_PUBLIC_URL = address
+    found = services.public_address()
+    assert (found.level, said in found.text) == (level, True)
+    assert found.level == "ok" or found.remedy
 
 
 def test_it_refuses_what_is_no_mail_address():

@@ -31,6 +31,7 @@ from steersman.files.locks import HeldLock, try_lock
 from steersman.files.private import make_private
 from trainer.control.lease import is_of_this_host
 from trainer.scheduler import host_slots
+from trainer.scheduler.sender_process import SenderProcess
 from trainer.scheduler.silent_runs import Pulse, SilenceWatch
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ WATCH_INTERVAL_S = 0.5
 HOST_INTERVAL_S = 2.0
 LEFTOVER_FOLD_INTERVAL_S = 60.0
 EXPIRY_INTERVAL_S = 5.0
+SENDER_INTERVAL_S = 1.0
 # A heartbeat is seen up to a look late, its absence another, and to say so takes time: lost is known to a viewer when
 # the last heartbeat was SILENT_AFTER_S ago.
 MARK_LOST_AFTER_S = SILENT_AFTER_S - 3 * WATCH_INTERVAL_S
@@ -78,6 +80,7 @@ class Watch:
         self._retry: dict[int, tuple[float, float]] = {}
         self._heartbeats = SilenceWatch()
         self._devices = DeviceReader()
+        self._sender = SenderProcess(self._manage)
         self._redactor = Redactor(settings.STEERSMAN_DATA, settings.BASE_DIR)
         self._due: dict[str, float] = {}
         self._database_away = False
@@ -92,6 +95,7 @@ class Watch:
                 time.sleep(WATCH_INTERVAL_S)
         finally:
             self._devices.stop()
+            self._sender.stop()
             announcer.current().flush(FLUSH_TIMEOUT_S)
             lock.release()
 
@@ -108,6 +112,8 @@ class Watch:
             self._mark_lost(now)
             if self._is_due("host", now, HOST_INTERVAL_S):
                 self._publish_host()
+            if self._is_due("sender", now, SENDER_INTERVAL_S):
+                self._sender.tick(now)
             if self._is_due("expiry", now, EXPIRY_INTERVAL_S):
                 # Of runs that nobody supervises now; the others' supervisors are quicker.
                 expire_commands()

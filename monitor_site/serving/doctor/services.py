@@ -29,6 +29,7 @@ from trainer.recipe_names import RecipeError
 
 ANSWER_TIMEOUT_S = 3.0
 LARGEST_SKEW_S = 2.0
+LOCAL_NAMES = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
 MIGRATE = "Run manage.py migrate."
 STARTS_EMBEDDED = (
     "It runs while `make serve` or `make demo` runs; until then pages follow from the database, within 2 s."
@@ -246,3 +247,20 @@ def mail(address: str = "") -> Finding:
     if backend != "smtp":
         return Finding("mail", "warning", f"a test message to {address} was {way}", configure)
     return Finding("mail", "ok", f"a test message to {address} was handed over, {way}")
+
+
+def public_address() -> Finding:
+    """Return whether messages can hold links: whether people's address of this installation is known, and is theirs."""
+    address = settings.STEERSMAN_PUBLIC_URL
+    if not address:
+        text = "STEERSMAN_PUBLIC_URL is not set: messages of alerts hold no links"
+        return Finding("public address", "warning", text, "Set it to where people open the portal.")
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        text = "STEERSMAN_PUBLIC_URL is no address of a site"
+        return Finding("public address", "problem", text, "Write it as https://train.example.org.")
+    shown = shown_address(address)
+    if parts.hostname in LOCAL_NAMES:
+        text = f"{shown}: links in messages open on this host alone"
+        return Finding("public address", "warning", text, "Set STEERSMAN_PUBLIC_URL to a name that others reach.")
+    return Finding("public address", "ok", f"links in messages begin with {shown}")

@@ -70,6 +70,7 @@ def checks(mail_address: str) -> list[Check]:
         Check("channel layer", services.channel_layer),
         Check("static files", services.static_files),
         Check("mail", partial(services.mail, mail_address)),
+        Check("public address", services.public_address),
     ]
 
 

@@ -1,0 +1,196 @@
+"""Addresses of destinations: what a person enters, checked, in the form that is sealed and sent to.
+
+Of mail that form is the recipients, one a line; of robots their webhook; of other services their Apprise address. Only
+services that are reached over HTTP are taken, and no address that names a file of this host.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sized
+from dataclasses import dataclass
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+from django.utils.translation import gettext as _
+
+MOST_RECIPIENTS = 20
+LONGEST_ADDRESS = 2000
+LONGEST_HINT = 100
+# Of a key that is at least so long, the last four characters are shown.
+LONG_KEY = 16
+
+DINGTALK_HOST, WECOM_HOST = "oapi.dingtalk.com", "qyapi.weixin.qq.com"
+DINGTALK_KEY, WECOM_KEY = re.compile(r"[A-Za-z0-9]{8,100}"), re.compile(r"[A-Za-z0-9_-]{8,100}")
+# The schemas of the plug-ins of Apprise that speak HTTP. Left out are those that show something on this host (dbus,
+# syslog, macosx …), start a program (deltachat), read keys from files (fcm, vapid) or speak a protocol of their own.
+SERVICES = frozenset(
+    re.findall(
+        r"\w+",
+        """
+    46elks acs apprise apprises atalk awswhatsapp azure bale bark barks betterstack bluesky brevo bsky bulksms bulkvs
+    burstsms chanify clickatell clicksend cliq cm d7sms dapnet dingtalk discord dot eight00com elks emby embys enigma2
+    enigma2s evolution evolutions exotel feishu firehydrant flock flowtriq flowtriqs fluxer fluxers form forms
+    freemobile gchat github goalert goalerts gorush gorushs gotify gotifys groundmail groupme guilded gupshup hassio
+    hassios httpsms humhub humhubs ifttt ilert incidentio infobip instagram jellyfin jellyfins jira join json jsons
+    kakao kakaotalk kaleyra kavenegar klr kodi kodis kook kudosity kumulos lametric lametrics lark lauther lfg line
+    mailersend mailgun mastodon mastodons matrix matrixs misskey misskeys mmost mmosts mobilemessage mobilemsg msg91
+    msgbird ncloud nclouds nctalk nctalks nexmo notica noticas notifiarr notifico notificos notifyapp notifyre ntfy
+    ntfys o365 octopush onebot onebots onesignal opsgenie opsimate opsimates pagerduty pagertree parsep parseps pbul
+    pinglet pinglets pingram pjet pjets plivo postmark pover prowl psafer psafers push pushdeer pushdeers pushed pushme
+    pushplus pushward pushy qq reddit resend revolt ringc rocket rockets ryver schan sendgrid sendpulse serwersms ses
+    session sessions seven sfr signal signalgrid signals signl4 simplepush sinch slack smsc smseagle smseagles
+    smsmanager smsmgr smstunnel smtp2go sns sogs sparkpost spike splunk spugpush spush squadcast stackfield strmlabs
+    synology synologys telesign telnyx tgram threema toot toots trigv trigvs tweet twilio twist twitter viber victorops
+    voipms vonage webex wechat wecom wecombot whapi whatsapp workflow workflows wpush wxpusher wxteams x xbmc xbmcs
+    xmatters xml xmls youlmk zalo zcliq zohocliq zoom zulip
+    """,
+    )
+)
+# Options by which an address names a file, which Apprise would read and send away, another address, or limits of time.
+REFUSED_OPTIONS = frozenset(
+    re.findall(
+        r"[\w-]+",
+        """
+        template attach attachment attach-as attach_as keyfile key_file subfile pem cert config pgpkey store cto rto
+        redirect image_url avatar_url icon_url click actions file path
+        """,
+    )
+)
+REFUSED_OPTION = re.compile(rf"\b({'|'.join(sorted(REFUSED_OPTIONS, key=len, reverse=True))})\s*=", re.IGNORECASE)
+
+
+class InvalidAddress(ValueError):
+    """What was entered is no address. `field` is what is wrong; the text says what to do."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """`secret`: what is sealed; `hint`: what members may see of it."""
+
+    secret: str
+    hint: str
+
+
+def mail(recipients: str) -> Address:
+    """Return the address of mail to `recipients`, divided by commas, semicolons or white space."""
+    found = list(dict.fromkeys(filter(None, re.split(r"[\s,;]+", recipients))))
+    if not found:
+        raise InvalidAddress("recipients", _("Enter at least one mail address, such as ann@example.org."))
+    if len(found) > MOST_RECIPIENTS:
+        raise InvalidAddress(
+            "recipients", _("Enter at most %(most)d addresses, or the address of a list.") % {"most": MOST_RECIPIENTS}
+        )
+    for each in found:
+        try:
+            validate_email(each)
+        except ValidationError as error:
+            text = _("%(address)s is no mail address: write it as ann@example.org.")
+            raise InvalidAddress("recipients", text % {"address": each[:100]}) from error
+    name, _at, domain = found[0].rpartition("@")
+    more = f" +{len(found) - 1}" if len(found) > 1 else ""
+    return Address("\n".join(found), f"{name[:1]}…@{domain}"[: LONGEST_HINT - len(more)] + more)
+
+
+def dingtalk(webhook: str, signing_secret: str = "") -> Address:
+    """Return the address of a DingTalk robot: its webhook, with `&secret=` where it has a signing secret."""
+    example = f"https://{DINGTALK_HOST}/robot/send?access_token=…"
+    token = _robot_key(webhook, DINGTALK_HOST, "access_token", DINGTALK_KEY, example)
+    secret = signing_secret.strip()
+    if secret and not DINGTALK_KEY.fullmatch(secret):
+        text = _("This is no signing secret: copy it from the robot's page, it begins with SEC. Leave it empty if the robot has none.")  # fmt: skip  # noqa: E501
+        raise InvalidAddress("signing_secret", text)
+    address = f"https://{DINGTALK_HOST}/robot/send?access_token={token}"
+    return Address(f"{address}&secret={secret}" if secret else address, _masked(token))
+
+
+def wecom(webhook: str) -> Address:
+    """Return the address of a WeCom robot: its webhook."""
+    address = f"https://{WECOM_HOST}/cgi-bin/webhook/send?key="
+    key = _robot_key(webhook, WECOM_HOST, "key", WECOM_KEY, f"{address}…")
+    return Address(f"{address}{key}", _masked(key))
+
+
+def service(address: str) -> Address:
+    """Return the address of another service, as Apprise writes it. Raises `InvalidAddress`, also for local ones."""
+    address = address.strip()
+    schema = _schema_of(address)
+    try:
+        receivers = _receivers_of(address)
+    except Exception as error:  # plug-ins of many authors raise what they like
+        raise InvalidAddress("address", _unfit(schema)) from error
+    if not receivers or not address.partition("://")[2].strip("/"):
+        raise InvalidAddress("address", _unfit(schema))
+    host = _split(address).hostname or ""
+    return Address(address, f"{schema}://{host}/…"[:LONGEST_HINT] if _is_server(schema, host) else f"{schema}://…")
+
+
+def _schema_of(address: str) -> str:
+    """Return the schema of an address that may be tried."""
+    if len(address) > LONGEST_ADDRESS or re.search(r"[\s\x00-\x1f]", address):
+        raise InvalidAddress("address", _("Enter one address, without spaces, of at most 2000 characters."))
+    schema, found, _rest = address.partition("://")
+    schema = schema.lower()
+    if not found:
+        raise InvalidAddress(
+            "address", _("The address begins with the name of a service, such as ntfys:// or slack://.")
+        )
+    if schema in ("http", "https"):
+        text = _("Write the address as Apprise does: for a webhook of your own %(schema)s:// in place of %(given)s://.")
+        raise InvalidAddress("address", text % {"schema": "jsons" if schema == "https" else "json", "given": schema})
+    if schema in ("mailto", "mailtos"):
+        raise InvalidAddress("address", _("For mail choose the kind mail; the mail account has a page of its own."))
+    if schema not in SERVICES:
+        text = _("%(schema)s:// is no service on the net that is known here. The list of services of Apprise names the others.")  # fmt: skip  # noqa: E501
+        raise InvalidAddress("address", text % {"schema": schema[:40]})
+    # Anywhere, and in any case: where options begin, and how they are divided, Apprise decides by rules of its own.
+    if named := REFUSED_OPTION.search(unquote(unquote(address))):
+        text = _("Leave out %(option)s=: addresses name no files, other addresses or limits of time here.")
+        raise InvalidAddress("address", text % {"option": named[1]})
+    return schema
+
+
+def _receivers_of(address: str) -> int:
+    """Return how many an address of Apprise tells; none if a part of it is missing."""
+    # Loaded for this alone: the portal needs Apprise for nothing else, and it is large.
+    import apprise
+
+    plugin: Sized | None = apprise.Apprise.instantiate(address, suppress_exceptions=True)
+    return 0 if plugin is None else len(plugin)
+
+
+def _unfit(schema: str) -> str:
+    text = _("This is no whole address of %(schema)s: compare it with the page of Apprise about that service; a key or a name is missing.")  # fmt: skip  # noqa: E501
+    return text % {"schema": f"{schema}://"}
+
+
+def _is_server(schema: str, host: str) -> bool:
+    """Tell whether the place of the host in an address is that of a server; many services have a key there."""
+    servers = {"apprise", "bark", "form", "gotify", "hassio", "json", "matrix", "mmost", "ncloud", "nctalk", "ntfy",
+               "rocket", "synology", "xml"}  # fmt: skip
+    return schema.removesuffix("s") in servers and "." in host
+
+
+def _robot_key(webhook: str, host: str, name: str, form: re.Pattern[str], example: str) -> str:
+    scheme, netloc, _path, query, _fragment = _split(webhook.strip())
+    keys = parse_qs(query).get(name, [])
+    if scheme != "https" or netloc != host or len(keys) != 1 or not form.fullmatch(keys[0]):
+        text = _("Copy the whole webhook address from the robot's page: %(example)s")
+        raise InvalidAddress("webhook", text % {"example": example})
+    return keys[0]
+
+
+def _split(address: str) -> SplitResult:
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return SplitResult("", "", "", "", "")
+
+
+def _masked(key: str) -> str:
+    return f"…{key[-4:]}" if len(key) >= LONG_KEY else "…"

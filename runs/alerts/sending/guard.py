@@ -1,0 +1,129 @@
+"""Keeps a process that sends messages out of the host's own network, by an audit hook that is never taken off.
+
+The addresses of destinations come from people: what they resolve to, and where servers redirect, is judged where a
+connection is made. `install` once, before anything is sent.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+# What reaches another address than it seems to: RFC 6052, RFC 8215, RFC 3056, RFC 4380 and IPv4-compatible.
+_NAT64 = ip_network("64:ff9b::/96")
+_TUNNELS = [ip_network(each) for each in ("64:ff9b:1::/48", "2002::/16", "2001::/32", "::/96", "fec0::/10")]
+_CONNECTING = {"socket.connect", "socket.sendto", "socket.sendmsg"}
+_STARTING = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty"}
+# A proxy would make connections that nobody judges.
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "ftp_proxy")
+
+_local = threading.local()
+
+
+class Refused(PermissionError):
+    """The process must not do this; the text says what, without an address."""
+
+
+def is_outside(text: str, networks: Sequence[Network] = ()) -> bool:
+    """Return whether a connection to this IP address leaves the host's own network, or is in one of `networks`."""
+    try:
+        address = _meant(ip_address(text.partition("%")[0]))
+    except ValueError:
+        return False
+    if any(address in network for network in networks if network.version == address.version):
+        return True
+    return (
+        address.is_global
+        and not (address.is_multicast or address.is_reserved or address.is_unspecified)
+        and not any(address in network for network in _TUNNELS if network.version == address.version)
+        and not _is_own(address)
+    )
+
+
+def install(networks: Sequence[Network]) -> None:
+    """Refuse, from now on and for good, connections inside that are not in `networks`, and new processes."""
+    for name in _PROXIES:
+        os.environ.pop(name, None)
+        os.environ.pop(name.upper(), None)
+    os.environ["NO_PROXY"] = "*"
+
+    def judge(event: str, arguments: tuple[object, ...]) -> None:
+        if event in _STARTING:
+            raise Refused("A process that sends messages starts no other.")
+        if event in _CONNECTING:
+            _judge_connection(arguments[-1], networks)
+
+    sys.addaudithook(judge)
+
+
+@contextmanager
+def allowing(host: str, port: int) -> Iterator[None]:
+    """Let this thread reach the installation's own server at `host` and `port`, wherever it is."""
+    with suppress(OSError):
+        _local.allowed = {(found[4][0], port) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+    try:
+        yield
+    finally:
+        _local.allowed = set()
+
+
+def _judge_connection(address: object, networks: Sequence[Network]) -> None:
+    if address is None:
+        return  # sendmsg on a connected socket
+    if not isinstance(address, tuple) or len(address) < 2 or not isinstance(address[0], str):
+        raise Refused("Messages are sent to no local socket.")
+    host, port = address[0], address[1]
+    if (host, port) in getattr(_local, "allowed", ()):
+        return
+    if not is_outside(host, networks):
+        raise Refused(REFUSAL)
+
+
+REFUSAL = (
+    "The address is inside the network of this installation. STEERSMAN_ALERT_NETWORKS lists the networks inside that "
+    "messages may be sent to."
+)
+
+
+def _meant(address: Address) -> Address:
+    """Return the IPv4 address that an IPv6 address stands for, if it stands for one."""
+    if isinstance(address, IPv4Address):
+        return address
+    if address.ipv4_mapped:
+        return address.ipv4_mapped
+    if address in _NAT64:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address
+
+
+def _is_own(address: Address) -> bool:
+    """Return whether the address is one of this host's interfaces: only to those can a socket be bound."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(address), 0))
+    except OSError:
+        return False
+    return True
+
+
+def refusal_in(error: BaseException) -> str:
+    """Return the text of the `Refused` that led to an error of a library; empty where none did."""
+    seen: list[BaseException] = []
+    waiting: list[object] = [error]
+    while waiting:
+        current = waiting.pop()
+        if isinstance(current, Refused):
+            return str(current)
+        if isinstance(current, BaseException) and current not in seen:
+            seen.append(current)
+            waiting += [current.__cause__, current.__context__, getattr(current, "reason", None), *current.args]
+    return ""

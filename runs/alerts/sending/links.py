@@ -1,0 +1,86 @@
+"""Links in messages that act by one tap: what they hold, and how they are signed.
+
+A link is bound to an alert, an action, a destination and the person for whom it acts. It is no secret of the server:
+whoever has a message has its links, so that each ends, acts once, and acts no longer than its person may.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from django.core import signing
+from django.utils import timezone
+
+SALT = "runs.alerts.sending.links"
+PATH = "/alerts/act/{token}/"
+# Longer ones are not looked at: a link has about 120 characters.
+LONGEST_TOKEN = 500
+
+
+class LinkAction(StrEnum):
+    """What a link does. `SCALE_KNOB` is what the alert's rule says; `HALVE` is the learning rate × 0.5."""
+
+    ACKNOWLEDGE = "acknowledge"
+    PAUSE = "pause"
+    STOP = "stop"
+    SAVE_CHECKPOINT = "save_checkpoint"
+    HALVE = "halve"
+    SCALE_KNOB = "scale_knob"
+
+
+class BadLink(Exception):
+    """The link was not made here, or was changed on its way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What a link asks. Without `person_id`, whoever opens it signs in first, and it acts for them."""
+
+    alert_id: int
+    action: LinkAction
+    person_id: int | None
+    destination_id: int
+    expires_at: datetime
+
+
+class ExpiredLink(BadLink):
+    """The link held, and does not any more."""
+
+    def __init__(self, link: Link) -> None:
+        super().__init__("It has expired.")
+        self.link = link
+
+
+def action_link(
+    base_url: str, alert_id: int, action: str, person_id: int | None, destination_id: int, lifetime: timedelta
+) -> str:
+    """Return the address that asks for `action` until `lifetime` has passed.
+
+    `base_url` is the public address of the installation, with or without a slash at its end. Raises `ValueError`
+    where no link does `action`.
+    """
+    until = int((timezone.now() + lifetime).timestamp())
+    held = [alert_id, str(LinkAction(action)), person_id, destination_id, until]
+    return base_url.rstrip("/") + PATH.format(token=signing.dumps(held, salt=SALT))
+
+
+def read(token: str) -> Link:
+    """Return what the link with this token asks. Raises `BadLink`, and `ExpiredLink` where it held before."""
+    if len(token) > LONGEST_TOKEN:
+        raise BadLink
+    try:
+        alert_id, action, person_id, destination_id, until = signing.loads(token, salt=SALT)
+        link = Link(alert_id, LinkAction(action), person_id, destination_id, datetime.fromtimestamp(until, UTC))
+    except (signing.BadSignature, ValueError, TypeError) as error:
+        raise BadLink from error
+    if link.expires_at <= timezone.now():
+        raise ExpiredLink(link)
+    return link
+
+
+def digest(token: str) -> str:
+    """Return the SHA-256 under which the use of a link is recorded, 64 hexadecimal digits."""
+    return hashlib.sha256(token.encode()).hexdigest()

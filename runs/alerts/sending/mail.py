@@ -1,0 +1,114 @@
+"""Mail of alerts: by the project's account or the installation's server, as HTML with pictures and as text."""
+
+from __future__ import annotations
+
+import smtplib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.mime.image import MIMEImage
+from functools import partial
+from typing import Any
+
+from django.conf import settings
+from django.core.mail import EmailMultiAlternatives, get_connection
+from django.core.mail.backends.base import BaseEmailBackend
+from django.core.mail.backends.smtp import EmailBackend
+
+from runs.alerts.sending import guard
+from runs.alerts.sending.errors import NotSent, redacted
+from runs.alerts.sending.message import Message
+from runs.alerts.sending.secrets import unseal
+from runs.models import AlertDestination, MailAccount, MailSecurity
+
+SMTP_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+# What nobody reads is no way to tell people.
+SHOWN_NOWHERE = ("django.core.mail.backends.console.EmailBackend", "django.core.mail.backends.dummy.EmailBackend")
+# RFC 5321, 4.1.4: an address literal where the name of the host is not to be told.
+HELO_NAME = "[127.0.0.1]"
+TIMEOUT_S = 15
+
+
+class _InlineMail(EmailMultiAlternatives):
+    """Mail whose attachments are parts of its HTML, RFC 2387."""
+
+    mixed_subtype = "related"
+
+
+class NamelessBackend(EmailBackend):
+    """Django's SMTP backend, but it does not tell the server the name of this host."""
+
+    @property
+    def connection_class(self) -> Any:
+        return partial(_connect, super().connection_class)
+
+
+def _connect(made: Any, host: str, port: int, local_hostname: str, **options: Any) -> Any:
+    return made(host, port, local_hostname=HELO_NAME, **options)
+
+
+def send(destination: AlertDestination, addresses: str, message: Message) -> str:
+    """Send one mail to `addresses`, separated by commas or lines; return the server's answer. Raises `NotSent`."""
+    recipients = [each.strip() for each in addresses.replace("\n", ",").split(",") if each.strip()]
+    account = MailAccount.objects.filter(project_id=destination.project_id).first()
+    password = unseal(account.secret) if account and account.secret else ""
+    try:
+        with _server(account, password) as (connection, sender):
+            mail = _InlineMail(_one_line(message.subject), message.text, sender, recipients, connection=connection)
+            mail.extra_headers["Message-ID"] = f"<{message.id}@{sender.rpartition('@')[2].rstrip('>') or 'steersman'}>"
+            # RFC 3834: no holiday reply to it.
+            mail.extra_headers["Auto-Submitted"] = "auto-generated"
+            mail.attach_alternative(message.html, "text/html")
+            for picture in message.pictures:
+                image = MIMEImage(picture.png, "png")
+                image.add_header("Content-ID", f"<{picture.cid}>")
+                image.add_header("Content-Disposition", "inline", filename="curve.png")
+                mail.attach(image)
+            mail.send()
+    except smtplib.SMTPRecipientsRefused as error:
+        answers = [(code, answer) for code, answer in error.recipients.values()]
+        text = "; ".join(_said(code, answer) for code, answer in answers)
+        raise NotSent(redacted(text, [password]), all(code >= 500 for code, _ in answers)) from None
+    except smtplib.SMTPResponseException as error:
+        raise NotSent(redacted(_said(error.smtp_code, error.smtp_error), [password]), error.smtp_code >= 500) from None
+    except guard.Refused as error:
+        raise NotSent(str(error), is_final=True) from None
+    except (smtplib.SMTPException, OSError) as error:
+        raise NotSent(redacted(f"{type(error).__name__}: {error}", [password])) from None
+    return "The mail server took the message."
+
+
+@contextmanager
+def _server(account: MailAccount | None, password: str) -> Iterator[tuple[BaseEmailBackend, str]]:
+    """Yield the server to send by, and the sender that it takes."""
+    if account is not None:
+        yield (
+            NamelessBackend(
+                host=account.host,
+                port=account.port,
+                username=account.user,
+                password=password,
+                use_ssl=account.security == MailSecurity.TLS,
+                use_tls=account.security == MailSecurity.STARTTLS,
+                timeout=TIMEOUT_S,
+            ),
+            account.sender or account.user,
+        )
+    elif settings.EMAIL_BACKEND in SHOWN_NOWHERE:
+        raise NotSent(
+            "No mail server is set up: set a mail account for the project, or STEERSMAN_EMAIL_URL.", is_final=True
+        )
+    elif settings.EMAIL_BACKEND == SMTP_BACKEND:
+        with guard.allowing(settings.EMAIL_HOST, settings.EMAIL_PORT):
+            yield NamelessBackend(timeout=TIMEOUT_S), settings.DEFAULT_FROM_EMAIL
+    else:
+        yield get_connection(), settings.DEFAULT_FROM_EMAIL
+
+
+def _said(code: int, answer: bytes | str) -> str:
+    text = answer.decode("utf-8", "replace") if isinstance(answer, bytes) else answer
+    return f"{code} {text}" if code > 0 else text
+
+
+def _one_line(text: str) -> str:
+    """A header takes one line; a name of a run may have more."""
+    return " ".join(text.split())

@@ -1,0 +1,183 @@
+"""What a message says, built from rows of alerts: no path, host or user name, and no secret of a destination."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.template.loader import render_to_string
+from django.utils import translation
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from runs.alerts.sending import links
+from runs.alerts.sending.picture import Picture, picture_of
+from runs.models import Alert, AlertDelivery, AlertDestination, DeliveryMoment, RuleAction, Severity
+
+# Alerts of one message that it names; of the others it says how many they are.
+MOST_NAMED = 20
+# Alerts that it shows a curve of.
+MOST_PICTURES = 3
+LINK_LIFETIME = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class TapLink:
+    """A link that acts by one tap. `name` is what it does, in the language of the message."""
+
+    name: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToldAlert:
+    """One alert as a message tells it; texts are empty where there is nothing to say."""
+
+    heading: str
+    severity: str
+    is_over: bool
+    run: str
+    project: str
+    series: str
+    step: int | None
+    value: str
+    usual: str
+    text: str
+    since: datetime
+    url: str
+    links: tuple[TapLink, ...]
+    picture: Picture | None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message to one destination. `id` is the same however often it is tried."""
+
+    id: UUID
+    subject: str
+    severity: str
+    alerts: tuple[ToldAlert, ...] = ()
+    more: int = 0
+    note: str = ""
+    language: str = field(default="en")
+
+    @property
+    def text(self) -> str:
+        """Return the message as plain text."""
+        return self._rendered("alerting/message.txt").strip() + "\n"
+
+    @property
+    def html(self) -> str:
+        """Return the message as HTML; its pictures are `cid:` addresses of `Picture.cid`."""
+        return self._rendered("alerting/message.html")
+
+    @property
+    def pictures(self) -> list[Picture]:
+        return [told.picture for told in self.alerts if told.picture]
+
+    def _rendered(self, template: str) -> str:
+        with translation.override(self.language):
+            return render_to_string(template, {"message": self})
+
+
+def build(message_id: UUID, destination: AlertDestination, deliveries: Sequence[AlertDelivery]) -> Message:
+    """Return the message that tells a destination of `deliveries`, of which there is at least one."""
+    language = settings.LANGUAGE_CODE
+    with translation.override(language):
+        # The worst first: of many, the others are not named.
+        order = list(Severity)
+        ordered = sorted(deliveries, key=lambda each: -order.index(Severity(each.alert.severity)))
+        told = tuple(
+            _told(each, destination, with_picture=place < MOST_PICTURES)
+            for place, each in enumerate(ordered[:MOST_NAMED])
+        )
+        return Message(
+            id=message_id,
+            subject=_subject(ordered, destination),
+            severity=ordered[0].alert.severity,
+            alerts=told,
+            more=len(ordered) - len(told),
+            note="" if settings.STEERSMAN_PUBLIC_URL else _no_links(),
+            language=language,
+        )
+
+
+def test_of(message_id: UUID, destination: AlertDestination) -> Message:
+    """Return the message by which a person tries a destination."""
+    language = settings.LANGUAGE_CODE
+    with translation.override(language):
+        return Message(
+            id=message_id,
+            subject=_("Steersman: a test of alerts of %(project)s") % {"project": destination.project.name},
+            severity=Severity.INFO,
+            note=_("This is how alerts of the project %(project)s will reach you.")
+            % {"project": destination.project.name}
+            + ("" if settings.STEERSMAN_PUBLIC_URL else " " + _no_links()),
+            language=language,
+        )
+
+
+def _no_links() -> str:
+    return _("Without links: this installation has not set STEERSMAN_PUBLIC_URL.")
+
+
+def _subject(deliveries: Sequence[AlertDelivery], destination: AlertDestination) -> str:
+    first = deliveries[0].alert
+    project = destination.project.name
+    if len(deliveries) > 1:
+        runs = len({each.alert.run_id for each in deliveries})
+        alerts = ngettext("%(count)d alert", "%(count)d alerts", len(deliveries)) % {"count": len(deliveries)}
+        of_runs = ngettext("of %(count)d run", "of %(count)d runs", runs) % {"count": runs}
+        return f"[{project}] {alerts} {of_runs}: {first.title}"
+    return f"[{project}] {first.run.name}: {_heading(deliveries[0])}"
+
+
+def _heading(delivery: AlertDelivery) -> str:
+    title = delivery.alert.title
+    return _("over: %(title)s") % {"title": title} if delivery.moment == DeliveryMoment.CLEARED else title
+
+
+def _told(delivery: AlertDelivery, destination: AlertDestination, with_picture: bool) -> ToldAlert:
+    alert = delivery.alert
+    is_over = delivery.moment == DeliveryMoment.CLEARED
+    base = settings.STEERSMAN_PUBLIC_URL
+    step = f"?step={alert.step}" if alert.step is not None else ""
+    return ToldAlert(
+        heading=_heading(delivery),
+        severity=alert.get_severity_display(),
+        is_over=is_over,
+        run=alert.run.name,
+        project=destination.project.name,
+        series=alert.series,
+        step=alert.step,
+        value=alert.nonfinite or ("" if alert.value is None else f"{alert.value:.4g}"),
+        usual=alert.usual,
+        text=alert.text,
+        since=alert.began_at,
+        url=f"{base}/runs/{alert.run_id}/{step}" if base else "",
+        links=_links(alert, destination) if base and not is_over else (),
+        picture=picture_of(alert) if with_picture else None,
+    )
+
+
+def _links(alert: Alert, destination: AlertDestination) -> tuple[TapLink, ...]:
+    offered = {links.LinkAction.PAUSE: _("Pause"), links.LinkAction.STOP: _("Stop")}
+    if alert.rule is not None and alert.rule.action == RuleAction.SCALE_KNOB:
+        offered[links.LinkAction.SCALE_KNOB] = f"{alert.rule.knob} × {alert.rule.factor}"
+    elif alert.series:
+        offered[links.LinkAction.HALVE] = _("Learning rate × 0.5")
+    if alert.rule is not None and alert.rule.action == RuleAction.SAVE_CHECKPOINT:
+        offered[links.LinkAction.SAVE_CHECKPOINT] = _("Save a checkpoint")
+    offered[links.LinkAction.ACKNOWLEDGE] = _("Acknowledge")
+    return tuple(
+        TapLink(
+            name,
+            links.action_link(
+                settings.STEERSMAN_PUBLIC_URL, alert.pk, action, destination.person_id, destination.pk, LINK_LIFETIME
+            ),
+        )
+        for action, name in offered.items()
+    )

@@ -1,0 +1,82 @@
+"""The picture of a curve in a message: drawn by matplotlib, without a display."""
+
+from __future__ import annotations
+
+import io
+import logging
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from runs.models import Alert
+from runs.series import charts
+
+logger = logging.getLogger(__name__)
+
+BUCKETS = 300
+# At 100 dots an inch 560 × 220 pixels.
+SIZE_IN = (5.6, 2.2)
+LINE, BAND, MARK = "#1f6feb", "#a9c7f7", "#d1242f"
+# Beyond, arithmetic of a picture leaves what a float holds.
+LARGEST = 1e300
+# matplotlib keeps fonts and styles that threads share.
+_drawing = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A PNG. `cid` is its name within a mail, `title` what it shows."""
+
+    cid: str
+    title: str
+    png: bytes
+
+
+def picture_of(alert: Alert) -> Picture | None:
+    """Return the curve of the alert's series with a mark where it began; None where there is none, or it fails."""
+    if not alert.series:
+        return None
+    try:
+        _, found = charts.charts(alert.run_id, [alert.series], BUCKETS)
+        chart = found.get(alert.series)
+        if chart is None or not chart["steps"]:
+            return None
+        return Picture(f"curve-{alert.pk}@steersman", alert.series, _drawn(chart, alert.series, alert.step))
+    except Exception:
+        # The message matters more than its picture.
+        logger.exception("alert %d: no picture", alert.pk)
+        return None
+
+
+def _drawn(chart: dict[str, Any], title: str, step: int | None) -> bytes:
+    # Only the process that sends loads it, and only for a message with a curve.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with _drawing:
+        figure = Figure(figsize=SIZE_IN, dpi=100, layout="constrained")
+        canvas = FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        by_time = chart["axis"] == "time"
+        across = chart["times"] if by_time else chart["steps"]
+        if by_time:
+            across = [each - across[0] for each in across]
+        if not chart["raw"]:
+            axes.fill_between(across, _numbers(chart["min"]), _numbers(chart["max"]), color=BAND, linewidth=0)
+        axes.plot(across, _numbers(chart["values" if chart["raw"] else "mean"]), color=LINE, linewidth=1.4)
+        if step is not None and not by_time:
+            axes.axvline(step, color=MARK, linewidth=1.2, linestyle="--")
+        # A series may be called anything: $ would begin a formula.
+        axes.set_title(title[:80].replace("$", r"\$"), fontsize=9, loc="left")
+        axes.set_xlabel("s" if by_time else "step", fontsize=8)
+        axes.tick_params(labelsize=8)
+        axes.grid(alpha=0.25)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+        kept = io.BytesIO()
+        canvas.print_png(kept, metadata={"Software": None})
+    return kept.getvalue()
+
+
+def _numbers(values: list[float | None]) -> list[float]:
+    return [float("nan") if value is None else max(-LARGEST, min(LARGEST, value)) for value in values]

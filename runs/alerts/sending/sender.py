@@ -1,0 +1,121 @@
+"""The process that sends messages: a thread for each destination that something is due for."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from django.db import DatabaseError, InterfaceError, close_old_connections, connection
+from django.utils import timezone
+
+from runs.alerts.sending import message, outbox, transport
+from runs.alerts.sending.errors import NotSent
+
+logger = logging.getLogger(__name__)
+
+LOOK_INTERVAL_S = 0.3
+RENEW_INTERVAL_S = 5.0
+# Destinations that are sent to at once. Those that failed last time have fewer threads, and leave the others theirs.
+MOST_AT_ONCE = 48
+MOST_FAILING_AT_ONCE = 16
+RECORD_AGAIN_S = 0.5
+# What is on its way when the process is told to end may arrive.
+END_TIMEOUT_S = 10.0
+
+
+@dataclass(slots=True)
+class _Sending:
+    """A destination that a thread sends to; `message` once it has claimed one."""
+
+    is_failing: bool
+    message: UUID | None = None
+    thread: threading.Thread = field(init=False)
+
+
+class Sender:
+    """Sends what is due until it is told to end."""
+
+    def __init__(self) -> None:
+        self._ending = threading.Event()
+        self._sending: dict[int, _Sending] = {}
+        self._renew_at = 0.0
+        self._database_away = False
+
+    def stop(self) -> None:
+        self._ending.set()
+
+    def run(self) -> None:
+        """Look for what is due until `stop`, then wait a while for what is on its way."""
+        while not self._ending.wait(LOOK_INTERVAL_S):
+            self.tick(time.monotonic())
+        until = time.monotonic() + END_TIMEOUT_S
+        for sending in list(self._sending.values()):
+            sending.thread.join(max(0.0, until - time.monotonic()))
+
+    def tick(self, now: float) -> None:
+        """Start a thread for each destination that something is due for; hold what is on its way."""
+        self._sending = {pk: each for pk, each in self._sending.items() if each.thread.is_alive()}
+        try:
+            if now >= self._renew_at:
+                self._renew_at = now + RENEW_INTERVAL_S
+                outbox.renew([each.message for each in self._sending.values() if each.message], timezone.now())
+            for destination_id, is_failing in outbox.due(timezone.now()).items():
+                if destination_id not in self._sending and self._has_room(is_failing):
+                    self._start(destination_id, is_failing)
+            self._database_away = False
+        except (DatabaseError, InterfaceError) as error:
+            if not self._database_away:
+                logger.warning("the database is away (%s): messages of alerts wait", type(error).__name__)
+            self._database_away = True
+            close_old_connections()
+
+    def _has_room(self, is_failing: bool) -> bool:
+        failing = sum(each.is_failing for each in self._sending.values())
+        return failing < MOST_FAILING_AT_ONCE if is_failing else len(self._sending) - failing < MOST_AT_ONCE
+
+    def _start(self, destination_id: int, is_failing: bool) -> None:
+        sending = _Sending(is_failing)
+        sending.thread = threading.Thread(
+            target=self._send, args=(destination_id, sending), name=f"destination {destination_id}", daemon=True
+        )
+        self._sending[destination_id] = sending
+        sending.thread.start()
+
+    def _send(self, destination_id: int, sending: _Sending) -> None:
+        try:
+            claim = outbox.claim(destination_id, timezone.now())
+            if claim is not None:
+                sending.message = claim.message
+                self._deliver(claim)
+        except (DatabaseError, InterfaceError) as error:
+            logger.warning("destination %d: %s", destination_id, type(error).__name__)
+        finally:
+            connection.close()
+
+    def _deliver(self, claim: outbox.Claim) -> None:
+        error, is_final = "", False
+        try:
+            transport.send(claim.destination, message.build(claim.message, claim.destination, claim.deliveries))
+        except NotSent as reason:
+            error, is_final = str(reason), reason.is_final
+            logger.warning("destination %d: %s", claim.destination.pk, error)
+        except (DatabaseError, InterfaceError) as reason:
+            error = f"The alert could not be read: {type(reason).__name__}."
+        except Exception:
+            error = "The message could not be made."
+            logger.exception("destination %d: %s", claim.destination.pk, error)
+        # What was sent and is not recorded would be sent again.
+        while True:
+            try:
+                if error:
+                    outbox.record_failure(claim, error, is_final, timezone.now())
+                else:
+                    outbox.record_sent(claim)
+                return
+            except (DatabaseError, InterfaceError):
+                connection.close()
+                if self._ending.wait(RECORD_AGAIN_S):
+                    return

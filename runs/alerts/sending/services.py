@@ -1,0 +1,85 @@
+"""Other services, by Apprise addresses: only those that post over HTTP, and nothing of this host.
+
+Addresses come from people. What reads files, starts programs or speaks to this host has no schema here, and a parameter
+that names a file, another address or a time limit is refused.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from runs.alerts.sending.addresses import REFUSED_OPTIONS, SERVICES
+from runs.alerts.sending.errors import NotSent, redacted
+from runs.alerts.sending.guard import REFUSAL, Refused
+from runs.alerts.sending.message import Message
+from runs.models import Severity
+
+TIMEOUT_S = 20
+_KINDS = {Severity.INFO: "info", Severity.WARNING: "warning", Severity.CRITICAL: "failure"}
+_quiet = logging.getLogger("apprise")
+
+
+def refusal(address: str) -> str:
+    """Return why messages are not sent to this Apprise address; empty where they may be."""
+    schema, separator, rest = address.partition("://")
+    if not separator or schema.lower() not in SERVICES:
+        return "Messages are sent to no service with such an address. See docs/alerts.md for those that are known."
+    query = rest.partition("?")[2]
+    names = {name.lower().lstrip("+-:") for name, _ in parse_qsl(query, keep_blank_values=True)}
+    if found := sorted(names & REFUSED_OPTIONS):
+        return f"The address must not hold {', '.join(found)}."
+    return ""
+
+
+def send(address: str, message: Message) -> str:
+    """Send a message to a service; return what is known of its answer. Raises `NotSent`."""
+    if reason := refusal(address):
+        raise NotSent(reason, is_final=True)
+    # Only the process that sends loads it, and only for such a destination.
+    import apprise
+    from apprise.attachment.memory import AttachMemory
+
+    # Its own log has addresses. What went wrong comes by the callback.
+    _quiet.propagate = False
+    asset = apprise.AppriseAsset(
+        app_id="Steersman",
+        app_desc="Steersman",
+        app_url="",
+        plugin_paths=[],
+        storage_mode="memory",
+        secure_logging=True,
+        async_mode=False,
+        http_redirects=False,
+    )
+    sender = apprise.Apprise(asset=asset)
+    if not sender.add(address):
+        raise NotSent("The address is not as the service expects it.", is_final=True)
+    service: Any = sender[0]
+    attached = None
+    if service.attachment_support and message.pictures:
+        attached = apprise.AppriseAttachment(asset=asset)
+        for picture in message.pictures:
+            attached.add(AttachMemory(picture.png, name="curve.png", mimetype="image/png"))
+    said: list[str] = []
+    try:
+        result = sender.notify(
+            body=message.text,
+            title=message.subject,
+            notify_type=apprise.NotifyType(_KINDS[Severity(message.severity)]),
+            body_format=apprise.NotifyFormat.TEXT,
+            attach=attached,
+            timeout=TIMEOUT_S,
+            log_callback=lambda entry, _: said.append(entry.message),
+            log_level=logging.WARNING,
+        )
+    except Refused as error:
+        raise NotSent(str(error), is_final=True) from None
+    if result:
+        return "The service took the message."
+    secrets = [address, urlsplit(address).path]
+    text = " ".join(said) or "The service did not take the message, and gave no reason."
+    if REFUSAL[:40] in text:
+        raise NotSent(REFUSAL, is_final=True)
+    raise NotSent(redacted(text, secrets))

@@ -1,0 +1,59 @@
+"""When a message is sent: those that begin together are one, quiet hours, digests, and a guard against floods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+# Alerts of one cause come together. They are sent when for so long none has joined them, or after the longest wait.
+PAUSE = timedelta(seconds=1)
+LONGEST_WAIT = timedelta(seconds=2)
+# Robots of DingTalk and WeCom take 20 messages a minute.
+GAP = timedelta(seconds=3)
+# From so many messages in FLOOD_TIME on, a destination gets one in FLOOD_GAP.
+FLOOD_MESSAGES = 30
+FLOOD_TIME = timedelta(minutes=10)
+FLOOD_GAP = timedelta(minutes=1)
+FIRST_RETRY = timedelta(seconds=5)
+LONGEST_RETRY = timedelta(minutes=15)
+GIVE_UP_AFTER = timedelta(hours=24)
+
+
+def quiet_end(now: datetime, start: time | None, end: time | None, zone: str) -> datetime | None:
+    """Return when the quiet hours end in which `now` lies; None outside of them. An unknown zone is UTC."""
+    if start is None or end is None or start == end:
+        return None
+    local = now.astimezone(_zone(zone))
+    is_quiet = start <= local.time() < end if start < end else local.time() >= start or local.time() < end
+    if not is_quiet:
+        return None
+    ending = datetime.combine(local.date(), end, local.tzinfo)
+    return ending if ending > local else datetime.combine(local.date() + timedelta(days=1), end, local.tzinfo)
+
+
+def send_at(created: Sequence[datetime], digest_minutes: int, last_sent: datetime | None, sent_lately: int) -> datetime:
+    """Return when what was `created` at these moments is sent as one message.
+
+    `sent_lately`: the messages to this destination within FLOOD_TIME.
+    """
+    oldest, newest = min(created), max(created)
+    moment = min(newest + PAUSE, oldest + LONGEST_WAIT)
+    if digest_minutes:
+        moment = oldest + timedelta(minutes=digest_minutes)
+    if last_sent is None:
+        return moment
+    return max(moment, last_sent + (FLOOD_GAP if sent_lately >= FLOOD_MESSAGES else GAP))
+
+
+def retry_after(tries: int) -> timedelta:
+    """Return how long to wait after so many tries that failed: it doubles each time."""
+    doublings = min(tries - 1, 20)
+    return min(LONGEST_RETRY, FIRST_RETRY * (1 << doublings))
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        return ZoneInfo("UTC")

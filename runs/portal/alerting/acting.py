@@ -1,0 +1,198 @@
+"""What a link of a message may do, and doing it: once, and only what its person may ask of the run now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import AnonymousUser, User
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from runs.access.roles import Viewer, display_name, viewer_of
+from runs.alerts.detectors.kinds import is_learning_rate
+from runs.alerts.sending import links
+from runs.alerts.sending.links import BadLink, ExpiredLink, Link, LinkAction
+from runs.commands.record import record_as
+from runs.models import Alert, AlertDestination, AlertState, CommandState, RuleAction, Run, UsedAlertLink
+from runs.protocol.commands import LARGEST_REASON_CHARACTERS, InvalidCommand, Request, parse_command
+from runs.recording import alerts
+
+HALF = 0.5
+# What the training has not taken by then, nobody means any more.
+EXPIRES_IN_S = 3600
+
+
+class CannotAct(Exception):
+    """The link does nothing. `title` says why, `remedy` what to do; `run_id` where a run is known."""
+
+    def __init__(self, title: str, remedy: str, status: int, run_id: int | None = None) -> None:
+        super().__init__(title)
+        self.title, self.remedy, self.status, self.run_id = title, remedy, status, run_id
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A link that holds, with what it is about."""
+
+    link: Link
+    alert: Alert
+    run: Run
+    destination: AlertDestination
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What pressing the button did; `is_done` is false where the run refused it."""
+
+    is_done: bool
+    text: str
+
+
+def find(token: str) -> Found:
+    """Return what a link that was not used yet is about. Raises `CannotAct`."""
+    try:
+        link = links.read(token)
+    except ExpiredLink as error:
+        title = _("This link has expired")
+        run_id = Alert.objects.filter(pk=error.link.alert_id).values_list("run_id", flat=True).first()
+        raise CannotAct(title, _("Open the run and act there, or use a newer message."), 410, run_id) from error
+    except BadLink as error:
+        title = _("This link is not complete")
+        remedy = _("Open it from the message itself, or copy all of it. Nothing was done.")
+        raise CannotAct(title, remedy, 404) from error
+    alert = Alert.objects.select_related("run__project", "rule").filter(pk=link.alert_id).first()
+    if UsedAlertLink.objects.filter(pk=links.digest(token)).exists():
+        raise _used(alert.run_id if alert else None)
+    destination = AlertDestination.objects.filter(pk=link.destination_id, is_on=True).first()
+    is_bound = (
+        alert is not None
+        and destination is not None
+        and destination.project_id == alert.run.project_id
+        and destination.person_id == link.person_id
+    )
+    if alert is None or destination is None or not is_bound:
+        title = _("This link does not hold any more")
+        remedy = _("The alert was deleted, or an owner changed who is told of alerts. Open the run and act there.")
+        raise CannotAct(title, remedy, 410, alert.run_id if alert else None)
+    return Found(link, alert, alert.run, destination)
+
+
+def actor_of(found: Found, visitor: AbstractBaseUser | AnonymousUser) -> User | None:
+    """Return for whom the link acts: its person, or who is signed in; None where nobody is."""
+    if found.link.person_id is not None:
+        return User.objects.filter(pk=found.link.person_id).first()
+    return visitor if isinstance(visitor, User) else None
+
+
+def viewer_for(found: Found, actor: User) -> Viewer:
+    """Return `actor` as one who may command the run now. Raises `CannotAct`."""
+    viewer = viewer_of(actor, found.run)
+    if viewer is None or not viewer.may_command:
+        title = _("%(name)s may not do this") % {"name": display_name(actor)}
+        remedy = _("Only operators and owners of the project command its runs. Ask an owner for that role.")
+        raise CannotAct(title, remedy, 403)
+    return viewer
+
+
+def words_of(found: Found) -> str:
+    """Return what the button does. Raises `CannotAct` where the alert's rule asks for nothing of the kind any more."""
+    match found.link.action:
+        case LinkAction.ACKNOWLEDGE:
+            return _("Acknowledge the alert")
+        case LinkAction.PAUSE:
+            return _("Pause the run")
+        case LinkAction.STOP:
+            return _("Stop the run; it saves a checkpoint first")
+        case LinkAction.SAVE_CHECKPOINT:
+            return _("Save a checkpoint")
+        case _:
+            knob, factor = _scaling(found)
+            return _("Set %(knob)s to %(factor)s times its value") % {"knob": knob, "factor": f"{factor:g}"}
+
+
+def act(token: str, found: Found, viewer: Viewer) -> Outcome:
+    """Do what the link asks, as `viewer`. Raises `CannotAct`, also where another request was faster."""
+    now = timezone.now()
+    with transaction.atomic():
+        # The run's row first, as everywhere; then one INSERT decides which of two requests acts.
+        Run.objects.select_for_update().get(pk=found.run.pk)
+        try:
+            with transaction.atomic():
+                UsedAlertLink.objects.create(digest=links.digest(token), expires_at=found.link.expires_at)
+        except IntegrityError as error:
+            raise _used(found.run.pk) from error
+        outcome = _acknowledge(found, viewer) if found.link.action == LinkAction.ACKNOWLEDGE else _ask(found, viewer)
+        # An expired link needs no note of its use.
+        UsedAlertLink.objects.filter(expires_at__lte=now).delete()
+    return outcome
+
+
+def _used(run_id: int | None) -> CannotAct:
+    remedy = _("Each link acts once. Open the run to see what became of it, or to do more.")
+    return CannotAct(_("This link was used already"), remedy, 410, run_id)
+
+
+def _acknowledge(found: Found, viewer: Viewer) -> Outcome:
+    if alerts.acknowledge(found.run.pk, found.alert.pk, viewer.user_id, viewer.name):
+        return Outcome(True, _("The alert is acknowledged."))
+    found.alert.refresh_from_db()
+    if found.alert.state == AlertState.CLEARED:
+        return Outcome(False, _("The alert is over: it has cleared by itself."))
+    return Outcome(False, _("%(name)s acknowledged it before.") % {"name": found.alert.acknowledged_name})
+
+
+def _ask(found: Found, viewer: Viewer) -> Outcome:
+    command = record_as(found.run.pk, _request(found), viewer)
+    if command.state == CommandState.REFUSED:
+        return Outcome(False, _("The run refused it: %(reason)s") % {"reason": command.outcome})
+    if command.state == CommandState.SENT:
+        return Outcome(True, _("The run was asked. It acts at its next step."))
+    return Outcome(True, _("It is done."))
+
+
+def _request(found: Found) -> Request:
+    reason = f"Alert {found.alert.pk}: {found.alert.title} · by a link sent to {found.destination.name}"
+    payload: dict[str, object] = {"reason": reason[:LARGEST_REASON_CHARACTERS], "expires_in_s": EXPIRES_IN_S}
+    match found.link.action:
+        case LinkAction.SAVE_CHECKPOINT:
+            payload |= {"command": "save_checkpoint", "arguments": {"name": f"alert {found.alert.pk}"}}
+        case LinkAction.HALVE | LinkAction.SCALE_KNOB:
+            knob, factor = _scaling(found)
+            payload |= {"command": "set_knob", "arguments": {"knob": knob, "factor": factor}}
+        case other:
+            payload |= {"command": str(other)}
+    try:
+        return parse_command(payload)
+    except InvalidCommand as error:
+        raise CannotAct(_("This cannot be asked of the run"), str(error), 409, found.run.pk) from error
+
+
+def _scaling(found: Found) -> tuple[str, float]:
+    """Return which knob is scaled by which factor. Raises `CannotAct`."""
+    if found.link.action == LinkAction.HALVE:
+        knob = next((name for name in found.run.knob_specs if is_learning_rate(name)), "")
+        if not knob:
+            title = _("This run has no learning rate that can be changed")
+            raise CannotAct(title, _("Open the run to see what can be changed."), 409, found.run.pk)
+        return knob, HALF
+    rule = found.alert.rule
+    if rule is None or rule.action != RuleAction.SCALE_KNOB or not rule.knob or rule.factor is None:
+        title = _("The rule of this alert was changed")
+        raise CannotAct(
+            title, _("It asks for no change of a value any more. Open the run and act there."), 409, found.run.pk
+        )
+    if rule.smallest is not None and any(
+        value * rule.factor < rule.smallest for value in _values(found.run, rule.knob)
+    ):
+        title = _("The value would be smaller than the rule allows")
+        raise CannotAct(title, _("Open the run to set it by hand."), 409, found.run.pk)
+    return rule.knob, rule.factor
+
+
+def _values(run: Run, knob: str) -> list[float]:
+    """Return where a knob stands, in each group where it has several; nothing if it is no number or unknown."""
+    held = next((each.get("value") for each in run.knobs if each["name"] == knob), None)
+    values = held.values() if isinstance(held, dict) else (held,)
+    return [each for each in values if isinstance(each, (int, float)) and not isinstance(each, bool)]

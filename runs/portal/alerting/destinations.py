@@ -1,0 +1,131 @@
+"""Pages of the destinations of a project: who is told of alerts, and what was sent."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.contrib.admin.models import ADDITION, CHANGE, DELETION
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_http_methods, require_POST
+
+from runs.access.roles import membership_in
+from runs.models import AlertDelivery, AlertDestination, DestinationKind, MailAccount, Membership, Role
+from runs.portal.alerting.destination_form import DestinationForm
+from runs.portal.alerting.owning import note, owner_of, public_url, try_out
+
+MOST_DELIVERIES_SHOWN = 50
+SECRETS = ("recipients", "webhook", "signing_secret", "address")
+
+
+@login_required
+@require_http_methods(["GET", "HEAD"])
+def destinations(request: HttpRequest, slug: str) -> HttpResponse:
+    """Show members who is told of alerts and what was sent; errors and addresses of links to owners alone."""
+    own = membership_in(request.user, slug)
+    deliveries = AlertDelivery.objects.filter(destination__project=own.project)
+    context = {
+        "project": own.project,
+        "is_owner": own.role == Role.OWNER,
+        "destinations": own.project.alert_destinations.select_related("person", "changed_by"),
+        "kinds": DestinationKind.choices,
+        "account": MailAccount.objects.filter(project=own.project).first(),
+        "has_public_url": bool(public_url()),
+        "deliveries": deliveries.select_related("alert__run", "destination")[:MOST_DELIVERIES_SHOWN],
+    }
+    return render(request, "alerting/destinations.html", context)
+
+
+@login_required
+@sensitive_post_parameters(*SECRETS)
+@require_http_methods(["GET", "HEAD", "POST"])
+def new_destination(request: HttpRequest, slug: str, kind: str) -> HttpResponse:
+    """Show the form of a new destination of a kind; store it by POST."""
+    own = owner_of(request, slug)
+    if kind not in DestinationKind.values:
+        raise Http404
+    form = DestinationForm(request.POST or None, project=own.project, kind=DestinationKind(kind))
+    return _answer(request, own, form)
+
+
+@login_required
+@sensitive_post_parameters(*SECRETS)
+@require_http_methods(["GET", "HEAD", "POST"])
+def destination(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
+    """Show the form of a destination; store its changes by POST."""
+    own, found = _own_destination(request, slug, pk)
+    form = DestinationForm(request.POST or None, instance=found, project=own.project, kind=DestinationKind(found.kind))
+    return _answer(request, own, form)
+
+
+@login_required
+@require_POST
+def switch_destination(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
+    """Switch a destination off, or on again."""
+    own, found = _own_destination(request, slug, pk)
+    found.is_on = "on" in request.POST
+    found.changed_by = own.user
+    with transaction.atomic():
+        found.save(update_fields=["is_on", "changed_by", "changed_at"])
+        note(own.user, found, CHANGE, "switched on" if found.is_on else "switched off")
+    return redirect("destinations", own.project.slug)
+
+
+@login_required
+@require_POST
+def delete_destination(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
+    """Delete a destination with the record of what it was sent."""
+    own, found = _own_destination(request, slug, pk)
+    with transaction.atomic():
+        note(own.user, found, DELETION, "deleted")
+        found.delete()
+    messages.success(request, _("%(name)s is told of alerts no more.") % {"name": found.name})
+    return redirect("destinations", own.project.slug)
+
+
+@login_required
+@require_POST
+def test_destination(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
+    """Send a test message, and show what the server answered."""
+    own, found = _own_destination(request, slug, pk)
+    is_sent, answer = try_out(found)
+    form = DestinationForm(instance=found, project=own.project, kind=DestinationKind(found.kind))
+    return _show(request, own, form, is_tried=True, is_sent=is_sent, answer=answer)
+
+
+def _own_destination(request: HttpRequest, slug: str, pk: int) -> tuple[Membership, AlertDestination]:
+    own = owner_of(request, slug)
+    return own, get_object_or_404(own.project.alert_destinations, pk=pk)
+
+
+def _answer(request: HttpRequest, own: Membership, form: DestinationForm) -> HttpResponse:
+    if request.method != "POST":
+        return _show(request, own, form)
+    if not form.is_valid():
+        return _show(request, own, form, status=422)
+    assert isinstance(request.user, User)
+    is_new = form.instance.pk is None
+    with transaction.atomic():
+        saved = form.save_for(request.user)
+        changed = ", ".join(form.changed_data)
+        note(request.user, saved, ADDITION if is_new else CHANGE, "added" if is_new else f"changed: {changed}")
+    messages.success(request, _("Saved. Send a test message to see whether it arrives."))
+    return redirect("destination", own.project.slug, saved.pk)
+
+
+def _show(
+    request: HttpRequest, own: Membership, form: DestinationForm, status: int = 200, **result: object
+) -> HttpResponse:
+    context = {
+        "project": own.project,
+        "form": form,
+        "kind": form.kind,
+        "destination": form.instance if form.instance.pk else None,
+        "has_public_url": bool(public_url()),
+        **result,
+    }
+    return render(request, "alerting/destination.html", context, status=status)

@@ -1,0 +1,73 @@
+"""What a link in a message opens: a page that says what would be done, and a button that does it once."""
+
+from __future__ import annotations
+
+from django.contrib.auth.models import User
+from django.core import signing
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils.cache import add_never_cache_headers
+from django.views.decorators.http import require_http_methods
+
+from runs.access.roles import display_name
+from runs.alerts.sending import links
+from runs.portal.alerting.acting import CannotAct, Found, act, actor_of, find, viewer_for, words_of
+
+NONCE_SALT = "runs.portal.alerting.links"
+# So long a page may lie open before its button is pressed.
+NONCE_AGE_S = 3600
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def alert_link(request: HttpRequest, token: str) -> HttpResponse:
+    """Show what the link would do, and do it by POST from that page; a GET changes nothing, whoever sends it."""
+    try:
+        response = _answer(request, token)
+    except CannotAct as reason:
+        context = {"title": reason.title, "remedy": reason.remedy, "run_id": reason.run_id}
+        response = render(request, "alerting/link_refused.html", context, status=reason.status)
+    # The address is the key, as that of a share link: see there.
+    response["Referrer-Policy"] = "strict-origin"
+    response["X-Robots-Tag"] = "noindex"
+    add_never_cache_headers(response)
+    return response
+
+
+def _answer(request: HttpRequest, token: str) -> HttpResponse:
+    found = find(token)
+    actor = actor_of(found, request.user)
+    if actor is None:
+        return render(request, "alerting/link_sign_in.html", status=401 if request.method == "POST" else 200)
+    viewer = viewer_for(found, actor)
+    if request.method != "POST":
+        return _confirm(request, token, found, actor)
+    if not _is_of_page(request.POST.get("nonce", ""), token, actor):
+        return _confirm(request, token, found, actor, is_old=True)
+    outcome = act(token, found, viewer)
+    context = {"run": found.run, "alert": found.alert, "who": viewer.name, "outcome": outcome}
+    return render(request, "alerting/link_done.html", context)
+
+
+def _confirm(request: HttpRequest, token: str, found: Found, actor: User, is_old: bool = False) -> HttpResponse:
+    context = {
+        "run": found.run,
+        "alert": found.alert,
+        "words": words_of(found),
+        "who": display_name(actor),
+        "nonce": _nonce(token, actor),
+        "is_old": is_old,
+    }
+    return render(request, "alerting/link.html", context, status=409 if is_old else 200)
+
+
+def _nonce(token: str, actor: User) -> str:
+    """Return what the page of this link sends back: it ends, and is of no use for another link or person."""
+    return signing.dumps([links.digest(token), actor.pk], salt=NONCE_SALT)
+
+
+def _is_of_page(nonce: str, token: str, actor: User) -> bool:
+    try:
+        held: object = signing.loads(nonce, salt=NONCE_SALT, max_age=NONCE_AGE_S)
+    except signing.BadSignature:
+        return False
+    return held == [links.digest(token), actor.pk]

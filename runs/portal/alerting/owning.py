@@ -1,0 +1,47 @@
+"""What the owners' pages of destinations and mail accounts share."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
+from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import PermissionDenied
+from django.db.models import Model
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+
+from runs.access.roles import membership_in
+from runs.alerts import sending
+from runs.models import AlertDestination, Membership, Role
+
+
+def owner_of(request: HttpRequest, slug: str) -> Membership:
+    """Return the membership of an owner of the project. Raises `Http404` for strangers, else `PermissionDenied`."""
+    own = membership_in(request.user, slug)
+    if own.role != Role.OWNER:
+        raise PermissionDenied(_("Only owners of the project change who is told of alerts."))
+    return own
+
+
+def note(user: User, changed: Model, flag: int, what: str) -> None:
+    """Record in the admin's log who added, changed or deleted something; `what` holds no secret."""
+    LogEntry.objects.create(
+        user=user,
+        content_type=ContentType.objects.get_for_model(changed),
+        object_id=str(changed.pk),
+        object_repr=str(changed)[:200],
+        action_flag=flag,
+        change_message=what,
+    )
+
+
+def public_url() -> str:
+    """Return the address by which links in messages reach this installation, "" where none is set."""
+    return str(settings.STEERSMAN_PUBLIC_URL)
+
+
+def try_out(destination: AlertDestination) -> tuple[bool, str]:
+    """Send a test message to a stored destination; return whether it was taken, and what the server answered."""
+    result = sending.test_message(destination)
+    return result.ok, result.answer

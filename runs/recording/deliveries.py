@@ -1,0 +1,37 @@
+"""Messages of alerts that wait to be sent: rows, written in the transaction in which an alert begins or clears.
+
+`manage.py send_alerts` sends them. Nothing here waits for a network.
+"""
+
+from __future__ import annotations
+
+from django.utils import timezone
+
+from runs.models import Alert, AlertDelivery, AlertDestination, DeliveryMoment, DeliveryState, Severity
+
+_ORDER = list(Severity)
+
+
+def queue(alert: Alert, moment: str) -> int:
+    """Write a row for each destination that is to be told; return how many. Call inside the alert's transaction.
+
+    That are the destinations of the run's project that are on and whose `least_severity` the alert has. Of its end only
+    those are told that want to know and that were told of its beginning.
+    """
+    told = AlertDestination.objects.filter(
+        project__runs=alert.run_id,
+        is_on=True,
+        least_severity__in=_ORDER[: _ORDER.index(Severity(alert.severity)) + 1],
+    )
+    if moment == DeliveryMoment.CLEARED:
+        began = AlertDelivery.objects.filter(alert=alert, moment=DeliveryMoment.BEGAN)
+        told = told.filter(
+            tells_cleared=True, pk__in=began.exclude(state=DeliveryState.DROPPED).values("destination_id")
+        )
+    now = timezone.now()
+    rows = [
+        AlertDelivery(alert=alert, destination_id=pk, moment=moment, due_at=now)
+        for pk in told.values_list("pk", flat=True)
+    ]
+    AlertDelivery.objects.bulk_create(rows, ignore_conflicts=True)
+    return len(rows)

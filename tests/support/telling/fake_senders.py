@@ -1,0 +1,250 @@
+"""Servers that take messages as real ones do: two of mail, robots of DingTalk and WeCom, ntfy. They keep what they get.
+
+Each listens on 127.0.0.1, may be stopped, and started again on its port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import ssl
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tests.support.stack import free_port
+
+ACCOUNT, CODE = "training@qq.example", "authorizationcode"
+
+
+def make_certificate(folder: Path) -> Path:
+    """Write `server.pem`, a certificate with its key for localhost, and return its path; it is its own authority."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))])
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(names, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "server.pem"
+    path.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + made.public_bytes(serialization.Encoding.PEM)
+    )
+    return path
+
+
+class MailServer:
+    """Keeps each mail with the moment it came. `refusal` answers every recipient, if set; `delay_s` goes before it."""
+
+    def __init__(self, certificate: Path | None = None, security: str = "none") -> None:
+        self.port = free_port()
+        self.mails: list[tuple[float, EmailMessage]] = []
+        self.greetings: list[str] = []
+        self.refusal = ""
+        self.accepts = threading.Event()
+        self.accepts.set()
+        self._security = security
+        self._context: ssl.SSLContext | None = None
+        if certificate is not None:
+            self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._context.load_cert_chain(certificate)
+        self._controller: Controller | None = None
+
+    def start(self) -> None:
+        options: dict[str, Any] = {}
+        if self._security != "none":
+            options = {"authenticator": self._authenticate, "auth_required": True}
+        if self._security == "starttls":
+            options |= {"tls_context": self._context, "require_starttls": True}
+        if self._security == "tls":
+            options |= {"ssl_context": self._context, "auth_require_tls": False}
+        self._controller = Controller(self, hostname="127.0.0.1", port=self.port, **options)
+        self._controller.start()
+
+    def stop(self) -> None:
+        if self._controller is not None:
+            self._controller.stop()
+            self._controller = None
+
+    def ids(self) -> list[str]:
+        return [str(mail["Message-ID"]) for _, mail in self.mails]
+
+    def _authenticate(
+        self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any
+    ) -> AuthResult:
+        if not isinstance(data, LoginPassword):
+            return AuthResult(success=False, handled=False)
+        if (data.login, data.password) == (ACCOUNT.encode(), CODE.encode()):
+            return AuthResult(success=True)
+        return AuthResult(success=False, handled=True, message="535 Login fail. Authorization code is expired")
+
+    async def handle_EHLO(
+        self, server: SMTP, session: Session, envelope: Envelope, hostname: str, responses: list[str]
+    ) -> list[str]:
+        self.greetings.append(hostname)
+        session.host_name = hostname
+        return responses
+
+    async def handle_MAIL(
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if self._security != "none" and address != ACCOUNT:
+            return "501 Mail from address must be same as authorization user."
+        envelope.mail_from = address
+        return "250 OK"
+
+    async def handle_RCPT(
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if self.refusal:
+            return self.refusal
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        content = envelope.content
+        assert isinstance(content, bytes)
+        self.mails.append((time.time(), message_from_bytes(content, policy=policy.default)))  # type: ignore[arg-type]
+        # One that is told to wait has taken the mail, and does not say so.
+        while not self.accepts.is_set():
+            await asyncio.sleep(0.02)
+        return "250 OK"
+
+
+class HttpServer:
+    """Keeps each request as (moment, path, headers, body); `answer` says what it gets: (status, headers, body)."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.requests: list[tuple[float, str, dict[str, str], bytes]] = []
+        self._server: ThreadingHTTPServer | None = None
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def answer(self, path: str, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
+        return 200, {}, b"ok"
+
+    def start(self) -> None:
+        fake = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                headers = dict(self.headers.items())
+                fake.requests.append((time.time(), self.path, headers, body))
+                status, sent, answer = fake.answer(self.path, headers, body)
+                self.send_response(status)
+                for name, value in (sent | {"Content-Length": str(len(answer))}).items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(answer)
+
+            do_PUT = do_GET = do_POST
+
+            def log_message(self, format: str, *arguments: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+
+def _robot_answer(code: int, text: str) -> tuple[int, dict[str, str], bytes]:
+    return 200, {"Content-Type": "application/json"}, json.dumps({"errcode": code, "errmsg": text}).encode()
+
+
+class DingTalkRobot(HttpServer):
+    """Takes what is signed by its key, is no older than an hour, and has its keyword."""
+
+    token, key = "tokenofthedingtalkrobot", "SECofthedingtalkrobot"
+
+    def __init__(self, keyword: str = "") -> None:
+        super().__init__()
+        self.keyword = keyword
+        self.texts: list[str] = []
+
+    @property
+    def url(self) -> str:
+        return f"{self.address}/robot/send?access_token={self.token}&secret={self.key}"
+
+    def answer(self, path: str, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
+        query = {name: values[0] for name, values in parse_qs(urlsplit(path).query).items()}
+        if query.get("access_token") != self.token:
+            return _robot_answer(300005, f"token is not exist: {query.get('access_token')}")
+        moment = query.get("timestamp", "0")
+        expected = hmac.new(self.key.encode(), f"{moment}\n{self.key}".encode(), hashlib.sha256).digest()
+        if query.get("sign") != base64.b64encode(expected).decode() or abs(int(moment) / 1000 - time.time()) > 3600:
+            return _robot_answer(310000, "sign not match, more: [https://ding-doc.dingtalk.com]")
+        text = json.loads(body)["markdown"]["text"]
+        if self.keyword not in text:
+            return _robot_answer(310000, "keywords not in content")
+        self.texts.append(text)
+        return _robot_answer(0, "ok")
+
+
+class WeComRobot(HttpServer):
+    """Takes Markdown of at most 4,096 bytes that is sent with its key."""
+
+    key = "keyofthewecomrobot"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
+    @property
+    def url(self) -> str:
+        return f"{self.address}/cgi-bin/webhook/send?key={self.key}"
+
+    def answer(self, path: str, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
+        if parse_qs(urlsplit(path).query).get("key") != [self.key]:
+            return _robot_answer(93000, "invalid webhook url, hint: [1700000000], from ip: 127.0.0.1")
+        told = json.loads(body)
+        if told["msgtype"] != "markdown" or len(told["markdown"]["content"].encode()) > 4096:
+            return _robot_answer(40058, "markdown.content exceed max length 4096")
+        self.texts.append(told["markdown"]["content"])
+        return _robot_answer(0, "ok")
+
+
+class Ntfy(HttpServer):
+    """Takes messages of one topic with the token of a user, and files."""
+
+    topic, token = "trainings", "tk_ofthentfyserver"
+
+    @property
+    def url(self) -> str:
+        return f"ntfy://{self.token}@127.0.0.1:{self.port}/{self.topic}"
+
+    def answer(self, path: str, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
+        if headers.get("Authorization") != f"Bearer {self.token}":
+            return 401, {}, b'{"code":40101,"http":401,"error":"unauthorized"}'
+        return 200, {"Content-Type": "application/json"}, b'{"id":"1","event":"message"}'

@@ -1,0 +1,94 @@
+"""Destinations, alerts and what became of their messages, in the database of a stack: for tests and benches."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tests.support.stack import Stack, rows
+
+INSIDE = {"STEERSMAN_ALERT_NETWORKS": "127.0.0.0/8"}
+
+DESTINATION = """
+from runs.alerts.sending.secrets import seal
+from runs.models import AlertDestination, Project
+fields = {fields!r}
+fields["secret"] = seal(fields["secret"])
+print(AlertDestination.objects.create(project=Project.objects.get(slug="lab"), **fields).pk)
+"""
+ACCOUNT = """
+from runs.alerts.sending.secrets import seal
+from runs.models import MailAccount, Project
+fields = {fields!r}
+fields["secret"] = seal(fields["secret"])
+MailAccount.objects.update_or_create(project=Project.objects.get(slug="lab"), defaults=fields)
+"""
+ALERTS = """
+from django.utils import timezone
+from runs.models import Attempt, Project, Run
+from runs.recording.alerts import Finding, begin
+for number in range({count}):
+    run = Run.objects.create(project=Project.objects.get(slug="lab"), name="run %d" % number, attempt=1, device="cpu")
+    Attempt.objects.create(run=run, number=1, host="somewhere", supervisor_pid=1)
+    begin(run.pk, 1, Finding(began_at=timezone.now(), **{fields!r}))
+"""
+
+
+def run_code(stack: Stack, code: str) -> str:
+    return stack.manage("shell", "-v", "0", "-c", code).stdout.strip()
+
+
+def add_destination(stack: Stack, kind: str, address: str, **fields: Any) -> int:
+    """Make a destination of the project "lab" that is told of everything; return its id."""
+    given = {"name": kind, "kind": kind, "secret": address, "least_severity": "info", **fields}
+    return int(run_code(stack, DESTINATION.format(fields=given)).splitlines()[-1])
+
+
+def set_account(stack: Stack, **fields: Any) -> None:
+    run_code(stack, ACCOUNT.format(fields=fields))
+
+
+def begin_alerts(stack: Stack, count: int = 1, **fields: Any) -> None:
+    """Begin an alert in each of so many new runs."""
+    given = {"detector": "spike", "severity": "critical", "title": "The loss jumped", "step": 7, "value": 9.5, **fields}
+    run_code(stack, ALERTS.format(count=count, fields=given))
+
+
+def deliveries(stack: Stack, destination: int | None = None) -> list[dict[str, Any]]:
+    found = rows(stack, "SELECT * FROM runs_alertdelivery ORDER BY id")
+    return [row for row in found if destination in (None, row["destination_id"])]
+
+
+def states(stack: Stack, destination: int | None = None) -> list[str]:
+    return [row["state"] for row in deliveries(stack, destination)]
+
+
+def make_due(stack: Stack) -> None:
+    """Let what waits for another try, or for a lease to lapse, wait no longer."""
+    past = "2026-01-01 00:00:00+00:00"
+    rows(stack, "UPDATE runs_alertdelivery SET due_at = ? WHERE state = 'waiting' AND tries > 0", past)
+
+
+@contextmanager
+def sending(stack: Stack, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `manage.py send_alerts` as a process; its output goes to `sender.log` in the stack's folder."""
+    with (stack.folder / "sender.log").open("ab") as log:
+        process = subprocess.Popen(
+            stack.command("send_alerts"),
+            env=stack.environment | INSIDE | variables,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        yield process
+    finally:
+        if process.stdin is not None:
+            process.stdin.close()
+        process.kill()
+        process.wait()
+        if "KEEP_LOG" in os.environ:
+            print((stack.folder / "sender.log").read_text())

@@ -46,6 +46,19 @@ def refusal(address: str) -> str:
     return ""
 
 
+class _Told(logging.Handler):
+    """Keeps what is logged in the thread that makes it."""
+
+    def __init__(self, texts: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self._texts = texts
+        self._thread = threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == self._thread:
+            self._texts.append(record.getMessage())
+
+
 def send(address: str, message: Message) -> str:
     """Send a message to a service; return what is known of its answer. Raises `NotSent`."""
     if reason := refusal(address):
@@ -54,8 +67,9 @@ def send(address: str, message: Message) -> str:
     import apprise
     from apprise.attachment.memory import AttachMemory
 
-    # Its own log has addresses. What went wrong comes by the callback.
+    # Its log holds addresses: it is read here alone.
     _quiet.propagate = False
+    _quiet.setLevel(logging.WARNING)
     asset = apprise.AppriseAsset(
         app_id="Steersman",
         app_desc="Steersman",
@@ -80,18 +94,25 @@ def send(address: str, message: Message) -> str:
     refused: list[bool] = []
 
     def notify() -> None:
+        # The service itself, in this thread: `Apprise.notify` has threads of its own, whose refusals nobody would see.
         guard.begin()
-        result = sender.notify(
-            body=message.text,
-            title=message.subject,
-            notify_type=apprise.NotifyType(_KINDS[Severity(message.severity)]),
-            body_format=apprise.NotifyFormat.TEXT,
-            attach=attached,
-            log_callback=lambda entry, _: said.append(entry.message),
-            log_level=logging.WARNING,
-        )
-        refused.append(guard.was_refused())
-        outcome.append(bool(result))
+        told = _Told(said)
+        _quiet.addHandler(told)
+        try:
+            outcome.append(
+                bool(
+                    service.notify(
+                        body=message.text,
+                        title=message.subject,
+                        notify_type=apprise.NotifyType(_KINDS[Severity(message.severity)]),
+                        body_format=apprise.NotifyFormat.TEXT,
+                        attach=attached,
+                    )
+                )
+            )
+        finally:
+            _quiet.removeHandler(told)
+            refused.append(guard.was_refused())
 
     # A service that answers a byte at a time is left alone after a while.
     thread = threading.Thread(target=notify, daemon=True)

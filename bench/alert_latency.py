@@ -2,7 +2,7 @@
 
 usage: python bench/alert_latency.py [ALERTS]
 
-Supervisor, watch, sender and mail server are processes of their own. A training logs 100 losses; every second one of
+Supervisor, watch, sender and mail server are processes of their own. A training logs 100 series; every second one of
 them becomes NaN, which begins an alert. After 40 the mail server is killed with -9, and started again 8 s later. Prints
 one JSON object as its last line:
 alerts       alerts that were to be told, each to the mail server and to the webhook
@@ -36,7 +36,7 @@ PATIENCE_S = 90.0
 # A message that was on its way when the server was killed was delayed by that.
 UNDER_WAY_S = 5.0
 SUPPORT = Path(__file__).resolve().parent / "support"
-TOLD = re.compile(r"loss/(\d+)\b")
+TOLD = re.compile(r"signal/(\d+)\b")
 Received = list[tuple[float, set[int]]]
 
 

@@ -1,4 +1,4 @@
-"""A training with many losses, one of which becomes NaN every so often: writes the moment of each to a file.
+"""A training with many series, one of which becomes NaN every so often: writes the moment of each to a file.
 
 usage: failing_series.py FILE ALERTS PAUSE_S
 """
@@ -26,9 +26,9 @@ def main(path: Path, alerts: int, pause_s: float) -> None:
     with path.open("w") as moments:
         while not run.stopping:
             step += 1
-            values = {f"loss/{number}": 1 + chance.gauss(0, 0.01) for number in range(fallen, alerts)}
+            values = {f"signal/{number}": 1 + chance.gauss(0, 0.01) for number in range(fallen, alerts)}
             if fallen < alerts and time.monotonic() >= begun + fallen * pause_s:
-                values[f"loss/{fallen}"] = float("nan")
+                values[f"signal/{fallen}"] = float("nan")
                 moments.write(json.dumps({"number": fallen, "at": time.time()}) + "\n")
                 moments.flush()
                 fallen += 1

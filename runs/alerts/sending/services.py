@@ -7,12 +7,13 @@ that names a file, another address or a time limit is refused.
 from __future__ import annotations
 
 import logging
+import threading
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
+from runs.alerts.sending import guard
 from runs.alerts.sending.addresses import REFUSED_OPTIONS, SERVICES
 from runs.alerts.sending.errors import NotSent, redacted
-from runs.alerts.sending.guard import REFUSAL, Refused
 from runs.alerts.sending.message import Message
 from runs.models import Severity
 
@@ -33,6 +34,19 @@ def refusal(address: str) -> str:
     return ""
 
 
+class _Told(logging.Handler):
+    """Keeps what is logged in the thread that makes it."""
+
+    def __init__(self, texts: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self._texts = texts
+        self._thread = threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == self._thread:
+            self._texts.append(record.getMessage())
+
+
 def send(address: str, message: Message) -> str:
     """Send a message to a service; return what is known of its answer. Raises `NotSent`."""
     if reason := refusal(address):
@@ -41,8 +55,9 @@ def send(address: str, message: Message) -> str:
     import apprise
     from apprise.attachment.memory import AttachMemory
 
-    # Its own log has addresses. What went wrong comes by the callback.
+    # Its log holds addresses: it is read here alone.
     _quiet.propagate = False
+    _quiet.setLevel(logging.WARNING)
     asset = apprise.AppriseAsset(
         app_id="Steersman",
         app_desc="Steersman",
@@ -63,23 +78,39 @@ def send(address: str, message: Message) -> str:
         for picture in message.pictures:
             attached.add(AttachMemory(picture.png, name="curve.png", mimetype="image/png"))
     said: list[str] = []
-    try:
-        result = sender.notify(
-            body=message.text,
-            title=message.subject,
-            notify_type=apprise.NotifyType(_KINDS[Severity(message.severity)]),
-            body_format=apprise.NotifyFormat.TEXT,
-            attach=attached,
-            timeout=TIMEOUT_S,
-            log_callback=lambda entry, _: said.append(entry.message),
-            log_level=logging.WARNING,
-        )
-    except Refused as error:
-        raise NotSent(str(error), is_final=True) from None
-    if result:
+    outcome: list[bool] = []
+    refused: list[bool] = []
+
+    def notify() -> None:
+        # The service itself, in this thread: `Apprise.notify` has threads of its own, whose refusals nobody would see.
+        guard.begin()
+        told = _Told(said)
+        _quiet.addHandler(told)
+        try:
+            outcome.append(
+                bool(
+                    service.notify(
+                        body=message.text,
+                        title=message.subject,
+                        notify_type=apprise.NotifyType(_KINDS[Severity(message.severity)]),
+                        body_format=apprise.NotifyFormat.TEXT,
+                        attach=attached,
+                    )
+                )
+            )
+        finally:
+            _quiet.removeHandler(told)
+            refused.append(guard.was_refused())
+
+    # A service that answers a byte at a time is left alone after a while.
+    thread = threading.Thread(target=notify, daemon=True)
+    thread.start()
+    thread.join(TIMEOUT_S)
+    if thread.is_alive():
+        raise NotSent(f"The service gave no answer within {TIMEOUT_S} s.")
+    if outcome == [True]:
         return "The service took the message."
-    secrets = [address, urlsplit(address).path]
+    if refused == [True]:
+        raise NotSent(guard.REFUSAL, is_final=True)
     text = " ".join(said) or "The service did not take the message, and gave no reason."
-    if REFUSAL[:40] in text:
-        raise NotSent(REFUSAL, is_final=True)
-    raise NotSent(redacted(text, secrets))
+    raise NotSent(redacted(text, [address]))

@@ -17,7 +17,7 @@ from runs.alerts.sending import guard, trial
 from runs.alerts.sending.sender import Sender
 
 # At level DEBUG these write addresses with their keys.
-TALKATIVE = ("apprise", "urllib3", "requests", "PIL", "matplotlib")
+TALKATIVE = ("urllib3", "requests", "PIL", "matplotlib")
 
 
 class Command(BaseCommand):

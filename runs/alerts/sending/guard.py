@@ -84,6 +84,7 @@ def _judge_connection(address: object, networks: Sequence[Network]) -> None:
     if (host, port) in getattr(_local, "allowed", ()):
         return
     if not is_outside(host, networks):
+        _local.refused = True
         raise Refused(REFUSAL)
 
 
@@ -115,15 +116,11 @@ def _is_own(address: Address) -> bool:
     return True
 
 
-def refusal_in(error: BaseException) -> str:
-    """Return the text of the `Refused` that led to an error of a library; empty where none did."""
-    seen: list[BaseException] = []
-    waiting: list[object] = [error]
-    while waiting:
-        current = waiting.pop()
-        if isinstance(current, Refused):
-            return str(current)
-        if isinstance(current, BaseException) and current not in seen:
-            seen.append(current)
-            waiting += [current.__cause__, current.__context__, getattr(current, "reason", None), *current.args]
-    return ""
+def begin() -> None:
+    """Forget what this thread was refused before."""
+    _local.refused = False
+
+
+def was_refused() -> bool:
+    """Return whether this thread was refused anything since `begin`: libraries hide it in errors of their own."""
+    return bool(getattr(_local, "refused", False))

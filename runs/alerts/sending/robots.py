@@ -62,11 +62,12 @@ def _markdown(message: Message, keyword: str) -> str:
 def _post(url: str, body: Body, secret: str) -> str:
     if urlsplit(url).scheme not in ("https", "http"):
         raise NotSent("The address of a robot begins with https://.", is_final=True)
+    guard.begin()
     try:
         answer = requests.post(url, json=body, timeout=TIMEOUT_S, allow_redirects=False)
     except requests.RequestException as error:
-        if refusal := guard.refusal_in(error):
-            raise NotSent(refusal, is_final=True) from None
+        if guard.was_refused():
+            raise NotSent(guard.REFUSAL, is_final=True) from None
         raise NotSent(redacted(f"The robot cannot be reached: {type(error).__name__}.", [secret])) from None
     said = redacted(answer.text[:1000], [secret])
     if answer.status_code != 200:

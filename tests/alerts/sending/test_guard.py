@@ -1,4 +1,4 @@
-"""What a process that sends messages may reach: addresses in all spellings, names, redirects, sockets, programs."""
+"""What a process that sends messages may reach: addresses in all their spellings, names, redirects, programs."""
 
 from __future__ import annotations
 
@@ -12,41 +12,13 @@ import pytest
 from runs.alerts.sending import guard
 from tests.support.stack import ROOT
 
-INSIDE = [
-    "0.0.0.0",
-    "10.1.2.3",
-    "100.64.0.1",
-    "127.0.0.1",
-    "127.8.8.8",
-    "169.254.169.254",
-    "172.16.0.1",
-    "192.168.1.1",
-    "198.18.0.1",
-    "192.0.2.1",
-    "224.0.0.1",
-    "255.255.255.255",
-    "240.0.0.1",
-    "::",
-    "::1",
-    "fe80::1",
-    "fe80::1%eth0",
-    "fc00::1",
-    "fd12::1",
-    "ff02::1",
-    "fec0::1",
-    "::ffff:127.0.0.1",
-    "::ffff:10.0.0.1",
-    "::ffff:7f00:1",
-    "::127.0.0.1",
-    "64:ff9b::7f00:1",
-    "64:ff9b::a00:1",
-    "64:ff9b:1::1",
-    "2002:7f00:1::",
-    "2002:a00:1::",
-    "2001:0:1::1",
-    "2001:db8::1",
-    "not-an-address",
-]
+_SPELLED = """
+0.0.0.0 10.1.2.3 100.64.0.1 127.0.0.1 127.8.8.8 169.254.169.254 172.16.0.1 192.168.1.1 198.18.0.1 192.0.2.1 224.0.0.1
+255.255.255.255 240.0.0.1 :: ::1 fe80::1 fe80::1%eth0 fc00::1 fd12::1 ff02::1 fec0::1 ::ffff:127.0.0.1 ::ffff:10.0.0.1
+::ffff:7f00:1 ::127.0.0.1 64:ff9b::7f00:1 64:ff9b::a00:1 64:ff9b:1::1 2002:7f00:1:: 2002:a00:1:: 2001:0:1::1
+2001:db8::1 not-an-address
+"""
+INSIDE = _SPELLED.split()
 OUTSIDE = ["8.8.8.8", "1.1.1.1", "2606:4700:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
 PROGRAM = """
 import json, os, socket, subprocess, sys
@@ -56,13 +28,14 @@ from runs.alerts.sending import guard
 guard.install([ip_network(each) for each in {networks!r}])
 outcomes = {{}}
 def tried(name, what):
+    guard.begin()
     try:
         what()
         outcomes[name] = "done"
     except guard.Refused:
         outcomes[name] = "refused"
     except Exception as error:
-        outcomes[name] = "".join(["refused" if guard.refusal_in(error) else type(error).__name__])
+        outcomes[name] = "refused" if guard.was_refused() else type(error).__name__
 {body}
 print(json.dumps(outcomes))
 """

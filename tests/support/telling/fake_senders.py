@@ -99,7 +99,7 @@ class MailServer:
             return AuthResult(success=False, handled=False)
         if (data.login, data.password) == (ACCOUNT.encode(), CODE.encode()):
             return AuthResult(success=True)
-        return AuthResult(success=False, handled=True, message="535 Login fail. Authorization code is expired")
+        return AuthResult(success=False, handled=False, message="535 Login fail. Authorization code is expired")
 
     async def handle_EHLO(
         self, server: SMTP, session: Session, envelope: Envelope, hostname: str, responses: list[str]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +32,9 @@ from runs.recording.alerts import Finding, begin
 for number in range({count}):
     run = Run.objects.create(project=Project.objects.get(slug="lab"), name="run %d" % number, attempt=1, device="cpu")
     Attempt.objects.create(run=run, number=1, host="somewhere", supervisor_pid=1)
+    if {points!r}:
+        from tests.support.stored_points import store
+        store(run, [1 / step for step in range(1, 8)])
     begin(run.pk, 1, Finding(began_at=timezone.now(), **{fields!r}))
 """
 
@@ -51,10 +53,10 @@ def set_account(stack: Stack, **fields: Any) -> None:
     run_code(stack, ACCOUNT.format(fields=fields))
 
 
-def begin_alerts(stack: Stack, count: int = 1, **fields: Any) -> None:
-    """Begin an alert in each of so many new runs."""
+def begin_alerts(stack: Stack, count: int = 1, points: bool = False, **fields: Any) -> None:
+    """Begin an alert in each of so many new runs; with `points`, the run has a loss."""
     given = {"detector": "spike", "severity": "critical", "title": "The loss jumped", "step": 7, "value": 9.5, **fields}
-    run_code(stack, ALERTS.format(count=count, fields=given))
+    run_code(stack, ALERTS.format(count=count, points=points, fields=given))
 
 
 def deliveries(stack: Stack, destination: int | None = None) -> list[dict[str, Any]]:
@@ -66,10 +68,16 @@ def states(stack: Stack, destination: int | None = None) -> list[str]:
     return [row["state"] for row in deliveries(stack, destination)]
 
 
+PAST = "2026-01-01 00:00:00+00:00"
+
+
 def make_due(stack: Stack) -> None:
-    """Let what waits for another try, or for a lease to lapse, wait no longer."""
-    past = "2026-01-01 00:00:00+00:00"
-    rows(stack, "UPDATE runs_alertdelivery SET due_at = ? WHERE state = 'waiting' AND tries > 0", past)
+    """Let what waits for another try wait no longer."""
+    rows(stack, "UPDATE runs_alertdelivery SET due_at = ? WHERE state = 'waiting'", PAST)
+
+
+def let_leases_lapse(stack: Stack) -> None:
+    rows(stack, "UPDATE runs_alertdelivery SET claimed_until = ? WHERE state = 'sending'", PAST)
 
 
 @contextmanager
@@ -90,5 +98,3 @@ def sending(stack: Stack, **variables: str) -> Iterator[subprocess.Popen[bytes]]
             process.stdin.close()
         process.kill()
         process.wait()
-        if "KEEP_LOG" in os.environ:
-            print((stack.folder / "sender.log").read_text())

@@ -170,7 +170,7 @@ class AlertThread:
         """Clear what an earlier supervisor of this attempt found: its detectors are gone, and these see it anew."""
         earlier = Alert.objects.filter(
             run_id=self._lease.run_id, attempt=self._lease.number, state__in=alerts.LASTING
-        ).exclude(detector=OF_CODE)
+        ).exclude(detector__in=(OF_CODE, *alerts.OF_STATE))
         for pk in list(earlier.values_list("pk", flat=True)):
             alerts.clear(self._lease.run_id, self._lease.number, pk)
 

@@ -63,7 +63,10 @@ class AlertThread:
         self._is_new = True
         self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
 
-    def start(self) -> None:
+    def start(self, *, resumes: bool = False) -> None:
+        """Begin to judge; `resumes`: what comes continues a training that others judged."""
+        if resumes:
+            self._judge.continues()
         self._thread.start()
 
     def take(self, batch: Batch) -> None:

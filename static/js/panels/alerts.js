@@ -7,7 +7,6 @@ import { number } from "../shared/format.js";
 import { postJson } from "../shared/http.js";
 import { fill, gettext, stateText } from "../shared/i18n.js";
 import { changeDetector } from "../shared/painter.js";
-import { tabIcon } from "../shared/tab_icon.js";
 import { openAlerts } from "../state/alerts.js";
 import { timeElement } from "./row.js";
 
@@ -18,7 +17,6 @@ export class Alerts {
   #list = document.getElementById("alerts");
   #button = this.#banner.querySelector("button");
   #worst = null;
-  #showIcon = tabIcon(document.querySelector('link[rel="icon"][data-alert]'));
   #changed = changeDetector();
 
   constructor(state, page) {
@@ -30,7 +28,6 @@ export class Alerts {
   paint() {
     const may = Boolean(this.#page.addresses.alerts && this.#state.viewer?.may.length);
     if (!this.#changed(this.#state.versions.alerts, may)) return;
-    this.#showIcon(this.#state.alerts);
     const open = openAlerts(this.#state.alerts);
     const hadFocus = document.activeElement === this.#button;
     this.#banner.hidden = !open.length;

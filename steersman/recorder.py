@@ -30,11 +30,13 @@ from steersman.records.kinds import (
     PlanRecord,
     QuietRecord,
     TextRecord,
+    WatchRecord,
 )
 from steersman.records.record import Record
 
 # A training that gives something new that cannot be stored at each step is told of this many.
 MOST_REMARKS = 100
+MOST_WATCHED = 200
 HOW_TO_LOG = "run.log(step, loss=loss)"
 
 # A point whose values come from the GPU: the event that tells they arrived, then step, names and values.
@@ -62,6 +64,7 @@ class Recorder:
         self._quick_log: Callable[..., None] | None = None
         self._waiting: deque[OnItsWay] = deque()
         self._remarked: set[str] = set()
+        self._watched: dict[str, str] = {}
 
     def log(self, step: int = MISSING, /, *more: Any, **values: Any) -> None:  # type: ignore[assignment]
         """Record step metrics: numbers, or NumPy and torch values with one element, by name.
@@ -238,6 +241,23 @@ class Recorder:
         """
         remarks: list[str] = []
         self._write(AlertRecord.of(title, text, level, step=self._step, remarks=remarks), remarks)
+
+    def watch(self, name: str, goal: str) -> None:
+        """Have a series judged: "min" where less of it is better, "max" where more is. Once for each series.
+
+        What a series is called decides where nothing is said. At most 200 series are watched; what cannot be taken is
+        left out with a note.
+        """
+        remarks: list[str] = []
+        record = WatchRecord.of(name, goal, step=self._step, remarks=remarks)
+        if record is not None and self._watched.get(record.name) == record.goal:
+            return
+        if record is not None and record.name not in self._watched and len(self._watched) >= MOST_WATCHED:
+            remarks = [f"watch() takes {MOST_WATCHED} series: {values.shown(name)} is left out; watch fewer."]
+            record = None
+        if record is not None:
+            self._watched[record.name] = record.goal
+        self._write(record, remarks)
 
     def log_text(self, name: str, text: str, /, *, step: int | None = None, epoch: int | None = None) -> None:
         """Show a text, such as a sample of a language model; at most 10,000 characters are kept."""

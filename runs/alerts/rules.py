@@ -10,6 +10,8 @@ from functools import lru_cache
 from runs.alerts.detectors.limits import THRESHOLD, LimitDefaults
 
 STALL = "stall"
+# What becomes of a run as a whole; no point tells of these, so none is tried on the past, and none acts.
+CRASH, RESTART, LOST, DISK = OF_STATE = ("crash", "restart", "lost", "disk")
 # Of the training's time: so long after an alert of a detector and a series began none begins.
 COOL_DOWN_S = 60.0
 # Stands for any text in the `series` of a rule.
@@ -51,6 +53,11 @@ class Rule:
         return f"{self.detector} {self.series}".strip()
 
     @property
+    def is_of_state(self) -> bool:
+        """Whether it is about what becomes of a run as a whole, of which no series tells."""
+        return self.detector in OF_STATE
+
+    @property
     def has_limit(self) -> bool:
         """Whether it is of the detector of limits that people set."""
         return self.detector == THRESHOLD
@@ -90,6 +97,10 @@ DEFAULT_RULES: dict[str, Rule] = {
         Rule("gpu-hot", cool_down_s=600.0),
         Rule("gpu-throttled", tells=False, cool_down_s=600.0),
         Rule("gpu-memory", tells=False, cool_down_s=600.0),
+        Rule(CRASH, cool_down_s=0.0),
+        Rule(RESTART, cool_down_s=0.0),
+        Rule(LOST, cool_down_s=0.0),
+        Rule(DISK, cool_down_s=0.0),
     )
 }
 

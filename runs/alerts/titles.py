@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from runs.alerts.rules import CRASH, DISK, LOST, RESTART
 from steersman.marked_text import gettext_noop
 
 # By detector: the title, then what it means in a sentence.
@@ -22,6 +23,10 @@ TITLES: dict[str, tuple[str, str]] = {
     "gpu-hot": (gettext_noop("GPU hot"), gettext_noop("The GPU is close to where it slows itself down.")),
     "gpu-throttled": (gettext_noop("GPU throttled"), gettext_noop("The GPU slows down because of heat or power.")),
     "gpu-memory": (gettext_noop("GPU memory nearly full"), gettext_noop("Little is left of the memory of the GPU.")),
+    CRASH: (gettext_noop("Crashed"), gettext_noop("An attempt has failed.")),
+    RESTART: (gettext_noop("Started again"), gettext_noop("The training starts again after a failure.")),
+    LOST: (gettext_noop("Lost"), gettext_noop("Nothing is heard of the run.")),
+    DISK: (gettext_noop("Disk nearly full"), gettext_noop("The disk that the run writes to is nearly full.")),
     "threshold": (gettext_noop("Beyond its limit"), gettext_noop("The value is beyond the limit that was set.")),
 }
 

@@ -23,7 +23,7 @@ from runs.access.roles import Viewer, viewer_of
 from runs.live.origin import parse_origin
 from runs.models import AlertState, CommandState, Run, RunQuerySet, RunState, Severity
 from runs.portal.forms import RunFilter
-from runs.portal.rows import percent_of, row_of, with_loss
+from runs.portal.rows import badges_of, percent_of, row_of, with_loss
 from runs.protocol.commands import COMMANDS
 from runs.recording.lifecycle import ENDED
 from runs.recording.queue_places import place_of, places_of
@@ -70,11 +70,12 @@ class RunList(LoginRequiredMixin, ListView[Run]):
         context = super().get_context_data(**kwargs)
         now = timezone.now()
         waiting = places_of(list(context["page_obj"]), Run.objects.visible_to(self.request.user))
+        badges = badges_of(context["page_obj"])
         query = self.request.GET.copy()
         for name in ("page", "fragment"):
             query.pop(name, None)
         return context | {
-            "rows": [row_of(run, now, waiting.get(run.pk)) for run in context["page_obj"]],
+            "rows": [row_of(run, now, waiting.get(run.pk), badges[run.pk]) for run in context["page_obj"]],
             "form": self.form,
             "filtered": self.form.is_used,
             "query": query.urlencode(),

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import OuterRef, Subquery
+from django.db.models import Count, OuterRef, Subquery
+from django.utils.translation import gettext
 
 from runs.access.roles import display_name
-from runs.models import Run, RunQuerySet, Series
+from runs.models import Alert, Run, RunQuerySet, Series, Severity
 from runs.protocol.series_names import LOSS_NAMES
+from runs.recording.alerts import LASTING
 from runs.recording.liveness import duration_of, silent
 from runs.recording.queue_places import QueuePlace
+
+SEVERE_FIRST = (Severity.CRITICAL, Severity.WARNING, Severity.INFO)
+
+
+@dataclass(frozen=True, slots=True)
+class AlertBadge:
+    """Alerts of one severity that last: how many, and what a reader is told of them."""
+
+    severity: str
+    count: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +40,24 @@ class Row:
     duration: timedelta | None
     author: str
     place: QueuePlace | None = None
+    alerts: tuple[AlertBadge, ...] = ()
+
+
+def badges_of(runs: Sequence[Run]) -> dict[int, tuple[AlertBadge, ...]]:
+    """Return by run the alerts that last, the most severe first. One query for all of them."""
+    counted = Alert.objects.filter(run__in=[run.pk for run in runs], state__in=LASTING).order_by()
+    counts = {
+        (run, severity): count for run, severity, count in counted.values_list("run", "severity").annotate(Count("pk"))
+    }
+    return {
+        run.pk: tuple(_badge(each, counts[run.pk, each]) for each in SEVERE_FIRST if (run.pk, each) in counts)
+        for run in runs
+    }
+
+
+def _badge(severity: Severity, count: int) -> AlertBadge:
+    text = gettext("Alerts that last, %(severity)s: %(count)d") % {"severity": severity.label, "count": count}
+    return AlertBadge(str(severity), count, text)
 
 
 def with_loss(runs: RunQuerySet) -> RunQuerySet:
@@ -37,8 +69,8 @@ def with_loss(runs: RunQuerySet) -> RunQuerySet:
     )
 
 
-def row_of(run: Run, now: datetime, place: QueuePlace | None = None) -> Row:
-    """Return the row of a run that `with_loss` annotated, with its `place` in the queue."""
+def row_of(run: Run, now: datetime, place: QueuePlace | None = None, alerts: tuple[AlertBadge, ...] = ()) -> Row:
+    """Return the row of a run that `with_loss` annotated, with its `place` in the queue and its lasting alerts."""
     return Row(
         run=run,
         silent=silent(run, now),
@@ -48,6 +80,7 @@ def row_of(run: Run, now: datetime, place: QueuePlace | None = None) -> Row:
         duration=duration_of(run, now),
         author=display_name(run.created_by) if run.created_by else "",
         place=place,
+        alerts=alerts,
     )
 
 

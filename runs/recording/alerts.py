@@ -55,10 +55,13 @@ def is_late(logged: float, now: float) -> bool:
     return now - logged > LATE_S
 
 
-def begin(run_id: int, attempt: int, finding: Finding) -> Alert | None:
-    """Record an alert that begins and tell viewers; None where the attempt has ended or another holds the run."""
+def begin(run_id: int, attempt: int, finding: Finding, *, of_ended: bool = False) -> Alert | None:
+    """Record an alert that begins and tell viewers; None where the attempt has ended or another holds the run.
+
+    With `of_ended` it may have ended: how it did is what the alert tells.
+    """
     with transaction.atomic():
-        if not _holds(run_id, attempt):
+        if not (_lock(run_id) == attempt if of_ended else _holds(run_id, attempt)):
             return None
         alert = Alert.objects.create(
             run_id=run_id,
@@ -121,6 +124,12 @@ def clear_all(run_id: int) -> int:
     inside the transaction that ends an attempt, after the run's row is locked.
     """
     return _clear(Alert.objects.filter(run_id=run_id, state__in=LASTING).exclude(detector=OF_CODE), None)
+
+
+def clear_detector(run_id: int, detector: str) -> int:
+    """Clear what lasts of one detector; return how many. Call inside a transaction. Tells viewers."""
+    _lock(run_id)
+    return _clear(Alert.objects.filter(run_id=run_id, detector=detector, state__in=LASTING), None)
 
 
 def acknowledge(run_id: int, alert_id: int, user_id: int | None, name: str) -> bool:

@@ -17,7 +17,7 @@ from django.utils import timezone
 from runs.models import Attempt, Checkpoint, Command, CommandState, Run, RunState, as_wire
 from runs.protocol import states
 from runs.protocol.events import CommandChanged, KnobsChanged, StallChanged
-from runs.recording import alerts, feed
+from runs.recording import alerts, feed, state_alerts
 from runs.recording.status import announce_status
 
 SILENT_AFTER_S = 12.0
@@ -142,6 +142,8 @@ def open_attempt(
         if run.knobs:
             # The attempt declares its own.
             feed.append(run_id, KnobsChanged(attempt=number, step=run.step, knobs=[]))
+        if restart:
+            state_alerts.restarted(run_id, number)
     return Lease(run_id=run_id, attempt_id=attempt.pk, number=number)
 
 
@@ -180,6 +182,7 @@ def _recover(lease: Lease) -> None:
     held = Run.objects.filter(pk=lease.run_id, attempt=lease.number)
     state = RunState.PAUSED if held.filter(is_paused=True).exists() else RunState.RUNNING
     if held.filter(state__in=RECOVERING).update(state=state, reason=""):
+        state_alerts.heard_again(lease.run_id)
         announce_status(lease.run_id, remark="the training host sends heartbeats again")
 
 
@@ -201,6 +204,7 @@ def mark_lost(run_id: int, attempt: int, heartbeat: int, reason: str = SILENCE) 
     with transaction.atomic():
         if not silent.update(state=RunState.LOST, reason=reason):
             return False
+        state_alerts.lost(run_id, attempt, reason)
         announce_status(run_id)
     return True
 
@@ -227,6 +231,8 @@ def end_attempt(lease: Lease, end: AttemptEnd, remark: str = "") -> None:
             traceback=end.traceback,
         )
         alerts.clear_all(lease.run_id)
+        if end.outcome == RunState.FAILED:
+            state_alerts.crashed(lease.run_id, lease.number, end.error)
         alerts.tell_left_out(lease.run_id, lease.number)
         for command in open_commands(lease.run_id):
             complete_command(command, CommandState.EXPIRED, outcome="The attempt ended before the command took effect.")

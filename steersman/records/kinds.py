@@ -1,4 +1,5 @@
 """The records of a journal, one class for each kind; whoever adds a kind begins here.
+Those of alerts stand in `alert_kinds`.
 
 `of` takes what a training passes and returns what can be stored of it: the table of docs/values.md. What could not be
 stored as it was given is added to `remarks`. It raises `TypeError` naming the argument of a wrong type, and returns
@@ -16,6 +17,9 @@ from types import TracebackType
 from typing import Any, ClassVar, Literal, get_args
 
 from steersman import values
+from steersman.records.alert_kinds import AlertLevel as AlertLevel
+from steersman.records.alert_kinds import AlertRecord as AlertRecord
+from steersman.records.alert_kinds import WatchRecord as WatchRecord
 from steersman.records.record import LARGEST_PAYLOAD_BYTES, Record
 from steersman.records.typed_json import Json
 from steersman.values import Remarks
@@ -25,7 +29,6 @@ LONGEST_ERROR = 500
 LONGEST_REMARK = 500
 
 Level = Literal["info", "warning", "error"]
-AlertLevel = Literal["info", "warning", "critical"]
 State = Literal["running", "paused"]
 OutcomeState = Literal["applied", "refused", "expired"]
 Reason = Literal["last", "best", "hourly", "named", "stop"]
@@ -380,24 +383,6 @@ class SetAsideRecord(Record):
     lines: list[str] = field(default_factory=list)
     system: dict[str, float | None] = field(default_factory=dict)
     events: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlertRecord(Record):
-    """Something that the training's own code finds wrong."""
-
-    kind: ClassVar[int] = 15
-    title: ClassVar[str] = "the alert {name}"
-
-    name: str
-    text: str = ""
-    level: AlertLevel = "warning"
-
-    @classmethod
-    def of(cls, title: Any, text: Any, level: Any, *, step: int, remarks: Remarks) -> AlertRecord:
-        shown: Any = values.as_choice(level, get_args(AlertLevel), "warning", "alert(level=…)", remarks)
-        name = values.as_text(title, values.LONGEST_NAME) or "alert"
-        return cls(step=step, name=name, text=values.as_text(text, values.LONGEST_NOTE), level=shown)
 
 
 def _object(given: Mapping[Any, Any]) -> dict[str, Json]:

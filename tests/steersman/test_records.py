@@ -45,6 +45,7 @@ GOOD = [
     kinds.StateRecord(step=12, state="paused"),
     kinds.QuietRecord(step=13, seconds=60.0),
     kinds.AlertRecord(step=15, name="Odd data", text="文", level="critical"),
+    kinds.WatchRecord(step=16, name="my measure", goal="max"),
     kinds.SetAsideRecord(lines=["a"], system={"gpu/0": None}, events=["Metrics(…)"]),
 ]
 deep: Any = []
@@ -155,6 +156,7 @@ def test_no_payload_raises(data):
         (kinds.EndRecord, "outcome", ["exploded"]),
         (kinds.NoteRecord, "level", ["fatal"]),
         (kinds.AlertRecord, "level", ["error"]),
+        (kinds.WatchRecord, "goal", ["", "least"]),
         (kinds.OutcomeRecord, "state", ["sent"]),
         (kinds.OutcomeRecord, "id", [5]),
     ],

@@ -11,13 +11,14 @@ from datetime import UTC, datetime
 from runs.alerts.cooling import Cooling, Key
 from runs.alerts.detectors.curve import deviation_of
 from runs.alerts.detectors.judge import Judge
+from runs.alerts.detectors.kinds import is_validation
 from runs.alerts.detectors.limits import THRESHOLD, LimitDefaults
 from runs.alerts.detectors.points import Alarm, Point
 from runs.alerts.rules import STALL, Rule, rule_for, series_of
 from runs.alerts.titles import title_of
 from runs.protocol.nonfinite import name_nonfinite
 from runs.recording.alerts import Finding, is_late
-from steersman.records.kinds import OutcomeRecord, PointRecord, StateRecord
+from steersman.records.kinds import EpochRecord, OutcomeRecord, PointRecord, StateRecord, WatchRecord
 from steersman.records.record import Record
 from trainer.ingest.point_events import SeriesNames
 
@@ -48,6 +49,8 @@ class RunJudge:
         self._names = names
         self._judge = judge or Judge()
         self._recent: dict[str, deque[float]] = {}
+        # Series of steps: what an epoch tells of them is known.
+        self._of_steps: set[str] = set()
         self._told = 0
         self._rules: tuple[Rule, ...] = ()
         self._now = 0.0
@@ -70,8 +73,14 @@ class RunJudge:
             match record:
                 case PointRecord():
                     shown = self._names.stored(tuple(record.values))
+                    self._of_steps.update(shown)
                     for name, value in zip(shown, record.values.values(), strict=True):
                         yield Point(name, record.step, record.time, value)
+                case EpochRecord():
+                    yield from self._points_of(record)
+                case WatchRecord(name=name, goal=goal):
+                    (shown_name,) = self._names.stored((name,))
+                    self._judge.declare(shown_name, goal)
                 case OutcomeRecord(command=command, state="applied") if command == SET_KNOB:
                     self._judge.turned()
                 case StateRecord(state=state) if state != "paused":
@@ -80,6 +89,16 @@ class RunJudge:
         for name, sample in batch.system.items():
             if sample is not None:
                 yield Point(name, batch.step, batch.time, sample)
+
+    def _points_of(self, epoch: EpochRecord) -> Iterator[Point]:
+        """Yield what no step told: validation values, and all values where the training logs no steps."""
+        for name, value in zip(self._names.stored(tuple(epoch.values)), epoch.values.values(), strict=True):
+            if name not in self._of_steps and (is_validation(name) or not self._of_steps):
+                yield Point(name, epoch.step, epoch.time, value)
+
+    def continues(self) -> None:
+        """The points continue those of an earlier attempt, or those that an earlier supervisor judged."""
+        self._judge.continues()
 
     def skip(self) -> None:
         """Points were left out: what follows may differ from what came before."""

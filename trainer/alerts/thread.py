@@ -19,10 +19,11 @@ from runs.alerts.cooling import Key
 from runs.alerts.detectors.judge import Judge
 from runs.alerts.detectors.points import Point, thinned
 from runs.alerts.rulebook import acting
-from runs.alerts.rulebook.loading import rules_of
+from runs.alerts.rules import OF_STATE
 from runs.models import OF_CODE, Alert, Run
 from runs.protocol.events import LogLine
 from runs.recording import alerts
+from runs.recording.alert_rules import rules_of
 from runs.recording.alerts import Finding
 from runs.recording.lifecycle import Lease
 from steersman.agent.machine.redactor import Redactor
@@ -72,7 +73,10 @@ class AlertThread:
         self._is_new = True
         self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
 
-    def start(self) -> None:
+    def start(self, *, resumes: bool = False) -> None:
+        """Begin to judge; `resumes`: what comes continues a training that others judged."""
+        if resumes:
+            self._judge.continues()
         self._thread.start()
 
     def take(self, batch: Batch) -> None:
@@ -196,7 +200,7 @@ class AlertThread:
         """Clear what an earlier supervisor of this attempt found: its detectors are gone, and these see it anew."""
         earlier = Alert.objects.filter(
             run_id=self._lease.run_id, attempt=self._lease.number, state__in=alerts.LASTING
-        ).exclude(detector=OF_CODE)
+        ).exclude(detector__in=(OF_CODE, *OF_STATE))
         for pk in list(earlier.values_list("pk", flat=True)):
             alerts.clear(self._lease.run_id, self._lease.number, pk)
 

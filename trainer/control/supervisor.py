@@ -109,6 +109,7 @@ class Supervisor:
         self._sampler.follow(group.pids)
         self._oom_kills = OomKills(group.pids[0] if group.pids else os.getpid())
         self._told_gpu_problems: set[str] = set()
+        self._resumes = attempt.resumed_step is not None or attempt.adoptions > 0
         self._alerts = AlertThread(lease, self._redactor)
         self._pending_lines = list(lines)
         self._last_store = 0.0
@@ -126,7 +127,7 @@ class Supervisor:
         self._heart.start()
         self._sampler.start()
         self._forced_exit.start()
-        self._alerts.start()
+        self._alerts.start(resumes=self._resumes)
         announcer.current().listen(f"owner.{self.lease.run_id}", self._heard_command)
         try:
             self._wait_for_database(lambda: self._reader.start(self._ingest.set_aside))

@@ -30,7 +30,7 @@ from steersman.exit_codes import EXIT_HELD
 from steersman.files.locks import HeldLock, try_lock
 from steersman.files.private import make_private
 from trainer.control.lease import is_of_this_host
-from trainer.scheduler import host_slots
+from trainer.scheduler import disks, host_slots
 from trainer.scheduler.sender_process import SenderProcess
 from trainer.scheduler.silent_runs import Pulse, SilenceWatch
 
@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 WATCH_INTERVAL_S = 0.5
 HOST_INTERVAL_S = 2.0
+DISK_INTERVAL_S = 10.0
 LEFTOVER_FOLD_INTERVAL_S = 60.0
 EXPIRY_INTERVAL_S = 5.0
 SENDER_INTERVAL_S = 1.0
@@ -114,6 +115,8 @@ class Watch:
                 self._publish_host()
             if self._is_due("sender", now, SENDER_INTERVAL_S):
                 self._sender.tick(now)
+            if self._is_due("disk", now, DISK_INTERVAL_S):
+                disks.note_disks(self._data, self.host)
             if self._is_due("expiry", now, EXPIRY_INTERVAL_S):
                 # Of runs that nobody supervises now; the others' supervisors are quicker.
                 expire_commands()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from runs.alerts.detectors.assignment import GPU_IDLE, GPU_SERIES, RANK_SERIES, detectors_of
 from runs.alerts.detectors.kinds import Goal, is_learning_rate, is_validation, kind_of
 from runs.alerts.detectors.limits import THRESHOLD, Limit, LimitDefaults, Memory, threshold
-from runs.alerts.detectors.losses import NonFinite
+from runs.alerts.detectors.losses import NonFinite, Plateau
 from runs.alerts.detectors.overfitting import Overfitting
 from runs.alerts.detectors.pace import RankLag, Stall
 from runs.alerts.detectors.points import Alarm, Point
@@ -59,7 +59,7 @@ class Judge:
         thresholds: Mapping[str, LimitDefaults] | None = None,
         changes: ChangeDefaults | None = None,
     ) -> None:
-        self._goals = goals or {}
+        self._goals = dict(goals or {})
         self._limit_of: Callable[[str], LimitDefaults | None] = (thresholds or {}).get
         self._changes = changes or ChangeDefaults()
         self.messages: list[str] = []
@@ -72,6 +72,8 @@ class Judge:
         self._overfitting: list[Overfitting] = []
         self._trained: str | None = None
         self._last: Point | None = None
+        # It begins in the middle of a training: how its series began is not known.
+        self._resumes = False
 
     def judge(self, point: Point) -> list[Alarm]:
         """Take a point; return the alarms that begin with it."""
@@ -98,6 +100,23 @@ class Judge:
         if finite:
             self._note_elsewhere(watched, point, began)
         return began
+
+    def declare(self, series: str, goal: Goal) -> None:
+        """Say that less ("min") or more ("max") of a series is better. One that was judged otherwise begins anew."""
+        if self._goals.get(series) == goal:
+            return
+        self._goals[series] = goal
+        known = self._series.pop(series, None)
+        if known is not None:
+            self._overfitting = [each for each in self._overfitting if each not in known.detectors]
+            self._trained = None if self._trained == series else self._trained
+
+    def continues(self) -> None:
+        """The points to come continue a training whose earlier ones are not known. Call before the first.
+
+        Bands are wide as each series begins, and a loss that had converged before is no plateau.
+        """
+        self._resumes = True
 
     def silent(self, now: float) -> list[Alarm]:
         """Return the alarm of a stall if one begins at `now`, by the clock of the points. Call each second or so."""
@@ -147,7 +166,11 @@ class Judge:
         if gpu and gpu["what"] == "memory_used_mib":
             detectors.append(self._memories.setdefault(gpu["gpu"], Memory()))
         self._overfitting += [each for each in detectors if isinstance(each, Overfitting)]
-        return Watched(seen, detectors)
+        if self._resumes:
+            detectors = [each for each in detectors if not isinstance(each, Plateau)]
+        watched = Watched(seen, detectors)
+        watched.widened_until = self._changes.points if self._resumes else 0
+        return watched
 
     def _note_elsewhere(self, watched: Watched, point: Point, began: list[Alarm]) -> None:
         """Show a point to the detectors that compare series."""

@@ -13,7 +13,6 @@ from uuid import UUID, uuid5
 from django.db import transaction
 from django.utils import timezone
 
-from runs.alerts.rulebook.loading import as_rule
 from runs.alerts.rules import Rule
 from runs.commands.record import record
 from runs.models import ActionState, Alert, Command, RuleAction, Run
@@ -28,6 +27,7 @@ from runs.protocol.commands import (
     Stop,
 )
 from runs.recording import alerts
+from runs.recording.alert_rules import as_rule
 from steersman.marked_text import gettext_noop
 
 NAMESPACE = UUID("5a3f6f0e-9a0c-4c7a-8e0b-0d7f8b9c2e11")

@@ -7,9 +7,9 @@ from datetime import datetime
 from django.db import transaction
 from django.utils import timezone
 
-from runs.alerts.rulebook.loading import fields_of, rules_of
 from runs.alerts.rules import rule_for
 from runs.models import OF_CODE, Alert, AlertRule, Run
+from runs.recording.alert_rules import fields_of, rules_of
 from runs.recording.alerts import LASTING, UNTIL_CLEARED
 
 

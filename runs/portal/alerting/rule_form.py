@@ -11,9 +11,9 @@ from django.http import QueryDict
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from runs.alerts.rulebook.loading import fields_of
 from runs.alerts.rules import Rule
 from runs.models import AlertRule, RuleAction, Severity
+from runs.recording.alert_rules import fields_of
 
 LONGEST_COOL_DOWN_S = 7 * 86_400
 MOST_POINTS = 1_000
@@ -104,6 +104,9 @@ class RuleForm(forms.Form):
         initial = fields_of(rule) | {"series": rule.series, "is_above": "yes" if rule.is_above else "no"}
         initial["cool_down_s"] = int(rule.cool_down_s)
         super().__init__(given, initial=initial)
+        if rule.is_of_state:
+            for name in ("series", "cool_down_s", *self.OF_ACTION):
+                del self.fields[name]
         if not rule.has_limit:
             for name in self.OF_LIMIT:
                 del self.fields[name]

@@ -20,12 +20,12 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
 from runs.access.roles import COMMANDING_ROLES, operators_only, role_in
-from runs.alerts.rulebook.loading import as_rule, fields_of, rules_of, rules_of_project
 from runs.alerts.rulebook.past import Fired, Past, judge_past, would_have_fired
 from runs.alerts.rules import DEFAULT_RULES, Rule, default_of, rule_for
 from runs.alerts.titles import title_of
 from runs.models import AlertRule, Project, RuleAction, Run, RunQuerySet, Severity
 from runs.portal.alerting.rule_form import RuleForm
+from runs.recording.alert_rules import as_rule, fields_of, rules_of, rules_of_project
 from runs.recording.alerts import UNTIL_CLEARED
 from runs.series.charts import charts
 from runs.series.svg_chart import svg_chart

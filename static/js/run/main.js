@@ -22,10 +22,12 @@ import { gettext, useStateTexts } from "../shared/i18n.js";
 import { Painter } from "../shared/painter.js";
 import { readPalette } from "../shared/palette.js";
 import { shortcut } from "../shared/shortcuts.js";
+import { tabIcon } from "../shared/tab_icon.js";
 import { applyEvent, emptyState } from "../state/run_state.js";
 import { Header } from "./header.js";
 import { QueuePosition } from "./queue_position.js";
 import { RunSocket } from "./socket.js";
+import { Notifications } from "./notifications.js";
 import "./start_buttons.js";
 
 const STATS_EVERY_MS = 250;
@@ -64,6 +66,8 @@ const queuePosition = new QueuePosition(state, page);
 const commandLog = new CommandLog(state, client, new EffectReader(state, charts.fetchRange, request));
 const checkpoints = new Checkpoints(state, page);
 const alerts = new Alerts(state, page);
+const showIcon = tabIcon(document.querySelector('link[rel="icon"][data-alert]'));
+const notifications = new Notifications(document.getElementById("notify"), window.location.pathname);
 
 let loading = false;
 let reloads = 0;
@@ -166,7 +170,10 @@ painter.add(() => {
 
 painter.add(() => header.tick(), TICK_MS);
 setInterval(() => {
+  // A page that is hidden is not painted: title, icon and notifications are for then.
   header.title();
+  showIcon(state.alerts);
+  if (state.run && state.versions.details) notifications.look(state.alerts, state.run.name);
   request();
 }, TICK_MS);
 window.addEventListener("themechange", () => {

@@ -18,6 +18,11 @@ export function alertTexts({ detector, title, text }) {
     "gpu-hot": [gettext("GPU hot"), gettext("The GPU is close to where it slows itself down.")],
     "gpu-throttled": [gettext("GPU throttled"), gettext("The GPU slows down because of heat or power.")],
     "gpu-memory": [gettext("GPU memory nearly full"), gettext("Little is left of the memory of the GPU.")],
+    // What is wrong with the run as a whole: its text says what happened.
+    crash: [gettext("Crashed"), text],
+    restart: [gettext("Started again"), text],
+    lost: [gettext("Lost"), text],
+    disk: [gettext("Disk nearly full"), text],
     threshold: [gettext("Beyond its limit"), gettext("The value is beyond the limit that was set.")],
   }[detector];
   return known ? { title: known[0], text: known[1] } : { title, text };

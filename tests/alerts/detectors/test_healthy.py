@@ -9,7 +9,7 @@ import pytest
 
 from runs.alerts.detectors.judge import Judge
 from runs.alerts.detectors.points import Point
-from tests.alerts.scenes import judged, losses, mixed, points
+from tests.alerts.detectors.scenes import judged, losses, mixed, points
 
 SEEDS = range(4)
 

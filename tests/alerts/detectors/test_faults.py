@@ -9,7 +9,7 @@ import pytest
 
 from runs.alerts.detectors.judge import Judge
 from runs.alerts.detectors.limits import LimitDefaults
-from tests.alerts.scenes import judged, losses, mixed, names, points
+from tests.alerts.detectors.scenes import judged, losses, mixed, names, points
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])

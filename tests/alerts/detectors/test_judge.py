@@ -11,7 +11,7 @@ from runs.alerts.detectors import losses as of_losses
 from runs.alerts.detectors.judge import Judge
 from runs.alerts.detectors.kinds import is_validation, kind_of
 from runs.alerts.detectors.points import MOST_PER_SECOND, Point, thinned
-from tests.alerts.scenes import judged, losses, mixed, names, points
+from tests.alerts.detectors.scenes import judged, losses, mixed, names, points
 
 
 def test_state_does_not_grow_with_the_curve():

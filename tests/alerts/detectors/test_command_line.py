@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.alerts.scenes import losses, points
+from tests.alerts.detectors.scenes import losses, points
 from tests.support.stack import ROOT
 
 

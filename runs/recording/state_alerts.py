@@ -1,0 +1,102 @@
+"""Alerts of what becomes of a run as a whole: it crashed, starts again, is lost, or its disk is nearly full.
+
+No point tells of these: they are written in the transaction that changes the run's state, or by `manage.py watch`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.db import transaction
+from django.utils import timezone
+
+from runs.alerts.rules import CRASH, DISK, LOST, RESTART, rule_for
+from runs.alerts.titles import title_of
+from runs.models import Alert, Run, Severity
+from runs.recording import alerts
+from runs.recording.alert_rules import rules_of
+from runs.recording.alerts import LASTING, Finding
+
+SEVERITIES = {
+    CRASH: Severity.CRITICAL,
+    RESTART: Severity.WARNING,
+    LOST: Severity.CRITICAL,
+    DISK: Severity.WARNING,
+}
+GIB = 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class DiskDefaults:
+    """A disk is nearly full while less than both `part` of it and `bytes_left` is free.
+
+    It is well again when `room` times either of them is free: files that come and go around the limit make one alert.
+    """
+
+    part: float = 0.05
+    bytes_left: int = 20 * GIB
+    room: float = 1.5
+
+    def is_full(self, free: int, total: int) -> bool:
+        return free < min(self.part * total, self.bytes_left)
+
+    def is_well(self, free: int, total: int) -> bool:
+        return free >= self.room * min(self.part * total, self.bytes_left)
+
+
+def crashed(run_id: int, attempt: int, error: str) -> None:
+    """Tell that an attempt has failed. Call in the transaction that ends it, after its other alerts were cleared."""
+    _begin(run_id, attempt, CRASH, error, of_ended=True)
+
+
+def restarted(run_id: int, attempt: int) -> None:
+    """Tell that the training starts again after a failure. Call in the transaction that opens the attempt."""
+    error = Run.objects.get(pk=run_id).attempts.filter(number=attempt - 1).values_list("error", flat=True).first()
+    _begin(run_id, attempt, RESTART, error or "")
+
+
+def lost(run_id: int, attempt: int, reason: str) -> None:
+    """Tell that nothing is heard of a run. Call in the transaction that sets it lost."""
+    if alerts.has_room(run_id, attempt, LOST):
+        _begin(run_id, attempt, LOST, reason)
+    else:
+        alerts.leave_out(run_id, attempt)
+
+
+def heard_again(run_id: int) -> None:
+    """Clear the alert of a lost run. Call in the transaction that sets it running, after its row is locked."""
+    alerts.clear_detector(run_id, LOST)
+
+
+def note_disk(run_id: int, attempt: int, free: int, total: int, defaults: DiskDefaults | None = None) -> None:
+    """Begin or clear the alert of the disk that a live run writes to; `free` and `total` in bytes."""
+    defaults = defaults or DiskDefaults()
+    lasts = Alert.objects.filter(run_id=run_id, detector=DISK, state__in=LASTING).exists()
+    if lasts and defaults.is_well(free, total):
+        with transaction.atomic():
+            alerts.clear_detector(run_id, DISK)
+    elif not lasts and defaults.is_full(free, total) and alerts.has_room(run_id, attempt, DISK):
+        text = f"{free / GIB:.1f} GiB of {total / GIB:.1f} GiB are free."
+        _begin(run_id, attempt, DISK, text, value=round(free / GIB, 3))
+
+
+def _begin(
+    run_id: int, attempt: int, detector: str, text: str, *, of_ended: bool = False, value: float | None = None
+) -> None:
+    run = Run.objects.get(pk=run_id)
+    now = timezone.now()
+    rule = rule_for(rules_of(run), detector, "", now.timestamp())
+    if not rule.is_on:
+        return
+    finding = Finding(
+        detector=detector,
+        severity=rule.severity or SEVERITIES[detector],
+        title=title_of(detector)[0],
+        text=text,
+        step=run.step,
+        began_at=now,
+        value=value,
+        rule_id=rule.id,
+        is_told=rule.tells and not rule.is_snoozed(now.timestamp()),
+    )
+    alerts.begin(run_id, attempt, finding, of_ended=of_ended)

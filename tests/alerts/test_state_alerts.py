@@ -1,0 +1,144 @@
+"""Alerts of what becomes of a run as a whole: begun and cleared with its state, and once."""
+
+from __future__ import annotations
+
+import json
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from runs.models import Alert, Attempt, Project, Recipe, Run, RunState, StoredEvent
+from runs.models.alerts import OF_CODE
+from runs.recording import state_alerts
+from runs.recording.lifecycle import AttemptEnd, Holder, Lease, end_attempt, mark_lost, open_attempt, renew_lease
+from runs.recording.queue import queue_restart
+from runs.recording.state_alerts import GIB, DiskDefaults, note_disk
+from steersman.agent.machine.redactor import Redactor
+from tests.support.stack import wait_for
+from trainer.alerts.thread import AlertThread
+from trainer.scheduler import disks
+
+FAILED = AttemptEnd(outcome=RunState.FAILED, exit_code=1, error="RuntimeError: out of luck")
+HOLDER = Holder("gpu1", "boot", 1)
+
+
+@pytest.fixture
+def run(db: None) -> Run:
+    project = Project.objects.create(name="Lab", slug="lab")
+    return Run.objects.create(project=project, name="one", recipe=Recipe.objects.create(spec="digits", title="Digits"))
+
+
+def hold(run: Run, attempt: int = 0, *, restart: bool = False) -> Lease:
+    return open_attempt(run.pk, HOLDER, attempt, command_line=[], restart=restart)
+
+
+def states(detector: str) -> list[tuple[int, str]]:
+    return list(Alert.objects.filter(detector=detector).order_by("pk").values_list("attempt", "state"))
+
+
+def test_a_crash_outlives_its_attempt_and_is_over_with_the_next(run: Run) -> None:
+    lease = hold(run)
+    renew_lease(lease, step=7)
+    Alert.objects.create(
+        run=run, attempt=1, detector="spike", severity="warning", title="x", began_at="2026-01-01T00:00Z"
+    )
+    end_attempt(lease, FAILED)
+    crash = Alert.objects.get(detector="crash")
+    assert (crash.severity, crash.step, crash.text) == ("critical", 7, "RuntimeError: out of luck")
+    assert (states("crash"), states("spike")) == ([(1, "open")], [(1, "cleared")])
+    told = [json.loads(frame) for frame in StoredEvent.objects.filter(kind="alert").values_list("frame", flat=True)]
+    assert ("crash", "open") in [(event["detector"], event["state"]) for event in told]
+    hold(run, 1)
+    assert states("crash") == [(1, "cleared")]
+    assert states("restart") == []
+
+
+@pytest.mark.parametrize("outcome", [RunState.FINISHED, RunState.STOPPED])
+def test_an_attempt_that_ends_well_is_no_crash(run: Run, outcome: RunState) -> None:
+    end_attempt(hold(run), AttemptEnd(outcome=outcome))
+    assert not Alert.objects.exists()
+
+
+def test_a_restart_lasts_as_long_as_its_attempt(run: Run) -> None:
+    end_attempt(hold(run), FAILED)
+    queue_restart(run.pk, "gpu1", 0.0, "why")
+    lease = hold(run, 1, restart=True)
+    restart = Alert.objects.get(detector="restart")
+    assert (restart.text, restart.severity) == ("RuntimeError: out of luck", "warning")
+    end_attempt(lease, AttemptEnd(outcome=RunState.FINISHED))
+    assert (states("restart"), states("crash")) == ([(2, "cleared")], [(1, "cleared")])
+
+
+def test_a_lost_run_is_an_alert_until_it_is_heard_again(run: Run) -> None:
+    lease = hold(run)
+    heartbeat = Run.objects.get().heartbeat
+    assert mark_lost(run.pk, 1, heartbeat)
+    assert not mark_lost(run.pk, 1, heartbeat)
+    assert states("lost") == [(1, "open")]
+    assert "No heartbeat" in Alert.objects.get().text
+    renew_lease(lease)
+    assert states("lost") == [(1, "cleared")]
+
+
+def test_the_next_attempt_ends_what_was_lost(run: Run) -> None:
+    hold(run)
+    mark_lost(run.pk, 1, Run.objects.get().heartbeat)
+    hold(run, 1)
+    assert states("lost") == [(1, "cleared")]
+
+
+def test_a_disk_that_wavers_around_the_limit_is_one_alert(run: Run) -> None:
+    hold(run)
+    for free in (6, 4.9, 5.1, 4, 7.4):
+        note_disk(run.pk, 1, int(free * GIB), 100 * GIB)
+    assert states("disk") == [(1, "open")]
+    assert Alert.objects.get().text == "4.9 GiB of 100.0 GiB are free."
+    note_disk(run.pk, 1, 8 * GIB, 100 * GIB)
+    assert states("disk") == [(1, "cleared")]
+
+
+def test_twenty_gib_of_a_large_disk_are_enough() -> None:
+    assert not DiskDefaults().is_full(21 * GIB, 4000 * GIB)
+    assert DiskDefaults().is_full(19 * GIB, 4000 * GIB)
+
+
+def test_the_watch_asks_of_live_runs_of_its_own_host_and_tells_the_scarcer_disk(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold(run)
+    usage = namedtuple("usage", "total used free")
+
+    def asked(folder: Path) -> object:
+        free = 3 if "checkpoints" in Path(folder).parts else 50
+        return usage(100 * GIB, 0, free * GIB)
+
+    monkeypatch.setattr(disks.shutil, "disk_usage", asked)
+    disks.note_disks(tmp_path, "elsewhere")
+    assert states("disk") == []
+    disks.note_disks(tmp_path, "gpu1")
+    assert states("disk") == [(1, "open")]
+    assert Alert.objects.get().value == 3
+    Attempt.objects.update(ended_at="2026-01-01T00:00Z")
+    Alert.objects.all().delete()
+    disks.note_disks(tmp_path, "gpu1")
+    assert states("disk") == []
+
+
+def test_a_folder_that_is_not_there_tells_nothing(tmp_path: Path) -> None:
+    assert disks.usage(tmp_path / "none") is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_supervisor_that_takes_over_leaves_these_alerts_alone() -> None:
+    run = Run.objects.create(project=Project.objects.create(name="Lab", slug="lab"), name="one")
+    lease = hold(run)
+    state_alerts.lost(run.pk, 1, "silent")
+    old = {"run": run, "attempt": 1, "severity": "warning", "title": "x", "began_at": "2026-01-01T00:00Z"}
+    for detector in ("spike", OF_CODE):
+        Alert.objects.create(detector=detector, **old)
+    thread = AlertThread(lease, Redactor(Path("/data"), Path("/code"), {}))
+    thread.start()
+    wait_for(lambda: states("spike") == [(1, "cleared")], "the earlier supervisor's alert is over")
+    thread.finish()
+    assert (states("lost"), states(OF_CODE)) == ([(1, "open")], [(1, "open")])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runs.models import Alert, Attempt, Project, Recipe, Run, RunState, StoredEvent
+from runs.models import Alert, AlertDestination, AlertRule, Attempt, Project, Recipe, Run, RunState, StoredEvent
 from runs.models.alerts import OF_CODE
 from runs.recording import state_alerts
 from runs.recording.lifecycle import AttemptEnd, Holder, Lease, end_attempt, mark_lost, open_attempt, renew_lease
@@ -142,3 +142,17 @@ def test_a_supervisor_that_takes_over_leaves_these_alerts_alone() -> None:
     wait_for(lambda: states("spike") == [(1, "cleared")], "the earlier supervisor's alert is over")
     thread.finish()
     assert (states("lost"), states(OF_CODE)) == ([(1, "open")], [(1, "open")])
+
+
+def test_a_rule_decides_of_them_too(run: Run) -> None:
+    of_project = AlertRule.objects.create(project=run.project, detector="crash", severity="info", dry_run=False)
+    AlertRule.objects.create(project=run.project, run=run, detector="restart", is_on=False)
+    AlertDestination.objects.create(project=run.project, name="us", secret="", least_severity="info")
+    end_attempt(hold(run), FAILED)
+    crash = Alert.objects.get(detector="crash")
+    assert (crash.severity, crash.rule_id, crash.deliveries.count()) == ("info", of_project.pk, 1)
+    queue_restart(run.pk, "gpu1", 0.0, "why")
+    AlertRule.objects.update(tells=False)
+    end_attempt(hold(run, 1, restart=True), FAILED)
+    assert states("restart") == []
+    assert Alert.objects.filter(detector="crash").latest("pk").deliveries.count() == 0

@@ -131,7 +131,7 @@ function alertRow(alert, buttons) {
   ];
   return element(
     "div",
-    { class: "entry", "data-testid": "alert-row", "data-alert": alert.id, "data-state": alert.state, "data-severity": alert.severity },
+    { class: "entry alert-entry", "data-testid": "alert-row", "data-alert": alert.id, "data-state": alert.state, "data-severity": alert.severity },
     element("span", { class: "entry-icon" }, icon(alert.state === "cleared" ? "activity" : "alert")),
     element(
       "div",

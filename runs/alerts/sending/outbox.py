@@ -16,9 +16,10 @@ from django.db.models import Max, Q, QuerySet
 from django.utils import timezone
 
 from runs.alerts.sending import timing
-from runs.models import AlertDelivery, AlertDestination, DeliveryState, Severity
+from runs.models import AlertDelivery, AlertDestination, DeliveryState, DestinationKind, Severity
 
 LEASE = timedelta(seconds=20)
+ROBOTS = frozenset({DestinationKind.DINGTALK, DestinationKind.WECOM})
 # Alerts of one message; the text names the first of them.
 MOST_TOGETHER = 200
 LONGEST_ERROR = 500
@@ -123,6 +124,7 @@ def _fresh(destination: AlertDestination, rows: QuerySet[AlertDelivery], now: da
         destination.digest_minutes,
         lately.aggregate(last=Max("sent_at"))["last"],
         lately.order_by().values("message").distinct().count(),
+        timing.ROBOT_GAP if destination.kind in ROBOTS else timing.GAP,
     )
     if moment > now:
         _put_off(told, moment)

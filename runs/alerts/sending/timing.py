@@ -9,10 +9,11 @@ from zoneinfo import ZoneInfo
 # Alerts of one cause come together. They are sent when for so long none has joined them, or after the longest wait.
 PAUSE = timedelta(seconds=1)
 LONGEST_WAIT = timedelta(seconds=2)
-# Robots of DingTalk and WeCom take 20 messages a minute.
-GAP = timedelta(seconds=3)
+GAP = timedelta(seconds=1)
+# Robots of DingTalk and WeCom take 20 messages per minute.
+ROBOT_GAP = timedelta(seconds=3)
 # From so many messages in FLOOD_TIME on, a destination gets one in FLOOD_GAP.
-FLOOD_MESSAGES = 30
+FLOOD_MESSAGES = 60
 FLOOD_TIME = timedelta(minutes=10)
 FLOOD_GAP = timedelta(minutes=1)
 FIRST_RETRY = timedelta(seconds=5)
@@ -32,8 +33,14 @@ def quiet_end(now: datetime, start: time | None, end: time | None, zone: str) ->
     return ending if ending > local else datetime.combine(local.date() + timedelta(days=1), end, local.tzinfo)
 
 
-def send_at(created: Sequence[datetime], digest_minutes: int, last_sent: datetime | None, sent_lately: int) -> datetime:
-    """Return when what was `created` at these moments is sent as one message.
+def send_at(
+    created: Sequence[datetime],
+    digest_minutes: int,
+    last_sent: datetime | None,
+    sent_lately: int,
+    gap: timedelta = GAP,
+) -> datetime:
+    """Return when what was `created` at these moments is sent as one message, `gap` after the last one at the soonest.
 
     `sent_lately`: the messages to this destination within FLOOD_TIME.
     """
@@ -43,7 +50,7 @@ def send_at(created: Sequence[datetime], digest_minutes: int, last_sent: datetim
         moment = oldest + timedelta(minutes=digest_minutes)
     if last_sent is None:
         return moment
-    return max(moment, last_sent + (FLOOD_GAP if sent_lately >= FLOOD_MESSAGES else GAP))
+    return max(moment, last_sent + (FLOOD_GAP if sent_lately >= FLOOD_MESSAGES else gap))
 
 
 def retry_after(tries: int) -> timedelta:

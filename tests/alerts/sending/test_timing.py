@@ -50,7 +50,8 @@ def test_a_digest_waits_for_its_minutes() -> None:
 
 
 def test_messages_keep_a_distance_that_grows_in_a_flood() -> None:
-    assert timing.send_at([NOON], 0, after(-1), 1) == after(2)
+    assert timing.send_at([NOON], 0, after(0.5), 1) == after(1.5)
+    assert timing.send_at([NOON], 0, after(-1), 1, timing.ROBOT_GAP) == after(2)
     assert timing.send_at([NOON], 0, after(-10), 1) == after(1)
     assert timing.send_at([NOON], 0, after(-1), timing.FLOOD_MESSAGES) == after(59)
 

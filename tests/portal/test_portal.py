@@ -207,6 +207,14 @@ def test_it_sends_a_strict_policy_and_no_inline_code(run: Run, login: Login) -> 
         assert " style=" not in page and " onclick=" not in page and "<style" not in page
 
 
+def test_the_admin_has_a_policy_too(run: Run, login: Login) -> None:
+    User.objects.create_superuser("root")
+    client = login("root")
+    policy = client.get("/admin/runs/run/").headers["Content-Security-Policy"]
+    assert "script-src 'self' 'unsafe-eval'" in policy and "default-src 'none'" in policy
+    assert "unsafe" not in policy.partition("img-src")[2].partition(";")[0]
+
+
 def test_no_page_is_kept_by_a_browser_or_a_proxy(run: Run, login: Login) -> None:
     client = login("operator")
     for path in ("/", f"/runs/{run.pk}/", "/password/", "/login/", "/nowhere/", "/admin/"):

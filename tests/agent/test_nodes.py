@@ -21,7 +21,7 @@ import pytest
 from steersman.agent.launch import node_client
 from steersman.agent.launch.node_client import NodeClient, NodeRefused
 from steersman.agent.launch.node_connection import NodeConnection, listen, proof
-from steersman.agent.launch.node_server import NodeServer
+from steersman.agent.launch.node_server import MOST_UNAUTHENTICATED, NodeServer
 from steersman.agent.launch.remote_nodes import RemoteNode
 from steersman.agent.machine.sampler import Sample
 from steersman.files.locks import try_lock
@@ -250,6 +250,19 @@ def test_whoever_says_nonsense_or_nothing_costs_nobody_anything(nodes):
         newcomer.close()
     nodes.client(1, [1], 2)
     wait_for(lambda: server.elsewhere[1].has_joined, "the node")
+
+
+def test_strangers_who_wait_keep_no_node_out(nodes):
+    """Each silent for less than the time in which a greeting must come."""
+    server = nodes.begin(2, [0])
+    strangers = []
+    for _ in range(MOST_UNAUTHENTICATED):
+        strangers.append(socket.create_connection((HERE, server.port)))
+        assert strangers[-1].recv(1 << 16), "it is greeted, so it has its place"
+    nodes.client(1, [1], 2)
+    wait_for(lambda: server.elsewhere[1].has_joined, "the node")
+    for stranger in strangers:
+        stranger.close()
 
 
 def test_an_impostor_that_answers_at_the_place_of_the_server_is_told_nothing(nodes, tmp_path):

@@ -14,6 +14,7 @@ import secrets
 import selectors
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,7 @@ class _Unauthenticated:
     link: NodeConnection
     nonce: str
     since: float
+    address: str
 
 
 class NodeServer:
@@ -123,13 +125,13 @@ class NodeServer:
 
     def _accept(self) -> None:
         try:
-            connection, _ = self._listener.accept()
+            connection, peer = self._listener.accept()
         except OSError:
             return
         if len(self._newcomers) >= MOST_UNAUTHENTICATED:
-            connection.close()
-            return
-        newcomer = _Unauthenticated(NodeConnection(connection), secrets.token_hex(16), time.monotonic())
+            self._drop(self._silent_for_longest())
+        link = NodeConnection(connection)
+        newcomer = _Unauthenticated(link, secrets.token_hex(16), time.monotonic(), str(peer[0]))
         self._newcomers.append(newcomer)
         self._selector.register(newcomer.link, selectors.EVENT_READ, lambda: self._read_greeting(newcomer))
         try:
@@ -137,7 +139,15 @@ class NodeServer:
         except OSError:
             self._drop(newcomer)
 
+    def _silent_for_longest(self) -> _Unauthenticated:
+        """Return the oldest of the address that most of them come from: strangers who wait keep no node out."""
+        counts = Counter(each.address for each in self._newcomers)
+        most = max(counts.values())
+        return next(each for each in self._newcomers if counts[each.address] == most)
+
     def _read_greeting(self, newcomer: _Unauthenticated) -> None:
+        if newcomer not in self._newcomers:
+            return  # it was dropped for another in this round
         try:
             for message in newcomer.link.receive()[:1]:
                 self._authenticate(newcomer, message)

@@ -4,6 +4,9 @@
 import os
 import sys
 
+# As of a process that SIGPIPE ended.
+EXIT_BROKEN_PIPE = 141
+
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "monitor_site.settings")
@@ -11,7 +14,13 @@ def main() -> None:
         from django.core.management import execute_from_command_line
     except ImportError:
         sys.exit("Django is not installed here. Run 'make setup', then use .venv/bin/python manage.py …")
-    execute_from_command_line(sys.argv)
+    try:
+        execute_from_command_line(sys.argv)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who reads has enough, as `| head` does. Python would complain once more as it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_BROKEN_PIPE)
 
 
 if __name__ == "__main__":

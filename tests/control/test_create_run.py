@@ -247,3 +247,13 @@ def test_it_creates_a_run_without_loading_torch_and_prints_only_the_id(tmp_path:
     assert refused.stdout == ""
     assert "size takes a whole number from 1 to 9, not 40." in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_who_reads_the_first_lines_alone_gets_no_traceback(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, str(ROOT / "manage.py"), "recipes"]
+    environment = os.environ | {"STEERSMAN_DATA": str(tmp_path / "data")}
+    done = subprocess.run(command, env=environment, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=300)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")

@@ -1,10 +1,13 @@
 from django.contrib import admin
 from django.urls import include, path
+from django.views.generic import RedirectView
 
 # Here and not at the start of every process: only who serves pages needs what the admin imports.
 admin.autodiscover()
 
 urlpatterns = [
+    # The portal's own page counts wrong passwords.
+    path("admin/password_change/", RedirectView.as_view(pattern_name="password_change")),
     path("admin/", admin.site.urls),
     path("i18n/", include("django.conf.urls.i18n")),
     path("api/", include("runs.api.urls")),

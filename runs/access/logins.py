@@ -9,9 +9,13 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from axes.backends import AxesStandaloneBackend
 from axes.handlers.database import AxesDatabaseHandler
+from django.contrib.auth import authenticate
 from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.forms import PasswordChangeForm
 from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
 from django.db.models import Sum
 from django.http import HttpRequest
 
@@ -43,4 +47,22 @@ class PasswordBackend(ModelBackend):
         self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **kwargs: Any
     ) -> User | None:
         with self._turn:
+            if request is not None:
+                # Whoever came at the same time has passed the lock before this: those were counted meanwhile.
+                AxesStandaloneBackend().authenticate(request, username, password)
             return super().authenticate(request, username, password, **kwargs)
+
+
+class CountedPasswordChangeForm(PasswordChangeForm):
+    """Django's own, whose present password is looked at and counted as one at the login is."""
+
+    def __init__(self, *args: Any, request: HttpRequest, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._request = request
+
+    def clean_old_password(self) -> str:
+        """Return the present password. Raises `ValidationError` if it is another, or the account is locked."""
+        old: str = self.cleaned_data["old_password"]
+        if authenticate(self._request, username=self.user.get_username(), password=old) is None:
+            raise ValidationError(self.error_messages["password_incorrect"], code="password_incorrect")
+        return old

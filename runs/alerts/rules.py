@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 from runs.alerts.detectors.limits import THRESHOLD, LimitDefaults
 
@@ -64,7 +62,7 @@ class Rule:
 
     def matches(self, detector: str, series: str) -> bool:
         """Return whether it is about what `detector` finds in `series`."""
-        return self.detector == detector and (not self.series or bool(_pattern(self.series).fullmatch(series)))
+        return self.detector == detector and (not self.series or _fits(self.series, series))
 
     def is_snoozed(self, now: float) -> bool:
         """Return whether it is snoozed at `now`, in seconds since the epoch."""
@@ -133,6 +131,18 @@ def _precedence(rule: Rule) -> tuple[bool, bool, bool, int, int]:
     return rule.of_run, bool(rule.series), bool(rule.series) and ANY not in rule.series, len(named), -(rule.id or 0)
 
 
-@lru_cache(maxsize=1024)
-def _pattern(series: str) -> re.Pattern[str]:
-    return re.compile(".*".join(map(re.escape, series.split(ANY))), re.DOTALL)
+def _fits(pattern: str, series: str) -> bool:
+    """Return whether a series matches. Not by a regular expression: of many `*` it would try all places of each."""
+    first, *others = pattern.split(ANY)
+    if not others:
+        return series == pattern
+    last = others.pop()
+    place, end = len(first), len(series) - len(last)
+    if end < place or not series.startswith(first) or not series.endswith(last):
+        return False
+    for part in others:
+        place = series.find(part, place, end)
+        if place < 0:
+            return False
+        place += len(part)
+    return True

@@ -10,6 +10,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from ninja import Query, Router
 
+from runs.access.author_names import name_of
 from runs.access.roles import Viewer, operators_only
 from runs.alerts.rulebook.snoozing import CannotSnooze, snooze
 from runs.api.callers import visible_run, visible_run_and_viewer
@@ -52,7 +53,7 @@ def list_alerts(
 def acknowledge_alert(request: HttpRequest, run_id: int, alert_id: int) -> dict[str, Any]:
     """The alert as it is then. One that somebody acknowledged before, or that is cleared, stays as it was."""
     run, viewer = _commanded(request, run_id)
-    recorded.acknowledge(run.pk, alert_id, viewer.user_id, viewer.name)
+    recorded.acknowledge(run.pk, alert_id, viewer.user_id, name_of(viewer, run.project_id))
     return alert_as_wire(_alert_of(run, alert_id))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.mixins import LoginRequiredMixin
-from django.contrib.auth.views import LogoutView
+from django.contrib.auth.views import LogoutView, PasswordChangeView
 from django.core.exceptions import DisallowedHost
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.http.request import split_domain_port
@@ -19,6 +19,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.generic import DetailView, ListView
 
+from runs.access.logins import CountedPasswordChangeForm
 from runs.access.roles import Viewer, viewer_of
 from runs.live.origin import parse_origin
 from runs.models import AlertState, CommandState, Run, RunQuerySet, RunState, Severity
@@ -42,6 +43,15 @@ class LogOut(LogoutView):
         response: HttpResponse = super().post(request, *args, **kwargs)
         response.headers["Clear-Site-Data"] = '"cache"'
         return response
+
+
+class ChangePassword(PasswordChangeView):
+    """Changes the visitor's password; the present one is counted where it is wrong."""
+
+    form_class = CountedPasswordChangeForm
+
+    def get_form_kwargs(self) -> dict[str, Any]:
+        return {**super().get_form_kwargs(), "request": self.request}
 
 
 def locked_out(request: HttpRequest, _response: HttpResponse | None = None, *_: Any) -> HttpResponse:

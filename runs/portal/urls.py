@@ -9,7 +9,7 @@ from runs.portal.new_run import views as new_run
 urlpatterns: list[URLPattern] = [
     path("login/", auth.LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("logout/", pages.LogOut.as_view(), name="logout"),
-    path("password/", auth.PasswordChangeView.as_view(), name="password_change"),
+    path("password/", pages.ChangePassword.as_view(), name="password_change"),
     path("password/done/", auth.PasswordChangeDoneView.as_view(), name="password_change_done"),
     path("texts.js", JavaScriptCatalog.as_view(packages=["runs"]), name="texts"),
     path("", pages.RunList.as_view(), name="runs"),

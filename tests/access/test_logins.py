@@ -124,3 +124,38 @@ def test_one_password_is_hashed_at_a_time(monkeypatch: pytest.MonkeyPatch) -> No
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: PasswordBackend().authenticate(None, "ada", "wrong"), range(200)))
     assert set(at_once) == {1}
+
+
+def test_a_guess_that_has_waited_for_its_turn_is_refused_if_others_were_wrong_meanwhile(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that came at once had passed the lock before the first of them was counted."""
+
+    class Turn:
+        def __enter__(self) -> None:
+            AccessAttempt.objects.update(failures_since_start=settings.AXES_FAILURE_LIMIT)
+
+        def __exit__(self, *_: object) -> None: ...
+
+    guess(1)
+    monkeypatch.setattr(PasswordBackend, "_turn", Turn())
+    assert log_in("ada", PASSWORD).status_code == 429
+
+
+def test_the_page_that_changes_a_password_counts_wrong_ones_too(settings: Any) -> None:
+    """Whoever finds a session open would otherwise try as many as they like."""
+    client = Client(REMOTE_ADDR=HOME)
+    client.force_login(User.objects.get(username="ada"), "runs.access.logins.PasswordBackend")
+    new = "another long river"
+
+    def change(old: str) -> int:
+        form = {"old_password": old, "new_password1": new, "new_password2": new}
+        return client.post("/password/", form).status_code
+
+    limit = settings.AXES_FAILURE_LIMIT
+    assert [change(f"wrong {number}") for number in range(limit)] == [200] * (limit - 1) + [429]
+    assert change(PASSWORD) == 429
+    AccessAttempt.objects.all().delete()
+    assert change(PASSWORD) == 302
+    assert client.get("/admin/password_change/").headers["Location"] == "/password/"
+    assert log_in("ada", new).status_code == 302

@@ -96,6 +96,41 @@ def test_words_numbers_paths_and_names_of_models_are_no_secrets(name: str, value
     assert secret_texts({name: value}) == {}
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "written"),
+    [
+        ("HF_TOKEN", "hf_abcdefghijklmnop\n", "hf_abcdefghijklmnop"),
+        ("DEPLOY_KEY", f"-----BEGIN KEY-----\n{KEY}\n{KEY[::-1]}\n-----END KEY-----\n", f"2 {KEY[::-1]}"),
+        ("GIT_REMOTE", "https://ghp_abcdefghijkl0123@github.com/a/b.git", "ghp_abcdefghijkl0123"),
+        ("SENTRY_DSN", "https://0f0e0d0c0b0a0908@o1.ingest.sentry.io/2", "0f0e0d0c0b0a0908"),
+        ("PIP_EXTRA_INDEX_URL", "https://a:p4ssw0rd@one/x https://b:tr0ub4dor@two/x", "b:tr0ub4dor@two"),
+        ("BROKERS", "amqp://a:p4ssw0rd@one,amqp://b:tr0ub4dor@two", "tr0ub4dor"),
+        ("OTLP_HEADERS", f"authorization=Bearer {KEY},x=1", KEY),
+        ("MY_AUTH", f"Bearer {KEY}", KEY),
+        ("CALLBACK", f"https://example.org/#access_token={KEY}", KEY),
+    ],
+)
+def test_a_secret_within_a_value_is_hidden_alone_too(name: str, value: str, written: str) -> None:
+    hidden = secret_texts({name: value})
+    assert any(text in written for text in hidden)
+
+
+def test_what_stands_between_secrets_is_shown() -> None:
+    hidden = secret_texts(
+        {
+            "DEPLOY_KEY": f"-----BEGIN KEY-----\n{KEY}\n-----END KEY-----",
+            "MY_AUTH": f"Bearer {KEY}",
+            "GIT_REMOTE": "https://marcel@github.com/a/b.git",
+        }
+    )
+    assert not hidden.keys() & {"-----BEGIN KEY-----", "-----END KEY-----", "Bearer", "marcel", "authorization"}
+
+
+def test_a_long_value_costs_little() -> None:
+    """The number that it begins with was tried at each of its digits."""
+    assert secret_texts({"MY_TOKEN": "1" * 120_000 + "x"})
+
+
 def test_most_random_keys_are_found_whatever_their_variable_is_called() -> None:
     keys = [secrets.token_urlsafe(32) for _ in range(200)]
     assert sum(bool(secret_texts({"WHATEVER": key})) for key in keys) > 190

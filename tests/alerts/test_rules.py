@@ -116,3 +116,28 @@ def test_a_limit_that_is_edited_holds_from_the_next_point() -> None:
     assert judge.over() == [("threshold", LOSS)]
     judge.obey([replace(limit, is_on=False)])
     assert judged(judge, losses(6.0, 8.0, first=3, began=NOW + 100)) == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "series", "wanted"),
+    [
+        ("*", "", True),
+        ("a*", "a", True),
+        ("a*a", "a", False),
+        ("a*a", "aa", True),
+        ("*b*", "abc", True),
+        ("a*b*c", "a/b/c", True),
+        ("a*b*c", "a/c/b", False),
+        ("ab*bc", "abc", False),
+        ("*a*a*", "a", False),
+        ("a.*", "ab", False),
+        ("*\n", "a\n", True),
+    ],
+)
+def test_a_star_stands_for_any_text(pattern: str, series: str, wanted: bool) -> None:
+    assert Rule("spike", pattern).matches("spike", series) is wanted
+
+
+def test_many_stars_cost_as_little_as_one() -> None:
+    """By a regular expression these took longer than anybody lives, in the process that judges all series."""
+    assert not Rule("spike", "*a" * 99 + "*b").matches("spike", "a" * 200)

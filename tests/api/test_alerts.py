@@ -231,3 +231,13 @@ def test_what_cannot_be_snoozed_says_why(lease: Lease) -> None:
         assert (answer.status_code, answer.json()["field"]) == (422, field)
     assert not AlertRule.objects.exists()
     assert snoozed(lease, over, "operator", 1).status_code == 200
+
+
+def test_who_acknowledges_is_named_by_the_login_too_where_the_name_is_anothers(lease: Lease) -> None:
+    """The page shows it as it shows who sent a command."""
+    operator = User.objects.get(username="operator")
+    operator.first_name = "Viewer"
+    operator.save()
+    alert = begin(lease)
+    answer = logged_in("operator").post(f"/api/runs/{lease.run_id}/alerts/{alert.pk}/acknowledge/")
+    assert answer.json()["by"] == "Viewer (operator)"

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from django.contrib.auth.models import User
 
-from runs.access.author_names import distinct_name
+from runs.access.author_names import LONGEST, distinct_name
 from runs.access.guest_view import replace_names
 from runs.access.roles import display_name
 from runs.commands.record import record
@@ -38,16 +38,37 @@ def named(project: Project, full_name: str, token: str = "") -> str:
     [
         "Ada Lovelace", "ada lovelace", "Ada  Lovelace ", "Ada\u200bLovelace", "Adа Lovelace", "Ada Love1ace", "ADA",
         "Ａｄａ Lovelace", "owner", "Owner", "0wner", "the command line", "SIGTERM", "rule spike", "make demo", "...",
-        "Ada Lovelace (ci)",
+        "Ada Lovelace (ci)", "Ada\u3164 Lovelace", "Ada Lovelace\uffa0", "Adɑ Lovelace", "Ada Loveӏace", "ꓮꓓꓮ", "ᎪᎠᎪ",
+        "СЕВА", "ΚΙΝΑ", "Ada Lഠvelace", "Ada Loveǀace", "ovvner",
     ],
 )  # fmt: skip
 def test_who_poses_as_somebody_else_is_named_by_the_login_too(project: Project, posed: str) -> None:
     assert named(project, posed) == f"{display_name(User.objects.get(username='mallory'))} (mallory)"
 
 
-@pytest.mark.parametrize("own", ["Mallory", "Mallory Archer", "Somebody Else", "陈小明", "Иван", "José"])
+@pytest.mark.parametrize(
+    "own",
+    [
+        "Mallory",
+        "Mallory Archer",
+        "Somebody Else",
+        "陈小明",
+        "Иван",
+        "José",
+        "Łukasz Ørsted",
+        "Νίκος Παππάς",
+        "陈小明 Tom",
+        "محمد",
+    ],
+)
 def test_a_name_of_ones_own_stays(project: Project, own: str) -> None:
     assert named(project, own) == own
+
+
+@pytest.mark.parametrize("posed", ["Owner", "Mallory"])
+def test_what_is_too_long_for_the_ledger_keeps_the_login(project: Project, posed: str) -> None:
+    shown = named(project, posed + "\u3164" * 120, f" ({'nightly' * 20})")
+    assert len(shown) <= LONGEST and shown.startswith(posed) and " (mallory)" in shown
 
 
 def test_a_token_of_who_poses_is_named_too(project: Project) -> None:

@@ -10,6 +10,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from runs.access.author_names import name_of
 from runs.access.roles import Viewer, display_name, viewer_of
 from runs.alerts.detectors.kinds import is_learning_rate
 from runs.alerts.sending import links
@@ -135,7 +136,8 @@ def _used(run_id: int | None) -> CannotAct:
 
 
 def _acknowledge(found: Found, viewer: Viewer) -> Outcome:
-    if alerts.acknowledge(found.run.pk, found.alert.pk, viewer.user_id, viewer.name):
+    name = name_of(viewer, found.run.project_id)
+    if alerts.acknowledge(found.run.pk, found.alert.pk, viewer.user_id, name):
         return Outcome(True, _("The alert is acknowledged."))
     found.alert.refresh_from_db()
     if found.alert.state == AlertState.CLEARED:

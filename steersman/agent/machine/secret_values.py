@@ -43,7 +43,13 @@ SHORTEST = 6
 # Letters alone are a word unless there are more of them.
 LONGEST_WORD = 12
 WORD = re.compile(r"[^\W\d_]+")
-NUMBER = re.compile(r"[+-]?(\d[\d_,]*\.?\d*|\.\d+)(e[+-]?\d+)?%?", re.IGNORECASE)
+NUMBER = re.compile(r"[+-]?(\d[\d_,]*(\.\d*)?|\.\d+)(e[+-]?\d+)?%?", re.IGNORECASE)
+# Between values of a list, and around them.
+MARKS = re.compile(r"[\s,;'\"]+")
+# The first and the last line of a key in a file (RFC 7468).
+LABEL = re.compile(r"-{5}[A-Z0-9 ]+-{5}")
+# A value of more parts or lines is hidden as a whole alone: each is looked for in all texts.
+MOST_PARTS = 100
 PATHS = re.compile(r"[~.]{0,2}/[^\s]*")
 # Of keys that tell by their first letters what they are: GitHub, GitLab, Hugging Face, OpenAI, AWS, Slack, Google, JWT.
 KNOWN_KEYS = re.compile(
@@ -75,20 +81,36 @@ def is_secret_name(name: str) -> bool:
 
 
 def _secrets_of(name: str, value: str) -> Iterator[str]:
+    """Yield what a value holds of secrets: itself, and those of its lines and parts that a text may show alone."""
+    value = value.strip()
+    parts = list(filter(None, MARKS.split(value)))
+    if len(parts) > 1 and is_secret_name(name):
+        yield value
+        lines = [line.strip() for line in value.splitlines()]
+        if 1 < len(lines) <= MOST_PARTS:
+            yield from (line for line in lines if not (LABEL.fullmatch(line) or _is_ordinary(line)))
+    if len(parts) <= MOST_PARTS:
+        for part in parts:
+            yield from _secrets_of_part(name if len(parts) == 1 else "", part)
+
+
+def _secrets_of_part(name: str, value: str) -> Iterator[str]:
     if "://" in value:
         yield from _secrets_of_url(name, value)
-    elif is_secret_name(name):
+        return
+    if is_secret_name(name):
         if not _is_ordinary(value):
             yield value
-    elif KNOWN_KEYS.fullmatch(value) or _is_random(value):
+    elif _is_key(value):
         yield value
+    yield from filter(_is_key, re.split(r"[=:&]", value)[:MOST_PARTS])
 
 
 def _secrets_of_url(name: str, url: str) -> Iterator[str]:
     """Yield what opens the door that a URL leads to: its password, a random part of it, or all of it."""
     try:
         parts = urlsplit(url)
-        password = parts.password
+        user, password = parts.username, parts.password
     except ValueError:
         yield url
         return
@@ -97,11 +119,16 @@ def _secrets_of_url(name: str, url: str) -> Iterator[str]:
         for spelled in {password, unquote(password)}:
             if not _is_ordinary(spelled):
                 yield spelled
+    elif user and (_is_key(user) or (is_secret_name(name) and not _is_ordinary(user))):
+        yield user
     if is_secret_name(name):
         yield url
-    for part in re.split(r"[/?&=]", parts.path + "?" + parts.query):
-        if KNOWN_KEYS.fullmatch(part) or _is_random(part):
-            yield part
+    yield from filter(_is_key, re.split(r"[/?&=#:]", f"{parts.path}?{parts.query}#{parts.fragment}")[:MOST_PARTS])
+
+
+def _is_key(value: str) -> bool:
+    """Return whether a value looks like a key, whatever its variable is called."""
+    return bool(KNOWN_KEYS.fullmatch(value)) or _is_random(value)
 
 
 def _is_ordinary(value: str) -> bool:

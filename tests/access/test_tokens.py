@@ -314,6 +314,8 @@ def test_it_logs_no_key(run: Run, project: Project) -> None:
         f"Bearer {value}",
         f"/invite/{value[4:]}/",
         f"Gone: /alerts/act/{value[4:]}:1xXPC8:{value[4:]}/",
+        f"GET /login/?next=/alerts/act/{value[4:]}%3A1xXPC8%3A{value[4:]}/ 500",
+        f"GET /login/?next=%2Falerts%2Fact%2F{value[4:]}%3A1xXPC8%3A{value[4:]}%2F 500",
     ):
         logged = line.format(logging.LogRecord("test", logging.ERROR, "", 0, text, None, None))
         assert value[4:] not in logged and "…" in logged

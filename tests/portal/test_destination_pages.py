@@ -11,7 +11,9 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
+from runs.access.limiter import Limiter
 from runs.alerts.sending.secrets import seal, unseal
+from runs.alerts.sending.trial import TestResult
 from runs.models import (
     Alert,
     AlertDelivery,
@@ -249,6 +251,24 @@ def test_a_test_message_shows_the_answer_of_the_server(
         assert answer.replace("<", "&lt;").replace(">", "&gt;") in page
         assert ("was taken" in page) is is_sent and ("was not sent" in page) is not is_sent
     assert tried == [on_call, on_call]
+
+
+def test_tests_are_no_way_to_send_mail_to_many(
+    owner: Client, on_call: AlertDestination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each starts a process and, without an account of the project, goes by the mail server of the installation."""
+    sent: list[int] = []
+
+    def send(found: AlertDestination) -> TestResult:
+        sent.append(found.pk)
+        return TestResult(True, "taken")
+
+    monkeypatch.setattr("runs.alerts.sending.test_message", send)
+    monkeypatch.setattr("runs.portal.alerting.owning._trials", Limiter(2, 0.0))
+    for _ in range(2):
+        assert "taken" in owner.post(f"{PAGE}{on_call.pk}/test/").content.decode()
+    assert "Wait a minute" in owner.post(f"{PAGE}{on_call.pk}/test/").content.decode()
+    assert sent == [on_call.pk] * 2
 
 
 def test_members_see_the_state_of_messages_and_owners_the_error(owner: Client, on_call: AlertDestination) -> None:

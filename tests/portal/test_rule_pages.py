@@ -127,6 +127,9 @@ def test_switching_off_a_default_makes_a_rule_and_a_runs_rule_copies_that_of_the
     operator.post(f"/runs/{run.pk}/rules/", {"do": "on", "detector": "plateau", "series": ""})
     own = AlertRule.objects.get(run=run)
     assert own.is_on and own.severity == "critical"
+    for detector, series in (("invented", ""), ("plateau", "invented"), ("", "")):
+        operator.post(f"/runs/{run.pk}/rules/", {"do": "off", "detector": detector, "series": series})
+    assert AlertRule.objects.count() == 2
     # What is deleted here is what stands here.
     operator.post(f"/runs/{run.pk}/rules/", {"do": "delete", "detector": "plateau", "series": ""})
     assert list(AlertRule.objects.all()) == [rule]

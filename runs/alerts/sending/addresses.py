@@ -6,6 +6,7 @@ services that are reached over HTTP are taken, and no address that names a file 
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sized
 from dataclasses import dataclass
@@ -92,9 +93,14 @@ def mail(recipients: str) -> Address:
         except ValidationError as error:
             text = _("%(address)s is no mail address: write it as ann@example.org.")
             raise InvalidAddress("recipients", text % {"address": each[:100]}) from error
-    name, _at, domain = found[0].rpartition("@")
     more = f" +{len(found) - 1}" if len(found) > 1 else ""
-    return Address("\n".join(found), f"{name[:1]}…@{domain}"[: LONGEST_HINT - len(more)] + more)
+    return Address("\n".join(found), masked_mail(found[0])[: LONGEST_HINT - len(more)] + more)
+
+
+def masked_mail(address: str) -> str:
+    """Return what members may see of a mail address: its first letter and its domain."""
+    name, _at, domain = address.rpartition("@")
+    return f"{name[:1]}…@{domain}"
 
 
 def dingtalk(webhook: str, signing_secret: str = "") -> Address:
@@ -149,7 +155,7 @@ def _schema_of(address: str) -> str:
         text = _("%(schema)s:// is no service on the net that is known here. The list of services of Apprise names the others.")  # fmt: skip  # noqa: E501
         raise InvalidAddress("address", text % {"schema": schema[:40]})
     # Anywhere, and in any case: where options begin, and how they are divided, Apprise decides by rules of its own.
-    if named := REFUSED_OPTION.search(unquote(unquote(address))):
+    if named := REFUSED_OPTION.search(_unquoted(address)):
         text = _("Leave out %(option)s=: addresses name no files, other addresses or limits of time here.")
         raise InvalidAddress("address", text % {"option": named[1]})
     return schema
@@ -160,6 +166,8 @@ def _receivers_of(address: str) -> int:
     # Loaded for this alone: the portal needs Apprise for nothing else, and it is large.
     import apprise
 
+    # It warns of keys that it does not take, with the keys.
+    logging.getLogger("apprise").propagate = False
     plugin: Sized | None = apprise.Apprise.instantiate(address, suppress_exceptions=True)
     return 0 if plugin is None else len(plugin)
 
@@ -183,6 +191,13 @@ def _robot_key(webhook: str, host: str, name: str, form: re.Pattern[str], exampl
         text = _("Copy the whole webhook address from the robot's page: %(example)s")
         raise InvalidAddress("webhook", text % {"example": example})
     return keys[0]
+
+
+def _unquoted(address: str) -> str:
+    """Return an address without any quoting, however often it was quoted."""
+    while (plain := unquote(address)) != address:
+        address = plain
+    return address
 
 
 def _split(address: str) -> SplitResult:

@@ -20,6 +20,8 @@ Network = IPv4Network | IPv6Network
 # What reaches another address than it seems to: RFC 6052, RFC 8215, RFC 3056, RFC 4380 and IPv4-compatible.
 _NAT64 = ip_network("64:ff9b::/96")
 _TUNNELS = [ip_network(each) for each in ("64:ff9b:1::/48", "2002::/16", "2001::/32", "::/96", "fec0::/10")]
+# Documentation (RFC 9637), and what Azure gives each machine for its agents.
+_INSIDE = [ip_network(each) for each in ("3fff::/20", "168.63.129.16/32")]
 _CONNECTING = {"socket.connect", "socket.sendto", "socket.sendmsg"}
 _STARTING = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty"}
 # A proxy would make connections that nobody judges.
@@ -43,7 +45,7 @@ def is_outside(text: str, networks: Sequence[Network] = ()) -> bool:
     return (
         address.is_global
         and not (address.is_multicast or address.is_reserved or address.is_unspecified)
-        and not any(address in network for network in _TUNNELS if network.version == address.version)
+        and not any(address in network for network in (*_TUNNELS, *_INSIDE) if network.version == address.version)
         and not _is_own(address)
     )
 

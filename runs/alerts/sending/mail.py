@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import smtplib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from django.core.mail.backends.base import BaseEmailBackend
 from django.core.mail.backends.smtp import EmailBackend
 
 from runs.alerts.sending import guard
+from runs.alerts.sending.addresses import masked_mail
 from runs.alerts.sending.errors import NotSent, redacted
 from runs.alerts.sending.message import Message
 from runs.alerts.sending.secrets import unseal
@@ -51,6 +53,7 @@ def send(destination: AlertDestination, addresses: str, message: Message) -> str
     recipients = [each.strip() for each in addresses.replace("\n", ",").split(",") if each.strip()]
     account = MailAccount.objects.filter(project_id=destination.project_id).first()
     password = unseal(account.secret) if account and account.secret else ""
+    hidden = partial(_hidden, password, recipients)
     try:
         with _server(account, password) as (connection, sender):
             mail = _InlineMail(_one_line(message.subject), message.text, sender, recipients, connection=connection)
@@ -67,13 +70,13 @@ def send(destination: AlertDestination, addresses: str, message: Message) -> str
     except smtplib.SMTPRecipientsRefused as error:
         answers = [(code, answer) for code, answer in error.recipients.values()]
         text = "; ".join(_said(code, answer) for code, answer in answers)
-        raise NotSent(redacted(text, [password]), all(code >= 500 for code, _ in answers)) from None
+        raise NotSent(hidden(text), all(code >= 500 for code, _ in answers)) from None
     except smtplib.SMTPResponseException as error:
-        raise NotSent(redacted(_said(error.smtp_code, error.smtp_error), [password]), error.smtp_code >= 500) from None
+        raise NotSent(hidden(_said(error.smtp_code, error.smtp_error)), error.smtp_code >= 500) from None
     except guard.Refused as error:
         raise NotSent(str(error), is_final=True) from None
     except (smtplib.SMTPException, OSError) as error:
-        raise NotSent(redacted(f"{type(error).__name__}: {error}", [password])) from None
+        raise NotSent(hidden(f"{type(error).__name__}: {error}")) from None
     return "The mail server took the message."
 
 
@@ -102,6 +105,13 @@ def _server(account: MailAccount | None, password: str) -> Iterator[tuple[BaseEm
             yield NamelessBackend(timeout=TIMEOUT_S), settings.DEFAULT_FROM_EMAIL
     else:
         yield get_connection(), settings.DEFAULT_FROM_EMAIL
+
+
+def _hidden(password: str, recipients: list[str], text: str) -> str:
+    """Return an answer without the password, and with no more of the recipients than members may see."""
+    for each in sorted(recipients, key=len, reverse=True):
+        text = re.sub(re.escape(each), masked_mail(each), text, flags=re.IGNORECASE)
+    return redacted(text, [password])
 
 
 def _said(code: int, answer: bytes | str) -> str:

@@ -36,13 +36,13 @@ def send_dingtalk(address: str, keyword: str, message: Message) -> str:
         moment = str(round(time.time() * 1000))
         query += [("timestamp", moment), ("sign", dingtalk_signature(moment, key))]
     url = urlunsplit(parts._replace(query=urlencode(query), fragment=""))
-    body: Body = {"msgtype": "markdown", "markdown": {"title": message.subject, "text": _markdown(message, keyword)}}
+    body: Body = {"msgtype": "markdown", "markdown": {"title": message.subject, "text": markdown(message, keyword)}}
     return _post(url, body, address)
 
 
 def send_wecom(address: str, keyword: str, message: Message) -> str:
     """POST to a WeCom robot; return its answer. Raises `NotSent`."""
-    return _post(address, {"msgtype": "markdown", "markdown": {"content": _markdown(message, keyword)}}, address)
+    return _post(address, {"msgtype": "markdown", "markdown": {"content": markdown(message, keyword)}}, address)
 
 
 def dingtalk_signature(moment: str, key: str) -> str:
@@ -50,8 +50,10 @@ def dingtalk_signature(moment: str, key: str) -> str:
     return base64.b64encode(hmac.new(key.encode(), f"{moment}\n{key}".encode(), hashlib.sha256).digest()).decode()
 
 
-def _markdown(message: Message, keyword: str) -> str:
-    text = message.text
+def markdown(message: Message, keyword: str) -> str:
+    """Return a message as robots show it, with the keyword that their filter asks for."""
+    # Names and texts of a training may hold Markdown: no links or pictures (`](`), and no tags or mentions (`<`).
+    text = message.text.replace("](", "] (").replace("<", "‹")
     if keyword and keyword not in text:
         text = f"{keyword}\n\n{text}"
     # A single newline is none in Markdown.

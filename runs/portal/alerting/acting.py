@@ -163,6 +163,15 @@ def _request(found: Found) -> Request:
         case LinkAction.HALVE | LinkAction.SCALE_KNOB:
             knob, factor = _scaling(found)
             payload |= {"command": "set_knob", "arguments": {"knob": knob, "factor": factor}}
+            rule, values = found.alert.rule, _values(found.run, knob)
+            if (
+                found.link.action == LinkAction.SCALE_KNOB
+                and rule
+                and rule.smallest is not None
+                and len(set(values)) == 1
+            ):
+                # The limit was held against this value: another link may be tapped at the same time.
+                payload["expect"] = {"value": values[0]}
         case other:
             payload |= {"command": str(other)}
     try:

@@ -11,9 +11,16 @@ from django.db.models import Model
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
+from runs.access.limiter import Limiter
 from runs.access.roles import membership_in
 from runs.alerts import sending
 from runs.models import AlertDestination, Membership, Role
+
+# Of a project, in each web process: a test starts a process, and may go by the mail server of the installation.
+TRIALS_BURST = 10
+TRIALS_PER_S = 1 / 30
+
+_trials = Limiter(TRIALS_BURST, TRIALS_PER_S)
 
 
 def owner_of(request: HttpRequest, slug: str) -> Membership:
@@ -42,6 +49,11 @@ def public_url() -> str:
 
 
 def try_out(destination: AlertDestination) -> tuple[bool, str]:
-    """Send a test message to a stored destination; return whether it was taken, and what the server answered."""
+    """Send a test message to a stored destination; return whether it was taken, and what the server answered.
+
+    Sends none, and says so, where the project has sent too many.
+    """
+    if not _trials.take(destination.project_id):
+        return False, _("No test was sent: the project has sent many. Wait a minute, then try again.")
     result = sending.test_message(destination)
     return result.ok, result.answer

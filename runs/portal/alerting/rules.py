@@ -170,8 +170,10 @@ def _change(request: HttpRequest, place: Place) -> None:
         place.own.filter(detector=detector, series=series).delete()
     elif do == "wake":
         place.own.filter(detector=detector, series=series).update(snoozed_until=None)
-    elif do in ("on", "off") and len(detector) <= 40 and len(series) <= 200:
+    elif do in ("on", "off"):
         same = [rule for rule in place.rules() if (rule.detector, rule.series) == (detector, series)]
+        if not same and (series or detector not in DEFAULT_RULES):
+            return
         # Of the same series in project and run the run's comes last.
         holds = max(same, key=lambda rule: rule.of_run, default=default_of(detector))
         defaults = {**fields_of(holds), "project": place.project}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from apprise import NotificationManager
 
@@ -108,3 +110,26 @@ def test_a_webhook_of_another_host_is_no_robot(webhook: str) -> None:
     with pytest.raises(InvalidAddress) as refused:
         addresses.dingtalk(webhook)
     assert refused.value.field == "webhook"
+
+
+def test_an_address_that_is_refused_stands_in_no_log() -> None:
+    """Apprise logs keys that it does not take, in the portal too."""
+    seen: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: seen.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger().addHandler(handler)
+    try:
+        with pytest.raises(InvalidAddress):
+            addresses.service("slack://T1JJ3T3L2/A1BRTD4JD/mistyped1234567890abc!!")
+    finally:
+        logging.getLogger().removeHandler(handler)
+    assert seen == []
+
+
+@pytest.mark.parametrize("times", [1, 2, 3, 5])
+def test_an_option_is_refused_however_often_it_is_quoted(times: int) -> None:
+    option = "template"
+    for _ in range(times):
+        option = "".join(f"%{ord(each):02x}" for each in option) if "%" not in option else option.replace("%", "%25")
+    with pytest.raises(InvalidAddress):
+        addresses.service(f"jsons://example.org/hook?{option}=/etc/passwd")

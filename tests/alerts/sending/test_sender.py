@@ -123,14 +123,14 @@ def test_a_dead_and_a_hanging_destination_delay_no_other(lab: Stack) -> None:
 
 def test_a_final_refusal_is_not_tried_again(lab: Stack) -> None:
     server = MailServer()
-    server.refusal = "550 5.1.1 No such user here"
+    server.refusal = f"550 5.1.1 <{ADDRESS}>: No such user here"
     server.start()
     add_destination(lab, "mail", ADDRESS)
     begin_alerts(lab)
     with sending(lab, **mail_of(server)):
         wait_for(lambda: states(lab) == ["failed"], f"the refusal\n{lab.log()}")
     server.stop()
-    assert deliveries(lab)[0]["error"] == "550 5.1.1 No such user here"
+    assert deliveries(lab)[0]["error"] == "550 5.1.1 <s…@example.org>: No such user here"
 
 
 def test_an_address_inside_is_refused_and_so_is_the_mail_server_for_anything_but_mail(lab: Stack) -> None:

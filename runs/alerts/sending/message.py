@@ -161,7 +161,7 @@ def _told(delivery: AlertDelivery, destination: AlertDestination, with_picture: 
         value=alert.nonfinite or ("" if alert.value is None else f"{alert.value:.4g}"),
         usual=alert.usual,
         text=alert.text,
-        action="" if is_over else _action(alert),
+        action="" if is_over else action_text(alert),
         since=alert.began_at,
         url=f"{base}/runs/{alert.run_id}/{step}" if base else "",
         links=_links(alert, destination) if base and not is_over else (),
@@ -169,7 +169,8 @@ def _told(delivery: AlertDelivery, destination: AlertDestination, with_picture: 
     )
 
 
-def _action(alert: Alert) -> str:
+def action_text(alert: Alert) -> str:
+    """Return what the alert's rule asked of the run, or why it did not; "" if it has no action."""
     if not alert.action or not alert.action_state:
         return ""
     name = RuleAction(alert.action).label

@@ -79,11 +79,28 @@ def test_the_chart_of_the_series_marks_where_it_began(page: Page) -> None:
     expect(tip).to_contain_text("Alert: Spike (cleared) · step 900")
 
 
+def test_a_link_of_a_message_shows_the_charts_and_marks_its_step(page: Page, stack: Stack, places: Places) -> None:
+    loss = page.locator('[data-testid=chart][data-series~="train/loss"]')
+    loss.scroll_into_view_if_needed()
+    expect(loss).to_have_attribute("data-marks", re.compile(r"\d"))
+    before = int(loss.get_attribute("data-marks") or 0)
+    page.goto(f"{stack.address}/runs/{places['live']}/?step=1234")
+    expect(page.locator("#charts")).to_be_in_viewport(timeout=20_000)
+    expect(page.get_by_test_id("alert-banner")).not_to_be_in_viewport()
+    expect(loss).to_have_attribute("data-marks", str(before + 1))
+    loss.focus()
+    for _ in range(20):
+        loss.press("m")
+        if "Step of the link" in loss.get_by_test_id("mark-tip").inner_text():
+            break
+    expect(loss.get_by_test_id("mark-tip")).to_contain_text("Step of the link · step 1234")
+
+
 def test_what_lasts_is_told_until_it_is_over_the_most_severe_first(page: Page, stack: Stack, places: Places) -> None:
     banner = page.get_by_role("alert").filter(has_text="critical")
     expect(banner).to_contain_text("critical: Not finite · train/loss · step 1500")
     expect(banner).to_contain_text("and 1 more")
-    expect(page).to_have_title(re.compile("^⚠ 2 critical · "))
+    expect(page).to_have_title(re.compile("^⚠ 1 critical · "))
     banner.get_by_role("link", name="All alerts").press("Enter")
     expect(page.locator("#alerts")).to_be_in_viewport()
     first = page.get_by_test_id("alert-row").last

@@ -126,6 +126,16 @@ def test_it_shows_what_would_be_done_and_for_whom(link: Link) -> None:
     assert nothing_happened()
 
 
+def test_it_shows_where_the_knob_stands_and_what_the_rule_did(link: Link, alert: Alert) -> None:
+    assert "learning_rate = 0.1" not in Client().get(link("stop")).content.decode()
+    page = Client().get(link("halve")).content.decode()
+    assert "learning_rate = 0.1" in page and "Its rule" not in page
+    asked = {"action": "scale_knob", "action_state": "asked", "action_text": "learning_rate × 0.5"}
+    Alert.objects.filter(pk=alert.pk).update(**asked)
+    assert "The rule asked: scale a knob, learning_rate × 0.5" in Client().get(link("halve")).content.decode()
+    assert nothing_happened()
+
+
 @pytest.mark.parametrize(
     ("action", "kind", "arguments"),
     [

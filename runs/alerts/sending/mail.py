@@ -37,15 +37,26 @@ class _InlineMail(EmailMultiAlternatives):
 
 
 class NamelessBackend(EmailBackend):
-    """Django's SMTP backend, but it does not tell the server the name of this host."""
+    """Django's SMTP backend that does not tell the server the name of this host, and keeps what the server answers."""
+
+    # Of the last mail that was taken, such as "250 2.0.0 Ok: queued as 4F1".
+    answer = ""
 
     @property
     def connection_class(self) -> Any:
-        return partial(_connect, super().connection_class)
+        return partial(self._connect, super().connection_class)
 
+    def _connect(self, made: Any, host: str, port: int, local_hostname: str, **options: Any) -> Any:
+        server = made(host, port, local_hostname=HELO_NAME, **options)
+        send_data = server.data
 
-def _connect(made: Any, host: str, port: int, local_hostname: str, **options: Any) -> Any:
-    return made(host, port, local_hostname=HELO_NAME, **options)
+        def data(message: Any) -> tuple[int, bytes]:
+            code, answer = send_data(message)
+            self.answer = _said(code, answer)
+            return code, answer
+
+        server.data = data
+        return server
 
 
 def send(destination: AlertDestination, addresses: str, message: Message) -> str:
@@ -67,6 +78,7 @@ def send(destination: AlertDestination, addresses: str, message: Message) -> str
                 image.add_header("Content-Disposition", "inline", filename="curve.png")
                 mail.attach(image)
             mail.send()
+            answer = getattr(connection, "answer", "")
     except smtplib.SMTPRecipientsRefused as error:
         answers = [(code, answer) for code, answer in error.recipients.values()]
         text = "; ".join(_said(code, answer) for code, answer in answers)
@@ -77,7 +89,7 @@ def send(destination: AlertDestination, addresses: str, message: Message) -> str
         raise NotSent(str(error), is_final=True) from None
     except (smtplib.SMTPException, OSError) as error:
         raise NotSent(hidden(f"{type(error).__name__}: {error}")) from None
-    return "The mail server took the message."
+    return hidden(answer) or "The mail server took the message."
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from django.utils.translation import ngettext
 
 from runs.alerts.sending import links
 from runs.alerts.sending.picture import Picture, picture_of
-from runs.models import Alert, AlertDelivery, AlertDestination, DeliveryMoment, RuleAction, Severity
+from runs.models import ActionState, Alert, AlertDelivery, AlertDestination, DeliveryMoment, RuleAction, Severity
 
 # Alerts of one message that it names; of the others it says how many they are.
 MOST_NAMED = 20
@@ -46,6 +46,8 @@ class ToldAlert:
     value: str
     usual: str
     text: str
+    # What the alert's rule asked of the run, or why it did not.
+    action: str
     since: datetime
     url: str
     links: tuple[TapLink, ...]
@@ -89,7 +91,10 @@ def build(message_id: UUID, destination: AlertDestination, deliveries: Sequence[
     with translation.override(language):
         # The worst first: of many, the others are not named.
         order = list(Severity)
-        ordered = sorted(deliveries, key=lambda each: -order.index(Severity(each.alert.severity)))
+        over = {each.alert_id for each in deliveries if each.moment == DeliveryMoment.CLEARED}
+        # What has begun and ended since the last message is told as over, and is one alert.
+        told_once = [each for each in deliveries if each.moment == DeliveryMoment.CLEARED or each.alert_id not in over]
+        ordered = sorted(told_once, key=lambda each: -order.index(Severity(each.alert.severity)))
         told = tuple(
             _told(each, destination, with_picture=place < MOST_PICTURES)
             for place, each in enumerate(ordered[:MOST_NAMED])
@@ -156,6 +161,7 @@ def _told(delivery: AlertDelivery, destination: AlertDestination, with_picture: 
         value=alert.nonfinite or ("" if alert.value is None else f"{alert.value:.4g}"),
         usual=alert.usual,
         text=alert.text,
+        action="" if is_over else action_text(alert),
         since=alert.began_at,
         url=f"{base}/runs/{alert.run_id}/{step}" if base else "",
         links=_links(alert, destination) if base and not is_over else (),
@@ -163,10 +169,26 @@ def _told(delivery: AlertDelivery, destination: AlertDestination, with_picture: 
     )
 
 
+def action_text(alert: Alert) -> str:
+    """Return what the alert's rule asked of the run, or why it did not; "" if it has no action."""
+    if not alert.action or not alert.action_state:
+        return ""
+    name = RuleAction(alert.action).label
+    if alert.action_state == ActionState.HELD_BACK:
+        # Reasons are marked for translation where they are made.
+        return _("The rule did not act (%(action)s): %(reason)s") % {"action": name, "reason": _(alert.action_text)}
+    what = {"action": f"{name}, {alert.action_text}" if alert.action_text else name}
+    if alert.action_state == ActionState.DRY_RUN:
+        return _("Dry run, the rule would have asked: %(action)s") % what
+    return _("The rule asked: %(action)s") % what
+
+
 def _links(alert: Alert, destination: AlertDestination) -> tuple[TapLink, ...]:
     offered = {links.LinkAction.PAUSE: _("Pause"), links.LinkAction.STOP: _("Stop")}
     if alert.rule is not None and alert.rule.action == RuleAction.SCALE_KNOB:
-        offered[links.LinkAction.SCALE_KNOB] = f"{alert.rule.knob} × {alert.rule.factor}"
+        is_rate = alert.rule.knob == "learning_rate" and alert.rule.factor == 0.5
+        name = _("Learning rate × 0.5") if is_rate else f"{alert.rule.knob} × {alert.rule.factor:g}"
+        offered[links.LinkAction.SCALE_KNOB] = name
     elif alert.series:
         offered[links.LinkAction.HALVE] = _("Learning rate × 0.5")
     if alert.rule is not None and alert.rule.action == RuleAction.SAVE_CHECKPOINT:

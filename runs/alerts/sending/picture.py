@@ -8,12 +8,15 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from runs.models import Alert
+from runs.models import Alert, EpochMetric
 from runs.series import charts
 
 logger = logging.getLogger(__name__)
 
 BUCKETS = 300
+MOST_EPOCHS = 2000
+# A largest value of so many times the smallest has a logarithmic axis.
+DECADES = 1e4
 # At 100 dots an inch 560 × 220 pixels.
 SIZE_IN = (5.6, 2.2)
 LINE, BAND, MARK = "#1f6feb", "#a9c7f7", "#d1242f"
@@ -38,14 +41,28 @@ def picture_of(alert: Alert) -> Picture | None:
         return None
     try:
         _, found = charts.charts(alert.run_id, [alert.series], BUCKETS)
-        chart = found.get(alert.series)
-        if chart is None or not chart["steps"]:
+        chart = found.get(alert.series) or _of_epochs(alert)
+        if not chart["steps"]:
             return None
         return Picture(f"curve-{alert.pk}@steersman", alert.series, _drawn(chart, alert.series, alert.step))
     except Exception:
         # The message matters more than its picture.
         logger.exception("alert %d: no picture", alert.pk)
         return None
+
+
+def _of_epochs(alert: Alert) -> dict[str, Any]:
+    """Return the chart of a value that is told once an epoch, over the steps at which epochs end."""
+    kept = EpochMetric.objects.filter(run_id=alert.run_id).counted().newest(MOST_EPOCHS)
+    is_column = alert.series in EpochMetric.COLUMNS
+    values = [(row.step, getattr(row, alert.series) if is_column else row.extra.get(alert.series)) for row in kept]
+    known = [(step, value) for step, value in values if isinstance(value, (int, float))]
+    return {
+        "axis": "step",
+        "raw": True,
+        "steps": [step for step, _ in known],
+        "values": [value for _, value in known],
+    }
 
 
 def _drawn(chart: dict[str, Any], title: str, step: int | None) -> bytes:
@@ -66,6 +83,8 @@ def _drawn(chart: dict[str, Any], title: str, step: int | None) -> bytes:
         axes.plot(across, _numbers(chart["values" if chart["raw"] else "mean"]), color=LINE, linewidth=1.4)
         if step is not None and not by_time:
             axes.axvline(step, color=MARK, linewidth=1.2, linestyle="--")
+        if spans_decades(chart["values"] if chart["raw"] else chart["min"] + chart["max"]):
+            axes.set_yscale("log")
         # A series may be called anything: $ would begin a formula.
         axes.set_title(title[:80].replace("$", r"\$"), fontsize=9, loc="left")
         axes.set_xlabel("s" if by_time else "step", fontsize=8)
@@ -76,6 +95,12 @@ def _drawn(chart: dict[str, Any], title: str, step: int | None) -> bytes:
         kept = io.BytesIO()
         canvas.print_png(kept, metadata={"Software": None})
     return kept.getvalue()
+
+
+def spans_decades(values: list[float | None]) -> bool:
+    """Return whether values, all positive, differ so much that a linear axis shows the largest alone."""
+    known = [value for value in values if value is not None]
+    return bool(known) and min(known) > 0 and max(known) > DECADES * min(known)
 
 
 def _numbers(values: list[float | None]) -> list[float]:

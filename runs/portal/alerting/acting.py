@@ -113,6 +113,15 @@ def words_of(found: Found) -> str:
             return _("Set %(knob)s to %(factor)s times its value") % {"knob": knob, "factor": f"{factor:g}"}
 
 
+def now_of(found: Found) -> str:
+    """Return where the knob stands that the link scales; "" where it scales none. Raises `CannotAct` as `words_of`."""
+    if found.link.action not in (LinkAction.HALVE, LinkAction.SCALE_KNOB):
+        return ""
+    knob, _factor = _scaling(found)
+    values = ", ".join(f"{value:g}" for value in _values(found.run, knob))
+    return f"{knob} = {values}" if values else ""
+
+
 def act(token: str, found: Found, viewer: Viewer) -> Outcome:
     """Do what the link asks, as `viewer`. Raises `CannotAct`, also where another request was faster."""
     now = timezone.now()

@@ -10,8 +10,8 @@ from django.utils.cache import add_never_cache_headers
 from django.views.decorators.http import require_http_methods
 
 from runs.access.roles import display_name
-from runs.alerts.sending import links
-from runs.portal.alerting.acting import CannotAct, Found, act, actor_of, find, viewer_for, words_of
+from runs.alerts.sending import links, message
+from runs.portal.alerting.acting import CannotAct, Found, act, actor_of, find, now_of, viewer_for, words_of
 
 NONCE_SALT = "runs.portal.alerting.links"
 # So long a page may lie open before its button is pressed.
@@ -54,6 +54,8 @@ def _confirm(request: HttpRequest, token: str, found: Found, actor: User, is_old
         "alert": found.alert,
         "words": words_of(found),
         "who": display_name(actor),
+        "now": now_of(found),
+        "rule_did": message.action_text(found.alert),
         "nonce": _nonce(token, actor),
         "is_old": is_old,
     }

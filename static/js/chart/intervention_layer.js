@@ -38,9 +38,10 @@ export class InterventionLayer {
     const { ctx, bbox } = plot;
     const unit = devicePixelRatio;
     ctx.save();
-    ctx.strokeStyle = ctx.fillStyle = palette.mark;
     ctx.lineWidth = unit;
     for (const { x, marks: own } of this.#groups) {
+      const colour = own.some(({ command }) => command.command === "alert") ? palette.odd : palette.mark;
+      ctx.strokeStyle = ctx.fillStyle = colour;
       const middle = bbox.left + x * unit;
       const bottom = bbox.top + bbox.height;
       ctx.globalAlpha = 0.55;
@@ -51,7 +52,7 @@ export class InterventionLayer {
       ctx.stroke();
       ctx.setLineDash([]);
       ctx.globalAlpha = 1;
-      drawBadge(ctx, middle, bottom - (SIZE / 2 + 1) * unit, unit, own);
+      drawBadge(ctx, middle, bottom - (SIZE / 2 + 1) * unit, unit, own, colour);
     }
     ctx.restore();
   }
@@ -93,14 +94,14 @@ export class InterventionLayer {
   }
 }
 
-function drawBadge(ctx, x, y, unit, marks) {
+function drawBadge(ctx, x, y, unit, marks, colour) {
   const radius = (SIZE / 2) * unit;
   ctx.beginPath();
   ctx.arc(x, y, radius, 0, 2 * Math.PI);
   ctx.fillStyle = palette.surface;
   ctx.fill();
   ctx.stroke();
-  ctx.fillStyle = palette.mark;
+  ctx.fillStyle = colour;
   if (marks.length > 1) {
     ctx.font = `700 ${9.5 * unit}px "Inter Variable", system-ui, sans-serif`;
     ctx.textAlign = "center";

@@ -7,11 +7,14 @@ export class InterventionMarks {
   #state;
   #view;
   #list = [];
+  #linked;
   #changed = changeDetector();
 
-  constructor(state, view) {
+  /** `linked` is the mark of a step that the page was opened for, or null. */
+  constructor(state, view, linked = null) {
     this.#state = state;
     this.#view = view;
+    this.#linked = linked;
     this.version = 0;
   }
 
@@ -26,7 +29,7 @@ export class InterventionMarks {
       !run?.recipe,
     );
     const begins = alerts.filter(({ step, series }) => step !== null && series).map(alertMark);
-    const shown = marks ? [...interventionsOf(commands.values()), ...begins] : [];
+    const shown = marks ? [...interventionsOf(commands.values()), ...begins, this.#linked].filter(Boolean) : [];
     this.#list = shown
       .filter(({ attempt }) => (attempt ?? 0) <= last)
       .map((command) => ({ command, isGone: isReplaced(command, begun) }));
@@ -40,6 +43,8 @@ export class InterventionMarks {
   over({ by, forward }, isMachine, names = []) {
     return this.#list
       .filter(({ command }) => command.command !== "alert" || names.includes(command.series))
+      // Nobody knows when the step of a link was.
+      .filter(({ command }) => command.command !== "linked_step" || by !== "time")
       .filter(({ isGone }) => isMachine || !isGone)
       .map(({ command }) => ({ x: forward(by === "time" ? appliedAt(command) : command.step), command }))
       .sort((left, right) => left.x - right.x);

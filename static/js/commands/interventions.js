@@ -14,6 +14,7 @@ export const ICON_PATHS = {
   evaluate: "m3.5 12.5 2.6-2.6 4 4 8-8.4 2.5 2.5L10.1 19z",
   note: "M4 4.5h16v11h-8.5L7 20v-4.5H4z",
   alert: "M12 3 22.5 20.5h-21z",
+  linked_step: "M12 21.5 5.8 12.8a7.6 7.6 0 1 1 12.4 0z",
   extend: "M4 5.5 11 12l-7 6.5zM12.5 5.5l7 6.5-7 6.5z",
 };
 
@@ -31,6 +32,12 @@ function isStep(value) {
 /** Return an alert as what charts mark: it has a step, the time when it began, and the series that it is of. */
 export function alertMark({ attempt, series, step, began_at: began, detector, title, state }) {
   return { command: "alert", attempt, series, step, applied_at: began, detector, title, state };
+}
+
+/** Return the step that the address of the page names, `?step=7`, as what charts mark; null where it names none. */
+export function linkedMark(query) {
+  const named = new URLSearchParams(query).get("step") ?? "";
+  return /^\d{1,15}$/.test(named) ? { command: "linked_step", step: Number(named) } : null;
 }
 
 function alertWords(alert) {
@@ -74,6 +81,7 @@ export function clusterMarks(marks, room) {
 /** Return what a mark says: what was done, at which step, by whom. */
 export function markText(command) {
   const where = fill(gettext("step {x}"), { x: command.step });
-  const what = command.command === "alert" ? alertWords(command) : commandText(command);
+  const words = { alert: alertWords, linked_step: () => gettext("Step of the link") }[command.command] ?? commandText;
+  const what = words(command);
   return [what, where, command.author].filter(Boolean).join(" · ");
 }

@@ -133,7 +133,8 @@ export class Header {
     const parts = [stateText(run.state)];
     if (loss) parts.push(fill(gettext("loss {value}"), { value: number(loss.value, loss.nonfinite) }));
     const open = openAlerts(this.#state.alerts);
-    if (open.length) parts.unshift(`⚠ ${open.length} ${stateText(open[0].severity)}`);
+    const worst = open.filter(({ severity }) => severity === open[0].severity);
+    if (worst.length) parts.unshift(`⚠ ${worst.length} ${stateText(worst[0].severity)}`);
     const title = `${parts.join(" · ")} – ${run.name}`;
     if (document.title !== title) document.title = title;
   }

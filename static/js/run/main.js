@@ -4,6 +4,7 @@ import "../shared/page_frame.js";
 import { ChartView } from "../chart/view.js";
 import { CommandClient } from "../commands/client.js";
 import { EffectReader } from "../commands/effect_reader.js";
+import { linkedMark } from "../commands/interventions.js";
 import { InterventionMarks } from "../commands/intervention_marks.js";
 import { KnobPanel } from "../knobs/panel.js";
 import { Activity } from "../panels/activity.js";
@@ -52,7 +53,8 @@ const view = new ChartView(document.getElementById("chart-tools"), (what) => {
   if (what === "attempt") charts.refine();
   request();
 });
-const marks = new InterventionMarks(state, view);
+const linked = linkedMark(window.location.search);
+const marks = new InterventionMarks(state, view, linked);
 const charts = new ChartPanel(state, page, view, marks, request);
 const epochs = new Epochs(state, page, view, charts.marksOver("epoch"), request);
 const texts = new TextSamples(state);
@@ -69,6 +71,8 @@ const alerts = new Alerts(state, page);
 const showIcon = tabIcon(document.querySelector('link[rel="icon"][data-alert]'));
 const notifications = new Notifications(document.getElementById("notify"), window.location.pathname);
 
+// Charts of what a message told of come first; whoever has scrolled already stays where they are.
+let showsLinked = linked !== null && !window.location.hash;
 let loading = false;
 let reloads = 0;
 let attemptsSeen = 0;
@@ -158,6 +162,10 @@ painter.add((now) => queuePosition.paint(now), STATS_EVERY_MS);
 painter.add((now) => {
   charts.paint(now);
   epochs.paint(now);
+  if (showsLinked && state.series.size) {
+    showsLinked = false;
+    if (!window.scrollY) document.getElementById("charts").scrollIntoView({ block: "start" });
+  }
 });
 painter.add(() => {
   output.paint();

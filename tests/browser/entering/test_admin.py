@@ -18,9 +18,7 @@ PAGES = (
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_page_breaks_the_policy(
-    stack: Stack, chromium: Browser, places: Places, scheme: str
-) -> None:
+def test_no_page_breaks_the_policy(stack: Stack, chromium: Browser, places: Places, scheme: str) -> None:
     context = chromium.new_context(locale="en-GB", color_scheme=scheme)
     page = context.new_page()
     complaints = Complaints(page)

@@ -55,7 +55,7 @@ def expected(row: str) -> str:
 ROWS = dict(zip(
     ("number", "nonfinite", "beyond", "no number", "whole", "no whole", "beyond 64", "name", "long", "bad name", "many",
      "wrong call", "plan", "open", "odd plan", "seconds", "no seconds", "flag", "best value", "text", "choice",
-     "bad checkpoint", "environment", "handler", "knob", "bad knob", "no handler"),
+     "watch", "bad checkpoint", "environment", "handler", "knob", "bad knob", "no handler"),
     table(), strict=True,
 ))  # fmt: skip
 
@@ -260,6 +260,11 @@ alert_calls = st.one_of(
     st.builds(lambda level: Call("alert", ROWS["choice"], (f"alert-{(token := next(TOKENS))}-", "", level), {},
                                  [["alert", f"alert-{token}-"]]), anything),
 )  # fmt: skip
+watch_calls = st.one_of(
+    st.builds(lambda name, goal: Call("watch", ROWS["name"], (name, goal)), names, st.sampled_from(["min", "max"])),
+    st.builds(lambda goal: Call("watch", ROWS["watch"], ("loss", goal)), anything),
+    st.builds(lambda name: Call("watch", ROWS["watch"], (name, "min")), anything),
+)
 text_calls = st.one_of(
     st.builds(_text, names, anything, st.just(ROWS["text"])),
     st.builds(_text, long_names, anything, st.just(ROWS["long"])),
@@ -337,6 +342,7 @@ CALLS: dict[str, st.SearchStrategy[Call]] = {
     "expect_quiet": quiet_calls,
     "note": note_calls,
     "alert": alert_calls,
+    "watch": watch_calls,
     "log_text": text_calls,
     "record_checkpoint": checkpoint_calls,
     "record_environment": environment_calls,

@@ -50,6 +50,12 @@ class Rule:
         """What people call it: the detector, and the series if it is of some alone."""
         return f"{self.detector} {self.series}".strip()
 
+    def makes_too_small(self, values: Iterable[float]) -> bool:
+        """Return whether scaling any of `values` would go below the smallest value that the rule allows."""
+        if self.smallest is None or self.factor is None:
+            return False
+        return any(value * self.factor < self.smallest for value in values)
+
     @property
     def is_of_state(self) -> bool:
         """Whether it is about what becomes of a run as a whole, of which no series tells."""

@@ -18,6 +18,11 @@ class Severity(models.TextChoices):
     WARNING = "warning", _("warning")
     CRITICAL = "critical", _("critical")
 
+    @property
+    def rank(self) -> int:
+        """How bad it is as a number, from 0: the greater, the worse."""
+        return list(Severity).index(self)
+
 
 class RuleAction(models.TextChoices):
     """What a rule asks of a run when an alert begins."""

@@ -16,7 +16,7 @@ from runs.recording.alerts import LASTING
 from runs.recording.liveness import duration_of, silent
 from runs.recording.queue_places import QueuePlace
 
-SEVERE_FIRST = (Severity.CRITICAL, Severity.WARNING, Severity.INFO)
+SEVERE_FIRST = tuple(sorted(Severity, key=lambda each: -each.rank))
 
 
 @dataclass(frozen=True, slots=True)

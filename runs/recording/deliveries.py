@@ -9,8 +9,6 @@ from django.utils import timezone
 
 from runs.models import Alert, AlertDelivery, AlertDestination, DeliveryMoment, DeliveryState, Severity
 
-_ORDER = list(Severity)
-
 
 def queue(alert: Alert, moment: str) -> int:
     """Write a row for each destination that is to be told; return how many. Call inside the alert's transaction.
@@ -21,7 +19,7 @@ def queue(alert: Alert, moment: str) -> int:
     told = AlertDestination.objects.filter(
         project__runs=alert.run_id,
         is_on=True,
-        least_severity__in=_ORDER[: _ORDER.index(Severity(alert.severity)) + 1],
+        least_severity__in=[each for each in Severity if each.rank <= Severity(alert.severity).rank],
     )
     if moment == DeliveryMoment.CLEARED:
         began = AlertDelivery.objects.filter(alert=alert, moment=DeliveryMoment.BEGAN)

@@ -37,11 +37,15 @@ class DiskDefaults:
     bytes_left: int = 20 * GIB
     room: float = 1.5
 
+    def limit(self, total: int) -> float:
+        """Return below how many free bytes a disk of `total` bytes is nearly full."""
+        return min(self.part * total, self.bytes_left)
+
     def is_full(self, free: int, total: int) -> bool:
-        return free < min(self.part * total, self.bytes_left)
+        return free < self.limit(total)
 
     def is_well(self, free: int, total: int) -> bool:
-        return free >= self.room * min(self.part * total, self.bytes_left)
+        return free >= self.room * self.limit(total)
 
 
 def crashed(run_id: int, attempt: int, error: str) -> None:

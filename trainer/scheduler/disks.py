@@ -16,8 +16,9 @@ from steersman.agent.folders import attempt_folder
 def note_disks(data: Path, host: str) -> None:
     """Look at the file systems of the data folder and of the checkpoints of all live runs of `host`."""
     live = Attempt.objects.filter(host=host, ended_at=None, number=F("run__attempt"), run__state__in=LIVE)
+    of_data = usage(data)
     for run_id, number in live.values_list("run_id", "number"):
-        usages = [usage(data), usage(attempt_folder(data, run_id, number) / "checkpoints")]
+        usages = [of_data, usage(attempt_folder(data, run_id, number) / "checkpoints")]
         known = [each for each in usages if each is not None]
         if known:
             free, total = min(known, key=lambda each: _scarcity(*each))
@@ -36,5 +37,4 @@ def usage(folder: Path) -> tuple[int, int] | None:
 
 def _scarcity(free: int, total: int) -> float:
     """Return how much is free of what makes a disk nearly full."""
-    defaults = DiskDefaults()
-    return free / max(min(defaults.part * total, defaults.bytes_left), 1)
+    return free / max(DiskDefaults().limit(total), 1)

@@ -102,18 +102,26 @@ def _held_back(run: Run, alert: Alert, rule: Rule | None) -> str:
         return ACTED_OFTEN
     if rule.action != RuleAction.SCALE_KNOB:
         return ""
-    values = _numbers(run, rule.knob)
+    values = knob_numbers(run, rule.knob)
     if not values or rule.factor is None:
         return NO_KNOB
-    is_small = rule.smallest is not None and any(value * rule.factor < rule.smallest for value in values)
-    return TOO_SMALL if is_small else ""
+    return TOO_SMALL if rule.makes_too_small(values) else ""
 
 
-def _numbers(run: Run, knob: str) -> list[float | int]:
+def knob_numbers(run: Run, knob: str) -> list[float | int]:
     """Return where a knob stands, in each group where it has several; nothing if it is no number or unknown."""
     found = next((each.get("value") for each in run.knobs if each["name"] == knob), None)
     values = found.values() if isinstance(found, dict) else (found,)
     return [each for each in values if isinstance(each, (int, float)) and not isinstance(each, bool)]
+
+
+def expected_value(run: Run, rule: Rule) -> float | int | None:
+    """Return the value that the smallest one of a rule was held against, None where there is none or groups differ.
+
+    Whoever turns the knob meanwhile, by hand or by another link, has precedence.
+    """
+    values = knob_numbers(run, rule.knob) if rule.smallest is not None else []
+    return values[0] if len(set(values)) == 1 else None
 
 
 def _command_of(rule: Rule) -> RunCommand:
@@ -129,14 +137,12 @@ def _command_of(rule: Rule) -> RunCommand:
 
 
 def _ask(run: Run, alert: Alert, rule: Rule) -> Command:
-    values = _numbers(run, rule.knob) if rule.smallest is not None else []
     request = Request(
         id=command_id(alert),
         command=_command_of(rule),
         reason=f"{alert.title} · {alert.series}"[:LARGEST_REASON_CHARACTERS],
         expires_at=timezone.now() + EXPIRY,
-        # The limit was held against this value: whoever turns the knob meanwhile has precedence.
-        expected_value=values[0] if len(set(values)) == 1 else None,
+        expected_value=expected_value(run, rule),
     )
     name = f"rule {rule.name}"[:LONGEST_NAME]
     return record(run.pk, request, author_id=None, author_name=name, rule_id=rule.id)

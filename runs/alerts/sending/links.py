@@ -6,7 +6,6 @@ whoever has a message has its links, so that each ends, acts once, and acts no l
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -79,8 +78,3 @@ def read(token: str) -> Link:
     if link.expires_at <= timezone.now():
         raise ExpiredLink(link)
     return link
-
-
-def digest(token: str) -> str:
-    """Return the SHA-256 under which the use of a link is recorded, 64 hexadecimal digits."""
-    return hashlib.sha256(token.encode()).hexdigest()

@@ -89,12 +89,11 @@ def build(message_id: UUID, destination: AlertDestination, deliveries: Sequence[
     """Return the message that tells a destination of `deliveries`, of which there is at least one."""
     language = settings.LANGUAGE_CODE
     with translation.override(language):
-        # The worst first: of many, the others are not named.
-        order = list(Severity)
         over = {each.alert_id for each in deliveries if each.moment == DeliveryMoment.CLEARED}
         # What has begun and ended since the last message is told as over, and is one alert.
         told_once = [each for each in deliveries if each.moment == DeliveryMoment.CLEARED or each.alert_id not in over]
-        ordered = sorted(told_once, key=lambda each: -order.index(Severity(each.alert.severity)))
+        # The worst first: of many, the others are not named.
+        ordered = sorted(told_once, key=lambda each: -Severity(each.alert.severity).rank)
         told = tuple(
             _told(each, destination, with_picture=place < MOST_PICTURES)
             for place, each in enumerate(ordered[:MOST_NAMED])

@@ -12,13 +12,16 @@ from django.utils.translation import gettext as _
 
 from runs.access.author_names import name_of
 from runs.access.roles import Viewer, display_name, viewer_of
+from runs.access.tokens import digest
 from runs.alerts.detectors.kinds import is_learning_rate
+from runs.alerts.rulebook.acting import expected_value, knob_numbers
 from runs.alerts.sending import links
 from runs.alerts.sending.links import BadLink, ExpiredLink, Link, LinkAction
 from runs.commands.record import record_as
 from runs.models import Alert, AlertDestination, AlertState, CommandState, RuleAction, Run, UsedAlertLink
 from runs.protocol.commands import LARGEST_REASON_CHARACTERS, InvalidCommand, Request, parse_command
 from runs.recording import alerts
+from runs.recording.alert_rules import as_rule
 
 HALF = 0.5
 # What the training has not taken by then, nobody means any more.
@@ -64,7 +67,7 @@ def find(token: str) -> Found:
         remedy = _("Open it from the message itself, or copy all of it. Nothing was done.")
         raise CannotAct(title, remedy, 404) from error
     alert = Alert.objects.select_related("run__project", "rule").filter(pk=link.alert_id).first()
-    if UsedAlertLink.objects.filter(pk=links.digest(token)).exists():
+    if UsedAlertLink.objects.filter(pk=digest(token)).exists():
         raise _used(alert.run_id if alert else None)
     destination = AlertDestination.objects.filter(pk=link.destination_id, is_on=True).first()
     is_bound = (
@@ -118,7 +121,7 @@ def now_of(found: Found) -> str:
     if found.link.action not in (LinkAction.HALVE, LinkAction.SCALE_KNOB):
         return ""
     knob, _factor = _scaling(found)
-    values = ", ".join(f"{value:g}" for value in _values(found.run, knob))
+    values = ", ".join(f"{value:g}" for value in knob_numbers(found.run, knob))
     return f"{knob} = {values}" if values else ""
 
 
@@ -130,7 +133,7 @@ def act(token: str, found: Found, viewer: Viewer) -> Outcome:
         Run.objects.select_for_update().get(pk=found.run.pk)
         try:
             with transaction.atomic():
-                UsedAlertLink.objects.create(digest=links.digest(token), expires_at=found.link.expires_at)
+                UsedAlertLink.objects.create(digest=digest(token), expires_at=found.link.expires_at)
         except IntegrityError as error:
             raise _used(found.run.pk) from error
         outcome = _acknowledge(found, viewer) if found.link.action == LinkAction.ACKNOWLEDGE else _ask(found, viewer)
@@ -172,15 +175,10 @@ def _request(found: Found) -> Request:
         case LinkAction.HALVE | LinkAction.SCALE_KNOB:
             knob, factor = _scaling(found)
             payload |= {"command": "set_knob", "arguments": {"knob": knob, "factor": factor}}
-            rule, values = found.alert.rule, _values(found.run, knob)
-            if (
-                found.link.action == LinkAction.SCALE_KNOB
-                and rule
-                and rule.smallest is not None
-                and len(set(values)) == 1
-            ):
-                # The limit was held against this value: another link may be tapped at the same time.
-                payload["expect"] = {"value": values[0]}
+            if found.link.action == LinkAction.SCALE_KNOB and found.alert.rule is not None:
+                expected = expected_value(found.run, as_rule(found.alert.rule))
+                if expected is not None:
+                    payload["expect"] = {"value": expected}
         case other:
             payload |= {"command": str(other)}
     try:
@@ -197,22 +195,13 @@ def _scaling(found: Found) -> tuple[str, float]:
             title = _("This run has no learning rate that can be changed")
             raise CannotAct(title, _("Open the run to see what can be changed."), 409, found.run.pk)
         return knob, HALF
-    rule = found.alert.rule
+    rule = as_rule(found.alert.rule) if found.alert.rule is not None else None
     if rule is None or rule.action != RuleAction.SCALE_KNOB or not rule.knob or rule.factor is None:
         title = _("The rule of this alert was changed")
         raise CannotAct(
             title, _("It asks for no change of a value any more. Open the run and act there."), 409, found.run.pk
         )
-    if rule.smallest is not None and any(
-        value * rule.factor < rule.smallest for value in _values(found.run, rule.knob)
-    ):
+    if rule.makes_too_small(knob_numbers(found.run, rule.knob)):
         title = _("The value would be smaller than the rule allows")
         raise CannotAct(title, _("Open the run to set it by hand."), 409, found.run.pk)
     return rule.knob, rule.factor
-
-
-def _values(run: Run, knob: str) -> list[float]:
-    """Return where a knob stands, in each group where it has several; nothing if it is no number or unknown."""
-    held = next((each.get("value") for each in run.knobs if each["name"] == knob), None)
-    values = held.values() if isinstance(held, dict) else (held,)
-    return [each for each in values if isinstance(each, (int, float)) and not isinstance(each, bool)]

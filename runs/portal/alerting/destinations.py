@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from django.contrib import messages
-from django.contrib.admin.models import ADDITION, CHANGE, DELETION
+from django.contrib.admin.models import CHANGE, DELETION
 from django.contrib.auth.decorators import login_required
-from django.contrib.auth.models import User
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -16,7 +15,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from runs.access.roles import membership_in
 from runs.models import AlertDelivery, AlertDestination, DestinationKind, MailAccount, Membership, Role
 from runs.portal.alerting.destination_form import DestinationForm
-from runs.portal.alerting.owning import note, owner_of, public_url, try_out
+from runs.portal.alerting.owning import note, note_saved, owner_of, public_url, try_out
 
 MOST_DELIVERIES_SHOWN = 50
 SECRETS = ("recipients", "webhook", "signing_secret", "address")
@@ -107,12 +106,10 @@ def _answer(request: HttpRequest, own: Membership, form: DestinationForm) -> Htt
         return _show(request, own, form)
     if not form.is_valid():
         return _show(request, own, form, status=422)
-    assert isinstance(request.user, User)
     is_new = form.instance.pk is None
     with transaction.atomic():
-        saved = form.save_for(request.user)
-        changed = ", ".join(form.changed_data)
-        note(request.user, saved, ADDITION if is_new else CHANGE, "added" if is_new else f"changed: {changed}")
+        saved = form.save_for(own.user)
+        note_saved(own.user, saved, is_new, form.changed_data)
     messages.success(request, _("Saved. Send a test message to see whether it arrives."))
     return redirect("destination", own.project.slug, saved.pk)
 

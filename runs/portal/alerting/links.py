@@ -10,7 +10,8 @@ from django.utils.cache import add_never_cache_headers
 from django.views.decorators.http import require_http_methods
 
 from runs.access.roles import display_name
-from runs.alerts.sending import links, message
+from runs.access.tokens import digest
+from runs.alerts.sending import message
 from runs.portal.alerting.acting import CannotAct, Found, act, actor_of, find, now_of, viewer_for, words_of
 
 NONCE_SALT = "runs.portal.alerting.links"
@@ -64,7 +65,7 @@ def _confirm(request: HttpRequest, token: str, found: Found, actor: User, is_old
 
 def _nonce(token: str, actor: User) -> str:
     """Return what the page of this link sends back: it ends, and is of no use for another link or person."""
-    return signing.dumps([links.digest(token), actor.pk], salt=NONCE_SALT)
+    return signing.dumps([digest(token), actor.pk], salt=NONCE_SALT)
 
 
 def _is_of_page(nonce: str, token: str, actor: User) -> bool:
@@ -72,4 +73,4 @@ def _is_of_page(nonce: str, token: str, actor: User) -> bool:
         held: object = signing.loads(nonce, salt=NONCE_SALT, max_age=NONCE_AGE_S)
     except signing.BadSignature:
         return False
-    return held == [links.digest(token), actor.pk]
+    return held == [digest(token), actor.pk]

@@ -9,7 +9,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
-from django.contrib.admin.models import ADDITION, CHANGE, DELETION
+from django.contrib.admin.models import DELETION
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
@@ -27,7 +27,7 @@ from runs.alerts.sending.addresses import InvalidAddress
 from runs.alerts.sending.secrets import seal
 from runs.models import AlertDestination, DestinationKind, MailAccount, MailSecurity, Membership, Project
 from runs.portal.alerting.destination_form import SECRET, SELECT, TEXT
-from runs.portal.alerting.owning import note, owner_of, try_out
+from runs.portal.alerting.owning import note, note_saved, owner_of, try_out
 
 HOST = re.compile(r"(?=.{1,200}\Z)[A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?\Z")
 OTHER = "other"
@@ -183,8 +183,7 @@ def mail_account(request: HttpRequest, slug: str) -> HttpResponse:
         return _show(request, own, form, status=422)
     with transaction.atomic():
         saved = form.save(own.project, own.user)
-        changed = ", ".join(form.changed_data)
-        note(own.user, saved, CHANGE if account else ADDITION, f"changed: {changed}" if account else "added")
+        note_saved(own.user, saved, account is None, form.changed_data)
     messages.success(request, _("Saved. Send a test message to see whether it arrives."))
     return redirect("mail_account", own.project.slug)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from django.conf import settings
-from django.contrib.admin.models import LogEntry
+from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
 from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied
@@ -41,6 +43,12 @@ def note(user: User, changed: Model, flag: int, what: str) -> None:
         action_flag=flag,
         change_message=what,
     )
+
+
+def note_saved(user: User, saved: Model, is_new: bool, fields: Iterable[str]) -> None:
+    """Record in the admin's log that something was added, or which `fields` of its form were changed."""
+    what = "added" if is_new else f"changed: {', '.join(fields)}"
+    note(user, saved, ADDITION if is_new else CHANGE, what)
 
 
 def public_url() -> str:

@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
-from runs.access.roles import COMMANDING_ROLES, operators_only, role_in
+from runs.access.roles import COMMANDING_ROLES, membership_in, operators_only, role_in
 from runs.alerts.rulebook.past import Fired, Past, judge_past, would_have_fired
 from runs.alerts.rules import DEFAULT_RULES, Rule, default_of, rule_for
 from runs.alerts.titles import title_of
@@ -121,8 +121,8 @@ def run_rule(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _of_project(request: HttpRequest, slug: str) -> Place:
-    project = get_object_or_404(Project, slug=slug, memberships__user=request.user.pk)
-    return Place(project, None, role_in(request.user, project.pk) in COMMANDING_ROLES)
+    own = membership_in(request.user, slug)
+    return Place(own.project, None, own.role in COMMANDING_ROLES)
 
 
 def _of_run(request: HttpRequest, pk: int) -> Place:

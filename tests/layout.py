@@ -60,6 +60,7 @@ RULES = {
     "runs.alerts.detectors": rule("runs.protocol", never=f"{WEB} django msgspec numpy"),
     "runs.alerts": rule("runs.alerts.detectors runs.protocol steersman", never=f"{WEB} django"),
     "runs.models": rule("runs.protocol steersman", "django", WEB),
+    "runs.alerts.wording": rule("runs.models runs.alerts", "django", WEB),
     "runs.recording": rule("runs.alerts runs.models runs.protocol steersman", "django channels", WEB),
     "runs.series": rule("runs.models runs.protocol", "django msgspec numpy", WEB),
     "runs.access": rule(RECORD, "django msgspec cryptography axes", WEB),
@@ -72,19 +73,19 @@ RULES = {
     ),
     "runs.api": rule(f"{UI} runs.alerts.rulebook", "django msgspec ninja pydantic", WEB),
     "runs.alerts.sending": rule(
-        f"{RECORD} runs.access runs.series runs.alerts runs.alerts.detectors",
+        f"{RECORD} runs.access runs.series runs.alerts runs.alerts.detectors runs.alerts.wording",
         "django cryptography apprise matplotlib requests",
         WEB,
     ),
     "runs.portal.alerting": rule(
-        f"{UI} runs.alerts runs.alerts.detectors runs.alerts.rulebook runs.alerts.sending",
+        f"{UI} runs.alerts runs.alerts.detectors runs.alerts.rulebook runs.alerts.sending runs.alerts.wording",
         "django django_stubs_ext",
         WEB,
     ),
     "runs.portal.new_run": rule(f"{UI} steersman", "django django_stubs_ext", WEB),
     "runs.portal": rule(f"{UI} runs.portal.new_run runs.portal.alerting", "django django_stubs_ext", WEB),
     "runs.templatetags": rule(f"{RECORD} runs.access steersman", "django", WEB),
-    "runs.admin": rule(f"{UI} steersman", ADMIN_LIBRARIES, WEB),
+    "runs.admin": rule(f"{UI} runs.alerts.wording steersman", ADMIN_LIBRARIES, WEB),
     "runs.management.commands": rule(
         f"{RECORD} runs.access runs.commands runs.alerts.sending steersman", "django", WEB
     ),

@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import display
 
+from runs.alerts.wording.texts import texts_of
 from runs.models import Alert, AlertDelivery, AlertDestination, DeliveryState, MailAccount, Severity
 
 SEVERITY_LABELS = {Severity.INFO: "info", Severity.WARNING: "warning", Severity.CRITICAL: "danger"}
@@ -49,13 +50,27 @@ class DeliveriesOfAlert(TabularInline):
 
 @admin.register(Alert)
 class AlertAdmin(OnlyShows):
-    list_display = ("title", "severity_label", "state", "run", "attempt", "series", "step", "began_at", "cleared_at")
+    list_display = (
+        "told_title",
+        "severity_label",
+        "state",
+        "run",
+        "attempt",
+        "series",
+        "step",
+        "began_at",
+        "cleared_at",
+    )
     list_filter = ("severity", "state", "detector", "late", "run__project", "began_at")
     list_select_related = ("run",)
     search_fields = ("title", "series", "run__name")
     date_hierarchy = "began_at"
     list_per_page = 50
     inlines = (DeliveriesOfAlert,)
+
+    @display(description=_("title"), ordering="title")
+    def told_title(self, alert: Alert) -> str:
+        return texts_of(alert).title
 
     @display(description=_("severity"), ordering="severity", label=SEVERITY_LABELS)
     def severity_label(self, alert: Alert) -> tuple[str, str]:
@@ -92,12 +107,16 @@ class MailAccountAdmin(OnlyShows):
 
 @admin.register(AlertDelivery)
 class AlertDeliveryAdmin(OnlyShows):
-    list_display = ("alert", "destination", "moment", "state_label", "tries", "due_at", "sent_at", "error")
+    list_display = ("told_alert", "destination", "moment", "state_label", "tries", "due_at", "sent_at", "error")
     list_filter = ("state", "moment", "destination__project", "destination__kind")
     list_select_related = ("alert", "destination__project")
     search_fields = ("alert__title", "destination__name")
     exclude = ("claimed_until",)
     list_per_page = 50
+
+    @display(description=_("alert"), ordering="alert__title")
+    def told_alert(self, delivery: AlertDelivery) -> str:
+        return f"{delivery.alert.run_id} · {texts_of(delivery.alert).title}"
 
     @display(description=_("state"), ordering="state", label=STATE_LABELS)
     def state_label(self, delivery: AlertDelivery) -> tuple[str, str]:

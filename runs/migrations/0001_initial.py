@@ -360,6 +360,7 @@ class Migration(migrations.Migration):
                 ("quiet_from", models.TimeField(blank=True, null=True, verbose_name="quiet from")),
                 ("quiet_until", models.TimeField(blank=True, null=True, verbose_name="quiet until")),
                 ("quiet_zone", models.CharField(default="UTC", max_length=64, verbose_name="time zone")),
+                ("language", models.CharField(blank=True, max_length=10, verbose_name="language")),
                 ("digest_minutes", models.PositiveSmallIntegerField(default=0, verbose_name="digest of minutes")),
                 ("is_on", models.BooleanField(default=True, verbose_name="on")),
                 ("created_at", models.DateTimeField(auto_now_add=True, verbose_name="created at")),

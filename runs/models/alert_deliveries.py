@@ -77,10 +77,13 @@ class AlertDestination(models.Model):
     )
     least_severity = models.CharField(_("least severity"), max_length=10, choices=Severity, default=Severity.WARNING)
     tells_cleared = models.BooleanField(_("also when it clears"), default=False)
-    # Within quiet hours, by the clock of `quiet_zone`, only critical alerts are told; the others wait for their end.
+    # By the clock of `quiet_zone` messages tell times, and hours are quiet: only critical alerts are told then, the
+    # others wait for their end.
     quiet_from = models.TimeField(_("quiet from"), null=True, blank=True)
     quiet_until = models.TimeField(_("quiet until"), null=True, blank=True)
     quiet_zone = models.CharField(_("time zone"), max_length=64, default="UTC")
+    # Of its messages; "" is the installation's.
+    language = models.CharField(_("language"), max_length=10, blank=True)
     # Alerts of so many minutes are one message; 0: each as it comes, and those that wait together are one.
     digest_minutes = models.PositiveSmallIntegerField(_("digest of minutes"), default=0)
     is_on = models.BooleanField(_("on"), default=True)

@@ -1,16 +1,22 @@
-"""Alerts on the page of a run: banner, list, title of the tab, snooze, what a rule did; and trying rules."""
+"""Alerts on the page of a run: banner, list, title of the tab, snooze; trying rules; and the story of one night."""
 
 from __future__ import annotations
 
+import base64
 import re
+import signal
 from collections.abc import Iterator
+from email.message import EmailMessage
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.conftest import Places
 from tests.support.browser import operators_page
-from tests.support.stack import Stack
+from tests.support.stack import ROOT, Stack, create_run, run_row, wait_for
+from tests.support.telling.fake_senders import MailServer
+from tests.support.telling.scene import add_destination, sending
 
 CLEAR = """
 from runs.models import Alert, AlertState, alert_as_wire
@@ -35,23 +41,20 @@ Alert.objects.filter(run_id={run}, detector="code").delete()
 """
 ROLE = "from runs.models import Membership; Membership.objects.filter(user__username='operator').update(role='{role}')"
 
-ACT = """
-from django.utils import timezone
-from runs.alerts.rulebook import acting
-from runs.models import AlertRule, Project, Run
-from runs.recording import alerts
-from runs.recording.lifecycle import Holder, open_attempt
-run = Run.objects.create(project=Project.objects.get(slug="pages"), name="ruled")
-open_attempt(run.pk, Holder("gpu-host", "boot", 1), 0, command_line=[])
-rule = AlertRule.objects.create(
-    project=run.project, run=run, detector="divergence", action="save_checkpoint", dry_run=False
-)
-finding = alerts.Finding("divergence", "critical", "Divergence", timezone.now(), series="made/loss", step=5,
-                         rule_id=rule.pk, action=rule.action)
-acting.act(alerts.begin(run.pk, 1, finding).pk)
-print(run.pk)
+RULE = """
+from django.contrib.auth.models import User
+from runs.models import AlertDestination, AlertRule, Project
+project = Project.objects.get(slug="lab")
+AlertRule.objects.create(project=project, detector="divergence", action="save_checkpoint", dry_run=False)
+AlertDestination.objects.filter(project=project).update(person=User.objects.get(username="operator"))
 """
-FORGET_RUN = "from runs.models import Run; Run.objects.filter(name='ruled').delete()"
+FORGET_TELLING = """
+from runs.models import AlertDestination, AlertRule
+AlertRule.objects.filter(project__slug="lab").delete()
+AlertDestination.objects.filter(project__slug="lab").delete()
+"""
+DESCENDING = str(ROOT / "tests" / "alerts" / "descending_training.py")
+PHONE = {"width": 390, "height": 844}
 
 
 @pytest.fixture
@@ -70,13 +73,7 @@ def test_the_chart_of_the_series_marks_where_it_began(page: Page) -> None:
     expect(loss).to_have_attribute("data-marks", re.compile(r"\d"))
     expect(accuracy).to_have_attribute("data-marks", re.compile(r"\d"))
     assert int(loss.get_attribute("data-marks") or 0) == int(accuracy.get_attribute("data-marks") or 0) + 3
-    loss.focus()
-    tip = loss.get_by_test_id("mark-tip")
-    for _ in range(20):
-        loss.press("m")
-        if "Alert: Spike (cleared) · step 900" in tip.inner_text():
-            break
-    expect(tip).to_contain_text("Alert: Spike (cleared) · step 900")
+    marked(loss, "Alert: Spike (cleared) · step 900")
 
 
 def test_a_link_of_a_message_shows_the_charts_and_marks_its_step(page: Page, stack: Stack, places: Places) -> None:
@@ -88,12 +85,7 @@ def test_a_link_of_a_message_shows_the_charts_and_marks_its_step(page: Page, sta
     expect(page.locator("#charts")).to_be_in_viewport(timeout=20_000)
     expect(page.get_by_test_id("alert-banner")).not_to_be_in_viewport()
     expect(loss).to_have_attribute("data-marks", str(before + 1))
-    loss.focus()
-    for _ in range(20):
-        loss.press("m")
-        if "Step of the link" in loss.get_by_test_id("mark-tip").inner_text():
-            break
-    expect(loss.get_by_test_id("mark-tip")).to_contain_text("Step of the link · step 1234")
+    marked(loss, "Step of the link · step 1234")
 
 
 def test_what_lasts_is_told_until_it_is_over_the_most_severe_first(page: Page, stack: Stack, places: Places) -> None:
@@ -158,41 +150,125 @@ def test_a_viewer_has_no_button(stack: Stack, chromium: Browser, places: Places,
 
 
 @pytest.fixture
-def ruled_page(stack: Stack, chromium: Browser, places: Places) -> Iterator[Page]:
-    """The page of a run with one alert, whose rule has acted."""
-    made = stack.manage("shell", "-v", "0", "-c", ACT)
+def night(stack: Stack) -> Iterator[tuple[MailServer, int]]:
+    """A mail server, and the id of a training whose alerts a person is told of by it; a rule saves a checkpoint."""
+    server = MailServer()
+    server.start()
+    add_destination(stack, "mail", "operator@example.org", name="On call")
+    stack.manage("shell", "-v", "0", "-c", RULE)
+    run_id = create_run(stack, "Night shift")
+    mail = {"STEERSMAN_EMAIL_URL": f"smtp://127.0.0.1:{server.port}", "STEERSMAN_PUBLIC_URL": stack.address}
+    with sending(stack, **mail):
+        training = stack.train(run_id, "--quiet", "--", DESCENDING)
+        yield server, run_id
+        training.send_signal(signal.SIGINT)
+        assert training.wait(120) == 0, stack.log()
+    server.stop()
+    stack.manage("shell", "-v", "0", "-c", FORGET_TELLING)
+
+
+def test_a_rate_that_is_too_high_is_told_by_mail_and_halved_by_one_tap(
+    stack: Stack, chromium: Browser, night: tuple[MailServer, int], screenshots: Path
+) -> None:
+    server, run_id = night
     with operators_page(chromium, stack.address) as page:
-        page.goto(f"{stack.address}/runs/{made.stdout.split()[-1]}/")
-        yield page
-    stack.manage("shell", "-v", "0", "-c", FORGET_RUN)
+        page.goto(f"{stack.address}/runs/{run_id}/")
+        wait_for(lambda: run_row(stack, run_id)["step"] > 300, f"a usual loss\n{stack.log()}")
+        rate = page.locator('[data-testid=knob][data-knob="learning_rate"][data-group=""]')
+        rate.get_by_test_id("knob-field").fill("3")
+        rate.get_by_test_id("knob-field").press("Enter")
+
+        banner = page.get_by_test_id("alert-banner")
+        expect(banner).to_contain_text("critical: Divergence · train/loss · step", timeout=20_000)
+        row = page.get_by_test_id("alert-row").filter(has_text="Divergence · train/loss")
+        action = row.get_by_test_id("alert-action")
+        expect(action).to_contain_text("The rule asked: save a checkpoint")
+        loss = page.locator('[data-testid=chart][data-series~="train/loss"]')
+        marked(loss, "Alert: Divergence (open) · step")
+        command = page.locator(f'[id="{(action.get_by_role("link").get_attribute("href") or "")[1:]}"]')
+        action.get_by_role("link").press("Enter")
+        expect(command).to_be_in_viewport()
+        expect(command).to_contain_text("rule divergence")
+
+        row.locator("summary").press("Enter")
+        row.get_by_role("button", name="8 hours").press("Enter")
+        expect(page.locator("#toasts")).to_contain_text("Snoozed: Divergence · train/loss")
+        expect(row.locator("summary")).to_be_focused()
+        look_at(page, screenshots, "alert")
+
+        wait_for(lambda: server.mails, f"the mail\n{stack.log()}")
+        mail = server.mails[0][1]
+        plain = mail.get_body(("plain",)).get_content()  # type: ignore[union-attr]
+        assert str(mail["To"]) == "operator@example.org" and "Night shift" in str(mail["Subject"])
+        assert "Divergence" in plain and f"{stack.address}/runs/{run_id}/?step=" in plain
+        phone = chromium.new_context(viewport=PHONE, locale="en-GB").new_page()  # type: ignore[arg-type]
+        phone.set_content(shown(mail))
+        assert phone.evaluate("[...document.images].every((image) => image.naturalWidth > 300)"), "a picture is missing"
+        assert phone.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+        phone.screenshot(path=screenshots / "alert-mail-phone.png", full_page=True)
+
+        # Nobody is logged in on this phone: the link is the operator's.
+        phone.goto(re.findall(r"^Learning rate × 0\.5: (\S+)", plain, re.MULTILINE)[0])
+        expect(phone.get_by_role("heading")).to_have_text("Set learning_rate to 0.5 times its value?")
+        expect(phone.get_by_test_id("now")).to_have_text("learning_rate = 3")
+        expect(phone.get_by_test_id("who")).to_have_text("Operator Lab")
+        phone.screenshot(path=screenshots / "alert-link-phone.png", full_page=True)
+        phone.get_by_test_id("act").press("Enter")
+        expect(phone.get_by_test_id("outcome")).to_have_text("The run was asked. It acts at its next step.")
+        phone.context.close()
+
+        expect(rate.get_by_test_id("knob-value")).to_have_text("1.5")
+        expect(row).to_have_attribute("data-state", "cleared", timeout=60_000)
+        expect(page.get_by_role("alert").filter(has_text="Divergence")).to_have_count(0)
+        for text in ("Learning rate 3 → 1.5", "Operator Lab", "by a link sent to On call"):
+            expect(page.get_by_test_id("command-row").filter(has_text="3 → 1.5")).to_contain_text(text)
+        look_at(page, screenshots, "alert-over")
+
+        page.locator("#alerts-title").get_by_role("link").press("Enter")
+        rule = page.locator('[data-rule="divergence train/loss"]')
+        expect(rule).to_contain_text("of this run")
+        expect(rule).to_contain_text(re.compile(r"snoozed until \d{4}-"))
+        page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+        page.screenshot(path=screenshots / "alert-rules-phone.png")
 
 
-def test_an_alert_says_what_its_rule_asked_and_is_snoozed_by_keyboard(ruled_page: Page) -> None:
-    page = ruled_page
-    row = page.get_by_test_id("alert-row").filter(has_text="Divergence · made/loss · step 5")
-    action = row.get_by_test_id("alert-action")
-    expect(action).to_contain_text("The rule asked: save a checkpoint")
-    command = page.locator(f'[id="{(action.get_by_role("link").get_attribute("href") or "")[1:]}"]')
-    expect(command).to_contain_text("rule divergence")
-    action.get_by_role("link").press("Enter")
-    expect(command).to_be_in_viewport()
-
-    row.locator("summary").press("Enter")
-    row.get_by_role("button", name="8 hours").press("Enter")
-    expect(page.locator("#toasts")).to_contain_text("Snoozed: Divergence · made/loss · step 5")
-    expect(row.locator("summary")).to_be_focused()
-    page.set_viewport_size({"width": 375, "height": 740})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 375
-
-    page.locator("#alerts-title").get_by_role("link").press("Enter")
-    rule = page.locator('[data-rule="divergence made/loss"]')
-    expect(rule).to_contain_text("of this run")
-    expect(rule).to_contain_text(re.compile(r"snoozed until \d{4}-"))
-    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+def marked(chart: Locator, text: str) -> None:
+    """Step through the marks of a chart until one says `text`."""
+    chart.scroll_into_view_if_needed()
+    chart.focus()
+    tip = chart.get_by_test_id("mark-tip")
+    for _ in range(20):
+        chart.press("m")
+        if text in tip.inner_text():
+            break
+    expect(tip).to_contain_text(text)
 
 
-def test_a_rule_is_tried_before_it_is_stored(ruled_page: Page, stack: Stack, places: Places) -> None:
-    page = ruled_page
+def look_at(page: Page, screenshots: Path, name: str) -> None:
+    """Take pictures of a page in the light, in the dark and on a phone; it fits each."""
+    desk = page.viewport_size
+    for scheme, size in (("light", desk), ("dark", desk), ("light", PHONE)):
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page.set_viewport_size(size)  # type: ignore[arg-type]
+        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]  # type: ignore[index]
+        page.evaluate("scrollTo(0, 0)")
+        page.screenshot(path=screenshots / f"{name}-{scheme}-{size['width']}.png", full_page=True)  # type: ignore[index]
+    page.emulate_media(color_scheme="light")
+    page.set_viewport_size(desk)  # type: ignore[arg-type]
+
+
+def shown(mail: EmailMessage) -> str:
+    """Return the HTML of a mail with its pictures in it, as a program for mail shows it."""
+    html: str = mail.get_body(("html",)).get_content()  # type: ignore[union-attr]
+    for part in mail.walk():
+        if part.get_content_type() == "image/png":
+            picture = base64.b64encode(part.get_payload(decode=True)).decode()
+            html = html.replace(f"cid:{str(part['Content-ID']).strip('<>')}", f"data:image/png;base64,{picture}")
+    return html
+
+
+def test_a_rule_is_tried_before_it_is_stored(page: Page, stack: Stack, places: Places) -> None:
     page.goto(f"{stack.address}/runs/{places['live']}/rules/")
     expect(page.locator('[data-rule="non-finite"]')).to_contain_text("would have fired")
     page.get_by_test_id("new-rule").press("Enter")

@@ -281,8 +281,9 @@ def test_members_see_the_state_of_messages_and_owners_the_error(owner: Client, o
     )
     for client, sees in ((owner, True), (signed_in("operator"), False), (signed_in("viewer"), False)):
         page = client.get(PAGE).content.decode()
-        assert "Loss rose" in page and "failed" in page and "3 tries" in page
+        assert "Spike" in page and "failed" in page and "3 tries" in page
         assert ("550 no box" in page) is sees
+    assert "尖峰" in owner.get(PAGE, headers={"accept-language": "zh-hans"}).content.decode()
 
 
 def test_the_admin_shows_both_without_a_secret_and_changes_neither(on_call: AlertDestination) -> None:

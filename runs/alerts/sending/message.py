@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
 from django.template.loader import render_to_string
-from django.utils import translation
+from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from runs.alerts.sending import links
+from runs.alerts.sending import links, timing
 from runs.alerts.sending.picture import Picture, picture_of
-from runs.models import ActionState, Alert, AlertDelivery, AlertDestination, DeliveryMoment, RuleAction, Severity
+from runs.alerts.wording.texts import action_text, texts_of, value_of
+from runs.models import Alert, AlertDelivery, AlertDestination, DeliveryMoment, RuleAction, Severity
 
 # Alerts of one message that it names; of the others it says how many they are.
 MOST_NAMED = 20
-# Alerts that it shows a curve of.
-MOST_PICTURES = 3
+# Runs that it tells of in full, with curve and links; of the others a line each.
+MOST_IN_FULL = 3
 LINK_LIFETIME = timedelta(hours=24)
 
 
@@ -39,8 +40,6 @@ class ToldAlert:
     heading: str
     severity: str
     is_over: bool
-    run: str
-    project: str
     series: str
     step: int | None
     value: str
@@ -49,9 +48,20 @@ class ToldAlert:
     # What the alert's rule asked of the run, or why it did not.
     action: str
     since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What a message tells of one run: its worst alert, then the others. `picture` and `links` are of the worst."""
+
+    run: str
+    project: str
+    worst: ToldAlert
+    others: tuple[ToldAlert, ...]
     url: str
-    links: tuple[TapLink, ...]
-    picture: Picture | None
+    is_full: bool
+    links: tuple[TapLink, ...] = ()
+    picture: Picture | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +71,11 @@ class Message:
     id: UUID
     subject: str
     severity: str
-    alerts: tuple[ToldAlert, ...] = ()
+    stories: tuple[Story, ...] = ()
     more: int = 0
     note: str = ""
     language: str = field(default="en")
+    zone: str = field(default="UTC")
 
     @property
     def text(self) -> str:
@@ -78,40 +89,37 @@ class Message:
 
     @property
     def pictures(self) -> list[Picture]:
-        return [told.picture for told in self.alerts if told.picture]
+        return [story.picture for story in self.stories if story.picture]
 
     def _rendered(self, template: str) -> str:
-        with translation.override(self.language):
+        with translation.override(self.language), timezone.override(timing.zone_of(self.zone)):
             return render_to_string(template, {"message": self})
 
 
 def build(message_id: UUID, destination: AlertDestination, deliveries: Sequence[AlertDelivery]) -> Message:
     """Return the message that tells a destination of `deliveries`, of which there is at least one."""
-    language = settings.LANGUAGE_CODE
+    language = language_of(destination)
     with translation.override(language):
         over = {each.alert_id for each in deliveries if each.moment == DeliveryMoment.CLEARED}
         # What has begun and ended since the last message is told as over, and is one alert.
         told_once = [each for each in deliveries if each.moment == DeliveryMoment.CLEARED or each.alert_id not in over]
-        # The worst first: of many, the others are not named.
-        ordered = sorted(told_once, key=lambda each: -Severity(each.alert.severity).rank)
-        told = tuple(
-            _told(each, destination, with_picture=place < MOST_PICTURES)
-            for place, each in enumerate(ordered[:MOST_NAMED])
-        )
+        ordered = sorted(told_once, key=_by_weight)
+        named = ordered[:MOST_NAMED]
         return Message(
             id=message_id,
             subject=_subject(ordered, destination),
-            severity=ordered[0].alert.severity,
-            alerts=told,
-            more=len(ordered) - len(told),
+            severity=max((each.alert.severity for each in ordered), key=lambda each: Severity(each).rank),
+            stories=tuple(_stories(named, destination)),
+            more=len(ordered) - len(named),
             note="" if settings.STEERSMAN_PUBLIC_URL else _no_links(),
             language=language,
+            zone=destination.quiet_zone,
         )
 
 
 def test_of(message_id: UUID, destination: AlertDestination) -> Message:
     """Return the message by which a person tries a destination."""
-    language = settings.LANGUAGE_CODE
+    language = language_of(destination)
     with translation.override(language):
         return Message(
             id=message_id,
@@ -121,7 +129,20 @@ def test_of(message_id: UUID, destination: AlertDestination) -> Message:
             % {"project": destination.project.name}
             + ("" if settings.STEERSMAN_PUBLIC_URL else " " + _no_links()),
             language=language,
+            zone=destination.quiet_zone,
         )
+
+
+def language_of(destination: AlertDestination) -> str:
+    """Return the language that a destination is told in: its own, or that of the installation."""
+    known = {code for code, _name in settings.LANGUAGES}
+    return destination.language if destination.language in known else settings.LANGUAGE_CODE
+
+
+def _by_weight(delivery: AlertDelivery) -> tuple[bool, int, datetime, int]:
+    """What lasts before what is over, the worst first, and of equals what began first: it may be the cause."""
+    is_over = delivery.moment == DeliveryMoment.CLEARED
+    return is_over, -Severity(delivery.alert.severity).rank, delivery.alert.began_at, delivery.pk
 
 
 def _no_links() -> str:
@@ -129,57 +150,66 @@ def _no_links() -> str:
 
 
 def _subject(deliveries: Sequence[AlertDelivery], destination: AlertDestination) -> str:
-    first = deliveries[0].alert
-    project = destination.project.name
-    if len(deliveries) > 1:
-        runs = len({each.alert.run_id for each in deliveries})
+    project, first = destination.project.name, deliveries[0].alert
+    runs = len({each.alert.run_id for each in deliveries})
+    if runs > 1:
         alerts = ngettext("%(count)d alert", "%(count)d alerts", len(deliveries)) % {"count": len(deliveries)}
         of_runs = ngettext("of %(count)d run", "of %(count)d runs", runs) % {"count": runs}
-        return f"[{project}] {alerts} {of_runs}: {first.title}"
-    return f"[{project}] {first.run.name}: {_heading(deliveries[0])}"
+        return f"[{project}] {alerts} {of_runs}: {texts_of(first).title}"
+    others = len(deliveries) - 1
+    more = ngettext("and %(count)d more", "and %(count)d more", others) % {"count": others} if others else ""
+    return f"[{project}] {first.run.name}: {_heading(deliveries[0])} {more}".strip()
 
 
 def _heading(delivery: AlertDelivery) -> str:
-    title = delivery.alert.title
+    title = texts_of(delivery.alert).title
     return _("over: %(title)s") % {"title": title} if delivery.moment == DeliveryMoment.CLEARED else title
 
 
-def _told(delivery: AlertDelivery, destination: AlertDestination, with_picture: bool) -> ToldAlert:
+def _stories(deliveries: Iterable[AlertDelivery], destination: AlertDestination) -> Iterable[Story]:
+    """Yield a story of each run, in the order of what is worst of each."""
+    by_run: dict[int, list[AlertDelivery]] = {}
+    for delivery in deliveries:
+        by_run.setdefault(delivery.alert.run_id, []).append(delivery)
+    for place, (first, *others) in enumerate(by_run.values()):
+        alert, worst, is_full = first.alert, _told(first), place < MOST_IN_FULL
+        yield Story(
+            run=alert.run.name,
+            project=destination.project.name,
+            worst=worst,
+            others=tuple(_told(each) for each in others),
+            url=_address(alert),
+            is_full=is_full,
+            links=_links(alert, destination) if is_full and not worst.is_over and _base() else (),
+            picture=picture_of(alert) if is_full else None,
+        )
+
+
+def _told(delivery: AlertDelivery) -> ToldAlert:
     alert = delivery.alert
     is_over = delivery.moment == DeliveryMoment.CLEARED
-    base = settings.STEERSMAN_PUBLIC_URL
-    step = f"?step={alert.step}" if alert.step is not None else ""
     return ToldAlert(
         heading=_heading(delivery),
         severity=alert.get_severity_display(),
         is_over=is_over,
-        run=alert.run.name,
-        project=destination.project.name,
         series=alert.series,
         step=alert.step,
-        value=alert.nonfinite or ("" if alert.value is None else f"{alert.value:.4g}"),
+        value=value_of(alert),
         usual=alert.usual,
-        text=alert.text,
+        text=texts_of(alert).text,
         action="" if is_over else action_text(alert),
         since=alert.began_at,
-        url=f"{base}/runs/{alert.run_id}/{step}" if base else "",
-        links=_links(alert, destination) if base and not is_over else (),
-        picture=picture_of(alert) if with_picture else None,
     )
 
 
-def action_text(alert: Alert) -> str:
-    """Return what the alert's rule asked of the run, or why it did not; "" if it has no action."""
-    if not alert.action or not alert.action_state:
-        return ""
-    name = RuleAction(alert.action).label
-    if alert.action_state == ActionState.HELD_BACK:
-        # Reasons are marked for translation where they are made.
-        return _("The rule did not act (%(action)s): %(reason)s") % {"action": name, "reason": _(alert.action_text)}
-    what = {"action": f"{name}, {alert.action_text}" if alert.action_text else name}
-    if alert.action_state == ActionState.DRY_RUN:
-        return _("Dry run, the rule would have asked: %(action)s") % what
-    return _("The rule asked: %(action)s") % what
+def _base() -> str:
+    return str(settings.STEERSMAN_PUBLIC_URL)
+
+
+def _address(alert: Alert) -> str:
+    """Return the address of the run at the alert's step, "" where the installation has none."""
+    step = f"?step={alert.step}" if alert.step is not None else ""
+    return f"{_base()}/runs/{alert.run_id}/{step}" if _base() else ""
 
 
 def _links(alert: Alert, destination: AlertDestination) -> tuple[TapLink, ...]:

@@ -25,7 +25,7 @@ def quiet_end(now: datetime, start: time | None, end: time | None, zone: str) ->
     """Return when the quiet hours end in which `now` lies; None outside of them. An unknown zone is UTC."""
     if start is None or end is None or start == end:
         return None
-    local = now.astimezone(_zone(zone))
+    local = now.astimezone(zone_of(zone))
     is_quiet = start <= local.time() < end if start < end else local.time() >= start or local.time() < end
     if not is_quiet:
         return None
@@ -59,7 +59,8 @@ def retry_after(tries: int) -> timedelta:
     return min(LONGEST_RETRY, FIRST_RETRY * (1 << doublings))
 
 
-def _zone(name: str) -> ZoneInfo:
+def zone_of(name: str) -> ZoneInfo:
+    """Return a time zone by its name; UTC where there is no such."""
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):

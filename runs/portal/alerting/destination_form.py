@@ -6,6 +6,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from django import forms
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -80,11 +81,17 @@ class DestinationForm(forms.ModelForm[AlertDestination]):
         help_text=gettext_lazy("Alerts of so many minutes are one message. 0: each at once."),
         widget=forms.NumberInput(attrs={"class": "form-control"}),
     )
+    language = forms.ChoiceField(
+        label=gettext_lazy("Language of messages"),
+        choices=[("", gettext_lazy("that of the installation")), *settings.LANGUAGES],
+        required=False,
+        widget=forms.Select(attrs=SELECT),
+    )
     quiet_zone = forms.CharField(
         label=gettext_lazy("Time zone"),
         initial="UTC",
         max_length=64,
-        help_text=gettext_lazy("Such as Asia/Shanghai, Europe/Berlin or UTC."),
+        help_text=gettext_lazy("Of quiet hours and of times in messages: such as Asia/Shanghai, Europe/Berlin or UTC."),
         widget=forms.TextInput(attrs=TEXT),
     )
 
@@ -93,6 +100,7 @@ class DestinationForm(forms.ModelForm[AlertDestination]):
         fields = (
             "name",
             "keyword",
+            "language",
             "least_severity",
             "tells_cleared",
             "quiet_from",

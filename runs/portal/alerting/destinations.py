@@ -13,6 +13,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
 from runs.access.roles import membership_in
+from runs.alerts.wording.texts import texts_of
 from runs.models import AlertDelivery, AlertDestination, DestinationKind, MailAccount, Membership, Role
 from runs.portal.alerting.destination_form import DestinationForm
 from runs.portal.alerting.owning import note, note_saved, owner_of, public_url, try_out
@@ -34,7 +35,10 @@ def destinations(request: HttpRequest, slug: str) -> HttpResponse:
         "kinds": DestinationKind.choices,
         "account": MailAccount.objects.filter(project=own.project).first(),
         "has_public_url": bool(public_url()),
-        "deliveries": deliveries.select_related("alert__run", "destination")[:MOST_DELIVERIES_SHOWN],
+        "deliveries": [
+            (each, texts_of(each.alert).title)
+            for each in deliveries.select_related("alert__run", "destination")[:MOST_DELIVERIES_SHOWN]
+        ],
     }
     return render(request, "alerting/destinations.html", context)
 

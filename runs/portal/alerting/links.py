@@ -11,7 +11,7 @@ from django.views.decorators.http import require_http_methods
 
 from runs.access.roles import display_name
 from runs.access.tokens import digest
-from runs.alerts.sending import message
+from runs.alerts.wording.texts import action_text, texts_of
 from runs.portal.alerting.acting import CannotAct, Found, act, actor_of, find, now_of, viewer_for, words_of
 
 NONCE_SALT = "runs.portal.alerting.links"
@@ -45,22 +45,25 @@ def _answer(request: HttpRequest, token: str) -> HttpResponse:
     if not _is_of_page(request.POST.get("nonce", ""), token, actor):
         return _confirm(request, token, found, actor, is_old=True)
     outcome = act(token, found, viewer)
-    context = {"run": found.run, "alert": found.alert, "who": viewer.name, "outcome": outcome}
+    context = {"who": viewer.name, "outcome": outcome, **_facts(found)}
     return render(request, "alerting/link_done.html", context)
 
 
 def _confirm(request: HttpRequest, token: str, found: Found, actor: User, is_old: bool = False) -> HttpResponse:
     context = {
-        "run": found.run,
-        "alert": found.alert,
+        **_facts(found),
         "words": words_of(found),
         "who": display_name(actor),
         "now": now_of(found),
-        "rule_did": message.action_text(found.alert),
+        "rule_did": action_text(found.alert),
         "nonce": _nonce(token, actor),
         "is_old": is_old,
     }
     return render(request, "alerting/link.html", context, status=409 if is_old else 200)
+
+
+def _facts(found: Found) -> dict[str, object]:
+    return {"run": found.run, "alert": found.alert, "title": texts_of(found.alert).title}
 
 
 def _nonce(token: str, actor: User) -> str:

@@ -7,7 +7,7 @@ import { number } from "../shared/format.js";
 import { postJson } from "../shared/http.js";
 import { fill, gettext, stateText } from "../shared/i18n.js";
 import { changeDetector } from "../shared/painter.js";
-import { openAlerts } from "../state/alerts.js";
+import { inOrder, openAlerts } from "../state/alerts.js";
 import { timeElement } from "./row.js";
 
 export class Alerts {
@@ -16,6 +16,7 @@ export class Alerts {
   #banner = document.getElementById("alert-banner");
   #list = document.getElementById("alerts");
   #button = this.#banner.querySelector("button");
+  #all = document.getElementById("acknowledge-all");
   #worst = null;
   #changed = changeDetector();
 
@@ -23,6 +24,7 @@ export class Alerts {
     this.#state = state;
     this.#page = page;
     this.#button.addEventListener("click", () => this.#acknowledge(this.#worst, this.#button));
+    this.#all.addEventListener("click", () => this.#acknowledgeAll());
   }
 
   paint() {
@@ -39,11 +41,14 @@ export class Alerts {
 
   #paintList(may) {
     const focused = document.activeElement;
-    const held = this.#list.contains(focused) ? focused.closest("[data-alert]")?.dataset.alert : undefined;
-    this.#list.replaceChildren(...this.#state.alerts.map((alert) => this.#row(alert, may)));
-    // The row is a new one: a keyboard stays where it was, or in the list where the button has gone.
-    const row = `[data-alert="${held}"]`;
-    if (held !== undefined) (this.#list.querySelector(`${row} .alert-buttons > button, ${row} summary`) ?? this.#list).focus();
+    const row = this.#list.contains(focused) ? focused.closest("[data-alert]") : null;
+    const wasSnooze = Boolean(focused?.closest(".alert-snooze"));
+    this.#all.hidden = !may || openAlerts(this.#state.alerts).length < 2;
+    this.#list.replaceChildren(...inOrder(this.#state.alerts).map((alert) => this.#row(alert, may)));
+    if (!row) return;
+    // The row is a new one: a keyboard stays at the same button, or in the list where that has gone.
+    const fresh = this.#list.querySelector(`[data-alert="${row.dataset.alert}"]`);
+    (fresh?.querySelector(wasSnooze ? "summary" : ".alert-buttons > button") ?? fresh?.querySelector("summary") ?? this.#list).focus();
   }
 
   #row(alert, may) {
@@ -89,6 +94,14 @@ export class Alerts {
   /** Tell the portal; the event that follows paints it. */
   #acknowledge(alert, button) {
     return this.#ask(alert, "acknowledge", {}, button);
+  }
+
+  /** Acknowledge what is open now, one after the other; what begins meanwhile nobody has seen. */
+  async #acknowledgeAll() {
+    for (const alert of openAlerts(this.#state.alerts)) {
+      if (!(await this.#acknowledge(alert, this.#all))) return;
+    }
+    this.#list.focus();
   }
 
   /** Return whether the portal took it. */

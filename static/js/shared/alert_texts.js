@@ -1,9 +1,10 @@
 // What an alert of each detector is called, and what it means, in the reader's language.
 
+import { number } from "./format.js";
 import { fill, gettext } from "./i18n.js";
 
 /** Return {title, text} of an alert; what the training's own code says stays as it is. */
-export function alertTexts({ detector, title, text }) {
+export function alertTexts({ detector, title, text, value }) {
   const known = {
     "non-finite": [gettext("Not finite"), gettext("A value is NaN or infinite.")],
     spike: [gettext("Spike"), gettext("The loss jumped far above what was usual.")],
@@ -22,7 +23,7 @@ export function alertTexts({ detector, title, text }) {
     crash: [gettext("Crashed"), text],
     restart: [gettext("Started again"), text],
     lost: [gettext("Lost"), text],
-    disk: [gettext("Disk nearly full"), text],
+    disk: [gettext("Disk nearly full"), typeof value === "number" ? fill(gettext("{free} GiB are free."), { free: number(value) }) : text],
     threshold: [gettext("Beyond its limit"), gettext("The value is beyond the limit that was set.")],
   }[detector];
   return known ? { title: known[0], text: known[1] } : { title, text };

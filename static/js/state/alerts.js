@@ -1,10 +1,18 @@
-// Which alerts nobody has seen to, in which order they are told. Pure.
+// Which alerts nobody has seen to, and in which order alerts are told. Pure.
 
 const RANKS = { critical: 0, warning: 1, info: 2 };
+const STATES = { open: 0, acknowledged: 1, cleared: 2 };
 
 /** Return the alerts that last and that nobody acknowledged, the most severe first, of equals the newest. */
 export function openAlerts(alerts) {
-  return alerts
-    .filter(({ state }) => state === "open")
-    .sort((left, right) => (RANKS[left.severity] ?? 3) - (RANKS[right.severity] ?? 3) || right.id - left.id);
+  return inOrder(alerts.filter(({ state }) => state === "open"));
+}
+
+/** Return alerts as the panel lists them: open ones first, then acknowledged ones; of these the most severe, the newest.
+ *  What is over comes last, the newest first. */
+export function inOrder(alerts) {
+  const rank = ({ state, severity }) => (state === "cleared" ? 0 : (RANKS[severity] ?? 3));
+  return alerts.toSorted(
+    (left, right) => (STATES[left.state] ?? 3) - (STATES[right.state] ?? 3) || rank(left) - rank(right) || right.id - left.id,
+  );
 }

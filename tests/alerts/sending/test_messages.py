@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -36,9 +38,11 @@ def test_it_says_what_the_rule_asked_of_the_run_or_why_it_did_not(lease: Lease, 
     made = told(destination)
     asked = "The rule asked: scale a knob, learning_rate × 0.5"
     held_back = "The rule did not act (scale a knob): The rule has acted in this attempt before."
-    assert [each.action for each in made.alerts] == [asked, held_back]
-    assert asked in made.text and asked in made.html
-    assert "Learning rate × 0.5" in [link.name for link in made.alerts[0].links]
+    (story,) = made.stories
+    assert [story.worst.action, *(each.action for each in story.others)] == [asked, held_back]
+    for text in (made.text, made.html):
+        assert asked in text and held_back in text
+    assert "Learning rate × 0.5" in [link.name for link in story.links]
 
 
 def test_what_began_and_ended_meanwhile_is_told_once(lease: Lease, destination: AlertDestination) -> None:
@@ -46,9 +50,54 @@ def test_what_began_and_ended_meanwhile_is_told_once(lease: Lease, destination: 
     alerts.clear_all(lease.run_id)
     assert AlertDelivery.objects.filter(alert=alert).count() == 2
     made = told(destination)
-    assert [each.heading for each in made.alerts] == ["over: Spike"]
-    assert made.subject.endswith(": over: Spike")
-    assert not made.more and not made.alerts[0].links
+    (story,) = made.stories
+    assert story.worst.heading == "over: Spike" and not story.others and not story.links
+    assert made.subject.endswith(": over: Spike") and not made.more
+
+
+def begun(lease: Lease, detector: str, severity: str, **fields: Any) -> Alert:
+    finding = alerts.Finding(
+        detector, severity, detector, timezone.now(), **{"series": "train/loss", "step": 7, "value": 9.5, **fields}
+    )
+    alert = alerts.begin(lease.run_id, lease.number, finding)
+    assert alert is not None
+    return alert
+
+
+def test_one_cause_is_one_story_the_worst_first(lease: Lease, destination: AlertDestination) -> None:
+    begun(lease, "spike", "warning")
+    begun(lease, "divergence", "critical", usual="0.3 ± 0.1")
+    over = begun(lease, "non-finite", "critical")
+    alerts.clear(lease.run_id, lease.number, over.pk)
+    begun(lease, "code", "warning", title="By hand", text="<b>mine</b>")
+    made = told(destination)
+    (story,) = made.stories
+    name = Run.objects.get(pk=lease.run_id).name
+    assert made.subject == f"[{destination.project.name}] {name}: Divergence and 3 more"
+    assert [story.worst.heading, *(each.heading for each in story.others)] == [
+        "Divergence", "Spike", "By hand", "over: Not finite",
+    ]  # fmt: skip
+    assert made.html.count("<h1") == 1 and made.html.count("See the run") == 1 and made.text.count("Pause: ") == 1
+    assert made.severity == "critical"
+    assert "<b>mine" not in made.html
+
+
+def test_a_destination_is_told_in_its_language_by_its_clock(lease: Lease, destination: AlertDestination) -> None:
+    alert = begun(lease, "divergence", "critical", usual="0.3 ± 0.1")
+    begun(lease, "disk", "warning", series="", value=3.25, text="3.2 GiB of 100.0 GiB are free.")
+    begun(lease, "code", "info", title="By hand", text="Words of the training")
+    Alert.objects.filter(pk=alert.pk).update(began_at=datetime(2026, 6, 1, 18, 5, tzinfo=UTC))
+    for language, zone, known in (
+        ("", "UTC", ("Divergence", "It gets worse instead of better.", "3.2 GiB are free", "2026-06-01 18:05:00 UTC")),
+        ("zh-hans", "Asia/Shanghai", ("发散", "情况在变差", "3.2 GiB", "2026-06-02 02:05:00 Asia/Shanghai")),
+    ):
+        destination.language, destination.quiet_zone = language, zone
+        made = told(destination)
+        for text in (made.text, made.html):
+            assert all(each in text for each in (*known[:2], *known[3:], "0.3 ± 0.1", "9.5", "By hand"))
+        assert known[2] in [each.text for each in made.stories[0].others][0]
+        assert known[0] in made.subject
+        assert ("Divergence" in made.html) == (language == "")
 
 
 def test_a_value_of_epochs_has_its_curve(lease: Lease) -> None:

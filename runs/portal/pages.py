@@ -7,7 +7,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.mixins import LoginRequiredMixin
-from django.contrib.auth.views import LogoutView, PasswordChangeView
+from django.contrib.auth.views import LoginView, LogoutView, PasswordChangeView
 from django.core.exceptions import DisallowedHost
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.http.request import split_domain_port
@@ -19,7 +19,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.generic import DetailView, ListView
 
-from runs.access.logins import CountedPasswordChangeForm
+from runs.access.logins import CountedPasswordChangeForm, is_locked
 from runs.access.roles import Viewer, viewer_of
 from runs.live.origin import parse_origin
 from runs.models import AlertState, CommandState, Run, RunQuerySet, RunState, Severity
@@ -34,6 +34,18 @@ LONGEST_HOST = 100
 
 # Whose words the page shows.
 STATES = (RunState, CommandState, AlertState, Severity)
+
+
+class LogIn(LoginView):
+    """Django's own. A locked account is refused before the form is looked at: that costs two queries and one page."""
+
+    redirect_authenticated_user = True
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if is_locked(request):
+            return locked_out(request)
+        response: HttpResponse = super().post(request, *args, **kwargs)
+        return response
 
 
 class LogOut(LogoutView):

@@ -585,6 +585,7 @@ class Migration(migrations.Migration):
                 ("kind", models.CharField(max_length=30, verbose_name="command")),
                 ("arguments", models.JSONField(default=dict, verbose_name="arguments")),
                 ("author_name", models.CharField(max_length=150, verbose_name="author")),
+                ("replayed_rule", models.CharField(blank=True, max_length=150, verbose_name="replayed rule")),
                 ("reason", models.CharField(blank=True, max_length=500, verbose_name="reason")),
                 (
                     "state",

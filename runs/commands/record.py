@@ -53,7 +53,8 @@ def record(
 ) -> Command:
     """Record a command by a person, or by a rule, a signal or the command line, which `author_name` says.
 
-    `replayed_rule` names the rule of another run whose command a replay repeats. Other names without `author_id` and `rule_id` are taken for those of persons, whom guests are not told of.
+    `replayed_rule` names the rule of another run whose command a replay repeats. Other names without `author_id` and
+    `rule_id` are taken for those of persons, whom guests are not told of.
     """
     with transaction.atomic():
         run = Run.objects.select_for_update().get(pk=run_id)

@@ -81,7 +81,7 @@ class AlertThread:
 
     def take(self, batch: Batch) -> None:
         """Queue what a tick brought. The oldest are dropped and counted where too much waits."""
-        values = len(batch.system)
+        values = len(batch.system) + sum(len(ranks) for ranks in batch.by_rank)
         values += sum(len(record.values) for record in batch.records if isinstance(record, PointRecord))
         with self._lock:
             if self._is_closing:

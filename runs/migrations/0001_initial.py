@@ -739,6 +739,7 @@ class Migration(migrations.Migration):
                 ("dropped_records", models.PositiveBigIntegerField(default=0, verbose_name="dropped records")),
                 ("set_aside_records", models.PositiveBigIntegerField(default=0, verbose_name="records set aside")),
                 ("alerts_left_out", models.PositiveBigIntegerField(default=0, verbose_name="alerts left out")),
+                ("goals", models.JSONField(default=dict)),
                 (
                     "resumed_from",
                     models.ForeignKey(

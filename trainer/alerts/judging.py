@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from runs.alerts.cooling import Cooling, Key
-from runs.alerts.detectors.curve import deviation_of
+from runs.alerts.detectors.curve import Curve, deviation_of
 from runs.alerts.detectors.judge import Judge
-from runs.alerts.detectors.kinds import is_validation
+from runs.alerts.detectors.kinds import Goal, is_validation
 from runs.alerts.detectors.limits import THRESHOLD, LimitDefaults
 from runs.alerts.detectors.points import Alarm, Point
 from runs.alerts.rules import STALL, Rule, rule_for, series_of
@@ -105,6 +105,16 @@ class RunJudge:
     def continues(self) -> None:
         """The points continue those of an earlier attempt, or those that an earlier supervisor judged."""
         self._judge.continues()
+
+    def declare(self, goals: Mapping[str, Goal]) -> None:
+        """Take the goals that were declared before, by the names under which series are stored."""
+        for series, goal in goals.items():
+            self._judge.declare(series, goal)
+
+    def remember(self, curves: Mapping[str, Curve]) -> None:
+        """Take what is stored of earlier points. Call before the first point, after `continues`."""
+        for series, curve in curves.items():
+            self._judge.remember(series, curve)
 
     def skip(self) -> None:
         """Points were left out: what follows may differ from what came before."""

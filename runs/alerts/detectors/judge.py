@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from runs.alerts.detectors.assignment import GPU_IDLE, GPU_SERIES, RANK_SERIES, detectors_of
+from runs.alerts.detectors.curve import Curve
 from runs.alerts.detectors.kinds import Goal, is_learning_rate, is_validation, kind_of
 from runs.alerts.detectors.limits import THRESHOLD, Limit, LimitDefaults, Memory, threshold
 from runs.alerts.detectors.losses import NonFinite, Plateau
@@ -114,9 +115,17 @@ class Judge:
     def continues(self) -> None:
         """The points to come continue a training whose earlier ones are not known. Call before the first.
 
-        Bands are wide as each series begins, and a loss that had converged before is no plateau.
+        Bands are wide as each series begins, and a loss that had converged before is no plateau: see `remember`.
         """
         self._resumes = True
+
+    def remember(self, series: str, curve: Curve) -> None:
+        """Take the curve of a series as it was stored, of earlier points; no alarm begins by it. Call before the first
+        point, after `continues`. As its beginning is known, a plateau can be seen."""
+        watched = self._series[series] = self._watch(series, begins_known=True)
+        watched.seen.curve = curve
+        watched.seen.points = curve.count
+        watched.widened_until = curve.count + max(self._changes.points, int(self._changes.part * curve.count))
 
     def silent(self, now: float) -> list[Alarm]:
         """Return the alarm of a stall if one begins at `now`, by the clock of the points. Call each second or so."""
@@ -156,7 +165,7 @@ class Judge:
         stalled = [(self._stall.name, self._last.series)] if self._stall.active and self._last is not None else []
         return [each for each in (*found, *lagging, *stalled) if each[0] not in self._off]
 
-    def _watch(self, series: str) -> Watched:
+    def _watch(self, series: str, begins_known: bool = False) -> Watched:
         seen = Seen(series, kind_of(series, self._goals.get(series)))
         detectors = detectors_of(seen)
         asked = self._limit_of(series)
@@ -166,7 +175,7 @@ class Judge:
         if gpu and gpu["what"] == "memory_used_mib":
             detectors.append(self._memories.setdefault(gpu["gpu"], Memory()))
         self._overfitting += [each for each in detectors if isinstance(each, Overfitting)]
-        if self._resumes:
+        if self._resumes and not begins_known:
             detectors = [each for each in detectors if not isinstance(each, Plateau)]
         watched = Watched(seen, detectors)
         watched.widened_until = self._changes.points if self._resumes else 0

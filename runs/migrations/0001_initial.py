@@ -585,6 +585,7 @@ class Migration(migrations.Migration):
                 ("kind", models.CharField(max_length=30, verbose_name="command")),
                 ("arguments", models.JSONField(default=dict, verbose_name="arguments")),
                 ("author_name", models.CharField(max_length=150, verbose_name="author")),
+                ("replayed_rule", models.CharField(blank=True, max_length=150, verbose_name="replayed rule")),
                 ("reason", models.CharField(blank=True, max_length=500, verbose_name="reason")),
                 (
                     "state",
@@ -738,6 +739,7 @@ class Migration(migrations.Migration):
                 ("dropped_records", models.PositiveBigIntegerField(default=0, verbose_name="dropped records")),
                 ("set_aside_records", models.PositiveBigIntegerField(default=0, verbose_name="records set aside")),
                 ("alerts_left_out", models.PositiveBigIntegerField(default=0, verbose_name="alerts left out")),
+                ("goals", models.JSONField(default=dict)),
                 (
                     "resumed_from",
                     models.ForeignKey(

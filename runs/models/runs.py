@@ -223,6 +223,8 @@ class Attempt(models.Model):
     dropped_records = models.PositiveBigIntegerField(_("dropped records"), default=0)
     set_aside_records = models.PositiveBigIntegerField(_("records set aside"), default=0)
     alerts_left_out = models.PositiveBigIntegerField(_("alerts left out"), default=0)
+    # What `watch()` declared: "min" or "max", by series.
+    goals = models.JSONField(default=dict)
 
     class Meta:
         ordering = ["run", "number"]

@@ -253,7 +253,14 @@ class Supervisor:
     def _settle(self, tick: Tick) -> None:
         records = tick.read.records if tick.read is not None else []
         self._alerts.take(
-            Batch(records, tick.system or {}, self.progress.step, time.time(), stalled=self._stall.is_stalled)
+            Batch(
+                records,
+                tick.system or {},
+                self.progress.step,
+                time.time(),
+                stalled=self._stall.is_stalled,
+                by_rank=tick.read.by_rank if tick.read is not None else (),
+            )
         )
         if tick.read is not None:
             self._journals.advance(tick.read)

@@ -34,6 +34,8 @@ class JournalsRead:
     # How many records of each rank these were, and the last step by name.
     taken: dict[int, int] = field(default_factory=dict)
     last_steps: dict[str, int] = field(default_factory=dict)
+    # The points of several ranks that became one, by rank, in the order of `records`.
+    by_rank: list[dict[int, PointRecord]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -229,6 +231,8 @@ class _Merge:
             values = {name: reduce_values(name, [fronts[rank].values[name] for rank in joined]) for name in names}
             self.batch.records.append(replace(fronts[joined[0]], values=values))
             self.batch.last_steps |= dict.fromkeys(names, step)
+            if len(joined) > 1:
+                self.batch.by_rank.append({rank: fronts[rank] for rank in joined})
         return True
 
     def _is_late(self, rank: int) -> bool:

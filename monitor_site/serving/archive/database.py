@@ -23,8 +23,8 @@ SAID_CHARACTERS = 500
 CHECKPOINTS = "SELECT run_id, path FROM runs_checkpoint ORDER BY id"
 ATTEMPTS = "SELECT run_id, number, host FROM runs_attempt ORDER BY id"
 POSITIONS = (
-    "SELECT a.run_id, a.number, o.rank, MAX(o.segment) FROM runs_journaloffset o "
-    "JOIN runs_attempt a ON a.id = o.attempt_id WHERE a.ended_at IS NULL GROUP BY a.run_id, a.number, o.rank"
+    'SELECT a.run_id, a.number, o.rank, o.segment, o."offset" FROM runs_journaloffset o '
+    "JOIN runs_attempt a ON a.id = o.attempt_id WHERE a.ended_at IS NULL ORDER BY o.segment"
 )
 MIGRATIONS = "SELECT app, name FROM django_migrations ORDER BY id"
 RUNS = "SELECT COUNT(*) FROM runs_run"
@@ -39,13 +39,13 @@ class _Cursor(Protocol):
 class Snapshot:
     """What the rows of a snapshot say of files.
 
-    `checkpoints` are (run, path in the run's folder), `attempts` (run, number, host), `positions` (run, attempt, rank,
-    segment of the journal that is being read) of attempts that have not ended.
+    `checkpoints` are (run, path in the run's folder), `attempts` (run, number, host), `positions` are (segment,
+    offset) up to where the journals of attempts that have not ended were read, by (run, attempt, rank).
     """
 
     checkpoints: list[tuple[int, str]]
     attempts: list[tuple[int, int, str]]
-    positions: list[tuple[int, int, int, int]]
+    positions: dict[tuple[int, int, int], tuple[int, int]]
     migrations: list[str]
     runs: int
 
@@ -119,7 +119,7 @@ def _listed(cursor: _Cursor) -> Snapshot:
     return Snapshot(
         checkpoints=[(run, path) for run, path in rows(CHECKPOINTS)],
         attempts=[(run, number, host) for run, number, host in rows(ATTEMPTS)],
-        positions=[(run, number, rank, segment) for run, number, rank, segment in rows(POSITIONS)],
+        positions={(run, number, rank): (segment, offset) for run, number, rank, segment, offset in rows(POSITIONS)},
         migrations=[f"{app}.{name}" for app, name in rows(MIGRATIONS)],
         runs=rows(RUNS)[0][0],
     )

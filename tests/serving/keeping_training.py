@@ -1,4 +1,4 @@
-"""A script without torch that saves every 20 steps and resumes from its newest checkpoint: keeping.py STEPS PAUSE_S."""
+"""A script without torch that saves every 20 steps and resumes from its newest checkpoint: STEPS PAUSE_S."""
 
 import json
 import sys

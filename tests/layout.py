@@ -119,6 +119,9 @@ RULES = {
     "monitor_site.serving.doctor": rule(
         "monitor_site monitor_site.serving steersman.* trainer trainer.control", "django channels redis", "torch"
     ),
+    "monitor_site.serving.archive": rule(
+        "monitor_site monitor_site.serving runs.* steersman.* trainer.*", "django msgspec", "torch"
+    ),
     "monitor_site.serving.demo": rule("monitor_site monitor_site.serving runs.* steersman.*", "django", "torch"),
     "monitor_site.serving.management.commands": rule("monitor_site.* runs.* steersman.* trainer.*", "django", "torch"),
 }

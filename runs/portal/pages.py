@@ -136,7 +136,7 @@ class RunPage(LoginRequiredMixin, RunView):
     """The run for members of its project."""
 
     def get_queryset(self) -> RunQuerySet:
-        return Run.objects.visible_to(self.request.user).select_related("project", "recipe", "created_by")
+        return Run.objects.visible_to(self.request.user).select_related("project", "recipe", "created_by", "reviewed_by")
 
     def find_viewer(self) -> Viewer | None:
         return viewer_of(self.request.user, self.object)

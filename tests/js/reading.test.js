@@ -45,14 +45,16 @@ test("it writes durations and sizes for people", () => {
 test("it knows how fast a run goes and when it may end", () => {
   const series = emptySeries("train/loss");
   for (let step = 0; step < 1000; step += 1) addPoints(series, 1, [step], [step / 4], [1], null);
-  const rate = stepRate({ series: new Map([["train/loss", series]]) });
+  const shown = (state) => stepRate({ run: { state }, series: new Map([["train/loss", series]]) });
+  const rate = shown("running");
   assert.ok(Math.abs(rate - 4) < 0.01);
   const run = { state: "running", step: 1000, total_steps: 2000, epoch: 9, total_epochs: 20, steps_per_epoch: 100 };
   assert.equal(shareDone(run), 0.5);
   assert.equal(currentEpoch(run), 11);
   assert.ok(Math.abs(secondsLeft(run, rate) - 250) < 1);
   assert.equal(secondsLeft({ ...run, state: "stopped" }, rate), null);
-  assert.equal(stepRate({ series: new Map() }), null);
+  assert.equal(stepRate({ run, series: new Map() }), null);
+  for (const state of ["paused", "finished", "stopped", "failed", "lost", "queued"]) assert.equal(shown(state), null, state);
 });
 
 test("it draws a part of a series with a point beyond each side", () => {

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 import warnings
 
+NOTICE = "The pynvml package is deprecated"
+
 
 def silence_pynvml_notice() -> None:
     """Call before torch or pynvml is imported."""
-    warnings.filterwarnings("ignore", message="The pynvml package is deprecated", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=NOTICE, category=FutureWarning)
+
+
+def python_warnings(given: str) -> str:
+    """Return the value of PYTHONWARNINGS, which was `given`, with which a process of its own does not print it either."""
+    return ",".join([*filter(None, [given]), f"ignore:{NOTICE}:FutureWarning"])

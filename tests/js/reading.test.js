@@ -101,12 +101,12 @@ test("it draws a live tail as coarse as the history before it", () => {
 
 test("it says why there are no charts by what the run is at", () => {
   const groups = { created: "waiting", queued: "waiting", running: "live", failed: "ended", lost: "lost" };
-  const text = (state, may = []) => noMetricsText({ run: { state, group: groups[state] }, viewer: { may } }, 7);
-  assert.match(text("created", ["stop"]), /train --run-id 7$/);
+  const text = (state, may = []) => noMetricsText({ run: { state, group: groups[state] }, viewer: { may } }, "train --run-id 7 -- a.py");
+  assert.match(text("created", ["stop"]), /: train --run-id 7 -- a.py$/);
   assert.doesNotMatch(text("created"), /--run-id/, "who may not start it needs no command");
   assert.match(text("queued"), /waits for a host/);
   assert.match(text("running"), /gets ready/);
   assert.match(text("failed"), /ended before/);
   assert.match(text("lost"), /cut off/);
-  assert.equal(noMetricsText({ run: null, viewer: null }, 7), "Charts appear with the first point.");
+  assert.equal(noMetricsText({ run: null, viewer: null }, ""), "Charts appear with the first point.");
 });

@@ -271,7 +271,7 @@ export class ChartPanel {
       !training,
       "chart",
       gettext("No metrics yet"),
-      noMetricsText(this.#state, this.#page.run),
+      noMetricsText(this.#state, this.#page.start),
     );
     showNote(
       this.#places.time,

@@ -16,5 +16,5 @@ def silence_pynvml_notice() -> None:
 
 
 def python_warnings(given: str) -> str:
-    """Return the value of PYTHONWARNINGS, which was `given`, with which a process of its own does not print it either."""
+    """Return `given`, a value of PYTHONWARNINGS, so that another process does not print the notice either."""
     return ",".join([*filter(None, [given]), f"ignore:{NOTICE}:FutureWarning"])

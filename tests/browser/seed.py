@@ -57,7 +57,7 @@ from tests.support.stored_points import metrics_event, status_event
 STEPS = 3000
 STEPS_PER_EPOCH = 300
 INTERVAL_S = 0.1
-LONG = "a_name_as_long_as_those_of_layers_in_large_models_often_are"
+LONG = "όνομα_" * 10
 
 
 def seed() -> None:
@@ -154,12 +154,12 @@ def make_run(project: Project, name: str, state: str, rate: float) -> Run:
 
 def make_full_run(project: Project) -> Run:
     """Make a paused run with long and many of everything: parameters, console, names, a note of its review."""
-    run = make_run(project, f"full {LONG}", RunState.RUNNING, rate=0.001)
+    run = make_run(project, f"γεμάτο {LONG}", RunState.RUNNING, rate=0.001)
     now = timezone.now()
     fields: dict[str, Any] = {
         "state": RunState.PAUSED, "is_paused": True, "trained_s": 300.0, "training_since": None,
         "parameters": {f"blocks.{place}.attention.scale": place / 7 for place in range(300)},
-        "review_note": f"Learns well.\n{LONG * 3}", "reviewed_at": now,
+        "review_note": f"αβγ\n{LONG * 3}", "reviewed_at": now,
         "reviewed_by": User.objects.get(username="owner"),
     }  # fmt: skip
     Run.objects.filter(pk=run.pk).update(**fields)

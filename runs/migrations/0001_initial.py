@@ -727,6 +727,8 @@ class Migration(migrations.Migration):
                 ("resumed_step", models.BigIntegerField(blank=True, null=True, verbose_name="resumed from step")),
                 ("started_at", models.DateTimeField(auto_now_add=True, verbose_name="started at")),
                 ("ended_at", models.DateTimeField(blank=True, null=True, verbose_name="ended at")),
+                ("paused_s", models.FloatField(default=0.0)),
+                ("paused_since", models.DateTimeField(null=True)),
                 ("environment", models.JSONField(default=dict, verbose_name="environment")),
                 ("outcome", models.CharField(blank=True, max_length=10, verbose_name="outcome")),
                 ("exit_code", models.IntegerField(blank=True, null=True, verbose_name="exit code")),

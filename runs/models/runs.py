@@ -110,7 +110,7 @@ class Run(models.Model):
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
     started_at = models.DateTimeField(_("started at"), null=True, blank=True)
     ended_at = models.DateTimeField(_("ended at"), null=True, blank=True)
-    # Time in attempts, without the present one while it trains: see `runs.recording.status`.
+    # Time in attempts without their pauses, and without the present one while it trains: see `runs.recording.status`.
     trained_s = models.FloatField(_("trained (s)"), default=0.0)
     training_since = models.DateTimeField(_("training since"), null=True, blank=True)
 
@@ -210,6 +210,9 @@ class Attempt(models.Model):
     resumed_step = models.BigIntegerField(_("resumed from step"), null=True, blank=True)
     started_at = models.DateTimeField(_("started at"), auto_now_add=True)
     ended_at = models.DateTimeField(_("ended at"), null=True, blank=True)
+    # The pauses that are over, and since when it waits now: neither is time in which it trained.
+    paused_s = models.FloatField(default=0.0)
+    paused_since = models.DateTimeField(null=True)
     environment = models.JSONField(_("environment"), default=dict)
     outcome = models.CharField(_("outcome"), max_length=10, blank=True)
     exit_code = models.IntegerField(_("exit code"), null=True, blank=True)

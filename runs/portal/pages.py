@@ -27,6 +27,7 @@ from runs.portal.forms import RunFilter
 from runs.portal.rows import badges_of, percent_of, row_of, with_loss
 from runs.protocol.commands import COMMANDS
 from runs.recording.lifecycle import ENDED
+from runs.recording.queue import start_command
 from runs.recording.queue_places import place_of, places_of
 
 RUNS_A_PAGE = 25
@@ -137,6 +138,7 @@ class RunView(DetailView[Run], ABC):
             "page": {
                 "run": run.pk,
                 "name": run.name,
+                "start": start_command(run) if viewer.may_command else "",
                 "states": {value: str(label) for choices in STATES for value, label in choices.choices},
                 "commands": {kind: {"legal_in": sorted(command.legal_in)} for kind, command in COMMANDS.items()},
                 "addresses": self.addresses(),
@@ -148,7 +150,9 @@ class RunPage(LoginRequiredMixin, RunView):
     """The run for members of its project."""
 
     def get_queryset(self) -> RunQuerySet:
-        return Run.objects.visible_to(self.request.user).select_related("project", "recipe", "created_by")
+        return Run.objects.visible_to(self.request.user).select_related(
+            "project", "recipe", "created_by", "reviewed_by"
+        )
 
     def find_viewer(self) -> Viewer | None:
         return viewer_of(self.request.user, self.object)

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 import warnings
 
+NOTICE = "The pynvml package is deprecated"
+
 
 def silence_pynvml_notice() -> None:
     """Call before torch or pynvml is imported."""
-    warnings.filterwarnings("ignore", message="The pynvml package is deprecated", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=NOTICE, category=FutureWarning)
+
+
+def python_warnings(given: str) -> str:
+    """Return `given`, a value of PYTHONWARNINGS, so that another process does not print the notice either."""
+    return ",".join([*filter(None, [given]), f"ignore:{NOTICE}:FutureWarning"])

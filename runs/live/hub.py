@@ -69,8 +69,7 @@ class Room:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     gathered: Frame | None = None
     flushing: asyncio.TimerHandle | None = None
-    # When events were announced that are on their way to the viewers, in seconds of `time.time`.
-    announced: list[float] = field(default_factory=list)
+    announced: list[float] = field(default_factory=list)  # of events on their way, by `time.time`
 
     def __post_init__(self) -> None:
         self.greeter = Greeter(self.run_id, self.last_seq)
@@ -353,11 +352,10 @@ class Hub:
 
 def levels_of(hub: Hub) -> PortalLevels:
     """Return what a hub holds now, for the report of its process."""
-    rooms = hub.watched
-    waiting = [outbox.waiting for room in rooms for outbox in room.outboxes]
+    waiting = [outbox.waiting for room in hub.watched for outbox in room.outboxes]
     frames, size = sum(each for each, _ in waiting), sum(each for _, each in waiting)
-    degraded = int(bool(rooms) and hub.link == "degraded")
-    return PortalLevels(len(waiting), hub.places.held(ALL), len(rooms), frames, size, degraded)
+    degraded = int(bool(hub.watched) and hub.link == "degraded")
+    return PortalLevels(len(waiting), hub.places.held(ALL), len(hub.watched), frames, size, degraded)
 
 
 def life_after(silent_s: float) -> str:

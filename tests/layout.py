@@ -64,7 +64,10 @@ RULES = {
     "runs.series": rule("runs.models runs.protocol", "django msgspec numpy", WEB),
     "runs.access": rule(RECORD, "django msgspec cryptography axes", WEB),
     "runs.commands": rule(f"{RECORD} runs.access steersman", "django msgspec", WEB),
-    "runs.live": rule(f"{RECORD} runs.access runs.commands", "django channels msgspec autobahn", "torch psutil pynvml"),
+    "runs.metrics": rule("runs.models runs.protocol runs.access", "django channels msgspec prometheus_client", WEB),
+    "runs.live": rule(
+        f"{RECORD} runs.access runs.commands runs.metrics", "django channels msgspec autobahn", "torch psutil pynvml"
+    ),
     "runs.alerts.rulebook": rule(
         f"{RECORD} runs.access runs.series runs.commands runs.alerts runs.alerts.detectors steersman",
         "django numpy",
@@ -109,7 +112,7 @@ RULES = {
     ),
     "monitor_site.sqlite": rule("steersman.files", "django", "torch"),
     "monitor_site": rule(
-        "steersman steersman.files runs.live",
+        "steersman steersman.files runs.live runs.metrics",
         "asgiref django channels channels_redis redis environ csp psutil whitenoise",
         "torch",
     ),

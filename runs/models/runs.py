@@ -141,6 +141,8 @@ class Run(models.Model):
     restarts_used = models.PositiveIntegerField(_("restarts used"), default=0)
     usual_step_s = models.FloatField(_("usual step (s)"), null=True, blank=True)
     stalled_since = models.DateTimeField(_("stalled since"), null=True, blank=True)
+    # What the supervisor measures of itself: a `runs.protocol.reports.SupervisorReport`.
+    supervisor_report = models.JSONField(null=True, blank=True, editable=False)
 
     cloned_from = models.ForeignKey(
         "self", models.SET_NULL, null=True, blank=True, related_name="clones", verbose_name=_("cloned from")

@@ -227,6 +227,7 @@ class Supervisor:
                 tick.system = {name: round(value, 3) for name, value in (sample.values | elsewhere).items()}
             self._tell_of_gpus(tick)
             self._stall.put(tick, now)
+            tick.run["supervisor_report"] = self._ingest.timing.report(self._journals.backlog_bytes(tick.read))
         if tick.read is None and tick.console is None and not heartbeat:
             return False
         self._ingest.store(tick)

@@ -112,6 +112,11 @@ class Journals:
         """Tell whether bytes wait behind what was read, or records for those of other ranks."""
         return any(lane.held or lane.tail.has_more(lane.ahead) for lane in self._lanes)
 
+    def backlog_bytes(self, batch: JournalsRead | None) -> int:
+        """Return how many bytes of the journals are not stored yet, without those of `batch`, which are about to be."""
+        positions = self.positions | (batch.positions if batch is not None else {})
+        return sum(lane.tail.bytes_behind(positions[lane.rank]) for lane in self._lanes)
+
     @property
     def positions(self) -> dict[int, Position]:
         """Up to where each rank's journal is consumed."""

@@ -6,6 +6,9 @@ torch looks for GPUs through it, so every process with torch would print it; the
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+
+NOTICE = "The pynvml package is deprecated"
 
 NOTICE = "The pynvml package is deprecated"
 
@@ -15,6 +18,17 @@ def silence_pynvml_notice() -> None:
     warnings.filterwarnings("ignore", message=NOTICE, category=FutureWarning)
 
 
+<<<<<<< HEAD
 def python_warnings(given: str) -> str:
     """Return `given`, a value of PYTHONWARNINGS, so that another process does not print the notice either."""
     return ",".join([*filter(None, [given]), f"ignore:{NOTICE}:FutureWarning"])
+=======
+def without_notice(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which the notice is not printed, neither by a script nor by what it starts.
+
+    Other filters of `PYTHONWARNINGS` stay, and count more.
+    """
+    own = f"ignore:{NOTICE}:FutureWarning"
+    given = environment.get("PYTHONWARNINGS", "")
+    return {**environment, "PYTHONWARNINGS": f"{own},{given}" if given else own}
+>>>>>>> ownscripts

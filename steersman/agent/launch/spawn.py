@@ -15,11 +15,7 @@ from pathlib import Path
 
 from steersman.agent.folders import WorkerProcess
 from steersman.agent.journals.consoles import console_path
-<<<<<<< HEAD
-from steersman.agent.machine.pynvml_notice import python_warnings
-=======
 from steersman.agent.machine.pynvml_notice import without_notice
->>>>>>> ownscripts
 from steersman.files.private import make_private, open_private
 from steersman.ranks.launchers import OUTSIDE_VARIABLE, outside
 from steersman.run import FOLDER_VARIABLE, RANK_VARIABLE, RANKS_VARIABLE
@@ -54,7 +50,6 @@ def worker_environment(folder: Path, data: Path, application: Path, base: Mappin
         OUTSIDE_VARIABLE: outside(base),
         "STEERSMAN_DATA": str(data),
         "PYTHONUNBUFFERED": "1",
-        "PYTHONWARNINGS": python_warnings(base.get("PYTHONWARNINGS", "")),
         "PYTHONPATH": os.pathsep.join([*paths, str(client)]),
     }
 

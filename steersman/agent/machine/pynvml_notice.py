@@ -10,19 +10,12 @@ from collections.abc import Mapping
 
 NOTICE = "The pynvml package is deprecated"
 
-NOTICE = "The pynvml package is deprecated"
-
 
 def silence_pynvml_notice() -> None:
     """Call before torch or pynvml is imported."""
     warnings.filterwarnings("ignore", message=NOTICE, category=FutureWarning)
 
 
-<<<<<<< HEAD
-def python_warnings(given: str) -> str:
-    """Return `given`, a value of PYTHONWARNINGS, so that another process does not print the notice either."""
-    return ",".join([*filter(None, [given]), f"ignore:{NOTICE}:FutureWarning"])
-=======
 def without_notice(environment: Mapping[str, str]) -> dict[str, str]:
     """Return an environment in which the notice is not printed, neither by a script nor by what it starts.
 
@@ -31,4 +24,3 @@ def without_notice(environment: Mapping[str, str]) -> dict[str, str]:
     own = f"ignore:{NOTICE}:FutureWarning"
     given = environment.get("PYTHONWARNINGS", "")
     return {**environment, "PYTHONWARNINGS": f"{own},{given}" if given else own}
->>>>>>> ownscripts

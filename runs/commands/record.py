@@ -43,11 +43,18 @@ def record_as(run_id: int, request: Request, viewer: Viewer) -> Command:
 
 
 def record(
-    run_id: int, request: Request, *, author_id: int | None, author_name: str, rule_id: int | None = None
+    run_id: int,
+    request: Request,
+    *,
+    author_id: int | None,
+    author_name: str,
+    rule_id: int | None = None,
+    replayed_rule: str = "",
 ) -> Command:
     """Record a command by a person, or by a rule, a signal or the command line, which `author_name` says.
 
-    Other names without `author_id` and `rule_id` are taken for those of persons, whom guests are not told of.
+    `replayed_rule` names the rule of another run whose command a replay repeats. Other names without `author_id` and
+    `rule_id` are taken for those of persons, whom guests are not told of.
     """
     with transaction.atomic():
         run = Run.objects.select_for_update().get(pk=run_id)
@@ -62,6 +69,7 @@ def record(
                 "author_id": author_id,
                 "author_name": distinct_name(author, run.project_id, author_name) if author else author_name,
                 "rule_id": rule_id,
+                "replayed_rule": replayed_rule,
                 "reason": request.reason,
                 "sent_at": timezone.now(),
                 "expires_at": request.expires_at,

@@ -116,6 +116,12 @@ def any_worker_lives(folder: Path) -> bool:
     return False
 
 
+def recorded_workers(folder: Path) -> list[WorkerProcess]:
+    """Return the workers that were started for an attempt, whether they live or not."""
+    found = [WorkerProcess.recorded(folder, rank) for rank in range(_recorded_ranks(folder))]
+    return [worker for worker in found if worker is not None]
+
+
 def _recorded_ranks(folder: Path) -> int:
     return 1 + max((int(path.stem.removeprefix("worker-")) for path in folder.glob("worker-*.json")), default=0)
 

@@ -34,7 +34,7 @@ class Mine(Digits):
 
 def create(*arguments: str) -> int:
     out = StringIO()
-    call_command("create_run", *arguments, stdout=out)
+    call_command("create_run", "--quiet", *arguments, stdout=out)
     return int(out.getvalue())
 
 

@@ -16,9 +16,11 @@ from django.test import Client
 from django.utils import timezone, translation
 
 from runs.access.tokens import create_token
-from runs.models import Attempt, Host, Membership, Project, Recipe, Role, Run, RunState, TokenScope
+from runs.commands.record import record
+from runs.models import COMMAND_LINE, Attempt, Command, Host, Membership, Project, Recipe, Role, Run, RunState, TokenScope
+from runs.protocol.commands import parse_command
 from runs.recording.lifecycle import AttemptEnd, Holder, Lease, end_attempt, open_attempt
-from runs.recording.queue import claim, enqueue, queue_restart, withdraw
+from runs.recording.queue import claim, enqueue, queue_restart
 from runs.recording.queue_places import QueuePlace, ordinal
 from steersman.agent.folders import WorkerProcess, attempt_folder
 from trainer.scheduler import host_slots
@@ -49,6 +51,18 @@ def queued(project: Project, device: str = "auto", host: str = HOST, **fields: o
     run = Run.objects.create(project=project, name="run", recipe=recipe, device=device, **fields)
     enqueue(run.pk, host)
     return Run.objects.get(pk=run.pk)
+
+
+def ask(run: Run, words: str, may_push: bool = False, **arguments: object) -> Command:
+    """Ask something of a waiting run, and return the row of the command as it stands then."""
+    request = parse_command({"command": words, "arguments": arguments})
+    command = record(run.pk, request, author_id=None, author_name=COMMAND_LINE, may_push=may_push)
+    command.refresh_from_db()
+    return command
+
+
+def withdraw(run_id: int) -> None:
+    assert ask(Run.objects.get(pk=run_id), "withdraw").state == "applied"
 
 
 def viewer(name: str = "viewer") -> Client:
@@ -95,7 +109,8 @@ def test_who_may_not_see_the_others_learns_only_how_many_there_are(lab: Project,
     key = create_token(operator, lab, TokenScope.VIEW, name="script")[1]
     answer = Client().get(f"/api/runs/{last.pk}/", headers={"Authorization": f"Bearer {key}"}).json()
     assert answer["place"] == {
-        "number": 4, "device": "cuda:0", "ranks": 1, "host": HOST, "after": [own.pk], "hidden": 2, "text": sentences[1]
+        "number": 4, "device": "cuda:0", "ranks": 1, "host": HOST, "after": [own.pk], "hidden": 2, "text": sentences[1],
+        "priority": 0, "why": "", "awaits": None, "stuck": False,
     }  # fmt: skip
     link = create_token(operator, lab, TokenScope.SHARE, name="share", run=last)[1]
     for address in (f"/api/runs/{last.pk}/place/", f"/share/{link}/"):

@@ -140,7 +140,7 @@ class Resuming(Killing):
 
     def create_run(self) -> int:
         workers = f"loader_workers={self.rng.choice((0, 2))}"
-        created = self.stack.manage("create_run", "--project", "lab", "--recipe", RECIPE, "--set", workers, cwd=ROOT)
+        created = self.stack.manage("create_run", "--quiet", "--project", "lab", "--recipe", RECIPE, "--set", workers, cwd=ROOT)
         return int(created.stdout)
 
     def start(self) -> subprocess.Popen[bytes]:

@@ -3,7 +3,7 @@ SHELL := /bin/sh
 PYTHON ?=
 VENV := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-postgres chaos lint bench lock clean
+.PHONY: help setup demo serve test test-postgres chaos gpu-check lint bench lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-15s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ chaos: setup ## the tests that take long or repeat, on SQLite and on PostgreSQL
 	@$(VENV)/python scripts/debian_packages.py
 	@$(VENV)/pytest tests/chaos
 	@$(VENV)/python scripts/postgres.py $(VENV)/pytest tests/chaos
+
+gpu-check: setup ## what needs an NVIDIA GPU, on this machine (docs/gpu.md)
+	@$(VENV)/python -m tests.gpu_check
 
 lint: setup ## ruff, mypy, missing migrations, deployment checks
 	@scripts/lint.sh

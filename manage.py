@@ -21,6 +21,15 @@ def main() -> None:
         # Who reads has enough, as `| head` does. Python would complain once more as it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_BROKEN_PIPE)
+    except Exception as error:
+        from monitor_site.command_errors import explained
+
+        told = explained(error)
+        if told is None or "--traceback" in sys.argv:
+            raise
+        sentence, code = told
+        print(f"{type(error).__name__}: {sentence}", file=sys.stderr)
+        sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -23,12 +23,14 @@ from monitor_site.short_path import ShortPath  # noqa: E402  needs the app regis
 from monitor_site.slow_refusals import refuse_slowly  # noqa: E402
 from runs.live.origin import OriginGuard  # noqa: E402
 from runs.live.routing import websocket_urlpatterns  # noqa: E402
+from runs.metrics.probes import Probes  # noqa: E402
 
 application = under_prefix(
     ProtocolTypeRouter(
         {
-            "http": refuse_slowly(
-                ShortPath(http_application, paths=[f"{settings.STEERSMAN_PREFIX}/api/tickets/"]),
+            "http": Probes(
+                refuse_slowly(ShortPath(http_application, paths=[f"{settings.STEERSMAN_PREFIX}/api/tickets/"])),
+                settings.STEERSMAN_PREFIX,
             ),
             "websocket": OriginGuard(URLRouter(websocket_urlpatterns)),
         }

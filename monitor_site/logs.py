@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import re
 
@@ -11,8 +12,15 @@ KEYS = re.compile(
 )
 
 
+# What a stranger did, such as a foreign Host. Any of them could fill a disk with tracebacks.
+OF_STRANGERS = "django.security."
+
+
 class KeylessFormatter(logging.Formatter):
     """Formats a line, traceback included, and then takes out what opens something."""
 
     def format(self, record: logging.LogRecord) -> str:
+        if record.name.startswith(OF_STRANGERS):
+            record = copy.copy(record)
+            record.exc_info = record.exc_text = None
         return KEYS.sub("…", super().format(record))

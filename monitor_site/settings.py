@@ -104,6 +104,8 @@ STEERSMAN_ORIGINS = env.list("STEERSMAN_ORIGINS", default=[])
 STEERSMAN_PUBLIC_URL = env("STEERSMAN_PUBLIC_URL", default="").strip().rstrip("/")
 # Networks inside, such as 10.1.0.0/16, that messages of alerts may be sent to; by default none is.
 STEERSMAN_ALERT_NETWORKS = networks("STEERSMAN_ALERT_NETWORKS")
+# Where Prometheus asks from, such as 127.0.0.1,10.1.0.0/16: it needs no token and sees every project.
+STEERSMAN_METRICS_FROM = networks("STEERSMAN_METRICS_FROM")
 # Open sockets, over all web processes. A link may be shown to a lecture hall; a person has tabs and scripts.
 STEERSMAN_SOCKETS_PER_USER = env.int("STEERSMAN_SOCKETS_PER_USER", default=100)
 STEERSMAN_SOCKETS_PER_LINK = env.int("STEERSMAN_SOCKETS_PER_LINK", default=1000)
@@ -305,6 +307,8 @@ if BEHIND_TLS:
     CSRF_COOKIE_SECURE = True
     LANGUAGE_COOKIE_SECURE = True
     SECURE_SSL_REDIRECT = True
+    # Prometheus asks each portal by itself, behind the proxy.
+    SECURE_REDIRECT_EXEMPT = [r"^metrics$"]
     SECURE_HSTS_SECONDS = 31_536_000
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
     SECURE_HSTS_PRELOAD = True

@@ -2,6 +2,8 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
+from runs.metrics.views import metrics
+
 # Here and not at the start of every process: only who serves pages needs what the admin imports.
 admin.autodiscover()
 
@@ -10,6 +12,7 @@ urlpatterns = [
     path("admin/password_change/", RedirectView.as_view(pattern_name="password_change")),
     path("admin/", admin.site.urls),
     path("i18n/", include("django.conf.urls.i18n")),
+    path("metrics", metrics, name="metrics"),
     path("api/", include("runs.api.urls")),
     path("", include("runs.portal.urls")),
 ]

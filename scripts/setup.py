@@ -22,6 +22,8 @@ from typing import Callable, Iterator
 OLDEST_PYTHON = (3, 11)
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+# A large package downloads for minutes; until it is there pip tells nothing to a file.
+TOLD_EVERY_S = 10.0
 LOG_LINES_SHOWN = 12
 
 
@@ -217,12 +219,29 @@ class Setup:
     def _call(self, command: list[str], problem: str) -> None:
         """Run `command` with its output in the log; raise `SetupError` with the end of it where it fails."""
         with self.log.open("w") as log:
-            done = subprocess.run(
-                command, cwd=self.root, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, check=False
+            start = time.monotonic()
+            process = subprocess.Popen(
+                command, cwd=self.root, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
-        if done.returncode:
+            try:
+                while not _has_ended(process):
+                    print(f"{time.monotonic() - start:.0f} s … ", end="", flush=True)
+            except BaseException:
+                process.kill()
+                process.wait()
+                raise
+        if process.returncode:
             said = self.log.read_text(errors="replace").strip().splitlines()[-LOG_LINES_SHOWN:]
             raise SetupError("\n".join([f"{problem}. It said (whole log: {self.log}):", *said]))
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Wait a while for a process, so long that a person asks whether it still works."""
+    try:
+        process.wait(TOLD_EVERY_S)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def check_python() -> None:

@@ -8,10 +8,23 @@ import sys
 from pathlib import Path
 from types import TracebackType
 
+from steersman.files.journal import is_begun
 from steersman.files.locks import HeldLock, try_lock
 from steersman.ranks.launchers import RankPlace, own_place
 from steersman.ranks.undeclared import UndeclaredPeers, how_to_declare, is_below, leave_mark, unrecorded_notice
 from steersman.run import FOLDER_VARIABLE, NODE_VARIABLE, RANK_VARIABLE, RANKS_VARIABLE, Run, worker_lock_path
+
+AFTER_FINISH = (
+    "steersman.attach() after run.finish(): this process has finished its run, and a second training would be mixed "
+    "into it. For a run of each, start each trial by itself (create_run, then train --run-id N -- script.py); or call "
+    'finish() once, behind the last trial, and log each under names of its own: run.log(step, {"trial2/loss": loss}).'
+)
+
+# A script that starts a process for each trial, or a second one to evaluate.
+CONTINUES = (
+    "A second process logs this training, after one that has ended: the points of both make one run. For a run of "
+    "each, start each by itself (create_run, then train --run-id N -- script.py)."
+)
 
 _attached: Run | None = None
 # The process that attached: a forked child inherits the variable, and is not the one that records.
@@ -21,10 +34,13 @@ _attached_in = 0
 def attach() -> Run:
     """Return the run that this process trains; the same one at every call.
 
-    Outside `manage.py train` it returns a run that logs nowhere, and says so once.
+    Outside `manage.py train` it returns a run that logs nowhere, and says so once. Raises `RuntimeError` after
+    `run.finish()`: one process trains one run.
     """
     global _attached, _attached_in
     if _attached is not None and _attached_in == os.getpid():
+        if _attached.has_ended:
+            raise RuntimeError(AFTER_FINISH)
         return _attached
     _attached_in = os.getpid()
     folder = os.environ.get(FOLDER_VARIABLE)
@@ -50,7 +66,10 @@ def attach() -> Run:
         _attached = _turn_away(Path(folder), path, ranks)
         return _attached
     lock.note(str(os.getpid()))
+    continues = is_begun(Path(folder), rank)
     run = _attached = _join(Path(folder), rank, lock, ranks, node, place)
+    if continues:
+        run.note(CONTINUES, level="warning")
     previous = sys.excepthook
 
     def record_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

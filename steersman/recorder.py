@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -33,6 +33,8 @@ from steersman.records.kinds import (
     WatchRecord,
 )
 from steersman.records.record import Record
+from steersman.values.remarks import Remark, Remarks, subject_of
+from steersman.values.series_names import as_series_name
 
 # A training that gives something new that cannot be stored at each step is told of this many.
 MOST_REMARKS = 100
@@ -66,13 +68,18 @@ class Recorder:
         self._remarked: set[str] = set()
         self._watched: dict[str, str] = {}
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the last word was recorded: `finish()` was called."""
+        return self._ended
+
     def log(self, step: int = MISSING, /, *more: Any, **values: Any) -> None:  # type: ignore[assignment]
-        """Record step metrics: numbers, or NumPy and torch values with one element, by name.
+        """Record step metrics: numbers, or NumPy and torch values with one element, by name or as one mapping.
 
         What is on the CPU is safe from `kill -9` of any process when this returns; a CUDA value once its
-        copy has arrived, which is looked at in later calls. Raises `TypeError` naming the value that is no
-        number, or the step that is no whole number. A full disk never raises: the loss is counted and told.
-        docs/values.md says what is stored for every kind of value.
+        copy has arrived, which is looked at in later calls. A value that is no number costs itself, a step that is no
+        whole number the point, each with a note; a full disk is counted and told. Raises `TypeError` where the call
+        has no step. docs/values.md says what is stored for every kind of value.
         """
         self._log_any(step, values, *more)
 
@@ -84,36 +91,39 @@ class Recorder:
         else:
             self._log_with_care(step, {name: value for name, value in values.items() if value is not MISSING}, *more)
 
-    def _log_with_care(self, step: int, given: dict[str, Any], *more: Any) -> None:
+    def _log_with_care(self, step: Any, given: dict[Any, Any], *more: Any) -> None:
         """Log names that are new, or values that are not all plain numbers; say what is wrong with them."""
         if self._waiting:
             self._write_arrived()
-        step = check_call(step, given, *more)
-        names = tuple(given)
-        remarks: list[str] = []
+        remarks: Remarks = []
+        given = values_of_call(step, given, more, remarks)
+        whole = values.as_stored_whole(step, values.argument("log", "step"), remarks, "its values were")
+        if whole is not None:
+            self._step = whole
+            self._log_values(whole, given, remarks)
+        self._remark(remarks)
+
+    def _log_values(self, step: int, given: dict[Any, Any], remarks: Remarks) -> None:
         try:
             event, numbers = _on_cpu(given, remarks, self._journal.keeps)
         except RuntimeError as error:
             # A GPU that failed: the training's next call says so itself.
-            self._remark([f"Values could not be read from the GPU: {values.shown(error)}"])
+            remarks.append(f"Values could not be read from the GPU: {values.shown(error)}")
             return
-        if not values.fits(step):
-            remarks.append("log(): a step beyond 64 bits cannot be stored; its values were left out.")
-            self._remark(remarks)
+        if not numbers:
             return
-        self._step = step
+        names = tuple(numbers)
         encoder = self._known.get(names)
         if encoder is None:
             encoder = self._known[names] = self._encoder(names, remarks)
-        self._remark(remarks)
         if event is None:
-            encoder(step, numbers)
+            encoder(step, numbers.values())
         else:
-            self._hold_back((event, step, names, numbers))
+            self._hold_back((event, step, names, list(numbers.values())))
 
-    def _encoder(self, names: tuple[str, ...], remarks: list[str]) -> Encoder:
+    def _encoder(self, names: tuple[str, ...], remarks: Remarks) -> Encoder:
         """Return what appends a point of `names`: several records where the names do not fit into one."""
-        stored = tuple(values.as_name(name, remarks) for name in names)
+        stored = tuple(as_series_name(name, remarks) for name in names)
         parts = list(records_of(stored))
         if len(parts) == 1:
             if self._quick_log is None and stored == names and can_be_parameters(names):
@@ -136,9 +146,13 @@ class Recorder:
     def _remark(self, remarks: Iterable[str]) -> None:
         """Tell once of each thing that could not be stored as it was given."""
         for remark in remarks:
-            if remark not in self._remarked and len(self._remarked) < MOST_REMARKS:
-                self._remarked.add(remark)
+            subject = subject_of(remark)
+            if subject not in self._remarked and len(self._remarked) < MOST_REMARKS:
+                self._remarked.add(subject)
                 self.note(remark, level="warning")
+                if self.folder is None:
+                    # No page shows it: a wrong call is to be noticed before the script is supervised.
+                    print(f"steersman: {remark}", file=sys.stderr)
 
     def _write(self, record: Record | None, remarks: Iterable[str] = ()) -> None:
         """Append one record. One that cannot be written costs itself and a remark, never the training."""
@@ -158,7 +172,7 @@ class Recorder:
 
     def _write_arrived(self, wait: bool = False) -> None:
         """Write the points whose values have come from the GPU; with `wait`, all of them."""
-        remarks: list[str] = []
+        remarks: Remarks = []
         while self._waiting:
             event, step, names, numbers = self._waiting[0]
             try:
@@ -181,7 +195,7 @@ class Recorder:
 
     def begin_at(self, step: int, epoch: int = 0) -> None:
         """Say behind which step and how many whole epochs a training goes on: commands until its next step take it."""
-        remarks: list[str] = []
+        remarks: Remarks = []
         self._step = values.as_step(step, self._step, values.argument("begin_at", "step"), remarks)
         whole = values.as_stored_whole(epoch, values.argument("begin_at", "epoch"), remarks)
         self._epoch = self._epoch if whole is None else whole
@@ -199,9 +213,10 @@ class Recorder:
     ) -> None:
         """Record one complete epoch. Names that the portal knows: train_loss, train_accuracy, validation_loss,
         validation_accuracy, learning_rate, samples_per_second; any other name is kept beside them. A number given as
-        `best` is one of these values. Raises `TypeError` naming the argument of a wrong type."""
+        `best`, or a `step` that is no whole number, is one of these values. What cannot be stored is left out with a
+        note."""
         self._write_arrived(wait=True)
-        remarks: list[str] = []
+        remarks: Remarks = []
         record = EpochRecord.of(
             epoch, given, step=step, present=self._step, duration_s=duration_s, best=best, remarks=remarks
         )
@@ -213,8 +228,8 @@ class Recorder:
         self, *, total_epochs: int | None = None, total_steps: int | None = None, steps_per_epoch: int | None = None
     ) -> None:
         """Say how long the training will be, for progress and time left. Infinity and numbers below 1 mean that it is
-        not known. Raises `TypeError` naming the argument that is no number."""
-        remarks: list[str] = []
+        not known; so does what is no number, with a note."""
+        remarks: Remarks = []
         record = PlanRecord.of(
             step=self._step,
             total_epochs=total_epochs,
@@ -226,12 +241,12 @@ class Recorder:
 
     def expect_quiet(self, seconds: float) -> None:
         """Say that the next sign may take this long, so that nobody takes the training for stalled."""
-        remarks: list[str] = []
+        remarks: Remarks = []
         self._write(QuietRecord.of(seconds, step=self._step, remarks=remarks), remarks)
 
     def note(self, text: str, level: Level = "info") -> None:
         """Put a line of text before everybody who watches; at most 2,000 characters are kept."""
-        remarks: list[str] = []
+        remarks: Remarks = []
         self._write(NoteRecord.of(text, level, step=self._step, remarks=remarks), remarks)
 
     def alert(self, title: str, text: str = "", level: AlertLevel = "warning") -> None:
@@ -239,7 +254,7 @@ class Recorder:
 
         At most 200 characters of the title and 2,000 of the text are kept.
         """
-        remarks: list[str] = []
+        remarks: Remarks = []
         self._write(AlertRecord.of(title, text, level, step=self._step, remarks=remarks), remarks)
 
     def watch(self, name: str, goal: str) -> None:
@@ -248,7 +263,7 @@ class Recorder:
         What a series is called decides where nothing is said. At most 200 series are watched; what cannot be taken is
         left out with a note.
         """
-        remarks: list[str] = []
+        remarks: Remarks = []
         record = WatchRecord.of(name, goal, step=self._step, remarks=remarks)
         if record is not None and self._watched.get(record.name) == record.goal:
             return
@@ -261,13 +276,14 @@ class Recorder:
 
     def log_text(self, name: str, text: str, /, *, step: int | None = None, epoch: int | None = None) -> None:
         """Show a text, such as a sample of a language model; at most 10,000 characters are kept."""
-        remarks: list[str] = []
+        remarks: Remarks = []
         record = TextRecord.of(name, text, step=step, present=self._step, epoch=epoch, remarks=remarks)
         self._write(record, remarks)
 
     def record_environment(self, environment: dict[str, Any]) -> None:
-        """Record versions, GPU names and the like. Raises `TypeError` where it is no mapping."""
-        self._write(EnvironmentRecord.of(environment, step=self._step))
+        """Record versions, GPU names and the like. What is no mapping is left out with a note."""
+        remarks: Remarks = []
+        self._write(EnvironmentRecord.of(environment, step=self._step, remarks=remarks), remarks)
 
     def record_checkpoint(
         self,
@@ -281,9 +297,9 @@ class Recorder:
         reason: str = "last",
         metrics: Mapping[str, float] | None = None,
     ) -> None:
-        """Record a checkpoint that is whole on disk, inside `folder`. Raises `TypeError` naming the argument of a wrong
-        type; a checkpoint that lies elsewhere, or whose SHA-256 is none, is left out with a note."""
-        remarks: list[str] = []
+        """Record a checkpoint that is whole on disk, inside `folder`. One that lies elsewhere, whose SHA-256 is none or
+        whose step is no whole number is left out with a note."""
+        remarks: Remarks = []
         record = CheckpointRecord.of(
             path, self.folder, step=step, epoch=epoch, name=name, size_bytes=size_bytes, sha256=sha256, reason=reason,
             metrics=metrics, remarks=remarks,
@@ -292,7 +308,7 @@ class Recorder:
 
     def finish(self, outcome: Outcome = "finished", *, step: int | None = None) -> None:
         """Record the worker's own last word. Later calls are ignored."""
-        remarks: list[str] = []
+        remarks: Remarks = []
         end = EndRecord.of(outcome, step=step, present=self._step, remarks=remarks)
         self._remark(remarks)
         self._end(end)
@@ -308,18 +324,21 @@ class Recorder:
         self._end(EndRecord.of_exception(kind, error, trace, step=self._step))
 
 
-def check_call(step: Any, given: Mapping[str, Any], *more: Any) -> int:
-    """Return the step of a call of `log`. Raises `TypeError` with the right call where the call is wrong."""
-    if values.is_mapping(step) or any(values.is_mapping(each) for each in more):
-        raise TypeError("log() takes the step, then values by name: for a dictionary call run.log(step, **values)")
+def values_of_call(step: Any, given: dict[Any, Any], more: Sequence[Any], remarks: Remarks) -> dict[Any, Any]:
+    """Return the values of a call of `log`: those by name, and those of one mapping behind the step.
+
+    Raises `TypeError` with the right call where the call has no step, or something else behind it.
+    """
+    if values.is_mapping(step):
+        raise TypeError("log() takes the step, then the values: for a dictionary call run.log(step, values)")
     if step is MISSING:
         raise TypeError(f"log() takes the step first, then values by name: {HOW_TO_LOG}")
-    if more or not given:
-        raise TypeError(f"log() takes values by name: {HOW_TO_LOG}")
-    return values.as_whole(step, values.argument("log", "step"))
+    if len(more) > 1 or (more and not values.is_mapping(more[0])):
+        raise TypeError(f"log() takes values by name, or one dictionary: {HOW_TO_LOG}")
+    return (values.as_mapping(more[0], "log", remarks) if more else {}) | given
 
 
-def _arrived(number: Any, name: str, remarks: list[str]) -> float:
+def _arrived(number: Any, name: str, remarks: Remarks) -> float:
     """Return a value that has come from the GPU: the call that gave it is over, nothing may raise out of it."""
     try:
         return values.as_number(number, values.argument("log", name), remarks)
@@ -328,26 +347,30 @@ def _arrived(number: Any, name: str, remarks: list[str]) -> float:
         return float("nan")
 
 
-def _on_cpu(given: dict[str, Any], remarks: list[str], keeps: bool) -> tuple[Any, list[Any]]:
-    """Return plain numbers, CUDA values on their way to pinned memory, and the event that tells they arrived.
+def _on_cpu(given: dict[Any, Any], remarks: Remarks, keeps: bool) -> tuple[Any, dict[Any, Any]]:
+    """Return plain numbers by name, CUDA values on their way to pinned memory, and the event that tells they arrived.
 
-    Where no journal `keeps` them, CUDA values stay where they are.
+    What is no number is left out with a remark. Where no journal `keeps` them, CUDA values stay where they are.
 
     `float()` of a CUDA tensor would make the loop wait for the device; a copy that is asked for later does not.
-    Raises `TypeError` before anything is written: where one value is no number, nothing of the call is stored.
     """
-    numbers: list[Any] = []
+    numbers: dict[Any, Any] = {}
     device: Any = None
     for name, value in given.items():
-        if not values.is_on_device(value):
-            numbers.append(values.as_number(value, values.argument("log", name), remarks))
+        argument = values.argument("log", name)
+        try:
+            if not values.is_on_device(value):
+                numbers[name] = values.as_number(value, argument, remarks)
+                continue
+            values.check_one_element(value, argument)
+        except TypeError as error:
+            remarks.append(Remark.about(argument, f"{error}: it was left out."))
             continue
-        values.check_one_element(value, values.argument("log", name))
         if not keeps:
-            numbers.append(0.0)
+            numbers[name] = 0.0
             continue
         device = value.device
-        numbers.append(value.detach().to("cpu", non_blocking=True))
+        numbers[name] = value.detach().to("cpu", non_blocking=True)
     if device is None:
         return None, numbers
     cuda = sys.modules["torch"].cuda

@@ -65,7 +65,10 @@ RULES = {
     "runs.access": rule(RECORD, "django msgspec cryptography axes", WEB),
     "runs.queueing": rule(f"{RECORD} runs.access", "django", WEB),
     "runs.commands": rule(f"{RECORD} runs.access steersman", "django msgspec", WEB),
-    "runs.live": rule(f"{RECORD} runs.access runs.commands", "django channels msgspec autobahn", "torch psutil pynvml"),
+    "runs.metrics": rule("runs.models runs.protocol runs.access", "django channels msgspec prometheus_client", WEB),
+    "runs.live": rule(
+        f"{RECORD} runs.access runs.commands runs.metrics", "django channels msgspec autobahn", "torch psutil pynvml"
+    ),
     "runs.alerts.rulebook": rule(
         f"{RECORD} runs.access runs.series runs.commands runs.alerts runs.alerts.detectors steersman",
         "django numpy",
@@ -110,7 +113,7 @@ RULES = {
     ),
     "monitor_site.sqlite": rule("steersman.files", "django", "torch"),
     "monitor_site": rule(
-        "steersman steersman.files runs.live",
+        "steersman steersman.files runs.live runs.metrics",
         "asgiref django channels channels_redis redis environ csp psutil whitenoise",
         "torch",
     ),
@@ -119,6 +122,9 @@ RULES = {
     ),
     "monitor_site.serving.doctor": rule(
         "monitor_site monitor_site.serving steersman.* trainer trainer.control", "django channels redis", "torch"
+    ),
+    "monitor_site.serving.archive": rule(
+        "monitor_site monitor_site.serving runs.* steersman.* trainer.*", "django msgspec", "torch"
     ),
     "monitor_site.serving.demo": rule("monitor_site monitor_site.serving runs.* steersman.*", "django", "torch"),
     "monitor_site.serving.management.commands": rule("monitor_site.* runs.* steersman.* trainer.*", "django", "torch"),

@@ -17,13 +17,18 @@ def client_address(peer: str, forwarded_for: str) -> str:
     `forwarded_for` is what X-Forwarded-For says. It is believed behind a proxy alone (STEERSMAN_TLS), and of it the
     last address, which the proxy itself has seen: a client may have written those before it.
     """
-    told = _parse(forwarded_for.rpartition(",")[2]) if settings.BEHIND_TLS else None
-    found = told or _parse(peer)
+    found = exact_address(peer, forwarded_for)
     if found is None:
         return ""
     if isinstance(found, IPv6Address):
         return str(ip_network((found, NETWORK_BITS), strict=False))
     return str(found)
+
+
+def exact_address(peer: str, forwarded_for: str) -> IPv4Address | IPv6Address | None:
+    """Return the address itself that `client_address` tells, None where it is not known."""
+    told = _parse(forwarded_for.rpartition(",")[2]) if settings.BEHIND_TLS else None
+    return told or _parse(peer)
 
 
 def address_of(request: HttpRequest) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from axes.backends import AxesStandaloneBackend
 from axes.handlers.database import AxesDatabaseHandler
+from axes.handlers.proxy import AxesProxyHandler
 from django.contrib.auth import authenticate
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.forms import PasswordChangeForm
@@ -33,6 +34,11 @@ class LoginLimits(AxesDatabaseHandler):
             for attempts in self.get_user_attempts(request, credentials)
         )
         return int(max(of_account, of_address // ADDRESS_FACTOR))
+
+
+def is_locked(request: HttpRequest) -> bool:
+    """Tell whether the account that the form of a login names, or the address that it comes from, is locked."""
+    return not AxesProxyHandler.is_allowed(request)
 
 
 class PasswordBackend(ModelBackend):

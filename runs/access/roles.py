@@ -119,7 +119,7 @@ def viewer_by_token(token: AccessToken, creator: User, role: str, run_id: int, p
     `role` is what the token's creator is now. A token views, or commands as an operator at most; its bearer shows
     as the creator with the token's name, so that the record tells a script from a person.
     """
-    if token.project_id != project_id or token.run_id not in (None, run_id):
+    if token.project_id != project_id or token.run_id not in (None, run_id) or token.scope == TokenScope.METRICS:
         return None
     if token.scope == TokenScope.SHARE:
         return Viewer(user_id=None, name="", role=SHARED)

@@ -40,6 +40,9 @@ class BearerToken(HttpBearer):
             raise ApiError(401, _("This link has expired or was revoked: ask for a new one."), "Authorization")
         if found is None:
             raise ApiError(401, _("This token is unknown, expired or revoked: make a new one."), "Authorization")
+        if found.scope == TokenScope.METRICS:
+            text = _("A token for metrics opens /metrics and nothing else: make a token for scripts.")
+            raise ApiError(403, text, "Authorization")
         if found.scope not in self.scopes:
             text = _("A share link shows the page of its run and opens nothing else: make a token for scripts.")
             raise ApiError(403, text, "Authorization")

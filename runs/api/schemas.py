@@ -196,6 +196,7 @@ class ChartOut(Schema):
     mean: list[float | None] | None = None
     last: list[float | None] | None = None
     nonfinite: list[tuple[int, str]] = Field(description="Place in the columns, and what stood there")
+    nonfinite_steps: list[int] | None = Field(None, description="The step of the first in each of these buckets")
     nonfinite_counts: list[int] | None = Field(None, description="How many points of each of these buckets")
     counts: list[int] | None = Field(None, description="How many points each bucket has")
     buckets: int | None = Field(None, description="How many, where not `raw`")

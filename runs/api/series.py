@@ -13,6 +13,7 @@ from runs.api.chart_query import ChartQuery
 from runs.api.history import version
 from runs.api.schemas import AttemptPointsOut, ErrorOut, PointsOut, RawPointsOut, SeriesPage
 from runs.models import Run, Series
+from runs.protocol.series_names import natural_key
 from runs.series.charts import Extent, charts, charts_by_attempt
 from runs.series.raw_points import Place, raw_points
 
@@ -27,7 +28,9 @@ def list_series(
     limit: int = Query(200, ge=1, le=1000),
     offset: int = Query(0, ge=0, le=10**9),
 ) -> dict[str, Any]:
-    series = Series.objects.filter(run=visible_run(request, run_id)).order_by("name")
+    series = Series.objects.filter(run=visible_run(request, run_id)).order_by()
+    names = sorted(series.values_list("name", flat=True), key=natural_key)
+    page = {one.name: one for one in series.filter(name__in=names[offset : offset + limit])}
     items = [
         {
             "name": one.name,
@@ -37,9 +40,9 @@ def list_series(
             "value": one.last_value,
             "nonfinite": one.last_nonfinite,
         }
-        for one in series[offset : offset + limit]
+        for one in (page[name] for name in names[offset : offset + limit])
     ]
-    return {"count": series.count(), "items": items}
+    return {"count": len(names), "items": items}
 
 
 @router.get(

@@ -64,11 +64,13 @@ def record(
     author_name: str,
     rule_id: int | None = None,
     may_push: bool = False,
+    replayed_rule: str = "",
 ) -> Command:
     """Record a command by a person, or by a rule, a signal or the command line, which `author_name` says.
 
-    Other names without `author_id` and `rule_id` are taken for those of persons, whom guests are not told of. With
-    `may_push` a run may be put before those of other projects in the queue.
+    `replayed_rule` names the rule of another run whose command a replay repeats. Other names without `author_id` and
+    `rule_id` are taken for those of persons, whom guests are not told of. With `may_push` a run may be put before those
+    of other projects in the queue.
     """
     with transaction.atomic():
         if isinstance(request.command, MoveToFront):
@@ -86,6 +88,7 @@ def record(
                 "author_id": author_id,
                 "author_name": distinct_name(author, run.project_id, author_name) if author else author_name,
                 "rule_id": rule_id,
+                "replayed_rule": replayed_rule,
                 "reason": request.reason,
                 "sent_at": timezone.now(),
                 "expires_at": request.expires_at,

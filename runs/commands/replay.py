@@ -6,7 +6,6 @@ deterministic.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 from uuid import uuid5
 
@@ -44,7 +43,8 @@ def differences(old: Run, new: Run) -> list[str]:
 def replay(old: Run, new: Run, *, author_id: int | None, author_name: str) -> list[Command]:
     """Ask of `new` what was applied to `old`, each at its step; return the rows.
 
-    Safe to repeat: each is asked once of a run. Raises `CannotReplay`.
+    What rules asked is among it: where a rule of `new` would do the same once more, it is held back
+    (`runs.alerts.rulebook.acting`). Safe to repeat: each is asked once of a run. Raises `CannotReplay`.
     """
     found = interventions(old)
     if not new.is_live:
@@ -58,22 +58,33 @@ def replay(old: Run, new: Run, *, author_id: int | None, author_name: str) -> li
             "run that was started paused."
         )
     return [
-        record(new.pk, parse_command(payload), author_id=author_id, author_name=author_name)
-        for payload in _payloads(old, new, found)
+        record(
+            new.pk,
+            parse_command(_payload(old, new, command)),
+            author_id=author_id,
+            author_name=author_name,
+            replayed_rule=_rule_of(command),
+        )
+        for command in found
     ]
 
 
-def _payloads(old: Run, new: Run, found: list[Command]) -> Iterator[dict[str, Any]]:
-    for command in found:
-        payload: dict[str, Any] = {
-            "id": str(uuid5(command.pk, f"replayed on run {new.pk}")),
-            "command": command.kind,
-            "arguments": command.arguments,
-            "reason": f"Replay of run {old.pk}.",
-        }
-        if command.step and COMMANDS[command.kind].can_be_scheduled:
-            payload["at"] = {"step": command.step}
-        yield payload
+def _rule_of(command: Command) -> str:
+    """Return what the rule that asked for a command was called, "" where a person did. Rules may be deleted since."""
+    by_rule = command.rule_id is not None or command.alerts.exists()
+    return command.author_name if by_rule else command.replayed_rule
+
+
+def _payload(old: Run, new: Run, command: Command) -> dict[str, Any]:
+    payload: dict[str, Any] = {
+        "id": str(uuid5(command.pk, f"replayed on run {new.pk}")),
+        "command": command.kind,
+        "arguments": command.arguments,
+        "reason": f"Replay of run {old.pk}.",
+    }
+    if command.step and COMMANDS[command.kind].can_be_scheduled:
+        payload["at"] = {"step": command.step}
+    return payload
 
 
 def _outlasts(command: Command, attempt: Attempt) -> bool:

@@ -28,6 +28,7 @@ from runs.live.hub import Hub, Room, current_hub
 from runs.live.outbox import Outbox
 from runs.live.places import ALL, place_of
 from runs.live.socket_limits import answers
+from runs.metrics.portal_tally import tally
 from runs.models import Command, Run
 from runs.protocol.commands import InvalidCommand, Request, parse_command
 from runs.protocol.events import PROTOCOL, TOO_MANY, TOO_SLOW, Error, Message, Pong, Resync, encode_message
@@ -67,6 +68,8 @@ class RunConsumer(AsyncWebsocketConsumer):
         self.run_id = 0
         self.malformed = 0
         self.places: list[str] = []
+        # Whether its end is among the closes that are counted.
+        self.is_counted = False
         self.answers = answers()
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -111,6 +114,7 @@ class RunConsumer(AsyncWebsocketConsumer):
         # Accept first: a browser shows a refused handshake as 1006, without the reason.
         await self.accept(PROTOCOL if PROTOCOL in offered else None)
         self.hub = current_hub()
+        self.hub.reporter.wake()
         shown = self.hub.entrance.credential_of(self.scope, self.run_id)
         if self.hub.handshakes.are_refused(shown.source) or not await self._take_place(ALL):
             await self.close(TOO_MANY)
@@ -137,6 +141,13 @@ class RunConsumer(AsyncWebsocketConsumer):
         wire, is_guest = self._wire(), self.viewer.is_guest
         self.outbox.open(greeting.begin_seq, wire, self._start_writing, is_guest=is_guest, first=greeting.frames)
 
+    async def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
+        """Close the socket, and count the code."""
+        if not self.is_counted:
+            self.is_counted = True
+            tally.counts.note_close(1000 if code is None or code is True else int(code))
+        await super().close(code, reason)
+
     async def _take_place(self, key: str) -> bool:
         assert self.hub is not None
         if not await self.hub.places.take(key):
@@ -150,6 +161,9 @@ class RunConsumer(AsyncWebsocketConsumer):
         since = since_of(query_of(self.scope).get("since", []))
         greeting = await self.room.greeter.greet(since, is_guest=self.viewer.is_guest)
         snapshot, replays = greeting.snapshot, greeting.replays
+        if since is not None:
+            tally.counts.replays += replays
+            tally.counts.resyncs += not replays
         await self._transmit(snapshot.hello(self.viewer, replays=replays, life=self.room.life, link=self.hub.link))
         if since is not None and not replays:
             await self.send_message(Resync(seq=snapshot.seq))
@@ -283,6 +297,9 @@ class RunConsumer(AsyncWebsocketConsumer):
         await self._transmit(encode_message(message))
 
     async def websocket_disconnect(self, message: dict[str, Any]) -> None:
+        if not self.is_counted:
+            self.is_counted = True
+            tally.counts.note_close(message.get("code"))
         await self._leave()
         raise StopConsumer
 

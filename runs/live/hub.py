@@ -19,17 +19,19 @@ from channels.layers import channel_layers
 from django.utils import timezone
 
 from runs.access import revocation
-from runs.live.database_reads import reading
+from runs.live.database_reads import reading, writing
 from runs.live.frames import Frame, joined
 from runs.live.greeting import Greeter
 from runs.live.handshake import Entrance
 from runs.live.outbox import Outbox
-from runs.live.places import Places
+from runs.live.places import ALL, Places
 from runs.live.rights_watch import RightsWatch
 from runs.live.socket_limits import Handshakes
+from runs.metrics.portal_tally import Reporter, tally
 from runs.models import Run
 from runs.protocol.event_parts import LARGEST_EVENT_BYTES, LARGEST_FRAME_BYTES
 from runs.protocol.events import Life, Link, Message, Resync, encode_message
+from runs.protocol.reports import PortalLevels
 from runs.recording import feed
 from runs.recording.lifecycle import LIVE, SILENT_AFTER_S, UNREACHABLE_AFTER_S
 
@@ -67,6 +69,7 @@ class Room:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     gathered: Frame | None = None
     flushing: asyncio.TimerHandle | None = None
+    announced: list[float] = field(default_factory=list)  # of events on their way, by `time.time`
 
     def __post_init__(self) -> None:
         self.greeter = Greeter(self.run_id, self.last_seq)
@@ -84,6 +87,7 @@ class Room:
             self.skip(seq)
             return
         self.last_seq = seq
+        tally.counts.events += 1
         self.greeter.ring.append(frame)
         if len(self.outboxes) < CROWD_VIEWERS:
             self.flush()
@@ -109,6 +113,7 @@ class Room:
 
     def skip(self, seq: int) -> None:
         """Go on after `seq`, and tell viewers that events up to there are only in the history."""
+        tally.counts.skipped_events += seq - self.last_seq
         self.last_seq = seq
         self.greeter.ring.skip(seq)
         self.flush()
@@ -125,6 +130,9 @@ class Room:
             except Exception:  # one viewer's fault is not that of the others
                 logger.exception("run %s: event %s could not be sent to a viewer", self.run_id, frame.seq)
                 outbox.fail()
+        for announced in self.announced:
+            tally.counts.note_latency(time.time() - announced)
+        self.announced.clear()
 
 
 class Hub:
@@ -136,6 +144,7 @@ class Hub:
         self.places = Places()
         self.handshakes = Handshakes()
         self.entrance = Entrance(self.guard, self.handshakes.are_refused)
+        self.reporter = Reporter(lambda: levels_of(self), writing(tally.write))
         self._rooms: dict[int, Room] = {}
         self._joining = asyncio.Lock()
         self._looking: asyncio.Task[None] | None = None
@@ -147,6 +156,10 @@ class Hub:
         self._echoed = asyncio.Event()
         self._linked_at = 0.0
         self._looked_at = 0.0
+
+    @property
+    def watched(self) -> list[Room]:
+        return list(self._rooms.values())
 
     async def join(self, run_id: int) -> tuple[Room, Outbox]:
         """Return the room of a run and a new outbox that gets every event after the room's `last_seq`.
@@ -250,6 +263,8 @@ class Hub:
             if seq <= room.last_seq:
                 return
             frame = message.get("event")
+            if "announced" in message:
+                room.announced.append(message["announced"])
             if frame is not None and seq == room.last_seq + 1:
                 room.deliver(seq, frame)
                 return
@@ -333,6 +348,14 @@ class Hub:
             logger.warning("the channel layer is away (%s); viewers follow from the database", why)
         for room in self._rooms.values():
             room.tell(Link(link=link))
+
+
+def levels_of(hub: Hub) -> PortalLevels:
+    """Return what a hub holds now, for the report of its process."""
+    waiting = [outbox.waiting for room in hub.watched for outbox in room.outboxes]
+    frames, size = sum(each for each, _ in waiting), sum(each for _, each in waiting)
+    degraded = int(bool(hub.watched) and hub.link == "degraded")
+    return PortalLevels(len(waiting), hub.places.held(ALL), len(hub.watched), frames, size, degraded)
 
 
 def life_after(silent_s: float) -> str:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from runs.live.frames import Frame, together
+from runs.metrics.portal_tally import tally
 from runs.protocol.event_parts import LARGEST_EVENT_BYTES
 from runs.protocol.wire_format import Wire
 
@@ -98,6 +99,11 @@ class Outbox:
         wire.window = frame.window or wire.window
         return True
 
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """How many frames wait, and how many bytes they have; those of the greeting are not counted."""
+        return len(self._frames or ()), self._bytes
+
     def acknowledge(self, seq: int) -> None:
         """Note that the viewer has applied all events up to `seq`; one that is too far behind is cut."""
         self._cut_beyond = seq + LARGEST_UNACKED_FRAMES
@@ -157,6 +163,8 @@ class Outbox:
         self._wake()
 
     def _overflow(self) -> None:
+        # Nothing is lost by it: the viewer comes back, and reads them from the database.
+        tally.counts.dropped_frames += len(self._frames or ())
         self._frames = None
         self._bytes = 0
         self.overflowed = True

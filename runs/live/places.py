@@ -60,6 +60,10 @@ class Places:
         self._own[key] += 1
         return True
 
+    def held(self, key: str) -> int:
+        """Return how many places of `key` this process holds."""
+        return self._own[key]
+
     def give_back(self, key: str) -> None:
         self._own[key] -= 1
         if self._own[key] <= 0:

@@ -21,6 +21,7 @@ from runs.models.commands import COMMAND_LINE, Command, CommandState, as_wire
 from runs.models.keys import AccessToken, TokenScope, UsedTicket
 from runs.models.projects import Invite, Membership, Project, Role
 from runs.models.recorded import Axis, Chunk, EpochMetric, JournalOffset, Series, StoredEvent
+from runs.models.reports import PortalReport
 from runs.models.runs import LARGEST_ID, AfterCondition, Attempt, Checkpoint, Host, Recipe, Run, RunQuerySet, RunState
 from runs.models.sockets import SocketCounts
 
@@ -52,6 +53,7 @@ __all__ = [
     "MailAccount",
     "MailSecurity",
     "Membership",
+    "PortalReport",
     "Project",
     "Recipe",
     "Role",

@@ -45,6 +45,8 @@ class Command(models.Model):
     rule = models.ForeignKey(
         AlertRule, models.SET_NULL, null=True, blank=True, related_name="commands", verbose_name=_("rule")
     )
+    # Of a command that a replay repeats after a rule of the other run: what that rule was called.
+    replayed_rule = models.CharField(_("replayed rule"), max_length=150, blank=True)
     reason = models.CharField(_("reason"), max_length=500, blank=True)
     state = models.CharField(_("state"), max_length=10, choices=CommandState, default=CommandState.SENT)
     sent_at = models.DateTimeField(_("sent at"))

@@ -5,17 +5,22 @@ from __future__ import annotations
 from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from runs.models.projects import Project
 from runs.models.runs import Run
 
 
 class TokenScope(models.TextChoices):
-    """What the bearer of a token may do. A share token is a link without login: it only views one run."""
+    """What the bearer of a token may do.
+
+    A share token is a link without login: it only views one run. One for metrics only reads `/metrics`.
+    """
 
     VIEW = "view", _("view")
     COMMAND = "command", _("command")
     SHARE = "share", _("share")
+    METRICS = "metrics", pgettext_lazy("scope of a token", "metrics")
 
 
 class AccessToken(models.Model):

@@ -3,8 +3,31 @@
 from __future__ import annotations
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils.translation import gettext_lazy as _
+
+# Series of a project that Prometheus is told besides the usual ones.
+MOST_MARKS = 50
+LONGEST_MARK = 200
+
+
+def validate_marks(text: str) -> None:
+    """Raise `ValidationError` where `text` holds too many names of series, or one that is too long or no name."""
+    names = _lines(text)
+    if len(names) > MOST_MARKS:
+        raise ValidationError(_("Give at most %(most)d names.") % {"most": MOST_MARKS})
+    for name in names:
+        if len(name) > LONGEST_MARK:
+            raise ValidationError(_("A name has at most %(most)d characters.") % {"most": LONGEST_MARK})
+        if "*" in name[:-1] or name == "*":
+            raise ValidationError(
+                _("%(name)s: an asterisk stands only at the end, after at least one character.") % {"name": name}
+            )
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 class Role(models.TextChoices):
@@ -21,6 +44,15 @@ class Project(models.Model):
     name = models.CharField(_("name"), max_length=100)
     slug = models.SlugField(_("slug"), unique=True)
     description = models.TextField(_("description"), blank=True)
+    metric_series = models.TextField(
+        _("series for Prometheus"),
+        blank=True,
+        validators=[validate_marks],
+        help_text=_(
+            "Names of series whose last value /metrics tells besides loss, accuracy, learning rate and gradient norm: "
+            "one a line; an asterisk at the end stands for any text."
+        ),
+    )
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
     members = models.ManyToManyField(settings.AUTH_USER_MODEL, through="Membership", related_name="projects")
 
@@ -31,6 +63,11 @@ class Project(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def marked_series(self) -> list[str]:
+        """Return the names in `metric_series`; one may end with an asterisk."""
+        return _lines(self.metric_series)
 
 
 class Membership(models.Model):

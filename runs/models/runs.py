@@ -140,7 +140,7 @@ class Run(models.Model):
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
     started_at = models.DateTimeField(_("started at"), null=True, blank=True)
     ended_at = models.DateTimeField(_("ended at"), null=True, blank=True)
-    # Time in attempts, without the present one while it trains: see `runs.recording.status`.
+    # Time in attempts without their pauses, and without the present one while it trains: see `runs.recording.status`.
     trained_s = models.FloatField(_("trained (s)"), default=0.0)
     training_since = models.DateTimeField(_("training since"), null=True, blank=True)
 
@@ -171,6 +171,8 @@ class Run(models.Model):
     restarts_used = models.PositiveIntegerField(_("restarts used"), default=0)
     usual_step_s = models.FloatField(_("usual step (s)"), null=True, blank=True)
     stalled_since = models.DateTimeField(_("stalled since"), null=True, blank=True)
+    # What the supervisor measures of itself: a `runs.protocol.reports.SupervisorReport`.
+    supervisor_report = models.JSONField(null=True, blank=True, editable=False)
 
     cloned_from = models.ForeignKey(
         "self", models.SET_NULL, null=True, blank=True, related_name="clones", verbose_name=_("cloned from")
@@ -252,6 +254,9 @@ class Attempt(models.Model):
     resumed_step = models.BigIntegerField(_("resumed from step"), null=True, blank=True)
     started_at = models.DateTimeField(_("started at"), auto_now_add=True)
     ended_at = models.DateTimeField(_("ended at"), null=True, blank=True)
+    # The pauses that are over, and since when it waits now: neither is time in which it trained.
+    paused_s = models.FloatField(default=0.0)
+    paused_since = models.DateTimeField(null=True)
     environment = models.JSONField(_("environment"), default=dict)
     outcome = models.CharField(_("outcome"), max_length=10, blank=True)
     exit_code = models.IntegerField(_("exit code"), null=True, blank=True)
@@ -265,6 +270,8 @@ class Attempt(models.Model):
     dropped_records = models.PositiveBigIntegerField(_("dropped records"), default=0)
     set_aside_records = models.PositiveBigIntegerField(_("records set aside"), default=0)
     alerts_left_out = models.PositiveBigIntegerField(_("alerts left out"), default=0)
+    # What `watch()` declared: "min" or "max", by series.
+    goals = models.JSONField(default=dict)
 
     class Meta:
         ordering = ["run", "number"]

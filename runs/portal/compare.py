@@ -23,7 +23,7 @@ from django.views.decorators.http import require_GET
 from runs.live.snapshot import epoch_as_wire
 from runs.models import LARGEST_ID, Axis, EpochMetric, Run, Series
 from runs.portal.rows import Row, row_of, with_loss
-from runs.protocol.series_names import LOSS_NAMES
+from runs.protocol.series_names import LOSS_NAMES, NaturalKey, natural_key
 
 MOST_RUNS = 10
 # More names than a person scrolls through in one list.
@@ -52,11 +52,21 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class CompareRow:
-    """One line of a table: a name, what it tells of it ("last", "best"), and a cell a run."""
+    """One line of a table: a name, which of its values it tells in words (the last, the lowest), and a cell a run."""
 
     name: str
     part: str
     cells: list[Cell]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A series that can be drawn: its value in the chooser, what is shown of it, and how many of the runs have it."""
+
+    value: str
+    text: str
+    runs: int
+    is_machine: bool = False
 
 
 @login_required
@@ -82,7 +92,7 @@ def compare(request: HttpRequest) -> HttpResponse:
         "differing": differing,
         "equal": equal,
         "choices": choices,
-        "chosen": _chosen(request.GET.get("series", ""), choices),
+        "chosen": chosen(request.GET.get("series", ""), choices, len(runs)),
         "page": {
             "runs": [_for_page(run) for run in runs],
             "addresses": {"login": reverse("login")},
@@ -152,14 +162,15 @@ def _metrics(
 ) -> list[CompareRow]:
     lines = []
     for name in _epoch_names(runs, epochs):
-        lines.append(CompareRow(name, "last", [_cell(epochs[run.pk]["last"].get(name)) for run in runs]))
+        lines.append(CompareRow(name, _("last"), [_cell(epochs[run.pk]["last"].get(name)) for run in runs]))
         if name in BEST_OF:
             values = [epochs[run.pk]["best"].get(name) for run in runs]
-            lines.append(CompareRow(name, "best", _marked(values, BEST_OF[name] is Min)))
+            lowest = BEST_OF[name] is Min
+            lines.append(CompareRow(name, _("lowest") if lowest else _("highest"), _marked(values, lowest)))
     for name in _names(series, Axis.STEP):
         points = [series[run.pk].get(name) for run in runs]
         cells = [_cell(point and (point.last_nonfinite or point.last_value)) for point in points]
-        lines.append(CompareRow(name, "last", cells))
+        lines.append(CompareRow(name, _("last"), cells))
     return lines
 
 
@@ -176,12 +187,14 @@ def _cell(value: Any) -> Cell:
 
 def _names(series: dict[int, dict[str, Series]], axis: Axis) -> list[str]:
     names = {name for of_run in series.values() for name, row in of_run.items() if row.axis == axis}
-    return sorted(names)[:MOST_SERIES]
+    return sorted(names, key=natural_key)[:MOST_SERIES]
 
 
 def _epoch_names(runs: Sequence[Run], epochs: dict[int, dict[str, dict[str, Any]]]) -> list[str]:
     names = {name for run in runs for name in epochs[run.pk]["last"]}
-    return [name for name in EpochMetric.COLUMNS if name in names] + sorted(names - set(EpochMetric.COLUMNS))
+    return [name for name in EpochMetric.COLUMNS if name in names] + sorted(
+        names - set(EpochMetric.COLUMNS), key=natural_key
+    )
 
 
 def _parameters(runs: Sequence[Run]) -> tuple[list[CompareRow], list[tuple[str, str]]]:
@@ -204,34 +217,43 @@ def _settings(run: Run) -> dict[str, str]:
         _("device"): run.device or "–",
         _("seed"): str(run.seed),
     }
-    return about | {name: str(value) for name, value in sorted(run.parameters.items())}
+    return about | {name: str(value) for name, value in sorted(run.parameters.items(), key=_by_name)}
+
+
+def _by_name(item: tuple[str, Any]) -> NaturalKey:
+    return natural_key(item[0])
 
 
 def _choices(
     runs: Sequence[Run], series: dict[int, dict[str, Series]], epochs: dict[int, dict[str, dict[str, Any]]]
-) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Return the groups of the chooser: (title, [(value, text)]); a measure of epochs has the value `epoch:NAME`."""
+) -> list[tuple[str, list[Choice]]]:
+    """Return the groups of the chooser; a measure of epochs has the value `epoch:NAME`."""
 
-    def text(name: str, number: int) -> str:
-        if number == len(runs):
-            return name
-        return _("%(name)s (%(number)d of %(runs)d runs)") % {"name": name, "number": number, "runs": len(runs)}
+    def choice(value: str, name: str, runs_with: int, is_machine: bool = False) -> Choice:
+        text = _("%(name)s (%(number)d of %(runs)d runs)") % {"name": name, "number": runs_with, "runs": len(runs)}
+        return Choice(value, name if runs_with == len(runs) else text, runs_with, is_machine)
 
-    groups = []
-    for title, axis in ((_("Training"), Axis.STEP), (_("Machine"), Axis.TIME)):
-        names = _names(series, axis)
-        groups.append((title, [(name, text(name, sum(name in own for own in series.values()))) for name in names]))
+    def of_axis(axis: Axis) -> list[Choice]:
+        counts = {name: sum(name in own for own in series.values()) for name in _names(series, axis)}
+        return [choice(name, name, count, axis == Axis.TIME) for name, count in counts.items()]
+
     by_epoch = [
-        (f"epoch:{name}", text(name, sum(name in epochs[run.pk]["last"] for run in runs)))
+        choice(f"epoch:{name}", name, sum(name in epochs[run.pk]["last"] for run in runs))
         for name in _epoch_names(runs, epochs)
     ]
-    groups.insert(1, (_("Epochs"), by_epoch))
+    groups = ((_("Training"), of_axis(Axis.STEP)), (_("Epochs"), by_epoch), (_("Machine"), of_axis(Axis.TIME)))
     return [group for group in groups if group[1]]
 
 
-def _chosen(asked: str, choices: Sequence[tuple[str, Sequence[tuple[str, str]]]]) -> str:
-    values = [value for _title, options in choices for value, _text in options]
-    for wanted in (asked, *LOSS_NAMES, *values):
-        if wanted in values:
-            return wanted
-    return ""
+def chosen(asked: str, choices: Sequence[tuple[str, Sequence[Choice]]], runs: int) -> str:
+    """Return the value of the series to open with: the one asked for, or else one that most of the runs have.
+
+    A loss comes first if at least half of the runs have it; of the others the first of those that the most runs have,
+    with training and epochs before machines.
+    """
+    options = [option for _title, group in choices for option in group]
+    if any(option.value == asked for option in options):
+        return asked
+    losses = [one for name in LOSS_NAMES for one in options if one.value == name and 2 * one.runs >= runs]
+    candidates = losses or [one for one in options if not one.is_machine] or options
+    return max(candidates, key=lambda option: option.runs).value if candidates else ""

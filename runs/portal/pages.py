@@ -7,7 +7,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.mixins import LoginRequiredMixin
-from django.contrib.auth.views import LogoutView, PasswordChangeView
+from django.contrib.auth.views import LoginView, LogoutView, PasswordChangeView
 from django.core.exceptions import DisallowedHost
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.http.request import split_domain_port
@@ -19,7 +19,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.generic import DetailView, ListView
 
-from runs.access.logins import CountedPasswordChangeForm
+from runs.access.logins import CountedPasswordChangeForm, is_locked
 from runs.access.roles import Viewer, viewer_of
 from runs.live.origin import parse_origin
 from runs.models import AlertState, CommandState, Run, RunQuerySet, RunState, Severity
@@ -28,6 +28,7 @@ from runs.portal.rows import badges_of, percent_of, row_of, with_loss
 from runs.protocol.commands import COMMANDS
 from runs.queueing.board import HostBoard, board, commanded_projects
 from runs.recording.lifecycle import ENDED
+from runs.recording.queue import start_command
 from runs.recording.queue_places import place_of, places_of
 
 RUNS_A_PAGE = 25
@@ -35,6 +36,18 @@ LONGEST_HOST = 100
 
 # Whose words the page shows.
 STATES = (RunState, CommandState, AlertState, Severity)
+
+
+class LogIn(LoginView):
+    """Django's own. A locked account is refused before the form is looked at: that costs two queries and one page."""
+
+    redirect_authenticated_user = True
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if is_locked(request):
+            return locked_out(request)
+        response: HttpResponse = super().post(request, *args, **kwargs)
+        return response
 
 
 class LogOut(LogoutView):
@@ -139,6 +152,7 @@ class RunView(DetailView[Run], ABC):
             "page": {
                 "run": run.pk,
                 "name": run.name,
+                "start": start_command(run) if viewer.may_command else "",
                 "states": {value: str(label) for choices in STATES for value, label in choices.choices},
                 "commands": {kind: {"legal_in": sorted(command.legal_in)} for kind, command in COMMANDS.items()},
                 "addresses": self.addresses(),
@@ -150,7 +164,9 @@ class RunPage(LoginRequiredMixin, RunView):
     """The run for members of its project."""
 
     def get_queryset(self) -> RunQuerySet:
-        return Run.objects.visible_to(self.request.user).select_related("project", "recipe", "created_by")
+        return Run.objects.visible_to(self.request.user).select_related(
+            "project", "recipe", "created_by", "reviewed_by"
+        )
 
     def find_viewer(self) -> Viewer | None:
         return viewer_of(self.request.user, self.object)

@@ -57,7 +57,11 @@ class TokenForm(LifetimeForm):
     )
     scope = forms.ChoiceField(
         label=pgettext_lazy("token", "May"),
-        choices=[(TokenScope.VIEW, gettext_lazy("view")), (TokenScope.COMMAND, gettext_lazy("view and command"))],
+        choices=[
+            (TokenScope.VIEW, gettext_lazy("view")),
+            (TokenScope.COMMAND, gettext_lazy("view and command")),
+            (TokenScope.METRICS, gettext_lazy("read metrics, for Prometheus")),
+        ],
         widget=forms.Select(attrs={"class": "form-select"}),
     )
     run = forms.IntegerField(

@@ -7,7 +7,7 @@ from runs.portal.alerting.urls import urlpatterns as alerting
 from runs.portal.new_run import views as new_run
 
 urlpatterns: list[URLPattern] = [
-    path("login/", auth.LoginView.as_view(redirect_authenticated_user=True), name="login"),
+    path("login/", pages.LogIn.as_view(), name="login"),
     path("logout/", pages.LogOut.as_view(), name="logout"),
     path("password/", pages.ChangePassword.as_view(), name="password_change"),
     path("password/done/", auth.PasswordChangeDoneView.as_view(), name="password_change_done"),

@@ -123,7 +123,8 @@ class StatusChanged(Event, frozen=True, kw_only=True):
     """The run's state with all that follows from it, or its plan, has changed. `runs.recording.status` makes it.
 
     `reason` says why the run is in its state, `remark` what is to be said of this change beyond that. `trained_s` is
-    the time in attempts until `training_since`, or in all if that is null; the time between attempts does not count.
+    the time in attempts until `training_since`, or in all if that is null, as while the run is paused; neither pauses
+    nor the time between attempts count.
     """
 
     kind: ClassVar[str] = gettext_noop("status")

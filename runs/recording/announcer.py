@@ -32,6 +32,8 @@ class Announcer:
         self._loop = asyncio.new_event_loop()
         self._queue: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue(maxsize=LARGEST_BACKLOG)
         self._away = False
+        # Messages that were not sent: viewers read from the database what they told of.
+        self.dropped = 0
         self._thread = threading.Thread(target=self._run, name="announcer", daemon=True)
         self._thread.start()
 
@@ -71,6 +73,7 @@ class Announcer:
     def _put(self, group: str, message: dict[str, Any]) -> None:
         if self._queue.full():
             self._queue.get_nowait()
+            self.dropped += 1
             self._queue.task_done()
         self._queue.put_nowait((group, message))
 
@@ -87,6 +90,7 @@ class Announcer:
                 if not self._away:
                     logger.warning("the channel layer is away (%s); viewers follow from the database", error)
                 self._away = True
+                self.dropped += 1
                 await asyncio.sleep(RETRY_PAUSE_S)
             finally:
                 self._queue.task_done()

@@ -197,8 +197,22 @@ def note_pause(lease: Lease, paused: bool) -> None:
     state = RunState.PAUSED if paused else RunState.RUNNING
     held = Run.objects.filter(pk=lease.run_id, attempt=lease.number)
     held.update(is_paused=paused)
+    _count_pause(lease, paused)
     if held.filter(state__in=LIVE).exclude(state=state).update(state=state, reason=""):
         announce_status(lease.run_id)
+
+
+def _count_pause(lease: Lease, paused: bool) -> None:
+    """Note since when an attempt waits, or for how long it did."""
+    now = timezone.now()
+    attempt = Attempt.objects.filter(pk=lease.attempt_id)
+    if paused:
+        attempt.filter(paused_since=None).update(paused_since=now)
+        return
+    since = attempt.values_list("paused_since", flat=True).get()
+    if since is not None:
+        waited = max((now - since).total_seconds(), 0.0)
+        attempt.update(paused_since=None, paused_s=F("paused_s") + waited)
 
 
 def mark_lost(run_id: int, attempt: int, heartbeat: int, reason: str = SILENCE) -> bool:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -177,10 +178,13 @@ def fail_start(run_id: int, attempt: int, sentence: str) -> bool:
     return True
 
 
-def start_command(run: Run) -> str:
-    """Return the command line that starts, or resumes, a run on the host where it is typed."""
+def start_command(run: Run, script: Sequence[str] = ()) -> str:
+    """Return the command line that starts, or resumes, a run on the host where it is typed.
+
+    A run without a recipe needs its script: `script`, or else what it was started with before.
+    """
     command = f"python manage.py train --run-id {run.pk}"
-    return command if run.recipe_id else f"{command} -- {' '.join(_script_of(run))}"
+    return command if run.recipe_id else f"{command} -- {shlex.join(script or _script_of(run))}"
 
 
 def home_of(run: Run) -> str:

@@ -70,15 +70,20 @@ def announce_status(run_id: int, remark: str = "") -> None:
 
 
 def _training_time(run: Run, attempts: Iterable[Attempt]) -> tuple[float, datetime | None]:
-    """Return for how many seconds a run trained before, and since when it trains now.
+    """Return for how many seconds a run trained before, and since when it trains now: None while it is paused.
 
-    An attempt that is silent counts up to its last heartbeat: nobody knows what came after it.
+    What an attempt waited in pauses does not count: where it trains, it trains since so much later than it began. One
+    that is silent counts up to its last heartbeat: nobody knows what came after it.
     """
     total, since = timedelta(), None
     for attempt in attempts:
-        if attempt.ended_at is None and run.state in LIVE:
-            since = attempt.started_at
+        begun = attempt.started_at + timedelta(seconds=attempt.paused_s)
+        is_live = attempt.ended_at is None and run.state in LIVE
+        if is_live and attempt.paused_since is None:
+            since = begun
             continue
-        end = attempt.ended_at or run.heartbeat_at or attempt.started_at
-        total += max(end - attempt.started_at, timedelta())
+        end = attempt.ended_at or (None if is_live else run.heartbeat_at) or attempt.started_at
+        if attempt.paused_since is not None:
+            end = attempt.paused_since if is_live else min(end, attempt.paused_since)
+        total += max(end - begun, timedelta())
     return total.total_seconds(), since

@@ -102,9 +102,11 @@ def charts(
 
     A chart is `{"axis", "raw": True, "steps", "times", "values", "nonfinite", "count"}` where all its points fit, else
     `{"axis", "raw": False, "first_steps", "steps", "times", "min", "max", "mean", "last", "nonfinite",
-    "nonfinite_counts", "counts", "count", "buckets"}` with the last step and time of each bucket, and the number of its
-    points. Steps (axis "step") or times in seconds (axis "time") ascend and are unique; what is not finite is null and
-    named in `nonfinite`, and `nonfinite_counts` says how many of a bucket are; `count` is the number of points.
+    "nonfinite_steps", "nonfinite_counts", "counts", "count", "buckets"}` with the last step and time of each bucket,
+    and the number of its points. Steps (axis "step") or times in seconds (axis "time") ascend and are unique; what is
+    not finite is null and named in `nonfinite`; `nonfinite_counts` says how many of a bucket are, and `nonfinite_steps`
+    the step of the first (of a series so long that its points are read by 64, the first step of those). `count` is the
+    number of points.
     Raises `Run.DoesNotExist` where there is no such run.
     """
 

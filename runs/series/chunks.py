@@ -27,6 +27,7 @@ BUCKET_POINTS = 64
 GROUP_CHUNKS = 64
 
 HAS_NAN, HAS_INF, HAS_MINUS_INF = 1, 2, 4
+NO_STEP = np.iinfo(np.int64).max
 
 _TYPES = ("<i1", "<i2", "<i4", "<i8", "<f4", "<f8")
 _FIRST_FLOAT = 4
@@ -57,7 +58,9 @@ class Buckets:
 
     `first_*` and `last_*` are the lowest and highest of the bucket, which is what its place on an axis is, also
     where steps went down. `minimum`, `maximum`, `mean` are over finite values (NaN where there is none), `last` is
-    the value logged last. `kinds` has the bits HAS_NAN, HAS_INF, HAS_MINUS_INF of what was not finite.
+    the value logged last. `kinds` has the bits HAS_NAN, HAS_INF, HAS_MINUS_INF of what was not finite, and
+    `odd_steps` the step of the first that was not, NO_STEP where all are finite. Summaries that were stored do not tell
+    it: it is their first step then.
     """
 
     first_steps: Ints
@@ -71,6 +74,7 @@ class Buckets:
     counts: Ints
     nonfinite: Ints
     kinds: Ints
+    odd_steps: Ints
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -82,7 +86,7 @@ class Buckets:
     def columns(self) -> tuple[NDArray[Any], ...]:
         return (
             self.first_steps, self.last_steps, self.first_ms, self.last_ms, self.minimum, self.maximum,
-            self.mean, self.last, self.counts, self.nonfinite, self.kinds,
+            self.mean, self.last, self.counts, self.nonfinite, self.kinds, self.odd_steps,
         )  # fmt: skip
 
 
@@ -124,8 +128,12 @@ def as_buckets(points: Points) -> Buckets:
     finite = np.where(kinds == 0, points.values, np.nan)
     return Buckets(
         points.steps, points.steps, points.times_ms, points.times_ms, finite, finite, finite, points.values,
-        np.ones(len(points), np.int64), (kinds != 0).astype(np.int64), kinds,
+        np.ones(len(points), np.int64), (kinds != 0).astype(np.int64), kinds, _odd_steps(points.steps, kinds),
     )  # fmt: skip
+
+
+def _odd_steps(steps: Ints, kinds: Ints) -> Ints:
+    return np.where(kinds != 0, steps, NO_STEP)
 
 
 def merge(rows: Buckets, starts: NDArray[np.intp]) -> Buckets:
@@ -148,7 +156,7 @@ def merge(rows: Buckets, starts: NDArray[np.intp]) -> Buckets:
         np.minimum.reduceat(rows.first_ms, starts),
         np.maximum.reduceat(rows.last_ms, starts),
         minimum, maximum, mean, rows.last[ends - 1], counts, nonfinite,
-        np.bitwise_or.reduceat(rows.kinds, starts),
+        np.bitwise_or.reduceat(rows.kinds, starts), np.minimum.reduceat(rows.odd_steps, starts),
     )  # fmt: skip
 
 
@@ -223,7 +231,7 @@ def _unpack_tables(tables: Sequence[bytes], rows: Sequence[int], counts: Ints) -
     first_steps, steps, first_ms, spans, minimum, maximum, mean, last, nonfinite, kinds = _unpack(tables, 10, rows)
     return Buckets(
         first_steps, first_steps + steps, first_ms, first_ms + spans, minimum, maximum, mean, last, counts,
-        nonfinite, kinds,
+        nonfinite, kinds, _odd_steps(first_steps, kinds),
     )  # fmt: skip
 
 

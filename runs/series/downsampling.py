@@ -84,6 +84,7 @@ def _fill(merged: Sequence[tuple[dict[str, Any], Buckets, Places]], digits: int 
         kinds = rows.kinds[part]
         chart |= {name: column[part] for name, column in columns.items()}
         chart["nonfinite"] = named_nonfinite(kinds)
+        chart["nonfinite_steps"] = rows.odd_steps[part][kinds != 0].tolist()
         chart["nonfinite_counts"] = rows.nonfinite[part][kinds != 0].tolist()
         chart["counts"] = counts[part]
         chart["count"] = sum(counts[part])

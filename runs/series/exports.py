@@ -15,6 +15,7 @@ import numpy as np
 from django.db.models import Sum
 
 from runs.models import Chunk, Command, EpochMetric, Run
+from runs.protocol.series_names import natural_key
 from runs.series.chunks import Points, make_points, unpack_points
 from runs.series.storage import Columns, read_settled, tail
 
@@ -117,7 +118,7 @@ def _extra_names(runs: list[Run]) -> list[str]:
     for run in runs:
         for extra in run.epochs.order_by().values_list("extra", flat=True).iterator(chunk_size=EPOCHS_A_BLOCK):
             names.update(extra)
-    return sorted(names)
+    return sorted(names, key=natural_key)
 
 
 def _epochs_after(run: Run, place: tuple[int, int]) -> list[EpochMetric]:

@@ -10,7 +10,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.utils import timezone
 from django.utils.translation import gettext
 
-from runs.access.roles import COMMANDING_ROLES
+from runs.access.roles import COMMANDING_ROLES, display_name
 from runs.models import Membership, Run, RunState
 from runs.recording.queue import QUEUEABLE, living_hosts, start_command, starter_missing, waits_to_restart
 from steersman.marked_text import MarkedText
@@ -22,6 +22,12 @@ register = template.Library()
 def translated(text: str | MarkedText) -> str:
     """Return a text that is stored in English in the reader's language; the tag of that name doubles each per cent."""
     return (text if isinstance(text, MarkedText) else MarkedText(text or "")).translated(gettext)
+
+
+@register.filter
+def shown_name(user: AbstractBaseUser) -> str:
+    """Return the name under which other members see somebody."""
+    return display_name(user)
 
 
 @register.simple_tag

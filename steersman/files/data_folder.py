@@ -19,8 +19,21 @@ class UnfitFolder(Exception):
 
 
 def prepare(folder: Path, default: Path, *, shared: bool) -> None:
-    """Make the data folder where it is missing. Our own default folder, which earlier versions left open, is closed."""
-    make_private(folder)
+    """Make the data folder where it is missing. Our own default folder, which earlier versions left open, is closed.
+
+    Raises `UnfitFolder` if it cannot be made, or not be written to.
+    """
+    try:
+        make_private(folder)
+    except OSError as error:
+        raise UnfitFolder(
+            f"The data folder {folder} cannot be made ({error.strerror}): set STEERSMAN_DATA to a folder of your own."
+        ) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UnfitFolder(
+            f"The data folder {folder} cannot be written to: set STEERSMAN_DATA to a folder of your own, or give "
+            "yourself the right."
+        )
     if folder == default.resolve() and not shared and narrow(folder):
         logger.warning("%s could be entered by other users of this host: its mode is 0700 now", folder)
 

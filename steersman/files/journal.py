@@ -94,6 +94,11 @@ def segment_path(folder: Path, rank: int, segment: int) -> Path:
     return folder / f"journal-{rank:04d}-{segment:06d}.bin"
 
 
+def is_begun(folder: Path, rank: int) -> bool:
+    """Tell whether a process of this rank has written before."""
+    return segment_path(folder, rank, 0).exists()
+
+
 class JournalWriter:
     """Appends records, each by one write, to segments in `folder`.
 
@@ -111,12 +116,12 @@ class JournalWriter:
         self._segment = int(segments[-1].stem.rsplit("-", 1)[1]) + 1 if segments else 0
         # One count for all segments: encoders keep hold of it.
         self._numbers = count()
-        self._open()
-
-    def _open(self) -> None:
-        path = segment_path(self._folder, self._rank, self._segment)
-        self.fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self.fd = self._open()
         self._largest = LARGEST_SEGMENT_BYTES
+
+    def _open(self) -> int:
+        path = segment_path(self._folder, self._rank, self._segment)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
     def encoder(self, names: tuple[str, ...]) -> Encoder:
         """Return a function (step, values) that appends one POINT of these names.
@@ -180,16 +185,18 @@ class JournalWriter:
             self._next_segment()
 
     def _next_segment(self) -> None:
-        full = self.fd
         self._segment += 1
         try:
-            self._open()
+            following = self._open()
         except OSError:
             # No file can be made now: go on in this one and try again a MiB later.
             self._segment -= 1
             self._largest += 1 << 20
             return
-        os.close(full)
+        # Under the same number: a thread that is about to write must not find it closed, or given to another file.
+        os.dup2(following, self.fd, inheritable=False)
+        os.close(following)
+        self._largest = LARGEST_SEGMENT_BYTES
 
     def close(self) -> None:
         os.close(self.fd)

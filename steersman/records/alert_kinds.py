@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Literal, get_args
 
 from steersman import values
 from steersman.records.record import Record
-from steersman.values import Remarks
+from steersman.values.remarks import Remarks
+from steersman.values.series_names import as_series_name
 
 AlertLevel = Literal["info", "warning", "critical"]
 # Whether less of a series is better, or more.
@@ -52,4 +53,4 @@ class WatchRecord(Record):
             least = 'give goal="min" where less is better, or goal="max"'
             remarks.append(f"watch(goal=…) is {values.shown(goal)}, so {values.shown(name)} is left out: {least}.")
             return None
-        return cls(step=step, name=values.as_name(name, remarks), goal=word)
+        return cls(step=step, name=as_series_name(name, remarks), goal=word)

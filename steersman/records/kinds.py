@@ -2,8 +2,7 @@
 Those of alerts stand in `alert_kinds`.
 
 `of` takes what a training passes and returns what can be stored of it: the table of docs/values.md. What could not be
-stored as it was given is added to `remarks`. It raises `TypeError` naming the argument of a wrong type, and returns
-None if nothing is left to store.
+stored as it was given is added to `remarks`; it raises for no value, and returns None if nothing is left to store.
 """
 
 from __future__ import annotations
@@ -22,7 +21,8 @@ from steersman.records.alert_kinds import AlertRecord as AlertRecord
 from steersman.records.alert_kinds import WatchRecord as WatchRecord
 from steersman.records.record import LARGEST_PAYLOAD_BYTES, Record
 from steersman.records.typed_json import Json
-from steersman.values import Remarks
+from steersman.values import places
+from steersman.values.remarks import Remarks
 
 LARGEST_TRACEBACK_CHARACTERS = 100_000
 LONGEST_ERROR = 500
@@ -71,13 +71,15 @@ class EpochRecord(Record):
     ) -> EpochRecord | None:
         if not values.is_flag(best):
             given["best"], best = best, False
+        if step is not None and not values.is_whole(step):
+            given["step"], step = step, None
         numbers = values.as_numbers(given, "log_epoch", remarks)
         at = values.as_step(step, present, values.argument("log_epoch", "step"), remarks)
         whole = values.as_stored_whole(epoch, values.argument("log_epoch", "epoch"), remarks)
         seconds = None
         if duration_s is not None:
             seconds = values.as_seconds(duration_s, "log_epoch(duration_s=…)", remarks)
-        flag = values.as_flag(best, "log_epoch(best=…)")
+        flag = values.as_flag(best)
         if whole is None:
             return None
         given_count = len(numbers)
@@ -129,9 +131,10 @@ class EnvironmentRecord(Record):
     environment: dict[str, Json]
 
     @classmethod
-    def of(cls, environment: Any, *, step: int) -> EnvironmentRecord:
+    def of(cls, environment: Any, *, step: int, remarks: Remarks) -> EnvironmentRecord | None:
         if not values.is_mapping(environment):
-            raise TypeError(f"record_environment() takes a mapping, not {values.shown(environment)}")
+            remarks.append(f"record_environment() takes a mapping, not {values.shown(environment)}: it was left out.")
+            return None
         return cls(step=step, environment=_object(environment))
 
 
@@ -218,8 +221,8 @@ class CheckpointRecord(Record):
             for argument, value in (("step", step), ("epoch", epoch), ("size_bytes", size_bytes))
         )
         numbers = values.as_numbers({} if metrics is None else metrics, "record_checkpoint", remarks)
-        inside, problem = values.as_path_inside(path, folder, "record_checkpoint()")
-        digest = values.as_digest(sha256)
+        inside, problem = places.as_path_inside(path, folder, "record_checkpoint()")
+        digest = places.as_digest(sha256)
         if not digest:
             problem = problem or "its sha256 is not 64 hexadecimal digits"
         if at is None or of_epoch is None or size is None or size < 0:
@@ -241,7 +244,7 @@ class CheckpointRecord(Record):
         )
 
     def check(self) -> None:
-        if not values.is_path_inside(self.path) or not values.as_digest(self.sha256) or self.size_bytes < 0:
+        if not places.is_path_inside(self.path) or not places.as_digest(self.sha256) or self.size_bytes < 0:
             raise ValueError("its path, sha256 or size is that of no checkpoint")
 
 

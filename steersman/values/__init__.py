@@ -1,36 +1,32 @@
 """What a training gives, made fit to be stored: the table of docs/values.md as functions.
 
-A value of a wrong type raises `TypeError` with a sentence that names the argument. Any other value that cannot be
-stored as it is becomes the nearest that can, with a remark for the training's log. Standard library only: NumPy and
+A value that cannot be stored as it is becomes the nearest that can, or is left out, with a remark for the training's
+log that names the argument: what a training logs never ends it. Standard library only: NumPy and
 torch values are taken by what they offer (`item`, `detach`, `dtype`), so neither is imported.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
+
+from steersman.values.remarks import Remark, Remarks
 
 SMALLEST_INT = -(2**63)
 LARGEST_STORED_INT = 2**63 - 1
 LONGEST_NAME = 200
 LONGEST_TEXT = 10_000
 LONGEST_NOTE = 2_000
-LONGEST_PATH = 500
 # Bounds of a value of any shape, such as an environment or what a command changed: how deep, how many parts, how long
 # all texts in it together, in characters.
 DEEPEST = 12
 MOST_PARTS = 5_000
 LONGEST_TEXTS = 100_000
 UNNAMED = "unnamed"
-SHA256_CHARACTERS = 64
-
-Remarks = list[str]
 
 
 def shown(value: object) -> str:
@@ -107,7 +103,8 @@ def as_number(value: Any, argument: str, remarks: Remarks) -> float:
         try:
             return float(plain)
         except OverflowError:
-            remarks.append(f"{argument}: {_size(plain)} is beyond what a number of 64 bits can be; infinity is stored.")
+            told = f"{argument}: {_size(plain)} is beyond what a number of 64 bits can be; infinity is stored."
+            remarks.append(Remark.about(argument, told))
             return math.inf if plain > 0 else -math.inf
     except Exception as error:  # of the value's own conversion
         raise TypeError(f"{argument} takes one number, or a value with one element, not {shown(value)}") from error
@@ -127,6 +124,15 @@ def as_whole(value: Any, argument: str) -> int:
     return whole
 
 
+def is_whole(value: Any) -> bool:
+    """Tell whether a value is a whole number, of any size."""
+    try:
+        as_whole(value, "")
+    except TypeError:
+        return False
+    return True
+
+
 def as_step(value: Any, present: int, argument: str, remarks: Remarks) -> int:
     """Return the step of a call; where none was given, or one that cannot be stored, the `present` one."""
     if value is None:
@@ -140,12 +146,17 @@ def fits(whole: int) -> bool:
     return SMALLEST_INT <= whole <= LARGEST_STORED_INT
 
 
-def as_stored_whole(value: Any, argument: str, remarks: Remarks) -> int | None:
-    """Return a whole number of 64 bits, None where it is larger. Raises `TypeError` naming `argument`."""
-    whole = as_whole(value, argument)
+def as_stored_whole(value: Any, argument: str, remarks: Remarks, what: str = "it was") -> int | None:
+    """Return a whole number of 64 bits; None, with the remark that `what` left out, where it is none."""
+    try:
+        whole = as_whole(value, argument)
+    except TypeError as error:
+        remarks.append(Remark.about(argument, f"{error}: {what} left out."))
+        return None
     if fits(whole):
         return whole
-    remarks.append(f"{argument} takes a number of 64 bits, {_size(whole)} is beyond them: it was left out.")
+    told = f"{argument} takes a number of 64 bits, {_size(whole)} is beyond them: {what} left out."
+    remarks.append(Remark.about(argument, told))
     return None
 
 
@@ -153,36 +164,39 @@ def as_total(value: Any, argument: str, remarks: Remarks) -> int | None:
     """Return how many there will be in all, rounded up; None, which means open-ended, below 1 or without end."""
     if value is None:
         return None
-    total = as_number(value, argument, [])
+    total = _number_or_none(value, argument, remarks)
+    if total is None:
+        return None
     if not math.isfinite(total) or total < 1:
         if total > 1:
             # Infinity is what a data set without a length has: nothing to remark.
             return None
         if total not in (0, -1):
-            remarks.append(f"{argument}: {shown(value)} is no number of things to come; it is taken for open-ended.")
+            told = f"{argument}: {shown(value)} is no number of things to come; it is taken for open-ended."
+            remarks.append(Remark.about(argument, told))
         return None
     whole = math.ceil(total) if total != int(total) or total < 2**53 else as_whole(value, argument)
     if whole > LARGEST_STORED_INT:
-        remarks.append(f"{argument}: {_size(whole)} is beyond 64 bits; it is taken for open-ended.")
+        told = f"{argument}: {_size(whole)} is beyond 64 bits; it is taken for open-ended."
+        remarks.append(Remark.about(argument, told))
         return None
     return whole
 
 
 def as_seconds(value: Any, argument: str, remarks: Remarks) -> float | None:
     """Return a time in seconds, also of a `timedelta`; None where it is negative or not finite."""
-    seconds = value.total_seconds() if isinstance(value, timedelta) else as_number(value, argument, remarks)
+    seconds = value.total_seconds() if isinstance(value, timedelta) else _number_or_none(value, argument, remarks)
+    if seconds is None:
+        return None
     if math.isfinite(seconds) and seconds >= 0:
         return float(seconds)
-    remarks.append(f"{argument}: {shown(value)} is no time in seconds; it was left out.")
+    remarks.append(Remark.about(argument, f"{argument}: {shown(value)} is no time in seconds; it was left out."))
     return None
 
 
-def as_flag(value: Any, argument: str) -> bool:
-    """Return a truth value, also of NumPy or torch. Raises `TypeError` naming `argument`."""
-    try:
-        return bool(_plain(value))
-    except Exception as error:  # of the value's own conversion
-        raise TypeError(f"{argument} takes True or False, not {shown(value)}") from error
+def as_flag(value: Any) -> bool:
+    """Return a truth value, also of NumPy or torch; see `is_flag`."""
+    return bool(_plain(value))
 
 
 def is_flag(value: Any) -> bool:
@@ -194,14 +208,33 @@ def is_flag(value: Any) -> bool:
 
 
 def as_numbers(values: Mapping[Any, Any], call: str, remarks: Remarks) -> dict[str, float]:
-    """Return named numbers. Raises `TypeError` naming the one that is none."""
-    if not is_mapping(values):
-        raise TypeError(f"{call} takes numbers by name, not {shown(values)}")
+    """Return named numbers; what is none is left out with a remark."""
+    numbers = {}
+    for name, value in as_mapping(values, call, remarks).items():
+        number = _number_or_none(value, argument(call, name), remarks)
+        if number is not None:
+            numbers[as_name(name, remarks)] = number
+    return numbers
+
+
+def as_mapping(values: Any, call: str, remarks: Remarks) -> dict[Any, Any]:
+    """Return what a mapping holds; nothing, with a remark, where it is none or cannot be read."""
     try:
-        values = dict(values)
+        if is_mapping(values):
+            return dict(values)
+        told = f"{call} takes numbers by name, not {shown(values)}"
     except Exception as error:  # of the mapping's own methods
-        raise TypeError(f"{call} takes numbers by name; they cannot be read: {shown(error)}") from error
-    return {as_name(name, remarks): as_number(value, argument(call, name), remarks) for name, value in values.items()}
+        told = f"{call} takes numbers by name; they cannot be read: {shown(error)}"
+    remarks.append(Remark.about(call, f"{told}: they were left out."))
+    return {}
+
+
+def _number_or_none(value: Any, argument: str, remarks: Remarks) -> float | None:
+    try:
+        return as_number(value, argument, remarks)
+    except TypeError as error:
+        remarks.append(Remark.about(argument, f"{error}: it was left out."))
+        return None
 
 
 def as_values(value: Any) -> Any:
@@ -350,30 +383,6 @@ def as_choice(value: object, choices: Sequence[str], default: str, argument: str
     """Return `value` where it is one of `choices`, otherwise `default`."""
     if isinstance(value, str) and value in choices:
         return str(value)
-    remarks.append(f"{argument}: {shown(value)} is none of {', '.join(choices)}; {default} is stored.")
+    told = f"{argument}: {shown(value)} is none of {', '.join(choices)}; {default} is stored."
+    remarks.append(Remark.about(argument, told))
     return default
-
-
-def as_digest(value: object) -> str:
-    """Return a SHA-256 in hexadecimal digits, "" where it is none."""
-    text = value if isinstance(value, str) else ""
-    whole = len(text) == SHA256_CHARACTERS and all(character in "0123456789abcdefABCDEF" for character in text)
-    return text.lower() if whole else ""
-
-
-def as_path_inside(path: Any, folder: Path | None, call: str) -> tuple[str, str]:
-    """Return a path relative to `folder`, and why it cannot be recorded, "" where it can."""
-    try:
-        given = Path(os.fspath(path))
-    except TypeError as error:
-        raise TypeError(f"{call} takes a path, not {shown(path)}") from error
-    if folder is None or not given.is_relative_to(folder):
-        return "", f"{shown(str(given))} does not lie in the run's folder"
-    inside = str(given.relative_to(folder))
-    return (inside, "") if is_path_inside(inside) else ("", f"its path {shown(inside)} cannot be stored")
-
-
-def is_path_inside(text: str) -> bool:
-    """Tell whether a relative path can be stored, and leads to no place outside the folder where it begins."""
-    path = Path(text)
-    return text == clean(text) and len(text) <= LONGEST_PATH and not path.is_absolute() and ".." not in path.parts

@@ -326,6 +326,19 @@ def test_it_logs_through_that_alone() -> None:
     assert not logging.getLogger("django").handlers
 
 
+@pytest.mark.parametrize(("logger", "traces"), [("django.security.DisallowedHost", False), ("django.request", True)])
+def test_what_a_stranger_did_is_one_line(logger: str, traces: bool) -> None:
+    """A request for another host wrote a traceback, each time."""
+    try:
+        raise ValueError("ours")
+    except ValueError as error:
+        told = (ValueError, error, error.__traceback__)
+    record = logging.LogRecord(logger, logging.ERROR, "", 0, "Invalid HTTP_HOST header: 'elsewhere'", None, told)
+    line = KeylessFormatter("{message}", style="{")
+    assert ("Traceback" in line.format(record)) == traces
+    assert record.exc_info == told
+
+
 def test_events_of_a_run_still_flow(run: Run) -> None:
     """Replacing names must leave every other event as it was stored."""
     from runs.protocol.events import LogLine, LogWritten

@@ -8,12 +8,14 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from steersman.agent.launch.spawn import worker_environment
 from steersman.agent.machine.throttling import ThrottleWatch
 
 SOURCE = Path(__file__).parents[1] / "support" / "nvml_stub" / "nvml_stub.c"
@@ -396,3 +398,19 @@ until(has("host/cpu"))
 print(json.dumps([told, sampler.problem]))
 """
     assert ask(stub, script) == ["The host is not sampled: OSError: no /proc here.", ""]
+
+
+@pytest.mark.parametrize("given", ["", "error::DeprecationWarning"])
+def test_the_notice_of_pynvml_is_in_no_console_of_a_training_and_other_warnings_are(tmp_path, given):
+    environment = worker_environment(tmp_path, tmp_path, ROOT, {"PYTHONWARNINGS": given})
+    code = """
+    import warnings
+    warnings.warn("The pynvml package is deprecated. Please install nvidia-ml-py instead.", FutureWarning)
+    warnings.warn("Something else is deprecated", FutureWarning)
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env=os.environ | {"PYTHONWARNINGS": environment["PYTHONWARNINGS"]}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert "pynvml" not in result.stderr and "Something else" in result.stderr
+    assert environment["PYTHONWARNINGS"].endswith(given)

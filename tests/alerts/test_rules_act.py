@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from runs.access.guest_view import replace_names
 from runs.alerts.rulebook import acting
+from runs.commands.replay import replay
 from runs.models import (
     ActionState,
     Alert,
@@ -24,7 +25,7 @@ from runs.models import (
 from runs.protocol.events import decode_event
 from runs.recording import alerts
 from runs.recording.alerts import UNTIL_CLEARED, Finding
-from runs.recording.lifecycle import Holder, Lease, open_attempt
+from runs.recording.lifecycle import Holder, Lease, complete_command, open_attempt
 from steersman.knobs import Knob
 from steersman.spec import ValueSpec
 from tests.alerts.test_judging import Told, losses
@@ -45,9 +46,11 @@ def rule_of(lease: Lease, **fields: Any) -> AlertRule:
     return AlertRule.objects.create(project=run.project, **given | fields)
 
 
-def alert_of(lease: Lease, rule: AlertRule, began: datetime | None = None, series: str = LOSS) -> Alert:
+def alert_of(
+    lease: Lease, rule: AlertRule, began: datetime | None = None, series: str = LOSS, step: int | None = None
+) -> Alert:
     """Begin an alert of `rule`, and do what it asks."""
-    finding = Finding("spike", "warning", "Spike", began or timezone.now(), series=series, rule_id=rule.pk,
+    finding = Finding("spike", "warning", "Spike", began or timezone.now(), series=series, step=step, rule_id=rule.pk,
                       action=rule.action)  # fmt: skip
     alert = alerts.begin(lease.run_id, lease.number, finding)
     assert alert is not None
@@ -109,14 +112,67 @@ def test_a_dry_run_says_what_it_would_have_done(lease: Lease) -> None:
 
 
 def test_it_acts_once_in_an_attempt(lease: Lease) -> None:
-    rule = rule_of(lease, most_per_hour=9)
-    assert alert_of(lease, rule).action_state == ActionState.ASKED
-    second = alert_of(lease, rule)
+    rule, now = rule_of(lease, most_per_hour=9), timezone.now()
+    assert alert_of(lease, rule, now).action_state == ActionState.ASKED
+    second = alert_of(lease, rule, now + timedelta(minutes=2))
     assert (second.action_state, second.action_text) == (ActionState.HELD_BACK, acting.ACTED_IN_ATTEMPT)
     # Also under a rule that was made anew.
     rule.delete()
-    assert alert_of(lease, rule_of(lease, most_per_hour=9)).action_text == acting.ACTED_IN_ATTEMPT
+    anew = rule_of(lease, most_per_hour=9)
+    assert alert_of(lease, anew, now + timedelta(minutes=4)).action_text == acting.ACTED_IN_ATTEMPT
     assert Command.objects.count() == 1
+
+
+def test_alerts_of_one_cause_ask_once(lease: Lease) -> None:
+    """A loss, its copies and the norm of gradients rise together; whichever rule is first has the cure."""
+    rule, now = rule_of(lease), timezone.now()
+    gradient = rule_of(lease, series="optimizer/*", factor=0.1)
+    begun = [(rule, LOSS), (rule, "loss"), (gradient, "optimizer/gradient_norm"), (rule, "val/loss")]
+    made = [alert_of(lease, of, now + timedelta(seconds=9 * place), name) for place, (of, name) in enumerate(begun)]
+    assert [each.action_state for each in made] == ["asked", "held_back", "held_back", "held_back"]
+    assert {each.action_text for each in made[1:]} == {acting.SAME_CAUSE} and Command.objects.count() == 1
+    # Another action is no second dose, and what begins later has another cause.
+    saves = rule_of(lease, detector="divergence", action="save_checkpoint", knob="", factor=None)
+    assert alert_of(lease, saves, now).action_state == ActionState.ASKED
+    assert alert_of(lease, rule, now + timedelta(minutes=2), "loss").action_state == ActionState.ASKED
+
+
+def test_a_validation_loss_does_not_use_up_the_cure_of_the_training_loss(lease: Lease) -> None:
+    rule, now = rule_of(lease), timezone.now()
+    series = ["val/loss", "val/loss", LOSS, LOSS]
+    made = [alert_of(lease, rule, now + timedelta(minutes=2 * place), name) for place, name in enumerate(series)]
+    assert [each.action_state for each in made] == ["asked", "held_back", "asked", "held_back"]
+
+
+def test_what_a_replay_repeats_is_not_done_once_more(lease: Lease) -> None:
+    old = Run.objects.get(pk=lease.run_id)
+    rule, now = rule_of(lease), timezone.now()
+    alert_of(lease, rule, now)
+    complete_command(Command.objects.get(), CommandState.APPLIED, step=40)
+    new = Run.objects.create(project=old.project, name="new")
+    its = open_attempt(new.pk, Holder("gpu-host", "boot", 2), 0, command_line=[])
+    new.refresh_from_db()
+    (repeated,) = replay(old, new, author_id=None, author_name="the command line")
+    assert repeated.replayed_rule == "rule spike" and repeated.state == CommandState.SENT
+    # The alert of then, then one that the other run held back, then one of a later attempt behind all that is repeated.
+    first = alert_of(its, rule, now, step=38)
+    second = alert_of(its, rule, now + timedelta(minutes=2), step=39)
+    assert [first.action_text, second.action_text] == [acting.REPLAYED, acting.ACTED_IN_ATTEMPT]
+    assert list(new.commands.all()) == [repeated]
+    later = open_attempt(new.pk, Holder("gpu-host", "boot", 3), its.number, command_line=[])
+    Run.objects.update(knobs=[Knob(RATE, 0.1).to_wire()])
+    third = alert_of(later, rule, now + timedelta(hours=2), step=60)
+    assert (third.action_state, third.action_text) == (ActionState.ASKED, "learning_rate × 0.5")
+    assert new.commands.count() == 2
+    # The replay of a replay knows that a rule asked for it; a rule that only tries says what it would have done.
+    complete_command(repeated, CommandState.APPLIED, step=40)
+    newest = Run.objects.create(project=old.project, name="newest")
+    last = open_attempt(newest.pk, Holder("gpu-host", "boot", 4), 0, command_line=[])
+    newest.refresh_from_db()
+    assert [each.replayed_rule for each in replay(new, newest, author_id=None, author_name="A")] == ["rule spike"]
+    AlertRule.objects.update(dry_run=True)
+    Run.objects.update(knobs=[Knob(RATE, 0.1).to_wire()])
+    assert alert_of(last, rule, now, step=38).action_state == ActionState.DRY_RUN
 
 
 def test_it_acts_so_often_in_an_hour(lease: Lease) -> None:
@@ -124,12 +180,6 @@ def test_it_acts_so_often_in_an_hour(lease: Lease) -> None:
     now = timezone.now()
     states = [alert_of(lease, rule, now + timedelta(minutes=minutes)).action_state for minutes in (0, 10, 20, 61, 62)]
     assert states == ["asked", "asked", "held_back", "asked", "held_back"]
-
-
-def test_another_series_has_limits_of_its_own_if_the_rules_name_series(lease: Lease) -> None:
-    first, second = rule_of(lease, series="a*"), rule_of(lease, series="b*")
-    assert alert_of(lease, first, series="a/loss").action_state == ActionState.ASKED
-    assert alert_of(lease, second, series="b/loss").action_state == ActionState.ASKED
 
 
 @pytest.mark.parametrize(("smallest", "text"), [(0.05, "learning_rate × 0.5"), (0.051, acting.TOO_SMALL)])

@@ -57,6 +57,7 @@ from tests.support.stored_points import metrics_event, status_event
 STEPS = 3000
 STEPS_PER_EPOCH = 300
 INTERVAL_S = 0.1
+LONG = "όνομα_" * 10
 
 
 def seed() -> None:
@@ -73,6 +74,7 @@ def seed() -> None:
         "live": live.pk,
         "ended": ended.pk,
         "again": make_run_of_two_attempts(project).pk,
+        "full": make_full_run(project).pk,
         "bare": Run.objects.create(project=project, name="bare").pk,
         "share": shared,
         "invite": invite(project, Role.VIEWER, owner),
@@ -147,6 +149,27 @@ def make_run(project: Project, name: str, state: str, rate: float) -> Run:
             EpochMetric.objects.create(
                 run=run, attempt=1, epoch=event.epoch, step=event.step, best=event.best, at=now, **event.values
             )
+    return run
+
+
+def make_full_run(project: Project) -> Run:
+    """Make a paused run with long and many of everything: parameters, console, names, a note of its review."""
+    run = make_run(project, f"γεμάτο {LONG}", RunState.RUNNING, rate=0.001)
+    now = timezone.now()
+    fields: dict[str, Any] = {
+        "state": RunState.PAUSED, "is_paused": True, "trained_s": 300.0, "training_since": None,
+        "parameters": {f"blocks.{place}.attention.scale": place / 7 for place in range(300)},
+        "review_note": f"αβγ\n{LONG * 3}", "reviewed_at": now,
+        "reviewed_by": User.objects.get(username="owner"),
+    }  # fmt: skip
+    Run.objects.filter(pk=run.pk).update(**fields)
+    run.attempts.update(environment={f"library.{place}": f"{place}.{LONG}" for place in range(60)})
+    run.refresh_from_db()
+    times = [now.timestamp() + step for step in range(3)]
+    block = Block(steps=[1, 2, 3], times=times, values={f"blocks.{place}/{LONG}": [0.5] * 3 for place in (10, 2)})
+    lines = [LogLine(text=f"{place} {LONG * (place % 3)}") for place in range(60)]
+    feed.append(run.pk, metrics_event([block]), LogWritten(attempt=1, lines=lines), status_of(run))
+    storage.update_latest(run.pk, [metrics_event([block])])
     return run
 
 

@@ -3,7 +3,9 @@ the keyboard reaches all of it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -29,6 +31,7 @@ PAGES: dict[str, tuple[Callable[[Places], str], str, str]] = {
     "runs": (lambda _: "/", "operator", "[data-testid=run-row]"),
     "runs, none found": (lambda _: "/?q=no-such-run", "operator", ".blank"),
     "run": (lambda places: f"/runs/{places['live']}/", "operator", STEERED),
+    "run, full": (lambda places: f"/runs/{places['full']}/", "owner", f"{STEERED}:has(#parameters td)"),
     "run, ended": (lambda places: f"/runs/{places['ended']}/", "owner", STEERED),
     "run, not started": (lambda places: f"/runs/{places['bare']}/", "viewer", "[data-link=live] .blank"),
     "checkpoint, gone": (lambda places: f"/runs/{places['live']}/checkpoints/999999/", "operator", "h1"),
@@ -101,11 +104,11 @@ def opened(stack: Stack, places: Places, visitors: Callable[[str], Page]) -> Cal
     return open_page
 
 
-def violations(page: Page) -> list[str]:
+def violations(page: Page, options: dict[str, Any] | None = None) -> list[str]:
     """Return what axe finds, a line for each element: the rule, where it is, what is wrong."""
     return [
         f"{rule['id']}: {node['target']}: {node['failureSummary']}"
-        for rule in Axe().run(page).response["violations"]
+        for rule in Axe().run(page, options=options).response["violations"]
         for node in rule["nodes"]
     ]
 
@@ -147,6 +150,21 @@ def test_a_page_is_for_everybody(opened: Callable[..., Page], name: str) -> None
     assert (name, "phone", violations(page)) == (name, "phone", [])
 
 
+def test_the_admin_page_of_a_full_run_is_for_everybody(
+    stack: Stack, places: Places, visitors: Callable[[str], Page]
+) -> None:
+    """What the theme of the admin has around its pages has no landmarks: the rules of WCAG alone are asked."""
+    page = visitors("admin")
+    page.set_viewport_size(DESK)
+    rules = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
+    schemes: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+    for scheme in schemes:
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        page.goto(f"{stack.address}/admin/runs/run/{places['full']}/change/")
+        expect(page.locator(".cx-table").first).to_be_visible()
+        assert (scheme, violations(page, rules)) == (scheme, [])
+
+
 def out_of_reach(page: Page) -> tuple[list[str], list[str]]:
     """Return what the keyboard does not reach, and what does not show that it has the focus."""
     page.evaluate("document.activeElement?.blur()")
@@ -163,6 +181,49 @@ def out_of_reach(page: Page) -> tuple[list[str], list[str]]:
     where = "place => document.querySelector(`[data-reach='${place}']`).outerHTML.slice(0, 160)"
     missed = [page.evaluate(where, place) for place in wanted if place not in reached]
     return missed, [page.evaluate(where, place) for place, is_seen in reached.items() if not is_seen]
+
+
+def controls(page: Page) -> list[list[int]]:
+    """Return where the controls are that can be seen: name, left, top, width."""
+    found: list[list[int]] = page.evaluate("""() => [...document.querySelectorAll("[data-ask]")]
+        .filter(one => one.checkVisibility())
+        .map(one => [one.dataset.testid, one.getBoundingClientRect()])
+        .map(([name, {x, y, width}]) => [name, Math.round(x), Math.round(y), Math.round(width)])""")
+    return found
+
+
+@pytest.mark.parametrize("name", ["run", "run, full", "run, ended"])
+def test_no_control_moves_when_the_page_goes_live(
+    stack: Stack, places: Places, opened: Callable[..., Page], name: str
+) -> None:
+    page = opened(name)
+    live = {}
+    for size in (DESK, PHONE):
+        page.set_viewport_size(size)
+        live[size["width"]] = controls(page)
+    scripts = re.compile(r"/vendor/run-page")
+    page.route(scripts, lambda route: route.abort())
+    before = {}
+    try:
+        page.reload()
+        for size in (DESK, PHONE):
+            page.set_viewport_size(size)
+            before[size["width"]] = controls(page)
+    finally:
+        page.unroute(scripts)
+    assert before == live and all(live.values())
+
+
+def test_a_long_name_leaves_room_for_the_value(opened: Callable[..., Page]) -> None:
+    page = opened("run, full")
+    for size in (DESK, PHONE):
+        page.set_viewport_size(size)
+        chart = page.locator("[data-testid=chart]", has=page.locator(".chart-title", has_text="blocks.10/")).first
+        chart.scroll_into_view_if_needed()
+        reading = chart.locator(".chart-reading")
+        expect(reading).to_have_text("0.5")
+        assert reading.evaluate("one => one.scrollWidth <= one.clientWidth")
+        expect(reading).to_be_in_viewport(ratio=1)
 
 
 def in_dialog(page: Page) -> bool:

@@ -71,6 +71,7 @@ ROWS = [
     Row("password/", "/password/", "302 200 200 200 200 302 302", form={"old_password": "wrong"}),
     Row("password/done/", "/password/done/", "302 200 200 200 200 302 302"),
     Row("texts.js", "/texts.js", FOR_ALL),
+    Row("metrics", "/metrics", "401 401 401 401 401 401 401"),
     Row("i18n/setlang/", "/i18n/setlang/", ADMIN, form={"language": "zh-hans"}),
     # Who may start nothing is told so, by the same page for GET and POST.
     Row("runs/new/", "/runs/new/", "302 200 200 200 200 302 302"),

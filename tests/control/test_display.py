@@ -12,10 +12,11 @@ from trainer.control.display import BarDisplay, LineDisplay, QuietDisplay
 from trainer.ingest.store import StoredProgress
 
 TEXT = "50%|█████ 🚣 日本"
+AGAIN = "python manage.py train --run-id 1"
 
 
 DISPLAYS = pytest.mark.parametrize(
-    "display", [BarDisplay(1), LineDisplay(1), QuietDisplay()], ids=lambda each: type(each).__name__
+    "display", [BarDisplay(1, AGAIN), LineDisplay(1, AGAIN), QuietDisplay()], ids=lambda each: type(each).__name__
 )
 
 
@@ -25,7 +26,7 @@ class Gone(io.TextIOWrapper):
 
 
 @pytest.mark.parametrize(
-    "display", [BarDisplay(1), LineDisplay(1), QuietDisplay()], ids=lambda each: type(each).__name__
+    "display", [BarDisplay(1, AGAIN), LineDisplay(1, AGAIN), QuietDisplay()], ids=lambda each: type(each).__name__
 )
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "gbk", "utf-8"])
 def test_letters_that_a_terminal_does_not_have_are_question_marks(monkeypatch, display, encoding):
@@ -42,7 +43,7 @@ def test_letters_that_a_terminal_does_not_have_are_question_marks(monkeypatch, d
 
 
 @pytest.mark.parametrize(
-    "display", [BarDisplay(1), LineDisplay(1), QuietDisplay()], ids=lambda each: type(each).__name__
+    "display", [BarDisplay(1, AGAIN), LineDisplay(1, AGAIN), QuietDisplay()], ids=lambda each: type(each).__name__
 )
 def test_a_terminal_that_is_gone_ends_nothing(monkeypatch, display):
     for name in ("stdout", "stderr"):

@@ -2,9 +2,13 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { knowsEpochs, mapping, xAxisFor } from "../../static/js/chart/axes.js";
+import { oddText } from "../../static/js/chart/captions.js";
 import { aboveZero, elapsed, logSplits, notAboveZero, paddedLogRange } from "../../static/js/chart/scales.js";
-import { drawable } from "../../static/js/state/columns.js";
-import { addPoints, emptySeries, lineOf } from "../../static/js/state/series.js";
+import { sparkHeights } from "../../static/js/chart/spark.js";
+import { byImportance, groupOrder, groupTitle } from "../../static/js/panels/series_names.js";
+import { naturalOrder } from "../../static/js/shared/natural_order.js";
+import { columnsFromChart, drawable } from "../../static/js/state/columns.js";
+import { addPoints, emptySeries, lineOf, seriesFromCharts } from "../../static/js/state/series.js";
 import { smoothed } from "../../static/js/chart/smoothing.js";
 
 const UNKNOWN = { start: null, stepsPerEpoch: null, epochs: [] };
@@ -66,4 +70,64 @@ test("it leaves out of a log axis what is not above zero, and counts it", () => 
 
 test("it writes elapsed times", () => {
   assert.deepEqual([7, 750, 3900, 90_061, -5].map(elapsed), ["0:07", "12:30", "1:05:00", "1 d 1:01:01", "−0:05"]);
+});
+
+test("it draws a constant as a flat line in the middle, however it was rounded", () => {
+  const series = emptySeries("train/learning_rate");
+  for (let step = 0; step < 5000; step += 1)
+    addPoints(series, 1, [step], [step], [step < 2500 ? 0.001 : Math.fround(0.001)], null);
+  const { means } = drawable(lineOf(series), -Infinity, Infinity, 120);
+  assert.ok(means.length > 2);
+  assert.deepEqual(new Set(sparkHeights(means)), new Set([0.5]));
+  assert.deepEqual(sparkHeights([0, 0, 0]), [0.5, 0.5, 0.5]);
+  assert.deepEqual(sparkHeights([1, null, 3, 2]), [0, null, 1, 0.5]);
+  assert.equal(sparkHeights([1, null]), null);
+});
+
+test("it does not leave a constant when it merges", () => {
+  const series = emptySeries("rate");
+  for (let step = 0; step < 700; step += 1) addPoints(series, 1, [step], [step], [0.1], null);
+  assert.deepEqual(new Set(drawable(lineOf(series), -Infinity, Infinity, 50).means), new Set([0.1]));
+});
+
+test("it names the first value that is not finite, and counts the others", () => {
+  const merged = { axis: "step", raw: false, first_steps: [1, 799, 829], steps: [798, 828, 831], times: [1, 2, 3] };
+  for (const column of ["min", "max", "mean"]) merged[column] = [1, 1, null];
+  const chart = { ...merged, counts: [798, 30, 3], count: 831, buckets: 3 };
+  chart.nonfinite = [[1, "nan"], [2, "inf"]];
+  chart.nonfinite_counts = [29, 3];
+  chart.nonfinite_steps = [800, 829];
+  const line = lineOf(seriesFromCharts("loss", { axis: "step", attempts: { 1: chart } }));
+  const where = (x) => `step ${x}`;
+  assert.equal(oddText(line.odd, where), "NaN at step 800 and 31 more");
+  assert.equal(oddText([{ x: 7, name: "inf", count: 1 }], where), "∞ at step 7");
+  const times = columnsFromChart({ ...chart, axis: "time" });
+  assert.deepEqual(times.odd.map(({ x }) => x), [2, 3], "machines are drawn over time");
+});
+
+test("it counts every value that is not finite, also of those that it keeps no place of", () => {
+  const series = emptySeries("loss");
+  const nan = new Map([[0, "nan"]]);
+  for (let step = 1; step <= 3000; step += 1) addPoints(series, 1, [step], [step], [null], nan);
+  addPoints(series, 1, [3000], [3000], [null], nan);
+  assert.equal(oddText(lineOf(series).odd, String), "NaN at 1 and 3,000 more");
+});
+
+test("it lists names in the order in which people count", () => {
+  const names = ["blocks.10/norm", "loss", "blocks.2/norm", "blocks.2/loss"];
+  assert.deepEqual(names.toSorted(naturalOrder), ["blocks.2/loss", "blocks.2/norm", "blocks.10/norm", "loss"]);
+  assert.deepEqual(names.toSorted(byImportance), ["blocks.2/loss", "loss", "blocks.2/norm", "blocks.10/norm"]);
+  assert.deepEqual(["a", "A", "01", "1"].toSorted(naturalOrder), ["01", "1", "a", "A"]);
+  const groups = ["blocks.10", "speed", "blocks.2", "", "train"];
+  assert.deepEqual(groups.toSorted(groupOrder), ["train", "", "speed", "blocks.2", "blocks.10"]);
+});
+
+test("it shows the name of a group as it was logged, and the usual ones as words", () => {
+  assert.deepEqual(["my_model", "blocks.10", "train", "gpu", ""].map(groupTitle), [
+    "my_model",
+    "blocks.10",
+    "Train",
+    "GPU",
+    "Metrics",
+  ]);
 });

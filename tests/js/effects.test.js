@@ -50,7 +50,7 @@ test("it crosses no neighbouring change", () => {
 
 test("it leaves out what is no number and tells how often that was", () => {
   const values = jump(0.8).map((value, index) => (index >= 100 ? null : value));
-  const odd = STEPS.slice(100).map((x) => ({ x, name: "nan" }));
+  const odd = STEPS.slice(100).map((x) => ({ x, name: "nan", count: 1 }));
   const effect = effectAt(STEPS, values, 100, { odd });
   assert.deepEqual([effect.after.count, effect.after.odd, effect.change, effect.isClear], [0, 50, null, true]);
   assert.match(effectText({ ...effect, name: "train/loss" }), /→ NaN, 50 not finite/);

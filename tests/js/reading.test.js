@@ -45,14 +45,16 @@ test("it writes durations and sizes for people", () => {
 test("it knows how fast a run goes and when it may end", () => {
   const series = emptySeries("train/loss");
   for (let step = 0; step < 1000; step += 1) addPoints(series, 1, [step], [step / 4], [1], null);
-  const rate = stepRate({ series: new Map([["train/loss", series]]) });
+  const shown = (state) => stepRate({ run: { state }, series: new Map([["train/loss", series]]) });
+  const rate = shown("running");
   assert.ok(Math.abs(rate - 4) < 0.01);
   const run = { state: "running", step: 1000, total_steps: 2000, epoch: 9, total_epochs: 20, steps_per_epoch: 100 };
   assert.equal(shareDone(run), 0.5);
   assert.equal(currentEpoch(run), 11);
   assert.ok(Math.abs(secondsLeft(run, rate) - 250) < 1);
   assert.equal(secondsLeft({ ...run, state: "stopped" }, rate), null);
-  assert.equal(stepRate({ series: new Map() }), null);
+  assert.equal(stepRate({ run, series: new Map() }), null);
+  for (const state of ["paused", "finished", "stopped", "failed", "lost", "queued"]) assert.equal(shown(state), null, state);
 });
 
 test("it draws a part of a series with a point beyond each side", () => {
@@ -99,12 +101,12 @@ test("it draws a live tail as coarse as the history before it", () => {
 
 test("it says why there are no charts by what the run is at", () => {
   const groups = { created: "waiting", queued: "waiting", running: "live", failed: "ended", lost: "lost" };
-  const text = (state, may = []) => noMetricsText({ run: { state, group: groups[state] }, viewer: { may } }, 7);
-  assert.match(text("created", ["stop"]), /train --run-id 7$/);
+  const text = (state, may = []) => noMetricsText({ run: { state, group: groups[state] }, viewer: { may } }, "train --run-id 7 -- a.py");
+  assert.match(text("created", ["stop"]), /: train --run-id 7 -- a.py$/);
   assert.doesNotMatch(text("created"), /--run-id/, "who may not start it needs no command");
   assert.match(text("queued"), /waits for a host/);
   assert.match(text("running"), /gets ready/);
   assert.match(text("failed"), /ended before/);
   assert.match(text("lost"), /cut off/);
-  assert.equal(noMetricsText({ run: null, viewer: null }, 7), "Charts appear with the first point.");
+  assert.equal(noMetricsText({ run: null, viewer: null }, ""), "Charts appear with the first point.");
 });

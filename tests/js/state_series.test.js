@@ -15,7 +15,7 @@ test("it lets a later attempt replace the steps that it trains again", () => {
   assert.deepEqual(lineOf(series).xs, [1, 2, 3, 4]);
   assert.deepEqual(
     earlierOf(series).map(({ attempt, columns }) => [attempt, columns.xs, columns.means, columns.odd]),
-    [[1, [3, 4, 5], [null, 2, 1], [{ x: 3, name: "inf" }]]],
+    [[1, [3, 4, 5], [null, 2, 1], [{ x: 3, name: "inf", count: 1 }]]],
     "what was trained again stays as an earlier line",
   );
   played([metrics(3, 1, [5, 6], { loss: [1, 1] }), metrics(4, 2, [5], { loss: [50] })], state);
@@ -73,8 +73,8 @@ test("it breaks the line at what is not finite and keeps its name", () => {
   const line = lineOf(state.series.get("loss"));
   assert.deepEqual(line.means, [1, null, null]);
   assert.deepEqual(line.odd, [
-    { x: 2, name: "nan" },
-    { x: 3, name: "-inf" },
+    { x: 2, name: "nan", count: 1 },
+    { x: 3, name: "-inf", count: 1 },
   ]);
   assert.deepEqual(state.latest.loss, { step: 3, time: 1003, value: null, nonfinite: "-inf" });
 });
@@ -91,7 +91,7 @@ test("it bounds a series and keeps every spike and every NaN", () => {
   assert.equal(pointsOf(line), total);
   assert.equal(Math.max(...line.maxs), 1e6);
   assert.equal(Math.min(...line.mins), -1e6);
-  assert.deepEqual(line.odd, [{ x: 100, name: "nan" }]);
+  assert.deepEqual(line.odd, [{ x: 100, name: "nan", count: 1 }]);
   assert.equal(line.xs.at(-1), total - 1);
   const drawn = drawable(line, 0, total, 400);
   assert.ok(drawn.xs.length <= 402);
@@ -112,6 +112,7 @@ test("it continues a downsampled history", () => {
     mean: [4, 5],
     nonfinite: [[1, "nan"]],
     nonfinite_counts: [3],
+    nonfinite_steps: [14],
     counts: [10, 10],
     count: 20,
     buckets: 2,
@@ -124,5 +125,5 @@ test("it continues a downsampled history", () => {
   assert.deepEqual(line.maxs, [9, 12, 3]);
   assert.equal(line.means[1], (7 * 5 + 12) / 8, "seven of the ten were finite");
   assert.equal(pointsOf(line), 22);
-  assert.deepEqual(line.odd, [{ x: 20, name: "nan" }]);
+  assert.deepEqual(line.odd, [{ x: 14, name: "nan", count: 3 }]);
 });

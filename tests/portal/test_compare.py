@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from runs.models import Axis, EpochMetric, Membership, Project, Role, Run, RunState, Series
-from runs.portal.compare import MOST_RUNS
+from runs.portal.compare import MOST_RUNS, Choice, chosen
 
 pytestmark = pytest.mark.django_db
 
@@ -118,7 +118,7 @@ def test_it_marks_the_best_of_all_runs(project: Project, viewer: Client) -> None
     second = make_run(project, "second", (0.8, 0.4))
     lines = {(line.name, line.part): line.cells for line in viewer.get(address(first, second)).context["metrics"]}
     assert [cell.number for cell in lines["validation_loss", "last"]] == [0.5, 0.4]
-    assert [(cell.number, cell.is_best) for cell in lines["validation_loss", "best"]] == [(0.3, True), (0.4, False)]
+    assert [(cell.number, cell.is_best) for cell in lines["validation_loss", "lowest"]] == [(0.3, True), (0.4, False)]
     assert [cell.number for cell in lines["f1", "last"]] == [0.25, 0.2]
     assert [cell.number for cell in lines["train/loss", "last"]] == [0.25, 0.25]
     assert ("gpu/0/utilisation", "last") not in lines
@@ -128,7 +128,7 @@ def test_it_forgets_epochs_that_a_later_attempt_went_over(project: Project, view
     run = make_run(project, "resumed", (0.9, 0.1))
     EpochMetric.objects.create(run=run, attempt=2, epoch=2, step=20, validation_loss=0.7, at=MOMENT)
     lines = {(line.name, line.part): line.cells for line in viewer.get(address(run)).context["metrics"]}
-    assert lines["validation_loss", "best"][0].number == 0.7
+    assert lines["validation_loss", "lowest"][0].number == 0.7
 
 
 def test_it_names_values_that_are_no_finite_numbers(project: Project, viewer: Client) -> None:
@@ -145,12 +145,45 @@ def test_it_offers_every_series_and_says_who_has_it(project: Project, viewer: Cl
     first, second = make_run(project, "first", (0.5,)), make_run(project, "second")
     Series.objects.create(run=second, name="only/second", last_value=1)
     groups = dict(viewer.get(address(first, second)).context["choices"])
-    assert groups["Training"] == [("only/second", "only/second (1 of 2 runs)"), ("train/loss", "train/loss")]
-    assert groups["Epochs"][0] == ("epoch:validation_loss", "validation_loss (1 of 2 runs)")
-    assert groups["Machine"] == [("gpu/0/utilisation", "gpu/0/utilisation")]
+    offered = {title: [(one.value, one.text) for one in options] for title, options in groups.items()}
+    assert offered["Training"] == [("only/second", "only/second (1 of 2 runs)"), ("train/loss", "train/loss")]
+    assert offered["Epochs"][0] == ("epoch:validation_loss", "validation_loss (1 of 2 runs)")
+    assert offered["Machine"] == [("gpu/0/utilisation", "gpu/0/utilisation")]
     assert viewer.get(address(first, second)).context["chosen"] == "train/loss"
     assert viewer.get(address(first, second, series="only/second")).context["chosen"] == "only/second"
     assert viewer.get(address(first, second, series="no/such")).context["chosen"] == "train/loss"
+
+
+def test_it_opens_with_a_series_that_most_of_the_runs_have() -> None:
+    def opened(runs: int, machine: int = 10, **having: int) -> str:
+        training = [Choice(name.replace("_", "/"), name, count) for name, count in having.items()]
+        return chosen("", [("Training", training), ("Machine", [Choice("gpu/0", "gpu/0", machine, True)])], runs)
+
+    assert opened(10, train_loss=1, value=9, other=9) == "value", "one of ten has a loss"
+    assert opened(10, train_loss=9, value=10) == "train/loss"
+    assert opened(10, train_loss=2, loss=8) == "loss"
+    assert opened(2, train_loss=1, value=1) == "train/loss"
+    assert opened(10, train_loss=1) == "train/loss", "a machine is not what is compared first"
+    assert opened(10) == "gpu/0"
+    assert chosen("", [], 1) == ""
+
+
+def test_it_lists_names_in_the_order_in_which_people_count(project: Project, viewer: Client) -> None:
+    names = ("blocks.10/norm", "blocks.2/norm", "Blocks.1/norm", "loss")
+    run = make_run(project, "layers", parameters=dict.fromkeys(names, 1))
+    for name in names:
+        Series.objects.create(run=run, name=name, last_value=1)
+        EpochMetric.objects.update_or_create(
+            run=run, attempt=1, epoch=1, defaults={"step": 1, "at": MOMENT, "extra": dict.fromkeys(names, 1.0)}
+        )
+    counted = ["Blocks.1/norm", "blocks.2/norm", "blocks.10/norm", "loss"]
+    context = viewer.get(address(run)).context
+    groups = {title: [option.text for option in options] for title, options in context["choices"]}
+    assert groups["Training"] == [*counted, "train/loss"] and groups["Epochs"] == counted
+    assert [name for name, _ in context["equal"]][-4:] == counted
+    assert [line.name for line in context["metrics"]] == [*counted, *counted, "train/loss"]
+    listed = viewer.get(reverse("api:list_series", args=[run.pk]) + "?limit=2&offset=1").json()
+    assert (listed["count"], [item["name"] for item in listed["items"]]) == (6, counted[1:3])
 
 
 def test_it_refreshes_the_tables_alone(project: Project, viewer: Client) -> None:

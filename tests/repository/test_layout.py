@@ -10,10 +10,12 @@ import pytest
 from tests import layout
 from tests.layout import ROOT, Rule
 
-# The announcer carries for the feed; hub and doctor send themselves an echo; what revokes access tells the hubs.
+# The announcer carries for the feed; hub and doctor send themselves an echo, /readyz sends nobody something; what
+# revokes access tells the hubs.
 SENDERS = {
     "runs.access.revocation",
     "runs.live.hub",
+    "runs.metrics.probes",
     "runs.recording.announcer",
     "runs.recording.feed",
     "monitor_site.serving.doctor.services",

@@ -25,23 +25,29 @@ def test_its_script_is_watched_with_three_lines(offline_stack: Stack, tmp_path):
     assert len(re.findall(r"# [123]$", code, re.MULTILINE)) == 3
     (tmp_path / "my_script.py").write_text(code)
     run_id = create_run(offline_stack, "my script")
-    arguments = ("train", "--run-id", str(run_id), "--quiet", "--", "my_script.py")
-    offline_stack.manage(*arguments, cwd=tmp_path)
+    arguments = ("train", "--run-id", str(run_id), "--", "my_script.py")
+    done = offline_stack.manage(*arguments, cwd=tmp_path)
     run = run_row(offline_stack, run_id)
     assert (run["state"], run["step"]) == ("finished", 1000)
+    assert "Warning" not in done.stdout + done.stderr
 
 
 def test_its_knob_is_turned_from_a_terminal(offline_stack: Stack, tmp_path):
     (tmp_path / "my_knob.py").write_text(block("my_knob.py"))
     run_id = str(create_run(offline_stack, "my knob"))
     training = offline_stack.train(int(run_id), "--quiet", "--", str(tmp_path / "my_knob.py"))
-    wait_for(lambda: run_row(offline_stack, int(run_id))["step"] > 0, "the first step")
-    turn = re.findall(r"^python manage.py command 2 (set_knob .*?) --wait 10$", TEXT, re.MULTILINE)[0]
+    wait_for(lambda: run_row(offline_stack, int(run_id))["step"] > 10, "the first steps")
+    assert run_row(offline_stack, int(run_id))["state"] == "running", "slow enough to be watched"
+    turn = re.findall(r"^python manage.py command N (set_knob .*?) --wait 10$", TEXT, re.MULTILINE)[0]
     offline_stack.manage("command", run_id, *shlex.split(turn), "--wait", "30")
     offline_stack.manage("command", run_id, "stop", "--wait", "30")
     assert training.wait(30) == 0
     knobs = json.loads(run_row(offline_stack, int(run_id))["knobs"])
-    assert [(knob["name"], knob["value"]) for knob in knobs] == [("learning_rate", 0.001)]
+    assert [(knob["name"], knob["value"]) for knob in knobs] == [("learning_rate", 0.01)]
+
+
+def test_its_lines_hold_in_whatever_order_they_are_typed():
+    assert not re.findall(r"(?:--run-id|manage\.py command) [0-9].*", TEXT)
 
 
 def test_its_recipe_has_thirty_lines_and_learns(offline_stack: Stack, tmp_path):

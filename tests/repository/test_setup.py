@@ -198,3 +198,26 @@ def test_the_client_installs_and_imports_without_django(tmp_path: Path) -> None:
     # Isolated and without site-packages: nothing but the standard library is there.
     done = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_it_tells_that_it_still_works_while_a_step_takes_long(
+    clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(setup, "TOLD_EVERY_S", 0.01)
+    flag = clone / "go"
+    script = f"import pathlib, time\nwhile not pathlib.Path({str(flag)!r}).exists(): time.sleep(0.01)"
+    waits = iter([False, False, True])
+
+    def has_ended(process: subprocess.Popen[bytes]) -> bool:
+        if next(waits):
+            flag.touch()
+            process.wait(30)
+            return True
+        return bool(original(process))
+
+    original = setup._has_ended
+    monkeypatch.setattr(setup, "_has_ended", has_ended)
+    place = setup.Setup(clone)
+    place.log.parent.mkdir(parents=True, exist_ok=True)
+    place._call([sys.executable, "-c", script], "It failed")
+    assert re.fullmatch(r"(\d+ s … ){2}", capsys.readouterr().out)

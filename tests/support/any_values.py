@@ -53,9 +53,10 @@ def expected(row: str) -> str:
 
 
 ROWS = dict(zip(
-    ("number", "nonfinite", "beyond", "no number", "whole", "no whole", "beyond 64", "name", "long", "bad name", "many",
-     "wrong call", "plan", "open", "odd plan", "seconds", "no seconds", "flag", "best value", "text", "choice",
-     "watch", "bad checkpoint", "environment", "handler", "knob", "bad knob", "no handler"),
+    ("number", "nonfinite", "beyond", "no number", "whole", "no whole", "measured", "mapping", "beyond 64", "name",
+     "long", "bad name", "many", "wrong call", "plan", "open", "odd plan", "seconds", "no seconds", "flag",
+     "best value", "step value", "text", "choice", "watch",
+     "bad checkpoint", "environment", "handler", "knob", "bad knob", "no handler"),
     table(), strict=True,
 ))  # fmt: skip
 
@@ -166,6 +167,11 @@ def _point(step: tuple[Any, int], given: str, value: tuple[Any, float], row: str
     return Call("log", row, (step[0],), {given: value[0]}, [["point", stored_name(given), step[1], value[1].hex()]])
 
 
+def _measured(step: tuple[Any, int], prefix: str, value: tuple[Any, float]) -> Call:
+    stored = ["point", f"own/{prefix}{step[1]}", step[1], value[1].hex()]
+    return Call("log", ROWS["measured"], (step[0],), {f"{prefix}{step[1]}": value[0]}, [stored])
+
+
 own_step = st.builds(lambda: (token := next(TOKENS), token))
 log_calls = st.one_of(
     st.builds(_point, own_step, names, numbers, st.just(ROWS["number"])),
@@ -178,10 +184,14 @@ log_calls = st.one_of(
     st.builds(lambda value: Call("log", ROWS["no number"], (1,), {"fine": 1.0, "loss": value}), bad_numbers),
     st.builds(lambda step: Call("log", ROWS["no whole"], (step,), {"loss": 1.0}), no_wholes),
     st.builds(lambda step: Call("log", ROWS["beyond 64"], (step,), {"loss": 1.0}), beyond_64),
+    st.builds(_measured, own_step, st.sampled_from(["gpu/", "host/"]), numbers),
+    st.builds(lambda step, value: Call("log", ROWS["mapping"], (step[0], {"of a dictionary": value[0]}), {},
+                                       [["point", "of a dictionary", step[1], value[1].hex()]]), own_step, numbers),
+    st.builds(lambda step: Call("log", ROWS["mapping"], (step[0],)), own_step),
     st.sampled_from([
-        Call("log", ROWS["wrong call"], ({"loss": 1.0},)), Call("log", ROWS["wrong call"], (1,)),
+        Call("log", ROWS["wrong call"], ({"loss": 1.0},)), Call("log", ROWS["wrong call"], ({"loss": 1.0}, 1)),
         Call("log", ROWS["wrong call"], (), {"loss": 1.0}), Call("log", ROWS["wrong call"], (1, 0.5)),
-        Call("log", ROWS["wrong call"], (1, {"loss": 0.5})), Call("log", ROWS["wrong call"]),
+        Call("log", ROWS["wrong call"], (1, {"loss": 0.5}, {})), Call("log", ROWS["wrong call"]),
     ]),
 )  # fmt: skip
 
@@ -208,6 +218,8 @@ epoch_calls = st.one_of(
     st.builds(lambda value: Call("log_epoch", ROWS["no seconds"], (next(TOKENS),), {"duration_s": value}), no_seconds),
     st.builds(_epoch, numbers, st.just("loss"), st.just(ROWS["flag"]), best=st.sampled_from([True, np.bool_(True)])),
     st.builds(_epoch, floats.map(lambda value: (value, value)), st.just("best"), st.just(ROWS["best value"])),
+    st.builds(_epoch, st.floats(0.1, 0.9).map(lambda value: (value, value)), st.just("step"),
+              st.just(ROWS["step value"])),
     st.builds(lambda value: Call("log_epoch", ROWS["no number"], (3,), {"loss": value}), bad_numbers),
     st.builds(lambda epoch: Call("log_epoch", ROWS["no whole"], (epoch,), {"loss": 1.0}), no_wholes),
     st.builds(lambda epoch: Call("log_epoch", ROWS["beyond 64"], (epoch,), {"loss": 1.0}), beyond_64),

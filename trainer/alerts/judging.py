@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from runs.alerts.cooling import Cooling, Key
-from runs.alerts.detectors.curve import deviation_of
+from runs.alerts.detectors.curve import Curve, deviation_of
 from runs.alerts.detectors.judge import Judge
-from runs.alerts.detectors.kinds import is_validation
+from runs.alerts.detectors.kinds import Goal, is_validation
 from runs.alerts.detectors.limits import THRESHOLD, LimitDefaults
 from runs.alerts.detectors.points import Alarm, Point
 from runs.alerts.rules import STALL, Rule, rule_for, series_of
@@ -20,6 +20,7 @@ from runs.protocol.nonfinite import name_nonfinite
 from runs.recording.alerts import Finding, is_late
 from steersman.records.kinds import EpochRecord, OutcomeRecord, PointRecord, StateRecord, WatchRecord
 from steersman.records.record import Record
+from trainer.alerts.rank_times import RankTimes
 from trainer.ingest.point_events import SeriesNames
 
 SET_KNOB = "set_knob"
@@ -32,7 +33,8 @@ FEWEST_OF_USUAL = 8
 class Batch:
     """What a tick brought: its records, its samples of the machine with their time, and the step that the run is at.
 
-    `stalled`: the training has not stepped for far longer than usual, and nobody announced that.
+    `stalled`: the training has not stepped for far longer than usual, and nobody announced that. `by_rank`: points of
+    several ranks that became one, by rank.
     """
 
     records: Sequence[Record] = ()
@@ -40,6 +42,7 @@ class Batch:
     step: int = 0
     time: float = 0.0
     stalled: bool = False
+    by_rank: Sequence[Mapping[int, PointRecord]] = ()
 
 
 class RunJudge:
@@ -48,6 +51,7 @@ class RunJudge:
     def __init__(self, names: SeriesNames, judge: Judge | None = None, rules: Sequence[Rule] = ()) -> None:
         self._names = names
         self._judge = judge or Judge()
+        self._rank_times = RankTimes()
         self._recent: dict[str, deque[float]] = {}
         # Series of steps: what an epoch tells of them is known.
         self._of_steps: set[str] = set()
@@ -86,6 +90,8 @@ class RunJudge:
                 case StateRecord(state=state) if state != "paused":
                     # The pause is no gap between points.
                     self._judge.resumed()
+        for points in batch.by_rank:
+            yield from self._rank_times.points(points)
         for name, sample in batch.system.items():
             if sample is not None:
                 yield Point(name, batch.step, batch.time, sample)
@@ -99,6 +105,16 @@ class RunJudge:
     def continues(self) -> None:
         """The points continue those of an earlier attempt, or those that an earlier supervisor judged."""
         self._judge.continues()
+
+    def declare(self, goals: Mapping[str, Goal]) -> None:
+        """Take the goals that were declared before, by the names under which series are stored."""
+        for series, goal in goals.items():
+            self._judge.declare(series, goal)
+
+    def remember(self, curves: Mapping[str, Curve]) -> None:
+        """Take what is stored of earlier points. Call before the first point, after `continues`."""
+        for series, curve in curves.items():
+            self._judge.remember(series, curve)
 
     def skip(self) -> None:
         """Points were left out: what follows may differ from what came before."""

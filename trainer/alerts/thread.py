@@ -19,8 +19,9 @@ from runs.alerts.cooling import Key
 from runs.alerts.detectors.judge import Judge
 from runs.alerts.detectors.points import Point, thinned
 from runs.alerts.rulebook import acting
+from runs.alerts.rulebook.history import curves_before, goals_before
 from runs.alerts.rules import OF_STATE
-from runs.models import OF_CODE, Alert, Run
+from runs.models import OF_CODE, Alert, Attempt, Run
 from runs.protocol.events import LogLine
 from runs.recording import alerts
 from runs.recording.alert_rules import rules_of
@@ -71,17 +72,19 @@ class AlertThread:
         # Not written yet.
         self._left_out = 0
         self._is_new = True
+        self._resumes = False
         self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
 
     def start(self, *, resumes: bool = False) -> None:
         """Begin to judge; `resumes`: what comes continues a training that others judged."""
         if resumes:
             self._judge.continues()
+        self._resumes = resumes
         self._thread.start()
 
     def take(self, batch: Batch) -> None:
         """Queue what a tick brought. The oldest are dropped and counted where too much waits."""
-        values = len(batch.system)
+        values = len(batch.system) + sum(len(ranks) for ranks in batch.by_rank)
         values += sum(len(record.values) for record in batch.records if isinstance(record, PointRecord))
         with self._lock:
             if self._is_closing:
@@ -113,6 +116,8 @@ class AlertThread:
 
     def _run(self) -> None:
         try:
+            if self._resumes:
+                self._remember()
             self._read_rules()
             for point in thinned(self._arriving()):
                 self._unwritten += self._judge.see(point, time.time())
@@ -141,6 +146,20 @@ class AlertThread:
                 return
             self._settle()
             self._read_rules()
+
+    def _remember(self) -> None:
+        """Let the detectors know what was declared and logged before. Points that come meanwhile wait in the queue.
+
+        What is stored as it is read may be among them: a curve with some points twice is judged alike.
+        """
+        try:
+            attempt = Attempt.objects.get(pk=self._lease.attempt_id)
+            goals = goals_before(attempt)
+            self._judge.declare(goals)
+            self._judge.remember(curves_before(attempt, goals))
+        except DatabaseError as error:
+            logger.warning("detectors of run %d begin anew: %s", self._lease.run_id, error)
+            connection.close()
 
     def _read_rules(self) -> None:
         """Take the rules as they are now, if they were not read of late. Where the database is away, the last hold."""

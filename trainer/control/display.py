@@ -47,8 +47,9 @@ class QuietDisplay:
 class LineDisplay:
     """Plain lines: one at each epoch, and one every ten seconds."""
 
-    def __init__(self, run_id: int) -> None:
+    def __init__(self, run_id: int, again: str) -> None:
         self._run_id = run_id
+        self._again = again
         self._epoch = 0
         self._shown_at = time.monotonic()
 
@@ -68,7 +69,7 @@ class LineDisplay:
         _write(sys.stdout, text)
 
     def end(self, progress: StoredProgress, end: AttemptEnd) -> None:
-        self.say(ending(self._run_id, progress, end))
+        self.say(ending(self._run_id, progress, end, self._again))
 
     def close(self) -> None: ...
 
@@ -76,8 +77,9 @@ class LineDisplay:
 class BarDisplay:
     """A progress bar with epoch, step, loss, rate and time left."""
 
-    def __init__(self, run_id: int) -> None:
+    def __init__(self, run_id: int, again: str) -> None:
         self._run_id = run_id
+        self._again = again
         self._bar: tqdm[None] | None = None
 
     def show(self, progress: StoredProgress) -> None:
@@ -105,7 +107,7 @@ class BarDisplay:
 
     def end(self, progress: StoredProgress, end: AttemptEnd) -> None:
         self.close()
-        _write(sys.stdout, ending(self._run_id, progress, end))
+        _write(sys.stdout, ending(self._run_id, progress, end, self._again))
 
     def close(self) -> None:
         if self._bar is not None:
@@ -113,11 +115,11 @@ class BarDisplay:
             self._bar = None
 
 
-def display_for(run_id: int, quiet: bool) -> Display:
+def display_for(run_id: int, again: str, quiet: bool) -> Display:
     """Return the display that suits standard error: tqdm draws there."""
     if quiet:
         return QuietDisplay()
-    return BarDisplay(run_id) if sys.stderr.isatty() else LineDisplay(run_id)
+    return BarDisplay(run_id, again) if sys.stderr.isatty() else LineDisplay(run_id, again)
 
 
 def summary(progress: StoredProgress, steps: bool = True) -> str:
@@ -136,13 +138,13 @@ def summary(progress: StoredProgress, steps: bool = True) -> str:
     return "  ".join(parts)
 
 
-def ending(run_id: int, progress: StoredProgress, end: AttemptEnd) -> str:
-    """Return how the attempt ended, and how to resume."""
+def ending(run_id: int, progress: StoredProgress, end: AttemptEnd, again: str) -> str:
+    """Return how the attempt ended, and by which command, `again`, the run goes on."""
     text = f"run {run_id} {end.outcome}: {summary(progress)}"
     if end.error:
         text += f"\n{end.error}"
     if end.outcome != "finished":
-        text += f"\nResume with: manage.py train --run-id {run_id}"
+        text += f"\nGo on with: {again}"
     return text
 
 

@@ -227,6 +227,7 @@ class Supervisor:
                 tick.system = {name: round(value, 3) for name, value in (sample.values | elsewhere).items()}
             self._tell_of_gpus(tick)
             self._stall.put(tick, now)
+            tick.run["supervisor_report"] = self._ingest.timing.report(self._journals.backlog_bytes(tick.read))
         if tick.read is None and tick.console is None and not heartbeat:
             return False
         self._ingest.store(tick)
@@ -253,7 +254,14 @@ class Supervisor:
     def _settle(self, tick: Tick) -> None:
         records = tick.read.records if tick.read is not None else []
         self._alerts.take(
-            Batch(records, tick.system or {}, self.progress.step, time.time(), stalled=self._stall.is_stalled)
+            Batch(
+                records,
+                tick.system or {},
+                self.progress.step,
+                time.time(),
+                stalled=self._stall.is_stalled,
+                by_rank=tick.read.by_rank if tick.read is not None else (),
+            )
         )
         if tick.read is not None:
             self._journals.advance(tick.read)

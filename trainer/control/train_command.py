@@ -116,7 +116,7 @@ def _hold_and_train(options: Options, interrupts: Interrupts) -> int:
     if run is None:
         raise CannotTrain(f"run-id: there is no run {options.run_id}; create one with manage.py create_run.")
     lock = take_lease(run, interrupts)
-    display = display_for(run.pk, options.quiet)
+    display = display_for(run.pk, queue.start_command(run, options.script), options.quiet)
     try:
         kept = {"restarts": options.restarts, "ranks": options.nproc}
         if given := {name: value for name, value in kept.items() if value is not None}:

@@ -34,6 +34,7 @@ from runs.recording.lifecycle import Lease, complete_command, note_pause
 from runs.recording.status import announce_status
 from steersman.agent.machine.redactor import Redactor, as_stored
 from steersman.files.checkpoint import is_whole
+from steersman.recorder import MOST_WATCHED
 from steersman.records.kinds import (
     AlertRecord,
     CheckpointRecord,
@@ -46,6 +47,7 @@ from steersman.records.kinds import (
     PlanRecord,
     StateRecord,
     TextRecord,
+    WatchRecord,
 )
 from steersman.records.record import Record
 from steersman.spec import ValueSpec
@@ -98,6 +100,8 @@ class RecordStore:
                 ]
             case AlertRecord():
                 return self._store_alert(record)
+            case WatchRecord():
+                self._store_goal(record)
             case NoteRecord():
                 return [self.line(_of_rank(record) + record.text, record.level)]
             case DroppedRecord():
@@ -107,6 +111,14 @@ class RecordStore:
                 text = f"{record.records} records could not be written to the journal: the disk did not take them."
                 return [self.line(_of_rank(record) + text, "error")]
         return []
+
+    def _store_goal(self, record: WatchRecord) -> None:
+        """Keep a goal for the supervisor that takes over, and for the next attempt until that declares its own."""
+        attempt = Attempt.objects.get(pk=self._lease.attempt_id)
+        name = self._redactor.name(record.name)
+        if name in attempt.goals or len(attempt.goals) < MOST_WATCHED:
+            attempt.goals[name] = record.goal
+            attempt.save(update_fields=["goals"])
 
     def line(self, text: str, level: str) -> LogWritten:
         """Return an event that says something about the records, without secrets."""

@@ -7,6 +7,7 @@ no point is lost and none comes twice.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,7 @@ from trainer.ingest.partial_store import (
 )
 from trainer.ingest.point_events import SeriesNames, last_point, metrics_events, time_of
 from trainer.ingest.record_kinds import RecordStore, merge_environments
+from trainer.ingest.store_timing import StoreTiming
 from trainer.ingest.ticks import Tick
 
 logger = logging.getLogger(__name__)
@@ -76,6 +78,7 @@ class Ingest:
         self._redactor = redactor
         self._records = RecordStore(lease, folder, redactor)
         self._names = SeriesNames(redactor)
+        self.timing = StoreTiming()
 
     def store(self, tick: Tick) -> None:
         """Commit a tick and announce it. Raises `runs.recording.lifecycle.Fenced` where another attempt holds the run.
@@ -83,6 +86,7 @@ class Ingest:
         Where something in it cannot be stored, that alone is set aside: see `trainer.ingest.partial_store`.
         """
         aside: list[Record] = []
+        began = time.monotonic()
         try:
             with transaction.atomic():
                 self._begin(tick)
@@ -94,6 +98,7 @@ class Ingest:
                 raise
             logger.warning("a tick cannot be stored whole (%s): storing its parts", one_line(error))
             aside = self._store_parts(tick)
+        self.timing.note(time.monotonic() - began)
         self._note_progress(_without(tick.read.records if tick.read else [], aside))
 
     def _store_parts(self, tick: Tick) -> list[Record]:

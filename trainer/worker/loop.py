@@ -87,12 +87,14 @@ def train(
                     f"train_batches ended after {progress.batch} batches of epoch {progress.epoch}; "
                     f"steps_per_epoch says {steps_per_epoch}"
                 )
-            waited = time.perf_counter() - began
+            waited = own = time.perf_counter() - began
             # ------------------------------------------------------------------------------------
             # one step
             samples, weight = ranks.shard(progress.batch, len(batch[0]))
             with ranks.together(), mixed_precision(device, dtype):
                 loss, values = recipe.loss(batch)
+            if ranks.forward_is_own:
+                own = time.perf_counter() - began
             scaler.scale(loss if weight == 1.0 else loss * weight).backward()
             scaler.unscale_(recipe.optimizer)
             gradient_norm = clip(parameters, recipe.gradient_clip)
@@ -123,6 +125,7 @@ def train(
                     **{f"speed/{unit}_per_second": count * samples / seconds for unit, count in units.items()},
                     "speed/step_ms": seconds * 1e3,
                     "speed/data_wait_fraction": waited / seconds,
+                    **({"speed/own_ms": own * 1e3} if recipe.ranks > 1 else {}),
                 },
             )
             if began > checkpoints.hourly_due_at and run.rank == 0:

@@ -5,6 +5,7 @@ Exit codes: 0 finished or stopped, 1 an exception (recorded by the client), 2 a 
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -38,6 +39,8 @@ def main(arguments: list[str]) -> int:
 
     silence_pynvml_notice()
     # torch takes seconds to load: only now, so that a signal or an early exit finds the run attached.
+    # Modules stay until the end: the collector looks for garbage neither while they load, nor in them afterwards.
+    gc.disable()
     import torch
 
     from trainer.worker.checkpoints import CheckpointError, load_checkpoint
@@ -47,6 +50,8 @@ def main(arguments: list[str]) -> int:
     from trainer.worker.randomness import seed_everything
     from trainer.worker.recipe import RecipeError, SpecError, load_recipe
 
+    gc.freeze()
+    gc.enable()
     try:
         device = choose_device(task.device, run.ranks)
         recipe = load_recipe(task.recipe)(task.parameters, device=device, seed=task.seed)

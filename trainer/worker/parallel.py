@@ -49,6 +49,9 @@ class Ranks:
         self._recipe = recipe
         self._module = recipe.model
         self._together: torch.nn.Module = recipe.model
+        # Buffers are sent by rank 0 as the forward pass begins, and a GPU that waits holds up who asks it for more:
+        # then the wait for another rank may come before the gradients.
+        self.forward_is_own = recipe.device.type == "cpu" and not any(True for _ in recipe.model.buffers())
         if recipe.ranks > 1:
             devices = [recipe.device] if recipe.device.type == "cuda" else None
             self._together = DistributedDataParallel(recipe.model, device_ids=devices)

@@ -32,7 +32,8 @@ def detectors_of(seen: Seen) -> list[SeriesDetector]:
     elif seen.kind == "score":
         found += [Divergence(), Plateau()]
     elif seen.kind in ("speed", "duration"):
-        found.append(Throughput())
+        # What ranks take by themselves is compared with one another; the speed of all tells whether it fell.
+        found += [] if RANK_SERIES.search(seen.series) else [Throughput()]
     elif seen.kind == "data_wait":
         found.append(limits.Limit("data-bound", limits.DATA_BOUND))
     elif seen.kind == "machine":

@@ -44,6 +44,20 @@ class Curve:
         self._first: list[float] = []
         self._start: float | None = None
 
+    @classmethod
+    def of_levels(cls, levels: Sequence[float], tops: Sequence[float], count: int) -> Curve:
+        """Return a curve of `count` points of which only levels are known, and the greatest value of each: three or
+        more of equal lengths. It began at the first of these greatest values, rather too high than too low."""
+        curve = cls()
+        curve.count = count
+        curve.block_points = max(1, round(count / len(levels)))
+        curve.levels, curve.tops = list(levels), list(tops)
+        curve.best = min(smoothed(levels))
+        curve._first = [tops[0]]
+        while len(curve.levels) >= MOST_BLOCKS:
+            curve._halve()
+        return curve
+
     def add(self, value: float) -> bool:
         """Take a finite value; return whether it completed a block."""
         self.count += 1

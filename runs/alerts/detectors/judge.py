@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from runs.alerts.detectors.assignment import GPU_IDLE, GPU_SERIES, RANK_SERIES, detectors_of
-from runs.alerts.detectors.kinds import Goal, is_learning_rate, is_validation, kind_of
+from runs.alerts.detectors.curve import Curve
+from runs.alerts.detectors.kinds import Goal, Kind, is_learning_rate, is_reward, is_validation, kind_of
 from runs.alerts.detectors.limits import THRESHOLD, Limit, LimitDefaults, Memory, threshold
 from runs.alerts.detectors.losses import NonFinite, Plateau
 from runs.alerts.detectors.overfitting import Overfitting
@@ -21,6 +22,7 @@ class ChangeDefaults:
     """After a change, bands are `width` times as wide for `points` points, or `part` of the curve so far.
 
     A learning rate that rises to `rate_rise` times its lowest of late is a change: a warm-up, a restart, a turned knob.
+    One that had fallen before is a restart or a cycle, and bands are wide until it is back within `rate_rise` of that.
     Samples of a GPU count while the training logged something within `running_s` seconds.
     """
 
@@ -31,10 +33,17 @@ class ChangeDefaults:
     running_s: float = 30.0
 
 
+# Rates fall to nothing and come near it again at the end of a cycle: a part of the rate that rises.
+LEAST_VALLEY = 0.05
+
+
 class Watched:
     """One series with its detectors."""
 
-    __slots__ = ("detectors", "is_rate", "lowest_rate", "seen", "trains", "widened_until")
+    __slots__ = (
+        "detectors", "fell", "highest_rate", "is_rate", "lowest_rate", "rate", "seen", "steady", "trains",
+        "widened_until",
+    )  # fmt: skip
 
     def __init__(self, seen: Seen, detectors: list[SeriesDetector]) -> None:
         self.seen = seen
@@ -43,6 +52,12 @@ class Watched:
         self.is_rate = is_learning_rate(seen.series)
         self.trains = seen.kind == "loss" and not is_validation(seen.series)
         self.lowest_rate = math.inf
+        self.highest_rate = 0.0
+        # The newest rate, and how often it came in a row.
+        self.rate = math.nan
+        self.steady = 0
+        # A learning rate that has fallen: what rises later is a cycle and no warm-up.
+        self.fell = False
 
 
 class Judge:
@@ -72,6 +87,11 @@ class Judge:
         self._overfitting: list[Overfitting] = []
         self._trained: str | None = None
         self._last: Point | None = None
+        # Agents are rewarded here: what a loss falls to is nothing that they converge to.
+        self._rewarded = False
+        # The lowest rate before the present cycle began, while the rate is above it.
+        self._valley = 0.0
+        self._cycled: Watched | None = None
         # It begins in the middle of a training: how its series began is not known.
         self._resumes = False
 
@@ -89,7 +109,7 @@ class Judge:
                 self._add(began, self._stall, self._last or point)
             self._last = point
         finite = seen.take(point)
-        seen.width = self._changes.width if seen.points <= watched.widened_until else 1.0
+        seen.width = self._changes.width if seen.points <= watched.widened_until or self._valley else 1.0
         # The machine of a training that does nothing may idle.
         runs = self._last is None or point.time - self._last.time <= self._changes.running_s
         for detector in watched.detectors:
@@ -106,17 +126,22 @@ class Judge:
         if self._goals.get(series) == goal:
             return
         self._goals[series] = goal
-        known = self._series.pop(series, None)
-        if known is not None:
-            self._overfitting = [each for each in self._overfitting if each not in known.detectors]
-            self._trained = None if self._trained == series else self._trained
+        self._forget(series)
 
     def continues(self) -> None:
         """The points to come continue a training whose earlier ones are not known. Call before the first.
 
-        Bands are wide as each series begins, and a loss that had converged before is no plateau.
+        Bands are wide as each series begins, and a loss that had converged before is no plateau: see `remember`.
         """
         self._resumes = True
+
+    def remember(self, series: str, curve: Curve) -> None:
+        """Take the curve of a series as it was stored, of earlier points; no alarm begins by it. Call before the first
+        point, after `continues`. As its beginning is known, a plateau can be seen."""
+        watched = self._series[series] = self._watch(series, begins_known=True)
+        watched.seen.curve = curve
+        watched.seen.points = curve.count
+        watched.widened_until = curve.count + max(self._changes.points, int(self._changes.part * curve.count))
 
     def silent(self, now: float) -> list[Alarm]:
         """Return the alarm of a stall if one begins at `now`, by the clock of the points. Call each second or so."""
@@ -156,8 +181,10 @@ class Judge:
         stalled = [(self._stall.name, self._last.series)] if self._stall.active and self._last is not None else []
         return [each for each in (*found, *lagging, *stalled) if each[0] not in self._off]
 
-    def _watch(self, series: str) -> Watched:
-        seen = Seen(series, kind_of(series, self._goals.get(series)))
+    def _watch(self, series: str, begins_known: bool = False) -> Watched:
+        if not self._rewarded and is_reward(series):
+            self._reward()
+        seen = Seen(series, self._kind_of(series))
         detectors = detectors_of(seen)
         asked = self._limit_of(series)
         if asked is not None:
@@ -166,22 +193,34 @@ class Judge:
         if gpu and gpu["what"] == "memory_used_mib":
             detectors.append(self._memories.setdefault(gpu["gpu"], Memory()))
         self._overfitting += [each for each in detectors if isinstance(each, Overfitting)]
-        if self._resumes:
+        if self._resumes and not begins_known:
             detectors = [each for each in detectors if not isinstance(each, Plateau)]
         watched = Watched(seen, detectors)
         watched.widened_until = self._changes.points if self._resumes else 0
         return watched
 
+    def _kind_of(self, series: str) -> Kind:
+        kind = kind_of(series, self._goals.get(series))
+        is_free = kind == "loss" and self._rewarded and series not in self._goals
+        return "free_loss" if is_free else kind
+
+    def _reward(self) -> None:
+        """A reward is told: losses without a goal are those of agents, and begin anew as such."""
+        self._rewarded = True
+        for series, watched in list(self._series.items()):
+            if watched.seen.kind == "loss" and series not in self._goals:
+                self._forget(series)
+
+    def _forget(self, series: str) -> None:
+        known = self._series.pop(series, None)
+        if known is not None:
+            self._overfitting = [each for each in self._overfitting if each not in known.detectors]
+            self._trained = None if self._trained == series else self._trained
+
     def _note_elsewhere(self, watched: Watched, point: Point, began: list[Alarm]) -> None:
         """Show a point to the detectors that compare series."""
         if watched.is_rate:
-            if (
-                0 < self._changes.rate_rise * watched.lowest_rate < point.value
-                or watched.lowest_rate == 0 < point.value
-            ):
-                self.turned()
-                watched.lowest_rate = point.value
-            watched.lowest_rate = min(watched.lowest_rate, point.value)
+            self._note_rate(watched, point.value)
         elif watched.trains:
             self._trained = self._trained or point.series
             if point.series == self._trained:
@@ -195,6 +234,24 @@ class Judge:
             rank = RANK_SERIES.search(point.series)
             if rank and self._ask(self._ranks.name, self._ranks.note, int(rank[1]), point):
                 self._add(began, self._ranks, point)
+
+    def _note_rate(self, watched: Watched, rate: float) -> None:
+        """Take a learning rate: of several the first to rise tells of a cycle."""
+        rise, low = self._changes.rate_rise, watched.lowest_rate
+        if 0 < rise * low < rate or low == 0 < rate:
+            self.turned()
+            if not self._valley and watched.fell:
+                self._valley, self._cycled = max(low, rate * LEAST_VALLEY), watched
+            watched.lowest_rate = watched.highest_rate = rate
+        watched.lowest_rate = min(watched.lowest_rate, rate)
+        watched.highest_rate = max(watched.highest_rate, rate)
+        watched.fell = watched.fell or rise * watched.lowest_rate < watched.highest_rate
+        watched.steady = watched.steady + 1 if rate == watched.rate else 0
+        watched.rate = rate
+        # A rate that stays where it rose to was turned, and is no cycle.
+        stays = watched.steady > max(self._changes.points, int(self._changes.part * watched.seen.points))
+        if watched is self._cycled and (stays or rate <= rise * self._valley):
+            self._valley = 0.0
 
     def _add(self, began: list[Alarm], detector: SeriesDetector | Stall | RankLag, point: Point) -> None:
         began.append(Alarm(detector.name, point.series, point.step, detector.severity))

@@ -26,12 +26,13 @@ LOSS = _set(
 )
 FREE = _set(
     "g d gen disc generator discriminator adversarial adv gan critic actor policy pi value vf q qf pg kl entropy "
-    "surrogate temperature alpha"
+    "surrogate temperature alpha td bellman ent coef"
 )
 SCORE = _set(
-    "accuracy acc f auc auroc auprc precision recall iou miou map dice bleu rouge psnr ssim reward rewards return "
+    "accuracy acc f auc auroc auprc precision recall iou miou map dice bleu rouge psnr ssim reward rewards rew return "
     "returns score success win top"
 )
+REWARD = _set("reward rewards rew episode episodic")
 SCHEDULED = _set("lr learning momentum decay beta")
 VALIDATION = _set("val valid validation eval evaluation test dev holdout")
 GRADIENT = _set("grad grads gradient gradients")
@@ -77,6 +78,11 @@ def kind_of(series: str, goal: Goal | None = None) -> Kind:
 def is_validation(series: str) -> bool:
     """Tell whether a series is measured on data that are not trained on."""
     return bool(words(series) & VALIDATION)
+
+
+def is_reward(series: str) -> bool:
+    """Tell whether a series measures what an agent gains: its losses follow data that change with it."""
+    return bool(words(series) & REWARD)
 
 
 def is_learning_rate(series: str) -> bool:

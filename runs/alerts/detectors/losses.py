@@ -62,8 +62,8 @@ class SpikeDefaults:
     """A value of `ratio` times the window's median is a spike.
 
     So is one of `ratio_at_start` times it that is back where the curve began, after `history_at_start` points and with
-    twice the deviation. `of_fall` is the part of the way from the curve's start to its best, `beyond_outliers` of the
-    curve's own outliers.
+    twice the deviation. Of logarithms a value above the curve's start needs `log_deviations_at_start`. `of_fall` is the
+    part of the way from the curve's start to its best, `beyond_outliers` of the curve's own outliers.
     """
 
     window: int = 50
@@ -71,7 +71,8 @@ class SpikeDefaults:
     history_at_start: int = 150
     deviations: float = 10.0
     deviations_at_start: float = 20.0
-    log_deviations: float = 5.0
+    log_deviations: float = 6.0
+    log_deviations_at_start: float = 4.5
     ratio: float = 4.0
     ratio_at_start: float = 2.0
     of_fall: float = 0.1
@@ -124,10 +125,11 @@ class Spike(Latched):
         curve = seen.curve
         if excess < asked.of_fall * width * fall_of(curve):
             return False
-        # Of losses near zero the logarithm has a wide spread, but none is healthy that is above the start.
-        if value < curve.start and self._ordered[0] > 0:
+        # Of losses near zero the logarithm has a wide spread.
+        if self._ordered[0] > 0:
             log_middle, log_deviation = deviation_of([math.log(each) for each in self._ordered])
-            if math.log(value) - log_middle < asked.log_deviations * width * log_deviation:
+            needed = asked.log_deviations if value < curve.start else asked.log_deviations_at_start
+            if math.log(value) - log_middle < needed * width * log_deviation:
                 return False
         # The newest block may hold this value already.
         tops = curve.tops[:-1]

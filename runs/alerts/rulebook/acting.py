@@ -7,15 +7,16 @@ whoever judges the run next calls `catch_up`.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID, uuid5
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from runs.alerts.rules import Rule
 from runs.commands.record import record
-from runs.models import ActionState, Alert, Command, RuleAction, Run
+from runs.models import ActionState, Alert, Command, CommandState, RuleAction, Run
 from runs.models.alerts import LONGEST_NAME
 from runs.protocol.commands import (
     LARGEST_REASON_CHARACTERS,
@@ -32,11 +33,16 @@ from steersman.marked_text import gettext_noop
 
 NAMESPACE = UUID("5a3f6f0e-9a0c-4c7a-8e0b-0d7f8b9c2e11")
 HOUR = timedelta(hours=1)
+# Alerts of one attempt that begin so soon after one another have one cause, and one cure: a loss, its copy under
+# another name, the norm of its gradients and the next evaluation.
+CAUSE = timedelta(minutes=1)
 # A cure that the training has not taken by then may be none any more.
 EXPIRY = timedelta(minutes=10)
 
 RULE_CHANGED = gettext_noop("Its rule was changed or deleted.")
 ATTEMPT_ENDED = gettext_noop("Its attempt had ended.")
+SAME_CAUSE = gettext_noop("A rule has done so for another alert that began within a minute of this one.")
+REPLAYED = gettext_noop("The run replays another one: what a rule did there is repeated.")
 ACTED_IN_ATTEMPT = gettext_noop("The rule has acted in this attempt before.")
 ACTED_OFTEN = gettext_noop("The rule has acted as often as it may in an hour.")
 NO_KNOB = gettext_noop("The training has no such knob.")
@@ -92,10 +98,17 @@ def _held_back(run: Run, alert: Alert, rule: Rule | None) -> str:
         return RULE_CHANGED
     if alert.attempt != run.attempt:
         return ATTEMPT_ENDED
+    if not rule.dry_run and _is_replayed(run, alert, rule):
+        return REPLAYED
     state = ActionState.DRY_RUN if rule.dry_run else ActionState.ASKED
-    # Not by the rule's row: a rule that was copied or made anew keeps to the limits too.
-    acted = Alert.objects.filter(run=run, detector=alert.detector, action=alert.action, action_state=state)
-    earlier = [each for each in acted.exclude(pk=alert.pk) if rule.matches(each.detector, each.series)]
+    alike = Alert.objects.filter(run=run, action=alert.action).exclude(pk=alert.pk)
+    # What a replay did in place of a rule was done.
+    acted = list(alike.filter(Q(action_state=state) | Q(action_state=ActionState.HELD_BACK, action_text=REPLAYED)))
+    if any(each.attempt == alert.attempt and _is_soon(each.began_at, alert) for each in acted):
+        return SAME_CAUSE
+    # Not by the rule's row: a rule that was copied or made anew keeps to the limits too. Each series has its own: what
+    # a validation loss did must not use up the cure of the loss that is trained on.
+    earlier = [each for each in acted if (each.detector, each.series) == (alert.detector, alert.series)]
     if rule.once_per_attempt and any(each.attempt == alert.attempt for each in earlier):
         return ACTED_IN_ATTEMPT
     if sum(abs(each.began_at - alert.began_at) < HOUR for each in earlier) >= rule.most_per_hour:
@@ -106,6 +119,36 @@ def _held_back(run: Run, alert: Alert, rule: Rule | None) -> str:
     if not values or rule.factor is None:
         return NO_KNOB
     return TOO_SMALL if rule.makes_too_small(values) else ""
+
+
+def _is_soon(moment: datetime, alert: Alert) -> bool:
+    return abs(moment - alert.began_at) < CAUSE
+
+
+def _is_replayed(run: Run, alert: Alert, rule: Rule) -> bool:
+    """Return whether a replay asks of the run what the rule would ask now.
+
+    A command that repeats a rule's stands for the first alert that begins before its step, and for no other one.
+    """
+    given = run.commands.filter(kind=_command_of(rule).kind).exclude(replayed_rule="")
+    waiting = [
+        command
+        for command in given.exclude(state__in=(CommandState.REFUSED, CommandState.EXPIRED)).order_by("at_step")
+        if rule.action != RuleAction.SCALE_KNOB or command.arguments.get("knob") == rule.knob
+    ]
+    before = Alert.objects.filter(run=run, action=alert.action, action_text=REPLAYED).exclude(pk=alert.pk)
+    found = None
+    for each in (*before.order_by("step", "pk"), alert):
+        found = next((command for command in waiting if _follows(command, each)), None)
+        if found is not None:
+            waiting.remove(found)
+    return found is not None
+
+
+def _follows(command: Command, alert: Alert) -> bool:
+    """Return whether a command takes effect after an alert began, or as it began."""
+    took_effect = command.applied_at is not None and _is_soon(command.applied_at, alert)
+    return took_effect or (command.at_step or 0) >= (alert.step or 0)
 
 
 def knob_numbers(run: Run, knob: str) -> list[float | int]:

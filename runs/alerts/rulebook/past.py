@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from runs.alerts.cooling import Cooling, Key
 from runs.alerts.detectors.judge import Judge
+from runs.alerts.detectors.kinds import Goal
 from runs.alerts.detectors.limits import THRESHOLD
 from runs.alerts.detectors.points import Alarm, Point, thinned
 from runs.alerts.rules import Rule, rule_for, series_of
@@ -70,11 +71,12 @@ def judge_past(run: Run, rules: Sequence[Rule], clock: Callable[[], float] = tim
     newest = newest_points(run.pk, names, max(FEWEST_EACH, MOST_POINTS // max(1, len(names))))
     deadline = clock() + BUDGET_S
     fired: list[Fired] = []
+    goals = dict(run.attempts.values_list("number", "goals"))
     total = unseen = 0
     for attempt in sorted({attempt for attempt, _ in newest.points}):
         points = _in_order({name: found for (number, name), found in newest.points.items() if number == attempt})
         total += len(points)
-        trial = _Trial(rules, attempt, _changes(run, attempt))
+        trial = _Trial(rules, attempt, _changes(run, attempt), goals.get(attempt, {}))
         for number, point in enumerate(trial.passing(points), start=1):
             if number % LOOK_EVERY == 0 and clock() > deadline:
                 unseen += sum(each.time > point.time for each in points)
@@ -110,13 +112,15 @@ def _key_of(alarm: Alarm) -> Key:
 class _Trial:
     """One attempt, judged as if it were trained now."""
 
-    def __init__(self, rules: Sequence[Rule], attempt: int, changes: list[tuple[float, str]]) -> None:
+    def __init__(
+        self, rules: Sequence[Rule], attempt: int, changes: list[tuple[float, str]], goals: Mapping[str, Goal]
+    ) -> None:
         # Whether an alert is told does not matter here: only that it begins.
         self._rules = [replace(rule, snoozed_until=None) for rule in rules]
         self._given = dict(zip(self._rules, rules, strict=True))
         self._attempt = attempt
         self._changes = deque(changes)
-        self._judge = Judge()
+        self._judge = Judge(goals)
         self._judge.limit_by(lambda series: self._rule(THRESHOLD, series).asked_limit())
         self._cooling: Cooling[Alarm] = Cooling(
             _key_of,

@@ -11,7 +11,6 @@ from typing import Any, NoReturn
 
 from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
-from django.db import OperationalError, ProgrammingError
 
 from runs.access.roles import COMMANDING_ROLES, display_name, role_of
 from runs.commands.record import NotAllowed, record
@@ -85,10 +84,6 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         try:
             code = self._do(options)
-        except (OperationalError, ProgrammingError) as error:
-            raise CommandError(
-                f"The database does not answer ({error}): run manage.py migrate first.", returncode=EXIT_BAD_INPUT
-            ) from error
         finally:
             announcer.current().flush(FLUSH_TIMEOUT_S)
         if code:

@@ -2,6 +2,7 @@
 
 import { count, measure, number } from "../shared/format.js";
 import { fill, gettext } from "../shared/i18n.js";
+import { oddCount } from "../state/columns.js";
 import { notAboveZero } from "./scales.js";
 
 export const AXES = {
@@ -30,6 +31,14 @@ export function captionOf(drawn, points, log, earlier = 0) {
   if (below) sentences.push(fill(gettext("not above zero, so not on a log axis: {count}"), { count: count(below) }));
   if (earlier) sentences.push(gettext("paler: other attempts"));
   return sentences.join(" · ");
+}
+
+/** Return what is said of values that are no finite numbers: the first of them, and how many more there are. */
+export function oddText(odd, where) {
+  const { x, name } = odd.reduce((first, entry) => (entry.x < first.x ? entry : first));
+  const text = fill(gettext("{value} at {place}"), { value: number(null, name), place: where(x) });
+  const others = oddCount(odd) - 1;
+  return others ? text + fill(gettext(" and {count} more"), { count: count(others) }) : text;
 }
 
 /**

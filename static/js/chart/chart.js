@@ -7,7 +7,7 @@ import { fill, gettext } from "../shared/i18n.js";
 import { changeDetector } from "../shared/painter.js";
 import { lineColour, palette } from "../shared/palette.js";
 import { xAxisFor } from "./axes.js";
-import { altText, AXES, captionOf, latestOf } from "./captions.js";
+import { altText, AXES, captionOf, latestOf, oddText } from "./captions.js";
 import { buildChart } from "./frame.js";
 import { showFullscreen } from "./fullscreen.js";
 import { handleChartKey, zoomByPointer } from "./gestures.js";
@@ -206,14 +206,7 @@ export class Chart {
     const odd = this.#odd();
     const { note } = this.parts;
     note.hidden = !odd.length;
-    if (!odd.length) return;
-    const text = gettext("{value} at {place}");
-    const named = new Set(
-      odd.slice(-2).map(({ x, name }) => fill(text, { value: number(null, name), place: this.#where(x) })),
-    );
-    const total = this.#drawn.reduce((sum, drawn) => sum + (drawn.oddCount ?? 0), 0);
-    const more = total > named.size ? fill(gettext(" and {count} more"), { count: total - named.size }) : "";
-    setText(note, `▲ ${[...named].join(", ")}${more}`);
+    if (odd.length) setText(note, `▲ ${oddText(odd, (x) => this.#where(x))}`);
   }
 
   /** About once a second, and once more after the last point: what the curve says, in words. */

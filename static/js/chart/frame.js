@@ -21,14 +21,14 @@ export function buildChart(title, lines) {
     line.value = element("span", { class: "legend-value" });
     const picture = swatchOf(line);
     line.swatch = picture.firstChild;
-    const label = element("span", { text: line.label });
+    const label = element("span", { text: line.label, title: line.label });
     legend.append(element("span", { class: "legend-line" }, picture, label, line.value));
   }
   const tools = element("span", { class: "chart-buttons" }, parts.size, parts.save, parts.full);
   const head = element(
     "div",
     { class: "chart-head" },
-    element("h3", { class: "chart-title", text: title }),
+    element("h3", { class: "chart-title", text: title, title }),
     parts.reading,
     tools,
   );

@@ -3,7 +3,7 @@
 // The points are those up to and behind the step at which it took effect; the curve goes on falling or rising by
 // itself, so that this is what was seen, and no proof of a cause.
 
-import { pointsOf } from "../state/columns.js";
+import { oddCount, pointsOf } from "../state/columns.js";
 
 // So many points on each side, and no fewer than these.
 export const WINDOW = 50;
@@ -32,7 +32,7 @@ export function effectAt(xs, values, step, { from = -Infinity, to = Infinity, wi
   const before = summary(values, Math.max(firstAbove(xs, from), split - window), split);
   const end = Math.min(firstAbove(xs, to), split + window);
   const after = summary(values, split, end);
-  after.odd = odd.filter((entry) => entry.x > step && entry.x <= (xs[end - 1] ?? -Infinity)).length;
+  after.odd = oddCount(odd.filter((entry) => entry.x > step && entry.x <= (xs[end - 1] ?? -Infinity)));
   const isWhole = end - split >= window || to < Infinity;
   if (before.count < FEWEST || (after.count < FEWEST && !after.odd)) return null;
   const difference = after.mean - before.mean;

@@ -44,3 +44,17 @@ export function stageText(command) {
   const where = hasStep ? fill(gettext("at step {x}"), { x: command.step }) : "";
   return [where, command.outcome].filter(Boolean).join(" · ");
 }
+
+/** Return the events without those that tell an earlier stage of a command than another of them does. */
+export function newestOfCommands(events) {
+  const told = new Set();
+  return events
+    .toReversed()
+    .filter((event) => {
+      if (event.kind !== "command") return true;
+      const isNew = !told.has(event.id);
+      told.add(event.id);
+      return isNew;
+    })
+    .toReversed();
+}

@@ -6,7 +6,7 @@ import { ChartGroup } from "../chart/group.js";
 import { getJson } from "../shared/http.js";
 import { gettext } from "../shared/i18n.js";
 import { lineColours } from "../shared/palette.js";
-import { ascending, columnOf, columnsFromChart, drawable } from "../state/columns.js";
+import { ascending, columnOf, columnsFromChart, drawable, lowerBound } from "../state/columns.js";
 
 const BUCKETS = 1200;
 const SETTLE_MS = 150;
@@ -83,16 +83,20 @@ export class CompareChart {
     return { colour: place % lineColours(), dash: place + round };
   }
 
-  /** Return the newest value and the best one of a run: {last, odd, best}. */
+  /** Tell whether the good end of the series is the low one. */
+  get lowest() {
+    return LOWEST_IS_BEST.test(this.name);
+  }
+
+  /** Return the newest value of a run, and the one at the good end: {last, odd, extreme}. */
   valuesOf(id) {
     const series = this.#whole.get(id);
     const end = (series?.xs.length ?? 0) - 1;
-    if (end < 0) return { last: null, odd: "", best: null };
-    const odd = series.odd.findLast((entry) => entry.x === series.xs[end]);
-    const lowest = LOWEST_IS_BEST.test(this.name);
+    if (end < 0) return { last: null, odd: "", extreme: null };
+    const { lowest } = this;
     const ends = (lowest ? series.mins : series.maxs).filter((value) => value !== null);
-    const best = ends.length ? ends.reduce((one, other) => (one < other === lowest ? one : other)) : null;
-    return { last: this.#newest.get(id) ?? null, odd: odd?.name ?? "", best };
+    const extreme = ends.length ? ends.reduce((one, other) => (one < other === lowest ? one : other)) : null;
+    return { ...this.#newest.get(id), extreme };
   }
 
   #build() {
@@ -135,8 +139,8 @@ export class CompareChart {
         const drawn = drawable(series, back(from), back(to), buckets, by);
         drawn.xs = ascending(drawn.xs.map(forward));
         const times = columnOf(series, by);
-        const odd = series.odd.map(({ x, name }) => ({ x: forward(times[series.xs.indexOf(x)] ?? x), name }));
-        return { ...drawn, odd, oddCount: series.oddCount };
+        const placeOf = (x) => (by === "time" ? times[Math.min(lowerBound(series.xs, x), times.length - 1)] : x);
+        return { ...drawn, odd: series.odd.map((entry) => ({ ...entry, x: forward(placeOf(entry.x)) })) };
       },
     };
   }
@@ -222,7 +226,10 @@ function clockOf(run) {
 
 /** The newest value stands beside the curve, whose last place may be the mean of many points. */
 function loaded(chart) {
-  return { series: columnsFromChart(chart), newest: (chart.raw ? chart.values : chart.last).at(-1) ?? null };
+  const last = (chart.raw ? chart.values : chart.last).at(-1) ?? null;
+  const [place, name] = chart.nonfinite.at(-1) ?? [];
+  const odd = last === null && place === chart.times.length - 1 ? name : "";
+  return { series: columnsFromChart(chart), newest: { last, odd } };
 }
 
 function chartOfEpochs(name, epochs) {

@@ -46,6 +46,8 @@ async function choose(name) {
 
 /** Give each run its piece of line and the values of the series that is drawn. */
 function dress(root) {
+  const head = root.querySelector("[data-slot=extreme-head]");
+  if (head && chart) setText(head, chart.lowest ? gettext("Lowest value") : gettext("Highest value"));
   page.runs.forEach((run, place) => {
     const row = root.querySelector(`[data-table=runs] tr[data-run="${run.id}"]`);
     if (!row || !chart) return;
@@ -53,9 +55,9 @@ function dress(root) {
     const look = chart.lookOf(place);
     if (!slot("swatch").firstChild) slot("swatch").append(swatchOf(look));
     slot("swatch").querySelector("line").setAttribute("stroke", lineColour(look.colour));
-    const { last, odd, best } = chart.valuesOf(run.id);
+    const { last, odd, extreme } = chart.valuesOf(run.id);
     setText(slot("last"), measure(chart.name, last, odd));
-    setText(slot("best"), measure(chart.name, best));
+    setText(slot("extreme"), measure(chart.name, extreme));
   });
 }
 

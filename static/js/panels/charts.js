@@ -4,9 +4,9 @@ import { knowsEpochs, mapping, xAxisFor } from "../chart/axes.js";
 import { Chart } from "../chart/chart.js";
 import { ChartGroup } from "../chart/group.js";
 import { element, icon, setText } from "../shared/dom.js";
-import { readableName } from "../shared/format.js";
 import { getJson } from "../shared/http.js";
 import { fill, gettext } from "../shared/i18n.js";
+import { naturalOrder } from "../shared/natural_order.js";
 import { changeDetector } from "../shared/painter.js";
 import { columnOf, lowerBound } from "../state/columns.js";
 import { countedEpochs } from "../state/epochs.js";
@@ -17,7 +17,8 @@ import {
   colourOf,
   deviceOf,
   groupBy,
-  groupRank,
+  groupOrder,
+  groupTitle,
   isTotal,
   lineLabel,
   measureOf,
@@ -197,7 +198,6 @@ export class ChartPanel {
         return {
           ...group().read(own, last, from, to, buckets),
           odd: this.#oddOf(columns),
-          oddCount: columns.oddCount,
           earlier: earlierOf(own, last).map(({ columns: other }) => group().readColumns(other, from, to, buckets)),
         };
       },
@@ -224,9 +224,9 @@ export class ChartPanel {
     if (!line.odd.length) return line.odd;
     const { by, forward } = this.#mapping(line.axis);
     const column = columnOf(line, by);
-    return line.odd.map(({ x, name }) => {
+    return line.odd.map(({ x, name, count }) => {
       const index = Math.min(lowerBound(line.xs, x), column.length - 1);
-      return { x: forward(by === "time" ? column[index] : x), name };
+      return { x: forward(by === "time" ? column[index] : x), name, count };
     });
   }
 
@@ -242,7 +242,7 @@ export class ChartPanel {
     const grid = element("div", { class: "chart-grid" });
     const more = element("button", { class: "more-charts", type: "button", hidden: true, "data-more": "" });
     const count = element("span", { class: "group-count" });
-    const title = element("h2", { class: "block-title", text: prefix ? readableName(prefix) : gettext("Metrics") });
+    const title = element("h2", { class: "block-title", text: groupTitle(prefix) });
     const root = element(
       "details",
       { class: "chart-group", open: true, "data-group": prefix },
@@ -255,9 +255,8 @@ export class ChartPanel {
       this.#layOut();
       this.#onSeen();
     });
-    const order = groupRank(prefix);
     const after = [...this.#places[axis].querySelectorAll(".chart-group")].find(
-      (other) => groupRank(other.dataset.group) > order,
+      (other) => groupOrder(other.dataset.group, prefix) > 0,
     );
     this.#places[axis].insertBefore(root, after ?? null);
     const place = { group, grid, count, more, shown: SHOWN_AT_ONCE, colour: colourOf(prefix, this.#groups.size) };
@@ -272,7 +271,7 @@ export class ChartPanel {
       !training,
       "chart",
       gettext("No metrics yet"),
-      noMetricsText(this.#state, this.#page.run),
+      noMetricsText(this.#state, this.#page.start),
     );
     showNote(
       this.#places.time,
@@ -288,7 +287,7 @@ export class ChartPanel {
 function endOf(columns) {
   const end = (columns?.xs.length ?? 0) - 1;
   if (end < 0) return NOTHING;
-  const odd = columns.odd.find(({ x }) => x === columns.xs[end]);
+  const odd = columns.odd.findLast(({ x }) => x >= columns.firsts[end]);
   return { value: columns.means[end], nonfinite: odd?.name ?? "" };
 }
 
@@ -308,7 +307,7 @@ function showNote(place, wanted, picture, title, text) {
 }
 
 function insertSorted(grid, root, key, axis) {
-  const rank = axis === "step" ? byImportance : (left, right) => left.localeCompare(right);
+  const rank = axis === "step" ? byImportance : naturalOrder;
   root.dataset.key = key;
   const after = [...grid.children].find((other) => rank(other.dataset.key, key) > 0);
   grid.insertBefore(root, after ?? null);

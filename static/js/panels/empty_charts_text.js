@@ -2,8 +2,8 @@
 
 import { fill, gettext } from "../shared/i18n.js";
 
-/** Return why there are no charts, by what the run is at; `number` is the run's. */
-export function noMetricsText({ run, viewer }, number) {
+/** Return why there are no charts, by what the run is at; `start` is the command that starts it. */
+export function noMetricsText({ run, viewer }, start) {
   if (!run) return gettext("Charts appear with the first point.");
   if (run.group === "lost") return gettext("The host of the run was cut off, or ended, before it logged a point.");
   if (run.group === "ended") return gettext("The run ended before it logged a point. The attempts below tell how.");
@@ -12,8 +12,5 @@ export function noMetricsText({ run, viewer }, number) {
   if (run.state !== "created")
     return gettext("Charts appear with the first point. The training was started and gets ready.");
   if (!viewer?.may.length) return gettext("Charts appear with the first point. Nobody has started the run so far.");
-  return fill(
-    gettext("Charts appear with the first point. Start the run on its host: python manage.py train --run-id {run}"),
-    { run: number },
-  );
+  return fill(gettext("Charts appear with the first point. Start the run on its host: {command}"), { command: start });
 }

@@ -6,6 +6,7 @@ import { element, icon } from "../shared/dom.js";
 import { duration, measure, readableName } from "../shared/format.js";
 import { gettext } from "../shared/i18n.js";
 import { metricName } from "../shared/metric_names.js";
+import { naturalOrder } from "../shared/natural_order.js";
 import { changeDetector } from "../shared/painter.js";
 import { countedEpochs, earlierEpochs } from "../state/epochs.js";
 
@@ -63,7 +64,7 @@ export class Epochs {
     const names = new Set(
       this.#state.epochs.flatMap((row) => [...Object.keys(row.values), ...Object.keys(row.nonfinite)]),
     );
-    return [...FIRST_COLUMNS.filter((name) => names.delete(name)), ...[...names].sort()];
+    return [...FIRST_COLUMNS.filter((name) => names.delete(name)), ...[...names].sort(naturalOrder)];
   }
 
   #layOut() {
@@ -116,7 +117,7 @@ export class Epochs {
         const others = earlierEpochs(this.#state.epochs, this.#view.attempt).map((one) => one.rows.filter(tells));
         const odd = rows
           .filter((row) => row.nonfinite[name])
-          .map((row) => ({ x: row.epoch, name: row.nonfinite[name] }));
+          .map((row) => ({ x: row.epoch, name: row.nonfinite[name], count: 1 }));
         return {
           xs: rows.map((row) => row.epoch),
           means,
@@ -125,7 +126,6 @@ export class Epochs {
           banded: false,
           points: rows.length,
           odd,
-          oddCount: odd.length,
           earlier: others
             .filter((own) => own.length)
             .map((own) => ({ xs: own.map((row) => row.epoch), means: own.map((row) => row.values[name] ?? null) })),
@@ -137,7 +137,7 @@ export class Epochs {
   #fillTable() {
     const epochs = this.#epochs;
     if (!epochs.length) {
-      this.#table.replaceChildren();
+      this.#table.replaceChildren(element("p", { class: "none", text: gettext("No epoch is complete yet.") }));
       return;
     }
     const names = this.#names();

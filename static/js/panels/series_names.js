@@ -1,9 +1,13 @@
 // What the names of series tell: which group and chart they belong to, in which order and colour. Pure.
 
 import { readableName } from "../shared/format.js";
+import { gettext } from "../shared/i18n.js";
 import { metricName } from "../shared/metric_names.js";
+import { naturalOrder } from "../shared/natural_order.js";
 
 const FIRST_GROUPS = ["train", "validation", "", "optimizer", "speed"];
+// Those that recipes and the machine have.
+const USUAL_GROUPS = new Set([...FIRST_GROUPS, "gpu", "host"]);
 const FIRST_SERIES = ["loss", "accuracy", "validation_loss", "validation_accuracy"];
 const NUMBER = /^\d+$/;
 const PART = /_(used|total)(?=_)/;
@@ -40,17 +44,24 @@ export function byImportance(left, right) {
     const place = FIRST_SERIES.indexOf(name.slice(name.indexOf("/") + 1));
     return place < 0 ? FIRST_SERIES.length : place;
   };
-  return rank(left) - rank(right) || left.localeCompare(right);
+  return rank(left) - rank(right) || naturalOrder(left, right);
 }
 
 /** What is there in all comes behind what is used of it. */
 export function totalsLast(left, right) {
-  return TOTAL.test(left) - TOTAL.test(right) || left.localeCompare(right, undefined, { numeric: true });
+  return TOTAL.test(left) - TOTAL.test(right) || naturalOrder(left, right);
 }
 
-export function groupRank(prefix) {
-  const place = FIRST_GROUPS.indexOf(prefix);
-  return `${place < 0 ? 9 : place}${prefix}`;
+/** Compare two groups: those that people look for first, then the others by name. */
+export function groupOrder(left, right) {
+  const rank = (prefix) => (FIRST_GROUPS.indexOf(prefix) + 1 || FIRST_GROUPS.length + 1);
+  return rank(left) - rank(right) || naturalOrder(left, right);
+}
+
+/** Return the title of a group: the usual ones in the reader's language, any other as it was logged. */
+export function groupTitle(prefix) {
+  if (!prefix) return gettext("Metrics");
+  return USUAL_GROUPS.has(prefix) ? readableName(prefix) : prefix;
 }
 
 /** Training is always blue and validation always orange, as in the charts over epochs. */

@@ -1,7 +1,8 @@
 // Cards with the newest values, each with a small curve where there is one.
 
+import { drawSpark } from "../chart/spark.js";
 import { element, setText } from "../shared/dom.js";
-import { measure, readableName } from "../shared/format.js";
+import { measure } from "../shared/format.js";
 import { fill, gettext } from "../shared/i18n.js";
 import { changeDetector } from "../shared/painter.js";
 import { lineColour, palette } from "../shared/palette.js";
@@ -60,7 +61,7 @@ export class Stats {
     for (const [name, series] of this.#state.series) {
       if (values.length >= MOST_CARDS) break;
       if (series.axis === "step" && !used.has(name))
-        values.push(this.#ofSeries({ title: readableName(name) }, [name], used));
+        values.push(this.#ofSeries({ title: name }, [name], used));
     }
     return values.filter(Boolean).slice(0, MOST_CARDS);
   }
@@ -90,8 +91,11 @@ export class Stats {
     const rows = epochs.filter((row) => name in row.values);
     const last = rows.at(-1);
     const finite = rows.map((row) => row.values[name]).filter((value) => value !== null);
-    const best = name.endsWith("loss") ? Math.min(...finite) : Math.max(...finite);
-    const below = finite.length ? fill(gettext("best {value}"), { value: measure(name, best) }) : "";
+    const lowest = name.endsWith("loss");
+    const extreme = lowest ? Math.min(...finite) : Math.max(...finite);
+    // The best epoch is chosen by one measure, and said at its row: the other measures may be better elsewhere.
+    const text = lowest ? gettext("lowest {value}") : gettext("highest {value}");
+    const below = finite.length ? fill(text, { value: measure(name, extreme) }) : "";
     return {
       title,
       name,
@@ -141,38 +145,4 @@ export class Stats {
     card.draw = () => card.size && drawSpark(card.spark, card.size, curve, lineColour(colour));
     card.draw();
   }
-}
-
-function drawSpark(canvas, size, values, colour) {
-  const finite = values.filter((value) => value !== null);
-  const unit = devicePixelRatio;
-  const width = Math.round(size.width * unit);
-  const height = Math.round(size.height * unit);
-  if (!width || !height) return;
-  if (canvas.width !== width || canvas.height !== height) {
-    canvas.width = width;
-    canvas.height = height;
-  }
-  const pen = canvas.getContext("2d");
-  pen.clearRect(0, 0, width, height);
-  if (finite.length < 2) return;
-  const low = Math.min(...finite);
-  const span = Math.max(...finite) - low || 1;
-  pen.strokeStyle = colour;
-  pen.lineWidth = 1.5 * unit;
-  pen.lineJoin = "round";
-  pen.beginPath();
-  let down = false;
-  values.forEach((value, index) => {
-    if (value === null) {
-      down = false;
-      return;
-    }
-    const x = (index / (values.length - 1)) * (width - 4 * unit) + 2 * unit;
-    const y = height - 2 * unit - ((value - low) / span) * (height - 4 * unit);
-    if (down) pen.lineTo(x, y);
-    else pen.moveTo(x, y);
-    down = true;
-  });
-  pen.stroke();
 }

@@ -6,6 +6,7 @@ import { fill, gettext, stateText } from "../shared/i18n.js";
 import { changeDetector } from "../shared/painter.js";
 import { openAlerts } from "../state/alerts.js";
 import { currentEpoch, secondsLeft, shareDone, stepRate } from "../state/progress.js";
+import { linkText } from "./link_text.js";
 
 const LOSSES = ["train/loss", "loss"];
 const OLD_POINT_S = 60;
@@ -173,17 +174,11 @@ export class Header {
   #paintLink() {
     const { link, sentence } = this.#connection;
     const shown = link === "open" ? this.#state.link || "live" : link;
-    if (!this.#linkChanged(shown, sentence)) return;
-    const texts = {
-      connecting: gettext("connecting"),
-      live: gettext("live"),
-      degraded: gettext("degraded: up to 2 s late"),
-      reconnecting: gettext("reconnecting"),
-      offline: gettext("offline"),
-    };
+    const text = linkText(shown, this.#state.run);
+    if (!this.#linkChanged(shown, text, sentence)) return;
     this.#parts.run.dataset.link = shown;
     this.#parts.link.dataset.link = shown;
-    setText(this.#parts.link.querySelector("[data-slot=text]"), texts[shown] ?? shown);
+    setText(this.#parts.link.querySelector("[data-slot=text]"), text);
     if (this.#state.run) this.#paintBanner(this.#state.run);
     else if (sentence) {
       this.#parts.banner.hidden = false;

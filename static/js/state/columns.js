@@ -1,8 +1,9 @@
 // Points as sorted columns of bounded length. Knows no DOM, no clock.
 //
 // Each index is a bucket of `weights` points from `firsts` to `xs` (steps, or seconds over time) with its mean, minimum
-// and maximum, which are of the `finites` among its points; a single point is a bucket of weight 1. Values that are no finite numbers stand in `odd` as {x, name},
-// so that thinning can never hide one.
+// and maximum, which are of the `finites` among its points; a single point is a bucket of weight 1. Values that are no
+// finite numbers stand in `odd` as {x, name, count}, so that thinning can never hide one: `count` of them from x on,
+// and before the next entry.
 
 // About twice the pixels of the widest screen; 100 series then stay below 50 MB.
 export const MOST_BUCKETS = 8192;
@@ -24,7 +25,6 @@ export function emptyColumns(axis) {
     weights: [],
     finites: [],
     odd: [],
-    oddCount: 0,
   };
 }
 
@@ -49,7 +49,10 @@ export function columnsFromChart(chart) {
     columns.finites = [...chart.counts];
     chart.nonfinite.forEach(([index], place) => (columns.finites[index] -= chart.nonfinite_counts[place]));
   }
-  for (const [index, label] of chart.nonfinite ?? []) noteOdd(columns, columns.xs[index], label);
+  (chart.nonfinite ?? []).forEach(([index, label], place) => {
+    const first = chart.axis === "step" ? chart.nonfinite_steps?.[place] : undefined;
+    noteOdd(columns, first ?? columns.xs[index], label, chart.nonfinite_counts?.[place]);
+  });
   return columns;
 }
 
@@ -101,15 +104,23 @@ function insert(columns, index, x, time, value) {
   columns.finites.splice(index, 0, Number(value !== null));
 }
 
-function noteOdd(columns, x, name) {
-  const known = columns.odd.find((entry) => entry.x === x);
+function noteOdd(columns, x, name, count = 1) {
+  const { odd } = columns;
+  const known = odd.find((entry) => entry.x === x);
   if (known) {
     if (ODD_NAMES.indexOf(name) < ODD_NAMES.indexOf(known.name)) known.name = name;
+    known.count += count;
     return;
   }
-  columns.odd.push({ x, name });
-  columns.oddCount += 1;
-  if (columns.odd.length > MOST_ODD) columns.odd.splice(MOST_ODD / 2, 1);
+  odd.push({ x, name, count });
+  if (odd.length <= MOST_ODD) return;
+  const [left] = odd.splice(MOST_ODD / 2, 1);
+  odd[MOST_ODD / 2 - 1].count += left.count;
+}
+
+/** Return how many values `odd` tells of. */
+export function oddCount(odd) {
+  return odd.reduce((sum, { count }) => sum + count, 0);
 }
 
 /** Return the buckets with `from` <= x < `to`; the same columns if those are all. */
@@ -120,7 +131,6 @@ export function between(columns, from, to) {
   const part = emptyColumns(columns.axis);
   for (const name of COLUMNS) part[name] = columns[name].slice(begin, end);
   part.odd = columns.odd.filter(({ x }) => x >= from && x < to);
-  part.oddCount = part.odd.length;
   return part;
 }
 
@@ -130,7 +140,6 @@ export function joined(parts) {
   const whole = emptyColumns(parts[0].axis);
   for (const name of COLUMNS) whole[name] = parts.flatMap((part) => part[name]);
   whole.odd = parts.flatMap((part) => part.odd);
-  whole.oddCount = parts.reduce((sum, part) => sum + part.oddCount, 0);
   return whole;
 }
 
@@ -186,7 +195,8 @@ function merge(columns, begin, end) {
     sum += mean * columns.finites[index];
     finite += columns.finites[index];
   }
-  return { mean: finite ? sum / finite : null, min, max, finite };
+  // Adding up rounds: the mean of equal values is that value.
+  return { mean: finite ? Math.min(max, Math.max(min, sum / finite)) : null, min, max, finite };
 }
 
 /**

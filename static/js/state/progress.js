@@ -4,8 +4,9 @@ import { lowerBound } from "./columns.js";
 
 const WINDOW_S = 60;
 
-/** Return steps per second over the last minute of points, null where that cannot be known. */
+/** Return steps per second over the last minute of points, null where that cannot be known, or where nothing trains. */
 export function stepRate(state) {
+  if (state.run?.state !== "running") return null;
   let longest = null;
   for (const series of state.series.values()) {
     // The last attempt alone: nothing was trained in the time before it.

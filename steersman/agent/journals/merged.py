@@ -34,6 +34,8 @@ class JournalsRead:
     # How many records of each rank these were, and the last step by name.
     taken: dict[int, int] = field(default_factory=dict)
     last_steps: dict[str, int] = field(default_factory=dict)
+    # The points of several ranks that became one, by rank, in the order of `records`.
+    by_rank: list[dict[int, PointRecord]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -109,6 +111,11 @@ class Journals:
     def has_more(self) -> bool:
         """Tell whether bytes wait behind what was read, or records for those of other ranks."""
         return any(lane.held or lane.tail.has_more(lane.ahead) for lane in self._lanes)
+
+    def backlog_bytes(self, batch: JournalsRead | None) -> int:
+        """Return how many bytes of the journals are not stored yet, without those of `batch`, which are about to be."""
+        positions = self.positions | (batch.positions if batch is not None else {})
+        return sum(lane.tail.bytes_behind(positions[lane.rank]) for lane in self._lanes)
 
     @property
     def positions(self) -> dict[int, Position]:
@@ -229,6 +236,8 @@ class _Merge:
             values = {name: reduce_values(name, [fronts[rank].values[name] for rank in joined]) for name in names}
             self.batch.records.append(replace(fronts[joined[0]], values=values))
             self.batch.last_steps |= dict.fromkeys(names, step)
+            if len(joined) > 1:
+                self.batch.by_rank.append({rank: fronts[rank] for rank in joined})
         return True
 
     def _is_late(self, rank: int) -> bool:

@@ -6,8 +6,11 @@ import math
 from collections.abc import Sequence
 
 SPEED_SUFFIX = "_per_second"
+STEP_MS, DATA_WAIT_FRACTION = "speed/step_ms", "speed/data_wait_fraction"
+# What a rank does in a step before it waits for the others.
+OWN_MS = "speed/own_ms"
 # What the slowest rank does is what the training waits for.
-SLOWEST = ("speed/step_ms", "speed/data_wait_fraction")
+SLOWEST = (STEP_MS, DATA_WAIT_FRACTION, OWN_MS)
 
 
 def reduce_values(name: str, values: Sequence[float]) -> float:

@@ -52,6 +52,14 @@ class JournalTail:
             return self._next_segment(begin.segment) is not None
         return size != begin.offset or self._next_segment(begin.segment) is not None
 
+    def bytes_behind(self, position: Position) -> int:
+        """Return how many bytes stand behind a position, in its segment and those after it."""
+        total, segment = -position.offset, position.segment
+        while (path := segment_path(self._folder, self._rank, segment)).exists():
+            total += path.stat().st_size
+            segment += 1
+        return max(0, total)
+
     def read(self, ended: bool = False, position: Position | None = None) -> Read:
         """Return what stands behind the position, or behind another one, to the end of a segment at most.
 

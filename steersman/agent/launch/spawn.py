@@ -15,6 +15,7 @@ from pathlib import Path
 
 from steersman.agent.folders import WorkerProcess
 from steersman.agent.journals.consoles import console_path
+from steersman.agent.machine.pynvml_notice import without_notice
 from steersman.files.private import make_private, open_private
 from steersman.ranks.launchers import OUTSIDE_VARIABLE, outside
 from steersman.run import FOLDER_VARIABLE, RANK_VARIABLE, RANKS_VARIABLE
@@ -40,7 +41,7 @@ def worker_environment(folder: Path, data: Path, application: Path, base: Mappin
         # Another `train` may make it at the same moment.
         with contextlib.suppress(FileExistsError):
             link.symlink_to(application / "steersman")
-    environment = {name: value for name, value in base.items() if not WITHHELD.fullmatch(name)}
+    environment = without_notice({name: value for name, value in base.items() if not WITHHELD.fullmatch(name)})
     paths = [base["PYTHONPATH"]] if base.get("PYTHONPATH") else []
     return environment | {
         FOLDER_VARIABLE: str(folder),

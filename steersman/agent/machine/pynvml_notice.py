@@ -6,8 +6,21 @@ torch looks for GPUs through it, so every process with torch would print it; the
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+
+NOTICE = "The pynvml package is deprecated"
 
 
 def silence_pynvml_notice() -> None:
     """Call before torch or pynvml is imported."""
-    warnings.filterwarnings("ignore", message="The pynvml package is deprecated", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=NOTICE, category=FutureWarning)
+
+
+def without_notice(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which the notice is not printed, neither by a script nor by what it starts.
+
+    Other filters of `PYTHONWARNINGS` stay, and count more.
+    """
+    own = f"ignore:{NOTICE}:FutureWarning"
+    given = environment.get("PYTHONWARNINGS", "")
+    return {**environment, "PYTHONWARNINGS": f"{own},{given}" if given else own}

@@ -15,7 +15,7 @@ from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.validators import validate_slug
-from django.db import OperationalError, ProgrammingError, transaction
+from django.db import transaction
 
 from runs.models import AfterCondition, Membership, Project, Recipe, Role, Run, RunState
 from runs.protocol.argument_text import argument_spec
@@ -129,8 +129,6 @@ class Command(BaseCommand):
             raise InvalidInput(str(error)) from error
         except ValidationError as error:
             raise InvalidInput(_sentence(error)) from error
-        except (OperationalError, ProgrammingError) as error:
-            raise InvalidInput(f"The database does not take runs ({error}): run manage.py migrate first.") from error
         if options["quiet"]:
             self.stdout.write(str(run.pk))
             return

@@ -41,6 +41,7 @@ class Command(BaseCommand):
         from monitor_site.asgi import application
         from monitor_site.serving.daphne_server import serve
         from runs.access import socket_counts
+        from runs.metrics.portal_tally import tally
 
         shown = f"[{host}]" if ":" in host else host
         failure = serve(
@@ -51,6 +52,7 @@ class Command(BaseCommand):
             compress=settings.STEERSMAN_COMPRESS,
         )
         socket_counts.leave()
+        tally.leave()
         if failure is not None:
             self._refuse(host, port)
         # A request that came with the end may have left a thread that waits for the event loop: Python would wait for

@@ -1,0 +1,31 @@
+"""What `manage.py` says in place of a traceback where the data folder or the database is not as a command needs it."""
+
+from __future__ import annotations
+
+import re
+
+from django.db import DatabaseError, OperationalError, ProgrammingError
+
+from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED
+from steersman.files.data_folder import UnfitFolder
+
+# As SQLite and PostgreSQL say it.
+OLD_TABLES = re.compile(r"no such (table|column)|(relation|column) .* does not exist|has no column")
+BUSY = re.compile(r"database (table )?is locked|lock timeout")
+
+
+def explained(error: BaseException) -> tuple[str, int] | None:
+    """Return a sentence with the remedy, and the exit code; None for errors that only a traceback explains."""
+    if isinstance(error, UnfitFolder):
+        return str(error), EXIT_BAD_INPUT
+    # SQLite has no class of its own for a file that is damaged, or no database.
+    if not isinstance(error, (OperationalError, ProgrammingError)) and type(error) is not DatabaseError:
+        return None
+    said = (str(error).strip().splitlines() or [""])[0]
+    if OLD_TABLES.search(said):
+        return f"The database has not all its tables ({said}): run manage.py migrate first.", EXIT_BAD_INPUT
+    if BUSY.search(said):
+        return f"The database is busy: another process writes to it ({said}). Try again in a moment.", EXIT_FAILED
+    if isinstance(error, ProgrammingError):
+        return None
+    return f"The database does not answer ({said}): manage.py doctor says what to do.", EXIT_FAILED

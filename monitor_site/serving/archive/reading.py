@@ -1,0 +1,87 @@
+"""Reading a backup: every name and every hash is checked while it is unpacked, and nothing is put in place."""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from monitor_site.serving.archive import manifest as names
+from monitor_site.serving.archive.manifest import ArchiveError, Manifest
+from steersman.files.private import make_private, open_private
+
+BLOCK_BYTES = 1 << 20
+OTHER = "use another backup."
+
+
+def unpack(source: Path, folder: Path) -> Manifest:
+    """Unpack the backup `source` into the empty `folder`; return what it holds.
+
+    Takes regular files with plain relative names alone. Raises `ArchiveError` if anything differs from what the archive
+    says of itself; then what lies in `folder` is worth nothing. Raises `OSError` if it cannot be written.
+    """
+    hashes: dict[str, str] = {}
+    manifest: Manifest | None = None
+    listed: dict[str, str] | None = None
+    try:
+        with source.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
+            for member in archive:
+                if listed is not None:
+                    raise ArchiveError(f"{member.name!r} stands behind the list of hashes of the backup: {OTHER}")
+                path = _checked(member, manifest)
+                if member.name in hashes:
+                    raise ArchiveError(f"The backup holds {member.name!r} twice: {OTHER}")
+                content = archive.extractfile(member)
+                assert content is not None  # it is a regular file
+                if manifest is None:
+                    text = content.read()
+                    manifest = names.parse_manifest(text)
+                    hashes[member.name] = hashlib.sha256(text).hexdigest()
+                elif member.name == names.HASHES:
+                    listed = names.parse_hashes(content.read())
+                else:
+                    hashes[member.name] = _copied(content, member.size, folder / path)
+    except (tarfile.TarError, EOFError) as error:
+        raise ArchiveError(f"{source.name} is no backup, or was cut short ({error}): {OTHER}") from error
+    except FileNotFoundError as error:
+        raise ArchiveError(f"There is no {source}.") from error
+    if manifest is None or listed is None:
+        raise ArchiveError(f"The backup was cut short, its list of hashes is missing: {OTHER}")
+    for name in sorted(listed.keys() | hashes.keys()):
+        if listed.get(name) != hashes.get(name):
+            raise ArchiveError(f"{name} is not what was put into the backup (its SHA-256 differs): {OTHER}")
+    if names.DATABASES[manifest.engine] not in hashes:
+        raise ArchiveError(f"The backup holds no database: {OTHER}")
+    return manifest
+
+
+def _checked(member: tarfile.TarInfo, manifest: Manifest | None) -> PurePosixPath:
+    """Return where a member lies below the folder. Raises `ArchiveError` where `write_backup` makes no such member."""
+    shown = f"{member.name[:200]!r}"
+    if not member.isreg() or member.issparse():
+        raise ArchiveError(f"{shown} in the backup is no regular file: {OTHER}")
+    path = PurePosixPath(member.name)
+    if path.is_absolute() or ".." in path.parts or str(path) != member.name or "\0" in member.name:
+        raise ArchiveError(f"The backup names a place outside its folder, {shown}: {OTHER}")
+    if manifest is None:
+        if member.name != names.MANIFEST or member.size > names.LARGEST_MANIFEST_BYTES:
+            raise ArchiveError(f"It begins with {shown}, so that it is no backup: {OTHER}")
+        return path
+    is_data = member.name == names.DATA + names.SECRET_KEY or member.name.startswith(f"{names.DATA}{names.RUNS}/")
+    if not is_data and member.name not in (names.DATABASES[manifest.engine], names.HASHES):
+        raise ArchiveError(f"{shown} has no place in a backup: {OTHER}")
+    return path
+
+
+def _copied(content: IO[bytes], size: int, target: Path) -> str:
+    make_private(target.parent)
+    digest, copied = hashlib.sha256(), 0
+    with open_private(target, "xb") as file:
+        while block := content.read(BLOCK_BYTES):
+            file.write(block)
+            digest.update(block)
+            copied += len(block)
+    if copied != size:
+        raise ArchiveError(f"The backup was cut short in {target.name}: {OTHER}")
+    return digest.hexdigest()

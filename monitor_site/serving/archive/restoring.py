@@ -1,0 +1,125 @@
+"""Putting a backup in place: into an empty installation, and what its runs are there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from django.core.management import call_command
+from django.db import connection, transaction
+from django.db.migrations.loader import MigrationLoader
+from django.db.models import F
+
+from monitor_site.serving.archive import manifest as names
+from monitor_site.serving.archive.database import engine, filled_tables, load_snapshot
+from monitor_site.serving.archive.manifest import ArchiveError, Manifest
+from monitor_site.serving.archive.reading import unpack
+from runs.models import AlertDelivery, Attempt, DeliveryState, Run, RunState, SocketCounts
+from runs.recording.lifecycle import LIVE
+from runs.recording.queue import leave_queue
+from runs.recording.status import announce_status
+from steersman.agent.folders import attempt_folder, host_name
+from steersman.files.locks import try_lock
+from steersman.files.private import make_private, write_private
+
+UNPACKED, LOCK, BEGUN = "restore-unpacked", "restore.lock", "restore-unfinished"
+NOT_SENT = "Not sent: restored from a backup."
+
+
+def restore_backup(source: Path, data: Path, *, keep_queue: bool = False) -> Manifest:
+    """Put the backup `source` into this installation, which must be empty. Raises `ArchiveError`.
+
+    Everything is checked before anything is put in place. If it is ended halfway, another call begins anew.
+    """
+    lock = try_lock(data / LOCK)
+    if lock is None:
+        raise ArchiveError("Another restore into this data folder is under way: wait for its end.")
+    unpacked, begun = data / UNPACKED, data / BEGUN
+    try:
+        _refuse_filled(data, begun)
+        shutil.rmtree(unpacked, ignore_errors=True)
+        make_private(unpacked)
+        manifest = unpack(source, unpacked)
+        _refuse_unfit(manifest)
+        write_private(begun, "A restore has begun to put files in place.\n")
+        _put_files(unpacked / names.DATA, data)
+        load_snapshot(unpacked / names.DATABASES[manifest.engine])
+        call_command("migrate", verbosity=0, interactive=False)
+        settle(manifest, data, keep_queue=keep_queue)
+        begun.unlink()
+    except OSError as error:
+        raise ArchiveError(
+            f"The backup could not be put in place: {error.strerror or error}. Make room, or give this user the folder "
+            "and the file, and try again."
+        ) from error
+    finally:
+        shutil.rmtree(unpacked, ignore_errors=True)
+        lock.release()
+    return manifest
+
+
+def _refuse_filled(data: Path, begun: Path) -> None:
+    """Raise `ArchiveError` where anything would be lost; the files of a restore that was ended halfway are removed."""
+    filled = filled_tables()
+    if filled:
+        text = f"The database holds rows already ({', '.join(filled[:3])} …): a backup goes into an empty one."
+        if begun.exists():
+            text = (
+                "An earlier restore ended before all was in place: remove the database, or empty it, and "
+                f"{data / names.RUNS} and {begun}, then try again."
+            )
+        raise ArchiveError(text)
+    runs = data / names.RUNS
+    if begun.exists():
+        shutil.rmtree(runs, ignore_errors=True)
+    if runs.is_dir() and any(runs.iterdir()):
+        raise ArchiveError(f"{runs} holds runs already: a backup goes into an empty data folder; set STEERSMAN_DATA.")
+
+
+def _refuse_unfit(manifest: Manifest) -> None:
+    if manifest.engine != engine():
+        raise ArchiveError(
+            f"The backup is of {manifest.engine}, this installation uses {engine()}: set STEERSMAN_DATABASE_URL."
+        )
+    known = {f"{app}.{name}" for app, name in MigrationLoader(None).disk_migrations}
+    newer = [name for name in manifest.migrations if name not in known]
+    if newer:
+        raise ArchiveError(
+            f"The backup was made by a newer version (it has the migration {newer[-1]}): install that version first."
+        )
+
+
+def _put_files(unpacked: Path, data: Path) -> None:
+    secret = unpacked / names.SECRET_KEY
+    if secret.exists():
+        os.replace(secret, data / names.SECRET_KEY)
+    if (unpacked / names.RUNS).is_dir():
+        runs = data / names.RUNS
+        if runs.is_dir():
+            runs.rmdir()
+        os.replace(unpacked / names.RUNS, runs)
+
+
+def settle(manifest: Manifest, data: Path, *, keep_queue: bool) -> None:
+    """Bring the rows to what is so after the host of the backup is gone: no process of it lives here."""
+    reason = f"Restored from a backup of {manifest.made_at}: its training process is not here."
+    with transaction.atomic():
+        SocketCounts.objects.all().delete()
+        waiting = AlertDelivery.objects.filter(state__in=(DeliveryState.WAITING, DeliveryState.SENDING))
+        waiting.update(state=DeliveryState.DROPPED, error=NOT_SENT, claimed_until=None)
+        # The files came here, and runs resume where their files are. No process of a boot with an empty id lives.
+        for attempt in Attempt.objects.filter(host=manifest.host):
+            if attempt_folder(data, attempt.run_id, attempt.number).is_dir():
+                Attempt.objects.filter(pk=attempt.pk).update(host=host_name(), boot_id="")
+        Run.objects.filter(queued_host=manifest.host).update(queued_host=host_name())
+        for run in Run.objects.select_for_update().filter(state__in=LIVE).order_by("pk"):
+            Run.objects.filter(pk=run.pk).update(state=RunState.LOST, reason=reason)
+            if not keep_queue:
+                # Nothing trains that nobody started: what is found out of its end must not queue it again.
+                Run.objects.filter(pk=run.pk).update(restarts_used=F("restarts"))
+            announce_status(run.pk)
+        if not keep_queue:
+            for run in Run.objects.select_for_update().filter(state=RunState.QUEUED).order_by("pk"):
+                leave_queue(run, "restored from a backup")
+    connection.close()

@@ -1,0 +1,228 @@
+"""Whether what is stored is whole: events without gaps, journals, chunks, checkpoints, and no files without rows.
+
+Trainings go on meanwhile, so what is found of a live run counts only if it is found again after a while.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+from django.db import connection
+from django.db.models import Count, F, Q
+
+from runs.models import Attempt, Checkpoint, Chunk, JournalOffset, Run, RunState, StoredEvent
+from runs.protocol.events import decode_event
+from runs.recording.lifecycle import LIVE
+from runs.series.chunks import CHUNK_POINTS, unpack_buckets, unpack_points
+from runs.series.storage import POINT_KINDS
+from steersman.agent.folders import attempt_folder, run_folder
+from steersman.agent.journals.tail import JournalTail, Position
+from steersman.files.checkpoint import MANIFEST, Damaged, is_whole, verify, verify_checkpoint
+from steersman.files.journal import segment_path
+from steersman.records.kinds import CheckpointRecord
+
+# What a training removes or saves is told by its journal, and read from there within a tick.
+LOOKS, BETWEEN_LOOKS_S = 4, 0.5
+PAUSED_OR_LIVE = (*LIVE, RunState.LOST)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is wrong, and what to do. `kind` is one of database, gap, event, position, chunk, hash, missing, orphan."""
+
+    run: int | None
+    kind: str
+    text: str
+    remedy: str
+
+
+def verify_installation(data: Path, run_id: int | None = None) -> Iterator[Finding]:
+    """Yield everything that is wrong with the runs and their files, of one run alone if `run_id` is given."""
+    if run_id is None:
+        yield from _database()
+    chosen = Run.objects.all() if run_id is None else Run.objects.filter(pk=run_id)
+    for pk in chosen.order_by("pk").values_list("pk", flat=True):
+        yield from _confirmed(data, pk)
+    if run_id is None:
+        yield from _folders_without_runs(data)
+
+
+def _confirmed(data: Path, run_id: int) -> list[Finding]:
+    found = list(_of_run(data, run_id))
+    for _ in range(LOOKS - 1):
+        if not found or not Run.objects.filter(pk=run_id, state__in=PAUSED_OR_LIVE).exists():
+            break
+        time.sleep(BETWEEN_LOOKS_S)
+        again = set(_of_run(data, run_id))
+        found = [each for each in found if each in again]
+    return found if Run.objects.filter(pk=run_id).exists() else []
+
+
+def _of_run(data: Path, run_id: int) -> Iterator[Finding]:
+    yield from _events(run_id)
+    yield from _chunks(run_id)
+    yield from _positions(data, run_id)
+    yield from _checkpoints(data, run_id)
+    yield from _attempts_without_rows(data, run_id)
+
+
+def _database() -> Iterator[Finding]:
+    if connection.vendor != "sqlite":
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA integrity_check(1)")
+        (said,) = cursor.fetchone()
+        if said != "ok":
+            yield Finding(None, "database", f"SQLite says: {said}", "Restore a backup.")
+
+
+def _events(run_id: int) -> Iterator[Finding]:
+    # Up to `replay_from` events of points may have become chunks; behind it every number has its event. One statement,
+    # so that no event comes between.
+    behind = Q(events__seq__gt=F("replay_from"))
+    counted = Run.objects.filter(pk=run_id).annotate(count=Count("events", filter=behind))
+    for last, replay_from, count in counted.values_list("last_seq", "replay_from", "count"):
+        if count != last - replay_from:
+            seqs = list(
+                StoredEvent.objects.filter(run_id=run_id, seq__gt=replay_from)
+                .order_by("seq")
+                .values_list("seq", flat=True)
+            )
+            gaps = [(one + 1, two - 1) for one, two in pairwise([replay_from, *seqs, last + 1]) if two - one > 1]
+            shown = ", ".join(f"{first}" if first == end else f"{first} to {end}" for first, end in gaps[:5])
+            text = f"events {shown} are missing" if gaps else f"there are events behind the last one, {last}"
+            yield Finding(run_id, "gap", text, "What they told is lost to pages; restore a backup if you need it.")
+    folded = StoredEvent.objects.filter(run_id=run_id, seq__lte=F("run__replay_from"), kind__in=POINT_KINDS)
+    if (twice := folded.order_by("seq").values_list("seq", flat=True).first()) is not None:
+        yield Finding(run_id, "chunk", f"the points of event {twice} are in chunks too", "Delete this event's row.")
+    for seq, frame in StoredEvent.objects.filter(run_id=run_id).values_list("seq", "frame").iterator(chunk_size=64):
+        try:
+            decode_event(frame)
+            told = msgspec.json.decode(frame)["seq"]
+        except (msgspec.DecodeError, ValueError, KeyError, TypeError):
+            told = None
+        if told != seq:
+            yield Finding(run_id, "event", f"event {seq} cannot be read", "Restore a backup.")
+            return
+
+
+def _chunks(run_id: int) -> Iterator[Finding]:
+    last: Chunk | None = None
+    chunks = Chunk.objects.filter(series__run_id=run_id).select_related("series")
+    for chunk in chunks.order_by("series", "attempt", "index").iterator(chunk_size=64):
+        follows = last is not None and (last.series_id, last.attempt) == (chunk.series_id, chunk.attempt)
+        problem = _problem_of(chunk)
+        if chunk.index != (last.index + 1 if follows and last else 0):
+            problem = problem or "a chunk before it is missing"
+        elif follows and last and last.count != CHUNK_POINTS:
+            problem = problem or "the chunk before it is not full: both may hold the same points"
+        elif follows and last and bytes(last.points) == bytes(chunk.points):
+            problem = problem or "it holds the same points as the chunk before it"
+        if problem:
+            text = f"chunk {chunk.index} of {chunk.series.name}, attempt {chunk.attempt}: {problem}"
+            yield Finding(run_id, "chunk", text, "Restore a backup, or do without these points.")
+        last = chunk
+
+
+def _problem_of(chunk: Chunk) -> str:
+    try:
+        points = unpack_points([bytes(chunk.points)], [chunk.count])
+        unpack_buckets([bytes(chunk.buckets)], [chunk.count])
+    except (ValueError, IndexError, zlib.error, ArithmeticError, MemoryError) as error:
+        return f"it cannot be unpacked ({type(error).__name__})"
+    if (int(points.steps.min()), int(points.steps.max())) != (chunk.first_step, chunk.last_step):
+        return "its points are not those of its row"
+    return ""
+
+
+def _positions(data: Path, run_id: int) -> Iterator[Finding]:
+    newest: dict[tuple[int, int], JournalOffset] = {}
+    for row in JournalOffset.objects.filter(attempt__run_id=run_id).select_related("attempt").order_by("segment"):
+        newest[row.attempt_id, row.rank] = row
+    for row in newest.values():
+        folder = attempt_folder(data, run_id, row.attempt.number)
+        if not folder.is_dir() or not row.offset:
+            continue
+        path = segment_path(folder, row.rank, row.segment)
+        size = path.stat().st_size if path.exists() else 0
+        if row.offset > size:
+            text = f"{path.relative_to(data)} was read to byte {row.offset}, it has {size}"
+            yield Finding(
+                run_id, "position", text, "What was read is stored; a copy of the file from a backup has the rest."
+            )
+
+
+def _checkpoints(data: Path, run_id: int) -> Iterator[Finding]:
+    run = Run.objects.filter(pk=run_id).first()
+    if run is None:
+        return
+    folder = run_folder(data, run_id)
+    untold = {path for attempt in run.attempts.filter(ended_at=None) for path in _told_later(data, attempt)}
+    # Files first: a checkpoint that is saved meanwhile has a row by the time rows are read, or is in the journal.
+    whole = [path.parent for path in folder.glob(f"attempts/*/checkpoints/*/{MANIFEST}")]
+    listed = {folder / row.path: row for row in Checkpoint.objects.filter(run_id=run_id)}
+    here = {row.number for row in run.attempts.all() if attempt_folder(data, run_id, row.number).is_dir()}
+    for path, row in listed.items():
+        # What saved a later one removed those before it: the row goes when that record is read.
+        if row.attempt not in here or (untold and not is_whole(path)):
+            continue
+        if not path.exists():
+            remedy = f"The next manage.py train --run-id {run_id} forgets it, or copy it here from a backup."
+            yield Finding(run_id, "missing", f"the checkpoint {row.name} (step {row.step}) has no files", remedy)
+        elif why := _damage(path, row, is_script=run.recipe_id is None):
+            remedy = "It is passed over by a resume; copy it here from a backup, or delete it."
+            yield Finding(run_id, "hash", f"the checkpoint {row.name} (step {row.step}): {why}", remedy)
+    for path in whole:
+        if path not in listed and path not in untold and path.parent.parent.is_dir():
+            remedy = "Its training was killed before it could tell of it, or the row was deleted: remove the folder."
+            yield Finding(run_id, "orphan", f"{path.relative_to(data)} is a checkpoint without a row", remedy)
+
+
+def _damage(path: Path, row: Checkpoint, *, is_script: bool) -> str:
+    try:
+        if path.is_dir() and not (is_script and not is_whole(path)):
+            verify_checkpoint(path, row.sha256)
+        elif path.is_file() and not verify(path, row.sha256):
+            return "its SHA-256 differs from the recorded one"
+    except Damaged as error:
+        # A script has a manifest of its own form; that it is the recorded one is all that is known of it.
+        own = is_script and hashlib.sha256((path / MANIFEST).read_bytes()).hexdigest() == row.sha256
+        return "" if own and "manifest" in str(error) else str(error)
+    return ""
+
+
+def _told_later(data: Path, attempt: Attempt) -> set[Path]:
+    """Return the checkpoints in the part of an open attempt's journal that was not read yet."""
+    folder = attempt_folder(data, attempt.run_id, attempt.number)
+    row = JournalOffset.objects.filter(attempt=attempt, rank=0).order_by("-segment").first()
+    position = Position(row.segment, row.offset, row.next_number) if row else Position()
+    tail, found = JournalTail(folder, 0, position), set()
+    while (read := tail.read(ended=True, position=position)).position != position:
+        found |= {folder / record.path for record in read.records if isinstance(record, CheckpointRecord)}
+        position = read.position
+    return found
+
+
+def _attempts_without_rows(data: Path, run_id: int) -> Iterator[Finding]:
+    there = {path for path in (run_folder(data, run_id) / "attempts").glob("*") if path.is_dir()}
+    known = {str(number) for number in Attempt.objects.filter(run_id=run_id).values_list("number", flat=True)}
+    for path in sorted(there):
+        if path.name not in known:
+            remedy = "No row names it: move it away, and remove it once nobody misses it."
+            yield Finding(run_id, "orphan", f"{path.relative_to(data)} belongs to no attempt", remedy)
+
+
+def _folders_without_runs(data: Path) -> Iterator[Finding]:
+    there = sorted(path for path in (data / "runs").glob("*") if path.is_dir())
+    known = {str(pk) for pk in Run.objects.values_list("pk", flat=True)}
+    for path in there:
+        if path.name not in known:
+            remedy = "No row names it: move it away, and remove it once nobody misses it."
+            yield Finding(None, "orphan", f"{path.relative_to(data)} belongs to no run", remedy)

@@ -1,0 +1,40 @@
+"""`manage.py backup FILE.tar`: database and files of all runs in one archive, while trainings run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import Error as DatabaseError
+
+from monitor_site.serving.archive.manifest import ArchiveError
+from monitor_site.serving.archive.writing import write_backup
+from steersman.exit_codes import EXIT_BAD_INPUT
+
+
+class Command(BaseCommand):
+    help = "Write database and files of all runs to one archive, consistent while trainings run. It holds secrets."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("file", metavar="FILE.tar", help="where to write it")
+        parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+
+    def handle(self, **options: Any) -> None:
+        target = Path(options["file"]).absolute()
+        try:
+            done = write_backup(target, settings.STEERSMAN_DATA, self.stdout.write, overwrite=options["overwrite"])
+        except ArchiveError as error:
+            raise CommandError(str(error), returncode=EXIT_BAD_INPUT) from error
+        except DatabaseError as error:
+            raise CommandError(
+                f"The database cannot be read ({error}): is it migrated?", returncode=EXIT_BAD_INPUT
+            ) from error
+        for name in done.missing:
+            self.stdout.write(f"missing before already: {name}")
+        if done.elsewhere:
+            runs = ", ".join(map(str, done.elsewhere))
+            self.stdout.write(f"files on other hosts, not in this backup: runs {runs}. Make a backup there too.")
+        self.stdout.write(f"{target}: {done.runs} runs, {target.stat().st_size / 1e6:.1f} MB")

@@ -1,0 +1,37 @@
+"""`manage.py restore FILE.tar`: a backup into an empty installation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import Error as DatabaseError
+
+from monitor_site.serving.archive.manifest import ArchiveError
+from monitor_site.serving.archive.restoring import restore_backup
+from steersman.exit_codes import EXIT_BAD_INPUT
+
+
+class Command(BaseCommand):
+    help = "Put a backup into an empty data folder and database. All of it is checked before anything is put in place."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("file", metavar="FILE.tar", help="what manage.py backup wrote")
+        parser.add_argument(
+            "--keep-queue", action="store_true", help="leave queued runs queued; by default they wait for a person"
+        )
+
+    def handle(self, **options: Any) -> None:
+        source = Path(options["file"]).absolute()
+        try:
+            done = restore_backup(source, settings.STEERSMAN_DATA, keep_queue=options["keep_queue"])
+        except ArchiveError as error:
+            raise CommandError(str(error), returncode=EXIT_BAD_INPUT) from error
+        except DatabaseError as error:
+            raise CommandError(f"The database does not take the backup: {error}.", returncode=EXIT_BAD_INPUT) from error
+        self.stdout.write(
+            f"{done.runs} runs as of {done.made_at}. Those that trained are lost: resume them, or start watch."
+        )

@@ -1,0 +1,53 @@
+"""What a run told before somebody began to judge it: its declared goals, and its curves in few levels."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any, cast
+
+from runs.alerts.detectors.curve import Curve
+from runs.alerts.detectors.kinds import Goal, kind_of
+from runs.models import Attempt, Axis, Series
+from runs.series import charts
+
+# Coarser levels of a series are stored: so many of each are read, however long a run is.
+BUCKETS = 96
+MOST_SERIES = 50
+# A speed is that of a machine, and the next attempt may have another one.
+REMEMBERED = ("loss", "free_loss", "score")
+
+
+def goals_before(attempt: Attempt) -> dict[str, Goal]:
+    """Return what was declared by `watch()` in an attempt, or in the newest before it that declared something."""
+    declared = Attempt.objects.filter(run=attempt.run_id, number__lte=attempt.number).exclude(goals={})
+    newest = declared.order_by("-number").values_list("goals", flat=True).first()
+    return cast("dict[str, Goal]", newest or {})
+
+
+def curves_before(attempt: Attempt, goals: dict[str, Goal]) -> dict[str, Curve]:
+    """Return the stored curves of the losses and scores that an attempt continues, turned so that less is better.
+
+    What an earlier attempt did behind the step from which this one resumed is left out.
+    """
+    has_logged = attempt.last_step > (attempt.resumed_step or 0)
+    extent = charts.Extent(end=None if has_logged else attempt.resumed_step)
+    names = Series.objects.filter(run=attempt.run_id, axis=Axis.STEP).order_by("pk").values_list("name", flat=True)
+    judged = (name for name in names if kind_of(name, goals.get(name)) in REMEMBERED)
+    _, found = charts.charts(attempt.run_id, list(itertools.islice(judged, MOST_SERIES)), BUCKETS, extent)
+    made = {name: _curve(chart, kind_of(name, goals.get(name)) == "score") for name, chart in found.items()}
+    return {name: curve for name, curve in made.items() if curve is not None}
+
+
+def _curve(chart: Mapping[str, Any], is_score: bool) -> Curve | None:
+    """Return the curve that a chart shows; None where no value is finite."""
+    sign = -1.0 if is_score else 1.0
+    if chart["raw"]:
+        curve = Curve()
+        for value in chart["values"]:
+            if value is not None:
+                curve.add(sign * value)
+        return curve if curve.count else None
+    levels = [sign * mean for mean in chart["mean"] if mean is not None]
+    tops = [sign * top for top in chart["min" if is_score else "max"] if top is not None]
+    return Curve.of_levels(levels, tops, chart["count"]) if len(levels) >= 3 else None

@@ -1,0 +1,125 @@
+"""`/healthz` and `/readyz`: whether this process lives, and whether it can serve. For proxies and container engines.
+
+They are answered before Django looks at the request: whatever Host, scheme or login there is, and while the database
+hangs. Asking often costs nothing: an answer holds for a second, and one look is under way at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import msgspec
+from channels.layers import get_channel_layer
+from django.db import close_old_connections, connection
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.recorder import MigrationRecorder
+
+logger = logging.getLogger(__name__)
+
+LOOK_TIMEOUT_S = 1.5
+HOLDS_S = 1.0
+READY_GROUP = "steersman.readyz"
+# Threads of their own, since all others may wait for the same database. What hangs keeps one, and no more are taken.
+_threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="readyz")
+
+Application = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """What `/readyz` tells: of each part whether it is there, and nothing else."""
+
+    database: bool
+    migrations: bool
+    channel_layer: bool
+
+    @property
+    def ready(self) -> bool:
+        return self.database and self.migrations and self.channel_layer
+
+    def as_json(self) -> bytes:
+        shown = {name: "ok" if getattr(self, name) else "failed" for name in self.__struct_fields__}
+        return msgspec.json.encode({"ready": self.ready, **shown})
+
+
+class Probes:
+    """ASGI middleware: answers the two addresses, and leaves all others to the application."""
+
+    def __init__(self, application: Application, prefix: str = "") -> None:
+        self.application = application
+        self._health, self._ready = f"{prefix}/healthz", f"{prefix}/readyz"
+        self._found: Readiness | None = None
+        self._found_at = float("-inf")
+        self._looking: asyncio.Task[Readiness] | None = None
+        self._database: asyncio.Future[tuple[bool, bool]] | None = None
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["path"] not in (self._health, self._ready):
+            await self.application(scope, receive, send)
+        elif scope["method"] not in ("GET", "HEAD"):
+            await _answer(send, 405, b'{"error":"Send GET or HEAD."}', [(b"allow", b"GET, HEAD")])
+        elif scope["path"] == self._health:
+            await _answer(send, 200, b'{"alive":true}')
+        else:
+            found = await self._readiness()
+            await _answer(send, 200 if found.ready else 503, found.as_json())
+
+    async def _readiness(self) -> Readiness:
+        if self._found is not None and time.monotonic() - self._found_at < HOLDS_S:
+            return self._found
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look())
+        # Who asks and leaves does not end the look for the others.
+        return await asyncio.shield(self._looking)
+
+    async def _look(self) -> Readiness:
+        (database, migrations), layer = await asyncio.gather(self._look_at_database(), _look_at_layer())
+        self._found, self._found_at = Readiness(database, migrations, layer), time.monotonic()
+        return self._found
+
+    async def _look_at_database(self) -> tuple[bool, bool]:
+        """Return whether the database answers, and whether all migrations are applied."""
+        if self._database is None or self._database.done():
+            self._database = asyncio.get_running_loop().run_in_executor(_threads, _ask_database)
+        try:
+            return await asyncio.wait_for(asyncio.shield(self._database), LOOK_TIMEOUT_S)
+        except Exception as error:  # whatever is wrong with it: it is not ready
+            logger.warning("/readyz: the database does not answer: %s", str(error) or type(error).__name__)
+            return False, False
+
+
+def _ask_database() -> tuple[bool, bool]:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        return True, not (needed_migrations() - set(MigrationRecorder(connection).applied_migrations()))
+    finally:
+        connection.close()
+        close_old_connections()
+
+
+@cache
+def needed_migrations() -> frozenset[tuple[str, str]]:
+    """Return the migrations that this version of the code has; asks no database."""
+    return frozenset(MigrationLoader(None).graph.leaf_nodes())
+
+
+async def _look_at_layer() -> bool:
+    try:
+        async with asyncio.timeout(LOOK_TIMEOUT_S):
+            await get_channel_layer().group_send(READY_GROUP, {"type": "ready"})
+    except Exception as error:  # whatever a layer raises: it is away
+        logger.warning("/readyz: the channel layer is away: %s", str(error) or type(error).__name__)
+        return False
+    return True
+
+
+async def _answer(send: Any, status: int, body: bytes, more: list[tuple[bytes, bytes]] | None = None) -> None:
+    headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store"), *(more or [])]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

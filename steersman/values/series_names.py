@@ -1,0 +1,23 @@
+"""Names of series: what a training logs, apart from what Steersman measures."""
+
+from __future__ import annotations
+
+from steersman import values
+from steersman.values.remarks import Remark, Remarks
+
+# Samples of GPUs and host have these names, an axis of time, and no step.
+MEASURED = ("gpu/", "host/")
+OWN = "own/"
+
+
+def as_series_name(given: object, remarks: Remarks) -> str:
+    """Return the name of a series of a training's own; see `steersman.values.as_name`.
+
+    One that begins as those of measured series do gets `own/` before it: no value of the two is ever mixed.
+    """
+    if isinstance(given, str) and str.__str__(given).startswith(MEASURED):
+        own = OWN + str.__str__(given)
+        text = f"Names that begin with gpu/ or host/ are those of measured values: {values.shown(given)} is stored as "
+        remarks.append(Remark.about("measured names", f"{text}{values.shown(own)}, and others likewise."))
+        given = own
+    return values.as_name(given, remarks)

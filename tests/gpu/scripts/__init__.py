@@ -1,0 +1,1 @@
+"""Trainings of the GPU check, each started by `train -- SCRIPT DEVICE`."""

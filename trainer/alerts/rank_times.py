@@ -1,0 +1,68 @@
+"""How long each of several ranks takes for a step by itself, from what the ranks logged. No database, no clock.
+
+Ranks wait for one another in collectives, so that all step at the pace of the slowest one. What tells them apart is the
+time that a rank spends before it waits. Who spends the most of it holds the others up; from the step's time of another
+rank the difference to that is taken off.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+
+from runs.alerts.detectors.points import Point
+from steersman.agent.journals.reduction import DATA_WAIT_FRACTION, OWN_MS, STEP_MS
+from steersman.records.kinds import PointRecord
+
+Names = tuple[str, ...]
+
+
+class RankTimes:
+    """Makes points of `rank/<k>/step_ms` of the points that several ranks logged of one step.
+
+    Of what ranks log, the best that there is counts: `speed/own_ms`; the wait for data, as `speed/data_wait_fraction`
+    of `speed/step_ms`; `speed/step_ms` alone, which tells ranks apart if they do not wait for one another within it;
+    else the time from one point to the next, of ranks that run freely.
+    """
+
+    def __init__(self) -> None:
+        # The names whose points are followed, and whether they tell times.
+        self._names: Names = ()
+        self._tells = False
+        self._last: dict[int, float] = {}
+
+    def points(self, by_rank: Mapping[int, PointRecord]) -> Iterator[Point]:
+        """Yield a point for each rank, in milliseconds; `by_rank` holds what ranks logged of one step by one call."""
+        names = tuple(next(iter(by_rank.values())).values)
+        tells = OWN_MS in names or STEP_MS in names
+        if not self._names or (tells and not self._tells):
+            self._names, self._tells = names, tells
+        if names != self._names:
+            return
+        times = own_times(by_rank) if tells else self._gaps(by_rank)
+        for rank, milliseconds in times.items():
+            point = by_rank[rank]
+            yield Point(f"rank/{rank}/step_ms", point.step, point.time, milliseconds)
+
+    def _gaps(self, by_rank: Mapping[int, PointRecord]) -> dict[int, float]:
+        gaps = {rank: 1e3 * (point.time - self._last[rank]) for rank, point in by_rank.items() if rank in self._last}
+        self._last |= {rank: point.time for rank, point in by_rank.items()}
+        return gaps
+
+
+def own_times(by_rank: Mapping[int, PointRecord]) -> dict[int, float]:
+    """Return for each rank how long its step would take if it waited for no other, in milliseconds.
+
+    Each point has `speed/own_ms` or `speed/step_ms`, and all have the same names. Nothing where one is not finite.
+    """
+    logged = {rank: point.values for rank, point in by_rank.items()}
+    steps = {rank: values[STEP_MS] if STEP_MS in values else values[OWN_MS] for rank, values in logged.items()}
+    works = {
+        rank: values[OWN_MS] if OWN_MS in values else values.get(DATA_WAIT_FRACTION, 0.0) * steps[rank]
+        for rank, values in logged.items()
+    }
+    if not all(math.isfinite(each) for each in (*steps.values(), *works.values())):
+        return {}
+    slowest, longest = max(steps.values()), max(works.values())
+    # Who steps faster than the slowest one did not wait for it.
+    return {rank: min(steps[rank], slowest - (longest - works[rank])) for rank in by_rank}

@@ -52,7 +52,9 @@ class QueueIn(Schema):
 
     model_config = {"extra": "forbid"}
 
-    host: str = Field("", pattern=r"^[\w.-]{0,255}$", description="Empty: the first host that has its devices free")
+    host: str = Field(
+        "", pattern=r"^[A-Za-z0-9_.-]*$", max_length=255, description="Empty: the first host that has its devices free"
+    )
     after: int | None = Field(None, ge=1, le=LARGEST_ID, description="An earlier run that it waits for")
     after_condition: AfterCondition = Field(AfterCondition.FINISHED, description="ended: also stopped, failed, deleted")
     priority: int = Field(0, ge=-10, le=0, description="Below 0 lets others go first")

@@ -78,7 +78,10 @@ def show_queue(request: HttpRequest) -> dict[str, Any]:
 
 
 @router.post(
-    "/{int:run_id}/queue/", response={200: PlaceOut, 403: ErrorOut, 409: ErrorOut, **ERRORS}, summary="Queue a run", tags=["queue"]
+    "/{int:run_id}/queue/",
+    response={200: PlaceOut, 403: ErrorOut, 409: ErrorOut, **ERRORS},
+    summary="Queue a run",
+    tags=["queue"],
 )
 def queue_run(request: HttpRequest, run_id: int, body: QueueIn) -> dict[str, Any]:
     """A run that was created, or that ended and has something left to do. 409 where its state does not allow it."""

@@ -82,7 +82,6 @@ class RunQuerySet(models.QuerySet["Run"]):
             matches |= models.Q(pk=int(number))
         return self.filter(matches)
 
-
     def startable_on(self, host: str) -> RunQuerySet:
         """Return the queued runs that `host` may start as soon as it has their devices."""
         return self.condition_met().filter(state=RunState.QUEUED, queued_host__in=("", host))

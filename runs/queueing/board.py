@@ -6,13 +6,13 @@ Runs that a viewer may not see are counted, not named. A board costs the same nu
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
-from django.db.models import F
+from django.db.models import F, QuerySet
 
 from runs.access.roles import COMMANDING_ROLES
 from runs.models import Attempt, Host, Membership, Run, RunQuerySet, RunState
@@ -93,8 +93,10 @@ def board(visible: RunQuerySet, commanded: Collection[int], now: datetime) -> li
 
 def commanded_projects(user: AbstractBaseUser | AnonymousUser) -> set[int]:
     """Return the projects in which a user may order the queue."""
+    if user.pk is None:
+        return set()
     members = Membership.objects.filter(user_id=user.pk, role__in=COMMANDING_ROLES)
-    return set(members.values_list("project_id", flat=True)) if user.is_authenticated else set()
+    return set(members.values_list("project_id", flat=True))
 
 
 def seconds_left(step: int, total: int | None, first_step: int, trained_s: float) -> float | None:
@@ -108,7 +110,7 @@ def seconds_left(step: int, total: int | None, first_step: int, trained_s: float
     return max(0.0, (total - step) * trained_s / done)
 
 
-def _holding() -> Sequence[Attempt]:
+def _holding() -> QuerySet[Attempt]:
     """Return the last attempt of each run that trains, or is lost, with its run; the oldest run first."""
     present = Attempt.objects.filter(ended_at=None, number=F("run__attempt"))
     return present.filter(run__state__in=(*LIVE, RunState.LOST)).select_related("run").order_by("run_id")

@@ -44,7 +44,7 @@ class Awaited:
         """Return such as "waits until #12 has finished"."""
         name = _("a run that you may not see") if self.run is None else f"#{self.run}"
         if self.is_stuck:
-            texts = {
+            texts: dict[str, str] = {
                 "": _("cannot start: %(run)s was deleted before it had finished"),
                 RunState.STOPPED: _("cannot start: %(run)s was stopped; it starts if that is resumed and finishes"),
                 RunState.FAILED: _("cannot start: %(run)s has failed; it starts if that is resumed and finishes"),
@@ -54,7 +54,10 @@ class Awaited:
             text = _("waits until %(run)s has finished") % {"run": name}
         else:
             text = _("waits until %(run)s has ended") % {"run": name}
-        added = {RunState.CREATED: _("nobody has queued it"), RunState.LOST: _("it is lost, and may come back")}
+        added: dict[str, str] = {
+            RunState.CREATED: _("nobody has queued it"),
+            RunState.LOST: _("it is lost, and may come back"),
+        }
         return f"{text} ({added[self.state]})" if self.state in added else text
 
 

@@ -17,7 +17,19 @@ from django.utils import timezone, translation
 
 from runs.access.tokens import create_token
 from runs.commands.record import record
-from runs.models import COMMAND_LINE, Attempt, Command, Host, Membership, Project, Recipe, Role, Run, RunState, TokenScope
+from runs.models import (
+    COMMAND_LINE,
+    Attempt,
+    Command,
+    Host,
+    Membership,
+    Project,
+    Recipe,
+    Role,
+    Run,
+    RunState,
+    TokenScope,
+)
 from runs.protocol.commands import parse_command
 from runs.recording.lifecycle import AttemptEnd, Holder, Lease, end_attempt, open_attempt
 from runs.recording.queue import claim, enqueue, queue_restart
@@ -134,7 +146,7 @@ def test_the_list_asks_as_many_queries_for_many_that_wait_as_for_one(
     queued(lab)
     client = viewer()
     client.get("/")
-    with django_assert_max_num_queries(14) as first:  # type: ignore[attr-defined]
+    with django_assert_max_num_queries(15) as first:  # type: ignore[attr-defined]
         client.get("/")
     for _ in range(10):
         queued(lab)
@@ -197,6 +209,8 @@ def starts(
 
 
 def begin(run: Run, devices: tuple[str, ...] = (), **fields: object) -> Attempt:
+    if devices:
+        claim(run.pk, HOST, devices)
     lease = open_attempt(run.pk, Holder(HOST, "boot", 1), run.attempt, command_line=[], given_devices=devices)
     Attempt.objects.filter(pk=lease.attempt_id).update(**fields)
     return Attempt.objects.get(pk=lease.attempt_id)

@@ -88,8 +88,9 @@ def test_the_page_follows_a_training_from_the_database_and_says_degraded(plain: 
     plain.manage("recipes", "--publish")
     parameters = ("--set", "epochs=3", "--set", "threads=1")
     created = plain.manage(
-        "create_run", "--quiet", "--project", "lab", "--create-project", "--user", "ada", "--recipe", "mnist", *parameters
-    )
+        "create_run", "--quiet", "--project", "lab", "--create-project", "--user", "ada", "--recipe", "mnist",
+        *parameters,
+    )  # fmt: skip
     run_id = int(created.stdout)
     browser = Browser(plain.address)
     assert 'name="password"' in browser.get("/"), "nothing is shown before the login"

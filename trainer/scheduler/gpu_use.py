@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 from django.conf import settings
 
 from steersman.agent.folders import attempt_folder, recorded_workers
@@ -94,11 +93,5 @@ def _pids(data: Path, holders: Iterable[Holder]) -> set[int]:
         if holder.attempt is None:
             continue
         for worker in recorded_workers(attempt_folder(data, holder.run.pk, holder.attempt.number)):
-            if not worker.is_alive():
-                continue
-            found.add(worker.pid)
-            try:
-                found |= {child.pid for child in psutil.Process(worker.pid).children(recursive=True)}
-            except psutil.Error:
-                continue
+            found |= worker.family()
     return found

@@ -116,7 +116,8 @@ class Command(BaseCommand):
                 )
                 run.full_clean()
                 run.save()
-                after = After(options["after"], AfterCondition(options["after_condition"])) if options["after"] else None
+                awaited = options["after"]
+                after = None if awaited is None else After(awaited, AfterCondition(options["after_condition"]))
                 if options["queue"] or after:
                     enqueue(run.pk, options["host"], after=after, priority=options["priority"])
                 elif options["host"]:

@@ -34,6 +34,7 @@ from runs.recording.lifecycle import LIVE, complete_command
 from runs.recording.status import announce_status
 from steersman.kinds import SpecError
 from steersman.knobs import unknown_knob
+from steersman.marked_text import gettext_noop
 from steersman.spec import ValueSpec
 
 
@@ -130,7 +131,9 @@ def _refusal(run: Run, request: Request) -> str:
 
 def _refusal_of_queue(command: RunCommand, may_push: bool) -> str:
     if isinstance(command, SetPriority) and command.priority > 0 and not may_push:
-        return "A priority above 0 goes before runs of other projects: only an administrator gives it, in the admin."
+        return gettext_noop(
+            "A priority above 0 goes before runs of other projects: only an administrator gives it, in the admin."
+        )
     return ""
 
 
@@ -141,13 +144,14 @@ def _settle_in_queue(run: Run, request: OfQueue, command: Command, may_push: boo
         case Withdraw():
             queue.leave_queue(run, queue.WITHDRAWN)
         case StartAnyway():
-            done, refusal = queue.start_anyway(run), "It waits for no other run."
+            done, refusal = queue.start_anyway(run), gettext_noop("It waits for no other run.")
         case SetPriority(priority=priority):
             old, new = run.priority, priority
-            done, refusal = queue_order.set_priority(run, priority), "It does not stand in line: it starts now."
+            done = queue_order.set_priority(run, priority)
+            refusal = gettext_noop("It does not stand in line: it starts now.")
         case MoveToFront():
             done = queue_order.move_to_front(run, over_all=may_push)
-            refusal = "No run that it may go before stands before it."
+            refusal = gettext_noop("No run that it may go before stands before it.")
     if done:
         complete_command(command, CommandState.APPLIED, step=run.step, old=old, new=new)
     else:

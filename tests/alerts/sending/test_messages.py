@@ -35,7 +35,10 @@ def test_it_says_what_the_rule_asked_of_the_run_or_why_it_did_not(lease: Lease, 
     alert_of(lease, rule, series="train/accuracy")
     made = told(destination)
     asked = "The rule asked: scale a knob, learning_rate × 0.5"
-    held_back = "The rule did not act (scale a knob): The rule has acted in this attempt before."
+    held_back = (
+        "The rule did not act (scale a knob): "
+        "A rule has done so for another alert that began within a minute of this one."
+    )
     assert [each.action for each in made.alerts] == [asked, held_back]
     assert asked in made.text and asked in made.html
     assert "Learning rate × 0.5" in [link.name for link in made.alerts[0].links]

@@ -294,6 +294,7 @@ def test_a_run_that_waits_to_start_again_keeps_its_device(lab: Project) -> None:
 
 def test_what_trains_on_another_host_holds_nothing_here(lab: Project) -> None:
     elsewhere, here = queued(lab, host=""), queued(lab, "cuda:0")
+    claim(elsewhere.pk, "gpu2", [A])
     open_attempt(elsewhere.pk, Holder("gpu2", "boot", 1), 0, command_line=[], given_devices=[A])
     assert starts() == {here.pk: (A,)}
 

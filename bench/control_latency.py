@@ -146,7 +146,8 @@ def main() -> int:
         stack.use()
         seed_project()
         arguments = [word for name, value in PARAMETERS.items() for word in ("--set", f"{name}={value}")]
-        created = stack.manage("create_run", "--project", "lab", "--recipe", RECIPE, "--device", "cpu", *arguments)
+        words = ("create_run", "--quiet", "--project", "lab", "--recipe", RECIPE, "--device", "cpu")
+        created = stack.manage(*words, *arguments)
         run_id = int(created.stdout)
         stack.start_redis()
         stack.start_web()

@@ -91,6 +91,10 @@ STEERSMAN_STALLED_S = env.float("STEERSMAN_STALLED_S", default=60.0)
 STEERSMAN_RESTART_PAUSE_S = env.float("STEERSMAN_RESTART_PAUSE_S", default=5.0)
 STEERSMAN_SLOTS = slots("STEERSMAN_SLOTS")
 STEERSMAN_CPU_SLOTS = slots("STEERSMAN_CPU_SLOTS")
+# The share of a GPU's memory that other programs may use while it still counts as free.
+STEERSMAN_GPU_SHARE = env.float("STEERSMAN_GPU_SHARE", default=0.1)
+if not 0 <= STEERSMAN_GPU_SHARE <= 1:
+    raise ImproperlyConfigured("STEERSMAN_GPU_SHARE must lie between 0 and 1: 0.1 is a tenth of a GPU's memory")
 STEERSMAN_STOP_SIGNAL = env("STEERSMAN_STOP_SIGNAL", default="")
 # Messages on sockets, where the browser offers it; each is compressed once for all viewers.
 STEERSMAN_COMPRESS = env.bool("STEERSMAN_COMPRESS", default=True)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+
+from steersman.gpu_memory import GpuRoom, Obstacle
 
 CPU = "cpu"
 DEVICE_NAME = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
@@ -24,6 +26,10 @@ class HostDevices:
     gpus: tuple[str, ...] = ()
     gpu_slots: int = 1
     cpu_slots: int = 1
+    # Of the GPUs whose memory the driver tells.
+    rooms: Mapping[str, GpuRoom] = field(default_factory=dict)
+    # GPUs that a training has just left: what is in use there is known with the next reading.
+    unread: frozenset[str] = frozenset()
 
     def slots(self) -> dict[str, int]:
         return {CPU: self.cpu_slots} | dict.fromkeys(self.gpus, self.gpu_slots)
@@ -37,6 +43,8 @@ class Wish:
     device: str = "auto"
     ranks: int = 1
     host: str = ""
+    # Of each GPU; None: it did not say.
+    gpu_memory_mib: int | None = None
 
 
 def candidates(wish: Wish, devices: HostDevices) -> tuple[str, ...]:
@@ -68,25 +76,60 @@ def plan(wishes: Sequence[Wish], devices: HostDevices, held: Sequence[str]) -> d
     `held` names a device once for each slot that is taken. A run that must wait keeps each free slot that it could use
     from all behind it: it would wait for ever for K devices otherwise. It keeps nothing else from anybody.
     A run that was queued for this host, which lacks the devices, starts without any: `train` says then what is
-    missing. One that any host may start is left to the others.
+    missing. One that any host may start is left to the others. A GPU whose memory others use is not taken, and one that
+    is too small for ever is kept from nobody.
     """
     free = Counter(devices.slots())
     free.subtract(held)
+    rooms = dict(devices.rooms)
     starts: dict[int, tuple[str, ...]] = {}
     for wish in wishes:
+        if too_large(wish, devices):
+            continue
         if not fits(wish, devices):
             if wish.host:
                 starts[wish.run_id] = ()
             continue
         count = needed(wish, devices)
-        open_to_it = [device for device in candidates(wish, devices) if free[device] > 0]
+        slots = [device for device in candidates(wish, devices) if free[device] > 0]
+        found = {device: _obstacle(wish, rooms.get(device)) for device in slots}
+        open_to_it = [device for device in slots if found[device] is None and device not in devices.unread]
         # The emptiest first; of equal ones the first.
         chosen = sorted(open_to_it, key=lambda device: -free[device])[:count]
         taken = tuple(device for device in open_to_it if device in chosen)
         if len(taken) == count:
             starts[wish.run_id] = taken
+            for device in taken:
+                if (room := rooms.get(device)) is not None:
+                    rooms[device] = replace(room, free=room.free - room.need(wish.gpu_memory_mib))
+        else:
+            closed = [device for device in slots if device not in open_to_it]
+            kept = [device for device in closed if found[device] is not Obstacle.TOO_SMALL]
+            taken = tuple([*open_to_it, *kept][:count])
         free.subtract(taken)
     return starts
+
+
+def too_large(wish: Wish, devices: HostDevices) -> bool:
+    """Tell whether the host has the devices, but too few of them with the memory that the run asks for."""
+    asked = wish.gpu_memory_mib
+    if asked is None or not fits(wish, devices) or candidates(wish, devices) == (CPU,):
+        return False
+    rooms = [devices.rooms.get(device) for device in candidates(wish, devices)]
+    return sum(room is None or asked <= room.total for room in rooms) < needed(wish, devices)
+
+
+def _obstacle(wish: Wish, room: GpuRoom | None) -> Obstacle | None:
+    return None if room is None else room.obstacle(wish.gpu_memory_mib)
+
+
+def obstacles(wish: Wish, devices: HostDevices) -> dict[str, Obstacle]:
+    """Return what keeps a run from each GPU that it could use, where too few are left without; nothing otherwise."""
+    found = {device: _obstacle(wish, devices.rooms.get(device)) for device in candidates(wish, devices)}
+    open_to_it = [device for device, obstacle in found.items() if obstacle is None]
+    if not fits(wish, devices) or len(open_to_it) >= needed(wish, devices):
+        return {}
+    return {device: obstacle for device, obstacle in found.items() if obstacle is not None}
 
 
 def compete(first: Wish, second: Wish, hosts: Mapping[str, HostDevices]) -> bool:
@@ -116,6 +159,12 @@ def ahead_of(wish: Wish, queue: Sequence[Wish], hosts: Mapping[str, HostDevices]
         if compete(wish, other, hosts):
             before.append(other.run_id)
     return before
+
+
+def stands_in_for(first: Wish, second: Wish) -> bool:
+    """Tell whether `first` waits for every device that `second` could use, so that it may hand its place on to it."""
+    devices = {second.device, "cuda", "auto"} if second.device.startswith("cuda") else {second.device}
+    return first.host in ("", second.host) and first.device in devices and first.ranks >= second.ranks
 
 
 def devices_in_use(

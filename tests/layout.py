@@ -41,7 +41,7 @@ CLIENT = "torch django psutil pynvml msgspec numpy"
 AGENT = "torch django numpy channels"
 WEB = "torch psutil pynvml twisted"
 RECORD = "runs.models runs.protocol runs.recording"
-UI = f"{RECORD} runs.access runs.series runs.commands runs.live steersman steersman.files"
+UI = f"{RECORD} runs.access runs.queueing runs.series runs.commands runs.live steersman steersman.files"
 ADMIN_LIBRARIES = "django channels unfold django_stubs_ext axes"
 
 # From the bottom to the top: no package imports one that stands below it in this table.
@@ -64,6 +64,7 @@ RULES = {
     "runs.recording": rule("runs.alerts runs.models runs.protocol steersman", "django channels", WEB),
     "runs.series": rule("runs.models runs.protocol", "django msgspec numpy", WEB),
     "runs.access": rule(RECORD, "django msgspec cryptography axes", WEB),
+    "runs.queueing": rule(f"{RECORD} runs.access", "django", WEB),
     "runs.commands": rule(f"{RECORD} runs.access steersman", "django msgspec", WEB),
     "runs.metrics": rule("runs.models runs.protocol runs.access", "django channels msgspec prometheus_client", WEB),
     "runs.live": rule(

@@ -28,6 +28,7 @@ from monitor_site.serving.status_line import StatusLine
 from steersman.exit_codes import EXIT_HELD, EXIT_INTERRUPTED
 from steersman.files import data_folder
 from steersman.files.private import make_private_file
+from trainer.portal_address import SERVE_LOCK, served_line
 
 PORTAL_TIMEOUT_S = 30.0
 POLL_S = 0.1
@@ -161,7 +162,7 @@ class Service:
 
     def _take_lock(self) -> IO[str]:
         """Hold the data folder: two services on one would end each other's children."""
-        path = self.data / "serve.lock"
+        path = self.data / SERVE_LOCK
         make_private_file(path)
         lock = path.open("a+")
         try:
@@ -173,7 +174,7 @@ class Service:
                 "another folder and port with STEERSMAN_DATA and STEERSMAN_PORT."
             ) from None
         lock.truncate(0)
-        lock.write(f"{self.command}, process {os.getpid()}, {self.address}\n")
+        lock.write(served_line(self.command, self.address) + "\n")
         lock.flush()
         return lock
 

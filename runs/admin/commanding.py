@@ -117,7 +117,14 @@ class CommandsRuns(ModelAdmin):
     def _send(self, request: HttpRequest, run: Run, asked: Request) -> HttpResponse:
         assert isinstance(request.user, User)
         try:
-            command = record(run.pk, asked, author_id=request.user.pk, author_name=display_name(request.user))
+            command = record(
+                run.pk,
+                asked,
+                author_id=request.user.pk,
+                author_name=display_name(request.user),
+                # Who sets the slots of hosts decides over all projects' runs.
+                may_push=request.user.has_perm("runs.change_host"),
+            )
         except NotAllowed as error:
             self.message_user(request, str(error), messages.ERROR)
             return HttpResponseRedirect(reverse("admin:runs_run_change", args=[run.pk]))

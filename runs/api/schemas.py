@@ -8,7 +8,7 @@ from uuid import UUID
 
 from ninja import Field, Schema
 
-from runs.models import AlertState, CommandState, Severity
+from runs.models import LARGEST_ID, AfterCondition, AlertState, CommandState, Severity
 from runs.protocol.commands import COMMANDS
 from steersman.kinds import KINDS
 
@@ -23,16 +23,72 @@ class ProjectOut(Schema):
     name: str
 
 
-class PlaceOut(Schema):
-    """The place of a queued run in line for the devices that it needs."""
+class AwaitedOut(Schema):
+    """The run that a queued one waits for."""
 
-    number: int = Field(description="1: the next that starts there")
+    run: int | None = Field(description="null where the caller may not see it")
+    state: str = Field(description="Empty where it was deleted")
+    condition: AfterCondition = Field(description="What must become of it")
+
+
+class PlaceOut(Schema):
+    """The place of a queued run in line for the devices that it needs, or the run that it waits for first."""
+
+    number: int = Field(description="1: the next that starts there; 0 while it waits for another run")
     device: str = Field(description="cpu, cuda:1 or, for any GPU, cuda; auto where no host is known that has one")
     ranks: int = Field(description="How many such devices it waits for")
     host: str = Field(description="Empty for the first host that has them free")
     after: list[int] = Field(description="Runs ahead that the caller may see")
     hidden: int = Field(description="How many others are ahead")
+    priority: int
+    why: str = Field(description="What keeps it from the GPUs that it could use, such as another program")
+    awaits: AwaitedOut | None
+    stuck: bool = Field(description="It cannot start by itself: what it waits for will not come true")
     text: str = Field(description="All of it in a sentence")
+
+
+class QueueIn(Schema):
+    """How a run is queued."""
+
+    model_config = {"extra": "forbid"}
+
+    host: str = Field(
+        "", pattern=r"^[A-Za-z0-9_.-]*$", max_length=255, description="Empty: the first host that has its devices free"
+    )
+    after: int | None = Field(None, ge=1, le=LARGEST_ID, description="An earlier run that it waits for")
+    after_condition: AfterCondition = Field(AfterCondition.FINISHED, description="ended: also stopped, failed, deleted")
+    priority: int = Field(0, ge=-10, le=0, description="Below 0 lets others go first")
+
+
+class RunningOut(Schema):
+    run: int
+    state: str
+    percent: int | None
+    left_s: float | None = Field(description="Seconds left at the pace of this attempt, null where not known")
+
+
+class WaitingOut(Schema):
+    run: int
+    place: PlaceOut
+
+
+class HostOut(Schema):
+    """A host, what trains there and what waits there, in the order in which it starts."""
+
+    name: str = Field(description="Empty: any host")
+    heartbeat_at: datetime | None
+    is_away: bool
+    running: list[RunningOut]
+    running_more: int = Field(description="How many more the caller may see")
+    running_hidden: int = Field(description="How many the caller may not see")
+    waiting: list[WaitingOut]
+    waiting_more: int
+    waiting_hidden: int
+
+
+class QueueOut(Schema):
+    count: int
+    items: list[HostOut]
 
 
 class RunOut(Schema):

@@ -1,18 +1,29 @@
-"""What a run can be steered by and resumed from: its knobs, checkpoints and attempts."""
+"""What a run can be steered by and resumed from: its knobs, checkpoints and attempts; and the queue.
+
+What waits in the queue is ordered by commands.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.translation import gettext as _
 from ninja import Query, Router
 
-from runs.api.callers import visible_run, visible_run_and_viewer
+from runs.access.roles import operators_only
+from runs.api.callers import caller_of, visible_run, visible_run_and_viewer
+from runs.api.errors import ApiError
 from runs.api.history import attempt_as_wire
-from runs.api.schemas import AttemptsPage, CheckpointsPage, ErrorOut, KnobsPage
+from runs.api.schemas import AttemptsPage, CheckpointsPage, ErrorOut, KnobsPage, PlaceOut, QueueIn, QueueOut
 from runs.models import Checkpoint
+from runs.queueing.board import HostBoard, board
+from runs.recording.queue import After, NotQueueable, enqueue, home_of
+from runs.recording.queue_places import place_of
 
 router = Router(tags=["steering"])
+queue = Router(tags=["queue"])
 ERRORS = {401: ErrorOut, 404: ErrorOut, 422: ErrorOut}
 
 
@@ -57,3 +68,43 @@ def list_attempts(
     attempts = run.attempts.order_by("-number")
     page = attempts[offset : offset + limit]
     return {"count": attempts.count(), "items": [attempt_as_wire(attempt, viewer.role) for attempt in page]}
+
+
+@queue.get("/", response={200: QueueOut, **ERRORS}, summary="Hosts, what trains there and what waits")
+def show_queue(request: HttpRequest) -> dict[str, Any]:
+    """The hosts by name, and last, without a name, what any host may start. Other projects' runs are counted."""
+    hosts = board(caller_of(request).runs(), (), timezone.now())
+    return {"count": len(hosts), "items": [_host(each) for each in hosts]}
+
+
+@router.post(
+    "/{int:run_id}/queue/",
+    response={200: PlaceOut, 403: ErrorOut, 409: ErrorOut, **ERRORS},
+    summary="Queue a run",
+    tags=["queue"],
+)
+def queue_run(request: HttpRequest, run_id: int, body: QueueIn) -> dict[str, Any]:
+    """A run that was created, or that ended and has something left to do. 409 where its state does not allow it."""
+    run, viewer = visible_run_and_viewer(request, run_id)
+    if not viewer.may_command:
+        raise ApiError(403, operators_only())
+    visible = caller_of(request).runs()
+    after = After(body.after, body.after_condition) if body.after else None
+    try:
+        enqueue(run.pk, body.host or home_of(run), after=after, priority=body.priority, among=visible)
+    except NotQueueable as error:
+        raise ApiError(422 if error.field == "after" else 409, str(error), error.field) from error
+    run.refresh_from_db()
+    place = place_of(run, visible)
+    if place is None:
+        raise ApiError(409, _("It was started, or withdrawn, at this moment."), "queue")
+    return place.as_wire()
+
+
+def _host(host: HostBoard) -> dict[str, Any]:
+    counted = ("name", "heartbeat_at", "is_away", "running_more", "running_hidden", "waiting_more", "waiting_hidden")
+    running = [
+        {"run": row.run.pk, "state": row.state, "percent": row.percent, "left_s": row.left_s} for row in host.running
+    ]
+    waiting = [{"run": row.run.pk, "place": row.place.as_wire()} for row in host.waiting]
+    return {name: getattr(host, name) for name in counted} | {"running": running, "waiting": waiting}

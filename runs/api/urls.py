@@ -37,6 +37,7 @@ answer_errors_of(api)
 for router in (runs.router, page.router, series.router, commands.router, alerts.router, steering.router):
     api.add_router("/runs", router)
 api.add_router("/tickets", tickets.router)
+api.add_router("/queue", steering.queue)
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="api:openapi-view")),

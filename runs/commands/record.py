@@ -13,13 +13,28 @@ from django.utils import timezone
 from runs.access.author_names import distinct_name
 from runs.access.roles import Viewer, operators_only
 from runs.models import Command, CommandState, Run, RunState, as_wire
-from runs.protocol.commands import Cancel, Extend, KnobValue, Note, Request, RunCommand, SetKnob, Stop
+from runs.protocol.commands import (
+    Cancel,
+    Extend,
+    KnobValue,
+    MoveToFront,
+    Note,
+    OfQueue,
+    Request,
+    RunCommand,
+    SetKnob,
+    SetPriority,
+    StartAnyway,
+    Stop,
+    Withdraw,
+)
 from runs.protocol.events import CommandChanged
-from runs.recording import feed, queue
+from runs.recording import feed, queue, queue_order
 from runs.recording.lifecycle import LIVE, complete_command
 from runs.recording.status import announce_status
 from steersman.kinds import SpecError
 from steersman.knobs import unknown_knob
+from steersman.marked_text import gettext_noop
 from steersman.spec import ValueSpec
 
 
@@ -49,14 +64,19 @@ def record(
     author_id: int | None,
     author_name: str,
     rule_id: int | None = None,
+    may_push: bool = False,
     replayed_rule: str = "",
 ) -> Command:
     """Record a command by a person, or by a rule, a signal or the command line, which `author_name` says.
 
     `replayed_rule` names the rule of another run whose command a replay repeats. Other names without `author_id` and
-    `rule_id` are taken for those of persons, whom guests are not told of.
+    `rule_id` are taken for those of persons, whom guests are not told of. With `may_push` a run may be put before those
+    of other projects in the queue.
     """
     with transaction.atomic():
+        if isinstance(request.command, MoveToFront):
+            # Before the run itself: two who move lock the same rows in the same order.
+            queue_order.lock_line()
         run = Run.objects.select_for_update().get(pk=run_id)
         request = _in_types_of_knob(run, request)
         author = User.objects.filter(pk=author_id).first() if author_id is not None else None
@@ -84,9 +104,11 @@ def record(
         if not created:
             return command
         feed.append(run_id, CommandChanged(**as_wire(command)))
-        refusal = _refusal(run, request)
+        refusal = _refusal(run, request) or _refusal_of_queue(request.command, may_push)
         if refusal:
             complete_command(command, CommandState.REFUSED, outcome=refusal)
+        elif isinstance(request.command, OfQueue):
+            _settle_in_queue(run, request.command, command, may_push)
         elif not _settled_here(run, request, command):
             feed.announce_command(run_id)
     return command
@@ -105,6 +127,35 @@ def _refusal(run: Run, request: Request) -> str:
     if request.at_epoch is not None and request.at_epoch < run.epoch:
         return f"Epoch {request.at_epoch} has passed: the run is behind epoch {run.epoch}."
     return str(knob_refusal(run, request.command) or "")
+
+
+def _refusal_of_queue(command: RunCommand, may_push: bool) -> str:
+    if isinstance(command, SetPriority) and command.priority > 0 and not may_push:
+        return gettext_noop(
+            "A priority above 0 goes before runs of other projects: only an administrator gives it, in the admin."
+        )
+    return ""
+
+
+def _settle_in_queue(run: Run, request: OfQueue, command: Command, may_push: bool) -> None:
+    """Do what is asked of a run that waits: its row is locked, and it is queued."""
+    done, refusal, old, new = True, "", None, None
+    match request:
+        case Withdraw():
+            queue.leave_queue(run, queue.WITHDRAWN)
+        case StartAnyway():
+            done, refusal = queue.start_anyway(run), gettext_noop("It waits for no other run.")
+        case SetPriority(priority=priority):
+            old, new = run.priority, priority
+            done = queue_order.set_priority(run, priority)
+            refusal = gettext_noop("It does not stand in line: it starts now.")
+        case MoveToFront():
+            done = queue_order.move_to_front(run, over_all=may_push)
+            refusal = gettext_noop("No run that it may go before stands before it.")
+    if done:
+        complete_command(command, CommandState.APPLIED, step=run.step, old=old, new=new)
+    else:
+        complete_command(command, CommandState.REFUSED, outcome=refusal)
 
 
 def _may_become(run: Run, expected_state: str) -> bool:

@@ -22,6 +22,8 @@ from runs.models import TokenScope
 logger = logging.getLogger(__name__)
 
 PLAIN = "text/plain; charset=utf-8"
+# The token of a share link is none here, as in the API.
+OF_SCRIPTS = tuple(scope for scope in TokenScope if scope != TokenScope.SHARE)
 # What proxies say of whom they ask for.
 FORWARDING = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_X_REAL_IP", "HTTP_VIA", "HTTP_X_FORWARDED_PROTO")
 
@@ -68,7 +70,7 @@ def shown_to(request: HttpRequest) -> Shown:
     if scheme.lower() != "bearer":
         raise Refused(401, _("Send the token as `Authorization: Bearer stm_…`."))
     try:
-        token = lookups.find(value.strip(), TokenScope.values, address_of(request) or "")
+        token = lookups.find(value.strip(), OF_SCRIPTS, address_of(request) or "")
     except TooManyGuesses as error:
         text = _("Too many unknown tokens came from your address: correct yours, and try again in a minute.")
         raise Refused(429, text) from error

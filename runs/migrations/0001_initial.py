@@ -503,6 +503,27 @@ class Migration(migrations.Migration):
                 ("supervisor_report", models.JSONField(blank=True, editable=False, null=True)),
                 ("queued_at", models.DateTimeField(blank=True, null=True, verbose_name="queued at")),
                 ("queued_host", models.CharField(blank=True, max_length=255, verbose_name="host to start on")),
+                ("priority", models.SmallIntegerField(default=0, verbose_name="priority")),
+                ("line_at", models.DateTimeField(blank=True, null=True, verbose_name="place in line")),
+                ("after_run", models.PositiveBigIntegerField(blank=True, null=True, verbose_name="starts after run")),
+                (
+                    "after_condition",
+                    models.CharField(
+                        choices=[("finished", "finished"), ("ended", "ended in any way")],
+                        default="finished",
+                        max_length=10,
+                        verbose_name="starts when that has",
+                    ),
+                ),
+                (
+                    "gpu_memory_mib",
+                    models.PositiveIntegerField(
+                        blank=True,
+                        help_text="What it needs of each GPU; empty: not known.",
+                        null=True,
+                        verbose_name="GPU memory (MiB)",
+                    ),
+                ),
                 ("given_devices", models.JSONField(blank=True, default=list, verbose_name="devices given")),
                 ("archived_at", models.DateTimeField(blank=True, null=True, verbose_name="archived at")),
                 ("reviewed_at", models.DateTimeField(blank=True, null=True, verbose_name="reviewed at")),

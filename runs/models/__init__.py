@@ -22,7 +22,7 @@ from runs.models.keys import AccessToken, TokenScope, UsedTicket
 from runs.models.projects import Invite, Membership, Project, Role
 from runs.models.recorded import Axis, Chunk, EpochMetric, JournalOffset, Series, StoredEvent
 from runs.models.reports import PortalReport
-from runs.models.runs import LARGEST_ID, Attempt, Checkpoint, Host, Recipe, Run, RunQuerySet, RunState
+from runs.models.runs import LARGEST_ID, AfterCondition, Attempt, Checkpoint, Host, Recipe, Run, RunQuerySet, RunState
 from runs.models.sockets import SocketCounts
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "OF_CODE",
     "AccessToken",
     "ActionState",
+    "AfterCondition",
     "Alert",
     "AlertDelivery",
     "AlertDestination",

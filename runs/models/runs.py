@@ -7,11 +7,12 @@ from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
 from django.core.validators import MaxValueValidator
 from django.db import models
+from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 from runs.models.projects import Project
-from runs.protocol.states import LIVE, group_of
+from runs.protocol.states import ENDED, LIVE, group_of
 from steersman.slots import MOST_SLOTS
 from steersman.spec import ValueSpec, specs_from_wire
 
@@ -25,6 +26,13 @@ class RunState(models.TextChoices):
     STOPPED = "stopped", _("stopped")
     FAILED = "failed", _("failed")
     LOST = "lost", _("lost")
+
+
+class AfterCondition(models.TextChoices):
+    """What must have become of the run that another waits for, as Slurm's afterok and afterany."""
+
+    FINISHED = "finished", _("finished")
+    ENDED = "ended", _("ended in any way")
 
 
 class Recipe(models.Model):
@@ -73,6 +81,27 @@ class RunQuerySet(models.QuerySet["Run"]):
         if number.isdecimal() and len(number) < 19:
             matches |= models.Q(pk=int(number))
         return self.filter(matches)
+
+    def startable_on(self, host: str) -> RunQuerySet:
+        """Return the queued runs that `host` may start as soon as it has their devices."""
+        return self.condition_met().filter(state=RunState.QUEUED, queued_host__in=("", host))
+
+    def condition_met(self) -> RunQuerySet:
+        """Return the runs that wait for no other run, or no more; who starts again after a failure waits for none."""
+        awaited = Run.objects.filter(pk=models.OuterRef("after_run")).order_by()
+        ended = models.Q(after_condition=AfterCondition.ENDED)
+        met = (
+            models.Q(after_run=None)
+            | models.Q(restarts_used__gt=0)
+            | models.Q(models.Exists(awaited.filter(state=RunState.FINISHED)))
+            | (ended & models.Q(models.Exists(awaited.filter(state__in=ENDED))))
+            | (ended & ~models.Q(models.Exists(awaited)))
+        )
+        return self.filter(met)
+
+    def in_line(self) -> RunQuerySet:
+        """Return the runs in the order in which they start: by priority, then by their place in line."""
+        return self.order_by("-priority", Coalesce("line_at", "queued_at"), "pk")
 
 
 class Run(models.Model):
@@ -149,6 +178,18 @@ class Run(models.Model):
     )
     queued_at = models.DateTimeField(_("queued at"), null=True, blank=True)
     queued_host = models.CharField(_("host to start on"), max_length=255, blank=True)
+    # Higher ones start first.
+    priority = models.SmallIntegerField(_("priority"), default=0)
+    # Its place among those of its priority: the time of queueing, unless somebody moved it.
+    line_at = models.DateTimeField(_("place in line"), null=True, blank=True)
+    # No foreign key: that a run was deleted must not be forgotten by those that wait for it.
+    after_run = models.PositiveBigIntegerField(_("starts after run"), null=True, blank=True)
+    after_condition = models.CharField(
+        _("starts when that has"), max_length=10, choices=AfterCondition, default=AfterCondition.FINISHED
+    )
+    gpu_memory_mib = models.PositiveIntegerField(
+        _("GPU memory (MiB)"), null=True, blank=True, help_text=_("What it needs of each GPU; empty: not known.")
+    )
     # By the watch that started it; empty where a person did.
     given_devices = models.JSONField(_("devices given"), default=list, blank=True)
     archived_at = models.DateTimeField(_("archived at"), null=True, blank=True)

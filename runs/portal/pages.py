@@ -26,6 +26,7 @@ from runs.models import AlertState, CommandState, Run, RunQuerySet, RunState, Se
 from runs.portal.forms import RunFilter
 from runs.portal.rows import badges_of, percent_of, row_of, with_loss
 from runs.protocol.commands import COMMANDS
+from runs.queueing.board import HostBoard, board, commanded_projects
 from runs.recording.lifecycle import ENDED
 from runs.recording.queue import start_command
 from runs.recording.queue_places import place_of, places_of
@@ -76,11 +77,23 @@ def locked_out(request: HttpRequest, _response: HttpResponse | None = None, *_: 
 
 
 class RunList(LoginRequiredMixin, ListView[Run]):
-    """The runs of the viewer's projects, newest first. `?fragment=1` gives the table alone, for refreshing."""
+    """The runs of the viewer's projects, newest first. `?fragment=1` gives the table alone, for refreshing.
+
+    `?fragment=queue` gives the hosts and what waits there.
+    """
 
     paginate_by = RUNS_A_PAGE
     template_name = "runs/list.html"
     form: RunFilter
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if request.GET.get("fragment") == "queue":
+            return render(request, "runs/partials/queue.html", {"hosts": self.hosts()})
+        return super().get(request, *args, **kwargs)
+
+    def hosts(self) -> list[HostBoard]:
+        user = self.request.user
+        return board(Run.objects.visible_to(user), commanded_projects(user), timezone.now())
 
     def get_queryset(self) -> RunQuerySet:
         self.form = RunFilter(self.request.GET, user=self.request.user)
@@ -101,6 +114,7 @@ class RunList(LoginRequiredMixin, ListView[Run]):
             "rows": [row_of(run, now, waiting.get(run.pk), badges[run.pk]) for run in context["page_obj"]],
             "form": self.form,
             "filtered": self.form.is_used,
+            "hosts": [] if self.request.GET.get("fragment") else self.hosts(),
             "query": query.urlencode(),
         }
 

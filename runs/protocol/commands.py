@@ -26,6 +26,7 @@ LARGEST_REASON_CHARACTERS = 500
 
 Epochs = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=60, pattern=r"^\w[\w .:+-]*\Z")]
+Priority = Annotated[int, msgspec.Meta(ge=-10, le=10)]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
 Short = Annotated[str, msgspec.Meta(max_length=100)]
 KnobValue = float | int | bool | Annotated[str, msgspec.Meta(max_length=LONGEST_TEXT)]
@@ -156,9 +157,53 @@ class Cancel(RunCommand, frozen=True, kw_only=True):
     command: UUID
 
 
+class OfQueue(RunCommand, frozen=True, kw_only=True):
+    """What may be asked of a run that waits in the queue; no training has a part in it."""
+
+    legal_in: ClassVar[frozenset[str]] = frozenset({"queued"})
+    can_be_scheduled: ClassVar[bool] = False
+
+
+class Withdraw(OfQueue, frozen=True, kw_only=True):
+    """Take the run out of the queue: it is again what it was before."""
+
+    kind: ClassVar[str] = gettext_noop("withdraw")
+    help: ClassVar[str] = gettext_noop("Take the run out of the queue; it can be queued again.")
+
+
+class MoveToFront(OfQueue, frozen=True, kw_only=True):
+    """Start before the other runs of the project that wait; runs of other projects keep their places."""
+
+    kind: ClassVar[str] = gettext_noop("move_to_front")
+    help: ClassVar[str] = gettext_noop(
+        "Start before the other waiting runs of the project. Runs of other projects keep their places."
+    )
+
+
+class SetPriority(OfQueue, frozen=True, kw_only=True):
+    """Start before all runs of a lower priority."""
+
+    kind: ClassVar[str] = gettext_noop("set_priority")
+    help: ClassVar[str] = gettext_noop(
+        "Start before all runs of a lower priority. Only administrators give one above 0."
+    )
+    priority: Priority
+
+
+class StartAnyway(OfQueue, frozen=True, kw_only=True):
+    """Wait for no other run any more."""
+
+    kind: ClassVar[str] = gettext_noop("start_anyway")
+    help: ClassVar[str] = gettext_noop("Wait for no other run any more: start as soon as a device is free.")
+
+
 COMMANDS: dict[str, type[RunCommand]] = {
-    command.kind: command for command in (Stop, Pause, Resume, SaveCheckpoint, Evaluate, SetKnob, Note, Extend, Cancel)
-}
+    command.kind: command
+    for command in (
+        Stop, Pause, Resume, SaveCheckpoint, Evaluate, SetKnob, Note, Extend, Cancel,
+        Withdraw, MoveToFront, SetPriority, StartAnyway,
+    )
+}  # fmt: skip
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):

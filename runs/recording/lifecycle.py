@@ -96,6 +96,9 @@ def open_attempt(
             raise Fenced(f"attempt {run.attempt} of run {run_id} was opened meanwhile")
         if restart and (run.state != RunState.QUEUED or not run.restarts_used):
             raise Fenced(f"run {run_id} was taken out of the queue meanwhile")
+        if given_devices and (run.state != RunState.QUEUED or run.given_devices != list(given_devices)):
+            # Somebody withdrew it, or queued it anew, while the queue started it.
+            raise Fenced(f"run {run_id} was taken out of the queue meanwhile")
         if run.state == RunState.FINISHED:
             raise NotStartable(f"run {run_id} has finished: create a new run to train again")
         number = run.attempt + 1
@@ -134,6 +137,9 @@ def open_attempt(
             stalled_since=None,
             knobs=[],
             given_devices=list(given_devices),
+            after_run=None,
+            line_at=None,
+            priority=0,
             restarts_used=run.restarts_used if restart else 0,
         )
         if run.stalled_since is not None:

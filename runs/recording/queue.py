@@ -7,31 +7,50 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from runs.models import Attempt, Host, Run, RunState
+from runs.models import AfterCondition, Attempt, Host, Run, RunQuerySet, RunState
 from runs.recording.lifecycle import ENDED, LONGEST_REASON_CHARACTERS, SILENT_AFTER_S
 from runs.recording.status import announce_status
 
 # From these a person may queue: a run that never started, or one whose last attempt left something to do.
 QUEUEABLE = (RunState.CREATED, RunState.STOPPED, RunState.FAILED, RunState.LOST)
+WITHDRAWN = "withdrawn from the queue"
 HOST_SILENT_AFTER = timedelta(seconds=SILENT_AFTER_S)
 
 
 class NotQueueable(Exception):
-    """The run cannot be queued, or is not queued; the text says why and what to do."""
+    """The run cannot be queued, or is not queued; the text says why and what to do. `field` is what it is about."""
+
+    def __init__(self, message: str, field: str = "queue") -> None:
+        super().__init__(message)
+        self.field = field
 
 
-def enqueue(run_id: int, host: str = "") -> None:
+@dataclass(frozen=True, slots=True)
+class After:
+    """A run waits until that of `run_id` has finished, or has ended in any way."""
+
+    run_id: int
+    condition: AfterCondition = AfterCondition.FINISHED
+
+
+def enqueue(
+    run_id: int, host: str = "", *, after: After | None = None, priority: int = 0, among: RunQuerySet | None = None
+) -> None:
     """Queue a run for `host`, or for the first host that takes it where that is "". Tells viewers.
 
-    Raises `NotQueueable`, and `Run.DoesNotExist` where there is no such run.
+    `after` names a run of `among`, those that its author may see, or of all where that is left out. Raises
+    `NotQueueable`, and `Run.DoesNotExist` where there is no such run.
     """
     with transaction.atomic():
+        if after is not None:
+            _check_after(run_id, after, Run.objects.all() if among is None else among)
         run = Run.objects.select_for_update().get(pk=run_id)
         if run.recipe_id is None:
             raise NotQueueable(
@@ -48,8 +67,39 @@ def enqueue(run_id: int, host: str = "") -> None:
             queued_host=host,
             given_devices=[],
             restarts_used=0,
+            line_at=None,
+            priority=priority,
+            after_run=after.run_id if after else None,
+            after_condition=after.condition if after else AfterCondition.FINISHED,
         )
         announce_status(run_id)
+
+
+def _check_after(run_id: int, after: After, among: RunQuerySet) -> None:
+    """Refuse a run that cannot be waited for. Raises `NotQueueable`.
+
+    Only earlier runs can: whatever is queued when, and by whom at the same moment, none wait in a circle.
+    """
+    if after.run_id >= run_id:
+        raise NotQueueable(
+            _("Run #%(run)d was not created before this one: a run waits only for earlier ones, so that none wait in "
+              "a circle. Clone it to have it wait.") % {"run": after.run_id},
+            "after",
+        )  # fmt: skip
+    if not among.filter(pk=after.run_id).exists():
+        raise NotQueueable(_("There is no run #%(run)d, or it is not for you.") % {"run": after.run_id}, "after")
+
+
+def start_anyway(run: Run) -> bool:
+    """Let a queued run wait for no other run any more; return whether it did.
+
+    Call where the run's row is locked and its state was looked at.
+    """
+    waiting = Run.objects.filter(pk=run.pk, state=RunState.QUEUED).exclude(after_run=None)
+    if not waiting.update(after_run=None):
+        return False
+    announce_status(run.pk)
+    return True
 
 
 def queue_restart(run_id: int, host: str, pause_s: float, reason: str) -> None:
@@ -82,15 +132,6 @@ def give_up_restart(run_id: int, why: str) -> bool:
     return True
 
 
-def withdraw(run_id: int) -> None:
-    """Take a run out of the queue: it is again what it was before. Raises `NotQueueable`."""
-    with transaction.atomic():
-        run = Run.objects.select_for_update().get(pk=run_id)
-        if run.state != RunState.QUEUED:
-            raise NotQueueable(_("The run is %(state)s, not queued.") % {"state": run.get_state_display()})
-        leave_queue(run, "withdrawn from the queue")
-
-
 def leave_queue(run: Run, why: str) -> None:
     """Bring a queued run back to what it was, with the error of its last attempt; tell viewers why.
 
@@ -102,22 +143,25 @@ def leave_queue(run: Run, why: str) -> None:
     used = run.restarts_used - 1 if waits_to_restart(run) else run.restarts_used
     Run.objects.filter(pk=run.pk).update(
         state=state, reason=reason, ended_at=last.ended_at if last is not None and state in ENDED else None,
-        queued_at=None, queued_host="", given_devices=[], restarts_used=used,
+        queued_at=None, queued_host="", given_devices=[], restarts_used=used, line_at=None, after_run=None, priority=0,
     )  # fmt: skip
     announce_status(run.pk, remark=why)
 
 
 def waiting_for(host: str) -> list[Run]:
-    """Return the queued runs that `host` may start now, oldest first."""
-    waiting = Run.objects.filter(state=RunState.QUEUED, queued_host__in=("", host))
+    """Return the queued runs that `host` may start now, in the order of the line."""
+    waiting = Run.objects.all().startable_on(host)
     # Only a restart waits for its time, set by this host's own clock.
     waiting = waiting.exclude(restarts_used__gt=0, queued_at__gt=timezone.now())
-    return list(waiting.order_by("queued_at", "pk"))
+    return list(waiting.in_line())
 
 
 def claim(run_id: int, host: str, devices: Sequence[str] = ()) -> bool:
-    """Take a queued run for `host`, on `devices` of it; return whether no other host or person was faster."""
-    waiting = Run.objects.filter(pk=run_id, state=RunState.QUEUED, queued_host__in=("", host))
+    """Take a queued run for `host`, on `devices` of it; return whether no other host or person was faster.
+
+    Not one that was queued anew meanwhile and waits for another run now.
+    """
+    waiting = Run.objects.filter(pk=run_id).startable_on(host)
     return bool(waiting.update(queued_host=host, given_devices=list(devices)))
 
 
@@ -154,6 +198,11 @@ def living_hosts(now: datetime) -> list[Host]:
     Compares wall clocks, which is good enough to choose from, not to take a run over.
     """
     return list(Host.objects.filter(heartbeat_at__gt=now - HOST_SILENT_AFTER))
+
+
+def is_living(host: Host, now: datetime) -> bool:
+    """Tell whether the `watch` of a host sent a heartbeat lately, as `living_hosts` does."""
+    return now - host.heartbeat_at < HOST_SILENT_AFTER
 
 
 def starter_missing(host: str, hosts: Sequence[Host]) -> bool:

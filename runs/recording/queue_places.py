@@ -5,20 +5,60 @@ Ids of runs are told to those alone who may see these runs; the others learn how
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from runs.models import Host, Run, RunQuerySet, RunState
-from runs.recording.queue import living_hosts
-from steersman.slots import CPU, HostDevices, Wish, ahead_of, candidates
+from runs.models import AfterCondition, Host, Run, RunQuerySet, RunState
+from runs.protocol.states import ENDED
+from runs.recording.queue import is_living, living_hosts
+from steersman.gpu_memory import GpuRoom, Obstacle, gib
+from steersman.slots import CPU, HostDevices, Wish, ahead_of, candidates, fits, obstacles
 
 # More ids than these say no more than their number.
 MOST_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """The run that another waits for: its number, None where the viewer may not see it, and its state, "" where it was
+    deleted; `condition` as in `runs.models.AfterCondition`.
+    """
+
+    run: int | None
+    state: str
+    condition: str
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether nothing that happens by itself lets the waiting run start."""
+        return self.condition == AfterCondition.FINISHED and self.state in ("", RunState.STOPPED, RunState.FAILED)
+
+    @property
+    def sentence(self) -> str:
+        """Return such as "waits until #12 has finished"."""
+        name = _("a run that you may not see") if self.run is None else f"#{self.run}"
+        if self.is_stuck:
+            texts: dict[str, str] = {
+                "": _("cannot start: %(run)s was deleted before it had finished"),
+                RunState.STOPPED: _("cannot start: %(run)s was stopped; it starts if that is resumed and finishes"),
+                RunState.FAILED: _("cannot start: %(run)s has failed; it starts if that is resumed and finishes"),
+            }
+            return texts[self.state] % {"run": name}
+        if self.condition == AfterCondition.FINISHED:
+            text = _("waits until %(run)s has finished") % {"run": name}
+        else:
+            text = _("waits until %(run)s has ended") % {"run": name}
+        added: dict[str, str] = {
+            RunState.CREATED: _("nobody has queued it"),
+            RunState.LOST: _("it is lost, and may come back"),
+        }
+        return f"{text} ({added[self.state]})" if self.state in added else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +66,8 @@ class QueuePlace:
     """Number `number` in line for `device` ("cpu", "cuda", "cuda:1") on `host` ("" for any), `ranks` of them.
 
     `after` are the runs ahead that the viewer may see, `hidden` how many others there are. With `names_host` false
-    nothing is said of the host.
+    nothing is said of the host. `why` says what else it waits for: memory of GPUs. One that waits for another run,
+    `awaits`, stands in no line yet: its number is 0.
     """
 
     number: int
@@ -36,29 +77,42 @@ class QueuePlace:
     after: list[int]
     hidden: int
     names_host: bool = True
+    priority: int = 0
+    why: str = ""
+    awaits: Awaited | None = None
 
     def without_host(self) -> QueuePlace:
         """Return the place as guests may know it."""
-        return replace(self, host="", names_host=False)
+        return replace(self, host="", names_host=False, why="")
 
     def as_wire(self) -> dict[str, Any]:
-        wire = asdict(self) | {"text": self.sentence}
+        wire = asdict(self) | {"text": self.sentence, "stuck": self.is_stuck}
         del wire["names_host"]
         return wire
 
     @property
+    def is_stuck(self) -> bool:
+        return self.awaits is not None and self.awaits.is_stuck
+
+    @property
     def short(self) -> str:
-        return _("%(place)s in line") % {"place": ordinal(self.number)}
+        if self.awaits is None:
+            return _("%(place)s in line") % {"place": ordinal(self.number)}
+        if self.is_stuck:
+            return _("cannot start")
+        return _("after another run") if self.awaits.run is None else _("after #%(run)d") % {"run": self.awaits.run}
 
     @property
     def sentence(self) -> str:
         """Return such as "3rd in line for cuda:0 on gpu1, after #41 and #44"."""
+        if self.awaits is not None:
+            return self.awaits.sentence
         words = {"place": ordinal(self.number), "device": self._device_words(), "host": self.host or _("any host")}
         named, nameless = _("%(place)s in line for %(device)s on %(host)s"), _("%(place)s in line for %(device)s")
         line = (named if self.names_host else nameless) % words
-        if self.number == 1:
-            return line
-        return _("%(line)s, after %(others)s") % {"line": line, "others": self._others()}
+        if self.number > 1:
+            line = _("%(line)s, after %(others)s") % {"line": line, "others": self._others()}
+        return f"{line}: {self.why}" if self.why else line
 
     def _device_words(self) -> str:
         if self.device == CPU:
@@ -85,32 +139,80 @@ class QueuePlace:
 class WaitingRuns:
     """All that waits, read once for as many runs as are shown."""
 
-    def __init__(self) -> None:
-        waiting = Run.objects.filter(state=RunState.QUEUED).order_by("queued_at", "pk")
+    def __init__(self, hosts: Sequence[Host] | None = None, now: datetime | None = None) -> None:
+        """`hosts` are all hosts where they have been read already, as they were at `now`."""
+        waiting = Run.objects.filter(state=RunState.QUEUED).in_line()
         # What was given its devices is being started, and what starts again keeps them: neither stands in line.
         waiting = waiting.filter(restarts_used=0).only(*WISH_FIELDS)
-        self._queue = [wish_of(run) for run in waiting if not run.given_devices]
+        standing = [run for run in waiting if not run.given_devices]
+        self.states = _states({run.after_run for run in standing if run.after_run})
+        self._awaits = {run.pk: run for run in standing if self._waits(run)}
+        self._priorities = {run.pk: run.priority for run in standing}
+        self._queue = [wish_of(run) for run in standing if run.pk not in self._awaits]
+        self._order = [(run.pk, run.queued_host) for run in standing]
         self._hosts: dict[str, HostDevices] = {}
         if self._queue:
-            self._hosts = {host.name: devices_of(host) for host in living_hosts(timezone.now())}
+            now = now or timezone.now()
+            living = living_hosts(now) if hosts is None else [host for host in hosts if is_living(host, now)]
+            self._hosts = {host.name: devices_of(host) for host in living}
 
     def place(self, run: Run, seen: Collection[int]) -> QueuePlace | None:
-        """Return the place of `run`, None where it waits for no device; `seen` are the runs that the viewer may see."""
+        """Return the place of `run`, None where it waits for nothing; `seen` are the runs that the viewer may see."""
+        if run.pk in self._awaits:
+            waiting = self._awaits[run.pk]
+            assert waiting.after_run is not None
+            state = self.states.get(waiting.after_run, "")
+            # Who asks for a run that was deleted learns of it by its number, which tells nothing else.
+            named = waiting.after_run if not state or waiting.after_run in seen else None
+            awaits = Awaited(named, state, waiting.after_condition)
+            return QueuePlace(
+                0, run.device, run.ranks, run.queued_host, [], 0, priority=waiting.priority, awaits=awaits
+            )
         wish = next((each for each in self._queue if each.run_id == run.pk), None)
         if wish is None:
             return None
         before = ahead_of(wish, self._queue, self._hosts)
         after = [run_id for run_id in before if run_id in seen]
-        return QueuePlace(len(before) + 1, self._device(wish), wish.ranks, wish.host, after, len(before) - len(after))
+        return QueuePlace(
+            len(before) + 1, self._device(wish), wish.ranks, wish.host, after, len(before) - len(after),
+            priority=self._priorities[run.pk], why=self._why(wish),
+        )  # fmt: skip
 
     @property
     def waiting(self) -> set[int]:
-        """The runs that wait for a device."""
-        return {wish.run_id for wish in self._queue}
+        """The runs that wait for a device or for another run, and those that are waited for."""
+        return {wish.run_id for wish in self._queue} | set(self._awaits) | set(self.states)
+
+    def in_order(self) -> list[tuple[int, str]]:
+        """Return each run that waits, with the host that it waits for, "" for any: first what stands in line."""
+        in_line = [each for each in self._order if each[0] not in self._awaits]
+        return in_line + [each for each in self._order if each[0] in self._awaits]
 
     def waiting_for(self, host: str) -> int:
         """Return how many runs wait for that very host."""
         return sum(wish.host == host for wish in self._queue)
+
+    def _waits(self, run: Run) -> bool:
+        """Tell whether the run that this one waits for has not come to what it waits for, as `condition_met` does."""
+        if not run.after_run:
+            return False
+        state = self.states.get(run.after_run, "")
+        met = (RunState.FINISHED,) if run.after_condition == AfterCondition.FINISHED else ("", *ENDED)
+        return state not in met
+
+    def _why(self, wish: Wish) -> str:
+        """Return what keeps a run from the GPUs of the only host that it could start on, "" if nothing is known."""
+        hosts = [name for name, devices in self._hosts.items() if wish.host in ("", name) and fits(wish, devices)]
+        if len(hosts) != 1:
+            return ""
+        devices = self._hosts[hosts[0]]
+        found = obstacles(wish, devices)
+        texts = [_obstacle_words(f"cuda:{devices.gpus.index(gpu)}", devices.rooms[gpu], wish, each)
+                 for gpu, each in found.items()]  # fmt: skip
+        more = len(texts) - MOST_NAMED
+        if more > 0:
+            texts[MOST_NAMED:] = [ngettext("%(count)d more GPU", "%(count)d more GPUs", more) % {"count": more}]
+        return _("; ").join(texts)
 
     def _device(self, wish: Wish) -> str:
         """Return what it waits for, as exactly as its host tells."""
@@ -125,7 +227,29 @@ class WaitingRuns:
         return "cuda"
 
 
-WISH_FIELDS = ("id", "device", "ranks", "queued_host", "given_devices", "state")
+def _states(run_ids: set[int]) -> dict[int, str]:
+    """Return the states of those of the runs that there are."""
+    return dict(Run.objects.filter(pk__in=run_ids).values_list("pk", "state")) if run_ids else {}
+
+
+def _obstacle_words(gpu: str, room: GpuRoom, wish: Wish, obstacle: Obstacle) -> str:
+    words = {
+        "gpu": gpu, "others": gib(room.others), "total": gib(room.total), "free": gib(max(0, room.free)),
+        "need": gib(room.need(wish.gpu_memory_mib)),
+    }  # fmt: skip
+    match obstacle:
+        case Obstacle.OTHERS:
+            return _("%(gpu)s is used by another program: %(others)s of %(total)s GiB") % words
+        case Obstacle.TAKEN:
+            return _("%(gpu)s has %(free)s of %(total)s GiB free, this run takes %(need)s") % words
+        case Obstacle.TOO_SMALL:
+            return _("%(gpu)s has %(total)s GiB in all, this run asks for %(need)s") % words
+
+
+WISH_FIELDS = (
+    "id", "device", "ranks", "queued_host", "given_devices", "state", "priority", "after_run", "after_condition",
+    "gpu_memory_mib", "line_at", "queued_at",
+)  # fmt: skip
 
 
 def places_of(runs: Collection[Run], visible: RunQuerySet) -> Mapping[int, QueuePlace]:
@@ -146,13 +270,14 @@ def place_of(run: Run, visible: RunQuerySet, *, names_host: bool = True) -> Queu
 
 
 def wish_of(run: Run, ranks: int | None = None) -> Wish:
-    return Wish(run.pk, run.device, ranks or run.ranks, run.queued_host)
+    return Wish(run.pk, run.device, ranks or run.ranks, run.queued_host, run.gpu_memory_mib)
 
 
 def devices_of(host: Host) -> HostDevices:
     """Return the devices that a host published; one that tells no UUID goes by its name."""
-    gpus = [str(each.get("uuid") or each["device"]) for each in host.devices if each.get("device") != CPU]
-    return HostDevices(tuple(gpus))
+    gpus = {str(each.get("uuid") or each["device"]): each for each in host.devices if each.get("device") != CPU}
+    rooms = {uuid: room for uuid, each in gpus.items() if (room := GpuRoom.of(each)) is not None}
+    return HostDevices(tuple(gpus), rooms=rooms)
 
 
 def ordinal(number: int) -> str:

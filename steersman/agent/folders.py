@@ -73,6 +73,15 @@ class WorkerProcess:
         except psutil.NoSuchProcess:
             return False
 
+    def family(self) -> set[int]:
+        """Return the pids of the worker and of all that it started, empty where it has ended."""
+        if not self.is_alive():
+            return set()
+        try:
+            return {self.pid} | {child.pid for child in psutil.Process(self.pid).children(recursive=True)}
+        except psutil.Error:
+            return {self.pid}
+
 
 def _worker_path(folder: Path, rank: int) -> Path:
     return folder / ("worker.json" if rank == 0 else f"worker-{rank:04d}.json")
@@ -114,6 +123,12 @@ def any_worker_lives(folder: Path) -> bool:
             return True
         lock.release()
     return False
+
+
+def recorded_workers(folder: Path) -> list[WorkerProcess]:
+    """Return the workers that were started for an attempt, whether they live or not."""
+    found = [WorkerProcess.recorded(folder, rank) for rank in range(_recorded_ranks(folder))]
+    return [worker for worker in found if worker is not None]
 
 
 def _recorded_ranks(folder: Path) -> int:

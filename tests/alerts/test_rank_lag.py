@@ -71,7 +71,7 @@ def test_only_a_lag_that_costs_a_third_of_the_step_is_one(slow_ms, lags):
 
 def test_a_training_of_two_ranks_names_the_one_that_is_slow_before_they_meet(offline_stack: Stack) -> None:
     stack = offline_stack
-    words = ("create_run", "--project", "lab", "--user", "operator", "--device", "cpu", "--nproc", "2")
+    words = ("create_run", "--quiet", "--project", "lab", "--user", "operator", "--device", "cpu", "--nproc", "2")
     recipe = "tests.alerts.lagging_recipe:Lagging"
     run_id = int(stack.manage(*words, "--recipe", recipe, "--set", "epochs=100000").stdout)
     training = stack.train(run_id, "--quiet")

@@ -48,6 +48,7 @@ from runs.protocol.events import (
     TextLogged,
 )
 from runs.recording import feed
+from runs.recording.queue import After, enqueue
 from runs.recording.status import status_of
 from runs.series import storage
 from steersman.knobs import Knob
@@ -80,7 +81,20 @@ def seed() -> None:
         "invite": invite(project, Role.VIEWER, owner),
         **_tell_of_alerts(live, owner),
     }
+    _queue(project, ended)
     print(json.dumps(places))
+
+
+def _queue(project: Project, failed: Run) -> None:
+    """Make two runs that wait: one for another program on a GPU, one for a run that has failed."""
+    gpu = {
+        "device": "cuda:0", "title": "GPU", "uuid": "GPU-a", "memory_used_mib": 62_000, "memory_total_mib": 81_920,
+        "others_mib": 62_000, "allowed_mib": 8192, "free_mib": 19_920, "usual_mib": 73_728,
+    }  # fmt: skip
+    Host.objects.filter(name="gpu-host").update(devices=[gpu])
+    fields: dict[str, Any] = {"project": project, "recipe": Recipe.objects.first(), "name": "bare"}
+    enqueue(Run.objects.create(**fields, device="cuda").pk, "gpu-host", priority=-1)
+    enqueue(Run.objects.create(**fields).pk, after=After(failed.pk))
 
 
 def _tell_of_alerts(run: Run, owner: User) -> dict[str, Any]:

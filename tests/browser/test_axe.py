@@ -66,7 +66,7 @@ PAGES: dict[str, tuple[Callable[[Places], str], str, str]] = {
 }  # fmt: skip
 # Routes that answer with no page of their own: JSON, scripts, and what is only sent to.
 NO_PAGES = {
-    "logout", "texts", "queue_run", "withdraw_run", "change_role", "remove_member", "revoke_invite", "revoke_token",
+    "logout", "texts", "queue_run", "in_queue", "change_role", "remove_member", "revoke_invite", "revoke_token",
     "set_language", "switch_destination", "delete_destination", "test_destination", "test_mail_account",
     "delete_mail_account",
 }  # fmt: skip

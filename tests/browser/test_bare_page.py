@@ -55,6 +55,7 @@ def test_it_shows_a_run_and_stops_it(chromium: Browser, elsewhere: str, driver: 
         stack.manage("recipes", "--publish")
         create = (
             "create_run",
+            "--quiet",
             "--project",
             "lab",
             "--recipe",

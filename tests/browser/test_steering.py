@@ -27,8 +27,8 @@ def lab() -> Iterator[Stack]:
     """A stack with a run of the image recipe that trains for as long as it is let."""
     with started_stack() as stack:
         made = stack.manage(
-            "create_run", "--project", "lab", "--recipe", "tests.recipes.unhurried:Unhurried", "--name", "Steered",
-            "--device", "cpu", cwd=ROOT,
+            "create_run", "--quiet", "--project", "lab", "--recipe", "tests.recipes.unhurried:Unhurried",
+            "--name", "Steered", "--device", "cpu", cwd=ROOT,
         )  # fmt: skip
         assert "1" in made.stdout
         stack.train(1, "--quiet")

@@ -40,6 +40,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "note": {"text": "look here"},
     "extend": {"epochs": 2},
     "cancel": {"command": str(uuid4())},
+    "set_priority": {"priority": -1},
 }
 
 
@@ -150,6 +151,8 @@ def test_each_command_is_taken_in_its_states_and_refused_in_others(kind: str, st
     command = send(new_run(state).pk, kind)
     if state not in COMMANDS[kind].legal_in:
         assert command.state == CommandState.REFUSED and command.outcome == f"The run is {state}."
+    elif kind in ("move_to_front", "start_anyway"):
+        assert command.state == CommandState.REFUSED and command.outcome.startswith(("No run that", "It waits for no"))
     elif kind == "cancel":
         assert command.state == CommandState.REFUSED and command.outcome == "This run has no such command."
     elif state in ("running", "paused"):

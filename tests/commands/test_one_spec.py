@@ -137,7 +137,8 @@ class Places:
     def create_run(self, name: str, text: str) -> Any:
         out = StringIO()
         try:
-            call_command("create_run", project="lab", recipe=self.recipe.spec, set=[f"{name}={text}"], stdout=out)
+            options = {"project": "lab", "recipe": self.recipe.spec, "set": [f"{name}={text}"], "quiet": True}
+            call_command("create_run", **options, stdout=out)
         except CommandError as error:
             return str(error)
         return Run.objects.get(pk=int(out.getvalue())).parameters[name]

@@ -34,7 +34,7 @@ class Mine(Digits):
 
 def create(*arguments: str) -> int:
     out = StringIO()
-    call_command("create_run", *arguments, stdout=out)
+    call_command("create_run", "--quiet", *arguments, stdout=out)
     return int(out.getvalue())
 
 
@@ -223,7 +223,7 @@ def test_it_lists_parameters_with_type_default_range_and_help() -> None:
     assert epochs.split() == words.split()
 
 
-def test_it_creates_a_run_without_loading_torch_and_prints_only_the_id(tmp_path: Path) -> None:
+def test_it_creates_a_run_without_loading_torch_and_says_what_comes_next(tmp_path: Path) -> None:
     (tmp_path / "own_recipe.py").write_text(MINE)
     environment = os.environ | {"STEERSMAN_DATA": str(tmp_path / "data")}
 
@@ -241,7 +241,14 @@ def test_it_creates_a_run_without_loading_torch_and_prints_only_the_id(tmp_path:
     assert manage("migrate", "-v0").returncode == 0
     arguments = ("create_run", "--project", "p", "--create-project", "--recipe", "own_recipe:Mine", "--set")
     made = manage(*arguments, "size=4", torch_fails=True)
-    assert (made.stdout, made.stderr, made.returncode) == ("1\n", "", 0)
+    said = "Run 1 (Mine) is recorded in project p.\nStart it with: python manage.py train --run-id 1\n"
+    assert (made.stdout, made.stderr, made.returncode) == (said, "", 0)
+    # The portal is known by who serves this folder, while that process lives.
+    lock = tmp_path / "data" / "serve.lock"
+    for process, line in ((os.getpid(), "Its page: http://127.0.0.1:8000/runs/2/\n"), (2**22 + 1, "")):
+        lock.write_text(f"make serve, process {process}, http://127.0.0.1:8000/\n")
+        assert ("Its page" in (said := manage(*arguments, "size=4").stdout)) == bool(line) and line in said
+    assert manage(*arguments, "size=4", "--quiet").stdout == "4\n"
     refused = manage(*arguments, "size=40", torch_fails=True)
     assert refused.returncode == 2
     assert refused.stdout == ""

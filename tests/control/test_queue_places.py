@@ -16,9 +16,23 @@ from django.test import Client
 from django.utils import timezone, translation
 
 from runs.access.tokens import create_token
-from runs.models import Attempt, Host, Membership, Project, Recipe, Role, Run, RunState, TokenScope
+from runs.commands.record import record
+from runs.models import (
+    COMMAND_LINE,
+    Attempt,
+    Command,
+    Host,
+    Membership,
+    Project,
+    Recipe,
+    Role,
+    Run,
+    RunState,
+    TokenScope,
+)
+from runs.protocol.commands import parse_command
 from runs.recording.lifecycle import AttemptEnd, Holder, Lease, end_attempt, open_attempt
-from runs.recording.queue import claim, enqueue, queue_restart, withdraw
+from runs.recording.queue import claim, enqueue, queue_restart
 from runs.recording.queue_places import QueuePlace, ordinal
 from steersman.agent.folders import WorkerProcess, attempt_folder
 from trainer.scheduler import host_slots
@@ -49,6 +63,18 @@ def queued(project: Project, device: str = "auto", host: str = HOST, **fields: o
     run = Run.objects.create(project=project, name="run", recipe=recipe, device=device, **fields)
     enqueue(run.pk, host)
     return Run.objects.get(pk=run.pk)
+
+
+def ask(run: Run, words: str, may_push: bool = False, **arguments: object) -> Command:
+    """Ask something of a waiting run, and return the row of the command as it stands then."""
+    request = parse_command({"command": words, "arguments": arguments})
+    command = record(run.pk, request, author_id=None, author_name=COMMAND_LINE, may_push=may_push)
+    command.refresh_from_db()
+    return command
+
+
+def withdraw(run_id: int) -> None:
+    assert ask(Run.objects.get(pk=run_id), "withdraw").state == "applied"
 
 
 def viewer(name: str = "viewer") -> Client:
@@ -95,7 +121,8 @@ def test_who_may_not_see_the_others_learns_only_how_many_there_are(lab: Project,
     key = create_token(operator, lab, TokenScope.VIEW, name="script")[1]
     answer = Client().get(f"/api/runs/{last.pk}/", headers={"Authorization": f"Bearer {key}"}).json()
     assert answer["place"] == {
-        "number": 4, "device": "cuda:0", "ranks": 1, "host": HOST, "after": [own.pk], "hidden": 2, "text": sentences[1]
+        "number": 4, "device": "cuda:0", "ranks": 1, "host": HOST, "after": [own.pk], "hidden": 2, "text": sentences[1],
+        "priority": 0, "why": "", "awaits": None, "stuck": False,
     }  # fmt: skip
     link = create_token(operator, lab, TokenScope.SHARE, name="share", run=last)[1]
     for address in (f"/api/runs/{last.pk}/place/", f"/share/{link}/"):
@@ -119,7 +146,7 @@ def test_the_list_asks_as_many_queries_for_many_that_wait_as_for_one(
     queued(lab)
     client = viewer()
     client.get("/")
-    with django_assert_max_num_queries(14) as first:  # type: ignore[attr-defined]
+    with django_assert_max_num_queries(15) as first:  # type: ignore[attr-defined]
         client.get("/")
     for _ in range(10):
         queued(lab)
@@ -182,6 +209,8 @@ def starts(
 
 
 def begin(run: Run, devices: tuple[str, ...] = (), **fields: object) -> Attempt:
+    if devices:
+        claim(run.pk, HOST, devices)
     lease = open_attempt(run.pk, Holder(HOST, "boot", 1), run.attempt, command_line=[], given_devices=devices)
     Attempt.objects.filter(pk=lease.attempt_id).update(**fields)
     return Attempt.objects.get(pk=lease.attempt_id)
@@ -265,6 +294,7 @@ def test_a_run_that_waits_to_start_again_keeps_its_device(lab: Project) -> None:
 
 def test_what_trains_on_another_host_holds_nothing_here(lab: Project) -> None:
     elsewhere, here = queued(lab, host=""), queued(lab, "cuda:0")
+    claim(elsewhere.pk, "gpu2", [A])
     open_attempt(elsewhere.pk, Holder("gpu2", "boot", 1), 0, command_line=[], given_devices=[A])
     assert starts() == {here.pk: (A,)}
 

@@ -25,7 +25,7 @@ def paused(stack: Stack, run_id: int) -> dict[str, Any]:
 
 def start(stack: Stack) -> int:
     arguments = ("--recipe", "digits", "--seed", "7", "--set", "epochs=16", "--set", "save_every=100", "--start-paused")
-    run_id = int(stack.manage("create_run", "--project", "lab", *arguments).stdout)
+    run_id = int(stack.manage("create_run", "--quiet", "--project", "lab", *arguments).stdout)
     stack.train(run_id, "--quiet")
     paused(stack, run_id)
     return run_id

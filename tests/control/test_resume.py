@@ -26,7 +26,7 @@ def published(offline_stack: Stack) -> Stack:
 
 
 def create(stack: Stack, *arguments: str) -> int:
-    return int(stack.manage("create_run", "--project", "lab", "--user", "operator", *arguments).stdout)
+    return int(stack.manage("create_run", "--quiet", "--project", "lab", "--user", "operator", *arguments).stdout)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_it_trains_a_recipe_of_ones_own_from_where_it_is_started(published, tmp_
         '    title = "Wide digits"\n'
         "    hidden = 128\n"
     )
-    command = ("create_run", "--project", "lab", "--recipe", "mine:Wide", "--set", "epochs=1")
+    command = ("create_run", "--quiet", "--project", "lab", "--recipe", "mine:Wide", "--set", "epochs=1")
     run_id = int(published.manage(*command, cwd=tmp_path).stdout)
     result = published.manage("train", "--run-id", str(run_id), "--quiet", check=False, cwd=tmp_path)
     assert result.returncode == 0, result.stderr

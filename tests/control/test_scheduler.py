@@ -16,12 +16,12 @@ from django.db import OperationalError, transaction
 from django.utils import timezone
 
 from runs.commands.record import record
-from runs.models import Host, Project, Recipe, Run, RunState, StoredEvent
-from runs.protocol.commands import Request, Stop
+from runs.models import Command, Host, Project, Recipe, Run, RunState, StoredEvent
+from runs.protocol.commands import Request, Stop, Withdraw
 from runs.protocol.events import Block
 from runs.recording import feed, queue
 from runs.recording.lifecycle import Fenced, Holder, Lease, mark_lost, open_attempt, renew_lease
-from runs.recording.queue import NotQueueable, claim, enqueue, fail_start, queue_restart, waiting_for, withdraw
+from runs.recording.queue import NotQueueable, claim, enqueue, fail_start, queue_restart, waiting_for
 from steersman.agent.folders import host_name
 from tests.support.stored_points import metrics_event, read_points
 from trainer.recipe_names import source_sha256
@@ -47,6 +47,12 @@ def hold(run: Run) -> Lease:
     return open_attempt(run.pk, Holder("elsewhere", "boot", 1), run.attempt, command_line=[])
 
 
+def withdraw(run_id: int) -> Command:
+    command = record(run_id, Request(id=uuid4(), command=Withdraw()), author_id=None, author_name="anna")
+    command.refresh_from_db()
+    return command
+
+
 # The queue
 
 
@@ -59,8 +65,8 @@ def test_it_queues_and_withdraws(run: Run) -> None:
     withdraw(run.pk)
     run.refresh_from_db()
     assert (run.state, run.queued_host, run.queued_at) == ("created", "", None)
-    with pytest.raises(NotQueueable, match="not queued"):
-        withdraw(run.pk)
+    refused = withdraw(run.pk)
+    assert (refused.state, refused.outcome) == ("refused", "The run is created.")
     assert told(run) == [("queued", ""), ("created", "withdrawn from the queue")]
 
 

@@ -111,7 +111,7 @@ def test_two_ranks_stop_crash_and_go_on_bit_for_bit(offline_stack, tmp_path):
     They are the same, and they are what one rank makes of the same batches, but for the order of additions.
     """
     stack = offline_stack
-    words = ("create_run", "--project", "lab", "--user", "operator", "--recipe", "digits", "--device", "cpu")
+    words = ("create_run", "--quiet", "--project", "lab", "--user", "operator", "--recipe", "digits", "--device", "cpu")
     whole, cut = (int(stack.manage(*words, "--set", "epochs=8").stdout) for _ in range(2))
     reference = start_torchrun(stack, whole)
     both = start_nodes(stack, cut, (1, 1))

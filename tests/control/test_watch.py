@@ -70,7 +70,7 @@ def test_it_starts_a_queued_run_that_outlives_it_and_brings_back_its_supervisor(
 ) -> None:
     watch = start_watch(lab, watches)
     arguments = ("--project", "lab", "--recipe", "digits", "--set", "epochs=100000", "--device", "cpu", "--queue")
-    run_id = int(lab.manage("create_run", *arguments).stdout)
+    run_id = int(lab.manage("create_run", "--quiet", *arguments).stdout)
     wait_for(lambda: run_row(lab, run_id)["step"] > 3, f"points\n{lab.log()}")
     worker, supervisor = lab.worker_pid(run_id), attempt_of(lab, run_id)["supervisor_pid"]
 
@@ -124,7 +124,7 @@ def test_a_run_for_one_gpu_is_given_it_and_calls_it_its_first(
 ) -> None:
     """This torch has no CUDA, and so the run fails; what it asked for then tells what it was given."""
     start_watch(lab, watches, LD_LIBRARY_PATH=str(build_stub(tmp_path)))
-    create = ("create_run", "--project", "lab", "--recipe", "digits", "--queue", "--host", HERE, "--device")
+    create = ("create_run", "--quiet", "--project", "lab", "--recipe", "digits", "--queue", "--host", HERE, "--device")
     second, beyond = (int(lab.manage(*create, device).stdout) for device in ("cuda:1", "cuda:2"))
     for run_id, device in ((second, "cuda"), (beyond, "cuda:2")):
         wait_for(lambda run_id=run_id: run_row(lab, run_id)["state"] == "failed", f"the refusal\n{lab.log()}")  # type: ignore[misc]

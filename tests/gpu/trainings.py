@@ -30,7 +30,7 @@ SERIES = ("train/loss", "optimizer/gradient_norm")
 def recipe_run(stack: Stack, device: str, *words: str, **parameters: str) -> int:
     """Record a run of the digits recipe and return its number."""
     settings = [part for name, value in parameters.items() for part in ("--set", f"{name}={value}")]
-    command = ["create_run", "--project", "lab", "--recipe", "digits", "--device", device, *words, *settings]
+    command = ["create_run", "--quiet", "--project", "lab", "--recipe", "digits", "--device", device, *words, *settings]
     return int(re.findall(r"\d+", stack.manage(*command).stdout)[0])
 
 

@@ -78,7 +78,7 @@ def told_behind(run: RecordedRun, chance: random.Random) -> dict[str, Any]:
 def whole_story(run: RecordedRun) -> None:
     """All that may happen to a run, and a cut after each thing."""
     chapters = [
-        run.enqueue, run.withdraw, run.extend, run.write_note, run.enqueue, run.fail_start, run.start,
+        run.enqueue, run.order_line, run.withdraw, run.extend, run.write_note, run.enqueue, run.fail_start, run.start,
         run.record_environment, run.plan, run.log_points, run.log_epoch, run.print_lines, run.sample_system,
         run.set_knob, run.log_text, run.note, run.save_checkpoint, run.log_points, run.log_epoch, run.save_checkpoint,
         run.pause, run.write_note, run.cancel, run.resume, run.evaluate, run.ask_for_checkpoint, run.extend,

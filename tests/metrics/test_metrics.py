@@ -195,7 +195,7 @@ def test_it_refuses_all_others_with_a_sentence(project: Project, settings: Any) 
     for scope in (TokenScope.VIEW, TokenScope.COMMAND):
         refused = ask(key(project, scope))
         assert refused.status_code == 403 and "another scope" in refused.content.decode()
-    assert ask(key(project, TokenScope.SHARE, run=run)).status_code == 403
+    assert ask(key(project, TokenScope.SHARE, run=run)).status_code == 401
     assert Client().post("/metrics").status_code == 405
     opened = Client().get("/api/runs/", headers={"Authorization": f"Bearer {key(project)}"})
     assert opened.status_code == 403 and "metrics" in opened.content.decode()

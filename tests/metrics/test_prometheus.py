@@ -64,7 +64,7 @@ def scene() -> Iterator[Scene]:
         portal = subprocess.Popen(command, env=stack.environment, stdout=log, stderr=log)
         try:
             run_id = create_run(stack)
-            stack.train(run_id, "--", str(ROOT / "tests" / "trainings" / "measured.py"))
+            stack.train(run_id, "--", str(ROOT / "tests" / "metrics" / "measured_training.py"))
             made = [
                 stack.manage("create_token", "--project", "lab", "--scope", scope, "--user", "operator").stdout.strip()
                 for scope in ("metrics", "command")

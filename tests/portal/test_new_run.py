@@ -218,7 +218,7 @@ def test_it_goes_on_where_the_checkpoints_lie(project: Project, state: RunState)
     client_of("operator").post(reverse("queue_run", args=[run.pk]))
     run.refresh_from_db()
     assert (run.state, run.queued_host) == ("queued", "gpu1")
-    client_of("operator").post(reverse("withdraw_run", args=[run.pk]))
+    client_of("operator").post(reverse("in_queue", args=[run.pk]), {"command": "withdraw"})
     run.refresh_from_db()
     assert run.state in (RunState.LOST, RunState.CREATED)
 
@@ -229,7 +229,7 @@ def test_it_says_why_a_run_cannot_be_queued(project: Project) -> None:
     assert "The run is finished: it cannot be queued." in answer.content.decode()
 
 
-@pytest.mark.parametrize("route", ["queue_run", "withdraw_run"])
+@pytest.mark.parametrize("route", ["queue_run", "in_queue"])
 @pytest.mark.parametrize(("name", "status"), [("viewer", 403), ("stranger", 404)])
 def test_only_operators_queue_and_withdraw(project: Project, route: str, name: str, status: int) -> None:
     run = make_run(project)

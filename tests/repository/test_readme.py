@@ -55,7 +55,7 @@ def test_its_recipe_has_thirty_lines_and_learns(offline_stack: Stack, tmp_path):
     lines = [line for line in code.splitlines() if line.strip() and not line.startswith(("#", "import", "from"))]
     assert len(lines) <= 30
     (tmp_path / "my_recipe.py").write_text(code)
-    command = ("create_run", "--project", "lab", "--recipe", "my_recipe:Sine", "--set", "epochs=20")
+    command = ("create_run", "--quiet", "--project", "lab", "--recipe", "my_recipe:Sine", "--set", "epochs=20")
     run_id = int(offline_stack.manage(*command, cwd=tmp_path).stdout)
     offline_stack.manage("train", "--run-id", str(run_id), "--quiet", cwd=tmp_path)
     run = run_row(offline_stack, run_id)

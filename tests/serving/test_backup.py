@@ -37,7 +37,7 @@ def start(stack: Stack, note: Path) -> tuple[int, int]:
     stack.environment |= {"STEERSMAN_RECIPES": RECIPE, "LASTING_NOTE": str(note)}
     stack.manage("recipes", "--publish")
     made = stack.manage(
-        "create_run", "--project", "lab", "--recipe", RECIPE, "--set", "save_every=1", "--device", "cpu"
+        "create_run", "--quiet", "--project", "lab", "--recipe", RECIPE, "--set", "save_every=1", "--device", "cpu"
     )
     recipe, script = int(made.stdout), create_run(stack)
     stack.train(recipe, "--quiet")

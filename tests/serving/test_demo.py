@@ -163,14 +163,14 @@ def test_it_brings_back_what_is_killed_leaves_nothing_and_starts_again(data: Pat
     assert worker.is_running(), "the new supervisor takes over the worker that trained on"
 
     # What a person starts meanwhile is theirs: by hand on this host, or by the watch of the demo.
-    by_hand = int(manage(data, "create_run", "--project", "demo").split()[-1])
+    by_hand = int(manage(data, "create_run", "--quiet", "--project", "demo"))
     script = ("tests/trainings/short.py", "1000000", "0.01")
     theirs = subprocess.Popen(
         [sys.executable, "manage.py", "train", "--run-id", str(by_hand), "--", *script],
         cwd=ROOT, env=os.environ | {"STEERSMAN_DATA": str(data)}, stdout=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     queue = ("--project", "demo", "--recipe", "digits", "--device", "cpu", "--set", "epochs=100000", "--queue")
-    queued = int(manage(data, "create_run", *queue).split()[-1])
+    queued = int(manage(data, "create_run", "--quiet", *queue))
     for run_id in (by_hand, queued):
         wait_for(lambda run_id=run_id: len(runs_of(data).get(run_id, [])) >= 2, f"training {run_id}\n{demo.text()}")
 

@@ -88,9 +88,10 @@ def test_the_page_follows_a_training_from_the_database_and_says_degraded(plain: 
     plain.manage("recipes", "--publish")
     parameters = ("--set", "epochs=3", "--set", "threads=1")
     created = plain.manage(
-        "create_run", "--project", "lab", "--create-project", "--user", "ada", "--recipe", "mnist", *parameters
-    )
-    run_id = int(created.stdout.split()[-1])
+        "create_run", "--quiet", "--project", "lab", "--create-project", "--user", "ada", "--recipe", "mnist",
+        *parameters,
+    )  # fmt: skip
+    run_id = int(created.stdout)
     browser = Browser(plain.address)
     assert 'name="password"' in browser.get("/"), "nothing is shown before the login"
     browser.log_in("ada", PASSWORD)

@@ -162,7 +162,7 @@ def test_a_forged_event_reaches_no_portal_and_one_line_says_why(impostor: Path, 
         stack.start_web()
         assert is_embedded(socket_url(impostor), data)
         with redis.Redis(unix_socket_path=str(impostor), decode_responses=True, socket_timeout=5) as other:
-            stack.manage("create_run", "--project", "lab", "--recipe", "digits", "--set", "epochs=2")
+            stack.manage("create_run", "--quiet", "--project", "lab", "--recipe", "digits", "--set", "epochs=2")
             assert stack.train(1).wait(120) == 0
             # What the portal and the training would have said to it: nothing came, nobody listens.
             assert other.pubsub_channels() == []

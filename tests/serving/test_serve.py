@@ -69,7 +69,7 @@ def test_it_starts_queued_runs_which_outlive_it(lab: Stack) -> None:
     assert "no account yet" not in serve.output.read_text()
     assert lab.manage("serve", check=False).returncode == 2
     arguments = ("--project", "lab", "--recipe", "digits", "--set", "epochs=100000", "--device", "cpu", "--queue")
-    run_id = int(lab.manage("create_run", *arguments).stdout)
+    run_id = int(lab.manage("create_run", "--quiet", *arguments).stdout)
     wait_for(lambda: run_row(lab, run_id)["step"] > 3, f"points\n{lab.log()}")
     worker = lab.worker_pid(run_id)
     assert serve.end(signal.SIGINT) == 0

@@ -62,9 +62,11 @@ def test_nothing_that_a_training_of_two_ranks_and_its_portal_write_is_open_to_ot
             stack._fill(SEED)
             stack.start_redis()
             stack.start_web()
-            stack.manage("create_run", "--project", "lab", "--recipe", "digits", "--set", "epochs=2", "--nproc", "2")
+            stack.manage(
+                "create_run", "--quiet", "--project", "lab", "--recipe", "digits", "--set", "epochs=2", "--nproc", "2"
+            )
             assert stack.train(1).wait(120) == 0, stack.log()
-            stack.manage("create_run", "--project", "lab", "--recipe", "digits", "--set", "epochs=1")
+            stack.manage("create_run", "--quiet", "--project", "lab", "--recipe", "digits", "--set", "epochs=1")
             assert stack.train(2, "--inline").wait(120) == 0, stack.log()
             names = [path.name for path in data.rglob("*")]
             for expected in ("manifest.json", "console-0001.log", "worker-0001.lock", "secret_key", "digits.npy",

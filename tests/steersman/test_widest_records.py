@@ -24,6 +24,7 @@ from steersman.files.locks import try_lock
 from steersman.records.posted import PostedCommand
 from steersman.run import Run as Client
 from steersman.run import worker_lock_path
+from steersman.values.places import LONGEST_PATH
 from tests.support.stored_points import read_points
 from trainer.ingest.store import Ingest, StoredProgress
 from trainer.ingest.ticks import Tick
@@ -32,7 +33,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 SMALLEST, LARGEST = values.SMALLEST_INT, values.LARGEST_STORED_INT
 # Four bytes each in UTF-8.
 NAME = "\U0001f6a3" * values.LONGEST_NAME
-PATH = "\U0001f6a3" * 60 + "/" + "x" * (values.LONGEST_PATH - 61)
+PATH = "\U0001f6a3" * 60 + "/" + "x" * (LONGEST_PATH - 61)
 
 
 def test_the_widest_records_are_stored_and_shown(tmp_path: Path) -> None:

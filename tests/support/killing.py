@@ -140,7 +140,8 @@ class Resuming(Killing):
 
     def create_run(self) -> int:
         workers = f"loader_workers={self.rng.choice((0, 2))}"
-        created = self.stack.manage("create_run", "--project", "lab", "--recipe", RECIPE, "--set", workers, cwd=ROOT)
+        words = ("create_run", "--quiet", "--project", "lab", "--recipe", RECIPE, "--set", workers)
+        created = self.stack.manage(*words, cwd=ROOT)
         return int(created.stdout)
 
     def start(self) -> subprocess.Popen[bytes]:

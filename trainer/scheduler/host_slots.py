@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from django.conf import settings
 from django.db.models import Exists, OuterRef, Q
@@ -31,8 +32,27 @@ class Beginning:
     devices: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A run that holds devices of this host, in its attempt that was opened last."""
+
+    run: Run
+    devices: tuple[str, ...]
+    attempt: Attempt | None = None
+
+
+class GpuMemory(Protocol):
+    """What is known of the memory of this host's GPUs."""
+
+    def seen(self, devices: HostDevices, holders: Sequence[Holder]) -> HostDevices:
+        """Return `devices` with what is in use of them, where `holders` have taken their slots."""
+
+
 def host_devices(name: str, gpus: Sequence[str]) -> HostDevices:
-    """Return this host's devices with the slots of the admin or, where it says nothing, of the settings."""
+    """Return this host's devices with the slots of the admin or, where it says nothing, of the settings.
+
+    Nothing is known of their memory.
+    """
     host = Host.objects.filter(name=name).first()
     per_gpu = host.slots_per_device if host else None
     of_cpu = host.cpu_slots if host else None
@@ -49,12 +69,18 @@ def given_to(run_id: int) -> list[str]:
 
 
 def next_to_start(
-    host: str, gpus: Sequence[str] | None, *, started: Collection[int], put_off: Collection[int], is_held: IsHeld
+    host: str,
+    gpus: Sequence[str] | None,
+    *,
+    started: Collection[int],
+    put_off: Collection[int],
+    is_held: IsHeld,
+    memory: GpuMemory | None = None,
 ) -> list[Beginning]:
     """Return what this host starts now. `started` are the runs whose `train` this watch started and that still runs.
 
     Those that are `put_off`, because another process holds them, wait outside the line. Until it is known which `gpus`
-    there are, none may take the CPU for want of a GPU.
+    there are, none may take the CPU for want of a GPU. `memory` tells what is in use of them.
     """
     waiting = [run for run in queue.waiting_for(host) if gpus is not None or run.device == CPU]
     if not waiting:
@@ -63,9 +89,13 @@ def next_to_start(
     locked = {run.pk for run in waiting if run.pk in started or is_held(run.pk)}
     free = [run for run in waiting if run.pk not in locked and run.pk not in put_off]
     busy = {*started, *locked}
-    held = list(_held_here(host, devices, lambda pk: pk in busy or is_held(pk), {run.pk for run in free}))
+    holders = list(_held_here(host, devices, lambda pk: pk in busy or is_held(pk), {run.pk for run in free}))
+    held = [device for holder in holders for device in holder.devices]
     kept = _kept(free, devices, held)
+    holders += [Holder(run, kept[run.pk]) for run in free if run.pk in kept]
     held += [device for taken in kept.values() for device in taken]
+    if memory is not None:
+        devices = memory.seen(devices, holders)
     chosen = plan([wish_of(run) for run in free if run.pk not in kept], devices, held) | kept
     return [Beginning(run, chosen[run.pk]) for run in free if run.pk in chosen]
 
@@ -85,8 +115,15 @@ def _kept(runs: Sequence[Run], devices: HostDevices, held: Sequence[str]) -> dic
     return kept
 
 
-def _held_here(host: str, devices: HostDevices, is_held: IsHeld, others: Collection[int]) -> Iterator[str]:
-    """Yield the device of each slot that a run of this host has taken, whoever started it; not `others`, which wait.
+def holders_here(host: str, gpus: Sequence[str], started: Collection[int], is_held: IsHeld) -> list[Holder]:
+    """Return the runs that hold devices of this host, whoever started them."""
+    devices = host_devices(host, gpus)
+    busy = {run.pk for run in queue.waiting_for(host) if run.pk not in started and not is_held(run.pk)}
+    return list(_held_here(host, devices, lambda pk: pk in started or is_held(pk), busy))
+
+
+def _held_here(host: str, devices: HostDevices, is_held: IsHeld, others: Collection[int]) -> Iterator[Holder]:
+    """Yield each run of this host that has taken slots, whoever started it; not `others`, which wait.
 
     All runs in one query: of two, each could miss one that goes from queued to running, or back, between them.
     """
@@ -106,7 +143,7 @@ def _held_here(host: str, devices: HostDevices, is_held: IsHeld, others: Collect
             # Ranks of other nodes tell of the GPUs of this one.
             holds = run.state in LIVE and attempt is not None and bool(attempt.environment.get("gpu_uuids"))
         if holds:
-            yield from _devices_of(run, attempt, devices)
+            yield Holder(run, _devices_of(run, attempt, devices), attempt)
 
 
 def _lives(run: Run, attempt: Attempt | None, is_held: IsHeld) -> bool:

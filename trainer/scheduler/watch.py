@@ -31,6 +31,7 @@ from steersman.files.locks import HeldLock, try_lock
 from steersman.files.private import make_private
 from trainer.control.lease import is_of_this_host
 from trainer.scheduler import disks, host_slots
+from trainer.scheduler.gpu_use import GpuUse
 from trainer.scheduler.sender_process import SenderProcess
 from trainer.scheduler.silent_runs import Pulse, SilenceWatch
 
@@ -81,6 +82,7 @@ class Watch:
         self._retry: dict[int, tuple[float, float]] = {}
         self._heartbeats = SilenceWatch()
         self._devices = DeviceReader()
+        self._gpu_use = GpuUse(self._devices, self._data)
         self._sender = SenderProcess(self._manage)
         self._redactor = Redactor(settings.STEERSMAN_DATA, settings.BASE_DIR)
         self._due: dict[str, float] = {}
@@ -155,7 +157,9 @@ class Watch:
     def _start_queued(self, now: float) -> None:
         gpus = self._devices.gpus()
         put_off = {run_id for run_id in self._retry if self._must_wait(run_id, now)}
-        found = host_slots.next_to_start(self.host, gpus, started=self._started, put_off=put_off, is_held=self._is_held)
+        found = host_slots.next_to_start(
+            self.host, gpus, started=self._started, put_off=put_off, is_held=self._is_held, memory=self._gpu_use
+        )
         for run, devices in ((beginning.run, beginning.devices) for beginning in found):
             if queue.claim(run.pk, self.host, devices):
                 self._start(run.pk, run.attempt)
@@ -239,7 +243,10 @@ class Watch:
     # The host and the leftovers
 
     def _publish_host(self) -> None:
-        shown = {"heartbeat_at": timezone.now(), "devices": self._devices.latest()}
+        if gpus := self._devices.gpus():
+            holders = host_slots.holders_here(self.host, gpus, self._started, self._is_held)
+            self._gpu_use.seen(host_slots.host_devices(self.host, gpus), holders)
+        shown = {"heartbeat_at": timezone.now(), "devices": self._gpu_use.published()}
         if not Host.objects.filter(name=self.host).update(heartbeat=F("heartbeat") + 1, **shown):
             Host.objects.create(name=self.host, **shown)
 

@@ -20,8 +20,7 @@ from monitor_site.serving.service import POLL_S, CannotRun, Service
 from monitor_site.serving.status_line import StatusLine
 from runs.commands.record import record
 from runs.models import Run, RunState
-from runs.protocol.commands import Request, Stop
-from runs.recording import queue
+from runs.protocol.commands import Request, Stop, Withdraw
 from runs.recording.lifecycle import ENDED, LIVE
 from runs.recording.queue_places import place_of
 from steersman.agent.folders import run_folder
@@ -156,8 +155,8 @@ class Demo(Service):
 
     def _leave_queue(self) -> None:
         # The next `make demo` has a training of its own.
-        with contextlib.suppress(queue.NotQueueable, Run.DoesNotExist):
-            queue.withdraw(self.run_id)
+        with contextlib.suppress(Run.DoesNotExist):
+            record(self.run_id, Request(id=uuid4(), command=Withdraw()), author_id=None, author_name="make demo")
 
     def _training_end(self) -> str | None:
         try:

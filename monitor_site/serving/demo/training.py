@@ -27,9 +27,10 @@ def create_run(parameters: dict[str, str], user: str) -> int:
     chosen = [word for name, value in (PARAMETERS | parameters).items() for word in ("--set", f"{name}={value}")]
     name = f"MNIST demo {timezone.localtime():%Y-%m-%d %H:%M}"
     printed = call(
-        "create_run", "--project", PROJECT, "--recipe", RECIPE, "--name", name, "--user", user, "--queue", *chosen
-    )
-    return int(printed.split()[-1])
+        "create_run", "--quiet", "--project", PROJECT, "--recipe", RECIPE, "--name", name, "--user", user, "--queue",
+        *chosen,
+    )  # fmt: skip
+    return int(printed)
 
 
 def has_points(run_id: int) -> bool:

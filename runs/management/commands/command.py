@@ -101,7 +101,7 @@ class Command(BaseCommand):
             return self._replay(run, options, author_id, author_name)
         try:
             request = parse_command(_payload(run, options))
-            row = record(run.pk, request, author_id=author_id, author_name=author_name)
+            row = record(run.pk, request, author_id=author_id, author_name=author_name, may_push=author_id is None)
         except (InvalidCommand, NotAllowed) as error:
             option = OPTIONS.get(error.field)
             _refuse(f"{option}: {error}" if option else str(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,18 +15,26 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from runs.access.roles import COMMANDING_ROLES
-from runs.models import Project, Recipe, Run
+from runs.models import LARGEST_ID, AfterCondition, Project, Recipe, Run
 from runs.portal.new_run.device_choices import HOST, host_choices, split_choice
 from runs.portal.new_run.parameter_fields import PREFIX, SpecField
-from runs.recording.queue import living_hosts
+from runs.recording.queue import After, living_hosts
 from runs.recording.queue_places import WaitingRuns
 from runs.recording.restart_policy import MOST_RESTARTS
+from steersman.gpu_memory import MIB_A_GIB, mib_of_text
 from steersman.kinds import SpecError
 from steersman.slots import DEVICE_NAME
 from steersman.spec import typed_values
 
 LARGEST_SEED = 2**31 - 1
 MOST_RANKS_OF_FORM = 64
+
+
+def size_text(mib: int | None) -> str:
+    """Return a size as it is typed: "10GiB", "800MiB"."""
+    if not mib:
+        return ""
+    return f"{mib // MIB_A_GIB}GiB" if mib % MIB_A_GIB == 0 else f"{mib}MiB"
 
 
 def startable_projects(user: AbstractBaseUser) -> Any:
@@ -109,6 +118,29 @@ class StartForm(forms.Form):
         help_text=_("Processes that train together on the host, each with its shard of every batch: one a GPU."),
         widget=forms.NumberInput(attrs={"class": "form-control"}),
     )
+    gpu_memory = forms.CharField(
+        label=_("GPU memory"),
+        max_length=40,
+        required=False,
+        help_text=_("What it needs of each GPU, such as 10GiB; where left empty, an even share of the card."),
+        widget=forms.TextInput(attrs={"class": "form-control", "autocomplete": "off"}),
+    )
+    after = forms.IntegerField(
+        label=_("After run"),
+        min_value=1,
+        max_value=LARGEST_ID,
+        required=False,
+        help_text=_("The number of a run: this one waits in the queue for it. Empty: it waits for a device alone."),
+        widget=forms.NumberInput(attrs={"class": "form-control"}),
+    )
+    after_condition = forms.ChoiceField(
+        label=_("Start when that run has"),
+        choices=AfterCondition.choices,
+        initial=AfterCondition.FINISHED,
+        required=False,
+        help_text=_("Finished: not if it fails or is stopped. Ended in any way: also then, or when it is deleted."),
+        widget=forms.Select(attrs={"class": "form-select"}),
+    )
     place = forms.ChoiceField(label=_("Device"), widget=forms.RadioSelect)
     clone = forms.IntegerField(required=False, widget=forms.HiddenInput)
     shown = forms.CharField(required=False, widget=forms.HiddenInput)
@@ -162,6 +194,27 @@ class StartForm(forms.Form):
     def clean_ranks(self) -> int:
         return self.cleaned_data["ranks"] or 1
 
+    def clean_gpu_memory(self) -> int | None:
+        typed: str = self.cleaned_data["gpu_memory"]
+        try:
+            return mib_of_text(typed) if typed.strip() else None
+        except ArgumentTypeError as error:
+            raise forms.ValidationError(_("Give a size such as 10GiB or 800MiB.")) from error
+
+    def clean_after(self) -> int | None:
+        number: int | None = self.cleaned_data["after"]
+        if number is not None and not Run.objects.visible_to(self.user).filter(pk=number).exists():
+            text = _("There is no run #%(run)d, or it is not for you.")
+            raise forms.ValidationError(text, params={"run": number})
+        return number
+
+    @property
+    def awaited(self) -> After | None:
+        """The run that the new one waits for, and how, None where it waits for none. Of a valid form."""
+        number = self.cleaned_data["after"]
+        condition = self.cleaned_data["after_condition"] or AfterCondition.FINISHED
+        return After(number, AfterCondition(condition)) if number else None
+
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         recipe = cleaned.get("recipe")
@@ -192,6 +245,7 @@ class StartForm(forms.Form):
             start_paused=chosen["start_paused"],
             restarts=chosen["restarts"],
             ranks=chosen["ranks"],
+            gpu_memory_mib=chosen["gpu_memory"],
             created_by_id=self.user.pk,
             cloned_from_id=chosen["clone"],
         )

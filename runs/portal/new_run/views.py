@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
-from runs.access.roles import commanded_run
-from runs.models import LARGEST_ID, Recipe, Run
+from runs.access.roles import commanded_run, viewer_of
+from runs.commands.record import record_as
+from runs.models import LARGEST_ID, CommandState, Recipe, Run
 from runs.portal.new_run.device_choices import choice_value
-from runs.portal.new_run.form import StartForm, startable_projects
+from runs.portal.new_run.form import StartForm, size_text, startable_projects
 from runs.portal.new_run.parameter_fields import PREFIX, SpecField
-from runs.recording.queue import NotQueueable, enqueue, home_of, withdraw
+from runs.protocol.commands import MoveToFront, Request, StartAnyway, Withdraw
+from runs.recording.queue import NotQueueable, enqueue, home_of
+from steersman.marked_text import MarkedText
+
+LINE_COMMANDS = {each.kind: each() for each in (Withdraw, MoveToFront, StartAnyway)}
 
 
 @login_required
@@ -41,10 +47,13 @@ def new_run(request: HttpRequest) -> HttpResponse:
     form = StartForm(request.POST, user=request.user, recipe=chosen)
     if not form.is_valid():
         return _show(request, form, 422)
+    if form.awaited and "queue" not in request.POST:
+        form.add_error("after", _("Only a run in the queue waits for another: press Queue, or leave this empty."))
+        return _show(request, form, 422)
     with transaction.atomic():
         run, host = form.save()
         if "queue" in request.POST:
-            enqueue(run.pk, host)
+            enqueue(run.pk, host, after=form.awaited, among=Run.objects.visible_to(request.user))
     return redirect(run)
 
 
@@ -62,14 +71,18 @@ def queue_run(request: HttpRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_POST
-def withdraw_run(request: HttpRequest, pk: int) -> HttpResponse:
-    """Take a run out of the queue."""
+def in_queue(request: HttpRequest, pk: int) -> HttpResponse:
+    """Do what was pressed with a run that waits: `command` is one of `LINE_COMMANDS`; `from_list` leads back there."""
     run = _commanded(request, pk)
-    try:
-        withdraw(run.pk)
-    except NotQueueable as reason:
-        messages.warning(request, str(reason))
-    return redirect(run)
+    viewer = viewer_of(request.user, run)
+    command = LINE_COMMANDS.get(request.POST.get("command", ""))
+    if viewer is None or command is None:
+        raise Http404
+    recorded = record_as(run.pk, Request(id=uuid4(), command=command), viewer)
+    recorded.refresh_from_db()
+    if recorded.state == CommandState.REFUSED:
+        messages.warning(request, MarkedText(recorded.outcome).translated(_))
+    return redirect("runs") if "from_list" in request.POST else redirect(run)
 
 
 def _commanded(request: HttpRequest, pk: int) -> Run:
@@ -114,13 +127,16 @@ def _cloned(request: HttpRequest, source: Run) -> dict[str, Any]:
         "restarts": source.restarts,
         "ranks": source.ranks,
         "place": choice_value(home_of(source), source.device),
+        "gpu_memory": size_text(source.gpu_memory_mib),
         "clone": source.pk,
     }
 
 
 def _kept(request: HttpRequest, before: Recipe | None, chosen: Recipe) -> dict[str, Any]:
     """Return what was typed, for the form of another recipe: its own defaults hold where nothing was changed."""
-    texts = ("project", "name", "seed", "restarts", "ranks", "place", "clone")
+    texts = (
+        "project", "name", "seed", "restarts", "ranks", "place", "clone", "after", "after_condition", "gpu_memory"
+    )  # fmt: skip
     kept: dict[str, Any] = {name: request.POST.get(name, "") for name in texts}
     kept |= {"recipe": chosen.spec} | {name: name in request.POST for name in ("deterministic", "start_paused")}
     declared = chosen.parameter_specs

@@ -22,6 +22,10 @@ const WORDS = {
   note: (given) => fill(gettext("Note: {text}"), { text: given.text ?? "" }),
   extend: extendWords,
   cancel: () => gettext("Cancel a command"),
+  withdraw: () => gettext("Withdraw from the queue"),
+  move_to_front: () => gettext("Move to front of the queue"),
+  set_priority: priorityWords,
+  start_anyway: () => gettext("Start without waiting for another run"),
 };
 
 function knobWords(given, command) {
@@ -29,6 +33,12 @@ function knobWords(given, command) {
   if (command.state === "applied") return `${name} ${changeText(command)}`;
   if (given.factor !== null && given.factor !== undefined) return `${name} × ${exactValue(given.factor)}`;
   return `${name} → ${exactValue(given.value)}`;
+}
+
+function priorityWords(given, { old, new: now }) {
+  if (typeof old !== "number" || typeof now !== "number")
+    return fill(gettext("Priority {value}"), { value: given.priority });
+  return fill(gettext("Priority {old} → {new}"), { old, new: now });
 }
 
 function extendWords(given, command) {

@@ -13,12 +13,12 @@ const TYPING_MS = 350;
 const place = document.getElementById("runs");
 const filters = document.getElementById("filters");
 const status = document.getElementById("refreshed");
+const queue = document.getElementById("queue");
+const hosts = document.getElementById("queue-hosts");
 
 const selection = new CompareSelection(place, document.getElementById("compare"));
 
-async function fetchTable() {
-  const address = new URL(window.location.href);
-  address.searchParams.set("fragment", "1");
+async function fetchPart(address) {
   const response = await fetch(address, { headers: { "X-Requested-With": "fetch" }, redirect: "manual" });
   if (response.type === "opaqueredirect" || response.status === 401) {
     window.location.reload();
@@ -26,6 +26,22 @@ async function fetchTable() {
   }
   if (!response.ok) throw new Error(`status ${response.status}`);
   return new DOMParser().parseFromString(await response.text(), "text/html").body;
+}
+
+function fetchTable() {
+  const address = new URL(window.location.href);
+  address.searchParams.set("fragment", "1");
+  return fetchPart(address);
+}
+
+/** Fetch hosts and queue, which no filter narrows, and show them; focus stays where it is. */
+async function refreshQueue() {
+  const fresh = await fetchPart(new URL("?fragment=queue", window.location.href));
+  if (!fresh) return;
+  formatValues(fresh);
+  const focused = hosts.contains(document.activeElement) ? document.activeElement.dataset.focus : undefined;
+  hosts.replaceChildren(...fresh.childNodes);
+  if (focused) hosts.querySelector(`[data-focus="${focused}"]`)?.focus({ preventScroll: true });
 }
 
 /** Replace what changed, row by row, so that focus, selection and scroll stay where they are. */
@@ -50,7 +66,7 @@ function keys(body) {
 
 async function refresh() {
   try {
-    const fresh = await fetchTable();
+    const [fresh] = await Promise.all([fetchTable(), queue.open ? refreshQueue() : null]);
     if (fresh) merge(fresh);
     setText(status, "");
   } catch {
@@ -82,6 +98,12 @@ function move(by) {
 }
 
 formatValues(place);
+formatValues(hosts);
+// On a phone the runs come first: what waits is a tap away.
+if (window.matchMedia("(max-width: 767px)").matches) queue.open = false;
+queue.addEventListener("toggle", () => {
+  if (queue.open) refresh();
+});
 filters.addEventListener("input", () => filterSoon(TYPING_MS));
 filters.addEventListener("submit", (event) => {
   event.preventDefault();

@@ -9,6 +9,8 @@ export class QueuePosition {
   #state;
   #page;
   #line = document.getElementById("place");
+  // Only those who may command have it.
+  #startAnyway = document.getElementById("start-anyway");
   #askedAt = -Infinity;
   #asking = false;
 
@@ -44,5 +46,6 @@ export class QueuePosition {
   #show(place) {
     this.#line.hidden = !place;
     setText(this.#line, place ? place.text : "");
+    if (this.#startAnyway) this.#startAnyway.hidden = !place?.awaits;
   }
 }

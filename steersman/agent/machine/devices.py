@@ -15,11 +15,11 @@ import psutil
 from steersman.agent.machine import gpu_fields, nvml
 from steersman.agent.machine.units import MIB
 
-READ_INTERVAL_S = 2.0
+READ_INTERVAL_S = 1.0
 # An older reading says nothing about the present.
 STALE_S = 10.0
 # The list itself is asked again after so many readings: GPUs come and go with drivers and MIG.
-LIST_EVERY = 15
+LIST_EVERY = 30
 
 # Keys: device (as in `train --device`), title, uuid ("" of the CPU), utilisation (%), memory_used_mib,
 # memory_total_mib; null: not known.
@@ -31,6 +31,7 @@ class DeviceReader:
 
     def __init__(self) -> None:
         self._gpus: list[Device] = []
+        self._processes: dict[str, nvml.Processes] = {}
         self._read_at = 0.0
         self._stop = threading.Event()
         psutil.cpu_percent(interval=None)  # the first reading is the start of the first interval
@@ -52,10 +53,14 @@ class DeviceReader:
             "memory_used_mib": round((memory.total - memory.available) / MIB),
             "memory_total_mib": round(memory.total / MIB),
         }
+        return [cpu, *self.latest_gpus()]
+
+    def latest_gpus(self) -> list[Device]:
+        """Return every GPU that a training here would see, cuda:0 first."""
         gpus = self._gpus
         if time.monotonic() - self._read_at > STALE_S:
             gpus = [_device(gpu["device"], gpu["title"], gpu["uuid"]) for gpu in gpus]
-        return [cpu, *gpus]
+        return gpus
 
     def gpus(self) -> list[str] | None:
         """Return the UUIDs of the GPUs that a training here would see, cuda:0 first; None before the driver's answer.
@@ -63,6 +68,10 @@ class DeviceReader:
         One that hangs later leaves those that were seen before.
         """
         return [str(gpu["uuid"]) for gpu in self._gpus] if self._read_at else None
+
+    def processes(self) -> tuple[float, dict[str, nvml.Processes]]:
+        """Return when the GPUs were read last, in the time of `time.monotonic`, and who held memory of each then."""
+        return self._read_at, self._processes
 
     def _read_gpus(self) -> None:
         gpus: list[nvml.Gpu] = []
@@ -75,8 +84,11 @@ class DeviceReader:
                     gpus = nvml.separate(nvml.list_gpus(), visible=os.environ.get("CUDA_VISIBLE_DEVICES"))
             except nvml.NoGpus:
                 gpus = []
+            began = time.monotonic()
+            processes = {gpu.uuid: nvml.processes(gpu) for gpu in gpus}
             self._gpus = [_read(index, gpu) for index, gpu in enumerate(gpus)]
-            self._read_at = time.monotonic()
+            # What began to be read: a training that ended later may still have been seen.
+            self._processes, self._read_at = processes, began
             readings += 1
             if self._stop.wait(READ_INTERVAL_S):
                 return

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from steersman.agent.machine.pynvml_notice import silence_pynvml_notice
+from steersman.agent.machine.units import MIB
 
 silence_pynvml_notice()
 import pynvml  # noqa: E402  after its notice is silenced
@@ -41,6 +42,10 @@ class Gpu:
     def board_name(self) -> str:
         """Return the number of the board, which is the name of a GPU that is no MIG instance."""
         return self.name.partition(".")[0]
+
+
+# Who holds memory of a GPU: pid, and MiB of it; None where the driver does not tell.
+Processes = dict[int, int | None]
 
 
 def open_nvml() -> None:
@@ -108,6 +113,21 @@ def separate(gpus: Sequence[Gpu], *, visible: str | None) -> list[Gpu]:
     for gpu in choose(gpus, visible=visible):
         split = [each for each in gpus if each.board is gpu.board and each.handle is not each.board]
         found += split if split and gpu.handle is gpu.board else [gpu]
+    return found
+
+
+def processes(gpu: Gpu) -> Processes:
+    """Return who holds memory of a GPU, empty where the driver does not tell.
+
+    Pids are those of the driver's namespace: in a container they may be none of those that we know.
+    """
+    found: Processes = {}
+    for ask in (pynvml.nvmlDeviceGetComputeRunningProcesses, pynvml.nvmlDeviceGetGraphicsRunningProcesses):
+        # Of a GPU that hides them, or a driver that knows nothing of them.
+        with contextlib.suppress(pynvml.NVMLError):
+            for each in ask(gpu.handle):
+                used = each.usedGpuMemory
+                found[int(each.pid)] = None if used is None else round(used / MIB)
     return found
 
 

@@ -92,7 +92,11 @@ def test_a_destination_is_told_in_its_language_by_its_clock(lease: Lease, destin
     Alert.objects.filter(pk=alert.pk).update(began_at=datetime(2026, 6, 1, 18, 5, tzinfo=UTC))
     for language, zone, known in (
         ("", "UTC", ("Divergence", "It gets worse instead of better.", "3.2 GiB are free", "2026-06-01 18:05:00 UTC")),
-        ("zh-hans", "Asia/Shanghai", ("发散", "指标在变差，而不是变好。", "3.2 GiB", "2026-06-02 02:05:00 Asia/Shanghai")),
+        (
+            "zh-hans",
+            "Asia/Shanghai",
+            ("发散", "指标在变差，而不是变好。", "3.2 GiB", "2026-06-02 02:05:00 Asia/Shanghai"),
+        ),
     ):
         destination.language, destination.quiet_zone = language, zone
         made = told(destination)

@@ -1,7 +1,8 @@
-"""`manage.py create_run`: record a run to be trained and print its id. Reads published rows, never torch."""
+"""`manage.py create_run`: record a run to be trained and say where it is. Reads published rows, never torch."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -16,14 +17,18 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.validators import validate_slug
 from django.db import transaction
 
-from runs.models import Membership, Project, Recipe, Role, Run
-from runs.recording.queue import NotQueueable, enqueue
+from runs.models import AfterCondition, Membership, Project, Recipe, Role, Run, RunState
+from runs.protocol.argument_text import argument_spec
+from runs.protocol.commands import SetPriority
+from runs.recording.queue import After, NotQueueable, enqueue, start_command
 from runs.recording.restart_policy import number_of_restarts
 from steersman.agent.launch.torchrun import number_of_ranks
 from steersman.exit_codes import EXIT_BAD_INPUT
+from steersman.gpu_memory import mib_of_text
 from steersman.slots import DEVICE_NAME
 from steersman.spec import SpecError, ValueSpec, typed_values
 from trainer.control.publish import is_published
+from trainer.portal_address import portal_here
 from trainer.recipe_names import RecipeError
 
 # The largest number that the column takes in every database.
@@ -38,7 +43,10 @@ class InvalidInput(CommandError):
 
 
 class Command(BaseCommand):
-    help = "Record a run and print its id, for manage.py train --run-id. Without --recipe: for a script of your own."
+    help = (
+        "Record a run, and say where its page is and how it is started. Without --recipe: for a script of your own. "
+        "--quiet prints nothing but its number, for manage.py train --run-id."
+    )
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -66,8 +74,24 @@ class Command(BaseCommand):
         parser.add_argument(
             "--nproc", type=number_of_ranks, default=1, metavar="K", help="train with K processes on one host"
         )
+        parser.add_argument(
+            "--gpu-memory", type=mib_of_text, metavar="SIZE", help="what it needs of each GPU, such as 10GiB or 800MiB"
+        )
         parser.add_argument("--queue", action="store_true", help="have manage.py watch start it")
         parser.add_argument("--host", default="", help="with --queue: the host whose watch is to start it, else any")
+        parser.add_argument(
+            "--after", type=int, metavar="N", help="queue it, to be started once run N, which is older, has finished"
+        )
+        parser.add_argument(
+            "--after-condition",
+            choices=AfterCondition.values,
+            default=AfterCondition.FINISHED.value,
+            help="finished: only if run N finishes; ended: also if it is stopped, fails or is deleted",
+        )
+        parser.add_argument(
+            "--priority", type=_priority, default=0, metavar="P", help="in the queue, -10 to 10; higher starts first"
+        )
+        parser.add_argument("--quiet", action="store_true", help="print the number of the run and nothing else")
 
     def handle(self, **options: Any) -> None:
         try:
@@ -87,21 +111,56 @@ class Command(BaseCommand):
                     restarts=options["restarts"],
                     ranks=options["nproc"],
                     start_paused=options["start_paused"],
+                    gpu_memory_mib=options["gpu_memory"],
                     created_by_id=user.pk if user else None,
                 )
                 run.full_clean()
                 run.save()
-                if options["queue"]:
-                    enqueue(run.pk, options["host"])
+                awaited = options["after"]
+                after = None if awaited is None else After(awaited, AfterCondition(options["after_condition"]))
+                if options["queue"] or after:
+                    enqueue(run.pk, options["host"], after=after, priority=options["priority"])
                 elif options["host"]:
                     raise InvalidInput("host: goes with --queue; without it, type the train command on that host.")
+                elif options["priority"]:
+                    raise InvalidInput("priority: goes with --queue; a run that you start yourself waits for nobody.")
         except NotQueueable as error:
-            raise InvalidInput(f"queue: {error}") from error
+            raise InvalidInput(f"{error.field}: {error}") from error
         except (SpecError, RecipeError) as error:
             raise InvalidInput(str(error)) from error
         except ValidationError as error:
             raise InvalidInput(_sentence(error)) from error
-        self.stdout.write(str(run.pk))
+        if options["quiet"]:
+            self.stdout.write(str(run.pk))
+            return
+        run.refresh_from_db()
+        for line in _told(run):
+            self.stdout.write(line)
+
+
+def _told(run: Run) -> list[str]:
+    """Return what a person is told of a run that was made: what became of it, where it is, and what comes next."""
+    queued = run.state == RunState.QUEUED
+    lines = [f"Run {run.pk} ({run.name}) is {'queued' if queued else 'recorded'} in project {run.project.slug}."]
+    if address := portal_here(settings.STEERSMAN_DATA):
+        # Not by `reverse`, which loads every page: where a proxy serves the portal, the address has its path already.
+        lines.append(f"Its page: {address}runs/{run.pk}/")
+    if not queued:
+        lines.append(f"Start it with: {start_command(run)}")
+    elif run.after_run:
+        how = "has finished" if run.after_condition == AfterCondition.FINISHED else "has ended in any way"
+        lines.append(f"It starts once run {run.after_run} {how} and a device is free.")
+    return lines
+
+
+def _priority(text: str) -> int:
+    """Return what `--priority` is given. Raises `argparse.ArgumentTypeError` where it is no priority."""
+    spec = argument_spec(SetPriority, "priority")
+    assert spec is not None
+    try:
+        return int(spec.parse(text))
+    except SpecError as error:
+        raise argparse.ArgumentTypeError(f"give a whole number from -10 to 10, not {text!r}") from error
 
 
 def _recipe(spec: str) -> Recipe:

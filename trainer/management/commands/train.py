@@ -27,7 +27,7 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--run-id", type=int, required=True, help="the run, as printed by create_run")
+        parser.add_argument("--run-id", type=int, required=True, help="the run, as create_run says it")
         parser.add_argument("--device", default="", help="auto, cpu, cuda or cuda:1; the run's own where left out")
         parser.add_argument(
             "--from",

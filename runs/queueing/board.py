@@ -1,0 +1,152 @@
+"""The hosts, what runs there with the time left, and what waits there and why, in the order in which it starts.
+
+Runs that a viewer may not see are counted, not named. A board costs the same number of queries for any number of runs.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import AnonymousUser
+from django.db.models import F, QuerySet
+
+from runs.access.roles import COMMANDING_ROLES
+from runs.models import Attempt, Host, Membership, Run, RunQuerySet, RunState
+from runs.recording.lifecycle import LIVE
+from runs.recording.queue import is_living
+from runs.recording.queue_places import QueuePlace, WaitingRuns
+
+# More rows say no more to somebody who looks for their run: the list of runs has them all.
+MOST_ROWS = 8
+# A host that was away for so long, and for which nothing waits, is forgotten here.
+FORGOTTEN_AFTER = timedelta(days=7)
+# Of a few steps nothing can be said of the rest.
+LEAST_SHARE = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class RunningRow:
+    """A run that holds a host's devices: its state, the share done in per cent, and the seconds that are left."""
+
+    run: Run
+    state: str
+    percent: int | None
+    left_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingRow:
+    """A run that waits, and what for. `may_order` tells whether the viewer may move and withdraw it."""
+
+    run: Run
+    place: QueuePlace
+    may_order: bool
+
+
+@dataclass(slots=True)
+class HostBoard:
+    """One host, or any host, whose name is then "". `more` and `hidden` count runs that are not named: beyond the first
+    rows, and those that the viewer may not see.
+    """
+
+    name: str
+    heartbeat_at: datetime | None = None
+    is_away: bool = False
+    running: list[RunningRow] = field(default_factory=list)
+    running_more: int = 0
+    running_hidden: int = 0
+    waiting: list[WaitingRow] = field(default_factory=list)
+    waiting_more: int = 0
+    waiting_hidden: int = 0
+
+    @property
+    def is_idle(self) -> bool:
+        return not (self.running or self.running_hidden or self.waiting or self.waiting_hidden)
+
+
+def board(visible: RunQuerySet, commanded: Collection[int], now: datetime) -> list[HostBoard]:
+    """Return the hosts, and last what waits for any host, for who may see the runs of `visible` and commands those of
+    the projects `commanded`.
+    """
+    hosts = list(Host.objects.all())
+    line = WaitingRuns(hosts, now)
+    holding = list(_holding())
+    named = {attempt.run_id for attempt in holding} | line.waiting
+    seen = {run.pk: run for run in visible.filter(pk__in=named).select_related("project")}
+    boards = {host.name: HostBoard(host.name, host.heartbeat_at, not is_living(host, now)) for host in hosts}
+    for attempt in holding:
+        _add_running(boards.setdefault(attempt.host, HostBoard(attempt.host, None, True)), attempt, seen, now)
+    by_host: dict[str, list[int]] = defaultdict(list)
+    for run_id, host in line.in_order():
+        by_host[host].append(run_id)
+    for host, run_ids in by_host.items():
+        of_host = boards.setdefault(host, HostBoard(host, None, bool(host)))
+        _add_waiting(of_host, run_ids, line, seen, commanded)
+    anywhere = boards.pop("", None)
+    shown = [each for each in boards.values() if not (each.is_idle and _is_forgotten(each, now))]
+    return [*sorted(shown, key=lambda each: each.name), *([anywhere] if anywhere else [])]
+
+
+def commanded_projects(user: AbstractBaseUser | AnonymousUser) -> set[int]:
+    """Return the projects in which a user may order the queue."""
+    if user.pk is None:
+        return set()
+    members = Membership.objects.filter(user_id=user.pk, role__in=COMMANDING_ROLES)
+    return set(members.values_list("project_id", flat=True))
+
+
+def seconds_left(step: int, total: int | None, first_step: int, trained_s: float) -> float | None:
+    """Return how long the steps that are left take at the pace of this attempt, which began after `first_step`.
+
+    None where that is not known: no total, or too few steps to tell.
+    """
+    done = step - first_step
+    if not total or done <= 0 or done < LEAST_SHARE * total or trained_s <= 0:
+        return None
+    return max(0.0, (total - step) * trained_s / done)
+
+
+def _holding() -> QuerySet[Attempt]:
+    """Return the last attempt of each run that trains, or is lost, with its run; the oldest run first."""
+    present = Attempt.objects.filter(ended_at=None, number=F("run__attempt"))
+    return present.filter(run__state__in=(*LIVE, RunState.LOST)).select_related("run").order_by("run_id")
+
+
+def _add_running(host: HostBoard, attempt: Attempt, seen: dict[int, Run], now: datetime) -> None:
+    run = seen.get(attempt.run_id)
+    if run is None:
+        host.running_hidden += 1
+    elif len(host.running) == MOST_ROWS:
+        host.running_more += 1
+    else:
+        host.running.append(_running_row(run, attempt, now))
+
+
+def _running_row(run: Run, attempt: Attempt, now: datetime) -> RunningRow:
+    left_s = None
+    if run.state == RunState.RUNNING and run.training_since is not None:
+        trained_s = (now - run.training_since).total_seconds()
+        left_s = seconds_left(run.step, run.total_steps, attempt.resumed_step or 0, trained_s)
+    percent = min(100, run.step * 100 // run.total_steps) if run.total_steps else None
+    return RunningRow(run, str(run.state), percent, left_s)
+
+
+def _add_waiting(
+    host: HostBoard, run_ids: list[int], line: WaitingRuns, seen: dict[int, Run], commanded: Collection[int]
+) -> None:
+    for run_id in run_ids:
+        run = seen.get(run_id)
+        if run is None:
+            host.waiting_hidden += 1
+        elif len(host.waiting) == MOST_ROWS:
+            host.waiting_more += 1
+        elif (place := line.place(run, seen)) is not None:
+            host.waiting.append(WaitingRow(run, place, run.project_id in commanded))
+
+
+def _is_forgotten(host: HostBoard, now: datetime) -> bool:
+    return host.heartbeat_at is None or now - host.heartbeat_at > FORGOTTEN_AFTER

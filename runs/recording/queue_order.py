@@ -1,0 +1,52 @@
+"""The order of the queue, and who may change it. docs/running.md states the rule.
+
+Runs start by priority, then by their place in line. A run that is moved to the front takes the place of another, which
+takes the next one's: nobody else has more runs before them than they had.
+"""
+
+from __future__ import annotations
+
+from runs.models import Run, RunState
+from runs.recording.queue_places import wish_of
+from steersman.slots import stands_in_for
+
+
+def lock_line() -> None:
+    """Keep the line as it is until the transaction ends. Call before the row of any run is locked."""
+    list(Run.objects.select_for_update().filter(state=RunState.QUEUED).order_by("pk").values_list("pk"))
+
+
+def move_to_front(run: Run, *, over_all: bool = False) -> bool:
+    """Put a queued run before the runs of its project that wait, with `over_all` before all of its priority.
+
+    Only what asks for all that the run could use hands its place on: a run that waits for another host has no place
+    there to give. Returns whether there was one. Call where the line is locked (`lock_line`).
+    """
+    waiting = Run.objects.filter(state=RunState.QUEUED, priority=run.priority, restarts_used=0)
+    ready = set(waiting.condition_met().values_list("pk", flat=True))
+    line = [each for each in waiting.in_line() if not each.given_devices]
+    if run.pk not in [each.pk for each in line]:
+        return False
+    ahead: list[Run] = []
+    for each in line:
+        if each.pk == run.pk:
+            break
+        if over_all or (each.project_id == run.project_id and each.pk in ready):
+            ahead.append(each)
+    if not over_all:
+        wish = wish_of(run)
+        while ahead and not stands_in_for(wish_of(ahead[0]), wish):
+            ahead.pop(0)
+    if not ahead:
+        return False
+    ring = [*ahead, next(each for each in line if each.pk == run.pk)]
+    places = [each.line_at or each.queued_at for each in ring]
+    for each, place in zip([ring[-1], *ahead], places, strict=True):
+        Run.objects.filter(pk=each.pk, state=RunState.QUEUED).update(line_at=place)
+    return True
+
+
+def set_priority(run: Run, priority: int) -> bool:
+    """Give a queued run its priority; return whether it still stood in line. Call where its row is locked."""
+    standing = Run.objects.filter(pk=run.pk, state=RunState.QUEUED, restarts_used=0, given_devices=[])
+    return bool(standing.update(priority=priority))

@@ -1,0 +1,40 @@
+"""Where the portal of this data folder is reached, as whoever serves it here has noted it. Knows no web server."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from django.conf import settings
+
+SERVE_LOCK = "serve.lock"
+
+
+def served_line(command: str, address: str) -> str:
+    """Return what the process that serves a data folder notes in its lock file; `address` ends in a slash."""
+    return f"{command}, process {os.getpid()}, {address}"
+
+
+def portal_here(data: Path) -> str:
+    """Return the address of the portal, with a slash at its end: the public one where it is set, else that of the
+    server that runs on this machine for the data folder `data`, "" where none is known.
+    """
+    if settings.STEERSMAN_PUBLIC_URL:
+        return f"{settings.STEERSMAN_PUBLIC_URL}/"
+    try:
+        words = (data / SERVE_LOCK).read_text().split(", ")
+        number, address = int(words[-2].removeprefix("process ")), words[-1].strip()
+    except (OSError, ValueError, IndexError):
+        return ""
+    return address if _lives(number) else ""
+
+
+def _lives(pid: int) -> bool:
+    # The lock itself is not tried: whoever starts to serve at that moment would find it taken.
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

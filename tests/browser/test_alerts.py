@@ -31,7 +31,7 @@ for alert in Alert.objects.filter(run_id={run}, state="open", severity="{severit
 BEGIN = """
 from django.utils import timezone
 from runs.recording import alerts
-for step, title in enumerate(("First", "Second"), 1):
+for step, title in ((4, "Fourth"), (3, "Third"), (1, "First"), (2, "Second")):
     finding = alerts.Finding("code", "critical", title, timezone.now(), step=step)
     assert alerts.begin({run}, 1, finding)
 """
@@ -112,7 +112,7 @@ def test_what_lasts_is_told_until_it_is_over_the_most_severe_first(page: Page, s
 
 
 @pytest.fixture
-def two_more(stack: Stack, places: Places) -> Iterator[None]:
+def some_more(stack: Stack, places: Places) -> Iterator[None]:
     """Alerts of the training's own code, which are the first that the banner tells of."""
     stack.manage("shell", "-v", "0", "-c", BEGIN.format(run=places["live"]))
     yield
@@ -120,7 +120,7 @@ def two_more(stack: Stack, places: Places) -> Iterator[None]:
 
 
 def test_who_acknowledges_takes_it_off_the_banner_and_is_named_in_the_panel(
-    stack: Stack, chromium: Browser, places: Places, two_more: None
+    stack: Stack, chromium: Browser, places: Places, some_more: None
 ) -> None:
     with operators_page(chromium, stack.address) as page:
         page.goto(f"{stack.address}/runs/{places['live']}/")
@@ -136,9 +136,17 @@ def test_who_acknowledges_takes_it_off_the_banner_and_is_named_in_the_panel(
         expect(row.filter(has_text="First · step 1")).to_contain_text("acknowledged by")
         expect(page.locator("#alerts")).to_be_focused()
         expect(page.get_by_role("alert").filter(has_text="First")).to_have_count(0)
+        # What is open stands first, although the others are newer.
+        expect(row.nth(0)).to_contain_text("Third · step 3")
+        expect(row.nth(1)).to_contain_text("Fourth · step 4")
+        page.get_by_role("button", name="Acknowledge all").press("Enter")
+        for text in ("Third · step 3", "Fourth · step 4"):
+            expect(row.filter(has_text=text)).to_contain_text("acknowledged by")
+        expect(page.get_by_role("button", name="Acknowledge all")).to_have_count(0)
+        expect(page.locator("#alerts")).to_be_focused()
 
 
-def test_a_viewer_has_no_button(stack: Stack, chromium: Browser, places: Places, two_more: None) -> None:
+def test_a_viewer_has_no_button(stack: Stack, chromium: Browser, places: Places, some_more: None) -> None:
     stack.manage("shell", "-v", "0", "-c", ROLE.format(role="viewer"))
     try:
         with operators_page(chromium, stack.address) as page:

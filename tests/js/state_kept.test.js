@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { applyEvent, emptyState } from "../../static/js/state/run_state.js";
 import { countedEpochs, earlierEpochs } from "../../static/js/state/epochs.js";
-import { openAlerts } from "../../static/js/state/alerts.js";
+import { inOrder, openAlerts } from "../../static/js/state/alerts.js";
 import { AT, hello, history, played, status } from "./story.js";
 
 test("it lets a later attempt replace the epochs that it trains again", () => {
@@ -178,6 +178,18 @@ test("it keeps one alert an id, the newest first, and tells the most severe that
     [4, "open"],
     [3, "open"],
   ]);
+  const listed = [
+    { id: 1, severity: "warning", state: "open" },
+    { id: 2, severity: "critical", state: "cleared" },
+    { id: 3, severity: "info", state: "cleared" },
+    { id: 4, severity: "critical", state: "acknowledged" },
+    { id: 5, severity: "info", state: "open" },
+    { id: 6, severity: "warning", state: "open" },
+  ];
+  assert.deepEqual(
+    inOrder(listed).map(({ id }) => id),
+    [6, 1, 5, 4, 3, 2],
+  );
   applyEvent(state, history(9, { alerts: [state.alerts[3], state.alerts[2]] }));
   assert.deepEqual(shown(state.alerts), [
     [2, "acknowledged"],

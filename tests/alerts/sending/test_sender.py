@@ -36,7 +36,7 @@ def test_forty_alerts_at_once_are_one_mail(lab: Stack) -> None:
     server.stop()
     assert len(server.mails) == 1
     (_, mail), = server.mails  # fmt: skip
-    assert mail["Subject"] == "[Lab] 40 alerts of 40 runs: The loss jumped"
+    assert mail["Subject"] == "[Lab] 40 alerts of 40 runs: Spike"
     assert mail["To"] == ADDRESS
     assert "and 20 more alerts" in mail.get_body(("plain",)).get_content()  # type: ignore[union-attr]
     assert server.greetings == ["[127.0.0.1]"]
@@ -46,11 +46,11 @@ def test_a_server_that_was_away_gets_each_alert_once(lab: Stack) -> None:
     server = MailServer()
     add_destination(lab, "mail", ADDRESS)
     with sending(lab, **mail_of(server)) as sender:
-        begin_alerts(lab, title="During the outage")
+        begin_alerts(lab, detector="code", title="During the outage")
         wait_for(lambda: deliveries(lab)[0]["tries"], f"a try\n{lab.log()}")
         tried = deliveries(lab)[0]
         assert tried["state"] == "waiting" and "ConnectionRefusedError" in tried["error"]
-        begin_alerts(lab, title="Later")
+        begin_alerts(lab, detector="code", title="Later")
         server.start()
         make_due(lab)
         wait_for(lambda: states(lab) == ["sent"] * 2, f"both\n{lab.log()}")

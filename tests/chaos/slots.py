@@ -83,7 +83,7 @@ class Hosts:
         clean = {name: value for name, value in self._stack.environment.items() if not name.startswith("CUDA_")}
         command = self._stack.command("watch")
         if host == GPU_HOST:
-            environment = clean | {"LD_LIBRARY_PATH": self._library}
+            environment = clean | {"LD_LIBRARY_PATH": self._library, "STUB_IDLE": "1"}
         else:
             environment = clean | {"CUDA_VISIBLE_DEVICES": ""}
             command = [*(self._apart or []), "sh", "-c", f'hostname {host}; exec "$@"', "sh", *command]

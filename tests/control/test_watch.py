@@ -123,7 +123,7 @@ def test_a_run_for_one_gpu_is_given_it_and_calls_it_its_first(
     lab: Stack, watches: list[subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
     """This torch has no CUDA, and so the run fails; what it asked for then tells what it was given."""
-    start_watch(lab, watches, LD_LIBRARY_PATH=str(build_stub(tmp_path)))
+    start_watch(lab, watches, LD_LIBRARY_PATH=str(build_stub(tmp_path)), STUB_IDLE="1")
     create = ("create_run", "--quiet", "--project", "lab", "--recipe", "digits", "--queue", "--host", HERE, "--device")
     second, beyond = (int(lab.manage(*create, device).stdout) for device in ("cuda:1", "cuda:2"))
     for run_id, device in ((second, "cuda"), (beyond, "cuda:2")):

@@ -123,8 +123,8 @@ def processes(gpu: Gpu) -> Processes:
     """
     found: Processes = {}
     for ask in (pynvml.nvmlDeviceGetComputeRunningProcesses, pynvml.nvmlDeviceGetGraphicsRunningProcesses):
-        # Of a GPU that hides them, or a driver that knows nothing of them.
-        with contextlib.suppress(pynvml.NVMLError):
+        # Of a GPU that hides them, or a driver that knows nothing of them, or by a name of its own version alone.
+        with contextlib.suppress(pynvml.NVMLError, pynvml.NVMLLibraryMismatchError):
             for each in ask(gpu.handle):
                 used = each.usedGpuMemory
                 found[int(each.pid)] = None if used is None else round(used / MIB)

@@ -4,6 +4,7 @@
  * STUB_LOST names a file whose presence takes board 1 off the bus; it is found again only by a new nvmlInit.
  * STUB_THROTTLE names a file that holds board 0's reasons for low clocks. STUB_SLOW_MS delays every field, STUB_INIT
  * is the code of nvmlInit, STUB_FAN the code of the fan's speed, STUB_MIG=1 splits board 1 into two instances.
+ * STUB_IDLE=1 leaves nearly all memory free: the queue gives away no board that other programs use.
  * -DWITHOUT_POWER leaves a function out, -DOLD_DRIVER has the functions of a driver before 535, and nothing slow.
  */
 #include <stdio.h>
@@ -79,6 +80,7 @@ int nvmlDeviceGetUtilizationRates(Device *device, unsigned *rates) {
 int nvmlDeviceGetMemoryInfo(Device *device, unsigned long long *memory) {
     memory[0] = 16ULL << 30;
     memory[2] = (unsigned long long)(device->instance >= 0 ? 1 + device->instance : 4 + device->board) << 30;
+    if (number("STUB_IDLE")) memory[2] = 300ULL << 20;
     memory[1] = memory[0] - memory[2];
     return answer(device);
 }

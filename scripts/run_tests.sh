@@ -22,9 +22,8 @@ beside=$!
 trap 'kill "$beside" 2>/dev/null || true' EXIT
 failed=0
 ignored=$(printf -- ' --ignore=%s' tests/browser tests/chaos $checks)
-# More workers than a small machine has cores: tests wait for processes more than they compute.
 # shellcheck disable=SC2086
-.venv/bin/pytest $ignored -n 3 --dist loadfile --no-loadscope-reorder || failed=1
+.venv/bin/pytest $ignored -n 2 --dist loadfile --no-loadscope-reorder || failed=1
 wait "$beside" || failed=1
 trap - EXIT
 cat build/tests_beside.log

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,15 +74,6 @@ class WorkerProcess:
         except psutil.NoSuchProcess:
             return False
 
-    def family(self) -> set[int]:
-        """Return the pids of the worker and of all that it started, empty where it has ended."""
-        if not self.is_alive():
-            return set()
-        try:
-            return {self.pid} | {child.pid for child in psutil.Process(self.pid).children(recursive=True)}
-        except psutil.Error:
-            return {self.pid}
-
 
 def _worker_path(folder: Path, rank: int) -> Path:
     return folder / ("worker.json" if rank == 0 else f"worker-{rank:04d}.json")
@@ -129,6 +121,19 @@ def recorded_workers(folder: Path) -> list[WorkerProcess]:
     """Return the workers that were started for an attempt, whether they live or not."""
     found = [WorkerProcess.recorded(folder, rank) for rank in range(_recorded_ranks(folder))]
     return [worker for worker in found if worker is not None]
+
+
+def below(pids: Iterable[int], above: Collection[int]) -> set[int]:
+    """Return those of `pids` that are processes of `above`, or that such a process started."""
+    return {pid for pid in pids if pid in above or any(parent in above for parent in _parents(pid))}
+
+
+def _parents(pid: int) -> list[int]:
+    """Return the processes above one, the nearest first; none where it has ended."""
+    try:
+        return [parent.pid for parent in psutil.Process(pid).parents()]
+    except psutil.Error:
+        return []
 
 
 def _recorded_ranks(folder: Path) -> int:

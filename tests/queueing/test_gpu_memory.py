@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from django.utils import timezone
 from runs.models import Host, Role, RunState
 from runs.recording.lifecycle import Holder as LeaseHolder
 from runs.recording.lifecycle import open_attempt
-from steersman.agent.folders import WorkerProcess, attempt_folder, host_name
+from steersman.agent.folders import WorkerProcess, attempt_folder, below, host_name
 from steersman.gpu_memory import GpuRoom, Obstacle, mib_of_text, room
 from steersman.slots import HostDevices, Wish, plan
 from tests.queueing.support import client_of, make_project, queued
@@ -54,6 +56,16 @@ def test_of_a_driver_that_tells_no_processes_a_card_of_ours_is_ours_and_another_
     assert own_use({1: 10, 2: 20, 3: None}, {1, 2}) == 30
     assert own_use({1: 10, 2: None}, {1, 2}) is None
     assert own_use({}, {1}) is None
+
+
+def test_what_a_training_started_is_its_own_and_what_others_did_is_not() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        assert below([child.pid, 1], {os.getpid()}) == {child.pid}
+        assert below([child.pid, 1], {child.pid}) == {child.pid}
+        assert below([os.getpid()], {child.pid}) == set()
+        child.communicate(b"\n")
+    # One that has ended has no parent any more.
+    assert below([child.pid], {os.getpid()}) == set()
 
 
 def test_the_plan_leaves_cards_of_others_alone_and_keeps_the_one_that_it_waits_for() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from steersman.agent.folders import attempt_folder, recorded_workers
+from steersman.agent.folders import attempt_folder, below, recorded_workers
 from steersman.agent.machine.devices import Device, DeviceReader
 from steersman.agent.machine.nvml import Processes
 from steersman.gpu_memory import GpuRoom, room
@@ -42,7 +42,8 @@ class GpuUse:
             gpu for gpu in devices.gpus if gpu not in held and self._held_at.get(gpu, float("-inf")) >= read_at
         )
         self._held_at |= dict.fromkeys(held, now)
-        pids = _pids(self._data, holders)
+        # Of the processes on the GPUs alone, which are few: a host may run thousands of others.
+        ours = below({pid for each in processes.values() for pid in each}, _workers(self._data, holders))
         needs: dict[str, list[int | None]] = defaultdict(list)
         for holder in holders:
             for device in holder.devices:
@@ -51,7 +52,7 @@ class GpuUse:
             uuid: room(
                 total=total,
                 used=used,
-                own_used=own_use(processes.get(uuid, {}), pids),
+                own_used=own_use(processes.get(uuid, {}), ours),
                 needs=needs[uuid],
                 slots=devices.gpu_slots,
                 share=settings.STEERSMAN_GPU_SHARE,
@@ -86,12 +87,11 @@ def _memory(devices: Iterable[Device]) -> list[tuple[str, int, int]]:
     ]
 
 
-def _pids(data: Path, holders: Iterable[Holder]) -> set[int]:
-    """Return the processes of trainings, with all that they started."""
+def _workers(data: Path, holders: Iterable[Holder]) -> set[int]:
+    """Return the workers of trainings that live."""
     found: set[int] = set()
     for holder in holders:
-        if holder.attempt is None:
-            continue
-        for worker in recorded_workers(attempt_folder(data, holder.run.pk, holder.attempt.number)):
-            found |= worker.family()
+        if holder.attempt is not None:
+            workers = recorded_workers(attempt_folder(data, holder.run.pk, holder.attempt.number))
+            found |= {worker.pid for worker in workers if worker.is_alive()}
     return found

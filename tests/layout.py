@@ -94,7 +94,7 @@ RULES = {
         f"{RECORD} runs.access runs.commands runs.alerts.sending steersman", "django", WEB
     ),
     "runs": rule("runs.access", "django", WEB),
-    "trainer": rule("steersman", "django", "torch"),
+    "trainer": rule("steersman steersman.files", "django", "torch"),
     "trainer.worker": rule("steersman.* trainer", "torch numpy", "django msgspec channels"),
     "trainer.recipes": rule("steersman.files trainer trainer.worker", "torch numpy", "django msgspec channels"),
     "trainer.ingest": rule(f"steersman.* {RECORD} runs.series", "django msgspec", "torch"),

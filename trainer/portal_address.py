@@ -7,6 +7,8 @@ from pathlib import Path
 
 from django.conf import settings
 
+from steersman.files.processes import is_alive
+
 SERVE_LOCK = "serve.lock"
 
 
@@ -26,15 +28,5 @@ def portal_here(data: Path) -> str:
         number, address = int(words[-2].removeprefix("process ")), words[-1].strip()
     except (OSError, ValueError, IndexError):
         return ""
-    return address if _lives(number) else ""
-
-
-def _lives(pid: int) -> bool:
     # The lock itself is not tried: whoever starts to serve at that moment would find it taken.
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return address if is_alive(number) else ""

@@ -47,7 +47,7 @@ def answers() -> Bucket:
 
 
 def address_of(scope: dict[str, Any]) -> str:
-    """Return the address of a handshake."""
+    """Return the address that a handshake, or another request, comes from."""
     headers = dict(scope.get("headers", []))
     forwarded_for = headers.get(b"x-forwarded-for", b"").decode("latin-1")
     return client_address(str((scope.get("client") or [""])[0]), forwarded_for)

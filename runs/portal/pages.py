@@ -24,10 +24,11 @@ from runs.access.roles import Viewer, viewer_of
 from runs.live.origin import parse_origin
 from runs.models import AlertState, CommandState, Run, RunQuerySet, RunState, Severity
 from runs.portal.forms import RunFilter
-from runs.portal.rows import badges_of, percent_of, row_of, with_loss
+from runs.portal.rows import badges_of, row_of, with_loss
 from runs.protocol.commands import COMMANDS
 from runs.queueing.board import HostBoard, board, commanded_projects
 from runs.recording.lifecycle import ENDED
+from runs.recording.liveness import percent_of
 from runs.recording.queue import start_command
 from runs.recording.queue_places import place_of, places_of
 

@@ -13,7 +13,7 @@ from runs.access.roles import display_name
 from runs.models import Alert, Run, RunQuerySet, Series, Severity
 from runs.protocol.series_names import LOSS_NAMES
 from runs.recording.alerts import LASTING
-from runs.recording.liveness import duration_of, silent
+from runs.recording.liveness import duration_of, percent_of, silent
 from runs.recording.queue_places import QueuePlace
 
 SEVERE_FIRST = tuple(sorted(Severity, key=lambda each: -each.rank))
@@ -82,12 +82,3 @@ def row_of(run: Run, now: datetime, place: QueuePlace | None = None, alerts: tup
         place=place,
         alerts=alerts,
     )
-
-
-def percent_of(run: Run) -> int | None:
-    """Return how much of the planned steps, or epochs, is done: 0 to 100."""
-    if run.total_steps:
-        return min(100, run.step * 100 // run.total_steps)
-    if run.total_epochs:
-        return min(100, run.epoch * 100 // run.total_epochs)
-    return None

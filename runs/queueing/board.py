@@ -17,6 +17,7 @@ from django.db.models import F, QuerySet
 from runs.access.roles import COMMANDING_ROLES
 from runs.models import Attempt, Host, Membership, Run, RunQuerySet, RunState
 from runs.recording.lifecycle import LIVE
+from runs.recording.liveness import percent_of
 from runs.recording.queue import is_living
 from runs.recording.queue_places import QueuePlace, WaitingRuns
 
@@ -131,8 +132,7 @@ def _running_row(run: Run, attempt: Attempt, now: datetime) -> RunningRow:
     if run.state == RunState.RUNNING and run.training_since is not None:
         trained_s = (now - run.training_since).total_seconds()
         left_s = seconds_left(run.step, run.total_steps, attempt.resumed_step or 0, trained_s)
-    percent = min(100, run.step * 100 // run.total_steps) if run.total_steps else None
-    return RunningRow(run, str(run.state), percent, left_s)
+    return RunningRow(run, str(run.state), percent_of(run), left_s)
 
 
 def _add_waiting(

@@ -27,3 +27,12 @@ def duration_of(run: Run, now: datetime) -> timedelta | None:
         return None
     present = now - run.training_since if run.training_since is not None else timedelta()
     return timedelta(seconds=run.trained_s) + max(present, timedelta())
+
+
+def percent_of(run: Run) -> int | None:
+    """Return how much of the planned steps, or epochs, is done: 0 to 100."""
+    if run.total_steps:
+        return min(100, run.step * 100 // run.total_steps)
+    if run.total_epochs:
+        return min(100, run.epoch * 100 // run.total_epochs)
+    return None

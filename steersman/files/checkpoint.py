@@ -94,7 +94,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> Written:
     """Make the checkpoint in `folder` whole; return its size, the manifest's included, and the manifest's SHA-256."""
     text = json.dumps({"format": FORMAT, **asdict(manifest)}, indent=1, allow_nan=False).encode()
     written = write_atomically(folder / MANIFEST, lambda file: file.write(text))
-    _sync_folder(folder.parent)
+    sync_folder(folder.parent)
     return Written(size_bytes=manifest.size_bytes + written.size_bytes, sha256=written.sha256)
 
 
@@ -172,7 +172,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> Written
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
     return Written(size_bytes=hashing.size_bytes, sha256=hashing.sha256)
 
 
@@ -194,7 +194,7 @@ def hashed(path: Path) -> Written:
     return Written(size_bytes=size_bytes, sha256=found.hexdigest())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the rename itself durable: without this a power cut may bring the old name back."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from steersman.files.mailbox import PAGE_BYTES
 from steersman.files.private import write_private
+from steersman.files.processes import is_alive
 
 WORD = 0xFFFF_FFFF_FFFF_FFFF
 # Words for all: the step boundary at which all ranks wait (0: none), how many decisions there are, a counter of
@@ -186,16 +187,6 @@ class RankBarrier:
             row = self.row(rank)
             pid = self.words[row + ROW_PID]
             here = pid and not pid & REMOTE
-            dead = here and not _is_alive(pid) and not self.has_finished(rank)
+            dead = here and not is_alive(pid) and not self.has_finished(rank)
             if dead or self.words[row + ROW_ENDED] == END_FAILED:
                 raise PeerLost(f"rank {rank} has died; this rank waited for it")
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

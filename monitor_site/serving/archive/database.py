@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from django.db import connection, transaction
+from django.db import Error, connection, transaction
 
 from monitor_site.serving.archive.manifest import ArchiveError
 
@@ -144,7 +144,7 @@ def _server_version() -> str:
     try:
         with connection.cursor():
             return str(connection.pg_version)  # type: ignore[attr-defined]
-    except Exception:
+    except Error:
         # In a sentence about another error; the transaction may be gone with its server.
         return "unknown"
 

@@ -113,11 +113,10 @@ def settle(manifest: Manifest, data: Path, *, keep_queue: bool) -> None:
             if attempt_folder(data, attempt.run_id, attempt.number).is_dir():
                 Attempt.objects.filter(pk=attempt.pk).update(host=host_name(), boot_id="")
         Run.objects.filter(queued_host=manifest.host).update(queued_host=host_name())
+        # Nothing trains that nobody started: what is found out of a run's end must not queue it again.
+        used = F("restarts_used") if keep_queue else F("restarts")
         for run in Run.objects.select_for_update().filter(state__in=LIVE).order_by("pk"):
-            Run.objects.filter(pk=run.pk).update(state=RunState.LOST, reason=reason)
-            if not keep_queue:
-                # Nothing trains that nobody started: what is found out of its end must not queue it again.
-                Run.objects.filter(pk=run.pk).update(restarts_used=F("restarts"))
+            Run.objects.filter(pk=run.pk).update(state=RunState.LOST, reason=reason, restarts_used=used)
             announce_status(run.pk)
         if not keep_queue:
             for run in Run.objects.select_for_update().filter(state=RunState.QUEUED).order_by("pk"):

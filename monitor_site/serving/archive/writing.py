@@ -19,6 +19,7 @@ from monitor_site.serving.archive.contents import Contents, Entry, hold, release
 from monitor_site.serving.archive.database import Snapshot, engine, take_snapshot
 from monitor_site.serving.archive.manifest import ArchiveError, Manifest
 from steersman.agent.folders import host_name
+from steersman.files.checkpoint import sync_folder
 from steersman.files.locks import try_lock
 from steersman.files.private import make_private, open_private
 
@@ -62,7 +63,7 @@ def write_backup(target: Path, data: Path, say: Say, *, overwrite: bool = False)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     except OSError as error:
         raise ArchiveError(
             f"The backup could not be written: {error.strerror or error}. Nothing is left of it."
@@ -154,11 +155,3 @@ class _Hashing:
     @property
     def sha256(self) -> str:
         return self._hash.hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

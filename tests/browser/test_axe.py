@@ -114,16 +114,29 @@ def violations(page: Page, options: dict[str, Any] | None = None) -> list[str]:
 
 
 def focused(page: Page) -> str:
-    """Return the number that `number_focusable` gave the element in focus, "" where it is another."""
-    return str(page.evaluate("document.activeElement?.dataset.reach ?? ''"))
+    """Return the number that `number_focusable` gave the element in focus, "" where it is another.
+
+    A page that draws itself anew meanwhile has a copy in the place of an element: it is the same one to a reader.
+    """
+    script = """() => {
+        const now = document.activeElement;
+        const same = (node) => node === now || (!node.isConnected && node.outerHTML === now?.outerHTML);
+        return window.wanted.findIndex(same) + 1;
+    }"""
+    return str(page.evaluate(script) or "")
 
 
 def number_focusable(page: Page) -> list[str]:
-    """Number what a keyboard must reach: all that can be seen and used; a group of radio buttons is one stop."""
-    script = """selector => [...document.querySelectorAll(selector)].filter(node =>
-        node.checkVisibility({ visibilityProperty: true }) && !node.disabled && node.tabIndex >= 0
-        && !(node.type === 'radio' && !node.checked))
-        .map((node, index) => (node.dataset.reach = String(index + 1)))"""
+    """Number what a keyboard must reach: all that can be seen and used; a group of radio buttons is one stop.
+
+    The page keeps the elements in a list. A mark on them would be a change, which pages undo as they refresh.
+    """
+    script = """selector => {
+        window.wanted = [...document.querySelectorAll(selector)].filter(node =>
+            node.checkVisibility({ visibilityProperty: true }) && !node.disabled && node.tabIndex >= 0
+            && !(node.type === 'radio' && !node.checked));
+        return window.wanted.map((_, index) => String(index + 1));
+    }"""
     found: list[str] = page.evaluate(script, FOCUSABLE)
     return found
 
@@ -178,7 +191,7 @@ def out_of_reach(page: Page) -> tuple[list[str], list[str]]:
         if place and place not in reached:
             outlined = "getComputedStyle(document.activeElement).outlineStyle !== 'none'"
             reached[place] = page.evaluate(outlined)
-    where = "place => document.querySelector(`[data-reach='${place}']`).outerHTML.slice(0, 160)"
+    where = "place => window.wanted[place - 1].outerHTML.slice(0, 160)"
     missed = [page.evaluate(where, place) for place in wanted if place not in reached]
     return missed, [page.evaluate(where, place) for place, is_seen in reached.items() if not is_seen]
 

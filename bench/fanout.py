@@ -16,7 +16,7 @@ bounded_vs_unbounded   by the same server without bounds, order and guests: one 
 deflate_bytes_ratio, deflate_cpu_ratio  bytes and CPU per delivery with compression, as browsers offer it, by those
                        without
 
-Above 300 viewers our server puts two events into one message.
+At this rate our server puts two events into one message.
 """
 
 from __future__ import annotations

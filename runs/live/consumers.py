@@ -24,9 +24,10 @@ from runs.commands.record import NotAllowed, record_as
 from runs.live.greeting import Greeting
 from runs.live.handshake import TicketDelayed, query_of
 from runs.live.hello import since_of
-from runs.live.hub import Hub, Room, current_hub
+from runs.live.hub import Hub, current_hub
 from runs.live.outbox import Outbox
 from runs.live.places import ALL, place_of
+from runs.live.room import Room
 from runs.live.socket_limits import answers
 from runs.metrics.portal_tally import tally
 from runs.models import Command, Run

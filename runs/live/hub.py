@@ -12,7 +12,6 @@ import contextlib
 import logging
 import time
 import uuid
-from dataclasses import dataclass, field
 from typing import Any
 
 from channels.layers import channel_layers
@@ -20,20 +19,19 @@ from django.utils import timezone
 
 from runs.access import revocation
 from runs.live.database_reads import reading, writing
-from runs.live.frames import Frame, joined
-from runs.live.greeting import Greeter
 from runs.live.handshake import Entrance
 from runs.live.outbox import Outbox
 from runs.live.places import ALL, Places
 from runs.live.rights_watch import RightsWatch
+from runs.live.room import Room
 from runs.live.socket_limits import Handshakes
 from runs.metrics.portal_tally import Reporter, tally
 from runs.models import Run
-from runs.protocol.event_parts import LARGEST_EVENT_BYTES, LARGEST_FRAME_BYTES
-from runs.protocol.events import Life, Link, Message, Resync, encode_message
+from runs.protocol.events import Life, Link
 from runs.protocol.reports import PortalLevels
 from runs.recording import feed
-from runs.recording.lifecycle import LIVE, SILENT_AFTER_S, UNREACHABLE_AFTER_S
+from runs.recording.lifecycle import LIVE, UNREACHABLE_AFTER_S
+from runs.recording.liveness import life_after
 
 logger = logging.getLogger(__name__)
 
@@ -45,94 +43,6 @@ FIRST_ECHO_TIMEOUT_S = 0.5
 # A quarter of what an outbox holds: viewers take one part while the next is read.
 LARGEST_READ_EVENTS = 2_000
 LARGEST_READ_BYTES = 1 << 20
-# A room with so many viewers gets two events in one message: half the work, for a delay that nobody sees.
-CROWD_VIEWERS = 300
-GATHER_S = 0.1
-
-
-@dataclass(slots=True)
-class Room:
-    """A watched run: its viewers, the last event handed to them, and evidence of life.
-
-    `stored_seq` is the newest event that the database was seen to have.
-    """
-
-    run_id: int
-    last_seq: int
-    heartbeat: int
-    alive_at: float
-    live: bool
-    life: str = "alive"
-    stored_seq: int = 0
-    greeter: Greeter = field(init=False)
-    outboxes: set[Outbox] = field(default_factory=set)
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    gathered: Frame | None = None
-    flushing: asyncio.TimerHandle | None = None
-    announced: list[float] = field(default_factory=list)  # of events on their way, by `time.time`
-
-    def __post_init__(self) -> None:
-        self.greeter = Greeter(self.run_id, self.last_seq)
-
-    @property
-    def newest_seq(self) -> int:
-        """The newest event that is known here, whether or not it was handed on."""
-        return max(self.last_seq, self.stored_seq)
-
-    def deliver(self, seq: int, text: str) -> None:
-        """Hand an event to all viewers: the same bytes to all of a kind, and to a crowd two events in one message."""
-        frame = Frame(seq, text)
-        if frame.size > LARGEST_FRAME_BYTES:
-            # Stored by a version before this one, or by a training that still runs with it.
-            self.skip(seq)
-            return
-        self.last_seq = seq
-        tally.counts.events += 1
-        self.greeter.ring.append(frame)
-        if len(self.outboxes) < CROWD_VIEWERS:
-            self.flush()
-            self._send(frame)
-            return
-        if self.gathered is not None and self.gathered.size + frame.size > LARGEST_EVENT_BYTES:
-            self.flush()
-        if self.gathered is None:
-            self.gathered = frame
-            self.flushing = asyncio.get_running_loop().call_later(GATHER_S, self.flush)
-        else:
-            self.gathered = joined([self.gathered, frame])
-            self.flush()
-
-    def flush(self) -> None:
-        """Send what is held back for the next event."""
-        frame, self.gathered = self.gathered, None
-        if self.flushing is not None:
-            self.flushing.cancel()
-            self.flushing = None
-        if frame is not None:
-            self._send(frame)
-
-    def skip(self, seq: int) -> None:
-        """Go on after `seq`, and tell viewers that events up to there are only in the history."""
-        tally.counts.skipped_events += seq - self.last_seq
-        self.last_seq = seq
-        self.greeter.ring.skip(seq)
-        self.flush()
-        self._send(Frame(seq, encode_message(Resync(seq=seq))))
-
-    def tell(self, message: Message) -> None:
-        self.flush()
-        self._send(Frame(0, encode_message(message)))
-
-    def _send(self, frame: Frame) -> None:
-        for outbox in self.outboxes:
-            try:
-                outbox.put(frame)
-            except Exception:  # one viewer's fault is not that of the others
-                logger.exception("run %s: event %s could not be sent to a viewer", self.run_id, frame.seq)
-                outbox.fail()
-        for announced in self.announced:
-            tally.counts.note_latency(time.time() - announced)
-        self.announced.clear()
 
 
 class Hub:
@@ -356,13 +266,6 @@ def levels_of(hub: Hub) -> PortalLevels:
     frames, size = sum(each for each, _ in waiting), sum(each for _, each in waiting)
     degraded = int(bool(hub.watched) and hub.link == "degraded")
     return PortalLevels(len(waiting), hub.places.held(ALL), len(hub.watched), frames, size, degraded)
-
-
-def life_after(silent_s: float) -> str:
-    """Return what `silent_s` seconds without a heartbeat say: alive, unreachable or silent."""
-    if silent_s >= SILENT_AFTER_S:
-        return "silent"
-    return "unreachable" if silent_s >= UNREACHABLE_AFTER_S else "alive"
 
 
 async def _open_room(run_id: int) -> Room:

@@ -5,9 +5,16 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from runs.models import Run
-from runs.recording.lifecycle import SILENT_AFTER_S
+from runs.recording.lifecycle import SILENT_AFTER_S, UNREACHABLE_AFTER_S
 
 SILENT_AFTER = timedelta(seconds=SILENT_AFTER_S)
+
+
+def life_after(silent_s: float) -> str:
+    """Return what `silent_s` seconds without a heartbeat say: alive, unreachable or silent."""
+    if silent_s >= SILENT_AFTER_S:
+        return "silent"
+    return "unreachable" if silent_s >= UNREACHABLE_AFTER_S else "alive"
 
 
 def silent(run: Run, now: datetime) -> bool:

@@ -25,8 +25,8 @@ from runs.live import greeting, handshake, hub, rights_watch
 from runs.live.frames import Frame
 from runs.live.greeting import Greeter, Ring, read_snapshot
 from runs.live.hello import bounded_hello, find
-from runs.live.hub import Room
 from runs.live.outbox import Outbox
+from runs.live.room import Room
 from runs.models import AccessToken, Membership, Run, TokenScope, UsedTicket
 from runs.protocol.commands import parse_command
 from runs.protocol.events import Hello, encode_message
@@ -479,6 +479,7 @@ class Story:
         viewing = [self.view(self.room.greeter) for _ in range(6)]
         async with asyncio.timeout(30):
             await asyncio.gather(self.record(), *viewing)
+            self.room.flush()  # the last event may wait for one more
             for since, begin, got, found, outbox in self.viewers:
                 outbox.open(found.last_seq, None, lambda: None)
                 came = [(frame.seq, frame.text) for frame in iter(outbox.take, None)]

@@ -22,7 +22,7 @@ from runs.live import hub as hub_module
 from runs.models import Command, Membership, Run
 from runs.protocol.commands import COMMANDS
 from runs.protocol.events import LogLine, LogWritten
-from runs.recording import feed
+from runs.recording import feed, liveness
 from tests.support.sockets import (
     HOST,
     TIMEOUT_S,
@@ -357,7 +357,8 @@ async def test_it_follows_from_the_database_without_a_layer_and_says_so(people, 
 async def test_it_tells_when_no_heartbeat_comes_and_when_it_comes_again(people, one, two):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hub_module, "UNREACHABLE_AFTER_S", 0.1)
-        patch.setattr(hub_module, "SILENT_AFTER_S", 1.5)
+        patch.setattr(liveness, "UNREACHABLE_AFTER_S", 0.1)
+        patch.setattr(liveness, "SILENT_AFTER_S", 1.5)
         patch.setattr(hub_module, "POLL_INTERVAL_S", 0.2)
         # The clock of its host may be an hour behind: that alone is no silence.
         await Run.objects.filter(pk=one.pk).aupdate(heartbeat_at=timezone.now() - timedelta(hours=1))

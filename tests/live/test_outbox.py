@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from runs.live import hub, outbox
+from runs.live import outbox
+from runs.live import room as room_module
 from runs.live.frames import Frame
-from runs.live.hub import Room
 from runs.live.outbox import Outbox
+from runs.live.room import Room
 from runs.protocol.events import Link
 from runs.protocol.wire_format import END_OF_BLOCK, WINDOW_BITS, deflated, text_frame
 
@@ -200,8 +201,8 @@ def run_in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...,
 
 
 @pytest.fixture
-def crowd(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "CROWD_VIEWERS", 2)
+def busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room_module.Room, "_is_busy", lambda self: True)
 
 
 def room_of(*connections: Connection, greeted: int = 0) -> Room:
@@ -216,7 +217,7 @@ def deliver(room: Room, *seqs: int) -> None:
 
 
 @run_in_loop
-async def test_a_crowd_gets_two_events_in_one_message(crowd: None) -> None:
+async def test_a_busy_room_gets_two_events_in_one_message(busy: None) -> None:
     one, other = Connection(), Connection()
     room = room_of(one, other)
     deliver(room, 1, 2, 3)
@@ -229,7 +230,22 @@ async def test_a_crowd_gets_two_events_in_one_message(crowd: None) -> None:
 
 
 @run_in_loop
-async def test_what_a_crowd_is_told_does_not_overtake_an_event(crowd: None) -> None:
+async def test_a_room_is_busy_where_viewers_times_events_per_second_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(room_module.time, "monotonic", lambda: now)
+    for viewers, events_per_s, is_busy in [(200, 5, False), (200, 100, True), (1_000, 1, False), (1_000, 5, True)]:
+        connections = [Connection() for _ in range(viewers)]
+        room = room_of(*connections)
+        for seq in range(1, 41):
+            now += 1 / events_per_s
+            deliver(room, seq)
+        room.flush()
+        last = connections[0].frames[-4:]
+        assert [len(events_of(frame)) for frame in last] == ([2] * 4 if is_busy else [1] * 4), (viewers, events_per_s)
+
+
+@run_in_loop
+async def test_what_a_busy_room_is_told_does_not_overtake_an_event(busy: None) -> None:
     one, other = Connection(), Connection()
     room = room_of(one, other)
     deliver(room, 1)
@@ -239,7 +255,7 @@ async def test_what_a_crowd_is_told_does_not_overtake_an_event(crowd: None) -> N
 
 
 @run_in_loop
-async def test_who_was_greeted_between_two_events_of_a_message_gets_the_second_alone(crowd: None) -> None:
+async def test_who_was_greeted_between_two_events_of_a_message_gets_the_second_alone(busy: None) -> None:
     one, other = Connection(), Connection()
     room = room_of(one, other)
     late = Connection()

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from runs.live.hub import life_after
 from runs.models import JournalOffset, Project, Run, StoredEvent
 from runs.recording.lifecycle import Holder, open_attempt
+from runs.recording.liveness import life_after
 from steersman.agent.journals.tail import last_record
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.agent.supervise.stall import StallWatch

@@ -1,0 +1,120 @@
+"""A watched run: its viewers, and the events on their way to them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+from runs.live.frames import Frame, joined
+from runs.live.greeting import Greeter
+from runs.live.outbox import Outbox
+from runs.metrics.portal_tally import tally
+from runs.protocol.event_parts import LARGEST_EVENT_BYTES, LARGEST_FRAME_BYTES
+from runs.protocol.events import Message, Resync, encode_message
+
+logger = logging.getLogger(__name__)
+
+# A room that needs more sends per second than this, which take some 2 % of a core, gets two events in one message: half
+# the work. The first waits for the second, which is near at such a rate, no longer than `GATHER_S`.
+BUSY_SENDS_PER_S = 2_000
+GATHER_S = 0.1
+# The rate of events is that of the last few.
+RATE_EVENTS = 8
+
+
+@dataclass(slots=True)
+class Room:
+    """A watched run: its viewers, the last event handed to them, and evidence of life.
+
+    `stored_seq` is the newest event that the database was seen to have.
+    """
+
+    run_id: int
+    last_seq: int
+    heartbeat: int
+    alive_at: float
+    live: bool
+    life: str = "alive"
+    stored_seq: int = 0
+    greeter: Greeter = field(init=False)
+    outboxes: set[Outbox] = field(default_factory=set)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    gathered: Frame | None = None
+    flushing: asyncio.TimerHandle | None = None
+    announced: list[float] = field(default_factory=list)  # of events on their way, by `time.time`
+    delivered_at: deque[float] = field(default_factory=lambda: deque([-math.inf], RATE_EVENTS))  # by `time.monotonic`
+
+    def __post_init__(self) -> None:
+        self.greeter = Greeter(self.run_id, self.last_seq)
+
+    @property
+    def newest_seq(self) -> int:
+        """The newest event that is known here, whether or not it was handed on."""
+        return max(self.last_seq, self.stored_seq)
+
+    def deliver(self, seq: int, text: str) -> None:
+        """Hand an event to all viewers: the same bytes to all of a kind. A busy room gets two in one message."""
+        frame = Frame(seq, text)
+        if frame.size > LARGEST_FRAME_BYTES:
+            # Stored by a version before this one, or by a training that still runs with it.
+            self.skip(seq)
+            return
+        self.last_seq = seq
+        tally.counts.events += 1
+        self.greeter.ring.append(frame)
+        if not self._is_busy():
+            self.flush()
+            self._send(frame)
+            return
+        if self.gathered is not None and self.gathered.size + frame.size > LARGEST_EVENT_BYTES:
+            self.flush()
+        if self.gathered is None:
+            self.gathered = frame
+            self.flushing = asyncio.get_running_loop().call_later(GATHER_S, self.flush)
+        else:
+            self.gathered = joined([self.gathered, frame])
+            self.flush()
+
+    def _is_busy(self) -> bool:
+        """Tell whether this event and those before it make more than `BUSY_SENDS_PER_S`."""
+        now = time.monotonic()
+        sends = len(self.outboxes) * len(self.delivered_at)
+        busy = sends > BUSY_SENDS_PER_S * (now - self.delivered_at[0])
+        self.delivered_at.append(now)
+        return busy
+
+    def flush(self) -> None:
+        """Send what is held back for the next event."""
+        frame, self.gathered = self.gathered, None
+        if self.flushing is not None:
+            self.flushing.cancel()
+            self.flushing = None
+        if frame is not None:
+            self._send(frame)
+
+    def skip(self, seq: int) -> None:
+        """Go on after `seq`, and tell viewers that events up to there are only in the history."""
+        tally.counts.skipped_events += seq - self.last_seq
+        self.last_seq = seq
+        self.greeter.ring.skip(seq)
+        self.flush()
+        self._send(Frame(seq, encode_message(Resync(seq=seq))))
+
+    def tell(self, message: Message) -> None:
+        self.flush()
+        self._send(Frame(0, encode_message(message)))
+
+    def _send(self, frame: Frame) -> None:
+        for outbox in self.outboxes:
+            try:
+                outbox.put(frame)
+            except Exception:  # one viewer's fault is not that of the others
+                logger.exception("run %s: event %s could not be sent to a viewer", self.run_id, frame.seq)
+                outbox.fail()
+        for announced in self.announced:
+            tally.counts.note_latency(time.time() - announced)
+        self.announced.clear()

@@ -79,10 +79,11 @@ def take_over(arguments: list[str], outputs: list[str]) -> NoReturn:
     except BaseException:
         traceback.print_exc()
         code = 1
+    # What Python does at its end but for taking all modules apart, which takes longer than the command did.
+    threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
-    # Python would take all modules apart, which takes longer than the command did.
     os._exit(code)
 
 

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from tests.support.route_revocations import time_revocations
-from tests.support.route_scene import Scene, Tally, say
+from tests.support.routes.revocations import time_revocations
+from tests.support.routes.scene import Scene, Tally, say
 from tests.support.stack import Stack
 
 WHO = ("anonymous", "stranger", "viewer", "operator", "owner", "share token", "revoked token")

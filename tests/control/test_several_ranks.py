@@ -77,12 +77,15 @@ def gone(stack: Stack, run_id: int, supervisor: subprocess.Popen[bytes] | None =
     return living(attempt_folder(stack, run_id), supervisor) == 0
 
 
-@pytest.mark.parametrize("options", [(), ("--nodes", "2", "--seed", "6")], ids=["one node", "two nodes"])
-def test_random_commands_take_effect_at_the_same_step_and_a_dead_rank_leaves_nothing(options):
+def random_commands_to(*options: str) -> None:
     result = run_check("ranks", "--ranks", "2", "--commands", "12", *options)
     assert result["commands"] >= 12 and result["applied"] >= 4
     assert result["step_differs"] == result["processes_left"] == 0, result
     assert result["state"] == "failed" and result["reason"] == "Rank 1 was ended by SIGKILL."
+
+
+def test_random_commands_take_effect_at_the_same_step_and_a_dead_rank_leaves_nothing():
+    random_commands_to("--nodes", "2", "--seed", "6")
 
 
 def series_alone(folder: Path) -> dict[int, float]:
@@ -106,14 +109,14 @@ def series_alone(folder: Path) -> dict[int, float]:
 
 
 def test_two_ranks_stop_crash_and_go_on_bit_for_bit(offline_stack, tmp_path):
-    """The one that was never interrupted is trained by torchrun, the other first on two nodes, then by --nproc.
+    """The one that was never interrupted is trained by --nproc, the other first by torchrun on two nodes.
 
     They are the same, and they are what one rank makes of the same batches, but for the order of additions.
     """
     stack = offline_stack
     words = ("create_run", "--quiet", "--project", "lab", "--user", "operator", "--recipe", "digits", "--device", "cpu")
     whole, cut = (int(stack.manage(*words, "--set", "epochs=8").stdout) for _ in range(2))
-    reference = start_torchrun(stack, whole)
+    reference = stack.train(whole, "--quiet", "--nproc", "2")
     both = start_nodes(stack, cut, (1, 1))
     reach(stack, cut, 30)
     # To any rank, on any node.
@@ -130,7 +133,7 @@ def test_two_ranks_stop_crash_and_go_on_bit_for_bit(offline_stack, tmp_path):
     assert reference.wait(60) == 0, stack.log()
     for run_id in (whole, cut):
         assert run_row(stack, run_id)["state"] == "finished"
-    assert attempt(stack, whole)["ranks"] == 2 and attempt(stack, whole)["launch"]
+    assert attempt(stack, whole)["ranks"] == 2 and attempt(stack, cut)["launch"]
     total = run_row(stack, whole)["total_steps"]
     for name in ("train/loss", "train/accuracy", "optimizer/gradient_norm"):
         series = by_step(stack, whole, name)

@@ -156,6 +156,12 @@ def next_line(viewer: RawViewer) -> tuple[bytes, dict[str, Any]]:
     return next(found for found in viewer.messages() if found[1]["kind"] == "log")
 
 
+def wait_for_greeting(*viewers: RawViewer) -> None:
+    """An event that comes before it is a part of it, and no message of its own."""
+    for viewer in viewers:
+        assert next(viewer.messages())[1]["kind"] == "hello"
+
+
 def seqs_of(viewer: RawViewer, last: int) -> list[int]:
     found = []
     for _, message in viewer.messages():
@@ -169,7 +175,7 @@ def seqs_of(viewer: RawViewer, last: int) -> list[int]:
 def test_events_go_straight_to_the_connection(stack: Stack) -> None:
     run = create_run(stack, "direct")
     viewer = RawViewer(stack, run, token_of(stack))
-    assert next(viewer.messages())[1]["kind"] == "hello"
+    wait_for_greeting(viewer)
     append(stack, run, 5)
     assert seqs_of(viewer, 5) == [1, 2, 3, 4, 5]
     # Counted after it was sent. If nothing goes straight, Twisted's transport has changed: see socket_wire.py.
@@ -181,7 +187,7 @@ def test_without_a_connection_to_lend_they_pass_through_daphne() -> None:
     with portal(wire="off") as stack:
         run = create_run(stack, "lent")
         viewer = RawViewer(stack, run, token_of(stack))
-        assert next(viewer.messages())[1]["kind"] == "hello"
+        wait_for_greeting(viewer)
         append(stack, run, 5)
         assert seqs_of(viewer, 5) == [1, 2, 3, 4, 5]
         assert not (stack.folder / "counts").exists()
@@ -191,8 +197,7 @@ def test_without_a_connection_to_lend_they_pass_through_daphne() -> None:
 def test_a_slow_reader_gets_everything_once_and_in_order_later(stack: Stack) -> None:
     run = create_run(stack, "slow")
     quick, slow = RawViewer(stack, run, token_of(stack)), RawViewer(stack, run, token_of(stack))
-    for viewer in (quick, slow):
-        assert next(viewer.messages())[1]["kind"] == "hello"
+    wait_for_greeting(quick, slow)
     # More than all buffers hold, and less than the viewer may be behind.
     append(stack, run, 100, characters=25_000)
     assert seqs_of(quick, 100) == list(range(1, 101))
@@ -214,6 +219,7 @@ def test_messages_are_compressed_alike_for_all(stack: Stack) -> None:
     viewers = [RawViewer(stack, run, token, compression=True) for _ in range(2)]
     plain = RawViewer(stack, run, token)
     assert "; client_no_context_takeover" in viewers[0].head and "Extensions" not in plain.head
+    wait_for_greeting(*viewers, plain)
     append(stack, run, 1, characters=1_000)
     received = [next(found for found in viewer.messages() if found[1]["kind"] == "log") for viewer in (*viewers, plain)]
     assert received[0] == received[1] and received[0][1] == received[2][1]
@@ -235,6 +241,7 @@ def test_a_message_refers_to_the_one_before_it_and_to_no_other(stack: Stack) -> 
     alone = RawViewer(stack, run, token, compression=True, offer="permessage-deflate; server_no_context_takeover")
     assert "server_no_context_takeover" not in browser.head and "server_no_context_takeover" in alone.head
     text = base64.b64encode(os.urandom(750)).decode()
+    wait_for_greeting(browser, other, alone)
     append(stack, run, 1, text=text)
     found = {viewer: [next_line(viewer)] for viewer in (browser, other, alone)}
     # An answer that is compressed lies between the first two messages of this viewer alone.

@@ -30,9 +30,12 @@ sys.path.insert(0, str(ROOT))
 
 from monitor_site.serving.embedded_server import EmbeddedServer  # noqa: E402  needs the path
 from tests.support import postgres  # noqa: E402
+from tests.support.command_server import TIMEOUT_S, CommandServer  # noqa: E402
 
 # Far longer than anything takes, for machines that do much else.
 START_TIMEOUT_S = 120.0
+# What stays, or starts what stays, is found by its command line and environment: it needs a process of its own.
+STARTED_AFRESH = {"doctor", "migrate", "serve", "serve_portal", "train", "watch"}
 # Databases to copy: a migration takes longer than most tests.
 TEMPLATES = ROOT / "build" / "databases"
 Found = TypeVar("Found")
@@ -78,6 +81,7 @@ class Stack:
         self.web: subprocess.Popen[bytes] | None = None
         self.trainings: list[subprocess.Popen[bytes]] = []
         self._database = ""
+        self._commands: CommandServer | None = None
         self.environment = {
             name: value for name, value in os.environ.items() if not name.startswith(("STEERSMAN_", "DJANGO_"))
         } | {
@@ -111,12 +115,21 @@ class Stack:
 
     def manage(self, *arguments: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run a management command to its end."""
-        result = subprocess.run(
-            self.command(*arguments), env=self.environment, capture_output=True, text=True, timeout=300, **options
-        )
+        if options or arguments[0] in STARTED_AFRESH:
+            options |= {"capture_output": True, "text": True, "timeout": TIMEOUT_S}
+            result = subprocess.run(self.command(*arguments), env=self.environment, **options)
+        else:
+            result = self._command_server().run(arguments)
         if check and result.returncode:
             raise AssertionError(f"manage.py {' '.join(arguments)} exited {result.returncode}:\n{result.stderr}")
         return result
+
+    def _command_server(self) -> CommandServer:
+        if self._commands is None or self._commands.environment != self.environment:
+            if self._commands is not None:
+                self._commands.close()
+            self._commands = CommandServer(self.environment, self.folder)
+        return self._commands
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, str(ROOT / "manage.py"), *arguments]
@@ -203,6 +216,8 @@ class Stack:
         )
 
     def close(self) -> None:
+        if self._commands is not None:
+            self._commands.close()
         for process in [*self.trainings, *([self.web] if self.web else [])]:
             if process.poll() is None:
                 process.kill()

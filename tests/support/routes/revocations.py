@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from tests.support.route_scene import Scene, Tally, say
+from tests.support.routes.scene import Scene, Tally, say
 
 LONGEST_WAIT_S = 15.0
 EXPIRES_AFTER = timedelta(seconds=0.7)

@@ -110,7 +110,8 @@ class Run(Recorder):
         """The step boundary: look once a step, and end the loop when it is true.
 
         Commands take effect here, and here a paused training waits. Look once before the first step too, where the
-        run may be started paused (`while not run.stopping:` does).
+        run may be started paused (`while not run.stopping:` does). A loop that does not log at each
+        step sets `run.step` before it looks.
         """
         if self._posted[0] == self._seen:
             self._left -= 1

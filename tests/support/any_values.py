@@ -342,6 +342,18 @@ begin_calls = st.one_of(
     ),
     st.builds(lambda step: Call("begin_at", ROWS["beyond 64"], (step,)), beyond_64),
 )
+
+
+def _step(step: tuple[Any, int]) -> Call:
+    name = f"at step {next(TOKENS)}"
+    return Call("step", ROWS["whole"], (step[0], name), {}, [["text at", name, step[1]]])
+
+
+step_calls = st.one_of(
+    st.builds(_step, wholes),
+    st.builds(lambda step: Call("step", ROWS["no whole"], (step, "text")), no_wholes),
+    st.builds(lambda step: Call("step", ROWS["beyond 64"], (step, "text")), beyond_64),
+)
 on_calls = st.one_of(
     st.builds(lambda kind: Call("on", ROWS["no handler"], (kind, None)), anything),
     st.builds(lambda knob: Call("declare", ROWS["no handler"], (knob,)), anything),
@@ -361,5 +373,6 @@ CALLS: dict[str, st.SearchStrategy[Call]] = {
     "record_outcome": outcome_calls,
     "knob": knob_calls,
     "begin_at": begin_calls,
+    "step": step_calls,
     "on": on_calls,
 }

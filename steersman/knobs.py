@@ -16,6 +16,11 @@ from steersman.kinds import SpecError, Value
 from steersman.spec import ValueSpec
 from steersman.values import as_text, plain, shown
 
+# By which part of itself a value in effect must differ from what was told. A page shows four digits; a schedule that
+# went on by one step contradicts no outcome.
+SHOWN = 0.0005
+CONTRADICTED = 0.01
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -62,6 +67,11 @@ class Knob:
     def values(self) -> dict[str, Value]:
         """Return the present values by parameter group ("" where the knob has none)."""
         return dict(self._values)
+
+    @property
+    def has_effect(self) -> bool:
+        """Tell whether the value in effect may be another than the value."""
+        return self._effective is not None
 
     def change(
         self, *, value: object = None, factor: float | None = None, group: str = "", expect: Any = None
@@ -110,13 +120,17 @@ class Knob:
         found = {name: float(self._effective(name) if self.spec.groups else self._effective()) for name in names}
         return _plain({name: value if math.isfinite(value) else None for name, value in found.items()})
 
+    def effect_shown(self, groups: Sequence[str] | None = None) -> Any:
+        """Return `effective`; None where the training's own function cannot tell it."""
+        try:
+            return self.effective(groups)
+        except Exception:  # whatever it raises
+            return None
+
     def to_wire(self) -> dict[str, Any]:
         """Return JSON-ready fields: the spec, `value` and `effective` (each by group where there are groups)."""
         value = dict(self._values) if self.spec.groups else self.value
-        try:
-            effective = self.effective()
-        except Exception:  # a function of the training's own: what it cannot tell is not shown
-            effective = None
+        effective = self.effect_shown()
         if self.spec.groups and effective is not None and not isinstance(effective, dict):
             effective = {self.spec.groups[0]: effective}
         return self.spec.to_wire() | {"value": value, "effective": effective}
@@ -160,6 +174,8 @@ class Knobs:
 
     def __init__(self) -> None:
         self._knobs: dict[str, Knob] = {}
+        # What was told to be in effect, by the knob's name.
+        self._told: dict[str, Any] = {}
 
     def __iter__(self) -> Iterator[Knob]:
         return iter(self._knobs.values())
@@ -177,7 +193,17 @@ class Knobs:
         return self._knobs[name]
 
     def to_wire(self) -> list[dict[str, Any]]:
-        return [knob.to_wire() for knob in self]
+        """Return what is told of all knobs, and remember what was told to be in effect."""
+        rows = [knob.to_wire() for knob in self]
+        self._told = {row["name"]: row["effective"] for row in rows}
+        return rows
+
+    def moved_to_wire(self) -> list[dict[str, Any]]:
+        """Return what is told of the knobs whose value in effect has moved since it was told last."""
+        rows = [knob.to_wire() for knob in self if knob.has_effect]
+        moved = [row for row in rows if is_other(row["effective"], self._told.get(row["name"]), SHOWN)]
+        self._told |= {row["name"]: row["effective"] for row in moved}
+        return moved
 
 
 def unknown_knob(name: str, known: Iterable[str]) -> SpecError:
@@ -214,6 +240,15 @@ def plain_choices(name: object, choices: Any) -> tuple[Any, ...]:
 def groups_of(default: Value | Mapping[str, Value]) -> tuple[str, ...]:
     """Return the parameter groups of a knob: a mapping as default gives a value for each."""
     return tuple(default) if isinstance(default, Mapping) else ()
+
+
+def is_other(now: Any, told: Any, by: float) -> bool:
+    """Tell whether values in effect, single or by group, differ from what was told by more than its part `by`."""
+    if isinstance(now, dict) and isinstance(told, dict):
+        return now.keys() != told.keys() or any(is_other(now[group], told[group], by) for group in now)
+    if isinstance(now, float) and isinstance(told, float):
+        return not math.isclose(now, told, rel_tol=by, abs_tol=0.0)
+    return bool(now != told)
 
 
 def _plain(values: Mapping[str, Any]) -> Any:

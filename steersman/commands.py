@@ -298,7 +298,7 @@ class Control:
         """Record what is in effect where an outcome told something else, at the first step boundary after it."""
         now = time.monotonic()
         for told in self._told_effects[:]:
-            effective = told.knob.effect_shown(told.groups)
+            effective = told.knob.effect_shown(told.effective, told.groups)
             is_wrong = is_other(effective, told.effective, CONTRADICTED)
             if is_wrong:
                 self._outcomes.record_effect(told.command_id, effective)

@@ -21,7 +21,8 @@ from steersman.files.journal import Journal, JournalWriter, NullJournal
 from steersman.files.locks import HeldLock
 from steersman.files.mailbox import Inbox, Mailbox, NullMailbox
 from steersman.kinds import Value
-from steersman.knobs import Knob, groups_of, kind_of, plain_choices, plain_default
+from steersman.knobs import Knob, groups_of, kind_of, learning_rate_knob, plain_choices, plain_default
+from steersman.optimizers.parameter_groups import Optimizer
 from steersman.orphan_watch import OrphanWatch
 from steersman.ranks.undeclared import UndeclaredPeers
 from steersman.recorder import OnItsWay, Recorder
@@ -246,6 +247,33 @@ class Run(Recorder):
             values.as_text(series, values.LONGEST_NAME),
         )
         knob = Knob(spec, initial, apply=apply, effective=effective)
+        self.declare(knob)
+        return knob
+
+    def learning_rate_knob(
+        self,
+        optimizer: Optimizer,
+        scheduler: object = None,
+        /,
+        *,
+        name: str = "learning_rate",
+        minimum: float = 1e-8,
+        maximum: float | None = 1.0,
+        series: str = "",
+    ) -> Knob:
+        """Declare the learning rate of an optimizer of torch as a knob, beneath the schedule that multiplies it.
+
+        The knob's value is the base: `initial_lr` in the words of torch, `max_lr` of OneCycleLR, and what the optimizer
+        began with of ReduceLROnPlateau. A change moves at once all that the schedule has made of it. Parameter groups
+        of which each has a `name` of its own get a value each; otherwise the value is that of the first group and the
+        others keep their ratio to it. Call it once both are built, and are loaded from a checkpoint where that is so.
+        `series` is the series that shows the value in effect. Raises `TypeError` where `optimizer` is none and
+        `steersman.SpecError` where minimum and maximum fit no scale.
+        """
+        knob = learning_rate_knob(
+            optimizer, scheduler, name=_clean_name(name), minimum=values.plain(minimum), maximum=values.plain(maximum),
+            series=values.as_text(series, values.LONGEST_NAME),
+        )  # fmt: skip
         self.declare(knob)
         return knob
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from steersman.kinds import SpecError, Value
-from steersman.knobs import Knob, Knobs
+from steersman.knobs import CONTRADICTED, Knob, Knobs, is_other
 from steersman.records.kinds import LONGEST_REMARK, OutcomeState, State
 from steersman.records.posted import CancelArguments, PostedCommand, SetKnobArguments, StopArguments
 from steersman.records.typed_json import Json, Malformed, from_fields
@@ -44,6 +44,7 @@ class OutcomeRecorder(Protocol):
     ) -> None: ...
     def record_state(self, state: State) -> None: ...
     def record_knobs(self) -> None: ...
+    def record_effect(self, command_id: str, effective: object) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,22 @@ class Done:
     new: object = None
     effective: object = None
     remark: str = ""
+
+
+# How long one waits for the step after a change, where the training does not say its steps.
+STEP_WITHIN_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ToldEffect:
+    """What the outcome of a command told to be in effect: it is compared again once the training has stepped."""
+
+    command_id: str
+    knob: Knob
+    groups: tuple[str, ...]
+    effective: object
+    step: int
+    told_at: float
 
 
 class Control:
@@ -88,6 +105,7 @@ class Control:
         self._outcomes = outcomes
         self._handlers: dict[str, Handler] = {}
         self._scheduled: list[PostedCommand] = []
+        self._told_effects: list[ToldEffect] = []
         self._step = 0
         self._epoch = 0
         self._own: dict[str, Callable[[PostedCommand], Done]] = {
@@ -102,7 +120,7 @@ class Control:
     @property
     def needs_attention(self) -> bool:
         """Tell whether every step boundary must look."""
-        return self.stopping or self.paused or bool(self._scheduled)
+        return self.stopping or self.paused or bool(self._scheduled or self._told_effects)
 
     @property
     def state(self) -> str:
@@ -191,6 +209,7 @@ class Control:
         refusal = self._agree(problem)
         if not refusal:
             self._record(command, "applied", done, self.ranks)
+            self._remember_effect(command, done)
             return
         if self._undo is not None and not problem:
             self._undo()
@@ -263,6 +282,28 @@ class Control:
         self._outcomes.record_knobs()
         self._undo = lambda: self._put_back(knob, before)
         return Done(old=change.old, new=change.new, effective=change.effective)
+
+    def _remember_effect(self, command: PostedCommand, done: Done) -> None:
+        """Remember what a change of a knob told to be in effect; a later change of the same groups takes its place."""
+        if command.command != "set_knob" or command.id is None or done.effective is None:
+            return
+        arguments = from_fields(SetKnobArguments, command.arguments)
+        knob = self.knobs.named(arguments.knob)
+        groups = knob.spec.check_group(arguments.group)
+        others = [told for told in self._told_effects if told.knob is not knob or not set(groups) & set(told.groups)]
+        told = ToldEffect(command.id, knob, groups, done.effective, self._step, time.monotonic())
+        self._told_effects = [*others, told]
+
+    def correct_effects(self, step: int) -> None:
+        """Record what is in effect where an outcome told something else, at the first step boundary after it."""
+        now = time.monotonic()
+        for told in self._told_effects[:]:
+            effective = told.knob.effect_shown(told.effective, told.groups)
+            is_wrong = is_other(effective, told.effective, CONTRADICTED)
+            if is_wrong:
+                self._outcomes.record_effect(told.command_id, effective)
+            if is_wrong or step != told.step or now > told.told_at + STEP_WITHIN_S:
+                self._told_effects.remove(told)
 
     def _put_back(self, knob: Knob, values: dict[str, Value]) -> None:
         """Undo a change that another rank could not make."""

@@ -9,12 +9,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from steersman import spec as specs
 from steersman.kinds import SpecError, Value
+from steersman.optimizers import parameter_groups
+from steersman.optimizers.parameter_groups import Optimizer
 from steersman.spec import ValueSpec
-from steersman.values import as_text, plain, shown
+from steersman.values import as_text, is_on_device, plain, shown
+
+LEARNING_RATE_KNOB = "learning_rate_knob(optimizer, scheduler)"
+
+# By which part of itself a value in effect must differ from what was told. A page shows four digits; a schedule that
+# went on by one step contradicts no outcome.
+SHOWN = 0.0005
+CONTRADICTED = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +45,7 @@ class Knob:
         initial: Value | Mapping[str, Value],
         *,
         apply: Callable[..., object] | None = None,
-        effective: Callable[..., float] | None = None,
+        effective: Callable[..., Any] | None = None,
     ) -> None:
         """`apply(value)`, or `apply(value, group)` where there are groups, puts a new value to work.
 
@@ -62,6 +72,11 @@ class Knob:
     def values(self) -> dict[str, Value]:
         """Return the present values by parameter group ("" where the knob has none)."""
         return dict(self._values)
+
+    @property
+    def has_effect(self) -> bool:
+        """Tell whether the value in effect may be another than the value."""
+        return self._effective is not None
 
     def change(
         self, *, value: object = None, factor: float | None = None, group: str = "", expect: Any = None
@@ -106,17 +121,32 @@ class Knob:
         """Return the value in effect, by group where there are several; None where it is the value itself."""
         if self._effective is None:
             return None
-        names = self.spec.groups or ("",) if groups is None else groups
-        found = {name: float(self._effective(name) if self.spec.groups else self._effective()) for name in names}
+        found = {name: float(value) for name, value in self._in_effect(groups).items()}
         return _plain({name: value if math.isfinite(value) else None for name, value in found.items()})
 
-    def to_wire(self) -> dict[str, Any]:
-        """Return JSON-ready fields: the spec, `value` and `effective` (each by group where there are groups)."""
-        value = dict(self._values) if self.spec.groups else self.value
+    def effect_shown(self, told: Any, groups: Sequence[str] | None = None) -> Any:
+        """Return `effective`; None where the training's own function cannot tell it.
+
+        Where it lies on a GPU that is what was `told`: to read it again would wait for the GPU.
+        """
         try:
-            effective = self.effective()
-        except Exception:  # a function of the training's own: what it cannot tell is not shown
-            effective = None
+            return told if any(map(is_on_device, self._in_effect(groups).values())) else self.effective(groups)
+        except Exception:  # whatever it raises
+            return None
+
+    def _in_effect(self, groups: Sequence[str] | None) -> dict[str, Any]:
+        if self._effective is None:
+            return {}
+        names = self.spec.groups or ("",) if groups is None else groups
+        return {name: self._effective(name) if self.spec.groups else self._effective() for name in names}
+
+    def to_wire(self, told: Any = None) -> dict[str, Any]:
+        """Return JSON-ready fields: the spec, `value` and `effective` (each by group where there are groups).
+
+        `told` was in effect when it was told last; see `effect_shown`.
+        """
+        value = dict(self._values) if self.spec.groups else self.value
+        effective = self.effect_shown(told)
         if self.spec.groups and effective is not None and not isinstance(effective, dict):
             effective = {self.spec.groups[0]: effective}
         return self.spec.to_wire() | {"value": value, "effective": effective}
@@ -155,11 +185,44 @@ class Knob:
             return
 
 
+def learning_rate_knob(
+    optimizer: Optimizer,
+    scheduler: object = None,
+    *,
+    name: str = "learning_rate",
+    minimum: float = 1e-8,
+    maximum: float | None = 1.0,
+    series: str = "",
+) -> Knob:
+    """Return a knob of the learning rate that a schedule multiplies; see `Run.learning_rate_knob`."""
+    if not parameter_groups.has_learning_rates(optimizer):
+        raise TypeError(f"{LEARNING_RATE_KNOB} takes an optimizer of torch, not {shown(optimizer)}")
+    if scheduler is not None:
+        parameter_groups.keep_base(optimizer)
+    groups = parameter_groups.group_names(optimizer)
+    bases = parameter_groups.base_learning_rates(optimizer)
+
+    def apply(value: float, group: str = "") -> None:
+        present = parameter_groups.base_learning_rates(optimizer)
+        parameter_groups.change_learning_rate(optimizer, scheduler, present[group], value, group)
+
+    help = "size of a step; a schedule multiplies it" if scheduler is not None else "size of a step"
+    spec = ValueSpec(name, "float", minimum, maximum, (), "log", help=help, groups=groups, series=series)
+    return Knob(
+        spec.with_room_for(bases.values()),
+        bases if groups else bases[""],
+        apply=apply,
+        effective=partial(parameter_groups.learning_rate_in_effect, optimizer),
+    )
+
+
 class Knobs:
     """The knobs of a training, in the order of their declaration."""
 
     def __init__(self) -> None:
         self._knobs: dict[str, Knob] = {}
+        # What was told to be in effect, by the knob's name.
+        self._told: dict[str, Any] = {}
 
     def __iter__(self) -> Iterator[Knob]:
         return iter(self._knobs.values())
@@ -177,7 +240,17 @@ class Knobs:
         return self._knobs[name]
 
     def to_wire(self) -> list[dict[str, Any]]:
-        return [knob.to_wire() for knob in self]
+        """Return what is told of all knobs, and remember what was told to be in effect."""
+        rows = [knob.to_wire(self._told.get(knob.spec.name)) for knob in self]
+        self._told = {row["name"]: row["effective"] for row in rows}
+        return rows
+
+    def moved_to_wire(self) -> list[dict[str, Any]]:
+        """Return what is told of the knobs whose value in effect has moved since it was told last."""
+        rows = [knob.to_wire(self._told.get(knob.spec.name)) for knob in self if knob.has_effect]
+        moved = [row for row in rows if is_other(row["effective"], self._told.get(row["name"]), SHOWN)]
+        self._told |= {row["name"]: row["effective"] for row in moved}
+        return moved
 
 
 def unknown_knob(name: str, known: Iterable[str]) -> SpecError:
@@ -214,6 +287,15 @@ def plain_choices(name: object, choices: Any) -> tuple[Any, ...]:
 def groups_of(default: Value | Mapping[str, Value]) -> tuple[str, ...]:
     """Return the parameter groups of a knob: a mapping as default gives a value for each."""
     return tuple(default) if isinstance(default, Mapping) else ()
+
+
+def is_other(now: Any, told: Any, by: float) -> bool:
+    """Tell whether values in effect, single or by group, differ from what was told by more than its part `by`."""
+    if isinstance(now, dict) and isinstance(told, dict):
+        return now.keys() != told.keys() or any(is_other(now[group], told[group], by) for group in now)
+    if isinstance(now, float) and isinstance(told, float):
+        return not math.isclose(now, told, rel_tol=by, abs_tol=0.0)
+    return bool(now != told)
 
 
 def _plain(values: Mapping[str, Any]) -> Any:

@@ -135,6 +135,7 @@ class RankedRun(Run):
 
     def _at_step_boundary(self) -> bool:
         control = self._control
+        control.correct_effects(self._step)
         counted, requests = self._posted[0], self._words[REQUEST_COUNTER]
         if self._waiting:
             self._write_arrived()

@@ -33,7 +33,8 @@ from steersman.records.kinds import (
     WatchRecord,
 )
 from steersman.records.record import Record
-from steersman.values.remarks import Remark, Remarks, subject_of
+from steersman.values.on_device import of_copy, on_cpu
+from steersman.values.remarks import Remarks, subject_of
 from steersman.values.series_names import as_series_name
 
 # A training that gives something new that cannot be stored at each step is told of this many.
@@ -50,14 +51,17 @@ class Recorder:
 
     # What is read or written at every step. An attribute in the dictionary costs three times as much once `log` has
     # taken a place there, which is at its first call.
-    __slots__ = ("__dict__", "__weakref__", "_step")
+    __slots__ = ("__dict__", "__weakref__", "step")
 
     def __init__(self, folder: Path | None, rank: int, journal: Journal) -> None:
         """`folder` is None where nobody supervises the training; the journal keeps nothing then."""
         self.folder = folder
         self.rank = rank
         self._journal = journal
-        self._step = 0
+        # The step that the training is at. `log` sets it; a loop that logs rarely sets it at every step. It holds what
+        # it was given, so that setting it costs nothing: read `_step`.
+        self.step: Any = 0
+        self._last_whole_step = 0
         self._epoch = 0
         self._ended = False
         self._pid = os.getpid()
@@ -73,6 +77,18 @@ class Recorder:
         """Whether the last word was recorded: `finish()` was called."""
         return self._ended
 
+    @property
+    def _step(self) -> int:
+        """The present step as it can be stored: the last one that could be, with a note, where `step` cannot."""
+        step = self.step
+        if type(step) is not int or not values.fits(step):
+            remarks: Remarks = []
+            # Before the note, which is of this step too.
+            self.step = values.as_step(step, self._last_whole_step, "run.step", remarks)
+            self._remark(remarks)
+        self._last_whole_step = self.step
+        return self._last_whole_step
+
     def log(self, step: int = MISSING, /, *more: Any, **values: Any) -> None:  # type: ignore[assignment]
         """Record step metrics: numbers, or NumPy and torch values with one element, by name or as one mapping.
 
@@ -87,7 +103,7 @@ class Recorder:
         """Append plain numbers of names that are known; everything else with care."""
         encoder = self._encoders.get(tuple(values))
         if encoder is not None and not more and encoder(step, values.values()):
-            self._step = step
+            self.step = step
         else:
             self._log_with_care(step, {name: value for name, value in values.items() if value is not MISSING}, *more)
 
@@ -99,13 +115,13 @@ class Recorder:
         given = values_of_call(step, given, more, remarks)
         whole = values.as_stored_whole(step, values.argument("log", "step"), remarks, "its values were")
         if whole is not None:
-            self._step = whole
+            self.step = whole
             self._log_values(whole, given, remarks)
         self._remark(remarks)
 
     def _log_values(self, step: int, given: dict[Any, Any], remarks: Remarks) -> None:
         try:
-            event, numbers = _on_cpu(given, remarks, self._journal.keeps)
+            event, numbers = on_cpu(given, remarks, self._journal.keeps)
         except RuntimeError as error:
             # A GPU that failed: the training's next call says so itself.
             remarks.append(f"Values could not be read from the GPU: {values.shown(error)}")
@@ -181,7 +197,7 @@ class Recorder:
                 elif not event.query():
                     return
                 self._waiting.popleft()
-                arrived = [_arrived(number, name, remarks) for name, number in zip(names, numbers, strict=True)]
+                arrived = [of_copy(number, name, remarks) for name, number in zip(names, numbers, strict=True)]
             except Exception as error:  # a GPU that failed: the training's next call says so itself
                 lost = len(self._waiting) or 1
                 self._waiting.clear()
@@ -196,7 +212,7 @@ class Recorder:
     def begin_at(self, step: int, epoch: int = 0) -> None:
         """Say behind which step and how many whole epochs a training goes on: commands until its next step take it."""
         remarks: Remarks = []
-        self._step = values.as_step(step, self._step, values.argument("begin_at", "step"), remarks)
+        self.step = values.as_step(step, self._step, values.argument("begin_at", "step"), remarks)
         whole = values.as_stored_whole(epoch, values.argument("begin_at", "epoch"), remarks)
         self._epoch = self._epoch if whole is None else whole
         self._remark(remarks)
@@ -336,44 +352,3 @@ def values_of_call(step: Any, given: dict[Any, Any], more: Sequence[Any], remark
     if len(more) > 1 or (more and not values.is_mapping(more[0])):
         raise TypeError(f"log() takes values by name, or one dictionary: {HOW_TO_LOG}")
     return (values.as_mapping(more[0], "log", remarks) if more else {}) | given
-
-
-def _arrived(number: Any, name: str, remarks: Remarks) -> float:
-    """Return a value that has come from the GPU: the call that gave it is over, nothing may raise out of it."""
-    try:
-        return values.as_number(number, values.argument("log", name), remarks)
-    except TypeError as error:
-        remarks.append(f"{error}; NaN is stored.")
-        return float("nan")
-
-
-def _on_cpu(given: dict[Any, Any], remarks: Remarks, keeps: bool) -> tuple[Any, dict[Any, Any]]:
-    """Return plain numbers by name, CUDA values on their way to pinned memory, and the event that tells they arrived.
-
-    What is no number is left out with a remark. Where no journal `keeps` them, CUDA values stay where they are.
-
-    `float()` of a CUDA tensor would make the loop wait for the device; a copy that is asked for later does not.
-    """
-    numbers: dict[Any, Any] = {}
-    device: Any = None
-    for name, value in given.items():
-        argument = values.argument("log", name)
-        try:
-            if not values.is_on_device(value):
-                numbers[name] = values.as_number(value, argument, remarks)
-                continue
-            values.check_one_element(value, argument)
-        except TypeError as error:
-            remarks.append(Remark.about(argument, f"{error}: it was left out."))
-            continue
-        if not keeps:
-            numbers[name] = 0.0
-            continue
-        device = value.device
-        numbers[name] = value.detach().to("cpu", non_blocking=True)
-    if device is None:
-        return None, numbers
-    cuda = sys.modules["torch"].cuda
-    event = cuda.Event()
-    event.record(cuda.current_stream(device))
-    return event, numbers

@@ -21,11 +21,20 @@ from steersman.files.journal import Journal, JournalWriter, NullJournal
 from steersman.files.locks import HeldLock
 from steersman.files.mailbox import Inbox, Mailbox, NullMailbox
 from steersman.kinds import Value
-from steersman.knobs import Knob, groups_of, kind_of, plain_choices, plain_default
+from steersman.knobs import Knob, groups_of, kind_of, learning_rate_knob, plain_choices, plain_default
+from steersman.optimizers.parameter_groups import Optimizer
 from steersman.orphan_watch import OrphanWatch
 from steersman.ranks.undeclared import UndeclaredPeers
 from steersman.recorder import OnItsWay, Recorder
-from steersman.records.kinds import EndRecord, KnobsRecord, OutcomeRecord, OutcomeState, State, StateRecord
+from steersman.records.kinds import (
+    EffectRecord,
+    EndRecord,
+    KnobsRecord,
+    OutcomeRecord,
+    OutcomeState,
+    State,
+    StateRecord,
+)
 from steersman.records.posted import PostedCommand
 from steersman.spec import Scale, ValueSpec
 
@@ -41,9 +50,11 @@ UNADOPTED_VARIABLE = "STEERSMAN_UNADOPTED_S"
 CLOSED_FILE = "closed"
 # A training that nobody supervises for this long saves and ends.
 UNADOPTED_S = 600.0
-# Every so many step boundaries one looks at the clock; slow trainings do at each.
+# At most so many step boundaries pass before one looks at the clock: fewer where they would take longer than this.
 CLOCK_EVERY = 128
-SLOW_STEP_S = 5.0
+CLOCK_EVERY_S = 0.25
+# How often the values in effect of knobs are read again.
+EFFECTS_EVERY_S = 1.0
 PAUSE_POLL_S = 0.01
 LONGEST_UNIT = 40
 LONGEST_HELP = 500
@@ -88,7 +99,8 @@ class Run(Recorder):
         self._seen = ATTENTION
         self._counted = 0
         # How many step boundaries may pass before the next look at the clock.
-        self._left = CLOCK_EVERY
+        self._left = self._clock_every = CLOCK_EVERY
+        self._effects_read_at = time.monotonic()
         self._signalled: list[str] = []
         paused = self.supervised and os.environ.get(START_PAUSED_VARIABLE) == "1"
         self._undeclared_peers = undeclared_peers
@@ -110,7 +122,8 @@ class Run(Recorder):
         """The step boundary: look once a step, and end the loop when it is true.
 
         Commands take effect here, and here a paused training waits. Look once before the first step too, where the
-        run may be started paused (`while not run.stopping:` does).
+        run may be started paused (`while not run.stopping:` does). A loop that does not log at each
+        step sets `run.step` before it looks.
         """
         if self._posted[0] == self._seen:
             self._left -= 1
@@ -140,6 +153,7 @@ class Run(Recorder):
     def _at_step_boundary(self) -> bool:
         """Do all that is to do between two steps; return whether the training is to end."""
         control = self._control
+        control.correct_effects(self._step)
         ends = self._wait_and_obey(control)
         if ends and self._undeclared_peers is not None:
             self._undeclared_peers.note_stop()
@@ -173,9 +187,13 @@ class Run(Recorder):
             self._seen = ATTENTION
 
     def _check_clock(self) -> None:
-        """End a training that nobody has supervised for long; look more often where steps are slow."""
-        since_last_s, unadopted = self._orphan_watch.poll(time.monotonic())
-        self._left = 1 if since_last_s > SLOW_STEP_S else CLOCK_EVERY
+        """End a training that nobody has supervised for long; tell each second what is in effect."""
+        now = time.monotonic()
+        since_last_s, unadopted = self._orphan_watch.poll(now)
+        self._left = self._clock_every = boundaries_until(CLOCK_EVERY_S, self._clock_every - self._left, since_last_s)
+        if now >= self._effects_read_at + EFFECTS_EVERY_S:
+            self._effects_read_at = now
+            self.record_moved_effects()
         if unadopted and not self._control.stopping:
             self.note("Nobody has supervised this training for long: it saves and ends.", level="warning")
             self.request_stop()
@@ -232,6 +250,33 @@ class Run(Recorder):
         self.declare(knob)
         return knob
 
+    def learning_rate_knob(
+        self,
+        optimizer: Optimizer,
+        scheduler: object = None,
+        /,
+        *,
+        name: str = "learning_rate",
+        minimum: float = 1e-8,
+        maximum: float | None = 1.0,
+        series: str = "",
+    ) -> Knob:
+        """Declare the learning rate of an optimizer of torch as a knob, beneath the schedule that multiplies it.
+
+        The knob's value is the base: `initial_lr` in the words of torch, `max_lr` of OneCycleLR, and what the optimizer
+        began with of ReduceLROnPlateau. A change moves at once all that the schedule has made of it. Parameter groups
+        of which each has a `name` of its own get a value each; otherwise the value is that of the first group and the
+        others keep their ratio to it. Call it once both are built, and are loaded from a checkpoint where that is so.
+        `series` is the series that shows the value in effect. Raises `TypeError` where `optimizer` is none and
+        `steersman.SpecError` where minimum and maximum fit no scale.
+        """
+        knob = learning_rate_knob(
+            optimizer, scheduler, name=_clean_name(name), minimum=values.plain(minimum), maximum=values.plain(maximum),
+            series=values.as_text(series, values.LONGEST_NAME),
+        )  # fmt: skip
+        self.declare(knob)
+        return knob
+
     def declare(self, *knobs: Knob) -> None:
         """Declare several knobs at once. Raises `TypeError` where one is none."""
         for knob in knobs:
@@ -277,9 +322,27 @@ class Run(Recorder):
         """Record what the knobs take and where they stand."""
         self._write(KnobsRecord.of(self._control.knobs.to_wire(), step=self._step))
 
+    def record_moved_effects(self) -> None:
+        """Record the knobs whose value in effect is another than it was told to be."""
+        moved = self._control.knobs.moved_to_wire()
+        if moved:
+            self._write(KnobsRecord.of(moved, step=self._step, partial=True))
+
+    def record_effect(self, command_id: str, effective: object) -> None:
+        """Record what is in effect after a command whose outcome told something else; knobs that moved, too."""
+        self._write(EffectRecord.of(command_id, effective, step=self._step))
+        self.record_moved_effects()
+
     def _record_exit(self) -> None:
         """A script that ran to its end without `finish()` has finished, or stopped where it was asked to."""
         self._end(EndRecord(step=self._step, outcome="stopped" if self._control.stopping else ""))
+
+
+def boundaries_until(seconds: float, passed: int, took_s: float) -> int:
+    """Return how many step boundaries pass in `seconds`, of which the last `passed` took `took_s`: 1 to CLOCK_EVERY."""
+    if took_s <= 0:
+        return CLOCK_EVERY
+    return max(1, min(CLOCK_EVERY, int(seconds * max(passed, 1) / took_s)))
 
 
 def _clean_name(name: Any) -> Any:

@@ -7,7 +7,7 @@ same values and refuse others in the same sentence. Its kinds: `steersman.kinds`
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from steersman.kinds import KINDS, AnyValue, Kind, SpecError, Value
@@ -76,6 +76,16 @@ class ValueSpec:
     @property
     def of_kind(self) -> Kind:
         return KINDS[self.kind]
+
+    def with_room_for(self, values: Iterable[float]) -> ValueSpec:
+        """Return a spec that takes these values too: those with which a training begins, which nobody declared."""
+        given = list(values)
+        minimum = min(given) if self.minimum is None else min(self.minimum, *given)
+        maximum = None if self.maximum is None else max(self.maximum, *given)
+        scale = self.scale if minimum > 0 else "linear"
+        choices = tuple(dict.fromkeys([*self.choices, *given])) if self.choices else ()
+        least = None if self.minimum is None else minimum
+        return replace(self, minimum=least, maximum=maximum, choices=choices, scale=scale)
 
     def check(self, value: object) -> Value:
         """Return a value in the type of the spec's kind. Raises `SpecError` where the spec takes no such value."""

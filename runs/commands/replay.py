@@ -102,7 +102,8 @@ def _came_before_the_checkpoint(command: Command, attempt: Attempt) -> bool:
     for seq, frame in events.values_list("seq", "frame"):
         fields = msgspec.json.decode(frame)
         if fields.get("id") == str(command.pk) and fields["state"] == CommandState.APPLIED:
-            applied = seq
+            # The first word of it: what is in effect may be corrected a step later.
+            applied = applied or seq
         elif fields["kind"] == "checkpoint" and fields["step"] == command.step and fields["attempt"] < attempt.number:
             saved = seq
     return applied < saved

@@ -195,7 +195,8 @@ class KnobsChanged(Event, frozen=True, kw_only=True):
     """The knobs of the training: what each takes, its value, and the value in effect where a schedule multiplies it.
 
     Each of `knobs` has the fields of `steersman.spec.ValueSpec`, `value` and `effective`; the last two are objects by
-    parameter group where `groups` is not empty. `part` 0 takes the place of all knobs, each later part adds to them.
+    parameter group where `groups` is not empty. `part` 0 takes the place of all knobs. The knobs of a later part take
+    the places of those of the same names, or come behind the others.
     """
 
     kind: ClassVar[str] = gettext_noop("knobs")

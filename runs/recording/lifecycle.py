@@ -324,5 +324,14 @@ def complete_command(
     return bool(settled)
 
 
+def correct_effect(command_id: str, run_id: int, effective: Any) -> None:
+    """Store what is in effect after an applied command, where its outcome told something else, and tell viewers."""
+    applied = Command.objects.filter(pk=command_id, run_id=run_id, state=CommandState.APPLIED)
+    with transaction.atomic():
+        list(Run.objects.select_for_update().filter(pk=run_id).values_list("pk"))
+        if applied.update(effective_value=effective):
+            feed.append(run_id, CommandChanged(**as_wire(applied.get())))
+
+
 def _start_remark(resumed_from: Checkpoint | None) -> str:
     return f"resumed from step {resumed_from.step}" if resumed_from else ""

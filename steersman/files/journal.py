@@ -135,7 +135,7 @@ class JournalWriter:
     def logger(self, names: tuple[str, ...], run: Any, with_care: WithCare) -> Callable[..., None]:
         """Return a `log(step, **values)` for just these names, the fastest way; see `steersman.files.point_code`.
 
-        It sets `run._step`, and leaves to `with_care` what is not one plain float for each name.
+        It sets `run.step`, and leaves to `with_care` what is not one plain float for each name.
         """
         log: Callable[..., None] = log_maker(names)(*self._parts(names), run, with_care)
         return log

@@ -48,7 +48,7 @@ def _make(_writer, _settle, _head, _length, _pack, _number, _run, _with_care):
         if _others or _more or not (_type(_step) is _int and -{limit} <= _step < {limit} and {plain}):
             return _with_care(_step, {{{given}}} | _others, *_more)
         {append}
-        _run._step = _step
+        _run.step = _step
     return log
 """
 

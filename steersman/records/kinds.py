@@ -1,5 +1,5 @@
 """The records of a journal, one class for each kind; whoever adds a kind begins here.
-Those of alerts stand in `alert_kinds`.
+Those of alerts stand in `alert_kinds`, those of knobs in `knob_kinds`.
 
 `of` takes what a training passes and returns what can be stored of it: the table of docs/values.md. What could not be
 stored as it was given is added to `remarks`; it raises for no value, and returns None if nothing is left to store.
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,8 @@ from steersman import values
 from steersman.records.alert_kinds import AlertLevel as AlertLevel
 from steersman.records.alert_kinds import AlertRecord as AlertRecord
 from steersman.records.alert_kinds import WatchRecord as WatchRecord
+from steersman.records.knob_kinds import EffectRecord as EffectRecord
+from steersman.records.knob_kinds import KnobsRecord as KnobsRecord
 from steersman.records.record import LARGEST_PAYLOAD_BYTES, Record
 from steersman.records.typed_json import Json
 from steersman.values import places
@@ -322,26 +324,6 @@ class TextRecord(Record):
         )
         shown = values.as_text(text, values.LONGEST_TEXT)
         return cls(step=at, name=values.as_name(name, remarks), text=shown, epoch=of_epoch)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KnobsRecord(Record):
-    """What the knobs take and where they stand: each has the fields of `ValueSpec.to_wire`, `value` and `effective`."""
-
-    kind: ClassVar[int] = 11
-    title: ClassVar[str] = "the knobs"
-    is_of_the_leader: ClassVar[bool] = True
-    shows_progress: ClassVar[bool] = True
-
-    knobs: list[dict[str, Json]]
-
-    @classmethod
-    def of(cls, knobs: Sequence[Mapping[str, object]], *, step: int) -> KnobsRecord:
-        return cls(step=step, knobs=[_object(knob) for knob in knobs])
-
-    def check(self) -> None:
-        if not all(isinstance(knob.get("name"), str) and knob["name"] for knob in self.knobs):
-            raise ValueError("each of the knobs has a name")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,7 +56,7 @@ def found_in(stack: Stack, run_id: int) -> set[tuple[Any, ...]]:
         elif event["kind"] == "alert":
             found |= {("alert", part) for part in beginnings(event["title"])}
         elif event["kind"] == "text":
-            found.add(("text", event["name"]))
+            found |= {("text", event["name"]), ("text at", event["name"], event["step"])}
         elif event["kind"] == "checkpoint":
             found.add(("checkpoint", event["sha256"]))
     (attempt,) = rows(stack, "SELECT * FROM runs_attempt WHERE run_id = ?", run_id)

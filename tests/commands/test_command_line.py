@@ -231,8 +231,10 @@ def test_it_asks_of_a_new_run_what_was_applied_to_the_old(run: Run, new: Run) ->
 def test_what_a_later_attempt_went_over_is_not_replayed(run: Run, new: Run) -> None:
     """It resumes from a checkpoint: what came after that, or at its step but behind it, is not in the curve."""
     applied(run, "set_knob", 5, knob="rate", value=0.5)
-    applied(run, "set_knob", 20, knob="rate", value=0.6)
+    before = applied(run, "set_knob", 20, knob="rate", value=0.6)
     saved(run, attempt=1, step=20)
+    # What is in effect is corrected a step later.
+    feed.append(run.pk, CommandChanged(**as_wire(before)))
     applied(run, "set_knob", 20, knob="rate", value=0.7)
     applied(run, "set_knob", 30, knob="rate", value=0.8)
     next_attempt(run, 2, resumed_step=20)

@@ -41,6 +41,8 @@ test("it gathers knobs that are told in parts", () => {
   applyEvent(state, { kind: "knobs", seq: 1, attempt: 1, step: 1, knobs: [{ name: "a" }], part: 0 });
   applyEvent(state, { kind: "knobs", seq: 2, attempt: 1, step: 1, knobs: [{ name: "b" }], part: 1 });
   assert.deepEqual(state.run.knobs.map((knob) => knob.name), ["a", "b"]);
+  applyEvent(state, { kind: "knobs", seq: 3, attempt: 1, step: 2, knobs: [{ name: "a", effective: 0.5 }], part: 1 });
+  assert.deepEqual(state.run.knobs, [{ name: "a", effective: 0.5 }, { name: "b" }]);
 });
 
 test("it keeps what an incomplete snapshot leaves out, and what is replayed brings it up to date", () => {

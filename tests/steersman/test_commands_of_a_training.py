@@ -40,6 +40,9 @@ class Told:
     def record_knobs(self) -> None:
         self.knobs += 1
 
+    def record_effect(self, command_id: str, effective: object) -> None:
+        raise AssertionError("nothing here moves what is in effect")
+
     @property
     def last(self) -> dict[str, Any]:
         return self.outcomes[-1]
@@ -173,7 +176,11 @@ def test_a_command_waits_for_its_step(control: Control, told: Told) -> None:
     control.apply_due(9, 0)
     assert len(told.outcomes) == 1
     control.apply_due(10, 0)
-    assert told.in_short[1:] == [("c1", "applied")] and not control.needs_attention
+    assert told.in_short[1:] == [("c1", "applied")]
+    # What is in effect is compared once more, a step later.
+    assert control.needs_attention
+    control.correct_effects(11)
+    assert not control.needs_attention
     control.apply_due(11, 0)
     assert len(told.outcomes) == 2
 

@@ -46,6 +46,7 @@ GOOD = [
     kinds.QuietRecord(step=13, seconds=60.0),
     kinds.AlertRecord(step=15, name="Odd data", text="文", level="critical"),
     kinds.WatchRecord(step=16, name="my measure", goal="max"),
+    kinds.EffectRecord(step=17, id="c", effective={"body": 0.5}),
     kinds.SetAsideRecord(lines=["a"], system={"gpu/0": None}, events=["Metrics(…)"]),
 ]
 deep: Any = []

@@ -14,6 +14,7 @@ from fractions import Fraction
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,8 @@ ROWS = dict(zip(
     ("number", "nonfinite", "beyond", "no number", "whole", "no whole", "measured", "mapping", "beyond 64", "name",
      "long", "bad name", "many", "wrong call", "plan", "open", "odd plan", "seconds", "no seconds", "flag",
      "best value", "step value", "text", "choice", "watch",
-     "bad checkpoint", "environment", "handler", "knob", "bad knob", "no handler"),
+     "bad checkpoint", "environment", "handler", "knob", "bad knob", "rate knob",
+     "no optimizer", "no handler"),
     table(), strict=True,
 ))  # fmt: skip
 
@@ -335,12 +337,38 @@ knob_calls = st.one_of(
         {"minimum": math.nan}, {"minimum": "low"}, {"maximum": 10**400}, {"minimum": 1}, {"scale": "log"},
         {"scale": None, "minimum": 0.1}, {"choices": [None, 0.5]}, {"choices": [1, 2]}])),
 )  # fmt: skip
+
+
+def _rate_knob(rate: tuple[Any, float], names: list[str]) -> Call:
+    knob = f"rate {next(TOKENS)}"
+    groups = [{"lr": rate[0]} | ({"name": name} if name else {}) for name in names]
+    return Call("learning_rate_knob", ROWS["rate knob"], (SimpleNamespace(param_groups=groups), Stubborn()),
+                {"name": knob, "maximum": None}, [["knob", knob]])  # fmt: skip
+
+
+rate_knob_calls = st.one_of(
+    st.builds(_rate_knob, st.floats(1e-300, 1e15).map(lambda rate: (rate, rate)),
+              st.sampled_from([[""], ["body", "head"], ["same", "same"]])),
+    st.builds(lambda given: Call("learning_rate_knob", ROWS["no optimizer"], (given,)), anything),
+)  # fmt: skip
 begin_calls = st.one_of(
     st.builds(lambda step: Call("begin_at", ROWS["whole"], (step[0], 1)), wholes),
     st.builds(
         lambda step: Call("begin_at", ROWS["no whole"], (step,)), no_wholes.filter(lambda step: step is not None)
     ),
     st.builds(lambda step: Call("begin_at", ROWS["beyond 64"], (step,)), beyond_64),
+)
+
+
+def _step(step: tuple[Any, int]) -> Call:
+    name = f"at step {next(TOKENS)}"
+    return Call("step", ROWS["whole"], (step[0], name), {}, [["text at", name, step[1]]])
+
+
+step_calls = st.one_of(
+    st.builds(_step, wholes),
+    st.builds(lambda step: Call("step", ROWS["no whole"], (step, "text")), no_wholes),
+    st.builds(lambda step: Call("step", ROWS["beyond 64"], (step, "text")), beyond_64),
 )
 on_calls = st.one_of(
     st.builds(lambda kind: Call("on", ROWS["no handler"], (kind, None)), anything),
@@ -360,6 +388,8 @@ CALLS: dict[str, st.SearchStrategy[Call]] = {
     "record_environment": environment_calls,
     "record_outcome": outcome_calls,
     "knob": knob_calls,
+    "learning_rate_knob": rate_knob_calls,
     "begin_at": begin_calls,
+    "step": step_calls,
     "on": on_calls,
 }

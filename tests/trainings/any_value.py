@@ -30,6 +30,10 @@ def make(run: steersman.Run, call: Call) -> str:
         elif call.method == "record_checkpoint":
             assert run.folder is not None
             run.record_checkpoint(run.folder / call.arguments[0], **call.named)
+        elif call.method == "step":
+            # What has no step of its own takes the one that the loop has set.
+            run.step, name = call.arguments
+            run.log_text(name, "text")
         else:
             getattr(run, call.method)(*call.arguments, **call.named)
     except Exception as error:

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
+from steersman.optimizers.parameter_groups import base_learning_rate, change_learning_rate, group_names
 from steersman.records.kinds import KnobsRecord
 from tests.support.remembering import one_thread
 from tests.support.steered import Steerable, Steered, steerable
 from trainer.worker.command_handlers import knobs_of
-from trainer.worker.parameter_groups import base_learning_rate, change_learning_rate, group_names
 from trainer.worker.recipe import parameter
 
 __all__ = ["one_thread"]

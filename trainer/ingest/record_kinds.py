@@ -30,7 +30,7 @@ from runs.protocol.events import (
 from runs.protocol.nonfinite import name_nonfinite
 from runs.recording import alerts
 from runs.recording.checkpoints import forget_checkpoints
-from runs.recording.lifecycle import Lease, complete_command, note_pause
+from runs.recording.lifecycle import Lease, complete_command, correct_effect, note_pause
 from runs.recording.status import announce_status
 from steersman.agent.machine.redactor import Redactor, as_stored
 from steersman.files.checkpoint import is_whole
@@ -39,6 +39,7 @@ from steersman.records.kinds import (
     AlertRecord,
     CheckpointRecord,
     DroppedRecord,
+    EffectRecord,
     EnvironmentRecord,
     EpochRecord,
     KnobsRecord,
@@ -82,8 +83,12 @@ class RecordStore:
                 for knob in knobs:
                     # What is no knob, as it is stored, is set aside here: otherwise it would fail whoever steers.
                     ValueSpec.from_wire(knob)
-                fields["knobs"] = knobs
-                return [KnobsChanged(attempt=self._lease.number, step=record.step, knobs=knobs)]
+                fields["knobs"] = self._merged(knobs, fields) if record.partial else knobs
+                part = int(record.partial)
+                return [KnobsChanged(attempt=self._lease.number, step=record.step, knobs=knobs, part=part)]
+            case EffectRecord():
+                effective = as_stored(record.effective)
+                correct_effect(record.id, self._lease.run_id, effective)
             case CheckpointRecord():
                 saved = self._store_checkpoint(record)
                 self._forget_removed(except_id=saved.id)
@@ -111,6 +116,14 @@ class RecordStore:
                 text = f"{record.records} records could not be written to the journal: the disk did not take them."
                 return [self.line(_of_rank(record) + text, "error")]
         return []
+
+    def _merged(self, knobs: list[dict[str, Any]], fields: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the run's knobs with some of them as they are now."""
+        known = fields.get("knobs")
+        if known is None:
+            known = Run.objects.values_list("knobs", flat=True).get(pk=self._lease.run_id)
+        named = {knob["name"]: knob for knob in known} | {knob["name"]: knob for knob in knobs}
+        return list(named.values())
 
     def _store_goal(self, record: WatchRecord) -> None:
         """Keep a goal for the supervisor that takes over, and for the next attempt until that declares its own."""

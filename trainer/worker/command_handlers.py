@@ -8,16 +8,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from steersman import Run
 from steersman.commands import Done, Refusal
 from steersman.kinds import Value
 from steersman.knobs import Knob
+from steersman.optimizers import parameter_groups
 from steersman.records.posted import ExtendArguments, SaveCheckpointArguments
 from steersman.records.typed_json import Json, from_fields
 from steersman.spec import ValueSpec
-from trainer.worker import parameter_groups
 from trainer.worker.checkpoints import CheckpointManager
 from trainer.worker.evaluation import Evaluation
 from trainer.worker.progress import TrainingProgress
@@ -100,30 +101,14 @@ def _knob(recipe: Recipe, spec: ValueSpec) -> Knob:
         if not group:
             setattr(recipe, spec.name, value)
 
-    effective = _effective(recipe) if spec.name == "learning_rate" and recipe.scheduler is not None else None
+    effective = None
+    if spec.name == "learning_rate" and recipe.scheduler is not None:
+        effective = partial(parameter_groups.learning_rate_in_effect, recipe.optimizer)
     if not names:
         return Knob(spec, getattr(recipe, spec.name), apply=turn, effective=effective)
     values = {str(group["name"]): _of_group(spec.name, group) for group in recipe.optimizer.param_groups}
-    return Knob(_wide_enough(replace(spec, groups=names), values), values, apply=turn, effective=effective)
+    return Knob(replace(spec, groups=names).with_room_for(values.values()), values, apply=turn, effective=effective)
 
 
 def _of_group(name: str, group: dict[str, Any]) -> float:
     return parameter_groups.base_learning_rate(group) if name == "learning_rate" else float(group["weight_decay"])
-
-
-def _wide_enough(spec: ValueSpec, values: dict[str, float]) -> ValueSpec:
-    """Return a spec that takes what the parameter groups begin with, which nobody held against the declaration."""
-    minimum = min(values.values()) if spec.minimum is None else min(spec.minimum, *values.values())
-    maximum = None if spec.maximum is None else max(spec.maximum, *values.values())
-    scale = spec.scale if minimum > 0 else "linear"
-    choices = tuple(dict.fromkeys([*spec.choices, *values.values()])) if spec.choices else ()
-    least = None if spec.minimum is None else minimum
-    return replace(spec, minimum=least, maximum=maximum, choices=choices, scale=scale)
-
-
-def _effective(recipe: Recipe) -> Callable[..., float]:
-    def learning_rate(group: str = "") -> float:
-        found = (each["lr"] for each in recipe.optimizer.param_groups if not group or each.get("name") == group)
-        return float(next(found))
-
-    return learning_rate

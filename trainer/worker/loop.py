@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from steersman import Run
+from steersman.optimizers.parameter_groups import group_names
 from steersman.recorder import Outcome
 from trainer.worker.checkpoints import CheckpointManager, restore
 from trainer.worker.command_handlers import Steering, knobs_of
 from trainer.worker.evaluation import Evaluation
 from trainer.worker.parallel import Ranks
-from trainer.worker.parameter_groups import group_names
 from trainer.worker.precision import mixed_precision, precision_of
 from trainer.worker.progress import TrainingProgress
 from trainer.worker.randomness import seed_rank

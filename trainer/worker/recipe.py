@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.data import Dataset
 
+from steersman.optimizers import parameter_groups
 from steersman.spec import SpecError, ValueSpec, typed_values
 from trainer.recipe_names import RecipeError, split_spec
-from trainer.worker import parameter_groups
 from trainer.worker.declaration import Declaration, parameter
 from trainer.worker.loading import loaded
 from trainer.worker.randomness import epoch_order, epoch_seed

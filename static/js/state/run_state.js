@@ -167,7 +167,9 @@ const EVENTS = {
 
   knobs(state, event, news) {
     if (!state.run || !(news || state.lacks.has("knobs"))) return;
-    state.run.knobs = event.part ? [...(state.run.knobs ?? []), ...event.knobs] : event.knobs;
+    const known = event.part ? (state.run.knobs ?? []) : [];
+    // A map keeps the place of a name that it has.
+    state.run.knobs = [...new Map([...known, ...event.knobs].map((knob) => [knob.name, knob])).values()];
     state.versions.knobs += 1;
   },
 

@@ -1,0 +1,99 @@
+"""Parameter groups of an optimizer: their names, and what a change of a base value moves.
+
+Knows optimizers and schedules of torch by their attributes alone. Standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+
+class Optimizer(Protocol):
+    """What is used of `torch.optim.Optimizer`."""
+
+    param_groups: list[dict[str, Any]]
+
+
+# What the schedules of torch keep in a group beside the value in effect.
+LEARNING_RATES = ("lr", "initial_lr", "max_lr", "min_lr")
+# What they keep in themselves, one value a group.
+OF_SCHEDULES = ("base_lrs", "max_lrs", "_last_lr")
+
+
+def group_names(optimizer: Optimizer) -> tuple[str, ...]:
+    """Return the names of the parameter groups where each has one of its own, else nothing."""
+    names = tuple(str(group.get("name") or "") for group in optimizer.param_groups)
+    return names if all(names) and len(set(names)) == len(names) else ()
+
+
+def has_learning_rates(optimizer: object) -> bool:
+    """Tell whether this is an optimizer: it has parameter groups, each with a learning rate."""
+    groups = getattr(optimizer, "param_groups", None)
+    return isinstance(groups, list) and bool(groups) and all(isinstance(each, dict) and "lr" in each for each in groups)
+
+
+def base_learning_rates(optimizer: Optimizer) -> dict[str, float]:
+    """Return the base value by the names of the parameter groups; that of the first under "" where they have none."""
+    names = group_names(optimizer) or ("",)
+    return {name: base_learning_rate(group) for name, group in zip(names, optimizer.param_groups, strict=False)}
+
+
+def keep_base(optimizer: Optimizer) -> None:
+    """Keep the present learning rate of each group as its base, unless a schedule has done so.
+
+    ReduceLROnPlateau lowers the learning rate itself. The key is that of torch, and part of the optimizer's state.
+    """
+    for group in optimizer.param_groups:
+        if "max_lr" not in group and "initial_lr" not in group:
+            rate = group["lr"]
+            group["initial_lr"] = rate.clone() if hasattr(rate, "clone") else rate
+
+
+def learning_rate_in_effect(optimizer: Optimizer, name: str = "") -> Any:
+    """Return the learning rate of a parameter group, of the first where it has no name, as the optimizer holds it."""
+    return next(each["lr"] for each in optimizer.param_groups if not name or each.get("name") == name)
+
+
+def base_learning_rate(group: Mapping[str, Any]) -> float:
+    """Return the learning rate that a schedule multiplies."""
+    return float(group.get("max_lr", group.get("initial_lr", group["lr"])))
+
+
+def change_learning_rate(
+    optimizer: Optimizer, scheduler: object | None, old: float, new: float, name: str = ""
+) -> None:
+    """Move the base value from `old` to `new`, and with it at once all that a schedule made of it.
+
+    `name` is the parameter group concerned; "" for all: then a group with another value keeps its ratio to `old`.
+    """
+    found = (getattr(schedule, key, None) for schedule in _nested(scheduler) for key in OF_SCHEDULES)
+    # By identity: schedules made of others share their lists, and each is to be moved once.
+    of_schedules = {id(values): values for values in found if isinstance(values, list)}.values()
+    for index, group in enumerate(optimizer.param_groups):
+        if name and group.get("name") != name:
+            continue
+        for key in LEARNING_RATES:
+            if key in group:
+                group[key] = _moved(group[key], old, new)
+        for values in of_schedules:
+            if index < len(values):
+                values[index] = _moved(values[index], old, new)
+
+
+def _moved(value: Any, old: float, new: float) -> Any:
+    if hasattr(value, "fill_"):
+        # In place: a captured CUDA graph reads it where it lies.
+        return value.mul_(new / old) if old else value.fill_(new)
+    if value == old:
+        return new
+    return value * (new / old) if old else new
+
+
+def _nested(scheduler: object | None) -> Iterator[object]:
+    """Yield a schedule and those that it is made of, or wraps as Accelerate does."""
+    if scheduler is None:
+        return
+    yield scheduler
+    for inner in (*getattr(scheduler, "_schedulers", ()), getattr(scheduler, "scheduler", None)):
+        yield from _nested(inner)

@@ -117,6 +117,7 @@ def test_the_page_follows_a_training_from_the_database_and_says_degraded(plain: 
     assert kinds.count("epoch") == 3
     # Told while it trained, not all at once when it ended.
     assert kinds.index("metrics") < kinds.index("epoch") < len(kinds) - 1
+    assert "Warning" not in plain.log()
 
 
 def is_end(message: dict[str, object]) -> bool:

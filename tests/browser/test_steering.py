@@ -253,6 +253,10 @@ def test_a_checkpoint_is_downloaded_and_resumed_from(operator: Page, lab: Stack)
     with tarfile.open(fileobj=io.BytesIO(loading.value.path().read_bytes())) as archive:
         names = archive.getnames()
     assert any(name.endswith("/manifest.json") for name in names) and len(names) > 1
+    # Sent, delivered and applied, it is one entry.
+    asked = operator.locator("#events > *").filter(has_text=re.compile("while paused.* by "))
+    expect(asked).to_have_count(1)
+    expect(asked).to_contain_text("applied")
     saved.get_by_role("button", name="Copy the command").click()
     command = saved.get_by_test_id("resume-command")
     # By its id: a newer one may have the same name.

@@ -154,7 +154,7 @@ if len(sys.argv) > 1 and sys.argv[1] == "runserver":
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "monitor_site.static.StaticFilesMiddleware",
     "monitor_site.content_policy.ContentPolicy",
     "monitor_site.page_caching.keep_no_pages",
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -24,7 +24,7 @@ from runs.live.origin import Application
 
 NEEDLESS = frozenset(
     {
-        "whitenoise.middleware.WhiteNoiseMiddleware",
+        "monitor_site.static.StaticFilesMiddleware",
         "django.contrib.messages.middleware.MessageMiddleware",
     }
 )

@@ -1,8 +1,19 @@
-"""Static files with hashed names, relative imports of ES modules included."""
+"""Static files with hashed names, relative imports of ES modules included, and what serves them."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from whitenoise.middleware import WhiteNoiseMiddleware
 from whitenoise.storage import CompressedManifestStaticFilesStorage
+
+
+class StaticFilesMiddleware(WhiteNoiseMiddleware):
+    """Serves static files, without a warning where `collectstatic` has not run: they are found where they lie."""
+
+    def add_files(self, root: str, prefix: str | None = None) -> None:
+        if self.autorefresh or Path(root).is_dir():
+            super().add_files(root, prefix)
 
 
 class StaticStorage(CompressedManifestStaticFilesStorage):

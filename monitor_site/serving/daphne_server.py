@@ -24,7 +24,7 @@ from monitor_site.serving.inbox import Inbox
 from monitor_site.serving.socket_wire import SocketClosed, SocketWire, wire_of
 from runs.access.limiter import Bucket
 from runs.protocol.events import TOO_MANY, TOO_SLOW
-from runs.protocol.wire_format import EXTENSION, SMALLEST_COMPRESSED_BYTES, WINDOW_BITS, deflated
+from runs.protocol.wire_format import EXTENSION, LARGEST_REQUEST_BYTES, SMALLEST_COMPRESSED_BYTES, WINDOW_BITS, deflated
 
 # Each socket is asked with a payload of its own whether it still reads: a kernel acknowledges what its program never
 # takes, and a peer may send without reading. Who has not answered that payload in time is cut, at most 14 s after it
@@ -40,7 +40,7 @@ APPLICATION_CLOSE_TIMEOUT_S = 10
 # A page that takes longer than this to make is answered with 503.
 HTTP_TIMEOUT_S = 60
 # Viewers send commands and acknowledgements only. What they are sent is bounded where events are stored.
-INCOMING_LIMIT_BYTES = 64 * 1024
+INCOMING_LIMIT_BYTES = LARGEST_REQUEST_BYTES
 # What one socket may send. It is judged as it comes in, since messages wait in memory while the database is slow. A
 # frame costs 1 and each KiB 1 more. The burst is for a viewer that acknowledges each of the 2,000 events that it had
 # missed; the rate is for one that acknowledges each event of a run that is told of 100 times a second.

@@ -18,6 +18,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from runs.access.roles import COMMANDING_ROLES, display_name, role_of
 from runs.admin.command_log import knob_rows
+from runs.commands.legal_states import legal_states
 from runs.commands.record import NotAllowed, knob_refusal, record
 from runs.commands.typed import parse_words
 from runs.models import CommandState, Run
@@ -109,7 +110,9 @@ class CommandsRuns(ModelAdmin):
             "form": form,
             "asked": form.request if confirming else None,
             "asked_help": COMMANDS[form.request.command.kind].help if confirming and form.request else "",
-            "commands": [(kind, command.help) for kind, command in COMMANDS.items() if run.state in command.legal_in],
+            "commands": [
+                (kind, command.help) for kind, command in COMMANDS.items() if run.state in legal_states(command, run)
+            ],
             "knobs": knob_rows(run),
         }
         return TemplateResponse(request, "admin/runs/run/command.html", context)

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from runs.access.author_names import distinct_name
 from runs.access.roles import Viewer, operators_only
+from runs.commands.legal_states import legal_states
 from runs.models import Command, CommandState, Run, RunState, as_wire
 from runs.protocol.commands import (
     Cancel,
@@ -118,6 +119,10 @@ def _refusal(run: Run, request: Request) -> str:
     """Return why a command cannot be meant for the run as it is now, "" where it can."""
     if run.state not in request.command.legal_in:
         return f"The run is {run.state}."
+    if run.state not in legal_states(type(request.command), run):
+        return gettext_noop(
+            "A script of your own is made longer by its own arguments: only a recipe takes more epochs."
+        )
     if request.expected_state and not _may_become(run, request.expected_state):
         return f"The run was expected to be {request.expected_state}, it is {run.state}."
     if run.state not in LIVE and not (request.at_step is request.at_epoch is None):

@@ -33,14 +33,14 @@ from runs.metrics.portal_tally import tally
 from runs.models import Command, Run
 from runs.protocol.commands import InvalidCommand, Request, parse_command
 from runs.protocol.events import PROTOCOL, TOO_MANY, TOO_SLOW, Error, Message, Pong, Resync, encode_message
-from runs.protocol.wire_format import EXTENSION, Wire
+from runs.protocol.wire_format import EXTENSION, LARGEST_REQUEST_BYTES, Wire
 
 logger = logging.getLogger(__name__)
 
-LARGEST_MESSAGE_CHARACTERS = 64 * 1024
 MALFORMED_LIMIT = 10
 LARGEST_ECHOED_ID = 100
 
+TOO_LARGE, MALFORMED = 1009, 4400
 FAILED = 1011
 TRY_AGAIN = 1013
 
@@ -234,6 +234,9 @@ class RunConsumer(AsyncWebsocketConsumer):
         """Handle one message of the viewer; what cannot be used is answered with an error message."""
         if self.viewer is None:
             return
+        if _is_too_large(text_data or bytes_data or ""):
+            await self._refuse_size()
+            return
         payload: dict[str, Any] = {}
         try:
             payload = _parse(text_data)
@@ -256,7 +259,18 @@ class RunConsumer(AsyncWebsocketConsumer):
             await self.send_message(Error(error=str(error), field=error.field, command_id=command_id))
             self.malformed += 1
             if self.malformed >= MALFORMED_LIMIT:
-                await self.close(4400)
+                await self.close(MALFORMED)
+
+    async def _refuse_size(self) -> None:
+        self.viewer = None
+        self._stop_writing()
+        try:
+            await self.close(TOO_LARGE)
+        except TRANSPORT_CLOSED as error:
+            logger.debug("run %s: the viewer left before it could be told: %s", self.run_id, error)
+        except Exception:
+            # Plain Daphne (`runserver`) cannot send the standard's codes; this one leads a viewer to the same.
+            await self.close(MALFORMED)
 
     async def _answer_ping(self, echo: Any) -> None:
         assert self.room is not None
@@ -325,11 +339,16 @@ class NoSuchRun(AsyncWebsocketConsumer):
         await self.close(4404)
 
 
+def _is_too_large(message: str | bytes) -> bool:
+    """Tell whether a message has more bytes than one may have; a character of a text has one at least."""
+    if len(message) > LARGEST_REQUEST_BYTES or isinstance(message, bytes):
+        return len(message) > LARGEST_REQUEST_BYTES
+    return len(message.encode(errors="surrogatepass")) > LARGEST_REQUEST_BYTES
+
+
 def _parse(text: str | None) -> dict[str, Any]:
     if text is None:
         raise InvalidCommand("Send text frames of JSON.", "kind")
-    if len(text) > LARGEST_MESSAGE_CHARACTERS:
-        raise InvalidCommand(f"A message may have {LARGEST_MESSAGE_CHARACTERS} characters.", "kind")
     try:
         payload = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):

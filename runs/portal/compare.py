@@ -23,6 +23,7 @@ from django.views.decorators.http import require_GET
 from runs.live.snapshot import epoch_as_wire
 from runs.models import LARGEST_ID, Axis, EpochMetric, Run, Series
 from runs.portal.rows import Row, row_of, with_loss
+from runs.protocol.nonfinite import WRITTEN
 from runs.protocol.series_names import LOSS_NAMES, NaturalKey, natural_key
 
 MOST_RUNS = 10
@@ -182,7 +183,7 @@ def _marked(values: Sequence[float | None], lowest_is_best: bool) -> list[Cell]:
 
 def _cell(value: Any) -> Cell:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return Cell(number=value) if is_number else Cell(text="" if value is None else str(value))
+    return Cell(number=value) if is_number else Cell(text="" if value is None else WRITTEN.get(value, str(value)))
 
 
 def _names(series: dict[int, dict[str, Series]], axis: Axis) -> list[str]:

@@ -62,5 +62,12 @@ class RunFilter(forms.Form):
         return runs.matching(chosen.get("q") or "")
 
     @property
+    def has_projects(self) -> bool:
+        """Whether there is a project to choose: one that the user belongs to."""
+        projects = self.fields["project"]
+        assert isinstance(projects, forms.ModelChoiceField) and projects.queryset is not None
+        return projects.queryset.exists()
+
+    @property
     def is_used(self) -> bool:
         return any(self.cleaned_data.get(name) for name in self.fields)

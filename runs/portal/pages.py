@@ -21,6 +21,7 @@ from django.views.generic import DetailView, ListView
 
 from runs.access.logins import CountedPasswordChangeForm, is_locked
 from runs.access.roles import Viewer, viewer_of
+from runs.commands.legal_states import legal_states
 from runs.live.origin import parse_origin
 from runs.models import AlertState, CommandState, Run, RunQuerySet, RunState, Severity
 from runs.portal.forms import RunFilter
@@ -115,6 +116,7 @@ class RunList(LoginRequiredMixin, ListView[Run]):
             "rows": [row_of(run, now, waiting.get(run.pk), badges[run.pk]) for run in context["page_obj"]],
             "form": self.form,
             "filtered": self.form.is_used,
+            "in_no_project": not context["page_obj"] and not self.form.has_projects,
             "hosts": [] if self.request.GET.get("fragment") else self.hosts(),
             "query": query.urlencode(),
         }
@@ -155,7 +157,9 @@ class RunView(DetailView[Run], ABC):
                 "name": run.name,
                 "start": start_command(run) if viewer.may_command else "",
                 "states": {value: str(label) for choices in STATES for value, label in choices.choices},
-                "commands": {kind: {"legal_in": sorted(command.legal_in)} for kind, command in COMMANDS.items()},
+                "commands": {
+                    kind: {"legal_in": sorted(legal_states(command, run))} for kind, command in COMMANDS.items()
+                },
                 "addresses": self.addresses(),
             },
         }

@@ -11,6 +11,7 @@ from django.utils.translation import gettext
 
 from runs.access.roles import display_name
 from runs.models import Alert, Run, RunQuerySet, Series, Severity
+from runs.protocol.nonfinite import WRITTEN
 from runs.protocol.series_names import LOSS_NAMES
 from runs.recording.alerts import LASTING
 from runs.recording.liveness import duration_of, percent_of, silent
@@ -76,7 +77,7 @@ def row_of(run: Run, now: datetime, place: QueuePlace | None = None, alerts: tup
         silent=silent(run, now),
         percent=percent_of(run),
         loss=getattr(run, "loss", None),
-        loss_nonfinite=getattr(run, "loss_nonfinite", None) or "",
+        loss_nonfinite=WRITTEN.get(getattr(run, "loss_nonfinite", None) or "", ""),
         duration=duration_of(run, now),
         author=display_name(run.created_by) if run.created_by else "",
         place=place,

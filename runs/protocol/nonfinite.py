@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+# How a reader sees them, as on the page of a run.
+WRITTEN = {"nan": "NaN", "inf": "∞", "-inf": "−∞"}
+
 
 def split_nonfinite(values: Iterable[float]) -> tuple[list[float | None], list[tuple[int, str]]]:
     """Return values fit for JSON (null where not finite) and the names of what was replaced."""

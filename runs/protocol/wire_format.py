@@ -12,6 +12,8 @@ import struct
 import zlib
 from typing import Protocol
 
+# What a viewer may send in one message. `serve` judges it as it comes in; other servers, as `runserver`, take any size.
+LARGEST_REQUEST_BYTES = 64 * 1024
 # A window of 4 KiB suits messages of a few hundred bytes, and clients that limit the window allow it as a rule.
 WINDOW_BITS = 12
 MEMORY_LEVEL = 6

@@ -219,4 +219,4 @@ def _state_after(last: Attempt | None) -> RunState:
 
 def _script_of(run: Run) -> list[str]:
     previous = Attempt.objects.filter(run=run).exclude(command_line=[]).order_by("-number").first()
-    return previous.command_line if previous else ["my_script.py"]
+    return previous.command_line if previous else ["your_script.py"]

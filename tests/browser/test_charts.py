@@ -150,6 +150,9 @@ def test_it_tells_attempts_and_what_was_asked_in_every_state(page: Page) -> None
         expect(row).to_have_count(1)
     expect(page.get_by_test_id("command-row").first).to_contain_text("scheduled")
     expect(page.get_by_test_id("checkpoint-row")).to_contain_text("Validation loss 0.3")
+    # The best epoch is that of one measure: a card says what its own measure reached.
+    expect(page.locator("#stats")).to_contain_text("lowest")
+    expect(page.locator("#stats")).not_to_contain_text("best")
 
 
 def test_it_compares_the_runs_that_were_ticked(page: Page, stack: Stack, places: Places) -> None:

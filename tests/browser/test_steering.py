@@ -245,7 +245,7 @@ def test_while_paused_every_control_works(operator: Page, viewer: Page, lab: Sta
     wait_for(lambda: run_row(lab, 1)["step"] > step, "steps after the pause")
 
 
-def test_a_checkpoint_is_downloaded_and_resumed_from(operator: Page) -> None:
+def test_a_checkpoint_is_downloaded_and_resumed_from(operator: Page, lab: Stack) -> None:
     saved = operator.get_by_test_id("checkpoint-row").filter(has_text="while paused")
     with operator.expect_download() as loading:
         saved.get_by_test_id("download").click()
@@ -253,9 +253,15 @@ def test_a_checkpoint_is_downloaded_and_resumed_from(operator: Page) -> None:
     with tarfile.open(fileobj=io.BytesIO(loading.value.path().read_bytes())) as archive:
         names = archive.getnames()
     assert any(name.endswith("/manifest.json") for name in names) and len(names) > 1
+    # Sent, delivered and applied, it is one entry.
+    asked = operator.locator("#events > *").filter(has_text=re.compile("while paused.* by "))
+    expect(asked).to_have_count(1)
+    expect(asked).to_contain_text("applied")
     saved.get_by_role("button", name="Copy the command").click()
     command = saved.get_by_test_id("resume-command")
-    expect(command).to_have_text("python manage.py train --run-id 1 --from 'while paused'")
+    # By its id: a newer one may have the same name.
+    (checkpoint,) = rows(lab, "SELECT id FROM runs_checkpoint WHERE name = ?", "while paused")
+    expect(command).to_have_text(f"python manage.py train --run-id 1 --from {checkpoint['id']}")
 
 
 def test_what_waits_for_its_step_can_be_withdrawn(operator: Page, viewer: Page) -> None:

@@ -3,8 +3,9 @@
 usage: python -m tests.chaos.slots [--gpu-runs 12] [--cpu-runs 6]
 
 Two real `manage.py watch` share a database: one on a host with 2 GPUs (a stand-in for the driver's library), one on a
-host without. The runs are queued at once. In the midst of it the watch of the first is killed and started again.
-What trains is looked up among the processes. Prints progress to stderr and one JSON object as its last line.
+host without. The runs are queued at once, with different priorities. In the midst of it the watch of the first is
+killed and started again. What trains is looked up among the processes. Prints progress to stderr and one JSON object as
+its last line.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ GPU_HOST, CPU_HOST = socket.gethostname(), "queue-test-cpu"
 GPUS, CPU_SLOTS = 2, 1
 LONGEST_S = 270.0
 LOOK_INTERVAL_S = 0.05
+PRIORITIES = range(-1, 2)
 # A host name of its own takes a namespace; who is not root takes one of users first.
 NAMESPACES = (["unshare", "--uts"], ["unshare", "--user", "--map-root-user", "--uts"])
 
@@ -113,7 +115,12 @@ class Hosts:
 
 
 def queue(stack: Stack, counts: dict[str, int]) -> dict[int, str]:
-    """Queue the runs of all hosts at once, in turn; return the host of each."""
+    """Queue the runs of all hosts at once, in turn, with different priorities.
+
+    Returns the host of each, in the order of the line.
+    """
+    from django.db import transaction
+
     from runs.models import Project, Recipe, Run
     from runs.recording.queue import enqueue
 
@@ -125,9 +132,12 @@ def queue(stack: Stack, counts: dict[str, int]) -> dict[int, str]:
                 project=project, recipe=recipe, name=f"{host} {number}", device="auto", parameters={"epochs": 1}
             )
             made[run.pk] = host
-    for run_id, host in made.items():
-        enqueue(run_id, host)
-    return made
+    # In one transaction: no watch sees some of them without the others.
+    with transaction.atomic():
+        priorities = {run_id: PRIORITIES[place % len(PRIORITIES)] for place, run_id in enumerate(made)}
+        for run_id, host in made.items():
+            enqueue(run_id, host, priority=priorities[run_id])
+    return {run_id: made[run_id] for run_id in sorted(made, key=lambda run_id: (-priorities[run_id], run_id))}
 
 
 def trains(stack: Stack) -> Iterator[tuple[int, psutil.Process]]:
@@ -231,10 +241,9 @@ def count(stack: Stack, hosts: Hosts, counts: dict[str, int]) -> dict[str, int |
             hosts.restart(GPU_HOST)
             restarts += 1
         time.sleep(LOOK_INTERVAL_S)
-    line = [int(row["id"]) for row in rows(stack, "SELECT id FROM runs_run ORDER BY queued_at, id")]
-    of_gpu = [run_id for run_id in line if of_host[run_id] == GPU_HOST]
-    of_cpu = [run_id for run_id in line if of_host[run_id] == CPU_HOST]
-    wrong_host = rows(stack, "SELECT run_id, host FROM runs_attempt")
+    of_gpu = [run_id for run_id in of_host if of_host[run_id] == GPU_HOST]
+    of_cpu = [run_id for run_id in of_host if of_host[run_id] == CPU_HOST]
+    attempts = rows(stack, "SELECT run_id, host FROM runs_attempt")
     return {
         "runs": len(of_host),
         "runs_gpu": len(of_gpu),
@@ -248,16 +257,20 @@ def count(stack: Stack, hosts: Hosts, counts: dict[str, int]) -> dict[str, int |
         "wrong_gpus": seen.wrong_gpus,
         "wrong_panels": wrong_panels(stack),
         "runs_with_panels": len(rows(stack, "SELECT DISTINCT run_id FROM runs_series WHERE name LIKE 'gpu/%'")),
-        "wrong_host": sum(of_host[row["run_id"]] != row["host"] for row in wrong_host),
+        "wrong_host": sum(of_host[row["run_id"]] != row["host"] for row in attempts),
         "watch_restarts": restarts,
         "starts_seen": len(seen.started),
+        "attempts": len(attempts),
         "looks": seen.looks,
         "seconds": round(time.monotonic() - began, 1),
     }
 
 
 def is_good(result: dict[str, int | float]) -> bool:
-    exact = result["finished"] == result["starts_seen"] == result["runs"] and result["watch_restarts"] == 1
+    exact = (
+        result["finished"] == result["starts_seen"] == result["attempts"] == result["runs"]
+        and result["watch_restarts"] == 1
+    )
     exact = exact and result["runs_with_panels"] == result["runs_gpu"]
     none = ("out_of_order", "left_waiting", "gpus_shared", "wrong_gpus", "wrong_panels", "wrong_host")
     together = result["most_together_gpu"] == GPUS and result["most_together_cpu"] == CPU_SLOTS

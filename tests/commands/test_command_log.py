@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from runs.access.roles import Viewer
 from runs.commands.record import NotAllowed, record, record_as
-from runs.models import Command, CommandState, Project, Run, RunState, StoredEvent
+from runs.models import Command, CommandState, Project, Recipe, Run, RunState, StoredEvent
 from runs.protocol.commands import COMMANDS, Request, parse_command
 from runs.protocol.events import decode_event
 from runs.recording.lifecycle import (
@@ -46,7 +46,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 
 def new_run(state: str = RunState.CREATED, **fields: Any) -> Run:
     project, _ = Project.objects.get_or_create(name="Lab", slug="lab")
-    return Run.objects.create(project=project, name="run", state=state, **fields)
+    recipe, _ = Recipe.objects.get_or_create(spec="digits", title="Digits")
+    return Run.objects.create(**{"project": project, "name": "run", "state": state, "recipe": recipe} | fields)
 
 
 @pytest.fixture
@@ -209,6 +210,21 @@ def test_a_finished_run_that_is_extended_can_be_resumed() -> None:
     assert (command.state, command.old_value, command.new_value, command.step) == ("applied", 10, 12, 50)
     assert (run.state, run.total_epochs, run.total_steps, run.extra_epochs) == ("stopped", 12, 60, 2)
     assert open_attempt(run.pk, HOLDER, 1, command_line=[]).number == 2
+
+
+@pytest.mark.parametrize("state", [RunState.CREATED, RunState.FINISHED, RunState.FAILED])
+def test_a_script_at_rest_is_told_that_it_has_no_epochs(state: RunState) -> None:
+    run = new_run(state, recipe=None)
+    command = send(run.pk, "extend")
+    run.refresh_from_db()
+    assert (command.state, run.state, run.extra_epochs) == ("refused", state, 0)
+    assert "only a recipe takes more epochs" in command.outcome
+
+
+def test_a_script_that_lives_answers_itself_how_it_is_made_longer() -> None:
+    run = new_run(recipe=None)
+    open_attempt(run.pk, HOLDER, 0, command_line=[])
+    assert send(run.pk, "extend").state == CommandState.SENT
 
 
 def test_delivery_is_marked_once_and_told(lease: Lease) -> None:

@@ -89,7 +89,7 @@ def test_it_does_not_queue_what_runs_or_has_finished(run: Run, state: RunState) 
 
 def test_a_script_of_ones_own_is_not_queued_but_told_how_to_start(run: Run) -> None:
     Run.objects.update(recipe=None)
-    with pytest.raises(NotQueueable, match=f"train --run-id {run.pk} -- my_script.py"):
+    with pytest.raises(NotQueueable, match=f"train --run-id {run.pk} -- your_script.py"):
         enqueue(run.pk)
 
 

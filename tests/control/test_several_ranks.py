@@ -162,6 +162,7 @@ def test_a_script_of_ranks_is_one_curve_and_its_failing_rank_is_named(offline_st
     assert points(stack, run_id, "speed/samples_per_second")[4] == (1, 5, 3.0)
     assert points(stack, run_id, "speed/step_ms")[4] == (1, 5, 2.0)
     lines = [line for event in events(stack, run_id, "log") for line in event["lines"]]
+    assert not [line for line in lines if "pynvml" in line["text"]]
     assert {line["text"] for line in lines if line["source"] == "console"} >= {
         "[0] rank 0 of 3", "[1] rank 1 of 3", "[2] rank 2 of 3", "[1] ValueError: no more of this",
     }  # fmt: skip
@@ -205,4 +206,7 @@ def test_whatever_is_killed_under_torchrun_leaves_no_process(offline_stack):
     assert first.wait(30) == 1
     assert gone(stack, of_rank)
     assert run_row(stack, of_rank)["reason"] == "Rank 1 was ended by SIGKILL."
+    console = [line["text"] for event in events(stack, of_rank, "log") for line in event["lines"]]
+    assert {"[0] rank 0 of 2", "[1] rank 1 of 2"} <= set(console)
+    assert not [text for text in console if "pynvml" in text]
     assert points(stack, of_rank, "loss")[:15] == [(1, step, step + 0.5) for step in range(1, 16)]

@@ -93,10 +93,13 @@ def test_it_records_a_script_from_start_to_end(offline_stack):
 )
 def test_it_tells_how_an_attempt_ended(offline_stack, mode, code, state, recorded):
     run_id = create_run(offline_stack)
-    arguments = ("train", "--run-id", str(run_id), "--quiet", "--", SHORT, "3", "0", mode)
+    quiet = () if mode == "exit3" else ("--quiet",)
+    arguments = ("train", "--run-id", str(run_id), *quiet, "--", SHORT, "3", "0", mode)
     result = offline_stack.manage(*arguments, check=False)
     assert result.returncode == code
-    assert recorded in run_row(offline_stack, run_id)["reason"] and recorded in result.stderr
+    assert recorded in run_row(offline_stack, run_id)["reason"] and recorded in result.stdout + result.stderr
+    again = f"Go on with: python manage.py train --run-id {run_id} -- {SHORT} 3 0 {mode}\n"
+    assert result.stdout.endswith(again) == (not quiet)
     assert "Traceback" not in result.stderr
     ended = attempt(offline_stack, run_id)
     assert ended["outcome"] == run_row(offline_stack, run_id)["state"] == state

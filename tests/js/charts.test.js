@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { knowsEpochs, mapping, xAxisFor } from "../../static/js/chart/axes.js";
 import { oddText } from "../../static/js/chart/captions.js";
-import { aboveZero, elapsed, logSplits, notAboveZero, paddedLogRange } from "../../static/js/chart/scales.js";
+import { aboveZero, elapsed, logSplits, notAboveZero, paddedLogRange, valueLabels } from "../../static/js/chart/scales.js";
 import { sparkHeights } from "../../static/js/chart/spark.js";
 import { byImportance, groupOrder, groupTitle } from "../../static/js/panels/series_names.js";
 import { naturalOrder } from "../../static/js/shared/natural_order.js";
@@ -66,6 +66,13 @@ test("it leaves out of a log axis what is not above zero, and counts it", () => 
   assert.ok(low > 0 && low < 1 && high > 100);
   assert.deepEqual(logSplits(null, 1, 0.9, 110), [1, 2, 5, 10, 20, 50, 100]);
   assert.deepEqual(logSplits(null, 1, 0.21, 0.39).map((place) => Number(place.toFixed(2))), [0.25, 0.3, 0.35]);
+});
+
+test("it tells the values on an axis apart, however close they are", () => {
+  assert.deepEqual(valueLabels([0, 0.5, 1]), ["0", "0.5", "1"]);
+  assert.deepEqual(valueLabels([75.325, 75.326, 75.33]), ["75.325", "75.326", "75.33"]);
+  assert.deepEqual(valueLabels([100_000.1, 100_000.2]), ["100000.1", "100000.2"]);
+  assert.deepEqual(valueLabels([null, 75.325, 75.326]), ["–", "75.325", "75.326"]);
 });
 
 test("it writes elapsed times", () => {

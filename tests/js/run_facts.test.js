@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { newestOfCommands } from "../../static/js/commands/stages.js";
+import { kindText } from "../../static/js/panels/checkpoints.js";
 import { linkText } from "../../static/js/run/link_text.js";
 
 test("it calls nothing live beside a run that is not under way: the dot is the page's connection", () => {
@@ -24,4 +25,17 @@ test("it lists each command once, as it stands now", () => {
   ];
   assert.deepEqual(newestOfCommands(events).map(({ seq }) => seq), [1, 4, 5, 6]);
   assert.deepEqual(newestOfCommands([]), []);
+});
+
+test("it calls one checkpoint the best and one the newest", () => {
+  const kept = [
+    { id: 9, reason: "last" },
+    { id: 8, reason: "best" },
+    { id: 7, reason: "last" },
+    { id: 6, reason: "best" },
+    { id: 5, reason: "named" },
+    { id: 4, reason: "named" },
+  ];
+  const texts = kept.map((checkpoint) => kindText(checkpoint, kept));
+  assert.deepEqual(texts, ["newest", "best", "earlier", "best until then", "named", "named"]);
 });

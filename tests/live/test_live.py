@@ -314,7 +314,7 @@ async def test_it_takes_the_whole_of_a_command_and_names_what_is_wrong_with_one(
 async def test_it_survives_malformed_messages_and_closes_after_ten(people, one, two):
     socket, _ = await greet(one, people["operator"])
     bad = ["{", "[]", "1", '{"kind":"dance"}', '{"command":"dance"}', '{"command":"stop","id":"x"}',
-           '{"command":"stop","arguments":{"now":1}}', '{"kind":"ack","seq":"x"}', "x" * 70_000]  # fmt: skip
+           '{"command":"stop","arguments":{"now":1}}', '{"kind":"ack","seq":"x"}', "x" * 64]  # fmt: skip
     for message in bad:
         await socket.send_to(text_data=message)
         assert (await answer(socket, "error"))["error"]
@@ -323,6 +323,16 @@ async def test_it_survives_malformed_messages_and_closes_after_ten(people, one, 
     await socket.send_to(bytes_data=b"\x00")
     assert (await answer(socket, "error"))["error"]
     assert await code_of(socket) == 4400
+
+
+@live
+async def test_it_bounds_a_message_in_bytes_whatever_the_server_takes(people, one, two):
+    for message in ({"text_data": "x" * 65_537}, {"text_data": "字" * 21_846}, {"bytes_data": b"x" * 65_537}):
+        socket, _ = await greet(one, people["operator"])
+        await socket.send_to(text_data=f'{{"kind": "ping", "echo": "{"字" * 21_000}"}}')
+        await answer(socket, "pong")
+        await socket.send_to(**message)
+        assert await code_of(socket) == 1009
 
 
 @live

@@ -137,8 +137,8 @@ def test_it_names_values_that_are_no_finite_numbers(project: Project, viewer: Cl
     Series.objects.filter(run=run, name="train/loss").update(last_value=None, last_nonfinite="inf")
     answer = viewer.get(address(run))
     lines = {(line.name, line.part): line.cells[0].text for line in answer.context["metrics"]}
-    assert lines["validation_loss", "last"] == "nan"
-    assert lines["train/loss", "last"] == "inf"
+    assert lines["validation_loss", "last"] == "NaN"
+    assert lines["train/loss", "last"] == "∞"
 
 
 def test_it_offers_every_series_and_says_who_has_it(project: Project, viewer: Client) -> None:

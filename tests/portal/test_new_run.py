@@ -211,6 +211,19 @@ def test_who_may_not_start_runs_is_told_so(project: Project, name: str) -> None:
     assert reverse("new_run") not in client.get(reverse("runs")).content.decode()
 
 
+def test_who_has_no_project_is_told_where_to_make_or_find_one(project: Project) -> None:
+    client = client_of("stranger")
+    Membership.objects.filter(user__username="stranger").delete()
+    for address in (reverse("new_run"), reverse("runs")):
+        assert "Make a project" not in client.get(address).content.decode()
+    assert "Ask an owner of a project for an invite link." in client.get(reverse("runs")).content.decode()
+    User.objects.filter(username="stranger").update(is_staff=True)
+    for address in (reverse("new_run"), reverse("runs")):
+        page = client.get(address).content.decode()
+        assert "Make a project" in page and f"{reverse('projects')}#new-project" in page
+        assert "Ask an owner of your project" not in page and "create_run" not in page
+
+
 @pytest.mark.parametrize("state", [RunState.STOPPED, RunState.FAILED, RunState.LOST, RunState.CREATED])
 def test_it_goes_on_where_the_checkpoints_lie(project: Project, state: RunState) -> None:
     run = make_run(project, state=state)

@@ -167,7 +167,7 @@ def test_it_lists_what_a_run_reached(project: Project, login: Login) -> None:
     Series.objects.create(run=broken, name="loss", last_value=None, last_nonfinite="nan")
     page = login("viewer").get(reverse("runs"), {"fragment": "1"}).content.decode()
     assert "no heartbeat" in page and "25 %" in page and "0.9731" in page and "0.125" in page
-    assert ">nan<" in page and "Operator Person" in page
+    assert ">NaN<" in page and "Operator Person" in page
     assert "<html" not in page
 
 

@@ -50,6 +50,15 @@ def test_its_lines_hold_in_whatever_order_they_are_typed():
     assert not re.findall(r"(?:--run-id|manage\.py command) [0-9].*", TEXT)
 
 
+def test_it_names_each_file_that_its_lines_need_and_says_where_it_goes_and_where_the_page_is():
+    scripts = re.findall(r"^python manage\.py train .* -- (\w+\.py)\b", TEXT, re.MULTILINE)
+    recipes = [f"{module}.py" for module in re.findall(r"--recipe (\w+):\w+", TEXT)]
+    shown = re.findall(r"^```python\n# (\w+\.py)\n", TEXT, re.MULTILINE)
+    assert sorted({*scripts, *recipes}) == sorted(shown)
+    before = TEXT[: TEXT.index(f"# {shown[0]}")]
+    assert "in the folder of the clone: save the files that follow there" in before and "`/runs/N/`" in before
+
+
 def test_its_recipe_has_thirty_lines_and_learns(offline_stack: Stack, tmp_path):
     code = block("my_recipe.py")
     lines = [line for line in code.splitlines() if line.strip() and not line.startswith(("#", "import", "from"))]

@@ -12,12 +12,14 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from tests.support.stack import ROOT, Stack, wait_for
 
 PASSWORD = "a-long-password-of-a-test"
 FRAME_TIMEOUT_S = 60
+LARGEST_BYTES = 64 * 1024
 
 
 class Browser:
@@ -117,6 +119,19 @@ def test_the_page_follows_a_training_from_the_database_and_says_degraded(plain: 
     assert kinds.count("epoch") == 3
     # Told while it trained, not all at once when it ended.
     assert kinds.index("metrics") < kinds.index("epoch") < len(kinds) - 1
+    assert "Warning" not in plain.log()
+
+    # Django's own server takes messages of any size: the application bounds them.
+    for too_large in ("x" * (LARGEST_BYTES + 1), "字" * (LARGEST_BYTES // 3 + 1), b"x" * (LARGEST_BYTES + 1)):
+        with browser.open_socket(run_id) as socket, pytest.raises(ConnectionClosed) as closed:
+            socket.send(json.dumps({"kind": "ping", "echo": "x" * (LARGEST_BYTES - 100)}))
+            while json.loads(socket.recv(FRAME_TIMEOUT_S))["kind"] != "pong":
+                pass
+            socket.send(too_large)
+            while (message := json.loads(socket.recv(FRAME_TIMEOUT_S)))["kind"] != "error":
+                pass
+            pytest.fail(f"It is answered: {message}")
+        assert closed.value.rcvd is not None and closed.value.rcvd.code == 4400
 
 
 def is_end(message: dict[str, object]) -> bool:

@@ -6,6 +6,7 @@ Rank FAILS raises at step 5. What each rank logs tells which it was: rank + step
 import signal
 import sys
 import time
+import warnings
 
 import steersman
 
@@ -14,6 +15,8 @@ fails = int(sys.argv[3]) if len(sys.argv) > 3 else -1
 run = steersman.attach()
 signal.signal(signal.SIGTERM, lambda *_: run.request_stop())
 print(f"rank {run.rank} of {run.ranks}")
+# As `import torch` does where the package pynvml is installed.
+warnings.warn("The pynvml package is deprecated.", FutureWarning, stacklevel=1)
 run.note(f"here is {run.rank}")
 # Nobody is late where all begin together, as trainings with collectives do.
 run.agree()

@@ -248,7 +248,7 @@ def _prepare(run: Run, options: Options) -> Work:
         return Work(command=script_command(options.script), start_paused=start_paused)
     if run.recipe is None:
         previous = run.attempts.exclude(command_line=[]).order_by("-number").first()
-        example = " ".join(previous.command_line) if previous else "my_script.py"
+        example = " ".join(previous.command_line) if previous else "your_script.py"
         raise CannotTrain(f"run {run.pk} has no recipe: name your script, as in train --run-id {run.pk} -- {example}")
     try:
         parameters = typed_values(run.recipe.parameter_specs, run.parameters)

@@ -9,6 +9,9 @@ export const TIME_STEPS = [
   604_800, 2_419_200,
 ];
 
+// What a double can tell apart.
+const MOST_DIGITS = 17;
+
 /** Give a single point a little room to both sides. */
 export function widenedRange(min, max) {
   return min === max ? [min - 0.5, max + 0.5] : [min, max];
@@ -26,6 +29,18 @@ export function paddedLogRange(_, min, max) {
   if (min === null || max === null || min <= 0) return [0.1, 1];
   const room = max > min ? (max / min) ** 0.08 : 2;
   return [min / room, max * room];
+}
+
+/** Return the labels of values on an axis: with as many digits as it takes to tell them apart. */
+export function valueLabels(values) {
+  const different = new Set(values).size;
+  const short = values.map((value) => number(value));
+  if (new Set(short).size === different) return short;
+  for (let digits = 5; digits < MOST_DIGITS; digits += 1) {
+    const labels = values.map((value) => (value === null ? number(value) : String(Number(value.toPrecision(digits)))));
+    if (new Set(labels).size === different) return labels;
+  }
+  return values.map(String);
 }
 
 /** Show per cent on the whole scale, so that machines compare at a glance. */

@@ -1,9 +1,8 @@
 // The options of uPlot for a chart: its columns, scales and axes.
 
 import uPlot from "uplot";
-import { number } from "../shared/format.js";
 import { faint, lineColour, lineDash, palette } from "../shared/palette.js";
-import { aboveZero, logSplits, paddedLogRange, paddedRange, percentRange, tickLabel, TIME_STEPS } from "./scales.js";
+import { aboveZero, logSplits, paddedLogRange, paddedRange, percentRange, tickLabel, TIME_STEPS, valueLabels } from "./scales.js";
 import { smoothed } from "./smoothing.js";
 
 const FONT = '11px "Inter Variable", system-ui, sans-serif';
@@ -55,7 +54,7 @@ export function plotOptions({ size, over, lines, earlier, log, smoothing, isPerc
     values: (_, splits, __, ___, step) => splits.map((x) => tickLabel(over, x, step)),
   };
   if (overTime) across.incrs = TIME_STEPS;
-  const up = { ...axis, size: 54, space: 34, values: (_, splits) => splits.map((y) => number(y)) };
+  const up = { ...axis, size: 54, space: 34, values: (_, splits) => valueLabels(splits) };
   if (log) Object.assign(up, { splits: logSplits, filter: (_, splits) => splits });
   const y = log ? { distr: 3, log: 10, range: paddedLogRange } : { range: isPercent ? percentRange : paddedRange };
   return {

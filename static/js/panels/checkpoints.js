@@ -24,10 +24,10 @@ export class Checkpoints {
     const { versions, checkpoints, viewer } = this.#state;
     const may = Boolean(viewer?.may.length);
     if (!this.#changed(versions.checkpoints, may) || !checkpoints.length) return;
-    this.#place.replaceChildren(...checkpoints.map((checkpoint) => this.#row(checkpoint, may)));
+    this.#place.replaceChildren(...checkpoints.map((checkpoint) => this.#row(checkpoint, checkpoints, may)));
   }
 
-  #row(checkpoint, may) {
+  #row(checkpoint, checkpoints, may) {
     const where = fill(gettext("step {step} · epoch {epoch} · {size}"), {
       step: checkpoint.step,
       epoch: checkpoint.epoch,
@@ -36,7 +36,7 @@ export class Checkpoints {
     const row = element(
       "div",
       { class: "entry checkpoint", "data-testid": "checkpoint-row", "data-name": checkpoint.name },
-      element("span", { class: "entry-icon" }, icon(checkpoint.reason === "best" ? "star" : "save")),
+      element("span", { class: "entry-icon" }, icon(checkpoint.reason === "best" && isNewestOfKind(checkpoint, checkpoints) ? "star" : "save")),
       element(
         "div",
         { class: "entry-text" },
@@ -44,7 +44,7 @@ export class Checkpoints {
           "div",
           { class: "entry-title" },
           element("span", { text: checkpoint.name }),
-          element("span", { class: "chip", text: reasonText(checkpoint.reason) }),
+          element("span", { class: "chip", text: kindText(checkpoint, checkpoints) }),
         ),
         element("div", { class: "entry-detail", text: where }),
         element("div", { class: "entry-detail", text: metricsText(checkpoint.metrics) }),
@@ -85,7 +85,7 @@ export class Checkpoints {
       icon("running"),
       gettext("Resume from here"),
     );
-    const command = `python manage.py train --run-id ${this.#page.run} --from ${quoted(name)}`;
+    const command = `python manage.py train --run-id ${this.#page.run} --from ${checkpoint.id}`;
     const line = element("code", {
       class: "checkpoint-command",
       text: command,
@@ -107,18 +107,21 @@ function metricsText(metrics) {
     .join(" · ");
 }
 
-function reasonText(reason) {
+/** Tell whether of the checkpoints that were saved for the same reason this is the newest; `checkpoints` begin with it. */
+function isNewestOfKind(checkpoint, checkpoints) {
+  return checkpoints.find(({ reason }) => reason === checkpoint.reason)?.id === checkpoint.id;
+}
+
+/** Return why a checkpoint was kept; of several for the same reason only the newest is called *newest* or *best*. */
+export function kindText(checkpoint, checkpoints) {
+  const { reason } = checkpoint;
+  const isNewest = isNewestOfKind(checkpoint, checkpoints);
   const texts = {
-    last: gettext("newest"),
-    best: gettext("best"),
+    last: isNewest ? gettext("newest") : gettext("earlier"),
+    best: isNewest ? gettext("best") : gettext("best until then"),
     hourly: gettext("hourly"),
     named: gettext("named"),
     stop: gettext("at a stop"),
   };
   return texts[reason] ?? reason ?? "";
-}
-
-/** Return a name as a shell takes it. */
-function quoted(name) {
-  return /^[\w.:+-]+$/.test(name) ? name : `'${name.replaceAll("'", "'\\''")}'`;
 }

@@ -137,7 +137,7 @@ export class Epochs {
   #fillTable() {
     const epochs = this.#epochs;
     if (!epochs.length) {
-      this.#table.replaceChildren(element("p", { class: "none", text: gettext("No epoch is complete yet.") }));
+      this.#table.replaceChildren(element("p", { class: "none", text: gettext("No epoch was completed.") }));
       return;
     }
     const names = this.#names();

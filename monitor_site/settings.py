@@ -144,6 +144,9 @@ INSTALLED_APPS = [
     "channels",
     "csp",
     "axes",
+    "allauth",
+    "allauth.account",
+    "allauth.usersessions",
     "runs",
     "trainer",
     "monitor_site.serving",
@@ -165,6 +168,8 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "runs.sign_in.sessions.notes_sessions",
 ]
 
 ROOT_URLCONF = "monitor_site.urls"

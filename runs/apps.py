@@ -9,7 +9,9 @@ class RunsConfig(AppConfig):
 
     def ready(self) -> None:
         from runs.access import revocation  # needs the models
+        from runs.sign_in import sessions
 
         revocation.connect()
+        sessions.connect()
         # As the admin calls the pages of django-axes.
         apps.get_app_config("axes").verbose_name = _("Logins")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from allauth.account.models import EmailAddress
+from allauth.usersessions.models import UserSession
 from axes.models import AccessAttempt, AccessLog
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
@@ -17,6 +19,9 @@ from runs.admin.readonly import OnlyShows
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
+# People see their sessions on a page of their own, and no mail address is verified.
+admin.site.unregister(UserSession)
+admin.site.unregister(EmailAddress)
 
 
 @admin.register(User)

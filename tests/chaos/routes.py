@@ -73,6 +73,22 @@ ROWS = [
     Row("sessions/", "/sessions/", "302 200 200 200 200 302 302"),
     Row("sessions/<int:pk>/end/", "/sessions/999999/end/", "302 404 404 404 404 302 302", form={}),
     Row("sessions/end-others/", "/sessions/end-others/", ADMIN, form={}),
+    # A stack without STEERSMAN_SECOND_FACTOR has none of these pages.
+    *(
+        Row(f"second-factor/{page}", f"/second-factor/{page}", NOBODYS)
+        for page in (
+            "",
+            "code/",
+            "confirm/",
+            "confirm/code/",
+            "app/",
+            "app/remove/",
+            "recovery/",
+            "recovery/new/",
+            "recovery/codes.txt",
+        )
+    ),
+    Row("second-factor/log-in/", "/second-factor/log-in/", ADMIN),
     Row("texts.js", "/texts.js", FOR_ALL),
     Row("metrics", "/metrics", "401 401 401 401 401 401 401"),
     Row("i18n/setlang/", "/i18n/setlang/", ADMIN, form={"language": "zh-hans"}),

@@ -15,7 +15,7 @@ from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy as _
 
 from monitor_site.addresses import hosts_for
-from monitor_site.environment.sign_in import ALLAUTH, second_factor
+from monitor_site.environment.sign_in import ALLAUTH, second_factor, single_sign_on
 from monitor_site.environment.values import networks, package_folder, secret_key, slots
 from monitor_site.prefix import prefix_of
 from monitor_site.redis_socket import is_embedded, socket_path, socket_url
@@ -107,6 +107,8 @@ INSTALLED_APPS = [
     "allauth.account",
     "allauth.usersessions",
     "allauth.mfa",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
     "runs",
     "trainer",
     "monitor_site.serving",
@@ -233,6 +235,8 @@ AXES_VERBOSE = False
 AXES_ENABLE_ADMIN = False
 # Off: a password is enough for everybody. Else for those who have no second factor.
 STEERSMAN_SECOND_FACTOR = second_factor(env("STEERSMAN_SECOND_FACTOR", default="off"))
+STEERSMAN_OIDC = single_sign_on(env)
+SOCIALACCOUNT_PROVIDERS = STEERSMAN_OIDC.providers() if STEERSMAN_OIDC else {}
 vars().update(ALLAUTH)
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "runs"

@@ -13,6 +13,7 @@ urlpatterns = [
     path("admin/password_change/", RedirectView.as_view(pattern_name="password_change")),
     path("admin/login/", log_in_to_admin),
     path("admin/", admin.site.urls),
+    path("sso/", include("runs.portal.sign_in.sso_urls")),
     path("second-factor/", include("runs.portal.sign_in.urls")),
     path("i18n/", include("django.conf.urls.i18n")),
     path("metrics", metrics, name="metrics"),

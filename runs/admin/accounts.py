@@ -6,6 +6,7 @@ from typing import Any
 
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
 from allauth.usersessions.models import UserSession
 from axes.models import AccessAttempt, AccessLog
 from django.contrib import admin
@@ -23,7 +24,8 @@ admin.site.unregister(Group)
 # People see their sessions on a page of their own, and no mail address is verified.
 admin.site.unregister(UserSession)
 admin.site.unregister(EmailAddress)
-admin.site.unregister(Authenticator)
+for _kept_by_allauth in (Authenticator, SocialAccount, SocialApp, SocialToken):
+    admin.site.unregister(_kept_by_allauth)
 
 
 @admin.register(User)

@@ -46,6 +46,9 @@ class LogIn(LoginView):
 
     redirect_authenticated_user = True
 
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        return super().get_context_data(**kwargs) | {"single_sign_on": settings.STEERSMAN_OIDC}
+
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
         if not settings.STEERSMAN_SECOND_FACTOR:
             return super().form_valid(form)

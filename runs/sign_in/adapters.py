@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.mfa.adapter import DefaultMFAAdapter
+from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
+from allauth.socialaccount.models import SocialLogin
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser, User
 from django.http import HttpRequest, HttpResponse
@@ -14,6 +17,8 @@ from django.shortcuts import redirect
 from runs.access.addresses import address_of
 from runs.access.sealing import fernet
 from runs.sign_in.sessions import NO_ADDRESS
+
+logger = logging.getLogger(__name__)
 
 SECRETS_OF_APPS = "second-factor"
 
@@ -35,6 +40,24 @@ class AccountAdapter(DefaultAccountAdapter):
 
     def add_message(self, *args: Any, **kwargs: Any) -> None:
         """Say nothing."""
+
+
+class SignOnAdapter(DefaultSocialAccountAdapter):
+    """Whoever the provider lets in has an account, made at the first login; groups or invites lead into projects."""
+
+    def is_open_for_signup(self, request: HttpRequest, sociallogin: SocialLogin) -> bool:
+        return True
+
+    def pre_social_login(self, request: HttpRequest, sociallogin: SocialLogin) -> None:
+        """Match nobody by mail address: whoever may write one at the provider would take over an account."""
+        sociallogin.email_addresses = []
+
+    def on_authentication_error(
+        self, request: HttpRequest, provider: Any, error: Any = None, exception: Any = None, extra_context: Any = None
+    ) -> None:
+        # By name alone: what the provider answered may hold a key.
+        reason = type(exception).__name__ if exception else request.GET.get("error", "")[:100]
+        logger.warning("single sign-on failed: %s, %r", error, reason)
 
 
 class SecondFactorAdapter(DefaultMFAAdapter):

@@ -88,6 +88,9 @@ ROWS = [
             "recovery/codes.txt",
         )
     ),
+    Row("sso/<str:provider_id>/login/", "/sso/oidc/login/", NOBODYS),
+    Row("sso/<str:provider_id>/callback/", "/sso/oidc/callback/", NOBODYS),
+    Row("sso/cancelled/", "/sso/cancelled/", ADMIN),
     Row("second-factor/log-in/", "/second-factor/log-in/", ADMIN),
     Row("texts.js", "/texts.js", FOR_ALL),
     Row("metrics", "/metrics", "401 401 401 401 401 401 401"),

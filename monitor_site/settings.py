@@ -15,6 +15,7 @@ from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy as _
 
 from monitor_site.addresses import hosts_for
+from monitor_site.environment.dangers import named_hosts, strong_key
 from monitor_site.environment.sign_in import ALLAUTH, second_factor, single_sign_on
 from monitor_site.environment.values import networks, package_folder, secret_key, slots
 from monitor_site.prefix import prefix_of
@@ -79,8 +80,9 @@ if not STEERSMAN_STALLED_S > 0 or not STEERSMAN_RESTART_PAUSE_S >= 0:
     raise ImproperlyConfigured("STEERSMAN_STALLED_S must be above 0 seconds, STEERSMAN_RESTART_PAUSE_S at least 0")
 
 DEBUG = env.bool("STEERSMAN_DEBUG", default=False)
-SECRET_KEY = env("STEERSMAN_SECRET_KEY", default="") or secret_key(STEERSMAN_DATA)
-ALLOWED_HOSTS = env.list("STEERSMAN_HOSTS", default=hosts_for(STEERSMAN_BIND))
+CHOSEN_KEY = env("STEERSMAN_SECRET_KEY", default="")
+SECRET_KEY = strong_key(CHOSEN_KEY) if CHOSEN_KEY else secret_key(STEERSMAN_DATA)
+ALLOWED_HOSTS = named_hosts(env.list("STEERSMAN_HOSTS", default=hosts_for(STEERSMAN_BIND)))
 CSRF_TRUSTED_ORIGINS = STEERSMAN_ORIGINS
 # The path under which a proxy serves the portal, such as /steersman.
 try:
@@ -231,6 +233,11 @@ AXES_LOCKOUT_CALLABLE = "runs.portal.pages.locked_out"
 # Who guesses on while locked neither prolongs it nor writes.
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_VERBOSE = False
+# Beside its own: what the forms with passwords and codes send is kept with an attempt otherwise.
+AXES_SENSITIVE_PARAMETERS = [
+    *("username", "ip_address", "old_password", "new_password1", "new_password2"),
+    *("code", "token", "csrfmiddlewaretoken"),
+]
 # They have pages of their own there, `runs.admin.accounts`.
 AXES_ENABLE_ADMIN = False
 # Off: a password is enough for everybody. Else for those who have no second factor.

@@ -10,8 +10,8 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 
 SECOND_FACTORS = ("off", "totp")
-NEEDED = ("ISSUER", "CLIENT_ID", "CLIENT_SECRET")
-OPTIONAL = ("NAME", "GROUPS_CLAIM", "ROLES")
+NEEDED = ("STEERSMAN_OIDC_ISSUER", "STEERSMAN_OIDC_CLIENT_ID", "STEERSMAN_OIDC_CLIENT_SECRET")
+OPTIONAL = ("STEERSMAN_OIDC_NAME", "STEERSMAN_OIDC_GROUPS_CLAIM", "STEERSMAN_OIDC_ROLES")
 ROLES = ("viewer", "operator", "owner")
 # As it stands in addresses; the provider has the one of the callback on its list.
 PROVIDER_ID = "oidc"
@@ -84,19 +84,19 @@ class SingleSignOn:
 
 def single_sign_on(env: environ.Env) -> SingleSignOn | None:
     """Return the provider that STEERSMAN_OIDC_… describes, None without one. Raises `ImproperlyConfigured`."""
-    given = {name: env(f"STEERSMAN_OIDC_{name}", default="").strip() for name in (*NEEDED, *OPTIONAL)}
+    given = {name: env(name, default="").strip() for name in (*NEEDED, *OPTIONAL)}
     if not any(given.values()):
         return None
-    missing = [f"STEERSMAN_OIDC_{name}" for name in NEEDED if not given[name]]
+    missing = [name for name in NEEDED if not given[name]]
     if missing:
         raise ImproperlyConfigured(f"single sign-on is set by half: give {', '.join(missing)} too, or none of them")
     return SingleSignOn(
-        issuer=_issuer(given["ISSUER"]),
-        client_id=given["CLIENT_ID"],
-        secret=given["CLIENT_SECRET"],
-        name=given["NAME"] or "SSO",
-        groups_claim=given["GROUPS_CLAIM"] or "groups",
-        roles=tuple(_group_role(each.strip()) for each in given["ROLES"].split(",") if each.strip()),
+        issuer=_issuer(given["STEERSMAN_OIDC_ISSUER"]),
+        client_id=given["STEERSMAN_OIDC_CLIENT_ID"],
+        secret=given["STEERSMAN_OIDC_CLIENT_SECRET"],
+        name=given["STEERSMAN_OIDC_NAME"] or "SSO",
+        groups_claim=given["STEERSMAN_OIDC_GROUPS_CLAIM"] or "groups",
+        roles=tuple(_group_role(each.strip()) for each in given["STEERSMAN_OIDC_ROLES"].split(",") if each.strip()),
     )
 
 

@@ -72,7 +72,6 @@ ROWS = [
     Row("password/done/", "/password/done/", "302 200 200 200 200 302 302"),
     Row("sessions/", "/sessions/", "302 200 200 200 200 302 302"),
     Row("sessions/<int:pk>/end/", "/sessions/999999/end/", "302 404 404 404 404 302 302", form={}),
-    Row("sessions/end-others/", "/sessions/end-others/", ADMIN, form={}),
     # A stack without STEERSMAN_SECOND_FACTOR has none of these pages.
     *(
         Row(f"second-factor/{page}", f"/second-factor/{page}", NOBODYS)
@@ -207,6 +206,8 @@ ROWS = [
     Row("api/runs/<int:run_id>/attempts/", "/api/runs/{run}/attempts/", API_OF_RUN),
     Row("api/tickets/", "/api/tickets/", PAGE_OF_RUN, body='{"run": {run}}'),
     Row("api/tickets/", "/api/tickets/", PAGE_OF_OTHER_RUN, body='{"run": {other_run}}'),
+    # Last: it ends the sessions with which the rows above ask.
+    Row("sessions/end-others/", "/sessions/end-others/", ADMIN, form={}),
 ]
 
 

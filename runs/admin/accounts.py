@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from allauth.account.models import EmailAddress
-from allauth.mfa.models import Authenticator
-from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
-from allauth.usersessions.models import UserSession
+# Imported first: each registers its models.
+from allauth.account import admin as account_admin
+from allauth.mfa import admin as factor_admin
+from allauth.socialaccount import admin as social_admin
+from allauth.usersessions import admin as sessions_admin
 from axes.models import AccessAttempt, AccessLog
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
@@ -21,11 +22,14 @@ from runs.admin.readonly import OnlyShows
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
-# People see their sessions on a page of their own, and no mail address is verified.
-admin.site.unregister(UserSession)
-admin.site.unregister(EmailAddress)
-for _kept_by_allauth in (Authenticator, SocialAccount, SocialApp, SocialToken):
-    admin.site.unregister(_kept_by_allauth)
+# People see their sessions and their second factor on pages of their own; applications come from settings.
+for _kept in (
+    *(account_admin.EmailAddress, account_admin.EmailConfirmation),
+    *(factor_admin.Authenticator, sessions_admin.UserSession),
+    *(social_admin.SocialAccount, social_admin.SocialApp, social_admin.SocialToken),
+):
+    if admin.site.is_registered(_kept):
+        admin.site.unregister(_kept)
 
 
 @admin.register(User)

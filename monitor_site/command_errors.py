@@ -1,9 +1,10 @@
-"""What `manage.py` says in place of a traceback where the data folder or the database is not as a command needs it."""
+"""What `manage.py` says in place of a traceback where settings, data folder or database are not as needed."""
 
 from __future__ import annotations
 
 import re
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, OperationalError, ProgrammingError
 
 from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED
@@ -17,6 +18,8 @@ BUSY = re.compile(r"database (table )?is locked|lock timeout")
 def explained(error: BaseException) -> tuple[str, int] | None:
     """Return a sentence with the remedy, and the exit code; None for errors that only a traceback explains."""
     if isinstance(error, UnfitFolder):
+        return str(error), EXIT_BAD_INPUT
+    if isinstance(error, ImproperlyConfigured):
         return str(error), EXIT_BAD_INPUT
     # SQLite has no class of its own for a file that is damaged, or no database.
     if not isinstance(error, (OperationalError, ProgrammingError)) and type(error) is not DatabaseError:

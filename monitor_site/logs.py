@@ -7,7 +7,7 @@ import logging
 import re
 
 KEYS = re.compile(
-    r"stm_[\w-]+|(?<=/invite/)[\w-]+|(?<=/share/)[\w-]+|(?<=/alerts/act/)[\w:%-]+|(?<=%2Falerts%2Fact%2F)[\w:%-]+|"
+    r"stm_[\w-]+|(?<=/invite/)[\w/-]+|(?<=/share/)[\w/-]+|(?<=/alerts/act/)[\w:%-]+|(?<=%2Falerts%2Fact%2F)[\w:%-]+|"
     r"(?<=[?&]token=)[^\s&\"']+|(?<=ticket\.)[\w-]{20,}"
 )
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import sys
 from datetime import timedelta
-from importlib.util import find_spec
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -19,51 +15,15 @@ from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy as _
 
 from monitor_site.addresses import hosts_for
+from monitor_site.environment.dangers import named_hosts, strong_key
+from monitor_site.environment.sign_in import ALLAUTH, second_factor, single_sign_on
+from monitor_site.environment.values import networks, package_folder, secret_key, slots
 from monitor_site.prefix import prefix_of
 from monitor_site.redis_socket import is_embedded, socket_path, socket_url
 from steersman.files import data_folder
-from steersman.files.private import narrow
-from steersman.slots import MOST_SLOTS
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
-
-
-def secret_key(folder: Path) -> str:
-    """Return the key kept in the data folder; make it, with mode 0600, where there is none."""
-    path = folder / "secret_key"
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        narrow(path)
-        return path.read_text().strip()
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_urlsafe(48))
-    return path.read_text().strip()
-
-
-def package_folder(name: str) -> Path:
-    """Return where a package lies, without importing it: only the web process needs the API's library."""
-    spec = find_spec(name)
-    if spec is None or spec.origin is None:
-        raise ImproperlyConfigured(f"the package {name} is missing: pip install -r requirements.txt")
-    return Path(spec.origin).parent
-
-
-def slots(name: str) -> int:
-    """Return how many runs a device takes at once."""
-    text = env(name, default="1").strip()
-    if not text.isdecimal() or int(text) > MOST_SLOTS:
-        raise ImproperlyConfigured(f"{name} is {text!r}: give a whole number of runs from 0 to {MOST_SLOTS}")
-    return int(text)
-
-
-def networks(name: str) -> list[IPv4Network | IPv6Network]:
-    """Return the networks that a variable lists, separated by commas."""
-    try:
-        return [ip_network(each.strip()) for each in env.list(name, default=[]) if each.strip()]
-    except ValueError as error:
-        raise ImproperlyConfigured(f"{name}: {error}. Give networks such as 10.1.0.0/16,fd00::/8") from error
 
 
 def admin_page(app: str, model: str, title: Any, icon: str) -> dict[str, Any]:
@@ -89,8 +49,8 @@ STEERSMAN_RECIPES = env.list("STEERSMAN_RECIPES", default=[])
 # warning that a batch system sends before it ends a job.
 STEERSMAN_STALLED_S = env.float("STEERSMAN_STALLED_S", default=60.0)
 STEERSMAN_RESTART_PAUSE_S = env.float("STEERSMAN_RESTART_PAUSE_S", default=5.0)
-STEERSMAN_SLOTS = slots("STEERSMAN_SLOTS")
-STEERSMAN_CPU_SLOTS = slots("STEERSMAN_CPU_SLOTS")
+STEERSMAN_SLOTS = slots(env, "STEERSMAN_SLOTS")
+STEERSMAN_CPU_SLOTS = slots(env, "STEERSMAN_CPU_SLOTS")
 # The share of a GPU's memory that other programs may use while it still counts as free.
 STEERSMAN_GPU_SHARE = env.float("STEERSMAN_GPU_SHARE", default=0.1)
 if not 0 <= STEERSMAN_GPU_SHARE <= 1:
@@ -103,9 +63,9 @@ STEERSMAN_ORIGINS = env.list("STEERSMAN_ORIGINS", default=[])
 # Where people reach the portal, such as https://steersman.example.org; without it messages hold no links.
 STEERSMAN_PUBLIC_URL = env("STEERSMAN_PUBLIC_URL", default="").strip().rstrip("/")
 # Networks inside, such as 10.1.0.0/16, that messages of alerts may be sent to; by default none is.
-STEERSMAN_ALERT_NETWORKS = networks("STEERSMAN_ALERT_NETWORKS")
+STEERSMAN_ALERT_NETWORKS = networks(env, "STEERSMAN_ALERT_NETWORKS")
 # Where Prometheus asks from, such as 127.0.0.1,10.1.0.0/16: it needs no token and sees every project.
-STEERSMAN_METRICS_FROM = networks("STEERSMAN_METRICS_FROM")
+STEERSMAN_METRICS_FROM = networks(env, "STEERSMAN_METRICS_FROM")
 # Open sockets, over all web processes. A link may be shown to a lecture hall; a person has tabs and scripts.
 STEERSMAN_SOCKETS_PER_USER = env.int("STEERSMAN_SOCKETS_PER_USER", default=100)
 STEERSMAN_SOCKETS_PER_LINK = env.int("STEERSMAN_SOCKETS_PER_LINK", default=1000)
@@ -120,8 +80,9 @@ if not STEERSMAN_STALLED_S > 0 or not STEERSMAN_RESTART_PAUSE_S >= 0:
     raise ImproperlyConfigured("STEERSMAN_STALLED_S must be above 0 seconds, STEERSMAN_RESTART_PAUSE_S at least 0")
 
 DEBUG = env.bool("STEERSMAN_DEBUG", default=False)
-SECRET_KEY = env("STEERSMAN_SECRET_KEY", default="") or secret_key(STEERSMAN_DATA)
-ALLOWED_HOSTS = env.list("STEERSMAN_HOSTS", default=hosts_for(STEERSMAN_BIND))
+CHOSEN_KEY = env("STEERSMAN_SECRET_KEY", default="")
+SECRET_KEY = strong_key(CHOSEN_KEY) if CHOSEN_KEY else secret_key(STEERSMAN_DATA)
+ALLOWED_HOSTS = named_hosts(env.list("STEERSMAN_HOSTS", default=hosts_for(STEERSMAN_BIND)))
 CSRF_TRUSTED_ORIGINS = STEERSMAN_ORIGINS
 # The path under which a proxy serves the portal, such as /steersman.
 try:
@@ -144,6 +105,12 @@ INSTALLED_APPS = [
     "channels",
     "csp",
     "axes",
+    "allauth",
+    "allauth.account",
+    "allauth.usersessions",
+    "allauth.mfa",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
     "runs",
     "trainer",
     "monitor_site.serving",
@@ -165,6 +132,8 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "runs.sign_in.sessions.notes_sessions",
 ]
 
 ROOT_URLCONF = "monitor_site.urls"
@@ -264,8 +233,18 @@ AXES_LOCKOUT_CALLABLE = "runs.portal.pages.locked_out"
 # Who guesses on while locked neither prolongs it nor writes.
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_VERBOSE = False
+# Beside its own: what the forms with passwords and codes send is kept with an attempt otherwise.
+AXES_SENSITIVE_PARAMETERS = [
+    *("username", "ip_address", "old_password", "new_password1", "new_password2"),
+    *("code", "token", "csrfmiddlewaretoken"),
+]
 # They have pages of their own there, `runs.admin.accounts`.
 AXES_ENABLE_ADMIN = False
+# Off: a password is enough for everybody. Else for those who have no second factor.
+STEERSMAN_SECOND_FACTOR = second_factor(env("STEERSMAN_SECOND_FACTOR", default="off"))
+STEERSMAN_OIDC = single_sign_on(env)
+SOCIALACCOUNT_PROVIDERS = STEERSMAN_OIDC.providers() if STEERSMAN_OIDC else {}
+vars().update(ALLAUTH)
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "runs"
 LOGOUT_REDIRECT_URL = "login"

@@ -3,6 +3,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from runs.metrics.views import metrics
+from runs.portal.sign_in.admin_login import log_in_to_admin
 
 # Here and not at the start of every process: only who serves pages needs what the admin imports.
 admin.autodiscover()
@@ -10,7 +11,10 @@ admin.autodiscover()
 urlpatterns = [
     # The portal's own page counts wrong passwords.
     path("admin/password_change/", RedirectView.as_view(pattern_name="password_change")),
+    path("admin/login/", log_in_to_admin),
     path("admin/", admin.site.urls),
+    path("sso/", include("runs.portal.sign_in.sso_urls")),
+    path("second-factor/", include("runs.portal.sign_in.urls")),
     path("i18n/", include("django.conf.urls.i18n")),
     path("metrics", metrics, name="metrics"),
     path("api/", include("runs.api.urls")),

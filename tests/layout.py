@@ -42,7 +42,7 @@ AGENT = "torch django numpy channels"
 WEB = "torch psutil pynvml twisted"
 RECORD = "runs.models runs.protocol runs.recording"
 UI = f"{RECORD} runs.access runs.queueing runs.series runs.commands runs.live steersman steersman.files"
-ADMIN_LIBRARIES = "django channels unfold django_stubs_ext axes"
+ADMIN_LIBRARIES = "django channels unfold django_stubs_ext axes allauth"
 
 # From the bottom to the top: no package imports one that stands below it in this table.
 RULES = {
@@ -67,6 +67,7 @@ RULES = {
     "runs.recording": rule("runs.alerts runs.models runs.protocol steersman", "django channels", WEB),
     "runs.series": rule("runs.models runs.protocol", "django msgspec numpy", WEB),
     "runs.access": rule(RECORD, "django msgspec cryptography axes", WEB),
+    "runs.sign_in": rule(f"{RECORD} runs.access", "django allauth asgiref axes cryptography", WEB),
     "runs.queueing": rule(f"{RECORD} runs.access", "django", WEB),
     "runs.commands": rule(f"{RECORD} runs.access steersman", "django msgspec", WEB),
     "runs.metrics": rule("runs.models runs.protocol runs.access", "django channels msgspec prometheus_client", WEB),
@@ -90,13 +91,18 @@ RULES = {
         WEB,
     ),
     "runs.portal.new_run": rule(f"{UI} steersman", "django django_stubs_ext", WEB),
-    "runs.portal": rule(f"{UI} runs.portal.new_run runs.portal.alerting", "django django_stubs_ext", WEB),
+    "runs.portal.sign_in": rule("runs.models runs.access runs.sign_in", "django allauth", WEB),
+    "runs.portal": rule(
+        f"{UI} runs.sign_in runs.portal.new_run runs.portal.alerting runs.portal.sign_in",
+        "django django_stubs_ext",
+        WEB,
+    ),
     "runs.templatetags": rule(f"{RECORD} runs.access steersman", "django", WEB),
     "runs.admin": rule(f"{UI} runs.alerts.wording steersman", ADMIN_LIBRARIES, WEB),
     "runs.management.commands": rule(
-        f"{RECORD} runs.access runs.commands runs.alerts.sending steersman", "django", WEB
+        f"{RECORD} runs.access runs.sign_in runs.commands runs.alerts.sending steersman", "django", WEB
     ),
-    "runs": rule("runs.access", "django", WEB),
+    "runs": rule("runs.access runs.sign_in", "django", WEB),
     "trainer": rule("steersman steersman.files", "django", "torch"),
     "trainer.worker": rule("steersman.* trainer", "torch numpy", "django msgspec channels"),
     "trainer.recipes": rule("steersman.files trainer trainer.worker", "torch numpy", "django msgspec channels"),
@@ -116,8 +122,9 @@ RULES = {
         f"steersman.* {RECORD} trainer trainer.control trainer.scheduler", "django", "torch"
     ),
     "monitor_site.sqlite": rule("steersman.files", "django", "torch"),
+    "monitor_site.environment": rule("steersman steersman.files", "django environ", "torch"),
     "monitor_site": rule(
-        "steersman steersman.files runs.live runs.metrics",
+        "steersman steersman.files monitor_site.environment runs.live runs.metrics runs.portal.sign_in",
         "asgiref django channels channels_redis redis environ csp psutil whitenoise",
         "torch",
     ),

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+# Imported first: each registers its models.
+from allauth.account import admin as account_admin
+from allauth.mfa import admin as factor_admin
+from allauth.socialaccount import admin as social_admin
+from allauth.usersessions import admin as sessions_admin
 from axes.models import AccessAttempt, AccessLog
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
@@ -17,6 +22,14 @@ from runs.admin.readonly import OnlyShows
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
+# People see their sessions and their second factor on pages of their own; applications come from settings.
+for _kept in (
+    *(account_admin.EmailAddress, account_admin.EmailConfirmation),
+    *(factor_admin.Authenticator, sessions_admin.UserSession),
+    *(social_admin.SocialAccount, social_admin.SocialApp, social_admin.SocialToken),
+):
+    if admin.site.is_registered(_kept):
+        admin.site.unregister(_kept)
 
 
 @admin.register(User)

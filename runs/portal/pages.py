@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.contrib.auth.views import LoginView, LogoutView, PasswordChangeView
 from django.core.exceptions import DisallowedHost
@@ -32,6 +33,7 @@ from runs.recording.lifecycle import ENDED
 from runs.recording.liveness import percent_of
 from runs.recording.queue import start_command
 from runs.recording.queue_places import place_of, places_of
+from runs.sign_in.second_factor import log_in
 
 RUNS_A_PAGE = 25
 LONGEST_HOST = 100
@@ -44,6 +46,14 @@ class LogIn(LoginView):
     """Django's own. A locked account is refused before the form is looked at: that costs two queries and one page."""
 
     redirect_authenticated_user = True
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        return super().get_context_data(**kwargs) | {"single_sign_on": settings.STEERSMAN_OIDC}
+
+    def form_valid(self, form: AuthenticationForm) -> HttpResponse:
+        if not settings.STEERSMAN_SECOND_FACTOR:
+            return super().form_valid(form)
+        return log_in(self.request, form.get_user(), self.get_success_url())
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if is_locked(request):

@@ -5,12 +5,16 @@ from django.views.i18n import JavaScriptCatalog
 from runs.portal import checkpoints, compare, members, pages, share, tokens
 from runs.portal.alerting.urls import urlpatterns as alerting
 from runs.portal.new_run import views as new_run
+from runs.portal.sign_in import sessions
 
 urlpatterns: list[URLPattern] = [
     path("login/", pages.LogIn.as_view(), name="login"),
     path("logout/", pages.LogOut.as_view(), name="logout"),
     path("password/", pages.ChangePassword.as_view(), name="password_change"),
     path("password/done/", auth.PasswordChangeDoneView.as_view(), name="password_change_done"),
+    path("sessions/", sessions.sessions, name="sessions"),
+    path("sessions/<int:pk>/end/", sessions.end_own_session, name="end_session"),
+    path("sessions/end-others/", sessions.end_others, name="end_other_sessions"),
     path("texts.js", JavaScriptCatalog.as_view(packages=["runs"]), name="texts"),
     path("", pages.RunList.as_view(), name="runs"),
     path("runs/<int:pk>/", pages.RunPage.as_view(), name="run"),

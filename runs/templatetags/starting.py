@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django import template
+from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
 from django.utils import timezone
@@ -28,6 +29,12 @@ def translated(text: str | MarkedText) -> str:
 def shown_name(user: AbstractBaseUser) -> str:
     """Return the name under which other members see somebody."""
     return display_name(user)
+
+
+@register.simple_tag
+def second_factor() -> bool:
+    """Tell whether people may have a second factor."""
+    return bool(settings.STEERSMAN_SECOND_FACTOR)
 
 
 @register.simple_tag

@@ -47,6 +47,16 @@ def test_ten_wrong_passwords_lock_the_account_from_wherever_they_came(settings: 
     assert log_in("root", PASSWORD).status_code == 302
 
 
+def test_what_is_kept_of_a_wrong_password_holds_no_password() -> None:
+    client = Client(REMOTE_ADDR=HOME)
+    client.force_login(User.objects.get(username="ada"))
+    typed = {"old_password": "mistyped-old", "new_password1": "wanted-new-one", "new_password2": "wanted-new-one"}
+    assert client.post("/password/", typed).status_code == 200
+    guess(1, name="root")
+    kept = list(AccessAttempt.objects.values())
+    assert kept and not [word for word in ("mistyped", "wanted", "wrong 0") if word in str(kept)]
+
+
 def test_the_admin_counts_too(settings: Any) -> None:
     guess(settings.AXES_FAILURE_LIMIT, name="root", path="/admin/login/")
     assert log_in("root", PASSWORD, path="/admin/login/").status_code == 429

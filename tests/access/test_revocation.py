@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from allauth.usersessions.models import UserSession
 from asgiref.sync import async_to_sync, sync_to_async
 from channels.db import database_sync_to_async
 from channels.layers import channel_layers
@@ -105,6 +106,14 @@ def delete_sessions(client: Client) -> None:
     Session.objects.filter(session_key=client.session.session_key).delete()
 
 
+def end_from_elsewhere(client: Client) -> None:
+    """End the session on the page of another one."""
+    elsewhere = Client()
+    elsewhere.force_login(User.objects.get(username="operator"))
+    held = UserSession.objects.get(session_key=client.session.session_key)
+    assert elsewhere.post(f"/sessions/{held.pk}/end/").status_code == 302
+
+
 def delete_user(client: Client) -> None:
     User.objects.get(username="operator").delete()
 
@@ -127,6 +136,7 @@ def lower_role(client: Client) -> None:
         (reset_password, 4401),
         (deactivate, 4401),
         (delete_sessions, 4401),
+        (end_from_elsewhere, 4401),
         (delete_user, 4401),
         (remove_member, 4403),
         (lower_role, 4409),

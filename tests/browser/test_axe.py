@@ -28,6 +28,7 @@ PAGES: dict[str, tuple[Callable[[Places], str], str, str]] = {
     "login": (lambda _: "/login/", "", "form"),
     "password_change": (lambda _: "/password/", "viewer", "form"),
     "password_change_done": (lambda _: "/password/done/", "viewer", "h1"),
+    "sessions": (lambda _: "/sessions/", "viewer", "[data-session]"),
     "runs": (lambda _: "/", "operator", "[data-testid=run-row]"),
     "runs, none found": (lambda _: "/?q=no-such-run", "operator", ".blank"),
     "run": (lambda places: f"/runs/{places['live']}/", "operator", STEERED),
@@ -68,7 +69,7 @@ PAGES: dict[str, tuple[Callable[[Places], str], str, str]] = {
 NO_PAGES = {
     "logout", "texts", "queue_run", "in_queue", "change_role", "remove_member", "revoke_invite", "revoke_token",
     "set_language", "switch_destination", "delete_destination", "test_destination", "test_mail_account",
-    "delete_mail_account",
+    "delete_mail_account", "end_session", "end_other_sessions",
 }  # fmt: skip
 FOCUSABLE = "a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex='0']"
 

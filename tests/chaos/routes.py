@@ -70,6 +70,27 @@ ROWS = [
     Row("password/", "/password/", "302 200 200 200 200 302 302"),
     Row("password/", "/password/", "302 200 200 200 200 302 302", form={"old_password": "wrong"}),
     Row("password/done/", "/password/done/", "302 200 200 200 200 302 302"),
+    Row("sessions/", "/sessions/", "302 200 200 200 200 302 302"),
+    Row("sessions/<int:pk>/end/", "/sessions/999999/end/", "302 404 404 404 404 302 302", form={}),
+    # A stack without STEERSMAN_SECOND_FACTOR has none of these pages.
+    *(
+        Row(f"second-factor/{page}", f"/second-factor/{page}", NOBODYS)
+        for page in (
+            "",
+            "code/",
+            "confirm/",
+            "confirm/code/",
+            "app/",
+            "app/remove/",
+            "recovery/",
+            "recovery/new/",
+            "recovery/codes.txt",
+        )
+    ),
+    Row("sso/<str:provider_id>/login/", "/sso/oidc/login/", NOBODYS),
+    Row("sso/<str:provider_id>/callback/", "/sso/oidc/callback/", NOBODYS),
+    Row("sso/cancelled/", "/sso/cancelled/", ADMIN),
+    Row("second-factor/log-in/", "/second-factor/log-in/", ADMIN),
     Row("texts.js", "/texts.js", FOR_ALL),
     Row("metrics", "/metrics", "401 401 401 401 401 401 401"),
     Row("i18n/setlang/", "/i18n/setlang/", ADMIN, form={"language": "zh-hans"}),
@@ -185,6 +206,8 @@ ROWS = [
     Row("api/runs/<int:run_id>/attempts/", "/api/runs/{run}/attempts/", API_OF_RUN),
     Row("api/tickets/", "/api/tickets/", PAGE_OF_RUN, body='{"run": {run}}'),
     Row("api/tickets/", "/api/tickets/", PAGE_OF_OTHER_RUN, body='{"run": {other_run}}'),
+    # Last: it ends the sessions with which the rows above ask.
+    Row("sessions/end-others/", "/sessions/end-others/", ADMIN, form={}),
 ]
 
 

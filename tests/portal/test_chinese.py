@@ -228,7 +228,7 @@ PORTAL = {
         "/", "/?q=none", "/runs/{live}/", "/runs/{ended}/", "/runs/{bare}/", "/runs/compare/?run={live}&run={ended}",
         "/runs/compare/", "/runs/new/", "/runs/new/?recipe=mnist", "/projects/", "/projects/pages/members/",
         "/projects/pages/tokens/", "/runs/{live}/share/", "/runs/{live}/checkpoints/999999/",
-        "/password/", "/password/done/", "/runs/999999/", "/projects/pages/alerts/",
+        "/password/", "/password/done/", "/sessions/", "/runs/999999/", "/projects/pages/alerts/",
         *(f"/projects/pages/alerts/new/{kind}/" for kind in DestinationKind.values),
         "/projects/pages/alerts/{destination}/", "/projects/pages/alerts/mail/",
         "/projects/pages/rules/", "/runs/{live}/rules/",

@@ -11,7 +11,12 @@ import pytest
 from tests.support.stack import ROOT, Stack, create_run, run_row, wait_for
 
 # The client of a training reads its own: it knows nothing of the portal's settings.
-SETTINGS = ("monitor_site/settings.py", "steersman/run.py", "steersman/ranked_run.py")
+SETTINGS = (
+    "monitor_site/settings.py",
+    "monitor_site/environment/sign_in.py",
+    "steersman/run.py",
+    "steersman/ranked_run.py",
+)
 TEXT = (ROOT / "README.md").read_text()
 
 
@@ -77,6 +82,7 @@ def test_its_settings_exist(name):
 
 
 def test_it_names_every_setting():
-    settings = set(re.findall(r'"(STEERSMAN_\w+)"', (ROOT / "monitor_site" / "settings.py").read_text()))
+    read = [ROOT / "monitor_site" / "settings.py", *(ROOT / "monitor_site" / "environment").glob("*.py")]
+    settings = {name for path in read for name in re.findall(r'"(STEERSMAN_\w+)"', path.read_text())}
     internal = {"STEERSMAN_LAYER_PREFIX", "STEERSMAN_DEBUG"}
     assert settings - internal <= set(re.findall(r"`(STEERSMAN_\w+)`", TEXT))

@@ -231,9 +231,10 @@ class Stack:
 
 
 def state_of_migrations(seed: str) -> str:
-    """Return a name for a database that these migrations, the pinned packages and `seed` make."""
+    """Return a name for a database that these migrations, the pinned packages, the apps in use and `seed` make."""
     told = hashlib.sha256(seed.encode())
-    for path in [*sorted((ROOT / "runs" / "migrations").glob("*.py")), ROOT / "requirements.lock"]:
+    others = [ROOT / "requirements.lock", ROOT / "monitor_site" / "settings.py"]
+    for path in [*sorted((ROOT / "runs" / "migrations").glob("*.py")), *others]:
         told.update(path.read_bytes())
     return told.hexdigest()[:16]
 

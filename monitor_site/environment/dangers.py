@@ -1,0 +1,29 @@
+"""Settings that would open the portal to everybody are refused at the start, with the name of the setting."""
+
+from __future__ import annotations
+
+from django.core.exceptions import ImproperlyConfigured
+
+SHORTEST_KEY = 32
+FEWEST_CHARACTERS = 5
+MAKE_KEY = "python -c 'import secrets; print(secrets.token_urlsafe(48))'"
+
+
+def strong_key(key: str) -> str:
+    """Return the secret key that a person chose. Raises `ImproperlyConfigured` where it could be guessed."""
+    if len(key) < SHORTEST_KEY or len(set(key)) < FEWEST_CHARACTERS or key.startswith("django-insecure-"):
+        raise ImproperlyConfigured(
+            f"STEERSMAN_SECRET_KEY can be guessed, and whoever has it logs in as anybody: give {SHORTEST_KEY} random "
+            f"characters or more, as {MAKE_KEY} prints, or leave it out: one is made and kept in the data folder"
+        )
+    return key
+
+
+def named_hosts(hosts: list[str]) -> list[str]:
+    """Return the host names under which the portal answers. Raises `ImproperlyConfigured` for `*`."""
+    if "*" in (host.strip() for host in hosts):
+        raise ImproperlyConfigured(
+            "STEERSMAN_HOSTS holds *: whoever asks would choose the host in links of invites and messages. Name the "
+            "hosts, such as steersman.example.org; .example.org is all of that domain"
+        )
+    return hosts

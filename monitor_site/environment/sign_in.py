@@ -1,0 +1,118 @@
+"""Settings of the second factor and of single sign-on, and how django-allauth is set for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+SECOND_FACTORS = ("off", "totp")
+NEEDED = ("STEERSMAN_OIDC_ISSUER", "STEERSMAN_OIDC_CLIENT_ID", "STEERSMAN_OIDC_CLIENT_SECRET")
+OPTIONAL = ("STEERSMAN_OIDC_NAME", "STEERSMAN_OIDC_GROUPS_CLAIM", "STEERSMAN_OIDC_ROLES")
+ROLES = ("viewer", "operator", "owner")
+# As it stands in addresses; the provider has the one of the callback on its list.
+PROVIDER_ID = "oidc"
+
+# Its own sign-up, mail and counts in memory are not used: invites make accounts, django-axes counts.
+ALLAUTH: dict[str, Any] = {
+    "ACCOUNT_ADAPTER": "runs.sign_in.adapters.AccountAdapter",
+    "ACCOUNT_EMAIL_VERIFICATION": "none",
+    "ACCOUNT_RATE_LIMITS": False,
+    "SOCIALACCOUNT_ADAPTER": "runs.sign_in.adapters.SignOnAdapter",
+    "SOCIALACCOUNT_EMAIL_VERIFICATION": "none",
+    # A link: the Content-Security-Policy lets no form lead to another host.
+    "SOCIALACCOUNT_LOGIN_ON_GET": True,
+    "MFA_ADAPTER": "runs.sign_in.adapters.SecondFactorAdapter",
+    "MFA_ALLOW_UNVERIFIED_EMAIL": True,
+    "MFA_FORMS": {
+        "authenticate": "runs.sign_in.second_factor.CountedCodeForm",
+        "reauthenticate": "runs.sign_in.second_factor.CountedConfirmationForm",
+    },
+    "MFA_SUPPORTED_TYPES": ["totp", "recovery_codes"],
+    "MFA_TOTP_ISSUER": "Steersman",
+    # Clocks of phones are off by some seconds, and people type for some.
+    "MFA_TOTP_TOLERANCE": 1,
+}
+
+
+def second_factor(text: str) -> bool:
+    """Return whether people may have a second factor, which their logins then need. Raises `ImproperlyConfigured`."""
+    chosen = text.strip().lower() or "off"
+    if chosen not in SECOND_FACTORS:
+        raise ImproperlyConfigured(f"STEERSMAN_SECOND_FACTOR is {text!r}: give one of {', '.join(SECOND_FACTORS)}")
+    return chosen == "totp"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRole:
+    """The role in a project, named by its slug, that members of a group have."""
+
+    group: str
+    project: str
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class SingleSignOn:
+    """An OpenID Connect provider that people log in with. `name` is what its button says."""
+
+    issuer: str
+    client_id: str
+    secret: str = field(repr=False)
+    name: str
+    groups_claim: str
+    roles: tuple[GroupRole, ...]
+
+    @property
+    def provider_id(self) -> str:
+        return PROVIDER_ID
+
+    def providers(self) -> dict[str, Any]:
+        """Return `SOCIALACCOUNT_PROVIDERS` of django-allauth."""
+        app = {
+            "provider_id": PROVIDER_ID,
+            "name": self.name,
+            "client_id": self.client_id,
+            "secret": self.secret,
+            "settings": {"server_url": self.issuer},
+        }
+        return {"openid_connect": {"OAUTH_PKCE_ENABLED": True, "APPS": [app]}}
+
+
+def single_sign_on(env: environ.Env) -> SingleSignOn | None:
+    """Return the provider that STEERSMAN_OIDC_… describes, None without one. Raises `ImproperlyConfigured`."""
+    given = {name: env(name, default="").strip() for name in (*NEEDED, *OPTIONAL)}
+    if not any(given.values()):
+        return None
+    missing = [name for name in NEEDED if not given[name]]
+    if missing:
+        raise ImproperlyConfigured(f"single sign-on is set by half: give {', '.join(missing)} too, or none of them")
+    return SingleSignOn(
+        issuer=_issuer(given["STEERSMAN_OIDC_ISSUER"]),
+        client_id=given["STEERSMAN_OIDC_CLIENT_ID"],
+        secret=given["STEERSMAN_OIDC_CLIENT_SECRET"],
+        name=given["STEERSMAN_OIDC_NAME"] or "SSO",
+        groups_claim=given["STEERSMAN_OIDC_GROUPS_CLAIM"] or "groups",
+        roles=tuple(_group_role(each.strip()) for each in given["STEERSMAN_OIDC_ROLES"].split(",") if each.strip()),
+    )
+
+
+def _issuer(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")):
+        # Its answers say who somebody is: nobody on the way may write them.
+        raise ImproperlyConfigured(f"STEERSMAN_OIDC_ISSUER is {text!r}: give its https:// address")
+    return text.rstrip("/")
+
+
+def _group_role(text: str) -> GroupRole:
+    group, _, place = text.rpartition("=")
+    project, _, role = place.rpartition(":")
+    if not group or not project or role not in ROLES:
+        raise ImproperlyConfigured(
+            f"STEERSMAN_OIDC_ROLES: {text!r} is no rule; write group=project:role with one of {', '.join(ROLES)}"
+        )
+    return GroupRole(group, project, role)

@@ -1,0 +1,77 @@
+"""How django-allauth behaves here: it adds steps to the login, and neither accounts nor mail of its own."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from allauth.account.adapter import DefaultAccountAdapter
+from allauth.mfa.adapter import DefaultMFAAdapter
+from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
+from allauth.socialaccount.models import SocialLogin
+from django.conf import settings
+from django.contrib.auth.models import AnonymousUser, User
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+
+from runs.access.addresses import address_of
+from runs.access.sealing import fernet
+from runs.sign_in.sessions import NO_ADDRESS
+
+logger = logging.getLogger(__name__)
+
+SECRETS_OF_APPS = "second-factor"
+
+
+class AccountAdapter(DefaultAccountAdapter):
+    """No sign-up by a form: invites make accounts. Pages say themselves what happened."""
+
+    def is_open_for_signup(self, request: HttpRequest) -> bool:
+        return False
+
+    def get_login_stages(self) -> list[str]:
+        return ["allauth.mfa.stages.AuthenticateStage"] if settings.STEERSMAN_SECOND_FACTOR else []
+
+    def get_client_ip(self, request: HttpRequest) -> str:
+        return address_of(request) or NO_ADDRESS
+
+    def respond_user_inactive(self, request: HttpRequest, user: User) -> HttpResponse:
+        return redirect("login")
+
+    def add_message(self, *args: Any, **kwargs: Any) -> None:
+        """Say nothing."""
+
+
+class SignOnAdapter(DefaultSocialAccountAdapter):
+    """Whoever the provider lets in has an account, made at the first login; groups or invites lead into projects."""
+
+    def is_open_for_signup(self, request: HttpRequest, sociallogin: SocialLogin) -> bool:
+        return True
+
+    def pre_social_login(self, request: HttpRequest, sociallogin: SocialLogin) -> None:
+        """Match nobody by mail address: whoever may write one at the provider would take over an account."""
+        sociallogin.email_addresses = []
+
+    def on_authentication_error(
+        self, request: HttpRequest, provider: Any, error: Any = None, exception: Any = None, extra_context: Any = None
+    ) -> None:
+        # By name alone: what the provider answered may hold a key.
+        reason = type(exception).__name__ if exception else request.GET.get("error", "")[:100]
+        logger.warning("single sign-on failed: %s, %r", error, reason)
+
+
+class SecondFactorAdapter(DefaultMFAAdapter):
+    """Seals what is stored, and asks nobody for a code where the setting is off."""
+
+    def is_mfa_enabled(self, user: User | AnonymousUser, types: Any = None) -> bool:
+        return bool(settings.STEERSMAN_SECOND_FACTOR) and bool(super().is_mfa_enabled(user, types))
+
+    def get_totp_label(self, user: User) -> str:
+        return user.get_username()
+
+    def encrypt(self, text: str) -> str:
+        return fernet(SECRETS_OF_APPS).encrypt(text.encode()).decode()
+
+    def decrypt(self, encrypted_text: str) -> str:
+        """Return what was sealed. Raises `InvalidToken` after the secret key was changed without a fallback."""
+        return fernet(SECRETS_OF_APPS).decrypt(encrypted_text.encode()).decode()

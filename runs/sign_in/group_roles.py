@@ -1,0 +1,70 @@
+"""Roles in projects by the groups that the provider of single sign-on names at a login."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from allauth.account.signals import user_logged_in
+from allauth.socialaccount.models import SocialLogin
+from django.conf import settings
+from django.contrib.auth.models import User
+
+from runs.access.membership import RANK, LastOwner, change_role, remove
+from runs.models import Membership, Project, Role
+
+if TYPE_CHECKING:
+    from monitor_site.environment.sign_in import GroupRole
+
+logger = logging.getLogger(__name__)
+
+
+def connect() -> None:
+    """Apply groups once somebody is in: after the second factor, where there is one."""
+    user_logged_in.connect(_logged_in, dispatch_uid="groups-of-a-login")
+
+
+def groups_in(claims: Mapping[str, Any], name: str) -> set[str]:
+    """Return the groups that the user info or the ID token names in the claim `name`; one alone may be a text."""
+    found: set[str] = set()
+    for part in (claims.get("userinfo"), claims.get("id_token")):
+        value = part.get(name) if isinstance(part, dict) else None
+        found |= {value} if isinstance(value, str) else {each for each in value or () if isinstance(each, str)}
+    return found
+
+
+def apply_groups(user: User, groups: Collection[str], rules: Collection[GroupRole]) -> None:
+    """Give `user` in each project that a rule names the highest role of their groups, and none without a group.
+
+    A project keeps its last owner, whatever the groups say. Other projects are left as they are.
+    """
+    slugs = {rule.project for rule in rules}
+    projects = {project.slug: project for project in Project.objects.filter(slug__in=slugs)}
+    for slug in sorted(slugs - projects.keys()):
+        logger.warning("STEERSMAN_OIDC_ROLES names the project %r, which does not exist", slug)
+    for slug, project in projects.items():
+        earned = [Role(rule.role) for rule in rules if rule.project == slug and rule.group in groups]
+        wanted = max(earned, key=lambda role: RANK[role], default=None)
+        try:
+            _set_role(user, project, wanted)
+        except LastOwner:
+            logger.warning("%s stays owner of %s: it has no other owner", user.get_username(), slug)
+
+
+def _set_role(user: User, project: Project, wanted: Role | None) -> None:
+    """Raises `LastOwner`."""
+    membership = Membership.objects.filter(user=user, project=project).first()
+    if membership is None:
+        if wanted is not None:
+            Membership.objects.get_or_create(user=user, project=project, defaults={"role": wanted})
+    elif wanted is None:
+        remove(membership)
+    elif membership.role != wanted:
+        change_role(membership, wanted)
+
+
+def _logged_in(sender: Any, user: User, sociallogin: SocialLogin | None = None, **kwargs: Any) -> None:
+    provider = settings.STEERSMAN_OIDC
+    if sociallogin is not None and provider is not None and provider.roles:
+        apply_groups(user, groups_in(sociallogin.account.extra_data, provider.groups_claim), provider.roles)

@@ -1,0 +1,84 @@
+"""The second factor: a login that asks for it, codes that are counted as passwords are, and taking it from a person."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import Any
+
+from allauth.account.utils import perform_login
+from allauth.core import context
+from allauth.mfa.adapter import get_adapter
+from allauth.mfa.base.forms import AuthenticateForm, ReauthenticateForm
+from allauth.mfa.models import Authenticator
+from axes.handlers.proxy import AxesProxyHandler
+from cryptography.fernet import InvalidToken
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.contrib.auth.signals import user_login_failed
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+
+# A code of an app holds in its own 30 s, the 30 s before and those after.
+CODE_HOLDS_S = 90
+
+
+def log_in(request: HttpRequest, user: User, to: str) -> HttpResponse:
+    """Log `user` in, whose password was right, and lead to `to`; who has a factor is asked for a code before."""
+    response: HttpResponse = perform_login(request, user, redirect_url=to)
+    return response
+
+
+def take_away(user: User) -> int:
+    """Take every second factor and recovery code from `user`; return how many there were."""
+    return int(Authenticator.objects.filter(user=user).delete()[0])
+
+
+class CountedCode:
+    """Looks at codes for the forms below. A wrong one counts as a wrong password does; a right one holds once."""
+
+    user: User
+
+    def clean_code(self) -> str:
+        request = context.request
+        credentials = {"username": self.user.get_username()}
+        if not AxesProxyHandler.is_allowed(request, credentials):
+            request.axes_locked_out = True
+            raise get_adapter().validation_error("incorrect_code")
+        try:
+            code: str = super().clean_code()  # type: ignore[misc]
+            found: Authenticator = self.authenticator  # type: ignore[attr-defined]
+            is_right = found.type != Authenticator.Type.TOTP or _spend(found, code)
+        except InvalidToken:
+            # The secret key was changed: the app's codes are lost, recovery codes too.
+            is_right = False
+        except ValidationError:
+            is_right = False
+        if not is_right:
+            user_login_failed.send(sender=__name__, credentials=credentials, request=request)
+            raise get_adapter().validation_error("incorrect_code")
+        return code
+
+
+class CountedCodeForm(CountedCode, AuthenticateForm):
+    """The code of a login."""
+
+
+class CountedConfirmationForm(CountedCode, ReauthenticateForm):
+    """The code that confirms who is there before the factor is changed."""
+
+
+def _spend(authenticator: Authenticator, code: str) -> bool:
+    """Use a code of an app up, for all web processes; return False if it was used before."""
+    now = int(time.time())
+    digest = hashlib.sha256(f"{settings.SECRET_KEY}{code.strip()}".encode()).hexdigest()
+    with transaction.atomic():
+        kept = Authenticator.objects.select_for_update().get(pk=authenticator.pk)
+        used: dict[str, Any] = {key: at for key, at in kept.data.get("used", {}).items() if at > now - CODE_HOLDS_S}
+        if digest in used:
+            return False
+        kept.data["used"] = used | {digest: now}
+        kept.save(update_fields=["data"])
+    authenticator.data = kept.data
+    return True

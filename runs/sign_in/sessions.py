@@ -1,0 +1,176 @@
+"""The sessions of a person: which device each belongs to, from where and when it was last used.
+
+The rows are those of `allauth.usersessions`. They are written here, since its own middleware writes for each request.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from allauth.usersessions.models import UserSession
+from asgiref.sync import iscoroutinefunction, sync_to_async
+from django.contrib.auth.models import User
+from django.contrib.auth.signals import user_logged_in
+from django.contrib.sessions.models import Session
+from django.db import DatabaseError
+from django.db.models.signals import post_delete
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.utils import timezone
+from django.utils.decorators import sync_and_async_middleware
+from django.utils.translation import gettext as _
+
+from runs.access.addresses import address_of
+
+logger = logging.getLogger(__name__)
+
+# A page that asks for itself every few seconds must not cost a write each time.
+SEEN_EVERY_S = 60.0
+MOST_REMEMBERED = 10_000
+# What stands where the address is not known, as with a proxy that connects by a socket file.
+NO_ADDRESS = "0.0.0.0"
+# The first that a user agent names; browsers name those that they descend from too.
+BROWSERS = (
+    ("Edg", "Edge"), ("OPR/", "Opera"), ("SamsungBrowser", "Samsung Internet"), ("Firefox/", "Firefox"),
+    ("Chrome/", "Chrome"), ("Safari/", "Safari"),
+)  # fmt: skip
+SYSTEMS = (
+    ("Windows", "Windows"), ("Android", "Android"), ("iPhone", "iPhone"), ("iPad", "iPad"), ("CrOS", "ChromeOS"),
+    ("Mac OS X", "macOS"), ("Linux", "Linux"),
+)  # fmt: skip
+
+# When this process last wrote down each session, by the monotonic clock.
+_written: dict[str, float] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class OwnSession:
+    """A session as its owner sees it. `address` is empty where it is not known."""
+
+    pk: int
+    device: str
+    address: str
+    began_at: datetime
+    seen_at: datetime
+    is_current: bool
+
+
+def connect() -> None:
+    """Write down logins, and forget a session that has ended, however it did."""
+    user_logged_in.connect(_logged_in, dispatch_uid="session-of-a-login")
+    post_delete.connect(_session_ended, sender=Session, dispatch_uid="session-ended")
+
+
+def own_sessions(user: User, current_key: str | None) -> list[OwnSession]:
+    """Return the sessions in which `user` is logged in now, the present one first, then those used last."""
+    held = [
+        OwnSession(
+            pk=each.pk,
+            device=device_of(each.user_agent),
+            address="" if each.ip == NO_ADDRESS else each.ip,
+            began_at=each.created_at,
+            seen_at=each.last_seen_at,
+            is_current=each.session_key == current_key,
+        )
+        for each in UserSession.objects.purge_and_list(user)
+    ]
+    return sorted(held, key=lambda each: (each.is_current, each.seen_at), reverse=True)
+
+
+def end_session(user: User, pk: int) -> bool:
+    """End a session of `user`, its sockets too; return whether there was one."""
+    found = UserSession.objects.filter(user=user, pk=pk).first()
+    if found is None:
+        return False
+    found.end()
+    return True
+
+
+def end_other_sessions(user: User, current_key: str | None) -> int:
+    """End all sessions of `user` but the present one; return how many."""
+    others = list(UserSession.objects.filter(user=user).exclude(session_key=current_key or ""))
+    for each in others:
+        each.end()
+    return len(others)
+
+
+def device_of(user_agent: str) -> str:
+    """Return what people call a browser and its system, such as "Firefox, Linux"; else the start of the text itself."""
+    browser = next((name for mark, name in BROWSERS if mark in user_agent), "")
+    system = next((name for mark, name in SYSTEMS if mark in user_agent), "")
+    return ", ".join(filter(None, [browser, system])) or user_agent[:60] or _("unknown device")
+
+
+def note_session(request: HttpRequest) -> None:
+    """Write down that the session of a request is in use, at most once a minute. A database that is away loses it."""
+    key = request.session.session_key
+    user = request.user
+    if not key or not isinstance(user, User):
+        return
+    _remember(key)
+    seen = {"ip": address_of(request) or NO_ADDRESS, "user_agent": _user_agent(request), "last_seen_at": timezone.now()}
+    try:
+        if not UserSession.objects.filter(session_key=key, user=user).update(**seen):
+            UserSession.objects.update_or_create(session_key=key, defaults={**seen, "user": user})
+    except DatabaseError as error:
+        logger.debug("a session could not be noted: %s", error)
+
+
+@sync_and_async_middleware
+def notes_sessions(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
+    """Middleware: sessions that were used to answer are noted. One that no view asked for costs nothing."""
+    if iscoroutinefunction(get_response):
+
+        async def answer_async(request: HttpRequest) -> HttpResponseBase:
+            response: HttpResponseBase = await get_response(request)
+            if _is_due(request):
+                await sync_to_async(note_session)(request)
+            return response
+
+        return answer_async
+
+    def answer(request: HttpRequest) -> HttpResponseBase:
+        response: HttpResponseBase = get_response(request)
+        if _is_due(request):
+            note_session(request)
+        return response
+
+    return answer
+
+
+def _is_due(request: HttpRequest) -> bool:
+    # Whoever is logged in was looked up by the view; a request that asked for nobody must not begin to.
+    if not request.session.accessed or not hasattr(request, "_cached_user"):
+        return False
+    key = request.session.session_key
+    return bool(key) and time.monotonic() - _written.get(str(key), -SEEN_EVERY_S) >= SEEN_EVERY_S
+
+
+def _logged_in(sender: Any, request: HttpRequest | None, user: User, **kwargs: Any) -> None:
+    if request is None or not hasattr(request, "session"):
+        return
+    if not request.session.session_key:
+        request.session.save()
+    request.user = user
+    note_session(request)
+
+
+def _session_ended(sender: Any, instance: Session, **kwargs: Any) -> None:
+    _written.pop(instance.session_key, None)
+    UserSession.objects.filter(session_key=instance.session_key).delete()
+
+
+def _remember(key: str) -> None:
+    if len(_written) >= MOST_REMEMBERED:
+        _written.clear()
+    _written[key] = time.monotonic()
+
+
+def _user_agent(request: HttpRequest) -> str:
+    longest = UserSession._meta.get_field("user_agent").max_length or 0
+    return str(request.META.get("HTTP_USER_AGENT", ""))[:longest]

@@ -11,7 +11,6 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 
-import environ
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
@@ -19,6 +18,7 @@ from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy as _
 
 from monitor_site.addresses import hosts_for
+from monitor_site.environment.files import Environment, with_password
 from monitor_site.prefix import prefix_of
 from monitor_site.redis_socket import is_embedded, socket_path, socket_url
 from steersman.files import data_folder
@@ -26,7 +26,7 @@ from steersman.files.private import narrow
 from steersman.slots import MOST_SLOTS
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = environ.Env()
+env = Environment()
 
 
 def secret_key(folder: Path) -> str:
@@ -207,6 +207,8 @@ elif DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
     # Under ASGI a connection kept by a thread is never given back (Django's documentation): a pool keeps them, and
     # looks whether they still live. A database that is away is an error within seconds, not a page that hangs.
     DATABASES["default"] |= {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True}
+    if password := env("STEERSMAN_DATABASE_PASSWORD", default=""):
+        DATABASES["default"]["PASSWORD"] = password
     DATABASES["default"].setdefault("OPTIONS", {}).update(
         # A few for the readers of sockets, one for pages, the rest for downloads.
         pool={"min_size": 0, "max_size": 10, "timeout": 5},
@@ -217,7 +219,13 @@ elif DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
 else:
     raise ImproperlyConfigured("STEERSMAN_DATABASE_URL must begin with sqlite:/// or postgres://")
 
-STEERSMAN_REDIS_URL = env("STEERSMAN_REDIS_URL", default="") or socket_url(socket_path(STEERSMAN_DATA))
+try:
+    STEERSMAN_REDIS_URL = with_password(
+        env("STEERSMAN_REDIS_URL", default="") or socket_url(socket_path(STEERSMAN_DATA)),
+        env("STEERSMAN_REDIS_PASSWORD", default=""),
+    )
+except ValueError as error:
+    raise ImproperlyConfigured(f"STEERSMAN_REDIS_PASSWORD: {error}") from None
 CHANNEL_LAYERS = {
     "default": {
         # The embedded server is spoken to only where it is ours; one that a person names may belong to anybody.

@@ -1,0 +1,1 @@
+"""What the settings take from environment variables, checked. Imports nothing of this project but `steersman`."""

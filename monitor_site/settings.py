@@ -7,7 +7,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import environ
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
@@ -16,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from monitor_site.addresses import hosts_for
 from monitor_site.environment.dangers import named_hosts, strong_key
+from monitor_site.environment.files import Environment, with_password
 from monitor_site.environment.sign_in import ALLAUTH, second_factor, single_sign_on
 from monitor_site.environment.values import networks, package_folder, secret_key, slots
 from monitor_site.prefix import prefix_of
@@ -23,7 +23,7 @@ from monitor_site.redis_socket import is_embedded, socket_path, socket_url
 from steersman.files import data_folder
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = environ.Env()
+env = Environment()
 
 
 def admin_page(app: str, model: str, title: Any, icon: str) -> dict[str, Any]:
@@ -176,6 +176,8 @@ elif DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
     # Under ASGI a connection kept by a thread is never given back (Django's documentation): a pool keeps them, and
     # looks whether they still live. A database that is away is an error within seconds, not a page that hangs.
     DATABASES["default"] |= {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True}
+    if password := env("STEERSMAN_DATABASE_PASSWORD", default=""):
+        DATABASES["default"]["PASSWORD"] = password
     DATABASES["default"].setdefault("OPTIONS", {}).update(
         # A few for the readers of sockets, one for pages, the rest for downloads.
         pool={"min_size": 0, "max_size": 10, "timeout": 5},
@@ -186,7 +188,13 @@ elif DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
 else:
     raise ImproperlyConfigured("STEERSMAN_DATABASE_URL must begin with sqlite:/// or postgres://")
 
-STEERSMAN_REDIS_URL = env("STEERSMAN_REDIS_URL", default="") or socket_url(socket_path(STEERSMAN_DATA))
+try:
+    STEERSMAN_REDIS_URL = with_password(
+        env("STEERSMAN_REDIS_URL", default="") or socket_url(socket_path(STEERSMAN_DATA)),
+        env("STEERSMAN_REDIS_PASSWORD", default=""),
+    )
+except ValueError as error:
+    raise ImproperlyConfigured(f"STEERSMAN_REDIS_PASSWORD: {error}") from None
 CHANNEL_LAYERS = {
     "default": {
         # The embedded server is spoken to only where it is ours; one that a person names may belong to anybody.

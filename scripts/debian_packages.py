@@ -15,22 +15,28 @@ import sys
 PROGRAMS = {
     "chromium": ["chromium"],  # the pages in a real browser
     "initdb": ["postgresql"],  # a server of the tests' own, see scripts/postgres.py
+    "nginx": ["nginx"],  # the proxy of compose.yaml
+    "prometheus": ["prometheus"],  # what collects /metrics, and promtool
     "docker-compose": ["docker-compose"],  # understands compose.yaml, needs no Docker for that
     "cc": ["gcc", "libc6-dev"],  # a stand-in for NVIDIA's library, compiled for the tests of GPU sampling
 }
-# Debian keeps the programs of a PostgreSQL server off the PATH.
-DEBIAN_FOLDERS = "/usr/lib/postgresql/*/bin"
+# Debian keeps the programs of a PostgreSQL server off the PATH, and /usr/sbin off the PATH of most users.
+DEBIAN_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/sbin")
+# What asks a program for its version, where that is not --version.
+VERSION_OPTIONS = {"nginx": "-v"}
 EXIT_BAD_INPUT = 2
 LOG_LINES_SHOWN = 8
 
 
 def starts(program: str) -> bool:
     """Tell whether `program` is on the PATH and runs (on Ubuntu chromium is a stub that may not)."""
-    path = shutil.which(program) or shutil.which(program, path=os.pathsep.join(glob.glob(DEBIAN_FOLDERS)))
+    folders = [folder for pattern in DEBIAN_FOLDERS for folder in glob.glob(pattern)]
+    path = shutil.which(program) or shutil.which(program, path=os.pathsep.join(folders))
     if path is None:
         return False
     try:
-        return subprocess.run([path, "--version"], capture_output=True, timeout=60, check=False).returncode == 0
+        command = [path, VERSION_OPTIONS.get(program, "--version")]
+        return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False
 

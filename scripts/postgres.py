@@ -66,13 +66,13 @@ class Server:
     def __init__(self) -> None:
         self._programs = programs()
         self._place = Path(tempfile.mkdtemp(prefix="steersman-postgres-"))
-        self._password = secrets.token_urlsafe(24)
-        self._port = _free_port()
+        self.password = secrets.token_urlsafe(24)
+        self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def address(self) -> str:
-        return f"postgres://{USER}:{self._password}@127.0.0.1:{self._port}/postgres"
+        return f"postgres://{USER}:{self.password}@127.0.0.1:{self.port}/postgres"
 
     def __enter__(self) -> Server:
         try:
@@ -92,13 +92,13 @@ class Server:
         with (self._place / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 as_server_user(
-                    [self._programs / "postgres", "-D", self._place / "data", "-p", str(self._port), *_options()]
+                    [self._programs / "postgres", "-D", self._place / "data", "-p", str(self.port), *_options()]
                 ),
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 start_new_session=True,
             )
-        ready = [self._programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self._port), "-t", "1"]
+        ready = [self._programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port), "-t", "1"]
         until = time.monotonic() + START_TIMEOUT_S
         while _run(ready, check=False):
             if self._process.poll() is not None or time.monotonic() > until:
@@ -119,7 +119,7 @@ class Server:
         """Make the files of a server whose only way in is the password."""
         secret = self._place / "password"
         secret.touch(mode=0o600)
-        secret.write_text(self._password)
+        secret.write_text(self.password)
         if os.geteuid() == 0:
             for path in (self._place, secret):
                 shutil.chown(path, USER)

@@ -195,9 +195,8 @@ def test_a_data_folder_of_any_name_holds_its_own_database_run_and_server(name: s
 
 
 def test_the_proxys_example_keeps_away_from_no_portal():
-    text = (ROOT / "deploy" / "nginx.conf").read_text()
-    upstream = re.search(r"upstream steersman \{(.*?)\n\}", text, re.DOTALL)
-    assert upstream is not None
-    servers = [line.strip("# ;") for line in upstream[1].splitlines() if re.match(r"\s*(# )?server ", line)]
-    assert len(servers) >= 2
-    assert all("max_fails=0" in server.split() for server in servers)
+    for name in ("portals.conf", "portals_compose.conf"):
+        text = (ROOT / "deploy" / "nginx" / name).read_text()
+        servers = [line.strip(" ;") for line in text.splitlines() if re.match(r"\s*server ", line)]
+        assert len(servers) == 2
+        assert all("max_fails=0" in server.split() for server in servers)

@@ -1,0 +1,1 @@
+"""compose.yaml, played by hand."""

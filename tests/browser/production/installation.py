@@ -1,0 +1,243 @@
+"""compose.yaml without Docker: the same processes, variables and files, on free ports of this machine."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import secrets
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from monitor_site.serving.embedded_server import find_server
+from tests.support.stack import ROOT, Stack, free_port, wait_for
+
+sys.path.insert(0, str(ROOT / "scripts"))
+import postgres  # noqa: E402  a script, no package
+
+NAME = "localhost"
+PORTALS = ("web1", "web2")
+SERVICES = ("postgres", "redis", *PORTALS, "trainer", "proxy", "prometheus")
+DEPLOY = ROOT / "deploy"
+DEBIAN_FOLDERS = os.pathsep.join([os.environ["PATH"], "/usr/sbin"])
+
+
+class Production:
+    """The services of compose.yaml but Grafana. Use as a context manager: nothing is left behind."""
+
+    def __init__(self) -> None:
+        self.services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+        self.stack = Stack(STEERSMAN_DATABASE_URL="set below")
+        self.folder = self.stack.folder
+        self.ports = {name: free_port() for name in (*SERVICES, "http")}
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.passwords = {name: secrets.token_urlsafe(24) for name in ("redis_password", "secret_key")}
+        self.postgres = postgres.Server()
+        self._make_secrets()
+        self._make_certificate()
+        self.stack.environment |= self.variables()
+
+    @property
+    def address(self) -> str:
+        return f"https://{NAME}:{self.ports['proxy']}"
+
+    @property
+    def trusting(self) -> ssl.SSLContext:
+        """A client's context that trusts the certificate of the proxy, and no other."""
+        return ssl.create_default_context(cafile=str(self.folder / "ssl" / "fullchain.pem"))
+
+    def __enter__(self) -> Production:
+        try:
+            self.postgres.__enter__()
+            for name in SERVICES[1:]:
+                self.start(name)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for name in reversed(SERVICES):
+            self.stop(name)
+        self.stack.close()
+        self.postgres.__exit__()
+
+    def start(self, name: str) -> None:
+        """Start a service and return once it does what its health check asks for."""
+        if name == "postgres":
+            self.postgres.start()
+            return
+        commands: dict[str, Callable[[], list[str]]] = {
+            "redis": self._redis, "trainer": lambda: [str(DEPLOY / "entry.sh"), *self.services["trainer"]["command"]],
+            "proxy": self._proxy, "prometheus": self._prometheus,
+        }  # fmt: skip
+        command = commands.get(name, lambda: [str(DEPLOY / "entry.sh"), *self.services[name]["command"]])()
+        own = {"STEERSMAN_PORT": str(self.ports[name]), "STEERSMAN_BIND": "127.0.0.1"} if name in PORTALS else {}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                command, env=self.stack.environment | own | {"PATH": path}, stdout=log, stderr=log, cwd="/",
+                start_new_session=True,
+            )  # fmt: skip
+        if name in PORTALS:
+            self._wait(name, f"http://127.0.0.1:{self.ports[name]}/readyz")
+        elif name == "proxy":
+            self._wait(name, f"{self.address}/healthz")
+        elif name == "prometheus":
+            self._wait(name, f"http://127.0.0.1:{self.ports[name]}/-/healthy")
+
+    def stop(self, name: str, *, kill: bool = False) -> None:
+        """End a service, as `docker compose stop` does, or with `kill` at once."""
+        if name == "postgres":
+            self.postgres.stop()
+            return
+        process = self.processes.pop(name, None)
+        if process is None:
+            return
+        if kill:
+            os.killpg(process.pid, signal.SIGKILL)  # as the end of a container: no worker of it goes on
+        else:
+            process.terminate()
+        process.wait(60)
+
+    def variables(self) -> dict[str, str]:
+        """Return the environment of the portals and the trainer, with addresses of this machine."""
+        given = dict(self.services["web1"]["environment"])
+        here = {
+            "STEERSMAN_DATABASE_URL": ("postgres:5432/steersman", f"127.0.0.1:{self.postgres.port}/postgres"),
+            "STEERSMAN_REDIS_URL": ("redis:6379", f"127.0.0.1:{self.ports['redis']}"),
+            "STEERSMAN_METRICS_FROM": ("172.30.87.2/32", "127.0.0.1/32"),
+        }
+        for name, (told, is_here) in here.items():
+            assert told in given[name], name
+            given[name] = given[name].replace(told, is_here)
+        given["STEERSMAN_DATABASE_URL"] = given["STEERSMAN_DATABASE_URL"].replace("steersman@", f"{postgres.USER}@")
+        assert ",proxy,localhost" in given["STEERSMAN_HOSTS"]
+        given["STEERSMAN_HOSTS"] = NAME
+        given["STEERSMAN_PUBLIC_URL"] = self.address
+        for name in ("STEERSMAN_ORIGINS", "STEERSMAN_RECIPES"):
+            given[name] = ""
+        given["XDG_CACHE_HOME"] = str(self.folder / "cache")
+        return {
+            name: value.replace("/run/secrets/", f"{self.folder / 'secrets'}/")
+            for name, value in given.items()
+        }
+
+    def reload_proxy(self) -> None:
+        subprocess.run([*self._nginx(), "-s", "reload"], check=True, capture_output=True, timeout=60)
+
+    def log(self) -> str:
+        return self.stack.log()
+
+    def _make_secrets(self) -> None:
+        """As docs/deployment.md makes them: a newline at the end of each."""
+        (self.folder / "secrets").mkdir(mode=0o700)
+        for name, text in {**self.passwords, "postgres_password": self.postgres.password}.items():
+            (self.folder / "secrets" / name).write_text(f"{text}\n")
+
+    def _make_certificate(self) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, NAME)])
+        now = datetime.datetime.now(datetime.UTC)
+        made = (
+            x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+            .serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=False)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .sign(key, hashes.SHA256())
+        )  # fmt: skip
+        folder = self.folder / "ssl"
+        folder.mkdir(mode=0o700)
+        (folder / "fullchain.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+        encoded = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        (folder / "privkey.pem").write_bytes(encoded)
+
+    def _redis(self) -> list[str]:
+        """Return the command of compose.yaml, with the program, the secret and the port of this machine."""
+        shell, option, line = self.services["redis"]["command"]
+        changes = (
+            ("$$", "$"), ("/run/secrets", str(self.folder / "secrets")), ("valkey-server", str(find_server().path)),
+            ("appendonly no;", f"appendonly no; echo bind 127.0.0.1; echo port {self.ports['redis']};"),
+        )  # fmt: skip
+        return [shell, option, replaced(line, changes)]
+
+    def _nginx(self) -> list[str]:
+        program = shutil.which("nginx", path=DEBIAN_FOLDERS)
+        assert program, "nginx is missing: apt-get install nginx"
+        return [program, "-c", str(self.folder / "nginx.conf"), "-e", str(self.folder / "nginx_errors.log")]
+
+    def _proxy(self) -> list[str]:
+        changes = (
+            ("listen 80;", f"listen 127.0.0.1:{self.ports['http']};"),
+            ("listen 443 ssl;", f"listen 127.0.0.1:{self.ports['proxy']} ssl;"),
+            ("/etc/ssl/steersman", str(self.folder / "ssl")),
+            ("/var/log/nginx", str(self.folder)),
+        )
+        site = replaced((DEPLOY / "nginx" / "steersman.conf").read_text(), changes)
+        (self.folder / "steersman.conf").write_text(site)
+        portals = tuple(
+            (f"127.0.0.1:{told}", f"127.0.0.1:{self.ports[name]}")
+            for told, name in zip((8765, 8766), PORTALS, strict=True)
+        )
+        (self.folder / "portals.conf").write_text(replaced((DEPLOY / "nginx" / "portals.conf").read_text(), portals))
+        temporary = "".join(
+            f"{kind}_temp_path {self.folder / f'nginx_{kind}'};\n"
+            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        # Run by root, as Debian does, its workers would be another user who may not enter the folder.
+        user = "user root;\n" if os.geteuid() == 0 else ""
+        included = "".join(f"include {self.folder / name};\n" for name in ("steersman.conf", "portals.conf"))
+        (self.folder / "nginx.conf").write_text(
+            f"{user}daemon off;\npid {self.folder / 'nginx.pid'};\nevents {{}}\nhttp {{\n{temporary}{included}}}\n"
+        )
+        return self._nginx()
+
+    def _prometheus(self) -> list[str]:
+        program = shutil.which("prometheus")
+        assert program, "prometheus is missing: apt-get install prometheus"
+        told = (DEPLOY / "prometheus" / "prometheus_compose.yml").read_text()
+        changes = (("proxy:443", f"{NAME}:{self.ports['proxy']}"), ("15s", "1s"))
+        (self.folder / "prometheus.yml").write_text(replaced(told, changes))
+        shutil.copy(DEPLOY / "prometheus" / "rules.yml", self.folder)
+        return [
+            program, f"--config.file={self.folder / 'prometheus.yml'}",
+            f"--storage.tsdb.path={self.folder / 'prometheus'}",
+            f"--web.listen-address=127.0.0.1:{self.ports['prometheus']}",
+        ]  # fmt: skip
+
+    def _wait(self, name: str, address: str) -> None:
+        def answers() -> bool:
+            assert self.processes[name].poll() is None, self.log()
+            try:
+                context = self.trusting if address.startswith("https:") else None
+                with urllib.request.urlopen(address, timeout=30, context=context):
+                    return True
+            except OSError:
+                return False
+
+        try:
+            wait_for(answers, name)
+        except TimeoutError as error:
+            raise AssertionError(f"{error}\n{self.log()}") from None
+
+
+def replaced(text: str, changes: Any) -> str:
+    """Return `text` with what differs on this machine; each thing told must be there."""
+    for told, here in changes:
+        assert told in text, told
+        text = text.replace(told, here)
+    return text

@@ -129,10 +129,7 @@ class Production:
         for name in ("STEERSMAN_ORIGINS", "STEERSMAN_RECIPES"):
             given[name] = ""
         given["XDG_CACHE_HOME"] = str(self.folder / "cache")
-        return {
-            name: value.replace("/run/secrets/", f"{self.folder / 'secrets'}/")
-            for name, value in given.items()
-        }
+        return {name: value.replace("/run/secrets/", f"{self.folder / 'secrets'}/") for name, value in given.items()}
 
     def reload_proxy(self) -> None:
         subprocess.run([*self._nginx(), "-s", "reload"], check=True, capture_output=True, timeout=60)

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.support.browser import Complaints, log_in
 from tests.browser.production.installation import PORTALS, Production
+from tests.support.browser import Complaints, log_in
 from tests.support.stack import ROOT, wait_for
 
 # Prometheus is down for a moment too, but no part of a training goes through it.

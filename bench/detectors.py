@@ -25,7 +25,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -64,7 +64,8 @@ def judged(curve: Curve) -> Verdict:
         if turned and point.step >= turned[0]:
             turned.pop(0)
             judge.turned()
-        alarms += judge.judge(point)
+        # The step at which it is told: an outlier that came back is told of a few points later.
+        alarms += [replace(alarm, step=point.step) for alarm in judge.judge(point)]
     seconds = time.process_time() - began
     if judge.messages:
         sys.exit(f"{curve.name}: {judge.messages}")

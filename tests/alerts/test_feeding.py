@@ -85,7 +85,7 @@ def test_the_thread_says_that_a_training_goes_on(goes_on: bool, resumes: bool) -
 
 @pytest.mark.parametrize("declared_after", [0, 30])
 def test_a_series_that_is_watched_is_judged_whatever_it_is_called(declared_after: int) -> None:
-    values = [1.0 + 0.01 * (number % 5) for number in range(200)] + [900.0]
+    values = [1.0 + 0.01 * (number % 5) for number in range(200)] + [900.0] * 2
     records: list[Record] = [
         PointRecord(step=number, time=NOW + number, values={"zeta": value}) for number, value in enumerate(values)
     ]

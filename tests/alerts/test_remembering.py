@@ -87,7 +87,7 @@ def test_goals_outlive_the_supervisor_that_heard_of_them(lease, tmp_path: Path):
     assert goals_before(Attempt.objects.get()) == {"zeta": "min", "eta": "min"}
     thread = AlertThread(lease, REDACTOR)
     thread.start(resumes=True)
-    values = [1.0 + 0.01 * (number % 5) for number in range(200)] + [900.0]
+    values = [1.0 + 0.01 * (number % 5) for number in range(200)] + [900.0] * 2
     points = [PointRecord(step=n, time=NOW + n, values={"zeta": value}) for n, value in enumerate(values)]
     thread.take(Batch(records=points))
     (alert,) = wait_for(lambda: list(Alert.objects.all()), "an alert of a series that was declared before")

@@ -22,7 +22,7 @@ from tests.support.stored_points import LOSS, START, metrics, store
 pytestmark = pytest.mark.django_db
 CHANCE = random.Random(1)
 FALLING = [2.0 / (1 + step / 100) + CHANCE.gauss(0, 0.01) for step in range(600)]
-SPIKED = [*FALLING[:400], 30.0, *FALLING[401:500], 40.0, *FALLING[501:]]
+SPIKED = [*FALLING[:400], 30.0, 30.0, *FALLING[402:500], 40.0, 40.0, *FALLING[502:]]
 
 
 @pytest.fixture

@@ -175,7 +175,9 @@ class RunJudge:
         now = self._now
         title, text = title_of(alarm.detector)
         series = series_of(alarm.detector, alarm.series)
-        judged = point if point is not None and point.series == alarm.series else None
+        value = alarm.value
+        if value is None and point is not None and point.series == alarm.series:
+            value = point.value
         at = point.time if point is not None else now
         rule, late = self._rule(alarm.detector, series), is_late(at, now)
         is_snoozed = rule.is_snoozed(now)
@@ -187,8 +189,8 @@ class RunJudge:
             series=series,
             step=alarm.step,
             began_at=datetime.fromtimestamp(at, UTC),
-            value=judged.value if judged is not None and math.isfinite(judged.value) else None,
-            nonfinite=name_nonfinite(judged.value) if judged is not None and not math.isfinite(judged.value) else "",
+            value=value if value is not None and math.isfinite(value) else None,
+            nonfinite=name_nonfinite(value) if value is not None and not math.isfinite(value) else "",
             usual=usual_of(self._recent.get(series, ())),
             late=late,
             rule_id=rule.id,

@@ -18,6 +18,7 @@ from runs.alerts.detectors.judge import Judge
 from runs.alerts.detectors.lines import LineError, points_of
 
 EXIT_BAD_INPUT = 2
+PRINTED = ("detector", "series", "step", "severity")
 
 
 def main() -> int:
@@ -32,7 +33,8 @@ def main() -> int:
         with opened(name) as lines:
             for point in points_of(lines):
                 for alarm in judge.judge(point):
-                    print(json.dumps(asdict(alarm)), flush=True)
+                    fields = asdict(alarm)
+                    print(json.dumps({name: fields[name] for name in PRINTED}), flush=True)
                 for message in judge.messages[told:]:
                     print(message, file=sys.stderr)
                 told = len(judge.messages)

@@ -6,10 +6,11 @@ import re
 
 from runs.alerts.detectors import limits
 from runs.alerts.detectors.kinds import is_validation
-from runs.alerts.detectors.losses import Divergence, NonFinite, Plateau, Spike, SpikeDefaults
+from runs.alerts.detectors.losses import Divergence, NonFinite, Plateau
 from runs.alerts.detectors.overfitting import Overfitting
 from runs.alerts.detectors.pace import Throughput
 from runs.alerts.detectors.seen import Seen, SeriesDetector
+from runs.alerts.detectors.spikes import Spike, SpikeDefaults
 
 GPU_SERIES = re.compile(r"gpu/(?P<gpu>[^/]+)/(?P<what>\w+)$")
 RANK_SERIES = re.compile(r"(?:^|/)ranks?[/_-]?(\d+)/")

@@ -140,3 +140,22 @@ def deviation_of(ordered: Sequence[float]) -> tuple[float, float]:
     """Return median and robust standard deviation of values in ascending order."""
     middle = ordered[len(ordered) // 2]
     return middle, SIGMA_PER_MAD * median([abs(each - middle) for each in ordered])
+
+
+def fall_of(curve: Curve) -> float:
+    """Return how far a curve has come from its start to its best level, 0 where it never fell."""
+    return max(0.0, curve.start - curve.best)
+
+
+def returned_rise_of(levels: Sequence[float]) -> float:
+    """Return how far a curve rose at most above its lowest level before it came back by half of that, 0 where it never
+    did: at least three levels."""
+    kept = smoothed(levels)
+    greatest, low, top = 0.0, kept[0], kept[0]
+    for level in kept:
+        if level < (low + top) / 2:
+            greatest, top = max(greatest, top - low), level
+        if level < low:
+            low = top = level
+        top = max(top, level)
+    return greatest

@@ -15,6 +15,7 @@ from runs.alerts.detectors.overfitting import Overfitting
 from runs.alerts.detectors.pace import RankLag, Stall
 from runs.alerts.detectors.points import Alarm, Point
 from runs.alerts.detectors.seen import Seen, SeriesDetector
+from runs.alerts.detectors.spikes import Spike
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +255,9 @@ class Judge:
             self._valley = 0.0
 
     def _add(self, began: list[Alarm], detector: SeriesDetector | Stall | RankLag, point: Point) -> None:
-        began.append(Alarm(detector.name, point.series, point.step, detector.severity))
+        outlier = detector.outlier if isinstance(detector, Spike) else None
+        step, value = (point.step, None) if outlier is None else (outlier.step, outlier.value)
+        began.append(Alarm(detector.name, point.series, step, detector.severity, value))
 
     def _ask(self, name: str, ask: Callable[..., bool], *shown: object) -> bool:
         """Return whether an alarm of a detector begins; never raises."""

@@ -1,4 +1,4 @@
-"""Detectors of what a loss does, or a score turned into one: not finite, spikes, diverges, or never falls.
+"""Detectors of what a loss does, or a score turned into one: not finite, diverges, or never falls.
 
 Each source is named in its class. All thresholds need both: a deviation beyond the noise of this very curve, and one
 that matters beside how far the curve has come.
@@ -7,13 +7,11 @@ that matters beside how far the curve has come.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, insort
-from collections import deque
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import median
 
-from runs.alerts.detectors.curve import Curve, coarse_noise_of, deviation_of, noise_of
+from runs.alerts.detectors.curve import Curve, coarse_noise_of, fall_of, noise_of, returned_rise_of
 from runs.alerts.detectors.kinds import is_validation
 from runs.alerts.detectors.latch import Latch, Latched
 from runs.alerts.detectors.points import Severity
@@ -58,106 +56,26 @@ class NonFinite:
 
 
 @dataclass(frozen=True, slots=True)
-class SpikeDefaults:
-    """A value of `ratio` times the window's median is a spike.
-
-    So is one of `ratio_at_start` times it that is back where the curve began, after `history_at_start` points and with
-    twice the deviation. Of logarithms a value above the curve's start needs `log_deviations_at_start`. `of_fall` is the
-    part of the way from the curve's start to its best, `beyond_outliers` of the curve's own outliers.
-    """
-
-    window: int = 50
-    history: int = 20
-    history_at_start: int = 150
-    deviations: float = 10.0
-    deviations_at_start: float = 20.0
-    log_deviations: float = 6.0
-    log_deviations_at_start: float = 4.5
-    ratio: float = 4.0
-    ratio_at_start: float = 2.0
-    of_fall: float = 0.1
-    beyond_outliers: float = 2.0
-    cleared_by: int = 5
-
-
-class Spike(Latched):
-    """A value far above the last 50: a robust z by the median absolute deviation (Iglewicz and Hoaglin, 1993).
-
-    Losses are positive and their noise grows with them, so that the same is asked of their logarithm. Heavy tails are
-    judged by the curve's own outliers: a spike exceeds the second greatest in a quarter of the curve by half, one that
-    is no more than back at the start the greatest in half of it.
-    """
-
-    name = "spike"
-    severity: Severity = "warning"
-
-    def __init__(self, defaults: SpikeDefaults | None = None) -> None:
-        self._defaults = defaults or SpikeDefaults()
-        self._window: deque[float] = deque()
-        self._ordered: list[float] = []
-        self._latch = Latch()
-        self._quiet = 0
-
-    def see(self, seen: Seen) -> bool:
-        value, ordered = seen.loss, self._ordered
-        began = False
-        if len(ordered) >= self._defaults.history:
-            # What is not among the greatest of the window is none, and need not be measured.
-            if value > ordered[-2] and self._is_spike(value, seen):
-                self._quiet = 0
-                began = self._latch.bad(seen.step, seen.time)
-            elif self._latch.active:
-                self._quiet += 1
-                if self._quiet >= self._defaults.cleared_by:
-                    self._latch.good()
-        insort(ordered, value)
-        self._window.append(value)
-        if len(ordered) > self._defaults.window:
-            del ordered[bisect_left(ordered, self._window.popleft())]
-        return began
-
-    def _is_spike(self, value: float, seen: Seen) -> bool:
-        asked, width = self._defaults, seen.width
-        middle, deviation = deviation_of(self._ordered)
-        excess = value - middle
-        if excess < asked.deviations * width * deviation or excess < (asked.ratio_at_start - 1) * abs(middle):
-            return False
-        curve = seen.curve
-        if excess < asked.of_fall * width * fall_of(curve):
-            return False
-        # Of losses near zero the logarithm has a wide spread.
-        if self._ordered[0] > 0:
-            log_middle, log_deviation = deviation_of([math.log(each) for each in self._ordered])
-            needed = asked.log_deviations if value < curve.start else asked.log_deviations_at_start
-            if math.log(value) - log_middle < needed * width * log_deviation:
-                return False
-        # The newest block may hold this value already.
-        tops = curve.tops[:-1]
-        outlier = sorted(tops[-max(2, len(tops) // 4) :])[-2]
-        if excess < (asked.ratio - 1) * abs(middle):
-            # Healthy batches now and then have two or three times the usual loss. Where they do, others did before.
-            if value < curve.start or excess < asked.deviations_at_start * width * deviation:
-                return False
-            if curve.count < asked.history_at_start:
-                return False
-            outlier = max(tops[len(tops) // 2 :])
-        return excess > asked.beyond_outliers * width * (outlier - middle)
-
-
-@dataclass(frozen=True, slots=True)
 class DivergenceDefaults:
-    """`of_best` is a part of the best level itself, `of_fall` of the way from the start to the best."""
+    """`of_best` is a part of the best level itself, `of_fall` of the way from the start to the best.
+
+    A loss that rose by less than `of_best_at_once` of its best level must stay there for `slow_blocks`. The rise must
+    be `beyond_returned` times the greatest that the curve made before and came back from.
+    """
 
     history: int = 16
     blocks: int = 3
     noise_blocks: int = 24
     deviations: float = 6.0
-    of_best: float = 0.3
+    of_best: float = 0.4
     of_fall: float = 0.15
     of_best_score: float = 0.25
     of_fall_of_scores: float = 0.35
     of_fall_of_validation: float = 0.3
     sudden: float = 2.0
+    slow_blocks: int = 8
+    of_best_at_once: float = 0.7
+    beyond_returned: float = 1.5
     cleared_by: int = 3
 
 
@@ -195,9 +113,14 @@ class Divergence(Latched):
             return False
         noise = coarse_noise_of(curve.levels[-asked.noise_blocks - asked.blocks : -asked.blocks])
         needed = max(needed, asked.deviations * seen.width * noise)
+        needed = max(needed, asked.beyond_returned * returned_rise_of(curve.levels[: -asked.blocks]))
         # Where blocks are single points, two outliers may be neighbours.
         sudden = curve.block_points > 1 and rise > asked.sudden * needed
         if min(tail) - best <= needed and not sudden:
+            return False
+        # What a cycle or a restart of a learning rate that is not logged makes comes back soon.
+        slow = seen.kind != "score" and rise < asked.of_best_at_once * abs(best)
+        if slow and min(curve.levels[-asked.slow_blocks :]) - best <= needed:
             return False
         self._limit = best + needed / 2
         self._quiet = 0
@@ -262,8 +185,3 @@ class Plateau(Latched):
         allowed = max(asked.deviations * noise_of(half), asked.of_level * level)
         # What is flat goes on to be until it falls clearly.
         return improvement < (asked.cleared_at * allowed if self.active else allowed)
-
-
-def fall_of(curve: Curve) -> float:
-    """Return how far a curve has come from its start to its best level, 0 where it never fell."""
-    return max(0.0, curve.start - curve.best)

@@ -23,12 +23,16 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """Something began: what `detector` found in `series`, first seen at `step`."""
+    """Something began: what `detector` found in `series`, first seen at `step`.
+
+    `value` is what was found there where an earlier point than the newest began it.
+    """
 
     detector: str
     series: str
     step: int
     severity: Severity
+    value: float | None = None
 
 
 def thinned(points: Iterable[Point], most: int = MOST_PER_SECOND) -> Iterator[Point]:

@@ -30,6 +30,23 @@ def test_a_spike_is_found_within_three_points_and_once(seed: int):
     assert names(alarms) == ["spike"] and 400 <= alarms[0].step <= 402
 
 
+def test_a_single_batch_that_is_worse_than_an_untrained_model_is_on_record():
+    """Its alarm names the step and value of the outlier, though it begins once the curve is back."""
+    values = losses(600, changed=lambda step: 30.0 if step == 400 else 1.0)
+    judge = Judge()
+    assert not judged(points(values[:401]), judge)
+    (alarm,) = judged(points(values[401:], first=402), judge)
+    assert (alarm.detector, alarm.step, alarm.severity, alarm.value) == ("spike", 400, "info", values[399])
+    assert not judge.active
+
+
+def test_outliers_that_come_more_closely_than_by_chance_are_a_warning():
+    """In a curve whose single outliers are told of no more."""
+    factor = lambda step: 12.0 if step % 200 == 0 else 40.0 if 1810 <= step < 1816 else 1.0  # noqa: E731
+    found = [each for each in judged(points(losses(2000, changed=factor))) if each.severity == "warning"]
+    assert names(found) == ["spike"] and found[0].step == 1810
+
+
 @pytest.mark.parametrize("length", [60, 600, 6000])
 def test_divergence_is_found_within_five_per_cent_of_the_curve(length: int):
     begins = length // 2

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from runs.alerts.detectors.judge import Judge
-from runs.alerts.detectors.points import Point
+from runs.alerts.detectors.points import Alarm, Point
 from tests.alerts.detectors.scenes import judged, losses, mixed, points
 
 SEEDS = range(4)
@@ -62,7 +63,7 @@ def test_restarts_of_a_schedule(seed: int):
 
 
 def bumped_after(step: int) -> list[float]:
-    return losses(800, changed=lambda at: 1 + 2.2 * math.exp(-(at - step) / 8) * (at >= step))
+    return losses(800, changed=lambda at: 1 + 2.2 * math.exp(-(at - step) / 15) * (at >= step))
 
 
 def test_a_knob_that_a_person_turned():
@@ -127,6 +128,48 @@ def test_outliers_of_five_times_that_always_come(seed: int):
     draw = random.Random(seed)
     values = [each * (draw.uniform(4.5, 5.5) if draw.random() < 0.05 else 1) for each in losses(1500, seed=seed)]
     assert len(judged(points(values))) <= 8
+
+
+def student(draw: random.Random, freedom: int) -> float:
+    """Return a draw of Student's t: its tails fall by a power."""
+    return draw.gauss(0, 1) / math.sqrt(draw.gammavariate(freedom / 2, 2) / freedom)
+
+
+def told(alarms: Sequence[Alarm]) -> list[Alarm]:
+    return [alarm for alarm in alarms if alarm.severity != "info"]
+
+
+def test_single_outliers_that_come_back_at_once():
+    """One in a few hundred points, of three to sixteen times the usual loss. At most one of a curve is on record."""
+    warned = 0
+    for seed in range(20):
+        draw = random.Random(seed)
+        values = [each * (draw.uniform(3, 16) if draw.random() < 1 / 300 else 1) for each in losses(3000, seed=seed)]
+        found = judged(points(values))
+        warned += len(told(found))
+        assert len(found) - len(told(found)) <= 1
+    assert warned <= 1
+
+
+def test_tails_of_two_and_three_degrees_of_freedom():
+    found = []
+    for seed in range(20):
+        draw = random.Random(seed)
+        noise = [1 + 0.1 * student(draw, 2 + seed % 2) for _ in range(3000)]
+        values = [max(0.05, each) * loss for each, loss in zip(noise, losses(3000, noise=0, seed=seed), strict=True)]
+        found += told(judged(points(values)))
+    assert len(found) <= 1
+
+
+@pytest.mark.parametrize("wave", [lambda part: 1 - abs(2 * part - 1), lambda part: math.sin(math.pi * part) ** 2])
+def test_cycles_of_a_rate_that_is_not_logged(wave: Callable[[float], float]):
+    found = []
+    for seed in range(20):
+        draw = random.Random(seed)
+        height, period = draw.uniform(0.2, 0.6), draw.uniform(150, 600)
+        values = losses(3000, seed=seed, changed=lambda at: 1 + height * wave(at / period % 1))  # noqa: B023
+        found += told(judged(points(values)))
+    assert len(found) <= 1
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 
-from runs.alerts.detectors import losses as of_losses
+from runs.alerts.detectors import spikes
 from runs.alerts.detectors.judge import Judge
 from runs.alerts.detectors.kinds import is_validation, kind_of
 from runs.alerts.detectors.points import MOST_PER_SECOND, Point, thinned
@@ -57,7 +57,7 @@ def test_a_detector_that_raises_is_switched_off_alone(monkeypatch: pytest.Monkey
     def broken(self: object, seen: object) -> bool:
         raise ZeroDivisionError("of no use")
 
-    monkeypatch.setattr(of_losses.Spike, "see", broken)
+    monkeypatch.setattr(spikes.Spike, "see", broken)
     judge = Judge()
     found = [alarm for point in points([1.0, 2.0, math.nan]) for alarm in judge.judge(point)]
     assert names(found) == ["non-finite"]

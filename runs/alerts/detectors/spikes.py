@@ -1,0 +1,195 @@
+"""Spikes: values far above the last ones. What comes back at once is told apart from what stays."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, insort
+from collections import deque
+from dataclasses import dataclass
+
+from runs.alerts.detectors.curve import deviation_of, fall_of
+from runs.alerts.detectors.latch import Latch, Latched
+from runs.alerts.detectors.points import Severity
+from runs.alerts.detectors.seen import Seen
+
+
+@dataclass(frozen=True, slots=True)
+class SpikeDefaults:
+    """A value of `ratio` times the window's median is a spike.
+
+    So is one of `ratio_at_start` times it that is back where the curve began, after `history_at_start` points and with
+    twice the deviation. Of logarithms a value above the curve's start needs `log_deviations_at_start`. `of_fall` is the
+    part of the way from the curve's start to its best, `beyond_outliers` of the curve's own outliers.
+
+    A warning takes a second value that is `confirmed_by` of what was asked above the median, within `returns` points.
+    It takes more, up to `most_signs`, while so many single outliers of this curve would be expected to come together
+    more than `chance` times.
+
+    An outlier that came back is told of if the curve has `history_of_tail` points, and the outlier is
+    `isolated_of_start` times the curve's start, `beyond_isolated` times the greatest that came back before, and
+    `beyond_tail` times the greatest value in the latter half of the curve; the last two are counted from the median.
+    """
+
+    window: int = 50
+    history: int = 20
+    history_at_start: int = 150
+    deviations: float = 10.0
+    deviations_at_start: float = 20.0
+    log_deviations: float = 6.0
+    log_deviations_at_start: float = 4.5
+    ratio: float = 4.0
+    ratio_at_start: float = 2.0
+    of_fall: float = 0.1
+    beyond_outliers: float = 2.0
+    returns: int = 2
+    confirmed_by: float = 0.7
+    chance: float = 0.01
+    most_signs: int = 6
+    history_of_tail: int = 150
+    isolated_of_start: float = 2.0
+    beyond_isolated: float = 2.0
+    beyond_tail: float = 6.0
+    cleared_by: int = 5
+
+
+@dataclass(slots=True)
+class Outlier:
+    """A value far above those before it, at `step`: `loss` is the value turned so that less is better.
+
+    `middle` is the median of the window, `limit` what was asked above it, `tail` the greatest loss in the latter half
+    of the curve. `signs` counts the outliers since, this one included, `later` the points since the last of them.
+    """
+
+    step: int
+    value: float
+    loss: float
+    middle: float
+    limit: float
+    tail: float
+    signs: int = 1
+    later: int = 0
+
+    @property
+    def excess(self) -> float:
+        return self.loss - self.middle
+
+
+class Spike(Latched):
+    """A value far above the last 50: a robust z by the median absolute deviation (Iglewicz and Hoaglin, 1993).
+
+    Losses are positive and their noise grows with them, so that the same is asked of their logarithm. Heavy tails are
+    judged by the curve's own outliers: a spike exceeds the second greatest in a quarter of the curve by half, one that
+    is no more than back at the start the greatest in half of it.
+
+    Tails make single outliers, a training that is ill makes several together: a warning takes two. A single one that
+    came back at once is of severity info, and none at all unless its loss is that of a model worse than an untrained
+    one, as a batch of broken data makes it.
+    """
+
+    name = "spike"
+
+    def __init__(self, defaults: SpikeDefaults | None = None) -> None:
+        self._defaults = defaults or SpikeDefaults()
+        self._window: deque[float] = deque()
+        self._ordered: list[float] = []
+        self._latch = Latch()
+        self._quiet = 0
+        self._waiting: Outlier | None = None
+        # How far the greatest value was above its median that came back at once.
+        self._isolated = 0.0
+        # How many values were outliers and came back.
+        self._returned = 0
+        # Of the alarm that began last.
+        self.severity: Severity = "warning"
+        self.outlier: Outlier | None = None
+
+    def see(self, seen: Seen) -> bool:
+        value, ordered = seen.loss, self._ordered
+        began = False
+        if len(ordered) >= self._defaults.history:
+            # What is not among the greatest of the window is none, and need not be measured.
+            found = self._outlier(seen) if value > ordered[-2] else None
+            if self._waiting is not None:
+                began = self._decided(self._waiting, seen)
+            elif self._latch.active:
+                self._lasts(found is not None)
+            else:
+                self._waiting = found
+        insort(ordered, value)
+        self._window.append(value)
+        if len(ordered) > self._defaults.window:
+            del ordered[bisect_left(ordered, self._window.popleft())]
+        return began
+
+    def _lasts(self, is_outlier: bool) -> None:
+        """Take a value while an alarm lasts: it is over after several that are no outliers."""
+        self._quiet = 0 if is_outlier else self._quiet + 1
+        if self._quiet >= self._defaults.cleared_by:
+            self._latch.good()
+
+    def _decided(self, waiting: Outlier, seen: Seen) -> bool:
+        """Judge by the newest value whether the outlier that waits was a spike; return whether an alarm begins."""
+        asked = self._defaults
+        waiting.later += 1
+        if seen.loss - waiting.middle > asked.confirmed_by * waiting.limit:
+            waiting.signs, waiting.later = waiting.signs + 1, 0
+            if waiting.signs >= self._signs_needed(seen.curve.count):
+                return self._begin("warning", waiting, seen)
+        if waiting.later < asked.returns:
+            return False
+        self._waiting = None
+        self._returned += waiting.signs
+        before, self._isolated = self._isolated, max(self._isolated, waiting.excess)
+        if seen.curve.count < asked.history_of_tail or waiting.excess <= asked.beyond_isolated * before:
+            return False
+        if waiting.excess <= asked.beyond_tail * (waiting.tail - waiting.middle):
+            return False
+        if waiting.loss <= asked.isolated_of_start * abs(seen.curve.start):
+            return False
+        return self._begin("info", waiting, seen)
+
+    def _signs_needed(self, count: int) -> int:
+        """Return how many outliers close together are no chance at the rate at which this curve makes single ones."""
+        asked = self._defaults
+        needed, expected = 1, float(self._returned)
+        while needed < 2 or (expected > asked.chance and needed < asked.most_signs):
+            expected *= asked.returns * self._returned / count
+            needed += 1
+        return needed
+
+    def _begin(self, severity: Severity, outlier: Outlier, seen: Seen) -> bool:
+        self.severity, self.outlier = severity, outlier
+        self._waiting = None
+        self._quiet = 0
+        return self._latch.bad(seen.step, seen.time)
+
+    def _outlier(self, seen: Seen) -> Outlier | None:
+        """Return the newest value if it is one."""
+        asked, width, curve, value = self._defaults, seen.width, seen.curve, seen.loss
+        middle, deviation = deviation_of(self._ordered)
+        excess = value - middle
+        limit = max(
+            asked.deviations * width * deviation,
+            (asked.ratio_at_start - 1) * abs(middle),
+            asked.of_fall * width * fall_of(curve),
+        )
+        if excess < limit:
+            return None
+        # Of losses near zero the logarithm has a wide spread.
+        if self._ordered[0] > 0:
+            log_middle, log_deviation = deviation_of([math.log(each) for each in self._ordered])
+            needed = asked.log_deviations if value < curve.start else asked.log_deviations_at_start
+            if math.log(value) - log_middle < needed * width * log_deviation:
+                return None
+        # The newest block may hold this value already.
+        tops = curve.tops[:-1]
+        outlier, tail = sorted(tops[-max(2, len(tops) // 4) :])[-2], max(tops[len(tops) // 2 :])
+        if excess < (asked.ratio - 1) * abs(middle):
+            # Healthy batches now and then have two or three times the usual loss. Where they do, others did before.
+            if value < curve.start or excess < asked.deviations_at_start * width * deviation:
+                return None
+            if curve.count < asked.history_at_start:
+                return None
+            outlier = tail
+        limit = max(limit, asked.beyond_outliers * width * (outlier - middle))
+        return Outlier(seen.step, seen.value, value, middle, limit, tail) if excess > limit else None

@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """Steersman's command line: `python manage.py help` lists everything."""
 
+import io
 import os
 import sys
 
@@ -14,6 +15,7 @@ def main() -> None:
         from django.core.management import execute_from_command_line
     except ImportError:
         sys.exit("Django is not installed here. Run 'make setup', then use .venv/bin/python manage.py …")
+    show_question_marks()
     try:
         execute_from_command_line(sys.argv)
         sys.stdout.flush()
@@ -30,6 +32,13 @@ def main() -> None:
         sentence, code = told
         print(f"{type(error).__name__}: {sentence}", file=sys.stderr)
         sys.exit(code)
+
+
+def show_question_marks() -> None:
+    """Print a question mark for each letter that the terminal's encoding does not have."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 if __name__ == "__main__":

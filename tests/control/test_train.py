@@ -314,13 +314,14 @@ def test_it_trains_inline_on_the_terminal_where_it_was_started(offline_stack):
     assert run_row(offline_stack, run_id)["step"] == 2
 
 
-def test_it_shows_a_progress_bar_on_a_terminal(offline_stack):
-    run_id = create_run(offline_stack)
+def test_it_shows_a_progress_bar_on_a_terminal_that_knows_no_letters_but_ascii(offline_stack):
+    run_id = create_run(offline_stack, name="✓ run")
+    ascii_only = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     leader, follower = pty.openpty()
     termios.tcsetwinsize(follower, (24, 120))
     process = subprocess.Popen(
         offline_stack.command("train", "--run-id", str(run_id), "--", SHORT, "100", "0.005"),
-        env=offline_stack.environment, stdin=follower, stdout=follower, stderr=follower,
+        env=offline_stack.environment | ascii_only, stdin=follower, stdout=follower, stderr=follower,
     )  # fmt: skip
     os.close(follower)
     output = b""
@@ -333,6 +334,9 @@ def test_it_shows_a_progress_bar_on_a_terminal(offline_stack):
     os.close(leader)
     text = output.decode()
     assert "/100 [" in text and "step/s" in text and "loss" in text and "epoch 1/1" in text
+    assert "? last step 100" in text
+    printed = [line["text"] for event in events(offline_stack, run_id, "log") for line in event["lines"]]
+    assert "✓ last step 100" in printed
 
 
 def test_the_supervisor_never_loads_torch(offline_stack):

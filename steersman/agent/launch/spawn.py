@@ -23,6 +23,9 @@ from steersman.run import FOLDER_VARIABLE, RANK_VARIABLE, RANKS_VARIABLE
 # What the portal needs and a training must not see: settings with keys in them, and where its services are.
 WITHHELD = re.compile(r"DJANGO_SETTINGS_MODULE|STEERSMAN_(SECRET_KEY\w*|MAIL_\w+|\w+_URL)")
 
+# No character ends a training: half of a pair, which UTF-8 does not have, is written as its number.
+CONSOLE_ENCODING = "utf-8:backslashreplace"
+
 PR_SET_PDEATHSIG = 1
 # Loaded before any fork: a child of a process with threads must not.
 LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -50,6 +53,8 @@ def worker_environment(folder: Path, data: Path, application: Path, base: Mappin
         OUTSIDE_VARIABLE: outside(base),
         "STEERSMAN_DATA": str(data),
         "PYTHONUNBUFFERED": "1",
+        # The console is a file that is read as UTF-8, whatever the terminal of `train` can show.
+        "PYTHONIOENCODING": CONSOLE_ENCODING,
         "PYTHONPATH": os.pathsep.join([*paths, str(client)]),
     }
 

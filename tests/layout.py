@@ -50,7 +50,10 @@ RULES = {
     "steersman.records": rule("steersman.values", never=CLIENT),
     "steersman.files": rule("steersman.records", never=CLIENT),
     "steersman.ranks": rule("steersman.files", never=CLIENT),
-    "steersman": rule("steersman.files steersman.ranks steersman.records steersman.values", never=CLIENT),
+    "steersman.checkpoints": rule("steersman.files steersman.records steersman.values", never=CLIENT),
+    "steersman": rule(
+        "steersman.checkpoints steersman.files steersman.ranks steersman.records steersman.values", never=CLIENT
+    ),
     "steersman.agent": rule("steersman steersman.files", "psutil", AGENT),
     "steersman.agent.machine": rule("steersman steersman.files steersman.values", "psutil pynvml", AGENT),
     "steersman.agent.journals": rule("steersman.files steersman.records", never=AGENT),

@@ -8,9 +8,11 @@ Imports the standard library only (torch if the training has loaded it). The sup
 """
 
 from steersman.attaching import attach
+from steersman.checkpoints.saved import SavedCheckpoint
 from steersman.commands import Done, Refusal
+from steersman.files.checkpoint import Damaged
 from steersman.knobs import Knob
 from steersman.run import Run
 from steersman.spec import SpecError
 
-__all__ = ["Done", "Knob", "Refusal", "Run", "SpecError", "attach"]
+__all__ = ["Damaged", "Done", "Knob", "Refusal", "Run", "SavedCheckpoint", "SpecError", "attach"]

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from steersman import values
+from steersman.files.checkpoint import has_manifest
 from steersman.files.journal import Encoder, Journal, records_of
 from steersman.files.point_code import MISSING, can_be_parameters
 from steersman.records.kinds import (
@@ -318,7 +319,7 @@ class Recorder:
         remarks: Remarks = []
         record = CheckpointRecord.of(
             path, self.folder, step=step, epoch=epoch, name=name, size_bytes=size_bytes, sha256=sha256, reason=reason,
-            metrics=metrics, remarks=remarks,
+            metrics=metrics, has_manifest=has_manifest(path, sha256), remarks=remarks,
         )  # fmt: skip
         self._write(record, remarks)
 

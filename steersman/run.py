@@ -9,17 +9,23 @@ from __future__ import annotations
 import math
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from steersman import values
+from steersman.checkpoints.kept import CHECKPOINTS, KeptCheckpoints
+from steersman.checkpoints.saved import SavedCheckpoint, resumed_checkpoint
+from steersman.checkpoints.saving import as_reason, innermost, states_of, write_checkpoint
 from steersman.commands import Control, Done, Handler
 from steersman.exit_codes import EXIT_FENCED
+from steersman.files.attempt import files_of, number_of
 from steersman.files.journal import Journal, JournalWriter, NullJournal
 from steersman.files.locks import HeldLock
 from steersman.files.mailbox import Inbox, Mailbox, NullMailbox
+from steersman.files.private import make_private
 from steersman.kinds import Value
 from steersman.knobs import Knob, groups_of, kind_of, learning_rate_knob, plain_choices, plain_default
 from steersman.optimizers.parameter_groups import Optimizer
@@ -37,6 +43,7 @@ from steersman.records.kinds import (
 )
 from steersman.records.posted import PostedCommand
 from steersman.spec import Scale, ValueSpec
+from steersman.values.remarks import Remarks
 
 # What a supervised process is told by its environment.
 FOLDER_VARIABLE = "STEERSMAN_ATTEMPT_FOLDER"
@@ -94,6 +101,12 @@ class Run(Recorder):
             journal = JournalWriter(folder, rank)
             self._mailbox = Mailbox(node or folder)
         super().__init__(folder, rank, journal)
+        # Of processes that log nowhere, too: helpers of a training read and write its files.
+        place = os.environ.get(FOLDER_VARIABLE)
+        self._place = folder or (Path(place) if place else None)
+        self._directory: Path | None = None
+        self._kept: KeptCheckpoints | None = None
+        self._newest: SavedCheckpoint | None = None
         self._posted = self._mailbox.posted
         # What the mailbox counted when it was last looked at; ATTENTION where the next step boundary must look.
         self._seen = ATTENTION
@@ -202,6 +215,80 @@ class Run(Recorder):
         super()._hold_back(point)
         # What has arrived by the next step boundary is written there.
         self._seen = ATTENTION
+
+    @property
+    def attempt(self) -> int:
+        """The number of this attempt, from 1: how often the training was started."""
+        return 1 if self._place is None else number_of(self._place)
+
+    @property
+    def directory(self) -> Path:
+        """The folder for files of this run, which all its attempts share; it is made where it is missing.
+
+        Where nobody supervises the training it is a new temporary folder.
+        """
+        if self._directory is None:
+            if self._place is None:
+                self._directory = Path(tempfile.mkdtemp(prefix="steersman-"))
+                print(f"steersman: not supervised, run.directory is {self._directory}", file=sys.stderr)
+            else:
+                self._directory = make_private(files_of(self._place))
+        return self._directory
+
+    @property
+    def resumed(self) -> bool:
+        """Whether this attempt goes on from a checkpoint of an earlier one; see `newest_checkpoint`."""
+        return self._place is not None and resumed_checkpoint(self._place) is not None
+
+    def newest_checkpoint(self) -> SavedCheckpoint | None:
+        """Return the newest checkpoint that `save_checkpoint` wrote, None where there is none.
+
+        At the start it is the one that the run was resumed from: the newest that is whole, or the one that was chosen.
+        """
+        if self._newest is None and self._place is not None:
+            self._newest = resumed_checkpoint(self._place)
+        return self._newest
+
+    def save_checkpoint(
+        self,
+        name: str,
+        objects: Mapping[str, Any],
+        /,
+        *,
+        step: int | None = None,
+        epoch: int | None = None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> SavedCheckpoint | None:
+        """Save objects as one checkpoint: of each its `state_dict()`, or a plain value as it is.
+
+        The names "last" and "best" have the next of their kind take its place in time; under any other name it is
+        kept. Among several ranks all call this, since a state may be spread over them, and rank 0 writes.
+        Returns None, with a note that says why, where it could not be saved; the training goes on.
+        """
+        remarks: Remarks = []
+        at = values.as_step(step, self._step, values.argument("save_checkpoint", "step"), remarks)
+        of_epoch = values.as_step(epoch, self._epoch, values.argument("save_checkpoint", "epoch"), remarks)
+        shown = values.as_name(name, remarks)
+        numbers = values.as_numbers({} if metrics is None else metrics, "save_checkpoint", remarks)
+        saved = None
+        try:
+            states = states_of(objects)
+            if self.folder is not None and self.rank == 0:
+                self._kept = self._kept or KeptCheckpoints(self, self.folder / CHECKPOINTS)
+                saved, size = write_checkpoint(self._kept, states, name=shown, step=at, epoch=of_epoch, metrics=numbers)
+        except Exception as error:  # of the disk, and of what the objects' own methods do
+            problem = f"The checkpoint {shown} at step {at} could not be saved: {innermost(error)}."
+            self.note(problem, level="error")
+            if self.folder is None:
+                print(f"steersman: {problem}", file=sys.stderr)
+        self._remark(remarks)
+        if saved is not None:
+            self._newest = saved
+            self.record_checkpoint(
+                saved.folder, step=at, epoch=of_epoch, name=shown, size_bytes=size, sha256=saved.sha256,
+                reason=as_reason(shown), metrics=numbers,
+            )  # fmt: skip
+        return saved
 
     def on(self, kind: str, handler: Handler) -> None:
         """Say how this training does "save_checkpoint", "evaluate" or "extend": `handler(arguments)` is called between

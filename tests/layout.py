@@ -51,8 +51,10 @@ RULES = {
     "steersman.files": rule("steersman.records", never=CLIENT),
     "steersman.ranks": rule("steersman.files", never=CLIENT),
     "steersman.optimizers": rule(never=CLIENT),
+    "steersman.checkpoints": rule("steersman.files steersman.records steersman.values", never=CLIENT),
     "steersman": rule(
-        "steersman.files steersman.optimizers steersman.ranks steersman.records steersman.values", never=CLIENT
+        "steersman.checkpoints steersman.files steersman.optimizers steersman.ranks steersman.records steersman.values",
+        never=CLIENT,
     ),
     "steersman.agent": rule("steersman steersman.files", "psutil", AGENT),
     "steersman.agent.machine": rule("steersman steersman.files steersman.values", "psutil pynvml", AGENT),

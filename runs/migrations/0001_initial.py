@@ -741,6 +741,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("metrics", models.JSONField(blank=True, default=dict, verbose_name="metrics")),
+                ("has_manifest", models.BooleanField(default=True, editable=False)),
                 ("created_at", models.DateTimeField(verbose_name="created at")),
                 (
                     "run",

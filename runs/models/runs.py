@@ -306,6 +306,8 @@ class Checkpoint(models.Model):
     sha256 = models.CharField(max_length=64)
     reason = models.CharField(_("saved as"), max_length=10, choices=Reason, default=Reason.LAST)
     metrics = models.JSONField(_("metrics"), default=dict, blank=True)
+    # A folder with our manifest; of everything else only the script knows how it is read, and it alone removes it.
+    has_manifest = models.BooleanField(default=True, editable=False)
     created_at = models.DateTimeField(_("created at"))
 
     class Meta:

@@ -130,6 +130,15 @@ def is_whole(folder: Path) -> bool:
     return (folder / MANIFEST).is_file()
 
 
+def has_manifest(folder: Any, sha256: Any) -> bool:
+    """Tell whether a path, of whatever type, is a folder with a manifest of ours that has this SHA-256."""
+    try:
+        read_manifest(Path(folder), sha256)
+    except Exception:  # of the values' own methods, too
+        return False
+    return True
+
+
 def remove_checkpoint(folder: Path) -> None:
     """Remove a checkpoint, its manifest first: what is half removed is no checkpoint. Raises `OSError`."""
     (folder / MANIFEST).unlink(missing_ok=True)

@@ -212,11 +212,13 @@ class CheckpointRecord(Record):
     sha256: str
     reason: Reason = "last"
     metrics: dict[str, float] = field(default_factory=dict)
+    # A folder with our manifest, whose SHA-256 this is; everything else is the script's own to read and to remove.
+    has_manifest: bool = False
 
     @classmethod
     def of(
         cls, path: Any, folder: Path | None, *, step: Any, epoch: Any, name: Any, size_bytes: Any, sha256: Any,
-        reason: Any, metrics: Any, remarks: Remarks,
+        reason: Any, metrics: Any, has_manifest: bool = False, remarks: Remarks,
     ) -> CheckpointRecord | None:  # fmt: skip
         at, of_epoch, size = (
             values.as_stored_whole(value, values.argument("record_checkpoint", argument), remarks)
@@ -243,6 +245,7 @@ class CheckpointRecord(Record):
             sha256=digest,
             reason=why,
             metrics=numbers,
+            has_manifest=has_manifest,
         )
 
     def check(self) -> None:

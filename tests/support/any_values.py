@@ -57,7 +57,7 @@ ROWS = dict(zip(
     ("number", "nonfinite", "beyond", "no number", "whole", "no whole", "measured", "mapping", "beyond 64", "name",
      "long", "bad name", "many", "wrong call", "plan", "open", "odd plan", "seconds", "no seconds", "flag",
      "best value", "step value", "text", "choice", "watch",
-     "bad checkpoint", "environment", "handler", "knob", "bad knob", "rate knob",
+     "bad checkpoint", "objects", "bad objects", "environment", "handler", "knob", "bad knob", "rate knob",
      "no optimizer", "no handler"),
     table(), strict=True,
 ))  # fmt: skip
@@ -313,6 +313,19 @@ checkpoint_calls = st.one_of(
     st.builds(_checkpoint, st.just(ROWS["no number"]), st.fixed_dictionaries({"metrics": st.fixed_dictionaries(
         {"loss": bad_numbers})})),
 )  # fmt: skip
+saving_calls = st.one_of(
+    st.builds(
+        lambda name, value: Call("save_checkpoint", ROWS["objects"], (name, {"value": value})),
+        anything,
+        st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=5),
+    ),
+    st.builds(
+        lambda name, objects: Call("save_checkpoint", ROWS["bad objects"], (name, objects)),
+        anything,
+        st.sampled_from([None, 5, {}, {"": 1}, {"../x": 1}, {None: 1}, {"x": object()}, {"x": [Stubborn()]}]),
+    ),
+    st.builds(lambda step: Call("save_checkpoint", ROWS["no whole"], ("last", {"value": 1}), {"step": step}), no_steps),
+)
 environment_calls = st.builds(
     lambda given: Call("record_environment", ROWS["environment"], ({**given, "token": (token := next(TOKENS))},), {},
                        [["environment", token]]),
@@ -385,6 +398,7 @@ CALLS: dict[str, st.SearchStrategy[Call]] = {
     "watch": watch_calls,
     "log_text": text_calls,
     "record_checkpoint": checkpoint_calls,
+    "save_checkpoint": saving_calls,
     "record_environment": environment_calls,
     "record_outcome": outcome_calls,
     "knob": knob_calls,

@@ -11,6 +11,7 @@ from runs.models import Checkpoint, Run
 from runs.protocol.events import LogLine
 from runs.recording.checkpoints import forget_checkpoints
 from steersman.agent.folders import run_folder
+from steersman.checkpoints.kept import FOLDER_NAME
 from steersman.files.checkpoint import Damaged, is_whole, remove_checkpoint, verify_checkpoint
 from steersman.files.retention import Kept, dropped
 
@@ -22,6 +23,8 @@ class NoSuchCheckpoint(Exception):
 def newest(run: Run, lines: list[LogLine]) -> Checkpoint | None:
     """Return the newest checkpoint that verifies; say in `lines` which were passed over."""
     for checkpoint in lineage(run):
+        if not checkpoint.has_manifest:
+            continue  # the script that wrote it finds it by itself
         try:
             verify_checkpoint(checkpoint_folder(checkpoint), checkpoint.sha256)
         except Damaged as error:
@@ -47,11 +50,11 @@ def lineage(run: Run) -> Iterator[Checkpoint]:
 
 
 def chosen(run: Run, wanted: str) -> Checkpoint:
-    """Return the checkpoint of a run that has this id, name or step, the newest of several.
+    """Return the checkpoint of a run that has this id, name or step, the newest of several that can be resumed from.
 
     Raises `NoSuchCheckpoint` where there is none, or it does not verify.
     """
-    found = Checkpoint.objects.filter(run=run).order_by("-id")
+    found = Checkpoint.objects.filter(run=run).order_by("-has_manifest", "-id")
     number = int(wanted) if wanted.isdecimal() else None
     checkpoint = (
         found.filter(pk=number).first() or found.filter(step=number).first() if number is not None else None
@@ -59,6 +62,11 @@ def chosen(run: Run, wanted: str) -> Checkpoint:
     if checkpoint is None:
         known = ", ".join(f"{each.pk} ({each.name}, step {each.step})" for each in found[:10])
         raise NoSuchCheckpoint(f"run {run.pk} has no checkpoint {wanted}; it has {known or 'none'}.")
+    if not checkpoint.has_manifest:
+        raise NoSuchCheckpoint(
+            f"the checkpoint {checkpoint.pk} ({checkpoint.name}, step {checkpoint.step}) was written by the script "
+            "itself, which alone can read it; choose one that run.save_checkpoint() wrote, or leave --from out."
+        )
     try:
         verify_checkpoint(checkpoint_folder(checkpoint), checkpoint.sha256)
     except Damaged as error:
@@ -72,16 +80,19 @@ def chosen(run: Run, wanted: str) -> Checkpoint:
 def remove_torn(run: Run, lines: list[LogLine]) -> None:
     """Remove what saves and removals that were killed left behind; no worker of this run lives now.
 
+    What a script has written beside them, under names of its own or told as its own, stays.
+
     A checkpoint that is gone, from an attempt that trained here, is listed no longer; that is said in `lines`.
     """
     attempts = run_folder(settings.STEERSMAN_DATA, run.pk) / "attempts"
+    own = {checkpoint_folder(each) for each in Checkpoint.objects.filter(run=run, has_manifest=False)}
     for folder in _places(run):
-        if not is_whole(folder):
+        if FOLDER_NAME.fullmatch(folder.name) and not is_whole(folder) and folder not in own:
             _remove(folder, lines)
     gone = [
         checkpoint
         for checkpoint in Checkpoint.objects.filter(run=run).order_by("pk")
-        if (attempts / str(checkpoint.attempt)).is_dir() and not checkpoint_folder(checkpoint).is_dir()
+        if (attempts / str(checkpoint.attempt)).is_dir() and not checkpoint_folder(checkpoint).exists()
     ]
     for checkpoint in gone:
         text = f"The checkpoint at step {checkpoint.step} is gone: it is listed no longer."
@@ -105,7 +116,8 @@ def _remove(folder: Path, lines: list[LogLine]) -> None:
 
 def forget_older(run: Run, keep: Checkpoint | None, lines: list[LogLine]) -> None:
     """Remove what earlier attempts saved here and no rule keeps any longer; never `keep`."""
-    found = {checkpoint_folder(each): each for each in Checkpoint.objects.filter(run=run).order_by("attempt", "id")}
+    rows = Checkpoint.objects.filter(run=run, has_manifest=True).order_by("attempt", "id")
+    found = {checkpoint_folder(each): each for each in rows}
     # A row may name any place, for a training says itself where it saved: only what lies where it should is removed.
     places = set(_places(run))
     here = [

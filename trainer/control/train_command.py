@@ -35,6 +35,7 @@ from steersman.agent.launch.torchrun import (
 )
 from steersman.agent.launch.worker_group import WorkerGroup
 from steersman.agent.supervise.interrupts import Interrupts
+from steersman.checkpoints.saved import write_resume
 from steersman.exit_codes import EXIT_FAILED, EXIT_FENCED, EXIT_FINISHED, EXIT_HELD, EXIT_INTERRUPTED
 from steersman.files.locks import HeldLock
 from steersman.files.mailbox import Mailbox
@@ -245,7 +246,7 @@ def _prepare(run: Run, options: Options) -> Work:
         program = Path(options.script[0])
         if program.suffix == ".py" and not program.is_file():
             raise CannotTrain(f"script: {program} is no file here; give its path after --.")
-        return Work(command=script_command(options.script), start_paused=start_paused)
+        return _choose_checkpoint(run, options, Work(script_command(options.script), start_paused=start_paused))
     if run.recipe is None:
         previous = run.attempts.exclude(command_line=[]).order_by("-number").first()
         example = " ".join(previous.command_line) if previous else "your_script.py"
@@ -254,13 +255,7 @@ def _prepare(run: Run, options: Options) -> Work:
         parameters = typed_values(run.recipe.parameter_specs, run.parameters)
     except SpecError as error:
         raise CannotTrain(f"parameters: {error}") from error
-    work = Work(start_paused=start_paused)
-    remove_torn(run, work.lines)
-    try:
-        work.checkpoint = chosen(run, options.start) if options.start else newest(run, work.lines)
-    except NoSuchCheckpoint as error:
-        raise CannotTrain(f"from: {error}") from error
-    forget_older(run, work.checkpoint, work.lines)
+    work = _choose_checkpoint(run, options, Work(start_paused=start_paused))
     work.task = Task(
         run=run.pk,
         attempt=run.attempt + 1,
@@ -273,6 +268,18 @@ def _prepare(run: Run, options: Options) -> Work:
         checkpoint=_as_task(work.checkpoint) if work.checkpoint else None,
         inline=options.inline,
     )
+    return work
+
+
+def _choose_checkpoint(run: Run, options: Options, work: Work) -> Work:
+    """Add what the attempt resumes from, and clear away what is kept no longer. Raises `CannotTrain`."""
+    remove_torn(run, work.lines)
+    if options.start or not (options.start_over and run.recipe is None):
+        try:
+            work.checkpoint = chosen(run, options.start) if options.start else newest(run, work.lines)
+        except NoSuchCheckpoint as error:
+            raise CannotTrain(f"from: {error}") from error
+    forget_older(run, work.checkpoint, work.lines)
     return work
 
 
@@ -293,6 +300,8 @@ def _make_folder(lease: Lease, work: Work) -> Prepared:
     command = work.command
     folder = make_private(attempt_folder(settings.STEERSMAN_DATA, lease.run_id, lease.number))
     Mailbox(folder).close()
+    if work.checkpoint is not None:
+        write_resume(folder, checkpoint_folder(work.checkpoint), work.checkpoint.sha256)
     environment = worker_environment(folder, settings.STEERSMAN_DATA, settings.BASE_DIR, os.environ)
     environment[START_PAUSED_VARIABLE] = "1" if work.start_paused else "0"
     if work.task is not None:

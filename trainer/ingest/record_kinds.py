@@ -242,6 +242,7 @@ class RecordStore:
                 "sha256": record.sha256,
                 "reason": record.reason,
                 "metrics": metrics,
+                "has_manifest": record.has_manifest,
                 "created_at": datetime.fromtimestamp(record.time, UTC),
             },
         )
@@ -259,10 +260,11 @@ class RecordStore:
         )
 
     def _forget_removed(self, except_id: int) -> None:
-        """Forget the checkpoints of this attempt that the worker's rule of what to keep removed."""
+        """Forget the checkpoints of this attempt that the worker's rule of what to keep, or the script, removed."""
         own = Checkpoint.objects.filter(run_id=self._lease.run_id, attempt=self._lease.number).exclude(pk=except_id)
         below = f"attempts/{self._lease.number}"
-        removed = [row for row in own.order_by("pk") if not is_whole(self._folder / Path(row.path).relative_to(below))]
+        places = [(row, self._folder / Path(row.path).relative_to(below)) for row in own.order_by("pk")]
+        removed = [row for row, place in places if not (is_whole(place) if row.has_manifest else place.exists())]
         forget_checkpoints(self._lease.run_id, self._lease.number, removed)
 
 

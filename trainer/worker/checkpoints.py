@@ -12,18 +12,18 @@ from typing import Any
 import torch
 
 from steersman import Run
+from steersman.checkpoints.kept import CHECKPOINTS, KeptCheckpoints
+from steersman.checkpoints.saving import LONGEST_REASON, innermost
 from steersman.files.checkpoint import (
     Damaged,
     Manifest,
     Written,
     hashed,
-    remove_checkpoint,
     verify_checkpoint,
     write_hashed,
     write_manifest,
 )
 from steersman.files.private import FOLDER_MODE, make_private
-from steersman.files.retention import Kept, dropped
 from steersman.kinds import SpecError
 from steersman.knobs import Knob
 from steersman.values import first_line
@@ -33,8 +33,6 @@ from trainer.worker.recipe import Recipe
 
 MODEL_FILE, TRAINING_FILE = "model.pt", "training.pt"
 HOURLY_S = 3600.0
-# Of what an error says, in characters.
-LONGEST_REASON = 200
 
 
 class CheckpointError(ValueError):
@@ -53,9 +51,7 @@ class CheckpointManager:
         self._run = run
         self._recipe = recipe
         self._scaler = scaler
-        self._kept: list[Kept] = []
-        # The latest step at which was saved, and how often.
-        self._saved_at, self._saves = -1, 0
+        self._kept = KeptCheckpoints(run, (run.folder or Path()) / CHECKPOINTS)
         # By time.perf_counter(), which the loop asks anyway.
         self.hourly_due_at = time.perf_counter() + HOURLY_S
 
@@ -70,7 +66,7 @@ class CheckpointManager:
         self.hourly_due_at = time.perf_counter() + HOURLY_S
         if self._run.folder is None:
             return "this training has no folder"
-        folder = self._new_folder(self._run.folder / "checkpoints", progress.step)
+        folder = self._kept.new_folder(progress.step)
         files: dict[str, Written] = {}
 
         def make() -> None:
@@ -104,11 +100,10 @@ class CheckpointManager:
             return problem
         if problem:
             self._run.note(f"The checkpoint at step {progress.step} could not be saved: {problem}.", level="error")
-            self._remove(folder)
+            self._kept.remove(folder)
             return problem
-        self._kept.append(Kept(folder, reason, time.time()))
         # First, so that whoever reads the record finds what is gone gone.
-        self._forget()
+        self._kept.add(folder, reason)
         self._run.record_checkpoint(
             folder,
             step=manifest.step,
@@ -121,23 +116,13 @@ class CheckpointManager:
         )
         return ""
 
-    def _new_folder(self, parent: Path, step: int) -> Path:
-        """Return a folder that is not there: several may be saved at one step, with other knobs.
-
-        All ranks come to the same by counting, since a host may not see yet what another has just made.
-        """
-        self._saves = self._saves + 1 if step == self._saved_at else 1
-        self._saved_at = step
-        return parent / (f"step-{step:08d}" if self._saves == 1 else f"step-{step:08d}-{self._saves}")
-
     def _together(self, work: Callable[[], object]) -> str:
         """Do this rank's part and wait for the others' to be done; return why it could not be, "" where it was."""
         problem = ""
         try:
             work()
         except (OSError, RuntimeError) as error:
-            # torch's archive writer turns an OSError of the file beneath it into a RuntimeError.
-            problem = _innermost(error)
+            problem = innermost(error)
         except Exception as error:
             if self._run.ranks == 1:
                 raise
@@ -170,17 +155,6 @@ class CheckpointManager:
             "knobs": self._run.knobs,
             "progress": asdict(progress),
         }
-
-    def _forget(self) -> None:
-        for each in dropped(self._kept):
-            self._kept.remove(each)
-            self._remove(each.folder)
-
-    def _remove(self, folder: Path) -> None:
-        try:
-            remove_checkpoint(folder)
-        except OSError as error:
-            self._run.note(f"An old checkpoint could not be removed: {error.strerror}.", level="warning")
 
 
 def load_checkpoint(folder: Path, sha256: str, rank: int = 0) -> dict[str, Any]:
@@ -275,12 +249,3 @@ def _take_shard(progress: TrainingProgress, shard: Mapping[str, Any] | None) -> 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-
-
-def _innermost(error: BaseException) -> str:
-    """Return the reason of the first cause in an exception's chain, without a path."""
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-    if isinstance(error, OSError):
-        return error.strerror or "input or output error"
-    return first_line(error, LONGEST_REASON)

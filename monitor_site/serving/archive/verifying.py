@@ -176,7 +176,7 @@ def _checkpoints(data: Path, run_id: int) -> Iterator[Finding]:
         if not path.exists():
             remedy = f"The next manage.py train --run-id {run_id} forgets it, or copy it here from a backup."
             yield Finding(run_id, "missing", f"the checkpoint {row.name} (step {row.step}) has no files", remedy)
-        elif why := _damage(path, row, is_script=run.recipe_id is None):
+        elif why := _damage(path, row, is_script=not row.has_manifest):
             remedy = "It is passed over by a resume; copy it here from a backup, or delete it."
             yield Finding(run_id, "hash", f"the checkpoint {row.name} (step {row.step}): {why}", remedy)
     for path in whole:

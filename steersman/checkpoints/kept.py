@@ -1,0 +1,58 @@
+"""The checkpoints of one attempt: where each lies, and which are removed when others take their place."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import Protocol
+
+from steersman.files.checkpoint import remove_checkpoint
+from steersman.files.retention import Kept, dropped
+from steersman.records.kinds import Level
+
+# The folder of checkpoints in that of an attempt.
+CHECKPOINTS = "checkpoints"
+# Folders that this module names; whatever else lies beside them is the training's own.
+FOLDER_NAME = re.compile(r"step--?\d{7,}(-\d+)?")
+
+
+class Notes(Protocol):
+    """Where problems are told: a run."""
+
+    def note(self, text: str, level: Level = "info") -> None: ...
+
+
+class KeptCheckpoints:
+    """Names the checkpoints of one attempt in the folder `parent`, and removes those that `retention` drops."""
+
+    def __init__(self, notes: Notes, parent: Path) -> None:
+        self._notes = notes
+        self._parent = parent
+        self._kept: list[Kept] = []
+        # The latest step at which was saved, and how often.
+        self._saved_at: int | None = None
+        self._saves = 0
+
+    def new_folder(self, step: int) -> Path:
+        """Return a folder that is not there: several may be saved at one step, with other knobs.
+
+        All ranks come to the same by counting, since a host may not see yet what another has just made.
+        """
+        self._saves = self._saves + 1 if step == self._saved_at else 1
+        self._saved_at = step
+        return self._parent / (f"step-{step:08d}" if self._saves == 1 else f"step-{step:08d}-{self._saves}")
+
+    def add(self, folder: Path, reason: str) -> None:
+        """Keep a checkpoint that is whole; remove those that no rule keeps any longer."""
+        self._kept.append(Kept(folder, reason, time.time()))
+        for each in dropped(self._kept):
+            self._kept.remove(each)
+            self.remove(each.folder)
+
+    def remove(self, folder: Path) -> None:
+        """Remove a checkpoint; tell where it cannot be."""
+        try:
+            remove_checkpoint(folder)
+        except OSError as error:
+            self._notes.note(f"An old checkpoint could not be removed: {error.strerror}.", level="warning")

@@ -1,0 +1,117 @@
+"""Saving the objects of a script as a checkpoint: whole on disk with a manifest, or not there at all."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, get_args
+
+from steersman import values
+from steersman.checkpoints.kept import KeptCheckpoints
+from steersman.checkpoints.saved import SUFFIX, SavedCheckpoint
+from steersman.files.checkpoint import FILE_NAME, Manifest, write_hashed, write_manifest
+from steersman.files.private import FOLDER_MODE, make_private
+from steersman.records.kinds import Reason
+
+# Of what an error says, in characters.
+LONGEST_REASON = 200
+# In lists and dictionaries within each other.
+DEEPEST = 20
+
+
+class NotSaved(ValueError):
+    """Objects that are no checkpoint. The text says which, and what to give."""
+
+
+def states_of(objects: Any) -> dict[str, Any]:
+    """Return what is to be written of each object: its `state_dict()`, or a plain value itself.
+
+    Raises `NotSaved` where something is neither, or a name is none for a file.
+    """
+    if not values.is_mapping(objects) or not objects:
+        raise NotSaved('save_checkpoint() takes objects by name, such as {"model": model, "optimizer": optimizer}')
+    return {_file_name(name): _state(name, given) for name, given in objects.items()}
+
+
+def _file_name(name: Any) -> str:
+    file = f"{name}{SUFFIX}" if isinstance(name, str) and name else ""
+    if not FILE_NAME.fullmatch(file):
+        raise NotSaved(f"the name {values.shown(name)} is none for a file: take letters, digits, - and _")
+    return file
+
+
+def _state(name: str, given: Any) -> Any:
+    getter = getattr(given, "state_dict", None)
+    if callable(getter):
+        return getter()
+    if not _is_plain(given, DEEPEST):
+        raise NotSaved(
+            f"{name} has no state_dict(), and is no plain value: numbers, text, tensors, lists and dictionaries of "
+            "these can be read again safely"
+        )
+    return given
+
+
+def _is_plain(given: Any, depth: int) -> bool:
+    kind = type(given)
+    if kind in (bool, int, float, str, bytes, type(None)):
+        return True
+    if kind in (list, tuple) and depth:
+        return all(_is_plain(each, depth - 1) for each in given)
+    if kind is dict and depth:
+        return all(type(key) in (int, str) and _is_plain(each, depth - 1) for key, each in given.items())
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(given, torch.Tensor)
+
+
+def as_reason(name: str) -> Reason:
+    """Return why a checkpoint of this name is saved: under a name of its own it is kept."""
+    reason: Any = name if name in get_args(Reason) else "named"
+    return reason  # type: ignore[no-any-return]
+
+
+def write_checkpoint(
+    kept: KeptCheckpoints,
+    states: Mapping[str, Any],
+    *,
+    name: str,
+    step: int,
+    epoch: int,
+    metrics: Mapping[str, float],
+) -> tuple[SavedCheckpoint, int]:
+    """Write `states`, by file name, as a whole checkpoint; return it and its size in bytes.
+
+    Raises `NotSaved` or `OSError` where it cannot be written: then nothing is left over.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:
+        raise NotSaved("torch is to write it: import torch first")
+    folder = kept.new_folder(step)
+    while folder.exists():
+        # A process before this one has saved at this step.
+        folder = kept.new_folder(step)
+    make_private(folder.parent)
+    folder.mkdir(mode=FOLDER_MODE)
+    try:
+        files = {file: write_hashed(folder / file, partial(torch.save, state)) for file, state in states.items()}
+        finite = {metric: value if math.isfinite(value) else None for metric, value in metrics.items()}
+        written = write_manifest(folder, Manifest(step, epoch, name, as_reason(name), files, finite))
+    except Exception as error:  # of the disk, of torch, of what the states hold
+        kept.remove(folder)
+        raise NotSaved(innermost(error)) from error
+    kept.add(folder, as_reason(name))
+    return SavedCheckpoint(folder, written.sha256, step, epoch, name), written.size_bytes
+
+
+def innermost(error: BaseException) -> str:
+    """Return the reason of the first cause in an exception's chain, without a path.
+
+    torch's archive writer turns an `OSError` of the file beneath it into a `RuntimeError`.
+    """
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    if isinstance(error, OSError):
+        return error.strerror or "input or output error"
+    return values.first_line(error, LONGEST_REASON)

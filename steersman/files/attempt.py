@@ -1,0 +1,24 @@
+"""What the folder of an attempt tells by its place: `runs/7/attempts/2` is the second attempt of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ATTEMPTS = "attempts"
+# In the folder of a run: what its script writes, kept over attempts.
+FILES = "files"
+
+
+def run_folder_of(attempt: Path) -> Path:
+    """Return the folder of the run of an attempt; one that stands alone is its own."""
+    return attempt.parent.parent if attempt.parent.name == ATTEMPTS else attempt
+
+
+def number_of(attempt: Path) -> int:
+    """Return the number of an attempt, from 1."""
+    return int(attempt.name) if attempt.parent.name == ATTEMPTS and attempt.name.isdecimal() else 1
+
+
+def files_of(attempt: Path) -> Path:
+    """Return the folder for the files of a run's script."""
+    return run_folder_of(attempt) / FILES

@@ -20,6 +20,8 @@ from django.core.exceptions import ValidationError
 from django.db.models import Sum
 from django.http import HttpRequest
 
+from runs.protocol.storable_text import UNSTORABLE
+
 # A lab may share one address: it is locked after so many times the failures that lock an account.
 ADDRESS_FACTOR = 5
 
@@ -38,6 +40,9 @@ class LoginLimits(AxesDatabaseHandler):
 
 def is_locked(request: HttpRequest) -> bool:
     """Tell whether the account that the form of a login names, or the address that it comes from, is locked."""
+    if UNSTORABLE.search(request.POST.get("username", "")):
+        # The form refuses such a name before a password is looked at; PostgreSQL cannot even look for it.
+        return False
     return not AxesProxyHandler.is_allowed(request)
 
 

@@ -1,4 +1,4 @@
-"""The forms that create a run and review one."""
+"""The forms that create a run and review one, and fields that choose a row by typing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import json
 from typing import Any
 
 from django import forms
+from django.contrib.admin.options import BaseModelAdmin
 from django.core.exceptions import ValidationError
+from django.db.models import ForeignKey, Model
+from django.http import HttpRequest
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -64,3 +67,24 @@ class ReviewForm(forms.ModelForm[Run]):
             "reviewed_by": _("Left empty, whoever saves a note is the reviewer."),
             "reviewed_at": _("Left empty, the time of saving is taken."),
         }
+
+
+class RowField(forms.ModelChoiceField[Model]):
+    """Shows nothing in place of a value that is no number.
+
+    Django's widget looks each value up by its number as it draws the form with its errors, and raises `ValueError`.
+    """
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        return data if str(data or "").isdecimal() else None
+
+
+class ChoosesRows(BaseModelAdmin[Any]):
+    """What of the admin has `autocomplete_fields`."""
+
+    def formfield_for_foreignkey(
+        self, db_field: ForeignKey[Any, Any], request: HttpRequest, **kwargs: Any
+    ) -> forms.ModelChoiceField[Any] | None:
+        if db_field.name in self.autocomplete_fields:
+            kwargs.setdefault("form_class", RowField)
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)

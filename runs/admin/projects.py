@@ -13,11 +13,12 @@ from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import display
 
+from runs.admin.forms import ChoosesRows
 from runs.admin.readonly import OnlyShows
 from runs.models import Membership, Project, Recipe
 
 
-class MembershipInline(TabularInline):
+class MembershipInline(ChoosesRows, TabularInline):
     model = Membership
     extra = 0
     hide_title = True
@@ -47,7 +48,7 @@ class ProjectAdmin(ModelAdmin):
 
 
 @admin.register(Membership)
-class MembershipAdmin(ModelAdmin):
+class MembershipAdmin(ChoosesRows, ModelAdmin):
     list_display = ("user", "project", "role")
     list_filter = ("role", "project")
     list_select_related = ("user", "project")

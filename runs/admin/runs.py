@@ -26,7 +26,7 @@ from runs.access.roles import display_name
 from runs.admin.commanding import CommandsRuns, may_send
 from runs.admin.deleting import DeletesRuns
 from runs.admin.downloads import csv_response
-from runs.admin.forms import NewRunForm, ReviewForm
+from runs.admin.forms import ChoosesRows, NewRunForm, ReviewForm
 from runs.admin.overview import VARIANTS, as_clock, overview_of
 from runs.admin.reviewing import Archived, Reviewed, ReviewsRuns
 from runs.models import Recipe, Run
@@ -38,7 +38,7 @@ EXPORTS = {"epochs": epochs_csv, "series": series_csv, "commands": commands_csv}
 
 
 @admin.register(Run)
-class RunAdmin(CommandsRuns, ReviewsRuns, DeletesRuns, ModelAdmin):
+class RunAdmin(CommandsRuns, ReviewsRuns, DeletesRuns, ChoosesRows, ModelAdmin):
     list_display = (
         "heading",
         "state_label",

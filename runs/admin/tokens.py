@@ -16,6 +16,7 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from runs.access.tokens import TokenRefused, create_token, revoke
+from runs.admin.forms import ChoosesRows
 from runs.models import AccessToken
 
 LABELS = {"valid": "success", "revoked": "danger", "expired": "default"}
@@ -50,7 +51,7 @@ class NewTokenForm(forms.ModelForm[AccessToken]):
 
 
 @admin.register(AccessToken)
-class AccessTokenAdmin(ModelAdmin):
+class AccessTokenAdmin(ChoosesRows, ModelAdmin):
     list_display = ("name", "begins", "scope", "project", "run", "state", "created_by", "last_used_at", "expires_at")
     list_filter = ("scope", "project")
     list_select_related = ("project", "run", "created_by")

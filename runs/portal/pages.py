@@ -26,6 +26,7 @@ from runs.commands.legal_states import legal_states
 from runs.live.origin import parse_origin
 from runs.models import AlertState, CommandState, Run, RunQuerySet, RunState, Severity
 from runs.portal.forms import RunFilter
+from runs.portal.query_text import NulInQuery
 from runs.portal.rows import badges_of, row_of, with_loss
 from runs.protocol.commands import COMMANDS
 from runs.queueing.board import HostBoard, board, commanded_projects
@@ -207,6 +208,9 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer what cannot be read, and requests for an address that the portal does not answer to."""
     host = split_domain_port(request.META.get("HTTP_HOST", "")[:LONGEST_HOST])[0]
-    context = {"host": host if isinstance(exception, DisallowedHost) else ""}
+    context = {
+        "host": host if isinstance(exception, DisallowedHost) else "",
+        "nul_in": str(exception) if isinstance(exception, NulInQuery) else None,
+    }
     # Without the request: whoever asks a template for it asks for the host.
     return HttpResponse(render_to_string("400.html", context), status=400)

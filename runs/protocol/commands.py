@@ -17,6 +17,7 @@ import msgspec
 
 from runs.protocol.argument_text import takes
 from runs.protocol.states import LIVE, STATES
+from runs.protocol.storable_text import UNSTORABLE
 from steersman.kinds import LARGEST_INT, LONGEST_TEXT, number_text
 from steersman.marked_text import gettext_noop
 
@@ -32,8 +33,6 @@ Short = Annotated[str, msgspec.Meta(max_length=100)]
 KnobValue = float | int | bool | Annotated[str, msgspec.Meta(max_length=LONGEST_TEXT)]
 # What the object of a command may hold; `kind` is how a socket marks it.
 PAYLOAD_FIELDS = ("kind", "command", "arguments", "id", "reason", "expires_in_s", "expect", "at")
-# No database takes these: NUL, and half a character of a pair.
-UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class InvalidCommand(ValueError):

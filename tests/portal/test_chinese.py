@@ -20,13 +20,12 @@ from django.urls import resolve
 from django.utils.translation import templatize
 
 from monitor_site import foreign_texts
-from runs.models import DestinationKind, Recipe, Role
+from runs.models import DestinationKind, Recipe
 from runs.portal.urls import urlpatterns
 from runs.protocol.commands import COMMANDS
 from runs.protocol.events import EVENTS
-from tests.browser.seed import seed
 from tests.browser.test_axe import NO_PAGES
-from trainer.control.publish import describe, publish
+from trainer.control.publish import describe
 from trainer.recipe_names import BUILT_IN
 
 ROOT = Path(settings.BASE_DIR)
@@ -208,17 +207,6 @@ def english_of(page: str) -> list[str]:
     parameters = {entry["name"] for recipe in Recipe.objects.all() for entry in recipe.parameters}
     names = set(WORD.findall(NAMES)) | parameters
     return [line for line in reader.words if set(WORD.findall(MADE_NAME.sub("", line))) - names]
-
-
-@pytest.fixture
-def places(db: None, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    for name in (*Role.values, "admin"):
-        User.objects.create_user(name, is_staff=name == "admin", is_superuser=name == "admin")
-    for spec in BUILT_IN:
-        publish(spec)
-    seed()
-    found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
-    return found
 
 
 PORTAL = {

@@ -20,6 +20,7 @@ from runs.commands.typed import parse_words, value_from_text
 from runs.models import COMMAND_LINE, CommandState, Run, as_wire
 from runs.models import Command as Row
 from runs.protocol.commands import COMMANDS, InvalidCommand, parse_command
+from runs.protocol.storable_text import option_text
 from runs.recording import announcer
 from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_NO_OUTCOME
 
@@ -77,7 +78,9 @@ class Command(BaseCommand):
         parser.add_argument("--expect-state", default="", metavar="STATE", help="refuse it in any other state")
         parser.add_argument("--expect-value", metavar="VALUE", help="refuse it where the knob has another value")
         parser.add_argument("--id", default="", metavar="UUID", help="the same id again is the same command")
-        parser.add_argument("--user", default="", metavar="USERNAME", help="a member who may command; the author")
+        parser.add_argument(
+            "--user", type=option_text, default="", metavar="USERNAME", help="a member who may command; the author"
+        )
         parser.add_argument("--wait", type=float, metavar="SECONDS", help="wait for the outcome")
         parser.add_argument("--json", action="store_true", help="print JSON as the API gives it")
 

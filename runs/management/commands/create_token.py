@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from runs.access.tokens import TokenRefused, create_token
 from runs.models import Project, Run, TokenScope
+from runs.protocol.storable_text import option_text
 from steersman.exit_codes import EXIT_BAD_INPUT
 
 OPTIONS = {"scope": "--scope", "user": "--user", "run": "--run", "expires_at": "--days", "name": "--name"}
@@ -24,12 +25,16 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--project", required=True, metavar="SLUG", help="slug of the project")
+        parser.add_argument("--project", type=option_text, required=True, metavar="SLUG", help="slug of the project")
         parser.add_argument("--run", type=int, metavar="N", help="only for this run; a share token needs it")
         parser.add_argument("--scope", required=True, choices=TokenScope.values, help="what the bearer may do")
-        parser.add_argument("--user", required=True, metavar="NAME", help="the member for whom it acts")
+        parser.add_argument(
+            "--user", type=option_text, required=True, metavar="NAME", help="the member for whom it acts"
+        )
         parser.add_argument("--days", type=int, metavar="N", help="holds for this many days; without end if left out")
-        parser.add_argument("--name", default="", help="by which it is known later; made from the scope if left out")
+        parser.add_argument(
+            "--name", type=option_text, default="", help="by which it is known later; made from the scope if left out"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         project = Project.objects.filter(slug=options["project"]).first()

@@ -20,6 +20,7 @@ from django.db import transaction
 from runs.models import AfterCondition, Membership, Project, Recipe, Role, Run, RunState
 from runs.protocol.argument_text import argument_spec
 from runs.protocol.commands import SetPriority
+from runs.protocol.storable_text import option_text
 from runs.recording.queue import After, NotQueueable, enqueue, start_command
 from runs.recording.restart_policy import number_of_restarts
 from steersman.agent.launch.torchrun import number_of_ranks
@@ -50,17 +51,21 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--project", required=True, metavar="SLUG", help="the project that the run belongs to")
+        parser.add_argument(
+            "--project", type=option_text, required=True, metavar="SLUG", help="the project that the run belongs to"
+        )
         parser.add_argument("--create-project", action="store_true", help="make the project where there is none")
         parser.add_argument("--recipe", metavar="SPEC", help="built-in name or dotted path; see manage.py recipes")
         parser.add_argument(
             "--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the recipe, repeatable"
         )
-        parser.add_argument("--name", default="", help="what people call the run; the recipe's title where left out")
+        parser.add_argument(
+            "--name", type=option_text, default="", help="what people call the run; the recipe's title where left out"
+        )
         parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
         parser.add_argument("--seed", default="0", help="of all random numbers")
         parser.add_argument("--deterministic", action="store_true", help="only algorithms that repeat bit for bit")
-        parser.add_argument("--user", default="", metavar="USERNAME", help="who the run belongs to")
+        parser.add_argument("--user", type=option_text, default="", metavar="USERNAME", help="who the run belongs to")
         parser.add_argument(
             "--restarts",
             type=number_of_restarts,
@@ -78,7 +83,9 @@ class Command(BaseCommand):
             "--gpu-memory", type=mib_of_text, metavar="SIZE", help="what it needs of each GPU, such as 10GiB or 800MiB"
         )
         parser.add_argument("--queue", action="store_true", help="have manage.py watch start it")
-        parser.add_argument("--host", default="", help="with --queue: the host whose watch is to start it, else any")
+        parser.add_argument(
+            "--host", type=option_text, default="", help="with --queue: the host whose watch is to start it, else any"
+        )
         parser.add_argument(
             "--after", type=int, metavar="N", help="queue it, to be started once run N, which is older, has finished"
         )

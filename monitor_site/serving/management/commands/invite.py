@@ -12,6 +12,7 @@ from django.urls import reverse
 from monitor_site.addresses import portal_address
 from runs.access.membership import INVITE_DAYS, LONGEST_INVITE_DAYS, invite, may_invite
 from runs.models import Project, Role
+from runs.protocol.storable_text import option_text
 from steersman.exit_codes import EXIT_BAD_INPUT
 
 
@@ -20,12 +21,14 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--project", required=True, metavar="SLUG", help="the project to join")
+        parser.add_argument("--project", type=option_text, required=True, metavar="SLUG", help="the project to join")
         parser.add_argument("--role", default=Role.VIEWER, help=f"one of {', '.join(Role.values)} (default: viewer)")
         parser.add_argument(
             "--days", type=int, default=INVITE_DAYS, help=f"how long the link holds (default: {INVITE_DAYS})"
         )
-        parser.add_argument("--user", default="", metavar="USERNAME", help="who invites; an owner where left out")
+        parser.add_argument(
+            "--user", type=option_text, default="", metavar="USERNAME", help="who invites; an owner where left out"
+        )
 
     def handle(self, **options: Any) -> None:
         if options["role"] not in Role.values:

@@ -259,10 +259,15 @@ class RecordedRun:
         )  # fmt: skip
 
     def print_lines(self) -> None:
-        """Console output, some of which was skipped, and a line of Steersman's own."""
+        """Console output, some of which was skipped, a progress bar or none, and a line of Steersman's own."""
         skipped = self.chance.choice((0, 4096))
+        unfinished = self.chance.choice((None, [], [f"{self.chance.randrange(100)}%"]))
         line = LogLine(text="GPU 0 is throttled.", source="steersman", level="warning")
-        self.store(Tick(console=ConsolesRead(["epoch 1", "epoch 2"], skipped, {}), lines=[line]))
+        self.store(Tick(console=ConsolesRead(["epoch 1", "epoch 2"], skipped, {}, unfinished), lines=[line]))
+
+    def draw_bar(self) -> None:
+        """A line without end alone."""
+        self.store(Tick(console=ConsolesRead([], 0, {}, [" 10%|█         |"])))
 
     def sample_system(self) -> None:
         self.store(Tick(system={"gpu/0/utilisation": self.chance.random() * 100, "host/cpu": None}))

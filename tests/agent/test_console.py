@@ -129,3 +129,12 @@ def test_lines_without_end_of_several_ranks_are_marked(path, at_once):
     append(path.parent / "console-0001.log", b"one")
     read = told(Consoles(path.parent, {0: 0, 1: 0}))
     assert read is not None and read.unfinished == ["[0] zero", "[1] one"]
+
+
+def test_the_next_supervisor_clears_a_line_without_end_that_stood_at_the_beginning(path, at_once):
+    append(path, b"Downloading")
+    before = Consoles(path.parent, {0: 0})
+    read = told(before)
+    assert read is not None and (read.unfinished, read.offsets.get(0, 0)) == (["Downloading"], 0)
+    after = Consoles(path.parent, {0: 0})
+    assert (read := told(after, ended=True)) and (read.lines, read.unfinished) == (["Downloading"], [])

@@ -84,6 +84,10 @@ class ConsoleTail:
             return ""
         return _lines(data)[-1][:LARGEST_UNFINISHED_CHARACTERS]
 
+    def has_output(self) -> bool:
+        """Whether anything was printed yet."""
+        return self.path.is_file() and self.path.stat().st_size > 0
+
     def advance(self, read: ConsoleRead) -> None:
         """Go on behind what was stored."""
         self._allowance -= max(0, read.offset - self.offset - read.skipped_bytes)

@@ -44,8 +44,9 @@ class Consoles:
 
     def __init__(self, folder: Path, offsets: Mapping[int, int]) -> None:
         self._tails = {rank: ConsoleTail(console_path(folder, rank), offset) for rank, offset in offsets.items()}
-        # What a supervisor before this one told is not known.
-        self._told: list[str] | None = None if any(offsets.values()) else []
+        # What a supervisor before this one told is not known; it told nothing of a console without output.
+        has_output = any(offsets.values()) or any(tail.has_output() for tail in self._tails.values())
+        self._told: list[str] | None = None if has_output else []
         self._told_at = 0.0
 
     def read(self, ended: bool = False) -> ConsolesRead | None:

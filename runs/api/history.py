@@ -17,6 +17,7 @@ from runs.protocol.events import (
     AlertChanged,
     CheckpointSaved,
     CommandChanged,
+    LineUnfinished,
     LogWritten,
     StallChanged,
     StatusChanged,
@@ -47,8 +48,8 @@ LISTED_EVENTS = (StatusChanged.kind, CheckpointSaved.kind, CommandChanged.kind, 
 def history(run: Run, role: str) -> dict[str, Any]:
     """Return the past of `run` as JSON-ready values for a viewer with `role`.
 
-    Keys: seq, epochs, commands, console, events, texts, alerts, series, and those of `details`. The newest of each are
-    kept, oldest first; tracebacks are for operators and owners. Raises `Run.DoesNotExist`.
+    Keys: seq, epochs, commands, console, unfinished, events, texts, alerts, series, and those of `details`. The newest
+    of each are kept, oldest first; tracebacks are for operators and owners. Raises `Run.DoesNotExist`.
     """
     count = run.series.count()
     buckets = max(FEWEST_BUCKETS, min(BUCKETS, CHART_ROWS // max(1, count)))
@@ -58,6 +59,7 @@ def history(run: Run, role: str) -> dict[str, Any]:
         "epochs": [epoch_as_wire(epoch) for epoch in _all_epochs(run)],
         "commands": [as_wire(command) for command in reversed(run.commands.order_by("-sent_at")[:MOST_COMMANDS])],
         "console": console(run, seq),
+        "unfinished": unfinished_lines(run, seq),
         "events": _events(run, seq, LISTED_EVENTS, MOST_EVENTS),
         "texts": _events(run, seq, (TextLogged.kind,), TEXTS),
         "alerts": [alert_as_wire(alert) for alert in reversed(run.alerts.order_by("-pk")[:ALERTS])],
@@ -122,6 +124,13 @@ def console(run: Run, seq: int, lines: int = CONSOLE_LINES) -> list[dict[str, An
         if len(found) >= lines:
             break
     return found[:lines][::-1]
+
+
+def unfinished_lines(run: Run, seq: int) -> list[str]:
+    """Return the lines of the console that had no end yet as of event `seq`."""
+    told = StoredEvent.objects.filter(run=run, kind=LineUnfinished.kind, seq__lte=seq).order_by("-seq")
+    frame = told.values_list("frame", flat=True).first()
+    return [] if frame is None else msgspec.json.decode(frame, type=LineUnfinished).lines
 
 
 def _events(run: Run, seq: int, kinds: Iterable[str], most: int) -> list[dict[str, Any]]:

@@ -63,6 +63,7 @@ class HistoryOut(DetailsOut):
     epochs: list[EpochTold] = Field(description="Of all attempts")
     commands: list[CommandOut]
     console: list[ConsoleLineOut]
+    unfinished: list[str] = Field(description="Lines of the console that have no end yet, such as a progress bar")
     events: list[ToldEvent]
     texts: list[TextOut]
     alerts: list[AlertOut]

@@ -300,6 +300,14 @@ class LogWritten(Event, frozen=True, kw_only=True):
     skipped_bytes: int = 0
 
 
+class LineUnfinished(Event, frozen=True, kw_only=True):
+    """The lines of the console that have no end yet, such as a progress bar: in place of those told before."""
+
+    kind: ClassVar[str] = gettext_noop("unfinished")
+    attempt: int
+    lines: list[str]
+
+
 class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     """Told to a viewer without a number, never stored."""
 
@@ -382,6 +390,7 @@ EVENTS: dict[str, type[Event]] = {
         CheckpointsRemoved,
         TextLogged,
         LogWritten,
+        LineUnfinished,
     )
 }
 MESSAGES: dict[str, type[Message]] = {message.kind: message for message in (Hello, Resync, Life, Link, Pong, Error)}

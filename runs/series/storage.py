@@ -13,7 +13,7 @@ from django.db import transaction
 from django.db.models import Max
 
 from runs.models import Axis, Chunk, Run, Series, StoredEvent
-from runs.protocol.events import Metrics, SystemSampled, decode_event
+from runs.protocol.events import LineUnfinished, Metrics, SystemSampled, decode_event
 from runs.protocol.nonfinite import name_nonfinite, split_nonfinite
 from runs.series.chunks import (
     CHUNK_POINTS,
@@ -128,9 +128,18 @@ def fold(run_id: int, before_seq: int | None = None, keep_latest: int = 0) -> in
             folded += _store(run_id, collect(frame for _, frame in rows))
             last = rows[-1][0]
             events.filter(seq__lte=last).delete()
+            _forget_overwritten_lines(run_id, last)
             Run.objects.filter(pk=run_id).update(replay_from=max(last, run.replay_from))
         if len(rows) < FOLDED_AT_ONCE:
             return folded
+
+
+def _forget_overwritten_lines(run_id: int, bound: int) -> None:
+    """Delete all but the newest that was told of lines without end up to `bound`: a progress bar moves for days."""
+    told = StoredEvent.objects.filter(run_id=run_id, kind=LineUnfinished.kind, seq__lte=bound)
+    newest = told.aggregate(seq=Max("seq"))["seq"]
+    if newest is not None:
+        told.filter(seq__lt=newest).delete()
 
 
 def collect(frames: Iterable[str]) -> dict[tuple[int, str], Columns]:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from steersman.agent.journals import console
+from steersman.agent.journals import console, consoles
 from steersman.agent.journals.console import ConsoleTail
+from steersman.agent.journals.consoles import Consoles, ConsolesRead
 
 
 @pytest.fixture
@@ -63,3 +64,77 @@ def test_it_goes_on_from_an_offset(path):
 def test_it_finds_the_last_line_with_text(path):
     path.write_text("first\nlast words\n\n   \n")
     assert ConsoleTail(path).last_line() == "last words"
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    monkeypatch.setattr(console, "UNFINISHED_AFTER_S", 0.0)
+    monkeypatch.setattr(consoles, "UNFINISHED_EVERY_S", 0.0)
+
+
+def told(read: Consoles, ended: bool = False) -> ConsolesRead | None:
+    found = read.read(ended)
+    if found is not None:
+        read.advance(found)
+    return found
+
+
+def append(path: Path, data: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(data)
+
+
+def test_a_bar_that_never_rests_is_told_each_time_it_moves(path, at_once):
+    all_consoles = Consoles(path.parent, {0: 0})
+    seen = []
+    for percent in range(0, 100, 10):
+        append(path, f"\r{percent}%|".encode())
+        read = told(all_consoles)
+        assert read is not None and read.lines == []
+        seen.append(read.unfinished)
+    assert seen == [[f"{percent}%|"] for percent in range(0, 100, 10)]
+    assert told(all_consoles) is None
+    append(path, b"\r100%|\ndone\n")
+    read = told(all_consoles)
+    assert read is not None and read.lines == ["100%|", "done"] and read.unfinished == []
+
+
+def test_what_a_bar_wrote_over_is_read_but_once(path, at_once):
+    all_consoles = Consoles(path.parent, {0: 0})
+    append(path, b"\r".join(b"%06d" % number for number in range(1000)))
+    read = told(all_consoles)
+    assert read is not None and read.unfinished == ["000999"]
+    assert read.offsets == {0: path.stat().st_size - len("000999")}
+
+
+def test_a_line_without_end_is_whole_once_it_has_one(path, at_once):
+    all_consoles = Consoles(path.parent, {0: 0})
+    append(path, b"Downloading")
+    assert (read := told(all_consoles)) and (read.lines, read.unfinished) == ([], ["Downloading"])
+    append(path, b": done\nLoading")
+    assert (read := told(all_consoles)) and (read.lines, read.unfinished) == (["Downloading: done"], ["Loading"])
+
+
+def test_the_next_supervisor_tells_what_has_no_end(path, at_once):
+    append(path, b"first\n50%|")
+    before = Consoles(path.parent, {0: 0})
+    read = told(before)
+    assert read is not None and (read.lines, read.unfinished) == (["first"], ["50%|"])
+    after = Consoles(path.parent, read.offsets)
+    assert (read := told(after, ended=True)) and (read.lines, read.unfinished) == (["50%|"], [])
+
+
+def test_lines_without_end_of_several_ranks_are_marked(path, at_once):
+    append(path, b"zero")
+    append(path.parent / "console-0001.log", b"one")
+    read = told(Consoles(path.parent, {0: 0, 1: 0}))
+    assert read is not None and read.unfinished == ["[0] zero", "[1] one"]
+
+
+def test_the_next_supervisor_clears_a_line_without_end_that_stood_at_the_beginning(path, at_once):
+    append(path, b"Downloading")
+    before = Consoles(path.parent, {0: 0})
+    read = told(before)
+    assert read is not None and (read.unfinished, read.offsets.get(0, 0)) == (["Downloading"], 0)
+    after = Consoles(path.parent, {0: 0})
+    assert (read := told(after, ended=True)) and (read.lines, read.unfinished) == (["Downloading"], [])

@@ -34,6 +34,7 @@ def test_letters_that_a_terminal_does_not_have_are_question_marks(monkeypatch, d
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, io.TextIOWrapper(shown, encoding=encoding, errors="strict", write_through=True))
     display.console([TEXT])
+    display.unfinished([TEXT])
     display.say(TEXT)
     display.end(StoredProgress(step=1, latest={"loss": 1.7e308}), AttemptEnd("failed", error=TEXT))
     display.close()
@@ -49,5 +50,7 @@ def test_a_terminal_that_is_gone_ends_nothing(monkeypatch, display):
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, Gone(io.BytesIO(), encoding="utf-8"))
     display.console([TEXT])
+    display.unfinished([TEXT])
+    display.show(StoredProgress(step=1))
     display.say(TEXT)
     display.end(StoredProgress(step=1), AttemptEnd("failed", error=TEXT))

@@ -320,7 +320,7 @@ def test_it_shows_a_progress_bar_on_a_terminal_that_knows_no_letters_but_ascii(o
     leader, follower = pty.openpty()
     termios.tcsetwinsize(follower, (24, 120))
     process = subprocess.Popen(
-        offline_stack.command("train", "--run-id", str(run_id), "--", SHORT, "100", "0.005"),
+        offline_stack.command("train", "--run-id", str(run_id), "--", SHORT, "100", "0.02", "bar"),
         env=offline_stack.environment | ascii_only, stdin=follower, stdout=follower, stderr=follower,
     )  # fmt: skip
     os.close(follower)
@@ -336,7 +336,11 @@ def test_it_shows_a_progress_bar_on_a_terminal_that_knows_no_letters_but_ascii(o
     assert "/100 [" in text and "step/s" in text and "loss" in text and "epoch 1/1" in text
     assert "? last step 100" in text
     printed = [line["text"] for event in events(offline_stack, run_id, "log") for line in event["lines"]]
-    assert "✓ last step 100" in printed
+    assert printed[-2:] == ["100 of 100", "✓ last step 100"]
+    # The script's own progress bar moved meanwhile, here and on the page.
+    bars = [event["lines"] for event in events(offline_stack, run_id, "unfinished")]
+    assert len(bars) > 2 and bars[0][0].endswith(" of 100") and bars[-1] == []
+    assert bars[0][0] in text.partition("? last step")[0]
 
 
 def test_the_supervisor_never_loads_torch(offline_stack):

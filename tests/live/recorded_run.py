@@ -22,7 +22,7 @@ from runs.commands.record import record_as
 from runs.live.greeting import read_snapshot
 from runs.models import Project, Recipe, Run, RunState, StoredEvent
 from runs.protocol.commands import parse_command
-from runs.protocol.events import LogLine
+from runs.protocol.events import LineUnfinished, LogLine
 from runs.recording import alerts, queue
 from runs.recording.checkpoints import forget_checkpoints
 from runs.recording.lifecycle import (
@@ -259,10 +259,15 @@ class RecordedRun:
         )  # fmt: skip
 
     def print_lines(self) -> None:
-        """Console output, some of which was skipped, and a line of Steersman's own."""
+        """Console output, some of which was skipped, a progress bar or none, and a line of Steersman's own."""
         skipped = self.chance.choice((0, 4096))
+        unfinished = self.chance.choice((None, [], [f"{self.chance.randrange(100)}%"]))
         line = LogLine(text="GPU 0 is throttled.", source="steersman", level="warning")
-        self.store(Tick(console=ConsolesRead(["epoch 1", "epoch 2"], skipped, {}), lines=[line]))
+        self.store(Tick(console=ConsolesRead(["epoch 1", "epoch 2"], skipped, {}, unfinished), lines=[line]))
+
+    def draw_bar(self) -> None:
+        """A line without end alone."""
+        self.store(Tick(console=ConsolesRead([], 0, {}, [" 10%|█         |"])))
 
     def sample_system(self) -> None:
         self.store(Tick(system={"gpu/0/utilisation": self.chance.random() * 100, "host/cpu": None}))
@@ -400,9 +405,9 @@ class RecordedRun:
         self.start()
 
     def fold(self) -> None:
-        """Move points from events to chunks, and leave their events: a page must not notice."""
-        points = StoredEvent.objects.filter(run_id=self.pk, kind__in=storage.POINT_KINDS)
-        self.folded |= dict(points.values_list("seq", "frame"))
+        """Move points from events to chunks, and forget how a progress bar moved: a page must not notice."""
+        removed = StoredEvent.objects.filter(run_id=self.pk, kind__in=(*storage.POINT_KINDS, LineUnfinished.kind))
+        self.folded |= dict(removed.values_list("seq", "frame"))
         storage.fold(self.pk)
 
     def legal(self) -> list[Callable[[], None]]:

@@ -11,8 +11,9 @@ from django.test.utils import CaptureQueriesContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from runs.api.history import unfinished_lines
 from runs.models import Axis, Chunk, Project, Run, Series, StoredEvent
-from runs.protocol.events import Block, LogLine, LogWritten, SystemSampled
+from runs.protocol.events import Block, LineUnfinished, LogLine, LogWritten, SystemSampled
 from runs.recording import feed
 from runs.series import storage
 from runs.series.charts import charts
@@ -47,6 +48,19 @@ def test_it_keeps_the_newest_events(run: Run) -> None:
     assert list(StoredEvent.objects.values_list("seq", flat=True)) == [8, 9, 10]
     run.refresh_from_db()
     assert run.replay_from == 7
+
+
+def test_it_forgets_how_a_progress_bar_moved_but_for_the_last(run: Run) -> None:
+    for percent in range(4):
+        feed.append(run.pk, LineUnfinished(attempt=1, lines=[f"{percent} %"]))
+        store(run, [0.0], first=percent)
+    assert storage.fold(run.pk, keep_latest=2) == 3
+    assert list(StoredEvent.objects.order_by("seq").values_list("seq", "kind")) == [
+        (5, "unfinished"), (7, "unfinished"), (8, "metrics")
+    ]  # fmt: skip
+    storage.fold(run.pk)
+    assert unfinished_lines(run, run.last_seq + 8) == ["3 %"]
+    assert list(StoredEvent.objects.values_list("kind", flat=True)) == ["unfinished"]
 
 
 def test_it_folds_a_backlog_longer_than_one_transaction(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

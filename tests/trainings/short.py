@@ -1,6 +1,6 @@
 """A short training without torch: short.py STEPS [PAUSE_S] [MODE].
 
-MODE is one of log, fail, exit3, silent, deaf, leak, alarmed.
+MODE is one of log, fail, exit3, silent, deaf, leak, alarmed, bar.
 """
 
 import os
@@ -40,12 +40,16 @@ for step in range(1, steps + 1):
     run.log(step, loss=1 / step, nothing=float("nan"))
     if mode == "alarmed":
         run.alert(f"Alert {step}")
+    if mode == "bar":
+        print(f"\r{step} of {steps}", end="")
     if mode == "deaf":
         time.sleep(pause_s)
         continue
     if run.stopping:
         break
     time.sleep(pause_s)
+if mode == "bar":
+    print()
 print("✓ last step", step)
 run.log_epoch(1, train_loss=1 / step, validation_loss=float("inf"), validation_accuracy=0.5, best=True, perplexity=2.5)
 if mode == "fail":

@@ -23,6 +23,7 @@ class Display(Protocol):
 
     def show(self, progress: StoredProgress) -> None: ...
     def console(self, lines: list[str]) -> None: ...
+    def unfinished(self, lines: list[str]) -> None: ...
     def say(self, text: str) -> None: ...
     def end(self, progress: StoredProgress, end: AttemptEnd) -> None: ...
     def close(self) -> None: ...
@@ -34,6 +35,8 @@ class QuietDisplay:
     def show(self, progress: StoredProgress) -> None: ...
 
     def console(self, lines: list[str]) -> None: ...
+
+    def unfinished(self, lines: list[str]) -> None: ...
 
     def say(self, text: str) -> None: ...
 
@@ -51,7 +54,7 @@ class LineDisplay:
         self._run_id = run_id
         self._again = again
         self._epoch = 0
-        self._shown_at = time.monotonic()
+        self._shown_at = self._unfinished_at = time.monotonic()
 
     def show(self, progress: StoredProgress) -> None:
         now = time.monotonic()
@@ -64,6 +67,13 @@ class LineDisplay:
     def console(self, lines: list[str]) -> None:
         for line in lines:
             _write(sys.stdout, line)
+
+    def unfinished(self, lines: list[str]) -> None:
+        # In a file, a line for each move of a progress bar would bury all others.
+        now = time.monotonic()
+        if lines and now - self._unfinished_at >= LINE_INTERVAL_S:
+            self._unfinished_at = now
+            self.console(lines)
 
     def say(self, text: str) -> None:
         _write(sys.stdout, text)
@@ -81,10 +91,14 @@ class BarDisplay:
         self._run_id = run_id
         self._again = again
         self._bar: tqdm[None] | None = None
+        self._unfinished: tqdm[None] | None = None
 
     def show(self, progress: StoredProgress) -> None:
-        if not progress.step:
-            return
+        if progress.step:
+            with contextlib.suppress(OSError):
+                self._draw(progress)
+
+    def _draw(self, progress: StoredProgress) -> None:
         if self._bar is None:
             self._bar = tqdm(
                 initial=progress.step,
@@ -101,6 +115,14 @@ class BarDisplay:
         for line in lines:
             self.say(line)
 
+    def unfinished(self, lines: list[str]) -> None:
+        """Show the script's own progress bar, or whatever line it has not ended, below ours."""
+        with contextlib.suppress(OSError):
+            if self._unfinished is None and lines:
+                self._unfinished = tqdm(bar_format="{desc}", position=1, leave=False, dynamic_ncols=True)
+            if self._unfinished is not None:
+                self._unfinished.set_description_str(_as_shown(sys.stderr, " ".join(lines)))
+
     def say(self, text: str) -> None:
         with contextlib.suppress(OSError):
             tqdm.write(_as_shown(sys.stdout, text))
@@ -110,9 +132,11 @@ class BarDisplay:
         _write(sys.stdout, ending(self._run_id, progress, end, self._again))
 
     def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        for bar in (self._unfinished, self._bar):
+            if bar is not None:
+                with contextlib.suppress(OSError):
+                    bar.close()
+        self._unfinished = self._bar = None
 
 
 def display_for(run_id: int, again: str, quiet: bool) -> Display:

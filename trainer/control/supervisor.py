@@ -271,6 +271,8 @@ class Supervisor:
         if tick.console is not None:
             self._consoles.advance(tick.console)
             self.display.console(tick.console.lines)
+            if tick.console.unfinished is not None:
+                self.display.unfinished(tick.console.unfinished)
         uuids = self.progress.environment.get("gpu_uuids")
         if uuids:
             self._sampler.watch(uuids)

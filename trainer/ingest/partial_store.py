@@ -84,7 +84,7 @@ def _halves(part: Part) -> list[Part]:
     if part.console is not None and len(part.console.lines) > 1:
         first, second = _cut(part.console.lines)
         skipped = part.console.skipped_bytes
-        rest = replace(part, read=None, console=ConsolesRead(second, 0, {}))
+        rest = replace(part, read=None, console=ConsolesRead(second, 0, {}, part.console.unfinished))
         return [replace(part, console=ConsolesRead(first, skipped, {})), rest]
     return []
 

@@ -21,6 +21,7 @@ from django.utils import timezone
 from runs.models import Attempt, JournalOffset, Run
 from runs.protocol.events import (
     Event,
+    LineUnfinished,
     LogLine,
     LogWritten,
     Metrics,
@@ -189,9 +190,13 @@ class Ingest:
             count = tick.read.unreadable
             text = f"{count} records of the journal are damaged and cannot be read; all others were taken."
             lines.append(LogLine(text=text, source="steersman", level="error"))
-        if not lines and not skipped:
-            return []
-        return [LogWritten(attempt=self.lease.number, lines=lines, skipped_bytes=skipped)]
+        events: list[Event] = []
+        if lines or skipped:
+            events.append(LogWritten(attempt=self.lease.number, lines=lines, skipped_bytes=skipped))
+        if tick.console is not None and tick.console.unfinished is not None:
+            unfinished = [self._redactor.text(line) for line in tick.console.unfinished]
+            events.append(LineUnfinished(attempt=self.lease.number, lines=unfinished))
+        return events
 
     def _store_console_offsets(self, offsets: Mapping[int, int]) -> None:
         attempt = Attempt.objects.get(pk=self.lease.attempt_id)

@@ -14,12 +14,15 @@ export class ConsolePanel {
   #state;
   #root = document.getElementById("console");
   #lines = this.#root.querySelector("[data-slot=lines]");
+  #printed = this.#root.querySelector("[data-slot=printed]");
+  #unfinished = this.#root.querySelector("[data-slot=unfinished]");
   #count = this.#root.querySelector("[data-slot=count]");
   #button = this.#root.querySelector("[data-slot=follow]");
   #following = true;
   #shown = 0;
   #first = null;
   #changed = changeDetector();
+  #unfinishedChanged = changeDetector();
 
   constructor(state) {
     this.#state = state;
@@ -34,22 +37,27 @@ export class ConsolePanel {
   }
 
   paint() {
-    const { versions, console: lines } = this.#state;
-    if (!this.#changed(versions.console)) return;
-    if (!lines.length) return;
+    const { versions, console: lines, unfinished } = this.#state;
+    if (this.#changed(versions.console) && lines.length) this.#paintPrinted(versions, lines);
+    else if (!this.#unfinishedChanged(versions.unfinished)) return;
+    this.#unfinished.replaceChildren(...unfinished.map((text) => lineOf({ text, source: "console", level: "info" })));
+    if (unfinished.length && !lines.length) this.#printed.replaceChildren();
+    if (this.#following) this.#lines.scrollTop = this.#lines.scrollHeight;
+  }
+
+  #paintPrinted(versions, lines) {
     // A history that was loaded anew begins with other lines: then all of them are drawn again.
     const fresh = versions.console - this.#shown;
     if (!this.#first || fresh < 0 || fresh > lines.length || !this.#isContinued(lines, fresh)) {
-      this.#lines.replaceChildren(...lines.map(lineOf));
+      this.#printed.replaceChildren(...lines.map(lineOf));
     } else {
-      this.#lines.append(...(fresh ? lines.slice(-fresh).map(lineOf) : []));
-      while (this.#lines.childElementCount > lines.length) this.#lines.firstElementChild.remove();
+      this.#printed.append(...(fresh ? lines.slice(-fresh).map(lineOf) : []));
+      while (this.#printed.childElementCount > lines.length) this.#printed.firstElementChild.remove();
     }
     this.#shown = versions.console;
     this.#first = lines.at(-1);
     const skippedBytes = lines.reduce((sum, { skipped = 0 }) => sum + skipped, 0);
     setText(this.#count, skippedBytes ? fill(gettext("{size} skipped"), { size: bytes(skippedBytes) }) : "");
-    if (this.#following) this.#lines.scrollTop = this.#lines.scrollHeight;
   }
 
   #isContinued(lines, fresh) {
@@ -77,7 +85,7 @@ function lineOf(line) {
       : line.text.replace(ANSI, "").replace(CONTROL, "");
   return element("div", {
     class: `line line-${line.source} level-${line.level}`,
-    title: clock(line.at),
+    title: line.at ? clock(line.at) : null,
     text: text || " ",
   });
 }

@@ -54,6 +54,7 @@ export const MESSAGES = {
     }
     state.epochs = [...event.epochs].sort(earlierEpochsFirst);
     state.console = [...event.console].slice(-MOST_CONSOLE_LINES);
+    state.unfinished = event.unfinished ?? [];
     state.activity = [...event.events].sort((left, right) => left.seq - right.seq).slice(-MOST_ACTIVITY);
     state.texts = [...(event.texts ?? [])].sort((left, right) => left.seq - right.seq).slice(-MOST_TEXTS);
     state.commands = new Map(event.commands.map((command) => [command.id, command]));

@@ -41,6 +41,7 @@ export function emptyState() {
     greeted: { series: new Set(), commands: new Set() },
     epochs: [],
     console: [],
+    unfinished: [],
     activity: [],
     texts: [],
     alerts: [],
@@ -57,6 +58,7 @@ export function emptyState() {
       series: 0,
       epochs: 0,
       console: 0,
+      unfinished: 0,
       activity: 0,
       texts: 0,
       alerts: 0,
@@ -219,6 +221,11 @@ const EVENTS = {
     if (state.console.length > MOST_CONSOLE_LINES) state.console.splice(0, state.console.length - MOST_CONSOLE_LINES);
     // As many as there are new lines: the panel draws those.
     state.versions.console += event.lines.length + (event.skipped_bytes ? 1 : 0);
+  },
+
+  unfinished(state, event) {
+    state.unfinished = event.lines;
+    state.versions.unfinished += 1;
   },
 };
 

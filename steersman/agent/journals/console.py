@@ -16,7 +16,8 @@ LARGEST_BYTES_A_SECOND = 64 * 1024
 LARGEST_BURST_BYTES = 1 << 20
 LARGEST_LINE_CHARACTERS = 2_000
 # A last line without its end is shown after this long, so that a prompt or progress bar is seen.
-UNFINISHED_AFTER_S = 1.0
+UNFINISHED_AFTER_S = 0.3
+LARGEST_UNFINISHED_CHARACTERS = 500
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
@@ -24,11 +25,15 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 @dataclass(frozen=True, slots=True)
 class ConsoleRead:
-    """Lines of text, how many bytes were skipped over the bound, and where the next read starts."""
+    """Lines of text, how many bytes were skipped over the bound, and where the next read starts.
+
+    `unfinished` is the last line as it stands if it has no end yet, "" if there is none: the next read has it again.
+    """
 
     lines: list[str]
     skipped_bytes: int
     offset: int
+    unfinished: str = ""
 
 
 class ConsoleTail:
@@ -39,8 +44,7 @@ class ConsoleTail:
         self.offset = offset
         self._allowance = float(LARGEST_BURST_BYTES)
         self._measured_at = time.monotonic()
-        self._grew_at = time.monotonic()
-        self._size = offset
+        self._unfinished_since: float | None = None
 
     def read(self, ended: bool = False) -> ConsoleRead:
         """Return what came since `offset`. `offset` moves only by `advance`, when it is stored."""
@@ -51,9 +55,8 @@ class ConsoleTail:
         now = time.monotonic()
         self._allowance = min(LARGEST_BURST_BYTES, self._allowance + (now - self._measured_at) * LARGEST_BYTES_A_SECOND)
         self._measured_at = now
-        if size != self._size:
-            self._size, self._grew_at = size, now
         if size <= self.offset:
+            self._unfinished_since = None
             return ConsoleRead([], 0, min(self.offset, size))
         skipped = max(0, size - self.offset - int(self._allowance))
         with self.path.open("rb") as file:
@@ -64,13 +67,26 @@ class ConsoleTail:
             # The rest of a line whose beginning was skipped says little, and may be half of a secret.
             skipped, data = skipped + begun, data[begun:]
         whole = data.rfind(b"\n") + 1
-        if ended or now - self._grew_at > UNFINISHED_AFTER_S or len(data) > LARGEST_LINE_CHARACTERS * 4:
-            whole = len(data)
-        if skipped and not whole:
-            whole = len(data)
-        if not whole:
-            return ConsoleRead([], 0, self.offset)
-        return ConsoleRead(_lines(data[:whole]), skipped, self.offset + skipped + whole)
+        begins = whole + _overwritten(data[whole:])
+        if ended or len(data) - begins > LARGEST_LINE_CHARACTERS * 4 or (skipped and not begins):
+            whole = begins = len(data)
+        lines = _lines(data[:whole]) if whole else []
+        unfinished = self._unfinished(data[begins:], now, is_new=bool(whole))
+        return ConsoleRead(lines, skipped, self.offset + skipped + begins, unfinished)
+
+    def _unfinished(self, data: bytes, now: float, *, is_new: bool) -> str:
+        """Return a line without end that has waited for it for UNFINISHED_AFTER_S, else ""."""
+        if not data:
+            self._unfinished_since = None
+        elif is_new or self._unfinished_since is None:
+            self._unfinished_since = now
+        if self._unfinished_since is None or now - self._unfinished_since < UNFINISHED_AFTER_S:
+            return ""
+        return _lines(data)[-1][:LARGEST_UNFINISHED_CHARACTERS]
+
+    def has_output(self) -> bool:
+        """Whether anything was printed yet."""
+        return self.path.is_file() and self.path.stat().st_size > 0
 
     def advance(self, read: ConsoleRead) -> None:
         """Go on behind what was stored."""
@@ -87,6 +103,11 @@ class ConsoleTail:
         except FileNotFoundError:
             return ""
         return lines[-1].strip() if lines else ""
+
+
+def _overwritten(line: bytes) -> int:
+    """Return how many bytes at the beginning of a line without end a carriage return has written over."""
+    return line.rstrip(b"\r").rfind(b"\r") + 1
 
 
 def _lines(data: bytes) -> list[str]:

@@ -5,11 +5,16 @@ No Django, no torch.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from steersman.agent.journals.console import ConsoleRead, ConsoleTail
+
+# A line without end, such as a progress bar, is told again after so long if it has changed.
+UNFINISHED_EVERY_S = 0.5
+MOST_UNFINISHED = 16
 
 
 def console_path(folder: Path, rank: int) -> Path:
@@ -19,11 +24,15 @@ def console_path(folder: Path, rank: int) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class ConsolesRead:
-    """Lines of all ranks, how many bytes were skipped over the bound, and where the next reads start."""
+    """Lines of all ranks, how many bytes were skipped over the bound, and where the next reads start.
+
+    `unfinished` has the lines that have no end yet, None where nothing is new of them.
+    """
 
     lines: list[str]
     skipped_bytes: int
     reads: dict[int, ConsoleRead]
+    unfinished: list[str] | None = None
 
     @property
     def offsets(self) -> dict[int, int]:
@@ -35,21 +44,37 @@ class Consoles:
 
     def __init__(self, folder: Path, offsets: Mapping[int, int]) -> None:
         self._tails = {rank: ConsoleTail(console_path(folder, rank), offset) for rank, offset in offsets.items()}
+        # What a supervisor before this one told is not known; it told nothing of a console without output.
+        has_output = any(offsets.values()) or any(tail.has_output() for tail in self._tails.values())
+        self._told: list[str] | None = None if has_output else []
+        self._told_at = 0.0
 
     def read(self, ended: bool = False) -> ConsolesRead | None:
         """Return what came since the offsets, None where nothing did. They move only by `advance`."""
         reads = {rank: tail.read(ended) for rank, tail in self._tails.items()}
         moved = {rank: read for rank, read in reads.items() if read.offset != self._tails[rank].offset}
-        if not moved:
+        lines = [self._marked(rank, line) for rank, read in moved.items() for line in read.lines]
+        skipped_bytes = sum(read.skipped_bytes for read in moved.values())
+        unfinished = [self._marked(rank, read.unfinished) for rank, read in reads.items() if read.unfinished]
+        news = self._news(unfinished[:MOST_UNFINISHED], at_once=ended or bool(lines))
+        if not (lines or skipped_bytes or news is not None):
             return None
-        several = len(self._tails) > 1
-        lines = [f"[{rank}] {line}" if several else line for rank, read in moved.items() for line in read.lines]
-        return ConsolesRead(lines, sum(read.skipped_bytes for read in moved.values()), moved)
+        return ConsolesRead(lines, skipped_bytes, moved, news)
+
+    def _news(self, unfinished: list[str], at_once: bool) -> list[str] | None:
+        if unfinished == self._told or not (at_once or time.monotonic() - self._told_at >= UNFINISHED_EVERY_S):
+            return None
+        return unfinished
+
+    def _marked(self, rank: int, line: str) -> str:
+        return f"[{rank}] {line}" if len(self._tails) > 1 else line
 
     def advance(self, read: ConsolesRead) -> None:
         """Go on behind what was stored."""
         for rank, of_rank in read.reads.items():
             self._tails[rank].advance(of_rank)
+        if read.unfinished is not None:
+            self._told, self._told_at = read.unfinished, time.monotonic()
 
     def last_line(self, rank: int) -> str:
         """Return the last line with text of one rank, "" where there is none."""

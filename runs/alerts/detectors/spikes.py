@@ -46,7 +46,7 @@ class SpikeDefaults:
     chance: float = 0.01
     most_signs: int = 6
     history_of_tail: int = 150
-    isolated_of_start: float = 2.0
+    isolated_of_start: float = 1.0
     beyond_isolated: float = 2.0
     beyond_tail: float = 6.0
     cleared_by: int = 5

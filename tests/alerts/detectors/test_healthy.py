@@ -140,14 +140,14 @@ def told(alarms: Sequence[Alarm]) -> list[Alarm]:
 
 
 def test_single_outliers_that_come_back_at_once():
-    """One in a few hundred points, of three to sixteen times the usual loss. At most one of a curve is on record."""
+    """One in a few hundred points, of three to sixteen times the usual loss. Each on record is twice the one before."""
     warned = 0
     for seed in range(20):
         draw = random.Random(seed)
         values = [each * (draw.uniform(3, 16) if draw.random() < 1 / 300 else 1) for each in losses(3000, seed=seed)]
         found = judged(points(values))
         warned += len(told(found))
-        assert len(found) - len(told(found)) <= 1
+        assert len(found) - len(told(found)) <= 2
     assert warned <= 1
 
 

@@ -168,11 +168,11 @@ def test_a_body_of_the_api(places: dict[str, Any], end: str, body: dict[str, Any
         ("create_token", "--scope", "view", "--project", "pages", "--user", "owner", "--name", HALF),
         ("invite", "--project", HALF),
         ("invite", "--project", "pages", "--user", HALF),
-        ("command", "1", "pause", "--user", HALF),
-        ("command", "1", "pause", "--reason", HALF),
+        ("command", "LIVE", "pause", "--user", HALF),
+        ("command", "LIVE", "pause", "--reason", HALF),
     ],
 )
 def test_an_option_that_is_no_text(places: dict[str, Any], words: tuple[str, ...]) -> None:
     option = next(word for word, value in zip(words, words[1:], strict=False) if value == HALF)
     with pytest.raises(CommandError, match=option):
-        call_command(*words)
+        call_command(*(str(places["live"]) if word == "LIVE" else word for word in words))

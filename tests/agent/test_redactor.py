@@ -176,7 +176,11 @@ def test_it_replaces_what_no_database_takes(tmp_path: Path) -> None:
 
 
 def test_a_training_inherits_no_secret_of_the_portal(tmp_path: Path) -> None:
-    names = ("SECRET_KEY", "SECRET_KEY_FALLBACKS", "DATABASE_URL", "REDIS_URL", "EMAIL_URL", "MAIL_FROM")
+    names = (
+        "SECRET_KEY", "SECRET_KEY_FALLBACKS", "SECRET_KEY_FILE", "DATABASE_URL", "DATABASE_URL_FILE", "REDIS_URL",
+        "EMAIL_URL", "MAIL_FROM", "DATABASE_PASSWORD", "REDIS_PASSWORD", "REDIS_PASSWORD_FILE", "OIDC_CLIENT_ID",
+        "OIDC_CLIENT_SECRET", "OIDC_CLIENT_SECRET_FILE",
+    )  # fmt: skip
     secret = {f"STEERSMAN_{name}": "s3cr3t" for name in names}
     given = worker_environment(tmp_path, tmp_path, Path.cwd(), secret | {"STEERSMAN_PUSH_MS": "80", "HF_TOKEN": "x"})
     assert "s3cr3t" not in given.values()

@@ -20,8 +20,9 @@ from steersman.files.private import make_private, open_private
 from steersman.ranks.launchers import OUTSIDE_VARIABLE, outside
 from steersman.run import FOLDER_VARIABLE, RANK_VARIABLE, RANKS_VARIABLE
 
-# What the portal needs and a training must not see: settings with keys in them, and where its services are.
-WITHHELD = re.compile(r"DJANGO_SETTINGS_MODULE|STEERSMAN_(SECRET_KEY\w*|MAIL_\w+|\w+_URL)")
+# What the portal needs and a training must not see: settings with keys in them, the files that hold such settings, and
+# where its services are.
+WITHHELD = re.compile(r"DJANGO_SETTINGS_MODULE|STEERSMAN_(SECRET_KEY\w*|(MAIL|OIDC)_\w+|\w+_(URL|PASSWORD|FILE))")
 
 # No character ends a training: half of a pair, which UTF-8 does not have, is written as its number.
 CONSOLE_ENCODING = "utf-8:backslashreplace"

@@ -185,14 +185,20 @@ class RunConsumer(AsyncWebsocketConsumer):
 
     async def _fail(self, code: int = FAILED) -> None:
         """Close because of an error of ours, which has been logged: the viewer comes again with its last event."""
+        await self._turn_away(code, TOO_SLOW)
+
+    async def _turn_away(self, code: int, own_code: int) -> None:
+        """Take nothing more from the viewer, and close with a code of the standard.
+
+        Plain Daphne (`runserver`) cannot send those; `own_code` leads a viewer to the same.
+        """
         self.viewer = None
         try:
             await self.close(code)
         except TRANSPORT_CLOSED as error:
             logger.debug("run %s: the viewer left before it could be told: %s", self.run_id, error)
         except Exception:
-            # Plain Daphne (`runserver`) cannot send the standard's codes; this one leads a viewer to the same.
-            await self.close(TOO_SLOW)
+            await self.close(own_code)
 
     def _start_writing(self) -> None:
         if self.writer is None:
@@ -235,7 +241,8 @@ class RunConsumer(AsyncWebsocketConsumer):
         if self.viewer is None:
             return
         if _is_too_large(text_data or bytes_data or ""):
-            await self._refuse_size()
+            self._stop_writing()
+            await self._turn_away(TOO_LARGE, MALFORMED)
             return
         payload: dict[str, Any] = {}
         try:
@@ -260,17 +267,6 @@ class RunConsumer(AsyncWebsocketConsumer):
             self.malformed += 1
             if self.malformed >= MALFORMED_LIMIT:
                 await self.close(MALFORMED)
-
-    async def _refuse_size(self) -> None:
-        self.viewer = None
-        self._stop_writing()
-        try:
-            await self.close(TOO_LARGE)
-        except TRANSPORT_CLOSED as error:
-            logger.debug("run %s: the viewer left before it could be told: %s", self.run_id, error)
-        except Exception:
-            # Plain Daphne (`runserver`) cannot send the standard's codes; this one leads a viewer to the same.
-            await self.close(MALFORMED)
 
     async def _answer_ping(self, echo: Any) -> None:
         assert self.room is not None

@@ -1,4 +1,4 @@
-"""The login of the admin: Django's own, or the portal's where asks for a second factor or offers single sign-on."""
+"""The login of the admin: Django's own, or the portal's if that has a second factor or single sign-on."""
 
 from __future__ import annotations
 

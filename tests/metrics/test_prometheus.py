@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ from websockets import Subprotocol
 from websockets.sync.client import connect
 
 from runs.metrics.families import FAMILIES
+from tests.support.prometheus import prometheus_command, replaced
+from tests.support.prometheus import query as prometheus_query
 from tests.support.stack import ROOT, Stack, create_run, free_port, rows, started_stack, wait_for
 from tests.support.watcher import ticket_of
 
@@ -132,30 +135,17 @@ def test_the_real_prometheus_finds_a_live_run(scene: Scene, tmp_path: Path) -> N
     token = tmp_path / "token"
     token.write_text(scene.metrics_token)
     (tmp_path / "rules.yml").write_text((ROOT / "deploy" / "prometheus" / "rules.yml").read_text())
-    configuration = (ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text()
-    for told, here in (
+    changes = (
         ("/etc/prometheus/steersman_token", str(token)),
         ("localhost:8765", f"127.0.0.1:{scene.ports[1]}"),
         ("15s", "1s"),
-    ):
-        assert told in configuration
-        configuration = configuration.replace(told, here)
-    (tmp_path / "prometheus.yml").write_text(configuration)
+    )
+    told = (ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text()
+    (tmp_path / "prometheus.yml").write_text(replaced(told, changes))
     port = free_port()
     log = (tmp_path / "prometheus.log").open("wb")
-    prometheus = subprocess.Popen(
-        [PROMETHEUS, f"--config.file={tmp_path / 'prometheus.yml'}", f"--storage.tsdb.path={tmp_path / 'data'}",
-         f"--web.listen-address=127.0.0.1:{port}"],
-        stdout=log, stderr=log,
-    )  # fmt: skip
-
-    def query(expression: str) -> list[dict[str, dict[str, str]]]:
-        try:
-            address = f"http://127.0.0.1:{port}/api/v1/query?query={urllib.parse.quote(expression)}"
-            with urllib.request.urlopen(address, timeout=30) as answer:
-                return list(json.load(answer)["data"]["result"])
-        except OSError:
-            return []
+    prometheus = subprocess.Popen(prometheus_command(PROMETHEUS, tmp_path, port), stdout=log, stderr=log)
+    query = partial(prometheus_query, port)
 
     try:
         wait_for(lambda: query('up{job="steersman"} == 1'), f"a scrape\n{(tmp_path / 'prometheus.log').read_text()}")

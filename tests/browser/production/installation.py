@@ -13,7 +13,6 @@ import sys
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import yaml
 from cryptography import x509
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from monitor_site.serving.embedded_server import find_server
+from tests.support.prometheus import prometheus_command, replaced
 from tests.support.stack import ROOT, Stack, free_port, wait_for
 
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -210,11 +210,7 @@ class Production:
         changes = (("proxy:443", f"{NAME}:{self.ports['proxy']}"), ("15s", "1s"))
         (self.folder / "prometheus.yml").write_text(replaced(told, changes))
         shutil.copy(DEPLOY / "prometheus" / "rules.yml", self.folder)
-        return [
-            program, f"--config.file={self.folder / 'prometheus.yml'}",
-            f"--storage.tsdb.path={self.folder / 'prometheus'}",
-            f"--web.listen-address=127.0.0.1:{self.ports['prometheus']}",
-        ]  # fmt: skip
+        return prometheus_command(program, self.folder, self.ports["prometheus"])
 
     def _wait(self, name: str, address: str) -> None:
         def answers() -> bool:
@@ -230,11 +226,3 @@ class Production:
             wait_for(answers, name)
         except TimeoutError as error:
             raise AssertionError(f"{error}\n{self.log()}") from None
-
-
-def replaced(text: str, changes: Any) -> str:
-    """Return `text` with what differs on this machine; each thing told must be there."""
-    for told, here in changes:
-        assert told in text, told
-        text = text.replace(told, here)
-    return text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.production.installation import PORTALS, Production
 from tests.support.browser import Complaints, log_in
+from tests.support.prometheus import query
 from tests.support.stack import ROOT, wait_for
 
 # Prometheus is down for a moment too, but no part of a training goes through it.
@@ -84,17 +84,9 @@ def test_a_run_is_live_over_tls_and_loses_no_point_while_every_part_is_restarted
 
 
 def test_prometheus_sees_the_installation_through_the_proxy(production: Production) -> None:
-    def query(expression: str) -> list[Any]:
-        port = production.ports["prometheus"]
-        try:
-            address = f"http://127.0.0.1:{port}/api/v1/query?query={urllib.parse.quote(expression)}"
-            with urllib.request.urlopen(address, timeout=30) as answer:
-                return list(json.load(answer)["data"]["result"])
-        except OSError:
-            return []
-
-    wait_for(lambda: query('up{job="steersman"} == 1'), "a scrape")
-    wait_for(lambda: query("steersman_portal_sockets"), "a metric of the portals")
+    port = production.ports["prometheus"]
+    wait_for(lambda: query(port, 'up{job="steersman"} == 1'), "a scrape")
+    wait_for(lambda: query(port, "steersman_portal_sockets"), "a metric of the portals")
     request = urllib.request.Request(f"{production.address}/metrics", headers={"X-Forwarded-For": "172.30.87.2"})
     with urllib.request.urlopen(request, timeout=60, context=production.trusting) as answer:
         assert answer.status == 200  # this machine is the one that may ask

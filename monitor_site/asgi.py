@@ -24,12 +24,17 @@ from monitor_site.slow_refusals import refuse_slowly  # noqa: E402
 from runs.live.origin import OriginGuard  # noqa: E402
 from runs.live.routing import websocket_urlpatterns  # noqa: E402
 from runs.metrics.probes import Probes  # noqa: E402
+from runs.outage.patience import Patience, wait_briefly  # noqa: E402
+
+wait_briefly()
 
 application = under_prefix(
     ProtocolTypeRouter(
         {
             "http": Probes(
-                refuse_slowly(ShortPath(http_application, paths=[f"{settings.STEERSMAN_PREFIX}/api/tickets/"])),
+                Patience(
+                    refuse_slowly(ShortPath(http_application, paths=[f"{settings.STEERSMAN_PREFIX}/api/tickets/"]))
+                ),
                 settings.STEERSMAN_PREFIX,
             ),
             "websocket": OriginGuard(URLRouter(websocket_urlpatterns)),

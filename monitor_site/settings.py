@@ -124,6 +124,7 @@ MIDDLEWARE = [
     "monitor_site.static.StaticFilesMiddleware",
     "monitor_site.content_policy.ContentPolicy",
     "monitor_site.page_caching.keep_no_pages",
+    "runs.outage.patience.AnswerWithoutDatabase",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "runs.portal.query_text.RefuseNul",
@@ -381,8 +382,9 @@ LOGGING = {
             "style": "{",
         }
     },
+    "filters": {"outages": {"()": "runs.outage.causes.WithoutOutages"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     # Django's own handlers would write each line a second time when debugging, keys included.
-    "loggers": {"django": {"handlers": []}},
+    "loggers": {"django": {"handlers": []}, "django.request": {"filters": ["outages"]}},
     "root": {"handlers": ["console"], "level": env("STEERSMAN_LOG_LEVEL", default="WARNING")},
 }

@@ -22,3 +22,4 @@ urlpatterns = [
 ]
 
 handler400 = "runs.portal.pages.bad_request"
+handler500 = "runs.outage.answers.server_error"

@@ -68,7 +68,7 @@ class Server:
         self._place = Path(tempfile.mkdtemp(prefix="steersman-postgres-"))
         self.password = secrets.token_urlsafe(24)
         self.port = _free_port()
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def address(self) -> str:
@@ -90,7 +90,7 @@ class Server:
     def start(self) -> None:
         """Return once the server answers."""
         with (self._place / "log").open("ab") as log:
-            self._process = subprocess.Popen(
+            self.process = subprocess.Popen(
                 as_server_user(
                     [self._programs / "postgres", "-D", self._place / "data", "-p", str(self.port), *_options()]
                 ),
@@ -101,19 +101,19 @@ class Server:
         ready = [self._programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port), "-t", "1"]
         until = time.monotonic() + START_TIMEOUT_S
         while _run(ready, check=False):
-            if self._process.poll() is not None or time.monotonic() > until:
+            if self.process.poll() is not None or time.monotonic() > until:
                 said = _last((self._place / "log").read_text(errors="replace"))
                 raise PostgresError(f"PostgreSQL does not answer. It said: {said}")
             time.sleep(POLL_S)
 
     def stop(self) -> None:
         """End the server at once, as a power cut would; what was committed is there at the next start."""
-        if self._process is None:
+        if self.process is None:
             return
         command = [self._programs / "pg_ctl", "-D", self._place / "data", "-m", "immediate", "stop"]
         _run(as_server_user(command), check=False)
-        self._process.wait()
-        self._process = None
+        self.process.wait()
+        self.process = None
 
     def _make(self) -> None:
         """Make the files of a server whose only way in is the password."""

@@ -67,6 +67,7 @@ RULES = {
     "runs.models": rule("runs.protocol steersman", "django", WEB),
     "runs.alerts.wording": rule("runs.models runs.alerts", "django", WEB),
     "runs.recording": rule("runs.alerts runs.models runs.protocol steersman", "django channels", WEB),
+    "runs.outage": rule("runs.recording", "django", WEB),
     "runs.series": rule("runs.models runs.protocol", "django msgspec numpy", WEB),
     "runs.access": rule(RECORD, "django msgspec cryptography axes", WEB),
     "runs.sign_in": rule(f"{RECORD} runs.access", "django allauth asgiref axes cryptography", WEB),
@@ -81,7 +82,7 @@ RULES = {
         "django numpy",
         WEB,
     ),
-    "runs.api": rule(f"{UI} runs.alerts.rulebook", "django msgspec ninja pydantic", WEB),
+    "runs.api": rule(f"{UI} runs.alerts.rulebook runs.outage", "django msgspec ninja pydantic", WEB),
     "runs.alerts.sending": rule(
         f"{RECORD} runs.access runs.series runs.alerts runs.alerts.detectors runs.alerts.wording",
         "django cryptography apprise matplotlib requests",
@@ -126,7 +127,7 @@ RULES = {
     "monitor_site.sqlite": rule("steersman.files", "django", "torch"),
     "monitor_site.environment": rule("steersman steersman.files", "django environ", "torch"),
     "monitor_site": rule(
-        "steersman steersman.files monitor_site.environment runs.live runs.metrics runs.portal.sign_in",
+        "steersman steersman.files monitor_site.environment runs.live runs.metrics runs.outage runs.portal.sign_in",
         "asgiref django channels channels_redis redis environ csp psutil whitenoise",
         "torch",
     ),

@@ -11,6 +11,7 @@ from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
 from runs.commands.record import NotAllowed
+from runs.outage.answers import outage_answer
 from runs.protocol.commands import InvalidCommand
 
 logger = logging.getLogger(__name__)
@@ -86,5 +87,7 @@ def answer_errors_of(api: NinjaAPI) -> None:
 
     @answer(Exception)
     def failed(request: HttpRequest, error: Exception) -> HttpResponse:
+        if (unavailable := outage_answer(request, error)) is not None:
+            return unavailable
         logger.error("the API could not answer %s %s", request.method, request.path, exc_info=error)
         return refuse(500, _("The server could not answer this; it has been logged."))

@@ -43,7 +43,7 @@ def test_a_server_that_is_killed_and_started_again_costs_no_point(monkeypatch: p
             journal = stack.data / "runs" / str(run_id) / "attempts" / "1" / "journal-0000-000000.bin"
             server.stop()
             size = journal.stat().st_size
-            assert listing(stack) == 500
+            assert listing(stack) == 503
             wait_for(lambda: journal.stat().st_size > size + 5000, "the loop to go on")
             server.start()
             seen = run_row(stack, run_id)["step"]

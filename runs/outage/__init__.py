@@ -1,0 +1,1 @@
+"""What the portal answers while the database is away or busy."""

@@ -1,0 +1,55 @@
+"""The answer 503: a page for people, JSON for programs, both with the time after which to try again."""
+
+from __future__ import annotations
+
+import sys
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.template.response import SimpleTemplateResponse
+from django.utils.translation import get_language_from_request, override
+from django.utils.translation import gettext as _
+from django.views import defaults
+
+from runs.outage.causes import Outage, outage_of
+from runs.outage.database_watch import database_watch
+
+API = "/api/"
+RETRY_AFTER_S = 2
+
+
+def sentence(outage: Outage) -> str:
+    if outage is Outage.BUSY:
+        return _("The database is busy: another process writes to it. Try again in a moment.")
+    return _(
+        "The database does not answer now. Trainings go on, and what they log is safe on their hosts. "
+        "Try again in a moment."
+    )
+
+
+def unavailable(request: HttpRequest, outage: Outage = Outage.AWAY) -> HttpResponse:
+    """Answer 503. Asks no database, and needs no middleware to have run before."""
+    with override(get_language_from_request(request)):
+        response: HttpResponse
+        if request.path_info.startswith(API) or not request.accepts("text/html"):
+            response = JsonResponse({"error": sentence(outage), "field": ""}, status=503)
+        else:
+            # Only what was asked for by GET is asked for again by itself.
+            context = {"sentence": sentence(outage), "retry_s": RETRY_AFTER_S if request.method == "GET" else None}
+            response = SimpleTemplateResponse("503.html", context, status=503).render()
+    response["Retry-After"] = str(RETRY_AFTER_S)
+    return response
+
+
+def outage_answer(request: HttpRequest, error: BaseException | None) -> HttpResponse | None:
+    """Return the answer to a request that failed by `error`, None if that was no outage of the database."""
+    outage = outage_of(error)
+    if outage is None:
+        return None
+    if outage is Outage.AWAY:
+        database_watch.note_away(error)
+    return unavailable(request, outage)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Answer a request whose view failed, as Django's `handler500`."""
+    return outage_answer(request, sys.exception()) or defaults.server_error(request)

@@ -1,0 +1,51 @@
+"""What an error of the database means for somebody who asked for a page."""
+
+from __future__ import annotations
+
+import logging
+import re
+from enum import Enum
+
+from django.db import Error, InterfaceError, OperationalError
+
+from runs.recording.database_errors import is_refusal, sqlstate
+
+# As SQLite says it.
+LOCKED = re.compile(r"database (table )?is locked|readonly database")
+NO_TABLES = re.compile(r"no such (table|column)|has no column")
+# Of SQLSTATE (PostgreSQL, appendix A): read-only transaction, lock not available, serialization failure and deadlock,
+# too many connections and other exhausted resources.
+BUSY_STATES = ("25006", "55P03", "40001", "40P01", "53")
+# Connection failures, a server that shuts down or starts, system errors.
+AWAY_STATES = ("08", "57P", "58")
+
+
+class Outage(Enum):
+    """Why the database did not do what a request needed. It is no fault of the request."""
+
+    AWAY = "away"
+    BUSY = "busy"
+
+
+def outage_of(error: BaseException | None) -> Outage | None:
+    """Return why `error` was raised, None if trying again later would not help or it is no error of the database."""
+    if not isinstance(error, Error) or is_refusal(error):
+        return None
+    state = sqlstate(error)
+    if state:
+        if state.startswith(BUSY_STATES):
+            return Outage.BUSY
+        return Outage.AWAY if state.startswith(AWAY_STATES) else None
+    said = str(error)
+    if NO_TABLES.search(said):
+        return None
+    if LOCKED.search(said):
+        return Outage.BUSY
+    return Outage.AWAY if isinstance(error, (OperationalError, InterfaceError)) else None
+
+
+class WithoutOutages(logging.Filter):
+    """Takes out what Django logs of each request that met an outage: it was logged once, where it began."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.exc_info is None or outage_of(record.exc_info[1]) is None

@@ -1,0 +1,84 @@
+"""Whether the database answers this process: learned from the first failure, asked until it is back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from django.db import Error, connection
+from django.db.migrations.recorder import MigrationRecorder
+
+logger = logging.getLogger(__name__)
+
+# A request that takes longer lets the database be asked whether it still answers.
+LOOK_TIMEOUT_S = 0.8
+RETRY_S = 0.25
+
+
+class DatabaseWatch:
+    """Knows whether the database is away. `ask` asks it anything, and raises where that fails.
+
+    Safe to use from any thread.
+    """
+
+    def __init__(self, ask: Callable[[], None]) -> None:
+        self._ask = ask
+        self._lock = threading.Lock()
+        self._away_since: float | None = None
+        # Threads of their own, since all others may wait for the same database. What hangs keeps one.
+        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="database-watch")
+        self._looking: asyncio.Future[None] | None = None
+
+    @property
+    def is_away(self) -> bool:
+        return self._away_since is not None
+
+    def note_away(self, error: object) -> None:
+        """Take the database for away until it answers. Logs the first of several failures."""
+        with self._lock:
+            if self._away_since is not None:
+                return
+            self._away_since = time.monotonic()
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        logger.warning("the database does not answer (%s): pages say so until it is back", said)
+        threading.Thread(target=self._wait_until_back, name="database-watch", daemon=True).start()
+
+    async def answers(self) -> bool:
+        """Ask the database, and return whether it answers within `LOOK_TIMEOUT_S`; take it for away if it does not."""
+        if self._looking is None or self._looking.done() or self._looking.get_loop() is not asyncio.get_running_loop():
+            self._looking = asyncio.get_running_loop().run_in_executor(self._threads, self._ask)
+        try:
+            await asyncio.wait_for(asyncio.shield(self._looking), LOOK_TIMEOUT_S)
+        except TimeoutError:
+            self.note_away(f"no answer within {LOOK_TIMEOUT_S} s")
+        except Error as error:
+            self.note_away(error)
+        return not self.is_away
+
+    def _wait_until_back(self) -> None:
+        while True:
+            try:
+                self._ask()
+                break
+            except Exception:  # whatever is wrong with it, it is not back
+                time.sleep(RETRY_S)
+        with self._lock:
+            assert self._away_since is not None
+            away_s, self._away_since = time.monotonic() - self._away_since, None
+        logger.warning("the database is back after %.1f s", away_s)
+
+
+def ask_database() -> None:
+    """Read one row. Raises what the database raises."""
+    try:
+        # A table: SQLite answers `SELECT 1` without its file.
+        MigrationRecorder(connection).migration_qs.first()
+    finally:
+        connection.close()
+
+
+database_watch = DatabaseWatch(ask_database)

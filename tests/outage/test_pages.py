@@ -1,0 +1,183 @@
+"""What pages and the API answer while the database is frozen, gone or busy: 503 with the time to try again, soon."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from http.cookiejar import CookieJar
+
+import psutil
+import pytest
+
+from tests.support import postgres
+from tests.support.stack import ROOT, Stack, seed_stack, wait_for
+
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from postgres import PostgresError, Server, programs  # noqa: E402  a script, not a package
+
+TRAININGS_GO_ON = "Trainings go on, and what they log is safe on their hosts."
+BUSY = "The database is busy"
+
+
+@dataclass
+class Answer:
+    status: int
+    retry_after: str | None
+    kind: str
+    text: str
+
+
+class Visitor:
+    """A person at the portal of a stack, with cookies."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._address = stack.address
+        self._cookies = CookieJar()
+        self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(self._cookies))
+
+    def ask(self, path: str, form: dict[str, str] | None = None, **headers: str) -> Answer:
+        body = None
+        if form is not None:
+            token = next(cookie.value for cookie in self._cookies if cookie.name == "steersman_csrf")
+            body = urllib.parse.urlencode({**form, "csrfmiddlewaretoken": token or ""}).encode()
+        request = urllib.request.Request(self._address + path, body, {"Accept": "text/html", **headers})
+        try:
+            with self._opener.open(request, timeout=60) as page:
+                return self._answer(page)
+        except urllib.error.HTTPError as error:
+            return self._answer(error)
+
+    def log_in(self) -> Answer:
+        self.ask("/login/")
+        return self.ask("/login/", {"username": "operator", "password": "operator"})
+
+    @staticmethod
+    def _answer(page: urllib.request.addinfourl | urllib.error.HTTPError) -> Answer:
+        kind = page.headers.get_content_type()
+        return Answer(int(page.status or 0), page.headers["Retry-After"], kind, page.read().decode())
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    try:
+        programs()
+    except PostgresError as missing:
+        pytest.skip(str(missing))
+    with Server() as server:
+        yield server
+
+
+@pytest.fixture
+def on_postgres(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
+    monkeypatch.setenv(postgres.VARIABLE, server.address)
+    with Stack() as stack:
+        seed_stack(stack)
+        stack.start_redis()
+        stack.start_web()
+        yield stack
+
+
+def processes_of(server: Server) -> list[psutil.Process]:
+    assert server.process is not None
+    first = psutil.Process(server.process.pid)
+    # For root the first changes the user; it stops itself while its child is stopped, so that it comes last.
+    return [*first.children(recursive=True), first]
+
+
+def assert_unavailable(visitor: Visitor) -> None:
+    """Check what a page, a form and the API answer without the database."""
+    page = visitor.ask("/")
+    assert (page.status, page.kind) == (503, "text/html")
+    assert page.retry_after and int(page.retry_after) > 0
+    assert TRAININGS_GO_ON in page.text and 'http-equiv="refresh"' in page.text
+    sent = visitor.ask("/login/", {"username": "operator", "password": "operator"})
+    assert sent.status == 503 and TRAININGS_GO_ON in sent.text and 'http-equiv="refresh"' not in sent.text
+    found = visitor.ask("/api/runs/", Accept="application/json")
+    assert (found.status, found.kind) == (503, "application/json") and found.retry_after
+    assert TRAININGS_GO_ON in json.loads(found.text)["error"]
+    ticket = visitor.ask("/api/tickets/", {}, Accept="application/json")
+    assert ticket.status == 503 and TRAININGS_GO_ON in json.loads(ticket.text)["error"]
+    chinese = visitor.ask("/", **{"Accept-Language": "zh-hans"})
+    assert chinese.status == 503 and "数据库" in chinese.text and TRAININGS_GO_ON not in chinese.text
+
+
+def said_of_the_database(stack: Stack) -> list[str]:
+    """Return the lines that the portal wrote of its database."""
+    return [line for line in (stack.folder / "web.log").read_text().splitlines() if "runs.outage" in line]
+
+
+def test_a_frozen_server_is_told_and_noticed_once_it_is_back(on_postgres: Stack, server: Server) -> None:
+    visitor = Visitor(on_postgres)
+    assert visitor.log_in().status == 200
+    frozen = processes_of(server)
+    for process in frozen:
+        process.send_signal(signal.SIGSTOP)
+    try:
+        assert_unavailable(visitor)
+        assert visitor.ask("/healthz").status == 200
+        assert visitor.ask("/static/img/logo.svg").status == 200
+    finally:
+        for process in frozen:
+            process.send_signal(signal.SIGCONT)
+    wait_for(lambda: visitor.ask("/").status == 200, "a page after the outage")
+    away, back = said_of_the_database(on_postgres)
+    assert "does not answer" in away and "is back" in back
+    assert "Traceback" not in on_postgres.log()
+
+
+def test_a_server_that_is_gone_is_told_without_a_traceback(on_postgres: Stack, server: Server) -> None:
+    visitor = Visitor(on_postgres)
+    assert visitor.log_in().status == 200
+    server.stop()
+    assert_unavailable(visitor)
+    server.start()
+    wait_for(lambda: visitor.ask("/").status == 200, "a page after the outage")
+    away, back = said_of_the_database(on_postgres)
+    assert "does not answer" in away and "is back" in back
+    assert "Traceback" not in on_postgres.log()
+
+
+def test_a_file_that_somebody_else_writes_is_busy_for_those_who_write_and_there_for_those_who_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(postgres.VARIABLE, raising=False)
+    with Stack() as stack:
+        seed_stack(stack)
+        stack.start_web()
+        reader, writer = Visitor(stack), Visitor(stack)
+        assert reader.log_in().status == 200
+        path = stack.data / "steersman.sqlite3"
+        with closing(sqlite3.connect(path, timeout=20, isolation_level=None)) as lock:
+            lock.execute("BEGIN IMMEDIATE")
+            busy = writer.log_in()
+            assert busy.status == 503 and busy.retry_after and BUSY in busy.text
+            assert reader.ask("/").status == 200
+            lock.execute("ROLLBACK")
+        assert writer.log_in().status == 200
+        assert not said_of_the_database(stack)
+        assert "Traceback" not in stack.log()
+
+
+def test_a_fault_of_the_portal_is_still_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table that is missing does not come back by itself: the page says that something broke, and the log why."""
+    monkeypatch.delenv(postgres.VARIABLE, raising=False)
+    with Stack() as stack:
+        seed_stack(stack)
+        stack.start_web()
+        visitor = Visitor(stack)
+        assert visitor.log_in().status == 200
+        with closing(sqlite3.connect(stack.data / "steersman.sqlite3", timeout=20)) as database:
+            database.execute("ALTER TABLE runs_run RENAME TO away")
+            database.commit()
+        broken = visitor.ask("/")
+        assert broken.status == 500 and broken.retry_after is None
+        assert "no such table" in stack.log()

@@ -95,7 +95,7 @@ async def measure(stack: Stack, run_id: int, ticket: str) -> tuple[Sender, list[
     with_redis = await sender.send(COMMANDS)
     stack.redis.stop()
     print(f"{COMMANDS} commands without it", file=sys.stderr)
-    while "degraded" not in watcher.links:
+    while "database" not in watcher.links:
         await asyncio.sleep(0.1)
     without_redis = await sender.send(COMMANDS)
     await watcher.stop()

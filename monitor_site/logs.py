@@ -24,3 +24,13 @@ class KeylessFormatter(logging.Formatter):
             record = copy.copy(record)
             record.exc_info = record.exc_text = None
         return KEYS.sub("…", super().format(record))
+
+
+class WithoutLostConnections(logging.Filter):
+    """Takes out tracebacks of a channel layer that is away: who uses the layer says in one line that it is, and why."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        # What has raised it is loaded; most processes need no Redis.
+        from redis.exceptions import RedisError
+
+        return record.exc_info is None or not isinstance(record.exc_info[1], (RedisError, OSError))

@@ -382,9 +382,16 @@ LOGGING = {
             "style": "{",
         }
     },
-    "filters": {"outages": {"()": "runs.outage.causes.WithoutOutages"}},
+    "filters": {
+        "outages": {"()": "runs.outage.causes.WithoutOutages"},
+        "lost_connections": {"()": "monitor_site.logs.WithoutLostConnections"},
+    },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     # Django's own handlers would write each line a second time when debugging, keys included.
-    "loggers": {"django": {"handlers": []}, "django.request": {"filters": ["outages"]}},
+    "loggers": {
+        "django": {"handlers": []},
+        "django.request": {"filters": ["outages"]},
+        "channels_redis.pubsub": {"filters": ["lost_connections"]},
+    },
     "root": {"handlers": ["console"], "level": env("STEERSMAN_LOG_LEVEL", default="WARNING")},
 }

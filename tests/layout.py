@@ -75,7 +75,9 @@ RULES = {
     "runs.commands": rule(f"{RECORD} runs.access steersman", "django msgspec", WEB),
     "runs.metrics": rule("runs.models runs.protocol runs.access", "django channels msgspec prometheus_client", WEB),
     "runs.live": rule(
-        f"{RECORD} runs.access runs.commands runs.metrics", "django channels msgspec autobahn", "torch psutil pynvml"
+        f"{RECORD} runs.access runs.commands runs.metrics runs.outage",
+        "django channels msgspec autobahn",
+        "torch psutil pynvml",
     ),
     "runs.alerts.rulebook": rule(
         f"{RECORD} runs.access runs.series runs.commands runs.alerts runs.alerts.detectors steersman",

@@ -31,6 +31,7 @@ from runs.live.room import Room
 from runs.live.socket_limits import answers
 from runs.metrics.portal_tally import tally
 from runs.models import Command, Run
+from runs.outage.answers import noted_outage, sentence
 from runs.protocol.commands import InvalidCommand, Request, parse_command
 from runs.protocol.events import PROTOCOL, TOO_MANY, TOO_SLOW, Error, Message, Pong, Resync, encode_message
 from runs.protocol.wire_format import EXTENSION, LARGEST_REQUEST_BYTES, Wire
@@ -95,14 +96,17 @@ class RunConsumer(AsyncWebsocketConsumer):
             raise
         except ViewerLeft as left:
             logger.debug("run %s: %s", self.run_id, left)
-        except Exception:
-            logger.exception("run %s: a socket's message could not be handled", self.run_id)
+        except Exception as error:
+            outage = noted_outage(error)
+            if outage is None:
+                logger.exception("run %s: a socket's message could not be handled", self.run_id)
             if message["type"] == "websocket.connect":
                 # Half greeted it would show nothing for ever: let it come again.
-                await self._fail()
+                await self._fail(TRY_AGAIN if outage else FAILED)
                 return
+            text = sentence(outage) if outage else "The server could not handle this; it has been logged."
             try:
-                await self.send_message(Error(error="The server could not handle this; it has been logged."))
+                await self.send_message(Error(error=text))
             except ViewerLeft as left:
                 logger.debug("run %s: %s", self.run_id, left)
             except Exception:
@@ -158,14 +162,14 @@ class RunConsumer(AsyncWebsocketConsumer):
 
     async def _greet(self) -> Greeting:
         """Send the snapshot at seq K; what is missing since the viewer's last seq follows from the outbox."""
-        assert self.room is not None and self.hub is not None and self.viewer is not None
+        assert self.room is not None and self.viewer is not None
         since = since_of(query_of(self.scope).get("since", []))
         greeting = await self.room.greeter.greet(since, is_guest=self.viewer.is_guest)
         snapshot, replays = greeting.snapshot, greeting.replays
         if since is not None:
             tally.counts.replays += replays
             tally.counts.resyncs += not replays
-        await self._transmit(snapshot.hello(self.viewer, replays=replays, life=self.room.life, link=self.hub.link))
+        await self._transmit(snapshot.hello(self.viewer, replays=replays, life=self.room.life, link=self.room.link))
         if since is not None and not replays:
             await self.send_message(Resync(seq=snapshot.seq))
         return greeting

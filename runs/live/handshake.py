@@ -24,6 +24,7 @@ from runs.live.database_reads import look_at_outcome, writing
 from runs.live.rights_watch import LONGEST_ANSWER_AGE_S, RightsWatch
 from runs.live.socket_limits import address_of
 from runs.models import AccessToken, TokenScope
+from runs.outage.answers import noted_outage
 
 logger = logging.getLogger(__name__)
 
@@ -170,8 +171,9 @@ class Entrance:
         """Remove what is kept of tickets that have expired; nobody waits for it."""
         try:
             await writing(forget_expired_tickets)()
-        except Exception:  # a minute later is early enough
-            logger.exception("expired tickets could not be removed")
+        except Exception as error:  # a minute later is early enough
+            if noted_outage(error) is None:
+                logger.exception("expired tickets could not be removed")
         self._forgot_at = time.monotonic()
         self._forgetting = None
 

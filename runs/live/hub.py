@@ -2,7 +2,8 @@
 
 It joins a run's group when the first viewer comes and leaves with the last. The channel layer may lose,
 double or delay: events are put in order by `seq`, gaps are read from the database, and the database is
-looked at each second in any case, so that a dead layer costs latency alone.
+looked at each second in any case, so that a dead layer costs latency alone. Layer and database are looked after by
+tasks of their own: neither waits for the other.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from runs.live.room import Room
 from runs.live.socket_limits import Handshakes
 from runs.metrics.portal_tally import Reporter, tally
 from runs.models import Run
+from runs.outage.answers import noted_outage
+from runs.outage.database_watch import database_watch
 from runs.protocol.events import Life, Link
 from runs.protocol.reports import PortalLevels
 from runs.recording import feed
@@ -39,6 +42,8 @@ POLL_INTERVAL_S = 1.0
 # A layer whose echo is older than this is away; viewers are told that events come from the database.
 ECHO_TIMEOUT_S = 2.5
 LAYER_CALL_TIMEOUT_S = 2.0
+# A database that does not answer a look for so long is said to be away.
+LOOK_TIMEOUT_S = 1.5
 FIRST_ECHO_TIMEOUT_S = 0.5
 # A quarter of what an outbox holds: viewers take one part while the next is read.
 LARGEST_READ_EVENTS = 2_000
@@ -46,10 +51,11 @@ LARGEST_READ_BYTES = 1 << 20
 
 
 class Hub:
-    """All rooms of one event loop. `link` is "live" while the channel layer's echo comes back."""
+    """All rooms of one event loop. `has_layer` is true while the channel layer's echo comes back."""
 
     def __init__(self) -> None:
-        self.link = "degraded"
+        self.has_layer = False
+        self.has_database = True
         self.guard = RightsWatch()
         self.places = Places()
         self.handshakes = Handshakes()
@@ -57,12 +63,13 @@ class Hub:
         self.reporter = Reporter(lambda: levels_of(self), writing(tally.write))
         self._rooms: dict[int, Room] = {}
         self._joining = asyncio.Lock()
-        self._looking: asyncio.Task[None] | None = None
+        self._looking: list[asyncio.Task[None]] = []
         self._hearing: asyncio.Task[None] | None = None
         self._layer: Any = None
         self._channel = ""
         self._echo_group = f"hub.{uuid.uuid4().hex}"
         self._echo_at = 0.0
+        self._misses_layer = False
         self._echoed = asyncio.Event()
         self._linked_at = 0.0
         self._looked_at = 0.0
@@ -86,15 +93,19 @@ class Hub:
                         await self._connect()
                     await self._subscribe(run_id)
                     room = self._rooms[run_id] = await _open_room(run_id)
+                    room.link = self._link_of(room)
                 except BaseException:
                     # Nobody would leave, and with that end what was begun for the first viewer.
                     if not self._rooms:
                         await self._disconnect()
                     raise
             room.outboxes.add(outbox)
-            if self._looking is None:
+            if not self._looking:
                 self._looked_at = time.monotonic()
-                self._looking = asyncio.create_task(self._look_forever())
+                self._looking = [
+                    asyncio.create_task(self._look_forever()),
+                    asyncio.create_task(self._stay_linked_forever()),
+                ]
         return room, outbox
 
     async def leave(self, room: Room, outbox: Outbox) -> None:
@@ -107,9 +118,8 @@ class Hub:
             if self._layer is not None:
                 await self._layer_call("group_discard", f"run.{room.run_id}", self._channel)
             if not self._rooms:
-                if self._looking is not None:
-                    self._looking.cancel()
-                    self._looking = None
+                while self._looking:
+                    self._looking.pop().cancel()
                 await self._disconnect()
 
     async def _connect(self) -> None:
@@ -121,7 +131,7 @@ class Hub:
                 await layer.group_add(self._echo_group, channel)
                 await layer.group_add(revocation.GROUP, channel)
         except Exception as error:  # whatever a layer raises: the database serves meanwhile
-            self._set_link("degraded", str(error))
+            self._note_layer(False, str(error))
             await _flush(layer)
             return
         self._layer, self._channel = layer, channel
@@ -143,8 +153,8 @@ class Hub:
         try:
             async with asyncio.timeout(LAYER_CALL_TIMEOUT_S):
                 await getattr(self._layer, name)(*arguments)
-        except Exception as error:  # the next look reconnects
-            self._set_link("degraded", str(error))
+        except Exception as error:  # the next echo that is due reconnects
+            self._note_layer(False, str(error))
             self._echo_at = 0.0
             return False
         return True
@@ -155,21 +165,28 @@ class Hub:
             if message.get("type") == "hub.echo":
                 self._echo_at = time.monotonic()
                 self._echoed.set()
-                self._set_link("live")
+                self._note_layer(True)
                 continue
             if message.get("type") == revocation.MESSAGE:
                 self.guard.wake()
                 continue
             room = self._rooms.get(message.get("run"))
-            if room is not None:
+            if room is not None and message.get("type") == feed.HEARTBEAT_MESSAGE:
+                # Of an owner who cannot write it into the database now.
+                if message["attempt"] == room.attempt:
+                    room.told_alive_at = time.monotonic()
+            elif room is not None:
                 try:
                     await self._heard(room, message)
-                except Exception:  # the next look reads what this message announced
-                    logger.exception("run %s: an announcement could not be handed on", room.run_id)
+                except Exception as error:  # the next look reads what this message announced
+                    if noted_outage(error) is None:
+                        logger.exception("run %s: an announcement could not be handed on", room.run_id)
 
     async def _heard(self, room: Room, message: dict[str, Any]) -> None:
         async with room.lock:
             seq = message["seq"]
+            room.note_announced(seq)
+            self._judge_link(room)
             if seq <= room.last_seq:
                 return
             frame = message.get("event")
@@ -199,32 +216,54 @@ class Hub:
             await asyncio.sleep(POLL_INTERVAL_S)
             try:
                 await self._look()
-            except Exception:  # a database that is away now may answer at the next look
-                logger.exception("the hub could not look at the database")
+            except Exception as error:  # a database that is away now may answer at the next look
+                if noted_outage(error) is None:
+                    logger.exception("the hub could not look at the database")
+                else:
+                    self._note_database(False, error)
 
     async def _look(self) -> None:
-        """One look: read the watched runs, hand on what was missed, judge life and link."""
+        """One look: read the watched runs, judge life, hand on what was missed."""
+        asking = asyncio.ensure_future(reading(_read_runs)(list(self._rooms)))
+        while not (await asyncio.wait({asking}, timeout=LOOK_TIMEOUT_S))[0]:
+            # It is not asked twice: each question that waits keeps a thread.
+            self._note_database(False, f"no answer within {LOOK_TIMEOUT_S} s")
+        rows = asking.result()
+        self._note_database(True)
         now = time.monotonic()
-        if now - max(self._echo_at, self._linked_at) > ECHO_TIMEOUT_S:
-            self._set_link("degraded", "no echo from the channel layer")
+        seen_s = now - self._looked_at
+        self._looked_at = now
+        for run_id, last_seq, heartbeat, state, attempt in rows:
+            room = self._rooms.get(run_id)
+            if room is None:
+                continue
+            room.attempt = attempt
+            self._judge_life(room, heartbeat, state in LIVE, now, seen_s)
+            room.stored_seq = last_seq
+            if last_seq > room.last_seq:
+                if self.has_layer:
+                    room.note_unannounced(last_seq)
+                async with room.lock:
+                    await self._catch_up(room, last_seq)
+            self._judge_link(room)
+
+    async def _stay_linked_forever(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_INTERVAL_S)
+            try:
+                await self._stay_linked()
+            except Exception:  # the database serves meanwhile
+                logger.exception("the hub could not look after the channel layer")
+
+    async def _stay_linked(self) -> None:
+        """Ask for the next echo, or take a new layer where echoes stay away."""
+        if time.monotonic() - max(self._echo_at, self._linked_at) > ECHO_TIMEOUT_S:
+            self._note_layer(False, "no echo from the channel layer")
             async with self._joining:
                 await self._disconnect()
                 await self._connect()
         elif self._layer is not None:
             await self._send_echo()
-        rows = await reading(_read_runs)(list(self._rooms))
-        now = time.monotonic()
-        seen_s = now - self._looked_at
-        self._looked_at = now
-        for run_id, last_seq, heartbeat, state in rows:
-            room = self._rooms.get(run_id)
-            if room is None:
-                continue
-            self._judge_life(room, heartbeat, state in LIVE, now, seen_s)
-            room.stored_seq = last_seq
-            if last_seq > room.last_seq:
-                async with room.lock:
-                    await self._catch_up(room, last_seq)
 
     async def _disconnect(self) -> None:
         hearing, layer = self._hearing, self._layer
@@ -242,7 +281,8 @@ class Hub:
             # Time in which the database could not be read is no evidence against the training.
             room.alive_at += seen_s - POLL_INTERVAL_S
         room.heartbeat, room.live = heartbeat, live
-        life = life_after(now - room.alive_at)
+        # Evidence of life is either way: what the database was told, or the channel layer while that could not be told.
+        life = life_after(now - max(room.alive_at, room.told_alive_at))
         if life != room.life:
             room.life = life
             room.tell(Life(life=life, silent_s=round(now - room.alive_at, 1)))
@@ -250,21 +290,46 @@ class Hub:
     async def _send_echo(self) -> bool:
         return await self._layer_call("group_send", self._echo_group, {"type": "hub.echo"})
 
-    def _set_link(self, link: str, why: str = "") -> None:
-        if link == self.link:
-            return
-        self.link = link
-        if link == "degraded":
+    def _note_layer(self, has_layer: bool, why: str = "") -> None:
+        self.has_layer = has_layer
+        if not has_layer and not self._misses_layer:
             logger.warning("the channel layer is away (%s); viewers follow from the database", why)
+        elif has_layer and self._misses_layer:
+            logger.warning("the channel layer is back")
+        self._misses_layer = not has_layer
+        self._judge_links()
+
+    def _note_database(self, has_database: bool, error: object = "") -> None:
+        self.has_database = has_database
+        if not has_database:
+            database_watch.note_away(error)
+        self._judge_links()
+
+    def _judge_links(self) -> None:
         for room in self._rooms.values():
+            self._judge_link(room)
+
+    def _judge_link(self, room: Room) -> None:
+        link = self._link_of(room)
+        if link != room.link:
+            room.link = link
             room.tell(Link(link=link))
+            if link in ("database", "unavailable"):
+                room.expect_no_announcements()
+
+    def _link_of(self, room: Room) -> str:
+        if not self.has_database:
+            return "unavailable"
+        if not self.has_layer:
+            return "database"
+        return "late" if room.is_late() else "live"
 
 
 def levels_of(hub: Hub) -> PortalLevels:
     """Return what a hub holds now, for the report of its process."""
     waiting = [outbox.waiting for room in hub.watched for outbox in room.outboxes]
     frames, size = sum(each for each, _ in waiting), sum(each for _, each in waiting)
-    degraded = int(bool(hub.watched) and hub.link == "degraded")
+    degraded = int(bool(hub.watched) and not hub.has_layer)
     return PortalLevels(len(waiting), hub.places.held(ALL), len(hub.watched), frames, size, degraded)
 
 
@@ -276,11 +341,12 @@ async def _open_room(run_id: int) -> Room:
     silent_s = (timezone.now() - run.heartbeat_at).total_seconds() if live and run.heartbeat_at else 0.0
     silent_s = max(0.0, min(silent_s, UNREACHABLE_AFTER_S - POLL_INTERVAL_S))
     alive_at = time.monotonic() - silent_s
-    return Room(run_id, run.last_seq, run.heartbeat, alive_at, live, life=life_after(silent_s))
+    life = life_after(silent_s)
+    return Room(run_id, run.last_seq, run.heartbeat, alive_at, live, life=life, attempt=run.attempt)
 
 
-def _read_runs(run_ids: list[int]) -> list[tuple[int, int, int, str]]:
-    return list(Run.objects.filter(pk__in=run_ids).values_list("pk", "last_seq", "heartbeat", "state"))
+def _read_runs(run_ids: list[int]) -> list[tuple[int, int, int, str, int]]:
+    return list(Run.objects.filter(pk__in=run_ids).values_list("pk", "last_seq", "heartbeat", "state", "attempt"))
 
 
 async def _flush(layer: Any) -> None:

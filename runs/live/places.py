@@ -21,6 +21,7 @@ from runs.access.grants import Grant
 from runs.access.limiter import Clock
 from runs.access.roles import Viewer
 from runs.live.database_reads import reading
+from runs.outage.answers import noted_outage
 
 logger = logging.getLogger(__name__)
 
@@ -79,8 +80,8 @@ class Places:
                 await self._read()
                 await self._write()
                 self._blind = False
-            except Exception:  # a database that is away now may answer the next time
-                if not self._blind:
+            except Exception as error:  # a database that is away now may answer the next time
+                if noted_outage(error) is None and not self._blind:
                     logger.exception("counts of sockets could not be exchanged; trying again")
                 self._blind = True
             if not self._own and (self._blind or not self._written):

@@ -13,6 +13,7 @@ from typing import Protocol
 from runs.access.grants import Grant, check_grants
 from runs.access.roles import Viewer
 from runs.live.database_reads import reading
+from runs.outage.answers import noted_outage
 
 logger = logging.getLogger(__name__)
 
@@ -110,8 +111,8 @@ class RightsWatch:
             try:
                 await self._check()
                 self._blind = False
-            except Exception:  # a database that is away now may answer at the next look
-                if not self._blind:
+            except Exception as error:  # a database that is away now may answer at the next look
+                if noted_outage(error) is None and not self._blind:
                     logger.exception("open sockets could not be checked; trying again")
                 self._blind = True
 

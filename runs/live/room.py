@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 # the work. The first waits for the second, which is near at such a rate, no longer than `GATHER_S`.
 BUSY_SENDS_PER_S = 2_000
 GATHER_S = 0.1
+# Announcements that come so long after their events were stored are late.
+LATE_S = 1.0
+LOST_S = 10.0
 # The rate of events is that of the last few.
 RATE_EVENTS = 8
 
@@ -39,7 +42,15 @@ class Room:
     alive_at: float
     live: bool
     life: str = "alive"
+    link: str = "live"
+    attempt: int = 0
     stored_seq: int = 0
+    # When the owner told by the channel layer that it lives, by `time.monotonic`.
+    told_alive_at: float = -math.inf
+    # What was read from the database before it was announced, and when.
+    _unannounced_seq: int = 0
+    _unannounced_since: float | None = None
+    _late_until: float = -math.inf
     greeter: Greeter = field(init=False)
     outboxes: set[Outbox] = field(default_factory=set)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -55,6 +66,34 @@ class Room:
     def newest_seq(self) -> int:
         """The newest event that is known here, whether or not it was handed on."""
         return max(self.last_seq, self.stored_seq)
+
+    def note_unannounced(self, seq: int) -> None:
+        """Take note that the database has an event up to `seq` that was not announced yet."""
+        self._unannounced_seq = seq
+        if self._unannounced_since is None:
+            self._unannounced_since = time.monotonic()
+
+    def note_announced(self, seq: int) -> None:
+        """Take note of the announcement of an event. One long after the database had it makes the room late."""
+        if self._unannounced_since is None:
+            return
+        now = time.monotonic()
+        if now - self._unannounced_since > LATE_S:
+            self._late_until = now + LATE_S
+        if seq >= self._unannounced_seq:
+            self._unannounced_since = None
+
+    def expect_no_announcements(self) -> None:
+        """Take note that none can come: those that do not come are no sign of a slow layer."""
+        self._unannounced_since = None
+
+    def is_late(self) -> bool:
+        """Tell whether announcements come more than `LATE_S` after the database has their events, or not at all."""
+        now = time.monotonic()
+        since = self._unannounced_since
+        # One that was lost, and is followed by none, says nothing of those to come.
+        waits = since is not None and LATE_S < now - since < LOST_S
+        return waits or now < self._late_until
 
     def deliver(self, seq: int, text: str) -> None:
         """Hand an event to all viewers: the same bytes to all of a kind. A busy room gets two in one message."""

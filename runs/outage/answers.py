@@ -17,6 +17,14 @@ API = "/api/"
 RETRY_AFTER_S = 2
 
 
+def noted_outage(error: BaseException | None) -> Outage | None:
+    """Return what `outage_of` does, and let everybody know of a database that is away."""
+    outage = outage_of(error)
+    if outage is Outage.AWAY:
+        database_watch.note_away(error)
+    return outage
+
+
 def sentence(outage: Outage) -> str:
     if outage is Outage.BUSY:
         return _("The database is busy: another process writes to it. Try again in a moment.")
@@ -42,12 +50,8 @@ def unavailable(request: HttpRequest, outage: Outage = Outage.AWAY) -> HttpRespo
 
 def outage_answer(request: HttpRequest, error: BaseException | None) -> HttpResponse | None:
     """Return the answer to a request that failed by `error`, None if that was no outage of the database."""
-    outage = outage_of(error)
-    if outage is None:
-        return None
-    if outage is Outage.AWAY:
-        database_watch.note_away(error)
-    return unavailable(request, outage)
+    outage = noted_outage(error)
+    return unavailable(request, outage) if outage else None
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

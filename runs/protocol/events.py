@@ -350,7 +350,11 @@ class Life(Message, frozen=True, kw_only=True):
 
 
 class Link(Message, frozen=True, kw_only=True):
-    """How events reach this server: "live" by the channel layer, "degraded" from the database within 2 s."""
+    """How events reach this server.
+
+    "live" by the channel layer; "late" by it too, more than a second after they were stored; "database" from the
+    database within 2 s, because the layer is away; "unavailable" not at all, because the database does not answer.
+    """
 
     kind: ClassVar[str] = "link"
     link: str

@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 LARGEST_ANNOUNCED_BYTES = 32 * 1024
 # Read from the database at once: some of the largest frames, some thousands of the usual ones in a few steps.
 FRAMES_A_READ = 64
+HEARTBEAT_MESSAGE = "run.heartbeat"
 
 
 def append(run_id: int, *events: Event, at: datetime | None = None) -> int:
@@ -66,6 +67,11 @@ def announce(run_id: int, stored: Sequence[StoredEvent]) -> None:
         if frame_bytes(event.frame) <= LARGEST_ANNOUNCED_BYTES:
             message["event"] = event.frame
         announcer.send(f"run.{run_id}", message)
+
+
+def announce_heartbeat(run_id: int, attempt: int) -> None:
+    """Tell viewers that the owner of a run lives: for one who cannot write it into the database now."""
+    announcer.send(f"run.{run_id}", {"type": HEARTBEAT_MESSAGE, "run": run_id, "attempt": attempt})
 
 
 def announce_command(run_id: int) -> None:

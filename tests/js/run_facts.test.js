@@ -9,7 +9,7 @@ test("it calls nothing live beside a run that is not under way: the dot is the p
   const groups = { waiting: "connected", live: "live", lost: "connected", ended: "connected" };
   for (const [group, text] of Object.entries(groups)) assert.equal(linkText("live", { group }), text, group);
   assert.equal(linkText("live", null), "connected");
-  assert.match(linkText("degraded", { group: "ended" }), /up to 2 s late/);
+  assert.match(linkText("database", { group: "ended" }), /up to 2 s late/);
   assert.equal(linkText("reconnecting", { group: "live" }), "reconnecting");
 });
 

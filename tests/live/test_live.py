@@ -357,10 +357,25 @@ async def test_it_follows_from_the_database_without_a_layer_and_says_so(people, 
     with override_settings(CHANNEL_LAYERS={"default": nowhere}):
         channel_layers.backends.clear()
         socket, hello = await greet(one, people["viewer"])
-        assert hello["link"] == "degraded"
+        assert hello["link"] == "database"
         await sync_to_async(append)(one, 1)
         assert (await numbered(socket))["seq"] == 1
         await socket.disconnect()
+
+
+@live
+async def test_it_says_that_announcements_are_late_and_when_they_come_in_time_again(people, one, two):
+    socket, hello = await greet(one, people["viewer"])
+    assert hello["link"] == "live"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("runs.recording.announcer.send", lambda group, message: None)
+        await sync_to_async(append)(one, 1)
+        assert (await numbered(socket))["seq"] == 1
+        assert (await answer(socket, "link"))["link"] == "late"
+    await sync_to_async(append)(one, 2)
+    assert (await numbered(socket))["seq"] == 2
+    assert (await answer(socket, "link"))["link"] == "live"
+    await socket.disconnect()
 
 
 @live
@@ -392,12 +407,12 @@ def test_it_comes_back_to_the_layer_when_the_server_returns(people, layer, layer
         await sync_to_async(append)(run, 1)
         assert (await numbered(socket))["seq"] == 1
         layer_server.stop()
-        assert (await answer(socket, "link"))["link"] == "degraded"
+        assert (await answer(socket, "link"))["link"] == "database"
         await sync_to_async(append)(run, 2)
         assert (await numbered(socket))["seq"] == 2
         layer_server.start()
         assert (await answer(socket, "link"))["link"] == "live"
-        assert hub.link == "live"
+        assert hub.has_layer
         await sync_to_async(append)(run, 3)
         assert (await numbered(socket))["seq"] == 3
         await socket.disconnect()

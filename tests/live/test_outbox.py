@@ -249,7 +249,7 @@ async def test_what_a_busy_room_is_told_does_not_overtake_an_event(busy: None) -
     one, other = Connection(), Connection()
     room = room_of(one, other)
     deliver(room, 1)
-    room.tell(Link(link="degraded"))
+    room.tell(Link(link="database"))
     kinds = [message["kind"] for frame in one.frames for message in events_of(frame)]
     assert kinds == ["log", "link"]
 

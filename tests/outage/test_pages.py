@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
 import sqlite3
-import sys
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -14,15 +12,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from http.cookiejar import CookieJar
 
-import psutil
 import pytest
 
+from tests.outage.frozen_postgres import Server, frozen, stack_on, started_server
 from tests.support import postgres
-from tests.support.stack import ROOT, Stack, seed_stack, wait_for
-
-sys.path.insert(0, str(ROOT / "scripts"))
-
-from postgres import PostgresError, Server, programs  # noqa: E402  a script, not a package
+from tests.support.stack import Stack, seed_stack, wait_for
 
 TRAININGS_GO_ON = "Trainings go on, and what they log is safe on their hosts."
 BUSY = "The database is busy"
@@ -68,29 +62,14 @@ class Visitor:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    try:
-        programs()
-    except PostgresError as missing:
-        pytest.skip(str(missing))
-    with Server() as server:
+    with started_server() as server:
         yield server
 
 
 @pytest.fixture
 def on_postgres(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
-    monkeypatch.setenv(postgres.VARIABLE, server.address)
-    with Stack() as stack:
-        seed_stack(stack)
-        stack.start_redis()
-        stack.start_web()
+    with stack_on(server, monkeypatch) as stack:
         yield stack
-
-
-def processes_of(server: Server) -> list[psutil.Process]:
-    assert server.process is not None
-    first = psutil.Process(server.process.pid)
-    # For root the first changes the user; it stops itself while its child is stopped, so that it comes last.
-    return [*first.children(recursive=True), first]
 
 
 def assert_unavailable(visitor: Visitor) -> None:
@@ -118,16 +97,10 @@ def said_of_the_database(stack: Stack) -> list[str]:
 def test_a_frozen_server_is_told_and_noticed_once_it_is_back(on_postgres: Stack, server: Server) -> None:
     visitor = Visitor(on_postgres)
     assert visitor.log_in().status == 200
-    frozen = processes_of(server)
-    for process in frozen:
-        process.send_signal(signal.SIGSTOP)
-    try:
+    with frozen(server):
         assert_unavailable(visitor)
         assert visitor.ask("/healthz").status == 200
         assert visitor.ask("/static/img/logo.svg").status == 200
-    finally:
-        for process in frozen:
-            process.send_signal(signal.SIGCONT)
     wait_for(lambda: visitor.ask("/").status == 200, "a page after the outage")
     away, back = said_of_the_database(on_postgres)
     assert "does not answer" in away and "is back" in back

@@ -86,7 +86,7 @@ def test_the_requirements_are_all_there() -> None:
     assert "Would install" not in done.stdout
 
 
-def test_the_page_follows_a_training_from_the_database_and_says_degraded(plain: Stack) -> None:
+def test_the_page_follows_a_training_from_the_database_and_says_so(plain: Stack) -> None:
     plain.manage("recipes", "--publish")
     parameters = ("--set", "epochs=3", "--set", "threads=1")
     created = plain.manage(
@@ -112,7 +112,7 @@ def test_the_page_follows_a_training_from_the_database_and_says_degraded(plain: 
     assert training.returncode == 0, plain.log()
 
     links = [message["link"] for message in messages if message["kind"] in ("hello", "link")]
-    assert links[-1] == "degraded"
+    assert links[-1] == "database"
     seqs = [message["seq"] for message in messages if message["kind"] != "hello" and "seq" in message]
     assert seqs == list(range(1, len(seqs) + 1))
     kinds = [message["kind"] for message in messages]

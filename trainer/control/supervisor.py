@@ -19,6 +19,7 @@ from runs.models import Attempt, Command, CommandState, Run, RunState
 from runs.protocol.commands import Stop
 from runs.protocol.events import LogLine
 from runs.recording import announcer
+from runs.recording.feed import announce_heartbeat
 from runs.recording.lifecycle import HEARTBEAT_INTERVAL_S, AttemptEnd, Fenced, Lease, renew_lease
 from runs.series import storage
 from steersman.agent.journals.empty_record import reproach
@@ -101,7 +102,7 @@ class Supervisor:
         self._outcomes = self._mailbox.outcomes
         self._dispatch = CommandDispatch(lease, self._mailbox, group, interrupts, display)
         self._wake = threading.Event()
-        self._heart = HeartbeatThread(self._mailbox)
+        self._heart = HeartbeatThread(self._mailbox, self._tell_of_life)
         self._stall = StallReport(attempt.run, lease.number)
         self._is_recipe = attempt.run.recipe_id is not None
         device = device_there(attempt.run.device, os.environ) if self._is_recipe else "auto"
@@ -188,6 +189,11 @@ class Supervisor:
             time.sleep(DATABASE_PAUSE_S)
         finally:
             self._ticked_at = time.monotonic()
+
+    def _tell_of_life(self) -> None:
+        """Send a heartbeat by the channel layer while none can be written into the database. Called by a thread."""
+        if time.monotonic() - self._last_store > 2 * HEARTBEAT_INTERVAL_S:
+            announce_heartbeat(self.lease.run_id, self.lease.number)
 
     def _end_deaf(self, now: float) -> None:
         """End a training that does not look at `run.stopping`: without a supervisor SIGTERM would have ended it."""

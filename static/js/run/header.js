@@ -6,7 +6,7 @@ import { fill, gettext, stateText } from "../shared/i18n.js";
 import { changeDetector } from "../shared/painter.js";
 import { openAlerts } from "../state/alerts.js";
 import { currentEpoch, secondsLeft, shareDone, stepRate } from "../state/progress.js";
-import { linkText } from "./link_text.js";
+import { linkSentence, linkText } from "./link_text.js";
 
 const LOSSES = ["train/loss", "loss"];
 const OLD_POINT_S = 60;
@@ -141,9 +141,10 @@ export class Header {
   }
 
   #paintBanner(run) {
-    const sentence = this.#connection.sentence || endSentence(run, this.#state.attempts.at(-1)) || quietSentence(run, this.#state.life);
+    const ofLink = this.#connection.sentence || linkSentence(this.#shownLink(), run);
+    const sentence = ofLink || endSentence(run, this.#state.attempts.at(-1)) || quietSentence(run, this.#state.life);
     this.#parts.banner.hidden = !sentence;
-    this.#parts.banner.classList.toggle("banner-bad", Boolean(this.#connection.sentence) || run.state === "failed");
+    this.#parts.banner.classList.toggle("banner-bad", Boolean(ofLink) || run.state === "failed");
     setText(this.#parts.banner.querySelector("[data-slot=text]"), sentence);
     this.#parts.banner.querySelector("[data-slot=attempts]").hidden = run.state !== "failed";
   }
@@ -171,9 +172,14 @@ export class Header {
     setText(this.#slots.left, left === null ? "–" : duration(Math.ceil(left)));
   }
 
+  #shownLink() {
+    const { link } = this.#connection;
+    return link === "open" ? this.#state.link || "live" : link;
+  }
+
   #paintLink() {
-    const { link, sentence } = this.#connection;
-    const shown = link === "open" ? this.#state.link || "live" : link;
+    const { sentence } = this.#connection;
+    const shown = this.#shownLink();
     const text = linkText(shown, this.#state.run);
     if (!this.#linkChanged(shown, text, sentence)) return;
     this.#parts.run.dataset.link = shown;

@@ -5,7 +5,9 @@ import { gettext } from "../shared/i18n.js";
 const TEXTS = {
   connecting: gettext("connecting"),
   live: gettext("live"),
-  degraded: gettext("degraded: up to 2 s late"),
+  late: gettext("late: updates come some seconds later"),
+  database: gettext("from the database: up to 2 s late"),
+  unavailable: gettext("database away"),
   reconnecting: gettext("reconnecting"),
   offline: gettext("offline"),
 };
@@ -14,4 +16,12 @@ const TEXTS = {
 export function linkText(link, run) {
   if (link === "live" && run?.group !== "live") return gettext("connected");
   return TEXTS[link] ?? link;
+}
+
+/** Return what is to be said of `link` in a sentence, "" if its text says enough. */
+export function linkSentence(link, run) {
+  if (link !== "unavailable") return "";
+  if (run?.group === "live")
+    return gettext("The database does not answer. The training goes on, and its points are safe on its host: they appear here once it is back.");
+  return gettext("The database does not answer. What is shown here is the last that was heard.");
 }

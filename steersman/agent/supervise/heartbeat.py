@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 from steersman.files.mailbox import Mailbox
 
@@ -13,13 +14,14 @@ LATEST_S = 3.0
 
 
 class HeartbeatThread:
-    """Sends heartbeats to a mailbox from a thread of its own until `stop`.
+    """Sends heartbeats to a mailbox from a thread of its own until `stop`, and calls `also` each time.
 
     A database may keep the main thread for minutes.
     """
 
-    def __init__(self, mailbox: Mailbox) -> None:
+    def __init__(self, mailbox: Mailbox, also: Callable[[], None] | None = None) -> None:
         self._mailbox = mailbox
+        self._also = also
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._send_forever, name="heart", daemon=True)
 
@@ -38,4 +40,6 @@ class HeartbeatThread:
             now = time.monotonic()
             if now - waiting_since < LATEST_S:
                 self._mailbox.heartbeat()
+                if self._also is not None:
+                    self._also()
             waiting_since = now

@@ -1,0 +1,87 @@
+"""What viewers of a run hear while its database is frozen or locked: of the database, not of the training."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import pytest
+
+from runs.recording.lifecycle import UNREACHABLE_AFTER_S
+from tests.outage.frozen_postgres import frozen, stack_on, started_server
+from tests.support import postgres
+from tests.support.stack import ROOT, Stack, create_run, run_row, seed_stack, wait_for, write_locked
+from tests.support.watcher import Watcher, ticket_of
+
+SHORT = str(ROOT / "tests" / "trainings" / "short.py")
+
+
+@contextmanager
+def watched_training(stack: Stack) -> Iterator[tuple[int, Watcher]]:
+    """A training that logs 100 steps a second, and a viewer of it."""
+    run_id = create_run(stack)
+    made = stack.manage("create_token", "--project", "lab", "--scope", "view", "--user", "operator")
+    token = next(word for word in made.stdout.split() if word.startswith("stm_"))
+    supervisor = stack.train(run_id, "--quiet", "--", SHORT, "1000000", "0.01", "log")
+    wait_for(lambda: run_row(stack, run_id)["step"] > 20, f"points\n{stack.log()}")
+    watcher = Watcher(stack.address, run_id, lambda: ticket_of(stack, run_id, token))
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_until_complete, args=(watcher.follow(),), daemon=True)
+    thread.start()
+    try:
+        wait_for(lambda: watcher.hello is not None and watcher.events, "a viewer that is greeted")
+        yield run_id, watcher
+    finally:
+        # Its loop ends with it.
+        asyncio.run_coroutine_threadsafe(watcher.stop(), loop)
+        thread.join(60)
+        supervisor.send_signal(signal.SIGTERM)
+        supervisor.wait(60)
+
+
+def assert_whole(watcher: Watcher) -> None:
+    """Check that the viewer kept one socket, missed no point, and heard nothing of a silent training."""
+    assert watcher.connections == 1
+    steps = [step for event in watcher.events for block in event.get("blocks", ()) for step in block["steps"]]
+    assert steps == list(range(steps[0], steps[-1] + 1))
+    assert not [message for message in watcher.messages if message["kind"] == "life"]
+
+
+def test_a_frozen_database_is_told_and_the_training_called_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        started_server() as server,
+        stack_on(server, monkeypatch) as stack,
+        watched_training(stack) as (_, watcher),
+    ):
+        with frozen(server):
+            wait_for(lambda: watcher.links[-1] == "unavailable", "the viewer to hear of the database")
+        wait_for(lambda: watcher.links[-1] == "live", "the viewer to hear that it is back")
+        seen = watcher.last_seq
+        wait_for(lambda: watcher.last_seq > seen + 5, "points after the outage")
+        assert_whole(watcher)
+        assert "Traceback" not in stack.log()
+
+
+def test_a_training_whose_heartbeats_cannot_be_written_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(postgres.VARIABLE, raising=False)
+    with Stack() as stack:
+        seed_stack(stack)
+        stack.start_redis()
+        stack.start_web()
+        with watched_training(stack) as (run_id, watcher):
+
+            def silent_s() -> float:
+                at = datetime.fromisoformat(run_row(stack, run_id)["heartbeat_at"]).replace(tzinfo=UTC)
+                return (datetime.now(UTC) - at).total_seconds()
+
+            with write_locked(stack, run_id):
+                wait_for(lambda: silent_s() > UNREACHABLE_AFTER_S + 3, "heartbeats that are missed")
+            seen = watcher.last_seq
+            wait_for(lambda: watcher.last_seq > seen + 5, "points after the lock")
+            assert_whole(watcher)
+            assert watcher.links[-1] in ("live", "late")
+            assert "Traceback" not in stack.log()

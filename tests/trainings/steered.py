@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import steersman
+from steersman.commands import Done
 
 steps, pause_s = int(sys.argv[1]), float(sys.argv[2])
 run = steersman.attach()
@@ -69,12 +70,12 @@ def save(arguments: dict[str, str]) -> None:
     )
 
 
-def extend(arguments: dict[str, int]) -> steersman.control.Done:
+def extend(arguments: dict[str, int]) -> Done:
     global total_epochs
     before = total_epochs
     total_epochs += arguments["epochs"]
     run.plan(total_epochs=total_epochs, total_steps=total_epochs * 100, steps_per_epoch=100)
-    return steersman.control.Done(old=before, new=total_epochs)
+    return Done(old=before, new=total_epochs)
 
 
 run.on("save_checkpoint", save)

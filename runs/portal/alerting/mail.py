@@ -27,7 +27,7 @@ from runs.alerts.sending.addresses import InvalidAddress
 from runs.alerts.sending.secrets import seal
 from runs.models import AlertDestination, DestinationKind, MailAccount, MailSecurity, Membership, Project
 from runs.portal.alerting.destination_form import SECRET, SELECT, TEXT
-from runs.portal.alerting.owning import note, note_saved, owner_of, try_out
+from runs.portal.alerting.owning import note, note_saved, owner_of, try_out, unread_mail_of
 
 HOST = re.compile(r"(?=.{1,200}\Z)[A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?\Z")
 OTHER = "other"
@@ -244,5 +244,12 @@ def _show(
     request: HttpRequest, own: Membership, form: MailAccountForm, status: int = 200, **result: object
 ) -> HttpResponse:
     to = request.POST.get("to") or (form.account and (form.account.sender or form.account.user)) or ""
-    context = {"project": own.project, "form": form, "account": form.account, "to": to, **result}
+    context = {
+        "project": own.project,
+        "form": form,
+        "account": form.account,
+        "unread_mail": unread_mail_of(form.account),
+        "to": to,
+        **result,
+    }
     return render(request, "alerting/mail.html", context, status=status)

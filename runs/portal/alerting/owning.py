@@ -16,7 +16,8 @@ from django.utils.translation import gettext as _
 from runs.access.limiter import Limiter
 from runs.access.roles import membership_in
 from runs.alerts import sending
-from runs.models import AlertDestination, Membership, Role
+from runs.alerts.wording.unread_mail import unread_mail
+from runs.models import AlertDestination, MailAccount, Membership, Role
 
 # Of a project, in each web process: a test starts a process, and may go by the mail server of the installation.
 TRIALS_BURST = 10
@@ -56,6 +57,12 @@ def public_url() -> str:
     return str(settings.STEERSMAN_PUBLIC_URL)
 
 
+def unread_mail_of(account: MailAccount | None) -> str:
+    """Return why nobody receives mail of a project with this account; "" where it is sent."""
+    unread = "" if account is not None else unread_mail()
+    return _(unread) if unread else ""
+
+
 def try_out(destination: AlertDestination) -> tuple[bool, str]:
     """Send a test message to a stored destination; return whether it was taken, and what the server answered.
 
@@ -64,4 +71,5 @@ def try_out(destination: AlertDestination) -> tuple[bool, str]:
     if not _trials.take(destination.project_id):
         return False, _("No test was sent: the project has sent many. Wait a minute, then try again.")
     result = sending.test_message(destination)
-    return result.ok, result.answer
+    # What is no server's answer but ours may be in the catalogue.
+    return result.ok, _(result.answer) if result.answer else ""

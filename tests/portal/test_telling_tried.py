@@ -8,9 +8,10 @@ import pytest
 from django.conf import LazySettings
 from django.test import Client
 
+from runs.access.limiter import Limiter
 from runs.alerts.sending import message, transport
 from runs.alerts.sending.errors import NotSent
-from runs.alerts.sending.secrets import seal
+from runs.alerts.sending.secrets import seal, unseal
 from runs.alerts.sending.trial import TestResult
 from runs.models import AlertDestination, MailAccount, Project
 from tests.portal.test_destination_pages import MAIL_PAGE, PAGE, signed_in
@@ -77,6 +78,64 @@ def test_what_nobody_receives_is_not_sent(
     assert len(list(folder.iterdir())) == (name == "filebased")
     # Links of messages are keys.
     assert capsys.readouterr().out == ""
+
+
+@pytest.fixture
+def trials(monkeypatch: pytest.MonkeyPatch) -> list[AlertDestination]:
+    """The destinations that a test was sent to, each as it was stored at that moment; the server refuses all."""
+    tried: list[AlertDestination] = []
+
+    def send(found: AlertDestination) -> TestResult:
+        tried.append(AlertDestination.objects.get(pk=found.pk))
+        return TestResult(False, "535 <b>wrong</b> authorization code")
+
+    monkeypatch.setattr("runs.alerts.sending.test_message", send)
+    monkeypatch.setattr("runs.portal.alerting.owning._trials", Limiter(10, 0.0))
+    return tried
+
+
+def shown(client: Client, address: str) -> str:
+    """Return what a page says of a test, "" where it says nothing."""
+    page = client.get(address).content.decode()
+    return "".join(part.split("</div>")[0] for part in page.split('data-testid="test-result"')[1:])
+
+
+def test_a_test_is_answered_on_the_page_of_the_destination_and_a_reload_sends_none(
+    owner: Client, on_call: AlertDestination, trials: list[AlertDestination], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = f"{PAGE}{on_call.pk}/"
+    answer = owner.post(f"{own}test/")
+    assert (answer.status_code, answer["Location"]) == (302, own)
+    assert "535 &lt;b&gt;wrong&lt;/b&gt; authorization code" in (said := shown(owner, own)) and "was not sent" in said
+    assert shown(owner, own) == "" and trials == [on_call]
+    monkeypatch.setattr("runs.alerts.sending.test_message", lambda _: TestResult(True, "250 2.0.0 Ok: queued"))
+    owner.post(f"{own}test/")
+    assert "250 2.0.0 Ok: queued" in (said := shown(owner, own)) and "was taken" in said
+
+
+def test_a_mail_account_is_tried_before_there_is_a_destination(
+    owner: Client, project: Project, trials: list[AlertDestination]
+) -> None:
+    assert owner.post(f"{MAIL_PAGE}test/", {"to": "ann@example.org"}).status_code == 404
+    MailAccount.objects.create(project=project, host="smtp.qq.com", user="a@qq.com", secret=seal("code"))
+    answer = owner.post(f"{MAIL_PAGE}test/", {"to": "bo@example.org"})
+    assert (answer.status_code, answer["Location"]) == (302, MAIL_PAGE)
+    assert "535 " in shown(owner, MAIL_PAGE) and shown(owner, MAIL_PAGE) == ""
+    assert [unseal(each.secret) for each in trials] == ["bo@example.org"]
+    assert not trials[0].is_on and not AlertDestination.objects.exists()
+    answer = owner.post(f"{MAIL_PAGE}test/", {"to": "nobody"})
+    assert answer.status_code == 422 and "no mail address" in answer.content.decode() and len(trials) == 1
+
+
+def test_tests_are_no_way_to_send_mail_to_many(
+    owner: Client, on_call: AlertDestination, trials: list[AlertDestination], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each starts a process and, without an account of the project, goes by the mail server of the installation."""
+    monkeypatch.setattr("runs.portal.alerting.owning._trials", Limiter(2, 0.0))
+    for said in ("535 ", "535 ", "Wait a minute"):
+        owner.post(f"{PAGE}{on_call.pk}/test/")
+        assert said in shown(owner, f"{PAGE}{on_call.pk}/")
+    assert trials == [on_call] * 2
 
 
 def test_the_answer_of_a_test_says_so_in_the_language_of_the_page(

@@ -98,11 +98,10 @@ def delete_destination(request: HttpRequest, slug: str, pk: int) -> HttpResponse
 @login_required
 @require_POST
 def test_destination(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
-    """Send a test message, and show what the server answered."""
+    """Send a test message; the page of the destination shows what the server answered, and sends none when reloaded."""
     own, found = _own_destination(request, slug, pk)
-    is_sent, answer = try_out(found)
-    form = DestinationForm(instance=found, project=own.project, kind=DestinationKind(found.kind))
-    return _show(request, own, form, is_tried=True, is_sent=is_sent, answer=answer)
+    try_out(request, found)
+    return redirect("destination", own.project.slug, found.pk)
 
 
 def _own_destination(request: HttpRequest, slug: str, pk: int) -> tuple[Membership, AlertDestination]:
@@ -123,9 +122,7 @@ def _answer(request: HttpRequest, own: Membership, form: DestinationForm) -> Htt
     return redirect("destination", own.project.slug, saved.pk)
 
 
-def _show(
-    request: HttpRequest, own: Membership, form: DestinationForm, status: int = 200, **result: object
-) -> HttpResponse:
+def _show(request: HttpRequest, own: Membership, form: DestinationForm, status: int = 200) -> HttpResponse:
     context = {
         "project": own.project,
         "form": form,
@@ -133,7 +130,6 @@ def _show(
         "destination": form.instance if form.instance.pk else None,
         "has_public_url": bool(public_url()),
         "unread_mail": _unread_mail(own, form.kind),
-        **result,
     }
     return render(request, "alerting/destination.html", context, status=status)
 

@@ -33,6 +33,7 @@ if [ -z "${STEERSMAN_TEST_POSTGRES:-}" ]; then
 	.venv/bin/python scripts/postgres.py .venv/bin/pytest -n 2 --dist load tests/live/test_live.py \
 		tests/commands/test_command_log.py tests/series/test_series.py tests/series/test_charts.py tests/series/test_exports.py tests/api/test_points.py tests/admin/test_admin.py \
 		tests/admin/test_admin_delete.py tests/control/test_setting_aside.py tests/steersman/test_widest_records.py tests/portal/test_unstorable_text.py \
+		tests/alerts/sending/test_sender.py tests/alerts/sending/test_fake_senders.py tests/alerts/sending/test_told_together.py \
 		$train::test_it_records_a_script_from_start_to_end $train::test_it_adopts_a_living_worker \
 		$train::test_a_database_that_is_away_costs_no_point \
 		$train::test_an_owner_that_was_fenced_out_writes_nothing_more_and_exits_4 || failed=1

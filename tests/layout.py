@@ -65,7 +65,7 @@ RULES = {
     "runs.alerts.detectors": rule("runs.protocol", never=f"{WEB} django msgspec numpy"),
     "runs.alerts": rule("runs.alerts.detectors runs.protocol steersman", never=f"{WEB} django"),
     "runs.models": rule("runs.protocol steersman", "django", WEB),
-    "runs.alerts.wording": rule("runs.models runs.alerts", "django", WEB),
+    "runs.alerts.wording": rule("runs.models runs.protocol runs.alerts steersman", "django", WEB),
     "runs.recording": rule("runs.alerts runs.models runs.protocol steersman", "django channels", WEB),
     "runs.outage": rule("runs.recording", "django", WEB),
     "runs.series": rule("runs.models runs.protocol", "django msgspec numpy", WEB),

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from runs.models import COMMAND_LINE, Alert, Command, Membership, Run
+from runs.protocol.causes import OfLink, command_cause, stored
 from runs.protocol.events import AlertChanged, CommandChanged
 
 # Who sent a command and is no member any more, with an account or without.
@@ -66,10 +67,19 @@ def replace_names(commands: Iterable[dict[str, Any]]) -> None:
     for command in listed:
         author = authors.get(command["id"])
         command["author_id"] = None
+        _hide_destination(command)
         if author is not None:
             command["author"] = roles.get(author, FORMER_MEMBER)
         elif command["author"] not in NO_PERSONS and command["id"] not in by_rules:
             command["author"] = FORMER_MEMBER
+
+
+def _hide_destination(command: dict[str, Any]) -> None:
+    """A destination of alerts may be called as a person is: leave it out of the reason."""
+    cause = command_cause(command["cause"] or {})
+    if isinstance(cause, OfLink):
+        hidden = msgspec.structs.replace(cause, destination="")
+        command["cause"], command["reason"] = stored(hidden), str(hidden)
 
 
 def replace_alert_names(alerts: Iterable[dict[str, Any]]) -> None:

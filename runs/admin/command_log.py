@@ -10,6 +10,7 @@ from django.utils.formats import date_format
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
+from runs.alerts.wording.texts import reason_of
 from runs.models import Command, Run
 from steersman.spec import ValueSpec
 
@@ -22,6 +23,7 @@ class CommandRow:
 
     command: Command
     arguments: str
+    reason: str
     terms: list[str]
     change: str
     effective: str
@@ -44,6 +46,7 @@ def command_rows(commands: list[Command]) -> list[CommandRow]:
         CommandRow(
             command=command,
             arguments=_arguments(command),
+            reason=reason_of(command),
             terms=_terms(command),
             change=_change(command),
             effective="" if command.effective_value is None else as_text(command.effective_value),

@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import display
 
-from runs.alerts.wording.texts import texts_of
+from runs.alerts.wording.texts import action_text, texts_of
 from runs.models import Alert, AlertDelivery, AlertDestination, DeliveryState, MailAccount, Severity
 
 SEVERITY_LABELS = {Severity.INFO: "info", Severity.WARNING: "warning", Severity.CRITICAL: "danger"}
@@ -67,10 +67,42 @@ class AlertAdmin(OnlyShows):
     date_hierarchy = "began_at"
     list_per_page = 50
     inlines = (DeliveriesOfAlert,)
+    # Texts in the language of the page: those of the row are English.
+    fields = readonly_fields = (
+        "run",
+        "attempt",
+        "told_title",
+        "told_text",
+        "detector",
+        "series",
+        "severity",
+        "step",
+        "began_at",
+        "value",
+        "nonfinite",
+        "usual",
+        "late",
+        "state",
+        "cleared_at",
+        "cleared_step",
+        "acknowledged_name",
+        "acknowledged_at",
+        "rule",
+        "told_action",
+        "command",
+    )
 
     @display(description=_("title"), ordering="title")
     def told_title(self, alert: Alert) -> str:
         return texts_of(alert).title
+
+    @display(description=_("text"))
+    def told_text(self, alert: Alert) -> str:
+        return texts_of(alert).text
+
+    @display(description=_("what the action did"))
+    def told_action(self, alert: Alert) -> str:
+        return action_text(alert)
 
     @display(description=_("severity"), ordering="severity", label=SEVERITY_LABELS)
     def severity_label(self, alert: Alert) -> tuple[str, str]:

@@ -283,7 +283,8 @@ class CommandOut(Schema):
     old: Any = None
     new: Any = None
     effective: Any = Field(None, description="The value in effect, where a schedule multiplies the knob")
-    reason: str = Field(description="What its author gave")
+    reason: str = Field(description="What its author gave; in English where a rule, a link or a replay asked")
+    cause: dict[str, Any] | None = Field(description="Then its `kind` (`alert`, `link`, `replay`) with its values")
     outcome: str = Field(description="Why it was refused or expired, or what was remarked")
 
 
@@ -300,6 +301,9 @@ class AlertOut(Schema):
     detector: str = Field(description="`code` where the training's own code raised it")
     title: str
     text: str
+    cause: dict[str, Any] | None = Field(
+        description="What `text` tells in English: a `kind` (`silence`, `death`, `little_space`) with its values"
+    )
     series: str
     severity: Severity
     step: int | None
@@ -316,6 +320,7 @@ class AlertOut(Schema):
     action: str = Field(description="What its rule asks of the run; empty if nothing")
     action_state: str = Field(description="`asked`, `dry_run` or `held_back`; empty while it is to come")
     action_text: str
+    held_back: str = Field(description="Why the rule did not act, in a word such as `same_cause`")
     command_id: str = Field(description="The command by which the rule asked")
 
 

@@ -14,6 +14,7 @@ from runs.access.author_names import distinct_name
 from runs.access.roles import Viewer, operators_only
 from runs.commands.legal_states import legal_states
 from runs.models import Command, CommandState, Run, RunState, as_wire
+from runs.protocol.causes import stored
 from runs.protocol.commands import (
     Cancel,
     Extend,
@@ -92,6 +93,7 @@ def record(
                 "rule_id": rule_id,
                 "replayed_rule": replayed_rule,
                 "reason": request.reason,
+                "cause": stored(request.cause),
                 "sent_at": timezone.now(),
                 "expires_at": request.expires_at,
                 "expected_state": request.expected_state,

@@ -13,7 +13,8 @@ import msgspec
 
 from runs.commands.record import record
 from runs.models import Attempt, Command, CommandState, Run, RunState, StoredEvent
-from runs.protocol.commands import COMMANDS, Evaluate, Extend, Note, SaveCheckpoint, SetKnob, parse_command
+from runs.protocol.causes import OfReplay
+from runs.protocol.commands import COMMANDS, Evaluate, Extend, Note, Request, SaveCheckpoint, SetKnob, parse_command
 
 # What shapes the curve, or is pinned to it. A pause changes nothing, and where a run ends is for the new one to say.
 REPLAYED = (SetKnob.kind, Extend.kind, Evaluate.kind, SaveCheckpoint.kind, Note.kind)
@@ -60,7 +61,7 @@ def replay(old: Run, new: Run, *, author_id: int | None, author_name: str) -> li
     return [
         record(
             new.pk,
-            parse_command(_payload(old, new, command)),
+            _request(old, new, command),
             author_id=author_id,
             author_name=author_name,
             replayed_rule=_rule_of(command),
@@ -75,16 +76,15 @@ def _rule_of(command: Command) -> str:
     return command.author_name if by_rule else command.replayed_rule
 
 
-def _payload(old: Run, new: Run, command: Command) -> dict[str, Any]:
+def _request(old: Run, new: Run, command: Command) -> Request:
     payload: dict[str, Any] = {
         "id": str(uuid5(command.pk, f"replayed on run {new.pk}")),
         "command": command.kind,
         "arguments": command.arguments,
-        "reason": f"Replay of run {old.pk}.",
     }
     if command.step and COMMANDS[command.kind].can_be_scheduled:
         payload["at"] = {"step": command.step}
-    return payload
+    return parse_command(payload).caused_by(OfReplay(run=old.pk))
 
 
 def _outlasts(command: Command, attempt: Attempt) -> bool:

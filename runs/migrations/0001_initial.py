@@ -629,6 +629,7 @@ class Migration(migrations.Migration):
                 ("author_name", models.CharField(max_length=150, verbose_name="author")),
                 ("replayed_rule", models.CharField(blank=True, max_length=150, verbose_name="replayed rule")),
                 ("reason", models.CharField(blank=True, max_length=500, verbose_name="reason")),
+                ("cause", models.JSONField(blank=True, default=dict)),
                 (
                     "state",
                     models.CharField(
@@ -837,6 +838,7 @@ class Migration(migrations.Migration):
                 ),
                 ("title", models.CharField(max_length=200, verbose_name="title")),
                 ("text", models.CharField(blank=True, max_length=2000, verbose_name="text")),
+                ("cause", models.JSONField(blank=True, default=dict)),
                 ("step", models.BigIntegerField(blank=True, null=True, verbose_name="step")),
                 ("began_at", models.DateTimeField(verbose_name="began at")),
                 ("value", models.FloatField(blank=True, null=True, verbose_name="value")),
@@ -880,6 +882,27 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("action_text", models.CharField(blank=True, max_length=200, verbose_name="what the action did")),
+                (
+                    "held_back",
+                    models.CharField(
+                        blank=True,
+                        choices=[
+                            ("rule_changed", "Its rule was changed or deleted."),
+                            ("attempt_ended", "Its attempt had ended."),
+                            (
+                                "same_cause",
+                                "A rule has done so for another alert that began within a minute of this one.",
+                            ),
+                            ("replayed", "The run replays another one: what a rule did there is repeated."),
+                            ("acted_in_attempt", "The rule has acted in this attempt before."),
+                            ("acted_often", "The rule has acted as often as it may in an hour."),
+                            ("no_knob", "The training has no such knob."),
+                            ("too_small", "The value would be smaller than the rule allows."),
+                        ],
+                        max_length=20,
+                        verbose_name="why the rule did not act",
+                    ),
+                ),
                 (
                     "acknowledged_by",
                     models.ForeignKey(

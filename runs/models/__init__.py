@@ -16,7 +16,7 @@ from runs.models.alert_deliveries import (
     UsedAlertLink,
 )
 from runs.models.alert_rules import AlertRule, RuleAction, Severity
-from runs.models.alerts import OF_CODE, ActionState, Alert, AlertState, alert_as_wire
+from runs.models.alerts import OF_CODE, ActionState, Alert, AlertState, HeldBack, alert_as_wire
 from runs.models.commands import COMMAND_LINE, Command, CommandState, as_wire
 from runs.models.keys import AccessToken, TokenScope, UsedTicket
 from runs.models.projects import Invite, Membership, Project, Role
@@ -47,6 +47,7 @@ __all__ = [
     "DeliveryState",
     "DestinationKind",
     "EpochMetric",
+    "HeldBack",
     "Host",
     "Invite",
     "JournalOffset",

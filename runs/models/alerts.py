@@ -6,16 +6,15 @@ from typing import Any
 
 from django.conf import settings
 from django.db import models
+from django.utils.translation import gettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import pgettext_lazy
 
 from runs.models.alert_rules import AlertRule, RuleAction, Severity
 from runs.models.commands import Command
 from runs.models.runs import Run
+from runs.protocol.causes import OF_CODE as OF_CODE
 from runs.protocol.events import iso
 
-# The detector of an alert that the training's own code raises.
-OF_CODE = "code"
 LONGEST_TITLE = 200
 LONGEST_TEXT = 2000
 LONGEST_USUAL = 100
@@ -38,11 +37,26 @@ class ActionState(models.TextChoices):
     HELD_BACK = "held_back", _("held back")
 
 
+class HeldBack(models.TextChoices):
+    """Why a rule did not act."""
+
+    RULE_CHANGED = "rule_changed", _("Its rule was changed or deleted.")
+    ATTEMPT_ENDED = "attempt_ended", _("Its attempt had ended.")
+    SAME_CAUSE = "same_cause", _("A rule has done so for another alert that began within a minute of this one.")
+    REPLAYED = "replayed", _("The run replays another one: what a rule did there is repeated.")
+    ACTED_IN_ATTEMPT = "acted_in_attempt", _("The rule has acted in this attempt before.")
+    ACTED_OFTEN = "acted_often", _("The rule has acted as often as it may in an hour.")
+    NO_KNOB = "no_knob", _("The training has no such knob.")
+    TOO_SMALL = "too_small", _("The value would be smaller than the rule allows.")
+
+
 class Alert(models.Model):
     """Something that is wrong with an attempt, from the step where it began until it is cleared.
 
     `value` is the one that was judged, null where there is none or it is not finite (then named in `nonfinite`);
-    `usual` tells what was usual before, such as "0.31 ± 0.02". `late`: the point was old when it was judged.
+    `usual` tells what was usual before, such as "0.31 ± 0.02". `late`: the point was old when it was judged. Titles
+    and texts are in English: `runs.alerts.wording` makes those that people read of the detector and of `cause`, as
+    `runs.protocol.causes` stores it.
     """
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="alerts", verbose_name=_("run"))
@@ -52,6 +66,7 @@ class Alert(models.Model):
     severity = models.CharField(_("severity"), max_length=10, choices=Severity)
     title = models.CharField(_("title"), max_length=LONGEST_TITLE)
     text = models.CharField(_("text"), max_length=LONGEST_TEXT, blank=True)
+    cause = models.JSONField(default=dict, blank=True)
     step = models.BigIntegerField(_("step"), null=True, blank=True)
     began_at = models.DateTimeField(_("began at"))
     value = models.FloatField(_("value"), null=True, blank=True)
@@ -79,6 +94,7 @@ class Alert(models.Model):
     action = models.CharField(_("action"), max_length=20, choices=RuleAction, blank=True)
     action_state = models.CharField(_("state of the action"), max_length=10, choices=ActionState, blank=True)
     action_text = models.CharField(_("what the action did"), max_length=200, blank=True)
+    held_back = models.CharField(_("why the rule did not act"), max_length=20, choices=HeldBack, blank=True)
     command = models.ForeignKey(
         Command, models.SET_NULL, null=True, blank=True, related_name="alerts", verbose_name=_("command")
     )
@@ -90,7 +106,9 @@ class Alert(models.Model):
         verbose_name_plural = _("alerts")
 
     def __str__(self) -> str:
-        return f"{self.run_id} · {self.title}"
+        # Titles of detectors are in the catalogue.
+        title = self.title if self.detector == OF_CODE or not self.title else gettext(self.title)
+        return f"{self.run_id} · {title}"
 
 
 def alert_as_wire(alert: Alert) -> dict[str, Any]:
@@ -101,6 +119,7 @@ def alert_as_wire(alert: Alert) -> dict[str, Any]:
         "detector": alert.detector,
         "title": alert.title,
         "text": alert.text,
+        "cause": alert.cause or None,
         "series": alert.series,
         "severity": str(alert.severity),
         "step": alert.step,
@@ -117,5 +136,6 @@ def alert_as_wire(alert: Alert) -> dict[str, Any]:
         "action": str(alert.action),
         "action_state": str(alert.action_state),
         "action_text": alert.action_text,
+        "held_back": str(alert.held_back),
         "command_id": str(alert.command_id or ""),
     }

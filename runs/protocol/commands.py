@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 import msgspec
 
 from runs.protocol.argument_text import takes
+from runs.protocol.causes import CommandCause
 from runs.protocol.states import LIVE, STATES
 from runs.protocol.storable_text import UNSTORABLE
 from steersman.kinds import LARGEST_INT, LONGEST_TEXT, number_text
@@ -208,18 +209,24 @@ COMMANDS: dict[str, type[RunCommand]] = {
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """A parsed request: the idempotency key, the command, why, until when, under which condition and when.
 
-    `at_step` and `at_epoch` put it off until so many steps or epochs are done. It is refused where the run is not in
+    `cause` tells where nobody gave the reason what `reason` tells in English; no payload has it. `at_step` and
+    `at_epoch` put it off until so many steps or epochs are done. It is refused where the run is not in
     `expected_state`, or a knob has another value than `expected_value`, at the moment of effect.
     """
 
     id: UUID
     command: RunCommand
     reason: str = ""
+    cause: CommandCause | None = None
     expires_at: datetime | None = None
     expected_state: str = ""
     expected_value: KnobValue | None = None
     at_step: int | None = None
     at_epoch: int | None = None
+
+    def caused_by(self, cause: CommandCause) -> Request:
+        """Return the same request with `cause` as its reason."""
+        return msgspec.structs.replace(self, reason=str(cause)[:LARGEST_REASON_CHARACTERS], cause=cause)
 
 
 def parse_command(payload: Mapping[str, Any], now: datetime | None = None) -> Request:

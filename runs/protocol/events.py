@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from runs.protocol.causes import AlertCause, CommandCause
 from steersman.marked_text import gettext_noop
 
 PROTOCOL = "steersman.v1"
@@ -164,7 +165,10 @@ class SystemSampled(Event, frozen=True, kw_only=True):
 
 
 class CommandChanged(Event, frozen=True, kw_only=True):
-    """A command was sent or moved on: sent, delivered, then applied, refused or expired."""
+    """A command was sent or moved on: sent, delivered, then applied, refused or expired.
+
+    `cause` tells where nobody gave the reason what `reason` tells in English.
+    """
 
     kind: ClassVar[str] = gettext_noop("command")
     id: str
@@ -188,6 +192,7 @@ class CommandChanged(Event, frozen=True, kw_only=True):
     new: Any = None
     effective: Any = None
     reason: str = ""
+    cause: CommandCause | None = None
     outcome: str = ""
 
 
@@ -219,7 +224,8 @@ class StallChanged(Event, frozen=True, kw_only=True):
 class AlertChanged(Event, frozen=True, kw_only=True):
     """Something is wrong with the training, or was: the whole alert as of now. `by` is who acknowledged it.
 
-    `action` is what its rule asks of the run, `command_id` the command by which it did.
+    `cause` tells of a lost run and a full disk what `text` tells in English. `action` is what its rule asks of the run,
+    `command_id` the command by which it did, `held_back` why it did not.
     """
 
     kind: ClassVar[str] = gettext_noop("alert")
@@ -228,6 +234,7 @@ class AlertChanged(Event, frozen=True, kw_only=True):
     detector: str
     title: str
     text: str = ""
+    cause: AlertCause | None = None
     series: str = ""
     severity: str
     step: int | None = None
@@ -244,6 +251,7 @@ class AlertChanged(Event, frozen=True, kw_only=True):
     action: str = ""
     action_state: str = ""
     action_text: str = ""
+    held_back: str = ""
     command_id: str = ""
 
 

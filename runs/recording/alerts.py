@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from runs.models import OF_CODE, Alert, AlertRule, AlertState, Attempt, DeliveryMoment, Run, alert_as_wire
 from runs.models.alerts import LONGEST_NAME, LONGEST_TEXT, LONGEST_TITLE, LONGEST_USUAL
+from runs.protocol.causes import AlertCause, stored
 from runs.protocol.events import AlertChanged, LogLine, LogWritten
 from runs.recording import deliveries, feed
 
@@ -38,6 +39,7 @@ class Finding:
     title: str
     began_at: datetime
     text: str = ""
+    cause: AlertCause | None = None
     series: str = ""
     step: int | None = None
     value: float | None = None
@@ -71,6 +73,7 @@ def begin(run_id: int, attempt: int, finding: Finding, *, of_ended: bool = False
             severity=finding.severity,
             title=finding.title[:LONGEST_TITLE],
             text=finding.text[:LONGEST_TEXT],
+            cause=stored(finding.cause),
             step=finding.step,
             began_at=finding.began_at,
             value=finding.value,
@@ -162,7 +165,7 @@ def _clear(lasting: Iterable[Alert], step: int | None) -> int:
 
 def note_action(alert: Alert) -> None:
     """Record what became of an alert's action, which its fields say. Tells viewers. Call inside a transaction."""
-    alert.save(update_fields=["action_state", "action_text", "command"])
+    alert.save(update_fields=["action_state", "action_text", "held_back", "command"])
     _tell(alert)
 
 

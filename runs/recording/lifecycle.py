@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from runs.models import Attempt, Checkpoint, Command, CommandState, Run, RunState, as_wire
 from runs.protocol import states
+from runs.protocol.causes import Death, Silence
 from runs.protocol.events import CommandChanged, KnobsChanged, StallChanged
 from runs.recording import alerts, feed, state_alerts
 from runs.recording.status import announce_status
@@ -23,7 +24,7 @@ from runs.recording.status import announce_status
 SILENT_AFTER_S = 12.0
 UNREACHABLE_AFTER_S = 6.0
 HEARTBEAT_INTERVAL_S = 1.0
-SILENCE = f"No heartbeat from the training host for {SILENT_AFTER_S:.0f} s."
+SILENCE = Silence(seconds=round(SILENT_AFTER_S))
 LONGEST_REASON_CHARACTERS = 500
 
 LIVE = tuple(state for state in RunState if state in states.LIVE)
@@ -215,16 +216,16 @@ def _count_pause(lease: Lease, paused: bool) -> None:
         attempt.update(paused_since=None, paused_s=F("paused_s") + waited)
 
 
-def mark_lost(run_id: int, attempt: int, heartbeat: int, reason: str = SILENCE) -> bool:
+def mark_lost(run_id: int, attempt: int, heartbeat: int, cause: Silence | Death = SILENCE) -> bool:
     """Set a live run lost whose owner has sent nothing since `heartbeat`; tell viewers; return whether it was so.
 
     The attempt stays open: its owner may only be cut off, and the run recovers when it speaks (see `renew_lease`).
     """
     silent = Run.objects.filter(pk=run_id, attempt=attempt, heartbeat=heartbeat, state__in=LIVE)
     with transaction.atomic():
-        if not silent.update(state=RunState.LOST, reason=reason):
+        if not silent.update(state=RunState.LOST, reason=str(cause)):
             return False
-        state_alerts.lost(run_id, attempt, reason)
+        state_alerts.lost(run_id, attempt, cause)
         announce_status(run_id)
     return True
 

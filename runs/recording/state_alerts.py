@@ -13,6 +13,7 @@ from django.utils import timezone
 from runs.alerts.rules import CRASH, DISK, LOST, RESTART, rule_for
 from runs.alerts.titles import title_of
 from runs.models import Alert, Run, Severity
+from runs.protocol.causes import AlertCause, LittleSpace
 from runs.recording import alerts
 from runs.recording.alert_rules import rules_of
 from runs.recording.alerts import LASTING, Finding
@@ -59,10 +60,10 @@ def restarted(run_id: int, attempt: int) -> None:
     _begin(run_id, attempt, RESTART, error or "")
 
 
-def lost(run_id: int, attempt: int, reason: str) -> None:
+def lost(run_id: int, attempt: int, cause: AlertCause) -> None:
     """Tell that nothing is heard of a run. Call in the transaction that sets it lost."""
     if alerts.has_room(run_id, attempt, LOST):
-        _begin(run_id, attempt, LOST, reason)
+        _begin(run_id, attempt, LOST, str(cause), cause=cause)
     else:
         alerts.leave_out(run_id, attempt)
 
@@ -80,12 +81,19 @@ def note_disk(run_id: int, attempt: int, free: int, total: int, defaults: DiskDe
         with transaction.atomic():
             alerts.clear_detector(run_id, DISK)
     elif not lasts and defaults.is_full(free, total) and alerts.has_room(run_id, attempt, DISK):
-        text = f"{free / GIB:.1f} GiB of {total / GIB:.1f} GiB are free."
-        _begin(run_id, attempt, DISK, text, value=round(free / GIB, 3))
+        cause = LittleSpace(free=round(free / GIB, 3), total=round(total / GIB, 3))
+        _begin(run_id, attempt, DISK, str(cause), cause=cause, value=cause.free)
 
 
 def _begin(
-    run_id: int, attempt: int, detector: str, text: str, *, of_ended: bool = False, value: float | None = None
+    run_id: int,
+    attempt: int,
+    detector: str,
+    text: str,
+    *,
+    cause: AlertCause | None = None,
+    of_ended: bool = False,
+    value: float | None = None,
 ) -> None:
     run = Run.objects.get(pk=run_id)
     now = timezone.now()
@@ -97,6 +105,7 @@ def _begin(
         severity=rule.severity or SEVERITIES[detector],
         title=title_of(detector)[0],
         text=text,
+        cause=cause,
         step=run.step,
         began_at=now,
         value=value,

@@ -18,6 +18,7 @@ from runs.models import (
     AlertState,
     Command,
     CommandState,
+    HeldBack,
     Run,
     StoredEvent,
     as_wire,
@@ -115,11 +116,11 @@ def test_it_acts_once_in_an_attempt(lease: Lease) -> None:
     rule, now = rule_of(lease, most_per_hour=9), timezone.now()
     assert alert_of(lease, rule, now).action_state == ActionState.ASKED
     second = alert_of(lease, rule, now + timedelta(minutes=2))
-    assert (second.action_state, second.action_text) == (ActionState.HELD_BACK, acting.ACTED_IN_ATTEMPT)
+    assert (second.action_state, second.held_back) == (ActionState.HELD_BACK, HeldBack.ACTED_IN_ATTEMPT)
     # Also under a rule that was made anew.
     rule.delete()
     anew = rule_of(lease, most_per_hour=9)
-    assert alert_of(lease, anew, now + timedelta(minutes=4)).action_text == acting.ACTED_IN_ATTEMPT
+    assert alert_of(lease, anew, now + timedelta(minutes=4)).held_back == HeldBack.ACTED_IN_ATTEMPT
     assert Command.objects.count() == 1
 
 
@@ -130,7 +131,7 @@ def test_alerts_of_one_cause_ask_once(lease: Lease) -> None:
     begun = [(rule, LOSS), (rule, "loss"), (gradient, "optimizer/gradient_norm"), (rule, "val/loss")]
     made = [alert_of(lease, of, now + timedelta(seconds=9 * place), name) for place, (of, name) in enumerate(begun)]
     assert [each.action_state for each in made] == ["asked", "held_back", "held_back", "held_back"]
-    assert {each.action_text for each in made[1:]} == {acting.SAME_CAUSE} and Command.objects.count() == 1
+    assert {each.held_back for each in made[1:]} == {HeldBack.SAME_CAUSE} and Command.objects.count() == 1
     # Another action is no second dose, and what begins later has another cause.
     saves = rule_of(lease, detector="divergence", action="save_checkpoint", knob="", factor=None)
     assert alert_of(lease, saves, now).action_state == ActionState.ASKED
@@ -157,7 +158,7 @@ def test_what_a_replay_repeats_is_not_done_once_more(lease: Lease) -> None:
     # The alert of then, then one that the other run held back, then one of a later attempt behind all that is repeated.
     first = alert_of(its, rule, now, step=38)
     second = alert_of(its, rule, now + timedelta(minutes=2), step=39)
-    assert [first.action_text, second.action_text] == [acting.REPLAYED, acting.ACTED_IN_ATTEMPT]
+    assert [first.held_back, second.held_back] == [HeldBack.REPLAYED, HeldBack.ACTED_IN_ATTEMPT]
     assert list(new.commands.all()) == [repeated]
     later = open_attempt(new.pk, Holder("gpu-host", "boot", 3), its.number, command_line=[])
     Run.objects.update(knobs=[Knob(RATE, 0.1).to_wire()])
@@ -182,7 +183,9 @@ def test_it_acts_so_often_in_an_hour(lease: Lease) -> None:
     assert states == ["asked", "asked", "held_back", "asked", "held_back"]
 
 
-@pytest.mark.parametrize(("smallest", "text"), [(0.05, "learning_rate × 0.5"), (0.051, acting.TOO_SMALL)])
+@pytest.mark.parametrize(
+    ("smallest", "text"), [(0.05, "learning_rate × 0.5"), (0.051, "The value would be smaller than the rule allows.")]
+)
 def test_a_knob_gets_no_smaller_than_allowed(lease: Lease, smallest: float, text: str) -> None:
     alert = alert_of(lease, rule_of(lease, smallest=smallest))
     assert alert.action_text == text
@@ -191,7 +194,7 @@ def test_a_knob_gets_no_smaller_than_allowed(lease: Lease, smallest: float, text
 
 
 def test_a_knob_that_the_training_has_not_is_left(lease: Lease) -> None:
-    assert alert_of(lease, rule_of(lease, knob="momentum")).action_text == acting.NO_KNOB
+    assert alert_of(lease, rule_of(lease, knob="momentum")).held_back == HeldBack.NO_KNOB
 
 
 def test_a_rule_that_was_changed_meanwhile_does_not_act(lease: Lease) -> None:
@@ -203,8 +206,8 @@ def test_a_rule_that_was_changed_meanwhile_does_not_act(lease: Lease) -> None:
     acting.act(first.pk)
     rule.delete()
     acting.act(second.pk)
-    texts = list(Alert.objects.order_by("pk").values_list("action_state", "action_text"))
-    assert texts == [("held_back", acting.RULE_CHANGED)] * 2
+    texts = list(Alert.objects.order_by("pk").values_list("action_state", "held_back"))
+    assert texts == [("held_back", HeldBack.RULE_CHANGED)] * 2
     # And a rule that is gone before its alert begins makes an alert without one.
     third = alerts.begin(lease.run_id, lease.number, finding)
     assert third is not None and third.rule_id is None
@@ -216,7 +219,7 @@ def test_a_new_attempt_does_not_take_over_actions(lease: Lease) -> None:
     assert alerts.begin(lease.run_id, lease.number, finding) is not None
     open_attempt(lease.run_id, Holder("gpu-host", "boot", 2), lease.number, command_line=[])
     assert acting.catch_up(lease.run_id) == 1
-    assert Alert.objects.get().action_text == acting.ATTEMPT_ENDED
+    assert Alert.objects.get().held_back == HeldBack.ATTEMPT_ENDED
 
 
 def test_a_rule_that_is_edited_holds_in_a_training_that_runs(

@@ -10,6 +10,7 @@ import pytest
 
 from runs.models import Alert, AlertDestination, AlertRule, Attempt, Project, Recipe, Run, RunState, StoredEvent
 from runs.models.alerts import OF_CODE
+from runs.protocol.causes import Death
 from runs.recording import state_alerts
 from runs.recording.lifecycle import AttemptEnd, Holder, Lease, end_attempt, mark_lost, open_attempt, renew_lease
 from runs.recording.queue import queue_restart
@@ -133,7 +134,7 @@ def test_a_folder_that_is_not_there_tells_nothing(tmp_path: Path) -> None:
 def test_a_supervisor_that_takes_over_leaves_these_alerts_alone() -> None:
     run = Run.objects.create(project=Project.objects.create(name="Lab", slug="lab"), name="one")
     lease = hold(run)
-    state_alerts.lost(run.pk, 1, "silent")
+    state_alerts.lost(run.pk, 1, Death())
     old = {"run": run, "attempt": 1, "severity": "warning", "title": "x", "began_at": "2026-01-01T00:00Z"}
     for detector in ("spike", OF_CODE):
         Alert.objects.create(detector=detector, **old)

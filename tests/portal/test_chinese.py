@@ -192,7 +192,8 @@ NAMES = """
     nan NaN rank documentation sources python run id Digits quick text GiB
     Apprise Prometheus metrics
     DingTalk WeCom Webhook SEC TLS STARTTLS SMTP IMAP POP3 Gmail Asia Shanghai Europe Berlin com smtp gmail
-    jsons hook example org dingtalk c3d4 Non Finite finite Spike STEERSMAN_PUBLIC_URL qyapi ntfys ntfy slack
+    jsons hook example org dingtalk c3d4 Non Finite finite Spike STEERSMAN_PUBLIC_URL
+    STEERSMAN_EMAIL_URL qyapi ntfys ntfy slack
     tgram lark topic
 """
 # Names of series, prefixes of tokens, addresses of this test.

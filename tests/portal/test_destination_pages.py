@@ -11,9 +11,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from runs.access.limiter import Limiter
 from runs.alerts.sending.secrets import seal, unseal
-from runs.alerts.sending.trial import TestResult
 from runs.models import (
     Alert,
     AlertDelivery,
@@ -237,40 +235,6 @@ def test_an_owner_of_another_project_reaches_none_through_their_own(on_call: Ale
     assert AlertDestination.objects.filter(pk=on_call.pk, is_on=True).exists()
 
 
-def test_a_test_message_shows_the_answer_of_the_server(
-    owner: Client, on_call: AlertDestination, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tried: list[AlertDestination] = []
-    for is_sent, answer in ((True, "250 2.0.0 Ok: queued"), (False, "535 <b>wrong</b> authorization code")):
-        monkeypatch.setattr(
-            destinations,
-            "try_out",
-            lambda found, is_sent=is_sent, answer=answer: tried.append(found) or (is_sent, answer),
-        )
-        page = owner.post(f"{PAGE}{on_call.pk}/test/").content.decode()
-        assert answer.replace("<", "&lt;").replace(">", "&gt;") in page
-        assert ("was taken" in page) is is_sent and ("was not sent" in page) is not is_sent
-    assert tried == [on_call, on_call]
-
-
-def test_tests_are_no_way_to_send_mail_to_many(
-    owner: Client, on_call: AlertDestination, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each starts a process and, without an account of the project, goes by the mail server of the installation."""
-    sent: list[int] = []
-
-    def send(found: AlertDestination) -> TestResult:
-        sent.append(found.pk)
-        return TestResult(True, "taken")
-
-    monkeypatch.setattr("runs.alerts.sending.test_message", send)
-    monkeypatch.setattr("runs.portal.alerting.owning._trials", Limiter(2, 0.0))
-    for _ in range(2):
-        assert "taken" in owner.post(f"{PAGE}{on_call.pk}/test/").content.decode()
-    assert "Wait a minute" in owner.post(f"{PAGE}{on_call.pk}/test/").content.decode()
-    assert sent == [on_call.pk] * 2
-
-
 def test_members_see_the_state_of_messages_and_owners_the_error(owner: Client, on_call: AlertDestination) -> None:
     run = Run.objects.create(project=on_call.project, name="night")
     alert = Alert.objects.create(
@@ -375,22 +339,6 @@ class TestMailAccount:
         assert unseal(MailAccount.objects.get().secret) == "code"
         assert list(errors(owner.post(MAIL_PAGE, again | changes))) == ["code"]
         assert MailAccount.objects.get().host == "smtp.example.org"
-
-    def test_it_is_tried_before_there_is_a_destination(self, owner: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-        tried: list[AlertDestination] = []
-
-        def refuse(found: AlertDestination) -> tuple[bool, str]:
-            tried.append(AlertDestination.objects.get(pk=found.pk))
-            return False, "553 sender refused"
-
-        monkeypatch.setattr(mail, "try_out", refuse)
-        assert owner.post(f"{MAIL_PAGE}test/", {"to": "ann@example.org"}).status_code == 404
-        owner.post(MAIL_PAGE, self.OTHER)
-        page = owner.post(f"{MAIL_PAGE}test/", {"to": "bo@example.org"}).content.decode()
-        assert "553 sender refused" in page and unseal(tried[0].secret) == "bo@example.org"
-        assert not tried[0].is_on and not AlertDestination.objects.exists()
-        answer = owner.post(f"{MAIL_PAGE}test/", {"to": "nobody"})
-        assert answer.status_code == 422 and "no mail address" in answer.content.decode() and len(tried) == 1
 
     def test_it_is_deleted(self, owner: Client) -> None:
         owner.post(MAIL_PAGE, self.OTHER)

@@ -251,6 +251,24 @@ def test_it_hands_a_test_message_over(settings: LazySettings):
     assert found.level == "warning" and "STEERSMAN_EMAIL_URL" in found.remedy
 
 
+@pytest.mark.parametrize(
+    ("backend", "said"),
+    [("console", "to the terminal"), ("filebased", "files in /var/mails"), ("locmem", "in memory"), ("dummy", "away")],
+)
+def test_it_tells_what_becomes_of_mail_that_nobody_receives(settings: LazySettings, backend: str, said: str):
+    settings.EMAIL_BACKEND = f"django.core.mail.backends.{backend}.EmailBackend"
+    settings.EMAIL_FILE_PATH = "/var/mails"
+    found = services.mail()
+    assert found.level == "warning" and said in found.text and "nobody receives it" in found.text
+    assert "STEERSMAN_EMAIL_URL" in found.remedy
+
+
+def test_it_takes_a_backend_of_others_for_one_that_sends(settings: LazySettings):
+    settings.EMAIL_BACKEND = "anymail.backends.mailgun.EmailBackend"
+    found = services.mail()
+    assert found.level == "ok" and "anymail.backends.mailgun" in found.text
+
+
 def test_it_tells_how_mail_goes_without_its_password(settings: LazySettings):
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
     settings.EMAIL_HOST, settings.EMAIL_PORT, settings.EMAIL_HOST_PASSWORD = "mail.example.org", 587, "hunter22"

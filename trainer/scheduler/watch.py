@@ -18,6 +18,7 @@ from django.db.models import Exists, F, OuterRef
 from django.utils import timezone
 
 from runs.models import Attempt, Host, Run, RunState, StoredEvent
+from runs.protocol.causes import Death
 from runs.recording import announcer, queue
 from runs.recording.lifecycle import ENDED, LIVE, SILENT_AFTER_S, expire_commands, mark_lost
 from runs.series import storage
@@ -52,7 +53,6 @@ LONGEST_WRITE_S = 1.0
 UNATTENDED_S = 2.0
 # Where its training is dead too there is nothing to wait for: the second look in a row is no chance.
 DEAD_S = 0.4
-DEATH = "The training and its supervisor have died on this host; how they ended is being looked up."
 # A run that is held elsewhere, or whose training cannot be taken over, is tried again after this, then ever later.
 FIRST_RETRY_S = 5.0
 LONGEST_RETRY_S = 300.0
@@ -222,7 +222,7 @@ class Watch:
                 continue
             if not lives:
                 # At once: recording how it ended takes a process that has to start first.
-                mark_lost(run_id, number, unattended[run_id, number].run.heartbeat, DEATH)
+                mark_lost(run_id, number, unattended[run_id, number].run.heartbeat, Death())
             logger.warning("run %d: nobody follows attempt %d any more; starting a supervisor", run_id, number)
             self._start(run_id, number, "--adopt")
 

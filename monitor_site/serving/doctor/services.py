@@ -31,6 +31,13 @@ ANSWER_TIMEOUT_S = 3.0
 LARGEST_SKEW_S = 2.0
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
 MIGRATE = "Run manage.py migrate."
+# What Django's backends without a server do with mail.
+UNREAD = {
+    "console": "written to the terminal, and nobody receives it",
+    "filebased": "written to files in {folder}, and nobody receives it",
+    "locmem": "kept in memory, and nobody receives it",
+    "dummy": "thrown away, and nobody receives it",
+}
 STARTS_EMBEDDED = (
     "It runs while `make serve` or `make demo` runs; until then pages follow from the database, within 2 s."
 )
@@ -224,10 +231,11 @@ def mail(address: str = "") -> Finding:
         security = "with TLS" if settings.EMAIL_USE_TLS or settings.EMAIL_USE_SSL else "without TLS"
         way = f"by SMTP to {settings.EMAIL_HOST}:{settings.EMAIL_PORT} {security}, from {settings.DEFAULT_FROM_EMAIL}"
     else:
-        way = f"printed or kept, not sent: the backend is {backend}"
+        folder = getattr(settings, "EMAIL_FILE_PATH", None)
+        way = UNREAD[backend].format(folder=folder) if backend in UNREAD else f"by {settings.EMAIL_BACKEND}"
     configure = "Set STEERSMAN_EMAIL_URL, such as smtp+tls://user:password@mail.example.org:587."
     if not address:
-        if backend != "smtp":
+        if backend in UNREAD:
             return Finding("mail", "warning", way, configure)
         return Finding("mail", "ok", f"{way}; not tried (doctor --mail ADDRESS does)")
     # What is printed must not mix with the report.
@@ -244,7 +252,7 @@ def mail(address: str = "") -> Finding:
         # smtplib's exceptions are OSErrors too.
         remedy = "Correct STEERSMAN_EMAIL_URL, or see whether the mail server can be reached from here."
         return Finding("mail", "problem", f"{way}: {type(error).__name__}: {first_line(error)}", remedy)
-    if backend != "smtp":
+    if backend in UNREAD:
         return Finding("mail", "warning", f"a test message to {address} was {way}", configure)
     return Finding("mail", "ok", f"a test message to {address} was handed over, {way}")
 

@@ -12,14 +12,14 @@ from uuid import UUID, uuid5
 
 from django.db import transaction
 from django.db.models import Q
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from runs.alerts.rules import Rule
 from runs.commands.record import record
-from runs.models import ActionState, Alert, Command, CommandState, RuleAction, Run
+from runs.models import ActionState, Alert, Command, CommandState, HeldBack, RuleAction, Run
 from runs.models.alerts import LONGEST_NAME
+from runs.protocol.causes import OfAlert
 from runs.protocol.commands import (
-    LARGEST_REASON_CHARACTERS,
     Pause,
     Request,
     RunCommand,
@@ -29,7 +29,6 @@ from runs.protocol.commands import (
 )
 from runs.recording import alerts
 from runs.recording.alert_rules import as_rule
-from steersman.marked_text import gettext_noop
 
 NAMESPACE = UUID("5a3f6f0e-9a0c-4c7a-8e0b-0d7f8b9c2e11")
 HOUR = timedelta(hours=1)
@@ -38,15 +37,6 @@ HOUR = timedelta(hours=1)
 CAUSE = timedelta(minutes=1)
 # A cure that the training has not taken by then may be none any more.
 EXPIRY = timedelta(minutes=10)
-
-RULE_CHANGED = gettext_noop("Its rule was changed or deleted.")
-ATTEMPT_ENDED = gettext_noop("Its attempt had ended.")
-SAME_CAUSE = gettext_noop("A rule has done so for another alert that began within a minute of this one.")
-REPLAYED = gettext_noop("The run replays another one: what a rule did there is repeated.")
-ACTED_IN_ATTEMPT = gettext_noop("The rule has acted in this attempt before.")
-ACTED_OFTEN = gettext_noop("The rule has acted as often as it may in an hour.")
-NO_KNOB = gettext_noop("The training has no such knob.")
-TOO_SMALL = gettext_noop("The value would be smaller than the rule allows.")
 
 
 def act(alert_id: int) -> None:
@@ -82,8 +72,10 @@ def _settle(run: Run, alert: Alert) -> None:
     """Decide the action of an alert and record its command."""
     rule = as_rule(alert.rule) if alert.rule is not None else None
     reason = _held_back(run, alert, rule)
-    if reason or rule is None:
-        alert.action_state, alert.action_text = ActionState.HELD_BACK, reason
+    if reason is not None or rule is None:
+        alert.action_state, alert.held_back = ActionState.HELD_BACK, reason or HeldBack.RULE_CHANGED
+        with translation.override(None):
+            alert.action_text = str(HeldBack(alert.held_back).label)
         return
     if rule.action == RuleAction.SCALE_KNOB:
         alert.action_text = f"{rule.knob} × {rule.factor:g}"
@@ -92,33 +84,33 @@ def _settle(run: Run, alert: Alert) -> None:
         alert.command = _ask(run, alert, rule)
 
 
-def _held_back(run: Run, alert: Alert, rule: Rule | None) -> str:
-    """Return why a rule may not act now, "" where it may."""
+def _held_back(run: Run, alert: Alert, rule: Rule | None) -> HeldBack | None:
+    """Return why a rule may not act now, None where it may."""
     if rule is None or not rule.is_on or rule.action != alert.action:
-        return RULE_CHANGED
+        return HeldBack.RULE_CHANGED
     if alert.attempt != run.attempt:
-        return ATTEMPT_ENDED
+        return HeldBack.ATTEMPT_ENDED
     if not rule.dry_run and _is_replayed(run, alert, rule):
-        return REPLAYED
+        return HeldBack.REPLAYED
     state = ActionState.DRY_RUN if rule.dry_run else ActionState.ASKED
     alike = Alert.objects.filter(run=run, action=alert.action).exclude(pk=alert.pk)
     # What a replay did in place of a rule was done.
-    acted = list(alike.filter(Q(action_state=state) | Q(action_state=ActionState.HELD_BACK, action_text=REPLAYED)))
+    acted = list(alike.filter(Q(action_state=state) | Q(held_back=HeldBack.REPLAYED)))
     if any(each.attempt == alert.attempt and _is_soon(each.began_at, alert) for each in acted):
-        return SAME_CAUSE
+        return HeldBack.SAME_CAUSE
     # Not by the rule's row: a rule that was copied or made anew keeps to the limits too. Each series has its own: what
     # a validation loss did must not use up the cure of the loss that is trained on.
     earlier = [each for each in acted if (each.detector, each.series) == (alert.detector, alert.series)]
     if rule.once_per_attempt and any(each.attempt == alert.attempt for each in earlier):
-        return ACTED_IN_ATTEMPT
+        return HeldBack.ACTED_IN_ATTEMPT
     if sum(abs(each.began_at - alert.began_at) < HOUR for each in earlier) >= rule.most_per_hour:
-        return ACTED_OFTEN
+        return HeldBack.ACTED_OFTEN
     if rule.action != RuleAction.SCALE_KNOB:
-        return ""
+        return None
     values = knob_numbers(run, rule.knob)
     if not values or rule.factor is None:
-        return NO_KNOB
-    return TOO_SMALL if rule.makes_too_small(values) else ""
+        return HeldBack.NO_KNOB
+    return HeldBack.TOO_SMALL if rule.makes_too_small(values) else None
 
 
 def _is_soon(moment: datetime, alert: Alert) -> bool:
@@ -136,7 +128,7 @@ def _is_replayed(run: Run, alert: Alert, rule: Rule) -> bool:
         for command in given.exclude(state__in=(CommandState.REFUSED, CommandState.EXPIRED)).order_by("at_step")
         if rule.action != RuleAction.SCALE_KNOB or command.arguments.get("knob") == rule.knob
     ]
-    before = Alert.objects.filter(run=run, action=alert.action, action_text=REPLAYED).exclude(pk=alert.pk)
+    before = Alert.objects.filter(run=run, action=alert.action, held_back=HeldBack.REPLAYED).exclude(pk=alert.pk)
     found = None
     for each in (*before.order_by("step", "pk"), alert):
         found = next((command for command in waiting if _follows(command, each)), None)
@@ -180,12 +172,12 @@ def _command_of(rule: Rule) -> RunCommand:
 
 
 def _ask(run: Run, alert: Alert, rule: Rule) -> Command:
+    cause = OfAlert(detector=alert.detector, title=alert.title, series=alert.series)
     request = Request(
         id=command_id(alert),
         command=_command_of(rule),
-        reason=f"{alert.title} · {alert.series}"[:LARGEST_REASON_CHARACTERS],
         expires_at=timezone.now() + EXPIRY,
         expected_value=expected_value(run, rule),
-    )
+    ).caused_by(cause)
     name = f"rule {rule.name}"[:LONGEST_NAME]
     return record(run.pk, request, author_id=None, author_name=name, rule_id=rule.id)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from django.utils.translation import gettext as _
 
-from runs.alerts.rules import CRASH, DISK, LOST, RESTART
+from runs.alerts.rules import DISK, OF_STATE
 from runs.alerts.titles import TITLES
-from runs.models import OF_CODE, ActionState, Alert, RuleAction
+from runs.models import OF_CODE, ActionState, Alert, Command, RuleAction
+from runs.protocol.causes import alert_cause, command_cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +26,10 @@ def texts_of(alert: Alert) -> Texts:
         return Texts(alert.title, alert.text)
     title, meaning = TITLES[alert.detector]
     match alert.detector:
-        case detector if detector in (CRASH, RESTART, LOST):
-            # Why, as the training or its supervisor said it.
-            text = alert.text or _(meaning)
-        case detector if detector == DISK and alert.value is not None:
-            text = _("%(free)s GiB are free.") % {"free": f"{alert.value:.1f}"}
+        case detector if detector in OF_STATE:
+            cause = alert_cause(alert.cause)
+            # Without a cause: why, as the training or its supervisor said it.
+            text = cause.words(_) if cause is not None else alert.text or _(meaning)
         case _other:
             text = _(meaning)
     return Texts(_(title), text)
@@ -48,9 +48,17 @@ def action_text(alert: Alert) -> str:
         return ""
     name = RuleAction(alert.action).label
     if alert.action_state == ActionState.HELD_BACK:
-        # Reasons are marked for translation where they are made.
-        return _("The rule did not act (%(action)s): %(reason)s") % {"action": name, "reason": _(alert.action_text)}
+        return _("The rule did not act (%(action)s): %(reason)s") % {
+            "action": name,
+            "reason": alert.get_held_back_display(),
+        }
     what = {"action": f"{name}, {alert.action_text}" if alert.action_text else name}
     if alert.action_state == ActionState.DRY_RUN:
         return _("Dry run, the rule would have asked: %(action)s") % what
     return _("The rule asked: %(action)s") % what
+
+
+def reason_of(command: Command) -> str:
+    """Return why a command was asked; what a person gave as the reason stays as it is."""
+    cause = command_cause(command.cause)
+    return command.reason if cause is None else cause.words(_)

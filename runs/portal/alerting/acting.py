@@ -19,7 +19,8 @@ from runs.alerts.sending import links
 from runs.alerts.sending.links import BadLink, ExpiredLink, Link, LinkAction
 from runs.commands.record import record_as
 from runs.models import Alert, AlertDestination, AlertState, CommandState, RuleAction, Run, UsedAlertLink
-from runs.protocol.commands import LARGEST_REASON_CHARACTERS, InvalidCommand, Request, parse_command
+from runs.protocol.causes import OfLink
+from runs.protocol.commands import InvalidCommand, Request, parse_command
 from runs.recording import alerts
 from runs.recording.alert_rules import as_rule
 
@@ -167,8 +168,9 @@ def _ask(found: Found, viewer: Viewer) -> Outcome:
 
 
 def _request(found: Found) -> Request:
-    reason = f"Alert {found.alert.pk}: {found.alert.title} · by a link sent to {found.destination.name}"
-    payload: dict[str, object] = {"reason": reason[:LARGEST_REASON_CHARACTERS], "expires_in_s": EXPIRES_IN_S}
+    alert = found.alert
+    cause = OfLink(alert=alert.pk, detector=alert.detector, title=alert.title, destination=found.destination.name)
+    payload: dict[str, object] = {"expires_in_s": EXPIRES_IN_S}
     match found.link.action:
         case LinkAction.SAVE_CHECKPOINT:
             payload |= {"command": "save_checkpoint", "arguments": {"name": f"alert {found.alert.pk}"}}
@@ -182,7 +184,7 @@ def _request(found: Found) -> Request:
         case other:
             payload |= {"command": str(other)}
     try:
-        return parse_command(payload)
+        return parse_command(payload).caused_by(cause)
     except InvalidCommand as error:
         raise CannotAct(_("This cannot be asked of the run"), str(error), 409, found.run.pk) from error
 

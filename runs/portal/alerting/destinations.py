@@ -16,7 +16,7 @@ from runs.access.roles import membership_in
 from runs.alerts.wording.texts import texts_of
 from runs.models import AlertDelivery, AlertDestination, DestinationKind, MailAccount, Membership, Role
 from runs.portal.alerting.destination_form import DestinationForm
-from runs.portal.alerting.owning import note, note_saved, owner_of, public_url, try_out
+from runs.portal.alerting.owning import note, note_saved, owner_of, public_url, try_out, unread_mail_of
 
 MOST_DELIVERIES_SHOWN = 50
 SECRETS = ("recipients", "webhook", "signing_secret", "address")
@@ -28,12 +28,17 @@ def destinations(request: HttpRequest, slug: str) -> HttpResponse:
     """Show members who is told of alerts and what was sent; errors and addresses of links to owners alone."""
     own = membership_in(request.user, slug)
     deliveries = AlertDelivery.objects.filter(destination__project=own.project)
+    account = MailAccount.objects.filter(project=own.project).first()
+    told = own.project.alert_destinations.select_related("person", "changed_by")
+    unread_mail = unread_mail_of(account)
     context = {
         "project": own.project,
         "is_owner": own.role == Role.OWNER,
-        "destinations": own.project.alert_destinations.select_related("person", "changed_by"),
+        "destinations": told,
         "kinds": DestinationKind.choices,
-        "account": MailAccount.objects.filter(project=own.project).first(),
+        "account": account,
+        "unread_mail": unread_mail,
+        "warns_of_mail": any(each.kind == DestinationKind.MAIL and each.is_on for each in told),
         "has_public_url": bool(public_url()),
         "deliveries": [
             (each, texts_of(each.alert).title)
@@ -93,11 +98,10 @@ def delete_destination(request: HttpRequest, slug: str, pk: int) -> HttpResponse
 @login_required
 @require_POST
 def test_destination(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
-    """Send a test message, and show what the server answered."""
+    """Send a test message; the page of the destination shows what the server answered, and sends none when reloaded."""
     own, found = _own_destination(request, slug, pk)
-    is_sent, answer = try_out(found)
-    form = DestinationForm(instance=found, project=own.project, kind=DestinationKind(found.kind))
-    return _show(request, own, form, is_tried=True, is_sent=is_sent, answer=answer)
+    try_out(request, found)
+    return redirect("destination", own.project.slug, found.pk)
 
 
 def _own_destination(request: HttpRequest, slug: str, pk: int) -> tuple[Membership, AlertDestination]:
@@ -118,15 +122,20 @@ def _answer(request: HttpRequest, own: Membership, form: DestinationForm) -> Htt
     return redirect("destination", own.project.slug, saved.pk)
 
 
-def _show(
-    request: HttpRequest, own: Membership, form: DestinationForm, status: int = 200, **result: object
-) -> HttpResponse:
+def _show(request: HttpRequest, own: Membership, form: DestinationForm, status: int = 200) -> HttpResponse:
     context = {
         "project": own.project,
         "form": form,
         "kind": form.kind,
         "destination": form.instance if form.instance.pk else None,
         "has_public_url": bool(public_url()),
-        **result,
+        "unread_mail": _unread_mail(own, form.kind),
     }
     return render(request, "alerting/destination.html", context, status=status)
+
+
+def _unread_mail(own: Membership, kind: str) -> str:
+    """Return why nobody receives what is sent to a destination of this kind; "" where it is sent."""
+    if kind != DestinationKind.MAIL:
+        return ""
+    return unread_mail_of(MailAccount.objects.filter(project=own.project).first())

@@ -27,7 +27,7 @@ from runs.alerts.sending.addresses import InvalidAddress
 from runs.alerts.sending.secrets import seal
 from runs.models import AlertDestination, DestinationKind, MailAccount, MailSecurity, Membership, Project
 from runs.portal.alerting.destination_form import SECRET, SELECT, TEXT
-from runs.portal.alerting.owning import note, note_saved, owner_of, try_out
+from runs.portal.alerting.owning import note, note_saved, owner_of, try_out, unread_mail_of
 
 HOST = re.compile(r"(?=.{1,200}\Z)[A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?\Z")
 OTHER = "other"
@@ -191,14 +191,13 @@ def mail_account(request: HttpRequest, slug: str) -> HttpResponse:
 @login_required
 @require_POST
 def test_mail_account(request: HttpRequest, slug: str) -> HttpResponse:
-    """Send a test message by the account, and show what the server answered."""
+    """Send a test message by the account; its page shows what the server answered, and sends none when reloaded."""
     own = owner_of(request, slug)
     account = get_object_or_404(MailAccount, project=own.project)
-    form = MailAccountForm(account=account)
     try:
         address = addresses.mail(request.POST.get("to", ""))
     except InvalidAddress as error:
-        return _show(request, own, form, status=422, to_error=str(error))
+        return _show(request, own, MailAccountForm(account=account), status=422, to_error=str(error))
     # For this message alone, and off: an account can be tried before there is a destination. Another process sends it.
     destination = AlertDestination.objects.create(
         project=own.project,
@@ -211,10 +210,10 @@ def test_mail_account(request: HttpRequest, slug: str) -> HttpResponse:
         changed_by=own.user,
     )
     try:
-        is_sent, answer = try_out(destination)
+        try_out(request, destination)
     finally:
         destination.delete()
-    return _show(request, own, form, is_tried=True, is_sent=is_sent, answer=answer)
+    return redirect("mail_account", own.project.slug)
 
 
 @login_required
@@ -241,8 +240,15 @@ def _shown(account: MailAccount | None) -> dict[str, Any]:
 
 
 def _show(
-    request: HttpRequest, own: Membership, form: MailAccountForm, status: int = 200, **result: object
+    request: HttpRequest, own: Membership, form: MailAccountForm, status: int = 200, to_error: str = ""
 ) -> HttpResponse:
     to = request.POST.get("to") or (form.account and (form.account.sender or form.account.user)) or ""
-    context = {"project": own.project, "form": form, "account": form.account, "to": to, **result}
+    context = {
+        "project": own.project,
+        "form": form,
+        "account": form.account,
+        "unread_mail": unread_mail_of(form.account),
+        "to": to,
+        "to_error": to_error,
+    }
     return render(request, "alerting/mail.html", context, status=status)

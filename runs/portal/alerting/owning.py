@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from django.conf import settings
+from django.contrib import messages
 from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
 from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model
 from django.http import HttpRequest
+from django.template.loader import render_to_string
 from django.utils.translation import gettext as _
 
 from runs.access.limiter import Limiter
 from runs.access.roles import membership_in
 from runs.alerts import sending
-from runs.models import AlertDestination, Membership, Role
+from runs.alerts.wording.unread_mail import unread_mail
+from runs.models import AlertDestination, MailAccount, Membership, Role
 
 # Of a project, in each web process: a test starts a process, and may go by the mail server of the installation.
 TRIALS_BURST = 10
@@ -56,12 +59,22 @@ def public_url() -> str:
     return str(settings.STEERSMAN_PUBLIC_URL)
 
 
-def try_out(destination: AlertDestination) -> tuple[bool, str]:
-    """Send a test message to a stored destination; return whether it was taken, and what the server answered.
+def unread_mail_of(account: MailAccount | None) -> str:
+    """Return why nobody receives mail of a project with this account; "" where it is sent."""
+    unread = "" if account is not None else unread_mail()
+    return _(unread) if unread else ""
+
+
+def try_out(request: HttpRequest, destination: AlertDestination) -> None:
+    """Send a test message to a stored destination; the next page says whether it was taken, and the server's answer.
 
     Sends none, and says so, where the project has sent too many.
     """
-    if not _trials.take(destination.project_id):
-        return False, _("No test was sent: the project has sent many. Wait a minute, then try again.")
-    result = sending.test_message(destination)
-    return result.ok, result.answer
+    if _trials.take(destination.project_id):
+        result = sending.test_message(destination)
+        # What is no server's answer but ours may be in the catalogue.
+        is_sent, answer = result.ok, _(result.answer) if result.answer else ""
+    else:
+        is_sent, answer = False, _("No test was sent: the project has sent many. Wait a minute, then try again.")
+    told = render_to_string("alerting/result.html", {"is_sent": is_sent, "answer": answer})
+    messages.add_message(request, messages.SUCCESS if is_sent else messages.ERROR, told)

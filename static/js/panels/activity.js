@@ -2,7 +2,7 @@
 
 import { newestOfCommands } from "../commands/stages.js";
 import { commandText } from "../commands/text.js";
-import { alertTexts } from "../shared/alert_texts.js";
+import { alertTexts, reasonText } from "../shared/alert_texts.js";
 import { element, setText } from "../shared/dom.js";
 import { number, stepTime } from "../shared/format.js";
 import { fill, gettext, stateText } from "../shared/i18n.js";
@@ -81,7 +81,7 @@ function eventEntry(event) {
       author: event.author ?? "",
       state: stateText(event.state),
     });
-    return panelRow("send", text, [event.outcome || event.reason], event.at);
+    return panelRow("send", text, [event.outcome || reasonText(event)], event.at);
   }
   return panelRow("activity", event.kind, [], event.at);
 }

@@ -4,6 +4,7 @@ import { effectText } from "../commands/effect_text.js";
 import { commandIcon } from "../commands/icon.js";
 import { attemptStarts, isReplaced } from "../commands/interventions.js";
 import { canBeCancelled, commandText, conditionsOf, isScheduled } from "../commands/text.js";
+import { reasonText } from "../shared/alert_texts.js";
 import { element } from "../shared/dom.js";
 import { clock } from "../shared/format.js";
 import { fill, gettext, stateText } from "../shared/i18n.js";
@@ -78,7 +79,7 @@ export class CommandLog {
         element("span", { class: `chip chip-${command.state}`, "data-slot": "state", text: chipText(command) }),
       ),
       detail(facts.filter(Boolean).join(" · ")),
-      command.reason ? detail(fill(gettext("“{reason}”"), { reason: command.reason }), "command-log-reason") : null,
+      command.reason ? detail(fill(gettext("“{reason}”"), { reason: reasonText(command) }), "command-log-reason") : null,
       command.outcome ? detail(command.outcome, command.state === "applied" ? "" : "command-log-outcome") : null,
       effect ? this.#effect(effect) : null,
       isGone ? detail(gettext("A later attempt trained these steps again: it is not in the curve any more.")) : null,

@@ -4,7 +4,8 @@ import { number } from "./format.js";
 import { fill, gettext } from "./i18n.js";
 
 /** Return {title, text} of an alert; what the training's own code says stays as it is. */
-export function alertTexts({ detector, title, text, value }) {
+export function alertTexts({ detector, title, text, cause }) {
+  const happened = causeText(cause, text);
   const known = {
     "non-finite": [gettext("Not finite"), gettext("A value is NaN or infinite.")],
     spike: [gettext("Spike"), gettext("The loss jumped far above what was usual.")],
@@ -20,17 +21,46 @@ export function alertTexts({ detector, title, text, value }) {
     "gpu-throttled": [gettext("GPU throttled"), gettext("The GPU slows down because of heat or power.")],
     "gpu-memory": [gettext("GPU memory nearly full"), gettext("Little is left of the memory of the GPU.")],
     // What is wrong with the run as a whole: its text says what happened.
-    crash: [gettext("Crashed"), text],
-    restart: [gettext("Started again"), text],
-    lost: [gettext("Lost"), text],
-    disk: [gettext("Disk nearly full"), typeof value === "number" ? fill(gettext("{free} GiB are free."), { free: number(value) }) : text],
+    crash: [gettext("Crashed"), happened],
+    restart: [gettext("Started again"), happened],
+    lost: [gettext("Lost"), happened],
+    disk: [gettext("Disk nearly full"), happened],
     threshold: [gettext("Beyond its limit"), gettext("The value is beyond the limit that was set.")],
   }[detector];
   return known ? { title: known[0], text: known[1] } : { title, text };
 }
 
+/** Return why a command was asked; what a person gave as the reason stays as it is. */
+export function reasonText({ reason, cause }) {
+  return causeText(cause, reason);
+}
+
+/** Return what a cause of the server tells, `text` where there is none. `kind` and values are those of docs/protocol.md. */
+function causeText(cause, text) {
+  switch (cause?.kind) {
+    case "silence":
+      return fill(gettext("No heartbeat from the training host for {seconds} s."), cause);
+    case "death":
+      return gettext("The training and its supervisor have died on this host; how they ended is being looked up.");
+    case "little_space":
+      return fill(gettext("{free} GiB of {total} GiB are free."), { free: number(cause.free), total: number(cause.total) });
+    case "alert":
+      return [alertTexts(cause).title, cause.series].filter(Boolean).join(" · ");
+    case "link": {
+      const named = { ...cause, title: alertTexts(cause).title };
+      return cause.destination
+        ? fill(gettext("Alert {alert}: {title} · by a link sent to {destination}"), named)
+        : fill(gettext("Alert {alert}: {title} · by a link of a message"), named);
+    }
+    case "replay":
+      return fill(gettext("Replay of run {run}."), cause);
+    default:
+      return text;
+  }
+}
+
 /** Return what the alert's rule asked of the run, or why it did not; "" if it has no action. */
-export function actionText({ action, action_state: state, action_text: text }) {
+export function actionText({ action, action_state: state, action_text: text, held_back: why }) {
   const known = {
     pause: gettext("pause"),
     stop: gettext("stop"),
@@ -38,16 +68,18 @@ export function actionText({ action, action_state: state, action_text: text }) {
     scale_knob: gettext("scale a knob"),
   };
   const reasons = {
-    "Its rule was changed or deleted.": gettext("Its rule was changed or deleted."),
-    "Its attempt had ended.": gettext("Its attempt had ended."),
-    "The rule has acted in this attempt before.": gettext("The rule has acted in this attempt before."),
-    "The rule has acted as often as it may in an hour.": gettext("The rule has acted as often as it may in an hour."),
-    "The training has no such knob.": gettext("The training has no such knob."),
-    "The value would be smaller than the rule allows.": gettext("The value would be smaller than the rule allows."),
+    rule_changed: gettext("Its rule was changed or deleted."),
+    attempt_ended: gettext("Its attempt had ended."),
+    same_cause: gettext("A rule has done so for another alert that began within a minute of this one."),
+    replayed: gettext("The run replays another one: what a rule did there is repeated."),
+    acted_in_attempt: gettext("The rule has acted in this attempt before."),
+    acted_often: gettext("The rule has acted as often as it may in an hour."),
+    no_knob: gettext("The training has no such knob."),
+    too_small: gettext("The value would be smaller than the rule allows."),
   };
   if (!action) return "";
   const name = known[action] ?? action;
-  if (state === "held_back") return fill(gettext("The rule did not act ({action}): {reason}"), { action: name, reason: reasons[text] ?? text });
+  if (state === "held_back") return fill(gettext("The rule did not act ({action}): {reason}"), { action: name, reason: reasons[why] ?? text });
   const what = text ? `${name}, ${text}` : name;
   if (state === "dry_run") return fill(gettext("Dry run, the rule would have asked: {action}"), { action: what });
   if (state === "asked") return fill(gettext("The rule asked: {action}"), { action: what });

@@ -13,6 +13,7 @@ from django.utils import timezone
 from runs.alerts.sending import message
 from runs.alerts.sending.picture import picture_of, spans_decades
 from runs.models import Alert, AlertDelivery, AlertDestination, EpochMetric, Run
+from runs.protocol.causes import LittleSpace
 from runs.recording import alerts
 from runs.recording.lifecycle import Lease
 from tests.alerts.test_judging import begin as begin
@@ -87,15 +88,25 @@ def test_one_cause_is_one_story_the_worst_first(lease: Lease, destination: Alert
 
 def test_a_destination_is_told_in_its_language_by_its_clock(lease: Lease, destination: AlertDestination) -> None:
     alert = begun(lease, "divergence", "critical", usual="0.3 ± 0.1")
-    begun(lease, "disk", "warning", series="", value=3.25, text="3.2 GiB of 100.0 GiB are free.")
+    full = LittleSpace(free=3.25, total=100.0)
+    begun(lease, "disk", "warning", series="", value=3.25, text=str(full), cause=full)
     begun(lease, "code", "warning", title="By hand", text="Words of the training")
     Alert.objects.filter(pk=alert.pk).update(began_at=datetime(2026, 6, 1, 18, 5, tzinfo=UTC))
     for language, zone, known in (
-        ("", "UTC", ("Divergence", "It gets worse instead of better.", "3.2 GiB are free", "2026-06-01 18:05:00 UTC")),
+        (
+            "",
+            "UTC",
+            (
+                "Divergence",
+                "It gets worse instead of better.",
+                "3.2 GiB of 100.0 GiB are free",
+                "2026-06-01 18:05:00 UTC",
+            ),
+        ),
         (
             "zh-hans",
             "Asia/Shanghai",
-            ("发散", "指标在变差，而不是变好。", "3.2 GiB", "2026-06-02 02:05:00 Asia/Shanghai"),
+            ("发散", "指标在变差，而不是变好。", "100.0 GiB 中还剩 3.2 GiB 可用", "2026-06-02 02:05:00 Asia/Shanghai"),
         ),
     ):
         destination.language, destination.quiet_zone = language, zone

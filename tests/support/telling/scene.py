@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from tests.support.stack import Stack, rows
@@ -37,6 +38,22 @@ for number in range({count}):
         store(run, [1 / step for step in range(1, 8)])
     begin(run.pk, 1, Finding(began_at=timezone.now(), **{fields!r}))
 """
+CRASHES = """
+from runs.models import Attempt, Project, Run
+from runs.recording import state_alerts
+from django.db import transaction
+for number in range({count}):
+    run = Run.objects.create(project=Project.objects.get(slug="lab"), name="sweep %d" % number, attempt=1, device="cpu")
+    Attempt.objects.create(run=run, number=1, host="somewhere", supervisor_pid=1)
+    with transaction.atomic():
+        state_alerts.crashed(run.pk, 1, {error!r})
+"""
+CLEARING = """
+from runs.models import Alert
+from runs.recording import alerts
+for alert in Alert.objects.all():
+    alerts.clear(alert.run_id, alert.attempt, alert.pk)
+"""
 
 
 def run_code(stack: Stack, code: str) -> str:
@@ -59,6 +76,16 @@ def begin_alerts(stack: Stack, count: int = 1, points: bool = False, **fields: A
     run_code(stack, ALERTS.format(count=count, points=points, fields=given))
 
 
+def crash_runs(stack: Stack, count: int, error: str) -> None:
+    """Let the attempts of so many new runs fail at once."""
+    run_code(stack, CRASHES.format(count=count, error=error))
+
+
+def clear_alerts(stack: Stack) -> None:
+    """Let every alert that lasts be over, as when its series is well again."""
+    run_code(stack, CLEARING)
+
+
 def deliveries(stack: Stack, destination: int | None = None) -> list[dict[str, Any]]:
     found = rows(stack, "SELECT * FROM runs_alertdelivery ORDER BY id")
     return [row for row in found if destination in (None, row["destination_id"])]
@@ -74,6 +101,17 @@ PAST = "2026-01-01 00:00:00+00:00"
 def make_due(stack: Stack) -> None:
     """Let what waits for another try wait no longer."""
     rows(stack, "UPDATE runs_alertdelivery SET due_at = ? WHERE state = 'waiting'", PAST)
+
+
+def let_minutes_pass(stack: Stack) -> None:
+    """Let what waits have begun to wait long ago, and be due."""
+    rows(stack, "UPDATE runs_alertdelivery SET created_at = ?, due_at = ? WHERE state = 'waiting'", PAST, PAST)
+
+
+def moment(value: Any) -> datetime:
+    """Return a moment as a column of either database holds it."""
+    found = datetime.fromisoformat(str(value))
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def let_leases_lapse(stack: Stack) -> None:

@@ -1,0 +1,46 @@
+// What the page makes of the causes of alerts and commands, in the reader's language.
+
+import assert from "node:assert/strict";
+import { afterEach, test } from "node:test";
+
+import { actionText, alertTexts, reasonText } from "../../static/js/shared/alert_texts.js";
+
+afterEach(() => delete globalThis.django);
+
+const chinese = {
+  Spike: "尖峰",
+  "Alert {alert}: {title} · by a link sent to {destination}": "告警 {alert}：{title} · 发给 {destination}",
+  "{free} GiB of {total} GiB are free.": "{total} GiB 中还剩 {free} GiB 可用。",
+};
+
+function speakChinese() {
+  globalThis.django = { gettext: (text) => chinese[text] ?? text };
+}
+
+const link = { kind: "link", alert: 5, detector: "spike", title: "Spike", destination: "on call" };
+
+test("a reason that nobody gave is told in the reader's language, and one that a person gave stays", () => {
+  assert.equal(reasonText({ reason: "x", cause: link }), "Alert 5: Spike · by a link sent to on call");
+  assert.equal(reasonText({ reason: "x", cause: { ...link, destination: "" } }), "Alert 5: Spike · by a link of a message");
+  assert.equal(reasonText({ reason: "x", cause: { kind: "alert", detector: "spike", title: "Spike", series: "loss" } }), "Spike · loss");
+  assert.equal(reasonText({ reason: "x", cause: { kind: "replay", run: 3 } }), "Replay of run 3.");
+  speakChinese();
+  assert.equal(reasonText({ reason: "x", cause: link }), "告警 5：尖峰 · 发给 on call");
+  assert.equal(reasonText({ reason: "Spike", cause: null }), "Spike");
+});
+
+test("a lost run and a full disk say what happened", () => {
+  const disk = { detector: "disk", title: "Disk nearly full", text: "x", cause: { kind: "little_space", free: 4, total: 100 } };
+  assert.equal(alertTexts(disk).text, "4 GiB of 100 GiB are free.");
+  const lost = { detector: "lost", title: "Lost", text: "x", cause: { kind: "silence", seconds: 12 } };
+  assert.equal(alertTexts(lost).text, "No heartbeat from the training host for 12 s.");
+  assert.equal(alertTexts({ detector: "crash", title: "Crashed", text: "no luck", cause: null }).text, "no luck");
+  speakChinese();
+  assert.equal(alertTexts(disk).text, "100 GiB 中还剩 4 GiB 可用。");
+});
+
+test("why a rule did not act follows from a word", () => {
+  const held = { action: "pause", action_state: "held_back", action_text: "x" };
+  assert.match(actionText({ ...held, held_back: "same_cause" }), /within a minute of this one\.$/);
+  assert.match(actionText({ ...held, held_back: "" }), /: x$/);
+});

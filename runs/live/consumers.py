@@ -117,7 +117,7 @@ class RunConsumer(AsyncWebsocketConsumer):
         self.hub = current_hub()
         self.hub.reporter.wake()
         shown = self.hub.entrance.credential_of(self.scope, self.run_id)
-        if self.hub.handshakes.are_refused(shown.source) or not await self._take_place(ALL):
+        if not self.hub.handshakes.let_in(shown.address, shown.holder) or not await self._take_place(ALL):
             await self.close(TOO_MANY)
             return
         try:

@@ -20,6 +20,7 @@ from daphne.server import Server
 from daphne.ws_protocol import WebSocketProtocol
 from twisted.internet import defer, reactor, task
 
+from monitor_site.serving.compression_offers import NAME, offer_to_take
 from monitor_site.serving.inbox import Inbox
 from monitor_site.serving.socket_wire import SocketClosed, SocketWire, wire_of
 from runs.access.limiter import Bucket
@@ -85,6 +86,7 @@ class PortalProtocol(WebSocketProtocol):
     """A socket that bounds what it receives, compresses each message by itself, and cuts a peer that does not read."""
 
     failedByMe: bool
+    websocket_extensions: list[tuple[str, dict[str, list[str | bool]]]]
     is_compressed = False
     # Whether a message that is sent compressed may refer to the one before.
     remembers = False
@@ -95,6 +97,12 @@ class PortalProtocol(WebSocketProtocol):
     def __init__(self) -> None:
         super().__init__()
         self._allowance = Bucket(MESSAGES_BURST, MESSAGES_PER_S)
+
+    def onConnect(self, request: Any) -> Any:
+        # Autobahn refuses the connection for an offer that it does not understand.
+        offer = offer_to_take(request.headers.get("sec-websocket-extensions", ""))
+        self.websocket_extensions = [] if offer is None else [(NAME, offer)]
+        return super().onConnect(request)
 
     def onPing(self, payload: bytes) -> None:
         if self._may_send(len(payload)):
@@ -183,12 +191,9 @@ class SharedDeflate(PerMessageDeflateOfferAccept):
         return answer
 
 
-def accept_compression(offers: Iterable[Any]) -> SharedDeflate | None:
-    """Return the answer to the first offer that fits, None if there is none."""
-    for offer in offers:
-        if isinstance(offer, PerMessageDeflateOffer) and offer.request_max_window_bits in (0, *range(WINDOW_BITS, 16)):
-            return SharedDeflate(offer)
-    return None
+def accept_compression(offers: Iterable[PerMessageDeflateOffer]) -> SharedDeflate | None:
+    """Return the answer to what `offer_to_take` left of the client's offers, None if that is nothing."""
+    return next(map(SharedDeflate, offers), None)
 
 
 class PortalServer(Server):

@@ -34,6 +34,7 @@ from runs.models import Command, Run
 from runs.outage.answers import noted_outage, sentence
 from runs.protocol.commands import InvalidCommand, Request, parse_command
 from runs.protocol.events import PROTOCOL, TOO_MANY, TOO_SLOW, Error, Message, Pong, Resync, encode_message
+from runs.protocol.sight import parse_sight
 from runs.protocol.wire_format import EXTENSION, LARGEST_REQUEST_BYTES, Wire
 
 logger = logging.getLogger(__name__)
@@ -121,7 +122,7 @@ class RunConsumer(AsyncWebsocketConsumer):
         self.hub = current_hub()
         self.hub.reporter.wake()
         shown = self.hub.entrance.credential_of(self.scope, self.run_id)
-        if self.hub.handshakes.are_refused(shown.source) or not await self._take_place(ALL):
+        if not self.hub.handshakes.let_in(shown.address, shown.holder) or not await self._take_place(ALL):
             await self.close(TOO_MANY)
             return
         try:
@@ -262,8 +263,11 @@ class RunConsumer(AsyncWebsocketConsumer):
                     self.outbox.acknowledge(acked_seq)
             elif kind == "ping":
                 await self._answer_ping(payload.get("echo"))
+            elif kind == "sight":
+                if self.room is not None and self.outbox is not None:
+                    self.room.look(self.outbox, parse_sight(payload))
             else:
-                raise InvalidCommand("Send a kind: command, ack or ping.", "kind")
+                raise InvalidCommand("Send a kind: command, ack, ping or sight.", "kind")
         except InvalidCommand as error:
             asked = payload.get("id")
             command_id = asked if isinstance(asked, str) and len(asked) <= LARGEST_ECHOED_ID else ""

@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import groupby
 
+import msgspec
+
 from runs.access import guest_view
 from runs.live.database_reads import look_at_outcome, reading
 from runs.protocol import merged_metrics
+from runs.protocol.sight import Sight, in_sight, read_metrics
 from runs.protocol.wire_format import SMALLEST_COMPRESSED_BYTES, WINDOW_BITS, deflated, text_frame
 
 # Messages that were put together for viewers who are behind: of one place each, at most 64 KiB.
@@ -85,6 +88,31 @@ def joined(frames: Sequence[Frame]) -> Frame:
         return frames[0]
     parts = [part for frame in frames for part in frame.parts or (frame,)]
     return Frame(parts[-1].seq, f"[{','.join(part.text for part in parts)}]", parts)
+
+
+class Views:
+    """A frame as viewers see it who look at some series only: read once, and made once for all who look at the same."""
+
+    def __init__(self, frame: Frame) -> None:
+        self._frame = frame
+        self._parts = [(part, read_metrics(part.text)) for part in frame.parts or (frame,)]
+        self.metrics = [metrics for _, metrics in self._parts if metrics is not None]
+        self._made: dict[Sight, Frame] = {}
+
+    def of(self, sight: Sight) -> Frame:
+        """Return the frame without the points of series out of sight: the frame itself where it has none."""
+        if not self.metrics:
+            return self._frame
+        if sight not in self._made:
+            parts = [part if metrics is None else _seen(part, metrics, sight) for part, metrics in self._parts]
+            same = all(part is whole for part, (whole, _) in zip(parts, self._parts, strict=True))
+            self._made[sight] = self._frame if same else joined(parts)
+        return self._made[sight]
+
+
+def _seen(frame: Frame, metrics: merged_metrics.Stored, sight: Sight) -> Frame:
+    seen = in_sight(metrics, sight)
+    return frame if seen is metrics else Frame(frame.seq, msgspec.json.encode(seen).decode())
 
 
 @lru_cache(KEPT_TOGETHER)

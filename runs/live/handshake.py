@@ -52,15 +52,20 @@ class KnownToken:
 class Credential:
     """What a handshake presents: a ticket with its grant, or a token and the scopes that it may have here, or nothing.
 
-    `source` is what a failure counts against: the holder of a ticket of ours, or of a token that was good before, and
-    otherwise the address.
+    `holder` is whose ticket of ours it is, or which token that was good before; empty where that is not known.
     """
 
-    source: str
+    address: str
+    holder: str = ""
     ticket: str = ""
     grant: Grant | None = None
     token: str = ""
     scopes: Collection[str] = ()
+
+    @property
+    def source(self) -> str:
+        """What a failure counts against."""
+        return self.holder or self.address
 
 
 class Entrance:
@@ -99,15 +104,15 @@ class Entrance:
 
     def _token(self, scope: dict[str, Any], value: str, scopes: Collection[str]) -> Credential:
         known = self._known.get((value, scopes))
-        source = address_of(scope) if known is None else f"token {known.token_id}"
-        return Credential(source, token=value, scopes=scopes)
+        holder = "" if known is None else f"token:{known.token_id}"
+        return Credential(address_of(scope), holder, token=value, scopes=scopes)
 
     def _ticket(self, scope: dict[str, Any], value: str, run_id: int) -> Credential:
         grant = read_ticket(value, run_id) if value else None
         if grant is None:
             return Credential(address_of(scope))
-        source = f"user {grant.user_id}" if grant.token_id is None else f"token {grant.token_id}"
-        return Credential(source, ticket=value, grant=grant)
+        holder = f"user:{grant.user_id}" if grant.token_id is None else f"token:{grant.token_id}"
+        return Credential(address_of(scope), holder, ticket=value, grant=grant)
 
     async def enter(self, shown: Credential, run_id: int) -> tuple[Grant, Viewer] | int:
         """Return the grant and viewer of a handshake, or the close code that refuses it. Raises `TicketDelayed`."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from runs.live.frames import Frame, together
 from runs.metrics.portal_tally import tally
 from runs.protocol.event_parts import LARGEST_EVENT_BYTES
+from runs.protocol.sight import Sight
 from runs.protocol.wire_format import Wire
 
 # A viewer that is further behind than this comes back by `seq` and reads the database instead.
@@ -26,6 +27,8 @@ class Outbox:
 
     def __init__(self) -> None:
         self.last_seq = 0
+        # The series that the viewer looks at, None for all. The room makes frames accordingly.
+        self.sight: Sight | None = None
         # The last event that a viewer who acknowledges may be sent.
         self._cut_beyond: float = math.inf
         self.overflowed = False
@@ -103,6 +106,12 @@ class Outbox:
     def waiting(self) -> tuple[int, int]:
         """How many frames wait, and how many bytes they have; those of the greeting are not counted."""
         return len(self._frames or ()), self._bytes
+
+    @property
+    def newest_seq(self) -> int:
+        """The newest event that was sent to the viewer or waits for it."""
+        waiting = [*(self._first or ()), *(self._frames or ())]
+        return max(self.last_seq, *(frame.seq for frame in waiting)) if waiting else self.last_seq
 
     def acknowledge(self, seq: int) -> None:
         """Note that the viewer has applied all events up to `seq`; one that is too far behind is cut."""

@@ -9,12 +9,14 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from runs.live.frames import Frame, joined
+from runs.live.frames import Frame, Views, joined
 from runs.live.greeting import Greeter
 from runs.live.outbox import Outbox
 from runs.metrics.portal_tally import tally
 from runs.protocol.event_parts import LARGEST_EVENT_BYTES, LARGEST_FRAME_BYTES
 from runs.protocol.events import Message, Resync, encode_message
+from runs.protocol.events import Sight as SightTaken
+from runs.protocol.sight import NewestPoints, Sight
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +27,10 @@ GATHER_S = 0.1
 # Announcements that come so long after their events were stored are late.
 LATE_S = 1.0
 LOST_S = 10.0
+# Viewers who look at some series are told of the newest points of the others this often.
+NEWEST_EVERY_S = 1.0
+# Each different choice of series costs its own frames. Whoever comes with one more gets one that includes it.
+MOST_SIGHTS = 64
 # The rate of events is that of the last few.
 RATE_EVENTS = 8
 
@@ -56,6 +62,10 @@ class Room:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     gathered: Frame | None = None
     flushing: asyncio.TimerHandle | None = None
+    # Of series that somebody does not look at, and when they will be told; whether there is such a viewer.
+    newest: NewestPoints = field(default_factory=NewestPoints)
+    telling: asyncio.TimerHandle | None = None
+    has_sights: bool = False
     announced: list[float] = field(default_factory=list)  # of events on their way, by `time.time`
     delivered_at: deque[float] = field(default_factory=lambda: deque([-math.inf], RATE_EVENTS))  # by `time.monotonic`
 
@@ -141,19 +151,66 @@ class Room:
         self.last_seq = seq
         self.greeter.ring.skip(seq)
         self.flush()
+        self.newest.clear()
         self._send(Frame(seq, encode_message(Resync(seq=seq))))
 
     def tell(self, message: Message) -> None:
         self.flush()
         self._send(Frame(0, encode_message(message)))
 
+    def look(self, outbox: Outbox, sight: Sight | None) -> None:
+        """Send a viewer from now on the points of the series in `sight` and, of the others, the newest now and then.
+
+        The viewer is told after which event that is.
+        """
+        known = {other.sight: other.sight for other in self.outboxes if other is not outbox and other.sight is not None}
+        if sight in known or sight is None or len(known) < MOST_SIGHTS:
+            outbox.sight = known.get(sight, sight) if sight is not None else None
+        else:
+            outbox.sight = min((other for other in known if other >= sight), key=len, default=None)
+        self.has_sights = outbox.sight is not None or bool(known)
+        outbox.put(Frame(0, encode_message(SightTaken(seq=outbox.newest_seq))))
+
+    def _tell_newest(self) -> None:
+        """Tell each viewer of the newest points of series that are not in sight."""
+        self.telling = None
+        self.flush()
+        made: dict[Sight, list[Frame]] = {}
+        for outbox in self.outboxes:
+            sight = outbox.sight
+            if sight is None:
+                continue
+            if sight not in made:
+                made[sight] = [Frame(0, text) for text in self.newest.messages(self.last_seq, sight)]
+            try:
+                for frame in made[sight]:
+                    outbox.put(frame)
+            except Exception:
+                self._give_up(outbox, self.last_seq)
+        self.has_sights = bool(made)
+        self.newest.clear()
+
     def _send(self, frame: Frame) -> None:
+        views = self._views(frame) if self.has_sights else None
         for outbox in self.outboxes:
             try:
-                outbox.put(frame)
-            except Exception:  # one viewer's fault is not that of the others
-                logger.exception("run %s: event %s could not be sent to a viewer", self.run_id, frame.seq)
-                outbox.fail()
+                outbox.put(frame if views is None or outbox.sight is None else views.of(outbox.sight))
+            except Exception:
+                self._give_up(outbox, frame.seq)
         for announced in self.announced:
             tally.counts.note_latency(time.time() - announced)
         self.announced.clear()
+
+    def _views(self, frame: Frame) -> Views:
+        """Return what viewers see of a frame who look at some series, and note what they are to be told later."""
+        views = Views(frame)
+        for metrics in views.metrics:
+            self.newest.note(metrics)
+        if self.newest and self.telling is None:
+            self.telling = asyncio.get_running_loop().call_later(NEWEST_EVERY_S, self._tell_newest)
+        return views
+
+    def _give_up(self, outbox: Outbox, seq: int) -> None:
+        """End one viewer, whose fault is not that of the others. Called where an exception is handled."""
+        logger.exception("run %s: event %s could not be sent to a viewer", self.run_id, seq)
+        outbox.fail()

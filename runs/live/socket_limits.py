@@ -1,21 +1,30 @@
-"""What is refused to sockets in memory, before the database is asked: failed handshakes, and what one viewer asks."""
+"""What is refused to sockets in memory, before the database is asked: handshakes, and what one viewer asks."""
 
 from __future__ import annotations
 
+import time
 from typing import Any
+
+from django.conf import settings
 
 from runs.access.addresses import client_address
 from runs.access.grants import NO_SUCH_RUN, NOT_ALLOWED, NOT_AUTHENTICATED
-from runs.access.limiter import Bucket, Limiter
+from runs.access.limiter import Bucket, Clock, Limiter
 from runs.protocol.events import TOO_MANY
 
-# Only handshakes that fail count: a lecture hall behind one router comes in as fast as it can. A page fails once or
-# twice, where its ticket expired on the way, and many pages may do so at the same time. They count against the address,
-# and those that present a ticket of ours, or a token that was good before, against its holder: a stranger behind the
-# same router takes nothing from them.
+# A page fails once or twice, where its ticket expired on the way, and many pages may do so at the same time. Failures
+# count against the address, and those that present a ticket of ours, or a token that was good before, against its
+# holder: a stranger behind the same router takes nothing from them.
 FAILURES_BURST = 100
 FAILURES_PER_S = 1.0
 FAILURES = frozenset({NOT_AUTHENTICATED, NOT_ALLOWED, NO_SUCH_RUN})
+# Every handshake costs some milliseconds and queries, so that whoever opens and closes sockets is held back, too. A
+# lecture hall behind one router comes in as fast as it can, and again after each restart: all places that one holds may
+# be filled three times at once, and three times more in the time of `REFILL_S`. Of a link twice as many, so that one
+# address does not use up what others have of it.
+VISITS_PER_PLACE = {"user": 3, "address": 3, "token": 6}
+FEWEST_VISITS = {"user": 300, "address": 3_000, "token": 6_000}
+REFILL_S = 100.0
 # What a viewer sends is answered or stored, but for `ack`. A key that is held down, on a slider of a knob too, repeats
 # up to 50 times a second. A page that was cut sends again what is unanswered, all at once.
 ANSWERS_BURST = 1_000
@@ -23,13 +32,26 @@ ANSWERS_PER_S = 60.0
 
 
 class Handshakes:
-    """Counts handshakes that failed, by their source (`runs.live.handshake.Credential`). Any thread may ask."""
+    """Counts the handshakes of each holder and address (`runs.live.handshake.Credential`). Any thread may ask."""
 
-    def __init__(self) -> None:
-        self._failures = Limiter(FAILURES_BURST, FAILURES_PER_S)
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self._failures = Limiter(FAILURES_BURST, FAILURES_PER_S, clock=clock)
+        self._visits = {kind: _visits(kind, clock) for kind in VISITS_PER_PLACE}
+
+    def let_in(self, address: str, holder: str) -> bool:
+        """Tell whether a handshake is looked at, and count it.
+
+        People who show a ticket of theirs are counted alone, a token's visits by address as well.
+        """
+        if self.are_refused(holder or address):
+            return False
+        kind = holder.partition(":")[0]
+        if kind == "user":
+            return self._visits[kind].take(holder)
+        return self._visits["address"].take(address) and (not holder or self._visits[kind].take(holder))
 
     def are_refused(self, source: str) -> bool:
-        """Tell whether so many handshakes of `source` failed that none is looked at now."""
+        """Tell whether so many handshakes of `source`, a holder or an address, failed that none is looked at now."""
         return not self._failures.has(source)
 
     def note_failure(self, source: str, code: int) -> int:
@@ -39,6 +61,12 @@ class Handshakes:
         if code in FAILURES:
             self._failures.take(source)
         return code
+
+
+def _visits(kind: str, clock: Clock) -> Limiter:
+    places = settings.STEERSMAN_SOCKETS_PER_USER if kind == "user" else settings.STEERSMAN_SOCKETS_PER_LINK
+    burst = max(FEWEST_VISITS.get(kind, 0), VISITS_PER_PLACE[kind] * places)
+    return Limiter(burst, burst / REFILL_S, clock=clock)
 
 
 def answers() -> Bucket:

@@ -349,6 +349,21 @@ class Resync(Message, frozen=True, kw_only=True):
     seq: int
 
 
+class Sight(Message, frozen=True, kw_only=True):
+    """What the viewer looks at is known: of events after `seq` the series that it named come in full."""
+
+    kind: ClassVar[str] = "sight"
+    seq: int
+
+
+class Newest(Message, frozen=True, kw_only=True):
+    """The newest points, as of event `seq`, of series that are not in the viewer's sight: blocks of one step each."""
+
+    kind: ClassVar[str] = "newest"
+    seq: int
+    blocks: list[Block]
+
+
 class Life(Message, frozen=True, kw_only=True):
     """Evidence of life of the training changed: alive, unreachable (6 s) or silent (12 s without a heartbeat)."""
 
@@ -405,7 +420,9 @@ EVENTS: dict[str, type[Event]] = {
         LineUnfinished,
     )
 }
-MESSAGES: dict[str, type[Message]] = {message.kind: message for message in (Hello, Resync, Life, Link, Pong, Error)}
+MESSAGES: dict[str, type[Message]] = {
+    message.kind: message for message in (Hello, Resync, Sight, Newest, Life, Link, Pong, Error)
+}
 
 
 def iso(moment: datetime) -> str:

@@ -11,7 +11,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from runs.live.socket_limits import ANSWERS_BURST, FAILURES_BURST
+from runs.live.socket_limits import ANSWERS_BURST, FAILURES_BURST, VISITS_PER_PLACE, Handshakes
 from tests.support.stack import Stack, create_run, free_port, rows, seed_stack, wait_for, write_locked
 from tests.support.watcher import close_code_of, ticket_of
 
@@ -23,6 +23,15 @@ LIMITS = {
     "STEERSMAN_SOCKETS_PER_LINK": str(PER_LINK),
     "STEERSMAN_SOCKETS_IN_ALL": str(IN_ALL),
 }
+# Tickets of two people, as their sessions get them.
+TICKETS = """
+from django.contrib.auth.models import User
+from runs.access.tickets import issue_ticket
+from runs.models import Run
+for name in ("owner", "operator"):
+    for _ in range({number}):
+        print(issue_ticket(User.objects.get(username=name), Run.objects.get(pk={run})))
+"""
 
 
 @pytest.fixture
@@ -32,6 +41,14 @@ def stack() -> Iterator[Stack]:
         stack.start_redis()
         stack.start_web()
         yield stack
+
+
+# What takes the place of visits in so short a test, and gives no new ones while it lasts.
+FEW_VISITS = """
+from runs.live import socket_limits
+assert socket_limits.FEWEST_VISITS and socket_limits.REFILL_S
+socket_limits.FEWEST_VISITS, socket_limits.REFILL_S = {}, 1e9
+"""
 
 
 @pytest.fixture
@@ -163,6 +180,49 @@ def test_a_client_without_a_proxy_cannot_choose_the_address_that_counts(stack: S
             codes.append(close_code_of(socket))
         assert len(codes) < 20 * FAILURES_BURST, "nobody stopped it"
     assert codes[-1] == 4429
+
+
+def test_who_comes_and_goes_is_bounded_without_the_database(stack: Stack) -> None:
+    assert stack.web is not None
+    stack.web.kill()
+    stack.web.wait()
+    stack.start_web(FEW_VISITS)
+    run = create_run(stack, "run", state="running", attempt=1)
+    links = share_of(stack, run), share_of(stack, run)
+    by_person, by_address = VISITS_PER_PLACE["user"] * PER_USER, VISITS_PER_PLACE["address"] * PER_LINK
+    made = stack.manage("shell", "-v", "0", "-c", TICKETS.format(run=run, number=by_person + 1), check=True)
+    tickets = made.stdout.split()
+
+    def visit(token: str) -> str | int:
+        with socket_of(stack.port, run, token=token) as socket:
+            return first_of(socket)
+
+    assert [visit(links[0]) for _ in range(by_address + 2)] == ["hello"] * by_address + [4429] * 2
+    with away(stack, "runs_usedticket", "runs_accesstoken", "auth_user"):
+        # All visits of this address are used up, for those too who would fail.
+        assert [visit(value) for value in (links[0], links[1], f"stm_{'x' * 43}")] == [4429] * 3
+    # Members are counted by person, and each alone.
+    assert [visit(ticket) for ticket in tickets[: by_person + 1]] == ["hello"] * by_person + [4429]
+    assert visit(tickets[-1]) == "hello"
+
+
+def test_a_lecture_hall_may_come_again_three_times_and_a_loop_that_comes_and_goes_is_held_back() -> None:
+    now = [0.0]
+    hall, loop = Handshakes(lambda: now[0]), Handshakes(lambda: now[0])
+    for restart in range(3):
+        for viewer in range(1000):
+            now[0] += 0.003
+            assert hall.let_in("192.0.2.7", "token:1"), f"viewer {viewer} after restart {restart}"
+    minutes = 10
+    for holder in ("", "token:1", "user:1"):
+        admitted = 0
+        for _ in range(200 * 60 * minutes):
+            now[0] += 1 / 200
+            admitted += loop.let_in("192.0.2.7", holder)
+        assert admitted <= 3_000 + 30 * 60 * minutes + 1
+        assert holder != "user:1" or admitted <= 300 + 3 * 60 * minutes + 1
+    # Of a link some visits are left to those at other addresses.
+    assert loop.let_in("198.51.100.1", "token:1") and loop.let_in("192.0.2.7", "user:2")
 
 
 def test_refused_commands_cost_no_query_and_are_bounded(stack: Stack) -> None:

@@ -59,7 +59,7 @@ def test_a_slow_reader_gets_merged_metrics_and_holds_what_a_fresh_page_holds(tmp
     with portal() as stack:
         run, token = create_run(stack, "slow"), token_of(stack)
         before = history(stack, run, token)
-        slow = RawViewer(stack, run, token)
+        slow = RawViewer(stack.port, run, token)
         hello = next(slow.messages())[1]
         stack.manage("shell", "-v", "0", "-c", PROGRAM.format(events=EVENTS, names=NAMES, run=run), check=True)
         stored = rows(stack, "SELECT frame FROM runs_storedevent WHERE run_id = ? ORDER BY seq", run)
@@ -71,7 +71,7 @@ def test_a_slow_reader_gets_merged_metrics_and_holds_what_a_fresh_page_holds(tmp
         waited = [range(message["first_seq"], message["seq"] + 1) for message in told if "first_seq" in message]
         waited_bytes = sum(len(frames[seq - 1]) for span in waited for seq in span)
         assert waited and taken < sum(map(len, frames)) - 0.8 * waited_bytes
-        fresh = RawViewer(stack, run, token)
+        fresh = RawViewer(stack.port, run, token)
         end = {"seq": EVENTS, "history": history(stack, run, token), "hello": next(fresh.messages())[1]}
         story = {
             "name": "slow",

@@ -71,15 +71,15 @@ class RawViewer:
     """A viewer that decides when it reads: a plain socket, with a small buffer of its own."""
 
     def __init__(
-        self, stack: Stack, run: int, token: str, *, compression: bool = False, offer: str = BROWSERS_OFFER
+        self, port: int, run: int, token: str, *, compression: bool = False, offer: str = BROWSERS_OFFER
     ) -> None:
         self.socket = socket.socket()
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 * 1024)
         self.socket.settimeout(60)
-        self.socket.connect(("127.0.0.1", stack.port))
+        self.socket.connect(("127.0.0.1", port))
         lines = [
             f"GET /ws/runs/{run}/ HTTP/1.1",
-            f"Host: 127.0.0.1:{stack.port}",
+            f"Host: 127.0.0.1:{port}",
             "Connection: Upgrade",
             "Upgrade: websocket",
             "Sec-WebSocket-Version: 13",
@@ -174,7 +174,7 @@ def seqs_of(viewer: RawViewer, last: int) -> list[int]:
 
 def test_events_go_straight_to_the_connection(stack: Stack) -> None:
     run = create_run(stack, "direct")
-    viewer = RawViewer(stack, run, token_of(stack))
+    viewer = RawViewer(stack.port, run, token_of(stack))
     wait_for_greeting(viewer)
     append(stack, run, 5)
     assert seqs_of(viewer, 5) == [1, 2, 3, 4, 5]
@@ -186,7 +186,7 @@ def test_events_go_straight_to_the_connection(stack: Stack) -> None:
 def test_without_a_connection_to_lend_they_pass_through_daphne() -> None:
     with portal(wire="off") as stack:
         run = create_run(stack, "lent")
-        viewer = RawViewer(stack, run, token_of(stack))
+        viewer = RawViewer(stack.port, run, token_of(stack))
         wait_for_greeting(viewer)
         append(stack, run, 5)
         assert seqs_of(viewer, 5) == [1, 2, 3, 4, 5]
@@ -196,7 +196,7 @@ def test_without_a_connection_to_lend_they_pass_through_daphne() -> None:
 
 def test_a_slow_reader_gets_everything_once_and_in_order_later(stack: Stack) -> None:
     run = create_run(stack, "slow")
-    quick, slow = RawViewer(stack, run, token_of(stack)), RawViewer(stack, run, token_of(stack))
+    quick, slow = RawViewer(stack.port, run, token_of(stack)), RawViewer(stack.port, run, token_of(stack))
     wait_for_greeting(quick, slow)
     # More than all buffers hold, and less than the viewer may be behind.
     append(stack, run, 100, characters=25_000)
@@ -216,8 +216,8 @@ def test_a_slow_reader_gets_everything_once_and_in_order_later(stack: Stack) -> 
 def test_messages_are_compressed_alike_for_all(stack: Stack) -> None:
     run = create_run(stack, "compressed")
     token = token_of(stack)
-    viewers = [RawViewer(stack, run, token, compression=True) for _ in range(2)]
-    plain = RawViewer(stack, run, token)
+    viewers = [RawViewer(stack.port, run, token, compression=True) for _ in range(2)]
+    plain = RawViewer(stack.port, run, token)
     assert "; client_no_context_takeover" in viewers[0].head and "Extensions" not in plain.head
     wait_for_greeting(*viewers, plain)
     append(stack, run, 1, characters=1_000)
@@ -236,9 +236,9 @@ def test_messages_are_compressed_alike_for_all(stack: Stack) -> None:
 def test_a_message_refers_to_the_one_before_it_and_to_no_other(stack: Stack) -> None:
     run = create_run(stack, "window")
     token = token_of(stack)
-    browser, other = (RawViewer(stack, run, token, compression=True) for _ in range(2))
+    browser, other = (RawViewer(stack.port, run, token, compression=True) for _ in range(2))
     # As some clients ask for it.
-    alone = RawViewer(stack, run, token, compression=True, offer="permessage-deflate; server_no_context_takeover")
+    alone = RawViewer(stack.port, run, token, compression=True, offer="permessage-deflate; server_no_context_takeover")
     assert "server_no_context_takeover" not in browser.head and "server_no_context_takeover" in alone.head
     text = base64.b64encode(os.urandom(750)).decode()
     wait_for_greeting(browser, other, alone)
@@ -282,7 +282,7 @@ def test_a_peer_that_sends_and_never_reads_is_cut(stack: Stack) -> None:
     with portal(ping_timeout_s=3.0) as stack:
         run = create_run(stack, "deaf")
         token = token_of(stack)
-        deaf, sound = RawViewer(stack, run, token), RawViewer(stack, run, token)
+        deaf, sound = RawViewer(stack.port, run, token), RawViewer(stack.port, run, token)
         asked, kinds = threading.Event(), list[str]()
         with closing(deaf.socket), closing(sound.socket):
             # The sound one answers its pings as long as the test lasts.
@@ -300,7 +300,7 @@ def test_a_peer_that_sends_and_never_reads_is_cut(stack: Stack) -> None:
 def test_who_is_cut_learns_the_code_if_it_reads_again() -> None:
     with portal(ping_timeout_s=0.5) as stack:
         run = create_run(stack, "late")
-        viewer = RawViewer(stack, run, token_of(stack))
+        viewer = RawViewer(stack.port, run, token_of(stack))
         assert _code(viewer) == 4408
         viewer.socket.close()
 
@@ -325,7 +325,7 @@ def test_who_answered_while_the_portal_stood_still_is_not_cut() -> None:
         assert stack.web is not None
         viewers, asked = [], []
         for _ in range(10):
-            viewers.append(RawViewer(stack, run, token))
+            viewers.append(RawViewer(stack.port, run, token))
             asked.append(threading.Event())
             threading.Thread(target=_follow, args=(viewers[-1], asked[-1], []), daemon=True).start()
         assert all(event.wait(60) for event in asked)

@@ -1,0 +1,150 @@
+"""Which series a viewer looks at, and what is sent of the others: their newest points, about once a second.
+
+A viewer of a run with hundreds of series sees a few charts at a time. Events keep their numbers and all that is no
+point; points of series out of sight are left out of them. Pure functions and a collection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from runs.protocol.commands import InvalidCommand
+from runs.protocol.event_parts import LARGEST_EVENT_BYTES
+from runs.protocol.events import Block, Newest, encode_message
+from runs.protocol.merged_metrics import Stored, is_metrics
+
+# The names of series. None in place of one means all.
+Sight = frozenset[str]
+
+# More than a page shows at once.
+MOST_IN_SIGHT = 256
+# What a point takes in a message beside the name, which stands there twice where the value is not finite, and what a
+# block takes that has one step. More than enough.
+POINT_BYTES, BLOCK_BYTES = 64, 128
+
+
+def parse_sight(payload: dict[str, Any]) -> Sight | None:
+    """Return what a viewer asks for. Raises `InvalidCommand`."""
+    names = payload.get("series", ())
+    if names is None:
+        return None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InvalidCommand("Send series as a list of names, or null for all.", "series")
+    if len(names) > MOST_IN_SIGHT:
+        raise InvalidCommand(f"Name at most {MOST_IN_SIGHT} series, or send null for all.", "series")
+    return frozenset(names)
+
+
+def read_metrics(frame: str) -> Stored | None:
+    """Return the points that an event's frame tells of, None where it is of another kind."""
+    if not is_metrics(frame):
+        return None
+    try:
+        return msgspec.json.decode(frame, type=Stored)
+    except msgspec.DecodeError:
+        # An older version may have stored it: viewers get it whole.
+        return None
+
+
+def in_sight(event: Stored, sight: Sight) -> Stored:
+    """Return an event without the points of series out of sight: the same object where none is."""
+    if all(block.values.keys() <= sight for block in event.blocks):
+        return event
+    seen = (_block_in_sight(block, sight) for block in event.blocks)
+    return msgspec.structs.replace(event, blocks=[block for block in seen if block.values])
+
+
+def _block_in_sight(block: Block, sight: Sight) -> Block:
+    float64 = block.float64
+    return msgspec.structs.replace(
+        block,
+        values={name: column for name, column in block.values.items() if name in sight},
+        nonfinite={name: places for name, places in block.nonfinite.items() if name in sight},
+        float64=float64 if float64 is msgspec.UNSET else [name for name in float64 if name in sight],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A point of a series. `nonfinite` names a value that is no finite number, and which is None then."""
+
+    step: int
+    time: float
+    value: float | None
+    nonfinite: str
+    # Whether the value is written shortly and stands for a float32.
+    is_float32: bool
+
+    @property
+    def row(self) -> tuple[int, float, bool]:
+        """What points of one block have in common."""
+        return self.step, self.time, self.is_float32
+
+
+class NewestPoints:
+    """The newest point of each series that was logged since `clear`."""
+
+    def __init__(self) -> None:
+        self._points: dict[str, Point] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._points)
+
+    def note(self, event: Stored) -> None:
+        """Note the points of the next event. Within an event time decides, as where a page reads it."""
+        newest: dict[str, Point] = {}
+        for block in event.blocks:
+            if not block.steps:
+                continue
+            end = len(block.steps) - 1
+            singles = set(block.values) - set(block.float64 or ()) if block.float32 is True else set()
+            for name, column in block.values.items():
+                known = newest.get(name)
+                if known is None or known.time <= block.times[end]:
+                    odd = next((kind for index, kind in block.nonfinite.get(name, ()) if index == end), "")
+                    newest[name] = Point(block.steps[end], block.times[end], column[end], odd, name in singles)
+        self._points |= newest
+
+    def clear(self) -> None:
+        self._points.clear()
+
+    def messages(self, seq: int, sight: Sight) -> list[str]:
+        """Return the messages that tell, as of event `seq`, of the series that are not in `sight`."""
+        others = [(name, point) for name, point in self._points.items() if name not in sight]
+        others.sort(key=lambda item: item[1].row)
+        return [encode_message(Newest(seq=seq, blocks=_blocks(part))) for part in _that_fit(others)]
+
+
+def _that_fit(points: Iterable[tuple[str, Point]]) -> Iterator[list[tuple[str, Point]]]:
+    """Yield the points that one message has room for, and so on."""
+    part: list[tuple[str, Point]] = []
+    left = LARGEST_EVENT_BYTES
+    for name, point in points:
+        is_next = not part or part[-1][1].row != point.row
+        size = POINT_BYTES + 2 * len(msgspec.json.encode(name)) + BLOCK_BYTES * is_next
+        if part and size > left:
+            yield part
+            part, left = [], LARGEST_EVENT_BYTES
+        part.append((name, point))
+        left -= size
+    if part:
+        yield part
+
+
+def _blocks(points: Iterable[tuple[str, Point]]) -> list[Block]:
+    """Return blocks of one step each. Points of one row stand together."""
+    blocks: list[Block] = []
+    row = None
+    for name, point in points:
+        if point.row != row:
+            row = point.row
+            single: bool | msgspec.UnsetType = True if point.is_float32 else msgspec.UNSET
+            blocks.append(Block(steps=[point.step], times=[point.time], values={}, nonfinite={}, float32=single))
+        blocks[-1].values[name] = [point.value]
+        if point.nonfinite:
+            blocks[-1].nonfinite[name] = [(0, point.nonfinite)]
+    return blocks

@@ -17,7 +17,7 @@ from monitor_site.addresses import hosts_for
 from monitor_site.environment.dangers import named_hosts, strong_key
 from monitor_site.environment.files import Environment, with_password
 from monitor_site.environment.sign_in import ALLAUTH, second_factor, single_sign_on
-from monitor_site.environment.values import networks, package_folder, secret_key, slots
+from monitor_site.environment.values import mebibytes, networks, package_folder, secret_key, slots
 from monitor_site.prefix import prefix_of
 from monitor_site.redis_socket import is_embedded, socket_path, socket_url
 from steersman.files import data_folder
@@ -55,6 +55,9 @@ STEERSMAN_CPU_SLOTS = slots(env, "STEERSMAN_CPU_SLOTS")
 STEERSMAN_GPU_SHARE = env.float("STEERSMAN_GPU_SHARE", default=0.1)
 if not 0 <= STEERSMAN_GPU_SHARE <= 1:
     raise ImproperlyConfigured("STEERSMAN_GPU_SHARE must lie between 0 and 1: 0.1 is a tenth of a GPU's memory")
+# What a run keeps of its console, in MiB: as text in the database, and as files of its attempts on the training host.
+STEERSMAN_CONSOLE_MIB = mebibytes(env, "STEERSMAN_CONSOLE_MIB", default=16, smallest=1)
+STEERSMAN_CONSOLE_FILES_MIB = mebibytes(env, "STEERSMAN_CONSOLE_FILES_MIB", default=256, smallest=16)
 STEERSMAN_STOP_SIGNAL = env("STEERSMAN_STOP_SIGNAL", default="")
 # Messages on sockets, where the browser offers it; each is compressed once for all viewers.
 STEERSMAN_COMPRESS = env.bool("STEERSMAN_COMPRESS", default=True)

@@ -9,7 +9,7 @@ import argparse
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum
 
 MIB_A_GIB = 1024
 # What a driver, a desktop and a monitor take of a card of any size.
@@ -18,7 +18,7 @@ MOST_MIB = 2**31 - 1
 SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*([GM])(?:iB|B)?", re.IGNORECASE)
 
 
-class Obstacle(StrEnum):
+class Obstacle(str, Enum):
     """Why a run cannot have a GPU now: other programs use it, its memory is taken, or it is too small for ever."""
 
     OTHERS = "others"

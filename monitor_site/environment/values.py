@@ -14,6 +14,9 @@ from django.core.exceptions import ImproperlyConfigured
 from steersman.files.private import narrow
 from steersman.slots import MOST_SLOTS
 
+# A tebibyte.
+MOST_MEBIBYTES = 1 << 20
+
 
 def secret_key(folder: Path) -> str:
     """Return the key kept in the data folder; make it, with mode 0600, where there is none."""
@@ -50,3 +53,13 @@ def networks(env: environ.Env, name: str) -> list[IPv4Network | IPv6Network]:
         return [ip_network(each.strip()) for each in env.list(name, default=[]) if each.strip()]
     except ValueError as error:
         raise ImproperlyConfigured(f"{name}: {error}. Give networks such as 10.1.0.0/16,fd00::/8") from error
+
+
+def mebibytes(env: environ.Env, name: str, *, default: int, smallest: int) -> int:
+    """Return a size in MiB."""
+    text = env(name, default=str(default)).strip()
+    if not text.isdecimal() or not smallest <= int(text) <= MOST_MEBIBYTES:
+        raise ImproperlyConfigured(
+            f"{name} is {text!r}: give a whole number of MiB from {smallest} to {MOST_MEBIBYTES}"
+        )
+    return int(text)

@@ -22,13 +22,27 @@ from runs.models.keys import AccessToken, TokenScope, UsedTicket
 from runs.models.projects import Invite, Membership, Project, Role
 from runs.models.recorded import Axis, Chunk, EpochMetric, JournalOffset, Series, StoredEvent
 from runs.models.reports import PortalReport
-from runs.models.runs import LARGEST_ID, AfterCondition, Attempt, Checkpoint, Host, Recipe, Run, RunQuerySet, RunState
+from runs.models.runs import (
+    LARGEST_ID,
+    LONGEST_NAME,
+    UNNAMED,
+    AfterCondition,
+    Attempt,
+    Checkpoint,
+    Host,
+    Recipe,
+    Run,
+    RunQuerySet,
+    RunState,
+)
 from runs.models.sockets import SocketCounts
 
 __all__ = [
     "COMMAND_LINE",
     "LARGEST_ID",
+    "LONGEST_NAME",
     "OF_CODE",
+    "UNNAMED",
     "AccessToken",
     "ActionState",
     "AfterCondition",

@@ -60,6 +60,9 @@ class Recipe(models.Model):
         return specs_from_wire(self.parameters)
 
 
+# What a run of a script is called until its first attempt tells what it runs.
+UNNAMED = "script"
+LONGEST_NAME = 120
 # The largest primary key that a database stores: a larger number is no id.
 LARGEST_ID = 2**63 - 1
 
@@ -114,7 +117,7 @@ class Run(models.Model):
     """
 
     project = models.ForeignKey(Project, models.PROTECT, related_name="runs", verbose_name=_("project"))
-    name = models.CharField(_("name"), max_length=120)
+    name = models.CharField(_("name"), max_length=LONGEST_NAME)
     recipe = models.ForeignKey(
         Recipe,
         models.PROTECT,

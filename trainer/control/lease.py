@@ -21,6 +21,7 @@ from steersman.agent.supervise.interrupts import Interrupts
 from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_HELD, EXIT_INTERRUPTED
 from steersman.files.locks import HeldLock, try_lock
 from steersman.files.private import make_private
+from trainer.control.console_keeping import ConsoleKeeping
 from trainer.control.exit_status import judge_end, name_rank
 from trainer.control.restart import conclude
 from trainer.ingest.offsets import open_consoles, open_journals
@@ -153,6 +154,9 @@ def store_leftovers(lease: Lease, folder: Path) -> AttemptEnd:
     text = "The supervisor of this attempt died with its worker; what they left was stored now."
     line = LogLine(text=text, source="steersman", level="warning")
     ingest.store(Tick(console=consoles.read(ended=True), lines=[line]))
+    keeping = ConsoleKeeping(lease.run_id, folder, attempt.ranks)
+    keeping.bound_text(ended=True)
+    keeping.end()
     end = judge_end(worker.code, end_record, interrupted=False, stopped=False)
     if attempt.ranks > 1:
         end = name_rank(end, worker.rank)

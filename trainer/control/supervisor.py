@@ -38,6 +38,7 @@ from steersman.records.kinds import PointRecord
 from trainer.alerts.judging import Batch
 from trainer.alerts.thread import AlertThread
 from trainer.control.command_dispatch import CommandDispatch
+from trainer.control.console_keeping import ConsoleKeeping
 from trainer.control.display import Display
 from trainer.control.exit_status import judge_end, name_rank
 from trainer.control.restart import conclude
@@ -97,6 +98,7 @@ class Supervisor:
         self._journals = open_journals(attempt, folder)
         self._reader = CarefulReader(folder, self._journals)
         self._consoles = open_consoles(attempt, folder)
+        self._console_keeping = ConsoleKeeping(lease.run_id, folder, attempt.ranks)
         self._mailbox = Mailbox(folder)
         self._mailbox.settle()
         self._outcomes = self._mailbox.outcomes
@@ -128,6 +130,7 @@ class Supervisor:
         self._heart.start()
         self._sampler.start()
         self._forced_exit.start()
+        self._console_keeping.start()
         self._alerts.start(resumes=self._resumes)
         announcer.current().listen(f"owner.{self.lease.run_id}", self._heard_command)
         try:
@@ -152,6 +155,7 @@ class Supervisor:
             self._forced_exit.stop()
             self._alerts.finish(0.0)
             self._heart.stop()
+            self._console_keeping.stop()
             self._sampler.stop()
             self.display.close()
             announcer.current().flush(2.0)
@@ -177,6 +181,7 @@ class Supervisor:
                 push_due and (self._journals.has_more() or now - self._last_console >= CONSOLE_INTERVAL_S)
             ):
                 self._store(heartbeat_due)
+                self._console_keeping.bound_text()
             if now - self._last_fold >= FOLD_INTERVAL_S:
                 self._fold()
             self._database_away = False
@@ -214,7 +219,7 @@ class Supervisor:
     def _store(self, heartbeat: bool) -> bool:
         """Store what journal, console and sampler have; return whether the journal brought something."""
         now = time.monotonic()
-        self._pending_lines += self._alerts.take_lines()
+        self._pending_lines += self._alerts.take_lines() + self._console_keeping.take_lines()
         tick = Tick(lines=self._pending_lines)
         if self._journals.has_more():
             tick.read = self._reader.read()
@@ -274,6 +279,7 @@ class Supervisor:
             self._unfolded_points += sum(
                 len(record.values) for record in tick.read.records if isinstance(record, PointRecord)
             )
+        self._console_keeping.take(tick)
         if tick.console is not None:
             self._consoles.advance(tick.console)
             self.display.console(tick.console.lines)
@@ -302,6 +308,8 @@ class Supervisor:
         end = self._wait_for_database(self._judge_end)
         self._wait_for_database(lambda: conclude(self.lease, end))
         self._wait_for_database(self._fold_all_but_the_newest)
+        self._wait_for_database(lambda: self._console_keeping.bound_text(ended=True))
+        self._console_keeping.end()
         self.display.end(self.progress, end)
         if self.interrupts.stops >= 2:
             return EXIT_INTERRUPTED

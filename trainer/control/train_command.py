@@ -12,13 +12,13 @@ from typing import Any, NoReturn
 
 from django.conf import settings
 
-from runs.models import Attempt, Checkpoint, Run, RunState
+from runs.models import LONGEST_NAME, UNNAMED, Attempt, Checkpoint, Run, RunState
 from runs.protocol.events import LogLine
 from runs.recording import queue
 from runs.recording.lifecycle import AttemptEnd, Fenced, Lease, NotStartable, end_attempt, open_attempt, renew_lease
 from steersman.agent.folders import WorkerProcess, attempt_folder
 from steersman.agent.launch.given_devices import device_there, given_devices
-from steersman.agent.launch.spawn import script_command, worker_environment
+from steersman.agent.launch.spawn import script_command, script_name, why_not_there, worker_environment
 from steersman.agent.launch.torchrun import (
     Launch,
     LaunchError,
@@ -197,6 +197,9 @@ def _train_once(
         raise CannotTrain(f"run-id: {error}.") from error
     except Fenced as error:
         raise CannotTrain(str(error), EXIT_HELD) from error
+    if options.script:
+        # As whoever creates a run without a name gets it, until what it trains is known.
+        Run.objects.filter(pk=run.pk, name=UNNAMED).update(name=script_name(options.script)[:LONGEST_NAME])
     prepared = _make_folder(lease, work)
     start = Start(list(options.script), os.getcwd(), options.device, options.inline)
     start.record(prepared.folder)
@@ -254,9 +257,8 @@ def _prepare(run: Run, options: Options) -> Work:
                 f"run {run.pk} trains the recipe {run.recipe.spec}: leave out what follows --, "
                 "or create a run without a recipe for your script."
             )
-        program = Path(options.script[0])
-        if program.suffix == ".py" and not program.is_file():
-            raise CannotTrain(f"script: {program} is no file here; give its path after --.")
+        if fault := why_not_there(options.script):
+            raise CannotTrain(f"script: {fault}")
         return _choose_checkpoint(run, options, Work(script_command(options.script), start_paused=start_paused))
     if run.recipe is None:
         previous = run.attempts.exclude(command_line=[]).order_by("-number").first()

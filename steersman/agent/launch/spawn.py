@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from steersman.agent.folders import WorkerProcess
@@ -33,8 +34,41 @@ LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def script_command(script: Sequence[str]) -> list[str]:
-    """Return the command of a person's own script: `x.py args` by this Python, anything else as it stands."""
-    return [sys.executable, "-u", *script] if script[0].endswith(".py") else list(script)
+    """Return the command of a person's own script: this Python runs `x.py args` and `-m module args`.
+
+    Anything else is a command as it stands.
+    """
+    return [sys.executable, "-u", *script] if script[0].endswith(".py") or _is_for_python(script) else list(script)
+
+
+def why_not_there(script: Sequence[str]) -> str:
+    """Return what is wrong with a script that is not in this folder or on the path, "" where nothing is known to be."""
+    program = Path(script[0])
+    if program.suffix == ".py" and not program.is_file():
+        return f"{program} is no file here; give its path after --."
+    if script[0] == "-m" and len(script) < 2:
+        return "-m needs the name of a module, as in -- -m mypackage.train."
+    if script[0] == "-m" and PathFinder.find_spec(script[1].split(".")[0], [os.getcwd(), *_python_path()]) is None:
+        return f"there is no module {script[1]} here; start it from the folder that its package lies in."
+    return ""
+
+
+def script_name(script: Sequence[str]) -> str:
+    """Return what a command runs, in a word: a module, else a file of Python, else the program."""
+    for word, following in zip(script, [*script[1:], ""], strict=True):
+        if word.endswith(".py"):
+            return Path(word).name
+        if word == "-m" and following:
+            return following
+    return Path(script[0]).name
+
+
+def _is_for_python(script: Sequence[str]) -> bool:
+    return script[0].startswith("-")
+
+
+def _python_path() -> list[str]:
+    return [*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), *sys.path]
 
 
 def worker_environment(folder: Path, data: Path, application: Path, base: Mapping[str, str]) -> dict[str, str]:

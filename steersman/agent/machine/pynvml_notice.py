@@ -19,8 +19,8 @@ def silence_pynvml_notice() -> None:
 def without_notice(environment: Mapping[str, str]) -> dict[str, str]:
     """Return an environment in which the notice is not printed, neither by a script nor by what it starts.
 
-    Other filters of `PYTHONWARNINGS` stay, and count more.
+    Other filters of `PYTHONWARNINGS` stay. Ours counts more, since one such as `error` would end a training by it.
     """
     own = f"ignore:{NOTICE}:FutureWarning"
     given = environment.get("PYTHONWARNINGS", "")
-    return {**environment, "PYTHONWARNINGS": f"{own},{given}" if given else own}
+    return {**environment, "PYTHONWARNINGS": f"{given},{own}" if given else own}

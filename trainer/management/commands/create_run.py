@@ -17,7 +17,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.validators import validate_slug
 from django.db import transaction
 
-from runs.models import AfterCondition, Membership, Project, Recipe, Role, Run, RunState
+from runs.models import UNNAMED, AfterCondition, Membership, Project, Recipe, Role, Run, RunState
 from runs.protocol.argument_text import argument_spec
 from runs.protocol.commands import SetPriority
 from runs.protocol.storable_text import option_text
@@ -60,7 +60,10 @@ class Command(BaseCommand):
             "--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the recipe, repeatable"
         )
         parser.add_argument(
-            "--name", type=option_text, default="", help="what people call the run; the recipe's title where left out"
+            "--name",
+            type=option_text,
+            default="",
+            help="what people call the run; the recipe's title, or the name of your script, where left out",
         )
         parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
         parser.add_argument("--seed", default="0", help="of all random numbers")
@@ -110,7 +113,7 @@ class Command(BaseCommand):
                 run = Run(
                     project=project,
                     recipe=recipe,
-                    name=options["name"] or (recipe.title if recipe else "script"),
+                    name=options["name"] or (recipe.title if recipe else UNNAMED),
                     parameters=parameters,
                     device=_device(options["device"]),
                     seed=SEED.parse(options["seed"]),

@@ -1,0 +1,126 @@
+"""Keeps the files that a training prints into within a bound, by leaving out their middle.
+
+While the training appends, the middle is given back to the disk as a hole: no writer is disturbed, no byte moves, and
+positions in the file stay what they are. Once nobody appends, `without_hole` makes a plain file of what is left.
+No Django, no torch.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from steersman.files.private import open_private
+
+# What a supervisor may still have to read of a burst lies in the last part, of half of it.
+SMALLEST_BOUND_BYTES = 4 << 20
+# What stays of an attempt for which the bound of its run leaves no room.
+LEAST_KEPT_BYTES = 64 << 10
+BLOCK_BYTES = 4096
+COPIED_AT_ONCE = 1 << 20
+# Of fallocate(2).
+KEEP_SIZE, PUNCH_HOLE = 0x01, 0x02
+# Loaded once: it is the C library that this process has already.
+LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def free_middle(path: Path, largest_bytes: int) -> int:
+    """Give back the middle of a file that takes more than `largest_bytes` of the disk; return its size in bytes.
+
+    The first quarter of `largest_bytes` stays, and the last half; a sentence stands where something is left out. 0 if
+    the file is small enough. Whatever ends this process meanwhile, the first part and the last one stay as they are.
+    Raises `OSError` where the file system cannot do it.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return 0
+    if found.st_blocks * 512 <= largest_bytes:
+        return 0
+    start = largest_bytes // 4 // BLOCK_BYTES * BLOCK_BYTES
+    end = (found.st_size - largest_bytes // 2) // BLOCK_BYTES * BLOCK_BYTES
+    if end - start < 3 * BLOCK_BYTES:
+        return 0
+    with path.open("r+b", buffering=0) as file:
+        _punch(file.fileno(), start + BLOCK_BYTES, end - start - 2 * BLOCK_BYTES)
+        # On both sides: whoever reads from the beginning, or from the end, comes upon it.
+        for place in (start, end - BLOCK_BYTES):
+            os.pwrite(file.fileno(), _sentence(end - start).ljust(BLOCK_BYTES - 1) + b"\n", place)
+    return end - start
+
+
+def without_hole(path: Path) -> None:
+    """Make a plain file, of its first part, a sentence and its last part, of one whose middle was given back.
+
+    Nobody may append to it any more. The file that was there stays until the new one is whole.
+    """
+    with path.open("rb") as file:
+        hole = _hole(file.fileno())
+        if hole is None:
+            return
+        new = path.with_suffix(".new")
+        new.unlink(missing_ok=True)
+        # The block on each side has the sentence.
+        first, behind = max(0, hole[0] - BLOCK_BYTES), hole[1] + BLOCK_BYTES
+        with open_private(new, "wb") as plain:
+            _copy(file, plain, 0, first)
+            plain.write(_sentence(behind - first))
+            _copy(file, plain, behind, os.fstat(file.fileno()).st_size)
+            plain.flush()
+            os.fsync(plain.fileno())
+    os.replace(new, path)
+
+
+def bound_earlier(folders: Sequence[Path], largest_bytes: int) -> None:
+    """Keep the consoles of attempts that have ended, the newest first, within `largest_bytes` together.
+
+    Of those for which there is no room, LEAST_KEPT_BYTES stay of each file.
+    """
+    left = largest_bytes
+    for path in [path for folder in folders for path in sorted(folder.glob("console*.log"))]:
+        without_hole(path)
+        size = path.stat().st_size
+        if size > max(left, LEAST_KEPT_BYTES):
+            free_middle(path, LEAST_KEPT_BYTES)
+            without_hole(path)
+        left = max(0, left - path.stat().st_size)
+
+
+def _sentence(left_out: int) -> bytes:
+    return f"\n[{left_out} bytes of output were left out here]\n".encode()
+
+
+def _hole(descriptor: int) -> tuple[int, int] | None:
+    """Return where the first hole of a file begins and the last one ends, None where it has none."""
+    size = os.fstat(descriptor).st_size
+    begins = ends = os.lseek(descriptor, 0, os.SEEK_HOLE) if size else 0
+    if begins >= size:
+        return None
+    following = begins
+    while following < size:
+        try:
+            ends = os.lseek(descriptor, following, os.SEEK_DATA)
+        except OSError:
+            return begins, size
+        following = os.lseek(descriptor, ends, os.SEEK_HOLE)
+    return begins, ends
+
+
+def _copy(source: BinaryIO, target: BinaryIO, start: int, end: int) -> None:
+    source.seek(start)
+    while start < end and (data := source.read(min(COPIED_AT_ONCE, end - start))):
+        target.write(data)
+        start += len(data)
+
+
+def _punch(descriptor: int, start: int, length: int) -> None:
+    if LIBC is None:
+        raise OSError(f"no part of a file can be given back on {sys.platform}")
+    mode = ctypes.c_int(PUNCH_HOLE | KEEP_SIZE)
+    if LIBC.fallocate(ctypes.c_int(descriptor), mode, ctypes.c_int64(start), ctypes.c_int64(length)):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

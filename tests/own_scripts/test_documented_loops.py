@@ -1,0 +1,89 @@
+"""The loops of docs/own_scripts.md as they stand: recorded, stopped from outside, and resumed.
+
+The large libraries that three of them need are replaced by small ones of the same shape; see `stand_ins`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.stack import ROOT, Stack, create_run, events, rows, run_row, wait_for
+
+TEXT = (ROOT / "docs" / "own_scripts.md").read_text()
+STAND_INS = Path(__file__).parent / "stand_ins"
+# Loops this small end before anybody could ask anything of them.
+SLOWLY = """
+import time, torch
+zero_grad = torch.optim.Optimizer.zero_grad
+torch.optim.Optimizer.zero_grad = lambda *given, **named: (time.sleep(0.1), zero_grad(*given, **named))
+"""
+
+
+@dataclass(frozen=True)
+class Loop:
+    steps: int
+    series: dict[str, int]
+    epochs: int
+
+
+LOOPS = {
+    "train_gpt.py": Loop(60, {"train/loss": 12, "learning_rate": 12, "norm/gradient": 12}, 3),
+    "train_hf.py": Loop(80, {"loss": 16, "grad_norm": 16, "learning_rate": 16, "eval_loss": 5}, 5),
+    "train_lightning.py": Loop(80, {"train/loss": 80}, 5),
+    "train_accelerate.py": Loop(40, {"train/loss": 40, "learning_rate": 40}, 5),
+}
+
+
+def test_each_loop_of_the_document_is_tried():
+    assert sorted(re.findall(r"```python\n# (\w+\.py)\n", TEXT)) == sorted(LOOPS)
+
+
+def write(name: str, folder: Path, slowly: bool) -> str:
+    (code,) = re.findall(rf"```python\n(# {re.escape(name)}\n.*?)```", TEXT, re.DOTALL)
+    path = folder / name
+    path.write_text(SLOWLY + code if slowly else code)
+    return str(path)
+
+
+def steps_of(stack: Stack, run_id: int, attempt: int) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for event in events(stack, run_id, "metrics"):
+        for block in event["blocks"] if event["attempt"] == attempt else []:
+            for name in block["values"]:
+                found.setdefault(name, []).extend(block["steps"])
+    return found
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_documented_loop_is_recorded_stopped_and_resumed(offline_stack: Stack, tmp_path: Path, name: str) -> None:
+    loop = LOOPS[name]
+    with_stand_ins = {"PYTHONPATH": os.pathsep.join([str(STAND_INS), offline_stack.environment.get("PYTHONPATH", "")])}
+    run_id = create_run(offline_stack, name)
+    slow = write(name, tmp_path, slowly=True)
+    training = offline_stack.train(run_id, "--quiet", "--start-over", "--", slow, **with_stand_ins)
+    wait_for(lambda: run_row(offline_stack, run_id)["step"] >= 5, f"points\n{offline_stack.log()}", 60)
+    offline_stack.manage("command", str(run_id), "stop", "--wait", "60")
+    assert training.wait(60) == 0, offline_stack.log()
+    stopped = run_row(offline_stack, run_id)
+    assert stopped["state"] == "stopped" and 5 <= stopped["step"] < loop.steps
+
+    quick = write(name, tmp_path, slowly=False)
+    assert offline_stack.train(run_id, "--quiet", "--", quick, **with_stand_ins).wait(60) == 0, offline_stack.log()
+    run = run_row(offline_stack, run_id)
+    assert (run["state"], run["step"]) == ("finished", loop.steps)
+    first, second = steps_of(offline_stack, run_id, 1), steps_of(offline_stack, run_id, 2)
+    assert min(min(steps) for steps in second.values()) > 1, "it goes on"
+    for series, count in loop.series.items():
+        together = {*first.get(series, []), *second[series]}
+        assert len(together) == count and max(together) == loop.steps, series
+    epochs = {
+        row["epoch"] for row in rows(offline_stack, "SELECT epoch FROM runs_epochmetric WHERE run_id = ?", run_id)
+    }
+    assert epochs == set(range(1, loop.epochs + 1))
+    said = [line for event in events(offline_stack, run_id, "log") for line in event["lines"]]
+    assert [line["text"] for line in said if line["level"] == "error" or "Warning" in line["text"]] == []

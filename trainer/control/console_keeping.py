@@ -1,0 +1,103 @@
+"""Keeps the console of a run within its bounds while a supervisor follows it: its files here, its text in the database.
+
+A training that prints without end would fill both.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+
+from django.conf import settings
+
+from runs.protocol.events import LogLine
+from runs.series.console_text import bound_console
+from steersman.agent.folders import any_worker_lives
+from steersman.agent.journals.console_file import SMALLEST_BOUND_BYTES, bound_earlier, free_middle, without_hole
+from steersman.agent.journals.consoles import console_path
+from trainer.ingest.ticks import Tick
+
+logger = logging.getLogger(__name__)
+
+# A fast printer brings some hundred megabytes meanwhile.
+FILE_INTERVAL_S = 1.0
+# What an event and a line take beside their text.
+FRAME_CHARACTERS = 64
+
+
+class ConsoleKeeping:
+    """Bounds the console of one attempt, and the files of earlier attempts. A thread looks at the files."""
+
+    def __init__(self, run_id: int, folder: Path, ranks: int) -> None:
+        self._run_id = run_id
+        self._folder = folder
+        of_run = settings.STEERSMAN_CONSOLE_FILES_MIB << 20
+        self._of_earlier = of_run // 2
+        self._of_file = max(SMALLEST_BOUND_BYTES, of_run // 2 // ranks)
+        self._largest_characters = settings.STEERSMAN_CONSOLE_MIB << 20
+        # What a supervisor before this one left is looked at first.
+        self._new_characters = self._largest_characters
+        self._files = [console_path(folder, rank) for rank in range(ranks)]
+        self._problem = ""
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._free_forever, name="console files", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def take(self, tick: Tick) -> None:
+        """Note what was stored."""
+        lines = [*(line.text for line in tick.lines), *(tick.console.lines if tick.console is not None else [])]
+        self._new_characters += sum(len(text) + FRAME_CHARACTERS for text in lines)
+
+    def bound_text(self, *, ended: bool = False) -> None:
+        """Leave out the middle of the text in the database where an eighth of its bound is new, or at the end."""
+        if ended or self._new_characters >= self._largest_characters // 8:
+            bound_console(self._run_id, self._largest_characters)
+            self._new_characters = 0
+
+    def take_lines(self) -> list[LogLine]:
+        """Return what is to be said on the console."""
+        said, self._problem = self._problem, ""
+        return [LogLine(text=said, source="steersman", level="warning")] if said else []
+
+    def stop(self) -> None:
+        """Leave the files as they are from here on."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def end(self) -> None:
+        """Make plain files of the consoles, where nobody prints into them any more."""
+        self.stop()
+        try:
+            if any_worker_lives(self._folder):
+                return
+            for path in filter(Path.exists, self._files):
+                free_middle(path, self._of_file)
+                without_hole(path)
+        except OSError as error:
+            logger.warning("the console stays a file with a hole (%s)", error)
+
+    def _free_forever(self) -> None:
+        try:
+            bound_earlier(self._earlier(), self._of_earlier)
+        except OSError as error:
+            logger.warning("the consoles of earlier attempts stay as they are (%s)", error)
+        while not self._stopped.wait(FILE_INTERVAL_S):
+            try:
+                for path in self._files:
+                    free_middle(path, self._of_file)
+            except OSError as error:
+                self._problem = (
+                    f"console.log grows without bound: its file system keeps every part of a file ({error})."
+                )
+                return
+
+    def _earlier(self) -> list[Path]:
+        """Return the folders of the attempts before this one in which nobody trains, the newest first."""
+        numbers = [int(path.name) for path in self._folder.parent.iterdir() if path.name.isdecimal()]
+        earlier = sorted((number for number in numbers if number < int(self._folder.name)), reverse=True)
+        folders = [self._folder.parent / str(number) for number in earlier]
+        return [folder for folder in folders if not any_worker_lives(folder)]

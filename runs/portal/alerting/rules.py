@@ -23,7 +23,8 @@ from runs.access.roles import COMMANDING_ROLES, membership_in, operators_only, r
 from runs.alerts.rulebook.past import Fired, Past, judge_past, would_have_fired
 from runs.alerts.rules import DEFAULT_RULES, Rule, default_of, rule_for
 from runs.alerts.titles import title_of
-from runs.models import AlertRule, Project, RuleAction, Run, RunQuerySet, Severity
+from runs.models import AlertRule, Project, RuleAction, Run, Severity
+from runs.portal.alerting.offered import Offered, newest_runs, offered_by
 from runs.portal.alerting.rule_form import RuleForm
 from runs.recording.alert_rules import as_rule, fields_of, rules_of, rules_of_project
 from runs.recording.alerts import UNTIL_CLEARED
@@ -34,7 +35,6 @@ MOST_STEPS = 5
 MOST_CHARTS = 4
 MOST_MARKS = 200
 CHART_BUCKETS = 300
-RUNS_TO_TRY = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,7 @@ class Row:
     severity: str
     snooze: str
     action: str
+    note: str
     fired: tuple[Fired, ...]
     edit: str
 
@@ -136,14 +137,15 @@ def _rules(request: HttpRequest, place: Place) -> HttpResponse:
         _change(request, place)
         return redirect(place.address)
     tried = _run_to_try(request, place)
-    rules = place.rules()
+    rules, offered = place.rules(), offered_by(place.project, place.run)
     past = Past() if tried is None else judge_past(tried, rules)
     context = {
         "place": place,
-        "rows": [_row(place, rule, past) for rule in shown(rules)],
+        "rows": [_row(place, rule, past, offered) for rule in shown(rules)],
+        "offered": offered,
         "tried": tried,
         "past": past,
-        "runs": [] if place.run else _runs_to_try(place),
+        "runs": [] if place.run else newest_runs(place.project),
         "detectors": [(detector, _title(detector)) for detector in DEFAULT_RULES],
     }
     return render(request, "alerting/rules.html", context)
@@ -188,7 +190,8 @@ def _edit(request: HttpRequest, place: Place) -> HttpResponse:
     place.require_editor()
     row, rule = _edited(request, place)
     taken = place.own.filter(detector=rule.detector).exclude(pk=row.pk)
-    form = RuleForm(request.POST or None, rule=rule, taken=taken)
+    offered = offered_by(place.project, place.run)
+    form = RuleForm(request.POST or None, rule=rule, taken=taken, offered=offered)
     tried, status, past = _run_to_try(request, place), 200, None
     if request.method == "POST":
         if not form.is_valid():
@@ -201,16 +204,19 @@ def _edit(request: HttpRequest, place: Place) -> HttpResponse:
             )  # fmt: skip
             form.save_to(row)
             messages.success(request, _("The rule is stored; trainings that run take it within seconds."))
+            for note in form.notes().values():
+                messages.warning(request, note)
             return redirect(place.address)
     title, meaning = title_of(rule.detector)
     context = {
         "place": place,
         "form": form,
+        "offered": offered,
         "rule": rule,
         "title": _(title),
         "meaning": _(meaning) if meaning else "",
         "tried": tried,
-        "runs": [] if place.run else _runs_to_try(place),
+        "runs": [] if place.run else newest_runs(place.project),
         "past": past,
         "steps": [fired.step for fired in past.fired[:MOST_STEPS]] if past else [],
         "more": max(0, len(past.fired) - MOST_STEPS) if past else 0,
@@ -241,17 +247,12 @@ def _run_to_try(request: HttpRequest, place: Place) -> Run | None:
     if place.run is not None:
         return place.run
     asked = request.POST.get("run") or request.GET.get("run") or ""
-    runs = _runs_to_try(place)
+    runs = newest_runs(place.project)
     chosen = place.project.runs.filter(pk=int(asked)).first() if asked.isdecimal() and len(asked) <= 18 else None
     return chosen or (runs[0] if runs else None)
 
 
-def _runs_to_try(place: Place) -> list[Run]:
-    runs: RunQuerySet = Run.objects.filter(project=place.project, archived_at=None).exclude(last_point_at=None)
-    return list(runs.order_by("-pk")[:RUNS_TO_TRY])
-
-
-def _row(place: Place, rule: Rule, past: Past) -> Row:
+def _row(place: Place, rule: Rule, past: Past, offered: Offered) -> Row:
     title, meaning = title_of(rule.detector)
     is_own = rule.id is not None and rule.of_run == (place.run is not None)
     query = {"rule": rule.id} if is_own else {"detector": rule.detector, "series": rule.series}
@@ -264,6 +265,7 @@ def _row(place: Place, rule: Rule, past: Past) -> Row:
         severity=str(Severity(rule.severity).label) if rule.severity else "",
         snooze=_snooze(rule),
         action=_action(rule),
+        note=offered.note_on_series(rule),
         fired=tuple(past.of(rule)),
         edit=f"{place.address}edit/?{urlencode(query)}",
     )

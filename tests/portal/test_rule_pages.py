@@ -12,6 +12,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
+from runs.alerts.rulebook import past as past_module
 from runs.alerts.rules import DEFAULT_RULES, Rule
 from runs.models import AlertRule, Membership, Project, Role, Run, Series
 from runs.portal.alerting.rules import shown
@@ -79,12 +80,35 @@ def test_defaults_are_shown_as_such_and_what_the_project_says_too(run: Run) -> N
 
 
 def test_each_says_how_often_it_would_have_fired_and_at_which_steps(run: Run) -> None:
-    for address in (f"/runs/{run.pk}/rules/", "/projects/lab/rules/", f"/projects/lab/rules/?run={run.pk}"):
+    for address in (
+        f"/runs/{run.pk}/rules/?try=1",
+        "/projects/lab/rules/?try=1",
+        f"/projects/lab/rules/?try=1&run={run.pk}",
+    ):
         text = page(as_("viewer"), address)
         assert "would have fired 1 time: step 500" in text and "would not have fired" in text
         assert "Tried on 600 points of first" in text
     Run.objects.update(archived_at=timezone.now())
-    assert "Tried on" not in page(as_("viewer"), "/projects/lab/rules/?run=x")
+    assert "Tried on" not in page(as_("viewer"), "/projects/lab/rules/?try=1&run=x")
+
+
+def test_no_past_is_judged_until_somebody_asks(
+    run: Run, monkeypatch: pytest.MonkeyPatch, django_assert_max_num_queries: Any
+) -> None:
+    """The page took a second of a core each time, whatever one came for."""
+    judged: list[int] = []
+    monkeypatch.setattr(past_module.Judge, "judge", lambda _, point: judged.append(point.step) or [])
+    for number in range(30):
+        made = Run.objects.create(project=run.project, name=f"run {number}", last_point_at=timezone.now())
+        Series.objects.create(run=made, name=LOSS)
+    viewer = as_("viewer")
+    for address in (f"/runs/{run.pk}/rules/", "/projects/lab/rules/", f"/projects/lab/rules/?run={run.pk}"):
+        with django_assert_max_num_queries(10):
+            text = page(viewer, address)
+        assert "have fired" not in text and "Tried on" not in text and "Try" in text
+    assert not judged
+    page(viewer, f"/projects/lab/rules/?try=1&run={run.pk}")
+    assert len(judged) == 600
 
 
 def test_rules_that_are_overridden_are_left_out() -> None:

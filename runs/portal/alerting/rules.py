@@ -66,7 +66,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A rule as the list shows it. `source`: default, project or run."""
+    """A rule as the list shows it. `source`: default, project or run. `fired` is None unless the rule was tried."""
 
     rule: Rule
     title: str
@@ -77,16 +77,16 @@ class Row:
     snooze: str
     action: str
     note: str
-    fired: tuple[Fired, ...]
+    fired: tuple[Fired, ...] | None
     edit: str
 
     @property
     def steps(self) -> list[int]:
-        return [fired.step for fired in self.fired[:MOST_STEPS]]
+        return [fired.step for fired in (self.fired or ())[:MOST_STEPS]]
 
     @property
     def more(self) -> int:
-        return max(0, len(self.fired) - MOST_STEPS)
+        return max(0, len(self.fired or ()) - MOST_STEPS)
 
 
 @never_cache
@@ -136,16 +136,18 @@ def _rules(request: HttpRequest, place: Place) -> HttpResponse:
         place.require_editor()
         _change(request, place)
         return redirect(place.address)
-    tried = _run_to_try(request, place)
+    runs = [] if place.run else newest_runs(place.project)
+    tried = _run_to_try(request, place, runs)
     rules, offered = place.rules(), offered_by(place.project, place.run)
-    past = Past() if tried is None else judge_past(tried, rules)
+    # Judging a past takes seconds of a core, so it waits until somebody asks for it.
+    past = judge_past(tried, rules) if tried is not None and request.GET.get("try") else None
     context = {
         "place": place,
         "rows": [_row(place, rule, past, offered) for rule in shown(rules)],
         "offered": offered,
         "tried": tried,
         "past": past,
-        "runs": [] if place.run else newest_runs(place.project),
+        "runs": runs,
         "detectors": [(detector, _title(detector)) for detector in DEFAULT_RULES],
     }
     return render(request, "alerting/rules.html", context)
@@ -192,7 +194,8 @@ def _edit(request: HttpRequest, place: Place) -> HttpResponse:
     taken = place.own.filter(detector=rule.detector).exclude(pk=row.pk)
     offered = offered_by(place.project, place.run)
     form = RuleForm(request.POST or None, rule=rule, taken=taken, offered=offered)
-    tried, status, past = _run_to_try(request, place), 200, None
+    runs = [] if place.run else newest_runs(place.project)
+    tried, status, past = _run_to_try(request, place, runs), 200, None
     if request.method == "POST":
         if not form.is_valid():
             status = 422
@@ -216,7 +219,7 @@ def _edit(request: HttpRequest, place: Place) -> HttpResponse:
         "title": _(title),
         "meaning": _(meaning) if meaning else "",
         "tried": tried,
-        "runs": [] if place.run else newest_runs(place.project),
+        "runs": runs,
         "past": past,
         "steps": [fired.step for fired in past.fired[:MOST_STEPS]] if past else [],
         "more": max(0, len(past.fired) - MOST_STEPS) if past else 0,
@@ -242,17 +245,16 @@ def _edited(request: HttpRequest, place: Place) -> tuple[AlertRule, Rule]:
     return AlertRule(), replace(holds, id=None, series=series[:200], of_run=is_of_run, snoozed_until=None)
 
 
-def _run_to_try(request: HttpRequest, place: Place) -> Run | None:
-    """Return the run on whose past rules are tried: the one of the page, the one that was chosen, or the newest."""
+def _run_to_try(request: HttpRequest, place: Place, runs: list[Run]) -> Run | None:
+    """Return the run to try rules on: that of the page, the one that was chosen, or the first of `runs`."""
     if place.run is not None:
         return place.run
     asked = request.POST.get("run") or request.GET.get("run") or ""
-    runs = newest_runs(place.project)
     chosen = place.project.runs.filter(pk=int(asked)).first() if asked.isdecimal() and len(asked) <= 18 else None
     return chosen or (runs[0] if runs else None)
 
 
-def _row(place: Place, rule: Rule, past: Past, offered: Offered) -> Row:
+def _row(place: Place, rule: Rule, past: Past | None, offered: Offered) -> Row:
     title, meaning = title_of(rule.detector)
     is_own = rule.id is not None and rule.of_run == (place.run is not None)
     query = {"rule": rule.id} if is_own else {"detector": rule.detector, "series": rule.series}
@@ -266,7 +268,7 @@ def _row(place: Place, rule: Rule, past: Past, offered: Offered) -> Row:
         snooze=_snooze(rule),
         action=_action(rule),
         note=offered.note_on_series(rule),
-        fired=tuple(past.of(rule)),
+        fired=None if past is None or rule.is_of_state else tuple(past.of(rule)),
         edit=f"{place.address}edit/?{urlencode(query)}",
     )
 

@@ -54,6 +54,8 @@ AlertRule.objects.filter(project__slug="lab").delete()
 AlertDestination.objects.filter(project__slug="lab").delete()
 """
 DESCENDING = str(ROOT / "tests" / "alerts" / "descending_training.py")
+# Says whether the page had stopped it before.
+HOLD_BACK = "stopped = []; addEventListener('submit', e => { stopped.push(e.defaultPrevented); e.preventDefault(); })"
 PHONE = {"width": 390, "height": 844}
 
 
@@ -284,10 +286,28 @@ def shown(mail: EmailMessage) -> str:
 
 def test_a_rule_is_tried_before_it_is_stored(page: Page, stack: Stack, places: Places) -> None:
     page.goto(f"{stack.address}/runs/{places['live']}/rules/")
+    progress = page.get_by_test_id("trial-progress").locator("progress")
+    expect(progress).to_be_hidden()
+    page.evaluate(HOLD_BACK)
+    for stopped in ([False], [False, True]):
+        page.get_by_test_id("try-rules").press("Enter")
+        expect(progress).to_be_visible()
+        assert page.evaluate("stopped") == stopped
+    page.reload()
+    page.get_by_test_id("try-rules").press("Enter")
     expect(page.locator('[data-rule="non-finite"]')).to_contain_text("would have fired")
+    expect(progress).to_be_hidden()
     page.get_by_test_id("new-rule").press("Enter")
-    page.get_by_label("Series").fill("*/loss")
+    # A browser opens the list of what there is as somebody types, by keyboard and by touch.
+    offered = page.get_by_label("Series").evaluate("box => [...box.list.options].map(each => each.value)")
+    assert "train/loss" in offered
+    assert "learning_rate" in page.get_by_label("Knob").evaluate("box => [...box.list.options].map(each => each.value)")
+    page.get_by_label("Series").fill("*/lost")
     page.get_by_label("Limit", exact=True).fill("0.1")
+    page.get_by_test_id("try-rule").press("Enter")
+    expect(page.get_by_text("No run here has logged such a series lately.")).to_be_visible()
+    expect(page.get_by_label("Series")).to_have_accessible_description(re.compile("No run here has logged"))
+    page.get_by_label("Series").fill("*/loss")
     page.get_by_test_id("try-rule").press("Enter")
     expect(page.get_by_test_id("past")).to_contain_text("Would have fired")
     expect(page.locator(".cx-mark").first).to_be_attached()

@@ -12,8 +12,9 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
+from runs.alerts.rulebook import past as past_module
 from runs.alerts.rules import DEFAULT_RULES, Rule
-from runs.models import AlertRule, Membership, Project, Role, Run
+from runs.models import AlertRule, Membership, Project, Role, Run, Series
 from runs.portal.alerting.rules import shown
 from runs.recording.alerts import UNTIL_CLEARED
 from tests.support.stored_points import LOSS, store
@@ -79,12 +80,35 @@ def test_defaults_are_shown_as_such_and_what_the_project_says_too(run: Run) -> N
 
 
 def test_each_says_how_often_it_would_have_fired_and_at_which_steps(run: Run) -> None:
-    for address in (f"/runs/{run.pk}/rules/", "/projects/lab/rules/", f"/projects/lab/rules/?run={run.pk}"):
+    for address in (
+        f"/runs/{run.pk}/rules/?try=1",
+        "/projects/lab/rules/?try=1",
+        f"/projects/lab/rules/?try=1&run={run.pk}",
+    ):
         text = page(as_("viewer"), address)
         assert "would have fired 1 time: step 500" in text and "would not have fired" in text
         assert "Tried on 600 points of first" in text
     Run.objects.update(archived_at=timezone.now())
-    assert "Tried on" not in page(as_("viewer"), "/projects/lab/rules/?run=x")
+    assert "Tried on" not in page(as_("viewer"), "/projects/lab/rules/?try=1&run=x")
+
+
+def test_no_past_is_judged_until_somebody_asks(
+    run: Run, monkeypatch: pytest.MonkeyPatch, django_assert_max_num_queries: Any
+) -> None:
+    """The page took a second of a core each time, whatever one came for."""
+    judged: list[int] = []
+    monkeypatch.setattr(past_module.Judge, "judge", lambda _, point: judged.append(point.step) or [])
+    for number in range(30):
+        made = Run.objects.create(project=run.project, name=f"run {number}", last_point_at=timezone.now())
+        Series.objects.create(run=made, name=LOSS)
+    viewer = as_("viewer")
+    for address in (f"/runs/{run.pk}/rules/", "/projects/lab/rules/", f"/projects/lab/rules/?run={run.pk}"):
+        with django_assert_max_num_queries(10):
+            text = page(viewer, address)
+        assert "have fired" not in text and "Tried on" not in text and "Try" in text
+    assert not judged
+    page(viewer, f"/projects/lab/rules/?try=1&run={run.pk}")
+    assert len(judged) == 600
 
 
 def test_rules_that_are_overridden_are_left_out() -> None:
@@ -133,6 +157,53 @@ def test_switching_off_a_default_makes_a_rule_and_a_runs_rule_copies_that_of_the
     # What is deleted here is what stands here.
     operator.post(f"/runs/{run.pk}/rules/", {"do": "delete", "detector": "plateau", "series": ""})
     assert list(AlertRule.objects.all()) == [rule]
+
+
+def test_the_form_offers_the_series_and_knobs_that_runs_have(run: Run) -> None:
+    names = ("blocks.10/loss", "blocks.2/loss", "<b>")
+    for name in names:
+        Series.objects.create(run=run, name=name)
+    Run.objects.filter(pk=run.pk).update(
+        knobs=[{"name": "learning_rate", "value": {"body": 0.1}}, {"name": "compile", "value": True}]
+    )
+    other = Run.objects.create(project=Project.objects.create(name="Other", slug="other"), last_point_at=timezone.now())
+    Series.objects.create(run=other, name="of/others")
+    new = Run.objects.create(project=run.project, name="new")
+    operator = as_("operator")
+    for place in ("/projects/lab/rules/", f"/runs/{run.pk}/rules/", f"/runs/{new.pk}/rules/"):
+        offered = operator.get(f"{place}edit/?detector=spike").context["offered"]
+        assert offered.series == ("<b>", "blocks.2/loss", "blocks.10/loss", LOSS)
+        assert offered.knobs == ("learning_rate",)
+        for address in (f"{place}edit/?detector=spike", place):
+            text = page(operator, address)
+            assert '<option value="blocks.2/loss">' in text and "&lt;b&gt;" in text and "of/others" not in text
+    # A run's own come before what others of the project have.
+    Series.objects.create(run=new, name="mine")
+    assert operator.get(f"/runs/{new.pk}/rules/").context["offered"].series == ("mine",)
+
+
+def test_a_rule_about_what_no_run_has_is_stored_and_a_sentence_says_so(run: Run) -> None:
+    operator, address = as_("operator"), "/projects/lab/rules/edit/?detector=spike"
+    unheard = "No run here has logged such a series lately"
+    unknown = "No run here has a knob of this name"
+    scaling = {"action": "scale_knob", "knob": "learning_rat", "factor": "0.5"}
+    tried = operator.post(address, GIVEN | scaling | {"series": "trian/*", "do": "try"}).content.decode()
+    assert unheard in tried and unknown in tried and "form-error" not in tried
+    saved = operator.post(address, GIVEN | scaling | {"series": "trian/*"}, follow=True).content.decode()
+    rule = AlertRule.objects.get()
+    assert (rule.series, rule.knob) == ("trian/*", "learning_rat") and unheard in saved and unknown in saved
+    assert rows_of(operator, "/projects/lab/rules/")["spike trian/*"].note.startswith(unheard)
+    known = operator.post(f"/projects/lab/rules/edit/?rule={rule.pk}", GIVEN | {"series": "*/loss"}, follow=True)
+    assert unheard not in known.content.decode()
+    # The steps of ranks are judged and not stored.
+    assert unheard not in page(operator, "/projects/lab/rules/edit/?detector=rank-lag&series=rank/1/step_ms")
+
+
+def test_a_rule_of_stalls_has_no_series(run: Run) -> None:
+    address = "/projects/lab/rules/edit/?detector=stall&series=train/loss"
+    assert "series" not in as_("operator").get(address).context["form"].fields
+    assert as_("operator").post(address, GIVEN | {"series": "train/loss"}).status_code == 302
+    assert AlertRule.objects.get().series == ""
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,10 @@ class Curve:
     the curve, however long it is and however densely it is logged.
     """
 
-    __slots__ = ("_chunk", "_chunks", "_first", "_start", "_sum", "best", "block_points", "count", "levels", "tops")
+    __slots__ = (
+        "_chunk", "_chunks", "_first", "_lowest_rate", "_start", "_sum", "best", "block_points", "count", "levels",
+        "rates", "tops",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.count = 0
@@ -35,12 +38,15 @@ class Curve:
         self.levels: list[float] = []
         # The greatest value of each block.
         self.tops: list[float] = []
+        # The lowest learning rate of each block, NaN where none is known.
+        self.rates: list[float] = []
         # The lowest level, of each three neighbours the middle one.
         self.best = math.inf
         self._chunk: list[float] = []
         # Of the block that is not complete yet: how many medians there were, and their sum.
         self._chunks = 0
         self._sum = 0.0
+        self._lowest_rate = math.nan
         self._first: list[float] = []
         self._start: float | None = None
 
@@ -51,20 +57,22 @@ class Curve:
         curve = cls()
         curve.count = count
         curve.block_points = max(1, round(count / len(levels)))
-        curve.levels, curve.tops = list(levels), list(tops)
+        curve.levels, curve.tops, curve.rates = list(levels), list(tops), [math.nan] * len(levels)
         curve.best = min(smoothed(levels))
         curve._first = [tops[0]]
         while len(curve.levels) >= MOST_BLOCKS:
             curve._halve()
         return curve
 
-    def add(self, value: float) -> bool:
-        """Take a finite value; return whether it completed a block."""
+    def add(self, value: float, rate: float = math.nan) -> bool:
+        """Take a finite value, and the learning rate at that time; return whether it completed a block."""
         self.count += 1
         if self.count <= FIRST_POINTS:
             self._first.append(value)
             self._start = None
         size = self.block_points
+        if not rate >= self._lowest_rate:
+            self._lowest_rate = rate
         if size == 1:
             self.levels.append(value)
             self.tops.append(value)
@@ -78,6 +86,8 @@ class Curve:
                 return False
             self.levels.append(self._sum / self._chunks)
             self._chunks, self._sum = 0, 0.0
+        self.rates.append(self._lowest_rate)
+        self._lowest_rate = math.nan
         if len(self.levels) >= MOST_BLOCKS:
             self._halve()
         else:
@@ -97,9 +107,17 @@ class Curve:
     def _halve(self) -> None:
         self.levels = [(one + other) / 2 for one, other in zip(self.levels[::2], self.levels[1::2], strict=True)]
         self.tops = [max(one, other) for one, other in zip(self.tops[::2], self.tops[1::2], strict=True)]
+        self.rates = [min(one, other) for one, other in zip(self.rates[::2], self.rates[1::2], strict=True)]
         self.block_points *= 2
         # Longer blocks have less noise: the luck of a short one is no measure for them.
         self.best = min(smoothed(self.levels))
+
+    def best_at(self, rate: float, before: int) -> float | None:
+        """Return the lowest level of the blocks at this learning rate or a greater one, of each three neighbours the
+        middle one; the newest `before` blocks do not count. None if there are not three such blocks. A block without a
+        known rate counts."""
+        own = [level for level, held in zip(self.levels[:-before], self.rates, strict=False) if not held < rate]
+        return min(smoothed(own)) if len(own) >= 3 else None
 
     @property
     def start(self) -> float:

@@ -42,7 +42,7 @@ class Watched:
     """One series with its detectors."""
 
     __slots__ = (
-        "detectors", "fell", "highest_rate", "is_rate", "lowest_rate", "rate", "seen", "steady", "trains",
+        "detectors", "fell", "highest_rate", "is_rate", "lowest_rate", "rate", "rates_seen", "seen", "steady", "trains",
         "widened_until",
     )  # fmt: skip
 
@@ -57,6 +57,8 @@ class Watched:
         # The newest rate, and how often it came in a row.
         self.rate = math.nan
         self.steady = 0
+        # How many rates were logged when the newest point came.
+        self.rates_seen = 0
         # A learning rate that has fallen: what rises later is a cycle and no warm-up.
         self.fell = False
 
@@ -93,6 +95,8 @@ class Judge:
         # The lowest rate before the present cycle began, while the rate is above it.
         self._valley = 0.0
         self._cycled: Watched | None = None
+        # The series that tells the greatest learning rate.
+        self._scheduled: Watched | None = None
         # It begins in the middle of a training: how its series began is not known.
         self._resumes = False
 
@@ -109,6 +113,7 @@ class Judge:
             if self._ask(self._stall.name, self._stall.note, point.time):
                 self._add(began, self._stall, self._last or point)
             self._last = point
+        self._show_rate(watched)
         finite = seen.take(point)
         seen.width = self._changes.width if seen.points <= watched.widened_until or self._valley else 1.0
         # The machine of a training that does nothing may idle.
@@ -249,10 +254,24 @@ class Judge:
         watched.fell = watched.fell or rise * watched.lowest_rate < watched.highest_rate
         watched.steady = watched.steady + 1 if rate == watched.rate else 0
         watched.rate = rate
-        # A rate that stays where it rose to was turned, and is no cycle.
-        stays = watched.steady > max(self._changes.points, int(self._changes.part * watched.seen.points))
-        if watched is self._cycled and (stays or rate <= rise * self._valley):
+        if self._scheduled is None or watched.highest_rate > self._scheduled.highest_rate:
+            self._scheduled = watched
+        if watched is self._cycled and (self._stands(watched) or rate <= rise * self._valley):
             self._valley = 0.0
+
+    def _show_rate(self, watched: Watched) -> None:
+        """Tell a series, before its next point, what the learning rate is."""
+        scheduled, seen = self._scheduled, watched.seen
+        if scheduled is None:
+            return
+        seen.logged_rate = scheduled.rate
+        seen.rate = math.nan if self._stands(scheduled) else scheduled.rate
+        seen.rate_is_new = watched.rates_seen != scheduled.seen.points
+        watched.rates_seen = scheduled.seen.points
+
+    def _stands(self, watched: Watched) -> bool:
+        """Return whether a learning rate stays where it is: one that was turned, and no cycle."""
+        return watched.steady > max(self._changes.points, int(self._changes.part * watched.seen.points))
 
     def _add(self, began: list[Alarm], detector: SeriesDetector | Stall | RankLag, point: Point) -> None:
         outlier = detector.outlier if isinstance(detector, Spike) else None

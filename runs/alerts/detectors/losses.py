@@ -61,6 +61,9 @@ class DivergenceDefaults:
 
     A loss that rose by less than `of_best_at_once` of its best level must stay there for `slow_blocks`. The rise must
     be `beyond_returned` times the greatest that the curve made before and came back from.
+
+    Under a schedule that moves the learning rate, the best level is that of the blocks with at least the present rate
+    divided by `like_rate`; where rates are logged rarely, a rise waits `wait_for_rate` points for the next one.
     """
 
     history: int = 16
@@ -76,6 +79,8 @@ class DivergenceDefaults:
     slow_blocks: int = 8
     of_best_at_once: float = 0.7
     beyond_returned: float = 1.5
+    like_rate: float = 1.5
+    wait_for_rate: int = 64
     cleared_by: int = 3
 
 
@@ -84,6 +89,10 @@ class Divergence(Latched):
 
     The rise since the lowest level, which is Page's statistic, is compared with the noise of the levels around their
     own trend, and with how far the curve has come. Three blocks must agree, two where the rise is twice what is asked.
+
+    The level at which a loss rests grows with the learning rate, as the gradient's noise then moves the weights more
+    (Mandt, Hoffman and Blei, *Stochastic Gradient Descent as Approximate Bayesian Inference*, 2017): in a warm-up, a
+    cycle or after a restart the loss is compared with what it was at such a rate, not with its best at a lower one.
     """
 
     name = "divergence"
@@ -94,17 +103,35 @@ class Divergence(Latched):
         self._latch = Latch()
         self._limit = 0.0
         self._quiet = 0
+        # For so many points a rise waits to be judged until the learning rate is known.
+        self._waited = 0
 
     def see(self, seen: Seen) -> bool:
         asked, curve = self._defaults, seen.curve
-        if not seen.closed or len(curve.levels) < asked.history:
+        if len(curve.levels) < asked.history or not (seen.closed or self._waited):
             return False
         if self._latch.active:
             self._quiet = self._quiet + 1 if curve.levels[-1] < self._limit else 0
             if self._quiet >= asked.cleared_by:
                 self._latch.good()
             return False
-        best = curve.best
+        waited, self._waited = self._waited, 0
+        if not self._has_risen(seen, curve.best):
+            return False
+        if not math.isnan(seen.rate):
+            # Where rates are logged rarely, nobody knows yet whether a restart was between.
+            if not seen.rate_is_new and waited < asked.wait_for_rate:
+                self._waited = waited + 1
+                return False
+            best = curve.best_at(seen.rate / asked.like_rate, before=asked.blocks)
+            if best is None or not self._has_risen(seen, best):
+                return False
+        self._quiet = 0
+        return self._latch.bad(seen.step, seen.time)
+
+    def _has_risen(self, seen: Seen, best: float) -> bool:
+        """Return whether the level is above `best` by all that is asked; keep where it is well again."""
+        asked, curve = self._defaults, seen.curve
         of_best = asked.of_best_score if seen.kind == "score" else asked.of_best
         needed = seen.width * max(of_best * abs(best), self._of_fall(seen) * fall_of(curve))
         tail = curve.levels[-asked.blocks :]
@@ -123,8 +150,7 @@ class Divergence(Latched):
         if slow and min(curve.levels[-asked.slow_blocks :]) - best <= needed:
             return False
         self._limit = best + needed / 2
-        self._quiet = 0
-        return self._latch.bad(seen.step, seen.time)
+        return True
 
     def _of_fall(self, seen: Seen) -> float:
         if seen.kind == "score":

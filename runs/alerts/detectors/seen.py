@@ -18,10 +18,15 @@ class Seen:
 
     `loss` is the newest value turned so that less is better, `curve` all of them so, without those that are not finite.
     `closed` tells whether the newest point completed a block of the curve. `width` is 1, and more for a while after a
-    change that a person or a schedule made: what is allowed is wider by it.
+    change that a person or a schedule made: what is allowed is wider by it. `rate` is the learning rate of a schedule
+    that moves it, NaN if none is known or it stands; `logged_rate` also that of one that stands. `rate_is_new` tells
+    whether it was logged since the point before.
     """
 
-    __slots__ = ("closed", "curve", "kind", "loss", "points", "series", "step", "time", "value", "width")
+    __slots__ = (
+        "closed", "curve", "kind", "logged_rate", "loss", "points", "rate", "rate_is_new", "series", "step", "time",
+        "value", "width",
+    )  # fmt: skip
 
     def __init__(self, series: str, kind: Kind) -> None:
         self.series = series
@@ -30,6 +35,8 @@ class Seen:
         self.points = 0
         self.closed = False
         self.width = 1.0
+        self.rate = self.logged_rate = math.nan
+        self.rate_is_new = False
         self.step = 0
         self.time = self.value = self.loss = 0.0
 
@@ -40,7 +47,7 @@ class Seen:
         finite = math.isfinite(point.value)
         if finite and self.kind in CURVED:
             self.loss = -point.value if self.kind == "score" else point.value
-            self.closed = self.curve.add(self.loss)
+            self.closed = self.curve.add(self.loss, self.logged_rate)
         return finite
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 
@@ -25,6 +27,8 @@ MOST_POINTS = 100_000
 FEWEST_EACH = 100
 BUDGET_S = 2.0
 LOOK_EVERY = 256
+# However many people try rules at the same time, they share one core: pages go on in the others.
+_TURN = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +81,14 @@ def judge_past(run: Run, rules: Sequence[Rule], clock: Callable[[], float] = tim
         points = _in_order({name: found for (number, name), found in newest.points.items() if number == attempt})
         total += len(points)
         trial = _Trial(rules, attempt, _changes(run, attempt), goals.get(attempt, {}))
-        for number, point in enumerate(trial.passing(points), start=1):
-            if number % LOOK_EVERY == 0 and clock() > deadline:
-                unseen += sum(each.time > point.time for each in points)
+        passing = trial.passing(points)
+        while some := list(islice(passing, LOOK_EVERY)):
+            with _TURN:
+                for point in some:
+                    fired += trial.see(point)
+            if clock() > deadline:
+                unseen += sum(each.time > some[-1].time for each in points)
                 break
-            fired += trial.see(point)
     return Past(tuple(fired), total - unseen, newest.left_out, unseen)
 
 

@@ -8,11 +8,13 @@ from typing import Any
 from django import forms
 from django.db.models import QuerySet
 from django.http import QueryDict
+from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from runs.alerts.rules import Rule
+from runs.alerts.rules import STALL, Rule
 from runs.models import AlertRule, RuleAction, Severity
+from runs.portal.alerting.offered import Offered
 from runs.recording.alert_rules import fields_of
 
 LONGEST_COOL_DOWN_S = 7 * 86_400
@@ -31,14 +33,17 @@ def _flag(label: Any) -> forms.BooleanField:
 
 
 class RuleForm(forms.Form):
-    """A rule of the detector that the address names. `taken` are the rules that it must not repeat."""
+    """A rule of the detector that the address names. `taken` are the rules that it must not repeat.
+
+    A series or a knob that is not among those `offered` is allowed: a run may have it later. A sentence says so.
+    """
 
     series = forms.CharField(
         label=gettext_lazy("Series"),
         max_length=200,
         required=False,
         help_text=gettext_lazy("Such as train/loss, or */loss: * stands for any text. Empty is for all series."),
-        widget=forms.TextInput(attrs=CONTROL | {"autocomplete": "off"}),
+        widget=forms.TextInput(attrs=CONTROL | {"autocomplete": "off", "list": "offered-series"}),
     )
     is_on = _flag(gettext_lazy("On"))
     tells = _flag(gettext_lazy("Tell the destinations"))
@@ -81,7 +86,7 @@ class RuleForm(forms.Form):
         max_length=60,
         required=False,
         help_text=gettext_lazy("Such as learning_rate."),
-        widget=forms.TextInput(attrs=CONTROL | {"autocomplete": "off"}),
+        widget=forms.TextInput(attrs=CONTROL | {"autocomplete": "off", "list": "offered-knobs"}),
     )
     factor = _number(gettext_lazy("Times"), gettext_lazy("0.5 halves it."))
     smallest = _number(gettext_lazy("Smallest value"), gettext_lazy("The rule does not act where it would be less."))
@@ -98,20 +103,40 @@ class RuleForm(forms.Form):
     OF_LIMIT = ("is_above", "limit", "clear_at", "points")
     OF_ACTION = ("action", "knob", "factor", "smallest", "most_per_hour", "once_per_attempt", "dry_run")
 
-    def __init__(self, given: QueryDict | None, *, rule: Rule, taken: QuerySet[AlertRule]) -> None:
+    def __init__(self, given: QueryDict | None, *, rule: Rule, taken: QuerySet[AlertRule], offered: Offered) -> None:
         self.rule = rule
         self._taken = taken
+        self._offered = offered
         initial = fields_of(rule) | {"series": rule.series, "is_above": "yes" if rule.is_above else "no"}
         initial["cool_down_s"] = int(rule.cool_down_s)
         super().__init__(given, initial=initial)
         if rule.is_of_state:
             for name in ("series", "cool_down_s", *self.OF_ACTION):
                 del self.fields[name]
+        elif rule.detector == STALL:
+            # A stall is of the whole run: a rule of one series would hold for none.
+            del self.fields["series"]
         if not rule.has_limit:
             for name in self.OF_LIMIT:
                 del self.fields[name]
         elif not rule.id:
             self.fields["limit"].required = True
+        for name, note in self.notes().items():
+            field = self.fields[name]
+            field.help_text = format_html('{} <strong class="form-note">{}</strong>', field.help_text, note)
+
+    def notes(self) -> dict[str, str]:
+        """Return a sentence for each field whose value no run has, by the name of the field."""
+        # Not by the bound fields: they would keep the help text of before.
+        values = self.data if self.is_bound else self.initial
+        series, knob, action = (
+            str(values.get(name) or "") if name in self.fields else "" for name in ("series", "knob", "action")
+        )
+        found = {
+            "series": self._offered.note_on_series(Rule(self.rule.detector, series.strip())),
+            "knob": self._offered.note_on_knob(knob.strip()) if action == RuleAction.SCALE_KNOB else "",
+        }
+        return {name: note for name, note in found.items() if note}
 
     def parts(self) -> list[tuple[str, list[forms.BoundField]]]:
         """Return the fields with a heading each."""

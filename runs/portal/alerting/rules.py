@@ -23,7 +23,8 @@ from runs.access.roles import COMMANDING_ROLES, membership_in, operators_only, r
 from runs.alerts.rulebook.past import Fired, Past, judge_past, would_have_fired
 from runs.alerts.rules import DEFAULT_RULES, Rule, default_of, rule_for
 from runs.alerts.titles import title_of
-from runs.models import AlertRule, Project, RuleAction, Run, RunQuerySet, Severity
+from runs.models import AlertRule, Project, RuleAction, Run, Severity
+from runs.portal.alerting.offered import Offered, newest_runs, offered_by
 from runs.portal.alerting.rule_form import RuleForm
 from runs.recording.alert_rules import as_rule, fields_of, rules_of, rules_of_project
 from runs.recording.alerts import UNTIL_CLEARED
@@ -34,7 +35,6 @@ MOST_STEPS = 5
 MOST_CHARTS = 4
 MOST_MARKS = 200
 CHART_BUCKETS = 300
-RUNS_TO_TRY = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A rule as the list shows it. `source`: default, project or run."""
+    """A rule as the list shows it. `source`: default, project or run. `fired` is None unless the rule was tried."""
 
     rule: Rule
     title: str
@@ -76,16 +76,17 @@ class Row:
     severity: str
     snooze: str
     action: str
-    fired: tuple[Fired, ...]
+    note: str
+    fired: tuple[Fired, ...] | None
     edit: str
 
     @property
     def steps(self) -> list[int]:
-        return [fired.step for fired in self.fired[:MOST_STEPS]]
+        return [fired.step for fired in (self.fired or ())[:MOST_STEPS]]
 
     @property
     def more(self) -> int:
-        return max(0, len(self.fired) - MOST_STEPS)
+        return max(0, len(self.fired or ()) - MOST_STEPS)
 
 
 @never_cache
@@ -135,15 +136,18 @@ def _rules(request: HttpRequest, place: Place) -> HttpResponse:
         place.require_editor()
         _change(request, place)
         return redirect(place.address)
-    tried = _run_to_try(request, place)
-    rules = place.rules()
-    past = Past() if tried is None else judge_past(tried, rules)
+    runs = [] if place.run else newest_runs(place.project)
+    tried = _run_to_try(request, place, runs)
+    rules, offered = place.rules(), offered_by(place.project, place.run)
+    # Judging a past takes seconds of a core, so it waits until somebody asks for it.
+    past = judge_past(tried, rules) if tried is not None and request.GET.get("try") else None
     context = {
         "place": place,
-        "rows": [_row(place, rule, past) for rule in shown(rules)],
+        "rows": [_row(place, rule, past, offered) for rule in shown(rules)],
+        "offered": offered,
         "tried": tried,
         "past": past,
-        "runs": [] if place.run else _runs_to_try(place),
+        "runs": runs,
         "detectors": [(detector, _title(detector)) for detector in DEFAULT_RULES],
     }
     return render(request, "alerting/rules.html", context)
@@ -188,8 +192,10 @@ def _edit(request: HttpRequest, place: Place) -> HttpResponse:
     place.require_editor()
     row, rule = _edited(request, place)
     taken = place.own.filter(detector=rule.detector).exclude(pk=row.pk)
-    form = RuleForm(request.POST or None, rule=rule, taken=taken)
-    tried, status, past = _run_to_try(request, place), 200, None
+    offered = offered_by(place.project, place.run)
+    form = RuleForm(request.POST or None, rule=rule, taken=taken, offered=offered)
+    runs = [] if place.run else newest_runs(place.project)
+    tried, status, past = _run_to_try(request, place, runs), 200, None
     if request.method == "POST":
         if not form.is_valid():
             status = 422
@@ -201,16 +207,19 @@ def _edit(request: HttpRequest, place: Place) -> HttpResponse:
             )  # fmt: skip
             form.save_to(row)
             messages.success(request, _("The rule is stored; trainings that run take it within seconds."))
+            for note in form.notes().values():
+                messages.warning(request, note)
             return redirect(place.address)
     title, meaning = title_of(rule.detector)
     context = {
         "place": place,
         "form": form,
+        "offered": offered,
         "rule": rule,
         "title": _(title),
         "meaning": _(meaning) if meaning else "",
         "tried": tried,
-        "runs": [] if place.run else _runs_to_try(place),
+        "runs": runs,
         "past": past,
         "steps": [fired.step for fired in past.fired[:MOST_STEPS]] if past else [],
         "more": max(0, len(past.fired) - MOST_STEPS) if past else 0,
@@ -236,22 +245,16 @@ def _edited(request: HttpRequest, place: Place) -> tuple[AlertRule, Rule]:
     return AlertRule(), replace(holds, id=None, series=series[:200], of_run=is_of_run, snoozed_until=None)
 
 
-def _run_to_try(request: HttpRequest, place: Place) -> Run | None:
-    """Return the run on whose past rules are tried: the one of the page, the one that was chosen, or the newest."""
+def _run_to_try(request: HttpRequest, place: Place, runs: list[Run]) -> Run | None:
+    """Return the run to try rules on: that of the page, the one that was chosen, or the first of `runs`."""
     if place.run is not None:
         return place.run
     asked = request.POST.get("run") or request.GET.get("run") or ""
-    runs = _runs_to_try(place)
     chosen = place.project.runs.filter(pk=int(asked)).first() if asked.isdecimal() and len(asked) <= 18 else None
     return chosen or (runs[0] if runs else None)
 
 
-def _runs_to_try(place: Place) -> list[Run]:
-    runs: RunQuerySet = Run.objects.filter(project=place.project, archived_at=None).exclude(last_point_at=None)
-    return list(runs.order_by("-pk")[:RUNS_TO_TRY])
-
-
-def _row(place: Place, rule: Rule, past: Past) -> Row:
+def _row(place: Place, rule: Rule, past: Past | None, offered: Offered) -> Row:
     title, meaning = title_of(rule.detector)
     is_own = rule.id is not None and rule.of_run == (place.run is not None)
     query = {"rule": rule.id} if is_own else {"detector": rule.detector, "series": rule.series}
@@ -264,7 +267,8 @@ def _row(place: Place, rule: Rule, past: Past) -> Row:
         severity=str(Severity(rule.severity).label) if rule.severity else "",
         snooze=_snooze(rule),
         action=_action(rule),
-        fired=tuple(past.of(rule)),
+        note=offered.note_on_series(rule),
+        fired=None if past is None or rule.is_of_state else tuple(past.of(rule)),
         edit=f"{place.address}edit/?{urlencode(query)}",
     )
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from runs.alerts.detectors.points import Alarm
 from tests.alerts.detectors.scenes import judged, mixed, names, points
+
+Wave = Callable[[float], float]
 
 
 def kinds(alarms: Sequence[Alarm]) -> set[str]:
@@ -59,3 +61,51 @@ def test_noise_of_a_loss_that_falls_over_decades_is_no_spike(seed):
     assert kinds(judged(points(losses, "train/loss"))) == set()
     losses[3000] = 20.0
     assert kinds(judged(points(losses, "train/loss"))) == {"spike"}
+
+
+def raised_by_rate(seed: int, wave: Wave) -> tuple[list[float], list[float]]:
+    """Return learning rates of a schedule, and a loss that rests up to three times higher at their peak."""
+    draw = random.Random(seed)
+    period, height, low = draw.uniform(400, 1500), draw.uniform(0.2, 2.0), draw.choice((0.0, 0.1))
+    rates = [low + (1 - low) * wave(step / period % 1) for step in range(3000)]
+    losses = [loss * (1 + height * rate) for loss, rate in zip(falling(draw, 3000), rates, strict=True)]
+    return [1e-3 * rate for rate in rates], losses
+
+
+WAVES: list[Wave] = [
+    lambda part: (1 - math.cos(2 * math.pi * part)) / 2,
+    lambda part: 1 - abs(2 * part - 1),
+    lambda part: (1 + math.cos(math.pi * part)) / 2,
+]
+
+
+@pytest.mark.parametrize("every", [1, 50])
+@pytest.mark.parametrize("wave", WAVES)
+def test_a_loss_that_follows_cycles_of_a_logged_rate_is_well(wave, every):
+    """From the first cycle on, however rarely the rate is logged."""
+    found = []
+    for seed in range(12):
+        rates, losses = raised_by_rate(seed, wave)
+        logged = points(rates, "optimizer/learning_rate")[::every]
+        found += [alarm for alarm in judged(mixed(logged, points(losses))) if alarm.severity != "info"]
+    assert len(found) <= 1
+
+
+@pytest.mark.parametrize("every", [1, 50])
+@pytest.mark.parametrize("wave", WAVES)
+def test_a_divergence_within_a_cycle_is_found(wave, every):
+    found = 0
+    for seed in range(12):
+        rates, losses = raised_by_rate(seed, wave)
+        begins = 300 + 200 * seed
+        losses[begins:] = [loss * min(30, math.exp(at / 60)) for at, loss in enumerate(losses[begins:])]
+        alarms = judged(mixed(points(rates, "optimizer/learning_rate")[::every], points(losses)))
+        found += any(alarm.detector == "divergence" and begins < alarm.step < begins + 500 for alarm in alarms)
+    assert found >= 11
+
+
+def test_a_rate_that_is_logged_no_more_holds_no_alarm_back_for_long():
+    rates, losses = raised_by_rate(1, WAVES[2])
+    losses[2000:] = [loss * min(30, math.exp(at / 60)) for at, loss in enumerate(losses[2000:])]
+    found = judged(mixed(points(rates[:1500], "lr"), points(losses)))
+    assert kinds(found) == {"divergence"} and found[0].step < 2400

@@ -35,6 +35,7 @@ from steersman.recorder import OnItsWay, Recorder
 from steersman.records.kinds import (
     EffectRecord,
     EndRecord,
+    HandlersRecord,
     KnobsRecord,
     OutcomeRecord,
     OutcomeState,
@@ -292,8 +293,10 @@ class Run(Recorder):
 
     def on(self, kind: str, handler: Handler) -> None:
         """Say how this training does "save_checkpoint", "evaluate" or "extend": `handler(arguments)` is called between
-        two steps. What it raises refuses the command, and the training goes on."""
+        two steps. What it raises refuses the command, and the training goes on. A command without a handler is not
+        offered."""
         self._control.on(kind, handler)
+        self._write(HandlersRecord.of(self._control.handled, step=self._step))
 
     def knob(
         self,

@@ -59,6 +59,7 @@ def one_run(request: HttpRequest, run_id: int) -> dict[str, Any]:
         "ranks": run.ranks,
         "start_paused": run.start_paused,
         "extra_epochs": run.extra_epochs,
+        "offers": run.offers,
         "restarts": run.restarts,
         "restarts_used": run.restarts_used,
         "usual_step_s": run.usual_step_s,

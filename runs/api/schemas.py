@@ -135,6 +135,7 @@ class RunDetailOut(RunOut):
     ranks: int = Field(description="Processes that train together")
     start_paused: bool
     extra_epochs: int = Field(description="Epochs that were added by extend")
+    offers: list[str] = Field(description="Which of save_checkpoint, evaluate and extend the training does")
     restarts: int = Field(description="How often it may start again by itself after a fault")
     restarts_used: int
     usual_step_s: float | None

@@ -33,6 +33,7 @@ from runs.protocol.events import CommandChanged
 from runs.recording import feed, queue, queue_order
 from runs.recording.lifecycle import LIVE, complete_command
 from runs.recording.status import announce_status
+from steersman.commands import UNHANDLED
 from steersman.kinds import SpecError
 from steersman.knobs import unknown_knob
 from steersman.marked_text import gettext_noop
@@ -131,6 +132,8 @@ def _refusal(run: Run, request: Request) -> str:
         return f"Step {request.at_step} has passed: the run is at step {run.step}."
     if request.at_epoch is not None and request.at_epoch < run.epoch:
         return f"Epoch {request.at_epoch} has passed: the run is behind epoch {run.epoch}."
+    if run.lacks_handler(request.command.kind):
+        return UNHANDLED[request.command.kind]
     return str(knob_refusal(run, request.command) or "")
 
 

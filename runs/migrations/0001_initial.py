@@ -492,6 +492,7 @@ class Migration(migrations.Migration):
                 ),
                 ("best_epoch", models.BigIntegerField(blank=True, null=True, verbose_name="best epoch")),
                 ("knobs", models.JSONField(blank=True, default=list, verbose_name="knobs")),
+                ("handled_commands", models.JSONField(default=list, editable=False)),
                 ("extra_epochs", models.PositiveBigIntegerField(default=0, verbose_name="extra epochs")),
                 ("start_paused", models.BooleanField(default=False, verbose_name="start paused")),
                 ("is_paused", models.BooleanField(default=False, verbose_name="paused")),

@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from runs.models.projects import Project
 from runs.protocol.states import ENDED, LIVE, group_of
+from steersman.commands import UNHANDLED
 from steersman.slots import MOST_SLOTS
 from steersman.spec import ValueSpec, specs_from_wire
 
@@ -162,6 +163,8 @@ class Run(models.Model):
     best_epoch = models.BigIntegerField(_("best epoch"), null=True, blank=True)
 
     knobs = models.JSONField(_("knobs"), default=list, blank=True)
+    # The commands for which a script has registered handlers.
+    handled_commands = models.JSONField(default=list, editable=False)
     extra_epochs = models.PositiveBigIntegerField(_("extra epochs"), default=0)
     start_paused = models.BooleanField(_("start paused"), default=False)
     is_paused = models.BooleanField(_("paused"), default=False)
@@ -226,6 +229,20 @@ class Run(models.Model):
     def group(self) -> str:
         """The group of the run's state: "waiting", "live", "lost" or "ended"."""
         return group_of(self.state)
+
+    @property
+    def offers(self) -> list[str]:
+        """Of the commands that a training does only where it has said how, those that this one does.
+
+        A recipe does all, a script those for which it has registered a handler.
+        """
+        if self.recipe_id:
+            return list(UNHANDLED)
+        return [kind for kind in UNHANDLED if kind in self.handled_commands]
+
+    def lacks_handler(self, kind: str) -> bool:
+        """Tell whether a command is one that the training has not said how to do."""
+        return kind in UNHANDLED and kind not in self.offers
 
     @property
     def knob_specs(self) -> dict[str, ValueSpec]:

@@ -35,6 +35,7 @@ from runs.recording.liveness import percent_of
 from runs.recording.queue import start_command
 from runs.recording.queue_places import place_of, places_of
 from runs.sign_in.second_factor import log_in
+from steersman.commands import UNHANDLED
 
 RUNS_A_PAGE = 25
 LONGEST_HOST = 100
@@ -169,7 +170,8 @@ class RunView(DetailView[Run], ABC):
                 "start": start_command(run) if viewer.may_command else "",
                 "states": {value: str(label) for choices in STATES for value, label in choices.choices},
                 "commands": {
-                    kind: {"legal_in": sorted(legal_states(command, run))} for kind, command in COMMANDS.items()
+                    kind: {"legal_in": sorted(legal_states(command, run)), "needs_handler": kind in UNHANDLED}
+                    for kind, command in COMMANDS.items()
                 },
                 "addresses": self.addresses(),
             },

@@ -144,6 +144,8 @@ class StatusChanged(Event, frozen=True, kw_only=True):
     restarts: int
     restarts_used: int
     last_attempt: AttemptState | None
+    # Of save_checkpoint, evaluate and extend those that the training does.
+    offers: list[str]
 
 
 class EnvironmentRecorded(Event, frozen=True, kw_only=True):

@@ -136,6 +136,7 @@ def open_attempt(
             is_paused=False,
             stalled_since=None,
             knobs=[],
+            handled_commands=[],
             given_devices=list(given_devices),
             after_run=None,
             line_at=None,

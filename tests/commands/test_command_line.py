@@ -50,7 +50,9 @@ def run() -> Run:
     run = Run.objects.create(project=project, name="first")
     open_attempt(run.pk, Holder("h", "b", 1), 0, command_line=[])
     knobs = [Knob(RATE, 0.25, effective=lambda: 0.125).to_wire(), Knob(BITS, "8").to_wire()]
-    Run.objects.filter(pk=run.pk).update(knobs=knobs, step=10)
+    Run.objects.filter(pk=run.pk).update(
+        knobs=knobs, step=10, handled_commands=["evaluate", "extend", "save_checkpoint"]
+    )
     run.refresh_from_db()
     return run
 
@@ -204,7 +206,14 @@ def saved(run: Run, attempt: int, step: int) -> None:
 
 @pytest.fixture
 def new(run: Run) -> Run:
-    return Run.objects.create(project=run.project, name="new", state=RunState.PAUSED, is_paused=True, attempt=1)
+    return Run.objects.create(
+        project=run.project,
+        name="new",
+        state=RunState.PAUSED,
+        is_paused=True,
+        attempt=1,
+        handled_commands=["evaluate", "extend", "save_checkpoint"],
+    )
 
 
 def test_it_asks_of_a_new_run_what_was_applied_to_the_old(run: Run, new: Run) -> None:

@@ -224,6 +224,8 @@ def test_a_script_at_rest_is_told_that_it_has_no_epochs(state: RunState) -> None
 def test_a_script_that_lives_answers_itself_how_it_is_made_longer() -> None:
     run = new_run(recipe=None)
     open_attempt(run.pk, HOLDER, 0, command_line=[])
+    assert "has not said how it is made longer" in send(run.pk, "extend").outcome
+    Run.objects.filter(pk=run.pk).update(handled_commands=["extend"])
     assert send(run.pk, "extend").state == CommandState.SENT
 
 

@@ -47,6 +47,7 @@ GOOD = [
     kinds.AlertRecord(step=15, name="Odd data", text="文", level="critical"),
     kinds.WatchRecord(step=16, name="my measure", goal="max"),
     kinds.EffectRecord(step=17, id="c", effective={"body": 0.5}),
+    kinds.HandlersRecord(step=18, commands=["evaluate"]),
     kinds.SetAsideRecord(lines=["a"], system={"gpu/0": None}, events=["Metrics(…)"]),
 ]
 deep: Any = []

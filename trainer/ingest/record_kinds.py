@@ -42,6 +42,7 @@ from steersman.records.kinds import (
     EffectRecord,
     EnvironmentRecord,
     EpochRecord,
+    HandlersRecord,
     KnobsRecord,
     NoteRecord,
     OutcomeRecord,
@@ -89,6 +90,8 @@ class RecordStore:
             case EffectRecord():
                 effective = as_stored(record.effective)
                 correct_effect(record.id, self._lease.run_id, effective)
+            case HandlersRecord():
+                self._store_handlers(record)
             case CheckpointRecord():
                 saved = self._store_checkpoint(record)
                 self._forget_removed(except_id=saved.id)
@@ -124,6 +127,13 @@ class RecordStore:
             known = Run.objects.values_list("knobs", flat=True).get(pk=self._lease.run_id)
         named = {knob["name"]: knob for knob in known} | {knob["name"]: knob for knob in knobs}
         return list(named.values())
+
+    def _store_handlers(self, record: HandlersRecord) -> None:
+        run = Run.objects.get(pk=self._lease.run_id)
+        before, run.handled_commands = run.offers, record.commands
+        run.save(update_fields=["handled_commands"])
+        if run.offers != before:
+            announce_status(run.pk)
 
     def _store_goal(self, record: WatchRecord) -> None:
         """Keep a goal for the supervisor that takes over, and for the next attempt until that declares its own."""

@@ -45,6 +45,7 @@ SAME_CAUSE = gettext_noop("A rule has done so for another alert that began withi
 REPLAYED = gettext_noop("The run replays another one: what a rule did there is repeated.")
 ACTED_IN_ATTEMPT = gettext_noop("The rule has acted in this attempt before.")
 ACTED_OFTEN = gettext_noop("The rule has acted as often as it may in an hour.")
+NOT_DONE = gettext_noop("The training has not said how a checkpoint is saved.")
 NO_KNOB = gettext_noop("The training has no such knob.")
 TOO_SMALL = gettext_noop("The value would be smaller than the rule allows.")
 
@@ -114,7 +115,7 @@ def _held_back(run: Run, alert: Alert, rule: Rule | None) -> str:
     if sum(abs(each.began_at - alert.began_at) < HOUR for each in earlier) >= rule.most_per_hour:
         return ACTED_OFTEN
     if rule.action != RuleAction.SCALE_KNOB:
-        return ""
+        return NOT_DONE if run.lacks_handler(_command_of(rule).kind) else ""
     values = knob_numbers(run, rule.knob)
     if not values or rule.factor is None:
         return NO_KNOB

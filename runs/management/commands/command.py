@@ -118,7 +118,7 @@ class Command(BaseCommand):
 
     def _list(self, run: Run, as_json: bool) -> None:
         if as_json:
-            self.stdout.write(json.dumps({"run": run.pk, "commands": commands_as_wire(), "knobs": run.knobs}))
+            self.stdout.write(json.dumps({"run": run.pk, "commands": commands_as_wire(run), "knobs": run.knobs}))
             return
         for line in list_in_words(run):
             self.stdout.write(line)

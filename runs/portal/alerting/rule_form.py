@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from runs.alerts.rules import Rule
-from runs.models import AlertRule, RuleAction, Severity
+from runs.models import AlertRule, RuleAction, Run, Severity
 from runs.recording.alert_rules import fields_of
 
 LONGEST_COOL_DOWN_S = 7 * 86_400
@@ -98,7 +98,9 @@ class RuleForm(forms.Form):
     OF_LIMIT = ("is_above", "limit", "clear_at", "points")
     OF_ACTION = ("action", "knob", "factor", "smallest", "most_per_hour", "once_per_attempt", "dry_run")
 
-    def __init__(self, given: QueryDict | None, *, rule: Rule, taken: QuerySet[AlertRule]) -> None:
+    def __init__(
+        self, given: QueryDict | None, *, rule: Rule, taken: QuerySet[AlertRule], run: Run | None = None
+    ) -> None:
         self.rule = rule
         self._taken = taken
         initial = fields_of(rule) | {"series": rule.series, "is_above": "yes" if rule.is_above else "no"}
@@ -107,11 +109,23 @@ class RuleForm(forms.Form):
         if rule.is_of_state:
             for name in ("series", "cool_down_s", *self.OF_ACTION):
                 del self.fields[name]
+        elif run is not None and run.attempt:
+            self._offer_what_is_done(run)
         if not rule.has_limit:
             for name in self.OF_LIMIT:
                 del self.fields[name]
         elif not rule.id:
             self.fields["limit"].required = True
+
+    def _offer_what_is_done(self, run: Run) -> None:
+        """Leave out the actions for which the training of `run` has no handler, unless the rule has one already."""
+        actions = self.fields["action"]
+        assert isinstance(actions, forms.ChoiceField)
+        actions.choices = [
+            (action, label)
+            for action, label in [("", _("none")), *RuleAction.choices]
+            if action == self.rule.action or not run.lacks_handler(action)
+        ]
 
     def parts(self) -> list[tuple[str, list[forms.BoundField]]]:
         """Return the fields with a heading each."""

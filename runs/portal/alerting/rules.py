@@ -188,7 +188,7 @@ def _edit(request: HttpRequest, place: Place) -> HttpResponse:
     place.require_editor()
     row, rule = _edited(request, place)
     taken = place.own.filter(detector=rule.detector).exclude(pk=row.pk)
-    form = RuleForm(request.POST or None, rule=rule, taken=taken)
+    form = RuleForm(request.POST or None, rule=rule, taken=taken, run=place.run)
     tried, status, past = _run_to_try(request, place), 200, None
     if request.method == "POST":
         if not form.is_valid():

@@ -31,6 +31,18 @@ export function stageList(command) {
   return list;
 }
 
+/** Return the events without those that tell an earlier stage of a command than another of them does. */
+/** Return the events without those of a state that goes on: they tell a plan, or what the training takes. */
+export function withoutRepeatedStates(events) {
+  let last = "";
+  return events.filter((event) => {
+    if (event.kind !== "status") return true;
+    const goesOn = event.state === last && !event.reason && !event.remark;
+    last = event.state;
+    return !goesOn;
+  });
+}
+
 /** Return where the command is, in words: who has it and what comes next, or what became of it. */
 export function stageText(command) {
   if (command.state === "sending") return gettext("on its way to the portal …");
@@ -45,7 +57,6 @@ export function stageText(command) {
   return [where, command.outcome].filter(Boolean).join(" · ");
 }
 
-/** Return the events without those that tell an earlier stage of a command than another of them does. */
 export function newestOfCommands(events) {
   const told = new Set();
   return events

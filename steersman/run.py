@@ -195,6 +195,7 @@ class Run(Recorder):
                 self.note(problem, level="warning")
         if counted != self._counted:
             self._counted = counted
+            self._mailbox.tell_taken(counted)
             control.take(self._mailbox.new_commands(), self._step, self._epoch)
         control.apply_due(self._step, self._epoch)
         if control.needs_attention or self._waiting:

@@ -113,7 +113,7 @@ class CommandsRuns(ModelAdmin):
             "commands": [
                 (kind, command.help)
                 for kind, command in COMMANDS.items()
-                if run.state in legal_states(command, run) and not run.lacks_handler(kind)
+                if run.state in legal_states(command, run) and not run.withholds(kind)
             ],
             "knobs": knob_rows(run),
         }

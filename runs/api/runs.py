@@ -64,6 +64,7 @@ def one_run(request: HttpRequest, run_id: int) -> dict[str, Any]:
         "restarts_used": run.restarts_used,
         "usual_step_s": run.usual_step_s,
         "stalled_since": run.stalled_since,
+        "not_looking_since": run.not_looking_since,
         "last_seq": run.last_seq,
         "latest": latest_values(run),
         "role": viewer.role if viewer else "",

@@ -16,6 +16,7 @@ from runs.commands.legal_states import legal_states
 from runs.models import Command, CommandState, Run, RunState, as_wire
 from runs.protocol.commands import (
     Cancel,
+    EndProcess,
     Extend,
     KnobValue,
     MoveToFront,
@@ -38,6 +39,14 @@ from steersman.kinds import SpecError
 from steersman.knobs import unknown_knob
 from steersman.marked_text import gettext_noop
 from steersman.spec import ValueSpec
+
+# What is answered where a training is not asked for a command.
+WITHHELD = UNHANDLED | {
+    EndProcess.kind: gettext_noop(
+        "Nothing that was asked waits for a look at run.stopping: ask it to stop. Its process can be ended where that "
+        "does nothing for some seconds."
+    )
+}
 
 
 class NotAllowed(Exception):
@@ -132,8 +141,8 @@ def _refusal(run: Run, request: Request) -> str:
         return f"Step {request.at_step} has passed: the run is at step {run.step}."
     if request.at_epoch is not None and request.at_epoch < run.epoch:
         return f"Epoch {request.at_epoch} has passed: the run is behind epoch {run.epoch}."
-    if run.lacks_handler(request.command.kind):
-        return UNHANDLED[request.command.kind]
+    if run.withholds(request.command.kind):
+        return WITHHELD[request.command.kind]
     return str(knob_refusal(run, request.command) or "")
 
 

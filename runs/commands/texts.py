@@ -24,7 +24,7 @@ def commands_as_wire(run: Run) -> list[dict[str, Any]]:
             "legal_in": sorted(command.legal_in),
         }
         for kind, command in COMMANDS.items()
-        if not run.lacks_handler(kind)
+        if not run.withholds(kind)
     ]
 
 
@@ -34,7 +34,7 @@ def list_in_words(run: Run) -> Iterator[str]:
     yield ""
     yield "Commands:"
     for kind, command in COMMANDS.items():
-        if run.lacks_handler(kind):
+        if run.withholds(kind):
             continue
         yield f"  {kind:<16} {command.help}"
         for name in command.__struct_fields__:

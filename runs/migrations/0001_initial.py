@@ -500,6 +500,7 @@ class Migration(migrations.Migration):
                 ("restarts", models.PositiveIntegerField(default=0, verbose_name="restarts allowed")),
                 ("restarts_used", models.PositiveIntegerField(default=0, verbose_name="restarts used")),
                 ("usual_step_s", models.FloatField(blank=True, null=True, verbose_name="usual step (s)")),
+                ("not_looking_since", models.DateTimeField(editable=False, null=True)),
                 ("stalled_since", models.DateTimeField(blank=True, null=True, verbose_name="stalled since")),
                 ("supervisor_report", models.JSONField(blank=True, editable=False, null=True)),
                 ("queued_at", models.DateTimeField(blank=True, null=True, verbose_name="queued at")),

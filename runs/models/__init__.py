@@ -22,13 +22,25 @@ from runs.models.keys import AccessToken, TokenScope, UsedTicket
 from runs.models.projects import Invite, Membership, Project, Role
 from runs.models.recorded import Axis, Chunk, EpochMetric, JournalOffset, Series, StoredEvent
 from runs.models.reports import PortalReport
-from runs.models.runs import LARGEST_ID, AfterCondition, Attempt, Checkpoint, Host, Recipe, Run, RunQuerySet, RunState
+from runs.models.runs import (
+    LARGEST_ID,
+    OPTIONAL,
+    AfterCondition,
+    Attempt,
+    Checkpoint,
+    Host,
+    Recipe,
+    Run,
+    RunQuerySet,
+    RunState,
+)
 from runs.models.sockets import SocketCounts
 
 __all__ = [
     "COMMAND_LINE",
     "LARGEST_ID",
     "OF_CODE",
+    "OPTIONAL",
     "AccessToken",
     "ActionState",
     "AfterCondition",

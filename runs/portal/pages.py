@@ -24,7 +24,7 @@ from runs.access.logins import CountedPasswordChangeForm, is_locked
 from runs.access.roles import Viewer, viewer_of
 from runs.commands.legal_states import legal_states
 from runs.live.origin import parse_origin
-from runs.models import AlertState, CommandState, Run, RunQuerySet, RunState, Severity
+from runs.models import OPTIONAL, AlertState, CommandState, Run, RunQuerySet, RunState, Severity
 from runs.portal.forms import RunFilter
 from runs.portal.query_text import NulInQuery
 from runs.portal.rows import badges_of, row_of, with_loss
@@ -35,7 +35,6 @@ from runs.recording.liveness import percent_of
 from runs.recording.queue import start_command
 from runs.recording.queue_places import place_of, places_of
 from runs.sign_in.second_factor import log_in
-from steersman.commands import UNHANDLED
 
 RUNS_A_PAGE = 25
 LONGEST_HOST = 100
@@ -170,7 +169,7 @@ class RunView(DetailView[Run], ABC):
                 "start": start_command(run) if viewer.may_command else "",
                 "states": {value: str(label) for choices in STATES for value, label in choices.choices},
                 "commands": {
-                    kind: {"legal_in": sorted(legal_states(command, run)), "needs_handler": kind in UNHANDLED}
+                    kind: {"legal_in": sorted(legal_states(command, run)), "is_optional": kind in OPTIONAL}
                     for kind, command in COMMANDS.items()
                 },
                 "addresses": self.addresses(),

@@ -156,6 +156,8 @@ def test_each_command_is_taken_in_its_states_and_refused_in_others(kind: str, st
         assert command.state == CommandState.REFUSED and command.outcome.startswith(("No run that", "It waits for no"))
     elif kind == "cancel":
         assert command.state == CommandState.REFUSED and command.outcome == "This run has no such command."
+    elif kind == "end_process":
+        assert command.state == CommandState.REFUSED and "ask it to stop" in command.outcome
     elif state in ("running", "paused"):
         assert command.state == CommandState.SENT
     else:

@@ -115,7 +115,7 @@ def _held_back(run: Run, alert: Alert, rule: Rule | None) -> str:
     if sum(abs(each.began_at - alert.began_at) < HOUR for each in earlier) >= rule.most_per_hour:
         return ACTED_OFTEN
     if rule.action != RuleAction.SCALE_KNOB:
-        return NOT_DONE if run.lacks_handler(_command_of(rule).kind) else ""
+        return NOT_DONE if run.withholds(_command_of(rule).kind) else ""
     values = knob_numbers(run, rule.knob)
     if not values or rule.factor is None:
         return NO_KNOB

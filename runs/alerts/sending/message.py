@@ -221,7 +221,7 @@ def _links(alert: Alert, destination: AlertDestination) -> tuple[TapLink, ...]:
     elif alert.series:
         offered[links.LinkAction.HALVE] = _("Learning rate × 0.5")
     saves = alert.rule is not None and alert.rule.action == RuleAction.SAVE_CHECKPOINT
-    if saves and not alert.run.lacks_handler("save_checkpoint"):
+    if saves and not alert.run.withholds("save_checkpoint"):
         offered[links.LinkAction.SAVE_CHECKPOINT] = _("Save a checkpoint")
     offered[links.LinkAction.ACKNOWLEDGE] = _("Acknowledge")
     return tuple(

@@ -108,7 +108,7 @@ def words_of(found: Found) -> str:
         case LinkAction.PAUSE:
             return _("Pause the run")
         case LinkAction.STOP:
-            if found.run.lacks_handler("save_checkpoint"):
+            if found.run.withholds("save_checkpoint"):
                 return _("Stop the run")
             return _("Stop the run; it saves a checkpoint first")
         case LinkAction.SAVE_CHECKPOINT:

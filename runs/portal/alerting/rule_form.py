@@ -124,7 +124,7 @@ class RuleForm(forms.Form):
         actions.choices = [
             (action, label)
             for action, label in [("", _("none")), *RuleAction.choices]
-            if action == self.rule.action or not run.lacks_handler(action)
+            if action == self.rule.action or not run.withholds(action)
         ]
 
     def parts(self) -> list[tuple[str, list[forms.BoundField]]]:

@@ -48,6 +48,7 @@ export function stageText(command) {
   if (command.state === "sending") return gettext("on its way to the portal …");
   if (command.state === "sent") return gettext("stored; waiting for the training host");
   if (command.state === "delivered") {
+    if (command.command === "end_process") return gettext("SIGTERM was sent; SIGKILL follows after 10 s");
     if (command.at_step) return fill(gettext("waits for step {x}"), { x: command.at_step });
     if (command.at_epoch) return fill(gettext("waits for the end of epoch {x}"), { x: command.at_epoch });
     return gettext("the training has it; it acts at the next step");

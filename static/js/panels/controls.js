@@ -8,9 +8,9 @@ import { changeDetector } from "../shared/painter.js";
 import { openSheet, shortcut } from "../shared/shortcuts.js";
 import { currentEpoch } from "../state/progress.js";
 
-const KEYS = { s: "stop", c: "save_checkpoint", e: "evaluate", n: "note", x: "extend" };
+const KEYS = { s: "stop", c: "save_checkpoint", e: "evaluate", n: "note", x: "extend", k: "end_process" };
 // While one of these is on its way a second one would only be refused.
-const ONE_AT_A_TIME = new Set(["stop", "pause", "resume", "evaluate"]);
+const ONE_AT_A_TIME = new Set(["stop", "end_process", "pause", "resume", "evaluate"]);
 const OPPOSITES = { pause: "resume", resume: "pause" };
 
 export class Controls {
@@ -74,7 +74,7 @@ export class Controls {
   #isOffered(kind) {
     const { state, offers } = this.#state.run;
     if (!this.#client.may(kind) || !this.#commands[kind]?.legal_in.includes(state)) return false;
-    if (this.#commands[kind].needs_handler && !offers.includes(kind)) return false;
+    if (this.#commands[kind].is_optional && !offers.includes(kind)) return false;
     if (kind === "pause") return state !== "paused";
     return kind === "resume" ? state === "paused" : true;
   }

@@ -46,6 +46,7 @@ from steersman.records.kinds import (
     KnobsRecord,
     NoteRecord,
     OutcomeRecord,
+    ParametersRecord,
     PlanRecord,
     StateRecord,
     TextRecord,
@@ -53,6 +54,7 @@ from steersman.records.kinds import (
 )
 from steersman.records.record import Record
 from steersman.spec import ValueSpec
+from trainer.ingest.own_parameters import store_parameters
 
 BEST_METRICS = ("validation_accuracy", "validation_loss")
 
@@ -92,6 +94,10 @@ class RecordStore:
                 correct_effect(record.id, self._lease.run_id, effective)
             case HandlersRecord():
                 self._store_handlers(record)
+            case ParametersRecord():
+                told = store_parameters(self._lease.run_id, record, self._redactor)
+                known = EnvironmentRecorded(attempt=self._lease.number)
+                return [known, self.line(told, "warning")] if told else [known]
             case CheckpointRecord():
                 saved = self._store_checkpoint(record)
                 self._forget_removed(except_id=saved.id)

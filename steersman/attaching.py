@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from steersman.files.journal import is_begun
 from steersman.files.locks import HeldLock, try_lock
@@ -31,12 +32,20 @@ _attached: Run | None = None
 _attached_in = 0
 
 
-def attach() -> Run:
-    """Return the run that this process trains; the same one at every call.
+def attach(**parameters: Any) -> Run:
+    """Return the run that this process trains; the same one at every call. `parameters` are what it was configured with
+    (see `Run.configure`).
 
     Outside `manage.py train` it returns a run that logs nowhere, and says so once. Raises `RuntimeError` after
     `run.finish()`: one process trains one run.
     """
+    run = _run_of_this_process()
+    if parameters:
+        run.configure(parameters)
+    return run
+
+
+def _run_of_this_process() -> Run:
     global _attached, _attached_in
     if _attached is not None and _attached_in == os.getpid():
         if _attached.has_ended:

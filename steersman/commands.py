@@ -13,6 +13,7 @@ from typing import Protocol
 
 from steersman.kinds import SpecError, Value
 from steersman.knobs import CONTRADICTED, Knob, Knobs, is_other
+from steersman.marked_text import gettext_noop
 from steersman.records.kinds import LONGEST_REMARK, OutcomeState, State
 from steersman.records.posted import CancelArguments, PostedCommand, SetKnobArguments, StopArguments
 from steersman.records.typed_json import Json, Malformed, from_fields
@@ -23,9 +24,11 @@ Handler = Callable[[dict[str, Json]], object]
 
 # What a training does only where it has said how (`Run.on`), and what is answered where it has not.
 UNHANDLED = {
-    "save_checkpoint": 'This training has not said how a checkpoint is saved: see run.on("save_checkpoint", …).',
-    "evaluate": 'This training has not said how it evaluates: see run.on("evaluate", …).',
-    "extend": 'This training has not said how it is made longer: see run.on("extend", …).',
+    "save_checkpoint": gettext_noop(
+        'This training has not said how a checkpoint is saved: see run.on("save_checkpoint", …).'
+    ),
+    "evaluate": gettext_noop('This training has not said how it evaluates: see run.on("evaluate", …).'),
+    "extend": gettext_noop('This training has not said how it is made longer: see run.on("extend", …).'),
 }
 
 # Among several ranks one clock, the leader's, tells when a command that waits has expired.
@@ -133,6 +136,11 @@ class Control:
         if not callable(handler):
             raise TypeError(f"on({kind!r}, …) takes a function of the command's arguments, not {shown(handler)}")
         self._handlers[kind] = handler
+
+    @property
+    def handled(self) -> list[str]:
+        """The commands that have a handler."""
+        return sorted(self._handlers)
 
     def do(self, kind: str, step: int, epoch: int) -> str:
         """Do what was asked by a signal instead of a command; return why it could not be done, "" where it was."""

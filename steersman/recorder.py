@@ -28,6 +28,7 @@ from steersman.records.kinds import (
     Level,
     NoteRecord,
     Outcome,
+    ParametersRecord,
     PlanRecord,
     QuietRecord,
     TextRecord,
@@ -301,6 +302,12 @@ class Recorder:
         """Record versions, GPU names and the like. What is no mapping is left out with a note."""
         remarks: Remarks = []
         self._write(EnvironmentRecord.of(environment, step=self._step, remarks=remarks), remarks)
+
+    def configure(self, parameters: Mapping[str, Any]) -> None:
+        """Record what the training was configured with, such as `vars(arguments)`: shown and compared like a recipe's
+        parameters. Later calls add to earlier ones. What is no mapping is left out with a note."""
+        remarks: Remarks = []
+        self._write(ParametersRecord.of(parameters, step=self._step, remarks=remarks), remarks)
 
     def record_checkpoint(
         self,

@@ -36,6 +36,7 @@ from steersman.recorder import OnItsWay, Recorder
 from steersman.records.kinds import (
     EffectRecord,
     EndRecord,
+    HandlersRecord,
     KnobsRecord,
     OutcomeRecord,
     OutcomeState,
@@ -197,6 +198,7 @@ class Run(Recorder):
                 self.note(problem, level="warning")
         if counted != self._counted:
             self._counted = counted
+            self._mailbox.tell_taken(counted)
             control.take(self._mailbox.new_commands(), self._step, self._epoch)
         control.apply_due(self._step, self._epoch)
         if control.needs_attention or self._waiting:
@@ -295,8 +297,10 @@ class Run(Recorder):
 
     def on(self, kind: str, handler: Handler) -> None:
         """Say how this training does "save_checkpoint", "evaluate" or "extend": `handler(arguments)` is called between
-        two steps. What it raises refuses the command, and the training goes on."""
+        two steps. What it raises refuses the command, and the training goes on. A command without a handler is not
+        offered."""
         self._control.on(kind, handler)
+        self._write(HandlersRecord.of(self._control.handled, step=self._step))
 
     def knob(
         self,

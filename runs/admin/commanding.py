@@ -111,7 +111,9 @@ class CommandsRuns(ModelAdmin):
             "asked": form.request if confirming else None,
             "asked_help": COMMANDS[form.request.command.kind].help if confirming and form.request else "",
             "commands": [
-                (kind, command.help) for kind, command in COMMANDS.items() if run.state in legal_states(command, run)
+                (kind, command.help)
+                for kind, command in COMMANDS.items()
+                if run.state in legal_states(command, run) and not run.withholds(kind)
             ],
             "knobs": knob_rows(run),
         }

@@ -135,11 +135,15 @@ class RunDetailOut(RunOut):
     ranks: int = Field(description="Processes that train together")
     start_paused: bool
     extra_epochs: int = Field(description="Epochs that were added by extend")
+    offers: list[str] = Field(description="Which of save_checkpoint, evaluate, extend and end_process may be asked")
     restarts: int = Field(description="How often it may start again by itself after a fault")
     restarts_used: int
     usual_step_s: float | None
     stalled_since: datetime | None = Field(
         description="It sends heartbeats but has not stepped for far longer than usual"
+    )
+    not_looking_since: datetime | None = Field(
+        description="Since when a command waits because the training does not look at run.stopping"
     )
     last_seq: int = Field(description="Number of the newest event: where a viewer may go on with ?since=")
     latest: dict[str, PointOut] = Field(description="Newest point of each series")

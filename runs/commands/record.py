@@ -17,6 +17,7 @@ from runs.models import Command, CommandState, Run, RunState, as_wire
 from runs.protocol.causes import stored
 from runs.protocol.commands import (
     Cancel,
+    EndProcess,
     Extend,
     KnobValue,
     MoveToFront,
@@ -34,10 +35,19 @@ from runs.protocol.events import CommandChanged
 from runs.recording import feed, queue, queue_order
 from runs.recording.lifecycle import LIVE, complete_command
 from runs.recording.status import announce_status
+from steersman.commands import UNHANDLED
 from steersman.kinds import SpecError
 from steersman.knobs import unknown_knob
 from steersman.marked_text import gettext_noop
 from steersman.spec import ValueSpec
+
+# What is answered where a training is not asked for a command.
+WITHHELD = UNHANDLED | {
+    EndProcess.kind: gettext_noop(
+        "Nothing that was asked waits for a look at run.stopping: ask it to stop. Its process can be ended where that "
+        "does nothing for some seconds."
+    )
+}
 
 
 class NotAllowed(Exception):
@@ -133,6 +143,8 @@ def _refusal(run: Run, request: Request) -> str:
         return f"Step {request.at_step} has passed: the run is at step {run.step}."
     if request.at_epoch is not None and request.at_epoch < run.epoch:
         return f"Epoch {request.at_epoch} has passed: the run is behind epoch {run.epoch}."
+    if run.withholds(request.command.kind):
+        return WITHHELD[request.command.kind]
     return str(knob_refusal(run, request.command) or "")
 
 

@@ -14,8 +14,8 @@ from steersman.spec import ValueSpec
 NO_KNOBS = "none yet: the training tells what it has when it starts"
 
 
-def commands_as_wire() -> list[dict[str, Any]]:
-    """Return every command with its help, its arguments and the states in which it may be sent."""
+def commands_as_wire(run: Run) -> list[dict[str, Any]]:
+    """Return the commands that a run does, with help, arguments and the states in which each may be sent."""
     return [
         {
             "command": kind,
@@ -24,6 +24,7 @@ def commands_as_wire() -> list[dict[str, Any]]:
             "legal_in": sorted(command.legal_in),
         }
         for kind, command in COMMANDS.items()
+        if not run.withholds(kind)
     ]
 
 
@@ -33,6 +34,8 @@ def list_in_words(run: Run) -> Iterator[str]:
     yield ""
     yield "Commands:"
     for kind, command in COMMANDS.items():
+        if run.withholds(kind):
+            continue
         yield f"  {kind:<16} {command.help}"
         for name in command.__struct_fields__:
             yield f"  {'':<16} {name}={takes(command, name)}{_default(command, name)}"

@@ -25,6 +25,7 @@ from runs.models.reports import PortalReport
 from runs.models.runs import (
     LARGEST_ID,
     LONGEST_NAME,
+    OPTIONAL,
     UNNAMED,
     AfterCondition,
     Attempt,
@@ -43,6 +44,7 @@ __all__ = [
     "LONGEST_NAME",
     "OF_CODE",
     "UNNAMED",
+    "OPTIONAL",
     "AccessToken",
     "ActionState",
     "AfterCondition",

@@ -46,6 +46,7 @@ class HeldBack(models.TextChoices):
     REPLAYED = "replayed", _("The run replays another one: what a rule did there is repeated.")
     ACTED_IN_ATTEMPT = "acted_in_attempt", _("The rule has acted in this attempt before.")
     ACTED_OFTEN = "acted_often", _("The rule has acted as often as it may in an hour.")
+    NOT_DONE = "not_done", _("The training has not said how a checkpoint is saved.")
     NO_KNOB = "no_knob", _("The training has no such knob.")
     TOO_SMALL = "too_small", _("The value would be smaller than the rule allows.")
 

@@ -12,9 +12,14 @@ from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 from runs.models.projects import Project
+from runs.protocol.commands import EndProcess
 from runs.protocol.states import ENDED, LIVE, group_of
+from steersman.commands import UNHANDLED
 from steersman.slots import MOST_SLOTS
 from steersman.spec import ValueSpec, specs_from_wire
+
+# What not every training is asked for: see `Run.offers`.
+OPTIONAL = (*UNHANDLED, EndProcess.kind)
 
 
 class RunState(models.TextChoices):
@@ -165,6 +170,8 @@ class Run(models.Model):
     best_epoch = models.BigIntegerField(_("best epoch"), null=True, blank=True)
 
     knobs = models.JSONField(_("knobs"), default=list, blank=True)
+    # The commands for which a script has registered handlers.
+    handled_commands = models.JSONField(default=list, editable=False)
     extra_epochs = models.PositiveBigIntegerField(_("extra epochs"), default=0)
     start_paused = models.BooleanField(_("start paused"), default=False)
     is_paused = models.BooleanField(_("paused"), default=False)
@@ -172,6 +179,8 @@ class Run(models.Model):
     restarts = models.PositiveIntegerField(_("restarts allowed"), default=0)
     restarts_used = models.PositiveIntegerField(_("restarts used"), default=0)
     usual_step_s = models.FloatField(_("usual step (s)"), null=True, blank=True)
+    # Since when a command waits for a training that does not look at `run.stopping`.
+    not_looking_since = models.DateTimeField(null=True, editable=False)
     stalled_since = models.DateTimeField(_("stalled since"), null=True, blank=True)
     # What the supervisor measures of itself: a `runs.protocol.reports.SupervisorReport`.
     supervisor_report = models.JSONField(null=True, blank=True, editable=False)
@@ -229,6 +238,20 @@ class Run(models.Model):
     def group(self) -> str:
         """The group of the run's state: "waiting", "live", "lost" or "ended"."""
         return group_of(self.state)
+
+    @property
+    def offers(self) -> list[str]:
+        """Of the commands that not every training is asked for, those that this one is.
+
+        A recipe does all that need a handler, a script those for which it has registered one. Its process is ended
+        where it does not look at what it is asked.
+        """
+        handled = [kind for kind in UNHANDLED if self.recipe_id or kind in self.handled_commands]
+        return handled if self.not_looking_since is None else [*handled, EndProcess.kind]
+
+    def withholds(self, kind: str) -> bool:
+        """Tell whether a command is one that this training is not asked for."""
+        return kind in OPTIONAL and kind not in self.offers
 
     @property
     def knob_specs(self) -> dict[str, ValueSpec]:

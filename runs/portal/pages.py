@@ -24,7 +24,7 @@ from runs.access.logins import CountedPasswordChangeForm, is_locked
 from runs.access.roles import Viewer, viewer_of
 from runs.commands.legal_states import legal_states
 from runs.live.origin import parse_origin
-from runs.models import AlertState, CommandState, Run, RunQuerySet, RunState, Severity
+from runs.models import OPTIONAL, AlertState, CommandState, Run, RunQuerySet, RunState, Severity
 from runs.portal.forms import RunFilter
 from runs.portal.query_text import NulInQuery
 from runs.portal.rows import badges_of, row_of, with_loss
@@ -169,7 +169,8 @@ class RunView(DetailView[Run], ABC):
                 "start": start_command(run) if viewer.may_command else "",
                 "states": {value: str(label) for choices in STATES for value, label in choices.choices},
                 "commands": {
-                    kind: {"legal_in": sorted(legal_states(command, run))} for kind, command in COMMANDS.items()
+                    kind: {"legal_in": sorted(legal_states(command, run)), "is_optional": kind in OPTIONAL}
+                    for kind, command in COMMANDS.items()
                 },
                 "addresses": self.addresses(),
             },

@@ -69,6 +69,17 @@ class Stop(RunCommand, frozen=True, kw_only=True):
     checkpoint: bool = True
 
 
+class EndProcess(RunCommand, frozen=True, kw_only=True):
+    """End the process of a training that does not look at what it is asked: SIGTERM, and SIGKILL 10 s later."""
+
+    kind: ClassVar[str] = gettext_noop("end_process")
+    help: ClassVar[str] = gettext_noop(
+        "End the process of a training that does not look at run.stopping: SIGTERM, and SIGKILL 10 s later. What it "
+        "has not saved is lost."
+    )
+    can_be_scheduled: ClassVar[bool] = False
+
+
 class Pause(RunCommand, frozen=True, kw_only=True):
     """Wait in front of the next step; every command still works."""
 
@@ -200,7 +211,7 @@ class StartAnyway(OfQueue, frozen=True, kw_only=True):
 COMMANDS: dict[str, type[RunCommand]] = {
     command.kind: command
     for command in (
-        Stop, Pause, Resume, SaveCheckpoint, Evaluate, SetKnob, Note, Extend, Cancel,
+        Stop, EndProcess, Pause, Resume, SaveCheckpoint, Evaluate, SetKnob, Note, Extend, Cancel,
         Withdraw, MoveToFront, SetPriority, StartAnyway,
     )
 }  # fmt: skip

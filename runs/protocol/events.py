@@ -145,6 +145,10 @@ class StatusChanged(Event, frozen=True, kw_only=True):
     restarts: int
     restarts_used: int
     last_attempt: AttemptState | None
+    # Of save_checkpoint, evaluate, extend and end_process those that the training is asked for.
+    offers: list[str]
+    # Since when a command waits for a training that does not look at `run.stopping`.
+    not_looking_since: str | None
 
 
 class EnvironmentRecorded(Event, frozen=True, kw_only=True):

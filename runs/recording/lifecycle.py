@@ -136,7 +136,9 @@ def open_attempt(
             heartbeat_at=now,
             is_paused=False,
             stalled_since=None,
+            not_looking_since=None,
             knobs=[],
+            handled_commands=[],
             given_devices=list(given_devices),
             after_run=None,
             line_at=None,
@@ -240,7 +242,8 @@ def end_attempt(lease: Lease, end: AttemptEnd, remark: str = "") -> None:
     reason = f"{end.error[:room]} {remark}".strip()
     with transaction.atomic():
         stalled = Run.objects.filter(pk=lease.run_id, attempt=lease.number).exclude(stalled_since=None).exists()
-        renew_lease(lease, state=end.outcome, reason=reason, ended_at=now, is_paused=False, stalled_since=None)
+        over: dict[str, Any] = {"is_paused": False, "stalled_since": None, "not_looking_since": None}
+        renew_lease(lease, state=end.outcome, reason=reason, ended_at=now, **over)
         if stalled:
             feed.append(lease.run_id, StallChanged(attempt=lease.number, stalled=False))
         Attempt.objects.filter(pk=lease.attempt_id).update(

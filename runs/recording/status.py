@@ -37,6 +37,8 @@ def _status(run: Run, last: Attempt | None, remark: str) -> StatusChanged:
         restarts=run.restarts,
         restarts_used=run.restarts_used,
         last_attempt=attempt_state(last) if last else None,
+        offers=run.offers,
+        not_looking_since=iso(run.not_looking_since) if run.not_looking_since else None,
     )
 
 

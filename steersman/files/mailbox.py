@@ -1,7 +1,8 @@
 """The mailbox: how a supervisor hands commands to a training process, at no cost to its loop.
 
 `mailbox` is one page of shared memory of 8-byte words: the first counts the commands posted so far, the second
-is raised each second while a supervisor lives, the third by the worker for each outcome in its journal.
+is raised each second while a supervisor lives, the third by the worker for each outcome in its journal; the fourth
+is how many commands the worker has taken.
 `commands.jsonl` holds the commands (`steersman.records.posted`), a JSON object a line. A counter is raised after what
 it counts is written, so that a process which sees the count can read it. Knows nothing of runs or torch.
 """
@@ -30,6 +31,7 @@ class Inbox(Protocol):
     def heartbeats(self) -> int: ...
     def new_commands(self) -> list[PostedCommand]: ...
     def tell_outcome(self) -> None: ...
+    def tell_taken(self, posted: int) -> None: ...
 
 
 class Mailbox:
@@ -98,6 +100,14 @@ class Mailbox:
     def tell_outcome(self) -> None:
         self.posted[2] += 1
 
+    @property
+    def taken(self) -> int:
+        """Count the commands that the worker has taken: fewer than were posted where it has not looked since."""
+        return self.posted[3]
+
+    def tell_taken(self, posted: int) -> None:
+        self.posted[3] = posted
+
     def settle(self) -> None:
         """Raise the counter to what stands in the file: whoever posted last may have died between the two."""
         self.posted[0] = max(self.posted[0], len(self.commands()))
@@ -119,6 +129,8 @@ class NullMailbox:
         return []
 
     def tell_outcome(self) -> None: ...
+
+    def tell_taken(self, posted: int) -> None: ...
 
 
 def _whole_commands(text: bytes) -> list[PostedCommand]:

@@ -1,5 +1,6 @@
 """The records of a journal, one class for each kind; whoever adds a kind begins here.
-Those of alerts stand in `alert_kinds`, those of knobs in `knob_kinds`.
+Those of alerts stand in `alert_kinds`, those of knobs in `knob_kinds`, those by which a script describes itself in
+`own_kinds`.
 
 `of` takes what a training passes and returns what can be stored of it: the table of docs/values.md. What could not be
 stored as it was given is added to `remarks`; it raises for no value, and returns None if nothing is left to store.
@@ -21,6 +22,8 @@ from steersman.records.alert_kinds import AlertRecord as AlertRecord
 from steersman.records.alert_kinds import WatchRecord as WatchRecord
 from steersman.records.knob_kinds import EffectRecord as EffectRecord
 from steersman.records.knob_kinds import KnobsRecord as KnobsRecord
+from steersman.records.own_kinds import HandlersRecord as HandlersRecord
+from steersman.records.own_kinds import ParametersRecord as ParametersRecord
 from steersman.records.record import LARGEST_PAYLOAD_BYTES, Record
 from steersman.records.typed_json import Json
 from steersman.values import places

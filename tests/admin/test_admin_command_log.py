@@ -32,6 +32,7 @@ def run(project: Project) -> Run:
     return Run.objects.create(
         project=project, name="wide", state=RunState.RUNNING, attempt=1, step=10, knobs=knobs, restarts=3,
         restarts_used=2,
+        handled_commands=["evaluate", "extend", "save_checkpoint"],
     )  # fmt: skip
 
 

@@ -140,7 +140,9 @@ def test_what_is_usual_needs_some_values() -> None:
 def lease(transactional_db: None) -> Lease:
     project = Project.objects.create(name="Lab", slug="lab")
     run = Run.objects.create(project=project, name="first")
-    return open_attempt(run.pk, Holder("gpu-host", "boot", 1), 0, command_line=[])
+    lease = open_attempt(run.pk, Holder("gpu-host", "boot", 1), 0, command_line=[])
+    Run.objects.filter(pk=run.pk).update(handled_commands=["save_checkpoint"])
+    return lease
 
 
 @pytest.fixture

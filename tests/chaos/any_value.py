@@ -34,6 +34,9 @@ print(json.dumps([
 ]))
 """
 
+# Of these the newest value stands in place of those before.
+LAST = ("environment", "parameters")
+
 
 def found_in(stack: Stack, run_id: int) -> set[tuple[Any, ...]]:
     """Return what a run left in the database, in the words of `Call.stored`."""
@@ -60,8 +63,9 @@ def found_in(stack: Stack, run_id: int) -> set[tuple[Any, ...]]:
         elif event["kind"] == "checkpoint":
             found.add(("checkpoint", event["sha256"]))
     (attempt,) = rows(stack, "SELECT * FROM runs_attempt WHERE run_id = ?", run_id)
-    (run,) = rows(stack, "SELECT knobs FROM runs_run WHERE id = ?", run_id)
+    (run,) = rows(stack, "SELECT knobs, parameters FROM runs_run WHERE id = ?", run_id)
     found |= {("knob", knob["name"]) for knob in json.loads(run["knobs"])}
+    found.add(("parameters", json.loads(run["parameters"]).get("token")))
     found.add(("environment", json.loads(attempt["environment"]).get("token")))
     return found
 
@@ -72,11 +76,11 @@ def beginnings(text: str) -> list[str]:
 
 
 def lost_of(notes: list[dict[str, Any]], found: set[tuple[Any, ...]]) -> list[list[Any]]:
-    """Return what had to be stored and was not. The environment that was told last stands for all."""
+    """Return what had to be stored and was not. Of some the newest stands for all: see LAST."""
     wanted = [stored for note in notes for stored in note["stored"]]
-    last = [stored for stored in wanted if stored[0] == "environment"][-1:]
+    last = list({stored[0]: stored for stored in wanted if stored[0] in LAST}.values())
     return [stored for stored in [*wanted, *last] if tuple(stored) not in found and (
-        stored[0] != "environment" or stored in last)]  # fmt: skip
+        stored[0] not in LAST or stored in last)]  # fmt: skip
 
 
 def check(stack: Stack, each: int) -> dict[str, Any]:

@@ -50,7 +50,9 @@ def run() -> Run:
     run = Run.objects.create(project=project, name="first")
     open_attempt(run.pk, Holder("h", "b", 1), 0, command_line=[])
     knobs = [Knob(RATE, 0.25, effective=lambda: 0.125).to_wire(), Knob(BITS, "8").to_wire()]
-    Run.objects.filter(pk=run.pk).update(knobs=knobs, step=10)
+    Run.objects.filter(pk=run.pk).update(
+        knobs=knobs, step=10, handled_commands=["evaluate", "extend", "save_checkpoint"]
+    )
     run.refresh_from_db()
     return run
 
@@ -102,7 +104,7 @@ def test_its_author_is_the_member_who_is_named(run: Run) -> None:
         (["RUN", "stop", "--user", "viewer"], "--user: viewer is a viewer of lab: only operators and owners command."),
         (["RUN", "stop", "--user", "stranger"], "--user: stranger is no member of lab"),
         (["RUN", "stop", "--user", "nobody"], "--user: there is no active user nobody."),
-        (["RUN"], "Name a command: cancel, evaluate"),
+        (["RUN"], "Name a command: cancel, end_process, evaluate"),
         (["RUN", "dance"], "There is no such command"),
         (["RUN", "set_knob", "rate"], "rate: write name=value."),
         (["RUN", "stop", "--at-step", "0"], "--at-step, --at-epoch: Give the step of at as a whole number from 1"),
@@ -164,6 +166,8 @@ def test_it_prints_json_as_the_api_gives_it(run: Run) -> None:
 
 
 def test_it_lists_commands_with_what_they_take_and_knobs_with_where_they_stand(run: Run) -> None:
+    # What it is asked waits, so that its process may be ended too.
+    Run.objects.filter(pk=run.pk).update(not_looking_since=timezone.now())
     code, said = typed(str(run.pk), "--list")
     assert code == 0 and f"Run {run.pk} (first) is running at step 10." in said
     for kind, command in COMMANDS.items():
@@ -204,7 +208,14 @@ def saved(run: Run, attempt: int, step: int) -> None:
 
 @pytest.fixture
 def new(run: Run) -> Run:
-    return Run.objects.create(project=run.project, name="new", state=RunState.PAUSED, is_paused=True, attempt=1)
+    return Run.objects.create(
+        project=run.project,
+        name="new",
+        state=RunState.PAUSED,
+        is_paused=True,
+        attempt=1,
+        handled_commands=["evaluate", "extend", "save_checkpoint"],
+    )
 
 
 def test_it_asks_of_a_new_run_what_was_applied_to_the_old(run: Run, new: Run) -> None:

@@ -156,6 +156,8 @@ def test_each_command_is_taken_in_its_states_and_refused_in_others(kind: str, st
         assert command.state == CommandState.REFUSED and command.outcome.startswith(("No run that", "It waits for no"))
     elif kind == "cancel":
         assert command.state == CommandState.REFUSED and command.outcome == "This run has no such command."
+    elif kind == "end_process":
+        assert command.state == CommandState.REFUSED and "ask it to stop" in command.outcome
     elif state in ("running", "paused"):
         assert command.state == CommandState.SENT
     else:
@@ -224,6 +226,8 @@ def test_a_script_at_rest_is_told_that_it_has_no_epochs(state: RunState) -> None
 def test_a_script_that_lives_answers_itself_how_it_is_made_longer() -> None:
     run = new_run(recipe=None)
     open_attempt(run.pk, HOLDER, 0, command_line=[])
+    assert "has not said how it is made longer" in send(run.pk, "extend").outcome
+    Run.objects.filter(pk=run.pk).update(handled_commands=["extend"])
     assert send(run.pk, "extend").state == CommandState.SENT
 
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { newestOfCommands } from "../../static/js/commands/stages.js";
+import { newestOfCommands, withoutRepeatedStates } from "../../static/js/commands/stages.js";
 import { kindText } from "../../static/js/panels/checkpoints.js";
 import { linkText } from "../../static/js/run/link_text.js";
 
@@ -25,6 +25,19 @@ test("it lists each command once, as it stands now", () => {
   ];
   assert.deepEqual(newestOfCommands(events).map(({ seq }) => seq), [1, 4, 5, 6]);
   assert.deepEqual(newestOfCommands([]), []);
+});
+
+test("it does not say again that a run goes on where its plan or what it takes changed", () => {
+  const status = (seq, state, remark = "") => ({ seq, kind: "status", state, reason: "", remark });
+  const events = [
+    status(1, "running"),
+    status(2, "running"),
+    { seq: 3, kind: "checkpoint" },
+    status(4, "running", "another supervisor took the training over"),
+    status(5, "paused"),
+    status(6, "running"),
+  ];
+  assert.deepEqual(withoutRepeatedStates(events).map(({ seq }) => seq), [1, 3, 4, 5, 6]);
 });
 
 test("it calls one checkpoint the best and one the newest", () => {

@@ -21,6 +21,8 @@ export const STATUS = {
   restarts: 0,
   restarts_used: 0,
   last_attempt: null,
+  not_looking_since: null,
+  offers: ["save_checkpoint", "evaluate", "extend"],
 };
 
 const RUN = {

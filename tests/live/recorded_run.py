@@ -35,7 +35,9 @@ from runs.recording.lifecycle import (
     mark_lost,
     open_attempt,
     open_commands,
+    renew_lease,
 )
+from runs.recording.status import announce_status
 from runs.series import storage
 from steersman.agent.journals.consoles import ConsolesRead
 from steersman.agent.journals.merged import Journals
@@ -47,6 +49,7 @@ from steersman.run import Run as Client
 from steersman.run import worker_lock_path
 from tests.support.stored_points import float32
 from trainer.control.command_dispatch import as_posted
+from trainer.control.deaf_training import NOT_LOOKING
 from trainer.control.restart import conclude
 from trainer.ingest.offsets import open_journals
 from trainer.ingest.stall_report import StallReport
@@ -395,6 +398,15 @@ class RecordedRun:
 
     def stop_and_end(self) -> None:
         self.stop()
+        self.end(RunState.STOPPED)
+
+    def end_deaf(self) -> None:
+        """The training does not look at what it is asked, and a person has its process ended."""
+        renew_lease(self.now.lease, not_looking_since=datetime(2026, 1, 2, tzinfo=UTC))
+        announce_status(self.pk, remark=NOT_LOOKING)
+        self.command("end_process", deliver=False)
+        for command in open_commands(self.pk):
+            deliver_command(self.now.lease, command)
         self.end(RunState.STOPPED)
 
     def fail(self) -> None:

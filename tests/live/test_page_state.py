@@ -90,7 +90,8 @@ def whole_story(run: RecordedRun) -> None:
         run.set_knob,
         # Lost, queued by hand, and taken over by another host.
         run.lose, run.enqueue, run.start, run.log_points, run.lose, run.take_over, run.log_points, run.log_epoch,
-        run.stop_and_end, run.start, run.log_points, run.finish, run.extend, run.start, run.log_epoch, run.finish,
+        run.stop_and_end, run.start, run.log_points, run.finish, run.extend, run.start, run.log_epoch, run.end_deaf,
+        run.start, run.log_epoch, run.finish,
     ]  # fmt: skip
     for happens in chapters:
         run.cut()

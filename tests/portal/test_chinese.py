@@ -190,7 +190,7 @@ NAMES = """
     manage py watch make serve validation_loss train loss accuracy Enter Tab PNG SHA openapi json cuda cpu Ctrl
     the loss is no finite number zh-hans admin train_loss int float str bool choice true false
     nan NaN rank documentation sources python run id Digits quick text GiB
-    Apprise Prometheus metrics
+    Apprise Prometheus metrics run stopping SIGTERM SIGKILL
     DingTalk WeCom Webhook SEC TLS STARTTLS SMTP IMAP POP3 Gmail Asia Shanghai Europe Berlin com smtp gmail
     jsons hook example org dingtalk c3d4 Non Finite finite Spike STEERSMAN_PUBLIC_URL
     STEERSMAN_EMAIL_URL qyapi ntfys ntfy slack

@@ -58,7 +58,10 @@ def alert(project: Project) -> Alert:
         Knob(ValueSpec("width", "int"), 4).to_wire(),
         Knob(ValueSpec("learning_rate", "float"), 0.1).to_wire(),
     ]
-    run = Run.objects.create(project=project, name="night", state=RunState.RUNNING, attempt=1, knobs=knobs)
+    run = Run.objects.create(
+        project=project, name="night", state=RunState.RUNNING, attempt=1, knobs=knobs,
+        handled_commands=["save_checkpoint"],
+    )  # fmt: skip
     run.attempts.create(number=1, host="h", boot_id="b", supervisor_pid=1, started_at=timezone.now())
     return Alert.objects.create(
         run=run, attempt=1, detector="spike", series="train/loss", severity="critical", title="Spike", step=40,

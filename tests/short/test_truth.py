@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +171,9 @@ class Training:
         return run_row(self.stack, self.run_id)
 
     def states(self) -> list[str]:
-        return [event["state"] for event in events(self.stack, self.run_id, "status")]
+        """Return the states that the run was in, one after the other."""
+        told = [event["state"] for event in events(self.stack, self.run_id, "status")]
+        return [state for state, _ in groupby(told)]
 
     def stalls(self) -> list[bool]:
         return [event["stalled"] for event in events(self.stack, self.run_id, "stall")]

@@ -47,6 +47,8 @@ GOOD = [
     kinds.AlertRecord(step=15, name="Odd data", text="文", level="critical"),
     kinds.WatchRecord(step=16, name="my measure", goal="max"),
     kinds.EffectRecord(step=17, id="c", effective={"body": 0.5}),
+    kinds.HandlersRecord(step=18, commands=["evaluate"]),
+    kinds.ParametersRecord(step=19, parameters={"lr": 0.1, "layers": [1, 2], "data": None}),
     kinds.SetAsideRecord(lines=["a"], system={"gpu/0": None}, events=["Metrics(…)"]),
 ]
 deep: Any = []

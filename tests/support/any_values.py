@@ -57,7 +57,8 @@ ROWS = dict(zip(
     ("number", "nonfinite", "beyond", "no number", "whole", "no whole", "measured", "mapping", "beyond 64", "name",
      "long", "bad name", "many", "wrong call", "plan", "open", "odd plan", "seconds", "no seconds", "flag",
      "best value", "step value", "text", "choice", "watch",
-     "bad checkpoint", "objects", "bad objects", "environment", "handler", "knob", "bad knob", "rate knob",
+     "bad checkpoint", "objects", "bad objects", "environment", "parameters", "no parameters", "handler",
+     "knob", "bad knob", "rate knob",
      "no optimizer", "no handler"),
     table(), strict=True,
 ))  # fmt: skip
@@ -383,6 +384,14 @@ step_calls = st.one_of(
     st.builds(lambda step: Call("step", ROWS["no whole"], (step, "text")), no_wholes),
     st.builds(lambda step: Call("step", ROWS["beyond 64"], (step, "text")), beyond_64),
 )
+parameter_calls = st.one_of(
+    st.builds(
+        lambda given: Call("configure", ROWS["parameters"], ({**given, "token": (token := next(TOKENS))},), {},
+                           [["parameters", token]]),
+        st.dictionaries(st.text(st.characters(), max_size=20), nested, max_size=5),
+    ),
+    st.builds(lambda given: Call("configure", ROWS["no parameters"], (given,)), st.one_of(st.none(), st.integers())),
+)  # fmt: skip
 on_calls = st.one_of(
     st.builds(lambda kind: Call("on", ROWS["no handler"], (kind, None)), anything),
     st.builds(lambda knob: Call("declare", ROWS["no handler"], (knob,)), anything),
@@ -400,6 +409,7 @@ CALLS: dict[str, st.SearchStrategy[Call]] = {
     "record_checkpoint": checkpoint_calls,
     "save_checkpoint": saving_calls,
     "record_environment": environment_calls,
+    "configure": parameter_calls,
     "record_outcome": outcome_calls,
     "knob": knob_calls,
     "learning_rate_knob": rate_knob_calls,

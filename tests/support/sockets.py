@@ -29,7 +29,13 @@ def people(transactional_db: None) -> dict[str, User]:
     for role in ("operator", "viewer"):
         Membership.objects.create(project=project, user=made[role], role=role)
     for name in ("one", "two"):
-        Run.objects.create(project=project, name=name, state="running", attempt=1)
+        Run.objects.create(
+            project=project,
+            name=name,
+            state="running",
+            attempt=1,
+            handled_commands=["evaluate", "extend", "save_checkpoint"],
+        )
     return made
 
 

@@ -44,7 +44,7 @@ def status_event(state: str, attempt: int = 1, **fields: Any) -> StatusChanged:
     known: dict[str, Any] = {
         "ranks": 1, "reason": "", "started_at": None, "ended_at": None, "trained_s": 0.0, "training_since": None,
         "total_epochs": None, "total_steps": None, "steps_per_epoch": None, "restarts": 0, "restarts_used": 0,
-        "last_attempt": None,
+        "last_attempt": None, "offers": [], "not_looking_since": None,
     }  # fmt: skip
     return StatusChanged(state=state, group=group_of(state), attempt=attempt, **known | fields)
 

@@ -15,7 +15,7 @@ from django.db import transaction
 
 from runs.commands.record import record
 from runs.models import Command, CommandState
-from runs.protocol.commands import Request, RunCommand, SaveCheckpoint, Stop
+from runs.protocol.commands import EndProcess, Request, RunCommand, SaveCheckpoint, Stop
 from runs.recording.lifecycle import Lease, deliver_command, expire_commands, open_commands, renew_lease
 from steersman.agent.launch.worker_group import WorkerGroup
 from steersman.agent.supervise.interrupts import Interrupts
@@ -41,6 +41,8 @@ class CommandDispatch:
         self._interrupts = interrupts
         self._display = display
         self.command_waits = True
+        # Who wants the process to be ended, "" where nobody does.
+        self.ended_by = ""
         self._posted = {command.id for command in mailbox.commands()}
         self._stop_posted = False
         self._stop_posted_at = 0.0
@@ -96,6 +98,11 @@ class CommandDispatch:
             renew_lease(self._lease)
             expire_commands(self._lease.run_id)
         for command in open_commands(self._lease.run_id):
+            if command.kind == EndProcess.kind:
+                # Not the worker's, which does not look. It is applied once the process is gone.
+                if deliver_command(self._lease, command):
+                    self.ended_by = command.author_name
+                continue
             posted = str(command.pk) in self._posted
             if command.state == CommandState.DELIVERED and posted:
                 continue

@@ -8,7 +8,11 @@ from dataclasses import replace
 from runs.models import RunState
 from runs.recording.lifecycle import AttemptEnd
 from steersman.agent.machine.out_of_memory import KILLED, blames_killed_child, name_out_of_memory
+from steersman.marked_text import gettext_noop
 from steersman.records.kinds import EndRecord
+
+# Who ended it stands in the command log: a share link shows this text, and no names.
+ENDED = gettext_noop("Its process was ended by a command, since it did not look at run.stopping.")
 
 
 def judge_end(
@@ -17,19 +21,23 @@ def judge_end(
     *,
     interrupted: bool,
     stopped: bool,
+    ended: bool = False,
     last_line: str = "",
     oom_kill: bool = False,
 ) -> AttemptEnd:
     """Return how an attempt ended from the exit status, if it is known, and the fields of the worker's END record.
 
     `code` is negative for a signal, as in `subprocess`; None for a worker that was not our child. `oom_kill`
-    is whether the kernel killed in the worker's control group just now, for want of memory.
+    is whether the kernel killed in the worker's control group just now, for want of memory; `ended` whether a command
+    had its process ended.
     """
     name = signal_name(-code) if code is not None and code < 0 else ""
     exit_code = code if code is not None and code >= 0 else None
     if interrupted:
         error = "Ended at once by a second interrupt; no checkpoint was saved."
         return AttemptEnd(RunState.STOPPED, exit_code, name, error)
+    if ended:
+        return AttemptEnd(RunState.STOPPED, exit_code, name, ENDED)
     if end_record is not None and not end_record.is_good:
         is_child = oom_kill and blames_killed_child(end_record.error)
         error = f"{KILLED} {end_record.error}" if is_child else name_out_of_memory(end_record.error)

@@ -15,9 +15,9 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from runs.models import Attempt, Command, CommandState, Run, RunState
-from runs.protocol.commands import Stop
+from runs.protocol.commands import EndProcess, Stop
 from runs.recording import queue
-from runs.recording.lifecycle import AttemptEnd, Lease, end_attempt
+from runs.recording.lifecycle import AttemptEnd, Lease, complete_command, end_attempt
 from runs.recording.restart_policy import Fault, Restart, plan_restart
 from steersman.agent.folders import attempt_folder, host_name
 from steersman.agent.supervise.interrupts import Interrupts
@@ -60,6 +60,8 @@ def conclude(lease: Lease, end: AttemptEnd) -> None:
     """
     with transaction.atomic():
         wanted = _stop_is_wanted(lease)
+        for command in ending_commands(lease):
+            complete_command(command, CommandState.APPLIED, step=command.run.step)
         following: Restart | str = ""
         if end.outcome == RunState.FAILED and not wanted:
             following = _following(lease, end)
@@ -69,6 +71,12 @@ def conclude(lease: Lease, end: AttemptEnd) -> None:
             end_attempt(lease, end)
             reason = f"{end.error} {following.sentence}"
             queue.queue_restart(lease.run_id, host_name(), following.pause_s, reason)
+
+
+def ending_commands(lease: Lease) -> list[Command]:
+    """Return the commands by which the process of an attempt was ended."""
+    asked = Command.objects.select_related("run").filter(run_id=lease.run_id, attempt=lease.number)
+    return list(asked.filter(kind=EndProcess.kind, state=CommandState.DELIVERED))
 
 
 def _stop_is_wanted(lease: Lease) -> bool:

@@ -39,9 +39,10 @@ from trainer.alerts.judging import Batch
 from trainer.alerts.thread import AlertThread
 from trainer.control.command_dispatch import CommandDispatch
 from trainer.control.console_keeping import ConsoleKeeping
+from trainer.control.deaf_training import DeafTraining
 from trainer.control.display import Display
 from trainer.control.exit_status import judge_end, name_rank
-from trainer.control.restart import conclude
+from trainer.control.restart import conclude, ending_commands
 from trainer.ingest.offsets import open_consoles, open_journals
 from trainer.ingest.partial_store import one_line
 from trainer.ingest.stall_report import StallReport
@@ -65,8 +66,10 @@ LARGEST_UNFOLDED_POINTS = 20_000
 DATABASE_PAUSE_S = 0.5
 # Who was suspended for longer than this between two looks may hold the run no more.
 LONGEST_TICK_GAP_S = 3.0
-# A training that does not look at `run.stopping` is sent SIGTERM, and killed this much later.
-KILL_AFTER_SIGTERM_S = 10.0
+
+
+SIGTERM_IS_IGNORED = "SIGTERM came, and the training does not look at run.stopping: it is ended without a checkpoint."
+PROCESS_IS_ENDED = "The process is ended by a command: SIGTERM now, SIGKILL 10 s later where it is still there."
 
 
 class DatabaseGone(Exception):
@@ -123,7 +126,7 @@ class Supervisor:
         self._unfolded_points = 0
         self._database_away = False
         self._forced_exit = ForcedExit(interrupts, group, lambda: self._ticked_at, self._dispatch.post_stop)
-        self._deaf_since: float | None = None
+        self._deaf = DeafTraining(lease, folder, self._mailbox, group, self._warn)
 
     def follow(self) -> int:
         """Follow the worker until it has ended and all that it wrote is stored; return the exit code of `train`."""
@@ -174,8 +177,12 @@ class Supervisor:
                 renew_lease(self.lease)
             heartbeat_due = now - self._last_heartbeat >= HEARTBEAT_INTERVAL_S
             self._dispatch.dispatch(heartbeat_due)
-            if self._dispatch.stop_is_ignored(self._stall.watch.allowed_s):
-                self._end_deaf(now)
+            self._deaf.look(now, self._stall.watch.allowed_s)
+            if self._dispatch.ended_by:
+                self._deaf.end(PROCESS_IS_ENDED, now)
+            elif self._dispatch.stop_is_ignored(self._stall.watch.allowed_s):
+                # Without a supervisor SIGTERM would have ended it.
+                self._deaf.end(SIGTERM_IS_IGNORED, now)
             push_due = now - self._last_store >= settings.STEERSMAN_PUSH_MS / 1000 or self._outcome_waits()
             if heartbeat_due or (
                 push_due and (self._journals.has_more() or now - self._last_console >= CONSOLE_INTERVAL_S)
@@ -200,16 +207,10 @@ class Supervisor:
         if time.monotonic() - self._last_store > 2 * HEARTBEAT_INTERVAL_S:
             announce_heartbeat(self.lease.run_id, self.lease.number)
 
-    def _end_deaf(self, now: float) -> None:
-        """End a training that does not look at `run.stopping`: without a supervisor SIGTERM would have ended it."""
-        if self._deaf_since is None:
-            self._deaf_since = now
-            text = "SIGTERM came, and the training does not look at run.stopping: it is ended without a checkpoint."
-            self._pending_lines.append(LogLine(text=text, source="steersman", level="warning"))
-            self.display.say(text)
-            self.group.kill(signal.SIGTERM)
-        elif now - self._deaf_since > KILL_AFTER_SIGTERM_S:
-            self.group.kill(signal.SIGKILL)
+    def _warn(self, text: str) -> None:
+        """Tell people at the terminal, and viewers with the next tick."""
+        self._pending_lines.append(LogLine(text=text, source="steersman", level="warning"))
+        self.display.say(text)
 
     def _outcome_waits(self) -> bool:
         """Tell whether a command has its outcome: whoever asked waits for it, and not for the next tick."""
@@ -225,6 +226,7 @@ class Supervisor:
             tick.read = self._reader.read()
         if tick.read is not None:
             self._stall.watch.note(tick.read.records)
+            self._deaf.note(tick.read.records)
         if now - self._last_console >= CONSOLE_INTERVAL_S:
             self._last_console = now
             tick.console = self._consoles.read()
@@ -311,6 +313,8 @@ class Supervisor:
         self._wait_for_database(lambda: self._console_keeping.bound_text(ended=True))
         self._console_keeping.end()
         self.display.end(self.progress, end)
+        if self._dispatch.ended_by:
+            self.display.say(f"ended by {self._dispatch.ended_by}")
         if self.interrupts.stops >= 2:
             return EXIT_INTERRUPTED
         if end.outcome == RunState.FAILED:
@@ -321,8 +325,7 @@ class Supervisor:
         """Say so where a script ended well without one record: it looks as if all were in order."""
         ended_well = not any(self.group.has_failed(worker) for worker in self.group.workers)
         if not self._is_recipe and ended_well and (text := reproach(self.folder)):
-            self._pending_lines.append(LogLine(text=text, source="steersman", level="warning"))
-            self.display.say(text)
+            self._warn(text)
 
     def _store_rest(self) -> None:
         while (read := self._reader.read(ended=True)) is not None:
@@ -367,6 +370,7 @@ class Supervisor:
             end_record,
             interrupted=self.interrupts.stops >= 2,
             stopped=stopped,
+            ended=bool(ending_commands(self.lease)),
             last_line=last_line,
             oom_kill=self._oom_kills.has_killed(),
         )

@@ -34,6 +34,7 @@ from steersman.agent.launch.torchrun import (
     torchrun_launch,
 )
 from steersman.agent.launch.worker_group import WorkerGroup
+from steersman.agent.machine.redactor import Redactor
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.checkpoints.resumed_knobs import write_resumed_knobs
 from steersman.checkpoints.saved import write_resume
@@ -186,7 +187,7 @@ def _train_once(
             run.pk,
             myself(),
             run.attempt,
-            command_line=[Path(word).name for word in options.script],
+            command_line=_as_typed(options.script),
             resumed_from=work.checkpoint,
             restart=restart,
             ranks=ranks,
@@ -211,6 +212,12 @@ def _train_once(
     if options.inline:
         _become_worker(lease, prepared, lock, interrupts)
     return _start(lease, prepared, ranks, launch, display, interrupts, work.lines)
+
+
+def _as_typed(script: tuple[str, ...]) -> list[str]:
+    """Return the words of a command line without what must not leave this host."""
+    redactor = Redactor(settings.STEERSMAN_DATA, settings.BASE_DIR)
+    return [redactor.text(word) for word in script]
 
 
 def _take_signals() -> Interrupts:

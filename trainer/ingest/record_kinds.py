@@ -42,9 +42,11 @@ from steersman.records.kinds import (
     EffectRecord,
     EnvironmentRecord,
     EpochRecord,
+    HandlersRecord,
     KnobsRecord,
     NoteRecord,
     OutcomeRecord,
+    ParametersRecord,
     PlanRecord,
     StateRecord,
     TextRecord,
@@ -52,6 +54,7 @@ from steersman.records.kinds import (
 )
 from steersman.records.record import Record
 from steersman.spec import ValueSpec
+from trainer.ingest.own_parameters import store_parameters
 
 BEST_METRICS = ("validation_accuracy", "validation_loss")
 
@@ -89,6 +92,12 @@ class RecordStore:
             case EffectRecord():
                 effective = as_stored(record.effective)
                 correct_effect(record.id, self._lease.run_id, effective)
+            case HandlersRecord():
+                self._store_handlers(record)
+            case ParametersRecord():
+                told = store_parameters(self._lease.run_id, record, self._redactor)
+                known = EnvironmentRecorded(attempt=self._lease.number)
+                return [known, self.line(told, "warning")] if told else [known]
             case CheckpointRecord():
                 saved = self._store_checkpoint(record)
                 self._forget_removed(except_id=saved.id)
@@ -124,6 +133,13 @@ class RecordStore:
             known = Run.objects.values_list("knobs", flat=True).get(pk=self._lease.run_id)
         named = {knob["name"]: knob for knob in known} | {knob["name"]: knob for knob in knobs}
         return list(named.values())
+
+    def _store_handlers(self, record: HandlersRecord) -> None:
+        run = Run.objects.get(pk=self._lease.run_id)
+        before, run.handled_commands = run.offers, record.commands
+        run.save(update_fields=["handled_commands"])
+        if run.offers != before:
+            announce_status(run.pk)
 
     def _store_goal(self, record: WatchRecord) -> None:
         """Keep a goal for the supervisor that takes over, and for the next attempt until that declares its own."""

@@ -106,7 +106,7 @@ def _held_back(run: Run, alert: Alert, rule: Rule | None) -> HeldBack | None:
     if sum(abs(each.began_at - alert.began_at) < HOUR for each in earlier) >= rule.most_per_hour:
         return HeldBack.ACTED_OFTEN
     if rule.action != RuleAction.SCALE_KNOB:
-        return None
+        return HeldBack.NOT_DONE if run.withholds(_command_of(rule).kind) else None
     values = knob_numbers(run, rule.knob)
     if not values or rule.factor is None:
         return HeldBack.NO_KNOB

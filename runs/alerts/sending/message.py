@@ -220,7 +220,8 @@ def _links(alert: Alert, destination: AlertDestination) -> tuple[TapLink, ...]:
         offered[links.LinkAction.SCALE_KNOB] = name
     elif alert.series:
         offered[links.LinkAction.HALVE] = _("Learning rate × 0.5")
-    if alert.rule is not None and alert.rule.action == RuleAction.SAVE_CHECKPOINT:
+    saves = alert.rule is not None and alert.rule.action == RuleAction.SAVE_CHECKPOINT
+    if saves and not alert.run.withholds("save_checkpoint"):
         offered[links.LinkAction.SAVE_CHECKPOINT] = _("Save a checkpoint")
     offered[links.LinkAction.ACKNOWLEDGE] = _("Acknowledge")
     return tuple(

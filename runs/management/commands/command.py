@@ -27,6 +27,10 @@ from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_NO_OUTCOME
 POLL_INTERVAL_S = 0.1
 FLUSH_TIMEOUT_S = 2.0
 OPEN = (CommandState.SENT, CommandState.DELIVERED)
+NOT_LOOKING = (
+    "The training does not look at run.stopping: what is asked of it waits. "
+    "`manage.py command {run} end_process` ends its process."
+)
 # The options that stand for fields of a command.
 OPTIONS = {
     "id": "--id",
@@ -112,13 +116,15 @@ class Command(BaseCommand):
         if options["wait"] is not None:
             _wait(row, options["wait"])
         self.stdout.write(json.dumps(as_wire(row)) if options["json"] else outcome_in_words(row))
+        if row.state in OPEN and Run.objects.exclude(not_looking_since=None).filter(pk=run.pk).exists():
+            self.stderr.write(NOT_LOOKING.format(run=run.pk))
         if row.state in (CommandState.REFUSED, CommandState.EXPIRED):
             return EXIT_FAILED
         return EXIT_NO_OUTCOME if options["wait"] is not None and row.state in OPEN else 0
 
     def _list(self, run: Run, as_json: bool) -> None:
         if as_json:
-            self.stdout.write(json.dumps({"run": run.pk, "commands": commands_as_wire(), "knobs": run.knobs}))
+            self.stdout.write(json.dumps({"run": run.pk, "commands": commands_as_wire(run), "knobs": run.knobs}))
             return
         for line in list_in_words(run):
             self.stdout.write(line)

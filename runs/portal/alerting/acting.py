@@ -109,6 +109,8 @@ def words_of(found: Found) -> str:
         case LinkAction.PAUSE:
             return _("Pause the run")
         case LinkAction.STOP:
+            if found.run.withholds("save_checkpoint"):
+                return _("Stop the run")
             return _("Stop the run; it saves a checkpoint first")
         case LinkAction.SAVE_CHECKPOINT:
             return _("Save a checkpoint")

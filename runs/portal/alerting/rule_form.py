@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from runs.alerts.rules import STALL, Rule
-from runs.models import AlertRule, RuleAction, Severity
+from runs.models import AlertRule, RuleAction, Run, Severity
 from runs.portal.alerting.offered import Offered
 from runs.recording.alert_rules import fields_of
 
@@ -103,7 +103,15 @@ class RuleForm(forms.Form):
     OF_LIMIT = ("is_above", "limit", "clear_at", "points")
     OF_ACTION = ("action", "knob", "factor", "smallest", "most_per_hour", "once_per_attempt", "dry_run")
 
-    def __init__(self, given: QueryDict | None, *, rule: Rule, taken: QuerySet[AlertRule], offered: Offered) -> None:
+    def __init__(
+        self,
+        given: QueryDict | None,
+        *,
+        rule: Rule,
+        taken: QuerySet[AlertRule],
+        offered: Offered,
+        run: Run | None = None,
+    ) -> None:
         self.rule = rule
         self._taken = taken
         self._offered = offered
@@ -116,6 +124,8 @@ class RuleForm(forms.Form):
         elif rule.detector == STALL:
             # A stall is of the whole run: a rule of one series would hold for none.
             del self.fields["series"]
+        if not rule.is_of_state and run is not None and run.attempt:
+            self._offer_what_is_done(run)
         if not rule.has_limit:
             for name in self.OF_LIMIT:
                 del self.fields[name]
@@ -137,6 +147,16 @@ class RuleForm(forms.Form):
             "knob": self._offered.note_on_knob(knob.strip()) if action == RuleAction.SCALE_KNOB else "",
         }
         return {name: note for name, note in found.items() if note}
+
+    def _offer_what_is_done(self, run: Run) -> None:
+        """Leave out the actions for which the training of `run` has no handler, unless the rule has one already."""
+        actions = self.fields["action"]
+        assert isinstance(actions, forms.ChoiceField)
+        actions.choices = [
+            (action, label)
+            for action, label in [("", _("none")), *RuleAction.choices]
+            if action == self.rule.action or not run.withholds(action)
+        ]
 
     def parts(self) -> list[tuple[str, list[forms.BoundField]]]:
         """Return the fields with a heading each."""

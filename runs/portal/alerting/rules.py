@@ -193,7 +193,7 @@ def _edit(request: HttpRequest, place: Place) -> HttpResponse:
     row, rule = _edited(request, place)
     taken = place.own.filter(detector=rule.detector).exclude(pk=row.pk)
     offered = offered_by(place.project, place.run)
-    form = RuleForm(request.POST or None, rule=rule, taken=taken, offered=offered)
+    form = RuleForm(request.POST or None, rule=rule, taken=taken, offered=offered, run=place.run)
     runs = [] if place.run else newest_runs(place.project)
     tried, status, past = _run_to_try(request, place, runs), 200, None
     if request.method == "POST":

@@ -31,11 +31,24 @@ export function stageList(command) {
   return list;
 }
 
+/** Return the events without those that tell an earlier stage of a command than another of them does. */
+/** Return the events without those of a state that goes on: they tell a plan, or what the training takes. */
+export function withoutRepeatedStates(events) {
+  let last = "";
+  return events.filter((event) => {
+    if (event.kind !== "status") return true;
+    const goesOn = event.state === last && !event.reason && !event.remark;
+    last = event.state;
+    return !goesOn;
+  });
+}
+
 /** Return where the command is, in words: who has it and what comes next, or what became of it. */
 export function stageText(command) {
   if (command.state === "sending") return gettext("on its way to the portal …");
   if (command.state === "sent") return gettext("stored; waiting for the training host");
   if (command.state === "delivered") {
+    if (command.command === "end_process") return gettext("SIGTERM was sent; SIGKILL follows after 10 s");
     if (command.at_step) return fill(gettext("waits for step {x}"), { x: command.at_step });
     if (command.at_epoch) return fill(gettext("waits for the end of epoch {x}"), { x: command.at_epoch });
     return gettext("the training has it; it acts at the next step");
@@ -45,7 +58,6 @@ export function stageText(command) {
   return [where, command.outcome].filter(Boolean).join(" · ");
 }
 
-/** Return the events without those that tell an earlier stage of a command than another of them does. */
 export function newestOfCommands(events) {
   const told = new Set();
   return events

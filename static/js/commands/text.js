@@ -14,6 +14,7 @@ export function commandText(command) {
 
 const WORDS = {
   stop: (given) => (given.checkpoint === false ? gettext("Stop without a checkpoint") : gettext("Stop")),
+  end_process: () => gettext("End the process"),
   pause: () => gettext("Pause"),
   resume: () => gettext("Resume"),
   save_checkpoint: (given) => fill(gettext("Save checkpoint {name}"), { name: given.name ?? "manual" }),

@@ -1,6 +1,6 @@
 // What happened to a run: attempts and events; and with what it was started.
 
-import { newestOfCommands } from "../commands/stages.js";
+import { newestOfCommands, withoutRepeatedStates } from "../commands/stages.js";
 import { commandText } from "../commands/text.js";
 import { alertTexts, reasonText } from "../shared/alert_texts.js";
 import { element, setText } from "../shared/dom.js";
@@ -30,7 +30,9 @@ export class Activity {
     this.#fill("attempts", versions.attempts + versions.details, () =>
       this.#state.attempts.toReversed().map(attemptRow),
     );
-    this.#fill("events", versions.activity, () => newestOfCommands(this.#state.activity).toReversed().map(eventEntry));
+    this.#fill("events", versions.activity, () =>
+      withoutRepeatedStates(newestOfCommands(this.#state.activity)).toReversed().map(eventEntry),
+    );
     this.#fill("parameters", versions.details, () => table(this.#state.parameters));
     this.#fill("environment", versions.details, () => table(this.#state.environment));
   }

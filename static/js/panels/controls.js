@@ -8,9 +8,9 @@ import { changeDetector } from "../shared/painter.js";
 import { openSheet, shortcut } from "../shared/shortcuts.js";
 import { currentEpoch } from "../state/progress.js";
 
-const KEYS = { s: "stop", c: "save_checkpoint", e: "evaluate", n: "note", x: "extend" };
+const KEYS = { s: "stop", c: "save_checkpoint", e: "evaluate", n: "note", x: "extend", k: "end_process" };
 // While one of these is on its way a second one would only be refused.
-const ONE_AT_A_TIME = new Set(["stop", "pause", "resume", "evaluate"]);
+const ONE_AT_A_TIME = new Set(["stop", "end_process", "pause", "resume", "evaluate"]);
 const OPPOSITES = { pause: "resume", resume: "pause" };
 
 export class Controls {
@@ -72,8 +72,9 @@ export class Controls {
   }
 
   #isOffered(kind) {
-    const { state } = this.#state.run;
+    const { state, offers } = this.#state.run;
     if (!this.#client.may(kind) || !this.#commands[kind]?.legal_in.includes(state)) return false;
+    if (this.#commands[kind].is_optional && !offers.includes(kind)) return false;
     if (kind === "pause") return state !== "paused";
     return kind === "resume" ? state === "paused" : true;
   }
@@ -125,6 +126,7 @@ export class Controls {
           : gettext("There is no checkpoint yet."),
       );
     }
+    if (kind === "stop") this.#askForCheckpoint(sheet, run.offers.includes("save_checkpoint"));
     if (form.elements.when) {
       form.elements.when.querySelector("[value=epoch]").disabled = !run.total_epochs && !run.steps_per_epoch;
       form.dataset.step = run.step;
@@ -135,6 +137,12 @@ export class Controls {
       setText(now, run.total_epochs ? fill(gettext("Planned now: {count} epochs."), { count: run.total_epochs }) : "");
     }
     this.#showChoice(form);
+  }
+
+  /** A checkpoint is promised only where the training has said how it saves one. */
+  #askForCheckpoint(sheet, saves) {
+    for (const part of sheet.querySelectorAll("[data-saves]")) part.hidden = !saves;
+    for (const part of sheet.querySelectorAll("[data-saves-not]")) part.hidden = saves;
   }
 
   #showChoice(form) {

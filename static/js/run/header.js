@@ -30,7 +30,7 @@ export class Header {
   constructor(state, page) {
     this.#state = state;
     this.#page = page;
-    for (const id of ["run", "state", "link", "evidence", "silent", "stalled", "ranks", "paused", "banner", "progress"])
+    for (const id of ["run", "state", "link", "evidence", "silent", "stalled", "not-looking", "ranks", "paused", "banner", "progress"])
       this.#parts[id] = document.getElementById(id);
     for (const slot of this.#parts.progress.querySelectorAll("[data-slot]")) this.#slots[slot.dataset.slot] = slot;
   }
@@ -75,6 +75,7 @@ export class Header {
       const quietS = silentS + (performance.now() - this.#quietAt) / 1000;
       setText(silent.querySelector("[data-slot=text]"), fill(text, { time: duration(Math.round(quietS)) }));
     }
+    this.#tickLooks(run, live, now);
     // Without a heartbeat nobody knows whether it steps.
     const isStalled = live && !isQuiet && Boolean(run.stalled_since);
     stalled.hidden = !isStalled;
@@ -85,6 +86,18 @@ export class Header {
       ? fill(gettext("a step usually takes {time}"), { time: stepTime(run.usual_step_s) })
       : "";
     stalled.title = [gettext("The training is alive, but does not step."), usual].filter(Boolean).join(" ");
+  }
+
+  /** A training that never reads `run.stopping` has what was asked of it, and does nothing about it. */
+  #tickLooks(run, live, now) {
+    const part = this.#parts["not-looking"];
+    const since = live && run.not_looking_since;
+    part.hidden = !since;
+    if (!since) return;
+    const time = duration(Math.max(0, Math.round(now - seconds(since))));
+    const text = gettext("has not looked at run.stopping for {time}: what is asked of it waits");
+    setText(part.querySelector("[data-slot=text]"), fill(text, { time }));
+    part.title = gettext("Its script does not read run.stopping, or seldom. End the process ends it without its help.");
   }
 
   paint() {
@@ -142,11 +155,21 @@ export class Header {
 
   #paintBanner(run) {
     const ofLink = this.#connection.sentence || linkSentence(this.#shownLink(), run);
-    const sentence = ofLink || endSentence(run, this.#state.attempts.at(-1)) || quietSentence(run, this.#state.life);
+    const sentence = ofLink || this.#endSentence(run) || quietSentence(run, this.#state.life);
     this.#parts.banner.hidden = !sentence;
     this.#parts.banner.classList.toggle("banner-bad", Boolean(ofLink) || run.state === "failed");
     setText(this.#parts.banner.querySelector("[data-slot=text]"), sentence);
     this.#parts.banner.querySelector("[data-slot=attempts]").hidden = run.state !== "failed";
+  }
+
+  #endSentence(run) {
+    const sentence = endSentence(run, this.#state.attempts.at(-1));
+    const ended = [...this.#state.commands.values()].find(
+      (one) => one.command === "end_process" && one.state === "applied" && one.attempt === run.attempt,
+    );
+    if (!sentence || !ended || run.group !== "ended") return sentence;
+    const by = fill(gettext("Ended by {author} at {time}."), { author: ended.author, time: clock(ended.applied_at) });
+    return `${by} ${sentence}`;
   }
 
   #paintProgress() {

@@ -1,0 +1,50 @@
+"""The records of a journal by which a script says what it is and does; `steersman.records.kinds` has the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from steersman import values
+from steersman.records.record import Record
+from steersman.records.typed_json import Json
+from steersman.values.remarks import Remarks
+
+# A run has at most so many.
+MOST_PARAMETERS = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandlersRecord(Record):
+    """The commands for which the training has handlers, all of them."""
+
+    kind: ClassVar[int] = 18
+    title: ClassVar[str] = "the commands that it does"
+    is_of_the_leader: ClassVar[bool] = True
+
+    commands: list[str]
+
+    @classmethod
+    def of(cls, commands: Iterable[str], *, step: int) -> HandlersRecord:
+        return cls(step=step, commands=[values.as_text(command, values.LONGEST_NAME) for command in commands])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParametersRecord(Record):
+    """What a script was configured with, or a part of it: values by name."""
+
+    kind: ClassVar[int] = 19
+    title: ClassVar[str] = "its parameters"
+    is_of_the_leader: ClassVar[bool] = True
+
+    parameters: dict[str, Json]
+
+    @classmethod
+    def of(cls, parameters: Any, *, step: int, remarks: Remarks) -> ParametersRecord | None:
+        if not values.is_mapping(parameters):
+            given = values.shown(parameters)
+            remarks.append(f"configure() takes a mapping, such as vars(arguments), not {given}: it was left out.")
+            return None
+        kept = values.as_values(parameters)
+        return cls(step=step, parameters=kept if isinstance(kept, dict) else {})

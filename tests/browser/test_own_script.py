@@ -1,0 +1,69 @@
+"""The page of a script of one's own: what it is offered, and the end of one that does not look at `run.stopping`."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.sync_api import Browser, expect
+
+from tests.support.browser import Complaints, log_in
+from tests.support.stack import ROOT, Stack, create_run, run_row, started_stack, wait_for
+
+expect.set_options(timeout=20_000)
+SCRIPTS = ROOT / "tests" / "commands"
+
+
+def test_it_is_offered_what_it_has_registered_and_can_be_ended_if_it_does_not_look(
+    chromium: Browser, screenshots
+) -> None:
+    with started_stack() as stack:
+        late, deaf = create_run(stack, "late"), create_run(stack, "deaf")
+        for run_id, script in ((late, "late_training.py"), (deaf, "deaf_training.py")):
+            stack.train(run_id, "--quiet", "--", str(SCRIPTS / script))
+        for run_id in (late, deaf):
+            wait_for(lambda run_id=run_id: run_row(stack, run_id)["step"] > 3, "points")
+        context = chromium.new_context(locale="en-GB")
+        page = context.new_page()
+        complaints = Complaints(page)
+        log_in(page, stack.address, "operator", "operator")
+        _offers_follow_the_script(stack, page, late)
+        _a_deaf_script_can_be_ended(stack, page, deaf)
+        page.screenshot(path=screenshots / "ended-process.png")
+        assert not complaints.lines
+        context.close()
+
+
+def _offers_follow_the_script(stack: Stack, page, run_id: int) -> None:
+    page.goto(f"{stack.address}/runs/{run_id}/")
+    expect(page.get_by_test_id("stop")).to_be_enabled()
+    for name in ("save", "evaluate", "extend", "end-process"):
+        expect(page.get_by_test_id(name)).to_be_hidden()
+    page.keyboard.press("s")
+    expect(page.locator("#stop-text")).to_have_text(
+        re.compile("Whether a checkpoint is saved first, the script decides")
+    )
+    expect(page.locator("#stop-checkpoint")).to_be_hidden()
+    page.keyboard.press("Escape")
+    (stack.data / "runs" / str(run_id) / "files" / "save").touch()
+    expect(page.get_by_test_id("save")).to_be_visible()
+    expect(page.get_by_test_id("evaluate")).to_be_hidden()
+    page.keyboard.press("s")
+    expect(page.locator("#stop-checkpoint")).to_be_visible()
+    page.get_by_test_id("stop-confirm").click()
+    expect(page.get_by_test_id("state")).to_have_attribute("data-state", "stopped")
+
+
+def _a_deaf_script_can_be_ended(stack: Stack, page, run_id: int) -> None:
+    page.goto(f"{stack.address}/runs/{run_id}/")
+    expect(page.get_by_test_id("stop")).to_be_enabled()
+    page.keyboard.press("s")
+    page.get_by_test_id("stop-confirm").click()
+    expect(page.get_by_test_id("not-looking")).to_contain_text("has not looked at run.stopping", timeout=60_000)
+    expect(page.get_by_test_id("end-process")).to_be_visible()
+    page.keyboard.press("k")
+    expect(page.locator("#end-dialog")).to_contain_text("Everything since the newest checkpoint is lost.")
+    page.locator("#end-reason").fill("it does not look")
+    page.get_by_test_id("end-confirm").click()
+    expect(page.get_by_test_id("state")).to_have_attribute("data-state", "stopped", timeout=60_000)
+    expect(page.get_by_test_id("banner")).to_contain_text(re.compile(r"Ended by .+ at .*ended by a command"))
+    expect(page.get_by_test_id("not-looking")).to_be_hidden()

@@ -1,8 +1,14 @@
 # Steersman with CUDA: docker build -t steersman .
 #   docker run --gpus all -p 8765:8765 -v steersman:/data steersman      portal, embedded server and watch
 #   docker build --target lab -t steersman-lab .                        the same with JupyterLab and SSH
-# See docs/deployment.md.
-FROM pytorch/pytorch:2.7.1-cuda12.8-cudnn9-runtime AS base
+# See docs/deployment.md, also for the mirrors: --build-arg APT_MIRROR=… PIP_INDEX_URL=… NPM_CONFIG_REGISTRY=… BASE=…
+ARG BASE=pytorch/pytorch:2.7.1-cuda12.8-cudnn9-runtime
+# hadolint ignore=DL3006
+FROM ${BASE} AS base
+ARG APT_MIRROR
+# A mirror has Debian and Ubuntu under the paths that their own servers have.
+RUN [ -z "$APT_MIRROR" ] || find /etc/apt '(' -name '*.list' -o -name '*.sources' ')' -exec sed -i -E \
+        "s#https?://((archive|security)\.ubuntu\.com|(deb|security)\.debian\.org)/#$APT_MIRROR/#" {} +
 ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PATH=/opt/steersman/bin:$PATH
@@ -11,6 +17,8 @@ ENV PYTHONUNBUFFERED=1 \
 FROM base AS build
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 WORKDIR /app
+ARG PIP_INDEX_URL
+ARG NPM_CONFIG_REGISTRY
 COPY requirements.txt requirements.lock ./
 # The image brings torch, built for its CUDA. The environment sees it and the constraint keeps it: everything else
 # comes as the lock pins it. A second torch would cost gigabytes and could differ from the image's CUDA.
@@ -50,12 +58,14 @@ CMD ["serve"]
 
 # --- with a workbench: JupyterLab on the container's loopback, reached through SSH
 FROM application AS lab
+ARG PIP_INDEX_URL
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends openssh-server \
     && rm -rf /var/lib/apt/lists/* /etc/ssh/ssh_host_* \
     && pip install --no-cache-dir --disable-pip-version-check -c requirements.lock 'jupyterlab>=4.4,<5' \
-    && ln -s /app/deploy/profile.sh /etc/profile.d/steersman.sh
+    && ln -s /app/deploy/profile.sh /etc/profile.d/steersman.sh \
+    && sed -i '1i . /app/deploy/profile.sh' /home/steersman/.bashrc
 USER 10001
 EXPOSE 2222
 ENTRYPOINT ["tini", "-g", "--", "deploy/lab.sh"]

@@ -3,7 +3,7 @@ SHELL := /bin/sh
 PYTHON ?=
 VENV := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-postgres chaos gpu-check lint bench lock clean
+.PHONY: help setup demo serve test test-postgres chaos gpu-check image-check lint bench lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-15s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ chaos: setup ## the tests that take long or repeat, on SQLite and on PostgreSQL
 
 gpu-check: setup ## what needs an NVIDIA GPU, on this machine (docs/gpu.md)
 	@$(VENV)/python -m tests.gpu_check
+
+image-check: setup ## build and try every target of the Dockerfile with buildah (as root; docs/deployment.md)
+	@$(VENV)/python -m tests.image_check
 
 lint: setup ## ruff, mypy, missing migrations, deployment checks
 	@scripts/lint.sh

@@ -14,7 +14,13 @@ umask 077
 if ! [ -s "$lab/authorized_keys" ]; then
 	echo "Nobody can log in by SSH yet: give public keys in STEERSMAN_SSH_KEYS." >&2
 fi
-sed "s|@LAB@|$lab|g" deploy/sshd_config >"$lab/sshd_config"
+sed "s|@LAB@|$lab|g; s|@DATA@|${STEERSMAN_DATA:-/data}|g" deploy/sshd_config >"$lab/sshd_config"
+# A shell that SSH starts gets none of the container's environment: deploy/profile.sh reads it here.
+(
+	set -o posix
+	unset HOME LOGNAME OLDPWD PWD SHLVL TERM USER STEERSMAN_SSH_KEYS
+	export -p
+) >"$lab/environment"
 
 if ! [ -s "$lab/jupyter_token" ]; then
 	python -c 'import secrets; print(secrets.token_urlsafe(32), end="")' >"$lab/jupyter_token"

@@ -1,3 +1,7 @@
-# What shells of the workbench need: the environment of the container does not reach an SSH session.
-export PATH="/opt/steersman/bin:$PATH" STEERSMAN_DATA=/data
-cd /app
+# Read by every shell of the workbench: it gets the environment of the container, and starts beside manage.py.
+if [ -r "${STEERSMAN_DATA:=/data}/lab/environment" ]; then
+	. "$STEERSMAN_DATA/lab/environment"
+fi
+if [ "$PWD" = "$HOME" ]; then
+	cd /app || true
+fi

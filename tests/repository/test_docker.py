@@ -126,7 +126,8 @@ def test_the_dockerfile_passes_hadolint() -> None:
 def test_every_image_that_can_be_built_runs_without_root_and_has_no_second_torch() -> None:
     text = (ROOT / "Dockerfile").read_text()
     base, *stages = re.split(r"^FROM ", text, flags=re.MULTILINE)[1:]
-    assert base.startswith("pytorch/pytorch:2.7.1-cuda12.8-cudnn9-runtime AS base\n")
+    assert base.startswith("${BASE} AS base\n")
+    assert "ARG BASE=pytorch/pytorch:2.7.1-cuda12.8-cudnn9-runtime\n" in text
     by_name = {stage.split(" AS ")[1].split("\n")[0]: stage for stage in stages}
     for name in ("lab", "portal"):
         assert re.findall(r"^USER (\S+)", by_name[name], re.MULTILINE) == ["10001"]
@@ -134,14 +135,6 @@ def test_every_image_that_can_be_built_runs_without_root_and_has_no_second_torch
     assert "HEALTHCHECK" in by_name["application"]
     assert "torch=={torch.__version__}" in by_name["build"] and "-c /tmp/constraints.txt" in by_name["build"]
     assert not re.search(r"^(ARG|ENV) .*(SECRET|PASSWORD|TOKEN|KEY)", text, re.MULTILINE)
-
-
-def test_the_image_gets_what_runs_and_nothing_private() -> None:
-    lines = (ROOT / ".dockerignore").read_text().splitlines()
-    kept = {line[1:] for line in lines if line.startswith("!")}
-    assert lines[1] == "*"
-    assert {"runs", "trainer", "steersman", "monitor_site", "templates", "static", "deploy", "manage.py"} <= kept
-    assert not kept & {".git", ".steersman", ".venv", ".env", "tests"}
 
 
 def test_ssh_of_the_workbench_takes_keys_alone() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from runs.alerts.rules import Rule
 from runs.models import AlertRule, Project, Recipe, Run, RunState
+from runs.portal.alerting.offered import offered_by
 from runs.portal.alerting.rule_form import RuleForm
 from runs.recording.status import status_of
 from tests.support.stack import ROOT, Stack, create_run, events, run_row, wait_for
@@ -64,7 +65,8 @@ def test_a_rule_of_such_a_run_does_not_offer_to_save(project: Project) -> None:
 
     def actions() -> list[str]:
         rule = Rule("spike", of_run=True)
-        form = RuleForm(None, rule=rule, taken=AlertRule.objects.none(), run=run)
+        offered = offered_by(project, run)
+        form = RuleForm(None, rule=rule, taken=AlertRule.objects.none(), offered=offered, run=run)
         return [str(action) for action, _ in form.fields["action"].choices]  # type: ignore[attr-defined]
 
     assert "save_checkpoint" not in actions()

@@ -86,7 +86,7 @@ RULES = {
     ),
     "runs.api": rule(f"{UI} runs.alerts.rulebook runs.outage", "django msgspec ninja pydantic", WEB),
     "runs.alerts.sending": rule(
-        f"{RECORD} runs.access runs.series runs.alerts runs.alerts.detectors runs.alerts.wording",
+        f"{RECORD} runs.access runs.series runs.alerts runs.alerts.detectors runs.alerts.wording steersman",
         "django cryptography apprise matplotlib requests",
         WEB,
     ),

@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import display
 
-from runs.alerts.wording.texts import action_text, texts_of
+from runs.alerts.wording.texts import action_text, error_of, texts_of
 from runs.models import Alert, AlertDelivery, AlertDestination, DeliveryState, MailAccount, Severity
 
 SEVERITY_LABELS = {Severity.INFO: "info", Severity.WARNING: "warning", Severity.CRITICAL: "danger"}
@@ -38,11 +38,14 @@ class DeliveriesOfAlert(TabularInline):
     """What was sent of an alert, and to whom."""
 
     model = AlertDelivery
-    fields = ("destination", "moment", "state", "tries", "due_at", "sent_at", "error")
-    readonly_fields = fields
+    fields = readonly_fields = ("destination", "moment", "state", "tries", "due_at", "sent_at", "told_error")
     ordering = ("id",)
     extra = 0
     can_delete = False
+
+    @display(description=_("error"))
+    def told_error(self, delivery: AlertDelivery) -> str:
+        return error_of(delivery)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -139,12 +142,27 @@ class MailAccountAdmin(OnlyShows):
 
 @admin.register(AlertDelivery)
 class AlertDeliveryAdmin(OnlyShows):
-    list_display = ("told_alert", "destination", "moment", "state_label", "tries", "due_at", "sent_at", "error")
+    list_display = ("told_alert", "destination", "moment", "state_label", "tries", "due_at", "sent_at", "told_error")
     list_filter = ("state", "moment", "destination__project", "destination__kind")
     list_select_related = ("alert", "destination__project")
     search_fields = ("alert__title", "destination__name")
-    exclude = ("claimed_until",)
+    fields = readonly_fields = (
+        "told_alert",
+        "destination",
+        "moment",
+        "state",
+        "created_at",
+        "due_at",
+        "tries",
+        "told_error",
+        "message",
+        "sent_at",
+    )
     list_per_page = 50
+
+    @display(description=_("error"))
+    def told_error(self, delivery: AlertDelivery) -> str:
+        return error_of(delivery)
 
     @display(description=_("alert"), ordering="alert__title")
     def told_alert(self, delivery: AlertDelivery) -> str:

@@ -6,14 +6,16 @@ from uuid import uuid4
 
 import pytest
 from django.conf import LazySettings
+from django.contrib.auth.models import User
 from django.test import Client
+from django.utils import timezone
 
 from runs.access.limiter import Limiter
-from runs.alerts.sending import message, transport
+from runs.alerts.sending import message, outbox, transport
 from runs.alerts.sending.errors import NotSent
 from runs.alerts.sending.secrets import seal, unseal
 from runs.alerts.sending.trial import TestResult
-from runs.models import AlertDestination, MailAccount, Project
+from runs.models import Alert, AlertDelivery, AlertDestination, MailAccount, Project, Run
 from tests.portal.test_destination_pages import MAIL_PAGE, PAGE, signed_in
 from tests.portal.test_destination_pages import on_call as on_call
 from tests.portal.test_destination_pages import owner as owner
@@ -153,3 +155,29 @@ def test_the_answer_of_a_test_says_so_in_the_language_of_the_page(
         answer = owner.post(f"{PAGE}{on_call.pk}/test/", headers={"accept-language": language}, follow=True)
         (result,) = answer.content.decode().split('data-testid="test-result"')[1:]
         assert part in result.split("</div>")[0]
+
+
+def test_our_own_sentences_in_the_record_of_messages_are_in_the_language_of_the_page(
+    owner: Client, on_call: AlertDestination, project: Project
+) -> None:
+    run = Run.objects.create(project=project, name="night", attempt=1)
+    began = {"run": run, "attempt": 1, "severity": "critical", "title": "Spike", "began_at": timezone.now()}
+    alert = Alert.objects.create(detector="spike", **began)
+    AlertDelivery.objects.create(alert=alert, destination=on_call, due_at=timezone.now())
+    AlertDestination.objects.update(is_on=False)
+    assert outbox.claim(on_call.pk, timezone.now()) is None
+    delivery = AlertDelivery.objects.get()
+    assert delivery.error == "The destination is off."
+    User.objects.create_superuser("admin")
+    admin = signed_in("admin")
+    for client, address in (
+        (owner, PAGE),
+        (admin, f"/admin/runs/alert/{alert.pk}/change/"),
+        (admin, "/admin/runs/alertdelivery/"),
+        (admin, f"/admin/runs/alertdelivery/{delivery.pk}/change/"),
+    ):
+        page = client.get(address, headers={"accept-language": "zh-hans"}).content.decode()
+        assert "此接收方已关闭。" in page and delivery.error not in page, address
+    delivery.error = "550 no box"
+    delivery.save()
+    assert "550 no box" in owner.get(PAGE, headers={"accept-language": "zh-hans"}).content.decode()

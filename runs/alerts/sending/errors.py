@@ -14,7 +14,10 @@ _URL = re.compile(r"\b([a-z][a-z0-9+.-]*)://\S+", re.IGNORECASE)
 
 
 class NotSent(Exception):
-    """A message was not sent. `is_final`: to try it again would change nothing."""
+    """A message was not sent. `is_final`: to try it again would change nothing.
+
+    The text is kept in English. What is no server's answer and has no values is marked for translation where it stands.
+    """
 
     def __init__(self, text: str, is_final: bool = False) -> None:
         super().__init__(text)

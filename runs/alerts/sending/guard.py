@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
+from steersman.marked_text import gettext_noop
+
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
@@ -90,7 +92,7 @@ def _judge_connection(address: object, networks: Sequence[Network]) -> None:
         raise Refused(REFUSAL)
 
 
-REFUSAL = (
+REFUSAL = gettext_noop(
     "The address is inside the network of this installation. STEERSMAN_ALERT_NETWORKS lists the networks inside that "
     "messages may be sent to."
 )

@@ -22,6 +22,7 @@ from runs.alerts.sending.message import Message
 from runs.alerts.sending.secrets import unseal
 from runs.alerts.wording.unread_mail import FILES, unread_mail
 from runs.models import AlertDestination, MailAccount, MailSecurity
+from steersman.marked_text import gettext_noop
 
 SMTP_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
 # RFC 5321, 4.1.4: an address literal where the name of the host is not to be told.
@@ -90,7 +91,7 @@ def send(destination: AlertDestination, addresses: str, message: Message) -> str
         raise NotSent(str(error), is_final=True) from None
     except (smtplib.SMTPException, OSError) as error:
         raise NotSent(hidden(f"{type(error).__name__}: {error}")) from None
-    return hidden(answer) or "The mail server took the message."
+    return hidden(answer) or gettext_noop("The mail server took the message.")
 
 
 @contextmanager

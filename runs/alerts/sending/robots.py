@@ -13,6 +13,7 @@ import requests
 from runs.alerts.sending import guard
 from runs.alerts.sending.errors import NotSent, redacted
 from runs.alerts.sending.message import Message
+from steersman.marked_text import gettext_noop
 
 Body = dict[str, str | dict[str, str]]
 
@@ -63,7 +64,7 @@ def markdown(message: Message, keyword: str) -> str:
 
 def _post(url: str, body: Body, secret: str) -> str:
     if urlsplit(url).scheme not in ("https", "http"):
-        raise NotSent("The address of a robot begins with https://.", is_final=True)
+        raise NotSent(gettext_noop("The address of a robot begins with https://."), is_final=True)
     guard.begin()
     try:
         answer = requests.post(url, json=body, timeout=TIMEOUT_S, allow_redirects=False)

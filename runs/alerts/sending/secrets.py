@@ -5,6 +5,7 @@ from __future__ import annotations
 from cryptography.fernet import InvalidToken
 
 from runs.access.sealing import fernet
+from steersman.marked_text import gettext_noop
 
 PURPOSE = "runs.alerts.sending.secrets"
 
@@ -23,4 +24,6 @@ def unseal(sealed: str) -> str:
     try:
         return fernet(PURPOSE).decrypt(sealed).decode()
     except InvalidToken as error:
-        raise UnreadableSecret("SECRET_KEY has changed since this secret was entered. Enter it again.") from error
+        raise UnreadableSecret(
+            gettext_noop("SECRET_KEY has changed since this secret was entered. Enter it again.")
+        ) from error

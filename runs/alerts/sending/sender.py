@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from runs.alerts.sending import message, outbox, transport
 from runs.alerts.sending.errors import NotSent
+from steersman.marked_text import gettext_noop
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ class Sender:
         except (DatabaseError, InterfaceError) as reason:
             error = f"The alert could not be read: {type(reason).__name__}."
         except Exception:
-            error = "The message could not be made."
+            error = gettext_noop("The message could not be made.")
             logger.exception("destination %d: %s", claim.destination.pk, error)
         # What was sent and is not recorded would be sent again.
         while True:

@@ -16,6 +16,7 @@ from runs.alerts.sending.addresses import REFUSED_OPTIONS, SERVICES
 from runs.alerts.sending.errors import NotSent, redacted
 from runs.alerts.sending.message import Message
 from runs.models import Severity
+from steersman.marked_text import gettext_noop
 
 TIMEOUT_S = 20
 _KINDS = {Severity.INFO: "info", Severity.WARNING: "warning", Severity.CRITICAL: "failure"}
@@ -26,7 +27,9 @@ def refusal(address: str) -> str:
     """Return why messages are not sent to this Apprise address; empty where they may be."""
     schema, separator, rest = address.partition("://")
     if not separator or schema.lower() not in SERVICES:
-        return "Messages are sent to no service with such an address. See docs/alerts.md for those that are known."
+        return gettext_noop(
+            "Messages are sent to no service with such an address. See docs/alerts.md for those that are known."
+        )
     query = rest.partition("?")[2]
     names = {name.lower().lstrip("+-:") for name, _ in parse_qsl(query, keep_blank_values=True)}
     if found := sorted(names & REFUSED_OPTIONS):
@@ -70,7 +73,7 @@ def send(address: str, message: Message) -> str:
     )
     sender = apprise.Apprise(asset=asset)
     if not sender.add(address):
-        raise NotSent("The address is not as the service expects it.", is_final=True)
+        raise NotSent(gettext_noop("The address is not as the service expects it."), is_final=True)
     service: Any = sender[0]
     attached = None
     if service.attachment_support and message.pictures:
@@ -107,10 +110,10 @@ def send(address: str, message: Message) -> str:
     thread.start()
     thread.join(TIMEOUT_S)
     if thread.is_alive():
-        raise NotSent(f"The service gave no answer within {TIMEOUT_S} s.")
+        raise NotSent(gettext_noop("The service gave no answer in time."))
     if outcome == [True]:
-        return "The service took the message."
+        return gettext_noop("The service took the message.")
     if refused == [True]:
         raise NotSent(guard.REFUSAL, is_final=True)
-    text = " ".join(said) or "The service did not take the message, and gave no reason."
+    text = " ".join(said) or gettext_noop("The service did not take the message, and gave no reason.")
     raise NotSent(redacted(text, [address]))

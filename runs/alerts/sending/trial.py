@@ -14,10 +14,11 @@ from django.conf import settings
 from runs.alerts.sending import message, transport
 from runs.alerts.sending.errors import NotSent
 from runs.models import AlertDestination
+from steersman.marked_text import gettext_noop
 
 # Longer than any server may take to answer.
 TIMEOUT_S = 45
-TOO_LONG = f"No answer within {TIMEOUT_S} s."
+TOO_LONG = gettext_noop("No answer came in time.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,9 @@ def test_message(destination: AlertDestination) -> TestResult:
     except subprocess.TimeoutExpired:
         return TestResult(False, TOO_LONG)
     except (OSError, ValueError, IndexError, KeyError):
-        return TestResult(False, "The process that sends messages ended without an answer. See the log of the portal.")
+        return TestResult(
+            False, gettext_noop("The process that sends messages ended without an answer. See the log of the portal.")
+        )
 
 
 def send_test(destination_id: int) -> str:

@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 
 from runs.alerts.rules import DISK, OF_STATE
 from runs.alerts.titles import TITLES
-from runs.models import OF_CODE, ActionState, Alert, Command, RuleAction
+from runs.models import OF_CODE, ActionState, Alert, AlertDelivery, Command, RuleAction
 from runs.protocol.causes import alert_cause, command_cause
 
 
@@ -56,6 +56,11 @@ def action_text(alert: Alert) -> str:
     if alert.action_state == ActionState.DRY_RUN:
         return _("Dry run, the rule would have asked: %(action)s") % what
     return _("The rule asked: %(action)s") % what
+
+
+def error_of(delivery: AlertDelivery) -> str:
+    """Return why a message was not sent: our own sentences in the active language, answers of servers as they are."""
+    return _(delivery.error) if delivery.error else ""
 
 
 def reason_of(command: Command) -> str:

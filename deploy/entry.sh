@@ -34,6 +34,8 @@ portal)
 	;;
 watch)
 	shift
+	# A portal without PyTorch cannot.
+	python manage.py recipes --publish >/dev/null || true
 	exec python manage.py watch "$@"
 	;;
 *)

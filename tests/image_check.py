@@ -19,7 +19,11 @@ from collections.abc import Callable
 from tests.image import buildah, serving, stand_in
 from tests.support.stack import ROOT
 
-CHECKS: dict[str, Callable[[str], dict[str, object]]] = {"portal": serving.check_portal, "lab": serving.check_lab}
+CHECKS: dict[str, Callable[[str], dict[str, object]]] = {
+    "portal": serving.check_portal,
+    "lab": serving.check_lab,
+    "slim": serving.check_slim,
+}
 # Mirrors of packages that a person gives to the Dockerfile are given to it here too.
 MIRRORS = ("APT_MIRROR", "PIP_INDEX_URL", "NPM_CONFIG_REGISTRY")
 LOG = ROOT / "build" / "image-check.log"
@@ -28,7 +32,12 @@ LOG = ROOT / "build" / "image-check.log"
 def build_options() -> list[str]:
     """Return the options of a build on this machine."""
     arguments = [f"--build-arg={name}={os.environ[name]}" for name in MIRRORS if os.environ.get(name)]
-    return [*stand_in.mounts(), *arguments, f"--build-arg=BASE={stand_in.with_torch()}"]
+    return [
+        *stand_in.mounts(),
+        *arguments,
+        f"--build-arg=BASE={stand_in.with_torch()}",
+        f"--build-arg=SLIM_BASE={stand_in.BARE}",
+    ]
 
 
 def check(target: str) -> dict[str, object]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.image import buildah, stand_in
 from tests.image.buildah import Failed
 from tests.image.containers import USER, Container, started
 from tests.support.stack import free_port, wait_for
@@ -19,6 +20,7 @@ from tests.support.stack import free_port, wait_for
 SSH_PORT, LAB_PORT = 2222, 8888
 STATE = "import sys; from runs.models import Run; print(Run.objects.get(pk=int({run})).state)"
 TRAINING_TIMEOUT_S = 180
+SLIM_MB = 500
 
 
 class Unmoved(urllib.request.HTTPRedirectHandler):
@@ -77,6 +79,17 @@ def check_portal(image: str, *, trains: bool = True) -> dict[str, object]:
         state = train_queued(container) if trains else "left out"
         require(state in ("finished", "left out"), f"the queued run is {state}\n{container.said()[-2000:]}")
         return {"portal_user": USER, "portal_run": state}
+
+
+def check_slim(image: str) -> dict[str, object]:
+    """Start the portal without PyTorch; nothing trains in it, and it is small. Raises `Failed`."""
+    check_portal(image, trains=False)
+    beyond = buildah.size_mb(image) - buildah.size_mb(stand_in.BARE)
+    require(beyond <= SLIM_MB, f"the slim portal adds {beyond} MB to its base")
+    with Container(image) as container:
+        told = container.run("sh", "-c", "python manage.py recipes 2>&1 || true")
+        require("PyTorch is not installed here" in told, f"recipes says {told}")
+    return {"slim_mb_beyond_base": beyond}
 
 
 def train_queued(container: Container) -> str:

@@ -85,6 +85,10 @@ def _configure(root: Path) -> None:
     told = subprocess.run(["apt-config", "dump", "Acquire"], capture_output=True, text=True)
     proxies = [each for each in told.stdout.splitlines() if "proxy" in each.partition(" ")[0].lower()]
     (root / "etc/apt/apt.conf.d/90proxy").write_text("\n".join([*proxies, ""]))
+    # As in the images of Debian: nothing that apt-get keeps for the next time is part of an image.
+    (root / "etc/apt/apt.conf.d/docker-clean").write_text('Dir::Cache::pkgcache "";\nDir::Cache::srcpkgcache "";\n')
+    for kept in [*root.glob("var/cache/apt/*.bin"), *root.glob("var/cache/apt/archives/*.deb")]:
+        kept.unlink()
     for marker in root.glob("usr/lib/python3.*/EXTERNALLY-MANAGED"):
         marker.unlink()
 

@@ -129,7 +129,7 @@ def test_every_image_that_can_be_built_runs_without_root_and_has_no_second_torch
     assert base.startswith("${BASE} AS base\n")
     assert "ARG BASE=pytorch/pytorch:2.7.1-cuda12.8-cudnn9-runtime\n" in text
     by_name = {stage.split(" AS ")[1].split("\n")[0]: stage for stage in stages}
-    for name in ("lab", "portal"):
+    for name in ("lab", "portal", "slim"):
         assert re.findall(r"^USER (\S+)", by_name[name], re.MULTILINE) == ["10001"]
     assert list(by_name)[-1] == "portal"
     assert "HEALTHCHECK" in by_name["application"]

@@ -6,6 +6,7 @@ Importing this module does not load torch; describing a recipe does.
 from __future__ import annotations
 
 import gc
+import importlib.util
 import os
 import sys
 from typing import Any, TypedDict
@@ -13,6 +14,11 @@ from typing import Any, TypedDict
 from runs.models import Recipe
 from steersman.agent.machine.pynvml_notice import silence_pynvml_notice
 from trainer.recipe_names import BUILT_IN, RecipeError, source_sha256
+
+NO_TORCH = (
+    "recipe: PyTorch is not installed here, so recipes neither load nor train: install it (pip install -r "
+    "requirements.txt), or do this on a host that trains."
+)
 
 
 class Description(TypedDict):
@@ -30,8 +36,15 @@ def known_specs(configured: list[str]) -> list[str]:
     return list(dict.fromkeys([*BUILT_IN, *configured]))
 
 
+def torch_is_installed() -> bool:
+    """Tell whether recipes can be loaded here, without loading PyTorch."""
+    return importlib.util.find_spec("torch") is not None
+
+
 def describe(spec: str) -> Description:
-    """Return what the class declares. Raises `RecipeError` where there is none or its module does not load."""
+    """Return what the class declares. Raises `RecipeError` where there is none, it does not load, or nothing can."""
+    if not torch_is_installed():
+        raise RecipeError(NO_TORCH)
     silence_pynvml_notice()
     # As in `trainer.worker.main`: while torch loads and when the process ends, the collector would find no garbage in
     # its modules, and take 0.7 s of the 2 s that this takes.

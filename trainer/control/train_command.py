@@ -47,6 +47,7 @@ from steersman.spec import SpecError, typed_values
 from trainer.control.confirmation import confirm_start_over
 from trainer.control.display import Display, display_for
 from trainer.control.lease import CannotTrain, adoptable, came_before, myself, take_lease
+from trainer.control.publish import NO_TORCH, torch_is_installed
 from trainer.control.restart import Start, wait_to_restart, work_where_it_began
 from trainer.control.resume_choice import (
     NoSuchCheckpoint,
@@ -126,6 +127,8 @@ def _hold_and_train(options: Options, interrupts: Interrupts) -> int:
     run = Run.objects.select_related("recipe").filter(pk=options.run_id).first()
     if run is None:
         raise CannotTrain(f"run-id: there is no run {options.run_id}; create one with manage.py create_run.")
+    if run.recipe is not None and not options.script and not torch_is_installed():
+        raise CannotTrain(NO_TORCH)
     lock = take_lease(run, interrupts)
     display = display_for(run.pk, queue.start_command(run, options.script), options.quiet)
     try:

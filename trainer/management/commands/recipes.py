@@ -36,7 +36,7 @@ class Command(BaseCommand):
             except RecipeError as error:
                 failures.append(str(error))
         if failures:
-            raise CommandError("\n".join(failures), returncode=EXIT_BAD_INPUT)
+            raise CommandError("\n".join(dict.fromkeys(failures)), returncode=EXIT_BAD_INPUT)
 
     def _show(self, spec: str, recipe: Description) -> None:
         self.stdout.write(self.style.MIGRATE_HEADING(f"{spec}: {recipe['title']}"))

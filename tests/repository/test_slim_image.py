@@ -1,0 +1,89 @@
+"""The portal where PyTorch is not installed: it serves its pages, and what needs PyTorch says so with the remedy."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.stack import ROOT, Stack, rows, run_row, seed_stack, wait_for
+
+# What the slim image leaves out of requirements.txt is not to be found by any import of any process.
+WITHOUT = """
+import sys
+from importlib.machinery import PathFinder
+
+class Without(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.split(".")[0] in ("torch", "mlxtend") else PathFinder.find_spec(name, path, target)
+
+sys.meta_path = [Without if finder is PathFinder else finder for finder in sys.meta_path]
+"""
+REMEDY = "PyTorch is not installed here"
+PAGES = ("", "projects/", "runs/new/", "runs/1/", "sessions/", "api/docs/", "api/queue/", "api/runs/1/")
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    """An installation with one run of a recipe, in which PyTorch is gone from then on."""
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT)
+    with Stack() as stack:
+        seed_stack(stack)
+        stack.manage("recipes", "--publish")
+        stack.manage("create_run", "--quiet", "--project", "lab", "--recipe", "digits", "--user", "operator")
+        stack.environment |= {"PYTHONPATH": str(tmp_path), "STEERSMAN_SLOTS": "0", "STEERSMAN_CPU_SLOTS": "0"}
+        yield stack
+
+
+def test_commands_that_need_pytorch_say_so_and_change_nothing(stack: Stack) -> None:
+    for command in (["recipes"], ["recipes", "--publish"], ["train", "--run-id", "1"], ["demo"]):
+        # A process of its own: the one of the stack began before PyTorch was gone.
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "manage.py"), *command], env=stack.environment, capture_output=True, text=True
+        )
+        assert done.returncode == 2, (command, done.stdout, done.stderr)
+        assert done.stderr.count(REMEDY) == 1 and "pip install -r requirements.txt" in done.stderr, done.stderr
+        assert "Traceback" not in done.stderr
+    assert run_row(stack, 1)["state"] == "created"
+    assert rows(stack, "SELECT id FROM runs_attempt") == []
+
+
+def test_serve_shows_every_page_and_leaves_queued_runs_to_others(stack: Stack) -> None:
+    stack.manage("create_run", "--quiet", "--project", "lab", "--recipe", "digits", "--queue")
+    log = stack.folder / "serve.log"
+    (stack.data / "recipes_published").unlink(missing_ok=True)
+    with log.open("wb") as output:
+        command = [sys.executable, str(ROOT / "manage.py"), "serve"]
+        process = subprocess.Popen(command, env=stack.environment, stdout=output, stderr=output)
+    try:
+        wait_for(lambda: "Ctrl-C ends the portal" in log.read_text() or process.poll() is not None, "the portal")
+        assert REMEDY in log.read_text() and process.poll() is None, log.read_text()
+        browser = signed_in(stack, "operator", "operator")
+        for page in PAGES:
+            with browser.open(f"{stack.address}/{page}", timeout=30) as answer:
+                assert answer.status == 200, page
+        # The scheduler looks at the queue, and what it waits for stays there.
+        wait_for(lambda: rows(stack, "SELECT id FROM runs_host") or None, "the watch")
+        assert run_row(stack, 2)["state"] == "queued"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+
+
+def signed_in(stack: Stack, user: str, password: str) -> urllib.request.OpenerDirector:
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    with browser.open(f"{stack.address}/login/", timeout=30) as page:
+        found = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.read().decode())
+    assert found is not None
+    body = urllib.parse.urlencode({"csrfmiddlewaretoken": found.group(1), "username": user, "password": password})
+    with browser.open(f"{stack.address}/login/", data=body.encode(), timeout=30) as page:
+        assert not page.geturl().endswith("/login/")
+    return browser

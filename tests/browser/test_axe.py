@@ -46,6 +46,8 @@ PAGES: dict[str, tuple[Callable[[Places], str], str, str]] = {
     "members, to a viewer": (lambda _: "/projects/pages/members/", "viewer", "h1"),
     "invite": (lambda places: f"/invite/{places['invite']}/", "", "form"),
     "invite, unusable": (lambda _: "/invite/nothing/", "", "h1"),
+    "project_audit": (lambda _: "/projects/pages/audit/", "owner", "[data-testid=audit]"),
+    "audit": (lambda _: "/audit/", "admin", "[data-testid=audit]"),
     "tokens": (lambda _: "/projects/pages/tokens/", "owner", "h1"),
     "project_rules": (lambda _: "/projects/pages/rules/", "operator", "h1"),
     "project_rule": (lambda _: "/projects/pages/rules/edit/?detector=threshold", "operator", ".rule-form"),

@@ -186,8 +186,8 @@ def out_of_reach(page: Page) -> tuple[list[str], list[str]]:
     page.evaluate("document.activeElement?.blur()")
     wanted = number_focusable(page)
     reached: dict[str, bool] = {}
-    # A field of a time has a stop for each of its parts.
-    parts = 3 * page.locator("input[type=time]").count()
+    # A field of a time or a date has a stop for each of its parts.
+    parts = 3 * page.locator("input[type=time], input[type=date]").count()
     for _ in range(len(wanted) + parts + 2):
         page.keyboard.press("Tab")
         place = focused(page)

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 
 import psutil
 
+from monitor_site.environment.this_machine import is_loopback
+
 EVERYWHERE = ("0.0.0.0", "::")
 # Of a documentation network: connecting a datagram socket sends nothing, it only picks the way out.
 ELSEWHERE = ("192.0.2.1", 9)
-
-
-def is_loopback(bind: str) -> bool:
-    """Tell whether only this machine reaches what listens on `bind`."""
-    try:
-        return ipaddress.ip_address(bind.strip("[]")).is_loopback
-    except ValueError:
-        return bind == "localhost"
 
 
 def lan_addresses(bind: str) -> list[str]:

@@ -18,6 +18,7 @@ except UnfitFolder as error:
 
 http_application = get_asgi_application()
 
+from monitor_site.environment.this_machine import only_from_this_machine  # noqa: E402
 from monitor_site.prefix import under_prefix  # noqa: E402
 from monitor_site.short_path import ShortPath  # noqa: E402  needs the app registry
 from monitor_site.slow_refusals import refuse_slowly  # noqa: E402
@@ -28,7 +29,7 @@ from runs.outage.patience import Patience, wait_briefly  # noqa: E402
 
 wait_briefly()
 
-application = under_prefix(
+portal = under_prefix(
     ProtocolTypeRouter(
         {
             "http": Probes(
@@ -42,3 +43,5 @@ application = under_prefix(
     ),
     settings.STEERSMAN_PREFIX,
 )
+# Django's pages of errors tell settings and sources; where a server that we did not start listens is not known here.
+application = only_from_this_machine(portal) if settings.DEBUG else portal

@@ -69,6 +69,10 @@ STEERSMAN_PUBLIC_URL = env("STEERSMAN_PUBLIC_URL", default="").strip().rstrip("/
 STEERSMAN_ALERT_NETWORKS = networks(env, "STEERSMAN_ALERT_NETWORKS")
 # Where Prometheus asks from, such as 127.0.0.1,10.1.0.0/16: it needs no token and sees every project.
 STEERSMAN_METRICS_FROM = networks(env, "STEERSMAN_METRICS_FROM")
+# Entries of the audit that are older go; 0 keeps all.
+STEERSMAN_AUDIT_DAYS = env.int("STEERSMAN_AUDIT_DAYS", default=730)
+if STEERSMAN_AUDIT_DAYS < 0:
+    raise ImproperlyConfigured("STEERSMAN_AUDIT_DAYS must be at least 0 days: 0 keeps all entries")
 # Open sockets, over all web processes. A link may be shown to a lecture hall; a person has tabs and scripts.
 STEERSMAN_SOCKETS_PER_USER = env.int("STEERSMAN_SOCKETS_PER_USER", default=100)
 STEERSMAN_SOCKETS_PER_LINK = env.int("STEERSMAN_SOCKETS_PER_LINK", default=1000)
@@ -334,6 +338,7 @@ ACCESS_PAGES = (
     ("membership", _("Memberships"), "badge"),
     ("accesstoken", _("Tokens"), "key"),
     ("invite", _("Invites"), "mail"),
+    ("auditentry", _("Audit"), "policy"),
 )
 ACCOUNT_PAGES = (("user", _("Users"), "person"), ("group", _("Groups"), "group"))
 LOGIN_PAGES = (("accesslog", _("Logins"), "login"), ("accessattempt", _("Wrong passwords"), "lock"))

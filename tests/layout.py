@@ -68,9 +68,10 @@ RULES = {
     "runs.alerts.wording": rule("runs.models runs.protocol runs.alerts steersman", "django", WEB),
     "runs.recording": rule("runs.alerts runs.models runs.protocol steersman", "django channels", WEB),
     "runs.outage": rule("runs.recording", "django", WEB),
-    "runs.series": rule("runs.models runs.protocol", "django msgspec numpy", WEB),
+    "runs.series": rule("runs.models runs.protocol", "django channels msgspec numpy", WEB),
     "runs.access": rule(RECORD, "django msgspec cryptography axes", WEB),
     "runs.sign_in": rule(f"{RECORD} runs.access", "django allauth asgiref axes cryptography", WEB),
+    "runs.audit": rule(f"{RECORD} runs.access runs.sign_in runs.series", "django allauth", WEB),
     "runs.queueing": rule(f"{RECORD} runs.access", "django", WEB),
     "runs.commands": rule(f"{RECORD} runs.access steersman", "django msgspec", WEB),
     "runs.metrics": rule("runs.models runs.protocol runs.access", "django channels msgspec prometheus_client", WEB),
@@ -98,7 +99,7 @@ RULES = {
     "runs.portal.new_run": rule(f"{UI} steersman", "django django_stubs_ext", WEB),
     "runs.portal.sign_in": rule("runs.models runs.access runs.sign_in", "django allauth", WEB),
     "runs.portal": rule(
-        f"{UI} runs.sign_in runs.portal.new_run runs.portal.alerting runs.portal.sign_in",
+        f"{UI} runs.sign_in runs.audit runs.portal.new_run runs.portal.alerting runs.portal.sign_in",
         "django django_stubs_ext",
         WEB,
     ),
@@ -107,7 +108,7 @@ RULES = {
     "runs.management.commands": rule(
         f"{RECORD} runs.access runs.sign_in runs.commands runs.alerts.sending steersman", "django", WEB
     ),
-    "runs": rule("runs.access runs.sign_in", "django", WEB),
+    "runs": rule("runs.access runs.sign_in runs.audit", "django", WEB),
     "trainer": rule("steersman steersman.files", "django", "torch"),
     "trainer.worker": rule("steersman.* trainer", "torch numpy", "django msgspec channels"),
     "trainer.recipes": rule("steersman.files trainer trainer.worker", "torch numpy", "django msgspec channels"),

@@ -1,1 +1,1 @@
-"""What the settings take from environment variables, checked. Imports nothing of this project but `steersman`."""
+"""What the settings take from environment variables, and hold to. Imports nothing of this project but `steersman`."""

@@ -46,6 +46,15 @@ def is_locked(request: HttpRequest) -> bool:
     return not AxesProxyHandler.is_allowed(request)
 
 
+def is_counted(request: HttpRequest) -> bool:
+    """Tell whether the failure of this request was counted: it is not while account or address are locked already.
+
+    Call after django-axes has heard of the failure.
+    """
+    is_locked_out = getattr(request, "axes_locked_out", False)
+    return not is_locked_out or getattr(request, "axes_failures_since_start", None) is not None
+
+
 class PasswordBackend(ModelBackend):
     """Django's own, with one password looked at at a time: hashing takes a core for as long as it lasts.
 

@@ -7,10 +7,12 @@ from datetime import timedelta
 
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
+from runs.access.notices import invite_revoked, invite_used
 from runs.access.tokens import digest
 from runs.models import Invite, Membership, Project, Role
 
@@ -94,6 +96,7 @@ def accept(key: str, user: User) -> Membership:
         unused = Invite.objects.filter(pk=found.pk, used_at=None, revoked_at=None, expires_at__gt=now)
         if not unused.update(used_at=now, used_by=user):
             raise InviteUnusable(_("This invite was used already: ask for a new one."))
+        invite_used.send(sender=Invite, invite=found, user=user)
         membership, _created = Membership.objects.get_or_create(
             project=found.project, user=user, defaults={"role": found.role}
         )
@@ -111,8 +114,19 @@ def open_invites(project: Project) -> list[Invite]:
 
 def revoke_invite(project: Project, invite_id: int) -> bool:
     """Withdraw an invite that was not used yet; return whether this call did."""
-    unused = Invite.objects.filter(pk=invite_id, project=project, used_at=None, revoked_at=None)
-    return bool(unused.update(revoked_at=timezone.now()))
+    return revoke_invites(project.invites.filter(pk=invite_id)) == 1
+
+
+def revoke_invites(invites: QuerySet[Invite]) -> int:
+    """Withdraw those of `invites` that were not used or withdrawn yet; return how many."""
+    number = 0
+    for each in list(invites.filter(used_at=None, revoked_at=None).select_related("project")):
+        with transaction.atomic():
+            unused = Invite.objects.filter(pk=each.pk, used_at=None, revoked_at=None)
+            if unused.update(revoked_at=timezone.now()):
+                invite_revoked.send(sender=Invite, invite=each)
+                number += 1
+    return number
 
 
 def change_role(membership: Membership, role: str) -> None:

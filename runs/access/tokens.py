@@ -12,6 +12,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from runs.access.notices import token_first_used
 from runs.access.roles import COMMANDING_ROLES, operators_only, role_in
 from runs.models import AccessToken, Project, Role, Run, TokenScope
 
@@ -122,6 +123,11 @@ def digest(value: str) -> str:
 def _note_use(token: AccessToken) -> None:
     """Write the last use at most once a minute: a busy script must not cost a write a request."""
     now = timezone.now()
-    if token.last_used_at is None or now - token.last_used_at >= LAST_USED_EVERY:
+    if token.last_used_at is None:
+        # Of several requests at once, one is the first.
+        if AccessToken.objects.filter(pk=token.pk, last_used_at=None).update(last_used_at=now):
+            token_first_used.send(sender=AccessToken, token=token)
+        token.last_used_at = now
+    elif now - token.last_used_at >= LAST_USED_EVERY:
         AccessToken.objects.filter(pk=token.pk).update(last_used_at=now)
         token.last_used_at = now

@@ -15,10 +15,16 @@ from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
+from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from runs.admin.readonly import OnlyShows
+from runs.models import AuditEntry
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
@@ -54,6 +60,41 @@ class AccessAttemptAdmin(OnlyShows):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return bool(ModelAdmin.has_delete_permission(self, request, obj))
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(OnlyShows):
+    """The page of the portal shows the same with the commands of runs, and exports it."""
+
+    list_display = ("at", "kind", "by", "address", "person", "project_name", "run_number", "name", "told_detail")
+    list_filter = ("kind", "at")
+    search_fields = ("=actor_name", "=person_name", "=address", "what", "project_name")
+    date_hierarchy = "at"
+    list_per_page = 50
+
+    def view_on_site(self, entry: AuditEntry) -> str:
+        return reverse("audit")
+
+    # As they were stored: no words of this page.
+    @display(description=_("by"), ordering="actor_name")
+    def by(self, entry: AuditEntry) -> SafeString:
+        return _as_stored(entry.actor_name)
+
+    @display(description=_("person"), ordering="person_name")
+    def person(self, entry: AuditEntry) -> SafeString:
+        return _as_stored(entry.person_name)
+
+    @display(description=_("name"))
+    def name(self, entry: AuditEntry) -> SafeString:
+        return _as_stored(entry.what)
+
+    @display(description=_("detail"))
+    def told_detail(self, entry: AuditEntry) -> SafeString:
+        return _as_stored(entry.detail)
+
+
+def _as_stored(text: str) -> SafeString:
+    return format_html("<code>{}</code>", text) if text else SafeString("")
 
 
 @admin.register(AccessLog)

@@ -10,6 +10,7 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
+from runs.access.membership import revoke_invites
 from runs.admin.readonly import OnlyShows
 from runs.models import Invite
 
@@ -41,7 +42,6 @@ class InviteAdmin(OnlyShows):
     @admin.action(description=_("Revoke"), permissions=["revoke"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[Invite]) -> None:
         """Make the links worthless that nobody has used yet."""
-        chosen = list(queryset.values_list("pk", flat=True))
-        number = Invite.objects.filter(pk__in=chosen, used_at=None, revoked_at=None).update(revoked_at=timezone.now())
+        number = revoke_invites(queryset)
         text = ngettext("%(number)d invite is revoked.", "%(number)d invites are revoked.", number)
         self.message_user(request, text % {"number": number}, messages.SUCCESS)

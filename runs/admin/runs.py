@@ -25,12 +25,12 @@ from unfold.decorators import display
 from runs.access.roles import display_name
 from runs.admin.commanding import CommandsRuns, may_send
 from runs.admin.deleting import DeletesRuns
-from runs.admin.downloads import csv_response
 from runs.admin.forms import ChoosesRows, NewRunForm, ReviewForm
 from runs.admin.overview import VARIANTS, as_clock, overview_of
 from runs.admin.reviewing import Archived, Reviewed, ReviewsRuns
 from runs.models import Recipe, Run
 from runs.recording.liveness import duration_of, silent
+from runs.series.downloads import csv_response
 from runs.series.exports import commands_csv, epochs_csv, series_csv
 
 SILENT = "silent"

@@ -2,6 +2,7 @@
 
 import django.core.validators
 import django.db.models.deletion
+import django.utils.timezone
 import runs.models.projects
 import uuid
 from django.conf import settings
@@ -16,6 +17,77 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.CreateModel(
+            name="AuditEntry",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("at", models.DateTimeField(db_index=True, default=django.utils.timezone.now, verbose_name="time")),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("login", "login"),
+                            ("login_failed", "login failed"),
+                            ("locked", "login locked"),
+                            ("logout", "logout"),
+                            ("session_ended", "session ended"),
+                            ("password_changed", "password changed"),
+                            ("factor_added", "second factor added"),
+                            ("factor_removed", "second factor removed"),
+                            ("factor_reset", "second factor reset"),
+                            ("account_added", "account made"),
+                            ("account_changed", "account changed"),
+                            ("account_deleted", "account deleted"),
+                            ("project_added", "project made"),
+                            ("project_changed", "project changed"),
+                            ("project_deleted", "project deleted"),
+                            ("role_given", "role given"),
+                            ("role_changed", "role changed"),
+                            ("role_taken", "role taken"),
+                            ("invite_made", "invite made"),
+                            ("invite_used", "invite used"),
+                            ("invite_revoked", "invite withdrawn"),
+                            ("token_made", "token made"),
+                            ("token_used", "token used first"),
+                            ("token_revoked", "token revoked"),
+                            ("share_made", "share link made"),
+                            ("share_used", "share link used first"),
+                            ("share_revoked", "share link revoked"),
+                            ("rule_added", "alert rule made"),
+                            ("rule_changed", "alert rule changed"),
+                            ("rule_deleted", "alert rule deleted"),
+                            ("destination_added", "alert destination made"),
+                            ("destination_changed", "alert destination changed"),
+                            ("destination_deleted", "alert destination deleted"),
+                            ("mail_added", "mail account set up"),
+                            ("mail_changed", "mail account changed"),
+                            ("mail_deleted", "mail account deleted"),
+                            ("command", "command"),
+                        ],
+                        max_length=30,
+                        verbose_name="what happened",
+                    ),
+                ),
+                ("actor_name", models.CharField(blank=True, max_length=150, verbose_name="by")),
+                ("actor_number", models.BigIntegerField(blank=True, null=True, verbose_name="number of the account")),
+                ("address", models.CharField(blank=True, max_length=45, verbose_name="address")),
+                ("person_name", models.CharField(blank=True, max_length=150, verbose_name="person")),
+                ("person_number", models.BigIntegerField(blank=True, null=True, verbose_name="number of the person")),
+                ("project_name", models.CharField(blank=True, max_length=100, verbose_name="project")),
+                (
+                    "project_number",
+                    models.BigIntegerField(blank=True, db_index=True, null=True, verbose_name="number of the project"),
+                ),
+                ("run_number", models.BigIntegerField(blank=True, null=True, verbose_name="run")),
+                ("what", models.CharField(blank=True, max_length=200, verbose_name="name")),
+                ("detail", models.CharField(blank=True, max_length=500, verbose_name="detail")),
+            ],
+            options={
+                "verbose_name": "audit entry",
+                "verbose_name_plural": "audit entries",
+                "ordering": ["-at", "-id"],
+            },
+        ),
         migrations.CreateModel(
             name="Host",
             fields=[

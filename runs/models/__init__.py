@@ -17,6 +17,7 @@ from runs.models.alert_deliveries import (
 )
 from runs.models.alert_rules import AlertRule, RuleAction, Severity
 from runs.models.alerts import OF_CODE, ActionState, Alert, AlertState, HeldBack, alert_as_wire
+from runs.models.audit import AuditEntry, AuditKind
 from runs.models.commands import COMMAND_LINE, Command, CommandState, as_wire
 from runs.models.keys import AccessToken, TokenScope, UsedTicket
 from runs.models.projects import Invite, Membership, Project, Role
@@ -54,6 +55,8 @@ __all__ = [
     "AlertRule",
     "AlertState",
     "Attempt",
+    "AuditEntry",
+    "AuditKind",
     "Axis",
     "Checkpoint",
     "Chunk",

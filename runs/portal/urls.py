@@ -2,7 +2,7 @@ from django.contrib.auth import views as auth
 from django.urls import URLPattern, path
 from django.views.i18n import JavaScriptCatalog
 
-from runs.portal import checkpoints, compare, console, members, pages, share, tokens
+from runs.portal import audit, checkpoints, compare, console, members, pages, share, tokens
 from runs.portal.alerting.urls import urlpatterns as alerting
 from runs.portal.new_run import views as new_run
 from runs.portal.sign_in import sessions
@@ -30,6 +30,8 @@ urlpatterns: list[URLPattern] = [
     path("invite/<str:key>/", members.accept_invite, name="invite"),
     path("runs/<int:pk>/checkpoints/<int:checkpoint_id>/", checkpoints.download, name="checkpoint"),
     path("runs/<int:pk>/console.txt", console.download, name="console"),
+    path("audit/", audit.audit, name="audit"),
+    path("projects/<slug:slug>/audit/", audit.project_audit, name="project_audit"),
     path("projects/<slug:slug>/tokens/", tokens.tokens, name="tokens"),
     path("projects/<slug:slug>/tokens/<int:pk>/revoke/", tokens.revoke_token, name="revoke_token"),
     path("runs/<int:pk>/share/", share.share_run, name="share_run"),

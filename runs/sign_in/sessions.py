@@ -19,6 +19,7 @@ from django.contrib.auth.signals import user_logged_in
 from django.contrib.sessions.models import Session
 from django.db import DatabaseError
 from django.db.models.signals import post_delete
+from django.dispatch import Signal
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils import timezone
@@ -43,6 +44,9 @@ SYSTEMS = (
     ("Windows", "Windows"), ("Android", "Android"), ("iPhone", "iPhone"), ("iPad", "iPad"), ("CrOS", "ChromeOS"),
     ("Mac OS X", "macOS"), ("Linux", "Linux"),
 )  # fmt: skip
+
+# user: whose session a person has ended from the list; device: on what.
+session_ended = Signal()
 
 # When this process last wrote down each session, by the monotonic clock.
 _written: dict[str, float] = {}
@@ -87,7 +91,7 @@ def end_session(user: User, pk: int) -> bool:
     found = UserSession.objects.filter(user=user, pk=pk).first()
     if found is None:
         return False
-    found.end()
+    _end(found)
     return True
 
 
@@ -95,7 +99,7 @@ def end_other_sessions(user: User, current_key: str | None) -> int:
     """End all sessions of `user` but the present one; return how many."""
     others = list(UserSession.objects.filter(user=user).exclude(session_key=current_key or ""))
     for each in others:
-        each.end()
+        _end(each)
     return len(others)
 
 
@@ -141,6 +145,12 @@ def notes_sessions(get_response: Callable[[HttpRequest], Any]) -> Callable[[Http
         return response
 
     return answer
+
+
+def _end(session: UserSession) -> None:
+    device = device_of(session.user_agent)
+    session.end()
+    session_ended.send(sender=UserSession, user=session.user, device=device)
 
 
 def _is_due(request: HttpRequest) -> bool:

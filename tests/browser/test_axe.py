@@ -46,6 +46,8 @@ PAGES: dict[str, tuple[Callable[[Places], str], str, str]] = {
     "members, to a viewer": (lambda _: "/projects/pages/members/", "viewer", "h1"),
     "invite": (lambda places: f"/invite/{places['invite']}/", "", "form"),
     "invite, unusable": (lambda _: "/invite/nothing/", "", "h1"),
+    "project_audit": (lambda _: "/projects/pages/audit/", "owner", "[data-testid=audit]"),
+    "audit": (lambda _: "/audit/", "admin", "[data-testid=audit]"),
     "tokens": (lambda _: "/projects/pages/tokens/", "owner", "h1"),
     "project_rules": (lambda _: "/projects/pages/rules/", "operator", "h1"),
     "project_rule": (lambda _: "/projects/pages/rules/edit/?detector=threshold", "operator", ".rule-form"),
@@ -184,8 +186,8 @@ def out_of_reach(page: Page) -> tuple[list[str], list[str]]:
     page.evaluate("document.activeElement?.blur()")
     wanted = number_focusable(page)
     reached: dict[str, bool] = {}
-    # A field of a time has a stop for each of its parts.
-    parts = 3 * page.locator("input[type=time]").count()
+    # A field of a time or a date has a stop for each of its parts.
+    parts = 3 * page.locator("input[type=time], input[type=date]").count()
     for _ in range(len(wanted) + parts + 2):
         page.keyboard.press("Tab")
         place = focused(page)

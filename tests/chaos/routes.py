@@ -111,6 +111,8 @@ ROWS = [
     Row("runs/<int:pk>/in-queue/", "/runs/{queued_run}/in-queue/", OPERATORS_POST, form={"command": "withdraw"}),
     Row("runs/<int:pk>/share/", "/runs/{run}/share/", OPERATORS_PAGE),
     Row("runs/<int:pk>/share/", "/runs/{run}/share/", OPERATORS_PAGE, form={"days": "1"}),
+    Row("audit/", "/audit/", "302 403 403 403 403 302 302"),
+    Row("projects/<slug:slug>/audit/", "/projects/lab/audit/", OWNERS_PAGE),
     Row("projects/", "/projects/", "302 200 200 200 200 302 302"),
     Row("projects/", "/projects/", "302 403 403 403 403 302 302", form={"name": "Mine"}),
     Row("projects/<slug:slug>/members/", "/projects/lab/members/", LOGIN_PAGE),

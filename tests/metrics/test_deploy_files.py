@@ -19,6 +19,7 @@ from runs.metrics.families import FAMILIES
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 BOARDS = sorted((DEPLOY / "grafana" / "boards").glob("*.json"))
 PROMTOOL = shutil.which("promtool")
+AMTOOL = shutil.which("amtool")
 SERIES = {
     each.name + end
     for each in FAMILIES
@@ -107,6 +108,47 @@ def test_promtool_accepts_the_files(arguments: tuple[str, ...]) -> None:
         [PROMTOOL, *arguments], cwd=DEPLOY / "prometheus", capture_output=True, text=True, timeout=60
     )
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.skipif(AMTOOL is None, reason="amtool is not installed (Debian's package prometheus-alertmanager)")
+@pytest.mark.parametrize(
+    ("severity", "receiver"), [("warning", "mail"), ("critical", "mail-and-webhook"), ("info", "mail")]
+)
+def test_alertmanager_takes_its_file_and_sends_by_severity(severity: str, receiver: str) -> None:
+    def asked(*arguments: str) -> str:
+        assert AMTOOL is not None
+        done = subprocess.run(
+            [AMTOOL, *arguments], cwd=DEPLOY / "prometheus", capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.strip()
+
+    asked("check-config", "alertmanager.yml")
+    routed = asked("config", "routes", "test", "--config.file=alertmanager.yml", f"severity={severity}")
+    assert routed == receiver
+
+
+def test_alertmanager_knows_the_severities_and_names_of_the_rules() -> None:
+    rules = yaml.safe_load((DEPLOY / "prometheus" / "rules.yml").read_text())["groups"][0]["rules"]
+    told = yaml.safe_load((DEPLOY / "prometheus" / "alertmanager.yml").read_text())
+    severities = {rule["labels"]["severity"] for rule in rules}
+    for route in told["route"]["routes"]:
+        for matcher in route["matchers"]:
+            assert matcher.split('"')[1] in severities, matcher
+    for each in told["inhibit_rules"]:
+        for matcher in (*each["source_matchers"], *each["target_matchers"]):
+            assert matcher.split('"')[1] in {rule["alert"] for rule in rules}, matcher
+
+
+@pytest.mark.parametrize("name", ["prometheus.yml", "prometheus_compose.yml"])
+def test_prometheus_sends_alerts_to_alertmanager(name: str) -> None:
+    told = yaml.safe_load((DEPLOY / "prometheus" / name).read_text())
+    [manager] = told["alerting"]["alertmanagers"]
+    [target] = manager["static_configs"][0]["targets"]
+    services = yaml.safe_load((DEPLOY.parent / "compose.yaml").read_text())["services"]
+    assert target == ("alertmanager:9093" if "compose" in name else "localhost:9093")
+    assert {"alertmanager", "prometheus"} <= services.keys()
+    assert "metrics" in services["alertmanager"]["networks"] and "metrics" in services["prometheus"]["networks"]
 
 
 def test_each_rule_is_tried() -> None:

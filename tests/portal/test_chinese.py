@@ -216,13 +216,14 @@ PORTAL = {
     "owner": (
         "/", "/?q=none", "/runs/{live}/", "/runs/{ended}/", "/runs/{bare}/", "/runs/compare/?run={live}&run={ended}",
         "/runs/compare/", "/runs/new/", "/runs/new/?recipe=mnist", "/projects/", "/projects/pages/members/",
-        "/projects/pages/tokens/", "/runs/{live}/share/", "/runs/{live}/checkpoints/999999/",
+        "/projects/pages/tokens/", "/projects/pages/audit/", "/runs/{live}/share/", "/runs/{live}/checkpoints/999999/",
         "/password/", "/password/done/", "/sessions/", "/runs/999999/", "/projects/pages/alerts/",
         *(f"/projects/pages/alerts/new/{kind}/" for kind in DestinationKind.values),
         "/projects/pages/alerts/{destination}/", "/projects/pages/alerts/mail/",
         "/projects/pages/rules/", "/runs/{live}/rules/",
         "/projects/pages/rules/edit/?detector=threshold", "/runs/{live}/rules/edit/?detector=spike",
     ),
+    "admin": ("/audit/", "/audit/?below=x&kind=login"),
     "viewer": ("/runs/{live}/", "/runs/new/", "/projects/pages/members/", "/projects/pages/tokens/",
                "/projects/pages/alerts/", "/runs/{live}/rules/"),
 }  # fmt: skip
@@ -246,7 +247,8 @@ def test_no_english_is_left_on_a_page_of_the_portal(places: dict[str, Any], name
 
 ADMIN = ("", "runs/run/", "runs/run/{live}/change/", "runs/run/add/", "runs/project/", "runs/recipe/", "runs/host/",
          "runs/alertdestination/", "runs/alertdelivery/",
-         "runs/membership/", "runs/accesstoken/", "runs/invite/", "auth/user/", "axes/accessattempt/")  # fmt: skip
+         "runs/membership/", "runs/accesstoken/", "runs/invite/", "runs/auditentry/", "auth/user/",
+         "axes/accessattempt/")  # fmt: skip
 
 
 @pytest.mark.parametrize("address", ADMIN)

@@ -153,7 +153,9 @@ def test_ssh_of_the_workbench_takes_keys_alone() -> None:
 def test_the_compose_file_is_valid_and_closes_what_it_starts(tmp_path: Path) -> None:
     told = compose(MUST_BE_SET, tmp_path)
     services = told["services"]
-    assert set(services) == {"proxy", "web1", "web2", "trainer", "redis", "postgres", "prometheus", "grafana"}
+    usual = {"proxy", "web1", "web2", "trainer", "redis", "postgres", "prometheus", "grafana"}
+    assert set(services) == usual | {"alertmanager"}
+    assert {name for name, service in services.items() if "profiles" not in service} == usual
     for name, service in services.items():
         assert service.get("healthcheck"), name
         assert service["read_only"] and service["cap_drop"] == ["ALL"], name

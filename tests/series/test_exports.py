@@ -17,10 +17,10 @@ from django.http import HttpRequest
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from runs.admin.downloads import csv_response
 from runs.models import EpochMetric, Project, Run
 from runs.series import storage
 from runs.series.chunks import CHUNK_POINTS
+from runs.series.downloads import csv_response
 from runs.series.exports import epochs_csv, line, series_csv
 from tests.support.stored_points import LOSS, START, bits, store
 

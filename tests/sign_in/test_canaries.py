@@ -12,7 +12,7 @@ import pytest
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
-from tests.support.stack import Stack, seed_stack
+from tests.support.stack import Stack, rows, seed_stack
 
 CANARY = "canary0123456789canary0123456789"
 # What a portal of its own is started with.
@@ -76,6 +76,8 @@ def shake_hands(stack: Stack, path: str, *protocols: str, **headers: str) -> Non
 def test_no_key_is_in_what_the_portal_writes(talkative: Stack) -> None:
     stack, visitor = talkative, Browser(talkative.address)
     assert visitor.post("/login/", {"username": "operator", "password": f"wrong-{CANARY}"}) == 200
+    # People type a password in the field of the name.
+    assert visitor.post("/login/", {"username": f"name-{CANARY}", "password": "wrong"}) == 200
     for path in ("share", "invite", "alerts/act"):
         assert visitor.ask(f"/{path}/{CANARY}/") == 404, path
     assert visitor.ask("/api/runs/", Authorization=f"Bearer stm_{CANARY}") == 401
@@ -95,6 +97,10 @@ def test_no_key_is_in_what_the_portal_writes(talkative: Stack) -> None:
 
     written = {path.name: path.read_text(errors="replace") for path in stack.folder.rglob("*.log")}
     written["doctor"] = doctor.stdout + doctor.stderr
+    audited = rows(stack, "SELECT * FROM runs_auditentry")
+    # Both failed logins are in the audit, the name that nobody has left out.
+    assert len([row for row in audited if row["kind"] == "login_failed"]) == 2
+    written["audit"] = "\n".join(map(str, audited))
     # The portal did log these requests, keys left out.
     assert "/share/…" in written["web.log"] and "/invite/…" in written["web.log"]
     found = [(name, line) for name, text in written.items() for line in text.splitlines() if CANARY in line]

@@ -1,0 +1,71 @@
+"""What only this machine reaches, and an application that answers it alone while debugging, under any server."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+SENTENCE = (
+    "STEERSMAN_DEBUG is on: pages of errors tell settings and sources, so the portal answers this machine alone, asked "
+    "directly as localhost or 127.0.0.1. Unset STEERSMAN_DEBUG to let others in.\n"
+)
+# What proxies add: behind one on this machine every visitor seems to be here.
+FORWARDED = frozenset(
+    {b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip", b"via"}
+)
+
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
+
+
+def is_loopback(bind: str) -> bool:
+    """Tell whether only this machine reaches what listens on `bind`."""
+    try:
+        return ipaddress.ip_address(bind.strip("[]")).is_loopback
+    except ValueError:
+        return bind == "localhost"
+
+
+def only_from_this_machine(application: Application) -> Application:
+    """Return an ASGI application that refuses clients elsewhere, those behind a proxy, and other names in Host: 403."""
+
+    async def answer(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket") or is_from_here(scope):
+            await application(scope, receive, send)
+        elif scope["type"] == "websocket":
+            # Closed before it was accepted: the server answers 403.
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            text = SENTENCE.encode()
+            headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(text)).encode())]
+            await send({"type": "http.response.start", "status": 403, "headers": headers})
+            await send({"type": "http.response.body", "body": text})
+
+    return answer
+
+
+def is_from_here(scope: dict[str, Any]) -> bool:
+    """Tell whether an ASGI connection comes from this machine: by its address, its Host, and no proxy's header.
+
+    Without an address (a socket file) it comes from a proxy.
+    """
+    client = scope.get("client")
+    headers: Iterable[tuple[bytes, bytes]] = scope.get("headers") or ()
+    names = {name.lower() for name, _ in headers}
+    hosts = [value.decode("latin-1") for name, value in headers if name.lower() == b"host"]
+    return (
+        client is not None
+        and is_loopback(str(client[0]).removeprefix("::ffff:"))
+        and not names & FORWARDED
+        and all(is_loopback(_without_port(host)) for host in hosts)
+    )
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host.partition("]")[0] + "]"
+    return host.partition(":")[0].lower()

@@ -143,6 +143,7 @@ MIDDLEWARE = [
     "axes.middleware.AxesMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "runs.sign_in.sessions.notes_sessions",
+    "runs.sign_in.known_devices.remembers_devices",
 ]
 
 ROOT_URLCONF = "monitor_site.urls"
@@ -240,8 +241,9 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 # Wrong passwords lock the account and the address, at the login and in the admin.
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "runs.access.logins.PasswordBackend"]
-AXES_HANDLER = "runs.access.logins.LoginLimits"
-# Each within the cool-off of the one before; of an address five times as many (`runs.access.logins`).
+AXES_HANDLER = "runs.sign_in.known_devices.DeviceLimits"
+# Each within the cool-off of the one before; of an address five times as many (`runs.access.logins`). A browser that is
+# known to the account counts by itself (`runs.sign_in.known_devices`).
 AXES_FAILURE_LIMIT = 10
 AXES_LOCKOUT_PARAMETERS = ["username", "ip_address"]
 AXES_COOLOFF_TIME = timedelta(minutes=10)

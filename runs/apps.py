@@ -10,12 +10,13 @@ class RunsConfig(AppConfig):
     def ready(self) -> None:
         from runs.access import revocation  # needs the models
         from runs.audit import changes, sign_ins
-        from runs.sign_in import group_roles, sessions
+        from runs.sign_in import group_roles, known_devices, sessions
 
         revocation.connect()
         sessions.connect()
         group_roles.connect()
         sign_ins.connect()
         changes.connect()
+        known_devices.connect()
         # As the admin calls the pages of django-axes.
         apps.get_app_config("axes").verbose_name = _("Logins")

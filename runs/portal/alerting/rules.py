@@ -14,6 +14,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
@@ -30,6 +31,7 @@ from runs.recording.alert_rules import as_rule, fields_of, rules_of, rules_of_pr
 from runs.recording.alerts import UNTIL_CLEARED
 from runs.series.charts import charts
 from runs.series.svg_chart import svg_chart
+from runs.templatetags.moments import moment
 
 MOST_STEPS = 5
 MOST_CHARTS = 4
@@ -279,7 +281,7 @@ def _snooze(rule: Rule) -> str:
     until = datetime.fromtimestamp(rule.snoozed_until or 0.0, UTC)
     if until >= UNTIL_CLEARED:
         return _("snoozed until the alert is cleared")
-    return _("snoozed until %(time)s UTC") % {"time": f"{until:%Y-%m-%d %H:%M}"}
+    return format_html(_("snoozed until {time}"), time=moment(until))
 
 
 def _action(rule: Rule) -> str:

@@ -1,11 +1,12 @@
 // Tables that the server draws again while a person reads them.
 
 import { setText } from "./dom.js";
-import { clock, duration, measure } from "./format.js";
+import { duration, measure } from "./format.js";
+import { showMoments } from "./moments.js";
 
 /** Write times, durations and numbers as the reader wants them. */
 export function formatValues(root) {
-  for (const node of root.querySelectorAll("time[datetime]")) setText(node, clock(node.getAttribute("datetime")));
+  showMoments(root);
   for (const node of root.querySelectorAll("[data-seconds]")) setText(node, duration(Number(node.dataset.seconds)));
   for (const node of root.querySelectorAll("[data-number]")) {
     setText(node, measure(node.dataset.name, Number(node.dataset.number)));

@@ -1,7 +1,8 @@
-// What every page has: theme button, menu, shortcuts and their help.
+// What every page has: theme button, menu, moments, shortcuts and their help.
 
 import { toast } from "./dom.js";
 import { fill, gettext } from "./i18n.js";
+import { showMoments } from "./moments.js";
 import { openSheet, shortcut, startShortcuts } from "./shortcuts.js";
 
 const THEMES = ["light", "dark", "auto"];
@@ -34,6 +35,8 @@ document.addEventListener("keydown", (event) => {
     menu.querySelector("summary").focus();
   }
 });
+
+showMoments(document);
 
 shortcut("?", () => openSheet(document.getElementById("shortcuts")));
 shortcut("t", nextTheme);

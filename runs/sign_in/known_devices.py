@@ -1,0 +1,124 @@
+"""Browsers in which a person logged in before: a stranger who guesses that person's password does not lock them out.
+
+A login leaves a signed cookie that names the account and a random device. Wrong passwords for that account from that
+device are counted by themselves, and all others for the account together. See *Slow Down Online Guessing Attacks with
+Device Cookies*, OWASP, https://owasp.org/www-community/Slow_Down_Online_Guessing_Attacks_with_Device_Cookies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction
+from axes.helpers import get_client_username
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.contrib.auth.signals import user_logged_in
+from django.core import signing
+from django.db.models import Sum
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.utils.decorators import sync_and_async_middleware
+
+from runs.access.logins import LoginLimits
+
+COOKIE = "steersman_device"
+SALT = "steersman.known-device"
+LASTS_S = 180 * 86_400
+# People share a computer in a lab; a cookie holds 4 KiB.
+MOST_ACCOUNTS = 5
+# Who logged in by this request. No client sets it: headers begin with HTTP_.
+LOGGED_IN = "steersman.logged_in"
+# Of a user agent in the list of wrong passwords; its column takes 255 characters.
+LONGEST_USER_AGENT = 200
+
+
+class DeviceLimits(LoginLimits):
+    """Counts wrong passwords from a known device by themselves.
+
+    For everybody else all of the account count, those of known devices too: whoever sends the user agent of such a
+    device gains nothing.
+    """
+
+    def get_failures(self, request: HttpRequest, credentials: dict[str, Any] | None = None) -> int:
+        """Return the failures of the device, where it is known to the account; else those that `LoginLimits` counts."""
+        mark = _mark_of(request, credentials)
+        if not mark:
+            return super().get_failures(request, credentials)
+        of_account = self.get_user_attempts(request, credentials)[0].filter(user_agent__endswith=mark)
+        return int(of_account.aggregate(failures=Sum("failures_since_start"))["failures"] or 0)
+
+    def user_login_failed(
+        self, sender: Any, credentials: dict[str, Any], request: HttpRequest | None = None, **kwargs: Any
+    ) -> None:
+        """Count a wrong password; that of a known device with its mark."""
+        mark = _mark_of(request, credentials) if request is not None else ""
+        agent = getattr(request, "axes_user_agent", "")
+        if mark and not agent.endswith(mark):
+            request.axes_user_agent = agent[:LONGEST_USER_AGENT] + mark  # type: ignore[union-attr]
+        super().user_login_failed(sender, credentials, request, **kwargs)
+
+
+def connect() -> None:
+    """Let logins leave a cookie."""
+    user_logged_in.connect(_logged_in, dispatch_uid="device-of-a-login")
+
+
+@sync_and_async_middleware
+def remembers_devices(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
+    """Middleware: the answer to a login leaves the cookie by which the device is known to the account."""
+    if iscoroutinefunction(get_response):
+
+        async def answer_async(request: HttpRequest) -> HttpResponseBase:
+            return _with_cookie(request, await get_response(request))
+
+        return answer_async
+
+    def answer(request: HttpRequest) -> HttpResponseBase:
+        return _with_cookie(request, get_response(request))
+
+    return answer
+
+
+def _logged_in(sender: Any, request: HttpRequest | None, user: User, **kwargs: Any) -> None:
+    if request is not None:
+        request.META[LOGGED_IN] = user.get_username()
+
+
+def _with_cookie(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    name = request.META.get(LOGGED_IN, "")
+    if name:
+        others = [each for each in _known(request) if each[0] != name]
+        known = [*others[-MOST_ACCOUNTS + 1 :], [name, secrets.token_urlsafe(16)]]
+        response.set_cookie(
+            COOKIE,
+            signing.dumps(known, salt=SALT, compress=True),
+            max_age=LASTS_S,
+            path=settings.SESSION_COOKIE_PATH,
+            secure=settings.SESSION_COOKIE_SECURE,
+            httponly=True,
+            samesite="Lax",
+        )
+    return response
+
+
+def _known(request: HttpRequest) -> list[list[str]]:
+    """Return the accounts that the device is known to, each with its random part; none if the cookie is not ours."""
+    try:
+        found: list[list[str]] = signing.loads(request.COOKIES.get(COOKIE, ""), salt=SALT, max_age=LASTS_S)
+    except signing.BadSignature:
+        return []
+    return found
+
+
+def _mark_of(request: HttpRequest, credentials: dict[str, Any] | None) -> str:
+    """Return what the device is counted by for the account, "" where it is not known to it.
+
+    A digest: whoever reads the list of wrong passwords must not learn the random part.
+    """
+    name = get_client_username(request, credentials)
+    part = next((part for account, part in _known(request) if account == name), "")
+    return f" (known device {hashlib.sha256(part.encode()).hexdigest()[:16]})" if part else ""

@@ -1,0 +1,18 @@
+"""Moments in templates: the reader's zone and language are the browser's matter."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django import template
+from django.utils.formats import date_format
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+register = template.Library()
+
+
+@register.filter
+def moment(at: datetime) -> SafeString:
+    """Return a `time` element that `static/js/shared/moments.js` shows in the reader's zone; without scripts UTC."""
+    return format_html('<time datetime="{}">{} UTC</time>', at.isoformat(), date_format(at, "DATETIME_FORMAT"))

@@ -49,7 +49,7 @@ class Trainer:
             self.global_step += 1
             self._call("on_train_batch_end", {"loss": loss.detach()}, batch, index)
             if self.should_stop:
-                return
+                break
         self._validate(validation)
         self.current_epoch += 1
 

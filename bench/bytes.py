@@ -1,4 +1,4 @@
-"""What a viewer costs on the network: 16 series at 10 updates per second, on a real stack.
+"""What a viewer costs on the network: 16 and 300 series at 10 updates per second, on a real stack.
 
 usage: python bench/bytes.py [--seconds 20]
 
@@ -9,6 +9,8 @@ kb_per_s_by_itself      of one that asks for messages which are compressed by th
 kb_per_s_plain          of one without
 kb_per_s_crowd_deflate  of one with permessage-deflate among 320: a crowd gets two events in one frame
 events_per_s            that the lone viewer got
+kb_per_s_many_deflate   of a lone viewer of 300 series with permessage-deflate
+kb_per_s_many_in_sight  of one that looks at 8 of them
 """
 
 from __future__ import annotations
@@ -23,9 +25,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bench.support.viewers import Crowd, Viewer, metrics_events_in  # noqa: E402
 from tests.support.stack import ROOT, Stack, create_run, events, seed_stack, wait_for  # noqa: E402
 
-WORKER = ROOT / "bench" / "support" / "sixteen_series.py"
+WORKER = ROOT / "bench" / "support" / "many_series.py"
 UPDATES_PER_S = 10
 CROWD = 320
+SERIES, MANY_SERIES = 16, 300
+IN_SIGHT = [f"layers/{layer}/weight_norm" for layer in range(8)]
 # The first events carry plan and status, and a worker starts in this time.
 WARM_UP_S = 5.0
 STARTS_WITHIN_S = 60.0
@@ -54,15 +58,33 @@ def kb_per_s(crowd: Crowd, viewer: Viewer, seconds: float) -> float:
     return round((viewer.bytes_read - before) / seconds / 1000, 2)
 
 
-def measure(stack: Stack, seconds: float) -> dict[str, float]:
-    run_id = create_run(stack, "bytes", total_epochs=1)
+def start(stack: Stack, series: int, seconds: float) -> str:
+    """Start a training of so many series; return the target of a guest's socket."""
+    run_id = create_run(stack, f"bytes of {series}", total_epochs=1)
     key = stack.manage(
         "create_token", "--project", "lab", "--user", "operator", "--scope", "share", "--run", str(run_id), check=True
     ).stdout.strip()
-    target = f"/ws/runs/{run_id}/?token={key}"
-    # Time for both measurements, and for a crowd to come.
-    stack.train(run_id, "--quiet", "--", str(WORKER), str(UPDATES_PER_S), str(4 * seconds + 60))
+    stack.train(run_id, "--quiet", "--", str(WORKER), str(UPDATES_PER_S), str(seconds), str(series))
     wait_for(lambda: events(stack, run_id, "metrics"), "the first points", STARTS_WITHIN_S)
+    return f"/ws/runs/{run_id}/?token={key}"
+
+
+def measure_many(stack: Stack, seconds: float) -> dict[str, float]:
+    target = start(stack, MANY_SERIES, 2 * seconds + 30)
+    figures = {}
+    with Crowd(stack.port, lambda viewer, text, came_at: None, remembers=True) as lone:
+        viewer = lone.connect(target, 1)[0]
+        lone.pump(WARM_UP_S)
+        figures["kb_per_s_many_deflate"] = kb_per_s(lone, viewer, seconds)
+        lone.say(viewer, json.dumps({"kind": "sight", "series": IN_SIGHT}))
+        lone.pump(WARM_UP_S)
+        figures["kb_per_s_many_in_sight"] = kb_per_s(lone, viewer, seconds)
+    return figures
+
+
+def measure(stack: Stack, seconds: float) -> dict[str, float]:
+    # Time for both measurements, and for a crowd to come.
+    target = start(stack, SERIES, 4 * seconds + 60)
     counted = Counted()
     figures: dict[str, float] = {}
     for name, deflate, remembers in (
@@ -93,7 +115,9 @@ def main() -> int:
         seed_stack(stack)
         stack.start_redis()
         stack.start_web()
-        print(json.dumps(measure(stack, arguments.seconds)))
+        few = measure(stack, arguments.seconds)
+        say(f"a training of {MANY_SERIES} series")
+        print(json.dumps(few | measure_many(stack, arguments.seconds)))
     return 0
 
 

@@ -163,6 +163,10 @@ class Room:
 
         The viewer is told after which event that is.
         """
+        if outbox.sight is not None:
+            # What comes into sight is not told of later: the newest before that is told now.
+            for text in self.newest.messages(outbox.newest_seq, outbox.sight, sight):
+                outbox.put(Frame(0, text))
         known = {other.sight: other.sight for other in self.outboxes if other is not outbox and other.sight is not None}
         if sight in known or sight is None or len(known) < MOST_SIGHTS:
             outbox.sight = known.get(sight, sight) if sight is not None else None

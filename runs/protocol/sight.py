@@ -112,9 +112,10 @@ class NewestPoints:
     def clear(self) -> None:
         self._points.clear()
 
-    def messages(self, seq: int, sight: Sight) -> list[str]:
-        """Return the messages that tell, as of event `seq`, of the series that are not in `sight`."""
-        others = [(name, point) for name, point in self._points.items() if name not in sight]
+    def messages(self, seq: int, sight: Sight, among: Sight | None = None) -> list[str]:
+        """Return the messages that tell, as of event `seq`, of the series that are not in `sight`; `among` some."""
+        told = self._points.keys() - sight if among is None else (self._points.keys() & among) - sight
+        others = [(name, point) for name, point in self._points.items() if name in told]
         others.sort(key=lambda item: item[1].row)
         return [encode_message(Newest(seq=seq, blocks=_blocks(part))) for part in _that_fit(others)]
 

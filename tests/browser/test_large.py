@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, WebSocketRoute, expect
+from playwright.sync_api import Browser, Page, WebSocket, WebSocketRoute, expect
 
 from tests.browser.conftest import Places
 from tests.support.browser import operators_page
@@ -60,6 +61,56 @@ def test_a_page_with_thousands_of_series_moves(page: Page, stack: Stack, run: in
     expect(page.locator("#run")).to_have_attribute("data-link", "live", timeout=30_000)
     tell(stack, run, list(range(9, 17)), SERIES)
     expect(page.locator("#progress [data-slot=step]")).to_contain_text("16", timeout=30_000)
+
+
+def test_charts_in_sight_are_whole_and_the_others_cost_little(page: Page, stack: Stack, run: int) -> None:
+    looked: list[list[str]] = []
+    came: list[set[str]] = []
+
+    def note_sent(message: str | bytes) -> None:
+        asked = json.loads(message)
+        if asked["kind"] == "sight":
+            looked.append(asked["series"])
+
+    def note(message: str | bytes) -> None:
+        frames = json.loads(message)
+        for frame in frames if isinstance(frames, list) else [frames]:
+            if frame["kind"] == "metrics":
+                came.append({name for block in frame["blocks"] for name in block["values"]})
+
+    def listen(socket: WebSocket) -> None:
+        socket.on("framesent", note_sent)
+        socket.on("framereceived", note)
+
+    def last_in_sight(series: str) -> None:
+        retry(lambda: looked and series in looked[-1], page)
+
+    page.on("websocket", listen)
+    tell(stack, run, list(range(1, 9)), 100)
+    page.goto(f"{stack.address}/runs/{run}/")
+    first, far = (page.locator(f"[data-testid=chart][data-key='layer/{number:04d}']") for number in (0, 50))
+    expect(first).to_have_attribute("data-points", "8", timeout=30_000)
+    first.scroll_into_view_if_needed()
+    last_in_sight("layer/0000")
+    assert "layer/0050" not in looked[-1]
+    tell(stack, run, list(range(9, 13)), 100)
+    expect(first).to_have_attribute("data-points", "12", timeout=30_000)
+    assert "layer/0000" in came[-1] and "layer/0050" not in came[-1] and len(came[-1]) < 64
+    far.scroll_into_view_if_needed()
+    expect(far).to_have_attribute("data-points", "12", timeout=30_000)
+    last_in_sight("layer/0050")
+    tell(stack, run, list(range(13, 17)), 100)
+    expect(far).to_have_attribute("data-points", "16", timeout=30_000)
+    first.scroll_into_view_if_needed()
+    expect(first).to_have_attribute("data-points", "16", timeout=30_000)
+
+
+def retry(holds: Callable[[], object], page: Page) -> None:
+    """Wait until something holds; the browser goes on meanwhile."""
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come to hold"
+        page.evaluate("() => new Promise(requestAnimationFrame)")
 
 
 def test_a_page_notices_an_event_that_was_swallowed(page: Page, stack: Stack, run: int) -> None:

@@ -2,11 +2,14 @@
 //
 // usage: node tests/js/follow.js stories.json
 // A story is {name, cuts: [{seq, hello, history}], frames, pages}; the last cut is the end. `pages`, which may be left
-// out, are {name, told}: all that a page was told, in order, whole histories included. Prints a JSON list of what
-// differs: {story, page, place, followed, loaded}.
+// out, are {name, told, looks}: all that a page was told, in order, whole histories included. One that `looks` says which
+// series it looks at ({kind: "looked", series}: those that it knows) and reads their past ({kind: "points", seq,
+// series}); of the others only the newest points are compared. Prints a JSON list of what differs: {story, page, place,
+// followed, loaded}.
 
 import { readFileSync } from "node:fs";
 import { applyEvent, emptyState } from "../../static/js/state/run_state.js";
+import { fill, look, waitingSeries } from "../../static/js/state/sight.js";
 
 const MOST_FOUND = 20;
 // The history has seven digits of what was merged, which is added up in another order.
@@ -26,8 +29,13 @@ function follow(state, frames, until = Infinity) {
 
 // What belongs to one connection, what only tells painters that something changed, and what a greeting takes from the
 // history (knobs: those that are shown are the run's). All else is compared, a field that comes new too.
-const NOT_SHOWN = ["runSeq", "viewer", "life", "silentS", "link", "lacks", "greeted", "lastError", "versions", "knobs"];
-const MESSAGES = new Set(["history", "hello", "resync", "pong"]);
+const NOT_SHOWN = ["runSeq", "viewer", "life", "silentS", "link", "lacks", "greeted", "lastError", "versions", "knobs", "sight", "looks"];
+const MESSAGES = new Set(["history", "hello", "resync", "pong", "sight", "newest"]);
+// What a page does itself.
+const DEEDS = {
+  looked: (state, { series }) => look(state, new Set(series.filter((name) => state.series.has(name)))),
+  points: (state, past) => fill(state, structuredClone(past), waitingSeries(state)),
+};
 
 /** A page that was told all this. `twice` has the events that it applied more than once. */
 function tell(told) {
@@ -36,6 +44,10 @@ function tell(told) {
   const applied = new Set();
   const twice = [];
   for (const message of told) {
+    if (DEEDS[message.kind]) {
+      DEEDS[message.kind](state, message);
+      continue;
+    }
     const [seq, before] = [state.seq, changes()];
     applyEvent(state, structuredClone(message));
     if (state.seq < seq) twice.push(`back from ${seq} to ${state.seq}`);
@@ -48,11 +60,13 @@ function tell(told) {
 }
 
 /** All that a reader of the page can see. */
-function seen(state, console, activity) {
+function seen(state, console, activity, sight) {
   const fields = Object.entries(state).filter(([name]) => !NOT_SHOWN.includes(name));
   return {
     ...Object.fromEntries(fields),
-    series: [...state.series].map(([name, { axis, parts }]) => [name, axis, [...parts]]),
+    series: sight
+      ? sight.map((name) => [name, state.series.get(name)?.axis, [...(state.series.get(name)?.parts ?? [])]])
+      : [...state.series].map(([name, { axis, parts }]) => [name, axis, [...parts]]),
     commands: [...state.commands],
     // A page that followed for long holds more of these than the history gives.
     console: state.console.slice(-console),
@@ -85,11 +99,11 @@ function at(value, place) {
 const found = [];
 
 /** `details` is what the page asks for when an event says that it changed: environment and tracebacks. */
-function compare(story, page, followed, loaded, details) {
+function compare(story, page, followed, loaded, details, sight) {
   applyEvent(followed, { ...structuredClone(details), kind: "details" });
   const console = loaded.console.length;
   const activity = loaded.activity.length;
-  const [left, right] = [seen(followed, console, activity), seen(loaded, console, activity)];
+  const [left, right] = [seen(followed, console, activity, sight), seen(loaded, console, activity, sight)];
   const place = difference(left, right);
   if (place) found.push({ story, page, place, followed: at(left, place), loaded: at(right, place) });
 }
@@ -112,10 +126,10 @@ for (const { name, cuts, frames, pages = [] } of JSON.parse(readFileSync(process
     applyEvent(page, { ...structuredClone(cut.hello), replay: true });
   }
   compare(name, "cut at every place", follow(page, frames), load(end), end.history);
-  for (const { name: page, told } of pages) {
+  for (const { name: page, told, looks } of pages) {
     const { state, twice } = tell(told);
     if (twice.length) found.push({ story: name, page, place: "applied twice", followed: twice, loaded: [] });
-    compare(name, page, state, load(end), end.history);
+    compare(name, page, state, load(end), end.history, looks && [...state.sight]);
   }
   if (found.length >= MOST_FOUND) break;
 }

@@ -38,6 +38,7 @@ export class ChartPanel {
   #onSeen;
   #groups = new Map();
   #charts = new Map();
+  #near;
   #places;
   #view;
   #marks;
@@ -47,13 +48,17 @@ export class ChartPanel {
   #known = null;
   #clockVersion = 0;
 
-  /** `view` says how all charts are drawn, `marks` what was done to the run; `onSeen()` asks for another paint. */
-  constructor(state, page, view, marks, onSeen) {
+  /**
+   * `view` says how all charts are drawn, `marks` what was done to the run; `onSeen()` asks for another paint, and
+   * `near` is told of each chart, which may come into sight.
+   */
+  constructor(state, page, view, marks, onSeen, near) {
     this.#state = state;
     this.#page = page;
     this.#view = view;
     this.#marks = marks;
     this.#onSeen = onSeen;
+    this.#near = near;
     this.#places = { step: document.getElementById("charts"), time: document.getElementById("machine") };
   }
 
@@ -164,8 +169,11 @@ export class ChartPanel {
       onSeen: this.#onSeen,
       lines: names.map((name, index) => this.#line(name, ...this.#look(name, index, names.length, place.colour))),
     });
-    if (known) known.root.replaceWith(chart.root);
-    else insertSorted(place.grid, chart.root, key, axis);
+    this.#near.add(chart);
+    if (known) {
+      this.#near.remove(known);
+      known.root.replaceWith(chart.root);
+    } else insertSorted(place.grid, chart.root, key, axis);
     this.#charts.set(key, chart);
     place.count.textContent = String(place.grid.children.length);
   }

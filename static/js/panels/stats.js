@@ -37,6 +37,7 @@ export class Stats {
   #root = document.getElementById("stats");
   #cards = new Map();
   #changed = changeDetector();
+  #names = [];
 
   constructor(state) {
     this.#state = state;
@@ -48,7 +49,13 @@ export class Stats {
     const values = this.#values();
     const keys = values.map((value) => value.title).join();
     if (this.#root.dataset.keys !== keys) this.#layOut(values, keys);
+    this.#names = values.map((value) => value.name);
     for (const value of values) this.#show(this.#cards.get(value.title), value);
+  }
+
+  /** The names of the series that cards show. */
+  namesShown() {
+    return this.#names;
   }
 
   #values() {

@@ -26,7 +26,9 @@ import { shortcut } from "../shared/shortcuts.js";
 import { tabIcon } from "../shared/tab_icon.js";
 import { applyEvent, emptyState } from "../state/run_state.js";
 import { Header } from "./header.js";
+import { Nearness } from "./nearness.js";
 import { QueuePosition } from "./queue_position.js";
+import { Sight } from "./sight.js";
 import { RunSocket } from "./socket.js";
 import { Notifications } from "./notifications.js";
 import "./start_buttons.js";
@@ -55,7 +57,8 @@ const view = new ChartView(document.getElementById("chart-tools"), (what) => {
 });
 const linked = linkedMark(window.location.search);
 const marks = new InterventionMarks(state, view, linked);
-const charts = new ChartPanel(state, page, view, marks, request);
+const near = new Nearness();
+const charts = new ChartPanel(state, page, view, marks, request, near);
 const epochs = new Epochs(state, page, view, charts.marksOver("epoch"), request);
 const texts = new TextSamples(state);
 const output = new ConsolePanel(state);
@@ -68,6 +71,10 @@ const queuePosition = new QueuePosition(state, page);
 const commandLog = new CommandLog(state, client, new EffectReader(state, charts.fetchRange, request));
 const checkpoints = new Checkpoints(state, page);
 const alerts = new Alerts(state, page);
+const sight = new Sight(state, page, socket, {
+  shown: () => [...stats.namesShown(), ...(state.run?.knobs ?? []).map((knob) => knob.series), ...near.names()],
+  onFilled: request,
+});
 const showIcon = tabIcon(document.querySelector('link[rel="icon"][data-alert]'));
 const notifications = new Notifications(document.getElementById("notify"), window.location.pathname);
 
@@ -83,6 +90,7 @@ function receive(frame) {
   applyEvent(state, frame);
   if (frame.kind === "hello") greet(frame);
   else if (frame.kind === "resync") reload();
+  else if (frame.kind === "sight") sight.taken();
   if (state.gap) reload();
   if (state.versions.attempts !== attemptsSeen) {
     attemptsSeen = state.versions.attempts;
@@ -94,13 +102,16 @@ function receive(frame) {
 
 function greet(hello) {
   header.setClock(hello.server_time);
-  if (!hello.replay && hello.seq !== state.seq) {
+  // The newest points of series out of sight may have been lost with the connection before, and this greeting may lack them.
+  const lacksNewest = state.sight !== null && hello.incomplete?.includes("latest");
+  if ((!hello.replay && hello.seq !== state.seq) || lacksNewest) {
     reload();
     return;
   }
   clearTimeout(steadyTimer);
   steadyTimer = setTimeout(() => (reloads = 0), STEADY_MS);
   socket.greeted();
+  sight.greeted();
 }
 
 /** Events alone cannot close the gap: load everything again, then follow from there. */

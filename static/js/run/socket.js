@@ -96,6 +96,13 @@ export class RunSocket {
     this.#waiting.delete(id);
   }
 
+  /** Ask for the points of the series in `names` alone; return whether it was asked. */
+  look(names) {
+    if (!this.#isOpen() || !this.#isGreeted) return false;
+    this.#send({ kind: "sight", series: names });
+    return true;
+  }
+
   greeted() {
     this.#isGreeted = true;
     this.#greetedAt = performance.now();

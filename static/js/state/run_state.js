@@ -16,7 +16,8 @@ import {
   newestCheckpointFirst,
   noteAttempt,
 } from "./messages.js";
-import { addPoints, axisOf, bucketsEach, emptySeries } from "./series.js";
+import { axisOf, bucketsEach, emptySeries } from "./series.js";
+import { nonfiniteOf, sightTaken, takeColumn } from "./sight.js";
 
 // As many as the history gives; the oldest go first.
 const MOST_COMMANDS = 500;
@@ -34,6 +35,9 @@ export function emptyState() {
     link: "",
     gap: false,
     series: new Map(),
+    // The names of the series that the page looks at, null for all, and how often it asked without an answer yet.
+    sight: null,
+    looks: 0,
     latest: {},
     knobs: [],
     // What the last snapshot left out, and of which series and commands it told.
@@ -74,7 +78,7 @@ export function emptyState() {
 
 /** Apply one event or message and return the state. Numbered events count once: doubles and old ones change nothing. */
 export function applyEvent(state, event) {
-  const message = MESSAGES[event.kind];
+  const message = MESSAGES[event.kind] ?? OF_SIGHT[event.kind];
   if (message) {
     message(state, event);
     return state;
@@ -96,13 +100,8 @@ const EVENTS = {
     const most = bucketsEach(state.series.size);
     const blocks = pointsAfter(event.blocks, held);
     for (const block of blocks) {
-      for (const [name, column] of Object.entries(block.values)) {
-        const places = nonfiniteOf(block, name);
-        const odd = places.length ? new Map(places) : null;
-        const series = seriesNamed(state, name);
-        const xs = series.axis === "time" ? block.times : block.steps;
-        addPoints(series, event.attempt, xs, block.times, column, odd, most);
-      }
+      for (const name of Object.keys(block.values))
+        takeColumn(seriesNamed(state, name), { seq: event.seq, attempt: event.attempt, block, name }, most);
     }
     for (const [name, { point }] of newestOf(blocks)) if (isNewer(state, news, name)) state.latest[name] = point;
     state.versions.series += 1;
@@ -117,7 +116,8 @@ const EVENTS = {
   system(state, event, news) {
     for (const [name, value] of Object.entries(event.values)) {
       if (value === null) continue;
-      addPoints(seriesNamed(state, name, "time"), event.attempt, [event.time], [event.time], [value], null);
+      const block = { steps: [event.step], times: [event.time], values: { [name]: [value] } };
+      takeColumn(seriesNamed(state, name, "time"), { seq: event.seq, attempt: event.attempt, block, name });
       if (isNewer(state, news, name)) state.latest[name] = { step: event.step, time: event.time, value, nonfinite: "" };
     }
     state.versions.series += 1;
@@ -229,11 +229,25 @@ const EVENTS = {
   },
 };
 
+const OF_SIGHT = {
+  sight: sightTaken,
+
+  /** The newest points, as of an event, of series out of sight. */
+  newest(state, event) {
+    for (const [name, { point }] of newestOf(pointsAfter(event.blocks, 0))) {
+      seriesNamed(state, name);
+      if (isNewer(state, event.seq > state.runSeq, name)) state.latest[name] = point;
+    }
+    state.versions.series += 1;
+  },
+};
+
 function seriesNamed(state, name, axis = axisOf(name)) {
   let series = state.series.get(name);
   if (!series) {
     series = emptySeries(name);
     series.axis = axis;
+    series.hollow = state.sight !== null;
     state.series.set(name, series);
     state.versions.layout += 1;
   }
@@ -243,11 +257,6 @@ function seriesNamed(state, name, axis = axisOf(name)) {
 /** Whether an event tells more of a series than the snapshot did. */
 function isNewer(state, news, name) {
   return news || (state.lacks.has("latest") && !state.greeted.series.has(name));
-}
-
-/** Return where a column of a block is not finite. A series may have the name of what every object has: constructor. */
-function nonfiniteOf({ nonfinite }, name) {
-  return nonfinite && Object.hasOwn(nonfinite, name) ? nonfinite[name] : [];
 }
 
 /** Return the newest point, and the number of its event, of each series in blocks: several blocks may tell of one. */

@@ -13,7 +13,7 @@ const MOST_EARLIER = 8;
 const NOTHING = { step: emptyColumns("step"), time: emptyColumns("time") };
 
 export function emptySeries(name, axis = axisOf(name)) {
-  return { name, axis, parts: new Map(), version: 0, lines: null };
+  return { name, axis, parts: new Map(), version: 0, lines: null, hollow: false, waiting: null, held: 0 };
 }
 
 /** Return how many buckets each of `count` series may hold. */

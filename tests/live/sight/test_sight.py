@@ -120,11 +120,26 @@ async def test_a_series_comes_into_sight_from_one_event_on_whatever_waits() -> N
     room.deliver(4, metrics(4, block([4], "a", "b")))
     message = box.take()
     assert message is not None
-    before, answered, after = events_of(message.wire(compressed=False))
+    before, newest, answered, after = events_of(message.wire(compressed=False))
+    assert (newest["kind"], newest["seq"], names_of(newest)) == ("newest", 2, {"b"})
     # Merged, as for everybody who is behind.
     assert answered == {"kind": "sight", "seq": 2}
     assert (before["first_seq"], before["seq"], names_of(before)) == (1, 2, {"a"})
     assert (after["first_seq"], after["seq"], names_of(after)) == (3, 4, {"b"})
+
+
+@run_in_loop
+async def test_what_was_newest_of_a_series_is_told_before_it_comes_into_sight() -> None:
+    connection = Connection()
+    room = room_of(connection)
+    looking(room, connection, "a")
+    room.deliver(1, metrics(1, block([1], "a", "b", "c")))
+    looking(room, connection, "a", "b")
+    kinds = [(event["kind"], event["seq"]) for event in received(connection)]
+    assert kinds == [("sight", 0), ("metrics", 1), ("newest", 1), ("sight", 1)]
+    assert names_of(received(connection)[2]) == {"b"}
+    (_, second) = await told(connection, 2)
+    assert names_of(second) == {"c"}
 
 
 @run_in_loop
@@ -161,8 +176,8 @@ async def test_choices_beyond_the_bound_get_one_that_includes_them_or_all() -> N
     for number, connection in enumerate(connections[:MOST_SIGHTS]):
         looking(room, connection, f"series/{number}", "common")
     within, beyond, equal = connections[MOST_SIGHTS:]
-    assert looking(room, within, "common", "series/7").sight == {"series/7", "common"}
-    assert looking(room, equal, "series/7").sight == {"series/7", "common"}
+    assert looking(room, within, "common", "series/7").sight == frozenset({"series/7", "common"})
+    assert looking(room, equal, "series/7").sight == frozenset({"series/7", "common"})
     assert looking(room, beyond, "series/1", "series/2").sight is None
     room.deliver(1, metrics(1, block([1], "series/1", "series/2", "series/7", "common")))
     assert names_of(received(beyond)[-1]) == {"series/1", "series/2", "series/7", "common"}

@@ -1,6 +1,6 @@
-"""A training without torch that logs 16 series as torch would: sixteen_series.py STEPS_PER_SECOND SECONDS.
+"""A training without torch that logs SERIES series as torch would, 16 at least: STEPS_PER_SECOND SECONDS SERIES.
 
-Not a bench itself. Fifteen series are float32s, as `tensor.item()` gives them; the learning rate is a double.
+Not a bench itself. All series but one are float32s, as `tensor.item()` gives them; the learning rate is a double.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import time
 
 import steersman
 
-LAYERS = 8
-rate, seconds = float(sys.argv[1]), float(sys.argv[2])
+OTHERS = 8
+rate, seconds, layers = float(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]) - OTHERS
 
 
 def item(value: float) -> float:
@@ -37,7 +37,7 @@ for step in range(1, steps + 1):
         "optimizer/update_norm": random.lognormvariate(-6, 0.5),
         "speed/samples_per_second": random.gauss(12_000, 300),
         "speed/data_wait_ms": random.lognormvariate(0, 1),
-    } | {f"layers/{layer}/weight_norm": random.gauss(20 + layer, 0.1) for layer in range(LAYERS)}
+    } | {f"layers/{layer}/weight_norm": random.gauss(20 + layer, 0.1) for layer in range(layers)}
     learning_rate = 3e-4 * (1 + math.cos(math.pi * step / steps)) / 2
     run.log(step, **{name: item(value) for name, value in values.items()}, **{"optimizer/learning_rate": learning_rate})
     time.sleep(max(0.0, began + step / rate - time.monotonic()))

@@ -1,0 +1,76 @@
+// Which series the page looks at. The portal sends the points of these alone, and of the others the newest.
+//
+// A series out of sight is hollow: points that were logged meanwhile are not in it, and none is added. When it comes
+// into sight the portal names an event after which its points come; they wait until the points of the history, as of
+// that event or a later one, have taken the place of those that are held. Knows no DOM, no clock.
+
+import { pointsAfter } from "./blocks.js";
+import { addPoints, bucketsEach, seriesFromCharts } from "./series.js";
+
+/** Note that the page asks for the points of the series in `names`, a Set, from an event on that an answer will tell. */
+export function look(state, names) {
+  state.sight = names;
+  state.looks += 1;
+  for (const [name, series] of state.series) {
+    if (names.has(name)) continue;
+    series.hollow = true;
+    series.waiting = null;
+  }
+}
+
+/** The answer to the last of what was asked: of events after `seq` the series in sight come in full. */
+export function sightTaken(state, { seq }) {
+  state.looks = Math.max(0, state.looks - 1);
+  if (state.looks || !state.sight) return;
+  for (const name of state.sight) {
+    const series = state.series.get(name);
+    if (series?.hollow && !series.waiting) series.waiting = { after: seq, entries: [] };
+  }
+}
+
+/** Return the names of series that wait for the points before those that come. */
+export function waitingSeries(state) {
+  return [...state.series].filter(([, series]) => series.waiting).map(([name]) => name);
+}
+
+/** Put what the portal tells of `names`, {seq, series: {name: charts}}, in the place of what is held of them. */
+export function fill(state, { seq, series: told }, names) {
+  const most = bucketsEach(state.series.size);
+  for (const name of names) {
+    const series = state.series.get(name);
+    const { waiting } = series ?? {};
+    // It may have been out of sight meanwhile: then later points are missing too.
+    if (!waiting || seq < waiting.after || !Object.hasOwn(told, name)) continue;
+    const { axis, parts } = seriesFromCharts(name, told[name]);
+    Object.assign(series, { axis, parts, held: seq, hollow: false, waiting: null, version: series.version + 1 });
+    for (const entry of waiting.entries) addColumn(series, entry, most);
+  }
+  state.versions.series += 1;
+}
+
+/** Add the column of a series in a block of an event, {seq, attempt, block, name}, or let it wait, or pass it over. */
+export function takeColumn(series, entry, most) {
+  if (series.hollow) series.waiting?.entries.push(entry);
+  else addColumn(series, entry, most);
+}
+
+function addColumn(series, { seq, attempt, block, name }, most) {
+  const [own] = series.held ? columnAfter(block, name, seq, series.held) : [block];
+  if (!own) return;
+  const places = nonfiniteOf(own, name);
+  const odd = places.length ? new Map(places) : null;
+  const xs = series.axis === "time" ? own.times : own.steps;
+  addPoints(series, attempt, xs, own.times, own.values[name], odd, most);
+}
+
+/** Return a column without the points of events up to `held`, as a list of one block or none. */
+function columnAfter(block, name, seq, held) {
+  if (!block.seqs) return seq > held ? [block] : [];
+  const own = { ...block, values: { [name]: block.values[name] }, nonfinite: { [name]: nonfiniteOf(block, name) } };
+  return pointsAfter([own], held);
+}
+
+/** Return where a column of a block is not finite. A series may have the name of what every object has: constructor. */
+export function nonfiniteOf({ nonfinite }, name) {
+  return nonfinite && Object.hasOwn(nonfinite, name) ? nonfinite[name] : [];
+}

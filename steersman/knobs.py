@@ -117,33 +117,6 @@ class Knob:
                 self._put(group, value)
         return refused
 
-    def resume(self, values: Mapping[str, Any]) -> list[str]:
-        """Put the values of an earlier attempt to work, by group, "" for all; return a sentence for each that differs.
-
-        A value that the knob refuses, or that its setter fails on, stays what it is.
-        """
-        name = self.spec.name
-        said = []
-        for group, present in self.values.items():
-            wanted = values.get(group, values.get(""))
-            if wanted is None or self._is(present, wanted):
-                continue
-            of_group = f" of {group}" if group else ""
-            try:
-                self._put(group, self.spec.check(wanted))
-            except Exception as error:  # whatever a setter of the training raises
-                self._put_back(group, present)
-                said.append(
-                    f"{name}{of_group}: the value {wanted!r} of the attempt before cannot be put to work ({error}). "
-                    f"It is {self.spec.text(present)}."
-                )
-            else:
-                said.append(
-                    f"{name}{of_group} goes on with {self.spec.text(self[group])}, as a command set it in an earlier "
-                    f"attempt; it was {self.spec.text(present)}."
-                )
-        return said
-
     def effective(self, groups: Sequence[str] | None = None) -> Any:
         """Return the value in effect, by group where there are several; None where it is the value itself."""
         if self._effective is None:

@@ -17,7 +17,6 @@ from typing import Any
 
 from steersman import values
 from steersman.checkpoints.kept import CHECKPOINTS, KeptCheckpoints
-from steersman.checkpoints.resumed_knobs import resumed_knobs
 from steersman.checkpoints.saved import SavedCheckpoint, resumed_checkpoint
 from steersman.checkpoints.saving import as_reason, innermost, states_of, write_checkpoint
 from steersman.commands import Control, Done, Handler
@@ -105,8 +104,6 @@ class Run(Recorder):
         super().__init__(folder, rank, journal)
         # Of processes that log nowhere, too: helpers of a training read and write its files.
         place = os.environ.get(FOLDER_VARIABLE)
-        # What knobs were set to in earlier attempts, read once the first is declared.
-        self._set_before: dict[str, dict[str, Any]] | None = None
         self._place = folder or (Path(place) if place else None)
         self._directory: Path | None = None
         self._kept: KeptCheckpoints | None = None
@@ -377,15 +374,7 @@ class Run(Recorder):
             if not isinstance(knob, Knob):
                 raise TypeError(f"declare() takes knobs, not {values.shown(knob)}: make one by run.knob(name, default)")
             self._control.knobs.add(knob)
-            self._resume_knob(knob)
         self.record_knobs()
-
-    def _resume_knob(self, knob: Knob) -> None:
-        """Put to work what somebody set the knob to in an earlier attempt: a restart undoes no command."""
-        if self._set_before is None:
-            self._set_before = {} if self._place is None else resumed_knobs(self._place)
-        for sentence in knob.resume(self._set_before.get(knob.spec.name, {})):
-            self.note(sentence)
 
     @property
     def knobs(self) -> dict[str, dict[str, Value]]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from django.conf import settings
 
-from runs.models import Checkpoint, Command, CommandState, Run
-from runs.protocol.commands import SetKnob
+from runs.models import Checkpoint, Run
 from runs.protocol.events import LogLine
 from runs.recording.checkpoints import forget_checkpoints
 from steersman.agent.folders import run_folder
@@ -129,18 +127,6 @@ def forget_older(run: Run, keep: Checkpoint | None, lines: list[LogLine]) -> Non
     forget_checkpoints(run.pk, run.attempt, [found[folder] for folder in removed])
     for folder in removed:
         _remove(folder, lines)
-
-
-def knobs_set(run: Run) -> dict[str, dict[str, Any]]:
-    """Return what commands have set the knobs of a run to, by knob and parameter group ("" for all its groups)."""
-    found: dict[str, dict[str, Any]] = {}
-    applied = Command.objects.filter(run=run, kind=SetKnob.kind, state=CommandState.APPLIED)
-    for arguments, new in applied.order_by("applied_at", "pk").values_list("arguments", "new_value"):
-        by_group = new if isinstance(new, dict) else {arguments.get("group") or "": new}
-        # A value for all groups takes the place of those that were set one by one.
-        before = {} if "" in by_group else found.get(arguments["knob"], {})
-        found[arguments["knob"]] = before | by_group
-    return found
 
 
 def checkpoint_folder(checkpoint: Checkpoint) -> Path:

@@ -8,7 +8,7 @@ import sys
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from django.conf import settings
 
@@ -36,7 +36,6 @@ from steersman.agent.launch.torchrun import (
 from steersman.agent.launch.worker_group import WorkerGroup
 from steersman.agent.machine.redactor import Redactor
 from steersman.agent.supervise.interrupts import Interrupts
-from steersman.checkpoints.resumed_knobs import write_resumed_knobs
 from steersman.checkpoints.saved import write_resume
 from steersman.exit_codes import EXIT_FAILED, EXIT_FENCED, EXIT_FINISHED, EXIT_HELD, EXIT_INTERRUPTED
 from steersman.files.locks import HeldLock
@@ -49,15 +48,7 @@ from trainer.control.display import Display, display_for
 from trainer.control.lease import CannotTrain, adoptable, came_before, myself, take_lease
 from trainer.control.publish import NO_TORCH, torch_is_installed
 from trainer.control.restart import Start, wait_to_restart, work_where_it_began
-from trainer.control.resume_choice import (
-    NoSuchCheckpoint,
-    checkpoint_folder,
-    chosen,
-    forget_older,
-    knobs_set,
-    newest,
-    remove_torn,
-)
+from trainer.control.resume_choice import NoSuchCheckpoint, checkpoint_folder, chosen, forget_older, newest, remove_torn
 from trainer.control.supervisor import Supervisor
 from trainer.worker.task import Task, recipe_command, write_task
 
@@ -251,8 +242,6 @@ class Work:
     command: list[str] = field(default_factory=list)
     task: Task | None = None
     checkpoint: Checkpoint | None = None
-    # What commands have set in earlier attempts, by knob and group.
-    knobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     start_paused: bool = False
     lines: list[LogLine] = field(default_factory=list)
 
@@ -303,9 +292,6 @@ def _choose_checkpoint(run: Run, options: Options, work: Work) -> Work:
         except NoSuchCheckpoint as error:
             raise CannotTrain(f"from: {error}") from error
     forget_older(run, work.checkpoint, work.lines)
-    # Who chose a checkpoint, or the beginning, chose its knobs too.
-    if not (options.start or options.start_over):
-        work.knobs = knobs_set(run)
     return work
 
 
@@ -328,8 +314,6 @@ def _make_folder(lease: Lease, work: Work) -> Prepared:
     Mailbox(folder).close()
     if work.checkpoint is not None:
         write_resume(folder, checkpoint_folder(work.checkpoint), work.checkpoint.sha256)
-    if work.knobs:
-        write_resumed_knobs(folder, work.knobs)
     environment = worker_environment(folder, settings.STEERSMAN_DATA, settings.BASE_DIR, os.environ)
     environment[START_PAUSED_VARIABLE] = "1" if work.start_paused else "0"
     if work.task is not None:

@@ -13,11 +13,13 @@ from functools import partial
 from typing import Any
 
 from steersman import spec as specs
+from steersman.files.changed_knobs import EVERY_GROUP
 from steersman.kinds import SpecError, Value
 from steersman.optimizers import parameter_groups
 from steersman.optimizers.parameter_groups import Optimizer
+from steersman.records.kinds import Level
 from steersman.spec import ValueSpec
-from steersman.values import as_text, is_on_device, plain, shown
+from steersman.values import as_text, first_line, is_on_device, plain, shown
 
 LEARNING_RATE_KNOB = "learning_rate_knob(optimizer, scheduler)"
 
@@ -116,6 +118,31 @@ class Knob:
                     continue
                 self._put(group, value)
         return refused
+
+    def bring_back(self, changed: Mapping[str, Any]) -> list[tuple[str, Level]]:
+        """Put to work what commands made of the knob in earlier attempts; return a sentence for each such value.
+
+        `changed` is by parameter group, "" means all. A value that is refused, or whose `apply` raises, is left out.
+        """
+        told: list[tuple[str, Level]] = []
+        for group, declared in self.values.items():
+            wanted = changed.get(group, changed.get(EVERY_GROUP))
+            if wanted is None or self._is(declared, wanted):
+                continue
+            name = f"{self.spec.name} ({group})" if group else self.spec.name
+            before = self.spec.text(declared)
+            try:
+                value = self.spec.check(wanted)
+                self._put(group, value)
+            except Exception as error:  # of the training's own setter, too: it must not end the training
+                self._put_back(group, declared)
+                why = first_line(error).rstrip(".")
+                sentence = f"{name} was changed to {shown(wanted)} before, and stays {before} now: {why}."
+                told.append((sentence, "warning"))
+            else:
+                sentence = f"{name} goes on at {self.spec.text(value)}, as changed before, in place of {before}."
+                told.append((sentence, "info"))
+        return told
 
     def effective(self, groups: Sequence[str] | None = None) -> Any:
         """Return the value in effect, by group where there are several; None where it is the value itself."""

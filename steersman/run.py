@@ -22,6 +22,7 @@ from steersman.checkpoints.saving import as_reason, innermost, states_of, write_
 from steersman.commands import Control, Done, Handler
 from steersman.exit_codes import EXIT_FENCED
 from steersman.files.attempt import files_of, number_of
+from steersman.files.changed_knobs import ChangedKnobs, read_changed_knobs
 from steersman.files.journal import Journal, JournalWriter, NullJournal
 from steersman.files.locks import HeldLock
 from steersman.files.mailbox import Inbox, Mailbox, NullMailbox
@@ -108,6 +109,8 @@ class Run(Recorder):
         self._directory: Path | None = None
         self._kept: KeptCheckpoints | None = None
         self._newest: SavedCheckpoint | None = None
+        # What commands made of knobs in earlier attempts; read where the first knob is declared.
+        self._changed_knobs: ChangedKnobs | None = None
         self._posted = self._mailbox.posted
         # What the mailbox counted when it was last looked at; ATTENTION where the next step boundary must look.
         self._seen = ATTENTION
@@ -320,7 +323,8 @@ class Run(Recorder):
 
         A mapping as `default` gives a value for each parameter group, read as `knob[group]`. `apply(value)` (with
         groups `apply(value, group)`) puts a change to work; where it raises, the change is refused and the old value
-        put back. `effective()` tells the value in effect where a schedule multiplies it, `series` the series that
+        put back. What a command made of the knob in an earlier attempt of the run is put to work at once, with a note.
+        `effective()` tells the value in effect where a schedule multiplies it, `series` the series that
         shows it. `kind` names a kind of `steersman.kinds` that does not follow from the default. Raises
         `steersman.SpecError` where the declaration contradicts itself.
         """
@@ -374,7 +378,18 @@ class Run(Recorder):
             if not isinstance(knob, Knob):
                 raise TypeError(f"declare() takes knobs, not {values.shown(knob)}: make one by run.knob(name, default)")
             self._control.knobs.add(knob)
+        for knob in knobs:
+            self._bring_back(knob)
         self.record_knobs()
+
+    def _bring_back(self, knob: Knob) -> None:
+        """Give a knob the value that a command gave it in an earlier attempt, and say so."""
+        if self._changed_knobs is None:
+            self._changed_knobs = (read_changed_knobs(self._place) if self._place is not None else None) or {}
+        changed = self._changed_knobs.get(knob.spec.name)
+        for sentence, level in knob.bring_back(changed) if changed else ():
+            if self.rank == 0:
+                self.note(sentence, level=level)
 
     @property
     def knobs(self) -> dict[str, dict[str, Value]]:

@@ -1,12 +1,14 @@
 """A worker without torch that goes on behind the last step of the attempt before, and fails: failing.py PLAN.
 
-PLAN says for each attempt how many steps it makes and how it ends, such as `5:fail,3:kill,4:finish`.
+PLAN says for each attempt how many steps it makes and how it ends, such as `5:fail,3:kill,4:finish`. One that ends by
+`turned` logs until its knob has been turned, and is killed then.
 """
 
 import json
 import os
 import signal
 import sys
+import time
 
 import steersman
 
@@ -16,12 +18,17 @@ number = int(run.folder.name)
 steps, _colon, end = sys.argv[1].split(",")[number - 1].partition(":")
 place = run.folder.parent.parent / "place.json"
 first = json.loads(place.read_text()) if place.exists() else 0
+# With several ranks: none writes the place before all have read it.
+run.agree()
+rate = run.knob("rate", 0.01, minimum=1e-6, maximum=1.0)
 for step in range(first + 1, first + int(steps) + 1):
-    run.log(step, loss=1 / step)
+    run.log(step, loss=1 / step, rate=rate.value)
 place.write_text(json.dumps(first + int(steps)))
 if end == "fail":
     raise RuntimeError(f"attempt {number} broke")
-if end == "kill":
+while end == "turned" and rate.value == 0.01 and not run.stopping:
+    time.sleep(0.001)
+if end in ("kill", "turned"):
     os.kill(os.getpid(), signal.SIGKILL)
 if end == "wait":
     signal.pause()

@@ -38,6 +38,7 @@ from steersman.agent.machine.redactor import Redactor
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.checkpoints.saved import write_resume
 from steersman.exit_codes import EXIT_FAILED, EXIT_FENCED, EXIT_FINISHED, EXIT_HELD, EXIT_INTERRUPTED
+from steersman.files.changed_knobs import ChangedKnobs, write_changed_knobs
 from steersman.files.locks import HeldLock
 from steersman.files.mailbox import Mailbox
 from steersman.files.private import make_private, open_private
@@ -45,6 +46,7 @@ from steersman.run import START_PAUSED_VARIABLE
 from steersman.spec import SpecError, typed_values
 from trainer.control.confirmation import confirm_start_over
 from trainer.control.display import Display, display_for
+from trainer.control.knob_changes import changed_knobs
 from trainer.control.lease import CannotTrain, adoptable, came_before, myself, take_lease
 from trainer.control.publish import NO_TORCH, torch_is_installed
 from trainer.control.restart import Start, wait_to_restart, work_where_it_began
@@ -242,6 +244,7 @@ class Work:
     command: list[str] = field(default_factory=list)
     task: Task | None = None
     checkpoint: Checkpoint | None = None
+    changed_knobs: ChangedKnobs = field(default_factory=dict)
     start_paused: bool = False
     lines: list[LogLine] = field(default_factory=list)
 
@@ -258,7 +261,10 @@ def _prepare(run: Run, options: Options) -> Work:
             )
         if fault := why_not_there(options.script):
             raise CannotTrain(f"script: {fault}")
-        return _choose_checkpoint(run, options, Work(script_command(options.script), start_paused=start_paused))
+        work = Work(script_command(options.script), start_paused=start_paused)
+        if not options.start_over:
+            work.changed_knobs = changed_knobs(run, settings.STEERSMAN_DATA)
+        return _choose_checkpoint(run, options, work)
     if run.recipe is None:
         previous = run.attempts.exclude(command_line=[]).order_by("-number").first()
         example = " ".join(previous.command_line) if previous else "your_script.py"
@@ -268,6 +274,9 @@ def _prepare(run: Run, options: Options) -> Work:
     except SpecError as error:
         raise CannotTrain(f"parameters: {error}") from error
     work = _choose_checkpoint(run, options, Work(start_paused=start_paused))
+    if not options.start:
+        # The newest checkpoint may be older than the last change; who chose one wants its knobs.
+        work.changed_knobs = changed_knobs(run, settings.STEERSMAN_DATA)
     work.task = Task(
         run=run.pk,
         attempt=run.attempt + 1,
@@ -314,6 +323,7 @@ def _make_folder(lease: Lease, work: Work) -> Prepared:
     Mailbox(folder).close()
     if work.checkpoint is not None:
         write_resume(folder, checkpoint_folder(work.checkpoint), work.checkpoint.sha256)
+    write_changed_knobs(folder, work.changed_knobs)
     environment = worker_environment(folder, settings.STEERSMAN_DATA, settings.BASE_DIR, os.environ)
     environment[START_PAUSED_VARIABLE] = "1" if work.start_paused else "0"
     if work.task is not None:

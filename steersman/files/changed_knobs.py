@@ -1,0 +1,33 @@
+"""What commands have made of a run's knobs before an attempt: values by knob and parameter group, in its folder.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from steersman.files.private import write_private
+from steersman.kinds import Value
+
+CHANGED_KNOBS_FILE = "changed_knobs.json"
+# In place of a parameter group: the value is that of all.
+EVERY_GROUP = ""
+
+ChangedKnobs = dict[str, dict[str, Value]]
+
+
+def write_changed_knobs(attempt: Path, changed: Mapping[str, Mapping[str, Value]]) -> None:
+    """Tell the training of the attempt in the folder `attempt` where the knobs of its run stood at last."""
+    write_private(attempt / CHANGED_KNOBS_FILE, json.dumps(changed))
+
+
+def read_changed_knobs(attempt: Path) -> ChangedKnobs | None:
+    """Return what `write_changed_knobs` wrote, None where it wrote nothing or the file is damaged."""
+    try:
+        told = json.loads((attempt / CHANGED_KNOBS_FILE).read_text())
+        return {str(name): dict(by_group) for name, by_group in told.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None

@@ -2,7 +2,7 @@ from django.contrib.auth import views as auth
 from django.urls import URLPattern, path
 from django.views.i18n import JavaScriptCatalog
 
-from runs.portal import checkpoints, compare, members, pages, share, tokens
+from runs.portal import checkpoints, compare, members, pages, patches, share, tokens
 from runs.portal.alerting.urls import urlpatterns as alerting
 from runs.portal.new_run import views as new_run
 from runs.portal.sign_in import sessions
@@ -29,6 +29,7 @@ urlpatterns: list[URLPattern] = [
     path("projects/<slug:slug>/invites/<int:pk>/revoke/", members.revoke_invite, name="revoke_invite"),
     path("invite/<str:key>/", members.accept_invite, name="invite"),
     path("runs/<int:pk>/checkpoints/<int:checkpoint_id>/", checkpoints.download, name="checkpoint"),
+    path("runs/<int:pk>/attempts/<int:number>/patch/", patches.download, name="patch"),
     path("projects/<slug:slug>/tokens/", tokens.tokens, name="tokens"),
     path("projects/<slug:slug>/tokens/<int:pk>/revoke/", tokens.revoke_token, name="revoke_token"),
     path("runs/<int:pk>/share/", share.share_run, name="share_run"),

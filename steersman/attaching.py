@@ -79,6 +79,8 @@ def _run_of_this_process() -> Run:
     run = _attached = _join(Path(folder), rank, lock, ranks, node, place)
     if continues:
         run.note(CONTINUES, level="warning")
+    elif rank == 0:
+        run._record_surroundings(Path.cwd())
     previous = sys.excepthook
 
     def record_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

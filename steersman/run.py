@@ -40,11 +40,14 @@ from steersman.records.kinds import (
     KnobsRecord,
     OutcomeRecord,
     OutcomeState,
+    PatchRecord,
     State,
     StateRecord,
 )
 from steersman.records.posted import PostedCommand
 from steersman.spec import Scale, ValueSpec
+from steersman.surroundings.environment import own_environment
+from steersman.surroundings.source import LARGEST_PATCH_BYTES, git_revision, uncommitted_changes
 from steersman.values.remarks import Remarks
 
 # What a supervised process is told by its environment.
@@ -438,6 +441,21 @@ class Run(Recorder):
         """Record what is in effect after a command whose outcome told something else; knobs that moved, too."""
         self._write(EffectRecord.of(command_id, effective, step=self._step))
         self.record_moved_effects()
+
+    def _record_surroundings(self, folder: Path) -> None:
+        """Record interpreter, packages and source, with what differs from the commit; never at the training's cost."""
+        try:
+            revision = git_revision(folder)
+            patch = uncommitted_changes(folder) if revision and revision["changed"] else ""
+            if len(patch.encode(errors="replace")) > LARGEST_PATCH_BYTES:
+                patch = ""
+                self.note("The uncommitted changes are too large to be recorded: commit them to repeat the run.")
+            self.record_environment(own_environment() | {"git": revision})
+        except Exception as error:  # of what is installed here, or of git
+            self.note(f"The environment could not be recorded: {values.shown(error)}.", level="warning")
+            return
+        if patch:
+            self._write(PatchRecord(step=self._step, patch=values.clean(patch)))
 
     def _record_exit(self) -> None:
         """A script that ran to its end without `finish()` has finished, or stopped where it was asked to."""

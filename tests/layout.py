@@ -52,8 +52,10 @@ RULES = {
     "steersman.ranks": rule("steersman.files", never=CLIENT),
     "steersman.optimizers": rule(never=CLIENT),
     "steersman.checkpoints": rule("steersman.files steersman.records steersman.values", never=CLIENT),
+    "steersman.surroundings": rule(never=CLIENT),
     "steersman": rule(
-        "steersman.checkpoints steersman.files steersman.optimizers steersman.ranks steersman.records steersman.values",
+        "steersman.checkpoints steersman.files steersman.optimizers steersman.ranks steersman.records "
+        "steersman.surroundings steersman.values",
         never=CLIENT,
     ),
     "steersman.agent": rule("steersman steersman.files", "psutil", AGENT),

@@ -848,6 +848,7 @@ class Migration(migrations.Migration):
                 ("paused_s", models.FloatField(default=0.0)),
                 ("paused_since", models.DateTimeField(null=True)),
                 ("environment", models.JSONField(default=dict, verbose_name="environment")),
+                ("patch", models.TextField(blank=True, editable=False)),
                 ("outcome", models.CharField(blank=True, max_length=10, verbose_name="outcome")),
                 ("exit_code", models.IntegerField(blank=True, null=True, verbose_name="exit code")),
                 ("signal", models.CharField(blank=True, max_length=20, verbose_name="signal")),

@@ -283,6 +283,8 @@ class Attempt(models.Model):
     paused_s = models.FloatField(default=0.0)
     paused_since = models.DateTimeField(null=True)
     environment = models.JSONField(_("environment"), default=dict)
+    # What its source differed in from the commit, as `git diff` prints it.
+    patch = models.TextField(blank=True, editable=False)
     outcome = models.CharField(_("outcome"), max_length=10, blank=True)
     exit_code = models.IntegerField(_("exit code"), null=True, blank=True)
     signal = models.CharField(_("signal"), max_length=20, blank=True)

@@ -162,6 +162,9 @@ class RunView(DetailView[Run], ABC):
             "percent": percent_of(run),
             "place": place_of(run, self.visible_runs(), names_host=not viewer.is_guest),
             "knobs_expected": bool(run.knobs) or (run.state not in ENDED and bool(run.recipe and run.recipe.knobs)),
+            "patched": run.attempts.exclude(patch="").values_list("number", flat=True).last()
+            if viewer.may_command
+            else None,
             "help": {kind: command.help for kind, command in COMMANDS.items()},
             "page": {
                 "run": run.pk,

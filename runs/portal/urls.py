@@ -2,7 +2,7 @@ from django.contrib.auth import views as auth
 from django.urls import URLPattern, path
 from django.views.i18n import JavaScriptCatalog
 
-from runs.portal import audit, checkpoints, compare, console, members, pages, share, tokens
+from runs.portal import audit, checkpoints, compare, console, members, pages, patches, share, tokens
 from runs.portal.alerting.urls import urlpatterns as alerting
 from runs.portal.new_run import views as new_run
 from runs.portal.sign_in import sessions
@@ -32,6 +32,7 @@ urlpatterns: list[URLPattern] = [
     path("runs/<int:pk>/console.txt", console.download, name="console"),
     path("audit/", audit.audit, name="audit"),
     path("projects/<slug:slug>/audit/", audit.project_audit, name="project_audit"),
+    path("runs/<int:pk>/attempts/<int:number>/patch/", patches.download, name="patch"),
     path("projects/<slug:slug>/tokens/", tokens.tokens, name="tokens"),
     path("projects/<slug:slug>/tokens/<int:pk>/revoke/", tokens.revoke_token, name="revoke_token"),
     path("runs/<int:pk>/share/", share.share_run, name="share_run"),

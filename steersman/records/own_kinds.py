@@ -48,3 +48,14 @@ class ParametersRecord(Record):
             return None
         kept = values.as_values(parameters)
         return cls(step=step, parameters=kept if isinstance(kept, dict) else {})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatchRecord(Record):
+    """What differs between the files that a script was started from and their commit, as git prints it."""
+
+    kind: ClassVar[int] = 20
+    title: ClassVar[str] = "its uncommitted changes"
+    is_of_the_leader: ClassVar[bool] = True
+
+    patch: str

@@ -107,6 +107,7 @@ ROWS = [
         "302 404 403 404 404 302 302",
     ),
     Row("runs/<int:pk>/console.txt", "/runs/{run}/console.txt", LOGIN_PAGE),
+    Row("runs/<int:pk>/attempts/<int:number>/patch/", "/runs/{run}/attempts/999/patch/", "302 404 403 404 404 302 302"),
     Row("runs/<int:pk>/queue/", "/runs/{new_run}/queue/", OPERATORS_POST, form={}),
     Row("runs/<int:pk>/in-queue/", "/runs/{queued_run}/in-queue/", OPERATORS_POST, form={"command": "withdraw"}),
     Row("runs/<int:pk>/share/", "/runs/{run}/share/", OPERATORS_PAGE),

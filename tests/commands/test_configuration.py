@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from runs.models import Membership, Project, Run
 from tests.support.stack import ROOT, create_run, events, rows, run_row
 
 SCRIPT = str(ROOT / "tests" / "commands" / "configured_training.py")
@@ -27,3 +34,53 @@ def test_the_record_has_command_line_and_parameters_without_what_must_not_leave(
     assert events(offline_stack, run_id, "environment"), "pages read the parameters again"
     lines = [line["text"] for event in events(offline_stack, run_id, "log") for line in event["lines"]]
     assert any("configure() takes a mapping" in line for line in lines)
+
+
+def git(folder: Path, *words: str, given: str | None = None) -> str:
+    made = subprocess.run(
+        ["git", "-c", "user.name=Ada", "-c", "user.email=ada@example.org", *words],
+        cwd=folder, check=True, capture_output=True, text=True, input=given,
+    )  # fmt: skip
+    return made.stdout
+
+
+def test_a_run_of_a_dirty_tree_can_be_repeated(offline_stack, tmp_path):
+    """The patch that was recorded makes of the commit the script that was run."""
+    script = tmp_path / "train.py"
+    shutil.copy(SCRIPT, script)
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--quiet", "-m", "as committed")
+    committed = script.read_text()
+    script.write_text(changed := committed.replace("layers=[64, 64]", "layers=[32]") + "print('größer')\n")
+    run_id = create_run(offline_stack)
+    trained = offline_stack.train(run_id, "--quiet", "--", "train.py", cwd=tmp_path)
+    assert trained.wait(60) == 0, offline_stack.log()
+    (attempt,) = rows(offline_stack, "SELECT * FROM runs_attempt WHERE run_id = ?", run_id)
+    environment = json.loads(attempt["environment"])
+    assert environment["git"]["commit"] == git(tmp_path, "rev-parse", "HEAD").strip() and environment["git"]["changed"]
+    assert "torch" in environment["packages"] and environment["python"] and "executable" in environment
+    git(tmp_path, "checkout", "--quiet", ".")
+    assert script.read_text() == committed
+    git(tmp_path, "apply", given=attempt["patch"])
+    assert script.read_text() == changed
+
+
+@pytest.mark.django_db
+def test_who_may_command_downloads_the_patch() -> None:
+    project = Project.objects.create(name="Lab", slug="lab")
+    run = Run.objects.create(project=project, name="mine", attempt=2)
+    for number, patch in ((1, "--- a/x\n+++ b/x\n"), (2, "")):
+        run.attempts.create(number=number, host="h", boot_id="b", supervisor_pid=1, patch=patch)
+    answers = {}
+    for role in ("viewer", "operator"):
+        user = User.objects.create_user(role)
+        Membership.objects.create(project=project, user=user, role=role)
+        client = Client()
+        client.force_login(user)
+        answers[role] = [client.get(f"/runs/{run.pk}/attempts/{number}/patch/") for number in (1, 2, 2**70)]
+        assert (b'data-testid="patch"' in client.get(f"/runs/{run.pk}/").content) == (role == "operator")
+    assert [answer.status_code for answer in answers["viewer"]] == [403, 403, 403]
+    assert [answer.status_code for answer in answers["operator"]] == [200, 404, 404]
+    assert answers["operator"][0].content == b"--- a/x\n+++ b/x\n"
+    assert "run-" in answers["operator"][0]["Content-Disposition"]

@@ -49,6 +49,7 @@ GOOD = [
     kinds.EffectRecord(step=17, id="c", effective={"body": 0.5}),
     kinds.HandlersRecord(step=18, commands=["evaluate"]),
     kinds.ParametersRecord(step=19, parameters={"lr": 0.1, "layers": [1, 2], "data": None}),
+    kinds.PatchRecord(step=20, patch="--- a\n+++ b\n"),
     kinds.SetAsideRecord(lines=["a"], system={"gpu/0": None}, events=["Metrics(…)"]),
 ]
 deep: Any = []

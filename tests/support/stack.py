@@ -183,7 +183,7 @@ class Stack:
 
         wait_for(answers, "the portal")
 
-    def train(self, run_id: int, *arguments: str, **variables: str) -> subprocess.Popen[bytes]:
+    def train(self, run_id: int, *arguments: str, cwd: Path | None = None, **variables: str) -> subprocess.Popen[bytes]:
         """Start `train --run-id`; its output goes to `train.log` in the stack's folder."""
         with (self.folder / "train.log").open("ab") as log:
             process = subprocess.Popen(
@@ -193,6 +193,7 @@ class Stack:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
+                cwd=cwd,
             )
         self.trainings.append(process)
         return process

@@ -47,6 +47,7 @@ from steersman.records.kinds import (
     NoteRecord,
     OutcomeRecord,
     ParametersRecord,
+    PatchRecord,
     PlanRecord,
     StateRecord,
     TextRecord,
@@ -98,6 +99,9 @@ class RecordStore:
                 told = store_parameters(self._lease.run_id, record, self._redactor)
                 known = EnvironmentRecorded(attempt=self._lease.number)
                 return [known, self.line(told, "warning")] if told else [known]
+            case PatchRecord():
+                patch = self._redactor.text(record.patch)
+                Attempt.objects.filter(pk=self._lease.attempt_id).update(patch=patch)
             case CheckpointRecord():
                 saved = self._store_checkpoint(record)
                 self._forget_removed(except_id=saved.id)
@@ -311,8 +315,8 @@ def merge_environments(environment: Mapping[str, Any], told: Mapping[str, Any], 
     devices = dict(devices) if isinstance(devices, dict) else {}
     if rank:
         devices[str(rank)] = str(told.get("device", ""))
-        told = environment
-    return {**told, "gpu_uuids": uuids} | ({"rank_devices": devices} if devices else {})
+        told = {}
+    return {**environment, **told, "gpu_uuids": uuids} | ({"rank_devices": devices} if devices else {})
 
 
 def _texts(given: Any) -> list[str]:

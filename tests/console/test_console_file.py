@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import tarfile
 from pathlib import Path
 
 import pytest
 
+from monitor_site.serving.archive.contents import Entry
+from monitor_site.serving.archive.writing import _add_file
 from steersman.agent.journals import console_file
 from steersman.agent.journals.console import ConsoleTail
-from steersman.agent.journals.console_file import BLOCK_BYTES, bound_earlier, free_middle, without_hole
+from steersman.agent.journals.console_file import BLOCK_BYTES, bound_earlier, free_middle, has_hole, without_hole
 
 LARGEST = 64 * BLOCK_BYTES
 FIRST = b"the first line\n"
@@ -123,3 +127,32 @@ def test_earlier_attempts_share_a_bound_and_the_newest_comes_first(tmp_path):
     for data in older:
         assert data.startswith(FIRST) and data.endswith(LAST)
         assert len(data) < console_file.LEAST_KEPT_BYTES and data.count(b"left out here") == 1
+
+
+def test_who_asks_for_a_hole_reads_on_where_the_file_stood(path):
+    path.write_bytes(FIRST + LAST)
+    with path.open("rb") as file:
+        assert file.readline() == FIRST
+        assert not has_hole(file)
+        assert file.read() == LAST
+    with path.open("rb") as file:
+        assert not has_hole(file)
+        assert file.read() == FIRST + LAST
+
+
+def test_a_backup_of_a_console_with_a_hole_has_what_the_disk_has(path, tmp_path):
+    path.write_bytes(FIRST + lines(9000) + LAST)
+    free_middle(path, LARGEST)
+    held = path.stat().st_size
+    with path.open("ab") as writer:
+        writer.write(b"printed meanwhile\n")
+    hashes: dict[str, str] = {}
+    with tarfile.open(tmp_path / "backup.tar", "w") as archive:
+        _add_file(archive, hashes, Entry("console.log", path, held, grows=True), tmp_path)
+    with tarfile.open(tmp_path / "backup.tar") as archive:
+        copied = archive.extractfile("console.log")
+        assert copied is not None
+        data = copied.read()
+    assert data.startswith(FIRST) and data.endswith(LAST)
+    assert len(data) < LARGEST and data.count(b"left out here") == 1
+    assert hashlib.sha256(data).hexdigest() == hashes["console.log"]

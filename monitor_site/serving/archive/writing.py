@@ -19,6 +19,7 @@ from monitor_site.serving.archive.contents import Contents, Entry, hold, release
 from monitor_site.serving.archive.database import Snapshot, engine, take_snapshot
 from monitor_site.serving.archive.manifest import ArchiveError, Manifest
 from steersman.agent.folders import host_name
+from steersman.agent.journals.console_file import copy_without_hole, has_hole
 from steersman.files.checkpoint import sync_folder
 from steersman.files.locks import try_lock
 from steersman.files.private import make_private, open_private
@@ -124,6 +125,13 @@ def _add_file(archive: tarfile.TarFile, hashes: dict[str, str], entry: Entry, sc
             return
         # Its writer may cut a torn record off: what was read is what counts.
         with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES, dir=str(scratch)) as copy:
+            if has_hole(source):
+                # The console of a training that prints without end: its size is no measure of what the disk has.
+                copy_without_hole(source, copy, entry.size)
+                size = copy.tell()
+                copy.seek(0)
+                _add(archive, hashes, entry.name, copy, size)
+                return
             left = entry.size
             while left > 0 and (block := source.read(min(left, 1 << 20))):
                 copy.write(block)

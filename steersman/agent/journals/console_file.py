@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from steersman.files.private import open_private
 
@@ -59,20 +59,37 @@ def without_hole(path: Path) -> None:
     Nobody may append to it any more. The file that was there stays until the new one is whole.
     """
     with path.open("rb") as file:
-        hole = _hole(file.fileno())
-        if hole is None:
+        if not has_hole(file):
             return
         new = path.with_suffix(".new")
         new.unlink(missing_ok=True)
-        # The block on each side has the sentence.
-        first, behind = max(0, hole[0] - BLOCK_BYTES), hole[1] + BLOCK_BYTES
         with open_private(new, "wb") as plain:
-            _copy(file, plain, 0, first)
-            plain.write(_sentence(behind - first))
-            _copy(file, plain, behind, os.fstat(file.fileno()).st_size)
+            copy_without_hole(file, plain, os.fstat(file.fileno()).st_size)
             plain.flush()
             os.fsync(plain.fileno())
     os.replace(new, path)
+
+
+def has_hole(file: BinaryIO) -> bool:
+    place = os.lseek(file.fileno(), 0, os.SEEK_CUR)
+    try:
+        return _hole(file.fileno()) is not None
+    finally:
+        # Looking for a hole moves it.
+        os.lseek(file.fileno(), place, os.SEEK_SET)
+
+
+def copy_without_hole(file: BinaryIO, target: IO[bytes], size: int) -> None:
+    """Write the first `size` bytes of a file into `target`, with a sentence in place of its hole."""
+    hole = _hole(file.fileno())
+    if hole is None:
+        _copy(file, target, 0, size)
+        return
+    # The block on each side has the sentence.
+    first, behind = max(0, hole[0] - BLOCK_BYTES), hole[1] + BLOCK_BYTES
+    _copy(file, target, 0, first)
+    target.write(_sentence(behind - first))
+    _copy(file, target, behind, size)
 
 
 def bound_earlier(folders: Sequence[Path], largest_bytes: int) -> None:
@@ -110,7 +127,7 @@ def _hole(descriptor: int) -> tuple[int, int] | None:
     return begins, ends
 
 
-def _copy(source: BinaryIO, target: BinaryIO, start: int, end: int) -> None:
+def _copy(source: BinaryIO, target: IO[bytes], start: int, end: int) -> None:
     source.seek(start)
     while start < end and (data := source.read(min(COPIED_AT_ONCE, end - start))):
         target.write(data)

@@ -13,7 +13,7 @@ from monitor_site.serving.archive.contents import Entry
 from monitor_site.serving.archive.writing import _add_file
 from steersman.agent.journals import console_file
 from steersman.agent.journals.console import ConsoleTail
-from steersman.agent.journals.console_file import BLOCK_BYTES, bound_earlier, free_middle, without_hole
+from steersman.agent.journals.console_file import BLOCK_BYTES, bound_earlier, free_middle, has_hole, without_hole
 
 LARGEST = 64 * BLOCK_BYTES
 FIRST = b"the first line\n"
@@ -127,6 +127,17 @@ def test_earlier_attempts_share_a_bound_and_the_newest_comes_first(tmp_path):
     for data in older:
         assert data.startswith(FIRST) and data.endswith(LAST)
         assert len(data) < console_file.LEAST_KEPT_BYTES and data.count(b"left out here") == 1
+
+
+def test_who_asks_for_a_hole_reads_on_where_the_file_stood(path):
+    path.write_bytes(FIRST + LAST)
+    with path.open("rb") as file:
+        assert file.readline() == FIRST
+        assert not has_hole(file)
+        assert file.read() == LAST
+    with path.open("rb") as file:
+        assert not has_hole(file)
+        assert file.read() == FIRST + LAST
 
 
 def test_a_backup_of_a_console_with_a_hole_has_what_the_disk_has(path, tmp_path):

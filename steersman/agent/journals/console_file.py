@@ -71,7 +71,12 @@ def without_hole(path: Path) -> None:
 
 
 def has_hole(file: BinaryIO) -> bool:
-    return _hole(file.fileno()) is not None
+    place = os.lseek(file.fileno(), 0, os.SEEK_CUR)
+    try:
+        return _hole(file.fileno()) is not None
+    finally:
+        # Looking for a hole moves it.
+        os.lseek(file.fileno(), place, os.SEEK_SET)
 
 
 def copy_without_hole(file: BinaryIO, target: IO[bytes], size: int) -> None:

@@ -22,7 +22,6 @@ from tests.live.test_outbox import Connection, events_of, opened
 from tests.live.test_page_state import LONGEST_STORY, differences, told
 
 pytestmark = pytest.mark.django_db
-# `make chaos` has ten times as many.
 STORIES = 10
 PAGES = 4
 

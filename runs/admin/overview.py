@@ -65,7 +65,7 @@ class RunOverview:
 
 def overview_of(run: Run, now: datetime) -> RunOverview:
     """Return the record of `run`. The number of queries does not depend on how much there is."""
-    epochs = list(run.epochs.order_by("-epoch", "-attempt")[:EPOCHS_SHOWN])
+    epochs = list(run.epochs.order_by("-epoch", "-attempt", "-order")[:EPOCHS_SHOWN])
     attempts = list(run.attempts.order_by("-number")[:ROWS_SHOWN])
     commands = list(run.commands.order_by("-sent_at")[:ROWS_SHOWN])
     kinds = run.events.order_by("kind").values("kind").annotate(total=Count("pk")).values_list("kind", "total")

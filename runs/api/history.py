@@ -102,8 +102,8 @@ def details(run: Run, role: str) -> dict[str, Any]:
 
 def _all_epochs(run: Run) -> list[EpochMetric]:
     """Return the newest epochs of all attempts, in the order of epochs: a page shows earlier attempts too."""
-    newest = run.epochs.order_by("-attempt", "-epoch")[:EPOCHS]
-    return sorted(newest, key=lambda epoch: (epoch.epoch, epoch.attempt))
+    newest = run.epochs.order_by("-attempt", "-epoch", "-order")[:EPOCHS]
+    return sorted(newest, key=lambda epoch: (epoch.epoch, epoch.attempt, epoch.order))
 
 
 def console(run: Run, seq: int, lines: int = CONSOLE_LINES) -> list[dict[str, Any]]:

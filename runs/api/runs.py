@@ -85,8 +85,8 @@ def list_epochs(
     limit: int = Query(200, ge=1, le=1000),
     offset: int = Query(0, ge=0, le=10**9),
 ) -> dict[str, Any]:
-    """Epochs that a later attempt trained again stand here once, as trained last."""
-    epochs = visible_run(request, run_id).epochs.counted().order_by("epoch", "attempt")
+    """Epochs that were trained or logged again stand here once, as told last."""
+    epochs = visible_run(request, run_id).epochs.counted().order_by("epoch", "attempt", "order")
     items = [epoch_as_wire(epoch) | {"at": epoch.at} for epoch in epochs[offset : offset + limit]]
     if name:
         for item in items:

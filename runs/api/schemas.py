@@ -159,6 +159,7 @@ class RunsPage(Schema):
 class EpochTold(Schema):
     attempt: int
     epoch: int
+    order: int = Field(description="How often the attempt had logged this epoch before; the newest counts")
     step: int
     duration_s: float | None
     best: bool

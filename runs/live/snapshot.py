@@ -71,6 +71,7 @@ def epoch_as_wire(epoch: EpochMetric) -> dict[str, Any]:
     return {
         "attempt": epoch.attempt,
         "epoch": epoch.epoch,
+        "order": epoch.order,
         "step": epoch.step,
         "duration_s": epoch.duration_s,
         "best": epoch.best,

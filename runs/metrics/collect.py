@@ -198,7 +198,7 @@ def _add_series(samples: _Samples, runs: dict[int, Run]) -> None:
 
 
 def _add_epochs(samples: _Samples, runs: dict[int, Run]) -> None:
-    newest = EpochMetric.objects.filter(run=OuterRef("pk")).order_by("-epoch", "-attempt").values("pk")[:1]
+    newest = EpochMetric.objects.filter(run=OuterRef("pk")).order_by("-epoch", "-attempt", "-order").values("pk")[:1]
     ids = Run.objects.filter(pk__in=list(runs)).values(newest=Subquery(newest))
     for epoch in EpochMetric.objects.filter(pk__in=ids):
         for name in EpochMetric.COLUMNS:

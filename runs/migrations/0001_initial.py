@@ -669,6 +669,7 @@ class Migration(migrations.Migration):
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("attempt", models.PositiveIntegerField(verbose_name="attempt")),
                 ("epoch", models.BigIntegerField(verbose_name="epoch")),
+                ("order", models.PositiveIntegerField(default=0, verbose_name="order")),
                 ("step", models.BigIntegerField(verbose_name="step")),
                 ("train_loss", models.FloatField(null=True, verbose_name="training loss")),
                 ("train_accuracy", models.FloatField(null=True, verbose_name="training accuracy")),
@@ -691,7 +692,7 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "epoch metric",
                 "verbose_name_plural": "epoch metrics",
-                "ordering": ["run", "epoch", "attempt"],
+                "ordering": ["run", "epoch", "attempt", "order"],
             },
         ),
         migrations.CreateModel(
@@ -1244,7 +1245,9 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name="epochmetric",
-            constraint=models.UniqueConstraint(fields=("run", "attempt", "epoch"), name="one_row_an_epoch"),
+            constraint=models.UniqueConstraint(
+                fields=("run", "attempt", "epoch", "order"), name="one_row_an_epoch_and_order"
+            ),
         ),
         migrations.AddIndex(
             model_name="command",

@@ -33,23 +33,33 @@ class JournalOffset(models.Model):
 
 class EpochQuerySet(models.QuerySet["EpochMetric"]):
     def counted(self) -> EpochQuerySet:
-        """Return the epochs that still count: those that a later attempt went over are left out."""
+        """Return the epochs that still count: left out are those that a later attempt went over, or logged again."""
         later = EpochMetric.objects.filter(
             run=models.OuterRef("run"), attempt__gt=models.OuterRef("attempt"), epoch__lte=models.OuterRef("epoch")
         )
-        return self.filter(~models.Exists(later))
+        again = EpochMetric.objects.filter(
+            run=models.OuterRef("run"),
+            attempt=models.OuterRef("attempt"),
+            epoch=models.OuterRef("epoch"),
+            order__gt=models.OuterRef("order"),
+        )
+        return self.filter(~models.Exists(later), ~models.Exists(again))
 
     def newest(self, number: int) -> list[EpochMetric]:
         """Return the last `number` epochs, oldest first."""
-        return cast("list[EpochMetric]", list(self.order_by("-epoch", "-attempt")[:number]))[::-1]
+        return cast("list[EpochMetric]", list(self.order_by("-epoch", "-attempt", "-order")[:number]))[::-1]
 
 
 class EpochMetric(models.Model):
-    """One epoch of one attempt. A column is null where not reported or not finite (then named in `nonfinite`)."""
+    """One epoch of one attempt. A column is null where not reported or not finite (then named in `nonfinite`).
+
+    An attempt may log an epoch several times, as a loop over folds does: `order` numbers these from 0, the last counts.
+    """
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="epochs")
     attempt = models.PositiveIntegerField(_("attempt"))
     epoch = models.BigIntegerField(_("epoch"))
+    order = models.PositiveIntegerField(_("order"), default=0)
     step = models.BigIntegerField(_("step"))
     train_loss = models.FloatField(_("training loss"), null=True)
     train_accuracy = models.FloatField(_("training accuracy"), null=True)
@@ -75,8 +85,10 @@ class EpochMetric(models.Model):
     )
 
     class Meta:
-        ordering = ["run", "epoch", "attempt"]
-        constraints = [models.UniqueConstraint(fields=["run", "attempt", "epoch"], name="one_row_an_epoch")]
+        ordering = ["run", "epoch", "attempt", "order"]
+        constraints = [
+            models.UniqueConstraint(fields=["run", "attempt", "epoch", "order"], name="one_row_an_epoch_and_order")
+        ]
         verbose_name = _("epoch metric")
         verbose_name_plural = _("epoch metrics")
 

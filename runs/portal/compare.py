@@ -150,7 +150,7 @@ def _series_of(runs: Sequence[Run]) -> dict[int, dict[str, Series]]:
 def _ends_of(run: Run) -> dict[str, dict[str, Any]]:
     """Return the values of the last epoch ("last") and the best of all epochs that count ("best")."""
     epochs = run.epochs.counted()
-    last = epochs.order_by("-epoch", "-attempt").first()
+    last = epochs.order_by("-epoch", "-attempt", "-order").first()
     if last is None:
         return {"last": {}, "best": {}}
     best = epochs.order_by().aggregate(**{name: end(name) for name, end in BEST_OF.items()})

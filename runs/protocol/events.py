@@ -87,8 +87,9 @@ class EpochDone(Event, frozen=True, kw_only=True):
     """One epoch is complete. `values` holds every number that the epoch reported.
 
     Where they are too many for a frame several events tell them: `part` 0 takes the place of what was told of this
-    epoch and attempt before, each later part adds its values. All else is the same in every part. `best_metric` and
-    `best_metric_name` say by which value a `best` epoch is the best.
+    epoch, attempt and order before, each later part adds its values. All else is the same in every part. `best_metric`
+    and `best_metric_name` say by which value a `best` epoch is the best. `order` counts from 0 how often this attempt
+    has logged the epoch before; the newest counts.
     """
 
     kind: ClassVar[str] = gettext_noop("epoch")
@@ -101,6 +102,7 @@ class EpochDone(Event, frozen=True, kw_only=True):
     nonfinite: dict[str, str] = {}
     best_metric: float | None = None
     best_metric_name: str = ""
+    order: int = 0
     part: int = 0
 
 

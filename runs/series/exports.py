@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
-from django.db.models import Sum
+from django.db.models import Q, Sum
 
 from runs.models import Chunk, Command, EpochMetric, Run
 from runs.protocol.series_names import natural_key
@@ -32,7 +32,7 @@ COMMAND_HEAD = (
     "step", "ranks", "old", "new", "effective", "at_step", "at_epoch", "expected_state", "expected_value", "sent_at",
     "delivered_at", "applied_at", "expires_at",
 )  # fmt: skip
-EPOCH_HEAD = ("run", "run_name", "attempt", "epoch", "step", "at", "duration_s", "best", *EpochMetric.COLUMNS)
+EPOCH_HEAD = ("run", "run_name", "attempt", "epoch", "order", "step", "at", "duration_s", "best", *EpochMetric.COLUMNS)
 
 
 class _Line:
@@ -55,10 +55,10 @@ def epochs_csv(runs: Iterable[Run]) -> Iterator[str]:
     # A training may name a value as one of our columns: a reader by names must find both.
     yield line([*EPOCH_HEAD, *(f"values/{name}" if name in EPOCH_HEAD else name for name in extras)])
     for run in chosen:
-        place = (-1, -1)
+        place = (-1, -1, -1)
         while found := _epochs_after(run, place):
             yield "".join(line(_epoch_cells(run, epoch, extras)) for epoch in found)
-            place = (found[-1].attempt, found[-1].epoch)
+            place = (found[-1].attempt, found[-1].epoch, found[-1].order)
 
 
 def commands_csv(runs: Iterable[Run]) -> Iterator[str]:
@@ -121,12 +121,13 @@ def _extra_names(runs: list[Run]) -> list[str]:
     return sorted(names, key=natural_key)
 
 
-def _epochs_after(run: Run, place: tuple[int, int]) -> list[EpochMetric]:
-    attempt, epoch = place
-    same = run.epochs.filter(attempt=attempt, epoch__gt=epoch).order_by("epoch")[:EPOCHS_A_BLOCK]
+def _epochs_after(run: Run, place: tuple[int, int, int]) -> list[EpochMetric]:
+    attempt, epoch, order = place
+    behind = Q(epoch__gt=epoch) | Q(epoch=epoch, order__gt=order)
+    same = run.epochs.filter(behind, attempt=attempt).order_by("epoch", "order")[:EPOCHS_A_BLOCK]
     found = list(same)
     if not found:
-        later = run.epochs.filter(attempt__gt=attempt).order_by("attempt", "epoch")[:EPOCHS_A_BLOCK]
+        later = run.epochs.filter(attempt__gt=attempt).order_by("attempt", "epoch", "order")[:EPOCHS_A_BLOCK]
         found = list(later)
     return found
 
@@ -134,8 +135,8 @@ def _epochs_after(run: Run, place: tuple[int, int]) -> list[EpochMetric]:
 def _epoch_cells(run: Run, epoch: EpochMetric, extras: list[str]) -> list[Any]:
     columns = {name: getattr(epoch, name) for name in EpochMetric.COLUMNS} | epoch.extra
     return [
-        run.pk, run.name, epoch.attempt, epoch.epoch, epoch.step, epoch.at.isoformat(), epoch.duration_s,
-        int(epoch.best),
+        run.pk, run.name, epoch.attempt, epoch.epoch, epoch.order, epoch.step, epoch.at.isoformat(),
+        epoch.duration_s, int(epoch.best),
         *(_number(columns.get(name), epoch.nonfinite.get(name)) for name in (*EpochMetric.COLUMNS, *extras)),
     ]  # fmt: skip
 

@@ -10,16 +10,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from steersman.files.private import write_private
-from steersman.kinds import Value
 
 CHANGED_KNOBS_FILE = "changed_knobs.json"
 # In place of a parameter group: the value is that of all.
 EVERY_GROUP = ""
 
-ChangedKnobs = dict[str, dict[str, Value]]
+# As in JSON: the knob that takes a value checks it.
+PlainValue = bool | int | float | str
+ChangedKnobs = dict[str, dict[str, PlainValue]]
 
 
-def write_changed_knobs(attempt: Path, changed: Mapping[str, Mapping[str, Value]]) -> None:
+def write_changed_knobs(attempt: Path, changed: Mapping[str, Mapping[str, PlainValue]]) -> None:
     """Tell the training of the attempt in the folder `attempt` where the knobs of its run stood at last."""
     write_private(attempt / CHANGED_KNOBS_FILE, json.dumps(changed))
 

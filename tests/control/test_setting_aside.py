@@ -121,7 +121,7 @@ def test_what_waits_in_a_database_that_is_away_is_not_set_aside(ingest, lease, t
     def away(*_: object, **__: object) -> None:
         raise OperationalError("the server closed the connection unexpectedly")
 
-    monkeypatch.setattr(EpochMetric.objects, "update_or_create", away)
+    monkeypatch.setattr(EpochMetric.objects, "create", away)
     with pytest.raises(OperationalError):
         ingest.store(Tick(read=JournalsRead([epoch(1)], {0: Position(0, 100, 1)})))
     assert not (tmp_path / QUARANTINE_FILE).exists()

@@ -35,6 +35,38 @@ test("it lets a later attempt replace the epochs that it trains again", () => {
   assert.deepEqual(shown(countedEpochs(state.epochs)), [first, [2, 2, true]], "what the first attempt left comes late");
 });
 
+test("an epoch that one attempt logs again keeps its earlier values as a line of their own", () => {
+  const epoch = (seq, number, order, part = 0) => ({
+    seq,
+    kind: "epoch",
+    at: AT,
+    attempt: 1,
+    epoch: number,
+    order,
+    step: number,
+    duration_s: null,
+    best: false,
+    values: part ? { more: seq } : { loss: seq },
+    nonfinite: {},
+    best_metric: null,
+    best_metric_name: "",
+    part,
+  });
+  const state = played([epoch(1, 1, 0), epoch(2, 2, 0), epoch(3, 1, 1), epoch(4, 1, 1, 1), epoch(5, 1, 2)]);
+  const shown = (rows) => rows.map((row) => [row.epoch, row.order, row.values]);
+  assert.deepEqual(shown(countedEpochs(state.epochs)), [
+    [1, 2, { loss: 5 }],
+    [2, 0, { loss: 2 }],
+  ]);
+  assert.deepEqual(
+    earlierEpochs(state.epochs).map(({ attempt, order, rows }) => [attempt, order, shown(rows)]),
+    [
+      [1, 0, [[1, 0, { loss: 1 }]]],
+      [1, 1, [[1, 1, { loss: 3, more: 4 }]]],
+    ],
+  );
+});
+
 test("it bounds the console and counts what the host skipped", () => {
   const state = emptyState();
   for (let seq = 1; seq <= 300; seq += 1) {

@@ -58,6 +58,11 @@ from steersman.spec import ValueSpec
 from trainer.ingest.own_parameters import store_parameters
 
 BEST_METRICS = ("validation_accuracy", "validation_loss")
+# Told once in an attempt: a loop over folds would say it at each epoch.
+LOGGED_AGAIN = (
+    "Epoch {epoch} was logged again. Its newest values count, earlier ones are kept and shown as earlier lines. Where "
+    "these are folds, count epochs on, or name values by fold: log_epoch(epoch, **{{f'fold{{fold}}/loss': loss}})."
+)
 
 
 class RecordStore:
@@ -72,7 +77,7 @@ class RecordStore:
         """Store a record; return its events. What it changes of the run goes to `fields`."""
         match record:
             case EpochRecord():
-                return [self._store_epoch(record, fields)]
+                return self._store_epoch(record, fields)
             case PlanRecord():
                 self._store_plan(record)
             case EnvironmentRecord():
@@ -189,34 +194,36 @@ class RecordStore:
             return [self.line(f"Alert: {record.name}", "warning")]
         return []
 
-    def _store_epoch(self, record: EpochRecord, fields: dict[str, Any]) -> EpochDone:
+    def _store_epoch(self, record: EpochRecord, fields: dict[str, Any]) -> list[Event]:
         reported = self._redactor.named(record.values)
         values, nonfinite = _split(reported)
         epoch = record.epoch
-        EpochMetric.objects.update_or_create(
+        of_attempt = EpochMetric.objects.filter(run_id=self._lease.run_id, attempt=self._lease.number)
+        before = of_attempt.filter(epoch=epoch).order_by("-order").values_list("order", flat=True).first()
+        order = 0 if before is None else before + 1
+        is_first_repeat = order > 0 and not of_attempt.filter(order__gt=0).exists()
+        row = EpochMetric.objects.create(
             run_id=self._lease.run_id,
             attempt=self._lease.number,
             epoch=epoch,
-            defaults={
-                "step": record.step,
-                "duration_s": record.duration_s,
-                "best": record.best,
-                "extra": {name: value for name, value in values.items() if name not in EpochMetric.COLUMNS},
-                "nonfinite": nonfinite,
-                "at": datetime.fromtimestamp(record.time, UTC),
-                **{name: value for name, value in values.items() if name in EpochMetric.COLUMNS},
-            },
+            order=order,
+            step=record.step,
+            duration_s=record.duration_s,
+            best=record.best,
+            extra={name: value for name, value in values.items() if name not in EpochMetric.COLUMNS},
+            nonfinite=nonfinite,
+            at=datetime.fromtimestamp(record.time, UTC),
+            **{name: value for name, value in values.items() if name in EpochMetric.COLUMNS},
         )
         fields["epoch"] = epoch
         name = best_metric_name(values) if record.best else ""
         if record.best:
-            EpochMetric.objects.filter(run_id=self._lease.run_id, best=True).exclude(
-                attempt=self._lease.number, epoch=epoch
-            ).update(best=False)
+            EpochMetric.objects.filter(run_id=self._lease.run_id, best=True).exclude(pk=row.pk).update(best=False)
             fields.update(best_metric=values.get(name), best_metric_name=name, best_epoch=epoch)
-        return EpochDone(
+        done = EpochDone(
             attempt=self._lease.number,
             epoch=epoch,
+            order=order,
             step=record.step,
             duration_s=record.duration_s,
             best=record.best,
@@ -225,6 +232,9 @@ class RecordStore:
             best_metric=values.get(name),
             best_metric_name=name,
         )
+        if is_first_repeat:
+            return [done, self.line(LOGGED_AGAIN.format(epoch=epoch), "warning")]
+        return [done]
 
     def _store_outcome(self, record: OutcomeRecord) -> None:
         if record.id is None:

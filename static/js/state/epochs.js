@@ -2,33 +2,45 @@
 
 /** The order in which epochs are kept. */
 export function earlierEpochsFirst(left, right) {
-  return left.epoch - right.epoch || left.attempt - right.attempt;
+  return left.epoch - right.epoch || left.attempt - right.attempt || left.order - right.order;
 }
 
 /** Return the newest `most` rows: of the latest attempts, and of those the last. */
 export function newestEpochs(rows, most) {
-  return rows.toSorted((left, right) => right.attempt - left.attempt || right.epoch - left.epoch).slice(0, most);
+  return rows
+    .toSorted((left, right) => right.attempt - left.attempt || right.epoch - left.epoch || right.order - left.order)
+    .slice(0, most);
 }
 
 /**
  * Return the rows that count as attempt `last` left them, or as the newest one did: an attempt that trains epochs again
- * takes their place, and that of all behind them.
+ * takes their place, and that of all behind them. Of an epoch that one attempt logged several times the newest counts.
  */
 export function countedEpochs(rows, last = Infinity) {
   const first = firstEpochs(rows, last);
-  return rows.filter((row) => row.attempt <= last && row.epoch < boundOf(row.attempt, first));
+  return rows.filter(
+    (row, index) => row.attempt <= last && row.epoch < boundOf(row.attempt, first) && isNewest(rows, index),
+  );
 }
 
-/** Return the rows that do not count, by attempt: [{attempt, rows}], the newest attempt last. */
+/** Return the rows that do not count, a line by attempt and order: [{attempt, order, rows}], the newest last. */
 export function earlierEpochs(rows, last = Infinity) {
   const first = firstEpochs(rows, last);
   const others = new Map();
-  for (const row of rows) {
-    if (row.attempt <= last && row.epoch < boundOf(row.attempt, first)) continue;
-    if (!others.has(row.attempt)) others.set(row.attempt, []);
-    others.get(row.attempt).push(row);
+  for (const [index, row] of rows.entries()) {
+    if (row.attempt <= last && row.epoch < boundOf(row.attempt, first) && isNewest(rows, index)) continue;
+    const { attempt, order } = row;
+    const key = `${attempt}/${order}`;
+    if (!others.has(key)) others.set(key, { attempt, order, rows: [] });
+    others.get(key).rows.push(row);
   }
-  return [...others].sort(([left], [right]) => left - right).map(([attempt, own]) => ({ attempt, rows: own }));
+  return [...others.values()].sort((left, right) => left.attempt - right.attempt || left.order - right.order);
+}
+
+/** Tell whether a row, in the order of `earlierEpochsFirst`, is the last that its attempt logged of its epoch. */
+function isNewest(rows, index) {
+  const [row, next] = [rows[index], rows[index + 1]];
+  return next?.epoch !== row.epoch || next.attempt !== row.attempt;
 }
 
 /** Return the first epoch of each attempt, up to `last`. */

@@ -125,7 +125,9 @@ const EVENTS = {
 
   epoch(state, event, news) {
     const { part, best_metric: bestMetric, best_metric_name: bestName, ...own } = fields(event);
-    const before = state.epochs.find((known) => known.epoch === own.epoch && known.attempt === own.attempt);
+    const before = state.epochs.find(
+      (known) => known.epoch === own.epoch && known.attempt === own.attempt && known.order === own.order,
+    );
     const row =
       part && before
         ? { ...own, values: { ...before.values, ...own.values }, nonfinite: { ...before.nonfinite, ...own.nonfinite } }

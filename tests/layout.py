@@ -93,8 +93,10 @@ RULES = {
         "django cryptography apprise matplotlib requests",
         WEB,
     ),
+    "runs.templatetags": rule(f"{RECORD} runs.access steersman", "django", WEB),
     "runs.portal.alerting": rule(
-        f"{UI} runs.alerts runs.alerts.detectors runs.alerts.rulebook runs.alerts.sending runs.alerts.wording",
+        f"{UI} runs.alerts runs.alerts.detectors runs.alerts.rulebook runs.alerts.sending runs.alerts.wording "
+        "runs.templatetags",
         "django django_stubs_ext",
         WEB,
     ),
@@ -105,7 +107,6 @@ RULES = {
         "django django_stubs_ext",
         WEB,
     ),
-    "runs.templatetags": rule(f"{RECORD} runs.access steersman", "django", WEB),
     "runs.admin": rule(f"{UI} runs.alerts.wording steersman", ADMIN_LIBRARIES, WEB),
     "runs.management.commands": rule(
         f"{RECORD} runs.access runs.sign_in runs.commands runs.alerts.sending steersman", "django", WEB

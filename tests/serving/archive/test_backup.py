@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.support.stack import ROOT, Stack, create_run, kill, rows, run_row, seed_stack, wait_for
 
-KEEPING = str(ROOT / "tests" / "serving" / "keeping_training.py")
+KEEPING = str(ROOT / "tests" / "serving" / "archive" / "keeping_training.py")
 RECIPE = "tests.recipes.lasting:Lasting"
 ROWS = {
     # Which of them is the best changes as the original trains on.

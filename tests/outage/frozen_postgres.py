@@ -44,8 +44,7 @@ def stack_on(server: Server, patch: pytest.MonkeyPatch) -> Iterator[Stack]:
 def frozen(server: Server) -> Iterator[None]:
     assert server.process is not None
     first = psutil.Process(server.process.pid)
-    # For root the first changes the user; it stops itself while its child is stopped, so that it comes last.
-    processes = [*first.children(recursive=True), first]
+    processes = [first, *first.children(recursive=True)]
     for process in processes:
         process.send_signal(signal.SIGSTOP)
     try:

@@ -17,6 +17,7 @@ PROGRAMS = {
     "initdb": ["postgresql"],  # a server of the tests' own, see scripts/postgres.py
     "nginx": ["nginx"],  # the proxy of compose.yaml
     "prometheus": ["prometheus"],  # what collects /metrics, and promtool
+    "amtool": ["prometheus-alertmanager"],  # checks the file that routes the alerts of Prometheus
     "docker-compose": ["docker-compose"],  # understands compose.yaml, needs no Docker for that
     "cc": ["gcc", "libc6-dev"],  # a stand-in for NVIDIA's library, compiled for the tests of GPU sampling
 }

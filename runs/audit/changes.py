@@ -15,8 +15,9 @@ from django.contrib.auth.models import User
 from django.db import models
 from django.db.models.signals import post_delete, post_save, pre_save
 
+from runs.access.addresses import address_of
 from runs.access.notices import invite_revoked, invite_used, token_first_used
-from runs.audit.entries import Actor, actor_of, record
+from runs.audit.entries import Actor, record
 from runs.models import (
     AccessToken,
     AlertDestination,
@@ -202,7 +203,8 @@ def _token_deleted(sender: Any, instance: AccessToken, origin: Any = None, **kwa
 
 def _token_used(sender: Any, token: AccessToken, **kwargs: Any) -> None:
     """The maker of a token acts by it; who opens a share link is nobody known."""
-    address = actor_of(context.request).address
+    # Not by `actor_of`: it would read the session, and answers to tokens depend on none.
+    address = (address_of(context.request) if context.request is not None else None) or ""
     if token.scope == TokenScope.SHARE:
         by = Actor("", None, address)
     else:

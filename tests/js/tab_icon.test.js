@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { tabIcon } from "../../static/js/shared/tab_icon.js";
+import { tabIcon } from "../../static/js/run/tab_icon.js";
 
 function fakeLink() {
   const link = { href: "usual.svg", changes: 0, dataset: { alert: "alert.svg" } };

@@ -23,7 +23,7 @@ import { gettext, useStateTexts } from "../shared/i18n.js";
 import { Painter } from "../shared/painter.js";
 import { readPalette } from "../shared/palette.js";
 import { shortcut } from "../shared/shortcuts.js";
-import { tabIcon } from "../shared/tab_icon.js";
+import { tabIcon } from "./tab_icon.js";
 import { applyEvent, emptyState } from "../state/run_state.js";
 import { Header } from "./header.js";
 import { Nearness } from "./nearness.js";

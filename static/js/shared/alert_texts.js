@@ -74,6 +74,7 @@ export function actionText({ action, action_state: state, action_text: text, hel
     replayed: gettext("The run replays another one: what a rule did there is repeated."),
     acted_in_attempt: gettext("The rule has acted in this attempt before."),
     acted_often: gettext("The rule has acted as often as it may in an hour."),
+    not_done: gettext("The training has not said how a checkpoint is saved."),
     no_knob: gettext("The training has no such knob."),
     too_small: gettext("The value would be smaller than the rule allows."),
   };

@@ -15,6 +15,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 from django.conf import settings
+from django.utils import translation
 
 _KEPT = {"STEERSMAN_TEST_OUTPUT", "STEERSMAN_TEST_POSTGRES"}
 _DATA = Path(tempfile.mkdtemp(prefix="steersman-tests-"))
@@ -60,6 +61,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_unconfigure() -> None:
     shutil.rmtree(_DATA, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def language_of_each_test() -> Iterator[None]:
+    """A request leaves its language active in the thread: the next test does not begin with it."""
+    translation.deactivate()
+    yield
+    translation.deactivate()
 
 
 @pytest.fixture(scope="session")

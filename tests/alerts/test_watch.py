@@ -10,7 +10,7 @@ import pytest
 from steersman.recorder import MOST_WATCHED
 from steersman.records.kinds import NoteRecord, WatchRecord
 from steersman.run import Run
-from tests.steersman.test_client import records, run
+from tests.steersman.client.running import records, run
 
 __all__ = ["run"]
 

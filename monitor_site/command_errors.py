@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, OperationalError, ProgrammingError
 
+from runs.recording.database_errors import BUSY, OLD_TABLES
 from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED
 from steersman.files.data_folder import UnfitFolder
-
-# As SQLite and PostgreSQL say it.
-OLD_TABLES = re.compile(r"no such (table|column)|(relation|column) .* does not exist|has no column")
-BUSY = re.compile(r"database (table )?is locked|lock timeout")
 
 
 def explained(error: BaseException) -> tuple[str, int] | None:

@@ -76,7 +76,9 @@ RULES = {
     "runs.audit": rule(f"{RECORD} runs.access runs.sign_in runs.series", "django allauth", WEB),
     "runs.queueing": rule(f"{RECORD} runs.access", "django", WEB),
     "runs.commands": rule(f"{RECORD} runs.access steersman", "django msgspec", WEB),
-    "runs.metrics": rule("runs.models runs.protocol runs.access", "django channels msgspec prometheus_client", WEB),
+    "runs.metrics": rule(
+        "runs.models runs.protocol runs.access runs.outage", "django channels msgspec prometheus_client", WEB
+    ),
     "runs.live": rule(
         f"{RECORD} runs.access runs.commands runs.metrics runs.outage",
         "django channels msgspec autobahn",
@@ -133,7 +135,8 @@ RULES = {
     "monitor_site.sqlite": rule("steersman.files", "django", "torch"),
     "monitor_site.environment": rule("steersman steersman.files", "django environ", "torch"),
     "monitor_site": rule(
-        "steersman steersman.files monitor_site.environment runs.live runs.metrics runs.outage runs.portal.sign_in",
+        "steersman steersman.files monitor_site.environment runs.live runs.metrics runs.outage runs.recording "
+        "runs.portal.sign_in",
         "asgiref django channels channels_redis redis environ csp psutil whitenoise",
         "torch",
     ),

@@ -19,7 +19,7 @@ from channels.layers import channel_layers
 from django.utils import timezone
 
 from runs.access import revocation
-from runs.live.database_reads import reading, writing
+from runs.live.database_reads import look_at_outcome, reading, writing
 from runs.live.handshake import Entrance
 from runs.live.outbox import Outbox
 from runs.live.places import ALL, Places
@@ -225,6 +225,7 @@ class Hub:
     async def _look(self) -> None:
         """One look: read the watched runs, judge life, hand on what was missed."""
         asking = asyncio.ensure_future(reading(_read_runs)(list(self._rooms)))
+        asking.add_done_callback(look_at_outcome)
         while not (await asyncio.wait({asking}, timeout=LOOK_TIMEOUT_S))[0]:
             # It is not asked twice: each question that waits keeps a thread.
             self._note_database(False, f"no answer within {LOOK_TIMEOUT_S} s")

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -20,13 +19,13 @@ from django.db import close_old_connections, connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
+from runs.outage.shared_question import SharedQuestion
+
 logger = logging.getLogger(__name__)
 
 LOOK_TIMEOUT_S = 1.5
 HOLDS_S = 1.0
 READY_GROUP = "steersman.readyz"
-# Threads of their own, since all others may wait for the same database. What hangs keeps one, and no more are taken.
-_threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="readyz")
 
 Application = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
 
@@ -56,7 +55,7 @@ class Probes:
         self._found: Readiness | None = None
         self._found_at = float("-inf")
         self._looking: asyncio.Task[Readiness] | None = None
-        self._database: asyncio.Future[tuple[bool, bool]] | None = None
+        self._database = SharedQuestion(_ask_database, "readyz")
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["path"] not in (self._health, self._ready):
@@ -84,10 +83,8 @@ class Probes:
 
     async def _look_at_database(self) -> tuple[bool, bool]:
         """Return whether the database answers, and whether all migrations are applied."""
-        if self._database is None or self._database.done():
-            self._database = asyncio.get_running_loop().run_in_executor(_threads, _ask_database)
         try:
-            return await asyncio.wait_for(asyncio.shield(self._database), LOOK_TIMEOUT_S)
+            return await self._database.answer(LOOK_TIMEOUT_S)
         except Exception as error:  # whatever is wrong with it: it is not ready
             logger.warning("/readyz: the database does not answer: %s", str(error) or type(error).__name__)
             return False, False

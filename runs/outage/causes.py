@@ -8,11 +8,9 @@ from enum import Enum
 
 from django.db import Error, InterfaceError, OperationalError
 
-from runs.recording.database_errors import is_refusal, sqlstate
+from runs.recording.database_errors import BUSY, OLD_TABLES, is_refusal, sqlstate
 
-# As SQLite says it.
-LOCKED = re.compile(r"database (table )?is locked|readonly database")
-NO_TABLES = re.compile(r"no such (table|column)|has no column")
+READ_ONLY = re.compile(r"readonly database")
 # Of SQLSTATE (PostgreSQL, appendix A): read-only transaction, lock not available, serialization failure and deadlock,
 # too many connections and other exhausted resources.
 BUSY_STATES = ("25006", "55P03", "40001", "40P01", "53")
@@ -37,9 +35,9 @@ def outage_of(error: BaseException | None) -> Outage | None:
             return Outage.BUSY
         return Outage.AWAY if state.startswith(AWAY_STATES) else None
     said = str(error)
-    if NO_TABLES.search(said):
+    if OLD_TABLES.search(said):
         return None
-    if LOCKED.search(said):
+    if BUSY.search(said) or READ_ONLY.search(said):
         return Outage.BUSY
     return Outage.AWAY if isinstance(error, (OperationalError, InterfaceError)) else None
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from django.db import Error, connection
 from django.db.migrations.recorder import MigrationRecorder
+
+from runs.outage.shared_question import SharedQuestion
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +29,7 @@ class DatabaseWatch:
         self._ask = ask
         self._lock = threading.Lock()
         self._away_since: float | None = None
-        # Threads of their own, since all others may wait for the same database. What hangs keeps one.
-        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="database-watch")
-        self._looking: asyncio.Future[None] | None = None
+        self._question = SharedQuestion(ask, "database-watch")
 
     @property
     def is_away(self) -> bool:
@@ -49,10 +47,8 @@ class DatabaseWatch:
 
     async def answers(self) -> bool:
         """Ask the database, and return whether it answers within `LOOK_TIMEOUT_S`; take it for away if it does not."""
-        if self._looking is None or self._looking.done() or self._looking.get_loop() is not asyncio.get_running_loop():
-            self._looking = asyncio.get_running_loop().run_in_executor(self._threads, self._ask)
         try:
-            await asyncio.wait_for(asyncio.shield(self._looking), LOOK_TIMEOUT_S)
+            await self._question.answer(LOOK_TIMEOUT_S)
         except TimeoutError:
             self.note_away(f"no answer within {LOOK_TIMEOUT_S} s")
         except Error as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, OperationalError
 
@@ -11,6 +13,9 @@ REFUSAL_CLASSES = ("22", "23", "54")
 # And those that speak of the server, its sessions and locks, or of a schema that is another than ours: no value is the
 # cause, and none is to be set aside for it.
 AWAY_CLASSES = ("08", "25", "40", "42", "53", "55", "57", "58", "XX")
+# As SQLite and PostgreSQL say it in words.
+OLD_TABLES = re.compile(r"no such (table|column)|(relation|column) .* does not exist|has no column")
+BUSY = re.compile(r"database (table )?is locked|lock timeout")
 
 
 def is_refusal(error: BaseException) -> bool:

@@ -195,12 +195,12 @@ def compose(variables: dict[str, str], folder: Path) -> dict[str, Any]:
     return read
 
 
-def sign_in(stack: Stack, user: str, password: str) -> bool:
-    """Tell whether the portal lets the user in."""
+def sign_in(stack: Stack, user: str, password: str) -> urllib.request.OpenerDirector | None:
+    """Return a browser that is logged in, None where the portal does not let the user in."""
     browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
-    with browser.open(f"{stack.address}/login/", timeout=10) as page:
+    with browser.open(f"{stack.address}/login/", timeout=30) as page:
         found = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.read().decode())
     assert found is not None
     body = urllib.parse.urlencode({"csrfmiddlewaretoken": found.group(1), "username": user, "password": password})
-    with browser.open(f"{stack.address}/login/", data=body.encode(), timeout=10) as page:
-        return not page.geturl().endswith("/login/")
+    with browser.open(f"{stack.address}/login/", data=body.encode(), timeout=30) as page:
+        return None if page.geturl().endswith("/login/") else browser

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import subprocess
 import sys
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.repository.test_docker import sign_in
 from tests.support.stack import ROOT, Stack, rows, run_row, seed_stack, wait_for
 
 # What the slim image leaves out of requirements.txt is not to be found by any import of any process.
@@ -66,7 +64,8 @@ def test_serve_shows_every_page_and_leaves_queued_runs_to_others(stack: Stack) -
     try:
         wait_for(lambda: "Ctrl-C ends the portal" in log.read_text() or process.poll() is not None, "the portal")
         assert REMEDY in log.read_text() and process.poll() is None, log.read_text()
-        browser = signed_in(stack, "operator", "operator")
+        browser = sign_in(stack, "operator", "operator")
+        assert browser is not None
         for page in PAGES:
             with browser.open(f"{stack.address}/{page}", timeout=30) as answer:
                 assert answer.status == 200, page
@@ -76,14 +75,3 @@ def test_serve_shows_every_page_and_leaves_queued_runs_to_others(stack: Stack) -
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
-
-
-def signed_in(stack: Stack, user: str, password: str) -> urllib.request.OpenerDirector:
-    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
-    with browser.open(f"{stack.address}/login/", timeout=30) as page:
-        found = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.read().decode())
-    assert found is not None
-    body = urllib.parse.urlencode({"csrfmiddlewaretoken": found.group(1), "username": user, "password": password})
-    with browser.open(f"{stack.address}/login/", data=body.encode(), timeout=30) as page:
-        assert not page.geturl().endswith("/login/")
-    return browser

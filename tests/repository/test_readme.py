@@ -1,32 +1,29 @@
-"""What the README shows, done to the letter: its script and its recipe train, its settings exist."""
+"""What a newcomer saves and types, done to the letter: README, tutorial, and the first recipe."""
 
 from __future__ import annotations
 
 import json
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 
-from tests.support.stack import ROOT, Stack, create_run, run_row, wait_for
+from tests.repository.documents import saved_file, saved_files, text_of
+from tests.support.stack import Stack, create_run, run_row, wait_for
 
-# The client of a training reads its own: it knows nothing of the portal's settings.
-SETTINGS = (
-    "monitor_site/settings.py",
-    "monitor_site/environment/sign_in.py",
-    "steersman/run.py",
-    "steersman/ranked_run.py",
-)
-TEXT = (ROOT / "README.md").read_text()
+README = text_of("README.md")
+TUTORIAL = text_of("docs/tutorial.md")
+RECIPES = text_of("docs/recipes.md")
+OF_NEWCOMERS = {"README.md": README, "docs/tutorial.md": TUTORIAL}
 
 
-def block(name: str) -> str:
-    (found,) = re.findall(rf"```python\n(# {re.escape(name)}\n.*?)```", TEXT, re.DOTALL)
-    return str(found)
+def test_the_readme_is_short():
+    assert len(README.splitlines()) < 120
 
 
-def test_its_script_is_watched_with_three_lines(offline_stack: Stack, tmp_path):
-    code = block("my_script.py")
+def test_the_script_of_the_readme_is_watched_with_three_lines(offline_stack: Stack, tmp_path: Path):
+    code = saved_file(README, "my_script.py")
     assert len(re.findall(r"# [123]$", code, re.MULTILINE)) == 3
     (tmp_path / "my_script.py").write_text(code)
     run_id = create_run(offline_stack, "my script")
@@ -37,52 +34,55 @@ def test_its_script_is_watched_with_three_lines(offline_stack: Stack, tmp_path):
     assert "Warning" not in done.stdout + done.stderr
 
 
-def test_its_knob_is_turned_from_a_terminal(offline_stack: Stack, tmp_path):
-    (tmp_path / "my_knob.py").write_text(block("my_knob.py"))
+def test_the_knob_of_the_tutorial_is_changed_from_a_terminal(offline_stack: Stack, tmp_path: Path):
+    (tmp_path / "my_knob.py").write_text(saved_file(TUTORIAL, "my_knob.py"))
     run_id = str(create_run(offline_stack, "my knob"))
     training = offline_stack.train(int(run_id), "--quiet", "--", str(tmp_path / "my_knob.py"))
     wait_for(lambda: run_row(offline_stack, int(run_id))["step"] > 10, "the first steps")
     assert run_row(offline_stack, int(run_id))["state"] == "running", "slow enough to be watched"
-    turn = re.findall(r"^python manage.py command N (set_knob .*?) --wait 10$", TEXT, re.MULTILINE)[0]
-    offline_stack.manage("command", run_id, *shlex.split(turn), "--wait", "30")
-    offline_stack.manage("command", run_id, "stop", "--wait", "30")
+    typed = re.findall(r"^python manage\.py command N (.*)$", TUTORIAL, re.MULTILINE)
+    assert [line.split()[0] for line in typed] == ["set_knob", "note", "--list", "stop"]
+    for line in typed:
+        offline_stack.manage("command", run_id, *shlex.split(line.replace("--wait 10", "--wait 30")))
     assert training.wait(30) == 0
     knobs = json.loads(run_row(offline_stack, int(run_id))["knobs"])
     assert [(knob["name"], knob["value"]) for knob in knobs] == [("learning_rate", 0.01)]
 
 
-def test_its_lines_hold_in_whatever_order_they_are_typed():
-    assert not re.findall(r"(?:--run-id|manage\.py command) [0-9].*", TEXT)
+def test_the_readme_and_the_tutorial_change_the_same_knob():
+    changes = [
+        re.findall(r"^python manage\.py command N set_knob .*$", text, re.MULTILINE) for text in (README, TUTORIAL)
+    ]
+    declared = re.findall(r"^rate = run\.knob\(.*$", README, re.MULTILINE)
+    assert changes[0] == changes[1] and declared and declared[0] in TUTORIAL
 
 
-def test_it_names_each_file_that_its_lines_need_and_says_where_it_goes_and_where_the_page_is():
-    scripts = re.findall(r"^python manage\.py train .* -- (\w+\.py)\b", TEXT, re.MULTILINE)
-    recipes = [f"{module}.py" for module in re.findall(r"--recipe (\w+):\w+", TEXT)]
-    shown = re.findall(r"^```python\n# (\w+\.py)\n", TEXT, re.MULTILINE)
-    assert sorted({*scripts, *recipes}) == sorted(shown)
-    before = TEXT[: TEXT.index(f"# {shown[0]}")]
-    assert "in the folder of the clone: save the files that follow there" in before and "`/runs/N/`" in before
+@pytest.mark.parametrize("text", [README, TUTORIAL, RECIPES], ids=["README", "tutorial", "recipes"])
+def test_the_lines_hold_in_whatever_order_they_are_typed(text: str):
+    assert not re.findall(r"(?:--run-id|manage\.py command) [0-9].*", text)
 
 
-def test_its_recipe_has_thirty_lines_and_learns(offline_stack: Stack, tmp_path):
-    code = block("my_recipe.py")
+@pytest.mark.parametrize("name", OF_NEWCOMERS)
+def test_each_file_that_the_lines_need_is_shown_with_its_place_and_the_address_of_its_page(name: str):
+    text = OF_NEWCOMERS[name]
+    scripts = re.findall(r"^python manage\.py train .* -- (\w+\.py)\b", text, re.MULTILINE)
+    assert scripts and sorted(scripts) == sorted(saved_files(text))
+    before = text[: text.index(f"# {scripts[0]}")]
+    assert "second terminal in the folder of the clone" in before and "ave this file there" in before
+    assert "`/runs/N/`" in text
+
+
+def test_the_first_recipe_has_thirty_lines_and_learns(offline_stack: Stack, tmp_path: Path):
+    code = saved_file(RECIPES, "my_recipe.py")
     lines = [line for line in code.splitlines() if line.strip() and not line.startswith(("#", "import", "from"))]
     assert len(lines) <= 30
+    assert "Save this file in the folder of the clone" in RECIPES[: RECIPES.index(code)]
     (tmp_path / "my_recipe.py").write_text(code)
-    command = ("create_run", "--quiet", "--project", "lab", "--recipe", "my_recipe:Sine", "--set", "epochs=20")
+    (typed,) = re.findall(
+        r"^python manage\.py create_run --project demo (--recipe my_recipe:.*)$", RECIPES, re.MULTILINE
+    )
+    command = ("create_run", "--quiet", "--project", "lab", *shlex.split(typed))
     run_id = int(offline_stack.manage(*command, cwd=tmp_path).stdout)
     offline_stack.manage("train", "--run-id", str(run_id), "--quiet", cwd=tmp_path)
     run = run_row(offline_stack, run_id)
     assert run["state"] == "finished" and run["best_metric_name"] == "validation_loss" and run["best_metric"] < 0.1
-
-
-@pytest.mark.parametrize("name", re.findall(r"^\| `(STEERSMAN_\w+)`", TEXT, re.MULTILINE))
-def test_its_settings_exist(name):
-    assert any(name in (ROOT / path).read_text() for path in SETTINGS)
-
-
-def test_it_names_every_setting():
-    read = [ROOT / "monitor_site" / "settings.py", *(ROOT / "monitor_site" / "environment").glob("*.py")]
-    settings = {name for path in read for name in re.findall(r'"(STEERSMAN_\w+)"', path.read_text())}
-    internal = {"STEERSMAN_LAYER_PREFIX", "STEERSMAN_DEBUG"}
-    assert settings - internal <= set(re.findall(r"`(STEERSMAN_\w+)`", TEXT))

@@ -103,7 +103,7 @@ RULES = {
         WEB,
     ),
     "runs.portal.new_run": rule(f"{UI} steersman", "django django_stubs_ext", WEB),
-    "runs.portal.sign_in": rule("runs.models runs.access runs.sign_in", "django allauth", WEB),
+    "runs.portal.sign_in": rule("runs.models runs.access runs.sign_in", "django allauth requests", WEB),
     "runs.portal": rule(
         f"{UI} runs.sign_in runs.audit runs.portal.new_run runs.portal.alerting runs.portal.sign_in",
         "django django_stubs_ext",

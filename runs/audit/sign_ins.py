@@ -7,6 +7,8 @@ from typing import Any
 from allauth.account.authentication import get_authentication_records
 from allauth.core import context
 from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount, SocialLogin
+from allauth.socialaccount.signals import social_account_added, social_account_removed
 from django.contrib.auth import signals
 from django.contrib.auth.models import User
 from django.db.models.signals import post_delete, post_save
@@ -23,6 +25,8 @@ def connect() -> None:
     signals.user_logged_out.connect(_logged_out, dispatch_uid="audit-logout")
     signals.user_login_failed.connect(_login_failed, dispatch_uid="audit-login-failed")
     session_ended.connect(_session_ended, dispatch_uid="audit-session-ended")
+    social_account_added.connect(_sign_on_connected, dispatch_uid="audit-sign-on-connected")
+    social_account_removed.connect(_sign_on_disconnected, dispatch_uid="audit-sign-on-disconnected")
     post_save.connect(_factor_saved, sender=Authenticator, dispatch_uid="audit-factor-saved")
     post_delete.connect(_factor_deleted, sender=Authenticator, dispatch_uid="audit-factor-deleted")
 
@@ -52,6 +56,14 @@ def _login_failed(sender: Any, credentials: dict[str, Any], request: HttpRequest
 
 def _session_ended(sender: Any, user: User, device: str, **kwargs: Any) -> None:
     record(AuditKind.SESSION_ENDED, person=user, what=device)
+
+
+def _sign_on_connected(sender: Any, request: HttpRequest, sociallogin: SocialLogin, **kwargs: Any) -> None:
+    record(AuditKind.SIGN_ON_CONNECTED, person=sociallogin.user, what=sociallogin.account.provider, request=request)
+
+
+def _sign_on_disconnected(sender: Any, request: HttpRequest, socialaccount: SocialAccount, **kwargs: Any) -> None:
+    record(AuditKind.SIGN_ON_DISCONNECTED, person=socialaccount.user, what=socialaccount.provider, request=request)
 
 
 def _factor_saved(sender: Any, instance: Authenticator, created: bool, raw: bool, **kwargs: Any) -> None:

@@ -35,6 +35,8 @@ class Migration(migrations.Migration):
                             ("factor_added", "second factor added"),
                             ("factor_removed", "second factor removed"),
                             ("factor_reset", "second factor reset"),
+                            ("sign_on_connected", "single sign-on connected"),
+                            ("sign_on_disconnected", "single sign-on disconnected"),
                             ("account_added", "account made"),
                             ("account_changed", "account changed"),
                             ("account_deleted", "account deleted"),

@@ -19,6 +19,8 @@ class AuditKind(models.TextChoices):
     FACTOR_ADDED = "factor_added", _("second factor added")
     FACTOR_REMOVED = "factor_removed", _("second factor removed")
     FACTOR_RESET = "factor_reset", _("second factor reset")
+    SIGN_ON_CONNECTED = "sign_on_connected", _("single sign-on connected")
+    SIGN_ON_DISCONNECTED = "sign_on_disconnected", _("single sign-on disconnected")
     ACCOUNT_ADDED = "account_added", _("account made")
     ACCOUNT_CHANGED = "account_changed", _("account changed")
     ACCOUNT_DELETED = "account_deleted", _("account deleted")

@@ -6,16 +6,21 @@ import logging
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.core import context
+from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from allauth.socialaccount.models import SocialLogin
+from allauth.socialaccount.providers.base.constants import AuthProcess
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser, User
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.urls import reverse
 
 from runs.access.addresses import address_of
 from runs.access.sealing import fernet
+from runs.sign_in.confirmation import can_confirm, logged_in_just_now
 from runs.sign_in.sessions import NO_ADDRESS
 
 logger = logging.getLogger(__name__)
@@ -38,6 +43,16 @@ class AccountAdapter(DefaultAccountAdapter):
     def respond_user_inactive(self, request: HttpRequest, user: User) -> HttpResponse:
         return redirect("login")
 
+    def is_reauthentication_required(self, *, app: str, **kwargs: Any) -> bool:
+        """Tell whether changes of the login wait for a confirmation. Who has nothing to confirm by logs in again."""
+        request = context.request
+        return can_confirm(request.user) or not logged_in_just_now(request)
+
+    def get_reauthentication_methods(self, user: User | AnonymousUser) -> list[dict[str, Any]]:
+        """Return how a person can confirm who they are; there is always one."""
+        methods: list[dict[str, Any]] = super().get_reauthentication_methods(user)
+        return methods or [{"id": "log_in_again", "description": "", "url": reverse("log_in_again")}]
+
     def add_message(self, *args: Any, **kwargs: Any) -> None:
         """Say nothing."""
 
@@ -49,8 +64,14 @@ class SignOnAdapter(DefaultSocialAccountAdapter):
         return True
 
     def pre_social_login(self, request: HttpRequest, sociallogin: SocialLogin) -> None:
-        """Match nobody by mail address: whoever may write one at the provider would take over an account."""
+        """Match nobody by mail address: whoever may write one at the provider would take over an account.
+
+        Raises `ImmediateHttpResponse` where a person wants to connect a login that leads to another account.
+        """
         sociallogin.email_addresses = []
+        is_connecting = sociallogin.state.get("process") == AuthProcess.CONNECT
+        if is_connecting and sociallogin.is_existing and sociallogin.user != request.user:
+            raise ImmediateHttpResponse(redirect(f"{reverse('socialaccount_connections')}?refused=taken"))
 
     def on_authentication_error(
         self, request: HttpRequest, provider: Any, error: Any = None, exception: Any = None, extra_context: Any = None

@@ -38,6 +38,12 @@ def second_factor() -> bool:
 
 
 @register.simple_tag
+def single_sign_on() -> bool:
+    """Tell whether a provider of single sign-on is set up."""
+    return settings.STEERSMAN_OIDC is not None
+
+
+@register.simple_tag
 def may_start(user: AbstractBaseUser | AnonymousUser) -> bool:
     """Tell whether the user may start runs in any project."""
     if not user.is_authenticated:

@@ -80,6 +80,7 @@ ROWS = [
             "code/",
             "confirm/",
             "confirm/code/",
+            "confirm/again/",
             "app/",
             "app/remove/",
             "recovery/",
@@ -87,6 +88,10 @@ ROWS = [
             "recovery/codes.txt",
         )
     ),
+    # Nor has one without STEERSMAN_OIDC_… these.
+    Row("sso/", "/sso/", "302 404 404 404 404 302 302"),
+    Row("sso/connect/", "/sso/connect/", "302 404 404 404 404 302 302", form={}),
+    Row("sso/<int:pk>/disconnect/", "/sso/1/disconnect/", "302 404 404 404 404 302 302", form={}),
     Row("sso/<str:provider_id>/login/", "/sso/oidc/login/", NOBODYS),
     Row("sso/<str:provider_id>/callback/", "/sso/oidc/callback/", NOBODYS),
     Row("sso/cancelled/", "/sso/cancelled/", ADMIN),

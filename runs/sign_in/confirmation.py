@@ -1,0 +1,35 @@
+"""Making sure that it is the owner who changes how they log in, and not whoever found the page open."""
+
+from __future__ import annotations
+
+import time
+
+from allauth.account.authentication import get_authentication_records
+from allauth.account.internal.flows.reauthentication import (
+    get_reauthentication_flows,
+    raise_if_reauthentication_required,
+)
+from django.contrib.auth.models import AnonymousUser, User
+from django.http import HttpRequest
+
+# As long as the password or the code that somebody gave to confirm who they are.
+LOGIN_HOLDS_S = 300.0
+
+
+def confirm_first(request: HttpRequest) -> None:
+    """Raises `ReauthenticationRequired`, which leads to the page that asks, and from there back to this request."""
+    raise_if_reauthentication_required(request, app="runs.sign_in")
+
+
+def can_confirm(user: User | AnonymousUser) -> bool:
+    """Tell whether the person has a password or a second factor here. Others log in again in their provider's way."""
+    return bool(get_reauthentication_flows(user))
+
+
+def logged_in_just_now(request: HttpRequest) -> bool:
+    """Tell whether the login of this session is as young as a confirmation may be."""
+    user = request.user
+    if not isinstance(user, User):
+        return False
+    moments = [float(each["at"]) for each in get_authentication_records(request, user)]
+    return bool(moments) and time.time() - max(moments) < LOGIN_HOLDS_S

@@ -1,0 +1,63 @@
+"""Which logins of the provider of single sign-on lead to an account, and when one may be taken away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from allauth.socialaccount.models import SocialAccount
+from allauth.socialaccount.signals import social_account_removed
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.http import HttpRequest
+
+
+class LastWayIn(Exception):
+    """Without this login nothing would lead to the account any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A login at the provider. `known_as` is what the provider called the person last."""
+
+    pk: int
+    known_as: str
+    since: datetime
+
+
+def connections_of(user: User) -> list[Connection]:
+    """Return the logins that lead to the account, the oldest first."""
+    held = SocialAccount.objects.filter(user=user).order_by("pk")
+    return [Connection(each.pk, _known_as(each), each.date_joined) for each in held]
+
+
+def has_another_way(user: User) -> bool:
+    """Tell whether the person can log in without the provider: by a password that is kept here."""
+    return user.has_usable_password()
+
+
+def disconnect(request: HttpRequest, user: User, pk: int) -> bool:
+    """Take a login from the account; return whether there was one. Raises `LastWayIn`.
+
+    Whoever calls this has made sure that the person is there: see `runs.sign_in.confirmation`.
+    """
+    with transaction.atomic():
+        # Two requests at once must not take the last two.
+        person = User.objects.select_for_update().get(pk=user.pk)
+        found = SocialAccount.objects.filter(user=person, pk=pk).first()
+        if found is None:
+            return False
+        if not has_another_way(person) and SocialAccount.objects.filter(user=person).count() == 1:
+            raise LastWayIn
+        found.delete()
+        social_account_removed.send(sender=SocialAccount, request=request, socialaccount=found)
+    return True
+
+
+def _known_as(account: SocialAccount) -> str:
+    parts = (account.extra_data.get("userinfo"), account.extra_data.get("id_token"))
+    for claim in ("preferred_username", "email", "name"):
+        for part in parts:
+            if isinstance(part, dict) and isinstance(part.get(claim), str) and part[claim]:
+                return str(part[claim])
+    return str(account.uid)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import re
+import time
 
 KEYS = re.compile(
     r"stm_[\w-]+|(?<=/invite/)[\w/-]+|(?<=/share/)[\w/-]+|(?<=/alerts/act/)[\w:%-]+|(?<=%2Falerts%2Fact%2F)[\w:%-]+|"
@@ -34,3 +35,24 @@ class WithoutLostConnections(logging.Filter):
         from redis.exceptions import RedisError
 
         return record.exc_info is None or not isinstance(record.exc_info[1], (RedisError, OSError))
+
+
+class OncePerOutage(logging.Filter):
+    """Lets pass why no connection to the database can be had, and nothing more until that has not happened for a while.
+
+    A pool tells of each attempt, several times a second, and of each connection that it gives up.
+    """
+
+    TOLD = "error connecting"
+    QUIET_S = 30.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last = -self.QUIET_S
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not str(record.msg).startswith(self.TOLD):
+            return record.levelno > logging.WARNING
+        now = time.monotonic()
+        is_first, self._last = now - self._last >= self.QUIET_S, now
+        return is_first

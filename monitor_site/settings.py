@@ -185,7 +185,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
 elif DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
     # Under ASGI a connection kept by a thread is never given back (Django's documentation): a pool keeps them, and
     # looks whether they still live. A database that is away is an error within seconds, not a page that hangs.
-    DATABASES["default"] |= {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True}
+    DATABASES["default"] |= {"ENGINE": "monitor_site.postgresql", "CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True}
     if password := env("STEERSMAN_DATABASE_PASSWORD", default=""):
         DATABASES["default"]["PASSWORD"] = password
     DATABASES["default"].setdefault("OPTIONS", {}).update(
@@ -395,6 +395,7 @@ LOGGING = {
     "filters": {
         "outages": {"()": "runs.outage.causes.WithoutOutages"},
         "lost_connections": {"()": "monitor_site.logs.WithoutLostConnections"},
+        "repeated": {"()": "monitor_site.logs.OncePerOutage"},
     },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     # Django's own handlers would write each line a second time when debugging, keys included.
@@ -402,6 +403,7 @@ LOGGING = {
         "django": {"handlers": []},
         "django.request": {"filters": ["outages"]},
         "channels_redis.pubsub": {"filters": ["lost_connections"]},
+        "psycopg.pool": {"filters": ["repeated"]},
     },
     "root": {"handlers": ["console"], "level": env("STEERSMAN_LOG_LEVEL", default="WARNING")},
 }

@@ -133,6 +133,7 @@ RULES = {
         f"steersman.* {RECORD} trainer trainer.control trainer.scheduler", "django", "torch"
     ),
     "monitor_site.sqlite": rule("steersman.files", "django", "torch"),
+    "monitor_site.postgresql": rule(libraries="django psycopg psycopg_pool", never="torch"),
     "monitor_site.environment": rule("steersman steersman.files", "django environ", "torch"),
     "monitor_site": rule(
         "steersman steersman.files monitor_site.environment runs.live runs.metrics runs.outage runs.recording "

@@ -1,4 +1,4 @@
-"""A PostgreSQL server that can be frozen, as a host that hangs does: connections stay, and nothing answers."""
+"""What is done to a PostgreSQL server: frozen, as a host that hangs is, made read-only, its connections ended."""
 
 from __future__ import annotations
 
@@ -38,6 +38,26 @@ def stack_on(server: Server, patch: pytest.MonkeyPatch) -> Iterator[Stack]:
         stack.start_redis()
         stack.start_web()
         yield stack
+
+
+def end_connections(stack: Stack) -> None:
+    """End all connections to the stack's database, as somebody does who takes it down."""
+    ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> "
+    postgres.execute(stack.environment["STEERSMAN_DATABASE_URL"], ended + "pg_backend_pid()")
+
+
+@contextmanager
+def read_only(stack: Stack) -> Iterator[None]:
+    """Let the stack's database take no changes. Connections that are opened meanwhile stay so."""
+    address = stack.environment["STEERSMAN_DATABASE_URL"]
+    change = f"ALTER DATABASE {address.rpartition('/')[2]} "
+    writable = f"{address}?options=-c%20default_transaction_read_only%3Doff"
+    postgres.execute(address, change + "SET default_transaction_read_only = on")
+    end_connections(stack)
+    try:
+        yield
+    finally:
+        postgres.execute(writable, change + "RESET default_transaction_read_only")
 
 
 @contextmanager

@@ -8,18 +8,20 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from http.cookiejar import CookieJar
 
 import pytest
 
-from tests.outage.frozen_postgres import Server, frozen, stack_on, started_server
+from tests.outage.frozen_postgres import Server, end_connections, frozen, read_only, stack_on, started_server
 from tests.support import postgres
 from tests.support.stack import Stack, seed_stack, wait_for
 
 TRAININGS_GO_ON = "Trainings go on, and what they log is safe on their hosts."
 BUSY = "The database is busy"
+AT_ONCE = 8
 
 
 @dataclass
@@ -107,7 +109,18 @@ def test_a_frozen_server_is_told_and_noticed_once_it_is_back(on_postgres: Stack,
     assert "Traceback" not in on_postgres.log()
 
 
-def test_a_server_that_is_gone_is_told_without_a_traceback(on_postgres: Stack, server: Server) -> None:
+def log_in_at_once(stack: Stack) -> set[int]:
+    """Return what some people are answered who log in at the same moment: as many connections are opened."""
+    with ThreadPoolExecutor(AT_ONCE) as people:
+        return {answer.status for answer in people.map(lambda _: Visitor(stack).log_in(), range(AT_ONCE))}
+
+
+def assert_all_can_log_in(stack: Stack) -> None:
+    wait_for(lambda: Visitor(stack).log_in().status == 200, f"a login\n{stack.log()}")
+    assert log_in_at_once(stack) == {200}
+
+
+def test_a_server_that_is_gone_is_told_and_what_it_spoiled_is_left_behind(on_postgres: Stack, server: Server) -> None:
     visitor = Visitor(on_postgres)
     assert visitor.log_in().status == 200
     server.stop()
@@ -116,7 +129,15 @@ def test_a_server_that_is_gone_is_told_without_a_traceback(on_postgres: Stack, s
     wait_for(lambda: visitor.ask("/").status == 200, "a page after the outage")
     away, back = said_of_the_database(on_postgres)
     assert "does not answer" in away and "is back" in back
+    # Connections that the server ended, then some that only read: they outlive the fault that they come from.
+    assert_all_can_log_in(on_postgres)
+    end_connections(on_postgres)
+    assert_all_can_log_in(on_postgres)
+    with read_only(on_postgres):
+        assert log_in_at_once(on_postgres) == {503}
+    assert_all_can_log_in(on_postgres)
     assert "Traceback" not in on_postgres.log()
+    assert on_postgres.log().count("error connecting") <= 1
 
 
 def test_a_file_that_somebody_else_writes_is_busy_for_those_who_write_and_there_for_those_who_read(

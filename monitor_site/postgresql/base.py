@@ -1,0 +1,88 @@
+"""Django's PostgreSQL, with a pool that opens its connections anew once one of them proves useless.
+
+A connection may outlive what made it useful: the server was made read-only, or became a standby, while it was open. It
+looks well, and fails whatever is written by it for as long as it stays in the pool. What holds for one holds for all
+that were opened before it failed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+from django.db.backends.postgresql import base
+from django.db.utils import DatabaseErrorWrapper
+from django.utils.functional import cached_property
+from psycopg_pool import ConnectionPool
+
+# Of SQLSTATE (PostgreSQL, appendix A): a session that only reads; a server that shuts down, has crashed or starts.
+SPENT_STATES = ("25006", "57P01", "57P02", "57P03")
+# While a server stays read-only, each write finds that out anew.
+RENEWED_EVERY_S = 1.0
+# The pool waits ever longer between attempts to connect, up to this: whoever wants a connection begins a new attempt.
+RECONNECT_TIMEOUT_S = 0.5
+
+
+class RenewedPool(ConnectionPool[Any]):
+    """A pool of which `renew` closes all connections: those that wait now, those in use when they come back."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(check=self._look_at, reconnect_timeout=RECONNECT_TIMEOUT_S, **options)
+        self._renewing = threading.Lock()
+        self._renewed_at = -RENEWED_EVERY_S
+
+    def renew(self) -> None:
+        with self._renewing:
+            now = time.monotonic()
+            if now - self._renewed_at < RENEWED_EVERY_S:
+                return
+            self._renewed_at = now
+        self.drain()
+
+    def _look_at(self, connection: Any) -> None:
+        """Raise `psycopg.Error` where a connection was closed. All others were then, and need not be tried in turn."""
+        try:
+            self.check_connection(connection)
+        except psycopg.Error:
+            self.renew()
+            raise
+
+
+class NoticesSpentConnections(DatabaseErrorWrapper):
+    """Renews the pool on an error that tells of the connection, not of the statement."""
+
+    wrapper: DatabaseWrapper
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        if isinstance(error, psycopg.Error) and error.sqlstate in SPENT_STATES and self.wrapper.pool:
+            self.wrapper.pool.renew()
+        super().__exit__(kind, error, traceback)
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    _connection_pools: dict[str, RenewedPool]
+    _configure_connection: Callable[[Any], bool]
+
+    @property
+    def pool(self) -> RenewedPool | None:
+        options = self.settings_dict["OPTIONS"].get("pool")
+        if not options:
+            return None
+        pools = self._connection_pools
+        if self.alias not in pools:
+            made = RenewedPool(
+                kwargs=self.get_connection_params() | {"autocommit": True},
+                open=False,  # it is opened by whoever wants the first connection
+                configure=self._configure_connection,
+                **options,
+            )
+            # Of several threads that make one, the first is taken.
+            pools.setdefault(self.alias, made)
+        return pools[self.alias]
+
+    @cached_property
+    def wrap_database_errors(self) -> NoticesSpentConnections:
+        return NoticesSpentConnections(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,14 @@ from runs.series import storage as series
 from runs.protocol.events import Block
 from runs.models import Project, Run
 from tests.support.stored_points import metrics_event
+"""
+
+ASK_AS_OLGA = """
+from django.contrib.auth.models import User
+from runs.commands.record import record
+from runs.protocol.commands import parse_command
+asked = parse_command({{"command": "stop", "reason": "It oscillates."}})
+record({run}, asked, author_id=User.objects.get(username="operator").pk, author_name="Olga Person")
 """
 
 
@@ -63,39 +72,70 @@ def test_a_page_with_thousands_of_series_moves(page: Page, stack: Stack, run: in
     expect(page.locator("#progress [data-slot=step]")).to_contain_text("16", timeout=30_000)
 
 
-def test_charts_in_sight_are_whole_and_the_others_cost_little(page: Page, stack: Stack, run: int) -> None:
-    looked: list[list[str]] = []
-    came: list[set[str]] = []
+class Sockets:
+    """What a page asks on its sockets and what comes: its sights, the series of each `metrics`, and all as text."""
 
-    def note_sent(message: str | bytes) -> None:
+    def __init__(self, page: Page) -> None:
+        self.looked: list[list[str]] = []
+        self.came: list[set[str]] = []
+        self.texts: list[str] = []
+        page.on("websocket", self._listen)
+
+    def _listen(self, socket: WebSocket) -> None:
+        socket.on("framesent", self._note_sent)
+        socket.on("framereceived", self._note)
+
+    def _note_sent(self, message: str | bytes) -> None:
         asked = json.loads(message)
         if asked["kind"] == "sight":
-            looked.append(asked["series"])
+            self.looked.append(asked["series"])
 
-    def note(message: str | bytes) -> None:
+    def _note(self, message: str | bytes) -> None:
+        self.texts.append(str(message))
         frames = json.loads(message)
         for frame in frames if isinstance(frames, list) else [frames]:
             if frame["kind"] == "metrics":
-                came.append({name for block in frame["blocks"] for name in block["values"]})
+                self.came.append({name for block in frame["blocks"] for name in block["values"]})
 
-    def listen(socket: WebSocket) -> None:
-        socket.on("framesent", note_sent)
-        socket.on("framereceived", note)
 
+@pytest.mark.parametrize("by", ["member", "link"])
+def test_charts_in_sight_are_whole_and_the_others_cost_little(
+    page: Page, stack: Stack, run: int, chromium: Browser, by: str
+) -> None:
+    with contextlib.ExitStack() as left_at_the_end:
+        address = f"{stack.address}/runs/{run}/"
+        if by == "link":
+            page = left_at_the_end.enter_context(chromium.new_context(locale="en-GB")).new_page()
+            address = f"{stack.address}/share/{key_of(stack, run)}/"
+        sockets = Sockets(page)
+        tell(stack, run, list(range(1, 9)), 100)
+        page.goto(address)
+        look_at_charts_near_and_far(page, stack, run, sockets)
+        stack.manage("shell", "-v", "0", "-c", ASK_AS_OLGA.format(run=run))
+        retry(lambda: any("It oscillates." in text for text in sockets.texts), page)
+        assert any("Olga Person" in text for text in sockets.texts) == (by == "member")
+
+
+def key_of(stack: Stack, run: int) -> str:
+    made = stack.manage(
+        "create_token", "--project", "pages", "--user", "owner", "--scope", "share", "--run", str(run), "--name", "hall"
+    )
+    return made.stdout.strip()
+
+
+def look_at_charts_near_and_far(page: Page, stack: Stack, run: int, sockets: Sockets) -> None:
     def last_in_sight(series: str) -> None:
-        retry(lambda: looked and series in looked[-1], page)
+        retry(lambda: sockets.looked and series in sockets.looked[-1], page)
 
-    page.on("websocket", listen)
-    tell(stack, run, list(range(1, 9)), 100)
-    page.goto(f"{stack.address}/runs/{run}/")
     first, far = (page.locator(f"[data-testid=chart][data-key='layer/{number:04d}']") for number in (0, 50))
     expect(first).to_have_attribute("data-points", "8", timeout=30_000)
     first.scroll_into_view_if_needed()
     last_in_sight("layer/0000")
-    assert "layer/0050" not in looked[-1]
+    assert "layer/0050" not in sockets.looked[-1]
     tell(stack, run, list(range(9, 13)), 100)
     expect(first).to_have_attribute("data-points", "12", timeout=30_000)
-    assert "layer/0000" in came[-1] and "layer/0050" not in came[-1] and len(came[-1]) < 64
+    came = sockets.came[-1]
+    assert "layer/0000" in came and "layer/0050" not in came and len(came) < 64
     far.scroll_into_view_if_needed()
     expect(far).to_have_attribute("data-points", "12", timeout=30_000)
     last_in_sight("layer/0050")

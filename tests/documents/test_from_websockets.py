@@ -12,7 +12,7 @@ from typing import Any
 
 from websockets.sync.server import ServerConnection, serve
 
-from tests.repository.documents import saved_file, saved_files, text_of
+from tests.documents.reading import saved_file, saved_files, text_of
 from tests.support.stack import START_TIMEOUT_S, Stack, create_run, run_row, wait_for
 
 TEXT = text_of("docs/from_websockets.md")

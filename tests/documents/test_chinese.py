@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.repository.documents import Block, blocks, headings, links, without_code
+from tests.documents.reading import Block, blocks, headings, links, without_code
 from tests.support.stack import ROOT
 
 # A document has its link to the other language above its first paragraph.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.repository.documents import anchors, documents, links, text_of
+from tests.documents.reading import anchors, documents, links, text_of
 from tests.support.stack import ROOT
 
 

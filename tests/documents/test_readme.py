@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.repository.documents import saved_file, saved_files, text_of
+from tests.documents.reading import saved_file, saved_files, text_of
 from tests.support.stack import Stack, create_run, run_row, wait_for
 
 README = text_of("README.md")

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.repository.documents import text_of
+from tests.documents.reading import text_of
 from tests.support.stack import ROOT
 
 # The client of a training reads its own: it knows nothing of the portal's settings.

@@ -38,6 +38,11 @@ MARKS = {
 SCRIPT_TEXT = re.compile(r"""\bgettext\(\s*("(?:[^"\\]|\\.)*")""")
 LITERAL = r"""u?('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
 TEMPLATE_CALL = re.compile(rf"\b(n?p?gettext|_)\(\s*{LITERAL}(?:\s*,\s*{LITERAL})?")
+LOGGED = re.compile(r'"(?:speed|optimizer)/(\w+)"')
+SAMPLED = re.compile(r"`host/(\w+)`")
+# Rows of the glossary: English, Chinese, and words that mean the same and are not used.
+ROW = re.compile(r"^\| ([a-z ]+) \| (\S+) \| (\S*) ?\|$", re.MULTILINE)
+GLOSSARY: list[tuple[str, str, str]] = ROW.findall((ROOT / "docs" / "translations.md").read_text())
 PLACE = re.compile(r"%\(\w+\)(?:\.\d)?[sdf]|%%|\{\w*\}|<[^>]+>")
 
 
@@ -120,6 +125,36 @@ def test_what_commands_and_events_declare_is_marked() -> None:
 @pytest.mark.parametrize("spec", BUILT_IN)
 def test_what_their_knobs_declare_is_known_to_the_scripts(spec: str) -> None:
     assert {knob["help"] for knob in describe(spec)["knobs"]} <= texts_of("djangojs")
+
+
+def test_series_that_recipes_and_hosts_have_are_named_in_chinese() -> None:
+    logged = {name for path in sources("trainer", ".py") for name in LOGGED.findall(path.read_text())}
+    sampled = set(SAMPLED.findall((ROOT / "docs" / "protocol.md").read_text()))
+    assert {"step_ms", "gradient_norm"} <= logged and {"disk_free_gib", "cpu"} <= sampled
+    # The script `format.js` makes labels of names so; used and total are labels of their own.
+    labels = {name.replace("_", " ").replace("cpu", "CPU") if name == "cpu" else name.replace("_", " ").capitalize()
+              for name in logged | sampled if not re.search("_(used|total)_", name)}  # fmt: skip
+    assert labels - texts_of("djangojs") == set()
+
+
+# Catalogue, and the pages that are translated as a whole.
+@pytest.mark.parametrize(
+    "path", [*CATALOGUES.values(), *sorted((ROOT / "docs" / "zh-CN").glob("*.md"))], ids=lambda path: path.name
+)
+def test_one_thing_has_one_name(path: Path) -> None:
+    text = path.read_text()
+    if path.suffix == ".po":
+        entries = polib.pofile(str(path))
+        text = "\n".join("".join([entry.msgstr, *entry.msgstr_plural.values()]) for entry in entries)
+    assert [word for _, _, avoided in GLOSSARY for word in avoided.split("、") if word and word in text] == []
+
+
+def test_words_of_the_glossary_are_those_of_the_catalogue() -> None:
+    assert len(GLOSSARY) > 40
+    entries = {entry.msgid: entry.msgstr for entry in polib.pofile(str(CATALOGUES["django"])) if not entry.msgctxt}
+    named = {english: chinese for english, chinese, _ in GLOSSARY if english in entries}
+    assert len(named) > 30
+    assert {english: entries[english] for english, chinese in named.items() if chinese not in entries[english]} == {}
 
 
 @pytest.mark.django_db

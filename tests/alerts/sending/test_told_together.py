@@ -90,7 +90,7 @@ def test_forty_crashed_runs_are_one_message_of_a_digest(lab: Stack, readers: Rea
         wait_for(lambda: states(lab) == ["sent"] * 160, f"the digests\n{lab.log()}")
     for language, subject, more in (
         ("en", "[Lab] 40 alerts of 40 runs: Crashed", "and 20 more alerts"),
-        ("zh-hans", "[Lab] 40 条告警 来自 40 个训练: 已崩溃", "另有 20 条告警"),
+        ("zh-hans", "[Lab] 40 条告警 来自 40 个运行: 已崩溃", "另有 20 条告警"),
     ):
         told = readers.told(language)
         assert [each for each, _ in told] == [subject] * 2
@@ -114,7 +114,7 @@ def test_quiet_hours_hold_back_what_is_not_critical_until_they_end(lab: Stack, r
         rows(lab, "UPDATE runs_alertdestination SET quiet_from = ?, quiet_until = ?", *later(now))
         let_minutes_pass(lab)
         wait_for(lambda: states(lab) == ["sent"] * 8, f"the end of the quiet hours\n{lab.log()}")
-    for language, critical, warning in (("en", "Divergence", "Plateau"), ("zh-hans", "发散", "停滞期")):
+    for language, critical, warning in (("en", "Divergence", "Plateau"), ("zh-hans", "发散", "平台期")):
         subjects = [subject for subject, _ in readers.told(language)]
         assert subjects == [f"[Lab] run 0: {critical}", f"[Lab] run 0: {warning}"] * 2
 

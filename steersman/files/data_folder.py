@@ -12,6 +12,8 @@ from steersman.files.private import OF_OTHERS, make_private, narrow
 
 logger = logging.getLogger(__name__)
 SHARED_VARIABLE = "STEERSMAN_SHARED_DATA"
+# The file is there from before `manage.py restore` puts anything in place until all of it is.
+UNFINISHED_RESTORE = "restore-unfinished"
 
 
 class UnfitFolder(Exception):
@@ -39,13 +41,21 @@ def prepare(folder: Path, default: Path, *, shared: bool) -> None:
 
 
 def refuse_unfit(folder: Path, *, shared: bool) -> None:
-    """Raise `UnfitFolder` where others may enter the data folder, and nobody has said that they shall."""
+    """Raise `UnfitFolder` where others may enter the data folder, and nobody has said that they shall.
+
+    Also where a restore has begun and not ended: half of an installation is there.
+    """
     if os.pathsep in str(folder):
         # Scripts find the client by PYTHONPATH, in which no sign stands for this one.
         raise UnfitFolder(f"The data folder {folder} has a {os.pathsep} in its name: set STEERSMAN_DATA to another.")
     problem = "" if shared else who_else(folder)
     if problem:
         raise UnfitFolder(problem)
+    if (folder / UNFINISHED_RESTORE).exists():
+        raise UnfitFolder(
+            f"A restore into the data folder {folder} has not ended: wait for it, or run `manage.py restore` with the "
+            "same file again, which removes what the first one left."
+        )
 
 
 def who_else(folder: Path) -> str:

@@ -14,9 +14,12 @@ from typing import Any, Protocol
 from django.db import Error, connection, transaction
 
 from monitor_site.serving.archive.manifest import ArchiveError
+from monitor_site.serving.embedded_server import die_with_parent
 
 # Rows that `migrate` itself makes.
 MADE_BY_MIGRATE = ("django_migrations", "django_content_type", "auth_permission")
+# In it a restore that has not ended has its token.
+UNFINISHED_TABLE = "steersman_unfinished_restore"
 SQLITE_TIMEOUT_S = 30.0
 SAID_CHARACTERS = 500
 
@@ -86,11 +89,11 @@ def load_snapshot(source: Path) -> None:
 
 
 def filled_tables() -> list[str]:
-    """Return the tables that hold rows, without those that `migrate` fills."""
+    """Return the tables that hold rows, without those that `migrate` fills and the mark of a restore."""
     with connection.cursor() as cursor:
         found = []
         for table in sorted(connection.introspection.table_names(cursor)):
-            if table not in MADE_BY_MIGRATE:
+            if table not in (*MADE_BY_MIGRATE, UNFINISHED_TABLE):
                 cursor.execute(f"SELECT 1 FROM {connection.ops.quote_name(table)} LIMIT 1")
                 found += [table] * bool(cursor.fetchone())
     return found
@@ -131,7 +134,10 @@ def _run(program: str, *arguments: str) -> None:
     if found is None:
         raise ArchiveError(f"{program} is not installed: install the client programs of PostgreSQL of your server.")
     command = [found, *_where(), *arguments]
-    done = subprocess.run(command, env=_with_password(), capture_output=True, text=True, check=False)
+    # One that went on alone would put its rows over those of the next restore.
+    done = subprocess.run(
+        command, env=_with_password(), capture_output=True, text=True, check=False, preexec_fn=die_with_parent()
+    )
     if done.returncode:
         said = " ".join(done.stderr.split())[:SAID_CHARACTERS]
         raise ArchiveError(

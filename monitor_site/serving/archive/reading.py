@@ -56,6 +56,23 @@ def unpack(source: Path, folder: Path) -> Manifest:
     return manifest
 
 
+def read_manifest(source: Path) -> Manifest:
+    """Return what the backup `source` says that it holds. Raises `ArchiveError`; other members are not looked at."""
+    try:
+        with source.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
+            first = archive.next()
+            if first is None:
+                raise ArchiveError(f"{source.name} is no backup: {OTHER}")
+            _checked(first, None)
+            content = archive.extractfile(first)
+            assert content is not None  # it is a regular file
+            return names.parse_manifest(content.read())
+    except (tarfile.TarError, EOFError) as error:
+        raise ArchiveError(f"{source.name} is no backup, or was cut short ({error}): {OTHER}") from error
+    except FileNotFoundError as error:
+        raise ArchiveError(f"There is no {source}.") from error
+
+
 def _checked(member: tarfile.TarInfo, manifest: Manifest | None) -> PurePosixPath:
     """Return where a member lies below the folder. Raises `ArchiveError` where `write_backup` makes no such member."""
     shown = f"{member.name[:200]!r}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from django.core.management import call_command
@@ -12,68 +13,110 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.models import F
 
 from monitor_site.serving.archive import manifest as names
+from monitor_site.serving.archive import unfinished
 from monitor_site.serving.archive.database import engine, filled_tables, load_snapshot
 from monitor_site.serving.archive.manifest import ArchiveError, Manifest
-from monitor_site.serving.archive.reading import unpack
+from monitor_site.serving.archive.reading import read_manifest, unpack
 from runs.models import AlertDelivery, Attempt, DeliveryState, Run, RunState, SocketCounts
 from runs.recording.lifecycle import LIVE
 from runs.recording.queue import leave_queue
 from runs.recording.status import announce_status
 from steersman.agent.folders import attempt_folder, host_name
+from steersman.files.data_folder import UNFINISHED_RESTORE
 from steersman.files.locks import try_lock
-from steersman.files.private import make_private, write_private
+from steersman.files.private import make_private
 
-UNPACKED, LOCK, BEGUN = "restore-unpacked", "restore.lock", "restore-unfinished"
+UNPACKED, LOCK = "restore-unpacked", "restore.lock"
 NOT_SENT = "Not sent: restored from a backup."
 
 
 def restore_backup(source: Path, data: Path, *, keep_queue: bool = False) -> Manifest:
     """Put the backup `source` into this installation, which must be empty. Raises `ArchiveError`.
 
-    Everything is checked before anything is put in place. If it is ended halfway, another call begins anew.
+    Everything is checked before anything is put in place. If it is ended halfway, at whatever moment, another call
+    removes what the first one put in place, and only that, and begins anew.
     """
     lock = try_lock(data / LOCK)
     if lock is None:
         raise ArchiveError("Another restore into this data folder is under way: wait for its end.")
-    unpacked, begun = data / UNPACKED, data / BEGUN
     try:
-        _refuse_filled(data, begun)
-        shutil.rmtree(unpacked, ignore_errors=True)
-        make_private(unpacked)
-        manifest = unpack(source, unpacked)
-        _refuse_unfit(manifest)
-        write_private(begun, "A restore has begun to put files in place.\n")
-        _put_files(unpacked / names.DATA, data)
-        load_snapshot(unpacked / names.DATABASES[manifest.engine])
-        call_command("migrate", verbosity=0, interactive=False)
-        settle(manifest, data, keep_queue=keep_queue)
-        begun.unlink()
+        return _complete(source, data) or _restore(source, data, keep_queue=keep_queue)
     except OSError as error:
         raise ArchiveError(
             f"The backup could not be put in place: {error.strerror or error}. Make room, or give this user the folder "
             "and the file, and try again."
         ) from error
     finally:
-        shutil.rmtree(unpacked, ignore_errors=True)
+        shutil.rmtree(data / UNPACKED, ignore_errors=True)
         lock.release()
+
+
+def _complete(source: Path, data: Path) -> Manifest | None:
+    """Return the backup `source` if a restore of it was ended after its last transaction, when all was in place."""
+    begun = unfinished.read_begun(data)
+    if begun is None or not begun.ending or unfinished.token_in_database() or not filled_tables():
+        return None
+    unfinished.forget_begun(data)
+    manifest = read_manifest(source)
+    return manifest if begun.is_of(manifest) else None
+
+
+def _restore(source: Path, data: Path, *, keep_queue: bool) -> Manifest:
+    _refuse_filled(data)
+    unpacked = data / UNPACKED
+    shutil.rmtree(unpacked, ignore_errors=True)
+    make_private(unpacked)
+    manifest = unpack(source, unpacked)
+    _refuse_unfit(manifest)
+    # The mark of an earlier one stays until its rows are gone.
+    begun = unfinished.read_begun(data) or unfinished.begun_of(manifest)
+    begun = replace(unfinished.begun_of(manifest), token=begun.token)
+    unfinished.write_begun(data, begun)
+    _put_files(unpacked / names.DATA, data)
+    snapshot = unpacked / names.DATABASES[manifest.engine]
+    unfinished.mark(begun, snapshot)
+    try:
+        load_snapshot(snapshot)
+    except ArchiveError:
+        _take_back(data)
+        raise
+    call_command("migrate", verbosity=0, interactive=False)
+    unfinished.write_begun(data, replace(begun, ending=True))
+    with transaction.atomic():
+        settle(manifest, data, keep_queue=keep_queue)
+        unfinished.unmark()
+    connection.close()
+    unfinished.forget_begun(data)
     return manifest
 
 
-def _refuse_filled(data: Path, begun: Path) -> None:
-    """Raise `ArchiveError` where anything would be lost; the files of a restore that was ended halfway are removed."""
-    filled = filled_tables()
+def _take_back(data: Path) -> None:
+    """Leave the installation empty, as it was; where rows of an earlier attempt are in place they keep their mark."""
+    if not filled_tables():
+        shutil.rmtree(data / names.RUNS, ignore_errors=True)
+        unfinished.unmark()
+        unfinished.forget_begun(data)
+
+
+def _refuse_filled(data: Path) -> None:
+    """Raise `ArchiveError` where anything would be lost that is not of a restore that was ended halfway."""
+    begun, marked = unfinished.read_begun(data), unfinished.token_in_database()
+    runs = data / names.RUNS
+    if marked and (begun is None or begun.token != marked):
+        raise ArchiveError(
+            "A restore into this database has not ended, and it began with another data folder: run it again there. If "
+            "that folder is gone, make the database anew, then try again."
+        )
+    filled = [] if marked else filled_tables()
     if filled:
         text = f"The database holds rows already ({', '.join(filled[:3])} …): a backup goes into an empty one."
-        if begun.exists():
-            text = (
-                "An earlier restore ended before all was in place: remove the database, or empty it, and "
-                f"{data / names.RUNS} and {begun}, then try again."
+        if begun is not None:
+            text += (
+                f" An earlier restore ended before its own rows were in place: remove {data / UNFINISHED_RESTORE} to "
+                "keep what is there, or make the database anew and try again."
             )
         raise ArchiveError(text)
-    runs = data / names.RUNS
-    if begun.exists():
-        shutil.rmtree(runs, ignore_errors=True)
-    if runs.is_dir() and any(runs.iterdir()):
+    if begun is None and runs.is_dir() and any(runs.iterdir()):
         raise ArchiveError(f"{runs} holds runs already: a backup goes into an empty data folder; set STEERSMAN_DATA.")
 
 
@@ -94,31 +137,33 @@ def _put_files(unpacked: Path, data: Path) -> None:
     secret = unpacked / names.SECRET_KEY
     if secret.exists():
         os.replace(secret, data / names.SECRET_KEY)
+    runs = data / names.RUNS
+    # Empty, or of a restore that was ended halfway.
+    if runs.is_dir():
+        shutil.rmtree(runs)
     if (unpacked / names.RUNS).is_dir():
-        runs = data / names.RUNS
-        if runs.is_dir():
-            runs.rmdir()
         os.replace(unpacked / names.RUNS, runs)
 
 
 def settle(manifest: Manifest, data: Path, *, keep_queue: bool) -> None:
-    """Bring the rows to what is so after the host of the backup is gone: no process of it lives here."""
+    """Bring the rows to what is so after the host of the backup is gone: no process of it lives here.
+
+    Call inside a transaction.
+    """
     reason = f"Restored from a backup of {manifest.made_at}: its training process is not here."
-    with transaction.atomic():
-        SocketCounts.objects.all().delete()
-        waiting = AlertDelivery.objects.filter(state__in=(DeliveryState.WAITING, DeliveryState.SENDING))
-        waiting.update(state=DeliveryState.DROPPED, error=NOT_SENT, claimed_until=None)
-        # The files came here, and runs resume where their files are. No process of a boot with an empty id lives.
-        for attempt in Attempt.objects.filter(host=manifest.host):
-            if attempt_folder(data, attempt.run_id, attempt.number).is_dir():
-                Attempt.objects.filter(pk=attempt.pk).update(host=host_name(), boot_id="")
-        Run.objects.filter(queued_host=manifest.host).update(queued_host=host_name())
-        # Nothing trains that nobody started: what is found out of a run's end must not queue it again.
-        used = F("restarts_used") if keep_queue else F("restarts")
-        for run in Run.objects.select_for_update().filter(state__in=LIVE).order_by("pk"):
-            Run.objects.filter(pk=run.pk).update(state=RunState.LOST, reason=reason, restarts_used=used)
-            announce_status(run.pk)
-        if not keep_queue:
-            for run in Run.objects.select_for_update().filter(state=RunState.QUEUED).order_by("pk"):
-                leave_queue(run, "restored from a backup")
-    connection.close()
+    SocketCounts.objects.all().delete()
+    waiting = AlertDelivery.objects.filter(state__in=(DeliveryState.WAITING, DeliveryState.SENDING))
+    waiting.update(state=DeliveryState.DROPPED, error=NOT_SENT, claimed_until=None)
+    # The files came here, and runs resume where their files are. No process of a boot with an empty id lives.
+    for attempt in Attempt.objects.filter(host=manifest.host):
+        if attempt_folder(data, attempt.run_id, attempt.number).is_dir():
+            Attempt.objects.filter(pk=attempt.pk).update(host=host_name(), boot_id="")
+    Run.objects.filter(queued_host=manifest.host).update(queued_host=host_name())
+    # Nothing trains that nobody started: what is found out of a run's end must not queue it again.
+    used = F("restarts_used") if keep_queue else F("restarts")
+    for run in Run.objects.select_for_update().filter(state__in=LIVE).order_by("pk"):
+        Run.objects.filter(pk=run.pk).update(state=RunState.LOST, reason=reason, restarts_used=used)
+        announce_status(run.pk)
+    if not keep_queue:
+        for run in Run.objects.select_for_update().filter(state=RunState.QUEUED).order_by("pk"):
+            leave_queue(run, "restored from a backup")

@@ -13,27 +13,41 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.stack import ROOT, Stack, rows, run_row, seed_stack
+from tests.support import postgres
+from tests.support.stack import ROOT, Stack, rows, run_row, seed_stack, wait_for
 
-# Kills its own process as soon as restoring has called `function`.
+# Kills its own process before or after a function of the restore was called.
 KILLED = """
-import os, signal, sys
+import importlib, os, signal, sys
 sys.path.insert(0, {root!r})
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "monitor_site.settings")
 import django
 django.setup()
 from django.core.management import call_command
-from monitor_site.serving.archive import restoring
-real = getattr(restoring, {function!r})
+module = importlib.import_module("monitor_site.serving.archive." + {module!r})
+real = getattr(module, {function!r})
 def killed(*arguments, **named):
-    real(*arguments, **named)
+    if {when!r} == "after":
+        real(*arguments, **named)
     os.kill(os.getpid(), signal.SIGKILL)
-setattr(restoring, {function!r}, killed)
+setattr(module, {function!r}, killed)
 call_command("restore", {archive!r})
 """
-MOMENTS = ("unpack", "_put_files", "load_snapshot", "settle")
-# Behind this moment rows are in place, and no restore may remove rows by itself.
-FILLED = ("load_snapshot", "settle")
+# From the first file on disk to the last: what each kill leaves is what the next restore begins with.
+MOMENTS = (
+    ("after", "restoring", "unpack"),
+    ("after", "unfinished", "write_begun"),
+    ("after", "restoring", "_put_files"),
+    ("after", "unfinished", "mark"),
+    ("after", "restoring", "load_snapshot"),
+    ("before", "restoring", "load_snapshot"),
+    ("after", "restoring", "call_command"),
+    ("before", "restoring", "settle"),
+    ("after", "unfinished", "unmark"),
+    ("before", "unfinished", "forget_begun"),
+)
+SOMEBODY = "from django.contrib.auth.models import User; User(username='somebody').save()"
+REFUSED = "run `manage.py restore` with the same file again"
 
 
 @pytest.fixture(scope="module")
@@ -105,24 +119,64 @@ def test_a_full_disk_leaves_nothing_restored_and_the_same_restore_works_later(or
         is_the_same(stack, copy)
 
 
-@pytest.mark.parametrize("function", MOMENTS)
-def test_a_restore_that_was_killed_is_repeated(original: tuple[Stack, Path], function: str) -> None:
+def killed(copy: Stack, archive: Path, when: str, module: str, function: str) -> None:
+    """Restore, and be killed before or after a function."""
+    program = KILLED.format(root=str(ROOT), when=when, module=module, function=function, archive=str(archive))
+    done = subprocess.run([sys.executable, "-c", program], env=copy.environment, capture_output=True, text=True)
+    assert done.returncode == -9, (function, done.stdout, done.stderr)
+
+
+def test_a_restore_that_was_killed_at_any_moment_is_repeated(original: tuple[Stack, Path]) -> None:
     stack, archive = original
     with Stack() as copy:
-        program = KILLED.format(root=str(ROOT), function=function, archive=str(archive))
-        done = subprocess.run([sys.executable, "-c", program], env=copy.environment, capture_output=True, text=True)
-        assert done.returncode == -9, done.stderr
-        again = copy.manage("restore", str(archive), check=False)
-        if function in FILLED:
-            assert again.returncode == 2 and "An earlier restore ended before all was in place" in again.stderr
-            follow(copy)
-            again = copy.manage("restore", str(archive), check=False)
-        assert again.returncode == 0, again.stderr
+        for moment in MOMENTS:
+            killed(copy, archive, *moment)
+        # Whoever comes now would see half of an installation, and the restore would remove what they do there.
+        for command in ("first_login", "serve_portal", "watch"):
+            refused = copy.manage(command, check=False)
+            assert refused.returncode == 2 and REFUSED in refused.stderr, (command, refused.stderr)
+        copy.manage("restore", str(archive))
         is_the_same(stack, copy)
 
 
-def follow(copy: Stack) -> None:
-    """Do what the restore asks for: empty the database, remove the files."""
-    copy.manage("flush", "--no-input")
-    shutil.rmtree(copy.data / "runs")
-    os.unlink(copy.data / "restore-unfinished")
+def test_rows_that_came_after_a_restore_was_killed_are_kept(original: tuple[Stack, Path]) -> None:
+    with Stack() as copy:
+        copy.migrate()
+        killed(copy, original[1], "after", "restoring", "_put_files")
+        copy.manage("shell", "-v", "0", "-c", SOMEBODY)
+        refused = copy.manage("restore", str(original[1]), check=False)
+        assert refused.returncode == 2 and "holds rows already" in refused.stderr, refused.stderr
+        assert f"remove {copy.data / 'restore-unfinished'} to keep" in refused.stderr
+        assert [row["username"] for row in rows(copy, "SELECT username FROM auth_user")] == ["somebody"]
+
+
+def test_a_database_that_another_data_folder_fills_is_left_to_it(original: tuple[Stack, Path], tmp_path: Path) -> None:
+    stack, archive = original
+    with Stack() as copy:
+        killed(copy, archive, "after", "restoring", "load_snapshot")
+        address = copy.environment.get("STEERSMAN_DATABASE_URL", f"sqlite:///{copy.data / 'steersman.sqlite3'}")
+        elsewhere = {"STEERSMAN_DATA": str(tmp_path / "other"), "STEERSMAN_DATABASE_URL": address}
+        refused = subprocess.run(
+            copy.command("restore", str(archive)), env=copy.environment | elsewhere, capture_output=True, text=True
+        )
+        assert refused.returncode == 2 and "began with another data folder" in refused.stderr, refused.stderr
+        copy.manage("restore", str(archive))
+        is_the_same(stack, copy)
+
+
+@pytest.mark.skipif(not postgres.server(), reason="pg_restore belongs to PostgreSQL")
+def test_the_program_of_a_restore_that_was_killed_ends_with_it(original: tuple[Stack, Path], tmp_path: Path) -> None:
+    stack, archive = original
+    real = shutil.which("pg_restore")
+    program = tmp_path / "pg_restore"
+    program.write_text(f'#!/bin/sh\necho $$ >{tmp_path}/pid\nkill -9 $PPID\n{real} "$@"\ntouch {tmp_path}/loaded\n')
+    program.chmod(0o755)
+    with Stack() as copy:
+        path = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+        done = subprocess.run(copy.command("restore", str(archive)), env=copy.environment | path, capture_output=True)
+        assert done.returncode == -9, done.stderr
+        pid = int((tmp_path / "pid").read_text())
+        wait_for(lambda: not Path(f"/proc/{pid}").exists(), "the end of pg_restore")
+        assert not (tmp_path / "loaded").exists()
+        copy.manage("restore", str(archive))
+        is_the_same(stack, copy)

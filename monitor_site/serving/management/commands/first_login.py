@@ -6,11 +6,13 @@ import secrets
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 from django.db import IntegrityError, transaction
 
 from monitor_site.serving.demo.accounts import ALPHABET, PASSWORD_LENGTH
+from monitor_site.serving.service import CannotRun, refuse_unfit_data
 from runs.models import Membership, Project, Role
+from steersman.exit_codes import EXIT_BAD_INPUT
 
 NAME = "admin"
 
@@ -22,6 +24,10 @@ class Command(BaseCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            refuse_unfit_data()
+        except CannotRun as reason:
+            raise CommandError(str(reason), returncode=EXIT_BAD_INPUT) from reason
         if User.objects.exists():
             return
         password = "".join(secrets.choice(ALPHABET) for _ in range(PASSWORD_LENGTH))

@@ -215,10 +215,14 @@ class PointsOut(Schema):
 
 
 class AttemptChartsOut(Schema):
-    """A series attempt by attempt. One counts up to the first step of a later one, which trained those again."""
+    """A series attempt by attempt, and lap by lap where its step went back. One counts up to the first step of a later
+    one, which trained those again."""
 
     axis: Literal["step", "time"]
     attempts: dict[int, ChartOut]
+    laps: dict[int, dict[int, ChartOut]] = Field(
+        description="By attempt and lap: what follows its first, second, … step that went back"
+    )
 
 
 class AttemptPointsOut(Schema):
@@ -227,10 +231,11 @@ class AttemptPointsOut(Schema):
 
 
 class StretchOut(Schema):
-    """Consecutive points of one series in one attempt, as they were logged."""
+    """Consecutive points of one series in one lap of an attempt, as they were logged."""
 
     name: str
     attempt: int
+    lap: int = Field(description="How often the step of the series had gone back in this attempt before")
     steps: list[int]
     times: list[float] = Field(description="Seconds since 1970, UTC, to the millisecond")
     values: list[float | None]

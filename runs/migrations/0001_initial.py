@@ -1114,6 +1114,7 @@ class Migration(migrations.Migration):
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("attempt", models.PositiveIntegerField()),
+                ("lap", models.PositiveIntegerField(default=0)),
                 ("index", models.PositiveIntegerField()),
                 ("count", models.PositiveIntegerField()),
                 ("first_step", models.BigIntegerField()),
@@ -1130,7 +1131,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
-                "ordering": ["series", "attempt", "index"],
+                "ordering": ["series", "attempt", "lap", "index"],
             },
         ),
         migrations.CreateModel(
@@ -1289,7 +1290,9 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name="chunk",
-            constraint=models.UniqueConstraint(fields=("series", "attempt", "index"), name="one_chunk_an_index"),
+            constraint=models.UniqueConstraint(
+                fields=("series", "attempt", "lap", "index"), name="one_chunk_an_index"
+            ),
         ),
         migrations.AddIndex(
             model_name="storedevent",

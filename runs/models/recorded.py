@@ -117,10 +117,14 @@ class Series(models.Model):
 
 
 class Chunk(models.Model):
-    """Some thousands of points of one series in one attempt, packed; see `runs.series.storage`."""
+    """Some thousands of points of one series in one attempt, packed; see `runs.series.storage`.
+
+    `lap` says how often the step of the series had gone back in this attempt, as in a loop that counts anew each epoch.
+    """
 
     series = models.ForeignKey(Series, models.CASCADE, related_name="chunks")
     attempt = models.PositiveIntegerField()
+    lap = models.PositiveIntegerField(default=0)
     index = models.PositiveIntegerField()
     count = models.PositiveIntegerField()
     first_step = models.BigIntegerField()
@@ -131,8 +135,8 @@ class Chunk(models.Model):
     buckets = models.BinaryField()
 
     class Meta:
-        ordering = ["series", "attempt", "index"]
-        constraints = [models.UniqueConstraint(fields=["series", "attempt", "index"], name="one_chunk_an_index")]
+        ordering = ["series", "attempt", "lap", "index"]
+        constraints = [models.UniqueConstraint(fields=["series", "attempt", "lap", "index"], name="one_chunk_an_index")]
 
 
 class StoredEvent(models.Model):

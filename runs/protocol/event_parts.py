@@ -131,6 +131,7 @@ def _of_series(block: Block, names: Sequence[str], rename: bool = False) -> Bloc
         values={shown(name): block.values[name] for name in names},
         nonfinite={shown(name): block.nonfinite[name] for name in names if name in block.nonfinite},
         float64=doubles or msgspec.UNSET,
+        laps={shown(name): block.laps[name] for name in names if name in block.laps} if block.laps else msgspec.UNSET,
     )
 
 

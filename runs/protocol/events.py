@@ -60,8 +60,9 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
     `steps`, `times` (seconds since the epoch, UTC) and each column of `values` have one length.
     A non-finite value is null in `values` and named in `nonfinite` as `[index, "nan"|"inf"|"-inf"]`.
     With `float32` the numbers of all columns but those named in `float64` are to be rounded to float32: what was
-    logged. `runs.series.float32` shortens and restores them. Where several events were merged for one viewer `seqs` has
-    the number of its event for each step (`runs.protocol.merged_metrics`).
+    logged. `runs.series.float32` shortens and restores them. `laps` says by name how often the step of a series had
+    gone back in this attempt before these points; a series that it does not name has counted on. Where several events
+    were merged for one viewer `seqs` has the number of its event for each step (`runs.protocol.merged_metrics`).
     """
 
     steps: list[int]
@@ -70,6 +71,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
     nonfinite: dict[str, list[tuple[int, str]]] = {}
     float32: bool | msgspec.UnsetType = msgspec.UNSET
     float64: list[str] | msgspec.UnsetType = msgspec.UNSET
+    laps: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
     seqs: list[int] | msgspec.UnsetType = msgspec.UNSET
 
 

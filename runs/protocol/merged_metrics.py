@@ -77,7 +77,7 @@ def _merge(events: Sequence[Stored]) -> Stored:
 
 def _are_alike(left: Block, right: Block) -> bool:
     same_names = list(left.values) == list(right.values)
-    return same_names and left.float32 == right.float32 and left.float64 == right.float64
+    return (same_names, left.float32, left.float64, left.laps) == (True, right.float32, right.float64, right.laps)
 
 
 def _join(blocks: Sequence[Block]) -> Block:

@@ -65,6 +65,7 @@ def _block_in_sight(block: Block, sight: Sight) -> Block:
         values={name: column for name, column in block.values.items() if name in sight},
         nonfinite={name: places for name, places in block.nonfinite.items() if name in sight},
         float64=float64 if float64 is msgspec.UNSET else [name for name in float64 if name in sight],
+        laps={name: lap for name, lap in block.laps.items() if name in sight} if block.laps else msgspec.UNSET,
     )
 
 

@@ -1,7 +1,7 @@
 """Charts of series: read from the level that suits, never more than some hundred packed rows a series.
 
-Levels: every point, one row for 64 points, one row for a chunk of 4,096 points. Points that a later attempt went
-over again are left out where the axis is steps.
+Levels: every point, one row for 64 points, one row for a chunk of 4,096 points. Points that a later attempt, or a later
+lap of the same one, went over again are left out where the axis is steps.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from itertools import accumulate
 from typing import Any
 
 import numpy as np
-from django.db.models import BinaryField, Exists, F, Max, Min, OuterRef, Q, QuerySet, Sum
-from django.db.models.functions import Substr
+from django.db.models import Exists, F, Max, Min, OuterRef, Q, QuerySet, Sum
 from numpy.typing import NDArray
 
 from runs.models import Axis, Chunk, Series
@@ -24,7 +23,6 @@ from runs.series.chunks import (
     Buckets,
     Points,
     as_buckets,
-    first_step,
     join_buckets,
     make_points,
     unpack_buckets,
@@ -32,7 +30,8 @@ from runs.series.chunks import (
     unpack_points,
 )
 from runs.series.downsampling import as_chart, as_charts
-from runs.series.storage import read_settled, tail
+from runs.series.laps import LAST_LAP
+from runs.series.storage import Columns, PartKey, read_settled, tail
 
 BUCKETS = 1000
 # What one request may ask for.
@@ -46,9 +45,9 @@ BATCH_POINTS = 2**18
 # SQLite takes 32,766 values a statement.
 KEYS_A_QUERY = 10_000
 
-Key = tuple[int, int]  # series, attempt
-ChunkPosition = tuple[int, int, int]  # series, attempt, index of the chunk
-Packed = tuple[int, int, int, int, bytes]  # series, attempt, index, number of points, packed
+Key = tuple[int, int, int]  # series, attempt, lap
+ChunkPosition = tuple[int, int, int, int]  # series, attempt, lap, index of the chunk
+Packed = tuple[int, int, int, int, int, bytes]  # series, attempt, lap, index, number of points, packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +122,10 @@ def charts_by_attempt(
     extent: Extent | None = None,
     digits: int | None = None,
 ) -> tuple[int, dict[str, dict[str, Any]]]:
-    """Return (seq, `{"axis", "attempts": {number: chart}}` by name): all points of each attempt in a chart of its own.
+    """Return (seq, `{"axis", "attempts": {number: chart}, "laps": {number: {lap: chart}}}` by name): all points of each
+    attempt in a chart of its own, and those behind a step that went back in one for each such lap, from 1.
 
-    Points that a later attempt went over again are among them. A chart is as in `charts`, over the series' own axis
+    Points that were gone over again are among them. A chart is as in `charts`, over the series' own axis
     whatever the extent is given by; those of one series share `buckets` by their number of points, but each has a few.
     With `digits` the numbers of buckets are rounded to so many, and have no `last`.
     Raises `Run.DoesNotExist` where there is no such run.
@@ -147,7 +147,7 @@ def _series(run_id: int, names: Iterable[str] | None) -> list[Series]:
 class Reading:
     """One reading of several series: a handful of queries, whatever the number of points.
 
-    With `whole_attempts` no point is left out because a later attempt went over it again.
+    With `whole_attempts` no point is left out because a later one went over its step again.
     """
 
     def __init__(
@@ -168,30 +168,37 @@ class Reading:
         self._superseded_from: dict[Key, int] = {}
         self._straddling: list[ChunkPosition] = []
 
-    def charts(self, unfolded: dict[tuple[int, str], Any]) -> dict[str, dict[str, Any]]:
-        """Return the charts by name, of chunks and of the `unfolded` points by (attempt, name)."""
+    def charts(self, unfolded: dict[PartKey, Columns]) -> dict[str, dict[str, Any]]:
+        """Return the charts by name, of chunks and of the `unfolded` points."""
         keys = self._read(unfolded)
         return {series.name: self._chart(series, keys.get(series.pk, [])) for series in self._series}
 
-    def charts_by_attempt(self, unfolded: dict[tuple[int, str], Any]) -> dict[str, dict[str, Any]]:
-        """Return `{"axis", "attempts": {number: chart}}` by name, of chunks and of the `unfolded` points."""
+    def charts_by_attempt(self, unfolded: dict[PartKey, Columns]) -> dict[str, dict[str, Any]]:
+        """Return `{"axis", "attempts", "laps"}` by name, of chunks and of the `unfolded` points."""
         keys = self._read(unfolded)
         found: dict[str, dict[str, Any]] = {}
         for series in self._series:
-            rows = {attempt: self._rows([(pk, attempt)]) for pk, attempt in keys.get(series.pk, [])}
-            rows = {attempt: own for attempt, own in rows.items() if len(own)}
-            shares = _shared({attempt: len(own) for attempt, own in rows.items()}, self._buckets)
+            rows = {key: self._rows([key]) for key in keys.get(series.pk, [])}
+            rows = {key: own for key, own in rows.items() if len(own)}
+            shares = _shared({key: len(own) for key, own in rows.items()}, self._buckets)
             axis = str(series.axis)
-            drawn = as_charts([(own, shares[attempt]) for attempt, own in rows.items()], axis, self._digits)
-            found[series.name] = {"axis": axis, "attempts": dict(zip(rows, drawn, strict=True))}
+            drawn = as_charts([(own, shares[key]) for key, own in rows.items()], axis, self._digits)
+            attempts: dict[int, dict[str, Any]] = {}
+            laps: dict[int, dict[int, dict[str, Any]]] = {}
+            for (_, attempt, lap), chart in zip(rows, drawn, strict=True):
+                if lap:
+                    laps.setdefault(attempt, {})[lap] = chart
+                else:
+                    attempts[attempt] = chart
+            found[series.name] = {"axis": axis, "attempts": attempts, "laps": laps}
         return found
 
-    def _read(self, unfolded: dict[tuple[int, str], Any]) -> dict[int, list[Key]]:
-        """Read what there is of every attempt; return the keys by series, in the order of attempts."""
+    def _read(self, unfolded: dict[PartKey, Columns]) -> dict[int, list[Key]]:
+        """Read what there is of every attempt; return the keys by series, in the order of attempts and laps."""
         ids = {series.name: series.pk for series in self._series}
         fresh = {
-            (ids[name], attempt): make_points(columns.steps, columns.times, columns.values)
-            for (attempt, name), columns in unfolded.items()
+            (ids[name], attempt, lap): make_points(columns.steps, columns.times, columns.values)
+            for (attempt, lap, name), columns in unfolded.items()
             if name in ids
         }
         if not self._whole_attempts:
@@ -205,41 +212,44 @@ class Reading:
         return keys
 
     def _find_superseded(self, fresh: dict[Key, Points]) -> None:
-        """Note for each attempt the step from which a later attempt went over its points again."""
+        """Note for each lap the step from which a later lap or attempt went over its points again."""
         by_step = [series.pk for series in self._series if series.axis == Axis.STEP]
-        first = {key: int(points.steps[0]) for key, points in fresh.items()}
-        head = Substr("points", 1, 9, output_field=BinaryField())
-        rows = Chunk.objects.filter(series_id__in=by_step, index=0).annotate(head=head)
-        for series_id, attempt, packed in rows.order_by().values_list("series_id", "attempt", "head"):
-            first[series_id, attempt] = first_step(bytes(packed))
+        first = {key: int(points.steps.min()) for key, points in fresh.items()}
+        # The steps of a lap count up, so that its first chunk has the lowest; those of the last one do not.
+        rows = Chunk.objects.filter(Q(index=0) | Q(lap=LAST_LAP), series_id__in=by_step)
+        for series_id, attempt, lap, step in rows.order_by().values_list("series_id", "attempt", "lap", "first_step"):
+            key = (series_id, attempt, lap)
+            first[key] = min(step, first.get(key, step))
         chosen = set(by_step)
         lowest: dict[int, int] = {}
-        for series_id, attempt in sorted(first, reverse=True):
+        for key in sorted(first, reverse=True):
+            series_id = key[0]
             if series_id not in chosen:
                 continue
             if series_id in lowest:
-                self._superseded_from[series_id, attempt] = lowest[series_id]
-            lowest[series_id] = min(first[series_id, attempt], lowest.get(series_id, first[series_id, attempt]))
+                self._superseded_from[key] = lowest[series_id]
+            lowest[series_id] = min(first[key], lowest.get(series_id, first[key]))
 
     def _read_chunks(self) -> None:
         chunks = Chunk.objects.filter(self._extent.rows(), series_id__in=[series.pk for series in self._series])
-        spans: dict[int, list[tuple[int, int, int]]] = {}
+        spans: dict[int, list[tuple[Key, int, int]]] = {}
         points: dict[int, int] = {}
-        grouped = chunks.order_by().values("series_id", "attempt")
+        grouped = chunks.order_by().values("series_id", "attempt", "lap")
         for row in grouped.annotate(lowest=Min("index"), highest=Max("index"), points=Sum("count")):
-            spans.setdefault(row["series_id"], []).append((row["attempt"], row["lowest"], row["highest"]))
+            key = (row["series_id"], row["attempt"], row["lap"])
+            spans.setdefault(row["series_id"], []).append((key, row["lowest"], row["highest"]))
             points[row["series_id"]] = points.get(row["series_id"], 0) + row["points"]
         finest: list[int] = []
         middle: list[int] = []
         coarsest: dict[Key, tuple[int, int]] = {}
-        for series_id, attempts in spans.items():
-            # The coarsest level that still fills half of the buckets. By points: the last chunk of an attempt has few.
+        for series_id, parts in spans.items():
+            # The coarsest level that still fills half of the buckets. By points: the last chunk of a lap has few.
             if points[series_id] // BUCKET_POINTS < self._buckets / 2:
                 finest.append(series_id)
             elif points[series_id] // CHUNK_POINTS < self._buckets / 2:
                 middle.append(series_id)
             else:
-                coarsest |= {(series_id, attempt): (low, high) for attempt, low, high in attempts}
+                coarsest |= {key: (low, high) for key, low, high in parts}
         if finest:
             self._read_points(chunks.filter(series_id__in=finest))
         if middle:
@@ -249,59 +259,66 @@ class Reading:
         self._read_straddling()
 
     def _read_points(self, chunks: Any) -> None:
-        found = chunks.order_by().values_list("series_id", "attempt", "index", "count", "points")
+        found = chunks.order_by().values_list("series_id", "attempt", "lap", "index", "count", "points")
         for batch in _in_batches(found):
             counts = [count for *_, count, _ in batch]
             points = unpack_points([bytes(packed) for *_, packed in batch], counts)
-            for (series_id, attempt, index, count, _), end in zip(batch, accumulate(counts), strict=True):
-                self._add_points((series_id, attempt), index, points.part(slice(end - count, end)))
+            for (series_id, attempt, lap, index, count, _), end in zip(batch, accumulate(counts), strict=True):
+                self._add_points((series_id, attempt, lap), index, points.part(slice(end - count, end)))
 
     def _read_buckets(self, chunks: Any) -> None:
         found = chunks.order_by().values_list(
-            "series_id", "attempt", "index", "count", "buckets", "first_step", "last_step"
+            "series_id", "attempt", "lap", "index", "count", "buckets", "first_step", "last_step"
         )
         kept = (
-            (series_id, attempt, index, count, packed)
-            for series_id, attempt, index, count, packed, first, last in found
-            if self._counts_whole((series_id, attempt), index, first, last)
+            (series_id, attempt, lap, index, count, packed)
+            for series_id, attempt, lap, index, count, packed, first, last in found
+            if self._counts_whole((series_id, attempt, lap), index, first, last)
         )
         for batch in _in_batches(kept):
             counts = [count for *_, count, _ in batch]
             rows = unpack_buckets([bytes(packed) for *_, packed in batch], counts)
             numbers = [-(-count // BUCKET_POINTS) for count in counts]
-            for (series_id, attempt, index, *_), number, end in zip(batch, numbers, accumulate(numbers), strict=True):
-                self._add_rows((series_id, attempt), index, rows.part(slice(end - number, end)))
+            for (*key, index, _, _), number, end in zip(batch, numbers, accumulate(numbers), strict=True):
+                self._add_rows((key[0], key[1], key[2]), index, rows.part(slice(end - number, end)))
 
     def _read_groups(self, spans: dict[Key, tuple[int, int]], chunks: QuerySet[Chunk]) -> None:
         """Read one row a chunk: of whole groups from their last chunk, of the rest from each chunk."""
         last_of_group = GROUP_CHUNKS - 1
-        series_ids = {series_id for series_id, _ in spans}
+        series_ids = {series_id for series_id, _, _ in spans}
         lowest = min(low for low, _ in spans.values())
         highest = max(high for _, high in spans.values()) | last_of_group
         closing = Chunk.objects.annotate(place=F("index") % GROUP_CHUNKS).filter(
             place=last_of_group, count=CHUNK_POINTS, series_id__in=series_ids, index__gte=lowest, index__lte=highest
         )
-        rows = closing.order_by("index").values_list("series_id", "attempt", "index", "buckets")
-        for series_id, attempt, index, packed in rows:
-            low, high = spans.get((series_id, attempt), (0, -1))
+        rows = closing.order_by("index").values_list("series_id", "attempt", "lap", "index", "buckets")
+        for series_id, attempt, lap, index, packed in rows:
+            key = (series_id, attempt, lap)
+            low, high = spans.get(key, (0, -1))
             if low <= index <= high | last_of_group:
-                self._add_chunk_rows((series_id, attempt), index - last_of_group, unpack_groups([bytes(packed)]))
+                self._add_chunk_rows(key, index - last_of_group, unpack_groups([bytes(packed)]))
         loose = chunks.filter(series_id__in=series_ids).annotate(
             closing=F("index") - F("index") % GROUP_CHUNKS + last_of_group
         )
         whole_groups = Chunk.objects.filter(
-            series_id=OuterRef("series_id"), attempt=OuterRef("attempt"), index=OuterRef("closing"), count=CHUNK_POINTS
+            series_id=OuterRef("series_id"),
+            attempt=OuterRef("attempt"),
+            lap=OuterRef("lap"),
+            index=OuterRef("closing"),
+            count=CHUNK_POINTS,
         )
         self._read_buckets(loose.filter(~Exists(whole_groups)))
 
     def _read_straddling(self) -> None:
-        """Read point by point the chunks that a later attempt went over in part: first which rows they are."""
+        """Read point by point the chunks that were gone over in part: first which rows they are."""
         if not self._straddling:
             return
         wanted = set(self._straddling)
-        series_ids, attempts, indexes = (set(column) for column in zip(*wanted, strict=True))
-        candidates = Chunk.objects.filter(series_id__in=series_ids, attempt__in=attempts, index__in=indexes)
-        found = candidates.order_by().values_list("pk", "series_id", "attempt", "index")
+        series_ids, attempts, laps, indexes = (set(column) for column in zip(*wanted, strict=True))
+        candidates = Chunk.objects.filter(
+            series_id__in=series_ids, attempt__in=attempts, lap__in=laps, index__in=indexes
+        )
+        found = candidates.order_by().values_list("pk", "series_id", "attempt", "lap", "index")
         keys = [pk for pk, *place in found if tuple(place) in wanted]
         for start in range(0, len(keys), KEYS_A_QUERY):
             self._read_points(Chunk.objects.filter(pk__in=keys[start : start + KEYS_A_QUERY]))
@@ -350,7 +367,7 @@ def _in_batches(found: Iterable[Packed]) -> Iterator[list[Packed]]:
     points = 0
     for each in found:
         batch.append(each)
-        points += each[3]
+        points += each[4]
         if points >= BATCH_POINTS:
             yield batch
             batch, points = [], 0
@@ -358,16 +375,16 @@ def _in_batches(found: Iterable[Packed]) -> Iterator[list[Packed]]:
         yield batch
 
 
-def _shared(rows: dict[int, int], buckets: int) -> dict[int, int]:
-    """Return how many of `buckets` each attempt gets, by its number of rows: all of them where they fit.
+def _shared(rows: dict[Key, int], buckets: int) -> dict[Key, int]:
+    """Return how many of `buckets` each attempt or lap gets, by its number of rows: all of them where they fit.
 
     The shortest are served first, so that what they do not need and what each has at least are not given twice.
     """
     fewest = max(FEWEST_OF_MANY, min(FEWEST_BUCKETS, buckets // max(1, len(rows))))
     left, total = buckets, sum(rows.values())
     shares = {}
-    for attempt, number in sorted(rows.items(), key=lambda each: each[1]):
-        shares[attempt] = max(fewest, left * number // total)
-        left = max(0, left - min(number, shares[attempt]))
+    for key, number in sorted(rows.items(), key=lambda each: each[1]):
+        shares[key] = max(fewest, left * number // total)
+        left = max(0, left - min(number, shares[key]))
         total -= number
     return shares

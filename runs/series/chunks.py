@@ -183,11 +183,6 @@ def unpack_points(packed: Sequence[bytes], counts: Sequence[int]) -> Points:
     return Points(steps.astype(np.int64), times_ms.astype(np.int64), values.astype(np.float64))
 
 
-def first_step(packed: bytes) -> int:
-    """Return the step of the point logged first, without unpacking."""
-    return int(_COLUMN_HEAD.unpack_from(packed)[1])
-
-
 def pack_buckets(own: Buckets, group: Buckets | None = None) -> bytes:
     """Return the summaries of a chunk, and of its group of chunks where it is the last of one."""
     table = _pack_table(own)

@@ -25,7 +25,7 @@ CHUNKS_A_READ = 8
 # A spreadsheet takes a cell that begins so for a formula, and would run it (CWE-1236): after blanks and characters
 # without width too, and with the wide forms of East Asian keyboards.
 FORMULA = re.compile(r"[\t\r\n]|[\s\u200b\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]")
-SERIES_HEAD = ("run", "run_name", "series", "attempt", "step", "time", "value")
+SERIES_HEAD = ("run", "run_name", "series", "attempt", "lap", "step", "time", "value")
 COMMANDS_A_BLOCK = 500
 COMMAND_HEAD = (
     "run", "run_name", "id", "command", "arguments", "state", "author", "author_id", "reason", "outcome", "attempt",
@@ -84,15 +84,15 @@ def series_csv(runs: Iterable[Run]) -> Iterator[str]:
     for run in runs:
         # What is folded meanwhile moves to the end of the chunks: the numbers of points say where to stop.
         _seq, (counts, rest) = read_settled(run.pk, lambda seq, run=run: (_counts(run), tail(run.pk, seq)))  # type: ignore[misc]
-        for series_id, name, attempt, count in counts:
-            head = (run.pk, run.name, name, attempt)
-            for points in _chunks(series_id, attempt, count):
+        for series_id, name, attempt, lap, count in counts:
+            head = (run.pk, run.name, name, attempt, lap)
+            for points in _chunks(series_id, attempt, lap, count):
                 yield _lines(head, points)
-            columns = rest.pop((attempt, name), None)
+            columns = rest.pop((attempt, lap, name), None)
             if columns is not None:
                 yield _lines(head, _points(columns))
-        for (attempt, name), columns in sorted(rest.items(), key=lambda item: (item[0][1], item[0][0])):
-            yield _lines((run.pk, run.name, name, attempt), _points(columns))
+        for (attempt, lap, name), columns in sorted(rest.items(), key=lambda item: (item[0][2], item[0][:2])):
+            yield _lines((run.pk, run.name, name, attempt, lap), _points(columns))
 
 
 def line(cells: Iterable[Any]) -> str:
@@ -157,16 +157,16 @@ def _value(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, (bool, dict, list)) else value
 
 
-def _counts(run: Run) -> list[tuple[int, str, int, int]]:
-    chunks = Chunk.objects.filter(series__run=run).order_by("series__name", "attempt")
-    totals = chunks.values("series_id", "series__name", "attempt").annotate(total=Sum("count"))
-    return list(totals.values_list("series_id", "series__name", "attempt", "total"))
+def _counts(run: Run) -> list[tuple[int, str, int, int, int]]:
+    chunks = Chunk.objects.filter(series__run=run).order_by("series__name", "attempt", "lap")
+    totals = chunks.values("series_id", "series__name", "attempt", "lap").annotate(total=Sum("count"))
+    return list(totals.values_list("series_id", "series__name", "attempt", "lap", "total"))
 
 
-def _chunks(series_id: int, attempt: int, count: int) -> Iterator[Points]:
+def _chunks(series_id: int, attempt: int, lap: int, count: int) -> Iterator[Points]:
     """Yield the first `count` points, a chunk at a time. No cursor stays open while a slow reader takes its time."""
     index = -1
-    chunks = Chunk.objects.filter(series_id=series_id, attempt=attempt).order_by("index")
+    chunks = Chunk.objects.filter(series_id=series_id, attempt=attempt, lap=lap).order_by("index")
     while count > 0:
         rows = list(chunks.filter(index__gt=index).values_list("index", "count", "points")[:CHUNKS_A_READ])
         if not rows:
@@ -183,7 +183,7 @@ def _points(columns: Columns) -> Points:
     return make_points(columns.steps, columns.times, columns.values)
 
 
-def _lines(head: tuple[int, str, str, int], points: Points) -> str:
+def _lines(head: tuple[int, str, str, int, int], points: Points) -> str:
     prefix = line(head).rstrip("\r\n")
     times = np.datetime_as_string(points.times_ms.astype("datetime64[ms]"), unit="ms")
     return "".join(

@@ -9,7 +9,7 @@ from django.db.models import Sum
 
 from runs.models import Chunk, Series
 from runs.series.chunks import Points, join_points, make_points, unpack_points
-from runs.series.storage import Columns, read_settled, tail
+from runs.series.storage import Columns, PartKey, read_settled, tail
 
 CHUNKS_A_READ = 200
 
@@ -31,19 +31,19 @@ def newest_points(run_id: int, names: Collection[str], most_each: int) -> Newest
     return read_settled(run_id, lambda seq: _read(series, tail(run_id, seq), most_each))[1]
 
 
-def _read(series: dict[int, str], unfolded: dict[tuple[int, str], Columns], most_each: int) -> Newest:
+def _read(series: dict[int, str], unfolded: dict[PartKey, Columns], most_each: int) -> Newest:
     parts: dict[tuple[int, str], list[Points]] = {}
     room = dict.fromkeys(series.values(), most_each)
     left_out = 0
     # From the newest to the oldest: what is not folded, then chunks.
-    for (attempt, name), columns in sorted(unfolded.items(), key=lambda item: -item[0][0]):
+    for (attempt, _lap, name), columns in sorted(unfolded.items(), reverse=True, key=lambda item: item[0]):
         if name in room:
             left_out += _take(parts, room, (attempt, name), make_points(columns.steps, columns.times, columns.values))
     chunks = Chunk.objects.filter(series_id__in=series)
     counts = dict(chunks.order_by().values_list("series_id").annotate(Sum("count")))
     for pk, name in series.items():
         left_out += counts.get(pk, 0)
-        own, before = chunks.filter(series_id=pk).order_by("-attempt", "-index"), 0
+        own, before = chunks.filter(series_id=pk).order_by("-attempt", "-lap", "-index"), 0
         while room[name] > 0:
             rows = list(own.values_list("attempt", "count", "points")[before : before + CHUNKS_A_READ])
             for attempt, count, packed in rows:

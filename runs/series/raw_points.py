@@ -1,7 +1,8 @@
 """Points as they were logged: of every attempt, repeats and superseded ones included, a page at a time.
 
-They come in the order in which series were first logged, in that by attempt, in that as logged. A point keeps its
-number in its series and attempt when it is folded, so that a place between two pages holds while the run goes on.
+They come in the order in which series were first logged, in that by attempt, in that as logged: the laps of an attempt
+(`runs.series.laps`) one after the other. A point keeps its number in its lap when it is folded, so that a place between
+two pages holds while the run goes on.
 """
 
 from __future__ import annotations
@@ -18,21 +19,22 @@ from runs.models import Chunk, Series
 from runs.series.charts import Extent
 from runs.series.chunks import CHUNK_POINTS, Points, as_buckets, make_points, unpack_points
 from runs.series.downsampling import named_nonfinite, without_nonfinite
-from runs.series.storage import Columns, read_settled, tail
+from runs.series.storage import Columns, PartKey, read_settled, tail
 
 POINTS_A_PAGE = 10_000
 MOST_POINTS_A_PAGE = 50_000
 # Of short attempts a page reads no more rows than this, however few points they have.
 MOST_CHUNKS_A_PAGE = 500
-PLACE = re.compile(r"(\d{1,18})\.(\d{1,9})\.(\d{1,18})", re.ASCII)
+PLACE = re.compile(r"(\d{1,18})\.(\d{1,9})\.(\d{1,9})\.(\d{1,18})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """Where a page begins: at the point with `number` (from 0) of a series in an attempt."""
+    """Where a page begins: at the point with `number` (from 0) of a series in a lap of an attempt."""
 
     series: int = 0
     attempt: int = 0
+    lap: int = 0
     number: int = 0
 
     @classmethod
@@ -42,7 +44,12 @@ class Place:
         return cls(*map(int, found.groups())) if found else None
 
     def __str__(self) -> str:
-        return f"{self.series}.{self.attempt}.{self.number}"
+        return f"{self.series}.{self.attempt}.{self.lap}.{self.number}"
+
+    @property
+    def part(self) -> tuple[int, int, int]:
+        """The lap of an attempt of a series."""
+        return self.series, self.attempt, self.lap
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +83,7 @@ class _Reading:
     start: Place
     limit: int
 
-    def page(self, unfolded: dict[tuple[int, str], Columns]) -> Page:
+    def page(self, unfolded: dict[PartKey, Columns]) -> Page:
         folded, bound = self._chunks()
         pieces = sorted([*folded, *self._unfolded(unfolded)], key=lambda piece: piece[0])
         items: list[dict[str, Any]] = []
@@ -86,7 +93,7 @@ class _Reading:
                 break
             chosen = np.flatnonzero(self._wanted(place, points))
             if len(chosen) > room:
-                bound = Place(place.series, place.attempt, place.number + int(chosen[room]))
+                bound = Place(*place.part, place.number + int(chosen[room]))
                 chosen = chosen[:room]
             room -= len(chosen)
             if len(chosen):
@@ -95,16 +102,18 @@ class _Reading:
 
     def _chunks(self) -> tuple[Iterator[tuple[Place, Points]], Place | None]:
         """Return the chunks that a page needs, and the place of the first that it does not read."""
-        begun = Q(series_id=self.start.series, attempt=self.start.attempt, index__gte=self.start.number // CHUNK_POINTS)
-        later = Q(series_id=self.start.series, attempt__gt=self.start.attempt) | Q(series_id__gt=self.start.series)
+        same = Q(series_id=self.start.series, attempt=self.start.attempt)
+        begun = same & Q(lap=self.start.lap, index__gte=self.start.number // CHUNK_POINTS)
+        later = same & Q(lap__gt=self.start.lap)
+        later |= Q(series_id=self.start.series, attempt__gt=self.start.attempt) | Q(series_id__gt=self.start.series)
         chunks = Chunk.objects.filter(begun | later, self.extent.rows(), series_id__in=list(self.names))
-        heads = chunks.order_by("series_id", "attempt", "index").values_list(
-            "pk", "series_id", "attempt", "index", "count"
+        heads = chunks.order_by("series_id", "attempt", "lap", "index").values_list(
+            "pk", "series_id", "attempt", "lap", "index", "count"
         )
         taken: dict[int, Place] = {}
         found = 0
-        for pk, series_id, attempt, index, count in heads[: MOST_CHUNKS_A_PAGE + 1]:
-            place = Place(series_id, attempt, index * CHUNK_POINTS)
+        for pk, series_id, attempt, lap, index, count in heads[: MOST_CHUNKS_A_PAGE + 1]:
+            place = Place(series_id, attempt, lap, index * CHUNK_POINTS)
             # One chunk more than the limit: of the first, points before the page may be left out.
             if found >= self.limit + CHUNK_POINTS or len(taken) == MOST_CHUNKS_A_PAGE:
                 return self._unpacked(taken), place
@@ -117,26 +126,28 @@ class _Reading:
         for pk, count, packed in rows:
             yield taken[pk], unpack_points([bytes(packed)], [count])
 
-    def _unfolded(self, unfolded: dict[tuple[int, str], Columns]) -> Iterator[tuple[Place, Points]]:
+    def _unfolded(self, unfolded: dict[PartKey, Columns]) -> Iterator[tuple[Place, Points]]:
         ids = {name: pk for pk, name in self.names.items()}
-        fresh = {(ids[name], attempt): columns for (attempt, name), columns in unfolded.items() if name in ids}
+        fresh = {(ids[name], *lap): columns for (*lap, name), columns in unfolded.items() if name in ids}
         if not fresh:
             return
         stored = Chunk.objects.filter(
-            series_id__in={series for series, _ in fresh}, attempt__in={attempt for _, attempt in fresh}
+            series_id__in={series for series, *_ in fresh},
+            attempt__in={attempt for _, attempt, _ in fresh},
+            lap__in={lap for *_, lap in fresh},
         )
-        counted = stored.order_by().values("series_id", "attempt").annotate(total=Sum("count"))
-        totals = {(row["series_id"], row["attempt"]): row["total"] for row in counted}
-        for (series_id, attempt), columns in fresh.items():
-            place = Place(series_id, attempt, totals.get((series_id, attempt), 0))
+        counted = stored.order_by().values("series_id", "attempt", "lap").annotate(total=Sum("count"))
+        totals = {(row["series_id"], row["attempt"], row["lap"]): row["total"] for row in counted}
+        for (series_id, attempt, lap), columns in fresh.items():
+            place = Place(series_id, attempt, lap, totals.get((series_id, attempt, lap), 0))
             yield place, make_points(columns.steps, columns.times, columns.values)
 
     def _wanted(self, place: Place, points: Points) -> Any:
         """Return the mask of the points that lie in the extent and do not come before the page."""
         wanted = self.extent.covers(points)
-        if (place.series, place.attempt) < (self.start.series, self.start.attempt):
+        if place.part < self.start.part:
             wanted[:] = False
-        elif (place.series, place.attempt) == (self.start.series, self.start.attempt):
+        elif place.part == self.start.part:
             wanted &= place.number + np.arange(len(points)) >= self.start.number
         return wanted
 
@@ -144,9 +155,9 @@ class _Reading:
         """Append points to the stretch that they continue, or as a new one."""
         name = self.names[place.series]
         kinds = as_buckets(points).kinds
-        if not items or (items[-1]["name"], items[-1]["attempt"]) != (name, place.attempt):
+        if not items or (items[-1]["name"], items[-1]["attempt"], items[-1]["lap"]) != (name, place.attempt, place.lap):
             columns: dict[str, list[Any]] = {"steps": [], "times": [], "values": [], "nonfinite": []}
-            items.append({"name": name, "attempt": place.attempt} | columns)
+            items.append({"name": name, "attempt": place.attempt, "lap": place.lap} | columns)
         stretch = items[-1]
         shift = len(stretch["steps"])
         stretch["steps"] += points.steps.tolist()

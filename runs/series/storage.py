@@ -42,6 +42,7 @@ FOLDED_AT_ONCE = 1000
 READ_ATTEMPTS = 4
 
 Result = TypeVar("Result")
+PartKey = tuple[int, int, str]  # attempt, lap, name of the series
 
 NOT_A_NUMBER = float("nan")
 NONFINITE = {"nan": NOT_A_NUMBER, "inf": float("inf"), "-inf": float("-inf")}
@@ -49,7 +50,7 @@ NONFINITE = {"nan": NOT_A_NUMBER, "inf": float("inf"), "-inf": float("-inf")}
 
 @dataclass(slots=True)
 class Columns:
-    """Points of one series in one attempt as they come out of events; `times` in seconds."""
+    """Points of one series in one lap of an attempt as they come out of events; `times` in seconds."""
 
     steps: list[int] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
@@ -68,35 +69,42 @@ def axis_of(name: str) -> Axis:
     return Axis.TIME if name.startswith(TIME_PREFIXES) else Axis.STEP
 
 
-def points_of(event: Metrics | SystemSampled) -> Iterator[tuple[str, Sequence[int], Sequence[float], Sequence[float]]]:
-    """Yield (name, steps, times, values) of an event, with NaN and infinities restored.
+def points_of(
+    event: Metrics | SystemSampled,
+) -> Iterator[tuple[str, int, Sequence[int], Sequence[float], Sequence[float]]]:
+    """Yield (name, lap, steps, times, values) of an event, with NaN and infinities restored.
 
     A sample of the machine that could not be taken is left out; it is no point.
     """
     if isinstance(event, SystemSampled):
         for name, value in event.values.items():
             if value is not None:
-                yield name, [event.step], [event.time], [value]
+                yield name, 0, [event.step], [event.time], [value]
         return
     for block in event.blocks:
+        laps = block.laps or {}
         for name, column in exact_columns(block).items():
             if not column:
                 continue
             values = [NOT_A_NUMBER if value is None else value for value in column] if None in column else column
             for index, kind in block.nonfinite.get(name, ()):
                 values[index] = NONFINITE[kind]
-            yield name, block.steps, block.times, cast("list[float]", values)
+            yield name, laps.get(name, 0), block.steps, block.times, cast("list[float]", values)
 
 
 def update_latest(run_id: int, events: Iterable[Metrics | SystemSampled]) -> None:
     """Keep the latest point of every series that `events` bring points of; new series get their row.
 
+    Within an event, where several blocks may have points of a series, time decides, as where a page reads it.
     One statement whatever the number of points. Call inside the transaction that stores the events.
     """
     latest: dict[str, Series] = {}
     for event in events:
-        for name, steps, times, values in points_of(event):
-            latest[name] = _with_latest(run_id, name, steps[-1], times[-1], values[-1])
+        newest: dict[str, float] = {}
+        for name, _lap, steps, times, values in points_of(event):
+            if times[-1] >= newest.get(name, times[-1]):
+                newest[name] = times[-1]
+                latest[name] = _with_latest(run_id, name, steps[-1], times[-1], values[-1])
     if latest:
         Series.objects.bulk_create(
             latest.values(),
@@ -142,34 +150,35 @@ def _forget_overwritten_lines(run_id: int, bound: int) -> None:
         told.filter(seq__lt=newest).delete()
 
 
-def collect(frames: Iterable[str]) -> dict[tuple[int, str], Columns]:
-    """Return the points of stored frames by (attempt, name), in the order of logging.
+def collect(frames: Iterable[str]) -> dict[PartKey, Columns]:
+    """Return the points of stored frames by (attempt, lap, name), in the order of logging.
 
     An event has a block for each set of names that were logged together, so that a series which was logged with
     different ones is in several: its points are put in order by time, those of one millisecond by step.
     """
-    collected: dict[tuple[int, str], Columns] = {}
+    collected: dict[PartKey, Columns] = {}
     for frame in frames:
         event = decode_event(frame)
         if isinstance(event, (Metrics, SystemSampled)):
-            begun: dict[str, int] = {}
-            mixed: set[str] = set()
-            for name, steps, times, values in points_of(event):
-                columns = collected.setdefault((event.attempt, name), Columns())
-                if name in begun:
-                    mixed.add(name)
+            begun: dict[PartKey, int] = {}
+            mixed: set[PartKey] = set()
+            for name, lap, steps, times, values in points_of(event):
+                key = (event.attempt, lap, name)
+                columns = collected.setdefault(key, Columns())
+                if key in begun:
+                    mixed.add(key)
                 else:
-                    begun[name] = len(columns.steps)
+                    begun[key] = len(columns.steps)
                 columns.steps.extend(steps)
                 columns.times.extend(times)
                 columns.values.extend(values)
-            for name in mixed:
-                collected[event.attempt, name].put_in_order(begun[name])
+            for key in mixed:
+                collected[key].put_in_order(begun[key])
     return collected
 
 
-def tail(run_id: int, seq: int) -> dict[tuple[int, str], Columns]:
-    """Return the points up to `seq` that are not folded yet, by (attempt, name)."""
+def tail(run_id: int, seq: int) -> dict[PartKey, Columns]:
+    """Return the points up to `seq` that are not folded yet, by (attempt, lap, name)."""
     events = StoredEvent.objects.filter(run_id=run_id, kind__in=POINT_KINDS, seq__lte=seq).order_by("seq")
     return collect(events.values_list("frame", flat=True).iterator(chunk_size=256))
 
@@ -205,19 +214,19 @@ def _with_latest(run_id: int, name: str, step: int, time: float, value: float) -
     )
 
 
-def _store(run_id: int, collected: dict[tuple[int, str], Columns]) -> int:
+def _store(run_id: int, collected: dict[PartKey, Columns]) -> int:
     """Append the points to the chunks of their series and return their number."""
     ids = _series_ids(run_id, collected)
-    last_chunks = _last_chunks(list(ids.values()), {attempt for attempt, _ in collected})
+    last_chunks = _last_chunks(list(ids.values()), {(attempt, lap) for attempt, lap, _ in collected})
     changed: list[Chunk] = []
-    for (attempt, name), columns in collected.items():
+    for (attempt, lap, name), columns in collected.items():
         series_id = ids[name]
         points = make_points(columns.steps, columns.times, columns.values)
-        changed += _extend(series_id, attempt, last_chunks.get((series_id, attempt)), points)
+        changed += _extend(series_id, attempt, last_chunks.get((series_id, attempt, lap)), points, lap)
     Chunk.objects.bulk_create(
         changed,
         update_conflicts=True,
-        unique_fields=["series", "attempt", "index"],
+        unique_fields=["series", "attempt", "lap", "index"],
         update_fields=[
             "count", "first_step", "last_step", "first_time", "last_time", "points", "buckets",
         ],
@@ -225,11 +234,11 @@ def _store(run_id: int, collected: dict[tuple[int, str], Columns]) -> int:
     return sum(len(columns.steps) for columns in collected.values())
 
 
-def _series_ids(run_id: int, collected: dict[tuple[int, str], Columns]) -> dict[str, int]:
+def _series_ids(run_id: int, collected: dict[PartKey, Columns]) -> dict[str, int]:
     ids = dict(Series.objects.filter(run_id=run_id).values_list("name", "pk"))
     missing = {
         name: _with_latest(run_id, name, columns.steps[-1], columns.times[-1], columns.values[-1])
-        for (_, name), columns in sorted(collected.items())
+        for (_, _, name), columns in sorted(collected.items(), key=lambda item: item[0])
         if name not in ids
     }
     if missing:
@@ -238,20 +247,22 @@ def _series_ids(run_id: int, collected: dict[tuple[int, str], Columns]) -> dict[
     return ids
 
 
-def _last_chunks(series_ids: Sequence[int], attempts: set[int]) -> dict[tuple[int, int], Chunk]:
-    # Chunks of a series are made in the order of their index, so the newest key is the last chunk.
+def _last_chunks(series_ids: Sequence[int], laps: set[tuple[int, int]]) -> dict[tuple[int, int, int], Chunk]:
+    # Chunks of a lap are made in the order of their index, so the newest key is the last chunk.
     newest = (
-        Chunk.objects.filter(series_id__in=series_ids, attempt__in=attempts)
+        Chunk.objects.filter(
+            series_id__in=series_ids, attempt__in={attempt for attempt, _ in laps}, lap__in={lap for _, lap in laps}
+        )
         .order_by()
-        .values("series_id", "attempt")
+        .values("series_id", "attempt", "lap")
         .annotate(newest=Max("pk"))
         .values_list("newest", flat=True)
     )
     chunks = Chunk.objects.filter(pk__in=list(newest))
-    return {(chunk.series_id, chunk.attempt): chunk for chunk in chunks}
+    return {(chunk.series_id, chunk.attempt, chunk.lap): chunk for chunk in chunks}
 
 
-def _extend(series_id: int, attempt: int, last: Chunk | None, added: Points) -> list[Chunk]:
+def _extend(series_id: int, attempt: int, last: Chunk | None, added: Points, lap: int = 0) -> list[Chunk]:
     """Return the chunks that `added` makes of the last one and of new ones."""
     index = 0
     if last is not None and last.count < CHUNK_POINTS:
@@ -265,11 +276,12 @@ def _extend(series_id: int, attempt: int, last: Chunk | None, added: Points) -> 
         points = added.part(slice(start, start + CHUNK_POINTS))
         made[index] = summarise(points)
         ends_group = len(points) == CHUNK_POINTS and index % GROUP_CHUNKS == GROUP_CHUNKS - 1
-        group = _summarise_group(series_id, attempt, index, made) if ends_group else None
+        group = _summarise_group(series_id, attempt, lap, index, made) if ends_group else None
         chunks.append(
             Chunk(
                 series_id=series_id,
                 attempt=attempt,
+                lap=lap,
                 index=index,
                 count=len(points),
                 first_step=int(points.steps.min()),
@@ -284,10 +296,10 @@ def _extend(series_id: int, attempt: int, last: Chunk | None, added: Points) -> 
     return chunks
 
 
-def _summarise_group(series_id: int, attempt: int, index: int, made: dict[int, Buckets]) -> Buckets:
+def _summarise_group(series_id: int, attempt: int, lap: int, index: int, made: dict[int, Buckets]) -> Buckets:
     """Return one row for each of the 64 chunks that end with `index`; those in `made` are not stored yet."""
     first = index - GROUP_CHUNKS + 1
-    stored = Chunk.objects.filter(series_id=series_id, attempt=attempt, index__gte=first, index__lt=index)
+    stored = Chunk.objects.filter(series_id=series_id, attempt=attempt, lap=lap, index__gte=first, index__lt=index)
     rows = {
         place: whole(unpack_buckets([bytes(packed)], [count]))
         for place, count, packed in stored.values_list("index", "count", "buckets")

@@ -118,15 +118,15 @@ NUMBERS = [
         ("name=loss&raw=true&raw=false", "raw"),
         ("name=loss&raw=true&buckets=5", "buckets"),
         ("name=loss&limit=5", "limit"),
-        ("name=loss&after=1.1.0", "after"),
+        ("name=loss&after=1.1.0.0", "after"),
         ("name=loss&raw=true&limit=0", "limit"),
         ("name=loss&raw=true&limit=50001", "limit"),
         ("name=loss&raw=true&limit=" + "9" * 5009, "limit"),
         ("name=loss&raw=true&after=", "after"),
-        ("name=loss&raw=true&after=1.1", "after"),
-        ("name=loss&raw=true&after=1.-1.0", "after"),
-        ("name=loss&raw=true&after=" + "9" * 5009 + ".1.1", "after"),
-        ("name=loss&raw=true&after=٣.1.1", "after"),
+        ("name=loss&raw=true&after=1.1.1", "after"),
+        ("name=loss&raw=true&after=1.-1.0.0", "after"),
+        ("name=loss&raw=true&after=" + "9" * 5009 + ".1.1.1", "after"),
+        ("name=loss&raw=true&after=٣.1.1.1", "after"),
         ("name=loss&bucket=5", "bucket"),
     ],
 )
@@ -148,7 +148,7 @@ def test_it_refuses_with_field_and_remedy(run: Run, viewer: Client, query: str, 
         "name=train/loss&name=train/loss&buckets=0004000",
         "name=no/such",
         "name=%F0%9F%94%A5%20%2F..%2F%27%3B--",
-        "name=train/loss&raw=true&after=999999999999999999.999999999.999999999999999999",
+        "name=train/loss&raw=true&after=999999999999999999.999999999.999999999.999999999999999999",
         "name=train/loss&raw=true&from=-1e308&to=1e308&limit=1",
         "name=train/loss&raw=true&from=1e18&by=time",
         "name=train/loss&raw=1&limit=50000",
@@ -254,8 +254,8 @@ def test_a_page_reads_what_it_gives_and_not_the_whole_run(
 
 
 def test_a_place_is_what_it_was_written_as() -> None:
-    assert Place.of(str(Place(3, 2, 4711))) == Place(3, 2, 4711)
-    assert Place(1, 2, 3) < Place(1, 3, 0) < Place(2, 0, 0)
+    assert Place.of(str(Place(3, 2, 1, 4711))) == Place(3, 2, 1, 4711)
+    assert Place(1, 2, 0, 3) < Place(1, 2, 1, 0) < Place(1, 3, 0, 0) < Place(2, 0, 0, 0)
 
 
 def test_it_rounds_merged_points_for_drawing_and_no_others(run: Run, viewer: Client) -> None:

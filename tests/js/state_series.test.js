@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { drawable, MOST_BUCKETS, pointsOf } from "../../static/js/state/columns.js";
-import { addPoints, earlierOf, emptySeries, lineOf } from "../../static/js/state/series.js";
+import { addPoints, earlierOf, emptySeries, lineOf, seriesFromCharts } from "../../static/js/state/series.js";
 import { applyEvent, emptyState } from "../../static/js/state/run_state.js";
 import { history, metrics, played } from "./story.js";
 
@@ -53,6 +53,50 @@ test("it keeps points sorted and unique by step, and hides none of the same step
   assert.deepEqual(line.xs, [1, 3, 5, 7, 9, 11]);
   assert.deepEqual(line.means, [1, 3, 27.5, 7, 9, 11]);
   assert.deepEqual([line.mins[2], line.maxs[2], line.weights[2]], [5, 50, 2]);
+});
+
+test("a step that goes back begins a line of its own, from the history as from events", () => {
+  const steps = Array.from({ length: 12 }, (_, index) => index + 1);
+  const told = [];
+  for (let lap = 0; lap < 3; lap += 1) {
+    const event = metrics(lap + 1, 1, steps, { loss: steps.map(() => lap), rate: steps });
+    if (lap) event.blocks[0].laps = { loss: lap };
+    told.push(event);
+  }
+  const followed = played(told).series.get("loss");
+  const chart = (lap) => ({
+    axis: "step",
+    raw: true,
+    steps,
+    times: told[lap].blocks[0].times,
+    values: steps.map(() => lap),
+    nonfinite: [],
+    count: steps.length,
+  });
+  const loaded = seriesFromCharts("loss", {
+    axis: "step",
+    attempts: { 1: chart(0) },
+    laps: { 1: { 1: chart(1), 2: chart(2) } },
+  });
+  for (const series of [followed, loaded]) {
+    assert.deepEqual(lineOf(series).means, steps.map(() => 2));
+    assert.deepEqual(
+      earlierOf(series).map(({ attempt, lap, columns }) => [attempt, lap, columns.xs.length, columns.means[0]]),
+      [
+        [1, 0, 12, 0],
+        [1, 1, 12, 1],
+      ],
+    );
+  }
+  assert.deepEqual([...followed.parts], [...loaded.parts]);
+});
+
+test("one that goes back to the middle counts from there on", () => {
+  const series = emptySeries("loss");
+  const log = (xs, lap) => addPoints(series, 1, xs, xs, xs.map(() => lap), null, MOST_BUCKETS, lap);
+  log([1, 2, 3, 4, 5], 0);
+  log([3, 4], 1);
+  assert.deepEqual(lineOf(series).means, [0, 0, 1, 1]);
 });
 
 test("it breaks the line at what is not finite and keeps its name", () => {

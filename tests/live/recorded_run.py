@@ -91,6 +91,8 @@ class RecordedRun:
     folded: dict[int, str] = field(default_factory=dict)
     # What the trainings of the story hold open, which ends with a real one's process.
     opened: list[Callable[[], object]] = field(default_factory=list)
+    # Whether the step begins again.
+    falls_back: random.Random = field(default_factory=lambda: random.Random(0))
 
     def __post_init__(self) -> None:
         project, _ = Project.objects.get_or_create(slug="lab", defaults={"name": "Lab"})
@@ -207,11 +209,13 @@ class RecordedRun:
         self.store()
 
     def log_points(self, count: int = 7) -> None:
-        """Log steps as trainings do, with gaps, odd values, and now and then the same step twice."""
+        """Log steps as trainings do: with gaps, odd values, now and then one twice, or from the start again."""
         training, chance = self.now, self.chance
         as_logged = chance.choice((float, float32))
         for _ in range(count):
             training.step += chance.choice((1, 1, 1, 0, 3))
+            if self.falls_back.random() < 0.02:
+                training.step = self.falls_back.randrange(training.step + 1)
             finite = as_logged(chance.random())
             value = chance.choice((finite, finite, float("nan"), float("inf"), -float("inf")))
             training.client.log(training.step, **{"train/loss": value, "train/accuracy": float32(chance.random())})

@@ -40,8 +40,8 @@ def fitting(event: Event) -> list[Any]:
 def points(events: list[Any]) -> dict[str, list[tuple[int, float, str]]]:
     collected: dict[str, list[tuple[int, float, str]]] = {}
     for event in events:
-        for name, steps, times, values in points_of(event):
-            collected.setdefault(name, []).extend(zip(steps, times, map(repr, values), strict=True))
+        for name, lap, steps, times, values in points_of(event):
+            collected.setdefault(f"{lap}/{name}", []).extend(zip(steps, times, map(repr, values), strict=True))
     return collected
 
 
@@ -54,6 +54,7 @@ def block(names: list[str], steps: int) -> Block:
         times=[1e9 + step / 8 for step in range(steps)],
         values=values,
         nonfinite=dict.fromkeys(names[::2], nonfinite),
+        laps=dict.fromkeys(names[::3], 2),
     )
 
 

@@ -7,6 +7,7 @@ import random
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
 from runs.live import frames as live_frames
@@ -38,7 +39,13 @@ def block(chance: random.Random, names: tuple[str, ...], first: int, count: int)
         place, name = chance.randrange(count), chance.choice(names)
         columns[name][place] = None
         nonfinite[name] = [(place, chance.choice(("nan", "inf", "-inf")))]
-    whole = Block(steps=steps, times=[1e9 + step for step in steps], values=columns, nonfinite=nonfinite)
+    whole = Block(
+        steps=steps,
+        times=[1e9 + step for step in steps],
+        values=columns,
+        nonfinite=nonfinite,
+        laps={names[0]: chance.randint(1, 2)} if chance.random() < 0.3 else msgspec.UNSET,
+    )
     return with_few_digits(whole)
 
 

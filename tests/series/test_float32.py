@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from runs.protocol.events import Block, Column, Metrics, decode_event
 from runs.series.float32 import exact_columns, shortest, with_few_digits
+from runs.series.laps import StepOrder
 from runs.series.storage import points_of
 from steersman.agent.machine.redactor import Redactor
 from steersman.records.kinds import PointRecord
@@ -124,7 +125,7 @@ def test_events_that_were_stored_without_a_mark_are_read_as_they_stand():
     )
     event = decode_event(frame)
     assert isinstance(event, Metrics)
-    assert list(points_of(event)) == [("loss", [1], [1.0], [0.1])]
+    assert list(points_of(event)) == [("loss", 0, [1], [1.0], [0.1])]
 
 
 def test_what_a_training_logged_is_what_is_read(tmp_path):
@@ -134,9 +135,9 @@ def test_what_a_training_logged_is_what_is_read(tmp_path):
         PointRecord(time=float(step), step=step, values={name: column[step] for name, column in logged.items()})
         for step in range(10)
     ]
-    (event,) = metrics_events(1, records, SeriesNames(Redactor(tmp_path, tmp_path)))
+    (event,) = metrics_events(1, records, SeriesNames(Redactor(tmp_path, tmp_path)), StepOrder())
     assert event.blocks[0].float32 and event.blocks[0].float64 == ["rate"]
-    read = {name: values for name, _, _, values in points_of(metrics_event([as_read(event.blocks[0])]))}
+    read = {name: values for name, _, _, _, values in points_of(metrics_event([as_read(event.blocks[0])]))}
     assert {name: list(map(repr, values)) for name, values in read.items()} == {
         name: list(map(repr, values)) for name, values in logged.items()
     }

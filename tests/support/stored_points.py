@@ -86,11 +86,11 @@ def read_points(run_id: int, name: str) -> dict[int, Points]:
     """Return every point of a series by attempt, in the order of logging, superseded ones included."""
 
     def read(seq: int) -> dict[int, list[Points]]:
-        chunks = Chunk.objects.filter(series__run_id=run_id, series__name=name).order_by("attempt", "index")
+        chunks = Chunk.objects.filter(series__run_id=run_id, series__name=name).order_by("attempt", "lap", "index")
         parts: dict[int, list[Points]] = {}
         for attempt, count, packed in chunks.values_list("attempt", "count", "points").iterator(chunk_size=64):
             parts.setdefault(attempt, []).append(unpack_points([bytes(packed)], [count]))
-        for (attempt, series), columns in storage.tail(run_id, seq).items():
+        for (attempt, _lap, series), columns in storage.tail(run_id, seq).items():
             if series == name:
                 parts.setdefault(attempt, []).append(make_points(columns.steps, columns.times, columns.values))
         return parts

@@ -1,13 +1,16 @@
-"""From points of the journal to the events that carry them. No Django."""
+"""From points of the journal to the events that carry them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+
+import msgspec
 
 from runs.protocol.events import Block, Column, Metrics, iso
 from runs.protocol.nonfinite import split_nonfinite
 from runs.series.float32 import with_few_digits
+from runs.series.laps import StepOrder
 from steersman.agent.machine.redactor import Redactor
 from steersman.records.kinds import PointRecord
 from steersman.records.record import Record
@@ -18,6 +21,8 @@ LARGEST_EVENT_STEPS = 1_000
 MOST_KNOWN_NAMES = 100
 
 Names = tuple[str, ...]
+# Points of the same names, and of the same lap of each.
+Groups = dict[tuple[Names, tuple[int, ...]], list[PointRecord]]
 
 
 class SeriesNames:
@@ -36,12 +41,13 @@ class SeriesNames:
         return found
 
 
-def points(records: Iterable[Record]) -> dict[Names, list[PointRecord]]:
-    """Return the step metrics among `records`, grouped by their names, each group in journal order."""
-    groups: dict[Names, list[PointRecord]] = {}
+def points(records: Iterable[Record], stored: SeriesNames, order: StepOrder) -> Groups:
+    """Return the step metrics among `records`, grouped by their names and laps, each group in journal order."""
+    groups: Groups = {}
     for record in records:
         if isinstance(record, PointRecord):
-            groups.setdefault(tuple(record.values), []).append(record)
+            names = tuple(record.values)
+            groups.setdefault((names, order.laps(stored.stored(names), record.step)), []).append(record)
     return groups
 
 
@@ -55,23 +61,26 @@ def time_of(record: Record) -> datetime:
     return datetime.fromtimestamp(record.time, UTC)
 
 
-def metrics_events(attempt: int, records: Sequence[Record], stored: SeriesNames) -> Iterator[Metrics]:
-    """Yield metrics events of the points among `records`, of at most LARGEST_EVENT_STEPS steps in all their blocks."""
+def metrics_events(attempt: int, records: Sequence[Record], stored: SeriesNames, order: StepOrder) -> Iterator[Metrics]:
+    """Yield metrics events of the points among `records`, of at most LARGEST_EVENT_STEPS steps in all their blocks.
+
+    `order` has where the series are before them, and behind them afterwards.
+    """
     last = last_point(records)
     if last is None:
         return
-    for blocks in _blocks_of(points(records), stored):
+    for blocks in _blocks_of(points(records, stored, order), stored):
         yield Metrics(attempt=attempt, step=last.step, last_point_at=iso(time_of(last)), blocks=blocks)
 
 
-def _blocks_of(groups: Mapping[Names, list[PointRecord]], stored: SeriesNames) -> Iterator[list[Block]]:
+def _blocks_of(groups: Groups, stored: SeriesNames) -> Iterator[list[Block]]:
     blocks: list[Block] = []
     room = LARGEST_EVENT_STEPS
-    for names, records in groups.items():
+    for (names, laps), records in groups.items():
         start = 0
         while start < len(records):
             taken = records[start : start + room]
-            blocks.append(_block(names, stored.stored(names), taken))
+            blocks.append(_block(names, stored.stored(names), laps, taken))
             start += len(taken)
             room -= len(taken)
             if room <= 0:
@@ -81,7 +90,7 @@ def _blocks_of(groups: Mapping[Names, list[PointRecord]], stored: SeriesNames) -
         yield blocks
 
 
-def _block(names: Names, stored: Names, records: Sequence[PointRecord]) -> Block:
+def _block(names: Names, stored: Names, laps: tuple[int, ...], records: Sequence[PointRecord]) -> Block:
     values: dict[str, Column] = {}
     nonfinite: dict[str, list[tuple[int, str]]] = {}
     for name, shown in zip(names, stored, strict=True):
@@ -93,5 +102,6 @@ def _block(names: Names, stored: Names, records: Sequence[PointRecord]) -> Block
         times=[round(record.time, 3) for record in records],
         values=values,
         nonfinite=nonfinite,
+        laps={name: lap for name, lap in zip(stored, laps, strict=True) if lap} or msgspec.UNSET,
     )
     return with_few_digits(block)

@@ -31,6 +31,7 @@ from runs.recording import feed
 from runs.recording.database_errors import is_refusal
 from runs.recording.lifecycle import Fenced, Lease, renew_lease
 from runs.series import storage
+from runs.series.laps import StepOrder, places_of
 from steersman.agent.journals.merged import JournalsRead
 from steersman.agent.machine.redactor import Redactor
 from steersman.records.kinds import EndRecord, EnvironmentRecord, EpochRecord, PlanRecord, PointRecord
@@ -79,6 +80,8 @@ class Ingest:
         self._redactor = redactor
         self._records = RecordStore(lease, folder, redactor)
         self._names = SeriesNames(redactor)
+        # Where the series are; read where the first points come.
+        self._order: StepOrder | None = None
         self.timing = StoreTiming()
 
     def store(self, tick: Tick) -> None:
@@ -88,14 +91,14 @@ class Ingest:
         """
         aside: list[Record] = []
         began = time.monotonic()
+        order = self._order
         try:
             with transaction.atomic():
                 self._begin(tick)
                 self._put(tick)
-        except Fenced:
-            raise
         except Exception as error:
-            if not is_refusal(error):
+            self._order = order
+            if isinstance(error, Fenced) or not is_refusal(error):
                 raise
             logger.warning("a tick cannot be stored whole (%s): storing its parts", one_line(error))
             aside = self._store_parts(tick)
@@ -105,12 +108,17 @@ class Ingest:
     def _store_parts(self, tick: Tick) -> list[Record]:
         """Store all of a tick that can be, in one transaction; return the records that were set aside."""
         refused: list[tuple[Part, Exception]] = []
-        with transaction.atomic():
-            self._begin(tick)
-            for part in parts_of(tick):
-                refused += store_apart(part, self._put)
-            for part, error in refused:
-                self._set_aside(part, error)
+        order = self._order
+        try:
+            with transaction.atomic():
+                self._begin(tick)
+                for part in parts_of(tick):
+                    refused += store_apart(part, self._put)
+                for part, error in refused:
+                    self._set_aside(part, error)
+        except Exception:
+            self._order = order
+            raise
         return [record for part, _ in refused if part.read for record in part.read.records]
 
     def _set_aside(self, part: Part, error: Exception) -> None:
@@ -144,8 +152,10 @@ class Ingest:
     def _put(self, tick: Tick) -> None:
         """Store what a tick, or a part of one, holds."""
         records = tick.read.records if tick.read else []
-        metrics: list[Metrics | SystemSampled] = [*metrics_events(self.lease.number, records, self._names)]
+        order = self._order_before(records)
+        metrics: list[Metrics | SystemSampled] = [*metrics_events(self.lease.number, records, self._names, order)]
         events: list[Event] = [*metrics, *tick.events]
+        events += [self._records.line(remark, "warning") for remark in order.remarks]
         fields: dict[str, Any] = {}
         for record in records:
             if not isinstance(record, PointRecord):
@@ -165,6 +175,14 @@ class Ingest:
             Run.objects.filter(pk=self.lease.run_id).update(**fields)
         if events:
             feed.append(self.lease.run_id, *events)
+        if self._order is not None:
+            self._order = order
+
+    def _order_before(self, records: Iterable[Record]) -> StepOrder:
+        """Return where the series are before `records`: a copy, since what is refused is stored again in parts."""
+        if self._order is None and any(isinstance(record, PointRecord) for record in records):
+            self._order = StepOrder(places_of(self.lease.run_id, self.lease.number))
+        return self._order.copy() if self._order is not None else StepOrder()
 
     def _store_position(self, read: JournalsRead) -> None:
         for rank, position in read.positions.items():

@@ -116,8 +116,9 @@ def _events(run_id: int) -> Iterator[Finding]:
 def _chunks(run_id: int) -> Iterator[Finding]:
     last: Chunk | None = None
     chunks = Chunk.objects.filter(series__run_id=run_id).select_related("series")
-    for chunk in chunks.order_by("series", "attempt", "index").iterator(chunk_size=64):
-        follows = last is not None and (last.series_id, last.attempt) == (chunk.series_id, chunk.attempt)
+    for chunk in chunks.order_by("series", "attempt", "lap", "index").iterator(chunk_size=64):
+        part = (chunk.series_id, chunk.attempt, chunk.lap)
+        follows = last is not None and (last.series_id, last.attempt, last.lap) == part
         problem = _problem_of(chunk)
         if chunk.index != (last.index + 1 if follows and last else 0):
             problem = problem or "a chunk before it is missing"
@@ -126,7 +127,8 @@ def _chunks(run_id: int) -> Iterator[Finding]:
         elif follows and last and bytes(last.points) == bytes(chunk.points):
             problem = problem or "it holds the same points as the chunk before it"
         if problem:
-            text = f"chunk {chunk.index} of {chunk.series.name}, attempt {chunk.attempt}: {problem}"
+            lap = f", lap {chunk.lap}" if chunk.lap else ""
+            text = f"chunk {chunk.index} of {chunk.series.name}, attempt {chunk.attempt}{lap}: {problem}"
             yield Finding(run_id, "chunk", text, "Restore a backup, or do without these points.")
         last = chunk
 

@@ -29,7 +29,7 @@ export function captionOf(drawn, points, log, earlier = 0) {
   }
   const below = log ? drawn.reduce((sum, one) => sum + notAboveZero(one.means), 0) : 0;
   if (below) sentences.push(fill(gettext("not above zero, so not on a log axis: {count}"), { count: count(below) }));
-  if (earlier) sentences.push(gettext("paler: other attempts"));
+  if (earlier) sentences.push(gettext("paler: other attempts, or earlier passes over the same steps"));
   return sentences.join(" · ");
 }
 
@@ -43,7 +43,7 @@ export function oddText(odd, where) {
 
 /**
  * Return the text alternative of a chart: newest values, range, numbers of points, of interventions and alerts in
- * sight and of lines of earlier attempts, and the attempt that was chosen.
+ * sight and of lines of other attempts and laps, and the attempt that was chosen.
  */
 export function altText(title, lines, drawn, points, over, { marks = 0, earlier = 0, attempt = Infinity } = {}) {
   const newest = lines.map((line) => (lines.length > 1 ? `${line.label} ${latestOf(line)}` : latestOf(line)));
@@ -53,7 +53,7 @@ export function altText(title, lines, drawn, points, over, { marks = 0, earlier 
   parts.push(fill(gettext("{points} points"), { points: count(points) }));
   if (marks) parts.push(fill(gettext("interventions and alerts marked: {count}, the key m reads them"), { count: marks }));
   if (attempt !== Infinity) parts.push(fill(gettext("as attempt {number} left it"), { number: attempt }));
-  if (earlier) parts.push(fill(gettext("paler lines of other attempts: {count}"), { count: count(earlier) }));
+  if (earlier) parts.push(fill(gettext("paler lines, of other attempts or earlier passes: {count}"), { count: count(earlier) }));
   parts.push(fill(gettext("over {axis}"), { axis: AXES[over] }));
   return `${title}: ${parts.join("; ")}`;
 }

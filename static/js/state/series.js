@@ -1,15 +1,18 @@
 // A series of a run: the points of each attempt, and the line that they make. Knows no DOM, no clock.
 //
-// Points are kept by attempt and never replaced. What is drawn as the line follows from them: an attempt counts up to
-// the first step of a later one, which trained those steps again; the rest of it is an earlier line.
+// Points are kept by attempt, and by lap where the step went back within one, and never replaced. What is drawn as the
+// line follows from them: an attempt or lap counts up to the first step of a later one, which trained those steps again;
+// the rest of it is an earlier line.
 
 import { addPoint, between, columnsFromChart, emptyColumns, joined, MOST_BUCKETS, thin } from "./columns.js";
 
 // Of many series each holds fewer, so that a page with thousands of them stays as small.
 const MOST_IN_ALL = 100 * MOST_BUCKETS;
 const FEWEST_BUCKETS = 64;
-// A run that was started more often has that many earlier lines, those of its latest attempts.
-const MOST_EARLIER = 8;
+// A run with more attempts and laps has that many earlier lines, the latest: those of a loop over ten folds.
+const MOST_EARLIER = 9;
+// Above the number of any lap, so that attempt and lap together are a number that orders the parts.
+const LAPS = 1000;
 const NOTHING = { step: emptyColumns("step"), time: emptyColumns("time") };
 
 export function emptySeries(name, axis = axisOf(name)) {
@@ -26,16 +29,21 @@ export function axisOf(name) {
   return name.startsWith("gpu/") || name.startsWith("host/") ? "time" : "step";
 }
 
-/** Return a series of what the portal tells of it: {axis, attempts: {number: chart}}. */
-export function seriesFromCharts(name, { axis, attempts }) {
+/** Return a series of what the portal tells of it: {axis, attempts: {number: chart}, laps: {number: {lap: chart}}}. */
+export function seriesFromCharts(name, { axis, attempts, laps = {} }) {
   const series = emptySeries(name, axis);
-  for (const [number, chart] of Object.entries(attempts)) series.parts.set(Number(number), columnsFromChart(chart));
+  const numbers = new Set([...Object.keys(attempts), ...Object.keys(laps)].map(Number));
+  for (const attempt of [...numbers].sort((left, right) => left - right)) {
+    const first = attempts[attempt] ? [[0, attempts[attempt]]] : [];
+    for (const [lap, chart] of [...first, ...Object.entries(laps[attempt] ?? {})])
+      series.parts.set(attempt * LAPS + Number(lap), columnsFromChart(chart));
+  }
   return series;
 }
 
-/** Add points of one attempt. `odd` maps indexes to "nan", "inf" or "-inf"; a null without a name was not reported. */
-export function addPoints(series, attempt, xs, times, values, odd, most = MOST_BUCKETS) {
-  const part = partOf(series, attempt);
+/** Add points of one lap of an attempt. `odd` maps indexes to "nan", "inf" or "-inf"; a null without a name was not reported. */
+export function addPoints(series, attempt, xs, times, values, odd, most = MOST_BUCKETS, lap = 0) {
+  const part = partOf(series, attempt * LAPS + lap);
   for (let index = 0; index < xs.length; index += 1) {
     const label = odd?.get(index) ?? "";
     if (values[index] !== null || label) addPoint(part, xs[index], times[index], label ? null : values[index], label);
@@ -45,14 +53,14 @@ export function addPoints(series, attempt, xs, times, values, odd, most = MOST_B
   series.version += 1;
 }
 
-function partOf(series, attempt) {
-  let part = series.parts.get(attempt);
+function partOf(series, key) {
+  let part = series.parts.get(key);
   if (!part) {
     part = emptyColumns(series.axis);
-    const numbers = [...series.parts.keys()];
-    series.parts.set(attempt, part);
+    const keys = [...series.parts.keys()];
+    series.parts.set(key, part);
     // What an earlier attempt left comes last, where its supervisor had died.
-    if (numbers.some((number) => number > attempt))
+    if (keys.some((known) => known > key))
       series.parts = new Map([...series.parts].sort(([left], [right]) => left - right));
   }
   return part;
@@ -63,7 +71,7 @@ export function lineOf(series, last = Infinity) {
   return linesOf(series, last).line;
 }
 
-/** Return what is not in that line: [{attempt, columns}], the newest attempt last. */
+/** Return what is not in that line: [{attempt, lap, columns}], the newest last. */
 export function earlierOf(series, last = Infinity) {
   return linesOf(series, last).earlier;
 }
@@ -78,12 +86,13 @@ function linesOf(series, last) {
 function split({ parts, axis }, last) {
   const counted = [];
   const earlier = [];
-  // The lowest step of later attempts.
+  // The lowest step of later attempts and laps.
   let bound = Infinity;
-  for (const [attempt, columns] of [...parts].reverse()) {
+  for (const [key, columns] of [...parts].reverse()) {
     if (!columns.xs.length) continue;
+    const [attempt, lap] = [Math.floor(key / LAPS), key % LAPS];
     if (attempt > last) {
-      if (axis === "step") earlier.unshift({ attempt, columns });
+      if (axis === "step") earlier.unshift({ attempt, lap, columns });
       continue;
     }
     if (axis === "time") {
@@ -91,7 +100,7 @@ function split({ parts, axis }, last) {
       continue;
     }
     counted.unshift(between(columns, -Infinity, bound));
-    if (columns.xs.at(-1) >= bound) earlier.unshift({ attempt, columns: between(columns, bound, Infinity) });
+    if (columns.xs.at(-1) >= bound) earlier.unshift({ attempt, lap, columns: between(columns, bound, Infinity) });
     bound = Math.min(bound, columns.firsts[0]);
   }
   return { line: counted.length ? joined(counted) : NOTHING[axis], earlier: earlier.slice(-MOST_EARLIER) };

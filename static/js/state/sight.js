@@ -60,7 +60,7 @@ function addColumn(series, { seq, attempt, block, name }, most) {
   const places = nonfiniteOf(own, name);
   const odd = places.length ? new Map(places) : null;
   const xs = series.axis === "time" ? own.times : own.steps;
-  addPoints(series, attempt, xs, own.times, own.values[name], odd, most);
+  addPoints(series, attempt, xs, own.times, own.values[name], odd, most, lapOf(block, name));
 }
 
 /** Return a column without the points of events up to `held`, as a list of one block or none. */
@@ -68,6 +68,11 @@ function columnAfter(block, name, seq, held) {
   if (!block.seqs) return seq > held ? [block] : [];
   const own = { ...block, values: { [name]: block.values[name] }, nonfinite: { [name]: nonfiniteOf(block, name) } };
   return pointsAfter([own], held);
+}
+
+/** Return how often the step of a series had gone back in its attempt before the points of a block. */
+function lapOf({ laps }, name) {
+  return laps && Object.hasOwn(laps, name) ? laps[name] : 0;
 }
 
 /** Return where a column of a block is not finite. A series may have the name of what every object has: constructor. */

@@ -1,0 +1,89 @@
+"""Laps: how often the step of a series went back within an attempt.
+
+A loop that counts its steps anew in each epoch, or trains one fold after another, gives the same steps again. What
+follows a step that went back is a lap of its own, from 1 on, and is stored and drawn apart: no mean of two epochs
+passes for a point. Within a lap the steps of a series never fall, except in the last that there may be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from runs.models import Axis, Chunk
+from runs.series.storage import tail
+
+# A series of a loop without any order would become thousands of lines of one point each.
+MOST_LAPS = 250
+LAST_LAP = MOST_LAPS - 1
+# Above every number of an event.
+LAST_SEQ = 2**63 - 1
+
+Place = tuple[int, int]  # lap, last step
+
+
+class StepOrder:
+    """Where each series of an attempt is; what is unusual in it is told once for all series, in `remarks`."""
+
+    def __init__(self, places: Mapping[str, Place] | None = None) -> None:
+        self._places = dict(places or {})
+        self.remarks: list[str] = []
+        # Whoever told of the laps that are stored already is another supervisor of the same attempt.
+        self._told_back = any(lap for lap, _ in self._places.values())
+        self._told_full = any(lap == LAST_LAP for lap, _ in self._places.values())
+        self._told_twice = False
+
+    def copy(self) -> StepOrder:
+        """Return the same places, and nothing to tell."""
+        other = StepOrder(self._places)
+        other._told_back, other._told_full, other._told_twice = self._told_back, self._told_full, self._told_twice
+        return other
+
+    def laps(self, names: Sequence[str], step: int) -> tuple[int, ...]:
+        """Note the next point of the series `names`; return the lap that it is in, of each."""
+        places = self._places
+        found = []
+        for name in names:
+            lap, last = places.get(name, (0, step))
+            if step < last:
+                lap, last = self._after_step_back(name, lap, last, step)
+            elif step > last or name not in places:
+                last = step
+            elif not self._told_twice:
+                self._told_twice = True
+                self.remarks.append(
+                    f"{name} was logged twice at step {step}. Both values are kept, in one place of the chart; give "
+                    f"run.log each step once, or each value a name of its own."
+                )
+            places[name] = (lap, last)
+            found.append(lap)
+        return tuple(found)
+
+    def _after_step_back(self, name: str, lap: int, last: int, step: int) -> Place:
+        if lap < LAST_LAP:
+            if not self._told_back:
+                self._told_back = True
+                self.remarks.append(
+                    f"The step of {name} went back from {last} to {step}. All points are kept, and what follows is "
+                    f"drawn as a line of its own; give run.log a step that counts on for one line."
+                )
+            return lap + 1, step
+        if not self._told_full:
+            self._told_full = True
+            self.remarks.append(
+                f"The step of {name} went back for the {MOST_LAPS}th time. All points are kept, and what follows is "
+                f"drawn as one line; give run.log a step that counts on."
+            )
+        return lap, last
+
+
+def places_of(run_id: int, attempt: int) -> dict[str, Place]:
+    """Return where each series of an attempt is, of all that is stored of it."""
+    places: dict[str, Place] = {}
+    stored = Chunk.objects.filter(series__run_id=run_id, series__axis=Axis.STEP, attempt=attempt).order_by()
+    for name, lap, step in stored.values_list("series__name", "lap", "last_step"):
+        places[name] = max(places.get(name, (lap, step)), (lap, step))
+    for (number, lap, name), columns in tail(run_id, LAST_SEQ).items():
+        if number == attempt:
+            place = (lap, max(columns.steps))
+            places[name] = max(places.get(name, place), place)
+    return places

@@ -39,6 +39,8 @@ from runs.recording.liveness import life_after
 logger = logging.getLogger(__name__)
 
 POLL_INTERVAL_S = 1.0
+# While the layer is away it is looked for more often.
+LAYER_RETRY_S = 0.25
 # A layer whose echo is older than this is away; viewers are told that events come from the database.
 ECHO_TIMEOUT_S = 2.5
 LAYER_CALL_TIMEOUT_S = 2.0
@@ -89,7 +91,7 @@ class Hub:
             if room is None:
                 try:
                     # Subscribe first, read after: what is committed in between is then heard or read, never missed.
-                    if self._layer is None:
+                    if not self._looking:
                         await self._connect()
                     await self._subscribe(run_id)
                     room = self._rooms[run_id] = await _open_room(run_id)
@@ -124,6 +126,12 @@ class Hub:
 
     async def _connect(self) -> None:
         """Take a layer instance of our own, so that a deaf one can be thrown away without harm to others."""
+        found = await self._open_layer()
+        if found is not None:
+            await self._use(*found)
+
+    async def _open_layer(self) -> tuple[Any, str] | None:
+        """Return a new layer and our channel in it, None where there is no layer now."""
         layer = channel_layers.make_backend("default")
         try:
             async with asyncio.timeout(LAYER_CALL_TIMEOUT_S):
@@ -131,9 +139,12 @@ class Hub:
                 await layer.group_add(self._echo_group, channel)
                 await layer.group_add(revocation.GROUP, channel)
         except Exception as error:  # whatever a layer raises: the database serves meanwhile
-            self._note_layer(False, str(error))
+            self._note_layer(False, str(error) or f"no answer within {LAYER_CALL_TIMEOUT_S:g} s")
             await _flush(layer)
-            return
+            return None
+        return layer, channel
+
+    async def _use(self, layer: Any, channel: str) -> None:
         self._layer, self._channel = layer, channel
         self._linked_at = time.monotonic()
         self._hearing = asyncio.create_task(self._hear_forever(layer, channel))
@@ -250,19 +261,22 @@ class Hub:
 
     async def _stay_linked_forever(self) -> None:
         while True:
-            await asyncio.sleep(POLL_INTERVAL_S)
+            await asyncio.sleep(POLL_INTERVAL_S if self.has_layer else LAYER_RETRY_S)
             try:
                 await self._stay_linked()
             except Exception:  # the database serves meanwhile
                 logger.exception("the hub could not look after the channel layer")
 
     async def _stay_linked(self) -> None:
-        """Ask for the next echo, or take a new layer where echoes stay away."""
-        if time.monotonic() - max(self._echo_at, self._linked_at) > ECHO_TIMEOUT_S:
+        """Ask for the next echo, or take a new layer where there is none, or where echoes stay away."""
+        if self._layer is None or time.monotonic() - max(self._echo_at, self._linked_at) > ECHO_TIMEOUT_S:
             self._note_layer(False, "no echo from the channel layer")
-            async with self._joining:
-                await self._disconnect()
-                await self._connect()
+            await self._disconnect()
+            # Who comes meanwhile does not wait for a layer that does not answer.
+            found = await self._open_layer()
+            if found is not None:
+                async with self._joining:
+                    await self._use(*found)
         elif self._layer is not None:
             await self._send_echo()
 

@@ -11,26 +11,80 @@ import atexit
 import logging
 import os
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
-from channels.layers import get_channel_layer
+from channels.layers import channel_layers, get_channel_layer
+from django.conf import settings
 
 logger = logging.getLogger(__name__)
 
-# A layer that is away for longer than it takes to fill this gets the newest again once it is back.
+# Of a run that has more waiting than that, or for longer, only the newest is announced: viewers' servers read from the
+# database what was left out, faster than they would hear of it.
 LARGEST_BACKLOG = 1000
+STALE_S = 1.0
+# Over a layer that is far away, a message does not wait until the one before it has arrived.
+MOST_IN_FLIGHT = 16
+# A layer that takes longer is far away: one that is near needs one connection.
+FAR_S = 0.02
 SEND_TIMEOUT_S = 3.0
 RETRY_PAUSE_S = 0.5
 CLOSE_TIMEOUT_S = 2.0
 
 
+@dataclass(frozen=True, slots=True)
+class Message:
+    group: str
+    content: dict[str, Any]
+    # By `time.monotonic`.
+    came_at: float
+
+    @property
+    def subject(self) -> tuple[str, Any]:
+        return self.group, self.content.get("type")
+
+
+class Lane:
+    """Carries one message at a time. The first uses the layer of this process, each other one of its own."""
+
+    def __init__(self, number: int) -> None:
+        self.sending: asyncio.Task[None] | None = None
+        self._number = number
+        self._own: Any = None
+        self._configured: Any = None
+
+    @property
+    def is_busy(self) -> bool:
+        return self.sending is not None
+
+    def layer(self) -> Any:
+        if self._number == 0:
+            return get_channel_layer()
+        if self._own is None or self._configured is not settings.CHANNEL_LAYERS:
+            self._own, self._configured = channel_layers.make_backend("default"), settings.CHANNEL_LAYERS
+        return self._own
+
+    async def close(self) -> None:
+        """Give up the connection of one that failed."""
+        own, self._own = self._own, None
+        if own is not None:
+            with suppress(Exception):  # it is thrown away in any case
+                await asyncio.wait_for(own.flush(), SEND_TIMEOUT_S)
+
+
 class Announcer:
-    """One daemon thread, one event loop, one bounded queue of (group, message)."""
+    """One daemon thread, one event loop, one bounded backlog, and lanes by which several messages travel at once."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._queue: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue(maxsize=LARGEST_BACKLOG)
+        self._backlog: deque[Message] = deque()
+        self._lanes = [Lane(number) for number in range(MOST_IN_FLIGHT)]
+        self._came, self._freed, self._idle = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._idle.set()
         self._away = False
         # Messages that were not sent: viewers read from the database what they told of.
         self.dropped = 0
@@ -47,7 +101,7 @@ class Announcer:
 
     def flush(self, timeout_s: float) -> None:
         """Wait until what was queued so far is sent or dropped, at most `timeout_s`."""
-        future = asyncio.run_coroutine_threadsafe(self._queue.join(), self._loop)
+        future = asyncio.run_coroutine_threadsafe(self._wait_until_idle(), self._loop)
         try:
             future.result(timeout_s)
         except TimeoutError:
@@ -70,30 +124,63 @@ class Announcer:
             task.cancel()
         self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
 
+    async def _wait_until_idle(self) -> None:
+        await self._idle.wait()
+
     def _put(self, group: str, message: dict[str, Any]) -> None:
-        if self._queue.full():
-            self._queue.get_nowait()
-            self.dropped += 1
-            self._queue.task_done()
-        self._queue.put_nowait((group, message))
+        now = time.monotonic()
+        self._backlog.append(Message(group, message, now))
+        if len(self._backlog) > LARGEST_BACKLOG or now - self._backlog[0].came_at > STALE_S:
+            self._drop_stale()
+        self._idle.clear()
+        self._came.set()
+
+    def _drop_stale(self) -> None:
+        """Keep of each kind of message to a group only the newest."""
+        newest = {message.subject: message for message in self._backlog}
+        kept = [message for message in self._backlog if newest[message.subject] is message][-LARGEST_BACKLOG:]
+        self.dropped += len(self._backlog) - len(kept)
+        self._backlog = deque(kept)
 
     async def _send_forever(self) -> None:
         while True:
-            group, message = await self._queue.get()
+            await self._came.wait()
+            lane = await self._free_lane()
+            lane.sending = asyncio.create_task(self._send_by(lane, self._backlog.popleft()))
+            if not self._backlog:
+                self._came.clear()
+
+    async def _free_lane(self) -> Lane:
+        """Return the first lane, or another where the layer is there but far away."""
+        while self._lanes[0].is_busy:
+            self._freed.clear()
             try:
-                layer = get_channel_layer()
-                await asyncio.wait_for(layer.group_send(group, message), SEND_TIMEOUT_S)
-                if self._away:
-                    logger.warning("the channel layer is back")
-                self._away = False
-            except Exception as error:  # whatever a layer raises, the message is expendable
-                if not self._away:
-                    logger.warning("the channel layer is away (%s); viewers follow from the database", error)
-                self._away = True
-                self.dropped += 1
-                await asyncio.sleep(RETRY_PAUSE_S)
-            finally:
-                self._queue.task_done()
+                await asyncio.wait_for(self._freed.wait(), FAR_S)
+            except TimeoutError:
+                free = next((lane for lane in self._lanes if not lane.is_busy), None)
+                if free is not None and not self._away:
+                    return free
+        return self._lanes[0]
+
+    async def _send_by(self, lane: Lane, message: Message) -> None:
+        try:
+            await asyncio.wait_for(lane.layer().group_send(message.group, message.content), SEND_TIMEOUT_S)
+            if self._away:
+                logger.warning("the channel layer is back")
+            self._away = False
+        except Exception as error:  # whatever a layer raises, the message is expendable
+            if not self._away:
+                why = str(error) or f"no answer within {SEND_TIMEOUT_S:g} s"
+                logger.warning("the channel layer is away (%s); viewers follow from the database", why)
+            self._away = True
+            self.dropped += 1
+            await lane.close()
+            await asyncio.sleep(RETRY_PAUSE_S)
+        finally:
+            lane.sending = None
+            self._freed.set()
+            if not self._backlog and not any(other.is_busy for other in self._lanes):
+                self._idle.set()
 
     async def _listen(self, group: str, heard: Callable[[dict[str, Any]], None]) -> None:
         while True:

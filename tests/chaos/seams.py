@@ -6,7 +6,7 @@ On a real stack three pages follow a run that is recorded as in earnest (`tests.
 compression and one without, and one by a share link. Meanwhile, in an order that the seed decides, their connections
 are cut, Redis and the portal are stopped and started, the database is locked for a second, very large events are
 logged, and points are folded away; the layer that the portal hears loses, doubles and delays announcements
-(`tests.chaos.torn_layer`). At the end each page's reducer, in node, must hold what a fresh page holds, and have applied
+(`tests.chaos.torn.layer`). At the end each page's reducer, in node, must hold what a fresh page holds, and have applied
 each event once at most. Prints progress to stderr and one JSON object as its last line:
 different  where pages differ from a fresh one, or applied an event twice
 doubled    events that a socket sent twice, or behind a later one
@@ -277,7 +277,7 @@ class Story:
 
     def fold(self) -> None:
         """Fold points of which the portal does not hear, so that it finds a hole where they were."""
-        from tests.chaos.torn_layer import fate_of
+        from tests.chaos.torn.layer import fate_of
 
         self.revive()
         self.run.log_points()
@@ -350,7 +350,7 @@ def measure(seed: int, stories: int, disturbances: dict[str, int]) -> dict[str, 
     with Stack() as stack:
         note = stack.folder / "torn"
         stack.environment |= {
-            "DJANGO_SETTINGS_MODULE": "tests.chaos.torn_settings", "TORN_SEED": str(seed), "TORN_NOTE": str(note),
+            "DJANGO_SETTINGS_MODULE": "tests.chaos.torn.settings", "TORN_SEED": str(seed), "TORN_NOTE": str(note),
         }  # fmt: skip
         seed_stack(stack)
         stack.use()

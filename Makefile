@@ -49,7 +49,7 @@ lint: setup ## ruff, mypy, missing migrations, deployment checks
 	@scripts/lint.sh
 
 bench: setup ## run every bench; each prints one JSON object as its last line
-	@for bench in bench/*.py; do \
+	@for bench in bench/*.py bench/costs/*.py; do \
 		[ -e "$$bench" ] || continue; echo "$$bench" >&2; $(VENV)/python "$$bench" || exit 1; done
 
 lock: ## pin in requirements.lock what .venv holds now

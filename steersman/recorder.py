@@ -16,7 +16,8 @@ from typing import Any
 
 from steersman import values
 from steersman.files.checkpoint import has_manifest
-from steersman.files.journal import Encoder, Journal, records_of
+from steersman.files.journal import records_of
+from steersman.files.null_journal import Encoder, Journal
 from steersman.files.point_code import MISSING, can_be_parameters
 from steersman.records.kinds import (
     AlertLevel,

@@ -23,9 +23,10 @@ from steersman.commands import Control, Done, Handler
 from steersman.exit_codes import EXIT_FENCED
 from steersman.files.attempt import files_of, number_of
 from steersman.files.changed_knobs import ChangedKnobs, read_changed_knobs
-from steersman.files.journal import Journal, JournalWriter, NullJournal
+from steersman.files.journal import JournalWriter
 from steersman.files.locks import HeldLock
 from steersman.files.mailbox import Inbox, Mailbox, NullMailbox
+from steersman.files.null_journal import Journal, NullJournal
 from steersman.files.private import make_private
 from steersman.kinds import Value
 from steersman.knobs import Knob, groups_of, kind_of, learning_rate_knob, plain_choices, plain_default

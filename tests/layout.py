@@ -264,8 +264,8 @@ def arrows() -> dict[str, list[str]]:
 def bench_breaches() -> list[str]:
     """Return a sentence for every bench that imports tests: what both use is in tests.support."""
     return [
-        f"bench/{path.name} imports {imported}: a bench may import tests.support only."
-        for path in sorted((ROOT / "bench").glob("*.py"))
+        f"{path.relative_to(ROOT)} imports {imported}: a bench may import tests.support only."
+        for path in sorted((ROOT / "bench").rglob("*.py"))
         for imported in sorted(imports(path))
         if imported.startswith("tests") and not imported.startswith("tests.support")
     ]

@@ -12,3 +12,19 @@ def cpu_s(pid: int) -> float:
     """Return the CPU time of a process and all its threads, user and system, to a hundredth of a second."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS_A_SECOND
+
+
+def rss_mb(pid: int, field: str = "VmRSS") -> float:
+    """Return the memory of a process in MB, 0 where it is gone; `field`: VmRSS for now, VmHWM for its highest."""
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1]) * 1024 / 1e6
+    except OSError:
+        pass
+    return 0.0
+
+
+def peak_rss_mb(pid: int) -> float:
+    """Return the highest memory that a process had, in MB."""
+    return rss_mb(pid, "VmHWM")

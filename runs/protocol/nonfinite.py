@@ -11,9 +11,13 @@ WRITTEN = {"nan": "NaN", "inf": "∞", "-inf": "−∞"}
 
 def split_nonfinite(values: Iterable[float]) -> tuple[list[float | None], list[tuple[int, str]]]:
     """Return values fit for JSON (null where not finite) and the names of what was replaced."""
+    given = list(values)
+    if math.isfinite(sum(given)):
+        # One that is not finite would have made the sum so.
+        return list(given), []
     column: list[float | None] = []
     replaced: list[tuple[int, str]] = []
-    for index, value in enumerate(values):
+    for index, value in enumerate(given):
         if math.isfinite(value):
             column.append(value)
         else:

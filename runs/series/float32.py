@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable
+from typing import cast
 
 import msgspec
 import numpy as np
@@ -16,6 +17,8 @@ from runs.protocol.events import Block, Column
 
 # Of `,"float32":true`, and of `,"float64":` before a list.
 MARK_BYTES, LIST_MARK_BYTES = 15, 11
+# Of doubles the first few tell what they are.
+LOOKED_AT_FIRST = 8
 
 
 def with_few_digits(block: Block) -> Block:
@@ -23,11 +26,10 @@ def with_few_digits(block: Block) -> Block:
 
     Its columns must be exact, as `exact_columns` returns them.
     """
-    singles = [value for column in block.values.values() for value in column if value is not None]
-    doubles: list[str] = []
-    if not _are_float32(singles):
-        doubles = [name for name, column in block.values.items() if not _are_float32(_finite(column))]
-        singles = [value for name, column in block.values.items() if name not in doubles for value in _finite(column)]
+    doubles = [name for name, column in block.values.items() if not _are_float32(_finite(column))]
+    singles = [value for name, column in block.values.items() if name not in doubles for value in _finite(column)]
+    if not singles:
+        return block
     short = shortest(singles)
     saved = _size(singles) - _size(short)
     if saved <= MARK_BYTES + (LIST_MARK_BYTES + _size(doubles) if doubles else 0):
@@ -64,11 +66,12 @@ def _size(values: list[float] | list[str]) -> int:
 
 def _are_float32(values: list[float]) -> bool:
     # A number beyond all float32s becomes infinite.
-    return array("f", values).tolist() == values
+    first = values[:LOOKED_AT_FIRST]
+    return array("f", first).tolist() == first and array("f", values).tolist() == values
 
 
 def _finite(column: Column) -> list[float]:
-    return [value for value in column if value is not None]
+    return [value for value in column if value is not None] if None in column else cast("list[float]", column)
 
 
 def _rounded(column: Column) -> Column:

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
+import msgspec
 from django.db import transaction
-from django.db.models import Max
+from django.db.models import Max, QuerySet
 
 from runs.models import Axis, Chunk, Run, Series, StoredEvent
-from runs.protocol.events import LineUnfinished, Metrics, SystemSampled, decode_event
+from runs.protocol.events import Block, LineUnfinished, Metrics, SystemSampled, decode_event
 from runs.protocol.nonfinite import name_nonfinite, split_nonfinite
 from runs.series.chunks import (
     CHUNK_POINTS,
@@ -35,8 +36,11 @@ from runs.series.float32 import exact_columns
 # Samples of the machine are drawn over time; everything else over steps.
 TIME_PREFIXES = ("gpu/", "host/")
 POINT_KINDS = (Metrics.kind, SystemSampled.kind)
-# Events folded in one transaction: about a minute of training, some tens of milliseconds of lock.
+# Events folded in one transaction: about a minute of training, some tens of milliseconds of lock. Of a burst, whose
+# events are as large as a frame may be, so many characters: points that are decoded take ten times their memory.
 FOLDED_AT_ONCE = 1000
+CHARACTERS_FOLDED_AT_ONCE = 4 << 20
+FRAMES_A_READ = 32
 
 # A fold takes milliseconds and comes every few seconds: twice in a row under one reader is bad luck already.
 READ_ATTEMPTS = 4
@@ -92,6 +96,28 @@ def points_of(
             yield name, laps.get(name, 0), block.steps, block.times, cast("list[float]", values)
 
 
+def last_points_of(event: Metrics | SystemSampled) -> Iterator[tuple[str, int, float, float]]:
+    """Yield (name, step, time, value) of the last point that an event brings of each series, as `points_of` does."""
+    if isinstance(event, Metrics):
+        event = msgspec.structs.replace(event, blocks=[_end_of(block) for block in event.blocks])
+    for name, _lap, steps, times, values in points_of(event):
+        yield name, steps[-1], times[-1], values[-1]
+
+
+def _end_of(block: Block) -> Block:
+    """Return the last point of each column of a block as a block of its own."""
+    last = len(block.steps) - 1
+    return msgspec.structs.replace(
+        block,
+        steps=block.steps[-1:],
+        times=block.times[-1:],
+        values={name: column[-1:] for name, column in block.values.items()},
+        nonfinite={
+            name: [(0, kind) for place, kind in named if place == last] for name, named in block.nonfinite.items()
+        },
+    )
+
+
 def update_latest(run_id: int, events: Iterable[Metrics | SystemSampled]) -> None:
     """Keep the latest point of every series that `events` bring points of; new series get their row.
 
@@ -101,10 +127,10 @@ def update_latest(run_id: int, events: Iterable[Metrics | SystemSampled]) -> Non
     latest: dict[str, Series] = {}
     for event in events:
         newest: dict[str, float] = {}
-        for name, _lap, steps, times, values in points_of(event):
-            if times[-1] >= newest.get(name, times[-1]):
-                newest[name] = times[-1]
-                latest[name] = _with_latest(run_id, name, steps[-1], times[-1], values[-1])
+        for name, step, time, value in last_points_of(event):
+            if time >= newest.get(name, time):
+                newest[name] = time
+                latest[name] = _with_latest(run_id, name, step, time, value)
     if latest:
         Series.objects.bulk_create(
             latest.values(),
@@ -130,16 +156,33 @@ def fold(run_id: int, before_seq: int | None = None, keep_latest: int = 0) -> in
             if before_seq is not None:
                 bound = min(bound, before_seq - 1)
             events = StoredEvent.objects.filter(run_id=run_id, kind__in=POINT_KINDS, seq__lte=bound)
-            rows = list(events.order_by("seq").values_list("seq", "frame")[:FOLDED_AT_ONCE])
+            rows = _some_frames(events)
             if not rows:
                 return folded
-            folded += _store(run_id, collect(frame for _, frame in rows))
+            folded += store_points(
+                run_id,
+                {
+                    key: make_points(columns.steps, columns.times, columns.values)
+                    for key, columns in collect(frame for _, frame in rows).items()
+                },
+            )
             last = rows[-1][0]
             events.filter(seq__lte=last).delete()
             _forget_overwritten_lines(run_id, last)
             Run.objects.filter(pk=run_id).update(replay_from=max(last, run.replay_from))
-        if len(rows) < FOLDED_AT_ONCE:
-            return folded
+
+
+def _some_frames(events: QuerySet[StoredEvent]) -> list[tuple[int, str]]:
+    """Return (seq, frame) of the first events, as many as are folded at once."""
+    rows: list[tuple[int, str]] = []
+    characters = 0
+    found = events.order_by("seq").values_list("seq", "frame")[:FOLDED_AT_ONCE]
+    for seq, frame in found.iterator(chunk_size=FRAMES_A_READ):
+        rows.append((seq, frame))
+        characters += len(frame)
+        if characters >= CHARACTERS_FOLDED_AT_ONCE:
+            break
+    return rows
 
 
 def _forget_overwritten_lines(run_id: int, bound: int) -> None:
@@ -214,14 +257,16 @@ def _with_latest(run_id: int, name: str, step: int, time: float, value: float) -
     )
 
 
-def _store(run_id: int, collected: dict[PartKey, Columns]) -> int:
-    """Append the points to the chunks of their series and return their number."""
+def store_points(run_id: int, collected: dict[PartKey, Points]) -> int:
+    """Append points by (attempt, lap, name) to the chunks of their series and return their number.
+
+    Call inside the transaction that takes them from where they were.
+    """
     ids = _series_ids(run_id, collected)
     last_chunks = _last_chunks(list(ids.values()), {(attempt, lap) for attempt, lap, _ in collected})
     changed: list[Chunk] = []
-    for (attempt, lap, name), columns in collected.items():
+    for (attempt, lap, name), points in collected.items():
         series_id = ids[name]
-        points = make_points(columns.steps, columns.times, columns.values)
         changed += _extend(series_id, attempt, last_chunks.get((series_id, attempt, lap)), points, lap)
     Chunk.objects.bulk_create(
         changed,
@@ -231,14 +276,16 @@ def _store(run_id: int, collected: dict[PartKey, Columns]) -> int:
             "count", "first_step", "last_step", "first_time", "last_time", "points", "buckets",
         ],
     )  # fmt: skip
-    return sum(len(columns.steps) for columns in collected.values())
+    return sum(map(len, collected.values()))
 
 
-def _series_ids(run_id: int, collected: dict[PartKey, Columns]) -> dict[str, int]:
+def _series_ids(run_id: int, collected: dict[PartKey, Points]) -> dict[str, int]:
     ids = dict(Series.objects.filter(run_id=run_id).values_list("name", "pk"))
     missing = {
-        name: _with_latest(run_id, name, columns.steps[-1], columns.times[-1], columns.values[-1])
-        for (_, _, name), columns in sorted(collected.items(), key=lambda item: item[0])
+        name: _with_latest(
+            run_id, name, int(points.steps[-1]), float(points.times_ms[-1]) / 1000, float(points.values[-1])
+        )
+        for (_, _, name), points in sorted(collected.items(), key=lambda item: item[0])
         if name not in ids
     }
     if missing:

@@ -55,6 +55,25 @@ class PointRecord(Record):
 
     values: dict[str, float]
 
+    @classmethod
+    def read(cls, step: int, number: int, time: float, values: dict[str, float]) -> PointRecord:
+        """Return a point as a journal holds it, at a third of the cost of `PointRecord(…)`: a burst has millions."""
+        record = _new(cls)
+        _set_step(record, step)
+        _set_number(record, number)
+        _set_time(record, time)
+        _set_rank(record, 0)
+        _set_values(record, values)
+        return record
+
+
+# A frozen dataclass looks each field up by its name when it is made; its slots take a value at once.
+_new = object.__new__
+_set_step, _set_number, _set_time, _set_rank = (
+    getattr(PointRecord, name).__set__ for name in ("step", "number", "time", "rank")
+)
+_set_values = vars(PointRecord)["values"].__set__
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochRecord(Record):

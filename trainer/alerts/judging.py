@@ -7,13 +7,14 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import groupby
 
 from runs.alerts.cooling import Cooling, Key
 from runs.alerts.detectors.curve import Curve, deviation_of
 from runs.alerts.detectors.judge import Judge
 from runs.alerts.detectors.kinds import Goal, is_validation
 from runs.alerts.detectors.limits import THRESHOLD, LimitDefaults
-from runs.alerts.detectors.points import Alarm, Point
+from runs.alerts.detectors.points import MOST_PER_SECOND, Alarm, Point, shown
 from runs.alerts.rules import STALL, Rule, rule_for, series_of
 from runs.alerts.titles import title_of
 from runs.protocol.nonfinite import name_nonfinite
@@ -73,12 +74,12 @@ class RunJudge:
 
     def points(self, batch: Batch) -> Iterator[Point]:
         """Yield the points of a batch in their order, and tell the detectors of what people did between them."""
-        for record in batch.records:
+        for record in _thinned(batch.records):
             match record:
                 case PointRecord():
-                    shown = self._names.stored(tuple(record.values))
-                    self._of_steps.update(shown)
-                    for name, value in zip(shown, record.values.values(), strict=True):
+                    names = self._names.stored(tuple(record.values))
+                    self._of_steps.update(names)
+                    for name, value in zip(names, record.values.values(), strict=True):
                         yield Point(name, record.step, record.time, value)
                 case EpochRecord():
                     yield from self._points_of(record)
@@ -197,6 +198,24 @@ class RunJudge:
             is_told=rule.tells and not is_snoozed,
             action="" if late or is_snoozed else rule.action,
         )
+
+
+def _thinned(records: Sequence[Record]) -> Iterator[Record]:
+    """Yield `records` without those points of a burst that `thinned` would leave out."""
+    for (names, _), alike in groupby(records, _burst_of):
+        group = list(alike)
+        if not names or len(group) <= MOST_PER_SECOND:
+            yield from group
+            continue
+        columns = list(
+            zip(*(record.values.values() for record in group if isinstance(record, PointRecord)), strict=True)
+        )
+        yield from (group[place] for place in shown(columns))
+
+
+def _burst_of(record: Record) -> tuple[tuple[str, ...], int]:
+    """Return what the points of one second have in common: names and second. Other records have no names."""
+    return (tuple(record.values), math.floor(record.time)) if isinstance(record, PointRecord) else ((), 0)
 
 
 def usual_of(values: Sequence[float]) -> str:

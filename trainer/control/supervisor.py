@@ -29,6 +29,7 @@ from steersman.agent.launch.worker_group import WorkerGroup
 from steersman.agent.machine.out_of_memory import OomKills
 from steersman.agent.machine.redactor import Redactor
 from steersman.agent.machine.sampler import Sampler
+from steersman.agent.supervise.collector import collect_rarely
 from steersman.agent.supervise.forced_exit import AWAY, RECORD_END_TIMEOUT_S, ForcedExit
 from steersman.agent.supervise.heartbeat import HeartbeatThread
 from steersman.agent.supervise.interrupts import Interrupts
@@ -130,6 +131,7 @@ class Supervisor:
 
     def follow(self) -> int:
         """Follow the worker until it has ended and all that it wrote is stored; return the exit code of `train`."""
+        collect_rarely()
         self._heart.start()
         self._sampler.start()
         self._forced_exit.start()

@@ -15,8 +15,10 @@ from steersman.agent.machine.redactor import Redactor
 from steersman.records.kinds import PointRecord
 from steersman.records.record import Record
 
-# One event holds at most this many steps, so that a backlog becomes frames of a bearable size.
+# One event holds at most this many steps and numbers, so that a backlog becomes frames of a bearable size: one that is
+# too large for a frame is encoded again and again until its parts fit.
 LARGEST_EVENT_STEPS = 1_000
+LARGEST_EVENT_NUMBERS = 2_000
 # Of one training, which logs few sets of names, again and again.
 MOST_KNOWN_NAMES = 100
 
@@ -51,6 +53,11 @@ def points(records: Iterable[Record], stored: SeriesNames, order: StepOrder) -> 
     return groups
 
 
+def newest_points(records: Iterable[Record]) -> list[PointRecord]:
+    """Return the last step metrics of each set of names among `records`."""
+    return list({tuple(record.values): record for record in records if isinstance(record, PointRecord)}.values())
+
+
 def last_point(records: Sequence[Record]) -> PointRecord | None:
     """Return the last step metrics among `records`: the run is at its step."""
     return next((record for record in reversed(records) if isinstance(record, PointRecord)), None)
@@ -62,7 +69,7 @@ def time_of(record: Record) -> datetime:
 
 
 def metrics_events(attempt: int, records: Sequence[Record], stored: SeriesNames, order: StepOrder) -> Iterator[Metrics]:
-    """Yield metrics events of the points among `records`, of at most LARGEST_EVENT_STEPS steps in all their blocks.
+    """Yield metrics events of the points among `records`, no larger than an event may be.
 
     `order` has where the series are before them, and behind them afterwards.
     """
@@ -75,26 +82,30 @@ def metrics_events(attempt: int, records: Sequence[Record], stored: SeriesNames,
 
 def _blocks_of(groups: Groups, stored: SeriesNames) -> Iterator[list[Block]]:
     blocks: list[Block] = []
-    room = LARGEST_EVENT_STEPS
+    steps, numbers = LARGEST_EVENT_STEPS, LARGEST_EVENT_NUMBERS
     for (names, laps), records in groups.items():
         start = 0
         while start < len(records):
-            taken = records[start : start + room]
-            blocks.append(_block(names, stored.stored(names), laps, taken))
+            fitting = max(1, min(steps, numbers // max(1, len(names))))
+            taken = records[start : start + fitting]
+            blocks.append(_block(stored.stored(names), laps, taken))
             start += len(taken)
-            room -= len(taken)
-            if room <= 0:
+            steps -= len(taken)
+            numbers -= len(taken) * len(names)
+            if steps <= 0 or numbers < len(names) or start < len(records):
                 yield blocks
-                blocks, room = [], LARGEST_EVENT_STEPS
+                blocks, steps, numbers = [], LARGEST_EVENT_STEPS, LARGEST_EVENT_NUMBERS
     if blocks:
         yield blocks
 
 
-def _block(names: Names, stored: Names, laps: tuple[int, ...], records: Sequence[PointRecord]) -> Block:
+def _block(stored: Names, laps: tuple[int, ...], records: Sequence[PointRecord]) -> Block:
+    """Return the block of records that have the same names in the same order, as they are stored."""
     values: dict[str, Column] = {}
     nonfinite: dict[str, list[tuple[int, str]]] = {}
-    for name, shown in zip(names, stored, strict=True):
-        values[shown], replaced = split_nonfinite(record.values[name] for record in records)
+    columns = zip(*(record.values.values() for record in records), strict=True)
+    for shown, column in zip(stored, columns, strict=True):
+        values[shown], replaced = split_nonfinite(column)
         if replaced:
             nonfinite[shown] = replaced
     block = Block(

@@ -45,7 +45,7 @@ from trainer.ingest.partial_store import (
     put_into_quarantine,
     store_apart,
 )
-from trainer.ingest.point_events import SeriesNames, last_point, metrics_events, time_of
+from trainer.ingest.point_events import SeriesNames, last_point, metrics_events, newest_points, time_of
 from trainer.ingest.record_kinds import RecordStore, merge_environments
 from trainer.ingest.store_timing import StoreTiming
 from trainer.ingest.ticks import Tick
@@ -224,11 +224,15 @@ class Ingest:
 
     def _note_progress(self, records: Iterable[Record]) -> None:
         progress = self.progress
-        for record in records:
+        held = list(records)
+        # Of points of the same names the newest tells all.
+        for point in newest_points(held):
+            progress.latest.update(point.values)
+        last = last_point(held)
+        if last is not None:
+            progress.step = last.step
+        for record in held:
             match record:
-                case PointRecord():
-                    progress.step = record.step
-                    progress.latest.update(record.values)
                 case EpochRecord():
                     progress.epoch = record.epoch
                     progress.latest.update(record.values)

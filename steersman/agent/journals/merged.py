@@ -67,7 +67,7 @@ class _RankLane:
             if read.position == self.ahead and not read.unreadable:
                 return
             now = time.monotonic()
-            places = [Position(self.ahead.segment, each.offset, each.next_number) for each in read.behind]
+            places = [Position(self.ahead.segment, offset, number) for offset, number, _ in read.behind]
             places[-1:] = [read.position] * bool(places)
             for record, place, lost in zip(read.records, places, _lost_before(read), strict=True):
                 self.held.append(_Held(record, place, self.unreadable + lost, now))
@@ -94,7 +94,7 @@ class _RankLane:
 
 def _lost_before(read: Read) -> list[int]:
     """Return for each record how many were lost since the one before it; for the last one, up to the end too."""
-    totals = [each.unreadable for each in read.behind[:-1]] + [read.unreadable]
+    totals = [unreadable for _, _, unreadable in read.behind[:-1]] + [read.unreadable]
     # One that seems lost may come later, by a thread that wrote late: what stays lost counts.
     least = list(accumulate(reversed(totals), min))[::-1]
     return [after - before for before, after in pairwise([0, *least])] if read.records else []

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import math
 import pickle
+import random
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from runs.alerts.detectors import spikes
 from runs.alerts.detectors.judge import Judge
 from runs.alerts.detectors.kinds import is_validation, kind_of
 from runs.alerts.detectors.points import MOST_PER_SECOND, Point, thinned
+from steersman.agent.machine.redactor import Redactor
+from steersman.records.kinds import PointRecord
 from tests.alerts.detectors.scenes import judged, losses, mixed, names, points
+from trainer.alerts.judging import Batch, RunJudge
+from trainer.ingest.point_events import SeriesNames
 
 
 def test_state_does_not_grow_with_the_curve():
@@ -71,6 +79,25 @@ def test_of_a_crowded_second_the_extremes_are_judged():
     second[800] = Point("loss", 800, 10.8, math.nan)
     kept = list(thinned([*second, Point("loss", 1000, 11.0, 1.0)]))
     assert [each.step for each in kept] == [*range(MOST_PER_SECOND), 800, 600, 700, 1000]
+
+
+@given(st.integers(0, 2**32), st.sampled_from([0.001, 0.004, 0.3]), st.integers(1, 3))
+def test_records_of_a_burst_that_are_left_out_early_change_nothing(seed, step_s, batches):
+    generator = random.Random(seed)
+    records = [
+        PointRecord(
+            step=step,
+            time=10 + step * step_s,
+            values={name: math.inf if generator.random() < 0.0005 else generator.gauss(0, 1) for name in ("a", "b")},
+        )
+        for step in range(900)
+    ]
+    names = SeriesNames(Redactor(Path("/data"), Path("/application"), {}))
+    size = len(records) // batches
+    given = [records[start : start + size] for start in range(0, len(records), size)]
+    found = list(thinned(point for batch in given for point in RunJudge(names).points(Batch(batch))))
+    plain = [Point(name, each.step, each.time, value) for each in records for name, value in each.values.items()]
+    assert found == list(thinned(plain))
 
 
 def test_each_series_has_its_own_second():

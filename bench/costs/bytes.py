@@ -1,6 +1,6 @@
 """What a viewer costs on the network: 16 and 300 series at 10 updates per second, on a real stack.
 
-usage: python bench/bytes.py [--seconds 20]
+usage: python bench/costs/bytes.py [--seconds 20]
 
 A training process logs, its supervisor stores, and the portal sends; bytes are counted as viewers read them from their
 sockets, WebSocket heads, samples of the machine and pings included. Prints one JSON object as its last line:
@@ -20,7 +20,7 @@ import json
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bench.support.viewers import Crowd, Viewer, metrics_events_in  # noqa: E402
 from tests.support.stack import ROOT, Stack, create_run, events, seed_stack, wait_for  # noqa: E402

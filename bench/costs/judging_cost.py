@@ -1,6 +1,6 @@
 """What judging costs a training on the same host: the process beside it judges, as `manage.py train` does, or rests.
 
-usage: python bench/judging_cost.py [--series 16] [--steps-per-second 50] [--rounds 20]
+usage: python bench/costs/judging_cost.py [--series 16] [--steps-per-second 50] [--rounds 20]
 
 Steps of fixed work are timed in one process. Beside it another one hands ticks of 80 ms to the detectors in one round
 and leaves them in the next. Nothing is stored.
@@ -29,7 +29,7 @@ from pathlib import Path
 
 import django
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from steersman.agent.machine.redactor import Redactor  # noqa: E402  needs the path, as what follows
 from steersman.records.kinds import PointRecord  # noqa: E402

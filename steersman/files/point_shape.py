@@ -1,0 +1,29 @@
+"""What POINT records of the same names have in common, so that they need not be decoded one by one from their heads.
+
+The format: `steersman.files.journal`. Standard library only.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from steersman.records.kinds import PointRecord
+
+
+class PointShape(NamedTuple):
+    """The first bytes of such a record, up to its names, its length, and what follows."""
+
+    head: bytes
+    length: int
+    names: tuple[str, ...]
+    # From bytes and the place behind the head: (number, time, step, each value, checksum).
+    unpack: Callable[[bytes, int], tuple[Any, ...]]
+
+    @classmethod
+    def of(cls, record: PointRecord, data: bytes) -> PointShape:
+        """Return the shape of a record that stands in a journal as `data`."""
+        names = tuple(record.values)
+        following = struct.Struct(f"<Qdq{len(names)}dI")
+        return cls(data[: len(data) - following.size], len(data), names, following.unpack_from)

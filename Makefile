@@ -3,7 +3,7 @@ SHELL := /bin/sh
 PYTHON ?=
 VENV := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-postgres chaos gpu-check image-check lint bench lock clean
+.PHONY: help setup demo serve test test-postgres chaos gpu-check image-check lint docs bench lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-15s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ image-check: setup ## build and try every target of the Dockerfile with buildah 
 
 lint: setup ## ruff, mypy, missing migrations, deployment checks
 	@scripts/lint.sh
+
+docs: setup ## build the site of the documents in build/documents/site; any warning fails
+	@$(VENV)/python scripts/documents.py
 
 bench: setup ## run every bench; each prints one JSON object as its last line
 	@for bench in bench/*.py bench/costs/*.py; do \

@@ -8,9 +8,10 @@ import tokenize
 from dataclasses import dataclass
 from pathlib import Path
 
+import polib
 import pytest
 
-from tests.documents.reading import Block, blocks, headings, links, without_code
+from tests.documents.reading import Block, blocks, headings, links, text_of, without_code
 from tests.support.stack import ROOT
 
 # A document has its link to the other language above its first paragraph.
@@ -87,3 +88,17 @@ def test_both_lead_to_the_same_files_and_to_each_other(pair: Pair):
     for page, other in ((pair.english, pair.chinese), (pair.chinese, pair.english)):
         top = "\n".join(page.read_text().splitlines()[:LINES_ON_TOP])
         assert other in {(page.parent / link).resolve() for link in links(top)}
+
+
+@pytest.mark.parametrize("name", ["README.zh-CN.md", "docs/zh-CN/tutorial.md", "docs/zh-CN/own_scripts.md"])
+def test_the_words_of_the_portal_are_those_of_its_catalogue(name: str):
+    """In these pages, what stands between single asterisks is what a reader sees in the portal."""
+    catalogues = [polib.pofile(str(path)) for path in (ROOT / "locale" / "zh_Hans" / "LC_MESSAGES").glob("*.po")]
+    shown = {
+        text
+        for catalogue in catalogues
+        for entry in catalogue
+        for text in (entry.msgstr, *entry.msgstr_plural.values())
+    }
+    words = re.findall(r"(?<!\*)\*([^*\n]+)\*(?!\*)", re.sub(r"`[^`\n]*`", "", without_code(text_of(name))))
+    assert words and not [word for word in words if word not in shown]

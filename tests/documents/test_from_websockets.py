@@ -51,3 +51,8 @@ def test_both_scripts_train_alike():
     before, after = (saved_file(TEXT, name).splitlines() for name in saved_files(TEXT))
     training = [line for line in after if "steersman" not in line and "run." not in line and not line.startswith("#")]
     assert set(training) <= set(before)
+
+
+def test_its_figures_are_measured_ones():
+    figures = re.findall(r"\d[\d.]* µs", TEXT)
+    assert figures and all(figure in text_of("docs/figures.md") for figure in figures)

@@ -1,0 +1,80 @@
+"""Build the site of the documents with Sphinx, in build/documents: `make docs`.
+
+Sphinx has an environment of its own, so that it decides nothing about the packages that trainings run with. A warning,
+such as that of a link that leads nowhere, ends the build with exit code 1.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SITE = ROOT / "docs" / "site"
+REQUIREMENTS = SITE / "requirements.txt"
+BUILD = ROOT / "build" / "documents"
+ENVIRONMENT = BUILD / "environment"
+# A copy of the requirements that the environment holds, written once they are all installed.
+INSTALLED = ENVIRONMENT / "installed.txt"
+
+
+def make_environment() -> None:
+    """Install what the requirements pin, unless that has been done."""
+    if INSTALLED.exists() and INSTALLED.read_text() == REQUIREMENTS.read_text():
+        return
+    print("Installing Sphinx into build/documents/environment.", flush=True)
+    subprocess.run([sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT)], check=True)
+    pip = [str(ENVIRONMENT / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    subprocess.run([*pip, "--requirement", str(REQUIREMENTS)], check=True)
+    shutil.copy(REQUIREMENTS, INSTALLED)
+
+
+def copy_documents() -> Path:
+    """Copy the documents, those of the root too, to a folder of their own, and return it.
+
+    Sphinx looks for documents below one folder. That of the project holds packages and builds that it would search.
+    """
+    source = BUILD / "source"
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(ROOT / "docs", source / "docs", ignore=shutil.ignore_patterns("site"))
+    for path in ROOT.glob("*.md"):
+        shutil.copy(path, source)
+    return source
+
+
+def build_site(source: Path) -> int:
+    """Build every page anew, and return the exit code of Sphinx."""
+    output = BUILD / "site"
+    shutil.rmtree(output, ignore_errors=True)
+    options = [
+        "--fail-on-warning",
+        "--keep-going",
+        "--quiet",
+        "--conf-dir",
+        str(SITE),
+        "--doctree-dir",
+        str(BUILD / "trees"),
+    ]
+    command = [str(ENVIRONMENT / "bin" / "python"), "-m", "sphinx", "--fresh-env", *options, str(source), str(output)]
+    code = subprocess.run(command).returncode
+    if not code:
+        print(f"The documents: {(output / 'index.html').as_uri()}")
+    return code
+
+
+def main() -> int:
+    try:
+        make_environment()
+    except subprocess.CalledProcessError as error:
+        print(
+            f"pip could not install {REQUIREMENTS.relative_to(ROOT)} (exit code {error.returncode}).", file=sys.stderr
+        )
+        print("Check the network and the setting of pip's index, and run `make docs` again.", file=sys.stderr)
+        return 1
+    return build_site(copy_documents())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -71,8 +71,10 @@ def snooze_alert(request: HttpRequest, run_id: int, alert_id: int, body: SnoozeI
         snooze(alert.pk, until, viewer.user_id)
     except CannotSnooze as reason:
         if str(reason) == "code":
-            raise ApiError(422, _("The training's own code raised it: no rule silences that."), "id") from None
-        raise ApiError(422, _("It is over already: give hours."), "hours") from None
+            raise ApiError(
+                422, _("The training's own code raised this alert. Rules cannot silence it."), "id"
+            ) from None
+        raise ApiError(422, _("The alert is already over. Choose a number of hours."), "hours") from None
     return alert_as_wire(alert)
 
 

@@ -1,4 +1,4 @@
-"""Who is told of alerts, by which way, and each message that was sent."""
+"""Alert destinations, by which way, and each message that was sent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runs.models.projects import Project
 
 
 class MailSecurity(models.TextChoices):
-    TLS = "tls", _("TLS from the start")
+    TLS = "tls", _("TLS")
     STARTTLS = "starttls", _("STARTTLS")
     NONE = "none", _("none")
 
@@ -76,7 +76,7 @@ class AlertDestination(models.Model):
         verbose_name=_("links act for"),
     )
     least_severity = models.CharField(_("least severity"), max_length=10, choices=Severity, default=Severity.WARNING)
-    tells_cleared = models.BooleanField(_("also when it clears"), default=False)
+    tells_cleared = models.BooleanField(_("also when cleared"), default=False)
     # By the clock of `quiet_zone` messages tell times, and hours are quiet: only critical alerts are told then, the
     # others wait for their end.
     quiet_from = models.TimeField(_("quiet from"), null=True, blank=True)
@@ -85,7 +85,7 @@ class AlertDestination(models.Model):
     # Of its messages; "" is the installation's.
     language = models.CharField(_("language"), max_length=10, blank=True)
     # Alerts of so many minutes are one message; 0: each as it comes, and those that wait together are one.
-    digest_minutes = models.PositiveSmallIntegerField(_("digest of minutes"), default=0)
+    digest_minutes = models.PositiveSmallIntegerField(_("digest interval in minutes"), default=0)
     is_on = models.BooleanField(_("on"), default=True)
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("created by")

@@ -49,7 +49,7 @@ class AlertRule(models.Model):
     series = models.CharField(_("series"), max_length=200, blank=True)
     is_on = models.BooleanField(_("on"), default=True)
     severity = models.CharField(_("severity"), max_length=10, choices=Severity, blank=True)
-    tells = models.BooleanField(_("tells the destinations"), default=True)
+    tells = models.BooleanField(_("notifies the destinations"), default=True)
     cool_down_s = models.PositiveIntegerField(_("cool-down in seconds"), default=60)
     snoozed_until = models.DateTimeField(_("snoozed until"), null=True, blank=True)
     # Of the detector "threshold": it begins beyond `limit` in so many points in a row, and clears beyond `clear_at`.

@@ -40,13 +40,16 @@ class ActionState(models.TextChoices):
 class HeldBack(models.TextChoices):
     """Why a rule did not act."""
 
-    RULE_CHANGED = "rule_changed", _("Its rule was changed or deleted.")
+    RULE_CHANGED = "rule_changed", _("The rule was changed or deleted.")
     ATTEMPT_ENDED = "attempt_ended", _("Its attempt had ended.")
-    SAME_CAUSE = "same_cause", _("A rule has done so for another alert that began within a minute of this one.")
-    REPLAYED = "replayed", _("The run replays another one: what a rule did there is repeated.")
-    ACTED_IN_ATTEMPT = "acted_in_attempt", _("The rule has acted in this attempt before.")
-    ACTED_OFTEN = "acted_often", _("The rule has acted as often as it may in an hour.")
-    NOT_DONE = "not_done", _("The training has not said how a checkpoint is saved.")
+    SAME_CAUSE = (
+        "same_cause",
+        _("A rule has already done this for another alert that began within a minute of this one."),
+    )
+    REPLAYED = "replayed", _("The run replays another run, so actions of rules are repeated from there.")
+    ACTED_IN_ATTEMPT = "acted_in_attempt", _("The rule has already acted in this attempt.")
+    ACTED_OFTEN = "acted_often", _("The rule has reached its limit of actions per hour.")
+    NOT_DONE = "not_done", _("The training does not support saving checkpoints.")
     NO_KNOB = "no_knob", _("The training has no such knob.")
     TOO_SMALL = "too_small", _("The value would be smaller than the rule allows.")
 

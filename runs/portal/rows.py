@@ -57,7 +57,7 @@ def badges_of(runs: Sequence[Run]) -> dict[int, tuple[AlertBadge, ...]]:
 
 
 def _badge(severity: Severity, count: int) -> AlertBadge:
-    text = gettext("Alerts that last, %(severity)s: %(count)d") % {"severity": severity.label, "count": count}
+    text = gettext("Open alerts, %(severity)s: %(count)d") % {"severity": severity.label, "count": count}
     return AlertBadge(str(severity), count, text)
 
 

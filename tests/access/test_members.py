@@ -230,10 +230,10 @@ def test_the_command_prints_a_link_that_works(project: Project) -> None:
     ("arguments", "words"),
     [
         (("--project", "lba"), "project: there is no 'lba'; known ones: lab"),
-        (("--project", "lab", "--role", "boss"), "role: 'boss' is none; use one of viewer, operator, owner"),
+        (("--project", "lab", "--role", "boss"), "role: 'boss' is not a role; use one of viewer, operator, owner"),
         (("--project", "lab", "--days", "0"), "days: give 1 to 90"),
         (("--project", "lab", "--user", "nobody"), "user: there is no 'nobody'"),
-        (("--project", "lab", "--user", "viewer"), "user: viewer is no owner of lab"),
+        (("--project", "lab", "--user", "viewer"), "user: viewer is not an owner of lab"),
     ],
 )
 def test_the_command_answers_bad_input_with_a_sentence(

@@ -252,7 +252,7 @@ def test_it_ends_a_link_with_a_page_that_says_so(run: Run) -> None:
     answer = session("operator").post(f"/projects/lab/tokens/{token.pk}/revoke/", {"share": "1"})
     assert answer.headers["Location"] == f"/runs/{run.pk}/share/"
     ended = Client().get(address)
-    assert ended.status_code == 404 and "does not hold" in ended.content.decode()
+    assert ended.status_code == 404 and "is no longer valid" in ended.content.decode()
     for path in ("history/", "details/", "place/", "points/?name=loss"):
         refused = guest(address).get(f"/api/runs/{run.pk}/{path}")
         assert refused.status_code == 401 and "ask for a new one" in refused.json()["error"], path

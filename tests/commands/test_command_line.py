@@ -113,7 +113,7 @@ def test_its_author_is_the_member_who_is_named(run: Run) -> None:
         (["RUN", "stop", "--expires", "soon"], "argument --expires: invalid float value"),
         (["RUN", "stop", "--expect-state", "asleep"], "--expect-state, --expect-value: expect: state is one of"),
         (["RUN", "stop", "--id", "x"], "--id: Give id as a UUID"),
-        (["RUN", "resume", "--replay", "999"], "--replay: it takes no command beside it."),
+        (["RUN", "resume", "--replay", "999"], "--replay: it cannot be combined with a command."),
         (["RUN", "--replay", "999"], "--replay: there is no run 999."),
     ],
 )

@@ -1,4 +1,4 @@
-"""Alerts that last, in the list of runs."""
+"""Open alerts, in the list of runs."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def badges(client: Client) -> list[tuple[str, str]]:
 def test_the_list_counts_what_lasts_by_severity_the_most_severe_first(client: Client) -> None:
     make_run(("warning", "open"), ("critical", "acknowledged"), ("warning", "open"), ("info", "cleared"))
     assert badges(client) == [
-        ("critical", "Alerts that last, critical: 1"),
-        ("warning", "Alerts that last, warning: 2"),
+        ("critical", "Open alerts, critical: 1"),
+        ("warning", "Open alerts, warning: 2"),
     ]
 
 

@@ -123,7 +123,7 @@ def test_it_shows_what_would_be_done_and_for_whom(link: Link) -> None:
         "train/loss",
         "step 40",
         "Operator",
-        "Nothing was done yet",
+        "Nothing has been done yet",
     ):
         assert said in page
     assert nothing_happened()
@@ -135,7 +135,7 @@ def test_it_shows_where_the_knob_stands_and_what_the_rule_did(link: Link, alert:
     assert "learning_rate = 0.1" in page and "Its rule" not in page
     asked = {"action": "scale_knob", "action_state": "asked", "action_text": "learning_rate × 0.5"}
     Alert.objects.filter(pk=alert.pk).update(**asked)
-    assert "The rule asked: scale a knob, learning_rate × 0.5" in Client().get(link("halve")).content.decode()
+    assert "Action of the rule: scale a knob, learning_rate × 0.5" in Client().get(link("halve")).content.decode()
     assert nothing_happened()
 
 
@@ -152,7 +152,7 @@ def test_the_button_asks_the_run_in_the_name_of_its_person(
     link: Link, alert: Alert, action: str, kind: str, arguments: dict[str, Any] | None
 ) -> None:
     page = press(Client(), link(action))
-    assert page.status_code == 200 and "The run was asked" in page.content.decode()
+    assert page.status_code == 200 and "The command was sent" in page.content.decode()
     command = Command.objects.get()
     assert command.author is not None
     assert (command.run_id, command.kind, command.author.username) == (alert.run_id, kind, "operator")
@@ -171,7 +171,7 @@ def test_an_alert_is_acknowledged_by_its_person(link: Link, alert: Alert) -> Non
 def test_it_says_who_was_faster(link: Link, alert: Alert) -> None:
     Alert.objects.update(state=AlertState.ACKNOWLEDGED, acknowledged_name="Ann")
     page = press(Client(), link("acknowledge")).content.decode()
-    assert "Nothing was changed" in page and "Ann acknowledged it before" in page
+    assert "Nothing was changed" in page and "Ann has already acknowledged it" in page
 
 
 def test_what_the_run_refuses_is_told_with_its_reason(link: Link) -> None:
@@ -200,7 +200,7 @@ def test_the_action_of_the_rule_is_what_the_rule_says_now(link: Link, alert: Ale
     [
         ({"action": RuleAction.PAUSE}, "The rule of this alert was changed"),
         ({"smallest": 0.09}, "smaller than the rule allows"),
-        ({"knob": "k" * 100}, "cannot be asked"),
+        ({"knob": "k" * 100}, "does not accept this command"),
     ],
 )
 def test_the_action_of_a_rule_that_was_changed_is_refused(
@@ -220,7 +220,7 @@ def test_the_action_of_a_rule_that_was_changed_is_refused(
 def test_a_run_without_a_learning_rate_is_told(link: Link) -> None:
     Run.objects.update(knobs=[])
     page = Client().get(link("halve"))
-    assert page.status_code == 409 and "no learning rate" in page.content.decode()
+    assert page.status_code == 409 and "learning rate of this run cannot be changed" in page.content.decode()
 
 
 def test_a_mail_scanner_changes_nothing(link: Link) -> None:
@@ -246,7 +246,7 @@ def test_a_post_without_what_the_page_holds_changes_nothing(link: Link) -> None:
     other = nonce_of(Client().get(link("stop")))
     for wrong in ("", "x", nonce[:-1], other):
         page = Client().post(address, {"nonce": wrong})
-        assert page.status_code == 409 and "Look again" in page.content.decode()
+        assert page.status_code == 409 and "Check it again" in page.content.decode()
     assert nothing_happened()
 
 
@@ -263,7 +263,7 @@ def test_a_link_acts_once(link: Link) -> None:
     nonce = nonce_of(client.get(address))
     assert client.post(address, {"nonce": nonce}).status_code == 200
     for again in (client.post(address, {"nonce": nonce}), client.get(address), signed_in("owner").get(address)):
-        assert again.status_code == 410 and "used already" in again.content.decode()
+        assert again.status_code == 410 and "already used" in again.content.decode()
     assert Command.objects.count() == 1
 
 
@@ -318,7 +318,7 @@ def test_who_was_demoted_or_removed_acts_no_more(link: Link, name: str) -> None:
     members = Membership.objects.filter(user__username="operator")
     members.update(role=Role.VIEWER) if name == "viewer" else members.delete()
     for page in (client.get(address), client.post(address, {"nonce": nonce})):
-        assert page.status_code == 403 and "Operator may not do this" in page.content.decode()
+        assert page.status_code == 403 and "Operator is not allowed to do this" in page.content.decode()
     User.objects.filter(username="operator").update(is_active=False)
     assert client.get(address).status_code == 403
     assert nothing_happened()
@@ -342,7 +342,7 @@ def test_a_link_ends_with_what_it_is_bound_to(
     assert Client().get(address).status_code == 200
     change(destination)
     page = Client().get(address)
-    assert page.status_code == 410 and "does not hold any more" in page.content.decode()
+    assert page.status_code == 410 and "is no longer valid" in page.content.decode()
 
 
 def test_expired_and_damaged_links_say_what_to_do(link: Link, alert: Alert) -> None:

@@ -184,8 +184,8 @@ def test_the_form_offers_the_series_and_knobs_that_runs_have(run: Run) -> None:
 
 def test_a_rule_about_what_no_run_has_is_stored_and_a_sentence_says_so(run: Run) -> None:
     operator, address = as_("operator"), "/projects/lab/rules/edit/?detector=spike"
-    unheard = "No run here has logged such a series lately"
-    unknown = "No run here has a knob of this name"
+    unheard = "No recent run has logged such a series"
+    unknown = "No run has a numeric knob of this name"
     scaling = {"action": "scale_knob", "knob": "learning_rat", "factor": "0.5"}
     tried = operator.post(address, GIVEN | scaling | {"series": "trian/*", "do": "try"}).content.decode()
     assert unheard in tried and unknown in tried and "form-error" not in tried

@@ -29,7 +29,7 @@ SAID = {
     "console": ("to the terminal", "终端"),
     "filebased": ("to files", "文件"),
     "locmem": ("in memory", "内存"),
-    "dummy": ("throws mail away", "丢弃"),
+    "dummy": ("discards mail", "丢弃"),
 }
 
 
@@ -112,7 +112,7 @@ def test_a_test_is_answered_on_the_page_of_the_destination_and_a_reload_sends_no
     assert shown(owner, own) == "" and trials == [on_call]
     monkeypatch.setattr("runs.alerts.sending.test_message", lambda _: TestResult(True, "250 2.0.0 Ok: queued"))
     owner.post(f"{own}test/")
-    assert "250 2.0.0 Ok: queued" in (said := shown(owner, own)) and "was taken" in said
+    assert "250 2.0.0 Ok: queued" in (said := shown(owner, own)) and "was accepted" in said
 
 
 def test_a_mail_account_is_tried_before_there_is_a_destination(
@@ -126,7 +126,7 @@ def test_a_mail_account_is_tried_before_there_is_a_destination(
     assert [unseal(each.secret) for each in trials] == ["bo@example.org"]
     assert not trials[0].is_on and not AlertDestination.objects.exists()
     answer = owner.post(f"{MAIL_PAGE}test/", {"to": "nobody"})
-    assert answer.status_code == 422 and "no mail address" in answer.content.decode() and len(trials) == 1
+    assert answer.status_code == 422 and "not a mail address" in answer.content.decode() and len(trials) == 1
 
 
 def test_tests_are_no_way_to_send_mail_to_many(
@@ -167,7 +167,7 @@ def test_our_own_sentences_in_the_record_of_messages_are_in_the_language_of_the_
     AlertDestination.objects.update(is_on=False)
     assert outbox.claim(on_call.pk, timezone.now()) is None
     delivery = AlertDelivery.objects.get()
-    assert delivery.error == "The destination is off."
+    assert delivery.error == "The destination is switched off."
     User.objects.create_superuser("admin")
     admin = signed_in("admin")
     for client, address in (

@@ -41,7 +41,7 @@ SAYS_SO = (
     "errorlist",
     "invalid-feedback",
     "is-invalid",
-    "is no mail address",
+    "is not a mail address",
 )
 
 

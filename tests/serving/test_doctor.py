@@ -296,7 +296,7 @@ def test_it_tells_whether_links_in_messages_reach_people(settings: LazySettings,
 
 
 def test_it_refuses_what_is_no_mail_address():
-    with pytest.raises(CommandError, match="no mail address") as refused:
+    with pytest.raises(CommandError, match="not a mail address") as refused:
         call_command("doctor", mail="nobody", stdout=StringIO())
     assert refused.value.returncode == 2
 

@@ -85,13 +85,13 @@ def mail(recipients: str) -> Address:
         raise InvalidAddress("recipients", _("Enter at least one mail address, such as ann@example.org."))
     if len(found) > MOST_RECIPIENTS:
         raise InvalidAddress(
-            "recipients", _("Enter at most %(most)d addresses, or the address of a list.") % {"most": MOST_RECIPIENTS}
+            "recipients", _("Enter at most %(most)d addresses, or use a mailing list.") % {"most": MOST_RECIPIENTS}
         )
     for each in found:
         try:
             validate_email(each)
         except ValidationError as error:
-            text = _("%(address)s is no mail address: write it as ann@example.org.")
+            text = _("%(address)s is not a mail address. Write it like ann@example.org.")
             raise InvalidAddress("recipients", text % {"address": each[:100]}) from error
     more = f" +{len(found) - 1}" if len(found) > 1 else ""
     return Address("\n".join(found), masked_mail(found[0])[: LONGEST_HINT - len(more)] + more)
@@ -109,7 +109,7 @@ def dingtalk(webhook: str, signing_secret: str = "") -> Address:
     token = _robot_key(webhook, DINGTALK_HOST, "access_token", DINGTALK_KEY, example)
     secret = signing_secret.strip()
     if secret and not DINGTALK_KEY.fullmatch(secret):
-        text = _("This is no signing secret: copy it from the robot's page, it begins with SEC. Leave it empty if the robot has none.")  # fmt: skip  # noqa: E501
+        text = _("This is not a signing secret. Copy it from the robot's page: it begins with SEC. Leave it empty if the robot has none.")  # fmt: skip  # noqa: E501
         raise InvalidAddress("signing_secret", text)
     address = f"https://{DINGTALK_HOST}/robot/send?access_token={token}"
     return Address(f"{address}&secret={secret}" if secret else address, _masked(token))
@@ -147,16 +147,16 @@ def _schema_of(address: str) -> str:
             "address", _("The address begins with the name of a service, such as ntfys:// or slack://.")
         )
     if schema in ("http", "https"):
-        text = _("Write the address as Apprise does: for a webhook of your own %(schema)s:// in place of %(given)s://.")
+        text = _("Write the address as Apprise does. For your own webhook use %(schema)s:// instead of %(given)s://.")
         raise InvalidAddress("address", text % {"schema": "jsons" if schema == "https" else "json", "given": schema})
     if schema in ("mailto", "mailtos"):
-        raise InvalidAddress("address", _("For mail choose the kind mail; the mail account has a page of its own."))
+        raise InvalidAddress("address", _("For mail, choose the kind mail. The mail account has its own page."))
     if schema not in SERVICES:
-        text = _("%(schema)s:// is no service on the net that is known here. The list of services of Apprise names the others.")  # fmt: skip  # noqa: E501
+        text = _("%(schema)s:// is not a supported network service. See Apprise's list of services.")  # fmt: skip  # noqa: E501
         raise InvalidAddress("address", text % {"schema": schema[:40]})
     # Anywhere, and in any case: where options begin, and how they are divided, Apprise decides by rules of its own.
     if named := REFUSED_OPTION.search(_unquoted(address)):
-        text = _("Leave out %(option)s=: addresses name no files, other addresses or limits of time here.")
+        text = _("Remove %(option)s=: options for files, other addresses or timeouts are not allowed.")
         raise InvalidAddress("address", text % {"option": named[1]})
     return schema
 
@@ -173,7 +173,7 @@ def _receivers_of(address: str) -> int:
 
 
 def _unfit(schema: str) -> str:
-    text = _("This is no whole address of %(schema)s: compare it with the page of Apprise about that service; a key or a name is missing.")  # fmt: skip  # noqa: E501
+    text = _("This %(schema)s address is incomplete: a key or a name is missing. Compare it with Apprise's page about the service.")  # fmt: skip  # noqa: E501
     return text % {"schema": f"{schema}://"}
 
 

@@ -93,8 +93,8 @@ def _judge_connection(address: object, networks: Sequence[Network]) -> None:
 
 
 REFUSAL = gettext_noop(
-    "The address is inside the network of this installation. STEERSMAN_ALERT_NETWORKS lists the networks inside that "
-    "messages may be sent to."
+    "The address is in an internal network. List the internal networks that may receive messages in "
+    "STEERSMAN_ALERT_NETWORKS."
 )
 
 

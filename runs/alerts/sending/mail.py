@@ -91,7 +91,7 @@ def send(destination: AlertDestination, addresses: str, message: Message) -> str
         raise NotSent(str(error), is_final=True) from None
     except (smtplib.SMTPException, OSError) as error:
         raise NotSent(hidden(f"{type(error).__name__}: {error}")) from None
-    return hidden(answer) or gettext_noop("The mail server took the message.")
+    return hidden(answer) or gettext_noop("The mail server accepted the message.")
 
 
 @contextmanager

@@ -52,7 +52,7 @@ def claim(destination_id: int, now: datetime) -> Claim | None:
         if destination is None or rows.filter(state=DeliveryState.SENDING, claimed_until__gt=now).exists():
             return None
         if not destination.is_on:
-            rows.update(state=DeliveryState.DROPPED, error=gettext_noop("The destination is off."))
+            rows.update(state=DeliveryState.DROPPED, error=gettext_noop("The destination is switched off."))
             return None
         chosen = _begun(rows, now) if rows.filter(message__isnull=False).exists() else _fresh(destination, rows, now)
         if not chosen:

@@ -106,7 +106,7 @@ class Sender:
         except (DatabaseError, InterfaceError) as reason:
             error = f"The alert could not be read: {type(reason).__name__}."
         except Exception:
-            error = gettext_noop("The message could not be made.")
+            error = gettext_noop("The message could not be created.")
             logger.exception("destination %d: %s", claim.destination.pk, error)
         # What was sent and is not recorded would be sent again.
         while True:

@@ -27,9 +27,7 @@ def refusal(address: str) -> str:
     """Return why messages are not sent to this Apprise address; empty where they may be."""
     schema, separator, rest = address.partition("://")
     if not separator or schema.lower() not in SERVICES:
-        return gettext_noop(
-            "Messages are sent to no service with such an address. See docs/alerts.md for those that are known."
-        )
+        return gettext_noop("No messages are sent to such an address. See docs/alerts.md for the supported services.")
     query = rest.partition("?")[2]
     names = {name.lower().lstrip("+-:") for name, _ in parse_qsl(query, keep_blank_values=True)}
     if found := sorted(names & REFUSED_OPTIONS):
@@ -73,7 +71,7 @@ def send(address: str, message: Message) -> str:
     )
     sender = apprise.Apprise(asset=asset)
     if not sender.add(address):
-        raise NotSent(gettext_noop("The address is not as the service expects it."), is_final=True)
+        raise NotSent(gettext_noop("The service expects another form of address."), is_final=True)
     service: Any = sender[0]
     attached = None
     if service.attachment_support and message.pictures:
@@ -110,10 +108,10 @@ def send(address: str, message: Message) -> str:
     thread.start()
     thread.join(TIMEOUT_S)
     if thread.is_alive():
-        raise NotSent(gettext_noop("The service gave no answer in time."))
+        raise NotSent(gettext_noop("The service did not answer in time."))
     if outcome == [True]:
-        return gettext_noop("The service took the message.")
+        return gettext_noop("The service accepted the message.")
     if refused == [True]:
         raise NotSent(guard.REFUSAL, is_final=True)
-    text = " ".join(said) or gettext_noop("The service did not take the message, and gave no reason.")
+    text = " ".join(said) or gettext_noop("The service rejected the message without a reason.")
     raise NotSent(redacted(text, [address]))

@@ -18,7 +18,7 @@ from steersman.marked_text import gettext_noop
 
 # Longer than any server may take to answer.
 TIMEOUT_S = 45
-TOO_LONG = gettext_noop("No answer came in time.")
+TOO_LONG = gettext_noop("There was no answer in time.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def test_message(destination: AlertDestination) -> TestResult:
         return TestResult(False, TOO_LONG)
     except (OSError, ValueError, IndexError, KeyError):
         return TestResult(
-            False, gettext_noop("The process that sends messages ended without an answer. See the log of the portal.")
+            False, gettext_noop("The process that sends messages ended unexpectedly. See the log of the portal.")
         )
 
 

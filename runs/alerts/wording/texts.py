@@ -54,8 +54,8 @@ def action_text(alert: Alert) -> str:
         }
     what = {"action": f"{name}, {alert.action_text}" if alert.action_text else name}
     if alert.action_state == ActionState.DRY_RUN:
-        return _("Dry run, the rule would have asked: %(action)s") % what
-    return _("The rule asked: %(action)s") % what
+        return _("Dry run; the rule would have done this: %(action)s") % what
+    return _("Action of the rule: %(action)s") % what
 
 
 def error_of(delivery: AlertDelivery) -> str:

@@ -59,7 +59,7 @@ class KeepsLines(DjangoHelpFormatter):
 
 class Command(BaseCommand):
     help = (
-        f"Ask something of a run: {', '.join(COMMANDS)}. "
+        f"Send a command to a run: {', '.join(COMMANDS)}. "
         "Exit codes: 0 done (without --wait: recorded), 1 refused or expired, 2 bad input, 3 no outcome within --wait."
     )
     # The checks would load every page and the API for one row.
@@ -73,20 +73,29 @@ class Command(BaseCommand):
         parser.parse_args = _intermixed(parser)  # type: ignore[method-assign]
         parser.add_argument("run", type=int, help="the number of the run")
         parser.add_argument("words", nargs="*", help="the command and its arguments, as name=value")
-        parser.add_argument("--list", action="store_true", help="what may be asked, and the run's knobs")
-        parser.add_argument("--replay", type=int, metavar="OLD", help="ask what was applied to run OLD, at its steps")
-        parser.add_argument("--reason", default="", help="why; everybody who sees the run may read it")
+        parser.add_argument("--list", action="store_true", help="list the commands and knobs of the run")
+        parser.add_argument(
+            "--replay",
+            type=int,
+            metavar="OLD",
+            help="repeat the commands of run OLD, at the same steps",
+        )
+        parser.add_argument("--reason", default="", help="reason, visible to everybody who can see the run")
         parser.add_argument("--at-step", type=int, metavar="N", help="take effect once step N is done")
         parser.add_argument("--at-epoch", type=int, metavar="N", help="take effect once epoch N is done")
-        parser.add_argument("--expires", type=float, metavar="SECONDS", help="give it up where it is not done by then")
-        parser.add_argument("--expect-state", default="", metavar="STATE", help="refuse it in any other state")
-        parser.add_argument("--expect-value", metavar="VALUE", help="refuse it where the knob has another value")
-        parser.add_argument("--id", default="", metavar="UUID", help="the same id again is the same command")
+        parser.add_argument("--expires", type=float, metavar="SECONDS", help="let the command expire after this time")
+        parser.add_argument("--expect-state", default="", metavar="STATE", help="refuse the command in any other state")
+        parser.add_argument("--expect-value", metavar="VALUE", help="refuse the command if the knob has another value")
+        parser.add_argument("--id", default="", metavar="UUID", help="idempotency key: the same id is the same command")
         parser.add_argument(
-            "--user", type=option_text, default="", metavar="USERNAME", help="a member who may command; the author"
+            "--user",
+            type=option_text,
+            default="",
+            metavar="USERNAME",
+            help="the author, an operator or owner",
         )
         parser.add_argument("--wait", type=float, metavar="SECONDS", help="wait for the outcome")
-        parser.add_argument("--json", action="store_true", help="print JSON as the API gives it")
+        parser.add_argument("--json", action="store_true", help="print the JSON of the API")
 
     def handle(self, **options: Any) -> None:
         try:
@@ -104,7 +113,7 @@ class Command(BaseCommand):
         author_id, author_name = _author(run, options["user"])
         if options["replay"] is not None:
             if options["words"]:
-                _refuse("--replay: it takes no command beside it.")
+                _refuse("--replay: it cannot be combined with a command.")
             return self._replay(run, options, author_id, author_name)
         try:
             request = parse_command(_payload(run, options))

@@ -19,21 +19,21 @@ LONGEST_DAYS = 36_500
 
 
 class Command(BaseCommand):
-    help = "Print the value of a new token, once: only its hash is stored. A share token opens <portal>/share/<value>/."
+    help = "Create a token and print its value once: only its hash is stored. A share token opens PORTAL/share/VALUE/."
 
     # The checks would load every page and the API for one row.
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--project", type=option_text, required=True, metavar="SLUG", help="slug of the project")
-        parser.add_argument("--run", type=int, metavar="N", help="only for this run; a share token needs it")
-        parser.add_argument("--scope", required=True, choices=TokenScope.values, help="what the bearer may do")
+        parser.add_argument("--run", type=int, metavar="N", help="limit the token to this run (required for share)")
+        parser.add_argument("--scope", required=True, choices=TokenScope.values, help="what the token allows")
         parser.add_argument(
-            "--user", type=option_text, required=True, metavar="NAME", help="the member for whom it acts"
+            "--user", type=option_text, required=True, metavar="NAME", help="the member in whose name the token acts"
         )
-        parser.add_argument("--days", type=int, metavar="N", help="holds for this many days; without end if left out")
+        parser.add_argument("--days", type=int, metavar="N", help="valid for this many days; unlimited by default")
         parser.add_argument(
-            "--name", type=option_text, default="", help="by which it is known later; made from the scope if left out"
+            "--name", type=option_text, default="", help="name of the token; derived from the scope by default"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

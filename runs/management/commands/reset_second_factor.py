@@ -11,10 +11,10 @@ from runs.sign_in.second_factor import take_away
 
 
 class Command(BaseCommand):
-    help = "Take the second factor and the recovery codes from a person: the password alone logs them in again."
+    help = "Remove a person's second factor and recovery codes, so that the password is enough to log in."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("user", help="name under which the person logs in")
+        parser.add_argument("user", help="login name of the person")
 
     def handle(self, *args: Any, **options: Any) -> None:
         user = User.objects.filter(username=options["user"]).first()

@@ -21,11 +21,11 @@ TALKATIVE = ("urllib3", "requests", "PIL", "matplotlib")
 
 
 class Command(BaseCommand):
-    help = "Send messages of alerts that wait. It ends when its input does. `manage.py watch` starts it."
+    help = "Send waiting alert messages until standard input is closed. Started by `manage.py watch`."
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--test", type=int, metavar="DESTINATION", help="send one test, print its outcome as JSON")
+        parser.add_argument("--test", type=int, metavar="DESTINATION", help="send one test message, print JSON")
 
     def handle(self, **options: Any) -> None:
         for name in TALKATIVE:

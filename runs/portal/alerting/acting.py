@@ -65,7 +65,7 @@ def find(token: str) -> Found:
         raise CannotAct(title, _("Open the run and act there, or use a newer message."), 410, run_id) from error
     except BadLink as error:
         title = _("This link is not complete")
-        remedy = _("Open it from the message itself, or copy all of it. Nothing was done.")
+        remedy = _("Open the link in the message, or copy all of it. Nothing was changed.")
         raise CannotAct(title, remedy, 404) from error
     alert = Alert.objects.select_related("run__project", "rule").filter(pk=link.alert_id).first()
     if UsedAlertLink.objects.filter(pk=digest(token)).exists():
@@ -78,8 +78,8 @@ def find(token: str) -> Found:
         and destination.person_id == link.person_id
     )
     if alert is None or destination is None or not is_bound:
-        title = _("This link does not hold any more")
-        remedy = _("The alert was deleted, or an owner changed who is told of alerts. Open the run and act there.")
+        title = _("This link is no longer valid")
+        remedy = _("The alert was deleted, or an owner changed its destination. Open the run and act there.")
         raise CannotAct(title, remedy, 410, alert.run_id if alert else None)
     return Found(link, alert, alert.run, destination)
 
@@ -95,8 +95,8 @@ def viewer_for(found: Found, actor: User) -> Viewer:
     """Return `actor` as one who may command the run now. Raises `CannotAct`."""
     viewer = viewer_of(actor, found.run)
     if viewer is None or not viewer.may_command:
-        title = _("%(name)s may not do this") % {"name": display_name(actor)}
-        remedy = _("Only operators and owners of the project command its runs. Ask an owner for that role.")
+        title = _("%(name)s is not allowed to do this") % {"name": display_name(actor)}
+        remedy = _("Only operators and owners of the project can send commands. Ask an owner for the operator role.")
         raise CannotAct(title, remedy, 403)
     return viewer
 
@@ -111,7 +111,7 @@ def words_of(found: Found) -> str:
         case LinkAction.STOP:
             if found.run.withholds("save_checkpoint"):
                 return _("Stop the run")
-            return _("Stop the run; it saves a checkpoint first")
+            return _("Stop the run after saving a checkpoint")
         case LinkAction.SAVE_CHECKPOINT:
             return _("Save a checkpoint")
         case _:
@@ -146,8 +146,8 @@ def act(token: str, found: Found, viewer: Viewer) -> Outcome:
 
 
 def _used(run_id: int | None) -> CannotAct:
-    remedy = _("Each link acts once. Open the run to see what became of it, or to do more.")
-    return CannotAct(_("This link was used already"), remedy, 410, run_id)
+    remedy = _("Each link works once. Open the run to see the result, or to do more.")
+    return CannotAct(_("This link was already used"), remedy, 410, run_id)
 
 
 def _acknowledge(found: Found, viewer: Viewer) -> Outcome:
@@ -156,16 +156,16 @@ def _acknowledge(found: Found, viewer: Viewer) -> Outcome:
         return Outcome(True, _("The alert is acknowledged."))
     found.alert.refresh_from_db()
     if found.alert.state == AlertState.CLEARED:
-        return Outcome(False, _("The alert is over: it has cleared by itself."))
-    return Outcome(False, _("%(name)s acknowledged it before.") % {"name": found.alert.acknowledged_name})
+        return Outcome(False, _("The alert has already been cleared."))
+    return Outcome(False, _("%(name)s has already acknowledged it.") % {"name": found.alert.acknowledged_name})
 
 
 def _ask(found: Found, viewer: Viewer) -> Outcome:
     command = record_as(found.run.pk, _request(found), viewer)
     if command.state == CommandState.REFUSED:
-        return Outcome(False, _("The run refused it: %(reason)s") % {"reason": command.outcome})
+        return Outcome(False, _("The command was refused: %(reason)s") % {"reason": command.outcome})
     if command.state == CommandState.SENT:
-        return Outcome(True, _("The run was asked. It acts at its next step."))
+        return Outcome(True, _("The command was sent. It takes effect at the next step."))
     return Outcome(True, _("It is done."))
 
 
@@ -188,7 +188,7 @@ def _request(found: Found) -> Request:
     try:
         return parse_command(payload).caused_by(cause)
     except InvalidCommand as error:
-        raise CannotAct(_("This cannot be asked of the run"), str(error), 409, found.run.pk) from error
+        raise CannotAct(_("The run does not accept this command"), str(error), 409, found.run.pk) from error
 
 
 def _scaling(found: Found) -> tuple[str, float]:
@@ -196,16 +196,14 @@ def _scaling(found: Found) -> tuple[str, float]:
     if found.link.action == LinkAction.HALVE:
         knob = next((name for name in found.run.knob_specs if is_learning_rate(name)), "")
         if not knob:
-            title = _("This run has no learning rate that can be changed")
+            title = _("The learning rate of this run cannot be changed")
             raise CannotAct(title, _("Open the run to see what can be changed."), 409, found.run.pk)
         return knob, HALF
     rule = as_rule(found.alert.rule) if found.alert.rule is not None else None
     if rule is None or rule.action != RuleAction.SCALE_KNOB or not rule.knob or rule.factor is None:
         title = _("The rule of this alert was changed")
-        raise CannotAct(
-            title, _("It asks for no change of a value any more. Open the run and act there."), 409, found.run.pk
-        )
+        raise CannotAct(title, _("The rule no longer changes a value. Open the run and act there."), 409, found.run.pk)
     if rule.makes_too_small(knob_numbers(found.run, rule.knob)):
         title = _("The value would be smaller than the rule allows")
-        raise CannotAct(title, _("Open the run to set it by hand."), 409, found.run.pk)
+        raise CannotAct(title, _("Open the run to set the value by hand."), 409, found.run.pk)
     return rule.knob, rule.factor

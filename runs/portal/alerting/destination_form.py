@@ -42,7 +42,7 @@ class DestinationForm(forms.ModelForm[AlertDestination]):
     recipients = forms.CharField(
         label=gettext_lazy("Mail addresses"),
         max_length=2000,
-        help_text=gettext_lazy("One or several, divided by commas."),
+        help_text=gettext_lazy("One or more addresses, separated by commas."),
         widget=forms.TextInput(attrs=TEXT | {"inputmode": "email"}),
     )
     webhook = forms.CharField(
@@ -52,14 +52,14 @@ class DestinationForm(forms.ModelForm[AlertDestination]):
         label=gettext_lazy("Signing secret"),
         max_length=200,
         required=False,
-        help_text=gettext_lazy("Begins with SEC. Empty if the robot is secured by a keyword."),
+        help_text=gettext_lazy("Begins with SEC. Leave empty if the robot uses a keyword."),
         widget=forms.TextInput(attrs=SECRET),
     )
     address = forms.CharField(
         label=gettext_lazy("Apprise address"),
         max_length=addresses.LONGEST_ADDRESS,
         help_text=gettext_lazy(
-            "Such as ntfys://ntfy.sh/topic, slack://…, tgram://…, lark://… or jsons://example.org/hook for a webhook."
+            "For example ntfys://ntfy.sh/topic, slack://…, tgram://…, lark://… or jsons://example.org/hook (webhook)."
         ),
         widget=forms.TextInput(attrs=SECRET),
     )
@@ -67,23 +67,23 @@ class DestinationForm(forms.ModelForm[AlertDestination]):
         label=gettext_lazy("Links act for"),
         queryset=User.objects.none(),
         required=False,
-        empty_label=gettext_lazy("nobody: whoever opens one signs in first"),
+        empty_label=gettext_lazy("nobody: log in when opening a link"),
         help_text=gettext_lazy(
-            "Messages hold links that pause or stop the run. Whoever has a message may use them in this person's name."
+            "Messages contain links that control the run. Anyone with the message can use them in this person's name."
         ),
         widget=forms.Select(attrs=SELECT),
     )
     digest_minutes = forms.IntegerField(
-        label=gettext_lazy("Digest of minutes"),
+        label=gettext_lazy("Digest interval in minutes"),
         initial=0,
         min_value=0,
         max_value=LONGEST_DIGEST_MINUTES,
-        help_text=gettext_lazy("Alerts of so many minutes are one message. 0: each at once."),
+        help_text=gettext_lazy("Collect alerts for this many minutes into one message. 0: send at once."),
         widget=forms.NumberInput(attrs={"class": "form-control"}),
     )
     language = forms.ChoiceField(
         label=gettext_lazy("Language of messages"),
-        choices=[("", gettext_lazy("that of the installation")), *settings.LANGUAGES],
+        choices=[("", gettext_lazy("same as the installation")), *settings.LANGUAGES],
         required=False,
         widget=forms.Select(attrs=SELECT),
     )
@@ -91,7 +91,9 @@ class DestinationForm(forms.ModelForm[AlertDestination]):
         label=gettext_lazy("Time zone"),
         initial="UTC",
         max_length=64,
-        help_text=gettext_lazy("Of quiet hours and of times in messages: such as Asia/Shanghai, Europe/Berlin or UTC."),
+        help_text=gettext_lazy(
+            "For quiet hours and times in messages, for example Asia/Shanghai, Europe/Berlin or UTC."
+        ),
         widget=forms.TextInput(attrs=TEXT),
     )
 
@@ -113,15 +115,17 @@ class DestinationForm(forms.ModelForm[AlertDestination]):
             "name": gettext_lazy("Name"),
             "keyword": gettext_lazy("Keyword"),
             "least_severity": gettext_lazy("Least severity"),
-            "tells_cleared": gettext_lazy("Also tell when an alert clears"),
+            "tells_cleared": gettext_lazy("Also notify when an alert is cleared"),
             "quiet_from": gettext_lazy("Quiet from"),
             "quiet_until": gettext_lazy("Quiet until"),
         }
         help_texts = {
-            "name": gettext_lazy("Shown to the members of the project."),
-            "keyword": gettext_lazy("What the robot asks each message to contain. Empty if it has a signing secret."),
-            "least_severity": gettext_lazy("Less severe alerts are not told."),
-            "quiet_until": gettext_lazy("In quiet hours only critical alerts are told; the others wait for their end."),
+            "name": gettext_lazy("Visible to members of the project."),
+            "keyword": gettext_lazy(
+                "The keyword that every message must contain. Leave empty if the robot has a signing secret."
+            ),
+            "least_severity": gettext_lazy("Less severe alerts are not sent."),
+            "quiet_until": gettext_lazy("In quiet hours only critical alerts are sent; the others wait until the end."),
         }
         widgets = {
             "name": forms.TextInput(attrs=TEXT),
@@ -143,14 +147,14 @@ class DestinationForm(forms.ModelForm[AlertDestination]):
             if self.instance.pk is None:
                 continue
             field.required = False
-            field.help_text = _("Now: %(hint)s. Leave empty to keep it.") % {"hint": self.instance.hint}
+            field.help_text = _("Current value: %(hint)s. Leave empty to keep it.") % {"hint": self.instance.hint}
         if kind == DestinationKind.DINGTALK and self.instance.pk is None:
             self.fields["webhook"].help_text = _(
-                "In the group: Group settings, Robots, Custom. It begins with https://oapi.dingtalk.com/robot/send."
+                "In the group: Group settings, Robots, Custom. The address begins with https://oapi.dingtalk.com/robot/send."
             )
         if kind == DestinationKind.WECOM and self.instance.pk is None:
             self.fields["webhook"].help_text = _(
-                "In the group: Add a group robot. It begins with https://qyapi.weixin.qq.com/cgi-bin/webhook/send."
+                "In the group: Add a group robot. The address begins with https://qyapi.weixin.qq.com/cgi-bin/webhook/send."
             )
         people = self.fields["person"]
         assert isinstance(people, forms.ModelChoiceField)
@@ -172,7 +176,7 @@ class DestinationForm(forms.ModelForm[AlertDestination]):
         try:
             ZoneInfo(zone)
         except (OSError, ValueError, LookupError) as error:
-            raise forms.ValidationError(_("There is no such time zone: write it as Asia/Shanghai or UTC.")) from error
+            raise forms.ValidationError(_("Unknown time zone. Write it like Asia/Shanghai or UTC.")) from error
         return zone
 
     def clean(self) -> dict[str, Any]:
@@ -180,9 +184,9 @@ class DestinationForm(forms.ModelForm[AlertDestination]):
         begin, end = chosen.get("quiet_from"), chosen.get("quiet_until")
         if (begin is None) != (end is None) and not {"quiet_from", "quiet_until"} & set(self.errors):
             missing = "quiet_until" if end is None else "quiet_from"
-            self.add_error(missing, _("Enter both times, or none for no quiet hours."))
+            self.add_error(missing, _("Enter both times, or leave both empty for no quiet hours."))
         elif begin is not None and begin == end:
-            self.add_error("quiet_until", _("Enter another time than the one from which it is quiet."))
+            self.add_error("quiet_until", _("The end must differ from the start."))
         try:
             self.found = self._address(chosen)
         except InvalidAddress as error:
@@ -205,7 +209,7 @@ class DestinationForm(forms.ModelForm[AlertDestination]):
         """Return the address that was entered, None where there is none or it has an error already."""
         entered = {name: chosen.get(name) or "" for name in ADDRESS_FIELDS[self.kind]}
         if entered.get("signing_secret") and not entered["webhook"] and "webhook" not in self.errors:
-            raise InvalidAddress("webhook", _("Enter the webhook address too: both are kept as one."))
+            raise InvalidAddress("webhook", _("Enter the webhook address too: both are stored together."))
         match self.kind:
             case DestinationKind.MAIL if entered["recipients"]:
                 return addresses.mail(entered["recipients"])

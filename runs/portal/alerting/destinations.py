@@ -91,7 +91,7 @@ def delete_destination(request: HttpRequest, slug: str, pk: int) -> HttpResponse
     with transaction.atomic():
         note(own.user, found, DELETION, "deleted")
         found.delete()
-    messages.success(request, _("%(name)s is told of alerts no more.") % {"name": found.name})
+    messages.success(request, _("%(name)s is no longer notified of alerts.") % {"name": found.name})
     return redirect("destinations", own.project.slug)
 
 
@@ -118,7 +118,7 @@ def _answer(request: HttpRequest, own: Membership, form: DestinationForm) -> Htt
     with transaction.atomic():
         saved = form.save_for(own.user)
         note_saved(own.user, saved, is_new, form.changed_data)
-    messages.success(request, _("Saved. Send a test message to see whether it arrives."))
+    messages.success(request, _("Saved. Send a test message to check that it arrives."))
     return redirect("destination", own.project.slug, saved.pk)
 
 

@@ -63,7 +63,7 @@ class MailAccountForm(forms.Form):
         label=gettext_lazy("Account"),
         max_length=200,
         required=False,
-        help_text=gettext_lazy("The whole mail address. It is also the sender, as QQ, 163 and Gmail ask."),
+        help_text=gettext_lazy("The full mail address. It is also the sender: QQ, 163 and Gmail require this."),
         widget=forms.TextInput(attrs=SECRET | {"inputmode": "email"}),
     )
     code = forms.CharField(
@@ -80,7 +80,7 @@ class MailAccountForm(forms.Form):
         min_value=1,
         max_value=65535,
         required=False,
-        help_text=gettext_lazy("Usually 465 with TLS from the start, 587 with STARTTLS. Empty: that one."),
+        help_text=gettext_lazy("Usually 465 with TLS, 587 with STARTTLS. Leave empty for that port."),
         widget=forms.NumberInput(attrs={"class": "form-control"}),
     )
     security = forms.ChoiceField(
@@ -101,7 +101,7 @@ class MailAccountForm(forms.Form):
         super().__init__(data, initial=_shown(account))
         self.account = account
         if account is not None and account.secret:
-            self.fields["code"].help_text = _("One is kept. Leave empty to keep it.")
+            self.fields["code"].help_text = _("A value is stored. Leave empty to keep it.")
 
     def provider(self) -> list[forms.BoundField]:
         """Return the fields that every account has."""
@@ -141,13 +141,13 @@ class MailAccountForm(forms.Form):
     def _clean_server(self, chosen: dict[str, Any]) -> None:
         host = chosen.get("host", "")
         if not HOST.match(host) and "host" not in self.errors:
-            self.add_error("host", _("Enter the name of the mail server alone, such as smtp.example.org."))
+            self.add_error("host", _("Enter only the name of the mail server, for example smtp.example.org."))
         chosen["security"] = chosen.get("security") or MailSecurity.TLS
         if not chosen.get("port") and "port" not in self.errors:
             standard = {MailSecurity.TLS: 465, MailSecurity.STARTTLS: 587, MailSecurity.NONE: 25}
             chosen["port"] = standard[MailSecurity(chosen["security"])]
         if chosen["security"] == MailSecurity.NONE and chosen.get("user"):
-            self.add_error("security", _("Choose TLS or STARTTLS: without them the password can be read on its way."))
+            self.add_error("security", _("Choose TLS or STARTTLS: otherwise the password is sent in clear text."))
         if not chosen.get("sender") and "sender" not in self.errors:
             self._check_account(chosen.get("user", ""))
 
@@ -156,7 +156,9 @@ class MailAccountForm(forms.Form):
         try:
             validate_email(user)
         except ValidationError:
-            self.add_error("user", _("Enter the whole mail address, such as ann@example.org: it is the sender."))
+            self.add_error(
+                "user", _("Enter the full mail address, for example ann@example.org. It is also the sender.")
+            )
 
     def _check_code(self, chosen: dict[str, Any]) -> None:
         if chosen.get("code") or not chosen.get("user"):
@@ -165,7 +167,7 @@ class MailAccountForm(forms.Form):
         if kept is None or not kept.secret:
             self.add_error("code", _("Enter the authorization code, or the password, of this account."))
         elif any(getattr(kept, name) != chosen[name] for name in BOUND):
-            text = _("Enter the code again: the kept one was entered for another server or account.")
+            text = _("Enter the code again: the stored one belongs to another server or account.")
             self.add_error("code", text)
 
 
@@ -184,7 +186,7 @@ def mail_account(request: HttpRequest, slug: str) -> HttpResponse:
     with transaction.atomic():
         saved = form.save(own.project, own.user)
         note_saved(own.user, saved, account is None, form.changed_data)
-    messages.success(request, _("Saved. Send a test message to see whether it arrives."))
+    messages.success(request, _("Saved. Send a test message to check that it arrives."))
     return redirect("mail_account", own.project.slug)
 
 

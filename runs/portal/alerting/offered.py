@@ -41,13 +41,13 @@ class Offered:
             return ""
         if any(rule.matches(rule.detector, name) for name in self.series):
             return ""
-        return _("No run here has logged such a series lately. The rule holds as soon as one does.")
+        return _("No recent run has logged such a series. The rule applies as soon as one does.")
 
     def note_on_knob(self, knob: str) -> str:
         """Return a sentence if no run has a knob of this name that can be scaled, or ""."""
         if not knob or knob in self.knobs:
             return ""
-        return _("No run here has a knob of this name whose value is a number. The rule scales it as soon as one has.")
+        return _("No run has a numeric knob of this name. The rule applies as soon as one does.")
 
 
 def newest_runs(project: Project) -> list[Run]:

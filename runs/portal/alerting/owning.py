@@ -32,7 +32,7 @@ def owner_of(request: HttpRequest, slug: str) -> Membership:
     """Return the membership of an owner of the project. Raises `Http404` for strangers, else `PermissionDenied`."""
     own = membership_in(request.user, slug)
     if own.role != Role.OWNER:
-        raise PermissionDenied(_("Only owners of the project change who is told of alerts."))
+        raise PermissionDenied(_("Only owners of the project can change alert destinations."))
     return own
 
 
@@ -75,6 +75,9 @@ def try_out(request: HttpRequest, destination: AlertDestination) -> None:
         # What is no server's answer but ours may be in the catalogue.
         is_sent, answer = result.ok, _(result.answer) if result.answer else ""
     else:
-        is_sent, answer = False, _("No test was sent: the project has sent many. Wait a minute, then try again.")
+        is_sent, answer = (
+            False,
+            _("No test was sent, because the project has sent too many. Wait a minute and try again."),
+        )
     told = render_to_string("alerting/result.html", {"is_sent": is_sent, "answer": answer})
     messages.add_message(request, messages.SUCCESS if is_sent else messages.ERROR, told)

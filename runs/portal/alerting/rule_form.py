@@ -42,14 +42,16 @@ class RuleForm(forms.Form):
         label=gettext_lazy("Series"),
         max_length=200,
         required=False,
-        help_text=gettext_lazy("Such as train/loss, or */loss: * stands for any text. Empty is for all series."),
+        help_text=gettext_lazy(
+            "For example train/loss, or */loss, where * stands for any text. Leave empty for all series."
+        ),
         widget=forms.TextInput(attrs=CONTROL | {"autocomplete": "off", "list": "offered-series"}),
     )
     is_on = _flag(gettext_lazy("On"))
-    tells = _flag(gettext_lazy("Tell the destinations"))
+    tells = _flag(gettext_lazy("Notify the destinations"))
     severity = forms.ChoiceField(
         label=gettext_lazy("Severity"),
-        choices=[("", gettext_lazy("as the detector says")), *Severity.choices],
+        choices=[("", gettext_lazy("set by the detector")), *Severity.choices],
         required=False,
         widget=forms.Select(attrs=SELECT),
     )
@@ -57,7 +59,7 @@ class RuleForm(forms.Form):
         label=gettext_lazy("Cool-down in seconds"),
         min_value=0,
         max_value=LONGEST_COOL_DOWN_S,
-        help_text=gettext_lazy("So long after an alert of a series began, none begins."),
+        help_text=gettext_lazy("Minimum time between the beginnings of two alerts of a series."),
         widget=forms.NumberInput(attrs=CONTROL),
     )
     is_above = forms.TypedChoiceField(
@@ -67,7 +69,9 @@ class RuleForm(forms.Form):
         widget=forms.Select(attrs=SELECT),
     )
     limit = _number(gettext_lazy("Limit"))
-    clear_at = _number(gettext_lazy("Cleared at"), gettext_lazy("Where the alert is over; empty is at the limit."))
+    clear_at = _number(
+        gettext_lazy("Cleared at"), gettext_lazy("The alert is cleared at this value. Leave empty to use the limit.")
+    )
     points = forms.IntegerField(
         label=gettext_lazy("Points in a row"),
         min_value=1,
@@ -78,7 +82,7 @@ class RuleForm(forms.Form):
         label=gettext_lazy("Action"),
         choices=[("", gettext_lazy("none")), *RuleAction.choices],
         required=False,
-        help_text=gettext_lazy("What it asks of the run as an alert begins; never for one that is late or snoozed."),
+        help_text=gettext_lazy("The action when an alert begins. Late and snoozed alerts trigger no action."),
         widget=forms.Select(attrs=SELECT),
     )
     knob = forms.CharField(
@@ -89,7 +93,9 @@ class RuleForm(forms.Form):
         widget=forms.TextInput(attrs=CONTROL | {"autocomplete": "off", "list": "offered-knobs"}),
     )
     factor = _number(gettext_lazy("Times"), gettext_lazy("0.5 halves it."))
-    smallest = _number(gettext_lazy("Smallest value"), gettext_lazy("The rule does not act where it would be less."))
+    smallest = _number(
+        gettext_lazy("Smallest value"), gettext_lazy("The rule does not act if the result would be smaller.")
+    )
     most_per_hour = forms.IntegerField(
         label=gettext_lazy("Most per hour"),
         min_value=1,
@@ -97,7 +103,7 @@ class RuleForm(forms.Form):
         widget=forms.NumberInput(attrs=CONTROL),
     )
     once_per_attempt = _flag(gettext_lazy("Once per attempt"))
-    dry_run = _flag(gettext_lazy("Dry run: only note what it would have asked"))
+    dry_run = _flag(gettext_lazy("Dry run: only record what the rule would do"))
 
     OF_ALERT = ("series", "severity", "cool_down_s", "is_on", "tells")
     OF_LIMIT = ("is_above", "limit", "clear_at", "points")
@@ -172,16 +178,16 @@ class RuleForm(forms.Form):
         limit, clear_at = given.get("limit"), given.get("clear_at")
         is_above = given.get("is_above")
         if limit is not None and clear_at is not None and (clear_at > limit if is_above else clear_at < limit):
-            self.add_error("clear_at", _("It is cleared on the other side of the limit."))
+            self.add_error("clear_at", _("Give a value on the other side of the limit."))
         if self.rule.has_limit and limit is None and "limit" not in self.errors:
             self.add_error("limit", _("Give the limit."))
         if given.get("action") == RuleAction.SCALE_KNOB:
             if not given.get("knob"):
-                self.add_error("knob", _("Name the knob that is scaled."))
+                self.add_error("knob", _("Name the knob to scale."))
             if not given.get("factor") or given["factor"] <= 0:
                 self.add_error("factor", _("Give a number above 0."))
         if self._taken.filter(series=given.get("series", "")).exists():
-            self.add_error("series", _("There is a rule of this detector for these series already: edit that one."))
+            self.add_error("series", _("A rule of this detector for these series already exists. Edit that one."))
         return given
 
     def typed(self) -> Rule:

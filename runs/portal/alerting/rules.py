@@ -208,7 +208,7 @@ def _edit(request: HttpRequest, place: Place) -> HttpResponse:
                 place.project, place.run, rule.detector, request.user.pk,
             )  # fmt: skip
             form.save_to(row)
-            messages.success(request, _("The rule is stored; trainings that run take it within seconds."))
+            messages.success(request, _("The rule is saved. Running trainings apply it within seconds."))
             for note in form.notes().values():
                 messages.warning(request, note)
             return redirect(place.address)

@@ -8,24 +8,24 @@ export function alertTexts({ detector, title, text, cause }) {
   const happened = causeText(cause, text);
   const known = {
     "non-finite": [gettext("Not finite"), gettext("A value is NaN or infinite.")],
-    spike: [gettext("Spike"), gettext("The loss jumped far above what was usual.")],
-    divergence: [gettext("Divergence"), gettext("It gets worse instead of better.")],
-    plateau: [gettext("Plateau"), gettext("It has not improved for long.")],
+    spike: [gettext("Spike"), gettext("The loss jumped far above its usual level.")],
+    divergence: [gettext("Divergence"), gettext("The metric gets worse instead of better.")],
+    plateau: [gettext("Plateau"), gettext("The metric has not improved for a long time.")],
     overfitting: [gettext("Overfitting"), gettext("The validation loss rises while the training loss falls.")],
-    throughput: [gettext("Slower"), gettext("Speed fell below half of what was usual.")],
-    stall: [gettext("Stalled"), gettext("No step for far longer than usual.")],
-    "rank-lag": [gettext("A rank lags"), gettext("Steps of this rank take longer than those of the others.")],
-    "data-bound": [gettext("Waits for data"), gettext("Most of the time goes into waiting for data.")],
-    "gpu-idle": [gettext("GPU idle"), gettext("The GPU hardly works while the training runs.")],
-    "gpu-hot": [gettext("GPU hot"), gettext("The GPU is close to where it slows itself down.")],
-    "gpu-throttled": [gettext("GPU throttled"), gettext("The GPU slows down because of heat or power.")],
-    "gpu-memory": [gettext("GPU memory nearly full"), gettext("Little is left of the memory of the GPU.")],
+    throughput: [gettext("Slower"), gettext("The speed fell below half of the usual speed.")],
+    stall: [gettext("Stalled"), gettext("No step was completed for far longer than usual.")],
+    "rank-lag": [gettext("Slow rank"), gettext("This rank takes longer per step than the others.")],
+    "data-bound": [gettext("Waiting for data"), gettext("The training spends most of its time waiting for data.")],
+    "gpu-idle": [gettext("GPU idle"), gettext("The GPU is almost idle while the training runs.")],
+    "gpu-hot": [gettext("GPU hot"), gettext("The GPU is close to the temperature at which it throttles.")],
+    "gpu-throttled": [gettext("GPU throttled"), gettext("The GPU is throttled because of heat or power.")],
+    "gpu-memory": [gettext("GPU memory nearly full"), gettext("Almost all memory of the GPU is in use.")],
     // What is wrong with the run as a whole: its text says what happened.
     crash: [gettext("Crashed"), happened],
     restart: [gettext("Started again"), happened],
     lost: [gettext("Lost"), happened],
     disk: [gettext("Disk nearly full"), happened],
-    threshold: [gettext("Beyond its limit"), gettext("The value is beyond the limit that was set.")],
+    threshold: [gettext("Beyond its limit"), gettext("The value is beyond the limit.")],
   }[detector];
   return known ? { title: known[0], text: known[1] } : { title, text };
 }
@@ -68,13 +68,13 @@ export function actionText({ action, action_state: state, action_text: text, hel
     scale_knob: gettext("scale a knob"),
   };
   const reasons = {
-    rule_changed: gettext("Its rule was changed or deleted."),
+    rule_changed: gettext("The rule was changed or deleted."),
     attempt_ended: gettext("Its attempt had ended."),
-    same_cause: gettext("A rule has done so for another alert that began within a minute of this one."),
-    replayed: gettext("The run replays another one: what a rule did there is repeated."),
-    acted_in_attempt: gettext("The rule has acted in this attempt before."),
-    acted_often: gettext("The rule has acted as often as it may in an hour."),
-    not_done: gettext("The training has not said how a checkpoint is saved."),
+    same_cause: gettext("A rule has already done this for another alert that began within a minute of this one."),
+    replayed: gettext("The run replays another run, so actions of rules are repeated from there."),
+    acted_in_attempt: gettext("The rule has already acted in this attempt."),
+    acted_often: gettext("The rule has reached its limit of actions per hour."),
+    not_done: gettext("The training does not support saving checkpoints."),
     no_knob: gettext("The training has no such knob."),
     too_small: gettext("The value would be smaller than the rule allows."),
   };
@@ -82,7 +82,7 @@ export function actionText({ action, action_state: state, action_text: text, hel
   const name = known[action] ?? action;
   if (state === "held_back") return fill(gettext("The rule did not act ({action}): {reason}"), { action: name, reason: reasons[why] ?? text });
   const what = text ? `${name}, ${text}` : name;
-  if (state === "dry_run") return fill(gettext("Dry run, the rule would have asked: {action}"), { action: what });
-  if (state === "asked") return fill(gettext("The rule asked: {action}"), { action: what });
-  return fill(gettext("The rule asks at once: {action}"), { action: what });
+  if (state === "dry_run") return fill(gettext("Dry run; the rule would have done this: {action}"), { action: what });
+  if (state === "asked") return fill(gettext("Action of the rule: {action}"), { action: what });
+  return fill(gettext("The rule is about to act: {action}"), { action: what });
 }

@@ -108,7 +108,7 @@ def test_ntfy_takes_a_message_and_the_curve(lab: Stack) -> None:
     server = Ntfy()
     server.start()
     destination = add_destination(lab, "service", server.url)
-    assert tried(lab, destination) == (True, "The service took the message.")
+    assert tried(lab, destination) == (True, "The service accepted the message.")
     begin_alerts(lab, series="train/loss", points=True)
     with sending(lab):
         wait_for(lambda: states(lab) == ["sent"], f"the message\n{lab.log()}")

@@ -37,10 +37,10 @@ def test_it_says_what_the_rule_asked_of_the_run_or_why_it_did_not(lease: Lease, 
     alert_of(lease, rule)
     alert_of(lease, rule, series="train/accuracy")
     made = told(destination)
-    asked = "The rule asked: scale a knob, learning_rate × 0.5"
+    asked = "Action of the rule: scale a knob, learning_rate × 0.5"
     held_back = (
         "The rule did not act (scale a knob): "
-        "A rule has done so for another alert that began within a minute of this one."
+        "A rule has already done this for another alert that began within a minute of this one."
     )
     (story,) = made.stories
     assert [story.worst.action, *(each.action for each in story.others)] == [asked, held_back]
@@ -98,7 +98,7 @@ def test_a_destination_is_told_in_its_language_by_its_clock(lease: Lease, destin
             "UTC",
             (
                 "Divergence",
-                "It gets worse instead of better.",
+                "The metric gets worse instead of better.",
                 "3.2 GiB of 100.0 GiB are free",
                 "2026-06-01 18:05:00 UTC",
             ),

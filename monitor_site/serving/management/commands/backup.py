@@ -15,12 +15,12 @@ from steersman.exit_codes import EXIT_BAD_INPUT
 
 
 class Command(BaseCommand):
-    help = "Write database and files of all runs to one archive, consistent while trainings run. It holds secrets."
+    help = "Write the database and the files of all runs to one archive, also while trainings run. It contains secrets."
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("file", metavar="FILE.tar", help="where to write it")
-        parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+        parser.add_argument("file", metavar="FILE.tar", help="path of the archive")
+        parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
 
     def handle(self, **options: Any) -> None:
         target = Path(options["file"]).absolute()
@@ -33,8 +33,8 @@ class Command(BaseCommand):
                 f"The database cannot be read ({error}): is it migrated?", returncode=EXIT_BAD_INPUT
             ) from error
         for name in done.missing:
-            self.stdout.write(f"missing before already: {name}")
+            self.stdout.write(f"already missing before the backup: {name}")
         if done.elsewhere:
             runs = ", ".join(map(str, done.elsewhere))
-            self.stdout.write(f"files on other hosts, not in this backup: runs {runs}. Make a backup there too.")
+            self.stdout.write(f"Not in this backup: files on other hosts (runs {runs}). Create a backup there too.")
         self.stdout.write(f"{target}: {done.runs} runs, {target.stat().st_size / 1e6:.1f} MB")

@@ -11,11 +11,15 @@ from steersman.exit_codes import EXIT_BAD_INPUT
 
 
 class Command(BaseCommand):
-    help = "Start portal, embedded server and a training of the image classifier, and print logins. Ctrl-C ends it."
+    help = "Start the portal, the embedded server and a training of MNIST, and print logins. Stop with Ctrl-C."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the training, repeatable"
+            "--set",
+            action="append",
+            default=[],
+            metavar="NAME=VALUE",
+            help="a parameter of the training, repeatable",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -21,11 +21,11 @@ SHORTEST_HIDDEN_CHARACTERS = 4
 
 
 class Command(BaseCommand):
-    help = "Look at everything that portal and trainings need, and say what is wrong and what to do. Changes nothing."
+    help = "Check everything that the portal and trainings need, and print problems with remedies. Changes nothing."
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--mail", metavar="ADDRESS", default="", help="send a test message there")
+        parser.add_argument("--mail", metavar="ADDRESS", default="", help="send a test message to this address")
         parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
 
     def handle(self, **options: Any) -> None:
@@ -34,7 +34,7 @@ class Command(BaseCommand):
                 validate_email(options["mail"])
             except ValidationError as error:
                 raise CommandError(
-                    f"mail: {options['mail']} is no mail address; give one such as ann@example.org.",
+                    f"mail: {options['mail']} is not a mail address. Write it like ann@example.org.",
                     returncode=EXIT_BAD_INPUT,
                 ) from error
         findings = examine(checks(options["mail"]), hide_secrets)

@@ -19,8 +19,8 @@ NAME = "admin"
 
 class Command(BaseCommand):
     help = (
-        "Where there is no account yet: make an administrator with a generated password and a project of theirs, and "
-        "print the login, once. A lost password is set anew by `manage.py changepassword admin`."
+        "If there is no account yet, create an administrator with a generated password and a project, and print the "
+        "login once. `manage.py changepassword admin` replaces a lost password."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:

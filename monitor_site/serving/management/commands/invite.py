@@ -17,7 +17,7 @@ from steersman.exit_codes import EXIT_BAD_INPUT
 
 
 class Command(BaseCommand):
-    help = "Print a link by which one person joins a project, with an account of theirs or a new one."
+    help = "Print a link with which one person can join a project, with an existing or a new account."
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -27,12 +27,12 @@ class Command(BaseCommand):
             "--days", type=int, default=INVITE_DAYS, help=f"how long the link holds (default: {INVITE_DAYS})"
         )
         parser.add_argument(
-            "--user", type=option_text, default="", metavar="USERNAME", help="who invites; an owner where left out"
+            "--user", type=option_text, default="", metavar="USERNAME", help="the inviting owner; any owner by default"
         )
 
     def handle(self, **options: Any) -> None:
         if options["role"] not in Role.values:
-            self._refuse(f"role: {options['role']!r} is none; use one of {', '.join(Role.values)}.")
+            self._refuse(f"role: {options['role']!r} is not a role; use one of {', '.join(Role.values)}.")
         if not 1 <= options["days"] <= LONGEST_INVITE_DAYS:
             self._refuse(f"days: give 1 to {LONGEST_INVITE_DAYS}.")
         project = Project.objects.filter(slug=options["project"]).first()
@@ -48,7 +48,7 @@ class Command(BaseCommand):
             if user is None:
                 self._refuse(f"user: there is no {name!r}.")
             if not may_invite(user, project):
-                self._refuse(f"user: {name} is no owner of {project.slug}; name one, or leave --user out.")
+                self._refuse(f"user: {name} is not an owner of {project.slug}. Name an owner, or omit --user.")
             return user
         owners = User.objects.filter(memberships__project=project, memberships__role=Role.OWNER, is_active=True)
         user = owners.order_by("pk").first() or User.objects.filter(is_superuser=True, is_active=True).first()

@@ -15,13 +15,13 @@ from steersman.exit_codes import EXIT_BAD_INPUT
 
 
 class Command(BaseCommand):
-    help = "Put a backup into an empty data folder and database. All of it is checked before anything is put in place."
+    help = "Restore a backup into an empty data folder and database, after checking all of it."
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("file", metavar="FILE.tar", help="what manage.py backup wrote")
+        parser.add_argument("file", metavar="FILE.tar", help="archive written by manage.py backup")
         parser.add_argument(
-            "--keep-queue", action="store_true", help="leave queued runs queued; by default they wait for a person"
+            "--keep-queue", action="store_true", help="keep queued runs in the queue; by default they are withdrawn"
         )
 
     def handle(self, **options: Any) -> None:
@@ -31,7 +31,7 @@ class Command(BaseCommand):
         except ArchiveError as error:
             raise CommandError(str(error), returncode=EXIT_BAD_INPUT) from error
         except DatabaseError as error:
-            raise CommandError(f"The database does not take the backup: {error}.", returncode=EXIT_BAD_INPUT) from error
+            raise CommandError(f"The database rejected the backup: {error}.", returncode=EXIT_BAD_INPUT) from error
         self.stdout.write(
-            f"{done.runs} runs as of {done.made_at}. Those that trained are lost: resume them, or start watch."
+            f"Restored {done.runs} runs as of {done.made_at}. Runs that trained are lost: resume them, or start watch."
         )

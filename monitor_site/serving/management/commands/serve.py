@@ -15,8 +15,9 @@ from steersman.former_name import former_name_notice
 
 class Command(BaseCommand):
     help = (
-        "Serve the portal, with embedded server and watch, until Ctrl-C or SIGTERM; trainings go on. STEERSMAN_BIND "
-        "(default 127.0.0.1) and STEERSMAN_PORT (8765) say where; STEERSMAN_BIND=0.0.0.0 lets other machines in."
+        "Run the portal, the embedded server and the scheduler until Ctrl-C or SIGTERM. Trainings continue after that. "
+        "STEERSMAN_BIND (default 127.0.0.1) and STEERSMAN_PORT (8765) set the address; STEERSMAN_BIND=0.0.0.0 allows "
+        "access from other machines."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:

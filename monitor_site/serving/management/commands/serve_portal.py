@@ -16,7 +16,7 @@ from steersman.exit_codes import EXIT_BAD_INPUT
 
 
 class Command(BaseCommand):
-    help = "Serve the portal: pages and WebSockets. SIGTERM and SIGINT end it in order."
+    help = "Serve the pages and WebSockets of the portal. SIGTERM and SIGINT shut it down cleanly."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--port", type=int, default=settings.STEERSMAN_PORT, help="default: STEERSMAN_PORT or 8765")

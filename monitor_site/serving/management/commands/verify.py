@@ -17,11 +17,11 @@ from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED
 
 
 class Command(BaseCommand):
-    help = "Check hashes of checkpoints, numbers of events, journals, chunks, and files without rows. Changes nothing."
+    help = "Check checkpoints, events, journals, chunks and orphaned files. Changes nothing."
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--run", type=int, metavar="N", help="this run alone")
+        parser.add_argument("--run", type=int, metavar="N", help="check only this run")
         parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
 
     def handle(self, **options: Any) -> None:
@@ -37,6 +37,6 @@ class Command(BaseCommand):
             for each in found:
                 of_run = f"run {each.run}: " if each.run is not None else ""
                 self.stdout.write(f"{each.kind.ljust(8)} {of_run}{each.text}. {each.remedy}")
-            self.stdout.write(f"{len(found)} findings" if found else "Everything is whole.")
+            self.stdout.write(f"{len(found)} findings" if found else "No problems found.")
         if found:
             sys.exit(EXIT_FAILED)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from websockets import Subprotocol
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from runs.metrics.families import FAMILIES
 from tests.support.prometheus import prometheus_command, replaced
@@ -39,6 +39,13 @@ class Scene:
     ports: tuple[int, int]
     metrics_token: str
     command_token: str
+    second: subprocess.Popen[bytes]
+
+    def viewer(self, port: int) -> ClientConnection:
+        """Return a socket that follows the run."""
+        ticket = ticket_of(self.stack, self.run_id, self.command_token)
+        protocols = [Subprotocol("steersman.v1"), Subprotocol(f"ticket.{ticket}")]
+        return connect(f"ws://127.0.0.1:{port}/ws/runs/{self.run_id}/", subprotocols=protocols, max_size=None)
 
     def text(self, port: int) -> str:
         asked = urllib.request.Request(
@@ -72,7 +79,7 @@ def scene() -> Iterator[Scene]:
                 stack.manage("create_token", "--project", "lab", "--scope", scope, "--user", "operator").stdout.strip()
                 for scope in ("metrics", "command")
             ]
-            found = Scene(stack, run_id, (stack.port, second), made[0], made[1])
+            found = Scene(stack, run_id, (stack.port, second), made[0], made[1], portal)
 
             def answers() -> bool:
                 try:
@@ -94,10 +101,7 @@ def test_two_processes_tell_the_same_sum(scene: Scene) -> None:
     name = "steersman_portal_events_total"
     with ExitStack() as sockets:
         for port in (scene.ports[0], *scene.ports):
-            ticket = ticket_of(scene.stack, scene.run_id, scene.command_token)
-            address = f"ws://127.0.0.1:{port}/ws/runs/{scene.run_id}/"
-            protocols = [Subprotocol("steersman.v1"), Subprotocol(f"ticket.{ticket}")]
-            sockets.enter_context(connect(address, subprotocols=protocols, max_size=None))
+            sockets.enter_context(scene.viewer(port))
         for port in scene.ports:
             wait_for(lambda port=port: scene.service(port)["steersman_portal_viewers"] == 3, "three viewers")
         seen = [scene.service(scene.ports[0])[name]]
@@ -170,6 +174,20 @@ def test_the_real_prometheus_finds_a_live_run(scene: Scene, tmp_path: Path) -> N
         prometheus.terminate()
         prometheus.wait(60)
         log.close()
+
+
+def test_viewers_of_a_process_that_was_killed_are_counted_no_more(scene: Scene) -> None:
+    first, second = scene.ports
+    with scene.viewer(second), scene.viewer(second):
+        wait_for(lambda: scene.service(first)["steersman_portal_viewers"] == 2, "two viewers")
+        before = scene.closes(first), scene.service(first)["steersman_portal_events_total"]
+        scene.second.kill()
+        scene.second.wait()
+        wait_for(lambda: scene.service(first)["steersman_portal_viewers"] == 0, "the end of what it held")
+        told = scene.service(first)
+        assert told["steersman_portal_sockets"] == told["steersman_portal_watched_runs"] == 0
+        # What it had counted stays: a sum that fell would be read as a new beginning.
+        assert scene.closes(first) >= before[0] and told["steersman_portal_events_total"] >= before[1]
 
 
 def test_every_word_of_the_page_about_boards_and_rules_is_a_metric() -> None:

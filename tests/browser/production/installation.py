@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -14,6 +15,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -132,7 +134,17 @@ class Production:
         return {name: value.replace("/run/secrets/", f"{self.folder / 'secrets'}/") for name, value in given.items()}
 
     def reload_proxy(self) -> None:
+        """Have the proxy read its files again, as after a new certificate; return once no worker of before is left."""
+        before = psutil.Process(self.processes["proxy"].pid).children()
+        assert before
         subprocess.run([*self._nginx(), "-s", "reload"], check=True, capture_output=True, timeout=60)
+        wait_for(lambda: not any(worker.is_running() for worker in before), "the end of the workers of before")
+
+    def portals_in_access_log(self) -> set[str]:
+        """Return the portals that the proxy names in its log as those that answered a page."""
+        text = (self.folder / "access.log").read_text()
+        asked = re.findall(r" 200 \d+ portal 127\.0\.0\.1:(\d+) status 200 ", text)
+        return {name for name in PORTALS if str(self.ports[name]) in asked}
 
     def log(self) -> str:
         return self.stack.log()
@@ -185,22 +197,26 @@ class Production:
             ("/var/log/nginx", str(self.folder)),
         )
         site = replaced((DEPLOY / "nginx" / "steersman.conf").read_text(), changes)
-        (self.folder / "steersman.conf").write_text(site)
+        included = self.folder / "conf.d"
+        included.mkdir(exist_ok=True)
+        (included / "steersman.conf").write_text(site)
         portals = tuple(
             (f"127.0.0.1:{told}", f"127.0.0.1:{self.ports[name]}")
             for told, name in zip((8765, 8766), PORTALS, strict=True)
         )
-        (self.folder / "portals.conf").write_text(replaced((DEPLOY / "nginx" / "portals.conf").read_text(), portals))
+        (included / "portals.conf").write_text(replaced((DEPLOY / "nginx" / "portals.conf").read_text(), portals))
         temporary = "".join(
             f"{kind}_temp_path {self.folder / f'nginx_{kind}'};\n"
             for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
         # Run by root, as Debian does, its workers would be another user who may not enter the folder.
         user = "user root;\n" if os.geteuid() == 0 else ""
-        included = "".join(f"include {self.folder / name};\n" for name in ("steersman.conf", "portals.conf"))
-        (self.folder / "nginx.conf").write_text(
-            f"{user}daemon off;\npid {self.folder / 'nginx.pid'};\nevents {{}}\nhttp {{\n{temporary}{included}}}\n"
-        )
+        whole = (
+            ("worker_processes 4;", f"{user}daemon off;\nworker_processes 4;"),
+            ("/var/log/nginx", str(self.folder)), ("/run/nginx.pid", str(self.folder / "nginx.pid")),
+            ("include /etc/nginx/conf.d/*.conf;", f"{temporary}include {self.folder}/conf.d/*.conf;"),
+        )  # fmt: skip
+        (self.folder / "nginx.conf").write_text(replaced((DEPLOY / "nginx" / "nginx.conf").read_text(), whole))
         return self._nginx()
 
     def _prometheus(self) -> list[str]:

@@ -66,6 +66,7 @@ def test_a_run_is_live_over_tls_and_loses_no_point_while_every_part_is_restarted
         is_live(page)
     production.reload_proxy()
     is_live(page)
+    assert production.portals_in_access_log() == set(PORTALS)
     assert training.poll() is None, production.log()
 
     command = json.dumps({"command": "stop", "arguments": {}}).encode()

@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from monitor_site.addresses import hosts_for
 from monitor_site.environment.dangers import named_hosts, strong_key
 from monitor_site.environment.files import Environment, with_password
-from monitor_site.environment.sign_in import ALLAUTH, second_factor, single_sign_on
+from monitor_site.environment.sign_in import allauth_settings, passkey_login, second_factor, single_sign_on
 from monitor_site.environment.values import mebibytes, networks, package_folder, secret_key, slots
 from monitor_site.prefix import prefix_of
 from monitor_site.redis_socket import is_embedded, socket_path, socket_url
@@ -261,9 +261,9 @@ AXES_SENSITIVE_PARAMETERS = [
 AXES_ENABLE_ADMIN = False
 # Off: a password is enough for everybody. Else for those who have no second factor.
 STEERSMAN_SECOND_FACTOR = second_factor(env("STEERSMAN_SECOND_FACTOR", default="off"))
+STEERSMAN_PASSKEY_LOGIN = passkey_login(env.bool("STEERSMAN_PASSKEY_LOGIN", default=False), STEERSMAN_SECOND_FACTOR)
 STEERSMAN_OIDC = single_sign_on(env)
-SOCIALACCOUNT_PROVIDERS = STEERSMAN_OIDC.providers() if STEERSMAN_OIDC else {}
-vars().update(ALLAUTH)
+vars().update(allauth_settings(STEERSMAN_SECOND_FACTOR, STEERSMAN_PASSKEY_LOGIN, STEERSMAN_OIDC))
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "runs"
 LOGOUT_REDIRECT_URL = "login"

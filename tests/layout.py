@@ -72,7 +72,7 @@ RULES = {
     "runs.outage": rule("runs.recording", "django", WEB),
     "runs.series": rule("runs.models runs.protocol", "django channels msgspec numpy", WEB),
     "runs.access": rule(RECORD, "django msgspec cryptography axes", WEB),
-    "runs.sign_in": rule(f"{RECORD} runs.access", "django allauth asgiref axes cryptography", WEB),
+    "runs.sign_in": rule(f"{RECORD} runs.access", "django allauth asgiref axes cryptography fido2", WEB),
     "runs.audit": rule(f"{RECORD} runs.access runs.sign_in runs.series", "django allauth", WEB),
     "runs.queueing": rule(f"{RECORD} runs.access", "django", WEB),
     "runs.commands": rule(f"{RECORD} runs.access steersman", "django msgspec", WEB),

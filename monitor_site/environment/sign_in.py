@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-SECOND_FACTORS = ("off", "totp")
+SECOND_FACTORS = ("totp", "webauthn")
 NEEDED = ("STEERSMAN_OIDC_ISSUER", "STEERSMAN_OIDC_CLIENT_ID", "STEERSMAN_OIDC_CLIENT_SECRET")
 OPTIONAL = ("STEERSMAN_OIDC_NAME", "STEERSMAN_OIDC_GROUPS_CLAIM", "STEERSMAN_OIDC_ROLES")
 ROLES = ("viewer", "operator", "owner")
@@ -30,20 +30,47 @@ ALLAUTH: dict[str, Any] = {
     "MFA_FORMS": {
         "authenticate": "runs.sign_in.second_factor.CountedCodeForm",
         "reauthenticate": "runs.sign_in.second_factor.CountedConfirmationForm",
+        "add_webauthn": "runs.sign_in.passkeys.PasskeyForm",
+        "authenticate_webauthn": "runs.sign_in.passkeys.CountedPasskeyForm",
+        "reauthenticate_webauthn": "runs.sign_in.passkeys.CountedPasskeyConfirmationForm",
+        "login_webauthn": "runs.sign_in.passkeys.PasskeyLoginForm",
     },
-    "MFA_SUPPORTED_TYPES": ["totp", "recovery_codes"],
+    # A lab logs in from one address.
+    "MFA_RATE_LIMITS": False,
     "MFA_TOTP_ISSUER": "Steersman",
     # Clocks of phones are off by some seconds, and people type for some.
     "MFA_TOTP_TOLERANCE": 1,
 }
 
 
-def second_factor(text: str) -> bool:
-    """Return whether people may have a second factor, which their logins then need. Raises `ImproperlyConfigured`."""
-    chosen = text.strip().lower() or "off"
-    if chosen not in SECOND_FACTORS:
-        raise ImproperlyConfigured(f"STEERSMAN_SECOND_FACTOR is {text!r}: give one of {', '.join(SECOND_FACTORS)}")
-    return chosen == "totp"
+def second_factor(text: str) -> tuple[str, ...]:
+    """Return the kinds of second factors that people may have, which their logins then need; none where it is off.
+
+    Raises `ImproperlyConfigured`.
+    """
+    chosen = {part.strip() for part in text.lower().split(",") if part.strip()} - {"off"}
+    if not chosen <= set(SECOND_FACTORS):
+        raise ImproperlyConfigured(f"STEERSMAN_SECOND_FACTOR is {text!r}: give off, totp, webauthn or totp,webauthn")
+    return tuple(kind for kind in SECOND_FACTORS if kind in chosen)
+
+
+def passkey_login(is_wanted: bool, factors: tuple[str, ...]) -> bool:
+    """Return whether passkeys log in without a password. Raises `ImproperlyConfigured` where there are none."""
+    if is_wanted and "webauthn" not in factors:
+        raise ImproperlyConfigured(
+            "STEERSMAN_PASSKEY_LOGIN is on and nobody may have a passkey: give STEERSMAN_SECOND_FACTOR=webauthn, or "
+            "totp,webauthn"
+        )
+    return is_wanted
+
+
+def allauth_settings(factors: tuple[str, ...], is_passkey_login: bool, provider: SingleSignOn | None) -> dict[str, Any]:
+    """Return the settings of django-allauth."""
+    return ALLAUTH | {
+        "MFA_SUPPORTED_TYPES": [*factors, "recovery_codes"],
+        "MFA_PASSKEY_LOGIN_ENABLED": is_passkey_login,
+        "SOCIALACCOUNT_PROVIDERS": provider.providers() if provider else {},
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,9 @@ def connect() -> None:
 
 
 def _logged_in(sender: Any, request: HttpRequest | None, user: User, **kwargs: Any) -> None:
-    methods = [each["method"] for each in get_authentication_records(request)] if request is not None else []
+    records = get_authentication_records(request, user) if request is not None else []
+    # Of a second factor its kind: totp, webauthn or recovery_codes.
+    methods = [str(each.get("type") or each["method"]) for each in records]
     record(AuditKind.LOGIN, visitor=user, detail=", ".join(methods), request=request)
 
 

@@ -34,7 +34,8 @@ from runs.recording.lifecycle import ENDED
 from runs.recording.liveness import percent_of
 from runs.recording.queue import start_command
 from runs.recording.queue_places import place_of, places_of
-from runs.sign_in.second_factor import log_in
+from runs.sign_in.passkeys import relying_party
+from runs.sign_in.second_factor import log_in, note_password
 
 RUNS_A_PAGE = 25
 LONGEST_HOST = 100
@@ -49,9 +50,15 @@ class LogIn(LoginView):
     redirect_authenticated_user = True
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        return super().get_context_data(**kwargs) | {"single_sign_on": settings.STEERSMAN_OIDC}
+        return super().get_context_data(**kwargs) | {
+            "single_sign_on": settings.STEERSMAN_OIDC,
+            "passkey_login": settings.STEERSMAN_PASSKEY_LOGIN,
+            "rp_id": relying_party(self.request),
+            "refused_passkey": self.request.GET.get("passkey") == "refused",
+        }
 
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
+        note_password(self.request, form.get_user())
         if not settings.STEERSMAN_SECOND_FACTOR:
             return super().form_valid(form)
         return log_in(self.request, form.get_user(), self.get_success_url())

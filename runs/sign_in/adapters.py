@@ -9,6 +9,7 @@ from allauth.account.adapter import DefaultAccountAdapter
 from allauth.core import context
 from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.mfa.adapter import DefaultMFAAdapter
+from allauth.mfa.models import Authenticator
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from allauth.socialaccount.models import SocialLogin
 from allauth.socialaccount.providers.base.constants import AuthProcess
@@ -21,6 +22,7 @@ from django.urls import reverse
 from runs.access.addresses import address_of
 from runs.access.sealing import fernet
 from runs.sign_in.confirmation import can_confirm, logged_in_just_now
+from runs.sign_in.passkeys import default_name, handle_of, relying_party
 from runs.sign_in.sessions import NO_ADDRESS
 
 logger = logging.getLogger(__name__)
@@ -85,7 +87,22 @@ class SecondFactorAdapter(DefaultMFAAdapter):
     """Seals what is stored, and asks nobody for a code where the setting is off."""
 
     def is_mfa_enabled(self, user: User | AnonymousUser, types: Any = None) -> bool:
-        return bool(settings.STEERSMAN_SECOND_FACTOR) and bool(super().is_mfa_enabled(user, types))
+        """Tell whether the person has a factor of these kinds. One whose kind is off now is as if it were not there."""
+        factors = set(settings.STEERSMAN_SECOND_FACTOR)
+        offered = factors | {Authenticator.Type.RECOVERY_CODES} if factors else set()
+        asked = factors if types is None else set(types) & offered
+        return bool(asked) and bool(super().is_mfa_enabled(user, list(asked)))
+
+    def generate_authenticator_name(self, user: User, type: Any) -> str:
+        return default_name(context.request)
+
+    def get_public_key_credential_rp_entity(self) -> dict[str, str]:
+        host = relying_party(context.request)
+        return {"id": host, "name": f"Steersman ({host}{settings.STEERSMAN_PREFIX})"}
+
+    def get_public_key_credential_user_entity(self, user: User) -> dict[str, Any]:
+        name = user.get_username()
+        return {"id": handle_of(user), "display_name": user.get_full_name() or name, "name": name}
 
     def get_totp_label(self, user: User) -> str:
         return user.get_username()

@@ -6,6 +6,7 @@ import hashlib
 import time
 from typing import Any
 
+from allauth.account.internal.flows.login import record_authentication
 from allauth.account.utils import perform_login
 from allauth.core import context
 from allauth.mfa.adapter import get_adapter
@@ -30,6 +31,11 @@ def log_in(request: HttpRequest, user: User, to: str) -> HttpResponse:
     return response
 
 
+def note_password(request: HttpRequest, user: User) -> None:
+    """Note in the session that the password of `user` was right, which is not yet a login."""
+    record_authentication(request, user, "password")
+
+
 def take_away(user: User) -> int:
     """Take every second factor and recovery code from `user`; return how many there were."""
     return int(Authenticator.objects.filter(user=user).delete()[0])
@@ -49,7 +55,9 @@ class CountedCode:
         try:
             code: str = super().clean_code()  # type: ignore[misc]
             found: Authenticator = self.authenticator  # type: ignore[attr-defined]
-            is_right = found.type != Authenticator.Type.TOTP or _spend(found, code)
+            is_right = found.type == Authenticator.Type.RECOVERY_CODES or (
+                found.type in settings.STEERSMAN_SECOND_FACTOR and _spend(found, code)
+            )
         except InvalidToken:
             # The secret key was changed: the app's codes are lost, recovery codes too.
             is_right = False

@@ -83,11 +83,15 @@ ROWS = [
             "confirm/again/",
             "app/",
             "app/remove/",
+            "passkey/",
+            "passkey/log-in/",
+            "confirm/passkey/",
             "recovery/",
             "recovery/new/",
             "recovery/codes.txt",
         )
     ),
+    Row("second-factor/passkey/<int:pk>/remove/", "/second-factor/passkey/1/remove/", NOBODYS),
     # Nor has one without STEERSMAN_OIDC_… these.
     Row("sso/", "/sso/", "302 404 404 404 404 302 302"),
     Row("sso/connect/", "/sso/connect/", "302 404 404 404 404 302 302", form={}),

@@ -167,7 +167,7 @@ def test_a_way_back_that_another_session_began_connects_nothing(provider: Provid
 def test_who_has_no_password_here_confirms_by_a_new_login(
     provider: Provider, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings.STEERSMAN_SECOND_FACTOR = True
+    settings.STEERSMAN_SECOND_FACTOR = ("totp",)
     client, _ = signed_on(provider, preferred_username="grace")
     assert client.get("/second-factor/app/").status_code == 200
     monkeypatch.setattr("runs.sign_in.confirmation.LOGIN_HOLDS_S", 0.0)

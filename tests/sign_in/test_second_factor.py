@@ -29,7 +29,7 @@ NOW = 1_800_000_000
 @pytest.fixture(autouse=True)
 def people(db: None, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("allauth.mfa.totp.internal.auth.time", SimpleNamespace(time=lambda: NOW))
-    settings.STEERSMAN_SECOND_FACTOR = True
+    settings.STEERSMAN_SECOND_FACTOR = ("totp",)
     User.objects.create_user("ada", password=PASSWORD)
     User.objects.create_superuser("root", password=PASSWORD)
 
@@ -182,7 +182,7 @@ def test_keys_of_apps_are_sealed_in_the_database() -> None:
 
 def test_switched_off_nobody_is_asked_and_there_are_no_pages(settings: Any) -> None:
     enrolled()
-    settings.STEERSMAN_SECOND_FACTOR = False
+    settings.STEERSMAN_SECOND_FACTOR = ()
     client, answer = given_password()
     assert answer.headers["Location"] == "/" and is_in(client)
     assert client.get("/second-factor/").status_code == 404
@@ -191,8 +191,8 @@ def test_switched_off_nobody_is_asked_and_there_are_no_pages(settings: Any) -> N
 
 
 def test_a_wrong_setting_is_named() -> None:
-    assert (second_factor("off"), second_factor(""), second_factor("TOTP")) == (False, False, True)
-    with pytest.raises(ImproperlyConfigured, match="STEERSMAN_SECOND_FACTOR is 'sms': give one of off, totp"):
+    assert (second_factor("off"), second_factor(""), second_factor("TOTP")) == ((), (), ("totp",))
+    with pytest.raises(ImproperlyConfigured, match="is 'sms': give off, totp, webauthn or totp,webauthn"):
         second_factor("sms")
 
 

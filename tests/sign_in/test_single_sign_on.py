@@ -107,7 +107,7 @@ def test_who_is_deactivated_stays_out(provider: Provider) -> None:
 
 
 def test_who_enrolled_gives_a_code_too_and_has_no_role_before(provider: Provider, settings: Any) -> None:
-    settings.STEERSMAN_SECOND_FACTOR = True
+    settings.STEERSMAN_SECOND_FACTOR = ("totp",)
     signed_on(provider)
     TOTP.activate(User.objects.get(username="ada"), "A" * 32)
     assert Authenticator.objects.exists()

@@ -21,33 +21,32 @@ from django.urls import URLPattern, path
 from django.views.decorators.http import require_safe
 from django.views.generic import RedirectView
 
+from runs.portal.sign_in import passkeys
+
 View = Callable[..., Any]
 
 
-def offered(view: View) -> View:
-    """Return the view, behind a page that is not found where the second factor is off."""
+def where(is_offered: Callable[[], object]) -> Callable[[View], View]:
+    """Return a decorator: the page is not found where it is not offered by the settings of now."""
 
-    @wraps(view)
-    def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        if not settings.STEERSMAN_SECOND_FACTOR:
-            raise Http404
-        response: HttpResponse = view(request, *args, **kwargs)
-        return response
+    def guarded(view: View) -> View:
+        @wraps(view)
+        def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            if not is_offered():
+                raise Http404
+            response: HttpResponse = view(request, *args, **kwargs)
+            return response
 
-    return checked
+        return checked
+
+    return guarded
 
 
-def offered_with_sign_on(view: View) -> View:
-    """Return the view, behind a page that is not found where neither second factor nor single sign-on is on."""
-
-    @wraps(view)
-    def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        if not settings.STEERSMAN_SECOND_FACTOR and settings.STEERSMAN_OIDC is None:
-            raise Http404
-        response: HttpResponse = view(request, *args, **kwargs)
-        return response
-
-    return checked
+offered = where(lambda: settings.STEERSMAN_SECOND_FACTOR)
+offered_with_sign_on = where(lambda: settings.STEERSMAN_SECOND_FACTOR or settings.STEERSMAN_OIDC)
+with_apps = where(lambda: "totp" in settings.STEERSMAN_SECOND_FACTOR)
+with_passkeys = where(lambda: "webauthn" in settings.STEERSMAN_SECOND_FACTOR)
+with_passkey_login = where(lambda: settings.STEERSMAN_PASSKEY_LOGIN)
 
 
 @login_required
@@ -60,12 +59,16 @@ def log_in_again(request: HttpRequest) -> HttpResponse:
 # The names are those that django-allauth asks for.
 urlpatterns: list[URLPattern] = [
     path("", offered(factor.index), name="mfa_index"),
-    path("code/", offered(factor.authenticate), name="mfa_authenticate"),
+    path("code/", offered(passkeys.Factor.as_view()), name="mfa_authenticate"),
     path("confirm/", offered_with_sign_on(confirm_by_password), name="account_reauthenticate"),
     path("confirm/again/", offered_with_sign_on(log_in_again), name="log_in_again"),
     path("confirm/code/", offered(factor.reauthenticate), name="mfa_reauthenticate"),
-    path("app/", offered(app.activate_totp), name="mfa_activate_totp"),
-    path("app/remove/", offered(app.deactivate_totp), name="mfa_deactivate_totp"),
+    path("app/", with_apps(app.activate_totp), name="mfa_activate_totp"),
+    path("app/remove/", with_apps(app.deactivate_totp), name="mfa_deactivate_totp"),
+    path("passkey/", with_passkeys(passkeys.AddPasskey.as_view()), name="mfa_add_webauthn"),
+    path("passkey/<int:pk>/remove/", with_passkeys(passkeys.RemovePasskey.as_view()), name="mfa_remove_webauthn"),
+    path("passkey/log-in/", with_passkey_login(passkeys.LogInByPasskey.as_view()), name="mfa_login_webauthn"),
+    path("confirm/passkey/", with_passkeys(passkeys.ConfirmByPasskey.as_view()), name="mfa_reauthenticate_webauthn"),
     path("recovery/", offered(recovery.view_recovery_codes), name="mfa_view_recovery_codes"),
     path("recovery/new/", offered(recovery.generate_recovery_codes), name="mfa_generate_recovery_codes"),
     path("recovery/codes.txt", offered(recovery.download_recovery_codes), name="mfa_download_recovery_codes"),

@@ -189,14 +189,16 @@ class PlateauDefaults:
 class Plateau(Latched):
     """No improvement beyond the noise in the latter half of the curve, though the loss is still near its start.
 
-    The trend is the median of the slopes between all pairs (Theil, 1950; Sen, 1968).
+    The trend is the median of the slopes between all pairs (Theil, 1950; Sen, 1968). While the same curve diverges,
+    which is told, it is no plateau however flat it is up there.
     """
 
     name = "plateau"
     severity: Severity = "info"
 
-    def __init__(self, defaults: PlateauDefaults | None = None) -> None:
+    def __init__(self, divergence: Divergence, defaults: PlateauDefaults | None = None) -> None:
         self._defaults = defaults or PlateauDefaults()
+        self._divergence = divergence
         self._latch = Latch(2)
 
     def see(self, seen: Seen) -> bool:
@@ -204,7 +206,7 @@ class Plateau(Latched):
         blocks = len(curve.levels)
         if not seen.closed or curve.count < asked.points or blocks < asked.blocks or blocks % asked.every:
             return False
-        if self._is_flat(curve, seen) and seen.width == 1.0:
+        if not self._divergence.active and self._is_flat(curve, seen) and seen.width == 1.0:
             return self._latch.bad(seen.step, seen.time)
         self._latch.good()
         return False

@@ -12,6 +12,12 @@ from bench.support.curve_files import HEALTHY, Curve, Group
 STEP_S = 0.1
 Values = dict[str, list[float]]
 Shape = Callable[[random.Random], Curve]
+# Learning rates over one cycle.
+WAVES: list[Callable[[float], float]] = [
+    lambda part: 1 - abs(2 * part - 1),
+    lambda part: (1 - math.cos(2 * math.pi * part)) / 2,
+    lambda part: (1 + math.cos(math.pi * part)) / 2,
+]
 
 
 def curve(name: str, kind: str, begins: int | None, values: Values, step_s: float = STEP_S) -> Curve:
@@ -92,6 +98,22 @@ def healthy_restarts(draw: random.Random) -> Curve:
         for step, (value, rate) in enumerate(zip(falling(draw, 1000, noise=0.08), rates, strict=True))
     ]
     return curve("restarts", HEALTHY, None, {"loss": losses} | ({"lr": rates} if draw.random() < 0.5 else {}))
+
+
+def healthy_cycles(draw: random.Random) -> Curve:
+    """Triangles, sines or cosine restarts of a learning rate that nobody logs: at its peak the loss goes back by up to
+    two fifths of what it began at. It follows the rate at once or within a twentieth of the cycle."""
+    length, start = draw.choice((600, 1000, 2000)), draw.uniform(1.5, 8)
+    period, wave = length // draw.randint(3, 10), draw.choice(WAVES)
+    floor, lift, noise = start * draw.uniform(0.02, 0.3), start * draw.uniform(0.05, 0.4), draw.uniform(0.02, 0.12)
+    power, scale = draw.uniform(0.5, 1.2), length * draw.uniform(0.005, 0.05)
+    lag = max(1.0, period * draw.uniform(0.005, 0.05))
+    level, losses = start, []
+    for step in range(length):
+        fallen = floor + (start - floor) / (1 + step / scale) ** power
+        level += (min(start, fallen + lift * wave(step % period / period)) - level) / lag
+        losses.append(level * math.exp(draw.gauss(0, noise)))
+    return curve("cycles", HEALTHY, None, {"loss": losses})
 
 
 def healthy_warmup(draw: random.Random) -> Curve:
@@ -236,16 +258,16 @@ def rank_lag(draw: random.Random) -> Curve:
 
 # How many of each.
 SHAPES: dict[Shape, int] = {
-    healthy_loss: 7,
+    healthy_loss: 5,
     healthy_validation: 4,
     healthy_accuracy: 3,
     healthy_constant: 1,
-    healthy_reward: 4,
-    healthy_adversarial: 3,
+    healthy_reward: 3,
+    healthy_adversarial: 2,
     healthy_decay: 3,
     healthy_restarts: 4,
-    healthy_warmup: 3,
-    healthy_turn: 3,
+    healthy_warmup: 2,
+    healthy_turn: 2,
     healthy_speed: 3,
     healthy_machine: 2,
     nonfinite: 5,
@@ -265,6 +287,7 @@ SHAPES: dict[Shape, int] = {
         **{"gpu/0/memory_total_mib": 81_559.0},
     ): 2,
     rank_lag: 2,
+    healthy_cycles: 6,
 }  # fmt: skip
 
 

@@ -67,5 +67,9 @@ class Limiter:
             self._buckets.move_to_end(key)
             return bucket.take(cost)
 
+    def __contains__(self, key: Hashable) -> bool:
+        """Tell whether `key` is remembered: tokens of it were taken, not too long ago."""
+        return key in self._buckets
+
     def __len__(self) -> int:
         return len(self._buckets)

@@ -16,22 +16,26 @@ from runs.protocol.commands import InvalidCommand
 
 logger = logging.getLogger(__name__)
 
+# Who asked too often, and where nothing else is said.
+RETRY_AFTER_S = 60
+
 
 class ApiError(Exception):
-    """Answered with `status` and `{"error": message, "field": field}`."""
+    """Answered with `status` and `{"error": message, "field": field}`; a 429 says when to ask again."""
 
-    def __init__(self, status: int, message: str, field: str = "") -> None:
+    def __init__(self, status: int, message: str, field: str = "", retry_after_s: int = RETRY_AFTER_S) -> None:
         super().__init__(message)
         self.status = status
         self.field = field
+        self.retry_after_s = retry_after_s
 
 
-def refuse(status: int, error: str, field: str = "") -> JsonResponse:
+def refuse(status: int, error: str, field: str = "", retry_after_s: int = RETRY_AFTER_S) -> JsonResponse:
     response = JsonResponse({"error": error, "field": field}, status=status)
     if status == 401:
         response["WWW-Authenticate"] = "Bearer"
     if status == 429:
-        response["Retry-After"] = "60"
+        response["Retry-After"] = str(retry_after_s)
     return response
 
 
@@ -52,7 +56,7 @@ def answer_errors_of(api: NinjaAPI) -> None:
 
     @answer(ApiError)
     def own(request: HttpRequest, error: ApiError) -> HttpResponse:
-        return refuse(error.status, str(error), error.field)
+        return refuse(error.status, str(error), error.field, error.retry_after_s)
 
     @answer(AuthenticationError)
     def unknown_caller(request: HttpRequest, error: AuthenticationError) -> HttpResponse:

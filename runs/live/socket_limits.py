@@ -29,6 +29,8 @@ REFILL_S = 100.0
 # up to 50 times a second. A page that was cut sends again what is unanswered, all at once.
 ANSWERS_BURST = 1_000
 ANSWERS_PER_S = 60.0
+# Who is refused a ticket is told to wait for so long: enough for many of the same holder or address.
+TICKET_WAIT_S = 5
 
 
 class Handshakes:
@@ -61,6 +63,26 @@ class Handshakes:
         if code in FAILURES:
             self._failures.take(source)
         return code
+
+
+class TicketRate:
+    """Counts the requests for tickets, as often as the handshakes that they are for. Any thread may ask.
+
+    `kind` is what is presented, "user" for a session and "token", and `key` stands for it. Until it was found to be
+    good it counts against its address; from then on alone, whoever else uses that address up.
+    """
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self._visits = {kind: _visits(kind, clock) for kind in VISITS_PER_PLACE}
+
+    def let_in(self, address: str, kind: str, key: str) -> bool:
+        """Tell whether a request is looked at, and count it."""
+        return self._visits[kind].take(key) if key in self._visits[kind] else self._visits["address"].take(address)
+
+    def note_known(self, kind: str, key: str) -> None:
+        """Take note that a session or token is good. What is known already was counted by `let_in`."""
+        if key not in self._visits[kind]:
+            self._visits[kind].take(key)
 
 
 def _visits(kind: str, clock: Clock) -> Limiter:

@@ -133,6 +133,7 @@ def test_samples_of_the_machine_are_judged_too() -> None:
 
 def test_what_is_usual_needs_some_values() -> None:
     assert usual_of([1.0] * 7) == ""
+    assert usual_of([4068.0 + place * 60 for place in range(9)]) == "4310 ± 180"
     assert usual_of([0.29, 0.30, 0.31, 0.32, 0.33, 0.30, 0.31, 0.32, 0.31]) == "0.31 ± 0.015"
 
 

@@ -1,4 +1,5 @@
-// A page that is told of too many connections (4429): it waits, longer each time, and does not ask for tickets meanwhile.
+// A page that is told of too many connections (4429) or of too many requests for tickets (429): it waits, longer each
+// time, and does not ask for tickets meanwhile.
 
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";
@@ -19,36 +20,43 @@ test("a page that stayed for a minute begins anew, and one that is cut at once d
   assert.equal(countedRefusals(3, 100_000, 500_000), 0);
 });
 
-test("the socket of the page waits", async () => {
-  let tickets = 0;
-  const refused = [];
-  const told = [];
-  class Portal extends EventTarget {
-    static OPEN = 1;
-    readyState = 0;
-    constructor() {
-      super();
-      queueMicrotask(() => {
-        this.readyState = 1;
-        this.dispatchEvent(new Event("open"));
-        this.readyState = 3;
-        refused.push(Date.now());
-        this.dispatchEvent(Object.assign(new Event("close"), { code: 4429, reason: "", wasClean: true }));
-      });
-    }
-    close() {}
-    send() {}
+test("no wait is shorter than the portal asks", () => {
+  assert.equal(crowdedWait(0, 0.5, 3000), 7500);
+  assert.equal(crowdedWait(0, 0.5, 8000), 12_000);
+});
+
+/** A socket that the portal opens, and closes at once with 4429. */
+class Crowded extends EventTarget {
+  static OPEN = 1;
+  static closed = [];
+  readyState = 0;
+  constructor() {
+    super();
+    queueMicrotask(() => {
+      this.readyState = 1;
+      this.dispatchEvent(new Event("open"));
+      this.readyState = 3;
+      Crowded.closed.push(Date.now());
+      this.dispatchEvent(Object.assign(new Event("close"), { code: 4429, reason: "", wasClean: true }));
+    });
   }
-  const fakes = {
+  close() {}
+  send() {}
+}
+
+/** Follow a page for five minutes; `answer()` is what it gets for a ticket. Return when it asked and what it says. */
+async function followed(answer) {
+  const asked = [];
+  const told = [];
+  Object.assign(globalThis, {
     window: { location: { protocol: "http:", host: "portal" }, addEventListener() {} },
     document: { cookie: "steersman_csrf=t" },
-    WebSocket: Portal,
+    WebSocket: Crowded,
     fetch: async () => {
-      tickets += 1;
-      return new Response('{"ticket": "t"}', { headers: { "Content-Type": "application/json" } });
+      asked.push(Date.now());
+      return answer();
     },
-  };
-  Object.assign(globalThis, fakes);
+  });
   mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"], now: 0 });
   mock.method(Math, "random", () => 0);
   const { RunSocket } = await import("../../static/js/run/socket.js");
@@ -63,8 +71,24 @@ test("the socket of the page waits", async () => {
   }
   mock.reset();
   mock.timers.reset();
-  const waits = refused.slice(1).map((at, place) => at - refused[place]);
-  assert.deepEqual(waits.slice(0, 6).map((wait) => Math.floor(wait / 5000) * 5), [5, 10, 20, 40, 60, 60]);
-  assert.equal(tickets, refused.length);
+  return { asked, told };
+}
+
+function waits(moments) {
+  return moments.slice(1).map((at, place) => Math.floor((at - moments[place]) / 5000) * 5);
+}
+
+test("the socket of the page waits where there is no place", async () => {
+  const json = { headers: { "Content-Type": "application/json" } };
+  const { asked, told } = await followed(() => new Response('{"ticket": "t"}', json));
+  assert.deepEqual(waits(Crowded.closed).slice(0, 6), [5, 10, 20, 40, 60, 60]);
+  assert.equal(asked.length, Crowded.closed.length);
+  assert.match(told.at(-1)[1], /too many connections/);
+});
+
+test("it waits where it gets no ticket, and as long as the portal says", async () => {
+  const headers = { "Content-Type": "application/json", "Retry-After": "15" };
+  const { asked, told } = await followed(() => new Response('{"error": "Too many"}', { status: 429, headers }));
+  assert.deepEqual(waits(asked).slice(0, 6), [15, 15, 20, 40, 60, 60]);
   assert.match(told.at(-1)[1], /too many connections/);
 });

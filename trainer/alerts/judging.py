@@ -16,6 +16,7 @@ from runs.alerts.detectors.kinds import Goal, is_validation
 from runs.alerts.detectors.limits import THRESHOLD, LimitDefaults
 from runs.alerts.detectors.points import MOST_PER_SECOND, Alarm, Point, shown
 from runs.alerts.rules import STALL, Rule, rule_for, series_of
+from runs.alerts.short_numbers import short_number
 from runs.alerts.titles import title_of
 from runs.protocol.nonfinite import name_nonfinite
 from runs.recording.alerts import Finding, is_late
@@ -223,4 +224,4 @@ def usual_of(values: Sequence[float]) -> str:
     if len(values) < FEWEST_OF_USUAL:
         return ""
     middle, deviation = deviation_of(sorted(values))
-    return f"{middle:.3g} ± {deviation:.2g}"
+    return f"{short_number(middle, 3)} ± {short_number(deviation, 2)}"

@@ -25,13 +25,15 @@ def detectors_of(seen: Seen) -> list[SeriesDetector]:
     """Return new detectors for a series, those that judge it alone and `Overfitting` for a validation loss."""
     found: list[SeriesDetector] = [NonFinite(gradient=seen.kind == "gradient")]
     if seen.kind == "loss":
-        found += [Spike(), Divergence(), Plateau()]
+        divergence = Divergence()
+        found += [Spike(), divergence, Plateau(divergence)]
         if is_validation(seen.series):
             found.append(Overfitting())
     elif seen.kind == "free_loss":
         found.append(Spike(FREE_SPIKE))
     elif seen.kind == "score":
-        found += [Divergence(), Plateau()]
+        divergence = Divergence()
+        found += [divergence, Plateau(divergence)]
     elif seen.kind in ("speed", "duration"):
         # What ranks take by themselves is compared with one another; the speed of all tells whether it fell.
         found += [] if RANK_SERIES.search(seen.series) else [Throughput()]

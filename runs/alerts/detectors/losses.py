@@ -59,8 +59,10 @@ class NonFinite:
 class DivergenceDefaults:
     """`of_best` is a part of the best level itself, `of_fall` of the way from the start to the best.
 
-    A loss that rose by less than `of_best_at_once` of its best level must stay there for `slow_blocks`. The rise must
-    be `beyond_returned` times the greatest that the curve made before and came back from.
+    A loss that rose by less than `of_best_at_once` of its best level must stay there for `slow_blocks`. One whose
+    learning rate nobody logs, and that rose by less than `of_fall_at_once` of the fall, must stay there for the part
+    `cycle` of the curve. The rise must be `beyond_returned` times the greatest that the curve made before and came back
+    from.
 
     Under a schedule that moves the learning rate, the best level is that of the blocks with at least the present rate
     divided by `like_rate`; where rates are logged rarely, a rise waits `wait_for_rate` points for the next one.
@@ -78,6 +80,8 @@ class DivergenceDefaults:
     sudden: float = 2.0
     slow_blocks: int = 8
     of_best_at_once: float = 0.7
+    of_fall_at_once: float = 0.6
+    cycle: float = 0.5
     beyond_returned: float = 1.5
     like_rate: float = 1.5
     wait_for_rate: int = 64
@@ -149,8 +153,18 @@ class Divergence(Latched):
         slow = seen.kind != "score" and rise < asked.of_best_at_once * abs(best)
         if slow and min(curve.levels[-asked.slow_blocks :]) - best <= needed:
             return False
+        cycle = curve.levels[-int(asked.cycle * len(curve.levels)) :]
+        if self._may_be_cycle(seen, rise) and min(cycle) - best <= needed:
+            return False
         self._limit = best + needed / 2
         return True
+
+    def _may_be_cycle(self, seen: Seen, rise: float) -> bool:
+        """Return whether a rise may be the first that a learning rate makes which nobody logs: it leads back to no more
+        than a part of where the curve began."""
+        if seen.kind == "score" or not math.isnan(seen.logged_rate):
+            return False
+        return rise < self._defaults.of_fall_at_once * fall_of(seen.curve)
 
     def _of_fall(self, seen: Seen) -> float:
         if seen.kind == "score":
@@ -175,14 +189,16 @@ class PlateauDefaults:
 class Plateau(Latched):
     """No improvement beyond the noise in the latter half of the curve, though the loss is still near its start.
 
-    The trend is the median of the slopes between all pairs (Theil, 1950; Sen, 1968).
+    The trend is the median of the slopes between all pairs (Theil, 1950; Sen, 1968). While the same curve diverges,
+    which is told, it is no plateau however flat it is up there.
     """
 
     name = "plateau"
     severity: Severity = "info"
 
-    def __init__(self, defaults: PlateauDefaults | None = None) -> None:
+    def __init__(self, divergence: Divergence, defaults: PlateauDefaults | None = None) -> None:
         self._defaults = defaults or PlateauDefaults()
+        self._divergence = divergence
         self._latch = Latch(2)
 
     def see(self, seen: Seen) -> bool:
@@ -190,7 +206,7 @@ class Plateau(Latched):
         blocks = len(curve.levels)
         if not seen.closed or curve.count < asked.points or blocks < asked.blocks or blocks % asked.every:
             return False
-        if self._is_flat(curve, seen) and seen.width == 1.0:
+        if not self._divergence.active and self._is_flat(curve, seen) and seen.width == 1.0:
             return self._latch.bad(seen.step, seen.time)
         self._latch.good()
         return False

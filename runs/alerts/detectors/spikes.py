@@ -23,7 +23,8 @@ class SpikeDefaults:
 
     A warning takes a second value that is `confirmed_by` of what was asked above the median, within `returns` points.
     It takes more, up to `most_signs`, while so many single outliers of this curve would be expected to come together
-    more than `chance` times.
+    more than `chance` times. Where nobody logs the learning rate, and they are less than `of_fall_at_once` of the fall
+    above the median, it waits until they are over, and is none if they were more than `most_together`.
 
     An outlier that came back is told of if the curve has `history_of_tail` points, and the outlier is
     `isolated_of_start` times the curve's start, `beyond_isolated` times the greatest that came back before, and
@@ -45,6 +46,8 @@ class SpikeDefaults:
     confirmed_by: float = 0.7
     chance: float = 0.01
     most_signs: int = 6
+    of_fall_at_once: float = 0.6
+    most_together: int = 20
     history_of_tail: int = 150
     isolated_of_start: float = 1.0
     beyond_isolated: float = 2.0
@@ -133,11 +136,16 @@ class Spike(Latched):
         waiting.later += 1
         if seen.loss - waiting.middle > asked.confirmed_by * waiting.limit:
             waiting.signs, waiting.later = waiting.signs + 1, 0
-            if waiting.signs >= self._signs_needed(seen.curve.count):
+            if waiting.signs >= self._signs_needed(seen.curve.count) and not self._may_be_restart(waiting, seen):
                 return self._begin("warning", waiting, seen)
+            if waiting.signs >= asked.window:
+                # It stays there, and is no spike.
+                self._waiting = None
         if waiting.later < asked.returns:
             return False
         self._waiting = None
+        if waiting.signs >= self._signs_needed(seen.curve.count):
+            return waiting.signs <= asked.most_together and self._begin("warning", waiting, seen)
         self._returned += waiting.signs
         before, self._isolated = self._isolated, max(self._isolated, waiting.excess)
         if seen.curve.count < asked.history_of_tail or waiting.excess <= asked.beyond_isolated * before:
@@ -147,6 +155,11 @@ class Spike(Latched):
         if waiting.loss <= asked.isolated_of_start * abs(seen.curve.start):
             return False
         return self._begin("info", waiting, seen)
+
+    def _may_be_restart(self, waiting: Outlier, seen: Seen) -> bool:
+        """Return whether a learning rate that nobody logs may have risen: it lifts the loss to no more than a part of
+        where the curve began, and keeps it there."""
+        return math.isnan(seen.logged_rate) and waiting.excess < self._defaults.of_fall_at_once * fall_of(seen.curve)
 
     def _signs_needed(self, count: int) -> int:
         """Return how many outliers close together are no chance at the rate at which this curve makes single ones."""

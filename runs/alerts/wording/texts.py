@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from django.utils.translation import gettext as _
 
 from runs.alerts.rules import DISK, OF_STATE
+from runs.alerts.short_numbers import short_number
 from runs.alerts.titles import TITLES
 from runs.models import OF_CODE, ActionState, Alert, AlertDelivery, Command, RuleAction
 from runs.protocol.causes import alert_cause, command_cause
@@ -39,7 +40,7 @@ def value_of(alert: Alert) -> str:
     """Return the value that was judged, as people read it; "" where there is none, or the text tells it."""
     if alert.detector == DISK:
         return ""
-    return alert.nonfinite or ("" if alert.value is None else f"{alert.value:.4g}")
+    return alert.nonfinite or ("" if alert.value is None else short_number(alert.value, 4))
 
 
 def action_text(alert: Alert) -> str:

@@ -1,4 +1,4 @@
-// How long a page waits that was told there are too many connections (4429). Pure.
+// How long a page waits that was told there are too many connections (4429) or requests for tickets (429). Pure.
 
 const FIRST_MS = 5000;
 const LONGEST_MS = 60_000;
@@ -7,10 +7,10 @@ const CALM_MS = 60_000;
 
 /**
  * Return the wait in ms before the next try. `refusals` counts those before this one; `random` is from 0 to 1 and
- * spreads pages that were refused in the same moment.
+ * spreads pages that were refused in the same moment. It is no shorter than `leastMs`, which the portal asked for.
  */
-export function crowdedWait(refusals, random) {
-  return Math.min(FIRST_MS * 2 ** refusals, LONGEST_MS) * (1 + random);
+export function crowdedWait(refusals, random, leastMs = 0) {
+  return Math.max(Math.min(FIRST_MS * 2 ** refusals, LONGEST_MS), leastMs) * (1 + random);
 }
 
 /** Return how many refusals count for a page that was greeted at `greetedAt` (0: it was not) and is refused now. */

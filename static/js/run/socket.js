@@ -20,6 +20,7 @@ const SILENT_MS = 25_000;
 const OFFLINE_MS = 15_000;
 const MOST_TICKET_FAILURES = 3;
 const TOO_MANY = 4429;
+const TOO_MANY_TICKETS = 429;
 
 const FINAL = {
   1009: gettext("The server refused what this page sent. Reload the page."),
@@ -133,6 +134,10 @@ export class RunSocket {
       return ["steersman.v1", `ticket.${ticket}`];
     } catch (error) {
       if (error instanceof HttpError && [401, 403, 404].includes(error.status)) this.#end(error.message);
+      if (error instanceof HttpError && error.status === TOO_MANY_TICKETS) {
+        this.pause();
+        this.#waitForRoom(error.retryAfterMs);
+      }
       throw error;
     }
   }
@@ -202,12 +207,12 @@ export class RunSocket {
   }
 
   /** Each try costs a ticket too: come back after growing waits, and not with all others. */
-  #waitForRoom() {
+  #waitForRoom(leastMs = 0) {
     this.#refusals = countedRefusals(this.#refusals, this.#greetedAt, performance.now());
     this.#greetedAt = 0;
     this.#why = gettext("There are too many connections: the page tries again in a while.");
     clearTimeout(this.#next);
-    this.#next = setTimeout(() => this.#tryAgain(), crowdedWait(this.#refusals, Math.random()));
+    this.#next = setTimeout(() => this.#tryAgain(), crowdedWait(this.#refusals, Math.random(), leastMs));
     this.#refusals += 1;
   }
 

@@ -11,9 +11,11 @@ export function presentShareKey() {
 }
 
 export class HttpError extends Error {
-  constructor(status, text) {
+  /** `retryAfterMs` is how long the portal asks to wait, 0 where it does not say. */
+  constructor(status, text, retryAfterMs = 0) {
     super(text);
     this.status = status;
+    this.retryAfterMs = retryAfterMs;
   }
 }
 
@@ -43,8 +45,12 @@ async function answer(response, login) {
   }
   const isJson = response.headers.get("Content-Type")?.startsWith("application/json");
   const body = isJson ? await response.json() : null;
-  if (!response.ok) throw new HttpError(response.status, body?.error ?? `status ${response.status}`);
+  if (!response.ok) throw new HttpError(response.status, body?.error ?? `status ${response.status}`, waitOf(response));
   return body;
+}
+
+function waitOf(response) {
+  return 1000 * Number(response.headers.get("Retry-After")) || 0;
 }
 
 // The cookie is read each time: logging in again in another tab changes it.

@@ -58,29 +58,30 @@ def test_restarts_of_a_schedule(seed: int):
         return points(losses(1000, seed=seed, changed=lambda at: 1 + factor * rates[at - 1] ** 30 * (at > 250)))
 
     assert not judged(rising(0.25))
-    assert judged(rising(1.2))
-    assert not judged(mixed(points(rates, "lr"), rising(1.2)))
+    assert judged(rising(2.0))
+    assert not judged(mixed(points(rates, "lr"), rising(2.0)))
 
 
-def bumped_after(step: int) -> list[float]:
-    return losses(800, changed=lambda at: 1 + 2.2 * math.exp(-(at - step) / 15) * (at >= step))
+def bumped_after(step: int) -> list[Point]:
+    """Return a loss that bumps under a learning rate that stands, so that no cycle of it excuses the loss."""
+    values = losses(800, changed=lambda at: 1 + 2.2 * math.exp(-(at - step) / 15) * (at >= step))
+    return mixed(points([1e-3] * 800, "lr"), points(values))
 
 
 def test_a_knob_that_a_person_turned():
-    assert judged(points(bumped_after(400)))
+    assert judged(bumped_after(400))
     judge = Judge()
-    values = points(bumped_after(400))
-    assert not judged(values[:399], judge)
+    values = bumped_after(400)
+    assert not judged(values[:798], judge)
     judge.turned()
-    assert not judged(values[399:], judge)
+    assert not judged(values[798:], judge)
 
 
 def test_a_resume_of_an_attempt():
     """Ten steps are trained again, from an optimizer that is cold, an hour later."""
     values = bumped_after(400)
-    again = points(values[389:], first=390)
-    later = [Point(point.series, point.step, point.time + 3600, point.value) for point in again]
-    assert not judged([*points(values[:399]), *later])
+    later = [Point(point.series, point.step, point.time + 3600, point.value) for point in values[778:]]
+    assert not judged([*values[:798], *later])
 
 
 def test_a_loss_that_has_converged_is_no_plateau():

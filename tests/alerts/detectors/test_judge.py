@@ -61,6 +61,14 @@ def test_divergence_clears_where_the_loss_comes_back():
     assert ("divergence", "loss") not in judge.active
 
 
+def test_a_curve_that_has_diverged_is_no_plateau_beside():
+    """However flat it is up there: it is told already."""
+    exploded = [loss if step < 400 else 4000.0 + step % 7 for step, loss in enumerate(losses(3000))]
+    judge = Judge()
+    assert "plateau" not in names(judged(points(exploded), judge))
+    assert judge.active == [("divergence", "loss")]
+
+
 def test_a_detector_that_raises_is_switched_off_alone(monkeypatch: pytest.MonkeyPatch):
     def broken(self: object, seen: object) -> bool:
         raise ZeroDivisionError("of no use")

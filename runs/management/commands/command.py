@@ -73,7 +73,9 @@ class Command(BaseCommand):
         parser.parse_args = _intermixed(parser)  # type: ignore[method-assign]
         parser.add_argument("run", type=int, help="the number of the run")
         parser.add_argument("words", nargs="*", help="the command and its arguments, as name=value")
-        parser.add_argument("--list", action="store_true", help="what may be asked, and the run's knobs")
+        parser.add_argument(
+            "--list", action="store_true", help="what may be asked now, what may not and why, and the run's knobs"
+        )
         parser.add_argument("--replay", type=int, metavar="OLD", help="ask what was applied to run OLD, at its steps")
         parser.add_argument("--reason", default="", help="why; everybody who sees the run may read it")
         parser.add_argument("--at-step", type=int, metavar="N", help="take effect once step N is done")

@@ -62,7 +62,7 @@ def test_a_run_of_a_dirty_tree_can_be_repeated(offline_stack, tmp_path):
     assert "torch" in environment["packages"] and environment["python"] and "executable" in environment
     git(tmp_path, "checkout", "--quiet", ".")
     assert script.read_text() == committed
-    git(tmp_path, "apply", given=attempt["patch"])
+    git(tmp_path, "apply", given=offline_stack.manage("patch", str(run_id)).stdout)
     assert script.read_text() == changed
 
 
@@ -72,15 +72,20 @@ def test_who_may_command_downloads_the_patch() -> None:
     run = Run.objects.create(project=project, name="mine", attempt=2)
     for number, patch in ((1, "--- a/x\n+++ b/x\n"), (2, "")):
         run.attempts.create(number=number, host="h", boot_id="b", supervisor_pid=1, patch=patch)
-    answers = {}
+    answers, by_api = {}, {}
     for role in ("viewer", "operator"):
         user = User.objects.create_user(role)
         Membership.objects.create(project=project, user=user, role=role)
         client = Client()
         client.force_login(user)
         answers[role] = [client.get(f"/runs/{run.pk}/attempts/{number}/patch/") for number in (1, 2, 2**70)]
+        by_api[role] = [client.get(f"/api/runs/{run.pk}/patch/{query}") for query in ("", "?attempt=1", "?attempt=2")]
         assert (b'data-testid="patch"' in client.get(f"/runs/{run.pk}/").content) == (role == "operator")
     assert [answer.status_code for answer in answers["viewer"]] == [403, 403, 403]
     assert [answer.status_code for answer in answers["operator"]] == [200, 404, 404]
+    assert [answer.status_code for answer in by_api["viewer"]] == [403, 403, 403]
+    assert [answer.status_code for answer in by_api["operator"]] == [200, 200, 404]
+    assert by_api["operator"][0].content == by_api["operator"][1].content == answers["operator"][0].content
+    assert "as committed" in by_api["operator"][2].json()["error"]
     assert answers["operator"][0].content == b"--- a/x\n+++ b/x\n"
     assert "run-" in answers["operator"][0]["Content-Disposition"]

@@ -11,7 +11,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +22,18 @@ from steersman.checkpoints.saving import as_reason, innermost, states_of, write_
 from steersman.commands import Control, Done, Handler
 from steersman.exit_codes import EXIT_FENCED
 from steersman.files.attempt import files_of, number_of
-from steersman.files.changed_knobs import ChangedKnobs, read_changed_knobs
 from steersman.files.journal import JournalWriter
 from steersman.files.locks import HeldLock
 from steersman.files.mailbox import Inbox, Mailbox, NullMailbox
 from steersman.files.null_journal import Journal, NullJournal
 from steersman.files.private import make_private
-from steersman.kinds import Value
-from steersman.knobs import Knob, groups_of, kind_of, learning_rate_knob, plain_choices, plain_default
-from steersman.optimizers.parameter_groups import Optimizer
-from steersman.orphan_watch import OrphanWatch
+from steersman.knobbed import KnobbedRecorder
 from steersman.ranks.undeclared import UndeclaredPeers
-from steersman.recorder import OnItsWay, Recorder
+from steersman.recorder import OnItsWay
 from steersman.records.kinds import (
     EffectRecord,
     EndRecord,
     HandlersRecord,
-    KnobsRecord,
     OutcomeRecord,
     OutcomeState,
     PatchRecord,
@@ -46,7 +41,7 @@ from steersman.records.kinds import (
     StateRecord,
 )
 from steersman.records.posted import PostedCommand
-from steersman.spec import Scale, ValueSpec
+from steersman.silence import OrphanWatch
 from steersman.surroundings.environment import own_environment
 from steersman.surroundings.source import LARGEST_PATCH_BYTES, git_revision, uncommitted_changes
 from steersman.values.remarks import Remarks
@@ -69,13 +64,11 @@ CLOCK_EVERY_S = 0.25
 # How often the values in effect of knobs are read again.
 EFFECTS_EVERY_S = 1.0
 PAUSE_POLL_S = 0.01
-LONGEST_UNIT = 40
-LONGEST_HELP = 500
 # Never what the mailbox counts: makes the next step boundary look.
 ATTENTION = -1
 
 
-class Run(Recorder):
+class Run(KnobbedRecorder):
     """A run. Make it with `steersman.attach()`.
 
     One that nobody supervises has no folder: what it logs goes nowhere and nothing is ever posted to it. All else is
@@ -113,8 +106,6 @@ class Run(Recorder):
         self._directory: Path | None = None
         self._kept: KeptCheckpoints | None = None
         self._newest: SavedCheckpoint | None = None
-        # What commands made of knobs in earlier attempts; read where the first knob is declared.
-        self._changed_knobs: ChangedKnobs | None = None
         self._posted = self._mailbox.posted
         # What the mailbox counted when it was last looked at; ATTENTION where the next step boundary must look.
         self._seen = ATTENTION
@@ -306,115 +297,6 @@ class Run(Recorder):
         self._control.on(kind, handler)
         self._write(HandlersRecord.of(self._control.handled, step=self._step))
 
-    def knob(
-        self,
-        name: str,
-        default: Value | Mapping[str, Value],
-        /,
-        *,
-        minimum: float | int | None = None,
-        maximum: float | int | None = None,
-        choices: Sequence[Value] = (),
-        scale: Scale = "linear",
-        unit: str = "",
-        help: str = "",
-        series: str = "",
-        kind: str = "",
-        apply: Callable[..., object] | None = None,
-        effective: Callable[..., float] | None = None,
-    ) -> Knob:
-        """Declare a value that may be changed while training, and read `.value` wherever it is needed.
-
-        A mapping as `default` gives a value for each parameter group, read as `knob[group]`. `apply(value)` (with
-        groups `apply(value, group)`) puts a change to work; where it raises, the change is refused and the old value
-        put back. What a command made of the knob in an earlier attempt of the run is put to work at once, with a note.
-        `effective()` tells the value in effect where a schedule multiplies it, `series` the series that
-        shows it. `kind` names a kind of `steersman.kinds` that does not follow from the default. Raises
-        `steersman.SpecError` where the declaration contradicts itself.
-        """
-        initial, given = plain_default(default), plain_choices(name, choices)
-        spec = ValueSpec(
-            _clean_name(name),
-            kind or kind_of(name, initial, given),
-            values.plain(minimum),
-            values.plain(maximum),
-            given,
-            scale,
-            values.as_text(unit, LONGEST_UNIT),
-            values.as_text(help, LONGEST_HELP),
-            groups_of(initial),
-            values.as_text(series, values.LONGEST_NAME),
-        )
-        knob = Knob(spec, initial, apply=apply, effective=effective)
-        self.declare(knob)
-        return knob
-
-    def learning_rate_knob(
-        self,
-        optimizer: Optimizer,
-        scheduler: object = None,
-        /,
-        *,
-        name: str = "learning_rate",
-        minimum: float = 1e-8,
-        maximum: float | None = 1.0,
-        series: str = "",
-    ) -> Knob:
-        """Declare the learning rate of an optimizer of torch as a knob, beneath the schedule that multiplies it.
-
-        The knob's value is the base: `initial_lr` in the words of torch, `max_lr` of OneCycleLR, and what the optimizer
-        began with of ReduceLROnPlateau. A change moves at once all that the schedule has made of it. Parameter groups
-        of which each has a `name` of its own get a value each; otherwise the value is that of the first group and the
-        others keep their ratio to it. Call it once both are built, and are loaded from a checkpoint where that is so.
-        `series` is the series that shows the value in effect. Raises `TypeError` where `optimizer` is none and
-        `steersman.SpecError` where minimum and maximum fit no scale.
-        """
-        knob = learning_rate_knob(
-            optimizer, scheduler, name=_clean_name(name), minimum=values.plain(minimum), maximum=values.plain(maximum),
-            series=values.as_text(series, values.LONGEST_NAME),
-        )  # fmt: skip
-        self.declare(knob)
-        return knob
-
-    def declare(self, *knobs: Knob) -> None:
-        """Declare several knobs at once. Raises `TypeError` where one is none."""
-        for knob in knobs:
-            if not isinstance(knob, Knob):
-                raise TypeError(f"declare() takes knobs, not {values.shown(knob)}: make one by run.knob(name, default)")
-            self._control.knobs.add(knob)
-        for knob in knobs:
-            self._bring_back(knob)
-        self.record_knobs()
-
-    def _bring_back(self, knob: Knob) -> None:
-        """Give a knob the value that a command gave it in an earlier attempt, and say so."""
-        if self._changed_knobs is None:
-            self._changed_knobs = (read_changed_knobs(self._place) if self._place is not None else None) or {}
-        changed = self._changed_knobs.get(knob.spec.name)
-        for sentence, level in knob.bring_back(changed) if changed else ():
-            if self.rank == 0:
-                self.note(sentence, level=level)
-
-    @property
-    def knobs(self) -> dict[str, dict[str, Value]]:
-        """Return the present values of all knobs, by parameter group, for a checkpoint."""
-        return {knob.spec.name: knob.values for knob in self._control.knobs}
-
-    def restore_knobs(self, saved: Mapping[str, Mapping[str, Any]]) -> None:
-        """Put the knobs of a checkpoint to work; those that this training does not declare are left out.
-
-        A knob that no longer takes its value keeps the one it was declared with, which is noted. Raises `TypeError`
-        where `saved` is not what `knobs` returned.
-        """
-        for given in (saved, *(saved.values() if values.is_mapping(saved) else ())):
-            if not values.is_mapping(given):
-                raise TypeError(f"restore_knobs() takes values by knob and group, not {values.shown(given)}")
-        for knob in self._control.knobs:
-            if knob.spec.name in saved:
-                refused = knob.restore(saved[knob.spec.name])
-                self._remark(f"{error} It stays {knob.spec.text(knob[group])}." for group, error in refused.items())
-        self.record_knobs()
-
     def record_outcome(self, command: PostedCommand, state: OutcomeState, done: Done, ranks: int | None = None) -> None:
         """Record what became of a command."""
         record = OutcomeRecord.of(
@@ -427,16 +309,6 @@ class Run(Recorder):
     def record_state(self, state: State) -> None:
         """Record that the training waits ("paused") or goes on ("running")."""
         self._write(StateRecord(step=self._step, state=state))
-
-    def record_knobs(self) -> None:
-        """Record what the knobs take and where they stand."""
-        self._write(KnobsRecord.of(self._control.knobs.to_wire(), step=self._step))
-
-    def record_moved_effects(self) -> None:
-        """Record the knobs whose value in effect is another than it was told to be."""
-        moved = self._control.knobs.moved_to_wire()
-        if moved:
-            self._write(KnobsRecord.of(moved, step=self._step, partial=True))
 
     def record_effect(self, command_id: str, effective: object) -> None:
         """Record what is in effect after a command whose outcome told something else; knobs that moved, too."""
@@ -468,11 +340,6 @@ def boundaries_until(seconds: float, passed: int, took_s: float) -> int:
     if took_s <= 0:
         return CLOCK_EVERY
     return max(1, min(CLOCK_EVERY, int(seconds * max(passed, 1) / took_s)))
-
-
-def _clean_name(name: Any) -> Any:
-    """Return a name that can be stored; what is no text is refused where the knob is declared."""
-    return values.clean(name) if isinstance(name, str) else name
 
 
 def worker_lock_path(folder: Path, rank: int) -> Path:

@@ -1,6 +1,10 @@
-"""How long something has been silent, by this process's own monotonic clock. Standard library only."""
+"""How long something has been silent, such as a supervisor, by this process's own monotonic clock."""
 
 from __future__ import annotations
+
+import time
+
+from steersman.files.mailbox import Inbox
 
 # For watches that poll every second or so: a longer pause between two polls is their own (a suspended host, a database
 # that was away), not the silence of what they watch.
@@ -36,3 +40,26 @@ class SilenceClock:
     def skip(self) -> None:
         """Count nothing of the time until the next tick."""
         self.ticked_at = None
+
+
+class OrphanWatch:
+    """Measures by this process's own monotonic clock how long no supervisor has lived."""
+
+    # A suspended host or process must see the silence in several polls: the time between two counts up to this much.
+    MOST_COUNTED_S = 30.0
+
+    def __init__(self, mailbox: Inbox, limit_s: float) -> None:
+        self._mailbox = mailbox
+        self._limit_s = limit_s
+        self._heartbeats = mailbox.heartbeats
+        self._clock = SilenceClock(self.MOST_COUNTED_S, time.monotonic())
+
+    def poll(self, now: float) -> tuple[float, bool]:
+        """Return the seconds since the last poll, and whether there was no heartbeat for longer than the limit."""
+        clock = self._clock
+        elapsed = clock.tick(now)
+        heartbeats = self._mailbox.heartbeats
+        if heartbeats != self._heartbeats:
+            self._heartbeats = heartbeats
+            clock.silent_s = 0.0
+        return elapsed, clock.silent_s > self._limit_s

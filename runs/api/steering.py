@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from ninja import Query, Router
@@ -17,10 +17,11 @@ from runs.api.callers import caller_of, visible_run, visible_run_and_viewer
 from runs.api.errors import ApiError
 from runs.api.history import attempt_as_wire
 from runs.api.schemas import AttemptsPage, CheckpointsPage, ErrorOut, KnobsPage, PlaceOut, QueueIn, QueueOut
-from runs.models import Checkpoint
+from runs.models import LARGEST_ID, Checkpoint
 from runs.queueing.board import HostBoard, board
 from runs.recording.queue import After, NotQueueable, enqueue, home_of
 from runs.recording.queue_places import place_of
+from runs.series.downloads import patch_response
 
 router = Router(tags=["steering"])
 queue = Router(tags=["queue"])
@@ -68,6 +69,26 @@ def list_attempts(
     attempts = run.attempts.order_by("-number")
     page = attempts[offset : offset + limit]
     return {"count": attempts.count(), "items": [attempt_as_wire(attempt, viewer.role) for attempt in page]}
+
+
+@router.get(
+    "/{int:run_id}/patch/",
+    response={200: None, 403: ErrorOut, **ERRORS},
+    summary="What an attempt's source differed in from its commit, as text",
+)
+def patch(
+    request: HttpRequest,
+    run_id: int,
+    attempt: int | None = Query(None, ge=1, le=LARGEST_ID, description="The newest that has one where left out"),
+) -> HttpResponse:
+    """For operators and owners: `git apply` makes of the commit what was run. 404 where the source was as committed."""
+    run, viewer = visible_run_and_viewer(request, run_id)
+    if not viewer.may_command:
+        raise ApiError(403, operators_only())
+    found = run.patched_attempt(attempt)
+    if found is None:
+        raise ApiError(404, _("No uncommitted changes were recorded: the source was as committed."), "attempt")
+    return patch_response(found)
 
 
 @queue.get("/", response={200: QueueOut, **ERRORS}, summary="Hosts, what trains there and what waits")

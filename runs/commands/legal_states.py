@@ -1,17 +1,58 @@
-"""The states of a run in which a command may be sent: those of its kind, and fewer where nothing could act on it."""
+"""The states of a run in which a command may be sent, and why one is not offered now."""
 
 from __future__ import annotations
 
 from runs.models import Run
-from runs.protocol.commands import Extend, RunCommand
+from runs.protocol.commands import COMMANDS, EndProcess, Extend, RunCommand, SaveCheckpoint, Stop
 from runs.recording.lifecycle import LIVE
+from steersman.commands import UNHANDLED
+from steersman.marked_text import gettext_noop
+
+# What is answered where a training is not asked for a command.
+WITHHELD = UNHANDLED | {
+    EndProcess.kind: gettext_noop(
+        "Nothing that was asked waits for a look at run.stopping: ask it to stop. Its process can be ended where that "
+        "does nothing for some seconds."
+    )
+}
+ONLY_RECIPES = gettext_noop(
+    "A script of your own is made longer by its own arguments: only a recipe takes more epochs."
+)
+SCRIPT_DECIDES = gettext_noop(
+    "Finish the current step and end. Whether a checkpoint is saved first, the script decides."
+)
 
 
 def legal_states(command: type[RunCommand], run: Run) -> frozenset[str]:
-    """Return the states of `run` in which `command` is taken.
+    """Return the states of `run` in which `command` is taken: those of its kind, fewer where nothing could act on it.
 
     Only a recipe can be given more epochs while it does not train: how a script is made longer, it says as it lives.
     """
     if issubclass(command, Extend) and run.recipe_id is None:
         return command.legal_in & frozenset(LIVE)
     return command.legal_in
+
+
+def help_of(command: type[RunCommand], run: Run) -> str:
+    """Return what a command does. No checkpoint is promised where the training has not said how it saves one."""
+    if issubclass(command, Stop) and run.withholds(SaveCheckpoint.kind):
+        return SCRIPT_DECIDES
+    return command.help
+
+
+def not_offered(run: Run) -> dict[str, str]:
+    """Return the commands that a run as it is now would refuse, by kind, each with the reason."""
+    reasons: dict[str, str] = {}
+    for kind, command in COMMANDS.items():
+        if run.state not in command.legal_in:
+            reasons[kind] = f"The run is {run.state}; this is for one that is {_listed(command.legal_in)}."
+        elif run.state not in legal_states(command, run):
+            reasons[kind] = ONLY_RECIPES
+        elif run.withholds(kind):
+            reasons[kind] = WITHHELD[kind]
+    return reasons
+
+
+def _listed(states: frozenset[str]) -> str:
+    *others, last = sorted(states)
+    return f"{', '.join(others)} or {last}" if others else last

@@ -12,12 +12,11 @@ from django.utils import timezone
 
 from runs.access.author_names import distinct_name
 from runs.access.roles import Viewer, operators_only
-from runs.commands.legal_states import legal_states
+from runs.commands.legal_states import ONLY_RECIPES, WITHHELD, legal_states
 from runs.models import Command, CommandState, Run, RunState, as_wire
 from runs.protocol.causes import stored
 from runs.protocol.commands import (
     Cancel,
-    EndProcess,
     Extend,
     KnobValue,
     MoveToFront,
@@ -35,19 +34,10 @@ from runs.protocol.events import CommandChanged
 from runs.recording import feed, queue, queue_order
 from runs.recording.lifecycle import LIVE, complete_command
 from runs.recording.status import announce_status
-from steersman.commands import UNHANDLED
 from steersman.kinds import SpecError
 from steersman.knobs import unknown_knob
 from steersman.marked_text import gettext_noop
 from steersman.spec import ValueSpec
-
-# What is answered where a training is not asked for a command.
-WITHHELD = UNHANDLED | {
-    EndProcess.kind: gettext_noop(
-        "Nothing that was asked waits for a look at run.stopping: ask it to stop. Its process can be ended where that "
-        "does nothing for some seconds."
-    )
-}
 
 
 class NotAllowed(Exception):
@@ -132,9 +122,7 @@ def _refusal(run: Run, request: Request) -> str:
     if run.state not in request.command.legal_in:
         return f"The run is {run.state}."
     if run.state not in legal_states(type(request.command), run):
-        return gettext_noop(
-            "A script of your own is made longer by its own arguments: only a recipe takes more epochs."
-        )
+        return ONLY_RECIPES
     if request.expected_state and not _may_become(run, request.expected_state):
         return f"The run was expected to be {request.expected_state}, it is {run.state}."
     if run.state not in LIVE and not (request.at_step is request.at_epoch is None):

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from runs.commands.legal_states import help_of, legal_states, not_offered
 from runs.models import Command, CommandState, Run
 from runs.protocol.argument_text import takes
 from runs.protocol.commands import COMMANDS, RunCommand
@@ -15,30 +16,36 @@ NO_KNOBS = "none yet: the training tells what it has when it starts"
 
 
 def commands_as_wire(run: Run) -> list[dict[str, Any]]:
-    """Return the commands that a run does, with help, arguments and the states in which each may be sent."""
+    """Return the commands that a run takes now, with help, arguments and the states in which each may be sent."""
+    refused = not_offered(run)
     return [
         {
             "command": kind,
-            "help": command.help,
+            "help": help_of(command, run),
             "arguments": {name: takes(command, name) for name in command.__struct_fields__},
-            "legal_in": sorted(command.legal_in),
+            "legal_in": sorted(legal_states(command, run)),
         }
         for kind, command in COMMANDS.items()
-        if not run.withholds(kind)
+        if kind not in refused
     ]
 
 
 def list_in_words(run: Run) -> Iterator[str]:
-    """Yield the lines that tell what may be asked of a run: its commands, then its knobs and where they stand."""
+    """Yield the lines that tell what may be asked of a run now, what may not and why, then its knobs."""
     yield f"Run {run.pk} ({run.name}) is {run.state} at step {run.step}."
     yield ""
     yield "Commands:"
+    refused = not_offered(run)
     for kind, command in COMMANDS.items():
-        if run.withholds(kind):
+        if kind in refused:
             continue
-        yield f"  {kind:<16} {command.help}"
+        yield f"  {kind:<16} {help_of(command, run)}"
         for name in command.__struct_fields__:
             yield f"  {'':<16} {name}={takes(command, name)}{_default(command, name)}"
+    yield ""
+    yield "Not now:"
+    for kind, reason in refused.items():
+        yield f"  {kind:<16} {reason}"
     yield ""
     yield f"Knobs: {NO_KNOBS}" if not run.knobs else "Knobs:"
     specs = run.knob_specs

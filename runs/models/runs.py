@@ -253,6 +253,13 @@ class Run(models.Model):
         """Tell whether a command is one that this training is not asked for."""
         return kind in OPTIONAL and kind not in self.offers
 
+    def patched_attempt(self, number: int | None = None) -> Attempt | None:
+        """Return the attempt of this number, or the newest, whose source differed from its commit; None where none."""
+        attempts = self.attempts.exclude(patch="")
+        if number is not None:
+            attempts = attempts.filter(number=number if number <= LARGEST_ID else 0)
+        return attempts.order_by("-number").first()
+
     @property
     def knob_specs(self) -> dict[str, ValueSpec]:
         """Return what the knobs take, by name: none until the training has declared them."""

@@ -8,7 +8,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
 from runs.access.roles import commanded_run
-from runs.models import LARGEST_ID
+from runs.series.downloads import patch_response
 
 
 @never_cache
@@ -17,9 +17,7 @@ from runs.models import LARGEST_ID
 def download(request: HttpRequest, pk: int, number: int) -> HttpResponse:
     """Return the patch of an attempt; 404 where its source was as committed."""
     run = commanded_run(request.user, pk)
-    patch = run.attempts.filter(number=number).values_list("patch", flat=True).first() if number <= LARGEST_ID else None
-    if not patch:
+    attempt = run.patched_attempt(number)
+    if attempt is None:
         raise Http404
-    response = HttpResponse(patch, content_type="text/x-diff; charset=utf-8")
-    response["Content-Disposition"] = f'attachment; filename="run-{run.pk}-attempt-{number}.patch"'
-    return response
+    return patch_response(attempt)

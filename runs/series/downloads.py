@@ -1,4 +1,4 @@
-"""Answers that are written while they are read: a block at a time, whatever the length of the runs."""
+"""Answers that are downloads. Those of points are written while they are read, whatever the length of the runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator, Iterator
 
 from channels.db import database_sync_to_async
 from django.core.handlers.asgi import ASGIRequest
-from django.http import HttpRequest, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+
+from runs.models import Attempt
 
 
 def csv_response(request: HttpRequest, name: str, blocks: Iterator[str]) -> StreamingHttpResponse:
@@ -27,3 +29,10 @@ async def _in_threads(blocks: Iterator[str]) -> AsyncIterator[str]:
     following = database_sync_to_async(lambda: next(blocks, None), thread_sensitive=False)
     while (block := await following()) is not None:
         yield block
+
+
+def patch_response(attempt: Attempt) -> HttpResponse:
+    """Return the patch of an attempt as a download, fit for `git apply`."""
+    response = HttpResponse(attempt.patch, content_type="text/x-diff; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="run-{attempt.run_id}-attempt-{attempt.number}.patch"'
+    return response

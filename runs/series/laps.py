@@ -2,7 +2,8 @@
 
 A loop that counts its steps anew in each epoch, or trains one fold after another, gives the same steps again. What
 follows a step that went back is a lap of its own, from 1 on, and is stored and drawn apart: no mean of two epochs
-passes for a point. Within a lap the steps of a series never fall, except in the last that there may be.
+passes for a point. Threads that count together log a little out of order: a new step between the last few begins no
+lap. So no step of a lap is below its first, except in the last lap that there may be.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ LAST_LAP = MOST_LAPS - 1
 # Above every number of an event.
 LAST_SEQ = 2**63 - 1
 
-Place = tuple[int, int]  # lap, last step
+# How many points back a step may come late.
+LATE_POINTS = 8
+
+Place = tuple[int, tuple[int, ...]]  # lap, the newest steps in the order of logging
 
 
 class StepOrder:
@@ -43,22 +47,29 @@ class StepOrder:
         places = self._places
         found = []
         for name in names:
-            lap, last = places.get(name, (0, step))
-            if step < last:
-                lap, last = self._after_step_back(name, lap, last, step)
-            elif step > last or name not in places:
-                last = step
-            elif not self._told_twice:
-                self._told_twice = True
-                self.remarks.append(
-                    f"{name} was logged twice at step {step}. Both values are kept, in one place of the chart; give "
-                    f"run.log each step once, or each value a name of its own."
-                )
-            places[name] = (lap, last)
+            lap, recent = places.get(name, (0, ()))
+            if not recent or step > max(recent):
+                recent = (*recent[1 - LATE_POINTS :], step)
+            elif step == recent[-1]:
+                self._tell_twice(name, step)
+            elif step in recent or step < min(recent):
+                lap, recent = self._after_step_back(name, lap, recent, step)
+            else:
+                recent = (*recent[1 - LATE_POINTS :], step)
+            places[name] = (lap, recent)
             found.append(lap)
         return tuple(found)
 
-    def _after_step_back(self, name: str, lap: int, last: int, step: int) -> Place:
+    def _tell_twice(self, name: str, step: int) -> None:
+        if not self._told_twice:
+            self._told_twice = True
+            self.remarks.append(
+                f"{name} was logged twice at step {step}. Both values are kept, in one place of the chart; give "
+                f"run.log each step once, or each value a name of its own."
+            )
+
+    def _after_step_back(self, name: str, lap: int, recent: tuple[int, ...], step: int) -> Place:
+        last = recent[-1]
         if lap < LAST_LAP:
             if not self._told_back:
                 self._told_back = True
@@ -66,19 +77,19 @@ class StepOrder:
                     f"The step of {name} went back from {last} to {step}. All points are kept, and what follows is "
                     f"drawn as a line of its own; give run.log a step that counts on for one line."
                 )
-            return lap + 1, step
+            return lap + 1, (step,)
         if not self._told_full:
             self._told_full = True
             self.remarks.append(
                 f"The step of {name} went back for the {MOST_LAPS}th time. All points are kept, and what follows is "
                 f"drawn as one line; give run.log a step that counts on."
             )
-        return lap, last
+        return lap, recent
 
 
 def places_of(run_id: int, attempt: int) -> dict[str, Place]:
-    """Return where each series of an attempt is, of all that is stored of it."""
-    places: dict[str, Place] = {}
+    """Return where each series of an attempt is, of all that is stored of it: the highest step of its last lap."""
+    places: dict[str, tuple[int, int]] = {}
     stored = Chunk.objects.filter(series__run_id=run_id, series__axis=Axis.STEP, attempt=attempt).order_by()
     for name, lap, step in stored.values_list("series__name", "lap", "last_step"):
         places[name] = max(places.get(name, (lap, step)), (lap, step))
@@ -86,4 +97,4 @@ def places_of(run_id: int, attempt: int) -> dict[str, Place]:
         if number == attempt:
             place = (lap, max(columns.steps))
             places[name] = max(places.get(name, place), place)
-    return places
+    return {name: (lap, (step,)) for name, (lap, step) in places.items()}

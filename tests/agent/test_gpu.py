@@ -162,6 +162,20 @@ print(json.dumps([sampler.boards, sampler.start() and until(lambda: sampler.boar
     assert ask(tmp_path, script) == [None, None, 0]
 
 
+def test_it_tells_what_the_gpus_of_a_training_are(stub: Path) -> None:
+    script = """
+from dataclasses import astuple
+sampler = Sampler(device="auto", interval_s=0.02)
+before = sampler.gpus
+sampler.start()
+until(lambda: sampler.gpus)
+print(json.dumps([before, [astuple(gpu) for gpu in sampler.gpus]]))
+"""
+    before, told = ask(stub, script, CUDA_VISIBLE_DEVICES="1")
+    assert before == []
+    assert [(name, memory, driver) for name, _, memory, driver in told] == [("Stub 1", 16384, "550.54.15")]
+
+
 def test_it_reads_the_gpu_that_the_device_names_among_the_visible_ones(stub: Path) -> None:
     script = """
 sampler = Sampler(device="cuda:1", interval_s=0.02).start()

@@ -188,7 +188,7 @@ def make_full_run(project: Project) -> Run:
 
 
 def make_run_of_two_attempts(project: Project) -> Run:
-    """Make a run that was stopped after 400 steps, and trains again from step 101 on."""
+    """Make a run that was stopped after 400 steps, and trains again from step 101 on; its folds count from 1 each."""
     now = timezone.now()
     begun = now - timedelta(hours=5)
     run = Run.objects.create(
@@ -209,10 +209,16 @@ def make_run_of_two_attempts(project: Project) -> Run:
             run=run, number=number, host="gpu-host", boot_id="", supervisor_pid=1, **fields
         )
         Attempt.objects.filter(pk=attempt.pk).update(started_at=begun if number == 1 else run.training_since)
+    steps_of_fold = list(range(1, 51))
     for number, start, steps in ((1, begun, range(1, 401)), (2, run.training_since, range(101, 301))):
         times = [start.timestamp() + index for index in range(len(steps))]
         losses: list[float | None] = [number * math.exp(-step / 200) for step in steps]
-        event = metrics_event([Block(steps=list(steps), times=times, values={"train/loss": losses})], number)
+        blocks = [Block(steps=list(steps), times=times, values={"train/loss": losses})]
+        for fold in range(3 if number == 2 else 0):
+            values: list[float | None] = [float(fold)] * 50
+            laps = {"fold/loss": fold} if fold else {}
+            blocks.append(Block(steps=steps_of_fold, times=times[:50], values={"fold/loss": values}, laps=laps))
+        event = metrics_event(blocks, number)
         feed.append(run.pk, event)
         storage.update_latest(run.pk, [event])
         for epoch in range(steps[0] // 100 + 1, steps[-1] // 100 + 1):

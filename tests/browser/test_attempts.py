@@ -34,6 +34,16 @@ def test_an_earlier_attempt_stays_as_a_paler_line(page: Page, screenshots: Path)
     page.screenshot(path=screenshots / "attempts.png", full_page=True)
 
 
+def test_each_fold_is_a_line_after_a_reload_too(page: Page) -> None:
+    chart = page.locator('[data-testid=chart][data-series~="fold/loss"]')
+    for _ in ("loaded", "loaded again"):
+        chart.scroll_into_view_if_needed()
+        expect(chart).to_have_attribute("data-earlier", "2")
+        expect(chart).to_have_attribute("data-points", "50")
+        expect(chart.locator(".chart-caption")).to_contain_text("earlier passes over the same steps")
+        page.reload()
+
+
 def test_a_person_chooses_the_attempt_that_the_charts_show(page: Page) -> None:
     choice = page.get_by_test_id("attempt-choice")
     expect(choice.locator("option")).to_have_text(["Attempt 2, the latest", "Attempt 1"])

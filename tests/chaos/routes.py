@@ -217,6 +217,7 @@ ROWS = [
     Row("api/runs/<int:run_id>/knobs/", "/api/runs/{run}/knobs/", API_OF_RUN),
     Row("api/runs/<int:run_id>/checkpoints/", "/api/runs/{run}/checkpoints/", API_OF_RUN),
     Row("api/runs/<int:run_id>/attempts/", "/api/runs/{run}/attempts/", API_OF_RUN),
+    Row("api/runs/<int:run_id>/patch/", "/api/runs/{run}/patch/", "401 404 403 404 404 403 401"),
     Row("api/tickets/", "/api/tickets/", PAGE_OF_RUN, body='{"run": {run}}'),
     Row("api/tickets/", "/api/tickets/", PAGE_OF_OTHER_RUN, body='{"run": {other_run}}'),
     # Last: it ends the sessions with which the rows above ask.

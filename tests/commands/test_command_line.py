@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from runs.management.commands.command import Command as Typed
 from runs.models import Attempt, Command, CommandState, Membership, Project, Run, RunState, as_wire
-from runs.protocol.commands import COMMANDS
+from runs.protocol.commands import COMMANDS, OfQueue
 from runs.protocol.events import CommandChanged
 from runs.recording import feed
 from runs.recording.lifecycle import Holder, complete_command, open_attempt
@@ -26,6 +26,7 @@ from tests.support.stored_points import checkpoint_event
 
 pytestmark = pytest.mark.django_db
 RATE = ValueSpec("rate", "float", 1e-6, 1.0, scale="log", unit="1/step", help="How far a step goes.")
+OF_QUEUE = {kind for kind, command in COMMANDS.items() if issubclass(command, OfQueue)}
 BITS = ValueSpec("bits", "choice", choices=("8", "16"))
 
 
@@ -170,15 +171,40 @@ def test_it_lists_commands_with_what_they_take_and_knobs_with_where_they_stand(r
     Run.objects.filter(pk=run.pk).update(not_looking_since=timezone.now())
     code, said = typed(str(run.pk), "--list")
     assert code == 0 and f"Run {run.pk} (first) is running at step 10." in said
+    offered, refused = said.split("Not now:")
     for kind, command in COMMANDS.items():
-        assert re.search(rf"^  {kind} +{re.escape(command.help)}$", said, re.MULTILINE)
+        if kind in OF_QUEUE:
+            assert re.search(
+                rf"^  {kind} +The run is running; this is for one that is queued\.$", refused, re.MULTILINE
+            )
+        else:
+            assert re.search(rf"^  {kind} +{re.escape(command.help)}$", offered, re.MULTILINE)
     assert "epochs=a whole number from 1 to 100000" in said and "checkpoint=true or false (default true)" in said
     assert re.search(r"rate +0\.25 \(in effect 0\.125\); takes a number from 0\.000001 to 1 1/step\. How far", said)
     assert re.search(r"bits +8; takes one of 8, 16\.", said)
     listed = json.loads(typed(str(run.pk), "--list", "--json")[1])
-    assert {entry["command"] for entry in listed["commands"]} == set(COMMANDS) and len(listed["knobs"]) == 2
+    assert {entry["command"] for entry in listed["commands"]} == set(COMMANDS) - OF_QUEUE and len(listed["knobs"]) == 2
     Run.objects.filter(pk=run.pk).update(knobs=[])
     assert "Knobs: none yet" in typed(str(run.pk), "--list")[1]
+
+
+def test_it_promises_no_checkpoint_of_a_script_that_has_not_said_how_it_saves_one(run: Run) -> None:
+    Run.objects.filter(pk=run.pk).update(recipe=None, handled_commands=[])
+    said = typed(str(run.pk), "--list")[1]
+    assert re.search(r"^  stop +Finish the current step and end\. Whether a checkpoint", said, re.MULTILINE)
+    assert re.search(r"^  save_checkpoint +This training has not said how a checkpoint is saved", said, re.MULTILINE)
+    listed = json.loads(typed(str(run.pk), "--list", "--json")[1])["commands"]
+    [stop] = [entry for entry in listed if entry["command"] == "stop"]
+    assert "the script decides" in stop["help"]
+    Run.objects.filter(pk=run.pk).update(state="queued")
+    said = typed(str(run.pk), "--list")[1]
+    assert re.search(r"^  withdraw +Take the run out", said.partition("Not now:")[0], re.MULTILINE)
+    Run.objects.filter(pk=run.pk).update(state="finished")
+    refused = typed(str(run.pk), "--list")[1].partition("Not now:")[2]
+    assert re.search(r"^  extend +A script of your own is made longer by its own arguments", refused, re.MULTILINE)
+    assert re.search(
+        r"^  pause +The run is finished; this is for one that is paused or running\.", refused, re.MULTILINE
+    )
 
 
 def test_its_help_shows_examples_line_by_line(capsys: Any) -> None:

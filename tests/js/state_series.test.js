@@ -99,6 +99,20 @@ test("one that goes back to the middle counts from there on", () => {
   assert.deepEqual(lineOf(series).means, [0, 0, 1, 1]);
 });
 
+test("what is no finite number stands in the order of steps, also one that comes late", () => {
+  const state = played([
+    metrics(1, 1, [1, 5], { loss: [1, null] }, { loss: [[1, "nan"]] }),
+    metrics(2, 1, [3], { loss: [null] }, { loss: [[0, "inf"]] }),
+  ]);
+  assert.deepEqual(
+    lineOf(state.series.get("loss")).odd.map(({ x, name }) => [x, name]),
+    [
+      [3, "inf"],
+      [5, "nan"],
+    ],
+  );
+});
+
 test("it breaks the line at what is not finite and keeps its name", () => {
   const state = played([
     metrics(

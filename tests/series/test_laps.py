@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -186,8 +187,21 @@ def test_what_is_logged_twice_at_a_step_is_kept_and_told_once(run: Run, recorded
     assert text.startswith(f"{LOSS} was logged twice at step 5. Both values are kept")
 
 
+def test_threads_that_count_together_make_one_line(run: Run, recorded: Recorded) -> None:
+    chance = random.Random(1)
+    # Each step is logged once, up to three points late.
+    steps = [1, *sorted(range(2, 501), key=lambda step: step + chance.uniform(0, 3))]
+    assert steps != sorted(steps)
+    for step in steps:
+        recorded.training.log(step, {LOSS: float(step)})
+    recorded.store()
+    assert not told(run) and set(raw(run)) == {0}
+    line = charts(run.pk, [LOSS])[1][LOSS]
+    assert (line["steps"], line["values"]) == (list(range(1, 501)), [float(step) for step in range(1, 501)])
+
+
 def test_steps_without_any_order_are_no_thousand_lines(run: Run, recorded: Recorded) -> None:
-    steps = [step for place in range(laps.MOST_LAPS + 50) for step in (2 * place + 1, 2 * place)]
+    steps = [1, 0] * (laps.MOST_LAPS + 50)
     for number, step in enumerate(steps):
         recorded.training.log(step, {LOSS: float(number)})
     recorded.store()

@@ -19,8 +19,8 @@ from steersman.agent.journals.tail import last_record
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.files.journal import JournalWriter, segment_path
 from steersman.files.mailbox import Mailbox
-from steersman.orphan_watch import OrphanWatch
 from steersman.records.kinds import EndRecord, NoteRecord
+from steersman.silence import OrphanWatch
 from tests.control.test_train import is_gone
 from tests.support.stack import (
     ROOT,

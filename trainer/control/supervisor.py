@@ -294,6 +294,7 @@ class Supervisor:
             self._sampler.watch(uuids)
 
     def _tell_of_gpus(self, tick: Tick) -> None:
+        tick.gpus = self._sampler.gpus
         notes = self._sampler.take_notes()
         tick.lines += [LogLine(text=note.text, source="steersman", level=note.level) for note in notes]
         problem = self._sampler.problem
@@ -334,7 +335,7 @@ class Supervisor:
             tick = Tick(read=read)
             self._ingest.store(tick)
             self._settle(tick)
-        tick = Tick(lines=self._pending_lines, console=self._consoles.read(ended=True))
+        tick = Tick(lines=self._pending_lines, console=self._consoles.read(ended=True), gpus=self._sampler.gpus)
         self._ingest.store(tick)
         self._pending_lines = []
         self._settle(tick)

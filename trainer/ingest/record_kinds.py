@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from runs.recording import alerts
 from runs.recording.checkpoints import forget_checkpoints
 from runs.recording.lifecycle import Lease, complete_command, correct_effect, note_pause
 from runs.recording.status import announce_status
+from steersman.agent.machine.nvml import GpuDescription
 from steersman.agent.machine.redactor import Redactor, as_stored
 from steersman.files.checkpoint import is_whole
 from steersman.recorder import MOST_WATCHED
@@ -168,6 +169,20 @@ class RecordStore:
         environment = Attempt.objects.values_list("environment", flat=True).get(pk=self._lease.attempt_id)
         environment = merge_environments(environment, self._redactor.environment(record.environment), record.rank)
         Attempt.objects.filter(pk=self._lease.attempt_id).update(environment=environment)
+
+    def store_gpus(self, gpus: Sequence[GpuDescription]) -> EnvironmentRecorded:
+        """Keep what the GPUs of a training are, as the driver tells: what the training itself told counts more."""
+        described = {
+            "gpus": [gpu.name for gpu in gpus],
+            "cuda_devices": [
+                {"index": index, "name": gpu.name, "uuid": gpu.uuid, "memory_mib": gpu.memory_mib}
+                for index, gpu in enumerate(gpus)
+            ],
+            "driver": gpus[0].driver,
+        }
+        environment = Attempt.objects.values_list("environment", flat=True).get(pk=self._lease.attempt_id)
+        Attempt.objects.filter(pk=self._lease.attempt_id).update(environment=described | environment)
+        return EnvironmentRecorded(attempt=self._lease.number)
 
     def _store_plan(self, record: PlanRecord) -> None:
         Run.objects.filter(pk=self._lease.run_id).update(

@@ -33,6 +33,7 @@ from runs.recording.lifecycle import Fenced, Lease, renew_lease
 from runs.series import storage
 from runs.series.laps import StepOrder, places_of
 from steersman.agent.journals.merged import JournalsRead
+from steersman.agent.machine.nvml import GpuDescription
 from steersman.agent.machine.redactor import Redactor
 from steersman.records.kinds import EndRecord, EnvironmentRecord, EpochRecord, PlanRecord, PointRecord
 from steersman.records.record import Record
@@ -82,6 +83,7 @@ class Ingest:
         self._names = SeriesNames(redactor)
         # Where the series are; read where the first points come.
         self._order: StepOrder | None = None
+        self._gpus: tuple[GpuDescription, ...] = ()
         self.timing = StoreTiming()
 
     def store(self, tick: Tick) -> None:
@@ -168,6 +170,9 @@ class Ingest:
             sampled = SystemSampled(attempt=self.lease.number, step=step, time=moment, values=tick.system)
             events.append(sampled)
             metrics.append(sampled)
+        if tick.gpus and tick.gpus != self._gpus:
+            events.append(self._records.store_gpus(tick.gpus))
+            self._gpus = tick.gpus
         events += self._console_events(tick)
         if metrics:
             storage.update_latest(self.lease.run_id, metrics)

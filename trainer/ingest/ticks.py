@@ -8,11 +8,13 @@ from typing import Any
 from runs.protocol.events import Event, LogLine
 from steersman.agent.journals.consoles import ConsolesRead
 from steersman.agent.journals.merged import JournalsRead
+from steersman.agent.machine.nvml import GpuDescription
 
 
 @dataclass(slots=True)
 class Tick:
-    """What one transaction is to store. `run` are further fields of the run, `events` what they mean to viewers."""
+    """What one transaction is to store. `run` are further fields of the run, `events` what they mean to viewers, `gpus`
+    are those that the training may use, as far as they are known."""
 
     read: JournalsRead | None = None
     console: ConsolesRead | None = None
@@ -20,3 +22,4 @@ class Tick:
     lines: list[LogLine] = field(default_factory=list)
     run: dict[str, Any] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
+    gpus: tuple[GpuDescription, ...] = ()

@@ -73,7 +73,11 @@ class Command(BaseCommand):
         parser.parse_args = _intermixed(parser)  # type: ignore[method-assign]
         parser.add_argument("run", type=int, help="the number of the run")
         parser.add_argument("words", nargs="*", help="the command and its arguments, as name=value")
-        parser.add_argument("--list", action="store_true", help="list the commands and knobs of the run")
+        parser.add_argument(
+            "--list",
+            action="store_true",
+            help="list the commands that the run takes now, the others with the reason, and its knobs",
+        )
         parser.add_argument(
             "--replay",
             type=int,

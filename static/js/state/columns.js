@@ -112,7 +112,9 @@ function noteOdd(columns, x, name, count = 1) {
     known.count += count;
     return;
   }
-  odd.push({ x, name, count });
+  let place = odd.length;
+  while (place > 0 && odd[place - 1].x > x) place -= 1;
+  odd.splice(place, 0, { x, name, count });
   if (odd.length <= MOST_ODD) return;
   const [left] = odd.splice(MOST_ODD / 2, 1);
   odd[MOST_ODD / 2 - 1].count += left.count;

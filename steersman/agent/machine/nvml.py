@@ -44,6 +44,16 @@ class Gpu:
         return self.name.partition(".")[0]
 
 
+@dataclass(frozen=True, slots=True)
+class GpuDescription:
+    """What a GPU is. `memory_mib` is None where the driver does not tell; `driver` is its version, "" if unknown."""
+
+    name: str
+    uuid: str
+    memory_mib: int | None
+    driver: str
+
+
 # Who holds memory of a GPU: pid, and MiB of it; None where the driver does not tell.
 Processes = dict[int, int | None]
 
@@ -114,6 +124,18 @@ def separate(gpus: Sequence[Gpu], *, visible: str | None) -> list[Gpu]:
         split = [each for each in gpus if each.board is gpu.board and each.handle is not each.board]
         found += split if split and gpu.handle is gpu.board else [gpu]
     return found
+
+
+def describe(gpu: Gpu) -> GpuDescription:
+    """Return what a GPU is; what the driver does not tell is left open."""
+    name, memory, driver = "GPU", None, ""
+    with contextlib.suppress(pynvml.NVMLError):
+        name = str(pynvml.nvmlDeviceGetName(gpu.board))
+    with contextlib.suppress(pynvml.NVMLError):
+        memory = round(pynvml.nvmlDeviceGetMemoryInfo(gpu.handle).total / MIB)
+    with contextlib.suppress(pynvml.NVMLError):
+        driver = str(pynvml.nvmlSystemGetDriverVersion())
+    return GpuDescription(name, gpu.uuid, memory, driver)
 
 
 def processes(gpu: Gpu) -> Processes:

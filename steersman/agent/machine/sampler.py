@@ -59,6 +59,8 @@ class Sampler:
         self._notes: deque[ThrottleNote] = deque(maxlen=100)
         self._reported = ""
         self._host_problem = ""
+        # What the GPUs that are sampled are, in CUDA's order; empty until that is known, and where there is none.
+        self.gpus: tuple[nvml.GpuDescription, ...] = ()
         # How many GPUs this host has, whoever uses them; None until that is known, and where none is sampled.
         self.boards: int | None = None
 
@@ -162,6 +164,7 @@ class Sampler:
             self.boards = 1 + max((int(gpu.board_name) for gpu in found), default=-1)
         chosen = nvml.choose(found, visible=self._visible, uuids=uuids, device=self._device)
         known = {gpu.uuid: gpu for gpu in before}
+        self.gpus = tuple(nvml.describe(gpu) for gpu in chosen)
         self._reported = "" if chosen else "GPUs are not sampled: none is visible to this training."
         return [known.get(gpu.uuid, gpu) for gpu in chosen]
 

@@ -113,6 +113,11 @@ int nvmlDeviceGetName(Device *device, char *name, unsigned length) {
     return answer(device);
 }
 
+int nvmlSystemGetDriverVersion(char *version, unsigned length) {
+    snprintf(version, length, "550.54.15");
+    return 0;
+}
+
 int nvmlDeviceGetFanSpeed(Device *device, unsigned *percent) {
     *percent = 30;
     return number("STUB_FAN") ? number("STUB_FAN") : answer(device);

@@ -1,0 +1,39 @@
+"""Print what the source of an attempt differed in from its commit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from runs.models import LARGEST_ID, Run
+from steersman.exit_codes import EXIT_BAD_INPUT
+
+
+class Command(BaseCommand):
+    help = (
+        "Print what the source of a run differed in from its git commit: `git apply` makes of the commit what was run. "
+        "Exit code 2 where there is none."
+    )
+
+    # The checks would load every page and the API for one row.
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("run", type=int, help="the number of the run")
+        parser.add_argument("--attempt", type=int, metavar="N", help="the newest that has one where left out")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        number, attempt = options["run"], options["attempt"]
+        run = Run.objects.filter(pk=number).first() if 0 < number <= LARGEST_ID else None
+        if run is None:
+            raise _refused(f"run: there is no run {number}.")
+        found = run.patched_attempt(attempt)
+        if found is None:
+            which = f"run {number}" if attempt is None else f"attempt {attempt} of run {number}"
+            raise _refused(f"No uncommitted changes of {which} were recorded: its source was as committed.")
+        self.stdout.write(found.patch, ending="")
+
+
+def _refused(text: str) -> CommandError:
+    return CommandError(text, returncode=EXIT_BAD_INPUT)

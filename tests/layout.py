@@ -71,6 +71,7 @@ RULES = {
     "runs.recording": rule("runs.alerts runs.models runs.protocol steersman", "django channels", WEB),
     "runs.outage": rule("runs.recording", "django", WEB),
     "runs.series": rule("runs.models runs.protocol", "django channels msgspec numpy", WEB),
+    "runs.pruning": rule(f"{RECORD} runs.series steersman steersman.files", "django numpy", WEB),
     "runs.access": rule(RECORD, "django msgspec cryptography axes", WEB),
     "runs.sign_in": rule(f"{RECORD} runs.access", "django allauth asgiref axes cryptography fido2", WEB),
     "runs.audit": rule(f"{RECORD} runs.access runs.sign_in runs.series", "django allauth", WEB),
@@ -109,9 +110,9 @@ RULES = {
         "django django_stubs_ext",
         WEB,
     ),
-    "runs.admin": rule(f"{UI} runs.alerts.wording steersman", ADMIN_LIBRARIES, WEB),
+    "runs.admin": rule(f"{UI} runs.alerts.wording runs.pruning steersman", ADMIN_LIBRARIES, WEB),
     "runs.management.commands": rule(
-        f"{RECORD} runs.access runs.sign_in runs.commands runs.alerts.sending steersman", "django", WEB
+        f"{RECORD} runs.access runs.pruning runs.sign_in runs.commands runs.alerts.sending steersman", "django", WEB
     ),
     "runs": rule("runs.access runs.sign_in runs.audit", "django", WEB),
     "trainer": rule("steersman steersman.files", "django", "torch"),
@@ -128,7 +129,7 @@ RULES = {
         "django msgspec tqdm",
         "torch",
     ),
-    "trainer.scheduler": rule(f"steersman.* {RECORD} runs.series trainer.control", "django", "torch"),
+    "trainer.scheduler": rule(f"steersman.* {RECORD} runs.pruning runs.series trainer.control", "django", "torch"),
     "trainer.management.commands": rule(
         f"steersman.* {RECORD} trainer trainer.control trainer.scheduler", "django", "torch"
     ),
@@ -145,7 +146,9 @@ RULES = {
         "monitor_site runs.* steersman.* trainer", "django psutil daphne twisted autobahn", "torch"
     ),
     "monitor_site.serving.doctor": rule(
-        "monitor_site monitor_site.serving steersman.* trainer trainer.control", "django channels redis", "torch"
+        "monitor_site monitor_site.serving runs.pruning steersman.* trainer trainer.control",
+        "django channels redis",
+        "torch",
     ),
     "monitor_site.serving.archive": rule(
         "monitor_site monitor_site.serving runs.* steersman.* trainer.*", "django msgspec", "torch"

@@ -15,6 +15,7 @@ from django.db.models import Count, Sum
 from django.utils.translation import gettext as _
 
 from runs.models import Checkpoint, Chunk, Command, EpochMetric, Run, StoredEvent
+from runs.pruning.space import give_back
 from runs.series.storage import tail
 from steersman.files.locks import try_lock
 from steersman.run import worker_lock_path
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 # Above every number of an event.
 LAST_SEQ = 2**63 - 1
+# Somebody waits for the page; `manage.py watch` gives back the rest.
+GIVE_BACK_WITHIN_S = 1.0
 
 
 class NotDeletable(Exception):
@@ -67,6 +70,7 @@ def delete_run(run_id: int) -> None:
         check_deletable(run)
         run.delete()
         transaction.on_commit(lambda: remove_files(run_id), robust=True)
+        transaction.on_commit(lambda: give_back(GIVE_BACK_WITHIN_S), robust=True)
 
 
 def check_deletable(run: Run) -> None:

@@ -224,6 +224,29 @@ class Migration(migrations.Migration):
                         verbose_name="series for Prometheus",
                     ),
                 ),
+                (
+                    "coarse_after_days",
+                    models.PositiveIntegerField(
+                        blank=True,
+                        help_text="So many days after a run has ended, a pruning keeps one point per 100 steps, with the lowest and the highest among them. Empty: all points stay.",
+                        null=True,
+                        validators=[django.core.validators.MaxValueValidator(36500)],
+                        verbose_name="days until points are kept coarsely",
+                    ),
+                ),
+                (
+                    "checkpoint_epochs",
+                    models.PositiveIntegerField(
+                        blank=True,
+                        help_text="Of a run that has ended, a pruning keeps the newest checkpoint, the best, those that were named or marked, and the last of every so many epochs. Empty: all stay.",
+                        null=True,
+                        validators=[
+                            django.core.validators.MinValueValidator(1),
+                            django.core.validators.MaxValueValidator(1000000),
+                        ],
+                        verbose_name="epochs between checkpoints that stay",
+                    ),
+                ),
                 ("created_at", models.DateTimeField(auto_now_add=True, verbose_name="created at")),
                 (
                     "members",
@@ -550,6 +573,8 @@ class Migration(migrations.Migration):
                 ("heartbeat_at", models.DateTimeField(blank=True, null=True, verbose_name="last heartbeat")),
                 ("last_seq", models.PositiveBigIntegerField(default=0, verbose_name="last event")),
                 ("replay_from", models.PositiveBigIntegerField(default=0, verbose_name="replay from")),
+                ("coarse_until", models.DateTimeField(editable=False, null=True)),
+                ("thinnings", models.PositiveIntegerField(default=0, editable=False)),
                 ("step", models.BigIntegerField(default=0, verbose_name="step")),
                 ("epoch", models.BigIntegerField(default=0, verbose_name="epoch")),
                 ("total_steps", models.PositiveBigIntegerField(blank=True, null=True, verbose_name="total steps")),
@@ -819,6 +844,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("metrics", models.JSONField(blank=True, default=dict, verbose_name="metrics")),
+                ("keep", models.BooleanField(default=False, verbose_name="keep")),
                 ("has_manifest", models.BooleanField(default=True, editable=False)),
                 ("created_at", models.DateTimeField(verbose_name="created at")),
                 (
@@ -1097,6 +1123,7 @@ class Migration(migrations.Migration):
                 ("last_time", models.FloatField(default=0)),
                 ("last_value", models.FloatField(null=True)),
                 ("last_nonfinite", models.CharField(blank=True, max_length=4)),
+                ("coarse_attempt", models.PositiveIntegerField(default=0)),
                 (
                     "run",
                     models.ForeignKey(

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 # Series of a project that Prometheus is told besides the usual ones.
 MOST_MARKS = 50
 LONGEST_MARK = 200
+# Of the rules by which runs that have ended are pruned.
+MOST_DAYS = 36_500
+MOST_EPOCHS = 1_000_000
 
 
 def validate_marks(text: str) -> None:
@@ -51,6 +55,26 @@ class Project(models.Model):
         help_text=_(
             "Names of series whose last value /metrics tells besides loss, accuracy, learning rate and gradient norm: "
             "one a line; an asterisk at the end stands for any text."
+        ),
+    )
+    coarse_after_days = models.PositiveIntegerField(
+        _("days until points are kept coarsely"),
+        null=True,
+        blank=True,
+        validators=[MaxValueValidator(MOST_DAYS)],
+        help_text=_(
+            "So many days after a run has ended, a pruning keeps one point per 100 steps, with the lowest and the "
+            "highest among them. Empty: all points stay."
+        ),
+    )
+    checkpoint_epochs = models.PositiveIntegerField(
+        _("epochs between checkpoints that stay"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(MOST_EPOCHS)],
+        help_text=_(
+            "Of a run that has ended, a pruning keeps the newest checkpoint, the best, those that were named or "
+            "marked, and the last of every so many epochs. Empty: all stay."
         ),
     )
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)

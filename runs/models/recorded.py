@@ -106,6 +106,8 @@ class Series(models.Model):
     last_time = models.FloatField(default=0)
     last_value = models.FloatField(null=True)
     last_nonfinite = models.CharField(max_length=4, blank=True)
+    # Points of attempts up to this one are kept coarsely: see `runs.pruning`.
+    coarse_attempt = models.PositiveIntegerField(default=0)
 
     class Meta:
         ordering = ["name"]

@@ -158,6 +158,9 @@ class Run(models.Model):
     heartbeat_at = models.DateTimeField(_("last heartbeat"), null=True, blank=True)
     last_seq = models.PositiveBigIntegerField(_("last event"), default=0)
     replay_from = models.PositiveBigIntegerField(_("replay from"), default=0)
+    # Points before this moment are kept coarsely, and how often chunks were replaced for that: see `runs.pruning`.
+    coarse_until = models.DateTimeField(null=True, editable=False)
+    thinnings = models.PositiveIntegerField(default=0, editable=False)
 
     step = models.BigIntegerField(_("step"), default=0)
     epoch = models.BigIntegerField(_("epoch"), default=0)
@@ -341,6 +344,8 @@ class Checkpoint(models.Model):
     sha256 = models.CharField(max_length=64)
     reason = models.CharField(_("saved as"), max_length=10, choices=Reason, default=Reason.LAST)
     metrics = models.JSONField(_("metrics"), default=dict, blank=True)
+    # Marked by a person: no rule removes it once the run has ended.
+    keep = models.BooleanField(_("keep"), default=False)
     # A folder with our manifest; of everything else only the script knows how it is read, and it alone removes it.
     has_manifest = models.BooleanField(default=True, editable=False)
     created_at = models.DateTimeField(_("created at"))

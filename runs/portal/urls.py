@@ -2,7 +2,7 @@ from django.contrib.auth import views as auth
 from django.urls import URLPattern, path
 from django.views.i18n import JavaScriptCatalog
 
-from runs.portal import audit, checkpoints, compare, console, members, pages, patches, share, tokens
+from runs.portal import audit, checkpoints, compare, console, keeping, members, pages, patches, share, tokens
 from runs.portal.alerting.urls import urlpatterns as alerting
 from runs.portal.new_run import views as new_run
 from runs.portal.sign_in import sessions
@@ -27,6 +27,7 @@ urlpatterns: list[URLPattern] = [
     path("projects/<slug:slug>/members/<int:pk>/role/", members.change_role, name="change_role"),
     path("projects/<slug:slug>/members/<int:pk>/remove/", members.remove_member, name="remove_member"),
     path("projects/<slug:slug>/invites/<int:pk>/revoke/", members.revoke_invite, name="revoke_invite"),
+    path("projects/<slug:slug>/keeping/", keeping.keeping, name="keeping"),
     path("invite/<str:key>/", members.accept_invite, name="invite"),
     path("runs/<int:pk>/checkpoints/<int:checkpoint_id>/", checkpoints.download, name="checkpoint"),
     path("runs/<int:pk>/console.txt", console.download, name="console"),

@@ -227,17 +227,18 @@ def tail(run_id: int, seq: int) -> dict[PartKey, Columns]:
 
 
 def read_settled(run_id: int, read: Callable[[int], Result]) -> tuple[int, Result]:
-    """Return (seq, what `read(seq)` returned), read while no fold moved points from events to chunks.
+    """Return (seq, what `read(seq)` returned), read while neither a fold nor a pruning moved points.
 
-    Between two statements a fold may hide points or show them twice. It always raises `Run.replay_from`, so reading
-    is repeated where that changed: a transaction would take SQLite's write lock from the training.
+    Between two statements a fold may hide points or show them twice. It always raises `Run.replay_from`, and a pruning
+    `Run.thinnings`, so reading is repeated where one changed: a transaction would take SQLite's write lock from the
+    training.
     Raises `Run.DoesNotExist` where there is no such run.
     """
-    numbers = Run.objects.values_list("last_seq", "replay_from")
+    numbers = Run.objects.values_list("last_seq", "replay_from", "thinnings")
     for _attempt in range(READ_ATTEMPTS):
-        seq, replay_from = numbers.get(pk=run_id)
+        seq, *moved = numbers.get(pk=run_id)
         result = read(seq)
-        if numbers.get(pk=run_id)[1] == replay_from:
+        if numbers.get(pk=run_id)[1:] == tuple(moved):
             return seq, result
     with transaction.atomic():
         seq = Run.objects.select_for_update().get(pk=run_id).last_seq
@@ -277,6 +278,12 @@ def store_points(run_id: int, collected: dict[PartKey, Points]) -> int:
         ],
     )  # fmt: skip
     return sum(map(len, collected.values()))
+
+
+def replace_points(series_id: int, attempt: int, lap: int, points: Points) -> None:
+    """Put `points` in place of all that are stored of a series in one lap. Call inside a transaction."""
+    Chunk.objects.filter(series_id=series_id, attempt=attempt, lap=lap).delete()
+    Chunk.objects.bulk_create(_extend(series_id, attempt, None, points, lap))
 
 
 def _series_ids(run_id: int, collected: dict[PartKey, Points]) -> dict[str, int]:

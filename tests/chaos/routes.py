@@ -126,6 +126,8 @@ ROWS = [
     Row("projects/", "/projects/", "302 200 200 200 200 302 302"),
     Row("projects/", "/projects/", "302 403 403 403 403 302 302", form={"name": "Mine"}),
     Row("projects/<slug:slug>/members/", "/projects/lab/members/", LOGIN_PAGE),
+    Row("projects/<slug:slug>/keeping/", "/projects/lab/keeping/", OWNERS_PAGE),
+    Row("projects/<slug:slug>/keeping/", "/projects/lab/keeping/", OWNERS_FORM, form={"checkpoint_epochs": "0"}),
     Row(
         "projects/<slug:slug>/members/", "/projects/lab/members/", "302 404 403 403 200 302 302", form={"role": "owner"}
     ),

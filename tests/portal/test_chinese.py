@@ -251,7 +251,8 @@ PORTAL = {
     "owner": (
         "/", "/?q=none", "/runs/{live}/", "/runs/{ended}/", "/runs/{bare}/", "/runs/compare/?run={live}&run={ended}",
         "/runs/compare/", "/runs/new/", "/runs/new/?recipe=mnist", "/projects/", "/projects/pages/members/",
-        "/projects/pages/tokens/", "/projects/pages/audit/", "/runs/{live}/share/", "/runs/{live}/checkpoints/999999/",
+        "/projects/pages/keeping/", "/projects/pages/tokens/", "/projects/pages/audit/", "/runs/{live}/share/",
+        "/runs/{live}/checkpoints/999999/",
         "/password/", "/password/done/", "/sessions/", "/runs/999999/", "/projects/pages/alerts/",
         *(f"/projects/pages/alerts/new/{kind}/" for kind in DestinationKind.values),
         "/projects/pages/alerts/{destination}/", "/projects/pages/alerts/mail/",

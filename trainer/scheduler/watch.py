@@ -19,6 +19,7 @@ from django.utils import timezone
 
 from runs.models import Attempt, Host, Run, RunState, StoredEvent
 from runs.protocol.causes import Death
+from runs.pruning.space import give_back
 from runs.recording import announcer, queue
 from runs.recording.lifecycle import ENDED, LIVE, SILENT_AFTER_S, expire_commands, mark_lost
 from runs.series import storage
@@ -42,6 +43,8 @@ WATCH_INTERVAL_S = 0.5
 HOST_INTERVAL_S = 2.0
 DISK_INTERVAL_S = 10.0
 LEFTOVER_FOLD_INTERVAL_S = 60.0
+# A SQLite file of which much was deleted gets smaller by some megabytes each time.
+SPACE_INTERVAL_S, SPACE_WITHIN_S = 10.0, 0.2
 EXPIRY_INTERVAL_S = 5.0
 SENDER_INTERVAL_S = 1.0
 # A heartbeat is seen up to a look late, its absence another, and to say so takes time: lost is known to a viewer when
@@ -124,6 +127,8 @@ class Watch:
                 expire_commands()
             if self._is_due("fold", now, LEFTOVER_FOLD_INTERVAL_S):
                 self._fold_leftovers()
+            if self._is_due("space", now, SPACE_INTERVAL_S):
+                give_back(SPACE_WITHIN_S)
             if self._database_away:
                 logger.warning("the database is back")
             self._database_away = False

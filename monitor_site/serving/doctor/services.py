@@ -23,6 +23,7 @@ from monitor_site.redis_connection import OwnPlainConnection
 from monitor_site.serving.doctor.machine import clock_is_kept
 from monitor_site.serving.doctor.report import Finding
 from monitor_site.serving.embedded_server import EmbeddedServerError, find_server
+from runs.pruning.space import INCREMENTAL
 from steersman.values import first_line
 from trainer.control.publish import is_published, known_specs
 from trainer.recipe_names import RecipeError
@@ -81,9 +82,15 @@ def database() -> list[Finding]:
         with connection.cursor() as cursor:
             cursor.execute("PRAGMA journal_mode")
             mode = str(cursor.fetchone()[0])
+            cursor.execute("PRAGMA auto_vacuum")
+            gives_back = int(cursor.fetchone()[0]) == INCREMENTAL
         if mode not in ("wal", "memory"):
             remedy = "Keep STEERSMAN_DATA on a local disk: SQLite's write-ahead log does not work on network disks."
             return [Finding("database", "problem", f"SQLite keeps its journal as {mode}, not as WAL", remedy)]
+        if not gives_back:
+            text = f"SQLite {version}, migrated; the file keeps the space of what was deleted"
+            remedy = "Stop portal, watch and trainings for some minutes and run manage.py prune --rebuild, once."
+            return [Finding("database", "warning", text, remedy)]
         return [Finding("database", "ok", f"SQLite {version}, migrated, journal {mode}")]
     finally:
         connection.close()

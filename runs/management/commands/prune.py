@@ -1,0 +1,101 @@
+"""`manage.py prune`: applies the rules of projects to runs that have ended, or says what they would take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import Error as DatabaseError
+from django.db import connection
+from django.template.defaultfilters import filesizeformat
+from django.utils import timezone
+
+from runs.models import LARGEST_ID, Checkpoint, Project, Run
+from runs.pruning.prune import Pruned, due, prune
+from runs.pruning.space import give_back, rebuild
+
+# Of the SQLite file, at the end.
+GIVE_BACK_WITHIN_S = 600.0
+
+
+class Command(BaseCommand):
+    help = (
+        "Thin the points and remove the checkpoints of runs that have ended, by the rules of their projects, which "
+        "keep everything unless their owners set otherwise. Epochs, console, commands and alerts stay."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--dry-run", action="store_true", help="only say what would go, for each run")
+        parser.add_argument("--project", default="", metavar="SHORT_NAME", help="only runs of this project")
+        parser.add_argument("--run-id", type=int, metavar="N", help="only this run")
+        parser.add_argument("--keep", type=int, metavar="CHECKPOINT", help="prune nothing: mark a checkpoint by its id")
+        parser.add_argument("--release", type=int, metavar="CHECKPOINT", help="prune nothing: take the mark away")
+        parser.add_argument(
+            "--rebuild",
+            action="store_true",
+            help="prune nothing: write the SQLite file anew, once, so that it gives space back from then on",
+        )
+
+    def handle(self, **options: Any) -> None:
+        if options["rebuild"]:
+            self._rebuild()
+            return
+        for name in ("keep", "release"):
+            if options[name] is not None:
+                self._mark(options[name], name)
+                return
+        dry = bool(options["dry_run"])
+        project, run_id = options["project"], options["run_id"]
+        if project and not Project.objects.filter(slug=project).exists():
+            raise CommandError(f"--project: there is no project {project!r}; give its short name.")
+        if run_id is not None and not Run.objects.filter(pk=run_id).exists():
+            raise CommandError(f"--run-id: there is no run {run_id}.")
+        taken: list[Pruned] = []
+        for run in due(project, run_id).iterator(chunk_size=100):
+            pruned = prune(run, Path(settings.STEERSMAN_DATA), timezone.now(), dry=dry)
+            if not pruned.is_nothing:
+                taken.append(pruned)
+                self.stdout.write(described(pruned, dry))
+        points = sum(each.points_before - each.points_after for each in taken)
+        size = sum(each.point_bytes + each.checkpoint_bytes for each in taken)
+        verb = "would go" if dry else "went"
+        self.stdout.write(f"{len(taken)} runs: {points} points and {_size(size)} {verb}.")
+        if not dry:
+            give_back(GIVE_BACK_WITHIN_S)
+
+    def _mark(self, pk: int, name: str) -> None:
+        if not (0 < pk <= LARGEST_ID and Checkpoint.objects.filter(pk=pk).update(keep=name == "keep")):
+            raise CommandError(f"--{name}: there is no checkpoint {pk}; the API names those of a run.")
+        self.stdout.write(f"checkpoint {pk}: " + ("no rule removes it" if name == "keep" else "the rules hold for it"))
+
+    def _rebuild(self) -> None:
+        if connection.vendor != "sqlite":
+            raise CommandError("--rebuild is for SQLite; PostgreSQL gives space back by its autovacuum.")
+        try:
+            rebuild()
+        except DatabaseError as error:
+            raise CommandError(
+                f"--rebuild: the file stays as it is ({error}): stop trainings and the portal, see that the disk has "
+                "room for a second file of this size, and try again."
+            ) from None
+        self.stdout.write("The file was written anew and gives space back from now on.")
+
+
+def described(pruned: Pruned, dry: bool) -> str:
+    """Say what a pruning took from a run, or would take."""
+    parts = []
+    if pruned.point_bytes:
+        verb = "would become" if dry else "became"
+        parts.append(f"{pruned.points_before} points {verb} {pruned.points_after}, {_size(pruned.point_bytes)} less")
+    if pruned.checkpoints:
+        verb = "would be removed" if dry else "were removed"
+        parts.append(f"{pruned.checkpoints} checkpoints of {_size(pruned.checkpoint_bytes)} {verb}")
+    if pruned.elsewhere:
+        parts.append(f"{pruned.elsewhere} checkpoints lie on other hosts: prune there")
+    return f"run {pruned.run.pk} {pruned.run.name}: {'; '.join(parts)}"
+
+
+def _size(number: int) -> str:
+    return filesizeformat(number).replace("\xa0", " ")

@@ -1,0 +1,1 @@
+"""What is stored, while those who change it are killed."""

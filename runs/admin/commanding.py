@@ -105,7 +105,7 @@ class CommandsRuns(ModelAdmin):
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
-            "title": gettext("Ask something of run %(run)s") % {"run": run},
+            "title": gettext("Send a command to run %(run)s") % {"run": run},
             "run": run,
             "form": form,
             "asked": form.request if confirming else None,

@@ -68,7 +68,7 @@ class BrowserSession(APIKeyCookie):
         if not isinstance(request.user, User) or not request.user.is_active:
             return None
         if check_csrf(request) is not None:
-            raise ApiError(403, _("The CSRF token is missing or stale: load the page again."), "X-CSRFToken")
+            raise ApiError(403, _("The CSRF token is missing or has expired. Reload the page."), "X-CSRFToken")
         return Caller(request.user)
 
 

@@ -118,7 +118,7 @@ def queue_run(request: HttpRequest, run_id: int, body: QueueIn) -> dict[str, Any
     run.refresh_from_db()
     place = place_of(run, visible)
     if place is None:
-        raise ApiError(409, _("It was started, or withdrawn, at this moment."), "queue")
+        raise ApiError(409, _("The run has just been started or withdrawn."), "queue")
     return place.as_wire()
 
 

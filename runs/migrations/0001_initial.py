@@ -620,7 +620,7 @@ class Migration(migrations.Migration):
                     "gpu_memory_mib",
                     models.PositiveIntegerField(
                         blank=True,
-                        help_text="What it needs of each GPU; empty: not known.",
+                        help_text="Needed on each GPU. Empty: unknown.",
                         null=True,
                         verbose_name="GPU memory (MiB)",
                     ),

@@ -203,7 +203,10 @@ class Run(models.Model):
         _("starts when that has"), max_length=10, choices=AfterCondition, default=AfterCondition.FINISHED
     )
     gpu_memory_mib = models.PositiveIntegerField(
-        _("GPU memory (MiB)"), null=True, blank=True, help_text=_("What it needs of each GPU; empty: not known.")
+        _("GPU memory (MiB)"),
+        null=True,
+        blank=True,
+        help_text=_("Needed on each GPU. Empty: unknown."),
     )
     # By the watch that started it; empty where a person did.
     given_devices = models.JSONField(_("devices given"), default=list, blank=True)

@@ -74,7 +74,7 @@ class AuditFilter(forms.Form):
     def _within(self, name: str) -> Any:
         day = self.cleaned_data[name]
         if day is not None and not FIRST_YEAR <= day.year <= LAST_YEAR:
-            raise forms.ValidationError(_("Choose a day of this time."))
+            raise forms.ValidationError(_("Choose a date between 1970 and 9998."))
         return day
 
 
@@ -83,7 +83,7 @@ class AuditFilter(forms.Form):
 def audit(request: HttpRequest) -> HttpResponseBase:
     """Show administrators what was done in the whole installation."""
     if not request.user.has_perm("runs.view_auditentry"):
-        raise PermissionDenied(_("Only administrators see the audit: owners see that of their project, by Projects."))
+        raise PermissionDenied(_("Only administrators can see the audit. Owners find their project's under Projects."))
     return _answer(request, None)
 
 
@@ -93,7 +93,7 @@ def project_audit(request: HttpRequest, slug: str) -> HttpResponseBase:
     """Show owners what was done in their project, without addresses."""
     own = membership_of(request, slug)
     if own.role != Role.OWNER:
-        raise PermissionDenied(_("Only owners of the project see its audit."))
+        raise PermissionDenied(_("Only owners of the project can see its audit."))
     return _answer(request, own.project)
 
 

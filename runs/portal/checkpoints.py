@@ -27,7 +27,7 @@ def download(request: HttpRequest, pk: int, checkpoint_id: int) -> HttpResponseB
     run = commanded_run(request.user, pk)
     checkpoint = run.checkpoints.filter(pk=checkpoint_id).first() if checkpoint_id <= LARGEST_ID else None
     if checkpoint is None:
-        return _refuse(request, run, 404, _("The run has no such checkpoint any more: newer ones took its place."))
+        return _refuse(request, run, 404, _("The run no longer has this checkpoint. Newer ones have replaced it."))
     name = _file_name(run, checkpoint)
     try:
         archive = open_archive(Path(settings.STEERSMAN_DATA) / "runs" / str(run.pk), checkpoint.path, name)
@@ -43,9 +43,7 @@ def _explain(request: HttpRequest, run: Run, checkpoint: Checkpoint) -> HttpResp
     """Say why the files are not here. The name of the other host is nobody's business here."""
     host = run.attempts.filter(number=checkpoint.attempt).values_list("host", flat=True).first()
     if host not in (None, socket.gethostname()):
-        text = _(
-            "The checkpoint lies on the host that trained it, which is not the one of this portal: fetch it there."
-        )
+        text = _("The checkpoint is on the host that trained it, not on the host of this portal. Copy it from there.")
         return _refuse(request, run, 409, text)
     return _refuse(request, run, 404, _("The files of the checkpoint are gone from the disk."))
 

@@ -110,7 +110,7 @@ def _numbers(texts: Iterable[str]) -> list[int]:
 def _notes(asked: Sequence[int], runs: Sequence[Run]) -> list[str]:
     notes = []
     if len(asked) > MOST_RUNS:
-        text = _("At most %(most)d runs can be compared: these are the first of %(asked)d.")
+        text = _("At most %(most)d runs can be compared. These are the first of %(asked)d.")
         notes.append(text % {"most": MOST_RUNS, "asked": len(asked)})
     missing = min(len(asked), MOST_RUNS) - len(runs)
     if missing:

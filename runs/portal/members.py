@@ -37,14 +37,16 @@ class ProjectForm(forms.Form):
         label=gettext_lazy("Short name"),
         max_length=50,
         required=False,
-        help_text=gettext_lazy("For addresses and commands: letters, digits, - and _. Made from the name if empty."),
+        help_text=gettext_lazy(
+            "For addresses and commands: letters, digits, - and _. By default it is derived from the name."
+        ),
         widget=forms.TextInput(attrs={"class": "form-control", "autocomplete": "off"}),
     )
 
     def clean_slug(self) -> str:
         slug: str = self.cleaned_data["slug"] or membership.free_slug(self.cleaned_data.get("name", ""))
         if Project.objects.filter(slug=slug).exists():
-            raise forms.ValidationError(_("Another project has this short name: choose another."))
+            raise forms.ValidationError(_("Another project already has this short name. Choose another one."))
         return slug
 
 
@@ -62,7 +64,7 @@ class AccountForm(UserCreationForm[User]):
     full_name = forms.CharField(
         label=gettext_lazy("Full name"),
         max_length=150,
-        help_text=gettext_lazy("Shown to the other members."),
+        help_text=gettext_lazy("Visible to the other members."),
         widget=forms.TextInput(attrs={"autocomplete": "name"}),
     )
     field_order = ("username", "full_name", "password1", "password2")
@@ -86,7 +88,7 @@ def projects(request: HttpRequest) -> HttpResponse:
     form = ProjectForm(request.POST or None)
     if request.method == "POST":
         if not request.user.is_staff:
-            raise PermissionDenied(_("Only staff make projects: ask an administrator for one."))
+            raise PermissionDenied(_("Only staff can create projects. Ask an administrator."))
         if form.is_valid():
             made = membership.create_project(form.cleaned_data["name"], form.cleaned_data["slug"], request.user)
             return redirect("members", made.slug)
@@ -172,7 +174,7 @@ def revoke_invite(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
     project = own.project
     _require_owner(own)
     if not membership.revoke_invite(project, pk):
-        messages.warning(request, _("That invite was used or withdrawn already."))
+        messages.warning(request, _("The invite was already used or withdrawn."))
     return redirect("members", project.slug)
 
 
@@ -208,7 +210,7 @@ def membership_of(request: HttpRequest, slug: str) -> Membership:
 
 def _require_owner(own: Membership) -> None:
     if own.role != Role.OWNER:
-        raise PermissionDenied(_("Only owners of the project change who belongs to it."))
+        raise PermissionDenied(_("Only owners of the project can change its members."))
 
 
 def _try(request: HttpRequest, change: Any) -> bool:

@@ -207,7 +207,7 @@ class RunPage(LoginRequiredMixin, RunView):
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """Answer a request whose CSRF token is missing or stale: a page for people, JSON for scripts."""
     if request.path_info.startswith("/api/"):
-        error = _("The CSRF token is missing or stale: load the page again.")
+        error = _("The CSRF token is missing or has expired. Reload the page.")
         return JsonResponse({"error": error, "field": "X-CSRFToken"}, status=403)
     origin = request.META.get("HTTP_ORIGIN", "")
     # What Django says where the address of the form is none of ours, as behind a proxy that ends TLS.

@@ -35,7 +35,7 @@ class LifetimeForm(forms.Form):
     """How long something holds; empty is for ever."""
 
     days = forms.ChoiceField(
-        label=gettext_lazy("Holds for"),
+        label=gettext_lazy("Valid for"),
         choices=LIFETIMES,
         required=False,
         widget=forms.Select(attrs={"class": "form-select"}),
@@ -52,7 +52,7 @@ class TokenForm(LifetimeForm):
     name = forms.CharField(
         label=gettext_lazy("Name"),
         max_length=100,
-        help_text=gettext_lazy("What it is for; shown beside your name at what it does."),
+        help_text=gettext_lazy("What the token is for. Shown beside your name when the token is used."),
         widget=forms.TextInput(attrs={"class": "form-control", "autocomplete": "off"}),
     )
     scope = forms.ChoiceField(
@@ -68,7 +68,7 @@ class TokenForm(LifetimeForm):
         label=gettext_lazy("Only for run"),
         required=False,
         min_value=1,
-        help_text=gettext_lazy("The number of one run; empty is for all runs of the project."),
+        help_text=gettext_lazy("The number of one run. Leave empty for all runs of the project."),
         widget=forms.NumberInput(attrs={"class": "form-control"}),
     )
     field_order = ("name", "scope", "run", "days")
@@ -121,7 +121,7 @@ def revoke_token(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
     token = get_object_or_404(own.project.tokens, pk=pk)
     assert isinstance(request.user, User)
     if not may_revoke(request.user, own.role, token):
-        raise PermissionDenied(_("Owners revoke every token of the project, others their own."))
+        raise PermissionDenied(_("Owners can revoke every token of the project, others only their own."))
     revoke(token)
     if "share" in request.POST and token.run_id is not None:
         return redirect("share_run", token.run_id)

@@ -179,7 +179,7 @@ class Withdraw(OfQueue, frozen=True, kw_only=True):
     """Take the run out of the queue: it is again what it was before."""
 
     kind: ClassVar[str] = gettext_noop("withdraw")
-    help: ClassVar[str] = gettext_noop("Take the run out of the queue; it can be queued again.")
+    help: ClassVar[str] = gettext_noop("Take the run out of the queue. It can be queued again.")
 
 
 class MoveToFront(OfQueue, frozen=True, kw_only=True):
@@ -187,7 +187,7 @@ class MoveToFront(OfQueue, frozen=True, kw_only=True):
 
     kind: ClassVar[str] = gettext_noop("move_to_front")
     help: ClassVar[str] = gettext_noop(
-        "Start before the other waiting runs of the project. Runs of other projects keep their places."
+        "Start before the other queued runs of the project. Runs of other projects keep their positions."
     )
 
 
@@ -196,7 +196,7 @@ class SetPriority(OfQueue, frozen=True, kw_only=True):
 
     kind: ClassVar[str] = gettext_noop("set_priority")
     help: ClassVar[str] = gettext_noop(
-        "Start before all runs of a lower priority. Only administrators give one above 0."
+        "Start before all runs with a lower priority. Only administrators can set a priority above 0."
     )
     priority: Priority
 
@@ -205,7 +205,7 @@ class StartAnyway(OfQueue, frozen=True, kw_only=True):
     """Wait for no other run any more."""
 
     kind: ClassVar[str] = gettext_noop("start_anyway")
-    help: ClassVar[str] = gettext_noop("Wait for no other run any more: start as soon as a device is free.")
+    help: ClassVar[str] = gettext_noop("Stop waiting for another run. Start as soon as a device is free.")
 
 
 COMMANDS: dict[str, type[RunCommand]] = {

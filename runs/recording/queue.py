@@ -87,7 +87,7 @@ def _check_after(run_id: int, after: After, among: RunQuerySet) -> None:
             "after",
         )  # fmt: skip
     if not among.filter(pk=after.run_id).exists():
-        raise NotQueueable(_("There is no run #%(run)d, or it is not for you.") % {"run": after.run_id}, "after")
+        raise NotQueueable(_("There is no run #%(run)d, or you may not see it.") % {"run": after.run_id}, "after")
 
 
 def start_anyway(run: Run) -> bool:

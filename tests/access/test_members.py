@@ -209,7 +209,7 @@ def test_staff_make_projects_and_own_them(project: Project) -> None:
     assert Membership.objects.filter(user__username="admin", role=Role.OWNER).count() == 3
     taken = client.post(reverse("projects"), {"name": "x", "slug": "lab"})
     assert taken.status_code == 422
-    assert "Another project has this short name" in taken.content.decode()
+    assert "Another project already has this short name" in taken.content.decode()
 
 
 def print_invite(*arguments: str) -> str:

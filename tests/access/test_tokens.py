@@ -188,7 +188,7 @@ def guest(address: str) -> Client:
 
 
 def shared(run: Run) -> tuple[AccessToken, str]:
-    """Make a share link on its page and return its token and path."""
+    """Create a share link on its page and return its token and path."""
     answer = session("operator").post(f"/runs/{run.pk}/share/", {"days": "7"})
     (value,) = re.findall(r'value="http://testserver/share/(stm_[\w-]+)/"', answer.content.decode())
     return AccessToken.objects.get(digest=digest(value)), f"/share/{value}/"

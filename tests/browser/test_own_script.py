@@ -39,9 +39,7 @@ def _offers_follow_the_script(stack: Stack, page, run_id: int) -> None:
     for name in ("save", "evaluate", "extend", "end-process"):
         expect(page.get_by_test_id(name)).to_be_hidden()
     page.keyboard.press("s")
-    expect(page.locator("#stop-text")).to_have_text(
-        re.compile("Whether a checkpoint is saved first, the script decides")
-    )
+    expect(page.locator("#stop-text")).to_have_text(re.compile("The script decides whether to save a checkpoint first"))
     expect(page.locator("#stop-checkpoint")).to_be_hidden()
     page.keyboard.press("Escape")
     (stack.data / "runs" / str(run_id) / "files" / "save").touch()

@@ -216,7 +216,7 @@ def test_while_paused_every_control_works(operator: Page, viewer: Page, lab: Sta
     expect(knob(operator).get_by_test_id("knob-note")).to_have_text(
         "learning_rate takes a number from 0.000001 to 1, not 9."
     )
-    operator.get_by_label("Reason of the next change").fill("calmer")
+    operator.get_by_label("Reason for the next change").fill("calmer")
     field.fill("5e-4")
     field.press("Enter")
     done = re.compile(rf"→ 0\.0005 \(in effect 0\.000\d+\) · at step {step} · Operator Lab$")

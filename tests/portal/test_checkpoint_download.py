@@ -97,7 +97,7 @@ def test_it_says_why_there_is_nothing_to_download(checkpoint: Checkpoint, data: 
     checkpoint_id = checkpoint.pk
     Checkpoint.objects.all().delete()
     checkpoint.pk = checkpoint_id
-    assert "no such checkpoint any more" in ask(checkpoint, "operator").content.decode()
+    assert "no longer has this checkpoint" in ask(checkpoint, "operator").content.decode()
 
 
 @pytest.mark.parametrize(

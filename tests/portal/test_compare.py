@@ -83,7 +83,7 @@ def test_it_compares_ten_runs_and_says_that_more_were_asked_for(project: Project
 def test_it_says_how_to_choose_where_nothing_is_chosen(viewer: Client) -> None:
     answer = viewer.get(reverse("compare"))
     assert answer.status_code == 200
-    assert b"Tick the runs in the list" in answer.content
+    assert b"Select up to ten runs in the list" in answer.content
 
 
 def test_it_loads_one_script_that_serves_the_whole_page(project: Project, viewer: Client) -> None:

@@ -119,7 +119,7 @@ def test_another_recipe_shows_its_parameters_and_keeps_what_was_typed(project: P
     page = post(switch="1", recipe="words", **{"p-epochs": "42"}).content.decode()
     assert 'name="p-epochs" value="42"' in page
     page = post(queue="1", recipe="words").content.decode()
-    assert "Another recipe was chosen" in page
+    assert "You chose another recipe" in page
     assert not Run.objects.exists()
 
 
@@ -161,7 +161,7 @@ def test_a_host_that_went_away_meanwhile_may_still_be_chosen_and_is_said_to_be_a
     Host.objects.update(heartbeat_at=timezone.now() - timedelta(minutes=1))
     client = client_of("operator")
     answer = client.post(reverse("new_run"), GOOD | {"queue": "1"}, follow=True)
-    assert "no watch is alive on gpu1" in answer.content.decode()
+    assert "No scheduler is running on gpu1" in answer.content.decode()
     assert Run.objects.get().queued_host == "gpu1"
 
 
@@ -205,7 +205,7 @@ def test_it_does_not_clone_what_one_may_not_see(project: Project) -> None:
 def test_who_may_not_start_runs_is_told_so(project: Project, name: str) -> None:
     client = client_of(name)
     page = client.get(reverse("new_run")).content.decode()
-    assert "You may not start runs yet" in page
+    assert "You cannot start runs yet" in page
     assert client.post(reverse("new_run"), GOOD | {"queue": "1"}).status_code == 200
     assert not Run.objects.exists()
     assert reverse("new_run") not in client.get(reverse("runs")).content.decode()
@@ -215,12 +215,12 @@ def test_who_has_no_project_is_told_where_to_make_or_find_one(project: Project) 
     client = client_of("stranger")
     Membership.objects.filter(user__username="stranger").delete()
     for address in (reverse("new_run"), reverse("runs")):
-        assert "Make a project" not in client.get(address).content.decode()
-    assert "Ask an owner of a project for an invite link." in client.get(reverse("runs")).content.decode()
+        assert "Create a project" not in client.get(address).content.decode()
+    assert "Ask the owner of a project for an invite link." in client.get(reverse("runs")).content.decode()
     User.objects.filter(username="stranger").update(is_staff=True)
     for address in (reverse("new_run"), reverse("runs")):
         page = client.get(address).content.decode()
-        assert "Make a project" in page and f"{reverse('projects')}#new-project" in page
+        assert "Create a project" in page and f"{reverse('projects')}#new-project" in page
         assert "Ask an owner of your project" not in page and "create_run" not in page
 
 
@@ -261,4 +261,4 @@ def test_a_viewer_sees_no_buttons_that_start(project: Project) -> None:
 def test_a_device_whose_use_is_not_known_is_still_a_choice() -> None:
     unknown = {"device": "cuda:0", "title": "H100", "utilisation": None, "memory_used_mib": None}
     group = host_choices([Host(name="h", devices=[unknown])])[0]
-    assert (group.devices[1].use, group.devices[1].percent) == ("its present use is not known", None)
+    assert (group.devices[1].use, group.devices[1].percent) == ("current use is unknown", None)

@@ -278,7 +278,7 @@ def test_it_gives_a_range_of_a_series(run: Run, login: Login) -> None:
 
 def test_it_shows_its_own_pages_for_errors(run: Run, login: Login) -> None:
     page = login("viewer").get("/nowhere/")
-    assert page.status_code == 404 and "Nothing here" in page.content.decode()
+    assert page.status_code == 404 and "Not found" in page.content.decode()
 
 
 @pytest.mark.parametrize("code", ["400", "403", "500"])

@@ -114,7 +114,7 @@ def sent(client: Client, form: PageForm, target: str, given: dict[str, str]) -> 
 )  # fmt: skip
 def test_an_address_with_nul(places: dict[str, Any], address: str) -> None:
     answer = client_of("admin").get(address.format(quote(NUL)))
-    assert answer.status_code == 400 and "holds the character NUL" in answer.text
+    assert answer.status_code == 400 and "contains the NUL character" in answer.text
     # A password that was wrong is recorded with the query and the program that sent it.
     posted = Client().post(address.format(quote(NUL)), {"username": "owner", "password": "wrong"})
     assert posted.status_code == 400

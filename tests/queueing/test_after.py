@@ -133,7 +133,7 @@ def test_the_form_queues_after_a_run(lab: Project) -> None:
         "restarts": "0", "ranks": "1", "gpu_memory": "1.5 GiB", "after": str(first.pk), "after_condition": "ended",
     }  # fmt: skip
     refused = client.post("/runs/new/", form).content.decode()
-    assert "Only a run in the queue waits for another" in refused
+    assert "Only a queued run can wait for another run" in refused
     answer = client.post("/runs/new/", form | {"queue": "1"})
     run = Run.objects.latest("pk")
     assert answer.status_code == 302, answer.content.decode()
@@ -144,7 +144,7 @@ def test_the_strip_shows_each_reader_what_they_may_see_in_the_same_number_of_que
     secret = make_project("secret", Role.VIEWER)
     client = client_of("operator-lab")
     address = "/?fragment=queue"
-    assert "No host starts queued runs" in client.get(address).content.decode()
+    assert "No scheduler is running on any host" in client.get(address).content.decode()
     queued(secret, HOST, name="hush")
     mine = queued(lab, HOST, name="mine")
     with CaptureQueriesContext(connection) as few:

@@ -55,7 +55,7 @@ def main() -> int:
     return 0
 
 
-DESCRIPTION = "Print a line of JSON for each alarm that begins: detector, series, step and severity."
+DESCRIPTION = "Print one line of JSON per alert that begins: detector, series, step and severity."
 
 
 @contextmanager

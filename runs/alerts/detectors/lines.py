@@ -29,9 +29,9 @@ def point_of(line: str, number: int) -> Point:
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):
-        raise LineError(f"line {number} is no JSON; write one object a line, such as {EXAMPLE}") from None
+        raise LineError(f"line {number} is not JSON; write one object per line, such as {EXAMPLE}") from None
     if not isinstance(found, dict):
-        raise LineError(f"line {number} is no JSON object; write {EXAMPLE}")
+        raise LineError(f"line {number} is not a JSON object; write {EXAMPLE}")
     for name in FIELDS:
         if name not in found:
             raise LineError(f"line {number}: {name} is missing; write {EXAMPLE}")

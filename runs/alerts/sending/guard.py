@@ -61,7 +61,7 @@ def install(networks: Sequence[Network]) -> None:
 
     def judge(event: str, arguments: tuple[object, ...]) -> None:
         if event in _STARTING:
-            raise Refused("A process that sends messages starts no other.")
+            raise Refused("The sending process must not start other processes.")
         if event in _CONNECTING:
             _judge_connection(arguments[-1], networks)
 
@@ -83,7 +83,7 @@ def _judge_connection(address: object, networks: Sequence[Network]) -> None:
     if address is None:
         return  # sendmsg on a connected socket
     if not isinstance(address, tuple) or len(address) < 2 or not isinstance(address[0], str):
-        raise Refused("Messages are sent to no local socket.")
+        raise Refused("The sending process must not connect to local sockets.")
     host, port = address[0], address[1]
     if (host, port) in getattr(_local, "allowed", ()):
         return

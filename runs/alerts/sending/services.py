@@ -31,7 +31,7 @@ def refusal(address: str) -> str:
     query = rest.partition("?")[2]
     names = {name.lower().lstrip("+-:") for name, _ in parse_qsl(query, keep_blank_values=True)}
     if found := sorted(names & REFUSED_OPTIONS):
-        return f"The address must not hold {', '.join(found)}."
+        return f"The address must not contain {', '.join(found)}."
     return ""
 
 

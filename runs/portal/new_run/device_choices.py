@@ -62,11 +62,11 @@ def host_choices(
     ]
     names = [("auto", _("Automatic")), ("cpu", _("CPU")), ("cuda", _("GPU"))]
     anywhere = [DeviceChoice(choice_value("", device), title) for device, title in names]
-    groups.append(HostChoices(_("Any host"), anywhere, "" if hosts else _("No host is waiting for runs.")))
+    groups.append(HostChoices(_("Any host"), anywhere, "" if hosts else _("No scheduler is running on any host.")))
     if wanted and wanted not in {each.value for group in groups for each in group.devices}:
         host, device = split_choice(wanted)
         known = [group for group in groups if host and group.title == host]
-        title = _("not there now") if known else _("this host is not there now")
+        title = _("currently offline") if known else _("this host is currently offline")
         groups.append(HostChoices(host or _("Any host"), [DeviceChoice(wanted, device)], title if host else ""))
     return groups
 
@@ -76,7 +76,7 @@ def _waiting_words(count: int) -> str:
 
 
 def _auto(host: str) -> DeviceChoice:
-    return DeviceChoice(choice_value(host, "auto"), _("Automatic"), _("the first GPU, else the CPU"))
+    return DeviceChoice(choice_value(host, "auto"), _("Automatic"), _("the first GPU, or the CPU"))
 
 
 def _choice(host: str, device: dict[str, Any]) -> DeviceChoice:
@@ -89,6 +89,6 @@ def _choice(host: str, device: dict[str, Any]) -> DeviceChoice:
     if used is not None and total:
         parts.append(_("%(used).1f of %(total).1f GiB used") % {"used": used / MIB_A_GIB, "total": total / MIB_A_GIB})
     if not parts:
-        parts.append(_("its present use is not known"))
+        parts.append(_("current use is unknown"))
     percent = None if utilisation is None else max(0, min(100, round(utilisation)))
     return DeviceChoice(choice_value(host, name), title, " · ".join(parts), percent)

@@ -74,7 +74,7 @@ class StartForm(forms.Form):
         label=_("Name"),
         max_length=120,
         required=False,
-        help_text=_("What people call the run; the title of the recipe where left empty."),
+        help_text=_("The name of the run. Leave empty to use the title of the recipe."),
         widget=forms.TextInput(attrs={"class": "form-control", "autocomplete": "off"}),
     )
     seed = forms.IntegerField(
@@ -82,19 +82,19 @@ class StartForm(forms.Form):
         min_value=0,
         max_value=LARGEST_SEED,
         initial=0,
-        help_text=_("Of all random numbers: the same seed and parameters give the same curve."),
+        help_text=_("Seed of all random numbers. The same seed and parameters give the same curve."),
         widget=forms.NumberInput(attrs={"class": "form-control"}),
     )
     deterministic = forms.BooleanField(
         label=_("Deterministic"),
         required=False,
-        help_text=_("Only algorithms that repeat bit for bit; slower on a GPU."),
+        help_text=_("Use only algorithms with bit-identical results. Slower on a GPU."),
         widget=forms.CheckboxInput(attrs={"class": "form-check-input"}),
     )
     start_paused = forms.BooleanField(
         label=_("Start paused"),
         required=False,
-        help_text=_("Wait before the first step, so that knobs can be set first."),
+        help_text=_("Wait before the first step, so that you can set knobs."),
         widget=forms.CheckboxInput(attrs={"class": "form-check-input"}),
     )
     restarts = forms.IntegerField(
@@ -104,8 +104,8 @@ class StartForm(forms.Form):
         initial=0,
         required=False,
         help_text=_(
-            "How often it may start again by itself from its newest checkpoint after a crash, a kill for want of "
-            "memory or a lost host; 0: never."
+            "How often the run may restart from its newest checkpoint after a crash, an out-of-memory kill or a lost "
+            "host. 0: never."
         ),
         widget=forms.NumberInput(attrs={"class": "form-control"}),
     )
@@ -115,14 +115,14 @@ class StartForm(forms.Form):
         max_value=MOST_RANKS_OF_FORM,
         initial=1,
         required=False,
-        help_text=_("Processes that train together on the host, each with its shard of every batch: one a GPU."),
+        help_text=_("Training processes on the host, usually one per GPU. Each takes its shard of every batch."),
         widget=forms.NumberInput(attrs={"class": "form-control"}),
     )
     gpu_memory = forms.CharField(
         label=_("GPU memory"),
         max_length=40,
         required=False,
-        help_text=_("What it needs of each GPU, such as 10GiB; where left empty, an even share of the card."),
+        help_text=_("Memory needed on each GPU, for example 10GiB. Leave empty for an even share of the GPU."),
         widget=forms.TextInput(attrs={"class": "form-control", "autocomplete": "off"}),
     )
     after = forms.IntegerField(
@@ -130,7 +130,7 @@ class StartForm(forms.Form):
         min_value=1,
         max_value=LARGEST_ID,
         required=False,
-        help_text=_("The number of a run: this one waits in the queue for it. Empty: it waits for a device alone."),
+        help_text=_("The number of a run to wait for. Leave empty to wait only for a device."),
         widget=forms.NumberInput(attrs={"class": "form-control"}),
     )
     after_condition = forms.ChoiceField(
@@ -138,7 +138,10 @@ class StartForm(forms.Form):
         choices=AfterCondition.choices,
         initial=AfterCondition.FINISHED,
         required=False,
-        help_text=_("Finished: not if it fails or is stopped. Ended in any way: also then, or when it is deleted."),
+        help_text=_(
+            "Finished: this run does not start if that one fails or is stopped. Ended in any way: it also starts then, "
+            "or if that run is deleted."
+        ),
         widget=forms.Select(attrs={"class": "form-select"}),
     )
     place = forms.ChoiceField(label=_("Device"), widget=forms.RadioSelect)
@@ -204,7 +207,7 @@ class StartForm(forms.Form):
     def clean_after(self) -> int | None:
         number: int | None = self.cleaned_data["after"]
         if number is not None and not Run.objects.visible_to(self.user).filter(pk=number).exists():
-            text = _("There is no run #%(run)d, or it is not for you.")
+            text = _("There is no run #%(run)d, or you may not see it.")
             raise forms.ValidationError(text, params={"run": number})
         return number
 

@@ -41,14 +41,14 @@ def new_run(request: HttpRequest) -> HttpResponse:
     shown = request.POST.get("shown", chosen.spec)
     if "switch" in request.POST or shown != chosen.spec:
         if "switch" not in request.POST:
-            messages.warning(request, _("Another recipe was chosen: look at its parameters, then go on."))
+            messages.warning(request, _("You chose another recipe. Check its parameters, then continue."))
         before = next((recipe for recipe in recipes if recipe.spec == shown), None)
         return _show(request, StartForm(user=request.user, recipe=chosen, initial=_kept(request, before, chosen)))
     form = StartForm(request.POST, user=request.user, recipe=chosen)
     if not form.is_valid():
         return _show(request, form, 422)
     if form.awaited and "queue" not in request.POST:
-        form.add_error("after", _("Only a run in the queue waits for another: press Queue, or leave this empty."))
+        form.add_error("after", _("Only a queued run can wait for another run. Press Queue, or leave this empty."))
         return _show(request, form, 422)
     with transaction.atomic():
         run, host = form.save()
@@ -103,7 +103,7 @@ def _from_address(request: HttpRequest, user: User, recipes: list[Recipe]) -> St
         source = Run.objects.visible_to(user).select_related("recipe", "project").filter(pk=int(number)).first()
         if source is not None and source.recipe is not None:
             return StartForm(user=user, recipe=source.recipe, initial=_cloned(request, source))
-        messages.warning(request, _("That run cannot be cloned: it is not there, or trains a script of its own."))
+        messages.warning(request, _("That run cannot be cloned: it does not exist, or it trains your own script."))
     spec = request.GET.get("recipe", "")
     recipe = next((row for row in recipes if row.spec == spec), recipes[0])
     return StartForm(user=user, recipe=recipe, initial={"recipe": recipe.spec, "project": request.GET.get("project")})
@@ -114,7 +114,7 @@ def _cloned(request: HttpRequest, source: Run) -> dict[str, Any]:
     declared = source.recipe.parameter_specs
     gone = sorted(set(source.parameters) - set(declared))
     if gone:
-        text = _("The recipe no longer declares %(names)s: left out.")
+        text = _("The recipe no longer declares %(names)s, so they are left out.")
         messages.warning(request, text % {"names": ", ".join(gone)})
     parameters = {PREFIX + name: value for name, value in source.parameters.items() if name in declared}
     return parameters | {

@@ -46,8 +46,8 @@ def test_it_reads_standard_input_and_every_way_to_write_what_is_not_finite(value
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "line 2 is no JSON"),
-        ("[1]", "line 2 is no JSON object"),
+        ("{", "line 2 is not JSON"),
+        ("[1]", "line 2 is not a JSON object"),
         ('{"series": "a", "step": 1, "time": 1}', "line 2: value is missing"),
         (line(1.0, series=7), "line 2: series is 7; write the series' name as text"),
         (line(1.0, step=1.5), "line 2: step is 1.5; write a whole number"),

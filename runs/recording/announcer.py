@@ -77,7 +77,7 @@ class Lane:
 
 
 class Announcer:
-    """One daemon thread, one event loop, one bounded backlog, and some lanes by which several messages travel at once."""
+    """One daemon thread, one event loop, one bounded backlog, and lanes by which several messages travel at once."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()

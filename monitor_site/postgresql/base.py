@@ -10,27 +10,33 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import psycopg
 from django.db.backends.postgresql import base
 from django.db.utils import DatabaseErrorWrapper
 from django.utils.functional import cached_property
-from psycopg_pool import ConnectionPool
+from psycopg_pool import ConnectionPool, PoolTimeout
 
 # Of SQLSTATE (PostgreSQL, appendix A): a session that only reads; a server that shuts down, has crashed or starts.
 SPENT_STATES = ("25006", "57P01", "57P02", "57P03")
 # While a server stays read-only, each write finds that out anew.
 RENEWED_EVERY_S = 1.0
-# The pool waits ever longer between attempts to connect, up to this: whoever wants a connection begins a new attempt.
-RECONNECT_TIMEOUT_S = 0.5
+# The pool waits ever longer between attempts to connect, and gives up after this; then the next ones begin anew.
+RECONNECT_TIMEOUT_S = 0.25
 
 
 class RenewedPool(ConnectionPool[Any]):
     """A pool of which `renew` closes all connections: those that wait now, those in use when they come back."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(check=self._look_at, reconnect_timeout=RECONNECT_TIMEOUT_S, **options)
+        super().__init__(
+            check=self._look_at,
+            reconnect_timeout=RECONNECT_TIMEOUT_S,
+            reconnect_failed=lambda _: self._try_again(),
+            **options,
+        )
         self._renewing = threading.Lock()
         self._renewed_at = -RENEWED_EVERY_S
 
@@ -49,6 +55,12 @@ class RenewedPool(ConnectionPool[Any]):
         except psycopg.Error:
             self.renew()
             raise
+
+    def _try_again(self) -> None:
+        """Try to connect for those who wait already: a pool that gave up tries no more until somebody comes anew."""
+        if self.get_stats().get("requests_waiting"):
+            with suppress(PoolTimeout):
+                self.putconn(self.getconn(timeout=RECONNECT_TIMEOUT_S))
 
 
 class NoticesSpentConnections(DatabaseErrorWrapper):

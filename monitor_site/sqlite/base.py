@@ -1,6 +1,7 @@
-"""Django's SQLite, with a database file that nobody but its owner may open.
+"""Django's SQLite, with a database file that nobody but its owner may open, and that may be replaced by another.
 
-SQLite makes the file with the umask, and its -wal and -shm with the mode of the file.
+SQLite makes the file with the umask, and its -wal and -shm with the mode of the file. A connection goes on with the
+file that it has opened, also where that was deleted: what is written then is read by nobody.
 """
 
 from __future__ import annotations
@@ -8,11 +9,12 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from django.db import OperationalError
 from django.db.backends.sqlite3 import base
 
-from steersman.files.private import make_private_file, narrow
+from steersman.files.private import FileIdentity, identity_of, make_private_file, narrow
 
 logger = logging.getLogger(__name__)
 BESIDE = ("-wal", "-shm", "-journal")
@@ -21,11 +23,31 @@ BESIDE = ("-wal", "-shm", "-journal")
 class DatabaseWrapper(base.DatabaseWrapper):
     """A connection to a file of mode 0600, whoever makes it and with which umask."""
 
+    # Files that this process has opened: one that is missing later was taken away, and is not to be made anew.
+    _known: ClassVar[set[Path]] = set()
+    _path: Path | None = None
+    _opened: FileIdentity | None = None
+
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         name = os.fspath(conn_params["database"])
-        if not name.startswith(("file:", ":memory:")):
-            self._close_to_others(Path(name))
-        return super().get_new_connection(conn_params)
+        self._path = None if name.startswith(("file:", ":memory:")) else Path(name)
+        if self._path is None:
+            return super().get_new_connection(conn_params)
+        if self._path in self._known and not self._path.exists():
+            raise OperationalError(f"unable to open database file: {self._path.name} was deleted or moved")
+        self._close_to_others(self._path)
+        connection = super().get_new_connection(conn_params)
+        self._opened = identity_of(self._path)
+        self._known.add(self._path)
+        return connection
+
+    def ensure_connection(self) -> None:
+        """Open a connection where there is none, or where that is to a file which was deleted or replaced meanwhile."""
+        if self.connection is not None and self._path is not None and identity_of(self._path) != self._opened:
+            if self.in_atomic_block:
+                raise OperationalError("the database file was deleted or replaced in the middle of a transaction")
+            self.close()
+        super().ensure_connection()
 
     def _close_to_others(self, path: Path) -> None:
         if any([narrow(path), *(narrow(path.with_name(path.name + end)) for end in BESIDE)]):

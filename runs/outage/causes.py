@@ -10,12 +10,14 @@ from django.db import Error, InterfaceError, OperationalError
 
 from runs.recording.database_errors import BUSY, OLD_TABLES, is_refusal, sqlstate
 
-READ_ONLY = re.compile(r"readonly database")
-# Of SQLSTATE (PostgreSQL, appendix A): read-only transaction, lock not available, serialization failure and deadlock,
-# too many connections and other exhausted resources.
-BUSY_STATES = ("25006", "55P03", "40001", "40P01", "53")
+UNCHANGEABLE = re.compile(r"readonly database|database or disk is full")
+# Of SQLSTATE (PostgreSQL, appendix A): read-only transaction, disk full.
+UNCHANGEABLE_STATES = ("25006", "53100")
+# Lock not available, serialization failure and deadlock, too many connections and other exhausted resources.
+BUSY_STATES = ("55P03", "40001", "40P01", "53")
 # Connection failures, a server that shuts down or starts, system errors.
 AWAY_STATES = ("08", "57P", "58")
+UNAVAILABLE = 503
 
 
 class Outage(Enum):
@@ -23,6 +25,7 @@ class Outage(Enum):
 
     AWAY = "away"
     BUSY = "busy"
+    UNCHANGEABLE = "unchangeable"
 
 
 def outage_of(error: BaseException | None) -> Outage | None:
@@ -31,13 +34,17 @@ def outage_of(error: BaseException | None) -> Outage | None:
         return None
     state = sqlstate(error)
     if state:
+        if state.startswith(UNCHANGEABLE_STATES):
+            return Outage.UNCHANGEABLE
         if state.startswith(BUSY_STATES):
             return Outage.BUSY
         return Outage.AWAY if state.startswith(AWAY_STATES) else None
     said = str(error)
     if OLD_TABLES.search(said):
         return None
-    if BUSY.search(said) or READ_ONLY.search(said):
+    if UNCHANGEABLE.search(said):
+        return Outage.UNCHANGEABLE
+    if BUSY.search(said):
         return Outage.BUSY
     return Outage.AWAY if isinstance(error, (OperationalError, InterfaceError)) else None
 
@@ -46,4 +53,6 @@ class WithoutOutages(logging.Filter):
     """Takes out what Django logs of each request that met an outage: it was logged once, where it began."""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if getattr(record, "status_code", None) == UNAVAILABLE:
+            return False
         return record.exc_info is None or outage_of(record.exc_info[1]) is None

@@ -16,6 +16,19 @@ FOLDER_MODE = 0o700
 OF_OTHERS = 0o077
 
 
+# Device and inode: what a file is, whatever it is called.
+FileIdentity = tuple[int, int]
+
+
+def identity_of(path: Path) -> FileIdentity | None:
+    """Return which file lies at `path`, None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def make_private(folder: Path) -> Path:
     """Make `folder`, and what is missing above it, with mode 0700; one that is there stays as it is."""
     # `mkdir(parents=True)` would make those above with the mode that the umask leaves.

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from tests.support.stack import ROOT, Stack, create_run, run_row, wait_for
+from tests.support.stack import ROOT, Stack, create_run, rows, run_row, wait_for
 from tests.support.watcher import Watcher, ticket_of
 
 TIMED = str(ROOT / "tests" / "trainings" / "timed.py")
@@ -78,17 +78,22 @@ class Followed:
     def recovered_s(self, is_well: Callable[[], bool] = lambda: True) -> float:
         """Return how long it takes, from now, until the viewer is told that it is live and gets a new event."""
         began, seen = time.monotonic(), self.viewer.last_seq
-
-        def is_back() -> bool:
-            return self.viewer.links[-1] == "live" and self.viewer.last_seq > seen and is_well()
-
-        wait_for(is_back, f"{self.name} to be live\n{self.stack.log()}")
-        return time.monotonic() - began
+        wait_for(
+            lambda: self.viewer.links[-1] == "live" and self.viewer.last_seq > seen,
+            f"{self.name} to be live\n{self.stack.log()}",
+        )
+        live_s = time.monotonic() - began
+        wait_for(is_well, f"pages\n{self.stack.log()}")
+        well_s = time.monotonic() - began
+        say(f"live after {live_s:.2f} s, pages after {well_s:.2f} s")
+        return well_s
 
     def end(self) -> None:
         """Stop the training and wait until its viewer has seen the end."""
-        self.supervisor.send_signal(signal.SIGTERM)
-        assert self.supervisor.wait(120) == 0, self.stack.log()
+        # Not always the one that was started here.
+        sql = "SELECT supervisor_pid FROM runs_attempt WHERE run_id = ? ORDER BY number DESC"
+        os.kill(rows(self.stack, sql, self.run_id)[0]["supervisor_pid"], signal.SIGTERM)
+        wait_for(lambda: run_row(self.stack, self.run_id)["state"] == "stopped", f"the end\n{self.stack.log()}")
         last = run_row(self.stack, self.run_id)["last_seq"]
         wait_for(lambda: self.viewer.last_seq >= last, "the viewer to see the end")
 
@@ -122,7 +127,9 @@ class Followed:
 
     def false_lives(self) -> int:
         """Return how often the viewer was told that the training is silent. It never was."""
-        return sum(message["kind"] == "life" and message["life"] != "alive" for message in self.viewer.messages)
+        told = [message for message in self.viewer.messages if message["kind"] == "life"]
+        say(f"told of its life: {told}")
+        return sum(message["life"] != "alive" for message in told)
 
     def step_ratio(self) -> float:
         """Return how long steps take in times of trouble, compared with other times."""
@@ -137,8 +144,3 @@ class Followed:
     def _steps(self) -> list[tuple[int, float]]:
         data = self.note.read_bytes()
         return list(struct.iter_unpack("<qd", data[: len(data) // 16 * 16]))
-
-
-def signal_to(pids: list[int], number: int) -> None:
-    for pid in pids:
-        os.kill(pid, number)

@@ -18,13 +18,17 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from postgres import PostgresError, Server, programs  # noqa: E402  a script, not a package
 
 
-@contextmanager
-def started_server() -> Iterator[Server]:
-    """A server of its own. Skips the test where PostgreSQL is not installed."""
+def skip_without_postgres() -> None:
     try:
         programs()
     except PostgresError as missing:
         pytest.skip(str(missing))
+
+
+@contextmanager
+def started_server() -> Iterator[Server]:
+    """A server of its own. Skips the test where PostgreSQL is not installed."""
+    skip_without_postgres()
     with Server() as server:
         yield server
 

@@ -21,6 +21,7 @@ from tests.support.stack import Stack, seed_stack, wait_for
 
 TRAININGS_GO_ON = "Trainings go on, and what they log is safe on their hosts."
 BUSY = "The database is busy"
+NO_CHANGES = "The database takes no changes now"
 AT_ONCE = 8
 
 
@@ -135,6 +136,7 @@ def test_a_server_that_is_gone_is_told_and_what_it_spoiled_is_left_behind(on_pos
     assert_all_can_log_in(on_postgres)
     with read_only(on_postgres):
         assert log_in_at_once(on_postgres) == {503}
+        assert NO_CHANGES in Visitor(on_postgres).log_in().text
     assert_all_can_log_in(on_postgres)
     assert "Traceback" not in on_postgres.log()
     assert on_postgres.log().count("error connecting") <= 1

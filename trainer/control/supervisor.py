@@ -40,6 +40,7 @@ from trainer.alerts.judging import Batch
 from trainer.alerts.thread import AlertThread
 from trainer.control.command_dispatch import CommandDispatch
 from trainer.control.console_keeping import ConsoleKeeping
+from trainer.control.database_state import DatabaseReplaced, DatabaseState
 from trainer.control.deaf_training import DeafTraining
 from trainer.control.display import Display
 from trainer.control.exit_status import judge_end, name_rank
@@ -125,7 +126,7 @@ class Supervisor:
         self._last_console = 0.0
         self._last_fold = time.monotonic()
         self._unfolded_points = 0
-        self._database_away = False
+        self._database = DatabaseState(lease.run_id)
         self._forced_exit = ForcedExit(interrupts, group, lambda: self._ticked_at, self._dispatch.post_stop)
         self._deaf = DeafTraining(lease, folder, self._mailbox, group, self._warn)
 
@@ -153,6 +154,9 @@ class Supervisor:
         except DatabaseGone:
             self.display.say(AWAY)
             return EXIT_INTERRUPTED
+        except DatabaseReplaced as error:
+            logger.error("%s", error)
+            return EXIT_FAILED
         except Exception as error:
             self._reader.record_death(one_line(error))
             raise
@@ -174,6 +178,7 @@ class Supervisor:
         now = time.monotonic()
         suspended = now - self._ticked_at > LONGEST_TICK_GAP_S
         try:
+            self._database.look()
             if suspended:
                 # Before anything is written, even into files of our own.
                 renew_lease(self.lease)
@@ -193,11 +198,9 @@ class Supervisor:
                 self._console_keeping.bound_text()
             if now - self._last_fold >= FOLD_INTERVAL_S:
                 self._fold()
-            self._database_away = False
+            self._database.note_back()
         except (DatabaseError, OSError) as error:
-            if not self._database_away:
-                logger.warning("nothing can be stored now (%s): the journal keeps what is logged", error)
-            self._database_away = True
+            self._database.note_away(error, "the journal keeps what is logged")
             # A connection that broke is opened anew.
             connection.close()
             time.sleep(DATABASE_PAUSE_S)
@@ -350,11 +353,13 @@ class Supervisor:
         while True:
             self._ticked_at = now = time.monotonic()
             try:
-                return work()
+                self._database.look()
+                done = work()
+                self._database.note_back()
+                return done
             except (DatabaseError, OSError) as error:
-                if since is None:
-                    logger.warning("nothing can be stored now (%s): waiting", error)
                 since = now if since is None else since
+                self._database.note_away(error, "waiting")
                 connection.close()
             if self.interrupts.stops >= 2:
                 self.group.kill(signal.SIGKILL)

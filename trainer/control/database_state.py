@@ -1,0 +1,56 @@
+"""Whether the database takes what a supervisor stores, and whether it is still the one that the supervisor opened."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+from django.db import connection
+
+from steersman.files.private import FileIdentity, identity_of
+from trainer.ingest.partial_store import one_line
+
+logger = logging.getLogger(__name__)
+
+
+class DatabaseReplaced(Exception):
+    """Another file lies in the place of the database: what it holds of the run is not what this process knows."""
+
+    def __init__(self, run_id: int) -> None:
+        super().__init__(
+            "The database file was replaced by another: this supervisor stores nothing more. A training that still "
+            f"runs goes on, and its journal keeps what it logs: start `manage.py train --run-id {run_id}`, or "
+            "`manage.py watch`, to store that in the file that lies there now."
+        )
+
+
+class DatabaseState:
+    """Logs the beginning and the end of a time in which nothing can be stored."""
+
+    def __init__(self, run_id: int) -> None:
+        self._run_id = run_id
+        self._path = Path(connection.settings_dict["NAME"]) if connection.vendor == "sqlite" else None
+        self._opened = self._identity()
+        self._away_since: float | None = None
+
+    def look(self) -> None:
+        """Raise `DatabaseReplaced` where another file lies there, `OSError` where there is none."""
+        found = self._identity()
+        if self._path is not None and found is None:
+            raise FileNotFoundError(f"{self._path.name} was deleted or moved")
+        if found != self._opened:
+            raise DatabaseReplaced(self._run_id)
+
+    def note_away(self, error: Exception, meanwhile: str) -> None:
+        if self._away_since is None:
+            self._away_since = time.monotonic()
+            logger.warning("nothing can be stored now (%s): %s", one_line(error), meanwhile)
+
+    def note_back(self) -> None:
+        if self._away_since is not None:
+            away_s, self._away_since = time.monotonic() - self._away_since, None
+            logger.warning("the database is back: nothing could be stored for %.1f s", away_s)
+
+    def _identity(self) -> FileIdentity | None:
+        return identity_of(self._path) if self._path is not None else None

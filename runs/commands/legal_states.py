@@ -19,7 +19,7 @@ ONLY_RECIPES = gettext_noop(
     "A script of your own is made longer by its own arguments: only a recipe takes more epochs."
 )
 SCRIPT_DECIDES = gettext_noop(
-    "Finish the current step and end. Whether a checkpoint is saved first, the script decides."
+    "Finish the current step and end. The script decides whether to save a checkpoint first."
 )
 
 

@@ -195,7 +195,7 @@ def test_it_promises_no_checkpoint_of_a_script_that_has_not_said_how_it_saves_on
     assert re.search(r"^  save_checkpoint +This training has not said how a checkpoint is saved", said, re.MULTILINE)
     listed = json.loads(typed(str(run.pk), "--list", "--json")[1])["commands"]
     [stop] = [entry for entry in listed if entry["command"] == "stop"]
-    assert "the script decides" in stop["help"]
+    assert "The script decides" in stop["help"]
     Run.objects.filter(pk=run.pk).update(state="queued")
     said = typed(str(run.pk), "--list")[1]
     assert re.search(r"^  withdraw +Take the run out", said.partition("Not now:")[0], re.MULTILINE)

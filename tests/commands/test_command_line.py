@@ -191,7 +191,7 @@ def test_it_lists_commands_with_what_they_take_and_knobs_with_where_they_stand(r
 def test_it_promises_no_checkpoint_of_a_script_that_has_not_said_how_it_saves_one(run: Run) -> None:
     Run.objects.filter(pk=run.pk).update(recipe=None, handled_commands=[])
     said = typed(str(run.pk), "--list")[1]
-    assert re.search(r"^  stop +Finish the current step and end\. Whether a checkpoint", said, re.MULTILINE)
+    assert re.search(r"^  stop +Finish the current step and end\. The script decides", said, re.MULTILINE)
     assert re.search(r"^  save_checkpoint +This training has not said how a checkpoint is saved", said, re.MULTILINE)
     listed = json.loads(typed(str(run.pk), "--list", "--json")[1])["commands"]
     [stop] = [entry for entry in listed if entry["command"] == "stop"]

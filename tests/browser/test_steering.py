@@ -207,7 +207,7 @@ def test_while_paused_every_control_works(operator: Page, viewer: Page, lab: Sta
     operator.keyboard.press("p")
     expect(operator.get_by_test_id("state")).to_have_attribute("data-state", "paused")
     expect(operator.get_by_test_id("paused")).to_contain_text("by Operator Lab")
-    expect(operator.get_by_test_id("paused")).to_contain_text("Every control still works")
+    expect(operator.get_by_test_id("paused")).to_contain_text("All controls still work")
     expect(viewer.get_by_test_id("paused")).to_be_visible()
     step = run_row(lab, 1)["step"]
 

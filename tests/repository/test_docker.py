@@ -166,6 +166,10 @@ def test_the_compose_file_is_valid_and_closes_what_it_starts(tmp_path: Path) -> 
     # Only the proxy and, on this machine alone, Grafana are reached from outside.
     assert {name for name, service in services.items() if "ports" in service} == {"proxy", "grafana"}
     assert services["grafana"]["ports"] == ["127.0.0.1:3000:3000/tcp"]
+    # Nothing that only shows runs carries PyTorch.
+    images = {name: (each["image"], each["build"]["target"]) for name, each in services.items() if "build" in each}
+    slim = ("steersman-slim", "slim")
+    assert images == {"web1": slim, "web2": slim, "trainer": ("steersman", "portal")}
     [device] = services["trainer"]["deploy"]["resources"]["reservations"]["devices"]
     assert device["capabilities"] == ["gpu"]
     # Everything that is secret comes from a file, and every file is one of a folder that git leaves alone.

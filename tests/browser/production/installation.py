@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from monitor_site.serving.embedded_server import find_server
+from tests.repository.test_slim_image import WITHOUT
 from tests.support.prometheus import prometheus_command, replaced
 from tests.support.stack import ROOT, Stack, free_port, wait_for
 
@@ -46,6 +47,10 @@ class Production:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.passwords = {name: secrets.token_urlsafe(24) for name in ("redis_password", "secret_key")}
         self.postgres = postgres.Server()
+        # The image of the portals has no PyTorch.
+        self._slim = self.folder / "slim"
+        self._slim.mkdir()
+        (self._slim / "sitecustomize.py").write_text(WITHOUT)
         self._make_secrets()
         self._make_certificate()
         self.stack.environment |= self.variables()
@@ -85,7 +90,9 @@ class Production:
             "proxy": self._proxy, "prometheus": self._prometheus,
         }  # fmt: skip
         command = commands.get(name, lambda: [str(DEPLOY / "entry.sh"), *self.services[name]["command"]])()
-        own = {"STEERSMAN_PORT": str(self.ports[name]), "STEERSMAN_BIND": "127.0.0.1"} if name in PORTALS else {}
+        own = {
+            "STEERSMAN_PORT": str(self.ports[name]), "STEERSMAN_BIND": "127.0.0.1", "PYTHONPATH": str(self._slim)
+        } if name in PORTALS else {}  # fmt: skip
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(

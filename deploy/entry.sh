@@ -18,6 +18,13 @@ prepare() {
 	python manage.py first_login
 }
 
+# Tell the portals which recipes there are. Without PyTorch that is left to the hosts that train. A recipe of somebody
+# that does not load must not keep everybody from the portal: it is named, and left out.
+publish() {
+	python -c 'import importlib.util as found, sys; sys.exit(found.find_spec("torch") is None)' || return 0
+	python manage.py recipes --publish >/dev/null || true
+}
+
 role="${1:-serve}"
 case "$role" in
 serve)
@@ -28,14 +35,12 @@ serve)
 portal)
 	shift
 	prepare
-	# A recipe of somebody that does not load must not keep everybody from the portal: it is named, and left out.
-	python manage.py recipes --publish >/dev/null || true
+	publish
 	exec python manage.py serve_portal --bind "${STEERSMAN_BIND:-127.0.0.1}" "$@"
 	;;
 watch)
 	shift
-	# A portal without PyTorch cannot.
-	python manage.py recipes --publish >/dev/null || true
+	publish
 	exec python manage.py watch "$@"
 	;;
 *)

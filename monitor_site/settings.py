@@ -122,9 +122,9 @@ INSTALLED_APPS = [
     "trainer",
     "monitor_site.serving",
 ]
-# daphne brings Twisted's reactor into every process that loads it: only `runserver` needs the app.
+# The first app that has a command of a name is asked: its `runserver` speaks WebSockets, as the portal elsewhere does.
 if len(sys.argv) > 1 and sys.argv[1] == "runserver":
-    INSTALLED_APPS.insert(0, "daphne")
+    INSTALLED_APPS.insert(0, INSTALLED_APPS.pop(INSTALLED_APPS.index("monitor_site.serving")))
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

@@ -154,7 +154,9 @@ RULES = {
         "monitor_site monitor_site.serving runs.* steersman.* trainer.*", "django msgspec", "torch"
     ),
     "monitor_site.serving.demo": rule("monitor_site monitor_site.serving runs.* steersman.*", "django", "torch"),
-    "monitor_site.serving.management.commands": rule("monitor_site.* runs.* steersman.* trainer.*", "django", "torch"),
+    "monitor_site.serving.management.commands": rule(
+        "monitor_site.* runs.* steersman.* trainer.*", "daphne django", "torch"
+    ),
 }
 # Imports inside a function that only a process of its own runs, so that nothing behind them is loaded elsewhere.
 OWN_PROCESS = {("trainer.control.publish", "trainer.worker.recipe")}

@@ -6,6 +6,7 @@ Importing this module installs Twisted's reactor: only the process that serves m
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import time
@@ -27,6 +28,8 @@ from runs.access.limiter import Bucket
 from runs.protocol.events import TOO_MANY, TOO_SLOW
 from runs.protocol.wire_format import EXTENSION, LARGEST_REQUEST_BYTES, SMALLEST_COMPRESSED_BYTES, WINDOW_BITS, deflated
 
+logger = logging.getLogger(__name__)
+
 # Each socket is asked with a payload of its own whether it still reads: a kernel acknowledges what its program never
 # takes, and a peer may send without reading. Who has not answered that payload in time is cut, at most 14 s after it
 # last read.
@@ -42,6 +45,7 @@ APPLICATION_CLOSE_TIMEOUT_S = 10
 HTTP_TIMEOUT_S = 60
 # Viewers send commands and acknowledgements only. What they are sent is bounded where events are stored.
 INCOMING_LIMIT_BYTES = LARGEST_REQUEST_BYTES
+LONGEST_MATCH_BYTES = 258
 # What one socket may send. It is judged as it comes in, since messages wait in memory while the database is slow. A
 # frame costs 1 and each KiB 1 more. The burst is for a viewer that acknowledges each of the 2,000 events that it had
 # missed; the rate is for one that acknowledges each event of a run that is told of 100 times a second.
@@ -58,6 +62,18 @@ FAREWELL_POLL_S = 0.02
 CLOSE_CODE_RESTART = 1012
 OPCODE_TEXT, OPCODE_BINARY = 1, 2
 ASGI = {"version": "3.0"}
+# What Daphne does by its own options is left to `PortalProtocol`.
+SOCKET_OPTIONS = {
+    "ping_interval": NEVER_S,
+    "ping_timeout": 0,
+    # Daphne would close a page left open for a day with 1000.
+    "websocket_timeout": -1,
+    "websocket_connect_timeout": HANDSHAKE_LIMIT_S,
+    "websocket_handshake_timeout": HANDSHAKE_LIMIT_S,
+    # These would bound what is sent, too.
+    "websocket_max_message_size": 0,
+    "websocket_max_frame_size": 0,
+}
 # The first of the three reserved bits, as autobahn counts them.
 RSV_COMPRESSED = 4
 
@@ -179,7 +195,9 @@ class SharedDeflate(PerMessageDeflateOfferAccept):
             request_no_context_takeover=True,
             no_context_takeover=offer.request_no_context_takeover,
             window_bits=WINDOW_BITS,
-            max_message_size=INCOMING_LIMIT_BYTES,
+            # Up to one match of zlib may be held back without a sign that there is more. What is too large by so little
+            # comes whole to the application, which closes with the same code.
+            max_message_size=INCOMING_LIMIT_BYTES + LONGEST_MATCH_BYTES,
         )
 
     def get_extension_string(self) -> str:
@@ -232,6 +250,10 @@ class PortalServer(Server):
         application = self.application(scope=scope, receive=inbox.get, send=partial(self.handle_reply, protocol))
         self.connections[protocol]["application_instance"] = asyncio.ensure_future(application)
         return inbox
+
+    def run(self) -> None:
+        reactor.callWhenRunning(self.check_reading_forever)
+        super().run()
 
     def check_reading_forever(self) -> None:
         """Ask all sockets now and then whether they still read."""
@@ -312,6 +334,17 @@ class PortalServer(Server):
                 yield application
 
 
+class DevelopmentServer(PortalServer):
+    """The same for `runserver`, which makes its server with options of its own."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options | SOCKET_OPTIONS)
+
+    def listen_error(self, failure: Any) -> None:
+        super().listen_error(failure)
+        logger.critical("runserver cannot listen: %s", self.listen_failure)
+
+
 def serve(
     application: Application, host: str, port: int, ready: Callable[[], None] | None = None, *, compress: bool = True
 ) -> str | None:
@@ -324,22 +357,13 @@ def serve(
         application=application,
         endpoints=[f"{place}:backlog={BACKLOG}" for place in build_endpoint_description_strings(host=host, port=port)],
         http_timeout=HTTP_TIMEOUT_S,
-        ping_interval=NEVER_S,
-        ping_timeout=0,
-        # Daphne would close a page left open for a day with 1000.
-        websocket_timeout=-1,
-        websocket_connect_timeout=HANDSHAKE_LIMIT_S,
-        websocket_handshake_timeout=HANDSHAKE_LIMIT_S,
-        # These would bound what is sent, too: see `PortalProtocol`.
-        websocket_max_message_size=0,
-        websocket_max_frame_size=0,
+        **SOCKET_OPTIONS,
         application_close_timeout=APPLICATION_CLOSE_TIMEOUT_S,
         verbosity=0,
         server_name="",
         ready_callable=ready,
     )
     server.compresses = compress
-    reactor.callWhenRunning(server.check_reading_forever)
     server.run()
     return server.listen_failure
 

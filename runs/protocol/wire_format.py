@@ -12,7 +12,7 @@ import struct
 import zlib
 from typing import Protocol
 
-# What a viewer may send in one message. `serve` judges it as it comes in; other servers, as `runserver`, take any size.
+# What a viewer may send in one message. Our own server judges it as it comes in; others may take any size.
 LARGEST_REQUEST_BYTES = 64 * 1024
 # A window of 4 KiB suits messages of a few hundred bytes, and clients that limit the window allow it as a rule.
 WINDOW_BITS = 12

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from tests.support.stack import ROOT, Stack, create_run, rows, wait_for
 HADOLINT = Path(sys.executable).parent / "hadolint"
 COMPOSE = shutil.which("docker-compose")
 ENDING_S = 30
+LAN_ADDRESS = "192.0.2.7"
 MUST_BE_SET = {"STEERSMAN_HOSTS": "steersman.example.org", "STEERSMAN_CERTIFICATE": "/etc/ssl/steersman"}
 
 
@@ -79,9 +81,16 @@ def test_a_new_container_on_the_same_volume_keeps_runs_and_prints_no_second_logi
         assert sign_in(container, user, password)
         assert not sign_in(container, user, password[:-1])
         run_id = create_run(container, "earlier")
+        # A container cannot know by which address its host is reached; the page tells what to set.
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            sign_in(container, user, password, LAN_ADDRESS)
+        assert refused.value.code == 400
+        assert f"STEERSMAN_HOSTS={LAN_ADDRESS},localhost" in refused.value.read().decode()
+    container.environment["STEERSMAN_HOSTS"] = f"{LAN_ADDRESS},localhost,127.0.0.1"
     with started(container, "serve") as said:
         assert "login" not in said
         assert sign_in(container, user, password)
+        assert sign_in(container, user, password, LAN_ADDRESS)
     assert [row["name"] for row in rows(container, "SELECT name FROM runs_run WHERE id = ?", run_id)] == ["earlier"]
     assert rows(container, "SELECT spec FROM runs_recipe WHERE spec = ?", "mnist")
 
@@ -166,6 +175,10 @@ def test_the_compose_file_is_valid_and_closes_what_it_starts(tmp_path: Path) -> 
     # Only the proxy and, on this machine alone, Grafana are reached from outside.
     assert {name for name, service in services.items() if "ports" in service} == {"proxy", "grafana"}
     assert services["grafana"]["ports"] == ["127.0.0.1:3000:3000/tcp"]
+    # Nothing that only shows runs carries PyTorch.
+    images = {name: (each["image"], each["build"]["target"]) for name, each in services.items() if "build" in each}
+    slim = ("steersman-slim", "slim")
+    assert images == {"web1": slim, "web2": slim, "trainer": ("steersman", "portal")}
     [device] = services["trainer"]["deploy"]["resources"]["reservations"]["devices"]
     assert device["capabilities"] == ["gpu"]
     # Everything that is secret comes from a file, and every file is one of a folder that git leaves alone.
@@ -195,12 +208,17 @@ def compose(variables: dict[str, str], folder: Path) -> dict[str, Any]:
     return read
 
 
-def sign_in(stack: Stack, user: str, password: str) -> urllib.request.OpenerDirector | None:
-    """Return a browser that is logged in, None where the portal does not let the user in."""
+def sign_in(stack: Stack, user: str, password: str, host: str = "") -> urllib.request.OpenerDirector | None:
+    """Return a browser that is logged in, None where the portal does not let the user in.
+
+    The browser comes by the address `host`, "" for the portal's own. Raises `urllib.error.HTTPError`.
+    """
     browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
-    with browser.open(f"{stack.address}/login/", timeout=30) as page:
+    come_by = {"Host": f"{host}:{stack.port}"} if host else {}
+    login = urllib.request.Request(f"{stack.address}/login/", headers=come_by)
+    with browser.open(login, timeout=30) as page:
         found = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.read().decode())
     assert found is not None
     body = urllib.parse.urlencode({"csrfmiddlewaretoken": found.group(1), "username": user, "password": password})
-    with browser.open(f"{stack.address}/login/", data=body.encode(), timeout=30) as page:
+    with browser.open(login, data=body.encode(), timeout=30) as page:
         return None if page.geturl().endswith("/login/") else browser

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from monitor_site.serving.embedded_server import find_server
+from tests.repository.test_slim_image import WITHOUT
 from tests.support.prometheus import prometheus_command, replaced
 from tests.support.stack import ROOT, Stack, free_port, wait_for
 
@@ -46,8 +47,12 @@ class Production:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.passwords = {name: secrets.token_urlsafe(24) for name in ("redis_password", "secret_key")}
         self.postgres = postgres.Server()
+        # The image of the portals has no PyTorch.
+        self._slim = self.folder / "slim"
+        self._slim.mkdir()
+        (self._slim / "sitecustomize.py").write_text(WITHOUT)
         self._make_secrets()
-        self._make_certificate()
+        make_certificate(self.folder / "ssl", NAME)
         self.stack.environment |= self.variables()
 
     @property
@@ -85,7 +90,9 @@ class Production:
             "proxy": self._proxy, "prometheus": self._prometheus,
         }  # fmt: skip
         command = commands.get(name, lambda: [str(DEPLOY / "entry.sh"), *self.services[name]["command"]])()
-        own = {"STEERSMAN_PORT": str(self.ports[name]), "STEERSMAN_BIND": "127.0.0.1"} if name in PORTALS else {}
+        own = {
+            "STEERSMAN_PORT": str(self.ports[name]), "STEERSMAN_BIND": "127.0.0.1", "PYTHONPATH": str(self._slim)
+        } if name in PORTALS else {}  # fmt: skip
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
@@ -155,26 +162,6 @@ class Production:
         for name, text in {**self.passwords, "postgres_password": self.postgres.password}.items():
             (self.folder / "secrets" / name).write_text(f"{text}\n")
 
-    def _make_certificate(self) -> None:
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, NAME)])
-        now = datetime.datetime.now(datetime.UTC)
-        made = (
-            x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-            .serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=False)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .sign(key, hashes.SHA256())
-        )  # fmt: skip
-        folder = self.folder / "ssl"
-        folder.mkdir(mode=0o700)
-        (folder / "fullchain.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-        encoded = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        (folder / "privkey.pem").write_bytes(encoded)
-
     def _redis(self) -> list[str]:
         """Return the command of compose.yaml, with the program, the secret and the port of this machine."""
         shell, option, line = self.services["redis"]["command"]
@@ -242,3 +229,24 @@ class Production:
             wait_for(answers, name)
         except TimeoutError as error:
             raise AssertionError(f"{error}\n{self.log()}") from None
+
+
+def make_certificate(folder: Path, name: str) -> None:
+    """Make fullchain.pem and privkey.pem in a new folder: a certificate for `name` that is its own authority."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
+        .serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    folder.mkdir(mode=0o700)
+    (folder / "fullchain.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    encoded = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (folder / "privkey.pem").write_bytes(encoded)

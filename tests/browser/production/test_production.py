@@ -84,6 +84,13 @@ def test_a_run_is_live_over_tls_and_loses_no_point_while_every_part_is_restarted
     context.close()
 
 
+def test_the_trainer_publishes_recipes_and_portals_say_nothing_of_pytorch(production: Production) -> None:
+    count = "from runs.models import Recipe; print(Recipe.objects.filter(spec='mnist').count())"
+    wait_for(lambda: production.stack.manage("shell", "-v", "0", "-c", count).stdout.strip() == "1", "the recipes")
+    for name in PORTALS:
+        assert "PyTorch" not in (production.folder / f"{name}.log").read_text(), name
+
+
 def test_prometheus_sees_the_installation_through_the_proxy(production: Production) -> None:
     port = production.ports["prometheus"]
     wait_for(lambda: query(port, 'up{job="steersman"} == 1'), "a scrape")

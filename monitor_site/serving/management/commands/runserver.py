@@ -1,0 +1,22 @@
+"""`manage.py runserver`: Daphne's, which starts again when a file changes, with the portal's own server.
+
+Loading this installs Twisted's reactor: only `runserver` puts this app before those that have a command of this name.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from daphne.management.commands.runserver import Command as DaphneCommand
+from django.conf import settings
+
+from monitor_site.serving.daphne_server import DevelopmentServer
+
+
+class Command(DaphneCommand):
+    help = "Serve the portal while one works on it. Elsewhere use `serve` or `serve_portal`."
+    server_cls = DevelopmentServer
+
+    def inner_run(self, *args: Any, **options: Any) -> None:
+        self.server_cls.compresses = settings.STEERSMAN_COMPRESS
+        super().inner_run(*args, **options)

@@ -72,7 +72,9 @@ RULES = {
     "runs.outage": rule("runs.recording", "django", WEB),
     "runs.series": rule("runs.models runs.protocol", "django channels msgspec numpy", WEB),
     "runs.access": rule(RECORD, "django msgspec cryptography axes", WEB),
-    "runs.sign_in": rule(f"{RECORD} runs.access", "django allauth asgiref axes cryptography fido2", WEB),
+    "runs.sign_in": rule(
+        f"{RECORD} runs.access", "django allauth asgiref axes cryptography django_auth_ldap fido2 ldap", WEB
+    ),
     "runs.audit": rule(f"{RECORD} runs.access runs.sign_in runs.series", "django allauth", WEB),
     "runs.queueing": rule(f"{RECORD} runs.access", "django", WEB),
     "runs.commands": rule(f"{RECORD} runs.access steersman", "django msgspec", WEB),
@@ -144,7 +146,9 @@ RULES = {
         "monitor_site runs.* steersman.* trainer", "django psutil daphne twisted autobahn", "torch"
     ),
     "monitor_site.serving.doctor": rule(
-        "monitor_site monitor_site.serving steersman.* trainer trainer.control", "django channels redis", "torch"
+        "monitor_site monitor_site.serving runs.sign_in steersman.* trainer trainer.control",
+        "django channels redis",
+        "torch",
     ),
     "monitor_site.serving.archive": rule(
         "monitor_site monitor_site.serving runs.* steersman.* trainer.*", "django msgspec", "torch"

@@ -13,6 +13,7 @@ from tests.support.stack import ROOT, Stack, create_run, run_row, wait_for
 # The client of a training reads its own: it knows nothing of the portal's settings.
 SETTINGS = (
     "monitor_site/settings.py",
+    "monitor_site/environment/directory.py",
     "monitor_site/environment/sign_in.py",
     "steersman/run.py",
     "steersman/ranked_run.py",

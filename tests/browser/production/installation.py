@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import secrets
 import shutil
@@ -15,11 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from monitor_site.serving.embedded_server import find_server
+from tests.sign_in.directory.certificate import write_certificate
 from tests.support.prometheus import prometheus_command, replaced
 from tests.support.stack import ROOT, Stack, free_port, wait_for
 
@@ -45,7 +42,7 @@ class Production:
         self.passwords = {name: secrets.token_urlsafe(24) for name in ("redis_password", "secret_key")}
         self.postgres = postgres.Server()
         self._make_secrets()
-        self._make_certificate()
+        write_certificate(self.folder / "ssl", NAME)
         self.stack.environment |= self.variables()
 
     @property
@@ -142,26 +139,6 @@ class Production:
         (self.folder / "secrets").mkdir(mode=0o700)
         for name, text in {**self.passwords, "postgres_password": self.postgres.password}.items():
             (self.folder / "secrets" / name).write_text(f"{text}\n")
-
-    def _make_certificate(self) -> None:
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, NAME)])
-        now = datetime.datetime.now(datetime.UTC)
-        made = (
-            x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-            .serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=False)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .sign(key, hashes.SHA256())
-        )  # fmt: skip
-        folder = self.folder / "ssl"
-        folder.mkdir(mode=0o700)
-        (folder / "fullchain.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-        encoded = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        (folder / "privkey.pem").write_bytes(encoded)
 
     def _redis(self) -> list[str]:
         """Return the command of compose.yaml, with the program, the secret and the port of this machine."""

@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from monitor_site.addresses import hosts_for
 from monitor_site.environment.dangers import named_hosts, strong_key
+from monitor_site.environment.directory import directory
 from monitor_site.environment.files import Environment, with_password
 from monitor_site.environment.sign_in import allauth_settings, passkey_login, second_factor, single_sign_on
 from monitor_site.environment.values import mebibytes, networks, package_folder, secret_key, slots
@@ -264,6 +265,9 @@ AXES_ENABLE_ADMIN = False
 STEERSMAN_SECOND_FACTOR = second_factor(env("STEERSMAN_SECOND_FACTOR", default="off"))
 STEERSMAN_PASSKEY_LOGIN = passkey_login(env.bool("STEERSMAN_PASSKEY_LOGIN", default=False), STEERSMAN_SECOND_FACTOR)
 STEERSMAN_OIDC = single_sign_on(env)
+STEERSMAN_LDAP = directory(env)
+if STEERSMAN_LDAP:
+    AUTHENTICATION_BACKENDS.append("runs.sign_in.directory.DirectoryBackend")
 vars().update(allauth_settings(STEERSMAN_SECOND_FACTOR, STEERSMAN_PASSKEY_LOGIN, STEERSMAN_OIDC))
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "runs"

@@ -73,7 +73,9 @@ RULES = {
     "runs.series": rule("runs.models runs.protocol", "django channels msgspec numpy", WEB),
     "runs.pruning": rule(f"{RECORD} runs.series steersman steersman.files", "django numpy", WEB),
     "runs.access": rule(RECORD, "django msgspec cryptography axes", WEB),
-    "runs.sign_in": rule(f"{RECORD} runs.access", "django allauth asgiref axes cryptography fido2", WEB),
+    "runs.sign_in": rule(
+        f"{RECORD} runs.access", "django allauth asgiref axes cryptography django_auth_ldap fido2 ldap", WEB
+    ),
     "runs.audit": rule(f"{RECORD} runs.access runs.sign_in runs.series", "django allauth", WEB),
     "runs.queueing": rule(f"{RECORD} runs.access", "django", WEB),
     "runs.commands": rule(f"{RECORD} runs.access steersman", "django msgspec", WEB),
@@ -146,7 +148,7 @@ RULES = {
         "monitor_site runs.* steersman.* trainer", "django psutil daphne twisted autobahn", "torch"
     ),
     "monitor_site.serving.doctor": rule(
-        "monitor_site monitor_site.serving runs.pruning steersman.* trainer trainer.control",
+        "monitor_site monitor_site.serving runs.pruning runs.sign_in steersman.* trainer trainer.control",
         "django channels redis",
         "torch",
     ),

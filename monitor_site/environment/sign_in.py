@@ -123,7 +123,7 @@ def single_sign_on(env: environ.Env) -> SingleSignOn | None:
         secret=given["STEERSMAN_OIDC_CLIENT_SECRET"],
         name=given["STEERSMAN_OIDC_NAME"] or "SSO",
         groups_claim=given["STEERSMAN_OIDC_GROUPS_CLAIM"] or "groups",
-        roles=tuple(_group_role(each.strip()) for each in given["STEERSMAN_OIDC_ROLES"].split(",") if each.strip()),
+        roles=group_roles("STEERSMAN_OIDC_ROLES", given["STEERSMAN_OIDC_ROLES"]),
     )
 
 
@@ -135,11 +135,16 @@ def _issuer(text: str) -> str:
     return text.rstrip("/")
 
 
-def _group_role(text: str) -> GroupRole:
+def group_roles(setting: str, text: str) -> tuple[GroupRole, ...]:
+    """Return the rules that a setting lists. Raises `ImproperlyConfigured` with the name of the setting."""
+    return tuple(_group_role(setting, each.strip()) for each in text.split(",") if each.strip())
+
+
+def _group_role(setting: str, text: str) -> GroupRole:
     group, _, place = text.rpartition("=")
     project, _, role = place.rpartition(":")
     if not group or not project or role not in ROLES:
         raise ImproperlyConfigured(
-            f"STEERSMAN_OIDC_ROLES: {text!r} is no rule; write group=project:role with one of {', '.join(ROLES)}"
+            f"{setting}: {text!r} is no rule; write group=project:role with one of {', '.join(ROLES)}"
         )
     return GroupRole(group, project, role)

@@ -83,6 +83,8 @@ class CountedPasswordChangeForm(PasswordChangeForm):
     def clean_old_password(self) -> str:
         """Return the present password. Raises `ValidationError` if it is another, or the account is locked."""
         old: str = self.cleaned_data["old_password"]
-        if authenticate(self._request, username=self.user.get_username(), password=old) is None:
+        found = authenticate(self._request, username=self.user.get_username(), password=old)
+        # A directory may know somebody else by that name.
+        if found is None or found.pk != self.user.pk:
             raise ValidationError(self.error_messages["password_incorrect"], code="password_incorrect")
         return old

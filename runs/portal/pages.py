@@ -8,8 +8,9 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.mixins import LoginRequiredMixin
+from django.contrib.auth.models import User
 from django.contrib.auth.views import LoginView, LogoutView, PasswordChangeView
-from django.core.exceptions import DisallowedHost
+from django.core.exceptions import DisallowedHost, PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.http.request import split_domain_port
 from django.middleware.csrf import REASON_BAD_ORIGIN
@@ -34,6 +35,7 @@ from runs.recording.lifecycle import ENDED
 from runs.recording.liveness import percent_of
 from runs.recording.queue import start_command
 from runs.recording.queue_places import place_of, places_of
+from runs.sign_in.directory_marks import has_failed
 from runs.sign_in.passkeys import relying_party
 from runs.sign_in.second_factor import log_in, note_password
 
@@ -54,6 +56,7 @@ class LogIn(LoginView):
             "single_sign_on": settings.STEERSMAN_OIDC,
             "passkey_login": settings.STEERSMAN_PASSKEY_LOGIN,
             "rp_id": relying_party(self.request),
+            "directory_failed": has_failed(self.request),
             "refused_passkey": self.request.GET.get("passkey") == "refused",
         }
 
@@ -85,6 +88,10 @@ class ChangePassword(PasswordChangeView):
     form_class = CountedPasswordChangeForm
 
     def get_form_kwargs(self) -> dict[str, Any]:
+        """Raises `PermissionDenied` where none is kept here: else one would go on after the directory's was taken."""
+        assert isinstance(self.request.user, User)
+        if not self.request.user.has_usable_password():
+            raise PermissionDenied(_("Your account has no password here: your organisation keeps it. Change it there."))
         return {**super().get_form_kwargs(), "request": self.request}
 
 

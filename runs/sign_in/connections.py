@@ -11,6 +11,8 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.http import HttpRequest
 
+from runs.sign_in.directory_marks import DIRECTORY, is_in_directory
+
 
 class LastWayIn(Exception):
     """Without this login nothing would lead to the account any more."""
@@ -27,13 +29,13 @@ class Connection:
 
 def connections_of(user: User) -> list[Connection]:
     """Return the logins that lead to the account, the oldest first."""
-    held = SocialAccount.objects.filter(user=user).order_by("pk")
+    held = SocialAccount.objects.filter(user=user).exclude(provider=DIRECTORY).order_by("pk")
     return [Connection(each.pk, _known_as(each), each.date_joined) for each in held]
 
 
 def has_another_way(user: User) -> bool:
-    """Tell whether the person can log in without the provider: by a password that is kept here."""
-    return user.has_usable_password()
+    """Tell whether the person can log in without the provider: by a password that is kept here, or in a directory."""
+    return user.has_usable_password() or is_in_directory(user)
 
 
 def disconnect(request: HttpRequest, user: User, pk: int) -> bool:
@@ -44,10 +46,10 @@ def disconnect(request: HttpRequest, user: User, pk: int) -> bool:
     with transaction.atomic():
         # Two requests at once must not take the last two.
         person = User.objects.select_for_update().get(pk=user.pk)
-        found = SocialAccount.objects.filter(user=person, pk=pk).first()
+        found = SocialAccount.objects.filter(user=person, pk=pk).exclude(provider=DIRECTORY).first()
         if found is None:
             return False
-        if not has_another_way(person) and SocialAccount.objects.filter(user=person).count() == 1:
+        if not has_another_way(person) and len(connections_of(person)) == 1:
             raise LastWayIn
         found.delete()
         social_account_removed.send(sender=SocialAccount, request=request, socialaccount=found)

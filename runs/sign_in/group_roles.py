@@ -1,4 +1,4 @@
-"""Roles in projects by the groups that the provider of single sign-on names at a login."""
+"""Roles in projects by the groups that the provider of single sign-on, or a directory, names at a login."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import logging
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
+from allauth.account.authentication import get_authentication_records
 from allauth.account.signals import user_logged_in
-from allauth.socialaccount.models import SocialLogin
+from allauth.socialaccount.models import SocialAccount, SocialLogin
 from django.conf import settings
+from django.contrib.auth import signals
 from django.contrib.auth.models import User
+from django.http import HttpRequest
 
 from runs.access.membership import RANK, LastOwner, change_role, remove
 from runs.models import Membership, Project, Role
+from runs.sign_in.directory_marks import DIRECTORY
 
 if TYPE_CHECKING:
     from monitor_site.environment.sign_in import GroupRole
@@ -23,6 +27,8 @@ logger = logging.getLogger(__name__)
 def connect() -> None:
     """Apply groups once somebody is in: after the second factor, where there is one."""
     user_logged_in.connect(_logged_in, dispatch_uid="groups-of-a-login")
+    # The admin's own login is none of django-allauth's.
+    signals.user_logged_in.connect(_logged_in_by_directory, dispatch_uid="groups-of-a-directory")
 
 
 def groups_in(claims: Mapping[str, Any], name: str) -> set[str]:
@@ -34,15 +40,16 @@ def groups_in(claims: Mapping[str, Any], name: str) -> set[str]:
     return found
 
 
-def apply_groups(user: User, groups: Collection[str], rules: Collection[GroupRole]) -> None:
+def apply_groups(user: User, groups: Collection[str], rules: Collection[GroupRole], setting: str) -> None:
     """Give `user` in each project that a rule names the highest role of their groups, and none without a group.
 
-    A project keeps its last owner, whatever the groups say. Other projects are left as they are.
+    `setting` is where the rules come from. A project keeps its last owner, whatever the groups say. Other projects are
+    left as they are.
     """
     slugs = {rule.project for rule in rules}
     projects = {project.slug: project for project in Project.objects.filter(slug__in=slugs)}
     for slug in sorted(slugs - projects.keys()):
-        logger.warning("STEERSMAN_OIDC_ROLES names the project %r, which does not exist", slug)
+        logger.warning("%s names the project %r, which does not exist", setting, slug)
     for slug, project in projects.items():
         earned = [Role(rule.role) for rule in rules if rule.project == slug and rule.group in groups]
         wanted = max(earned, key=lambda role: RANK[role], default=None)
@@ -67,4 +74,16 @@ def _set_role(user: User, project: Project, wanted: Role | None) -> None:
 def _logged_in(sender: Any, user: User, sociallogin: SocialLogin | None = None, **kwargs: Any) -> None:
     provider = settings.STEERSMAN_OIDC
     if sociallogin is not None and provider is not None and provider.roles:
-        apply_groups(user, groups_in(sociallogin.account.extra_data, provider.groups_claim), provider.roles)
+        groups = groups_in(sociallogin.account.extra_data, provider.groups_claim)
+        apply_groups(user, groups, provider.roles, "STEERSMAN_OIDC_ROLES")
+
+
+def _logged_in_by_directory(sender: Any, request: HttpRequest | None, user: User, **kwargs: Any) -> None:
+    directory = settings.STEERSMAN_LDAP
+    methods = [each["method"] for each in get_authentication_records(request, user)] if request is not None else []
+    if directory is None or not directory.roles or "socialaccount" in methods:
+        return
+    # Its groups are those that the last login with a password found.
+    entry = SocialAccount.objects.filter(user=user, provider=DIRECTORY).first()
+    if entry is not None:
+        apply_groups(user, set(entry.extra_data.get("groups", ())), directory.roles, "STEERSMAN_LDAP_ROLES")

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from monitor_site.serving.embedded_server import find_server
-from tests.browser.production.installation import make_certificate
 from tests.repository.test_docker import listens
+from tests.sign_in.directory.certificate import write_certificate
 from tests.support.stack import Stack, free_port, wait_for
 
 THERE_AND_BACK = """
@@ -62,7 +62,7 @@ def redis_over_tls(certificate: Path) -> Iterator[int]:
 
 def test_the_authority_of_its_certificate_is_named_in_the_address(tmp_path: Path) -> None:
     certificate = tmp_path / "ssl"
-    make_certificate(certificate, "localhost")
+    write_certificate(certificate, "localhost")
     with redis_over_tls(certificate) as port, Stack() as stack:
         stack.migrate()
         address = f"rediss://localhost:{port}/0"

@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 import uuid
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -262,6 +263,25 @@ def mail(address: str = "") -> Finding:
     if backend in UNREAD:
         return Finding("mail", "warning", f"a test message to {address} was {way}", configure)
     return Finding("mail", "ok", f"a test message to {address} was handed over, {way}")
+
+
+def directory_server() -> Finding:
+    """Return whether the directory of STEERSMAN_LDAP_URL lets the portal look for people, and finds one."""
+    chosen = settings.STEERSMAN_LDAP
+    if chosen is None:
+        return Finding("directory", "ok", "none is set up")
+    # What it needs is installed where it is set up alone.
+    directory = import_module("runs.sign_in.directory")
+    address = shown_address(chosen.url)
+    try:
+        found = directory.look()
+    except (directory.ldap.LDAPError, OSError) as error:
+        text = f"{address} does not let the portal look for people: {first_line(error)}"
+        return Finding("directory", "problem", text, "Start it, or correct the settings STEERSMAN_LDAP_….")
+    if not found:
+        remedy = "Correct STEERSMAN_LDAP_USERS and STEERSMAN_LDAP_USER_FILTER."
+        return Finding("directory", "warning", f"{address} has nobody below {chosen.users}", remedy)
+    return Finding("directory", "ok", f"{address} finds people")
 
 
 def public_address() -> Finding:

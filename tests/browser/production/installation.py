@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import re
 import secrets
@@ -17,12 +16,10 @@ from pathlib import Path
 
 import psutil
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from monitor_site.serving.embedded_server import find_server
 from tests.repository.test_slim_image import WITHOUT
+from tests.sign_in.directory.certificate import write_certificate
 from tests.support.prometheus import prometheus_command, replaced
 from tests.support.stack import ROOT, Stack, free_port, wait_for
 
@@ -52,7 +49,7 @@ class Production:
         self._slim.mkdir()
         (self._slim / "sitecustomize.py").write_text(WITHOUT)
         self._make_secrets()
-        make_certificate(self.folder / "ssl", NAME)
+        write_certificate(self.folder / "ssl", NAME)
         self.stack.environment |= self.variables()
 
     @property
@@ -229,24 +226,3 @@ class Production:
             wait_for(answers, name)
         except TimeoutError as error:
             raise AssertionError(f"{error}\n{self.log()}") from None
-
-
-def make_certificate(folder: Path, name: str) -> None:
-    """Make fullchain.pem and privkey.pem in a new folder: a certificate for `name` that is its own authority."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
-        .serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )  # fmt: skip
-    folder.mkdir(mode=0o700)
-    (folder / "fullchain.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    encoded = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    (folder / "privkey.pem").write_bytes(encoded)

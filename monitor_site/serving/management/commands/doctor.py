@@ -69,6 +69,7 @@ def checks(mail_address: str) -> list[Check]:
         Check("Redis", services.redis_server),
         Check("channel layer", services.channel_layer),
         Check("static files", services.static_files),
+        Check("directory", services.directory_server),
         Check("mail", partial(services.mail, mail_address)),
         Check("public address", services.public_address),
     ]

@@ -1,0 +1,1 @@
+"""Logins with the password of a directory (LDAP)."""

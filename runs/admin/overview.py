@@ -11,6 +11,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from runs.admin.command_log import KnobRow, as_text, command_rows, knob_rows
+from runs.alerts.wording.texts import reason_of_run
 from runs.models import Attempt, Checkpoint, Command, EpochMetric, Run, RunState
 from runs.protocol.series_names import LOSS_NAMES
 from runs.recording.liveness import duration_of
@@ -50,6 +51,7 @@ class Rows:
 class RunOverview:
     """Everything that the page of a run shows below its name."""
 
+    reason: str
     duration: timedelta | None
     epoch_chart: SafeString
     step_chart: SafeString
@@ -70,6 +72,7 @@ def overview_of(run: Run, now: datetime) -> RunOverview:
     commands = list(run.commands.order_by("-sent_at")[:ROWS_SHOWN])
     kinds = run.events.order_by("kind").values("kind").annotate(total=Count("pk")).values_list("kind", "total")
     return RunOverview(
+        reason=reason_of_run(run),
         duration=duration_of(run, now),
         epoch_chart=_epoch_chart(run),
         step_chart=_step_chart(run),

@@ -568,6 +568,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("reason", models.CharField(blank=True, max_length=500, verbose_name="reason")),
+                ("cause", models.JSONField(blank=True, default=dict)),
                 ("attempt", models.PositiveIntegerField(default=0, verbose_name="attempt")),
                 ("heartbeat", models.PositiveBigIntegerField(default=0, verbose_name="heartbeat")),
                 ("heartbeat_at", models.DateTimeField(blank=True, null=True, verbose_name="last heartbeat")),

@@ -153,6 +153,8 @@ class Run(models.Model):
 
     state = models.CharField(_("state"), max_length=10, choices=RunState, default=RunState.CREATED)
     reason = models.CharField(_("reason"), max_length=500, blank=True)
+    # What the reason tells in English, as `runs.protocol.causes` stores it; old where it tells something else.
+    cause = models.JSONField(default=dict, blank=True)
     attempt = models.PositiveIntegerField(_("attempt"), default=0)
     heartbeat = models.PositiveBigIntegerField(_("heartbeat"), default=0)
     heartbeat_at = models.DateTimeField(_("last heartbeat"), null=True, blank=True)

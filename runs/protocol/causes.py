@@ -95,11 +95,69 @@ class OfReplay(Cause, frozen=True, kw_only=True, tag="replay"):
     run: int
 
 
-AlertCause = Silence | Death | LittleSpace
+class Ending(Cause, frozen=True, kw_only=True):
+    """A training ended by itself. `of_rank` is told where one of several ranks did, which `rank` names."""
+
+    of_rank: ClassVar[str] = ""
+    rank: int | None = None
+
+    def words(self, gettext: Callable[[str], str]) -> str:
+        return gettext(self.pattern if self.rank is None else self.of_rank) % self.places(gettext)
+
+
+class EndedBySignal(Ending, frozen=True, kw_only=True, tag="signal"):
+    pattern = gettext_noop("The training process was ended by %(signal)s.")
+    of_rank = gettext_noop("Rank %(rank)d was ended by %(signal)s.")
+    signal: str
+
+
+class EndedWithCode(Ending, frozen=True, kw_only=True, tag="exit_code"):
+    """Nothing else is known than its exit code, and the last line that it printed, "" where it printed none."""
+
+    pattern = gettext_noop("The training process ended with exit code %(code)d.")
+    of_rank = gettext_noop("Rank %(rank)d ended with exit code %(code)d.")
+    last: ClassVar[str] = gettext_noop("Its last line was: %(last_line)s")
+    code: int
+    last_line: str = ""
+
+    def words(self, gettext: Callable[[str], str]) -> str:
+        text = super().words(gettext)
+        return f"{text} {gettext(self.last) % self.places(gettext)}" if self.last_line else text
+
+
+class KilledForMemory(Ending, frozen=True, kw_only=True, tag="killed_for_memory"):
+    pattern = gettext_noop(
+        "Out of host memory: the kernel ended the process; make batch_size or the model smaller, use fewer DataLoader "
+        "workers, or allow more memory."
+    )
+    of_rank = gettext_noop(
+        "Rank %(rank)d: Out of host memory: the kernel ended the process; make batch_size or the model smaller, use "
+        "fewer DataLoader workers, or allow more memory."
+    )
+
+
+class EndedUnwatched(Ending, frozen=True, kw_only=True, tag="unwatched"):
+    pattern = gettext_noop("The training process ended without a word, unwatched; its exit status is not known.")
+    of_rank = gettext_noop("Rank %(rank)d ended without a word, unwatched; its exit status is not known.")
+
+
+class Interrupted(Cause, frozen=True, kw_only=True, tag="interrupted"):
+    pattern = gettext_noop("Ended at once by a second interrupt; no checkpoint was saved.")
+
+
+class EndedByCommand(Cause, frozen=True, kw_only=True, tag="end_process"):
+    """Who asked for it stands in the command log: a share link shows this text, and no names."""
+
+    pattern = gettext_noop("Its process was ended by a command, since it did not look at run.stopping.")
+
+
+EndCause = EndedBySignal | EndedWithCode | KilledForMemory | EndedUnwatched | Interrupted | EndedByCommand
+RunCause = Silence | Death | EndCause
+AlertCause = Silence | Death | LittleSpace | EndCause
 CommandCause = OfAlert | OfLink | OfReplay
 
 
-def stored(cause: AlertCause | CommandCause | None) -> dict[str, Any]:
+def stored(cause: AlertCause | RunCause | CommandCause | None) -> dict[str, Any]:
     """Return a cause as a row keeps it, {} where there is none."""
     return {} if cause is None else dict(msgspec.to_builtins(cause))
 
@@ -110,6 +168,18 @@ def alert_cause(kept: Mapping[str, Any]) -> AlertCause | None:
         return msgspec.convert(kept, AlertCause) if kept else None
     except msgspec.ValidationError:
         return None
+
+
+def run_cause(kept: Mapping[str, Any], reason: str) -> RunCause | None:
+    """Return the cause that a run's row keeps, if its `reason` tells that and no more; None otherwise.
+
+    What is added to a reason, such as that it starts again, has no kind, nor what a training said itself.
+    """
+    try:
+        cause = msgspec.convert(kept, RunCause) if kept else None
+    except msgspec.ValidationError:
+        return None
+    return cause if cause is not None and str(cause) == reason else None
 
 
 def command_cause(kept: Mapping[str, Any]) -> CommandCause | None:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from runs.protocol.causes import AlertCause, CommandCause
+from runs.protocol.causes import AlertCause, CommandCause, RunCause
 from steersman.marked_text import gettext_noop
 
 PROTOCOL = "steersman.v1"
@@ -127,15 +127,16 @@ class AttemptState(msgspec.Struct, frozen=True, kw_only=True):
 class StatusChanged(Event, frozen=True, kw_only=True):
     """The run's state with all that follows from it, or its plan, has changed. `runs.recording.status` makes it.
 
-    `reason` says why the run is in its state, `remark` what is to be said of this change beyond that. `trained_s` is
-    the time in attempts until `training_since`, or in all if that is null, as while the run is paused; neither pauses
-    nor the time between attempts count.
+    `reason` says why the run is in its state, in English where `cause` tells the same, `remark` what is to be said of
+    this change beyond that. `trained_s` is the time in attempts until `training_since`, or in all if that is null, as
+    while the run is paused; neither pauses nor the time between attempts count.
     """
 
     kind: ClassVar[str] = gettext_noop("status")
     state: str
     group: str
     reason: str
+    cause: RunCause | None = None
     remark: str = ""
     attempt: int
     ranks: int

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from runs.models import Attempt, Checkpoint, Command, CommandState, Run, RunState, as_wire
 from runs.protocol import states
-from runs.protocol.causes import Death, Silence
+from runs.protocol.causes import Death, EndCause, Silence, stored
 from runs.protocol.events import CommandChanged, KnobsChanged, StallChanged
 from runs.recording import alerts, feed, state_alerts
 from runs.recording.status import announce_status
@@ -62,13 +62,21 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnd:
-    """How an attempt ended. `error` is one line for everybody, `traceback` is for operators."""
+    """How an attempt ended. `error` is one line for everybody, `traceback` is for operators.
+
+    `cause` tells what `error` tells in English, None where the training said it.
+    """
 
     outcome: str
     exit_code: int | None = None
     signal: str = ""
     error: str = ""
     traceback: str = ""
+    cause: EndCause | None = None
+
+    @classmethod
+    def of(cls, outcome: str, cause: EndCause, exit_code: int | None = None, signal: str = "") -> AttemptEnd:
+        return cls(outcome, exit_code, signal, str(cause), cause=cause)
 
 
 def open_attempt(
@@ -225,7 +233,7 @@ def mark_lost(run_id: int, attempt: int, heartbeat: int, cause: Silence | Death 
     """
     silent = Run.objects.filter(pk=run_id, attempt=attempt, heartbeat=heartbeat, state__in=LIVE)
     with transaction.atomic():
-        if not silent.update(state=RunState.LOST, reason=str(cause)):
+        if not silent.update(state=RunState.LOST, reason=str(cause), cause=stored(cause)):
             return False
         state_alerts.lost(run_id, attempt, cause)
         announce_status(run_id)
@@ -243,7 +251,7 @@ def end_attempt(lease: Lease, end: AttemptEnd, remark: str = "") -> None:
     with transaction.atomic():
         stalled = Run.objects.filter(pk=lease.run_id, attempt=lease.number).exclude(stalled_since=None).exists()
         over: dict[str, Any] = {"is_paused": False, "stalled_since": None, "not_looking_since": None}
-        renew_lease(lease, state=end.outcome, reason=reason, ended_at=now, **over)
+        renew_lease(lease, state=end.outcome, reason=reason, cause=stored(end.cause), ended_at=now, **over)
         if stalled:
             feed.append(lease.run_id, StallChanged(attempt=lease.number, stalled=False))
         Attempt.objects.filter(pk=lease.attempt_id).update(
@@ -256,7 +264,7 @@ def end_attempt(lease: Lease, end: AttemptEnd, remark: str = "") -> None:
         )
         alerts.clear_all(lease.run_id)
         if end.outcome == RunState.FAILED:
-            state_alerts.crashed(lease.run_id, lease.number, end.error)
+            state_alerts.crashed(lease.run_id, lease.number, end.error, end.cause)
         alerts.tell_left_out(lease.run_id, lease.number)
         for command in open_commands(lease.run_id):
             complete_command(command, CommandState.EXPIRED, outcome="The attempt ended before the command took effect.")

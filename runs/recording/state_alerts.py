@@ -49,9 +49,9 @@ class DiskDefaults:
         return free >= self.room * self.limit(total)
 
 
-def crashed(run_id: int, attempt: int, error: str) -> None:
+def crashed(run_id: int, attempt: int, error: str, cause: AlertCause | None = None) -> None:
     """Tell that an attempt has failed. Call in the transaction that ends it, after its other alerts were cleared."""
-    _begin(run_id, attempt, CRASH, error, of_ended=True)
+    _begin(run_id, attempt, CRASH, error, cause=cause, of_ended=True)
 
 
 def restarted(run_id: int, attempt: int) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from runs.models import Attempt, Run
+from runs.protocol.causes import run_cause
 from runs.protocol.events import AttemptState, StatusChanged, iso
 from runs.protocol.states import LIVE, group_of
 from runs.recording import feed
@@ -24,6 +25,7 @@ def _status(run: Run, last: Attempt | None, remark: str) -> StatusChanged:
         state=str(run.state),
         group=group_of(run.state),
         reason=run.reason,
+        cause=run_cause(run.cause, run.reason),
         remark=remark,
         attempt=run.attempt,
         ranks=last.ranks if last else run.ranks,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any, get_args
 from uuid import uuid4
 
@@ -14,14 +15,19 @@ from django.utils import translation
 
 from runs.access.guest_view import replace_names
 from runs.alerts.rulebook import acting
-from runs.alerts.wording.texts import action_text, reason_of, texts_of
+from runs.alerts.wording.texts import action_text, reason_of, reason_of_run, texts_of
 from runs.commands.record import record
 from runs.commands.replay import replay
-from runs.models import Alert, Command, HeldBack, Run, StoredEvent, alert_as_wire, as_wire
+from runs.models import Alert, Command, HeldBack, Run, RunState, StoredEvent, alert_as_wire, as_wire
 from runs.protocol.causes import (
     AlertCause,
     CommandCause,
     Death,
+    EndCause,
+    EndedBySignal,
+    EndedUnwatched,
+    EndedWithCode,
+    KilledForMemory,
     LittleSpace,
     OfAlert,
     OfLink,
@@ -30,12 +36,16 @@ from runs.protocol.causes import (
 )
 from runs.protocol.causes import alert_cause as kept_alert_cause
 from runs.protocol.commands import Request, Stop
-from runs.recording.lifecycle import Lease, mark_lost
+from runs.recording.lifecycle import AttemptEnd, Lease, end_attempt, mark_lost
 from runs.recording.state_alerts import GIB, note_disk
+from runs.recording.status import status_of
+from steersman.agent.machine.out_of_memory import KILLED
+from steersman.agent.machine.redactor import Redactor
 from tests.alerts.test_judging import begin as begin
 from tests.alerts.test_judging import lease as lease
 from tests.alerts.test_rules_act import alert_of, rule_of
 from tests.support.stack import ROOT
+from trainer.control.exit_status import redacted
 
 SILENT = ("No heartbeat from the training host for 12 s.", "训练主机已 12 秒没有心跳。")
 DEAD = ("The training and its supervisor have died on this host; how they ended is being looked up.", "正在查明")
@@ -72,6 +82,48 @@ def test_an_alert_of_a_run_as_a_whole_is_told_in_both_languages(
     # The API and events are in English, and have what the page makes its text of.
     for told in (alert_as_wire(alert), newest_event(lease.run_id)):
         assert told["text"] == said[0] and told["cause"] == stored(cause)
+
+
+ENDS: list[tuple[EndCause, str, str]] = [
+    (EndedBySignal(signal="SIGKILL"), "The training process was ended by SIGKILL.", "训练进程被 SIGKILL 终止。"),
+    (EndedBySignal(signal="SIGKILL", rank=2), "Rank 2 was ended by SIGKILL.", "第 2 号进程被 SIGKILL 终止。"),
+    (
+        EndedWithCode(code=3, last_line="100 % lost"),
+        "The training process ended with exit code 3. Its last line was: 100 % lost",
+        "训练进程以退出码 3 结束。 最后一行输出是：100 % lost",
+    ),
+    (EndedUnwatched(), "The training process ended without a word, unwatched; its exit status is not known.", "未知"),
+    (KilledForMemory(), KILLED, "主机内存不足"),
+    (KilledForMemory(rank=1), f"Rank 1: {KILLED}", "第 1 号进程：主机内存不足"),
+]
+
+
+@pytest.mark.parametrize(("cause", "english", "chinese"), ENDS)
+def test_how_a_run_ended_is_told_in_both_languages(lease: Lease, cause: EndCause, english: str, chinese: str) -> None:
+    with translation.override("zh-hans"):
+        end_attempt(lease, AttemptEnd.of(RunState.FAILED, cause))
+        run, alert = Run.objects.get(), Alert.objects.get(detector="crash")
+        assert chinese in reason_of_run(run) and chinese in texts_of(alert).text
+    assert (run.reason, alert.text, reason_of_run(run), texts_of(alert).text) == (english,) * 4
+    told = msgspec.json.decode(StoredEvent.objects.filter(run=run, kind="status").latest("seq").frame)
+    assert (told["reason"], told["cause"]) == (english, stored(cause))
+
+
+def test_what_is_added_to_a_reason_stays_in_it(lease: Lease) -> None:
+    end_attempt(lease, AttemptEnd.of(RunState.FAILED, EndedWithCode(code=3)), remark="Not started again.")
+    run = Run.objects.get()
+    with translation.override("zh-hans"):
+        assert reason_of_run(run) == "The training process ended with exit code 3. Not started again."
+    assert status_of(run).cause is None
+
+
+def test_a_secret_in_the_last_line_is_in_no_cause(tmp_path: Path) -> None:
+    redactor = Redactor(tmp_path, tmp_path)
+    open_end = AttemptEnd.of(RunState.FAILED, EndedWithCode(code=1, last_line=f"no file {tmp_path}/data"))
+    plain = AttemptEnd.of(RunState.FAILED, EndedWithCode(code=1, last_line="no file"))
+    found = redacted(open_end, redactor)
+    assert str(tmp_path) not in found.error and found.cause is None
+    assert redacted(plain, redactor) == plain
 
 
 def test_why_a_rule_did_not_act_is_told_in_both_languages(lease: Lease) -> None:

@@ -104,6 +104,9 @@ def test_it_tells_how_an_attempt_ended(offline_stack, mode, code, state, recorde
     ended = attempt(offline_stack, run_id)
     assert ended["outcome"] == run_row(offline_stack, run_id)["state"] == state
     assert ("Traceback" in str(ended["traceback"])) is (mode == "fail")
+    known = {"kind": "exit_code", "rank": None, "code": 3, "last_line": "giving up"} if mode == "exit3" else {}
+    cause = run_row(offline_stack, run_id)["cause"]
+    assert (json.loads(cause) if isinstance(cause, str) else cause) == known
 
 
 @pytest.mark.parametrize(

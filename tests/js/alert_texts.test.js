@@ -44,3 +44,18 @@ test("why a rule did not act follows from a word", () => {
   assert.match(actionText({ ...held, held_back: "same_cause" }), /within a minute of this one\.$/);
   assert.match(actionText({ ...held, held_back: "" }), /: x$/);
 });
+
+test("how a run ended is told in the reader's language, and what a training said stays", () => {
+  chinese["Rank {rank} was ended by {signal}."] = "第 {rank} 号进程被 {signal} 终止。";
+  speakChinese();
+  const told = (cause) => reasonText({ reason: "x", cause });
+  assert.equal(told({ kind: "signal", signal: "SIGKILL", rank: 2 }), "第 2 号进程被 SIGKILL 终止。");
+  assert.equal(told({ kind: "signal", signal: "SIGKILL", rank: null }), "The training process was ended by SIGKILL.");
+  assert.equal(
+    told({ kind: "exit_code", code: 3, last_line: "{code}", rank: null }),
+    "The training process ended with exit code 3. Its last line was: {code}",
+  );
+  assert.match(told({ kind: "killed_for_memory", rank: 1 }), /^Rank 1: Out of host memory: .* or allow more memory\.$/);
+  for (const kind of ["unwatched", "interrupted", "end_process"]) assert.ok(told({ kind, rank: null }).length > 20);
+  assert.equal(told(null), "x");
+});

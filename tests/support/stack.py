@@ -324,10 +324,10 @@ def create_run(stack: Stack, name: str = "run", **fields: Any) -> int:
     """Make a run of the project "lab" by SQL, for a script of one's own, and return its id."""
     values = {
         "project_id": 1, "name": name, "parameters": "{}", "device": "cpu", "seed": 0, "deterministic": False,
-        "created_at": "2026-01-01 00:00:00+00:00", "state": "created", "reason": "", "attempt": 0, "heartbeat": 0,
-        "last_seq": 0, "replay_from": 0, "step": 0, "epoch": 0, "best_metric_name": "", "queued_host": "",
-        "review_note": "", "knobs": "[]", "handled_commands": "[]", "extra_epochs": 0, "start_paused": False,
-        "is_paused": False, "ranks": 1, "thinnings": 0,
+        "created_at": "2026-01-01 00:00:00+00:00", "state": "created", "reason": "", "cause": "{}", "attempt": 0,
+        "heartbeat": 0, "last_seq": 0, "replay_from": 0, "step": 0, "epoch": 0, "best_metric_name": "",
+        "queued_host": "", "review_note": "", "knobs": "[]", "handled_commands": "[]", "extra_epochs": 0,
+        "start_paused": False, "is_paused": False, "ranks": 1, "thinnings": 0,
         "restarts": 0, "restarts_used": 0, "given_devices": "[]", "trained_s": 0.0,
         "priority": 0, "after_condition": "finished", **fields,
     }  # fmt: skip

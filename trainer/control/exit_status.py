@@ -5,14 +5,24 @@ from __future__ import annotations
 import signal
 from dataclasses import replace
 
+import msgspec
+
 from runs.models import RunState
+from runs.protocol.causes import (
+    EndedByCommand,
+    EndedBySignal,
+    EndedUnwatched,
+    EndedWithCode,
+    Ending,
+    Interrupted,
+    KilledForMemory,
+)
 from runs.recording.lifecycle import AttemptEnd
 from steersman.agent.machine.out_of_memory import KILLED, blames_killed_child, name_out_of_memory
-from steersman.marked_text import gettext_noop
+from steersman.agent.machine.redactor import Redactor
 from steersman.records.kinds import EndRecord
 
-# Who ended it stands in the command log: a share link shows this text, and no names.
-ENDED = gettext_noop("Its process was ended by a command, since it did not look at run.stopping.")
+LONGEST_ERROR = 500
 
 
 def judge_end(
@@ -34,28 +44,23 @@ def judge_end(
     name = signal_name(-code) if code is not None and code < 0 else ""
     exit_code = code if code is not None and code >= 0 else None
     if interrupted:
-        error = "Ended at once by a second interrupt; no checkpoint was saved."
-        return AttemptEnd(RunState.STOPPED, exit_code, name, error)
+        return AttemptEnd.of(RunState.STOPPED, Interrupted(), exit_code, name)
     if ended:
-        return AttemptEnd(RunState.STOPPED, exit_code, name, ENDED)
+        return AttemptEnd.of(RunState.STOPPED, EndedByCommand(), exit_code, name)
     if end_record is not None and not end_record.is_good:
         is_child = oom_kill and blames_killed_child(end_record.error)
         error = f"{KILLED} {end_record.error}" if is_child else name_out_of_memory(end_record.error)
         return AttemptEnd(RunState.FAILED, exit_code, name, error, end_record.traceback)
     if oom_kill and (name == "SIGKILL" or (code is None and end_record is None)):
-        return AttemptEnd(RunState.FAILED, None, name, KILLED)
+        return AttemptEnd.of(RunState.FAILED, KilledForMemory(), None, name)
     if name:
-        return AttemptEnd(RunState.FAILED, None, name, f"The training process was ended by {name}.")
+        return AttemptEnd.of(RunState.FAILED, EndedBySignal(signal=name), None, name)
     if exit_code:
-        error = f"The training process ended with exit code {exit_code}."
-        if last_line:
-            error += f" Its last line was: {last_line}"
-        return AttemptEnd(RunState.FAILED, exit_code, "", error)
+        return AttemptEnd.of(RunState.FAILED, EndedWithCode(code=exit_code, last_line=last_line), exit_code)
     if end_record is not None and end_record.outcome:
         return AttemptEnd(RunState(end_record.outcome), exit_code)
     if code is None and end_record is None:
-        error = "The training process ended without a word, unwatched; its exit status is not known."
-        return AttemptEnd(RunState.FAILED, None, "", error)
+        return AttemptEnd.of(RunState.FAILED, EndedUnwatched())
     return AttemptEnd(RunState.STOPPED if stopped else RunState.FINISHED, exit_code)
 
 
@@ -63,10 +68,16 @@ def name_rank(end: AttemptEnd, rank: int) -> AttemptEnd:
     """Say of which of several ranks it is told how the attempt ended."""
     if end.outcome != RunState.FAILED:
         return end
-    process = "The training process "
-    if end.error.startswith(process):
-        return replace(end, error=f"Rank {rank} {end.error.removeprefix(process)}")
+    if isinstance(end.cause, Ending):
+        return AttemptEnd.of(end.outcome, msgspec.structs.replace(end.cause, rank=rank), end.exit_code, end.signal)
     return replace(end, error=f"Rank {rank}: {end.error}")
+
+
+def redacted(end: AttemptEnd, redactor: Redactor) -> AttemptEnd:
+    """Return the end as it may be stored, without secrets and short enough: its cause too, which is left out if not."""
+    error = redactor.text(end.error)[:LONGEST_ERROR]
+    cause = end.cause if error == end.error else None
+    return replace(end, error=error, traceback=redactor.text(end.traceback), cause=cause)
 
 
 def signal_name(number: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from django.conf import settings
@@ -22,7 +23,7 @@ from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_HELD, EXIT_INTERRUPTED
 from steersman.files.locks import HeldLock, try_lock
 from steersman.files.private import make_private
 from trainer.control.console_keeping import ConsoleKeeping
-from trainer.control.exit_status import judge_end, name_rank
+from trainer.control.exit_status import judge_end, name_rank, redacted
 from trainer.control.restart import conclude
 from trainer.ingest.offsets import open_consoles, open_journals
 from trainer.ingest.partial_store import one_line
@@ -160,4 +161,4 @@ def store_leftovers(lease: Lease, folder: Path) -> AttemptEnd:
     end = judge_end(worker.code, end_record, interrupted=False, stopped=False)
     if attempt.ranks > 1:
         end = name_rank(end, worker.rank)
-    return AttemptEnd(end.outcome, None, "", redactor.text(end.error)[:500], redactor.text(end.traceback))
+    return redacted(replace(end, exit_code=None, signal=""), redactor)

@@ -43,7 +43,7 @@ from trainer.control.console_keeping import ConsoleKeeping
 from trainer.control.database_state import DatabaseReplaced, DatabaseState
 from trainer.control.deaf_training import DeafTraining
 from trainer.control.display import Display
-from trainer.control.exit_status import judge_end, name_rank
+from trainer.control.exit_status import judge_end, name_rank, redacted
 from trainer.control.restart import conclude, ending_commands
 from trainer.ingest.offsets import open_consoles, open_journals
 from trainer.ingest.partial_store import one_line
@@ -384,13 +384,7 @@ class Supervisor:
         )
         if len(self.group.workers) > 1:
             end = name_rank(end, worker.rank)
-        return AttemptEnd(
-            outcome=end.outcome,
-            exit_code=end.exit_code,
-            signal=end.signal,
-            error=self._redactor.text(end.error)[:500],
-            traceback=self._redactor.text(end.traceback),
-        )
+        return redacted(end, self._redactor)
 
     def _stop_was_applied(self) -> bool:
         return Command.objects.filter(

@@ -9,8 +9,8 @@ from django.utils.translation import gettext as _
 from runs.alerts.rules import DISK, OF_STATE
 from runs.alerts.short_numbers import short_number
 from runs.alerts.titles import TITLES
-from runs.models import OF_CODE, ActionState, Alert, AlertDelivery, Command, RuleAction
-from runs.protocol.causes import alert_cause, command_cause
+from runs.models import OF_CODE, ActionState, Alert, AlertDelivery, Command, RuleAction, Run
+from runs.protocol.causes import alert_cause, command_cause, run_cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +68,9 @@ def reason_of(command: Command) -> str:
     """Return why a command was asked; what a person gave as the reason stays as it is."""
     cause = command_cause(command.cause)
     return command.reason if cause is None else cause.words(_)
+
+
+def reason_of_run(run: Run) -> str:
+    """Return why a run is in its state; what a training or its supervisor said beyond that stays as it is."""
+    cause = run_cause(run.cause, run.reason)
+    return run.reason if cause is None else cause.words(_)

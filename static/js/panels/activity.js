@@ -49,7 +49,7 @@ function eventEntry(event) {
     return panelRow(
       event.state,
       fill(gettext("Run is {state}"), { state: stateText(event.state) }),
-      [event.reason, event.remark],
+      [reasonText(event), event.remark],
       event.at,
     );
   }

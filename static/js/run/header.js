@@ -1,5 +1,6 @@
 // The head of the run page: state, connection, evidence of life, progress, document title.
 
+import { reasonText } from "../shared/alert_texts.js";
 import { element, icon, setText } from "../shared/dom.js";
 import { age, clock, duration, fixed, measure, number, stepTime } from "../shared/format.js";
 import { fill, gettext, stateText } from "../shared/i18n.js";
@@ -227,12 +228,12 @@ function quietSentence(run, life) {
 
 /** Why a run is not running any more; a lost one may not be over. */
 function endSentence(run, attempt) {
-  if (run.group === "ended" && run.state !== "finished") return run.reason || attempt?.error || "";
+  if (run.group === "ended" && run.state !== "finished") return reasonText(run) || attempt?.error || "";
   if (run.group !== "lost") return "";
   const heals = gettext(
     "If its host was only cut off, the run goes on by itself as soon as it is back, with its points.",
   );
-  return [run.reason, heals].filter(Boolean).join(" ");
+  return [reasonText(run), heals].filter(Boolean).join(" ");
 }
 
 /** Return seconds since 1970 of an ISO time. */

@@ -1,4 +1,4 @@
-// What an alert of each detector is called, and what it means, in the reader's language.
+// What an alert of each detector is called, what it means, and why things happened, in the reader's language.
 
 import { number } from "./format.js";
 import { fill, gettext } from "./i18n.js";
@@ -30,7 +30,7 @@ export function alertTexts({ detector, title, text, cause }) {
   return known ? { title: known[0], text: known[1] } : { title, text };
 }
 
-/** Return why a command was asked; what a person gave as the reason stays as it is. */
+/** Return why a command was asked, or why a run is in its state; what a person or a training said stays as it is. */
 export function reasonText({ reason, cause }) {
   return causeText(cause, reason);
 }
@@ -54,8 +54,48 @@ function causeText(cause, text) {
     }
     case "replay":
       return fill(gettext("Replay of run {run}."), cause);
+    case "signal":
+    case "exit_code":
+    case "killed_for_memory":
+    case "unwatched":
+    case "interrupted":
+    case "end_process":
+      return endText(cause);
     default:
       return text;
+  }
+}
+
+/** Return how a training ended by itself: the whole of it, or one of its ranks. */
+function endText(cause) {
+  const isRank = cause.rank != null;
+  switch (cause.kind) {
+    case "signal":
+      return fill(
+        isRank ? gettext("Rank {rank} was ended by {signal}.") : gettext("The training process was ended by {signal}."),
+        cause,
+      );
+    case "exit_code": {
+      const text = isRank
+        ? gettext("Rank {rank} ended with exit code {code}.")
+        : gettext("The training process ended with exit code {code}.");
+      const last = cause.last_line ? fill(gettext("Its last line was: {last_line}"), cause) : "";
+      return [fill(text, cause), last].filter(Boolean).join(" ");
+    }
+    case "killed_for_memory": {
+      const text = gettext(
+        "Out of host memory: the kernel ended the process; make batch_size or the model smaller, use fewer DataLoader workers, or allow more memory.",
+      );
+      return isRank ? fill(gettext("Rank {rank}: {text}"), { ...cause, text }) : text;
+    }
+    case "unwatched":
+      return isRank
+        ? fill(gettext("Rank {rank} ended without a word, unwatched; its exit status is not known."), cause)
+        : gettext("The training process ended without a word, unwatched; its exit status is not known.");
+    case "interrupted":
+      return gettext("Ended at once by a second interrupt; no checkpoint was saved.");
+    default:
+      return gettext("Its process was ended by a command, since it did not look at run.stopping.");
   }
 }
 

@@ -22,7 +22,7 @@ LAST_SEQ = 2**63 - 1
 # How many points back a step may come late.
 LATE_POINTS = 8
 
-Place = tuple[int, tuple[int, ...]]  # lap, the newest steps in the order of logging
+Place = tuple[int, int, tuple[int, ...]]  # lap, its highest step, its newest steps in the order of logging
 
 
 class StepOrder:
@@ -32,8 +32,8 @@ class StepOrder:
         self._places = dict(places or {})
         self.remarks: list[str] = []
         # Whoever told of the laps that are stored already is another supervisor of the same attempt.
-        self._told_back = any(lap for lap, _ in self._places.values())
-        self._told_full = any(lap == LAST_LAP for lap, _ in self._places.values())
+        self._told_back = any(lap for lap, *_ in self._places.values())
+        self._told_full = any(lap == LAST_LAP for lap, *_ in self._places.values())
         self._told_twice = False
 
     def copy(self) -> StepOrder:
@@ -47,16 +47,16 @@ class StepOrder:
         places = self._places
         found = []
         for name in names:
-            lap, recent = places.get(name, (0, ()))
-            if not recent or step > max(recent):
-                recent = (*recent[1 - LATE_POINTS :], step)
+            lap, highest, recent = places.get(name) or (0, step - 1, ())
+            if step > highest:
+                places[name] = (lap, step, (*recent[1 - LATE_POINTS :], step))
             elif step == recent[-1]:
                 self._tell_twice(name, step)
             elif step in recent or step < min(recent):
-                lap, recent = self._after_step_back(name, lap, recent, step)
+                places[name] = place = self._after_step_back(name, (lap, highest, recent), step)
+                lap = place[0]
             else:
-                recent = (*recent[1 - LATE_POINTS :], step)
-            places[name] = (lap, recent)
+                places[name] = (lap, highest, (*recent[1 - LATE_POINTS :], step))
             found.append(lap)
         return tuple(found)
 
@@ -68,8 +68,8 @@ class StepOrder:
                 f"run.log each step once, or each value a name of its own."
             )
 
-    def _after_step_back(self, name: str, lap: int, recent: tuple[int, ...], step: int) -> Place:
-        last = recent[-1]
+    def _after_step_back(self, name: str, place: Place, step: int) -> Place:
+        lap, _, (*_, last) = place
         if lap < LAST_LAP:
             if not self._told_back:
                 self._told_back = True
@@ -77,14 +77,14 @@ class StepOrder:
                     f"The step of {name} went back from {last} to {step}. All points are kept, and what follows is "
                     f"drawn as a line of its own; give run.log a step that counts on for one line."
                 )
-            return lap + 1, (step,)
+            return lap + 1, step, (step,)
         if not self._told_full:
             self._told_full = True
             self.remarks.append(
                 f"The step of {name} went back for the {MOST_LAPS}th time. All points are kept, and what follows is "
                 f"drawn as one line; give run.log a step that counts on."
             )
-        return lap, recent
+        return place
 
 
 def places_of(run_id: int, attempt: int) -> dict[str, Place]:
@@ -97,4 +97,4 @@ def places_of(run_id: int, attempt: int) -> dict[str, Place]:
         if number == attempt:
             place = (lap, max(columns.steps))
             places[name] = max(places.get(name, place), place)
-    return {name: (lap, (step,)) for name, (lap, step) in places.items()}
+    return {name: (lap, step, (step,)) for name, (lap, step) in places.items()}

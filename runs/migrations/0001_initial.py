@@ -1317,6 +1317,10 @@ class Migration(migrations.Migration):
             constraint=models.UniqueConstraint(fields=("series", "attempt", "index"), name="one_chunk_an_index"),
         ),
         migrations.AddIndex(
+            model_name="chunk",
+            index=models.Index(fields=["series", "attempt", "index", "count"], name="chunk_counts"),
+        ),
+        migrations.AddIndex(
             model_name="storedevent",
             index=models.Index(fields=["run", "kind", "seq"], name="event_by_kind"),
         ),

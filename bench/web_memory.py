@@ -10,16 +10,14 @@ mapped), clients, events (received by all of them), pages (read meanwhile).
 from __future__ import annotations
 
 import asyncio
-import http.cookiejar
 import json
 import re
 import sys
-import urllib.parse
-import urllib.request
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bench.support.browsing import logged_in  # noqa: E402
 from tests.support.stack import Stack, operator_ticket, seed_project  # noqa: E402
 from tests.support.watcher import Watcher  # noqa: E402
 
@@ -53,12 +51,7 @@ def torch_is_mapped(pid: int) -> bool:
 
 def read_pages(address: str, run_id: int, user: str) -> int:
     """Log in and read every page; return how many there were."""
-    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()))
-    with browser.open(f"{address}/login/") as page:
-        token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.read().decode())
-    assert token is not None
-    fields = {"csrfmiddlewaretoken": token.group(1), "username": user, "password": user}
-    browser.open(f"{address}/login/", data=urllib.parse.urlencode(fields).encode()).close()
+    browser = logged_in(address, user)
     for path in PAGES:
         with browser.open(address + path.format(run=run_id)) as page:
             page.read()

@@ -1323,6 +1323,10 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.AddIndex(
+            model_name="chunk",
+            index=models.Index(fields=["series", "attempt", "lap", "index", "count"], name="chunk_counts"),
+        ),
+        migrations.AddIndex(
             model_name="storedevent",
             index=models.Index(fields=["run", "kind", "seq"], name="event_by_kind"),
         ),

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
-from django.db.models import Exists, F, Max, Min, OuterRef, Q, QuerySet, Sum
+from django.db.models import F, Max, Min, Q, QuerySet, Sum
 from numpy.typing import NDArray
 
 from runs.models import Axis, Chunk, Series
+from runs.series.chunk_groups import loose_chunks
 from runs.series.chunks import (
     BUCKET_POINTS,
     CHUNK_POINTS,
@@ -291,23 +292,22 @@ class Reading:
         closing = Chunk.objects.annotate(place=F("index") % GROUP_CHUNKS).filter(
             place=last_of_group, count=CHUNK_POINTS, series_id__in=series_ids, index__gte=lowest, index__lte=highest
         )
-        rows = closing.order_by("index").values_list("series_id", "attempt", "lap", "index", "buckets")
+        ordered = closing.order_by("series_id", "attempt", "lap", "index")
+        rows = ordered.values_list("series_id", "attempt", "lap", "index", "buckets")
+        closed: dict[Key, list[int]] = {}
+        tables: list[bytes] = []
         for series_id, attempt, lap, index, packed in rows:
             key = (series_id, attempt, lap)
             low, high = spans.get(key, (0, -1))
             if low <= index <= high | last_of_group:
-                self._add_chunk_rows(key, index - last_of_group, unpack_groups([bytes(packed)]))
-        loose = chunks.filter(series_id__in=series_ids).annotate(
-            closing=F("index") - F("index") % GROUP_CHUNKS + last_of_group
-        )
-        whole_groups = Chunk.objects.filter(
-            series_id=OuterRef("series_id"),
-            attempt=OuterRef("attempt"),
-            lap=OuterRef("lap"),
-            index=OuterRef("closing"),
-            count=CHUNK_POINTS,
-        )
-        self._read_buckets(loose.filter(~Exists(whole_groups)))
+                closed.setdefault(key, []).append(index - last_of_group)
+                tables.append(bytes(packed))
+        groups = unpack_groups(tables)
+        at = 0
+        for key, firsts in closed.items():
+            self._add_groups(key, firsts, groups.part(slice(at, at + GROUP_CHUNKS * len(firsts))))
+            at += GROUP_CHUNKS * len(firsts)
+        self._read_buckets(loose_chunks(chunks.filter(series_id__in=series_ids), spans, closed))
 
     def _read_straddling(self) -> None:
         """Read point by point the chunks that were gone over in part: first which rows they are."""
@@ -323,14 +323,20 @@ class Reading:
         for start in range(0, len(keys), KEYS_A_QUERY):
             self._read_points(Chunk.objects.filter(pk__in=keys[start : start + KEYS_A_QUERY]))
 
-    def _add_chunk_rows(self, key: Key, index: int, rows: Buckets) -> None:
+    def _add_groups(self, key: Key, firsts: Sequence[int], rows: Buckets) -> None:
+        """Add one row a chunk of the groups that begin with the chunks `firsts`, in their order."""
+        indexes = np.add.outer(np.asarray(firsts), np.arange(GROUP_CHUNKS)).ravel()
         bound = self._superseded_from.get(key)
         if bound is not None:
             whole = rows.last_steps < bound
             for place in np.flatnonzero(~whole & (rows.first_steps < bound)):
-                self._straddling.append((*key, index + int(place)))
-            rows = rows.part(whole)
-        self._add_rows(key, index, rows)
+                self._straddling.append((*key, int(indexes[place])))
+            rows, indexes = rows.part(whole), indexes[whole]
+        # Apart where other chunks, read by themselves, come in between.
+        ends = [*(np.flatnonzero(np.diff(indexes) > 1) + 1).tolist(), len(indexes)]
+        for start, end in pairwise([0, *ends]):
+            if end > start:
+                self._add_rows(key, int(indexes[start]), rows.part(slice(start, end)))
 
     def _counts_whole(self, key: Key, index: int, first: int, last: int) -> bool:
         """Say whether no point of a chunk is superseded; note it for reading point by point where some are."""

@@ -193,7 +193,7 @@ class Control:
         return command.at_epoch is not None and command.at_epoch > self._epoch
 
     def _has_expired(self, command: PostedCommand) -> bool:
-        return command.expires_at is not None and time.time() > command.expires_at
+        return command.expires_monotonic_s is not None and time.monotonic() > command.expires_monotonic_s
 
     def _settle(self, command: PostedCommand, passed: str = "") -> None:
         """Apply one command and record its outcome, whatever happens: a training never ends for a command.

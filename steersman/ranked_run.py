@@ -191,9 +191,9 @@ class RankedRun(Run):
             self._collect_expired()
 
     def _collect_expired(self) -> None:
-        now = time.time()
-        for wanted, expires_at in list(self._expiring.items()):
-            if now > expires_at:
+        now = time.monotonic()
+        for wanted, expires_monotonic_s in list(self._expiring.items()):
+            if now > expires_monotonic_s:
                 del self._expiring[wanted]
                 self._pending.append(PostedCommand(id=wanted, command=EXPIRE))
 
@@ -246,7 +246,7 @@ class RankedRun(Run):
         self._collect()
         # Whether one has expired is for the leader's clock alone, and judged here.
         self._pending = [command for command in self._pending if self._may_be_decided(command)]
-        commands = [replace(command, expires_at=None) for command in self._pending]
+        commands = [replace(command, expires_monotonic_s=None) for command in self._pending]
         decision = Decision(at=boundary, step=self._step, epoch=self._epoch, commands=commands)
         try:
             append_whole(self._decisions, encode(decision) + b"\n")
@@ -267,16 +267,17 @@ class RankedRun(Run):
 
     def _may_be_decided(self, command: PostedCommand) -> bool:
         """Settle a command that must not be tried."""
-        expires_at = command.expires_at
-        if expires_at is not None and time.time() > expires_at:
+        expires_monotonic_s = command.expires_monotonic_s
+        if expires_monotonic_s is not None and time.monotonic() > expires_monotonic_s:
             self._control.expire(command)
             return False
         differing = self._differing(command)
         if differing:
             self._control.refuse(command, differing)
             return False
-        if command.id is not None and expires_at is not None and (command.at_step, command.at_epoch) != (None, None):
-            self._expiring[command.id] = expires_at
+        waits = (command.at_step, command.at_epoch) != (None, None)
+        if command.id is not None and expires_monotonic_s is not None and waits:
+            self._expiring[command.id] = expires_monotonic_s
         return True
 
     def _differing(self, command: PostedCommand) -> str:

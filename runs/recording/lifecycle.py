@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import DurationField, ExpressionWrapper, F
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from runs.models import Attempt, Checkpoint, Command, CommandState, Run, RunState, as_wire
@@ -293,11 +294,23 @@ def deliver_command(lease: Lease, command: Command) -> bool:
 
 
 def expire_commands(run_id: int | None = None) -> None:
-    """Give up the commands of a run, or of all, that were not delivered before they expired."""
-    late = Command.objects.filter(state=CommandState.SENT, expires_at__lt=timezone.now())
+    """Give up the commands of a run, or of all, that were not delivered before they expired.
+
+    By the clock of the database, which all hosts share: that of a training host may be hours wrong.
+    """
+    late = Command.objects.filter(state=CommandState.SENT, expires_at__lt=Now())
     for command in late if run_id is None else late.filter(run_id=run_id):
         outcome = "It was not delivered before it expired."
         complete_command(command, CommandState.EXPIRED, outcome=outcome, only_from=CommandState.SENT)
+
+
+def seconds_left(command: Command) -> float | None:
+    """Return how long a command may still take effect, by the clock of the database; None where it never expires."""
+    if command.expires_at is None:
+        return None
+    left = ExpressionWrapper(F("expires_at") - Now(), output_field=DurationField())
+    found = Command.objects.filter(pk=command.pk).values_list(left, flat=True).first()
+    return found.total_seconds() if found is not None else None
 
 
 def complete_command(

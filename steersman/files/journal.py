@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import os
 import struct
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
@@ -46,10 +47,9 @@ LARGEST_NAMES_BYTES = (1 << 16) - 1
 # Far fewer than the 16 bits of their number hold; eight bytes each.
 MOST_VALUES = 10_000
 LARGEST_SEGMENT_BYTES = 64 << 20
-# A thread that has taken the number of a record has written it by then, unless it is lost.
+# A thread that has taken the number of a record has written it by then, unless it is lost; and a writer has told of
+# records that the disk did not take.
 WRITTEN_WITHIN_S = 1.0
-# More threads than that do not write at once: more missing numbers are a loss.
-MOST_WRITING = 1000
 # The end of the year 9999, beyond which no calendar goes.
 LATEST_TIME = 253_402_300_799.0
 
@@ -348,15 +348,19 @@ class JournalReader:
 def _settled(records: Sequence[Record], gaps: Sequence[tuple[int, int]]) -> int:
     """Return how many of the records stand before a number that another thread may be about to write.
 
-    Threads that log at once take their numbers in one order and write in another. `gaps` are places of records, each
-    with the first number that is missing before it.
+    Threads that log at once take their numbers in one order and write in another. A writer tells of records that the
+    disk did not take behind the first one that it took again. `gaps` are places of records, each with the first number
+    that is missing before it.
     """
-    came = {record.number for record in records[gaps[0][0] :]}
+    behind = records[gaps[0][0] :]
+    came = sorted(record.number for record in behind)
     now = time()
     for place, missing in gaps:
         record = records[place]
         is_recent = abs(now - record.time) < WRITTEN_WITHIN_S
-        if is_recent and record.number - missing <= MOST_WRITING and not came.issuperset(range(missing, record.number)):
+        late = record.number - missing - (bisect_left(came, record.number) - bisect_left(came, missing))
+        told = sum(each.records for each in records[place:] if isinstance(each, DroppedRecord))
+        if is_recent and late > told:
             return place
     return len(records)
 

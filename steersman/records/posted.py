@@ -25,8 +25,8 @@ class PostedCommand:
     # What must hold at that moment, otherwise it is refused.
     expected_state: str = ""
     expected_value: Json = None
-    # In seconds since the epoch (UTC).
-    expires_at: float | None = None
+    # By `time.monotonic` of the host that the supervisor and the first rank share: its wall clock may be hours wrong.
+    expires_monotonic_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,7 +80,7 @@ class Story:
 
 
 def logged(stack: Stack) -> list[str]:
-    logs = [stack.folder / "web.log", stack.folder / "train.log", *stack.data.glob("runs/*/*.log")]
+    logs = [stack.folder / "web.log", stack.folder / "train.log", *stack.data.glob("logs/*.log")]
     return [line for path in logs for line in path.read_text().splitlines()]
 
 

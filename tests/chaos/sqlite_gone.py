@@ -6,6 +6,7 @@ The file is locked for 20 s, read-only, on a full disk, and replaced by a copy o
 50 viewers share it for a minute. The read-only file and the full disk need root. Prints progress to stderr and one JSON
 object as its last line; its keys are those of `tests.chaos.postgres_gone`, and:
 locked_errors       lines of the logs that tell of a locked database while the crowd is there
+false_unreachable   before the file is replaced: then the run has no supervisor for a moment
 train_exit_code     of the supervisor whose file was replaced: not 0
 crowd_silence_s     the longest time in which a viewer in the crowd saw nothing new
 skipped             what was left out here
@@ -52,8 +53,8 @@ class Story:
         self._note("locked")
 
     def read_only(self) -> None:
-        beside = [self._file.with_name(self._file.name + end) for end in BESIDE]
-        with immutable(self._file, *beside):
+        # Not the -shm: the kernel ends a process that writes to the memory of an immutable file.
+        with immutable(self._file, self._file.with_name(self._file.name + "-wal")):
             self._followed.trouble(self._fault_s)
         self._note("read-only")
 
@@ -150,6 +151,8 @@ def measure(short: bool) -> dict[str, Any]:
             if has_disk:
                 story.read_only()
                 story.full()
+            # While the next supervisor starts there is none.
+            false_lives = followed.false_lives()
             code = story.replaced()
             followed.end()
             result = result_of(stack, followed, visits, story.recovered)
@@ -157,7 +160,8 @@ def measure(short: bool) -> dict[str, Any]:
         for name in ("points", "lost", "doubled", "viewer_gaps"):
             result[name] += crowded["crowd"][name]
         return result | crowded | {
-            "train_exit_code": code, "ended_well": int(code == 0), "skipped": "" if has_disk else NEEDS_ROOT
+            "false_unreachable": false_lives, "train_exit_code": code, "ended_well": int(code == 0),
+            "skipped": "" if has_disk else NEEDS_ROOT,
         }  # fmt: skip
 
 

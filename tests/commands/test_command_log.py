@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -31,6 +32,7 @@ from runs.recording.lifecycle import (
 )
 from steersman.knobs import Knob
 from steersman.spec import ValueSpec
+from trainer.control.command_dispatch import as_posted
 
 pytestmark = pytest.mark.django_db
 RATE = ValueSpec("rate", "float", minimum=0.0, maximum=1.0)
@@ -309,6 +311,21 @@ def test_it_expires_where_it_is_not_delivered_in_time(lease: Lease, of_all: bool
     # What the training has, the training judges.
     assert early.state == CommandState.SENT and delivered.state == CommandState.DELIVERED
     assert not deliver_command(lease, late)
+
+
+def test_a_host_whose_clock_is_hours_ahead_expires_nothing(lease: Lease, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = send(lease.run_id, "stop", expires_in_s=60)
+    ahead = timedelta(hours=2)
+    now, wall = timezone.now, time.time
+    monkeypatch.setattr("django.utils.timezone.now", lambda: now() + ahead)
+    monkeypatch.setattr(time, "time", lambda: wall() + ahead.total_seconds())
+    expire_commands(lease.run_id)
+    command.refresh_from_db()
+    assert command.state == CommandState.SENT and deliver_command(lease, command)
+    posted = as_posted(command)
+    assert posted.expires_monotonic_s is not None
+    assert 0.0 < posted.expires_monotonic_s - time.monotonic() <= 60.0
+    assert as_posted(send(lease.run_id, "pause")).expires_monotonic_s is None
 
 
 def test_open_commands_end_with_the_attempt(lease: Lease) -> None:

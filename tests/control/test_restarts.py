@@ -53,9 +53,10 @@ def test_the_same_fault_at_the_same_step_ends_it() -> None:
 
 
 def test_how_it_was_started_is_kept_for_the_next(tmp_path: Any) -> None:
-    start = Start(["train.py", "--size", "3"], "/srv", "cuda:1")
+    start = Start(["train.py", "--size", "3"], "/srv", "cuda:1", environment={"HOME": "/home/ada"})
     start.record(tmp_path)
     assert Start.recorded(tmp_path) == start
+    assert (tmp_path / "start.json").stat().st_mode & 0o777 == 0o600
     (tmp_path / "start.json").write_text("{")
     assert Start.recorded(tmp_path) is None
 
@@ -150,15 +151,19 @@ def test_whoever_comes_next_takes_over_the_restart_and_knows_the_script(offline_
 
 
 def test_a_dead_attempt_that_is_found_later_starts_again(offline_stack: Stack) -> None:
-    """The host crashed: supervisor and worker are gone, and `train --adopt`, as watch says, finds what they left."""
-    run_id, supervisor = train(offline_stack, "1:wait,1:finish", 1, STEERSMAN_RESTART_PAUSE_S="100")
+    """The host crashed: supervisor and worker are gone, and `train --adopt`, as watch says, finds what they left.
+
+    The training goes on in its own environment, not in that of whoever found it.
+    """
+    own = {"DATA_SET": "small", "STEERSMAN_MAIL_KEY": "secret"}
+    run_id, supervisor = train(offline_stack, "1:wait,1:finish", 1, STEERSMAN_RESTART_PAUSE_S="100", **own)
     wait_for(lambda: run_row(offline_stack, run_id)["step"] == 1, f"a point\n{offline_stack.log()}")
     worker = offline_stack.worker_pid(run_id)
     assert worker is not None
     supervisor.kill()
     supervisor.wait()
     kill(worker)
-    environment = offline_stack.environment | QUICK
+    environment = offline_stack.environment | QUICK | {"DATA_SET": "large", "OF_THE_WATCH": "1"}
     offline_stack.environment, kept = environment, offline_stack.environment
     try:
         offline_stack.manage("train", "--run-id", str(run_id), "--quiet", "--adopt")
@@ -167,3 +172,6 @@ def test_a_dead_attempt_that_is_found_later_starts_again(offline_stack: Stack) -
     run = run_row(offline_stack, run_id)
     assert (run["state"], run["step"], run["restarts_used"]) == ("finished", 2, 1)
     assert [each["outcome"] for each in attempts(offline_stack, run_id)] == ["failed", "finished"]
+    folder = offline_stack.data / "runs" / str(run_id) / "attempts"
+    assert "DATA_SET small, OF_THE_WATCH None" in (folder / "2" / "console.log").read_text()
+    assert "secret" not in (folder / "1" / "start.json").read_text()

@@ -208,19 +208,21 @@ def test_a_condition_is_judged_at_the_moment_of_effect(control: Control, told: T
 
 
 def test_what_has_expired_is_not_applied(control: Control, told: Told) -> None:
-    past, future = time.time() - 1, time.time() + 1000
-    control.take([asked("stop", expires_at=past), asked("note", "c2", text="x", expires_at=future)], 1, 0)
+    past, future = time.monotonic() - 1, time.monotonic() + 1000
+    control.take(
+        [asked("stop", expires_monotonic_s=past), asked("note", "c2", text="x", expires_monotonic_s=future)], 1, 0
+    )
     assert told.in_short == [("c1", "expired"), ("c2", "applied")] and not control.stopping
     assert told.outcomes[0]["reason"] == "It was not applied before it expired."
 
 
 def test_what_expires_while_it_waits_ends_there(control: Control, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
-    waiting = asked("stop", at_step=50, expires_at=time.time() + 1000)
+    waiting = asked("stop", at_step=50, expires_monotonic_s=time.monotonic() + 1000)
     control.take([waiting], 1, 0)
     control.apply_due(2, 0)
     assert control.needs_attention
-    late = time.time() + 1001
-    monkeypatch.setattr(time, "time", lambda: late)
+    late = time.monotonic() + 1001
+    monkeypatch.setattr(time, "monotonic", lambda: late)
     control.apply_due(3, 0)
     assert told.in_short == [("c1", "expired")] and not control.needs_attention
 

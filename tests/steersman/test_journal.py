@@ -204,3 +204,33 @@ def test_a_number_that_never_comes_is_lost(tmp_path: Path, age_s: float, ended: 
     reader = JournalReader(path)
     assert [record.number for record in reader.read(LIMIT, ended=ended)] == [0, 2]
     assert reader.unreadable == 1
+
+
+def test_records_that_the_disk_did_not_take_are_never_taken_for_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also by a reader who comes between the first record that was taken again and the one that tells of the others."""
+    dropped = 3_000
+    writer = JournalWriter(tmp_path)
+    writer.append(NoteRecord(step=0, text="before"))
+    taken, full = writer.fd, os.open("/dev/full", os.O_WRONLY)
+    writer.fd = full
+    for step in range(1, dropped + 1):
+        writer.append(NoteRecord(step=step, text="lost"))
+    writer.fd = taken
+    path, seen, damaged = segment_path(tmp_path, 0, 0), [], []
+    real_write = os.write
+
+    def write(descriptor: int, data: bytes) -> int:
+        written = real_write(descriptor, data)
+        seen.append(reader.read(2 << 20))
+        damaged.append(reader.unreadable)
+        return written
+
+    reader = JournalReader(path)
+    monkeypatch.setattr(journal.os, "write", write)
+    writer.append(NoteRecord(step=dropped + 1, text="after"))
+    os.close(full)
+    records = [record for each in seen for record in each]
+    assert [type(record) for record in records] == [NoteRecord, NoteRecord, DroppedRecord]
+    assert damaged == [0, 0] and records[-1].records == dropped

@@ -107,8 +107,8 @@ def test_a_command_for_a_later_step_takes_effect_there_on_all_ranks(tmp_path):
 
 def test_a_command_that_waits_expires_by_the_clock_of_the_leader(tmp_path):
     with Ranks(tmp_path, 2, 1_000_000, uneven(7)) as ranks:
-        ranks.set_rate("late", 0.25, at_step=999_999, expires_at=time.time() + 0.3)
-        ranks.set_rate("past", 0.25, expires_at=time.time() - 1)
+        ranks.set_rate("late", 0.25, at_step=999_999, expires_monotonic_s=time.monotonic() + 0.3)
+        ranks.set_rate("past", 0.25, expires_monotonic_s=time.monotonic() - 1)
         assert ranks.outcome("past")["state"] == "expired"
         assert ranks.outcome("late")["state"] == "expired", ranks.outcome("late")
         ranks.post("stop", "stop")

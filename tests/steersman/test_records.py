@@ -203,7 +203,7 @@ def test_msgspec_encodes_the_same_class_to_the_same_object(record):
 
 COMMAND = PostedCommand(
     id="c", command="set_knob", arguments={"knob": "rate", "value": 0.5}, author="Ada", at_step=3, at_epoch=None,
-    expected_state="running", expected_value=0.1, expires_at=1.5,
+    expected_state="running", expected_value=0.1, expires_monotonic_s=1.5,
 )  # fmt: skip
 
 

@@ -142,7 +142,7 @@ class Steered:
 
     def ask(self, command: str, **fields: Any) -> str:
         """Post a command; what is no field of the mailbox is an argument of the command."""
-        named = ("at_step", "at_epoch", "expected_state", "expected_value", "expires_at", "id")
+        named = ("at_step", "at_epoch", "expected_state", "expected_value", "expires_monotonic_s", "id")
         given = {"id": str(uuid4())} | {name: fields.pop(name) for name in named if name in fields}
         self.mailbox.post(PostedCommand(command=command, author="Ada", arguments=fields, **given))
         self.asked.append(given["id"])

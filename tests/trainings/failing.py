@@ -14,6 +14,7 @@ import steersman
 
 run = steersman.attach()
 assert run.folder is not None
+print(*(f"{name} {os.environ.get(name)}" for name in ("DATA_SET", "OF_THE_WATCH")), sep=", ")
 number = int(run.folder.name)
 steps, _colon, end = sys.argv[1].split(",")[number - 1].partition(":")
 place = run.folder.parent.parent / "place.json"

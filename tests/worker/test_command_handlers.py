@@ -114,7 +114,9 @@ def test_a_command_for_later_waits_for_its_step_or_the_end_of_its_epoch(
 
 @pytest.mark.parametrize("fields", [{}, {"at_step": 12}, {"at_epoch": 3}])
 def test_what_has_expired_is_not_applied(tmp_path: Path, plain: dict[int, float], fields: dict[str, Any]) -> None:
-    steered = asked(tmp_path, 3, "set_knob", knob="loud", value=True, expires_at=time.time() - 1, **fields)
+    steered = asked(
+        tmp_path, 3, "set_knob", knob="loud", value=True, expires_monotonic_s=time.monotonic() - 1, **fields
+    )
     assert steered.only["state"] == "expired"
     assert steered.series() == plain
 

@@ -16,7 +16,14 @@ from django.db import transaction
 from runs.commands.record import record
 from runs.models import Command, CommandState
 from runs.protocol.commands import EndProcess, Request, RunCommand, SaveCheckpoint, Stop
-from runs.recording.lifecycle import Lease, deliver_command, expire_commands, open_commands, renew_lease
+from runs.recording.lifecycle import (
+    Lease,
+    deliver_command,
+    expire_commands,
+    open_commands,
+    renew_lease,
+    seconds_left,
+)
 from steersman.agent.launch.worker_group import WorkerGroup
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.files.mailbox import Mailbox
@@ -140,6 +147,7 @@ class CommandDispatch:
 
 def as_posted(command: Command) -> PostedCommand:
     """Return a command as the mailbox carries it."""
+    left_s = seconds_left(command)
     return PostedCommand(
         id=str(command.pk),
         command=command.kind,
@@ -149,5 +157,5 @@ def as_posted(command: Command) -> PostedCommand:
         at_epoch=command.at_epoch,
         expected_state=command.expected_state,
         expected_value=command.expected_value,
-        expires_at=command.expires_at.timestamp() if command.expires_at else None,
+        expires_monotonic_s=time.monotonic() + left_s if left_s is not None else None,
     )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from django.conf import settings
@@ -20,6 +22,7 @@ from runs.recording import queue
 from runs.recording.lifecycle import AttemptEnd, Lease, complete_command, end_attempt
 from runs.recording.restart_policy import Fault, Restart, plan_restart
 from steersman.agent.folders import attempt_folder, host_name
+from steersman.agent.launch.given_devices import VISIBLE_VARIABLE, given_devices
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.files.private import write_private
 from trainer.control.display import Display
@@ -28,19 +31,22 @@ logger = logging.getLogger(__name__)
 
 RESTART_POLL_INTERVAL_S = 0.25
 START_FILE = "start.json"
+OURS = re.compile(r"STEERSMAN_\w+|DJANGO_SETTINGS_MODULE")
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """How an attempt was started, for one that resumes from it when nobody is there: the words after -- and where.
+    """How an attempt was started, for one that resumes from it when nobody is there: the words after --, where, and in
+    which environment, without what is the portal's.
 
-    Kept in the attempt's folder, for this host alone.
+    Kept in the attempt's folder, for this host and its owner alone.
     """
 
     script: list[str]
     directory: str
     device: str = ""
     inline: bool = False
+    environment: dict[str, str] = field(default_factory=dict)
 
     def record(self, folder: Path) -> None:
         write_private(folder / START_FILE, json.dumps(asdict(self)))
@@ -51,6 +57,12 @@ class Start:
             return cls(**json.loads((folder / START_FILE).read_text()))
         except (OSError, ValueError, TypeError):
             return None
+
+
+def without_ours(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what of an environment is the training's: neither settings of ours, nor what a watch gave to it."""
+    given = {VISIBLE_VARIABLE} if given_devices(environment) else set()
+    return {name: value for name, value in environment.items() if name not in given and not OURS.fullmatch(name)}
 
 
 def conclude(lease: Lease, end: AttemptEnd) -> None:
@@ -142,8 +154,13 @@ def wait_to_restart(run: Run, interrupts: Interrupts, display: Display) -> bool:
 
 
 def work_where_it_began(run: Run) -> Start | None:
-    """Return how the last attempt was started, and go to that directory: a recipe or script may lie there."""
+    """Return how the last attempt was started, go to that directory, where a recipe or script may lie, and take its
+    environment: this process may be one that a watch has started in another."""
     start = Start.recorded(attempt_folder(settings.STEERSMAN_DATA, run.pk, run.attempt))
     if start is not None and Path(start.directory).is_dir():
         os.chdir(start.directory)
+    if start is not None and start.environment:
+        for name in without_ours(os.environ):
+            del os.environ[name]
+        os.environ.update({name: value for name, value in start.environment.items() if name not in os.environ})
     return start

@@ -49,7 +49,7 @@ from trainer.control.display import Display, display_for
 from trainer.control.knob_changes import changed_knobs
 from trainer.control.lease import CannotTrain, adoptable, came_before, myself, take_lease
 from trainer.control.publish import NO_TORCH, torch_is_installed
-from trainer.control.restart import Start, wait_to_restart, work_where_it_began
+from trainer.control.restart import Start, wait_to_restart, without_ours, work_where_it_began
 from trainer.control.resume_choice import NoSuchCheckpoint, checkpoint_folder, chosen, forget_older, newest, remove_torn
 from trainer.control.supervisor import Supervisor
 from trainer.worker.task import Task, recipe_command, write_task
@@ -198,7 +198,8 @@ def _train_once(
         # As whoever creates a run without a name gets it, until what it trains is known.
         Run.objects.filter(pk=run.pk, name=UNNAMED).update(name=script_name(options.script)[:LONGEST_NAME])
     prepared = _make_folder(lease, work)
-    start = Start(list(options.script), os.getcwd(), options.device, options.inline)
+    own = without_ours(os.environ)
+    start = Start(list(options.script), os.getcwd(), options.device, options.inline, own)
     start.record(prepared.folder)
     try:
         # Whoever was suspended on the way here starts nothing that another has taken over.

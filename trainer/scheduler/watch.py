@@ -52,8 +52,9 @@ SENDER_INTERVAL_S = 1.0
 MARK_LOST_AFTER_S = SILENT_AFTER_S - 3 * WATCH_INTERVAL_S
 # Who waits for longer to write stands in line with the owner whose heartbeat is missed; the next look will tell.
 LONGEST_WRITE_S = 1.0
-# A supervisor that has just been killed is often brought back by whoever watches over it.
-UNATTENDED_S = 2.0
+# A supervisor that has just been killed is often brought back by whoever watches over it. The next one takes a second
+# to start, and commands wait for it.
+UNATTENDED_S = 0.9
 # Where its training is dead too there is nothing to wait for: the second look in a row is no chance.
 DEAD_S = 0.4
 # A run that is held elsewhere, or whose training cannot be taken over, is tried again after this, then ever later.

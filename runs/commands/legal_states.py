@@ -18,9 +18,7 @@ WITHHELD = UNHANDLED | {
 ONLY_RECIPES = gettext_noop(
     "A script of your own is made longer by its own arguments: only a recipe takes more epochs."
 )
-SCRIPT_DECIDES = gettext_noop(
-    "Finish the current step and end. The script decides whether to save a checkpoint first."
-)
+SCRIPT_DECIDES = gettext_noop("Finish the current step and end. The script decides whether to save a checkpoint first.")
 
 
 def legal_states(command: type[RunCommand], run: Run) -> frozenset[str]:

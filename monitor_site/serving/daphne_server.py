@@ -25,7 +25,7 @@ from monitor_site.serving.compression_offers import NAME, offer_to_take
 from monitor_site.serving.inbox import Inbox
 from monitor_site.serving.socket_wire import SocketClosed, SocketWire, wire_of
 from runs.access.limiter import Bucket
-from runs.protocol.events import TOO_MANY, TOO_SLOW
+from runs.protocol.messages import TOO_MANY, TOO_SLOW
 from runs.protocol.wire_format import EXTENSION, LARGEST_REQUEST_BYTES, SMALLEST_COMPRESSED_BYTES, WINDOW_BITS, deflated
 
 logger = logging.getLogger(__name__)

@@ -33,7 +33,7 @@ from runs.metrics.portal_tally import tally
 from runs.models import Command, Run
 from runs.outage.answers import noted_outage, sentence
 from runs.protocol.commands import InvalidCommand, Request, parse_command
-from runs.protocol.events import PROTOCOL, TOO_MANY, TOO_SLOW, Error, Message, Pong, Resync, encode_message
+from runs.protocol.messages import PROTOCOL, TOO_MANY, TOO_SLOW, Error, Message, Pong, Resync, encode_message
 from runs.protocol.sight import parse_sight
 from runs.protocol.wire_format import EXTENSION, LARGEST_REQUEST_BYTES, Wire
 

@@ -23,7 +23,7 @@ from runs.live.frames import Frame, begin_without_names
 from runs.live.hello import bounded_hello, find
 from runs.models import Run
 from runs.protocol.event_parts import LARGEST_FRAME_BYTES
-from runs.protocol.events import Hello
+from runs.protocol.messages import Hello
 from runs.recording.feed import replay
 from runs.recording.lifecycle import HEARTBEAT_INTERVAL_S
 

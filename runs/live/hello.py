@@ -11,7 +11,7 @@ import msgspec
 from runs.live.snapshot import latest_values, run_snapshot
 from runs.models import Run
 from runs.protocol.event_parts import LARGEST_EVENT_BYTES, bounded_value, size
-from runs.protocol.events import Hello
+from runs.protocol.messages import Hello
 
 # What each part of a snapshot may take of a `hello` that is too large; `latest` has what they leave.
 TEXT_BYTES = 2 * 1024

@@ -30,7 +30,7 @@ from runs.metrics.portal_tally import Reporter, tally
 from runs.models import Run
 from runs.outage.answers import noted_outage
 from runs.outage.database_watch import database_watch
-from runs.protocol.events import Life, Link
+from runs.protocol.messages import Life, Link
 from runs.protocol.reports import PortalLevels
 from runs.recording import feed
 from runs.recording.lifecycle import LIVE, UNREACHABLE_AFTER_S

@@ -14,8 +14,8 @@ from runs.live.greeting import Greeter
 from runs.live.outbox import Outbox
 from runs.metrics.portal_tally import tally
 from runs.protocol.event_parts import LARGEST_EVENT_BYTES, LARGEST_FRAME_BYTES
-from runs.protocol.events import Message, Resync, encode_message
-from runs.protocol.events import Sight as SightTaken
+from runs.protocol.messages import Message, Resync, encode_message
+from runs.protocol.messages import Sight as SightTaken
 from runs.protocol.sight import NewestPoints, Sight
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from django.conf import settings
 from runs.access.addresses import client_address
 from runs.access.grants import NO_SUCH_RUN, NOT_ALLOWED, NOT_AUTHENTICATED
 from runs.access.limiter import Bucket, Clock, Limiter
-from runs.protocol.events import TOO_MANY
+from runs.protocol.messages import TOO_MANY
 
 # A page fails once or twice, where its ticket expired on the way, and many pages may do so at the same time. Failures
 # count against the address, and those that present a ticket of ours, or a token that was good before, against its

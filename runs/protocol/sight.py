@@ -14,8 +14,9 @@ import msgspec
 
 from runs.protocol.commands import InvalidCommand
 from runs.protocol.event_parts import LARGEST_EVENT_BYTES
-from runs.protocol.events import Block, Newest, encode_message
+from runs.protocol.events import Block
 from runs.protocol.merged_metrics import Stored, is_metrics
+from runs.protocol.messages import Newest, encode_message
 
 # The names of series. None in place of one means all.
 Sight = frozenset[str]

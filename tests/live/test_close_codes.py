@@ -10,7 +10,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from runs.live.consumers import MALFORMED_LIMIT
-from runs.protocol.events import CLOSE_CODES
+from runs.protocol.messages import CLOSE_CODES
 from tests.support.stack import Stack, create_run, rows, seed_stack
 from tests.support.watcher import close_code_of, ticket_of
 

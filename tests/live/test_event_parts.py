@@ -15,7 +15,6 @@ from runs.protocol.events import (
     CommandChanged,
     EpochDone,
     Event,
-    Hello,
     KnobsChanged,
     LogLine,
     LogWritten,
@@ -23,6 +22,7 @@ from runs.protocol.events import (
     TextLogged,
     encode_event,
 )
+from runs.protocol.messages import Hello
 from runs.series.storage import points_of
 from tests.support.stored_points import checkpoint_event, metrics_event, status_event
 

@@ -16,7 +16,7 @@ from runs.live import room as room_module
 from runs.live.frames import Frame
 from runs.live.outbox import Outbox
 from runs.live.room import Room
-from runs.protocol.events import Link
+from runs.protocol.messages import Link
 from runs.protocol.wire_format import END_OF_BLOCK, WINDOW_BITS, deflated, text_frame
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from runs.models import CommandState, RunState
 from runs.protocol.commands import COMMANDS, PAYLOAD_FIELDS, STATES, parse_command
-from runs.protocol.events import CLOSE_CODES, EVENTS, MESSAGES
+from runs.protocol.events import EVENTS
+from runs.protocol.messages import CLOSE_CODES, MESSAGES
 from runs.protocol.states import group_of
 from tests.support.stack import ROOT
 

@@ -19,14 +19,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from runs.models import Attempt, JournalOffset, Run
-from runs.protocol.events import (
-    Event,
-    LineUnfinished,
-    LogLine,
-    LogWritten,
-    Metrics,
-    SystemSampled,
-)
+from runs.protocol.events import Event, LineUnfinished, LogLine, LogWritten, Metrics, SystemSampled
 from runs.recording import feed
 from runs.recording.database_errors import is_refusal
 from runs.recording.lifecycle import Fenced, Lease, renew_lease

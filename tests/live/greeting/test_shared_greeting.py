@@ -18,7 +18,7 @@ from runs.live.greeting import read_snapshot
 from runs.live.hello import bounded_hello, find
 from runs.models import Run
 from runs.protocol.commands import parse_command
-from runs.protocol.events import Hello, encode_message
+from runs.protocol.messages import Hello, encode_message
 from runs.recording.lifecycle import HEARTBEAT_INTERVAL_S
 from tests.live.greeting.guests import VIEWERS, calls, gone, greeted, guest, share
 from tests.support.sockets import TIMEOUT_S, answer, append, connect, greet, live, no_more, numbered, people

@@ -1,0 +1,128 @@
+"""Typed messages of a viewer's socket beside the events: to one viewer, or to the viewers of one process, unnumbered.
+
+Knows neither Django nor torch. `docs/protocol.md` describes every kind and every close code, and a test holds the two
+against each other.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+
+from runs.protocol.events import Block
+
+PROTOCOL = "steersman.v1"
+
+# Of a viewer who does not keep up, and of one who asks for more than there is.
+TOO_SLOW, TOO_MANY = 4408, 4429
+CLOSE_CODES: dict[int, str] = {
+    1002: "the viewer broke the WebSocket protocol",
+    1007: "a text message was not UTF-8",
+    1009: "a message of more than 64 KiB",
+    1011: "the server failed to greet the viewer, or to send it an event",
+    1012: "the server restarts",
+    1013: "the server could not redeem the ticket in time: come again with a new one",
+    4400: "too many malformed messages",
+    4401: "not authenticated, or not any more: ticket, session or token is missing, used, revoked or expired",
+    4403: "not allowed",
+    4404: "no such run",
+    TOO_SLOW: "too slow: too much waited for this viewer, or it did not read",
+    4409: "what the viewer may do has changed: reconnect to learn it",
+    TOO_MANY: "too many connections, failed handshakes or messages: wait, then reconnect",
+}
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """Told to a viewer without a number, never stored."""
+
+    kind: ClassVar[str]
+
+
+class Hello(Message, frozen=True, kw_only=True):
+    """First frame: the run as of `seq`. With `replay` the missing events follow and charts are kept.
+
+    `incomplete` names what has more than a frame carries: history has the rest.
+    """
+
+    kind: ClassVar[str] = "hello"
+    protocol: str = PROTOCOL
+    seq: int
+    replay: bool
+    run: dict[str, Any]
+    latest: dict[str, dict[str, Any]]
+    viewer: dict[str, Any]
+    server_time: float
+    heartbeat_interval_s: float
+    life: str
+    link: str
+    incomplete: list[str] = []
+
+
+class Resync(Message, frozen=True, kw_only=True):
+    """Events up to `seq` are not kept, are too many or are too large to be sent: load history again."""
+
+    kind: ClassVar[str] = "resync"
+    seq: int
+
+
+class Sight(Message, frozen=True, kw_only=True):
+    """What the viewer looks at is known: of events after `seq` the series that it named come in full."""
+
+    kind: ClassVar[str] = "sight"
+    seq: int
+
+
+class Newest(Message, frozen=True, kw_only=True):
+    """The newest points, as of event `seq`, of series that are not in the viewer's sight: blocks of one step each."""
+
+    kind: ClassVar[str] = "newest"
+    seq: int
+    blocks: list[Block]
+
+
+class Life(Message, frozen=True, kw_only=True):
+    """Evidence of life of the training changed: alive, unreachable (6 s) or silent (12 s without a heartbeat)."""
+
+    kind: ClassVar[str] = "life"
+    life: str
+    silent_s: float
+
+
+class Link(Message, frozen=True, kw_only=True):
+    """How events reach this server.
+
+    "live" by the channel layer; "late" by it too, more than a second after they were stored; "database" from the
+    database within 2 s, because the layer is away; "unavailable" not at all, because the database does not answer.
+    """
+
+    kind: ClassVar[str] = "link"
+    link: str
+
+
+class Pong(Message, frozen=True, kw_only=True):
+    """Answer to ping, with what the ping carried, and the newest event of the run that this server knows of."""
+
+    kind: ClassVar[str] = "pong"
+    echo: Any = None
+    server_time: float
+    seq: int
+
+
+class Error(Message, frozen=True, kw_only=True):
+    """What the viewer sent could not be used: why, and what to do. The socket lives on."""
+
+    kind: ClassVar[str] = "error"
+    error: str
+    field: str = ""
+    command_id: str = ""
+
+
+MESSAGES: dict[str, type[Message]] = {
+    message.kind: message for message in (Hello, Resync, Sight, Newest, Life, Link, Pong, Error)
+}
+
+
+def encode_message(message: Message) -> str:
+    """Return the text frame of a message without a number."""
+    return msgspec.json.encode({"kind": message.kind} | msgspec.structs.asdict(message)).decode()

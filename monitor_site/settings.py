@@ -180,7 +180,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "transaction_mode": "IMMEDIATE",
         "timeout": 5,
         # Before anything is written, so that a new file can give space back.
-        "init_command": "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }
     # Threads of a test meet in the database as they do in the portal: in memory they would lock each other's tables.
     DATABASES["default"]["TEST"] = {"NAME": STEERSMAN_DATA / "test.sqlite3"}

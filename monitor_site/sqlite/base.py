@@ -36,6 +36,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
         if self._path in self._known and not self._path.exists():
             raise OperationalError(f"unable to open database file: {self._path.name} was deleted or moved")
         self._close_to_others(self._path)
+        if not self._path.exists() or not self._path.stat().st_size:
+            # Before anything else is in the file. In a file with tables it would wait for the lock of writers.
+            self.init_commands = ["PRAGMA auto_vacuum=INCREMENTAL", *self.init_commands]
         connection = super().get_new_connection(conn_params)
         self._opened = identity_of(self._path)
         self._known.add(self._path)

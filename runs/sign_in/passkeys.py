@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
+from allauth.account.utils import user_pk_to_url_str
 from allauth.core import context
 from allauth.mfa.adapter import get_adapter
 from allauth.mfa.models import Authenticator
@@ -27,7 +28,6 @@ from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 from django.http.request import split_domain_port
 from django.utils.crypto import salted_hmac
-from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 from fido2.utils import websafe_decode
 
@@ -149,7 +149,7 @@ class PasskeyLoginForm(CountedPasskey, LoginWebAuthnForm):
 
     def prepare(self, sent: dict[str, Any]) -> None:
         user = user_of(websafe_decode(sent["response"]["userHandle"]))
-        sent["response"]["userHandle"] = urlsafe_base64_encode(force_bytes(user.pk)) if user else ""
+        sent["response"]["userHandle"] = urlsafe_base64_encode(user_pk_to_url_str(user).encode()) if user else ""
 
 
 def _installation() -> str:

@@ -340,10 +340,12 @@ def test_it_costs_the_same_for_many_rows(
         Checkpoint.objects.create(
             run=run, attempt=1, step=1, epoch=1, name="c", path=f"{place}", size_bytes=1, sha256="", created_at=NOW
         )
-        Attempt.objects.create(run=run, number=place, host="h", boot_id="b", supervisor_pid=1, resumed_step=1)
+        Attempt.objects.create(
+            run=run, number=place, host="h", boot_id="b", supervisor_pid=1, resumed_step=1, patch="+"
+        )
         Series.objects.create(run=other, name="loss")
         Alert.objects.create(run=run, attempt=1, detector="spike", severity="critical", title="Spike", began_at=NOW)
-    client = session("viewer")
+    client = session("operator")
     command = Command.objects.first()
     assert command is not None
     asked = (
@@ -356,6 +358,7 @@ def test_it_costs_the_same_for_many_rows(
         (f"/api/runs/{run.pk}/knobs/", 3),
         (f"/api/runs/{run.pk}/checkpoints/", 5),
         (f"/api/runs/{run.pk}/attempts/", 6),
+        (f"/api/runs/{run.pk}/patch/", 5),
         (f"/api/runs/{run.pk}/details/", 7),
         (f"/api/runs/{run.pk}/place/", 5),
         (f"/api/runs/{run.pk}/points/?name=loss", 10),

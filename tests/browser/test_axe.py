@@ -43,7 +43,7 @@ PAGES: dict[str, tuple[Callable[[Places], str], str, str]] = {
     "new_run": (lambda _: "/runs/new/", "operator", "main form"),
     "projects": (lambda _: "/projects/", "owner", "h1"),
     "members": (lambda _: "/projects/pages/members/", "owner", "h1"),
-    "what is kept": (lambda _: "/projects/pages/keeping/", "owner", "h1"),
+    "keeping": (lambda _: "/projects/pages/keeping/", "owner", "h1"),
     "members, to a viewer": (lambda _: "/projects/pages/members/", "viewer", "h1"),
     "invite": (lambda places: f"/invite/{places['invite']}/", "", "form"),
     "invite, unusable": (lambda _: "/invite/nothing/", "", "h1"),

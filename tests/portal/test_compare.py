@@ -77,7 +77,7 @@ def test_it_compares_ten_runs_and_says_that_more_were_asked_for(project: Project
     runs = [make_run(project, f"run {number}") for number in range(MOST_RUNS + 2)]
     answer = viewer.get(address(*runs))
     assert len(shown(answer)) == MOST_RUNS
-    assert answer.context["notes"] == ["At most 10 runs can be compared: these are the first of 12."]
+    assert answer.context["notes"] == ["At most 10 runs can be compared. These are the first of 12."]
 
 
 def test_it_says_how_to_choose_where_nothing_is_chosen(viewer: Client) -> None:

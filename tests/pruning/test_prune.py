@@ -122,12 +122,13 @@ def test_the_sqlite_file_gives_space_back_while_others_write():
 def test_a_file_of_before_is_rebuilt_once(tmp_path, monkeypatch):
     if connection.vendor != "sqlite":
         pytest.skip("PostgreSQL has no such file")
+    with closing(sqlite3.connect(tmp_path / "old.sqlite3")) as plain:
+        plain.execute("CREATE TABLE filler (id INTEGER PRIMARY KEY, data BLOB)")
     old = connection.copy()
     old.settings_dict = connection.settings_dict | {"NAME": str(tmp_path / "old.sqlite3"), "OPTIONS": {}}
     monkeypatch.setattr("runs.pruning.space.connection", old)
     try:
         with old.cursor() as cursor:
-            cursor.execute("CREATE TABLE filler (id INTEGER PRIMARY KEY, data BLOB)")
             cursor.executemany("INSERT INTO filler (data) VALUES (%s)", [(bytes(50_000),)] * 400)
             cursor.execute("DELETE FROM filler")
         assert (free_pages(), give_back(1.0)) == (0, 0)

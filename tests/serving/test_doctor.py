@@ -24,7 +24,7 @@ from tests.support.stack import ROOT, Stack
 
 ROWS = [
     "Python", "torch", "CUDA", "NVML", "disk", "clock", "database", "recipes", "embedded server", "Redis",
-    "channel layer", "static files", "mail", "public address",
+    "channel layer", "static files", "directory", "mail", "public address",
 ]  # fmt: skip
 # In a process of its own, torch takes seconds to answer; these answer at once.
 CPU_TORCH = 'print(\'{"version": "2.9.0+cpu", "cuda": null, "devices": []}\')'

@@ -61,7 +61,7 @@ def make_run(stack: Stack, place: int) -> int:
         for name in [f"layer {layer}/loss" for layer in range(SERIES)] + ["gpu/0/utilisation"]:
             values = generator.standard_normal(POINTS)
             values[generator.integers(0, POINTS, 3)] = (np.nan, np.inf, -np.inf)
-            found[number, name] = Points(steps, first_ms + 2000 * steps, values)
+            found[number, 0, name] = Points(steps, first_ms + 2000 * steps, values)
         with transaction.atomic():
             store_points(run_id, found)
         for epoch in range(1, EPOCHS + 1):

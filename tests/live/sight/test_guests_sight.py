@@ -15,9 +15,9 @@ from runs.models import Run
 from runs.protocol.commands import parse_command
 from runs.protocol.events import Block
 from runs.recording import feed
+from tests.live.greeting.guests import greeted, guest, share
 from tests.live.sight.test_sight import block as block_of
 from tests.live.sight.test_sight import metrics, names_of
-from tests.live.test_greeting import greeted, guest, share
 from tests.live.test_outbox import Connection, events_of, opened, room_of
 from tests.support.sockets import answer, greet, live, numbered, people
 from tests.support.stored_points import metrics_event

@@ -27,6 +27,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     _known: ClassVar[set[Path]] = set()
     _path: Path | None = None
     _opened: FileIdentity | None = None
+    init_commands: list[str]
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         name = os.fspath(conn_params["database"])

@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
-from tests.support.stack import SEED, Stack
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.support.stack import SEED, Stack  # noqa: E402
 
 SERIES = (
     "train/loss", "train/accuracy", "optimizer/learning_rate", "grad_norm", "validation/loss", "validation/accuracy",

@@ -59,6 +59,23 @@ def steps_of(stack: Stack, run_id: int, attempt: int) -> dict[str, list[int]]:
     return found
 
 
+def test_a_stop_at_the_last_batch_of_an_epoch_is_resumed(offline_stack: Stack, tmp_path: Path) -> None:
+    name = "train_accelerate.py"
+    with_stand_ins = {"PYTHONPATH": os.pathsep.join([str(STAND_INS), offline_stack.environment.get("PYTHONPATH", "")])}
+    run_id = create_run(offline_stack, name)
+    slow = write(name, tmp_path, slowly=True)
+    training = offline_stack.train(run_id, "--quiet", "--start-over", "--", slow, **with_stand_ins)
+    wait_for(lambda: run_row(offline_stack, run_id)["step"] >= 1, f"points\n{offline_stack.log()}", 60)
+    an_epoch = LOOPS[name].steps // LOOPS[name].epochs
+    offline_stack.manage("command", str(run_id), "stop", "--at-step", str(an_epoch * 2), "--wait", "60")
+    assert training.wait(60) == 0, offline_stack.log()
+    quick = write(name, tmp_path, slowly=False)
+    assert offline_stack.train(run_id, "--quiet", "--", quick, **with_stand_ins).wait(60) == 0, offline_stack.log()
+    assert (run_row(offline_stack, run_id)["state"], run_row(offline_stack, run_id)["step"]) == (
+        "finished", LOOPS[name].steps,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("name", LOOPS)
 def test_a_documented_loop_is_recorded_stopped_and_resumed(offline_stack: Stack, tmp_path: Path, name: str) -> None:
     loop = LOOPS[name]

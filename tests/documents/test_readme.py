@@ -22,6 +22,12 @@ def test_the_readme_is_short():
     assert len(README.splitlines()) < 120
 
 
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+@pytest.mark.parametrize("target", ["demo", "serve", "test"])
+def test_the_readme_shows_the_targets_of_make(name: str, target: str):
+    assert re.search(rf"^make {target} +# ", text_of(name), re.MULTILINE)
+
+
 def test_the_script_of_the_readme_is_watched_with_three_lines(offline_stack: Stack, tmp_path: Path):
     code = saved_file(README, "my_script.py")
     assert len(re.findall(r"# [123]$", code, re.MULTILINE)) == 3

@@ -6,6 +6,7 @@ import copy
 import logging
 import re
 import time
+from typing import Any
 
 KEYS = re.compile(
     r"stm_[\w-]+|(?<=/invite/)[\w/-]+|(?<=/share/)[\w/-]+|(?<=/alerts/act/)[\w:%-]+|(?<=%2Falerts%2Fact%2F)[\w:%-]+|"
@@ -56,3 +57,32 @@ class OncePerOutage(logging.Filter):
         now = time.monotonic()
         is_first, self._last = now - self._last >= self.QUIET_S, now
         return is_first
+
+
+def logging_settings(level: str) -> dict[str, Any]:
+    """Return Django's setting LOGGING: lines without keys from `level` on, to standard error."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "line": {
+                "class": "monitor_site.logs.KeylessFormatter",
+                "format": "{asctime} {levelname} {name}: {message}",
+                "style": "{",
+            }
+        },
+        "filters": {
+            "outages": {"()": "runs.outage.causes.WithoutOutages"},
+            "lost_connections": {"()": "monitor_site.logs.WithoutLostConnections"},
+            "repeated": {"()": "monitor_site.logs.OncePerOutage"},
+        },
+        "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+        # Django's own handlers would write each line a second time when debugging, keys included.
+        "loggers": {
+            "django": {"handlers": []},
+            "django.request": {"filters": ["outages"]},
+            "channels_redis.pubsub": {"filters": ["lost_connections"]},
+            "psycopg.pool": {"filters": ["repeated"]},
+        },
+        "root": {"handlers": ["console"], "level": level},
+    }

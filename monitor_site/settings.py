@@ -19,6 +19,7 @@ from monitor_site.environment.directory import directory
 from monitor_site.environment.files import Environment, with_password
 from monitor_site.environment.sign_in import allauth_settings, passkey_login, second_factor, single_sign_on
 from monitor_site.environment.values import mebibytes, networks, package_folder, secret_key, slots
+from monitor_site.logs import logging_settings
 from monitor_site.prefix import prefix_of
 from monitor_site.redis_socket import is_embedded, socket_path, socket_url
 from steersman.files import data_folder
@@ -179,7 +180,6 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
         "timeout": 5,
-        # Before anything is written, so that a new file can give space back.
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }
     # Threads of a test meet in the database as they do in the portal: in memory they would lock each other's tables.
@@ -387,28 +387,4 @@ UNFOLD: dict[str, Any] = {
     },
 }
 
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "line": {
-            "class": "monitor_site.logs.KeylessFormatter",
-            "format": "{asctime} {levelname} {name}: {message}",
-            "style": "{",
-        }
-    },
-    "filters": {
-        "outages": {"()": "runs.outage.causes.WithoutOutages"},
-        "lost_connections": {"()": "monitor_site.logs.WithoutLostConnections"},
-        "repeated": {"()": "monitor_site.logs.OncePerOutage"},
-    },
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    # Django's own handlers would write each line a second time when debugging, keys included.
-    "loggers": {
-        "django": {"handlers": []},
-        "django.request": {"filters": ["outages"]},
-        "channels_redis.pubsub": {"filters": ["lost_connections"]},
-        "psycopg.pool": {"filters": ["repeated"]},
-    },
-    "root": {"handlers": ["console"], "level": env("STEERSMAN_LOG_LEVEL", default="WARNING")},
-}
+LOGGING = logging_settings(env("STEERSMAN_LOG_LEVEL", default="WARNING"))

@@ -16,8 +16,6 @@ step_ratio                 time of a step in the outages, compared with the time
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -26,6 +24,7 @@ from typing import Any
 
 from tests.outage.followed import Followed, say, token_of
 from tests.outage.frozen_postgres import PostgresError, Server, end_connections, read_only
+from tests.outage.program import run_program
 from tests.outage.visits import Visits
 from tests.support import postgres
 from tests.support.stack import Stack, seed_stack, wait_for
@@ -124,15 +123,11 @@ def measure(short: bool) -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="shorter outages: some thirty seconds in all")
     try:
-        result = measure(parser.parse_args().short)
+        return run_program(measure, __doc__, "shorter outages: some thirty seconds in all", WRONG)
     except PostgresError as error:
         print(error, file=sys.stderr)
         return 2
-    print(json.dumps(result))
-    return int(any(result[name] for name in WRONG))
 
 
 if __name__ == "__main__":

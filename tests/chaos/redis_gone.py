@@ -14,8 +14,6 @@ step_ratio              time of a step in the outages, compared with the time be
 
 from __future__ import annotations
 
-import argparse
-import json
 import signal
 import statistics
 import sys
@@ -27,6 +25,7 @@ import psutil
 
 from tests.outage.between import Between
 from tests.outage.followed import Followed, say, token_of
+from tests.outage.program import run_program
 from tests.support.stack import Stack, seed_stack, wait_for
 
 FAR_S, VERY_FAR_S = 0.025, 0.15
@@ -133,11 +132,7 @@ def measure(short: bool) -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="shorter outages: some twenty seconds in all")
-    result = measure(parser.parse_args().short)
-    print(json.dumps(result))
-    return int(any(result[name] for name in WRONG))
+    return run_program(measure, __doc__, "shorter outages: some twenty seconds in all", WRONG)
 
 
 if __name__ == "__main__":

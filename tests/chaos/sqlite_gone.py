@@ -14,9 +14,7 @@ skipped             what was left out here
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import os
 import sqlite3
 import sys
@@ -29,6 +27,7 @@ from tests.chaos.postgres_gone import logged, result_of
 from tests.chaos.truth import watching
 from tests.outage.followed import Followed, say, token_of
 from tests.outage.own_disk import NEEDS_ROOT, can_mount, full, immutable, small_disk
+from tests.outage.program import run_program
 from tests.outage.visits import Visits
 from tests.support import postgres
 from tests.support.stack import Stack, rows, seed_stack, wait_for, write_locked
@@ -166,11 +165,7 @@ def measure(short: bool) -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="shorter outages and a small crowd: half a minute in all")
-    result = measure(parser.parse_args().short)
-    print(json.dumps(result))
-    return int(any(result[name] for name in WRONG))
+    return run_program(measure, __doc__, "shorter outages and a small crowd: half a minute in all", WRONG)
 
 
 if __name__ == "__main__":

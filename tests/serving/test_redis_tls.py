@@ -12,8 +12,8 @@ from pathlib import Path
 
 from monitor_site.serving.embedded_server import find_server
 from tests.repository.test_docker import listens
-from tests.sign_in.directory.certificate import write_certificate
 from tests.support.stack import Stack, free_port, wait_for
+from tests.support.tls.certificate import write_certificate
 
 THERE_AND_BACK = """
 import asyncio

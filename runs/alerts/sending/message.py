@@ -134,7 +134,7 @@ def test_of(message_id: UUID, destination: AlertDestination) -> Message:
 
 
 def language_of(destination: AlertDestination) -> str:
-    """Return the language that a destination is told in: its own, or same as the installation."""
+    """Return the language that a destination is told in: its own, or that of the installation."""
     known = {code for code, _name in settings.LANGUAGES}
     return destination.language if destination.language in known else settings.LANGUAGE_CODE
 

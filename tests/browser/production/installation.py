@@ -19,9 +19,9 @@ import yaml
 
 from monitor_site.serving.embedded_server import find_server
 from tests.repository.test_slim_image import WITHOUT
-from tests.sign_in.directory.certificate import write_certificate
 from tests.support.prometheus import prometheus_command, replaced
 from tests.support.stack import ROOT, Stack, free_port, wait_for
+from tests.support.tls.certificate import write_certificate
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import postgres  # noqa: E402  a script, no package

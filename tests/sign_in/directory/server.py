@@ -10,8 +10,8 @@ import socket
 import subprocess
 from pathlib import Path
 
-from tests.sign_in.directory.certificate import write_certificate
 from tests.support.stack import free_port, wait_for
+from tests.support.tls.certificate import write_certificate
 
 SUFFIX = "dc=example,dc=org"
 SEARCHER = f"cn=searcher,{SUFFIX}"

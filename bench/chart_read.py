@@ -98,7 +98,7 @@ def main() -> int:
             say(f"{number} points")
             run_id = create_run(stack, name)
             for points in parts(number):
-                store_points(run_id, {(1, "train/loss"): points})
+                store_points(run_id, {(1, 0, "train/loss"): points})
             found[f"ms_{name}"] = round(read_ms(run_id), 2)
     found["ratio_1e8_1e4"] = round(found["ms_1e8"] / found["ms_1e4"], 2)
     if not arguments.without_tensorboard:

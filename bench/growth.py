@@ -62,10 +62,10 @@ def store_days(run_id: int, days: int) -> None:
         times = FIRST_MS + 100 * steps + generator.integers(-3, 4, len(steps))
         for name in NAMES:
             values = generator.standard_normal(len(steps)).astype(np.float32).astype(np.float64)
-            store_points(run_id, {(1, name): Points(steps, times, values)})
+            store_points(run_id, {(1, 0, name): Points(steps, times, values)})
         for name in samples:
             values = np.round(50 + 10 * generator.standard_normal(len(steps) // STEPS_PER_S), 1)
-            store_points(run_id, {(1, name): Points(steps[::STEPS_PER_S], times[::STEPS_PER_S], values)})
+            store_points(run_id, {(1, 0, name): Points(steps[::STEPS_PER_S], times[::STEPS_PER_S], values)})
         EpochMetric.objects.bulk_create(
             EpochMetric(run_id=run_id, attempt=0, epoch=day * 24 + hour, step=0, train_loss=0.5, at=timezone.now())
             for hour in range(24)

@@ -1,14 +1,11 @@
-"""Packed columns of points and of their summaries. Knows NumPy and zlib, neither Django nor events.
+"""Points and their summaries, and how they are packed. Knows NumPy, neither Django nor events.
 
-Integers are stored as differences in the narrowest type that holds them, floats as float32 where that is
-exact to the bit and as float64 otherwise; bytes of equal weight lie together, then zlib at level 1.
 Values come back bit for bit, NaN and infinities included; times are kept to the millisecond.
 """
 
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runs.series.columns import is_float32, pack_columns, unpack_columns
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-Column = Ints | Floats
 
 # One chunk is what a chart decodes at its finest; 64 buckets of 64 points make 1.5 % of its size each.
 CHUNK_POINTS = 4096
@@ -29,11 +27,7 @@ GROUP_CHUNKS = 64
 HAS_NAN, HAS_INF, HAS_MINUS_INF = 1, 2, 4
 NO_STEP = np.iinfo(np.int64).max
 
-_TYPES = ("<i1", "<i2", "<i4", "<i8", "<f4", "<f8")
-_FIRST_FLOAT = 4
-_COLUMN_HEAD = struct.Struct("<Bq")
-_HEAD_TYPE = np.dtype([("code", "u1"), ("first", "<i8")])
-_TABLE_HEAD = struct.Struct("<I")
+_SIZE = struct.Struct("<I")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,21 +166,23 @@ def whole(buckets: Buckets) -> Buckets:
 
 def pack_points(points: Points) -> bytes:
     """Return the packed columns of `points`."""
-    return _pack([points.steps, points.times_ms, points.values])
+    return _with_size(pack_columns([points.steps, points.times_ms])) + pack_columns([points.values])
 
 
 def unpack_points(packed: Sequence[bytes], counts: Sequence[int]) -> Points:
     """Return the points of several `pack_points`, in order, each with its count."""
     if not packed:
         return make_points([], [], [])
-    steps, times_ms, values = _unpack(packed, 3, counts)
-    return Points(steps.astype(np.int64), times_ms.astype(np.int64), values.astype(np.float64))
+    sizes = [_SIZE.size + _size(each) for each in packed]
+    places = [each[_SIZE.size : size] for each, size in zip(packed, sizes, strict=True)]
+    steps, times_ms = unpack_columns(places, 2, counts)
+    (values,) = unpack_columns([each[size:] for each, size in zip(packed, sizes, strict=True)], 1, counts)
+    return Points(steps, times_ms, values)
 
 
 def pack_buckets(own: Buckets, group: Buckets | None = None) -> bytes:
     """Return the summaries of a chunk, and of its group of chunks where it is the last of one."""
-    table = _pack_table(own)
-    return _TABLE_HEAD.pack(len(table)) + table + (_pack_table(group) if group is not None else b"")
+    return _with_size(_pack_table(own)) + (_pack_table(group) if group is not None else b"")
 
 
 def unpack_buckets(packed: Sequence[bytes], counts: Sequence[int]) -> Buckets:
@@ -195,26 +191,30 @@ def unpack_buckets(packed: Sequence[bytes], counts: Sequence[int]) -> Buckets:
     per_row = np.full(sum(rows), BUCKET_POINTS, np.int64)
     last = np.cumsum(rows, dtype=np.intp) - 1
     per_row[last] = np.asarray(counts, np.int64) - BUCKET_POINTS * (np.asarray(rows, np.int64) - 1)
-    start = _TABLE_HEAD.size
-    return _unpack_tables([each[start : start + _table_size(each)] for each in packed], rows, per_row)
+    start = _SIZE.size
+    return _unpack_tables([each[start : start + _size(each)] for each in packed], rows, per_row)
 
 
 def unpack_groups(packed: Sequence[bytes]) -> Buckets:
     """Return the summaries of the 64 chunks of each group, from the last chunk of each."""
-    tables = [each[_TABLE_HEAD.size + _table_size(each) :] for each in packed]
+    tables = [each[_SIZE.size + _size(each) :] for each in packed]
     per_row = np.full(GROUP_CHUNKS * len(packed), CHUNK_POINTS, np.int64)
     return _unpack_tables(tables, [GROUP_CHUNKS] * len(packed), per_row)
 
 
-def _table_size(packed: bytes) -> int:
-    return int(_TABLE_HEAD.unpack_from(packed)[0])
+def _with_size(packed: bytes) -> bytes:
+    return _SIZE.pack(len(packed)) + packed
+
+
+def _size(packed: bytes) -> int:
+    return int.from_bytes(packed[: _SIZE.size], "little")
 
 
 def _pack_table(rows: Buckets) -> bytes:
     mean = rows.mean
-    if _is_float32(rows.minimum) and _is_float32(rows.maximum):
+    if is_float32(rows.minimum) and is_float32(rows.maximum):
         mean = mean.astype(np.float32).astype(np.float64)
-    return _pack([
+    return pack_columns([
         rows.first_steps, rows.last_steps - rows.first_steps, rows.first_ms, rows.last_ms - rows.first_ms,
         rows.minimum, rows.maximum, mean, rows.last, rows.nonfinite, rows.kinds,
     ])  # fmt: skip
@@ -223,79 +223,9 @@ def _pack_table(rows: Buckets) -> bytes:
 def _unpack_tables(tables: Sequence[bytes], rows: Sequence[int], counts: Ints) -> Buckets:
     if not tables:
         return join_buckets([])
-    first_steps, steps, first_ms, spans, minimum, maximum, mean, last, nonfinite, kinds = _unpack(tables, 10, rows)
+    columns = unpack_columns(tables, 10, rows)
+    first_steps, steps, first_ms, spans, minimum, maximum, mean, last, nonfinite, kinds = columns
     return Buckets(
         first_steps, first_steps + steps, first_ms, first_ms + spans, minimum, maximum, mean, last, counts,
         nonfinite, kinds, _odd_steps(first_steps, kinds),
     )  # fmt: skip
-
-
-def _pack(columns: Sequence[Column]) -> bytes:
-    heads, bodies = [], []
-    for column in columns:
-        first, stored = _narrow(column)
-        heads.append(_COLUMN_HEAD.pack(_TYPES.index(stored.dtype.newbyteorder("<").str.replace("|", "<")), first))
-        width = stored.dtype.itemsize
-        bodies.append(stored.view(np.uint8).reshape(-1, width).T.tobytes())
-    return b"".join(heads) + zlib.compress(b"".join(bodies), 1)
-
-
-def _unpack(packed: Sequence[bytes], columns: int, counts: Sequence[int]) -> list[NDArray[Any]]:
-    """Return the columns of all of `packed`, joined in order.
-
-    Those with the same types and length are unpacked at once: a chart reads hundreds, and each costs a dozen
-    calls of NumPy otherwise.
-    """
-    head_size = columns * _COLUMN_HEAD.size
-    alike: dict[tuple[bytes, int], list[int]] = {}
-    for place, (each, count) in enumerate(zip(packed, counts, strict=True)):
-        alike.setdefault((bytes(each[: head_size : _COLUMN_HEAD.size]), count), []).append(place)
-    ends = np.cumsum(counts, dtype=np.intp)
-    joined = [np.zeros(int(ends[-1]), np.int64) for _ in range(columns)]
-    for (codes, count), places in alike.items():
-        heads = np.frombuffer(b"".join(packed[place][:head_size] for place in places), _HEAD_TYPE)
-        firsts = heads["first"].reshape(len(places), columns)
-        bodies = b"".join(zlib.decompress(memoryview(packed[place])[head_size:]) for place in places)
-        table = np.frombuffer(bodies, np.uint8).reshape(len(places), -1)
-        target = (ends[places, None] - count + np.arange(count)).ravel()
-        at = 0
-        for column, code in enumerate(codes):
-            width = int(_TYPES[code][2:])
-            planes = table[:, at : at + width * count].reshape(len(places), width, count)
-            at += width * count
-            stored = np.ascontiguousarray(planes.transpose(0, 2, 1)).view(_TYPES[code]).reshape(len(places), count)
-            if code >= _FIRST_FLOAT:
-                whole_column = stored.astype(np.float64)
-                if joined[column].dtype != np.float64:
-                    joined[column] = np.zeros(int(ends[-1]), np.float64)
-            else:
-                differences = stored.astype(np.int64)
-                differences[:, 0] = firsts[:, column]
-                whole_column = np.cumsum(differences, axis=1)
-            joined[column][target] = whole_column.ravel()
-    return joined
-
-
-def _narrow(column: Column) -> tuple[int, NDArray[np.generic]]:
-    """Return the first value (0 for floats) and the column in the narrowest type that gives it back exactly."""
-    if column.dtype.kind == "f":
-        if _is_float32(column):
-            with np.errstate(over="ignore", invalid="ignore"):
-                return 0, column.astype("<f4")
-        return 0, np.ascontiguousarray(column, "<f8")
-    if not len(column):
-        return 0, np.zeros(0, "<i1")
-    # Wraps where steps lie more than 2**63 apart, and cumsum wraps back.
-    differences = np.diff(column, prepend=column[0])
-    lowest, highest = int(differences.min()), int(differences.max())
-    for code in _TYPES[:_FIRST_FLOAT]:
-        limits = np.iinfo(code)
-        if limits.min <= lowest and highest <= limits.max:
-            break
-    return int(column[0]), differences.astype(code)
-
-
-def _is_float32(column: NDArray[np.generic]) -> bool:
-    with np.errstate(over="ignore", invalid="ignore"):
-        back = column.astype(np.float32).astype(np.float64)
-    return bool(np.array_equal(back.view(np.uint64), column.view(np.uint64)))

@@ -3,7 +3,7 @@ SHELL := /bin/sh
 PYTHON ?=
 VENV := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-postgres chaos gpu-check image-check lint docs bench lock clean
+.PHONY: help setup demo serve test test-postgres chaos gpu-check image-check lint docs bench client lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-15s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ docs: setup ## build the site of the documents in build/documents/site; any warn
 bench: setup ## run every bench; each prints one JSON object as its last line
 	@for bench in bench/*.py bench/costs/*.py; do \
 		[ -e "$$bench" ] || continue; echo "$$bench" >&2; $(VENV)/python "$$bench" || exit 1; done
+
+client: setup ## build the client package, and collect the wheels that it needs (docs/client.md)
+	@$(VENV)/python scripts/client.py
 
 lock: ## pin in requirements.lock what .venv holds now
 	@$(VENV)/python scripts/lock.py

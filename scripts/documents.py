@@ -11,24 +11,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tool_environment import NotInstalled, make_environment
+
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "docs" / "site"
 REQUIREMENTS = SITE / "requirements.txt"
 BUILD = ROOT / "build" / "documents"
 ENVIRONMENT = BUILD / "environment"
-# A copy of the requirements that the environment holds, written once they are all installed.
-INSTALLED = ENVIRONMENT / "installed.txt"
-
-
-def make_environment() -> None:
-    """Install what the requirements pin, unless that has been done."""
-    if INSTALLED.exists() and INSTALLED.read_text() == REQUIREMENTS.read_text():
-        return
-    print("Installing Sphinx into build/documents/environment.", flush=True)
-    subprocess.run([sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT)], check=True)
-    pip = [str(ENVIRONMENT / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    subprocess.run([*pip, "--requirement", str(REQUIREMENTS)], check=True)
-    shutil.copy(REQUIREMENTS, INSTALLED)
 
 
 def copy_documents() -> Path:
@@ -66,12 +55,9 @@ def build_site(source: Path) -> int:
 
 def main() -> int:
     try:
-        make_environment()
-    except subprocess.CalledProcessError as error:
-        print(
-            f"pip could not install {REQUIREMENTS.relative_to(ROOT)} (exit code {error.returncode}).", file=sys.stderr
-        )
-        print("Check the network and the setting of pip's index, and run `make docs` again.", file=sys.stderr)
+        make_environment(ENVIRONMENT, REQUIREMENTS, "make docs")
+    except NotInstalled as error:
+        print(error, file=sys.stderr)
         return 1
     return build_site(copy_documents())
 

@@ -15,4 +15,6 @@ from steersman.knobs import Knob
 from steersman.run import Run
 from steersman.spec import SpecError
 
-__all__ = ["Damaged", "Done", "Knob", "Refusal", "Run", "SavedCheckpoint", "SpecError", "attach"]
+__version__ = "0.1.0"
+
+__all__ = ["Damaged", "Done", "Knob", "Refusal", "Run", "SavedCheckpoint", "SpecError", "__version__", "attach"]

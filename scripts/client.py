@@ -1,0 +1,105 @@
+"""Build the client package and collect the wheels that its extra `agent` needs: `make client`.
+
+The packages are then in build/client/packages. `--output` names another folder, whose packages are replaced.
+`--python` and `--platform` limit the wheels that are collected.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tool_environment import NotInstalled, make_environment
+
+ROOT = Path(__file__).resolve().parents[1]
+BUILD = ROOT / "build" / "client"
+PACKAGES = BUILD / "packages"
+EXTRA = "agent"
+PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
+# Names of pip for what each wheel may be built for; a wheel of any of them will do.
+PLATFORMS = {
+    "linux-x86_64": ("manylinux2014_x86_64", "manylinux_2_28_x86_64"),
+    "linux-aarch64": ("manylinux2014_aarch64", "manylinux_2_28_aarch64"),
+    "macos-arm64": ("macosx_11_0_arm64",),
+}
+KINDS = ("*.whl", "*.tar.gz")
+
+
+class Failed(Exception):
+    """A step failed; the text says which, and what to do."""
+
+
+def build(python: Path, folder: Path) -> Path:
+    """Build sdist, and wheel from it, into `folder`; return the wheel."""
+    with tempfile.TemporaryDirectory() as scratch:
+        source = Path(scratch) / "steersman"
+        shutil.copytree(ROOT / "steersman", source, ignore=shutil.ignore_patterns("__pycache__"))
+        # A copy of the package needs the licence beside it.
+        shutil.copy(ROOT / "LICENSE", source)
+        options = ["--no-isolation", "--outdir", str(folder), str(source)]
+        _run([str(python), "-m", "build", *options], "the package could not be built")
+    return next(folder.glob("steersman-*.whl"))
+
+
+def collect(python: Path, wheel: Path, folder: Path, pythons: list[str], platforms: list[str]) -> None:
+    """Download the wheels that the extra of `wheel` needs, at the versions of requirements.lock."""
+    for platform in platforms:
+        for version in pythons:
+            command = [str(python), "-m", "pip", "--disable-pip-version-check", "download", "--quiet"]
+            command += ["--only-binary", ":all:", "--python-version", version, "--implementation", "cp"]
+            for tag in PLATFORMS[platform]:
+                command += ["--platform", tag]
+            command += ["--constraint", str(ROOT / "requirements.lock"), "--dest", str(folder), f"{wheel}[{EXTRA}]"]
+            _run(command, f"the wheels of steersman[{EXTRA}] for Python {version} on {platform} could not be collected")
+
+
+def publish(folder: Path, output: Path) -> list[str]:
+    """Move the packages of `folder` to `output`, remove others there, and return their names."""
+    output.mkdir(parents=True, exist_ok=True)
+    found = sorted(path for kind in KINDS for path in folder.glob(kind))
+    for path in found:
+        # First beside its place, which may be on another file system: whoever reads it gets a whole file.
+        arriving = output / f".{path.name}.new"
+        shutil.copyfile(path, arriving)
+        arriving.replace(output / path.name)
+    names = {path.name for path in found}
+    for kind in KINDS:
+        for path in output.glob(kind):
+            if path.name not in names:
+                path.unlink()
+    return sorted(names)
+
+
+def _run(command: list[str], problem: str) -> None:
+    done = subprocess.run(command, cwd=BUILD, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        raise Failed(f"{problem}:\n{done.stdout.strip()[-3000:]}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--output", type=Path, default=PACKAGES, help="folder of the packages")
+    parser.add_argument("--python", action="append", choices=PYTHONS, help="only for this Python; may be repeated")
+    parser.add_argument("--platform", action="append", choices=PLATFORMS, help="only for this platform")
+    chosen = parser.parse_args()
+    BUILD.mkdir(parents=True, exist_ok=True)
+    try:
+        python = make_environment(BUILD / "environment", ROOT / "scripts" / "client_requirements.txt", "make client")
+        with tempfile.TemporaryDirectory(dir=BUILD) as scratch:
+            folder = Path(scratch)
+            wheel = build(python, folder)
+            collect(python, wheel, folder, chosen.python or list(PYTHONS), chosen.platform or list(PLATFORMS))
+            names = publish(folder, chosen.output.resolve())
+    except (Failed, NotInstalled) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print("\n".join([f"{len(names)} packages are in {chosen.output}:", *names]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

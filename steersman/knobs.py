@@ -224,14 +224,19 @@ def learning_rate_knob(
     """Return a knob of the learning rate that a schedule multiplies; see `Run.learning_rate_knob`."""
     if not parameter_groups.has_learning_rates(optimizer):
         raise TypeError(f"{LEARNING_RATE_KNOB} takes an optimizer of torch, not {shown(optimizer)}")
+    if not parameter_groups.is_schedule(scheduler):
+        raise TypeError(f"{LEARNING_RATE_KNOB} takes a schedule of torch, or several in a list, not {shown(scheduler)}")
     if scheduler is not None:
         parameter_groups.keep_base(optimizer)
     groups = parameter_groups.group_names(optimizer)
+    # Now too: a CUDA graph that is captured later reads them where they lie.
+    parameter_groups.own_learning_rates(optimizer)
     bases = parameter_groups.base_learning_rates(optimizer)
 
     def apply(value: float, group: str = "") -> None:
-        present = parameter_groups.base_learning_rates(optimizer)
-        parameter_groups.change_learning_rate(optimizer, scheduler, present[group], value, group)
+        present = parameter_groups.base_of_group(optimizer, group)
+        if present is not None:
+            parameter_groups.change_learning_rate(optimizer, scheduler, present, value, group)
 
     help = "size of a step; a schedule multiplies it" if scheduler is not None else "size of a step"
     spec = ValueSpec(name, "float", minimum, maximum, (), "log", help=help, groups=groups, series=series)

@@ -5,6 +5,7 @@ Knows optimizers and schedules of torch by their attributes alone. Standard libr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
@@ -18,7 +19,8 @@ class Optimizer(Protocol):
 # What the schedules of torch keep in a group beside the value in effect.
 LEARNING_RATES = ("lr", "initial_lr", "max_lr", "min_lr")
 # What they keep in themselves, one value a group.
-OF_SCHEDULES = ("base_lrs", "max_lrs", "_last_lr")
+# `base_values` is what those of timm keep.
+OF_SCHEDULES = ("base_lrs", "max_lrs", "_last_lr", "base_values")
 
 
 def group_names(optimizer: Optimizer) -> tuple[str, ...]:
@@ -33,10 +35,36 @@ def has_learning_rates(optimizer: object) -> bool:
     return isinstance(groups, list) and bool(groups) and all(isinstance(each, dict) and "lr" in each for each in groups)
 
 
+def is_schedule(given: object) -> bool:
+    """Tell whether this may be a schedule, several in a list, or None: people write classes of their own."""
+    if isinstance(given, (list, tuple)):
+        return all(map(is_schedule, given))
+    return not isinstance(given, (str, bytes, int, float, Mapping))
+
+
 def base_learning_rates(optimizer: Optimizer) -> dict[str, float]:
     """Return the base value by the names of the parameter groups; that of the first under "" where they have none."""
     names = group_names(optimizer) or ("",)
     return {name: base_learning_rate(group) for name, group in zip(names, optimizer.param_groups, strict=False)}
+
+
+def base_of_group(optimizer: Optimizer, name: str) -> float | None:
+    """Return the base value of a parameter group, of the first where `name` is ""; None where it is gone."""
+    named = (group for group in optimizer.param_groups if not name or group.get("name") == name)
+    first = next(named, None)
+    return None if first is None else base_learning_rate(first)
+
+
+def own_learning_rates(optimizer: Optimizer) -> None:
+    """Give each group a learning rate of its own.
+
+    torch puts the tensor that was given for all groups into each of them: a change of one would change the others.
+    """
+    seen: set[int] = set()
+    for group in optimizer.param_groups:
+        if id(group["lr"]) in seen and hasattr(group["lr"], "clone"):
+            group["lr"] = group["lr"].clone()
+        seen.add(id(group["lr"]))
 
 
 def keep_base(optimizer: Optimizer) -> None:
@@ -51,8 +79,11 @@ def keep_base(optimizer: Optimizer) -> None:
 
 
 def learning_rate_in_effect(optimizer: Optimizer, name: str = "") -> Any:
-    """Return the learning rate of a parameter group, of the first where it has no name, as the optimizer holds it."""
-    return next(each["lr"] for each in optimizer.param_groups if not name or each.get("name") == name)
+    """Return the learning rate of a parameter group, of the first where it has no name, as the optimizer holds it.
+
+    Not a number where the group is gone.
+    """
+    return next((each["lr"] for each in optimizer.param_groups if not name or each.get("name") == name), math.nan)
 
 
 def base_learning_rate(group: Mapping[str, Any]) -> float:
@@ -70,29 +101,40 @@ def change_learning_rate(
     found = (getattr(schedule, key, None) for schedule in _nested(scheduler) for key in OF_SCHEDULES)
     # By identity: schedules made of others share their lists, and each is to be moved once.
     of_schedules = {id(values): values for values in found if isinstance(values, list)}.values()
+    own_learning_rates(optimizer)
+    # Tensors moved so far: a schedule may hold that of a group.
+    tensors: dict[int, Any] = {}
     for index, group in enumerate(optimizer.param_groups):
         if name and group.get("name") != name:
             continue
         for key in LEARNING_RATES:
             if key in group:
-                group[key] = _moved(group[key], old, new)
+                group[key] = _moved(group[key], old, new, tensors)
         for values in of_schedules:
             if index < len(values):
-                values[index] = _moved(values[index], old, new)
+                values[index] = _moved(values[index], old, new, tensors)
 
 
-def _moved(value: Any, old: float, new: float) -> Any:
+def _moved(value: Any, old: float, new: float, tensors: dict[int, Any]) -> Any:
     if hasattr(value, "fill_"):
-        # In place: a captured CUDA graph reads it where it lies.
-        return value.mul_(new / old) if old else value.fill_(new)
+        if id(value) not in tensors:
+            # In place: a captured CUDA graph reads it where it lies.
+            moved = value.mul_(new / old) if old else value.fill_(new)
+            tensors[id(value)], tensors[id(moved)] = value, moved
+            return moved
+        return value
     if value == old:
         return new
     return value * (new / old) if old else new
 
 
 def _nested(scheduler: object | None) -> Iterator[object]:
-    """Yield a schedule and those that it is made of, or wraps as Accelerate does."""
+    """Yield a schedule and those that it is made of, or wraps as Accelerate does; each of several in a list."""
     if scheduler is None:
+        return
+    if isinstance(scheduler, (list, tuple)):
+        for each in scheduler:
+            yield from _nested(each)
         return
     yield scheduler
     for inner in (*getattr(scheduler, "_schedulers", ()), getattr(scheduler, "scheduler", None)):

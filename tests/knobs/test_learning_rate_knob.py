@@ -175,6 +175,49 @@ def test_a_rate_that_lies_on_a_gpu_is_read_at_a_change_alone() -> None:
     assert knob.change(value=1.0).effective == 1.0 and Device.reads > reads
 
 
+@pytest.mark.parametrize("names", [("body", "head"), ()])
+def test_groups_that_torch_gave_one_tensor_move_once_each(names: tuple[str, ...]) -> None:
+    """torch puts the tensor that is given for all groups into each of them, also into one that is added later."""
+    groups: list[dict[str, Any]] = [{"params": [nn.Parameter(torch.zeros(1))]} for _ in range(2)]
+    for group, name in zip(groups, names, strict=False):
+        group["name"] = name
+    optimizer = torch.optim.Adam(groups, lr=torch.tensor(0.5))
+    knob = learning_rate_knob(optimizer)
+    optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(1))], "name": "late"})
+    knob.change(factor=0.5, group=names[0] if names else "")
+    assert rates(optimizer) == ([0.25, 0.5, 0.5] if names else [0.25, 0.25, 0.25])
+    knob.change(value=0.125, group=names[0] if names else "")
+    assert rates(optimizer) == ([0.125, 0.5, 0.5] if names else [0.125, 0.125, 0.125])
+
+
+@pytest.mark.parametrize("added", [{}, {"name": "late"}, {"name": "head"}])
+def test_groups_may_come_and_go(added: dict[str, Any]) -> None:
+    """As layers are thawed: what the knob knows goes on, whether the new group has a name or not."""
+    optimizer, scheduler = built("lambda")
+    knob = learning_rate_knob(optimizer, scheduler)
+    if added.get("name") == "head":
+        optimizer.param_groups.pop()
+    else:
+        optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(1))], "lr": 0.7, **added})
+    knob.change(value=0.2)
+    assert knob.values == {"body": 0.2, "head": 0.2}
+    assert rates(optimizer) == ([0.2] if added.get("name") == "head" else [0.2, 0.2, 0.7])
+
+
+def test_schedules_of_other_libraries_and_several_in_a_list_are_moved() -> None:
+    """timm keeps its bases as `base_values`; Lightning hands on its schedules in a list."""
+    optimizer, scheduler = built("lambda")
+    of_timm = SimpleNamespace(step=lambda epoch: None, base_values=[0.1, 0.01])
+    learning_rate_knob(optimizer, [scheduler, of_timm]).change(value=0.02, group="body")
+    assert of_timm.base_values == [0.02, 0.01] and scheduler.base_lrs == [0.02, 0.01]
+
+
+@pytest.mark.parametrize("given", ["cosine", 5, {"scheduler": None}])
+def test_what_is_no_schedule_is_refused(run: Run, given: Any) -> None:
+    with pytest.raises(TypeError, match=r"learning_rate_knob\(optimizer, scheduler\) takes a schedule of torch"):
+        run.learning_rate_knob(built("lambda")[0], given)
+
+
 @pytest.mark.parametrize("given", [None, "adam", nn.Linear(1, 1), SimpleNamespace(param_groups=[{}])])
 def test_what_is_no_optimizer_is_refused(run: Run, given: Any) -> None:
     with pytest.raises(TypeError, match=r"learning_rate_knob\(optimizer, scheduler\) takes an optimizer of torch, not"):

@@ -364,6 +364,8 @@ rate_knob_calls = st.one_of(
     st.builds(_rate_knob, st.floats(1e-300, 1e15).map(lambda rate: (rate, rate)),
               st.sampled_from([[""], ["body", "head"], ["same", "same"]])),
     st.builds(lambda given: Call("learning_rate_knob", ROWS["no optimizer"], (given,)), anything),
+    st.builds(lambda given: Call("learning_rate_knob", ROWS["no optimizer"],
+              (SimpleNamespace(param_groups=[{"lr": 0.5}]), given)), st.sampled_from(["cosine", 5, 0.5, {}])),
 )  # fmt: skip
 begin_calls = st.one_of(
     st.builds(lambda step: Call("begin_at", ROWS["whole"], (step[0], 1)), wholes),

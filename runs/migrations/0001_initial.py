@@ -884,6 +884,8 @@ class Migration(migrations.Migration):
                 ("signal", models.CharField(blank=True, max_length=20, verbose_name="signal")),
                 ("error", models.CharField(blank=True, max_length=500, verbose_name="error")),
                 ("traceback", models.TextField(blank=True, verbose_name="traceback")),
+                ("session", models.PositiveBigIntegerField(default=0, editable=False)),
+                ("reports", models.PositiveBigIntegerField(default=0, editable=False)),
                 ("console_offset", models.PositiveBigIntegerField(default=0)),
                 ("console_offsets", models.JSONField(default=dict)),
                 ("unreadable_records", models.PositiveBigIntegerField(default=0, verbose_name="unreadable records")),

@@ -305,6 +305,9 @@ class Attempt(models.Model):
     signal = models.CharField(_("signal"), max_length=20, blank=True)
     error = models.CharField(_("error"), max_length=500, blank=True)
     traceback = models.TextField(_("traceback"), blank=True)
+    # Who reports, and how much was reported: see `runs.recording.record_side.continuing`.
+    session = models.PositiveBigIntegerField(default=0, editable=False)
+    reports = models.PositiveBigIntegerField(default=0, editable=False)
     console_offset = models.PositiveBigIntegerField(default=0)
     # Of the ranks beside the first.
     console_offsets = models.JSONField(default=dict)

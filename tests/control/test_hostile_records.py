@@ -13,9 +13,9 @@ from runs.live.snapshot import latest_values, run_snapshot
 from runs.models import Attempt, EpochMetric, Project, Role, Run
 from runs.recording.lifecycle import Holder, open_attempt
 from steersman.agent.journals.merged import Journals
-from steersman.agent.journals.tail import Position
 from steersman.agent.machine.redactor import Redactor
 from steersman.files import journal
+from steersman.messages.reports import Position
 from steersman.records.kinds import EpochRecord, PointRecord
 from steersman.records.record import Record
 from steersman.records.typed_json import encode

@@ -17,10 +17,10 @@ from runs.recording.lifecycle import Holder, Lease, open_attempt
 from steersman.agent.journals.consoles import ConsolesRead
 from steersman.agent.journals.merged import Journals, JournalsRead
 from steersman.agent.journals.supervisor_deaths import MOST_DEATHS, deaths_at, record_death
-from steersman.agent.journals.tail import Position
 from steersman.agent.machine.redactor import Redactor
 from steersman.files import journal
 from steersman.files.journal import JournalReader, JournalWriter
+from steersman.messages.reports import Position
 from steersman.records.kinds import (
     EndRecord,
     EpochRecord,

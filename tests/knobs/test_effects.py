@@ -15,11 +15,11 @@ from runs.models import Command, CommandState, Project, StoredEvent
 from runs.models import Run as RunRow
 from runs.recording.lifecycle import Holder, Lease, open_attempt
 from steersman.agent.journals.merged import Journals
-from steersman.agent.journals.tail import Position
 from steersman.agent.machine.redactor import Redactor
 from steersman.files.journal import JournalReader, segment_path
 from steersman.files.locks import try_lock
 from steersman.files.mailbox import Mailbox
+from steersman.messages.reports import Position
 from steersman.records.kinds import EffectRecord, KnobsRecord, OutcomeRecord
 from steersman.records.posted import PostedCommand
 from steersman.records.record import Record

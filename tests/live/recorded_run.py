@@ -51,7 +51,6 @@ from tests.support.stored_points import float32
 from trainer.control.command_dispatch import as_posted
 from trainer.control.deaf_training import NOT_LOOKING
 from trainer.control.restart import conclude
-from trainer.ingest.offsets import open_journals
 from trainer.ingest.stall_report import StallReport
 from trainer.ingest.store import Ingest, StoredProgress
 from trainer.ingest.ticks import Tick
@@ -177,13 +176,14 @@ class RecordedRun:
         client = Client(folder, 0, lock)
         self.opened += (lock.release, client._journal.close)
         run = self.row
-        attempt = run.attempts.get(pk=lease.attempt_id)
+        ingest = self._ingest(lease, folder)
+        attached = ingest.attach()
         self.training = Training(
             lease=lease,
             folder=folder,
             client=client,
-            journals=open_journals(attempt, folder),
-            ingest=self._ingest(lease, folder),
+            journals=Journals(folder, attached.positions, attached.last_steps),
+            ingest=ingest,
             mailbox=Mailbox(folder),
             stall=StallReport(run, lease.number),
             step=checkpoint.step if checkpoint else 0,

@@ -25,9 +25,9 @@ from runs.series.exports import series_csv
 from runs.series.newest import newest_points
 from runs.series.raw_points import Place, raw_points
 from steersman.agent.journals.merged import Journals
-from steersman.agent.journals.tail import Position
 from steersman.agent.machine.redactor import Redactor
 from steersman.files.locks import try_lock
+from steersman.messages.reports import Position
 from steersman.run import Run as Training
 from steersman.run import worker_lock_path
 from trainer.ingest.store import Ingest, StoredProgress

@@ -16,9 +16,9 @@ from runs.protocol.events import EpochDone, LogWritten
 from runs.recording.lifecycle import Holder, Lease, open_attempt
 from runs.series.exports import epochs_csv
 from steersman.agent.journals.merged import Journals
-from steersman.agent.journals.tail import Position
 from steersman.agent.machine.redactor import Redactor
 from steersman.files.locks import try_lock
+from steersman.messages.reports import Position
 from steersman.run import Run as Training
 from steersman.run import worker_lock_path
 from trainer.ingest.store import Ingest, StoredProgress

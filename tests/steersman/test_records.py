@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 
 from steersman.agent.journals.empty_record import NEVER_LOGGED, reproach
 from steersman.agent.journals.merged import Journals
-from steersman.agent.journals.tail import Position
 from steersman.agent.supervise.stall import StallWatch
 from steersman.commands import Control
 from steersman.files import journal
 from steersman.files.journal import JournalReader, JournalWriter, segment_path
 from steersman.files.mailbox import Mailbox
+from steersman.messages.reports import Position
 from steersman.records import kinds
 from steersman.records.posted import Decision, PostedCommand
 from steersman.records.record import KINDS, PLACE, Record

@@ -17,10 +17,10 @@ from runs.series import storage
 from runs.series.charts import Extent, charts
 from steersman import values
 from steersman.agent.journals.merged import Journals
-from steersman.agent.journals.tail import Position
 from steersman.agent.machine.redactor import Redactor
 from steersman.commands import Done
 from steersman.files.locks import try_lock
+from steersman.messages.reports import Position
 from steersman.records.posted import PostedCommand
 from steersman.run import Run as Client
 from steersman.run import worker_lock_path

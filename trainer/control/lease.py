@@ -15,6 +15,8 @@ from runs.models import Attempt, Run
 from runs.protocol.events import LogLine
 from runs.recording.lifecycle import SILENT_AFTER_S, AttemptEnd, Fenced, Holder, Lease, adopt_attempt
 from steersman.agent.folders import attempt_folder, boot_id, close_attempt, host_name, living_worker, run_folder
+from steersman.agent.journals.consoles import Consoles
+from steersman.agent.journals.merged import Journals
 from steersman.agent.journals.supervisor_deaths import CarefulReader
 from steersman.agent.launch.worker_group import WorkerGroup
 from steersman.agent.machine.redactor import Redactor
@@ -25,7 +27,6 @@ from steersman.files.private import make_private
 from trainer.control.console_keeping import ConsoleKeeping
 from trainer.control.exit_status import judge_end, name_rank, redacted
 from trainer.control.restart import conclude
-from trainer.ingest.offsets import open_consoles, open_journals
 from trainer.ingest.partial_store import one_line
 from trainer.ingest.store import Ingest, StoredProgress
 from trainer.ingest.ticks import Tick
@@ -136,7 +137,9 @@ def store_leftovers(lease: Lease, folder: Path) -> AttemptEnd:
     redactor = Redactor(settings.STEERSMAN_DATA, settings.BASE_DIR)
     ingest = Ingest(lease, folder, redactor, progress, of_the_dead=True)
     attempt = Attempt.objects.get(pk=lease.attempt_id)
-    journals, consoles = open_journals(attempt, folder), open_consoles(attempt, folder)
+    attached = ingest.attach()
+    journals = Journals(folder, attached.positions, attached.last_steps)
+    consoles = Consoles(folder, attached.console_offsets)
     reader = CarefulReader(folder, journals)
     reader.start(ingest.set_aside, ended=True)
     while (read := reader.read(ended=True)) is not None:

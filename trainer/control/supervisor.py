@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,20 +15,22 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from runs.models import Attempt, Command, CommandState, Run, RunState
+from runs.models import Attempt, Command, CommandState, RunState
 from runs.protocol.commands import Stop
 from runs.protocol.events import LogLine
 from runs.recording import announcer
 from runs.recording.feed import announce_heartbeat
 from runs.recording.lifecycle import HEARTBEAT_INTERVAL_S, AttemptEnd, Fenced, Lease, renew_lease
-from runs.series import storage
+from runs.recording.record_side.continuing import Superseded
+from runs.recording.record_side.folding import Folding
+from steersman.agent.journals.consoles import Consoles
 from steersman.agent.journals.empty_record import reproach
+from steersman.agent.journals.merged import Journals
 from steersman.agent.journals.supervisor_deaths import CarefulReader
 from steersman.agent.launch.given_devices import device_there
 from steersman.agent.launch.worker_group import WorkerGroup
 from steersman.agent.machine.out_of_memory import OomKills
 from steersman.agent.machine.redactor import Redactor
-from steersman.agent.machine.sampler import Sampler
 from steersman.agent.supervise.collector import collect_rarely
 from steersman.agent.supervise.forced_exit import AWAY, RECORD_END_TIMEOUT_S, ForcedExit
 from steersman.agent.supervise.heartbeat import HeartbeatThread
@@ -45,7 +47,7 @@ from trainer.control.deaf_training import DeafTraining
 from trainer.control.display import Display
 from trainer.control.exit_status import judge_end, name_rank, redacted
 from trainer.control.restart import conclude, ending_commands
-from trainer.ingest.offsets import open_consoles, open_journals
+from trainer.control.sampling import Sampling
 from trainer.ingest.partial_store import one_line
 from trainer.ingest.stall_report import StallReport
 from trainer.ingest.store import Ingest, StoredProgress
@@ -57,13 +59,6 @@ logger = logging.getLogger(__name__)
 
 TICK_INTERVAL_S = 0.010
 CONSOLE_INTERVAL_S = 0.25
-# Step metrics of this many events are folded at once; the newest stay for viewers that reconnect.
-FOLD_EVENTS = 500
-KEPT_EVENTS = 1_000
-# Seconds of it: a portal that reads events from the database must find them, and so must a page that was just loaded.
-KEPT_EVENTS_OF_A_BURST = 50
-FOLD_INTERVAL_S = 10.0
-LARGEST_UNFOLDED_POINTS = 20_000
 # A database that is away is asked again after this; the journal keeps everything meanwhile.
 DATABASE_PAUSE_S = 0.5
 # Who was suspended for longer than this between two looks may hold the run no more.
@@ -99,10 +94,7 @@ class Supervisor:
         self._redactor = Redactor(settings.STEERSMAN_DATA, settings.BASE_DIR)
         self._ingest = Ingest(lease, folder, self._redactor, self.progress)
         attempt = Attempt.objects.select_related("run").get(pk=lease.attempt_id)
-        self.progress.environment = attempt.environment
-        self._journals = open_journals(attempt, folder)
-        self._reader = CarefulReader(folder, self._journals)
-        self._consoles = open_consoles(attempt, folder)
+        self._attach()
         self._console_keeping = ConsoleKeeping(lease.run_id, folder, attempt.ranks)
         self._mailbox = Mailbox(folder)
         self._mailbox.settle()
@@ -113,10 +105,8 @@ class Supervisor:
         self._stall = StallReport(attempt.run, lease.number)
         self._is_recipe = attempt.run.recipe_id is not None
         device = device_there(attempt.run.device, os.environ) if self._is_recipe else "auto"
-        self._sampler = Sampler(data=settings.STEERSMAN_DATA, device=device)
-        self._sampler.follow(group.pids)
+        self._sampling = Sampling(group, settings.STEERSMAN_DATA, device)
         self._oom_kills = OomKills(group.pids[0] if group.pids else os.getpid())
-        self._told_gpu_problems: set[str] = set()
         self._resumes = attempt.resumed_step is not None or attempt.adoptions > 0
         self._alerts = AlertThread(lease, self._redactor)
         self._pending_lines = list(lines)
@@ -124,17 +114,24 @@ class Supervisor:
         self._last_heartbeat = 0.0
         self._ticked_at = time.monotonic()
         self._last_console = 0.0
-        self._last_fold = time.monotonic()
-        self._unfolded_points = 0
+        self._folding = Folding(lease.run_id)
         self._database = DatabaseState(lease.run_id)
         self._forced_exit = ForcedExit(interrupts, group, lambda: self._ticked_at, self._dispatch.post_stop)
         self._deaf = DeafTraining(lease, folder, self._mailbox, group, self._warn)
+
+    def _attach(self) -> None:
+        """Begin a session, and read journals and consoles from where they are stored."""
+        attached = self._ingest.attach()
+        self.progress.environment = attached.environment
+        self._journals = Journals(self.folder, attached.positions, attached.last_steps)
+        self._reader = CarefulReader(self.folder, self._journals)
+        self._consoles = Consoles(self.folder, attached.console_offsets)
 
     def follow(self) -> int:
         """Follow the worker until it has ended and all that it wrote is stored; return the exit code of `train`."""
         collect_rarely()
         self._heart.start()
-        self._sampler.start()
+        self._sampling.start()
         self._forced_exit.start()
         self._console_keeping.start()
         self._alerts.start(resumes=self._resumes)
@@ -146,6 +143,9 @@ class Supervisor:
                 self._wake.clear()
                 self._tick()
             return self._finish()
+        except Superseded as error:
+            logger.error("%s: this one writes nothing more, and leaves the training to it", error)
+            return EXIT_FENCED
         except Fenced as error:
             logger.error("%s: this supervisor writes nothing more and ends its worker", error)
             # Not a signal that it could answer with a checkpoint.
@@ -165,7 +165,7 @@ class Supervisor:
             self._alerts.finish(0.0)
             self._heart.stop()
             self._console_keeping.stop()
-            self._sampler.stop()
+            self._sampling.stop()
             self.display.close()
             announcer.current().flush(2.0)
 
@@ -191,13 +191,11 @@ class Supervisor:
                 # Without a supervisor SIGTERM would have ended it.
                 self._deaf.end(SIGTERM_IS_IGNORED, now)
             push_due = now - self._last_store >= settings.STEERSMAN_PUSH_MS / 1000 or self._outcome_waits()
-            if heartbeat_due or (
-                push_due and (self._journals.has_more() or now - self._last_console >= CONSOLE_INTERVAL_S)
-            ):
+            has_news = self._ingest.under_way or self._journals.has_more()
+            if heartbeat_due or (push_due and (has_news or now - self._last_console >= CONSOLE_INTERVAL_S)):
                 self._store(heartbeat_due)
                 self._console_keeping.bound_text()
-            if now - self._last_fold >= FOLD_INTERVAL_S:
-                self._fold()
+            self._folding.look()
             self._database.note_back()
         except (DatabaseError, OSError) as error:
             self._database.note_away(error, "the journal keeps what is logged")
@@ -222,8 +220,16 @@ class Supervisor:
         before, self._outcomes = self._outcomes, self._mailbox.outcomes
         return self._outcomes != before
 
-    def _store(self, heartbeat: bool) -> bool:
-        """Store what journal, console and sampler have; return whether the journal brought something."""
+    def _store(self, heartbeat: bool) -> None:
+        """Store what was under way when the database went away, or else what journal, console and sampler have."""
+        tick = self._ingest.under_way or self._gather(heartbeat)
+        if tick is not None:
+            self._hand_over(tick)
+            self._last_store = time.monotonic()
+            self.display.show(self.progress)
+
+    def _gather(self, heartbeat: bool) -> Tick | None:
+        """Return what is to be stored next, None where nothing is."""
         now = time.monotonic()
         self._pending_lines += self._alerts.take_lines() + self._console_keeping.take_lines()
         tick = Tick(lines=self._pending_lines)
@@ -238,36 +244,28 @@ class Supervisor:
         if heartbeat:
             self._last_heartbeat = now
             self._oom_kills.has_killed()
-            self._sampler.follow(self.group.pids)
-            sample = self._sampler.take()
-            if sample:
-                elsewhere = self.group.take_samples(self._sampler.boards)
-                tick.system = {name: round(value, 3) for name, value in (sample.values | elsewhere).items()}
-            self._tell_of_gpus(tick)
+            self._sampling.put(tick)
             self._stall.put(tick, now)
             tick.run["supervisor_report"] = self._ingest.timing.report(self._journals.backlog_bytes(tick.read))
         if tick.read is None and tick.console is None and not heartbeat:
-            return False
-        self._ingest.store(tick)
+            return None
         self._pending_lines = []
+        return tick
+
+    def _hand_over(self, tick: Tick) -> bool:
+        """Store a tick and go on behind it; return False where the database holds less than was stored before.
+
+        Then that is read again: a database server that failed over may have lost its last commits.
+        """
+        stored = self._ingest.store(tick)
+        if self._ingest.under_way:
+            logger.warning("the database holds %d reports of this attempt: reading on from there", stored.number)
+            self._pending_lines = tick.lines + self._pending_lines
+            self._attach()
+            return False
         self._settle(tick)
         self._stall.settle(tick)
-        self._last_store = time.monotonic()
-        self.display.show(self.progress)
-        return tick.read is not None
-
-    def _fold(self) -> None:
-        """Keep the number of events bounded: work and storage of a run of days must not grow with its ticks."""
-        self._last_fold = time.monotonic()
-        last, folded = Run.objects.values_list("last_seq", "replay_from").get(pk=self.lease.run_id)
-        if last - folded > KEPT_EVENTS + FOLD_EVENTS or self._unfolded_points > LARGEST_UNFOLDED_POINTS:
-            self._fold_all_but_the_newest()
-
-    def _fold_all_but_the_newest(self) -> None:
-        # Events of a burst are so large that reading a chart past them would cost more than a viewer's reload.
-        keep = KEPT_EVENTS if self._unfolded_points <= LARGEST_UNFOLDED_POINTS else KEPT_EVENTS_OF_A_BURST
-        storage.fold(self.lease.run_id, keep_latest=keep)
-        self._unfolded_points = 0
+        return True
 
     def _settle(self, tick: Tick) -> None:
         records = tick.read.records if tick.read is not None else []
@@ -283,27 +281,15 @@ class Supervisor:
         )
         if tick.read is not None:
             self._journals.advance(tick.read)
-            self._unfolded_points += sum(
-                len(record.values) for record in tick.read.records if isinstance(record, PointRecord)
-            )
+            points = (record for record in tick.read.records if isinstance(record, PointRecord))
+            self._folding.note(sum(len(point.values) for point in points))
         self._console_keeping.take(tick)
         if tick.console is not None:
             self._consoles.advance(tick.console)
             self.display.console(tick.console.lines)
             if tick.console.unfinished is not None:
                 self.display.unfinished(tick.console.unfinished)
-        uuids = self.progress.environment.get("gpu_uuids")
-        if uuids:
-            self._sampler.watch(uuids)
-
-    def _tell_of_gpus(self, tick: Tick) -> None:
-        tick.gpus = self._sampler.gpus
-        notes = self._sampler.take_notes()
-        tick.lines += [LogLine(text=note.text, source="steersman", level=note.level) for note in notes]
-        problem = self._sampler.problem
-        if problem and problem not in self._told_gpu_problems:
-            self._told_gpu_problems.add(problem)
-            tick.lines.append(LogLine(text=problem, source="steersman", level="info"))
+        self._sampling.watch(self.progress.environment.get("gpu_uuids") or [])
 
     def _finish(self) -> int:
         """Store what the worker left, record how it ended, and return the exit code."""
@@ -312,10 +298,10 @@ class Supervisor:
         self._wait_for_database(self._store_rest)
         self._alerts.finish()
         self._pending_lines += self._alerts.take_lines()
-        self._wait_for_database(self._store_lines)
+        self._wait_for_database(self._store_rest)
         end = self._wait_for_database(self._judge_end)
         self._wait_for_database(lambda: conclude(self.lease, end))
-        self._wait_for_database(self._fold_all_but_the_newest)
+        self._wait_for_database(self._folding.fold_all_but_the_newest)
         self._wait_for_database(lambda: self._console_keeping.bound_text(ended=True))
         self._console_keeping.end()
         self.display.end(self.progress, end)
@@ -334,19 +320,19 @@ class Supervisor:
             self._warn(text)
 
     def _store_rest(self) -> None:
-        while (read := self._reader.read(ended=True)) is not None:
-            tick = Tick(read=read)
-            self._ingest.store(tick)
-            self._settle(tick)
-        tick = Tick(lines=self._pending_lines, console=self._consoles.read(ended=True), gpus=self._sampler.gpus)
-        self._ingest.store(tick)
-        self._pending_lines = []
-        self._settle(tick)
+        while not all(map(self._hand_over, self._rest())):
+            continue
 
-    def _store_lines(self) -> None:
-        if self._pending_lines:
-            self._ingest.store(Tick(lines=self._pending_lines))
-            self._pending_lines = []
+    def _rest(self) -> Iterator[Tick]:
+        """Yield what is left to store, the next tick when the one before is stored."""
+        if self._ingest.under_way:
+            yield self._ingest.under_way
+        while (read := self._reader.read(ended=True)) is not None:
+            yield Tick(read=read)
+        tick = Tick(lines=self._pending_lines, console=self._consoles.read(ended=True))
+        self._pending_lines = []
+        self._sampling.put_gpus(tick)
+        yield tick
 
     def _wait_for_database(self, work: Callable[[], Result]) -> Result:
         since: float | None = None

@@ -18,16 +18,19 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from runs.models import Attempt, JournalOffset, Run
+from runs.models import Attempt, Run
 from runs.protocol.events import Event, LineUnfinished, LogLine, LogWritten, Metrics, SystemSampled
 from runs.recording import feed
 from runs.recording.database_errors import is_refusal
 from runs.recording.lifecycle import Fenced, Lease, renew_lease
+from runs.recording.record_side import continuing
+from runs.recording.record_side.continuing import NotContinued
 from runs.series import storage
 from runs.series.laps import StepOrder, places_of
 from steersman.agent.journals.merged import JournalsRead
 from steersman.agent.machine.nvml import GpuDescription
 from steersman.agent.machine.redactor import Redactor
+from steersman.messages.reports import Attached, Stored
 from steersman.records.kinds import EndRecord, EnvironmentRecord, EpochRecord, PlanRecord, PointRecord
 from steersman.records.record import Record
 from trainer.ingest.partial_store import (
@@ -77,15 +80,59 @@ class Ingest:
         # Where the series are; read where the first points come.
         self._order: StepOrder | None = None
         self._gpus: tuple[GpuDescription, ...] = ()
+        self._session = 0
+        self._number = 0
+        # What is stored next, before anything else: whether it was stored is not known until the database answers.
+        self.under_way: Tick | None = None
         self.timing = StoreTiming()
 
-    def store(self, tick: Tick) -> None:
-        """Commit a tick and announce it. Raises `runs.recording.lifecycle.Fenced` where another attempt holds the run.
+    def attach(self) -> Attached:
+        """Begin a session: from here on no other supervisor of this attempt stores anything. Return what is stored.
 
-        Where something in it cannot be stored, that alone is set aside: see `trainer.ingest.partial_store`.
+        Raises `runs.recording.lifecycle.Fenced` if another attempt holds the run.
         """
-        aside: list[Record] = []
+        attached = continuing.attach(self.lease)
+        self._session, self._number = attached.session, attached.next_report
+        self.under_way = None
+        self._forget()
+        return attached
+
+    def store(self, tick: Tick) -> Stored:
+        """Commit a tick, once, and announce it; return what is stored then.
+
+        After an error of the database the same tick must come again: if the first one was committed after all, nothing
+        is stored a second time. Where something in a tick cannot be stored, that alone is set aside: see
+        `trainer.ingest.partial_store`. Raises `runs.recording.lifecycle.Fenced` if another attempt holds the run, or
+        another supervisor this attempt.
+        """
+        assert self.under_way in (None, tick), "one tick at a time: the one before has no answer yet"
+        if not self._session:
+            self.attach()
+        self.under_way = tick
         began = time.monotonic()
+        try:
+            aside = self._store_once(tick)
+        except NotContinued:
+            self._forget()
+            stored = continuing.held(self.lease, self._session)
+            if stored.number != self._number:
+                return stored
+            aside = []
+        except Exception:
+            # Whether it was committed is not known.
+            self._forget()
+            raise
+        self.under_way, self._number = None, self._number + 1
+        self.timing.note(time.monotonic() - began)
+        self._note_progress(_without(tick.read.records if tick.read else [], aside))
+        return Stored(self._number - 1, tick.read.positions if tick.read else {})
+
+    def _forget(self) -> None:
+        """Read again what is known of the rows, when it is needed next."""
+        self._order = None
+
+    def _store_once(self, tick: Tick) -> list[Record]:
+        """Store a tick that continues what is stored; return the records that were set aside."""
         order = self._order
         try:
             with transaction.atomic():
@@ -93,27 +140,22 @@ class Ingest:
                 self._put(tick)
         except Exception as error:
             self._order = order
-            if isinstance(error, Fenced) or not is_refusal(error):
+            if isinstance(error, (Fenced, NotContinued)) or not is_refusal(error):
                 raise
             logger.warning("a tick cannot be stored whole (%s): storing its parts", one_line(error))
-            aside = self._store_parts(tick)
-        self.timing.note(time.monotonic() - began)
-        self._note_progress(_without(tick.read.records if tick.read else [], aside))
+            return self._store_parts(tick)
+        self._gpus = tick.gpus or self._gpus
+        return []
 
     def _store_parts(self, tick: Tick) -> list[Record]:
         """Store all of a tick that can be, in one transaction; return the records that were set aside."""
         refused: list[tuple[Part, Exception]] = []
-        order = self._order
-        try:
-            with transaction.atomic():
-                self._begin(tick)
-                for part in parts_of(tick):
-                    refused += store_apart(part, self._put)
-                for part, error in refused:
-                    self._set_aside(part, error)
-        except Exception:
-            self._order = order
-            raise
+        with transaction.atomic():
+            self._begin(tick)
+            for part in parts_of(tick):
+                refused += store_apart(part, self._put)
+            for part, error in refused:
+                self._set_aside(part, error)
         return [record for part, _ in refused if part.read for record in part.read.records]
 
     def _set_aside(self, part: Part, error: Exception) -> None:
@@ -126,19 +168,28 @@ class Ingest:
 
     def set_aside(self, read: JournalsRead, error: str) -> None:
         """Go on behind records that a supervisor cannot live with, and keep them beside the journal."""
-        with transaction.atomic():
-            renew_lease(self.lease, recover=not self._of_the_dead)
-            self._store_position(read)
-            for record in read.records:
-                self._set_aside(Tick(read=JournalsRead([record])), RuntimeError(error))
+        if not self._session:
+            self.attach()
+        try:
+            with transaction.atomic():
+                renew_lease(self.lease, recover=not self._of_the_dead)
+                continuing.count_report(self.lease, self._session, self._number)
+                self._store_position(read)
+                for record in read.records:
+                    self._set_aside(Tick(read=JournalsRead([record])), RuntimeError(error))
+        except NotContinued:
+            # Committed before, though the answer of the database did not come.
+            if continuing.held(self.lease, self._session).number != self._number:
+                raise
+        self._number += 1
 
     def _begin(self, tick: Tick) -> None:
-        """Prove the lease, and write how far journal and consoles are consumed by the tick."""
+        """Prove the lease and that the tick is the next one, and write how far it consumes journal and consoles."""
         progress = _progress_fields(tick.read.records if tick.read else [])
         # The heartbeat comes first: it takes the run's row lock and proves that the lease still holds.
         renew_lease(self.lease, recover=not self._of_the_dead, **progress, **tick.run)
-        if progress:
-            Attempt.objects.filter(pk=self.lease.attempt_id).update(last_step=progress["step"])
+        last_step = {"last_step": progress["step"]} if progress else {}
+        continuing.count_report(self.lease, self._session, self._number, **last_step)
         if tick.read is not None:
             self._store_position(tick.read)
         if tick.console is not None:
@@ -165,7 +216,6 @@ class Ingest:
             metrics.append(sampled)
         if tick.gpus and tick.gpus != self._gpus:
             events.append(self._records.store_gpus(tick.gpus))
-            self._gpus = tick.gpus
         events += self._console_events(tick)
         if metrics:
             storage.update_latest(self.lease.run_id, metrics)
@@ -183,13 +233,7 @@ class Ingest:
         return self._order.copy() if self._order is not None else StepOrder()
 
     def _store_position(self, read: JournalsRead) -> None:
-        for rank, position in read.positions.items():
-            JournalOffset.objects.update_or_create(
-                attempt_id=self.lease.attempt_id,
-                rank=rank,
-                segment=position.segment,
-                defaults={"offset": position.offset, "next_number": position.next_number},
-            )
+        continuing.move_positions(self.lease, read.begin, read.positions)
         if read.unreadable:
             attempt = Attempt.objects.get(pk=self.lease.attempt_id)
             attempt.unreadable_records += read.unreadable

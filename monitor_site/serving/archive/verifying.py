@@ -23,9 +23,10 @@ from runs.recording.lifecycle import LIVE
 from runs.series.chunks import CHUNK_POINTS, unpack_buckets, unpack_points
 from runs.series.storage import POINT_KINDS
 from steersman.agent.folders import attempt_folder, run_folder
-from steersman.agent.journals.tail import JournalTail, Position
+from steersman.agent.journals.tail import JournalTail
 from steersman.files.checkpoint import MANIFEST, Damaged, is_whole, verify, verify_checkpoint
 from steersman.files.journal import segment_path
+from steersman.messages.reports import Position
 from steersman.records.kinds import CheckpointRecord
 
 # What a training removes or saves is told by its journal, and read from there within a tick.

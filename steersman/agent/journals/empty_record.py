@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from steersman.agent.journals.tail import JournalTail, Position
+from steersman.agent.journals.tail import JournalTail
 from steersman.files.journal import segment_path
+from steersman.messages.reports import Position
 
 NEVER_ATTACHED = (
     "Nothing was recorded: no process of this training called attach(). Put `run = steersman.attach()` into the "

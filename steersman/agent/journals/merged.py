@@ -15,7 +15,8 @@ from itertools import accumulate, islice, pairwise
 from pathlib import Path
 
 from steersman.agent.journals.reduction import reduce_values
-from steersman.agent.journals.tail import JournalTail, Position, Read
+from steersman.agent.journals.tail import JournalTail, Read
+from steersman.messages.reports import Position
 from steersman.records.kinds import EndRecord, PointRecord
 from steersman.records.record import Record
 
@@ -26,11 +27,12 @@ MOST_HELD = 20_000
 
 @dataclass(slots=True)
 class JournalsRead:
-    """Records to store together, and up to where each rank's journal is consumed by them."""
+    """Records to store together, and up to where each rank's journal is consumed by them, and was before (`begin`)."""
 
     records: list[Record] = field(default_factory=list)
     positions: dict[int, Position] = field(default_factory=dict)
     unreadable: int = 0
+    begin: dict[int, Position] = field(default_factory=dict)
     # How many records of each rank these were, and the last step by name.
     taken: dict[int, int] = field(default_factory=dict)
     last_steps: dict[str, int] = field(default_factory=dict)
@@ -128,6 +130,7 @@ class Journals:
         Where the ranks have `ended`, nobody is waited for.
         """
         batch = self._read_alone(ended, most) if len(self._lanes) == 1 else self._read_together(ended, most)
+        batch.begin = {lane.rank: lane.tail.position for lane in self._lanes if lane.rank in batch.positions}
         return batch if batch.positions or batch.unreadable else None
 
     def advance(self, batch: JournalsRead) -> None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steersman.agent.journals.merged import Journals, JournalsRead
-from steersman.agent.journals.tail import Position
 from steersman.files.private import write_private
+from steersman.messages.reports import Position
 from steersman.records.typed_json import Malformed, decode, encode
 
 DEATHS_FILE = "deaths.json"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from steersman.files.journal import LARGEST_RECORD_BYTES, SYNC, Behind, JournalReader, decode, segment_path
+from steersman.messages.reports import Position
 from steersman.records.kinds import EndRecord
 from steersman.records.record import Record
 
@@ -14,15 +15,6 @@ from steersman.records.record import Record
 LARGEST_READ_BYTES = 2 << 20
 # What other threads of a worker may still log after its END record.
 AFTER_END_BYTES = 64 << 10
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """How far a journal is consumed: all before `offset` of `segment`, all numbers below `next_number`."""
-
-    segment: int = 0
-    offset: int = 0
-    next_number: int = 0
 
 
 @dataclass(frozen=True, slots=True)

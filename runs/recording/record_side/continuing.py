@@ -1,0 +1,103 @@
+"""Whether a report continues what is stored: by session, number and positions, in the transaction that stores it.
+
+So a report that is sent again, late or out of order changes nothing, even if the answer to the first one was lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F
+
+from runs.models import Attempt, JournalOffset, Run, Series
+from runs.recording.lifecycle import Fenced, Lease
+from steersman.messages.reports import Attached, Position, Stored
+
+
+class NotContinued(Exception):
+    """A report does not continue what is stored; the caller rolls its transaction back and answers with `held`."""
+
+
+class Superseded(Fenced):
+    """Another supervisor has attached to the same attempt: this one stores nothing more."""
+
+
+def attach(lease: Lease) -> Attached:
+    """Begin a new session of an attempt and return what is stored of it.
+
+    Raises `runs.recording.lifecycle.Fenced` if another attempt holds the run.
+    """
+    with transaction.atomic():
+        # The run's row first, as everywhere.
+        held = Run.objects.select_for_update().filter(pk=lease.run_id, attempt=lease.number)
+        if not held.values_list("pk").first():
+            raise Fenced(f"another attempt than {lease.number} holds run {lease.run_id}")
+        Attempt.objects.filter(pk=lease.attempt_id).update(session=F("session") + 1)
+        attempt = Attempt.objects.get(pk=lease.attempt_id)
+        positions = _positions(attempt)
+        last_steps: dict[str, int] = {}
+        if attempt.ranks > 1 and any(position != Position() for position in positions.values()):
+            last_steps = dict(Series.objects.filter(run_id=attempt.run_id).values_list("name", "last_step"))
+    offsets = {rank: int(attempt.console_offsets.get(str(rank), 0)) for rank in range(attempt.ranks)}
+    return Attached(
+        session=attempt.session,
+        next_report=attempt.reports + 1,
+        positions=positions,
+        console_offsets=offsets | {0: attempt.console_offset},
+        last_steps=last_steps,
+        environment=attempt.environment,
+    )
+
+
+def held(lease: Lease, session: int) -> Stored:
+    """Return what is stored of an attempt. Raises `Superseded` if another session than `session` has begun."""
+    attempt = Attempt.objects.get(pk=lease.attempt_id)
+    if attempt.session != session:
+        raise Superseded(f"another supervisor follows attempt {lease.number} of run {lease.run_id}")
+    return Stored(attempt.reports, _positions(attempt))
+
+
+def count_report(lease: Lease, session: int, number: int, **fields: Any) -> None:
+    """Count report `number` of a session, and write `fields` of the attempt. Call inside the report's transaction.
+
+    Raises `NotContinued` if another report is the next one.
+    """
+    following = Attempt.objects.filter(pk=lease.attempt_id, session=session, reports=number - 1)
+    if not following.update(reports=number, **fields):
+        raise NotContinued
+
+
+def move_positions(lease: Lease, begin: Mapping[int, Position], end: Mapping[int, Position]) -> None:
+    """Write up to where the journal of each rank is consumed. Call inside the report's transaction.
+
+    Ranks that `begin` leaves out begin at the start of their journal. Raises `NotContinued` if the journal of a rank is
+    consumed up to elsewhere than `begin`.
+    """
+    for rank, position in end.items():
+        _move(lease, rank, begin.get(rank, Position()), position)
+
+
+def _move(lease: Lease, rank: int, begin: Position, end: Position) -> None:
+    of_rank = JournalOffset.objects.filter(attempt_id=lease.attempt_id, rank=rank)
+    here = of_rank.filter(segment=begin.segment, offset=begin.offset, next_number=begin.next_number)
+    if begin.segment == end.segment:
+        if here.update(offset=end.offset, next_number=end.next_number):
+            return
+        continues = begin == Position() and not of_rank.exists()
+    else:
+        continues = here.exists() or (begin == Position() and not of_rank.exists())
+    if not continues:
+        raise NotContinued
+    JournalOffset.objects.create(
+        attempt_id=lease.attempt_id, rank=rank, segment=end.segment, offset=end.offset, next_number=end.next_number
+    )
+
+
+def _positions(attempt: Attempt) -> dict[int, Position]:
+    """Return how far the journal of each of the attempt's ranks is consumed."""
+    found = {rank: Position() for rank in range(attempt.ranks)}
+    for row in JournalOffset.objects.filter(attempt=attempt).order_by("segment"):
+        found[row.rank] = Position(row.segment, row.offset, row.next_number)
+    return found

@@ -1,0 +1,179 @@
+"""A tick is stored once, whatever becomes of the answer, and only by the supervisor that attached last."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from django.db import OperationalError, connection, transaction
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from runs.models import Attempt, JournalOffset, Project, Run, StoredEvent
+from runs.recording.lifecycle import Holder, Lease, open_attempt
+from runs.recording.record_side import continuing
+from runs.recording.record_side.continuing import NotContinued, Superseded
+from steersman.agent.journals.merged import Journals, JournalsRead
+from steersman.agent.machine.redactor import Redactor
+from steersman.files.journal import JournalWriter
+from steersman.messages.reports import Position
+from steersman.records.kinds import NoteRecord
+from trainer.ingest.store import Ingest, StoredProgress
+from trainer.ingest.ticks import Tick
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def new_lease() -> Lease:
+    project, _ = Project.objects.get_or_create(name="Lab", slug="lab")
+    run = Run.objects.create(project=project, name="run")
+    return open_attempt(run.pk, Holder("host", "boot", 1), 0, command_line=[])
+
+
+def supervisor_of(lease: Lease, folder: Path) -> Ingest:
+    return Ingest(lease, folder, Redactor(folder / "data", folder / "application", {}), StoredProgress())
+
+
+@pytest.fixture
+def lease() -> Lease:
+    return new_lease()
+
+
+@contextmanager
+def answer_lost() -> Iterator[None]:
+    """Let the next transaction be committed, and the connection break before the answer comes."""
+    commit = connection.commit
+
+    def commit_and_break() -> None:
+        connection.commit = commit
+        commit()
+        raise OperationalError("the server closed the connection unexpectedly")
+
+    connection.commit = commit_and_break
+    try:
+        with pytest.raises(OperationalError):
+            yield
+    finally:
+        connection.commit = commit
+
+
+def steps_of(lease: Lease) -> list[int]:
+    frames = (
+        StoredEvent.objects.filter(run_id=lease.run_id, kind="metrics").order_by("seq").values_list("frame", flat=True)
+    )
+    return [step for frame in frames for block in json.loads(frame)["blocks"] for step in block["steps"]]
+
+
+def rows_of(lease: Lease) -> tuple[object, ...]:
+    """Return all that a report could change, but for the heartbeat."""
+    run = Run.objects.get(pk=lease.run_id)
+    attempt = Attempt.objects.get(pk=lease.attempt_id)
+    offsets = JournalOffset.objects.filter(attempt=attempt).order_by("rank", "segment")
+    places = [(each.rank, each.segment, each.offset, each.next_number) for each in offsets]
+    return run.last_seq, run.step, attempt.reports, attempt.last_step, attempt.unreadable_records, places
+
+
+def test_a_tick_whose_commit_was_not_answered_is_stored_once(lease, tmp_path):
+    writer = JournalWriter(tmp_path)
+    log = writer.encoder(("loss",))
+    ingest = supervisor_of(lease, tmp_path)
+    attached = ingest.attach()
+    journals = Journals(tmp_path, attached.positions, attached.last_steps)
+    log(1, [0.5])
+    tick = Tick(read=journals.read())
+    with answer_lost():
+        ingest.store(tick)
+    assert steps_of(lease) == [1] and ingest.under_way is tick
+    log(2, [0.25])
+    ingest.store(tick)
+    journals.advance(tick.read)
+    ingest.store(Tick(read=journals.read()))
+    assert steps_of(lease) == [1, 2] and ingest.under_way is None
+
+
+def test_a_record_that_is_set_aside_without_an_answer_is_set_aside_once(lease, tmp_path):
+    JournalWriter(tmp_path).append(NoteRecord(step=1, text="deadly"))
+    ingest = supervisor_of(lease, tmp_path)
+    journals = Journals(tmp_path, ingest.attach().positions, {})
+    deadly = journals.read(most=1)
+    with answer_lost():
+        ingest.set_aside(deadly, "KeyError: 'x'")
+    ingest.set_aside(deadly, "KeyError: 'x'")
+    assert Attempt.objects.get(pk=lease.attempt_id).set_aside_records == 1
+
+
+def test_the_supervisor_that_attached_before_stores_nothing_more(lease, tmp_path):
+    first, second = supervisor_of(lease, tmp_path), supervisor_of(lease, tmp_path)
+    first.attach()
+    assert second.attach().next_report == 1
+    before = rows_of(lease)
+    with pytest.raises(Superseded):
+        first.store(Tick(read=JournalsRead([NoteRecord(step=1, text="late")], {0: Position(0, 100, 1)})))
+    assert rows_of(lease) == before
+
+
+def test_what_a_database_lost_is_read_again(lease, tmp_path):
+    """A server that failed over to a copy that is a little behind: what it lost still stands in the journal."""
+    writer = JournalWriter(tmp_path)
+    log = writer.encoder(("loss",))
+    ingest = supervisor_of(lease, tmp_path)
+    journals = Journals(tmp_path, ingest.attach().positions, {})
+    ticks = []
+    for step in (1, 2, 3):
+        log(step, [0.5])
+        ticks.append(Tick(read=journals.read()))
+        if step == 2:
+            # It is committed nowhere else.
+            with transaction.atomic():
+                ingest.store(ticks[-1])
+                transaction.set_rollback(True)
+        else:
+            stored = ingest.store(ticks[-1])
+        journals.advance(ticks[-1].read)
+    assert ingest.under_way is ticks[-1] and stored.number == 1
+    again = ingest.attach()
+    assert again.positions == stored.positions
+    ingest.store(Tick(read=Journals(tmp_path, again.positions, again.last_steps).read()))
+    assert steps_of(lease) == [1, 2, 3]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), reports=st.integers(1, 6))
+def test_reports_that_are_repeated_and_reordered_change_nothing(tmp_path, data, reports):
+    """Each is sent in its turn, and between the turns any that were sent before, or are not due yet, in any order."""
+    lease = new_lease()
+    session = continuing.attach(lease).session
+    places = [Position(number // 3, 100 * (number % 3), number) for number in range(reports + 1)]
+
+    def send(number: int, of_session: int = session) -> bool:
+        try:
+            with transaction.atomic():
+                continuing.count_report(lease, of_session, number, last_step=number)
+                continuing.move_positions(lease, {0: places[number - 1]}, {0: places[number]})
+        except NotContinued:
+            return False
+        return True
+
+    for number in range(1, reports + 1):
+        for other in data.draw(
+            st.lists(st.integers(1, reports).filter(lambda each, due=number: each != due), max_size=4)
+        ):
+            before = rows_of(lease)
+            assert not send(other) and rows_of(lease) == before
+        assert not send(number, session + 1)
+        assert send(number)
+    assert continuing.held(lease, session).positions == {0: places[-1]}
+    assert Attempt.objects.get(pk=lease.attempt_id).last_step == reports
+
+
+def test_positions_are_compared_too(lease):
+    continuing.attach(lease)
+    continuing.move_positions(lease, {}, {0: Position(0, 100, 1)})
+    for begin in (Position(), Position(0, 90, 1), Position(0, 100, 2), Position(1, 0, 1)):
+        with pytest.raises(NotContinued):
+            continuing.move_positions(lease, {0: begin}, {0: Position(1, 50, 3)})
+    continuing.move_positions(lease, {0: Position(0, 100, 1)}, {0: Position(1, 50, 3)})
+    assert continuing.attach(lease).positions == {0: Position(1, 50, 3)}

@@ -1,0 +1,50 @@
+"""Samples of the machine that a training runs on, and what is found out about its GPUs. Never imports torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from runs.protocol.events import LogLine
+from steersman.agent.launch.worker_group import WorkerGroup
+from steersman.agent.machine.sampler import Sampler
+from trainer.ingest.ticks import Tick
+
+
+class Sampling:
+    """Puts samples of the host of one attempt, and of the hosts that train with it, into ticks."""
+
+    def __init__(self, group: WorkerGroup, data: Path, device: str) -> None:
+        self._group = group
+        self._sampler = Sampler(data=data, device=device)
+        self._sampler.follow(group.pids)
+        self._told_problems: set[str] = set()
+
+    def start(self) -> None:
+        self._sampler.start()
+
+    def stop(self) -> None:
+        self._sampler.stop()
+
+    def watch(self, uuids: list[str]) -> None:
+        """Sample the GPUs that the training itself has named."""
+        if uuids:
+            self._sampler.watch(uuids)
+
+    def put(self, tick: Tick) -> None:
+        """Put the newest sample into `tick`, with what there is to tell of the GPUs."""
+        self._sampler.follow(self._group.pids)
+        sample = self._sampler.take()
+        if sample:
+            elsewhere = self._group.take_samples(self._sampler.boards)
+            tick.system = {name: round(value, 3) for name, value in (sample.values | elsewhere).items()}
+        self.put_gpus(tick)
+        notes = self._sampler.take_notes()
+        tick.lines += [LogLine(text=note.text, source="steersman", level=note.level) for note in notes]
+        problem = self._sampler.problem
+        if problem and problem not in self._told_problems:
+            self._told_problems.add(problem)
+            tick.lines.append(LogLine(text=problem, source="steersman", level="info"))
+
+    def put_gpus(self, tick: Tick) -> None:
+        """Put into `tick` which GPUs the training may use."""
+        tick.gpus = self._sampler.gpus

@@ -94,7 +94,7 @@ class KnobbedRecorder(Recorder):
         of which each has a `name` of its own get a value each; otherwise the value is that of the first group and the
         others keep their ratio to it. Call it once both are built, and are loaded from a checkpoint where that is so.
         `scheduler` may be a list of several. `series` is the series that shows the value in effect. Raises `TypeError`
-        where `optimizer` or `scheduler` is none of torch's kind and `steersman.SpecError` where minimum and maximum fit no scale.
+        where `optimizer` or `scheduler` is none and `steersman.SpecError` where minimum and maximum fit no scale.
         """
         knob = learning_rate_knob(
             optimizer, scheduler, name=_clean_name(name), minimum=values.plain(minimum), maximum=values.plain(maximum),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,6 +31,16 @@ CONTINUES = (
 _attached: Run | None = None
 # The process that attached: a forked child inherits the variable, and is not the one that records.
 _attached_in = 0
+# Threads that attach at once get one run. A child forked meanwhile does not have the thread that holds the lock.
+_attaching = threading.RLock()
+
+
+def _attach_anew() -> None:
+    global _attaching
+    _attaching = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_attach_anew)
 
 
 def attach(**parameters: Any) -> Run:
@@ -39,25 +50,30 @@ def attach(**parameters: Any) -> Run:
     Outside `manage.py train` it returns a run that logs nowhere, and says so once. Raises `RuntimeError` after
     `run.finish()`: one process trains one run.
     """
-    run = _run_of_this_process()
+    run = run_of_this_process()
+    if run.has_ended:
+        raise RuntimeError(AFTER_FINISH)
     if parameters:
         run.configure(parameters)
     return run
 
 
-def _run_of_this_process() -> Run:
+def run_of_this_process() -> Run:
+    """Return the run of this process, also once it has ended; join it where nobody has."""
     global _attached, _attached_in
-    if _attached is not None and _attached_in == os.getpid():
-        if _attached.has_ended:
-            raise RuntimeError(AFTER_FINISH)
+    with _attaching:
+        if _attached is None or _attached_in != os.getpid():
+            _attached = _new_run()
+            _attached_in = os.getpid()
         return _attached
-    _attached_in = os.getpid()
+
+
+def _new_run() -> Run:
     folder = os.environ.get(FOLDER_VARIABLE)
     if not folder:
         hint = "start it with: manage.py train --run-id N -- script.py"
         print(f"steersman: not supervised, nothing is logged ({hint})", file=sys.stderr)
-        _attached = Run()
-        return _attached
+        return Run()
     rank = int(os.environ.get(RANK_VARIABLE, "0"))
     ranks = int(os.environ.get(RANKS_VARIABLE, "1"))
     node = os.environ.get(NODE_VARIABLE) or None
@@ -67,16 +83,14 @@ def _run_of_this_process() -> Run:
         # It never takes the lock: rank 0 may come later.
         print(unrecorded_notice(place), file=sys.stderr)
         leave_mark(Path(folder))
-        _attached = Run(rank=place.rank)
-        return _attached
+        return Run(rank=place.rank)
     path = worker_lock_path(Path(node or folder), rank)
     lock = try_lock(path)
     if lock is None:
-        _attached = _turn_away(Path(folder), path, ranks)
-        return _attached
+        return _turn_away(Path(folder), path, ranks)
     lock.note(str(os.getpid()))
     continues = is_begun(Path(folder), rank)
-    run = _attached = _join(Path(folder), rank, lock, ranks, node, place)
+    run = _join(Path(folder), rank, lock, ranks, node, place)
     if continues:
         run.note(CONTINUES, level="warning")
     elif rank == 0:

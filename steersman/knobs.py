@@ -62,6 +62,17 @@ class Knob:
             raise SpecError(f"{spec.name}: give one value for each of its parameter groups")
         self._values: dict[str, Value] = {group: spec.check(given[group]) for group in groups}
 
+    def __copy__(self) -> Knob:
+        """A copy of what holds a knob, such as a model that is averaged, holds the same: commands change one."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Knob:
+        return self
+
+    def __reduce__(self) -> Any:
+        """In another process it has its present value, and what `apply` moves is not there."""
+        return Knob, (self.spec, self._values)
+
     @property
     def value(self) -> Any:
         """Return the present value: of the first parameter group where there are several."""

@@ -43,7 +43,7 @@ from steersman.values.series_names import as_series_name
 # A training that gives something new that cannot be stored at each step is told of this many.
 MOST_REMARKS = 100
 MOST_WATCHED = 200
-HOW_TO_LOG = "run.log(step, loss=loss)"
+HOW_TO_CALL = {"log": "run.log(step, loss=loss)", "log_epoch": "run.log_epoch(epoch, validation_loss=loss)"}
 
 # A point whose values come from the GPU: the event that tells they arrived, then step, names and values.
 OnItsWay = tuple[Any, int, tuple[str, ...], list[Any]]
@@ -115,7 +115,7 @@ class Recorder:
         if self._waiting:
             self._write_arrived()
         remarks: Remarks = []
-        given = values_of_call(step, given, more, remarks)
+        given = values_of_call("log", "step", step, given, more, remarks)
         whole = values.as_stored_whole(step, values.argument("log", "step"), remarks, "its values were")
         if whole is not None:
             self.step = whole
@@ -222,20 +222,21 @@ class Recorder:
 
     def log_epoch(
         self,
-        epoch: int,
+        epoch: int = MISSING,  # type: ignore[assignment]
         /,
-        *,
+        *more: Any,
         step: int | None = None,
         duration_s: float | None = None,
         best: bool = False,
         **given: Any,
     ) -> None:
-        """Record one complete epoch. Names that the portal knows: train_loss, train_accuracy, validation_loss,
-        validation_accuracy, learning_rate, samples_per_second; any other name is kept beside them. A number given as
-        `best`, or a `step` that is no whole number, is one of these values. What cannot be stored is left out with a
-        note."""
-        self._write_arrived(wait=True)
+        """Record one complete epoch: its values by name, or as one mapping. Names that the portal knows: train_loss,
+        train_accuracy, validation_loss, validation_accuracy, learning_rate, samples_per_second; any other name is kept
+        beside them. A number given as `best`, or a `step` that is no whole number, is one of these values. What cannot
+        be stored is left out with a note. Raises `TypeError` where the call has no epoch."""
         remarks: Remarks = []
+        given = values_of_call("log_epoch", "epoch", epoch, given, more, remarks)
+        self._write_arrived(wait=True)
         record = EpochRecord.of(
             epoch, given, step=step, present=self._step, duration_s=duration_s, best=best, remarks=remarks
         )
@@ -349,15 +350,19 @@ class Recorder:
         self._end(EndRecord.of_exception(kind, error, trace, step=self._step))
 
 
-def values_of_call(step: Any, given: dict[Any, Any], more: Sequence[Any], remarks: Remarks) -> dict[Any, Any]:
-    """Return the values of a call of `log`: those by name, and those of one mapping behind the step.
+def values_of_call(
+    call: str, place: str, at: Any, given: dict[Any, Any], more: Sequence[Any], remarks: Remarks
+) -> dict[Any, Any]:
+    """Return the values of a call of `log` or `log_epoch`: those by name, and those of one mapping behind the step or
+    epoch, which is `at`, in words `place`.
 
-    Raises `TypeError` with the right call where the call has no step, or something else behind it.
+    Raises `TypeError` with the right call where the call has no such place, or something else behind it.
     """
-    if values.is_mapping(step):
-        raise TypeError("log() takes the step, then the values: for a dictionary call run.log(step, values)")
-    if step is MISSING:
-        raise TypeError(f"log() takes the step first, then values by name: {HOW_TO_LOG}")
+    if values.is_mapping(at):
+        how = f"for a dictionary call run.{call}({place}, values)"
+        raise TypeError(f"{call}() takes the {place}, then the values: {how}")
+    if at is MISSING:
+        raise TypeError(f"{call}() takes the {place} first, then values by name: {HOW_TO_CALL[call]}")
     if len(more) > 1 or (more and not values.is_mapping(more[0])):
-        raise TypeError(f"log() takes values by name, or one dictionary: {HOW_TO_LOG}")
-    return (values.as_mapping(more[0], "log", remarks) if more else {}) | given
+        raise TypeError(f"{call}() takes values by name, or one dictionary: {HOW_TO_CALL[call]}")
+    return (values.as_mapping(more[0], call, remarks) if more else {}) | given

@@ -129,6 +129,19 @@ class Run(KnobbedRecorder):
         unadopted_s = float(os.environ.get(UNADOPTED_VARIABLE, UNADOPTED_S)) if self.supervised else math.inf
         self._orphan_watch = OrphanWatch(self._mailbox, unadopted_s)
 
+    def __copy__(self) -> Run:
+        """A process has one run: a copy of what holds it, such as a model that is averaged, holds the same."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Run:
+        return self
+
+    def __reduce__(self) -> Any:
+        """What holds the run may be pickled, as the data set of a worker process is: there it is that process's run."""
+        from steersman.attaching import run_of_this_process
+
+        return run_of_this_process, ()
+
     @property
     def stopping(self) -> bool:
         """The step boundary: look once a step, and end the loop when it is true.
@@ -271,13 +284,14 @@ class Run(KnobbedRecorder):
         shown = values.as_name(name, remarks)
         numbers = values.as_numbers({} if metrics is None else metrics, "save_checkpoint", remarks)
         saved = None
+        handled = sys.exc_info()[1]
         try:
             states = states_of(objects)
             if self.folder is not None and self.rank == 0:
                 self._kept = self._kept or KeptCheckpoints(self, self.folder / CHECKPOINTS)
                 saved, size = write_checkpoint(self._kept, states, name=shown, step=at, epoch=of_epoch, metrics=numbers)
         except Exception as error:  # of the disk, and of what the objects' own methods do
-            problem = f"The checkpoint {shown} at step {at} could not be saved: {innermost(error)}."
+            problem = f"The checkpoint {shown} at step {at} could not be saved: {innermost(error, handled)}."
             self.note(problem, level="error")
             if self.folder is None:
                 print(f"steersman: {problem}", file=sys.stderr)

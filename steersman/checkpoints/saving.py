@@ -85,6 +85,7 @@ def write_checkpoint(
 
     Raises `NotSaved` or `OSError` where it cannot be written: then nothing is left over.
     """
+    handled = sys.exc_info()[1]
     torch = sys.modules.get("torch")
     if torch is None:
         raise NotSaved("torch is to write it: import torch first")
@@ -100,17 +101,18 @@ def write_checkpoint(
         written = write_manifest(folder, Manifest(step, epoch, name, as_reason(name), files, finite))
     except Exception as error:  # of the disk, of torch, of what the states hold
         kept.remove(folder)
-        raise NotSaved(innermost(error)) from error
+        raise NotSaved(innermost(error, handled)) from error
     kept.add(folder, as_reason(name))
     return SavedCheckpoint(folder, written.sha256, step, epoch, name), written.size_bytes
 
 
-def innermost(error: BaseException) -> str:
+def innermost(error: BaseException, handled: BaseException | None) -> str:
     """Return the reason of the first cause in an exception's chain, without a path.
 
+    `handled` is what the training was handling before, which is no cause: many save where they were interrupted.
     torch's archive writer turns an `OSError` of the file beneath it into a `RuntimeError`.
     """
-    while (cause := error.__cause__ or error.__context__) is not None:
+    while (cause := error.__cause__ or error.__context__) is not None and cause is not handled:
         error = cause
     if isinstance(error, OSError):
         return error.strerror or "input or output error"

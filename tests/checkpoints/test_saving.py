@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,18 @@ def test_what_cannot_be_saved_leaves_a_note_and_no_file(run, tmp_path, objects, 
     (note,) = records(tmp_path, NoteRecord)
     assert note.level == "error" and why in note.text and "step 1 could not be saved" in note.text
     assert not records(tmp_path, CheckpointRecord) and not list(tmp_path.glob("checkpoints/*"))
+
+
+def test_why_a_checkpoint_was_not_saved_is_not_what_interrupted_the_training(run, tmp_path, monkeypatch):
+    """Many save as they are interrupted: the error that they handle is no cause."""
+    monkeypatch.delitem(sys.modules, "torch")
+    for interrupted in (KeyboardInterrupt(), RuntimeError("the loss is NaN")):
+        try:
+            raise interrupted
+        except BaseException:
+            assert run.save_checkpoint("last", {"step": 1}) is None
+    texts = [record.text for record in records(tmp_path, NoteRecord)]
+    assert texts == ["The checkpoint last at step 0 could not be saved: torch is to write it: import torch first."] * 2
 
 
 def test_a_full_disk_leaves_a_note_and_nothing_half(run, tmp_path, monkeypatch):

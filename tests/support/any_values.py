@@ -210,6 +210,12 @@ def _epoch_at(epoch: tuple[Any, int], value: float) -> Call:
     return Call("log_epoch", ROWS["whole"], (epoch[0],), {"train_loss": value}, [["epoch row", epoch[1]]])
 
 
+def _epoch_of_mapping(value: tuple[Any, float]) -> Call:
+    epoch = next(TOKENS)
+    stored = ["epoch", epoch, "of a mapping", (value[1] + 0.0).hex()]
+    return Call("log_epoch", ROWS["mapping"], (epoch, {"of a mapping": value[0]}), {}, [stored])
+
+
 epoch_calls = st.one_of(
     st.builds(_epoch, numbers, names, st.just(ROWS["number"])),
     st.builds(_epoch, nonfinite, names, st.just(ROWS["nonfinite"])),
@@ -217,12 +223,17 @@ epoch_calls = st.one_of(
     st.builds(_epoch, numbers, long_names, st.just(ROWS["long"])),
     st.builds(_epoch, numbers, bad_names, st.just(ROWS["bad name"])),
     st.builds(_epoch_at, wholes, floats),
+    st.builds(_epoch_of_mapping, numbers),
     st.builds(_epoch, numbers, st.just("train_loss"), st.just(ROWS["seconds"]), duration_s=seconds),
     st.builds(lambda value: Call("log_epoch", ROWS["no seconds"], (next(TOKENS),), {"duration_s": value}), no_seconds),
     st.builds(_epoch, numbers, st.just("loss"), st.just(ROWS["flag"]), best=st.sampled_from([True, np.bool_(True)])),
     st.builds(_epoch, floats.map(lambda value: (value, value)), st.just("best"), st.just(ROWS["best value"])),
     st.builds(_epoch, st.floats(0.1, 0.9).map(lambda value: (value, value)), st.just("step"),
               st.just(ROWS["step value"])),
+    st.sampled_from([
+        Call("log_epoch", ROWS["wrong call"], ({"loss": 1.0},)), Call("log_epoch", ROWS["wrong call"], (1, 0.5)),
+        Call("log_epoch", ROWS["wrong call"], (1, {"loss": 0.5}, {})), Call("log_epoch", ROWS["wrong call"]),
+    ]),
     st.builds(lambda value: Call("log_epoch", ROWS["no number"], (3,), {"loss": value}), bad_numbers),
     st.builds(lambda epoch: Call("log_epoch", ROWS["no whole"], (epoch,), {"loss": 1.0}), no_wholes),
     st.builds(lambda epoch: Call("log_epoch", ROWS["beyond 64"], (epoch,), {"loss": 1.0}), beyond_64),

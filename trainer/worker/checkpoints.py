@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -118,11 +119,11 @@ class CheckpointManager:
 
     def _together(self, work: Callable[[], object]) -> str:
         """Do this rank's part and wait for the others' to be done; return why it could not be, "" where it was."""
-        problem = ""
+        problem, handled = "", sys.exc_info()[1]
         try:
             work()
         except (OSError, RuntimeError) as error:
-            problem = innermost(error)
+            problem = innermost(error, handled)
         except Exception as error:
             if self._run.ranks == 1:
                 raise

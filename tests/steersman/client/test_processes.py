@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import threading
 from collections import Counter
 from pathlib import Path
@@ -18,6 +19,7 @@ from steersman.records.kinds import (
 )
 from steersman.records.record import Record
 from tests.steersman.client.running import records, script
+from tests.support.stack import ROOT
 
 
 def test_it_records_the_exception_that_ends_a_script(tmp_path):
@@ -136,6 +138,68 @@ def test_attach_after_finish_is_an_error_that_names_the_way(tmp_path, supervised
     assert "train --run-id N -- script.py" in result.stderr
     if supervised:
         assert types_told(tmp_path) == [PointRecord, EndRecord]
+
+
+def test_threads_that_attach_at_once_get_one_run_also_if_one_forks_meanwhile(tmp_path):
+    result = script(tmp_path, """
+        import os, steersman, subprocess, threading, time
+        # Git is asked while the first attaches: the others come meanwhile, and a child is forked.
+        runs, asked, forked, real = [], threading.Event(), threading.Event(), subprocess.run
+        def slow(*arguments, **named):
+            asked.set()
+            assert forked.wait(50)
+            return real(*arguments, **named)
+        subprocess.run = slow
+        threads = [threading.Thread(target=lambda: runs.append(steersman.attach())) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        assert asked.wait(50)
+        child = os.fork()
+        if not child:
+            os._exit(7 if not steersman.attach().supervised else 1)
+        ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        forked.set()
+        for thread in threads:
+            thread.join()
+        for run in runs:
+            run.log(1, loss=0.5)
+        print(len({id(run) for run in runs}), ended)
+    """)  # fmt: skip
+    assert result.stdout.split() == ["1", "7"], result.stderr
+    assert types_told(tmp_path) == [PointRecord] * 4 + [EndRecord]
+
+
+def test_what_holds_the_run_and_a_knob_can_be_copied_and_sent_to_another_process(tmp_path):
+    """Averaged models are deep copies, and workers that are spawned get their data set pickled."""
+    (tmp_path / "holding.py").write_text(textwrap.dedent("""
+        class Model:
+            def __init__(self, run):
+                self.run = run
+                self.rate = run.knob("rate", 0.5, apply=lambda value: None)
+
+        def look(model, answers):
+            answers.put((model.run.supervised, model.rate.value))
+    """))  # fmt: skip
+    code = """
+        import copy, multiprocessing, pickle, steersman
+        from holding import Model, look
+        run = steersman.attach()
+        model = Model(run)
+        for of in (copy.copy, copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each))):
+            assert of(model).run is run
+        for of in (copy.copy, copy.deepcopy):
+            assert of(model).rate is of(model.rate) is model.rate
+        spawn = multiprocessing.get_context("spawn")
+        answers = spawn.SimpleQueue()
+        worker = spawn.Process(target=look, args=(model, answers))
+        worker.start()
+        print(answers.get())
+        worker.join()
+        run.finish()
+        assert copy.deepcopy(model).run is pickle.loads(pickle.dumps(run)) is run
+    """
+    result = script(tmp_path, code, PYTHONPATH=f"{ROOT}:{tmp_path}")
+    assert result.stdout == "(False, 0.5)\n", result.stderr
 
 
 def types_told(folder: Path) -> list[type]:

@@ -77,6 +77,14 @@ def test_values_may_be_given_as_one_dictionary_and_a_step_without_any_is_the_pre
     assert [each.step for each in found if isinstance(each, NoteRecord)] == [3, 4]
 
 
+def test_values_of_an_epoch_may_be_given_as_one_dictionary(run, tmp_path):
+    run.log_epoch(1, {"train_loss": 0.5, "step": 3.0, "best": 0.25}, accuracy=0.75, step=7, best=True)
+    run.log_epoch(2, {})
+    epochs = [(each.epoch, each.step, each.best, each.values) for each in records(tmp_path)]
+    values = {"train_loss": 0.5, "step": 3.0, "best": 0.25, "accuracy": 0.75}
+    assert epochs == [(1, 7, True, values), (2, 0, False, {})]
+
+
 def test_names_of_measured_series_are_kept_apart(run, tmp_path):
     for step in (1, 2):
         run.log(step, {"gpu/0/utilisation": 55.5, "host/cpu": 777.0, "gpus": 1.0})
@@ -164,6 +172,10 @@ def test_more_names_than_a_record_holds_become_several_records_of_the_step(run, 
         (lambda run: run.log(1, {"loss": 1.0}, {}), r"run\.log\(step, loss=loss\)"),
         (lambda run: run.log(1, 0.5), r"run\.log\(step, loss=loss\)"),
         (lambda run: run.log(loss=0.5), r"run\.log\(step, loss=loss\)"),
+        (lambda run: run.log_epoch({"loss": 1.0}), r"run\.log_epoch\(epoch, values\)"),
+        (lambda run: run.log_epoch(1, 0.5), r"run\.log_epoch\(epoch, validation_loss=loss\)"),
+        (lambda run: run.log_epoch(epoch=1, loss=0.5), r"run\.log_epoch\(epoch, validation_loss=loss\)"),
+        (lambda run: run.log_epoch(), r"run\.log_epoch\(epoch, validation_loss=loss\)"),
     ],
 )
 @pytest.mark.parametrize("first", [True, False])

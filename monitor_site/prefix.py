@@ -14,7 +14,7 @@ PREFIX = re.compile(r"(/[A-Za-z0-9_.~-]+)+")
 # The portal's own: after one of them nobody could tell whether the proxy has cut the prefix off.
 OWN_PATHS = frozenset(
     {"admin", "alerts", "api", "healthz", "i18n", "invite", "login", "logout", "metrics", "password", "projects"}
-    | {"readyz", "runs", "second-factor", "sessions", "share", "sso", "static", "texts.js", "ws"}
+    | {"client", "readyz", "runs", "second-factor", "sessions", "share", "sso", "static", "texts.js", "ws"}
 )
 
 Application = Callable[[dict[str, Any], Any, Any], Awaitable[None]]

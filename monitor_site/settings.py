@@ -67,6 +67,10 @@ STEERSMAN_COMPRESS = env.bool("STEERSMAN_COMPRESS", default=True)
 STEERSMAN_ORIGINS = env.list("STEERSMAN_ORIGINS", default=[])
 # Where people reach the portal, such as https://steersman.example.org; without it messages hold no links.
 STEERSMAN_PUBLIC_URL = env("STEERSMAN_PUBLIC_URL", default="").strip().rstrip("/")
+# The folder of the packages that /client/simple/ serves to pip: `make client` fills it.
+STEERSMAN_CLIENT_PACKAGES = Path(
+    env("STEERSMAN_CLIENT_PACKAGES", default=str(BASE_DIR / "build" / "client" / "packages"))
+).resolve()
 # Networks inside, such as 10.1.0.0/16, that messages of alerts may be sent to; by default none is.
 STEERSMAN_ALERT_NETWORKS = networks(env, "STEERSMAN_ALERT_NETWORKS")
 # Where Prometheus asks from, such as 127.0.0.1,10.1.0.0/16: it needs no token and sees every project.

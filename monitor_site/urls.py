@@ -17,6 +17,7 @@ urlpatterns = [
     path("second-factor/", include("runs.portal.sign_in.urls")),
     path("i18n/", include("django.conf.urls.i18n")),
     path("metrics", metrics, name="metrics"),
+    path("client/", include("runs.client_packages.urls")),
     path("api/", include("runs.api.urls")),
     path("", include("runs.portal.urls")),
 ]

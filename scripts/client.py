@@ -1,7 +1,7 @@
 """Build the client package and collect the wheels that its extra `agent` needs: `make client`.
 
-The packages are then in build/client/packages. `--output` names another folder, whose packages are replaced.
-`--python` and `--platform` limit the wheels that are collected.
+The packages are then in build/client/packages, which the portal serves at /client/simple/. `--output` names another
+folder, whose packages are replaced. `--python` and `--platform` limit the wheels that are collected.
 """
 
 from __future__ import annotations

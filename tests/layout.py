@@ -100,6 +100,7 @@ RULES = {
         "django cryptography apprise matplotlib requests",
         WEB,
     ),
+    "runs.client_packages": rule(libraries="django msgspec packaging", never=WEB),
     "runs.templatetags": rule(f"{RECORD} runs.access steersman", "django", WEB),
     "runs.portal.alerting": rule(
         f"{UI} runs.alerts runs.alerts.detectors runs.alerts.rulebook runs.alerts.sending runs.alerts.wording "

@@ -101,6 +101,10 @@ ROWS = [
     Row("sso/cancelled/", "/sso/cancelled/", ADMIN),
     Row("second-factor/log-in/", "/second-factor/log-in/", ADMIN),
     Row("texts.js", "/texts.js", FOR_ALL),
+    # What pip asks, without a login: packages hold no secret.
+    Row("client/simple/", "/client/simple/", FOR_ALL),
+    Row("client/simple/<str:project>/", "/client/simple/no-such-package/", NOBODYS),
+    Row("client/files/<str:name>", "/client/files/settings.py", NOBODYS),
     Row("metrics", "/metrics", "401 401 401 401 401 401 401"),
     Row("i18n/setlang/", "/i18n/setlang/", ADMIN, form={"language": "zh-hans"}),
     # Who may start nothing is told so, by the same page for GET and POST.

@@ -14,8 +14,9 @@ import pytest
 
 from tests.support.stack import ROOT
 
-# No variable or file of this machine tells pip of other indexes, and nothing leads to this clone.
-CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "PYTHON", "STEERSMAN_"))} | {
+# No variable or file of this machine tells pip of other indexes or authorities, and nothing leads to this clone.
+OF_MACHINES = ("PIP_", "PYTHON", "STEERSMAN_", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_")
+CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(OF_MACHINES)} | {
     "PIP_CONFIG_FILE": os.devnull,
     "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     "PIP_NO_CACHE_DIR": "1",

@@ -6,7 +6,7 @@ Embedded server and Daphne are processes of their own; Daphne has one core, this
 500 viewers hold a share link and open their sockets by its token; 500 are members, each with an account and a session,
 and ask for a ticket over HTTP first, as the page does. The run has 40 series, 20 commands and 8 knobs, and nothing is
 logged while the first two figures are taken. Then Daphne is killed with -9 and started again on the same port, and 50
-events are stored meanwhile: each viewer comes back with its last event, after a random pause of up to 3 s, as the page
+events are stored meanwhile: each viewer comes back with its last event, after a random pause of up to 2 s, as the page
 does. Prints one JSON object as its last line:
 cpu_ms_per_viewer         Daphne's CPU time for 500 viewers that come at once by token, divided by their number
 cpu_ms_per_viewer_ticket  the same for 500 that come at once by ticket, with the request for the ticket
@@ -44,7 +44,7 @@ BY_TOKEN = 500
 BY_TICKET = 500
 SERIES, COMMANDS, KNOBS = 40, 20, 8
 MISSED_EVENTS = 50
-LONGEST_PAUSE_S = 3.0
+LONGEST_PAUSE_S = 2.0
 # Far longer than anything should take: what takes longer has failed.
 GREETING_TIMEOUT_S = 60
 CATCH_UP_TIMEOUT_S = 60

@@ -81,9 +81,7 @@ RULES = {
     "runs.audit": rule(f"{RECORD} runs.access runs.sign_in runs.series", "django allauth", WEB),
     "runs.queueing": rule(f"{RECORD} runs.access", "django", WEB),
     "runs.commands": rule(f"{RECORD} runs.access steersman", "django msgspec", WEB),
-    "runs.metrics": rule(
-        "runs.models runs.protocol runs.access runs.outage", "django channels msgspec prometheus_client", WEB
-    ),
+    "runs.metrics": rule(f"{RECORD} runs.access runs.outage", "django channels msgspec prometheus_client", WEB),
     "runs.live": rule(
         f"{RECORD} runs.access runs.commands runs.metrics runs.outage",
         "django channels msgspec autobahn",

@@ -22,7 +22,7 @@ PR_SET_CHILD_SUBREAPER = 36
 FIRST_WAIT_S = 0.2
 LONGEST_RESTART_PAUSE_S = 10.0
 # A child that lived this long is healthy: the next end counts as the first.
-CHILD_HEALTHY_S = 30.0
+CHILD_HEALTHY_S = 10.0
 
 
 class Child:

@@ -33,6 +33,8 @@ from trainer.portal_address import SERVE_LOCK, served_line
 PORTAL_TIMEOUT_S = 30.0
 POLL_S = 0.1
 POLL_INTERVAL_S = 1.0
+# Pages wait for a portal that was killed.
+CHILD_INTERVAL_S = 0.1
 CHILD_END_S = 10.0
 
 
@@ -75,7 +77,7 @@ class Service:
             self.start()
             while True:
                 self.tick()
-                time.sleep(POLL_INTERVAL_S)
+                self.pause()
         except Interrupted:
             return 0
         except CommandFailed as error:
@@ -186,6 +188,16 @@ class Service:
         if self._embeds and not self.embedded.is_alive:
             self.status.say("The embedded server is gone: starting it again.")
             self.start_embedded()
+        self._keep_children()
+
+    def pause(self) -> None:
+        """Wait for the next look at everything, and bring back a child that ends meanwhile."""
+        until = time.monotonic() + POLL_INTERVAL_S
+        while (left_s := until - time.monotonic()) > 0:
+            time.sleep(min(left_s, CHILD_INTERVAL_S))
+            self._keep_children()
+
+    def _keep_children(self) -> None:
         self.tell(self.portal.keep_alive())
         self.keep_watch()
 

@@ -34,7 +34,7 @@ from runs.protocol.messages import Life, Link
 from runs.protocol.reports import PortalLevels
 from runs.recording import feed
 from runs.recording.lifecycle import LIVE, UNREACHABLE_AFTER_S
-from runs.recording.liveness import life_after
+from runs.recording.liveness import life_after, told_heartbeats
 
 logger = logging.getLogger(__name__)
 
@@ -356,8 +356,9 @@ async def _open_room(run_id: int) -> Room:
     silent_s = (timezone.now() - run.heartbeat_at).total_seconds() if live and run.heartbeat_at else 0.0
     silent_s = max(0.0, min(silent_s, UNREACHABLE_AFTER_S - POLL_INTERVAL_S))
     alive_at = time.monotonic() - silent_s
-    life = life_after(silent_s)
-    return Room(run_id, run.last_seq, run.heartbeat, alive_at, live, life=life, attempt=run.attempt)
+    room = Room(run_id, run.last_seq, run.heartbeat, alive_at, live, life=life_after(silent_s), attempt=run.attempt)
+    room.told_alive_at = told_heartbeats.told_at(run_id, run.attempt)
+    return room
 
 
 def _read_runs(run_ids: list[int]) -> list[tuple[int, int, int, str, int]]:

@@ -36,6 +36,7 @@ from runs.models import (
 )
 from runs.protocol.reports import LATENCY_BOUNDS_S, PortalCounts, PortalLevels, SupervisorReport
 from runs.protocol.states import LIVE, LOST
+from runs.recording.liveness import heartbeat_age_s
 
 # Of these runs, and this many series of them, something is told: Prometheus keeps a stream for each.
 MOST_RUNS = 200
@@ -148,7 +149,7 @@ def _add_run(samples: _Samples, run: Run, now: datetime) -> None:
     samples.add("steersman_run_steps_per_second", 1 / run.usual_step_s if run.usual_step_s else None, *labels)
     samples.add("steersman_run_attempt", run.attempt, *labels)
     samples.add("steersman_run_stalled", int(run.stalled_since is not None), *labels)
-    samples.add("steersman_run_heartbeat_age_seconds", _age(run.heartbeat_at, now), *labels)
+    samples.add("steersman_run_heartbeat_age_seconds", heartbeat_age_s(run, now), *labels)
     samples.add("steersman_run_point_age_seconds", _age(run.last_point_at, now), *labels)
     samples.add("steersman_run_events_total", run.last_seq, *labels)
     if run.supervisor_report is not None:

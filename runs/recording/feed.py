@@ -26,6 +26,8 @@ LARGEST_ANNOUNCED_BYTES = 32 * 1024
 # Read from the database at once: some of the largest frames, some thousands of the usual ones in a few steps.
 FRAMES_A_READ = 64
 HEARTBEAT_MESSAGE = "run.heartbeat"
+# Of all runs, for whoever judges any of them; each run's own group has them too.
+HEARTBEATS_GROUP = "heartbeats"
 
 
 def append(run_id: int, *events: Event, at: datetime | None = None) -> int:
@@ -70,8 +72,9 @@ def announce(run_id: int, stored: Sequence[StoredEvent]) -> None:
 
 
 def announce_heartbeat(run_id: int, attempt: int) -> None:
-    """Tell viewers that the owner of a run lives: for one who cannot write it into the database now."""
-    announcer.send(f"run.{run_id}", {"type": HEARTBEAT_MESSAGE, "run": run_id, "attempt": attempt})
+    """Tell viewers and all portals that the owner of a run lives: for one who cannot write it into the database now."""
+    for group in (f"run.{run_id}", HEARTBEATS_GROUP):
+        announcer.send(group, {"type": HEARTBEAT_MESSAGE, "run": run_id, "attempt": attempt})
 
 
 def announce_command(run_id: int) -> None:

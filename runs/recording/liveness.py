@@ -1,13 +1,49 @@
-"""Evidence of life, judged from what the record holds."""
+"""Evidence of life, judged from what the record holds, and from what owners say who cannot write into it."""
 
 from __future__ import annotations
 
+import math
+import time
 from datetime import datetime, timedelta
+from typing import Any
 
 from runs.models import Run
+from runs.recording import announcer
+from runs.recording.feed import HEARTBEATS_GROUP
 from runs.recording.lifecycle import SILENT_AFTER_S, UNREACHABLE_AFTER_S
 
 SILENT_AFTER = timedelta(seconds=SILENT_AFTER_S)
+
+
+class ToldHeartbeats:
+    """The last heartbeat of each run that its owner told by the channel layer, since the database took none.
+
+    Safe to use from any thread. Those that are `SILENT_AFTER_S` old are forgotten.
+    """
+
+    def __init__(self) -> None:
+        # By `time.monotonic`, by run and attempt.
+        self._told_at: dict[tuple[int, int], float] = {}
+
+    def listen(self) -> None:
+        """Take what is told from now on, for the life of this process."""
+        announcer.current().listen(HEARTBEATS_GROUP, self.take)
+
+    def take(self, message: dict[str, Any]) -> None:
+        now = time.monotonic()
+        current = {key: at for key, at in self._told_at.items() if now - at < SILENT_AFTER_S}
+        self._told_at = {**current, (message["run"], message["attempt"]): now}
+
+    def told_at(self, run_id: int, attempt: int) -> float:
+        """Return when the owner of an attempt told last that it lives, by `time.monotonic`; -inf if it never did."""
+        return self._told_at.get((run_id, attempt), -math.inf)
+
+    def silent_s(self, run_id: int, attempt: int) -> float:
+        """Return the seconds since then."""
+        return time.monotonic() - self.told_at(run_id, attempt)
+
+
+told_heartbeats = ToldHeartbeats()
 
 
 def life_after(silent_s: float) -> str:
@@ -18,14 +54,23 @@ def life_after(silent_s: float) -> str:
 
 
 def silent(run: Run, now: datetime) -> bool:
-    """Say whether `run` should be alive but sent no heartbeat for 12 s.
+    """Say whether `run` should be alive but sent no heartbeat for 12 s, to the database or by the channel layer.
 
     Compares with this host's wall clock, which is good enough to show, not to take a run over.
     """
     if not run.is_live:
         return False
     last_sign = run.heartbeat_at or run.started_at
-    return last_sign is None or now - last_sign > SILENT_AFTER
+    if last_sign is not None and now - last_sign <= SILENT_AFTER:
+        return False
+    return told_heartbeats.silent_s(run.pk, run.attempt) > SILENT_AFTER_S
+
+
+def heartbeat_age_s(run: Run, now: datetime) -> float | None:
+    """Return the seconds since the last heartbeat of `run`, None if there was none."""
+    if run.heartbeat_at is None:
+        return None
+    return min(max(0.0, (now - run.heartbeat_at).total_seconds()), told_heartbeats.silent_s(run.pk, run.attempt))
 
 
 def duration_of(run: Run, now: datetime) -> timedelta | None:

@@ -21,10 +21,12 @@ from runs.protocol.commands import Request, Stop, Withdraw
 from runs.protocol.events import Block
 from runs.recording import feed, queue
 from runs.recording.lifecycle import Fenced, Holder, Lease, mark_lost, open_attempt, renew_lease
+from runs.recording.liveness import ToldHeartbeats
 from runs.recording.queue import NotQueueable, claim, enqueue, fail_start, queue_restart, waiting_for
 from steersman.agent.folders import host_name
 from tests.support.stored_points import metrics_event, read_points
 from trainer.recipe_names import source_sha256
+from trainer.scheduler import watch as watches
 from trainer.scheduler.silent_runs import Pulse, SilenceWatch
 from trainer.scheduler.watch import Watch
 
@@ -176,6 +178,26 @@ def test_an_owner_that_was_overtaken_heals_nothing(run: Run) -> None:
     Run.objects.update(state=RunState.LOST, attempt=2)
     with pytest.raises(Fenced):
         renew_lease(lease)
+    run.refresh_from_db()
+    assert run.state == RunState.LOST
+
+
+def test_a_run_whose_owner_tells_by_the_channel_layer_that_it_lives_is_not_lost(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = ToldHeartbeats()
+    monkeypatch.setattr(watches, "told_heartbeats", told)
+    hold(run)
+    watch = Watch()
+    monkeypatch.setattr(watch._heartbeats, "measure", lambda pulses, now: dict.fromkeys(pulses, 60.0))
+    told.take({"run": run.pk, "attempt": 1})
+    watch.tick()
+    run.refresh_from_db()
+    assert run.state == RunState.RUNNING
+    # What another attempt told says nothing of this one.
+    monkeypatch.setattr(watches, "told_heartbeats", other := ToldHeartbeats())
+    other.take({"run": run.pk, "attempt": 2})
+    watch.tick()
     run.refresh_from_db()
     assert run.state == RunState.LOST
 

@@ -53,9 +53,9 @@ class Visitor:
         except urllib.error.HTTPError as error:
             return self._answer(error)
 
-    def log_in(self) -> Answer:
+    def log_in(self, name: str = "operator") -> Answer:
         self.ask("/login/")
-        return self.ask("/login/", {"username": "operator", "password": "operator"})
+        return self.ask("/login/", {"username": name, "password": name})
 
     @staticmethod
     def _answer(page: urllib.request.addinfourl | urllib.error.HTTPError) -> Answer:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -11,19 +13,23 @@ from datetime import UTC, datetime
 
 import pytest
 
-from runs.recording.lifecycle import UNREACHABLE_AFTER_S
+from runs.recording.lifecycle import SILENT_AFTER_S
+from tests.chaos.truth import watching
 from tests.outage.frozen_postgres import frozen, stack_on, started_server
+from tests.outage.test_pages import Visitor
 from tests.support import postgres
-from tests.support.stack import ROOT, Stack, create_run, run_row, seed_stack, wait_for, write_locked
+from tests.support.stack import ROOT, Stack, create_run, events, run_row, seed_stack, wait_for, write_locked
 from tests.support.watcher import Watcher, ticket_of
 
 SHORT = str(ROOT / "tests" / "trainings" / "short.py")
+
+NAME = "watched by others"
 
 
 @contextmanager
 def watched_training(stack: Stack) -> Iterator[tuple[int, Watcher]]:
     """A training that logs 100 steps a second, and a viewer of it."""
-    run_id = create_run(stack)
+    run_id = create_run(stack, NAME)
     made = stack.manage("create_token", "--project", "lab", "--scope", "view", "--user", "operator")
     token = next(word for word in made.stdout.split() if word.startswith("stm_"))
     supervisor = stack.train(run_id, "--quiet", "--", SHORT, "1000000", "0.01", "log")
@@ -51,6 +57,17 @@ def assert_whole(watcher: Watcher) -> None:
     assert not [message for message in watcher.messages if message["kind"] == "life"]
 
 
+def assert_called_alive(operator: Visitor, admin: Visitor, run_id: int) -> None:
+    """Check that the list, the admin, the API and Prometheus tell of no silence."""
+    for visitor, page in ((operator, "/"), (admin, "/admin/runs/run/"), (admin, f"/admin/runs/run/{run_id}/change/")):
+        answer = visitor.ask(page)
+        assert answer.status == 200 and NAME in answer.text and "no heartbeat" not in answer.text, page
+    answer = operator.ask(f"/api/runs/{run_id}/")
+    assert answer.status == 200 and json.loads(answer.text)["silent"] is False
+    told = re.search(r"^steersman_run_heartbeat_age_seconds{.*} (\S+)$", admin.ask("/metrics").text, re.MULTILINE)
+    assert told and float(told[1]) < SILENT_AFTER_S
+
+
 def test_a_frozen_database_is_told_and_the_training_called_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         started_server() as server,
@@ -68,20 +85,24 @@ def test_a_frozen_database_is_told_and_the_training_called_alive(monkeypatch: py
 
 def test_a_training_whose_heartbeats_cannot_be_written_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(postgres.VARIABLE, raising=False)
-    with Stack() as stack:
+    with Stack(STEERSMAN_METRICS_FROM="127.0.0.1") as stack:
         seed_stack(stack)
         stack.start_redis()
         stack.start_web()
-        with watched_training(stack) as (run_id, watcher):
+        operator, admin = Visitor(stack), Visitor(stack)
+        assert operator.log_in().status == admin.log_in("admin").status == 200
+        with watching(stack), watched_training(stack) as (run_id, watcher):
 
             def silent_s() -> float:
                 at = datetime.fromisoformat(run_row(stack, run_id)["heartbeat_at"]).replace(tzinfo=UTC)
                 return (datetime.now(UTC) - at).total_seconds()
 
             with write_locked(stack, run_id):
-                wait_for(lambda: silent_s() > UNREACHABLE_AFTER_S + 3, "heartbeats that are missed")
+                wait_for(lambda: silent_s() > SILENT_AFTER_S + 2, "heartbeats that are missed")
+                assert_called_alive(operator, admin, run_id)
             seen = watcher.last_seq
             wait_for(lambda: watcher.last_seq > seen + 5, "points after the lock")
             assert_whole(watcher)
             assert watcher.links[-1] in ("live", "late")
+            assert {event["state"] for event in events(stack, run_id, "status")} == {"running"}
             assert "Traceback" not in stack.log()

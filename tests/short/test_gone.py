@@ -1,6 +1,7 @@
 """The short forms of `python -m tests.chaos.redis_gone` and its like: their times are for a quiet machine to judge."""
 
 from tests.chaos import postgres_gone, redis_gone, sqlite_gone
+from tests.chaos.processes import killed
 from tests.outage.frozen_postgres import skip_without_postgres
 from tests.support.stack import run_check
 
@@ -25,3 +26,9 @@ def test_pages_tell_of_a_sqlite_file_that_is_at_fault_and_a_training_goes_on():
     wrong = [name for name in sqlite_gone.WRONG if name != "locked_errors"]
     assert {name: outcome[name] for name in wrong} == dict.fromkeys(wrong, 0), outcome
     assert outcome["points"] > 0 and outcome["log_lines"] < 60, outcome
+
+
+def test_a_supervisor_and_a_portal_that_were_killed_are_followed_by_others():
+    outcome = run_check("processes.killed", "--short")
+    assert {name: outcome[name] for name in killed.WRONG} == dict.fromkeys(killed.WRONG, 0), outcome
+    assert outcome["commands_s"] > 0 and outcome["portal_s"] > 0, outcome

@@ -22,6 +22,7 @@ from runs.protocol.causes import Death
 from runs.pruning.space import give_back
 from runs.recording import announcer, queue
 from runs.recording.lifecycle import ENDED, LIVE, SILENT_AFTER_S, expire_commands, mark_lost
+from runs.recording.liveness import told_heartbeats
 from runs.series import storage
 from steersman.agent.folders import any_worker_lives, attempt_folder, host_name, run_folder
 from steersman.agent.launch.detached import Detached, start_train
@@ -40,6 +41,8 @@ from trainer.scheduler.silent_runs import Pulse, SilenceWatch
 logger = logging.getLogger(__name__)
 
 WATCH_INTERVAL_S = 0.5
+# Between two looks at the database, whether supervisors of this host still live: it costs a lock for each.
+SUPERVISOR_INTERVAL_S = 0.1
 HOST_INTERVAL_S = 2.0
 DISK_INTERVAL_S = 10.0
 LEFTOVER_FOLD_INTERVAL_S = 60.0
@@ -52,11 +55,9 @@ SENDER_INTERVAL_S = 1.0
 MARK_LOST_AFTER_S = SILENT_AFTER_S - 3 * WATCH_INTERVAL_S
 # Who waits for longer to write stands in line with the owner whose heartbeat is missed; the next look will tell.
 LONGEST_WRITE_S = 1.0
-# A supervisor that has just been killed is often brought back by whoever watches over it. The next one takes a second
-# to start, and commands wait for it.
-UNATTENDED_S = 0.9
-# Where its training is dead too there is nothing to wait for: the second look in a row is no chance.
-DEAD_S = 0.4
+# A supervisor that has just been killed is often brought back at once by whoever watches over it. Theirs, which begins
+# to start before ours, is the first to hold the run.
+UNATTENDED_S = 0.4
 # A run that is held elsewhere, or whose training cannot be taken over, is tried again after this, then ever later.
 FIRST_RETRY_S = 5.0
 LONGEST_RETRY_S = 300.0
@@ -83,6 +84,7 @@ class Watch:
         self._ending = False
         self._started: dict[int, Detached] = {}
         self._unattended_since: dict[tuple[int, int], float] = {}
+        self._attended: set[int] = set()
         self._retry: dict[int, tuple[float, float]] = {}
         self._heartbeats = SilenceWatch()
         self._devices = DeviceReader()
@@ -96,10 +98,11 @@ class Watch:
         """Look until `stop`. Raises `AlreadyWatched`."""
         lock = self._take_lock()
         self._devices.start()
+        told_heartbeats.listen()
         try:
             while not self._ending:
                 self.tick()
-                time.sleep(WATCH_INTERVAL_S)
+                self.pause()
         finally:
             self._devices.stop()
             self._sender.stop()
@@ -108,6 +111,17 @@ class Watch:
 
     def stop(self) -> None:
         self._ending = True
+
+    def pause(self) -> None:
+        """Wait for the next look: less long where a supervisor has ended, or is missed already."""
+        until = time.monotonic() + (UNATTENDED_S if self._unattended_since else WATCH_INTERVAL_S)
+        while not self._ending and not self._has_lost_one() and (left_s := until - time.monotonic()) > 0:
+            time.sleep(min(left_s, SUPERVISOR_INTERVAL_S))
+
+    def _has_lost_one(self) -> bool:
+        return any(started.exit_code is not None for started in self._started.values()) or not all(
+            map(self._is_held, self._attended)
+        )
 
     def tick(self) -> None:
         """Do once what is due. A database that is away costs time, and nobody's run."""
@@ -137,6 +151,8 @@ class Watch:
             if not self._database_away:
                 logger.warning("the database is away (%s): trainings go on without it", error)
             self._database_away = True
+            # Nothing can be done for a supervisor that ends now: the next look that succeeds will miss it.
+            self._attended = set()
             self._heartbeats.interrupt()
             close_old_connections()
 
@@ -216,17 +232,17 @@ class Watch:
         opened = Attempt.objects.filter(
             host=self.host, ended_at=None, number=F("run__attempt"), run__state__in=(*LIVE, RunState.LOST)
         )
+        others = [each for each in opened.select_related("run") if each.run_id not in self._started]
+        here = [attempt for attempt in others if is_of_this_host(attempt)]
+        self._attended = {attempt.run_id for attempt in here if self._is_held(attempt.run_id)}
         unattended = {
-            (attempt.run_id, attempt.number): attempt
-            for attempt in opened.select_related("run")
-            if attempt.run_id not in self._started and is_of_this_host(attempt) and not self._is_held(attempt.run_id)
+            (attempt.run_id, attempt.number): attempt for attempt in here if attempt.run_id not in self._attended
         }
         self._unattended_since = {key: self._unattended_since.get(key, now) for key in unattended}
         for (run_id, number), since in self._unattended_since.items():
-            lives = any_worker_lives(attempt_folder(self._data, run_id, number))
-            if now - since < (UNATTENDED_S if lives else DEAD_S) or self._must_wait(run_id, now):
+            if now - since < UNATTENDED_S or self._must_wait(run_id, now):
                 continue
-            if not lives:
+            if not any_worker_lives(attempt_folder(self._data, run_id, number)):
                 # At once: recording how it ended takes a process that has to start first.
                 mark_lost(run_id, number, unattended[run_id, number].run.heartbeat, Death())
             logger.warning("run %d: nobody follows attempt %d any more; starting a supervisor", run_id, number)
@@ -236,6 +252,8 @@ class Watch:
         live = Run.objects.filter(state__in=LIVE).values_list("pk", "attempt", "heartbeat")
         pulses = [Pulse(*values) for values in live]
         for pulse, silent_s in self._heartbeats.measure(pulses, now).items():
+            # What an owner cannot write into the database now, it tells by the channel layer.
+            silent_s = min(silent_s, told_heartbeats.silent_s(pulse.run_id, pulse.attempt))
             if silent_s >= MARK_LOST_AFTER_S and self._lose(pulse):
                 logger.warning("run %d is lost: no heartbeat for %.0f s", pulse.run_id, silent_s)
 

@@ -1,7 +1,7 @@
 // When a page connects again: how the socket's library is told to pause. Pure but for chance.
 
 // Pages that lose one server lose it in the same moment: they come back spread over this time.
-export const LONGEST_PAUSE_MS = 3000;
+export const LONGEST_PAUSE_MS = 2000;
 const SHORTEST_PAUSE_MS = 100;
 // A crowd waits for its turn; an address that does not answer at all is tried again after this.
 const CONNECTION_TIMEOUT_MS = 15_000;

@@ -1,0 +1,1 @@
+"""What dies on a host: processes of ours, killed with -9."""

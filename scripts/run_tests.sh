@@ -4,6 +4,8 @@
 # the long checks follow them, so that all end at about the same time. What takes long stands in tests/chaos (`make chaos`).
 set -eu
 cd "$(dirname "$0")/.."
+# Tests start hundreds of processes of Python: without kept byte code each compiles the whole project anew.
+unset PYTHONDONTWRITEBYTECODE
 mkdir -p build
 checks="tests/short/test_kill.py tests/short/test_race.py tests/short/test_truth.py tests/short/test_big_events.py"
 (

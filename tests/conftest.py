@@ -45,6 +45,8 @@ os.environ.pop("STEERSMAN_DATABASE_URL", None)
 from monitor_site.serving.embedded_server import EmbeddedServer  # noqa: E402  after the environment is set
 from tests.support.stack import Stack, seed_stack, started_stack  # noqa: E402
 
+Stack.forks_trainings = True
+
 # What takes longest comes first: else one process works on it at the end, and the others wait.
 LONGEST_FIRST = (
     "test_train.py", "test_several_ranks.py", "test_docker.py", "test_resume.py", "test_serve.py", "test_readme.py",

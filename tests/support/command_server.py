@@ -1,7 +1,8 @@
 """Management commands in a process that has loaded Django already: each runs in a fork of it.
 
 Loading Django takes longer than most commands do. `CommandServer` starts this file as a program, which then reads
-requests from its input, one JSON object a line, and answers each with one.
+requests from its input, one JSON array a line, and answers each with a number: the exit code of a command that it has
+run to its end, or the pid of one that it has started.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ import json
 import os
 import random
 import select
+import signal
 import subprocess
 import sys
 import threading
+import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -28,27 +32,38 @@ class CommandServer:
 
     def __init__(self, environment: dict[str, str], folder: Path) -> None:
         self.environment = dict(environment)
+        self._folder = folder
         self._outputs = (folder / "command.out", folder / "command.err")
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
-            [sys.executable, __file__, *map(str, self._outputs)],
+            [sys.executable, __file__],
             env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
 
     def run(self, arguments: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
         """Run a command to its end as `subprocess.run` does. Raises `TimeoutExpired`."""
-        assert self._process.stdin is not None and self._process.stdout is not None
         with self._lock:
-            self._process.stdin.write(json.dumps(arguments).encode() + b"\n")
-            self._process.stdin.flush()
-            if not select.select([self._process.stdout], [], [], TIMEOUT_S)[0]:
-                self._process.kill()
-                raise subprocess.TimeoutExpired(arguments, TIMEOUT_S)
-            answer = self._process.stdout.readline()
-            if not answer:
-                raise AssertionError(f"the server of commands ended at {arguments}; see what it printed above")
+            code = self._ask(arguments, *map(str, self._outputs))
             output, errors = (path.read_text() for path in self._outputs)
-            return subprocess.CompletedProcess(arguments, int(answer), output, errors)
+            return subprocess.CompletedProcess(arguments, code, output, errors)
+
+    def start(self, arguments: tuple[str, ...], log: Path, cwd: Path) -> StartedCommand:
+        """Start a command in a session of its own; its output is appended to `log`. Raises `TimeoutExpired`."""
+        with self._lock:
+            pid = self._ask(arguments, str(log), str(cwd), str(self._folder))
+        return StartedCommand(arguments, pid, self._folder)
+
+    def _ask(self, arguments: tuple[str, ...], *more: str) -> int:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps([arguments, *more]).encode() + b"\n")
+        self._process.stdin.flush()
+        if not select.select([self._process.stdout], [], [], TIMEOUT_S)[0]:
+            self._process.kill()
+            raise subprocess.TimeoutExpired(arguments, TIMEOUT_S)
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise AssertionError(f"the server of commands ended at {arguments}; see what it printed above")
+        return int(answer)
 
     def close(self) -> None:
         self._process.kill()
@@ -58,15 +73,46 @@ class CommandServer:
         self._process.wait()
 
 
-def take_over(arguments: list[str], outputs: list[str]) -> NoReturn:
+class StartedCommand:
+    """A command that goes on in a fork; as `subprocess.Popen` it can be waited for and ended."""
+
+    def __init__(self, arguments: tuple[str, ...], pid: int, folder: Path) -> None:
+        self.args, self.pid = arguments, pid
+        self.returncode: int | None = None
+        self._ended = folder / f"ended-{pid}"
+
+    def poll(self) -> int | None:
+        if self.returncode is None and self._ended.exists():
+            self.returncode = int(self._ended.read_text())
+            self._ended.unlink()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit code, negative after a signal. Raises `TimeoutExpired` after `timeout` seconds."""
+        until = None if timeout is None else time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if timeout is not None and until is not None and time.monotonic() > until:
+                raise subprocess.TimeoutExpired(self.args, timeout)
+            time.sleep(0.01)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def take_over(arguments: list[str]) -> NoReturn:
     """Make this fork look like `manage.py ARGUMENTS`, run that, and end."""
     import manage
 
     random.seed()
-    for number, path in enumerate([os.devnull, *outputs]):
-        kept = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
-        os.dup2(kept, number)
-        os.close(kept)
     sys.argv = [str(ROOT / "manage.py"), *arguments]
     code = 0
     try:
@@ -87,7 +133,50 @@ def take_over(arguments: list[str], outputs: list[str]) -> NoReturn:
     os._exit(code)
 
 
-def main(outputs: list[str]) -> None:
+def use(paths: list[str], mode: int) -> None:
+    """Make nothing this process's input, and these files its output and errors."""
+    for number, path in enumerate([os.devnull, *paths]):
+        kept = os.open(path, os.O_RDWR | os.O_CREAT | mode, 0o600)
+        os.dup2(kept, number)
+        os.close(kept)
+
+
+def run(arguments: list[str], output: str, errors: str) -> int:
+    """Run a command to its end; return its exit code."""
+    child = os.fork()
+    if child == 0:
+        use([output, errors], os.O_TRUNC)
+        take_over(arguments)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def start(arguments: list[str], log: str, cwd: str, folder: str) -> int:
+    """Start a command in a session of its own; return its pid. A second fork notes its exit code in `folder`."""
+    reads, writes = os.pipe()
+    if os.fork() == 0:
+        use([log, log], os.O_APPEND)
+        child = os.fork()
+        if child == 0:
+            os.close(writes)
+            os.setsid()
+            os.chdir(cwd)
+            take_over(arguments)
+        os.write(writes, str(child).encode())
+        os.close(writes)
+        _, status = os.waitpid(child, 0)
+        # The folder may be gone by now, and with it whoever wants to know.
+        with suppress(OSError):
+            note = Path(folder) / f"noted-{child}"
+            note.write_text(str(os.waitstatus_to_exitcode(status)))
+            note.rename(note.with_name(f"ended-{child}"))
+        os._exit(0)
+    os.close(writes)
+    with open(reads) as pid:
+        return int(pid.read())
+
+
+def main() -> None:
     sys.path[0] = str(ROOT)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "monitor_site.settings")
     import django
@@ -95,12 +184,9 @@ def main(outputs: list[str]) -> None:
     django.setup()
     gc.freeze()
     while line := sys.stdin.readline():
-        child = os.fork()
-        if child == 0:
-            take_over(json.loads(line), outputs)
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        arguments, *more = json.loads(line)
+        print(run(arguments, *more) if len(more) == 2 else start(arguments, *more), flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

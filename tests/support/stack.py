@@ -30,12 +30,12 @@ sys.path.insert(0, str(ROOT))
 
 from monitor_site.serving.embedded_server import EmbeddedServer  # noqa: E402  needs the path
 from tests.support import postgres  # noqa: E402
-from tests.support.command_server import TIMEOUT_S, CommandServer  # noqa: E402
+from tests.support.command_server import TIMEOUT_S, CommandServer, StartedCommand  # noqa: E402
 
 # Far longer than anything takes, for machines that do much else.
 START_TIMEOUT_S = 120.0
 # What stays, or starts what stays, is found by its command line and environment: it needs a process of its own.
-STARTED_AFRESH = {"doctor", "migrate", "serve", "serve_portal", "train", "watch"}
+STARTED_AFRESH = {"doctor", "migrate", "serve", "serve_portal", "watch"}
 # Databases to copy: a migration takes longer than most tests.
 TEMPLATES = ROOT / "build" / "databases"
 Found = TypeVar("Found")
@@ -72,6 +72,9 @@ def wait_for(look: Callable[[], Found | None], what: str, timeout_s: float = STA
 class Stack:
     """Processes of one data folder. Use as a context manager: nothing is left behind."""
 
+    # Whether `train` runs in a fork of the command server: cheaper, but its memory is in part the server's.
+    forks_trainings = False
+
     def __init__(self, data: Path | None = None, **variables: str) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="steersman-test-"))
         self.data = data or self.folder / "data"
@@ -79,7 +82,7 @@ class Stack:
         self.port = free_port()
         self.redis = EmbeddedServer(self.data)
         self.web: subprocess.Popen[bytes] | None = None
-        self.trainings: list[subprocess.Popen[bytes]] = []
+        self.trainings: list[subprocess.Popen[bytes] | StartedCommand] = []
         self._database = ""
         self._commands: CommandServer | None = None
         self.environment = {
@@ -115,7 +118,7 @@ class Stack:
 
     def manage(self, *arguments: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run a management command to its end."""
-        if options or arguments[0] in STARTED_AFRESH:
+        if options or arguments[0] in STARTED_AFRESH or (arguments[0] == "train" and not self.forks_trainings):
             options |= {"capture_output": True, "text": True, "timeout": TIMEOUT_S}
             result = subprocess.run(self.command(*arguments), env=self.environment, **options)
         else:
@@ -183,18 +186,20 @@ class Stack:
 
         wait_for(answers, "the portal")
 
-    def train(self, run_id: int, *arguments: str, cwd: Path | None = None, **variables: str) -> subprocess.Popen[bytes]:
+    def train(
+        self, run_id: int, *arguments: str, cwd: Path | None = None, **variables: str
+    ) -> subprocess.Popen[bytes] | StartedCommand:
         """Start `train --run-id`; its output goes to `train.log` in the stack's folder."""
-        with (self.folder / "train.log").open("ab") as log:
+        words = ("train", "--run-id", str(run_id), *arguments)
+        log = self.folder / "train.log"
+        if self.forks_trainings and not variables:
+            self.trainings.append(self._command_server().start(words, log, cwd or Path.cwd()))
+            return self.trainings[-1]
+        with log.open("ab") as output:
             process = subprocess.Popen(
-                self.command("train", "--run-id", str(run_id), *arguments),
-                env=self.environment | variables,
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-                cwd=cwd,
-            )
+                self.command(*words), env=self.environment | variables, stdin=subprocess.DEVNULL, stdout=output,
+                stderr=output, start_new_session=True, cwd=cwd,
+            )  # fmt: skip
         self.trainings.append(process)
         return process
 

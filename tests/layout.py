@@ -58,11 +58,18 @@ RULES = {
         "steersman.surroundings steersman.values",
         never=CLIENT,
     ),
-    "steersman.messages": rule(never=CLIENT),
+    "steersman.messages": rule("steersman.records steersman.values", never=CLIENT),
     "steersman.agent": rule("steersman steersman.files", "psutil", AGENT),
-    "steersman.agent.machine": rule("steersman steersman.files steersman.values", "psutil pynvml", AGENT),
+    "steersman.agent.machine": rule(
+        "steersman steersman.files steersman.messages steersman.values", "psutil pynvml", AGENT
+    ),
     "steersman.agent.journals": rule("steersman.files steersman.messages steersman.records", never=AGENT),
     "steersman.agent.supervise": rule("steersman steersman.files steersman.records", "psutil", AGENT),
+    "steersman.agent.reporting": rule(
+        "steersman.agent.journals steersman.agent.machine steersman.agent.supervise steersman.files "
+        "steersman.messages steersman.records steersman.values",
+        never=AGENT,
+    ),
     "steersman.agent.launch": rule("steersman.*", "psutil", AGENT),
     "runs.protocol": rule("steersman", "msgspec", f"{WEB} django"),
     "runs.alerts.detectors": rule("runs.protocol", never=f"{WEB} django msgspec numpy"),
@@ -72,7 +79,9 @@ RULES = {
     "runs.recording": rule("runs.alerts runs.models runs.protocol steersman", "django channels", WEB),
     "runs.outage": rule("runs.recording", "django", WEB),
     "runs.series": rule("runs.models runs.protocol", "django channels msgspec numpy", WEB),
-    "runs.recording.record_side": rule(f"{RECORD} runs.series steersman.messages", "django", WEB),
+    "runs.recording.record_side": rule(
+        f"{RECORD} runs.series steersman steersman.messages steersman.records", "django msgspec", WEB
+    ),
     "runs.pruning": rule(f"{RECORD} runs.series steersman steersman.files", "django numpy", WEB),
     "runs.access": rule(RECORD, "django msgspec cryptography axes", WEB),
     "runs.sign_in": rule(
@@ -121,15 +130,14 @@ RULES = {
     "trainer": rule("steersman steersman.files", "django", "torch"),
     "trainer.worker": rule("steersman.* trainer", "torch numpy", "django msgspec channels"),
     "trainer.recipes": rule("steersman.files trainer trainer.worker", "torch numpy", "django msgspec channels"),
-    "trainer.ingest": rule(f"steersman.* {RECORD} runs.recording.record_side runs.series", "django msgspec", "torch"),
     "trainer.alerts": rule(
-        f"steersman.* {RECORD} runs.commands runs.alerts runs.alerts.detectors runs.alerts.rulebook trainer.ingest",
+        f"steersman.* {RECORD} runs.commands runs.alerts runs.alerts.detectors runs.alerts.rulebook",
         "django",
         "torch",
     ),
     "trainer.control": rule(
         f"steersman.* {RECORD} runs.recording.record_side runs.series runs.commands trainer trainer.alerts "
-        "trainer.ingest trainer.worker",
+        "trainer.worker",
         "django msgspec tqdm",
         "torch",
     ),

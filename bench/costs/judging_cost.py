@@ -43,8 +43,8 @@ def judge_rounds(orders: Connection, series: int, steps_per_second: int, data: s
     """Answer each order, whether to judge in the round that begins, with CPU seconds and points at its end."""
     os.environ |= {"DJANGO_SETTINGS_MODULE": "monitor_site.settings", "STEERSMAN_DATA": data}
     django.setup()
+    from steersman.agent.reporting.redacted_records import SeriesNames
     from trainer.alerts.judging import Batch, RunJudge
-    from trainer.ingest.point_events import SeriesNames
 
     draw, judge, step = random.Random(1), RunJudge(SeriesNames(Redactor(Path("/data"), Path("/code"), {}))), 0
     names = [f"train/{number}/loss" for number in range(series)]

@@ -1,9 +1,18 @@
-"""The messages by which what a training host has read becomes rows: exactly once, whatever is sent again."""
+"""The messages by which what a training host has read becomes rows: exactly once, whatever is sent again.
+
+Every text in them has passed the host's redactor.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+from steersman.records.record import Record
+
+# Of what a part of a report consists that can be stored, or refused, by itself.
+PartKind = Literal["records", "stall", "system", "lines", "console"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +30,8 @@ class Attached:
 
     `session` counts the host sides that have attached so far: a report of an earlier one is not stored any more.
     `next_report` is the number that the next report has. `positions` and `console_offsets` are by rank; `last_steps`
-    has the last stored step of each series if the attempt has several ranks.
+    has the last stored step of each series if the attempt has several ranks. `checkpoints` says of each path, within
+    the attempt's folder, whether it is a folder with a manifest.
     """
 
     session: int
@@ -30,15 +40,108 @@ class Attached:
     console_offsets: dict[int, int]
     last_steps: dict[str, int] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
+    checkpoints: dict[str, bool] = field(default_factory=dict)
+    is_paused: bool = False
+    is_stalled: bool = False
+    usual_step_s: float | None = None
+    last_step: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of text that a supervisor says on the console of its run (level info, warning or error)."""
+
+    text: str
+    level: str = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleText:
+    """What was printed: lines, how many bytes were skipped over the bound, and up to where each rank's console is read.
+
+    `unfinished` has the lines that have no end yet, None where nothing is new of them.
+    """
+
+    lines: Sequence[str] = ()
+    skipped_bytes: int = 0
+    offsets: dict[int, int] = field(default_factory=dict)
+    unfinished: Sequence[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """For how many seconds a training has stalled, 0.0 if it no longer does, None if neither has changed.
+
+    `usual_step_s` is the time of a usual step in seconds, None if it is not known.
+    """
+
+    stalled_s: float | None
+    usual_step_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class GpuDescription:
+    """What a GPU is. `memory_mib` is None where the driver does not tell; `driver` is its version, "" if unknown."""
+
+    name: str
+    uuid: str
+    memory_mib: int | None
+    driver: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """Something that could not be stored and is kept in a file of the training host, and why."""
+
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What is to be stored in one transaction, if `session`, `number` and `begin` are what the record side holds.
+
+    `begin` and `end` are the positions in the journals, by rank, before and behind the report. `backlog_bytes` is how
+    much of the journals is not stored yet, None in reports between two heartbeats. `removed_checkpoints` are paths
+    within the attempt's folder.
+    """
+
+    session: int
+    number: int
+    begin: dict[int, Position] = field(default_factory=dict)
+    end: dict[int, Position] = field(default_factory=dict)
+    records: Sequence[Record] = ()
+    unreadable: int = 0
+    console: ConsoleText | None = None
+    system: dict[str, float | None] | None = None
+    lines: Sequence[Line] = ()
+    stall: Stall | None = None
+    gpus: tuple[GpuDescription, ...] = ()
+    removed_checkpoints: Sequence[str] = ()
+    set_aside: Sequence[SetAside] = ()
+    backlog_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A part of a report that cannot be stored, and why: `key` is its index, or the name of a sample.
+
+    None is the part as a whole: a stall, or lines of a console without end.
+    """
+
+    kind: PartKind
+    key: int | str | None
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
     """The answer to a report: the number of the last report that is stored, and the positions that it led to.
 
-    A number below that of the report means that nothing of the report was stored, because it does not continue what
-    the record side holds.
+    A number below that of the report means that nothing of the report was stored: because parts of it are `refused`,
+    and it is to be sent again without them, or because it does not continue what the record side holds.
     """
 
     number: int
     positions: dict[int, Position]
+    refused: Sequence[Refused] = ()

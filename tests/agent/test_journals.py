@@ -14,10 +14,10 @@ from steersman.agent.journals.merged import Journals, JournalsRead
 from steersman.agent.journals.reduction import reduce_values
 from steersman.files import journal
 from steersman.files.journal import JournalWriter
+from steersman.messages.environments import merge_environments
 from steersman.messages.reports import Position
 from steersman.records.kinds import EndRecord, EnvironmentRecord, EpochRecord, NoteRecord, PointRecord, TextRecord
 from steersman.records.record import Record
-from trainer.ingest.record_kinds import merge_environments
 
 
 class Log:

@@ -11,12 +11,12 @@ from runs.alerts.detectors.judge import Judge
 from runs.models import Project, Run
 from runs.recording.lifecycle import Holder, open_attempt
 from steersman.agent.machine.redactor import Redactor
+from steersman.agent.reporting.redacted_records import SeriesNames
 from steersman.records.kinds import EpochRecord, PointRecord, WatchRecord
 from steersman.records.record import Record
 from tests.alerts.detectors.scenes import judged, names, points
 from trainer.alerts.judging import Batch, RunJudge
 from trainer.alerts.thread import AlertThread
-from trainer.ingest.point_events import SeriesNames
 
 NOW = 1_800_000_000.0
 REDACTOR = Redactor(Path("/data"), Path("/code"), {})

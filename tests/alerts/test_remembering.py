@@ -12,16 +12,17 @@ from runs.alerts.detectors.points import Point
 from runs.alerts.rulebook.history import BUCKETS, curves_before, goals_before
 from runs.models import Alert, Attempt, Project, Run
 from runs.recording.lifecycle import Holder, Lease, open_attempt
+from runs.recording.record_side.store import RecordSide
 from runs.series import storage
 from steersman.agent.journals.merged import JournalsRead
+from steersman.agent.reporting.reporter import Reporter, StoredProgress
+from steersman.agent.reporting.ticks import Tick
 from steersman.records.kinds import PointRecord, WatchRecord
 from tests.alerts.test_judging import NOW, REDACTOR
 from tests.support.stack import wait_for
 from tests.support.stored_points import LOSS, store
 from trainer.alerts.judging import Batch
 from trainer.alerts.thread import AlertThread
-from trainer.ingest.store import Ingest, StoredProgress
-from trainer.ingest.ticks import Tick
 
 pytestmark = pytest.mark.django_db(transaction=True)
 CHANCE = random.Random(2)
@@ -81,7 +82,7 @@ def test_a_resumed_attempt_is_judged_with_what_came_before(lease, values, seen, 
 
 def test_goals_outlive_the_supervisor_that_heard_of_them(lease, tmp_path: Path):
     records = [WatchRecord(step=1, name="zeta", goal="min"), WatchRecord(step=1, name="eta", goal="max")]
-    ingest = Ingest(lease, tmp_path, REDACTOR, StoredProgress())
+    ingest = Reporter(RecordSide(lease), tmp_path, REDACTOR, StoredProgress())
     ingest.store(Tick(read=JournalsRead(list(records))))
     ingest.store(Tick(read=JournalsRead([WatchRecord(step=2, name="eta", goal="min")])))
     assert goals_before(Attempt.objects.get()) == {"zeta": "min", "eta": "min"}

@@ -10,9 +10,9 @@ import pytest
 from runs.alerts.detectors.judge import Judge
 from runs.alerts.rules import DEFAULT_RULES, Rule, rule_for
 from runs.alerts.titles import TITLES
+from steersman.agent.reporting.redacted_records import SeriesNames
 from tests.alerts.test_judging import LOSS, NOW, REDACTOR, Told, judged, losses
 from trainer.alerts.judging import RunJudge
-from trainer.ingest.point_events import SeriesNames
 
 NAN = float("nan")
 

@@ -68,15 +68,16 @@ def usual_writes(lease: Any) -> dict[str, Callable[[], object]]:
     """Return what an owner does all the time, by name."""
     from django.conf import settings
 
-    from runs.protocol.events import LogLine
     from runs.recording.lifecycle import renew_lease
+    from runs.recording.record_side.store import RecordSide
     from steersman.agent.machine.redactor import Redactor
-    from trainer.ingest.store import Ingest, StoredProgress
-    from trainer.ingest.ticks import Tick
+    from steersman.agent.reporting.reporter import Reporter, StoredProgress
+    from steersman.agent.reporting.ticks import Tick
+    from steersman.messages.reports import Line
 
     redactor = Redactor(settings.STEERSMAN_DATA, settings.BASE_DIR)
-    ingest = Ingest(lease, Path(settings.STEERSMAN_DATA) / "none", redactor, StoredProgress())
-    tick = Tick(lines=[LogLine(text=f"by attempt {lease.number}", source="steersman")])
+    ingest = Reporter(RecordSide(lease), Path(settings.STEERSMAN_DATA) / "none", redactor, StoredProgress())
+    tick = Tick(lines=[Line(f"by attempt {lease.number}")])
     return {"renew_lease": lambda: renew_lease(lease, step=lease.number), "store": lambda: ingest.store(tick)}
 
 

@@ -270,7 +270,7 @@ class Story:
 
     def print_much(self) -> None:
         from steersman.agent.journals.consoles import ConsolesRead
-        from trainer.ingest.ticks import Tick
+        from steersman.agent.reporting.ticks import Tick
 
         lines = [f"{number} {LONG_LINE * 'x'}" for number in range(LONG_LINES)]
         self.run.store(Tick(console=ConsolesRead(lines, 0, {})))

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from runs.models import Attempt, Checkpoint, Project, Run
-from runs.protocol.events import LogLine
 from steersman.files.checkpoint import Manifest, write_hashed, write_manifest
 from steersman.files.retention import HOUR_S, Kept, dropped
+from steersman.messages.reports import Line
 from trainer.control.resume_choice import NoSuchCheckpoint, chosen, forget_older, newest, remove_torn
 
 MOMENT = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -57,7 +57,7 @@ def test_it_takes_the_newest_that_verifies_and_says_which_it_passed_over(run: Ru
     first, second, third = (save(run, 1, step) for step in (10, 20, 30))
     (folder_of(run, third.path) / "manifest.json").unlink()
     damage(second)
-    lines: list[LogLine] = []
+    lines: list[Line] = []
     assert newest(run, lines) == first
     assert [line.text for line in lines] == [
         "The checkpoint at step 30 is damaged or gone (it is not there, or not whole): it is passed over.",
@@ -116,7 +116,7 @@ def test_it_clears_away_what_killed_saves_left_and_nothing_else(run: Run) -> Non
         run=run, attempt=2, step=40, epoch=1, name="last", path="attempts/2/checkpoints/step-00000040", size_bytes=1,
         sha256="0", created_at=MOMENT,
     )  # fmt: skip
-    lines: list[LogLine] = []
+    lines: list[Line] = []
     remove_torn(run, lines)
     assert not torn.exists() and folder_of(run, whole.path).is_dir()
     assert set(Checkpoint.objects.all()) == {whole, elsewhere}

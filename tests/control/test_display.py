@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from runs.recording.lifecycle import AttemptEnd
+from steersman.agent.reporting.reporter import StoredProgress
 from trainer.control.display import BarDisplay, LineDisplay, QuietDisplay
-from trainer.ingest.store import StoredProgress
 
 TEXT = "50%|█████ 🚣 日本"
 AGAIN = "python manage.py train --run-id 1"

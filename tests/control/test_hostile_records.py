@@ -12,8 +12,11 @@ from runs.api.history import history
 from runs.live.snapshot import latest_values, run_snapshot
 from runs.models import Attempt, EpochMetric, Project, Role, Run
 from runs.recording.lifecycle import Holder, open_attempt
+from runs.recording.record_side.store import RecordSide
 from steersman.agent.journals.merged import Journals
 from steersman.agent.machine.redactor import Redactor
+from steersman.agent.reporting.reporter import Reporter, StoredProgress
+from steersman.agent.reporting.ticks import Tick
 from steersman.files import journal
 from steersman.messages.reports import Position
 from steersman.records.kinds import EpochRecord, PointRecord
@@ -21,8 +24,6 @@ from steersman.records.record import Record
 from steersman.records.typed_json import encode
 from steersman.spec import ValueSpec
 from tests.steersman.test_records import GOOD, HOSTILE, own_fields, written
-from trainer.ingest.store import Ingest, StoredProgress
-from trainer.ingest.ticks import Tick
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -41,7 +42,7 @@ def test_records_with_hostile_fields_cost_themselves_alone(tmp_path: Path, recor
             data += written(encode(own_fields(record) | {name: value}), record.kind)
     journal.segment_path(tmp_path, 0, 0).write_bytes(data)
     progress = StoredProgress()
-    ingest = Ingest(lease, tmp_path, Redactor(tmp_path / "data", tmp_path / "application", {}), progress)
+    ingest = Reporter(RecordSide(lease), tmp_path, Redactor(tmp_path / "data", tmp_path / "application", {}), progress)
     reader = Journals(tmp_path, {0: Position()}, {})
     while (read := reader.read(ended=True)) is not None:
         ingest.store(Tick(read=read))

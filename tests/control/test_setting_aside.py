@@ -14,10 +14,13 @@ from runs.models import Attempt, EpochMetric, JournalOffset, Project, Run, Store
 from runs.protocol.events import LogWritten, TextLogged
 from runs.recording.database_errors import is_refusal
 from runs.recording.lifecycle import Holder, Lease, open_attempt
-from steersman.agent.journals.consoles import ConsolesRead
+from runs.recording.record_side.store import RecordSide
 from steersman.agent.journals.merged import Journals, JournalsRead
 from steersman.agent.journals.supervisor_deaths import MOST_DEATHS, deaths_at, record_death
 from steersman.agent.machine.redactor import Redactor
+from steersman.agent.reporting.quarantine import QUARANTINE_FILE, put_into_quarantine, texts_aside
+from steersman.agent.reporting.reporter import Reporter, StoredProgress
+from steersman.agent.reporting.ticks import Tick
 from steersman.files import journal
 from steersman.files.journal import JournalReader, JournalWriter
 from steersman.messages.reports import Position
@@ -33,9 +36,6 @@ from steersman.records.kinds import (
 )
 from steersman.records.record import Record
 from steersman.spec import ValueSpec
-from trainer.ingest.partial_store import QUARANTINE_FILE, put_into_quarantine
-from trainer.ingest.store import Ingest, StoredProgress
-from trainer.ingest.ticks import Tick
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -48,8 +48,10 @@ def lease() -> Lease:
 
 
 @pytest.fixture
-def ingest(lease: Lease, tmp_path: Path) -> Ingest:
-    return Ingest(lease, tmp_path, Redactor(tmp_path / "data", tmp_path / "application", {}), StoredProgress())
+def ingest(lease: Lease, tmp_path: Path) -> Reporter:
+    return Reporter(
+        RecordSide(lease), tmp_path, Redactor(tmp_path / "data", tmp_path / "application", {}), StoredProgress()
+    )
 
 
 def epoch(number: int, **fields: Any) -> EpochRecord:
@@ -92,18 +94,18 @@ def test_neighbours_of_a_record_that_cannot_be_stored_are_stored(ingest, lease, 
 
 
 def test_what_the_quarantine_takes_in_part_is_taken_back_and_told(tmp_path, monkeypatch):
-    put_into_quarantine(tmp_path, Tick(read=JournalsRead([epoch(1)])), "why")
+    put_into_quarantine(tmp_path, epoch(1), "why")
     before = (tmp_path / QUARANTINE_FILE).read_bytes()
     write = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:-9]))
     with pytest.raises(OSError, match="No space left"):
-        put_into_quarantine(tmp_path, Tick(read=JournalsRead([epoch(2)])), "why")
+        put_into_quarantine(tmp_path, epoch(2), "why")
     assert (tmp_path / QUARANTINE_FILE).read_bytes() == before
 
 
 def test_what_is_no_record_is_kept_once_however_often_it_is_set_aside(tmp_path):
     for text in ("one", "one", "two", "one"):
-        put_into_quarantine(tmp_path, Tick(console=ConsolesRead([text], 0, {})), "why")
+        put_into_quarantine(tmp_path, texts_aside([text]), "why")
     kept = JournalReader(tmp_path / QUARANTINE_FILE).read(4 << 20, ended=True)
     assert [each.lines for each in kept if isinstance(each, SetAsideRecord)] == [["one"], ["two"]]
 

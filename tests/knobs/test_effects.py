@@ -14,8 +14,11 @@ from runs.live.snapshot import run_snapshot
 from runs.models import Command, CommandState, Project, StoredEvent
 from runs.models import Run as RunRow
 from runs.recording.lifecycle import Holder, Lease, open_attempt
+from runs.recording.record_side.store import RecordSide
 from steersman.agent.journals.merged import Journals
 from steersman.agent.machine.redactor import Redactor
+from steersman.agent.reporting.reporter import Reporter, StoredProgress
+from steersman.agent.reporting.ticks import Tick
 from steersman.files.journal import JournalReader, segment_path
 from steersman.files.locks import try_lock
 from steersman.files.mailbox import Mailbox
@@ -24,8 +27,6 @@ from steersman.records.kinds import EffectRecord, KnobsRecord, OutcomeRecord
 from steersman.records.posted import PostedCommand
 from steersman.records.record import Record
 from steersman.run import CLOCK_EVERY, Run, boundaries_until, worker_lock_path
-from trainer.ingest.store import Ingest, StoredProgress
-from trainer.ingest.ticks import Tick
 
 
 class Scheduled:
@@ -170,7 +171,9 @@ def test_ledger_and_panel_say_what_is_in_effect(lease: Lease, run: Run, tmp_path
     optimizer.step(0.004)
     run.step = 2
     assert not run.stopping
-    ingest = Ingest(lease, tmp_path, Redactor(tmp_path / "data", tmp_path / "application", {}), StoredProgress())
+    ingest = Reporter(
+        RecordSide(lease), tmp_path, Redactor(tmp_path / "data", tmp_path / "application", {}), StoredProgress()
+    )
     ingest.store(Tick(read=Journals(tmp_path, {0: Position()}, {}).read(ended=True)))
 
     command.refresh_from_db()

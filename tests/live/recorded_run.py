@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.serializers.json import DjangoJSONEncoder
 
 from runs.access.roles import Viewer
@@ -22,7 +23,7 @@ from runs.commands.record import record_as
 from runs.live.greeting import read_snapshot
 from runs.models import Project, Recipe, Run, RunState, StoredEvent
 from runs.protocol.commands import parse_command
-from runs.protocol.events import LineUnfinished, LogLine
+from runs.protocol.events import LineUnfinished
 from runs.recording import alerts, queue
 from runs.recording.checkpoints import forget_checkpoints
 from runs.recording.lifecycle import (
@@ -37,23 +38,25 @@ from runs.recording.lifecycle import (
     open_commands,
     renew_lease,
 )
+from runs.recording.record_side.store import RecordSide
 from runs.recording.status import announce_status
 from runs.series import storage
 from steersman.agent.journals.consoles import ConsolesRead
 from steersman.agent.journals.merged import Journals
 from steersman.agent.machine.redactor import Redactor
+from steersman.agent.reporting.reporter import Reporter, StoredProgress
+from steersman.agent.reporting.stall_report import StallReport
+from steersman.agent.reporting.ticks import Tick
 from steersman.files.checkpoint import MANIFEST
 from steersman.files.locks import try_lock
 from steersman.files.mailbox import Mailbox
+from steersman.messages.reports import Line
 from steersman.run import Run as Client
 from steersman.run import worker_lock_path
 from tests.support.stored_points import float32
 from trainer.control.command_dispatch import as_posted
 from trainer.control.deaf_training import NOT_LOOKING
 from trainer.control.restart import conclude
-from trainer.ingest.stall_report import StallReport
-from trainer.ingest.store import Ingest, StoredProgress
-from trainer.ingest.ticks import Tick
 
 OPERATOR = Viewer(user_id=None, name="Ada", role="operator")
 
@@ -66,7 +69,7 @@ class Training:
     folder: Path
     client: Client
     journals: Journals
-    ingest: Ingest
+    ingest: Reporter
     mailbox: Mailbox
     stall: StallReport
     step: int = 0
@@ -175,7 +178,6 @@ class RecordedRun:
         assert lock is not None
         client = Client(folder, 0, lock)
         self.opened += (lock.release, client._journal.close)
-        run = self.row
         ingest = self._ingest(lease, folder)
         attached = ingest.attach()
         self.training = Training(
@@ -185,7 +187,7 @@ class RecordedRun:
             journals=Journals(folder, attached.positions, attached.last_steps),
             ingest=ingest,
             mailbox=Mailbox(folder),
-            stall=StallReport(run, lease.number),
+            stall=StallReport(attached, settings.STEERSMAN_STALLED_S),
             step=checkpoint.step if checkpoint else 0,
         )
         client.begin_at(self.training.step, 0)
@@ -194,8 +196,8 @@ class RecordedRun:
         client.on("save_checkpoint", lambda arguments: self._save(arguments["name"], "named"))
         client.knob("learning_rate", 0.1, minimum=0.001, maximum=1.0)
 
-    def _ingest(self, lease: Lease, folder: Path) -> Ingest:
-        return Ingest(lease, folder, Redactor(self.folder, self.folder, {}), StoredProgress())
+    def _ingest(self, lease: Lease, folder: Path) -> Reporter:
+        return Reporter(RecordSide(lease), folder, Redactor(self.folder, self.folder, {}), StoredProgress())
 
     @property
     def now(self) -> Training:
@@ -269,7 +271,7 @@ class RecordedRun:
         """Console output, some of which was skipped, a progress bar or none, and a line of Steersman's own."""
         skipped = self.chance.choice((0, 4096))
         unfinished = self.chance.choice((None, [], [f"{self.chance.randrange(100)}%"]))
-        line = LogLine(text="GPU 0 is throttled.", source="steersman", level="warning")
+        line = Line("GPU 0 is throttled.", "warning")
         self.store(Tick(console=ConsolesRead(["epoch 1", "epoch 2"], skipped, {}, unfinished), lines=[line]))
 
     def draw_bar(self) -> None:
@@ -284,7 +286,7 @@ class RecordedRun:
         self.store()
         tick = Tick()
         is_stalled = self.row.stalled_since is not None
-        while not (tick.events or is_stalled):
+        while not (tick.stall or is_stalled):
             self.now.clock += 2.0
             self.now.stall.put(tick, self.now.clock)
         self.store(tick)
@@ -320,7 +322,7 @@ class RecordedRun:
         tick.read = training.journals.read()
         if tick.read is not None:
             training.stall.watch.note(tick.read.records)
-        if not tick.events:
+        if tick.stall is None:
             training.stall.put(tick, training.clock)
         training.ingest.store(tick)
         training.stall.settle(tick)

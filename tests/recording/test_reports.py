@@ -16,13 +16,14 @@ from runs.models import Attempt, JournalOffset, Project, Run, StoredEvent
 from runs.recording.lifecycle import Holder, Lease, open_attempt
 from runs.recording.record_side import continuing
 from runs.recording.record_side.continuing import NotContinued, Superseded
+from runs.recording.record_side.store import RecordSide
 from steersman.agent.journals.merged import Journals, JournalsRead
 from steersman.agent.machine.redactor import Redactor
+from steersman.agent.reporting.reporter import Reporter, StoredProgress
+from steersman.agent.reporting.ticks import Tick
 from steersman.files.journal import JournalWriter
 from steersman.messages.reports import Position
 from steersman.records.kinds import NoteRecord
-from trainer.ingest.store import Ingest, StoredProgress
-from trainer.ingest.ticks import Tick
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -33,8 +34,8 @@ def new_lease() -> Lease:
     return open_attempt(run.pk, Holder("host", "boot", 1), 0, command_line=[])
 
 
-def supervisor_of(lease: Lease, folder: Path) -> Ingest:
-    return Ingest(lease, folder, Redactor(folder / "data", folder / "application", {}), StoredProgress())
+def supervisor_of(lease: Lease, folder: Path) -> Reporter:
+    return Reporter(RecordSide(lease), folder, Redactor(folder / "data", folder / "application", {}), StoredProgress())
 
 
 @pytest.fixture
@@ -138,6 +139,15 @@ def test_what_a_database_lost_is_read_again(lease, tmp_path):
     assert again.positions == stored.positions
     ingest.store(Tick(read=Journals(tmp_path, again.positions, again.last_steps).read()))
     assert steps_of(lease) == [1, 2, 3]
+
+
+def test_a_sample_after_a_new_supervisor_has_attached_has_the_step_of_the_training(lease, tmp_path):
+    log = JournalWriter(tmp_path).encoder(("loss",))
+    log(7, [0.5])
+    first = supervisor_of(lease, tmp_path)
+    first.store(Tick(read=Journals(tmp_path, first.attach().positions, {}).read()))
+    supervisor_of(lease, tmp_path).store(Tick(system={"host/cpu": 0.5}))
+    assert json.loads(StoredEvent.objects.get(run_id=lease.run_id, kind="system").frame)["step"] == 7
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

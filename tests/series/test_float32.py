@@ -14,13 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runs.protocol.events import Block, Column, Metrics, decode_event
+from runs.recording.record_side.point_events import metrics_events
 from runs.series.float32 import exact_columns, shortest, with_few_digits
 from runs.series.laps import StepOrder
 from runs.series.storage import points_of
-from steersman.agent.machine.redactor import Redactor
 from steersman.records.kinds import PointRecord
 from tests.support.stored_points import metrics_event
-from trainer.ingest.point_events import SeriesNames, metrics_events
 
 LARGEST = float(np.finfo(np.float32).max)
 SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
@@ -135,7 +134,7 @@ def test_what_a_training_logged_is_what_is_read(tmp_path):
         PointRecord(time=float(step), step=step, values={name: column[step] for name, column in logged.items()})
         for step in range(10)
     ]
-    (event,) = metrics_events(1, records, SeriesNames(Redactor(tmp_path, tmp_path)), StepOrder())
+    (event,) = metrics_events(1, records, StepOrder())
     assert event.blocks[0].float32 and event.blocks[0].float64 == ["rate"]
     read = {name: values for name, _, _, _, values in points_of(metrics_event([as_read(event.blocks[0])]))}
     assert {name: list(map(repr, values)) for name, values in read.items()} == {

@@ -19,6 +19,7 @@ from runs.models import Chunk, Project, Run, Series, StoredEvent
 from runs.protocol.events import LogWritten
 from runs.recording import feed
 from runs.recording.lifecycle import Holder, Lease, open_attempt
+from runs.recording.record_side.store import RecordSide
 from runs.series import laps, storage
 from runs.series.charts import Extent, charts, charts_by_attempt
 from runs.series.exports import series_csv
@@ -26,12 +27,12 @@ from runs.series.newest import newest_points
 from runs.series.raw_points import Place, raw_points
 from steersman.agent.journals.merged import Journals
 from steersman.agent.machine.redactor import Redactor
+from steersman.agent.reporting.reporter import Reporter, StoredProgress
+from steersman.agent.reporting.ticks import Tick
 from steersman.files.locks import try_lock
 from steersman.messages.reports import Position
 from steersman.run import Run as Training
 from steersman.run import worker_lock_path
-from trainer.ingest.store import Ingest, StoredProgress
-from trainer.ingest.ticks import Tick
 
 pytestmark = pytest.mark.django_db(transaction=True)
 EPOCHS, BATCHES = 3, 100
@@ -51,7 +52,7 @@ class Recorded:
 
     def supervise_anew(self) -> None:
         redactor = Redactor(self._folder / "data", self._folder / "application", {})
-        self._ingest = Ingest(self._lease, self._folder, redactor, StoredProgress())
+        self._ingest = Reporter(RecordSide(self._lease), self._folder, redactor, StoredProgress())
 
     def store(self) -> None:
         batch = self._journals.read()

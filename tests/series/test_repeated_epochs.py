@@ -14,15 +14,16 @@ from runs.models import EpochMetric, Project, Run, StoredEvent
 from runs.portal.compare import _ends_of
 from runs.protocol.events import EpochDone, LogWritten
 from runs.recording.lifecycle import Holder, Lease, open_attempt
+from runs.recording.record_side.store import RecordSide
 from runs.series.exports import epochs_csv
 from steersman.agent.journals.merged import Journals
 from steersman.agent.machine.redactor import Redactor
+from steersman.agent.reporting.reporter import Reporter, StoredProgress
+from steersman.agent.reporting.ticks import Tick
 from steersman.files.locks import try_lock
 from steersman.messages.reports import Position
 from steersman.run import Run as Training
 from steersman.run import worker_lock_path
-from trainer.ingest.store import Ingest, StoredProgress
-from trainer.ingest.ticks import Tick
 
 pytestmark = pytest.mark.django_db(transaction=True)
 FOLDS, EPOCHS = 5, 3
@@ -50,7 +51,9 @@ def log_folds(folder: Path) -> None:
 
 
 def store(lease: Lease, folder: Path) -> None:
-    ingest = Ingest(lease, folder, Redactor(folder / "data", folder / "application", {}), StoredProgress())
+    ingest = Reporter(
+        RecordSide(lease), folder, Redactor(folder / "data", folder / "application", {}), StoredProgress()
+    )
     ingest.store(Tick(read=Journals(folder, {0: Position()}, {}).read(ended=True)))
 
 

@@ -13,11 +13,14 @@ from runs.api.history import history
 from runs.live.snapshot import latest_values, run_snapshot
 from runs.models import Attempt, Checkpoint, Command, CommandState, EpochMetric, Project, Role, Run, RunState, Series
 from runs.recording.lifecycle import AttemptEnd, Holder, end_attempt, open_attempt
+from runs.recording.record_side.store import RecordSide
 from runs.series import storage
 from runs.series.charts import Extent, charts
 from steersman import values
 from steersman.agent.journals.merged import Journals
 from steersman.agent.machine.redactor import Redactor
+from steersman.agent.reporting.reporter import Reporter, StoredProgress
+from steersman.agent.reporting.ticks import Tick
 from steersman.commands import Done
 from steersman.files.locks import try_lock
 from steersman.messages.reports import Position
@@ -26,8 +29,6 @@ from steersman.run import Run as Client
 from steersman.run import worker_lock_path
 from steersman.values.places import LONGEST_PATH
 from tests.support.stored_points import read_points
-from trainer.ingest.store import Ingest, StoredProgress
-from trainer.ingest.ticks import Tick
 
 pytestmark = pytest.mark.django_db(transaction=True)
 SMALLEST, LARGEST = values.SMALLEST_INT, values.LARGEST_STORED_INT
@@ -70,7 +71,7 @@ def test_the_widest_records_are_stored_and_shown(tmp_path: Path) -> None:
         client._record_exception(RuntimeError, error, error.__traceback__)
 
     progress = StoredProgress()
-    ingest = Ingest(lease, tmp_path, Redactor(tmp_path / "data", tmp_path / "application", {}), progress)
+    ingest = Reporter(RecordSide(lease), tmp_path, Redactor(tmp_path / "data", tmp_path / "application", {}), progress)
     reader = Journals(tmp_path, {0: Position()}, {})
     while (read := reader.read(ended=True)) is not None:
         ingest.store(Tick(read=read))

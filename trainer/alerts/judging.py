@@ -20,10 +20,10 @@ from runs.alerts.short_numbers import short_number
 from runs.alerts.titles import title_of
 from runs.protocol.nonfinite import name_nonfinite
 from runs.recording.alerts import Finding, is_late
+from steersman.agent.reporting.redacted_records import SeriesNames
 from steersman.records.kinds import EpochRecord, OutcomeRecord, PointRecord, StateRecord, WatchRecord
 from steersman.records.record import Record
 from trainer.alerts.rank_times import RankTimes
-from trainer.ingest.point_events import SeriesNames
 
 SET_KNOB = "set_knob"
 # What is usual is told of so many values before the one that was judged, and of no fewer.

@@ -22,15 +22,15 @@ from runs.alerts.rulebook import acting
 from runs.alerts.rulebook.history import curves_before, goals_before
 from runs.alerts.rules import OF_STATE
 from runs.models import OF_CODE, Alert, Attempt, Run
-from runs.protocol.events import LogLine
 from runs.recording import alerts
 from runs.recording.alert_rules import rules_of
 from runs.recording.alerts import Finding
 from runs.recording.lifecycle import Lease
 from steersman.agent.machine.redactor import Redactor
+from steersman.agent.reporting.redacted_records import SeriesNames
+from steersman.messages.reports import Line
 from steersman.records.kinds import PointRecord
 from trainer.alerts.judging import Batch, RunJudge
-from trainer.ingest.point_events import SeriesNames
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class AlertThread:
         self._arrived = threading.Event()
         self._waiting: deque[tuple[Batch, int]] = deque()
         self._waiting_values = 0
-        self._lines: list[LogLine] = []
+        self._lines: list[Line] = []
         self._was_dropped = False
         self._is_closing = False
         self.dropped_values = 0
@@ -100,7 +100,7 @@ class AlertThread:
                 self._was_dropped = True
         self._arrived.set()
 
-    def take_lines(self) -> list[LogLine]:
+    def take_lines(self) -> list[Line]:
         """Return lines for the console of the run since the last call."""
         with self._lock:
             lines, self._lines = self._lines, []
@@ -254,4 +254,4 @@ class AlertThread:
             self._say_locked(self._redactor.text(text), level)
 
     def _say_locked(self, text: str, level: str = "warning") -> None:
-        self._lines.append(LogLine(text=text, source="steersman", level=level))
+        self._lines.append(Line(text, level))

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from django.conf import settings
 
-from runs.protocol.events import LogLine
 from runs.series.console_text import bound_console
 from steersman.agent.folders import any_worker_lives
 from steersman.agent.journals.console_file import SMALLEST_BOUND_BYTES, bound_earlier, free_middle, without_hole
 from steersman.agent.journals.consoles import console_path
-from trainer.ingest.ticks import Tick
+from steersman.agent.reporting.ticks import Tick
+from steersman.messages.reports import Line
 
 logger = logging.getLogger(__name__)
 
@@ -57,10 +57,10 @@ class ConsoleKeeping:
             bound_console(self._run_id, self._largest_characters)
             self._new_characters = 0
 
-    def take_lines(self) -> list[LogLine]:
+    def take_lines(self) -> list[Line]:
         """Return what is to be said on the console."""
         said, self._problem = self._problem, ""
-        return [LogLine(text=said, source="steersman", level="warning")] if said else []
+        return [Line(said, "warning")] if said else []
 
     def stop(self) -> None:
         """Leave the files as they are from here on."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from django.db import connection
 
 from steersman.files.private import FileIdentity, identity_of
-from trainer.ingest.partial_store import one_line
+from steersman.messages.errors import one_line
 
 logger = logging.getLogger(__name__)
 

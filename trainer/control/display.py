@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from runs.protocol.series_names import LOSS_NAMES
 from runs.recording.lifecycle import AttemptEnd
-from trainer.ingest.store import StoredProgress
+from steersman.agent.reporting.reporter import StoredProgress
 
 LINE_INTERVAL_S = 10.0
 # A larger one has more digits than a line has room for.

@@ -12,24 +12,25 @@ from django.db import Error as DatabaseError
 from django.utils import timezone
 
 from runs.models import Attempt, Run
-from runs.protocol.events import LogLine
 from runs.recording.lifecycle import SILENT_AFTER_S, AttemptEnd, Fenced, Holder, Lease, adopt_attempt
+from runs.recording.record_side.store import RecordSide
 from steersman.agent.folders import attempt_folder, boot_id, close_attempt, host_name, living_worker, run_folder
 from steersman.agent.journals.consoles import Consoles
 from steersman.agent.journals.merged import Journals
 from steersman.agent.journals.supervisor_deaths import CarefulReader
 from steersman.agent.launch.worker_group import WorkerGroup
 from steersman.agent.machine.redactor import Redactor
+from steersman.agent.reporting.reporter import Reporter, StoredProgress
+from steersman.agent.reporting.ticks import Tick
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_HELD, EXIT_INTERRUPTED
 from steersman.files.locks import HeldLock, try_lock
 from steersman.files.private import make_private
+from steersman.messages.errors import one_line
+from steersman.messages.reports import Line
 from trainer.control.console_keeping import ConsoleKeeping
 from trainer.control.exit_status import judge_end, name_rank, redacted
 from trainer.control.restart import conclude
-from trainer.ingest.partial_store import one_line
-from trainer.ingest.store import Ingest, StoredProgress
-from trainer.ingest.ticks import Tick
 
 # `watch` holds the lock for a moment when it looks whether anybody does.
 LOCK_PATIENCE_S = 0.2
@@ -133,18 +134,17 @@ def adoptable(run: Run, start: str, *, torchrun: bool) -> Lease | None:
 
 def store_leftovers(lease: Lease, folder: Path) -> AttemptEnd:
     """Store what a dead attempt left in its journal and console; return how it ended."""
-    progress = StoredProgress()
     redactor = Redactor(settings.STEERSMAN_DATA, settings.BASE_DIR)
-    ingest = Ingest(lease, folder, redactor, progress, of_the_dead=True)
+    reporter = Reporter(RecordSide(lease, of_the_dead=True), folder, redactor, StoredProgress())
     attempt = Attempt.objects.get(pk=lease.attempt_id)
-    attached = ingest.attach()
+    attached = reporter.attach()
     journals = Journals(folder, attached.positions, attached.last_steps)
     consoles = Consoles(folder, attached.console_offsets)
     reader = CarefulReader(folder, journals)
-    reader.start(ingest.set_aside, ended=True)
+    reader.start(reporter.set_aside, ended=True)
     while (read := reader.read(ended=True)) is not None:
         try:
-            ingest.store(Tick(read=read))
+            reporter.store(Tick(read=read))
         except (Fenced, DatabaseError, OSError):
             raise
         except Exception as error:
@@ -156,8 +156,8 @@ def store_leftovers(lease: Lease, folder: Path) -> AttemptEnd:
     worker = group.root_cause()
     end_record = group.end_record(worker)
     text = "The supervisor of this attempt died with its worker; what they left was stored now."
-    line = LogLine(text=text, source="steersman", level="warning")
-    ingest.store(Tick(console=consoles.read(ended=True), lines=[line]))
+    line = Line(text, "warning")
+    reporter.store(Tick(console=consoles.read(ended=True), lines=[line]))
     keeping = ConsoleKeeping(lease.run_id, folder, attempt.ranks)
     keeping.bound_text(ended=True)
     keeping.end()

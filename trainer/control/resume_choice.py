@@ -8,19 +8,19 @@ from pathlib import Path
 from django.conf import settings
 
 from runs.models import Checkpoint, Run
-from runs.protocol.events import LogLine
 from runs.recording.checkpoints import forget_checkpoints
 from steersman.agent.folders import run_folder
 from steersman.checkpoints.kept import FOLDER_NAME
 from steersman.files.checkpoint import Damaged, is_whole, remove_checkpoint, verify_checkpoint
 from steersman.files.retention import Kept, dropped
+from steersman.messages.reports import Line
 
 
 class NoSuchCheckpoint(Exception):
     """The checkpoint that was asked for is not there or cannot be used. The text says what to choose instead."""
 
 
-def newest(run: Run, lines: list[LogLine]) -> Checkpoint | None:
+def newest(run: Run, lines: list[Line]) -> Checkpoint | None:
     """Return the newest checkpoint that verifies; say in `lines` which were passed over."""
     for checkpoint in lineage(run):
         if not checkpoint.has_manifest:
@@ -29,7 +29,7 @@ def newest(run: Run, lines: list[LogLine]) -> Checkpoint | None:
             verify_checkpoint(checkpoint_folder(checkpoint), checkpoint.sha256)
         except Damaged as error:
             text = f"The checkpoint at step {checkpoint.step} is damaged or gone ({error}): it is passed over."
-            lines.append(LogLine(text=text, source="steersman", level="warning"))
+            lines.append(Line(text, "warning"))
         else:
             return checkpoint
     return None
@@ -77,7 +77,7 @@ def chosen(run: Run, wanted: str) -> Checkpoint:
     return checkpoint
 
 
-def remove_torn(run: Run, lines: list[LogLine]) -> None:
+def remove_torn(run: Run, lines: list[Line]) -> None:
     """Remove what saves and removals that were killed left behind; no worker of this run lives now.
 
     What a script has written beside them, under names of its own or told as its own, stays.
@@ -96,7 +96,7 @@ def remove_torn(run: Run, lines: list[LogLine]) -> None:
     ]
     for checkpoint in gone:
         text = f"The checkpoint at step {checkpoint.step} is gone: it is listed no longer."
-        lines.append(LogLine(text=text, source="steersman", level="warning"))
+        lines.append(Line(text, "warning"))
     forget_checkpoints(run.pk, run.attempt, gone)
 
 
@@ -106,15 +106,15 @@ def _places(run: Run) -> list[Path]:
     return [folder for folder in found if folder.is_dir() and not folder.is_symlink()]
 
 
-def _remove(folder: Path, lines: list[LogLine]) -> None:
+def _remove(folder: Path, lines: list[Line]) -> None:
     try:
         remove_checkpoint(folder)
     except OSError as error:
         text = f"The old checkpoint {folder.name} could not be removed: {error.strerror}."
-        lines.append(LogLine(text=text, source="steersman", level="warning"))
+        lines.append(Line(text, "warning"))
 
 
-def forget_older(run: Run, keep: Checkpoint | None, lines: list[LogLine]) -> None:
+def forget_older(run: Run, keep: Checkpoint | None, lines: list[Line]) -> None:
     """Remove what earlier attempts saved here and no rule keeps any longer; never `keep`."""
     rows = Checkpoint.objects.filter(run=run, has_manifest=True).order_by("attempt", "id")
     found = {checkpoint_folder(each): each for each in rows}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runs.protocol.events import LogLine
 from steersman.agent.launch.worker_group import WorkerGroup
 from steersman.agent.machine.sampler import Sampler
-from trainer.ingest.ticks import Tick
+from steersman.agent.reporting.ticks import Tick
+from steersman.messages.reports import Line
 
 
 class Sampling:
@@ -39,11 +39,11 @@ class Sampling:
             tick.system = {name: round(value, 3) for name, value in (sample.values | elsewhere).items()}
         self.put_gpus(tick)
         notes = self._sampler.take_notes()
-        tick.lines += [LogLine(text=note.text, source="steersman", level=note.level) for note in notes]
+        tick.lines += [Line(note.text, note.level) for note in notes]
         problem = self._sampler.problem
         if problem and problem not in self._told_problems:
             self._told_problems.add(problem)
-            tick.lines.append(LogLine(text=problem, source="steersman", level="info"))
+            tick.lines.append(Line(problem, "info"))
 
     def put_gpus(self, tick: Tick) -> None:
         """Put into `tick` which GPUs the training may use."""

@@ -17,12 +17,12 @@ from django.db import connection
 
 from runs.models import Attempt, Command, CommandState, RunState
 from runs.protocol.commands import Stop
-from runs.protocol.events import LogLine
 from runs.recording import announcer
 from runs.recording.feed import announce_heartbeat
 from runs.recording.lifecycle import HEARTBEAT_INTERVAL_S, AttemptEnd, Fenced, Lease, renew_lease
 from runs.recording.record_side.continuing import Superseded
 from runs.recording.record_side.folding import Folding
+from runs.recording.record_side.store import RecordSide
 from steersman.agent.journals.consoles import Consoles
 from steersman.agent.journals.empty_record import reproach
 from steersman.agent.journals.merged import Journals
@@ -31,12 +31,17 @@ from steersman.agent.launch.given_devices import device_there
 from steersman.agent.launch.worker_group import WorkerGroup
 from steersman.agent.machine.out_of_memory import OomKills
 from steersman.agent.machine.redactor import Redactor
+from steersman.agent.reporting.reporter import Reporter, StoredProgress
+from steersman.agent.reporting.stall_report import StallReport
+from steersman.agent.reporting.ticks import Tick
 from steersman.agent.supervise.collector import collect_rarely
 from steersman.agent.supervise.forced_exit import AWAY, RECORD_END_TIMEOUT_S, ForcedExit
 from steersman.agent.supervise.heartbeat import HeartbeatThread
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_FENCED, EXIT_FINISHED, EXIT_INTERRUPTED
 from steersman.files.mailbox import Mailbox
+from steersman.messages.errors import one_line
+from steersman.messages.reports import Attached, Line
 from steersman.records.kinds import PointRecord
 from trainer.alerts.judging import Batch
 from trainer.alerts.thread import AlertThread
@@ -48,10 +53,6 @@ from trainer.control.display import Display
 from trainer.control.exit_status import judge_end, name_rank, redacted
 from trainer.control.restart import conclude, ending_commands
 from trainer.control.sampling import Sampling
-from trainer.ingest.partial_store import one_line
-from trainer.ingest.stall_report import StallReport
-from trainer.ingest.store import Ingest, StoredProgress
-from trainer.ingest.ticks import Tick
 
 Result = TypeVar("Result")
 
@@ -83,7 +84,7 @@ class Supervisor:
         group: WorkerGroup,
         display: Display,
         interrupts: Interrupts,
-        lines: Sequence[LogLine] = (),
+        lines: Sequence[Line] = (),
     ) -> None:
         self.lease = lease
         self.folder = folder
@@ -92,9 +93,9 @@ class Supervisor:
         self.progress = StoredProgress()
         self.interrupts = interrupts
         self._redactor = Redactor(settings.STEERSMAN_DATA, settings.BASE_DIR)
-        self._ingest = Ingest(lease, folder, self._redactor, self.progress)
+        self._reporter = Reporter(RecordSide(lease), folder, self._redactor, self.progress)
         attempt = Attempt.objects.select_related("run").get(pk=lease.attempt_id)
-        self._attach()
+        attached = self._attach()
         self._console_keeping = ConsoleKeeping(lease.run_id, folder, attempt.ranks)
         self._mailbox = Mailbox(folder)
         self._mailbox.settle()
@@ -102,7 +103,7 @@ class Supervisor:
         self._dispatch = CommandDispatch(lease, self._mailbox, group, interrupts, display)
         self._wake = threading.Event()
         self._heart = HeartbeatThread(self._mailbox, self._tell_of_life)
-        self._stall = StallReport(attempt.run, lease.number)
+        self._stall = StallReport(attached, settings.STEERSMAN_STALLED_S)
         self._is_recipe = attempt.run.recipe_id is not None
         device = device_there(attempt.run.device, os.environ) if self._is_recipe else "auto"
         self._sampling = Sampling(group, settings.STEERSMAN_DATA, device)
@@ -119,13 +120,13 @@ class Supervisor:
         self._forced_exit = ForcedExit(interrupts, group, lambda: self._ticked_at, self._dispatch.post_stop)
         self._deaf = DeafTraining(lease, folder, self._mailbox, group, self._warn)
 
-    def _attach(self) -> None:
+    def _attach(self) -> Attached:
         """Begin a session, and read journals and consoles from where they are stored."""
-        attached = self._ingest.attach()
-        self.progress.environment = attached.environment
+        attached = self._reporter.attach()
         self._journals = Journals(self.folder, attached.positions, attached.last_steps)
         self._reader = CarefulReader(self.folder, self._journals)
         self._consoles = Consoles(self.folder, attached.console_offsets)
+        return attached
 
     def follow(self) -> int:
         """Follow the worker until it has ended and all that it wrote is stored; return the exit code of `train`."""
@@ -137,7 +138,7 @@ class Supervisor:
         self._alerts.start(resumes=self._resumes)
         announcer.current().listen(f"owner.{self.lease.run_id}", self._heard_command)
         try:
-            self._wait_for_database(lambda: self._reader.start(self._ingest.set_aside))
+            self._wait_for_database(lambda: self._reader.start(self._reporter.set_aside))
             while self.group.poll_alive():
                 self._wake.wait(TICK_INTERVAL_S)
                 self._wake.clear()
@@ -191,7 +192,7 @@ class Supervisor:
                 # Without a supervisor SIGTERM would have ended it.
                 self._deaf.end(SIGTERM_IS_IGNORED, now)
             push_due = now - self._last_store >= settings.STEERSMAN_PUSH_MS / 1000 or self._outcome_waits()
-            has_news = self._ingest.under_way or self._journals.has_more()
+            has_news = self._reporter.under_way or self._journals.has_more()
             if heartbeat_due or (push_due and (has_news or now - self._last_console >= CONSOLE_INTERVAL_S)):
                 self._store(heartbeat_due)
                 self._console_keeping.bound_text()
@@ -212,7 +213,7 @@ class Supervisor:
 
     def _warn(self, text: str) -> None:
         """Tell people at the terminal, and viewers with the next tick."""
-        self._pending_lines.append(LogLine(text=text, source="steersman", level="warning"))
+        self._pending_lines.append(Line(text, "warning"))
         self.display.say(text)
 
     def _outcome_waits(self) -> bool:
@@ -222,7 +223,7 @@ class Supervisor:
 
     def _store(self, heartbeat: bool) -> None:
         """Store what was under way when the database went away, or else what journal, console and sampler have."""
-        tick = self._ingest.under_way or self._gather(heartbeat)
+        tick = self._reporter.under_way or self._gather(heartbeat)
         if tick is not None:
             self._hand_over(tick)
             self._last_store = time.monotonic()
@@ -246,7 +247,7 @@ class Supervisor:
             self._oom_kills.has_killed()
             self._sampling.put(tick)
             self._stall.put(tick, now)
-            tick.run["supervisor_report"] = self._ingest.timing.report(self._journals.backlog_bytes(tick.read))
+            tick.backlog_bytes = self._journals.backlog_bytes(tick.read)
         if tick.read is None and tick.console is None and not heartbeat:
             return None
         self._pending_lines = []
@@ -257,8 +258,8 @@ class Supervisor:
 
         Then that is read again: a database server that failed over may have lost its last commits.
         """
-        stored = self._ingest.store(tick)
-        if self._ingest.under_way:
+        stored = self._reporter.store(tick)
+        if self._reporter.under_way:
             logger.warning("the database holds %d reports of this attempt: reading on from there", stored.number)
             self._pending_lines = tick.lines + self._pending_lines
             self._attach()
@@ -325,8 +326,8 @@ class Supervisor:
 
     def _rest(self) -> Iterator[Tick]:
         """Yield what is left to store, the next tick when the one before is stored."""
-        if self._ingest.under_way:
-            yield self._ingest.under_way
+        if self._reporter.under_way:
+            yield self._reporter.under_way
         while (read := self._reader.read(ended=True)) is not None:
             yield Tick(read=read)
         tick = Tick(lines=self._pending_lines, console=self._consoles.read(ended=True))

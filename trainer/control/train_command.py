@@ -13,7 +13,6 @@ from typing import NoReturn
 from django.conf import settings
 
 from runs.models import LONGEST_NAME, UNNAMED, Attempt, Checkpoint, Run, RunState
-from runs.protocol.events import LogLine
 from runs.recording import queue
 from runs.recording.lifecycle import AttemptEnd, Fenced, Lease, NotStartable, end_attempt, open_attempt, renew_lease
 from steersman.agent.folders import WorkerProcess, attempt_folder
@@ -42,6 +41,7 @@ from steersman.files.changed_knobs import ChangedKnobs, write_changed_knobs
 from steersman.files.locks import HeldLock
 from steersman.files.mailbox import Mailbox
 from steersman.files.private import make_private, open_private
+from steersman.messages.reports import Line
 from steersman.run import START_PAUSED_VARIABLE
 from steersman.spec import SpecError, typed_values
 from trainer.control.confirmation import confirm_start_over
@@ -247,7 +247,7 @@ class Work:
     checkpoint: Checkpoint | None = None
     changed_knobs: ChangedKnobs = field(default_factory=dict)
     start_paused: bool = False
-    lines: list[LogLine] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
 
 
 def _prepare(run: Run, options: Options) -> Work:
@@ -341,7 +341,7 @@ def _start(
     launch: Launch | None,
     display: Display,
     interrupts: Interrupts,
-    lines: list[LogLine],
+    lines: list[Line],
 ) -> int:
     folder, command, environment = prepared.folder, prepared.command, prepared.environment
     server = None

@@ -1,5 +1,5 @@
-"""The record side of a supervisor: what training hosts report, compared with what is stored; folding of events.
+"""The record side of a supervisor: compares what training hosts report with what is stored, and makes rows of it.
 
-Imports `runs.models`, `runs.recording`, `runs.series` and `steersman.messages`; never looks at a file of a training
-host. The host side: `steersman.agent`. What becomes of each record: `trainer.ingest`.
+Imports `runs`, `steersman.messages` and `steersman.records`; never looks at a file of a training host. The host side:
+`steersman.agent`.
 """

@@ -11,7 +11,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import F
 
-from runs.models import Attempt, JournalOffset, Run, Series
+from runs.models import Attempt, Checkpoint, JournalOffset, Run, Series
 from runs.recording.lifecycle import Fenced, Lease
 from steersman.messages.reports import Attached, Position, Stored
 
@@ -31,8 +31,8 @@ def attach(lease: Lease) -> Attached:
     """
     with transaction.atomic():
         # The run's row first, as everywhere.
-        held = Run.objects.select_for_update().filter(pk=lease.run_id, attempt=lease.number)
-        if not held.values_list("pk").first():
+        run = Run.objects.select_for_update().filter(pk=lease.run_id, attempt=lease.number).first()
+        if run is None:
             raise Fenced(f"another attempt than {lease.number} holds run {lease.run_id}")
         Attempt.objects.filter(pk=lease.attempt_id).update(session=F("session") + 1)
         attempt = Attempt.objects.get(pk=lease.attempt_id)
@@ -40,6 +40,9 @@ def attach(lease: Lease) -> Attached:
         last_steps: dict[str, int] = {}
         if attempt.ranks > 1 and any(position != Position() for position in positions.values()):
             last_steps = dict(Series.objects.filter(run_id=attempt.run_id).values_list("name", "last_step"))
+        below = f"attempts/{lease.number}/"
+        saved = Checkpoint.objects.filter(run_id=lease.run_id, attempt=lease.number, path__startswith=below)
+        checkpoints = {row.path.removeprefix(below): row.has_manifest for row in saved}
     offsets = {rank: int(attempt.console_offsets.get(str(rank), 0)) for rank in range(attempt.ranks)}
     return Attached(
         session=attempt.session,
@@ -48,6 +51,11 @@ def attach(lease: Lease) -> Attached:
         console_offsets=offsets | {0: attempt.console_offset},
         last_steps=last_steps,
         environment=attempt.environment,
+        checkpoints=checkpoints,
+        is_paused=run.is_paused,
+        is_stalled=run.stalled_since is not None,
+        usual_step_s=run.usual_step_s,
+        last_step=attempt.last_step,
     )
 
 

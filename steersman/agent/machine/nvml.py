@@ -13,6 +13,7 @@ from typing import Any
 
 from steersman.agent.machine.pynvml_notice import silence_pynvml_notice
 from steersman.agent.machine.units import MIB
+from steersman.messages.reports import GpuDescription
 
 silence_pynvml_notice()
 import pynvml  # noqa: E402  after its notice is silenced
@@ -42,16 +43,6 @@ class Gpu:
     def board_name(self) -> str:
         """Return the number of the board, which is the name of a GPU that is no MIG instance."""
         return self.name.partition(".")[0]
-
-
-@dataclass(frozen=True, slots=True)
-class GpuDescription:
-    """What a GPU is. `memory_mib` is None where the driver does not tell; `driver` is its version, "" if unknown."""
-
-    name: str
-    uuid: str
-    memory_mib: int | None
-    driver: str
 
 
 # Who holds memory of a GPU: pid, and MiB of it; None where the driver does not tell.

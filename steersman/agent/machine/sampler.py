@@ -16,6 +16,7 @@ from pathlib import Path
 from steersman.agent.machine import gpu_fields, nvml
 from steersman.agent.machine.host import HostReader
 from steersman.agent.machine.throttling import ThrottleNote, ThrottleWatch
+from steersman.messages.reports import GpuDescription
 
 # GPU values older than this many intervals are history, not a sample.
 STALE_INTERVALS = 5
@@ -60,7 +61,7 @@ class Sampler:
         self._reported = ""
         self._host_problem = ""
         # What the GPUs that are sampled are, in CUDA's order; empty until that is known, and where there is none.
-        self.gpus: tuple[nvml.GpuDescription, ...] = ()
+        self.gpus: tuple[GpuDescription, ...] = ()
         # How many GPUs this host has, whoever uses them; None until that is known, and where none is sampled.
         self.boards: int | None = None
 

@@ -16,10 +16,10 @@ from runs.alerts.detectors.judge import Judge
 from runs.alerts.detectors.kinds import is_validation, kind_of
 from runs.alerts.detectors.points import MOST_PER_SECOND, Point, thinned
 from steersman.agent.machine.redactor import Redactor
+from steersman.agent.reporting.redacted_records import SeriesNames
 from steersman.records.kinds import PointRecord
 from tests.alerts.detectors.scenes import judged, losses, mixed, names, points
 from trainer.alerts.judging import Batch, RunJudge
-from trainer.ingest.point_events import SeriesNames
 
 
 def test_state_does_not_grow_with_the_curve():

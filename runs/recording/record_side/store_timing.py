@@ -1,4 +1,4 @@
-"""How long a supervisor's transactions take, which it tells with its heartbeat."""
+"""How long the transactions of reports take, which is stored with each heartbeat."""
 
 from __future__ import annotations
 

@@ -11,7 +11,6 @@ from runs.protocol.events import Block, Column, Metrics, iso
 from runs.protocol.nonfinite import split_nonfinite
 from runs.series.float32 import with_few_digits
 from runs.series.laps import StepOrder
-from steersman.agent.machine.redactor import Redactor
 from steersman.records.kinds import PointRecord
 from steersman.records.record import Record
 
@@ -19,43 +18,19 @@ from steersman.records.record import Record
 # too large for a frame is encoded again and again until its parts fit.
 LARGEST_EVENT_STEPS = 1_000
 LARGEST_EVENT_NUMBERS = 2_000
-# Of one training, which logs few sets of names, again and again.
-MOST_KNOWN_NAMES = 100
-
 Names = tuple[str, ...]
 # Points of the same names, and of the same lap of each.
 Groups = dict[tuple[Names, tuple[int, ...]], list[PointRecord]]
 
 
-class SeriesNames:
-    """The names of series as they are stored: without what must not leave the training host."""
-
-    def __init__(self, redactor: Redactor) -> None:
-        self._redactor = redactor
-        self._known: dict[Names, Names] = {}
-
-    def stored(self, names: Names) -> Names:
-        found = self._known.get(names)
-        if found is None:
-            if len(self._known) >= MOST_KNOWN_NAMES:
-                self._known.clear()
-            found = self._known[names] = tuple(self._redactor.names(names))
-        return found
-
-
-def points(records: Iterable[Record], stored: SeriesNames, order: StepOrder) -> Groups:
+def points(records: Iterable[Record], order: StepOrder) -> Groups:
     """Return the step metrics among `records`, grouped by their names and laps, each group in journal order."""
     groups: Groups = {}
     for record in records:
         if isinstance(record, PointRecord):
             names = tuple(record.values)
-            groups.setdefault((names, order.laps(stored.stored(names), record.step)), []).append(record)
+            groups.setdefault((names, order.laps(names, record.step)), []).append(record)
     return groups
-
-
-def newest_points(records: Iterable[Record]) -> list[PointRecord]:
-    """Return the last step metrics of each set of names among `records`."""
-    return list({tuple(record.values): record for record in records if isinstance(record, PointRecord)}.values())
 
 
 def last_point(records: Sequence[Record]) -> PointRecord | None:
@@ -68,7 +43,7 @@ def time_of(record: Record) -> datetime:
     return datetime.fromtimestamp(record.time, UTC)
 
 
-def metrics_events(attempt: int, records: Sequence[Record], stored: SeriesNames, order: StepOrder) -> Iterator[Metrics]:
+def metrics_events(attempt: int, records: Sequence[Record], order: StepOrder) -> Iterator[Metrics]:
     """Yield metrics events of the points among `records`, no larger than an event may be.
 
     `order` has where the series are before them, and behind them afterwards.
@@ -76,11 +51,11 @@ def metrics_events(attempt: int, records: Sequence[Record], stored: SeriesNames,
     last = last_point(records)
     if last is None:
         return
-    for blocks in _blocks_of(points(records, stored, order), stored):
+    for blocks in _blocks_of(points(records, order)):
         yield Metrics(attempt=attempt, step=last.step, last_point_at=iso(time_of(last)), blocks=blocks)
 
 
-def _blocks_of(groups: Groups, stored: SeriesNames) -> Iterator[list[Block]]:
+def _blocks_of(groups: Groups) -> Iterator[list[Block]]:
     blocks: list[Block] = []
     steps, numbers = LARGEST_EVENT_STEPS, LARGEST_EVENT_NUMBERS
     for (names, laps), records in groups.items():
@@ -88,7 +63,7 @@ def _blocks_of(groups: Groups, stored: SeriesNames) -> Iterator[list[Block]]:
         while start < len(records):
             fitting = max(1, min(steps, numbers // max(1, len(names))))
             taken = records[start : start + fitting]
-            blocks.append(_block(stored.stored(names), laps, taken))
+            blocks.append(_block(names, laps, taken))
             start += len(taken)
             steps -= len(taken)
             numbers -= len(taken) * len(names)
@@ -99,20 +74,20 @@ def _blocks_of(groups: Groups, stored: SeriesNames) -> Iterator[list[Block]]:
         yield blocks
 
 
-def _block(stored: Names, laps: tuple[int, ...], records: Sequence[PointRecord]) -> Block:
-    """Return the block of records that have the same names in the same order, as they are stored."""
+def _block(names: Names, laps: tuple[int, ...], records: Sequence[PointRecord]) -> Block:
+    """Return the block of records that have the same names in the same order."""
     values: dict[str, Column] = {}
     nonfinite: dict[str, list[tuple[int, str]]] = {}
     columns = zip(*(record.values.values() for record in records), strict=True)
-    for shown, column in zip(stored, columns, strict=True):
-        values[shown], replaced = split_nonfinite(column)
+    for name, column in zip(names, columns, strict=True):
+        values[name], replaced = split_nonfinite(column)
         if replaced:
-            nonfinite[shown] = replaced
+            nonfinite[name] = replaced
     block = Block(
         steps=[record.step for record in records],
         times=[round(record.time, 3) for record in records],
         values=values,
         nonfinite=nonfinite,
-        laps={name: lap for name, lap in zip(stored, laps, strict=True) if lap} or msgspec.UNSET,
+        laps={name: lap for name, lap in zip(names, laps, strict=True) if lap} or msgspec.UNSET,
     )
     return with_few_digits(block)

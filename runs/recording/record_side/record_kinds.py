@@ -1,6 +1,6 @@
 """What becomes of a record other than a point, by its kind: rows, fields of the run, and events.
 
-Every text of a training passes the redactor here, names included.
+Every text has passed the redactor of its host.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from django.db.models import F
@@ -31,10 +30,10 @@ from runs.protocol.nonfinite import name_nonfinite
 from runs.recording import alerts
 from runs.recording.checkpoints import forget_checkpoints
 from runs.recording.lifecycle import Lease, complete_command, correct_effect, note_pause
+from runs.recording.record_side.own_parameters import store_parameters
 from runs.recording.status import announce_status
-from steersman.agent.machine.nvml import GpuDescription
-from steersman.agent.machine.redactor import Redactor, as_stored
-from steersman.files.checkpoint import is_whole
+from steersman.messages.environments import merge_environments
+from steersman.messages.reports import GpuDescription, SetAside
 from steersman.recorder import MOST_WATCHED
 from steersman.records.kinds import (
     AlertRecord,
@@ -56,7 +55,6 @@ from steersman.records.kinds import (
 )
 from steersman.records.record import Record
 from steersman.spec import ValueSpec
-from trainer.ingest.own_parameters import store_parameters
 
 BEST_METRICS = ("validation_accuracy", "validation_loss")
 # Told once in an attempt: a loop over folds would say it at each epoch.
@@ -64,15 +62,14 @@ LOGGED_AGAIN = (
     "Epoch {epoch} was logged again. Its newest values count, earlier ones are kept and shown as earlier lines. Where "
     "these are folds, count epochs on, or name values by fold: log_epoch(epoch, **{{f'fold{{fold}}/loss': loss}})."
 )
+SET_ASIDE = "1 record could not be stored: {what}: {reason} It is kept in quarantine.bin."
 
 
 class RecordStore:
     """Stores the records of one attempt. Call inside a transaction."""
 
-    def __init__(self, lease: Lease, folder: Path, redactor: Redactor) -> None:
+    def __init__(self, lease: Lease) -> None:
         self._lease = lease
-        self._folder = folder
-        self._redactor = redactor
 
     def store(self, record: Record, fields: dict[str, Any]) -> list[Event]:
         """Store a record; return its events. What it changes of the run goes to `fields`."""
@@ -89,7 +86,7 @@ class RecordStore:
             case StateRecord():
                 note_pause(self._lease, record.state == "paused")
             case KnobsRecord():
-                knobs = [self._redactor.knob(knob) for knob in record.knobs]
+                knobs: list[dict[str, Any]] = list(record.knobs)
                 for knob in knobs:
                     # What is no knob, as it is stored, is set aside here: otherwise it would fail whoever steers.
                     ValueSpec.from_wire(knob)
@@ -97,29 +94,25 @@ class RecordStore:
                 part = int(record.partial)
                 return [KnobsChanged(attempt=self._lease.number, step=record.step, knobs=knobs, part=part)]
             case EffectRecord():
-                effective = as_stored(record.effective)
-                correct_effect(record.id, self._lease.run_id, effective)
+                correct_effect(record.id, self._lease.run_id, record.effective)
             case HandlersRecord():
                 self._store_handlers(record)
             case ParametersRecord():
-                told = store_parameters(self._lease.run_id, record, self._redactor)
+                told = store_parameters(self._lease.run_id, record)
                 known = EnvironmentRecorded(attempt=self._lease.number)
                 return [known, self.line(told, "warning")] if told else [known]
             case PatchRecord():
-                patch = self._redactor.text(record.patch)
-                Attempt.objects.filter(pk=self._lease.attempt_id).update(patch=patch)
+                Attempt.objects.filter(pk=self._lease.attempt_id).update(patch=record.patch)
             case CheckpointRecord():
-                saved = self._store_checkpoint(record)
-                self._forget_removed(except_id=saved.id)
-                return [saved]
+                return [self._store_checkpoint(record)]
             case TextRecord():
                 return [
                     TextLogged(
                         attempt=self._lease.number,
                         step=record.step,
                         epoch=record.epoch,
-                        name=self._redactor.name(record.name),
-                        text=self._redactor.text(record.text),
+                        name=record.name,
+                        text=record.text,
                     )
                 ]
             case AlertRecord():
@@ -154,20 +147,19 @@ class RecordStore:
     def _store_goal(self, record: WatchRecord) -> None:
         """Keep a goal for the supervisor that takes over, and for the next attempt until that declares its own."""
         attempt = Attempt.objects.get(pk=self._lease.attempt_id)
-        name = self._redactor.name(record.name)
-        if name in attempt.goals or len(attempt.goals) < MOST_WATCHED:
-            attempt.goals[name] = record.goal
+        if record.name in attempt.goals or len(attempt.goals) < MOST_WATCHED:
+            attempt.goals[record.name] = record.goal
             attempt.save(update_fields=["goals"])
 
     def line(self, text: str, level: str) -> LogWritten:
-        """Return an event that says something about the records, without secrets."""
-        line = LogLine(text=self._redactor.text(text), source="steersman", level=level)
+        """Return an event that says something about the records."""
+        line = LogLine(text=text, source="steersman", level=level)
         return LogWritten(attempt=self._lease.number, lines=[line])
 
     def _store_environment(self, record: EnvironmentRecord) -> None:
         """Keep what rank 0 runs on, and of the others which devices they have."""
         environment = Attempt.objects.values_list("environment", flat=True).get(pk=self._lease.attempt_id)
-        environment = merge_environments(environment, self._redactor.environment(record.environment), record.rank)
+        environment = merge_environments(environment, record.environment, record.rank)
         Attempt.objects.filter(pk=self._lease.attempt_id).update(environment=environment)
 
     def store_gpus(self, gpus: Sequence[GpuDescription]) -> EnvironmentRecorded:
@@ -199,8 +191,8 @@ class RecordStore:
         finding = alerts.Finding(
             detector=OF_CODE,
             severity=record.level,
-            title=self._redactor.text(record.name),
-            text=self._redactor.text(record.text),
+            title=record.name,
+            text=record.text,
             step=record.step,
             began_at=datetime.fromtimestamp(record.time, UTC),
             late=alerts.is_late(record.time, time.time()),
@@ -210,8 +202,7 @@ class RecordStore:
         return []
 
     def _store_epoch(self, record: EpochRecord, fields: dict[str, Any]) -> list[Event]:
-        reported = self._redactor.named(record.values)
-        values, nonfinite = _split(reported)
+        values, nonfinite = _split(record.values)
         epoch = record.epoch
         of_attempt = EpochMetric.objects.filter(run_id=self._lease.run_id, attempt=self._lease.number)
         before = of_attempt.filter(epoch=epoch).order_by("-order").values_list("order", flat=True).first()
@@ -260,11 +251,11 @@ class RecordStore:
         settled = complete_command(
             command,
             CommandState(record.state),
-            outcome=self._redactor.text(record.reason),
+            outcome=record.reason,
             step=record.step,
-            old=as_stored(record.old),
-            new=as_stored(record.new),
-            effective=as_stored(record.effective),
+            old=record.old,
+            new=record.new,
+            effective=record.effective,
             ranks=record.ranks,
         )
         if settled and command.kind == Extend.kind and record.state == "applied":
@@ -274,7 +265,7 @@ class RecordStore:
 
     def _store_checkpoint(self, record: CheckpointRecord) -> CheckpointSaved:
         path = f"attempts/{self._lease.number}/{record.path}"
-        metrics, _ = _split(self._redactor.named(record.metrics))
+        metrics, _ = _split(record.metrics)
         row, _ = Checkpoint.objects.update_or_create(
             run_id=self._lease.run_id,
             path=path,
@@ -282,7 +273,7 @@ class RecordStore:
                 "attempt": self._lease.number,
                 "step": record.step,
                 "epoch": record.epoch,
-                "name": self._redactor.name(record.name),
+                "name": record.name,
                 "size_bytes": record.size_bytes,
                 "sha256": record.sha256,
                 "reason": record.reason,
@@ -304,13 +295,19 @@ class RecordStore:
             metrics=row.metrics,
         )
 
-    def _forget_removed(self, except_id: int) -> None:
-        """Forget the checkpoints of this attempt that the worker's rule of what to keep, or the script, removed."""
-        own = Checkpoint.objects.filter(run_id=self._lease.run_id, attempt=self._lease.number).exclude(pk=except_id)
-        below = f"attempts/{self._lease.number}"
-        places = [(row, self._folder / Path(row.path).relative_to(below)) for row in own.order_by("pk")]
-        removed = [row for row, place in places if not (is_whole(place) if row.has_manifest else place.exists())]
-        forget_checkpoints(self._lease.run_id, self._lease.number, removed)
+    def forget_removed(self, paths: Sequence[str]) -> None:
+        """Forget checkpoints of this attempt whose files the host no longer has; `paths` are within its folder."""
+        if paths:
+            places = [f"attempts/{self._lease.number}/{path}" for path in paths]
+            rows = Checkpoint.objects.filter(run_id=self._lease.run_id, path__in=places)
+            forget_checkpoints(self._lease.run_id, self._lease.number, list(rows.order_by("pk")))
+
+    def count_set_aside(self, aside: Sequence[SetAside]) -> list[Event]:
+        """Count what the host keeps because it cannot be stored; return the lines that say so."""
+        if aside:
+            more = F("set_aside_records") + len(aside)
+            Attempt.objects.filter(pk=self._lease.attempt_id).update(set_aside_records=more)
+        return [self.line(SET_ASIDE.format(what=each.what, reason=each.reason), "error") for each in aside]
 
 
 def best_metric_name(values: Mapping[str, float | None]) -> str:
@@ -327,22 +324,3 @@ def _split(reported: Mapping[str, float]) -> tuple[dict[str, float | None], dict
 def _of_rank(record: Record) -> str:
     """Return who says it, where it is not rank 0."""
     return f"Rank {record.rank}: " if record.rank else ""
-
-
-def merge_environments(environment: Mapping[str, Any], told: Mapping[str, Any], rank: int = 0) -> dict[str, Any]:
-    """Return what is known of where an attempt runs, with what one more rank told: all GPUs of all ranks.
-
-    A script may tell of anything under any name; only texts are taken for UUIDs of GPUs.
-    """
-    known = _texts(environment.get("gpu_uuids"))
-    uuids = [*known, *(uuid for uuid in _texts(told.get("gpu_uuids")) if uuid not in known)]
-    devices = environment.get("rank_devices")
-    devices = dict(devices) if isinstance(devices, dict) else {}
-    if rank:
-        devices[str(rank)] = str(told.get("device", ""))
-        told = {}
-    return {**environment, **told, "gpu_uuids": uuids} | ({"rank_devices": devices} if devices else {})
-
-
-def _texts(given: Any) -> list[str]:
-    return [each for each in given if isinstance(each, str)] if isinstance(given, (list, tuple)) else []

@@ -1,0 +1,221 @@
+"""The record side of one attempt: from reports to rows and events, one transaction a report.
+
+What a report brought and how far the journal was read are committed together, so that whatever is killed,
+no point is lost and none comes twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from runs.models import Attempt, Run
+from runs.protocol.events import (
+    Event,
+    LineUnfinished,
+    LogLine,
+    LogWritten,
+    Metrics,
+    StallChanged,
+    SystemSampled,
+    iso,
+)
+from runs.recording import feed
+from runs.recording.database_errors import is_refusal
+from runs.recording.lifecycle import Fenced, Lease, renew_lease
+from runs.recording.record_side import continuing
+from runs.recording.record_side.continuing import NotContinued
+from runs.recording.record_side.parts import parts_of, store_apart
+from runs.recording.record_side.point_events import last_point, metrics_events, time_of
+from runs.recording.record_side.record_kinds import RecordStore
+from runs.recording.record_side.store_timing import StoreTiming
+from runs.series import storage
+from runs.series.laps import StepOrder, places_of
+from steersman.messages.errors import one_line
+from steersman.messages.reports import Attached, GpuDescription, Refused, Report, Stall, Stored
+from steersman.records.kinds import PointRecord
+from steersman.records.record import Record
+
+logger = logging.getLogger(__name__)
+
+
+class Unstorable(Exception):
+    """Parts of a report cannot be stored; the transaction is rolled back and the host asked to leave them out."""
+
+    def __init__(self, refused: Sequence[Refused]) -> None:
+        super().__init__(f"{len(refused)} parts of a report cannot be stored")
+        self.refused = refused
+
+
+class RecordSide:
+    """Stores the reports of one attempt, or what is left `of_the_dead`: that brings no run back to life."""
+
+    def __init__(self, lease: Lease, *, of_the_dead: bool = False) -> None:
+        self._lease = lease
+        self._of_the_dead = of_the_dead
+        self._records = RecordStore(lease)
+        # Where the series are; read where the first points come.
+        self._order: StepOrder | None = None
+        self._gpus: tuple[GpuDescription, ...] = ()
+        self._step = 0
+        self._stalled_since: datetime | None = None
+        self._timing = StoreTiming()
+
+    def attach(self) -> Attached:
+        """Begin a session: see `runs.recording.record_side.continuing.attach`."""
+        attached = continuing.attach(self._lease)
+        self._order = None
+        self._step = attached.last_step
+        return attached
+
+    def report(self, report: Report) -> Stored:
+        """Commit a report, once, and announce it; return what is stored then.
+
+        One that does not continue what is stored changes nothing, nor does one of which a part cannot be stored: the
+        answer names that part. Raises `runs.recording.lifecycle.Fenced` if another attempt holds the run, or another
+        supervisor this attempt.
+        """
+        began = time.monotonic()
+        order = self._order
+        try:
+            self._store(report)
+        except NotContinued:
+            self._order = None
+            return continuing.held(self._lease, report.session)
+        except Unstorable as error:
+            self._order = order
+            return Stored(report.number - 1, report.begin, error.refused)
+        except Exception:
+            # Whether it was committed is not known.
+            self._order = None
+            raise
+        self._timing.note(time.monotonic() - began)
+        self._gpus = report.gpus or self._gpus
+        last = last_point(report.records)
+        self._step = last.step if last is not None else self._step
+        return Stored(report.number, report.end)
+
+    def _store(self, report: Report) -> None:
+        order = self._order
+        try:
+            with transaction.atomic():
+                self._begin(report)
+                self._put(report)
+                self._records.forget_removed(report.removed_checkpoints)
+        except Exception as error:
+            self._order = order
+            if isinstance(error, (Fenced, NotContinued)) or not is_refusal(error):
+                raise
+            logger.warning("a report cannot be stored whole (%s): storing its parts", one_line(error))
+            self._store_parts(report)
+
+    def _store_parts(self, report: Report) -> None:
+        """Store a report part by part, in one transaction. Raises `Unstorable` with those that cannot be stored."""
+        refused: list[Refused] = []
+        with transaction.atomic():
+            self._begin(report)
+            for part in parts_of(report):
+                refused += store_apart(report, part, self._put)
+            if refused:
+                raise Unstorable(refused)
+            self._records.forget_removed(report.removed_checkpoints)
+
+    def _begin(self, report: Report) -> None:
+        """Prove the lease and that the report is the next one, and write how far it consumes journal and consoles."""
+        last = last_point(report.records)
+        run: dict[str, Any] = {} if last is None else {"step": last.step, "last_point_at": time_of(last)}
+        attempt: dict[str, Any] = {} if last is None else {"last_step": last.step}
+        if report.backlog_bytes is not None:
+            run["supervisor_report"] = self._timing.report(report.backlog_bytes)
+        if report.stall is not None:
+            run["usual_step_s"] = report.stall.usual_step_s
+            if report.stall.stalled_s is not None:
+                since = timezone.now() - timedelta(seconds=report.stall.stalled_s) if report.stall.stalled_s else None
+                self._stalled_since = run["stalled_since"] = since
+        # The heartbeat comes first: it takes the run's row lock and proves that the lease still holds.
+        renew_lease(self._lease, recover=not self._of_the_dead, **run)
+        continuing.count_report(self._lease, report.session, report.number, **attempt)
+        continuing.move_positions(self._lease, report.begin, report.end)
+        if report.unreadable or (report.console is not None and report.console.offsets):
+            self._count_read(report)
+        aside = self._records.count_set_aside(report.set_aside)
+        if aside:
+            feed.append(self._lease.run_id, *aside)
+
+    def _count_read(self, report: Report) -> None:
+        attempt = Attempt.objects.get(pk=self._lease.attempt_id)
+        attempt.unreadable_records += report.unreadable
+        offsets = report.console.offsets if report.console is not None else {}
+        attempt.console_offset = offsets.get(0, attempt.console_offset)
+        attempt.console_offsets |= {str(rank): offset for rank, offset in offsets.items() if rank}
+        attempt.save(update_fields=["unreadable_records", "console_offset", "console_offsets"])
+
+    def _put(self, report: Report) -> None:
+        """Store what a report, or a part of one, holds."""
+        records = report.records
+        order = self._order_before(records)
+        metrics: list[Metrics | SystemSampled] = [*metrics_events(self._lease.number, records, order)]
+        events: list[Event] = [*metrics, *self._stall_events(report.stall)]
+        events += [self._records.line(remark, "warning") for remark in order.remarks]
+        fields: dict[str, Any] = {}
+        for record in records:
+            if not isinstance(record, PointRecord):
+                events += self._records.store(record, fields)
+        if report.system is not None:
+            sampled = self._sampled(report.system, records)
+            events.append(sampled)
+            metrics.append(sampled)
+        if report.gpus and report.gpus != self._gpus:
+            events.append(self._records.store_gpus(report.gpus))
+        events += self._console_events(report)
+        if metrics:
+            storage.update_latest(self._lease.run_id, metrics)
+        if fields:
+            Run.objects.filter(pk=self._lease.run_id).update(**fields)
+        if events:
+            feed.append(self._lease.run_id, *events)
+        if self._order is not None:
+            self._order = order
+
+    def _order_before(self, records: Iterable[Record]) -> StepOrder:
+        """Return where the series are before `records`: a copy, since what is refused is stored again in parts."""
+        if self._order is None and any(isinstance(record, PointRecord) for record in records):
+            self._order = StepOrder(places_of(self._lease.run_id, self._lease.number))
+        return self._order.copy() if self._order is not None else StepOrder()
+
+    def _stall_events(self, stall: Stall | None) -> list[Event]:
+        if stall is None or stall.stalled_s is None:
+            return []
+        shown = iso(self._stalled_since) if self._stalled_since else None
+        is_stalled = stall.stalled_s > 0
+        usual_s = stall.usual_step_s
+        return [StallChanged(attempt=self._lease.number, stalled=is_stalled, since=shown, usual_step_s=usual_s)]
+
+    def _sampled(self, system: dict[str, float | None], records: Sequence[Record]) -> SystemSampled:
+        moment = round(timezone.now().timestamp(), 3)
+        # Of points alone: a text or an event may be of a step that is long past.
+        last = last_point(records)
+        step = last.step if last is not None else self._step
+        return SystemSampled(attempt=self._lease.number, step=step, time=moment, values=system)
+
+    def _console_events(self, report: Report) -> list[Event]:
+        lines = [LogLine(text=line.text, source="steersman", level=line.level) for line in report.lines]
+        console = report.console
+        if console is not None:
+            lines += [LogLine(text=line) for line in console.lines]
+        if report.unreadable:
+            text = f"{report.unreadable} records of the journal are damaged and cannot be read; all others were taken."
+            lines.append(LogLine(text=text, source="steersman", level="error"))
+        events: list[Event] = []
+        skipped = console.skipped_bytes if console is not None else 0
+        if lines or skipped:
+            events.append(LogWritten(attempt=self._lease.number, lines=lines, skipped_bytes=skipped))
+        if console is not None and console.unfinished is not None:
+            events.append(LineUnfinished(attempt=self._lease.number, lines=list(console.unfinished)))
+        return events

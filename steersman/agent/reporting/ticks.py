@@ -1,0 +1,23 @@
+"""What a supervisor has gathered for one report, as it was read: nothing is redacted yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from steersman.agent.journals.consoles import ConsolesRead
+from steersman.agent.journals.merged import JournalsRead
+from steersman.messages.reports import GpuDescription, Line, Stall
+
+
+@dataclass(slots=True)
+class Tick:
+    """What one report is to tell. `gpus` are those that the training may use, as far as they are known;
+    `backlog_bytes` is told with each heartbeat."""
+
+    read: JournalsRead | None = None
+    console: ConsolesRead | None = None
+    system: dict[str, float | None] | None = None
+    lines: list[Line] = field(default_factory=list)
+    stall: Stall | None = None
+    gpus: tuple[GpuDescription, ...] = ()
+    backlog_bytes: int | None = None

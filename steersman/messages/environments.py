@@ -1,0 +1,25 @@
+"""What is known of where an attempt runs, as both sides hold it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def merge_environments(environment: Mapping[str, Any], told: Mapping[str, Any], rank: int = 0) -> dict[str, Any]:
+    """Return what is known of where an attempt runs, with what one more rank told: all GPUs of all ranks.
+
+    A script may tell of anything under any name; only texts are taken for UUIDs of GPUs.
+    """
+    known = _texts(environment.get("gpu_uuids"))
+    uuids = [*known, *(uuid for uuid in _texts(told.get("gpu_uuids")) if uuid not in known)]
+    devices = environment.get("rank_devices")
+    devices = dict(devices) if isinstance(devices, dict) else {}
+    if rank:
+        devices[str(rank)] = str(told.get("device", ""))
+        told = {}
+    return {**environment, **told, "gpu_uuids": uuids} | ({"rank_devices": devices} if devices else {})
+
+
+def _texts(given: Any) -> list[str]:
+    return [each for each in given if isinstance(each, str)] if isinstance(given, (list, tuple)) else []

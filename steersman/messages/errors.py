@@ -1,0 +1,13 @@
+"""An error as one line, as both sides tell it."""
+
+from __future__ import annotations
+
+from steersman.values import as_text
+
+LONGEST_REASON = 300
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an error says, on one line."""
+    said = " ".join(as_text(error, LONGEST_REASON).split())
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -83,6 +83,7 @@ RULES = {
         f"{RECORD} runs.series steersman steersman.messages steersman.records", "django msgspec", WEB
     ),
     "runs.pruning": rule(f"{RECORD} runs.series steersman steersman.files", "django numpy", WEB),
+    "runs.selection": rule(RECORD, "django", WEB),
     "runs.access": rule(RECORD, "django msgspec cryptography axes", WEB),
     "runs.sign_in": rule(
         f"{RECORD} runs.access", "django allauth asgiref axes cryptography django_auth_ldap fido2 ldap", WEB
@@ -115,10 +116,12 @@ RULES = {
         "django django_stubs_ext",
         WEB,
     ),
+    "runs.portal.run_table": rule(f"{UI} runs.selection runs.alerts.wording", "django django_stubs_ext", WEB),
     "runs.portal.new_run": rule(f"{UI} steersman", "django django_stubs_ext", WEB),
     "runs.portal.sign_in": rule("runs.models runs.access runs.sign_in", "django allauth requests", WEB),
     "runs.portal": rule(
-        f"{UI} runs.sign_in runs.audit runs.portal.new_run runs.portal.alerting runs.portal.sign_in",
+        f"{UI} runs.sign_in runs.audit runs.portal.new_run runs.portal.run_table runs.portal.alerting "
+        "runs.portal.sign_in",
         "django django_stubs_ext",
         WEB,
     ),

@@ -22,7 +22,7 @@ from django.views.decorators.http import require_GET
 
 from runs.live.snapshot import epoch_as_wire
 from runs.models import LARGEST_ID, Axis, EpochMetric, Run, Series
-from runs.portal.rows import Row, row_of, with_loss
+from runs.portal.run_table.rows import Row, row_of, with_loss
 from runs.protocol.nonfinite import WRITTEN
 from runs.protocol.series_names import LOSS_NAMES, NaturalKey, natural_key
 

@@ -1,4 +1,4 @@
-"""The pages: the list of runs and the page of one run. What they show is narrowed to the projects of the viewer."""
+"""The pages of a login and of one run. What they show is narrowed to the projects of the viewer."""
 
 from __future__ import annotations
 
@@ -17,29 +17,24 @@ from django.middleware.csrf import REASON_BAD_ORIGIN
 from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.urls import get_script_prefix, reverse
-from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.views.generic import DetailView, ListView
+from django.views.generic import DetailView
 
 from runs.access.logins import CountedPasswordChangeForm, is_locked
 from runs.access.roles import Viewer, viewer_of
 from runs.commands.legal_states import legal_states
 from runs.live.origin import parse_origin
 from runs.models import OPTIONAL, AlertState, CommandState, Run, RunQuerySet, RunState, Severity
-from runs.portal.forms import RunFilter
 from runs.portal.query_text import NulInQuery
-from runs.portal.rows import badges_of, row_of, with_loss
 from runs.protocol.commands import COMMANDS
-from runs.queueing.board import HostBoard, board, commanded_projects
 from runs.recording.lifecycle import ENDED
 from runs.recording.liveness import percent_of
 from runs.recording.queue import start_command
-from runs.recording.queue_places import place_of, places_of
+from runs.recording.queue_places import place_of
 from runs.sign_in.directory_marks import has_failed
 from runs.sign_in.passkeys import relying_party
 from runs.sign_in.second_factor import log_in, note_password
 
-RUNS_A_PAGE = 25
 LONGEST_HOST = 100
 
 # Whose words the page shows.
@@ -101,50 +96,6 @@ def locked_out(request: HttpRequest, _response: HttpResponse | None = None, *_: 
     response = render(request, "registration/locked_out.html", {"minutes": seconds // 60}, status=429)
     response.headers["Retry-After"] = str(seconds)
     return response
-
-
-class RunList(LoginRequiredMixin, ListView[Run]):
-    """The runs of the viewer's projects, newest first. `?fragment=1` gives the table alone, for refreshing.
-
-    `?fragment=queue` gives the hosts and what waits there.
-    """
-
-    paginate_by = RUNS_A_PAGE
-    template_name = "runs/list.html"
-    form: RunFilter
-
-    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        if request.GET.get("fragment") == "queue":
-            return render(request, "runs/partials/queue.html", {"hosts": self.hosts()})
-        return super().get(request, *args, **kwargs)
-
-    def hosts(self) -> list[HostBoard]:
-        user = self.request.user
-        return board(Run.objects.visible_to(user), commanded_projects(user), timezone.now())
-
-    def get_queryset(self) -> RunQuerySet:
-        self.form = RunFilter(self.request.GET, user=self.request.user)
-        return with_loss(self.form.narrow(Run.objects.visible_to(self.request.user))).order_by("-pk")
-
-    def get_template_names(self) -> list[str]:
-        return ["runs/partials/table.html"] if self.request.GET.get("fragment") else [self.template_name]
-
-    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        context = super().get_context_data(**kwargs)
-        now = timezone.now()
-        waiting = places_of(list(context["page_obj"]), Run.objects.visible_to(self.request.user))
-        badges = badges_of(context["page_obj"])
-        query = self.request.GET.copy()
-        for name in ("page", "fragment"):
-            query.pop(name, None)
-        return context | {
-            "rows": [row_of(run, now, waiting.get(run.pk), badges[run.pk]) for run in context["page_obj"]],
-            "form": self.form,
-            "filtered": self.form.is_used,
-            "in_no_project": not context["page_obj"] and not self.form.has_projects,
-            "hosts": [] if self.request.GET.get("fragment") else self.hosts(),
-            "query": query.urlencode(),
-        }
 
 
 class RunView(DetailView[Run], ABC):

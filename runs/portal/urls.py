@@ -5,6 +5,7 @@ from django.views.i18n import JavaScriptCatalog
 from runs.portal import audit, checkpoints, compare, console, keeping, members, pages, patches, share, tokens
 from runs.portal.alerting.urls import urlpatterns as alerting
 from runs.portal.new_run import views as new_run
+from runs.portal.run_table.views import RunList
 from runs.portal.sign_in import sessions
 
 urlpatterns: list[URLPattern] = [
@@ -16,7 +17,7 @@ urlpatterns: list[URLPattern] = [
     path("sessions/<int:pk>/end/", sessions.end_own_session, name="end_session"),
     path("sessions/end-others/", sessions.end_others, name="end_other_sessions"),
     path("texts.js", JavaScriptCatalog.as_view(packages=["runs"]), name="texts"),
-    path("", pages.RunList.as_view(), name="runs"),
+    path("", RunList.as_view(), name="runs"),
     path("runs/<int:pk>/", pages.RunPage.as_view(), name="run"),
     path("runs/compare/", compare.compare, name="compare"),
     path("runs/new/", new_run.new_run, name="new_run"),

@@ -4,6 +4,7 @@ import { setText } from "../shared/dom.js";
 import { gettext } from "../shared/i18n.js";
 import { formatValues, mergeRows } from "../shared/live_table.js";
 import { shortcut } from "../shared/shortcuts.js";
+import { closesByItself, columnMenu } from "./column_menu.js";
 import { CompareSelection } from "./compare_selection.js";
 
 // Half of this is how old a row is on average; a list of 25 rows costs the server a few milliseconds.
@@ -15,6 +16,8 @@ const filters = document.getElementById("filters");
 const status = document.getElementById("refreshed");
 const queue = document.getElementById("queue");
 const hosts = document.getElementById("queue-hosts");
+const columns = document.getElementById("columns");
+const order = document.getElementById("sort");
 
 const selection = new CompareSelection(place, document.getElementById("compare"));
 
@@ -28,9 +31,9 @@ async function fetchPart(address) {
   return new DOMParser().parseFromString(await response.text(), "text/html").body;
 }
 
-function fetchTable() {
+function fetchTable(part = "1") {
   const address = new URL(window.location.href);
-  address.searchParams.set("fragment", "1");
+  address.searchParams.set("fragment", part);
   return fetchPart(address);
 }
 
@@ -49,7 +52,9 @@ function merge(fresh) {
   formatValues(fresh);
   const old = place.querySelector("tbody");
   const next = fresh.querySelector("tbody");
-  const sameRows = old && next && keys(old) === keys(next);
+  // Another search or order changes the heads, too.
+  const sameHeads = outside(place) === outside(fresh);
+  const sameRows = old && next && sameHeads && keys(old) === keys(next);
   if (!sameRows) {
     const focused = document.activeElement?.closest?.("tr[data-run]")?.dataset.run;
     place.replaceChildren(...fresh.childNodes);
@@ -60,8 +65,13 @@ function merge(fresh) {
   mergeRows(old.rows, next.rows);
 }
 
+/** What stands around the rows: heads, chips, pages. */
+function outside(root) {
+  return [...root.querySelectorAll("thead, .chips, .search-problem, .list-foot")].map((node) => node.outerHTML).join();
+}
+
 function keys(body) {
-  return [...body.rows].map((row) => row.dataset.run).join();
+  return [...body.rows].map((row) => row.dataset.run ?? `band ${row.dataset.band}`).join();
 }
 
 async function refresh() {
@@ -86,9 +96,28 @@ function filterSoon(delay) {
   clearTimeout(typing);
   typing = setTimeout(() => {
     const chosen = new URLSearchParams([...new FormData(filters)].filter(([, value]) => value));
-    window.history.replaceState(null, "", `?${chosen}`);
-    refresh();
+    show(`?${chosen}`);
   }, delay);
+}
+
+function show(query) {
+  window.history.replaceState(null, "", query);
+  return refresh();
+}
+
+/** Follow a link that changes the list alone, without a new page: chips and heads of columns. */
+function follow(link) {
+  const asked = new URL(link.href).searchParams;
+  filters.elements.q.value = asked.get("q") ?? "";
+  const wanted = asked.get("sort") ?? "";
+  if (![...order.options].some((option) => option.value === wanted)) order.append(new Option(link.textContent, wanted));
+  order.value = wanted;
+  const { sort } = link.dataset;
+  const index = sort === undefined ? -1 : [...link.closest("tr").cells].indexOf(link.closest("th"));
+  show(link.search || "?").then(() => {
+    if (index >= 0) place.querySelector("thead tr")?.cells[index]?.querySelector("a")?.focus({ preventScroll: true });
+    else filters.elements.q.focus({ preventScroll: true });
+  });
 }
 
 function move(by) {
@@ -110,6 +139,14 @@ filters.addEventListener("submit", (event) => {
   filterSoon(0);
 });
 filters.querySelector("[data-apply]").hidden = true;
+place.addEventListener("click", (event) => {
+  const link = event.target.closest("a.chip, a[data-sort]");
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+  event.preventDefault();
+  follow(link);
+});
+columnMenu(columns, () => fetchTable("columns"), () => filterSoon(0));
+for (const menu of [columns, filters.querySelector(".search-help")]) closesByItself(menu);
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) refresh();
 });

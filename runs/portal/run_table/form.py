@@ -10,6 +10,8 @@ from django.contrib.auth.models import AnonymousUser
 from django.utils.translation import gettext_lazy as _
 
 from runs.models import Project, RunQuerySet, RunState
+from runs.selection.narrowing import Narrowed, narrow
+from runs.selection.search import LONGEST_SEARCH, Search, parse
 
 
 class RunFilter(forms.Form):
@@ -17,10 +19,15 @@ class RunFilter(forms.Form):
 
     q = forms.CharField(
         required=False,
-        max_length=100,
+        max_length=LONGEST_SEARCH,
         label=_("Search"),
         widget=forms.SearchInput(
-            attrs={"class": "form-control", "placeholder": _("Search by name, recipe or #id"), "autocomplete": "off"}
+            attrs={
+                "class": "form-control",
+                "placeholder": _("Search: a name, #id, loss < 0.1, author = me"),
+                "autocomplete": "off",
+                "spellcheck": "false",
+            }
         ),
     )
     state = forms.ChoiceField(
@@ -46,12 +53,19 @@ class RunFilter(forms.Form):
 
     def __init__(self, *args: Any, user: AbstractBaseUser | AnonymousUser, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._user = user
         projects = self.fields["project"]
         assert isinstance(projects, forms.ModelChoiceField)
         projects.queryset = Project.objects.filter(memberships__user_id=user.pk or 0)
 
-    def narrow(self, runs: RunQuerySet) -> RunQuerySet:
-        """Return those of `runs` that the valid choices allow."""
+    @property
+    def search(self) -> Search:
+        """The words and comparisons of the search text."""
+        self.is_valid()
+        return parse(self.cleaned_data.get("q") or "")
+
+    def narrow(self, runs: RunQuerySet) -> Narrowed:
+        """Return those of `runs` that the valid choices allow, and what of the search is not understood."""
         self.is_valid()
         chosen = self.cleaned_data
         runs = runs.filter(archived_at__isnull=not chosen.get("archived"))
@@ -59,7 +73,7 @@ class RunFilter(forms.Form):
             runs = runs.filter(state=chosen["state"])
         if chosen.get("project"):
             runs = runs.filter(project=chosen["project"])
-        return runs.matching(chosen.get("q") or "")
+        return narrow(runs, self.search, self._user)
 
     @property
     def has_projects(self) -> bool:

@@ -10,13 +10,17 @@ from django.db.models import Count, OuterRef, Subquery
 from django.utils.translation import gettext
 
 from runs.access.roles import display_name
-from runs.models import Alert, Run, RunQuerySet, Series, Severity
+from runs.alerts.wording.texts import reason_of_run
+from runs.models import Alert, Run, RunQuerySet, RunState, Series, Severity
+from runs.portal.run_table.columns import Cell
 from runs.protocol.nonfinite import WRITTEN
 from runs.protocol.series_names import LOSS_NAMES
 from runs.recording.alerts import LASTING
 from runs.recording.liveness import duration_of, percent_of, silent
 from runs.recording.queue_places import QueuePlace
 
+# The states whose reason stands beside them.
+TOLD = (RunState.FAILED, RunState.LOST, RunState.STOPPED)
 SEVERE_FIRST = tuple(sorted(Severity, key=lambda each: -each.rank))
 
 
@@ -42,6 +46,8 @@ class Row:
     author: str
     place: QueuePlace | None = None
     alerts: tuple[AlertBadge, ...] = ()
+    cells: Sequence[Cell] = ()
+    reason: str = ""
 
 
 def badges_of(runs: Sequence[Run]) -> dict[int, tuple[AlertBadge, ...]]:
@@ -70,8 +76,14 @@ def with_loss(runs: RunQuerySet) -> RunQuerySet:
     )
 
 
-def row_of(run: Run, now: datetime, place: QueuePlace | None = None, alerts: tuple[AlertBadge, ...] = ()) -> Row:
-    """Return the row of a run that `with_loss` annotated, with its `place` in the queue and its lasting alerts."""
+def row_of(
+    run: Run,
+    now: datetime,
+    place: QueuePlace | None = None,
+    alerts: tuple[AlertBadge, ...] = (),
+    cells: Sequence[Cell] = (),
+) -> Row:
+    """Return the row of a run that `with_loss` annotated, with its place in the queue, lasting alerts and columns."""
     return Row(
         run=run,
         silent=silent(run, now),
@@ -82,4 +94,6 @@ def row_of(run: Run, now: datetime, place: QueuePlace | None = None, alerts: tup
         author=display_name(run.created_by) if run.created_by else "",
         place=place,
         alerts=alerts,
+        cells=cells,
+        reason=reason_of_run(run) if run.state in TOLD else "",
     )

@@ -1,0 +1,166 @@
+"""The columns of the list: which are shown, how an address names them, and what stands in their cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from django.utils.translation import gettext as _
+
+from runs.models import Run, RunQuerySet, Series
+from runs.protocol.nonfinite import WRITTEN
+from runs.protocol.series_names import natural_key
+from runs.selection.fields import LAST, OWN_FIELDS, PARAMETER, Field, Kind, field_of
+from runs.selection.ordering import Order
+
+# Shown if nobody chose: as many as fit beside each other on a laptop.
+DEFAULT = ("state", "name", "recipe", "progress", "best", "loss", "started", "duration", "author")
+# These stand in every list: what a row is, and how it is.
+ALWAYS = ("state", "name")
+# Numbers that are shown as texts or bars.
+LEFT = ("progress", "id", "seed", "attempt", "ranks", "step", "epoch")
+MOST_COLUMNS = 20
+# Of the newest runs that are found the menu takes the names of parameters and series.
+NAMED_BY = 200
+MOST_NAMES = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The head of a column: a link that sorts by it. `sorted` is "ascending", "descending" or empty."""
+
+    key: str
+    title: str
+    note: str
+    query: str
+    sorted: str
+    is_number: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What a row has in a column. `key` is empty for a parameter or the last value of a series."""
+
+    key: str
+    title: str
+    number: float | None = None
+    text: str = ""
+    name: str = ""
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A column that the menu offers."""
+
+    key: str
+    title: str
+    is_shown: bool
+
+
+def chosen_columns(keys: Sequence[str]) -> list[Field]:
+    """Return the columns that an address names, in its order; the default ones if it names none that exists."""
+    fields = {key: field for key in keys[:MOST_COLUMNS] if (field := field_of(key)) is not None}
+    if not fields:
+        return [OWN_FIELDS[key] for key in DEFAULT]
+    always = {key: OWN_FIELDS[key] for key in ALWAYS}
+    return list((always | fields).values())
+
+
+def is_default(columns: Sequence[Field]) -> bool:
+    return tuple(field.key for field in columns) == DEFAULT
+
+
+def heads_of(columns: Sequence[Field], order: Order, query: Sequence[tuple[str, str]]) -> list[Head]:
+    """Return a head for each column; `query` is what else the address of the list holds."""
+    return [_head(field, order, query) for field in columns]
+
+
+def _head(field: Field, order: Order, query: Sequence[tuple[str, str]]) -> Head:
+    is_sorted = order.field is not None and order.field.key == field.key
+    towards = "descending" if order.descending else "ascending"
+    return Head(
+        key=field.key,
+        title=str(field.title),
+        note=note_of(field),
+        query=urlencode([*query, ("sort", str(order.toggled(field)))]),
+        sorted=towards if is_sorted else "",
+        is_number=field.kind in (Kind.NUMBER, Kind.DURATION) and field.key not in LEFT,
+    )
+
+
+def note_of(field: Field) -> str:
+    """Return what is told of a column beside its name: that it is a parameter, or the last value of a series."""
+    if field.key.startswith(PARAMETER):
+        return _("parameter")
+    return _("last value") if field.key.startswith(LAST) else ""
+
+
+class Values:
+    """The last values of series of the runs of a page, read by one query."""
+
+    def __init__(self, runs: Sequence[Run], columns: Iterable[Field]) -> None:
+        names = [field.key.removeprefix(LAST) for field in columns if field.key.startswith(LAST)]
+        found = Series.objects.filter(run__in=runs, name__in=names) if names else Series.objects.none()
+        self._values = {(series.run_id, series.name): series for series in found}
+
+    def cell(self, run: Run, field: Field) -> Cell:
+        """Return what `run` has in a column."""
+        title = str(field.title)
+        if field.key.startswith(LAST):
+            name = field.key.removeprefix(LAST)
+            series = self._values.get((run.pk, name))
+            if series is None:
+                return Cell("", title)
+            return Cell("", title, series.last_value, WRITTEN.get(series.last_nonfinite, ""), name)
+        if field.key.startswith(PARAMETER):
+            return _parameter_cell(title, run.parameters.get(field.key.removeprefix(PARAMETER)))
+        return _own_cell(run, field)
+
+
+def _parameter_cell(title: str, value: Any) -> Cell:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return Cell("", title, text=str(value))
+    if value is None:
+        return Cell("", title)
+    return Cell("", title, text=str(value).lower() if isinstance(value, bool) else str(value))
+
+
+def _own_cell(run: Run, field: Field) -> Cell:
+    title = str(field.title)
+    match field.key:
+        case "created" | "ended":
+            return Cell("moment", title, at=getattr(run, f"{field.key}_at"))
+        case "id" | "seed" | "attempt" | "ranks" | "step" | "epoch":
+            return Cell("", title, text=str(run.pk if field.key == "id" else getattr(run, field.key)))
+        case "device" | "reason":
+            return Cell("", title, text=getattr(run, field.key))
+        case "host":
+            return Cell("", title, text=getattr(run, "last_host", "") or "")
+        case "project":
+            return Cell("", title, text=run.project.name)
+    return Cell(field.key, title)
+
+
+def offers(runs: RunQuerySet, columns: Sequence[Field]) -> list[tuple[str, list[Offer]]]:
+    """Return what the menu of columns offers, in groups: facts, parameters and series of the newest of `runs`."""
+    shown = {field.key for field in columns}
+    newest = list(runs.order_by("-pk").values_list("pk", "parameters")[:NAMED_BY])
+    parameters = sorted({name for _pk, named in newest for name in named}, key=natural_key)[:MOST_NAMES]
+    series = Series.objects.filter(run__in=[pk for pk, _named in newest]).order_by()
+    names = sorted(series.values_list("name", flat=True).distinct(), key=natural_key)[:MOST_NAMES]
+    groups = (
+        (_("Run"), [(key, str(field.title)) for key, field in OWN_FIELDS.items() if key not in ALWAYS]),
+        (_("Parameters"), [(f"{PARAMETER}{name}", name) for name in parameters]),
+        (_("Last values"), [(f"{LAST}{name}", name) for name in names]),
+    )
+    kept = {key for _title, group in groups for key, _name in group}
+    missing = [(field.key, str(field.title)) for field in columns if field.key not in kept and field.key not in ALWAYS]
+    return [
+        (title, [Offer(key, name, key in shown) for key, name in group])
+        for title, group in (*groups, (_("Others"), missing))
+        if group
+    ]

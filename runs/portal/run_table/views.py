@@ -1,0 +1,151 @@
+"""The page of the list, and the parts of it that are fetched again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib.auth.mixins import LoginRequiredMixin
+from django.core.paginator import Page, Paginator
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.views.generic import View
+
+from runs.models import Run, RunQuerySet
+from runs.portal.run_table.columns import Values, chosen_columns, heads_of, is_default, offers
+from runs.portal.run_table.form import RunFilter
+from runs.portal.run_table.rows import Row, badges_of, row_of, with_loss
+from runs.queueing.board import HostBoard, board, commanded_projects
+from runs.recording.queue_places import places_of
+from runs.selection.expressions import last_host
+from runs.selection.fields import OWN_FIELDS, Field
+from runs.selection.ordering import Order, ordered, parse_order
+from runs.selection.search import Search, Term
+
+RUNS_A_PAGE = 25
+# What a person may sort by on a phone, where columns have no heads.
+SORTED_ON_A_PHONE = ("loss", "best", "started", "duration", "name")
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """One word or comparison of the search, and the query of the list without it."""
+
+    text: str
+    query: str
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Rows under one title: the runs that live, or the others. The title is empty where there is one band alone."""
+
+    title: str
+    rows: list[Row]
+
+
+class RunList(LoginRequiredMixin, View):
+    """The runs of the viewer's projects: live ones first, then in the order asked for.
+
+    `?fragment=1` gives the table alone, for refreshing; `?fragment=queue` the hosts and what waits there;
+    `?fragment=columns` what the menu of columns offers. The number of queries grows neither with the runs nor the
+    columns.
+    """
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        fragment = request.GET.get("fragment", "")
+        if fragment == "queue":
+            return render(request, "runs/partials/queue.html", {"hosts": self._hosts()})
+        form = RunFilter(request.GET, user=request.user)
+        narrowed = form.narrow(Run.objects.visible_to(request.user))
+        columns = chosen_columns(request.GET.getlist("column"))
+        if fragment == "columns":
+            return render(request, "runs/partials/column_menu.html", {"groups": offers(narrowed.runs, columns)})
+        context = self._table(form, narrowed.runs, columns) | {"problems": narrowed.problems}
+        if fragment:
+            return render(request, "runs/partials/table.html", context)
+        return render(request, "runs/list.html", context | {"hosts": self._hosts()})
+
+    def _hosts(self) -> list[HostBoard]:
+        user = self.request.user
+        return board(Run.objects.visible_to(user), commanded_projects(user), timezone.now())
+
+    def _table(self, form: RunFilter, runs: RunQuerySet, columns: list[Field]) -> dict[str, Any]:
+        order = parse_order(self.request.GET.get("sort", ""))
+        page = Paginator(ordered(runs, order).values_list("pk", flat=True), RUNS_A_PAGE).get_page(
+            self.request.GET.get("page")
+        )
+        rows = self._rows(page, columns)
+        query = self._query(columns)
+        unsorted = [pair for pair in query if pair[0] != "sort"]
+        return {
+            "page_obj": page,
+            "paginator": page.paginator,
+            "rows": rows,
+            "bands": _bands(rows),
+            "heads": heads_of(columns, order, unsorted),
+            "order": order,
+            "orders": _orders(order),
+            "columns": [] if is_default(columns) else columns,
+            "chips": _chips(form.search, query),
+            "form": form,
+            "filtered": form.is_used,
+            "in_no_project": not rows and not form.has_projects,
+            "query": urlencode(query),
+        }
+
+    def _rows(self, page: Page[int], columns: list[Field]) -> list[Row]:
+        """Return the rows of a page, in its order. What they show is asked for these runs alone."""
+        found = with_loss(Run.objects.filter(pk__in=list(page.object_list)))
+        if any(field.key == "host" for field in columns):
+            found = found.annotate(last_host=last_host())
+        by_number = {run.pk: run for run in found}
+        runs = [by_number[number] for number in page.object_list if number in by_number]
+        now = timezone.now()
+        waiting = places_of(runs, Run.objects.visible_to(self.request.user))
+        badges = badges_of(runs)
+        values = Values(runs, columns)
+        return [
+            row_of(run, now, waiting.get(run.pk), badges[run.pk], [values.cell(run, field) for field in columns])
+            for run in runs
+        ]
+
+    def _query(self, columns: list[Field]) -> list[tuple[str, str]]:
+        """Return what the address of the list holds, without the page."""
+        asked = self.request.GET
+        kept = [(name, asked[name]) for name in ("q", "state", "project", "archived", "sort") if asked.get(name)]
+        return kept if is_default(columns) else kept + [("column", field.key) for field in columns]
+
+
+def _bands(rows: list[Row]) -> list[Band]:
+    live = [row for row in rows if row.run.is_live]
+    others = [row for row in rows if not row.run.is_live]
+    if not live or not others:
+        return [Band("", rows)] if rows else []
+    return [Band(_("Live"), live), Band(_("Not live"), others)]
+
+
+def _chips(search: Search, query: list[tuple[str, str]]) -> list[Chip]:
+    others = [pair for pair in query if pair[0] != "q"]
+
+    def chip(part: str | Term) -> Chip:
+        rest = str(search.without(part))
+        return Chip(str(part), urlencode([*others, ("q", rest)] if rest else others))
+
+    # A word alone is plain to see in the field.
+    parts: list[str | Term] = [*search.words, *search.terms] if search.terms else []
+    return [chip(part) for part in parts]
+
+
+def _orders(order: Order) -> list[tuple[str, str, bool]]:
+    """Return what a phone's list of orders holds: value, text and whether it is the present one."""
+    towards = {"": _("%(column)s, rising"), "-": _("%(column)s, falling")}
+    choices = [("", _("Newest first"))]
+    fields = [OWN_FIELDS[key] for key in SORTED_ON_A_PHONE]
+    if order.field is not None and order.field.key not in SORTED_ON_A_PHONE:
+        fields.append(order.field)
+    for field in fields:
+        choices += [(sign + field.key, text % {"column": field.title}) for sign, text in towards.items()]
+    return [(value, text, value == str(order)) for value, text in choices]

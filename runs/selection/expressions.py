@@ -1,0 +1,87 @@
+"""What runs are compared and sorted by, as expressions of the database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import CharField, F, FloatField, Func, OuterRef, Subquery, Value
+from django.db.models.functions import Coalesce, NullIf
+
+from runs.models import Attempt, Series
+from runs.protocol.series_names import LOSS_NAMES
+
+
+class ParameterNumber(Func):
+    """A parameter of a run where it is a number, otherwise null."""
+
+    output_field = FloatField()
+
+    def __init__(self, name: str) -> None:
+        super().__init__(F("parameters"))
+        self.name = name
+
+    def as_sqlite(self, compiler: Any, connection: Any, **_: Any) -> tuple[str, tuple[str | int, ...]]:
+        column, _params = compiler.compile(self.source_expressions[0])
+        number = "CASE WHEN {type} IN ('integer', 'real') THEN CAST({value} AS REAL) END"
+        return _of_sqlite(number, column, self.name)
+
+    def as_postgresql(self, compiler: Any, connection: Any, **_: Any) -> tuple[str, tuple[str | int, ...]]:
+        column, _params = compiler.compile(self.source_expressions[0])
+        sql = (
+            f"CASE WHEN jsonb_typeof({column} -> %s::text) = 'number' "
+            f"THEN ({column} ->> %s::text)::double precision END"
+        )
+        return sql, (self.name, self.name)
+
+
+class ParameterText(Func):
+    """A parameter of a run as text: true and false for booleans, null where it is missing or null."""
+
+    output_field = CharField()
+
+    def __init__(self, name: str) -> None:
+        super().__init__(F("parameters"))
+        self.name = name
+
+    def as_sqlite(self, compiler: Any, connection: Any, **_: Any) -> tuple[str, tuple[str | int, ...]]:
+        column, _params = compiler.compile(self.source_expressions[0])
+        # Booleans have the values 0 and 1.
+        text = "CASE WHEN {type} IN ('true', 'false') THEN {type} ELSE CAST({value} AS TEXT) END"
+        return _of_sqlite(text, column, self.name)
+
+    def as_postgresql(self, compiler: Any, connection: Any, **_: Any) -> tuple[str, tuple[str | int, ...]]:
+        column, _params = compiler.compile(self.source_expressions[0])
+        return f"({column} ->> %s::text)", (self.name,)
+
+
+def _of_sqlite(sql: str, column: str, name: str) -> tuple[str, tuple[str | int, ...]]:
+    """Fill {type} and {value} of a parameter into `sql`."""
+    if '"' in name or "\\" in name:
+        # A path cannot name it; to look through all parameters takes several times as long.
+        each = sql.format(type="type", value="value")
+        return f"(SELECT {each} FROM JSON_EACH({column}) WHERE key = %s)", (name,)
+    filled = sql.format(type=f"JSON_TYPE({column}, %s)", value=f"JSON_EXTRACT({column}, %s)")
+    return filled, (f'$."{name}"',) * sql.count("{")
+
+
+def last_value(*names: str) -> Subquery:
+    """Return the last value of a series of one of these names, of the newest if there are several."""
+    newest = Series.objects.filter(run=OuterRef("pk"), name__in=names).order_by("-last_time")
+    return Subquery(newest.values("last_value")[:1], output_field=FloatField())
+
+
+def last_loss() -> Subquery:
+    return last_value(*LOSS_NAMES)
+
+
+def last_host() -> Coalesce:
+    """Return the host of the last attempt, or the one that a waiting run is to start on."""
+    newest = Attempt.objects.filter(run=OuterRef("pk")).order_by("-number")
+    return Coalesce(Subquery(newest.values("host")[:1]), NullIf(F("queued_host"), Value("")), output_field=CharField())
+
+
+def progress() -> Coalesce:
+    """Return how much of the planned steps or epochs is done, in percent; null if neither is planned."""
+    steps = 100.0 * F("step") / NullIf(F("total_steps"), Value(0))
+    epochs = 100.0 * F("epoch") / NullIf(F("total_epochs"), Value(0))
+    return Coalesce(steps, epochs, output_field=FloatField())

@@ -1,0 +1,97 @@
+"""What a run can be searched for and sorted by: its own facts, its parameters, and the last values of its series."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from django.db.models import Expression, F, Subquery
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from runs.models import RunQuerySet, Series
+from runs.selection.expressions import ParameterNumber, ParameterText, last_host, last_loss, last_value, progress
+
+PARAMETER = "parameter:"
+LAST = "last:"
+# As long as a series may be called.
+LONGEST_KEY = 210
+
+
+class Kind(Enum):
+    """How the values of a field compare."""
+
+    TEXT = "text"
+    NUMBER = "number"
+    DURATION = "duration"
+    MOMENT = "moment"
+    # A number or a text, as parameters are.
+    PARAMETER = "parameter"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One fact of a run. `key` names it in addresses, `title` for people; a dynamic one is called by its name."""
+
+    key: str
+    title: str | Promise
+    kind: Kind
+    expression: Callable[[], Expression | F | Subquery]
+
+
+def _column(name: str) -> Callable[[], F]:
+    return lambda: F(name)
+
+
+_OWN = (
+    Field("state", _("State"), Kind.TEXT, _column("state")),
+    Field("name", _("Run"), Kind.TEXT, _column("name")),
+    Field("id", _("Number"), Kind.NUMBER, _column("pk")),
+    Field("project", _("Project"), Kind.TEXT, _column("project__name")),
+    Field("recipe", _("Recipe"), Kind.TEXT, _column("recipe__spec")),
+    Field("progress", _("Progress"), Kind.NUMBER, progress),
+    Field("step", _("Step"), Kind.NUMBER, _column("step")),
+    Field("epoch", _("Epoch"), Kind.NUMBER, _column("epoch")),
+    Field("best", _("Best"), Kind.NUMBER, _column("best_metric")),
+    Field("loss", _("Last loss"), Kind.NUMBER, last_loss),
+    Field("created", _("Created"), Kind.MOMENT, _column("created_at")),
+    Field("started", _("Started"), Kind.MOMENT, _column("started_at")),
+    Field("ended", _("Ended"), Kind.MOMENT, _column("ended_at")),
+    Field("duration", _("Duration"), Kind.DURATION, _column("trained_s")),
+    Field("author", _("By"), Kind.TEXT, _column("created_by__username")),
+    Field("host", _("Host"), Kind.TEXT, last_host),
+    Field("device", _("Device"), Kind.TEXT, _column("device")),
+    Field("seed", _("Seed"), Kind.NUMBER, _column("seed")),
+    Field("attempt", _("Attempts"), Kind.NUMBER, _column("attempt")),
+    Field("ranks", _("Ranks"), Kind.NUMBER, _column("ranks")),
+    Field("reason", _("Reason"), Kind.TEXT, _column("reason")),
+)
+OWN_FIELDS = {field.key: field for field in _OWN}
+
+
+def field_of(key: str) -> Field | None:
+    """Return the field that a key of an address names, None if there is none of that form."""
+    if len(key) > LONGEST_KEY:
+        return None
+    if key.startswith(PARAMETER) and (name := key.removeprefix(PARAMETER)):
+        return Field(key, name, Kind.PARAMETER, lambda: ParameterNumber(name))
+    if key.startswith(LAST) and (name := key.removeprefix(LAST)):
+        return Field(key, name, Kind.NUMBER, lambda: last_value(name))
+    return OWN_FIELDS.get(key)
+
+
+def find_field(name: str, runs: RunQuerySet) -> Field | None:
+    """Return the field that a person calls `name`: a fact, a series that one of `runs` has, or else a parameter.
+
+    Takes up to two queries for a name that is none of a fact's.
+    """
+    if (field := field_of(name)) is not None:
+        return field
+    if len(name) > LONGEST_KEY:
+        return None
+    if Series.objects.filter(run__in=runs, name=name).exists():
+        return field_of(f"{LAST}{name}")
+    if runs.alias(sought=ParameterText(name)).filter(sought__isnull=False).exists():
+        return field_of(f"{PARAMETER}{name}")
+    return None

@@ -1,0 +1,60 @@
+"""The order of a list of runs: what lives comes first, then the order that was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.db.models import Case, F, IntegerField, Value, When
+from django.db.models.expressions import OrderBy
+
+from runs.models import RunQuerySet
+from runs.protocol.states import LIVE
+from runs.selection.expressions import ParameterText
+from runs.selection.fields import PARAMETER, Field, Kind, field_of
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A field, and whether the greatest comes first. Without a field: the newest run first."""
+
+    field: Field | None = None
+    descending: bool = True
+
+    def __str__(self) -> str:
+        if self.field is None:
+            return ""
+        return f"-{self.field.key}" if self.descending else self.field.key
+
+    def toggled(self, field: Field) -> Order:
+        """Return the order after a click on the head of a column: a number falls first, a text rises first."""
+        if self.field is not None and self.field.key == field.key:
+            return Order(field, not self.descending)
+        return Order(field, field.kind is not Kind.TEXT)
+
+
+def parse_order(text: str) -> Order:
+    """Return the order that `text` names, as `-loss`; the newest first if it names none."""
+    descending = text.startswith("-")
+    field = field_of(text[1:] if descending else text)
+    return Order(field, descending) if field is not None else Order()
+
+
+def ordered(runs: RunQuerySet, order: Order, *, live_first: bool = True) -> RunQuerySet:
+    """Return `runs` in an order; those that lack the value come last, and equal ones with the newest first."""
+    keys: list[str | OrderBy] = []
+    if live_first:
+        runs = runs.alias(band=Case(When(state__in=LIVE, then=Value(0)), default=Value(1), output_field=IntegerField()))
+        keys.append("band")
+    if order.field is not None:
+        expression = order.field.expression()
+        runs = runs.alias(sorted_by=expression)
+        keys.append(_directed("sorted_by", order.descending))
+        if order.field.kind is Kind.PARAMETER:
+            # Those that are no number, by their text.
+            runs = runs.alias(sorted_by_text=ParameterText(order.field.key.removeprefix(PARAMETER)))
+            keys.append(_directed("sorted_by_text", order.descending))
+    return runs.order_by(*keys, "-pk")
+
+
+def _directed(name: str, descending: bool) -> OrderBy:
+    return F(name).desc(nulls_last=True) if descending else F(name).asc(nulls_last=True)

@@ -1,0 +1,56 @@
+// The menu of the columns of a list: what it offers is fetched when it is opened first.
+
+/** `menu` is the details element, `fetchMenu` fetches what stands in it, `changed` is called after a choice. */
+export function columnMenu(menu, fetchMenu, changed) {
+  const place = menu.querySelector("#column-menu");
+  let isFilled = false;
+
+  async function fill() {
+    const fresh = await fetchMenu();
+    if (!fresh) return;
+    isFilled = true;
+    place.replaceChildren(...fresh.childNodes);
+    const search = place.querySelector("#column-filter");
+    search.addEventListener("input", (event) => {
+      event.stopPropagation();
+      narrow(search.value);
+    });
+    search.focus({ preventScroll: true });
+  }
+
+  function narrow(text) {
+    const wanted = text.trim().toLocaleLowerCase();
+    for (const group of place.querySelectorAll("[data-group]")) {
+      const labels = [...group.querySelectorAll("label")];
+      for (const label of labels) label.hidden = !label.dataset.name.toLocaleLowerCase().includes(wanted);
+      group.hidden = labels.every((label) => label.hidden);
+    }
+  }
+
+  menu.addEventListener("toggle", () => {
+    // The list may have found other runs meanwhile, with other parameters.
+    if (menu.open && !isFilled) fill().catch(() => {});
+  });
+  place.addEventListener("click", (event) => {
+    if (!event.target.closest("[data-default]")) return;
+    for (const input of place.querySelectorAll("input[name=column]")) {
+      if (input.type === "hidden") input.remove();
+      else input.checked = input.defaultChecked = false;
+    }
+    isFilled = false;
+    menu.open = false;
+    changed();
+  });
+}
+
+/** Close `menu` on Escape and on a click elsewhere. */
+export function closesByItself(menu) {
+  menu.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  });
+  document.addEventListener("click", (event) => {
+    if (menu.open && !menu.contains(event.target)) menu.open = false;
+  });
+}

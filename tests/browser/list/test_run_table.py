@@ -1,0 +1,82 @@
+"""The list of runs in a browser: sorted, searched and given other columns without a new page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.conftest import Places
+from tests.support.browser import operators_page
+from tests.support.stack import Stack
+
+SEED = """
+from django.contrib.auth.models import User
+from runs.models import Membership, Project, Run, Series
+project = Project.objects.create(name="Table", slug="table")
+Membership.objects.create(project=project, user=User.objects.get(username="operator"), role="operator")
+for name, rate, accuracy in (("slow", 0.001, 0.9), ("usual", 0.01, 0.95), ("fast", 0.1, 0.2)):
+    run = Run.objects.create(project=project, name=name, parameters={"lr": rate}, state="finished")
+    Series.objects.create(run=run, name="val/accuracy", last_value=accuracy)
+"""
+
+
+@pytest.fixture(scope="module")
+def page(chromium: Browser, stack: Stack, places: Places) -> Iterator[Page]:
+    stack.manage("shell", "-v", "0", "-c", SEED)
+    with operators_page(chromium, stack.address) as page:
+        yield page
+
+
+def names(page: Page) -> list[str]:
+    return page.locator("[data-testid=run-row] .run-link").all_inner_texts()
+
+
+def test_a_person_finds_the_best_of_a_sweep(page: Page, stack: Stack) -> None:
+    page.goto(f"{stack.address}/?project=table")
+    rows = page.get_by_test_id("run-row")
+    expect(rows).to_have_count(3)
+    page.evaluate("window.wasHere = true")
+
+    page.get_by_test_id("columns").locator("summary").click()
+    page.get_by_label("Find a column").fill("acc")
+    expect(page.locator("#column-menu label", has_text="Duration")).to_be_hidden()
+    page.get_by_label("val/accuracy").check()
+    page.get_by_label("Find a column").fill("lr")
+    page.get_by_label("lr", exact=True).check()
+    page.keyboard.press("Escape")
+    head = page.locator("thead a", has_text="val/accuracy")
+    expect(head).to_be_visible()
+    head.click()
+    expect(page.locator("th[aria-sort=descending]")).to_contain_text("val/accuracy")
+    expect(rows.first).to_contain_text("usual")
+    assert names(page) == ["usual", "slow", "fast"]
+    # The keyboard stays where it was, and turns the order.
+    expect(head).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("th[aria-sort=ascending]")).to_contain_text("val/accuracy")
+    assert names(page) == ["fast", "slow", "usual"]
+
+    page.get_by_role("searchbox", name="Search").fill("lr < 0.05 val/accuracy > 0.5")
+    expect(rows).to_have_count(2)
+    chip = page.locator(".chip", has_text="lr < 0.05")
+    chip.click()
+    expect(chip).to_have_count(0)
+    expect(page.get_by_role("searchbox", name="Search")).to_have_value("val/accuracy > 0.5")
+    assert names(page) == ["slow", "usual"]
+    assert page.evaluate("window.wasHere") is True
+
+    # The address holds all of it.
+    page.reload()
+    expect(rows).to_have_count(2)
+    assert names(page) == ["slow", "usual"]
+    expect(page.locator("th[aria-sort=ascending]")).to_contain_text("val/accuracy")
+
+    page.get_by_role("searchbox", name="Search").fill("lrr > 0.5")
+    expect(page.get_by_role("alert")).to_contain_text("No run that you see has “lrr”")
+
+    page.get_by_test_id("columns").locator("summary").click()
+    page.get_by_role("button", name="Default columns").click()
+    expect(page.locator("thead a", has_text="Duration")).to_be_visible()
+    expect(head).to_have_count(0)

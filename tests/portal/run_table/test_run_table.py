@@ -1,0 +1,151 @@
+"""The list of runs as people use it: sorted by any column, with columns of their choice, searched by comparisons."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from runs.models import Membership, Project, Role, Run, RunState, Series
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def project() -> Project:
+    project = Project.objects.create(name="Digits", slug="digits")
+    ada = User.objects.create_user("ada")
+    Membership.objects.create(project=project, user=ada, role=Role.VIEWER)
+    return project
+
+
+@pytest.fixture
+def client(project: Project) -> Client:
+    client = Client()
+    client.force_login(User.objects.get(username="ada"))
+    return client
+
+
+def make(project: Project, name: str, value: float, **fields: Any) -> Run:
+    run = Run.objects.create(project=project, name=name, parameters={"lr": value, "layers": 3}, **fields)
+    Series.objects.create(run=run, name="val/accuracy", last_value=1 - value)
+    return run
+
+
+def shown(client: Client, **query: Any) -> list[str]:
+    return [row.run.name for row in client.get(reverse("runs"), query).context["rows"]]
+
+
+def page(client: Client, **query: Any) -> str:
+    return client.get(reverse("runs"), query).content.decode()
+
+
+def test_a_click_on_a_head_sorts_and_a_second_one_turns_it(project: Project, client: Client) -> None:
+    for name, value in (("a", 0.3), ("b", 0.1), ("c", 0.2)):
+        make(project, name, value)
+    query = {"column": ["parameter:lr"], "q": "lr < 1"}
+    head = next(head for head in client.get(reverse("runs"), query).context["heads"] if head.key == "parameter:lr")
+    assert (head.sorted, head.note) == ("", "parameter")
+    first = parse_qs(head.query)
+    assert first["q"] == ["lr < 1"] and first["sort"] == ["-parameter:lr"]
+    assert shown(client, **first) == ["a", "c", "b"]
+    answer = client.get(reverse("runs"), first)
+    head = next(head for head in answer.context["heads"] if head.key == "parameter:lr")
+    assert head.sorted == "descending"
+    assert 'aria-sort="descending"' in answer.content.decode()
+    assert shown(client, **parse_qs(head.query)) == ["b", "c", "a"]
+
+
+def test_columns_show_parameters_and_last_values(project: Project, client: Client) -> None:
+    make(project, "a", 0.25)
+    odd = make(project, "b", 0.5)
+    Series.objects.filter(run=odd).update(last_value=None, last_nonfinite="nan")
+    text = page(client, column=["parameter:lr", "last:val/accuracy", "host", "last:none", "no such column"])
+    heads = re.findall(r'data-sort href="[^"]*"[^>]*>([^<]+)<', text)
+    assert heads == ["State", "Run", "lr", "val/accuracy", "Host", "none"]
+    assert ">0.25<" in text and 'data-number="0.75"' in text and ">NaN<" in text
+    assert "Progress" not in text[text.index("<table") :]
+
+
+def test_the_menu_offers_what_the_runs_that_are_found_have(project: Project, client: Client) -> None:
+    make(project, "a", 0.25)
+    other = Project.objects.create(name="Other", slug="other")
+    Series.objects.create(run=make(other, "secret", 1), name="secret/loss", last_value=1)
+    text = page(client, fragment="columns", column="parameter:gone")
+    offered = re.findall(r'name="column" value="([^"]+)"( checked)?', text)
+    assert ("parameter:lr", "") in offered and ("last:val/accuracy", "") in offered
+    assert ("parameter:gone", " checked") in offered
+    assert "secret" not in text
+
+
+def test_comparisons_become_chips_that_can_be_taken_away(project: Project, client: Client) -> None:
+    for name, value in (("a", 0.3), ("b", 0.1)):
+        make(project, name, value)
+    query = {"q": "lr < 0.2 layers = 3", "sort": "name"}
+    chips = client.get(reverse("runs"), query).context["chips"]
+    assert [chip.text for chip in chips] == ["lr < 0.2", "layers = 3"]
+    assert shown(client, **query) == ["b"]
+    assert parse_qs(chips[0].query) == {"q": ["layers = 3"], "sort": ["name"]}
+    assert shown(client, **parse_qs(chips[0].query)) == ["a", "b"]
+
+
+def test_a_search_that_is_not_understood_is_told_at_the_table(project: Project, client: Client) -> None:
+    make(project, "a", 0.3)
+    text = page(client, q="lrr < 0.2")
+    assert "No run that you see has “lrr”" in text and 'role="alert"' in text
+    assert shown(client, q="lrr < 0.2") == ["a"]
+
+
+def test_nobody_learns_of_runs_of_others_by_searching(project: Project, client: Client) -> None:
+    other = Project.objects.create(name="Other", slug="other")
+    hidden = make(other, "secret", 1)
+    Series.objects.create(run=hidden, name="hidden/loss", last_value=1)
+    assert "No run that you see has" in page(client, q="hidden/loss > 0")
+    assert shown(client, q=f"id = {hidden.pk}") == []
+
+
+def test_live_runs_stand_in_a_band_of_their_own(project: Project, client: Client) -> None:
+    make(project, "new", 0.1, state=RunState.FINISHED)
+    make(project, "live", 0.1, state=RunState.RUNNING)
+    make(project, "newest", 0.1, state=RunState.FAILED, reason="CUDA out of memory")
+    text = page(client)
+    assert re.findall(r'scope="rowgroup"[^>]*>([^<]+)<', text) == ["Live", "Not live"]
+    assert shown(client) == ["live", "newest", "new"]
+    assert re.findall(r'data-testid="reason"[^>]*>([^<]+)<', text) == ["CUDA out of memory"]
+    assert "rowgroup" not in page(client, state="failed")
+
+
+def test_a_page_beyond_the_last_is_the_last(project: Project, client: Client) -> None:
+    for number in range(26):
+        make(project, f"run {number}", number)
+    assert len(shown(client, page=99)) == 1
+    assert "Page 2 of 2" in page(client, page=2)
+
+
+def test_the_number_of_queries_grows_with_nothing(project: Project, client: Client) -> None:
+    query: dict[str, Any] = {
+        "q": "val/accuracy < 2 lr < 100 author != me",
+        "sort": "-last:val/accuracy",
+        "column": ["host", "parameter:lr", "last:val/accuracy", "progress"],
+    }
+
+    def count() -> int:
+        with CaptureQueriesContext(
+            connection,
+        ) as queries:
+            client.get(reverse("runs"), query)
+        return len(queries)
+
+    for number in range(2):
+        make(project, f"run {number}", number)
+    few = count()
+    for number in range(2, 25):
+        make(project, f"run {number}", number)
+    assert count() == few

@@ -1,0 +1,203 @@
+"""Which runs a search finds, in which order, and what is said of a search that is not understood."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.utils import timezone
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runs.models import Attempt, Project, Recipe, Run, RunState, Series
+from runs.selection.narrowing import narrow
+from runs.selection.ordering import ordered, parse_order
+from runs.selection.search import Search, Term, parse
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "terms"),
+    [
+        ("", (), ()),
+        ("base line", ("base", "line"), ()),
+        ('"base line"', ("base line",), ()),
+        ("learning_rate < 1e-3", (), (("learning_rate", "<", "1e-3"),)),
+        ("loss<0.1 adam", ("adam",), (("loss", "<", "0.1"),)),
+        ("val/accuracy>=0.95", (), (("val/accuracy", ">=", "0.95"),)),
+        ('"my name" = "a b"', (), (("my name", "=", "a b"),)),
+        ("seed == 3", (), (("seed", "=", "3"),)),
+        ('optimizer != "adam"', (), (("optimizer", "!=", "adam"),)),
+        ("#12", ("#12",), ()),
+        ("a = ", ("a", "="), ()),
+        ('"', (), ()),
+    ],
+)
+def test_it_reads_words_and_comparisons(
+    text: str, words: tuple[str, ...], terms: tuple[tuple[str, str, str], ...]
+) -> None:
+    assert parse(text) == Search(words, tuple(Term(*term) for term in terms))
+
+
+@given(st.text(max_size=200))
+def test_any_text_has_a_meaning_that_can_be_written_down(text: str) -> None:
+    search = parse(text)
+    assert parse(str(search)) == search
+
+
+USER = "ada"
+
+
+@pytest.fixture
+def project() -> Project:
+    return Project.objects.create(name="Digits", slug="digits")
+
+
+@pytest.fixture
+def ada(project: Project) -> User:
+    return User.objects.create_user(USER, first_name="Ada", last_name="Lovelace")
+
+
+@pytest.fixture
+def runs(project: Project, ada: User) -> dict[str, Run]:
+    recipe = Recipe.objects.create(spec="image-classifier", title="Images")
+    other = User.objects.create_user("bob")
+    now = timezone.now()
+
+    def make(name: str, parameters: dict[str, Any], **fields: Any) -> Run:
+        return Run.objects.create(project=project, name=name, parameters=parameters, **fields)
+
+    made = {
+        "alpha": make(
+            "alpha",
+            {"lr": 0.1, "optimizer": "adam", "amp": True, "a.b": 1, 'q"x': 3, "0": "zero"},
+            created_by=ada,
+            state=RunState.FINISHED,
+            best_metric=0.9,
+            trained_s=7_300,
+            started_at=now - timedelta(days=9),
+            recipe=recipe,
+        ),
+        "beta": make(
+            "beta",
+            {"lr": 1, "optimizer": "SGD", "amp": False},
+            created_by=other,
+            state=RunState.FAILED,
+            reason="CUDA out of memory",
+            trained_s=60,
+            started_at=now - timedelta(hours=5),
+        ),
+        "gamma": make(
+            "gamma", {"lr": "auto", "optimizer": None}, created_by=ada, state=RunState.RUNNING, started_at=now
+        ),
+    }
+    Attempt.objects.create(run=made["beta"], number=1, host="gpu-7", boot_id="b", supervisor_pid=1)
+    for name, value in (("alpha", 0.25), ("beta", 2.5)):
+        Series.objects.create(run=made[name], name="val/accuracy", last_value=value)
+        Series.objects.create(run=made[name], name="train/loss", last_value=10 - value)
+    return made
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", {"alpha", "beta", "gamma"}),
+        ("alp", {"alpha"}),
+        ("image", {"alpha"}),
+        ("a l", {"alpha"}),
+        ("lr = 0.1", {"alpha"}),
+        ("lr < 0.5", {"alpha"}),
+        ("lr >= 1", {"beta"}),
+        ("lr = auto", {"gamma"}),
+        ("lr != 1", {"alpha", "gamma"}),
+        ("optimizer = sgd", {"beta"}),
+        ("optimizer ~ da", {"alpha"}),
+        ("optimizer != adam", {"beta", "gamma"}),
+        ("amp = true", {"alpha"}),
+        ("amp = false", {"beta"}),
+        ("a.b = 1", {"alpha"}),
+        ("parameter:0 = zero", {"alpha"}),
+        ("val/accuracy > 1", {"beta"}),
+        ("last:val/accuracy < 1", {"alpha"}),
+        ("loss < 8", {"beta"}),
+        ("best > 0.5", {"alpha"}),
+        ("author = me", {"alpha", "gamma"}),
+        ("author != me", {"beta"}),
+        ('author = "ada lovelace"', {"alpha", "gamma"}),
+        ("author = bob", {"beta"}),
+        ("state = failed", {"beta"}),
+        ("state != failed", {"alpha", "gamma"}),
+        ("project = digits", {"alpha", "beta", "gamma"}),
+        ("reason ~ memory", {"beta"}),
+        ("host = gpu-7", {"beta"}),
+        ("duration > 2h", {"alpha"}),
+        ("started > 3d", {"beta", "gamma"}),
+        ("started < 2100-01-01 state = finished", {"alpha"}),
+        ("ranks = 1 lr < 10", {"alpha", "beta"}),
+    ],
+)
+def test_it_finds_runs(runs: dict[str, Run], ada: User, text: str, found: set[str]) -> None:
+    narrowed = narrow(Run.objects.all(), parse(text), ada)
+    assert narrowed.problems == ()
+    assert {run.name for run in narrowed.runs} == found
+
+
+@pytest.mark.django_db
+def test_a_parameter_may_be_called_as_it_likes(runs: dict[str, Run], ada: User) -> None:
+    term = Search((), (Term('parameter:q"x', "=", "3"),))
+    assert [run.name for run in narrow(Run.objects.all(), term, ada).runs] == ["alpha"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("nothing < 3", "No run that you see has “nothing”"),
+        ("lr < much", "“much” is none. Write it as 0.001 or 1e-3."),
+        ("best < high", "“high” is none"),
+        ("state = sleeping", "“sleeping” is no state. States are: created, queued"),
+        ("author < 3", "“author” does not compare by <. Use one of = != ~."),
+        ("best ~ 3", "“best” does not compare by ~"),
+        ("started > yesterday", "Write a date as 2026-01-31, or a period before now as 3d."),
+        ("started > 2026-13-45", "Write a date as"),
+        ("best > 1e999", "is none"),
+        ("id = 99999999999999999999", "is none"),
+    ],
+)
+def test_what_it_does_not_understand_is_told_and_left_out(
+    runs: dict[str, Run], ada: User, text: str, said: str
+) -> None:
+    narrowed = narrow(Run.objects.all(), parse(text), ada)
+    (problem,) = narrowed.problems
+    assert said in problem
+    assert narrowed.runs.count() == 3
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("order", "names"),
+    [
+        ("", ["gamma", "beta", "alpha"]),
+        ("name", ["gamma", "alpha", "beta"]),
+        ("-loss", ["gamma", "alpha", "beta"]),
+        ("loss", ["gamma", "beta", "alpha"]),
+        ("parameter:lr", ["gamma", "alpha", "beta"]),
+        ("-parameter:lr", ["gamma", "beta", "alpha"]),
+        ("parameter:optimizer", ["gamma", "beta", "alpha"]),
+        ("last:val/accuracy", ["gamma", "alpha", "beta"]),
+        ("-best", ["gamma", "alpha", "beta"]),
+        ("host", ["gamma", "beta", "alpha"]),
+        ("progress", ["gamma", "beta", "alpha"]),
+        ("no such column", ["gamma", "beta", "alpha"]),
+    ],
+)
+def test_it_sorts_runs_below_those_that_live(runs: dict[str, Run], order: str, names: list[str]) -> None:
+    assert [run.name for run in ordered(Run.objects.all(), parse_order(order))] == names
+
+
+@pytest.mark.django_db
+def test_live_runs_come_first_only_where_they_shall(runs: dict[str, Run]) -> None:
+    found = ordered(Run.objects.all(), parse_order("name"), live_first=False)
+    assert [run.name for run in found] == ["alpha", "beta", "gamma"]

@@ -24,15 +24,16 @@ beside=$!
 trap 'kill "$beside" 2>/dev/null || true' EXIT
 failed=0
 ignored=$(printf -- ' --ignore=%s' tests/browser tests/chaos $checks)
+# Three on two cores: tests of processes wait a third of their time.
 # shellcheck disable=SC2086
-.venv/bin/pytest $ignored -n 2 --dist loadfile --no-loadscope-reorder || failed=1
+.venv/bin/pytest $ignored -n 3 --dist loadfile --no-loadscope-reorder || failed=1
 wait "$beside" || failed=1
 trap - EXIT
 cat build/tests_beside.log
 # What depends on the database most, once more on PostgreSQL; `make test-postgres` runs all of it there.
 if [ -z "${STEERSMAN_TEST_POSTGRES:-}" ]; then
 	train=tests/control/test_train.py
-	.venv/bin/python scripts/postgres.py .venv/bin/pytest -n 2 --dist load tests/live/test_live.py \
+	.venv/bin/python scripts/postgres.py .venv/bin/pytest -n 3 --dist load tests/live/test_live.py \
 		tests/commands/test_command_log.py tests/series/test_series.py tests/series/test_charts.py tests/series/test_exports.py tests/api/test_points.py tests/admin/test_admin.py \
 		tests/admin/test_admin_delete.py tests/control/test_setting_aside.py tests/steersman/test_widest_records.py tests/portal/test_unstorable_text.py \
 		tests/alerts/sending/test_sender.py tests/alerts/sending/test_fake_senders.py tests/alerts/sending/test_told_together.py \

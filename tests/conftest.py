@@ -45,7 +45,7 @@ os.environ.pop("STEERSMAN_DATABASE_URL", None)
 from monitor_site.serving.embedded_server import EmbeddedServer  # noqa: E402  after the environment is set
 from tests.support.stack import Stack, seed_stack, started_stack  # noqa: E402
 
-Stack.forks_trainings = True
+Stack.forks = True
 
 # What takes longest comes first: else one process works on it at the end, and the others wait.
 LONGEST_FIRST = (

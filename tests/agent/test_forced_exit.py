@@ -24,5 +24,5 @@ def test_a_stop_that_the_disk_did_not_take_is_posted_again(monkeypatch: Any) -> 
     workers: Any = SimpleNamespace(pids=[])
     last_resort = ForcedExit(interrupts, workers, lambda: float("-inf"), post)
     last_resort.start()
-    assert posted.wait(5)
+    assert posted.wait(60)
     last_resort.stop()

@@ -26,7 +26,7 @@ MIB_PER_GIB = 1024.0
 PRELUDE = """
 import json, os, sys, time
 from steersman.agent.machine.sampler import Sampler
-def until(condition, seconds=20):
+def until(condition, seconds=60):
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
@@ -34,7 +34,7 @@ def until(condition, seconds=20):
         time.sleep(0.005)
 def has(name):
     return lambda: sampler.latest() is not None and name in sampler.latest().values
-def taken(name, seconds=20):
+def taken(name, seconds=60):
     found = {}
     def has_come():
         sample = sampler.take()

@@ -58,9 +58,9 @@ def test_a_rank_that_dies_on_another_node_ends_all_and_is_named(nodes, monkeypat
     third.wait()
     # As the `train` beside it does.
     record_exit(post.folder, 2, -signal.SIGKILL)
-    second.wait(10)
+    second.wait(60)
     record_exit(post.folder, 1, -signal.SIGTERM)
-    wait_for(lambda: not whole.poll_alive(), "the end of all", 20)
+    wait_for(lambda: not whole.poll_alive(), "the end of all", 60)
     assert first.returncode == -signal.SIGTERM
     assert [worker.code for worker in whole.workers] == [-signal.SIGTERM, -signal.SIGTERM, -signal.SIGKILL]
     assert end_of(whole) == ("failed", "Rank 2 was ended by SIGKILL.")
@@ -78,7 +78,7 @@ def test_the_last_word_of_a_rank_elsewhere_comes_with_its_end(nodes):
     record_exit(post.folder, 1, 1)
     post.start()
     whole = group(nodes, first)
-    wait_for(lambda: not whole.poll_alive(), "the end of all", 20)
+    wait_for(lambda: not whole.poll_alive(), "the end of all", 60)
     for path in nodes.folder.glob("journal-0001*"):
         path.unlink()
     assert end_of(whole) == ("failed", "Rank 1: ValueError: mine")
@@ -91,9 +91,9 @@ def test_what_the_first_node_wants_to_end_ends_on_all(nodes, monkeypatch):
     post.start()
     whole = group(nodes, first)
     whole.kill(signal.SIGKILL)
-    assert second.wait(10) == -signal.SIGKILL
+    assert second.wait(60) == -signal.SIGKILL
     record_exit(post.folder, 1, -signal.SIGKILL)
-    wait_for(lambda: not whole.poll_alive(), "the end of all", 20)
+    wait_for(lambda: not whole.poll_alive(), "the end of all", 60)
 
 
 def test_a_node_that_is_gone_is_lost_and_both_sides_end_what_is_theirs(nodes, monkeypatch):
@@ -107,11 +107,11 @@ def test_a_node_that_is_gone_is_lost_and_both_sides_end_what_is_theirs(nodes, mo
     whole = group(nodes, first)
     assert whole.poll_alive()
     nodes.line.close()
-    wait_for(lambda: not whole.poll_alive(), "the end of all", 20)
-    assert [other.wait(10) for other in others] == [-signal.SIGKILL, -signal.SIGKILL]
+    wait_for(lambda: not whole.poll_alive(), "the end of all", 60)
+    assert [other.wait(60) for other in others] == [-signal.SIGKILL, -signal.SIGKILL]
     assert end_of(whole) == ("failed", "Rank 1: The connection to its node, that of ranks 1 to 2, is lost.")
     assert post.is_lost
-    wait_for(lambda: post.has_reported_all, "the end of the node", 20)
+    wait_for(lambda: post.has_reported_all, "the end of the node", 60)
     with pytest.raises(OSError):
         post.connect(HERE, nodes.server.port)
 
@@ -123,12 +123,12 @@ def test_a_node_whose_first_node_says_that_it_is_over_ends_its_ranks_at_once(nod
     worker = nodes.worker(1, SLEEPING, post.folder)
     post.start()
     nodes.server.close()
-    assert worker.wait(20) == -signal.SIGTERM
+    assert worker.wait(60) == -signal.SIGTERM
 
 
 def test_a_node_that_never_joins_is_named(nodes, monkeypatch):
     monkeypatch.setattr(deadlines, "JOINED_AFTER_S", 0.2)
     nodes.begin(2, [0])
     whole = group(nodes, nodes.worker(0, SLEEPING, nodes.folder))
-    wait_for(lambda: not whole.poll_alive(), "the end of all", 20)
+    wait_for(lambda: not whole.poll_alive(), "the end of all", 60)
     assert end_of(whole) == ("failed", "Rank 1: Its node has not joined the training within 0 s.")

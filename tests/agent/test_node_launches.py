@@ -55,7 +55,7 @@ def test_a_node_passes_over_what_an_earlier_launch_left_and_joins_the_present_on
     announce_beginning(tmp_path, 7, launch_of(0, 0))
     server = NodeServer(present, 2, [0], 2, HERE).start()
     announce(tmp_path, 7, launch_of(0, 0), present, [sys.executable, "-c", "print('here')"], {}, server)
-    beside.join(30)
+    beside.join(60)
     assert codes == [0] and announcement(tmp_path)["key"] == first["key"]
     assert (present / "console-0001.log").read_text() == "here\n"
     assert server.elsewhere[1].has_ended and server.elsewhere[1].code == 0

@@ -350,7 +350,7 @@ def test_a_node_reports_a_barrier_as_seen_with_how_far_its_ranks_were_then(tmp_p
     answering = threading.Thread(target=answer)
     answering.start()
     post.connect(HERE, server.getsockname()[1])
-    answering.join(20)
+    answering.join(60)
     (answer,) = answers
     assert answer["barrier_seen"] == 7
     ((rank, (points, *_)),) = answer["rows"]

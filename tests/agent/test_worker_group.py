@@ -61,7 +61,7 @@ def started(tmp_path: Path) -> Iterator[Started]:
 
 
 def ended(group: WorkerGroup) -> None:
-    wait_for(lambda: not group.poll_alive(), "all ranks to end", 20)
+    wait_for(lambda: not group.poll_alive(), "all ranks to end", 60)
 
 
 def test_ranks_that_finish_one_after_the_other_end_nobody(started, tmp_path):

@@ -33,7 +33,7 @@ def picture(chart: Locator) -> str:
 
 
 def wait_for_another(chart: Locator, before: str) -> str:
-    wait_for(lambda: picture(chart) != before, "another picture", timeout_s=10)
+    wait_for(lambda: picture(chart) != before, "another picture", timeout_s=60)
     return picture(chart)
 
 

@@ -165,4 +165,4 @@ def test_ctrl_c_ends_every_process_of_the_demo(demo: Demo) -> None:
                 continue
         return found
 
-    wait_for(lambda: not left(), f"the end of {left()}", timeout_s=20)
+    wait_for(lambda: not left(), f"the end of {left()}", timeout_s=60)

@@ -49,7 +49,7 @@ class Viewer(Watcher):
 
     def close(self) -> None:
         asyncio.run_coroutine_threadsafe(self.stop(), self._loop)
-        self._thread.join(30)
+        self._thread.join(60)
 
 
 def say(text: str) -> None:

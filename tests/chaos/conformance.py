@@ -95,7 +95,7 @@ def main() -> int:
             results = drive(port, None, [])
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(60)
     outcome = judge(results)
     print(json.dumps(outcome))
     return int(bool(outcome["wrong"]))

@@ -50,7 +50,7 @@ def run_kills(kills: int, seed: int, resume: bool) -> dict[str, int]:
         last = Run.objects.get(pk=killing.run_id).last_seq
         wait_for(lambda: watcher.last_seq >= last, "the viewer to catch up")
         asyncio.run_coroutine_threadsafe(watcher.stop(), loop)
-        following.join(10)
+        following.join(60)
 
         noted, stored = killing.noted(), Counter(killing.stored())
         seen = Counter(killing.seen(watcher))

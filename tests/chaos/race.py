@@ -135,7 +135,7 @@ class Racer:
     def end(self) -> None:
         assert self.process.stdin is not None
         self.process.stdin.close()
-        self.process.wait(20)
+        self.process.wait(60)
 
 
 def race_for_leases(stack: Stack, races: int, rng: random.Random) -> dict[str, int]:
@@ -223,7 +223,7 @@ def race_trainings(stack: Stack, trains: int) -> dict[str, int]:
         for each in both:
             if each.poll() is None:
                 each.terminate()
-                each.wait(30)
+                each.wait(60)
         one = codes == [3] and sorted(each.returncode for each in both) == [0, 3] and doubled(stack, run_id) == 0
         not_one += not one
         print(f"train {number + 1}/{trains}: exit codes {[each.returncode for each in both]}", file=sys.stderr)
@@ -254,7 +254,7 @@ def fence_trainings(stack: Stack, fences: int) -> dict[str, int]:
         overtaken.send_signal(signal.SIGUSR1)
         for pid in (worker, overtaken.pid):
             os.kill(pid, signal.SIGCONT)
-        wrong_codes += overtaken.wait(30) != 4
+        wrong_codes += overtaken.wait(60) != 4
         wait_for_end(worker)
         written += len(rows_of(stack, run_id) ^ before)
         for path, content in contents(folder).items():
@@ -264,7 +264,7 @@ def fence_trainings(stack: Stack, fences: int) -> dict[str, int]:
             else:
                 written += files.get(path) != content
         next_one.terminate()
-        next_one.wait(30)
+        next_one.wait(60)
         print(f"fence {number + 1}/{fences}: {written} writes, {journal_bytes} bytes of journal", file=sys.stderr)
     return {"fences": fences, "fence_writes": written, "fence_exit_not_4": wrong_codes, "journal_bytes": journal_bytes}
 

@@ -95,7 +95,7 @@ class Training:
     def close(self) -> None:
         # Its loop ends with the viewer: nobody is left to tell that it stopped.
         asyncio.run_coroutine_threadsafe(self.viewer.stop(), self._loop)
-        self._following.join(30)
+        self._following.join(60)
 
 
 def say(text: str) -> None:

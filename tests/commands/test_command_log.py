@@ -114,7 +114,7 @@ def test_the_same_id_at_the_same_time_is_one_effect() -> None:
 
     def send_once() -> None:
         try:
-            start.wait(10)
+            start.wait(60)
             record(run.pk, asked, author_id=None, author_name="Ada")
         except Exception as error:  # shown below: a thread's exception would go unseen
             failures.append(error)
@@ -125,7 +125,7 @@ def test_the_same_id_at_the_same_time_is_one_effect() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     run.refresh_from_db()
     assert failures == [] and Command.objects.count() == 1
     assert (run.total_epochs, run.extra_epochs) == (12, 2)

@@ -16,6 +16,7 @@ from pytest_django.fixtures import Settings
 
 from runs.models import Membership, Project, Recipe, Role, Run, RunState
 from steersman.spec import ValueSpec
+from tests.support.stack import Stack
 from trainer.control.publish import is_published, publish
 from trainer.management.commands import create_run
 from trainer.recipe_names import source_sha256
@@ -223,9 +224,15 @@ def test_it_lists_parameters_with_type_default_range_and_help() -> None:
     assert epochs.split() == words.split()
 
 
-def test_it_creates_a_run_without_loading_torch_and_says_what_comes_next(tmp_path: Path) -> None:
+@pytest.fixture
+def empty_stack() -> Iterator[Stack]:
+    """A data folder without a database."""
+    with Stack() as empty:
+        yield empty
+
+
+def test_it_creates_a_run_without_loading_torch_and_says_what_comes_next(empty_stack: Stack, tmp_path: Path) -> None:
     (tmp_path / "own_recipe.py").write_text(MINE)
-    environment = os.environ | {"STEERSMAN_DATA": str(tmp_path / "data")}
 
     def manage(*arguments: str, torch_fails: bool = False) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(ROOT / "manage.py"), *arguments]
@@ -233,18 +240,21 @@ def test_it_creates_a_run_without_loading_torch_and_says_what_comes_next(tmp_pat
             script = "import sys; sys.modules['torch'] = None; sys.argv = sys.argv[1:]; sys.path.insert(0, sys.argv[0])"
             script += "; import manage; sys.argv[0] = 'manage.py'; manage.main()"
             command = [sys.executable, "-c", script, str(ROOT), *arguments]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+        return subprocess.run(
+            command, cwd=tmp_path, env=empty_stack.environment, capture_output=True, text=True, timeout=300
+        )
 
     unready = manage("create_run", "--project", "p")
     assert unready.returncode == 2
     assert "manage.py migrate" in unready.stderr
-    assert manage("migrate", "-v0").returncode == 0
+    (empty_stack.data / "steersman.sqlite3").unlink(missing_ok=True)
+    empty_stack.migrate()
     arguments = ("create_run", "--project", "p", "--create-project", "--recipe", "own_recipe:Mine", "--set")
     made = manage(*arguments, "size=4", torch_fails=True)
     said = "Run 1 (Mine) is recorded in project p.\nStart it with: python manage.py train --run-id 1\n"
     assert (made.stdout, made.stderr, made.returncode) == (said, "", 0)
     # The portal is known by who serves this folder, while that process lives.
-    lock = tmp_path / "data" / "serve.lock"
+    lock = empty_stack.data / "serve.lock"
     for process, line in ((os.getpid(), "Its page: http://127.0.0.1:8000/runs/2/\n"), (2**22 + 1, "")):
         lock.write_text(f"make serve, process {process}, http://127.0.0.1:8000/\n")
         assert ("Its page" in (said := manage(*arguments, "size=4").stdout)) == bool(line) and line in said

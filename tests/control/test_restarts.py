@@ -117,7 +117,7 @@ def test_a_signal_ends_the_waiting(offline_stack: Stack) -> None:
     run_id, supervisor = train(offline_stack, "1:fail", 5, STEERSMAN_RESTART_PAUSE_S="100")
     wait_for(lambda: run_row(offline_stack, run_id)["state"] == "queued", f"the pause\n{offline_stack.log()}")
     supervisor.send_signal(signal.SIGTERM)
-    assert supervisor.wait(20) == 1
+    assert supervisor.wait(60) == 1
     run = run_row(offline_stack, run_id)
     assert (run["state"], run["restarts_used"], run["reason"]) == ("failed", 0, "RuntimeError: attempt 1 broke")
     assert told(offline_stack, run_id)[-1][1].endswith("Not started again: SIGTERM ended the waiting.")
@@ -132,7 +132,7 @@ def test_a_stop_ends_the_waiting(offline_stack: Stack) -> None:
         f"record({run_id}, Request(id=UUID('{uuid4()}'), command=Stop()), author_id=None, author_name='anna')"
     )
     offline_stack.manage("shell", "-v", "0", "-c", code)
-    assert supervisor.wait(20) == 1
+    assert supervisor.wait(60) == 1
     assert run_row(offline_stack, run_id)["state"] == "failed"
     (command,) = rows(offline_stack, "SELECT state FROM runs_command WHERE run_id = ?", run_id)
     assert command["state"] == "applied"

@@ -50,7 +50,7 @@ def test_the_knob_of_the_tutorial_is_changed_from_a_terminal(offline_stack: Stac
     assert [line.split()[0] for line in typed] == ["set_knob", "note", "--list", "stop"]
     for line in typed:
         offline_stack.manage("command", run_id, *shlex.split(line.replace("--wait 10", "--wait 30")))
-    assert training.wait(30) == 0
+    assert training.wait(60) == 0
     knobs = json.loads(run_row(offline_stack, int(run_id))["knobs"])
     assert [(knob["name"], knob["value"]) for knob in knobs] == [("learning_rate", 0.01)]
 

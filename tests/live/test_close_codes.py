@@ -74,12 +74,12 @@ def test_each_code_arrives(stack: Stack, token: str) -> None:
 
     run = create_run(stack, "run", state="running", attempt=1)
     with socket_of(stack, run, token) as socket:
-        socket.recv(timeout=30)
+        socket.recv(timeout=60)
         with suppress(ConnectionClosed):
             socket.send("x" * (64 * 1024 + 1))
         expect(1009, socket)
     with socket_of(stack, run, token) as socket:
-        socket.recv(timeout=30)
+        socket.recv(timeout=60)
         # The portal may close at the head of the second frame, before all is sent.
         with suppress(ConnectionClosed):
             socket.send([b"x" * 40_000, b"x" * 40_000])
@@ -88,18 +88,18 @@ def test_each_code_arrives(stack: Stack, token: str) -> None:
         socket.send(b"\xff\xfe", text=True)
         expect(1007, socket)
     with socket_of(stack, run, token) as socket:
-        socket.recv(timeout=30)
+        socket.recv(timeout=60)
         # A masked text frame with a reserved bit.
         socket.socket.sendall(b"\xf1\x80\x00\x00\x00\x00")
         expect(1002, socket)
     with socket_of(stack, create_run(stack, "ungreeted"), token) as socket:
         expect(1011, socket)
     with socket_of(stack, run, token) as socket:
-        socket.recv(timeout=30)
+        socket.recv(timeout=60)
         append(stack, run, "fail on purpose")
         expect(1011, socket)
     with socket_of(stack, run, token) as socket:
-        socket.recv(timeout=30)
+        socket.recv(timeout=60)
         for _ in range(MALFORMED_LIMIT):
             socket.send("{")
         expect(4400, socket)
@@ -112,7 +112,7 @@ def test_each_code_arrives(stack: Stack, token: str) -> None:
     with socket_of(stack, 999, token) as socket:
         expect(4404, socket)
     with socket_of(stack, run, token) as socket:
-        socket.recv(timeout=30)
+        socket.recv(timeout=60)
         socket.send('{"kind": "ack", "seq": 0}')
         append(stack, run, "one", "two", "three")
         expect(4408, socket)
@@ -120,19 +120,19 @@ def test_each_code_arrives(stack: Stack, token: str) -> None:
     with ExitStack() as stay_open:
         open_ones = [stay_open.enter_context(socket_of(stack, run, token)) for _ in range(3)]
         for socket in open_ones:
-            socket.recv(timeout=30)
+            socket.recv(timeout=60)
         with socket_of(stack, run, token) as socket:
             expect(4429, socket)
         rows(stack, f"UPDATE runs_membership SET role = 'viewer' WHERE user_id = (SELECT id {member})")
         expect(4409, open_ones[0])
     with socket_of(stack, run, token) as socket:
-        socket.recv(timeout=30)
+        socket.recv(timeout=60)
         rows(stack, f"DELETE FROM runs_membership WHERE user_id = (SELECT id {member})")
         expect(4403, socket)
     rows(stack, f"INSERT INTO runs_membership (project_id, user_id, role) SELECT 1, id, 'operator' {member}")
     assert stack.web is not None
     with socket_of(stack, run, token) as socket:
-        socket.recv(timeout=30)
+        socket.recv(timeout=60)
         stack.web.terminate()
         expect(1012, socket)
     assert seen == set(CLOSE_CODES)

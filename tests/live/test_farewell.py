@@ -22,13 +22,13 @@ def test_it_tells_its_sockets_that_the_server_restarts() -> None:
         assert stack.web is not None
         address = f"{stack.address.replace('http', 'ws')}/ws/runs/{run}/"
         with connect(address, additional_headers={"Authorization": f"Bearer {token}"}) as socket:
-            assert "hello" in str(socket.recv(timeout=30))
+            assert "hello" in str(socket.recv(timeout=60))
             stack.web.terminate()
             with pytest.raises(ConnectionClosed) as closed:
                 while True:
-                    socket.recv(timeout=30)
+                    socket.recv(timeout=60)
         assert closed.value.rcvd is not None and closed.value.rcvd.code == 1012
-        assert stack.web.wait(30) == 0
+        assert stack.web.wait(60) == 0
 
 
 # A request that comes with the end is begun, and its thread waits for an event loop that does not run any more.

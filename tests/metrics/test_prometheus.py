@@ -83,7 +83,7 @@ def scene() -> Iterator[Scene]:
 
             def answers() -> bool:
                 try:
-                    with urllib.request.urlopen(f"http://127.0.0.1:{second}/readyz", timeout=30) as answer:
+                    with urllib.request.urlopen(f"http://127.0.0.1:{second}/readyz", timeout=60) as answer:
                         return bool(json.load(answer)["ready"])
                 except OSError:
                     return False

@@ -61,7 +61,7 @@ class Followed:
             self.supervisor.wait(60)
         if self._thread.is_alive():
             asyncio.run_coroutine_threadsafe(self.viewer.stop(), self._loop)
-            self._thread.join(30)
+            self._thread.join(60)
 
     def rest(self, seconds: float) -> None:
         """Let it train for a while to which the time of outages is compared."""

@@ -16,11 +16,19 @@ from tests.support.stack import ROOT, Stack, create_run, events, rows, run_row, 
 
 TEXT = (ROOT / "docs" / "own_scripts.md").read_text()
 STAND_INS = Path(__file__).parent / "stand_ins"
-# Loops this small end before anybody could ask anything of them.
-SLOWLY = """
-import time, torch
-zero_grad = torch.optim.Optimizer.zero_grad
-torch.optim.Optimizer.zero_grad = lambda *given, **named: (time.sleep(0.1), zero_grad(*given, **named))
+# Loops this small end before anybody could ask anything of them: this one waits in its 11th step for a file.
+HELD = """
+import os, time, torch
+zero_grad, calls = torch.optim.Optimizer.zero_grad, 0
+
+def held(*given, **named):
+    global calls
+    calls += 1
+    while calls > 10 and not os.path.exists({go_on!r}):
+        time.sleep(0.01)
+    return zero_grad(*given, **named)
+
+torch.optim.Optimizer.zero_grad = held
 """
 
 
@@ -43,10 +51,10 @@ def test_each_loop_of_the_document_is_tried():
     assert sorted(re.findall(r"```python\n# (\w+\.py)\n", TEXT)) == sorted(LOOPS)
 
 
-def write(name: str, folder: Path, slowly: bool) -> str:
+def write(name: str, folder: Path, is_held: bool = False) -> str:
     (code,) = re.findall(rf"```python\n(# {re.escape(name)}\n.*?)```", TEXT, re.DOTALL)
     path = folder / name
-    path.write_text(SLOWLY + code if slowly else code)
+    path.write_text(HELD.format(go_on=str(folder / "go on")) + code if is_held else code)
     return str(path)
 
 
@@ -59,17 +67,26 @@ def steps_of(stack: Stack, run_id: int, attempt: int) -> dict[str, list[int]]:
     return found
 
 
+def ask_for_stop(stack: Stack, run_id: int, folder: Path, *options: str) -> None:
+    """Ask a held loop to stop, and let it go on once its training has the command."""
+    stack.manage("command", str(run_id), "stop", *options)
+    arrived = "SELECT 1 FROM runs_command WHERE run_id = ? AND state IN ('delivered', 'applied')"
+    wait_for(lambda: rows(stack, arrived, run_id), f"the command to be delivered\n{stack.log()}")
+    (folder / "go on").touch()
+
+
 def test_a_stop_at_the_last_batch_of_an_epoch_is_resumed(offline_stack: Stack, tmp_path: Path) -> None:
     name = "train_accelerate.py"
     with_stand_ins = {"PYTHONPATH": os.pathsep.join([str(STAND_INS), offline_stack.environment.get("PYTHONPATH", "")])}
     run_id = create_run(offline_stack, name)
-    slow = write(name, tmp_path, slowly=True)
-    training = offline_stack.train(run_id, "--quiet", "--start-over", "--", slow, **with_stand_ins)
-    wait_for(lambda: run_row(offline_stack, run_id)["step"] >= 1, f"points\n{offline_stack.log()}", 60)
+    held = write(name, tmp_path, is_held=True)
+    training = offline_stack.train(run_id, "--quiet", "--start-over", "--", held, **with_stand_ins)
+    wait_for(lambda: run_row(offline_stack, run_id)["step"] >= 1, f"points\n{offline_stack.log()}")
     an_epoch = LOOPS[name].steps // LOOPS[name].epochs
-    offline_stack.manage("command", str(run_id), "stop", "--at-step", str(an_epoch * 2), "--wait", "60")
+    ask_for_stop(offline_stack, run_id, tmp_path, "--at-step", str(an_epoch * 2))
     assert training.wait(60) == 0, offline_stack.log()
-    quick = write(name, tmp_path, slowly=False)
+    assert an_epoch * 2 <= run_row(offline_stack, run_id)["step"] < LOOPS[name].steps
+    quick = write(name, tmp_path)
     assert offline_stack.train(run_id, "--quiet", "--", quick, **with_stand_ins).wait(60) == 0, offline_stack.log()
     assert (run_row(offline_stack, run_id)["state"], run_row(offline_stack, run_id)["step"]) == (
         "finished", LOOPS[name].steps,
@@ -81,15 +98,15 @@ def test_a_documented_loop_is_recorded_stopped_and_resumed(offline_stack: Stack,
     loop = LOOPS[name]
     with_stand_ins = {"PYTHONPATH": os.pathsep.join([str(STAND_INS), offline_stack.environment.get("PYTHONPATH", "")])}
     run_id = create_run(offline_stack, name)
-    slow = write(name, tmp_path, slowly=True)
-    training = offline_stack.train(run_id, "--quiet", "--start-over", "--", slow, **with_stand_ins)
-    wait_for(lambda: run_row(offline_stack, run_id)["step"] >= 5, f"points\n{offline_stack.log()}", 60)
-    offline_stack.manage("command", str(run_id), "stop", "--wait", "60")
+    held = write(name, tmp_path, is_held=True)
+    training = offline_stack.train(run_id, "--quiet", "--start-over", "--", held, **with_stand_ins)
+    wait_for(lambda: run_row(offline_stack, run_id)["step"] >= 5, f"points\n{offline_stack.log()}")
+    ask_for_stop(offline_stack, run_id, tmp_path)
     assert training.wait(60) == 0, offline_stack.log()
     stopped = run_row(offline_stack, run_id)
     assert stopped["state"] == "stopped" and 5 <= stopped["step"] < loop.steps
 
-    quick = write(name, tmp_path, slowly=False)
+    quick = write(name, tmp_path)
     assert offline_stack.train(run_id, "--quiet", "--", quick, **with_stand_ins).wait(60) == 0, offline_stack.log()
     run = run_row(offline_stack, run_id)
     assert (run["state"], run["step"]) == ("finished", loop.steps)

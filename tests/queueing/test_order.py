@@ -101,7 +101,7 @@ def test_many_who_order_one_line_at_once_leave_every_run_one_place(lab: Project)
 
     def work(do: Callable[[Run], object], of: list[Run]) -> None:
         try:
-            together.wait(30)
+            together.wait(60)
             for run in of:
                 do(run)
         except BaseException as error:

@@ -216,9 +216,9 @@ def sign_in(stack: Stack, user: str, password: str, host: str = "") -> urllib.re
     browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
     come_by = {"Host": f"{host}:{stack.port}"} if host else {}
     login = urllib.request.Request(f"{stack.address}/login/", headers=come_by)
-    with browser.open(login, timeout=30) as page:
+    with browser.open(login, timeout=60) as page:
         found = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.read().decode())
     assert found is not None
     body = urllib.parse.urlencode({"csrfmiddlewaretoken": found.group(1), "username": user, "password": password})
-    with browser.open(login, data=body.encode(), timeout=30) as page:
+    with browser.open(login, data=body.encode(), timeout=60) as page:
         return None if page.geturl().endswith("/login/") else browser

@@ -195,7 +195,7 @@ def test_it_tells_that_it_still_works_while_a_step_takes_long(
     def has_ended(process: subprocess.Popen[bytes]) -> bool:
         if next(waits):
             flag.touch()
-            process.wait(30)
+            process.wait(60)
             return True
         return bool(original(process))
 

@@ -67,7 +67,7 @@ def test_serve_shows_every_page_and_leaves_queued_runs_to_others(stack: Stack) -
         browser = sign_in(stack, "operator", "operator")
         assert browser is not None
         for page in PAGES:
-            with browser.open(f"{stack.address}/{page}", timeout=30) as answer:
+            with browser.open(f"{stack.address}/{page}", timeout=60) as answer:
                 assert answer.status == 200, page
         # The scheduler looks at the queue, and what it waits for stays there.
         wait_for(lambda: rows(stack, "SELECT id FROM runs_host") or None, "the watch")

@@ -131,7 +131,7 @@ def runs_of(data: Path) -> dict[int, list[psutil.Process]]:
 
 def page_answers(address: str) -> bool:
     try:
-        with urllib.request.urlopen(address, timeout=30) as reply:
+        with urllib.request.urlopen(address, timeout=60) as reply:
             return bool(reply.status == 200)
     except OSError:
         return False

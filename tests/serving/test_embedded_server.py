@@ -46,7 +46,7 @@ def client(server: EmbeddedServer) -> redis.Redis:
 
 def has_ended(pid: int) -> bool:
     try:
-        psutil.wait_procs([psutil.Process(pid)], timeout=10)
+        psutil.wait_procs([psutil.Process(pid)], timeout=60)
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True

@@ -32,14 +32,14 @@ class Browser:
         self.opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(self.cookies))
 
     def get(self, path: str) -> str:
-        with self.opener.open(f"{self.address}{path}", timeout=30) as reply:
+        with self.opener.open(f"{self.address}{path}", timeout=60) as reply:
             return str(reply.read().decode())
 
     def post(self, path: str, body: bytes, content_type: str) -> str:
         token = next(cookie.value or "" for cookie in self.cookies if cookie.name == "steersman_csrf")
         headers = {"X-CSRFToken": token, "Content-Type": content_type, "Referer": self.address}
         request = urllib.request.Request(f"{self.address}{path}", body, headers)
-        with self.opener.open(request, timeout=30) as reply:
+        with self.opener.open(request, timeout=60) as reply:
             return str(reply.read().decode())
 
     def log_in(self, user: str, password: str) -> None:

@@ -25,7 +25,7 @@ def listing(stack: Stack) -> int:
     """Return the status of a page that has to ask the database."""
     request = urllib.request.Request(f"{stack.address}/", headers={"Cookie": f"steersman_session={'a' * 32}"})
     try:
-        with urllib.request.urlopen(request, timeout=30) as page:
+        with urllib.request.urlopen(request, timeout=60) as page:
             return int(page.status)
     except urllib.error.HTTPError as error:
         return error.code
@@ -50,7 +50,7 @@ def test_a_server_that_is_killed_and_started_again_costs_no_point(monkeypatch: p
             wait_for(lambda: run_row(stack, run_id)["step"] > seen + 100, f"the points logged meanwhile\n{stack.log()}")
             assert listing(stack) == 200
             supervisor.send_signal(signal.SIGTERM)
-            assert supervisor.wait(30) == 0
+            assert supervisor.wait(60) == 0
             assert run_row(stack, run_id)["state"] == "stopped"
             blocks = [block for event in events(stack, run_id, "metrics") for block in event["blocks"]]
             steps = [step for block in blocks for step in block["steps"]]

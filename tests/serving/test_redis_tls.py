@@ -22,7 +22,7 @@ async def there_and_back():
     layer = get_channel_layer()
     name = await layer.new_channel()
     await layer.send(name, {"type": "heard"})
-    print((await asyncio.wait_for(layer.receive(name), 30))["type"])
+    print((await asyncio.wait_for(layer.receive(name), 60))["type"])
 asyncio.run(there_and_back())
 """
 

@@ -100,7 +100,7 @@ def test_it_lets_other_machines_in_and_says_how_to_make_the_first_account(lab: S
 
 
 def status_of(port: int, host: str) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("GET", "/", headers={"Host": host})
     status = connection.getresponse().status
     connection.close()

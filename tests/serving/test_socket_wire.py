@@ -269,14 +269,14 @@ def test_a_client_library_understands_it(stack: Stack, compression: str | None) 
     address = f"{stack.address.replace('http', 'ws')}/ws/runs/{run}/"
     header = {"Authorization": f"Bearer {token_of(stack)}"}
     with connect(address, additional_headers=header, compression=compression) as client:
-        assert json.loads(client.recv(timeout=30))["kind"] == "hello"
+        assert json.loads(client.recv(timeout=60))["kind"] == "hello"
         append(stack, run, 2, characters=1_000)
         kinds: list[str] = []
         while kinds.count("log") < 2:
-            message = json.loads(client.recv(timeout=30))
+            message = json.loads(client.recv(timeout=60))
             kinds += [one["kind"] for one in (message if isinstance(message, list) else [message])]
         client.send(json.dumps({"kind": "ping", "echo": "x" * 1_000}))
-        while json.loads(client.recv(timeout=30))["kind"] != "pong":
+        while json.loads(client.recv(timeout=60))["kind"] != "pong":
             pass
 
 

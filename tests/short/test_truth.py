@@ -184,7 +184,7 @@ class Training:
 
     def end(self) -> None:
         self.tell("end")
-        assert self.supervisor.wait(20) == 0, self.stack.log()
+        assert self.supervisor.wait(60) == 0, self.stack.log()
 
 
 def test_stalled_is_told_and_is_neither_paused_nor_expected_nor_unreachable(
@@ -267,7 +267,7 @@ def test_a_signal_asks_for_a_checkpoint_and_a_batch_systems_warning_for_a_stop(
     commands = "SELECT kind, author_name, state FROM runs_command WHERE run_id = ? ORDER BY sent_at"
     wait_for(lambda: [each["state"] for each in rows(offline_stack, commands, training.run_id)] == ["applied"], "it")
     training.supervisor.send_signal(signal.SIGUSR2)
-    assert training.supervisor.wait(20) == 0
+    assert training.supervisor.wait(60) == 0
     assert [tuple(each.values()) for each in rows(offline_stack, commands, training.run_id)] == [
         ("save_checkpoint", "SIGUSR1", "applied"),
         ("stop", "SIGUSR2", "applied"),
@@ -288,7 +288,7 @@ def test_an_overtaken_owner_wakes_to_write_nothing_and_its_worker_cannot_save(
     # What came while it was suspended is not passed on.
     training.supervisor.send_signal(signal.SIGUSR1)
     os.kill(training.supervisor.pid, signal.SIGCONT)
-    assert training.supervisor.wait(20) == 4
+    assert training.supervisor.wait(60) == 4
     wait_for(lambda: is_gone(training.worker), "the suspended worker to be killed")
     assert training.row == before
     changed = {path.name for path, content in kept.items() if path.read_bytes() != content}

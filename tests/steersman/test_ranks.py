@@ -163,7 +163,7 @@ def test_a_rank_that_does_not_come_makes_the_command_refused_and_everybody_goes_
 
     def pause(rank: int) -> float:
         if rank == 1 and stuck.is_set():
-            free.wait(30)
+            free.wait(60)
         return 0.001
 
     with Ranks(tmp_path, 2, 1_000_000, pause) as ranks:
@@ -308,7 +308,7 @@ def test_processes_take_commands_together_and_end_by_a_signal_to_one(tmp_path):
             wait_for(lambda: outcome_ids(tmp_path) >= {f"c{number}"} or died(), "an outcome")  # noqa: B023
             assert not died()
         processes[1].send_signal(signal.SIGTERM)
-        assert [process.wait(30) for process in processes] == [0, 0, 0]
+        assert [process.wait(60) for process in processes] == [0, 0, 0]
     finally:
         for process in processes:
             process.kill()

@@ -116,7 +116,7 @@ class Killing:
                 raise TimeoutError(f"the run did not stop\n{self.stack.log()}")
             time.sleep(0.5)
         if self.supervisor is not None:
-            self.supervisor.wait(30)
+            self.supervisor.wait(60)
 
     def ask(self, command: Any) -> None:
         from uuid import uuid4
@@ -177,6 +177,13 @@ class Resuming(Killing):
         time.sleep(self.rng.uniform(0, 1.0))
         if target == "saving":
             wait_for(lambda: any(not (each / "manifest.json").exists() for each in self._checkpoints()), "a save")
+        if target == "both":
+            # What comes next then resumes, however slowly this machine came so far.
+            wait_for(self._has_whole_checkpoint, "a checkpoint")
+
+    def _has_whole_checkpoint(self) -> bool:
+        self.ensure_training()
+        return any((self.stack.data / "runs" / str(self.run_id)).glob("attempts/*/checkpoints/*/manifest.json"))
 
     def _checkpoints(self) -> Iterable[Path]:
         attempts = (self.stack.data / "runs" / str(self.run_id) / "attempts").glob("*")

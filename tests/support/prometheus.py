@@ -30,7 +30,7 @@ def query(port: int, expression: str) -> list[dict[str, Any]]:
     """Return what Prometheus answers, nothing while it does not."""
     address = f"http://127.0.0.1:{port}/api/v1/query?query={urllib.parse.quote(expression)}"
     try:
-        with urllib.request.urlopen(address, timeout=30) as answer:
+        with urllib.request.urlopen(address, timeout=60) as answer:
             return list(json.load(answer)["data"]["result"])
     except OSError:
         return []

@@ -72,8 +72,8 @@ def wait_for(look: Callable[[], Found | None], what: str, timeout_s: float = STA
 class Stack:
     """Processes of one data folder. Use as a context manager: nothing is left behind."""
 
-    # Whether `train` runs in a fork of the command server: cheaper, but its memory is in part the server's.
-    forks_trainings = False
+    # Whether trainings and portals run in forks of the command server: cheaper, but its memory is in part the server's.
+    forks = False
 
     def __init__(self, data: Path | None = None, **variables: str) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="steersman-test-"))
@@ -81,7 +81,7 @@ class Stack:
         self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.port = free_port()
         self.redis = EmbeddedServer(self.data)
-        self.web: subprocess.Popen[bytes] | None = None
+        self.web: subprocess.Popen[bytes] | StartedCommand | None = None
         self.trainings: list[subprocess.Popen[bytes] | StartedCommand] = []
         self._database = ""
         self._commands: CommandServer | None = None
@@ -118,7 +118,7 @@ class Stack:
 
     def manage(self, *arguments: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run a management command to its end."""
-        if options or arguments[0] in STARTED_AFRESH or (arguments[0] == "train" and not self.forks_trainings):
+        if options or arguments[0] in STARTED_AFRESH or (arguments[0] == "train" and not self.forks):
             options |= {"capture_output": True, "text": True, "timeout": TIMEOUT_S}
             result = subprocess.run(self.command(*arguments), env=self.environment, **options)
         else:
@@ -163,13 +163,18 @@ class Stack:
 
     def start_web(self, changed: str = "") -> None:
         """Start the portal. `changed` is Python that changes parts of it before it serves."""
-        command = self.command("serve_portal", "--port", str(self.port))
-        if changed:
-            program = self.folder / "portal.py"
-            program.write_text(CHANGED_PORTAL.format(root=str(ROOT), changed=changed))
-            command = [sys.executable, str(program), *command[2:]]
-        with (self.folder / "web.log").open("ab") as log:
-            self.web = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
+        words = ("serve_portal", "--port", str(self.port))
+        log = self.folder / "web.log"
+        if self.forks and not changed:
+            self.web = self._command_server().start(words, log, Path.cwd())
+        else:
+            command = self.command(*words)
+            if changed:
+                program = self.folder / "portal.py"
+                program.write_text(CHANGED_PORTAL.format(root=str(ROOT), changed=changed))
+                command = [sys.executable, str(program), *words]
+            with log.open("ab") as output:
+                self.web = subprocess.Popen(command, env=self.environment, stdout=output, stderr=output)
         self.wait_for_web()
 
     def wait_for_web(self) -> None:
@@ -177,7 +182,7 @@ class Stack:
             if self.web is not None and self.web.poll() is not None:
                 raise AssertionError(f"the portal ended:\n{(self.folder / 'web.log').read_text()[-3000:]}")
             try:
-                with urllib.request.urlopen(f"{self.address}/login/", timeout=30):
+                with urllib.request.urlopen(f"{self.address}/login/", timeout=60):
                     return True
             except urllib.error.HTTPError:
                 return True
@@ -192,7 +197,7 @@ class Stack:
         """Start `train --run-id`; its output goes to `train.log` in the stack's folder."""
         words = ("train", "--run-id", str(run_id), *arguments)
         log = self.folder / "train.log"
-        if self.forks_trainings and not variables:
+        if self.forks and not variables:
             self.trainings.append(self._command_server().start(words, log, cwd or Path.cwd()))
             return self.trainings[-1]
         with log.open("ab") as output:

@@ -96,7 +96,7 @@ class Watcher:
                     f"{self.address}/ws/runs/{self.run_id}/{since}",
                     subprotocols=["steersman.v1", f"ticket.{ticket}"],  # type: ignore[list-item]
                     max_size=None,
-                    open_timeout=10,
+                    open_timeout=60,
                     compression=None,
                 ) as self._socket:
                     self.connections += 1

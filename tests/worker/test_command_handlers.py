@@ -220,7 +220,7 @@ def test_everything_works_while_it_is_paused(tmp_path: Path, plain: dict[int, fl
         lambda: steered.ask("resume"),
     )
     steered.train()
-    thread.join(10)
+    thread.join(60)
     outcomes = [steered.outcomes()[each] for each in steered.asked]
     refused = ["applied", "refused", *["applied"] * 4, "refused", *["applied"] * 3]
     assert [each["state"] for each in outcomes] == refused
@@ -239,7 +239,7 @@ def test_it_starts_paused_and_can_be_set_before_its_first_step(
         lambda: steered.ask("set_knob", knob="learning_rate", value=0.02), lambda: steered.ask("resume")
     )
     steered.train()
-    thread.join(10)
+    thread.join(60)
     assert {each["step"] for each in steered.outcomes().values()} == {0}
     assert steered.series("optimizer/learning_rate")[1] == 0.02
     assert steered.series()[1] == plain[1] and steered.series()[2] != plain[2]

@@ -217,7 +217,7 @@ class Production:
             assert self.processes[name].poll() is None, self.log()
             try:
                 context = self.trusting if address.startswith("https:") else None
-                with urllib.request.urlopen(address, timeout=30, context=context):
+                with urllib.request.urlopen(address, timeout=60, context=context):
                     return True
             except OSError:
                 return False

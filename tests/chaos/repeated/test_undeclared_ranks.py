@@ -24,7 +24,7 @@ def test_a_second_interrupt_kills_ranks_in_sessions_of_their_own(offline_stack: 
     wait_for(lambda: "Ctrl-C again" in offline_stack.log(), "the first interrupt")
     training.send_signal(signal.SIGINT)
     assert training.wait(60) == 130
-    psutil.wait_procs([rank_1], timeout=30)
+    psutil.wait_procs([rank_1], timeout=60)
     assert marked(offline_stack, run_id) == []
 
 

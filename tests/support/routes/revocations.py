@@ -134,7 +134,7 @@ def _watching(scene: Scene, by: str) -> tuple[Person, Any]:
     else:
         token, value = scene.token(by, name)
         socket = scene.socket(query=f"?token={value}") if by == "share" else scene.socket(bearer=value)
-    assert json.loads(socket.recv(timeout=30))["kind"] == "hello"
+    assert json.loads(socket.recv(timeout=60))["kind"] == "hello"
     return Person(name, session, member, token), socket
 
 

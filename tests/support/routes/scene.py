@@ -144,7 +144,7 @@ class Scene:
         }
         with self.socket(path, **(options[by]() if by in options else {})) as socket:
             try:
-                return str(json.loads(socket.recv(timeout=30))["kind"])
+                return str(json.loads(socket.recv(timeout=60))["kind"])
             except ConnectionClosed as closed:
                 return str(closed.rcvd.code if closed.rcvd else 1006)
 

@@ -36,6 +36,8 @@ LARGEST_DECIMAL = 2**52
 LOOKED_AT_FIRST = 16
 # What Huffman's code leaves of a plane, as a part: above that it is stored as it is.
 RANDOM_FROM = 0.93
+# Bytes of a plane below which that is not asked.
+FEW = 1024
 # Level 4 with Z_FILTERED takes no match that is shorter than what Huffman's code makes of it.
 LEVEL, WINDOW_BITS, MEMORY_LEVEL = 4, -15, 9
 
@@ -208,7 +210,11 @@ def _are_equal(one: NDArray[Any], two: NDArray[Any]) -> bool:
 
 def _random_planes(planes: Bytes, column: Column) -> list[int]:
     """Return the places of the planes that zlib would not shrink."""
-    count = planes.shape[1]
+    width, count = planes.shape
+    if count < FEW:
+        # Too few to tell for each plane; and columns of the same form are unpacked at once.
+        varied = column.dtype.kind == "f" and width >= 4 and 2 * len(np.unique(planes[0])) > count
+        return list(range(width - 2)) if varied else []
     random = [place for place, plane in enumerate(planes) if _entropy(plane) > RANDOM_FROM * np.log2(min(count, 256))]
     # Where values repeat, as in a cycle of learning rates, zlib finds them.
     if random and 2 * len(np.unique(column)) <= count:

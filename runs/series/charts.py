@@ -16,9 +16,9 @@ import numpy as np
 from django.db.models import Q
 from numpy.typing import NDArray
 
-from runs.models import Axis, Chunk, Series
+from runs.models import Axis, Chunk
 from runs.series import chunk_queries
-from runs.series.chunk_queries import Condition, Key, Lap, Part
+from runs.series.chunk_queries import Condition, Key, Lap, Part, SeriesHead
 from runs.series.downsampling import as_chart, as_charts
 from runs.series.laps import LAST_LAP
 from runs.series.packing.chunks import (
@@ -126,7 +126,7 @@ def charts(
     """
 
     def read(seq: int) -> dict[str, dict[str, Any]]:
-        return Reading(_series(run_id, names), buckets, extent or Extent()).charts(tail(run_id, seq))
+        return Reading(chunk_queries.series_of(run_id, names), buckets, extent or Extent()).charts(tail(run_id, seq))
 
     return read_settled(run_id, read)
 
@@ -148,16 +148,12 @@ def charts_by_attempt(
     """
 
     def read(seq: int) -> dict[str, dict[str, Any]]:
-        reading = Reading(_series(run_id, names), buckets, extent or Extent(), digits, whole_attempts=True)
+        reading = Reading(
+            chunk_queries.series_of(run_id, names), buckets, extent or Extent(), digits, whole_attempts=True
+        )
         return reading.charts_by_attempt(tail(run_id, seq))
 
     return read_settled(run_id, read)
-
-
-def _series(run_id: int, names: Iterable[str] | None) -> list[Series]:
-    """Return the series of a run, or those of `names` that it has, in the order in which they began."""
-    wanted = Series.objects.filter(run_id=run_id).order_by("pk")
-    return list(wanted if names is None else wanted.filter(name__in=list(names)))
 
 
 class Reading:
@@ -168,7 +164,7 @@ class Reading:
 
     def __init__(
         self,
-        series: Sequence[Series],
+        series: Sequence[SeriesHead],
         buckets: int,
         extent: Extent,
         digits: int | None = None,
@@ -362,14 +358,14 @@ class Reading:
     def _add_rows(self, key: Key, index: int, rows: Buckets) -> None:
         self._parts.setdefault(key, []).append((index, self._extent.cut(rows)))
 
-    def _chart(self, series: Series, keys: Sequence[Key]) -> dict[str, Any]:
+    def _chart(self, series: SeriesHead, keys: Sequence[Key]) -> dict[str, Any]:
         return as_chart(self._rows(keys), self._axis(series), self._buckets, self._digits)
 
     def _rows(self, keys: Sequence[Key]) -> Buckets:
         ordered = [rows for key in keys for _, rows in sorted(self._parts[key], key=lambda part: part[0])]
         return join_buckets(ordered)
 
-    def _axis(self, series: Series) -> str:
+    def _axis(self, series: SeriesHead) -> str:
         return str(Axis.TIME if Axis.TIME in (series.axis, self._extent.by) else Axis.STEP)
 
 

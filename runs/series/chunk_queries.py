@@ -34,7 +34,7 @@ AND g."index" = c."index" - c."index" %% {GROUP_CHUNKS} + {GROUP_CHUNKS - 1})"""
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A part of a WHERE clause about chunks `c`, with its parameters."""
+    """A part of a WHERE clause about the rows `c`, with its parameters."""
 
     text: str
     parameters: Sequence[Any] = field(default=())
@@ -66,7 +66,25 @@ class Part:
     last_step: int
 
 
-def is_one_of(column: str, values: Iterable[int]) -> Condition:
+@dataclass(frozen=True, slots=True)
+class SeriesHead:
+    """What a chart says of a series itself."""
+
+    pk: int
+    name: str
+    axis: str
+
+
+def series_of(run_id: int, names: Iterable[str] | None) -> list[SeriesHead]:
+    """Return the series of a run, or those of `names` that it has, in the order in which they began."""
+    chosen = Condition('c."run_id" = %s', [run_id])
+    if names is not None:
+        chosen &= is_one_of("name", names)
+    text = f'SELECT c."id", c."name", c."axis" FROM "runs_series" c WHERE {chosen.text} ORDER BY c."id"'
+    return [SeriesHead(*row) for row in _rows(text, chosen.parameters)]
+
+
+def is_one_of(column: str, values: Iterable[int] | Iterable[str]) -> Condition:
     chosen = list(values)
     return Condition(f'c."{column}" IN ({", ".join(["%s"] * len(chosen))})', chosen) if chosen else Condition("1 = 0")
 

@@ -282,9 +282,10 @@ class Reading:
         for batch in _in_batches(kept):
             counts = [part.count for part in batch]
             rows = unpack_buckets([part.packed for part in batch], counts)
-            numbers = [-(-count // BUCKET_POINTS) for count in counts]
-            for part, number, end in zip(batch, numbers, accumulate(numbers), strict=True):
-                self._add_rows(part.key, part.index, rows.part(slice(end - number, end)))
+            end = 0
+            for stretch in chunk_queries.neighbours(batch):
+                number = sum(-(-part.count // BUCKET_POINTS) for part in stretch)
+                self._add_rows(stretch[0].key, stretch[0].index, rows.part(slice(end, end := end + number)))
 
     def _read_groups(self, level: str, row_points: int, spans: dict[Key, tuple[int, int]], chosen: Condition) -> None:
         """Read the rows of whole groups from their last chunk, and of the rest those of each chunk."""

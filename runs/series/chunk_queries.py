@@ -121,6 +121,18 @@ def parts(level: str, chosen: Condition, order: str = "") -> Iterator[Part]:
         yield Part((series_id, attempt, lap), index, count, Packed(bytes(places), bytes(values)), first, last)
 
 
+def neighbours(found: Iterable[Part]) -> Iterator[list[Part]]:
+    """Yield chunks that follow one another in a lap together, in the order in which they come."""
+    stretch: list[Part] = []
+    for part in found:
+        if stretch and (part.key, part.index) != (stretch[-1].key, stretch[-1].index + 1):
+            yield stretch
+            stretch = []
+        stretch.append(part)
+    if stretch:
+        yield stretch
+
+
 def groups(level: str, series_ids: Sequence[int], low: int, high: int) -> Iterator[Part]:
     """Yield the chunks that close groups between two indexes, in order, with the summaries of their groups."""
     between = Condition('c."closes_group" AND c."index" >= %s AND c."index" <= %s', [low, high])

@@ -40,7 +40,7 @@ def parts(number: int) -> Any:
     """Yield `number` points of a noisy curve, some millions at once."""
     import numpy as np
 
-    from runs.series.chunks import Points
+    from runs.series.packing.chunks import Points
 
     generator = np.random.default_rng(0)
     for first in range(0, number, STORED_AT_ONCE):

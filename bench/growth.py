@@ -50,7 +50,7 @@ def store_days(run_id: int, days: int) -> None:
     from django.utils import timezone
 
     from runs.models import EpochMetric
-    from runs.series.chunks import Points
+    from runs.series.packing.chunks import Points
     from runs.series.storage import store_points
 
     generator = np.random.default_rng(0)

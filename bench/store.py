@@ -48,7 +48,7 @@ def burst(stack: Stack, points: int, width: int) -> tuple[float, float]:
     """Return (values stored a second, peak memory of the supervisor in MB) of a script that logs without a pause."""
     from runs.models import Chunk, StoredEvent
     from runs.series import storage
-    from runs.series.chunks import unpack_points
+    from runs.series.chunk_rows import points_of
 
     records = points // width
     run_id = create_run(stack, f"burst of {width}", total_epochs=1)
@@ -69,8 +69,8 @@ def burst(stack: Stack, points: int, width: int) -> tuple[float, float]:
     stored = sum(chunks.values_list("count", flat=True))
     if stored != records * width:
         raise RuntimeError(f"{stored} of {records * width} points are stored")
-    count, packed = chunks.filter(index=0).values_list("count", "points")[0]
-    first = float(unpack_points([bytes(packed)], [count]).times_ms[0]) / 1000
+    chunk = chunks.filter(index=0).select_related("places")[0]
+    first = float(points_of(chunk).times_ms[0]) / 1000
     return stored / (last - first), peak
 
 
@@ -78,7 +78,7 @@ def random_points(number: int, single: bool = False) -> Any:
     """Return `number` points of random values, ten milliseconds apart; `single`: float32s."""
     import numpy as np
 
-    from runs.series.chunks import Points
+    from runs.series.packing.chunks import Points
 
     values = np.random.default_rng(0).standard_normal(number)
     if single:

@@ -78,11 +78,12 @@ RULES = {
     "runs.alerts.wording": rule("runs.models runs.protocol runs.alerts steersman", "django", WEB),
     "runs.recording": rule("runs.alerts runs.models runs.protocol steersman", "django channels", WEB),
     "runs.outage": rule("runs.recording", "django", WEB),
-    "runs.series": rule("runs.models runs.protocol", "django channels msgspec numpy", WEB),
+    "runs.series.packing": rule("", "numpy", f"{WEB} django msgspec"),
+    "runs.series": rule("runs.models runs.protocol runs.series.packing", "django channels msgspec numpy", WEB),
     "runs.recording.record_side": rule(
         f"{RECORD} runs.series steersman steersman.messages steersman.records", "django msgspec", WEB
     ),
-    "runs.pruning": rule(f"{RECORD} runs.series steersman steersman.files", "django numpy", WEB),
+    "runs.pruning": rule(f"{RECORD} runs.series.* steersman steersman.files", "django numpy", WEB),
     "runs.selection": rule(RECORD, "django", WEB),
     "runs.access": rule(RECORD, "django msgspec cryptography axes", WEB),
     "runs.sign_in": rule(
@@ -98,7 +99,7 @@ RULES = {
         "torch psutil pynvml",
     ),
     "runs.alerts.rulebook": rule(
-        f"{RECORD} runs.access runs.series runs.commands runs.alerts runs.alerts.detectors steersman",
+        f"{RECORD} runs.access runs.series.* runs.commands runs.alerts runs.alerts.detectors steersman",
         "django numpy",
         WEB,
     ),

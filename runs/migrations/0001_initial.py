@@ -1140,6 +1140,26 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name="ChunkPlaces",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("digest", models.BinaryField(max_length=16)),
+                ("coarse", models.BinaryField(default=b"")),
+                ("fine", models.BinaryField(default=b"")),
+                ("buckets", models.BinaryField()),
+                ("points", models.BinaryField()),
+                (
+                    "run",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="chunk_places", to="runs.run"
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name_plural": "chunk places",
+            },
+        ),
+        migrations.CreateModel(
             name="Chunk",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
@@ -1151,8 +1171,17 @@ class Migration(migrations.Migration):
                 ("last_step", models.BigIntegerField()),
                 ("first_time", models.FloatField()),
                 ("last_time", models.FloatField()),
-                ("points", models.BinaryField()),
+                (
+                    "places",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.DO_NOTHING, related_name="chunks", to="runs.chunkplaces"
+                    ),
+                ),
+                ("closes_group", models.BooleanField(default=False)),
+                ("coarse", models.BinaryField(default=b"")),
+                ("fine", models.BinaryField(default=b"")),
                 ("buckets", models.BinaryField()),
+                ("points", models.BinaryField()),
                 (
                     "series",
                     models.ForeignKey(
@@ -1319,6 +1348,10 @@ class Migration(migrations.Migration):
             constraint=models.UniqueConstraint(fields=("run", "name"), name="one_series_a_name"),
         ),
         migrations.AddConstraint(
+            model_name="chunkplaces",
+            constraint=models.UniqueConstraint(fields=("run", "digest"), name="one_row_for_equal_places"),
+        ),
+        migrations.AddConstraint(
             model_name="chunk",
             constraint=models.UniqueConstraint(
                 fields=("series", "attempt", "lap", "index"), name="one_chunk_an_index"
@@ -1327,6 +1360,20 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="chunk",
             index=models.Index(fields=["series", "attempt", "lap", "index", "count"], name="chunk_counts"),
+        ),
+        migrations.AddIndex(
+            model_name="chunk",
+            index=models.Index(
+                condition=models.Q(("index", 0)), fields=["series", "attempt", "lap"], name="first_chunks"
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="chunk",
+            index=models.Index(
+                condition=models.Q(("closes_group", True)),
+                fields=["series", "attempt", "lap", "index"],
+                name="closing_chunks",
+            ),
         ),
         migrations.AddIndex(
             model_name="storedevent",

@@ -21,7 +21,7 @@ from runs.models.audit import AuditEntry, AuditKind
 from runs.models.commands import COMMAND_LINE, Command, CommandState, as_wire
 from runs.models.keys import AccessToken, TokenScope, UsedTicket
 from runs.models.projects import Invite, Membership, Project, Role
-from runs.models.recorded import Axis, Chunk, EpochMetric, JournalOffset, Series, StoredEvent
+from runs.models.recorded import Axis, Chunk, ChunkPlaces, EpochMetric, JournalOffset, Series, StoredEvent
 from runs.models.reports import PortalReport
 from runs.models.runs import (
     LARGEST_ID,
@@ -60,6 +60,7 @@ __all__ = [
     "Axis",
     "Checkpoint",
     "Chunk",
+    "ChunkPlaces",
     "Command",
     "CommandState",
     "DeliveryMoment",

@@ -118,10 +118,30 @@ class Series(models.Model):
         return f"{self.run_id}/{self.name}"
 
 
+class ChunkPlaces(models.Model):
+    """Steps and times of a chunk and of its summaries, packed: one row for all series that were logged together.
+
+    `digest` is the BLAKE2b of all columns, so that equal ones are found.
+    """
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="chunk_places")
+    digest = models.BinaryField(max_length=16)
+    # The smaller come first: SQLite reads a row up to the column that is asked for.
+    coarse = models.BinaryField(default=b"")
+    fine = models.BinaryField(default=b"")
+    buckets = models.BinaryField()
+    points = models.BinaryField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["run", "digest"], name="one_row_for_equal_places")]
+        verbose_name_plural = "chunk places"
+
+
 class Chunk(models.Model):
-    """Some thousands of points of one series in one attempt, packed; see `runs.series.storage`.
+    """Some thousands of points of one series in one attempt, packed; see `runs.series.chunk_rows`.
 
     `lap` says how often the step of the series had gone back in this attempt, as in a loop that counts anew each epoch.
+    A chunk that `closes_group` has the summaries of the 64 chunks that end with it: `fine` ones and `coarse` ones.
     """
 
     series = models.ForeignKey(Series, models.CASCADE, related_name="chunks")
@@ -133,14 +153,29 @@ class Chunk(models.Model):
     last_step = models.BigIntegerField()
     first_time = models.FloatField()
     last_time = models.FloatField()
-    points = models.BinaryField()
+    # Several chunks have the same. They are deleted with the run, or when the last of these chunks is.
+    places = models.ForeignKey(ChunkPlaces, models.DO_NOTHING, related_name="chunks")
+    closes_group = models.BooleanField(default=False)
+    # The smaller come first, as above.
+    coarse = models.BinaryField(default=b"")
+    fine = models.BinaryField(default=b"")
     buckets = models.BinaryField()
+    points = models.BinaryField()
 
     class Meta:
         ordering = ["series", "attempt", "lap", "index"]
         constraints = [models.UniqueConstraint(fields=["series", "attempt", "lap", "index"], name="one_chunk_an_index")]
         # How many points there are is read from the index alone: rows are as large as their points.
-        indexes = [models.Index(fields=["series", "attempt", "lap", "index", "count"], name="chunk_counts")]
+        indexes = [
+            models.Index(fields=["series", "attempt", "lap", "index", "count"], name="chunk_counts"),
+            # Where laps begin, and where groups end: a chart looks at no other chunk before it reads those it needs.
+            models.Index(fields=["series", "attempt", "lap"], condition=models.Q(index=0), name="first_chunks"),
+            models.Index(
+                fields=["series", "attempt", "lap", "index"],
+                condition=models.Q(closes_group=True),
+                name="closing_chunks",
+            ),
+        ]
 
 
 class StoredEvent(models.Model):

@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models import F, QuerySet, Sum
 from django.db.models.functions import Length
 
-from runs.models import Attempt, Axis, Chunk, Run, Series
+from runs.models import Attempt, Axis, Chunk, ChunkPlaces, Run, Series
 from runs.protocol.events import LogLine, LogWritten
 from runs.protocol.states import ENDED
 from runs.pruning.rules import unneeded
@@ -24,11 +24,13 @@ from runs.pruning.thinning import thinned
 from runs.recording import feed
 from runs.recording.checkpoints import forget_checkpoints
 from runs.series import storage
-from runs.series.chunks import Points, join_points, pack_points, unpack_points
+from runs.series.chunk_rows import points_of
+from runs.series.packing.chunks import Points, join_points, pack_values
 from steersman.files.locks import try_lock
 from steersman.run import worker_lock_path
 
 CHUNKS_A_READ = 64
+SIZE = Sum(Length("coarse") + Length("fine") + Length("buckets") + Length("points"))
 
 
 class _Resumed(Exception):
@@ -101,16 +103,24 @@ def _coarsen(run: Run, now: datetime, dry: bool) -> tuple[int, int, int]:
 
 def _coarsen_series(run: Run, dry: bool) -> tuple[int, int, int]:
     before = left = freed = 0
+    places = _places_size(run)
     pending = Series.objects.filter(run=run, coarse_attempt__lt=run.attempt).order_by("pk")
     for series in pending:
         attempts = series.chunks.filter(attempt__gt=series.coarse_attempt).order_by().values("attempt")
-        parts = attempts.annotate(total=Sum("count"), size=Sum(Length("points") + Length("buckets")))
+        parts = attempts.annotate(total=Sum("count"), size=SIZE)
         for part in sorted(parts, key=lambda part: int(part["attempt"])):
             points, size = _coarsen_attempt(run, series, part["attempt"], part["total"], part["size"], dry)
             before, left, freed = before + part["total"], left + points, freed + size
         if not dry:
             Series.objects.filter(pk=series.pk).update(coarse_attempt=run.attempt)
-    return before, left, freed
+    # Of steps and times, which series share, a pruning that does nothing says the part that goes of the points.
+    freed += places * (before - left) // max(1, before) if dry else places - _places_size(run)
+    return before, left, max(0, freed)
+
+
+def _places_size(run: Run) -> int:
+    """Return the bytes that the steps and times of a run take."""
+    return ChunkPlaces.objects.filter(run=run).aggregate(size=SIZE)["size"] or 0
 
 
 def _coarsen_attempt(run: Run, series: Series, attempt: int, count: int, size: int, dry: bool) -> tuple[int, int]:
@@ -122,27 +132,25 @@ def _coarsen_attempt(run: Run, series: Series, attempt: int, count: int, size: i
     if number == count:
         return count, 0
     if dry:
-        return number, max(0, size - sum(len(pack_points(points)) for points in kept.values()))
+        return number, max(0, size - sum(len(pack_values(points)) for points in kept.values()))
     # Read before, so that nobody waits for it. The run has ended: that no attempt has begun is looked at again.
     with transaction.atomic():
         held = Run.objects.select_for_update().get(pk=run.pk)
         if held.state not in ENDED or held.attempt != run.attempt:
             raise _Resumed
-        for lap, points in kept.items():
-            storage.replace_points(series.pk, attempt, lap, points)
+        storage.replace_points(run.pk, series.pk, attempt, kept)
         Run.objects.filter(pk=run.pk).update(coarse_until=held.ended_at, thinnings=F("thinnings") + 1)
         Series.objects.filter(pk=series.pk).update(coarse_attempt=attempt)
     chunks = Chunk.objects.filter(series=series, attempt=attempt)
-    left = chunks.aggregate(size=Sum(Length("points") + Length("buckets")))["size"] or 0
-    return number, max(0, size - left)
+    left = chunks.aggregate(size=SIZE)["size"] or 0
+    return number, size - left
 
 
 def _points(series: Series, attempt: int, lap: int) -> Iterator[Points]:
     """Yield the points of a series in one lap of an attempt, chunk by chunk."""
     stored = Chunk.objects.filter(series=series, attempt=attempt, lap=lap)
-    chunks = stored.order_by("index").values_list("count", "points")
-    for count, packed in chunks.iterator(chunk_size=CHUNKS_A_READ):
-        yield unpack_points([bytes(packed)], [count])
+    for chunk in stored.order_by("index").select_related("places").iterator(chunk_size=CHUNKS_A_READ):
+        yield points_of(chunk)
 
 
 def _tell(run: Run) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from runs.series.chunks import HAS_INF, HAS_MINUS_INF, HAS_NAN, Points, as_buckets, join_points
+from runs.series.packing.chunks import HAS_INF, HAS_MINUS_INF, HAS_NAN, Points, as_buckets, join_points
 
 # Points of so many steps become one. Samples of the machine are kept by time.
 STRIDE_STEPS = 100

@@ -1,6 +1,6 @@
 """Charts of series: read from the level that suits, never more than some hundred packed rows a series.
 
-Levels: every point, one row for 64 points, one row for a chunk of 4,096 points. Points that a later attempt, or a later
+Levels: every point, one row for 64 points, for 512 and for 32,768. Points that a later attempt, or a later
 lap of the same one, went over again are left out where the axis is steps.
 """
 
@@ -8,20 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
-from django.db.models import F, Max, Min, Q, QuerySet, Sum
+from django.db.models import Q
 from numpy.typing import NDArray
 
-from runs.models import Axis, Chunk, Series
-from runs.series.chunk_groups import loose_chunks
-from runs.series.chunks import (
+from runs.models import Axis, Chunk
+from runs.series import chunk_queries
+from runs.series.chunk_queries import Condition, Key, Lap, Part, SeriesHead
+from runs.series.downsampling import as_chart, as_charts
+from runs.series.laps import LAST_LAP
+from runs.series.packing.chunks import (
     BUCKET_POINTS,
     CHUNK_POINTS,
+    COARSE_POINTS,
+    FINE_POINTS,
     GROUP_CHUNKS,
+    GROUP_POINTS,
     Buckets,
+    Packed,
     Points,
     as_buckets,
     join_buckets,
@@ -30,8 +38,6 @@ from runs.series.chunks import (
     unpack_groups,
     unpack_points,
 )
-from runs.series.downsampling import as_chart, as_charts
-from runs.series.laps import LAST_LAP
 from runs.series.storage import Columns, PartKey, read_settled, tail
 
 BUCKETS = 1000
@@ -46,9 +52,10 @@ BATCH_POINTS = 2**18
 # SQLite takes 32,766 values a statement.
 KEYS_A_QUERY = 10_000
 
-Key = tuple[int, int, int]  # series, attempt, lap
+# Points of a row, by level, the coarsest first.
+LEVELS = {"coarse": COARSE_POINTS, "fine": FINE_POINTS, "buckets": BUCKET_POINTS, "points": 1}
+
 ChunkPosition = tuple[int, int, int, int]  # series, attempt, lap, index of the chunk
-Packed = tuple[int, int, int, int, int, bytes]  # series, attempt, lap, index, number of points, packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,14 @@ class Extent:
     by: str = Axis.STEP
     start: float | None = None
     end: float | None = None
+
+    def condition(self) -> Condition | None:
+        """Return `rows` in SQL, None where the extent is all."""
+        bounds = (("last", ">=", self.start), ("first", "<=", self.end))
+        found = [
+            Condition(f'c."{side}_{self.by}" {sign} %s', [bound]) for side, sign, bound in bounds if bound is not None
+        ]
+        return reduce(Condition.__and__, found) if found else None
 
     def rows(self) -> Q:
         """Return the condition that a chunk reaches into the extent."""
@@ -111,7 +126,7 @@ def charts(
     """
 
     def read(seq: int) -> dict[str, dict[str, Any]]:
-        return Reading(_series(run_id, names), buckets, extent or Extent()).charts(tail(run_id, seq))
+        return Reading(chunk_queries.series_of(run_id, names), buckets, extent or Extent()).charts(tail(run_id, seq))
 
     return read_settled(run_id, read)
 
@@ -133,16 +148,12 @@ def charts_by_attempt(
     """
 
     def read(seq: int) -> dict[str, dict[str, Any]]:
-        reading = Reading(_series(run_id, names), buckets, extent or Extent(), digits, whole_attempts=True)
+        reading = Reading(
+            chunk_queries.series_of(run_id, names), buckets, extent or Extent(), digits, whole_attempts=True
+        )
         return reading.charts_by_attempt(tail(run_id, seq))
 
     return read_settled(run_id, read)
-
-
-def _series(run_id: int, names: Iterable[str] | None) -> list[Series]:
-    """Return the series of a run, or those of `names` that it has, in the order in which they began."""
-    wanted = Series.objects.filter(run_id=run_id).order_by("pk")
-    return list(wanted if names is None else wanted.filter(name__in=list(names)))
 
 
 class Reading:
@@ -153,7 +164,7 @@ class Reading:
 
     def __init__(
         self,
-        series: Sequence[Series],
+        series: Sequence[SeriesHead],
         buckets: int,
         extent: Extent,
         digits: int | None = None,
@@ -202,9 +213,10 @@ class Reading:
             for (attempt, lap, name), columns in unfolded.items()
             if name in ids
         }
+        laps = chunk_queries.laps([series.pk for series in self._series])
         if not self._whole_attempts:
-            self._find_superseded(fresh)
-        self._read_chunks()
+            self._find_superseded(fresh, laps)
+        self._read_chunks(laps)
         for key, points in fresh.items():
             self._add_points(key, CHUNK_POINTS**2, points)
         keys: dict[int, list[Key]] = {}
@@ -212,102 +224,86 @@ class Reading:
             keys.setdefault(key[0], []).append(key)
         return keys
 
-    def _find_superseded(self, fresh: dict[Key, Points]) -> None:
+    def _find_superseded(self, fresh: dict[Key, Points], laps: Sequence[Lap]) -> None:
         """Note for each lap the step from which a later lap or attempt went over its points again."""
-        by_step = [series.pk for series in self._series if series.axis == Axis.STEP]
-        first = {key: int(points.steps.min()) for key, points in fresh.items()}
+        by_step = {series.pk for series in self._series if series.axis == Axis.STEP}
         # The steps of a lap count up, so that its first chunk has the lowest; those of the last one do not.
-        rows = Chunk.objects.filter(Q(index=0) | Q(lap=LAST_LAP), series_id__in=by_step)
-        for series_id, attempt, lap, step in rows.order_by().values_list("series_id", "attempt", "lap", "first_step"):
-            key = (series_id, attempt, lap)
-            first[key] = min(step, first.get(key, step))
-        chosen = set(by_step)
+        if any(lap.key[2] == LAST_LAP for lap in laps):
+            laps = [*laps, *chunk_queries.laps_within(list(by_step), Condition('c."lap" = %s', [LAST_LAP]))]
+        first = {key: int(points.steps.min()) for key, points in fresh.items()}
+        for lap in laps:
+            first[lap.key] = min(lap.first_step, first.get(lap.key, lap.first_step))
         lowest: dict[int, int] = {}
         for key in sorted(first, reverse=True):
             series_id = key[0]
-            if series_id not in chosen:
+            if series_id not in by_step:
                 continue
             if series_id in lowest:
                 self._superseded_from[key] = lowest[series_id]
             lowest[series_id] = min(first[key], lowest.get(series_id, first[key]))
 
-    def _read_chunks(self) -> None:
-        chunks = Chunk.objects.filter(self._extent.rows(), series_id__in=[series.pk for series in self._series])
-        spans: dict[int, list[tuple[Key, int, int]]] = {}
+    def _read_chunks(self, laps: Sequence[Lap]) -> None:
+        within = self._extent.condition()
+        if within is not None:
+            laps = chunk_queries.laps_within([series.pk for series in self._series], within)
         points: dict[int, int] = {}
-        grouped = chunks.order_by().values("series_id", "attempt", "lap")
-        for row in grouped.annotate(lowest=Min("index"), highest=Max("index"), points=Sum("count")):
-            key = (row["series_id"], row["attempt"], row["lap"])
-            spans.setdefault(row["series_id"], []).append((key, row["lowest"], row["highest"]))
-            points[row["series_id"]] = points.get(row["series_id"], 0) + row["points"]
-        finest: list[int] = []
-        middle: list[int] = []
-        coarsest: dict[Key, tuple[int, int]] = {}
-        for series_id, parts in spans.items():
-            # The coarsest level that still fills half of the buckets. By points: the last chunk of a lap has few.
-            if points[series_id] // BUCKET_POINTS < self._buckets / 2:
-                finest.append(series_id)
-            elif points[series_id] // CHUNK_POINTS < self._buckets / 2:
-                middle.append(series_id)
+        for lap in laps:
+            points[lap.key[0]] = points.get(lap.key[0], 0) + lap.points
+        for level, row_points in LEVELS.items():
+            spans = {lap.key: (lap.low, lap.high) for lap in laps if self._level(points[lap.key[0]]) == level}
+            if not spans:
+                continue
+            chosen = chunk_queries.is_one_of("series_id", sorted({series_id for series_id, _, _ in spans}))
+            chosen = chosen if within is None else chosen & within
+            if level == "points":
+                self._read_points(chosen)
+            elif level == "buckets":
+                self._read_buckets(chosen)
             else:
-                coarsest |= {key: (low, high) for key, low, high in parts}
-        if finest:
-            self._read_points(chunks.filter(series_id__in=finest))
-        if middle:
-            self._read_buckets(chunks.filter(series_id__in=middle))
-        if coarsest:
-            self._read_groups(coarsest, chunks)
+                self._read_groups(level, row_points, spans, chosen)
         self._read_straddling()
 
-    def _read_points(self, chunks: Any) -> None:
-        found = chunks.order_by().values_list("series_id", "attempt", "lap", "index", "count", "points")
-        for batch in _in_batches(found):
-            counts = [count for *_, count, _ in batch]
-            points = unpack_points([bytes(packed) for *_, packed in batch], counts)
-            for (series_id, attempt, lap, index, count, _), end in zip(batch, accumulate(counts), strict=True):
-                self._add_points((series_id, attempt, lap), index, points.part(slice(end - count, end)))
+    def _level(self, points: int) -> str:
+        """Return the coarsest level that still fills half of the buckets, of so many points."""
+        # By points: the last chunk of a lap has few.
+        fitting = (level for level, row_points in LEVELS.items() if points // row_points >= self._buckets / 2)
+        return next(fitting, "points")
 
-    def _read_buckets(self, chunks: Any) -> None:
-        found = chunks.order_by().values_list(
-            "series_id", "attempt", "lap", "index", "count", "buckets", "first_step", "last_step"
-        )
-        kept = (
-            (series_id, attempt, lap, index, count, packed)
-            for series_id, attempt, lap, index, count, packed, first, last in found
-            if self._counts_whole((series_id, attempt, lap), index, first, last)
-        )
+    def _read_points(self, chosen: Condition) -> None:
+        for batch in _in_batches(chunk_queries.parts("points", chosen)):
+            counts = [part.count for part in batch]
+            points = unpack_points([part.packed for part in batch], counts)
+            for part, end in zip(batch, accumulate(counts), strict=True):
+                self._add_points(part.key, part.index, points.part(slice(end - part.count, end)))
+
+    def _read_buckets(self, chosen: Condition) -> None:
+        found = chunk_queries.parts("buckets", chosen)
+        kept = (part for part in found if self._counts_whole(part.key, part.index, part.first_step, part.last_step))
         for batch in _in_batches(kept):
-            counts = [count for *_, count, _ in batch]
-            rows = unpack_buckets([bytes(packed) for *_, packed in batch], counts)
-            numbers = [-(-count // BUCKET_POINTS) for count in counts]
-            for (*key, index, _, _), number, end in zip(batch, numbers, accumulate(numbers), strict=True):
-                self._add_rows((key[0], key[1], key[2]), index, rows.part(slice(end - number, end)))
+            counts = [part.count for part in batch]
+            rows = unpack_buckets([part.packed for part in batch], counts)
+            end = 0
+            for stretch in chunk_queries.neighbours(batch):
+                number = sum(-(-part.count // BUCKET_POINTS) for part in stretch)
+                self._add_rows(stretch[0].key, stretch[0].index, rows.part(slice(end, end := end + number)))
 
-    def _read_groups(self, spans: dict[Key, tuple[int, int]], chunks: QuerySet[Chunk]) -> None:
-        """Read one row a chunk: of whole groups from their last chunk, of the rest from each chunk."""
+    def _read_groups(self, level: str, row_points: int, spans: dict[Key, tuple[int, int]], chosen: Condition) -> None:
+        """Read the rows of whole groups from their last chunk, and of the rest those of each chunk."""
         last_of_group = GROUP_CHUNKS - 1
-        series_ids = {series_id for series_id, _, _ in spans}
         lowest = min(low for low, _ in spans.values())
         highest = max(high for _, high in spans.values()) | last_of_group
-        closing = Chunk.objects.annotate(place=F("index") % GROUP_CHUNKS).filter(
-            place=last_of_group, count=CHUNK_POINTS, series_id__in=series_ids, index__gte=lowest, index__lte=highest
-        )
-        ordered = closing.order_by("series_id", "attempt", "lap", "index")
-        rows = ordered.values_list("series_id", "attempt", "lap", "index", "buckets")
         closed: dict[Key, list[int]] = {}
-        tables: list[bytes] = []
-        for series_id, attempt, lap, index, packed in rows:
-            key = (series_id, attempt, lap)
-            low, high = spans.get(key, (0, -1))
-            if low <= index <= high | last_of_group:
-                closed.setdefault(key, []).append(index - last_of_group)
-                tables.append(bytes(packed))
-        groups = unpack_groups(tables)
-        at = 0
+        packed: list[Packed] = []
+        for part in chunk_queries.groups(level, sorted({key[0] for key in spans}), lowest, highest):
+            low, high = spans.get(part.key, (0, -1))
+            if low <= part.index <= high | last_of_group:
+                closed.setdefault(part.key, []).append(part.index - last_of_group)
+                packed.append(part.packed)
+        groups = unpack_groups(packed, row_points)
+        at, number = 0, GROUP_POINTS // row_points
         for key, firsts in closed.items():
-            self._add_groups(key, firsts, groups.part(slice(at, at + GROUP_CHUNKS * len(firsts))))
-            at += GROUP_CHUNKS * len(firsts)
-        self._read_buckets(loose_chunks(chunks.filter(series_id__in=series_ids), spans, closed))
+            self._add_groups(key, firsts, groups.part(slice(at, at := at + number * len(firsts))), row_points)
+        self._read_buckets(chosen & chunk_queries.loose(spans, closed))
 
     def _read_straddling(self) -> None:
         """Read point by point the chunks that were gone over in part: first which rows they are."""
@@ -316,24 +312,31 @@ class Reading:
         wanted = set(self._straddling)
         series_ids, attempts, laps, indexes = (set(column) for column in zip(*wanted, strict=True))
         candidates = Chunk.objects.filter(
-            series_id__in=series_ids, attempt__in=attempts, lap__in=laps, index__in=indexes
+            self._extent.rows(), series_id__in=series_ids, attempt__in=attempts, lap__in=laps, index__in=indexes
         )
         found = candidates.order_by().values_list("pk", "series_id", "attempt", "lap", "index")
         keys = [pk for pk, *place in found if tuple(place) in wanted]
         for start in range(0, len(keys), KEYS_A_QUERY):
-            self._read_points(Chunk.objects.filter(pk__in=keys[start : start + KEYS_A_QUERY]))
+            self._read_points(chunk_queries.is_one_of("id", keys[start : start + KEYS_A_QUERY]))
 
-    def _add_groups(self, key: Key, firsts: Sequence[int], rows: Buckets) -> None:
-        """Add one row a chunk of the groups that begin with the chunks `firsts`, in their order."""
-        indexes = np.add.outer(np.asarray(firsts), np.arange(GROUP_CHUNKS)).ravel()
+    def _add_groups(self, key: Key, firsts: Sequence[int], rows: Buckets, row_points: int) -> None:
+        """Add the rows of the groups that begin with the chunks `firsts`, in their order."""
+        number = GROUP_POINTS // row_points
+        # The chunk that each row begins in.
+        indexes = np.add.outer(np.asarray(firsts), np.arange(number) * row_points // CHUNK_POINTS).ravel()
         bound = self._superseded_from.get(key)
         if bound is not None:
-            whole = rows.last_steps < bound
-            for place in np.flatnonzero(~whole & (rows.first_steps < bound)):
-                self._straddling.append((*key, int(indexes[place])))
+            # A chunk counts by all of its rows, and a row by all of its chunks.
+            starts = np.flatnonzero(np.append(True, indexes[1:] != indexes[:-1]))
+            lengths = np.diff(np.append(starts, len(indexes)))
+            whole = np.repeat(np.maximum.reduceat(rows.last_steps, starts) < bound, lengths)
+            begun = np.repeat(np.minimum.reduceat(rows.first_steps, starts) < bound, lengths)
+            for index in np.unique(indexes[~whole & begun]).tolist():
+                chunks = range(index, index + max(1, row_points // CHUNK_POINTS))
+                self._straddling += [(*key, chunk) for chunk in chunks]
             rows, indexes = rows.part(whole), indexes[whole]
         # Apart where other chunks, read by themselves, come in between.
-        ends = [*(np.flatnonzero(np.diff(indexes) > 1) + 1).tolist(), len(indexes)]
+        ends = [*(np.flatnonzero(np.diff(indexes) > max(1, row_points // CHUNK_POINTS)) + 1).tolist(), len(indexes)]
         for start, end in pairwise([0, *ends]):
             if end > start:
                 self._add_rows(key, int(indexes[start]), rows.part(slice(start, end)))
@@ -356,24 +359,24 @@ class Reading:
     def _add_rows(self, key: Key, index: int, rows: Buckets) -> None:
         self._parts.setdefault(key, []).append((index, self._extent.cut(rows)))
 
-    def _chart(self, series: Series, keys: Sequence[Key]) -> dict[str, Any]:
+    def _chart(self, series: SeriesHead, keys: Sequence[Key]) -> dict[str, Any]:
         return as_chart(self._rows(keys), self._axis(series), self._buckets, self._digits)
 
     def _rows(self, keys: Sequence[Key]) -> Buckets:
         ordered = [rows for key in keys for _, rows in sorted(self._parts[key], key=lambda part: part[0])]
         return join_buckets(ordered)
 
-    def _axis(self, series: Series) -> str:
+    def _axis(self, series: SeriesHead) -> str:
         return str(Axis.TIME if Axis.TIME in (series.axis, self._extent.by) else Axis.STEP)
 
 
-def _in_batches(found: Iterable[Packed]) -> Iterator[list[Packed]]:
+def _in_batches(found: Iterable[Part]) -> Iterator[list[Part]]:
     """Yield the chunks so many at once that unpacking costs little a chunk, and no more memory than it must."""
-    batch: list[Packed] = []
+    batch: list[Part] = []
     points = 0
     for each in found:
         batch.append(each)
-        points += each[4]
+        points += each.count
         if points >= BATCH_POINTS:
             yield batch
             batch, points = [], 0

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runs.series.chunks import HAS_INF, HAS_NAN, Buckets, Floats, Ints, join_buckets, merge
+from runs.series.packing.chunks import HAS_INF, HAS_NAN, Buckets, Floats, Ints, join_buckets, merge
 
 STEP = "step"
 

@@ -16,7 +16,8 @@ from django.db.models import Q, Sum
 
 from runs.models import Chunk, Command, EpochMetric, Run
 from runs.protocol.series_names import natural_key
-from runs.series.chunks import Points, make_points, unpack_points
+from runs.series.chunk_rows import points_of
+from runs.series.packing.chunks import Points, make_points
 from runs.series.storage import Columns, read_settled, tail
 
 # One block of the answer: small against a page of chunks, large against the cost of a block.
@@ -168,12 +169,12 @@ def _chunks(series_id: int, attempt: int, lap: int, count: int) -> Iterator[Poin
     index = -1
     chunks = Chunk.objects.filter(series_id=series_id, attempt=attempt, lap=lap).order_by("index")
     while count > 0:
-        rows = list(chunks.filter(index__gt=index).values_list("index", "count", "points")[:CHUNKS_A_READ])
+        rows = list(chunks.filter(index__gt=index).select_related("places")[:CHUNKS_A_READ])
         if not rows:
             return
-        index = rows[-1][0]
-        for _place, stored, packed in rows:
-            points = unpack_points([bytes(packed)], [stored]).part(slice(0, count))
+        index = rows[-1].index
+        for chunk in rows:
+            points = points_of(chunk).part(slice(0, count))
             count -= len(points)
             if len(points):
                 yield points

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from django.db.models import Sum
 
 from runs.models import Chunk, Series
-from runs.series.chunks import Points, join_points, make_points, unpack_points
+from runs.series.chunk_rows import points_of
+from runs.series.packing.chunks import Points, join_points, make_points
 from runs.series.storage import Columns, PartKey, read_settled, tail
 
 CHUNKS_A_READ = 200
@@ -45,11 +46,11 @@ def _read(series: dict[int, str], unfolded: dict[PartKey, Columns], most_each: i
         left_out += counts.get(pk, 0)
         own, before = chunks.filter(series_id=pk).order_by("-attempt", "-lap", "-index"), 0
         while room[name] > 0:
-            rows = list(own.values_list("attempt", "count", "points")[before : before + CHUNKS_A_READ])
-            for attempt, count, packed in rows:
+            rows = list(own.select_related("places")[before : before + CHUNKS_A_READ])
+            for chunk in rows:
                 if room[name] > 0:
-                    found = unpack_points([bytes(packed)], [count])
-                    left_out += _take(parts, room, (attempt, name), found) - len(found)
+                    found = points_of(chunk)
+                    left_out += _take(parts, room, (chunk.attempt, name), found) - len(found)
             before += CHUNKS_A_READ
             if len(rows) < CHUNKS_A_READ:
                 break

@@ -17,8 +17,9 @@ from django.db.models import Q, Sum
 
 from runs.models import Chunk, Series
 from runs.series.charts import Extent
-from runs.series.chunks import CHUNK_POINTS, Points, as_buckets, make_points, unpack_points
+from runs.series.chunk_rows import points_of
 from runs.series.downsampling import named_nonfinite, without_nonfinite
+from runs.series.packing.chunks import CHUNK_POINTS, Points, as_buckets, make_points
 from runs.series.storage import Columns, PartKey, read_settled, tail
 
 POINTS_A_PAGE = 10_000
@@ -122,9 +123,8 @@ class _Reading:
         return self._unpacked(taken), None
 
     def _unpacked(self, taken: dict[int, Place]) -> Iterator[tuple[Place, Points]]:
-        rows = Chunk.objects.filter(pk__in=list(taken)).values_list("pk", "count", "points")
-        for pk, count, packed in rows:
-            yield taken[pk], unpack_points([bytes(packed)], [count])
+        for chunk in Chunk.objects.filter(pk__in=list(taken)).select_related("places"):
+            yield taken[chunk.pk], points_of(chunk)
 
     def _unfolded(self, unfolded: dict[PartKey, Columns]) -> Iterator[tuple[Place, Points]]:
         ids = {name: pk for pk, name in self.names.items()}

@@ -10,28 +10,15 @@ from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
 import msgspec
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Max, QuerySet
 
 from runs.models import Axis, Chunk, Run, Series, StoredEvent
 from runs.protocol.events import Block, LineUnfinished, Metrics, SystemSampled, decode_event
 from runs.protocol.nonfinite import name_nonfinite, split_nonfinite
-from runs.series.chunks import (
-    CHUNK_POINTS,
-    GROUP_CHUNKS,
-    Buckets,
-    Points,
-    join_buckets,
-    join_points,
-    make_points,
-    pack_buckets,
-    pack_points,
-    summarise,
-    unpack_buckets,
-    unpack_points,
-    whole,
-)
+from runs.series.chunk_rows import ChunkWriter
 from runs.series.float32 import exact_columns
+from runs.series.packing.chunks import Points, make_points
 
 # Samples of the machine are drawn over time; everything else over steps.
 TIME_PREFIXES = ("gpu/", "host/")
@@ -222,8 +209,19 @@ def collect(frames: Iterable[str]) -> dict[PartKey, Columns]:
 
 def tail(run_id: int, seq: int) -> dict[PartKey, Columns]:
     """Return the points up to `seq` that are not folded yet, by (attempt, lap, name)."""
-    events = StoredEvent.objects.filter(run_id=run_id, kind__in=POINT_KINDS, seq__lte=seq).order_by("seq")
-    return collect(events.values_list("frame", flat=True).iterator(chunk_size=256))
+    return collect(_frames(run_id, seq))
+
+
+def _frames(run_id: int, seq: int) -> Iterator[str]:
+    """Yield the frames of events with points up to `seq`, in order. Charts are read often: the ORM takes longer."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            'SELECT "frame" FROM "runs_storedevent" '
+            'WHERE "run_id" = %s AND "kind" IN (%s, %s) AND "seq" <= %s ORDER BY "seq"',
+            (run_id, *POINT_KINDS, seq),
+        )
+        while rows := cursor.fetchmany(FRAMES_A_READ):
+            yield from (frame for (frame,) in rows)
 
 
 def read_settled(run_id: int, read: Callable[[int], Result]) -> tuple[int, Result]:
@@ -234,15 +232,24 @@ def read_settled(run_id: int, read: Callable[[int], Result]) -> tuple[int, Resul
     training.
     Raises `Run.DoesNotExist` where there is no such run.
     """
-    numbers = Run.objects.values_list("last_seq", "replay_from", "thinnings")
     for _attempt in range(READ_ATTEMPTS):
-        seq, *moved = numbers.get(pk=run_id)
+        seq, *moved = _numbers(run_id)
         result = read(seq)
-        if numbers.get(pk=run_id)[1:] == tuple(moved):
+        if _numbers(run_id)[1:] == tuple(moved):
             return seq, result
     with transaction.atomic():
         seq = Run.objects.select_for_update().get(pk=run_id).last_seq
         return seq, read(seq)
+
+
+def _numbers(run_id: int) -> tuple[int, int, int]:
+    """Return the last event of a run, the last that was folded, and how often it was thinned."""
+    with connection.cursor() as cursor:
+        cursor.execute('SELECT "last_seq", "replay_from", "thinnings" FROM "runs_run" WHERE "id" = %s', (run_id,))
+        row = cursor.fetchone()
+    if row is None:
+        raise Run.DoesNotExist(f"there is no run {run_id}")
+    return row[0], row[1], row[2]
 
 
 def _with_latest(run_id: int, name: str, step: int, time: float, value: float) -> Series:
@@ -265,25 +272,21 @@ def store_points(run_id: int, collected: dict[PartKey, Points]) -> int:
     """
     ids = _series_ids(run_id, collected)
     last_chunks = _last_chunks(list(ids.values()), {(attempt, lap) for attempt, lap, _ in collected})
-    changed: list[Chunk] = []
+    writer = ChunkWriter(run_id)
     for (attempt, lap, name), points in collected.items():
-        series_id = ids[name]
-        changed += _extend(series_id, attempt, last_chunks.get((series_id, attempt, lap)), points, lap)
-    Chunk.objects.bulk_create(
-        changed,
-        update_conflicts=True,
-        unique_fields=["series", "attempt", "lap", "index"],
-        update_fields=[
-            "count", "first_step", "last_step", "first_time", "last_time", "points", "buckets",
-        ],
-    )  # fmt: skip
+        key = (ids[name], attempt, lap)
+        writer.extend(key, last_chunks.get(key), points)
+    writer.save()
     return sum(map(len, collected.values()))
 
 
-def replace_points(series_id: int, attempt: int, lap: int, points: Points) -> None:
-    """Put `points` in place of all that are stored of a series in one lap. Call inside a transaction."""
-    Chunk.objects.filter(series_id=series_id, attempt=attempt, lap=lap).delete()
-    Chunk.objects.bulk_create(_extend(series_id, attempt, None, points, lap))
+def replace_points(run_id: int, series_id: int, attempt: int, laps: dict[int, Points]) -> None:
+    """Put points in place of all that are stored of a series in some laps. Call inside a transaction."""
+    writer = ChunkWriter(run_id)
+    for lap, points in laps.items():
+        writer.remove((series_id, attempt, lap))
+        writer.extend((series_id, attempt, lap), None, points)
+    writer.save()
 
 
 def _series_ids(run_id: int, collected: dict[PartKey, Points]) -> dict[str, int]:
@@ -312,52 +315,5 @@ def _last_chunks(series_ids: Sequence[int], laps: set[tuple[int, int]]) -> dict[
         .annotate(newest=Max("pk"))
         .values_list("newest", flat=True)
     )
-    chunks = Chunk.objects.filter(pk__in=list(newest))
+    chunks = Chunk.objects.filter(pk__in=list(newest)).select_related("places")
     return {(chunk.series_id, chunk.attempt, chunk.lap): chunk for chunk in chunks}
-
-
-def _extend(series_id: int, attempt: int, last: Chunk | None, added: Points, lap: int = 0) -> list[Chunk]:
-    """Return the chunks that `added` makes of the last one and of new ones."""
-    index = 0
-    if last is not None and last.count < CHUNK_POINTS:
-        index = last.index
-        added = join_points([unpack_points([bytes(last.points)], [last.count]), added])
-    elif last is not None:
-        index = last.index + 1
-    made: dict[int, Buckets] = {}
-    chunks = []
-    for start in range(0, len(added), CHUNK_POINTS):
-        points = added.part(slice(start, start + CHUNK_POINTS))
-        made[index] = summarise(points)
-        ends_group = len(points) == CHUNK_POINTS and index % GROUP_CHUNKS == GROUP_CHUNKS - 1
-        group = _summarise_group(series_id, attempt, lap, index, made) if ends_group else None
-        chunks.append(
-            Chunk(
-                series_id=series_id,
-                attempt=attempt,
-                lap=lap,
-                index=index,
-                count=len(points),
-                first_step=int(points.steps.min()),
-                last_step=int(points.steps.max()),
-                first_time=int(points.times_ms.min()) / 1000,
-                last_time=int(points.times_ms.max()) / 1000,
-                points=pack_points(points),
-                buckets=pack_buckets(made[index], group),
-            )
-        )
-        index += 1
-    return chunks
-
-
-def _summarise_group(series_id: int, attempt: int, lap: int, index: int, made: dict[int, Buckets]) -> Buckets:
-    """Return one row for each of the 64 chunks that end with `index`; those in `made` are not stored yet."""
-    first = index - GROUP_CHUNKS + 1
-    stored = Chunk.objects.filter(series_id=series_id, attempt=attempt, lap=lap, index__gte=first, index__lt=index)
-    rows = {
-        place: whole(unpack_buckets([bytes(packed)], [count]))
-        for place, count, packed in stored.values_list("index", "count", "buckets")
-        if place not in made
-    }
-    rows |= {place: whole(buckets) for place, buckets in made.items() if place >= first}
-    return join_buckets([rows[place] for place in sorted(rows)])

@@ -16,7 +16,18 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from runs.admin.deletion import NotDeletable, check_deletable, remove_files
-from runs.models import Attempt, Checkpoint, Chunk, EpochMetric, Project, Run, RunState, Series, StoredEvent
+from runs.models import (
+    Attempt,
+    Checkpoint,
+    Chunk,
+    ChunkPlaces,
+    EpochMetric,
+    Project,
+    Run,
+    RunState,
+    Series,
+    StoredEvent,
+)
 from runs.series import storage
 from steersman.run import worker_lock_path
 from tests.support.stored_points import store
@@ -70,7 +81,8 @@ def text_of(response: Any) -> str:
 
 
 def left() -> int:
-    return sum(model.objects.count() for model in (Run, Series, Chunk, StoredEvent, EpochMetric, Checkpoint, Attempt))
+    models = (Run, Series, Chunk, ChunkPlaces, StoredEvent, EpochMetric, Checkpoint, Attempt)
+    return sum(model.objects.count() for model in models)
 
 
 def test_it_says_what_goes_and_takes_rows_and_files(client: Client, project: Project, data: Path) -> None:

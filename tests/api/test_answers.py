@@ -18,7 +18,7 @@ from runs.api.answers import QueryFields
 from runs.api.history import CHART_ROWS
 from runs.api.urls import api
 from runs.models import Attempt, EpochMetric, Membership, Project, Role, Run, RunState, TokenScope
-from runs.series.chunks import Points
+from runs.series.packing.chunks import Points
 from tests.support.stored_points import START, store_folded
 
 pytestmark = pytest.mark.django_db

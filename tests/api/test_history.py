@@ -17,7 +17,7 @@ from runs.protocol.events import EpochDone, LogLine, LogWritten, TextLogged
 from runs.recording import feed
 from runs.series import storage
 from runs.series.charts import Extent, charts, charts_by_attempt
-from runs.series.chunks import Points
+from runs.series.packing.chunks import Points
 from tests.support.stored_points import LOSS, START, checkpoint_event, metrics, status_event, store, store_folded
 
 MOMENT = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -14,13 +14,13 @@ from ninja import Schema
 
 from runs.api.history_schemas import DetailsOut, HistoryOut, PlaceAnswer, ToldEvent
 from runs.api.schemas import PointsOut, RawPointsOut
-from runs.models import Attempt, Checkpoint, Command, EpochMetric, Membership, Project, Recipe, Run, RunState
+from runs.models import Attempt, Checkpoint, Chunk, Command, EpochMetric, Membership, Project, Recipe, Run, RunState
 from runs.protocol.events import LogLine, LogWritten, TextLogged
 from runs.recording import feed
 from runs.recording.queue import enqueue
 from runs.series import storage
-from runs.series.chunks import CHUNK_POINTS, Points
 from runs.series.downsampling import _rounded
+from runs.series.packing.chunks import CHUNK_POINTS, Points
 from runs.series.raw_points import Place
 from steersman.knobs import Knob
 from steersman.spec import ValueSpec
@@ -236,13 +236,13 @@ def test_a_page_reads_what_it_gives_and_not_the_whole_run(
         store_folded(run, LOSS, Points(steps[:2], steps[:2], steps[:2] / 3), attempt)
     unpacked = 0
 
-    def counting(packed: Any, counts: list[int]) -> Points:
+    def counting(chunk: Chunk) -> Points:
         nonlocal unpacked
-        unpacked += sum(counts)
-        return unpack(packed, counts)
+        unpacked += chunk.count
+        return unpack(chunk)
 
-    unpack = module.unpack_points
-    monkeypatch.setattr(module, "unpack_points", counting)
+    unpack = module.points_of
+    monkeypatch.setattr(module, "points_of", counting)
     address, pages, found = f"/api/runs/{run.pk}/points/?name={LOSS}&raw=true&limit=50000", 0, 0
     while address:
         unpacked = 0

@@ -19,7 +19,7 @@ from runs.models import Checkpoint, Membership, Project, Role, Run
 from runs.pruning.rules import unneeded
 from runs.pruning.space import free_pages, give_back, rebuild
 from runs.pruning.thinning import STRIDE_STEPS, thin, thinned
-from runs.series.chunks import Points, make_points
+from runs.series.packing.chunks import Points, make_points
 from tests.support.stack import run_check
 
 

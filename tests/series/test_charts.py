@@ -17,7 +17,17 @@ from runs.recording import feed
 from runs.series import charts as charts_module
 from runs.series import storage
 from runs.series.charts import FEWEST_BUCKETS, Extent, charts, charts_by_attempt
-from runs.series.chunks import CHUNK_POINTS, GROUP_CHUNKS, Buckets, Points, unpack_buckets, unpack_groups
+from runs.series.packing.chunks import (
+    CHUNK_POINTS,
+    COARSE_POINTS,
+    FINE_POINTS,
+    GROUP_CHUNKS,
+    Buckets,
+    Packed,
+    Points,
+    unpack_buckets,
+    unpack_groups,
+)
 from tests.support.stored_points import LOSS, START, metrics, read_points, store, store_folded
 
 
@@ -133,11 +143,13 @@ def test_it_reads_whole_chunks_of_a_long_series(run: Run, monkeypatch: pytest.Mo
     for start, end in itertools.pairwise(cuts):
         store(run, values[start:end].tolist(), first=start, tick=50_000)
         storage.fold(run.pk)
-    last = Chunk.objects.get(index=GROUP_CHUNKS - 1)
-    assert unpack_groups([bytes(last.buckets)]).last_steps[-1] == CHUNK_POINTS * GROUP_CHUNKS - 1
+    last = Chunk.objects.select_related("places").get(closes_group=True)
+    for level, row_points in (("fine", FINE_POINTS), ("coarse", COARSE_POINTS)):
+        packed = Packed(bytes(getattr(last.places, level)), bytes(getattr(last, level)))
+        assert unpack_groups([packed], row_points).last_steps[-1] == CHUNK_POINTS * GROUP_CHUNKS - 1
     unpacked: list[int] = []
 
-    def unpack(packed: Sequence[bytes], counts: Sequence[int]) -> Buckets:
+    def unpack(packed: Sequence[Packed], counts: Sequence[int]) -> Buckets:
         unpacked.extend(counts)
         return unpack_buckets(packed, counts)
 
@@ -147,8 +159,11 @@ def test_it_reads_whole_chunks_of_a_long_series(run: Run, monkeypatch: pytest.Mo
     assert chart["count"] == length
     assert max(chart["max"]) == 77.0
     assert chart["buckets"] <= 100
+    coarse = chart_of(run, buckets=8)
+    assert (coarse["count"], max(coarse["max"]), coarse["buckets"]) == (length, 77.0, 8)
     store(run, [5.0] * 10, first=CHUNK_POINTS * 20 + 7, attempt=2)
-    assert chart_of(run, buckets=100)["count"] == CHUNK_POINTS * 20 + 7 + 10
+    for buckets in (100, 8):
+        assert chart_of(run, buckets=buckets)["count"] == CHUNK_POINTS * 20 + 7 + 10
 
 
 def test_it_reads_with_a_constant_number_of_queries(run: Run) -> None:

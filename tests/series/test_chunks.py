@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runs.series.chunks import (
+from runs.series.packing.chunks import (
     BUCKET_POINTS,
     CHUNK_POINTS,
+    Packed,
     Points,
     make_points,
     pack_buckets,
@@ -21,7 +22,7 @@ from runs.series.chunks import (
     unpack_buckets,
     unpack_points,
 )
-from runs.series.columns import pack_columns, unpack_columns
+from runs.series.packing.columns import pack_columns, unpack_columns
 from tests.support.stored_points import START, bits, floats
 
 # Columns as trainings have them: any floats, float32s, short decimals, one value again and again, and cycles.
@@ -44,6 +45,10 @@ def unzipped(points: list[tuple[int, float, float]]) -> Points:
     return make_points(
         [step for step, _, _ in points], [time for _, time, _ in points], [value for *_, value in points]
     )
+
+
+def size(packed: Packed) -> int:
+    return len(packed.places) + len(packed.values)
 
 
 @given(logged)
@@ -103,10 +108,10 @@ def test_it_stores_float64_in_at_most_eight_and_a_half_bytes_a_point() -> None:
     points = Points(
         np.arange(CHUNK_POINTS), np.rint(times * 1000).astype(np.int64), random.normal(1, 0.05, CHUNK_POINTS)
     )
-    packed = len(pack_points(points)) + len(pack_buckets(summarise(points)))
+    packed = size(pack_points(points)) + size(pack_buckets(summarise(points)))
     assert packed <= 8.5 * CHUNK_POINTS
     single = Points(points.steps, points.times_ms, points.values.astype(np.float32).astype(np.float64))
-    assert len(pack_points(single)) + len(pack_buckets(summarise(single))) <= 5 * CHUNK_POINTS
+    assert size(pack_points(single)) + size(pack_buckets(summarise(single))) <= 5 * CHUNK_POINTS
 
 
 @pytest.mark.parametrize(
@@ -124,5 +129,5 @@ def test_it_stores_what_trainings_log_in_few_bytes_a_point(kind: str, most_bytes
     steps = np.arange(CHUNK_POINTS)
     points = Points(steps, int(START * 1000) + 100 * steps + random.integers(-3, 4, CHUNK_POINTS), values)
     packed = pack_points(points)
-    assert len(packed) + len(pack_buckets(summarise(points))) <= most_bytes * CHUNK_POINTS
+    assert size(packed) + size(pack_buckets(summarise(points))) <= most_bytes * CHUNK_POINTS
     assert bits(unpack_points([packed], [CHUNK_POINTS]).values) == bits(values)

@@ -19,9 +19,9 @@ from django.test.utils import CaptureQueriesContext
 
 from runs.models import EpochMetric, Project, Run
 from runs.series import storage
-from runs.series.chunks import CHUNK_POINTS
 from runs.series.downloads import csv_response
 from runs.series.exports import epochs_csv, line, series_csv
+from runs.series.packing.chunks import CHUNK_POINTS
 from tests.support.stored_points import LOSS, START, bits, store
 
 NOW = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)

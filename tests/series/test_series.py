@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runs.api.history import unfinished_lines
-from runs.models import Axis, Chunk, Project, Run, Series, StoredEvent
+from runs.models import Axis, Chunk, ChunkPlaces, Project, Run, Series, StoredEvent
 from runs.protocol.events import Block, LineUnfinished, LogLine, LogWritten, SystemSampled
 from runs.recording import feed
 from runs.series import storage
@@ -78,6 +78,39 @@ def test_it_extends_the_last_chunk_and_cuts_at_4096(run: Run) -> None:
         storage.fold(run.pk)
     assert list(Chunk.objects.order_by("index").values_list("count", flat=True)) == [4096, 4096, 808]
     assert bits(read_points(run.pk, LOSS)[1].values) == bits(values)
+
+
+def test_series_that_are_logged_together_share_their_steps_and_times(run: Run) -> None:
+    names = ("train/loss", "optimizer/rate", "norm")
+    values = {name: np.random.default_rng(len(name)).normal(size=9000).tolist() for name in names}
+    # One more series has a point for every second step alone.
+    rare = values["norm"][::2]
+    for start in range(0, 9000, 1500):
+        part = slice(start, start + 1500)
+        events = [
+            metrics({name: column[part] for name, column in values.items()}, range(start, start + 1500)),
+            metrics({"rare": rare[start // 2 : start // 2 + 750]}, range(start, start + 1500, 2)),
+        ]
+        feed.append(run.pk, *events)
+        storage.fold(run.pk)
+        assert not ChunkPlaces.objects.filter(chunks=None).exists()
+    chunks = Chunk.objects.order_by("places")
+    shared = [set(chunks.filter(series__name=name).values_list("places", flat=True)) for name in (*names, "rare")]
+    assert shared[0] == shared[1] == shared[2]
+    assert [len(places) for places in shared] == [3, 3, 3, 2]
+    assert not shared[0] & shared[3]
+    for name, expected in (*values.items(), ("rare", rare)):
+        points = read_points(run.pk, name)[1]
+        assert bits(points.values) == bits(expected)
+        assert points.times_ms.tolist() == [round(1000 * (START + 0.02 * step)) for step in points.steps.tolist()]
+    series = Series.objects.get(name="norm")
+    with transaction.atomic():
+        storage.replace_points(run.pk, series.pk, 1, {0: read_points(run.pk, "norm")[1].part(slice(0, 5000, 7))})
+    assert read_points(run.pk, "norm")[1].values.tolist() == values["norm"][:5000:7]
+    assert bits(read_points(run.pk, LOSS)[1].values) == bits(values["train/loss"])
+    assert not ChunkPlaces.objects.filter(chunks=None).exists()
+    run.delete()
+    assert not ChunkPlaces.objects.exists()
 
 
 @settings(max_examples=25, suppress_health_check=list(HealthCheck))

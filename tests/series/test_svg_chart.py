@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runs.series.chunks import as_buckets, make_points
 from runs.series.downsampling import as_chart
+from runs.series.packing.chunks import as_buckets, make_points
 from runs.series.svg_chart import columns_of, svg_chart, ticks
 
 SVG = "{http://www.w3.org/2000/svg}"

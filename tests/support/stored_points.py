@@ -19,8 +19,9 @@ from runs.protocol.nonfinite import split_nonfinite
 from runs.protocol.states import group_of
 from runs.recording import feed
 from runs.series import storage
-from runs.series.chunks import Points, join_points, make_points, unpack_points
+from runs.series.chunk_rows import points_of
 from runs.series.float32 import exact_columns
+from runs.series.packing.chunks import Points, join_points, make_points
 
 START = 1_700_000_000.0
 LOSS = "train/loss"
@@ -88,8 +89,8 @@ def read_points(run_id: int, name: str) -> dict[int, Points]:
     def read(seq: int) -> dict[int, list[Points]]:
         chunks = Chunk.objects.filter(series__run_id=run_id, series__name=name).order_by("attempt", "lap", "index")
         parts: dict[int, list[Points]] = {}
-        for attempt, count, packed in chunks.values_list("attempt", "count", "points").iterator(chunk_size=64):
-            parts.setdefault(attempt, []).append(unpack_points([bytes(packed)], [count]))
+        for chunk in chunks.select_related("places").iterator(chunk_size=64):
+            parts.setdefault(chunk.attempt, []).append(points_of(chunk))
         for (attempt, _lap, series), columns in storage.tail(run_id, seq).items():
             if series == name:
                 parts.setdefault(attempt, []).append(make_points(columns.steps, columns.times, columns.values))
@@ -102,7 +103,7 @@ def read_points(run_id: int, name: str) -> dict[int, Points]:
 def store_folded(run: Run, name: str, points: Points, attempt: int = 1) -> None:
     """Store a series as it is once folded: in a moment, however long it is."""
     series, _ = Series.objects.get_or_create(run=run, name=name, defaults={"axis": storage.axis_of(name)})
-    Chunk.objects.bulk_create(storage._extend(series.pk, attempt, None, points))
+    storage.replace_points(run.pk, series.pk, attempt, {0: points})
 
 
 def bits(values: Iterable[float]) -> list[int]:

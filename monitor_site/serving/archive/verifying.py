@@ -20,7 +20,8 @@ from django.db.models import Count, F, Q
 from runs.models import Attempt, Checkpoint, Chunk, JournalOffset, Run, RunState, StoredEvent
 from runs.protocol.events import decode_event
 from runs.recording.lifecycle import LIVE
-from runs.series.chunks import CHUNK_POINTS, unpack_buckets, unpack_points
+from runs.series.chunk_rows import points_of
+from runs.series.packing.chunks import CHUNK_POINTS, COARSE_POINTS, FINE_POINTS, Packed, unpack_buckets, unpack_groups
 from runs.series.storage import POINT_KINDS
 from steersman.agent.folders import attempt_folder, run_folder
 from steersman.agent.journals.tail import JournalTail
@@ -116,7 +117,7 @@ def _events(run_id: int) -> Iterator[Finding]:
 
 def _chunks(run_id: int) -> Iterator[Finding]:
     last: Chunk | None = None
-    chunks = Chunk.objects.filter(series__run_id=run_id).select_related("series")
+    chunks = Chunk.objects.filter(series__run_id=run_id).select_related("series", "places")
     for chunk in chunks.order_by("series", "attempt", "lap", "index").iterator(chunk_size=64):
         part = (chunk.series_id, chunk.attempt, chunk.lap)
         follows = last is not None and (last.series_id, last.attempt, last.lap) == part
@@ -125,7 +126,7 @@ def _chunks(run_id: int) -> Iterator[Finding]:
             problem = problem or "a chunk before it is missing"
         elif follows and last and last.count != CHUNK_POINTS:
             problem = problem or "the chunk before it is not full: both may hold the same points"
-        elif follows and last and bytes(last.points) == bytes(chunk.points):
+        elif follows and last and _are_same(last, chunk):
             problem = problem or "it holds the same points as the chunk before it"
         if problem:
             lap = f", lap {chunk.lap}" if chunk.lap else ""
@@ -134,10 +135,17 @@ def _chunks(run_id: int) -> Iterator[Finding]:
         last = chunk
 
 
+def _are_same(one: Chunk, two: Chunk) -> bool:
+    return one.places_id == two.places_id and bytes(one.points) == bytes(two.points)
+
+
 def _problem_of(chunk: Chunk) -> str:
     try:
-        points = unpack_points([bytes(chunk.points)], [chunk.count])
-        unpack_buckets([bytes(chunk.buckets)], [chunk.count])
+        points = points_of(chunk)
+        unpack_buckets([Packed(bytes(chunk.places.buckets), bytes(chunk.buckets))], [chunk.count])
+        if chunk.closes_group:
+            unpack_groups([Packed(bytes(chunk.places.fine), bytes(chunk.fine))], FINE_POINTS)
+            unpack_groups([Packed(bytes(chunk.places.coarse), bytes(chunk.coarse))], COARSE_POINTS)
     except (ValueError, IndexError, zlib.error, ArithmeticError, MemoryError) as error:
         return f"it cannot be unpacked ({type(error).__name__})"
     if (int(points.steps.min()), int(points.steps.max())) != (chunk.first_step, chunk.last_step):

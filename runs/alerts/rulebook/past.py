@@ -19,8 +19,8 @@ from runs.alerts.detectors.points import Alarm, Point, thinned
 from runs.alerts.rules import Rule, rule_for, series_of
 from runs.models import CommandState, Run
 from runs.protocol.commands import Resume, SetKnob
-from runs.series.chunks import Points, join_points
 from runs.series.newest import newest_points
+from runs.series.packing.chunks import Points, join_points
 
 # Of all series together, shared alike. A point costs some microseconds: a person waits for a second or so.
 MOST_POINTS = 100_000

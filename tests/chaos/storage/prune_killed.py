@@ -45,7 +45,7 @@ def make_run(stack: Stack, place: int) -> int:
     from runs.models import Attempt, Command, EpochMetric, Run
     from runs.protocol.events import LogLine, LogWritten
     from runs.recording import feed
-    from runs.series.chunks import Points
+    from runs.series.packing.chunks import Points
     from runs.series.storage import store_points
 
     run_id = create_run(stack, f"old {place}")

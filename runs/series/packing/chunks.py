@@ -5,7 +5,6 @@ Values come back bit for bit, NaN and infinities included; times are kept to the
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runs.series.columns import is_float32, pack_columns, unpack_columns
+from runs.series.packing.columns import is_float32, pack_columns, unpack_columns
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -21,13 +20,14 @@ Floats = NDArray[np.float64]
 # One chunk is what a chart decodes at its finest; 64 buckets of 64 points make 1.5 % of its size each.
 CHUNK_POINTS = 4096
 BUCKET_POINTS = 64
-# Every 64th chunk also carries the summaries of its group: the level for series of millions of points.
+# Every 64th chunk also carries the summaries of its group, by 512 points and by 32,768: the levels of long series.
 GROUP_CHUNKS = 64
+GROUP_POINTS = GROUP_CHUNKS * CHUNK_POINTS
+FINE_POINTS = 512
+COARSE_POINTS = 8 * CHUNK_POINTS
 
 HAS_NAN, HAS_INF, HAS_MINUS_INF = 1, 2, 4
 NO_STEP = np.iinfo(np.int64).max
-
-_SIZE = struct.Struct("<I")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,14 @@ class Buckets:
             self.first_steps, self.last_steps, self.first_ms, self.last_ms, self.minimum, self.maximum,
             self.mean, self.last, self.counts, self.nonfinite, self.kinds, self.odd_steps,
         )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Packed columns: the steps and times, which series that are logged together share, and all others."""
+
+    places: bytes
+    values: bytes
 
 
 def make_points(steps: Sequence[int], times: Sequence[float], values: Sequence[float]) -> Points:
@@ -159,72 +167,71 @@ def summarise(points: Points) -> Buckets:
     return merge(as_buckets(points), np.arange(0, len(points), BUCKET_POINTS))
 
 
-def whole(buckets: Buckets) -> Buckets:
-    """Return one row for all of `buckets`."""
-    return merge(buckets, np.zeros(1, np.intp))
+def merged_by(rows: Buckets, number: int) -> Buckets:
+    """Return one row for every so many rows."""
+    return merge(rows, np.arange(0, len(rows), number))
 
 
-def pack_points(points: Points) -> bytes:
+def pack_points(points: Points) -> Packed:
     """Return the packed columns of `points`."""
-    return _with_size(pack_columns([points.steps, points.times_ms])) + pack_columns([points.values])
+    return Packed(pack_places(points), pack_values(points))
 
 
-def unpack_points(packed: Sequence[bytes], counts: Sequence[int]) -> Points:
+def pack_places(points: Points) -> bytes:
+    return pack_columns([points.steps, points.times_ms])
+
+
+def pack_values(points: Points) -> bytes:
+    return pack_columns([points.values])
+
+
+def unpack_points(packed: Sequence[Packed], counts: Sequence[int]) -> Points:
     """Return the points of several `pack_points`, in order, each with its count."""
     if not packed:
         return make_points([], [], [])
-    sizes = [_SIZE.size + _size(each) for each in packed]
-    places = [each[_SIZE.size : size] for each, size in zip(packed, sizes, strict=True)]
-    steps, times_ms = unpack_columns(places, 2, counts)
-    (values,) = unpack_columns([each[size:] for each, size in zip(packed, sizes, strict=True)], 1, counts)
+    steps, times_ms = unpack_columns([each.places for each in packed], 2, counts)
+    (values,) = unpack_columns([each.values for each in packed], 1, counts)
     return Points(steps, times_ms, values)
 
 
-def pack_buckets(own: Buckets, group: Buckets | None = None) -> bytes:
-    """Return the summaries of a chunk, and of its group of chunks where it is the last of one."""
-    return _with_size(_pack_table(own)) + (_pack_table(group) if group is not None else b"")
+def pack_buckets(rows: Buckets) -> Packed:
+    """Return the packed summaries of a chunk, or of a group of chunks."""
+    return Packed(pack_bucket_places(rows), pack_bucket_values(rows))
 
 
-def unpack_buckets(packed: Sequence[bytes], counts: Sequence[int]) -> Buckets:
+def pack_bucket_places(rows: Buckets) -> bytes:
+    return pack_columns([
+        rows.first_steps, rows.last_steps - rows.first_steps, rows.first_ms, rows.last_ms - rows.first_ms,
+    ])  # fmt: skip
+
+
+def pack_bucket_values(rows: Buckets) -> bytes:
+    mean = rows.mean
+    if is_float32(rows.minimum) and is_float32(rows.maximum):
+        mean = mean.astype(np.float32).astype(np.float64)
+    return pack_columns([rows.minimum, rows.maximum, mean, rows.last, rows.nonfinite, rows.kinds])
+
+
+def unpack_buckets(packed: Sequence[Packed], counts: Sequence[int]) -> Buckets:
     """Return the summaries of several chunks of `counts` points, in order."""
     rows = [-(-count // BUCKET_POINTS) for count in counts]
     per_row = np.full(sum(rows), BUCKET_POINTS, np.int64)
     last = np.cumsum(rows, dtype=np.intp) - 1
     per_row[last] = np.asarray(counts, np.int64) - BUCKET_POINTS * (np.asarray(rows, np.int64) - 1)
-    start = _SIZE.size
-    return _unpack_tables([each[start : start + _size(each)] for each in packed], rows, per_row)
+    return _unpack_rows(packed, rows, per_row)
 
 
-def unpack_groups(packed: Sequence[bytes]) -> Buckets:
-    """Return the summaries of the 64 chunks of each group, from the last chunk of each."""
-    tables = [each[_SIZE.size + _size(each) :] for each in packed]
-    per_row = np.full(GROUP_CHUNKS * len(packed), CHUNK_POINTS, np.int64)
-    return _unpack_tables(tables, [GROUP_CHUNKS] * len(packed), per_row)
+def unpack_groups(packed: Sequence[Packed], row_points: int) -> Buckets:
+    """Return the summaries of several groups, in order: one row for so many points, FINE_POINTS or COARSE_POINTS."""
+    rows = GROUP_POINTS // row_points
+    return _unpack_rows(packed, [rows] * len(packed), np.full(rows * len(packed), row_points, np.int64))
 
 
-def _with_size(packed: bytes) -> bytes:
-    return _SIZE.pack(len(packed)) + packed
-
-
-def _size(packed: bytes) -> int:
-    return int.from_bytes(packed[: _SIZE.size], "little")
-
-
-def _pack_table(rows: Buckets) -> bytes:
-    mean = rows.mean
-    if is_float32(rows.minimum) and is_float32(rows.maximum):
-        mean = mean.astype(np.float32).astype(np.float64)
-    return pack_columns([
-        rows.first_steps, rows.last_steps - rows.first_steps, rows.first_ms, rows.last_ms - rows.first_ms,
-        rows.minimum, rows.maximum, mean, rows.last, rows.nonfinite, rows.kinds,
-    ])  # fmt: skip
-
-
-def _unpack_tables(tables: Sequence[bytes], rows: Sequence[int], counts: Ints) -> Buckets:
-    if not tables:
+def _unpack_rows(packed: Sequence[Packed], rows: Sequence[int], counts: Ints) -> Buckets:
+    if not packed:
         return join_buckets([])
-    columns = unpack_columns(tables, 10, rows)
-    first_steps, steps, first_ms, spans, minimum, maximum, mean, last, nonfinite, kinds = columns
+    first_steps, steps, first_ms, spans = unpack_columns([each.places for each in packed], 4, rows)
+    minimum, maximum, mean, last, nonfinite, kinds = unpack_columns([each.values for each in packed], 6, rows)
     return Buckets(
         first_steps, first_steps + steps, first_ms, first_ms + spans, minimum, maximum, mean, last, counts,
         nonfinite, kinds, _odd_steps(first_steps, kinds),

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,36 +27,47 @@ _DIFFERENCES, _DISTANCES = range(4), range(6, 9)
 _FLOAT32, _FLOAT64 = 4, 5
 # The lower half of a code is the type; the upper half is 0, or 1 more than the decimals of what is a float.
 _CODE_BITS = 4
-_HEAD = struct.Struct("<BBq")
 _SUM = struct.Struct("<I")
-_HEAD_TYPE = np.dtype([("code", "u1"), ("plain", "u1"), ("first", "<i8")])
+# The CRC-32 of anything that its own CRC-32 follows.
+_SUM_OF_SUMMED = 0x2144DF1C
 MOST_DECIMALS = 6
 LARGEST_DECIMAL = 2**52
 # Of a column the first few tell whether its values are short decimals.
 LOOKED_AT_FIRST = 16
 # What Huffman's code leaves of a plane, as a part: above that it is stored as it is.
 RANDOM_FROM = 0.93
+# Bytes of a plane below which that is not asked.
+FEW = 1024
+# Deflating fewer bytes saves less than it costs whoever reads hundreds of such columns.
+TINY = 16
 # Level 4 with Z_FILTERED takes no match that is shorter than what Huffman's code makes of it.
 LEVEL, WINDOW_BITS, MEMORY_LEVEL = 4, -15, 9
 
 
 def pack_columns(columns: Sequence[Column]) -> bytes:
-    """Return the packed columns, which are equally long."""
-    heads = [bytes((FORMAT,))]
+    """Return the packed columns, which are equally long.
+
+    That is FORMAT, a code for each column, a mask of its plain planes for each, the first value of each, the plain
+    planes, the others deflated, and the CRC-32 of all.
+    """
+    codes, masks = bytearray((FORMAT,)), bytearray()
+    firsts: list[int] = []
     plain: list[bytes] = []
     squeezed: list[bytes] = []
     for column in columns:
         code, first, stored = _narrow(column)
         planes = stored.view(np.uint8).reshape(-1, stored.dtype.itemsize).T
         random = _random_planes(planes, column)
-        heads.append(_HEAD.pack(code, sum(1 << place for place in random), first))
+        codes.append(code)
+        masks.append(sum(1 << place for place in random))
+        firsts.append(first)
         for place, plane in enumerate(planes):
             (plain if place in random else squeezed).append(plane.tobytes())
     body = b"".join(squeezed)
     if body:
         deflate = zlib.compressobj(LEVEL, zlib.DEFLATED, WINDOW_BITS, MEMORY_LEVEL, zlib.Z_FILTERED)
         body = deflate.compress(body) + deflate.flush()
-    packed = b"".join((*heads, *plain, body))
+    packed = b"".join((codes, masks, np.asarray(firsts, "<i8").tobytes(), *plain, body))
     return packed + _SUM.pack(zlib.crc32(packed))
 
 
@@ -66,15 +77,15 @@ def unpack_columns(packed: Sequence[bytes], columns: int, counts: Sequence[int])
     Those with the same types and length are unpacked at once: a chart reads hundreds, and each costs a dozen
     calls of NumPy otherwise. Raises `ValueError` if something is damaged, or was packed by another version.
     """
-    head_size = 1 + columns * _HEAD.size
-    alike: dict[tuple[bytes, bytes, int], list[int]] = {}
+    if any(zlib.crc32(each) != _SUM_OF_SUMMED or each[0] != FORMAT for each in packed):
+        raise ValueError("the columns are damaged, or were packed by another version")
+    alike: dict[tuple[bytes, int], list[int]] = {}
     for place, (each, count) in enumerate(zip(packed, counts, strict=True)):
-        _check(each)
-        codes, masks = each[1 : head_size : _HEAD.size], each[2 : head_size : _HEAD.size]
-        alike.setdefault((codes, masks, count), []).append(place)
+        alike.setdefault((each[1 : 1 + 2 * columns], count), []).append(place)
     ends = np.cumsum(counts, dtype=np.intp)
     joined: list[NDArray[Any]] = [np.zeros(0)] * columns
-    for (codes, masks, count), places in alike.items():
+    for (form, count), places in alike.items():
+        codes, masks = form[:columns], form[columns:]
         found = _unpack_alike([packed[place] for place in places], codes, masks, count)
         if len(alike) == 1:
             return [column.ravel() for column in found]
@@ -86,38 +97,23 @@ def unpack_columns(packed: Sequence[bytes], columns: int, counts: Sequence[int])
     return joined
 
 
-def _check(packed: bytes) -> None:
-    if packed[:1] != bytes((FORMAT,)):
-        raise ValueError("it was packed by another version")
-    whole = memoryview(packed)
-    if len(packed) <= _SUM.size or _SUM.unpack(whole[-_SUM.size :])[0] != zlib.crc32(whole[: -_SUM.size]):
-        raise ValueError("it is damaged")
-
-
 def _unpack_alike(packed: Sequence[bytes], codes: bytes, masks: bytes, count: int) -> list[NDArray[Any]]:
     """Return the columns of what has the same types, the same plain planes and the same length, a row for each."""
-    number, head_size = len(packed), 1 + len(codes) * _HEAD.size
+    number, firsts_at, plain_at = len(packed), 1 + 2 * len(codes), 1 + 10 * len(codes)
     widths = [np.dtype(_TYPES[code & 15]).itemsize for code in codes]
-    plain_size = count * sum(mask.bit_count() for mask in masks)
-    body_at = head_size + plain_size
-    heads = np.frombuffer(b"".join(each[1:head_size] for each in packed), _HEAD_TYPE)
-    firsts = heads["first"].reshape(number, len(codes))
-    plain = np.frombuffer(b"".join(each[head_size:body_at] for each in packed), np.uint8).reshape(number, -1, count)
-    squeezed = plain[:, :0]
-    if plain_size < count * sum(widths):
-        bodies = b"".join(zlib.decompress(memoryview(each)[body_at : -_SUM.size], WINDOW_BITS) for each in packed)
-        squeezed = np.frombuffer(bodies, np.uint8).reshape(number, -1, count)
+    body_at = plain_at + count * sum(mask.bit_count() for mask in masks)
+    even = np.frombuffer(b"".join(each[:body_at] for each in packed), np.uint8).reshape(number, body_at)
+    firsts = np.ascontiguousarray(even[:, firsts_at:plain_at]).view("<i8")
+    plain = iter(even[:, plain_at:].reshape(number, -1, count).swapaxes(0, 1) if body_at > plain_at else ())
+    squeezed: Iterator[Bytes] = iter(())
+    if body_at - plain_at < count * sum(widths):
+        bodies = b"".join([zlib.decompress(memoryview(each)[body_at : -_SUM.size], WINDOW_BITS) for each in packed])
+        squeezed = iter(np.frombuffer(bodies, np.uint8).reshape(number, -1, count).swapaxes(0, 1))
     found = []
-    plain_at = squeezed_at = 0
     for column, (code, mask, width) in enumerate(zip(codes, masks, widths, strict=True)):
         stored = np.empty((number, count, width), np.uint8)
         for place in range(width):
-            if mask >> place & 1:
-                stored[:, :, place] = plain[:, plain_at]
-                plain_at += 1
-            else:
-                stored[:, :, place] = squeezed[:, squeezed_at]
-                squeezed_at += 1
+            stored[:, :, place] = next(plain if mask >> place & 1 else squeezed)
         found.append(_widen(stored.view(_TYPES[code & 15]).reshape(number, count), code, firsts[:, column]))
     return found
 
@@ -208,7 +204,13 @@ def _are_equal(one: NDArray[Any], two: NDArray[Any]) -> bool:
 
 def _random_planes(planes: Bytes, column: Column) -> list[int]:
     """Return the places of the planes that zlib would not shrink."""
-    count = planes.shape[1]
+    width, count = planes.shape
+    if count < TINY:
+        return list(range(width))
+    if count < FEW:
+        # Too few to tell for each plane; and columns of the same form are unpacked at once.
+        varied = column.dtype.kind == "f" and width >= 4 and 2 * len(np.unique(planes[0])) > count
+        return list(range(width - 2)) if varied else []
     random = [place for place, plane in enumerate(planes) if _entropy(plane) > RANDOM_FROM * np.log2(min(count, 256))]
     # Where values repeat, as in a cycle of learning rates, zlib finds them.
     if random and 2 * len(np.unique(column)) <= count:

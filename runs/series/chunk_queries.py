@@ -1,0 +1,162 @@
+"""What charts read of chunks, in SQL: a chart is a few statements, and building them by the ORM takes as long as these.
+
+Each function is one statement, two if an extent is given. Blobs are read only of the level that is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from django.db import connection
+
+from runs.series.packing.chunks import CHUNK_POINTS, GROUP_CHUNKS, Packed
+
+Key = tuple[int, int, int]  # series, attempt, lap
+# Stretches of chunks that are named one by one in a query.
+MOST_GAPS = 100
+ROWS_A_READ = 256
+
+_PLACED = 'FROM "runs_chunk" c JOIN "runs_chunkplaces" p ON p."id" = c."places_id"'
+# The condition of the index of closing chunks, and of that of first ones, stand in the text: SQLite takes no parameter.
+_LAPS = """
+SELECT f."series_id", f."attempt", f."lap", f."first_step", l."index", l."count"
+FROM "runs_chunk" f JOIN "runs_chunk" l ON l."series_id" = f."series_id" AND l."attempt" = f."attempt"
+AND l."lap" = f."lap" AND l."index" = (SELECT MAX(m."index") FROM "runs_chunk" m
+WHERE m."series_id" = f."series_id" AND m."attempt" = f."attempt" AND m."lap" = f."lap")
+WHERE f."index" = 0 AND """
+_IN_NO_GROUP = f"""NOT EXISTS (SELECT 1 FROM "runs_chunk" g WHERE g."series_id" = c."series_id"
+AND g."attempt" = c."attempt" AND g."lap" = c."lap" AND g."closes_group"
+AND g."index" = c."index" - c."index" %% {GROUP_CHUNKS} + {GROUP_CHUNKS - 1})"""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A part of a WHERE clause about the rows `c`, with its parameters."""
+
+    text: str
+    parameters: Sequence[Any] = field(default=())
+
+    def __and__(self, other: Condition) -> Condition:
+        return Condition(f"{self.text} AND {other.text}", [*self.parameters, *other.parameters])
+
+
+@dataclass(frozen=True, slots=True)
+class Lap:
+    """The chunks of a series in one lap: where they begin and end, and how many points they have."""
+
+    key: Key
+    first_step: int
+    low: int
+    high: int
+    points: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A chunk of `count` points: what is packed are its points, its buckets or the summaries of its group."""
+
+    key: Key
+    index: int
+    count: int
+    packed: Packed
+    first_step: int
+    last_step: int
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesHead:
+    """What a chart says of a series itself."""
+
+    pk: int
+    name: str
+    axis: str
+
+
+def series_of(run_id: int, names: Iterable[str] | None) -> list[SeriesHead]:
+    """Return the series of a run, or those of `names` that it has, in the order in which they began."""
+    chosen = Condition('c."run_id" = %s', [run_id])
+    if names is not None:
+        chosen &= is_one_of("name", names)
+    text = f'SELECT c."id", c."name", c."axis" FROM "runs_series" c WHERE {chosen.text} ORDER BY c."id"'
+    return [SeriesHead(*row) for row in _rows(text, chosen.parameters)]
+
+
+def is_one_of(column: str, values: Iterable[int] | Iterable[str]) -> Condition:
+    chosen = list(values)
+    return Condition(f'c."{column}" IN ({", ".join(["%s"] * len(chosen))})', chosen) if chosen else Condition("1 = 0")
+
+
+def laps(series_ids: Sequence[int]) -> list[Lap]:
+    """Return the laps of several series. All chunks but the last of each are full."""
+    chosen = is_one_of("series_id", series_ids)
+    rows = _rows(_LAPS + chosen.text.replace("c.", "f."), chosen.parameters)
+    return [
+        Lap((series_id, attempt, lap), first, 0, last, last * CHUNK_POINTS + count)
+        for series_id, attempt, lap, first, last, count in rows
+    ]
+
+
+def laps_within(series_ids: Sequence[int], extent: Condition) -> list[Lap]:
+    """Return of the laps of several series what lies in an extent; `first_step` is that of the extent."""
+    chosen = is_one_of("series_id", series_ids) & extent
+    rows = _rows(
+        'SELECT c."series_id", c."attempt", c."lap", MIN(c."first_step"), MIN(c."index"), MAX(c."index"), '
+        f'SUM(c."count") FROM "runs_chunk" c WHERE {chosen.text} GROUP BY c."series_id", c."attempt", c."lap"',
+        chosen.parameters,
+    )
+    return [Lap((row[0], row[1], row[2]), row[3], row[4], row[5], int(row[6])) for row in rows]
+
+
+def parts(level: str, chosen: Condition, order: str = "") -> Iterator[Part]:
+    """Yield the chosen chunks with their columns of `level`: "points", "buckets", "fine" or "coarse"."""
+    rows = _rows(
+        f'SELECT c."series_id", c."attempt", c."lap", c."index", c."count", c."first_step", c."last_step", '
+        f'p."{level}", c."{level}" {_PLACED} WHERE {chosen.text} {order}',
+        chosen.parameters,
+    )
+    for series_id, attempt, lap, index, count, first, last, places, values in rows:
+        yield Part((series_id, attempt, lap), index, count, Packed(bytes(places), bytes(values)), first, last)
+
+
+def neighbours(found: Iterable[Part]) -> Iterator[list[Part]]:
+    """Yield chunks that follow one another in a lap together, in the order in which they come."""
+    stretch: list[Part] = []
+    for part in found:
+        if stretch and (part.key, part.index) != (stretch[-1].key, stretch[-1].index + 1):
+            yield stretch
+            stretch = []
+        stretch.append(part)
+    if stretch:
+        yield stretch
+
+
+def groups(level: str, series_ids: Sequence[int], low: int, high: int) -> Iterator[Part]:
+    """Yield the chunks that close groups between two indexes, in order, with the summaries of their groups."""
+    between = Condition('c."closes_group" AND c."index" >= %s AND c."index" <= %s', [low, high])
+    order = 'ORDER BY c."series_id", c."attempt", c."lap", c."index"'
+    return parts(level, is_one_of("series_id", series_ids) & between, order)
+
+
+def loose(spans: Mapping[Key, tuple[int, int]], closed: Mapping[Key, Sequence[int]]) -> Condition:
+    """Return the condition of chunks that are in no whole group: mostly the last few of each lap."""
+    gaps: list[tuple[Key, int, int]] = []
+    for key, (low, high) in spans.items():
+        edges = [low - low % GROUP_CHUNKS - GROUP_CHUNKS, *closed.get(key, ()), high + 1]
+        gaps += [(key, one + GROUP_CHUNKS, two) for one, two in pairwise(edges) if one + GROUP_CHUNKS < two]
+    if not gaps:
+        return Condition("1 = 0")
+    if len(gaps) > MOST_GAPS:
+        return is_one_of("series_id", {series_id for series_id, *_ in spans}) & Condition(_IN_NO_GROUP)
+    one = '(c."series_id" = %s AND c."attempt" = %s AND c."lap" = %s AND c."index" >= %s AND c."index" < %s)'
+    parameters = [number for key, first, end in gaps for number in (*key, first, end)]
+    return Condition(f"({' OR '.join([one] * len(gaps))})", parameters)
+
+
+def _rows(text: str, parameters: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(text, parameters)
+        while rows := cursor.fetchmany(ROWS_A_READ):
+            yield from rows

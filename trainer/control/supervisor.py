@@ -38,6 +38,7 @@ from steersman.agent.supervise.collector import collect_rarely
 from steersman.agent.supervise.forced_exit import AWAY, RECORD_END_TIMEOUT_S, ForcedExit
 from steersman.agent.supervise.heartbeat import HeartbeatThread
 from steersman.agent.supervise.interrupts import Interrupts
+from steersman.agent.supervise.posting import Posting
 from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_FENCED, EXIT_FINISHED, EXIT_INTERRUPTED
 from steersman.files.mailbox import Mailbox
 from steersman.messages.errors import one_line
@@ -100,7 +101,8 @@ class Supervisor:
         self._mailbox = Mailbox(folder)
         self._mailbox.settle()
         self._outcomes = self._mailbox.outcomes
-        self._dispatch = CommandDispatch(lease, self._mailbox, group, interrupts, display)
+        self._posting = Posting(self._mailbox, interrupts, display.say)
+        self._dispatch = CommandDispatch(lease, self._posting, group, interrupts)
         self._wake = threading.Event()
         self._heart = HeartbeatThread(self._mailbox, self._tell_of_life)
         self._stall = StallReport(attached, settings.STEERSMAN_STALLED_S)
@@ -117,7 +119,7 @@ class Supervisor:
         self._last_console = 0.0
         self._folding = Folding(lease.run_id)
         self._database = DatabaseState(lease.run_id)
-        self._forced_exit = ForcedExit(interrupts, group, lambda: self._ticked_at, self._dispatch.post_stop)
+        self._forced_exit = ForcedExit(interrupts, group, lambda: self._ticked_at, self._posting.post_stop)
         self._deaf = DeafTraining(lease, folder, self._mailbox, group, self._warn)
 
     def _attach(self) -> Attached:
@@ -186,9 +188,9 @@ class Supervisor:
             heartbeat_due = now - self._last_heartbeat >= HEARTBEAT_INTERVAL_S
             self._dispatch.dispatch(heartbeat_due)
             self._deaf.look(now, self._stall.watch.allowed_s)
-            if self._dispatch.ended_by:
+            if self._posting.ended_by:
                 self._deaf.end(PROCESS_IS_ENDED, now)
-            elif self._dispatch.stop_is_ignored(self._stall.watch.allowed_s):
+            elif self._posting.stop_is_ignored(self._stall.watch.allowed_s):
                 # Without a supervisor SIGTERM would have ended it.
                 self._deaf.end(SIGTERM_IS_IGNORED, now)
             push_due = now - self._last_store >= settings.STEERSMAN_PUSH_MS / 1000 or self._outcome_waits()
@@ -306,8 +308,8 @@ class Supervisor:
         self._wait_for_database(lambda: self._console_keeping.bound_text(ended=True))
         self._console_keeping.end()
         self.display.end(self.progress, end)
-        if self._dispatch.ended_by:
-            self.display.say(f"ended by {self._dispatch.ended_by}")
+        if self._posting.ended_by:
+            self.display.say(f"ended by {self._posting.ended_by}")
         if self.interrupts.stops >= 2:
             return EXIT_INTERRUPTED
         if end.outcome == RunState.FAILED:

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ from steersman.agent.journals.consoles import Consoles
 from steersman.agent.journals.empty_record import reproach
 from steersman.agent.journals.merged import Journals
 from steersman.agent.journals.supervisor_deaths import CarefulReader
+from steersman.agent.launch.ended_file import record_ended
 from steersman.agent.launch.given_devices import device_there
 from steersman.agent.launch.worker_group import WorkerGroup
 from steersman.agent.machine.out_of_memory import OomKills
@@ -41,6 +43,7 @@ from steersman.agent.supervise.interrupts import Interrupts
 from steersman.agent.supervise.posting import Posting
 from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_FENCED, EXIT_FINISHED, EXIT_INTERRUPTED
 from steersman.files.mailbox import Mailbox
+from steersman.messages.ended import Ended
 from steersman.messages.errors import one_line
 from steersman.messages.reports import Attached, Line
 from steersman.records.kinds import PointRecord
@@ -51,7 +54,7 @@ from trainer.control.console_keeping import ConsoleKeeping
 from trainer.control.database_state import DatabaseReplaced, DatabaseState
 from trainer.control.deaf_training import DeafTraining
 from trainer.control.display import Display
-from trainer.control.exit_status import judge_end, name_rank, redacted
+from trainer.control.exit_status import judge, name_rank, redacted
 from trainer.control.restart import conclude, ending_commands
 from trainer.control.sampling import Sampling
 
@@ -296,13 +299,14 @@ class Supervisor:
 
     def _finish(self) -> int:
         """Store what the worker left, record how it ended, and return the exit code."""
+        ended = self._note_end()
         self._wait_for_database(self._dispatch.record_signals)
         self._tell_of_silence()
         self._wait_for_database(self._store_rest)
         self._alerts.finish()
         self._pending_lines += self._alerts.take_lines()
         self._wait_for_database(self._store_rest)
-        end = self._wait_for_database(self._judge_end)
+        end = self._wait_for_database(lambda: self._judge_end(ended))
         self._wait_for_database(lambda: conclude(self.lease, end))
         self._wait_for_database(self._folding.fold_all_but_the_newest)
         self._wait_for_database(lambda: self._console_keeping.bound_text(ended=True))
@@ -357,20 +361,32 @@ class Supervisor:
                 raise DatabaseGone
             time.sleep(DATABASE_PAUSE_S)
 
-    def _judge_end(self) -> AttemptEnd:
+    def _note_end(self) -> Ended:
+        """Return how the training has ended, written down: the database may be away for longer than this process."""
         worker = self.group.root_cause()
-        end_record = self.group.end_record(worker) or (self.progress.end if worker.rank == 0 else None)
-        last_line = self._redactor.text(self._consoles.last_line(worker.rank))
-        stopped = self.interrupts.stops >= 1 or self._stop_was_applied()
-        end = judge_end(
-            worker.code,
-            end_record,
+        ended = Ended(
+            rank=worker.rank,
+            code=worker.code,
+            stopped=self.interrupts.stops >= 1,
             interrupted=self.interrupts.stops >= 2,
-            stopped=stopped,
-            ended=bool(ending_commands(self.lease)),
-            last_line=last_line,
             oom_kill=self._oom_kills.has_killed(),
+            last_line=self._redactor.text(self._consoles.last_line(worker.rank)),
         )
+        try:
+            record_ended(self.folder, ended)
+        except OSError as error:
+            logger.warning("how the training ended is not written down (%s)", error.strerror)
+        return ended
+
+    def _judge_end(self, ended: Ended) -> AttemptEnd:
+        worker = self.group.workers[ended.rank]
+        ended = replace(
+            ended,
+            stopped=self.interrupts.stops >= 1 or self._stop_was_applied(),
+            interrupted=self.interrupts.stops >= 2,
+        )
+        end_record = self.group.end_record(worker) or (self.progress.end if worker.rank == 0 else None)
+        end = judge(ended, end_record, by_command=bool(ending_commands(self.lease)))
         if len(self.group.workers) > 1:
             end = name_rank(end, worker.rank)
         return redacted(end, self._redactor)

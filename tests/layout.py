@@ -64,7 +64,9 @@ RULES = {
         "steersman steersman.files steersman.messages steersman.values", "psutil pynvml", AGENT
     ),
     "steersman.agent.journals": rule("steersman.files steersman.messages steersman.records", never=AGENT),
-    "steersman.agent.supervise": rule("steersman steersman.files steersman.records", "psutil", AGENT),
+    "steersman.agent.supervise": rule(
+        "steersman steersman.files steersman.messages steersman.records", "psutil", AGENT
+    ),
     "steersman.agent.reporting": rule(
         "steersman.agent.journals steersman.agent.machine steersman.agent.supervise steersman.files "
         "steersman.messages steersman.records steersman.values",
@@ -80,9 +82,6 @@ RULES = {
     "runs.outage": rule("runs.recording", "django", WEB),
     "runs.series.packing": rule("", "numpy", f"{WEB} django msgspec"),
     "runs.series": rule("runs.models runs.protocol runs.series.packing", "django channels msgspec numpy", WEB),
-    "runs.recording.record_side": rule(
-        f"{RECORD} runs.series steersman steersman.messages steersman.records", "django msgspec", WEB
-    ),
     "runs.pruning": rule(f"{RECORD} runs.series.* steersman steersman.files", "django numpy", WEB),
     "runs.selection": rule(RECORD, "django", WEB),
     "runs.access": rule(RECORD, "django msgspec cryptography axes", WEB),
@@ -92,6 +91,9 @@ RULES = {
     "runs.audit": rule(f"{RECORD} runs.access runs.sign_in runs.series", "django allauth", WEB),
     "runs.queueing": rule(f"{RECORD} runs.access", "django", WEB),
     "runs.commands": rule(f"{RECORD} runs.access steersman", "django msgspec", WEB),
+    "runs.recording.record_side": rule(
+        f"{RECORD} runs.commands runs.series steersman steersman.messages steersman.records", "django msgspec", WEB
+    ),
     "runs.metrics": rule(f"{RECORD} runs.access runs.outage", "django channels msgspec prometheus_client", WEB),
     "runs.live": rule(
         f"{RECORD} runs.access runs.commands runs.metrics runs.outage",

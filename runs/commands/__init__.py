@@ -1,5 +1,5 @@
 """Commands of people: recording one, parsing a typed one, wording it, replaying those of a run.
 
 Imports `runs.access`, `runs.recording` and below. Kinds of commands: `runs.protocol.commands`. Delivery to a
-training: `trainer.control.command_dispatch`.
+training: `runs.recording.record_side.orders`.
 """

@@ -30,9 +30,9 @@ from runs.recording.lifecycle import (
     open_attempt,
     open_commands,
 )
+from runs.recording.record_side.orders import as_post
 from steersman.knobs import Knob
 from steersman.spec import ValueSpec
-from trainer.control.command_dispatch import as_posted
 
 pytestmark = pytest.mark.django_db
 RATE = ValueSpec("rate", "float", minimum=0.0, maximum=1.0)
@@ -322,10 +322,9 @@ def test_a_host_whose_clock_is_hours_ahead_expires_nothing(lease: Lease, monkeyp
     expire_commands(lease.run_id)
     command.refresh_from_db()
     assert command.state == CommandState.SENT and deliver_command(lease, command)
-    posted = as_posted(command)
-    assert posted.expires_monotonic_s is not None
-    assert 0.0 < posted.expires_monotonic_s - time.monotonic() <= 60.0
-    assert as_posted(send(lease.run_id, "pause")).expires_monotonic_s is None
+    left_s = as_post(command).expires_in_s
+    assert left_s is not None and 0.0 < left_s <= 60.0
+    assert as_post(send(lease.run_id, "pause")).expires_in_s is None
 
 
 def test_open_commands_end_with_the_attempt(lease: Lease) -> None:

@@ -226,6 +226,21 @@ def test_it_takes_over_at_once_from_a_dead_holder_and_keeps_what_it_left(offline
     assert steps == list(range(1, len(steps) + 1)) and len(steps) > seen + 10
 
 
+def test_how_a_training_ended_is_known_although_its_supervisor_was_killed_before_it_could_store_that(offline_stack):
+    run_id, supervisor, worker = start_endless(offline_stack)
+    folder = offline_stack.data / "runs" / str(run_id) / "attempts" / "1"
+    with write_locked(offline_stack, run_id):
+        os.kill(worker, signal.SIGSEGV)
+        wait_for((folder / "ended.json").exists, "the end to be written down while the database is away")
+        supervisor.kill()
+        supervisor.wait()
+    assert run_row(offline_stack, run_id)["state"] == "running"
+    result = offline_stack.manage("train", "--run-id", str(run_id), "--quiet", "--", SHORT, "2", check=False)
+    assert result.returncode == 0, result.stderr
+    first, _ = rows(offline_stack, "SELECT * FROM runs_attempt WHERE run_id = ? ORDER BY number", run_id)
+    assert (first["outcome"], first["signal"]) == ("failed", "SIGSEGV")
+
+
 def test_an_owner_that_was_fenced_out_writes_nothing_more_and_exits_4(offline_stack):
     run_id, supervisor, worker = start_endless(offline_stack)
     suspend_between_writes(offline_stack, run_id, supervisor.pid)

@@ -38,6 +38,7 @@ from runs.recording.lifecycle import (
     open_commands,
     renew_lease,
 )
+from runs.recording.record_side.orders import as_post
 from runs.recording.record_side.store import RecordSide
 from runs.recording.status import announce_status
 from runs.series import storage
@@ -54,7 +55,6 @@ from steersman.messages.reports import Line
 from steersman.run import Run as Client
 from steersman.run import worker_lock_path
 from tests.support.stored_points import float32
-from trainer.control.command_dispatch import as_posted
 from trainer.control.deaf_training import NOT_LOOKING
 from trainer.control.restart import conclude
 
@@ -347,7 +347,7 @@ class RecordedRun:
         expire_commands(self.pk)
         for command in open_commands(self.pk):
             if command.state == "sent" and deliver_command(training.lease, command):
-                training.mailbox.post(as_posted(command))
+                training.mailbox.post(as_post(command).command)
         training.client._take_commands()
         self.store()
 

@@ -16,9 +16,11 @@ from runs.models import JournalOffset, Project, Run, StoredEvent
 from runs.recording.lifecycle import Holder, open_attempt
 from runs.recording.liveness import life_after
 from steersman.agent.journals.tail import last_record
+from steersman.agent.launch.ended_file import record_ended
 from steersman.agent.supervise.interrupts import Interrupts
 from steersman.files.journal import JournalWriter, segment_path
 from steersman.files.mailbox import Mailbox
+from steersman.messages.ended import Ended
 from steersman.records.kinds import EndRecord, NoteRecord
 from steersman.silence import OrphanWatch
 from tests.control.test_train import is_gone
@@ -81,6 +83,27 @@ def test_an_end_that_was_read_before_its_reader_died_is_not_forgotten(db: None, 
     size = segment_path(tmp_path, 0, 0).stat().st_size
     JournalOffset.objects.create(attempt_id=lease.attempt_id, offset=size, next_number=1)
     assert store_leftovers(lease, tmp_path).outcome == "finished"
+
+
+@pytest.mark.parametrize(
+    ("ended", "found"),
+    [
+        (Ended(rank=0, code=-11), ("failed", None, "SIGSEGV")),
+        (Ended(rank=0, code=3, last_line="out of ideas"), ("failed", 3, "")),
+        (Ended(rank=0, code=0), ("finished", 0, "")),
+        (Ended(rank=0, code=0, stopped=True), ("stopped", 0, "")),
+        (Ended(rank=0, code=-9, interrupted=True), ("stopped", None, "SIGKILL")),
+    ],
+    ids=str,
+)
+def test_an_end_that_only_a_killed_supervisor_saw_is_stored_by_the_next(
+    db: None, tmp_path: Path, ended: Ended, found: tuple[str, int | None, str]
+) -> None:
+    run = Run.objects.create(project=Project.objects.create(name="Lab", slug="lab"), name="one")
+    lease = open_attempt(run.pk, Holder("here", "boot", 1), 0, command_line=[])
+    record_ended(tmp_path, ended)
+    end = store_leftovers(lease, tmp_path)
+    assert (end.outcome, end.exit_code, end.signal) == found and ended.last_line in end.error
 
 
 def test_what_the_dead_left_brings_no_run_back_to_life(db: None, tmp_path: Path) -> None:

@@ -20,9 +20,23 @@ from runs.protocol.causes import (
 from runs.recording.lifecycle import AttemptEnd
 from steersman.agent.machine.out_of_memory import KILLED, blames_killed_child, name_out_of_memory
 from steersman.agent.machine.redactor import Redactor
+from steersman.messages.ended import Ended
 from steersman.records.kinds import EndRecord
 
 LONGEST_ERROR = 500
+
+
+def judge(ended: Ended, end_record: EndRecord | None, *, by_command: bool) -> AttemptEnd:
+    """Return how an attempt ended from what its host side saw; `by_command` is whether a command had it ended."""
+    return judge_end(
+        ended.code,
+        end_record,
+        interrupted=ended.interrupted,
+        stopped=ended.stopped,
+        ended=by_command,
+        last_line=ended.last_line,
+        oom_kill=ended.oom_kill,
+    )
 
 
 def judge_end(

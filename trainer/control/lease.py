@@ -18,6 +18,7 @@ from steersman.agent.folders import attempt_folder, boot_id, close_attempt, host
 from steersman.agent.journals.consoles import Consoles
 from steersman.agent.journals.merged import Journals
 from steersman.agent.journals.supervisor_deaths import CarefulReader
+from steersman.agent.launch.ended_file import recorded_ended
 from steersman.agent.launch.worker_group import WorkerGroup
 from steersman.agent.machine.redactor import Redactor
 from steersman.agent.reporting.reporter import Reporter, StoredProgress
@@ -26,11 +27,12 @@ from steersman.agent.supervise.interrupts import Interrupts
 from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_HELD, EXIT_INTERRUPTED
 from steersman.files.locks import HeldLock, try_lock
 from steersman.files.private import make_private
+from steersman.messages.ended import Ended
 from steersman.messages.errors import one_line
 from steersman.messages.reports import Line
 from trainer.control.console_keeping import ConsoleKeeping
-from trainer.control.exit_status import judge_end, name_rank, redacted
-from trainer.control.restart import conclude
+from trainer.control.exit_status import judge, name_rank, redacted
+from trainer.control.restart import conclude, ending_commands
 
 # `watch` holds the lock for a moment when it looks whether anybody does.
 LOCK_PATIENCE_S = 0.2
@@ -153,7 +155,8 @@ def store_leftovers(lease: Lease, folder: Path) -> AttemptEnd:
         journals.advance(read)
     group = WorkerGroup.adopted(folder, attempt.ranks)
     group.poll_alive()
-    worker = group.root_cause()
+    known = recorded_ended(folder)
+    worker = group.root_cause() if known is None else group.workers[min(known.rank, len(group.workers) - 1)]
     end_record = group.end_record(worker)
     text = "The supervisor of this attempt died with its worker; what they left was stored now."
     line = Line(text, "warning")
@@ -161,7 +164,9 @@ def store_leftovers(lease: Lease, folder: Path) -> AttemptEnd:
     keeping = ConsoleKeeping(lease.run_id, folder, attempt.ranks)
     keeping.bound_text(ended=True)
     keeping.end()
-    end = judge_end(worker.code, end_record, interrupted=False, stopped=False)
+    # Only who started a process gets its exit status: where nobody wrote it down, it is not known.
+    ended = known or Ended(rank=worker.rank, code=worker.code)
+    end = judge(ended, end_record, by_command=known is not None and bool(ending_commands(lease)))
     if attempt.ranks > 1:
         end = name_rank(end, worker.rank)
-    return redacted(replace(end, exit_code=None, signal=""), redactor)
+    return redacted(end if known else replace(end, exit_code=None, signal=""), redactor)

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ from steersman.agent.journals.consoles import Consoles
 from steersman.agent.journals.empty_record import reproach
 from steersman.agent.journals.merged import Journals
 from steersman.agent.journals.supervisor_deaths import CarefulReader
+from steersman.agent.launch.ended_file import record_ended
 from steersman.agent.launch.given_devices import device_there
 from steersman.agent.launch.worker_group import WorkerGroup
 from steersman.agent.machine.out_of_memory import OomKills
@@ -38,8 +40,10 @@ from steersman.agent.supervise.collector import collect_rarely
 from steersman.agent.supervise.forced_exit import AWAY, RECORD_END_TIMEOUT_S, ForcedExit
 from steersman.agent.supervise.heartbeat import HeartbeatThread
 from steersman.agent.supervise.interrupts import Interrupts
+from steersman.agent.supervise.posting import Posting
 from steersman.exit_codes import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_FENCED, EXIT_FINISHED, EXIT_INTERRUPTED
 from steersman.files.mailbox import Mailbox
+from steersman.messages.ended import Ended
 from steersman.messages.errors import one_line
 from steersman.messages.reports import Attached, Line
 from steersman.records.kinds import PointRecord
@@ -50,7 +54,7 @@ from trainer.control.console_keeping import ConsoleKeeping
 from trainer.control.database_state import DatabaseReplaced, DatabaseState
 from trainer.control.deaf_training import DeafTraining
 from trainer.control.display import Display
-from trainer.control.exit_status import judge_end, name_rank, redacted
+from trainer.control.exit_status import judge, name_rank, redacted
 from trainer.control.restart import conclude, ending_commands
 from trainer.control.sampling import Sampling
 
@@ -100,7 +104,8 @@ class Supervisor:
         self._mailbox = Mailbox(folder)
         self._mailbox.settle()
         self._outcomes = self._mailbox.outcomes
-        self._dispatch = CommandDispatch(lease, self._mailbox, group, interrupts, display)
+        self._posting = Posting(self._mailbox, interrupts, display.say)
+        self._dispatch = CommandDispatch(lease, self._posting, group, interrupts)
         self._wake = threading.Event()
         self._heart = HeartbeatThread(self._mailbox, self._tell_of_life)
         self._stall = StallReport(attached, settings.STEERSMAN_STALLED_S)
@@ -117,7 +122,7 @@ class Supervisor:
         self._last_console = 0.0
         self._folding = Folding(lease.run_id)
         self._database = DatabaseState(lease.run_id)
-        self._forced_exit = ForcedExit(interrupts, group, lambda: self._ticked_at, self._dispatch.post_stop)
+        self._forced_exit = ForcedExit(interrupts, group, lambda: self._ticked_at, self._posting.post_stop)
         self._deaf = DeafTraining(lease, folder, self._mailbox, group, self._warn)
 
     def _attach(self) -> Attached:
@@ -186,9 +191,9 @@ class Supervisor:
             heartbeat_due = now - self._last_heartbeat >= HEARTBEAT_INTERVAL_S
             self._dispatch.dispatch(heartbeat_due)
             self._deaf.look(now, self._stall.watch.allowed_s)
-            if self._dispatch.ended_by:
+            if self._posting.ended_by:
                 self._deaf.end(PROCESS_IS_ENDED, now)
-            elif self._dispatch.stop_is_ignored(self._stall.watch.allowed_s):
+            elif self._posting.stop_is_ignored(self._stall.watch.allowed_s):
                 # Without a supervisor SIGTERM would have ended it.
                 self._deaf.end(SIGTERM_IS_IGNORED, now)
             push_due = now - self._last_store >= settings.STEERSMAN_PUSH_MS / 1000 or self._outcome_waits()
@@ -294,20 +299,21 @@ class Supervisor:
 
     def _finish(self) -> int:
         """Store what the worker left, record how it ended, and return the exit code."""
+        ended = self._note_end()
         self._wait_for_database(self._dispatch.record_signals)
         self._tell_of_silence()
         self._wait_for_database(self._store_rest)
         self._alerts.finish()
         self._pending_lines += self._alerts.take_lines()
         self._wait_for_database(self._store_rest)
-        end = self._wait_for_database(self._judge_end)
+        end = self._wait_for_database(lambda: self._judge_end(ended))
         self._wait_for_database(lambda: conclude(self.lease, end))
         self._wait_for_database(self._folding.fold_all_but_the_newest)
         self._wait_for_database(lambda: self._console_keeping.bound_text(ended=True))
         self._console_keeping.end()
         self.display.end(self.progress, end)
-        if self._dispatch.ended_by:
-            self.display.say(f"ended by {self._dispatch.ended_by}")
+        if self._posting.ended_by:
+            self.display.say(f"ended by {self._posting.ended_by}")
         if self.interrupts.stops >= 2:
             return EXIT_INTERRUPTED
         if end.outcome == RunState.FAILED:
@@ -355,20 +361,32 @@ class Supervisor:
                 raise DatabaseGone
             time.sleep(DATABASE_PAUSE_S)
 
-    def _judge_end(self) -> AttemptEnd:
+    def _note_end(self) -> Ended:
+        """Return how the training has ended, written down: the database may be away for longer than this process."""
         worker = self.group.root_cause()
-        end_record = self.group.end_record(worker) or (self.progress.end if worker.rank == 0 else None)
-        last_line = self._redactor.text(self._consoles.last_line(worker.rank))
-        stopped = self.interrupts.stops >= 1 or self._stop_was_applied()
-        end = judge_end(
-            worker.code,
-            end_record,
+        ended = Ended(
+            rank=worker.rank,
+            code=worker.code,
+            stopped=self.interrupts.stops >= 1,
             interrupted=self.interrupts.stops >= 2,
-            stopped=stopped,
-            ended=bool(ending_commands(self.lease)),
-            last_line=last_line,
             oom_kill=self._oom_kills.has_killed(),
+            last_line=self._redactor.text(self._consoles.last_line(worker.rank)),
         )
+        try:
+            record_ended(self.folder, ended)
+        except OSError as error:
+            logger.warning("how the training ended is not written down (%s)", error.strerror)
+        return ended
+
+    def _judge_end(self, ended: Ended) -> AttemptEnd:
+        worker = self.group.workers[ended.rank]
+        ended = replace(
+            ended,
+            stopped=self.interrupts.stops >= 1 or self._stop_was_applied(),
+            interrupted=self.interrupts.stops >= 2,
+        )
+        end_record = self.group.end_record(worker) or (self.progress.end if worker.rank == 0 else None)
+        end = judge(ended, end_record, by_command=bool(ending_commands(self.lease)))
         if len(self.group.workers) > 1:
             end = name_rank(end, worker.rank)
         return redacted(end, self._redactor)

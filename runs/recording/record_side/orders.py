@@ -1,0 +1,84 @@
+"""Which commands the host side of a run is to hand on, and what signals have asked there.
+
+A command is delivered when it is handed to a host side. Whether it reached the training tells the list of what was
+posted: one that did not is handed on again by whoever attaches next, with the seconds that are left, or expires.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from django.db import transaction
+
+from runs.commands.record import record
+from runs.models import Command, CommandState
+from runs.protocol import commands
+from runs.recording.lifecycle import (
+    Lease,
+    complete_command,
+    deliver_command,
+    expire_commands,
+    open_commands,
+    renew_lease,
+    seconds_left,
+)
+from steersman.messages.orders import Asked, EndProcess, Order, Post
+from steersman.records.posted import PostedCommand
+
+NOT_POSTED = "It expired before the training had it."
+
+
+def take_orders(lease: Lease, posted: Collection[str]) -> list[Order]:
+    """Return what the host side is to do now, marked as delivered; `posted` are the commands that its training has.
+
+    Raises `runs.recording.lifecycle.Fenced` if another attempt holds the run.
+    """
+    with transaction.atomic():
+        # Who was overtaken gives up no command of another's.
+        renew_lease(lease)
+        expire_commands(lease.run_id)
+    orders = (_order(lease, command, str(command.pk) in posted) for command in open_commands(lease.run_id))
+    return [order for order in orders if order is not None]
+
+
+def _order(lease: Lease, command: Command, is_posted: bool) -> Order | None:
+    if command.kind == commands.EndProcess.kind:
+        # Not the worker's, which does not look. It is applied once the process is gone.
+        return EndProcess(command.author_name) if deliver_command(lease, command) else None
+    if command.state == CommandState.DELIVERED and is_posted:
+        return None
+    if command.state == CommandState.DELIVERED and _is_late(command):
+        complete_command(command, CommandState.EXPIRED, outcome=NOT_POSTED, only_from=CommandState.DELIVERED)
+        return None
+    # Marked first: what was withdrawn at this moment must not reach the worker.
+    if deliver_command(lease, command) and not is_posted:
+        return as_post(command)
+    return None
+
+
+def _is_late(command: Command) -> bool:
+    left_s = seconds_left(command)
+    return left_s is not None and left_s <= 0
+
+
+def as_post(command: Command) -> Post:
+    """Return a command as the host side takes it."""
+    posted = PostedCommand(
+        id=str(command.pk),
+        command=command.kind,
+        arguments=command.arguments,
+        author=command.author_name,
+        at_step=command.at_step,
+        at_epoch=command.at_epoch,
+        expected_state=command.expected_state,
+        expected_value=command.expected_value,
+    )
+    return Post(posted, seconds_left(command))
+
+
+def record_asked(lease: Lease, asked: Asked) -> None:
+    """Write what a signal asked into the command log, once. Raises `runs.recording.lifecycle.Fenced`."""
+    request = commands.parse_command({"command": asked.command, "arguments": asked.arguments, "id": asked.id})
+    with transaction.atomic():
+        renew_lease(lease)
+        record(lease.run_id, request, author_id=None, author_name=asked.author)

@@ -1,0 +1,27 @@
+"""Keeps how an attempt has ended in a file, so that whoever comes next stores the true end. No Django, no torch.
+
+Only the process that started a training gets its exit status, and it may be killed before the database has it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from steersman.agent.folders import write_whole
+from steersman.messages.ended import Ended
+from steersman.records.typed_json import Malformed, decode, encode
+
+ENDED_FILE = "ended.json"
+
+
+def record_ended(folder: Path, ended: Ended) -> None:
+    """Write down how an attempt has ended. Raises `OSError` where the disk does not take it."""
+    write_whole(folder / ENDED_FILE, encode(ended).decode())
+
+
+def recorded_ended(folder: Path) -> Ended | None:
+    """Return how an attempt has ended, None where nobody wrote it down."""
+    try:
+        return decode(Ended, (folder / ENDED_FILE).read_bytes())
+    except (OSError, Malformed):
+        return None

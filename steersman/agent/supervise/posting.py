@@ -1,0 +1,88 @@
+"""Posts commands in the mailbox of a training, and what signals ask too. No Django, no torch."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from uuid import uuid4
+
+from steersman.agent.supervise.interrupts import Interrupts
+from steersman.files.mailbox import Mailbox
+from steersman.messages.orders import Asked, Order, Post
+from steersman.records.posted import PostedCommand
+
+STOPPING = "Stopping: the step is finished, a checkpoint saved. Press Ctrl-C again to end at once."
+
+
+class Posting:
+    """The commands of one attempt. `posted` are the ids of those that its training has."""
+
+    def __init__(self, mailbox: Mailbox, interrupts: Interrupts, say: Callable[[str], None]) -> None:
+        self._mailbox = mailbox
+        self._interrupts = interrupts
+        self._say = say
+        self.posted = {command.id for command in mailbox.commands() if command.id is not None}
+        # Who wants the process to be ended, "" where nobody does.
+        self.ended_by = ""
+        # What signals asked for, until it stands in the command log.
+        self.asked: list[Asked] = []
+        self._stop_posted = False
+        self._stop_posted_at = 0.0
+        self._outcomes_before_stop = 0
+        self._saves_posted = 0
+        self._lock = threading.Lock()
+
+    def obey(self, order: Order) -> None:
+        """Hand on a command. Raises `OSError` where the disk does not take it."""
+        if not isinstance(order, Post):
+            self.ended_by = order.author
+            return
+        expires = time.monotonic() + order.expires_in_s if order.expires_in_s is not None else None
+        self._post(replace(order.command, expires_monotonic_s=expires))
+
+    @property
+    def signals_wait(self) -> bool:
+        """Whether a signal asks for what the training does not have yet."""
+        return self._wants_stop or self._interrupts.saves > self._saves_posted
+
+    @property
+    def _wants_stop(self) -> bool:
+        return self._interrupts.stops == 1 and not self._stop_posted
+
+    def post_signals(self) -> None:
+        """Hand on what signals ask. Raises `OSError` where the disk does not take it."""
+        if self._wants_stop:
+            self.post_stop()
+            self._say(STOPPING)
+        if self._interrupts.saves > self._saves_posted:
+            self._ask("save_checkpoint", signal.SIGUSR1.name, name="signal")
+            self._saves_posted += 1
+
+    def post_stop(self) -> None:
+        """Ask the training to stop; another thread may do so while the main one waits for the database."""
+        with self._lock:
+            if not self._stop_posted:
+                self._outcomes_before_stop = self._mailbox.outcomes
+                self._ask("stop", self._interrupts.name)
+                self._stop_posted = True
+                self._stop_posted_at = time.monotonic()
+
+    def stop_is_ignored(self, allowed_s: float) -> bool:
+        """Tell whether SIGTERM came, and the training has taken no command for longer than `allowed_s` since."""
+        if not (self._stop_posted and self._interrupts.is_terminated):
+            return False
+        is_late = time.monotonic() - self._stop_posted_at > allowed_s
+        return is_late and self._mailbox.outcomes == self._outcomes_before_stop
+
+    def _ask(self, command: str, author: str, **arguments: str) -> None:
+        asked = Asked(str(uuid4()), command, author, dict(arguments))
+        self._post(PostedCommand(id=asked.id, command=command, arguments=asked.arguments))
+        self.asked.append(asked)
+
+    def _post(self, command: PostedCommand) -> None:
+        self._mailbox.post(command)
+        if command.id is not None:
+            self.posted.add(command.id)

@@ -1,0 +1,39 @@
+"""The messages by which what people, rules and signals ask of a run reaches its training, and is recorded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from steersman.records.posted import PostedCommand
+from steersman.records.typed_json import Json
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A command for the training. It expires `expires_in_s` seconds after the message came, None if it never does.
+
+    What is left is told by the portal's clock, and counted on the host by a clock that nobody sets.
+    """
+
+    command: PostedCommand
+    expires_in_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EndProcess:
+    """The process of the training is to be ended, as `author` asked."""
+
+    author: str
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a signal asked of the training, which has it already: for the command log. `id` is that of the command."""
+
+    id: str
+    command: str
+    author: str
+    arguments: dict[str, Json] = field(default_factory=dict)
+
+
+Order = Post | EndProcess

@@ -1,0 +1,95 @@
+"""A command is handed to each host side until its training has it, or it has expired by the portal's clock."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from django.db.models.functions import Now
+
+from runs.models import Command, CommandState
+from runs.protocol.commands import parse_command
+from runs.recording.lifecycle import Fenced, Holder, Lease, open_attempt
+from runs.recording.record_side.orders import NOT_POSTED, record_asked, take_orders
+from steersman.agent.supervise.interrupts import Interrupts
+from steersman.agent.supervise.posting import Posting
+from steersman.files.mailbox import Mailbox
+from steersman.messages.orders import Asked, EndProcess, Post
+from tests.recording.test_reports import new_lease
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def lease() -> Lease:
+    return new_lease()
+
+
+def ask(lease: Lease, command: str, **fields: object) -> Command:
+    from runs.commands.record import record
+
+    request = parse_command({"command": command, **fields})
+    return record(lease.run_id, request, author_id=None, author_name="Ada")
+
+
+def test_a_command_that_no_training_has_is_handed_to_the_next_host_side_with_the_seconds_that_are_left(lease):
+    never, soon = ask(lease, "pause"), ask(lease, "pause", expires_in_s=60)
+    first = take_orders(lease, ())
+    assert [(order.command.id, order.expires_in_s is None) for order in first if isinstance(order, Post)] == [
+        (str(never.pk), True),
+        (str(soon.pk), False),
+    ]
+    Command.objects.filter(pk=soon.pk).update(expires_at=Now() + timedelta(seconds=20))
+    (again,) = take_orders(lease, {str(never.pk)})
+    assert isinstance(again, Post) and again.command.id == str(soon.pk)
+    assert again.expires_in_s is not None and 0 < again.expires_in_s <= 20
+    assert take_orders(lease, {str(never.pk), str(soon.pk)}) == []
+
+
+def test_a_command_that_no_training_has_expires_by_the_clock_of_the_portal(lease):
+    lost, held = ask(lease, "pause", expires_in_s=60), ask(lease, "pause", expires_in_s=60)
+    assert len(take_orders(lease, ())) == 2
+    Command.objects.filter(run_id=lease.run_id).update(expires_at=Now() - timedelta(seconds=1))
+    assert take_orders(lease, {str(held.pk)}) == []
+    lost.refresh_from_db()
+    held.refresh_from_db()
+    assert (lost.state, lost.outcome) == (CommandState.EXPIRED, NOT_POSTED)
+    # What the training has, the training judges.
+    assert held.state == CommandState.DELIVERED
+
+
+def test_what_a_signal_asked_is_recorded_once(lease, tmp_path: Path):
+    interrupts = Interrupts()
+    said: list[str] = []
+    posting = Posting(Mailbox(tmp_path), interrupts, said.append)
+    assert not posting.signals_wait
+    interrupts.stops, interrupts.name, interrupts.saves = 1, "SIGTERM", 1
+    posting.post_signals()
+    assert not posting.signals_wait and len(said) == 1
+    posting.post_signals()
+    posting.post_stop()
+    assert [command.command for command in Mailbox(tmp_path).commands()] == ["stop", "save_checkpoint"]
+    for asked in posting.asked * 2:
+        record_asked(lease, asked)
+    recorded = Command.objects.filter(run_id=lease.run_id).order_by("sent_at").values_list("kind", "author_name")
+    assert list(recorded) == [("stop", "SIGTERM"), ("save_checkpoint", "SIGUSR1")]
+    # They are in the mailbox already: nothing of them is handed on a second time.
+    assert take_orders(lease, posting.posted) == []
+
+
+def test_a_process_that_is_to_be_ended_is_no_command_of_its_training(lease, tmp_path: Path):
+    mailbox = Mailbox(tmp_path)
+    posting = Posting(mailbox, Interrupts(), print)
+    posting.obey(EndProcess("Ada"))
+    assert posting.ended_by == "Ada" and mailbox.commands() == []
+
+
+def test_an_overtaken_host_side_gets_no_orders(lease):
+    ask(lease, "pause")
+    open_attempt(lease.run_id, Holder("other", "boot", 2), lease.number, command_line=[])
+    with pytest.raises(Fenced):
+        take_orders(lease, ())
+    with pytest.raises(Fenced):
+        record_asked(lease, Asked(str(uuid4()), "stop", "SIGTERM"))

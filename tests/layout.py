@@ -69,7 +69,7 @@ RULES = {
     "runs.models": rule("runs.protocol steersman", "django", WEB),
     "runs.alerts.wording": rule("runs.models runs.protocol runs.alerts steersman", "django", WEB),
     "runs.recording": rule("runs.alerts runs.models runs.protocol steersman", "django channels", WEB),
-    "runs.outage": rule("runs.recording", "django", WEB),
+    "runs.outage": rule("runs.recording steersman.files", "django", WEB),
     "runs.series": rule("runs.models runs.protocol", "django channels msgspec numpy", WEB),
     "runs.pruning": rule(f"{RECORD} runs.series steersman steersman.files", "django numpy", WEB),
     "runs.access": rule(RECORD, "django msgspec cryptography axes", WEB),
@@ -81,7 +81,7 @@ RULES = {
     "runs.commands": rule(f"{RECORD} runs.access steersman", "django msgspec", WEB),
     "runs.metrics": rule(f"{RECORD} runs.access runs.outage", "django channels msgspec prometheus_client", WEB),
     "runs.live": rule(
-        f"{RECORD} runs.access runs.commands runs.metrics runs.outage",
+        f"{RECORD} runs.access runs.commands runs.metrics runs.outage steersman.files",
         "django channels msgspec autobahn",
         "torch psutil pynvml",
     ),

@@ -79,7 +79,7 @@ RULES = {
     "runs.models": rule("runs.protocol steersman", "django", WEB),
     "runs.alerts.wording": rule("runs.models runs.protocol runs.alerts steersman", "django", WEB),
     "runs.recording": rule("runs.alerts runs.models runs.protocol steersman", "django channels", WEB),
-    "runs.outage": rule("runs.recording", "django", WEB),
+    "runs.outage": rule("runs.recording steersman.files", "django", WEB),
     "runs.series.packing": rule("", "numpy", f"{WEB} django msgspec"),
     "runs.series": rule("runs.models runs.protocol runs.series.packing", "django channels msgspec numpy", WEB),
     "runs.pruning": rule(f"{RECORD} runs.series.* steersman steersman.files", "django numpy", WEB),
@@ -96,7 +96,7 @@ RULES = {
     ),
     "runs.metrics": rule(f"{RECORD} runs.access runs.outage", "django channels msgspec prometheus_client", WEB),
     "runs.live": rule(
-        f"{RECORD} runs.access runs.commands runs.metrics runs.outage",
+        f"{RECORD} runs.access runs.commands runs.metrics runs.outage steersman.files",
         "django channels msgspec autobahn",
         "torch psutil pynvml",
     ),

@@ -384,7 +384,12 @@ class CheckpointOut(Schema):
     size_bytes: int
     sha256: str
     metrics: dict[str, float | None]
+    keep: bool = Field(description="Marked by a person: no rule removes it once the run has ended")
     created_at: datetime
+
+
+class KeepIn(Schema):
+    keep: bool = Field(description="Whether no rule may remove the checkpoint once the run has ended")
 
 
 class CheckpointsPage(Schema):

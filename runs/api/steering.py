@@ -16,9 +16,20 @@ from runs.access.roles import operators_only
 from runs.api.callers import caller_of, visible_run, visible_run_and_viewer
 from runs.api.errors import ApiError
 from runs.api.history import attempt_as_wire
-from runs.api.schemas import AttemptsPage, CheckpointsPage, ErrorOut, KnobsPage, PlaceOut, QueueIn, QueueOut
+from runs.api.schemas import (
+    AttemptsPage,
+    CheckpointOut,
+    CheckpointsPage,
+    ErrorOut,
+    KeepIn,
+    KnobsPage,
+    PlaceOut,
+    QueueIn,
+    QueueOut,
+)
 from runs.models import LARGEST_ID, Checkpoint
 from runs.queueing.board import HostBoard, board
+from runs.recording.checkpoints import mark_checkpoint
 from runs.recording.queue import After, NotQueueable, enqueue, home_of
 from runs.recording.queue_places import place_of
 from runs.series.downloads import patch_response
@@ -36,7 +47,10 @@ def list_knobs(request: HttpRequest, run_id: int) -> dict[str, Any]:
 
 
 @router.get(
-    "/{int:run_id}/checkpoints/", response={200: CheckpointsPage, **ERRORS}, summary="Checkpoints, newest first"
+    "/{int:run_id}/checkpoints/",
+    url_name="checkpoints",
+    response={200: CheckpointsPage, **ERRORS},
+    summary="Checkpoints, newest first",
 )
 def list_checkpoints(
     request: HttpRequest,
@@ -50,6 +64,23 @@ def list_checkpoints(
     if reason is not None:
         checkpoints = checkpoints.filter(reason=reason)
     return {"count": checkpoints.count(), "items": list(checkpoints[offset : offset + limit])}
+
+
+@router.post(
+    "/{int:run_id}/checkpoints/{int:checkpoint_id}/keep/",
+    response={200: CheckpointOut, 403: ErrorOut, **ERRORS},
+    summary="Mark a checkpoint, so that no rule removes it",
+)
+def keep_checkpoint(request: HttpRequest, run_id: int, checkpoint_id: int, body: KeepIn) -> Checkpoint:
+    """For operators and owners. The rules of the project remove others once the run has ended."""
+    run, viewer = visible_run_and_viewer(request, run_id)
+    if not viewer.may_command:
+        raise ApiError(403, operators_only())
+    checkpoint = run.checkpoints.filter(pk=checkpoint_id).first() if checkpoint_id <= LARGEST_ID else None
+    if checkpoint is None:
+        raise ApiError(404, _("The run no longer has this checkpoint. Newer ones have replaced it."), "checkpoint_id")
+    mark_checkpoint(checkpoint, body.keep)
+    return checkpoint
 
 
 @router.get(

@@ -29,12 +29,14 @@ from runs.live.socket_limits import Handshakes
 from runs.metrics.portal_tally import Reporter, tally
 from runs.models import Run
 from runs.outage.answers import noted_outage
+from runs.outage.database_file import database_file
 from runs.outage.database_watch import database_watch
 from runs.protocol.messages import Life, Link
 from runs.protocol.reports import PortalLevels
 from runs.recording import feed
 from runs.recording.lifecycle import LIVE, UNREACHABLE_AFTER_S
 from runs.recording.liveness import life_after, told_heartbeats
+from steersman.files.private import FileIdentity
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +76,7 @@ class Hub:
         self._misses_layer = False
         self._echoed = asyncio.Event()
         self._linked_at = 0.0
+        self._database_file: FileIdentity | None = None
         self._looked_at = 0.0
 
     @property
@@ -235,13 +238,16 @@ class Hub:
 
     async def _look(self) -> None:
         """One look: read the watched runs, judge life, hand on what was missed."""
+        handed_on = {run_id: room.last_seq for run_id, room in self._rooms.items()}
         asking = asyncio.ensure_future(reading(_read_runs)(list(self._rooms)))
         asking.add_done_callback(look_at_outcome)
         while not (await asyncio.wait({asking}, timeout=LOOK_TIMEOUT_S))[0]:
             # It is not asked twice: each question that waits keeps a thread.
             self._note_database(False, f"no answer within {LOOK_TIMEOUT_S} s")
-        rows = asking.result()
+        rows, file = asking.result()
         self._note_database(True)
+        was_replaced = self._database_file not in (None, file)
+        self._database_file = file
         now = time.monotonic()
         seen_s = now - self._looked_at
         self._looked_at = now
@@ -252,7 +258,12 @@ class Hub:
             room.attempt = attempt
             self._judge_life(room, heartbeat, state in LIVE, now, seen_s)
             room.stored_seq = last_seq
-            if last_seq > room.last_seq:
+            if was_replaced or last_seq < handed_on.get(run_id, 0):
+                # What was committed before it was asked is there, unless the database was put back to an older state.
+                logger.warning("run %d: another past of it is in the database now: viewers load it anew", run_id)
+                async with room.lock:
+                    room.begin_anew(last_seq)
+            elif last_seq > room.last_seq:
                 if self.has_layer:
                     room.note_unannounced(last_seq)
                 async with room.lock:
@@ -361,8 +372,10 @@ async def _open_room(run_id: int) -> Room:
     return room
 
 
-def _read_runs(run_ids: list[int]) -> list[tuple[int, int, int, str, int]]:
-    return list(Run.objects.filter(pk__in=run_ids).values_list("pk", "last_seq", "heartbeat", "state", "attempt"))
+def _read_runs(run_ids: list[int]) -> tuple[list[tuple[int, int, int, str, int]], FileIdentity | None]:
+    """Return number, last event, heartbeat, state and attempt of runs, and in which file they lie."""
+    rows = Run.objects.filter(pk__in=run_ids).values_list("pk", "last_seq", "heartbeat", "state", "attempt")
+    return list(rows), database_file()
 
 
 async def _flush(layer: Any) -> None:

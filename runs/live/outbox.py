@@ -143,6 +143,19 @@ class Outbox:
             return None
         return together(tuple(taken))
 
+    def begin_anew(self, frame: Frame) -> None:
+        """Forget what waits, send `frame`, and go on behind its number, which may be lower than those before."""
+        self._first = self._frames = None
+        self._bytes = 0
+        self._cut_beyond = math.inf
+        if self._start_writing is None:
+            # It is being greeted with what counts no more: let it come again.
+            self._overflow()
+            return
+        self.last_seq = frame.seq - 1
+        self._rest()
+        self.put(frame)
+
     def fail(self) -> None:
         """Take nothing more, because a frame could not be sent; the viewer is told, and comes again."""
         self.has_failed = True

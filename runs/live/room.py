@@ -154,6 +154,18 @@ class Room:
         self.newest.clear()
         self._send(Frame(seq, encode_message(Resync(seq=seq))))
 
+    def begin_anew(self, seq: int) -> None:
+        """Go on after `seq` of a database that holds another past of the run, and let viewers load it."""
+        self.last_seq = self.stored_seq = seq
+        self.greeter = Greeter(self.run_id, seq)
+        self.expect_no_announcements()
+        self.announced.clear()
+        self.newest.clear()
+        self.gathered = None
+        self.flush()
+        for outbox in self.outboxes:
+            outbox.begin_anew(Frame(seq, encode_message(Resync(seq=seq))))
+
     def tell(self, message: Message) -> None:
         self.flush()
         self._send(Frame(0, encode_message(message)))

@@ -159,7 +159,13 @@ class RunPage(LoginRequiredMixin, RunView):
     def addresses(self) -> dict[str, str]:
         checkpoints = f"{self.object.get_absolute_url()}checkpoints/"
         alerts = reverse("api:alerts", args=[self.object.pk])
-        return super().addresses() | {"login": reverse("login"), "checkpoints": checkpoints, "alerts": alerts}
+        marks = reverse("api:checkpoints", args=[self.object.pk])
+        return super().addresses() | {
+            "login": reverse("login"),
+            "checkpoints": checkpoints,
+            "alerts": alerts,
+            "marks": marks,
+        }
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:

@@ -266,6 +266,15 @@ class CheckpointsRemoved(Event, frozen=True, kw_only=True):
     ids: list[int]
 
 
+class CheckpointMarked(Event, frozen=True, kw_only=True):
+    """A person marked the checkpoint `id`, which no rule of pruning removes then, or took the mark away."""
+
+    kind: ClassVar[str] = gettext_noop("checkpoint_marked")
+    attempt: int
+    id: int
+    keep: bool
+
+
 class TextLogged(Event, frozen=True, kw_only=True):
     """A text that the training shows, such as a sample of a language model."""
 
@@ -316,6 +325,7 @@ EVENTS: dict[str, type[Event]] = {
         EnvironmentRecorded,
         CheckpointSaved,
         CheckpointsRemoved,
+        CheckpointMarked,
         TextLogged,
         LogWritten,
         LineUnfinished,

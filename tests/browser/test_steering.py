@@ -264,6 +264,19 @@ def test_a_checkpoint_is_downloaded_and_resumed_from(operator: Page, lab: Stack)
     expect(command).to_have_text(f"python manage.py train --run-id 1 --from {checkpoint['id']}")
 
 
+def test_a_checkpoint_is_marked_by_the_keyboard_and_others_see_it(operator: Page, viewer: Page, lab: Stack) -> None:
+    saved, seen = (page.get_by_test_id("checkpoint-row").filter(has_text="while paused") for page in (operator, viewer))
+    keep = saved.get_by_role("button", name="Keep while paused after the run has ended")
+    for pressed in ("true", "false"):
+        keep.press("Enter")
+        expect(keep).to_have_attribute("aria-pressed", pressed)
+        expect(keep).to_be_focused()
+        expect(seen.get_by_test_id("kept")).to_have_count(int(pressed == "true"))
+    expect(seen.get_by_test_id("keep")).to_have_count(0)
+    (checkpoint,) = rows(lab, "SELECT keep FROM runs_checkpoint WHERE name = ?", "while paused")
+    assert not checkpoint["keep"]
+
+
 def test_what_waits_for_its_step_can_be_withdrawn(operator: Page, viewer: Page) -> None:
     operator.get_by_test_id("pause-later").click()
     operator.select_option("#pause-when", "step")

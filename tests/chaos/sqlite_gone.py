@@ -72,9 +72,11 @@ class Story:
             self._file.with_name(self._file.name + end).unlink(missing_ok=True)
         copy.chmod(0o600)
         copy.replace(self._file)
+        told = len(self._followed.viewer.resyncs)
         code = self._followed.supervisor.wait(60)
         sql = "SELECT adoptions FROM runs_attempt WHERE run_id = ?"
         wait_for(lambda: rows(self._stack, sql, self._followed.run_id)[0]["adoptions"], "another supervisor")
+        wait_for(lambda: len(self._followed.viewer.resyncs) > told, "the viewer to be told of another past")
         self._note("replaced")
         return code
 

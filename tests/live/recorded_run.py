@@ -25,7 +25,7 @@ from runs.models import Project, Recipe, Run, RunState, StoredEvent
 from runs.protocol.commands import parse_command
 from runs.protocol.events import LineUnfinished
 from runs.recording import alerts, queue
-from runs.recording.checkpoints import forget_checkpoints
+from runs.recording.checkpoints import forget_checkpoints, mark_checkpoint
 from runs.recording.lifecycle import (
     AttemptEnd,
     Holder,
@@ -158,6 +158,12 @@ class RecordedRun:
         """The files of a checkpoint are gone: the next start lists it no longer."""
         row = self.row
         forget_checkpoints(row.pk, row.attempt, row.checkpoints.order_by("pk")[:1])
+
+    def mark_checkpoint(self) -> None:
+        """Somebody marks the newest checkpoint, or takes the mark away."""
+        checkpoint = self.row.checkpoints.order_by("-pk").first()
+        if checkpoint is not None:
+            mark_checkpoint(checkpoint, not checkpoint.keep)
 
     def start(self) -> None:
         """Open the next attempt; it resumes from the newest checkpoint, where there is one."""
@@ -443,12 +449,21 @@ class RecordedRun:
         if state == "finished":
             return [self.extend, self.write_note]
         if state in ("stopped", "failed"):
-            return [self.enqueue, self.start, self.start, self.write_note, self.extend, self.lose_checkpoint]
+            return [
+                self.enqueue,
+                self.start,
+                self.start,
+                self.write_note,
+                self.extend,
+                self.lose_checkpoint,
+                self.mark_checkpoint,
+            ]
         always = [
             self.log_points, self.log_points, self.log_epoch, self.note, self.log_text, self.record_environment,
             self.save_checkpoint, self.print_lines, self.sample_system, self.set_knob, self.ask_for_checkpoint,
             self.evaluate, self.write_note, self.extend, self.cancel, self.lose, self.replace_supervisor, self.plan,
             self.fold, self.begin_alert, self.raise_alert, self.clear_alert, self.acknowledge_alert,
+            self.mark_checkpoint,
         ]  # fmt: skip
         if state == "paused":
             return [*always, self.resume, self.resume, self.stop_and_end, self.fail]

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 
 from tests.support.stack import ROOT, Stack, create_run, rows, run_row, wait_for
 from tests.support.watcher import Watcher, ticket_of
@@ -115,7 +116,8 @@ class Followed:
     def _viewer_gaps(self) -> int:
         """Return how many events the viewer missed, or got twice."""
         numbers = [event["seq"] for event in self.viewer.events]
-        return 0 if not numbers or self.viewer.resyncs[1:] else abs(numbers[-1] - numbers[0] + 1 - len(numbers))
+        parts = [numbers[first:last] for first, last in pairwise([*self.viewer.begins, len(numbers)])]
+        return sum(abs(part[-1] - part[0] + 1 - len(part)) for part in parts if part)
 
     def longest_silence_s(self) -> float:
         """Return the longest time in which the viewer saw nothing new."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from io import StringIO
 from pathlib import Path
 
@@ -20,7 +22,8 @@ from django.core.management import CommandError, call_command
 from monitor_site.serving.doctor import machine, services
 from monitor_site.serving.doctor.report import Check, Finding, examine, report
 from monitor_site.serving.management.commands.doctor import hide_secrets
-from tests.support.stack import ROOT, Stack
+from tests.support import postgres
+from tests.support.stack import ROOT, Stack, seed_stack
 
 ROWS = [
     "Python", "torch", "CUDA", "NVML", "disk", "clock", "database", "recipes", "embedded server", "Redis",
@@ -68,6 +71,21 @@ def test_it_says_what_is_missing_before_set_up_and_what_to_do(tmp_path: Path):
     (of_redis,) = [line for line in lines if line.split()[1] == "Redis"]
     assert of_redis.startswith("warning") and "make serve" in of_redis
     assert not result.stderr
+
+
+def test_it_names_a_file_that_gives_no_space_back_until_it_is_written_anew(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv(postgres.VARIABLE, raising=False)
+    look = "from monitor_site.serving.doctor.services import database; print(database()[0])"
+    with Stack() as old:
+        seed_stack(old)
+        with closing(sqlite3.connect(old.data / "steersman.sqlite3", timeout=20)) as file:
+            file.execute("PRAGMA auto_vacuum=NONE")
+            file.execute("VACUUM")
+        warned = old.manage("shell", "-v", "0", "-c", look).stdout
+        assert "level='warning'" in warned and "keeps the space of what was deleted" in warned
+        assert "manage.py prune --rebuild" in warned
+        old.manage("prune", "--rebuild")
+        assert "level='ok'" in old.manage("shell", "-v", "0", "-c", look).stdout
 
 
 @pytest.fixture

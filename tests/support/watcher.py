@@ -81,6 +81,8 @@ class Watcher:
         self.connections = 0
         # Steps of `name`, in the order received; with a resync the history up to that seq is read instead.
         self.resyncs: list[int] = []
+        # How many events there were at each of these: numbers are without gaps in between.
+        self.begins = [0]
         self.close_codes: list[int | None] = []
         self._stopped = asyncio.Event()
         self._socket: Any = None
@@ -133,10 +135,18 @@ class Watcher:
             self.hello = message
             self.links.append(message["link"])
             if not message["replay"]:
-                self.resyncs.append(message["seq"])
-                self.last_seq = message["seq"]
+                self._begin_behind(message["seq"])
+        elif message["kind"] == "resync":
+            # One that comes right behind a greeting says the same again.
+            if self.begins[-1] != len(self.events) or self.last_seq != message["seq"]:
+                self._begin_behind(message["seq"])
         elif message["kind"] == "link":
             self.links.append(message["link"])
+
+    def _begin_behind(self, seq: int) -> None:
+        self.resyncs.append(seq)
+        self.begins.append(len(self.events))
+        self.last_seq = seq
 
     def steps(self, name: str) -> list[int]:
         """Return the steps of a series as received, doubles included."""

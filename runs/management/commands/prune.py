@@ -15,6 +15,7 @@ from django.utils import timezone
 from runs.models import LARGEST_ID, Checkpoint, Project, Run
 from runs.pruning.prune import Pruned, due, prune
 from runs.pruning.space import give_back, rebuild
+from runs.recording.checkpoints import mark_checkpoint
 
 # Of the SQLite file, at the end.
 GIVE_BACK_WITHIN_S = 600.0
@@ -66,8 +67,10 @@ class Command(BaseCommand):
             give_back(GIVE_BACK_WITHIN_S)
 
     def _mark(self, pk: int, name: str) -> None:
-        if not (0 < pk <= LARGEST_ID and Checkpoint.objects.filter(pk=pk).update(keep=name == "keep")):
+        checkpoint = Checkpoint.objects.filter(pk=pk).first() if 0 < pk <= LARGEST_ID else None
+        if checkpoint is None:
             raise CommandError(f"--{name}: there is no checkpoint {pk}; the API names those of a run.")
+        mark_checkpoint(checkpoint, name == "keep")
         self.stdout.write(f"checkpoint {pk}: " + ("no rule removes it" if name == "keep" else "the rules hold for it"))
 
     def _rebuild(self) -> None:

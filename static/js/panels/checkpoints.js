@@ -1,8 +1,9 @@
 // The checkpoints that are kept: what is in them, a download, and the command that resumes from one.
 
 import { copyText } from "../shared/clipboard.js";
-import { element, icon } from "../shared/dom.js";
+import { element, icon, toast } from "../shared/dom.js";
 import { bytes, measure, readableName } from "../shared/format.js";
+import { postJson } from "../shared/http.js";
 import { fill, gettext } from "../shared/i18n.js";
 import { changeDetector } from "../shared/painter.js";
 import { timeElement } from "./row.js";
@@ -24,7 +25,9 @@ export class Checkpoints {
     const { versions, checkpoints, viewer } = this.#state;
     const may = Boolean(viewer?.may.length);
     if (!this.#changed(versions.checkpoints, may) || !checkpoints.length) return;
+    const focused = document.activeElement?.closest("#checkpoints [data-testid=keep]") ? focusedRow() : null;
     this.#place.replaceChildren(...checkpoints.map((checkpoint) => this.#row(checkpoint, checkpoints, may)));
+    if (focused) this.#place.querySelector(`[data-checkpoint="${focused}"] [data-testid=keep]`)?.focus();
   }
 
   #row(checkpoint, checkpoints, may) {
@@ -35,7 +38,7 @@ export class Checkpoints {
     });
     const row = element(
       "div",
-      { class: "entry checkpoint", "data-testid": "checkpoint-row", "data-name": checkpoint.name },
+      { class: "entry checkpoint", "data-testid": "checkpoint-row", "data-name": checkpoint.name, "data-checkpoint": checkpoint.id },
       element("span", { class: "entry-icon" }, icon(checkpoint.reason === "best" && isNewestOfKind(checkpoint, checkpoints) ? "star" : "save")),
       element(
         "div",
@@ -45,6 +48,7 @@ export class Checkpoints {
           { class: "entry-title" },
           element("span", { text: checkpoint.name }),
           element("span", { class: "chip", text: kindText(checkpoint, checkpoints) }),
+          checkpoint.keep ? element("span", { class: "chip", "data-testid": "kept", text: gettext("kept") }) : null,
         ),
         element("div", { class: "entry-detail", text: where }),
         element("div", { class: "entry-detail", text: metricsText(checkpoint.metrics) }),
@@ -96,8 +100,42 @@ export class Checkpoints {
       line.hidden = false;
       copyText(line);
     });
-    return element("div", { class: "checkpoint-tools" }, load, resume, line);
+    return element("div", { class: "checkpoint-tools" }, load, resume, this.#mark(checkpoint), line);
   }
+
+  /** The button that lets no rule remove the checkpoint. The event that follows paints it. */
+  #mark(checkpoint) {
+    const button = element("button", {
+      class: "btn btn-sm",
+      type: "button",
+      "data-testid": "keep",
+      "aria-pressed": String(Boolean(checkpoint.keep)),
+      "aria-label": fill(gettext("Keep {name} after the run has ended"), { name: checkpoint.name }),
+      title: gettext("No rule of the project removes it once the run has ended."),
+      text: gettext("Keep"),
+    });
+    button.addEventListener("click", () => this.#keep(checkpoint, button));
+    return button;
+  }
+
+  async #keep(checkpoint, button) {
+    if (button.ariaDisabled === "true") return;
+    // A button that is disabled would lose the focus.
+    button.ariaDisabled = "true";
+    try {
+      const { marks, login } = this.#page.addresses;
+      await postJson(`${marks}${checkpoint.id}/keep/`, { keep: !checkpoint.keep }, login);
+    } catch (error) {
+      toast(error.message, "danger");
+    } finally {
+      button.ariaDisabled = null;
+    }
+  }
+}
+
+/** Return the id of the checkpoint in whose row the focus is: painting anew takes it away. */
+function focusedRow() {
+  return document.activeElement.closest("[data-checkpoint]").dataset.checkpoint;
 }
 
 function metricsText(metrics) {

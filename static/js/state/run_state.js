@@ -187,7 +187,9 @@ const EVENTS = {
 
   checkpoint(state, event) {
     noteActivity(state, event);
-    const { metrics_left_out: leftOut, ...checkpoint } = fields(event);
+    const { metrics_left_out: leftOut, ...told } = fields(event);
+    const known = state.checkpoints.find(({ id }) => id === told.id);
+    const checkpoint = { ...told, keep: known?.keep ?? false };
     state.checkpoints = [checkpoint, ...state.checkpoints.filter(({ id }) => id !== checkpoint.id)]
       .sort(newestCheckpointFirst)
       .slice(0, MOST_CHECKPOINTS);
@@ -197,6 +199,11 @@ const EVENTS = {
   checkpoints_removed(state, event) {
     const gone = new Set(event.ids);
     state.checkpoints = state.checkpoints.filter(({ id }) => !gone.has(id));
+    state.versions.checkpoints += 1;
+  },
+
+  checkpoint_marked(state, event) {
+    state.checkpoints = state.checkpoints.map((known) => (known.id === event.id ? { ...known, keep: event.keep } : known));
     state.versions.checkpoints += 1;
   },
 

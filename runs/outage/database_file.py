@@ -1,0 +1,14 @@
+"""Which file the database is: another may be put into its place while this process runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from django.db import connection
+
+from steersman.files.private import FileIdentity, identity_of
+
+
+def database_file() -> FileIdentity | None:
+    """Return what tells the file of SQLite from others, None where there is none, as on PostgreSQL."""
+    return identity_of(Path(connection.settings_dict["NAME"])) if connection.vendor == "sqlite" else None

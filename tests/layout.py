@@ -120,7 +120,7 @@ RULES = {
         WEB,
     ),
     "runs.portal.run_table": rule(f"{UI} runs.selection runs.alerts.wording", "django django_stubs_ext", WEB),
-    "runs.portal.new_run": rule(f"{UI} steersman", "django django_stubs_ext", WEB),
+    "runs.portal.new_run": rule(f"{UI} runs.client_packages steersman", "django django_stubs_ext", WEB),
     "runs.portal.sign_in": rule("runs.models runs.access runs.sign_in", "django allauth requests", WEB),
     "runs.portal": rule(
         f"{UI} runs.sign_in runs.audit runs.portal.new_run runs.portal.run_table runs.portal.alerting "

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Playwright
 
+import steersman
+from tests.client_packages.small_wheel import write_wheel
 from tests.support.browser import FLAGS
 from tests.support.stack import ROOT, Stack
 
@@ -39,5 +41,6 @@ def places(stack: Stack) -> Places:
     """Where the things of `tests.browser.seed` lie in the stack, by name."""
     stack.manage("recipes", "--publish")
     done = stack.manage("shell", "-v", "0", "-c", "from tests.browser.seed import seed; seed()")
+    write_wheel(stack.folder / "client-packages", steersman.__version__)
     found: Places = json.loads(done.stdout.strip().splitlines()[-1])
     return found

@@ -41,6 +41,7 @@ PAGES: dict[str, tuple[Callable[[Places], str], str, str]] = {
     ),
     "compare, nothing": (lambda _: "/runs/compare/", "viewer", ".blank"),
     "new_run": (lambda _: "/runs/new/", "operator", "main form"),
+    "install_client": (lambda _: "/runs/new/client/", "viewer", "[data-testid=install-command]"),
     "projects": (lambda _: "/projects/", "owner", "h1"),
     "members": (lambda _: "/projects/pages/members/", "owner", "h1"),
     "keeping": (lambda _: "/projects/pages/keeping/", "owner", "h1"),

@@ -110,6 +110,7 @@ ROWS = [
     # Who may start nothing is told so, by the same page for GET and POST.
     Row("runs/new/", "/runs/new/", "302 200 200 200 200 302 302"),
     Row("runs/new/", "/runs/new/", "302 200 200 422 422 302 302", form={"recipe": "mnist"}),
+    Row("runs/new/client/", "/runs/new/client/", "302 200 200 200 200 302 302"),
     # Shows those of the runs that the visitor may see, and of the others that they are not there.
     Row("runs/compare/", "/runs/compare/?run={run}&run={other_run}", "302 200 200 200 200 302 302"),
     Row("runs/<int:pk>/", "/runs/{run}/", LOGIN_PAGE),

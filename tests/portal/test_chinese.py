@@ -229,7 +229,7 @@ NAMES = """
     DingTalk WeCom Webhook SEC TLS STARTTLS SMTP IMAP POP3 Gmail Asia Shanghai Europe Berlin com smtp gmail
     jsons hook example org dingtalk c3d4 Non Finite finite Spike STEERSMAN_PUBLIC_URL
     STEERSMAN_EMAIL_URL qyapi ntfys ntfy slack
-    tgram lark topic
+    tgram lark topic client steersman
 """
 # Names of series, prefixes of tokens, addresses of this test.
 MADE_NAME = re.compile(r"\w+(/\w+)+|stm_[\w-]+|https?://\S+")
@@ -250,7 +250,8 @@ PORTAL = {
          "{pause_link}", "{late_link}", "/alerts/act/nothing/"),
     "owner": (
         "/", "/?q=none", "/runs/{live}/", "/runs/{ended}/", "/runs/{bare}/", "/runs/compare/?run={live}&run={ended}",
-        "/runs/compare/", "/runs/new/", "/runs/new/?recipe=mnist", "/projects/", "/projects/pages/members/",
+        "/runs/compare/", "/runs/new/", "/runs/new/?recipe=mnist", "/runs/new/client/", "/projects/",
+        "/projects/pages/members/",
         "/projects/pages/keeping/", "/projects/pages/tokens/", "/projects/pages/audit/", "/runs/{live}/share/",
         "/runs/{live}/checkpoints/999999/",
         "/password/", "/password/done/", "/sessions/", "/runs/999999/", "/projects/pages/alerts/",

@@ -91,6 +91,8 @@ class Stack:
             "STEERSMAN_DATA": str(self.data),
             "STEERSMAN_PORT": str(self.port),
             "PYTHONUNBUFFERED": "1",
+            # Of this stack alone: what the clone has built shows on no page of a test.
+            "STEERSMAN_CLIENT_PACKAGES": str(self.folder / "client-packages"),
             **variables,
         }
         if postgres.server() and "STEERSMAN_DATABASE_URL" not in variables:

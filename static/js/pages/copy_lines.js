@@ -1,0 +1,5 @@
+// A page with lines to copy.
+
+import { startCopyButtons } from "../shared/clipboard.js";
+
+startCopyButtons();

@@ -339,9 +339,9 @@ def _plain(value: Any) -> Any:
 
 
 def _as_real(value: Any) -> Any:
-    """Return the Python value of one number. Raises `TypeError` for text and complex numbers."""
+    """Return the Python value of one number. Raises `TypeError` for text, complex numbers and those that are masked."""
     plain = _plain(value)
-    if isinstance(plain, (str, bytes, bytearray, complex)) or _is_complex(value):
+    if isinstance(plain, (str, bytes, bytearray, complex)) or _is_complex(value) or _is_masked(value):
         raise TypeError(type(value).__name__)
     return plain
 
@@ -350,6 +350,11 @@ def _is_complex(value: Any) -> bool:
     """Tell a complex number of NumPy or torch, of which `float` would take the real part alone."""
     dtype = getattr(value, "dtype", None)
     return getattr(dtype, "kind", "") == "c" or bool(getattr(dtype, "is_complex", False))
+
+
+def _is_masked(value: Any) -> bool:
+    """Tell a masked value of NumPy, such as the mean of what is masked altogether: its `item()` is 0."""
+    return hasattr(value, "dtype") and bool(getattr(value, "mask", False))
 
 
 def _size(number: Any) -> str:

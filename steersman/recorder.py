@@ -305,9 +305,9 @@ class Recorder:
         remarks: Remarks = []
         self._write(EnvironmentRecord.of(environment, step=self._step, remarks=remarks), remarks)
 
-    def configure(self, parameters: Mapping[str, Any]) -> None:
-        """Record what the training was configured with, such as `vars(arguments)`: shown and compared like a recipe's
-        parameters. Later calls add to earlier ones. What is no mapping is left out with a note."""
+    def configure(self, parameters: Any) -> None:
+        """Record what the training was configured with: a mapping, a dataclass or the arguments of argparse, shown and
+        compared like a recipe's parameters. Later calls add to earlier ones. Anything else is left out with a note."""
         remarks: Remarks = []
         self._write(ParametersRecord.of(parameters, step=self._step, remarks=remarks), remarks)
 

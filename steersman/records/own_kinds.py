@@ -42,12 +42,13 @@ class ParametersRecord(Record):
 
     @classmethod
     def of(cls, parameters: Any, *, step: int, remarks: Remarks) -> ParametersRecord | None:
-        if not values.is_mapping(parameters):
-            given = values.shown(parameters)
-            remarks.append(f"configure() takes a mapping, such as vars(arguments), not {given}: it was left out.")
-            return None
         kept = values.as_values(parameters)
-        return cls(step=step, parameters=kept if isinstance(kept, dict) else {})
+        if isinstance(kept, dict):
+            return cls(step=step, parameters=kept)
+        given = values.shown(parameters)
+        how = "a mapping, a dataclass or the arguments of argparse; of another object give vars(it)"
+        remarks.append(f"configure() takes {how}; {given} was left out.")
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from datetime import timedelta
 from hashlib import sha256
 from typing import Any
 
+from steersman.values.fields import fields_of
 from steersman.values.remarks import Remark, Remarks
 
 SMALLEST_INT = -(2**63)
@@ -240,7 +241,8 @@ def _number_or_none(value: Any, argument: str, remarks: Remarks) -> float | None
 def as_values(value: Any) -> Any:
     """Return a value of any shape as JSON holds it, within the bounds above.
 
-    What JSON cannot hold becomes its text, numbers that are not finite their names, keys text.
+    Dataclasses, namespaces and named tuples become dictionaries. What JSON cannot hold becomes its text, numbers that
+    are not finite their names, keys text.
     """
     return _Values().of(value, 0)
 
@@ -257,8 +259,8 @@ class _Values:
         if self._parts < 0 or depth > DEEPEST:
             return "…"
         try:
-            if isinstance(value, Mapping):
-                return self._mapping(value, depth)
+            if (fields := fields_of(value)) is not None:
+                return self._mapping(fields, depth)
             if isinstance(value, (list, tuple, set, frozenset)):
                 return self._list(value, depth)
             return self._single(_plain(value))
@@ -337,9 +339,9 @@ def _plain(value: Any) -> Any:
 
 
 def _as_real(value: Any) -> Any:
-    """Return the Python value of one number. Raises `TypeError` for text and complex numbers."""
+    """Return the Python value of one number. Raises `TypeError` for text, complex numbers and those that are masked."""
     plain = _plain(value)
-    if isinstance(plain, (str, bytes, bytearray, complex)) or _is_complex(value):
+    if isinstance(plain, (str, bytes, bytearray, complex)) or _is_complex(value) or _is_masked(value):
         raise TypeError(type(value).__name__)
     return plain
 
@@ -348,6 +350,11 @@ def _is_complex(value: Any) -> bool:
     """Tell a complex number of NumPy or torch, of which `float` would take the real part alone."""
     dtype = getattr(value, "dtype", None)
     return getattr(dtype, "kind", "") == "c" or bool(getattr(dtype, "is_complex", False))
+
+
+def _is_masked(value: Any) -> bool:
+    """Tell a masked value of NumPy, such as the mean of what is masked altogether: its `item()` is 0."""
+    return hasattr(value, "dtype") and bool(getattr(value, "mask", False))
 
 
 def _size(number: Any) -> str:

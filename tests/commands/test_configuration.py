@@ -33,6 +33,8 @@ def test_the_record_has_command_line_and_parameters_without_what_must_not_leave(
     assert parameters["lr"] == 0.3 and parameters["layers"] == [64, 64]
     assert parameters["out"] == "~/a/b" and parameters["data"]["root"] == "~/a/b"
     assert parameters["api_key"] == parameters["data"]["password"] == "<secret>"
+    optimizer = {"name": "adamw", "betas": {"first": 0.9, "second": 0.95}, "hub_token": "<secret>"}
+    assert parameters["optimizer"] == optimizer and parameters["seed"] == 7 and parameters["second"] == 0.9
     (attempt,) = rows(offline_stack, "SELECT * FROM runs_attempt WHERE run_id = ?", run_id)
     assert not {"gpus", "driver"} & json.loads(attempt["environment"]).keys(), "there is no driver"
     words = json.loads(attempt["command_line"])
@@ -40,7 +42,7 @@ def test_the_record_has_command_line_and_parameters_without_what_must_not_leave(
     assert str(Path.home()) not in attempt["command_line"] + run["parameters"]
     assert events(offline_stack, run_id, "environment"), "pages read the parameters again"
     lines = [line["text"] for event in events(offline_stack, run_id, "log") for line in event["lines"]]
-    assert any("configure() takes a mapping" in line for line in lines)
+    assert len([line for line in lines if "configure() takes a mapping, a dataclass" in line]) == 2, lines
 
 
 def git(folder: Path, *words: str, given: str | None = None) -> str:

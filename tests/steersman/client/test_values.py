@@ -37,7 +37,7 @@ def test_it_keeps_nan_and_infinities(run, tmp_path):
     assert math.isnan(record.values["a"]) and record.values["b"] == math.inf and record.values["c"] == -math.inf
 
 
-@pytest.mark.parametrize("value", ["text", None, [1, 2], np.zeros(3), {"nested": 1.0}])
+@pytest.mark.parametrize("value", ["text", None, [1, 2], np.zeros(3), {"nested": 1.0}, np.ma.masked])
 def test_a_value_that_is_no_number_costs_itself_and_one_note(run, tmp_path, value):
     for step in (1, 2):
         run.log(step, accuracy=0.5, loss=value)

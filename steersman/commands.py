@@ -25,10 +25,12 @@ Handler = Callable[[dict[str, Json]], object]
 # What a training does only where it has said how (`Run.on`), and what is answered where it has not.
 UNHANDLED = {
     "save_checkpoint": gettext_noop(
-        'This training has not said how a checkpoint is saved: see run.on("save_checkpoint", …).'
+        'This training cannot save a checkpoint on command: its script registers no run.on("save_checkpoint", …).'
     ),
-    "evaluate": gettext_noop('This training has not said how it evaluates: see run.on("evaluate", …).'),
-    "extend": gettext_noop('This training has not said how it is made longer: see run.on("extend", …).'),
+    "evaluate": gettext_noop(
+        'This training cannot evaluate on command: its script registers no run.on("evaluate", …).'
+    ),
+    "extend": gettext_noop('This training cannot be extended: its script registers no run.on("extend", …).'),
 }
 
 # Among several ranks one clock, the leader's, tells when a command that waits has expired.
@@ -268,7 +270,7 @@ class Control:
         if self.stopping:
             raise Refusal("The run is stopping.")
         if self.paused:
-            raise Refusal("The run is paused already.")
+            raise Refusal("The run is already paused.")
         self.paused = True
         self._outcomes.record_state("paused")
         return Done(old="running", new="paused")
@@ -326,7 +328,7 @@ class Control:
         wanted = from_fields(CancelArguments, command.arguments).command
         waiting = next((other for other in self._scheduled if other.id == wanted), None)
         if waiting is None:
-            raise Refusal("It has taken effect, or ended otherwise, already.")
+            raise Refusal("It has already taken effect or ended.")
         self._scheduled.remove(waiting)
         self._record(waiting, "expired", Done(remark="It was cancelled."))
         return Done()

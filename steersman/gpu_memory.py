@@ -90,7 +90,7 @@ def mib_of_text(text: str) -> int:
     found = SIZE.fullmatch(text.strip())
     size = round(float(found[1]) * (MIB_A_GIB if found[2] in "gG" else 1)) if found else 0
     if not 0 < size <= MOST_MIB:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no size of memory; give one such as 10GiB or 800MiB")
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a memory size; give one such as 10GiB or 800MiB")
     return size
 
 

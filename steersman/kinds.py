@@ -264,7 +264,7 @@ class Str(Kind):
             raise self.refusal(spec, value)
         text = str.__str__(value)  # of an enumeration its text
         if clean(text) != text:
-            pattern = gettext_noop("%(name)s holds a character that is none: leave it out.")
+            pattern = gettext_noop("%(name)s contains an invalid character: remove it.")
             raise SpecError(MarkedText(pattern, {"name": spec.name}), spec.name)
         least, most = self._length(spec)
         if not least <= len(text) <= most:

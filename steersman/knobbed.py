@@ -107,7 +107,9 @@ class KnobbedRecorder(Recorder):
         """Declare several knobs at once. Raises `TypeError` where one is none."""
         for knob in knobs:
             if not isinstance(knob, Knob):
-                raise TypeError(f"declare() takes knobs, not {values.shown(knob)}: make one by run.knob(name, default)")
+                raise TypeError(
+                    f"declare() takes knobs, not {values.shown(knob)}: create one with run.knob(name, default)"
+                )
             self._control.knobs.add(knob)
         for knob in knobs:
             self._bring_back(knob)

@@ -183,7 +183,7 @@ class Knob:
             return self.spec.take(value)
         kind = self.spec.of_kind
         if not kind.is_number:
-            raise SpecError(f"{self.spec.name} is no number: give a value instead of a factor.")
+            raise SpecError(f"{self.spec.name} is not a number: give a value instead of a factor.")
         return self.spec.check(kind.scaled(old, factor))
 
     def _is(self, present: Value, expected: object) -> bool:
@@ -308,7 +308,7 @@ def plain_choices(name: object, choices: Any) -> tuple[Any, ...]:
         return tuple(plain(choice) for choice in choices)
     except Exception as error:  # of the sequence's own methods
         spec = as_text(name, specs.LARGEST_NAME_CHARACTERS)
-        raise SpecError(f"{spec}: choices are a sequence, not {shown(choices)}", spec) from error
+        raise SpecError(f"{spec}: choices must be a sequence, not {shown(choices)}", spec) from error
 
 
 def groups_of(default: Value | Mapping[str, Value]) -> tuple[str, ...]:

@@ -208,7 +208,9 @@ class Run(KnobbedRecorder):
             self._effects_read_at = now
             self.record_moved_effects()
         if unadopted and not self._control.stopping:
-            self.note("Nobody has supervised this training for long: it saves and ends.", level="warning")
+            self.note(
+                "This training has had no supervisor for a long time: it saves a checkpoint and ends.", level="warning"
+            )
             self.request_stop()
 
     def _hold_back(self, point: OnItsWay) -> None:

@@ -93,7 +93,7 @@ class Service:
         refuse_debug(self.bind)
         if not port_is_free(self.bind, self.port):
             raise CannotRun(
-                f"Port {self.port} is in use: end what listens there, or choose another with "
+                f"Port {self.port} is in use: stop what listens there, or choose another with "
                 f"`STEERSMAN_PORT={self.port + 1} {self.command}`."
             )
 
@@ -136,7 +136,7 @@ class Service:
             if time.monotonic() > deadline:
                 raise CannotRun(
                     f"The {child.name} is not there after {timeout_s:.0f} s; it said: {child.last_line()} (whole log: "
-                    f"{child.log}). If something is missing, `make setup` brings it."
+                    f"{child.log}). If something is missing, run `make setup`."
                 )
             time.sleep(POLL_S)
 
@@ -242,6 +242,6 @@ def refuse_debug(bind: str) -> None:
     """Raise `CannotRun` where pages with debugging details would be open to other machines."""
     if settings.DEBUG and not is_loopback(bind):
         raise CannotRun(
-            f"STEERSMAN_DEBUG is on: its error pages tell settings and sources, the portal will not listen on {bind}. "
-            "Unset STEERSMAN_DEBUG, or leave STEERSMAN_BIND at 127.0.0.1."
+            "STEERSMAN_DEBUG is on: its error pages show settings and source code, so the portal does not listen on "
+            f"{bind}. Unset STEERSMAN_DEBUG, or leave STEERSMAN_BIND at 127.0.0.1."
         )

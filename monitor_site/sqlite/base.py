@@ -55,7 +55,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def _close_to_others(self, path: Path) -> None:
         if any([narrow(path), *(narrow(path.with_name(path.name + end)) for end in BESIDE)]):
-            logger.warning("%s could be opened by other users of this host: its mode is 0600 now", path.name)
+            logger.warning("%s was readable by other users of this host: its mode was changed to 0600", path.name)
             return
         try:
             make_private_file(path)

@@ -56,7 +56,7 @@ def create_token(
     if expires_at is not None and expires_at <= timezone.now():
         raise TokenRefused(_("Choose a time in the future, or none."), "expires_at")
     if not name.strip():
-        raise TokenRefused(_("Give a name by which the token is known later."), "name")
+        raise TokenRefused(_("Give the token a name, to recognise it later."), "name")
     value = MARK + secrets.token_urlsafe(SECRET_BYTES)
     row = AccessToken.objects.create(
         name=name.strip()[:100],

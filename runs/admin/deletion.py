@@ -86,7 +86,7 @@ def check_deletable(run: Run) -> None:
     lock = try_lock(worker_lock_path(folder, 0))
     if lock is None:
         raise NotDeletable(
-            _("A training process of run %(run)s still lives on this machine: end it first, then delete the run.")
+            _("A training process of run %(run)s is still running on this machine: end it first, then delete the run.")
             % {"run": run}
         )
     lock.release()

@@ -11,13 +11,11 @@ from steersman.marked_text import gettext_noop
 # What is answered where a training is not asked for a command.
 WITHHELD = UNHANDLED | {
     EndProcess.kind: gettext_noop(
-        "Nothing that was asked waits for a look at run.stopping: ask it to stop. Its process can be ended where that "
-        "does nothing for some seconds."
+        "No command is waiting for the training to read run.stopping: send stop first. If that has no effect for some "
+        "seconds, its process can be ended."
     )
 }
-ONLY_RECIPES = gettext_noop(
-    "A script of your own is made longer by its own arguments: only a recipe takes more epochs."
-)
+ONLY_RECIPES = gettext_noop("Only a recipe can be extended. To train your own script longer, change its arguments.")
 SCRIPT_DECIDES = gettext_noop("Finish the current step and end. The script decides whether to save a checkpoint first.")
 
 

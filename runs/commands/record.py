@@ -139,7 +139,8 @@ def _refusal(run: Run, request: Request) -> str:
 def _refusal_of_queue(command: RunCommand, may_push: bool) -> str:
     if isinstance(command, SetPriority) and command.priority > 0 and not may_push:
         return gettext_noop(
-            "A priority above 0 goes before runs of other projects: only an administrator gives it, in the admin."
+            "Only an administrator can set a priority above 0, in the admin: the run then starts before runs of other "
+            "projects."
         )
     return ""
 
@@ -155,10 +156,10 @@ def _settle_in_queue(run: Run, request: OfQueue, command: Command, may_push: boo
         case SetPriority(priority=priority):
             old, new = run.priority, priority
             done = queue_order.set_priority(run, priority)
-            refusal = gettext_noop("It does not stand in line: it starts now.")
+            refusal = gettext_noop("The run is not waiting in the queue: it starts now.")
         case MoveToFront():
             done = queue_order.move_to_front(run, over_all=may_push)
-            refusal = gettext_noop("No run that it may go before stands before it.")
+            refusal = gettext_noop("There is no run ahead of it that it may overtake.")
     if done:
         complete_command(command, CommandState.APPLIED, step=run.step, old=old, new=new)
     else:

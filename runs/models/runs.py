@@ -375,14 +375,16 @@ class Host(models.Model):
         null=True,
         blank=True,
         validators=[MaxValueValidator(MOST_SLOTS)],
-        help_text=_("Runs that a GPU takes at once; STEERSMAN_SLOTS of the host where left empty."),
+        help_text=_("Maximum number of runs on a GPU at the same time. If left empty: STEERSMAN_SLOTS of the host."),
     )
     cpu_slots = models.PositiveSmallIntegerField(
         _("slots of the CPU"),
         null=True,
         blank=True,
         validators=[MaxValueValidator(MOST_SLOTS)],
-        help_text=_("Runs that train on the CPU at once; STEERSMAN_CPU_SLOTS of the host where left empty."),
+        help_text=_(
+            "Maximum number of runs on the CPU at the same time. If left empty: STEERSMAN_CPU_SLOTS of the host."
+        ),
     )
 
     class Meta:

@@ -91,7 +91,7 @@ class ChangePassword(PasswordChangeView):
         """Raises `PermissionDenied` where none is kept here: else one would go on after the directory's was taken."""
         assert isinstance(self.request.user, User)
         if not self.request.user.has_usable_password():
-            raise PermissionDenied(_("Your account has no password here: your organisation keeps it. Change it there."))
+            raise PermissionDenied(_("Your organisation manages your password. Change it there."))
         return {**super().get_form_kwargs(), "request": self.request}
 
 

@@ -43,7 +43,7 @@ class Silence(Cause, frozen=True, kw_only=True, tag="silence"):
 class Death(Cause, frozen=True, kw_only=True, tag="death"):
     """A run is lost: its processes have died."""
 
-    pattern = gettext_noop("The training and its supervisor have died on this host; how they ended is being looked up.")
+    pattern = gettext_noop("The training and its supervisor have died on this host. The cause is being determined.")
 
 
 class LittleSpace(Cause, frozen=True, kw_only=True, tag="little_space"):
@@ -137,8 +137,12 @@ class KilledForMemory(Ending, frozen=True, kw_only=True, tag="killed_for_memory"
 
 
 class EndedUnwatched(Ending, frozen=True, kw_only=True, tag="unwatched"):
-    pattern = gettext_noop("The training process ended without a word, unwatched; its exit status is not known.")
-    of_rank = gettext_noop("Rank %(rank)d ended without a word, unwatched; its exit status is not known.")
+    pattern = gettext_noop(
+        "The training process ended without a supervisor and left no exit record, so its exit status is unknown."
+    )
+    of_rank = gettext_noop(
+        "Rank %(rank)d ended without a supervisor and left no exit record, so its exit status is unknown."
+    )
 
 
 class Interrupted(Cause, frozen=True, kw_only=True, tag="interrupted"):
@@ -148,7 +152,7 @@ class Interrupted(Cause, frozen=True, kw_only=True, tag="interrupted"):
 class EndedByCommand(Cause, frozen=True, kw_only=True, tag="end_process"):
     """Who asked for it stands in the command log: a share link shows this text, and no names."""
 
-    pattern = gettext_noop("Its process was ended by a command, since it did not look at run.stopping.")
+    pattern = gettext_noop("Its process was ended by a command, because it did not read run.stopping.")
 
 
 EndCause = EndedBySignal | EndedWithCode | KilledForMemory | EndedUnwatched | Interrupted | EndedByCommand

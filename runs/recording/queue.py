@@ -54,7 +54,7 @@ def enqueue(
         run = Run.objects.select_for_update().get(pk=run_id)
         if run.recipe_id is None:
             raise NotQueueable(
-                _("This run trains a script of your own: start it where the script lies, with %(command)s")
+                _("This run trains your own script: start it on the host of the script, with %(command)s")
                 % {"command": start_command(run)}
             )
         if run.state not in QUEUEABLE:
@@ -82,10 +82,13 @@ def _check_after(run_id: int, after: After, among: RunQuerySet) -> None:
     """
     if after.run_id >= run_id:
         raise NotQueueable(
-            _("Run #%(run)d was not created before this one: a run waits only for earlier ones, so that none wait in "
-              "a circle. Clone it to have it wait.") % {"run": after.run_id},
+            _(
+                "Run #%(run)d was not created before this one. A run can only wait for an earlier one, so that runs "
+                "never wait for each other. Clone this run to have the clone wait."
+            )
+            % {"run": after.run_id},
             "after",
-        )  # fmt: skip
+        )
     if not among.filter(pk=after.run_id).exists():
         raise NotQueueable(_("There is no run #%(run)d, or you may not see it.") % {"run": after.run_id}, "after")
 

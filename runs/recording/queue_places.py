@@ -46,8 +46,8 @@ class Awaited:
         if self.is_stuck:
             texts: dict[str, str] = {
                 "": _("cannot start: %(run)s was deleted before it had finished"),
-                RunState.STOPPED: _("cannot start: %(run)s was stopped; it starts if that is resumed and finishes"),
-                RunState.FAILED: _("cannot start: %(run)s has failed; it starts if that is resumed and finishes"),
+                RunState.STOPPED: _("cannot start: %(run)s was stopped; it starts if that run is resumed and finishes"),
+                RunState.FAILED: _("cannot start: %(run)s has failed; it starts if that run is resumed and finishes"),
             }
             return texts[self.state] % {"run": name}
         if self.condition == AfterCondition.FINISHED:
@@ -243,7 +243,7 @@ def _obstacle_words(gpu: str, room: GpuRoom, wish: Wish, obstacle: Obstacle) -> 
         case Obstacle.TAKEN:
             return _("%(gpu)s has %(free)s of %(total)s GiB free, this run takes %(need)s") % words
         case Obstacle.TOO_SMALL:
-            return _("%(gpu)s has %(total)s GiB in all, this run asks for %(need)s") % words
+            return _("%(gpu)s has %(total)s GiB in all, this run needs %(need)s") % words
 
 
 WISH_FIELDS = (

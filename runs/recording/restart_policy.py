@@ -69,5 +69,5 @@ def plan_restart(faults: Sequence[Fault], *, allowed: int, used: int, first_paus
 def number_of_restarts(text: str) -> int:
     """Return what `--restarts` is given. Raises `argparse.ArgumentTypeError` where it is no such number."""
     if not text.isdecimal() or int(text) > MOST_RESTARTS:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of restarts; give 0 to {MOST_RESTARTS}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of restarts; give 0 to {MOST_RESTARTS}")
     return int(text)

@@ -47,12 +47,12 @@ class SavedCheckpoint:
             raise KeyError(f"The checkpoint {self.folder.name} has no object {shown(name)}; it has {known}.")
         torch = sys.modules.get("torch")
         if torch is None:
-            raise Damaged("torch is to read it: import torch first")
+            raise Damaged("reading it requires torch: import torch first")
         try:
             return torch.load(self.folder / (name + SUFFIX), weights_only=True, map_location="cpu")
         except Exception as error:  # whatever stands in the file, its reader ends in a sentence
             raise Damaged(
-                f"{name + SUFFIX} of the checkpoint {self.folder.name} is damaged, or holds more than plain values "
+                f"{name + SUFFIX} of the checkpoint {self.folder.name} is damaged, or contains more than plain values "
                 f"({type(error).__name__}: {first_line(error)})"
             ) from None
 

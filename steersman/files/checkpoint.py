@@ -104,7 +104,7 @@ def read_manifest(folder: Path, sha256: str) -> Manifest:
         with (folder / MANIFEST).open("rb") as file:
             content = file.read(LARGEST_MANIFEST_BYTES + 1)
     except OSError:
-        raise Damaged("it is not there, or not whole") from None
+        raise Damaged("it is missing or incomplete") from None
     if hashlib.sha256(content).hexdigest() != sha256:
         raise Damaged("its SHA-256 differs from the recorded one")
     try:
@@ -119,7 +119,7 @@ def verify_checkpoint(folder: Path, sha256: str) -> Manifest:
     for name, expected in manifest.files.items():
         path = folder / name
         if path.is_symlink() or not path.is_file():
-            raise Damaged(f"{name} is not there")
+            raise Damaged(f"{name} is missing")
         if path.stat().st_size != expected.size_bytes or not verify(path, expected.sha256):
             raise Damaged(f"the SHA-256 of {name} differs")
     return manifest

@@ -33,11 +33,11 @@ def prepare(folder: Path, default: Path, *, shared: bool) -> None:
         ) from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UnfitFolder(
-            f"The data folder {folder} cannot be written to: set STEERSMAN_DATA to a folder of your own, or give "
-            "yourself the right."
+            f"The data folder {folder} cannot be written to: set STEERSMAN_DATA to a folder of your own, or change its "
+            "permissions."
         )
     if folder == default.resolve() and not shared and narrow(folder):
-        logger.warning("%s could be entered by other users of this host: its mode is 0700 now", folder)
+        logger.warning("%s was accessible to other users of this host: its mode was changed to 0700", folder)
 
 
 def refuse_unfit(folder: Path, *, shared: bool) -> None:

@@ -273,7 +273,7 @@ class CheckpointRecord(Record):
 
     def check(self) -> None:
         if not places.is_path_inside(self.path) or not places.as_digest(self.sha256) or self.size_bytes < 0:
-            raise ValueError("its path, sha256 or size is that of no checkpoint")
+            raise ValueError("its path, sha256 or size is not that of a checkpoint")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

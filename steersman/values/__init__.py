@@ -190,7 +190,7 @@ def as_seconds(value: Any, argument: str, remarks: Remarks) -> float | None:
         return None
     if math.isfinite(seconds) and seconds >= 0:
         return float(seconds)
-    remarks.append(Remark.about(argument, f"{argument}: {shown(value)} is no time in seconds; it was left out."))
+    remarks.append(Remark.about(argument, f"{argument}: {shown(value)} is not a time in seconds; it was left out."))
     return None
 
 

@@ -96,7 +96,7 @@ class AlertThread:
                 self._waiting_values -= fewer
                 self.dropped_values += fewer
                 if not self._was_dropped:
-                    self._say_locked("Alerts: points come faster than they can be judged; the oldest are left out.")
+                    self._say_locked("Alerts: points arrive faster than they can be checked; the oldest are skipped.")
                 self._was_dropped = True
         self._arrived.set()
 
@@ -158,7 +158,7 @@ class AlertThread:
             self._judge.declare(goals)
             self._judge.remember(curves_before(attempt, goals))
         except DatabaseError as error:
-            logger.warning("detectors of run %d begin anew: %s", self._lease.run_id, error)
+            logger.warning("detectors of run %d start from scratch: %s", self._lease.run_id, error)
             connection.close()
 
     def _read_rules(self) -> None:

@@ -19,9 +19,9 @@ class DatabaseReplaced(Exception):
 
     def __init__(self, run_id: int) -> None:
         super().__init__(
-            "The database file was replaced by another: this supervisor stores nothing more. A training that still "
-            f"runs goes on, and its journal keeps what it logs: start `manage.py train --run-id {run_id}`, or "
-            "`manage.py watch`, to store that in the file that lies there now."
+            "The database file was replaced: this supervisor no longer stores anything. A training that still runs "
+            f"continues, and its journal keeps what it logs: start `manage.py train --run-id {run_id}`, or `manage.py "
+            "watch`, to store that in the new file."
         )
 
 

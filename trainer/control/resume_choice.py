@@ -65,7 +65,8 @@ def chosen(run: Run, wanted: str) -> Checkpoint:
     if not checkpoint.has_manifest:
         raise NoSuchCheckpoint(
             f"the checkpoint {checkpoint.pk} ({checkpoint.name}, step {checkpoint.step}) was written by the script "
-            "itself, which alone can read it; choose one that run.save_checkpoint() wrote, or leave --from out."
+            "itself, and only the script can read it; choose one that run.save_checkpoint() wrote, or leave --from "
+            "out."
         )
     try:
         verify_checkpoint(checkpoint_folder(checkpoint), checkpoint.sha256)

@@ -70,7 +70,7 @@ DATABASE_PAUSE_S = 0.5
 LONGEST_TICK_GAP_S = 3.0
 
 
-SIGTERM_IS_IGNORED = "SIGTERM came, and the training does not look at run.stopping: it is ended without a checkpoint."
+SIGTERM_IS_IGNORED = "SIGTERM came, and the training does not read run.stopping: it is ended without a checkpoint."
 PROCESS_IS_ENDED = "The process is ended by a command: SIGTERM now, SIGKILL 10 s later where it is still there."
 
 

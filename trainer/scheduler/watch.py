@@ -229,7 +229,7 @@ class Watch:
             if not lives:
                 # At once: recording how it ended takes a process that has to start first.
                 mark_lost(run_id, number, unattended[run_id, number].run.heartbeat, Death())
-            logger.warning("run %d: nobody follows attempt %d any more; starting a supervisor", run_id, number)
+            logger.warning("run %d: attempt %d has no supervisor; starting one", run_id, number)
             self._start(run_id, number, "--adopt")
 
     def _mark_lost(self, now: float) -> None:

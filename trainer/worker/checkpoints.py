@@ -189,11 +189,13 @@ def _read(file: Path) -> dict[str, Any]:
         content = torch.load(file, weights_only=True, map_location="cpu")
     except Exception as error:  # whatever stands in the file, its reader ends in a sentence
         raise CheckpointError(
-            f"The checkpoint {file.parent.name} cannot be used, {file.name} holds more than plain values or is "
+            f"The checkpoint {file.parent.name} cannot be used, {file.name} contains more than plain values or is "
             f"damaged ({type(error).__name__}: {first_line(error, LONGEST_REASON)}): resume from another one."
         ) from None
     if not isinstance(content, dict):
-        raise CheckpointError(f"The checkpoint {file.parent.name} cannot be used: {file.name} is none of ours.")
+        raise CheckpointError(
+            f"The checkpoint {file.parent.name} cannot be used: {file.name} is not a file of Steersman."
+        )
     return content
 
 
@@ -202,7 +204,7 @@ def restore(
 ) -> TrainingProgress:
     """Put model, optimizer, schedule, knobs and generators where they were; return how far the training was.
 
-    Raises `CheckpointError` where the checkpoint belongs to a model of another shape, or is none of ours.
+    Raises `CheckpointError` where the checkpoint belongs to a model of another shape, or is not a file of Steersman.
     """
     try:
         # Knobs first: what they moved in optimizer and schedule is then set to exactly what it was.
@@ -233,7 +235,7 @@ def restore(
         ) from error
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"The checkpoint is none of ours ({type(error).__name__}: {first_line(error, LONGEST_REASON)}): "
+            f"This is not a checkpoint of Steersman ({type(error).__name__}: {first_line(error, LONGEST_REASON)}): "
             "resume from another one."
         ) from error
     return progress

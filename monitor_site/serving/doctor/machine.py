@@ -128,7 +128,7 @@ def _nvml(script: str) -> tuple[Finding, list[str]]:
         found = probe(script, NVML_TIMEOUT_S)
     except ProbeFailed as error:
         remedy = "See whether nvidia-smi answers; if not, restart the driver or the host."
-        return Finding("NVML", "problem", f"the NVIDIA driver cannot be asked: {error}", remedy), []
+        return Finding("NVML", "problem", f"the NVIDIA driver cannot be queried: {error}", remedy), []
     names: list[str] = found["names"]
     if found["problem"]:
         if Path("/dev/nvidiactl").exists():

@@ -59,7 +59,7 @@ export function attemptStarts(attempts, isScript) {
     .map((attempt) => ({ number: attempt.number, step: attempt.resumed_from_step ?? 0 }));
 }
 
-/** Return whether a later attempt began before the command's step: what it did is not in the curve any more. */
+/** Return whether a later attempt began before the command's step: its effect is no longer in the curve. */
 export function isReplaced(command, begun) {
   if (!isStep(command.attempt) || command.command === "note") return false;
   return begun.some(({ number, step }) => number > command.attempt && step < Math.max(1, command.step));

@@ -14,7 +14,7 @@ export function noteContent(last, knob, group) {
   if (UNSETTLED.has(last.state)) return [stageList(last), element("span", { text: stageText(last) })];
   const text = last.state === "expired" ? gettext("Not done: {reason}") : gettext("Refused: {reason}");
   const advice = isOvertaken(last, knob, group)
-    ? gettext("Somebody changed it meanwhile: look, then set it again.")
+    ? gettext("Somebody else has changed it meanwhile: check the value, then set it again.")
     : "";
   return [[fill(text, { reason: last.outcome }), advice].filter(Boolean).join(" ")];
 }

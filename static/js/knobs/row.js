@@ -220,7 +220,7 @@ export class KnobRow {
     if (!this.#noteChanged(last, problem, isKeyed)) return;
     note.dataset.state = problem ? "refused" : isKeyed ? "" : (last?.state ?? "");
     if (problem) note.replaceChildren(problem);
-    else if (isKeyed) note.replaceChildren(gettext("Enter sends it, Escape takes it back."));
+    else if (isKeyed) note.replaceChildren(gettext("Enter sends it, Escape discards it."));
     else note.replaceChildren(...noteContent(last, this.#knob, this.#group));
   }
 }

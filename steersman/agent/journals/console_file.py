@@ -136,7 +136,7 @@ def _copy(source: BinaryIO, target: IO[bytes], start: int, end: int) -> None:
 
 def _punch(descriptor: int, start: int, length: int) -> None:
     if LIBC is None:
-        raise OSError(f"no part of a file can be given back on {sys.platform}")
+        raise OSError(f"a part of a file cannot be freed on {sys.platform}")
     mode = ctypes.c_int(PUNCH_HOLE | KEEP_SIZE)
     if LIBC.fallocate(ctypes.c_int(descriptor), mode, ctypes.c_int64(start), ctypes.c_int64(length)):
         number = ctypes.get_errno()

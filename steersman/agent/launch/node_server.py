@@ -162,7 +162,7 @@ class NodeServer:
     def _authenticate(self, newcomer: _Unauthenticated, greeting: NodeMessage) -> None:
         nonces = newcomer.nonce, str(greeting["nonce"])
         if not is_proof(greeting["proof"], self.secret, "node", nonces):
-            raise ConnectionError("it does not know the secret")
+            raise ConnectionError("it does not have the secret")
         number, ranks = int(greeting["node"]), [int(rank) for rank in greeting["ranks"]]
         node = self._nodes.get(number)
         problem = self._refusal(node, str(greeting["identity"]), ranks)

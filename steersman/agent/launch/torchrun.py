@@ -119,7 +119,7 @@ def _launch_of_nodes(run_id: str, rank: int, ranks: int, local: int, environment
         first = rank - int(environment["LOCAL_RANK"])
         node, nodes = int(environment["GROUP_RANK"]), int(environment["GROUP_WORLD_SIZE"])
     except (KeyError, ValueError) as error:
-        raise LaunchError(f"torchrun: its variables do not tell which node this is ({error}).") from error
+        raise LaunchError(f"torchrun: its environment variables do not identify this node ({error}).") from error
     # All that the nodes have in common; how often each has restarted its processes may differ. No host by its name.
     place = hashlib.sha256(f"{address}:{port}".encode()).hexdigest()[:16]
     return Launch(f"{run_id[:40]}/{place}", rank, ranks, nodes, node, first, first + local - 1, address)

@@ -1,7 +1,7 @@
 """What a training does with commands: the part of the step boundary that runs only when there is something to do.
 
 Commands come from the mailbox (`steersman.records.posted`), in the order in which they were posted. Each gets exactly
-one outcome, written to the journal. Knows nothing of Django or torch.
+one outcome, written to the journal. Does not import Django or torch.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Control:
         agree: Callable[[str], str] = str,
         forbid: Callable[[str], str] | None = None,
     ) -> None:
-        """`forbid(kind)` returns why a command of a kind must not be done now, "" where nothing is against it."""
+        """`forbid(kind)` returns why a command of a kind must not be done now, "" if nothing is against it."""
         self.knobs = Knobs()
         self.paused = paused
         self.stopping = False
@@ -124,7 +124,7 @@ class Control:
 
     @property
     def needs_attention(self) -> bool:
-        """Tell whether every step boundary must look."""
+        """Return whether every step boundary must look."""
         return self.stopping or self.paused or bool(self._scheduled or self._told_effects)
 
     @property
@@ -132,7 +132,7 @@ class Control:
         return "paused" if self.paused else "running"
 
     def on(self, kind: str, handler: Handler) -> None:
-        """Let `handler(arguments)` do what `kind` asks. Raises `TypeError` where it is no function."""
+        """Let `handler(arguments)` do what `kind` asks. Raises `TypeError` if it is no function."""
         if not isinstance(kind, str):
             raise TypeError(f"on() takes the name of a command, not {shown(kind)}")
         if not callable(handler):
@@ -145,7 +145,7 @@ class Control:
         return sorted(self._handlers)
 
     def do(self, kind: str, step: int, epoch: int) -> str:
-        """Do what was asked by a signal instead of a command; return why it could not be done, "" where it was."""
+        """Do what was asked by a signal instead of a command; return why it could not be done, "" if it was."""
         self._step, self._epoch = step, epoch
         try:
             self._apply(PostedCommand(id=None, command=kind))
@@ -226,7 +226,7 @@ class Control:
         self._record(command, "refused", Done(remark=refusal))
 
     def _passed(self, command: PostedCommand) -> str:
-        """Tell that a command came after its step or epoch, "" where it did not.
+        """Tell that a command came after its step or epoch, "" if it did not.
 
         One that waited is applied at the first step boundary from its step on: not every step need have one.
         """

@@ -28,7 +28,7 @@ class KnobbedRecorder(Recorder):
 
     __slots__ = ()
     _control: Control
-    # The folder of the attempt, also of a process that logs nowhere; None where nobody supervises the training.
+    # The folder of the attempt, also of a process that logs nowhere; None if nobody supervises the training.
     _place: Path | None
     # What commands made of knobs in earlier attempts; read where the first knob is declared.
     _changed_knobs: ChangedKnobs | None = None
@@ -93,7 +93,7 @@ class KnobbedRecorder(Recorder):
         began with of ReduceLROnPlateau. A change moves at once all that the schedule has made of it. Parameter groups
         of which each has a `name` of its own get a value each; otherwise the value is that of the first group and the
         others keep their ratio to it. Call it once both are built, and are loaded from a checkpoint where that is so.
-        `series` is the series that shows the value in effect. Raises `TypeError` where `optimizer` is none and
+        `series` is the series that shows the value in effect. Raises `TypeError` if `optimizer` is none and
         `steersman.SpecError` where minimum and maximum fit no scale.
         """
         knob = learning_rate_knob(
@@ -104,7 +104,7 @@ class KnobbedRecorder(Recorder):
         return knob
 
     def declare(self, *knobs: Knob) -> None:
-        """Declare several knobs at once. Raises `TypeError` where one is none."""
+        """Declare several knobs at once. Raises `TypeError` if one is none."""
         for knob in knobs:
             if not isinstance(knob, Knob):
                 raise TypeError(

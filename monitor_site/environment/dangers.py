@@ -10,7 +10,7 @@ MAKE_KEY = "python -c 'import secrets; print(secrets.token_urlsafe(48))'"
 
 
 def strong_key(key: str) -> str:
-    """Return the secret key that a person chose. Raises `ImproperlyConfigured` where it could be guessed."""
+    """Return the secret key that a person chose. Raises `ImproperlyConfigured` if it could be guessed."""
     if len(key) < SHORTEST_KEY or len(set(key)) < FEWEST_CHARACTERS or key.startswith("django-insecure-"):
         raise ImproperlyConfigured(
             f"STEERSMAN_SECRET_KEY can be guessed, and anyone who knows it can log in as any user: give {SHORTEST_KEY} "

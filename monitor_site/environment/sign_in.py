@@ -44,7 +44,7 @@ ALLAUTH: dict[str, Any] = {
 
 
 def second_factor(text: str) -> tuple[str, ...]:
-    """Return the kinds of second factors that people may have, which their logins then need; none where it is off.
+    """Return the kinds of second factors that people may have, which their logins then need; none if it is off.
 
     Raises `ImproperlyConfigured`.
     """
@@ -55,7 +55,7 @@ def second_factor(text: str) -> tuple[str, ...]:
 
 
 def passkey_login(is_wanted: bool, factors: tuple[str, ...]) -> bool:
-    """Return whether passkeys log in without a password. Raises `ImproperlyConfigured` where there are none."""
+    """Return whether passkeys log in without a password. Raises `ImproperlyConfigured` if there are none."""
     if is_wanted and "webauthn" not in factors:
         raise ImproperlyConfigured(
             "STEERSMAN_PASSKEY_LOGIN is on, but passkeys are off: set STEERSMAN_SECOND_FACTOR=webauthn, or "

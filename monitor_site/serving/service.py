@@ -66,7 +66,7 @@ class Service:
         self._told_other_watch = False
 
     def run(self) -> int:
-        """Start everything, watch over it, end it. Raises `CannotRun` where it cannot start."""
+        """Start everything, watch over it, end it. Raises `CannotRun` if it cannot start."""
         self.check()
         lock = self._take_lock()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -128,7 +128,7 @@ class Service:
             self.status.say("Using the embedded server that already runs for this data folder.")
 
     def wait_for(self, condition: Callable[[], bool], timeout_s: float, child: Child) -> None:
-        """Wait until `condition`, which `child` is to bring about. Raises `CannotRun` where it does not."""
+        """Wait until `condition`, which `child` is to bring about. Raises `CannotRun` if it does not."""
         deadline = time.monotonic() + timeout_s
         while not condition():
             if child.exit_code is not None:
@@ -220,7 +220,7 @@ class Service:
         self.embedded.stop()
 
     def end(self) -> None:
-        """End watch, portal and server; trainings go on."""
+        """End watch, portal and server; trainings continue."""
         self.status.end()
         for child in (self.watch, self.portal):
             child.terminate()
@@ -231,7 +231,7 @@ class Service:
 
 
 def refuse_unfit_data() -> None:
-    """Raise `CannotRun` where others may enter the data folder, or it cannot be used."""
+    """Raise `CannotRun` if others may enter the data folder, or it cannot be used."""
     try:
         data_folder.refuse_unfit(settings.STEERSMAN_DATA, shared=settings.STEERSMAN_SHARED_DATA)
     except data_folder.UnfitFolder as error:
@@ -239,7 +239,7 @@ def refuse_unfit_data() -> None:
 
 
 def refuse_debug(bind: str) -> None:
-    """Raise `CannotRun` where pages with debugging details would be open to other machines."""
+    """Raise `CannotRun` if pages with debugging details would be open to other machines."""
     if settings.DEBUG and not is_loopback(bind):
         raise CannotRun(
             "STEERSMAN_DEBUG is on: its error pages show settings and source code, so the portal does not listen on "

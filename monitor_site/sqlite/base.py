@@ -46,7 +46,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return connection
 
     def ensure_connection(self) -> None:
-        """Open a connection where there is none, or where that is to a file which was deleted or replaced meanwhile."""
+        """Open a connection if there is none, or where that is to a file which was deleted or replaced meanwhile."""
         if self.connection is not None and self._path is not None and identity_of(self._path) != self._opened:
             if self.in_atomic_block:
                 raise OperationalError("the database file was deleted or replaced in the middle of a transaction")

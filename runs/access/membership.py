@@ -62,7 +62,7 @@ def invite(project: Project, role: str, created_by: User, days: int = INVITE_DAY
 
 
 def may_invite(user: User, project: Project) -> bool:
-    """Tell whether `user` may invite into the project: its owners, and superusers by the command line."""
+    """Return whether `user` may invite into the project: its owners, and superusers by the command line."""
     if not user.is_active:
         return False
     return user.is_superuser or project.memberships.filter(user=user, role=Role.OWNER).exists()
@@ -90,7 +90,7 @@ def find_invite(key: str) -> Invite:
 def accept(key: str, user: User) -> Membership:
     """Use up the invite of `key` for `user` and return the membership; a member's role only ever rises by it.
 
-    Raises `InviteUnusable`, also where somebody else was faster.
+    Raises `InviteUnusable`, also if somebody else was faster.
     """
     with transaction.atomic():
         found = find_invite(key)

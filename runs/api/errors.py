@@ -16,7 +16,7 @@ from runs.protocol.commands import InvalidCommand
 
 logger = logging.getLogger(__name__)
 
-# Who asked too often, and where nothing else is said.
+# Who asked too often, and if nothing else is said.
 RETRY_AFTER_S = 60
 
 

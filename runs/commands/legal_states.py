@@ -20,7 +20,7 @@ SCRIPT_DECIDES = gettext_noop("Finish the current step and end. The script decid
 
 
 def legal_states(command: type[RunCommand], run: Run) -> frozenset[str]:
-    """Return the states of `run` in which `command` is taken: those of its kind, fewer where nothing could act on it.
+    """Return the states of `run` in which `command` is taken: those of its kind, fewer if nothing could act on it.
 
     Only a recipe can be given more epochs while it does not train: how a script is made longer, it says as it lives.
     """

@@ -118,7 +118,7 @@ def record(
 
 
 def _refusal(run: Run, request: Request) -> str:
-    """Return why a command cannot be meant for the run as it is now, "" where it can."""
+    """Return why a command cannot be meant for the run as it is now, "" if it can."""
     if run.state not in request.command.legal_in:
         return f"The run is {run.state}."
     if run.state not in legal_states(type(request.command), run):
@@ -167,7 +167,7 @@ def _settle_in_queue(run: Run, request: OfQueue, command: Command, may_push: boo
 
 
 def _may_become(run: Run, expected_state: str) -> bool:
-    """Tell whether a run can be in a state at the moment of effect: whether it is paused then, the training knows."""
+    """Return whether a run can be in a state at the moment of effect: whether it is paused then, the training knows."""
     return expected_state == run.state or (run.state in LIVE and expected_state in LIVE)
 
 

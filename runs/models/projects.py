@@ -17,7 +17,7 @@ MOST_EPOCHS = 1_000_000
 
 
 def validate_marks(text: str) -> None:
-    """Raise `ValidationError` where `text` holds too many names of series, or one that is too long or no name."""
+    """Raise `ValidationError` if `text` holds too many names of series, or one that is too long or no name."""
     names = _lines(text)
     if len(names) > MOST_MARKS:
         raise ValidationError(_("Give at most %(most)d names.") % {"most": MOST_MARKS})

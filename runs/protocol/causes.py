@@ -112,7 +112,7 @@ class EndedBySignal(Ending, frozen=True, kw_only=True, tag="signal"):
 
 
 class EndedWithCode(Ending, frozen=True, kw_only=True, tag="exit_code"):
-    """Nothing else is known than its exit code, and the last line that it printed, "" where it printed none."""
+    """Nothing else is known than its exit code, and the last line that it printed, "" if it printed none."""
 
     pattern = gettext_noop("The training process ended with exit code %(code)d.")
     of_rank = gettext_noop("Rank %(rank)d ended with exit code %(code)d.")
@@ -162,12 +162,12 @@ CommandCause = OfAlert | OfLink | OfReplay
 
 
 def stored(cause: AlertCause | RunCause | CommandCause | None) -> dict[str, Any]:
-    """Return a cause as a row keeps it, {} where there is none."""
+    """Return a cause as a row keeps it, {} if there is none."""
     return {} if cause is None else dict(msgspec.to_builtins(cause))
 
 
 def alert_cause(kept: Mapping[str, Any]) -> AlertCause | None:
-    """Return the cause that a row keeps; None where it keeps none, or one of another version."""
+    """Return the cause that a row keeps; None if it keeps none, or one of another version."""
     try:
         return msgspec.convert(kept, AlertCause) if kept else None
     except msgspec.ValidationError:
@@ -187,7 +187,7 @@ def run_cause(kept: Mapping[str, Any], reason: str) -> RunCause | None:
 
 
 def command_cause(kept: Mapping[str, Any]) -> CommandCause | None:
-    """Return the cause that a row keeps; None where it keeps none, or one of another version."""
+    """Return the cause that a row keeps; None if it keeps none, or one of another version."""
     try:
         return msgspec.convert(kept, CommandCause) if kept else None
     except msgspec.ValidationError:

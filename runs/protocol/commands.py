@@ -1,6 +1,6 @@
 """Typed commands: what may be asked of a run, and how what was sent is parsed.
 
-Knows neither Django nor torch. A command is parsed once, at the edge (page, socket, API, command line);
+Imports neither Django nor torch. A command is parsed once, at the edge (page, socket, API, command line);
 inside, only these classes travel.
 """
 
@@ -202,7 +202,7 @@ class SetPriority(OfQueue, frozen=True, kw_only=True):
 
 
 class StartAnyway(OfQueue, frozen=True, kw_only=True):
-    """Wait for no other run any more."""
+    """Wait for no other run any longer."""
 
     kind: ClassVar[str] = gettext_noop("start_anyway")
     help: ClassVar[str] = gettext_noop("Stop waiting for another run. Start as soon as a device is free.")
@@ -220,7 +220,7 @@ COMMANDS: dict[str, type[RunCommand]] = {
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """A parsed request: the idempotency key, the command, why, until when, under which condition and when.
 
-    `cause` tells where nobody gave the reason what `reason` tells in English; no payload has it. `at_step` and
+    `cause` tells if nobody gave the reason what `reason` tells in English; no payload has it. `at_step` and
     `at_epoch` put it off until so many steps or epochs are done. It is refused where the run is not in
     `expected_state`, or a knob has another value than `expected_value`, at the moment of effect.
     """

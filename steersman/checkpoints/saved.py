@@ -14,7 +14,7 @@ from steersman.files.checkpoint import Damaged, read_manifest
 from steersman.files.private import write_private
 from steersman.values import first_line, shown
 
-# In the folder of an attempt: the checkpoint that it goes on from.
+# In the folder of an attempt: the checkpoint that it continues from.
 RESUME_FILE = "resume.json"
 SUFFIX = ".pt"
 
@@ -31,14 +31,14 @@ class SavedCheckpoint:
 
     @classmethod
     def found(cls, folder: Path, sha256: str) -> SavedCheckpoint:
-        """Return the checkpoint in `folder`. Raises `steersman.Damaged` where it is gone, or another."""
+        """Return the checkpoint in `folder`. Raises `steersman.Damaged` if it is gone, or another."""
         manifest = read_manifest(folder, sha256)
         return cls(folder, sha256, manifest.step, manifest.epoch, manifest.name)
 
     def load(self, name: str) -> Any:
         """Return what was saved under `name`, tensors on the CPU: a state, or the plain value that was given.
 
-        Nothing in the file can run code. Raises `steersman.Damaged` where it is gone, not as it was, or cannot be
+        Nothing in the file can run code. Raises `steersman.Damaged` if it is gone, not as it was, or cannot be
         read, and `KeyError` where the checkpoint has no such object.
         """
         files = read_manifest(self.folder, self.sha256).files
@@ -67,13 +67,13 @@ class SavedCheckpoint:
 
 
 def write_resume(attempt: Path, folder: Path, sha256: str) -> None:
-    """Tell the training of the attempt in the folder `attempt` which checkpoint of its run it goes on from."""
+    """Tell the training of the attempt in the folder `attempt` which checkpoint of its run it continues from."""
     place = str(folder.relative_to(run_folder_of(attempt)))
     write_private(attempt / RESUME_FILE, json.dumps({"path": place, "sha256": sha256}))
 
 
 def resumed_checkpoint(attempt: Path) -> SavedCheckpoint | None:
-    """Return the checkpoint that this attempt goes on from, None where it begins at the beginning."""
+    """Return the checkpoint that this attempt goes on from, None if it begins at the beginning."""
     try:
         told = json.loads((attempt / RESUME_FILE).read_text())
         return SavedCheckpoint.found(run_folder_of(attempt) / told["path"], told["sha256"])

@@ -28,7 +28,7 @@ class NotSaved(ValueError):
 def states_of(objects: Any) -> dict[str, Any]:
     """Return what is to be written of each object: its `state_dict()`, or a plain value itself.
 
-    Raises `NotSaved` where something is neither, or a name is none for a file.
+    Raises `NotSaved` if something is neither, or a name is none for a file.
     """
     if not values.is_mapping(objects) or not objects:
         raise NotSaved('save_checkpoint() takes objects by name, such as {"model": model, "optimizer": optimizer}')

@@ -182,7 +182,7 @@ class NoteRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutcomeRecord(Record):
-    """What became of a command; `id` is its id, None where a signal asked."""
+    """What became of a command; `id` is its id, None if a signal asked."""
 
     kind: ClassVar[int] = 6
     title: ClassVar[str] = "the outcome of a command"
@@ -325,7 +325,7 @@ class EndRecord(Record):
 
     @property
     def is_good(self) -> bool:
-        """Tell whether the process finished, stopped, or ran to its end."""
+        """Return whether the process finished, stopped, or ran to its end."""
         return self.outcome != "failed"
 
 

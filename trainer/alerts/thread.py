@@ -174,7 +174,7 @@ class AlertThread:
             connection.close()
 
     def _next(self) -> Batch | None:
-        """Return the next batch, None where none came for a while or the supervisor ends."""
+        """Return the next batch, None if none came for a while or the supervisor ends."""
         self._arrived.wait(LOOK_INTERVAL_S)
         with self._lock:
             if self._was_dropped:

@@ -48,7 +48,7 @@ class CommandDispatch:
         self._interrupts = interrupts
         self._display = display
         self.command_waits = True
-        # Who wants the process to be ended, "" where nobody does.
+        # Who wants the process to be ended, "" if nobody does.
         self.ended_by = ""
         self._posted = {command.id for command in mailbox.commands()}
         self._stop_posted = False
@@ -83,7 +83,7 @@ class CommandDispatch:
                 self._stop_posted_at = time.monotonic()
 
     def stop_is_ignored(self, allowed_s: float) -> bool:
-        """Tell whether SIGTERM came, and the training has taken no command for longer than `allowed_s` since."""
+        """Return whether SIGTERM came, and the training has taken no command for longer than `allowed_s` since."""
         if not (self._stop_posted and self._interrupts.is_terminated):
             return False
         is_late = time.monotonic() - self._stop_posted_at > allowed_s

@@ -35,7 +35,7 @@ class DatabaseState:
         self._away_since: float | None = None
 
     def look(self) -> None:
-        """Raise `DatabaseReplaced` where another file lies there, `OSError` where there is none."""
+        """Raise `DatabaseReplaced` if another file lies there, `OSError` if there is none."""
         found = self._identity()
         if self._path is not None and found is None:
             raise FileNotFoundError(f"{self._path.name} was deleted or moved")

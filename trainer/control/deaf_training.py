@@ -46,7 +46,7 @@ class DeafTraining:
         self._ends_since: float | None = None
 
     def note(self, records: Iterable[Record]) -> None:
-        """Take what was read of the journal: what shows that the training goes on without a look."""
+        """Take what was read of the journal: what shows that the training continues without a look."""
         if self._waits_since is not None:
             self._signs += sum(record.is_regular for record in records)
 

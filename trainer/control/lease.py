@@ -53,7 +53,7 @@ def myself() -> Holder:
 def take_lease(run: Run, interrupts: Interrupts) -> HeldLock:
     """Take the run's supervisor lock on this host, and make sure that no other host holds the run.
 
-    Raises `CannotTrain` where it is held.
+    Raises `CannotTrain` if it is held.
     """
     folder = make_private(run_folder(settings.STEERSMAN_DATA, run.pk))
     until = time.monotonic() + LOCK_PATIENCE_S
@@ -74,7 +74,7 @@ def take_lease(run: Run, interrupts: Interrupts) -> HeldLock:
 
 
 def is_of_this_host(attempt: Attempt) -> bool:
-    """Tell whether the attempt's files lie here. Two people may train on one host, each with a data folder."""
+    """Return whether the attempt's files lie here. Two people may train on one host, each with a data folder."""
     folder = attempt_folder(settings.STEERSMAN_DATA, attempt.run_id, attempt.number)
     return attempt.host == host_name() and folder.is_dir()
 
@@ -89,9 +89,9 @@ def _held_by(run: Run, attempt: Attempt | None) -> str:
 
 
 def _sends_heartbeats(run: Run, interrupts: Interrupts) -> bool:
-    """Tell whether a holder on another host sends heartbeats: watch its counter by our own clock, as theirs may differ.
+    """Return whether a holder on another host sends heartbeats: watch its counter by our own clock: theirs may differ.
 
-    Raises `CannotTrain` where a signal ends the watching.
+    Raises `CannotTrain` if a signal ends the watching.
     """
     until = time.monotonic() + SILENT_AFTER_S
     while time.monotonic() < until:

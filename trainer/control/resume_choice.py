@@ -52,7 +52,7 @@ def lineage(run: Run) -> Iterator[Checkpoint]:
 def chosen(run: Run, wanted: str) -> Checkpoint:
     """Return the checkpoint of a run that has this id, name or step, the newest of several that can be resumed from.
 
-    Raises `NoSuchCheckpoint` where there is none, or it does not verify.
+    Raises `NoSuchCheckpoint` if there is none, or it does not verify.
     """
     found = Checkpoint.objects.filter(run=run).order_by("-has_manifest", "-id")
     number = int(wanted) if wanted.isdecimal() else None

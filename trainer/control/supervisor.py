@@ -218,7 +218,7 @@ class Supervisor:
         self.display.say(text)
 
     def _outcome_waits(self) -> bool:
-        """Tell whether a command has its outcome: whoever asked waits for it, and not for the next tick."""
+        """Return whether a command has its outcome: whoever asked waits for it, and not for the next tick."""
         before, self._outcomes = self._outcomes, self._mailbox.outcomes
         return self._outcomes != before
 

@@ -66,11 +66,11 @@ class Options:
     quiet: bool = False
     inline: bool = False
     adopt: bool = False
-    # How often it may start again after a crash; as recorded where left out.
+    # How often it may start again after a crash; as recorded if left out.
     restarts: int | None = None
     # The checkpoint to resume from, by id, name or step; default: the newest valid one.
     start: str = ""
-    # How many processes train together on this host; as recorded where left out.
+    # How many processes train together on this host; as recorded if left out.
     nproc: int | None = None
     # A person at the terminal is not asked before a run that has points starts over.
     start_over: bool = False

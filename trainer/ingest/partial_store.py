@@ -72,7 +72,7 @@ def store_apart(part: Part, put: Callable[[Part], None]) -> list[tuple[Part, Exc
 
 
 def _halves(part: Part) -> list[Part]:
-    """Return a part cut in two, [] where it is but one thing."""
+    """Return a part cut in two, [] if it is but one thing."""
     if part.read is not None and len(part.read.records) > 1:
         return [replace(part, read=JournalsRead(half)) for half in _cut(part.read.records)]
     if len(part.events) > 1:
@@ -110,7 +110,7 @@ def one_line(error: BaseException) -> str:
 
 
 def put_into_quarantine(folder: Path, part: Part, reason: str) -> None:
-    """Append what could not be stored to the attempt's quarantine. Raises `OSError` where the disk does not take it."""
+    """Append what could not be stored to the attempt's quarantine. Raises `OSError` if the disk does not take it."""
     records: list[Record] = part.read.records if part.read else []
     if not records:
         texts = [line.text for line in part.lines] + (part.console.lines if part.console else [])
@@ -126,7 +126,7 @@ def put_into_quarantine(folder: Path, part: Part, reason: str) -> None:
 
 
 def _holds(path: Path, record: Record) -> bool:
-    """Tell whether a record stands near the end of a quarantine."""
+    """Return whether a record stands near the end of a quarantine."""
     # What is no record of a journal has the time at which it was set aside: its payload tells.
     wanted = record.payload() if isinstance(record, SetAsideRecord) else encode(record)
     try:

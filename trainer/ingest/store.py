@@ -80,7 +80,7 @@ class Ingest:
         self.timing = StoreTiming()
 
     def store(self, tick: Tick) -> None:
-        """Commit a tick and announce it. Raises `runs.recording.lifecycle.Fenced` where another attempt holds the run.
+        """Commit a tick and announce it. Raises `runs.recording.lifecycle.Fenced` if another attempt holds the run.
 
         Where something in it cannot be stored, that alone is set aside: see `trainer.ingest.partial_store`.
         """

@@ -200,7 +200,7 @@ class Watch:
         self._retry[run_id] = (now + wait_s, wait_s)
 
     def _is_held(self, run_id: int) -> bool:
-        """Tell whether a supervisor of this host holds the run, or is just starting or ending."""
+        """Return whether a supervisor of this host holds the run, or is just starting or ending."""
         lock = try_lock(make_private(run_folder(self._data, run_id)) / "supervisor.lock")
         if lock is not None:
             lock.release()

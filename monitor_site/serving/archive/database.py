@@ -59,7 +59,7 @@ def engine() -> str:
 
 
 def take_snapshot(target: Path) -> Snapshot:
-    """Write the database as it is at one moment to `target`; return what it says of files. Trainings go on meanwhile.
+    """Write the database as of one moment to `target`; return what it says of files. Trainings continue meanwhile.
 
     Raises `ArchiveError`.
     """

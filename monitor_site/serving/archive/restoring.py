@@ -99,7 +99,7 @@ def _take_back(data: Path) -> None:
 
 
 def _refuse_filled(data: Path) -> None:
-    """Raise `ArchiveError` where anything would be lost that is not of a restore that was ended halfway."""
+    """Raise `ArchiveError` if anything would be lost that is not of a restore that was ended halfway."""
     begun, marked = unfinished.read_begun(data), unfinished.token_in_database()
     runs = data / names.RUNS
     if marked and (begun is None or begun.token != marked):

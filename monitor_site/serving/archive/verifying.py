@@ -1,6 +1,6 @@
 """Whether what is stored is whole: events without gaps, journals, chunks, checkpoints, and no files without rows.
 
-Trainings go on meanwhile, so what is found of a live run counts only if it is found again after a while.
+Trainings continue meanwhile, so what is found of a live run counts only if it is found again after a while.
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ class Demo(Service):
             self.tell(self._training_end())
 
     def _state(self) -> str:
-        """Return the state of the demo's run, "" where somebody deleted it."""
+        """Return the state of the demo's run, "" if somebody deleted it."""
         return str(Run.objects.filter(pk=self.run_id).values_list("state", flat=True).first() or "")
 
     def _leave_queue(self) -> None:

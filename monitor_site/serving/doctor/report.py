@@ -18,7 +18,7 @@ DEADLINE_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the report; `remedy` says what to do, "" where nothing is."""
+    """One line of the report; `remedy` says what to do, "" if nothing is."""
 
     name: str
     level: Level

@@ -56,7 +56,7 @@ def shown_address(url: str) -> str:
 
 
 def password_of(url: str) -> str:
-    """Return the password that an address holds, "" where it holds none."""
+    """Return the password that an address holds, "" if it holds none."""
     parts = urlsplit(url)
     return unquote(parts.password or "") or dict(parse_qsl(parts.query)).get("password", "")
 
@@ -219,7 +219,7 @@ def clock() -> Finding:
 
 
 def _database_skew() -> float | None:
-    """Return this host's time minus the database server's, in seconds; None where it is this host's own."""
+    """Return this host's time minus the database server's, in seconds; None if it is this host's own."""
     if connection.vendor != "postgresql":
         return None
     try:

@@ -34,7 +34,7 @@ export function alertMark({ attempt, series, step, began_at: began, detector, ti
   return { command: "alert", attempt, series, step, applied_at: began, detector, title, state };
 }
 
-/** Return the step that the address of the page names, `?step=7`, as what charts mark; null where it names none. */
+/** Return the step that the address of the page names, `?step=7`, as what charts mark; null if it names none. */
 export function linkedMark(query) {
   const named = new URLSearchParams(query).get("step") ?? "";
   return /^\d{1,15}$/.test(named) ? { command: "linked_step", step: Number(named) } : null;

@@ -7,7 +7,7 @@ import { fill, gettext } from "../shared/i18n.js";
 import { knobHelp } from "./help_texts.js";
 import { rangeText } from "./scale.js";
 
-/** Return the nodes of the note on `last`, the newest command for this knob, null where there is none. */
+/** Return the nodes of the note on `last`, the newest command for this knob, null if there is none. */
 export function noteContent(last, knob, group) {
   if (!last) return [group ? "" : aboutText(knob)];
   if (last.state === "applied") return [appliedText(last)];

@@ -226,7 +226,7 @@ function quietSentence(run, life) {
   );
 }
 
-/** Why a run is not running any more; a lost one may not be over. */
+/** Why a run is not running any longer; a lost one may not be over. */
 function endSentence(run, attempt) {
   if (run.group === "ended" && run.state !== "finished") return reasonText(run) || attempt?.error || "";
   if (run.group !== "lost") return "";

@@ -33,7 +33,7 @@ def free_middle(path: Path, largest_bytes: int) -> int:
 
     The first quarter of `largest_bytes` stays, and the last half; a sentence stands where something is left out. 0 if
     the file is small enough. Whatever ends this process meanwhile, the first part and the last one stay as they are.
-    Raises `OSError` where the file system cannot do it.
+    Raises `OSError` if the file system cannot do it.
     """
     try:
         found = path.stat()
@@ -56,7 +56,7 @@ def free_middle(path: Path, largest_bytes: int) -> int:
 def without_hole(path: Path) -> None:
     """Make a plain file, of its first part, a sentence and its last part, of one whose middle was given back.
 
-    Nobody may append to it any more. The file that was there stays until the new one is whole.
+    Nobody may append to it any longer. The file that was there stays until the new one is whole.
     """
     with path.open("rb") as file:
         if not has_hole(file):
@@ -112,7 +112,7 @@ def _sentence(left_out: int) -> bytes:
 
 
 def _hole(descriptor: int) -> tuple[int, int] | None:
-    """Return where the first hole of a file begins and the last one ends, None where it has none."""
+    """Return where the first hole of a file begins and the last one ends, None if it has none."""
     size = os.fstat(descriptor).st_size
     begins = ends = os.lseek(descriptor, 0, os.SEEK_HOLE) if size else 0
     if begins >= size:

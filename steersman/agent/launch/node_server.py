@@ -97,7 +97,7 @@ class NodeServer:
                 self._send(node, {"over": True})
             self._flush_all()
         except Exception:
-            # The same as if all nodes were lost: no message is sent or received any more.
+            # The same as if all nodes were lost: no message is sent or received any longer.
             logger.exception("the node server broke")
         finally:
             self._mark_rest_lost()

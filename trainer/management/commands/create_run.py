@@ -166,7 +166,7 @@ def _told(run: Run) -> list[str]:
 
 
 def _priority(text: str) -> int:
-    """Return what `--priority` is given. Raises `argparse.ArgumentTypeError` where it is no priority."""
+    """Return what `--priority` is given. Raises `argparse.ArgumentTypeError` if it is no priority."""
     spec = argument_spec(SetPriority, "priority")
     assert spec is not None
     try:
@@ -176,7 +176,7 @@ def _priority(text: str) -> int:
 
 
 def _recipe(spec: str) -> Recipe:
-    """Return the row of `spec`; publish it, in a process of its own, where there is none or its source changed."""
+    """Return the row of `spec`; publish it, in a process of its own, if there is none or its source changed."""
     if not is_published(spec):
         manage = Path(settings.BASE_DIR) / "manage.py"
         answer = subprocess.run(

@@ -45,7 +45,7 @@ gpu-check: setup ## what needs an NVIDIA GPU, on this machine (docs/gpu.md)
 image-check: setup ## build and try every target of the Dockerfile with buildah (as root; docs/deployment.md)
 	@$(VENV)/python -m tests.image_check
 
-lint: setup ## ruff, mypy, missing migrations, deployment checks
+lint: setup ## ruff, codespell, mypy, missing migrations, deployment checks
 	@scripts/lint.sh
 
 docs: setup ## build the site of the documents in build/documents/site; any warning fails

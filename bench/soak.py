@@ -12,7 +12,7 @@ p99_ms        appended → received, over the viewers who read, for events that 
 large_p99_ms  the same for the others, the parts of the large one included
 growth_mb     resident memory of the web process, the highest while events came minus that after all were greeted, MiB
               of 2**20 bytes (aim: 60)
-cut_s         the slowest cut of a stalled viewer, from its last read; null where one was never cut (aim: 15)
+cut_s         the slowest cut of a stalled viewer, from its last read; null if one was never cut (aim: 15)
 silent_cut_s, sending_cut_s  the same of each kind
 not_cut       stalled viewers that the server still kept at the end
 wrongly_cut   viewers who read and were cut all the same (aim: 0)

@@ -45,7 +45,7 @@ def memory_mb(pid: int) -> dict[str, float]:
 
 
 def torch_is_mapped(pid: int) -> bool:
-    """Tell whether the process has a file of torch's package in its address space."""
+    """Return whether the process has a file of torch's package in its address space."""
     return bool(re.search(r"/torch/|libtorch|libc10", Path(f"/proc/{pid}/maps").read_text()))
 
 

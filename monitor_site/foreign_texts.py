@@ -24,11 +24,11 @@ RECIPES = (
     _("steps in which the learning rate rises from 0"),
     _("weight decay of AdamW"),
     _("max norm to which gradients are clipped"),
-    _("channels of the first convolution; the second has twice"),
+    _("channels of the first convolution; the second has twice as many"),
     _("fraction of features left out before the last layer"),
     _("fraction of each label that is spread over all digits"),
     _("shift each training digit by up to two pixels"),
-    _("processes that make the batches; 0: the training's own, on its device"),
+    _("processes that load the batches; 0: the training process, on its device"),
     _("Digits, quick"),
     _("A small network on 1,797 handwritten digits of 8×8 pixels: trains in about a second."),
     _("passes over the training set"),
@@ -40,20 +40,20 @@ RECIPES = (
         "A decoder-only Transformer that learns to continue English text or Python source, byte by byte.\n\n"
         "It reads Python's own documentation (370 kB) or the sources of its standard library (11 MB), so "
         "nothing is\ndownloaded. Pre-norm blocks with rotary positions, input and output weights tied. After "
-        "each epoch it\ncontinues a fixed prompt, and what it writes is shown."
+        "each epoch it\ncontinues a fixed prompt, and the result is shown."
     ),
     _("passes over the training text"),
-    _("stretches of text in one step"),
-    _("what is read: Python's documentation (English) or its standard library (source code)"),
-    _("bytes that the model sees at once"),
+    _("text sequences per step"),
+    _("training text: Python's documentation (English) or its standard library (source code)"),
+    _("context length in bytes"),
     _("blocks of attention and feed-forward network"),
     _("attention heads of each block"),
-    _("width of a head; the model's is heads times this"),
+    _("width of a head; the model width is heads times this"),
     _("fraction of features left out while training"),
     _("weight decay of AdamW, on matrices only"),
     _("text that the model continues after each epoch"),
-    _("bytes that it writes then; 0: none"),
-    _("how daring its choices are; 1: as it believes"),
+    _("length of that text in bytes; 0: none"),
+    _("sampling temperature: higher is more random; 1: unscaled"),
 )
 
 # The ones that Django's own catalogue does not hold.

@@ -26,9 +26,9 @@ def prefix_of(text: str) -> str:
     if not prefix:
         return ""
     if not PREFIX.fullmatch(prefix):
-        raise ValueError(f"{text!r} is no path: give one such as /steersman, of letters, digits and - _ . ~")
+        raise ValueError(f"{text!r} is not a path: give one such as /steersman, of letters, digits and - _ . ~")
     if prefix.split("/")[1] in OWN_PATHS:
-        raise ValueError(f"{text!r} begins as an address of the portal does: choose another, such as /steersman")
+        raise ValueError(f"{text!r} begins like an address of the portal: choose another, such as /steersman")
     return prefix
 
 

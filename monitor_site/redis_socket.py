@@ -1,6 +1,6 @@
 """Where the embedded Redis-protocol server listens: a short private folder, one for each data folder.
 
-Knows nothing of Django. A Unix socket path may have 107 bytes, so it cannot lie under the data folder. Its name can be
+Does not import Django. A Unix socket path may have 107 bytes, so it cannot lie under the data folder. Its name can be
 foretold, and whoever is there first could answer in the server's place: folder, socket and the process behind it are
 looked at for every connection.
 """
@@ -33,26 +33,26 @@ def socket_url(path: Path) -> str:
 
 
 def is_embedded(url: str, data: Path) -> bool:
-    """Tell whether a URL means the embedded server of the data folder `data`."""
+    """Return whether a URL means the embedded server of the data folder `data`."""
     return url == socket_url(socket_path(data))
 
 
 def private_folder(folder: Path) -> Path:
-    """Make `folder` with mode 0700; raise `PermissionError` where somebody else owns it or may enter it."""
+    """Make `folder` with mode 0700; raise `PermissionError` if somebody else owns it or may enter it."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     check_folder(folder)
     return folder
 
 
 def check_folder(folder: Path) -> None:
-    """Raise `PermissionError` where `folder` is a link, or somebody else owns it or may enter it."""
+    """Raise `PermissionError` if `folder` is a link, or somebody else owns it or may enter it."""
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise PermissionError(f"{folder} must be a folder that only you can enter: remove it and try again")
 
 
 def check_socket(path: Path) -> None:
-    """Raise `PermissionError` where the socket is not our own in a folder of our own, `OSError` where it is not there.
+    """Raise `PermissionError` if the socket is not our own in a folder of our own, `OSError` if it is not there.
 
     To be called before connecting; who is behind the socket tells `check_peer` afterwards.
     """
@@ -63,10 +63,10 @@ def check_socket(path: Path) -> None:
 
 
 def check_peer(connected: Any) -> None:
-    """Raise `PermissionError` where another user's process is at the other end of a connected socket (Linux)."""
+    """Raise `PermissionError` if another user's process is at the other end of a connected socket (Linux)."""
     if not hasattr(socket, "SO_PEERCRED"):
         return
     found = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
     _, user, _ = CREDENTIALS.unpack(found)
     if user != os.getuid():
-        raise PermissionError(f"a process of user {user} answers in the place of the embedded server")
+        raise PermissionError(f"a process of user {user} listens in place of the embedded server")

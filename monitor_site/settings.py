@@ -280,7 +280,7 @@ LOGOUT_REDIRECT_URL = "login"
 LANGUAGE_CODE = "en"
 # Each in its own name, whatever is read now.
 LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
-# The choice holds for a share link too, where nobody logs in.
+# The choice holds for a share link too, if nobody logs in.
 LANGUAGE_COOKIE_NAME = "steersman_language"
 LANGUAGE_COOKIE_AGE = 31_536_000
 LANGUAGE_COOKIE_SAMESITE = "Lax"

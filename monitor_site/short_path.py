@@ -28,7 +28,7 @@ NEEDLESS = frozenset(
         "django.contrib.messages.middleware.MessageMiddleware",
     }
 )
-# What is longer is cut, and no JSON any more.
+# What is longer is cut, and no JSON any longer.
 LARGEST_BODY_BYTES = 64 * 1024
 
 
@@ -83,7 +83,7 @@ class OneThreadHandler(BaseHandler):
 
 
 async def _body(receive: Any) -> bytes | None:
-    """Return the body of a request, None where its client has left."""
+    """Return the body of a request, None if its client has left."""
     body = b""
     while True:
         message = await receive()

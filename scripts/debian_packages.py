@@ -31,7 +31,7 @@ LOG_LINES_SHOWN = 8
 
 
 def starts(program: str) -> bool:
-    """Tell whether `program` is on the PATH and runs (on Ubuntu chromium is a stub that may not)."""
+    """Return whether `program` is on the PATH and runs (on Ubuntu chromium is a stub that may not)."""
     folders = [folder for pattern in DEBIAN_FOLDERS for folder in glob.glob(pattern)]
     path = shutil.which(program) or shutil.which(program, path=os.pathsep.join(folders))
     if path is None:

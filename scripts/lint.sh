@@ -11,6 +11,10 @@ export STEERSMAN_DATA="$scratch/data"
 echo "ruff"
 .venv/bin/ruff check --quiet .
 .venv/bin/ruff format --quiet --check .
+echo "codespell"
+# Not tests: they misspell on purpose.
+.venv/bin/codespell *.md *.yaml *.toml Dockerfile Makefile bench deploy docs monitor_site runs scripts static/css static/js \
+	steersman templates trainer
 echo "mypy"
 .venv/bin/mypy
 # What a training imports, as the oldest Python that it may run on has it.

@@ -41,7 +41,7 @@ class PostgresError(Exception):
 
 
 def programs() -> Path:
-    """Return the folder of the newest installed PostgreSQL. Raises `PostgresError` where there is none."""
+    """Return the folder of the newest installed PostgreSQL. Raises `PostgresError` if there is none."""
     versions = [path for path in DEBIAN_FOLDER.glob("*/bin/initdb") if path.parts[-3].isdecimal()]
     if versions:
         return max(versions, key=lambda path: int(path.parts[-3])).parent

@@ -245,7 +245,7 @@ def _has_ended(process: subprocess.Popen[bytes]) -> bool:
 
 
 def check_python() -> None:
-    """Raise `SetupError` where this Python is too old or cannot make a virtual environment."""
+    """Raise `SetupError` if this Python is too old or cannot make a virtual environment."""
     wanted = ".".join(map(str, OLDEST_PYTHON))
     found = ".".join(map(str, sys.version_info[:2]))
     if sys.version_info[:2] < OLDEST_PYTHON:

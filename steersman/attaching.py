@@ -112,7 +112,7 @@ def _turn_away(folder: Path, lock: Path, ranks: int) -> Run:
     Below that one in the tree of processes it is a helper: a DataLoader worker, a script that it called. One beside it
     was started by the same parent, and trains as it does.
     """
-    print("steersman: another process already logs this training, this one logs nowhere", file=sys.stderr)
+    print("steersman: another process already logs this training, so this one does not log", file=sys.stderr)
     holder = lock.read_text().strip()
     if ranks == 1 and holder.isdigit() and not is_below(int(holder)):
         print(f"steersman: if both train, start them with {how_to_declare(0)}", file=sys.stderr)

@@ -1,7 +1,7 @@
 """What a training does with commands: the part of the step boundary that runs only when there is something to do.
 
 Commands come from the mailbox (`steersman.records.posted`), in the order in which they were posted. Each gets exactly
-one outcome, written to the journal. Knows nothing of Django or torch.
+one outcome, written to the journal. Does not import Django or torch.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ Handler = Callable[[dict[str, Json]], object]
 # What a training does only where it has said how (`Run.on`), and what is answered where it has not.
 UNHANDLED = {
     "save_checkpoint": gettext_noop(
-        'This training has not said how a checkpoint is saved: see run.on("save_checkpoint", …).'
+        'This training cannot save a checkpoint on command: its script registers no run.on("save_checkpoint", …).'
     ),
-    "evaluate": gettext_noop('This training has not said how it evaluates: see run.on("evaluate", …).'),
-    "extend": gettext_noop('This training has not said how it is made longer: see run.on("extend", …).'),
+    "evaluate": gettext_noop(
+        'This training cannot evaluate on command: its script registers no run.on("evaluate", …).'
+    ),
+    "extend": gettext_noop('This training cannot be extended: its script registers no run.on("extend", …).'),
 }
 
 # Among several ranks one clock, the leader's, tells when a command that waits has expired.
@@ -94,7 +96,7 @@ class Control:
         agree: Callable[[str], str] = str,
         forbid: Callable[[str], str] | None = None,
     ) -> None:
-        """`forbid(kind)` returns why a command of a kind must not be done now, "" where nothing is against it."""
+        """`forbid(kind)` returns why a command of a kind must not be done now, "" if nothing is against it."""
         self.knobs = Knobs()
         self.paused = paused
         self.stopping = False
@@ -122,7 +124,7 @@ class Control:
 
     @property
     def needs_attention(self) -> bool:
-        """Tell whether every step boundary must look."""
+        """Return whether every step boundary must look."""
         return self.stopping or self.paused or bool(self._scheduled or self._told_effects)
 
     @property
@@ -130,7 +132,7 @@ class Control:
         return "paused" if self.paused else "running"
 
     def on(self, kind: str, handler: Handler) -> None:
-        """Let `handler(arguments)` do what `kind` asks. Raises `TypeError` where it is no function."""
+        """Let `handler(arguments)` do what `kind` asks. Raises `TypeError` if it is no function."""
         if not isinstance(kind, str):
             raise TypeError(f"on() takes the name of a command, not {shown(kind)}")
         if not callable(handler):
@@ -143,7 +145,7 @@ class Control:
         return sorted(self._handlers)
 
     def do(self, kind: str, step: int, epoch: int) -> str:
-        """Do what was asked by a signal instead of a command; return why it could not be done, "" where it was."""
+        """Do what was asked by a signal instead of a command; return why it could not be done, "" if it was."""
         self._step, self._epoch = step, epoch
         try:
             self._apply(PostedCommand(id=None, command=kind))
@@ -224,7 +226,7 @@ class Control:
         self._record(command, "refused", Done(remark=refusal))
 
     def _passed(self, command: PostedCommand) -> str:
-        """Tell that a command came after its step or epoch, "" where it did not.
+        """Tell that a command came after its step or epoch, "" if it did not.
 
         One that waited is applied at the first step boundary from its step on: not every step need have one.
         """
@@ -268,7 +270,7 @@ class Control:
         if self.stopping:
             raise Refusal("The run is stopping.")
         if self.paused:
-            raise Refusal("The run is paused already.")
+            raise Refusal("The run is already paused.")
         self.paused = True
         self._outcomes.record_state("paused")
         return Done(old="running", new="paused")
@@ -326,7 +328,7 @@ class Control:
         wanted = from_fields(CancelArguments, command.arguments).command
         waiting = next((other for other in self._scheduled if other.id == wanted), None)
         if waiting is None:
-            raise Refusal("It has taken effect, or ended otherwise, already.")
+            raise Refusal("It has already taken effect or ended.")
         self._scheduled.remove(waiting)
         self._record(waiting, "expired", Done(remark="It was cancelled."))
         return Done()

@@ -1,4 +1,4 @@
-"""Whether a GPU has room for one more training, judged by what the driver tells. Knows neither Django nor torch.
+"""Whether a GPU has room for one more training, judged by what the driver tells. Imports neither Django nor torch.
 
 All sizes in MiB. docs/running.md states the rule.
 """
@@ -56,7 +56,7 @@ class GpuRoom:
 
     @classmethod
     def of(cls, device: Mapping[str, object]) -> GpuRoom | None:
-        """Return what a host published of a GPU, None where its memory is not known."""
+        """Return what a host published of a GPU, None if its memory is not known."""
         names = ("memory_total_mib", "others_mib", "allowed_mib", "free_mib", "usual_mib")
         values = [device.get(name) for name in names]
         numbers = [value for value in values if isinstance(value, int)]
@@ -68,7 +68,7 @@ def room(
 ) -> GpuRoom:
     """Return the room of a GPU of which `used` MiB are in use, `own_used` of these by our trainings (None: not told).
 
-    `needs` has an entry for each training of ours that holds a slot of it: what it asked for, None where it did not
+    `needs` has an entry for each training of ours that holds a slot of it: what it asked for, None if it did not
     say. Other programs are allowed `share` of the memory, and `slots` trainings share the rest evenly.
     """
     allowed = max(round(share * total), LEAST_ALLOWANCE_MIB)
@@ -85,12 +85,12 @@ def room(
 def mib_of_text(text: str) -> int:
     """Return the MiB of a size such as 10GiB, 800MiB or 24G.
 
-    Raises `argparse.ArgumentTypeError`, a ValueError in all but name, where it is none.
+    Raises `argparse.ArgumentTypeError`, a ValueError in all but name, if it is none.
     """
     found = SIZE.fullmatch(text.strip())
     size = round(float(found[1]) * (MIB_A_GIB if found[2] in "gG" else 1)) if found else 0
     if not 0 < size <= MOST_MIB:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no size of memory; give one such as 10GiB or 800MiB")
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a memory size; give one such as 10GiB or 800MiB")
     return size
 
 

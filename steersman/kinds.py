@@ -57,7 +57,7 @@ class Kind(ABC):
     python_type: ClassVar[type | None] = None
     # The control on forms and pages: number, checkbox, select or text. A page that lacks it shows a text field.
     input: ClassVar[str] = "text"
-    # The distance of neighbouring numbers; None where there may be any number between two.
+    # The distance of neighbouring numbers; None if there may be any number between two.
     step: ClassVar[int | None] = None
     # Whether values can be multiplied by a factor, and lie on a linear or logarithmic scale.
     is_number: ClassVar[bool] = False
@@ -94,7 +94,7 @@ class Kind(ABC):
         return number_text(value)
 
     def hint(self, spec: ValueSpec) -> MarkedText:
-        """Return what a form says beside a field, in few words; empty where the field shows it."""
+        """Return what a form says beside a field, in few words; empty if the field shows it."""
         return MarkedText("")
 
     def scaled(self, value: Value, factor: float) -> float:
@@ -264,7 +264,7 @@ class Str(Kind):
             raise self.refusal(spec, value)
         text = str.__str__(value)  # of an enumeration its text
         if clean(text) != text:
-            pattern = gettext_noop("%(name)s holds a character that is none: leave it out.")
+            pattern = gettext_noop("%(name)s contains an invalid character: remove it.")
             raise SpecError(MarkedText(pattern, {"name": spec.name}), spec.name)
         least, most = self._length(spec)
         if not least <= len(text) <= most:
@@ -406,7 +406,7 @@ def _is_finite_number(value: Any) -> bool:
 
 
 def _is_same(choice: Value, value: object) -> bool:
-    """Tell whether a value is a choice: True is not 1, and text is no number."""
+    """Return whether a value is a choice: True is not 1, and text is no number."""
     if isinstance(choice, bool) or isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return choice is value
     return choice == value

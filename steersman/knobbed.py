@@ -28,7 +28,7 @@ class KnobbedRecorder(Recorder):
 
     __slots__ = ()
     _control: Control
-    # The folder of the attempt, also of a process that logs nowhere; None where nobody supervises the training.
+    # The folder of the attempt, also of a process that logs nowhere; None if nobody supervises the training.
     _place: Path | None
     # What commands made of knobs in earlier attempts; read where the first knob is declared.
     _changed_knobs: ChangedKnobs | None = None
@@ -104,10 +104,12 @@ class KnobbedRecorder(Recorder):
         return knob
 
     def declare(self, *knobs: Knob) -> None:
-        """Declare several knobs at once. Raises `TypeError` where one is none."""
+        """Declare several knobs at once. Raises `TypeError` if one is none."""
         for knob in knobs:
             if not isinstance(knob, Knob):
-                raise TypeError(f"declare() takes knobs, not {values.shown(knob)}: make one by run.knob(name, default)")
+                raise TypeError(
+                    f"declare() takes knobs, not {values.shown(knob)}: create one with run.knob(name, default)"
+                )
             self._control.knobs.add(knob)
         for knob in knobs:
             self._bring_back(knob)

@@ -88,7 +88,7 @@ class Knob:
 
     @property
     def has_effect(self) -> bool:
-        """Tell whether the value in effect may be another than the value."""
+        """Return whether the value in effect may be another than the value."""
         return self._effective is not None
 
     def change(
@@ -96,7 +96,7 @@ class Knob:
     ) -> Change:
         """Set the knob to `value`, or to `factor` times what it is; for one parameter group, or for all.
 
-        Raises `SpecError` where it takes no such value or `expect` is given and is not the present value, and
+        Raises `SpecError` if it takes no such value or `expect` is given and is not the present value, and
         whatever `apply` raises; then every value is what it was before.
         """
         groups = self.spec.check_group(group)
@@ -156,14 +156,14 @@ class Knob:
         return told
 
     def effective(self, groups: Sequence[str] | None = None) -> Any:
-        """Return the value in effect, by group where there are several; None where it is the value itself."""
+        """Return the value in effect, by group where there are several; None if it is the value itself."""
         if self._effective is None:
             return None
         found = {name: float(value) for name, value in self._in_effect(groups).items()}
         return _plain({name: value if math.isfinite(value) else None for name, value in found.items()})
 
     def effect_shown(self, told: Any, groups: Sequence[str] | None = None) -> Any:
-        """Return `effective`; None where the training's own function cannot tell it.
+        """Return `effective`; None if the training's own function cannot tell it.
 
         Where it lies on a GPU that is what was `told`: to read it again would wait for the GPU.
         """
@@ -194,11 +194,11 @@ class Knob:
             return self.spec.take(value)
         kind = self.spec.of_kind
         if not kind.is_number:
-            raise SpecError(f"{self.spec.name} is no number: give a value instead of a factor.")
+            raise SpecError(f"{self.spec.name} is not a number: give a value instead of a factor.")
         return self.spec.check(kind.scaled(old, factor))
 
     def _is(self, present: Value, expected: object) -> bool:
-        """Tell whether a value is the expected one; numbers may have gone through text."""
+        """Return whether a value is the expected one; numbers may have gone through text."""
         try:
             wanted = self.spec.take(expected)
         except SpecError:
@@ -304,7 +304,7 @@ def unknown_knob(name: str, known: Iterable[str]) -> SpecError:
 
 
 def kind_of(name: str, default: Value | Mapping[str, Value], choices: Sequence[Value] = ()) -> str:
-    """Return the kind that follows from a knob's default. Raises `SpecError` where none does."""
+    """Return the kind that follows from a knob's default. Raises `SpecError` if none does."""
     return specs.kind_of(name, next(iter(default.values()), None) if isinstance(default, Mapping) else default, choices)
 
 
@@ -324,7 +324,7 @@ def plain_choices(name: object, choices: Any) -> tuple[Any, ...]:
         return tuple(plain(choice) for choice in choices)
     except Exception as error:  # of the sequence's own methods
         spec = as_text(name, specs.LARGEST_NAME_CHARACTERS)
-        raise SpecError(f"{spec}: choices are a sequence, not {shown(choices)}", spec) from error
+        raise SpecError(f"{spec}: choices must be a sequence, not {shown(choices)}", spec) from error
 
 
 def groups_of(default: Value | Mapping[str, Value]) -> tuple[str, ...]:
@@ -333,7 +333,7 @@ def groups_of(default: Value | Mapping[str, Value]) -> tuple[str, ...]:
 
 
 def is_other(now: Any, told: Any, by: float) -> bool:
-    """Tell whether values in effect, single or by group, differ from what was told by more than its part `by`."""
+    """Return whether values in effect, single or by group, differ from what was told by more than its part `by`."""
     if isinstance(now, dict) and isinstance(told, dict):
         return now.keys() != told.keys() or any(is_other(now[group], told[group], by) for group in now)
     if isinstance(now, float) and isinstance(told, float):

@@ -226,7 +226,7 @@ class RankedRun(Run):
             if not barrier.wait(partial(barrier.is_seen_by_all_nodes, boundary), self._barrier_timeout_s):
                 if self._orphan_watch.poll(time.monotonic())[1]:
                     # A stop for want of a supervisor cannot reach the other nodes without one either.
-                    raise PeerLost("no supervisor connects the nodes any more")
+                    raise PeerLost("no supervisor connects the nodes any longer")
                 self._refuse(f"Not all nodes have answered within {self._barrier_timeout_s:g} s")
                 return
             if barrier.farthest_boundary() < boundary:
@@ -341,7 +341,7 @@ class RankedRun(Run):
             if decision.at != self._boundary:
                 raise OutOfStep(
                     f"rank {self.rank} is at step boundary {self._boundary}, commands were to take effect at "
-                    f"{decision.at}: look at run.stopping equally often on every rank"
+                    f"{decision.at}: read run.stopping equally often on every rank"
                 )
             self._decision_count += 1
             self._control.take(decision.commands, decision.step, decision.epoch)

@@ -1,6 +1,6 @@
 """What a training process tells: step metrics, epochs, texts, checkpoints and its last word.
 
-Each is one write to the journal: no thread, no lock, no socket, no device synchronisation. Knows nothing of Django;
+Each is one write to the journal: no thread, no lock, no socket, no device synchronisation. Does not import Django;
 uses torch only where it is loaded already.
 """
 
@@ -57,7 +57,7 @@ class Recorder:
     __slots__ = ("__dict__", "__weakref__", "step")
 
     def __init__(self, folder: Path | None, rank: int, journal: Journal) -> None:
-        """`folder` is None where nobody supervises the training; the journal keeps nothing then."""
+        """`folder` is None if nobody supervises the training; the journal keeps nothing then."""
         self.folder = folder
         self.rank = rank
         self._journal = journal
@@ -97,7 +97,7 @@ class Recorder:
 
         What is on the CPU is safe from `kill -9` of any process when this returns; a CUDA value once its
         copy has arrived, which is looked at in later calls. A value that is no number costs itself, a step that is no
-        whole number the point, each with a note; a full disk is counted and told. Raises `TypeError` where the call
+        whole number the point, each with a note; a full disk is counted and told. Raises `TypeError` if the call
         has no step. docs/values.md says what is stored for every kind of value.
         """
         self._log_any(step, values, *more)
@@ -213,7 +213,7 @@ class Recorder:
         self._remark(remarks)
 
     def begin_at(self, step: int, epoch: int = 0) -> None:
-        """Say behind which step and how many whole epochs a training goes on: commands until its next step take it."""
+        """Say after which step and how many whole epochs a training resumes: commands until its next step take it."""
         remarks: Remarks = []
         self.step = values.as_step(step, self._step, values.argument("begin_at", "step"), remarks)
         whole = values.as_stored_whole(epoch, values.argument("begin_at", "epoch"), remarks)
@@ -280,7 +280,7 @@ class Recorder:
     def watch(self, name: str, goal: str) -> None:
         """Have a series judged: "min" where less of it is better, "max" where more is. Once for each series.
 
-        What a series is called decides where nothing is said. At most 200 series are watched; what cannot be taken is
+        What a series is called decides if nothing is said. At most 200 series are watched; what cannot be taken is
         left out with a note.
         """
         remarks: Remarks = []

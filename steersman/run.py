@@ -172,7 +172,7 @@ class Run(KnobbedRecorder):
         self._seen = ATTENTION
 
     def agree(self, problem: str = "") -> str:
-        """Return what is wrong on any rank, "" where nothing is; alone there is only what is wrong here."""
+        """Return what is wrong on any rank, "" if nothing is; alone there is only what is wrong here."""
         return problem
 
     def _at_step_boundary(self) -> bool:
@@ -221,7 +221,9 @@ class Run(KnobbedRecorder):
             self._effects_read_at = now
             self.record_moved_effects()
         if unadopted and not self._control.stopping:
-            self.note("Nobody has supervised this training for long: it saves and ends.", level="warning")
+            self.note(
+                "This training has had no supervisor for a long time: it saves a checkpoint and ends.", level="warning"
+            )
             self.request_stop()
 
     def _hold_back(self, point: OnItsWay) -> None:
@@ -236,7 +238,7 @@ class Run(KnobbedRecorder):
 
     @property
     def directory(self) -> Path:
-        """The folder for files of this run, which all its attempts share; it is made where it is missing.
+        """The folder for files of this run, which all its attempts share; it is made if it is missing.
 
         Where nobody supervises the training it is a new temporary folder.
         """
@@ -254,7 +256,7 @@ class Run(KnobbedRecorder):
         return self._place is not None and resumed_checkpoint(self._place) is not None
 
     def newest_checkpoint(self) -> SavedCheckpoint | None:
-        """Return the newest checkpoint that `save_checkpoint` wrote, None where there is none.
+        """Return the newest checkpoint that `save_checkpoint` wrote, None if there is none.
 
         At the start it is the one that the run was resumed from: the newest that is whole, or the one that was chosen.
         """
@@ -276,7 +278,7 @@ class Run(KnobbedRecorder):
 
         The names "last" and "best" have the next of their kind take its place in time; under any other name it is
         kept. Among several ranks all call this, since a state may be spread over them, and rank 0 writes.
-        Returns None, with a note that says why, where it could not be saved; the training goes on.
+        Returns None, with a note that says why, where it could not be saved; the training continues.
         """
         remarks: Remarks = []
         at = values.as_step(step, self._step, values.argument("save_checkpoint", "step"), remarks)
@@ -306,7 +308,7 @@ class Run(KnobbedRecorder):
 
     def on(self, kind: str, handler: Handler) -> None:
         """Say how this training does "save_checkpoint", "evaluate" or "extend": `handler(arguments)` is called between
-        two steps. What it raises refuses the command, and the training goes on. A command without a handler is not
+        two steps. What it raises refuses the command, and the training continues. A command without a handler is not
         offered."""
         self._control.on(kind, handler)
         self._write(HandlersRecord.of(self._control.handled, step=self._step))

@@ -1,4 +1,4 @@
-"""Which queued runs a host may start now, and who waits before whom. Knows neither Django nor torch.
+"""Which queued runs a host may start now, and who waits before whom. Imports neither Django nor torch.
 
 A host has devices, each with a number of slots. A run takes a slot of each device that it trains on, from the moment
 it is claimed to its end. docs/running.md states the rule.
@@ -66,7 +66,7 @@ def needed(wish: Wish, devices: HostDevices) -> int:
 
 
 def fits(wish: Wish, devices: HostDevices) -> bool:
-    """Tell whether the host has the devices at all, whoever uses them now."""
+    """Return whether the host has the devices at all, whoever uses them now."""
     return len(candidates(wish, devices)) >= needed(wish, devices)
 
 
@@ -111,7 +111,7 @@ def plan(wishes: Sequence[Wish], devices: HostDevices, held: Sequence[str]) -> d
 
 
 def too_large(wish: Wish, devices: HostDevices) -> bool:
-    """Tell whether the host has the devices, but too few of them with the memory that the run asks for."""
+    """Return whether the host has the devices, but too few of them with the memory that the run asks for."""
     asked = wish.gpu_memory_mib
     if asked is None or not fits(wish, devices) or candidates(wish, devices) == (CPU,):
         return False
@@ -133,7 +133,7 @@ def obstacles(wish: Wish, devices: HostDevices) -> dict[str, Obstacle]:
 
 
 def compete(first: Wish, second: Wish, hosts: Mapping[str, HostDevices]) -> bool:
-    """Tell whether both runs could use one device of the known `hosts`, or of one that is not known."""
+    """Return whether both runs could use one device of the known `hosts`, or of one that is not known."""
     if first.host and second.host and first.host != second.host:
         return False
     named = first.host or second.host
@@ -162,7 +162,7 @@ def ahead_of(wish: Wish, queue: Sequence[Wish], hosts: Mapping[str, HostDevices]
 
 
 def stands_in_for(first: Wish, second: Wish) -> bool:
-    """Tell whether `first` waits for every device that `second` could use, so that it may hand its place on to it."""
+    """Return whether `first` waits for every device that `second` could use, so that it may hand its place on to it."""
     devices = {second.device, "cuda", "auto"} if second.device.startswith("cuda") else {second.device}
     return first.host in ("", second.host) and first.device in devices and first.ranks >= second.ranks
 
@@ -197,5 +197,5 @@ def _find(uuid: str, gpus: Sequence[str]) -> str | None:
 
 
 def _may_share(first: str, second: str) -> bool:
-    """Tell whether two wishes could meet on a host whose devices are not known."""
+    """Return whether two wishes could meet on a host whose devices are not known."""
     return first == second or (CPU not in (first, second) and not ("cuda:" in first and "cuda:" in second))

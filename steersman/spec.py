@@ -20,7 +20,7 @@ LARGEST_NAME_CHARACTERS = 60
 
 @dataclass(frozen=True, slots=True)
 class ValueSpec:
-    """What a parameter or a knob takes. Raises `SpecError` where it contradicts itself.
+    """What a parameter or a knob takes. Raises `SpecError` if it contradicts itself.
 
     `series` names the series that shows the value in effect where a schedule multiplies it. A parameter without
     `default` must be given.
@@ -34,7 +34,7 @@ class ValueSpec:
     scale: Scale = "linear"
     unit: str = ""
     help: str = ""
-    # Names of the parameter groups that have a value of their own; empty where there is one value.
+    # Names of the parameter groups that have a value of their own; empty if there is one value.
     groups: tuple[str, ...] = ()
     series: str = ""
     default: Value | None = None
@@ -88,11 +88,11 @@ class ValueSpec:
         return replace(self, minimum=least, maximum=maximum, choices=choices, scale=scale)
 
     def check(self, value: object) -> Value:
-        """Return a value in the type of the spec's kind. Raises `SpecError` where the spec takes no such value."""
+        """Return a value in the type of the spec's kind. Raises `SpecError` if the spec takes no such value."""
         return self.of_kind.check(self, plain(value))
 
     def parse(self, text: str) -> Value:
-        """Return the value that a person typed. Raises `SpecError` where the spec takes no such value."""
+        """Return the value that a person typed. Raises `SpecError` if the spec takes no such value."""
         return self.of_kind.parse(self, text)
 
     def take(self, given: object) -> Value:
@@ -104,7 +104,7 @@ class ValueSpec:
         return self.of_kind.takes(self)
 
     def hint(self) -> MarkedText:
-        """Return the limits in few words, "1 to 100"; empty where there are none."""
+        """Return the limits in few words, "1 to 100"; empty if there are none."""
         return self.of_kind.hint(self)
 
     def text(self, value: Value) -> str:
@@ -126,7 +126,7 @@ class ValueSpec:
 
 
 def kind_of(name: str, default: object, choices: Sequence[Value] = ()) -> str:
-    """Return the name of the kind that follows from a default. Raises `SpecError` where none does."""
+    """Return the name of the kind that follows from a default. Raises `SpecError` if none does."""
     for kind in KINDS.values():
         if kind.has_choices if choices else kind.python_type is not None and _has_type(default, kind.python_type):
             return kind.name
@@ -135,7 +135,7 @@ def kind_of(name: str, default: object, choices: Sequence[Value] = ()) -> str:
 
 
 def kind_annotated(annotation: str) -> str:
-    """Return the name of the kind of what is annotated so, such as "int"; "" where none is."""
+    """Return the name of the kind of what is annotated so, such as "int"; "" if none is."""
     for kind in KINDS.values():
         if kind.python_type is not None and kind.python_type.__name__ == annotation:
             return kind.name
@@ -187,10 +187,10 @@ def _value(spec: ValueSpec, given: Mapping[str, object]) -> Value:
 
 
 def _is_text(given: object) -> bool:
-    """Tell whether a script gave a text that is not empty, whatever the annotation says."""
+    """Return whether a script gave a text that is not empty, whatever the annotation says."""
     return isinstance(given, str) and bool(given)
 
 
 def _has_type(default: object, python_type: type) -> bool:
-    """Tell whether a default is of a type: True is an int to Python, and not to us."""
+    """Return whether a default is of a type: True is an int to Python, and not to us."""
     return isinstance(default, python_type) and isinstance(default, bool) == (python_type is bool)

@@ -19,7 +19,7 @@ def served_line(command: str, address: str) -> str:
 
 def portal_here(data: Path) -> str:
     """Return the address of the portal, with a slash at its end: the public one where it is set, else that of the
-    server that runs on this machine for the data folder `data`, "" where none is known.
+    server that runs on this machine for the data folder `data`, "" if none is known.
     """
     if settings.STEERSMAN_PUBLIC_URL:
         return f"{settings.STEERSMAN_PUBLIC_URL}/"

@@ -22,7 +22,7 @@ class RecipeError(ValueError):
 def split_spec(spec: str) -> tuple[str, str]:
     """Return module and class of a built-in name or a dotted path, `package.module:Class` or `package.module.Class`.
 
-    Raises `RecipeError` where `spec` is neither.
+    Raises `RecipeError` if `spec` is neither.
     """
     path = BUILT_IN.get(spec, spec)
     module, _, name = path.partition(":") if ":" in path else path.rpartition(".")
@@ -35,9 +35,9 @@ def split_spec(spec: str) -> tuple[str, str]:
 
 
 def source_sha256(spec: str) -> str:
-    """Return the SHA-256 of the file that holds the recipe's module, "" where it is not found.
+    """Return the SHA-256 of the file that holds the recipe's module, "" if it is not found.
 
-    Raises `RecipeError` where `spec` cannot be a recipe.
+    Raises `RecipeError` if `spec` cannot be a recipe.
     """
     file = _source_file(split_spec(spec)[0])
     return hashlib.sha256(file.read_bytes()).hexdigest() if file is not None else ""

@@ -57,7 +57,7 @@ SCHEDULES: Mapping[str, Callable[[float], float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """One training. `begins` is the step of the fault, or of the resume or turn that is healthy; 0 where neither is."""
+    """One training. `begins` is the step of the fault, or of the resume or turn that is healthy; 0 if neither is."""
 
     name: str
     recipe: str

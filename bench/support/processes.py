@@ -15,7 +15,7 @@ def cpu_s(pid: int) -> float:
 
 
 def rss_mb(pid: int, field: str = "VmRSS") -> float:
-    """Return the memory of a process in MB, 0 where it is gone; `field`: VmRSS for now, VmHWM for its highest."""
+    """Return the memory of a process in MB, 0 if it is gone; `field`: VmRSS for now, VmHWM for its highest."""
     try:
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith(f"{field}:"):

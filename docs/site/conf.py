@@ -13,6 +13,8 @@ html_theme = "furo"
 html_title = "Steersman"
 html_copy_source = False
 html_show_sphinx = False
+html_static_path = ["static"]
+html_css_files = ["tables.css"]
 # Links to headings, as GitHub and the test of the links form them.
 myst_heading_anchors = 4
 

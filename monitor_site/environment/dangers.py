@@ -10,11 +10,12 @@ MAKE_KEY = "python -c 'import secrets; print(secrets.token_urlsafe(48))'"
 
 
 def strong_key(key: str) -> str:
-    """Return the secret key that a person chose. Raises `ImproperlyConfigured` where it could be guessed."""
+    """Return the secret key that a person chose. Raises `ImproperlyConfigured` if it could be guessed."""
     if len(key) < SHORTEST_KEY or len(set(key)) < FEWEST_CHARACTERS or key.startswith("django-insecure-"):
         raise ImproperlyConfigured(
-            f"STEERSMAN_SECRET_KEY can be guessed, and whoever has it logs in as anybody: give {SHORTEST_KEY} random "
-            f"characters or more, as {MAKE_KEY} prints, or leave it out: one is made and kept in the data folder"
+            f"STEERSMAN_SECRET_KEY can be guessed, and anyone who knows it can log in as any user: give {SHORTEST_KEY} "
+            f"random characters or more, as {MAKE_KEY} prints, or leave it unset: one is then generated and kept in "
+            "the data folder"
         )
     return key
 
@@ -23,7 +24,7 @@ def named_hosts(hosts: list[str]) -> list[str]:
     """Return the host names under which the portal answers. Raises `ImproperlyConfigured` for `*`."""
     if "*" in (host.strip() for host in hosts):
         raise ImproperlyConfigured(
-            "STEERSMAN_HOSTS holds *: whoever asks would choose the host in links of invites and messages. Name the "
-            "hosts, such as steersman.example.org; .example.org is all of that domain"
+            "STEERSMAN_HOSTS contains *: a client could then choose the host in links of invites and messages. List "
+            "the hosts, such as steersman.example.org; .example.org is all of that domain"
         )
     return hosts

@@ -47,11 +47,12 @@ def directory(env: environ.Env) -> Directory | None:
         return None
     if not given["USERS"]:
         raise ImproperlyConfigured(
-            "STEERSMAN_LDAP_USERS is empty: name the entry below which people are, such as ou=people,dc=example,dc=org"
+            "STEERSMAN_LDAP_USERS is empty: set the entry that contains the people, such as ou=people,dc=example,dc=org"
         )
     if "%(user)s" not in (given["USER_FILTER"] or "%(user)s"):
         raise ImproperlyConfigured(
-            "STEERSMAN_LDAP_USER_FILTER holds no %(user)s, for which the name is put in: (uid=%(user)s) for instance"
+            "STEERSMAN_LDAP_USER_FILTER does not contain %(user)s, which is replaced by the name: for example "
+            "(uid=%(user)s)"
         )
     if bool(given["ROLES"]) != bool(given["GROUPS"]):
         raise ImproperlyConfigured("give STEERSMAN_LDAP_ROLES and STEERSMAN_LDAP_GROUPS both, or neither of them")

@@ -31,7 +31,7 @@ class Environment(FileAwareEnv):
 
 
 def with_password(address: str, password: str) -> str:
-    """Return a URL with `password` in place of its own; the same URL where there is none to put in.
+    """Return a URL with `password` in place of its own; the same URL if there is none to put in.
 
     Raises `ValueError` if the address is no URL with a host.
     """

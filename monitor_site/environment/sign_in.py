@@ -44,7 +44,7 @@ ALLAUTH: dict[str, Any] = {
 
 
 def second_factor(text: str) -> tuple[str, ...]:
-    """Return the kinds of second factors that people may have, which their logins then need; none where it is off.
+    """Return the kinds of second factors that people may have, which their logins then need; none if it is off.
 
     Raises `ImproperlyConfigured`.
     """
@@ -55,10 +55,10 @@ def second_factor(text: str) -> tuple[str, ...]:
 
 
 def passkey_login(is_wanted: bool, factors: tuple[str, ...]) -> bool:
-    """Return whether passkeys log in without a password. Raises `ImproperlyConfigured` where there are none."""
+    """Return whether passkeys log in without a password. Raises `ImproperlyConfigured` if there are none."""
     if is_wanted and "webauthn" not in factors:
         raise ImproperlyConfigured(
-            "STEERSMAN_PASSKEY_LOGIN is on and nobody may have a passkey: give STEERSMAN_SECOND_FACTOR=webauthn, or "
+            "STEERSMAN_PASSKEY_LOGIN is on, but passkeys are off: set STEERSMAN_SECOND_FACTOR=webauthn, or "
             "totp,webauthn"
         )
     return is_wanted
@@ -116,7 +116,9 @@ def single_sign_on(env: environ.Env) -> SingleSignOn | None:
         return None
     missing = [name for name in NEEDED if not given[name]]
     if missing:
-        raise ImproperlyConfigured(f"single sign-on is set by half: give {', '.join(missing)} too, or none of them")
+        raise ImproperlyConfigured(
+            f"single sign-on is only partly configured: set {', '.join(missing)} too, or none of them"
+        )
     return SingleSignOn(
         issuer=_issuer(given["STEERSMAN_OIDC_ISSUER"]),
         client_id=given["STEERSMAN_OIDC_CLIENT_ID"],
@@ -145,6 +147,6 @@ def _group_role(setting: str, text: str) -> GroupRole:
     project, _, role = place.rpartition(":")
     if not group or not project or role not in ROLES:
         raise ImproperlyConfigured(
-            f"{setting}: {text!r} is no rule; write group=project:role with one of {', '.join(ROLES)}"
+            f"{setting}: {text!r} is not a rule; write group=project:role with one of {', '.join(ROLES)}"
         )
     return GroupRole(group, project, role)

@@ -22,7 +22,7 @@ Application = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
 
 def is_loopback(bind: str) -> bool:
-    """Tell whether only this machine reaches what listens on `bind`."""
+    """Return whether only this machine reaches what listens on `bind`."""
     try:
         return ipaddress.ip_address(bind.strip("[]")).is_loopback
     except ValueError:
@@ -49,7 +49,7 @@ def only_from_this_machine(application: Application) -> Application:
 
 
 def is_from_here(scope: dict[str, Any]) -> bool:
-    """Tell whether an ASGI connection comes from this machine: by its address, its Host, and no proxy's header.
+    """Return whether an ASGI connection comes from this machine: by its address, its Host, and no proxy's header.
 
     Without an address (a socket file) it comes from a proxy.
     """

@@ -19,7 +19,7 @@ MOST_MEBIBYTES = 1 << 20
 
 
 def secret_key(folder: Path) -> str:
-    """Return the key kept in the data folder; make it, with mode 0600, where there is none."""
+    """Return the key kept in the data folder; make it, with mode 0600, if there is none."""
     path = folder / "secret_key"
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

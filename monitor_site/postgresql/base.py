@@ -49,7 +49,7 @@ class RenewedPool(ConnectionPool[Any]):
         self.drain()
 
     def _look_at(self, connection: Any) -> None:
-        """Raise `psycopg.Error` where a connection was closed. All others were then, and need not be tried in turn."""
+        """Raise `psycopg.Error` if a connection was closed. All others were then, and need not be tried in turn."""
         try:
             self.check_connection(connection)
         except psycopg.Error:

@@ -1,4 +1,4 @@
-"""Processes that `serve` and the demo start, watch and end. Knows nothing of Django."""
+"""Processes that `serve` and the demo start, watch and end. Does not import Django."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Child:
             self._process.kill()
 
     def wait(self, timeout_s: float) -> bool:
-        """Tell whether the child has ended within `timeout_s` seconds."""
+        """Return whether the child has ended within `timeout_s` seconds."""
         if self._process is None:
             return True
         try:

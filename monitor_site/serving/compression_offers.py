@@ -65,7 +65,7 @@ def _unquoted(value: str | None) -> str | None:
 
 
 def _is_valid(parameters: Parameters) -> bool:
-    """Tell whether each parameter is known, has a value that it may have, and is there once."""
+    """Return whether each parameter is known, has a value that it may have, and is there once."""
     names = [name for name, _ in parameters]
     return len(names) == len(set(names)) and all(_may_have(name, value) for name, value in parameters)
 

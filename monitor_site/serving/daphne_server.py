@@ -134,7 +134,7 @@ class PortalProtocol(WebSocketProtocol):
             self.maxMessagePayloadSize = 0
 
     def _may_send(self, length: int) -> bool:
-        """Tell whether a frame of `length` bytes is taken; close where it is one too many."""
+        """Return whether a frame of `length` bytes is taken; close where it is one too many."""
         # One that is larger than a message may be gets a code of its own.
         if self.failedByMe or length > INCOMING_LIMIT_BYTES or self._allowance.take(1 + length / 1024):
             return True

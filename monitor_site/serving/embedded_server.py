@@ -1,6 +1,6 @@
 """The embedded Redis-protocol server: finds the program, checks it, runs it on a private Unix socket.
 
-Knows nothing of Django. It carries announcements between training hosts and portal and stores nothing,
+Does not import Django. It carries announcements between training hosts and portal and stores nothing,
 so it may be killed and started again at any time.
 """
 
@@ -61,7 +61,7 @@ class ServerProgram:
 def find_server(search_path: str | None = None) -> ServerProgram:
     """Return the installed server on `search_path` (default: PATH), else the bundled one whose SHA-256 is known.
 
-    Raises `EmbeddedServerError` where there is neither, or the bundled one is not the one we looked at.
+    Raises `EmbeddedServerError` if there is neither, or the bundled one is not the one we looked at.
     """
     for name in SERVER_NAMES:
         installed = shutil.which(name, path=search_path)
@@ -122,16 +122,16 @@ class EmbeddedServer:
 
     @property
     def pid(self) -> int | None:
-        """The process that this object started, None where it uses another's."""
+        """The process that this object started, None if it uses another's."""
         return self._process.pid if self._process else None
 
     @property
     def is_alive(self) -> bool:
-        """Tell whether the server is there: our process has not ended, or another's answers."""
+        """Return whether the server is there: our process has not ended, or another's answers."""
         return self._process.poll() is None if self._process else self.answers()
 
     def answers(self) -> bool:
-        """Tell whether a server of ours answers PING on the socket within a second."""
+        """Return whether a server of ours answers PING on the socket within a second."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(PING_TIMEOUT_S)
             try:
@@ -144,7 +144,7 @@ class EmbeddedServer:
                 return False
 
     def start(self) -> bool:
-        """Return once a server answers: True where it was started, False where another's is used.
+        """Return once a server answers: True where it was started, False if another's is used.
 
         Raises `EmbeddedServerError` with a sentence where none can be started.
         """
@@ -254,7 +254,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def main() -> int:
-    """Say which server would be started; exit status 2 with a sentence where there is none."""
+    """Say which server would be started; exit status 2 with a sentence if there is none."""
     try:
         program = find_server()
     except EmbeddedServerError as error:

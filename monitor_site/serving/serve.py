@@ -23,7 +23,7 @@ class Serve(Service):
         super().start()
         if not User.objects.exists():
             self.status.say(
-                "There is no account yet: make one in another terminal with `.venv/bin/python manage.py "
-                "createsuperuser`, log in, and make a project under Projects."
+                "There is no account yet: create one in another terminal with `.venv/bin/python manage.py "
+                "createsuperuser`, log in, and create a project under Projects."
             )
-        self.status.say("Ctrl-C ends the portal; trainings go on.")
+        self.status.say("Ctrl-C ends the portal; trainings continue.")

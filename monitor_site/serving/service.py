@@ -68,7 +68,7 @@ class Service:
         self._told_other_watch = False
 
     def run(self) -> int:
-        """Start everything, watch over it, end it. Raises `CannotRun` where it cannot start."""
+        """Start everything, watch over it, end it. Raises `CannotRun` if it cannot start."""
         self.check()
         lock = self._take_lock()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -95,7 +95,7 @@ class Service:
         refuse_debug(self.bind)
         if not port_is_free(self.bind, self.port):
             raise CannotRun(
-                f"Port {self.port} is in use: end what listens there, or choose another with "
+                f"Port {self.port} is in use: stop what listens there, or choose another with "
                 f"`STEERSMAN_PORT={self.port + 1} {self.command}`."
             )
 
@@ -130,7 +130,7 @@ class Service:
             self.status.say("Using the embedded server that already runs for this data folder.")
 
     def wait_for(self, condition: Callable[[], bool], timeout_s: float, child: Child) -> None:
-        """Wait until `condition`, which `child` is to bring about. Raises `CannotRun` where it does not."""
+        """Wait until `condition`, which `child` is to bring about. Raises `CannotRun` if it does not."""
         deadline = time.monotonic() + timeout_s
         while not condition():
             if child.exit_code is not None:
@@ -138,7 +138,7 @@ class Service:
             if time.monotonic() > deadline:
                 raise CannotRun(
                     f"The {child.name} is not there after {timeout_s:.0f} s; it said: {child.last_line()} (whole log: "
-                    f"{child.log}). If something is missing, `make setup` brings it."
+                    f"{child.log}). If something is missing, run `make setup`."
                 )
             time.sleep(POLL_S)
 
@@ -232,7 +232,7 @@ class Service:
         self.embedded.stop()
 
     def end(self) -> None:
-        """End watch, portal and server; trainings go on."""
+        """End watch, portal and server; trainings continue."""
         self.status.end()
         for child in (self.watch, self.portal):
             child.terminate()
@@ -243,7 +243,7 @@ class Service:
 
 
 def refuse_unfit_data() -> None:
-    """Raise `CannotRun` where others may enter the data folder, or it cannot be used."""
+    """Raise `CannotRun` if others may enter the data folder, or it cannot be used."""
     try:
         data_folder.refuse_unfit(settings.STEERSMAN_DATA, shared=settings.STEERSMAN_SHARED_DATA)
     except data_folder.UnfitFolder as error:
@@ -251,9 +251,9 @@ def refuse_unfit_data() -> None:
 
 
 def refuse_debug(bind: str) -> None:
-    """Raise `CannotRun` where pages with debugging details would be open to other machines."""
+    """Raise `CannotRun` if pages with debugging details would be open to other machines."""
     if settings.DEBUG and not is_loopback(bind):
         raise CannotRun(
-            f"STEERSMAN_DEBUG is on: its error pages tell settings and sources, the portal will not listen on {bind}. "
-            "Unset STEERSMAN_DEBUG, or leave STEERSMAN_BIND at 127.0.0.1."
+            "STEERSMAN_DEBUG is on: its error pages show settings and source code, so the portal does not listen on "
+            f"{bind}. Unset STEERSMAN_DEBUG, or leave STEERSMAN_BIND at 127.0.0.1."
         )

@@ -46,7 +46,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return connection
 
     def ensure_connection(self) -> None:
-        """Open a connection where there is none, or where that is to a file which was deleted or replaced meanwhile."""
+        """Open a connection if there is none, or where that is to a file which was deleted or replaced meanwhile."""
         if self.connection is not None and self._path is not None and identity_of(self._path) != self._opened:
             if self.in_atomic_block:
                 raise OperationalError("the database file was deleted or replaced in the middle of a transaction")
@@ -55,7 +55,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def _close_to_others(self, path: Path) -> None:
         if any([narrow(path), *(narrow(path.with_name(path.name + end)) for end in BESIDE)]):
-            logger.warning("%s could be opened by other users of this host: its mode is 0600 now", path.name)
+            logger.warning("%s was readable by other users of this host: its mode was changed to 0600", path.name)
             return
         try:
             make_private_file(path)

@@ -1,4 +1,4 @@
-"""From where somebody asks: the address under which what they cost is counted."""
+"""The address of a client, under which its requests are counted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NETWORK_BITS = 64
 
 
 def client_address(peer: str, forwarded_for: str) -> str:
-    """Return the client's address, of IPv6 its network; "" where it is not known.
+    """Return the client's address, of IPv6 its network; "" if it is not known.
 
     `forwarded_for` is what X-Forwarded-For says. It is believed behind a proxy alone (STEERSMAN_TLS), and of it the
     last address, which the proxy itself has seen: a client may have written those before it.
@@ -26,13 +26,13 @@ def client_address(peer: str, forwarded_for: str) -> str:
 
 
 def exact_address(peer: str, forwarded_for: str) -> IPv4Address | IPv6Address | None:
-    """Return the address itself that `client_address` tells, None where it is not known."""
+    """Return the address itself that `client_address` tells, None if it is not known."""
     told = _parse(forwarded_for.rpartition(",")[2]) if settings.BEHIND_TLS else None
     return told or _parse(peer)
 
 
 def address_of(request: HttpRequest) -> str | None:
-    """Return the client's address of an HTTP request, of IPv6 the first of its network; None where it is not known."""
+    """Return the client's address of an HTTP request, of IPv6 the first of its network; None if it is not known."""
     found = client_address(request.META.get("REMOTE_ADDR", ""), request.META.get("HTTP_X_FORWARDED_FOR", ""))
     return found.partition("/")[0] or None
 

@@ -30,7 +30,7 @@ NO_PERSONS = (COMMAND_LINE, "make demo", "former member", *signal.Signals.__memb
 def distinct_name(user: User, project_id: int, shown: str) -> str:
     """Return `shown`, a user's display name with or without that of a token, with the login name where it is needed.
 
-    That is where somebody else of the project, or an author that is no person, could be meant. Costs a query where the
+    That is if somebody else of the project, or an author that is no person, could be meant. Costs a query where the
     user has a full name.
     """
     name = display_name(user)

@@ -37,7 +37,7 @@ class Grant:
 def check_grants(grants: Collection[Grant]) -> dict[Grant, Viewer | int]:
     """Return for each grant the viewer that it makes now, or the close code that ends it.
 
-    4401: logged out, password changed, user deactivated, token revoked or expired. 4403: no member any more.
+    4401: logged out, password changed, user deactivated, token revoked or expired. 4403: no member any longer.
     4404: the run is gone. Costs five queries, however many grants there are.
     """
     now = timezone.now()

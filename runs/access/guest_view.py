@@ -12,7 +12,7 @@ from runs.models import COMMAND_LINE, Alert, Command, Membership, Run
 from runs.protocol.causes import OfLink, command_cause, stored
 from runs.protocol.events import AlertChanged, CommandChanged
 
-# Who sent a command and is no member any more, with an account or without.
+# Who sent a command and is no member any longer, with an account or without.
 FORMER_MEMBER = "former member"
 # Authors that are no persons. Of a person whose account was deleted a command keeps the name alone.
 NO_PERSONS = frozenset({COMMAND_LINE, *signal.Signals.__members__})
@@ -22,7 +22,7 @@ _MARKS = tuple(f'"kind":"{kind}"' for kind in (CommandChanged.kind, AlertChanged
 
 
 def names_somebody(frame: str) -> bool:
-    """Tell whether an event's frame carries a member's name."""
+    """Return whether an event's frame carries a member's name."""
     head = frame[:_HEAD_CHARACTERS]
     return any(mark in head for mark in _MARKS)
 
@@ -85,7 +85,7 @@ def _hide_destination(command: dict[str, Any]) -> None:
 def replace_alert_names(alerts: Iterable[dict[str, Any]]) -> None:
     """Put roles in place of who acknowledged `alerts`, which have an `id` and `by` as on the wire.
 
-    Costs two queries where somebody did, none otherwise.
+    Costs two queries if somebody did, none otherwise.
     """
     named = [alert for alert in alerts if alert["by"]]
     if not named:

@@ -22,7 +22,7 @@ class Bucket:
         self._at = clock()
 
     def has(self, cost: float = 1.0) -> bool:
-        """Tell whether it holds `cost` tokens."""
+        """Return whether it holds `cost` tokens."""
         now = self._clock()
         self._left = min(self._burst, self._left + (now - self._at) * self._per_s)
         self._at = now
@@ -51,7 +51,7 @@ class Limiter:
         self._lock = threading.Lock()
 
     def has(self, key: Hashable, cost: float = 1.0) -> bool:
-        """Tell whether the bucket of `key` holds `cost` tokens."""
+        """Return whether the bucket of `key` holds `cost` tokens."""
         with self._lock:
             bucket = self._buckets.get(key)
             return self._burst >= cost if bucket is None else bucket.has(cost)
@@ -68,7 +68,7 @@ class Limiter:
             return bucket.take(cost)
 
     def __contains__(self, key: Hashable) -> bool:
-        """Tell whether `key` is remembered: tokens of it were taken, not too long ago."""
+        """Return whether `key` is remembered: tokens of it were taken, not too long ago."""
         return key in self._buckets
 
     def __len__(self) -> int:

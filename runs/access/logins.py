@@ -39,7 +39,7 @@ class LoginLimits(AxesDatabaseHandler):
 
 
 def is_locked(request: HttpRequest) -> bool:
-    """Tell whether the account that the form of a login names, or the address that it comes from, is locked."""
+    """Return whether the account that the form of a login names, or the address that it comes from, is locked."""
     if UNSTORABLE.search(request.POST.get("username", "")):
         # The form refuses such a name before a password is looked at; PostgreSQL cannot even look for it.
         return False
@@ -47,7 +47,7 @@ def is_locked(request: HttpRequest) -> bool:
 
 
 def is_counted(request: HttpRequest) -> bool:
-    """Tell whether the failure of this request was counted: it is not while account or address are locked already.
+    """Return whether the failure of this request was counted: it is not while account or address are locked already.
 
     Call after django-axes has heard of the failure.
     """

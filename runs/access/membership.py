@@ -62,7 +62,7 @@ def invite(project: Project, role: str, created_by: User, days: int = INVITE_DAY
 
 
 def may_invite(user: User, project: Project) -> bool:
-    """Tell whether `user` may invite into the project: its owners, and superusers by the command line."""
+    """Return whether `user` may invite into the project: its owners, and superusers by the command line."""
     if not user.is_active:
         return False
     return user.is_superuser or project.memberships.filter(user=user, role=Role.OWNER).exists()
@@ -72,30 +72,32 @@ def find_invite(key: str) -> Invite:
     """Return the invite of `key` if it can still be used. Raises `InviteUnusable`."""
     found = Invite.objects.select_related("project", "created_by").filter(digest=digest(key)).first()
     if found is None:
-        raise InviteUnusable(_("This link leads to no invite: check that you have copied the whole of it."))
+        raise InviteUnusable(_("There is no invite with this link: check that you copied all of it."))
     if found.used_at is not None:
-        raise InviteUnusable(_("This invite was used already: ask for a new one."))
+        raise InviteUnusable(_("This invite has already been used: ask for a new one."))
     if found.revoked_at is not None:
         raise InviteUnusable(_("This invite was withdrawn: ask for a new one."))
     if found.expires_at <= timezone.now():
         raise InviteUnusable(_("This invite has expired: ask for a new one."))
     if not may_invite(found.created_by, found.project):
         # Else somebody who was removed could come back by a link they kept.
-        raise InviteUnusable(_("Who made this invite is no longer an owner of the project: ask another owner."))
+        raise InviteUnusable(
+            _("The person who created this invite is no longer an owner of the project: ask another owner.")
+        )
     return found
 
 
 def accept(key: str, user: User) -> Membership:
     """Use up the invite of `key` for `user` and return the membership; a member's role only ever rises by it.
 
-    Raises `InviteUnusable`, also where somebody else was faster.
+    Raises `InviteUnusable`, also if somebody else was faster.
     """
     with transaction.atomic():
         found = find_invite(key)
         now = timezone.now()
         unused = Invite.objects.filter(pk=found.pk, used_at=None, revoked_at=None, expires_at__gt=now)
         if not unused.update(used_at=now, used_by=user):
-            raise InviteUnusable(_("This invite was used already: ask for a new one."))
+            raise InviteUnusable(_("This invite has already been used: ask for a new one."))
         invite_used.send(sender=Invite, invite=found, user=user)
         membership, _created = Membership.objects.get_or_create(
             project=found.project, user=user, defaults={"role": found.role}

@@ -59,7 +59,7 @@ class Caller:
         return runs if self.token.run_id is None else runs.filter(pk=self.token.run_id)
 
     def viewer(self, run: Run) -> Viewer | None:
-        """Return the viewer that this caller is for `run`, None where they may not see it."""
+        """Return the viewer that this caller is for `run`, None if they may not see it."""
         role = role_of(self.user, run)
         if role is None:
             return None
@@ -69,25 +69,25 @@ class Caller:
 
 
 def display_name(user: AbstractBaseUser) -> str:
-    """Return what other members see: the full name, or the user name where there is none."""
+    """Return what other members see: the full name, or the user name if there is none."""
     full_name = user.get_full_name() if isinstance(user, User) else ""
     return full_name or user.get_username()
 
 
 def role_of(user: AbstractBaseUser | AnonymousUser, run: Run) -> str | None:
-    """Return the user's role in the run's project, None where they are no active member."""
+    """Return the user's role in the run's project, None if they are no active member."""
     return role_in(user, run.project_id)
 
 
 def role_in(user: AbstractBaseUser | AnonymousUser, project_id: int) -> str | None:
-    """Return the user's role in a project, None where they are no active member."""
+    """Return the user's role in a project, None if they are no active member."""
     if not user.is_authenticated or not user.is_active:
         return None
     return Membership.objects.filter(project_id=project_id, user_id=user.pk).values_list("role", flat=True).first()
 
 
 def viewer_of(user: AbstractBaseUser | AnonymousUser, run: Run) -> Viewer | None:
-    """Return the viewer that `user` is for `run`, None where they may not see it."""
+    """Return the viewer that `user` is for `run`, None if they may not see it."""
     return Caller(user).viewer(run) if isinstance(user, User) else None
 
 
@@ -97,7 +97,7 @@ def operators_only() -> str:
 
 
 def commanded_run(user: AbstractBaseUser | AnonymousUser, run_id: int) -> Run:
-    """Return the run if `user` may command it. Raises `Http404` where they may not see it, else `PermissionDenied`."""
+    """Return the run if `user` may command it. Raises `Http404` if they may not see it, else `PermissionDenied`."""
     run = get_object_or_404(Run.objects.visible_to(user).select_related("project"), pk=run_id)
     viewer = viewer_of(user, run)
     if viewer is None:
@@ -108,13 +108,13 @@ def commanded_run(user: AbstractBaseUser | AnonymousUser, run_id: int) -> Run:
 
 
 def membership_in(user: AbstractBaseUser | AnonymousUser, slug: str) -> Membership:
-    """Return the user's membership of a project. Raises `Http404` where they do not belong to it."""
+    """Return the user's membership of a project. Raises `Http404` if they do not belong to it."""
     members = Membership.objects.select_related("project", "user")
     return get_object_or_404(members, project__slug=slug, user_id=user.pk)
 
 
 def viewer_by_token(token: AccessToken, creator: User, role: str, run_id: int, project_id: int) -> Viewer | None:
-    """Return the viewer that the bearer of `token` is for a run, None where the token is not for it.
+    """Return the viewer that the bearer of `token` is for a run, None if the token is not for it.
 
     `role` is what the token's creator is now. A token views, or commands as an operator at most; its bearer shows
     as the creator with the token's name, so that the record tells a script from a person.

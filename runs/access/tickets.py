@@ -40,7 +40,7 @@ def issue_ticket(user: User, run: Run, session_key: str = "", token: AccessToken
 
 
 def read_ticket(value: str, run_id: int) -> Grant | None:
-    """Return the grant of a ticket, None where it is not ours, has expired or is for another run. Asks no database.
+    """Return the grant of a ticket, None if it is not ours, has expired or is for another run. Asks no database.
 
     Whether its session or token still holds is for `check_grants` to say, and whether it was used for `spend_ticket`.
     """
@@ -57,7 +57,7 @@ def read_ticket(value: str, run_id: int) -> Grant | None:
 
 
 def spend_ticket(value: str) -> bool:
-    """Use a ticket up; return False where it was used before. The unique key decides between two that come at once."""
+    """Use a ticket up; return False if it was used before. The unique key decides between two that come at once."""
     expires_at = timezone.now() + TICKET_LIFETIME + KEPT_AFTER_EXPIRY
     try:
         UsedTicket.objects.create(digest=digest(value), expires_at=expires_at)
@@ -67,5 +67,5 @@ def spend_ticket(value: str) -> bool:
 
 
 def forget_expired_tickets() -> None:
-    """Remove what is kept of tickets that nobody can use any more."""
+    """Remove what is kept of tickets that nobody can use any longer."""
     UsedTicket.objects.filter(expires_at__lt=timezone.now()).delete()

@@ -43,7 +43,7 @@ def create_token(
 ) -> tuple[AccessToken, str]:
     """Return the row of a new token and its value, which is kept nowhere: show it once.
 
-    Raises `TokenRefused` where the creator is no operator or owner, or the scope, run or expiry does not fit.
+    Raises `TokenRefused` if the creator is no operator or owner, or the scope, run or expiry does not fit.
     """
     if scope not in TokenScope.values:
         raise TokenRefused(_("Choose one of: %(scopes)s.") % {"scopes": ", ".join(TokenScope.values)}, "scope")
@@ -56,7 +56,7 @@ def create_token(
     if expires_at is not None and expires_at <= timezone.now():
         raise TokenRefused(_("Choose a time in the future, or none."), "expires_at")
     if not name.strip():
-        raise TokenRefused(_("Give a name by which the token is known later."), "name")
+        raise TokenRefused(_("Give the token a name, to recognise it later."), "name")
     value = MARK + secrets.token_urlsafe(SECRET_BYTES)
     row = AccessToken.objects.create(
         name=name.strip()[:100],
@@ -80,7 +80,7 @@ def revoke(token: AccessToken) -> None:
 
 
 def may_revoke(user: User, role: str | None, token: AccessToken) -> bool:
-    """Tell whether `user`, who is `role` in the token's project, may revoke it."""
+    """Return whether `user`, who is `role` in the token's project, may revoke it."""
     return role == Role.OWNER or (role is not None and token.created_by_id == user.pk)
 
 
@@ -93,7 +93,7 @@ def valid() -> Q:
 def find_token(value: str, scopes: Collection[str] = BEARER_SCOPES) -> AccessToken | None:
     """Return the valid token of `value`, with project and creator, and note its use.
 
-    None where it is unknown, expired, revoked, of another scope, or its creator is no active member any more.
+    None if it is unknown, expired, revoked, of another scope, or its creator is no active member any longer.
     """
     if not value.startswith(MARK):
         return None
@@ -106,12 +106,12 @@ def find_token(value: str, scopes: Collection[str] = BEARER_SCOPES) -> AccessTok
 
 
 def is_share_link(value: str) -> bool:
-    """Tell whether `value` is, or was, the key of a share link: its guest is told other words than a script."""
+    """Return whether `value` is, or was, the key of a share link: its guest is told other words than a script."""
     return AccessToken.objects.filter(digest=digest(value), scope=TokenScope.SHARE).exists()
 
 
 def is_known(value: str) -> bool:
-    """Tell whether `value` is, or was, a token: one that has expired is no guess."""
+    """Return whether `value` is, or was, a token: one that has expired is no guess."""
     return AccessToken.objects.filter(digest=digest(value)).exists()
 
 

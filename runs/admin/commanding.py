@@ -30,7 +30,7 @@ FIELDS = {"reason": "reason", "expires_in_s": "expires_in_s", "id": "id"}
 
 
 def may_send(user: Any, run: Run) -> bool:
-    """Tell whether somebody of the staff may ask something of a run: a superuser, or a member who commands."""
+    """Return whether somebody of the staff may ask something of a run: a superuser, or a member who commands."""
     if not isinstance(user, User) or not (user.is_active and user.is_staff):
         return False
     return user.is_superuser or role_of(user, run) in COMMANDING_ROLES

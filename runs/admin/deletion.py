@@ -63,7 +63,7 @@ def count_deletion(run_ids: list[int]) -> DeletionCounts:
 def delete_run(run_id: int) -> None:
     """Delete a run with all that was recorded of it, and after the commit its folder.
 
-    Raises `NotDeletable` with a sentence where it lives, `Run.DoesNotExist` where there is no such run.
+    Raises `NotDeletable` with a sentence where it lives, `Run.DoesNotExist` if there is no such run.
     """
     with transaction.atomic():
         run = Run.objects.select_for_update().get(pk=run_id)
@@ -86,7 +86,7 @@ def check_deletable(run: Run) -> None:
     lock = try_lock(worker_lock_path(folder, 0))
     if lock is None:
         raise NotDeletable(
-            _("A training process of run %(run)s still lives on this machine: end it first, then delete the run.")
+            _("A training process of run %(run)s is still running on this machine: end it first, then delete the run.")
             % {"run": run}
         )
     lock.release()

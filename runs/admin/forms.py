@@ -29,13 +29,13 @@ class NewRunForm(forms.ModelForm[Run]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["parameters"].help_text = _(
-            'An object of names and values, such as {"epochs": 20}. What is left out gets the default of the recipe.'
+            'An object of names and values, such as {"epochs": 20}. Parameters that are left out have their default.'
         )
 
     def clean_device(self) -> str:
         device: str = self.cleaned_data["device"]
         if not DEVICE_NAME.fullmatch(device):
-            raise ValidationError(_("Give auto, cpu, cuda, or a certain GPU such as cuda:1."))
+            raise ValidationError(_("Give auto, cpu, cuda, or a specific GPU such as cuda:1."))
         return device
 
     def clean(self) -> dict[str, Any]:
@@ -64,8 +64,8 @@ class ReviewForm(forms.ModelForm[Run]):
         model = Run
         fields = ("name", "review_note", "reviewed_by", "reviewed_at")
         help_texts = {
-            "reviewed_by": _("Left empty, whoever saves a note is the reviewer."),
-            "reviewed_at": _("Left empty, the time of saving is taken."),
+            "reviewed_by": _("If left empty, the person who saves the note is the reviewer."),
+            "reviewed_at": _("If left empty, the time of saving is used."),
         }
 
 

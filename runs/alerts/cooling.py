@@ -58,7 +58,7 @@ class Cooling(Generic[Found]):
         return found
 
     def over(self) -> list[Key]:
-        """Return the alarms that lasted and do not any more."""
+        """Return the alarms that lasted and do not any longer."""
         active = set(self._active())
         for key in self._held.keys() - active:
             self._leave_out(key)

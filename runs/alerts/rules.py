@@ -75,7 +75,7 @@ class Rule:
         return self.snoozed_until is not None and now < self.snoozed_until
 
     def asked_limit(self) -> LimitDefaults | None:
-        """Return the limit that a rule of the detector "threshold" sets, None where it sets none."""
+        """Return the limit that a rule of the detector "threshold" sets, None if it sets none."""
         if not self.has_limit or self.limit is None:
             return None
         clear_at = self.limit if self.clear_at is None else self.clear_at

@@ -48,7 +48,7 @@ def list_alerts(
 @router.post(
     "/{int:run_id}/alerts/{int:alert_id}/acknowledge/",
     response={200: AlertOut, 403: ErrorOut, **ERRORS},
-    summary="Say that one has seen an alert",
+    summary="Acknowledge an alert",
 )
 def acknowledge_alert(request: HttpRequest, run_id: int, alert_id: int) -> dict[str, Any]:
     """The alert as it is then. One that somebody acknowledged before, or that is cleared, stays as it was."""
@@ -60,7 +60,7 @@ def acknowledge_alert(request: HttpRequest, run_id: int, alert_id: int) -> dict[
 @router.post(
     "/{int:run_id}/alerts/{int:alert_id}/snooze/",
     response={200: AlertOut, 403: ErrorOut, **ERRORS},
-    summary="Silence what an alert is about",
+    summary="Snooze the cause of an alert",
 )
 def snooze_alert(request: HttpRequest, run_id: int, alert_id: int, body: SnoozeIn) -> dict[str, Any]:
     """What the detector finds in this series is recorded, and neither told nor acted upon, by a rule of the run."""
@@ -74,7 +74,9 @@ def snooze_alert(request: HttpRequest, run_id: int, alert_id: int, body: SnoozeI
             raise ApiError(
                 422, _("The training's own code raised this alert. Rules cannot silence it."), "id"
             ) from None
-        raise ApiError(422, _("The alert is already over. Choose a number of hours."), "hours") from None
+        raise ApiError(
+            422, _("The alert has already been cleared. Choose a number of hours instead."), "hours"
+        ) from None
     return alert_as_wire(alert)
 
 
@@ -88,5 +90,5 @@ def _commanded(request: HttpRequest, run_id: int) -> tuple[Run, Viewer]:
 def _alert_of(run: Run, alert_id: int) -> Alert:
     alert = run.alerts.filter(pk=alert_id).first()
     if alert is None:
-        raise ApiError(404, _("There is no such alert of this run."), "id")
+        raise ApiError(404, _("This run has no such alert."), "id")
     return alert

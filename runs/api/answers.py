@@ -77,13 +77,13 @@ class QueryFields:
             if len(values) > 1 and field not in self.repeatable:
                 raise ApiError(422, _("Give %(field)s once.") % {"field": field}, field)
             if any("\0" in value for value in values):
-                raise ApiError(422, _("Leave out the character NUL: no text here has it."), field)
+                raise ApiError(422, _("Remove the NUL character: no field accepts it."), field)
 
     def _unknown(self, field: str) -> str:
         if not self.known:
-            return _("There is no field %(field)s: this address takes none.") % {"field": repr(field[:100])}
+            return _("Unknown field %(field)s: this address takes no fields.") % {"field": repr(field[:100])}
         parts = {"field": repr(field[:100]), "known": ", ".join(self.known)}
-        return _("There is no field %(field)s: this address knows %(known)s.") % parts
+        return _("Unknown field %(field)s: this address takes %(known)s.") % parts
 
 
 class Api(NinjaAPI):

@@ -34,17 +34,20 @@ class BearerToken(HttpBearer):
         try:
             found = lookups.find(value, TokenScope.values, address_of(request) or "")
         except TooManyGuesses as error:
-            text = _("Too many unknown tokens came from your address: correct yours, and try again in a minute.")
+            text = _(
+                "Too many requests with unknown tokens came from your address: correct your token, and try again in a "
+                "minute."
+            )
             raise ApiError(429, text, "Authorization") from error
         if found is None and is_share_link(value):
             raise ApiError(401, _("This link has expired or was revoked: ask for a new one."), "Authorization")
         if found is None:
             raise ApiError(401, _("This token is unknown, expired or revoked: make a new one."), "Authorization")
         if found.scope == TokenScope.METRICS:
-            text = _("A token for metrics opens /metrics and nothing else: make a token for scripts.")
+            text = _("A token for metrics only opens /metrics: create a token for scripts.")
             raise ApiError(403, text, "Authorization")
         if found.scope not in self.scopes:
-            text = _("A share link shows the page of its run and opens nothing else: make a token for scripts.")
+            text = _("A share link only opens the page of its run: create a token for scripts.")
             raise ApiError(403, text, "Authorization")
         return Caller(found.created_by, found)
 

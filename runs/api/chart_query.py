@@ -66,29 +66,29 @@ class ChartQuery(Schema):
     end: Annotated[float | None, BeforeValidator(_bound)] = Field(
         None, alias="to", description="A step, or seconds since 1970; included"
     )
-    raw: bool = Field(False, description="Points as they were logged, of all attempts, a page at a time")
-    by_attempt: bool = Field(False, description="A chart for each attempt, with the points that later ones went over")
+    raw: bool = Field(False, description="Points as they were logged, of all attempts, one page at a time")
+    by_attempt: bool = Field(False, description="A chart per attempt, including points that later attempts repeated")
     buckets: Annotated[int, _whole_number(MOST_BUCKETS)] = Field(
-        BUCKETS, description=f"Most rows of a series, up to {MOST_BUCKETS}"
+        BUCKETS, description=f"Maximum number of rows per series, up to {MOST_BUCKETS}"
     )
     limit: Annotated[int, _whole_number(MOST_POINTS_A_PAGE)] = Field(
-        POINTS_A_PAGE, description=f"Most points of a page where raw, up to {MOST_POINTS_A_PAGE}"
+        POINTS_A_PAGE, description=f"Maximum number of raw points per page, up to {MOST_POINTS_A_PAGE}"
     )
-    after: str = Field("", description="Where a page of raw points begins: take it from `next`")
+    after: str = Field("", description="Start of a page of raw points: take it from `next`")
 
     @field_validator("end")
     @classmethod
     def _not_before_start(cls, end: float | None, info: ValidationInfo) -> float | None:
         start = info.data.get("start")
         if start is not None and end is not None and end < start:
-            raise ValueError(_("Give a number that is not below from."))
+            raise ValueError(_("Give a number that is not less than from."))
         return end
 
     @field_validator("by_attempt")
     @classmethod
     def _charted(cls, by_attempt: bool, info: ValidationInfo) -> bool:
         if info.data.get("raw"):
-            raise ValueError(_("Leave it out: raw points always come by attempt."))
+            raise ValueError(_("Leave it out: raw points are always returned per attempt."))
         return by_attempt
 
     @field_validator("buckets")
@@ -102,14 +102,14 @@ class ChartQuery(Schema):
     @classmethod
     def _paged(cls, value: Any, info: ValidationInfo) -> Any:
         if not info.data.get("raw", True):
-            raise ValueError(_("Give it with raw=true: other points come at once."))
+            raise ValueError(_("Use it only with raw=true: other points are not paginated."))
         return value
 
     @field_validator("after")
     @classmethod
     def _place(cls, after: str) -> str:
         if Place.of(after) is None:
-            raise ValueError(_("Take it from next of the page before."))
+            raise ValueError(_("Use the value of next in the previous page."))
         return after
 
     @property

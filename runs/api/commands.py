@@ -44,7 +44,7 @@ def list_commands(
 def one_command(request: HttpRequest, run_id: int, command_id: UUID) -> dict[str, Any]:
     command = visible_run(request, run_id).commands.filter(pk=command_id).first()
     if command is None:
-        raise ApiError(404, _("There is no such command of this run."), "id")
+        raise ApiError(404, _("This run has no such command."), "id")
     return as_wire(command)
 
 

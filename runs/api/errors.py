@@ -16,7 +16,7 @@ from runs.protocol.commands import InvalidCommand
 
 logger = logging.getLogger(__name__)
 
-# Who asked too often, and where nothing else is said.
+# Who asked too often, and if nothing else is said.
 RETRY_AFTER_S = 60
 
 
@@ -40,7 +40,7 @@ def refuse(status: int, error: str, field: str = "", retry_after_s: int = RETRY_
 
 
 def no_such_run() -> ApiError:
-    return ApiError(404, _("There is no such run, or you are no member of its project."), "run")
+    return ApiError(404, _("There is no such run, or you are not a member of its project."), "run")
 
 
 def no_such_address(request: HttpRequest) -> HttpResponse:
@@ -94,4 +94,4 @@ def answer_errors_of(api: NinjaAPI) -> None:
         if (unavailable := outage_answer(request, error)) is not None:
             return unavailable
         logger.error("the API could not answer %s %s", request.method, request.path, exc_info=error)
-        return refuse(500, _("The server could not answer this; it has been logged."))
+        return refuse(500, _("The server failed to answer this request. The error was logged."))

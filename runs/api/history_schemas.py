@@ -34,7 +34,7 @@ class ConsoleLineOut(Schema):
     source: str
     level: str
     at: datetime
-    skipped: int | None = Field(None, description="Bytes of output left out here, where source is `skipped`")
+    skipped: int | None = Field(None, description="Bytes of output left out here, if source is `skipped`")
 
 
 class ToldEvent(Schema):
@@ -73,4 +73,4 @@ class HistoryOut(DetailsOut):
 
 
 class PlaceAnswer(Schema):
-    place: PlaceOut | None = Field(description="Null where the run waits for no device")
+    place: PlaceOut | None = Field(description="Null if the run does not wait for a device")

@@ -93,7 +93,7 @@ def details_of_run(request: HttpRequest, run_id: int) -> HttpResponse:
     url_name="place",
     auth=READERS,
     response={200: PlaceAnswer, **ERRORS},
-    summary="The place of a queued run in line",
+    summary="The position of a queued run",
 )
 def place_of_run(request: HttpRequest, run_id: int) -> dict[str, Any]:
     """To be asked again while it waits. Runs ahead that the caller may not see are counted alone.

@@ -38,7 +38,7 @@ def list_runs(
         runs = runs.filter(state=state)
     if project is not None:
         if not Project.objects.filter(slug=project, memberships__user=caller_of(request).user).exists():
-            raise ApiError(404, _("There is no such project, or you are no member of it."), "project")
+            raise ApiError(404, _("There is no such project, or you are not a member of it."), "project")
         runs = runs.filter(project__slug=project)
     runs = runs.matching(q)
     page = runs.select_related("project", "recipe", "created_by").order_by("-pk")[offset : offset + limit]
@@ -81,7 +81,7 @@ def one_run(request: HttpRequest, run_id: int) -> dict[str, Any]:
 def list_epochs(
     request: HttpRequest,
     run_id: int,
-    name: Annotated[list[str], Query(max_length=MOST_NAMES, description="Of these values alone; repeat it")] = [],  # noqa: B006
+    name: Annotated[list[str], Query(max_length=MOST_NAMES, description="Only these values; repeat it")] = [],  # noqa: B006
     limit: int = Query(200, ge=1, le=1000),
     offset: int = Query(0, ge=0, le=10**9),
 ) -> dict[str, Any]:

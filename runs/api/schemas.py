@@ -15,7 +15,7 @@ from steersman.kinds import KINDS
 
 class ErrorOut(Schema):
     error: str = Field(description="What is wrong and what to do, in a sentence")
-    field: str = Field(description="The field that it is about, empty where it is none")
+    field: str = Field(description="The field with the error, empty if there is none")
 
 
 class ProjectOut(Schema):
@@ -26,16 +26,16 @@ class ProjectOut(Schema):
 class AwaitedOut(Schema):
     """The run that a queued one waits for."""
 
-    run: int | None = Field(description="null where the caller may not see it")
-    state: str = Field(description="Empty where it was deleted")
+    run: int | None = Field(description="null if the caller may not see it")
+    state: str = Field(description="Empty if it was deleted")
     condition: AfterCondition = Field(description="What must become of it")
 
 
 class PlaceOut(Schema):
-    """The place of a queued run in line for the devices that it needs, or the run that it waits for first."""
+    """The position of a queued run for the devices that it needs, or the run that it waits for first."""
 
     number: int = Field(description="1: the next that starts there; 0 while it waits for another run")
-    device: str = Field(description="cpu, cuda:1 or, for any GPU, cuda; auto where no host is known that has one")
+    device: str = Field(description="cpu, cuda:1 or, for any GPU, cuda; auto if no known host has one")
     ranks: int = Field(description="How many such devices it waits for")
     host: str = Field(description="Empty for the first host that has them free")
     after: list[int] = Field(description="Runs ahead that the caller may see")
@@ -43,7 +43,7 @@ class PlaceOut(Schema):
     priority: int
     why: str = Field(description="What keeps it from the GPUs that it could use, such as another program")
     awaits: AwaitedOut | None
-    stuck: bool = Field(description="It cannot start by itself: what it waits for will not come true")
+    stuck: bool = Field(description="It cannot start automatically: its condition can no longer be met")
     text: str = Field(description="All of it in a sentence")
 
 
@@ -64,7 +64,7 @@ class RunningOut(Schema):
     run: int
     state: str
     percent: int | None
-    left_s: float | None = Field(description="Seconds left at the pace of this attempt, null where not known")
+    left_s: float | None = Field(description="Seconds left at the pace of this attempt, null if unknown")
 
 
 class WaitingOut(Schema):
@@ -100,15 +100,15 @@ class RunOut(Schema):
     recipe: str = Field(description="Spec of the recipe, empty for a script of one's own")
     state: str
     reason: str
-    place: PlaceOut | None = Field(description="Its place in line, null where it waits for no device")
-    silent: bool = Field(description="It should be alive but gave no sign for 12 s")
+    place: PlaceOut | None = Field(description="Its position in the queue, null if it does not wait for a device")
+    silent: bool = Field(description="It should be alive but has sent no heartbeat for 12 s")
     attempt: int
     created_by: str
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
     duration_s: float | None = Field(
-        description="How long its attempts took, without the time between them; of a lost one up to its last sign"
+        description="How long its attempts took, without the time between them; of a lost run up to its last heartbeat"
     )
     last_point_at: datetime | None
     step: int
@@ -124,7 +124,7 @@ class PointOut(Schema):
     step: int
     time: float = Field(description="Seconds since 1970, UTC")
     value: float | None
-    nonfinite: str = Field(description='"nan", "inf" or "-inf" where the value is null for that reason')
+    nonfinite: str = Field(description='"nan", "inf" or "-inf" if the value is null for that reason')
 
 
 class RunDetailOut(RunOut):
@@ -135,17 +135,19 @@ class RunDetailOut(RunOut):
     ranks: int = Field(description="Processes that train together")
     start_paused: bool
     extra_epochs: int = Field(description="Epochs that were added by extend")
-    offers: list[str] = Field(description="Which of save_checkpoint, evaluate, extend and end_process may be asked")
-    restarts: int = Field(description="How often it may start again by itself after a fault")
+    offers: list[str] = Field(
+        description="Which of save_checkpoint, evaluate, extend and end_process the training accepts"
+    )
+    restarts: int = Field(description="How often it may restart automatically after a failure")
     restarts_used: int
     usual_step_s: float | None
     stalled_since: datetime | None = Field(
         description="It sends heartbeats but has not stepped for far longer than usual"
     )
     not_looking_since: datetime | None = Field(
-        description="Since when a command waits because the training does not look at run.stopping"
+        description="Since when a command waits because the training does not read run.stopping"
     )
-    last_seq: int = Field(description="Number of the newest event: where a viewer may go on with ?since=")
+    last_seq: int = Field(description="Number of the newest event: a viewer continues from it with ?since=")
     latest: dict[str, PointOut] = Field(description="Newest point of each series")
     role: str
     may: list[str] = Field(description="Commands that this caller may send")
@@ -202,7 +204,7 @@ class ChartOut(Schema):
     max: list[float | None] | None = None
     mean: list[float | None] | None = None
     last: list[float | None] | None = None
-    nonfinite: list[tuple[int, str]] = Field(description="Place in the columns, and what stood there")
+    nonfinite: list[tuple[int, str]] = Field(description="Index in the columns, and the value there")
     nonfinite_steps: list[int] | None = Field(None, description="The step of the first in each of these buckets")
     nonfinite_counts: list[int] | None = Field(None, description="How many points of each of these buckets")
     counts: list[int] | None = Field(None, description="How many points each bucket has")
@@ -210,7 +212,7 @@ class ChartOut(Schema):
 
 
 class PointsOut(Schema):
-    seq: int = Field(description="The event up to which this is the whole story")
+    seq: int = Field(description="The event up to which this is complete")
     series: dict[str, ChartOut]
 
 
@@ -226,7 +228,7 @@ class AttemptChartsOut(Schema):
 
 
 class AttemptPointsOut(Schema):
-    seq: int = Field(description="The event up to which this is the whole story")
+    seq: int = Field(description="The event up to which this is complete")
     series: dict[str, AttemptChartsOut]
 
 
@@ -239,7 +241,7 @@ class StretchOut(Schema):
     steps: list[int]
     times: list[float] = Field(description="Seconds since 1970, UTC, to the millisecond")
     values: list[float | None]
-    nonfinite: list[tuple[int, str]] = Field(description="Place in the columns, and what stood there")
+    nonfinite: list[tuple[int, str]] = Field(description="Index in the columns, and the value there")
 
 
 class RawPointsOut(Schema):
@@ -261,9 +263,11 @@ class CommandIn(Schema):
     id: UUID | None = None
     arguments: dict[str, Any] = Field({}, examples=[{"knob": "learning_rate", "value": 0.001}])
     reason: str = Field("", max_length=500, description="Why, for everybody who reads the command log")
-    expires_in_s: float | None = Field(None, description="Given up where it has not taken effect by then")
+    expires_in_s: float | None = Field(None, description="The command expires if it has not taken effect by then")
     expect: dict[str, Any] | None = Field(
-        None, examples=[{"value": 0.003}], description="Refused where state or value is another at the moment of effect"
+        None,
+        examples=[{"value": 0.003}],
+        description="Refused if state or value is a different one when it would take effect",
     )
     at: dict[str, Any] | None = Field(
         None,
@@ -277,7 +281,7 @@ class CommandOut(Schema):
     command: str
     state: CommandState
     author: str
-    author_id: int | None = Field(description="The user's id; null where no person sent it, and for a guest")
+    author_id: int | None = Field(description="The user's id; null if no person sent it, and for a guest")
     arguments: dict[str, Any]
     sent_at: datetime
     delivered_at: datetime | None
@@ -292,10 +296,10 @@ class CommandOut(Schema):
     ranks: int | None = Field(description="How many processes applied it at that step")
     old: Any = None
     new: Any = None
-    effective: Any = Field(None, description="The value in effect, where a schedule multiplies the knob")
-    reason: str = Field(description="What its author gave; in English where a rule, a link or a replay asked")
+    effective: Any = Field(None, description="The value in effect, if a schedule multiplies the knob")
+    reason: str = Field(description="What its author wrote; in English if a rule, a link or a replay sent it")
     cause: dict[str, Any] | None = Field(description="Then its `kind` (`alert`, `link`, `replay`) with its values")
-    outcome: str = Field(description="Why it was refused or expired, or what was remarked")
+    outcome: str = Field(description="Why it was refused or expired, or a remark")
 
 
 class CommandsPage(Schema):
@@ -308,11 +312,11 @@ class AlertOut(Schema):
 
     id: int
     attempt: int
-    detector: str = Field(description="`code` where the training's own code raised it")
+    detector: str = Field(description="`code` if the training's own code raised it")
     title: str
     text: str
     cause: dict[str, Any] | None = Field(
-        description="What `text` tells in English: a `kind` (`silence`, `death`, `little_space`) with its values"
+        description="The content of `text` as data: a `kind` (`silence`, `death`, `little_space`) with its values"
     )
     series: str
     severity: Severity
@@ -327,11 +331,11 @@ class AlertOut(Schema):
     cleared_step: int | None
     by: str = Field(description="Who acknowledged it")
     acknowledged_at: datetime | None
-    action: str = Field(description="What its rule asks of the run; empty if nothing")
-    action_state: str = Field(description="`asked`, `dry_run` or `held_back`; empty while it is to come")
+    action: str = Field(description="The command that its rule sends; empty if none")
+    action_state: str = Field(description="`asked`, `dry_run` or `held_back`; empty before the rule has acted")
     action_text: str
     held_back: str = Field(description="Why the rule did not act, in a word such as `same_cause`")
-    command_id: str = Field(description="The command by which the rule asked")
+    command_id: str = Field(description="The command that the rule sent")
 
 
 class SnoozeIn(Schema):
@@ -353,15 +357,15 @@ class KnobOut(Schema):
     name: str
     kind: str = Field(description=f"What its values are: {', '.join(KINDS)}, or one that the training defines")
     input: str = Field("text", description="The control that suits it: number, checkbox, select or text")
-    step: int | None = Field(None, description="1 where its numbers are whole ones")
-    minimum: float | None = Field(description="Of a text the least number of characters")
+    step: int | None = Field(None, description="1 if it takes whole numbers")
+    minimum: float | None = Field(description="Minimum length of a text, in characters")
     maximum: float | None
     choices: list[Any]
     scale: Literal["linear", "log"]
     unit: str
     help: str
     groups: list[str]
-    series: str = Field(description="The series that shows the value in effect, empty where it is the value itself")
+    series: str = Field(description="The series that shows the value in effect, empty if it is the value itself")
     default: Any = Field(None, description="Of a recipe's parameter")
     value: Any = None
     effective: Any = None
@@ -407,11 +411,11 @@ class AttemptOut(Schema):
     resumed_from_step: int | None
     last_step: int
     adoptions: int = Field(description="How often its supervisor died and another took over")
-    outcome: str = Field(description="finished, stopped, failed or lost; empty while it lives")
+    outcome: str = Field(description="finished, stopped, failed or lost; empty while it runs")
     exit_code: int | None
     signal: str
     error: str
-    traceback: str | None = Field(None, description="For operators and owners alone; others do not get the field")
+    traceback: str | None = Field(None, description="Only operators and owners receive this field")
 
 
 class AttemptsPage(Schema):

@@ -39,7 +39,7 @@ queue = Router(tags=["queue"])
 ERRORS = {401: ErrorOut, 404: ErrorOut, 422: ErrorOut}
 
 
-@router.get("/{int:run_id}/knobs/", response={200: KnobsPage, **ERRORS}, summary="Knobs of a run and where they stand")
+@router.get("/{int:run_id}/knobs/", response={200: KnobsPage, **ERRORS}, summary="Knobs of a run and their values")
 def list_knobs(request: HttpRequest, run_id: int) -> dict[str, Any]:
     """None before the training has said what it has. `set_knob` changes them."""
     knobs = visible_run(request, run_id).knobs
@@ -105,12 +105,12 @@ def list_attempts(
 @router.get(
     "/{int:run_id}/patch/",
     response={200: None, 403: ErrorOut, **ERRORS},
-    summary="What an attempt's source differed in from its commit, as text",
+    summary="Uncommitted changes of an attempt's source, as a patch",
 )
 def patch(
     request: HttpRequest,
     run_id: int,
-    attempt: int | None = Query(None, ge=1, le=LARGEST_ID, description="The newest that has one where left out"),
+    attempt: int | None = Query(None, ge=1, le=LARGEST_ID, description="Default: the newest attempt that has one"),
 ) -> HttpResponse:
     """For operators and owners: `git apply` makes of the commit what was run. 404 where the source was as committed."""
     run, viewer = visible_run_and_viewer(request, run_id)
@@ -122,7 +122,7 @@ def patch(
     return patch_response(found)
 
 
-@queue.get("/", response={200: QueueOut, **ERRORS}, summary="Hosts, what trains there and what waits")
+@queue.get("/", response={200: QueueOut, **ERRORS}, summary="Hosts, with the runs that train there and those that wait")
 def show_queue(request: HttpRequest) -> dict[str, Any]:
     """The hosts by name, and last, without a name, what any host may start. Other projects' runs are counted."""
     hosts = board(caller_of(request).runs(), (), timezone.now())

@@ -33,7 +33,7 @@ rate = TicketRate()
 def within_rate(request: HttpRequest) -> None:
     """Refuse who asks too often, before the session or token is looked up. Raises `ApiError`."""
     if not rate.let_in(address_of(request) or "", *_presented(request)):
-        text = _("Too many tickets were asked for: try again in %(seconds)d seconds.") % {"seconds": TICKET_WAIT_S}
+        text = _("Too many tickets were requested: try again in %(seconds)d seconds.") % {"seconds": TICKET_WAIT_S}
         raise ApiError(429, text, retry_after_s=TICKET_WAIT_S)
 
 

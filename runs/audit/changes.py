@@ -170,7 +170,7 @@ def _is_same(model: type[models.Model], instance: models.Model, name: str, held:
 
 
 def _is_origin(model: type[models.Model], origin: Any) -> bool:
-    """Tell whether a deletion began with a row of `model`, or with a query for such rows."""
+    """Return whether a deletion began with a row of `model`, or with a query for such rows."""
     return isinstance(origin, model) or getattr(origin, "model", None) is model
 
 

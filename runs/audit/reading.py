@@ -42,7 +42,7 @@ class Place:
 
     @classmethod
     def parse(cls, text: str) -> Place | None:
-        """Return the place that `str` has written, None where it is none."""
+        """Return the place that `str` has written, None if it is none."""
         moment, _, key = text.partition("~")
         try:
             at = datetime.fromisoformat(moment)

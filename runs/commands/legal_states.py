@@ -11,18 +11,16 @@ from steersman.marked_text import gettext_noop
 # What is answered where a training is not asked for a command.
 WITHHELD = UNHANDLED | {
     EndProcess.kind: gettext_noop(
-        "Nothing that was asked waits for a look at run.stopping: ask it to stop. Its process can be ended where that "
-        "does nothing for some seconds."
+        "No command is waiting for the training to read run.stopping: send stop first. If that has no effect for some "
+        "seconds, its process can be ended."
     )
 }
-ONLY_RECIPES = gettext_noop(
-    "A script of your own is made longer by its own arguments: only a recipe takes more epochs."
-)
+ONLY_RECIPES = gettext_noop("Only a recipe can be extended. To train your own script longer, change its arguments.")
 SCRIPT_DECIDES = gettext_noop("Finish the current step and end. The script decides whether to save a checkpoint first.")
 
 
 def legal_states(command: type[RunCommand], run: Run) -> frozenset[str]:
-    """Return the states of `run` in which `command` is taken: those of its kind, fewer where nothing could act on it.
+    """Return the states of `run` in which `command` is taken: those of its kind, fewer if nothing could act on it.
 
     Only a recipe can be given more epochs while it does not train: how a script is made longer, it says as it lives.
     """

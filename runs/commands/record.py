@@ -118,7 +118,7 @@ def record(
 
 
 def _refusal(run: Run, request: Request) -> str:
-    """Return why a command cannot be meant for the run as it is now, "" where it can."""
+    """Return why a command cannot be meant for the run as it is now, "" if it can."""
     if run.state not in request.command.legal_in:
         return f"The run is {run.state}."
     if run.state not in legal_states(type(request.command), run):
@@ -139,7 +139,8 @@ def _refusal(run: Run, request: Request) -> str:
 def _refusal_of_queue(command: RunCommand, may_push: bool) -> str:
     if isinstance(command, SetPriority) and command.priority > 0 and not may_push:
         return gettext_noop(
-            "A priority above 0 goes before runs of other projects: only an administrator gives it, in the admin."
+            "Only an administrator can set a priority above 0, in the admin: the run then starts before runs of other "
+            "projects."
         )
     return ""
 
@@ -155,10 +156,10 @@ def _settle_in_queue(run: Run, request: OfQueue, command: Command, may_push: boo
         case SetPriority(priority=priority):
             old, new = run.priority, priority
             done = queue_order.set_priority(run, priority)
-            refusal = gettext_noop("It does not stand in line: it starts now.")
+            refusal = gettext_noop("The run is not waiting in the queue: it starts now.")
         case MoveToFront():
             done = queue_order.move_to_front(run, over_all=may_push)
-            refusal = gettext_noop("No run that it may go before stands before it.")
+            refusal = gettext_noop("There is no run ahead of it that it may overtake.")
     if done:
         complete_command(command, CommandState.APPLIED, step=run.step, old=old, new=new)
     else:
@@ -166,7 +167,7 @@ def _settle_in_queue(run: Run, request: OfQueue, command: Command, may_push: boo
 
 
 def _may_become(run: Run, expected_state: str) -> bool:
-    """Tell whether a run can be in a state at the moment of effect: whether it is paused then, the training knows."""
+    """Return whether a run can be in a state at the moment of effect: whether it is paused then, the training knows."""
     return expected_state == run.state or (run.state in LIVE and expected_state in LIVE)
 
 

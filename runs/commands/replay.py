@@ -29,7 +29,7 @@ class CannotReplay(Exception):
 def interventions(run: Run) -> list[Command]:
     """Return the applied commands that led to where `run` is, in the order of their effect.
 
-    What an attempt did after the step from which a later one resumed is not in the curve any more.
+    What an attempt did after the step from which a later one resumed is not in the curve any longer.
     """
     applied = run.commands.filter(kind__in=REPLAYED, state=CommandState.APPLIED).order_by("step", "applied_at")
     attempts = list(run.attempts.order_by("number"))
@@ -71,7 +71,7 @@ def replay(old: Run, new: Run, *, author_id: int | None, author_name: str) -> li
 
 
 def _rule_of(command: Command) -> str:
-    """Return what the rule that asked for a command was called, "" where a person did. Rules may be deleted since."""
+    """Return what the rule that asked for a command was called, "" if a person did. Rules may be deleted since."""
     by_rule = command.rule_id is not None or command.alerts.exists()
     return command.author_name if by_rule else command.replayed_rule
 
@@ -88,7 +88,7 @@ def _request(old: Run, new: Run, command: Command) -> Request:
 
 
 def _outlasts(command: Command, attempt: Attempt) -> bool:
-    """Tell whether the effect of a command outlasted the beginning of an attempt."""
+    """Return whether the effect of a command outlasted the beginning of an attempt."""
     if command.attempt is None or command.attempt >= attempt.number:
         return True
     start, step = attempt.resumed_step or 0, command.step or 0

@@ -1,4 +1,4 @@
-"""Commands as a person types them: `set_knob learning_rate=0.001`. Knows neither Django nor torch."""
+"""Commands as a person types them: `set_knob learning_rate=0.001`. Imports neither Django nor torch."""
 
 from __future__ import annotations
 

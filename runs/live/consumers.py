@@ -182,7 +182,7 @@ class RunConsumer(AsyncWebsocketConsumer):
         return wire
 
     async def _transmit(self, frame: str) -> None:
-        """Send a text frame. Raises `ViewerLeft` where the transport is closed."""
+        """Send a text frame. Raises `ViewerLeft` if the transport is closed."""
         try:
             await self.send(text_data=frame)
         except TRANSPORT_CLOSED as error:
@@ -344,7 +344,7 @@ class NoSuchRun(AsyncWebsocketConsumer):
 
 
 def _is_too_large(message: str | bytes) -> bool:
-    """Tell whether a message has more bytes than one may have; a character of a text has one at least."""
+    """Return whether a message has more bytes than one may have; a character of a text has one at least."""
     if len(message) > LARGEST_REQUEST_BYTES or isinstance(message, bytes):
         return len(message) > LARGEST_REQUEST_BYTES
     return len(message.encode(errors="surrogatepass")) > LARGEST_REQUEST_BYTES

@@ -30,7 +30,7 @@ def reading(function: Callable[Asked, Answer]) -> Callable[Asked, Awaitable[Answ
 
 
 def writing(function: Callable[Asked, Answer]) -> Callable[Asked, Awaitable[Answer]]:
-    """Make an awaitable of a function that writes. Where nobody waits for it any more, it may still happen."""
+    """Make an awaitable of a function that writes. Where nobody waits for it any longer, it may still happen."""
     return _on(_writers, function)
 
 
@@ -40,7 +40,7 @@ def answering(function: Callable[Asked, Answer]) -> Callable[Asked, Awaitable[An
 
 
 def look_at_outcome(asked: asyncio.Future[Any]) -> None:
-    """Take note of an error that nobody waits for any more: who asks next asks anew, and learns it."""
+    """Take note of an error that nobody waits for any longer: who asks next asks anew, and learns it."""
     if not asked.cancelled():
         asked.exception()
 

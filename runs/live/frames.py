@@ -151,5 +151,5 @@ async def _at_place(made: asyncio.Future[list[str]], place: int, seq: int) -> Fr
 
 
 def _is_made(future: asyncio.Future[Frame] | None) -> bool:
-    """Tell whether a reading is under way or has succeeded; one that failed is begun anew."""
+    """Return whether a reading is under way or has succeeded; one that failed is begun anew."""
     return future is not None and not (future.done() and (future.cancelled() or future.exception() is not None))

@@ -2,7 +2,7 @@
 
 A `Greeter` belongs to a room of the hub. It holds the encoded snapshot of the run as of an event, and in its `Ring` the
 frames of the events after that, so that a viewer who arrives costs no query. Only what differs between viewers is
-encoded for each. A snapshot is read anew where somebody asks and it is old, or does not hold what the viewer holds.
+encoded for each. A snapshot is read anew if somebody asks and it is old, or does not hold what the viewer holds.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Ring:
         return True
 
     def after(self, seq: int) -> list[Frame] | None:
-        """Return the events after `seq`, None where it lies before what is held."""
+        """Return the events after `seq`, None if it lies before what is held."""
         return None if seq < self.floor else list(islice(self._frames, seq - self.floor, None))
 
 
@@ -164,7 +164,7 @@ class Greeter:
             await asyncio.shield(self._reading)
 
     def _is_fresh(self, snapshot: Snapshot, since: int | None) -> bool:
-        """Tell whether a snapshot is young, leads on to the ring, and is not behind what the viewer holds."""
+        """Return whether a snapshot is young, leads on to the ring, and is not behind what the viewer holds."""
         young = time.monotonic() - snapshot.began <= LONGEST_SNAPSHOT_AGE_S
         return young and snapshot.seq >= self.ring.floor and snapshot.seq >= (since or 0)
 

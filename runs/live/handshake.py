@@ -52,7 +52,7 @@ class KnownToken:
 class Credential:
     """What a handshake presents: a ticket with its grant, or a token and the scopes that it may have here, or nothing.
 
-    `holder` is whose ticket of ours it is, or which token that was good before; empty where that is not known.
+    `holder` is whose ticket of ours it is, or which token that was good before; empty if that is not known.
     """
 
     address: str

@@ -61,7 +61,7 @@ def bounded_hello(hello: Hello) -> Hello:
 
 
 def _first_that_fit(items: Iterable[Any], room: int) -> list[Any]:
-    """Return the items before the first that does not fit any more."""
+    """Return the items before the first that does not fit any longer."""
     kept: list[Any] = []
     for item in items:
         # A pair counts as an array does: brackets for what is colon and comma in an object.
@@ -73,6 +73,6 @@ def _first_that_fit(items: Iterable[Any], room: int) -> list[Any]:
 
 
 def since_of(values: Sequence[str]) -> int | None:
-    """Return the number of the last event that a viewer holds, None where the address does not say."""
+    """Return the number of the last event that a viewer holds, None if the address does not say."""
     value = values[0] if values else ""
     return int(value) if value.isdecimal() and len(value) < 19 else None

@@ -134,7 +134,7 @@ class Hub:
             await self._use(*found)
 
     async def _open_layer(self) -> tuple[Any, str] | None:
-        """Return a new layer and our channel in it, None where there is no layer now."""
+        """Return a new layer and our channel in it, None if there is no layer now."""
         layer = channel_layers.make_backend("default")
         try:
             async with asyncio.timeout(LAYER_CALL_TIMEOUT_S):
@@ -214,7 +214,7 @@ class Hub:
     async def _catch_up(self, room: Room, up_to: int) -> None:
         """Hand on what the database has beyond the room's last event, at least to `up_to`, which was committed.
 
-        What was folded into charts meanwhile is no event any more: viewers are told. The caller holds the room's lock.
+        What was folded into charts meanwhile is no longer an event: viewers are told. The caller holds the room's lock.
         """
         while room.last_seq < up_to:
             missing = await reading(feed.replay)(room.run_id, room.last_seq, LARGEST_READ_EVENTS, LARGEST_READ_BYTES)
@@ -279,7 +279,7 @@ class Hub:
                 logger.exception("the hub could not look after the channel layer")
 
     async def _stay_linked(self) -> None:
-        """Ask for the next echo, or take a new layer where there is none, or where echoes stay away."""
+        """Ask for the next echo, or take a new layer if there is none, or where echoes stay away."""
         if self._layer is None or time.monotonic() - max(self._echo_at, self._linked_at) > ECHO_TIMEOUT_S:
             self._note_layer(False, "no echo from the channel layer")
             await self._disconnect()

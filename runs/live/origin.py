@@ -40,7 +40,7 @@ class OriginGuard:
 
 
 def origin_allowed(origin: str, host: str, scope: dict[str, Any]) -> bool:
-    """Tell whether `origin` is the one that served `host`, or one of STEERSMAN_ORIGINS."""
+    """Return whether `origin` is the one that served `host`, or one of STEERSMAN_ORIGINS."""
     parsed = parse_origin(origin)
     if parsed is None:
         return False

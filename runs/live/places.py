@@ -49,7 +49,7 @@ class Places:
         self._blind = False
 
     async def take(self, key: str) -> bool:
-        """Take a place of `key` and return True; return False where all are taken."""
+        """Take a place of `key` and return True; return False if all are taken."""
         if self._exchanging is None:
             if self._clock() - self._exchanged_at > 2 * EXCHANGE_INTERVAL_S:
                 self._heard.clear()

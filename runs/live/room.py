@@ -98,7 +98,7 @@ class Room:
         self._unannounced_since = None
 
     def is_late(self) -> bool:
-        """Tell whether announcements come more than `LATE_S` after the database has their events, or not at all."""
+        """Return whether announcements come more than `LATE_S` after the database has their events, or not at all."""
         now = time.monotonic()
         since = self._unannounced_since
         # One that was lost, and is followed by none, says nothing of those to come.
@@ -129,7 +129,7 @@ class Room:
             self.flush()
 
     def _is_busy(self) -> bool:
-        """Tell whether this event and those before it make more than `BUSY_SENDS_PER_S`."""
+        """Return whether this event and those before it make more than `BUSY_SENDS_PER_S`."""
         now = time.monotonic()
         sends = len(self.outboxes) * len(self.delivered_at)
         busy = sends > BUSY_SENDS_PER_S * (now - self.delivered_at[0])

@@ -41,7 +41,7 @@ class Handshakes:
         self._visits = {kind: _visits(kind, clock) for kind in VISITS_PER_PLACE}
 
     def let_in(self, address: str, holder: str) -> bool:
-        """Tell whether a handshake is looked at, and count it.
+        """Return whether a handshake is looked at, and count it.
 
         People who show a ticket of theirs are counted alone, a token's visits by address as well.
         """
@@ -53,7 +53,7 @@ class Handshakes:
         return self._visits["address"].take(address) and (not holder or self._visits[kind].take(holder))
 
     def are_refused(self, source: str) -> bool:
-        """Tell whether so many handshakes of `source`, a holder or an address, failed that none is looked at now."""
+        """Return whether so many handshakes of `source`, a holder or an address, failed that none is looked at now."""
         return not self._failures.has(source)
 
     def note_failure(self, source: str, code: int) -> int:
@@ -76,7 +76,7 @@ class TicketRate:
         self._visits = {kind: _visits(kind, clock) for kind in VISITS_PER_PLACE}
 
     def let_in(self, address: str, kind: str, key: str) -> bool:
-        """Tell whether a request is looked at, and count it."""
+        """Return whether a request is looked at, and count it."""
         return self._visits[kind].take(key) if key in self._visits[kind] else self._visits["address"].take(address)
 
     def note_known(self, kind: str, key: str) -> None:

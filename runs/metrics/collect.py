@@ -108,7 +108,7 @@ class Collected:
 
 
 def collect(shown: Shown) -> Collected:
-    """Read everything that `shown` allows. Raises `django.db.Error` where the database is away."""
+    """Read everything that `shown` allows. Raises `django.db.Error` if the database is away."""
     samples = _Samples()
     now = timezone.now()
     live = Q(state__in=LIVE) | Q(state__in=LOST, heartbeat_at__gte=now - LOST_SHOWN_FOR)
@@ -162,7 +162,7 @@ def _add_run(samples: _Samples, run: Run, now: datetime) -> None:
 
 
 def is_chosen(name: str, marks: Iterable[str]) -> bool:
-    """Tell whether Prometheus is told of a series: a usual one, or one that its project marks."""
+    """Return whether Prometheus is told of a series: a usual one, or one that its project marks."""
     return USUAL.search(name) is not None or any(
         name.startswith(mark[:-1]) if mark.endswith("*") else name == mark for mark in marks
     )

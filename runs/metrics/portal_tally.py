@@ -48,7 +48,7 @@ class PortalTally:
         self._lock = threading.Lock()
 
     def write(self) -> None:
-        """Write the row. Raises `DatabaseError` where that cannot be done now."""
+        """Write the row. Raises `DatabaseError` if that cannot be done now."""
         # Two threads that write in the wrong order would let counts fall.
         if not self._lock.acquire(timeout=LOCK_TIMEOUT_S):
             return
@@ -108,7 +108,7 @@ class Reporter:
             now = levels, msgspec.json.encode(tally.counts)
             unwritten += 1
             if now == told and levels == PortalLevels(degraded=levels.degraded):
-                # Nobody is here any more. What is counted next wakes it again.
+                # Nobody is here any longer. What is counted next wakes it again.
                 self._task = None
                 return
             if now == told and unwritten < REWRITE_AFTER_REPORTS:

@@ -56,7 +56,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
         registry.register(collect(shown))
     except DatabaseError as error:
         logger.warning("/metrics could not be answered: %s", error)
-        return HttpResponse(_("The database does not answer: ask again later.") + "\n", status=503, content_type=PLAIN)
+        return HttpResponse(_("The database does not answer: try again later.") + "\n", status=503, content_type=PLAIN)
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
     return HttpResponse(encode(registry), content_type=content_type)
 
@@ -72,7 +72,10 @@ def shown_to(request: HttpRequest) -> Shown:
     try:
         token = lookups.find(value.strip(), OF_SCRIPTS, address_of(request) or "")
     except TooManyGuesses as error:
-        text = _("Too many unknown tokens came from your address: correct yours, and try again in a minute.")
+        text = _(
+            "Too many requests with unknown tokens came from your address: correct your token, and try again in a "
+            "minute."
+        )
         raise Refused(429, text) from error
     if token is None:
         raise Refused(401, _("This token is unknown, expired or revoked: make a new one with the scope metrics."))
@@ -84,20 +87,20 @@ def shown_to(request: HttpRequest) -> Shown:
 def _shown_to_address(request: HttpRequest) -> Shown:
     """Tell an address that is allowed of all projects.
 
-    Which address asks is known where nothing stands between, or where the proxy is believed (STEERSMAN_TLS). Behind any
+    Which address asks is known if nothing stands between, or where the proxy is believed (STEERSMAN_TLS). Behind any
     other proxy all requests come from its address, so that allowing it would let everybody in.
     """
     forwarded_for = request.META.get("HTTP_X_FORWARDED_FOR", "")
     is_forwarded = any(name in request.META for name in FORWARDING)
     if is_forwarded and not (settings.BEHIND_TLS and forwarded_for):
-        raise Refused(401, _("This came through a proxy whose word for the address is not taken: send a token."))
+        raise Refused(401, _("The request came through a proxy that is not trusted to report addresses: send a token."))
     address = exact_address(request.META.get("REMOTE_ADDR", ""), forwarded_for)
     if address is not None and any(address in network for network in settings.STEERSMAN_METRICS_FROM):
         return Shown()
     raise Refused(
         401,
         _(
-            "Send a token with the scope metrics as `Authorization: Bearer stm_…`, or ask from an address that "
-            "STEERSMAN_METRICS_FROM allows."
+            "Send a token with the scope metrics as `Authorization: Bearer stm_…`, or send the request from an "
+            "address that STEERSMAN_METRICS_FROM allows."
         ),
     )

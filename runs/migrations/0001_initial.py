@@ -102,7 +102,7 @@ class Migration(migrations.Migration):
                     "slots_per_device",
                     models.PositiveSmallIntegerField(
                         blank=True,
-                        help_text="Runs that a GPU takes at once; STEERSMAN_SLOTS of the host where left empty.",
+                        help_text="Maximum number of runs on a GPU at the same time. If left empty: STEERSMAN_SLOTS of the host.",
                         null=True,
                         validators=[django.core.validators.MaxValueValidator(64)],
                         verbose_name="slots per GPU",
@@ -112,7 +112,7 @@ class Migration(migrations.Migration):
                     "cpu_slots",
                     models.PositiveSmallIntegerField(
                         blank=True,
-                        help_text="Runs that train on the CPU at once; STEERSMAN_CPU_SLOTS of the host where left empty.",
+                        help_text="Maximum number of runs on the CPU at the same time. If left empty: STEERSMAN_CPU_SLOTS of the host.",
                         null=True,
                         validators=[django.core.validators.MaxValueValidator(64)],
                         verbose_name="slots of the CPU",
@@ -219,7 +219,7 @@ class Migration(migrations.Migration):
                     "metric_series",
                     models.TextField(
                         blank=True,
-                        help_text="Names of series whose last value /metrics tells besides loss, accuracy, learning rate and gradient norm: one a line; an asterisk at the end stands for any text.",
+                        help_text="Names of series that /metrics returns in addition to loss, accuracy, learning rate and gradient norm: one per line; an asterisk at the end stands for any text.",
                         validators=[runs.models.projects.validate_marks],
                         verbose_name="series for Prometheus",
                     ),
@@ -228,23 +228,23 @@ class Migration(migrations.Migration):
                     "coarse_after_days",
                     models.PositiveIntegerField(
                         blank=True,
-                        help_text="So many days after a run has ended, a pruning keeps one point per 100 steps, with the lowest and the highest among them. Empty: all points stay.",
+                        help_text="This many days after a run has ended, pruning keeps one point per 100 steps, with the lowest and the highest among them. Empty: all points are kept.",
                         null=True,
                         validators=[django.core.validators.MaxValueValidator(36500)],
-                        verbose_name="days until points are kept coarsely",
+                        verbose_name="days until points are thinned",
                     ),
                 ),
                 (
                     "checkpoint_epochs",
                     models.PositiveIntegerField(
                         blank=True,
-                        help_text="Of a run that has ended, a pruning keeps the newest checkpoint, the best, those that were named or marked, and the last of every so many epochs. Empty: all stay.",
+                        help_text="After a run has ended, pruning keeps the newest checkpoint, the best, those that were named or marked, and the last of this many epochs at a time. Empty: all are kept.",
                         null=True,
                         validators=[
                             django.core.validators.MinValueValidator(1),
                             django.core.validators.MaxValueValidator(1000000),
                         ],
-                        verbose_name="epochs between checkpoints that stay",
+                        verbose_name="epochs between checkpoints that are kept",
                     ),
                 ),
                 ("created_at", models.DateTimeField(auto_now_add=True, verbose_name="created at")),

@@ -54,7 +54,7 @@ class AuditKind(models.TextChoices):
 class AuditEntry(models.Model):
     """One thing that somebody did. It holds names and numbers, no keys to other rows: those may be deleted.
 
-    `actor_name` is a login name, the command line, or empty where nobody is known. `person_name` is whom it concerns.
+    `actor_name` is a login name, the command line, or empty if nobody is known. `person_name` is whom it concerns.
     `what` names the thing, `detail` holds a change such as "viewer → owner" or the names of changed fields. No secret
     and nothing that an unknown visitor typed is stored.
     """

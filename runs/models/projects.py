@@ -17,7 +17,7 @@ MOST_EPOCHS = 1_000_000
 
 
 def validate_marks(text: str) -> None:
-    """Raise `ValidationError` where `text` holds too many names of series, or one that is too long or no name."""
+    """Raise `ValidationError` if `text` holds too many names of series, or one that is too long or no name."""
     names = _lines(text)
     if len(names) > MOST_MARKS:
         raise ValidationError(_("Give at most %(most)d names.") % {"most": MOST_MARKS})
@@ -26,7 +26,7 @@ def validate_marks(text: str) -> None:
             raise ValidationError(_("A name has at most %(most)d characters.") % {"most": LONGEST_MARK})
         if "*" in name[:-1] or name == "*":
             raise ValidationError(
-                _("%(name)s: an asterisk stands only at the end, after at least one character.") % {"name": name}
+                _("%(name)s: an asterisk is allowed only at the end, after at least one character.") % {"name": name}
             )
 
 
@@ -53,28 +53,28 @@ class Project(models.Model):
         blank=True,
         validators=[validate_marks],
         help_text=_(
-            "Names of series whose last value /metrics tells besides loss, accuracy, learning rate and gradient norm: "
-            "one a line; an asterisk at the end stands for any text."
+            "Names of series that /metrics returns in addition to loss, accuracy, learning rate and gradient norm: "
+            "one per line; an asterisk at the end stands for any text."
         ),
     )
     coarse_after_days = models.PositiveIntegerField(
-        _("days until points are kept coarsely"),
+        _("days until points are thinned"),
         null=True,
         blank=True,
         validators=[MaxValueValidator(MOST_DAYS)],
         help_text=_(
-            "So many days after a run has ended, a pruning keeps one point per 100 steps, with the lowest and the "
-            "highest among them. Empty: all points stay."
+            "This many days after a run has ended, pruning keeps one point per 100 steps, with the lowest and the "
+            "highest among them. Empty: all points are kept."
         ),
     )
     checkpoint_epochs = models.PositiveIntegerField(
-        _("epochs between checkpoints that stay"),
+        _("epochs between checkpoints that are kept"),
         null=True,
         blank=True,
         validators=[MinValueValidator(1), MaxValueValidator(MOST_EPOCHS)],
         help_text=_(
-            "Of a run that has ended, a pruning keeps the newest checkpoint, the best, those that were named or "
-            "marked, and the last of every so many epochs. Empty: all stay."
+            "After a run has ended, pruning keeps the newest checkpoint, the best, those that were named or marked, "
+            "and the last of this many epochs at a time. Empty: all are kept."
         ),
     )
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)

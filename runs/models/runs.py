@@ -210,7 +210,7 @@ class Run(models.Model):
         blank=True,
         help_text=_("Needed on each GPU. Empty: unknown."),
     )
-    # By the watch that started it; empty where a person did.
+    # By the watch that started it; empty if a person did.
     given_devices = models.JSONField(_("devices given"), default=list, blank=True)
     archived_at = models.DateTimeField(_("archived at"), null=True, blank=True)
     reviewed_by = models.ForeignKey(
@@ -258,11 +258,11 @@ class Run(models.Model):
         return handled if self.not_looking_since is None else [*handled, EndProcess.kind]
 
     def withholds(self, kind: str) -> bool:
-        """Tell whether a command is one that this training is not asked for."""
+        """Return whether a command is one that this training is not asked for."""
         return kind in OPTIONAL and kind not in self.offers
 
     def patched_attempt(self, number: int | None = None) -> Attempt | None:
-        """Return the attempt of this number, or the newest, whose source differed from its commit; None where none."""
+        """Return the attempt of this number, or the newest, whose source differed from its commit; None if none."""
         attempts = self.attempts.exclude(patch="")
         if number is not None:
             attempts = attempts.filter(number=number if number <= LARGEST_ID else 0)
@@ -378,14 +378,16 @@ class Host(models.Model):
         null=True,
         blank=True,
         validators=[MaxValueValidator(MOST_SLOTS)],
-        help_text=_("Runs that a GPU takes at once; STEERSMAN_SLOTS of the host where left empty."),
+        help_text=_("Maximum number of runs on a GPU at the same time. If left empty: STEERSMAN_SLOTS of the host."),
     )
     cpu_slots = models.PositiveSmallIntegerField(
         _("slots of the CPU"),
         null=True,
         blank=True,
         validators=[MaxValueValidator(MOST_SLOTS)],
-        help_text=_("Runs that train on the CPU at once; STEERSMAN_CPU_SLOTS of the host where left empty."),
+        help_text=_(
+            "Maximum number of runs on the CPU at the same time. If left empty: STEERSMAN_CPU_SLOTS of the host."
+        ),
     )
 
     class Meta:

@@ -78,7 +78,7 @@ class _Answer:
             await self._send(message)
 
     def abandon(self) -> bool:
-        """Let nothing more of the answer pass; return False where it has begun."""
+        """Let nothing more of the answer pass; return False if it has begun."""
         self.is_abandoned = not self.has_begun
         return self.is_abandoned
 

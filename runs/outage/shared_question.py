@@ -21,7 +21,7 @@ class SharedQuestion(Generic[Answer]):
     async def answer(self, timeout_s: float) -> Answer:
         """Return the answer to the question that is under way, or to a new one.
 
-        Raises `TimeoutError` where none came in time, and what `ask` raises.
+        Raises `TimeoutError` if none came in time, and what `ask` raises.
         """
         loop = asyncio.get_running_loop()
         if self._asked is None or self._asked.done() or self._asked.get_loop() is not loop:

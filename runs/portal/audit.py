@@ -83,7 +83,9 @@ class AuditFilter(forms.Form):
 def audit(request: HttpRequest) -> HttpResponseBase:
     """Show administrators what was done in the whole installation."""
     if not request.user.has_perm("runs.view_auditentry"):
-        raise PermissionDenied(_("Only administrators can see the audit. Owners find their project's under Projects."))
+        raise PermissionDenied(
+            _("Only administrators can see this audit log. Owners find that of their project under Projects.")
+        )
     return _answer(request, None)
 
 
@@ -93,7 +95,7 @@ def project_audit(request: HttpRequest, slug: str) -> HttpResponseBase:
     """Show owners what was done in their project, without addresses."""
     own = membership_of(request, slug)
     if own.role != Role.OWNER:
-        raise PermissionDenied(_("Only owners of the project can see its audit."))
+        raise PermissionDenied(_("Only owners of the project can see its audit log."))
     return _answer(request, own.project)
 
 

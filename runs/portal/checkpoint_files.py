@@ -48,7 +48,7 @@ class Archive:
         return sum(len(member.header) + member.size + member.padding for member in self.members) + len(END)
 
     async def stream(self) -> AsyncIterator[bytes]:
-        """Yield the archive. Raises `OSError` where a file became shorter: the client sees a cut transfer."""
+        """Yield the archive. Raises `OSError` if a file became shorter: the client sees a cut transfer."""
         try:
             for member in self.members:
                 yield member.header

@@ -115,8 +115,8 @@ def _notes(asked: Sequence[int], runs: Sequence[Run]) -> list[str]:
     missing = min(len(asked), MOST_RUNS) - len(runs)
     if missing:
         text = ngettext(
-            "%(count)d run is not there, or you are no member of its project: it is left out.",
-            "%(count)d runs are not there, or you are no member of their projects: they are left out.",
+            "%(count)d run does not exist, or you are not a member of its project: it is left out.",
+            "%(count)d runs do not exist, or you are not a member of their projects: they are left out.",
             missing,
         )
         notes.append(text % {"count": missing})

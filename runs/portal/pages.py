@@ -83,10 +83,10 @@ class ChangePassword(PasswordChangeView):
     form_class = CountedPasswordChangeForm
 
     def get_form_kwargs(self) -> dict[str, Any]:
-        """Raises `PermissionDenied` where none is kept here: else one would go on after the directory's was taken."""
+        """Raises `PermissionDenied` if none is kept here: else one would go on after the directory's was taken."""
         assert isinstance(self.request.user, User)
         if not self.request.user.has_usable_password():
-            raise PermissionDenied(_("Your account has no password here: your organisation keeps it. Change it there."))
+            raise PermissionDenied(_("Your organisation manages your password. Change it there."))
         return {**super().get_form_kwargs(), "request": self.request}
 
 
@@ -105,7 +105,7 @@ class RunView(DetailView[Run], ABC):
 
     @abstractmethod
     def find_viewer(self) -> Viewer | None:
-        """Return who looks, None where they may not."""
+        """Return who looks, None if they may not."""
 
     def visible_runs(self) -> RunQuerySet:
         """Return the runs that the viewer may see beside this one."""

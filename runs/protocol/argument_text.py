@@ -1,4 +1,4 @@
-"""What the arguments of a command take, read from their types: a spec, and words. Knows neither Django nor torch."""
+"""What the arguments of a command take, read from their types: a spec, and words. Imports neither Django nor torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def takes(command: type[msgspec.Struct], name: str) -> str:
 
 
 def argument_spec(command: type[msgspec.Struct], name: str) -> ValueSpec | None:
-    """Return the spec of an argument, by which typed text is parsed; None where text is all that it can be."""
+    """Return the spec of an argument, by which typed text is parsed; None if text is all that it can be."""
     kind = _type_of(command, name)
     types = kind.types if isinstance(kind, msgspec.inspect.UnionType) else (kind,)
     specs = [_spec(each) for each in types if not isinstance(each, msgspec.inspect.NoneType)]
@@ -57,6 +57,6 @@ def _in_words(kind: Any) -> str:
 
 
 def _is_implied(kind: Any, types: tuple[Any, ...]) -> bool:
-    """Tell whether the words of another type cover this one: a number is a whole number too."""
+    """Return whether the words of another type cover this one: a number is a whole number too."""
     floats = any(isinstance(each, msgspec.inspect.FloatType) for each in types)
     return isinstance(kind, msgspec.inspect.NoneType) or (isinstance(kind, msgspec.inspect.IntType) and floats)

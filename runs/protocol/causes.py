@@ -43,7 +43,7 @@ class Silence(Cause, frozen=True, kw_only=True, tag="silence"):
 class Death(Cause, frozen=True, kw_only=True, tag="death"):
     """A run is lost: its processes have died."""
 
-    pattern = gettext_noop("The training and its supervisor have died on this host; how they ended is being looked up.")
+    pattern = gettext_noop("The training and its supervisor have died on this host. The cause is being determined.")
 
 
 class LittleSpace(Cause, frozen=True, kw_only=True, tag="little_space"):
@@ -112,7 +112,7 @@ class EndedBySignal(Ending, frozen=True, kw_only=True, tag="signal"):
 
 
 class EndedWithCode(Ending, frozen=True, kw_only=True, tag="exit_code"):
-    """Nothing else is known than its exit code, and the last line that it printed, "" where it printed none."""
+    """Nothing else is known than its exit code, and the last line that it printed, "" if it printed none."""
 
     pattern = gettext_noop("The training process ended with exit code %(code)d.")
     of_rank = gettext_noop("Rank %(rank)d ended with exit code %(code)d.")
@@ -137,8 +137,12 @@ class KilledForMemory(Ending, frozen=True, kw_only=True, tag="killed_for_memory"
 
 
 class EndedUnwatched(Ending, frozen=True, kw_only=True, tag="unwatched"):
-    pattern = gettext_noop("The training process ended without a word, unwatched; its exit status is not known.")
-    of_rank = gettext_noop("Rank %(rank)d ended without a word, unwatched; its exit status is not known.")
+    pattern = gettext_noop(
+        "The training process ended without a supervisor and left no exit record, so its exit status is unknown."
+    )
+    of_rank = gettext_noop(
+        "Rank %(rank)d ended without a supervisor and left no exit record, so its exit status is unknown."
+    )
 
 
 class Interrupted(Cause, frozen=True, kw_only=True, tag="interrupted"):
@@ -148,7 +152,7 @@ class Interrupted(Cause, frozen=True, kw_only=True, tag="interrupted"):
 class EndedByCommand(Cause, frozen=True, kw_only=True, tag="end_process"):
     """Who asked for it stands in the command log: a share link shows this text, and no names."""
 
-    pattern = gettext_noop("Its process was ended by a command, since it did not look at run.stopping.")
+    pattern = gettext_noop("Its process was ended by a command, because it did not read run.stopping.")
 
 
 EndCause = EndedBySignal | EndedWithCode | KilledForMemory | EndedUnwatched | Interrupted | EndedByCommand
@@ -158,12 +162,12 @@ CommandCause = OfAlert | OfLink | OfReplay
 
 
 def stored(cause: AlertCause | RunCause | CommandCause | None) -> dict[str, Any]:
-    """Return a cause as a row keeps it, {} where there is none."""
+    """Return a cause as a row keeps it, {} if there is none."""
     return {} if cause is None else dict(msgspec.to_builtins(cause))
 
 
 def alert_cause(kept: Mapping[str, Any]) -> AlertCause | None:
-    """Return the cause that a row keeps; None where it keeps none, or one of another version."""
+    """Return the cause that a row keeps; None if it keeps none, or one of another version."""
     try:
         return msgspec.convert(kept, AlertCause) if kept else None
     except msgspec.ValidationError:
@@ -183,7 +187,7 @@ def run_cause(kept: Mapping[str, Any], reason: str) -> RunCause | None:
 
 
 def command_cause(kept: Mapping[str, Any]) -> CommandCause | None:
-    """Return the cause that a row keeps; None where it keeps none, or one of another version."""
+    """Return the cause that a row keeps; None if it keeps none, or one of another version."""
     try:
         return msgspec.convert(kept, CommandCause) if kept else None
     except msgspec.ValidationError:

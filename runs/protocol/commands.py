@@ -1,6 +1,6 @@
 """Typed commands: what may be asked of a run, and how what was sent is parsed.
 
-Knows neither Django nor torch. A command is parsed once, at the edge (page, socket, API, command line);
+Imports neither Django nor torch. A command is parsed once, at the edge (page, socket, API, command line);
 inside, only these classes travel.
 """
 
@@ -74,8 +74,8 @@ class EndProcess(RunCommand, frozen=True, kw_only=True):
 
     kind: ClassVar[str] = gettext_noop("end_process")
     help: ClassVar[str] = gettext_noop(
-        "End the process of a training that does not look at run.stopping: SIGTERM, and SIGKILL 10 s later. What it "
-        "has not saved is lost."
+        "End the process of a training that does not read run.stopping: SIGTERM, and SIGKILL 10 s later. Unsaved "
+        "progress is lost."
     )
     can_be_scheduled: ClassVar[bool] = False
 
@@ -93,7 +93,7 @@ class Resume(RunCommand, frozen=True, kw_only=True):
     """Go on after a pause."""
 
     kind: ClassVar[str] = gettext_noop("resume")
-    help: ClassVar[str] = gettext_noop("Go on with the next step after a pause.")
+    help: ClassVar[str] = gettext_noop("Continue with the next step after a pause.")
     can_be_scheduled: ClassVar[bool] = False
 
 
@@ -137,7 +137,7 @@ class Note(RunCommand, frozen=True, kw_only=True):
     """Pin a remark to the present step."""
 
     kind: ClassVar[str] = gettext_noop("note")
-    help: ClassVar[str] = gettext_noop("Pin a remark to the present step; it is marked on every chart.")
+    help: ClassVar[str] = gettext_noop("Attach a note to the current step; it is marked on every chart.")
     legal_in: ClassVar[frozenset[str]] = STATES
     text: Text
 
@@ -161,7 +161,7 @@ class Cancel(RunCommand, frozen=True, kw_only=True):
 
     kind: ClassVar[str] = gettext_noop("cancel")
     help: ClassVar[str] = gettext_noop(
-        "Withdraw a command that was not delivered yet, or that waits for its step or epoch."
+        "Cancel a command that was not delivered yet, or that waits for its step or epoch."
     )
     legal_in: ClassVar[frozenset[str]] = STATES
     can_be_scheduled: ClassVar[bool] = False
@@ -202,7 +202,7 @@ class SetPriority(OfQueue, frozen=True, kw_only=True):
 
 
 class StartAnyway(OfQueue, frozen=True, kw_only=True):
-    """Wait for no other run any more."""
+    """Wait for no other run any longer."""
 
     kind: ClassVar[str] = gettext_noop("start_anyway")
     help: ClassVar[str] = gettext_noop("Stop waiting for another run. Start as soon as a device is free.")
@@ -220,7 +220,7 @@ COMMANDS: dict[str, type[RunCommand]] = {
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """A parsed request: the idempotency key, the command, why, until when, under which condition and when.
 
-    `cause` tells where nobody gave the reason what `reason` tells in English; no payload has it. `at_step` and
+    `cause` tells if nobody gave the reason what `reason` tells in English; no payload has it. `at_step` and
     `at_epoch` put it off until so many steps or epochs are done. It is refused where the run is not in
     `expected_state`, or a knob has another value than `expected_value`, at the moment of effect.
     """
@@ -296,7 +296,7 @@ def _convert(command: type[RunCommand], arguments: dict[str, Any]) -> RunCommand
 
 def _check_text(value: object, field: str) -> None:
     if isinstance(value, str) and UNSTORABLE.search(value):
-        raise InvalidCommand(f"{field} holds a character that is none: leave it out.", field)
+        raise InvalidCommand(f"{field} contains an invalid character: remove it.", field)
 
 
 def _as_json_holds(value: Any) -> Any:
@@ -325,7 +325,7 @@ def _schedule(payload: Mapping[str, Any], command: RunCommand) -> tuple[int | No
         if type(value) is not int or not 1 <= value <= largest:
             raise InvalidCommand(f"Give the {name} of at as a whole number from 1 to {largest}.", "at")
     if at and not command.can_be_scheduled:
-        raise InvalidCommand(f"{command.kind} is done at once: leave at out.", "at")
+        raise InvalidCommand(f"{command.kind} takes effect immediately: leave at out.", "at")
     return at.get("step"), at.get("epoch")
 
 

@@ -1,6 +1,6 @@
 """Typed events: what happened to a run, numbered and stored (`runs.recording.feed.append`).
 
-Knows neither Django nor torch. `docs/protocol.md` describes every kind, and a test holds the two against each other.
+Imports neither Django nor torch. `docs/protocol.md` describes every kind, and a test holds the two against each other.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 from runs.protocol.causes import AlertCause, CommandCause, RunCause
 from steersman.marked_text import gettext_noop
 
-# The values of a series, null where one is not finite or was not reported.
+# The values of a series, null if one is not finite or was not reported.
 Column = list[float | None]
 
 # Of an event's kind, as it is stored.
@@ -153,7 +153,7 @@ class SystemSampled(Event, frozen=True, kw_only=True):
 class CommandChanged(Event, frozen=True, kw_only=True):
     """A command was sent or moved on: sent, delivered, then applied, refused or expired.
 
-    `cause` tells where nobody gave the reason what `reason` tells in English.
+    `cause` tells if nobody gave the reason what `reason` tells in English.
     """
 
     kind: ClassVar[str] = gettext_noop("command")
@@ -347,7 +347,7 @@ def encode_event(event: Event, seq: int, at: datetime) -> str:
 def decode_event(frame: str | bytes) -> Event:
     """Return the typed event of a stored frame.
 
-    Raises `ValueError` where the kind is unknown and `msgspec.ValidationError` where a field is wrong.
+    Raises `ValueError` if the kind is unknown and `msgspec.ValidationError` where a field is wrong.
     """
     fields = msgspec.json.decode(frame)
     event_type = EVENTS.get(fields.get("kind"))

@@ -28,14 +28,14 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def is_metrics(frame: str) -> bool:
-    """Tell whether an event's frame tells of step metrics."""
+    """Return whether an event's frame tells of step metrics."""
     return METRICS_MARK in frame[:HEAD_CHARACTERS]
 
 
 def merged(frames: Sequence[str]) -> Iterator[tuple[int, str]]:
     """Yield (how many, frame): the frames of neighbouring `metrics` events of one attempt as one each.
 
-    What would not become smaller stays apart. Raises `msgspec.ValidationError` where a frame is not such an event.
+    What would not become smaller stays apart. Raises `msgspec.ValidationError` if a frame is not such an event.
     """
     events = [msgspec.json.decode(frame, type=Stored) for frame in frames]
     place = 0

@@ -1,6 +1,6 @@
 """Typed messages of a viewer's socket beside the events: to one viewer, or to the viewers of one process, unnumbered.
 
-Knows neither Django nor torch. `docs/protocol.md` describes every kind and every close code, and a test holds the two
+Imports neither Django nor torch. `docs/protocol.md` describes every kind and every close code, and a test holds the two
 against each other.
 """
 

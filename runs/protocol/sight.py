@@ -41,7 +41,7 @@ def parse_sight(payload: dict[str, Any]) -> Sight | None:
 
 
 def read_metrics(frame: str) -> Stored | None:
-    """Return the points that an event's frame tells of, None where it is of another kind."""
+    """Return the points that an event's frame tells of, None if it is of another kind."""
     if not is_metrics(frame):
         return None
     try:

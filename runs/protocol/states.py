@@ -1,4 +1,4 @@
-"""The states of a run, and the group that each belongs to. Knows neither Django nor torch.
+"""The states of a run, and the group that each belongs to. Imports neither Django nor torch.
 
 Pages and clients decide by the group: a state that is added later needs no change there.
 """

@@ -74,7 +74,7 @@ def prune(run: Run, data: Path, now: datetime, *, dry: bool = False) -> Pruned:
 
 
 def _is_at_rest(run: Run, data: Path) -> bool:
-    """Tell whether no process on this machine trains the run, whatever its state says."""
+    """Return whether no process on this machine trains the run, whatever its state says."""
     folder = data / "runs" / str(run.pk) / "attempts" / str(run.attempt)
     if not folder.is_dir():
         return True

@@ -66,7 +66,7 @@ def _give_back_a_portion() -> bool:
 def rebuild() -> None:
     """Write the SQLite file anew, without free pages and so that it can be made smaller piece by piece from then on.
 
-    Writers wait meanwhile, and the disk must hold the file once more. Raises `DatabaseError` where somebody writes.
+    Writers wait meanwhile, and the disk must hold the file once more. Raises `DatabaseError` if somebody writes.
     """
     with connection.cursor() as cursor:
         cursor.execute(f"PRAGMA auto_vacuum={INCREMENTAL}")

@@ -103,7 +103,7 @@ def commanded_projects(user: AbstractBaseUser | AnonymousUser) -> set[int]:
 def seconds_left(step: int, total: int | None, first_step: int, trained_s: float) -> float | None:
     """Return how long the steps that are left take at the pace of this attempt, which began after `first_step`.
 
-    None where that is not known: no total, or too few steps to tell.
+    None if that is not known: no total, or too few steps to tell.
     """
     done = step - first_step
     if not total or done <= 0 or done < LEAST_SHARE * total or trained_s <= 0:

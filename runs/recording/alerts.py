@@ -58,7 +58,7 @@ def is_late(logged: float, now: float) -> bool:
 
 
 def begin(run_id: int, attempt: int, finding: Finding, *, of_ended: bool = False) -> Alert | None:
-    """Record an alert that begins and tell viewers; None where the attempt has ended or another holds the run.
+    """Record an alert that begins and tell viewers; None if the attempt has ended or another holds the run.
 
     With `of_ended` it may have ended: how it did is what the alert tells.
     """
@@ -121,7 +121,7 @@ def clear(run_id: int, attempt: int, alert_id: int, step: int | None = None) -> 
 
 
 def clear_all(run_id: int) -> int:
-    """Clear what detectors found and is not over, as nobody judges any more; return how many. Tells viewers.
+    """Clear what detectors found and is not over, as nobody judges any longer; return how many. Tells viewers.
 
     What the training's own code raised stays: it says something that was so, and no point will take it back. Call
     inside the transaction that ends an attempt, after the run's row is locked.
@@ -170,7 +170,7 @@ def note_action(alert: Alert) -> None:
 
 
 def _rule_left(rule_id: int | None) -> int | None:
-    """Return the id of a rule, None where somebody has deleted it meanwhile."""
+    """Return the id of a rule, None if somebody has deleted it meanwhile."""
     return None if rule_id is None else AlertRule.objects.filter(pk=rule_id).values_list("pk", flat=True).first()
 
 

@@ -19,7 +19,7 @@ BUSY = re.compile(r"database (table )?is locked|lock timeout")
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Tell whether an error is about what was to be stored: trying the same again would fail again.
+    """Return whether an error is about what was to be stored: trying the same again would fail again.
 
     Whatever is no error of the database comes from the values too: a number that has no place in a column, a text that
     cannot be encoded, a field that is missing.
@@ -36,5 +36,5 @@ def is_refusal(error: BaseException) -> bool:
 
 
 def sqlstate(error: BaseException) -> str:
-    """Return the SQLSTATE of an error of PostgreSQL, "" where there is none (SQLite, a connection that broke)."""
+    """Return the SQLSTATE of an error of PostgreSQL, "" if there is none (SQLite, a connection that broke)."""
     return str(getattr(error.__cause__, "sqlstate", None) or getattr(error, "sqlstate", None) or "")

@@ -35,7 +35,7 @@ def append(run_id: int, *events: Event, at: datetime | None = None) -> int:
 
     Several events in one call cost one numbering. One that is too large for a frame becomes several, each with a
     number of its own. Must run inside the transaction of what they tell of, or opens one. Raises `Run.DoesNotExist`
-    where there is no such run.
+    if there is no such run.
     """
     if not events:
         raise ValueError("append needs at least one event")

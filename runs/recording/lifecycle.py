@@ -65,7 +65,7 @@ class Holder:
 class AttemptEnd:
     """How an attempt ended. `error` is one line for everybody, `traceback` is for operators.
 
-    `cause` tells what `error` tells in English, None where the training said it.
+    `cause` tells what `error` tells in English, None if the training said it.
     """
 
     outcome: str
@@ -94,10 +94,10 @@ def open_attempt(
 ) -> Lease:
     """Start the next attempt of a run whose present attempt is `expected_attempt`, and set it running.
 
-    It trains with `ranks` processes; `launch` names the launch of torchrun that started them, "" where none did;
-    `given_devices` are those of the queue, none where a person starts it.
+    It trains with `ranks` processes; `launch` names the launch of torchrun that started them, "" if none did;
+    `given_devices` are those of the queue, none if a person starts it.
     A `restart` is one that the run was queued for when it failed; any other start gives it all its restarts again.
-    Raises `Fenced` where another attempt was opened meanwhile, or the restart given up, and `NotStartable` where the
+    Raises `Fenced` if another attempt was opened meanwhile, or the restart given up, and `NotStartable` where the
     run has finished.
     """
     with transaction.atomic():
@@ -179,7 +179,7 @@ def adopt_attempt(attempt: Attempt, holder: Holder) -> Lease:
 
 
 def renew_lease(lease: Lease, *, recover: bool = True, **fields: Any) -> None:
-    """Count a heartbeat, and write `fields` of the run, if the lease still holds. Raises `Fenced` where it does not.
+    """Count a heartbeat, and write `fields` of the run, if the lease still holds. Raises `Fenced` if it does not.
 
     A run that was taken for lost, or queued to resume elsewhere, is running again once its owner speaks; not where
     `recover` is false: what is written then is what the dead have left.
@@ -305,7 +305,7 @@ def expire_commands(run_id: int | None = None) -> None:
 
 
 def seconds_left(command: Command) -> float | None:
-    """Return how long a command may still take effect, by the clock of the database; None where it never expires."""
+    """Return how long a command may still take effect, by the clock of the database; None if it never expires."""
     if command.expires_at is None:
         return None
     left = ExpressionWrapper(F("expires_at") - Now(), output_field=DurationField())

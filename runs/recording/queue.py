@@ -45,8 +45,8 @@ def enqueue(
 ) -> None:
     """Queue a run for `host`, or for the first host that takes it where that is "". Tells viewers.
 
-    `after` names a run of `among`, those that its author may see, or of all where that is left out. Raises
-    `NotQueueable`, and `Run.DoesNotExist` where there is no such run.
+    `after` names a run of `among`, those that its author may see, or of all if that is left out. Raises
+    `NotQueueable`, and `Run.DoesNotExist` if there is no such run.
     """
     with transaction.atomic():
         if after is not None:
@@ -54,7 +54,7 @@ def enqueue(
         run = Run.objects.select_for_update().get(pk=run_id)
         if run.recipe_id is None:
             raise NotQueueable(
-                _("This run trains a script of your own: start it where the script lies, with %(command)s")
+                _("This run trains your own script: start it on the host of the script, with %(command)s")
                 % {"command": start_command(run)}
             )
         if run.state not in QUEUEABLE:
@@ -82,16 +82,19 @@ def _check_after(run_id: int, after: After, among: RunQuerySet) -> None:
     """
     if after.run_id >= run_id:
         raise NotQueueable(
-            _("Run #%(run)d was not created before this one: a run waits only for earlier ones, so that none wait in "
-              "a circle. Clone it to have it wait.") % {"run": after.run_id},
+            _(
+                "Run #%(run)d was not created before this one. A run can only wait for an earlier one, so that runs "
+                "never wait for each other. Clone this run to have the clone wait."
+            )
+            % {"run": after.run_id},
             "after",
-        )  # fmt: skip
+        )
     if not among.filter(pk=after.run_id).exists():
         raise NotQueueable(_("There is no run #%(run)d, or you may not see it.") % {"run": after.run_id}, "after")
 
 
 def start_anyway(run: Run) -> bool:
-    """Let a queued run wait for no other run any more; return whether it did.
+    """Let a queued run wait for no other run any longer; return whether it did.
 
     Call where the run's row is locked and its state was looked at.
     """
@@ -118,7 +121,7 @@ def queue_restart(run_id: int, host: str, pause_s: float, reason: str) -> None:
 
 
 def waits_to_restart(run: Run) -> bool:
-    """Tell whether a run is queued because it failed and starts again by itself."""
+    """Return whether a run is queued because it failed and starts again by itself."""
     return run.state == RunState.QUEUED and run.restarts_used > 0
 
 
@@ -188,7 +191,7 @@ def start_command(run: Run, script: Sequence[str] = ()) -> str:
 
 
 def home_of(run: Run) -> str:
-    """Return the host to resume a run: where its checkpoints lie; "" where it never started."""
+    """Return the host to resume a run: where its checkpoints lie; "" if it never started."""
     return run.attempts.order_by("-number").values_list("host", flat=True).first() or run.queued_host
 
 
@@ -201,12 +204,12 @@ def living_hosts(now: datetime) -> list[Host]:
 
 
 def is_living(host: Host, now: datetime) -> bool:
-    """Tell whether the `watch` of a host sent a heartbeat lately, as `living_hosts` does."""
+    """Return whether the `watch` of a host sent a heartbeat lately, as `living_hosts` does."""
     return now - host.heartbeat_at < HOST_SILENT_AFTER
 
 
 def starter_missing(host: str, hosts: Sequence[Host]) -> bool:
-    """Tell whether none of the living `hosts` would start a run that is queued for `host`."""
+    """Return whether none of the living `hosts` would start a run that is queued for `host`."""
     return not any(host in ("", living.name) for living in hosts)
 
 

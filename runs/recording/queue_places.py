@@ -26,7 +26,7 @@ MOST_NAMED = 3
 
 @dataclass(frozen=True, slots=True)
 class Awaited:
-    """The run that another waits for: its number, None where the viewer may not see it, and its state, "" where it was
+    """The run that another waits for: its number, None if the viewer may not see it, and its state, "" if it was
     deleted; `condition` as in `runs.models.AfterCondition`.
     """
 
@@ -46,8 +46,8 @@ class Awaited:
         if self.is_stuck:
             texts: dict[str, str] = {
                 "": _("cannot start: %(run)s was deleted before it had finished"),
-                RunState.STOPPED: _("cannot start: %(run)s was stopped; it starts if that is resumed and finishes"),
-                RunState.FAILED: _("cannot start: %(run)s has failed; it starts if that is resumed and finishes"),
+                RunState.STOPPED: _("cannot start: %(run)s was stopped; it starts if that run is resumed and finishes"),
+                RunState.FAILED: _("cannot start: %(run)s has failed; it starts if that run is resumed and finishes"),
             }
             return texts[self.state] % {"run": name}
         if self.condition == AfterCondition.FINISHED:
@@ -157,7 +157,7 @@ class WaitingRuns:
             self._hosts = {host.name: devices_of(host) for host in living}
 
     def place(self, run: Run, seen: Collection[int]) -> QueuePlace | None:
-        """Return the place of `run`, None where it waits for nothing; `seen` are the runs that the viewer may see."""
+        """Return the place of `run`, None if it waits for nothing; `seen` are the runs that the viewer may see."""
         if run.pk in self._awaits:
             waiting = self._awaits[run.pk]
             assert waiting.after_run is not None
@@ -193,7 +193,7 @@ class WaitingRuns:
         return sum(wish.host == host for wish in self._queue)
 
     def _waits(self, run: Run) -> bool:
-        """Tell whether the run that this one waits for has not come to what it waits for, as `condition_met` does."""
+        """Return whether the run that this one waits for has not come to what it waits for, as `condition_met` does."""
         if not run.after_run:
             return False
         state = self.states.get(run.after_run, "")
@@ -243,7 +243,7 @@ def _obstacle_words(gpu: str, room: GpuRoom, wish: Wish, obstacle: Obstacle) -> 
         case Obstacle.TAKEN:
             return _("%(gpu)s has %(free)s of %(total)s GiB free, this run takes %(need)s") % words
         case Obstacle.TOO_SMALL:
-            return _("%(gpu)s has %(total)s GiB in all, this run asks for %(need)s") % words
+            return _("%(gpu)s has %(total)s GiB in all, this run needs %(need)s") % words
 
 
 WISH_FIELDS = (
@@ -264,7 +264,7 @@ def places_of(runs: Collection[Run], visible: RunQuerySet) -> Mapping[int, Queue
 
 
 def place_of(run: Run, visible: RunQuerySet, *, names_host: bool = True) -> QueuePlace | None:
-    """Return the place of `run`, None where it waits for no device."""
+    """Return the place of `run`, None if it waits for no device."""
     place = places_of([run], visible).get(run.pk)
     return place if place is None or names_host else place.without_host()
 

@@ -1,4 +1,4 @@
-"""Whether a training that failed starts again by itself, and after which pause. Knows neither Django nor torch."""
+"""Whether a training that failed starts again by itself, and after which pause. Imports neither Django nor torch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Fault:
     exit_code: int | None = None
 
     def repeats(self, earlier: Fault) -> bool:
-        """Tell whether this is the same fault at the same step."""
+        """Return whether this is the same fault at the same step."""
         return self.step == earlier.step and _NUMBERS.sub("#", self.error) == _NUMBERS.sub("#", earlier.error)
 
 
@@ -43,7 +43,7 @@ class Restart:
 
 
 def plan_restart(faults: Sequence[Fault], *, allowed: int, used: int, first_pause_s: float) -> Restart | str:
-    """Return the restart after the last of `faults`, oldest first, or in a sentence why there is none, "" where none
+    """Return the restart after the last of `faults`, oldest first, or in a sentence why there is none, "" if none
     was asked for.
 
     `faults` are those since a person started the run, `used` the restarts since then.
@@ -67,7 +67,7 @@ def plan_restart(faults: Sequence[Fault], *, allowed: int, used: int, first_paus
 
 
 def number_of_restarts(text: str) -> int:
-    """Return what `--restarts` is given. Raises `argparse.ArgumentTypeError` where it is no such number."""
+    """Return what `--restarts` is given. Raises `argparse.ArgumentTypeError` if it is no such number."""
     if not text.isdecimal() or int(text) > MOST_RESTARTS:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of restarts; give 0 to {MOST_RESTARTS}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of restarts; give 0 to {MOST_RESTARTS}")
     return int(text)

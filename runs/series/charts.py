@@ -122,7 +122,7 @@ def charts(
     not finite is null and named in `nonfinite`; `nonfinite_counts` says how many of a bucket are, and `nonfinite_steps`
     the step of the first (of a series so long that its points are read by 64, the first step of those). `count` is the
     number of points.
-    Raises `Run.DoesNotExist` where there is no such run.
+    Raises `Run.DoesNotExist` if there is no such run.
     """
 
     def read(seq: int) -> dict[str, dict[str, Any]]:
@@ -144,7 +144,7 @@ def charts_by_attempt(
     Points that were gone over again are among them. A chart is as in `charts`, over the series' own axis
     whatever the extent is given by; those of one series share `buckets` by their number of points, but each has a few.
     With `digits` the numbers of buckets are rounded to so many, and have no `last`.
-    Raises `Run.DoesNotExist` where there is no such run.
+    Raises `Run.DoesNotExist` if there is no such run.
     """
 
     def read(seq: int) -> dict[str, dict[str, Any]]:

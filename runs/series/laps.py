@@ -64,8 +64,8 @@ class StepOrder:
         if not self._told_twice:
             self._told_twice = True
             self.remarks.append(
-                f"{name} was logged twice at step {step}. Both values are kept, in one place of the chart; give "
-                f"run.log each step once, or each value a name of its own."
+                f"{name} was logged twice at step {step}. Both values are kept, at the same place in the chart. Call "
+                "run.log once per step, or give each value a name of its own."
             )
 
     def _after_step_back(self, name: str, place: Place, step: int) -> Place:

@@ -40,7 +40,7 @@ class Place:
 
     @classmethod
     def of(cls, text: str) -> Place | None:
-        """Return the place that `str` of one wrote, None where it is none."""
+        """Return the place that `str` of one wrote, None if it is none."""
         found = PLACE.fullmatch(text)
         return cls(*map(int, found.groups())) if found else None
 

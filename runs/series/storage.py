@@ -132,7 +132,7 @@ def fold(run_id: int, before_seq: int | None = None, keep_latest: int = 0) -> in
 
     Takes events with seq < `before_seq` (all by default) except the `keep_latest` newest numbers of the run, which
     viewers that reconnect may ask for. `Run.replay_from` rises to the last event taken, in the same transaction;
-    a long backlog is taken in several. Raises `Run.DoesNotExist` where there is no such run.
+    a long backlog is taken in several. Raises `Run.DoesNotExist` if there is no such run.
     """
     folded = 0
     while True:
@@ -230,7 +230,7 @@ def read_settled(run_id: int, read: Callable[[int], Result]) -> tuple[int, Resul
     Between two statements a fold may hide points or show them twice. It always raises `Run.replay_from`, and a pruning
     `Run.thinnings`, so reading is repeated where one changed: a transaction would take SQLite's write lock from the
     training.
-    Raises `Run.DoesNotExist` where there is no such run.
+    Raises `Run.DoesNotExist` if there is no such run.
     """
     for _attempt in range(READ_ATTEMPTS):
         seq, *moved = _numbers(run_id)

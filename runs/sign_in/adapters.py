@@ -46,7 +46,7 @@ class AccountAdapter(DefaultAccountAdapter):
         return redirect("login")
 
     def is_reauthentication_required(self, *, app: str, **kwargs: Any) -> bool:
-        """Tell whether changes of the login wait for a confirmation. Who has nothing to confirm by logs in again."""
+        """Return whether changes of the login wait for a confirmation. Who has nothing to confirm by logs in again."""
         request = context.request
         return can_confirm(request.user) or not logged_in_just_now(request)
 
@@ -68,7 +68,7 @@ class SignOnAdapter(DefaultSocialAccountAdapter):
     def pre_social_login(self, request: HttpRequest, sociallogin: SocialLogin) -> None:
         """Match nobody by mail address: whoever may write one at the provider would take over an account.
 
-        Raises `ImmediateHttpResponse` where a person wants to connect a login that leads to another account.
+        Raises `ImmediateHttpResponse` if a person wants to connect a login that leads to another account.
         """
         sociallogin.email_addresses = []
         is_connecting = sociallogin.state.get("process") == AuthProcess.CONNECT
@@ -87,7 +87,7 @@ class SecondFactorAdapter(DefaultMFAAdapter):
     """Seals what is stored, and asks nobody for a code where the setting is off."""
 
     def is_mfa_enabled(self, user: User | AnonymousUser, types: Any = None) -> bool:
-        """Tell whether the person has a factor of these kinds. One whose kind is off now is as if it were not there."""
+        """Return whether the person has a factor of these kinds. One whose kind is off does not count."""
         factors = set(settings.STEERSMAN_SECOND_FACTOR)
         offered = factors | {Authenticator.Type.RECOVERY_CODES} if factors else set()
         asked = factors if types is None else set(types) & offered

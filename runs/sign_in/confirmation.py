@@ -22,12 +22,12 @@ def confirm_first(request: HttpRequest) -> None:
 
 
 def can_confirm(user: User | AnonymousUser) -> bool:
-    """Tell whether the person has a password or a second factor here. Others log in again in their provider's way."""
+    """Return whether the person has a password or a second factor here. Others log in again in their provider's way."""
     return bool(get_reauthentication_flows(user))
 
 
 def logged_in_just_now(request: HttpRequest) -> bool:
-    """Tell whether the login of this session is as young as a confirmation may be."""
+    """Return whether the login of this session is as young as a confirmation may be."""
     user = request.user
     if not isinstance(user, User):
         return False

@@ -15,7 +15,7 @@ from runs.sign_in.directory_marks import DIRECTORY, is_in_directory
 
 
 class LastWayIn(Exception):
-    """Without this login nothing would lead to the account any more."""
+    """Without this login nothing would lead to the account any longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def connections_of(user: User) -> list[Connection]:
 
 
 def has_another_way(user: User) -> bool:
-    """Tell whether the person can log in without the provider: by a password that is kept here, or in a directory."""
+    """Return whether the person can log in without the provider: by a password that is kept here, or in a directory."""
     return user.has_usable_password() or is_in_directory(user)
 
 

@@ -55,7 +55,7 @@ class DirectoryBackend(LDAPBackend):
     def authenticate(
         self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **kwargs: Any
     ) -> User | None:
-        """Return the account of who has this name and password in the directory, None where nobody has."""
+        """Return the account of who has this name and password in the directory, None if nobody has."""
         if time.monotonic() < _away_until:
             note_failure(request)
             return None

@@ -14,7 +14,7 @@ FAILED = "steersman.directory_failed"
 
 
 def is_in_directory(user: User) -> bool:
-    """Tell whether a directory that is set up keeps the password of the account."""
+    """Return whether a directory that is set up keeps the password of the account."""
     if settings.STEERSMAN_LDAP is None:
         return False
     return bool(SocialAccount.objects.filter(user=user, provider=DIRECTORY).exists())
@@ -27,5 +27,5 @@ def note_failure(request: HttpRequest | None) -> None:
 
 
 def has_failed(request: HttpRequest) -> bool:
-    """Tell whether the directory gave no answer to the login of this request."""
+    """Return whether the directory gave no answer to the login of this request."""
     return FAILED in request.META

@@ -115,7 +115,7 @@ def _known(request: HttpRequest) -> list[list[str]]:
 
 
 def _mark_of(request: HttpRequest, credentials: dict[str, Any] | None) -> str:
-    """Return what the device is counted by for the account, "" where it is not known to it.
+    """Return what the device is counted by for the account, "" if it is not known to it.
 
     A digest: whoever reads the list of wrong passwords must not learn the random part.
     """

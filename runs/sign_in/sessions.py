@@ -54,7 +54,7 @@ _written: dict[str, float] = {}
 
 @dataclass(frozen=True, slots=True)
 class OwnSession:
-    """A session as its owner sees it. `address` is empty where it is not known."""
+    """A session as its owner sees it. `address` is empty if it is not known."""
 
     pk: int
     device: str

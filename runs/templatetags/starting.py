@@ -33,19 +33,19 @@ def shown_name(user: AbstractBaseUser) -> str:
 
 @register.simple_tag
 def second_factor() -> bool:
-    """Tell whether people may have a second factor."""
+    """Return whether people may have a second factor."""
     return bool(settings.STEERSMAN_SECOND_FACTOR)
 
 
 @register.simple_tag
 def single_sign_on() -> bool:
-    """Tell whether a provider of single sign-on is set up."""
+    """Return whether a provider of single sign-on is set up."""
     return settings.STEERSMAN_OIDC is not None
 
 
 @register.simple_tag
 def may_start(user: AbstractBaseUser | AnonymousUser) -> bool:
-    """Tell whether the user may start runs in any project."""
+    """Return whether the user may start runs in any project."""
     if not user.is_authenticated:
         return False
     return Membership.objects.filter(user_id=user.pk, role__in=COMMANDING_ROLES).exists()

@@ -45,12 +45,12 @@ class WorkerProcess:
 
     @classmethod
     def of(cls, pid: int) -> WorkerProcess:
-        """Raises `psutil.NoSuchProcess` where it has ended already."""
+        """Raises `psutil.NoSuchProcess` if it has ended already."""
         return cls(pid, psutil.Process(pid).create_time())
 
     @classmethod
     def recorded(cls, folder: Path, rank: int = 0) -> WorkerProcess | None:
-        """Return the worker that was started for this attempt and rank, None where none was."""
+        """Return the worker that was started for this attempt and rank, None if none was."""
         return cls.read(_worker_path(folder, rank))
 
     @classmethod
@@ -92,7 +92,7 @@ def record_exit(folder: Path, rank: int, code: int) -> None:
 
 
 def recorded_exit(folder: Path, rank: int) -> int | None:
-    """Return how a rank's process ended, None where that is not known."""
+    """Return how a rank's process ended, None if that is not known."""
     try:
         return int(json.loads((folder / f"exit-{rank:04d}.json").read_text())["code"])
     except (OSError, ValueError, KeyError):
@@ -106,7 +106,7 @@ def living_worker(folder: Path, ranks: int = 1) -> WorkerProcess | None:
 
 
 def any_worker_lives(folder: Path) -> bool:
-    """Tell whether a training process of the attempt lives, also one that nobody had the time to record."""
+    """Return whether a training process of the attempt lives, also one that nobody had the time to record."""
     if living_worker(folder, _recorded_ranks(folder)) is not None:
         return True
     for path in folder.glob("worker-*.lock"):
@@ -129,7 +129,7 @@ def below(pids: Iterable[int], above: Collection[int]) -> set[int]:
 
 
 def _parents(pid: int) -> list[int]:
-    """Return the processes above one, the nearest first; none where it has ended."""
+    """Return the processes above one, the nearest first; none if it has ended."""
     try:
         return [parent.pid for parent in psutil.Process(pid).parents()]
     except psutil.Error:
@@ -141,7 +141,7 @@ def _recorded_ranks(folder: Path) -> int:
 
 
 def close_attempt(folder: Path, ranks: int = 1) -> bool:
-    """Keep workers that come late from training in `folder`; return False where one lives and holds its lock."""
+    """Keep workers that come late from training in `folder`; return False if one lives and holds its lock."""
     locks = [try_lock(worker_lock_path(folder, rank)) for rank in range(ranks)]
     held = [lock for lock in locks if lock is not None]
     if len(held) == ranks:

@@ -14,7 +14,7 @@ from steersman.files.checkpoint import Damaged, read_manifest
 from steersman.files.private import write_private
 from steersman.values import first_line, shown
 
-# In the folder of an attempt: the checkpoint that it goes on from.
+# In the folder of an attempt: the checkpoint that it continues from.
 RESUME_FILE = "resume.json"
 SUFFIX = ".pt"
 
@@ -31,14 +31,14 @@ class SavedCheckpoint:
 
     @classmethod
     def found(cls, folder: Path, sha256: str) -> SavedCheckpoint:
-        """Return the checkpoint in `folder`. Raises `steersman.Damaged` where it is gone, or another."""
+        """Return the checkpoint in `folder`. Raises `steersman.Damaged` if it is gone, or another."""
         manifest = read_manifest(folder, sha256)
         return cls(folder, sha256, manifest.step, manifest.epoch, manifest.name)
 
     def load(self, name: str) -> Any:
         """Return what was saved under `name`, tensors on the CPU: a state, or the plain value that was given.
 
-        Nothing in the file can run code. Raises `steersman.Damaged` where it is gone, not as it was, or cannot be
+        Nothing in the file can run code. Raises `steersman.Damaged` if it is gone, not as it was, or cannot be
         read, and `KeyError` where the checkpoint has no such object.
         """
         files = read_manifest(self.folder, self.sha256).files
@@ -47,12 +47,12 @@ class SavedCheckpoint:
             raise KeyError(f"The checkpoint {self.folder.name} has no object {shown(name)}; it has {known}.")
         torch = sys.modules.get("torch")
         if torch is None:
-            raise Damaged("torch is to read it: import torch first")
+            raise Damaged("reading it requires torch: import torch first")
         try:
             return torch.load(self.folder / (name + SUFFIX), weights_only=True, map_location="cpu")
         except Exception as error:  # whatever stands in the file, its reader ends in a sentence
             raise Damaged(
-                f"{name + SUFFIX} of the checkpoint {self.folder.name} is damaged, or holds more than plain values "
+                f"{name + SUFFIX} of the checkpoint {self.folder.name} is damaged, or contains more than plain values "
                 f"({type(error).__name__}: {first_line(error)})"
             ) from None
 
@@ -67,13 +67,13 @@ class SavedCheckpoint:
 
 
 def write_resume(attempt: Path, folder: Path, sha256: str) -> None:
-    """Tell the training of the attempt in the folder `attempt` which checkpoint of its run it goes on from."""
+    """Tell the training of the attempt in the folder `attempt` which checkpoint of its run it continues from."""
     place = str(folder.relative_to(run_folder_of(attempt)))
     write_private(attempt / RESUME_FILE, json.dumps({"path": place, "sha256": sha256}))
 
 
 def resumed_checkpoint(attempt: Path) -> SavedCheckpoint | None:
-    """Return the checkpoint that this attempt goes on from, None where it begins at the beginning."""
+    """Return the checkpoint that this attempt goes on from, None if it begins at the beginning."""
     try:
         told = json.loads((attempt / RESUME_FILE).read_text())
         return SavedCheckpoint.found(run_folder_of(attempt) / told["path"], told["sha256"])

@@ -28,7 +28,7 @@ class NotSaved(ValueError):
 def states_of(objects: Any) -> dict[str, Any]:
     """Return what is to be written of each object: its `state_dict()`, or a plain value itself.
 
-    Raises `NotSaved` where something is neither, or a name is none for a file.
+    Raises `NotSaved` if something is neither, or a name is none for a file.
     """
     if not values.is_mapping(objects) or not objects:
         raise NotSaved('save_checkpoint() takes objects by name, such as {"model": model, "optimizer": optimizer}')
@@ -38,7 +38,7 @@ def states_of(objects: Any) -> dict[str, Any]:
 def _file_name(name: Any) -> str:
     file = f"{name}{SUFFIX}" if isinstance(name, str) and name else ""
     if not FILE_NAME.fullmatch(file):
-        raise NotSaved(f"the name {values.shown(name)} is none for a file: take letters, digits, - and _")
+        raise NotSaved(f"the name {values.shown(name)} is not a file name: use letters, digits, - and _")
     return file
 
 
@@ -48,8 +48,8 @@ def _state(name: str, given: Any) -> Any:
         return getter()
     if not _is_plain(given, DEEPEST):
         raise NotSaved(
-            f"{name} has no state_dict(), and is no plain value: numbers, text, tensors, lists and dictionaries of "
-            "these can be read again safely"
+            f"{name} has no state_dict() and is not a plain value: only numbers, text, tensors, lists and dictionaries "
+            "of these can be loaded safely"
         )
     return given
 
@@ -88,7 +88,7 @@ def write_checkpoint(
     handled = sys.exc_info()[1]
     torch = sys.modules.get("torch")
     if torch is None:
-        raise NotSaved("torch is to write it: import torch first")
+        raise NotSaved("writing it requires torch: import torch first")
     folder = kept.new_folder(step)
     while folder.exists():
         # A process before this one has saved at this step.

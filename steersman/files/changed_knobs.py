@@ -26,7 +26,7 @@ def write_changed_knobs(attempt: Path, changed: Mapping[str, Mapping[str, PlainV
 
 
 def read_changed_knobs(attempt: Path) -> ChangedKnobs | None:
-    """Return what `write_changed_knobs` wrote, None where it wrote nothing or the file is damaged."""
+    """Return what `write_changed_knobs` wrote, None if it wrote nothing or the file is damaged."""
     try:
         told = json.loads((attempt / CHANGED_KNOBS_FILE).read_text())
         return {str(name): dict(by_group) for name, by_group in told.items()}

@@ -99,12 +99,12 @@ def write_manifest(folder: Path, manifest: Manifest) -> Written:
 
 
 def read_manifest(folder: Path, sha256: str) -> Manifest:
-    """Return the manifest of a checkpoint. Raises `Damaged` where it is gone, or not the recorded one."""
+    """Return the manifest of a checkpoint. Raises `Damaged` if it is gone, or not the recorded one."""
     try:
         with (folder / MANIFEST).open("rb") as file:
             content = file.read(LARGEST_MANIFEST_BYTES + 1)
     except OSError:
-        raise Damaged("it is not there, or not whole") from None
+        raise Damaged("it is missing or incomplete") from None
     if hashlib.sha256(content).hexdigest() != sha256:
         raise Damaged("its SHA-256 differs from the recorded one")
     try:
@@ -119,19 +119,19 @@ def verify_checkpoint(folder: Path, sha256: str) -> Manifest:
     for name, expected in manifest.files.items():
         path = folder / name
         if path.is_symlink() or not path.is_file():
-            raise Damaged(f"{name} is not there")
+            raise Damaged(f"{name} is missing")
         if path.stat().st_size != expected.size_bytes or not verify(path, expected.sha256):
             raise Damaged(f"the SHA-256 of {name} differs")
     return manifest
 
 
 def is_whole(folder: Path) -> bool:
-    """Tell whether the save of a checkpoint came to its end; whether it is as it was tells `verify_checkpoint`."""
+    """Return whether the save of a checkpoint came to its end; whether it is as it was tells `verify_checkpoint`."""
     return (folder / MANIFEST).is_file()
 
 
 def has_manifest(folder: Any, sha256: Any) -> bool:
-    """Tell whether a path, of whatever type, is a folder with a manifest of ours that has this SHA-256."""
+    """Return whether a path, of whatever type, is a folder with a manifest of ours that has this SHA-256."""
     try:
         read_manifest(Path(folder), sha256)
     except Exception:  # of the values' own methods, too

@@ -1,4 +1,4 @@
-"""The folder of all state: made for its owner alone, and refused where others may enter it. Knows nothing of Django."""
+"""The folder of all state: made for its owner alone, and refused where others may enter it. Does not import Django."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class UnfitFolder(Exception):
 
 
 def prepare(folder: Path, default: Path, *, shared: bool) -> None:
-    """Make the data folder where it is missing. Our own default folder, which earlier versions left open, is closed.
+    """Make the data folder if it is missing. Our own default folder, which earlier versions left open, is closed.
 
     Raises `UnfitFolder` if it cannot be made, or not be written to.
     """
@@ -33,15 +33,15 @@ def prepare(folder: Path, default: Path, *, shared: bool) -> None:
         ) from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UnfitFolder(
-            f"The data folder {folder} cannot be written to: set STEERSMAN_DATA to a folder of your own, or give "
-            "yourself the right."
+            f"The data folder {folder} cannot be written to: set STEERSMAN_DATA to a folder of your own, or change its "
+            "permissions."
         )
     if folder == default.resolve() and not shared and narrow(folder):
-        logger.warning("%s could be entered by other users of this host: its mode is 0700 now", folder)
+        logger.warning("%s was accessible to other users of this host: its mode was changed to 0700", folder)
 
 
 def refuse_unfit(folder: Path, *, shared: bool) -> None:
-    """Raise `UnfitFolder` where others may enter the data folder, and nobody has said that they shall.
+    """Raise `UnfitFolder` if others may enter the data folder, and nobody has said that they shall.
 
     Also where a restore has begun and not ended: half of an installation is there.
     """
@@ -59,7 +59,7 @@ def refuse_unfit(folder: Path, *, shared: bool) -> None:
 
 
 def who_else(folder: Path) -> str:
-    """Return in a sentence who else may enter `folder` and what to do about it, "" where nobody may."""
+    """Return in a sentence who else may enter `folder` and what to do about it, "" if nobody may."""
     found = folder.stat()
     on_purpose = f"or allow it with {SHARED_VARIABLE}=1"
     if found.st_uid not in (os.getuid(), 0):

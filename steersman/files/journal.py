@@ -60,7 +60,7 @@ def segment_path(folder: Path, rank: int, segment: int) -> Path:
 
 
 def is_begun(folder: Path, rank: int) -> bool:
-    """Tell whether a process of this rank has written before."""
+    """Return whether a process of this rank has written before."""
     return segment_path(folder, rank, 0).exists()
 
 
@@ -92,7 +92,7 @@ class JournalWriter:
         """Return a function (step, values) that appends one POINT of these names.
 
         `values` come in the order of `names`. Where one is no plain float, or the step no plain int, it writes
-        nothing and returns False. Raises `ValueError` where the names fill a record.
+        nothing and returns False. Raises `ValueError` if the names fill a record.
         """
         encoder: Encoder = append_maker(len(names))(*self._parts(names))
         return encoder
@@ -117,7 +117,7 @@ class JournalWriter:
     def append(self, record: Record) -> None:
         """Append one record of JSON fields, under a number and time of its own.
 
-        Raises `ValueError` where it is larger than a record may be.
+        Raises `ValueError` if it is larger than a record may be.
         """
         payload = record.payload()
         if len(payload) > LARGEST_PAYLOAD_BYTES:
@@ -220,7 +220,7 @@ class JournalReader:
 
     @property
     def is_exhausted(self) -> bool:
-        """Tell whether nothing stands behind `offset`."""
+        """Return whether nothing stands behind `offset`."""
         return os.fstat(self._file).st_size <= self.offset
 
     def read(self, limit: int, ended: bool = False) -> list[Record]:
@@ -366,7 +366,7 @@ def _settled(records: Sequence[Record], gaps: Sequence[tuple[int, int]]) -> int:
 
 
 def decode(data: bytes, position: int) -> tuple[Record | None, int]:
-    """Return the whole record at `position` and its length, (None, 0) where there is none."""
+    """Return the whole record at `position` and its length, (None, 0) if there is none."""
     if len(data) - position < SMALLEST_RECORD_BYTES or data[position : position + 4] != SYNC:
         return None, 0
     _, length, kind, width, names_bytes = _HEAD.unpack_from(data, position)
@@ -395,7 +395,7 @@ def decode(data: bytes, position: int) -> tuple[Record | None, int]:
 
 
 def _next_whole(data: bytes, position: int) -> int | None:
-    """Return where the next whole record at or after `position` starts, None where there is none."""
+    """Return where the next whole record at or after `position` starts, None if there is none."""
     found = data.find(SYNC, position)
     while found != -1:
         if decode(data, found)[0] is not None:

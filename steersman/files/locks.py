@@ -29,7 +29,7 @@ class HeldLock:
 
 
 def try_lock(path: Path) -> HeldLock | None:
-    """Take the lock at `path`, None where another process holds it."""
+    """Take the lock at `path`, None if another process holds it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -51,7 +51,7 @@ class Mailbox:
         self._read_bytes = 0
 
     def post(self, command: PostedCommand) -> None:
-        """Append `command` for the worker to take at its next step boundary. Raises `OSError` where the disk is full.
+        """Append `command` for the worker to take at its next step boundary. Raises `OSError` if the disk is full.
 
         A line begins with its own end of line, so that one that was torn before it spoils nothing.
         """

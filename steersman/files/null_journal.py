@@ -18,7 +18,7 @@ NOTHING = (None,) * 6
 
 
 class Journal(Protocol):
-    """Where a run writes: a `JournalWriter`, or a `NullJournal` where nobody supervises it."""
+    """Where a run writes: a `JournalWriter`, or a `NullJournal` if nobody supervises it."""
 
     # Whether anything is kept; if not, nothing need be brought from a GPU for it.
     keeps: bool

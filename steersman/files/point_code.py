@@ -75,7 +75,7 @@ def log_maker(names: tuple[str, ...], writes: bool = True) -> Callable[..., Any]
 
 
 def can_be_parameters(names: tuple[str, ...]) -> bool:
-    """Tell whether metrics of these names can be parameters of a function: train/loss cannot.
+    """Return whether metrics of these names can be parameters of a function: train/loss cannot.
 
     Python takes different spellings of some letters beyond ASCII for the same name.
     """

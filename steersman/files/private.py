@@ -21,7 +21,7 @@ FileIdentity = tuple[int, int]
 
 
 def identity_of(path: Path) -> FileIdentity | None:
-    """Return which file lies at `path`, None where there is none."""
+    """Return which file lies at `path`, None if there is none."""
     try:
         found = path.stat()
     except OSError:
@@ -71,7 +71,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def make_private_file(path: Path) -> None:
-    """Make an empty file with mode 0600 where there is none; one of our own that others may open is closed to them.
+    """Make an empty file with mode 0600 if there is none; one of our own that others may open is closed to them.
 
     One that is there is never opened: closing it would free the locks that SQLite holds on it in this process.
     """

@@ -6,7 +6,7 @@ import os
 
 
 def is_alive(pid: int) -> bool:
-    """Tell whether there is a process of this number, whoever owns it. Numbers are given again."""
+    """Return whether there is a process of this number, whoever owns it. Numbers are given again."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

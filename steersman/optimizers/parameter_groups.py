@@ -30,7 +30,7 @@ def group_names(optimizer: Optimizer) -> tuple[str, ...]:
 
 
 def has_learning_rates(optimizer: object) -> bool:
-    """Tell whether this is an optimizer: it has parameter groups, each with a learning rate."""
+    """Return whether this is an optimizer: it has parameter groups, each with a learning rate."""
     groups = getattr(optimizer, "param_groups", None)
     return isinstance(groups, list) and bool(groups) and all(isinstance(each, dict) and "lr" in each for each in groups)
 

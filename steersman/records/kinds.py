@@ -182,7 +182,7 @@ class NoteRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutcomeRecord(Record):
-    """What became of a command; `id` is its id, None where a signal asked."""
+    """What became of a command; `id` is its id, None if a signal asked."""
 
     kind: ClassVar[int] = 6
     title: ClassVar[str] = "the outcome of a command"
@@ -273,7 +273,7 @@ class CheckpointRecord(Record):
 
     def check(self) -> None:
         if not places.is_path_inside(self.path) or not places.as_digest(self.sha256) or self.size_bytes < 0:
-            raise ValueError("its path, sha256 or size is that of no checkpoint")
+            raise ValueError("its path, sha256 or size is not that of a checkpoint")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,7 +325,7 @@ class EndRecord(Record):
 
     @property
     def is_good(self) -> bool:
-        """Tell whether the process finished, stopped, or ran to its end."""
+        """Return whether the process finished, stopped, or ran to its end."""
         return self.outcome != "failed"
 
 

@@ -33,7 +33,7 @@ class KnobsRecord(Record):
 
     def check(self) -> None:
         if not all(isinstance(knob.get("name"), str) and knob["name"] for knob in self.knobs):
-            raise ValueError("each of the knobs has a name")
+            raise ValueError("each knob needs a name")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -158,7 +158,7 @@ def _flag(value: object) -> bool:
 def _whole(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and SMALLEST_INT <= value <= LARGEST_STORED_INT:
         return value
-    raise Malformed(f"{shown(value)} is no whole number of 64 bits")
+    raise Malformed(f"{shown(value)} is not a 64-bit whole number")
 
 
 def _number(value: object) -> float:
@@ -167,7 +167,7 @@ def _number(value: object) -> float:
             return float(value)
     except OverflowError:
         pass
-    raise Malformed(f"{shown(value)} is no number of 64 bits")
+    raise Malformed(f"{shown(value)} is not a 64-bit number")
 
 
 SINGLE: dict[Any, Reader] = {str: _text, bool: _flag, int: _whole, float: _number}

@@ -126,7 +126,7 @@ def as_whole(value: Any, argument: str) -> int:
 
 
 def is_whole(value: Any) -> bool:
-    """Tell whether a value is a whole number, of any size."""
+    """Return whether a value is a whole number, of any size."""
     try:
         as_whole(value, "")
     except TypeError:
@@ -143,12 +143,12 @@ def as_step(value: Any, present: int, argument: str, remarks: Remarks) -> int:
 
 
 def fits(whole: int) -> bool:
-    """Tell whether a whole number has a place in 64 bits."""
+    """Return whether a whole number has a place in 64 bits."""
     return SMALLEST_INT <= whole <= LARGEST_STORED_INT
 
 
 def as_stored_whole(value: Any, argument: str, remarks: Remarks, what: str = "it was") -> int | None:
-    """Return a whole number of 64 bits; None, with the remark that `what` left out, where it is none."""
+    """Return a whole number of 64 bits; None, with the remark that `what` left out, if it is none."""
     try:
         whole = as_whole(value, argument)
     except TypeError as error:
@@ -185,13 +185,13 @@ def as_total(value: Any, argument: str, remarks: Remarks) -> int | None:
 
 
 def as_seconds(value: Any, argument: str, remarks: Remarks) -> float | None:
-    """Return a time in seconds, also of a `timedelta`; None where it is negative or not finite."""
+    """Return a time in seconds, also of a `timedelta`; None if it is negative or not finite."""
     seconds = value.total_seconds() if isinstance(value, timedelta) else _number_or_none(value, argument, remarks)
     if seconds is None:
         return None
     if math.isfinite(seconds) and seconds >= 0:
         return float(seconds)
-    remarks.append(Remark.about(argument, f"{argument}: {shown(value)} is no time in seconds; it was left out."))
+    remarks.append(Remark.about(argument, f"{argument}: {shown(value)} is not a time in seconds; it was left out."))
     return None
 
 
@@ -201,7 +201,7 @@ def as_flag(value: Any) -> bool:
 
 
 def is_flag(value: Any) -> bool:
-    """Tell whether a value is True or False, of Python, NumPy or torch."""
+    """Return whether a value is True or False, of Python, NumPy or torch."""
     try:
         return isinstance(_plain(value), bool) or value is None
     except Exception:  # of the value's own conversion
@@ -219,7 +219,7 @@ def as_numbers(values: Mapping[Any, Any], call: str, remarks: Remarks) -> dict[s
 
 
 def as_mapping(values: Any, call: str, remarks: Remarks) -> dict[Any, Any]:
-    """Return what a mapping holds; nothing, with a remark, where it is none or cannot be read."""
+    """Return what a mapping holds; nothing, with a remark, if it is none or cannot be read."""
     try:
         if is_mapping(values):
             return dict(values)
@@ -315,7 +315,7 @@ def _readable(given: Any) -> Iterator[Any]:
 
 
 def is_on_device(value: Any) -> bool:
-    """Tell whether a value lies on a GPU; whatever cannot say so does not."""
+    """Return whether a value lies on a GPU; whatever cannot say so does not."""
     try:
         return bool(getattr(value, "is_cuda", False))
     except Exception:  # of the value's own attributes, such as a proxy's whose object is gone
@@ -323,7 +323,7 @@ def is_on_device(value: Any) -> bool:
 
 
 def is_mapping(value: Any) -> bool:
-    """Tell whether a value is a mapping; whatever cannot say so is none."""
+    """Return whether a value is a mapping; whatever cannot say so is none."""
     try:
         return isinstance(value, Mapping)
     except Exception:  # of the value's own attributes
@@ -370,7 +370,7 @@ def argument(call: str, name: object) -> str:
 
 
 def check_one_element(value: Any, argument: str) -> None:
-    """Raise `TypeError` where a value on a device has not one element; reading it would wait for the device."""
+    """Raise `TypeError` if a value on a device has not one element; reading it would wait for the device."""
     count = getattr(value, "numel", None)
     if callable(count) and count() != 1:
         raise TypeError(f"{argument} takes one number, or a value with one element, not one of {count()} elements")

@@ -13,14 +13,14 @@ SHA256_CHARACTERS = 64
 
 
 def as_digest(value: object) -> str:
-    """Return a SHA-256 in hexadecimal digits, "" where it is none."""
+    """Return a SHA-256 in hexadecimal digits, "" if it is none."""
     text = value if isinstance(value, str) else ""
     whole = len(text) == SHA256_CHARACTERS and all(character in "0123456789abcdefABCDEF" for character in text)
     return text.lower() if whole else ""
 
 
 def as_path_inside(path: Any, folder: Path | None, call: str) -> tuple[str, str]:
-    """Return a path relative to `folder`, and why it cannot be recorded, "" where it can."""
+    """Return a path relative to `folder`, and why it cannot be recorded, "" if it can."""
     try:
         given = Path(os.fspath(path))
     except Exception:  # of the path's own methods
@@ -32,6 +32,6 @@ def as_path_inside(path: Any, folder: Path | None, call: str) -> tuple[str, str]
 
 
 def is_path_inside(text: str) -> bool:
-    """Tell whether a relative path can be stored, and leads to no place outside the folder where it begins."""
+    """Return whether a relative path can be stored, and leads to no place outside the folder where it begins."""
     path = Path(text)
     return text == clean(text) and len(text) <= LONGEST_PATH and not path.is_absolute() and ".." not in path.parts

@@ -75,7 +75,7 @@ def test_a_user_joins_with_the_role_of_the_invite_once(project: Project) -> None
     assert role_of("stranger") == Role.OPERATOR
     again = client_of("admin").post(reverse("invite", args=[key]))
     assert again.status_code == 404
-    assert "was used already" in again.content.decode()
+    assert "has already been used" in again.content.decode()
     assert role_of("admin") is None
 
 
@@ -108,7 +108,7 @@ def test_no_account_is_left_where_somebody_else_was_faster(project: Project, mon
     [
         ({"expires_at": timezone.now() - timedelta(seconds=1)}, "has expired"),
         ({"revoked_at": timezone.now()}, "was withdrawn"),
-        ({"digest": "0" * 64}, "leads to no invite"),
+        ({"digest": "0" * 64}, "There is no invite with this link"),
     ],
 )
 def test_it_says_why_an_invite_cannot_be_used(project: Project, change: dict[str, Any], words: str) -> None:

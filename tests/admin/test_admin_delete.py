@@ -150,7 +150,7 @@ def test_it_refuses_a_run_whose_worker_lives_here(project: Project, data: Path) 
         [sys.executable, "-c", code, str(worker_lock_path(folder, 0))], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as worker:
         assert worker.stdout is not None and worker.stdout.readline()
-        with pytest.raises(NotDeletable, match="still lives on this machine"):
+        with pytest.raises(NotDeletable, match="still running on this machine"):
             check_deletable(run)
         worker.communicate(b"\n")
     check_deletable(run)

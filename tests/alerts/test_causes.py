@@ -48,7 +48,7 @@ from tests.support.stack import ROOT
 from trainer.control.exit_status import redacted
 
 SILENT = ("No heartbeat from the training host for 12 s.", "训练主机已 12 秒没有心跳。")
-DEAD = ("The training and its supervisor have died on this host; how they ended is being looked up.", "正在查明")
+DEAD = ("The training and its supervisor have died on this host. The cause is being determined.", "正在查明")
 FULL = ("4.0 GiB of 100.0 GiB are free.", "100.0 GiB 中还剩 4.0 GiB 可用。")
 
 
@@ -92,7 +92,11 @@ ENDS: list[tuple[EndCause, str, str]] = [
         "The training process ended with exit code 3. Its last line was: 100 % lost",
         "训练进程以退出码 3 结束。 最后一行输出是：100 % lost",
     ),
-    (EndedUnwatched(), "The training process ended without a word, unwatched; its exit status is not known.", "未知"),
+    (
+        EndedUnwatched(),
+        "The training process ended without a supervisor and left no exit record, so its exit status is unknown.",
+        "未知",
+    ),
     (KilledForMemory(), KILLED, "主机内存不足"),
     (KilledForMemory(rank=1), f"Rank 1: {KILLED}", "第 1 号进程：主机内存不足"),
 ]

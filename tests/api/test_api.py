@@ -252,10 +252,10 @@ def test_it_lists_commands_by_state_and_kind(run: Run) -> None:
     client = session("operator")
     for fields in ({}, {"command": "pause"}, {"command": "note", "arguments": {"text": "x"}}):
         stop(client, run, **fields)
-    complete_command(Command.objects.get(kind="pause"), CommandState.REFUSED, outcome="The run is paused already.")
+    complete_command(Command.objects.get(kind="pause"), CommandState.REFUSED, outcome="The run is already paused.")
     address = f"/api/runs/{run.pk}/commands/"
     listed = client.get(address, {"state": "refused"}).json()
-    assert listed["count"] == 1 and listed["items"][0]["outcome"] == "The run is paused already."
+    assert listed["count"] == 1 and listed["items"][0]["outcome"] == "The run is already paused."
     assert [item["command"] for item in client.get(address, {"kind": "note"}).json()["items"]] == ["note"]
     assert client.get(address, {"kind": "stop", "state": "refused"}).json()["count"] == 0
     for wrong, field in (({"kind": "dance"}, "kind"), ({"state": "done"}, "state")):

@@ -65,7 +65,7 @@ def test_a_session_that_asks_in_a_loop_is_told_to_wait(run: Run, clock: Clock) -
     assert statuses(operator, FEWEST["user"] + 1) == [200] * FEWEST["user"] + [429]
     refused = ticket(operator)
     assert refused.headers["Retry-After"] == str(socket_limits.TICKET_WAIT_S)
-    assert refused.json() == {"error": "Too many tickets were asked for: try again in 5 seconds.", "field": ""}
+    assert refused.json() == {"error": "Too many tickets were requested: try again in 5 seconds.", "field": ""}
     assert ticket(viewer).status_code == 200, "another session, from the same address"
     clock.now += socket_limits.REFILL_S
     assert ticket(operator).status_code == 200

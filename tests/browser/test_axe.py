@@ -289,5 +289,5 @@ def test_it_says_what_is_wrong_with_a_run_and_where_more_is_told(opened: Callabl
     banner.get_by_role("link").click()
     expect(page.locator("#attempts")).to_be_in_viewport()
     banner = opened("run").get_by_test_id("banner")
-    expect(banner).to_contain_text("Its host is cut off, or gone.", timeout=20_000)
+    expect(banner).to_contain_text("Its host is disconnected or down.", timeout=20_000)
     expect(banner.get_by_role("link")).to_have_count(0)

@@ -56,7 +56,7 @@ def _a_deaf_script_can_be_ended(stack: Stack, page, run_id: int) -> None:
     expect(page.get_by_test_id("stop")).to_be_enabled()
     page.keyboard.press("s")
     page.get_by_test_id("stop-confirm").click()
-    expect(page.get_by_test_id("not-looking")).to_contain_text("has not looked at run.stopping", timeout=60_000)
+    expect(page.get_by_test_id("not-looking")).to_contain_text("has not read run.stopping", timeout=60_000)
     expect(page.get_by_test_id("end-process")).to_be_visible()
     page.keyboard.press("k")
     expect(page.locator("#end-dialog")).to_contain_text("Everything since the newest checkpoint is lost.")

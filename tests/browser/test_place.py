@@ -1,4 +1,4 @@
-"""The place of a queued run in line, as its page shows it while it waits."""
+"""The position of a queued run, as its page shows it while it waits."""
 
 from __future__ import annotations
 

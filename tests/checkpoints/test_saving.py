@@ -74,8 +74,8 @@ class Stubborn:
     [
         ({"model": object()}, "model has no state_dict()"),
         ({"model": Stubborn()}, "no state"),
-        ({"../model": 1}, "is none for a file"),
-        ({5: 1}, "is none for a file"),
+        ({"../model": 1}, "is not a file name"),
+        ({5: 1}, "is not a file name"),
         ({}, "takes objects by name"),
         (None, "takes objects by name"),
         ({"model": [object()]}, "model has no state_dict()"),
@@ -116,7 +116,7 @@ def test_a_damaged_checkpoint_raises_in_words(run):
     with pytest.raises(steersman.Damaged, match="value.pt of the checkpoint step-00000001 is damaged"):
         saved.load("value")
     (saved.folder / "manifest.json").unlink()
-    with pytest.raises(steersman.Damaged, match="not whole"):
+    with pytest.raises(steersman.Damaged, match="missing or incomplete"):
         saved.load("value")
 
 

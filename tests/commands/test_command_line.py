@@ -102,8 +102,11 @@ def test_its_author_is_the_member_who_is_named(run: Run) -> None:
     ("words", "sentence"),
     [
         (["999", "stop"], "run: there is no run 999."),
-        (["RUN", "stop", "--user", "viewer"], "--user: viewer is a viewer of lab: only operators and owners command."),
-        (["RUN", "stop", "--user", "stranger"], "--user: stranger is no member of lab"),
+        (
+            ["RUN", "stop", "--user", "viewer"],
+            "--user: viewer is a viewer of lab: only operators and owners may send commands.",
+        ),
+        (["RUN", "stop", "--user", "stranger"], "--user: stranger is not a member of lab"),
         (["RUN", "stop", "--user", "nobody"], "--user: there is no active user nobody."),
         (["RUN"], "Name a command: cancel, end_process, evaluate"),
         (["RUN", "dance"], "There is no such command"),
@@ -192,7 +195,7 @@ def test_it_promises_no_checkpoint_of_a_script_that_has_not_said_how_it_saves_on
     Run.objects.filter(pk=run.pk).update(recipe=None, handled_commands=[])
     said = typed(str(run.pk), "--list")[1]
     assert re.search(r"^  stop +Finish the current step and end\. The script decides", said, re.MULTILINE)
-    assert re.search(r"^  save_checkpoint +This training has not said how a checkpoint is saved", said, re.MULTILINE)
+    assert re.search(r"^  save_checkpoint +This training cannot save a checkpoint on command", said, re.MULTILINE)
     listed = json.loads(typed(str(run.pk), "--list", "--json")[1])["commands"]
     [stop] = [entry for entry in listed if entry["command"] == "stop"]
     assert "The script decides" in stop["help"]
@@ -201,7 +204,7 @@ def test_it_promises_no_checkpoint_of_a_script_that_has_not_said_how_it_saves_on
     assert re.search(r"^  withdraw +Take the run out", said.partition("Not now:")[0], re.MULTILINE)
     Run.objects.filter(pk=run.pk).update(state="finished")
     refused = typed(str(run.pk), "--list")[1].partition("Not now:")[2]
-    assert re.search(r"^  extend +A script of your own is made longer by its own arguments", refused, re.MULTILINE)
+    assert re.search(r"^  extend +Only a recipe can be extended", refused, re.MULTILINE)
     assert re.search(
         r"^  pause +The run is finished; this is for one that is paused or running\.", refused, re.MULTILINE
     )

@@ -155,11 +155,13 @@ def test_each_command_is_taken_in_its_states_and_refused_in_others(kind: str, st
     if state not in COMMANDS[kind].legal_in:
         assert command.state == CommandState.REFUSED and command.outcome == f"The run is {state}."
     elif kind in ("move_to_front", "start_anyway"):
-        assert command.state == CommandState.REFUSED and command.outcome.startswith(("No run that", "It waits for no"))
+        assert command.state == CommandState.REFUSED and command.outcome.startswith(
+            ("There is no run ahead", "It waits for no")
+        )
     elif kind == "cancel":
         assert command.state == CommandState.REFUSED and command.outcome == "This run has no such command."
     elif kind == "end_process":
-        assert command.state == CommandState.REFUSED and "ask it to stop" in command.outcome
+        assert command.state == CommandState.REFUSED and "send stop first" in command.outcome
     elif state in ("running", "paused"):
         assert command.state == CommandState.SENT
     else:
@@ -222,13 +224,13 @@ def test_a_script_at_rest_is_told_that_it_has_no_epochs(state: RunState) -> None
     command = send(run.pk, "extend")
     run.refresh_from_db()
     assert (command.state, run.state, run.extra_epochs) == ("refused", state, 0)
-    assert "only a recipe takes more epochs" in command.outcome
+    assert "Only a recipe can be extended" in command.outcome
 
 
 def test_a_script_that_lives_answers_itself_how_it_is_made_longer() -> None:
     run = new_run(recipe=None)
     open_attempt(run.pk, HOLDER, 0, command_line=[])
-    assert "has not said how it is made longer" in send(run.pk, "extend").outcome
+    assert "This training cannot be extended" in send(run.pk, "extend").outcome
     Run.objects.filter(pk=run.pk).update(handled_commands=["extend"])
     assert send(run.pk, "extend").state == CommandState.SENT
 

@@ -36,11 +36,11 @@ def test_a_script_that_never_looks_is_called_so_and_its_process_can_be_ended(off
     supervisor = stack.train(run_id, "--quiet", "--", SCRIPT)
     wait_for(lambda: run_row(stack, run_id)["step"] > 3, "points")
     refused = ask(stack, run_id, "end_process")
-    assert refused["state"] == "refused" and "ask it to stop" in refused["outcome"] and not is_offered(stack, run_id)
+    assert refused["state"] == "refused" and "send stop first" in refused["outcome"] and not is_offered(stack, run_id)
 
     ask(stack, run_id, "note", "text=hello")
     wait_for(lambda: run_row(stack, run_id)["not_looking_since"], "it to be called deaf")
-    assert is_offered(stack, run_id) and "does not look at run.stopping" in lines(stack, run_id)
+    assert is_offered(stack, run_id) and "does not read run.stopping" in lines(stack, run_id)
     (stack.data / "runs" / str(run_id) / "files" / "look").touch()
     wait_for(lambda: run_row(stack, run_id)["not_looking_since"] is None, "it to look")
     assert not is_offered(stack, run_id)

@@ -34,7 +34,7 @@ def test_a_script_is_asked_for_what_it_has_registered_and_for_nothing_else(offli
     wait_for(lambda: run_row(offline_stack, run_id)["step"] > 3, "points")
     assert offers(offline_stack, run_id) == []
     refused = offline_stack.manage("command", str(run_id), "save_checkpoint", check=False)
-    assert refused.returncode == 1 and "has not said how a checkpoint is saved" in refused.stdout
+    assert refused.returncode == 1 and "cannot save a checkpoint on command" in refused.stdout
     files = offline_stack.data / "runs" / str(run_id) / "files"
     for kind, expected in (("evaluate", ["evaluate"]), ("save", ["save_checkpoint", "evaluate"])):
         (files / kind).touch()

@@ -60,7 +60,7 @@ def test_it_takes_the_newest_that_verifies_and_says_which_it_passed_over(run: Ru
     lines: list[Line] = []
     assert newest(run, lines) == first
     assert [line.text for line in lines] == [
-        "The checkpoint at step 30 is damaged or gone (it is not there, or not whole): it is passed over.",
+        "The checkpoint at step 30 is damaged or gone (it is missing or incomplete): it is passed over.",
         "The checkpoint at step 20 is damaged or gone (the SHA-256 of model.pt differs): it is passed over.",
     ]
     damage(first)

@@ -73,4 +73,4 @@ def test_sigterm_ends_a_training_that_never_looks(offline_stack):
     run = run_row(offline_stack, run_id)
     assert run["state"] == "failed" and "SIGTERM" in run["reason"]
     lines = [line["text"] for event in events(offline_stack, run_id, "log") for line in event["lines"]]
-    assert any("does not look at run.stopping" in line for line in lines)
+    assert any("does not read run.stopping" in line for line in lines)

@@ -315,8 +315,8 @@ def test_the_command_queues_for_a_host(run: Run) -> None:
     make("--recipe", "digits", "--queue", "--host", "gpu1")
     assert Run.objects.filter(state=RunState.QUEUED, queued_host="gpu1").count() == 1
     for options, words in (
-        (("--recipe", "digits", "--host", "gpu1"), "host: goes with --queue"),
-        (("--queue",), "queue: This run trains a script of your own"),
+        (("--recipe", "digits", "--host", "gpu1"), "host: only valid with --queue"),
+        (("--queue",), "queue: This run trains your own script"),
     ):
         with pytest.raises(CommandError, match=words):
             make(*options)

@@ -106,7 +106,7 @@ def test_it_records_the_end_of_a_run_whose_processes_are_all_dead(
     kill(worker)
     supervisor.wait()
     wait_for(lambda: run_row(lab, run_id)["state"] == "failed", f"the end\n{lab.log()}")
-    assert "without a word" in run_row(lab, run_id)["reason"]
+    assert "no exit record" in run_row(lab, run_id)["reason"]
     # Told at once, before a process has started that looks at what they left.
     assert [event["state"] for event in events(lab, run_id, "status")][-2:] == ["lost", "failed"]
     assert attempt_of(lab, run_id)["number"] == 1

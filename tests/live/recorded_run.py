@@ -413,7 +413,7 @@ class RecordedRun:
         self.end(RunState.STOPPED)
 
     def end_deaf(self) -> None:
-        """The training does not look at what it is asked, and a person has its process ended."""
+        """The training does not read run.stopping, and a person ends its process."""
         renew_lease(self.now.lease, not_looking_since=datetime(2026, 1, 2, tzinfo=UTC))
         announce_status(self.pk, remark=NOT_LOOKING)
         self.command("end_process", deliver=False)

@@ -69,7 +69,7 @@ def test_it_leaves_out_what_is_not_there_or_not_the_viewers(project: Project, vi
     answer = viewer.get(address(own, foreign, 999) + f"&run=-1&run=abc&run={'9' * 30}&run=²")
     assert shown(answer) == ["own"]
     [note] = answer.context["notes"]
-    assert note.startswith("2 runs are not there")
+    assert note.startswith("2 runs do not exist")
     assert b"secret plan" not in answer.content
 
 

@@ -85,7 +85,7 @@ def test_a_pruning_that_is_killed_goes_on_and_loses_nothing_that_stays():
 @pytest.mark.django_db(transaction=True)
 def test_the_sqlite_file_gives_space_back_while_others_write():
     if connection.vendor != "sqlite":
-        pytest.skip("PostgreSQL gives space back by its autovacuum")
+        pytest.skip("PostgreSQL frees space with its autovacuum")
     with connection.cursor() as cursor:
         cursor.execute("CREATE TABLE filler (id INTEGER PRIMARY KEY, data BLOB)")
         cursor.executemany("INSERT INTO filler (data) VALUES (%s)", [(bytes(50_000),)] * 800)

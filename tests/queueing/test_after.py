@@ -42,8 +42,8 @@ def test_it_starts_once_the_other_has_finished(lab: Project) -> None:
 @pytest.mark.parametrize(
     ("state", "words"),
     [
-        (RunState.FAILED, "has failed; it starts if that is resumed and finishes"),
-        (RunState.STOPPED, "was stopped; it starts if that is resumed and finishes"),
+        (RunState.FAILED, "has failed; it starts if that run is resumed and finishes"),
+        (RunState.STOPPED, "was stopped; it starts if that run is resumed and finishes"),
         (None, "was deleted before it had finished"),
     ],
 )
@@ -77,8 +77,8 @@ def test_only_earlier_runs_that_one_may_see_are_waited_for(lab: Project) -> None
         return answer.status_code, answer.json()
 
     for run, after, words in (
-        (first, later.pk, "circle"),
-        (first, first.pk, "circle"),
+        (first, later.pk, "earlier one"),
+        (first, first.pk, "earlier one"),
         (first, hidden.pk, "There is no run"),
     ):
         status, answer = queue(run, after)
@@ -115,7 +115,7 @@ def test_the_command_line_queues_after_a_run_and_says_so(lab: Project, settings:
     for options, words in (
         (("--after", "0"), "after: "),
         (("--after", "999"), "after: "),
-        (("--priority", "-1"), "priority: goes with --queue"),
+        (("--priority", "-1"), "priority: only valid with --queue"),
         (("--queue", "--priority", "11"), "whole number from -10 to 10"),
         (("--gpu-memory", "much"), "10GiB or 800MiB"),
     ):

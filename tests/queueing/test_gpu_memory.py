@@ -89,7 +89,7 @@ def test_sizes_are_read_as_they_are_typed(text: str, mib: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "10", "0GiB", "-1GiB", "much", "99999999999GiB"])
 def test_what_is_no_size_is_refused(text: str) -> None:
-    with pytest.raises(Exception, match="no size of memory"):
+    with pytest.raises(Exception, match="not a memory size"):
         mib_of_text(text)
 
 

@@ -30,7 +30,7 @@ def test_a_higher_priority_starts_first_and_only_administrators_give_one_above_0
     assert ask(first, "set_priority", priority=-1).state == "applied"
     assert line() == [theirs.pk, second.pk, first.pk]
     refused = ask(second, "set_priority", priority=1)
-    assert refused.state == "refused" and "only an administrator" in refused.outcome
+    assert refused.state == "refused" and "Only an administrator" in refused.outcome
     raised = ask(second, "set_priority", may_push=True, priority=1)
     assert (raised.state, raised.old_value, raised.new_value) == ("applied", 0, 1)
     assert line() == [second.pk, theirs.pk, first.pk]
@@ -43,7 +43,7 @@ def test_who_moves_to_the_front_goes_before_their_own_project_and_nobody_else_lo
     assert ask(third, "move_to_front").state == "applied"
     assert line() == [third.pk, theirs.pk, first.pk, second.pk]
     again = ask(third, "move_to_front")
-    assert (again.state, again.outcome) == ("refused", "No run that it may go before stands before it.")
+    assert (again.state, again.outcome) == ("refused", "There is no run ahead of it that it may overtake.")
     # An administrator's goes before everybody, who keep their order.
     assert ask(second, "move_to_front", may_push=True).state == "applied"
     assert line() == [second.pk, third.pk, theirs.pk, first.pk]
@@ -71,7 +71,7 @@ def test_a_run_that_is_withdrawn_while_the_queue_starts_it_does_not_start(lab: P
 def test_what_is_being_started_is_not_ordered_any_more(lab: Project) -> None:
     first, second = queued(lab, HOST), queued(lab, HOST)
     claim(first.pk, HOST, ["cpu"])
-    assert ask(first, "set_priority", priority=-5).outcome.startswith("It does not stand in line")
+    assert ask(first, "set_priority", priority=-5).outcome.startswith("The run is not waiting in the queue")
     assert ask(second, "move_to_front").state == "refused"
 
 

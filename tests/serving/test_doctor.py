@@ -222,7 +222,7 @@ def test_it_says_that_the_data_folder_is_open_or_cannot_be_written(tmp_path: Pat
     [
         (True, None, "ok", "kept by NTP"),
         (True, 0.01, "ok", "10 ms"),
-        (None, None, "ok", "does not tell"),
+        (None, None, "ok", "does not report"),
         (False, None, "warning", "not kept"),
         (True, 5.0, "problem", "5.0 s ahead of"),
         (False, -5.0, "problem", "5.0 s behind"),

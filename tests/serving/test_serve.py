@@ -65,7 +65,7 @@ def worker_lives(pid: int | None) -> bool:
 def test_it_starts_queued_runs_which_outlive_it(lab: Stack) -> None:
     seed_stack(lab)
     serve = RunningServe(lab)
-    serve.wait_for("^Ctrl-C ends the portal; trainings go on")
+    serve.wait_for("^Ctrl-C ends the portal; trainings continue")
     assert "no account yet" not in serve.output.read_text()
     assert lab.manage("serve", check=False).returncode == 2
     arguments = ("--project", "lab", "--recipe", "digits", "--set", "epochs=100000", "--device", "cpu", "--queue")
@@ -89,7 +89,7 @@ def test_it_starts_queued_runs_which_outlive_it(lab: Stack) -> None:
 
 def test_it_lets_other_machines_in_and_says_how_to_make_the_first_account(lab: Stack) -> None:
     serve = RunningServe(lab, STEERSMAN_BIND="0.0.0.0")
-    serve.wait_for("^There is no account yet: make one .* createsuperuser")
+    serve.wait_for("^There is no account yet: create one .* createsuperuser")
     shown = re.findall(r"^from other machines http://([\d.]+):(\d+)/$", serve.output.read_text(), re.MULTILINE)
     assert [(address, str(lab.port)) for address in lan_addresses("0.0.0.0")] == shown
     assert f"portal http://127.0.0.1:{lab.port}/" in serve.output.read_text()

@@ -279,7 +279,7 @@ def test_a_worker_that_nobody_adopts_saves_and_ends(offline_stack: Stack, tmp_pa
     offline_stack.manage("train", "--run-id", str(training.run_id), "--adopt", "--quiet")
     assert training.row["state"] == "stopped"
     shown = [line["text"] for event in events(offline_stack, training.run_id, "log") for line in event["lines"]]
-    assert any("Nobody has supervised this training" in line for line in shown)
+    assert any("This training has had no supervisor" in line for line in shown)
 
 
 def test_a_signal_asks_for_a_checkpoint_and_a_batch_systems_warning_for_a_stop(

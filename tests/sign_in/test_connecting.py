@@ -103,7 +103,7 @@ def test_the_only_way_in_stays(provider: Provider) -> None:
     client, _ = signed_on(provider, preferred_username="grace")
     grace = User.objects.get(username="grace")
     page = client.get("/sso/").content.decode()
-    assert "the only thing that logs you in" in page and "disconnect/" not in page
+    assert "your only way to log in" in page and "disconnect/" not in page
     answer = client.post(f"/sso/{grace.socialaccount_set.get().pk}/disconnect/")
     assert answer.headers["Location"] == "/sso/?refused=last" and grace.socialaccount_set.exists()
 
@@ -134,7 +134,7 @@ def test_a_login_of_another_account_is_not_moved(provider: Provider, ada: User) 
     client = logged_in()
     answer = connected(provider, client)
     assert answer.headers["Location"] == "/sso/?refused=taken" and not ada.socialaccount_set.exists()
-    assert "leads to another account here" in client.get("/sso/?refused=taken").content.decode()
+    assert "is connected to another account here" in client.get("/sso/?refused=taken").content.decode()
 
 
 def test_no_other_page_begins_or_ends_a_connection(provider: Provider, ada: User) -> None:

@@ -161,18 +161,18 @@ def test_garbage_is_refused_on_every_page(number: int) -> None:
     key, mine, _ = added()
     mine.get("/second-factor/passkey/")
     for path in ("/second-factor/passkey/", "/second-factor/confirm/passkey/"):
-        assert "does not hold here" in sent(mine, path, credential).content.decode()
+        assert "is not valid here" in sent(mine, path, credential).content.decode()
     half = given_password()
     half.get("/second-factor/code/")
-    assert "does not hold here" in sent(half, "/second-factor/code/", credential).content.decode()
+    assert "is not valid here" in sent(half, "/second-factor/code/", credential).content.decode()
     assert who(half) is None and Authenticator.objects.filter(type="webauthn").count() == 1
 
 
 def test_a_key_that_did_not_ask_for_a_finger_or_pin_or_of_another_page_is_not_added() -> None:
     _, _, answer = added(flags=PRESENT)
-    assert "does not hold here" in answer.content.decode()
+    assert "is not valid here" in answer.content.decode()
     _, _, answer = added(origin="http://evil.localhost")
-    assert "does not hold here" in answer.content.decode() and not Authenticator.objects.exists()
+    assert "is not valid here" in answer.content.decode() and not Authenticator.objects.exists()
 
 
 def test_beside_a_password_a_security_key_without_a_pin_is_enough(settings: Any) -> None:
@@ -289,7 +289,7 @@ def test_without_the_settings_there_is_none_of_it(settings: Any) -> None:
 def test_wrong_settings_are_named() -> None:
     assert second_factor("webauthn, TOTP") == ("totp", "webauthn")
     assert (passkey_login(False, ()), passkey_login(True, ("webauthn",))) == (False, True)
-    with pytest.raises(ImproperlyConfigured, match="STEERSMAN_PASSKEY_LOGIN is on and nobody may have a passkey"):
+    with pytest.raises(ImproperlyConfigured, match="STEERSMAN_PASSKEY_LOGIN is on, but passkeys are off"):
         passkey_login(True, ("totp",))
 
 

@@ -145,7 +145,7 @@ def test_without_a_provider_there_are_no_pages(db: None) -> None:
         ({"ISSUER": "http://id.example.org", "CLIENT_ID": "a", "CLIENT_SECRET": "b"}, "give its https:// address"),
         (
             {"ISSUER": "https://x", "CLIENT_ID": "a", "CLIENT_SECRET": "b", "ROLES": "ml=lab:boss"},
-            "STEERSMAN_OIDC_ROLES: 'ml=lab:boss' is no rule",
+            "STEERSMAN_OIDC_ROLES: 'ml=lab:boss' is not a rule",
         ),
     ],
 )

@@ -95,12 +95,12 @@ def test_it_sets_a_knob_and_tells_old_new_effect_and_ranks(control: Control, tol
         (asked("resume"), "The run is not paused."),
         (asked("set_knob", knob="rate", value=0.2, at_step=6), "Step 6 has passed: the training was at step 7."),
         (asked("stop", at_epoch=1), "Epoch 1 has passed: the training was behind epoch 2."),
-        (asked("save_checkpoint"), "This training has not said how a checkpoint is saved"),
-        (asked("evaluate"), "This training has not said how it evaluates"),
-        (asked("extend", epochs=1), "This training has not said how it is made longer"),
+        (asked("save_checkpoint"), "This training cannot save a checkpoint on command"),
+        (asked("evaluate"), "This training cannot evaluate on command"),
+        (asked("extend", epochs=1), "This training cannot be extended"),
         (asked("dance"), "This training does not know the command dance."),
         (asked("set_knob"), "SetKnobArguments.knob is missing"),
-        (asked("set_knob", knob="rate", factor="twice"), "SetKnobArguments.factor: 'twice' is no number"),
+        (asked("set_knob", knob="rate", factor="twice"), "SetKnobArguments.factor: 'twice' is not a 64-bit number"),
         (asked("stop", checkpoint="no"), "StopArguments.checkpoint: 'no' is neither true nor false"),
         (asked("cancel"), "CancelArguments.command is missing"),
     ],
@@ -239,7 +239,7 @@ def test_a_command_that_waits_can_be_withdrawn(control: Control, told: Told) -> 
 
 
 def test_signals_ask_like_commands_and_leave_no_row(control: Control, told: Told) -> None:
-    assert "has not said how" in control.do("save_checkpoint", 1, 0)
+    assert "cannot save a checkpoint on command" in control.do("save_checkpoint", 1, 0)
     saved: list[Any] = []
     control.on("save_checkpoint", saved.append)
     assert control.do("save_checkpoint", 1, 0) == "" and saved == [{}]

@@ -237,7 +237,7 @@ def test_choices_and_value_of_an_enumeration_of_texts_are_recorded_as_its_texts(
 def test_choices_that_are_no_sequence_are_refused_with_the_name_of_the_knob(tmp_path):
     lock = try_lock(worker_lock_path(tmp_path, 0))
     assert lock is not None
-    with pytest.raises(SpecError, match="k: choices are a sequence, not 5") as caught:
+    with pytest.raises(SpecError, match="k: choices must be a sequence, not 5") as caught:
         Run(tmp_path, 0, lock).knob("k", 1, choices=5)  # type: ignore[arg-type]
     assert caught.value.name == "k"
 

@@ -99,7 +99,7 @@ def test_the_database_and_its_log_are_the_owners_also_in_a_folder_that_was_there
     said = subprocess.run(again, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, **OPEN)
     assert mode(data / "steersman.sqlite3") == 0o600
     assert mode(data / "secret_key") == 0o600
-    assert "steersman.sqlite3 could be opened by other users" in said.stderr
+    assert "steersman.sqlite3 was readable by other users" in said.stderr
 
 
 def test_files_of_ones_own_script_keep_the_umask_of_whoever_started_it(offline_stack: Stack, tmp_path: Path):

@@ -144,7 +144,7 @@ def test_only_the_leader_need_know_how_to_evaluate(tmp_path):
         ranks.post("evaluate", "here")
         assert ranks.outcome("here")["state"] == "applied"
         ranks.post("save_checkpoint", "nowhere")
-        assert "has not said how" in ranks.outcome("nowhere")["reason"]
+        assert "on command" in ranks.outcome("nowhere")["reason"]
         ranks.post("stop", "stop")
     assert not ranks.errors and ranks.saved == [0]
 

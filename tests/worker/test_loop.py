@@ -158,7 +158,7 @@ def test_it_refuses_a_checkpoint_that_is_damaged_or_gone(tmp_path: Path) -> None
         with pytest.raises(CheckpointError, match="SHA-256"):
             load_checkpoint(path, sha256)
         file.unlink()
-        with pytest.raises(CheckpointError, match="not there"):
+        with pytest.raises(CheckpointError, match="missing"):
             load_checkpoint(path, sha256)
         file.write_bytes(whole)
     load_checkpoint(path, sha256)

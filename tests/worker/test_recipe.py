@@ -94,7 +94,7 @@ def test_it_refuses_a_declaration_that_contradicts_itself() -> None:
         type("Bad", (Declared,), {"__annotations__": {"size": "int"}, "size": parameter(None)})  # type: ignore[type-var]
     with pytest.raises(TypeError, match="must be annotated"):
         type("Bad", (Declared,), {"size": parameter(0)})
-    with pytest.raises(TypeError, match="size: choices are a sequence, not 5"):
+    with pytest.raises(TypeError, match="size: choices must be a sequence, not 5"):
         type("Bad", (Declared,), {"__annotations__": {"size": "int"}, "size": parameter(0, choices=5)})  # type: ignore[arg-type]
     for name in ("build", "seed", "model"):
         with pytest.raises(TypeError, match="has an attribute of this name"):

@@ -141,7 +141,7 @@ class RunJudge:
         return self._begins(self._judge.silent(now), None, now)
 
     def over(self) -> list[Key]:
-        """Return the alarms that lasted and do not any more."""
+        """Return the alarms that lasted and do not any longer."""
         return self._cooling.over()
 
     def take_messages(self) -> list[str]:
@@ -220,7 +220,7 @@ def _burst_of(record: Record) -> tuple[tuple[str, ...], int]:
 
 
 def usual_of(values: Sequence[float]) -> str:
-    """Return median and robust standard deviation of values, such as "0.31 ± 0.02"; "" where they are too few."""
+    """Return median and robust standard deviation of values, such as "0.31 ± 0.02"; "" if they are too few."""
     if len(values) < FEWEST_OF_USUAL:
         return ""
     middle, deviation = deviation_of(sorted(values))

@@ -96,7 +96,7 @@ class AlertThread:
                 self._waiting_values -= fewer
                 self.dropped_values += fewer
                 if not self._was_dropped:
-                    self._say_locked("Alerts: points come faster than they can be judged; the oldest are left out.")
+                    self._say_locked("Alerts: points arrive faster than they can be checked; the oldest are skipped.")
                 self._was_dropped = True
         self._arrived.set()
 
@@ -158,7 +158,7 @@ class AlertThread:
             self._judge.declare(goals)
             self._judge.remember(curves_before(attempt, goals))
         except DatabaseError as error:
-            logger.warning("detectors of run %d begin anew: %s", self._lease.run_id, error)
+            logger.warning("detectors of run %d start from scratch: %s", self._lease.run_id, error)
             connection.close()
 
     def _read_rules(self) -> None:
@@ -174,7 +174,7 @@ class AlertThread:
             connection.close()
 
     def _next(self) -> Batch | None:
-        """Return the next batch, None where none came for a while or the supervisor ends."""
+        """Return the next batch, None if none came for a while or the supervisor ends."""
         self._arrived.wait(LOOK_INTERVAL_S)
         with self._lock:
             if self._was_dropped:

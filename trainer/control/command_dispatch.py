@@ -42,7 +42,7 @@ class CommandDispatch:
             self._disk_refuses = False
         except OSError as error:
             if not self._disk_refuses:
-                logger.warning("commands cannot be handed on (%s): tried again until it works", error.strerror)
+                logger.warning("commands cannot be delivered (%s): trying again", error.strerror)
             self._disk_refuses = self.command_waits = True
 
     def record_signals(self) -> None:

@@ -38,7 +38,7 @@ def confirm_start_over(run: Run, interrupts: Interrupts) -> None:
 
 
 def _is_somebody_there() -> bool:
-    """Tell whether a person can read the question and answer it: not a process in the background."""
+    """Return whether a person can read the question and answer it: not a process in the background."""
     # A stream that was closed before Python began is None.
     streams: list[TextIO | None] = [sys.stdin, sys.stderr]
     try:

@@ -69,7 +69,7 @@ class ConsoleKeeping:
             self._thread.join()
 
     def end(self) -> None:
-        """Make plain files of the consoles, where nobody prints into them any more."""
+        """Make plain files of the consoles, if nobody prints into them any longer."""
         self.stop()
         try:
             if any_worker_lives(self._folder):

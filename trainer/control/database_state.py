@@ -19,9 +19,9 @@ class DatabaseReplaced(Exception):
 
     def __init__(self, run_id: int) -> None:
         super().__init__(
-            "The database file was replaced by another: this supervisor stores nothing more. A training that still "
-            f"runs goes on, and its journal keeps what it logs: start `manage.py train --run-id {run_id}`, or "
-            "`manage.py watch`, to store that in the file that lies there now."
+            "The database file was replaced: this supervisor no longer stores anything. A training that still runs "
+            f"continues, and its journal keeps what it logs: start `manage.py train --run-id {run_id}`, or `manage.py "
+            "watch`, to store that in the new file."
         )
 
 
@@ -35,7 +35,7 @@ class DatabaseState:
         self._away_since: float | None = None
 
     def look(self) -> None:
-        """Raise `DatabaseReplaced` where another file lies there, `OSError` where there is none."""
+        """Raise `DatabaseReplaced` if another file lies there, `OSError` if there is none."""
         found = self._identity()
         if self._path is not None and found is None:
             raise FileNotFoundError(f"{self._path.name} was deleted or moved")

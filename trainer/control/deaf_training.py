@@ -24,10 +24,8 @@ ENOUGH_STEPS = 2
 # A process that is ended is sent SIGTERM, and killed this much later.
 KILL_AFTER_SIGTERM_S = 10.0
 
-NOT_LOOKING = gettext_noop(
-    "The training does not look at run.stopping: what is asked of it waits. To end it, end its process."
-)
-LOOKS_AGAIN = gettext_noop("The training looks at run.stopping again.")
+NOT_LOOKING = gettext_noop("The training does not read run.stopping, so commands wait. To end it, end its process.")
+LOOKS_AGAIN = gettext_noop("The training reads run.stopping again.")
 
 
 class DeafTraining:
@@ -48,7 +46,7 @@ class DeafTraining:
         self._ends_since: float | None = None
 
     def note(self, records: Iterable[Record]) -> None:
-        """Take what was read of the journal: what shows that the training goes on without a look."""
+        """Take what was read of the journal: what shows that the training continues without a look."""
         if self._waits_since is not None:
             self._signs += sum(record.is_regular for record in records)
 

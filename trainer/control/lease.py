@@ -57,7 +57,7 @@ def myself() -> Holder:
 def take_lease(run: Run, interrupts: Interrupts) -> HeldLock:
     """Take the run's supervisor lock on this host, and make sure that no other host holds the run.
 
-    Raises `CannotTrain` where it is held.
+    Raises `CannotTrain` if it is held.
     """
     folder = make_private(run_folder(settings.STEERSMAN_DATA, run.pk))
     until = time.monotonic() + LOCK_PATIENCE_S
@@ -78,7 +78,7 @@ def take_lease(run: Run, interrupts: Interrupts) -> HeldLock:
 
 
 def is_of_this_host(attempt: Attempt) -> bool:
-    """Tell whether the attempt's files lie here. Two people may train on one host, each with a data folder."""
+    """Return whether the attempt's files lie here. Two people may train on one host, each with a data folder."""
     folder = attempt_folder(settings.STEERSMAN_DATA, attempt.run_id, attempt.number)
     return attempt.host == host_name() and folder.is_dir()
 
@@ -93,9 +93,9 @@ def _held_by(run: Run, attempt: Attempt | None) -> str:
 
 
 def _sends_heartbeats(run: Run, interrupts: Interrupts) -> bool:
-    """Tell whether a holder on another host sends heartbeats: watch its counter by our own clock, as theirs may differ.
+    """Return whether a holder on another host sends heartbeats: watch its counter by our own clock: theirs may differ.
 
-    Raises `CannotTrain` where a signal ends the watching.
+    Raises `CannotTrain` if a signal ends the watching.
     """
     until = time.monotonic() + SILENT_AFTER_S
     while time.monotonic() < until:
@@ -124,8 +124,8 @@ def adoptable(run: Run, start: str, *, torchrun: bool) -> Lease | None:
     if not close_attempt(make_private(folder), attempt.ranks):
         # It lives and holds its lock, but its supervisor died before it could record which process it is.
         raise CannotTrain(
-            f"run {run.pk}: a training process of attempt {attempt.number} lives, but it is not known which; "
-            "end it (look for its name in the process list) and try again.",
+            f"run {run.pk}: a training process of attempt {attempt.number} is running, but its process id is unknown; "
+            "find it by name in the process list, end it and try again.",
             EXIT_HELD,
         )
     lease = Lease(run_id=run.pk, attempt_id=attempt.pk, number=attempt.number)

@@ -37,12 +37,12 @@ def known_specs(configured: list[str]) -> list[str]:
 
 
 def torch_is_installed() -> bool:
-    """Tell whether recipes can be loaded here, without loading PyTorch."""
+    """Return whether recipes can be loaded here, without loading PyTorch."""
     return importlib.util.find_spec("torch") is not None
 
 
 def describe(spec: str) -> Description:
-    """Return what the class declares. Raises `RecipeError` where there is none, it does not load, or nothing can."""
+    """Return what the class declares. Raises `RecipeError` if there is none, it does not load, or nothing can."""
     if not torch_is_installed():
         raise RecipeError(NO_TORCH)
     silence_pynvml_notice()
@@ -85,7 +85,7 @@ def publish(spec: str) -> Recipe:
 
 
 def is_published(spec: str) -> bool:
-    """Tell whether the row of `spec` is that of its present source. Raises `RecipeError` where it can be no recipe."""
+    """Return whether the row of `spec` is that of its present source. Raises `RecipeError` if it can be no recipe."""
     source = source_sha256(spec)
     published = Recipe.objects.filter(spec=spec).values_list("source_sha256", flat=True).first()
     # Where the source is not on this host (a row made elsewhere), the row is all there is.

@@ -92,7 +92,7 @@ def ending_commands(lease: Lease) -> list[Command]:
 
 
 def _stop_is_wanted(lease: Lease) -> bool:
-    """Tell whether somebody wants the run to end now, and not only at a step that it has not reached."""
+    """Return whether somebody wants the run to end now, and not only at a step that it has not reached."""
     stops = Command.objects.filter(run_id=lease.run_id, kind=Stop.kind)
     if stops.filter(attempt=lease.number, state=CommandState.APPLIED).exists():
         return True

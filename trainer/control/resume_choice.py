@@ -52,7 +52,7 @@ def lineage(run: Run) -> Iterator[Checkpoint]:
 def chosen(run: Run, wanted: str) -> Checkpoint:
     """Return the checkpoint of a run that has this id, name or step, the newest of several that can be resumed from.
 
-    Raises `NoSuchCheckpoint` where there is none, or it does not verify.
+    Raises `NoSuchCheckpoint` if there is none, or it does not verify.
     """
     found = Checkpoint.objects.filter(run=run).order_by("-has_manifest", "-id")
     number = int(wanted) if wanted.isdecimal() else None
@@ -65,7 +65,8 @@ def chosen(run: Run, wanted: str) -> Checkpoint:
     if not checkpoint.has_manifest:
         raise NoSuchCheckpoint(
             f"the checkpoint {checkpoint.pk} ({checkpoint.name}, step {checkpoint.step}) was written by the script "
-            "itself, which alone can read it; choose one that run.save_checkpoint() wrote, or leave --from out."
+            "itself, and only the script can read it; choose one that run.save_checkpoint() wrote, or leave --from "
+            "out."
         )
     try:
         verify_checkpoint(checkpoint_folder(checkpoint), checkpoint.sha256)

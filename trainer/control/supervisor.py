@@ -70,7 +70,7 @@ DATABASE_PAUSE_S = 0.5
 LONGEST_TICK_GAP_S = 3.0
 
 
-SIGTERM_IS_IGNORED = "SIGTERM came, and the training does not look at run.stopping: it is ended without a checkpoint."
+SIGTERM_IS_IGNORED = "SIGTERM came, and the training does not read run.stopping: it is ended without a checkpoint."
 PROCESS_IS_ENDED = "The process is ended by a command: SIGTERM now, SIGKILL 10 s later where it is still there."
 
 
@@ -222,7 +222,7 @@ class Supervisor:
         self.display.say(text)
 
     def _outcome_waits(self) -> bool:
-        """Tell whether a command has its outcome: whoever asked waits for it, and not for the next tick."""
+        """Return whether a command has its outcome: whoever asked waits for it, and not for the next tick."""
         before, self._outcomes = self._outcomes, self._mailbox.outcomes
         return self._outcomes != before
 

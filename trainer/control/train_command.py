@@ -66,11 +66,11 @@ class Options:
     quiet: bool = False
     inline: bool = False
     adopt: bool = False
-    # How often it may start again after a crash; as recorded where left out.
+    # How often it may start again after a crash; as recorded if left out.
     restarts: int | None = None
-    # The checkpoint to resume from, by id, name or step; the newest that verifies where it is left out.
+    # The checkpoint to resume from, by id, name or step; default: the newest valid one.
     start: str = ""
-    # How many processes train together on this host; as recorded where left out.
+    # How many processes train together on this host; as recorded if left out.
     nproc: int | None = None
     # A person at the terminal is not asked before a run that has points starts over.
     start_over: bool = False
@@ -87,7 +87,7 @@ def train(options: Options) -> int:
     if launch is None:
         return _hold_and_train(options, interrupts)
     if options.nproc is not None or options.inline:
-        raise CannotTrain("nproc: torchrun says how many processes train; leave out --nproc and --inline.")
+        raise CannotTrain("nproc: torchrun sets the number of processes; leave out --nproc and --inline.")
     if launch.rank:
         return _join(options.run_id, launch, interrupts)
     try:
@@ -167,7 +167,7 @@ def _train_once(
     if lease is not None:
         return _follow_adopted(lease, display, interrupts)
     if options.adopt:
-        display.say(f"run {run.pk}: no training lives that wants a supervisor")
+        display.say(f"run {run.pk}: no training is running without a supervisor")
         return EXIT_FINISHED
     work = _prepare(run, options)
     launch = _launch()
@@ -234,7 +234,7 @@ def _follow_adopted(lease: Lease, display: Display, interrupts: Interrupts) -> i
         raise CannotTrain(f"run {lease.run_id}: its training process ended just now; try again.", EXIT_FAILED)
     living = "process" if len(group.pids) == 1 else "processes"
     pids = ", ".join(map(str, group.pids))
-    display.say(f"run {lease.run_id}: adopting the living training {living} {pids} of attempt {lease.number}")
+    display.say(f"run {lease.run_id}: adopting the running training {living} {pids} of attempt {lease.number}")
     return Supervisor(lease, folder, group, display, interrupts).follow()
 
 

@@ -47,7 +47,9 @@ class Mnist(Recipe):
     gradient_clip: float = parameter(
         5.0, minimum=0.001, maximum=1000.0, help="max norm to which gradients are clipped", knob=True, scale="log"
     )
-    width: int = parameter(16, minimum=1, maximum=512, help="channels of the first convolution; the second has twice")
+    width: int = parameter(
+        16, minimum=1, maximum=512, help="channels of the first convolution; the second has twice as many"
+    )
     dropout: float = parameter(
         0.25, minimum=0.0, maximum=0.95, help="fraction of features left out before the last layer", knob=True
     )
@@ -56,7 +58,7 @@ class Mnist(Recipe):
     )
     augment: bool = parameter(True, help="shift each training digit by up to two pixels", knob=True)
     loader_workers: int = parameter(
-        0, minimum=0, maximum=64, help="processes that make the batches; 0: the training's own, on its device"
+        0, minimum=0, maximum=64, help="processes that load the batches; 0: the training process, on its device"
     )
 
     def build(self) -> None:

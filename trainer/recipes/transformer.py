@@ -27,24 +27,24 @@ class Transformer(Recipe):
 
     It reads Python's own documentation (370 kB) or the sources of its standard library (11 MB), so nothing is
     downloaded. Pre-norm blocks with rotary positions, input and output weights tied. After each epoch it
-    continues a fixed prompt, and what it writes is shown.
+    continues a fixed prompt, and the result is shown.
     """
 
     title = "Transformer on text"
     threads = 1
 
     epochs: int = parameter(10, minimum=1, maximum=100_000, help="passes over the training text")
-    batch_size: int = parameter(16, minimum=1, maximum=65_536, help="stretches of text in one step")
+    batch_size: int = parameter(16, minimum=1, maximum=65_536, help="text sequences per step")
     text: str = parameter(
         "documentation",
         choices=("documentation", "sources"),
-        help="what is read: Python's documentation (English) or its standard library (source code)",
+        help="training text: Python's documentation (English) or its standard library (source code)",
     )
-    context: int = parameter(64, minimum=8, maximum=4096, help="bytes that the model sees at once")
+    context: int = parameter(64, minimum=8, maximum=4096, help="context length in bytes")
     layers: int = parameter(2, minimum=1, maximum=64, help="blocks of attention and feed-forward network")
     heads: int = parameter(4, minimum=1, maximum=64, help="attention heads of each block")
     head_width: int = parameter(
-        32, choices=(8, 16, 32, 64, 128), help="width of a head; the model's is heads times this"
+        32, choices=(8, 16, 32, 64, 128), help="width of a head; the model width is heads times this"
     )
     dropout: float = parameter(
         0.0, minimum=0.0, maximum=0.9, help="fraction of features left out while training", knob=True
@@ -60,9 +60,14 @@ class Transformer(Recipe):
         1.0, minimum=0.001, maximum=1000.0, help="max norm to which gradients are clipped", knob=True, scale="log"
     )
     prompt: str = parameter("The ", help="text that the model continues after each epoch")
-    sample_length: int = parameter(200, minimum=0, maximum=4000, help="bytes that it writes then; 0: none")
+    sample_length: int = parameter(200, minimum=0, maximum=4000, help="length of that text in bytes; 0: none")
     temperature: float = parameter(
-        0.8, minimum=0.05, maximum=5.0, help="how daring its choices are; 1: as it believes", knob=True, scale="log"
+        0.8,
+        minimum=0.05,
+        maximum=5.0,
+        help="sampling temperature: higher is more random; 1: unscaled",
+        knob=True,
+        scale="log",
     )
 
     def build(self) -> None:

@@ -26,7 +26,7 @@ def note_disks(data: Path, host: str) -> None:
 
 
 def usage(folder: Path) -> tuple[int, int] | None:
-    """Return bytes free to us and in all of the file system of `folder`, None where it cannot be asked."""
+    """Return bytes free to us and in all of the file system of `folder`, None if it cannot be asked."""
     try:
         found = shutil.disk_usage(folder)
     except OSError:

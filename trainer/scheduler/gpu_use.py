@@ -72,7 +72,7 @@ class GpuUse:
 
 
 def own_use(processes: Processes, pids: set[int]) -> int | None:
-    """Return how many MiB of a GPU the processes `pids` hold, None where the driver does not tell it of any."""
+    """Return how many MiB of a GPU the processes `pids` hold, None if the driver does not tell it of any."""
     own = [used for pid, used in processes.items() if pid in pids]
     known = [used for used in own if used is not None]
     return sum(known) if known and len(known) == len(own) else None

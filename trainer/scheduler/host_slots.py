@@ -64,7 +64,7 @@ def host_devices(name: str, gpus: Sequence[str]) -> HostDevices:
 
 
 def given_to(run_id: int) -> list[str]:
-    """Return the devices that a watch gave to a run, none where a person started it or somebody deleted it."""
+    """Return the devices that a watch gave to a run, none if a person started it or somebody deleted it."""
     return Run.objects.filter(pk=run_id).values_list("given_devices", flat=True).first() or []
 
 

@@ -29,7 +29,7 @@ class SenderProcess:
         self._start_after = 0.0
 
     def tick(self, now: float) -> None:
-        """Start the process where it is missing and needed; `now` in seconds of `time.monotonic`."""
+        """Start the process if it is missing and needed; `now` in seconds of `time.monotonic`."""
         if self._process is not None and (code := self._process.poll()) is not None:
             self._pause_s = FIRST_PAUSE_S if now - self._started_at > HEALTHY_S else self._pause_s * 2
             self._pause_s = min(self._pause_s, LONGEST_PAUSE_S)

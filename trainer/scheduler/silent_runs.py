@@ -1,4 +1,4 @@
-"""How long runs have been silent, by this process's own monotonic clock. Knows nothing of Django.
+"""How long runs have been silent, by this process's own monotonic clock. Does not import Django.
 
 Clocks of hosts differ, so a heartbeat counter that stands still is the only evidence; and time in which the
 database could not be read counts for nobody.

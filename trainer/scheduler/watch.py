@@ -216,7 +216,7 @@ class Watch:
         self._retry[run_id] = (now + wait_s, wait_s)
 
     def _is_held(self, run_id: int) -> bool:
-        """Tell whether a supervisor of this host holds the run, or is just starting or ending."""
+        """Return whether a supervisor of this host holds the run, or is just starting or ending."""
         lock = try_lock(make_private(run_folder(self._data, run_id)) / "supervisor.lock")
         if lock is not None:
             lock.release()
@@ -245,7 +245,7 @@ class Watch:
             if not any_worker_lives(attempt_folder(self._data, run_id, number)):
                 # At once: recording how it ended takes a process that has to start first.
                 mark_lost(run_id, number, unattended[run_id, number].run.heartbeat, Death())
-            logger.warning("run %d: nobody follows attempt %d any more; starting a supervisor", run_id, number)
+            logger.warning("run %d: attempt %d has no supervisor; starting one", run_id, number)
             self._start(run_id, number, "--adopt")
 
     def _mark_lost(self, now: float) -> None:

@@ -59,10 +59,10 @@ class CheckpointManager:
     def save(
         self, progress: TrainingProgress, reason: str, *, name: str = "", metrics: Mapping[str, float] | None = None
     ) -> str:
-        """Write and record a checkpoint; return why it could not be saved, "" where it is whole.
+        """Write and record a checkpoint; return why it could not be saved, "" if it is whole.
 
         `reason` is one of last, best, hourly, named and stop. A disk that is full is told to everybody who watches,
-        and the training goes on.
+        and the training continues.
         """
         self.hourly_due_at = time.perf_counter() + HOURLY_S
         if self._run.folder is None:
@@ -118,7 +118,7 @@ class CheckpointManager:
         return ""
 
     def _together(self, work: Callable[[], object]) -> str:
-        """Do this rank's part and wait for the others' to be done; return why it could not be, "" where it was."""
+        """Do this rank's part and wait for the others' to be done; return why it could not be, "" if it was."""
         problem, handled = "", sys.exc_info()[1]
         try:
             work()
@@ -161,7 +161,7 @@ class CheckpointManager:
 def load_checkpoint(folder: Path, sha256: str, rank: int = 0) -> dict[str, Any]:
     """Return the content of a checkpoint on the CPU, once every hash is right; nothing in it can run code.
 
-    `random` is None where it was saved by fewer ranks. Raises `CheckpointError` where the checkpoint is missing,
+    `random` is None where it was saved by fewer ranks. Raises `CheckpointError` if the checkpoint is missing,
     differs from what was recorded, or cannot be read.
     """
     if not folder.is_dir():
@@ -190,11 +190,13 @@ def _read(file: Path) -> dict[str, Any]:
         content = torch.load(file, weights_only=True, map_location="cpu")
     except Exception as error:  # whatever stands in the file, its reader ends in a sentence
         raise CheckpointError(
-            f"The checkpoint {file.parent.name} cannot be used, {file.name} holds more than plain values or is "
+            f"The checkpoint {file.parent.name} cannot be used, {file.name} contains more than plain values or is "
             f"damaged ({type(error).__name__}: {first_line(error, LONGEST_REASON)}): resume from another one."
         ) from None
     if not isinstance(content, dict):
-        raise CheckpointError(f"The checkpoint {file.parent.name} cannot be used: {file.name} is none of ours.")
+        raise CheckpointError(
+            f"The checkpoint {file.parent.name} cannot be used: {file.name} is not a file of Steersman."
+        )
     return content
 
 
@@ -203,7 +205,7 @@ def restore(
 ) -> TrainingProgress:
     """Put model, optimizer, schedule, knobs and generators where they were; return how far the training was.
 
-    Raises `CheckpointError` where the checkpoint belongs to a model of another shape, or is none of ours.
+    Raises `CheckpointError` if the checkpoint belongs to a model of another shape, or is not a file of Steersman.
     """
     try:
         # Knobs first: what they moved in optimizer and schedule is then set to exactly what it was.
@@ -234,14 +236,14 @@ def restore(
         ) from error
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"The checkpoint is none of ours ({type(error).__name__}: {first_line(error, LONGEST_REASON)}): "
+            f"This is not a checkpoint of Steersman ({type(error).__name__}: {first_line(error, LONGEST_REASON)}): "
             "resume from another one."
         ) from error
     return progress
 
 
 def _take_shard(progress: TrainingProgress, shard: Mapping[str, Any] | None) -> None:
-    """Put what this rank did of the epoch in the place of what rank 0 did; nothing where it was not there."""
+    """Put what this rank did of the epoch in the place of what rank 0 did; nothing if it was not there."""
     none = {name: torch.zeros_like(value) for name, value in progress.sums.items()}
     found = shard or {"samples": 0, "seconds": progress.seconds, "sums": {}}
     progress.samples, progress.seconds = found["samples"], found["seconds"]

@@ -32,7 +32,7 @@ class Declaration:
     kind: str
 
     def named(self, name: str, annotation: object, series: str = "") -> ValueSpec:
-        """Return the spec of the parameter. Raises `TypeError` where the declaration contradicts itself."""
+        """Return the spec of the parameter. Raises `TypeError` if the declaration contradicts itself."""
         try:
             kind, choices = self.kind, plain_choices(name, self.choices)
             if not kind:

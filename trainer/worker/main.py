@@ -98,7 +98,7 @@ def stop_on_signals(run: steersman.Run) -> None:
 def choose_device(name: str, ranks: int = 1) -> torch.device:
     """Return the device called auto, cpu, cuda or cuda:N; of several ranks each takes the GPU of its number there.
 
-    Raises `DeviceError` where this host does not have it.
+    Raises `DeviceError` if this host does not have it.
     """
     import torch
 

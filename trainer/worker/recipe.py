@@ -246,7 +246,7 @@ RESERVED -= {*Recipe.declared, "gradient_clip"}
 def load_recipe(spec: str) -> type[Recipe]:
     """Return the recipe class of a built-in name or a dotted path.
 
-    Raises `RecipeError` where there is none. What goes wrong inside the named module is raised as it is.
+    Raises `RecipeError` if there is none. What goes wrong inside the named module is raised as it is.
     """
     module_name, class_name = split_spec(spec)
     try:

@@ -59,7 +59,7 @@ def engine() -> str:
 
 
 def take_snapshot(target: Path) -> Snapshot:
-    """Write the database as it is at one moment to `target`; return what it says of files. Trainings go on meanwhile.
+    """Write the database as of one moment to `target`; return what it says of files. Trainings continue meanwhile.
 
     Raises `ArchiveError`.
     """
@@ -82,7 +82,7 @@ def load_snapshot(source: Path) -> None:
             with closing(sqlite3.connect(source)) as taken, closing(_sqlite_database()) as database:
                 taken.backup(database)
         except sqlite3.Error as error:
-            raise ArchiveError(f"SQLite did not take the database of the backup: {error}.") from error
+            raise ArchiveError(f"SQLite could not restore the database of the backup: {error}.") from error
         return
     _run("pg_restore", "--clean", "--if-exists", "--no-owner", "--no-privileges", "--single-transaction",
          "--exit-on-error", str(source))  # fmt: skip
@@ -107,7 +107,7 @@ def _sqlite_snapshot(target: Path) -> Snapshot:
             taken.execute("PRAGMA journal_mode=DELETE")
             return _listed(taken.cursor())
     except sqlite3.Error as error:
-        raise ArchiveError(f"SQLite gave no snapshot of the database: {error}.") from error
+        raise ArchiveError(f"SQLite could not make a snapshot of the database: {error}.") from error
 
 
 def _sqlite_database() -> sqlite3.Connection:

@@ -28,7 +28,7 @@ def unpack(source: Path, folder: Path) -> Manifest:
         with source.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
             for member in archive:
                 if listed is not None:
-                    raise ArchiveError(f"{member.name!r} stands behind the list of hashes of the backup: {OTHER}")
+                    raise ArchiveError(f"{member.name!r} follows the list of hashes of the backup: {OTHER}")
                 path = _checked(member, manifest)
                 if member.name in hashes:
                     raise ArchiveError(f"The backup holds {member.name!r} twice: {OTHER}")
@@ -43,16 +43,16 @@ def unpack(source: Path, folder: Path) -> Manifest:
                 else:
                     hashes[member.name] = _copied(content, member.size, folder / path)
     except (tarfile.TarError, EOFError) as error:
-        raise ArchiveError(f"{source.name} is no backup, or was cut short ({error}): {OTHER}") from error
+        raise ArchiveError(f"{source.name} is not a backup, or is truncated ({error}): {OTHER}") from error
     except FileNotFoundError as error:
         raise ArchiveError(f"There is no {source}.") from error
     if manifest is None or listed is None:
-        raise ArchiveError(f"The backup was cut short, its list of hashes is missing: {OTHER}")
+        raise ArchiveError(f"The backup is truncated, its list of hashes is missing: {OTHER}")
     for name in sorted(listed.keys() | hashes.keys()):
         if listed.get(name) != hashes.get(name):
-            raise ArchiveError(f"{name} is not what was put into the backup (its SHA-256 differs): {OTHER}")
+            raise ArchiveError(f"{name} differs from what was backed up (SHA-256): {OTHER}")
     if names.DATABASES[manifest.engine] not in hashes:
-        raise ArchiveError(f"The backup holds no database: {OTHER}")
+        raise ArchiveError(f"The backup contains no database: {OTHER}")
     return manifest
 
 
@@ -68,26 +68,26 @@ def read_manifest(source: Path) -> Manifest:
             assert content is not None  # it is a regular file
             return names.parse_manifest(content.read())
     except (tarfile.TarError, EOFError) as error:
-        raise ArchiveError(f"{source.name} is no backup, or was cut short ({error}): {OTHER}") from error
+        raise ArchiveError(f"{source.name} is not a backup, or is truncated ({error}): {OTHER}") from error
     except FileNotFoundError as error:
         raise ArchiveError(f"There is no {source}.") from error
 
 
 def _checked(member: tarfile.TarInfo, manifest: Manifest | None) -> PurePosixPath:
-    """Return where a member lies below the folder. Raises `ArchiveError` where `write_backup` makes no such member."""
+    """Return where a member lies below the folder. Raises `ArchiveError` if `write_backup` makes no such member."""
     shown = f"{member.name[:200]!r}"
     if not member.isreg() or member.issparse():
-        raise ArchiveError(f"{shown} in the backup is no regular file: {OTHER}")
+        raise ArchiveError(f"{shown} in the backup is not a regular file: {OTHER}")
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or str(path) != member.name or "\0" in member.name:
-        raise ArchiveError(f"The backup names a place outside its folder, {shown}: {OTHER}")
+        raise ArchiveError(f"The backup contains a path outside its folder, {shown}: {OTHER}")
     if manifest is None:
         if member.name != names.MANIFEST or member.size > names.LARGEST_MANIFEST_BYTES:
-            raise ArchiveError(f"It begins with {shown}, so that it is no backup: {OTHER}")
+            raise ArchiveError(f"It begins with {shown}, so it is not a backup: {OTHER}")
         return path
     is_data = member.name == names.DATA + names.SECRET_KEY or member.name.startswith(f"{names.DATA}{names.RUNS}/")
     if not is_data and member.name not in (names.DATABASES[manifest.engine], names.HASHES):
-        raise ArchiveError(f"{shown} has no place in a backup: {OTHER}")
+        raise ArchiveError(f"{shown} does not belong in a backup: {OTHER}")
     return path
 
 
@@ -100,5 +100,5 @@ def _copied(content: IO[bytes], size: int, target: Path) -> str:
             digest.update(block)
             copied += len(block)
     if copied != size:
-        raise ArchiveError(f"The backup was cut short in {target.name}: {OTHER}")
+        raise ArchiveError(f"The backup is truncated in {target.name}: {OTHER}")
     return digest.hexdigest()

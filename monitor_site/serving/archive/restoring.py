@@ -38,13 +38,13 @@ def restore_backup(source: Path, data: Path, *, keep_queue: bool = False) -> Man
     """
     lock = try_lock(data / LOCK)
     if lock is None:
-        raise ArchiveError("Another restore into this data folder is under way: wait for its end.")
+        raise ArchiveError("Another restore into this data folder is in progress: wait until it has finished.")
     try:
         return _complete(source, data) or _restore(source, data, keep_queue=keep_queue)
     except OSError as error:
         raise ArchiveError(
-            f"The backup could not be put in place: {error.strerror or error}. Make room, or give this user the folder "
-            "and the file, and try again."
+            f"The backup could not be put in place: {error.strerror or error}. Free disk space, or make this user the "
+            "owner of the folder and the file, and try again."
         ) from error
     finally:
         shutil.rmtree(data / UNPACKED, ignore_errors=True)
@@ -99,13 +99,13 @@ def _take_back(data: Path) -> None:
 
 
 def _refuse_filled(data: Path) -> None:
-    """Raise `ArchiveError` where anything would be lost that is not of a restore that was ended halfway."""
+    """Raise `ArchiveError` if anything would be lost that is not of a restore that was ended halfway."""
     begun, marked = unfinished.read_begun(data), unfinished.token_in_database()
     runs = data / names.RUNS
     if marked and (begun is None or begun.token != marked):
         raise ArchiveError(
-            "A restore into this database has not ended, and it began with another data folder: run it again there. If "
-            "that folder is gone, make the database anew, then try again."
+            "A restore into this database has not finished, and was started with another data folder: run it again "
+            "there. If that folder is gone, recreate the database, then try again."
         )
     filled = [] if marked else filled_tables()
     if filled:
@@ -117,7 +117,10 @@ def _refuse_filled(data: Path) -> None:
             )
         raise ArchiveError(text)
     if begun is None and runs.is_dir() and any(runs.iterdir()):
-        raise ArchiveError(f"{runs} holds runs already: a backup goes into an empty data folder; set STEERSMAN_DATA.")
+        raise ArchiveError(
+            f"{runs} already contains runs: a backup can only be restored into an empty data folder; set "
+            "STEERSMAN_DATA."
+        )
 
 
 def _refuse_unfit(manifest: Manifest) -> None:

@@ -39,7 +39,7 @@ class Begun:
     ending: bool = False
 
     def is_of(self, manifest: Manifest) -> bool:
-        """Tell whether it put the backup with this manifest in place."""
+        """Return whether it put the backup with this manifest in place."""
         return (self.made_at, self.host, self.runs) == (manifest.made_at, manifest.host, manifest.runs)
 
 
@@ -49,7 +49,7 @@ def begun_of(manifest: Manifest) -> Begun:
 
 
 def read_begun(data: Path) -> Begun | None:
-    """Return the restore that has begun in a data folder, None where none has."""
+    """Return the restore that has begun in a data folder, None if none has."""
     try:
         text = (data / UNFINISHED_RESTORE).read_bytes()
     except FileNotFoundError:
@@ -78,7 +78,7 @@ def forget_begun(data: Path) -> None:
 
 
 def token_in_database() -> str:
-    """Return the token of the restore that did not end in this database, "" where there is none."""
+    """Return the token of the restore that did not end in this database, "" if there is none."""
     with connection.cursor() as cursor:
         if TABLE not in connection.introspection.table_names(cursor):
             return ""

@@ -1,6 +1,6 @@
 """Whether what is stored is whole: events without gaps, journals, chunks, checkpoints, and no files without rows.
 
-Trainings go on meanwhile, so what is found of a live run counts only if it is found again after a while.
+Trainings continue meanwhile, so what is found of a live run counts only if it is found again after a while.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _events(run_id: int) -> Iterator[Finding]:
             gaps = [(one + 1, two - 1) for one, two in pairwise([replay_from, *seqs, last + 1]) if two - one > 1]
             shown = ", ".join(f"{first}" if first == end else f"{first} to {end}" for first, end in gaps[:5])
             text = f"events {shown} are missing" if gaps else f"there are events behind the last one, {last}"
-            yield Finding(run_id, "gap", text, "What they told is lost to pages; restore a backup if you need it.")
+            yield Finding(run_id, "gap", text, "Pages cannot show them; restore a backup if you need them.")
     folded = StoredEvent.objects.filter(run_id=run_id, seq__lte=F("run__replay_from"), kind__in=POINT_KINDS)
     if (twice := folded.order_by("seq").values_list("seq", flat=True).first()) is not None:
         yield Finding(run_id, "chunk", f"the points of event {twice} are in chunks too", "Delete this event's row.")

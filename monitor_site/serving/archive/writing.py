@@ -35,12 +35,12 @@ Say = Callable[[str], None]
 def write_backup(target: Path, data: Path, say: Say, *, overwrite: bool = False) -> Manifest:
     """Write the installation to the archive `target`, mode 0600, while trainings run. Raises `ArchiveError`."""
     if target.exists() and not overwrite:
-        raise ArchiveError(f"{target} is there already: give another name, or --overwrite.")
+        raise ArchiveError(f"{target} already exists: give another name, or --overwrite.")
     if not target.parent.is_dir():
-        raise ArchiveError(f"There is no folder {target.parent}: make it, or give another place.")
+        raise ArchiveError(f"There is no folder {target.parent}: create it, or give another path.")
     lock = try_lock(data / LOCK)
     if lock is None:
-        raise ArchiveError("Another backup of this data folder is being made: wait for its end.")
+        raise ArchiveError("Another backup of this data folder is being made: wait until it has finished.")
     held = data / HELD
     temporary = target.with_name(f".{target.name}.tmp")
     try:
@@ -67,7 +67,7 @@ def write_backup(target: Path, data: Path, say: Say, *, overwrite: bool = False)
         sync_folder(target.parent)
     except OSError as error:
         raise ArchiveError(
-            f"The backup could not be written: {error.strerror or error}. Nothing is left of it."
+            f"The backup could not be written: {error.strerror or error}. The incomplete file was removed."
         ) from error
     finally:
         with contextlib.suppress(OSError):

@@ -60,7 +60,7 @@ class Demo(Service):
         self.run_id = training.create_run(self.parameters, "owner")
         self._wait_for_points()
         self.status.say(f"run {self.run_id} {self.address}runs/{self.run_id}/")
-        self.status.say("Ctrl-C ends the demo and its training; trainings that you start yourself go on.")
+        self.status.say("Ctrl-C ends the demo and its training; trainings that you start yourself continue.")
 
     def _wait_for_points(self) -> None:
         began = time.monotonic()
@@ -77,7 +77,7 @@ class Demo(Service):
             if time.monotonic() > deadline:
                 raise CannotRun(
                     f"The training is not there after {FIRST_POINT_TIMEOUT_S:.0f} s; the logs of watch and run lie in "
-                    f"{self.data / 'logs'}. If something is missing, `make setup` brings it."
+                    f"{self.data / 'logs'}. If something is missing, run `make setup`."
                 )
             super().tick()
             time.sleep(POLL_S)
@@ -144,13 +144,13 @@ class Demo(Service):
                 reap_orphans([self.embedded.pid, self.portal.pid, self.watch.pid])
                 time.sleep(POLL_S)
         except DatabaseError as error:
-            self.status.say(f"The training cannot be asked to stop: {error}")
+            self.status.say(f"The training could not be stopped: {error}")
             return
         if asked:
             self.tell(self._training_end())
 
     def _state(self) -> str:
-        """Return the state of the demo's run, "" where somebody deleted it."""
+        """Return the state of the demo's run, "" if somebody deleted it."""
         return str(Run.objects.filter(pk=self.run_id).values_list("state", flat=True).first() or "")
 
     def _leave_queue(self) -> None:

@@ -1,4 +1,4 @@
-"""What the doctor looks at on this host: Python, torch, GPUs, disk and clock. Knows no Django."""
+"""What the doctor looks at on this host: Python, torch, GPUs, disk and clock. Does not import Django."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def _nvml(script: str) -> tuple[Finding, list[str]]:
         found = probe(script, NVML_TIMEOUT_S)
     except ProbeFailed as error:
         remedy = "See whether nvidia-smi answers; if not, restart the driver or the host."
-        return Finding("NVML", "problem", f"the NVIDIA driver cannot be asked: {error}", remedy), []
+        return Finding("NVML", "problem", f"the NVIDIA driver cannot be queried: {error}", remedy), []
     names: list[str] = found["names"]
     if found["problem"]:
         if Path("/dev/nvidiactl").exists():
@@ -168,7 +168,7 @@ def disk(data: Path, *, shared: bool = False) -> list[Finding]:
 
 
 def clock_is_kept() -> bool | None:
-    """Return whether the kernel says that its clock follows others (NTP, PTP); None where it does not tell."""
+    """Return whether the kernel says that its clock follows others (NTP, PTP); None if it does not tell."""
     if not sys.platform.startswith("linux") or ctypes.sizeof(ctypes.c_long) != 8:
         return None
     # struct timex: modes (0 only reads) and four longs come before the status.

@@ -18,7 +18,7 @@ DEADLINE_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the report; `remedy` says what to do, "" where nothing is."""
+    """One line of the report; `remedy` says what to do, "" if nothing is."""
 
     name: str
     level: Level
@@ -61,7 +61,7 @@ def examine(checks: Sequence[Check], hide: Callable[[str], str] = str) -> list[F
 
 def _hangs(check: Check) -> Finding:
     text = f"no answer within {check.deadline_s:g} s"
-    return Finding(check.name, "problem", text, "Look at what it waits for: a network, a disk or a driver.")
+    return Finding(check.name, "problem", text, "Check what it waits for: a network, a disk or a driver.")
 
 
 def report(findings: Sequence[Finding]) -> dict[str, Any]:

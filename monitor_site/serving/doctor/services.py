@@ -56,7 +56,7 @@ def shown_address(url: str) -> str:
 
 
 def password_of(url: str) -> str:
-    """Return the password that an address holds, "" where it holds none."""
+    """Return the password that an address holds, "" if it holds none."""
     parts = urlsplit(url)
     return unquote(parts.password or "") or dict(parse_qsl(parts.query)).get("password", "")
 
@@ -175,7 +175,7 @@ def recipes() -> list[Finding]:
             except RecipeError as error:
                 found.append(Finding("recipes", "problem", str(error), "Correct STEERSMAN_RECIPES."))
     except DatabaseError:
-        return [Finding("recipes", "problem", "the database does not tell which are published", MIGRATE)]
+        return [Finding("recipes", "problem", "the published recipes cannot be read from the database", MIGRATE)]
     finally:
         connection.close()
     if stale:
@@ -206,10 +206,12 @@ def clock() -> Finding:
     skew_s = _database_skew()
     if skew_s is not None and abs(skew_s) > LARGEST_SKEW_S:
         text = f"{abs(skew_s):.1f} s {'ahead of' if skew_s > 0 else 'behind'} the database's clock"
-        return Finding("clock", "problem", text, "Keep both hosts' clocks by NTP (chrony, systemd-timesyncd).")
+        return Finding(
+            "clock", "problem", text, "Synchronise the clocks of both hosts with NTP (chrony, systemd-timesyncd)."
+        )
     beside = "" if skew_s is None else f", {1000 * abs(skew_s):.0f} ms from the database's"
     if kept is None:
-        return Finding("clock", "ok", f"the kernel does not tell whether NTP keeps it{beside}")
+        return Finding("clock", "ok", f"the kernel does not report whether NTP synchronises it{beside}")
     if not kept:
         remedy = "Start chrony or systemd-timesyncd: times of several hosts are shown side by side."
         return Finding("clock", "warning", f"not kept by NTP{beside}", remedy)
@@ -217,7 +219,7 @@ def clock() -> Finding:
 
 
 def _database_skew() -> float | None:
-    """Return this host's time minus the database server's, in seconds; None where it is this host's own."""
+    """Return this host's time minus the database server's, in seconds; None if it is this host's own."""
     if connection.vendor != "postgresql":
         return None
     try:

@@ -42,7 +42,7 @@ def main() -> int:
         print(f"{name}: {error}.", file=sys.stderr)
         return EXIT_BAD_INPUT
     except UnicodeDecodeError as error:
-        print(f"{name}: byte {error.start} of a line is no UTF-8; save the file as UTF-8.", file=sys.stderr)
+        print(f"{name}: byte {error.start} of a line is not UTF-8; save the file as UTF-8.", file=sys.stderr)
         return EXIT_BAD_INPUT
     except BrokenPipeError:
         # Whoever read has enough. What is still buffered must not fail at exit.

@@ -38,7 +38,7 @@ class Curve:
         self.levels: list[float] = []
         # The greatest value of each block.
         self.tops: list[float] = []
-        # The lowest learning rate of each block, NaN where none is known.
+        # The lowest learning rate of each block, NaN if none is known.
         self.rates: list[float] = []
         # The lowest level, of each three neighbours the middle one.
         self.best = math.inf
@@ -161,12 +161,12 @@ def deviation_of(ordered: Sequence[float]) -> tuple[float, float]:
 
 
 def fall_of(curve: Curve) -> float:
-    """Return how far a curve has come from its start to its best level, 0 where it never fell."""
+    """Return how far a curve has come from its start to its best level, 0 if it never fell."""
     return max(0.0, curve.start - curve.best)
 
 
 def returned_rise_of(levels: Sequence[float]) -> float:
-    """Return how far a curve rose at most above its lowest level before it came back by half of that, 0 where it never
+    """Return how far a curve rose at most above its lowest level before it came back by half of that, 0 if it never
     did: at least three levels."""
     kept = smoothed(levels)
     greatest, low, top = 0.0, kept[0], kept[0]

@@ -76,12 +76,12 @@ def kind_of(series: str, goal: Goal | None = None) -> Kind:
 
 
 def is_validation(series: str) -> bool:
-    """Tell whether a series is measured on data that are not trained on."""
+    """Return whether a series is measured on data that are not trained on."""
     return bool(words(series) & VALIDATION)
 
 
 def is_reward(series: str) -> bool:
-    """Tell whether a series measures what an agent gains: its losses follow data that change with it."""
+    """Return whether a series measures what an agent gains: its losses follow data that change with it."""
     return bool(words(series) & REWARD)
 
 

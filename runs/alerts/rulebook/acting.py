@@ -35,7 +35,7 @@ HOUR = timedelta(hours=1)
 # Alerts of one attempt that begin so soon after one another have one cause, and one cure: a loss, its copy under
 # another name, the norm of its gradients and the next evaluation.
 CAUSE = timedelta(minutes=1)
-# A cure that the training has not taken by then may be none any more.
+# A cure that the training has not taken by then may be none any longer.
 EXPIRY = timedelta(minutes=10)
 
 
@@ -85,7 +85,7 @@ def _settle(run: Run, alert: Alert) -> None:
 
 
 def _held_back(run: Run, alert: Alert, rule: Rule | None) -> HeldBack | None:
-    """Return why a rule may not act now, None where it may."""
+    """Return why a rule may not act now, None if it may."""
     if rule is None or not rule.is_on or rule.action != alert.action:
         return HeldBack.RULE_CHANGED
     if alert.attempt != run.attempt:
@@ -151,7 +151,7 @@ def knob_numbers(run: Run, knob: str) -> list[float | int]:
 
 
 def expected_value(run: Run, rule: Rule) -> float | int | None:
-    """Return the value that the smallest one of a rule was held against, None where there is none or groups differ.
+    """Return the value that the smallest one of a rule was held against, None if there is none or groups differ.
 
     Whoever turns the knob meanwhile, by hand or by another link, has precedence.
     """

@@ -40,7 +40,7 @@ def curves_before(attempt: Attempt, goals: dict[str, Goal]) -> dict[str, Curve]:
 
 
 def _curve(chart: Mapping[str, Any], is_score: bool) -> Curve | None:
-    """Return the curve that a chart shows; None where no value is finite."""
+    """Return the curve that a chart shows; None if no value is finite."""
     sign = -1.0 if is_score else 1.0
     if chart["raw"]:
         curve = Curve()

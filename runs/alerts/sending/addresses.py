@@ -178,7 +178,7 @@ def _unfit(schema: str) -> str:
 
 
 def _is_server(schema: str, host: str) -> bool:
-    """Tell whether the place of the host in an address is that of a server; many services have a key there."""
+    """Return whether the place of the host in an address is that of a server; many services have a key there."""
     servers = {"apprise", "bark", "form", "gotify", "hassio", "json", "matrix", "mmost", "ncloud", "nctalk", "ntfy",
                "rocket", "synology", "xml"}  # fmt: skip
     return schema.removesuffix("s") in servers and "." in host

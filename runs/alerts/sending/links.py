@@ -46,7 +46,7 @@ class Link:
 
 
 class ExpiredLink(BadLink):
-    """The link held, and does not any more."""
+    """The link held, and does not any longer."""
 
     def __init__(self, link: Link) -> None:
         super().__init__("It has expired.")

@@ -35,7 +35,7 @@ class TapLink:
 
 @dataclass(frozen=True, slots=True)
 class ToldAlert:
-    """One alert as a message tells it; texts are empty where there is nothing to say."""
+    """One alert as a message tells it; texts are empty if there is nothing to say."""
 
     heading: str
     severity: str
@@ -207,7 +207,7 @@ def _base() -> str:
 
 
 def _address(alert: Alert) -> str:
-    """Return the address of the run at the alert's step, "" where the installation has none."""
+    """Return the address of the run at the alert's step, "" if the installation has none."""
     step = f"?step={alert.step}" if alert.step is not None else ""
     return f"{_base()}/runs/{alert.run_id}/{step}" if _base() else ""
 

@@ -44,7 +44,7 @@ def due(now: datetime) -> dict[int, bool]:
 
 
 def claim(destination_id: int, now: datetime) -> Claim | None:
-    """Return the message that is to be sent to a destination now, held for LEASE; None where none is."""
+    """Return the message that is to be sent to a destination now, held for LEASE; None if none is."""
     with transaction.atomic():
         # The destination's row is the lock of its queue.
         destination = AlertDestination.objects.select_for_update().filter(pk=destination_id).first()

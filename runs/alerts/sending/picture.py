@@ -36,7 +36,7 @@ class Picture:
 
 
 def picture_of(alert: Alert) -> Picture | None:
-    """Return the curve of the alert's series with a mark where it began; None where there is none, or it fails."""
+    """Return the curve of the alert's series with a mark where it began; None if there is none, or it fails."""
     if not alert.series:
         return None
     try:

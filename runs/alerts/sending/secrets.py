@@ -11,7 +11,7 @@ PURPOSE = "runs.alerts.sending.secrets"
 
 
 class UnreadableSecret(Exception):
-    """The secret was encrypted by a key that is not known any more: enter it again."""
+    """The secret was encrypted by a key that is not known any longer: enter it again."""
 
 
 def seal(text: str) -> str:

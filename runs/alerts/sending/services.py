@@ -24,7 +24,7 @@ _quiet = logging.getLogger("apprise")
 
 
 def refusal(address: str) -> str:
-    """Return why messages are not sent to this Apprise address; empty where they may be."""
+    """Return why messages are not sent to this Apprise address; empty if they may be."""
     schema, separator, rest = address.partition("://")
     if not separator or schema.lower() not in SERVICES:
         return gettext_noop("No messages are sent to such an address. See docs/alerts.md for the supported services.")

@@ -60,7 +60,7 @@ def retry_after(tries: int) -> timedelta:
 
 
 def zone_of(name: str) -> ZoneInfo:
-    """Return a time zone by its name; UTC where there is no such."""
+    """Return a time zone by its name; UTC if there is no such."""
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):

@@ -15,7 +15,7 @@ from runs.protocol.causes import alert_cause, command_cause, run_cause
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """What an alert is called, and what happened; `text` is empty where there is no more to say."""
+    """What an alert is called, and what happened; `text` is empty if there is no more to say."""
 
     title: str
     text: str
@@ -37,7 +37,7 @@ def texts_of(alert: Alert) -> Texts:
 
 
 def value_of(alert: Alert) -> str:
-    """Return the value that was judged, as people read it; "" where there is none, or the text tells it."""
+    """Return the value that was judged, as people read it; "" if there is none, or the text tells it."""
     if alert.detector == DISK:
         return ""
     return alert.nonfinite or ("" if alert.value is None else short_number(alert.value, 4))

@@ -29,5 +29,5 @@ UNREAD = {
 
 
 def unread_mail() -> str:
-    """Return in English why nobody receives mail of the installation's own account; "" where it is sent."""
+    """Return in English why nobody receives mail of the installation's own account; "" if it is sent."""
     return UNREAD.get(settings.EMAIL_BACKEND, "")

@@ -28,8 +28,7 @@ POLL_INTERVAL_S = 0.1
 FLUSH_TIMEOUT_S = 2.0
 OPEN = (CommandState.SENT, CommandState.DELIVERED)
 NOT_LOOKING = (
-    "The training does not look at run.stopping: what is asked of it waits. "
-    "`manage.py command {run} end_process` ends its process."
+    "The training does not read run.stopping, so commands wait. `manage.py command {run} end_process` ends its process."
 )
 # The options that stand for fields of a command.
 OPTIONS = {
@@ -203,8 +202,8 @@ def _author(run: Run, name: str) -> tuple[int | None, str]:
         _refuse(f"--user: there is no active user {name}.")
     role = role_of(user, run)
     if role not in COMMANDING_ROLES:
-        found = f"is a {role}" if role else "is no member"
-        _refuse(f"--user: {name} {found} of {run.project.slug}: only operators and owners command.")
+        found = f"is a {role}" if role else "is not a member"
+        _refuse(f"--user: {name} {found} of {run.project.slug}: only operators and owners may send commands.")
     return user.pk, display_name(user)
 
 

@@ -21,7 +21,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("run", type=int, help="the number of the run")
-        parser.add_argument("--attempt", type=int, metavar="N", help="the newest that has one where left out")
+        parser.add_argument("--attempt", type=int, metavar="N", help="default: the newest attempt that has one")
 
     def handle(self, *args: Any, **options: Any) -> None:
         number, attempt = options["run"], options["attempt"]

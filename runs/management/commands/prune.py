@@ -28,15 +28,15 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--dry-run", action="store_true", help="only say what would go, for each run")
+        parser.add_argument("--dry-run", action="store_true", help="only print what would be removed, for each run")
         parser.add_argument("--project", default="", metavar="SHORT_NAME", help="only runs of this project")
         parser.add_argument("--run-id", type=int, metavar="N", help="only this run")
         parser.add_argument("--keep", type=int, metavar="CHECKPOINT", help="prune nothing: mark a checkpoint by its id")
-        parser.add_argument("--release", type=int, metavar="CHECKPOINT", help="prune nothing: take the mark away")
+        parser.add_argument("--release", type=int, metavar="CHECKPOINT", help="prune nothing: remove the mark")
         parser.add_argument(
             "--rebuild",
             action="store_true",
-            help="prune nothing: write the SQLite file anew, once, so that it gives space back from then on",
+            help="prune nothing: rewrite the SQLite file once, so that it frees space from then on",
         )
 
     def handle(self, **options: Any) -> None:
@@ -69,21 +69,21 @@ class Command(BaseCommand):
     def _mark(self, pk: int, name: str) -> None:
         checkpoint = Checkpoint.objects.filter(pk=pk).first() if 0 < pk <= LARGEST_ID else None
         if checkpoint is None:
-            raise CommandError(f"--{name}: there is no checkpoint {pk}; the API names those of a run.")
+            raise CommandError(f"--{name}: there is no checkpoint {pk}; the API lists those of a run.")
         mark_checkpoint(checkpoint, name == "keep")
         self.stdout.write(f"checkpoint {pk}: " + ("no rule removes it" if name == "keep" else "the rules hold for it"))
 
     def _rebuild(self) -> None:
         if connection.vendor != "sqlite":
-            raise CommandError("--rebuild is for SQLite; PostgreSQL gives space back by its autovacuum.")
+            raise CommandError("--rebuild is for SQLite; PostgreSQL frees space with its autovacuum.")
         try:
             rebuild()
         except DatabaseError as error:
             raise CommandError(
-                f"--rebuild: the file stays as it is ({error}): stop trainings and the portal, see that the disk has "
-                "room for a second file of this size, and try again."
+                f"--rebuild: the file was not changed ({error}): stop trainings and the portal, make sure that the "
+                "disk has space for a second file of this size, and try again."
             ) from None
-        self.stdout.write("The file was written anew and gives space back from now on.")
+        self.stdout.write("The file was rewritten and frees space from now on.")
 
 
 def described(pruned: Pruned, dry: bool) -> str:

@@ -25,7 +25,7 @@ from runs.recording import alerts
 from runs.recording.alert_rules import as_rule
 
 HALF = 0.5
-# What the training has not taken by then, nobody means any more.
+# What the training has not taken by then, nobody means any longer.
 EXPIRES_IN_S = 3600
 
 
@@ -85,7 +85,7 @@ def find(token: str) -> Found:
 
 
 def actor_of(found: Found, visitor: AbstractBaseUser | AnonymousUser) -> User | None:
-    """Return for whom the link acts: its person, or who is signed in; None where nobody is."""
+    """Return for whom the link acts: its person, or who is signed in; None if nobody is."""
     if found.link.person_id is not None:
         return User.objects.filter(pk=found.link.person_id).first()
     return visitor if isinstance(visitor, User) else None
@@ -102,7 +102,7 @@ def viewer_for(found: Found, actor: User) -> Viewer:
 
 
 def words_of(found: Found) -> str:
-    """Return what the button does. Raises `CannotAct` where the alert's rule asks for nothing of the kind any more."""
+    """Return what the button does. Raises `CannotAct` if the alert's rule asks for nothing of the kind any longer."""
     match found.link.action:
         case LinkAction.ACKNOWLEDGE:
             return _("Acknowledge the alert")
@@ -120,7 +120,7 @@ def words_of(found: Found) -> str:
 
 
 def now_of(found: Found) -> str:
-    """Return where the knob stands that the link scales; "" where it scales none. Raises `CannotAct` as `words_of`."""
+    """Return where the knob stands that the link scales; "" if it scales none. Raises `CannotAct` as `words_of`."""
     if found.link.action not in (LinkAction.HALVE, LinkAction.SCALE_KNOB):
         return ""
     knob, _factor = _scaling(found)

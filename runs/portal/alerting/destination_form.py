@@ -206,7 +206,7 @@ class DestinationForm(forms.ModelForm[AlertDestination]):
         return destination
 
     def _address(self, chosen: dict[str, Any]) -> Address | None:
-        """Return the address that was entered, None where there is none or it has an error already."""
+        """Return the address that was entered, None if there is none or it has an error already."""
         entered = {name: chosen.get(name) or "" for name in ADDRESS_FIELDS[self.kind]}
         if entered.get("signing_secret") and not entered["webhook"] and "webhook" not in self.errors:
             raise InvalidAddress("webhook", _("Enter the webhook address too: both are stored together."))

@@ -135,7 +135,7 @@ def _show(request: HttpRequest, own: Membership, form: DestinationForm, status: 
 
 
 def _unread_mail(own: Membership, kind: str) -> str:
-    """Return why nobody receives what is sent to a destination of this kind; "" where it is sent."""
+    """Return why nobody receives what is sent to a destination of this kind; "" if it is sent."""
     if kind != DestinationKind.MAIL:
         return ""
     return unread_mail_of(MailAccount.objects.filter(project=own.project).first())

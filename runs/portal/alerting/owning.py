@@ -55,12 +55,12 @@ def note_saved(user: User, saved: Model, is_new: bool, fields: Iterable[str]) ->
 
 
 def public_url() -> str:
-    """Return the address by which links in messages reach this installation, "" where none is set."""
+    """Return the address by which links in messages reach this installation, "" if none is set."""
     return str(settings.STEERSMAN_PUBLIC_URL)
 
 
 def unread_mail_of(account: MailAccount | None) -> str:
-    """Return why nobody receives mail of a project with this account; "" where it is sent."""
+    """Return why nobody receives mail of a project with this account; "" if it is sent."""
     unread = "" if account is not None else unread_mail()
     return _(unread) if unread else ""
 

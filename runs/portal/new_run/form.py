@@ -213,7 +213,7 @@ class StartForm(forms.Form):
 
     @property
     def awaited(self) -> After | None:
-        """The run that the new one waits for, and how, None where it waits for none. Of a valid form."""
+        """The run that the new one waits for, and how, None if it waits for none. Of a valid form."""
         number = self.cleaned_data["after"]
         condition = self.cleaned_data["after_condition"] or AfterCondition.FINISHED
         return After(number, AfterCondition(condition)) if number else None

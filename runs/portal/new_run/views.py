@@ -133,7 +133,7 @@ def _cloned(request: HttpRequest, source: Run) -> dict[str, Any]:
 
 
 def _kept(request: HttpRequest, before: Recipe | None, chosen: Recipe) -> dict[str, Any]:
-    """Return what was typed, for the form of another recipe: its own defaults hold where nothing was changed."""
+    """Return what was typed, for the form of another recipe: its own defaults hold if nothing was changed."""
     texts = (
         "project", "name", "seed", "restarts", "ranks", "place", "clone", "after", "after_condition", "gpu_memory"
     )  # fmt: skip

@@ -311,12 +311,12 @@ class RecordStore:
 
 
 def best_metric_name(values: Mapping[str, float | None]) -> str:
-    """Return which of an epoch's values its being the best is about: "" where there is none."""
+    """Return which of an epoch's values its being the best is about: "" if there is none."""
     return next((name for name in BEST_METRICS if name in values), next(iter(values), ""))
 
 
 def _split(reported: Mapping[str, float]) -> tuple[dict[str, float | None], dict[str, str]]:
-    """Return values fit for JSON, None where not finite, and the names of those that are not."""
+    """Return values fit for JSON, None if not finite, and the names of those that are not."""
     values = {name: value if math.isfinite(value) else None for name, value in reported.items()}
     return values, {name: name_nonfinite(value) for name, value in reported.items() if not math.isfinite(value)}
 

@@ -21,7 +21,7 @@ export class ChartGroup {
   #details = new Map();
 
   /**
-   * `attemptsOf(name)` returns the attempts of a series. `fetchRange(names, from, to, buckets)` resolves to {name: charts}, null where there is no finer data. Zoom and
+   * `attemptsOf(name)` returns the attempts of a series. `fetchRange(names, from, to, buckets)` resolves to {name: charts}, null if there is no finer data. Zoom and
    * `from` and `to` are of the x that is drawn; `mapping()` leads from there to what is stored.
    */
   constructor({ fetchRange = null, attemptsOf = null, mapping, onChange }) {

@@ -3,7 +3,7 @@
 // Values that differ by less are equal but for their rounding: some are stored with 24 bits.
 const ROUNDING = 1e-6;
 
-/** Return the height of each value from 0 to 1, null where it has none; equal ones lie in the middle. Null: no curve. */
+/** Return the height of each value from 0 to 1, null if it has none; equal ones lie in the middle. Null: no curve. */
 export function sparkHeights(values) {
   const finite = values.filter((value) => value !== null);
   if (finite.length < 2) return null;

@@ -74,7 +74,7 @@ export class EffectReader {
       const found = (await this.#fetchRange([name], step - around, step + around, FETCHED_BUCKETS, "step"))[name];
       const line = found ? lineOf(seriesFromCharts(name, found)) : emptyColumns("step");
       const effect = effectAt(line.xs, line.means, step, { ...bounds, odd: line.odd });
-      // Points far behind the window will not come any more.
+      // Points far behind the window will not come any longer.
       if (effect && points.xs.at(-1) > step + 2 * around + WINDOW) effect.isWhole = true;
       this.#take(known, name, effect);
       this.#onChange();

@@ -11,7 +11,7 @@ const FEWEST = 5;
 // Metrics in which the effect is told, by what is there.
 const EFFECT_SERIES = ["train/loss", "loss"];
 
-/** Return the name of the series in which effects are told, "" where there is none. */
+/** Return the name of the series in which effects are told, "" if there is none. */
 export function effectSeries(series) {
   const named = EFFECT_SERIES.find((name) => series.has(name));
   if (named) return named;
@@ -73,7 +73,7 @@ function firstAbove(xs, x) {
   return low;
 }
 
-/** Return the steps of the changes of knobs next to a command: {from, to}, unbounded where there is none. */
+/** Return the steps of the changes of knobs next to a command: {from, to}, unbounded if there is none. */
 export function neighbouringChanges(commands, step) {
   let from = -Infinity;
   let to = Infinity;

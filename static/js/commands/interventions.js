@@ -34,7 +34,7 @@ export function alertMark({ attempt, series, step, began_at: began, detector, ti
   return { command: "alert", attempt, series, step, applied_at: began, detector, title, state };
 }
 
-/** Return the step that the address of the page names, `?step=7`, as what charts mark; null where it names none. */
+/** Return the step that the address of the page names, `?step=7`, as what charts mark; null if it names none. */
 export function linkedMark(query) {
   const named = new URLSearchParams(query).get("step") ?? "";
   return /^\d{1,15}$/.test(named) ? { command: "linked_step", step: Number(named) } : null;
@@ -59,7 +59,7 @@ export function attemptStarts(attempts, isScript) {
     .map((attempt) => ({ number: attempt.number, step: attempt.resumed_from_step ?? 0 }));
 }
 
-/** Return whether a later attempt began before the command's step: what it did is not in the curve any more. */
+/** Return whether a later attempt began before the command's step: its effect is no longer in the curve. */
 export function isReplaced(command, begun) {
   if (!isStep(command.attempt) || command.command === "note") return false;
   return begun.some(({ number, step }) => number > command.attempt && step < Math.max(1, command.step));

@@ -51,7 +51,7 @@ export function stageText(command) {
     if (command.command === "end_process") return gettext("SIGTERM was sent; SIGKILL follows after 10 s");
     if (command.at_step) return fill(gettext("waits for step {x}"), { x: command.at_step });
     if (command.at_epoch) return fill(gettext("waits for the end of epoch {x}"), { x: command.at_epoch });
-    return gettext("the training has it; it acts at the next step");
+    return gettext("delivered to the training; takes effect at the next step");
   }
   const hasStep = command.state === "applied" && command.step !== null && command.step !== undefined;
   const where = hasStep ? fill(gettext("at step {x}"), { x: command.step }) : "";

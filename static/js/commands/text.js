@@ -75,7 +75,7 @@ export function isByGroup(value) {
   return value !== null && typeof value === "object";
 }
 
-/** Return when and under which condition the command takes effect, as phrases; empty where at once and in any case. */
+/** Return when and under which condition the command takes effect, as phrases; empty if at once and in any case. */
 export function conditionsOf(command, clockText) {
   const given = [];
   if (command.at_step) given.push(fill(gettext("at step {x}"), { x: command.at_step }));

@@ -16,7 +16,7 @@ const EPOCH = /^epoch:/;
 const LOWEST_IS_BEST = /(loss|perplexity|error|_s|_ms)$/;
 const HEIGHT = 380;
 
-/** Tell whether more may come of a run without another attempt by hand: it waits, lives or is lost. */
+/** Return whether more may come of a run without another attempt by hand: it waits, lives or is lost. */
 export function mayChange(run) {
   return run.group !== "ended";
 }
@@ -83,7 +83,7 @@ export class CompareChart {
     return { colour: place % lineColours(), dash: place + round };
   }
 
-  /** Tell whether the good end of the series is the low one. */
+  /** Return whether the good end of the series is the low one. */
   get lowest() {
     return LOWEST_IS_BEST.test(this.name);
   }

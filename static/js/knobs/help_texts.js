@@ -18,7 +18,7 @@ const HELPS = new Map([
     gettext("fraction of each label that is spread over all digits"),
   ],
   ["shift each training digit by up to two pixels", gettext("shift each training digit by up to two pixels")],
-  ["how daring its choices are; 1: as it believes", gettext("how daring its choices are; 1: as it believes")],
+  ["sampling temperature: higher is more random; 1: unscaled", gettext("sampling temperature: higher is more random; 1: unscaled")],
 ]);
 
 /** Return what a knob is for as the reader reads it. */

@@ -7,14 +7,14 @@ import { fill, gettext } from "../shared/i18n.js";
 import { knobHelp } from "./help_texts.js";
 import { rangeText } from "./scale.js";
 
-/** Return the nodes of the note on `last`, the newest command for this knob, null where there is none. */
+/** Return the nodes of the note on `last`, the newest command for this knob, null if there is none. */
 export function noteContent(last, knob, group) {
   if (!last) return [group ? "" : aboutText(knob)];
   if (last.state === "applied") return [appliedText(last)];
   if (UNSETTLED.has(last.state)) return [stageList(last), element("span", { text: stageText(last) })];
   const text = last.state === "expired" ? gettext("Not done: {reason}") : gettext("Refused: {reason}");
   const advice = isOvertaken(last, knob, group)
-    ? gettext("Somebody changed it meanwhile: look, then set it again.")
+    ? gettext("Somebody else has changed it meanwhile: check the value, then set it again.")
     : "";
   return [[fill(text, { reason: last.outcome }), advice].filter(Boolean).join(" ")];
 }

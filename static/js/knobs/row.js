@@ -120,7 +120,7 @@ export class KnobRow {
     return target === undefined ? this.#now.value : target;
   }
 
-  /** The value that a command under way asks for, undefined where there is none. */
+  /** The value that a command under way asks for, undefined if there is none. */
   #target() {
     const { last, value } = this.#now;
     if (!last || !UNSETTLED.has(last.state) || last.at_step || last.at_epoch) return undefined;
@@ -220,7 +220,7 @@ export class KnobRow {
     if (!this.#noteChanged(last, problem, isKeyed)) return;
     note.dataset.state = problem ? "refused" : isKeyed ? "" : (last?.state ?? "");
     if (problem) note.replaceChildren(problem);
-    else if (isKeyed) note.replaceChildren(gettext("Enter sends it, Escape takes it back."));
+    else if (isKeyed) note.replaceChildren(gettext("Enter sends it, Escape discards it."));
     else note.replaceChildren(...noteContent(last, this.#knob, this.#group));
   }
 }

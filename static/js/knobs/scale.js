@@ -110,14 +110,14 @@ function has(limit) {
   return limit !== null && limit !== undefined;
 }
 
-/** Return the limits as text, empty where there is none. */
+/** Return the limits as text, empty if there is none. */
 export function rangeText({ minimum, maximum }) {
   if (has(minimum) && has(maximum)) return `${exactValue(minimum)} … ${exactValue(maximum)}`;
   if (has(minimum)) return fill(gettext("at least {low}"), { low: exactValue(minimum) });
   return has(maximum) ? fill(gettext("at most {high}"), { high: exactValue(maximum) }) : "";
 }
 
-/** Return `factor` times a value as a whole number where the knob takes those, or null where it takes no such value. */
+/** Return `factor` times a value as a whole number where the knob takes those, or null if it takes no such value. */
 export function scaled(knob, value, factor) {
   const product = knob.step === 1 ? Math.round(value * factor) : value * factor;
   return "value" in checked(knob, product) && product !== value ? product : null;

@@ -9,7 +9,7 @@ const NUMBERS = /^(\d+\.\d+\.\d+\.\d+|\[.*\])$/;
 /** Return why no passkey can be used at this address in this browser, "" if one can. */
 function hindrance(host) {
   if (!window.isSecureContext) {
-    return gettext("Passkeys work over https alone, or on the portal's own machine at localhost.");
+    return gettext("Passkeys only work over https, or on the portal's own machine at localhost.");
   }
   if (NUMBERS.test(window.location.hostname)) {
     return gettext("Passkeys need a name in the address: open the portal by its name, or at localhost on its own machine.");
@@ -24,7 +24,7 @@ function hindrance(host) {
 
 /** Return the sentence for what the browser said. */
 function reason(error) {
-  if (error.name === "InvalidStateError") return gettext("This device holds a passkey of yours already.");
+  if (error.name === "InvalidStateError") return gettext("This device already has a passkey of yours.");
   if (error.name === "NotAllowedError") return gettext("No passkey was given. Try again.");
   return fill(gettext("The browser refused: {reason}"), { reason: error.message });
 }

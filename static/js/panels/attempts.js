@@ -5,7 +5,7 @@ import { duration } from "../shared/format.js";
 import { fill, gettext, stateText } from "../shared/i18n.js";
 import { panelRow } from "./row.js";
 
-/** Return how many of the allowed restarts were used, empty where none is allowed. */
+/** Return how many of the allowed restarts were used, empty if none is allowed. */
 export function restartsText(run) {
   const { restarts: allowed, restarts_used: used } = run ?? {};
   return allowed ? fill(gettext("{used} of {allowed} restarts used"), { used, allowed }) : "";

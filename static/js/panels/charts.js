@@ -286,7 +286,7 @@ export class ChartPanel {
       !machine,
       "chip",
       gettext("No machine samples yet"),
-      gettext("GPU and host are sampled once a second while the run trains."),
+      gettext("GPU and host are sampled once per second while the run trains."),
     );
   }
 }

@@ -145,7 +145,7 @@ function metricsText(metrics) {
     .join(" · ");
 }
 
-/** Tell whether of the checkpoints that were saved for the same reason this is the newest; `checkpoints` begin with it. */
+/** Return whether of the checkpoints that were saved for the same reason this is the newest; `checkpoints` begin with it. */
 function isNewestOfKind(checkpoint, checkpoints) {
   return checkpoints.find(({ reason }) => reason === checkpoint.reason)?.id === checkpoint.id;
 }

@@ -82,7 +82,7 @@ export class CommandLog {
       command.reason ? detail(fill(gettext("“{reason}”"), { reason: reasonText(command) }), "command-log-reason") : null,
       command.outcome ? detail(command.outcome, command.state === "applied" ? "" : "command-log-outcome") : null,
       effect ? this.#effect(effect) : null,
-      isGone ? detail(gettext("A later attempt trained these steps again: it is not in the curve any more.")) : null,
+      isGone ? detail(gettext("A later attempt trained these steps again: it is no longer in the curve.")) : null,
     );
     const row = element(
       "div",
@@ -107,7 +107,7 @@ export class CommandLog {
     return element("div", {
       class: `command-log-effect${effect.isClear ? "" : " command-log-unclear"}`,
       "data-testid": "effect",
-      title: gettext("Mean ± standard deviation of the points before and after. What was seen, not what it caused."),
+      title: gettext("Mean ± standard deviation of the points before and after. This is an observation, not a proven effect."),
       text: effectText(effect),
     });
   }

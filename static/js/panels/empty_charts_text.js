@@ -6,11 +6,11 @@ import { fill, gettext } from "../shared/i18n.js";
 export function noMetricsText({ run, viewer }, start) {
   if (!run) return gettext("Charts appear with the first point.");
   if (run.group === "lost") return gettext("The host of the run was cut off, or ended, before it logged a point.");
-  if (run.group === "ended") return gettext("The run ended before it logged a point. The attempts below tell how.");
+  if (run.group === "ended") return gettext("The run ended before it logged a point. The attempts below show how.");
   if (run.state === "queued")
     return gettext("Charts appear with the first point. The run waits for a host to start it.");
   if (run.state !== "created")
-    return gettext("Charts appear with the first point. The training was started and gets ready.");
+    return gettext("Charts appear with the first point. The training has started and is getting ready.");
   if (!viewer?.may.length) return gettext("Charts appear with the first point. Nobody has started the run so far.");
   return fill(gettext("Charts appear with the first point. Start the run on its host: {command}"), { command: start });
 }

@@ -96,9 +96,9 @@ export class Header {
     part.hidden = !since;
     if (!since) return;
     const time = duration(Math.max(0, Math.round(now - seconds(since))));
-    const text = gettext("has not looked at run.stopping for {time}: what is asked of it waits");
+    const text = gettext("has not read run.stopping for {time}, so commands wait");
     setText(part.querySelector("[data-slot=text]"), fill(text, { time }));
-    part.title = gettext("Its script does not read run.stopping, or seldom. End the process ends it without its help.");
+    part.title = gettext("Its script reads run.stopping rarely or never. Use End the process to end it anyway.");
   }
 
   paint() {
@@ -222,16 +222,16 @@ export class Header {
 function quietSentence(run, life) {
   if (run.group !== "live" || life === "alive") return "";
   return gettext(
-    "Its host is cut off, or gone. If only the line is down the training goes on, and its points and answers come later.",
+    "Its host is disconnected or down. If only the network is down, the training continues, and its points and answers arrive later.",
   );
 }
 
-/** Why a run is not running any more; a lost one may not be over. */
+/** Why a run is not running any longer; a lost one may not be over. */
 function endSentence(run, attempt) {
   if (run.group === "ended" && run.state !== "finished") return reasonText(run) || attempt?.error || "";
   if (run.group !== "lost") return "";
   const heals = gettext(
-    "If its host was only cut off, the run goes on by itself as soon as it is back, with its points.",
+    "If its host was only disconnected, the run continues automatically when the host is back, with all its points.",
   );
   return [reasonText(run), heals].filter(Boolean).join(" ");
 }

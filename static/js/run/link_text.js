@@ -22,6 +22,6 @@ export function linkText(link, run) {
 export function linkSentence(link, run) {
   if (link !== "unavailable") return "";
   if (run?.group === "live")
-    return gettext("The database does not answer. The training goes on, and its points are safe on its host: they appear here once it is back.");
-  return gettext("The database does not answer. What is shown here is the last that was heard.");
+    return gettext("The database does not answer. The training continues, and its points are safe on its host: they appear here when the database is back.");
+  return gettext("The database does not answer. This page shows the last known state.");
 }

@@ -1,7 +1,7 @@
 // Whether a page missed events that it heard of. Pure.
 
 /**
- * Return {seq, at}: an event that was told of and is not held, and since when; null where all is held.
+ * Return {seq, at}: an event that was told of and is not held, and since when; null if all is held.
  * `known` is what was missing before, `held` the last event applied, `told` the newest that a pong names.
  */
 export function missedEvent(known, held, told, now) {

@@ -27,7 +27,7 @@ const FINAL = {
   4400: gettext("The server refused what this page sent. Reload the page."),
   4401: gettext("The server does not accept this session. Log in again."),
   4403: gettext("You may no longer see this run."),
-  4404: gettext("This run does not exist any more."),
+  4404: gettext("This run no longer exists."),
 };
 
 export class RunSocket {
@@ -175,7 +175,7 @@ export class RunSocket {
     }
     this.#missing = missedEvent(this.#missing, this.#since(), 0, now);
     if (this.#missing && now - this.#missing.at > MISSED_MS)
-      this.#again(gettext("Events did not arrive: the page connects again to read them."));
+      this.#again(gettext("Some events did not arrive: the page reconnects to read them."));
   }
 
   #again(sentence) {

@@ -35,13 +35,13 @@ export function reasonText({ reason, cause }) {
   return causeText(cause, reason);
 }
 
-/** Return what a cause of the server tells, `text` where there is none. `kind` and values are those of docs/protocol.md. */
+/** Return what a cause of the server tells, `text` if there is none. `kind` and values are those of docs/protocol.md. */
 function causeText(cause, text) {
   switch (cause?.kind) {
     case "silence":
       return fill(gettext("No heartbeat from the training host for {seconds} s."), cause);
     case "death":
-      return gettext("The training and its supervisor have died on this host; how they ended is being looked up.");
+      return gettext("The training and its supervisor have died on this host. The cause is being determined.");
     case "little_space":
       return fill(gettext("{free} GiB of {total} GiB are free."), { free: number(cause.free), total: number(cause.total) });
     case "alert":
@@ -90,12 +90,12 @@ function endText(cause) {
     }
     case "unwatched":
       return isRank
-        ? fill(gettext("Rank {rank} ended without a word, unwatched; its exit status is not known."), cause)
-        : gettext("The training process ended without a word, unwatched; its exit status is not known.");
+        ? fill(gettext("Rank {rank} ended without a supervisor and left no exit record, so its exit status is unknown."), cause)
+        : gettext("The training process ended without a supervisor and left no exit record, so its exit status is unknown.");
     case "interrupted":
       return gettext("Ended at once by a second interrupt; no checkpoint was saved.");
     default:
-      return gettext("Its process was ended by a command, since it did not look at run.stopping.");
+      return gettext("Its process was ended by a command, because it did not read run.stopping.");
   }
 }
 

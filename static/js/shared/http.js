@@ -11,7 +11,7 @@ export function presentShareKey() {
 }
 
 export class HttpError extends Error {
-  /** `retryAfterMs` is how long the portal asks to wait, 0 where it does not say. */
+  /** `retryAfterMs` is how long the portal asks to wait, 0 if it does not say. */
   constructor(status, text, retryAfterMs = 0) {
     super(text);
     this.status = status;

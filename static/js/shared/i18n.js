@@ -1,4 +1,4 @@
-// Texts in the reader's language, from Django's catalogue; English where there is none.
+// Texts in the reader's language, from Django's catalogue; English if there is none.
 
 export function gettext(text) {
   return globalThis.django?.gettext?.(text) ?? text;

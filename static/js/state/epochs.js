@@ -37,7 +37,7 @@ export function earlierEpochs(rows, last = Infinity) {
   return [...others.values()].sort((left, right) => left.attempt - right.attempt || left.order - right.order);
 }
 
-/** Tell whether a row, in the order of `earlierEpochsFirst`, is the last that its attempt logged of its epoch. */
+/** Return whether a row, in the order of `earlierEpochsFirst`, is the last that its attempt logged of its epoch. */
 function isNewest(rows, index) {
   const [row, next] = [rows[index], rows[index + 1]];
   return next?.epoch !== row.epoch || next.attempt !== row.attempt;

@@ -37,7 +37,7 @@ export const MESSAGES = {
     state.silentS = SILENT_S[event.life] ?? 0;
     state.link = event.link;
     state.gap = false;
-    // What was asked over another connection is not answered any more: this one begins with all series.
+    // What was asked over another connection is not answered any longer: this one begins with all series.
     state.looks = 0;
     for (const command of event.run.commands ?? []) state.commands.set(command.id, command);
     for (const part of ["run", "link", "commands", "knobs", "series"]) state.versions[part] += 1;

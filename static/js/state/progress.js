@@ -4,7 +4,7 @@ import { lowerBound } from "./columns.js";
 
 const WINDOW_S = 60;
 
-/** Return steps per second over the last minute of points, null where that cannot be known, or where nothing trains. */
+/** Return steps per second over the last minute of points, null if that cannot be known, or if nothing trains. */
 export function stepRate(state) {
   if (state.run?.state !== "running") return null;
   let longest = null;
@@ -21,14 +21,14 @@ export function stepRate(state) {
   return seconds > 0 && steps > 0 ? steps / seconds : null;
 }
 
-/** Return the share done from 0 to 1, null where the length of the run is unknown. */
+/** Return the share done from 0 to 1, null if the length of the run is unknown. */
 export function shareDone(run) {
   if (run.total_steps) return Math.min(1, run.step / run.total_steps);
   if (run.total_epochs) return Math.min(1, run.epoch / run.total_epochs);
   return null;
 }
 
-/** Return the seconds left, null where unknown. */
+/** Return the seconds left, null if unknown. */
 export function secondsLeft(run, rate) {
   if (!rate || !run.total_steps || run.state !== "running") return null;
   return Math.max(0, run.total_steps - run.step) / rate;

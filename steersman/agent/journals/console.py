@@ -94,7 +94,7 @@ class ConsoleTail:
         self.offset = read.offset
 
     def last_line(self) -> str:
-        """Return the last line with text among the file's last bytes, "" where there is none."""
+        """Return the last line with text among the file's last bytes, "" if there is none."""
         try:
             with self.path.open("rb") as file:
                 file.seek(0, os.SEEK_END)

@@ -33,7 +33,7 @@ def free_middle(path: Path, largest_bytes: int) -> int:
 
     The first quarter of `largest_bytes` stays, and the last half; a sentence stands where something is left out. 0 if
     the file is small enough. Whatever ends this process meanwhile, the first part and the last one stay as they are.
-    Raises `OSError` where the file system cannot do it.
+    Raises `OSError` if the file system cannot do it.
     """
     try:
         found = path.stat()
@@ -56,7 +56,7 @@ def free_middle(path: Path, largest_bytes: int) -> int:
 def without_hole(path: Path) -> None:
     """Make a plain file, of its first part, a sentence and its last part, of one whose middle was given back.
 
-    Nobody may append to it any more. The file that was there stays until the new one is whole.
+    Nobody may append to it any longer. The file that was there stays until the new one is whole.
     """
     with path.open("rb") as file:
         if not has_hole(file):
@@ -112,7 +112,7 @@ def _sentence(left_out: int) -> bytes:
 
 
 def _hole(descriptor: int) -> tuple[int, int] | None:
-    """Return where the first hole of a file begins and the last one ends, None where it has none."""
+    """Return where the first hole of a file begins and the last one ends, None if it has none."""
     size = os.fstat(descriptor).st_size
     begins = ends = os.lseek(descriptor, 0, os.SEEK_HOLE) if size else 0
     if begins >= size:
@@ -136,7 +136,7 @@ def _copy(source: BinaryIO, target: IO[bytes], start: int, end: int) -> None:
 
 def _punch(descriptor: int, start: int, length: int) -> None:
     if LIBC is None:
-        raise OSError(f"no part of a file can be given back on {sys.platform}")
+        raise OSError(f"a part of a file cannot be freed on {sys.platform}")
     mode = ctypes.c_int(PUNCH_HOLE | KEEP_SIZE)
     if LIBC.fallocate(ctypes.c_int(descriptor), mode, ctypes.c_int64(start), ctypes.c_int64(length)):
         number = ctypes.get_errno()

@@ -26,7 +26,7 @@ def console_path(folder: Path, rank: int) -> Path:
 class ConsolesRead:
     """Lines of all ranks, how many bytes were skipped over the bound, and where the next reads start.
 
-    `unfinished` has the lines that have no end yet, None where nothing is new of them.
+    `unfinished` has the lines that have no end yet, None if nothing is new of them.
     """
 
     lines: list[str]
@@ -50,7 +50,7 @@ class Consoles:
         self._told_at = 0.0
 
     def read(self, ended: bool = False) -> ConsolesRead | None:
-        """Return what came since the offsets, None where nothing did. They move only by `advance`."""
+        """Return what came since the offsets, None if nothing did. They move only by `advance`."""
         reads = {rank: tail.read(ended) for rank, tail in self._tails.items()}
         moved = {rank: read for rank, read in reads.items() if read.offset != self._tails[rank].offset}
         lines = [self._marked(rank, line) for rank, read in moved.items() for line in read.lines]
@@ -77,5 +77,5 @@ class Consoles:
             self._told, self._told_at = read.unfinished, time.monotonic()
 
     def last_line(self, rank: int) -> str:
-        """Return the last line with text of one rank, "" where there is none."""
+        """Return the last line with text of one rank, "" if there is none."""
         return self._tails[rank].last_line()

@@ -19,7 +19,7 @@ NEVER_LOGGED = (
 
 
 def reproach(folder: Path) -> str:
-    """Return what to tell of an attempt that has ended without a record, "" where it has one."""
+    """Return what to tell of an attempt that has ended without a record, "" if it has one."""
     segments = sorted(folder.glob("journal-*.bin"))
     if not segments:
         return NEVER_ATTACHED

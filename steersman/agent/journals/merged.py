@@ -111,7 +111,7 @@ class Journals:
         self._last_steps = dict(last_steps)
 
     def has_more(self) -> bool:
-        """Tell whether bytes wait behind what was read, or records for those of other ranks."""
+        """Return whether bytes wait behind what was read, or records for those of other ranks."""
         return any(lane.held or lane.tail.has_more(lane.ahead) for lane in self._lanes)
 
     def backlog_bytes(self, batch: JournalsRead | None) -> int:
@@ -125,7 +125,7 @@ class Journals:
         return {lane.rank: lane.tail.position for lane in self._lanes}
 
     def read(self, ended: bool = False, most: int | None = None) -> JournalsRead | None:
-        """Return what is complete, `most` records of it, None where nothing is.
+        """Return what is complete, `most` records of it, None if nothing is.
 
         Where the ranks have `ended`, nobody is waited for.
         """
@@ -247,7 +247,7 @@ class _Merge:
         return self._now - self._queues[rank][0].read_at > LATE_AFTER_S or len(self._queues[rank]) >= MOST_HELD
 
     def _logs(self, lane: _RankLane, names: tuple[str, ...]) -> bool:
-        """Tell whether a rank logs these names, as far as is known: who has logged nothing yet may, for a while."""
+        """Return whether a rank logs these names, as far as is known: who has logged nothing yet may, for a while."""
         return names in lane.names if lane.names else not lane.silent
 
     def _last_step(self, name: str) -> int:

@@ -14,7 +14,7 @@ SLOWEST = (STEP_MS, DATA_WAIT_FRACTION, OWN_MS)
 
 
 def reduce_values(name: str, values: Sequence[float]) -> float:
-    """Return the value of series `name` over ranks that gave `values`; NaN where one of them is."""
+    """Return the value of series `name` over ranks that gave `values`; NaN if one of them is."""
     first = values[0]
     if name.startswith("speed/") and name.endswith(SPEED_SUFFIX):
         return _sum(values)

@@ -67,7 +67,7 @@ class CarefulReader:
 
 
 def deaths_at(folder: Path, positions: Mapping[int, Position]) -> Deaths | None:
-    """Return the deaths of earlier supervisors where journals are consumed up to `positions`, None where none died."""
+    """Return the deaths of earlier supervisors where journals are consumed up to `positions`, None if none died."""
     try:
         found = decode(Deaths, (folder / DEATHS_FILE).read_bytes())
     except (OSError, Malformed):

@@ -88,7 +88,7 @@ class JournalTail:
 
 
 def last_record(folder: Path, rank: int) -> EndRecord | None:
-    """Return the record by which a worker said how it ended, None where it died without a word.
+    """Return the record by which a worker said how it ended, None if it died without a word.
 
     Whoever read that before may have been killed before it told. Looks at the end of the last segment only.
     """

@@ -42,7 +42,7 @@ LOST_AFTER_S = 2.5
 # End. A rank that was asked to end may finish its step; one that waits for a rank that is gone waits in vain, and is
 # killed after this time.
 KILL_AFTER_S = 5.0
-# After a node was lost no checkpoint can be saved any more, and LOST_AFTER_S has passed already: shorter than
+# After a node was lost no checkpoint can be saved any longer, and LOST_AFTER_S has passed already: shorter than
 # KILL_AFTER_S. Both together are shorter than the 12 s after which a run without heartbeat is lost.
 KILL_LOST_AFTER_S = 2.0
 # The process that started a rank records how it ended: a rank that is gone for longer has no known exit code.

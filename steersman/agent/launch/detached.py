@@ -57,7 +57,7 @@ def start_train(
 
     `given` are further variables of its environment.
 
-    Raises `OSError` where the process or its log cannot be made.
+    Raises `OSError` if the process or its log cannot be made.
     """
     folder = make_private(data / "logs")
     path = folder / f"run-{run_id}.log"

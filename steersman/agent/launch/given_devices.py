@@ -21,7 +21,7 @@ def given_environment(devices: Sequence[str]) -> dict[str, str]:
 
 
 def given_devices(environment: Mapping[str, str]) -> list[str]:
-    """Return the devices that a watch gave to this process, none where a person started it."""
+    """Return the devices that a watch gave to this process, none if a person started it."""
     return [device for device in environment.get(DEVICES_VARIABLE, "").split(",") if device]
 
 

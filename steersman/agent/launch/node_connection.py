@@ -60,7 +60,7 @@ class NodeConnection:
         """Send a message; what the socket does not take yet is kept for `flush`."""
         self._outgoing += json.dumps(message, separators=(",", ":")).encode() + b"\n"
         if len(self._outgoing) > LARGEST_BYTES:
-            raise ConnectionError("the other end takes nothing any more")
+            raise ConnectionError("the other end no longer reads")
         self.flush()
 
     def flush(self) -> None:
@@ -83,7 +83,7 @@ class NodeConnection:
         whole = self._incoming.rfind(b"\n") + 1
         if not whole:
             if self._ended or len(self._incoming) > self._largest:
-                raise ConnectionError("the other end has closed, or its messages are not of this protocol")
+                raise ConnectionError("the other end has closed the connection, or uses another protocol")
             return []
         lines = bytes(self._incoming[:whole]).splitlines()
         del self._incoming[:whole]
@@ -110,9 +110,9 @@ def _parsed(line: bytes) -> NodeMessage:
     try:
         message = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise ConnectionError("the messages of the other end are not of this protocol") from error
+        raise ConnectionError("the other end uses another protocol") from error
     if not isinstance(message, dict):
-        raise ConnectionError("the messages of the other end are not of this protocol")
+        raise ConnectionError("the other end uses another protocol")
     return message
 
 

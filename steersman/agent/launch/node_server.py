@@ -97,7 +97,7 @@ class NodeServer:
                 self._send(node, {"over": True})
             self._flush_all()
         except Exception:
-            # The same as if all nodes were lost: no message is sent or received any more.
+            # The same as if all nodes were lost: no message is sent or received any longer.
             logger.exception("the node server broke")
         finally:
             self._mark_rest_lost()
@@ -162,7 +162,7 @@ class NodeServer:
     def _authenticate(self, newcomer: _Unauthenticated, greeting: NodeMessage) -> None:
         nonces = newcomer.nonce, str(greeting["nonce"])
         if not is_proof(greeting["proof"], self.secret, "node", nonces):
-            raise ConnectionError("it does not know the secret")
+            raise ConnectionError("it does not have the secret")
         number, ranks = int(greeting["node"]), [int(rank) for rank in greeting["ranks"]]
         node = self._nodes.get(number)
         problem = self._refusal(node, str(greeting["identity"]), ranks)

@@ -42,7 +42,7 @@ def script_command(script: Sequence[str]) -> list[str]:
 
 
 def why_not_there(script: Sequence[str]) -> str:
-    """Return what is wrong with a script that is not in this folder or on the path, "" where nothing is known to be."""
+    """Return what is wrong with a script that is not in this folder or on the path, "" if nothing is known to be."""
     program = Path(script[0])
     if program.suffix == ".py" and not program.is_file():
         return f"{program} is no file here; give its path after --."
@@ -131,7 +131,7 @@ def start_worker(
 
     A session of its own: Ctrl-C on the terminal reaches the supervisor alone. One that is `tied` is killed when this
     process ends, however it does. Which process it is stands in the folder of its `node` where there are several.
-    Raises `OSError` where the program cannot be started.
+    Raises `OSError` if the program cannot be started.
     """
     with open_private(console_path(folder, rank), "ab") as console:
         process = subprocess.Popen(

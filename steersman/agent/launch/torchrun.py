@@ -96,9 +96,9 @@ def number_of_ranks(text: str) -> int:
 
 
 def torchrun_launch(environment: Mapping[str, str]) -> Launch | None:
-    """Return torchrun's launch that this process belongs to, None where it belongs to none, or alone.
+    """Return torchrun's launch that this process belongs to, None if it belongs to none, or alone.
 
-    Raises `LaunchError` where its variables are not whole.
+    Raises `LaunchError` if its variables are not whole.
     """
     run_id, ranks = environment.get("TORCHELASTIC_RUN_ID"), int(environment.get("WORLD_SIZE", "1"))
     if run_id is None or ranks == 1:
@@ -119,14 +119,14 @@ def _launch_of_nodes(run_id: str, rank: int, ranks: int, local: int, environment
         first = rank - int(environment["LOCAL_RANK"])
         node, nodes = int(environment["GROUP_RANK"]), int(environment["GROUP_WORLD_SIZE"])
     except (KeyError, ValueError) as error:
-        raise LaunchError(f"torchrun: its variables do not tell which node this is ({error}).") from error
+        raise LaunchError(f"torchrun: its environment variables do not identify this node ({error}).") from error
     # All that the nodes have in common; how often each has restarted its processes may differ. No host by its name.
     place = hashlib.sha256(f"{address}:{port}".encode()).hexdigest()[:16]
     return Launch(f"{run_id[:40]}/{place}", rank, ranks, nodes, node, first, first + local - 1, address)
 
 
 def start_worker_group(command: Sequence[str], environment: Mapping[str, str], folder: Path, ranks: int) -> WorkerGroup:
-    """Start the workers of all ranks on this host. Raises `OSError` where one cannot be started; then none is left."""
+    """Start the workers of all ranks on this host. Raises `OSError` if one cannot be started; then none is left."""
     port = free_port() if ranks > 1 else 0
     workers: list[Worker] = []
     try:
@@ -142,7 +142,7 @@ def start_worker_group(command: Sequence[str], environment: Mapping[str, str], f
 
 
 def open_node_server(folder: Path, launch: Launch) -> NodeServer | None:
-    """Listen for the other nodes of a launch, None where there are none. Raises `OSError`."""
+    """Listen for the other nodes of a launch, None if there are none. Raises `OSError`."""
     if launch.nodes == 1:
         return None
     return NodeServer(folder, launch.ranks, launch.own, launch.nodes, launch.address)
@@ -279,7 +279,7 @@ def _train_beside(
             signal_group(process.pid, signal.SIGKILL)
     code = meant_code(folder, launch.rank, int(process.returncode))
     if code:
-        # What it started, such as DataLoader workers, is of no use any more.
+        # What it started, such as DataLoader workers, is of no use any longer.
         signal_group(process.pid, signal.SIGKILL)
     record_exit(found.node, launch.rank, code)
     while client is not None and not client.has_reported_all and os.getppid() == parent and interrupts.stops < 2:

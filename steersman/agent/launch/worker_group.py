@@ -89,7 +89,7 @@ class WorkerGroup:
                 remote = worker.elsewhere
                 worker.ended_by_itself = self._end_asked_at is None if remote is None else remote.ended_by_itself
                 if worker.code != 0 and worker.process is not None:
-                    # What it started, such as DataLoader workers, is of no use any more.
+                    # What it started, such as DataLoader workers, is of no use any longer.
                     signal_group(worker.process.pid, signal.SIGKILL)
                     if self._undeclared is not None and self._undeclared.are_known:
                         self._undeclared.kill()

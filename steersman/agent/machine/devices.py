@@ -1,4 +1,4 @@
-"""The devices of this host and their present use, for choosing one. Knows neither Django nor torch.
+"""The devices of this host and their present use, for choosing one. Imports neither Django nor torch.
 
 GPUs are read in a thread of its own: a driver may hang for ever, and then only their use is not known.
 """

@@ -1,4 +1,4 @@
-"""What is read of a GPU, and in which unit. Knows neither Django, torch nor threads.
+"""What is read of a GPU, and in which unit. Imports neither Django nor torch, and starts no threads.
 
 A field that a GPU or its driver does not have is left out, never zero. Units in docs/protocol.md.
 """
@@ -38,7 +38,7 @@ Fields = Mapping[str, Callable[[Gpu], Values]]
 
 
 def read(gpu: Gpu) -> Values:
-    """Return what costs next to nothing to read, named `gpu/<i>/…`. Raises `GpuLost` where the GPU is gone."""
+    """Return what costs next to nothing to read, named `gpu/<i>/…`. Raises `GpuLost` if the GPU is gone."""
     values = _read(gpu, EACH_SECOND)
     if not values:
         raise GpuLost("it answers nothing")

@@ -1,4 +1,4 @@
-"""Reading the training host and the worker's processes through psutil. Knows neither Django nor torch."""
+"""Reading the training host and the worker's processes through psutil. Imports neither Django nor torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The GPUs that NVML lists, and which of them a training sees. Knows neither Django, torch nor threads.
+"""The GPUs that NVML lists, and which of them a training sees. Imports neither Django nor torch, and starts no threads.
 
 NVML counts GPUs by PCI bus, CUDA by speed unless CUDA_DEVICE_ORDER says otherwise: only UUIDs are the same
 on both sides. Series are named by NVML's index, the one that nvidia-smi shows.
@@ -45,12 +45,12 @@ class Gpu:
         return self.name.partition(".")[0]
 
 
-# Who holds memory of a GPU: pid, and MiB of it; None where the driver does not tell.
+# Who holds memory of a GPU: pid, and MiB of it; None if the driver does not tell.
 Processes = dict[int, int | None]
 
 
 def open_nvml() -> None:
-    """Load the driver's library. Raises `NoGpus` where there is none or it does not work."""
+    """Load the driver's library. Raises `NoGpus` if there is none or it does not work."""
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError_LibraryNotFound:
@@ -72,7 +72,7 @@ def reopen_nvml() -> None:
 def list_gpus() -> list[Gpu]:
     """Return every GPU that NVML can open, in its own order, MIG instances after the board that holds them.
 
-    Raises `NoGpus` where not even their number can be read.
+    Raises `NoGpus` if not even their number can be read.
     """
     try:
         count = pynvml.nvmlDeviceGetCount()
@@ -93,7 +93,7 @@ def list_gpus() -> list[Gpu]:
 def choose(gpus: Sequence[Gpu], *, visible: str | None, uuids: Sequence[str] = (), device: str = "auto") -> list[Gpu]:
     """Return the GPUs of a training: those of `uuids` where known, else those that it can see.
 
-    `visible` is CUDA_VISIBLE_DEVICES (None where it is not set), `device` what was asked for, such as cuda:1.
+    `visible` is CUDA_VISIBLE_DEVICES (None if it is not set), `device` what was asked for, such as cuda:1.
     """
     if device == "cpu":
         return []
@@ -130,7 +130,7 @@ def describe(gpu: Gpu) -> GpuDescription:
 
 
 def processes(gpu: Gpu) -> Processes:
-    """Return who holds memory of a GPU, empty where the driver does not tell.
+    """Return who holds memory of a GPU, empty if the driver does not tell.
 
     Pids are those of the driver's namespace: in a container they may be none of those that we know.
     """

@@ -1,4 +1,4 @@
-"""Whether an attempt ended for want of memory, of the GPU or of the host. Knows neither Django nor torch."""
+"""Whether an attempt ended for want of memory, of the GPU or of the host. Imports neither Django nor torch."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def name_out_of_memory(error: str) -> str:
 
 
 def blames_killed_child(error: str) -> bool:
-    """Tell whether an exception says that a process of DataLoader was killed."""
+    """Return whether an exception says that a process of DataLoader was killed."""
     return KILLED_CHILD.search(error) is not None
 
 

@@ -1,6 +1,6 @@
 """Samples of GPUs and host beside a training, each read in a thread of its own: a driver may hang for ever.
 
-Knows neither Django nor torch. The supervisor asks `latest()` and never waits.
+Imports neither Django nor torch. The supervisor asks `latest()` and never waits.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Sampler:
         self._notes: deque[ThrottleNote] = deque(maxlen=100)
         self._reported = ""
         self._host_problem = ""
-        # What the GPUs that are sampled are, in CUDA's order; empty until that is known, and where there is none.
+        # What the GPUs that are sampled are, in CUDA's order; empty until that is known, and if there is none.
         self.gpus: tuple[GpuDescription, ...] = ()
         # How many GPUs this host has, whoever uses them; None until that is known, and where none is sampled.
         self.boards: int | None = None
@@ -106,7 +106,7 @@ class Sampler:
 
     @property
     def problem(self) -> str:
-        """Return why host or GPUs are not sampled, "" where they are or need not be."""
+        """Return why host or GPUs are not sampled, "" if they are or need not be."""
         began = self._gpu_pass_began
         if began is not None and time.monotonic() - began > STALE_INTERVALS * self._interval_s:
             return "GPUs are not sampled: the NVIDIA driver does not answer."

@@ -1,4 +1,4 @@
-"""Why a GPU runs slower than it could, in words, each time that this changes. Knows neither Django nor torch."""
+"""Why a GPU runs slower than it could, in words, each time that this changes. Imports neither Django nor torch."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class ForcedExit:
             os._exit(EXIT_INTERRUPTED)
 
     def _any_lives(self) -> bool:
-        """Tell whether a training process runs. The main thread, which would reap it, is held."""
+        """Return whether a training process runs. The main thread, which would reap it, is held."""
         for pid in self._workers.pids:
             try:
                 if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:

@@ -15,7 +15,7 @@ class Interrupts:
     """SIGTERM, SIGINT and a warning signal ask to stop, SIGUSR1 asks for a checkpoint.
 
     `stop_signal` is the warning that a batch system sends before it ends a job: USR1, USR2, XCPU or "".
-    Raises `ValueError` with a sentence where it is none of these.
+    Raises `ValueError` with a sentence if it is none of these.
     """
 
     def __init__(self, stop_signal: str = "") -> None:

@@ -89,7 +89,7 @@ class StallWatch:
         self._last = (newest.step, newest.time)
 
     def measure(self, now: float) -> float:
-        """Return the seconds of a stall at `now`, 0.0 if the training goes on. Call each second or so."""
+        """Return the seconds of a stall at `now`, 0.0 if the training continues. Call each second or so."""
         self._clock.tick(now)
         if self._paused or self._heard:
             # When in the time since the last look it was heard is not known: silence counts from here.

@@ -116,7 +116,7 @@ def test_a_passkey_is_added_logs_in_both_ways_and_is_removed(portal: str, page: 
     page.context.clear_cookies()
     page.goto(f"{portal}/login/")
     page.get_by_role("button", name="Log in with a passkey").click()
-    expect(page.get_by_text("This passkey does not hold here: try another.")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("This passkey is not valid here: try another one.")).to_be_visible(timeout=60_000)
     give_password(page, portal, "operator")
     expect(page).to_have_url(f"{portal}/", timeout=60_000)
     assert complaints.lines == []
@@ -140,10 +140,10 @@ def test_another_authenticator_logs_nobody_in(portal: str, page: Page) -> None:
     page.context.clear_cookies()
     page.goto(f"{portal}/login/")
     page.get_by_role("button", name="Log in with a passkey").click()
-    expect(page.get_by_text("This passkey does not hold here: try another.")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("This passkey is not valid here: try another one.")).to_be_visible(timeout=60_000)
     give_password(page, portal, "viewer")
     page.get_by_role("button", name="Use a passkey").click()
-    expect(page.get_by_text("This passkey does not hold here: try another.")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("This passkey is not valid here: try another one.")).to_be_visible(timeout=60_000)
     page.goto(f"{portal}/")
     expect(page).to_have_url(f"{portal}/login/?next={PREFIX}/", timeout=60_000)
 
@@ -155,4 +155,4 @@ def test_the_page_says_where_passkeys_work(portal: str, page: Page) -> None:
     look(page, "Log in")
     page.add_init_script("Object.defineProperty(window, 'isSecureContext', {value: false})")
     page.goto(f"{portal}/login/")
-    expect(page.get_by_text("Passkeys work over https alone")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("Passkeys only work over https")).to_be_visible(timeout=60_000)

@@ -89,7 +89,7 @@ def test_a_backup_of_running_trainings_is_resumed_elsewhere(tmp_path: Path) -> N
         assert archive.stat().st_mode & 0o777 == 0o600
         assert not list(original.data.glob("backup-held")) and sorted(tmp_path.glob(".*")) == []
         again = original.manage("backup", str(archive), check=False)
-        assert again.returncode == 2 and "is there already" in again.stderr
+        assert again.returncode == 2 and "already exists" in again.stderr
         end(original)
         before = {run_id: frames(original, run_id) for run_id in runs}
         kept = {run_id: {what: rows(original, sql, run_id) for what, sql in ROWS.items()} for run_id in runs}

@@ -59,14 +59,14 @@ def test_it_unpacks_what_a_backup_holds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "said"),
     [
-        ("data/runs/1/link", tarfile.SYMTYPE, "no regular file"),
-        ("data/runs/1/link", tarfile.LNKTYPE, "no regular file"),
-        ("data/runs/1/pipe", tarfile.FIFOTYPE, "no regular file"),
-        ("data/runs/1", tarfile.DIRTYPE, "no regular file"),
+        ("data/runs/1/link", tarfile.SYMTYPE, "not a regular file"),
+        ("data/runs/1/link", tarfile.LNKTYPE, "not a regular file"),
+        ("data/runs/1/pipe", tarfile.FIFOTYPE, "not a regular file"),
+        ("data/runs/1", tarfile.DIRTYPE, "not a regular file"),
         ("data/runs/../../escaped", tarfile.REGTYPE, "outside its folder"),
         ("/tmp/escaped", tarfile.REGTYPE, "outside its folder"),
         ("data/runs/./1/x", tarfile.REGTYPE, "outside its folder"),
-        ("data/steersman.sqlite3", tarfile.REGTYPE, "has no place"),
+        ("data/steersman.sqlite3", tarfile.REGTYPE, "does not belong"),
         ("data/secret_key", tarfile.REGTYPE, "twice"),
     ],
 )
@@ -80,9 +80,9 @@ def test_it_refuses_members_that_no_backup_has(tmp_path: Path, name: str, kind: 
 
 def test_it_refuses_other_content_than_was_hashed(tmp_path: Path) -> None:
     wrong = written(tmp_path / "bad.tar", GOOD, **{"data/secret_key": "0" * 64})
-    assert "data/secret_key is not what was put into" in refusal(wrong, tmp_path / "1")
+    assert "data/secret_key differs from what was backed up" in refusal(wrong, tmp_path / "1")
     more = written(tmp_path / "more.tar", GOOD, **{"data/runs/1/gone": "0" * 64})
-    assert "data/runs/1/gone is not what" in refusal(more, tmp_path / "2")
+    assert "data/runs/1/gone differs from what" in refusal(more, tmp_path / "2")
 
 
 def test_it_refuses_an_archive_that_was_cut_short_anywhere(tmp_path: Path) -> None:
@@ -107,4 +107,4 @@ def test_it_refuses_what_it_cannot_read(tmp_path: Path, change: dict[str, object
     text = json.dumps(json.loads(GOOD["backup.json"]) | change).encode()
     assert said in refusal(written(tmp_path / "other.tar", GOOD | {"backup.json": text}), tmp_path / "unpacked")
     (tmp_path / "text.tar").write_text("no archive")
-    assert "is no backup" in refusal(tmp_path / "text.tar", tmp_path / "unpacked")
+    assert "is not a backup" in refusal(tmp_path / "text.tar", tmp_path / "unpacked")

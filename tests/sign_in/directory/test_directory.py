@@ -180,7 +180,7 @@ def test_the_password_stays_in_the_directory(portal: Directory) -> None:
     assert "/password/" not in client.get("/").content.decode()
     changed = {"old_password": PASSWORD, "new_password1": OWN, "new_password2": OWN}
     answer = client.post("/password/", changed)
-    assert answer.status_code == 403 and "your organisation keeps it" in answer.content.decode()
+    assert answer.status_code == 403 and "Your organisation manages your password" in answer.content.decode()
     assert not User.objects.get(username="ada").has_usable_password()
 
 
@@ -244,7 +244,7 @@ def test_a_directory_that_is_away_says_so_in_both_languages(portal: Directory, s
     server.stop()
     try:
         answer = given_password("ada")[1]
-        assert "only accounts whose password is kept here can log in now" in answer.content.decode()
+        assert "only accounts with a password of this portal can log in" in answer.content.decode()
         chinese = given_password("ada", headers={"accept-language": "zh-CN"})[1].content.decode()
         assert [line for line in english_of(chinese) if line != "ada"] == []
         assert who(given_password("olga", OWN)[0]) == "olga"
@@ -287,9 +287,9 @@ def test_the_doctor_says_that_there_is_none() -> None:
         ({"URL": "http://x"}, "STEERSMAN_LDAP_URL is 'http://x': give ldaps://"),
         ({"URL": "ldap.example.org"}, "give ldaps://"),
         ({"USERS": ""}, "STEERSMAN_LDAP_USERS is empty"),
-        ({"USER_FILTER": "(uid=ada)"}, "STEERSMAN_LDAP_USER_FILTER holds no"),
+        ({"USER_FILTER": "(uid=ada)"}, "STEERSMAN_LDAP_USER_FILTER does not contain"),
         ({"GROUPS": ""}, "give STEERSMAN_LDAP_ROLES and STEERSMAN_LDAP_GROUPS both"),
-        ({"ROLES": "ml=lab:boss"}, "STEERSMAN_LDAP_ROLES: 'ml=lab:boss' is no rule"),
+        ({"ROLES": "ml=lab:boss"}, "STEERSMAN_LDAP_ROLES: 'ml=lab:boss' is not a rule"),
         ({"CA_FILE": "/nowhere.pem"}, "STEERSMAN_LDAP_CA_FILE is '/nowhere.pem': there is no such file"),
     ],
 )

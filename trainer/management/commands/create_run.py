@@ -54,7 +54,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--project", type=option_text, required=True, metavar="SLUG", help="the project that the run belongs to"
         )
-        parser.add_argument("--create-project", action="store_true", help="make the project where there is none")
+        parser.add_argument("--create-project", action="store_true", help="create the project if it does not exist")
         parser.add_argument("--recipe", metavar="SPEC", help="built-in name or dotted path; see manage.py recipes")
         parser.add_argument(
             "--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the recipe, repeatable"
@@ -63,18 +63,18 @@ class Command(BaseCommand):
             "--name",
             type=option_text,
             default="",
-            help="what people call the run; the recipe's title, or the name of your script, where left out",
+            help="name of the run; default: the recipe's title, or the name of your script",
         )
         parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
         parser.add_argument("--seed", default="0", help="of all random numbers")
-        parser.add_argument("--deterministic", action="store_true", help="only algorithms that repeat bit for bit")
+        parser.add_argument("--deterministic", action="store_true", help="use only deterministic algorithms")
         parser.add_argument("--user", type=option_text, default="", metavar="USERNAME", help="who the run belongs to")
         parser.add_argument(
             "--restarts",
             type=number_of_restarts,
             default=0,
             metavar="K",
-            help="after a crash start again from the newest checkpoint, at most K times",
+            help="after a crash, restart from the newest checkpoint, at most K times",
         )
         parser.add_argument(
             "--start-paused", action="store_true", help="wait before the first step, so that knobs can be set first"
@@ -83,14 +83,14 @@ class Command(BaseCommand):
             "--nproc", type=number_of_ranks, default=1, metavar="K", help="train with K processes on one host"
         )
         parser.add_argument(
-            "--gpu-memory", type=mib_of_text, metavar="SIZE", help="what it needs of each GPU, such as 10GiB or 800MiB"
+            "--gpu-memory", type=mib_of_text, metavar="SIZE", help="memory needed on each GPU, such as 10GiB or 800MiB"
         )
-        parser.add_argument("--queue", action="store_true", help="have manage.py watch start it")
+        parser.add_argument("--queue", action="store_true", help="queue it; manage.py watch starts it")
         parser.add_argument(
-            "--host", type=option_text, default="", help="with --queue: the host whose watch is to start it, else any"
+            "--host", type=option_text, default="", help="with --queue: the host that starts it; default: any"
         )
         parser.add_argument(
-            "--after", type=int, metavar="N", help="queue it, to be started once run N, which is older, has finished"
+            "--after", type=int, metavar="N", help="queue it, and start it when the older run N has finished"
         )
         parser.add_argument(
             "--after-condition",
@@ -101,7 +101,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--priority", type=_priority, default=0, metavar="P", help="in the queue, -10 to 10; higher starts first"
         )
-        parser.add_argument("--quiet", action="store_true", help="print the number of the run and nothing else")
+        parser.add_argument("--quiet", action="store_true", help="print only the number of the run")
 
     def handle(self, **options: Any) -> None:
         try:
@@ -131,9 +131,11 @@ class Command(BaseCommand):
                 if options["queue"] or after:
                     enqueue(run.pk, options["host"], after=after, priority=options["priority"])
                 elif options["host"]:
-                    raise InvalidInput("host: goes with --queue; without it, type the train command on that host.")
+                    raise InvalidInput("host: only valid with --queue; without it, run the train command on that host.")
                 elif options["priority"]:
-                    raise InvalidInput("priority: goes with --queue; a run that you start yourself waits for nobody.")
+                    raise InvalidInput(
+                        "priority: only valid with --queue; a run that you start yourself does not wait."
+                    )
         except NotQueueable as error:
             raise InvalidInput(f"{error.field}: {error}") from error
         except (SpecError, RecipeError) as error:
@@ -164,7 +166,7 @@ def _told(run: Run) -> list[str]:
 
 
 def _priority(text: str) -> int:
-    """Return what `--priority` is given. Raises `argparse.ArgumentTypeError` where it is no priority."""
+    """Return what `--priority` is given. Raises `argparse.ArgumentTypeError` if it is no priority."""
     spec = argument_spec(SetPriority, "priority")
     assert spec is not None
     try:
@@ -174,7 +176,7 @@ def _priority(text: str) -> int:
 
 
 def _recipe(spec: str) -> Recipe:
-    """Return the row of `spec`; publish it, in a process of its own, where there is none or its source changed."""
+    """Return the row of `spec`; publish it, in a process of its own, if there is none or its source changed."""
     if not is_published(spec):
         manage = Path(settings.BASE_DIR) / "manage.py"
         answer = subprocess.run(
@@ -195,7 +197,7 @@ def _parameters(recipe: Recipe | None, settings_given: list[str]) -> dict[str, A
     for text in settings_given:
         name, mark, value = text.partition("=")
         if not mark or not name:
-            raise InvalidInput(f"set: {text!r} is no parameter; give it as --set name=value.")
+            raise InvalidInput(f"set: {text!r} is not a parameter; give it as --set name=value.")
         given[name] = value
     if recipe is None:
         if given:
@@ -218,7 +220,7 @@ def _project(slug: str, create: bool, user: AbstractBaseUser | None) -> Project:
     try:
         validate_slug(slug)
     except ValidationError as error:
-        raise InvalidInput(f"project: {slug!r} is no slug; use letters, digits, - and _ only.") from error
+        raise InvalidInput(f"project: {slug!r} is not a slug; use letters, digits, - and _ only.") from error
     project = Project.objects.create(name=slug, slug=slug)
     if user is not None:
         Membership.objects.create(project=project, user_id=user.pk, role=Role.OWNER)
@@ -239,7 +241,7 @@ def _user(name: str) -> AbstractBaseUser | None:
 
 def _device(name: str) -> str:
     if DEVICE_NAME.fullmatch(name) is None:
-        raise InvalidInput(f"device: {name!r} is none; use auto, cpu, cuda or cuda:N such as cuda:1.")
+        raise InvalidInput(f"device: {name!r} is not a device; use auto, cpu, cuda or cuda:N such as cuda:1.")
     return name
 
 

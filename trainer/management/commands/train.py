@@ -27,14 +27,14 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--run-id", type=int, required=True, help="the run, as create_run says it")
-        parser.add_argument("--device", default="", help="auto, cpu, cuda or cuda:1; the run's own where left out")
+        parser.add_argument("--run-id", type=int, required=True, help="number of the run, as printed by create_run")
+        parser.add_argument("--device", default="", help="auto, cpu, cuda or cuda:1; default: that of the run")
         parser.add_argument(
             "--from",
             dest="start",
             metavar="CHECKPOINT",
             default="",
-            help="resume from this checkpoint, by its id, name or step; from the newest that verifies where left out",
+            help="resume from this checkpoint, by its id, name or step; default: the newest valid one",
         )
         parser.add_argument("--quiet", action="store_true", help="print errors only")
         parser.add_argument(
@@ -49,7 +49,7 @@ class Command(BaseCommand):
             "--restarts",
             type=number_of_restarts,
             metavar="K",
-            help="after a crash start again from the newest checkpoint, at most K times; kept for the run",
+            help="after a crash, restart from the newest checkpoint, at most K times; kept for the run",
         )
         parser.add_argument(
             "--nproc",

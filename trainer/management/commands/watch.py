@@ -33,7 +33,7 @@ class Command(BaseCommand):
 
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, end)
-        self.stdout.write(f"watching {watch.host}: Ctrl-C ends the watch, and no training")
+        self.stdout.write(f"watching {watch.host}: Ctrl-C ends the watch; trainings continue")
         self.stdout.flush()
         try:
             watch.run()

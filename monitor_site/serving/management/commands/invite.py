@@ -24,7 +24,7 @@ class Command(BaseCommand):
         parser.add_argument("--project", type=option_text, required=True, metavar="SLUG", help="the project to join")
         parser.add_argument("--role", default=Role.VIEWER, help=f"one of {', '.join(Role.values)} (default: viewer)")
         parser.add_argument(
-            "--days", type=int, default=INVITE_DAYS, help=f"how long the link holds (default: {INVITE_DAYS})"
+            "--days", type=int, default=INVITE_DAYS, help=f"how long the link is valid (default: {INVITE_DAYS})"
         )
         parser.add_argument(
             "--user", type=option_text, default="", metavar="USERNAME", help="the inviting owner; any owner by default"
@@ -53,7 +53,7 @@ class Command(BaseCommand):
         owners = User.objects.filter(memberships__project=project, memberships__role=Role.OWNER, is_active=True)
         user = owners.order_by("pk").first() or User.objects.filter(is_superuser=True, is_active=True).first()
         if user is None:
-            self._refuse("user: the project has no owner; make an account with manage.py createsuperuser first.")
+            self._refuse("user: the project has no owner; create an account with manage.py createsuperuser first.")
         return user
 
     def _refuse(self, sentence: str) -> NoReturn:

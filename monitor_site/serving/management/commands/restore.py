@@ -33,5 +33,6 @@ class Command(BaseCommand):
         except DatabaseError as error:
             raise CommandError(f"The database rejected the backup: {error}.", returncode=EXIT_BAD_INPUT) from error
         self.stdout.write(
-            f"Restored {done.runs} runs as of {done.made_at}. Runs that trained are lost: resume them, or start watch."
+            f"Restored {done.runs} runs as of {done.made_at}. Runs that were training are lost: resume them, or start "
+            "watch."
         )

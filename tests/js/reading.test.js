@@ -105,7 +105,7 @@ test("it says why there are no charts by what the run is at", () => {
   assert.match(text("created", ["stop"]), /: train --run-id 7 -- a.py$/);
   assert.doesNotMatch(text("created"), /--run-id/, "who may not start it needs no command");
   assert.match(text("queued"), /waits for a host/);
-  assert.match(text("running"), /gets ready/);
+  assert.match(text("running"), /getting ready/);
   assert.match(text("failed"), /ended before/);
   assert.match(text("lost"), /cut off/);
   assert.equal(noMetricsText({ run: null, viewer: null }, ""), "Charts appear with the first point.");

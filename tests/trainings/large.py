@@ -31,7 +31,10 @@ for step in range(1, steps + 1):
         sys.stdout.flush()
         printed += len(text.encode())
 run.log_epoch(1, **{f"column_{number}": number / 2 for number in range(series)})
-told.write_text(json.dumps({"printed": printed}))
+# Whole, or not there: the program that waits for it reads it at once.
+written = told.with_suffix(".new")
+written.write_text(json.dumps({"printed": printed}))
+written.replace(told)
 while not run.stopping:
     steps += 1
     run.log(steps, loss=1 / steps)

@@ -149,6 +149,7 @@ def _checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
         "sha256": checkpoint.sha256,
         "reason": checkpoint.reason,
         "metrics": checkpoint.metrics,
+        "abandoned": checkpoint.abandoned,
         "created_at": iso(checkpoint.created_at),
     }
 

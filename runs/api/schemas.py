@@ -135,7 +135,9 @@ class RunDetailOut(RunOut):
     ranks: int = Field(description="Processes that train together")
     start_paused: bool
     extra_epochs: int = Field(description="Epochs that were added by extend")
-    offers: list[str] = Field(description="Which of save_checkpoint, evaluate, extend and end_process may be asked")
+    offers: list[str] = Field(
+        description="Which of save_checkpoint, evaluate, extend, roll_back and end_process may be asked"
+    )
     restarts: int = Field(description="How often it may start again by itself after a fault")
     restarts_used: int
     usual_step_s: float | None
@@ -163,6 +165,7 @@ class EpochTold(Schema):
     step: int
     duration_s: float | None
     best: bool
+    abandoned: bool = Field(description="The run was rolled back to a step before it")
     values: dict[str, float | None]
     nonfinite: dict[str, str]
 
@@ -384,6 +387,7 @@ class CheckpointOut(Schema):
     size_bytes: int
     sha256: str
     metrics: dict[str, float | None]
+    abandoned: bool = Field(description="The run was rolled back to a step before it")
     created_at: datetime
 
 

@@ -1,14 +1,17 @@
-"""Forgetting checkpoints that are kept no longer."""
+"""Checkpoints that are kept no longer, and those that a roll back leaves behind with their epochs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from django.db import transaction
 
-from runs.models import Checkpoint
-from runs.protocol.events import CheckpointsRemoved
+from runs.models import Attempt, Checkpoint, EpochMetric
+from runs.protocol.events import BestEpoch, CheckpointsRemoved, RolledBack
 from runs.recording import feed
+
+BEST_METRICS = ("validation_accuracy", "validation_loss")
 
 
 def forget_checkpoints(run_id: int, attempt: int, removed: Sequence[Checkpoint]) -> None:
@@ -19,3 +22,48 @@ def forget_checkpoints(run_id: int, attempt: int, removed: Sequence[Checkpoint])
     with transaction.atomic():
         Checkpoint.objects.filter(pk__in=ids).delete()
         feed.append(run_id, CheckpointsRemoved(attempt=attempt, ids=ids))
+
+
+def roll_back(run_id: int, attempt: int, *, step: int, left: int, epoch: int) -> tuple[RolledBack, dict[str, Any]]:
+    """Abandon what a run recorded behind `step`; return the event that tells it, and what it changes of the run.
+
+    `epoch` is how many epochs are done there, `left` the step at which the training was. Call inside a transaction.
+    """
+    Checkpoint.objects.filter(run_id=run_id, step__gt=step).update(abandoned=True)
+    EpochMetric.objects.filter(run_id=run_id, step__gt=step).update(abandoned=True, best=False)
+    Attempt.objects.filter(run_id=run_id, number=attempt).update(last_step=step)
+    row = _best_epoch(run_id)
+    best = None
+    if row is not None:
+        EpochMetric.objects.filter(run_id=run_id, best=True).exclude(pk=row.pk).update(best=False)
+        EpochMetric.objects.filter(pk=row.pk).update(best=True)
+        name = best_metric_name(row.reported)
+        best = BestEpoch(
+            attempt=row.attempt, epoch=row.epoch, order=row.order, metric=row.reported.get(name), metric_name=name
+        )
+    event = RolledBack(attempt=attempt, step=step, left=left, epoch=epoch, best=best)
+    return event, {
+        "step": step,
+        "epoch": epoch,
+        "best_metric": best.metric if best else None,
+        "best_metric_name": best.metric_name if best else "",
+        "best_epoch": best.epoch if best else None,
+    }
+
+
+def _best_epoch(run_id: int) -> EpochMetric | None:
+    """Return the newest epoch that was the best when it was logged, of those that led to where the run is."""
+    resumed = [
+        (number, step)
+        for number, step in Attempt.objects.filter(run_id=run_id).values_list("number", "resumed_step")
+        if step is not None
+    ]
+    for row in EpochMetric.objects.filter(run_id=run_id, was_best=True, abandoned=False).order_by("-pk"):
+        if not any(number > row.attempt and row.step > step for number, step in resumed):
+            return row
+    return None
+
+
+def best_metric_name(values: Mapping[str, float | None]) -> str:
+    """Return which of an epoch's values its being the best is about: "" where there is none."""
+    return next((name for name in BEST_METRICS if name in values), next(iter(values), ""))

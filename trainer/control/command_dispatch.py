@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from contextlib import suppress
+from typing import Any
 from uuid import uuid4
 
 import msgspec
@@ -15,9 +16,10 @@ from django.db import transaction
 
 from runs.commands.record import record
 from runs.models import Command, CommandState
-from runs.protocol.commands import EndProcess, Request, RunCommand, SaveCheckpoint, Stop
+from runs.protocol.commands import EndProcess, Request, RollBack, RunCommand, SaveCheckpoint, Stop
 from runs.recording.lifecycle import (
     Lease,
+    complete_command,
     deliver_command,
     expire_commands,
     open_commands,
@@ -29,6 +31,7 @@ from steersman.agent.supervise.interrupts import Interrupts
 from steersman.files.mailbox import Mailbox
 from steersman.records.posted import PostedCommand
 from trainer.control.display import Display
+from trainer.control.resume_choice import NoSuchCheckpoint, to_roll_back_to
 
 logger = logging.getLogger(__name__)
 
@@ -115,8 +118,13 @@ class CommandDispatch:
                 continue
             # Marked first: what was withdrawn at this moment must not reach the worker. One that was marked but not
             # posted, because this process was killed between the two, is posted by whoever comes next.
+            try:
+                arguments = _arguments_of(command)
+            except NoSuchCheckpoint as error:
+                complete_command(command, CommandState.REFUSED, outcome=str(error))
+                continue
             if deliver_command(self._lease, command) and not posted:
-                self._post(as_posted(command))
+                self._post(as_posted(command, arguments))
 
     def _post(self, command: PostedCommand) -> None:
         self._mailbox.post(command)
@@ -145,13 +153,32 @@ class CommandDispatch:
         self._unrecorded.append((request, author))
 
 
-def as_posted(command: Command) -> PostedCommand:
-    """Return a command as the mailbox carries it."""
+def _arguments_of(command: Command) -> dict[str, Any]:
+    """Return what a training is told of a command: of a roll back also which checkpoint it is.
+
+    Raises `NoSuchCheckpoint`.
+    """
+    given: dict[str, Any] = command.arguments
+    if command.kind != RollBack.kind:
+        return given
+    checkpoint = to_roll_back_to(command.run, given["checkpoint"])
+    return given | {
+        "checkpoint": checkpoint.name,
+        "path": checkpoint.path,
+        "sha256": checkpoint.sha256,
+        "step": checkpoint.step,
+        "epoch": checkpoint.epoch,
+        "has_manifest": checkpoint.has_manifest,
+    }
+
+
+def as_posted(command: Command, arguments: dict[str, Any] | None = None) -> PostedCommand:
+    """Return a command as the mailbox carries it, with other `arguments` where these are given."""
     left_s = seconds_left(command)
     return PostedCommand(
         id=str(command.pk),
         command=command.kind,
-        arguments=command.arguments,
+        arguments=command.arguments if arguments is None else arguments,
         author=command.author_name,
         at_step=command.at_step,
         at_epoch=command.at_epoch,

@@ -12,7 +12,7 @@ from runs.protocol.nonfinite import split_nonfinite
 from runs.series.float32 import with_few_digits
 from runs.series.laps import StepOrder
 from steersman.agent.machine.redactor import Redactor
-from steersman.records.kinds import PointRecord
+from steersman.records.kinds import OutcomeRecord, PointRecord
 from steersman.records.record import Record
 
 # One event holds at most this many steps and numbers, so that a backlog becomes frames of a bearable size: one that is
@@ -50,7 +50,14 @@ def points(records: Iterable[Record], stored: SeriesNames, order: StepOrder) -> 
         if isinstance(record, PointRecord):
             names = tuple(record.values)
             groups.setdefault((names, order.laps(stored.stored(names), record.step)), []).append(record)
+        elif rolls_back(record):
+            order.begin_lap()
     return groups
+
+
+def rolls_back(record: Record) -> bool:
+    """Tell whether a record says that the training was rolled back: what follows is a lap of its own."""
+    return isinstance(record, OutcomeRecord) and record.to_step is not None
 
 
 def newest_points(records: Iterable[Record]) -> list[PointRecord]:
@@ -73,10 +80,11 @@ def metrics_events(attempt: int, records: Sequence[Record], stored: SeriesNames,
 
     `order` has where the series are before them, and behind them afterwards.
     """
+    groups = points(records, stored, order)
     last = last_point(records)
     if last is None:
         return
-    for blocks in _blocks_of(points(records, stored, order), stored):
+    for blocks in _blocks_of(groups, stored):
         yield Metrics(attempt=attempt, step=last.step, last_point_at=iso(time_of(last)), blocks=blocks)
 
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from django.db.models import F
+from django.db.models import F, Q
 
 from runs.models import OF_CODE, Attempt, Checkpoint, Command, CommandState, EpochMetric, Run
 from runs.protocol.commands import Extend
@@ -29,7 +29,7 @@ from runs.protocol.events import (
 )
 from runs.protocol.nonfinite import name_nonfinite
 from runs.recording import alerts
-from runs.recording.checkpoints import forget_checkpoints
+from runs.recording.checkpoints import best_metric_name, forget_checkpoints, roll_back
 from runs.recording.lifecycle import Lease, complete_command, correct_effect, note_pause
 from runs.recording.status import announce_status
 from steersman.agent.machine.nvml import GpuDescription
@@ -58,7 +58,6 @@ from steersman.records.record import Record
 from steersman.spec import ValueSpec
 from trainer.ingest.own_parameters import store_parameters
 
-BEST_METRICS = ("validation_accuracy", "validation_loss")
 # Told once in an attempt: a loop over folds would say it at each epoch.
 LOGGED_AGAIN = (
     "Epoch {epoch} was logged again. Its newest values count, earlier ones are kept and shown as earlier lines. Where "
@@ -85,7 +84,7 @@ class RecordStore:
                 self._store_environment(record)
                 return [EnvironmentRecorded(attempt=self._lease.number)]
             case OutcomeRecord():
-                self._store_outcome(record)
+                return self._store_outcome(record, fields)
             case StateRecord():
                 note_pause(self._lease, record.state == "paused")
             case KnobsRecord():
@@ -216,7 +215,7 @@ class RecordStore:
         of_attempt = EpochMetric.objects.filter(run_id=self._lease.run_id, attempt=self._lease.number)
         before = of_attempt.filter(epoch=epoch).order_by("-order").values_list("order", flat=True).first()
         order = 0 if before is None else before + 1
-        is_first_repeat = order > 0 and not of_attempt.filter(order__gt=0).exists()
+        is_first_repeat = order > 0 and not of_attempt.filter(Q(order__gt=0) | Q(epoch=epoch, abandoned=True)).exists()
         row = EpochMetric.objects.create(
             run_id=self._lease.run_id,
             attempt=self._lease.number,
@@ -225,6 +224,7 @@ class RecordStore:
             step=record.step,
             duration_s=record.duration_s,
             best=record.best,
+            was_best=record.best,
             extra={name: value for name, value in values.items() if name not in EpochMetric.COLUMNS},
             nonfinite=nonfinite,
             at=datetime.fromtimestamp(record.time, UTC),
@@ -251,7 +251,21 @@ class RecordStore:
             return [done, self.line(LOGGED_AGAIN.format(epoch=epoch), "warning")]
         return [done]
 
-    def _store_outcome(self, record: OutcomeRecord) -> None:
+    def _store_outcome(self, record: OutcomeRecord, fields: dict[str, Any]) -> list[Event]:
+        self._settle(record)
+        if record.to_step is None:
+            return []
+        event, changed = roll_back(
+            self._lease.run_id,
+            self._lease.number,
+            step=record.to_step,
+            left=record.step,
+            epoch=record.to_epoch or 0,
+        )
+        fields.update(changed)
+        return [event]
+
+    def _settle(self, record: OutcomeRecord) -> None:
         if record.id is None:
             return
         command = Command.objects.filter(pk=record.id, run_id=self._lease.run_id).first()
@@ -311,11 +325,6 @@ class RecordStore:
         places = [(row, self._folder / Path(row.path).relative_to(below)) for row in own.order_by("pk")]
         removed = [row for row, place in places if not (is_whole(place) if row.has_manifest else place.exists())]
         forget_checkpoints(self._lease.run_id, self._lease.number, removed)
-
-
-def best_metric_name(values: Mapping[str, float | None]) -> str:
-    """Return which of an epoch's values its being the best is about: "" where there is none."""
-    return next((name for name in BEST_METRICS if name in values), next(iter(values), ""))
 
 
 def _split(reported: Mapping[str, float]) -> tuple[dict[str, float | None], dict[str, str]]:

@@ -28,7 +28,14 @@ from runs.series.laps import StepOrder, places_of
 from steersman.agent.journals.merged import JournalsRead
 from steersman.agent.machine.nvml import GpuDescription
 from steersman.agent.machine.redactor import Redactor
-from steersman.records.kinds import EndRecord, EnvironmentRecord, EpochRecord, PlanRecord, PointRecord
+from steersman.records.kinds import (
+    EndRecord,
+    EnvironmentRecord,
+    EpochRecord,
+    OutcomeRecord,
+    PlanRecord,
+    PointRecord,
+)
 from steersman.records.record import Record
 from trainer.ingest.partial_store import (
     QUARANTINE_FILE,
@@ -39,7 +46,14 @@ from trainer.ingest.partial_store import (
     put_into_quarantine,
     store_apart,
 )
-from trainer.ingest.point_events import SeriesNames, last_point, metrics_events, newest_points, time_of
+from trainer.ingest.point_events import (
+    SeriesNames,
+    last_point,
+    metrics_events,
+    newest_points,
+    rolls_back,
+    time_of,
+)
 from trainer.ingest.record_kinds import RecordStore, merge_environments
 from trainer.ingest.store_timing import StoreTiming
 from trainer.ingest.ticks import Tick
@@ -148,7 +162,10 @@ class Ingest:
         """Store what a tick, or a part of one, holds."""
         records = tick.read.records if tick.read else []
         order = self._order_before(records)
+        first_lap = order.first_lap
         metrics: list[Metrics | SystemSampled] = [*metrics_events(self.lease.number, records, self._names, order)]
+        if order.first_lap != first_lap:
+            Attempt.objects.filter(pk=self.lease.attempt_id).update(first_lap=order.first_lap)
         events: list[Event] = [*metrics, *tick.events]
         events += [self._records.line(remark, "warning") for remark in order.remarks]
         fields: dict[str, Any] = {}
@@ -169,6 +186,11 @@ class Ingest:
         events += self._console_events(tick)
         if metrics:
             storage.update_latest(self.lease.run_id, metrics)
+        place = _step_after(records)
+        if "step" in fields and place is not None:
+            # Points behind a roll back count more than it.
+            fields["step"] = place
+            Attempt.objects.filter(pk=self.lease.attempt_id).update(last_step=place)
         if fields:
             Run.objects.filter(pk=self.lease.run_id).update(**fields)
         if events:
@@ -178,8 +200,9 @@ class Ingest:
 
     def _order_before(self, records: Iterable[Record]) -> StepOrder:
         """Return where the series are before `records`: a copy, since what is refused is stored again in parts."""
-        if self._order is None and any(isinstance(record, PointRecord) for record in records):
-            self._order = StepOrder(places_of(self.lease.run_id, self.lease.number))
+        if self._order is None and any(isinstance(record, PointRecord) or rolls_back(record) for record in records):
+            first_lap = Attempt.objects.values_list("first_lap", flat=True).get(pk=self.lease.attempt_id)
+            self._order = StepOrder(places_of(self.lease.run_id, self.lease.number), first_lap)
         return self._order.copy() if self._order is not None else StepOrder()
 
     def _store_position(self, read: JournalsRead) -> None:
@@ -226,9 +249,9 @@ class Ingest:
         # Of points of the same names the newest tells all.
         for point in newest_points(held):
             progress.latest.update(point.values)
-        last = last_point(held)
-        if last is not None:
-            progress.step = last.step
+        place = _step_after(held)
+        if place is not None:
+            progress.step = place
         for record in held:
             match record:
                 case EpochRecord():
@@ -250,3 +273,13 @@ def _without(records: Sequence[Record], aside: Sequence[Record]) -> Iterable[Rec
 def _progress_fields(records: Sequence[Record]) -> dict[str, Any]:
     last = last_point(records)
     return {} if last is None else {"step": last.step, "last_point_at": time_of(last)}
+
+
+def _step_after(records: Sequence[Record]) -> int | None:
+    """Return at which step a training was rolled back or logged last; None where it did neither."""
+    for record in reversed(records):
+        if isinstance(record, PointRecord):
+            return record.step
+        if isinstance(record, OutcomeRecord) and record.to_step is not None:
+            return record.to_step
+    return None

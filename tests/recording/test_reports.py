@@ -12,7 +12,7 @@ from django.db import OperationalError, connection, transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runs.models import Attempt, JournalOffset, Project, Run, StoredEvent
+from runs.models import Attempt, Checkpoint, JournalOffset, Project, Run, StoredEvent
 from runs.recording.lifecycle import Holder, Lease, open_attempt
 from runs.recording.record_side import continuing
 from runs.recording.record_side.continuing import NotContinued, Superseded
@@ -23,7 +23,7 @@ from steersman.agent.reporting.reporter import Reporter, StoredProgress
 from steersman.agent.reporting.ticks import Tick
 from steersman.files.journal import JournalWriter
 from steersman.messages.reports import Position
-from steersman.records.kinds import NoteRecord, OutcomeRecord
+from steersman.records.kinds import CheckpointRecord, NoteRecord, OutcomeRecord
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -210,6 +210,19 @@ def test_a_roll_back_that_comes_last_is_where_the_training_is(lease, tmp_path):
     ingest.store(Tick(read=Journals(tmp_path, attached.positions, attached.last_steps).read()))
     (block,) = json.loads(StoredEvent.objects.filter(kind="metrics", run_id=lease.run_id).latest("seq").frame)["blocks"]
     assert (block["steps"], block["laps"]) == ([3], {"loss": 1})
+
+
+def test_a_checkpoint_that_is_saved_again_in_its_place_after_a_roll_back_counts_again(lease, tmp_path):
+    saved = {"path": "files/own.pt", "name": "own", "reason": "last", "size_bytes": 1, "sha256": "0" * 64}
+    back = OutcomeRecord(step=2, id=None, command="roll_back", state="applied", to_step=1, to_epoch=0)
+    ingest = supervisor_of(lease, tmp_path)
+    ingest.attach()
+    for records, abandoned in (
+        ([CheckpointRecord(step=2, epoch=0, has_manifest=False, metrics={}, **saved), back], True),
+        ([CheckpointRecord(step=2, epoch=0, has_manifest=False, metrics={}, **saved)], False),
+    ):
+        ingest.store(Tick(read=JournalsRead(records)))
+        assert Checkpoint.objects.get(run_id=lease.run_id).abandoned is abandoned
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -293,6 +293,8 @@ class RecordStore:
                 "reason": record.reason,
                 "metrics": metrics,
                 "has_manifest": record.has_manifest,
+                # A script may save in the same place again what a roll back had left.
+                "abandoned": False,
                 "created_at": datetime.fromtimestamp(record.time, UTC),
             },
         )

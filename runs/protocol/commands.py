@@ -158,11 +158,11 @@ class Extend(RunCommand, frozen=True, kw_only=True):
 
 
 class RollBack(RunCommand, frozen=True, kw_only=True):
-    """Go on from a checkpoint, in the same process; `knob` is changed at once, to `value` or by `factor`."""
+    """Continue from a checkpoint, in the same process; `knob` is changed at once, to `value` or by `factor`."""
 
     kind: ClassVar[str] = gettext_noop("roll_back")
     help: ClassVar[str] = gettext_noop(
-        "Go on from a checkpoint without a restart, with the knobs as they were then or as they are now."
+        "Continue from a checkpoint without a restart, with the knobs as they were then or as they are now."
     )
     # Which checkpoint is the newest is told at once.
     can_be_scheduled: ClassVar[bool] = False

@@ -97,7 +97,8 @@ def test_why_a_checkpoint_was_not_saved_is_not_what_interrupted_the_training(run
         except BaseException:
             assert run.save_checkpoint("last", {"step": 1}) is None
     texts = [record.text for record in records(tmp_path, NoteRecord)]
-    assert texts == ["The checkpoint last at step 0 could not be saved: torch is to write it: import torch first."] * 2
+    told = "The checkpoint last at step 0 could not be saved: writing it requires torch: import torch first."
+    assert texts == [told] * 2
 
 
 def test_a_full_disk_leaves_a_note_and_nothing_half(run, tmp_path, monkeypatch):

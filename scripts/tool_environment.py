@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import subprocess
 import sys
@@ -18,10 +19,19 @@ def make_environment(folder: Path, requirements: Path, target: str) -> Path:
     `target` is what to run again, such as `make docs`. Raises `NotInstalled`.
     """
     python = folder / "bin" / "python"
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder.parent / f"{folder.name}.lock", "w") as lock:
+        # Two targets, or tests, that start at the same time would install into the same files.
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+        _install(folder, python, requirements, target)
+    return python
+
+
+def _install(folder: Path, python: Path, requirements: Path, target: str) -> None:
     # A copy of the requirements that the environment holds, written once they are all installed.
     installed = folder / "installed.txt"
     if installed.exists() and installed.read_text() == requirements.read_text():
-        return python
+        return
     print(f"Installing {requirements.name} into {folder}.", flush=True)
     try:
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
@@ -33,4 +43,3 @@ def make_environment(folder: Path, requirements: Path, target: str) -> Path:
             f"Check the network and the setting of pip's index, and run `{target}` again."
         ) from error
     shutil.copy(requirements, installed)
-    return python

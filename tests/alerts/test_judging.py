@@ -221,7 +221,7 @@ def test_a_slow_detector_delays_nobody_and_costs_the_oldest_points(
     for step in range(2, 102):
         thread.take(losses(float(step), first=step))
     (line,) = thread.take_lines()
-    assert "left out" in line.text
+    assert "skipped" in line.text
     assert thread.dropped_values == 90
     go_on.set()
     thread.finish()

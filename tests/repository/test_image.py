@@ -17,6 +17,8 @@ from tests import image_check, layout
 from tests.image import buildah
 from tests.support.stack import ROOT, last_json
 
+# The packages of the client are in an image only if `make client` ran before.
+MADE_BEFORE_A_BUILD = "build/client/packages"
 # Folders of the repository that no image needs; a new one is either listed here or let in by .dockerignore.
 NOT_IN_IMAGES = {*layout.TEST_FOLDERS, "docs"}
 
@@ -38,6 +40,9 @@ def copy_context(target: Path) -> None:
 
     target.mkdir()
     for name in (line[1:] for line in lines if line.startswith("!")):
+        if name == MADE_BEFORE_A_BUILD and not (ROOT / name).exists():
+            continue
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, target / name, ignore=ignored)
         else:

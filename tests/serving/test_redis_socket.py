@@ -109,7 +109,7 @@ def test_it_is_looked_at_again_when_a_connection_is_made_again(data: Path):
             with contextlib.suppress(redis.ConnectionError):
                 # The connection of before, which is found to be broken.
                 await over.group_send("run.1", {"type": "run.event"})
-            with pytest.raises(redis.ConnectionError, match=f"a process of user {NOBODY} answers"):
+            with pytest.raises(redis.ConnectionError, match=f"a process of user {NOBODY} listens"):
                 await over.group_send("run.1", {"type": "run.event"})
 
     try:

@@ -140,7 +140,7 @@ def test_without_a_provider_there_are_no_pages(db: None) -> None:
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        ({"ISSUER": "https://id.example.org"}, "give STEERSMAN_OIDC_CLIENT_ID, STEERSMAN_OIDC_CLIENT_SECRET too"),
+        ({"ISSUER": "https://id.example.org"}, "set STEERSMAN_OIDC_CLIENT_ID, STEERSMAN_OIDC_CLIENT_SECRET too"),
         ({"ROLES": "a=b:owner"}, "STEERSMAN_OIDC_ISSUER, STEERSMAN_OIDC_CLIENT_ID"),
         ({"ISSUER": "http://id.example.org", "CLIENT_ID": "a", "CLIENT_SECRET": "b"}, "give its https:// address"),
         (

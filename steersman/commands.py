@@ -7,15 +7,22 @@ one outcome, written to the journal. Does not import Django or torch.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 from steersman.kinds import SpecError, Value
 from steersman.knobs import CONTRADICTED, Knob, Knobs, is_other
 from steersman.marked_text import gettext_noop
 from steersman.records.kinds import LONGEST_REMARK, OutcomeState, State
-from steersman.records.posted import CancelArguments, PostedCommand, SetKnobArguments, StopArguments
+from steersman.records.posted import (
+    CancelArguments,
+    PostedCommand,
+    RollBackArguments,
+    SetKnobArguments,
+    StopArguments,
+)
 from steersman.records.typed_json import Json, Malformed, from_fields
 from steersman.values import as_text, first_line, shown
 
@@ -31,6 +38,10 @@ UNHANDLED = {
         'This training cannot evaluate on command: its script registers no run.on("evaluate", …).'
     ),
     "extend": gettext_noop('This training cannot be extended: its script registers no run.on("extend", …).'),
+    "roll_back": gettext_noop(
+        "This training cannot be rolled back yet: it has saved no objects by run.save_checkpoint(), and its script "
+        'registers no run.on("roll_back", …).'
+    ),
 }
 
 # Among several ranks one clock, the leader's, tells when a command that waits has expired.
@@ -50,6 +61,8 @@ class OutcomeRecorder(Protocol):
     def record_state(self, state: State) -> None: ...
     def record_knobs(self) -> None: ...
     def record_effect(self, command_id: str, effective: object) -> None: ...
+    def checkpoint_of(self, arguments: RollBackArguments) -> tuple[Path, Mapping[str, Mapping[str, Any]]]: ...
+    def go_on_from(self, step: int, epoch: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +73,10 @@ class Done:
     new: object = None
     effective: object = None
     remark: str = ""
+    # Puts all back as it was, where another rank cannot do the same.
+    undo: Callable[[], None] | None = None
+    # Where the training goes on from, if it was rolled back: steps and whole epochs done.
+    goes_on_from: tuple[int, int] | None = None
 
 
 # How long one waits for the step after a change, where the training does not say its steps.
@@ -106,7 +123,6 @@ class Control:
         self._leads = leads
         self._agree = agree
         self._forbid = forbid
-        self._undo: Callable[[], None] | None = None
         self._outcomes = outcomes
         self._handlers: dict[str, Handler] = {}
         self._scheduled: list[PostedCommand] = []
@@ -120,6 +136,7 @@ class Control:
             "set_knob": self._set_knob,
             "note": self._note,
             "cancel": self._cancel,
+            "roll_back": self._roll_back,
         }
 
     @property
@@ -205,7 +222,6 @@ class Control:
         if self._has_expired(command):
             self.expire(command)
             return
-        self._undo = None
         done, problem = Done(), ""
         try:
             if passed:
@@ -220,9 +236,11 @@ class Control:
         if not refusal:
             self._record(command, "applied", done, self.ranks)
             self._remember_effect(command, done)
+            if done.goes_on_from is not None:
+                self._go_on_from(*done.goes_on_from)
             return
-        if self._undo is not None and not problem:
-            self._undo()
+        if done.undo is not None and not problem:
+            done.undo()
         self._record(command, "refused", Done(remark=refusal))
 
     def _passed(self, command: PostedCommand) -> str:
@@ -290,8 +308,58 @@ class Control:
             value=arguments.value, factor=arguments.factor, group=arguments.group, expect=command.expected_value
         )
         self._outcomes.record_knobs()
-        self._undo = lambda: self._put_back(knob, before)
-        return Done(old=change.old, new=change.new, effective=change.effective)
+        return Done(
+            old=change.old,
+            new=change.new,
+            effective=change.effective,
+            undo=lambda: self._put_back(knob, before),
+        )
+
+    def _roll_back(self, command: PostedCommand) -> Done:
+        """Put the objects of a checkpoint back, then the knobs as asked. What fails leaves all as it was."""
+        arguments = from_fields(RollBackArguments, command.arguments)
+        handler = self._handlers.get("roll_back")
+        # All ranks vote equally often, whatever is wrong on one of them.
+        if problem := self._agree("" if handler is not None else UNHANDLED["roll_back"]):
+            raise Refusal(problem)
+        assert handler is not None
+        folder, saved_knobs = self._outcomes.checkpoint_of(arguments)
+        before = {knob.spec.name: knob.values for knob in self.knobs}
+        result = handler(command.arguments | {"folder": str(folder)})
+        undo = result.undo if isinstance(result, Done) else None
+
+        def put_back() -> None:
+            if undo is not None:
+                undo()
+            for knob in self.knobs:
+                knob.restore(before[knob.spec.name])
+            self._outcomes.record_knobs()
+
+        old: dict[str, object] = {"step": self._step}
+        new: dict[str, object] = {"step": arguments.step}
+        try:
+            for knob in self.knobs:
+                wanted = (before if arguments.keep_knobs else saved_knobs).get(knob.spec.name)
+                if wanted is not None and (refused := knob.restore(wanted)):
+                    raise next(iter(refused.values()))
+            if arguments.knob:
+                changed = self.knobs.named(arguments.knob).change(
+                    value=arguments.value, factor=arguments.factor, group=arguments.group
+                )
+                old[arguments.knob], new[arguments.knob] = changed.old, changed.new
+        except BaseException:
+            put_back()
+            raise
+        self._outcomes.record_knobs()
+        present = {knob.spec.name: knob.values for knob in self.knobs}
+        told = result.goes_on_from if isinstance(result, Done) else None
+        goes_on_from = told or (arguments.step, arguments.epoch)
+        return Done(old=old, new=new, effective=present, undo=put_back, goes_on_from=goes_on_from)
+
+    def _go_on_from(self, step: int, epoch: int) -> None:
+        self._told_effects = []
+        self._step, self._epoch = step, epoch
+        self._outcomes.go_on_from(step, epoch)
 
     def _remember_effect(self, command: PostedCommand, done: Done) -> None:
         """Remember what a change of a knob told to be in effect; a later change of the same groups takes its place."""

@@ -17,11 +17,13 @@ from typing import Any
 
 from steersman import values
 from steersman.checkpoints.kept import CHECKPOINTS, KeptCheckpoints
+from steersman.checkpoints.putting_back import can_be_put_back, put_back, verified
 from steersman.checkpoints.saved import SavedCheckpoint, resumed_checkpoint
 from steersman.checkpoints.saving import as_reason, innermost, states_of, write_checkpoint
-from steersman.commands import Control, Done, Handler
+from steersman.commands import Control, Done, Handler, Refusal
 from steersman.exit_codes import EXIT_FENCED
-from steersman.files.attempt import files_of, number_of
+from steersman.files.attempt import files_of, number_of, run_folder_of
+from steersman.files.checkpoint import Damaged
 from steersman.files.journal import JournalWriter
 from steersman.files.locks import HeldLock
 from steersman.files.mailbox import Inbox, Mailbox, NullMailbox
@@ -40,7 +42,8 @@ from steersman.records.kinds import (
     State,
     StateRecord,
 )
-from steersman.records.posted import PostedCommand
+from steersman.records.posted import PostedCommand, RollBackArguments
+from steersman.records.typed_json import Json, from_fields
 from steersman.silence import OrphanWatch
 from steersman.surroundings.environment import own_environment
 from steersman.surroundings.source import LARGEST_PATCH_BYTES, git_revision, uncommitted_changes
@@ -63,6 +66,8 @@ CLOCK_EVERY = 128
 CLOCK_EVERY_S = 0.25
 # How often the values in effect of knobs are read again.
 EFFECTS_EVERY_S = 1.0
+# To verify a checkpoint and to read it, which hashes all its files.
+READING_MAY_TAKE_S = 600.0
 PAUSE_POLL_S = 0.01
 # Never what the mailbox counts: makes the next step boundary look.
 ATTENTION = -1
@@ -106,6 +111,8 @@ class Run(KnobbedRecorder):
         self._directory: Path | None = None
         self._kept: KeptCheckpoints | None = None
         self._newest: SavedCheckpoint | None = None
+        # What `save_checkpoint` was given last: a roll back puts it back where the script has no handler of its own.
+        self._saved_objects: dict[str, Any] = {}
         self._posted = self._mailbox.posted
         # What the mailbox counted when it was last looked at; ATTENTION where the next step boundary must look.
         self._seen = ATTENTION
@@ -291,7 +298,10 @@ class Run(KnobbedRecorder):
             states = states_of(objects)
             if self.folder is not None and self.rank == 0:
                 self._kept = self._kept or KeptCheckpoints(self, self.folder / CHECKPOINTS)
-                saved, size = write_checkpoint(self._kept, states, name=shown, step=at, epoch=of_epoch, metrics=numbers)
+                saved, size = write_checkpoint(
+                    self._kept, states, name=shown, step=at, epoch=of_epoch, metrics=numbers, knobs=self.knobs
+                )
+            self._can_be_rolled_back_by(dict(objects))
         except Exception as error:  # of the disk, and of what the objects' own methods do
             problem = f"The checkpoint {shown} at step {at} could not be saved: {innermost(error, handled)}."
             self.note(problem, level="error")
@@ -306,18 +316,50 @@ class Run(KnobbedRecorder):
             )  # fmt: skip
         return saved
 
+    def _can_be_rolled_back_by(self, objects: dict[str, Any]) -> None:
+        self._saved_objects = objects
+        if self.supervised and "roll_back" not in self._control.handled and can_be_put_back(objects):
+            self.on("roll_back", self._put_back)
+
+    def _put_back(self, arguments: dict[str, Json]) -> Done:
+        wanted = from_fields(RollBackArguments, arguments)
+        try:
+            undo = put_back(self._saved_objects, Path(str(arguments["folder"])), wanted, self.agree)
+        except Damaged as error:
+            raise Refusal(str(error)) from None
+        return Done(undo=undo)
+
+    def checkpoint_of(self, arguments: RollBackArguments) -> tuple[Path, Mapping[str, Mapping[str, Any]]]:
+        """Return folder and knobs of a checkpoint that all ranks found to be what it was. Raises `Refusal`."""
+        folder = run_folder_of(self._place or Path()) / arguments.path
+        manifest, problem = None, ""
+        self.expect_quiet(READING_MAY_TAKE_S)
+        try:
+            manifest = verified(folder, arguments)
+        except Damaged as error:
+            problem = str(error)
+        if problem := self.agree(problem):
+            raise Refusal(problem)
+        return folder, manifest.knobs if manifest is not None else {}
+
+    def go_on_from(self, step: int, epoch: int) -> None:
+        """Count on from a step that the training was rolled back to."""
+        self.step = self._last_whole_step = step
+        self._epoch = epoch
+
     def on(self, kind: str, handler: Handler) -> None:
-        """Say how this training does "save_checkpoint", "evaluate" or "extend": `handler(arguments)` is called between
-        two steps. What it raises refuses the command, and the training continues. A command without a handler is not
-        offered."""
+        """Say how this training does "save_checkpoint", "evaluate", "extend" or "roll_back": `handler(arguments)` is
+        called between two steps. What it raises refuses the command, and the training continues. A command without a
+        handler is not offered; a script that saves objects by `save_checkpoint` needs none to be rolled back."""
         self._control.on(kind, handler)
         self._write(HandlersRecord.of(self._control.handled, step=self._step))
 
     def record_outcome(self, command: PostedCommand, state: OutcomeState, done: Done, ranks: int | None = None) -> None:
         """Record what became of a command."""
+        to_step, to_epoch = done.goes_on_from or (None, None)
         record = OutcomeRecord.of(
             command.id, command.command, state, step=self._step, old=done.old, new=done.new, effective=done.effective,
-            remark=done.remark, ranks=ranks,
+            remark=done.remark, ranks=ranks, to_step=to_step, to_epoch=to_epoch,
         )  # fmt: skip
         self._write(record)
         self._mailbox.tell_outcome()

@@ -136,7 +136,7 @@ class RunDetailOut(RunOut):
     start_paused: bool
     extra_epochs: int = Field(description="Epochs that were added by extend")
     offers: list[str] = Field(
-        description="Which of save_checkpoint, evaluate, extend and end_process the training accepts"
+        description="Which of save_checkpoint, evaluate, extend, roll_back and end_process the training accepts"
     )
     restarts: int = Field(description="How often it may restart automatically after a failure")
     restarts_used: int
@@ -165,6 +165,7 @@ class EpochTold(Schema):
     step: int
     duration_s: float | None
     best: bool
+    abandoned: bool = Field(description="The run was rolled back to a step before it")
     values: dict[str, float | None]
     nonfinite: dict[str, str]
 
@@ -389,6 +390,7 @@ class CheckpointOut(Schema):
     sha256: str
     metrics: dict[str, float | None]
     keep: bool = Field(description="Marked by a person: no rule removes it once the run has ended")
+    abandoned: bool = Field(description="The run was rolled back to a step before it")
     created_at: datetime
 
 

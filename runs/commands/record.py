@@ -23,6 +23,7 @@ from runs.protocol.commands import (
     Note,
     OfQueue,
     Request,
+    RollBack,
     RunCommand,
     SetKnob,
     SetPriority,
@@ -174,8 +175,8 @@ def _may_become(run: Run, expected_state: str) -> bool:
 def _in_types_of_knob(run: Run, request: Request) -> Request:
     """Return a request with the values that its texts stand for, such as true for yes, where the knob is known."""
     command = request.command
-    spec = run.knob_specs.get(command.knob) if isinstance(command, SetKnob) else None
-    if spec is None or not isinstance(command, SetKnob):
+    spec = run.knob_specs.get(command.knob) if isinstance(command, (SetKnob, RollBack)) else None
+    if spec is None or not isinstance(command, (SetKnob, RollBack)):
         return request
     return msgspec.structs.replace(
         request,
@@ -194,7 +195,7 @@ def _typed(spec: ValueSpec, given: KnobValue | None) -> KnobValue | None:
 def knob_refusal(run: Run, command: RunCommand) -> SpecError | None:
     """Check a knob against what the training declared; the training checks again what it applies."""
     specs = run.knob_specs
-    if not specs or not isinstance(command, SetKnob):
+    if not specs or not isinstance(command, (SetKnob, RollBack)) or not command.knob:
         return None  # the training may not have said yet what it has
     try:
         if command.knob not in specs:

@@ -14,7 +14,17 @@ import msgspec
 from runs.commands.record import record
 from runs.models import Attempt, Command, CommandState, Run, RunState, StoredEvent
 from runs.protocol.causes import OfReplay
-from runs.protocol.commands import COMMANDS, Evaluate, Extend, Note, Request, SaveCheckpoint, SetKnob, parse_command
+from runs.protocol.commands import (
+    COMMANDS,
+    Evaluate,
+    Extend,
+    Note,
+    Request,
+    RollBack,
+    SaveCheckpoint,
+    SetKnob,
+    parse_command,
+)
 
 # What shapes the curve, or is pinned to it. A pause changes nothing, and where a run ends is for the new one to say.
 REPLAYED = (SetKnob.kind, Extend.kind, Evaluate.kind, SaveCheckpoint.kind, Note.kind)
@@ -52,6 +62,8 @@ def replay(old: Run, new: Run, *, author_id: int | None, author_name: str) -> li
         raise CannotReplay(
             f"Run {new.pk} is {new.state}: start it paused (create_run --start-paused), replay, then resume it."
         )
+    if old.commands.filter(kind=RollBack.kind, state=CommandState.APPLIED).exists():
+        raise CannotReplay(f"Run {old.pk} was rolled back. A replay cannot repeat that: clone the run instead.")
     first = min((command.step or 0 for command in found if command.kind != Extend.kind), default=new.step)
     if new.step > first or (first == 0 and new.state != RunState.PAUSED):
         raise CannotReplay(

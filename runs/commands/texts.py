@@ -9,7 +9,7 @@ from typing import Any
 from runs.commands.legal_states import help_of, legal_states, not_offered
 from runs.models import Command, CommandState, Run
 from runs.protocol.argument_text import takes
-from runs.protocol.commands import COMMANDS, RunCommand
+from runs.protocol.commands import COMMANDS, RollBack, RunCommand
 from steersman.spec import ValueSpec
 
 NO_KNOBS = "none yet: the training tells what it has when it starts"
@@ -62,7 +62,7 @@ def outcome_in_words(command: Command) -> str:
         words += f" by {command.ranks} ranks" if (command.ranks or 1) > 1 else ""
         if command.new_value is not None:
             words += f": {_short(command.old_value)} → {_short(command.new_value)}"
-        if command.effective_value is not None:
+        if command.effective_value is not None and command.kind != RollBack.kind:
             words += f" (in effect {_short(command.effective_value)})"
     elif command.state in (CommandState.SENT, CommandState.DELIVERED) and command.at_step is not None:
         words += f", to take effect at step {command.at_step}"

@@ -66,8 +66,6 @@ def latest_values(run: Run) -> dict[str, dict[str, Any]]:
 
 def epoch_as_wire(epoch: EpochMetric) -> dict[str, Any]:
     """Return what `runs.protocol.events.EpochDone` tells of the epoch of this row."""
-    columns = {name: getattr(epoch, name) for name in EpochMetric.COLUMNS}
-    reported = {name: value for name, value in columns.items() if value is not None or name in epoch.nonfinite}
     return {
         "attempt": epoch.attempt,
         "epoch": epoch.epoch,
@@ -75,6 +73,7 @@ def epoch_as_wire(epoch: EpochMetric) -> dict[str, Any]:
         "step": epoch.step,
         "duration_s": epoch.duration_s,
         "best": epoch.best,
-        "values": reported | epoch.extra,
+        "abandoned": epoch.abandoned,
+        "values": epoch.reported,
         "nonfinite": epoch.nonfinite,
     }

@@ -709,6 +709,8 @@ class Migration(migrations.Migration):
                 ("extra", models.JSONField(default=dict, verbose_name="other values")),
                 ("nonfinite", models.JSONField(default=dict, verbose_name="not finite")),
                 ("best", models.BooleanField(default=False, verbose_name="best")),
+                ("was_best", models.BooleanField(default=False, editable=False)),
+                ("abandoned", models.BooleanField(default=False, editable=False, verbose_name="abandoned")),
                 ("at", models.DateTimeField(verbose_name="at")),
                 (
                     "run",
@@ -847,6 +849,7 @@ class Migration(migrations.Migration):
                 ("metrics", models.JSONField(blank=True, default=dict, verbose_name="metrics")),
                 ("keep", models.BooleanField(default=False, verbose_name="keep")),
                 ("has_manifest", models.BooleanField(default=True, editable=False)),
+                ("abandoned", models.BooleanField(default=False, editable=False, verbose_name="abandoned")),
                 ("created_at", models.DateTimeField(verbose_name="created at")),
                 (
                     "run",
@@ -893,6 +896,7 @@ class Migration(migrations.Migration):
                 ("set_aside_records", models.PositiveBigIntegerField(default=0, verbose_name="records set aside")),
                 ("alerts_left_out", models.PositiveBigIntegerField(default=0, verbose_name="alerts left out")),
                 ("goals", models.JSONField(default=dict)),
+                ("first_lap", models.PositiveIntegerField(default=0, editable=False)),
                 (
                     "resumed_from",
                     models.ForeignKey(

@@ -33,7 +33,10 @@ class JournalOffset(models.Model):
 
 class EpochQuerySet(models.QuerySet["EpochMetric"]):
     def counted(self) -> EpochQuerySet:
-        """Return the epochs that still count: left out are those that a later attempt went over, or logged again."""
+        """Return the epochs that still count.
+
+        Left out are those that a later attempt went over, that were logged again, and that a roll back left.
+        """
         later = EpochMetric.objects.filter(
             run=models.OuterRef("run"), attempt__gt=models.OuterRef("attempt"), epoch__lte=models.OuterRef("epoch")
         )
@@ -43,7 +46,7 @@ class EpochQuerySet(models.QuerySet["EpochMetric"]):
             epoch=models.OuterRef("epoch"),
             order__gt=models.OuterRef("order"),
         )
-        return self.filter(~models.Exists(later), ~models.Exists(again))
+        return self.filter(~models.Exists(later), ~models.Exists(again), abandoned=False)
 
     def newest(self, number: int) -> list[EpochMetric]:
         """Return the last `number` epochs, oldest first."""
@@ -71,6 +74,10 @@ class EpochMetric(models.Model):
     extra = models.JSONField(_("other values"), default=dict)
     nonfinite = models.JSONField(_("not finite"), default=dict)
     best = models.BooleanField(_("best"), default=False)
+    # Whether it was the best when it was logged: the run may be rolled back to there.
+    was_best = models.BooleanField(default=False, editable=False)
+    # The run was rolled back to a step before it.
+    abandoned = models.BooleanField(_("abandoned"), default=False, editable=False)
     at = models.DateTimeField(_("at"))
 
     objects = EpochQuerySet.as_manager()
@@ -91,6 +98,13 @@ class EpochMetric(models.Model):
         ]
         verbose_name = _("epoch metric")
         verbose_name_plural = _("epoch metrics")
+
+    @property
+    def reported(self) -> dict[str, float | None]:
+        """Return all values of the epoch by name: None where one is not finite."""
+        columns: dict[str, float | None] = {name: getattr(self, name) for name in self.COLUMNS}
+        others: dict[str, float | None] = self.extra
+        return {name: value for name, value in columns.items() if value is not None or name in self.nonfinite} | others
 
     def __str__(self) -> str:
         return f"{self.run_id} · {self.epoch}"

@@ -317,6 +317,8 @@ class Attempt(models.Model):
     alerts_left_out = models.PositiveBigIntegerField(_("alerts left out"), default=0)
     # What `watch()` declared: "min" or "max", by series.
     goals = models.JSONField(default=dict)
+    # The first lap of the points since it was rolled back last; see `runs.series.laps`.
+    first_lap = models.PositiveIntegerField(default=0, editable=False)
 
     class Meta:
         ordering = ["run", "number"]
@@ -356,6 +358,8 @@ class Checkpoint(models.Model):
     keep = models.BooleanField(_("keep"), default=False)
     # A folder with our manifest; of everything else only the script knows how it is read, and it alone removes it.
     has_manifest = models.BooleanField(default=True, editable=False)
+    # The run was rolled back to a step before it: no attempt goes on from it by itself.
+    abandoned = models.BooleanField(_("abandoned"), default=False, editable=False)
     created_at = models.DateTimeField(_("created at"))
 
     class Meta:

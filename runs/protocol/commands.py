@@ -28,6 +28,7 @@ LARGEST_REASON_CHARACTERS = 500
 
 Epochs = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=60, pattern=r"^\w[\w .:+-]*\Z")]
+CheckpointName = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 Priority = Annotated[int, msgspec.Meta(ge=-10, le=10)]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
 Short = Annotated[str, msgspec.Meta(max_length=100)]
@@ -156,6 +157,31 @@ class Extend(RunCommand, frozen=True, kw_only=True):
     epochs: Epochs
 
 
+class RollBack(RunCommand, frozen=True, kw_only=True):
+    """Continue from a checkpoint, in the same process; `knob` is changed at once, to `value` or by `factor`."""
+
+    kind: ClassVar[str] = gettext_noop("roll_back")
+    help: ClassVar[str] = gettext_noop(
+        "Continue from a checkpoint without a restart, with the knobs as they were then or as they are now."
+    )
+    # Which checkpoint is the newest is told at once.
+    can_be_scheduled: ClassVar[bool] = False
+    checkpoint: CheckpointName = "newest"
+    keep_knobs: bool = False
+    knob: Annotated[str, msgspec.Meta(max_length=60)] = ""
+    value: KnobValue | None = None
+    factor: float | None = None
+    group: Short = ""
+
+    def check(self) -> None:
+        if not self.knob and (self.value is not None or self.factor is not None or self.group):
+            raise InvalidCommand("Name the knob to be changed.", "knob")
+        if self.knob and (self.value is None) == (self.factor is None):
+            raise InvalidCommand("Give either value or factor.", "value")
+        if self.factor is not None and not (math.isfinite(self.factor) and self.factor > 0):
+            raise InvalidCommand("Give factor as a finite number above 0.", "factor")
+
+
 class Cancel(RunCommand, frozen=True, kw_only=True):
     """Withdraw a command that has not taken effect: one not delivered yet, or one that waits for its step."""
 
@@ -211,7 +237,7 @@ class StartAnyway(OfQueue, frozen=True, kw_only=True):
 COMMANDS: dict[str, type[RunCommand]] = {
     command.kind: command
     for command in (
-        Stop, EndProcess, Pause, Resume, SaveCheckpoint, Evaluate, SetKnob, Note, Extend, Cancel,
+        Stop, EndProcess, Pause, Resume, SaveCheckpoint, Evaluate, SetKnob, RollBack, Note, Extend, Cancel,
         Withdraw, MoveToFront, SetPriority, StartAnyway,
     )
 }  # fmt: skip
@@ -255,7 +281,7 @@ def parse_command(payload: Mapping[str, Any], now: datetime | None = None) -> Re
     if not isinstance(kind, str) or kind not in COMMANDS:
         raise InvalidCommand(f"There is no such command; use one of: {', '.join(sorted(COMMANDS))}.", "command")
     arguments = _object(payload, "arguments")
-    if kind == SetKnob.kind:
+    if kind in (SetKnob.kind, RollBack.kind) and "value" in arguments:
         arguments = arguments | {"value": _as_json_holds(arguments.get("value"))}
     command = _convert(COMMANDS[kind], arguments)
     command.check()

@@ -83,6 +83,31 @@ class EpochDone(Event, frozen=True, kw_only=True):
     best_metric_name: str = ""
     order: int = 0
     part: int = 0
+    abandoned: bool = False
+
+
+class BestEpoch(msgspec.Struct, frozen=True, kw_only=True):
+    """The row of an epoch that is the best, and the value by which it is."""
+
+    attempt: int
+    epoch: int
+    order: int
+    metric: float | None
+    metric_name: str
+
+
+class RolledBack(Event, frozen=True, kw_only=True):
+    """The training went on from `step`, with `epoch` epochs done; it had been at `left`.
+
+    Epochs and checkpoints behind `step` are abandoned. `best` is the best epoch of those before.
+    """
+
+    kind: ClassVar[str] = gettext_noop("rolled_back")
+    attempt: int
+    step: int
+    left: int
+    epoch: int
+    best: BestEpoch | None = None
 
 
 class AttemptState(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,7 +152,7 @@ class StatusChanged(Event, frozen=True, kw_only=True):
     restarts: int
     restarts_used: int
     last_attempt: AttemptState | None
-    # Of save_checkpoint, evaluate, extend and end_process those that the training is asked for.
+    # Of save_checkpoint, evaluate, extend, roll_back and end_process those that the training is asked for.
     offers: list[str]
     # Since when a command waits for a training that does not look at `run.stopping`.
     not_looking_since: str | None
@@ -256,6 +281,7 @@ class CheckpointSaved(Event, frozen=True, kw_only=True):
     reason: str = "last"
     metrics: dict[str, float | None] = {}
     metrics_left_out: int = 0
+    abandoned: bool = False
 
 
 class CheckpointsRemoved(Event, frozen=True, kw_only=True):
@@ -316,6 +342,7 @@ EVENTS: dict[str, type[Event]] = {
     for event in (
         Metrics,
         EpochDone,
+        RolledBack,
         StatusChanged,
         SystemSampled,
         CommandChanged,

@@ -1,14 +1,17 @@
-"""Checkpoints that a person marks to be kept, and forgetting those that are kept no longer."""
+"""Checkpoints: those that a person marks to be kept, those that are removed, and those that a roll back abandons."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from django.db import transaction
 
-from runs.models import Checkpoint
-from runs.protocol.events import CheckpointMarked, CheckpointsRemoved
+from runs.models import Attempt, Checkpoint, EpochMetric
+from runs.protocol.events import BestEpoch, CheckpointMarked, CheckpointsRemoved, RolledBack
 from runs.recording import feed
+
+BEST_METRICS = ("validation_accuracy", "validation_loss")
 
 
 def forget_checkpoints(run_id: int, attempt: int, removed: Sequence[Checkpoint]) -> None:
@@ -28,3 +31,47 @@ def mark_checkpoint(checkpoint: Checkpoint, keep: bool) -> None:
             marked = CheckpointMarked(attempt=checkpoint.attempt, id=checkpoint.pk, keep=keep)
             feed.append(checkpoint.run_id, marked)
     checkpoint.keep = keep
+
+
+def roll_back(run_id: int, attempt: int, *, step: int, left: int, epoch: int) -> tuple[RolledBack, dict[str, Any]]:
+    """Abandon what a run recorded after `step`; return the event that tells it, and what it changes of the run.
+
+    `epoch` is how many epochs are done at `step`, `left` the step at which the training was. The steps of run and
+    attempt are the caller's: points may follow in the same report. Call inside a transaction.
+    """
+    Checkpoint.objects.filter(run_id=run_id, step__gt=step).update(abandoned=True)
+    EpochMetric.objects.filter(run_id=run_id, step__gt=step).update(abandoned=True, best=False)
+    row = _best_epoch(run_id)
+    best = None
+    if row is not None:
+        EpochMetric.objects.filter(run_id=run_id, best=True).exclude(pk=row.pk).update(best=False)
+        EpochMetric.objects.filter(pk=row.pk).update(best=True)
+        name = best_metric_name(row.reported)
+        best = BestEpoch(
+            attempt=row.attempt, epoch=row.epoch, order=row.order, metric=row.reported.get(name), metric_name=name
+        )
+    event = RolledBack(attempt=attempt, step=step, left=left, epoch=epoch, best=best)
+    return event, {
+        "epoch": epoch,
+        "best_metric": best.metric if best else None,
+        "best_metric_name": best.metric_name if best else "",
+        "best_epoch": best.epoch if best else None,
+    }
+
+
+def _best_epoch(run_id: int) -> EpochMetric | None:
+    """Return the newest epoch that was the best when it was logged, of those that led to where the run is."""
+    resumed = [
+        (number, step)
+        for number, step in Attempt.objects.filter(run_id=run_id).values_list("number", "resumed_step")
+        if step is not None
+    ]
+    for row in EpochMetric.objects.filter(run_id=run_id, was_best=True, abandoned=False).order_by("-pk"):
+        if not any(number > row.attempt and row.step > step for number, step in resumed):
+            return row
+    return None
+
+
+def best_metric_name(values: Mapping[str, float | None]) -> str:
+    """Return which of an epoch's values its being the best is about: "" where there is none."""
+    return next((name for name in BEST_METRICS if name in values), next(iter(values), ""))

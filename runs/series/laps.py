@@ -4,6 +4,8 @@ A loop that counts its steps anew in each epoch, or trains one fold after anothe
 follows a step that went back is a lap of its own, from 1 on, and is stored and drawn apart: no mean of two epochs
 passes for a point. Threads that count together log a little out of order: a new step between the last few begins no
 lap. So no step of a lap is below its first, except in the last lap that there may be.
+
+A roll back begins a lap in every series at once, whatever their steps are.
 """
 
 from __future__ import annotations
@@ -28,26 +30,35 @@ Place = tuple[int, int, tuple[int, ...]]  # lap, its highest step, its newest st
 class StepOrder:
     """Where each series of an attempt is; what is unusual in it is told once for all series, in `remarks`."""
 
-    def __init__(self, places: Mapping[str, Place] | None = None) -> None:
+    def __init__(self, places: Mapping[str, Place] | None = None, first_lap: int = 0) -> None:
+        """`first_lap` is the least lap of what follows: above 0 once the training was rolled back."""
         self._places = dict(places or {})
+        self.first_lap = first_lap
         self.remarks: list[str] = []
         # Whoever told of the laps that are stored already is another supervisor of the same attempt.
-        self._told_back = any(lap for lap, *_ in self._places.values())
+        self._told_back = any(lap > first_lap for lap, *_ in self._places.values())
         self._told_full = any(lap == LAST_LAP for lap, *_ in self._places.values())
         self._told_twice = False
 
     def copy(self) -> StepOrder:
         """Return the same places, and nothing to tell."""
-        other = StepOrder(self._places)
+        other = StepOrder(self._places, self.first_lap)
         other._told_back, other._told_full, other._told_twice = self._told_back, self._told_full, self._told_twice
         return other
+
+    def begin_lap(self) -> None:
+        """Let what follows be a lap of its own in every series: the training was rolled back."""
+        self.first_lap = min(max([self.first_lap, *(lap for lap, *_ in self._places.values())]) + 1, LAST_LAP)
 
     def laps(self, names: Sequence[str], step: int) -> tuple[int, ...]:
         """Note the next point of the series `names`; return the lap that it is in, of each."""
         places = self._places
         found = []
         for name in names:
-            lap, highest, recent = places.get(name) or (0, step - 1, ())
+            place = places.get(name)
+            if place is None or place[0] < self.first_lap:
+                place = (self.first_lap, step - 1, ())
+            lap, highest, recent = place
             if step > highest:
                 places[name] = (lap, step, (*recent[1 - LATE_POINTS :], step))
             elif step == recent[-1]:

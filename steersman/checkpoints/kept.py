@@ -30,18 +30,16 @@ class KeptCheckpoints:
         self._notes = notes
         self._parent = parent
         self._kept: list[Kept] = []
-        # The latest step at which was saved, and how often.
-        self._saved_at: int | None = None
-        self._saves = 0
+        # How often was saved at each step: a training that is rolled back comes to the same steps again.
+        self._saves: dict[int, int] = {}
 
     def new_folder(self, step: int) -> Path:
         """Return a folder that is not there: several may be saved at one step, with other knobs.
 
         All ranks come to the same by counting, since a host may not see yet what another has just made.
         """
-        self._saves = self._saves + 1 if step == self._saved_at else 1
-        self._saved_at = step
-        return self._parent / (f"step-{step:08d}" if self._saves == 1 else f"step-{step:08d}-{self._saves}")
+        saves = self._saves[step] = self._saves.get(step, 0) + 1
+        return self._parent / (f"step-{step:08d}" if saves == 1 else f"step-{step:08d}-{saves}")
 
     def add(self, folder: Path, reason: str) -> None:
         """Keep a checkpoint that is whole; remove those that no rule keeps any longer."""

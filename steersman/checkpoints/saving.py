@@ -80,6 +80,7 @@ def write_checkpoint(
     step: int,
     epoch: int,
     metrics: Mapping[str, float],
+    knobs: Mapping[str, dict[str, Any]],
 ) -> tuple[SavedCheckpoint, int]:
     """Write `states`, by file name, as a whole checkpoint; return it and its size in bytes.
 
@@ -98,12 +99,22 @@ def write_checkpoint(
     try:
         files = {file: write_hashed(folder / file, partial(torch.save, state)) for file, state in states.items()}
         finite = {metric: value if math.isfinite(value) else None for metric, value in metrics.items()}
-        written = write_manifest(folder, Manifest(step, epoch, name, as_reason(name), files, finite))
+        manifest = Manifest(step, epoch, name, as_reason(name), files, finite, _plain_knobs(knobs))
+        written = write_manifest(folder, manifest)
     except Exception as error:  # of the disk, of torch, of what the states hold
         kept.remove(folder)
         raise NotSaved(innermost(error, handled)) from error
     kept.add(folder, as_reason(name))
     return SavedCheckpoint(folder, written.sha256, step, epoch, name), written.size_bytes
+
+
+def _plain_knobs(knobs: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the knobs whose values JSON can hold."""
+    return {
+        name: by_group
+        for name, by_group in knobs.items()
+        if not any(isinstance(value, float) and not math.isfinite(value) for value in by_group.values())
+    }
 
 
 def innermost(error: BaseException, handled: BaseException | None) -> str:

@@ -74,6 +74,8 @@ class Manifest:
     reason: str
     files: dict[str, Written]
     metrics: dict[str, float | None] = field(default_factory=dict)
+    # Of a script: where its knobs stood, by name and parameter group.
+    knobs: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def size_bytes(self) -> int:
@@ -160,6 +162,7 @@ def _parsed(fields: Mapping[str, Any]) -> Manifest:
         reason=str(fields["reason"]),
         files=files,
         metrics=dict(fields["metrics"]),
+        knobs={name: dict(by_group) for name, by_group in fields.get("knobs", {}).items()},
     )
 
 

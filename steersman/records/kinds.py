@@ -198,11 +198,15 @@ class OutcomeRecord(Record):
     # How many ranks applied it.
     ranks: int | None = None
     reason: str = ""
+    # Where the training goes on from, if it was rolled back: `step` is then the one where it was left.
+    to_step: int | None = None
+    to_epoch: int | None = None
 
     @classmethod
     def of(
         cls, id: str | None, command: str, state: OutcomeState, *, step: int, ranks: int | None = None,
         old: object = None, new: object = None, effective: object = None, remark: object = "",
+        to_step: int | None = None, to_epoch: int | None = None,
     ) -> OutcomeRecord:  # fmt: skip
         # One bound for all three: what a handler returns may be of any shape and size.
         kept = _object({"old": old, "new": new, "effective": effective})
@@ -216,6 +220,8 @@ class OutcomeRecord(Record):
             effective=kept.get("effective"),
             ranks=ranks,
             reason=values.as_text(remark, LONGEST_REMARK),
+            to_step=to_step,
+            to_epoch=to_epoch,
         )
 
 

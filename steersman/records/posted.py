@@ -67,3 +67,20 @@ class SaveCheckpointArguments:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtendArguments:
     epochs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollBackArguments:
+    """`path` is that of the checkpoint in the folder of the run. `knob` is changed afterwards, "" means none."""
+
+    checkpoint: str
+    path: str
+    sha256: str
+    step: int
+    epoch: int
+    has_manifest: bool
+    keep_knobs: bool = False
+    knob: str = ""
+    value: Json = None
+    factor: float | None = None
+    group: str = ""

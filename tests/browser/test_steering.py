@@ -277,6 +277,21 @@ def test_a_checkpoint_is_marked_by_the_keyboard_and_others_see_it(operator: Page
     assert not checkpoint["keep"]
 
 
+def test_it_is_rolled_back_by_the_keyboard(operator: Page, viewer: Page, lab: Stack, screenshots: Path) -> None:
+    (saved,) = rows(lab, "SELECT id, step FROM runs_checkpoint WHERE name = ?", "while paused")
+    operator.keyboard.press("b")
+    choice = operator.get_by_test_id("roll-back-checkpoint")
+    expect(choice).to_be_focused()
+    choice.select_option(str(saved["id"]))
+    operator.screenshot(path=screenshots / "roll-back.png")
+    operator.get_by_test_id("roll-back-halve").click()
+    for page in (operator, viewer):
+        told = command_log(page, f"Roll back to step {saved['step']}")
+        expect(told).to_have_attribute("data-state", "applied")
+    (event,) = rows(lab, "SELECT COUNT(*) AS count FROM runs_storedevent WHERE run_id = 1 AND kind = 'rolled_back'")
+    assert event["count"] == 1
+
+
 def test_what_waits_for_its_step_can_be_withdrawn(operator: Page, viewer: Page) -> None:
     operator.get_by_test_id("pause-later").click()
     operator.select_option("#pause-when", "step")

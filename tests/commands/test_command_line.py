@@ -52,7 +52,7 @@ def run() -> Run:
     open_attempt(run.pk, Holder("h", "b", 1), 0, command_line=[])
     knobs = [Knob(RATE, 0.25, effective=lambda: 0.125).to_wire(), Knob(BITS, "8").to_wire()]
     Run.objects.filter(pk=run.pk).update(
-        knobs=knobs, step=10, handled_commands=["evaluate", "extend", "save_checkpoint"]
+        knobs=knobs, step=10, handled_commands=["evaluate", "extend", "roll_back", "save_checkpoint"]
     )
     run.refresh_from_db()
     return run
@@ -243,7 +243,7 @@ def new(run: Run) -> Run:
         state=RunState.PAUSED,
         is_paused=True,
         attempt=1,
-        handled_commands=["evaluate", "extend", "save_checkpoint"],
+        handled_commands=["evaluate", "extend", "roll_back", "save_checkpoint"],
     )
 
 

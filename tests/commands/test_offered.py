@@ -14,7 +14,7 @@ from runs.recording.status import status_of
 from tests.support.stack import ROOT, Stack, create_run, events, run_row, wait_for
 
 SCRIPT = str(ROOT / "tests" / "commands" / "late_training.py")
-OPTIONAL = ["save_checkpoint", "evaluate", "extend"]
+OPTIONAL = ["save_checkpoint", "evaluate", "extend", "roll_back"]
 
 
 def offers(stack: Stack, run_id: int) -> list[str]:

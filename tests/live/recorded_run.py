@@ -48,10 +48,12 @@ from steersman.agent.machine.redactor import Redactor
 from steersman.agent.reporting.reporter import Reporter, StoredProgress
 from steersman.agent.reporting.stall_report import StallReport
 from steersman.agent.reporting.ticks import Tick
+from steersman.commands import Done
 from steersman.files.checkpoint import MANIFEST
 from steersman.files.locks import try_lock
 from steersman.files.mailbox import Mailbox
 from steersman.messages.reports import Line
+from steersman.records.posted import PostedCommand
 from steersman.run import Run as Client
 from steersman.run import worker_lock_path
 from tests.support.stored_points import float32
@@ -369,6 +371,17 @@ class RecordedRun:
     def ask_for_checkpoint(self) -> None:
         self.command("save_checkpoint", name="by-hand")
 
+    def roll_back(self) -> None:
+        """Go back to about half of the steps, as a training does that has read a checkpoint again."""
+        training = self.now
+        step = training.step // 2
+        done = Done(old={"step": training.step}, new={"step": step}, goes_on_from=(step, step // 10))
+        asked = self.command("roll_back", deliver=False)
+        training.client.record_outcome(PostedCommand(id=asked, command="roll_back"), "applied", done)
+        training.client.go_on_from(step, step // 10)
+        training.step = step
+        self.store()
+
     def evaluate(self) -> None:
         self.command("evaluate")
 
@@ -462,7 +475,7 @@ class RecordedRun:
             self.log_points, self.log_points, self.log_epoch, self.note, self.log_text, self.record_environment,
             self.save_checkpoint, self.print_lines, self.sample_system, self.set_knob, self.ask_for_checkpoint,
             self.evaluate, self.write_note, self.extend, self.cancel, self.lose, self.replace_supervisor, self.plan,
-            self.fold, self.begin_alert, self.raise_alert, self.clear_alert, self.acknowledge_alert,
+            self.fold, self.begin_alert, self.raise_alert, self.clear_alert, self.acknowledge_alert, self.roll_back,
             self.mark_checkpoint,
         ]  # fmt: skip
         if state == "paused":

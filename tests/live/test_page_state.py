@@ -83,8 +83,8 @@ def whole_story(run: RecordedRun) -> None:
         run.record_environment, run.plan, run.log_points, run.log_epoch, run.print_lines, run.draw_bar,
         run.sample_system, run.set_knob, run.log_text, run.note, run.save_checkpoint, run.log_points, run.log_epoch,
         run.save_checkpoint, run.mark_checkpoint, run.pause, run.write_note, run.cancel, run.resume, run.evaluate,
-        run.ask_for_checkpoint, run.extend, run.stall, run.log_points, run.replace_supervisor, run.lose,
-        run.recover, run.fold,
+        run.ask_for_checkpoint, run.roll_back, run.log_epoch, run.save_checkpoint, run.roll_back, run.log_points,
+        run.extend, run.stall, run.log_points, run.replace_supervisor, run.lose, run.recover, run.fold,
         run.log_epoch, run.save_checkpoint, run.begin_alert, run.raise_alert, run.acknowledge_alert, run.clear_alert,
         # Fails, is queued again, and restarts.
         run.log_points, run.fold, run.fail, run.lose_checkpoint, run.start, run.plan, run.log_points, run.log_epoch,

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from django.db.models.functions import Now
 
-from runs.models import Command, CommandState
+from runs.models import Checkpoint, Command, CommandState, Run
 from runs.protocol.commands import parse_command
 from runs.recording.lifecycle import Fenced, Holder, Lease, open_attempt
 from runs.recording.record_side.orders import NOT_POSTED, record_asked, take_orders
@@ -93,3 +93,27 @@ def test_an_overtaken_host_side_gets_no_orders(lease):
         take_orders(lease, ())
     with pytest.raises(Fenced):
         record_asked(lease, Asked(str(uuid4()), "stop", "SIGTERM"))
+
+
+def test_a_roll_back_is_handed_on_with_the_checkpoint_that_it_goes_to(lease):
+    Run.objects.filter(pk=lease.run_id).update(handled_commands=["roll_back"])
+    for step, reason, abandoned in ((10, "best", False), (20, "last", False), (30, "best", True)):
+        Checkpoint.objects.create(
+            run_id=lease.run_id, attempt=lease.number, step=step, epoch=step // 10, name=f"at-{step}", reason=reason,
+            path=f"attempts/1/checkpoints/step-{step}", sha256=f"{step:064}", size_bytes=1, abandoned=abandoned,
+            created_at=Now(),
+        )  # fmt: skip
+    asked = {wanted: ask(lease, "roll_back", arguments={"checkpoint": wanted}) for wanted in ("newest", "best", "30")}
+    newest, best = take_orders(lease, ())
+    assert isinstance(newest, Post) and newest.command.arguments == {
+        "checkpoint": "at-20", "path": "attempts/1/checkpoints/step-20", "sha256": f"{20:064}", "step": 20, "epoch": 2,
+        "has_manifest": True, "keep_knobs": False, "knob": "", "value": None, "factor": None, "group": "",
+    }  # fmt: skip
+    assert isinstance(best, Post) and best.command.arguments["step"] == 10
+    left = Command.objects.get(pk=asked["30"].pk)
+    assert left.state == CommandState.REFUSED
+    assert left.outcome.startswith("This run has no checkpoint 30 to be rolled back to: choose one of")
+    # Of what its training has, nobody asks once more which checkpoint it is.
+    Checkpoint.objects.all().delete()
+    assert take_orders(lease, {newest.command.id, best.command.id}) == []
+    assert Command.objects.get(pk=asked["newest"].pk).state == CommandState.DELIVERED

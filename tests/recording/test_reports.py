@@ -12,7 +12,7 @@ from django.db import OperationalError, connection, transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runs.models import Attempt, JournalOffset, Project, Run, StoredEvent
+from runs.models import Attempt, Checkpoint, JournalOffset, Project, Run, StoredEvent
 from runs.recording.lifecycle import Holder, Lease, open_attempt
 from runs.recording.record_side import continuing
 from runs.recording.record_side.continuing import NotContinued, Superseded
@@ -23,7 +23,7 @@ from steersman.agent.reporting.reporter import Reporter, StoredProgress
 from steersman.agent.reporting.ticks import Tick
 from steersman.files.journal import JournalWriter
 from steersman.messages.reports import Position
-from steersman.records.kinds import NoteRecord
+from steersman.records.kinds import CheckpointRecord, NoteRecord, OutcomeRecord
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -148,6 +148,81 @@ def test_a_sample_after_a_new_supervisor_has_attached_has_the_step_of_the_traini
     first.store(Tick(read=Journals(tmp_path, first.attach().positions, {}).read()))
     supervisor_of(lease, tmp_path).store(Tick(system={"host/cpu": 0.5}))
     assert json.loads(StoredEvent.objects.get(run_id=lease.run_id, kind="system").frame)["step"] == 7
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_points_that_follow_a_roll_back_in_the_same_report_are_the_newest(lease, tmp_path, at_once):
+    writer = JournalWriter(tmp_path)
+    log = writer.encoder(("loss",))
+    log(1, [0.5])
+    log(2, [0.4])
+    writer.append(OutcomeRecord(step=2, id=None, command="roll_back", state="applied", to_step=1, to_epoch=0))
+    log(2, [0.3])
+    log(3, [0.2])
+    ingest = supervisor_of(lease, tmp_path)
+    journals = Journals(tmp_path, ingest.attach().positions, {})
+    while (read := journals.read(most=None if at_once else 1)) is not None:
+        ingest.store(Tick(read=read))
+        journals.advance(read)
+    told = StoredEvent.objects.filter(run_id=lease.run_id).exclude(kind="status").order_by("seq")
+    frames = [json.loads(frame) for frame in told.values_list("frame", flat=True)]
+    places = [(each["kind"], each["step"]) for each in frames]
+    assert places[-2 if at_once else -3 :] == (
+        [("rolled_back", 1), ("metrics", 3)] if at_once else [("rolled_back", 1), ("metrics", 2), ("metrics", 3)]
+    )
+    laps = [
+        (step, block.get("laps", {}).get("loss", 0))
+        for each in frames if each["kind"] == "metrics" for block in each["blocks"] for step in block["steps"]
+    ]  # fmt: skip
+    assert laps == [(1, 0), (2, 0), (2, 1), (3, 1)]
+    attempt = Attempt.objects.get(pk=lease.attempt_id)
+    assert (Run.objects.get(pk=lease.run_id).step, attempt.last_step, attempt.first_lap) == (3, 3, 1)
+    assert ingest.progress.step == 3
+    # Another supervisor goes on in the same lap.
+    log(4, [0.1])
+    other = supervisor_of(lease, tmp_path)
+    attached = other.attach()
+    other.store(Tick(read=Journals(tmp_path, attached.positions, attached.last_steps).read()))
+    (block,) = json.loads(StoredEvent.objects.filter(kind="metrics", run_id=lease.run_id).latest("seq").frame)["blocks"]
+    assert (block["steps"], block["laps"]) == ([4], {"loss": 1})
+
+
+def test_a_roll_back_that_comes_last_is_where_the_training_is(lease, tmp_path):
+    writer = JournalWriter(tmp_path)
+    log = writer.encoder(("loss",))
+    log(1, [0.5])
+    log(2, [0.4])
+    ingest = supervisor_of(lease, tmp_path)
+    journals = Journals(tmp_path, ingest.attach().positions, {})
+    points = journals.read()
+    ingest.store(Tick(read=points))
+    journals.advance(points)
+    assert ingest.progress.step == 2
+    writer.append(OutcomeRecord(step=2, id=None, command="roll_back", state="applied", to_step=1, to_epoch=0))
+    with answer_lost():
+        ingest.store(Tick(read=journals.read(), system={"host/cpu": 0.5}))
+    assert Run.objects.get(pk=lease.run_id).step == Attempt.objects.get(pk=lease.attempt_id).last_step == 1
+    assert json.loads(StoredEvent.objects.get(run_id=lease.run_id, kind="system").frame)["step"] == 1
+    attached = ingest.attach()
+    assert ingest.progress.step == 1
+    # What follows is of the lap that the roll back began, whoever stores it, and even if its step goes on.
+    log(3, [0.3])
+    ingest.store(Tick(read=Journals(tmp_path, attached.positions, attached.last_steps).read()))
+    (block,) = json.loads(StoredEvent.objects.filter(kind="metrics", run_id=lease.run_id).latest("seq").frame)["blocks"]
+    assert (block["steps"], block["laps"]) == ([3], {"loss": 1})
+
+
+def test_a_checkpoint_that_is_saved_again_in_its_place_after_a_roll_back_counts_again(lease, tmp_path):
+    saved = {"path": "files/own.pt", "name": "own", "reason": "last", "size_bytes": 1, "sha256": "0" * 64}
+    back = OutcomeRecord(step=2, id=None, command="roll_back", state="applied", to_step=1, to_epoch=0)
+    ingest = supervisor_of(lease, tmp_path)
+    ingest.attach()
+    for records, abandoned in (
+        ([CheckpointRecord(step=2, epoch=0, has_manifest=False, metrics={}, **saved), back], True),
+        ([CheckpointRecord(step=2, epoch=0, has_manifest=False, metrics={}, **saved)], False),
+    ):
+        ingest.store(Tick(read=JournalsRead(records)))
+        assert Checkpoint.objects.get(run_id=lease.run_id).abandoned is abandoned
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from runs.models import Command, CommandState, Run
-from runs.protocol.commands import SetKnob
+from runs.protocol.commands import RollBack, SetKnob
 from steersman.agent.folders import attempt_folder
 from steersman.files.changed_knobs import EVERY_GROUP, ChangedKnobs, read_changed_knobs
 
@@ -22,9 +22,15 @@ def changed_knobs(run: Run, data: Path) -> ChangedKnobs:
             began_at, changed = number, told
             break
     applied = Command.objects.filter(
-        run_id=run.pk, kind=SetKnob.kind, state=CommandState.APPLIED, attempt__gte=began_at
+        run_id=run.pk, kind__in=(SetKnob.kind, RollBack.kind), state=CommandState.APPLIED, attempt__gte=began_at
     )
     for command in applied.order_by("applied_at", "step", "sent_at"):
+        if command.kind == RollBack.kind:
+            # It tells where all knobs stood behind it: of those that commands had changed, that is what counts.
+            stood = command.effective_value or {}
+            names = {*changed, command.arguments.get("knob")}
+            changed = {name: stood[name] for name in names if name in stood}
+            continue
         group = str(command.arguments.get("group") or EVERY_GROUP)
         new = command.new_value if isinstance(command.new_value, dict) else {group: command.new_value}
         values = {name: value for name, value in new.items() if value is not None}

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from django.conf import settings
 
 from runs.models import Checkpoint, Run
 from runs.recording.checkpoints import forget_checkpoints
+from runs.recording.record_side.lineage import NoSuchCheckpoint, lineage
 from steersman.agent.folders import run_folder
 from steersman.checkpoints.kept import FOLDER_NAME
 from steersman.files.checkpoint import Damaged, is_whole, remove_checkpoint, verify_checkpoint
 from steersman.files.retention import Kept, dropped
 from steersman.messages.reports import Line
-
-
-class NoSuchCheckpoint(Exception):
-    """The checkpoint that was asked for is not there or cannot be used. The text says what to choose instead."""
 
 
 def newest(run: Run, lines: list[Line]) -> Checkpoint | None:
@@ -33,20 +29,6 @@ def newest(run: Run, lines: list[Line]) -> Checkpoint | None:
         else:
             return checkpoint
     return None
-
-
-def lineage(run: Run) -> Iterator[Checkpoint]:
-    """Yield the checkpoints that led to where the run is, newest first.
-
-    An attempt that resumed from an older checkpoint made void what earlier attempts had saved after it.
-    """
-    limit: int | None = None
-    for attempt in run.attempts.order_by("-number"):
-        for checkpoint in Checkpoint.objects.filter(run=run, attempt=attempt.number).order_by("-step", "-id"):
-            if limit is None or checkpoint.step <= limit:
-                yield checkpoint
-        if attempt.resumed_step is not None:
-            limit = attempt.resumed_step if limit is None else min(limit, attempt.resumed_step)
 
 
 def chosen(run: Run, wanted: str) -> Checkpoint:

@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 
 from steersman import Run
 from steersman.checkpoints.kept import CHECKPOINTS, KeptCheckpoints
+from steersman.checkpoints.putting_back import copied
 from steersman.checkpoints.saving import LONGEST_REASON, innermost
 from steersman.files.checkpoint import (
     Damaged,
@@ -48,10 +49,11 @@ def rank_file(rank: int) -> str:
 class CheckpointManager:
     """Writes the checkpoints of one attempt into its folder, and removes those that `retention` drops."""
 
-    def __init__(self, run: Run, recipe: Recipe, scaler: torch.amp.GradScaler) -> None:
+    def __init__(self, run: Run, recipe: Recipe, scaler: torch.amp.GradScaler, knobs: Sequence[Knob] = ()) -> None:
         self._run = run
         self._recipe = recipe
         self._scaler = scaler
+        self._knobs = knobs
         self._kept = KeptCheckpoints(run, (run.folder or Path()) / CHECKPOINTS)
         # By time.perf_counter(), which the loop asks anyway.
         self.hourly_due_at = time.perf_counter() + HOURLY_S
@@ -117,6 +119,24 @@ class CheckpointManager:
         )
         return ""
 
+    def present(self, progress: TrainingProgress) -> dict[str, Any]:
+        """Return what a checkpoint would hold now, of this rank, as `read_checkpoint` returns it: a copy in memory."""
+        content: dict[str, Any] = copied(self._training_state(progress))
+        content["model"] = copied(self._recipe.model.state_dict())
+        content |= {"random": randomness.capture(), "shard": content["progress"]}
+        return content
+
+    def put_back(self, progress: TrainingProgress, content: Mapping[str, Any]) -> None:
+        """Let the training go on from a checkpoint; `progress` then tells where that is.
+
+        Epochs that were added since are still trained. Raises `CheckpointError` where it does not fit.
+        """
+        found = restore(self._recipe, self._scaler, self._knobs, content)
+        found.segment, found.extra_epochs = progress.segment, progress.extra_epochs
+        for each in fields(found):
+            setattr(progress, each.name, getattr(found, each.name))
+        self._recipe.batches_changed = True
+
     def _together(self, work: Callable[[], object]) -> str:
         """Do this rank's part and wait for the others' to be done; return why it could not be, "" if it was."""
         problem, handled = "", sys.exc_info()[1]
@@ -177,6 +197,11 @@ def load_checkpoint(folder: Path, sha256: str, rank: int = 0) -> dict[str, Any]:
         raise CheckpointError(
             f"The checkpoint {folder.name} cannot be used ({error}): resume from another one."
         ) from None
+    return read_checkpoint(folder, manifest, rank)
+
+
+def read_checkpoint(folder: Path, manifest: Manifest, rank: int = 0) -> dict[str, Any]:
+    """Return what `load_checkpoint` does of a checkpoint that is verified. Raises `CheckpointError`."""
     content = _read(folder / TRAINING_FILE)
     content["model"] = _read(folder / MODEL_FILE)
     own = _read(folder / rank_file(rank)) if rank_file(rank) in manifest.files else {}

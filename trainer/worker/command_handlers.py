@@ -9,17 +9,19 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from steersman import Run
 from steersman.commands import Done, Refusal
+from steersman.files.checkpoint import Damaged, read_manifest
 from steersman.kinds import Value
 from steersman.knobs import Knob
 from steersman.optimizers import parameter_groups
 from steersman.records.posted import ExtendArguments, SaveCheckpointArguments
 from steersman.records.typed_json import Json, from_fields
 from steersman.spec import ValueSpec
-from trainer.worker.checkpoints import CheckpointManager
+from trainer.worker.checkpoints import CheckpointError, CheckpointManager, read_checkpoint
 from trainer.worker.evaluation import Evaluation
 from trainer.worker.progress import TrainingProgress
 from trainer.worker.recipe import Recipe
@@ -48,6 +50,7 @@ class Steering:
         run.on("save_hourly", self.save_hourly)
         run.on("evaluate", self.evaluate)
         run.on("extend", self.extend)
+        run.on("roll_back", self.roll_back)
 
     def plan(self) -> None:
         """Tell how long the training will be."""
@@ -83,6 +86,32 @@ class Steering:
         self._recipe.epochs = old + epochs
         self.plan()
         return Done(old=old, new=self._recipe.epochs)
+
+    def roll_back(self, arguments: dict[str, Json]) -> Done:
+        """Go on from a checkpoint that is verified. All ranks read it before one changes anything. Raises `Refusal`."""
+        folder = Path(str(arguments["folder"]))
+        content: dict[str, Any] = {}
+        problem = ""
+        try:
+            manifest = read_manifest(folder, str(arguments["sha256"]))
+            content = read_checkpoint(folder, manifest, self._run.rank)
+        except (CheckpointError, Damaged, KeyError) as error:
+            problem = str(error)
+        if problem := self._run.agree(problem):
+            raise Refusal(problem)
+        before = self._checkpoints.present(self._progress)
+
+        def undo() -> None:
+            self._checkpoints.put_back(self._progress, before)
+
+        try:
+            self._checkpoints.put_back(self._progress, content)
+        except BaseException as error:
+            undo()
+            if isinstance(error, CheckpointError):
+                raise Refusal(str(error)) from error
+            raise
+        return Done(undo=undo, goes_on_from=(self._progress.step, self._progress.epoch - 1))
 
 
 def knobs_of(recipe: Recipe) -> list[Knob]:

@@ -56,7 +56,7 @@ def train(
     recipe.epochs += progress.extra_epochs
     run.begin_at(progress.step, progress.epoch - 1)
     run.declare(*knobs)
-    checkpoints = CheckpointManager(run, recipe, scaler)
+    checkpoints = CheckpointManager(run, recipe, scaler, knobs)
     evaluation = Evaluation(recipe, run, dtype)
     steering = Steering(recipe, run, checkpoints, progress, evaluation)
     steering.plan()

@@ -7,6 +7,7 @@ posted: one that did not is handed on again by whoever attaches next, with the s
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 from django.db import transaction
 
@@ -22,6 +23,7 @@ from runs.recording.lifecycle import (
     renew_lease,
     seconds_left,
 )
+from runs.recording.record_side.lineage import NoSuchCheckpoint, to_roll_back_to
 from steersman.messages.orders import Asked, EndProcess, Order, Post
 from steersman.records.posted import PostedCommand
 
@@ -50,10 +52,16 @@ def _order(lease: Lease, command: Command, is_posted: bool) -> Order | None:
     if command.state == CommandState.DELIVERED and _is_late(command):
         complete_command(command, CommandState.EXPIRED, outcome=NOT_POSTED, only_from=CommandState.DELIVERED)
         return None
+    if is_posted:
+        deliver_command(lease, command)
+        return None
+    try:
+        post = as_post(command)
+    except NoSuchCheckpoint as error:
+        complete_command(command, CommandState.REFUSED, outcome=str(error))
+        return None
     # Marked first: what was withdrawn at this moment must not reach the worker.
-    if deliver_command(lease, command) and not is_posted:
-        return as_post(command)
-    return None
+    return post if deliver_command(lease, command) else None
 
 
 def _is_late(command: Command) -> bool:
@@ -62,11 +70,14 @@ def _is_late(command: Command) -> bool:
 
 
 def as_post(command: Command) -> Post:
-    """Return a command as the host side takes it."""
+    """Return a command as the host side takes it.
+
+    Raises `NoSuchCheckpoint` if it rolls back to a checkpoint that the run does not have.
+    """
     posted = PostedCommand(
         id=str(command.pk),
         command=command.kind,
-        arguments=command.arguments,
+        arguments=_arguments(command),
         author=command.author_name,
         at_step=command.at_step,
         at_epoch=command.at_epoch,
@@ -74,6 +85,22 @@ def as_post(command: Command) -> Post:
         expected_value=command.expected_value,
     )
     return Post(posted, seconds_left(command))
+
+
+def _arguments(command: Command) -> dict[str, Any]:
+    """Return what the training is told of a command: of a roll back also which checkpoint that is."""
+    given: dict[str, Any] = command.arguments
+    if command.kind != commands.RollBack.kind:
+        return given
+    checkpoint = to_roll_back_to(command.run, given["checkpoint"])
+    return given | {
+        "checkpoint": checkpoint.name,
+        "path": checkpoint.path,
+        "sha256": checkpoint.sha256,
+        "step": checkpoint.step,
+        "epoch": checkpoint.epoch,
+        "has_manifest": checkpoint.has_manifest,
+    }
 
 
 def record_asked(lease: Lease, asked: Asked) -> None:

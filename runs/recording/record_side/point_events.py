@@ -12,6 +12,7 @@ from runs.protocol.nonfinite import split_nonfinite
 from runs.series.float32 import with_few_digits
 from runs.series.laps import StepOrder
 from steersman.records.kinds import PointRecord
+from steersman.records.progress import rolls_back
 from steersman.records.record import Record
 
 # One event holds at most this many steps and numbers, so that a backlog becomes frames of a bearable size: one that is
@@ -30,6 +31,8 @@ def points(records: Iterable[Record], order: StepOrder) -> Groups:
         if isinstance(record, PointRecord):
             names = tuple(record.values)
             groups.setdefault((names, order.laps(names, record.step)), []).append(record)
+        elif rolls_back(record):
+            order.begin_lap()
     return groups
 
 
@@ -48,10 +51,11 @@ def metrics_events(attempt: int, records: Sequence[Record], order: StepOrder) ->
 
     `order` has where the series are before them, and behind them afterwards.
     """
+    groups = points(records, order)
     last = last_point(records)
     if last is None:
         return
-    for blocks in _blocks_of(points(records, order)):
+    for blocks in _blocks_of(groups):
         yield Metrics(attempt=attempt, step=last.step, last_point_at=iso(time_of(last)), blocks=blocks)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from django.db.models import F
+from django.db.models import F, Q
 
 from runs.models import OF_CODE, Attempt, Checkpoint, Command, CommandState, EpochMetric, Run
 from runs.protocol.commands import Extend
@@ -28,7 +28,7 @@ from runs.protocol.events import (
 )
 from runs.protocol.nonfinite import name_nonfinite
 from runs.recording import alerts
-from runs.recording.checkpoints import forget_checkpoints
+from runs.recording.checkpoints import best_metric_name, forget_checkpoints, roll_back
 from runs.recording.lifecycle import Lease, complete_command, correct_effect, note_pause
 from runs.recording.record_side.own_parameters import store_parameters
 from runs.recording.status import announce_status
@@ -56,7 +56,6 @@ from steersman.records.kinds import (
 from steersman.records.record import Record
 from steersman.spec import ValueSpec
 
-BEST_METRICS = ("validation_accuracy", "validation_loss")
 # Told once in an attempt: a loop over folds would say it at each epoch.
 LOGGED_AGAIN = (
     "Epoch {epoch} was logged again. Its newest values count, earlier ones are kept and shown as earlier lines. Where "
@@ -82,7 +81,7 @@ class RecordStore:
                 self._store_environment(record)
                 return [EnvironmentRecorded(attempt=self._lease.number)]
             case OutcomeRecord():
-                self._store_outcome(record)
+                return self._store_outcome(record, fields)
             case StateRecord():
                 note_pause(self._lease, record.state == "paused")
             case KnobsRecord():
@@ -207,7 +206,7 @@ class RecordStore:
         of_attempt = EpochMetric.objects.filter(run_id=self._lease.run_id, attempt=self._lease.number)
         before = of_attempt.filter(epoch=epoch).order_by("-order").values_list("order", flat=True).first()
         order = 0 if before is None else before + 1
-        is_first_repeat = order > 0 and not of_attempt.filter(order__gt=0).exists()
+        is_first_repeat = order > 0 and not of_attempt.filter(Q(order__gt=0) | Q(epoch=epoch, abandoned=True)).exists()
         row = EpochMetric.objects.create(
             run_id=self._lease.run_id,
             attempt=self._lease.number,
@@ -216,6 +215,7 @@ class RecordStore:
             step=record.step,
             duration_s=record.duration_s,
             best=record.best,
+            was_best=record.best,
             extra={name: value for name, value in values.items() if name not in EpochMetric.COLUMNS},
             nonfinite=nonfinite,
             at=datetime.fromtimestamp(record.time, UTC),
@@ -242,7 +242,21 @@ class RecordStore:
             return [done, self.line(LOGGED_AGAIN.format(epoch=epoch), "warning")]
         return [done]
 
-    def _store_outcome(self, record: OutcomeRecord) -> None:
+    def _store_outcome(self, record: OutcomeRecord, fields: dict[str, Any]) -> list[Event]:
+        self._settle(record)
+        if record.to_step is None:
+            return []
+        event, changed = roll_back(
+            self._lease.run_id,
+            self._lease.number,
+            step=record.to_step,
+            left=record.step,
+            epoch=record.to_epoch or 0,
+        )
+        fields.update(changed)
+        return [event]
+
+    def _settle(self, record: OutcomeRecord) -> None:
         if record.id is None:
             return
         command = Command.objects.filter(pk=record.id, run_id=self._lease.run_id).first()
@@ -279,6 +293,8 @@ class RecordStore:
                 "reason": record.reason,
                 "metrics": metrics,
                 "has_manifest": record.has_manifest,
+                # A script may save in the same place again what a roll back had left.
+                "abandoned": False,
                 "created_at": datetime.fromtimestamp(record.time, UTC),
             },
         )
@@ -308,11 +324,6 @@ class RecordStore:
             more = F("set_aside_records") + len(aside)
             Attempt.objects.filter(pk=self._lease.attempt_id).update(set_aside_records=more)
         return [self.line(SET_ASIDE.format(what=each.what, reason=each.reason), "error") for each in aside]
-
-
-def best_metric_name(values: Mapping[str, float | None]) -> str:
-    """Return which of an epoch's values its being the best is about: "" if there is none."""
-    return next((name for name in BEST_METRICS if name in values), next(iter(values), ""))
 
 
 def _split(reported: Mapping[str, float]) -> tuple[dict[str, float | None], dict[str, str]]:

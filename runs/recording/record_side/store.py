@@ -40,6 +40,7 @@ from runs.series.laps import StepOrder, places_of
 from steersman.messages.errors import one_line
 from steersman.messages.reports import Attached, GpuDescription, Refused, Report, Stall, Stored
 from steersman.records.kinds import PointRecord
+from steersman.records.progress import between_roll_backs, rolls_back, step_after
 from steersman.records.record import Record
 
 logger = logging.getLogger(__name__)
@@ -97,8 +98,8 @@ class RecordSide:
             raise
         self._timing.note(time.monotonic() - began)
         self._gpus = report.gpus or self._gpus
-        last = last_point(report.records)
-        self._step = last.step if last is not None else self._step
+        step = step_after(report.records)
+        self._step = self._step if step is None else step
         return Stored(report.number, report.end)
 
     def _store(self, report: Report) -> None:
@@ -129,8 +130,10 @@ class RecordSide:
     def _begin(self, report: Report) -> None:
         """Prove the lease and that the report is the next one, and write how far it consumes journal and consoles."""
         last = last_point(report.records)
-        run: dict[str, Any] = {} if last is None else {"step": last.step, "last_point_at": time_of(last)}
-        attempt: dict[str, Any] = {} if last is None else {"last_step": last.step}
+        step = step_after(report.records)
+        run: dict[str, Any] = {} if last is None else {"last_point_at": time_of(last)}
+        run |= {} if step is None else {"step": step}
+        attempt: dict[str, Any] = {} if step is None else {"last_step": step}
         if report.backlog_bytes is not None:
             run["supervisor_report"] = self._timing.report(report.backlog_bytes)
         if report.stall is not None:
@@ -160,13 +163,22 @@ class RecordSide:
         """Store what a report, or a part of one, holds."""
         records = report.records
         order = self._order_before(records)
-        metrics: list[Metrics | SystemSampled] = [*metrics_events(self._lease.number, records, order)]
-        events: list[Event] = [*metrics, *self._stall_events(report.stall)]
-        events += [self._records.line(remark, "warning") for remark in order.remarks]
+        first_lap = order.first_lap
+        metrics: list[Metrics | SystemSampled] = []
+        events: list[Event] = []
         fields: dict[str, Any] = {}
-        for record in records:
-            if not isinstance(record, PointRecord):
-                events += self._records.store(record, fields)
+        # Events of points tell the step of the run: those after a roll back come behind the event that tells it.
+        for part in between_roll_backs(records):
+            told = list(metrics_events(self._lease.number, part, order))
+            metrics += told
+            events += told
+            for record in part:
+                if not isinstance(record, PointRecord):
+                    events += self._records.store(record, fields)
+        events += self._stall_events(report.stall)
+        events += [self._records.line(remark, "warning") for remark in order.remarks]
+        if order.first_lap != first_lap:
+            Attempt.objects.filter(pk=self._lease.attempt_id).update(first_lap=order.first_lap)
         if report.system is not None:
             sampled = self._sampled(report.system, records)
             events.append(sampled)
@@ -185,8 +197,9 @@ class RecordSide:
 
     def _order_before(self, records: Iterable[Record]) -> StepOrder:
         """Return where the series are before `records`: a copy, since what is refused is stored again in parts."""
-        if self._order is None and any(isinstance(record, PointRecord) for record in records):
-            self._order = StepOrder(places_of(self._lease.run_id, self._lease.number))
+        if self._order is None and any(isinstance(record, PointRecord) or rolls_back(record) for record in records):
+            first_lap = Attempt.objects.values_list("first_lap", flat=True).get(pk=self._lease.attempt_id)
+            self._order = StepOrder(places_of(self._lease.run_id, self._lease.number), first_lap)
         return self._order.copy() if self._order is not None else StepOrder()
 
     def _stall_events(self, stall: Stall | None) -> list[Event]:
@@ -199,9 +212,9 @@ class RecordSide:
 
     def _sampled(self, system: dict[str, float | None], records: Sequence[Record]) -> SystemSampled:
         moment = round(timezone.now().timestamp(), 3)
-        # Of points alone: a text or an event may be of a step that is long past.
-        last = last_point(records)
-        step = last.step if last is not None else self._step
+        # Not of a text or an event: it may be of a step that is long past.
+        step = step_after(records)
+        step = self._step if step is None else step
         return SystemSampled(attempt=self._lease.number, step=step, time=moment, values=system)
 
     def _console_events(self, report: Report) -> list[Event]:

@@ -15,6 +15,7 @@ export const ICON_PATHS = {
   note: "M4 4.5h16v11h-8.5L7 20v-4.5H4z",
   alert: "M12 3 22.5 20.5h-21z",
   linked_step: "M12 21.5 5.8 12.8a7.6 7.6 0 1 1 12.4 0z",
+  roll_back: "M20 5.5 13 12l7 6.5zM11.5 5.5l-7 6.5 7 6.5z",
   extend: "M4 5.5 11 12l-7 6.5zM12.5 5.5l7 6.5-7 6.5z",
 };
 

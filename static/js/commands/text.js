@@ -12,6 +12,8 @@ export function commandText(command) {
   return make ? make(given, command) : command.command;
 }
 
+const CHECKPOINTS = { newest: gettext("newest"), best: gettext("best") };
+
 const WORDS = {
   stop: (given) => (given.checkpoint === false ? gettext("Stop without a checkpoint") : gettext("Stop")),
   end_process: () => gettext("End the process"),
@@ -20,6 +22,7 @@ const WORDS = {
   save_checkpoint: (given) => fill(gettext("Save checkpoint {name}"), { name: given.name ?? "manual" }),
   evaluate: () => gettext("Evaluate"),
   set_knob: knobWords,
+  roll_back: rollBackWords,
   note: (given) => fill(gettext("Note: {text}"), { text: given.text ?? "" }),
   extend: extendWords,
   cancel: () => gettext("Cancel a command"),
@@ -34,6 +37,15 @@ function knobWords(given, command) {
   if (command.state === "applied") return `${name} ${changeText(command)}`;
   if (given.factor !== null && given.factor !== undefined) return `${name} × ${exactValue(given.factor)}`;
   return `${name} → ${exactValue(given.value)}`;
+}
+
+function rollBackWords(given, { state, new: now }) {
+  const where =
+    state === "applied" && isByGroup(now)
+      ? fill(gettext("Roll back to step {x}"), { x: now.step })
+      : fill(gettext("Roll back to checkpoint {name}"), { name: CHECKPOINTS[given.checkpoint] ?? given.checkpoint ?? "" });
+  if (!given.knob) return where;
+  return `${where}, ${knobWords(given, {})}`;
 }
 
 function priorityWords(given, { old, new: now }) {

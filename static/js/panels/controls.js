@@ -1,16 +1,16 @@
 // Buttons and keys that steer the run, and the sheets that ask what they need to know first.
 
 import { UNSETTLED } from "../commands/text.js";
-import { setText } from "../shared/dom.js";
+import { element, setText } from "../shared/dom.js";
 import { clock } from "../shared/format.js";
 import { fill, gettext } from "../shared/i18n.js";
 import { changeDetector } from "../shared/painter.js";
 import { openSheet, shortcut } from "../shared/shortcuts.js";
 import { currentEpoch } from "../state/progress.js";
 
-const KEYS = { s: "stop", c: "save_checkpoint", e: "evaluate", n: "note", x: "extend", k: "end_process" };
+const KEYS = { s: "stop", c: "save_checkpoint", e: "evaluate", n: "note", b: "roll_back", x: "extend", k: "end_process" };
 // While one of these is on its way a second one would only be refused.
-const ONE_AT_A_TIME = new Set(["stop", "end_process", "pause", "resume", "evaluate"]);
+const ONE_AT_A_TIME = new Set(["stop", "end_process", "pause", "resume", "evaluate", "roll_back"]);
 const OPPOSITES = { pause: "resume", resume: "pause" };
 
 export class Controls {
@@ -105,6 +105,7 @@ export class Controls {
     });
     sheet.addEventListener("close", () => {
       if (sheet.returnValue === "send") this.#client.send(kind, ...asked(form));
+      if (sheet.returnValue === "halve") this.#client.send(kind, ...withHalf(asked(form), this.#rate()));
       sheet.returnValue = "";
       form.reset();
       this.#showChoice(form);
@@ -126,6 +127,7 @@ export class Controls {
           : gettext("There is no checkpoint yet."),
       );
     }
+    if (kind === "roll_back") this.#offerCheckpoints(sheet);
     if (kind === "stop") this.#askForCheckpoint(sheet, run.offers.includes("save_checkpoint"));
     if (form.elements.when) {
       form.elements.when.querySelector("[value=epoch]").disabled = !run.total_epochs && !run.steps_per_epoch;
@@ -137,6 +139,31 @@ export class Controls {
       setText(now, run.total_epochs ? fill(gettext("Planned now: {count} epochs."), { count: run.total_epochs }) : "");
     }
     this.#showChoice(form);
+  }
+
+  /** What can be rolled back to; with another learning rate, where there is a knob for it. */
+  #offerCheckpoints(sheet) {
+    const { checkpoints } = this.#state;
+    const kept = checkpoints.filter(({ abandoned }) => !abandoned);
+    const text = gettext("{name}, step {step}, {time}");
+    const best = kept.find(({ reason }) => reason === "best");
+    const options = kept.map((one) =>
+      element("option", {
+        value: String(one.id),
+        text: fill(text, { name: one.name, step: one.step, time: clock(one.created_at) }),
+      }),
+    );
+    const first = [element("option", { value: "newest", text: gettext("the newest") })];
+    if (best) first.push(element("option", { value: "best", text: gettext("the best") }));
+    sheet.querySelector("select").replaceChildren(...first, ...options);
+    sheet.querySelector("[data-slot=none]").hidden = kept.length > 0;
+    for (const button of sheet.querySelectorAll("[type=submit]")) button.disabled = !kept.length;
+    sheet.querySelector("[value=halve]").hidden = !this.#rate();
+  }
+
+  /** The name of the knob that is a learning rate, "" where there is none. */
+  #rate() {
+    return this.#state.run.knobs?.find(({ name }) => isLearningRate(name))?.name ?? "";
   }
 
   /** A checkpoint is promised only where the training has said how it saves one. */
@@ -155,7 +182,7 @@ export class Controls {
       at.min = String(Number(form.dataset[when.value] ?? 0) + (when.value === "step" ? 1 : 0));
       at.setAttribute("aria-label", when.value === "epoch" ? gettext("Epoch") : gettext("Step"));
     }
-    if (checkpoint) {
+    if (checkpoint?.type === "checkbox") {
       const isLost = !checkpoint.checked && this.#state.run?.group === "live";
       form.querySelector("[data-slot=loss]").hidden = !isLost;
       const send = form.querySelector("[value=send]");
@@ -175,6 +202,15 @@ function asked(form) {
     else if (field.name !== "when") given[field.name] = valueOf(field);
   }
   return [given, more];
+}
+
+function isLearningRate(name) {
+  const words = name.toLowerCase().split(/[^a-z0-9]+|_/);
+  return words.includes("lr") || (words.includes("learning") && words.includes("rate"));
+}
+
+function withHalf([given, more], knob) {
+  return [{ ...given, knob, factor: 0.5 }, more];
 }
 
 function valueOf(field) {

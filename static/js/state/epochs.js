@@ -19,7 +19,8 @@ export function newestEpochs(rows, most) {
 export function countedEpochs(rows, last = Infinity) {
   const first = firstEpochs(rows, last);
   return rows.filter(
-    (row, index) => row.attempt <= last && row.epoch < boundOf(row.attempt, first) && isNewest(rows, index),
+    (row, index) =>
+      !row.abandoned && row.attempt <= last && row.epoch < boundOf(row.attempt, first) && isNewest(rows, index),
   );
 }
 
@@ -28,7 +29,8 @@ export function earlierEpochs(rows, last = Infinity) {
   const first = firstEpochs(rows, last);
   const others = new Map();
   for (const [index, row] of rows.entries()) {
-    if (row.attempt <= last && row.epoch < boundOf(row.attempt, first) && isNewest(rows, index)) continue;
+    const counts = !row.abandoned && row.attempt <= last && row.epoch < boundOf(row.attempt, first);
+    if (counts && isNewest(rows, index)) continue;
     const { attempt, order } = row;
     const key = `${attempt}/${order}`;
     if (!others.has(key)) others.set(key, { attempt, order, rows: [] });

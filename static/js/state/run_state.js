@@ -145,6 +145,33 @@ const EVENTS = {
     state.versions.run += 1;
   },
 
+  /** What was recorded behind the step is not where the run is any more. */
+  rolled_back(state, event, news) {
+    const { attempt, step, epoch, best } = event;
+    state.epochs = state.epochs.map((row) => ({
+      ...row,
+      abandoned: row.abandoned || row.step > step,
+      best: Boolean(best) && row.attempt === best.attempt && row.epoch === best.epoch && row.order === best.order,
+    }));
+    state.checkpoints = state.checkpoints.map((known) => ({
+      ...known,
+      abandoned: known.abandoned || known.step > step,
+    }));
+    state.versions.epochs += 1;
+    state.versions.checkpoints += 1;
+    const own = state.attempts.find(({ number }) => number === attempt);
+    if (own) own.last_step = step;
+    if (!news || !state.run) return;
+    Object.assign(state.run, {
+      step,
+      epoch,
+      best_epoch: best?.epoch ?? null,
+      best_metric: best?.metric ?? null,
+      best_metric_name: best?.metric_name ?? "",
+    });
+    state.versions.run += 1;
+  },
+
   /** The server says what follows from a state: nothing is derived here. */
   status(state, event, news) {
     noteActivity(state, event);

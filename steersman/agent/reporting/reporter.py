@@ -17,6 +17,7 @@ from steersman.messages.environments import merge_environments
 from steersman.messages.errors import one_line
 from steersman.messages.reports import Attached, ConsoleText, Refused, Report, SetAside, Stored
 from steersman.records.kinds import EndRecord, EnvironmentRecord, EpochRecord, PlanRecord, PointRecord
+from steersman.records.progress import step_after
 from steersman.records.record import Record
 from steersman.values import as_text
 
@@ -75,7 +76,7 @@ class Reporter:
         self.under_way = self._sent = None
         self._checkpoints = KeptCheckpoints(self._folder, attached.checkpoints)
         self.progress.environment = attached.environment
-        self.progress.step = max(self.progress.step, attached.last_step)
+        self.progress.step = attached.last_step
         return attached
 
     def store(self, tick: Tick) -> Stored:
@@ -202,8 +203,8 @@ class Reporter:
         # Of points of the same names the newest tells all.
         for point in {tuple(point.values): point for point in points}.values():
             progress.latest.update(point.values)
-        if points:
-            progress.step = points[-1].step
+        step = step_after(records)
+        progress.step = progress.step if step is None else step
         for record in records:
             match record:
                 case EpochRecord():

@@ -1,0 +1,52 @@
+"""Which checkpoints led to where a run is, and which of them a roll back asks for. Looks at no file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from runs.models import Checkpoint, Run
+
+
+class NoSuchCheckpoint(Exception):
+    """The checkpoint that was asked for is not there or cannot be used. The text says what to choose instead."""
+
+
+def lineage(run: Run) -> Iterator[Checkpoint]:
+    """Yield the checkpoints that led to where the run is, newest first.
+
+    An attempt that resumed from an older checkpoint made void what earlier attempts had saved after it, and a roll back
+    what was saved after its step.
+    """
+    limit: int | None = None
+    for attempt in run.attempts.order_by("-number"):
+        saved = Checkpoint.objects.filter(run=run, attempt=attempt.number, abandoned=False)
+        for checkpoint in saved.order_by("-step", "-id"):
+            if limit is None or checkpoint.step <= limit:
+                yield checkpoint
+        if attempt.resumed_step is not None:
+            limit = attempt.resumed_step if limit is None else min(limit, attempt.resumed_step)
+
+
+def to_roll_back_to(run: Run, wanted: str) -> Checkpoint:
+    """Return the checkpoint of this id, name or step, "newest" or "best", among those that led to where a run is.
+
+    The training verifies it. Raises `NoSuchCheckpoint`.
+    """
+    found = list(lineage(run))
+    if wanted == "newest":
+        # What only the script can read comes last.
+        fitting = [each for each in found if each.has_manifest] or found
+    elif wanted == "best":
+        fitting = [each for each in found if each.reason == "best"]
+    else:
+        number = int(wanted) if wanted.isdecimal() else None
+        fitting = [each for each in found if each.pk == number] or [each for each in found if each.step == number]
+        fitting = fitting or [each for each in found if each.name == wanted]
+    if not fitting:
+        known = ", ".join(f"{each.pk} ({each.name}, step {each.step})" for each in found[:10])
+        raise NoSuchCheckpoint(
+            f"This run has no checkpoint {wanted} to be rolled back to: choose one of {known}."
+            if known
+            else "This run has no checkpoint to be rolled back to: save one first."
+        )
+    return fitting[0]

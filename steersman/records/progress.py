@@ -1,0 +1,34 @@
+"""Where records say that a training is: at the step that it logged last, or that it was rolled back to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from steersman.records.kinds import OutcomeRecord, PointRecord
+from steersman.records.record import Record
+
+
+def rolls_back(record: Record) -> bool:
+    """Return whether a record says that the training was rolled back: the points that follow begin a new lap."""
+    return isinstance(record, OutcomeRecord) and record.to_step is not None
+
+
+def step_after(records: Sequence[Record]) -> int | None:
+    """Return the step at which a training is after `records`, None if they do not say it."""
+    for record in reversed(records):
+        if isinstance(record, PointRecord):
+            return record.step
+        if isinstance(record, OutcomeRecord) and record.to_step is not None:
+            return record.to_step
+    return None
+
+
+def between_roll_backs(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
+    """Yield `records` in parts, each of which ends with a roll back or with the last record."""
+    start = 0
+    for index, record in enumerate(records):
+        if rolls_back(record):
+            yield records[start : index + 1]
+            start = index + 1
+    if start < len(records):
+        yield records[start:]

@@ -1,0 +1,124 @@
+"""A recipe's training that is rolled back: bit for bit what one does that resumes from the same checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steersman.records.kinds import CheckpointRecord, EpochRecord, PointRecord
+from tests.support.remembering import one_thread
+from tests.support.steered import Asks, Steerable, Steered, steerable
+
+__all__ = ["one_thread"]
+
+SAVED: Asks = {7: [{"command": "save_checkpoint", "name": "good"}]}
+
+
+class RolledBack(Steered):
+    """Is rolled back to the checkpoint `good` while the step `left` is computed, once."""
+
+    def __init__(self, folder: Path, asks: Asks, left: int, recipe: Steerable | None = None, **arguments: Any) -> None:
+        super().__init__(folder, recipe or steerable(), asks)
+        self._is_asked = False
+        loss = self.recipe.loss
+
+        def asking(batch: Any) -> Any:
+            if self.recipe.model.training and self.step + 1 == left and not self._is_asked:
+                self._is_asked = True
+                self.roll_back(**arguments)
+            return loss(batch)
+
+        self.recipe.loss = asking  # type: ignore[method-assign]
+
+    def roll_back(self, name: str = "good", **arguments: Any) -> None:
+        saved = next(each for each in self.records(CheckpointRecord) if each.name == name)
+        given = {"path": saved.path, "sha256": saved.sha256} | arguments
+        self.ask(
+            "roll_back", checkpoint=name, step=saved.step, epoch=saved.epoch, has_manifest=saved.has_manifest, **given
+        )
+
+    def train(self, **options: Any) -> RolledBack:
+        super().train(**options)
+        return self
+
+    def losses(self) -> list[tuple[int, float]]:
+        return [(each.step, each.values["train/loss"]) for each in self.records(PointRecord) if each.values]
+
+
+@pytest.mark.parametrize("left", [8, 10, 12, 20])
+def test_it_goes_on_bit_for_bit_from_a_checkpoint_in_the_middle_of_an_epoch(
+    tmp_path: Path, plain: dict[int, float], left: int
+) -> None:
+    steered = RolledBack(tmp_path, SAVED, left).train()
+    outcome = list(steered.outcomes().values())[-1]
+    assert (outcome["state"], outcome["step"], outcome["to_step"], outcome["to_epoch"]) == ("applied", left, 7, 1)
+    assert outcome["old"] == {"step": left} and outcome["new"] == {"step": 7}
+    assert steered.outcome == "finished"
+    assert steered.losses() == [*list(plain.items())[:left], *list(plain.items())[7:]]
+
+
+def test_what_was_changed_since_is_undone_or_kept_as_asked_and_a_knob_may_be_changed_at_once(
+    tmp_path: Path, plain: dict[int, float]
+) -> None:
+    asks = SAVED | {9: [{"command": "set_knob", "knob": "learning_rate", "value": 0.02}]}
+    undone = RolledBack(tmp_path / "1", asks, 11).train()
+    assert undone.losses()[11:] == list(plain.items())[7:]
+    kept = RolledBack(tmp_path / "2", asks, 11, keep_knobs=True).train()
+    assert kept.run.knobs["learning_rate"] == {"": 0.02} and kept.losses()[-1] != undone.losses()[-1]
+    rates = [each.values["optimizer/learning_rate"] for each in kept.records(PointRecord)]
+    assert rates[11] == pytest.approx(0.02 * 0.9**2)
+    halved = RolledBack(tmp_path / "3", asks, 11, knob="learning_rate", factor=0.5).train()
+    outcome = list(halved.outcomes().values())[-1]
+    assert outcome["old"] == {"step": 11, "learning_rate": 0.1}
+    assert outcome["new"] == {"step": 7, "learning_rate": 0.05}
+
+
+def test_epochs_checkpoints_and_the_best_value_go_on_from_there(tmp_path: Path) -> None:
+    whole = Steered(tmp_path / "0", steerable(save_every=1), SAVED).train()
+    steered = RolledBack(tmp_path / "1", SAVED, 17, steerable(save_every=1)).train()
+    first, second = (
+        [(each.epoch, each.step, each.best, each.values["validation_loss"]) for each in run.records(EpochRecord)]
+        for run in (whole, steered)
+    )
+    assert second == [*first[:3], *first[1:]]
+    # A checkpoint at a step that was saved before has a folder of its own.
+    places = [each.path for each in steered.records(CheckpointRecord)]
+    assert len(places) == len(set(places))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"sha256": "0" * 64}, "The checkpoint good at step 7 cannot be used (its SHA-256 differs"),
+        ({"path": "checkpoints/gone"}, "The checkpoint good at step 7 cannot be used (it is missing or incomplete"),
+        ({"knob": "warmth", "factor": 0.5}, "This training has no knob 'warmth'"),
+        ({"knob": "learning_rate", "factor": 1e9}, "learning_rate takes a number from 0.000001 to 1"),
+        ({"knob": "fragile", "value": 7.0}, "ZeroDivisionError: the recipe cannot do that"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_the_training_does_not_notice(
+    tmp_path: Path, plain: dict[int, float], arguments: dict[str, Any], sentence: str
+) -> None:
+    steered = RolledBack(tmp_path, SAVED, 12, **arguments).train()
+    outcome = list(steered.outcomes().values())[-1]
+    assert outcome["state"] == "refused" and sentence in outcome["reason"]
+    assert steered.losses() == list(plain.items())
+
+
+def test_a_checkpoint_with_another_file_than_was_saved_is_refused(tmp_path: Path, plain: dict[int, float]) -> None:
+    steered = RolledBack(tmp_path, SAVED, 12)
+    roll_back = steered.roll_back
+
+    def damage(**arguments: Any) -> None:
+        saved = next(each for each in steered.records(CheckpointRecord) if each.name == "good")
+        with (steered.folder / saved.path / "model.pt").open("r+b") as file:
+            file.seek(100)
+            file.write(b"other")
+        roll_back(**arguments)
+
+    steered.roll_back = damage  # type: ignore[method-assign]
+    steered.train()
+    assert "the SHA-256 of model.pt differs" in list(steered.outcomes().values())[-1]["reason"]
+    assert steered.losses() == list(plain.items())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from tests.support.stack import Stack, events, run_row, wait_for
 
-LEFT, SAVED = 30, 12
+SAVED = 12
 
 
 def losses(stack: Stack, run_id: int) -> dict[int, dict[int, float]]:
@@ -23,29 +24,44 @@ def losses(stack: Stack, run_id: int) -> dict[int, dict[int, float]]:
 def test_two_ranks_go_back_to_the_same_step_and_train_on_bit_for_bit(offline_stack: Stack) -> None:
     stack = offline_stack
     words = ("create_run", "--quiet", "--project", "lab", "--user", "operator", "--recipe", "digits", "--device", "cpu")
-    whole = int(stack.manage(*words, "--set", "epochs=4").stdout)
-    back = int(stack.manage(*words, "--set", "epochs=4", "--start-paused").stdout)
 
-    def ask(*command: str) -> None:
-        stack.manage("command", str(back), *command)
+    def begin() -> int:
+        return int(stack.manage(*words, "--set", "epochs=1000", "--start-paused").stdout)
 
+    def ask(run_id: int, *command: str) -> dict[str, Any]:
+        done = stack.manage("command", str(run_id), *command, "--json", check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        told: dict[str, Any] = json.loads(done.stdout)
+        return told
+
+    def is_paused(run_id: int) -> bool:
+        return bool(run_row(stack, run_id)["state"] == "paused")
+
+    back, whole = begin(), begin()
     training = stack.train(back, "--quiet", "--nproc", "2")
-    wait_for(lambda: run_row(stack, back)["state"] == "paused", f"the first pause\n{stack.log()}")
-    ask("save_checkpoint", "name=good", "--at-step", str(SAVED))
-    ask("resume")
-    ask("pause", "--at-step", str(LEFT))
-    wait_for(lambda: run_row(stack, back)["step"] == LEFT, f"the second pause\n{stack.log()}")
-    done = stack.manage("command", str(back), "roll_back", "checkpoint=good", "--wait", "60", "--json", check=False)
-    told = json.loads(done.stdout)
+    wait_for(lambda: is_paused(back), f"the first pause\n{stack.log()}")
+    ask(back, "save_checkpoint", "name=good", "--at-step", str(SAVED))
+    ask(back, "resume", "--wait", "60")
+    wait_for(lambda: run_row(stack, back)["step"] > SAVED, f"the step behind the checkpoint\n{stack.log()}")
+    ask(back, "pause", "--wait", "60")
+    left = run_row(stack, back)["step"]
+    told = ask(back, "roll_back", "checkpoint=good", "--wait", "60")
     assert told["state"] == "applied", told
-    assert (told["old"], told["new"]) == ({"step": LEFT}, {"step": SAVED})
-    # Each rank did it, at the same step.
-    assert [each["step"] for each in told["ranks"]] == [LEFT] * len(told["ranks"])
-    ask("resume")
+    assert (told["old"], told["new"]) == ({"step": left}, {"step": SAVED})
+    assert (told["step"], told["ranks"]) == (left, 2)
+    end = left + 10
+    ask(back, "stop", "--at-step", str(end))
+    ask(back, "resume")
     assert training.wait(60) == 0, stack.log()
-    assert stack.train(whole, "--quiet", "--nproc", "2").wait(60) == 0, stack.log()
 
-    ((_, reference),) = losses(stack, whole).items()
+    reference = stack.train(whole, "--quiet", "--nproc", "2")
+    wait_for(lambda: is_paused(whole), f"the pause of the other\n{stack.log()}")
+    ask(whole, "stop", "--at-step", str(end))
+    ask(whole, "resume")
+    assert reference.wait(60) == 0, stack.log()
+
+    ((_, expected),) = losses(stack, whole).items()
     laps = losses(stack, back)
-    assert laps[0] == {step: loss for step, loss in reference.items() if step <= LEFT}
-    assert laps[1] == {step: loss for step, loss in reference.items() if step > SAVED}
+    assert max(expected) == max(laps[1]) == end
+    assert laps[0] == {step: loss for step, loss in expected.items() if step <= left}
+    assert laps[1] == {step: loss for step, loss in expected.items() if step > SAVED}

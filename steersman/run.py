@@ -39,6 +39,7 @@ from steersman.records.kinds import (
     OutcomeRecord,
     OutcomeState,
     PatchRecord,
+    RankRolledBackRecord,
     State,
     StateRecord,
 )
@@ -334,6 +335,8 @@ class Run(KnobbedRecorder):
         folder = run_folder_of(self._place or Path()) / arguments.path
         manifest, problem = None, ""
         self.expect_quiet(READING_MAY_TAKE_S)
+        # What was logged before the roll back must stand before it in the journal, though its values are on the GPU.
+        self._write_arrived(wait=True)
         try:
             manifest = verified(folder, arguments)
         except Damaged as error:
@@ -344,6 +347,8 @@ class Run(KnobbedRecorder):
 
     def go_on_from(self, step: int, epoch: int) -> None:
         """Count on from a step that the training was rolled back to."""
+        if self.rank != 0:
+            self._write(RankRolledBackRecord(step=self._step, to_step=step))
         self.step = self._last_whole_step = step
         self._epoch = epoch
 

@@ -25,6 +25,7 @@ from steersman.records.knob_kinds import KnobsRecord as KnobsRecord
 from steersman.records.own_kinds import HandlersRecord as HandlersRecord
 from steersman.records.own_kinds import ParametersRecord as ParametersRecord
 from steersman.records.own_kinds import PatchRecord as PatchRecord
+from steersman.records.own_kinds import RankRolledBackRecord as RankRolledBackRecord
 from steersman.records.record import LARGEST_PAYLOAD_BYTES, Record
 from steersman.records.typed_json import Json
 from steersman.values import places

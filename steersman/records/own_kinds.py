@@ -60,3 +60,16 @@ class PatchRecord(Record):
     is_of_the_leader: ClassVar[bool] = True
 
     patch: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankRolledBackRecord(Record):
+    """Another rank than 0 was rolled back: what it logs from here on follows the roll back that rank 0 tells.
+
+    It is not stored: the outcome that rank 0 writes says the rest.
+    """
+
+    kind: ClassVar[int] = 21
+    title: ClassVar[str] = "a roll back of its rank"
+
+    to_step: int

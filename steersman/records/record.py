@@ -23,7 +23,7 @@ class Record:
     `rank` is who wrote it, where several ranks are read together; it does not stand in the journal.
     """
 
-    # What a journal holds for the class. Numbers are not given again: 1 to 20 are taken.
+    # What a journal holds for the class. Numbers are not given again: 1 to 21 are taken.
     kind: ClassVar[int]
     # What it is in words, with its own fields in braces: people read this where one cannot be stored.
     title: ClassVar[str]

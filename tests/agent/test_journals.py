@@ -16,7 +16,16 @@ from steersman.files import journal
 from steersman.files.journal import JournalWriter
 from steersman.messages.environments import merge_environments
 from steersman.messages.reports import Position
-from steersman.records.kinds import EndRecord, EnvironmentRecord, EpochRecord, NoteRecord, PointRecord, TextRecord
+from steersman.records.kinds import (
+    EndRecord,
+    EnvironmentRecord,
+    EpochRecord,
+    NoteRecord,
+    OutcomeRecord,
+    PointRecord,
+    RankRolledBackRecord,
+    TextRecord,
+)
 from steersman.records.record import Record
 
 
@@ -330,3 +339,59 @@ def test_a_journal_of_many_segments_is_followed_to_its_end(tmp_path, monkeypatch
             found += [each.step for each in batch.records]
             reader.advance(batch)
     assert found == list(range(60)) and not reader.has_more()
+
+
+def rolled_back(left: int, step: int) -> dict[str, Any]:
+    return {"id": "1", "command": "roll_back", "state": "applied", "step": left, "to_step": step, "ranks": 2}
+
+
+@pytest.mark.parametrize("most", [None, 1])
+def test_what_ranks_logged_before_a_roll_back_comes_before_it_whatever_is_read_when(tmp_path, most):
+    first, second = Log(tmp_path, 0), Log(tmp_path, 1)
+    reader = opened(tmp_path, 2)
+    told: list[object] = []
+
+    def read(ended: bool = False) -> None:
+        while (batch := reader.read(ended, most)) is not None:
+            told.extend(
+                (each.step, each.values) if isinstance(each, PointRecord) else type(each) for each in batch.records
+            )
+            reader.advance(batch)
+
+    for step in (1, 2, 3):
+        first.point(step, loss=1.0)
+        second.point(step, loss=3.0)
+    second.point(2, own=2.0)
+    first.word(OutcomeRecord, **rolled_back(3, 1))
+    first.point(2, loss=5.0)
+    read()
+    # The other rank may have logged more before it was rolled back: the roll back waits for its mark.
+    assert told == [(1, {"loss": 2.0}), (2, {"loss": 2.0}), (3, {"loss": 2.0}), (2, {"own": 2.0})]
+    second.point(3, own=3.0)
+    second.word(RankRolledBackRecord, step=3, to_step=1)
+    second.point(2, loss=7.0)
+    second.point(2, own=4.0)
+    second.point(3, loss=7.0)
+    first.point(3, loss=5.0)
+    read()
+    assert told[4:] == [(3, {"own": 3.0}), OutcomeRecord, (2, {"loss": 6.0}), (2, {"own": 4.0}), (3, {"loss": 6.0})]
+
+
+def test_a_rank_that_was_killed_before_its_mark_of_a_roll_back_holds_nothing_back_at_the_end(tmp_path):
+    first, second = Log(tmp_path, 0), Log(tmp_path, 1)
+    first.point(1, loss=1.0)
+    second.point(1, loss=3.0)
+    first.word(OutcomeRecord, **rolled_back(1, 0))
+    reader = opened(tmp_path, 2)
+    batch = reader.read(ended=True)
+    assert batch is not None and [type(each) for each in batch.records] == [PointRecord, OutcomeRecord]
+    # And the other way round: rank 0 cannot tell it any more.
+    (tmp_path / "b").mkdir()
+    third, fourth = Log(tmp_path / "b", 0), Log(tmp_path / "b", 1)
+    third.point(1, loss=1.0)
+    fourth.point(1, loss=3.0)
+    fourth.word(RankRolledBackRecord, step=1, to_step=0)
+    fourth.word(EnvironmentRecord, step=1, environment={})
+    other = opened(tmp_path / "b", 2)
+    batch = other.read(ended=True)
+    assert batch is not None and [type(each) for each in batch.records] == [PointRecord, EnvironmentRecord]

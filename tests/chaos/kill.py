@@ -16,6 +16,7 @@ import random
 import sys
 import threading
 from collections import Counter
+from collections.abc import Callable
 
 from tests.support.killing import Killing, Resuming
 from tests.support.stack import Stack, operator_ticket, seed_project, wait_for
@@ -25,7 +26,8 @@ WRONG = ("lost", "doubled", "unreadable", "viewer_missing", "viewer_doubled", "v
 WRONG_RESUMED = (*WRONG, "not_bit_equal", "half_files_listed", "resume_failed")
 
 
-def run_kills(kills: int, seed: int, resume: bool) -> dict[str, int]:
+def run_kills(kills: int, seed: int, kind: Callable[[Stack, random.Random], Killing]) -> dict[str, int]:
+    """Kill what belongs to a training of this kind; return what was lost, doubled and wrong, by name."""
     rng = random.Random(seed)
     with Stack() as stack:
         stack.migrate()
@@ -33,7 +35,7 @@ def run_kills(kills: int, seed: int, resume: bool) -> dict[str, int]:
         from runs.models import Attempt, Run
 
         seed_project()
-        killing = Resuming(stack, rng) if resume else Killing(stack, rng)
+        killing = kind(stack, rng)
         stack.start_redis()
         stack.start_web()
         watcher = Watcher(stack.address, killing.run_id, lambda: operator_ticket(killing.run_id))
@@ -83,7 +85,7 @@ def main() -> int:
     parser.add_argument("--resume", action="store_true", help="train a recipe and hold every loss against its own")
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}", file=sys.stderr)
-    result = run_kills(arguments.kills, arguments.seed, arguments.resume)
+    result = run_kills(arguments.kills, arguments.seed, Resuming if arguments.resume else Killing)
     print(json.dumps({"seed": arguments.seed, **result}))
     return int(any(result[name] for name in (WRONG_RESUMED if arguments.resume else WRONG)))
 

@@ -50,6 +50,7 @@ GOOD = [
     kinds.HandlersRecord(step=18, commands=["evaluate"]),
     kinds.ParametersRecord(step=19, parameters={"lr": 0.1, "layers": [1, 2], "data": None}),
     kinds.PatchRecord(step=20, patch="--- a\n+++ b\n"),
+    kinds.RankRolledBackRecord(step=21, to_step=7),
     kinds.SetAsideRecord(lines=["a"], system={"gpu/0": None}, events=["Metrics(…)"]),
 ]
 deep: Any = []

@@ -53,7 +53,7 @@ class Killing:
 
     def stored(self) -> list[Key]:
         """Return every stored point, of all attempts, doubles included."""
-        return [step for _, step, _ in stored_points(self.run_id, self.series)]
+        return [step for _, _, step, _ in stored_points(self.run_id, self.series)]
 
     def seen(self, watcher: Watcher) -> list[Key]:
         """Return every point that the viewer received, doubles included."""
@@ -156,7 +156,7 @@ class Resuming(Killing):
         return list(struct.iter_unpack("<qq", data[: len(data) // 16 * 16]))
 
     def stored(self) -> list[Key]:
-        return [(attempt, step) for attempt, step, _ in stored_points(self.run_id, self.series)]
+        return [(attempt, step) for attempt, _, step, _ in stored_points(self.run_id, self.series)]
 
     def seen(self, watcher: Watcher) -> list[Key]:
         return watcher.points(self.series)
@@ -207,33 +207,35 @@ class Resuming(Killing):
 
         self._look_for_half_files(all_attempts=True)
         points = stored_points(self.run_id, self.series)
-        expected = uninterrupted(self.run_id, max(step for _, step, _ in points))
+        expected = uninterrupted(self.run_id, max(step for _, _, step, _ in points))
         first_steps: dict[int, int] = {}
-        for attempt, step, _ in points:
-            first_steps[attempt] = min(step, first_steps.get(attempt, step))
+        for attempt, lap, step, _ in points:
+            # What follows a roll back is no first step of the attempt.
+            if lap == 0:
+                first_steps[attempt] = min(step, first_steps.get(attempt, step))
         for attempt in Attempt.objects.filter(run=self.run_id, number__gt=1):
             # Where there was a checkpoint, the next step after it comes first; else the first of all.
             first = first_steps.get(attempt.number)
             if first is not None and first != (attempt.resumed_step or 0) + 1:
                 self.failed += 1
         return {
-            "not_bit_equal": sum(1 for _, step, loss in points if loss != expected[step]),
+            "not_bit_equal": sum(1 for _, _, step, loss in points if loss != expected[step]),
             "half_files_listed": len(self.half),
             "resume_failed": self.failed,
             "loader_workers": Run.objects.get(pk=self.run_id).parameters["loader_workers"],
             "resumed": Attempt.objects.filter(run=self.run_id, resumed_step__gt=0).count(),
             "checkpoints": Checkpoint.objects.filter(run=self.run_id).count(),
-            "steps": max(step for _, step, _ in points),
+            "steps": max(step for _, _, step, _ in points),
         }
 
 
-def stored_points(run_id: int, series: str) -> list[tuple[int, int, float]]:
-    """Return attempt, step and value of every stored point of a series."""
-    from tests.support.stored_points import read_points
+def stored_points(run_id: int, series: str) -> list[tuple[int, int, int, float]]:
+    """Return attempt, lap, step and value of every stored point of a series."""
+    from tests.support.stored_points import read_laps
 
     return [
-        (attempt, int(step), float(value))
-        for attempt, points in read_points(run_id, series).items()
+        (attempt, lap, int(step), float(value))
+        for (attempt, lap), points in read_laps(run_id, series).items()
         for step, value in zip(points.steps, points.values, strict=True)
     ]
 

@@ -85,19 +85,27 @@ def store(run: Run, values: Sequence[float], first: int = 0, attempt: int = 1, t
 
 def read_points(run_id: int, name: str) -> dict[int, Points]:
     """Return every point of a series by attempt, in the order of logging, superseded ones included."""
+    parts: dict[int, list[Points]] = {}
+    for (attempt, _lap), points in read_laps(run_id, name).items():
+        parts.setdefault(attempt, []).append(points)
+    return {attempt: join_points(pieces) for attempt, pieces in parts.items()}
 
-    def read(seq: int) -> dict[int, list[Points]]:
+
+def read_laps(run_id: int, name: str) -> dict[tuple[int, int], Points]:
+    """Return every point of a series by attempt and lap, in the order of logging."""
+
+    def read(seq: int) -> dict[tuple[int, int], list[Points]]:
         chunks = Chunk.objects.filter(series__run_id=run_id, series__name=name).order_by("attempt", "lap", "index")
-        parts: dict[int, list[Points]] = {}
+        parts: dict[tuple[int, int], list[Points]] = {}
         for chunk in chunks.select_related("places").iterator(chunk_size=64):
-            parts.setdefault(chunk.attempt, []).append(points_of(chunk))
-        for (attempt, _lap, series), columns in storage.tail(run_id, seq).items():
+            parts.setdefault((chunk.attempt, chunk.lap), []).append(points_of(chunk))
+        for (attempt, lap, series), columns in storage.tail(run_id, seq).items():
             if series == name:
-                parts.setdefault(attempt, []).append(make_points(columns.steps, columns.times, columns.values))
+                parts.setdefault((attempt, lap), []).append(make_points(columns.steps, columns.times, columns.values))
         return parts
 
     _, parts = storage.read_settled(run_id, read)
-    return {attempt: join_points(pieces) for attempt, pieces in sorted(parts.items())}
+    return {place: join_points(pieces) for place, pieces in sorted(parts.items())}
 
 
 def store_folded(run: Run, name: str, points: Points, attempt: int = 1) -> None:

@@ -154,8 +154,12 @@ class Watcher:
 
     def points(self, name: str) -> list[tuple[int, int]]:
         """Return attempt and step of each point of a series as received, doubles included."""
+        return [(attempt, step) for attempt, _, step in self.laps(name)]
+
+    def laps(self, name: str) -> list[tuple[int, int, int]]:
+        """Return attempt, lap and step of each point of a series as received, doubles included."""
         return [
-            (event["attempt"], step)
+            (event["attempt"], (block.get("laps") or {}).get(name, 0), step)
             for event in self.events
             if event["kind"] == "metrics"
             for block in event["blocks"]

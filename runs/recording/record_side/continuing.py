@@ -11,8 +11,9 @@ from typing import Any
 from django.db import transaction
 from django.db.models import F
 
-from runs.models import Attempt, Checkpoint, JournalOffset, Run, Series
+from runs.models import Attempt, Checkpoint, JournalOffset, Run
 from runs.recording.lifecycle import Fenced, Lease
+from runs.series.laps import places_of
 from steersman.messages.reports import Attached, Position, Stored
 
 
@@ -39,7 +40,9 @@ def attach(lease: Lease) -> Attached:
         positions = _positions(attempt)
         last_steps: dict[str, int] = {}
         if attempt.ranks > 1 and any(position != Position() for position in positions.values()):
-            last_steps = dict(Series.objects.filter(run_id=attempt.run_id).values_list("name", "last_step"))
+            # What other attempts logged, or this one before it was rolled back, makes nothing late.
+            places = places_of(attempt.run_id, attempt.number)
+            last_steps = {name: step for name, (lap, step, _) in places.items() if lap >= attempt.first_lap}
         below = f"attempts/{lease.number}/"
         saved = Checkpoint.objects.filter(run_id=lease.run_id, attempt=lease.number, path__startswith=below)
         checkpoints = {row.path.removeprefix(below): row.has_manifest for row in saved}

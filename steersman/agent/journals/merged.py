@@ -2,7 +2,8 @@
 
 Nothing of a journal is consumed before it is stored (`advance`), and only up to the last record whose step is
 complete: what is held back is read again by whoever comes next. So a point is neither lost nor doubled, whatever is
-killed. Rank 0 tells the order; a rank that is late by more than LATE_AFTER_S is left out of that step.
+killed. Rank 0 tells the order; a rank that is late by more than LATE_AFTER_S is left out of that step. A roll back of
+several ranks is taken from all journals at once: what stands before it in any of them comes before it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from steersman.agent.journals.reduction import reduce_values
 from steersman.agent.journals.tail import JournalTail, Read
 from steersman.messages.reports import Position
-from steersman.records.kinds import EndRecord, PointRecord
+from steersman.records.kinds import EndRecord, OutcomeRecord, PointRecord, RankRolledBackRecord
 from steersman.records.record import Record
 
 LATE_AFTER_S = 5.0
@@ -36,6 +37,8 @@ class JournalsRead:
     # How many records of each rank these were, and the last step by name.
     taken: dict[int, int] = field(default_factory=dict)
     last_steps: dict[str, int] = field(default_factory=dict)
+    # Whether the training was rolled back, so that the last steps of before count no longer.
+    rolled_back: bool = False
     # The points of several ranks that became one, by rank, in the order of `records`.
     by_rank: list[dict[int, PointRecord]] = field(default_factory=list)
 
@@ -142,7 +145,7 @@ class Journals:
                 lane.tail.advance(batch.positions[lane.rank])
             if not lane.held:
                 lane.rewind()
-        self._last_steps |= batch.last_steps
+        self._last_steps = ({} if batch.rolled_back else self._last_steps) | batch.last_steps
 
     def _read_alone(self, ended: bool, most: int | None) -> JournalsRead:
         (lane,) = self._lanes
@@ -186,7 +189,11 @@ class _Merge:
         while True:
             for rank, queue in enumerate(self._queues):
                 while queue and not isinstance(queue[0].record, PointRecord) and not self._is_full:
+                    if rank in self._at_roll_back:
+                        break
                     self._take_word(rank, self._take(rank))
+            if not self._is_full and self._take_roll_back():
+                continue
             fronts = {
                 rank: queue[0].record
                 for rank, queue in enumerate(self._queues)
@@ -197,6 +204,27 @@ class _Merge:
         for lane, queue in zip(self._lanes, self._queues, strict=True):
             if not queue:
                 lane.take_rest(self.batch)
+
+    @property
+    def _at_roll_back(self) -> set[int]:
+        """The ranks that have logged all that comes before a roll back of several ranks."""
+        return {rank for rank, queue in enumerate(self._queues) if queue and _is_roll_back(rank, queue[0].record)}
+
+    def _take_roll_back(self) -> bool:
+        """Take a roll back from all ranks that live, where it is next in each of them; return whether it was taken."""
+        there = self._at_roll_back
+        if 0 in there:
+            gone = {lane.rank for lane in self._lanes if not self._queues[lane.rank] and (self._ended or lane.ended)}
+            if len(there | gone) < len(self._lanes):
+                return False
+            self.batch.rolled_back = True
+            self.batch.last_steps = {}
+        elif not (there and self._ended and not self._queues[0]):
+            # Where rank 0 died before it could tell it, nothing follows from it.
+            return False
+        for rank in sorted(there):
+            self._take_word(rank, self._take(rank))
+        return True
 
     @property
     def _is_full(self) -> bool:
@@ -225,7 +253,8 @@ class _Merge:
             for rank, point in fronts.items()
             if point.step == step and point.values.keys() == fronts[first].values.keys()
         ]
-        missing = [lane for lane in self._lanes if lane.rank not in fronts and not lane.ended]
+        done = self._at_roll_back
+        missing = [lane for lane in self._lanes if lane.rank not in fronts and not lane.ended and lane.rank not in done]
         if not self._ended and any(self._logs(lane, names) for lane in missing):
             if not self._is_late(first):
                 return False
@@ -251,4 +280,12 @@ class _Merge:
         return names in lane.names if lane.names else not lane.silent
 
     def _last_step(self, name: str) -> int:
-        return self.batch.last_steps.get(name, self._last_steps.get(name, -1))
+        before = -1 if self.batch.rolled_back else self._last_steps.get(name, -1)
+        return self.batch.last_steps.get(name, before)
+
+
+def _is_roll_back(rank: int, record: Record) -> bool:
+    """Return whether a record says that all ranks were rolled back: of rank 0 the outcome, of others their mark."""
+    if rank > 0:
+        return isinstance(record, RankRolledBackRecord)
+    return isinstance(record, OutcomeRecord) and record.to_step is not None and (record.ranks or 1) > 1

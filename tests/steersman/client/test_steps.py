@@ -14,7 +14,7 @@ from steersman.records.kinds import (
     PointRecord,
 )
 from steersman.records.posted import PostedCommand
-from tests.steersman.client.running import records
+from tests.steersman.client.running import DeviceValue, records
 
 
 def test_it_applies_a_stop_at_the_step_boundary_once(run, tmp_path):
@@ -30,6 +30,18 @@ def test_it_applies_a_stop_at_the_step_boundary_once(run, tmp_path):
     outcomes = [record for record in records(tmp_path) if isinstance(record, OutcomeRecord)]
     assert [(record.step, record.id) for record in outcomes] == [(7, "c1"), (8, "c2")]
     assert all(record.state == "applied" for record in outcomes)
+
+
+def test_what_was_logged_before_a_roll_back_stands_before_it_though_its_value_was_still_on_the_gpu(run, tmp_path, cuda):
+    run.on("roll_back", lambda arguments: None)
+    (tmp_path / "own").mkdir()
+    given = {"checkpoint": "own", "path": "own", "sha256": "", "step": 3, "epoch": 1, "has_manifest": False}
+    run.log(7, loss=DeviceValue(0.5, cuda))
+    Mailbox(tmp_path).post(PostedCommand(id="c1", command="roll_back", arguments=given))
+    assert not run.stopping
+    assert run.step == 3
+    found = [each for each in records(tmp_path) if isinstance(each, (PointRecord, OutcomeRecord))]
+    assert [(type(each), each.step) for each in found] == [(PointRecord, 7), (OutcomeRecord, 7)]
 
 
 def test_a_loop_that_logs_rarely_says_its_step_and_commands_are_done_there(run, tmp_path):

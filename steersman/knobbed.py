@@ -156,5 +156,5 @@ class KnobbedRecorder(Recorder):
 
 
 def _clean_name(name: Any) -> Any:
-    """Return a name that can be stored; what is no text is refused where the knob is declared."""
+    """Return a name that can be stored; what is not text is refused where the knob is declared."""
     return values.clean(name) if isinstance(name, str) else name

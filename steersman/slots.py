@@ -66,7 +66,7 @@ def needed(wish: Wish, devices: HostDevices) -> int:
 
 
 def fits(wish: Wish, devices: HostDevices) -> bool:
-    """Return whether the host has the devices at all, whoever uses them now."""
+    """Return whether the host has the devices at all, even if they are in use now."""
     return len(candidates(wish, devices)) >= needed(wish, devices)
 
 

@@ -21,7 +21,7 @@ BESIDE = ("-wal", "-shm", "-journal")
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """A connection to a file of mode 0600, whoever makes it and with which umask."""
+    """A connection to a file of mode 0600, whatever the umask of the process that creates it."""
 
     # Files that this process has opened: one that is missing later was taken away, and is not to be made anew.
     _known: ClassVar[set[Path]] = set()

@@ -1,4 +1,4 @@
-"""Who may see and command a run: members by their role, scripts and share links by their token."""
+"""Permissions to see and command a run: of members by their role, of scripts and share links by their token."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Viewer:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks over HTTP: a user by their session, or by a token that narrows what they may."""
+    """The caller of an HTTP request: a user with a session, or with a token that limits their permissions."""
 
     user: User
     token: AccessToken | None = None

@@ -52,7 +52,7 @@ def create_token(
     if run is not None and run.project_id != project.pk:
         raise TokenRefused(_("This run belongs to another project."), "run")
     if scope == TokenScope.SHARE and run is None:
-        raise TokenRefused(_("A share link shows one run: name it."), "run")
+        raise TokenRefused(_("A share link shows one run: give its number."), "run")
     if expires_at is not None and expires_at <= timezone.now():
         raise TokenRefused(_("Choose a time in the future, or none."), "expires_at")
     if not name.strip():

@@ -1,4 +1,4 @@
-"""Who calls the API: a token in the Authorization header, or the session of a browser with its CSRF token.
+"""The caller of the API: a token in the Authorization header, or the session of a browser with its CSRF token.
 
 The token of a share link travels in that header too, and never in an address, which is logged. It reads what the page
 of its one run reads (`READERS`), and opens nothing else.

@@ -305,7 +305,7 @@ class Attempt(models.Model):
     signal = models.CharField(_("signal"), max_length=20, blank=True)
     error = models.CharField(_("error"), max_length=500, blank=True)
     traceback = models.TextField(_("traceback"), blank=True)
-    # Who reports, and how much was reported: see `runs.recording.record_side.continuing`.
+    # The session that reports, and the number of its reports: see `runs.recording.record_side.continuing`.
     session = models.PositiveBigIntegerField(default=0, editable=False)
     reports = models.PositiveBigIntegerField(default=0, editable=False)
     console_offset = models.PositiveBigIntegerField(default=0)

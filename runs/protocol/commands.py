@@ -361,12 +361,12 @@ def _expectation(payload: Mapping[str, Any], command: RunCommand) -> tuple[str, 
         raise InvalidCommand("expect takes state and value.", "expect")
     state = expect.get("state") or ""
     if state and (not isinstance(state, str) or state not in STATES):
-        raise InvalidCommand(f"expect: state is one of {', '.join(sorted(STATES))}.", "expect")
+        raise InvalidCommand(f"expect: state must be one of {', '.join(sorted(STATES))}.", "expect")
     value = _as_json_holds(expect.get("value"))
     if value is not None and not isinstance(command, SetKnob):
         raise InvalidCommand("expect takes a value only with set_knob.", "expect")
     if value is not None and not isinstance(value, (float, int, bool, str)):
-        raise InvalidCommand("expect: value is a number, a truth value or text.", "expect")
+        raise InvalidCommand("expect: value must be a number, a truth value or text.", "expect")
     if isinstance(value, str) and len(value) > LONGEST_TEXT:
         raise InvalidCommand(f"expect: give value as text of at most {LONGEST_TEXT} characters.", "expect")
     _check_text(value, "expect")

@@ -154,7 +154,7 @@ def _end(session: UserSession) -> None:
 
 
 def _is_due(request: HttpRequest) -> bool:
-    # Whoever is logged in was looked up by the view; a request that asked for nobody must not begin to.
+    # The view has looked up the user; a request that did not need the user must not look it up now.
     if not request.session.accessed or not hasattr(request, "_cached_user"):
         return False
     key = request.session.session_key

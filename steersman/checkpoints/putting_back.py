@@ -50,7 +50,7 @@ def put_back(
     problem = ""
     if not wanted.has_manifest:
         problem = (
-            "The checkpoint was written by the script itself, which alone can read it: choose one that "
+            "The checkpoint was written by the script itself, and only the script can read it: choose one that "
             'run.save_checkpoint() wrote, or let the script register run.on("roll_back", …).'
         )
     else:

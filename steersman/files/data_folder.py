@@ -54,7 +54,7 @@ def refuse_unfit(folder: Path, *, shared: bool) -> None:
     if (folder / UNFINISHED_RESTORE).exists():
         raise UnfitFolder(
             f"A restore into the data folder {folder} has not ended: wait for it, or run `manage.py restore` with the "
-            "same file again, which removes what the first one left."
+            "same file again, which removes the remains of the first one."
         )
 
 

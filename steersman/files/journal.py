@@ -383,7 +383,7 @@ def decode(data: bytes, position: int) -> tuple[Record | None, int]:
     payload = checked[place + _PLACE.size :]
     try:
         if not 0.0 <= moment <= LATEST_TIME:
-            raise ValueError("this is no time")
+            raise ValueError("this is not a time")
         if record_kind is PointRecord:
             names = checked[_HEAD.size : place].decode().split("\0")
             values = dict(zip(names, struct.unpack(f"<{width}d", payload), strict=True))

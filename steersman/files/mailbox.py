@@ -109,7 +109,7 @@ class Mailbox:
         self.posted[3] = posted
 
     def settle(self) -> None:
-        """Raise the counter to what stands in the file: whoever posted last may have died between the two."""
+        """Raise the counter to the last one in the file: the last writer may have died between the two writes."""
         self.posted[0] = max(self.posted[0], len(self.commands()))
 
     def close(self) -> None:

@@ -116,14 +116,15 @@ def _kept(runs: Sequence[Run], devices: HostDevices, held: Sequence[str]) -> dic
 
 
 def holders_here(host: str, gpus: Sequence[str], started: Collection[int], is_held: IsHeld) -> list[Holder]:
-    """Return the runs that hold devices of this host, whoever started them."""
+    """Return the runs that hold devices of this host, whether a person or the scheduler started them."""
     devices = host_devices(host, gpus)
     busy = {run.pk for run in queue.waiting_for(host) if run.pk not in started and not is_held(run.pk)}
     return list(_held_here(host, devices, lambda pk: pk in started or is_held(pk), busy))
 
 
 def _held_here(host: str, devices: HostDevices, is_held: IsHeld, others: Collection[int]) -> Iterator[Holder]:
-    """Yield each run of this host that has taken slots, whoever started it; not `others`, which wait.
+    """Yield each run of this host that holds slots, whether a person or the scheduler started it; not `others`, which
+    wait.
 
     All runs in one query: of two, each could miss one that goes from queued to running, or back, between them.
     """

@@ -105,7 +105,7 @@ class CheckpointManager:
             self._run.note(f"The checkpoint at step {progress.step} could not be saved: {problem}.", level="error")
             self._kept.remove(folder)
             return problem
-        # First, so that whoever reads the record finds what is gone gone.
+        # First, so that the removed checkpoints are gone when the record is read.
         self._kept.add(folder, reason)
         self._run.record_checkpoint(
             folder,

@@ -1,8 +1,8 @@
 """What a rule asks of a run as its alert begins: an ordinary command, within the rule's limits.
 
-An alert says from its first moment which action is to follow, and that it did is written with the command in one
-transaction; the command's id comes from the alert. So a process that dies in between neither loses nor doubles it:
-whoever judges the run next calls `catch_up`.
+The action is stored with the alert from the beginning. Its outcome is stored in one transaction with the command, whose
+id is derived from the alert. If a process dies in between, the command is neither lost nor sent twice: the next process
+that judges the run calls `catch_up`.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def knob_numbers(run: Run, knob: str) -> list[float | int]:
 def expected_value(run: Run, rule: Rule) -> float | int | None:
     """Return the value that the smallest one of a rule was held against, None if there is none or groups differ.
 
-    Whoever turns the knob meanwhile, by hand or by another link, has precedence.
+    A change of the knob in the meantime, by a person or by another link, has precedence.
     """
     values = knob_numbers(run, rule.knob) if rule.smallest is not None else []
     return values[0] if len(set(values)) == 1 else None

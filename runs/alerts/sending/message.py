@@ -146,7 +146,7 @@ def _by_weight(delivery: AlertDelivery) -> tuple[bool, int, datetime, int]:
 
 
 def _no_links() -> str:
-    return _("Without links: this installation has not set STEERSMAN_PUBLIC_URL.")
+    return _("This message has no links, because STEERSMAN_PUBLIC_URL is not set.")
 
 
 def _subject(deliveries: Sequence[AlertDelivery], destination: AlertDestination) -> str:

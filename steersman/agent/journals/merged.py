@@ -1,8 +1,8 @@
 """The journals of all ranks as one stream: what ranks logged of the same step becomes one point. No Django, no torch.
 
 Nothing of a journal is consumed before it is stored (`advance`), and only up to the last record whose step is
-complete: what is held back is read again by whoever comes next. So a point is neither lost nor doubled, whatever is
-killed. Rank 0 tells the order; a rank that is late by more than LATE_AFTER_S is left out of that step.
+complete: the next reader reads the rest again. So no point is lost or stored twice, whichever process is killed. Rank 0
+determines the order; a rank that is late by more than LATE_AFTER_S is left out of that step.
 """
 
 from __future__ import annotations

@@ -90,6 +90,7 @@ class ForcedExit:
 
 
 AWAY = (
-    "The database did not answer: how the training ended is not recorded yet. All that it logged is in its journal; "
+    "The database did not answer, so the end of the training is not stored yet. Everything that it logged is in its "
+    "journal; "
     "start `manage.py train` for the run again, or `manage.py watch`, to store it."
 )

@@ -25,7 +25,7 @@ class Posting:
         self._interrupts = interrupts
         self._say = say
         self.posted = {command.id for command in mailbox.commands() if command.id is not None}
-        # Who wants the process to be ended, "" where nobody does.
+        # The person who asked for the end of the process, "" if nobody did.
         self.ended_by = ""
         # What signals asked for, until it stands in the command log.
         self.asked: list[Asked] = []

@@ -22,7 +22,7 @@ from typing import Callable, Iterator
 OLDEST_PYTHON = (3, 11)
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
-# A large package downloads for minutes; until it is there pip tells nothing to a file.
+# A large package downloads for minutes; meanwhile pip writes nothing if its output is a file.
 TOLD_EVERY_S = 10.0
 LOG_LINES_SHOWN = 12
 

@@ -44,12 +44,12 @@ UNHANDLED = {
     ),
 }
 
-# Among several ranks one clock, the leader's, tells when a command that waits has expired.
+# With several ranks, only the clock of the leader decides whether a waiting command has expired.
 EXPIRE = "expire"
 
 
 class Refusal(Exception):
-    """Raised by a handler that cannot do what is asked; the text tells why."""
+    """Raised by a handler that cannot execute the command; the text says why."""
 
 
 class OutcomeRecorder(Protocol):

@@ -38,7 +38,8 @@ KINDS: dict[str, Kind] = {}
 
 
 class SpecError(ValueError):
-    """A value that a spec does not take, or a declaration that contradicts itself. `said` tells what to give instead.
+    """A value that a spec does not take, or a declaration that contradicts itself. `said` is the message, which says
+    what to give instead.
 
     `name` is what is wrong: a parameter or a knob.
     """

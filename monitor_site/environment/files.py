@@ -11,7 +11,7 @@ from environ.fileaware_mapping import FileAwareMapping
 
 
 class Variables(FileAwareMapping):
-    """Environment variables. `NAME_FILE` names a file whose text stands for the value of `NAME`.
+    """Environment variables. `NAME_FILE` names a file whose text is the value of `NAME`.
 
     A newline at the end of the file is no part of the value: editors and `echo` write one.
     """

@@ -64,7 +64,7 @@ class RenewedPool(ConnectionPool[Any]):
 
 
 class NoticesSpentConnections(DatabaseErrorWrapper):
-    """Renews the pool on an error that tells of the connection, not of the statement."""
+    """Renews the pool on an error of the connection, not of the statement."""
 
     wrapper: DatabaseWrapper
 

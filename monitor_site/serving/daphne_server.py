@@ -81,7 +81,7 @@ Application = Callable[..., Any]
 
 
 class Pace:
-    """What Twisted tells of a connection: whether it takes more now. The names are Twisted's (IPushProducer)."""
+    """Whether a connection takes more data now, as Twisted reports it. The names are Twisted's (IPushProducer)."""
 
     def __init__(self) -> None:
         self._takes_more = asyncio.Event()
@@ -215,7 +215,7 @@ def accept_compression(offers: Iterable[PerMessageDeflateOffer]) -> SharedDeflat
 
 
 class PortalServer(Server):
-    """Daphne that can send every close code, tells its sockets 1012 before it ends, and bounds what it receives.
+    """Daphne that can send every close code, closes its sockets with 1012 before it ends, and limits what it receives.
 
     `listen_failure` says why it cannot listen.
     """

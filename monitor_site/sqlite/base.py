@@ -60,5 +60,5 @@ class DatabaseWrapper(base.DatabaseWrapper):
         try:
             make_private_file(path)
         except OSError:
-            # SQLite tells what is wrong with the place, in its own words.
+            # SQLite's own message says what is wrong with the path.
             return

@@ -117,7 +117,7 @@ def viewer_by_token(token: AccessToken, creator: User, role: str, run_id: int, p
     """Return the viewer that the bearer of `token` is for a run, None if the token is not for it.
 
     `role` is what the token's creator is now. A token views, or commands as an operator at most; its bearer shows
-    as the creator with the token's name, so that the record tells a script from a person.
+    as the creator with the token's name, so that the command log distinguishes scripts from people.
     """
     if token.project_id != project_id or token.run_id not in (None, run_id) or token.scope == TokenScope.METRICS:
         return None

@@ -75,7 +75,7 @@ def revoke(token: AccessToken) -> None:
     """Make a token worthless and close what it holds open; a token that is revoked already stays so."""
     if token.revoked_at is None:
         token.revoked_at = timezone.now()
-        # Saved, not updated: the signal of the save tells the portals to look at their sockets.
+        # Saved, not updated: the signal of the save makes the portals check their sockets.
         token.save(update_fields=["revoked_at"])
 
 

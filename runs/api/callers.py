@@ -53,7 +53,7 @@ class BearerToken(HttpBearer):
 
 
 class BearerOrShareToken(BearerToken):
-    """The same, or the token of a share link, which stands in the address of the page that it opens."""
+    """The same, or the token of a share link, which is part of the address of the page that it opens."""
 
     scopes = frozenset({*BEARER_SCOPES, TokenScope.SHARE})
 

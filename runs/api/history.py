@@ -109,7 +109,7 @@ def _all_epochs(run: Run) -> list[EpochMetric]:
 def console(run: Run, seq: int, lines: int = CONSOLE_LINES) -> list[dict[str, Any]]:
     """Return the last `lines` of console text up to event `seq`: text, source, level, at (UTC, ISO 8601).
 
-    Where output was skipped stands an entry of source "skipped" with its bytes in `skipped`.
+    An entry of source "skipped" replaces output that was skipped, with the number of its bytes in `skipped`.
     """
     stored = StoredEvent.objects.filter(run=run, kind=LogWritten.kind, seq__lte=seq).order_by("-seq")[:lines]
     found: list[dict[str, Any]] = []

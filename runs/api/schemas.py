@@ -378,7 +378,7 @@ class KnobsPage(Schema):
 
 
 class CheckpointOut(Schema):
-    """Everything needed to resume from a step. `reason` tells why it was saved, and so how long it is kept."""
+    """Everything needed to resume from a step. `reason` is why it was saved, which determines how long it is kept."""
 
     id: int
     attempt: int

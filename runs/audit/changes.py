@@ -37,7 +37,7 @@ BEFORE = "_audited_before"
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What an entry tells of a row."""
+    """What an entry stores of a row."""
 
     person: User | None = None
     project: Project | None = None

@@ -239,7 +239,7 @@ def _cancel(request: Cancel, command: Command) -> bool:
     withdrawn = complete_command(
         wanted,
         CommandState.EXPIRED,
-        # The command log tells who; names of members stand in no text that a share link shows.
+        # The command log has the author; texts that a share link shows contain no names of members.
         outcome="It was cancelled.",
         only_from=CommandState.SENT,
     )

@@ -14,7 +14,7 @@ from steersman.spec import ValueSpec
 def parse_words(words: Sequence[str], knobs: Mapping[str, ValueSpec] | None = None) -> dict[str, Any]:
     """Return the payload of words as typed: `set_knob learning_rate=0.001`, `save_checkpoint name=before`, `note …`.
 
-    `knob=value` stands for the knob and its value, `knob*=factor` for a factor; a word alone is the only argument of a
+    `knob=value` gives the knob and its value, `knob*=factor` a factor; a word alone is the only argument of a
     command that has one; what follows `note` is its text. `knobs` are those that the run is known to have. Raises
     `InvalidCommand`.
     """

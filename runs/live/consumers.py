@@ -1,6 +1,6 @@
 """The WebSocket of one run: authorise, subscribe, forward; parse what the viewer asks and hand it on.
 
-The protocol stands in `docs/protocol.md`.
+The protocol is described in `docs/protocol.md`.
 """
 
 from __future__ import annotations

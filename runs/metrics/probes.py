@@ -31,7 +31,7 @@ Application = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """What `/readyz` tells: of each part whether it is there, and nothing else."""
+    """The answer of `/readyz`: for each part whether it works, and nothing else."""
 
     database: bool
     migrations: bool

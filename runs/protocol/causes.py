@@ -175,7 +175,7 @@ def alert_cause(kept: Mapping[str, Any]) -> AlertCause | None:
 
 
 def run_cause(kept: Mapping[str, Any], reason: str) -> RunCause | None:
-    """Return the cause that a run's row keeps, if its `reason` tells that and no more; None otherwise.
+    """Return the cause in a run's row, if its `reason` says the same and no more; None otherwise.
 
     What is added to a reason, such as that it starts again, has no kind, nor what a training said itself.
     """

@@ -326,7 +326,7 @@ def _check_text(value: object, field: str) -> None:
 
 
 def _as_json_holds(value: Any) -> Any:
-    """Return a number that JSON does not hold exactly as its text: what the knob takes of it, the knob's spec tells."""
+    """Return a number that JSON does not hold exactly as text: the spec of the knob decides whether to accept it."""
     if isinstance(value, float) and not math.isfinite(value):
         return number_text(value)
     return number_text(value) if isinstance(value, int) and abs(value) > LARGEST_INT else value

@@ -141,7 +141,7 @@ def connection_options() -> dict[int, Any]:
         ldap.OPT_REFERRALS: 0,
         ldap.OPT_X_TLS_REQUIRE_CERT: ldap.OPT_X_TLS_DEMAND,
         **authorities,
-        # The last: it makes what stands above hold.
+        # Must be last: it puts the options above into effect.
         ldap.OPT_X_TLS_NEWCTX: 0,
     }
 

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 # A page that asks for itself every few seconds must not cost a write each time.
 SEEN_EVERY_S = 60.0
 MOST_REMEMBERED = 10_000
-# What stands where the address is not known, as with a proxy that connects by a socket file.
+# Stored if the address is not known, for example behind a proxy that connects by a socket file.
 NO_ADDRESS = "0.0.0.0"
 # The first that a user agent names; browsers name those that they descend from too.
 BROWSERS = (

@@ -41,9 +41,9 @@ def put_back(
 
     Plain values stay with the script.
 
-    All ranks read before one changes anything: `agree` tells what is wrong on any. Where an object takes no such state,
-    all are as they were before, from a copy in memory. Raises `Damaged` with a sentence, and what `load_state_dict`
-    raises.
+    All ranks read before one changes anything: `agree` returns the problem of any rank. Where an object takes no such
+    state, all are as they were before, from a copy in memory. Raises `Damaged` with a sentence, and what
+    `load_state_dict` raises.
     """
     stateful = _stateful(objects)
     states: dict[str, Any] = {}

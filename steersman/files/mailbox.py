@@ -86,7 +86,7 @@ class Mailbox:
 
     @property
     def heartbeats(self) -> int:
-        """Count the seconds in which a supervisor lived; one that stands still means that there is none."""
+        """Count the seconds in which a supervisor was alive; if the counter does not change, there is none."""
         return self.posted[1]
 
     def heartbeat(self) -> None:

@@ -1,4 +1,4 @@
-"""Where a checkpoint lies and what it is, as a training tells it."""
+"""The path and identity of a checkpoint, as a training records it."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ LOCK_PATIENCE_S = 0.2
 
 
 class CannotTrain(Exception):
-    """The training cannot start; `exit_code` tells scripts why, the text tells a person what to do."""
+    """The training cannot start; `exit_code` is the reason for scripts, the text says what to do."""
 
     def __init__(self, message: str, exit_code: int = EXIT_BAD_INPUT) -> None:
         super().__init__(message)

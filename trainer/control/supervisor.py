@@ -1,4 +1,4 @@
-"""The supervisor: holds the lease of a run, follows its worker, records and tells. Never imports torch."""
+"""The supervisor: holds the lease of a run, follows its worker, stores its records. Never imports torch."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def next_to_start(
     """Return what this host starts now. `started` are the runs whose `train` this watch started and that still runs.
 
     Those that are `put_off`, because another process holds them, wait outside the line. Until it is known which `gpus`
-    there are, none may take the CPU for want of a GPU. `memory` tells what is in use of them.
+    there are, none may take the CPU for want of a GPU. `memory` is the memory in use on each.
     """
     waiting = [run for run in queue.waiting_for(host) if gpus is not None or run.device == CPU]
     if not waiting:

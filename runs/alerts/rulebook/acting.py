@@ -120,7 +120,7 @@ def _is_soon(moment: datetime, alert: Alert) -> bool:
 def _is_replayed(run: Run, alert: Alert, rule: Rule) -> bool:
     """Return whether a replay asks of the run what the rule would ask now.
 
-    A command that repeats a rule's stands for the first alert that begins before its step, and for no other one.
+    A replayed command of a rule counts as the action of the first alert that begins before its step, and of no other.
     """
     given = run.commands.filter(kind=_command_of(rule).kind).exclude(replayed_rule="")
     waiting = [
@@ -144,7 +144,7 @@ def _follows(command: Command, alert: Alert) -> bool:
 
 
 def knob_numbers(run: Run, knob: str) -> list[float | int]:
-    """Return where a knob stands, in each group where it has several; nothing if it is no number or unknown."""
+    """Return the value of a knob, or one per group if it has groups; nothing if it is not a number or not known."""
     found = next((each.get("value") for each in run.knobs if each["name"] == knob), None)
     values = found.values() if isinstance(found, dict) else (found,)
     return [each for each in values if isinstance(each, (int, float)) and not isinstance(each, bool)]

@@ -163,7 +163,7 @@ class RecordStore:
         Attempt.objects.filter(pk=self._lease.attempt_id).update(environment=environment)
 
     def store_gpus(self, gpus: Sequence[GpuDescription]) -> EnvironmentRecorded:
-        """Keep what the GPUs of a training are, as the driver tells: what the training itself told counts more."""
+        """Store the GPUs of a training as the driver reports them; values of the training itself have precedence."""
         described = {
             "gpus": [gpu.name for gpu in gpus],
             "cuda_devices": [

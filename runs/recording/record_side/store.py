@@ -167,7 +167,7 @@ class RecordSide:
         metrics: list[Metrics | SystemSampled] = []
         events: list[Event] = []
         fields: dict[str, Any] = {}
-        # Events of points tell the step of the run: those after a roll back come behind the event that tells it.
+        # Events of points have the step of the run: those after a roll back follow the event of the roll back.
         for part in between_roll_backs(records):
             told = list(metrics_events(self._lease.number, part, order))
             metrics += told

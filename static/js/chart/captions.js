@@ -19,7 +19,7 @@ export function latestOf(line) {
   return measure(line.name, latest.value, latest.nonfinite);
 }
 
-/** Return what stands below the curve: how much of it is shown, and what the paler lines are. Empty if all is plain. */
+/** Return the text below the curve: how much of it is shown, and the meaning of paler lines. Empty if all is plain. */
 export function captionOf(drawn, points, log, earlier = 0) {
   const sentences = [];
   if (drawn.some((one) => one.banded)) {

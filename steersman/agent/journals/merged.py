@@ -82,7 +82,7 @@ class _RankLane:
             self.ahead = read.position
 
     def take_rest(self, batch: JournalsRead) -> None:
-        """Add what stands behind the last record: damage, or the end of a segment."""
+        """Add what follows the last record: damage, or the end of a segment."""
         if self.ahead != self.tail.position or self.unreadable:
             batch.positions[self.rank] = self.ahead
             batch.unreadable += self.unreadable

@@ -53,7 +53,7 @@ class JournalTail:
         return max(0, total)
 
     def read(self, ended: bool = False, position: Position | None = None) -> Read:
-        """Return what stands behind the position, or behind another one, to the end of a segment at most.
+        """Return what follows the position, or another one, up to the end of a segment at most.
 
         A segment that has a successor, or whose writer has `ended`, is read to its end: what is not whole
         there is damage.

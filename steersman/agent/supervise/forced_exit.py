@@ -1,7 +1,7 @@
 """Makes sure that `train` ends when it is told to, also where the database holds its main thread. No Django, no torch.
 
 A frozen database may keep a statement for ever. What a signal asks then reaches the training by this thread, and the
-process ends by it. Nothing is lost: what was logged stands in the journal, and the next supervisor stores it.
+process ends by it. Nothing is lost: the logged records are in the journal, and the next supervisor stores them.
 """
 
 from __future__ import annotations

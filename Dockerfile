@@ -38,8 +38,8 @@ RUN python scripts/browser_bundles.py \
 
 # --- the application, without what only built it
 FROM base AS application
-# Debian's init: ends and reaps trainings, which are processes of their own and outlive whoever started them.
-# Its version is the image's to choose: packages of a release change by security updates alone.
+# Debian's init: ends and reaps trainings, which are processes of their own and outlive the process that started them.
+# Its version is not pinned: within a release, packages change only by security updates.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends tini \

@@ -187,7 +187,7 @@ async def cpu_ms_of(stack: Stack, viewers: Sequence[CrowdViewer]) -> float:
 
 
 async def listening(stack: Stack) -> None:
-    """Wait until the portal takes connections. Its pages may answer later: the crowd stands before them."""
+    """Wait until the portal takes connections. Its pages may answer later, because all viewers connect at once."""
     while True:
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", stack.port)

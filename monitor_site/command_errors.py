@@ -21,9 +21,9 @@ def explained(error: BaseException) -> tuple[str, int] | None:
         return None
     said = (str(error).strip().splitlines() or [""])[0]
     if OLD_TABLES.search(said):
-        return f"The database has not all its tables ({said}): run manage.py migrate first.", EXIT_BAD_INPUT
+        return f"Tables are missing in the database ({said}): run manage.py migrate first.", EXIT_BAD_INPUT
     if BUSY.search(said):
         return f"The database is busy: another process writes to it ({said}). Try again in a moment.", EXIT_FAILED
     if isinstance(error, ProgrammingError):
         return None
-    return f"The database does not answer ({said}): manage.py doctor says what to do.", EXIT_FAILED
+    return f"The database does not answer ({said}): run manage.py doctor to find the cause.", EXIT_FAILED

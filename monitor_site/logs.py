@@ -41,7 +41,7 @@ class WithoutLostConnections(logging.Filter):
 class OncePerOutage(logging.Filter):
     """Lets pass why no connection to the database can be had, and nothing more until that has not happened for a while.
 
-    A pool tells of each attempt, several times a second, and of each connection that it gives up.
+    A pool logs each attempt, several times per second, and each connection that it gives up.
     """
 
     TOLD = "error connecting"

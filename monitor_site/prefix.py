@@ -1,7 +1,7 @@
-"""Serving under a path prefix (STEERSMAN_PREFIX), whether the proxy cuts the prefix off or hands it on.
+"""Serving under a path prefix (STEERSMAN_PREFIX), whether the proxy removes the prefix or passes it on.
 
-Only the setting says what the prefix is. Daphne believes a header, `Daphne-Root-Path`, from anybody: what it made of
-that is put aside here, since whoever may write it would choose where the links of a page lead.
+Only the setting determines the prefix. Daphne accepts a header, `Daphne-Root-Path`, from any client. Its value is
+ignored here, because a client could otherwise choose the targets of the links on a page.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def prefix_of(text: str) -> str:
     if not PREFIX.fullmatch(prefix):
         raise ValueError(f"{text!r} is not a path: give one such as /steersman, of letters, digits and - _ . ~")
     if prefix.split("/")[1] in OWN_PATHS:
-        raise ValueError(f"{text!r} begins like an address of the portal: choose another, such as /steersman")
+        raise ValueError(f"{text!r} begins with an address of the portal itself: choose another, such as /steersman")
     return prefix
 
 

@@ -56,7 +56,7 @@ STEERSMAN_CPU_SLOTS = slots(env, "STEERSMAN_CPU_SLOTS")
 # The share of a GPU's memory that other programs may use while it still counts as free.
 STEERSMAN_GPU_SHARE = env.float("STEERSMAN_GPU_SHARE", default=0.1)
 if not 0 <= STEERSMAN_GPU_SHARE <= 1:
-    raise ImproperlyConfigured("STEERSMAN_GPU_SHARE must lie between 0 and 1: 0.1 is a tenth of a GPU's memory")
+    raise ImproperlyConfigured("STEERSMAN_GPU_SHARE must be between 0 and 1: 0.1 means a tenth of a GPU's memory")
 # What a run keeps of its console, in MiB: as text in the database, and as files of its attempts on the training host.
 STEERSMAN_CONSOLE_MIB = mebibytes(env, "STEERSMAN_CONSOLE_MIB", default=16, smallest=1)
 STEERSMAN_CONSOLE_FILES_MIB = mebibytes(env, "STEERSMAN_CONSOLE_FILES_MIB", default=256, smallest=16)
@@ -88,7 +88,7 @@ if min(STEERSMAN_SOCKETS_PER_USER, STEERSMAN_SOCKETS_PER_LINK, STEERSMAN_SOCKETS
 if STEERSMAN_PUBLIC_URL and not STEERSMAN_PUBLIC_URL.startswith(("http://", "https://")):
     raise ImproperlyConfigured("STEERSMAN_PUBLIC_URL must begin with https:// or http://")
 if not 10 <= STEERSMAN_PUSH_MS <= 5000:
-    raise ImproperlyConfigured("STEERSMAN_PUSH_MS must lie between 10 and 5000 milliseconds")
+    raise ImproperlyConfigured("STEERSMAN_PUSH_MS must be between 10 and 5000 milliseconds")
 if not STEERSMAN_STALLED_S > 0 or not STEERSMAN_RESTART_PAUSE_S >= 0:
     raise ImproperlyConfigured("STEERSMAN_STALLED_S must be above 0 seconds, STEERSMAN_RESTART_PAUSE_S at least 0")
 
@@ -255,7 +255,7 @@ AXES_LOCKOUT_PARAMETERS = ["username", "ip_address"]
 AXES_COOLOFF_TIME = timedelta(minutes=10)
 AXES_CLIENT_IP_CALLABLE = "runs.access.addresses.address_of"
 AXES_LOCKOUT_CALLABLE = "runs.portal.pages.locked_out"
-# Who guesses on while locked neither prolongs it nor writes.
+# Guesses during a lock neither prolong it nor write rows.
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_VERBOSE = False
 # Beside its own: what the forms with passwords and codes send is kept with an attempt otherwise.

@@ -1,4 +1,4 @@
-"""Whoever asks too often gets the refusal late and one at a time, so that trying on at once costs the portal little."""
+"""Delay refusals to clients that ask too often and send them one at a time, so that quick retries cost little."""
 
 from __future__ import annotations
 

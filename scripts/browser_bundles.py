@@ -147,7 +147,7 @@ def bundle(stamp: str) -> None:
     fresh.chmod(0o755)
     try:
         esbuild(STYLES, fresh)
-        # With a source map, whoever looks for an error in a browser reads the modules and not the bundle.
+        # With a source map, a browser shows the modules of an error and not the bundle.
         esbuild(PAGES, fresh, "--sourcemap")
         (fresh / STAMP.name).write_text(stamp)
         shutil.rmtree(VENDOR, ignore_errors=True)

@@ -62,7 +62,8 @@ def publish(folder: Path, output: Path) -> list[str]:
     output.mkdir(parents=True, exist_ok=True)
     found = sorted(path for kind in KINDS for path in folder.glob(kind))
     for path in found:
-        # First beside its place, which may be on another file system: whoever reads it gets a whole file.
+        # Copied to a file beside the target first, because the target may be on another file system: readers get a
+        # whole file.
         arriving = output / f".{path.name}.new"
         shutil.copyfile(path, arriving)
         arriving.replace(output / path.name)

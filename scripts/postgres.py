@@ -1,7 +1,7 @@
 """Run a command with a PostgreSQL server of its own: `scripts/postgres.py pytest tests/live`.
 
 The server lies in a folder of the system's temporary folder, listens on a free port of 127.0.0.1 and is gone with
-the command. STEERSMAN_TEST_POSTGRES tells the command its address; tests make their databases there. PostgreSQL
+the command. STEERSMAN_TEST_POSTGRES contains its address; tests create their databases there. PostgreSQL
 refuses root: as root it runs as the user `postgres`, which Debian's package makes.
 """
 

@@ -28,7 +28,7 @@ GIF_WIDTH = 1000
 COLOURS = 256
 FRAME_MS = 400
 LAST_FRAME_MS = 3000
-# So low that the loss hardly falls, until it is raised to where the slider then stands.
+# So low that the loss hardly falls, until the slider raises it.
 LOW_RATE = "0.00002"
 SLIDER_END = 0.55
 FIRST_STEP = 150
@@ -102,7 +102,7 @@ class Recorder:
             self._page.wait_for_timeout(FRAME_MS)
 
     def write(self, path: Path) -> None:
-        """Write an animation with one palette for all pictures, so that what stands still costs no bytes."""
+        """Write an animation with one palette for all pictures, so that unchanged parts take no bytes."""
         width, height = self.frames[0].size
         samples = self.frames[:: len(self.frames) // 4]
         sheet = Image.new("RGB", (width, height * len(samples)))

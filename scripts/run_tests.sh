@@ -1,7 +1,7 @@
 #!/bin/sh
 # All tests. Browser tests are a pytest call of their own: Playwright's event loop runs in the thread that also uses
 # the database, which Django allows only when told so. They run beside the others, because both wait more than they work;
-# the long checks follow them, so that all end at about the same time. What takes long stands in tests/chaos (`make chaos`).
+# the long checks follow them, so that all end at about the same time. Long tests are in tests/chaos (`make chaos`).
 set -eu
 cd "$(dirname "$0")/.."
 # Tests start hundreds of processes of Python: without kept byte code each compiles the whole project anew.

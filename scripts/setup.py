@@ -22,7 +22,7 @@ from typing import Callable, Iterator
 OLDEST_PYTHON = (3, 11)
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
-# A large package downloads for minutes; until it is there pip tells nothing to a file.
+# A large package downloads for minutes; meanwhile pip writes nothing if its output is a file.
 TOLD_EVERY_S = 10.0
 LOG_LINES_SHOWN = 12
 
@@ -76,7 +76,7 @@ class Setup:
     def _accept_environment(self) -> None:
         if not self._is_usable():
             raise SetupError(
-                f"{self.venv} is half-made (it has no working Python with pip) and was not made by `make setup`: "
+                f"{self.venv} is incomplete (it has no working Python with pip) and was not made by `make setup`: "
                 "remove that folder and run `make setup` again."
             )
         found = subprocess.run(
@@ -274,7 +274,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
-        print("Interrupted: `make setup` goes on where it can and makes the rest again.", file=sys.stderr)
+        print("Interrupted: run `make setup` again to continue.", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
 

@@ -24,8 +24,8 @@ AFTER_FINISH = (
 
 # A script that starts a process for each trial, or a second one to evaluate.
 CONTINUES = (
-    "A second process logs this training, after one that has ended: the points of both make one run. For a run of "
-    "each, start each by itself (create_run, then train --run-id N -- script.py)."
+    "A second process logs to this run, after the first one has ended: the run contains the points of both. For "
+    "separate runs, start each process by itself (create_run, then train --run-id N -- script.py)."
 )
 
 _attached: Run | None = None

@@ -44,12 +44,12 @@ UNHANDLED = {
     ),
 }
 
-# Among several ranks one clock, the leader's, tells when a command that waits has expired.
+# With several ranks, only the clock of the leader decides whether a waiting command has expired.
 EXPIRE = "expire"
 
 
 class Refusal(Exception):
-    """Raised by a handler that cannot do what is asked; the text tells why."""
+    """Raised by a handler that cannot execute the command; the text says why."""
 
 
 class OutcomeRecorder(Protocol):
@@ -231,7 +231,8 @@ class Control:
         except (SpecError, Refusal, Malformed) as error:
             problem = as_text(error, LONGEST_REMARK) or "It was refused."
         except Exception as error:  # of the training's own setters and handlers
-            problem = f"The training could not do it ({type(error).__name__}: {first_line(error)}); all is as it was."
+            cause = f"{type(error).__name__}: {first_line(error)}"
+            problem = f"The training could not execute the command ({cause}); nothing has changed."
         refusal = self._agree(problem)
         if not refusal:
             self._record(command, "applied", done, self.ranks)
@@ -252,13 +253,13 @@ class Control:
         if at_step is not None and at_step < self._step:
             return f"Step {at_step} has passed: the training was at step {self._step}."
         if at_epoch is not None and at_epoch < self._epoch:
-            return f"Epoch {at_epoch} has passed: the training was behind epoch {self._epoch}."
+            return f"Epoch {at_epoch} has passed: the training had completed epoch {self._epoch}."
         return ""
 
     def _check_state(self, command: PostedCommand) -> None:
         expected = command.expected_state
         if expected and expected != self.state:
-            raise Refusal(f"The run was expected to be {expected}, it is {self.state}.")
+            raise Refusal(f"The run was expected to be {expected}, but it is {self.state}.")
 
     def _apply(self, command: PostedCommand) -> Done:
         kind = command.command

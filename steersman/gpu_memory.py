@@ -1,4 +1,4 @@
-"""Whether a GPU has room for one more training, judged by what the driver tells. Imports neither Django nor torch.
+"""Whether a GPU has memory for one more training, by the readings of the driver. Imports neither Django nor torch.
 
 All sizes in MiB. docs/running.md states the rule.
 """

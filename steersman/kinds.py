@@ -38,7 +38,8 @@ KINDS: dict[str, Kind] = {}
 
 
 class SpecError(ValueError):
-    """A value that a spec does not take, or a declaration that contradicts itself. `said` tells what to give instead.
+    """A value that a spec does not take, or a declaration that contradicts itself. `said` is the message, which says
+    what to give instead.
 
     `name` is what is wrong: a parameter or a knob.
     """
@@ -135,7 +136,9 @@ class Number(Kind):
     def __init_subclass__(cls) -> None:
         # Before it is registered.
         if cls.input == "number" and cls.parse is not Number.parse:
-            raise TypeError(f"{cls.__qualname__}: the page's control for numbers does not know this parse: take text")
+            raise TypeError(
+                f"{cls.__qualname__}: the page's control for numbers cannot use a parse of its own: use text"
+            )
         super().__init_subclass__()
 
     def takes(self, spec: ValueSpec) -> MarkedText:
@@ -328,7 +331,7 @@ class Choice(Kind):
         by_text: dict[str, Value] = {}
         for choice in spec.choices:
             if not _is_same(by_text.setdefault(choice_text(choice), choice), choice):
-                raise SpecError(f"{spec.name}: two choices read {shown(choice_text(choice))}", spec.name)
+                raise SpecError(f"{spec.name}: two choices look the same: {shown(choice_text(choice))}", spec.name)
 
 
 class AnyValue(Kind):

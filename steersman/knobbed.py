@@ -55,7 +55,7 @@ class KnobbedRecorder(Recorder):
         A mapping as `default` gives a value for each parameter group, read as `knob[group]`. `apply(value)` (with
         groups `apply(value, group)`) puts a change to work; where it raises, the change is refused and the old value
         put back. What a command made of the knob in an earlier attempt of the run is put to work at once, with a note.
-        `effective()` tells the value in effect where a schedule multiplies it, `series` the series that
+        `effective()` returns the value in effect if a schedule multiplies it, `series` is the series that
         shows it. `kind` names a kind of `steersman.kinds` that does not follow from the default. Raises
         `steersman.SpecError` where the declaration contradicts itself.
         """
@@ -156,5 +156,5 @@ class KnobbedRecorder(Recorder):
 
 
 def _clean_name(name: Any) -> Any:
-    """Return a name that can be stored; what is no text is refused where the knob is declared."""
+    """Return a name that can be stored; what is not text is refused where the knob is declared."""
     return values.clean(name) if isinstance(name, str) else name

@@ -102,7 +102,7 @@ class Knob:
         groups = self.spec.check_group(group)
         before = {name: self._values[name] for name in groups}
         if expect is not None and any(not self._is(old, expect) for old in before.values()):
-            raise SpecError(f"{self.spec.name} was expected to be {expect!r}, it is {_plain(before)!r}.")
+            raise SpecError(f"{self.spec.name} was expected to be {expect!r}, but it is {_plain(before)!r}.")
         after = {name: self._wanted(old, value, factor) for name, old in before.items()}
         try:
             for name, wanted in after.items():
@@ -151,7 +151,9 @@ class Knob:
                 sentence = f"{name} was changed to {shown(wanted)} before, and stays {before} now: {why}."
                 told.append((sentence, "warning"))
             else:
-                sentence = f"{name} goes on at {self.spec.text(value)}, as changed before, in place of {before}."
+                sentence = (
+                    f"{name} begins with {self.spec.text(value)}, as set by an earlier command, instead of {before}."
+                )
                 told.append((sentence, "info"))
         return told
 

@@ -290,7 +290,7 @@ class RankedRun(Run):
                 rank, theirs = differing
                 return (
                     f"Rank {rank} is at {what} {theirs}, rank 0 at {what} {own}: a command can wait for {what} "
-                    f"{asked} only where all ranks log the same {what}s."
+                    f"{asked} only if all ranks log the same {what}s."
                 )
         return ""
 

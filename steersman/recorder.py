@@ -1,4 +1,4 @@
-"""What a training process tells: step metrics, epochs, texts, checkpoints and its last word.
+"""The records of a training process: step metrics, epochs, texts, checkpoints and its end.
 
 Each is one write to the journal: no thread, no lock, no socket, no device synchronisation. Does not import Django;
 uses torch only where it is loaded already.
@@ -45,7 +45,7 @@ MOST_REMARKS = 100
 MOST_WATCHED = 200
 HOW_TO_CALL = {"log": "run.log(step, loss=loss)", "log_epoch": "run.log_epoch(epoch, validation_loss=loss)"}
 
-# A point whose values come from the GPU: the event that tells they arrived, then step, names and values.
+# A point whose values come from the GPU: the CUDA event of their copy, then step, names and values.
 OnItsWay = tuple[Any, int, tuple[str, ...], list[Any]]
 
 

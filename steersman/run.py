@@ -58,7 +58,7 @@ RANKS_VARIABLE = "STEERSMAN_RANKS"
 NODE_VARIABLE = "STEERSMAN_NODE_FOLDER"
 START_PAUSED_VARIABLE = "STEERSMAN_START_PAUSED"
 UNADOPTED_VARIABLE = "STEERSMAN_UNADOPTED_S"
-# Written into an attempt's folder by whoever opened a later one: a worker that comes late must not train.
+# Written into the folder of an attempt when a later one is opened: a worker that starts late must not train.
 CLOSED_FILE = "closed"
 # A training that nobody supervises for this long saves and ends.
 UNADOPTED_S = 600.0
@@ -166,7 +166,7 @@ class Run(KnobbedRecorder):
 
     @property
     def saves_on_stop(self) -> bool:
-        """Whether whoever stopped the training wants a checkpoint."""
+        """Whether a checkpoint was requested with the stop."""
         return self._control.saves_on_stop
 
     def request_stop(self) -> None:

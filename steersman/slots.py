@@ -26,7 +26,7 @@ class HostDevices:
     gpus: tuple[str, ...] = ()
     gpu_slots: int = 1
     cpu_slots: int = 1
-    # Of the GPUs whose memory the driver tells.
+    # Only for GPUs whose memory the driver reports.
     rooms: Mapping[str, GpuRoom] = field(default_factory=dict)
     # GPUs that a training has just left: what is in use there is known with the next reading.
     unread: frozenset[str] = frozenset()
@@ -66,7 +66,7 @@ def needed(wish: Wish, devices: HostDevices) -> int:
 
 
 def fits(wish: Wish, devices: HostDevices) -> bool:
-    """Return whether the host has the devices at all, whoever uses them now."""
+    """Return whether the host has the devices at all, even if they are in use now."""
     return len(candidates(wish, devices)) >= needed(wish, devices)
 
 

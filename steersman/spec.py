@@ -43,11 +43,13 @@ class ValueSpec:
         if not _is_text(self.name) or len(self.name) > LARGEST_NAME_CHARACTERS:
             raise SpecError(f"a parameter or knob needs a name of at most {LARGEST_NAME_CHARACTERS} characters")
         if not _is_text(self.kind) or self.kind not in KINDS:
-            raise SpecError(f"{self.name}: its kind is one of {', '.join(KINDS)}, not {shown(self.kind)}", self.name)
+            raise SpecError(
+                f"{self.name}: its kind must be one of {', '.join(KINDS)}, not {shown(self.kind)}", self.name
+            )
         if self.scale not in ("linear", "log"):
-            raise SpecError(f"{self.name}: the scale is linear or log, not {shown(self.scale)}", self.name)
+            raise SpecError(f"{self.name}: the scale must be linear or log, not {shown(self.scale)}", self.name)
         if not all(_is_text(group) for group in self.groups):
-            raise SpecError(f"{self.name}: the names of parameter groups are text", self.name)
+            raise SpecError(f"{self.name}: the names of parameter groups must be text", self.name)
         self.of_kind.check_declaration(self)
         if self.default is not None:
             # Its type is the kind's: 1 becomes 1.0, a NumPy value that of Python.
@@ -131,7 +133,7 @@ def kind_of(name: str, default: object, choices: Sequence[Value] = ()) -> str:
         if kind.has_choices if choices else kind.python_type is not None and _has_type(default, kind.python_type):
             return kind.name
     spec = as_text(name, LARGEST_NAME_CHARACTERS)
-    raise SpecError(f"{spec}: a default is a number, a truth value or text; this is {shown(default)}", spec)
+    raise SpecError(f"{spec}: a default must be a number, a truth value or text, not {shown(default)}", spec)
 
 
 def kind_annotated(annotation: str) -> str:

@@ -1,4 +1,4 @@
-"""Where the portal of this data folder is reached, as whoever serves it here has noted it. Knows no web server."""
+"""The address of the portal of this data folder, as the serving process has written it. Imports no web server."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ def portal_here(data: Path) -> str:
         number, address = int(words[-2].removeprefix("process ")), words[-1].strip()
     except (OSError, ValueError, IndexError):
         return ""
-    # The lock itself is not tried: whoever starts to serve at that moment would find it taken.
+    # The lock itself is not tried: a portal that starts at that moment would find it taken.
     return address if is_alive(number) else ""

@@ -117,7 +117,7 @@ def healthy_cycles(draw: random.Random) -> Curve:
 
 
 def healthy_warmup(draw: random.Random) -> Curve:
-    """The loss stands, even rises by a tenth, while the learning rate rises."""
+    """The loss stays level, or even rises by a tenth, while the learning rate rises."""
     start = draw.uniform(2, 10)
     warm = [start * (1 + 0.1 * step / 100) * math.exp(draw.gauss(0, 0.03)) for step in range(100)]
     rest = falling(draw, 900, noise=0.1)

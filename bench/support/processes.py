@@ -1,4 +1,4 @@
-"""What the kernel tells of a process that is measured."""
+"""Memory and CPU time of a measured process, as the kernel reports them."""
 
 from __future__ import annotations
 

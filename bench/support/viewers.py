@@ -42,7 +42,7 @@ GONE = select.EPOLLERR | select.EPOLLHUP | select.EPOLLRDHUP
 
 @dataclass(eq=False, slots=True)
 class Viewer:
-    """One socket. Times are of the monotonic clock; `code` tells how it was closed, and `ended_at` when."""
+    """One socket. Times are of the monotonic clock; `code` is the close code, and `ended_at` the time of the close."""
 
     number: int
     connection: socket.socket

@@ -13,9 +13,9 @@ def strong_key(key: str) -> str:
     """Return the secret key that a person chose. Raises `ImproperlyConfigured` if it could be guessed."""
     if len(key) < SHORTEST_KEY or len(set(key)) < FEWEST_CHARACTERS or key.startswith("django-insecure-"):
         raise ImproperlyConfigured(
-            f"STEERSMAN_SECRET_KEY can be guessed, and anyone who knows it can log in as any user: give {SHORTEST_KEY} "
-            f"random characters or more, as {MAKE_KEY} prints, or leave it unset: one is then generated and kept in "
-            "the data folder"
+            f"STEERSMAN_SECRET_KEY can be guessed, and anyone who knows it can log in as any user: set at least "
+            f"{SHORTEST_KEY} random characters, such as the output of {MAKE_KEY}, or leave it unset: a key is then "
+            f"generated in the data folder"
         )
     return key
 
@@ -25,6 +25,6 @@ def named_hosts(hosts: list[str]) -> list[str]:
     if "*" in (host.strip() for host in hosts):
         raise ImproperlyConfigured(
             "STEERSMAN_HOSTS contains *: a client could then choose the host in links of invites and messages. List "
-            "the hosts, such as steersman.example.org; .example.org is all of that domain"
+            "the hosts, such as steersman.example.org; .example.org allows all hosts of that domain"
         )
     return hosts

@@ -43,7 +43,7 @@ def directory(env: environ.Env) -> Directory | None:
     if not url:
         if any(given.values()):
             names = ", ".join(f"STEERSMAN_LDAP_{name}" for name, value in given.items() if value)
-            raise ImproperlyConfigured(f"STEERSMAN_LDAP_URL is empty beside {names}: give the server's address too")
+            raise ImproperlyConfigured(f"STEERSMAN_LDAP_URL is empty, but {names} is set: set the server's address too")
         return None
     if not given["USERS"]:
         raise ImproperlyConfigured(
@@ -55,7 +55,7 @@ def directory(env: environ.Env) -> Directory | None:
             "(uid=%(user)s)"
         )
     if bool(given["ROLES"]) != bool(given["GROUPS"]):
-        raise ImproperlyConfigured("give STEERSMAN_LDAP_ROLES and STEERSMAN_LDAP_GROUPS both, or neither of them")
+        raise ImproperlyConfigured("set both STEERSMAN_LDAP_ROLES and STEERSMAN_LDAP_GROUPS, or neither of them")
     if given["CA_FILE"] and not Path(given["CA_FILE"]).is_file():
         raise ImproperlyConfigured(f"STEERSMAN_LDAP_CA_FILE is {given['CA_FILE']!r}: there is no such file")
     if importlib.util.find_spec(LIBRARY) is None:

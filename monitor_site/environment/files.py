@@ -11,7 +11,7 @@ from environ.fileaware_mapping import FileAwareMapping
 
 
 class Variables(FileAwareMapping):
-    """Environment variables. `NAME_FILE` names a file whose text stands for the value of `NAME`.
+    """Environment variables. `NAME_FILE` names a file whose text is the value of `NAME`.
 
     A newline at the end of the file is no part of the value: editors and `echo` write one.
     """
@@ -33,13 +33,13 @@ class Environment(FileAwareEnv):
 def with_password(address: str, password: str) -> str:
     """Return a URL with `password` in place of its own; the same URL if there is none to put in.
 
-    Raises `ValueError` if the address is no URL with a host.
+    Raises `ValueError` if the address is not a URL with a host.
     """
     if not password:
         return address
     parts = urlsplit(address)
     if not parts.hostname:
-        raise ValueError("a password needs an address with a host, such as redis://redis:6379/0")
+        raise ValueError("a password is set, but the address has no host: give one such as redis://redis:6379/0")
     place = parts.netloc.rpartition("@")[2]
     user = quote(parts.username or "", safe="%")
     return parts._replace(netloc=f"{user}:{quote(password, safe='')}@{place}").geturl()

@@ -13,7 +13,7 @@ SECOND_FACTORS = ("totp", "webauthn")
 NEEDED = ("STEERSMAN_OIDC_ISSUER", "STEERSMAN_OIDC_CLIENT_ID", "STEERSMAN_OIDC_CLIENT_SECRET")
 OPTIONAL = ("STEERSMAN_OIDC_NAME", "STEERSMAN_OIDC_GROUPS_CLAIM", "STEERSMAN_OIDC_ROLES")
 ROLES = ("viewer", "operator", "owner")
-# As it stands in addresses; the provider has the one of the callback on its list.
+# Part of the addresses; the provider has the address of the callback on its list.
 PROVIDER_ID = "oidc"
 
 # Its own sign-up, mail and counts in memory are not used: invites make accounts, django-axes counts.

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 SENTENCE = (
-    "STEERSMAN_DEBUG is on: pages of errors tell settings and sources, so the portal answers this machine alone, asked "
-    "directly as localhost or 127.0.0.1. Unset STEERSMAN_DEBUG to let others in.\n"
+    "STEERSMAN_DEBUG is on: error pages show settings and source code, so the portal answers only requests from this "
+    "machine that are sent directly to localhost or 127.0.0.1. Unset STEERSMAN_DEBUG to admit other machines.\n"
 )
 # What proxies add: behind one on this machine every visitor seems to be here.
 FORWARDED = frozenset(

@@ -64,7 +64,7 @@ class RenewedPool(ConnectionPool[Any]):
 
 
 class NoticesSpentConnections(DatabaseErrorWrapper):
-    """Renews the pool on an error that tells of the connection, not of the statement."""
+    """Renews the pool on an error of the connection, not of the statement."""
 
     wrapper: DatabaseWrapper
 
@@ -87,7 +87,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         if self.alias not in pools:
             made = RenewedPool(
                 kwargs=self.get_connection_params() | {"autocommit": True},
-                open=False,  # it is opened by whoever wants the first connection
+                open=False,  # the first request for a connection opens it
                 configure=self._configure_connection,
                 **options,
             )

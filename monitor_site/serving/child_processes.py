@@ -90,7 +90,7 @@ class Child:
     def last_line(self) -> str:
         """Return the last line that the child wrote, or a place to look."""
         lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
-        return lines[-1].strip() if lines else f"it said nothing in {self.log}"
+        return lines[-1].strip() if lines else f"it printed nothing in {self.log}"
 
     def terminate(self) -> None:
         if self._process is not None and self._process.poll() is None:

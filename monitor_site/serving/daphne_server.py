@@ -30,9 +30,9 @@ from runs.protocol.wire_format import EXTENSION, LARGEST_REQUEST_BYTES, SMALLEST
 
 logger = logging.getLogger(__name__)
 
-# Each socket is asked with a payload of its own whether it still reads: a kernel acknowledges what its program never
-# takes, and a peer may send without reading. Who has not answered that payload in time is cut, at most 14 s after it
-# last read.
+# Each socket gets pings with a payload of its own, which show whether it still reads: a kernel acknowledges data that
+# its program never reads, and a peer may send without reading. A peer that does not answer in time is disconnected, at
+# most 14 s after it last read.
 PING_INTERVAL_S = 5.0
 PING_TIMEOUT_S = 8.0
 PING_BYTES = 8
@@ -81,7 +81,7 @@ Application = Callable[..., Any]
 
 
 class Pace:
-    """What Twisted tells of a connection: whether it takes more now. The names are Twisted's (IPushProducer)."""
+    """Whether a connection takes more data now, as Twisted reports it. The names are Twisted's (IPushProducer)."""
 
     def __init__(self) -> None:
         self._takes_more = asyncio.Event()
@@ -215,7 +215,7 @@ def accept_compression(offers: Iterable[PerMessageDeflateOffer]) -> SharedDeflat
 
 
 class PortalServer(Server):
-    """Daphne that can send every close code, tells its sockets 1012 before it ends, and bounds what it receives.
+    """Daphne that can send every close code, closes its sockets with 1012 before it ends, and limits what it receives.
 
     `listen_failure` says why it cannot listen.
     """

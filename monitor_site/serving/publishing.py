@@ -41,7 +41,7 @@ def call(*arguments: str) -> str:
     )
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines()
-        raise CommandFailed(f"`manage.py {' '.join(arguments)}` failed: {said[-1] if said else 'it said nothing'}")
+        raise CommandFailed(f"`manage.py {' '.join(arguments)}` failed: {said[-1] if said else 'it printed nothing'}")
     return done.stdout
 
 

@@ -95,7 +95,7 @@ class Service:
         refuse_debug(self.bind)
         if not port_is_free(self.bind, self.port):
             raise CannotRun(
-                f"Port {self.port} is in use: stop what listens there, or choose another with "
+                f"Port {self.port} is in use: stop the process that uses it, or choose another port with "
                 f"`STEERSMAN_PORT={self.port + 1} {self.command}`."
             )
 
@@ -186,7 +186,7 @@ class Service:
         """Look at everything once: bring back what ended by itself."""
         reap_orphans([self.embedded.pid, self.portal.pid, self.watch.pid])
         if self._embeds and not self.embedded.is_alive:
-            self.status.say("The embedded server is gone: starting it again.")
+            self.status.say("The embedded server has ended: starting it again.")
             self.start_embedded()
         self._keep_children()
 

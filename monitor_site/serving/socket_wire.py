@@ -47,7 +47,7 @@ class SocketWire:
             sent = self._socket.send(frame)
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EINTR, errno.ENOBUFS):
-                # The peer is gone. Twisted learns it when it reads, and tells the application.
+                # The peer is gone. Twisted notices it when it reads, and notifies the application.
                 return True
             sent = 0
         if sent < len(frame):

@@ -21,7 +21,7 @@ BESIDE = ("-wal", "-shm", "-journal")
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """A connection to a file of mode 0600, whoever makes it and with which umask."""
+    """A connection to a file of mode 0600, whatever the umask of the process that creates it."""
 
     # Files that this process has opened: one that is missing later was taken away, and is not to be made anew.
     _known: ClassVar[set[Path]] = set()
@@ -60,5 +60,5 @@ class DatabaseWrapper(base.DatabaseWrapper):
         try:
             make_private_file(path)
         except OSError:
-            # SQLite tells what is wrong with the place, in its own words.
+            # SQLite's own message says what is wrong with the path.
             return

@@ -1,4 +1,4 @@
-"""Who may do what: roles, tokens, tickets, invitations, and what revokes a right.
+"""Permissions: roles, tokens, tickets, invitations, and the changes that revoke them.
 
 Imports `runs.models`, `runs.protocol` and `runs.recording`. The handshake of a socket: `runs.live.handshake`.
 """

@@ -26,7 +26,7 @@ def client_address(peer: str, forwarded_for: str) -> str:
 
 
 def exact_address(peer: str, forwarded_for: str) -> IPv4Address | IPv6Address | None:
-    """Return the address itself that `client_address` tells, None if it is not known."""
+    """Return the address in `client_address`, None if it is not known."""
     told = _parse(forwarded_for.rpartition(",")[2]) if settings.BEHIND_TLS else None
     return told or _parse(peer)
 

@@ -24,7 +24,7 @@ class Grant:
     """The right to watch a run: of a user, by a session or by a token of theirs.
 
     `auth_hash` changes with the user's password. It is empty for tokens, which outlive a password; a grant without
-    session and token stands for the user alone.
+    session and token identifies only the user.
     """
 
     run_id: int

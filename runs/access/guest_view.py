@@ -12,7 +12,7 @@ from runs.models import COMMAND_LINE, Alert, Command, Membership, Run
 from runs.protocol.causes import OfLink, command_cause, stored
 from runs.protocol.events import AlertChanged, CommandChanged
 
-# Who sent a command and is no member any longer, with an account or without.
+# The author of a command who is no longer a member, with or without an account.
 FORMER_MEMBER = "former member"
 # Authors that are no persons. Of a person whose account was deleted a command keeps the name alone.
 NO_PERSONS = frozenset({COMMAND_LINE, *signal.Signals.__members__})

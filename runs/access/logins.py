@@ -1,7 +1,8 @@
-"""Wrong passwords: how many are looked at, and how many at once.
+"""Wrong passwords: how many are checked, and how many at the same time.
 
-django-axes counts them by account and by address, in the database, so that all web processes know. A right password
-does not take a count back: whoever has an account of their own could go on guessing that of another.
+django-axes counts them by account and by address, in the database, so that all web processes share the counts. A right
+password does not reset a count: a person with an account could otherwise go on guessing the password of another
+account.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class PasswordBackend(ModelBackend):
     ) -> User | None:
         with self._turn:
             if request is not None:
-                # Whoever came at the same time has passed the lock before this: those were counted meanwhile.
+                # Requests that came at the same time have passed the lock already: they were counted meanwhile.
                 AxesStandaloneBackend().authenticate(request, username, password)
             return super().authenticate(request, username, password, **kwargs)
 

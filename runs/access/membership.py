@@ -1,4 +1,4 @@
-"""Who belongs to a project: invites, roles, and that it is never left without an owner."""
+"""Members of a project: invites, roles, and the rule that a project always has an owner."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Tells every portal process at once that somebody's access changed, so that open sockets are looked at.
+"""Notifies every portal process at once that somebody's access has changed, so that open sockets are checked.
 
-Hung on the models, so that pages, admin and commands all count. The message names nobody: whoever hears it asks the
-database. A message that gets lost costs half a second, for the processes look by themselves too.
+Connected to the signals of models, so that changes by pages, admin and commands all count. The message names nobody:
+the receivers ask the database. A lost message costs half a second, because the processes also check regularly.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def announce() -> None:
 
 
 def connect() -> None:
-    """Listen to what takes rights away. Django has no signal for a changed password: the saved user tells.
+    """Connect to the signals of changes that revoke rights. A changed password is seen when the user is saved.
 
     A logout is heard as the end of its session: `user_logged_out` comes before that.
     """

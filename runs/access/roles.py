@@ -1,4 +1,4 @@
-"""Who may see and command a run: members by their role, scripts and share links by their token."""
+"""Permissions to see and command a run: of members by their role, of scripts and share links by their token."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Viewer:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks over HTTP: a user by their session, or by a token that narrows what they may."""
+    """The caller of an HTTP request: a user with a session, or with a token that limits their permissions."""
 
     user: User
     token: AccessToken | None = None
@@ -117,7 +117,7 @@ def viewer_by_token(token: AccessToken, creator: User, role: str, run_id: int, p
     """Return the viewer that the bearer of `token` is for a run, None if the token is not for it.
 
     `role` is what the token's creator is now. A token views, or commands as an operator at most; its bearer shows
-    as the creator with the token's name, so that the record tells a script from a person.
+    as the creator with the token's name, so that the command log distinguishes scripts from people.
     """
     if token.project_id != project_id or token.run_id not in (None, run_id) or token.scope == TokenScope.METRICS:
         return None

@@ -29,7 +29,7 @@ KEPT_AFTER_EXPIRY = timedelta(hours=1)
 def issue_ticket(user: User, run: Run, session_key: str = "", token: AccessToken | None = None) -> str:
     """Return a new single-use ticket for `run`'s socket. It asks the database nothing.
 
-    It stands for the session, or for the token, and for the user alone where neither is given.
+    It belongs to the session or to the token, or only to the user if neither is given.
     """
     if token is not None:
         grant = Grant(run.pk, user.pk, token_id=token.pk)

@@ -52,7 +52,7 @@ def create_token(
     if run is not None and run.project_id != project.pk:
         raise TokenRefused(_("This run belongs to another project."), "run")
     if scope == TokenScope.SHARE and run is None:
-        raise TokenRefused(_("A share link shows one run: name it."), "run")
+        raise TokenRefused(_("A share link shows one run: give its number."), "run")
     if expires_at is not None and expires_at <= timezone.now():
         raise TokenRefused(_("Choose a time in the future, or none."), "expires_at")
     if not name.strip():
@@ -75,7 +75,7 @@ def revoke(token: AccessToken) -> None:
     """Make a token worthless and close what it holds open; a token that is revoked already stays so."""
     if token.revoked_at is None:
         token.revoked_at = timezone.now()
-        # Saved, not updated: the signal of the save tells the portals to look at their sockets.
+        # Saved, not updated: the signal of the save makes the portals check their sockets.
         token.save(update_fields=["revoked_at"])
 
 

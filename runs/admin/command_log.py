@@ -31,7 +31,7 @@ class CommandRow:
 
 @dataclass(frozen=True, slots=True)
 class KnobRow:
-    """A knob, what it takes and where it stands."""
+    """A knob, with its limits and its present value."""
 
     name: str
     value: str

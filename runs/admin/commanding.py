@@ -127,7 +127,7 @@ class CommandsRuns(ModelAdmin):
                 asked,
                 author_id=request.user.pk,
                 author_name=display_name(request.user),
-                # Who sets the slots of hosts decides over all projects' runs.
+                # People who may set the slots of hosts may also order the runs of all projects.
                 may_push=request.user.has_perm("runs.change_host"),
             )
         except NotAllowed as error:

@@ -89,8 +89,8 @@ class ReviewsRuns(ModelAdmin):
     def reviewed_fields(self, request: HttpRequest, run: Run, form: forms.ModelForm[Run]) -> list[str]:
         """Complete who reviewed and when, and return the fields to save.
 
-        A note makes whoever saves it the reviewer, unless the form names one; emptying either field takes the
-        review back.
+        The person who saves a note becomes the reviewer, unless the form names one; if either field is emptied, the
+        review is withdrawn.
         """
         changed = set(form.changed_data)
         if not changed & {"review_note", "reviewed_by", "reviewed_at"}:

@@ -124,7 +124,7 @@ class RunAdmin(CommandsRuns, ReviewsRuns, DeletesRuns, ChoosesRows, ModelAdmin):
     ) -> type[forms.ModelForm[Run]]:
         kwargs["form"] = NewRunForm if obj is None else ReviewForm
         form: type[forms.ModelForm[Run]] = super().get_form(request, obj, change, **kwargs)
-        # Who may only look has no field to write in.
+        # People who may only view have no fields to edit.
         if "review_note" in form.base_fields:
             form.base_fields["review_note"].widget.attrs["rows"] = 3
         return form

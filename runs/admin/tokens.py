@@ -1,4 +1,4 @@
-"""Tokens: made here, shown once, revoked here. What is stored of one tells nobody its value."""
+"""Tokens: created here, shown once, revoked here. Their values cannot be computed from the stored hashes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ LABELS = {"valid": "success", "revoked": "danger", "expired": "default"}
 
 
 class NewTokenForm(forms.ModelForm[AccessToken]):
-    """A new token of whoever fills the form in. `creator` is set by the admin, `value` once it is made."""
+    """A new token of the person who fills in the form. The admin sets `creator`, and `value` after the token is
+    made."""
 
     creator: User
     value = ""

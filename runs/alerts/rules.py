@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from runs.alerts.detectors.limits import THRESHOLD, LimitDefaults
 
 STALL = "stall"
-# What becomes of a run as a whole; no point tells of these, so none is tried on the past, and none acts.
+# Detectors of the state of a run as a whole. They do not judge points, so they cannot be tried on the past or act.
 CRASH, RESTART, LOST, DISK = OF_STATE = ("crash", "restart", "lost", "disk")
 # Of the training's time: so long after an alert of a detector and a series began none begins.
 COOL_DOWN_S = 60.0
@@ -58,7 +58,7 @@ class Rule:
 
     @property
     def is_of_state(self) -> bool:
-        """Whether it is about what becomes of a run as a whole, of which no series tells."""
+        """Whether it concerns the state of a run as a whole and not a series."""
         return self.detector in OF_STATE
 
     @property

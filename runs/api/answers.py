@@ -37,7 +37,7 @@ _RANDOM_BYTES = _gzip.max_random_bytes
 
 
 def _fingerprint() -> str:
-    """Return what tells this version of the code from others, which may answer otherwise: a hash of its files."""
+    """Return a hash of the code's files: another version of the code may give other answers."""
     found = blake2b(digest_size=16)
     for path in sorted(Path(__file__).resolve().parents[1].rglob("*.py")):
         found.update(path.read_bytes())
@@ -149,7 +149,7 @@ def if_changed(request: HttpRequest, tag: str, answer: Callable[[], HttpResponse
     An answer that has a tag already keeps that one.
     """
     held = parse_etags(request.headers.get("If-None-Match", ""))
-    # Compared as weak ones: whatever stands between may have changed the encoding, and then the kind of the tag.
+    # Compared as weak tags: a proxy may have changed the encoding, and with it the kind of the tag.
     if tag.removeprefix("W/") in {one.removeprefix("W/") for one in held}:
         return HttpResponseNotModified(headers={"ETag": tag})
     response = answer()

@@ -1,4 +1,4 @@
-"""Who calls the API: a token in the Authorization header, or the session of a browser with its CSRF token.
+"""The caller of the API: a token in the Authorization header, or the session of a browser with its CSRF token.
 
 The token of a share link travels in that header too, and never in an address, which is logged. It reads what the page
 of its one run reads (`READERS`), and opens nothing else.
@@ -53,7 +53,7 @@ class BearerToken(HttpBearer):
 
 
 class BearerOrShareToken(BearerToken):
-    """The same, or the token of a share link, which stands in the address of the page that it opens."""
+    """The same, or the token of a share link, which is part of the address of the page that it opens."""
 
     scopes = frozenset({*BEARER_SCOPES, TokenScope.SHARE})
 

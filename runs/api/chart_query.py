@@ -59,7 +59,7 @@ class ChartQuery(Schema):
     name: Annotated[list[Annotated[str, AfterValidator(_name)]], BeforeValidator(_names)] = Field(
         description=f"Repeat it for up to {MOST_SERIES_AT_ONCE} series"
     )
-    by: Literal["step", "time"] = Field("step", description="What `from` and `to` are")
+    by: Literal["step", "time"] = Field("step", description="The unit of `from` and `to`")
     start: Annotated[float | None, BeforeValidator(_bound)] = Field(
         None, alias="from", description="A step, or seconds since 1970; included"
     )

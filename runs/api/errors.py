@@ -16,7 +16,7 @@ from runs.protocol.commands import InvalidCommand
 
 logger = logging.getLogger(__name__)
 
-# Who asked too often, and if nothing else is said.
+# The default for clients that ask too often.
 RETRY_AFTER_S = 60
 
 

@@ -79,12 +79,12 @@ def version(run: Run) -> list[Any]:
 
 
 def details(run: Run, role: str) -> dict[str, Any]:
-    """Return what no event tells: attempts and how they ended, the checkpoints that are left, environment, parameters.
+    """Return the facts that no event contains: attempts and their ends, remaining checkpoints, environment, parameters.
 
-    Also the knobs, which a greeting leaves out where they are too many.
+    Also the knobs, which `hello` leaves out if there are too many.
 
-    Attempts and checkpoints come oldest first. What the run itself has is read anew: whoever asks read `run` before the
-    event number that the answer is told as of. Raises `Run.DoesNotExist`.
+    Attempts and checkpoints come oldest first. The fields of the run are read again, because the caller read `run`
+    before the event number of the answer. Raises `Run.DoesNotExist`.
     """
     now = Run.objects.values("knobs", "parameters").get(pk=run.pk)
     attempts = list(run.attempts.order_by("-number")[:ATTEMPTS])
@@ -109,7 +109,7 @@ def _all_epochs(run: Run) -> list[EpochMetric]:
 def console(run: Run, seq: int, lines: int = CONSOLE_LINES) -> list[dict[str, Any]]:
     """Return the last `lines` of console text up to event `seq`: text, source, level, at (UTC, ISO 8601).
 
-    Where output was skipped stands an entry of source "skipped" with its bytes in `skipped`.
+    An entry of source "skipped" replaces output that was skipped, with the number of its bytes in `skipped`.
     """
     stored = StoredEvent.objects.filter(run=run, kind=LogWritten.kind, seq__lte=seq).order_by("-seq")[:lines]
     found: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""What the page of a run reads: its past as of one event, what no event tells, its place in line."""
+"""Schemas of the page of a run: its history as of one event, facts that no event contains, its place in line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page of a run asks for: its history, what no event tells, its place in line; for members and for guests."""
+"""Operations of the page of a run, for members and guests: history, facts that no event contains, place in line."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _names(run: Run, viewer: Viewer) -> list[Any]:
     url_name="details",
     auth=READERS,
     response={200: DetailsOut, **ERRORS},
-    summary="What no event tells",
+    summary="Facts that no event contains",
 )
 def details_of_run(request: HttpRequest, run_id: int) -> HttpResponse:
     """Attempts and how they ended, the checkpoints that are left, knobs, environment, parameters."""

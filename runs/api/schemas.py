@@ -28,7 +28,7 @@ class AwaitedOut(Schema):
 
     run: int | None = Field(description="null if the caller may not see it")
     state: str = Field(description="Empty if it was deleted")
-    condition: AfterCondition = Field(description="What must become of it")
+    condition: AfterCondition = Field(description="How it must have ended")
 
 
 class PlaceOut(Schema):
@@ -37,14 +37,14 @@ class PlaceOut(Schema):
     number: int = Field(description="1: the next that starts there; 0 while it waits for another run")
     device: str = Field(description="cpu, cuda:1 or, for any GPU, cuda; auto if no known host has one")
     ranks: int = Field(description="How many such devices it waits for")
-    host: str = Field(description="Empty for the first host that has them free")
+    host: str = Field(description="Empty: the first host with free devices")
     after: list[int] = Field(description="Runs ahead that the caller may see")
     hidden: int = Field(description="How many others are ahead")
     priority: int
-    why: str = Field(description="What keeps it from the GPUs that it could use, such as another program")
+    why: str = Field(description="Why it cannot use the GPUs, such as another program on them")
     awaits: AwaitedOut | None
     stuck: bool = Field(description="It cannot start automatically: its condition can no longer be met")
-    text: str = Field(description="All of it in a sentence")
+    text: str = Field(description="The place in a sentence")
 
 
 class QueueIn(Schema):
@@ -53,11 +53,11 @@ class QueueIn(Schema):
     model_config = {"extra": "forbid"}
 
     host: str = Field(
-        "", pattern=r"^[A-Za-z0-9_.-]*$", max_length=255, description="Empty: the first host that has its devices free"
+        "", pattern=r"^[A-Za-z0-9_.-]*$", max_length=255, description="Empty: the first host with free devices"
     )
     after: int | None = Field(None, ge=1, le=LARGEST_ID, description="An earlier run that it waits for")
     after_condition: AfterCondition = Field(AfterCondition.FINISHED, description="ended: also stopped, failed, deleted")
-    priority: int = Field(0, ge=-10, le=0, description="Below 0 lets others go first")
+    priority: int = Field(0, ge=-10, le=0, description="Runs below 0 start after all others")
 
 
 class RunningOut(Schema):
@@ -224,7 +224,7 @@ class AttemptChartsOut(Schema):
     axis: Literal["step", "time"]
     attempts: dict[int, ChartOut]
     laps: dict[int, dict[int, ChartOut]] = Field(
-        description="By attempt and lap: what follows its first, second, … step that went back"
+        description="By attempt and lap: the points after the step went back for the first, second, … time"
     )
 
 
@@ -299,7 +299,7 @@ class CommandOut(Schema):
     new: Any = None
     effective: Any = Field(None, description="The value in effect, if a schedule multiplies the knob")
     reason: str = Field(description="What its author wrote; in English if a rule, a link or a replay sent it")
-    cause: dict[str, Any] | None = Field(description="Then its `kind` (`alert`, `link`, `replay`) with its values")
+    cause: dict[str, Any] | None = Field(description="If so, its `kind` (`alert`, `link`, `replay`) with its values")
     outcome: str = Field(description="Why it was refused or expired, or a remark")
 
 
@@ -356,7 +356,7 @@ class KnobOut(Schema):
     """A value that may be changed with `set_knob`. `value` and `effective` are by group where there are groups."""
 
     name: str
-    kind: str = Field(description=f"What its values are: {', '.join(KINDS)}, or one that the training defines")
+    kind: str = Field(description=f"The kind of its values: {', '.join(KINDS)}, or one that the training defines")
     input: str = Field("text", description="The control that suits it: number, checkbox, select or text")
     step: int | None = Field(None, description="1 if it takes whole numbers")
     minimum: float | None = Field(description="Minimum length of a text, in characters")
@@ -378,7 +378,7 @@ class KnobsPage(Schema):
 
 
 class CheckpointOut(Schema):
-    """Everything needed to resume from a step. `reason` tells why it was saved, and so how long it is kept."""
+    """Everything needed to resume from a step. `reason` is why it was saved, which determines how long it is kept."""
 
     id: int
     attempt: int

@@ -61,7 +61,7 @@ def new_ticket(request: HttpRequest) -> dict[str, Any]:
 
 
 def _presented(request: HttpRequest) -> tuple[str, str]:
-    """Return the kind of what a request presents, and what stands for it: the key of a session is a secret."""
+    """Return the kind of a request's credential, and a value that identifies it: the key of a session is a secret."""
     header = request.headers.get("Authorization", "")
     if header:
         return "token", digest(header)

@@ -37,7 +37,7 @@ BEFORE = "_audited_before"
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What an entry tells of a row."""
+    """What an entry stores of a row."""
 
     person: User | None = None
     project: Project | None = None
@@ -147,7 +147,7 @@ def _deleted(sender: type[models.Model], instance: models.Model, origin: Any = N
 def _record(kind: AuditKind, facts: Facts, detail: str = "") -> None:
     record(
         kind,
-        # Who joins by an invite is not logged in yet.
+        # A person who joins with an invite is not logged in yet.
         visitor=facts.person,
         person=facts.person,
         project=facts.project,

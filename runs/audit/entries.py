@@ -25,7 +25,7 @@ _pruned_at: float | None = None
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who did something: an account, or a name without one; `address` is empty if it is not known."""
+    """The person who did something: an account, or a name without one; `address` is empty if it is not known."""
 
     name: str
     number: int | None

@@ -46,7 +46,7 @@ def _logged_out(sender: Any, request: HttpRequest | None, user: User | None, **k
 def _login_failed(sender: Any, credentials: dict[str, Any], request: HttpRequest | None = None, **kwargs: Any) -> None:
     """Record a wrong password or code, and that it locked. A name without an account may be a password: it is left out.
 
-    Whoever guesses on while locked writes nothing.
+    Further guesses during a lock write no entries.
     """
     if request is None or not is_counted(request):
         return

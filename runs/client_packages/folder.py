@@ -72,7 +72,7 @@ def _described(path: Path, modified_ns: int, size: int) -> Package | None:
         requires_python = parse_email(metadata)[0].get("requires_python", "")
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
-        logger.warning("%s is not served to pip, because it is no whole package: %s", path, error)
+        logger.warning("%s is not served to pip, because it is not a complete package: %s", path, error)
         return None
     return Package(path, canonicalize_name(name), str(version), digest, requires_python, size)
 

@@ -17,7 +17,7 @@ from runs.client_packages.folder import Package, packages_of
 
 JSON = "application/vnd.pypi.simple.v1+json"
 HTML = "application/vnd.pypi.simple.v1+html"
-# The first one is for whoever accepts all, such as a browser.
+# The first one is for clients that accept any type, such as browsers.
 TYPES = ("text/html", HTML, JSON)
 
 
@@ -74,7 +74,7 @@ def client_file(request: HttpRequest, name: str) -> HttpResponse:
     except OSError as error:
         raise Http404 from error
     response = HttpResponse(content, content_type="application/octet-stream")
-    # The same version may be built again: whoever keeps it asks whether it is still the same.
+    # The same version may be built again: a client with a cached copy has to ask whether it is still the same.
     patch_cache_control(response, no_cache=True)
     return response
 

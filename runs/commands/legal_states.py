@@ -41,7 +41,7 @@ def not_offered(run: Run) -> dict[str, str]:
     reasons: dict[str, str] = {}
     for kind, command in COMMANDS.items():
         if run.state not in command.legal_in:
-            reasons[kind] = f"The run is {run.state}; this is for one that is {_listed(command.legal_in)}."
+            reasons[kind] = f"The run is {run.state}: the command needs a run that is {_listed(command.legal_in)}."
         elif run.state not in legal_states(command, run):
             reasons[kind] = ONLY_RECIPES
         elif run.withholds(kind):

@@ -125,13 +125,13 @@ def _refusal(run: Run, request: Request) -> str:
     if run.state not in legal_states(type(request.command), run):
         return ONLY_RECIPES
     if request.expected_state and not _may_become(run, request.expected_state):
-        return f"The run was expected to be {request.expected_state}, it is {run.state}."
+        return f"The run was expected to be {request.expected_state}, but it is {run.state}."
     if run.state not in LIVE and not (request.at_step is request.at_epoch is None):
         return f"The run is {run.state}: there is no step to wait for. Leave at out."
     if request.at_step is not None and request.at_step < run.step:
         return f"Step {request.at_step} has passed: the run is at step {run.step}."
     if request.at_epoch is not None and request.at_epoch < run.epoch:
-        return f"Epoch {request.at_epoch} has passed: the run is behind epoch {run.epoch}."
+        return f"Epoch {request.at_epoch} has passed: the run has completed epoch {run.epoch}."
     if run.withholds(request.command.kind):
         return WITHHELD[request.command.kind]
     return str(knob_refusal(run, request.command) or "")
@@ -153,7 +153,7 @@ def _settle_in_queue(run: Run, request: OfQueue, command: Command, may_push: boo
         case Withdraw():
             queue.leave_queue(run, queue.WITHDRAWN)
         case StartAnyway():
-            done, refusal = queue.start_anyway(run), gettext_noop("It waits for no other run.")
+            done, refusal = queue.start_anyway(run), gettext_noop("The run does not wait for another run.")
         case SetPriority(priority=priority):
             old, new = run.priority, priority
             done = queue_order.set_priority(run, priority)
@@ -239,7 +239,7 @@ def _cancel(request: Cancel, command: Command) -> bool:
     withdrawn = complete_command(
         wanted,
         CommandState.EXPIRED,
-        # The command log tells who; names of members stand in no text that a share link shows.
+        # The command log has the author; texts that a share link shows contain no names of members.
         outcome="It was cancelled.",
         only_from=CommandState.SENT,
     )
@@ -247,7 +247,7 @@ def _cancel(request: Cancel, command: Command) -> bool:
         return complete_command(command, CommandState.APPLIED)
     wanted.refresh_from_db()
     if wanted.state == CommandState.DELIVERED:
-        reason = "The training has it already and acts at its next step."
+        reason = "The training has already received the command, and executes it at its next step."
     else:
         reason = f"It is {wanted.state} already."
     return complete_command(command, CommandState.REFUSED, outcome=reason)

@@ -67,8 +67,8 @@ def replay(old: Run, new: Run, *, author_id: int | None, author_name: str) -> li
     first = min((command.step or 0 for command in found if command.kind != Extend.kind), default=new.step)
     if new.step > first or (first == 0 and new.state != RunState.PAUSED):
         raise CannotReplay(
-            f"Run {new.pk} is {new.state} at step {new.step}, and the first change comes after step {first}: take a "
-            "run that was started paused."
+            f"Run {new.pk} is {new.state} at step {new.step}, and the first change comes after step {first}: use a "
+            f"run that was started paused."
         )
     return [
         record(

@@ -14,7 +14,7 @@ from steersman.spec import ValueSpec
 def parse_words(words: Sequence[str], knobs: Mapping[str, ValueSpec] | None = None) -> dict[str, Any]:
     """Return the payload of words as typed: `set_knob learning_rate=0.001`, `save_checkpoint name=before`, `note …`.
 
-    `knob=value` stands for the knob and its value, `knob*=factor` for a factor; a word alone is the only argument of a
+    `knob=value` gives the knob and its value, `knob*=factor` a factor; a word alone is the only argument of a
     command that has one; what follows `note` is its text. `knobs` are those that the run is known to have. Raises
     `InvalidCommand`.
     """
@@ -45,9 +45,9 @@ def parse_words(words: Sequence[str], knobs: Mapping[str, ValueSpec] | None = No
 
 
 def value_from_text(text: str, spec: ValueSpec | None) -> Any:
-    """Return typed text as the value that a spec takes, else as it is.
+    """Return typed text as the value that a spec takes, or the text itself if there is no spec or it does not fit.
 
-    Whoever knows the spec parses it then: the ledger, so that the refusal stands there, or the training.
+    The text is then parsed where the spec is known: by the command log, which records the refusal, or by the training.
     """
     try:
         return text if spec is None else spec.parse(text)

@@ -1,6 +1,6 @@
 """The WebSocket of one run: authorise, subscribe, forward; parse what the viewer asks and hand it on.
 
-The protocol stands in `docs/protocol.md`.
+The protocol is described in `docs/protocol.md`.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class RunConsumer(AsyncWebsocketConsumer):
             except ViewerLeft as left:
                 logger.debug("run %s: %s", self.run_id, left)
             except Exception:
-                logger.exception("run %s: a socket could not be told of a failure", self.run_id)
+                logger.exception("run %s: a failure could not be reported to a socket", self.run_id)
                 await self._fail()
 
     async def connect(self) -> None:

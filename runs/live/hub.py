@@ -194,7 +194,7 @@ class Hub:
                     await self._heard(room, message)
                 except Exception as error:  # the next look reads what this message announced
                     if noted_outage(error) is None:
-                        logger.exception("run %s: an announcement could not be handed on", room.run_id)
+                        logger.exception("run %s: an announcement could not be passed on", room.run_id)
 
     async def _heard(self, room: Room, message: dict[str, Any]) -> None:
         async with room.lock:
@@ -232,7 +232,7 @@ class Hub:
                 await self._look()
             except Exception as error:  # a database that is away now may answer at the next look
                 if noted_outage(error) is None:
-                    logger.exception("the hub could not look at the database")
+                    logger.exception("the hub could not check the database")
                 else:
                     self._note_database(False, error)
 
@@ -260,7 +260,7 @@ class Hub:
             room.stored_seq = last_seq
             if was_replaced or last_seq < handed_on.get(run_id, 0):
                 # What was committed before it was asked is there, unless the database was put back to an older state.
-                logger.warning("run %d: another past of it is in the database now: viewers load it anew", run_id)
+                logger.warning("run %d: the database was restored to another state: viewers load the run again", run_id)
                 async with room.lock:
                     room.begin_anew(last_seq)
             elif last_seq > room.last_seq:
@@ -276,14 +276,14 @@ class Hub:
             try:
                 await self._stay_linked()
             except Exception:  # the database serves meanwhile
-                logger.exception("the hub could not look after the channel layer")
+                logger.exception("the hub could not check the channel layer")
 
     async def _stay_linked(self) -> None:
         """Ask for the next echo, or take a new layer if there is none, or where echoes stay away."""
         if self._layer is None or time.monotonic() - max(self._echo_at, self._linked_at) > ECHO_TIMEOUT_S:
             self._note_layer(False, "no echo from the channel layer")
             await self._disconnect()
-            # Who comes meanwhile does not wait for a layer that does not answer.
+            # Viewers that connect meanwhile do not wait for a layer that does not answer.
             found = await self._open_layer()
             if found is not None:
                 async with self._joining:
@@ -319,9 +319,9 @@ class Hub:
     def _note_layer(self, has_layer: bool, why: str = "") -> None:
         self.has_layer = has_layer
         if not has_layer and not self._misses_layer:
-            logger.warning("the channel layer is away (%s); viewers follow from the database", why)
+            logger.warning("the channel layer is unavailable (%s); viewers get events from the database", why)
         elif has_layer and self._misses_layer:
-            logger.warning("the channel layer is back")
+            logger.warning("the channel layer is available again")
         self._misses_layer = not has_layer
         self._judge_links()
 

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 ALL = "all"
 EXCHANGE_INTERVAL_S = 0.5
-# So often a process that lives writes its row, though nothing changed. One that stands still for longer than the second
+# A living process writes its row this often, even if nothing has changed. A row that is not written for the second
 # is dead: judged by the reader's own clock, since clocks of hosts differ.
 REWRITE_AFTER_S = 4.0
 DEAD_AFTER_S = 15.0

@@ -19,9 +19,9 @@ logger = logging.getLogger(__name__)
 
 # Without the channel layer this alone must close a revoked socket within a second.
 CHECK_INTERVAL_S = 0.5
-# An answer that began to be asked for this long ago still lets somebody in.
+# A check that began at most this long ago is still valid for a new socket.
 LONGEST_ANSWER_AGE_S = 0.5
-# Who comes back learns what they may now.
+# The client reconnects, and `hello` has its new permissions.
 ROLE_CHANGED = 4409
 
 
@@ -38,7 +38,7 @@ class RightsWatch:
         self._word = asyncio.Event()
         self._checking: asyncio.Task[None] | None = None
         self._blind = False
-        # Who may watch, by what right, as of when it began to be asked. Refusals are asked anew.
+        # The viewer of each grant, and when its check began. Refusals are not kept.
         self._answers: dict[Grant, tuple[Viewer, float]] = {}
         self._told_at = 0.0
         self._waiting: dict[Grant, asyncio.Future[Viewer | int]] = {}

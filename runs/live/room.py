@@ -29,7 +29,7 @@ LATE_S = 1.0
 LOST_S = 10.0
 # Viewers who look at some series are told of the newest points of the others this often.
 NEWEST_EVERY_S = 1.0
-# Each different choice of series costs its own frames. Whoever comes with one more gets one that includes it.
+# Each different choice of series costs its own frames. A further choice is replaced by a larger one that includes it.
 MOST_SIGHTS = 64
 # The rate of events is that of the last few.
 RATE_EVENTS = 8

@@ -35,7 +35,7 @@ def run_snapshot(run: Run) -> dict[str, Any]:
         "best_epoch": run.best_epoch,
         "knobs": run.knobs,
         "stalled_since": iso(run.stalled_since) if run.stalled_since else None,
-        # Explains a stall; it changes with every step, and no event tells of that.
+        # Explains a stall; it changes with every step, and no event contains it.
         "usual_step_s": run.usual_step_s if run.stalled_since else None,
         "lasting_alerts": lasting_alerts(run),
         "commands": [as_wire(command) for command in reversed(commands)],
@@ -65,7 +65,7 @@ def latest_values(run: Run) -> dict[str, dict[str, Any]]:
 
 
 def epoch_as_wire(epoch: EpochMetric) -> dict[str, Any]:
-    """Return what `runs.protocol.events.EpochDone` tells of the epoch of this row."""
+    """Return the fields of `runs.protocol.events.EpochDone` for the epoch of this row."""
     return {
         "attempt": epoch.attempt,
         "epoch": epoch.epoch,

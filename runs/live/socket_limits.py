@@ -18,18 +18,18 @@ from runs.protocol.messages import TOO_MANY
 FAILURES_BURST = 100
 FAILURES_PER_S = 1.0
 FAILURES = frozenset({NOT_AUTHENTICATED, NOT_ALLOWED, NO_SUCH_RUN})
-# Every handshake costs some milliseconds and queries, so that whoever opens and closes sockets is held back, too. A
-# lecture hall behind one router comes in as fast as it can, and again after each restart: all places that one holds may
-# be filled three times at once, and three times more in the time of `REFILL_S`. Of a link twice as many, so that one
-# address does not use up what others have of it.
+# Every handshake costs some milliseconds and queries, so clients that open and close sockets are limited too. A lecture
+# hall behind one router connects as fast as it can, and again after each restart: all sockets that one address may hold
+# can be opened three times at once, and three times more within `REFILL_S`. A link has twice as many, so that one
+# address does not use up the limit of the link.
 VISITS_PER_PLACE = {"user": 3, "address": 3, "token": 6}
 FEWEST_VISITS = {"user": 300, "address": 3_000, "token": 6_000}
 REFILL_S = 100.0
-# What a viewer sends is answered or stored, but for `ack`. A key that is held down, on a slider of a knob too, repeats
-# up to 50 times a second. A page that was cut sends again what is unanswered, all at once.
+# Every message of a viewer except `ack` is answered or stored. A key that is held down, also on a slider of a knob,
+# repeats up to 50 times per second. A page that reconnects sends all unanswered messages again, at once.
 ANSWERS_BURST = 1_000
 ANSWERS_PER_S = 60.0
-# Who is refused a ticket is told to wait for so long: enough for many of the same holder or address.
+# The waiting time in a refusal of a ticket: enough for many requests of the same holder or address.
 TICKET_WAIT_S = 5
 
 
@@ -68,8 +68,8 @@ class Handshakes:
 class TicketRate:
     """Counts the requests for tickets, as often as the handshakes that they are for. Any thread may ask.
 
-    `kind` is what is presented, "user" for a session and "token", and `key` stands for it. Until it was found to be
-    good it counts against its address; from then on alone, whoever else uses that address up.
+    `kind` is "user" for a session, or "token"; `key` identifies the session or token. Until it has been found valid, it
+    counts for its address; from then on it counts separately, whatever other clients of that address do.
     """
 
     def __init__(self, clock: Clock = time.monotonic) -> None:

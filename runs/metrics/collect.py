@@ -1,4 +1,4 @@
-"""What `/metrics` tells, read from the database in a constant number of queries."""
+"""The metrics of `/metrics`, read from the database in a constant number of queries."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class _Samples:
 
 
 class Collected:
-    """A collector of prometheus-client that tells what was read once."""
+    """A collector of prometheus-client that returns values which were read once."""
 
     def __init__(self, samples: _Samples) -> None:
         self._samples = samples

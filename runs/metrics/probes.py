@@ -31,7 +31,7 @@ Application = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """What `/readyz` tells: of each part whether it is there, and nothing else."""
+    """The answer of `/readyz`: for each part whether it works, and nothing else."""
 
     database: bool
     migrations: bool
@@ -73,7 +73,7 @@ class Probes:
             return self._found
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look())
-        # Who asks and leaves does not end the look for the others.
+        # A client that disconnects does not end the check for the others.
         return await asyncio.shield(self._looking)
 
     async def _look(self) -> Readiness:
@@ -111,7 +111,7 @@ async def _look_at_layer() -> bool:
         async with asyncio.timeout(LOOK_TIMEOUT_S):
             await get_channel_layer().group_send(READY_GROUP, {"type": "ready"})
     except Exception as error:  # whatever a layer raises: it is away
-        logger.warning("/readyz: the channel layer is away: %s", str(error) or type(error).__name__)
+        logger.warning("/readyz: the channel layer is unavailable: %s", str(error) or type(error).__name__)
         return False
     return True
 

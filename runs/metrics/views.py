@@ -87,7 +87,7 @@ def shown_to(request: HttpRequest) -> Shown:
 def _shown_to_address(request: HttpRequest) -> Shown:
     """Tell an address that is allowed of all projects.
 
-    Which address asks is known if nothing stands between, or where the proxy is believed (STEERSMAN_TLS). Behind any
+    The client's address is known if there is no proxy, or if the proxy is trusted (STEERSMAN_TLS). Behind any
     other proxy all requests come from its address, so that allowing it would let everybody in.
     """
     forwarded_for = request.META.get("HTTP_X_FORWARDED_FOR", "")

@@ -53,11 +53,11 @@ class DestinationKind(models.TextChoices):
 
 
 class AlertDestination(models.Model):
-    """Somebody who is told of alerts of a project.
+    """A destination that is notified of the alerts of a project.
 
     `secret` is the address, encrypted by `runs.alerts.sending.secrets`: of mail the recipients, otherwise a URL that
-    holds keys. It is never shown again; `hint` is what members see of it. Links in messages act for `person`; where
-    there is none, whoever opens one signs in first.
+    holds keys. It is never shown again; members see `hint`. Links in messages act in the name of `person`; if there is
+    none, the reader who opens a link logs in first.
     """
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="alert_destinations", verbose_name=_("project"))

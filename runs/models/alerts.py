@@ -58,7 +58,7 @@ class Alert(models.Model):
     """Something that is wrong with an attempt, from the step where it began until it is cleared.
 
     `value` is the one that was judged, null if there is none or it is not finite (then named in `nonfinite`);
-    `usual` tells what was usual before, such as "0.31 ± 0.02". `late`: the point was old when it was judged. Titles
+    `usual` is the usual value before, such as "0.31 ± 0.02". `late`: the point was old when it was judged. Titles
     and texts are in English: `runs.alerts.wording` makes those that people read of the detector and of `cause`, as
     `runs.protocol.causes` stores it.
     """

@@ -13,7 +13,7 @@ from runs.models.alert_rules import AlertRule
 from runs.models.runs import Run, RunState
 from runs.protocol.events import iso
 
-# Who asks if somebody with a shell on the host names no member.
+# The author of a command from a shell without `--user`.
 COMMAND_LINE = "the command line"
 
 

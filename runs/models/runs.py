@@ -65,7 +65,7 @@ class Recipe(models.Model):
         return specs_from_wire(self.parameters)
 
 
-# What a run of a script is called until its first attempt tells what it runs.
+# The name of a run of a script until its first attempt has reported the script.
 UNNAMED = "script"
 LONGEST_NAME = 120
 # The largest primary key that a database stores: a larger number is no id.
@@ -153,7 +153,7 @@ class Run(models.Model):
 
     state = models.CharField(_("state"), max_length=10, choices=RunState, default=RunState.CREATED)
     reason = models.CharField(_("reason"), max_length=500, blank=True)
-    # What the reason tells in English, as `runs.protocol.causes` stores it; old where it tells something else.
+    # The content of `reason` as data, as `runs.protocol.causes` stores it; outdated if `reason` says something else.
     cause = models.JSONField(default=dict, blank=True)
     attempt = models.PositiveIntegerField(_("attempt"), default=0)
     heartbeat = models.PositiveBigIntegerField(_("heartbeat"), default=0)
@@ -305,7 +305,7 @@ class Attempt(models.Model):
     signal = models.CharField(_("signal"), max_length=20, blank=True)
     error = models.CharField(_("error"), max_length=500, blank=True)
     traceback = models.TextField(_("traceback"), blank=True)
-    # Who reports, and how much was reported: see `runs.recording.record_side.continuing`.
+    # The session that reports, and the number of its reports: see `runs.recording.record_side.continuing`.
     session = models.PositiveBigIntegerField(default=0, editable=False)
     reports = models.PositiveBigIntegerField(default=0, editable=False)
     console_offset = models.PositiveBigIntegerField(default=0)
@@ -333,7 +333,7 @@ class Attempt(models.Model):
 class Checkpoint(models.Model):
     """Everything needed to resume from a step.
 
-    `path` is relative to the folder of the run. `reason` tells why it was saved, and so how long it is kept.
+    `path` is relative to the folder of the run. `reason` is why it was saved, which determines how long it is kept.
     """
 
     class Reason(models.TextChoices):

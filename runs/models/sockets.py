@@ -8,7 +8,7 @@ from django.db import models
 class SocketCounts(models.Model):
     """The open sockets of one web process by key, such as {"all": 3, "user:1": 2, "link:7": 1}.
 
-    The process writes it anew from time to time. One whose `written_at` stands still has died.
+    The process writes it again from time to time. A process whose `written_at` no longer changes has died.
     """
 
     process = models.UUIDField(primary_key=True)

@@ -30,11 +30,11 @@ def sentence(outage: Outage) -> str:
         return _("The database is busy: another process writes to it. Try again in a moment.")
     if outage is Outage.UNCHANGEABLE:
         return _(
-            "The database cannot be changed now: it is read-only, or its disk is full. Trainings continue, and what "
-            "they log is safe on their hosts."
+            "The database cannot be changed now: it is read-only, or its disk is full. Trainings continue, and their "
+            "points are safe on their hosts."
         )
     return _(
-        "The database does not answer now. Trainings continue, and what they log is safe on their hosts. Try again in "
+        "The database does not answer now. Trainings continue, and their points are safe on their hosts. Try again in "
         "a moment."
     )
 

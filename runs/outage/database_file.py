@@ -10,5 +10,5 @@ from steersman.files.private import FileIdentity, identity_of
 
 
 def database_file() -> FileIdentity | None:
-    """Return what tells the file of SQLite from others, None where there is none, as on PostgreSQL."""
+    """Return the identity of the SQLite file, None if there is none, as on PostgreSQL."""
     return identity_of(Path(connection.settings_dict["NAME"])) if connection.vendor == "sqlite" else None

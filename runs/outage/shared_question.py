@@ -1,4 +1,4 @@
-"""A question to the database that may hang: whoever asks meanwhile shares it, and nobody waits for long."""
+"""A query of the database that may hang: callers that come meanwhile share it, and none of them waits for long."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class CompareRow:
-    """One line of a table: a name, which of its values it tells in words (the last, the lowest), and a cell a run."""
+    """One line of a table: a name, which value it shows (the last, the lowest), and one cell per run."""
 
     name: str
     part: str

@@ -181,7 +181,7 @@ def revoke_invite(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
 @sensitive_post_parameters("password1", "password2")
 @require_http_methods(["GET", "HEAD", "POST"])
 def accept_invite(request: HttpRequest, key: str) -> HttpResponse:
-    """Let whoever has the link join: with the account of the session, or with a new one."""
+    """Let the holder of the link join: with the account of the session, or with a new one."""
     try:
         found = membership.find_invite(key)
         user = request.user

@@ -187,5 +187,5 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
         "host": host if isinstance(exception, DisallowedHost) else "",
         "nul_in": str(exception) if isinstance(exception, NulInQuery) else None,
     }
-    # Without the request: whoever asks a template for it asks for the host.
+    # Without the request: a template that uses it would ask for the host.
     return HttpResponse(render_to_string("400.html", context), status=400)

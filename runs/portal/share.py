@@ -1,4 +1,4 @@
-"""Share links: one run for whoever has the link, without login, to look at. Names of members stay inside."""
+"""Share links: anyone with the link sees one run without a login. Names of members are not shown."""
 
 from __future__ import annotations
 

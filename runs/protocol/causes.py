@@ -1,6 +1,6 @@
 """Why an alert began or a command was asked, where no person and no training said so: a kind and its values.
 
-Rows, events and the API keep them beside an English text. Whoever shows one to people calls `words` with a `gettext`.
+Rows, events and the API keep them beside an English text. Code that shows one to people calls `words` with a `gettext`.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ class Interrupted(Cause, frozen=True, kw_only=True, tag="interrupted"):
 
 
 class EndedByCommand(Cause, frozen=True, kw_only=True, tag="end_process"):
-    """Who asked for it stands in the command log: a share link shows this text, and no names."""
+    """A share link shows this text, which names nobody; the command log names the author."""
 
     pattern = gettext_noop("Its process was ended by a command, because it did not read run.stopping.")
 
@@ -175,7 +175,7 @@ def alert_cause(kept: Mapping[str, Any]) -> AlertCause | None:
 
 
 def run_cause(kept: Mapping[str, Any], reason: str) -> RunCause | None:
-    """Return the cause that a run's row keeps, if its `reason` tells that and no more; None otherwise.
+    """Return the cause in a run's row, if its `reason` says the same and no more; None otherwise.
 
     What is added to a reason, such as that it starts again, has no kind, nor what a training said itself.
     """

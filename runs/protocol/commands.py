@@ -326,7 +326,7 @@ def _check_text(value: object, field: str) -> None:
 
 
 def _as_json_holds(value: Any) -> Any:
-    """Return a number that JSON does not hold exactly as its text: what the knob takes of it, the knob's spec tells."""
+    """Return a number that JSON does not hold exactly as text: the spec of the knob decides whether to accept it."""
     if isinstance(value, float) and not math.isfinite(value):
         return number_text(value)
     return number_text(value) if isinstance(value, int) and abs(value) > LARGEST_INT else value
@@ -361,12 +361,12 @@ def _expectation(payload: Mapping[str, Any], command: RunCommand) -> tuple[str, 
         raise InvalidCommand("expect takes state and value.", "expect")
     state = expect.get("state") or ""
     if state and (not isinstance(state, str) or state not in STATES):
-        raise InvalidCommand(f"expect: state is one of {', '.join(sorted(STATES))}.", "expect")
+        raise InvalidCommand(f"expect: state must be one of {', '.join(sorted(STATES))}.", "expect")
     value = _as_json_holds(expect.get("value"))
     if value is not None and not isinstance(command, SetKnob):
         raise InvalidCommand("expect takes a value only with set_knob.", "expect")
     if value is not None and not isinstance(value, (float, int, bool, str)):
-        raise InvalidCommand("expect: value is a number, a truth value or text.", "expect")
+        raise InvalidCommand("expect: value must be a number, a truth value or text.", "expect")
     if isinstance(value, str) and len(value) > LONGEST_TEXT:
         raise InvalidCommand(f"expect: give value as text of at most {LONGEST_TEXT} characters.", "expect")
     _check_text(value, "expect")

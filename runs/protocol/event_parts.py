@@ -1,6 +1,6 @@
 """Events of a bounded size: what is larger than a frame may be becomes several events, or is cut where it says so.
 
-Pure functions. No frame over LARGEST_FRAME_BYTES reaches a viewer; docs/protocol.md tells by which rules.
+Pure functions. No frame over LARGEST_FRAME_BYTES reaches a viewer; docs/protocol.md has the rules.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def _parts_of_system(event: SystemSampled) -> Iterator[SystemSampled]:
 
 
 def _parts_of_log(event: LogWritten) -> Iterator[LogWritten]:
-    """Yield parts by lines. What was skipped came before all of them, so the first part tells of it."""
+    """Yield parts by lines. Skipped output came before all of them, so the first part has its size."""
     lines = [_bounded_line(line) for line in event.lines]
     skipped = event.skipped_bytes
     room = LARGEST_EVENT_BYTES - size(msgspec.structs.replace(event, lines=[]))
@@ -233,7 +233,7 @@ def bounded_value(value: Any, most: int) -> Any:
     if not isinstance(value, (dict, list, tuple)) or size(value) <= most:
         return value
     if isinstance(value, dict):
-        # The text of a note stands in an object: what fits of it is worth more than a sentence about it.
+        # The text of a note is in an object: the part of it that fits is more useful than a sentence about it.
         shortened = {key: cut_text(entry, most // 2) if isinstance(entry, str) else entry
                      for key, entry in value.items()}  # fmt: skip
         return shortened if size(shortened) <= most else {"left_out": _left_out(value)}

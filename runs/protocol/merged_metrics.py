@@ -15,7 +15,7 @@ METRICS_MARK = f'"kind":"{Metrics.kind}"'
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
-    """A `metrics` event as it stands in its frame; `first_seq` is there where it holds several."""
+    """A `metrics` event as in its frame; it has `first_seq` if it contains several events."""
 
     seq: int
     kind: str
@@ -28,7 +28,7 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def is_metrics(frame: str) -> bool:
-    """Return whether an event's frame tells of step metrics."""
+    """Return whether an event's frame contains step metrics."""
     return METRICS_MARK in frame[:HEAD_CHARACTERS]
 
 

@@ -41,7 +41,7 @@ def parse_sight(payload: dict[str, Any]) -> Sight | None:
 
 
 def read_metrics(frame: str) -> Stored | None:
-    """Return the points that an event's frame tells of, None if it is of another kind."""
+    """Return the points in an event's frame, None if it is of another kind."""
     if not is_metrics(frame):
         return None
     try:
@@ -78,7 +78,7 @@ class Point:
     time: float
     value: float | None
     nonfinite: str
-    # Whether the value is written shortly and stands for a float32.
+    # Whether the value is shortened and has to be rounded to float32.
     is_float32: bool
 
     @property

@@ -54,7 +54,7 @@ class Wire(Protocol):
     # Whether the viewer agreed to compressed messages.
     compressed: bool
     # The end of the last compressed message, to which the next may refer: empty if that is not known, None if the
-    # viewer did not agree to it. Who sends a frame writes it.
+    # viewer did not agree to it. The sender of a frame writes it.
     window: bytes | None
 
     def send(self, frame: bytes) -> bool:

@@ -154,7 +154,7 @@ def _points(series: Series, attempt: int, lap: int) -> Iterator[Points]:
 
 
 def _tell(run: Run) -> None:
-    text = "Points of this run are kept as one per 100 steps from now on, with the lowest and the highest among them."
+    text = "From now on, one point per 100 steps of this run is kept, with the lowest and the highest among them."
     line = LogLine(text=text, source="steersman", level="info")
     feed.append(run.pk, LogWritten(attempt=run.attempt, lines=[line]))
 

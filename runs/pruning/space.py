@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 PAGES_A_PORTION = 256
 BETWEEN_PORTIONS_S = 0.01
 FEWEST_FREE_PAGES = 1024
-# Who writes goes first: a portion is tried again later.
+# Other writers have precedence: a portion is tried again later.
 WAITS_MS = 50
 # The value of PRAGMA auto_vacuum in a file that can be made smaller piece by piece.
 INCREMENTAL = 2

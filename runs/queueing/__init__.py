@@ -1,4 +1,4 @@
-"""What each host trains now and what waits there, as it may be shown to whoever looks.
+"""The runs that train on each host and those that wait there, as far as a viewer may see them.
 
 Imports `runs.models`, `runs.recording` and `runs.access`. The queue itself: `runs.recording.queue`.
 """

@@ -41,7 +41,7 @@ class RunningRow:
 
 @dataclass(frozen=True, slots=True)
 class WaitingRow:
-    """A run that waits, and what for. `may_order` tells whether the viewer may move and withdraw it."""
+    """A waiting run, and what it waits for. `may_order` is true if the viewer may move and withdraw it."""
 
     run: Run
     place: QueuePlace

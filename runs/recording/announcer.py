@@ -166,12 +166,12 @@ class Announcer:
         try:
             await asyncio.wait_for(lane.layer().group_send(message.group, message.content), SEND_TIMEOUT_S)
             if self._away:
-                logger.warning("the channel layer is back")
+                logger.warning("the channel layer is available again")
             self._away = False
         except Exception as error:  # whatever a layer raises, the message is expendable
             if not self._away:
                 why = str(error) or f"no answer within {SEND_TIMEOUT_S:g} s"
-                logger.warning("the channel layer is away (%s); viewers follow from the database", why)
+                logger.warning("the channel layer is unavailable (%s); viewers get events from the database", why)
             self._away = True
             self.dropped += 1
             await lane.close()

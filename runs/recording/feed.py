@@ -26,7 +26,7 @@ LARGEST_ANNOUNCED_BYTES = 32 * 1024
 # Read from the database at once: some of the largest frames, some thousands of the usual ones in a few steps.
 FRAMES_A_READ = 64
 HEARTBEAT_MESSAGE = "run.heartbeat"
-# Of all runs, for whoever judges any of them; each run's own group has them too.
+# Group with the events of all runs, for processes that judge them; the group of each run has its events too.
 HEARTBEATS_GROUP = "heartbeats"
 
 

@@ -1,4 +1,4 @@
-"""Who holds a run, and how its state changes: the lease, fencing and every transition.
+"""The lease of a run, fencing, and every transition of its state.
 
 The attempt number is the fencing token (Kleppmann, "How to do distributed locking", 2016): each write of
 an owner is conditional on it, so an owner that was suspended and overtaken writes nothing.
@@ -120,7 +120,7 @@ def open_attempt(
             alerts.tell_left_out(run_id, run.attempt)
         alerts.clear_all(run_id)
         for command in open_commands(run_id):
-            outcome = "The attempt ended without word of it."
+            outcome = "The attempt ended, but its end was not reported."
             complete_command(command, CommandState.EXPIRED, outcome=outcome, only_from=CommandState.DELIVERED)
         attempt = Attempt.objects.create(
             run=run,
@@ -190,7 +190,7 @@ def renew_lease(lease: Lease, *, recover: bool = True, **fields: Any) -> None:
         return
     with transaction.atomic():
         if not held.update(**written):
-            raise Fenced(f"another attempt than {lease.number} holds run {lease.run_id}")
+            raise Fenced(f"run {lease.run_id} is no longer held by attempt {lease.number}")
         if recover and "state" not in fields:
             _recover(lease)
 

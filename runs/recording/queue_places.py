@@ -1,4 +1,4 @@
-"""The place of a queued run in the line for its devices, as it may be told to whoever looks.
+"""The place of a queued run in the line for its devices, as far as a viewer may see it.
 
 Ids of runs are told to those alone who may see these runs; the others learn how many there are.
 """
@@ -56,7 +56,7 @@ class Awaited:
             text = _("waits until %(run)s has ended") % {"run": name}
         added: dict[str, str] = {
             RunState.CREATED: _("nobody has queued it"),
-            RunState.LOST: _("it is lost, and may come back"),
+            RunState.LOST: _("it is lost, but may continue"),
         }
         return f"{text} ({added[self.state]})" if self.state in added else text
 
@@ -162,7 +162,7 @@ class WaitingRuns:
             waiting = self._awaits[run.pk]
             assert waiting.after_run is not None
             state = self.states.get(waiting.after_run, "")
-            # Who asks for a run that was deleted learns of it by its number, which tells nothing else.
+            # A run that was deleted is named by its number, which reveals nothing else.
             named = waiting.after_run if not state or waiting.after_run in seen else None
             awaits = Awaited(named, state, waiting.after_condition)
             return QueuePlace(
@@ -241,7 +241,7 @@ def _obstacle_words(gpu: str, room: GpuRoom, wish: Wish, obstacle: Obstacle) -> 
         case Obstacle.OTHERS:
             return _("%(gpu)s is used by another program: %(others)s of %(total)s GiB") % words
         case Obstacle.TAKEN:
-            return _("%(gpu)s has %(free)s of %(total)s GiB free, this run takes %(need)s") % words
+            return _("%(gpu)s has %(free)s of %(total)s GiB free, this run needs %(need)s") % words
         case Obstacle.TOO_SMALL:
             return _("%(gpu)s has %(total)s GiB in all, this run needs %(need)s") % words
 

@@ -1,6 +1,6 @@
 """Alerts of what becomes of a run as a whole: it crashed, starts again, is lost, or its disk is nearly full.
 
-No point tells of these: they are written in the transaction that changes the run's state, or by `manage.py watch`.
+They do not depend on points: they are written in the transaction that changes the run's state, or by `manage.py watch`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What the server says of a run's state: one value for events, greetings, rows and the admin.
 
-Viewers never derive a state, its group or a time: they show what stands here.
+Viewers never derive a state, its group or a time: they show the fields of this event.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def _with_term(
 ) -> RunQuerySet:
     field = find_field(term.name, all_runs)
     if field is None:
-        text = _("No run that you see has “%(name)s”: it is no column, no parameter and no series.")
+        text = _("“%(name)s” is not a column, a parameter or a series of any run that you can see.")
         raise NotUnderstood(text % {"name": term.name})
     if field.kind is Kind.PARAMETER:
         return _with_parameter(found, field, term, alias)
@@ -142,12 +142,12 @@ def _state(value: str) -> str:
         if value.casefold() in (state.value, str(state.label).casefold()):
             return state.value
     states = ", ".join(str(state.label) for state in RunState)
-    raise NotUnderstood(_("“%(value)s” is no state. States are: %(states)s.") % {"value": value, "states": states})
+    raise NotUnderstood(_("“%(value)s” is not a state. States are: %(states)s.") % {"value": value, "states": states})
 
 
 def _check_sign(term: Term, signs: tuple[str, ...]) -> None:
     if term.sign not in signs:
-        text = _("“%(name)s” does not compare by %(sign)s. Use one of %(signs)s.")
+        text = _("“%(name)s” cannot be compared with %(sign)s. Use one of %(signs)s.")
         raise NotUnderstood(text % {"name": term.name, "sign": term.sign, "signs": " ".join(signs)})
 
 
@@ -161,7 +161,7 @@ def _number(term: Term, field: Field) -> float:
 
 
 def _not_a_number(term: Term) -> str:
-    text = _("“%(name)s” is a number, and “%(value)s” is none. Write it as 0.001 or 1e-3.")
+    text = _("“%(name)s” is a number, but “%(value)s” is not. Write it as 0.001 or 1e-3.")
     return text % {"name": term.name, "value": term.value}
 
 
@@ -187,7 +187,7 @@ def _moment(term: Term) -> datetime:
         at = None
     if at is None:
         text = _(
-            "“%(name)s” is a time, and “%(value)s” is none. Write a date as 2026-01-31, or a period before now as 3d."
+            "“%(name)s” is a time, but “%(value)s” is not. Write a date as 2026-01-31, or a period before now as 3d."
         )
         raise NotUnderstood(text % {"name": term.name, "value": term.value})
     return at if timezone.is_aware(at) else timezone.make_aware(at)

@@ -1,6 +1,6 @@
 """The console of a run in the database: kept within a bound, and read as a text.
 
-Its first part and its last part stay; in between stands one event that counts what was left out.
+The first part and the last part stay; between them, one event counts the text that was left out.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _leave_out(run_id: int, first: int, last: int) -> int:
 
 
 def _gap_of(events: Sequence[LogWritten]) -> LogWritten:
-    """Return the event that stands in the place of others."""
+    """Return the event that replaces others."""
     left_out = 0
     notes: list[LogLine] = []
     for event in events:

@@ -35,7 +35,7 @@ class StepOrder:
         self._places = dict(places or {})
         self.first_lap = first_lap
         self.remarks: list[str] = []
-        # Whoever told of the laps that are stored already is another supervisor of the same attempt.
+        # An earlier supervisor of the same attempt has already reported the laps that are stored.
         self._told_back = any(lap > first_lap for lap, *_ in self._places.values())
         self._told_full = any(lap == LAST_LAP for lap, *_ in self._places.values())
         self._told_twice = False

@@ -1,6 +1,6 @@
 """Series of a run: their latest points, and the folding of stored events into chunks.
 
-Points arrive in events, one a tick; `fold` moves them into `Chunk` rows. Reading stands in `runs.series.charts`.
+Points arrive in events, one a tick; `fold` moves them into `Chunk` rows. `runs.series.charts` reads them.
 """
 
 from __future__ import annotations

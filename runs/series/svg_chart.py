@@ -172,7 +172,7 @@ def _marks(frame: _Frame, marks: Sequence[float]) -> SafeString:
         format_html(
             '<line class="cx-mark" x1="{0}" x2="{0}" y1="{1}" y2="{2}" stroke="#ef4444" stroke-width="1.4" '
             'stroke-dasharray="4 3"><title>{3}</title></line>',
-            # A bucket stands at its last step: the first mark may lie before the first of them.
+            # A bucket is drawn at its last step: the first mark may be before the first bucket.
             frame.x(max(low, min(high, mark))),
             frame.top,
             frame.bottom,

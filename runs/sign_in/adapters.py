@@ -46,7 +46,7 @@ class AccountAdapter(DefaultAccountAdapter):
         return redirect("login")
 
     def is_reauthentication_required(self, *, app: str, **kwargs: Any) -> bool:
-        """Return whether changes of the login wait for a confirmation. Who has nothing to confirm by logs in again."""
+        """Return whether a change of the login needs a confirmation. People without a password or code log in again."""
         request = context.request
         return can_confirm(request.user) or not logged_in_just_now(request)
 
@@ -60,13 +60,13 @@ class AccountAdapter(DefaultAccountAdapter):
 
 
 class SignOnAdapter(DefaultSocialAccountAdapter):
-    """Whoever the provider lets in has an account, made at the first login; groups or invites lead into projects."""
+    """Creates an account at the first login with the provider; groups or invites give access to projects."""
 
     def is_open_for_signup(self, request: HttpRequest, sociallogin: SocialLogin) -> bool:
         return True
 
     def pre_social_login(self, request: HttpRequest, sociallogin: SocialLogin) -> None:
-        """Match nobody by mail address: whoever may write one at the provider would take over an account.
+        """Match nobody by mail address: a person who can choose one at the provider could take over an account.
 
         Raises `ImmediateHttpResponse` if a person wants to connect a login that leads to another account.
         """

@@ -1,4 +1,4 @@
-"""Making sure that it is the owner who changes how they log in, and not whoever found the page open."""
+"""Confirmation that the owner of an account changes its login, and not somebody who found the page open."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def has_another_way(user: User) -> bool:
 def disconnect(request: HttpRequest, user: User, pk: int) -> bool:
     """Take a login from the account; return whether there was one. Raises `LastWayIn`.
 
-    Whoever calls this has made sure that the person is there: see `runs.sign_in.confirmation`.
+    The caller must have confirmed the identity of the person: see `runs.sign_in.confirmation`.
     """
     with transaction.atomic():
         # Two requests at once must not take the last two.

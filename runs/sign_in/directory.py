@@ -1,7 +1,7 @@
 """Logins with the password that a directory (LDAP) keeps. Needs django-auth-ldap, imported where the setting is on.
 
-An entry of the directory leads to an account that was made for it, and to no other: whoever may choose a name in the
-directory must not get at a local account of that name.
+An entry of the directory only opens the account that was created for it: a person who can choose a name in the
+directory must not get access to a local account of that name.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def connection_options() -> dict[int, Any]:
         ldap.OPT_REFERRALS: 0,
         ldap.OPT_X_TLS_REQUIRE_CERT: ldap.OPT_X_TLS_DEMAND,
         **authorities,
-        # The last: it makes what stands above hold.
+        # Must be last: it puts the options above into effect.
         ldap.OPT_X_TLS_NEWCTX: 0,
     }
 

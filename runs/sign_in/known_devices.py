@@ -30,17 +30,17 @@ SALT = "steersman.known-device"
 LASTS_S = 180 * 86_400
 # People share a computer in a lab; a cookie holds 4 KiB.
 MOST_ACCOUNTS = 5
-# Who logged in by this request. No client sets it: headers begin with HTTP_.
+# The user who logged in with this request. Clients cannot set it, because headers begin with HTTP_.
 LOGGED_IN = "steersman.logged_in"
 # Of a user agent in the list of wrong passwords; its column takes 255 characters.
 LONGEST_USER_AGENT = 200
 
 
 class DeviceLimits(LoginLimits):
-    """Counts wrong passwords from a known device by themselves.
+    """Counts wrong passwords from a known device separately.
 
-    For everybody else all of the account count, those of known devices too: whoever sends the user agent of such a
-    device gains nothing.
+    For other devices all wrong passwords of the account count, those of known devices too: sending the user agent of a
+    known device gains nothing.
     """
 
     def get_failures(self, request: HttpRequest, credentials: dict[str, Any] | None = None) -> int:
@@ -117,7 +117,7 @@ def _known(request: HttpRequest) -> list[list[str]]:
 def _mark_of(request: HttpRequest, credentials: dict[str, Any] | None) -> str:
     """Return what the device is counted by for the account, "" if it is not known to it.
 
-    A digest: whoever reads the list of wrong passwords must not learn the random part.
+    A digest, because readers of the list of wrong passwords must not see the random part.
     """
     name = get_client_username(request, credentials)
     part = next((part for account, part in _known(request) if account == name), "")

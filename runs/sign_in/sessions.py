@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 # A page that asks for itself every few seconds must not cost a write each time.
 SEEN_EVERY_S = 60.0
 MOST_REMEMBERED = 10_000
-# What stands where the address is not known, as with a proxy that connects by a socket file.
+# Stored if the address is not known, for example behind a proxy that connects by a socket file.
 NO_ADDRESS = "0.0.0.0"
 # The first that a user agent names; browsers name those that they descend from too.
 BROWSERS = (
@@ -154,7 +154,7 @@ def _end(session: UserSession) -> None:
 
 
 def _is_due(request: HttpRequest) -> bool:
-    # Whoever is logged in was looked up by the view; a request that asked for nobody must not begin to.
+    # The view has looked up the user; a request that did not need the user must not look it up now.
     if not request.session.accessed or not hasattr(request, "_cached_user"):
         return False
     key = request.session.session_key

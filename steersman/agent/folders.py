@@ -25,7 +25,7 @@ def attempt_folder(data: Path, run_id: int, number: int) -> Path:
 
 
 def boot_id() -> str:
-    """Return what tells one boot of this kernel from another (random(4), proc(5))."""
+    """Return the identity of this boot of the kernel (random(4), proc(5))."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

@@ -41,16 +41,16 @@ def put_back(
 
     Plain values stay with the script.
 
-    All ranks read before one changes anything: `agree` tells what is wrong on any. Where an object takes no such state,
-    all are as they were before, from a copy in memory. Raises `Damaged` with a sentence, and what `load_state_dict`
-    raises.
+    All ranks read before one changes anything: `agree` returns the problem of any rank. Where an object takes no such
+    state, all are as they were before, from a copy in memory. Raises `Damaged` with a sentence, and what
+    `load_state_dict` raises.
     """
     stateful = _stateful(objects)
     states: dict[str, Any] = {}
     problem = ""
     if not wanted.has_manifest:
         problem = (
-            "The checkpoint was written by the script itself, which alone can read it: choose one that "
+            "The checkpoint was written by the script itself, and only the script can read it: choose one that "
             'run.save_checkpoint() wrote, or let the script register run.on("roll_back", …).'
         )
     else:

@@ -1,4 +1,4 @@
-"""What the folder of an attempt tells by its place: `runs/7/attempts/2` is the second attempt of a run."""
+"""Facts in the path of an attempt's folder: `runs/7/attempts/2` is the second attempt of run 7."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FILES = "files"
 
 
 def run_folder_of(attempt: Path) -> Path:
-    """Return the folder of the run of an attempt; one that stands alone is its own."""
+    """Return the folder of an attempt's run; an attempt outside a run's folder is its own."""
     return attempt.parent.parent if attempt.parent.name == ATTEMPTS else attempt
 
 

@@ -1,7 +1,7 @@
 """Checkpoints as they lie on disk: files that are either whole or not there, and folders with a manifest.
 
 A checkpoint is a folder of files. `manifest.json` names them with size and SHA-256 and is written last, so a folder
-without one is the rest of a save that was cut short. The SHA-256 of the manifest stands for the checkpoint. Standard
+without one is left from an interrupted save. The SHA-256 of the manifest identifies the checkpoint. Standard
 library only; knows nothing of what is in the files.
 """
 
@@ -128,7 +128,7 @@ def verify_checkpoint(folder: Path, sha256: str) -> Manifest:
 
 
 def is_whole(folder: Path) -> bool:
-    """Return whether the save of a checkpoint came to its end; whether it is as it was tells `verify_checkpoint`."""
+    """Return whether a checkpoint was saved completely; `verify_checkpoint` checks whether it is unchanged."""
     return (folder / MANIFEST).is_file()
 
 

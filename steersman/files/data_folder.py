@@ -46,7 +46,7 @@ def refuse_unfit(folder: Path, *, shared: bool) -> None:
     Also where a restore has begun and not ended: half of an installation is there.
     """
     if os.pathsep in str(folder):
-        # Scripts find the client by PYTHONPATH, in which no sign stands for this one.
+        # Scripts find the client by PYTHONPATH, in which this sign cannot be escaped.
         raise UnfitFolder(f"The data folder {folder} has a {os.pathsep} in its name: set STEERSMAN_DATA to another.")
     problem = "" if shared else who_else(folder)
     if problem:
@@ -54,7 +54,7 @@ def refuse_unfit(folder: Path, *, shared: bool) -> None:
     if (folder / UNFINISHED_RESTORE).exists():
         raise UnfitFolder(
             f"A restore into the data folder {folder} has not ended: wait for it, or run `manage.py restore` with the "
-            "same file again, which removes what the first one left."
+            "same file again, which removes the remains of the first one."
         )
 
 

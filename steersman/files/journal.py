@@ -1,6 +1,6 @@
 """The journal: an append-only file of checksummed records that one training process writes and its supervisor reads.
 
-A record stands alone: it carries its names, so that damage to one costs that one only.
+Each record contains its names, so that damage to one record affects only that record.
 
     size  field
     4     SYNC, where a reader that lost its way looks for the next record
@@ -180,7 +180,7 @@ def records_of(names: tuple[str, ...]) -> Iterator[slice]:
 
 
 def encode(record: Record) -> bytes:
-    """Return a record as it stands in a journal."""
+    """Return the bytes of a record in a journal."""
     if isinstance(record, PointRecord):
         names, width = "\0".join(record.values).encode(), len(record.values)
         payload = struct.pack(f"<{width}d", *record.values.values())
@@ -192,8 +192,8 @@ def encode(record: Record) -> bytes:
     return body + _CHECKSUM.pack(crc32(body))
 
 
-# Where a reader stands behind a record: offset, next number, and how many records were lost up to there. A plain tuple,
-# as each of a hundred thousand points a second has one.
+# The position of a reader after a record: offset, next number, and how many records were lost up to there. A plain
+# tuple, as each of a hundred thousand points a second has one.
 Behind = tuple[int, int, int]
 
 
@@ -220,7 +220,7 @@ class JournalReader:
 
     @property
     def is_exhausted(self) -> bool:
-        """Return whether nothing stands behind `offset`."""
+        """Return whether nothing follows `offset`."""
         return os.fstat(self._file).st_size <= self.offset
 
     def read(self, limit: int, ended: bool = False) -> list[Record]:
@@ -232,7 +232,7 @@ class JournalReader:
         self.behind = []
         size = os.fstat(self._file).st_size
         if size < self.offset:
-            # Cut to less than was consumed: what is appended from now on stands at the new end.
+            # Truncated to less than was read: new records are appended at the new end.
             self.offset = size
         if size == self.offset:
             return []
@@ -329,7 +329,7 @@ class JournalReader:
 
     def _count_damage(self, data: bytes, following: int) -> None:
         record, _ = decode(data, following)
-        # Where a gap in the numbers tells how many were lost, the gap is what counts.
+        # If a gap in the numbers shows how many records were lost, the gap counts.
         if record is None or record.number <= self.next_number:
             self.unreadable += 1
 
@@ -383,7 +383,7 @@ def decode(data: bytes, position: int) -> tuple[Record | None, int]:
     payload = checked[place + _PLACE.size :]
     try:
         if not 0.0 <= moment <= LATEST_TIME:
-            raise ValueError("this is no time")
+            raise ValueError("this is not a time")
         if record_kind is PointRecord:
             names = checked[_HEAD.size : place].decode().split("\0")
             values = dict(zip(names, struct.unpack(f"<{width}d", payload), strict=True))

@@ -1,7 +1,7 @@
 """POSIX record locks that tell at once, on one host, which process lives.
 
 `lockf` rather than `flock`: a lock of the latter kind is inherited by forked DataLoader workers and
-would outlive the process it stands for.
+would outlive the process that it belongs to.
 """
 
 from __future__ import annotations

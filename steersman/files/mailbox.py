@@ -86,7 +86,7 @@ class Mailbox:
 
     @property
     def heartbeats(self) -> int:
-        """Count the seconds in which a supervisor lived; one that stands still means that there is none."""
+        """Count the seconds in which a supervisor was alive; if the counter does not change, there is none."""
         return self.posted[1]
 
     def heartbeat(self) -> None:
@@ -109,7 +109,7 @@ class Mailbox:
         self.posted[3] = posted
 
     def settle(self) -> None:
-        """Raise the counter to what stands in the file: whoever posted last may have died between the two."""
+        """Raise the counter to the last one in the file: the last writer may have died between the two writes."""
         self.posted[0] = max(self.posted[0], len(self.commands()))
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ class PointShape(NamedTuple):
 
     @classmethod
     def of(cls, record: PointRecord, data: bytes) -> PointShape:
-        """Return the shape of a record that stands in a journal as `data`."""
+        """Return the shape of a record whose bytes in a journal are `data`."""
         names = tuple(record.values)
         following = struct.Struct(f"<Qdq{len(names)}dI")
         return cls(data[: len(data) - following.size], len(data), names, following.unpack_from)

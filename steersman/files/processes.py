@@ -6,7 +6,7 @@ import os
 
 
 def is_alive(pid: int) -> bool:
-    """Return whether there is a process of this number, whoever owns it. Numbers are given again."""
+    """Return whether a process with this number exists, of any owner. The kernel reuses numbers."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

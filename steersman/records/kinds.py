@@ -1,4 +1,4 @@
-"""The records of a journal, one class for each kind; whoever adds a kind begins here.
+"""The records of a journal, one class for each kind. A new kind begins here.
 Those of alerts stand in `alert_kinds`, those of knobs in `knob_kinds`, those by which a script describes itself in
 `own_kinds`.
 
@@ -142,7 +142,7 @@ class PlanRecord(Record):
 
     def check(self) -> None:
         if any(each is not None and each < 1 for each in (self.total_epochs, self.total_steps, self.steps_per_epoch)):
-            raise ValueError("a total is a number of at least 1")
+            raise ValueError("a total must be a number of at least 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,7 +295,7 @@ class DroppedRecord(Record):
 
     def check(self) -> None:
         if self.records < 0:
-            raise ValueError("records is a number of at least 0")
+            raise ValueError("records must be a number of at least 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -387,7 +387,7 @@ class QuietRecord(Record):
 
     def check(self) -> None:
         if not (math.isfinite(self.seconds) and self.seconds >= 0):
-            raise ValueError("seconds is a time")
+            raise ValueError("seconds must be a time")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

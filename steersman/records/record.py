@@ -11,7 +11,7 @@ from steersman.values import as_text
 # Of what a record holds beside its place: a journal takes no record of more than 1 MiB in all.
 LARGEST_PAYLOAD_BYTES = (1 << 20) - 128
 LONGEST_WORD = 200
-# The kinds of records by the number that stands in a journal; each class enters itself.
+# The kinds of records by their number in a journal; each class registers itself.
 KINDS: dict[int, type[Record]] = {}
 AnyRecord = TypeVar("AnyRecord", bound="Record")
 
@@ -33,7 +33,7 @@ class Record:
     from_every_rank: ClassVar[bool] = False
     # It shows that the training proceeds.
     shows_progress: ClassVar[bool] = False
-    # It comes as regularly as steps do, so that the time between two tells how long a step takes.
+    # It is written as regularly as steps are made, so that the time between two is that of a step.
     is_regular: ClassVar[bool] = False
     # A run that has one has recorded something: plans and notes alone are no training.
     is_recording: ClassVar[bool] = False

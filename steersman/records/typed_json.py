@@ -51,9 +51,9 @@ def parse(text: bytes) -> dict[str, Json]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise Malformed(f"this is no JSON: {shown(error)}") from error
+        raise Malformed(f"this is not JSON: {shown(error)}") from error
     if not isinstance(found, dict):
-        raise Malformed(f"this is no object: {shown(found)}")
+        raise Malformed(f"this is not an object: {shown(found)}")
     return found
 
 
@@ -146,7 +146,7 @@ def _any(value: object) -> object:
 def _text(value: object) -> str:
     if isinstance(value, str):
         return value
-    raise Malformed(f"{shown(value)} is no text")
+    raise Malformed(f"{shown(value)} is not text")
 
 
 def _flag(value: object) -> bool:
@@ -184,7 +184,7 @@ def _choice(choices: tuple[object, ...]) -> Reader:
     def read(value: object) -> object:
         if isinstance(value, str) and value in choices:
             return value
-        raise Malformed(f"{shown(value)} is none of {', '.join(map(repr, choices))}")
+        raise Malformed(f"{shown(value)} is not one of {', '.join(map(repr, choices))}")
 
     return read
 

@@ -104,7 +104,7 @@ def as_number(value: Any, argument: str, remarks: Remarks) -> float:
         try:
             return float(plain)
         except OverflowError:
-            told = f"{argument}: {_size(plain)} is beyond what a number of 64 bits can be; infinity is stored."
+            told = f"{argument}: {_size(plain)} is too large for a 64-bit number; infinity is stored."
             remarks.append(Remark.about(argument, told))
             return math.inf if plain > 0 else -math.inf
     except Exception as error:  # of the value's own conversion
@@ -173,12 +173,12 @@ def as_total(value: Any, argument: str, remarks: Remarks) -> int | None:
             # Infinity is what a data set without a length has: nothing to remark.
             return None
         if total not in (0, -1):
-            told = f"{argument}: {shown(value)} is no number of things to come; it is taken for open-ended."
+            told = f"{argument}: {shown(value)} is not a number of at least 1; it is treated as open-ended."
             remarks.append(Remark.about(argument, told))
         return None
     whole = math.ceil(total) if total != int(total) or total < 2**53 else as_whole(value, argument)
     if whole > LARGEST_STORED_INT:
-        told = f"{argument}: {_size(whole)} is beyond 64 bits; it is taken for open-ended."
+        told = f"{argument}: {_size(whole)} does not fit into 64 bits; it is treated as open-ended."
         remarks.append(Remark.about(argument, told))
         return None
     return whole

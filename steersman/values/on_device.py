@@ -22,7 +22,8 @@ def of_copy(number: Any, name: str, remarks: Remarks) -> float:
 
 
 def on_cpu(given: dict[Any, Any], remarks: Remarks, keeps: bool) -> tuple[Any, dict[Any, Any]]:
-    """Return plain numbers by name, CUDA values on their way to pinned memory, and the event that tells they arrived.
+    """Return plain numbers by name, CUDA values on their way to pinned memory, and the event that is complete when they
+    have arrived.
 
     What is no number is left out with a remark. Where no journal `keeps` them, CUDA values stay where they are.
 

@@ -1,4 +1,4 @@
-"""Where a checkpoint lies and what it is, as a training tells it."""
+"""The path and identity of a checkpoint, as a training records it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def as_path_inside(path: Any, folder: Path | None, call: str) -> tuple[str, str]
     except Exception:  # of the path's own methods
         return "", f"{call} takes a path, not {shown(path)}"
     if folder is None or not given.is_relative_to(folder):
-        return "", f"{shown(str(given))} does not lie in the run's folder"
+        return "", f"{shown(str(given))} is not in the run's folder"
     inside = str(given.relative_to(folder))
     return (inside, "") if is_path_inside(inside) else ("", f"its path {shown(inside)} cannot be stored")
 

@@ -17,7 +17,9 @@ def as_series_name(given: object, remarks: Remarks) -> str:
     """
     if isinstance(given, str) and str.__str__(given).startswith(MEASURED):
         own = OWN + str.__str__(given)
-        text = f"Names that begin with gpu/ or host/ are those of measured values: {values.shown(given)} is stored as "
-        remarks.append(Remark.about("measured names", f"{text}{values.shown(own)}, and others likewise."))
+        text = (
+            f"Names that begin with gpu/ or host/ are reserved for measured values: {values.shown(given)} is stored as "
+        )
+        remarks.append(Remark.about("measured names", f"{text}{values.shown(own)}, and so are others."))
         given = own
     return values.as_name(given, remarks)

@@ -272,7 +272,7 @@ def test_it_speaks_of_a_gpu_at_a_limit_once_a_minute_and_of_its_end() -> None:
     assert watch.changes({"0": 0x1}, 101.0) == []
     assert watch.changes({"0": 0x4}, 102.0) == []
     assert watch.changes({"0": 0x4}, 200.0) == []
-    assert [note.text for note in watch.changes({"0": 0x1}, 201.0)] == ["GPU 0 is no longer held back."]
+    assert [note.text for note in watch.changes({"0": 0x1}, 201.0)] == ["GPU 0 is no longer throttled."]
     (unknown,) = watch.changes({"1": 0x400}, 202.0)
     assert "0x400" in unknown.text
 

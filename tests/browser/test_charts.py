@@ -57,7 +57,7 @@ def test_it_says_what_a_log_axis_cannot_show(page: Page) -> None:
     expect(caption).to_contain_text("of 3,000 points")
     expect(caption).not_to_contain_text("not above zero")
     page.locator("#chart-log").check()
-    expect(caption).to_contain_text(re.compile(r"not above zero, so not on a log axis: \d+"))
+    expect(caption).to_contain_text(re.compile(r"not shown on the log axis, because not above zero: \d+"))
 
 
 @pytest.mark.parametrize(

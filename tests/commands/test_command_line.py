@@ -115,7 +115,7 @@ def test_its_author_is_the_member_who_is_named(run: Run) -> None:
         (["RUN", "stop", "--at-step", "1", "--at-epoch", "1"], "Give at as"),
         (["RUN", "stop", "--expires", "-5"], "--expires: Give expires_in_s as seconds above 0"),
         (["RUN", "stop", "--expires", "soon"], "argument --expires: invalid float value"),
-        (["RUN", "stop", "--expect-state", "asleep"], "--expect-state, --expect-value: expect: state is one of"),
+        (["RUN", "stop", "--expect-state", "asleep"], "--expect-state, --expect-value: expect: state must be one of"),
         (["RUN", "stop", "--id", "x"], "--id: Give id as a UUID"),
         (["RUN", "resume", "--replay", "999"], "--replay: it cannot be combined with a command."),
         (["RUN", "--replay", "999"], "--replay: there is no run 999."),
@@ -178,7 +178,7 @@ def test_it_lists_commands_with_what_they_take_and_knobs_with_where_they_stand(r
     for kind, command in COMMANDS.items():
         if kind in OF_QUEUE:
             assert re.search(
-                rf"^  {kind} +The run is running; this is for one that is queued\.$", refused, re.MULTILINE
+                rf"^  {kind} +The run is running: the command needs a run that is queued\.$", refused, re.MULTILINE
             )
         else:
             assert re.search(rf"^  {kind} +{re.escape(command.help)}$", offered, re.MULTILINE)
@@ -206,7 +206,7 @@ def test_it_promises_no_checkpoint_of_a_script_that_has_not_said_how_it_saves_on
     refused = typed(str(run.pk), "--list")[1].partition("Not now:")[2]
     assert re.search(r"^  extend +Only a recipe can be extended", refused, re.MULTILINE)
     assert re.search(
-        r"^  pause +The run is finished; this is for one that is paused or running\.", refused, re.MULTILINE
+        r"^  pause +The run is finished: the command needs a run that is paused or running\.", refused, re.MULTILINE
     )
 
 
@@ -257,7 +257,7 @@ def test_it_asks_of_a_new_run_what_was_applied_to_the_old(run: Run, new: Run) ->
     refused = Command.objects.create(run=run, kind="set_knob", author_name="A", sent_at=timezone.now(), step=45)
     complete_command(refused, CommandState.REFUSED, step=45)
     code, said = typed(str(new.pk), "--replay", str(run.pk), "--user", "operator")
-    assert code == 0 and said.startswith(f"4 commands of run {run.pk} are asked of run {new.pk}.")
+    assert code == 0 and said.startswith(f"4 commands of run {run.pk} were sent to run {new.pk}.")
     rows = [(row.kind, row.at_step, row.arguments.get("factor")) for row in new.commands.order_by("sent_at")]
     assert rows == [
         ("set_knob", None, None), ("set_knob", 40, 0.5), ("evaluate", 50, None), ("extend", None, None),
@@ -292,7 +292,7 @@ def test_what_a_later_attempt_went_over_is_not_replayed(run: Run, new: Run) -> N
 def test_a_replay_needs_a_run_that_is_not_past_the_first_change(run: Run, new: Run) -> None:
     applied(run, "set_knob", 0, knob="rate", value=0.5)
     for state, step, sentence in (
-        ("created", 0, "start it paused"), ("running", 0, "take a run that was started paused"),
+        ("created", 0, "start it paused"), ("running", 0, "use a run that was started paused"),
         ("paused", 3, "the first change comes after step 0"),
     ):  # fmt: skip
         Run.objects.filter(pk=new.pk).update(state=state, step=step)

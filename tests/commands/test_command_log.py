@@ -156,7 +156,7 @@ def test_each_command_is_taken_in_its_states_and_refused_in_others(kind: str, st
         assert command.state == CommandState.REFUSED and command.outcome == f"The run is {state}."
     elif kind in ("move_to_front", "start_anyway"):
         assert command.state == CommandState.REFUSED and command.outcome.startswith(
-            ("There is no run ahead", "It waits for no")
+            ("There is no run ahead", "The run does not wait")
         )
     elif kind == "cancel":
         assert command.state == CommandState.REFUSED and command.outcome == "This run has no such command."
@@ -176,9 +176,9 @@ def test_each_command_is_taken_in_its_states_and_refused_in_others(kind: str, st
         ("set_knob", {"arguments": {"knob": "rate", "value": "x"}}, "rate takes a number from 0 to 1, not 'x'."),
         ("set_knob", {"arguments": {"knob": "rate", "value": True}}, "rate takes a number from 0 to 1, not true."),
         ("set_knob", {"arguments": {"knob": "rate", "factor": 2, "group": "a"}}, "rate has no parameter group 'a'"),
-        ("stop", {"expect": {"state": "finished"}}, "The run was expected to be finished, it is running."),
+        ("stop", {"expect": {"state": "finished"}}, "The run was expected to be finished, but it is running."),
         ("stop", {"at": {"step": 99}}, "Step 99 has passed: the run is at step 100."),
-        ("stop", {"at": {"epoch": 1}}, "Epoch 1 has passed: the run is behind epoch 2."),
+        ("stop", {"at": {"epoch": 1}}, "Epoch 1 has passed: the run has completed epoch 2."),
     ],
 )
 def test_what_cannot_be_is_refused_at_once_in_a_sentence(
@@ -273,7 +273,7 @@ def test_what_the_training_has_already_cannot_be_withdrawn(lease: Lease) -> None
     wanted = send(lease.run_id, "stop")
     deliver_command(lease, wanted)
     cancel = send(lease.run_id, "cancel", arguments={"command": str(wanted.pk)})
-    assert cancel.state == CommandState.REFUSED and "acts at its next step" in cancel.outcome
+    assert cancel.state == CommandState.REFUSED and "executes it at its next step" in cancel.outcome
     wanted.refresh_from_db()
     assert wanted.state == CommandState.DELIVERED
 
@@ -344,7 +344,8 @@ def test_what_a_lost_attempt_had_is_not_left_open_by_the_next(lease: Lease) -> N
     Run.objects.filter(pk=lease.run_id).update(state=RunState.LOST)
     later = open_attempt(lease.run_id, HOLDER, 1, command_line=[])
     delivered.refresh_from_db()
-    assert (delivered.state, delivered.outcome) == (CommandState.EXPIRED, "The attempt ended without word of it.")
+    assert delivered.state == CommandState.EXPIRED
+    assert delivered.outcome == "The attempt ended, but its end was not reported."
     assert [waiting.pk for waiting in open_commands(lease.run_id)] == [sent.pk]
     assert deliver_command(later, sent)
 

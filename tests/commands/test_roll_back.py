@@ -54,7 +54,7 @@ def test_a_script_goes_on_from_its_checkpoint_and_all_that_is_recorded_of_it_too
     wait_for(lambda: "roll_back" in events(stack, run_id, "status")[-1]["offers"], "it is offered")
 
     assert command("roll_back", "checkpoint=nowhere")["outcome"].startswith(
-        "This run has no checkpoint nowhere to be rolled back to: choose one of"
+        "This run has no checkpoint nowhere to roll back to: choose one of"
     )
     let_it_go_to(15)
     done = command("roll_back", "checkpoint=middle", "knob=learning_rate", "factor=0.5")

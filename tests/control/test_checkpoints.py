@@ -60,8 +60,8 @@ def test_it_takes_the_newest_that_verifies_and_says_which_it_passed_over(run: Ru
     lines: list[Line] = []
     assert newest(run, lines) == first
     assert [line.text for line in lines] == [
-        "The checkpoint at step 30 is damaged or gone (it is missing or incomplete): it is passed over.",
-        "The checkpoint at step 20 is damaged or gone (the SHA-256 of model.pt differs): it is passed over.",
+        "The checkpoint at step 30 is damaged or gone (it is missing or incomplete): it is skipped.",
+        "The checkpoint at step 20 is damaged or gone (the SHA-256 of model.pt differs): it is skipped.",
     ]
     damage(first)
     assert newest(run, []) is None
@@ -120,7 +120,7 @@ def test_it_clears_away_what_killed_saves_left_and_nothing_else(run: Run) -> Non
     remove_torn(run, lines)
     assert not torn.exists() and folder_of(run, whole.path).is_dir()
     assert set(Checkpoint.objects.all()) == {whole, elsewhere}
-    assert [line.text for line in lines] == ["The checkpoint at step 30 is gone: it is listed no longer."]
+    assert [line.text for line in lines] == ["The checkpoint at step 30 is gone: it was removed from the list."]
 
 
 def test_a_new_attempt_forgets_what_no_rule_keeps_of_earlier_ones_but_not_what_it_goes_on_from(run: Run) -> None:

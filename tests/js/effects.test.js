@@ -60,7 +60,7 @@ test("it says it in words", () => {
   const text = effectText({ ...effectAt(STEPS, jump(0.8), 100), name: "train/loss" });
   assert.equal(text, "Train loss 1 ± 0.01 → 0.8 ± 0.01, −20 % (50 and 50 points)");
   const unclear = effectText({ ...effectAt(STEPS.slice(0, 120), jump(1).slice(0, 120), 100), name: "train/loss" });
-  assert.match(unclear, /not clear: the spread covers it \(50 and 20 points, so far\)/);
+  assert.match(unclear, /not clear: smaller than the spread \(50 and 20 points, so far\)/);
 });
 
 test("it chooses the loss of the run", () => {

@@ -107,6 +107,6 @@ test("it says why there are no charts by what the run is at", () => {
   assert.match(text("queued"), /waits for a host/);
   assert.match(text("running"), /getting ready/);
   assert.match(text("failed"), /ended before/);
-  assert.match(text("lost"), /cut off/);
+  assert.match(text("lost"), /was disconnected/);
   assert.equal(noMetricsText({ run: null, viewer: null }, ""), "Charts appear with the first point.");
 });

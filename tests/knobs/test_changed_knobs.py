@@ -49,9 +49,9 @@ def test_a_knob_begins_where_a_command_left_it_and_says_so(folder: Path) -> None
     assert run.learning_rate_knob(optimizer).value == 0.05
     assert optimizer.param_groups[0]["lr"] == 0.05
     assert notes(folder) == [
-        ("rate goes on at 0.001, as changed before, in place of 0.01.", "info"),
-        ("decay (head) goes on at 0.2, as changed before, in place of 0.1.", "info"),
-        ("learning_rate goes on at 0.05, as changed before, in place of 0.1.", "info"),
+        ("rate begins with 0.001, as set by an earlier command, instead of 0.01.", "info"),
+        ("decay (head) begins with 0.2, as set by an earlier command, instead of 0.1.", "info"),
+        ("learning_rate begins with 0.05, as set by an earlier command, instead of 0.1.", "info"),
     ]
 
 
@@ -85,7 +85,7 @@ def test_a_damaged_file_costs_nothing_but_itself(folder: Path, text: str) -> Non
 
 def told_of_knob(stack: Stack, run_id: int) -> list[tuple[int, Any]]:
     said = [(event["attempt"], line["text"]) for event in events(stack, run_id, "log") for line in event["lines"]]
-    return [(attempt, text) for attempt, text in said if "goes on at" in text]
+    return [(attempt, text) for attempt, text in said if "as set by an earlier command" in text]
 
 
 def test_it_goes_on_after_a_crash_a_restart_and_a_start_by_hand_until_one_starts_over(offline_stack: Stack) -> None:
@@ -96,7 +96,7 @@ def test_it_goes_on_after_a_crash_a_restart_and_a_start_by_hand_until_one_starts
     wait_for(lambda: '"rate"' in run_row(stack, run_id)["knobs"], f"the knob\n{stack.log()}")
     stack.manage("command", str(run_id), "set_knob", "rate=0.001")
     assert supervisor.wait(60) == 1, stack.log()
-    sentence = "rate goes on at 0.001, as changed before, in place of 0.01."
+    sentence = "rate begins with 0.001, as set by an earlier command, instead of 0.01."
     assert told_of_knob(stack, run_id) == [(2, sentence)]
     assert stack.train(run_id, "--quiet", "--restarts", "0", *plan).wait(60) == 1
     assert told_of_knob(stack, run_id) == [(2, sentence), (3, sentence)]

@@ -58,7 +58,7 @@ def test_it_says_in_which_states_each_command_is_legal():
 
 
 def test_it_describes_all_that_a_command_may_carry_and_no_more():
-    documented = table("What a command may carry")
+    documented = table("Fields of a command")
     assert set(documented) == set(PAYLOAD_FIELDS)
     asked = json.loads(re.search(r"```json\n(.*?)```", TEXT, re.DOTALL)[1])
     assert set(asked) == set(PAYLOAD_FIELDS) - {"kind"}
@@ -70,7 +70,7 @@ def test_it_describes_all_that_a_command_may_carry_and_no_more():
 
 
 def test_it_describes_every_state_of_a_command_and_no_other():
-    assert set(table("What becomes of a command")) == set(CommandState.values)
+    assert set(table("States of a command")) == set(CommandState.values)
 
 
 def test_it_describes_every_close_code_and_no_other():

@@ -19,7 +19,7 @@ from tests.outage.frozen_postgres import Server, end_connections, frozen, read_o
 from tests.support import postgres
 from tests.support.stack import Stack, seed_stack, wait_for
 
-TRAININGS_GO_ON = "Trainings continue, and what they log is safe on their hosts."
+TRAININGS_GO_ON = "Trainings continue, and their points are safe on their hosts."
 BUSY = "The database is busy"
 NO_CHANGES = "The database cannot be changed now"
 AT_ONCE = 8

@@ -64,7 +64,7 @@ def test_what_will_not_come_true_is_told_with_a_way_on(lab: Project, state: RunS
     assert words in client.get(f"/runs/{second.pk}/").content.decode()
     client.post(f"/runs/{second.pk}/in-queue/", {"command": "start_anyway"})
     assert line() == [second.pk, anyhow.pk]
-    assert ask(second, "start_anyway").outcome == "It waits for no other run."
+    assert ask(second, "start_anyway").outcome == "The run does not wait for another run."
 
 
 def test_only_earlier_runs_that_one_may_see_are_waited_for(lab: Project) -> None:

@@ -112,7 +112,7 @@ def test_a_roll_back_is_handed_on_with_the_checkpoint_that_it_goes_to(lease):
     assert isinstance(best, Post) and best.command.arguments["step"] == 10
     left = Command.objects.get(pk=asked["30"].pk)
     assert left.state == CommandState.REFUSED
-    assert left.outcome.startswith("This run has no checkpoint 30 to be rolled back to: choose one of")
+    assert left.outcome.startswith("This run has no checkpoint 30 to roll back to: choose one of")
     # Of what its training has, nobody asks once more which checkpoint it is.
     Checkpoint.objects.all().delete()
     assert take_orders(lease, {newest.command.id, best.command.id}) == []

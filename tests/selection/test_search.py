@@ -154,16 +154,16 @@ def test_a_parameter_may_be_called_as_it_likes(runs: dict[str, Run], ada: User) 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("nothing < 3", "No run that you see has “nothing”"),
-        ("lr < much", "“much” is none. Write it as 0.001 or 1e-3."),
-        ("best < high", "“high” is none"),
-        ("state = sleeping", "“sleeping” is no state. States are: created, queued"),
-        ("author < 3", "“author” does not compare by <. Use one of = != ~."),
-        ("best ~ 3", "“best” does not compare by ~"),
+        ("nothing < 3", "“nothing” is not a column"),
+        ("lr < much", "“much” is not. Write it as 0.001 or 1e-3."),
+        ("best < high", "“high” is not"),
+        ("state = sleeping", "“sleeping” is not a state. States are: created, queued"),
+        ("author < 3", "“author” cannot be compared with <. Use one of = != ~."),
+        ("best ~ 3", "“best” cannot be compared with ~"),
         ("started > yesterday", "Write a date as 2026-01-31, or a period before now as 3d."),
         ("started > 2026-13-45", "Write a date as"),
-        ("best > 1e999", "is none"),
-        ("id = 99999999999999999999", "is none"),
+        ("best > 1e999", "is not. Write"),
+        ("id = 99999999999999999999", "is not. Write"),
     ],
 )
 def test_what_it_does_not_understand_is_told_and_left_out(

@@ -153,7 +153,7 @@ def test_it_brings_back_what_is_killed_leaves_nothing_and_starts_again(data: Pat
     watch = demo.wait_for_child("manage.py watch")
     for process in (portal, supervisor, embedded, watch):
         process.kill()
-    demo.wait_for("^The embedded server is gone: starting it again")
+    demo.wait_for("^The embedded server has ended: starting it again")
     demo.wait_for("^The portal was ended by SIGKILL: starting it again")
     demo.wait_for("^The watch was ended by SIGKILL: starting it again")
     demo.wait_for_child("serve_portal", other_than=portal.pid)

@@ -82,7 +82,7 @@ def test_it_names_a_file_that_gives_no_space_back_until_it_is_written_anew(monke
             file.execute("PRAGMA auto_vacuum=NONE")
             file.execute("VACUUM")
         warned = old.manage("shell", "-v", "0", "-c", look).stdout
-        assert "level='warning'" in warned and "keeps the space of what was deleted" in warned
+        assert "level='warning'" in warned and "does not shrink after deletions" in warned
         assert "manage.py prune --rebuild" in warned
         old.manage("prune", "--rebuild")
         assert "level='ok'" in old.manage("shell", "-v", "0", "-c", look).stdout
@@ -302,7 +302,7 @@ def test_it_tells_how_mail_goes_without_its_password(settings: LazySettings):
     [
         ("", "warning", "not set"),
         ("https://train.example.org", "ok", "https://train.example.org"),
-        ("http://localhost:8765", "warning", "this host alone"),
+        ("http://localhost:8765", "warning", "on this host"),
         ("https:///runs", "problem", "no address"),
     ],
 )

@@ -138,7 +138,7 @@ def test_it_says_so_where_others_may_enter_its_folder(server: EmbeddedServer) ->
 def test_it_refuses_a_binary_that_it_does_not_know(tmp_path: Path) -> None:
     changed = tmp_path / "valkey-server"
     changed.write_bytes(embedded_server.bundled_path().read_bytes() + b"\0")
-    with pytest.raises(EmbeddedServerError, match="not the server that Steersman knows"):
+    with pytest.raises(EmbeddedServerError, match="not the expected server"):
         embedded_server.verify_bundled(changed, embedded_server.platform_name())
 
 

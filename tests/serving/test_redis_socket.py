@@ -169,7 +169,7 @@ def test_a_forged_event_reaches_no_portal_and_one_line_says_why(impostor: Path, 
             assert other.info("commandstats").get("cmdstat_publish") is None
         said = (stack.folder / "train.log").read_text()
         assert said.count("must be a folder that only you can enter") == 1
-        assert "the channel layer is away" in said
+        assert "the channel layer is unavailable" in said
 
 
 def test_a_temporary_folder_of_any_name_holds_the_socket(data: Path, monkeypatch: pytest.MonkeyPatch):

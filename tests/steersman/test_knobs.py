@@ -53,7 +53,7 @@ def test_its_kind_follows_from_its_default(default: Any, options: dict[str, Any]
 
 
 def test_a_default_without_a_kind_is_refused() -> None:
-    with pytest.raises(SpecError, match="knob: a default is a number, a truth value or text; this is None"):
+    with pytest.raises(SpecError, match="knob: a default must be a number, a truth value or text, not None"):
         kind_of("knob", None)
     with pytest.raises(SpecError, match="takes a whole number from 1 to 8, not"):
         Knob(LAYERS, 9)
@@ -154,13 +154,13 @@ def test_one_group_alone_travels_as_an_object_too() -> None:
 def test_a_change_is_refused_where_another_value_was_expected() -> None:
     knob = Knob(RATE, 0.1 + 0.2)
     assert knob.change(value=0.5, expect=0.3).old == pytest.approx(0.3)
-    with pytest.raises(SpecError, match=r"expected to be 0\.3, it is 0\.5"):
+    with pytest.raises(SpecError, match=r"expected to be 0\.3, but it is 0\.5"):
         knob.change(value=0.9, expect=0.3)
     assert knob.value == 0.5
     with pytest.raises(SpecError, match="expected to be 1"):
         Knob(AUGMENT, True).change(value=False, expect=1)
     assert Knob(AUGMENT, True).change(value="off", expect="yes").new is False
-    with pytest.raises(SpecError, match="expected to be 'maybe', it is True"):
+    with pytest.raises(SpecError, match="expected to be 'maybe', but it is True"):
         Knob(AUGMENT, True).change(value=False, expect="maybe")
     with pytest.raises(SpecError, match="expected"):
         Knob(BY_GROUP, {"body": 0.1, "head": 0.2}).change(value=0.5, expect=0.1)

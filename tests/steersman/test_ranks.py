@@ -205,7 +205,7 @@ def test_ranks_that_log_other_steps_cannot_wait_for_one(tmp_path):
     with Ranks(tmp_path, 2, 1_000_000, uneven(12)) as ranks:
         ranks.runs[1].log = lambda *given, **values: None  # type: ignore[method-assign]
         ranks.set_rate("later", 0.25, at_step=999_999)
-        assert "only where all ranks log the same steps" in ranks.outcome("later")["reason"]
+        assert "only if all ranks log the same steps" in ranks.outcome("later")["reason"]
         ranks.set_rate("now", 0.25)
         assert ranks.outcome("now")["state"] == "applied"
         ranks.post("stop", "stop")

@@ -176,8 +176,8 @@ def test_a_sentence_is_translated_with_what_stands_in_it() -> None:
     [
         ({"name": "", "kind": "float"}, "name"),
         ({"name": "x" * 61, "kind": "float"}, "60 characters"),
-        ({"name": "x", "kind": "list"}, "its kind is one of float"),
-        ({"name": "x", "kind": []}, "its kind is one of float"),
+        ({"name": "x", "kind": "list"}, "its kind must be one of float"),
+        ({"name": "x", "kind": []}, "its kind must be one of float"),
         ({"name": "x", "kind": "choice"}, "needs choices"),
         ({"name": "x", "kind": "float", "choices": (1.0,)}, "the kind float has no choices"),
         ({"name": "x", "kind": "float", "scale": "log"}, "minimum above 0"),
@@ -190,14 +190,14 @@ def test_a_sentence_is_translated_with_what_stands_in_it() -> None:
         ({"name": "x", "kind": "float", "minimum": True}, "finite limits, not True"),
         ({"name": "x", "kind": "float", "minimum": 2, "maximum": 1}, "minimum is above"),
         ({"name": "x", "kind": "bool", "minimum": 0}, "no minimum"),
-        ({"name": "x", "kind": "choice", "choices": (1, "1")}, "two choices read '1'"),
-        ({"name": "x", "kind": "choice", "choices": (True, "true")}, "two choices read 'true'"),
+        ({"name": "x", "kind": "choice", "choices": (1, "1")}, "two choices look the same: '1'"),
+        ({"name": "x", "kind": "choice", "choices": (True, "true")}, "two choices look the same: 'true'"),
         ({"name": "x", "kind": "choice", "choices": (None,)}, "numbers, truth values or text"),
         ({"name": "x", "kind": "choice", "choices": (math.nan,)}, "finite numbers within"),
         ({"name": "x", "kind": "choice", "choices": (LARGEST_INT + 1,)}, "finite numbers within"),
         ({"name": "x", "kind": "choice", "choices": ("y" * 201,)}, "at most 200 characters"),
         ({"name": "x", "kind": "choice", "choices": tuple(range(201))}, "at most 200 choices"),
-        ({"name": "x", "kind": "float", "groups": ("a", "")}, "names of parameter groups are text"),
+        ({"name": "x", "kind": "float", "groups": ("a", "")}, "names of parameter groups must be text"),
         ({"name": "x", "kind": "int", "default": 0, "minimum": 1}, "x takes a whole number of at least 1, not 0."),
         ({"name": "x", "kind": "int", "default": True}, "x takes a whole number, not true."),
     ],
@@ -312,6 +312,6 @@ def test_two_kinds_of_one_type_are_refused_where_the_second_is_declared() -> Non
 def test_a_kind_of_numbers_with_a_text_of_its_own_takes_another_control() -> None:
     number = type(KINDS["float"])
     fields = {"name": "percent", "python_type": None, "parse": lambda self, spec, text: float(text.rstrip("%"))}
-    with pytest.raises(TypeError, match="the page's control for numbers does not know this parse"):
+    with pytest.raises(TypeError, match="the page's control for numbers cannot use a parse"):
         type("Percent", (number,), fields)
     assert "percent" not in KINDS

@@ -87,8 +87,8 @@ def test_every_knob_takes_effect_with_the_next_step_and_not_before(
         ({"knob": "activation", "value": "sine"}, "activation takes one of relu, tanh, not 'sine'."),
         ({"knob": "warmth", "value": 1.0}, "This training has no knob 'warmth': it has learning_rate,"),
         ({"knob": "dropout", "value": 0.1, "group": "head"}, "dropout has no parameter group 'head'"),
-        ({"knob": "dropout", "value": 0.1, "expected_value": 0.4}, "dropout was expected to be 0.4, it is 0.5."),
-        ({"knob": "dropout", "value": 0.1, "expected_state": "paused"}, "expected to be paused, it is running"),
+        ({"knob": "dropout", "value": 0.1, "expected_value": 0.4}, "dropout was expected to be 0.4, but it is 0.5."),
+        ({"knob": "dropout", "value": 0.1, "expected_state": "paused"}, "expected to be paused, but it is running"),
         ({"knob": "fragile", "value": 7.0}, "ZeroDivisionError: the recipe cannot do that"),
     ],
 )

@@ -55,7 +55,7 @@ class RunJudge:
         self._judge = judge or Judge()
         self._rank_times = RankTimes()
         self._recent: dict[str, deque[float]] = {}
-        # Series of steps: what an epoch tells of them is known.
+        # Series of steps: an epoch contains the same values again.
         self._of_steps: set[str] = set()
         self._told = 0
         self._rules: tuple[Rule, ...] = ()
@@ -124,7 +124,7 @@ class RunJudge:
 
     def see(self, point: Point, now: float) -> list[Finding]:
         """Judge a point; `now` in seconds since the epoch. Return what begins."""
-        # What was silent speaks again: of a stall only `silent` tells, while it lasts.
+        # Steps arrive again: only `silent` reports a stall, while it lasts.
         self._now = now
         began = [alarm for alarm in self._judge.judge(point) if alarm.detector != STALL]
         found = self._begins(began, point, point.time)

@@ -1,8 +1,8 @@
 """How long each of several ranks takes for a step by itself, from what the ranks logged. No database, no clock.
 
-Ranks wait for one another in collectives, so that all step at the pace of the slowest one. What tells them apart is the
-time that a rank spends before it waits. Who spends the most of it holds the others up; from the step's time of another
-rank the difference to that is taken off.
+Ranks wait for one another in collectives, so all of them step at the pace of the slowest one. They differ in the time
+that a rank spends before it waits. The rank with the longest such time delays the others. The estimate for another rank
+is its step time minus the difference to the longest such time.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ Names = tuple[str, ...]
 class RankTimes:
     """Makes points of `rank/<k>/step_ms` of the points that several ranks logged of one step.
 
-    Of what ranks log, the best that there is counts: `speed/own_ms`; the wait for data, as `speed/data_wait_fraction`
-    of `speed/step_ms`; `speed/step_ms` alone, which tells ranks apart if they do not wait for one another within it;
-    else the time from one point to the next, of ranks that run freely.
+    The best value that the ranks log is used: `speed/own_ms`; the wait for data, as `speed/data_wait_fraction` of
+    `speed/step_ms`; `speed/step_ms` alone, which distinguishes ranks that do not wait for one another within it;
+    otherwise the time between points, for ranks that do not wait at all.
     """
 
     def __init__(self) -> None:
-        # The names whose points are followed, and whether they tell times.
+        # The names of the previous points, and whether they contain times.
         self._names: Names = ()
         self._tells = False
         self._last: dict[int, float] = {}
@@ -64,5 +64,5 @@ def own_times(by_rank: Mapping[int, PointRecord]) -> dict[int, float]:
     if not all(math.isfinite(each) for each in (*steps.values(), *works.values())):
         return {}
     slowest, longest = max(steps.values()), max(works.values())
-    # Who steps faster than the slowest one did not wait for it.
+    # A rank that steps faster than the slowest one did not wait for it.
     return {rank: min(steps[rank], slowest - (longest - works[rank])) for rank in by_rank}

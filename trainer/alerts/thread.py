@@ -170,7 +170,7 @@ class AlertThread:
         try:
             self._judge.obey(rules_of(Run.objects.only("project").get(pk=self._lease.run_id)))
         except DatabaseError as error:
-            logger.warning("the rules of run %d are not read: %s", self._lease.run_id, error)
+            logger.warning("the rules of run %d could not be read: %s", self._lease.run_id, error)
             connection.close()
 
     def _next(self) -> Batch | None:
@@ -212,7 +212,7 @@ class AlertThread:
                 alerts.leave_out(self._lease.run_id, self._lease.number, self._left_out)
                 self._left_out = 0
         except DatabaseError as error:
-            logger.warning("an alert of run %d waits: %s", self._lease.run_id, error)
+            logger.warning("an alert of run %d could not be stored yet: %s", self._lease.run_id, error)
             connection.close()
 
     def _clear_earlier(self) -> None:

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 class CommandDispatch:
     """Joins the command log of one run to the posting on its host.
 
-    `command_waits` is set by whoever hears that a command may have come.
+    `command_waits` is set when an announcement of a command arrives.
     """
 
     def __init__(self, lease: Lease, posting: Posting, group: WorkerGroup, interrupts: Interrupts) -> None:
@@ -57,7 +57,7 @@ class CommandDispatch:
             self._group.kill(signal.SIGKILL)
             return
         if self._posting.signals_wait:
-            # Who was overtaken asks nothing of the training; a database that is away keeps no signal from it.
+            # A supervisor that no longer holds the run posts nothing; an unavailable database does not stop signals.
             with suppress(DatabaseError):
                 renew_lease(self._lease)
             self._posting.post_signals()

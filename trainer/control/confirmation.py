@@ -34,7 +34,9 @@ def confirm_start_over(run: Run, interrupts: Interrupts) -> None:
         flush=True,
     )
     if _answer(run, interrupts).strip().lower() not in YES:
-        raise CannotTrain(f"run {run.pk} was not started. A new run leaves it as it is: manage.py create_run.")
+        raise CannotTrain(
+            f"run {run.pk} was not started. To keep it unchanged, create a new run: manage.py create_run."
+        )
 
 
 def _is_somebody_there() -> bool:

@@ -19,7 +19,7 @@ LARGEST_PLAIN_LOSS = 1e9
 
 
 class Display(Protocol):
-    """What the supervisor tells of its progress."""
+    """The progress that the supervisor prints."""
 
     def show(self, progress: StoredProgress) -> None: ...
     def console(self, lines: list[str]) -> None: ...

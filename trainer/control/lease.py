@@ -1,4 +1,4 @@
-"""Who holds a run: the lock on this host, the holder on another, the living or dead attempt that is found here."""
+"""The holder of a run: the lock on this host, a holder on another host, the living or dead attempt on this host."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ LOCK_PATIENCE_S = 0.2
 
 
 class CannotTrain(Exception):
-    """The training cannot start; `exit_code` tells scripts why, the text tells a person what to do."""
+    """The training cannot start; `exit_code` is the reason for scripts, the text says what to do."""
 
     def __init__(self, message: str, exit_code: int = EXIT_BAD_INPUT) -> None:
         super().__init__(message)
@@ -158,7 +158,7 @@ def store_leftovers(lease: Lease, folder: Path) -> AttemptEnd:
     known = recorded_ended(folder)
     worker = group.root_cause() if known is None else group.workers[min(known.rank, len(group.workers) - 1)]
     end_record = group.end_record(worker)
-    text = "The supervisor of this attempt died with its worker; what they left was stored now."
+    text = "The supervisor of this attempt died with its worker; their remaining records are stored now."
     line = Line(text, "warning")
     reporter.store(Tick(console=consoles.read(ended=True), lines=[line]))
     keeping = ConsoleKeeping(lease.run_id, folder, attempt.ranks)

@@ -68,7 +68,8 @@ def without_ours(environment: Mapping[str, str]) -> dict[str, str]:
 def conclude(lease: Lease, end: AttemptEnd) -> None:
     """Record how an attempt ended and, where it failed and restarts are left, queue the run for the next one.
 
-    Both in one transaction: whoever is killed, the restart is not forgotten. Raises `runs.recording.lifecycle.Fenced`.
+    Both in one transaction, so that the restart is not lost if a process is killed. Raises
+    `runs.recording.lifecycle.Fenced`.
     """
     with transaction.atomic():
         wanted = _stop_is_wanted(lease)
@@ -135,10 +136,10 @@ def wait_to_restart(run: Run, interrupts: Interrupts, display: Display) -> bool:
         except Run.DoesNotExist:
             return False
         except DatabaseError as error:
-            logger.warning("the database is away (%s): the restart waits for it", error)
+            logger.warning("the database is unavailable (%s): the restart waits for it", error)
             connection.close()
             if interrupts.stops:
-                # It stays queued, and whoever looks at it next decides.
+                # It stays queued, and the scheduler decides later.
                 return False
             time.sleep(RESTART_POLL_INTERVAL_S)
             continue

@@ -24,7 +24,7 @@ def newest(run: Run, lines: list[Line]) -> Checkpoint | None:
         try:
             verify_checkpoint(checkpoint_folder(checkpoint), checkpoint.sha256)
         except Damaged as error:
-            text = f"The checkpoint at step {checkpoint.step} is damaged or gone ({error}): it is passed over."
+            text = f"The checkpoint at step {checkpoint.step} is damaged or gone ({error}): it is skipped."
             lines.append(Line(text, "warning"))
         else:
             return checkpoint
@@ -78,7 +78,7 @@ def remove_torn(run: Run, lines: list[Line]) -> None:
         if (attempts / str(checkpoint.attempt)).is_dir() and not checkpoint_folder(checkpoint).exists()
     ]
     for checkpoint in gone:
-        text = f"The checkpoint at step {checkpoint.step} is gone: it is listed no longer."
+        text = f"The checkpoint at step {checkpoint.step} is gone: it was removed from the list."
         lines.append(Line(text, "warning"))
     forget_checkpoints(run.pk, run.attempt, gone)
 

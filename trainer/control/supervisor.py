@@ -1,4 +1,4 @@
-"""The supervisor: holds the lease of a run, follows its worker, records and tells. Never imports torch."""
+"""The supervisor: holds the lease of a run, follows its worker, stores its records. Never imports torch."""
 
 from __future__ import annotations
 
@@ -66,12 +66,14 @@ TICK_INTERVAL_S = 0.010
 CONSOLE_INTERVAL_S = 0.25
 # A database that is away is asked again after this; the journal keeps everything meanwhile.
 DATABASE_PAUSE_S = 0.5
-# Who was suspended for longer than this between two looks may hold the run no more.
+# A supervisor that was suspended for longer than this between two ticks may no longer hold the run.
 LONGEST_TICK_GAP_S = 3.0
 
 
-SIGTERM_IS_IGNORED = "SIGTERM came, and the training does not read run.stopping: it is ended without a checkpoint."
-PROCESS_IS_ENDED = "The process is ended by a command: SIGTERM now, SIGKILL 10 s later where it is still there."
+SIGTERM_IS_IGNORED = (
+    "SIGTERM was received, but the training does not read run.stopping: it is ended without a checkpoint."
+)
+PROCESS_IS_ENDED = "A command ends the process: SIGTERM now, and SIGKILL 10 s later if it is still running."
 
 
 class DatabaseGone(Exception):
@@ -150,7 +152,7 @@ class Supervisor:
                 self._tick()
             return self._finish()
         except Superseded as error:
-            logger.error("%s: this one writes nothing more, and leaves the training to it", error)
+            logger.error("%s: this supervisor writes nothing more, and leaves the training to it", error)
             return EXIT_FENCED
         except Fenced as error:
             logger.error("%s: this supervisor writes nothing more and ends its worker", error)
@@ -375,7 +377,7 @@ class Supervisor:
         try:
             record_ended(self.folder, ended)
         except OSError as error:
-            logger.warning("how the training ended is not written down (%s)", error.strerror)
+            logger.warning("the end of the training could not be written (%s)", error.strerror)
         return ended
 
     def _judge_end(self, ended: Ended) -> AttemptEnd:

@@ -173,7 +173,9 @@ def _train_once(
     launch = _launch()
     ranks = launch.ranks if launch else run.ranks
     if options.inline and ranks > 1:
-        raise CannotTrain(f"inline: a terminal is for one process, run {run.pk} has {ranks}; add --nproc 1.")
+        raise CannotTrain(
+            f"inline: only one process can use the terminal, but run {run.pk} has {ranks}; add --nproc 1."
+        )
     if work.checkpoint is None and not (restart or options.start_over or launch):
         confirm_start_over(run, interrupts)
     if interrupts.stops:
@@ -195,14 +197,14 @@ def _train_once(
     except Fenced as error:
         raise CannotTrain(str(error), EXIT_HELD) from error
     if options.script:
-        # As whoever creates a run without a name gets it, until what it trains is known.
+        # The default name of a run, which is replaced by the name of its script.
         Run.objects.filter(pk=run.pk, name=UNNAMED).update(name=script_name(options.script)[:LONGEST_NAME])
     prepared = _make_folder(lease, work)
     own = without_ours(os.environ)
     start = Start(list(options.script), os.getcwd(), options.device, options.inline, own)
     start.record(prepared.folder)
     try:
-        # Whoever was suspended on the way here starts nothing that another has taken over.
+        # If this process was suspended before this line, another may have taken over: then it must start nothing.
         renew_lease(lease)
     except Fenced as error:
         raise CannotTrain(str(error), EXIT_FENCED) from error

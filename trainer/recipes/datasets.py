@@ -93,8 +93,8 @@ def _read(package: str, file: str) -> NDArray[np.uint8]:
             with gzip.open(path, "rt") as text:
                 return np.loadtxt(text, delimiter=",", dtype=np.uint8)
     raise MissingData(
-        f"{file} of the package {package} is missing: install what requirements.txt names (pip install -r "
-        "requirements.txt) in the environment that trains."
+        f"{file} of the package {package} is missing: install the packages of requirements.txt (pip install -r "
+        f"requirements.txt) in the training's environment."
     )
 
 

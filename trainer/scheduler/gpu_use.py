@@ -63,7 +63,7 @@ class GpuUse:
         return replace(devices, rooms=self._rooms, unread=left)
 
     def published(self) -> list[Device]:
-        """Return the devices as this host tells of them, with the room of each GPU as it was seen last."""
+        """Return the devices of this host, with the free memory of each GPU at the last reading."""
         rooms = self._rooms
         return [
             device | (rooms[device["uuid"]].as_wire() if device["uuid"] in rooms else {})

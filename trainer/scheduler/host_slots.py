@@ -80,7 +80,7 @@ def next_to_start(
     """Return what this host starts now. `started` are the runs whose `train` this watch started and that still runs.
 
     Those that are `put_off`, because another process holds them, wait outside the line. Until it is known which `gpus`
-    there are, none may take the CPU for want of a GPU. `memory` tells what is in use of them.
+    there are, none may take the CPU for want of a GPU. `memory` is the memory in use on each.
     """
     waiting = [run for run in queue.waiting_for(host) if gpus is not None or run.device == CPU]
     if not waiting:
@@ -116,14 +116,15 @@ def _kept(runs: Sequence[Run], devices: HostDevices, held: Sequence[str]) -> dic
 
 
 def holders_here(host: str, gpus: Sequence[str], started: Collection[int], is_held: IsHeld) -> list[Holder]:
-    """Return the runs that hold devices of this host, whoever started them."""
+    """Return the runs that hold devices of this host, whether a person or the scheduler started them."""
     devices = host_devices(host, gpus)
     busy = {run.pk for run in queue.waiting_for(host) if run.pk not in started and not is_held(run.pk)}
     return list(_held_here(host, devices, lambda pk: pk in started or is_held(pk), busy))
 
 
 def _held_here(host: str, devices: HostDevices, is_held: IsHeld, others: Collection[int]) -> Iterator[Holder]:
-    """Yield each run of this host that has taken slots, whoever started it; not `others`, which wait.
+    """Yield each run of this host that holds slots, whether a person or the scheduler started it; not `others`, which
+    wait.
 
     All runs in one query: of two, each could miss one that goes from queued to running, or back, between them.
     """

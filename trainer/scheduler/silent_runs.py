@@ -1,6 +1,6 @@
 """How long runs have been silent, by this process's own monotonic clock. Does not import Django.
 
-Clocks of hosts differ, so a heartbeat counter that stands still is the only evidence; and time in which the
+Clocks of hosts differ, so a heartbeat counter that does not change is the only evidence; and time in which the
 database could not be read counts for nobody.
 """
 

@@ -53,10 +53,11 @@ SENDER_INTERVAL_S = 1.0
 # A heartbeat is seen up to a look late, its absence another, and to say so takes time: lost is known to a viewer when
 # the last heartbeat was SILENT_AFTER_S ago.
 MARK_LOST_AFTER_S = SILENT_AFTER_S - 3 * WATCH_INTERVAL_S
-# Who waits for longer to write stands in line with the owner whose heartbeat is missed; the next look will tell.
+# A write that waits longer than this waits for the same lock as the owner whose heartbeat is missing; the next check
+# decides.
 LONGEST_WRITE_S = 1.0
-# A supervisor that has just been killed is often brought back at once by whoever watches over it. Theirs, which begins
-# to start before ours, is the first to hold the run.
+# A supervisor that has just been killed is often restarted at once by the service manager or launcher that started it.
+# That new supervisor starts before ours, and holds the run first.
 UNATTENDED_S = 0.4
 # A run that is held elsewhere, or whose training cannot be taken over, is tried again after this, then ever later.
 FIRST_RETRY_S = 5.0
@@ -149,7 +150,7 @@ class Watch:
             self._database_away = False
         except (DatabaseError, InterfaceError) as error:
             if not self._database_away:
-                logger.warning("the database is away (%s): trainings go on without it", error)
+                logger.warning("the database is unavailable (%s): trainings continue without it", error)
             self._database_away = True
             # Nothing can be done for a supervisor that ends now: the next look that succeeds will miss it.
             self._attended = set()
@@ -252,7 +253,7 @@ class Watch:
         live = Run.objects.filter(state__in=LIVE).values_list("pk", "attempt", "heartbeat")
         pulses = [Pulse(*values) for values in live]
         for pulse, silent_s in self._heartbeats.measure(pulses, now).items():
-            # What an owner cannot write into the database now, it tells by the channel layer.
+            # An owner that cannot write to the database sends its heartbeats over the channel layer.
             silent_s = min(silent_s, told_heartbeats.silent_s(pulse.run_id, pulse.attempt))
             if silent_s >= MARK_LOST_AFTER_S and self._lose(pulse):
                 logger.warning("run %d is lost: no heartbeat for %.0f s", pulse.run_id, silent_s)

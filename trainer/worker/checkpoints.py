@@ -105,7 +105,7 @@ class CheckpointManager:
             self._run.note(f"The checkpoint at step {progress.step} could not be saved: {problem}.", level="error")
             self._kept.remove(folder)
             return problem
-        # First, so that whoever reads the record finds what is gone gone.
+        # First, so that the removed checkpoints are gone when the record is read.
         self._kept.add(folder, reason)
         self._run.record_checkpoint(
             folder,
@@ -127,7 +127,7 @@ class CheckpointManager:
         return content
 
     def put_back(self, progress: TrainingProgress, content: Mapping[str, Any]) -> None:
-        """Let the training go on from a checkpoint; `progress` then tells where that is.
+        """Let the training resume from a checkpoint; `progress` then has its position.
 
         Epochs that were added since are still trained. Raises `CheckpointError` where it does not fit.
         """
@@ -213,7 +213,7 @@ def read_checkpoint(folder: Path, manifest: Manifest, rank: int = 0) -> dict[str
 def _read(file: Path) -> dict[str, Any]:
     try:
         content = torch.load(file, weights_only=True, map_location="cpu")
-    except Exception as error:  # whatever stands in the file, its reader ends in a sentence
+    except Exception as error:  # whatever the file contains, the error is a sentence
         raise CheckpointError(
             f"The checkpoint {file.parent.name} cannot be used, {file.name} contains more than plain values or is "
             f"damaged ({type(error).__name__}: {first_line(error, LONGEST_REASON)}): resume from another one."

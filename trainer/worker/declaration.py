@@ -28,7 +28,7 @@ class Declaration:
     knob: bool
     scale: Scale
     unit: str
-    # Empty where the annotation tells it.
+    # Empty if the annotation determines it.
     kind: str
 
     def named(self, name: str, annotation: object, series: str = "") -> ValueSpec:

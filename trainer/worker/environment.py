@@ -28,7 +28,7 @@ def _cuda_device(index: int) -> dict[str, Any]:
     return {
         "index": index,
         "name": properties.name,
-        # Not every build of torch tells it.
+        # Not every build of torch has it.
         "uuid": str(getattr(properties, "uuid", "")),
         "memory_mib": properties.total_memory // 2**20,
         "capability": f"{properties.major}.{properties.minor}",

@@ -159,7 +159,7 @@ def train(
         progress.begin_epoch(finished + 1)
         if best or finished % recipe.save_every == 0 or finished == recipe.epochs:
             checkpoints.save(progress, "best" if best else "last", metrics=trained | evaluated)
-        # Whoever asks for a stop here after the last epoch is late: there is nothing left to do another time.
+        # After the last epoch a stop has no effect: the training is finished.
         if run.stopping and progress.epoch <= recipe.epochs:
             return stop()
 

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from trainer.worker.progress import TrainingProgress
 from trainer.worker.recipe import Recipe
 
-# Who waits for rank 0 to evaluate must not give up; a rank that has died is noticed by who started it.
+# Ranks that wait for rank 0 to evaluate must not time out; the supervisor notices a rank that has died.
 COLLECTIVE_TIMEOUT = timedelta(hours=24)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(slots=True)
 class TrainingProgress:
-    """All that a checkpoint tells of progress: `batch` batches of `epoch` (from 1) are done."""
+    """The progress in a checkpoint: `batch` batches of `epoch` (from 1) are done."""
 
     step: int = 0
     epoch: int = 1

@@ -41,7 +41,7 @@ class Recipe(ABC):
     """
 
     title: ClassVar[str] = ""
-    # The value of `evaluate` that tells the best epoch, and whether more of it is better or less.
+    # The value of `evaluate` that determines the best epoch, and whether more or less of it is better.
     best_metric: ClassVar[str] = "validation_loss"
     best_is: ClassVar[Literal["highest", "lowest"]] = "lowest"
     # What is published: the parameters by name, and those of them that may be changed while training.

@@ -92,7 +92,7 @@ def release(held: Path) -> None:
 def _files(run: Path, listed: set[Path]) -> Iterator[Path]:
     """Yield the files of a run: a folder's own before those below it, and a checkpoint's manifest last.
 
-    Each folder is looked at when its turn comes: what a journal tells by the time it is held has its files then.
+    Each folder is read in turn: when a journal is read, the files of its records exist already.
     """
     for folder, below, names in os.walk(run):
         below.sort()
@@ -107,7 +107,7 @@ def _files(run: Path, listed: set[Path]) -> Iterator[Path]:
 
 
 def _leave_out_untold(found: Contents, data: Path, snapshot: Snapshot, listed: set[Path]) -> None:
-    """Leave out checkpoints that neither a row nor a journal tells of as it was held: they are newer."""
+    """Leave out checkpoints that neither a row nor the copied part of a journal names: they are newer."""
     unlisted = {
         (data / entry.name).parent
         for entry in found.entries
@@ -129,7 +129,7 @@ def _leave_out_untold(found: Contents, data: Path, snapshot: Snapshot, listed: s
 
 
 def _told(entry: Entry, offset: int) -> Iterator[str]:
-    """Yield the paths of the checkpoints that a journal tells of between `offset` and its end when it was held."""
+    """Yield the paths of the checkpoints that a journal names between `offset` and the end of its copied part."""
     with entry.path.open("rb") as file:
         file.seek(offset)
         tail = file.read(max(0, entry.size - offset))

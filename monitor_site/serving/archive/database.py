@@ -132,7 +132,7 @@ def _run(program: str, *arguments: str) -> None:
     """Run a program of PostgreSQL on the portal's database."""
     found = shutil.which(program)
     if found is None:
-        raise ArchiveError(f"{program} is not installed: install the client programs of PostgreSQL of your server.")
+        raise ArchiveError(f"{program} is not installed: install the PostgreSQL client programs of its version.")
     command = [found, *_where(), *arguments]
     # One that went on alone would put its rows over those of the next restore.
     done = subprocess.run(

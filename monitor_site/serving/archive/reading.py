@@ -62,7 +62,7 @@ def read_manifest(source: Path) -> Manifest:
         with source.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
             first = archive.next()
             if first is None:
-                raise ArchiveError(f"{source.name} is no backup: {OTHER}")
+                raise ArchiveError(f"{source.name} is not a backup: {OTHER}")
             _checked(first, None)
             content = archive.extractfile(first)
             assert content is not None  # it is a regular file

@@ -109,7 +109,7 @@ def _refuse_filled(data: Path) -> None:
         )
     filled = [] if marked else filled_tables()
     if filled:
-        text = f"The database holds rows already ({', '.join(filled[:3])} …): a backup goes into an empty one."
+        text = f"The database already contains rows ({', '.join(filled[:3])} …): restore the backup into an empty one."
         if begun is not None:
             text += (
                 f" An earlier restore ended before its own rows were in place: remove {data / UNFINISHED_RESTORE} to "
@@ -153,7 +153,7 @@ def settle(manifest: Manifest, data: Path, *, keep_queue: bool) -> None:
 
     Call inside a transaction.
     """
-    reason = f"Restored from a backup of {manifest.made_at}: its training process is not here."
+    reason = f"Restored from a backup of {manifest.made_at}: its training process was not restored."
     SocketCounts.objects.all().delete()
     waiting = AlertDelivery.objects.filter(state__in=(DeliveryState.WAITING, DeliveryState.SENDING))
     waiting.update(state=DeliveryState.DROPPED, error=NOT_SENT, claimed_until=None)

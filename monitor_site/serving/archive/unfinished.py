@@ -30,7 +30,7 @@ DJANGO_TABLE = "django_migrations"
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A restore under way, as its file tells of it. `ending` means that its last transaction had begun."""
+    """A restore in progress, as recorded in its file. `ending` means that its last transaction had begun."""
 
     made_at: str = ""
     host: str = ""

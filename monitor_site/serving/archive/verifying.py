@@ -103,7 +103,7 @@ def _events(run_id: int) -> Iterator[Finding]:
             yield Finding(run_id, "gap", text, "Pages cannot show them; restore a backup if you need them.")
     folded = StoredEvent.objects.filter(run_id=run_id, seq__lte=F("run__replay_from"), kind__in=POINT_KINDS)
     if (twice := folded.order_by("seq").values_list("seq", flat=True).first()) is not None:
-        yield Finding(run_id, "chunk", f"the points of event {twice} are in chunks too", "Delete this event's row.")
+        yield Finding(run_id, "chunk", f"the points of event {twice} are also in chunks", "Delete this event's row.")
     for seq, frame in StoredEvent.objects.filter(run_id=run_id).values_list("seq", "frame").iterator(chunk_size=64):
         try:
             decode_event(frame)
@@ -166,7 +166,10 @@ def _positions(data: Path, run_id: int) -> Iterator[Finding]:
         if row.offset > size:
             text = f"{path.relative_to(data)} was read to byte {row.offset}, it has {size}"
             yield Finding(
-                run_id, "position", text, "What was read is stored; a copy of the file from a backup has the rest."
+                run_id,
+                "position",
+                text,
+                "All up to there is stored; a copy from a backup may contain the rest.",
             )
 
 
@@ -188,11 +191,11 @@ def _checkpoints(data: Path, run_id: int) -> Iterator[Finding]:
             remedy = f"The next manage.py train --run-id {run_id} forgets it, or copy it here from a backup."
             yield Finding(run_id, "missing", f"the checkpoint {row.name} (step {row.step}) has no files", remedy)
         elif why := _damage(path, row, is_script=not row.has_manifest):
-            remedy = "It is passed over by a resume; copy it here from a backup, or delete it."
+            remedy = "No attempt resumes from it: copy it here from a backup, or delete it."
             yield Finding(run_id, "hash", f"the checkpoint {row.name} (step {row.step}): {why}", remedy)
     for path in whole:
         if path not in listed and path not in untold and path.parent.parent.is_dir():
-            remedy = "Its training was killed before it could tell of it, or the row was deleted: remove the folder."
+            remedy = "Its training was killed before it recorded it, or the row was deleted: remove the folder."
             yield Finding(run_id, "orphan", f"{path.relative_to(data)} is a checkpoint without a row", remedy)
 
 
@@ -226,7 +229,7 @@ def _attempts_without_rows(data: Path, run_id: int) -> Iterator[Finding]:
     known = {str(number) for number in Attempt.objects.filter(run_id=run_id).values_list("number", flat=True)}
     for path in sorted(there):
         if path.name not in known:
-            remedy = "No row names it: move it away, and remove it once nobody misses it."
+            remedy = "No row refers to it: move it elsewhere, and delete it when you are sure that nobody needs it."
             yield Finding(run_id, "orphan", f"{path.relative_to(data)} belongs to no attempt", remedy)
 
 
@@ -235,5 +238,5 @@ def _folders_without_runs(data: Path) -> Iterator[Finding]:
     known = {str(pk) for pk in Run.objects.values_list("pk", flat=True)}
     for path in there:
         if path.name not in known:
-            remedy = "No row names it: move it away, and remove it once nobody misses it."
+            remedy = "No row refers to it: move it elsewhere, and delete it when you are sure that nobody needs it."
             yield Finding(None, "orphan", f"{path.relative_to(data)} belongs to no run", remedy)

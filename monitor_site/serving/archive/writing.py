@@ -27,7 +27,7 @@ from steersman.files.private import make_private, open_private
 HELD, LOCK = "backup-held", "backup.lock"
 # A checkpoint may go between the snapshot and its link; two in a row are a rule that removes many.
 MOST_SNAPSHOTS = 3
-# What grows is copied first, so that the archive tells its true size; larger files wait on disk.
+# Growing files are copied first, so that the archive has their true sizes; larger files are buffered on disk.
 IN_MEMORY_BYTES = 8 << 20
 Say = Callable[[str], None]
 

@@ -76,7 +76,7 @@ class Demo(Service):
                 raise CannotRun(f"The training failed: {run.reason}")
             if time.monotonic() > deadline:
                 raise CannotRun(
-                    f"The training is not there after {FIRST_POINT_TIMEOUT_S:.0f} s; the logs of watch and run lie in "
+                    f"The training did not start within {FIRST_POINT_TIMEOUT_S:.0f} s; the logs of watch and run: "
                     f"{self.data / 'logs'}. If something is missing, run `make setup`."
                 )
             super().tick()
@@ -162,4 +162,4 @@ class Demo(Service):
         try:
             return training.describe_end(self.run_id)
         except (OperationalError, Run.DoesNotExist) as error:
-            return f"How the training ended is not to be read: {error}"
+            return f"The end of the training could not be read: {error}"

@@ -93,7 +93,7 @@ def torch_and_gpus(torch_probe: str = TORCH_PROBE, nvml_probe: str = NVML_PROBE)
     try:
         found = probe(torch_probe, TORCH_TIMEOUT_S)
     except ProbeFailed as error:
-        remedy = "Install what trains: pip install -r requirements.txt (a host that only serves the portal needs none)."
+        remedy = "Install torch: pip install -r requirements.txt (not needed on a host that only serves the portal)."
         return [Finding("torch", "problem", f"does not load: {error}", remedy), nvml]
     return [_torch(found), _cuda(found, names), nvml]
 
@@ -127,7 +127,7 @@ def _nvml(script: str) -> tuple[Finding, list[str]]:
     try:
         found = probe(script, NVML_TIMEOUT_S)
     except ProbeFailed as error:
-        remedy = "See whether nvidia-smi answers; if not, restart the driver or the host."
+        remedy = "Check whether nvidia-smi answers; if not, restart the driver or the host."
         return Finding("NVML", "problem", f"the NVIDIA driver cannot be queried: {error}", remedy), []
     names: list[str] = found["names"]
     if found["problem"]:
@@ -136,7 +136,7 @@ def _nvml(script: str) -> tuple[Finding, list[str]]:
             return Finding("NVML", "problem", found["problem"], remedy), []
         return Finding("NVML", "ok", f"no GPU is sampled: {found['problem']}"), []
     if not names:
-        return Finding("NVML", "warning", "the driver lists no GPU", "See what nvidia-smi says."), []
+        return Finding("NVML", "warning", "the driver lists no GPU", "Check the output of nvidia-smi."), []
     return Finding("NVML", "ok", f"driver {found['driver']}: {', '.join(names)}"), names
 
 
@@ -148,11 +148,11 @@ def disk(data: Path, *, shared: bool = False) -> list[Finding]:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        remedy = "Give this user the folder, or set STEERSMAN_DATA to one that can be written."
+        remedy = "Make this user the owner of the folder, or set STEERSMAN_DATA to one that this user can write to."
         return [Finding("disk", "problem", f"{data} cannot be written: {error.strerror}", remedy)]
     free_gib = shutil.disk_usage(data).free / GIB
     text = f"{free_gib:.1f} GiB free where {data} lies"
-    remedy = "Make room: a full disk loses points and checkpoints, though never the training."
+    remedy = "Free disk space: on a full disk trainings continue, but their points and checkpoints are lost."
     if free_gib < SCARCE_DISK_GIB:
         found = [Finding("disk", "problem", text, remedy)]
     elif free_gib < LOW_DISK_GIB:

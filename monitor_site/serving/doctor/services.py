@@ -41,7 +41,7 @@ UNREAD = {
     "dummy": "thrown away, and nobody receives it",
 }
 STARTS_EMBEDDED = (
-    "It runs while `make serve` or `make demo` runs; until then pages follow from the database, within 2 s."
+    "It runs while `make serve` or `make demo` runs; without it, pages read the database and are up to 2 s late."
 )
 
 
@@ -89,8 +89,8 @@ def database() -> list[Finding]:
             remedy = "Keep STEERSMAN_DATA on a local disk: SQLite's write-ahead log does not work on network disks."
             return [Finding("database", "problem", f"SQLite keeps its journal as {mode}, not as WAL", remedy)]
         if not gives_back:
-            text = f"SQLite {version}, migrated; the file keeps the space of what was deleted"
-            remedy = "Stop portal, watch and trainings for some minutes and run manage.py prune --rebuild, once."
+            text = f"SQLite {version}, migrated; the file does not shrink after deletions"
+            remedy = "Stop portal, watch and trainings for some minutes, and run manage.py prune --rebuild once."
             return [Finding("database", "warning", text, remedy)]
         return [Finding("database", "ok", f"SQLite {version}, migrated, journal {mode}")]
     finally:
@@ -107,7 +107,7 @@ def redis_server() -> Finding:
             took_ms = 1000 * (time.perf_counter() - began)
     except (redis.RedisError, OSError, ValueError) as error:
         if is_embedded() and isinstance(error.__context__, PermissionError):
-            return Finding("Redis", "problem", first_line(error), "Find out whose it is, and remove that folder.")
+            return Finding("Redis", "problem", first_line(error), "Find out who owns that folder, and remove it.")
         if is_embedded():
             return Finding("Redis", "warning", "the embedded server does not run", STARTS_EMBEDDED)
         text = f"{address} does not answer: {first_line(error)}"
@@ -131,8 +131,8 @@ def channel_layer() -> Finding:
         text = f"a message to a group does not come back: {first_line(error) or 'no answer'}"
         if is_embedded():
             return Finding("channel layer", "warning", text, STARTS_EMBEDDED)
-        return Finding("channel layer", "problem", text, "See Redis above; without it pages follow within 2 s.")
-    return Finding("channel layer", "ok", f"a message to a group comes back in {took_ms:.1f} ms")
+        return Finding("channel layer", "problem", text, "See Redis above; without it, pages are up to 2 s late.")
+    return Finding("channel layer", "ok", f"a message to a group arrives after {took_ms:.1f} ms")
 
 
 async def _round_trip() -> float:
@@ -189,7 +189,7 @@ def static_files(sources: Path | None = None, built: Path | None = None) -> Find
     sources = sources or Path(settings.STATICFILES_DIRS[0])
     manifest = (built or Path(settings.STATIC_ROOT)) / "staticfiles.json"
     if not (sources / "vendor" / "stamp.txt").is_file():
-        return Finding("static files", "problem", "the bundles for browsers are not there", "Run make setup.")
+        return Finding("static files", "problem", "the bundles for browsers are missing", "Run make setup.")
     if not manifest.is_file():
         text = "not collected: served under plain names, without compression"
         return Finding("static files", "warning", text, "Run manage.py collectstatic --noinput.")
@@ -213,8 +213,8 @@ def clock() -> Finding:
     if kept is None:
         return Finding("clock", "ok", f"the kernel does not report whether NTP synchronises it{beside}")
     if not kept:
-        remedy = "Start chrony or systemd-timesyncd: times of several hosts are shown side by side."
-        return Finding("clock", "warning", f"not kept by NTP{beside}", remedy)
+        remedy = "Start chrony or systemd-timesyncd: pages show times of several hosts together."
+        return Finding("clock", "warning", f"not synchronised by NTP{beside}", remedy)
     return Finding("clock", "ok", f"kept by NTP{beside}")
 
 
@@ -247,7 +247,7 @@ def mail(address: str = "") -> Finding:
     if not address:
         if backend in UNREAD:
             return Finding("mail", "warning", way, configure)
-        return Finding("mail", "ok", f"{way}; not tried (doctor --mail ADDRESS does)")
+        return Finding("mail", "ok", f"{way}; not tried (doctor --mail ADDRESS sends a test message)")
     # What is printed must not mix with the report.
     options: dict[str, Any] = {"stream": sys.stderr} if backend == "console" else {}
     message = EmailMessage(
@@ -260,7 +260,7 @@ def mail(address: str = "") -> Finding:
         message.send()
     except OSError as error:
         # smtplib's exceptions are OSErrors too.
-        remedy = "Correct STEERSMAN_EMAIL_URL, or see whether the mail server can be reached from here."
+        remedy = "Correct STEERSMAN_EMAIL_URL, or check whether the mail server can be reached from this host."
         return Finding("mail", "problem", f"{way}: {type(error).__name__}: {first_line(error)}", remedy)
     if backend in UNREAD:
         return Finding("mail", "warning", f"a test message to {address} was {way}", configure)
@@ -278,11 +278,11 @@ def directory_server() -> Finding:
     try:
         found = directory.look()
     except (directory.ldap.LDAPError, OSError) as error:
-        text = f"{address} does not let the portal look for people: {first_line(error)}"
+        text = f"{address} does not allow the portal to search for people: {first_line(error)}"
         return Finding("directory", "problem", text, "Start it, or correct the settings STEERSMAN_LDAP_….")
     if not found:
         remedy = "Correct STEERSMAN_LDAP_USERS and STEERSMAN_LDAP_USER_FILTER."
-        return Finding("directory", "warning", f"{address} has nobody below {chosen.users}", remedy)
+        return Finding("directory", "warning", f"{address} has no entry of a person below {chosen.users}", remedy)
     return Finding("directory", "ok", f"{address} finds people")
 
 
@@ -290,14 +290,14 @@ def public_address() -> Finding:
     """Return whether messages can hold links: whether people's address of this installation is known, and is theirs."""
     address = settings.STEERSMAN_PUBLIC_URL
     if not address:
-        text = "STEERSMAN_PUBLIC_URL is not set: messages of alerts hold no links"
-        return Finding("public address", "warning", text, "Set it to where people open the portal.")
+        text = "STEERSMAN_PUBLIC_URL is not set: messages of alerts have no links"
+        return Finding("public address", "warning", text, "Set it to the address that people open.")
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        text = "STEERSMAN_PUBLIC_URL is no address of a site"
+        text = "STEERSMAN_PUBLIC_URL is not the address of a website"
         return Finding("public address", "problem", text, "Write it as https://train.example.org.")
     shown = shown_address(address)
     if parts.hostname in LOCAL_NAMES:
-        text = f"{shown}: links in messages open on this host alone"
-        return Finding("public address", "warning", text, "Set STEERSMAN_PUBLIC_URL to a name that others reach.")
+        text = f"{shown}: links in messages only work on this host"
+        return Finding("public address", "warning", text, "Set STEERSMAN_PUBLIC_URL to a name that others can reach.")
     return Finding("public address", "ok", f"links in messages begin with {shown}")

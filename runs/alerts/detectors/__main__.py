@@ -45,7 +45,7 @@ def main() -> int:
         print(f"{name}: byte {error.start} of a line is not UTF-8; save the file as UTF-8.", file=sys.stderr)
         return EXIT_BAD_INPUT
     except BrokenPipeError:
-        # Whoever read has enough. What is still buffered must not fail at exit.
+        # The reader of the pipe has closed it. The output that is still buffered must not fail at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         print(f"{name}: {error.strerror}; name a file that can be read, or - for standard input.", file=sys.stderr)

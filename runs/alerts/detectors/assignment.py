@@ -35,7 +35,7 @@ def detectors_of(seen: Seen) -> list[SeriesDetector]:
         divergence = Divergence()
         found += [divergence, Plateau(divergence)]
     elif seen.kind in ("speed", "duration"):
-        # What ranks take by themselves is compared with one another; the speed of all tells whether it fell.
+        # The ranks' own times are compared with one another; whether the speed fell is judged by that of the run.
         found += [] if RANK_SERIES.search(seen.series) else [Throughput()]
     elif seen.kind == "data_wait":
         found.append(limits.Limit("data-bound", limits.DATA_BOUND))

@@ -23,8 +23,8 @@ class Curve:
     """The levels of a curve, from its first point to its newest, in at most 128 blocks of equal length.
 
     A block's level is the median of its points, of long blocks the mean of medians of 16. When 128 are full, each two
-    become one: a block is always between 1/128 and 1/64 of what was seen, and whoever compares blocks compares parts of
-    the curve, however long it is and however densely it is logged.
+    become one: a block is always between 1/128 and 1/64 of the points so far. Comparing blocks therefore compares parts
+    of the curve, however long it is and however densely it is logged.
     """
 
     __slots__ = (

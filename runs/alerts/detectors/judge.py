@@ -95,7 +95,7 @@ class Judge:
         # The lowest rate before the present cycle began, while the rate is above it.
         self._valley = 0.0
         self._cycled: Watched | None = None
-        # The series that tells the greatest learning rate.
+        # The series with the greatest learning rate.
         self._scheduled: Watched | None = None
         # It begins in the middle of a training: how its series began is not known.
         self._resumes = False
@@ -242,7 +242,7 @@ class Judge:
                 self._add(began, self._ranks, point)
 
     def _note_rate(self, watched: Watched, rate: float) -> None:
-        """Take a learning rate: of several the first to rise tells of a cycle."""
+        """Take a learning rate: if there are several, the first one to rise indicates a cycle."""
         rise, low = self._changes.rate_rise, watched.lowest_rate
         if 0 < rise * low < rate or low == 0 < rate:
             self.turned()

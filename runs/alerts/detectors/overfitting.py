@@ -66,7 +66,7 @@ class Overfitting(Latched):
         if self._evaluations < asked.history:
             return False
         best, training_then = self._best
-        # What a run of evaluations that rose stands above is the noise of those before.
+        # Consecutive rising evaluations are compared with the noise of those before them.
         earlier = list(self._levels)[: -asked.rising]
         rise = max(asked.of_best * abs(best), asked.of_fall * max(0.0, self._first - best))
         rise = seen.width * max(rise, asked.deviations * noise_of(earlier))

@@ -17,7 +17,7 @@ class Seen:
     """A series up to its newest point.
 
     `loss` is the newest value turned so that less is better, `curve` all of them so, without those that are not finite.
-    `closed` tells whether the newest point completed a block of the curve. `width` is 1, and more for a while after a
+    `closed` is true if the newest point completed a block of the curve. `width` is 1, and more for a while after a
     change that a person or a schedule made: what is allowed is wider by it. `rate` is the learning rate of a schedule
     that moves it, NaN if none is known or it stands; `logged_rate` also that of one that stands. `rate_is_new` tells
     whether it was logged since the point before.
@@ -52,7 +52,7 @@ class Seen:
 
 
 class SeriesDetector(Protocol):
-    """Judges one series. `active` tells whether its alarm lasts."""
+    """Judges one series. `active` is true while its alarm lasts."""
 
     name: str
     severity: Severity

@@ -1,8 +1,8 @@
 """What a rule asks of a run as its alert begins: an ordinary command, within the rule's limits.
 
-An alert says from its first moment which action is to follow, and that it did is written with the command in one
-transaction; the command's id comes from the alert. So a process that dies in between neither loses nor doubles it:
-whoever judges the run next calls `catch_up`.
+The action is stored with the alert from the beginning. Its outcome is stored in one transaction with the command, whose
+id is derived from the alert. If a process dies in between, the command is neither lost nor sent twice: the next process
+that judges the run calls `catch_up`.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def _is_soon(moment: datetime, alert: Alert) -> bool:
 def _is_replayed(run: Run, alert: Alert, rule: Rule) -> bool:
     """Return whether a replay asks of the run what the rule would ask now.
 
-    A command that repeats a rule's stands for the first alert that begins before its step, and for no other one.
+    A replayed command of a rule counts as the action of the first alert that begins before its step, and of no other.
     """
     given = run.commands.filter(kind=_command_of(rule).kind).exclude(replayed_rule="")
     waiting = [
@@ -144,7 +144,7 @@ def _follows(command: Command, alert: Alert) -> bool:
 
 
 def knob_numbers(run: Run, knob: str) -> list[float | int]:
-    """Return where a knob stands, in each group where it has several; nothing if it is no number or unknown."""
+    """Return the value of a knob, or one per group if it has groups; nothing if it is not a number or not known."""
     found = next((each.get("value") for each in run.knobs if each["name"] == knob), None)
     values = found.values() if isinstance(found, dict) else (found,)
     return [each for each in values if isinstance(each, (int, float)) and not isinstance(each, bool)]
@@ -153,7 +153,7 @@ def knob_numbers(run: Run, knob: str) -> list[float | int]:
 def expected_value(run: Run, rule: Rule) -> float | int | None:
     """Return the value that the smallest one of a rule was held against, None if there is none or groups differ.
 
-    Whoever turns the knob meanwhile, by hand or by another link, has precedence.
+    A change of the knob in the meantime, by a person or by another link, has precedence.
     """
     values = knob_numbers(run, rule.knob) if rule.smallest is not None else []
     return values[0] if len(set(values)) == 1 else None

@@ -162,7 +162,7 @@ def _schema_of(address: str) -> str:
 
 
 def _receivers_of(address: str) -> int:
-    """Return how many an address of Apprise tells; none if a part of it is missing."""
+    """Return the number of recipients in an address of Apprise; 0 if a part of it is missing."""
     # Loaded for this alone: the portal needs Apprise for nothing else, and it is large.
     import apprise
 

@@ -16,7 +16,8 @@ _URL = re.compile(r"\b([a-z][a-z0-9+.-]*)://\S+", re.IGNORECASE)
 class NotSent(Exception):
     """A message was not sent. `is_final`: to try it again would change nothing.
 
-    The text is kept in English. What is no server's answer and has no values is marked for translation where it stands.
+    The text is kept in English. A text that is not a server's answer and has no values is marked for translation where
+    it is written.
     """
 
     def __init__(self, text: str, is_final: bool = False) -> None:

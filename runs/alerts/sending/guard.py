@@ -99,7 +99,7 @@ REFUSAL = gettext_noop(
 
 
 def _meant(address: Address) -> Address:
-    """Return the IPv4 address that an IPv6 address stands for, if it stands for one."""
+    """Return the IPv4 address that an IPv6 address contains, if it contains one."""
     if isinstance(address, IPv4Address):
         return address
     if address.ipv4_mapped:

@@ -1,7 +1,7 @@
 """Links in messages that act by one tap: what they hold, and how they are signed.
 
-A link is bound to an alert, an action, a destination and the person for whom it acts. It is no secret of the server:
-whoever has a message has its links, so that each ends, acts once, and acts no longer than its person may.
+A link is bound to an alert, an action, a destination and the person for whom it acts. It is not secret: every reader of
+a message has its links. Therefore a link expires, acts once, and only while its person has the permission.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class BadLink(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What a link asks. Without `person_id`, whoever opens it signs in first, and it acts for them."""
+    """The action of a link. Without `person_id`, the reader who opens it logs in first, and it acts in their name."""
 
     alert_id: int
     action: LinkAction

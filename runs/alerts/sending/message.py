@@ -20,7 +20,7 @@ from runs.models import Alert, AlertDelivery, AlertDestination, DeliveryMoment, 
 
 # Alerts of one message that it names; of the others it says how many they are.
 MOST_NAMED = 20
-# Runs that it tells of in full, with curve and links; of the others a line each.
+# Number of runs that a message describes in full, with curve and links; each other run gets one line.
 MOST_IN_FULL = 3
 LINK_LIFETIME = timedelta(hours=24)
 
@@ -35,7 +35,7 @@ class TapLink:
 
 @dataclass(frozen=True, slots=True)
 class ToldAlert:
-    """One alert as a message tells it; texts are empty if there is nothing to say."""
+    """One alert in a message; texts are empty if there is nothing to say."""
 
     heading: str
     severity: str
@@ -52,7 +52,7 @@ class ToldAlert:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """What a message tells of one run: its worst alert, then the others. `picture` and `links` are of the worst."""
+    """The part of a message about one run: its worst alert, then the others. `picture` and `links` are of the worst."""
 
     run: str
     project: str
@@ -97,7 +97,7 @@ class Message:
 
 
 def build(message_id: UUID, destination: AlertDestination, deliveries: Sequence[AlertDelivery]) -> Message:
-    """Return the message that tells a destination of `deliveries`, of which there is at least one."""
+    """Return the message to a destination about `deliveries`, of which there is at least one."""
     language = language_of(destination)
     with translation.override(language):
         over = {each.alert_id for each in deliveries if each.moment == DeliveryMoment.CLEARED}
@@ -146,7 +146,7 @@ def _by_weight(delivery: AlertDelivery) -> tuple[bool, int, datetime, int]:
 
 
 def _no_links() -> str:
-    return _("Without links: this installation has not set STEERSMAN_PUBLIC_URL.")
+    return _("This message has no links, because STEERSMAN_PUBLIC_URL is not set.")
 
 
 def _subject(deliveries: Sequence[AlertDelivery], destination: AlertDestination) -> str:

@@ -79,7 +79,7 @@ def _post(url: str, body: Body, secret: str) -> str:
     try:
         code = answer.json()["errcode"]
     except (ValueError, KeyError, TypeError):
-        raise NotSent(f"The server did not answer as a robot does: {said}") from None
+        raise NotSent(f"The answer of the server is not that of a robot: {said}") from None
     if code != 0:
         raise NotSent(said, is_final=code not in _BUSY)
     return said

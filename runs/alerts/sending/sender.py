@@ -69,7 +69,7 @@ class Sender:
             self._database_away = False
         except (DatabaseError, InterfaceError) as error:
             if not self._database_away:
-                logger.warning("the database is away (%s): messages of alerts wait", type(error).__name__)
+                logger.warning("the database is unavailable (%s): alert messages are sent later", type(error).__name__)
             self._database_away = True
             close_old_connections()
 

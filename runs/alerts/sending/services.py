@@ -27,7 +27,7 @@ def refusal(address: str) -> str:
     """Return why messages are not sent to this Apprise address; empty if they may be."""
     schema, separator, rest = address.partition("://")
     if not separator or schema.lower() not in SERVICES:
-        return gettext_noop("No messages are sent to such an address. See docs/alerts.md for the supported services.")
+        return gettext_noop("This kind of address is not supported. See docs/alerts.md for the supported services.")
     query = rest.partition("?")[2]
     names = {name.lower().lstrip("+-:") for name, _ in parse_qsl(query, keep_blank_values=True)}
     if found := sorted(names & REFUSED_OPTIONS):

@@ -37,7 +37,7 @@ def texts_of(alert: Alert) -> Texts:
 
 
 def value_of(alert: Alert) -> str:
-    """Return the value that was judged, as people read it; "" if there is none, or the text tells it."""
+    """Return the value that was judged, as people read it; "" if there is none, or if the text contains it."""
     if alert.detector == DISK:
         return ""
     return alert.nonfinite or ("" if alert.value is None else short_number(alert.value, 4))

@@ -156,7 +156,7 @@ class Command(BaseCommand):
         if options["json"]:
             self.stdout.write(json.dumps([as_wire(row) for row in rows]))
         else:
-            self.stdout.write(f"{len(rows)} commands of run {old.pk} are asked of run {new.pk}.")
+            self.stdout.write(f"{len(rows)} commands of run {old.pk} were sent to run {new.pk}.")
             for row in rows:
                 self.stdout.write(f"  {outcome_in_words(row)}")
         return EXIT_FAILED if any(row.state not in (*OPEN, CommandState.APPLIED) for row in rows) else 0
@@ -194,7 +194,7 @@ def _find_run(pk: int, field: str) -> Run:
 
 
 def _author(run: Run, name: str) -> tuple[int | None, str]:
-    """Return who asks: the member that is named, else whoever has a shell here."""
+    """Return the author: the member that `--user` names, otherwise the command line."""
     if not name:
         return None, COMMAND_LINE
     user = User.objects.filter(username=name, is_active=True).first()

@@ -12,8 +12,8 @@ from steersman.exit_codes import EXIT_BAD_INPUT
 
 class Command(BaseCommand):
     help = (
-        "Print what the source of a run differed in from its git commit: `git apply` makes of the commit what was run. "
-        "Exit code 2 where there is none."
+        "Print the uncommitted changes of the source of a run: `git apply` on its git commit restores the source. "
+        "Exit code 2 if there are none."
     )
 
     # The checks would load every page and the API for one row.

@@ -23,8 +23,8 @@ GIVE_BACK_WITHIN_S = 600.0
 
 class Command(BaseCommand):
     help = (
-        "Thin the points and remove the checkpoints of runs that have ended, by the rules of their projects, which "
-        "keep everything unless their owners set otherwise. Epochs, console, commands and alerts stay."
+        "Thin the points and remove checkpoints of runs that have ended, by the rules of their projects. A project "
+        "without rules keeps everything. Epochs, console, commands and alerts are always kept."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -71,7 +71,7 @@ class Command(BaseCommand):
         if checkpoint is None:
             raise CommandError(f"--{name}: there is no checkpoint {pk}; the API lists those of a run.")
         mark_checkpoint(checkpoint, name == "keep")
-        self.stdout.write(f"checkpoint {pk}: " + ("no rule removes it" if name == "keep" else "the rules hold for it"))
+        self.stdout.write(f"checkpoint {pk}: " + ("no rule removes it" if name == "keep" else "the rules apply to it"))
 
     def _rebuild(self) -> None:
         if connection.vendor != "sqlite":

@@ -120,7 +120,7 @@ def words_of(found: Found) -> str:
 
 
 def now_of(found: Found) -> str:
-    """Return where the knob stands that the link scales; "" if it scales none. Raises `CannotAct` as `words_of`."""
+    """Return the value of the knob that the link scales; "" if it scales none. Raises `CannotAct` like `words_of`."""
     if found.link.action not in (LinkAction.HALVE, LinkAction.SCALE_KNOB):
         return ""
     knob, _factor = _scaling(found)

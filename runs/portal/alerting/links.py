@@ -21,7 +21,7 @@ NONCE_AGE_S = 3600
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def alert_link(request: HttpRequest, token: str) -> HttpResponse:
-    """Show what the link would do, and do it by POST from that page; a GET changes nothing, whoever sends it."""
+    """Show what the link would do, and do it by POST from that page; a GET request never changes anything."""
     try:
         response = _answer(request, token)
     except CannotAct as reason:

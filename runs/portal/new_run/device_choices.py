@@ -50,7 +50,7 @@ def host_choices(
 ) -> list[HostChoices]:
     """Return the choices of every living host, then of any host; `wanted` is offered even where its host is away.
 
-    `waiting` tells how many runs wait for a host.
+    `waiting` is the number of runs that wait for each host.
     """
     groups = [
         HostChoices(

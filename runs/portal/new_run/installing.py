@@ -14,7 +14,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 import steersman
-from runs.client_packages.views import no_packages, served_packages
+from runs.client_packages.views import served_packages
 
 CLIENT = "steersman"
 
@@ -23,11 +23,10 @@ CLIENT = "steersman"
 @login_required
 @require_safe
 def install_client(request: HttpRequest) -> HttpResponse:
-    """Show the line, or what to do where the index has no client."""
+    """Show the line that installs the client, or the command that builds it if the index has none."""
     versions = {package.version for package in served_packages() if package.project == CLIENT}
     context = {
         "command": pip_command(request.build_absolute_uri(reverse("client_index"))) if versions else "",
-        "no_packages": no_packages(),
         "versions": sorted(versions),
         "version": steersman.__version__,
         "is_of_this_version": versions == {steersman.__version__},

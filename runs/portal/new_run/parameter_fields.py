@@ -65,7 +65,7 @@ class SpecField(forms.Field):
         super().__init__(
             label=spec.name,
             help_text=explanation(spec),
-            # The spec tells whether it may be empty.
+            # The spec decides whether it may be empty.
             required=False,
             initial=spec.default,
             widget=WIDGETS.get(spec.of_kind.input, _text)(spec),

@@ -1,4 +1,4 @@
-"""The columns of the list: which are shown, how an address names them, and what stands in their cells."""
+"""The columns of the list: which are shown, their names in the address, and the content of their cells."""
 
 from __future__ import annotations
 

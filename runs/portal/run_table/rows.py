@@ -19,7 +19,7 @@ from runs.recording.alerts import LASTING
 from runs.recording.liveness import duration_of, percent_of, silent
 from runs.recording.queue_places import QueuePlace
 
-# The states whose reason stands beside them.
+# States that are shown with their reason.
 TOLD = (RunState.FAILED, RunState.LOST, RunState.STOPPED)
 SEVERE_FIRST = tuple(sorted(Severity, key=lambda each: -each.rank))
 

@@ -65,7 +65,7 @@ class ConfirmByPasskey(ReauthenticateWebAuthnView):
 
 
 class LogInByPasskey(LoginWebAuthnView):
-    """GET tells a script what to ask the authenticator, POST logs in by what it has signed."""
+    """GET returns the request to the authenticator, POST logs in with its signed answer."""
 
     def form_invalid(self, form: Any) -> HttpResponse:
         query = {"passkey": "refused", "next": self.request.POST.get("next", "")}

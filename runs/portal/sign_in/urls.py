@@ -1,6 +1,6 @@
 """Addresses of the second factor: django-allauth's pages, in our templates. Where the setting is off there are none.
 
-Who they are people confirm here for single sign-on too.
+People confirm their identity here for single sign-on too.
 """
 
 from __future__ import annotations

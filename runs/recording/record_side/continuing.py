@@ -34,7 +34,7 @@ def attach(lease: Lease) -> Attached:
         # The run's row first, as everywhere.
         run = Run.objects.select_for_update().filter(pk=lease.run_id, attempt=lease.number).first()
         if run is None:
-            raise Fenced(f"another attempt than {lease.number} holds run {lease.run_id}")
+            raise Fenced(f"run {lease.run_id} is no longer held by attempt {lease.number}")
         Attempt.objects.filter(pk=lease.attempt_id).update(session=F("session") + 1)
         attempt = Attempt.objects.get(pk=lease.attempt_id)
         positions = _positions(attempt)

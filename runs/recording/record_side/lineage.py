@@ -45,8 +45,8 @@ def to_roll_back_to(run: Run, wanted: str) -> Checkpoint:
     if not fitting:
         known = ", ".join(f"{each.pk} ({each.name}, step {each.step})" for each in found[:10])
         raise NoSuchCheckpoint(
-            f"This run has no checkpoint {wanted} to be rolled back to: choose one of {known}."
+            f"This run has no checkpoint {wanted} to roll back to: choose one of {known}."
             if known
-            else "This run has no checkpoint to be rolled back to: save one first."
+            else "This run has no checkpoint to roll back to: save one first."
         )
     return fitting[0]

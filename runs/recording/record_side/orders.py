@@ -1,7 +1,7 @@
-"""Which commands the host side of a run is to hand on, and what signals have asked there.
+"""The commands that the host side of a run has to post, and the commands that signals requested there.
 
-A command is delivered when it is handed to a host side. Whether it reached the training tells the list of what was
-posted: one that did not is handed on again by whoever attaches next, with the seconds that are left, or expires.
+A command is delivered when it is handed to a host side. The list of posted commands shows whether it reached the
+training. If it did not, the next supervisor that attaches gets it again, with the seconds that are left, or it expires.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from runs.recording.record_side.lineage import NoSuchCheckpoint, to_roll_back_to
 from steersman.messages.orders import Asked, EndProcess, Order, Post
 from steersman.records.posted import PostedCommand
 
-NOT_POSTED = "It expired before the training had it."
+NOT_POSTED = "It expired before the training received it."
 
 
 def take_orders(lease: Lease, posted: Collection[str]) -> list[Order]:
@@ -36,7 +36,7 @@ def take_orders(lease: Lease, posted: Collection[str]) -> list[Order]:
     Raises `runs.recording.lifecycle.Fenced` if another attempt holds the run.
     """
     with transaction.atomic():
-        # Who was overtaken gives up no command of another's.
+        # A supervisor that no longer holds the run must not expire commands of the next one.
         renew_lease(lease)
         expire_commands(lease.run_id)
     orders = (_order(lease, command, str(command.pk) in posted) for command in open_commands(lease.run_id))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from runs.models import Run
 from steersman.records.own_kinds import MOST_PARAMETERS, ParametersRecord
 
-OF_RECIPE = "The run has a recipe: its parameters are those that it was created with; what was told later is left out."
+OF_RECIPE = "The run has a recipe, so its parameters are those of its creation: configure() does not change them."
 
 
 def store_parameters(run_id: int, record: ParametersRecord) -> str:

@@ -58,8 +58,9 @@ from steersman.spec import ValueSpec
 
 # Told once in an attempt: a loop over folds would say it at each epoch.
 LOGGED_AGAIN = (
-    "Epoch {epoch} was logged again. Its newest values count, earlier ones are kept and shown as earlier lines. Where "
-    "these are folds, count epochs on, or name values by fold: log_epoch(epoch, **{{f'fold{{fold}}/loss': loss}})."
+    "Epoch {epoch} was logged again. The newest values count; the earlier ones are kept and drawn as paler lines. For "
+    "folds, continue the count of epochs, or add the fold to the names: log_epoch(epoch, **{{f'fold{{fold}}/loss': "
+    "loss}})."
 )
 SET_ASIDE = "1 record could not be stored: {what}: {reason} It is kept in quarantine.bin."
 
@@ -87,7 +88,7 @@ class RecordStore:
             case KnobsRecord():
                 knobs: list[dict[str, Any]] = list(record.knobs)
                 for knob in knobs:
-                    # What is no knob, as it is stored, is set aside here: otherwise it would fail whoever steers.
+                    # An invalid knob is set aside here: stored, it would make every later command fail.
                     ValueSpec.from_wire(knob)
                 fields["knobs"] = self._merged(knobs, fields) if record.partial else knobs
                 part = int(record.partial)
@@ -124,7 +125,7 @@ class RecordStore:
                 attempt = Attempt.objects.get(pk=self._lease.attempt_id)
                 attempt.dropped_records += record.records
                 attempt.save(update_fields=["dropped_records"])
-                text = f"{record.records} records could not be written to the journal: the disk did not take them."
+                text = f"{record.records} records could not be written to the journal: the disk was full or failed."
                 return [self.line(_of_rank(record) + text, "error")]
         return []
 
@@ -162,7 +163,7 @@ class RecordStore:
         Attempt.objects.filter(pk=self._lease.attempt_id).update(environment=environment)
 
     def store_gpus(self, gpus: Sequence[GpuDescription]) -> EnvironmentRecorded:
-        """Keep what the GPUs of a training are, as the driver tells: what the training itself told counts more."""
+        """Store the GPUs of a training as the driver reports them; values of the training itself have precedence."""
         described = {
             "gpus": [gpu.name for gpu in gpus],
             "cuda_devices": [

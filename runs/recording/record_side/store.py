@@ -113,7 +113,7 @@ class RecordSide:
             self._order = order
             if isinstance(error, (Fenced, NotContinued)) or not is_refusal(error):
                 raise
-            logger.warning("a report cannot be stored whole (%s): storing its parts", one_line(error))
+            logger.warning("a report cannot be stored as a whole (%s): storing it in parts", one_line(error))
             self._store_parts(report)
 
     def _store_parts(self, report: Report) -> None:
@@ -167,7 +167,7 @@ class RecordSide:
         metrics: list[Metrics | SystemSampled] = []
         events: list[Event] = []
         fields: dict[str, Any] = {}
-        # Events of points tell the step of the run: those after a roll back come behind the event that tells it.
+        # Events of points have the step of the run: those after a roll back follow the event of the roll back.
         for part in between_roll_backs(records):
             told = list(metrics_events(self._lease.number, part, order))
             metrics += told
@@ -223,7 +223,7 @@ class RecordSide:
         if console is not None:
             lines += [LogLine(text=line) for line in console.lines]
         if report.unreadable:
-            text = f"{report.unreadable} records of the journal are damaged and cannot be read; all others were taken."
+            text = f"{report.unreadable} records of the journal are damaged and cannot be read; all others were stored."
             lines.append(LogLine(text=text, source="steersman", level="error"))
         events: list[Event] = []
         skipped = console.skipped_bytes if console is not None else 0

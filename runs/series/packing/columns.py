@@ -38,7 +38,7 @@ LOOKED_AT_FIRST = 16
 RANDOM_FROM = 0.93
 # Bytes of a plane below which that is not asked.
 FEW = 1024
-# Deflating fewer bytes saves less than it costs whoever reads hundreds of such columns.
+# Compressing fewer bytes saves less space than it costs time to read hundreds of such columns.
 TINY = 16
 # Level 4 with Z_FILTERED takes no match that is shorter than what Huffman's code makes of it.
 LEVEL, WINDOW_BITS, MEMORY_LEVEL = 4, -15, 9

@@ -19,7 +19,7 @@ export function latestOf(line) {
   return measure(line.name, latest.value, latest.nonfinite);
 }
 
-/** Return what stands below the curve: how much of it is shown, and what the paler lines are. Empty if all is plain. */
+/** Return the text below the curve: how much of it is shown, and the meaning of paler lines. Empty if all is plain. */
 export function captionOf(drawn, points, log, earlier = 0) {
   const sentences = [];
   if (drawn.some((one) => one.banded)) {
@@ -28,7 +28,7 @@ export function captionOf(drawn, points, log, earlier = 0) {
     sentences.push(fill(text, { shown: count(shown), points: count(points) }));
   }
   const below = log ? drawn.reduce((sum, one) => sum + notAboveZero(one.means), 0) : 0;
-  if (below) sentences.push(fill(gettext("not above zero, so not on a log axis: {count}"), { count: count(below) }));
+  if (below) sentences.push(fill(gettext("not shown on the log axis, because not above zero: {count}"), { count: count(below) }));
   if (earlier) sentences.push(gettext("paler: other attempts, or earlier passes over the same steps"));
   return sentences.join(" · ");
 }
@@ -51,8 +51,8 @@ export function altText(title, lines, drawn, points, over, { marks = 0, earlier 
   const parts = [newest.join(", ")];
   if (low <= high) parts.push(fill(gettext("from {low} to {high}"), { low: number(low), high: number(high) }));
   parts.push(fill(gettext("{points} points"), { points: count(points) }));
-  if (marks) parts.push(fill(gettext("interventions and alerts marked: {count}, the key m reads them"), { count: marks }));
-  if (attempt !== Infinity) parts.push(fill(gettext("as attempt {number} left it"), { number: attempt }));
+  if (marks) parts.push(fill(gettext("marks of interventions and alerts: {count}; press m to read them"), { count: marks }));
+  if (attempt !== Infinity) parts.push(fill(gettext("as of the end of attempt {number}"), { number: attempt }));
   if (earlier) parts.push(fill(gettext("paler lines, of other attempts or earlier passes: {count}"), { count: count(earlier) }));
   parts.push(fill(gettext("over {axis}"), { axis: AXES[over] }));
   return `${title}: ${parts.join("; ")}`;

@@ -36,7 +36,7 @@ export class ChartView {
     if (marks) marks.checked = this.marks;
     this.#show();
     form.addEventListener("input", (event) => this.#read(event.target.name));
-    // It stands in the head of the page, outside the form.
+    // It is in the head of the page, outside the form.
     attempt?.addEventListener("input", () => this.#read("attempt"));
     form.addEventListener("submit", (event) => event.preventDefault());
   }

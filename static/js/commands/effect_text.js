@@ -9,7 +9,7 @@ export function effectText({ name, before, after, change, isClear, isWhole }) {
   const odd = after.odd ? fill(gettext("{count} not finite"), { count: after.odd }) : "";
   const then = after.count ? spread(name, after) : number(null, "nan");
   const values = `${readableName(name)} ${spread(name, before)} → ${then}`;
-  const verdict = isClear ? percentText(change) : gettext("not clear: the spread covers it");
+  const verdict = isClear ? percentText(change) : gettext("not clear: smaller than the spread");
   const notes = [counts, isWhole ? "" : gettext("so far")].filter(Boolean).join(", ");
   return `${[values, verdict, odd].filter(Boolean).join(", ")} (${notes})`;
 }

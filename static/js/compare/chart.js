@@ -224,7 +224,7 @@ function clockOf(run) {
   return { start: run.start, stepsPerEpoch: run.steps_per_epoch, epochs: [] };
 }
 
-/** The newest value stands beside the curve, whose last place may be the mean of many points. */
+/** The newest value is shown beside the curve, whose last place may be the mean of many points. */
 function loaded(chart) {
   const last = (chart.raw ? chart.values : chart.last).at(-1) ?? null;
   const [place, name] = chart.nonfinite.at(-1) ?? [];

@@ -1,4 +1,4 @@
-// What stands below a knob: what it is for, how a change goes, and what became of the last one.
+// The text below a knob: its purpose, the progress of a change, and the outcome of the last one.
 
 import { stageList, stageText } from "../commands/stages.js";
 import { changeText, isByGroup, UNSETTLED } from "../commands/text.js";

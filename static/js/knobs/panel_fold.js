@@ -1,4 +1,4 @@
-// Folding the panel of knobs, and the line that tells their values while it is folded.
+// Folding the panel of knobs, and the line with their values while it is folded.
 
 import { isByGroup, knobName } from "../commands/text.js";
 import { setText } from "../shared/dom.js";

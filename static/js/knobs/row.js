@@ -167,7 +167,7 @@ export class KnobRow {
     this.#showNote(last);
   }
 
-  /** Where groups differ the slider of all stands at their first. */
+  /** If groups differ, the slider for all groups shows the value of the first. */
   #first() {
     const { value } = this.#knob;
     return value !== null && typeof value === "object" ? Object.values(value)[0] : 0;

@@ -1,6 +1,6 @@
 // The menu of the columns of a list: what it offers is fetched when it is opened first.
 
-/** `menu` is the details element, `fetchMenu` fetches what stands in it, `changed` is called after a choice. */
+/** `menu` is the details element, `fetchMenu` fetches its content, `changed` is called after a choice. */
 export function columnMenu(menu, fetchMenu, changed) {
   const place = menu.querySelector("#column-menu");
   let isFilled = false;

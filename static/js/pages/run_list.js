@@ -65,7 +65,7 @@ function merge(fresh) {
   mergeRows(old.rows, next.rows);
 }
 
-/** What stands around the rows: heads, chips, pages. */
+/** The parts around the rows: headings, chips, pages. */
 function outside(root) {
   return [...root.querySelectorAll("thead, .chips, .search-problem, .list-foot")].map((node) => node.outerHTML).join();
 }

@@ -1,5 +1,5 @@
-// Alerts of the run: a banner while some are open, the most severe first, and the list of all. Who may command says
-// with a button that they have seen one, and silences what it is about for a while.
+// Alerts of the run: a banner while some are open, the most severe first, and the list of all. People who may send
+// commands acknowledge and snooze an alert with its buttons.
 
 import { actionText, alertTexts } from "../shared/alert_texts.js";
 import { element, icon, setText, toast } from "../shared/dom.js";
@@ -138,7 +138,7 @@ function alertRow(alert, buttons) {
     alertTexts(alert).text,
     value && fill(gettext("value {value}"), { value }),
     alert.usual && fill(gettext("usual {usual}"), { usual: alert.usual }),
-    alert.late ? gettext("The point came late.") : "",
+    alert.late ? gettext("The point arrived late.") : "",
     alert.cleared_step === null ? "" : fill(gettext("cleared at step {x}"), { x: alert.cleared_step }),
     alert.by && fill(gettext("acknowledged by {name}"), { name: alert.by }),
   ];

@@ -5,12 +5,12 @@ import { fill, gettext } from "../shared/i18n.js";
 /** Return why there are no charts, by what the run is at; `start` is the command that starts it. */
 export function noMetricsText({ run, viewer }, start) {
   if (!run) return gettext("Charts appear with the first point.");
-  if (run.group === "lost") return gettext("The host of the run was cut off, or ended, before it logged a point.");
+  if (run.group === "lost") return gettext("The host of the run was disconnected, or went down, before a point was logged.");
   if (run.group === "ended") return gettext("The run ended before it logged a point. The attempts below show how.");
   if (run.state === "queued")
     return gettext("Charts appear with the first point. The run waits for a host to start it.");
   if (run.state !== "created")
     return gettext("Charts appear with the first point. The training has started and is getting ready.");
-  if (!viewer?.may.length) return gettext("Charts appear with the first point. Nobody has started the run so far.");
+  if (!viewer?.may.length) return gettext("Charts appear with the first point. Nobody has started the run yet.");
   return fill(gettext("Charts appear with the first point. Start the run on its host: {command}"), { command: start });
 }

@@ -19,7 +19,7 @@ export function panelRow(picture, title, details, when, extra = {}) {
   );
 }
 
-/** Return a time as an element: the clock, and the day and zone to whoever points at it. */
+/** Return a time as an element: the clock, and the day and zone in its tooltip. */
 export function timeElement(when) {
   if (!when) return null;
   return element("time", { class: "entry-time", datetime: when, title: moment(when), text: clock(when) });

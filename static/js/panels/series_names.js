@@ -80,7 +80,7 @@ export function groupBy(values, keyOf) {
   return groups;
 }
 
-/** Say whether a series tells how much there is in all. */
+/** Return whether a series contains a total amount. */
 export function isTotal(name) {
   return TOTAL.test(name);
 }

@@ -2,7 +2,7 @@
 
 const FIRST_MS = 5000;
 const LONGEST_MS = 60_000;
-// Who was let in and stayed for so long begins anew.
+// After this time with an open socket, the waiting times begin from the first one again.
 const CALM_MS = 60_000;
 
 /**

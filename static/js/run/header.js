@@ -86,7 +86,7 @@ export class Header {
     const usual = run.usual_step_s
       ? fill(gettext("a step usually takes {time}"), { time: stepTime(run.usual_step_s) })
       : "";
-    stalled.title = [gettext("The training is alive, but does not step."), usual].filter(Boolean).join(" ");
+    stalled.title = [gettext("The training is alive, but makes no steps."), usual].filter(Boolean).join(" ");
   }
 
   /** A training that never reads `run.stopping` has what was asked of it, and does nothing about it. */
@@ -218,7 +218,7 @@ export class Header {
   }
 }
 
-/** What silence means for whoever waits; a training needs nobody to go on. */
+/** Return a sentence on what missing heartbeats mean for the viewer, "" if they arrive. */
 function quietSentence(run, life) {
   if (run.group !== "live" || life === "alive") return "";
   return gettext(

@@ -5,7 +5,7 @@ import { gettext } from "../shared/i18n.js";
 const TEXTS = {
   connecting: gettext("connecting"),
   live: gettext("live"),
-  late: gettext("late: updates come some seconds later"),
+  late: gettext("late: updates arrive some seconds late"),
   database: gettext("from the database: up to 2 s late"),
   unavailable: gettext("database away"),
   reconnecting: gettext("reconnecting"),

@@ -78,7 +78,7 @@ const sight = new Sight(state, page, socket, {
 const showIcon = tabIcon(document.querySelector('link[rel="icon"][data-alert]'));
 const notifications = new Notifications(document.getElementById("notify"), window.location.pathname);
 
-// Charts of what a message told of come first; whoever has scrolled already stays where they are.
+// A link of a message scrolls to the charts, unless the viewer has scrolled already.
 let showsLinked = linked !== null && !window.location.hash;
 let loading = false;
 let reloads = 0;

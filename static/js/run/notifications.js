@@ -44,7 +44,7 @@ export class Notifications {
   async #toggle() {
     const isOn = this.#isOn();
     if (!isOn && (await Notification.requestPermission()) !== "granted") {
-      toast(gettext("The browser does not allow notifications of this site."), "warning", "notify");
+      toast(gettext("The browser does not allow notifications from this site."), "warning", "notify");
     } else localStorage.setItem(WANTED, isOn ? "off" : "on");
     this.#show();
   }

@@ -37,7 +37,7 @@ export class QueuePosition {
       const { place } = await getJson(this.#page.addresses.place, this.#page.addresses.login);
       this.#show(this.#state.run?.state === "queued" ? place : null);
     } catch {
-      // what stands there stays until the portal answers
+      // the old text stays until the portal answers
     } finally {
       this.#asking = false;
     }

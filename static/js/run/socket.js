@@ -23,8 +23,8 @@ const TOO_MANY = 4429;
 const TOO_MANY_TICKETS = 429;
 
 const FINAL = {
-  1009: gettext("The server refused what this page sent. Reload the page."),
-  4400: gettext("The server refused what this page sent. Reload the page."),
+  1009: gettext("The server refused a message of this page. Reload the page."),
+  4400: gettext("The server refused a message of this page. Reload the page."),
   4401: gettext("The server does not accept this session. Log in again."),
   4403: gettext("You may no longer see this run."),
   4404: gettext("This run no longer exists."),

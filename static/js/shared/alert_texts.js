@@ -35,7 +35,7 @@ export function reasonText({ reason, cause }) {
   return causeText(cause, reason);
 }
 
-/** Return what a cause of the server tells, `text` if there is none. `kind` and values are those of docs/protocol.md. */
+/** Return the text of a cause of the server, `text` if there is none. docs/protocol.md has kinds and values. */
 function causeText(cause, text) {
   switch (cause?.kind) {
     case "silence":

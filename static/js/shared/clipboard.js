@@ -31,7 +31,7 @@ export async function copyText(element) {
     toast(gettext("Copied"), "info", "copy");
   } catch {
     select(element);
-    toast(gettext("Press Ctrl-C to copy what is selected."), "info", "copy");
+    toast(gettext("Press Ctrl-C to copy the selected text."), "info", "copy");
   }
 }
 

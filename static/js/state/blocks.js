@@ -21,7 +21,7 @@ function later(block, held) {
   };
 }
 
-/** What is written with few digits is rounded to the float32 that it stands for. */
+/** A number written with few digits is rounded to its float32. */
 function exact(block) {
   if (!block.float32) return block;
   const doubles = new Set(block.float64 ?? []);

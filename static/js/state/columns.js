@@ -120,7 +120,7 @@ function noteOdd(columns, x, name, count = 1) {
   odd[MOST_ODD / 2 - 1].count += left.count;
 }
 
-/** Return how many values `odd` tells of. */
+/** Return the number of values in `odd`. */
 export function oddCount(odd) {
   return odd.reduce((sum, { count }) => sum + count, 0);
 }
@@ -203,7 +203,7 @@ function merge(columns, begin, end) {
 
 /**
  * Return what to draw between `from` and `to` of the column `by` ("step" or "time") in at most about `buckets` columns:
- * {xs, means, mins, maxs, banded, points}. Neighbours merge until a column stands for about as many points as the
+ * {xs, means, mins, maxs, banded, points}. Neighbours merge until a column represents about as many points as the
  * others, so that a live tail is as smooth as the history before it; and by fixed places, so that a growing curve
  * does not shimmer.
  */

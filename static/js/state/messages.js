@@ -114,7 +114,7 @@ function noteNewest(state, name, axis, chart) {
   state.latest[name] = {
     step: chart.steps[end],
     time: chart.times[end],
-    // Of merged points the history tells the mean.
+    // For merged points, the history has the mean.
     value: (chart.raw ? chart.values : chart.mean)[end],
     nonfinite: odd ? odd[1] : "",
   };

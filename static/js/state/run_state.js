@@ -2,7 +2,7 @@
 //
 // `applyEvent(state, event)` serves the snapshot (`hello`), the loaded history, live events and replay alike. It uses
 // nothing but its arguments: no DOM, no clock, no network. It works in place, because copying long series ten times
-// a second would cost more than drawing them; `versions` tells painters what changed.
+// a second would cost more than drawing them; `versions` shows painters what changed.
 
 import { pointsAfter } from "./blocks.js";
 import { earlierEpochsFirst, newestEpochs } from "./epochs.js";
@@ -290,7 +290,7 @@ function seriesNamed(state, name, axis = axisOf(name)) {
   return series;
 }
 
-/** Whether an event tells more of a series than the snapshot did. */
+/** Whether an event contains more of a series than the snapshot. */
 function isNewer(state, news, name) {
   return news || (state.lacks.has("latest") && !state.greeted.series.has(name));
 }

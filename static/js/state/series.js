@@ -29,7 +29,7 @@ export function axisOf(name) {
   return name.startsWith("gpu/") || name.startsWith("host/") ? "time" : "step";
 }
 
-/** Return a series of what the portal tells of it: {axis, attempts: {number: chart}, laps: {number: {lap: chart}}}. */
+/** Return a series from the portal's answer: {axis, attempts: {number: chart}, laps: {number: {lap: chart}}}. */
 export function seriesFromCharts(name, { axis, attempts, laps = {} }) {
   const series = emptySeries(name, axis);
   const numbers = new Set([...Object.keys(attempts), ...Object.keys(laps)].map(Number));

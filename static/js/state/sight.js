@@ -33,7 +33,7 @@ export function waitingSeries(state) {
   return [...state.series].filter(([, series]) => series.waiting).map(([name]) => name);
 }
 
-/** Put what the portal tells of `names`, {seq, series: {name: charts}}, in the place of what is held of them. */
+/** Replace the series `names` by the portal's answer, {seq, series: {name: charts}}. */
 export function fill(state, { seq, series: told }, names) {
   const most = bucketsEach(state.series.size);
   for (const name of names) {

@@ -27,7 +27,7 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 class ConsoleRead:
     """Lines of text, how many bytes were skipped over the bound, and where the next read starts.
 
-    `unfinished` is the last line as it stands if it has no end yet, "" if there is none: the next read has it again.
+    `unfinished` is the last line if it has no end yet, "" if there is none: the next read has it again.
     """
 
     lines: list[str]

@@ -29,11 +29,12 @@ LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def free_middle(path: Path, largest_bytes: int) -> int:
-    """Give back the middle of a file that takes more than `largest_bytes` of the disk; return its size in bytes.
+    """Free the middle of a file that takes more than `largest_bytes` of the disk; return the size of that part in
+    bytes.
 
-    The first quarter of `largest_bytes` stays, and the last half; a sentence stands where something is left out. 0 if
-    the file is small enough. Whatever ends this process meanwhile, the first part and the last one stay as they are.
-    Raises `OSError` if the file system cannot do it.
+    The first quarter of `largest_bytes` and the last half stay; a sentence replaces the rest. Returns 0 if the file is
+    small enough. If this process is killed meanwhile, the first part and the last one are unchanged. Raises `OSError`
+    if the file system cannot do it.
     """
     try:
         found = path.stat()
@@ -47,7 +48,7 @@ def free_middle(path: Path, largest_bytes: int) -> int:
         return 0
     with path.open("r+b", buffering=0) as file:
         _punch(file.fileno(), start + BLOCK_BYTES, end - start - 2 * BLOCK_BYTES)
-        # On both sides: whoever reads from the beginning, or from the end, comes upon it.
+        # On both sides, so that it is found when reading from the beginning and from the end.
         for place in (start, end - BLOCK_BYTES):
             os.pwrite(file.fileno(), _sentence(end - start).ljust(BLOCK_BYTES - 1) + b"\n", place)
     return end - start

@@ -14,7 +14,7 @@ NEVER_ATTACHED = (
 )
 NEVER_LOGGED = (
     "Nothing was recorded: the training attached to its run and logged nothing. Put `run.log(step, loss=loss)` into "
-    "its loop, in the process that called `run = steersman.attach()`, on rank 0 where there are several."
+    "its loop, in the process that called `run = steersman.attach()`; with several ranks, on rank 0."
 )
 
 

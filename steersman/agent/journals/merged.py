@@ -1,9 +1,9 @@
 """The journals of all ranks as one stream: what ranks logged of the same step becomes one point. No Django, no torch.
 
 Nothing of a journal is consumed before it is stored (`advance`), and only up to the last record whose step is
-complete: what is held back is read again by whoever comes next. So a point is neither lost nor doubled, whatever is
-killed. Rank 0 tells the order; a rank that is late by more than LATE_AFTER_S is left out of that step. A roll back of
-several ranks is taken from all journals at once: what stands before it in any of them comes before it.
+complete: the next reader reads the rest again. So no point is lost or stored twice, whichever process is killed. Rank 0
+determines the order; a rank that is late by more than LATE_AFTER_S is left out of that step. A roll back of several
+ranks is taken from all journals at once: what stands before it in any of them comes before it.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class _RankLane:
             self.ahead = read.position
 
     def take_rest(self, batch: JournalsRead) -> None:
-        """Add what stands behind the last record: damage, or the end of a segment."""
+        """Add what follows the last record: damage, or the end of a segment."""
         if self.ahead != self.tail.position or self.unreadable:
             batch.positions[self.rank] = self.ahead
             batch.unreadable += self.unreadable

@@ -53,7 +53,7 @@ class JournalTail:
         return max(0, total)
 
     def read(self, ended: bool = False, position: Position | None = None) -> Read:
-        """Return what stands behind the position, or behind another one, to the end of a segment at most.
+        """Return what follows the position, or another one, up to the end of a segment at most.
 
         A segment that has a successor, or whose writer has `ended`, is read to its end: what is not whole
         there is damage.
@@ -88,9 +88,10 @@ class JournalTail:
 
 
 def last_record(folder: Path, rank: int) -> EndRecord | None:
-    """Return the record by which a worker said how it ended, None if it died without a word.
+    """Return the record of a worker about its own end, None if it died without writing one.
 
-    Whoever read that before may have been killed before it told. Looks at the end of the last segment only.
+    A supervisor that read the record before may have been killed before it reported it. Reads only the end of the last
+    segment.
     """
     segments = sorted(folder.glob(f"journal-{rank:04d}-*.bin"))
     if not segments:

@@ -46,7 +46,7 @@ class Detached:
             log.seek(max(self.output_from, self.log.stat().st_size - LAST_LINE_BYTES))
             lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
         if not lines:
-            return f"The training could not be started: `train` ended with exit code {code} and said nothing."
+            return f"The training could not be started: `train` ended with exit code {code} and printed nothing."
         return lines[-1].strip().removeprefix("CommandError: ")
 
 

@@ -1,4 +1,4 @@
-"""Keeps how an attempt has ended in a file, so that whoever comes next stores the true end. No Django, no torch.
+"""Writes the end of an attempt to a file, so that the next supervisor can store the true end. No Django, no torch.
 
 Only the process that started a training gets its exit status, and it may be killed before the database has it.
 """

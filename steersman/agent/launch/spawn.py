@@ -36,7 +36,7 @@ LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 def script_command(script: Sequence[str]) -> list[str]:
     """Return the command of a person's own script: this Python runs `x.py args` and `-m module args`.
 
-    Anything else is a command as it stands.
+    Anything else is run as a command, unchanged.
     """
     return [sys.executable, "-u", *script] if script[0].endswith(".py") or _is_for_python(script) else list(script)
 
@@ -130,7 +130,7 @@ def start_worker(
     """Start a rank's worker in a session of its own, its console into a file, and record which process it is.
 
     A session of its own: Ctrl-C on the terminal reaches the supervisor alone. One that is `tied` is killed when this
-    process ends, however it does. Which process it is stands in the folder of its `node` where there are several.
+    process ends, in any way. With several nodes, the folder of its `node` records which process it is.
     Raises `OSError` if the program cannot be started.
     """
     with open_private(console_path(folder, rank), "ab") as console:

@@ -343,7 +343,7 @@ def _found(announcement: Mapping[str, Any], launch: Launch) -> _Found | None:
     try:
         client.connect(launch.address, announcement["server"]["port"])
     except OSError as error:
-        logger.info("rank 0 does not take this node: %s", error)
+        logger.info("rank 0 refuses this node: %s", error)
         time.sleep(RETRY_INTERVAL_S)
         return None
     return _Found(announcement, folder, node, client)

@@ -29,7 +29,7 @@ class GpuLost(RuntimeError):
 
 @dataclass(slots=True)
 class Gpu:
-    """One GPU, or one MIG instance of a GPU, whose `handle` tells memory and whose `board` the rest."""
+    """One GPU, or one MIG instance of a GPU, whose memory is read by `handle` and whose other values by `board`."""
 
     name: str
     uuid: str
@@ -45,7 +45,7 @@ class Gpu:
         return self.name.partition(".")[0]
 
 
-# Who holds memory of a GPU: pid, and MiB of it; None if the driver does not tell.
+# A process that uses memory of a GPU: its pid and MiB; None if the driver does not report it.
 Processes = dict[int, int | None]
 
 
@@ -56,7 +56,7 @@ def open_nvml() -> None:
     except pynvml.NVMLError_LibraryNotFound:
         raise NoGpus("the NVIDIA driver's library libnvidia-ml.so.1 is not on this host") from None
     except pynvml.NVMLError as error:
-        raise NoGpus(f"the NVIDIA driver answers: {error}") from None
+        raise NoGpus(f"the NVIDIA driver reports an error: {error}") from None
 
 
 def reopen_nvml() -> None:

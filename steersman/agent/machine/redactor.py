@@ -85,7 +85,7 @@ class Redactor:
         return dict(zip(self.names(values), values.values(), strict=True))
 
     def environment(self, value: Any) -> Any:
-        """Return what a training tells of its host, JSON-ready: as `json`, and no text is the user or the host."""
+        """Return a training's report of its host, JSON-ready: like `json`, and without the names of user and host."""
         if isinstance(value, str):
             if value in self._hosts:
                 return "<host>"

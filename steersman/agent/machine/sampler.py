@@ -62,7 +62,7 @@ class Sampler:
         self._host_problem = ""
         # What the GPUs that are sampled are, in CUDA's order; empty until that is known, and if there is none.
         self.gpus: tuple[GpuDescription, ...] = ()
-        # How many GPUs this host has, whoever uses them; None until that is known, and where none is sampled.
+        # Number of GPUs of this host, whether in use or not; None until it is known, and if none is sampled.
         self.boards: int | None = None
 
     def start(self) -> Sampler:

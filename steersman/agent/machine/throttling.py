@@ -53,7 +53,7 @@ class ThrottleWatch:
 
 def _note(name: str, reasons: int, before: int) -> ThrottleNote:
     if not reasons:
-        return ThrottleNote(f"GPU {name} is no longer held back.", "info")
+        return ThrottleNote(f"GPU {name} is no longer throttled.", "info")
     known = [text for bit, text in THROTTLE_REASONS.items() if reasons & bit]
     unknown = reasons & ~sum(THROTTLE_REASONS)
     if unknown:

@@ -37,8 +37,8 @@ def put_into_quarantine(folder: Path, record: Record, reason: str) -> None:
 
 
 def _holds(path: Path, record: Record) -> bool:
-    """Tell whether a record stands near the end of a quarantine."""
-    # What is no record of a journal has the time at which it was set aside: its payload tells.
+    """Return whether a record is near the end of a quarantine."""
+    # Text that is not a record of a journal has the time at which it was set aside: its payload identifies it.
     wanted = record.payload() if isinstance(record, SetAsideRecord) else encode(record)
     try:
         with path.open("rb") as file:

@@ -200,7 +200,7 @@ class Reporter:
     def _note_progress(self, records: Sequence[Record]) -> None:
         progress = self.progress
         points = [record for record in records if isinstance(record, PointRecord)]
-        # Of points of the same names the newest tells all.
+        # Among points with the same names, only the newest is needed.
         for point in {tuple(point.values): point for point in points}.values():
             progress.latest.update(point.values)
         step = step_after(records)

@@ -1,7 +1,7 @@
 """Makes sure that `train` ends when it is told to, also where the database holds its main thread. No Django, no torch.
 
 A frozen database may keep a statement for ever. What a signal asks then reaches the training by this thread, and the
-process ends by it. Nothing is lost: what was logged stands in the journal, and the next supervisor stores it.
+process ends by it. Nothing is lost: the logged records are in the journal, and the next supervisor stores them.
 """
 
 from __future__ import annotations
@@ -90,6 +90,7 @@ class ForcedExit:
 
 
 AWAY = (
-    "The database did not answer: how the training ended is not recorded yet. All that it logged is in its journal; "
+    "The database did not answer, so the end of the training is not stored yet. Everything that it logged is in its "
+    "journal; "
     "start `manage.py train` for the run again, or `manage.py watch`, to store it."
 )

@@ -26,7 +26,7 @@ class Interrupts:
         # How often a stop was asked for: a second SIGINT ends at once.
         self.stops = 0
         self.name = ""
-        # SIGTERM came: whoever sent it will not wait for ever.
+        # SIGTERM was received: its sender will not wait for ever.
         self.is_terminated = False
         # How many checkpoints were asked for.
         self.saves = 0

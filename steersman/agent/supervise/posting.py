@@ -25,9 +25,9 @@ class Posting:
         self._interrupts = interrupts
         self._say = say
         self.posted = {command.id for command in mailbox.commands() if command.id is not None}
-        # Who wants the process to be ended, "" where nobody does.
+        # The person who asked for the end of the process, "" if nobody did.
         self.ended_by = ""
-        # What signals asked for, until it stands in the command log.
+        # Commands requested by signals, until the command log has them.
         self.asked: list[Asked] = []
         self._stop_posted = False
         self._stop_posted_at = 0.0

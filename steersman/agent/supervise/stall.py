@@ -82,7 +82,7 @@ class StallWatch:
         if self._last is not None:
             step, time = self._last
             elapsed = newest.time - time
-            # A clock that was set back tells nothing.
+            # A clock that was set back gives no usable interval.
             if elapsed > 0:
                 steps = newest.step - step
                 self._intervals.append(Interval(elapsed / signs, elapsed / steps if steps > 0 else None))

@@ -74,7 +74,7 @@ def test_a_person_finds_the_best_of_a_sweep(page: Page, stack: Stack) -> None:
     expect(page.locator("th[aria-sort=ascending]")).to_contain_text("val/accuracy")
 
     page.get_by_role("searchbox", name="Search").fill("lrr > 0.5")
-    expect(page.get_by_role("alert")).to_contain_text("No run that you see has “lrr”")
+    expect(page.get_by_role("alert")).to_contain_text("“lrr” is not a column")
 
     page.get_by_test_id("columns").locator("summary").click()
     page.get_by_role("button", name="Default columns").click()

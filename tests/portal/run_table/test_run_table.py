@@ -99,7 +99,7 @@ def test_comparisons_become_chips_that_can_be_taken_away(project: Project, clien
 def test_a_search_that_is_not_understood_is_told_at_the_table(project: Project, client: Client) -> None:
     make(project, "a", 0.3)
     text = page(client, q="lrr < 0.2")
-    assert "No run that you see has “lrr”" in text and 'role="alert"' in text
+    assert "“lrr” is not a column, a parameter or a series" in text and 'role="alert"' in text
     assert shown(client, q="lrr < 0.2") == ["a"]
 
 
@@ -107,7 +107,7 @@ def test_nobody_learns_of_runs_of_others_by_searching(project: Project, client: 
     other = Project.objects.create(name="Other", slug="other")
     hidden = make(other, "secret", 1)
     Series.objects.create(run=hidden, name="hidden/loss", last_value=1)
-    assert "No run that you see has" in page(client, q="hidden/loss > 0")
+    assert "is not a column, a parameter or a series" in page(client, q="hidden/loss > 0")
     assert shown(client, q=f"id = {hidden.pk}") == []
 
 

@@ -116,7 +116,7 @@ def test_a_backup_of_running_trainings_is_resumed_elsewhere(tmp_path: Path) -> N
             listed = rows(copy, "SELECT id, sha256 FROM runs_checkpoint WHERE run_id = ?", run_id)
             assert listed and all(hashes[row["id"]] == row["sha256"] for row in listed)
         over = copy.manage("restore", str(archive), check=False)
-        assert over.returncode == 2 and "holds rows already" in over.stderr
+        assert over.returncode == 2 and "already contains rows" in over.stderr
 
         resume(copy, runs[0])
         resume(copy, runs[1], "--", KEEPING, "1000000", "0.005")

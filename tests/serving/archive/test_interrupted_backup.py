@@ -145,7 +145,7 @@ def test_rows_that_came_after_a_restore_was_killed_are_kept(original: tuple[Stac
         killed(copy, original[1], "after", "restoring", "_put_files")
         copy.manage("shell", "-v", "0", "-c", SOMEBODY)
         refused = copy.manage("restore", str(original[1]), check=False)
-        assert refused.returncode == 2 and "holds rows already" in refused.stderr, refused.stderr
+        assert refused.returncode == 2 and "already contains rows" in refused.stderr, refused.stderr
         assert f"remove {copy.data / 'restore-unfinished'} to keep" in refused.stderr
         assert [row["username"] for row in rows(copy, "SELECT username FROM auth_user")] == ["somebody"]
 

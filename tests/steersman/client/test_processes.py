@@ -213,4 +213,4 @@ def test_a_second_process_of_an_attempt_is_told_that_both_make_one_run(tmp_path)
     assert types_told(tmp_path) == [PointRecord, EndRecord]
     second = JournalReader(segment_path(tmp_path, 0, 1)).read(4 << 20, ended=True)
     note = second[0]
-    assert isinstance(note, NoteRecord) and note.text.startswith("A second process logs this training")
+    assert isinstance(note, NoteRecord) and note.text.startswith("A second process logs to this run")

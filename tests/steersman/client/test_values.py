@@ -93,7 +93,7 @@ def test_names_of_measured_series_are_kept_apart(run, tmp_path):
     own = {"own/gpu/0/utilisation": 55.5, "own/host/cpu": 777.0, "gpus": 1.0}
     assert [each.values for each in found if isinstance(each, PointRecord)] == [own, own]
     assert [each.text[:60] for each in found if isinstance(each, NoteRecord)] == [
-        "Names that begin with gpu/ or host/ are those of measured va"
+        "Names that begin with gpu/ or host/ are reserved for measure"
     ]
     assert [each.name for each in found if isinstance(each, WatchRecord)] == ["own/gpu/mine"]
     assert MEASURED == TIME_PREFIXES

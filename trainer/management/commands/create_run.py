@@ -45,8 +45,8 @@ class InvalidInput(CommandError):
 
 class Command(BaseCommand):
     help = (
-        "Record a run, and say where its page is and how it is started. Without --recipe: for a script of your own. "
-        "--quiet prints nothing but its number, for manage.py train --run-id."
+        "Create a run, and print the address of its page and the command that starts it. Leave out --recipe if you "
+        "train a script of your own. --quiet prints only the number, for manage.py train --run-id."
     )
     requires_system_checks: list[str] = []
 
@@ -66,9 +66,11 @@ class Command(BaseCommand):
             help="name of the run; default: the recipe's title, or the name of your script",
         )
         parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
-        parser.add_argument("--seed", default="0", help="of all random numbers")
+        parser.add_argument("--seed", default="0", help="seed of all random numbers")
         parser.add_argument("--deterministic", action="store_true", help="use only deterministic algorithms")
-        parser.add_argument("--user", type=option_text, default="", metavar="USERNAME", help="who the run belongs to")
+        parser.add_argument(
+            "--user", type=option_text, default="", metavar="USERNAME", help="the person to whom the run belongs"
+        )
         parser.add_argument(
             "--restarts",
             type=number_of_restarts,
@@ -99,7 +101,11 @@ class Command(BaseCommand):
             help="finished: only if run N finishes; ended: also if it is stopped, fails or is deleted",
         )
         parser.add_argument(
-            "--priority", type=_priority, default=0, metavar="P", help="in the queue, -10 to 10; higher starts first"
+            "--priority",
+            type=_priority,
+            default=0,
+            metavar="P",
+            help="priority in the queue, -10 to 10; higher starts first",
         )
         parser.add_argument("--quiet", action="store_true", help="print only the number of the run")
 

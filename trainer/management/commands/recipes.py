@@ -20,7 +20,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("spec", nargs="*", help="built-in name or dotted path such as mypackage.mine:MyRecipe")
         parser.add_argument(
-            "--publish", action="store_true", help="record what the recipes declare, for portal and create_run"
+            "--publish", action="store_true", help="store the declarations of the recipes, for portal and create_run"
         )
 
     def handle(self, **options: Any) -> None:

@@ -20,7 +20,7 @@ from trainer.control.train_command import Options, train
 
 class Command(BaseCommand):
     help = (
-        "Train a recorded run: start (or adopt) its training process, record what it logs and tell the portal. "
+        "Train a recorded run: start (or adopt) its training process, record its points and notify the portal. "
         "Put a script of your own after --. Exit codes: 0 finished or stopped, 1 failed, 2 bad input, "
         "3 held by another, 4 overtaken by another attempt, 130 second interrupt."
     )

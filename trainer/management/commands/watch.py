@@ -16,8 +16,9 @@ from trainer.scheduler.watch import AlreadyWatched, Watch
 
 class Command(BaseCommand):
     help = (
-        "Start queued runs of this host as processes of their own, bring back supervisors that died, mark runs lost "
-        "that fell silent, publish this host's devices. Ending it ends no training. Exit code 3: one runs already."
+        "Start queued runs of this host as processes of their own, replace supervisors that died, mark runs as lost "
+        "if their heartbeats stop, publish this host's devices. Trainings continue when it ends. Exit code 3: another "
+        "watch is running."
     )
     requires_system_checks: list[str] = []
 

@@ -14,7 +14,7 @@ from monitor_site.serving.daphne_server import DevelopmentServer
 
 
 class Command(DaphneCommand):
-    help = "Serve the portal while one works on it. Elsewhere use `serve` or `serve_portal`."
+    help = "Serve the portal during development. Otherwise use `serve` or `serve_portal`."
     server_cls = DevelopmentServer
 
     def inner_run(self, *args: Any, **options: Any) -> None:

@@ -63,7 +63,7 @@ class Command(BaseCommand):
 
     def _refuse(self, host: str, port: int) -> None:
         self.stderr.write(
-            f"Cannot listen on {host} port {port}: it is in use, or you have no permission. Stop what listens there, "
-            "or choose another port with STEERSMAN_PORT or --port."
+            f"Cannot listen on {host} port {port}: it is in use, or you have no permission. Stop the process that "
+            f"uses it, or choose another port with STEERSMAN_PORT or --port."
         )
         sys.exit(EXIT_BAD_INPUT)

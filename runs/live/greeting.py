@@ -23,7 +23,7 @@ from runs.live.frames import Frame, begin_without_names
 from runs.live.hello import bounded_hello, find
 from runs.models import Run
 from runs.protocol.event_parts import LARGEST_FRAME_BYTES
-from runs.protocol.messages import Hello
+from runs.protocol.messages import Hello, Watchers
 from runs.recording.feed import replay
 from runs.recording.lifecycle import HEARTBEAT_INTERVAL_S
 
@@ -87,7 +87,7 @@ class Snapshot:
     members: bytes
     guests: bytes | None
 
-    def hello(self, viewer: Viewer, *, replays: bool, life: str, link: str) -> str:
+    def hello(self, viewer: Viewer, *, replays: bool, life: str, link: str, watchers: Watchers) -> str:
         """Return the text of `hello` for one viewer."""
         shared = self.guests if viewer.is_guest else self.members
         assert shared is not None
@@ -97,6 +97,7 @@ class Snapshot:
             "server_time": time.time(),
             "life": life,
             "link": link,
+            "watchers": msgspec.structs.asdict(watchers.shown_to(is_guest=viewer.is_guest)),
         }
         # Two JSON objects become one.
         return b"".join((shared[:-1], b",", msgspec.json.encode(own)[1:])).decode()
@@ -219,7 +220,8 @@ def _shared_part(run: Run, snapshot: dict[str, object], latest: dict[str, dict[s
         heartbeat_interval_s=HEARTBEAT_INTERVAL_S,
         life="",
         link="",
+        watchers={},
     )
     fields = msgspec.structs.asdict(bounded_hello(whole))
-    own = ("replay", "viewer", "server_time", "life", "link")
+    own = ("replay", "viewer", "server_time", "life", "link", "watchers")
     return msgspec.json.encode({"kind": Hello.kind} | {name: fields[name] for name in fields if name not in own})

@@ -36,6 +36,7 @@ export const MESSAGES = {
     state.life = event.life;
     state.silentS = SILENT_S[event.life] ?? 0;
     state.link = event.link;
+    state.watchers = event.watchers ?? null;
     state.gap = false;
     // What was asked over another connection is not answered any longer: this one begins with all series.
     state.looks = 0;
@@ -94,6 +95,11 @@ export const MESSAGES = {
 
   link(state, event) {
     state.link = event.link;
+    state.versions.link += 1;
+  },
+
+  watchers(state, { count, guests, names }) {
+    state.watchers = { count, guests, names };
     state.versions.link += 1;
   },
 

@@ -33,6 +33,8 @@ export function emptyState() {
     life: "alive",
     silentS: 0,
     link: "",
+    // Of this and of the other portals: {count, guests, names}, null before the greeting.
+    watchers: null,
     gap: false,
     series: new Map(),
     // The names of the series that the page looks at, null for all, and how often it asked without an answer yet.

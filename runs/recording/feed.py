@@ -26,7 +26,8 @@ LARGEST_ANNOUNCED_BYTES = 32 * 1024
 # Read from the database at once: some of the largest frames, some thousands of the usual ones in a few steps.
 FRAMES_A_READ = 64
 HEARTBEAT_MESSAGE = "run.heartbeat"
-# Of all runs, for whoever judges any of them; each run's own group has them too.
+HOST_HEARTBEAT_MESSAGE = "host.heartbeat"
+# Of all runs and hosts, for whoever judges any of them; each run's own group has its own too.
 HEARTBEATS_GROUP = "heartbeats"
 
 
@@ -75,6 +76,11 @@ def announce_heartbeat(run_id: int, attempt: int) -> None:
     """Tell viewers and all portals that the owner of a run lives: for one who cannot write it into the database now."""
     for group in (f"run.{run_id}", HEARTBEATS_GROUP):
         announcer.send(group, {"type": HEARTBEAT_MESSAGE, "run": run_id, "attempt": attempt})
+
+
+def announce_host_heartbeat(host: str) -> None:
+    """Tell all portals that the `watch` of a host lives: for one that cannot write it into the database now."""
+    announcer.send(HEARTBEATS_GROUP, {"type": HOST_HEARTBEAT_MESSAGE, "host": host})
 
 
 def announce_command(run_id: int) -> None:

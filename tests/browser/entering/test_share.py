@@ -50,6 +50,6 @@ def assert_both_know_who_watches(stack: Stack, chromium: Browser, places: Places
         watchers = members.get_by_test_id("watchers")
         expect(watchers.locator("summary")).to_have_text("2 watching", timeout=20_000)
         watchers.locator("summary").click()
-        expect(watchers.locator("li")).to_have_text(["operator", "by share links: 1"])
+        expect(watchers.locator("li")).to_have_text(["Operator Lab", "by share links: 1"])
         expect(guests.get_by_test_id("watchers")).to_have_text("2 watching", timeout=20_000)
     expect(guests.get_by_test_id("watchers")).to_have_text("1 watching", timeout=20_000)

@@ -23,7 +23,7 @@ from runs.access.roles import Viewer, operators_only
 from runs.commands.record import NotAllowed, record_as
 from runs.live.greeting import Greeting
 from runs.live.handshake import TicketDelayed, query_of
-from runs.live.hello import since_of
+from runs.live.hello import held_of
 from runs.live.hub import Hub, current_hub
 from runs.live.outbox import Outbox
 from runs.live.presence.audience import Watcher, watcher_of
@@ -176,16 +176,16 @@ class RunConsumer(AsyncWebsocketConsumer):
     async def _greet(self, watchers: Watchers) -> Greeting:
         """Send the snapshot at seq K; what is missing since the viewer's last seq follows from the outbox."""
         assert self.room is not None and self.viewer is not None
-        since = since_of(query_of(self.scope).get("since", []))
-        greeting = await self.room.greeter.greet(since, is_guest=self.viewer.is_guest)
+        held = held_of(query_of(self.scope))
+        greeting = await self.room.greeter.greet(held, is_guest=self.viewer.is_guest)
         snapshot, replays = greeting.snapshot, greeting.replays
-        if since is not None:
+        if held is not None:
             tally.counts.replays += replays
             tally.counts.resyncs += not replays
         room = self.room
         hello = snapshot.hello(self.viewer, replays=replays, life=room.life, link=room.link, watchers=watchers)
         await self._transmit(hello)
-        if since is not None and not replays:
+        if held is not None and not replays:
             await self.send_message(Resync(seq=snapshot.seq))
         return greeting
 

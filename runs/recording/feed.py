@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from runs.models import Run, StoredEvent
 from runs.protocol.event_parts import frame_bytes, parts
-from runs.protocol.events import Event, encode_event
+from runs.protocol.events import Event, encode_event, iso
 from runs.recording import announcer
 
 logger = logging.getLogger(__name__)
@@ -88,6 +88,12 @@ def announce_command(run_id: int) -> None:
     transaction.on_commit(
         lambda: announcer.send(f"owner.{run_id}", {"type": "command.waiting", "run": run_id}), robust=True
     )
+
+
+def time_of(run_id: int, seq: int) -> str | None:
+    """Return the `at` of an event as it was sent, None if it is not stored, or not as an event any longer."""
+    at = StoredEvent.objects.filter(run_id=run_id, seq=seq).values_list("at", flat=True).first()
+    return iso(at) if at is not None else None
 
 
 def replay(run_id: int, after: int, limit: int, most_bytes: int) -> list[tuple[int, str]]:

@@ -48,7 +48,7 @@ useStateTexts(page.states);
 const state = emptyState();
 const painter = new Painter();
 const request = () => painter.request();
-const socket = new RunSocket(page, { since: () => state.seq, onFrame: receive, onLink: connection });
+const socket = new RunSocket(page, { since: () => state.seq, at: () => state.seqAt, onFrame: receive, onLink: connection });
 const header = new Header(state, page);
 const watchers = new Watchers(state);
 const stats = new Stats(state);

@@ -47,6 +47,7 @@ export const MESSAGES = {
   /** The loaded history as of `seq` takes the place of everything that was gathered before it. */
   history(state, event) {
     state.seq = event.seq;
+    state.seqAt = event.seq_at ?? "";
     state.gap = false;
     state.sight = null;
     const newest = (state.series = new Map());

@@ -27,6 +27,8 @@ const MOST_CHECKPOINTS = 200;
 export function emptyState() {
   return {
     seq: 0,
+    // When event `seq` was stored, "" if that is not known: another database may have another event of that number.
+    seqAt: "",
     runSeq: 0,
     run: null,
     viewer: null,
@@ -93,6 +95,7 @@ export function applyEvent(state, event) {
     return state;
   }
   state.seq = event.seq;
+  state.seqAt = event.at;
   EVENTS[event.kind]?.(state, event, event.seq > state.runSeq, held);
   return state;
 }

@@ -95,8 +95,9 @@ RULES = {
         f"{RECORD} runs.commands runs.series steersman steersman.messages steersman.records", "django msgspec", WEB
     ),
     "runs.metrics": rule(f"{RECORD} runs.access runs.outage", "django channels msgspec prometheus_client", WEB),
+    "runs.live.presence": rule("runs.protocol runs.access", "django", WEB),
     "runs.live": rule(
-        f"{RECORD} runs.access runs.commands runs.metrics runs.outage steersman.files",
+        f"{RECORD} runs.access runs.commands runs.live.presence runs.metrics runs.outage steersman.files",
         "django channels msgspec autobahn",
         "torch psutil pynvml",
     ),

@@ -1,47 +1,84 @@
-"""The rows by which web processes tell each other how many sockets they hold."""
+"""The rows by which web processes tell each other how many sockets they hold, and who watches which run."""
 
 from __future__ import annotations
 
+import itertools
 import logging
 import uuid
 from collections.abc import Collection, Mapping
-from datetime import datetime
+from dataclasses import dataclass, field
 
+import msgspec
 from django.db import DatabaseError
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from runs.models import SocketCounts
+from runs.protocol.reports import RunWatchers
 
 logger = logging.getLogger(__name__)
 
 PROCESS = uuid.uuid4()
+_beats = itertools.count(1)
 
 
-def write(counts: Mapping[str, int]) -> None:
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What the sockets of a process hold: places by their key, and the watchers of runs by the run's number."""
+
+    counts: Mapping[str, int] = field(default_factory=dict)
+    watchers: Mapping[int, RunWatchers] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRow:
+    """The row of a process: `beat` rises with each writing; the last was `age_s` ago by the database's clock."""
+
+    process: uuid.UUID
+    beat: int
+    age_s: float
+    holding: Holding
+
+
+def write(own: Holding) -> None:
     """Tell the others what this process holds; without sockets it has no row."""
-    if not counts:
+    if not own.counts:
         SocketCounts.objects.filter(pk=PROCESS).delete()
         return
-    row = SocketCounts(process=PROCESS, counts=dict(counts), written_at=timezone.now())
-    SocketCounts.objects.bulk_create(
-        [row], update_conflicts=True, unique_fields=["process"], update_fields=["counts", "written_at"]
+    row = SocketCounts(
+        process=PROCESS,
+        counts=dict(own.counts),
+        watchers=msgspec.to_builtins(own.watchers, str_keys=True),
+        beat=next(_beats),
+        written_at=Now(),
     )
+    fields = ["counts", "watchers", "beat", "written_at"]
+    SocketCounts.objects.bulk_create([row], update_conflicts=True, unique_fields=["process"], update_fields=fields)
 
 
-def read_others() -> list[tuple[uuid.UUID, datetime, dict[str, int]]]:
-    """Return process, time of writing and counts of every other process."""
-    return list(SocketCounts.objects.exclude(pk=PROCESS).values_list("process", "written_at", "counts"))
+def read_others() -> list[ProcessRow]:
+    """Return the row of every other process."""
+    rows = SocketCounts.objects.exclude(pk=PROCESS).annotate(now=Now())
+    return [
+        ProcessRow(process, beat, (now - written_at).total_seconds(), Holding(counts, _watchers(watchers)))
+        for process, beat, written_at, now, counts, watchers in rows.values_list(
+            "process", "beat", "written_at", "now", "counts", "watchers"
+        )
+    ]
 
 
-def forget(dead: Collection[tuple[uuid.UUID, datetime]]) -> None:
+def forget(dead: Collection[tuple[uuid.UUID, int]]) -> None:
     """Remove the rows of processes that died, unless they were written meanwhile."""
-    for process, written_at in dead:
-        SocketCounts.objects.filter(pk=process, written_at=written_at).delete()
+    for process, beat in dead:
+        SocketCounts.objects.filter(pk=process, beat=beat).delete()
 
 
 def leave() -> None:
     """Remove this process's row at its end. Where the database is away, the others notice after a while."""
     try:
-        write({})
+        write(Holding())
     except DatabaseError as error:
         logger.debug("the counts of sockets were left behind: %s", error)
+
+
+def _watchers(stored: object) -> dict[int, RunWatchers]:
+    return msgspec.convert(stored, dict[int, RunWatchers], strict=False)

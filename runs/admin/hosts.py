@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin
@@ -16,7 +15,7 @@ from unfold.decorators import display
 
 from runs.admin.readonly import OnlyShows
 from runs.models import Host
-from runs.recording.lifecycle import SILENT_AFTER_S
+from runs.recording.liveness import host_is_living
 
 
 @admin.register(Host)
@@ -37,8 +36,8 @@ class HostAdmin(OnlyShows):
 
     @display(description=_("state"), label={"here": "success", "away": "danger"})
     def life(self, host: Host) -> tuple[str, str]:
-        away = timezone.now() - host.heartbeat_at > timedelta(seconds=SILENT_AFTER_S)
-        return ("away", gettext("no heartbeat")) if away else ("here", gettext("watching"))
+        living = host_is_living(host, timezone.now())
+        return ("here", gettext("watching")) if living else ("away", gettext("no heartbeat"))
 
     @display(description=_("devices"))
     def number_of_devices(self, host: Host) -> int:

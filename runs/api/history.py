@@ -24,6 +24,7 @@ from runs.protocol.events import (
     TextLogged,
     iso,
 )
+from runs.recording.feed import time_of
 from runs.recording.status import attempt_state
 from runs.series.charts import BUCKETS, FEWEST_BUCKETS, charts_by_attempt
 
@@ -48,14 +49,15 @@ LISTED_EVENTS = (StatusChanged.kind, CheckpointSaved.kind, CommandChanged.kind, 
 def history(run: Run, role: str) -> dict[str, Any]:
     """Return the past of `run` as JSON-ready values for a viewer with `role`.
 
-    Keys: seq, epochs, commands, console, unfinished, events, texts, alerts, series, and those of `details`. The newest
-    of each are kept, oldest first; tracebacks are for operators and owners. Raises `Run.DoesNotExist`.
+    Keys: seq, seq_at, epochs, commands, console, unfinished, events, texts, alerts, series, and those of `details`. The
+    newest of each are kept, oldest first; tracebacks are for operators and owners. Raises `Run.DoesNotExist`.
     """
     count = run.series.count()
     buckets = max(FEWEST_BUCKETS, min(BUCKETS, CHART_ROWS // max(1, count)))
     seq, series = charts_by_attempt(run.pk, buckets=buckets, digits=CHART_DIGITS)
     return details(run, role) | {
         "seq": seq,
+        "seq_at": time_of(run.pk, seq),
         "epochs": [epoch_as_wire(epoch) for epoch in _all_epochs(run)],
         "commands": [as_wire(command) for command in reversed(run.commands.order_by("-sent_at")[:MOST_COMMANDS])],
         "console": console(run, seq),

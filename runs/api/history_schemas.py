@@ -60,6 +60,7 @@ class HistoryOut(DetailsOut):
     """The past of a run as of event `seq`: who applies the events after it holds the whole story."""
 
     seq: int
+    seq_at: str | None = Field(description="The time of event `seq`, null if it is not kept as an event")
     epochs: list[EpochTold] = Field(description="Of all attempts")
     commands: list[CommandOut]
     console: list[ConsoleLineOut]

@@ -23,17 +23,18 @@ from runs.access.roles import Viewer, operators_only
 from runs.commands.record import NotAllowed, record_as
 from runs.live.greeting import Greeting
 from runs.live.handshake import TicketDelayed, query_of
-from runs.live.hello import since_of
+from runs.live.hello import held_of
 from runs.live.hub import Hub, current_hub
 from runs.live.outbox import Outbox
-from runs.live.places import ALL, place_of
+from runs.live.presence.audience import Watcher, watcher_of
+from runs.live.presence.places import ALL, place_of
 from runs.live.room import Room
 from runs.live.socket_limits import answers
 from runs.metrics.portal_tally import tally
 from runs.models import Command, Run
 from runs.outage.answers import noted_outage, sentence
 from runs.protocol.commands import InvalidCommand, Request, parse_command
-from runs.protocol.messages import PROTOCOL, TOO_MANY, TOO_SLOW, Error, Message, Pong, Resync, encode_message
+from runs.protocol.messages import PROTOCOL, TOO_MANY, TOO_SLOW, Error, Message, Pong, Resync, Watchers, encode_message
 from runs.protocol.sight import parse_sight
 from runs.protocol.wire_format import EXTENSION, LARGEST_REQUEST_BYTES, Wire
 
@@ -71,6 +72,7 @@ class RunConsumer(AsyncWebsocketConsumer):
         self.run_id = 0
         self.malformed = 0
         self.places: list[str] = []
+        self.watcher: Watcher | None = None
         # Whether its end is among the closes that are counted.
         self.is_counted = False
         self.answers = answers()
@@ -142,10 +144,20 @@ class RunConsumer(AsyncWebsocketConsumer):
         except Run.DoesNotExist:
             await self.close(4404)
             return
-        greeting = await self._greet()
+        self.watcher = watcher_of(*found)
+        self.hub.exchange.audience.add(self.run_id, self.watcher)
+        watchers = self.hub.exchange.audience.of(self.run_id)
+        greeting = await self._greet(watchers)
         self.hub.guard.add(self, self.grant, self.viewer)
         wire, is_guest = self._wire(), self.viewer.is_guest
-        self.outbox.open(greeting.begin_seq, wire, self._start_writing, is_guest=is_guest, first=greeting.frames)
+        self.outbox.open(
+            greeting.begin_seq,
+            wire,
+            self._start_writing,
+            is_guest=is_guest,
+            first=greeting.frames,
+            watchers=watchers,
+        )
 
     async def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
         """Close the socket, and count the code."""
@@ -156,22 +168,24 @@ class RunConsumer(AsyncWebsocketConsumer):
 
     async def _take_place(self, key: str) -> bool:
         assert self.hub is not None
-        if not await self.hub.places.take(key):
+        if not await self.hub.exchange.take_place(key):
             return False
         self.places.append(key)
         return True
 
-    async def _greet(self) -> Greeting:
+    async def _greet(self, watchers: Watchers) -> Greeting:
         """Send the snapshot at seq K; what is missing since the viewer's last seq follows from the outbox."""
         assert self.room is not None and self.viewer is not None
-        since = since_of(query_of(self.scope).get("since", []))
-        greeting = await self.room.greeter.greet(since, is_guest=self.viewer.is_guest)
+        held = held_of(query_of(self.scope))
+        greeting = await self.room.greeter.greet(held, is_guest=self.viewer.is_guest)
         snapshot, replays = greeting.snapshot, greeting.replays
-        if since is not None:
+        if held is not None:
             tally.counts.replays += replays
             tally.counts.resyncs += not replays
-        await self._transmit(snapshot.hello(self.viewer, replays=replays, life=self.room.life, link=self.room.link))
-        if since is not None and not replays:
+        room = self.room
+        hello = snapshot.hello(self.viewer, replays=replays, life=room.life, link=room.link, watchers=watchers)
+        await self._transmit(hello)
+        if held is not None and not replays:
             await self.send_message(Resync(seq=snapshot.seq))
         return greeting
 
@@ -326,7 +340,10 @@ class RunConsumer(AsyncWebsocketConsumer):
         self._stop_writing()
         if self.hub is not None:
             while self.places:
-                self.hub.places.give_back(self.places.pop())
+                self.hub.exchange.places.give_back(self.places.pop())
+            if self.watcher is not None:
+                self.hub.exchange.audience.remove(self.run_id, self.watcher)
+                self.watcher = None
             self.hub.guard.remove(self)
         if self.hub is not None and self.room is not None and self.outbox is not None:
             room, self.room = self.room, None

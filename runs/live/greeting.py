@@ -20,11 +20,11 @@ from runs.access.guest_view import replace_names
 from runs.access.roles import Viewer
 from runs.live.database_reads import look_at_outcome, reading
 from runs.live.frames import Frame, begin_without_names
-from runs.live.hello import bounded_hello, find
+from runs.live.hello import Held, bounded_hello, find
 from runs.models import Run
 from runs.protocol.event_parts import LARGEST_FRAME_BYTES
-from runs.protocol.messages import Hello
-from runs.recording.feed import replay
+from runs.protocol.messages import Hello, Watchers
+from runs.recording.feed import replay, time_of
 from runs.recording.lifecycle import HEARTBEAT_INTERVAL_S
 
 # What changes without an event, such as a run's name, is told this late at most.
@@ -32,6 +32,14 @@ LONGEST_SNAPSHOT_AGE_S = 0.5
 # More missing events than this are slower to replay than a fresh history.
 LARGEST_RING_EVENTS = 2_000
 LARGEST_RING_BYTES = 4 << 20
+
+
+# Whoever comes back with a longer list of events costs a query for each.
+MOST_KNOWN_TIMES = 256
+
+
+class _Timed(msgspec.Struct):
+    at: str
 
 
 class Ring:
@@ -69,6 +77,12 @@ class Ring:
         self.floor -= len(frames)
         return True
 
+    def time_of(self, seq: int) -> str | None:
+        """Return the `at` of an event, None if it is not held."""
+        if not self.floor < seq <= self.last:
+            return None
+        return str(msgspec.json.decode(self._frames[seq - self.floor - 1].text, type=_Timed).at)
+
     def after(self, seq: int) -> list[Frame] | None:
         """Return the events after `seq`, None if it lies before what is held."""
         return None if seq < self.floor else list(islice(self._frames, seq - self.floor, None))
@@ -87,7 +101,7 @@ class Snapshot:
     members: bytes
     guests: bytes | None
 
-    def hello(self, viewer: Viewer, *, replays: bool, life: str, link: str) -> str:
+    def hello(self, viewer: Viewer, *, replays: bool, life: str, link: str, watchers: Watchers) -> str:
         """Return the text of `hello` for one viewer."""
         shared = self.guests if viewer.is_guest else self.members
         assert shared is not None
@@ -97,6 +111,7 @@ class Snapshot:
             "server_time": time.time(),
             "life": life,
             "link": link,
+            "watchers": msgspec.structs.asdict(watchers.shown_to(is_guest=viewer.is_guest)),
         }
         # Two JSON objects become one.
         return b"".join((shared[:-1], b",", msgspec.json.encode(own)[1:])).decode()
@@ -128,12 +143,15 @@ class Greeter:
         self._reading: asyncio.Task[None] | None = None
         self._reading_back = asyncio.Lock()
         self._has_guests = False
+        # The `at` of events that viewers came back with and the ring does not hold.
+        self._times: dict[int, str] = {}
 
-    async def greet(self, since: int | None, *, is_guest: bool) -> Greeting:
-        """Return the greeting of a viewer whose outbox is open already and who holds the events up to `since`.
+    async def greet(self, held: Held | None, *, is_guest: bool) -> Greeting:
+        """Return the greeting of a viewer whose outbox is open already and who holds the events up to `held`.
 
         Raises `Run.DoesNotExist`.
         """
+        since = held.seq if held is not None and await self._is_of_this_past(held) else None
         self._has_guests = self._has_guests or is_guest
         arrived = time.monotonic()
         snapshot = await self._snapshot_for(since, is_guest, arrived)
@@ -149,6 +167,22 @@ class Greeter:
         if is_guest:
             begin_without_names(found)
         return Greeting(snapshot, replays, found, start, start + len(found))
+
+    async def _is_of_this_past(self, held: Held) -> bool:
+        """Return whether the run has the event that a viewer holds, as far as the viewer says.
+
+        A database that was put back to an older state, or replaced, may have another one of that number.
+        """
+        if not held.at or held.seq == 0:
+            return True
+        at = self.ring.time_of(held.seq) or self._times.get(held.seq)
+        if at is None:
+            at = await reading(time_of)(self.run_id, held.seq)
+            if at is not None:
+                if len(self._times) >= MOST_KNOWN_TIMES:
+                    self._times.clear()
+                self._times[held.seq] = at
+        return at == held.at
 
     async def _snapshot_for(self, since: int | None, is_guest: bool, arrived: float) -> Snapshot:
         while True:
@@ -219,7 +253,8 @@ def _shared_part(run: Run, snapshot: dict[str, object], latest: dict[str, dict[s
         heartbeat_interval_s=HEARTBEAT_INTERVAL_S,
         life="",
         link="",
+        watchers={},
     )
     fields = msgspec.structs.asdict(bounded_hello(whole))
-    own = ("replay", "viewer", "server_time", "life", "link")
+    own = ("replay", "viewer", "server_time", "life", "link", "watchers")
     return msgspec.json.encode({"kind": Hello.kind} | {name: fields[name] for name in fields if name not in own})

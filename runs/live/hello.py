@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,14 @@ class HelloParts:
     run: Run
     snapshot: dict[str, Any]
     latest: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The last event that a viewer holds: its number and its `at`, which is "" if the viewer does not say."""
+
+    seq: int
+    at: str = ""
 
 
 def find(run_id: int) -> HelloParts:
@@ -72,7 +80,7 @@ def _first_that_fit(items: Iterable[Any], room: int) -> list[Any]:
     return kept
 
 
-def since_of(values: Sequence[str]) -> int | None:
-    """Return the number of the last event that a viewer holds, None if the address does not say."""
-    value = values[0] if values else ""
-    return int(value) if value.isdecimal() and len(value) < 19 else None
+def held_of(query: Mapping[str, Sequence[str]]) -> Held | None:
+    """Return the last event that a viewer holds, None if the address does not say."""
+    since, at = (query.get(name, [""])[0] for name in ("since", "at"))
+    return Held(int(since), at) if since.isdecimal() and len(since) < 19 else None

@@ -16,15 +16,15 @@ import uuid
 from typing import Any
 
 from channels.layers import channel_layers
-from django.utils import timezone
 
 from runs.access import revocation
 from runs.live.database_reads import look_at_outcome, reading, writing
+from runs.live.exchange import Exchange
 from runs.live.handshake import Entrance
 from runs.live.outbox import Outbox
-from runs.live.places import ALL, Places
+from runs.live.presence.places import ALL
 from runs.live.rights_watch import RightsWatch
-from runs.live.room import Room
+from runs.live.room import POLL_INTERVAL_S, Room
 from runs.live.socket_limits import Handshakes
 from runs.metrics.portal_tally import Reporter, tally
 from runs.models import Run
@@ -34,13 +34,12 @@ from runs.outage.database_watch import database_watch
 from runs.protocol.messages import Life, Link
 from runs.protocol.reports import PortalLevels
 from runs.recording import feed
-from runs.recording.lifecycle import LIVE, UNREACHABLE_AFTER_S
-from runs.recording.liveness import life_after, told_heartbeats
+from runs.recording.lifecycle import LIVE
+from runs.recording.liveness import life_after
 from steersman.files.private import FileIdentity
 
 logger = logging.getLogger(__name__)
 
-POLL_INTERVAL_S = 1.0
 # While the layer is away it is looked for more often.
 LAYER_RETRY_S = 0.25
 # A layer whose echo is older than this is away; viewers are told that events come from the database.
@@ -61,7 +60,7 @@ class Hub:
         self.has_layer = False
         self.has_database = True
         self.guard = RightsWatch()
-        self.places = Places()
+        self.exchange = Exchange(self._tell_watchers)
         self.handshakes = Handshakes()
         self.entrance = Entrance(self.guard, self.handshakes.are_refused)
         self.reporter = Reporter(lambda: levels_of(self), writing(tally.write))
@@ -97,7 +96,7 @@ class Hub:
                     if not self._looking:
                         await self._connect()
                     await self._subscribe(run_id)
-                    room = self._rooms[run_id] = await _open_room(run_id)
+                    room = self._rooms[run_id] = await Room.open(run_id)
                     room.link = self._link_of(room)
                 except BaseException:
                     # Nobody would leave, and with that end what was begun for the first viewer.
@@ -313,6 +312,10 @@ class Hub:
             room.life = life
             room.tell(Life(life=life, silent_s=round(now - room.alive_at, 1)))
 
+    def _tell_watchers(self) -> None:
+        for room in self._rooms.values():
+            room.tell_watchers(self.exchange.audience.of(room.run_id))
+
     async def _send_echo(self) -> bool:
         return await self._layer_call("group_send", self._echo_group, {"type": "hub.echo"})
 
@@ -356,20 +359,7 @@ def levels_of(hub: Hub) -> PortalLevels:
     waiting = [outbox.waiting for room in hub.watched for outbox in room.outboxes]
     frames, size = sum(each for each, _ in waiting), sum(each for _, each in waiting)
     degraded = int(bool(hub.watched) and not hub.has_layer)
-    return PortalLevels(len(waiting), hub.places.held(ALL), len(hub.watched), frames, size, degraded)
-
-
-async def _open_room(run_id: int) -> Room:
-    run: Run = await reading(Run.objects.get)(pk=run_id)
-    live = run.state in LIVE
-    # Nothing was seen of this run yet, and its host's clock may be wrong: the time of its last heartbeat alone calls no
-    # run unreachable, but one that is will be called so at the second look.
-    silent_s = (timezone.now() - run.heartbeat_at).total_seconds() if live and run.heartbeat_at else 0.0
-    silent_s = max(0.0, min(silent_s, UNREACHABLE_AFTER_S - POLL_INTERVAL_S))
-    alive_at = time.monotonic() - silent_s
-    room = Room(run_id, run.last_seq, run.heartbeat, alive_at, live, life=life_after(silent_s), attempt=run.attempt)
-    room.told_alive_at = told_heartbeats.told_at(run_id, run.attempt)
-    return room
+    return PortalLevels(len(waiting), hub.exchange.places.own[ALL], len(hub.watched), frames, size, degraded)
 
 
 def _read_runs(run_ids: list[int]) -> tuple[list[tuple[int, int, int, str, int]], FileIdentity | None]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from runs.live.frames import Frame, together
 from runs.metrics.portal_tally import tally
 from runs.protocol.event_parts import LARGEST_EVENT_BYTES
+from runs.protocol.messages import Watchers
 from runs.protocol.sight import Sight
 from runs.protocol.wire_format import Wire
 
@@ -39,7 +40,9 @@ class Outbox:
         self._first: deque[Frame] | None = None
         self._frames: deque[Frame] | None = None
         self._bytes = 0
-        self._is_guest = False
+        # What the viewer was told last of who watches, None until it is greeted.
+        self.watchers: Watchers | None = None
+        self.is_guest = False
         self._compressed = False
         self._send: Callable[[bytes], bool] = bool
         self._start_writing: Callable[[], object] | None = None
@@ -54,11 +57,12 @@ class Outbox:
         *,
         is_guest: bool = False,
         first: Sequence[Frame] = (),
+        watchers: Watchers | None = None,
     ) -> None:
         """Begin to send what comes after `last_seq`: the frames of `first`, then what came meanwhile and comes.
 
         `start_writing()` is called whenever frames begin to wait. Those of `first` count for no bound: other viewers
-        share them.
+        share them. `watchers` is what the greeting told of them.
         """
         if first:
             self._first = deque(first)
@@ -66,7 +70,8 @@ class Outbox:
         self.wire = wire
         if wire is not None:
             self._send, self._compressed = wire.send, wire.compressed
-        self._is_guest = is_guest
+        self.is_guest = is_guest
+        self.watchers = watchers
         self._start_writing = start_writing
         self._rest()
         if self._first or self._frames or self.overflowed:
@@ -77,7 +82,7 @@ class Outbox:
         """Send a frame, or queue it; behind the bounds nothing is kept and `overflowed` is set."""
         # Called for each event and viewer: what is usual comes first.
         if self._direct and self.last_seq < frame.first_seq and frame.seq <= self._cut_beyond:
-            if not (frame.names_somebody and self._is_guest) and self.send(frame):
+            if not (frame.names_somebody and self.is_guest) and self.send(frame):
                 self.last_seq = frame.seq or self.last_seq
                 return
         elif frame.seq > self._cut_beyond:

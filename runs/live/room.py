@@ -9,17 +9,25 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
+from django.utils import timezone
+
+from runs.live.database_reads import reading
 from runs.live.frames import Frame, Views, joined
 from runs.live.greeting import Greeter
 from runs.live.outbox import Outbox
 from runs.metrics.portal_tally import tally
+from runs.models import Run
 from runs.protocol.event_parts import LARGEST_EVENT_BYTES, LARGEST_FRAME_BYTES
-from runs.protocol.messages import Message, Resync, encode_message
+from runs.protocol.messages import Message, Resync, Watchers, encode_message
 from runs.protocol.messages import Sight as SightTaken
 from runs.protocol.sight import NewestPoints, Sight
+from runs.recording.lifecycle import LIVE, UNREACHABLE_AFTER_S
+from runs.recording.liveness import life_after, told_heartbeats
 
 logger = logging.getLogger(__name__)
 
+# The database is looked at so often.
+POLL_INTERVAL_S = 1.0
 # A room that needs more sends per second than this, which take some 2 % of a core, gets two events in one message: half
 # the work. The first waits for the second, which is near at such a rate, no longer than `GATHER_S`.
 BUSY_SENDS_PER_S = 2_000
@@ -68,6 +76,20 @@ class Room:
     has_sights: bool = False
     announced: list[float] = field(default_factory=list)  # of events on their way, by `time.time`
     delivered_at: deque[float] = field(default_factory=lambda: deque([-math.inf], RATE_EVENTS))  # by `time.monotonic`
+
+    @classmethod
+    async def open(cls, run_id: int) -> Room:
+        """Read the run and return its room. Raises `Run.DoesNotExist`."""
+        run: Run = await reading(Run.objects.get)(pk=run_id)
+        live = run.state in LIVE
+        # Nothing was seen of this run yet, and its host's clock may be wrong: the time of its last heartbeat alone
+        # calls no run unreachable, but one that is will be called so at the second look.
+        silent_s = (timezone.now() - run.heartbeat_at).total_seconds() if live and run.heartbeat_at else 0.0
+        silent_s = max(0.0, min(silent_s, UNREACHABLE_AFTER_S - POLL_INTERVAL_S))
+        alive_at = time.monotonic() - silent_s
+        room = cls(run_id, run.last_seq, run.heartbeat, alive_at, live, life=life_after(silent_s), attempt=run.attempt)
+        room.told_alive_at = told_heartbeats.told_at(run_id, run.attempt)
+        return room
 
     def __post_init__(self) -> None:
         self.greeter = Greeter(self.run_id, self.last_seq)
@@ -169,6 +191,21 @@ class Room:
     def tell(self, message: Message) -> None:
         self.flush()
         self._send(Frame(0, encode_message(message)))
+
+    def tell_watchers(self, watchers: Watchers) -> None:
+        """Tell who watches to those viewers who were told otherwise. Guests learn no names."""
+        frames: dict[bool, Frame] = {}
+        for outbox in self.outboxes:
+            if outbox.watchers is None or outbox.watchers == watchers:
+                continue
+            is_guest = outbox.is_guest
+            if is_guest not in frames:
+                frames[is_guest] = Frame(0, encode_message(watchers.shown_to(is_guest=is_guest)))
+            outbox.watchers = watchers
+            try:
+                outbox.put(frames[is_guest])
+            except Exception:
+                self._give_up(outbox, self.last_seq)
 
     def look(self, outbox: Outbox, sight: Sight | None) -> None:
         """Send a viewer from now on the points of the series in `sight` and, of the others, the newest now and then.

@@ -162,6 +162,8 @@ class Migration(migrations.Migration):
             fields=[
                 ("process", models.UUIDField(primary_key=True, serialize=False)),
                 ("counts", models.JSONField(default=dict)),
+                ("watchers", models.JSONField(default=dict)),
+                ("beat", models.PositiveBigIntegerField(default=0)),
                 ("written_at", models.DateTimeField()),
             ],
         ),

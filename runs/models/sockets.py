@@ -1,4 +1,4 @@
-"""How many sockets each web process holds, so that the others know."""
+"""What the sockets of each web process hold, so that the others know."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from django.db import models
 
 
 class SocketCounts(models.Model):
-    """The open sockets of one web process by key, such as {"all": 3, "user:1": 2, "link:7": 1}.
+    """The open sockets of one web process by key, such as {"all": 3, "user:1": 2, "link:7": 1}, and who watches.
 
-    The process writes it again from time to time. A process whose `written_at` no longer changes has died.
+    `watchers` are `runs.protocol.reports.RunWatchers` by the run's number. The process writes the row again from time to
+    time, with a higher `beat`. A process whose `beat` no longer changes has died.
     """
 
     process = models.UUIDField(primary_key=True)
     counts = models.JSONField(default=dict)
+    watchers = models.JSONField(default=dict)
+    beat = models.PositiveBigIntegerField(default=0)
     written_at = models.DateTimeField()

@@ -56,6 +56,7 @@ class Hello(Message, frozen=True, kw_only=True):
     heartbeat_interval_s: float
     life: str
     link: str
+    watchers: dict[str, Any]
     incomplete: list[str] = []
 
 
@@ -100,6 +101,22 @@ class Link(Message, frozen=True, kw_only=True):
     link: str
 
 
+class Watchers(Message, frozen=True, kw_only=True):
+    """Who watches the run now, over all web processes: members and guests by number, and the names of members.
+
+    `names` are those that fit, and none for a guest.
+    """
+
+    kind: ClassVar[str] = "watchers"
+    count: int
+    guests: int
+    names: list[str]
+
+    def shown_to(self, *, is_guest: bool) -> Watchers:
+        """Return what one viewer is told."""
+        return Watchers(count=self.count, guests=self.guests, names=[]) if is_guest else self
+
+
 class Pong(Message, frozen=True, kw_only=True):
     """Answer to ping, with what the ping carried, and the newest event of the run that this server knows of."""
 
@@ -119,7 +136,7 @@ class Error(Message, frozen=True, kw_only=True):
 
 
 MESSAGES: dict[str, type[Message]] = {
-    message.kind: message for message in (Hello, Resync, Sight, Newest, Life, Link, Pong, Error)
+    message.kind: message for message in (Hello, Resync, Sight, Newest, Life, Link, Watchers, Pong, Error)
 }
 
 

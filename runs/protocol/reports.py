@@ -25,6 +25,13 @@ class SupervisorReport(msgspec.Struct, frozen=True):
     announcements_dropped: int = 0
 
 
+class RunWatchers(msgspec.Struct, frozen=True):
+    """Who watches a run through one web process: the name of each member by a key of theirs, and sockets of guests."""
+
+    members: dict[str, str] = msgspec.field(default_factory=dict)
+    guests: int = 0
+
+
 class PortalLevels(msgspec.Struct, frozen=True):
     """What a web process holds at this moment."""
 

@@ -17,8 +17,7 @@ from django.db.models import F, QuerySet
 from runs.access.roles import COMMANDING_ROLES
 from runs.models import Attempt, Host, Membership, Run, RunQuerySet, RunState
 from runs.recording.lifecycle import LIVE
-from runs.recording.liveness import percent_of
-from runs.recording.queue import is_living
+from runs.recording.liveness import host_is_living, percent_of
 from runs.recording.queue_places import QueuePlace, WaitingRuns
 
 # More rows say no more to somebody who looks for their run: the list of runs has them all.
@@ -78,7 +77,7 @@ def board(visible: RunQuerySet, commanded: Collection[int], now: datetime) -> li
     holding = list(_holding())
     named = {attempt.run_id for attempt in holding} | line.waiting
     seen = {run.pk: run for run in visible.filter(pk__in=named).select_related("project")}
-    boards = {host.name: HostBoard(host.name, host.heartbeat_at, not is_living(host, now)) for host in hosts}
+    boards = {host.name: HostBoard(host.name, host.heartbeat_at, not host_is_living(host, now)) for host in hosts}
     for attempt in holding:
         _add_running(boards.setdefault(attempt.host, HostBoard(attempt.host, None, True)), attempt, seen, now)
     by_host: dict[str, list[int]] = defaultdict(list)

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from runs.models import Run, StoredEvent
 from runs.protocol.event_parts import frame_bytes, parts
-from runs.protocol.events import Event, encode_event
+from runs.protocol.events import Event, encode_event, iso
 from runs.recording import announcer
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,8 @@ LARGEST_ANNOUNCED_BYTES = 32 * 1024
 # Read from the database at once: some of the largest frames, some thousands of the usual ones in a few steps.
 FRAMES_A_READ = 64
 HEARTBEAT_MESSAGE = "run.heartbeat"
-# Group with the events of all runs, for processes that judge them; the group of each run has its events too.
+HOST_HEARTBEAT_MESSAGE = "host.heartbeat"
+# Group with the events of all runs and hosts, for processes that judge them; the group of each run has its events too.
 HEARTBEATS_GROUP = "heartbeats"
 
 
@@ -77,11 +78,22 @@ def announce_heartbeat(run_id: int, attempt: int) -> None:
         announcer.send(group, {"type": HEARTBEAT_MESSAGE, "run": run_id, "attempt": attempt})
 
 
+def announce_host_heartbeat(host: str) -> None:
+    """Tell all portals that the `watch` of a host lives: for one that cannot write it into the database now."""
+    announcer.send(HEARTBEATS_GROUP, {"type": HOST_HEARTBEAT_MESSAGE, "host": host})
+
+
 def announce_command(run_id: int) -> None:
     """Tell the owner of a run that a command waits in the database. Call inside the command's transaction."""
     transaction.on_commit(
         lambda: announcer.send(f"owner.{run_id}", {"type": "command.waiting", "run": run_id}), robust=True
     )
+
+
+def time_of(run_id: int, seq: int) -> str | None:
+    """Return the `at` of an event as it was sent, None if it is not stored, or not as an event any longer."""
+    at = StoredEvent.objects.filter(run_id=run_id, seq=seq).values_list("at", flat=True).first()
+    return iso(at) if at is not None else None
 
 
 def replay(run_id: int, after: int, limit: int, most_bytes: int) -> list[tuple[int, str]]:

@@ -7,7 +7,7 @@ import time
 from datetime import datetime, timedelta
 from typing import Any
 
-from runs.models import Run
+from runs.models import Host, Run
 from runs.recording import announcer
 from runs.recording.feed import HEARTBEATS_GROUP
 from runs.recording.lifecycle import SILENT_AFTER_S, UNREACHABLE_AFTER_S
@@ -16,14 +16,14 @@ SILENT_AFTER = timedelta(seconds=SILENT_AFTER_S)
 
 
 class ToldHeartbeats:
-    """The last heartbeat of each run that its owner told by the channel layer, since the database took none.
+    """The last heartbeat of each run and host that was told by the channel layer, since the database took none.
 
     Safe to use from any thread. Those that are `SILENT_AFTER_S` old are forgotten.
     """
 
     def __init__(self) -> None:
-        # By `time.monotonic`, by run and attempt.
-        self._told_at: dict[tuple[int, int], float] = {}
+        # By `time.monotonic`, by run and attempt, or by the name of a host.
+        self._told_at: dict[tuple[int, int] | str, float] = {}
 
     def listen(self) -> None:
         """Take what is told from now on, for the life of this process."""
@@ -32,7 +32,8 @@ class ToldHeartbeats:
     def take(self, message: dict[str, Any]) -> None:
         now = time.monotonic()
         current = {key: at for key, at in self._told_at.items() if now - at < SILENT_AFTER_S}
-        self._told_at = {**current, (message["run"], message["attempt"]): now}
+        key = message["host"] if "host" in message else (message["run"], message["attempt"])
+        self._told_at = {**current, key: now}
 
     def told_at(self, run_id: int, attempt: int) -> float:
         """Return when the owner of an attempt told last that it lives, by `time.monotonic`; -inf if it never did."""
@@ -41,6 +42,10 @@ class ToldHeartbeats:
     def silent_s(self, run_id: int, attempt: int) -> float:
         """Return the seconds since then."""
         return time.monotonic() - self.told_at(run_id, attempt)
+
+    def host_silent_s(self, host: str) -> float:
+        """Return the seconds since the `watch` of a host told last that it lives; infinity if it never did."""
+        return time.monotonic() - self._told_at.get(host, -math.inf)
 
 
 told_heartbeats = ToldHeartbeats()
@@ -64,6 +69,14 @@ def silent(run: Run, now: datetime) -> bool:
     if last_sign is not None and now - last_sign <= SILENT_AFTER:
         return False
     return told_heartbeats.silent_s(run.pk, run.attempt) > SILENT_AFTER_S
+
+
+def host_is_living(host: Host, now: datetime) -> bool:
+    """Return whether the `watch` of a host sent a heartbeat lately, to the database or by the channel layer.
+
+    Compares with this host's wall clock, which is good enough to choose from, not to take a run over.
+    """
+    return now - host.heartbeat_at < SILENT_AFTER or told_heartbeats.host_silent_s(host.name) < SILENT_AFTER_S
 
 
 def heartbeat_age_s(run: Run, now: datetime) -> float | None:

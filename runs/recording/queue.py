@@ -15,13 +15,13 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from runs.models import AfterCondition, Attempt, Host, Run, RunQuerySet, RunState
-from runs.recording.lifecycle import ENDED, LONGEST_REASON_CHARACTERS, SILENT_AFTER_S
+from runs.recording.lifecycle import ENDED, LONGEST_REASON_CHARACTERS
+from runs.recording.liveness import host_is_living
 from runs.recording.status import announce_status
 
 # From these a person may queue: a run that never started, or one whose last attempt left something to do.
 QUEUEABLE = (RunState.CREATED, RunState.STOPPED, RunState.FAILED, RunState.LOST)
 WITHDRAWN = "withdrawn from the queue"
-HOST_SILENT_AFTER = timedelta(seconds=SILENT_AFTER_S)
 
 
 class NotQueueable(Exception):
@@ -196,16 +196,8 @@ def home_of(run: Run) -> str:
 
 
 def living_hosts(now: datetime) -> list[Host]:
-    """Return the hosts whose `watch` sent a heartbeat lately.
-
-    Compares wall clocks, which is good enough to choose from, not to take a run over.
-    """
-    return list(Host.objects.filter(heartbeat_at__gt=now - HOST_SILENT_AFTER))
-
-
-def is_living(host: Host, now: datetime) -> bool:
-    """Return whether the `watch` of a host sent a heartbeat lately, as `living_hosts` does."""
-    return now - host.heartbeat_at < HOST_SILENT_AFTER
+    """Return the hosts whose `watch` sent a heartbeat lately."""
+    return [host for host in Host.objects.all() if host_is_living(host, now)]
 
 
 def starter_missing(host: str, hosts: Sequence[Host]) -> bool:

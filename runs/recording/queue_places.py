@@ -16,7 +16,8 @@ from django.utils.translation import ngettext
 
 from runs.models import AfterCondition, Host, Run, RunQuerySet, RunState
 from runs.protocol.states import ENDED
-from runs.recording.queue import is_living, living_hosts
+from runs.recording.liveness import host_is_living
+from runs.recording.queue import living_hosts
 from steersman.gpu_memory import GpuRoom, Obstacle, gib
 from steersman.slots import CPU, HostDevices, Wish, ahead_of, candidates, fits, obstacles
 
@@ -153,7 +154,7 @@ class WaitingRuns:
         self._hosts: dict[str, HostDevices] = {}
         if self._queue:
             now = now or timezone.now()
-            living = living_hosts(now) if hosts is None else [host for host in hosts if is_living(host, now)]
+            living = living_hosts(now) if hosts is None else [host for host in hosts if host_is_living(host, now)]
             self._hosts = {host.name: devices_of(host) for host in living}
 
     def place(self, run: Run, seen: Collection[int]) -> QueuePlace | None:

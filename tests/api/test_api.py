@@ -364,7 +364,7 @@ def test_it_costs_the_same_for_many_rows(
         (f"/api/runs/{run.pk}/points/?name=loss", 10),
         (f"/api/runs/{run.pk}/points/?name=loss&raw=true", 10),
         (f"/api/runs/{run.pk}/series/", 5),
-        (f"/api/runs/{run.pk}/history/", 29),
+        (f"/api/runs/{run.pk}/history/", 30),
         ("/api/queue/", 7),
     )
     for address, most in asked:

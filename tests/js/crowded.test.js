@@ -61,7 +61,7 @@ async function followed(answer) {
   mock.method(Math, "random", () => 0);
   const { RunSocket } = await import("../../static/js/run/socket.js");
   const page = { run: 1, addresses: { socket: "/ws/runs/1/", tickets: "/api/tickets/" } };
-  const socket = new RunSocket(page, { since: () => 0, onFrame() {}, onLink: (link, why) => told.push([link, why]) });
+  const socket = new RunSocket(page, { since: () => 0, at: () => "", onFrame() {}, onLink: (link, why) => told.push([link, why]) });
   socket.connect();
   const settled = () => new Promise((resolve) => setImmediate(resolve));
   for (let second = 0; second <= 300; second += 1) {

@@ -29,7 +29,7 @@ function follow(state, frames, until = Infinity) {
 
 // What belongs to one connection, what only tells painters that something changed, and what a greeting takes from the
 // history (knobs: those that are shown are the run's). All else is compared, a field that comes new too.
-const NOT_SHOWN = ["runSeq", "viewer", "life", "silentS", "link", "lacks", "greeted", "lastError", "versions", "knobs", "sight", "looks"];
+const NOT_SHOWN = ["runSeq", "seqAt", "viewer", "life", "silentS", "link", "watchers", "lacks", "greeted", "lastError", "versions", "knobs", "sight", "looks"];
 const MESSAGES = new Set(["history", "hello", "resync", "pong", "sight", "newest"]);
 // What a page does itself.
 const DEEDS = {

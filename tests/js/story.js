@@ -57,6 +57,7 @@ export function hello(seq, replay = true, run = {}) {
     heartbeat_interval_s: 1,
     life: "alive",
     link: "live",
+    watchers: { count: 1, guests: 0, names: ["Ada"] },
   };
 }
 

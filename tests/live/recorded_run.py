@@ -24,6 +24,7 @@ from runs.live.greeting import read_snapshot
 from runs.models import Project, Recipe, Run, RunState, StoredEvent
 from runs.protocol.commands import parse_command
 from runs.protocol.events import LineUnfinished
+from runs.protocol.messages import Watchers
 from runs.recording import alerts, queue
 from runs.recording.checkpoints import forget_checkpoints, mark_checkpoint
 from runs.recording.lifecycle import (
@@ -61,6 +62,7 @@ from trainer.control.deaf_training import NOT_LOOKING
 from trainer.control.restart import conclude
 
 OPERATOR = Viewer(user_id=None, name="Ada", role="operator")
+ALONE = Watchers(count=1, guests=0, names=["Ada"])
 
 
 @dataclass
@@ -123,7 +125,7 @@ class RecordedRun:
         """Return what a page that is loaded now gets, as it travels."""
         past = json.loads(json.dumps(history(self.row, "operator"), cls=DjangoJSONEncoder, allow_nan=False))
         snapshot = read_snapshot(self.pk, for_guests=False)
-        hello = snapshot.hello(OPERATOR, replays=False, life="alive", link="live")
+        hello = snapshot.hello(OPERATOR, replays=False, life="alive", link="live", watchers=ALONE)
         assert past["seq"] == snapshot.seq
         return {"seq": past["seq"], "hello": json.loads(hello), "history": past}
 

@@ -162,6 +162,7 @@ def hello(**fields: Any) -> Hello:
     return Hello(
         seq=1, replay=False, run=run | fields.pop("run", {}), latest=fields.pop("latest", {}),
         viewer={"name": "operator"}, server_time=1.0, heartbeat_interval_s=1.0, life="alive", link="live",
+        watchers={},
     )  # fmt: skip
 
 

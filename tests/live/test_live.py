@@ -19,6 +19,7 @@ from django.utils import timezone
 from monitor_site.asgi import application
 from runs.access.tickets import issue_ticket
 from runs.live import hub as hub_module
+from runs.live import room as room_module
 from runs.models import Command, Membership, Run
 from runs.protocol.commands import COMMANDS
 from runs.protocol.events import LogLine, LogWritten
@@ -381,10 +382,11 @@ async def test_it_says_that_announcements_are_late_and_when_they_come_in_time_ag
 @live
 async def test_it_tells_when_no_heartbeat_comes_and_when_it_comes_again(people, one, two):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hub_module, "UNREACHABLE_AFTER_S", 0.1)
+        patch.setattr(room_module, "UNREACHABLE_AFTER_S", 0.1)
         patch.setattr(liveness, "UNREACHABLE_AFTER_S", 0.1)
         patch.setattr(liveness, "SILENT_AFTER_S", 1.5)
-        patch.setattr(hub_module, "POLL_INTERVAL_S", 0.2)
+        for module in (hub_module, room_module):
+            patch.setattr(module, "POLL_INTERVAL_S", 0.2)
         # The clock of its host may be an hour behind: that alone is no silence.
         await Run.objects.filter(pk=one.pk).aupdate(heartbeat_at=timezone.now() - timedelta(hours=1))
         socket, hello = await greet(one, people["viewer"])

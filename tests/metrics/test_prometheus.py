@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ from tests.support.stack import ROOT, Stack, create_run, free_port, rows, starte
 from tests.support.watcher import ticket_of
 
 PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")
+# Who watched by a process that was killed is gone after that.
+LONGEST_LEASE_S = 30.0
 # The host has no GPU, and no message of an alert is to be sent.
 WITHOUT_DATA = {each.name for each in FAMILIES if "_gpu_" in each.name} | {"steersman_deliveries"}
 
@@ -41,9 +44,9 @@ class Scene:
     command_token: str
     second: subprocess.Popen[bytes]
 
-    def viewer(self, port: int) -> ClientConnection:
-        """Return a socket that follows the run."""
-        ticket = ticket_of(self.stack, self.run_id, self.command_token)
+    def viewer(self, port: int, token: str = "") -> ClientConnection:
+        """Return a socket that follows the run, of whoever has `token`."""
+        ticket = ticket_of(self.stack, self.run_id, token or self.command_token)
         protocols = [Subprotocol("steersman.v1"), Subprotocol(f"ticket.{ticket}")]
         return connect(f"ws://127.0.0.1:{port}/ws/runs/{self.run_id}/", subprotocols=protocols, max_size=None)
 
@@ -176,16 +179,29 @@ def test_the_real_prometheus_finds_a_live_run(scene: Scene, tmp_path: Path) -> N
         log.close()
 
 
+def told_to(viewer: ClientConnection, count: int) -> float:
+    """Wait until a viewer is told that `count` watch the run; return when, by `time.monotonic`."""
+    while True:
+        frame = json.loads(viewer.recv(timeout=60))
+        for message in frame if isinstance(frame, list) else [frame]:
+            if message["kind"] == "watchers" and message["count"] == count:
+                return time.monotonic()
+
+
 def test_viewers_of_a_process_that_was_killed_are_counted_no_more(scene: Scene) -> None:
     first, second = scene.ports
-    with scene.viewer(second), scene.viewer(second):
-        wait_for(lambda: scene.service(first)["steersman_portal_viewers"] == 2, "two viewers")
+    made = scene.stack.manage("create_token", "--project", "lab", "--scope", "view", "--user", "operator")
+    with scene.viewer(first, made.stdout.strip()) as other, scene.viewer(second), scene.viewer(second):
+        wait_for(lambda: scene.service(first)["steersman_portal_viewers"] == 3, "three viewers")
+        told_to(other, 2)
         before = scene.closes(first), scene.service(first)["steersman_portal_events_total"]
         scene.second.kill()
         scene.second.wait()
-        wait_for(lambda: scene.service(first)["steersman_portal_viewers"] == 0, "the end of what it held")
+        died_at = time.monotonic()
+        assert told_to(other, 1) - died_at < LONGEST_LEASE_S
+        wait_for(lambda: scene.service(first)["steersman_portal_viewers"] == 1, "the end of what it held")
         told = scene.service(first)
-        assert told["steersman_portal_sockets"] == told["steersman_portal_watched_runs"] == 0
+        assert told["steersman_portal_sockets"] == told["steersman_portal_watched_runs"] == 1
         # What it had counted stays: a sum that fell would be read as a new beginning.
         assert scene.closes(first) >= before[0] and told["steersman_portal_events_total"] >= before[1]
 

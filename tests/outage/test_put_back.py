@@ -10,6 +10,7 @@ from django.db.models import F
 
 from runs.live import hub as hub_module
 from runs.models import Run, StoredEvent
+from runs.recording import feed
 from tests.support.sockets import TIMEOUT_S, answer, append, greet, live, no_more, numbered, people
 
 __all__ = ["people"]
@@ -57,3 +58,40 @@ async def test_viewers_load_another_file_whose_numbers_are_ahead(people, one, tw
         assert (await numbered(socket))["seq"] == 2
     await socket.disconnect()
     await other.disconnect()
+
+
+@live
+async def test_who_comes_back_with_an_event_of_another_past_loads_it_anew(people, one, two):
+    socket, _ = await greet(one, people["viewer"])
+    await sync_to_async(append)(one, 1)
+    await numbered(socket)
+    await sync_to_async(append)(one, 2)
+    held = await numbered(socket)
+    assert held["seq"] == 2
+    await socket.disconnect()
+    known, hello = await greet(one, people["viewer"], since=2, at=held["at"])
+    assert hello["replay"] is True
+    await known.disconnect()
+    # An older copy went on: its numbers are ahead of what the viewer holds.
+    await go_back(one, 1)
+    for step in (7, 8, 9):
+        await sync_to_async(append)(one, step)
+    assert await at_of(one, 2) != held["at"]
+    back, hello = await greet(one, people["viewer"], since=2, at=held["at"])
+    assert hello["replay"] is False and (await numbered(back))["kind"] == "resync"
+    again, hello = await greet(one, people["operator"], since=2, at=await at_of(one, 2))
+    assert hello["replay"] is True and (await numbered(again))["seq"] == 3
+    # An event that is handed on while somebody is there is known without a question.
+    newest = await sync_to_async(append)(one, 10)
+    while (event := await numbered(again))["seq"] < newest:
+        pass
+    last, hello = await greet(one, people["viewer"], since=newest, at=event["at"])
+    assert hello["replay"] is True
+    other, hello = await greet(one, people["viewer"], since=newest, at=held["at"])
+    assert hello["replay"] is False
+    for each in (back, again, last, other):
+        await each.disconnect()
+
+
+async def at_of(run: Run, seq: int) -> str:
+    return str(await sync_to_async(feed.time_of)(run.pk, seq))

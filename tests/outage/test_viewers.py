@@ -62,6 +62,8 @@ def assert_called_alive(operator: Visitor, admin: Visitor, run_id: int) -> None:
     for visitor, page in ((operator, "/"), (admin, "/admin/runs/run/"), (admin, f"/admin/runs/run/{run_id}/change/")):
         answer = visitor.ask(page)
         assert answer.status == 200 and NAME in answer.text and "no heartbeat" not in answer.text, page
+    hosts = json.loads(operator.ask("/api/queue/").text)["items"]
+    assert hosts and not any(host["is_away"] for host in hosts)
     answer = operator.ask(f"/api/runs/{run_id}/")
     assert answer.status == 200 and json.loads(answer.text)["silent"] is False
     told = re.search(r"^steersman_run_heartbeat_age_seconds{.*} (\S+)$", admin.ask("/metrics").text, re.MULTILINE)

@@ -70,10 +70,16 @@ HOST = (b"host", b"testserver:8765")
 
 
 async def connect(
-    run: Run, user: User | None, *, since: int | None = None, ticket: str | None = None, origin: str | None = None
+    run: Run,
+    user: User | None,
+    *,
+    since: int | None = None,
+    at: str = "",
+    ticket: str | None = None,
+    origin: str | None = None,
 ) -> WebsocketCommunicator:
     value = ticket if ticket is not None else await database_sync_to_async(issue_ticket)(user, run)
-    query = f"?since={since}" if since is not None else ""
+    query = f"?since={since}&at={at}" if since is not None else ""
     headers = [HOST] + ([(b"origin", origin.encode())] if origin else [])
     return WebsocketCommunicator(
         application, f"/ws/runs/{run.pk}/{query}", headers, subprotocols=["steersman.v1", f"ticket.{value}"]

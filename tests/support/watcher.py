@@ -73,6 +73,7 @@ class Watcher:
         self.run_id = run_id
         self.ticket = ticket
         self.last_seq = 0
+        self.last_at = ""
         self.hello: dict[str, Any] | None = None
         self.events: list[dict[str, Any]] = []
         self.received_at: list[float] = []
@@ -93,7 +94,7 @@ class Watcher:
         while not self._stopped.is_set():
             try:
                 ticket = await asyncio.to_thread(self.ticket)
-                since = f"?since={self.last_seq}" if self.connections else ""
+                since = f"?since={self.last_seq}&at={self.last_at}" if self.connections else ""
                 async with connect(
                     f"{self.address}/ws/runs/{self.run_id}/{since}",
                     subprotocols=["steersman.v1", f"ticket.{ticket}"],  # type: ignore[list-item]
@@ -126,7 +127,7 @@ class Watcher:
             for event in separated(message):
                 self.events.append(event)
                 self.received_at.append(time.time())
-                self.last_seq = event["seq"]
+                self.last_seq, self.last_at = event["seq"], event["at"]
                 if self.on_event is not None:
                     self.on_event(event)
             return
@@ -146,7 +147,7 @@ class Watcher:
     def _begin_behind(self, seq: int) -> None:
         self.resyncs.append(seq)
         self.begins.append(len(self.events))
-        self.last_seq = seq
+        self.last_seq, self.last_at = seq, ""
 
     def steps(self, name: str) -> list[int]:
         """Return the steps of a series as received, doubles included."""

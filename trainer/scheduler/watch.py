@@ -21,6 +21,7 @@ from runs.models import Attempt, Host, Run, RunState, StoredEvent
 from runs.protocol.causes import Death
 from runs.pruning.space import give_back
 from runs.recording import announcer, queue
+from runs.recording.feed import announce_host_heartbeat
 from runs.recording.lifecycle import ENDED, LIVE, SILENT_AFTER_S, expire_commands, mark_lost
 from runs.recording.liveness import told_heartbeats
 from runs.series import storage
@@ -152,6 +153,7 @@ class Watch:
             if not self._database_away:
                 logger.warning("the database is unavailable (%s): trainings continue without it", error)
             self._database_away = True
+            announce_host_heartbeat(self.host)
             # Nothing can be done for a supervisor that ends now: the next look that succeeds will miss it.
             self._attended = set()
             self._heartbeats.interrupt()

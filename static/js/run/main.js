@@ -31,6 +31,7 @@ import { QueuePosition } from "./queue_position.js";
 import { Sight } from "./sight.js";
 import { RunSocket } from "./socket.js";
 import { Notifications } from "./notifications.js";
+import { Watchers } from "./watchers.js";
 import "./start_buttons.js";
 
 const STATS_EVERY_MS = 250;
@@ -47,8 +48,9 @@ useStateTexts(page.states);
 const state = emptyState();
 const painter = new Painter();
 const request = () => painter.request();
-const socket = new RunSocket(page, { since: () => state.seq, onFrame: receive, onLink: connection });
+const socket = new RunSocket(page, { since: () => state.seq, at: () => state.seqAt, onFrame: receive, onLink: connection });
 const header = new Header(state, page);
+const watchers = new Watchers(state);
 const stats = new Stats(state);
 const view = new ChartView(document.getElementById("chart-tools"), (what) => {
   if (what === "over") charts.resetZoom();
@@ -167,6 +169,7 @@ painter.add((now) => {
   controls.paint();
   pendingCommands.paint(now);
 });
+painter.add(() => watchers.paint(), STATS_EVERY_MS);
 painter.add(() => knobs.paint(), STATS_EVERY_MS);
 painter.add(() => stats.paint(), STATS_EVERY_MS);
 painter.add((now) => queuePosition.paint(now), STATS_EVERY_MS);

@@ -33,6 +33,7 @@ const FINAL = {
 export class RunSocket {
   #page;
   #since;
+  #at;
   #onFrame;
   #onLink;
   #socket = null;
@@ -50,10 +51,11 @@ export class RunSocket {
   #waiting = new Map();
   #over = false;
 
-  /** `since()` gives the last seq applied; `onFrame(frame)` gets messages, `onLink(state, sentence)` the connection. */
-  constructor(page, { since, onFrame, onLink }) {
+  /** `since()` gives the last seq applied, `at()` its time; `onFrame(frame)` gets messages, `onLink(state, sentence)` the connection. */
+  constructor(page, { since, at, onFrame, onLink }) {
     this.#page = page;
     this.#since = since;
+    this.#at = at;
     this.#onFrame = onFrame;
     this.#onLink = onLink;
   }
@@ -121,7 +123,8 @@ export class RunSocket {
 
   #address() {
     const scheme = window.location.protocol === "https:" ? "wss" : "ws";
-    return `${scheme}://${window.location.host}${this.#page.addresses.socket}?since=${this.#since()}`;
+    const held = new URLSearchParams({ since: this.#since(), at: this.#at() });
+    return `${scheme}://${window.location.host}${this.#page.addresses.socket}?${held}`;
   }
 
   async #protocols() {

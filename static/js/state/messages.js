@@ -36,6 +36,7 @@ export const MESSAGES = {
     state.life = event.life;
     state.silentS = SILENT_S[event.life] ?? 0;
     state.link = event.link;
+    state.watchers = event.watchers ?? null;
     state.gap = false;
     // What was asked over another connection is not answered any longer: this one begins with all series.
     state.looks = 0;
@@ -46,6 +47,7 @@ export const MESSAGES = {
   /** The loaded history as of `seq` takes the place of everything that was gathered before it. */
   history(state, event) {
     state.seq = event.seq;
+    state.seqAt = event.seq_at ?? "";
     state.gap = false;
     state.sight = null;
     const newest = (state.series = new Map());
@@ -94,6 +96,11 @@ export const MESSAGES = {
 
   link(state, event) {
     state.link = event.link;
+    state.versions.link += 1;
+  },
+
+  watchers(state, { count, guests, names }) {
+    state.watchers = { count, guests, names };
     state.versions.link += 1;
   },
 

@@ -27,12 +27,16 @@ const MOST_CHECKPOINTS = 200;
 export function emptyState() {
   return {
     seq: 0,
+    // When event `seq` was stored, "" if that is not known: another database may have another event of that number.
+    seqAt: "",
     runSeq: 0,
     run: null,
     viewer: null,
     life: "alive",
     silentS: 0,
     link: "",
+    // Of this and of the other portals: {count, guests, names}, null before the greeting.
+    watchers: null,
     gap: false,
     series: new Map(),
     // The names of the series that the page looks at, null for all, and how often it asked without an answer yet.
@@ -91,6 +95,7 @@ export function applyEvent(state, event) {
     return state;
   }
   state.seq = event.seq;
+  state.seqAt = event.at;
   EVENTS[event.kind]?.(state, event, event.seq > state.runSeq, held);
   return state;
 }

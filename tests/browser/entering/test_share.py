@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
-from playwright.sync_api import Browser, Request, expect
+from playwright.sync_api import Browser, Page, Request, expect
 
 from tests.browser.conftest import Places
+from tests.support.browser import operators_page
 from tests.support.stack import Stack
 
 REVOKE = "from runs.access.tokens import find_token, revoke; revoke(find_token('{key}', ['share']))"
@@ -32,9 +33,23 @@ def test_a_guest_follows_by_the_key_of_the_page_until_it_is_revoked(
     # In a header of each, and in the address of none.
     assert all(request.headers["authorization"] == f"Bearer {key}" for request in asked)
     assert not any(key in request.url for request in asked)
+    assert_both_know_who_watches(stack, chromium, places, page)
     stack.manage("shell", "-v", "0", "-c", REVOKE.format(key=key))
     expect(page.get_by_test_id("banner")).to_have_text(
         re.compile("This link has expired or was revoked"), timeout=20_000
     )
     expect(page).to_have_url(f"{stack.address}/share/{key}/")
     context.close()
+
+
+def assert_both_know_who_watches(stack: Stack, chromium: Browser, places: Places, guests: Page) -> None:
+    """Open the run as a member too: the guest sees how many watch, and the member who."""
+    expect(guests.get_by_test_id("watchers")).to_have_text("1 watching", timeout=20_000)
+    with operators_page(chromium, stack.address) as members:
+        members.goto(f"{stack.address}/runs/{places['live']}/")
+        watchers = members.get_by_test_id("watchers")
+        expect(watchers.locator("summary")).to_have_text("2 watching", timeout=20_000)
+        watchers.locator("summary").click()
+        expect(watchers.locator("li")).to_have_text(["Operator Lab", "by share links: 1"])
+        expect(guests.get_by_test_id("watchers")).to_have_text("2 watching", timeout=20_000)
+    expect(guests.get_by_test_id("watchers")).to_have_text("1 watching", timeout=20_000)

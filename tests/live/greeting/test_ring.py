@@ -13,6 +13,7 @@ import pytest
 from runs.live import greeting
 from runs.live.frames import Frame
 from runs.live.greeting import Greeter, Ring, read_snapshot
+from runs.live.hello import Held
 from runs.live.outbox import Outbox
 from runs.live.room import Room
 
@@ -103,7 +104,8 @@ class Story:
         since = self.chance.choice([None, self.chance.randint(0, len(self.stored)), len(self.stored) + 7])
         outbox = Outbox()
         self.room.outboxes.add(outbox)
-        found = await greeter.greet(since, is_guest=self.chance.random() < 0.5)
+        held = Held(since) if since is not None else None
+        found = await greeter.greet(held, is_guest=self.chance.random() < 0.5)
         begin = since if found.replays and since is not None else found.snapshot.seq
         got = [json.loads(frame.text)["seq"] for frame in found.frames]
         self.viewers.append((since, begin, got, found, outbox))

@@ -18,7 +18,7 @@ from runs.live.greeting import read_snapshot
 from runs.live.hello import bounded_hello, find
 from runs.models import Run
 from runs.protocol.commands import parse_command
-from runs.protocol.messages import Hello, encode_message
+from runs.protocol.messages import Hello, Watchers, encode_message
 from runs.recording.lifecycle import HEARTBEAT_INTERVAL_S
 from tests.live.greeting.guests import VIEWERS, calls, gone, greeted, guest, share
 from tests.support.sockets import TIMEOUT_S, answer, append, connect, greet, live, no_more, numbered, people
@@ -195,7 +195,8 @@ def test_a_spliced_hello_is_what_the_whole_one_would_be(people):
     run = Run.objects.get(name="one")
     snapshot = read_snapshot(run.pk, for_guests=True)
     viewer = Viewer(user_id=1, name='Ada "the" Ünı', role="operator")
-    told = json.loads(snapshot.hello(viewer, replays=True, life="silent", link="live"))
+    watchers = Watchers(count=2, guests=1, names=[viewer.name])
+    told = json.loads(snapshot.hello(viewer, replays=True, life="silent", link="live", watchers=watchers))
     parts = find(run.pk)
     whole = Hello(
         seq=parts.run.last_seq,
@@ -207,5 +208,6 @@ def test_a_spliced_hello_is_what_the_whole_one_would_be(people):
         heartbeat_interval_s=HEARTBEAT_INTERVAL_S,
         life="silent",
         link="live",
+        watchers={"count": 2, "guests": 1, "names": [viewer.name]},
     )
     assert told == json.loads(encode_message(bounded_hello(whole)))

@@ -1,0 +1,76 @@
+"""Who watches which run, over all web processes: members by name, viewers of share links by number."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from runs.access.grants import Grant
+from runs.access.roles import Viewer
+from runs.protocol.event_parts import size
+from runs.protocol.messages import Watchers
+from runs.protocol.reports import RunWatchers
+
+# A greeting has room for so many bytes of names. The others are counted.
+MOST_NAMES_BYTES = 1536
+
+
+@dataclass(frozen=True, slots=True)
+class Watcher:
+    """Whose socket it is: a member, or a script with a token of theirs. A guest has neither `key` nor `name`."""
+
+    key: str = ""
+    name: str = ""
+
+
+class Audience:
+    """The watchers of runs by the sockets of one event loop, and those that other processes wrote last."""
+
+    def __init__(self) -> None:
+        self._own: dict[int, Counter[Watcher]] = defaultdict(Counter)
+        self.others: Sequence[Mapping[int, RunWatchers]] = ()
+
+    def add(self, run_id: int, watcher: Watcher) -> None:
+        """Count one more socket of a watcher."""
+        self._own[run_id][watcher] += 1
+
+    def remove(self, run_id: int, watcher: Watcher) -> None:
+        sockets = self._own[run_id]
+        sockets[watcher] -= 1
+        if sockets[watcher] <= 0:
+            del sockets[watcher]
+        if not sockets:
+            del self._own[run_id]
+
+    def own(self) -> dict[int, RunWatchers]:
+        """Return the watchers of every run by the sockets of this process."""
+        return {run_id: _told(sockets) for run_id, sockets in self._own.items()}
+
+    def of(self, run_id: int) -> Watchers:
+        """Return who watches a run. Somebody with several sockets counts once; each socket of a share link counts."""
+        told = [each[run_id] for each in self.others if run_id in each]
+        if run_id in self._own:
+            told.append(_told(self._own[run_id]))
+        members = {key: name for each in told for key, name in each.members.items()}
+        guests = sum(each.guests for each in told)
+        names: list[str] = []
+        room = MOST_NAMES_BYTES
+        for name in sorted(members.values(), key=str.casefold):
+            room -= size(name) + 1
+            if room < 0:
+                break
+            names.append(name)
+        return Watchers(count=len(members) + guests, guests=guests, names=names)
+
+
+def watcher_of(grant: Grant, viewer: Viewer) -> Watcher:
+    """Return whose socket it is that was opened by `grant`."""
+    if viewer.is_guest:
+        return Watcher()
+    return Watcher(f"{grant.user_id}:{grant.token_id or ''}", viewer.name)
+
+
+def _told(sockets: Counter[Watcher]) -> RunWatchers:
+    members = {watcher.key: watcher.name for watcher in sockets if watcher.key}
+    return RunWatchers(members=members, guests=sockets[Watcher()])

@@ -58,7 +58,7 @@ RULES = {
         "steersman.surroundings steersman.values",
         never=CLIENT,
     ),
-    "steersman.messages": rule("steersman.records steersman.values", never=CLIENT),
+    "steersman.messages": rule("steersman steersman.records steersman.values", never=CLIENT),
     "steersman.agent": rule("steersman steersman.files", "psutil", AGENT),
     "steersman.agent.machine": rule(
         "steersman steersman.files steersman.messages steersman.values", "psutil pynvml", AGENT
@@ -73,6 +73,7 @@ RULES = {
         never=AGENT,
     ),
     "steersman.agent.launch": rule("steersman.*", "psutil", AGENT),
+    "steersman.agent.host_side": rule("steersman.*", "msgspec psutil", AGENT),
     "runs.protocol": rule("steersman", "msgspec", f"{WEB} django"),
     "runs.alerts.detectors": rule("runs.protocol", never=f"{WEB} django msgspec numpy"),
     "runs.alerts": rule("runs.alerts.detectors runs.protocol steersman", never=f"{WEB} django"),

@@ -1,21 +1,66 @@
-"""How the processes of an attempt have ended, as their host side saw it."""
+"""How the processes of an attempt have ended, as their host side saw it, and what the record side makes of it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from steersman.records.kinds import AnyOutcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastWords:
+    """What a training process itself said of its end: see `steersman.records.kinds.EndRecord`. Redacted."""
+
+    outcome: AnyOutcome
+    error: str = ""
+    traceback: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
     """The end of the rank that is the root cause: `code` as in `subprocess`, None if it is not known.
 
-    `stopped`: a signal asked for a stop. `interrupted`: a second one ended the training at once. `oom_kill`: the kernel
-    killed for want of memory. `last_line` is the last line that the rank printed, redacted.
+    `codes` has the exit status of every rank, in their order. `last_words` are those of the root cause, None if it died
+    without a word. `stopped`: a signal asked for a stop. `interrupted`: a second one ended the training at once.
+    `oom_kill`: the kernel killed for want of memory. `last_line` is the last line that the rank printed, redacted.
+    `may_restart`: the host can start the training again if it failed.
     """
 
     rank: int
     code: int | None
+    codes: list[int | None] = field(default_factory=list)
+    last_words: LastWords | None = None
     stopped: bool = False
     interrupted: bool = False
     oom_kill: bool = False
     last_line: str = ""
+    may_restart: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Concluded:
+    """The answer to `Ended`: the state that the attempt ended in, and why, "" where nothing needs saying.
+
+    `restart_in_s` is after how many seconds the host is to start it again, None where it is not; `used` and `allowed`
+    count its restarts. `exit_code` is that of the
+    training, None if it is not known.
+    """
+
+    state: str
+    reason: str = ""
+    exit_code: int | None = None
+    restart_in_s: float | None = None
+    used: int = 0
+    allowed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """This host side is not the one that records the attempt any more.
+
+    `overtaken`: another attempt holds the run, so the training is to be ended, and what it left is stored as the
+    history of its attempt. Otherwise another host side follows the same training, which goes on.
+    """
+
+    reason: str
+    overtaken: bool

@@ -5,10 +5,12 @@ Every text in them has passed the host's redactor.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from steersman.messages.orders import Asked
+from steersman.records.kinds import PointRecord
 from steersman.records.record import Record
 
 # Of what a part of a report consists that can be stored, or refused, by itself.
@@ -25,8 +27,19 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
+class Attach:
+    """A host side begins to report. `token` is its own for this call; `posted` are the commands that its training has.
+
+    The same message sent again, on the same connection, begins no other session.
+    """
+
+    token: str
+    posted: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Attached:
-    """What the record side holds of an attempt when a host side begins to report.
+    """What the record side holds of an attempt when a host side begins to report: the answer to `Attach` of `token`.
 
     `session` counts the host sides that have attached so far: a report of an earlier one is not stored any more.
     `next_report` is the number that the next report has. `positions` and `console_offsets` are by rank; `last_steps`
@@ -43,8 +56,10 @@ class Attached:
     checkpoints: dict[str, bool] = field(default_factory=dict)
     is_paused: bool = False
     is_stalled: bool = False
+    is_not_looking: bool = False
     usual_step_s: float | None = None
     last_step: int = 0
+    token: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +117,11 @@ class Report:
     """What is to be stored in one transaction, if `session`, `number` and `begin` are what the record side holds.
 
     `begin` and `end` are the positions in the journals, by rank, before and behind the report. `backlog_bytes` is how
-    much of the journals is not stored yet, None in reports between two heartbeats. `removed_checkpoints` are paths
-    within the attempt's folder.
+    much of the journals is not stored yet, None in reports between two heartbeats. `not_looking_s` is for how many
+    seconds the training has not looked at commands that wait, 0.0 if it looks again, None if neither has changed.
+    `removed_checkpoints` are paths within the attempt's folder. `asked` is what signals asked of the training, `posted`
+    are the commands that it was handed since the last report. `by_rank` has the points of several ranks that became one
+    point, by rank.
     """
 
     session: int
@@ -116,10 +134,14 @@ class Report:
     system: dict[str, float | None] | None = None
     lines: Sequence[Line] = ()
     stall: Stall | None = None
+    not_looking_s: float | None = None
     gpus: tuple[GpuDescription, ...] = ()
     removed_checkpoints: Sequence[str] = ()
     set_aside: Sequence[SetAside] = ()
     backlog_bytes: int | None = None
+    asked: Sequence[Asked] = ()
+    posted: Sequence[str] = ()
+    by_rank: Sequence[Mapping[int, PointRecord]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +158,8 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The answer to a report: the number of the last report that is stored, and the positions that it led to.
+    """The answer to report `answers` of `session`: the number of the last report that is stored, and the positions that
+    it led to.
 
     A number below that of the report means that nothing of the report was stored: because parts of it are `refused`,
     and it is to be sent again without them, or because it does not continue what the record side holds.
@@ -145,3 +168,5 @@ class Stored:
     number: int
     positions: dict[int, Position]
     refused: Sequence[Refused] = ()
+    session: int = 0
+    answers: int = 0

@@ -15,6 +15,7 @@ import json
 import pickle
 import random
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -160,7 +161,7 @@ class Host:
         orders = self._link.call(lambda: take_orders(self._lease, _crossed(self._posting.posted)))
         for order in orders:
             self.late_posts += order.expires_in_s is not None and order.expires_in_s <= 0
-            self._posting.obey(order)
+            self._posting.obey(order, time.monotonic())
         return bool(orders) or tick.read is not None
 
 

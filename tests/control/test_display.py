@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from runs.recording.lifecycle import AttemptEnd
-from steersman.agent.reporting.reporter import StoredProgress
+from steersman.agent.reporting.report_sequence import StoredProgress
+from steersman.messages.ended import Concluded
 from trainer.control.display import BarDisplay, LineDisplay, QuietDisplay
 
 TEXT = "50%|█████ 🚣 日本"
@@ -36,7 +36,7 @@ def test_letters_that_a_terminal_does_not_have_are_question_marks(monkeypatch, d
     display.console([TEXT])
     display.unfinished([TEXT])
     display.say(TEXT)
-    display.end(StoredProgress(step=1, latest={"loss": 1.7e308}), AttemptEnd("failed", error=TEXT))
+    display.end(StoredProgress(step=1, latest={"loss": 1.7e308}), Concluded(state="failed", reason=TEXT))
     display.close()
     text = shown.getvalue().decode(encoding)
     assert "50%|" in text and ("日本" in text) == (encoding in ("gbk", "utf-8"))
@@ -53,4 +53,4 @@ def test_a_terminal_that_is_gone_ends_nothing(monkeypatch, display):
     display.unfinished([TEXT])
     display.show(StoredProgress(step=1))
     display.say(TEXT)
-    display.end(StoredProgress(step=1), AttemptEnd("failed", error=TEXT))
+    display.end(StoredProgress(step=1), Concluded(state="failed", reason=TEXT))

@@ -241,14 +241,18 @@ def test_how_a_training_ended_is_known_although_its_supervisor_was_killed_before
     assert (first["outcome"], first["signal"]) == ("failed", "SIGSEGV")
 
 
-def test_an_owner_that_was_fenced_out_writes_nothing_more_and_exits_4(offline_stack):
+def test_an_owner_that_was_fenced_out_changes_nothing_of_the_run_and_exits_4(offline_stack):
     run_id, supervisor, worker = start_endless(offline_stack)
     suspend_between_writes(offline_stack, run_id, supervisor.pid)
-    stolen = "UPDATE runs_run SET attempt = attempt + 1 WHERE id = ? RETURNING last_seq"
-    last_seq = rows(offline_stack, stolen, run_id)[0]["last_seq"]
+    stolen = "UPDATE runs_run SET attempt = attempt + 1 WHERE id = ? RETURNING *"
+    (before,) = rows(offline_stack, stolen, run_id)
     os.kill(supervisor.pid, signal.SIGCONT)
     assert supervisor.wait(60) == 4
-    assert run_row(offline_stack, run_id)["last_seq"] == last_seq
+    after = rows(offline_stack, "SELECT * FROM runs_run WHERE id = ?", run_id)
+    assert after == [{**before, "last_seq": after[0]["last_seq"]}]
+    told = [event for event in events(offline_stack, run_id) if event["seq"] > before["last_seq"]]
+    assert {event["kind"] for event in told} <= {"metrics", "log", "unfinished"}
+    assert {event["attempt"] for event in told} == {1}
     wait_for(lambda: is_gone(worker), "the fenced worker to end")
 
 

@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { applyEvent, emptyState } from "../../static/js/state/run_state.js";
 import { lineOf } from "../../static/js/state/series.js";
-import { AT, hello, history, metrics, played, story } from "./story.js";
+import { AT, hello, history, metrics, played, status, story } from "./story.js";
 
 test("it tells the whole story from events alone", () => {
   const state = played(story());
@@ -62,4 +62,14 @@ test("it takes no event after a gap and says so", () => {
 test("it ignores kinds that it does not know", () => {
   const state = played([{ seq: 1, kind: "invented", at: AT }]);
   assert.equal(state.seq, 1);
+});
+
+test("the history of an attempt that was overtaken changes lines and not where the run is", () => {
+  const state = played(story());
+  applyEvent(state, status(state.seq + 1, { attempt: 2 }));
+  const { step, last_point_at: at } = state.run;
+  const latest = structuredClone(state.latest);
+  applyEvent(state, metrics(state.seq + 1, 1, [90, 91], { "train/loss": [0.5, 0.25] }));
+  assert.deepEqual([state.run.step, state.run.last_point_at, state.latest], [step, at, latest]);
+  assert.ok(state.attempts.every(({ number, last_step: last }) => number !== 1 || last === 91));
 });

@@ -53,12 +53,12 @@ from steersman.commands import Done
 from steersman.files.checkpoint import MANIFEST
 from steersman.files.locks import try_lock
 from steersman.files.mailbox import Mailbox
+from steersman.messages.looking import NOT_LOOKING
 from steersman.messages.reports import Line
 from steersman.records.posted import PostedCommand
 from steersman.run import Run as Client
 from steersman.run import worker_lock_path
 from tests.support.stored_points import float32
-from trainer.control.deaf_training import NOT_LOOKING
 from trainer.control.restart import conclude
 
 OPERATOR = Viewer(user_id=None, name="Ada", role="operator")

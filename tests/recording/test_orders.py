@@ -82,7 +82,7 @@ def test_what_a_signal_asked_is_recorded_once(lease, tmp_path: Path):
 def test_a_process_that_is_to_be_ended_is_no_command_of_its_training(lease, tmp_path: Path):
     mailbox = Mailbox(tmp_path)
     posting = Posting(mailbox, Interrupts(), print)
-    posting.obey(EndProcess("Ada"))
+    posting.obey(EndProcess("Ada"), 0.0)
     assert posting.ended_by == "Ada" and mailbox.commands() == []
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -65,7 +65,8 @@ class Answers:
 
     def report(self, report: Report) -> Stored:
         self.reports.append(report)
-        return self.prepared.pop(0) if self.prepared else Stored(report.number, report.end)
+        stored = self.prepared.pop(0) if self.prepared else Stored(report.number, report.end)
+        return replace(stored, session=report.session, answers=report.number)
 
 
 def reporter(answers: Answers, folder: Path) -> Reporter:
@@ -117,7 +118,7 @@ def test_a_full_disk_keeps_a_refused_record_under_way(tmp_path: Path, monkeypatc
         def refuse(*_: object) -> None:
             raise OSError(28, "No space left on device")
 
-        full.setattr("steersman.agent.reporting.reporter.put_into_quarantine", refuse)
+        full.setattr("steersman.agent.reporting.report_sequence.put_into_quarantine", refuse)
         with pytest.raises(OSError, match="No space left"):
             host.store(tick)
     assert host.under_way is tick

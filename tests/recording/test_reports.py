@@ -250,7 +250,7 @@ def test_reports_that_are_repeated_and_reordered_change_nothing(tmp_path, data, 
             assert not send(other) and rows_of(lease) == before
         assert not send(number, session + 1)
         assert send(number)
-    assert continuing.held(lease, session).positions == {0: places[-1]}
+    assert continuing.held(lease, session, 1).positions == {0: places[-1]}
     assert Attempt.objects.get(pk=lease.attempt_id).last_step == reports
 
 

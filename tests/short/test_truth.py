@@ -298,7 +298,7 @@ def test_a_signal_asks_for_a_checkpoint_and_a_batch_systems_warning_for_a_stop(
     assert training.row["state"] == "stopped"
 
 
-def test_an_overtaken_owner_wakes_to_write_nothing_and_its_worker_cannot_save(
+def test_an_overtaken_owner_wakes_to_leave_its_history_alone_and_its_worker_cannot_save(
     offline_stack: Stack, tmp_path: Path
 ) -> None:
     training = Training(offline_stack, tmp_path)
@@ -306,14 +306,20 @@ def test_an_overtaken_owner_wakes_to_write_nothing_and_its_worker_cannot_save(
     suspend_between_writes(offline_stack, training.run_id, training.supervisor.pid, training.worker)
     stolen = "UPDATE runs_run SET attempt = attempt + 1 WHERE id = ?"
     rows(offline_stack, stolen, training.run_id)
-    before = training.row
+    before, logged = training.row, len(events(offline_stack, training.run_id, "metrics"))
     kept = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     # What came while it was suspended is not passed on.
     training.supervisor.send_signal(signal.SIGUSR1)
     os.kill(training.supervisor.pid, signal.SIGCONT)
     assert training.supervisor.wait(60) == 4
     wait_for(lambda: is_gone(training.worker), "the suspended worker to be killed")
-    assert training.row == before
+    # Only the numbers of the events by which its history is told.
+    assert {**training.row, "last_seq": before["last_seq"]} == before
+    assert not rows(offline_stack, "SELECT * FROM runs_command WHERE run_id = ?", training.run_id)
+    told = events(offline_stack, training.run_id, "metrics")[logged:]
+    assert all(event["attempt"] == 1 for event in told)
+    (attempt,) = rows(offline_stack, "SELECT * FROM runs_attempt WHERE run_id = ?", training.run_id)
+    assert (attempt["outcome"], attempt["signal"]) == ("failed", "SIGKILL")
     changed = {path.name for path, content in kept.items() if path.read_bytes() != content}
     assert changed <= {"mailbox"}, "its heartbeat alone may come before it has asked"
     assert not (folder / "commands.jsonl").exists()

@@ -28,7 +28,7 @@ from runs.recording.alerts import Finding
 from runs.recording.lifecycle import Lease
 from steersman.agent.machine.redactor import Redactor
 from steersman.agent.reporting.redacted_records import SeriesNames
-from steersman.messages.reports import Line
+from steersman.messages.reports import Line, Report
 from steersman.records.kinds import PointRecord
 from trainer.alerts.judging import Batch, RunJudge
 
@@ -81,6 +81,12 @@ class AlertThread:
             self._judge.continues()
         self._resumes = resumes
         self._thread.start()
+
+    def see(self, report: Report, step: int, stalled: bool) -> None:
+        """Queue what a report brought that is stored; `step` is where the training is."""
+        self.take(
+            Batch(report.records, report.system or {}, step, time.time(), stalled=stalled, by_rank=report.by_rank)
+        )
 
     def take(self, batch: Batch) -> None:
         """Queue what a tick brought. The oldest are dropped and counted where too much waits."""

@@ -10,11 +10,12 @@ from django.db import connection
 
 from steersman.files.private import FileIdentity, identity_of
 from steersman.messages.errors import one_line
+from steersman.messages.link import RecordSideGone
 
 logger = logging.getLogger(__name__)
 
 
-class DatabaseReplaced(Exception):
+class DatabaseReplaced(RecordSideGone):
     """Another file lies in the place of the database: what it holds of the run is not what this process knows."""
 
     def __init__(self, run_id: int) -> None:

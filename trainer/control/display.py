@@ -5,28 +5,18 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from typing import Protocol, TextIO
+from typing import TextIO
 
 from tqdm import tqdm
 
 from runs.protocol.series_names import LOSS_NAMES
-from runs.recording.lifecycle import AttemptEnd
-from steersman.agent.reporting.reporter import StoredProgress
+from steersman.agent.host_side.surroundings import Display as Display
+from steersman.agent.reporting.report_sequence import StoredProgress
+from steersman.messages.ended import Concluded
 
 LINE_INTERVAL_S = 10.0
 # A larger one has more digits than a line has room for.
 LARGEST_PLAIN_LOSS = 1e9
-
-
-class Display(Protocol):
-    """The progress that the supervisor prints."""
-
-    def show(self, progress: StoredProgress) -> None: ...
-    def console(self, lines: list[str]) -> None: ...
-    def unfinished(self, lines: list[str]) -> None: ...
-    def say(self, text: str) -> None: ...
-    def end(self, progress: StoredProgress, end: AttemptEnd) -> None: ...
-    def close(self) -> None: ...
 
 
 class QuietDisplay:
@@ -40,9 +30,9 @@ class QuietDisplay:
 
     def say(self, text: str) -> None: ...
 
-    def end(self, progress: StoredProgress, end: AttemptEnd) -> None:
-        if end.error:
-            _write(sys.stderr, end.error)
+    def end(self, progress: StoredProgress, end: Concluded) -> None:
+        if end.reason:
+            _write(sys.stderr, end.reason)
 
     def close(self) -> None: ...
 
@@ -78,7 +68,7 @@ class LineDisplay:
     def say(self, text: str) -> None:
         _write(sys.stdout, text)
 
-    def end(self, progress: StoredProgress, end: AttemptEnd) -> None:
+    def end(self, progress: StoredProgress, end: Concluded) -> None:
         self.say(ending(self._run_id, progress, end, self._again))
 
     def close(self) -> None: ...
@@ -127,7 +117,7 @@ class BarDisplay:
         with contextlib.suppress(OSError):
             tqdm.write(_as_shown(sys.stdout, text))
 
-    def end(self, progress: StoredProgress, end: AttemptEnd) -> None:
+    def end(self, progress: StoredProgress, end: Concluded) -> None:
         self.close()
         _write(sys.stdout, ending(self._run_id, progress, end, self._again))
 
@@ -162,12 +152,12 @@ def summary(progress: StoredProgress, steps: bool = True) -> str:
     return "  ".join(parts)
 
 
-def ending(run_id: int, progress: StoredProgress, end: AttemptEnd, again: str) -> str:
+def ending(run_id: int, progress: StoredProgress, end: Concluded, again: str) -> str:
     """Return how the attempt ended, and by which command, `again`, the run goes on."""
-    text = f"run {run_id} {end.outcome}: {summary(progress)}"
-    if end.error:
-        text += f"\n{end.error}"
-    if end.outcome != "finished":
+    text = f"run {run_id} {end.state}: {summary(progress)}"
+    if end.reason:
+        text += f"\n{end.reason}"
+    if end.state != "finished":
         text += f"\nGo on with: {again}"
     return text
 

@@ -26,13 +26,16 @@ from steersman.records.kinds import EndRecord
 LONGEST_ERROR = 500
 
 
-def judge(ended: Ended, end_record: EndRecord | None, *, by_command: bool) -> AttemptEnd:
-    """Return how an attempt ended from what its host side saw; `by_command` is whether a command had it ended."""
+def judge(ended: Ended, end_record: EndRecord | None, *, by_command: bool, stopped: bool = False) -> AttemptEnd:
+    """Return how an attempt ended from what its host side saw.
+
+    `by_command` is whether a command had it ended, `stopped` whether one had it stopped.
+    """
     return judge_end(
         ended.code,
         end_record,
         interrupted=ended.interrupted,
-        stopped=ended.stopped,
+        stopped=ended.stopped or stopped,
         ended=by_command,
         last_line=ended.last_line,
         oom_kill=ended.oom_kill,
@@ -85,6 +88,12 @@ def name_rank(end: AttemptEnd, rank: int) -> AttemptEnd:
     if isinstance(end.cause, Ending):
         return AttemptEnd.of(end.outcome, msgspec.structs.replace(end.cause, rank=rank), end.exit_code, end.signal)
     return replace(end, error=f"Rank {rank}: {end.error}")
+
+
+def shortened(end: AttemptEnd) -> AttemptEnd:
+    """Return the end as it may be stored: without its cause where the text of that is too long."""
+    error = end.error[:LONGEST_ERROR]
+    return replace(end, error=error, cause=end.cause if error == end.error else None)
 
 
 def redacted(end: AttemptEnd, redactor: Redactor) -> AttemptEnd:

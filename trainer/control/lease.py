@@ -13,8 +13,10 @@ from django.utils import timezone
 
 from runs.models import Attempt, Run
 from runs.recording.lifecycle import SILENT_AFTER_S, AttemptEnd, Fenced, Holder, Lease, adopt_attempt
+from runs.recording.record_side.console_bound import ConsoleBound
 from runs.recording.record_side.store import RecordSide
 from steersman.agent.folders import attempt_folder, boot_id, close_attempt, host_name, living_worker, run_folder
+from steersman.agent.host_side.console_files import ConsoleFiles
 from steersman.agent.journals.consoles import Consoles
 from steersman.agent.journals.merged import Journals
 from steersman.agent.journals.supervisor_deaths import CarefulReader
@@ -30,9 +32,8 @@ from steersman.files.private import make_private
 from steersman.messages.ended import Ended
 from steersman.messages.errors import one_line
 from steersman.messages.reports import Line
-from trainer.control.console_keeping import ConsoleKeeping
 from trainer.control.exit_status import judge, name_rank, redacted
-from trainer.control.restart import conclude, ending_commands
+from trainer.control.restart import can_start_again, conclude, ending_commands
 
 # `watch` holds the lock for a moment when it looks whether anybody does.
 LOCK_PATIENCE_S = 0.2
@@ -129,7 +130,7 @@ def adoptable(run: Run, start: str, *, torchrun: bool) -> Lease | None:
             EXIT_HELD,
         )
     lease = Lease(run_id=run.pk, attempt_id=attempt.pk, number=attempt.number)
-    conclude(lease, store_leftovers(lease, folder))
+    conclude(lease, store_leftovers(lease, folder), may_restart=can_start_again(folder))
     run.refresh_from_db()
     return None
 
@@ -143,7 +144,9 @@ def store_leftovers(lease: Lease, folder: Path) -> AttemptEnd:
     journals = Journals(folder, attached.positions, attached.last_steps)
     consoles = Consoles(folder, attached.console_offsets)
     reader = CarefulReader(folder, journals)
-    reader.start(reporter.set_aside, ended=True)
+    if (deadly := reader.start(ended=True)) is not None:
+        reporter.set_aside(deadly.read, deadly.error)
+        journals.advance(deadly.read)
     while (read := reader.read(ended=True)) is not None:
         try:
             reporter.store(Tick(read=read))
@@ -161,9 +164,8 @@ def store_leftovers(lease: Lease, folder: Path) -> AttemptEnd:
     text = "The supervisor of this attempt died with its worker; their remaining records are stored now."
     line = Line(text, "warning")
     reporter.store(Tick(console=consoles.read(ended=True), lines=[line]))
-    keeping = ConsoleKeeping(lease.run_id, folder, attempt.ranks)
-    keeping.bound_text(ended=True)
-    keeping.end()
+    ConsoleBound(lease.run_id).look(ended=True)
+    ConsoleFiles(folder, attempt.ranks, settings.STEERSMAN_CONSOLE_FILES_MIB << 20).end()
     # Only who started a process gets its exit status: where nobody wrote it down, it is not known.
     ended = known or Ended(rank=worker.rank, code=worker.code)
     end = judge(ended, end_record, by_command=known is not None and bool(ending_commands(lease)))

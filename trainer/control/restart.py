@@ -65,18 +65,18 @@ def without_ours(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name not in given and not OURS.fullmatch(name)}
 
 
-def conclude(lease: Lease, end: AttemptEnd) -> None:
+def conclude(lease: Lease, end: AttemptEnd, *, may_restart: bool = True) -> None:
     """Record how an attempt ended and, where it failed and restarts are left, queue the run for the next one.
 
-    Both in one transaction, so that the restart is not lost if a process is killed. Raises
-    `runs.recording.lifecycle.Fenced`.
+    Both in one transaction, so that the restart is not lost if a process is killed. `may_restart` says whether its host
+    can start it again. Raises `runs.recording.lifecycle.Fenced`.
     """
     with transaction.atomic():
         wanted = _stop_is_wanted(lease)
         for command in ending_commands(lease):
             complete_command(command, CommandState.APPLIED, step=command.run.step)
         following: Restart | str = ""
-        if end.outcome == RunState.FAILED and not wanted:
+        if end.outcome == RunState.FAILED and not wanted and may_restart:
             following = _following(lease, end)
         if isinstance(following, str):
             end_attempt(lease, end, remark=following)
@@ -84,6 +84,12 @@ def conclude(lease: Lease, end: AttemptEnd) -> None:
             end_attempt(lease, end)
             reason = f"{end.error} {following.sentence}"
             queue.queue_restart(lease.run_id, host_name(), following.pause_s, reason)
+
+
+def can_start_again(folder: Path) -> bool:
+    """Return whether the attempt of a folder may be followed by another one here: a terminal is nobody's to take."""
+    start = Start.recorded(folder)
+    return start is None or not start.inline
 
 
 def ending_commands(lease: Lease) -> list[Command]:
@@ -104,9 +110,8 @@ def _stop_is_wanted(lease: Lease) -> bool:
 def _following(lease: Lease, end: AttemptEnd) -> Restart | str:
     run = Run.objects.get(pk=lease.run_id)
     attempt = Attempt.objects.get(pk=lease.attempt_id)
-    start = Start.recorded(attempt_folder(settings.STEERSMAN_DATA, run.pk, attempt.number))
-    # torchrun starts its processes again itself, all of them; a terminal of one's own is nobody's to take.
-    if attempt.launch or (start is not None and start.inline):
+    # torchrun starts its processes again itself, all of them.
+    if attempt.launch:
         return ""
     earlier = run.attempts.filter(number__lt=lease.number, number__gte=lease.number - run.restarts_used)
     faults = [Fault(each.last_step, each.error, each.exit_code) for each in earlier.order_by("number")]

@@ -25,15 +25,15 @@ class Superseded(Fenced):
     """Another supervisor has attached to the same attempt: this one stores nothing more."""
 
 
-def attach(lease: Lease) -> Attached:
+def attach(lease: Lease, *, as_history: bool = False) -> Attached:
     """Begin a new session of an attempt and return what is stored of it.
 
-    Raises `runs.recording.lifecycle.Fenced` if another attempt holds the run.
+    Raises `runs.recording.lifecycle.Fenced` if another attempt holds the run, unless it is attached to `as_history`.
     """
     with transaction.atomic():
         # The run's row first, as everywhere.
-        run = Run.objects.select_for_update().filter(pk=lease.run_id, attempt=lease.number).first()
-        if run is None:
+        run = Run.objects.select_for_update().get(pk=lease.run_id)
+        if run.attempt != lease.number and not as_history:
             raise Fenced(f"run {lease.run_id} is no longer held by attempt {lease.number}")
         Attempt.objects.filter(pk=lease.attempt_id).update(session=F("session") + 1)
         attempt = Attempt.objects.get(pk=lease.attempt_id)
@@ -57,17 +57,21 @@ def attach(lease: Lease) -> Attached:
         checkpoints=checkpoints,
         is_paused=run.is_paused,
         is_stalled=run.stalled_since is not None,
+        is_not_looking=run.not_looking_since is not None,
         usual_step_s=run.usual_step_s,
         last_step=attempt.last_step,
     )
 
 
-def held(lease: Lease, session: int) -> Stored:
-    """Return what is stored of an attempt. Raises `Superseded` if another session than `session` has begun."""
+def held(lease: Lease, session: int, number: int) -> Stored:
+    """Return what is stored of an attempt, in answer to report `number`.
+
+    Raises `Superseded` if another session than `session` has begun.
+    """
     attempt = Attempt.objects.get(pk=lease.attempt_id)
     if attempt.session != session:
         raise Superseded(f"another supervisor follows attempt {lease.number} of run {lease.run_id}")
-    return Stored(attempt.reports, _positions(attempt))
+    return Stored(attempt.reports, _positions(attempt), session=session, answers=number)
 
 
 def count_report(lease: Lease, session: int, number: int, **fields: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -49,6 +50,7 @@ from steersman.records.kinds import (
     ParametersRecord,
     PatchRecord,
     PlanRecord,
+    PointRecord,
     StateRecord,
     TextRecord,
     WatchRecord,
@@ -65,11 +67,33 @@ LOGGED_AGAIN = (
 SET_ASIDE = "1 record could not be stored: {what}: {reason} It is kept in quarantine.bin."
 
 
+# What tells of an attempt alone: it changes neither the row of the run nor its commands.
+OF_AN_ATTEMPT = (
+    CheckpointRecord,
+    DroppedRecord,
+    EnvironmentRecord,
+    EpochRecord,
+    NoteRecord,
+    PatchRecord,
+    PointRecord,
+    TextRecord,
+)
+
+
 class RecordStore:
     """Stores the records of one attempt. Call inside a transaction."""
 
     def __init__(self, lease: Lease) -> None:
         self._lease = lease
+
+    def store_as_history(self, record: Record) -> list[Event]:
+        """Store what a record tells of an attempt that no longer holds the run; return its events."""
+        if not isinstance(record, OF_AN_ATTEMPT):
+            return []
+        if isinstance(record, EpochRecord):
+            # Which epoch is the best one decides who holds the run.
+            record = replace(record, best=False)
+        return self.store(record, {})
 
     def store(self, record: Record, fields: dict[str, Any]) -> list[Event]:
         """Store a record; return its events. What it changes of the run goes to `fields`."""

@@ -35,9 +35,11 @@ from runs.recording.record_side.parts import parts_of, store_apart
 from runs.recording.record_side.point_events import last_point, metrics_events, time_of
 from runs.recording.record_side.record_kinds import RecordStore
 from runs.recording.record_side.store_timing import StoreTiming
+from runs.recording.status import announce_status
 from runs.series import storage
 from runs.series.laps import StepOrder, places_of
 from steersman.messages.errors import one_line
+from steersman.messages.looking import LOOKS_AGAIN, NOT_LOOKING
 from steersman.messages.reports import Attached, GpuDescription, Refused, Report, Stall, Stored
 from steersman.records.kinds import PointRecord
 from steersman.records.progress import between_roll_backs, rolls_back, step_after
@@ -60,19 +62,39 @@ class RecordSide:
     def __init__(self, lease: Lease, *, of_the_dead: bool = False) -> None:
         self._lease = lease
         self._of_the_dead = of_the_dead
+        self._is_history = False
         self._records = RecordStore(lease)
         # Where the series are; read where the first points come.
         self._order: StepOrder | None = None
         self._gpus: tuple[GpuDescription, ...] = ()
         self._step = 0
         self._stalled_since: datetime | None = None
+        self._is_stalled = False
         self._timing = StoreTiming()
+
+    @property
+    def step(self) -> int:
+        """The step at which the training is, as far as it is stored."""
+        return self._step
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether viewers were told of a stall that lasts."""
+        return self._is_stalled
+
+    def keep_as_history(self) -> None:
+        """Store what comes from here on as the history of an attempt that no longer holds the run.
+
+        That changes neither the run, but for the numbers of its events, nor its commands.
+        """
+        self._is_history = True
 
     def attach(self) -> Attached:
         """Begin a session: see `runs.recording.record_side.continuing.attach`."""
-        attached = continuing.attach(self._lease)
+        attached = continuing.attach(self._lease, as_history=self._is_history)
         self._order = None
         self._step = attached.last_step
+        self._is_stalled = attached.is_stalled
         return attached
 
     def report(self, report: Report) -> Stored:
@@ -88,19 +110,21 @@ class RecordSide:
             self._store(report)
         except NotContinued:
             self._order = None
-            return continuing.held(self._lease, report.session)
+            return continuing.held(self._lease, report.session, report.number)
         except Unstorable as error:
             self._order = order
-            return Stored(report.number - 1, report.begin, error.refused)
+            return Stored(report.number - 1, report.begin, error.refused, report.session, report.number)
         except Exception:
             # Whether it was committed is not known.
             self._order = None
             raise
         self._timing.note(time.monotonic() - began)
         self._gpus = report.gpus or self._gpus
+        if report.stall is not None and report.stall.stalled_s is not None:
+            self._is_stalled = report.stall.stalled_s > 0
         step = step_after(report.records)
         self._step = self._step if step is None else step
-        return Stored(report.number, report.end)
+        return Stored(report.number, report.end, session=report.session, answers=report.number)
 
     def _store(self, report: Report) -> None:
         order = self._order
@@ -141,10 +165,19 @@ class RecordSide:
             if report.stall.stalled_s is not None:
                 since = timezone.now() - timedelta(seconds=report.stall.stalled_s) if report.stall.stalled_s else None
                 self._stalled_since = run["stalled_since"] = since
-        # The heartbeat comes first: it takes the run's row lock and proves that the lease still holds.
-        renew_lease(self._lease, recover=not self._of_the_dead, **run)
+        if report.not_looking_s is not None:
+            since = timezone.now() - timedelta(seconds=report.not_looking_s) if report.not_looking_s else None
+            run["not_looking_since"] = since
+        if self._is_history:
+            # The run's row first, as everywhere.
+            list(Run.objects.select_for_update().filter(pk=self._lease.run_id).values_list("pk"))
+        else:
+            # The heartbeat comes first: it takes the run's row lock and proves that the lease still holds.
+            renew_lease(self._lease, recover=not self._of_the_dead, **run)
         continuing.count_report(self._lease, report.session, report.number, **attempt)
         continuing.move_positions(self._lease, report.begin, report.end)
+        if report.not_looking_s is not None and not self._is_history:
+            announce_status(self._lease.run_id, remark=NOT_LOOKING if report.not_looking_s else LOOKS_AGAIN)
         if report.unreadable or (report.console is not None and report.console.offsets):
             self._count_read(report)
         aside = self._records.count_set_aside(report.set_aside)
@@ -159,8 +192,23 @@ class RecordSide:
         attempt.console_offsets |= {str(rank): offset for rank, offset in offsets.items() if rank}
         attempt.save(update_fields=["unreadable_records", "console_offset", "console_offsets"])
 
+    def _put_as_history(self, report: Report) -> None:
+        """Store what a report, or a part of one, tells of an attempt that no longer holds the run."""
+        order = self._order_before(report.records)
+        events: list[Event] = list(metrics_events(self._lease.number, report.records, order))
+        for record in report.records:
+            events += self._records.store_as_history(record)
+        events += self._console_events(report)
+        if events:
+            feed.append(self._lease.run_id, *events)
+        if self._order is not None:
+            self._order = order
+
     def _put(self, report: Report) -> None:
         """Store what a report, or a part of one, holds."""
+        if self._is_history:
+            self._put_as_history(report)
+            return
         records = report.records
         order = self._order_before(records)
         first_lap = order.first_lap

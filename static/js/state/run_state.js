@@ -108,11 +108,13 @@ const EVENTS = {
       for (const name of Object.keys(block.values))
         takeColumn(seriesNamed(state, name), { seq: event.seq, attempt: event.attempt, block, name }, most);
     }
-    for (const [name, { point }] of newestOf(blocks)) if (isNewer(state, news, name)) state.latest[name] = point;
+    const counts = !isHistory(state, event);
+    for (const [name, { point }] of newestOf(blocks))
+      if (counts && isNewer(state, news, name)) state.latest[name] = point;
     state.versions.series += 1;
     const attempt = state.attempts.find(({ number }) => number === event.attempt);
     if (attempt) attempt.last_step = event.step;
-    if (!news || !state.run) return;
+    if (!news || !state.run || !counts) return;
     state.run.step = event.step;
     state.run.last_point_at = event.last_point_at;
     state.versions.run += 1;
@@ -143,7 +145,7 @@ const EVENTS = {
     if (state.epochs.length > MOST_EPOCHS) state.epochs = newestEpochs(state.epochs, MOST_EPOCHS);
     state.epochs.sort(earlierEpochsFirst);
     state.versions.epochs += 1;
-    if (!news || !state.run) return;
+    if (!news || !state.run || isHistory(state, event)) return;
     state.run.epoch = event.epoch;
     if (event.best)
       Object.assign(state.run, { best_epoch: event.epoch, best_metric: bestMetric, best_metric_name: bestName });
@@ -277,11 +279,16 @@ const OF_SIGHT = {
   newest(state, event) {
     for (const [name, { point }] of newestOf(pointsAfter(event.blocks, 0))) {
       seriesNamed(state, name);
-      if (isNewer(state, event.seq > state.runSeq, name)) state.latest[name] = point;
+      if (!isHistory(state, event) && isNewer(state, event.seq > state.runSeq, name)) state.latest[name] = point;
     }
     state.versions.series += 1;
   },
 };
+
+/** Return whether an event is the history of an attempt that was overtaken: the run is elsewhere. */
+function isHistory(state, event) {
+  return Boolean(state.run) && event.attempt < state.run.attempt;
+}
 
 function seriesNamed(state, name, axis = axisOf(name)) {
   let series = state.series.get(name);

@@ -7,7 +7,7 @@ by record; after MOST_DEATHS at one record, that record is set aside and the res
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,14 @@ class Deaths:
         return self.count >= MOST_DEATHS
 
 
+@dataclass(frozen=True, slots=True)
+class DeadlyRead:
+    """What too many supervisors died of, and their error."""
+
+    read: JournalsRead
+    error: str
+
+
 class CarefulReader:
     """Reads the journals of an attempt, record by record where an earlier supervisor died."""
 
@@ -44,15 +52,17 @@ class CarefulReader:
         self._one_by_one = 0
         self._reading = 0
 
-    def start(self, set_aside: Callable[[JournalsRead, str], None], ended: bool = False) -> None:
-        """Look for earlier deaths. A record at which too many have died is given to `set_aside` and left behind."""
+    def start(self, ended: bool = False) -> DeadlyRead | None:
+        """Look for earlier deaths. Return the record at which too many have died, None if there is none.
+
+        The caller stores it aside and then consumes it with `Journals.advance`.
+        """
         found = deaths_at(self._folder, self._journals.positions)
         if found is None:
-            return
+            return None
         self._one_by_one = found.records
-        if found.are_too_many and (read := self._journals.read(ended, most=1)) is not None:
-            set_aside(read, found.error)
-            self._journals.advance(read)
+        read = self._journals.read(ended, most=1) if found.are_too_many else None
+        return None if read is None else DeadlyRead(read, found.error)
 
     def read(self, ended: bool = False) -> JournalsRead | None:
         """Return the next records, which the caller stores and then consumes with `Journals.advance`."""

@@ -43,24 +43,28 @@ class SeriesNames:
             found = self._known[names] = tuple(self._redactor.names(names))
         return found
 
+    def renamed(self, point: PointRecord) -> PointRecord:
+        """Return a point under the names as they are stored."""
+        names = tuple(point.values)
+        stored = self.stored(names)
+        if stored == names:
+            return point
+        return replace(point, values=dict(zip(stored, point.values.values(), strict=True)))
+
 
 class RecordRedactor:
     """Redacts the records of one attempt."""
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
-        self._names = SeriesNames(redactor)
+        self.names = SeriesNames(redactor)
 
     def redacted(self, record: Record) -> Record:
         """Return a record without paths, hosts and secrets. Raises whatever its values raise."""
         redactor = self._redactor
         match record:
             case PointRecord():
-                names = tuple(record.values)
-                stored = self._names.stored(names)
-                if stored == names:
-                    return record
-                return replace(record, values=dict(zip(stored, record.values.values(), strict=True)))
+                return self.names.renamed(record)
             case EpochRecord():
                 return replace(record, values=redactor.named(record.values))
             case EnvironmentRecord():

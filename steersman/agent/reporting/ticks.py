@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from steersman.agent.journals.consoles import ConsolesRead
 from steersman.agent.journals.merged import JournalsRead
+from steersman.messages.orders import Asked
 from steersman.messages.reports import GpuDescription, Line, Stall
 
 
 @dataclass(slots=True)
 class Tick:
     """What one report is to tell. `gpus` are those that the training may use, as far as they are known;
-    `backlog_bytes` is told with each heartbeat."""
+    `backlog_bytes` is told with each heartbeat; `not_looking_s`,
+    `asked` and `posted` as in `Report`. `deadly` is the error of which supervisors died that stored these records: they
+    are kept beside the journal instead."""
 
     read: JournalsRead | None = None
     console: ConsolesRead | None = None
     system: dict[str, float | None] | None = None
     lines: list[Line] = field(default_factory=list)
     stall: Stall | None = None
+    not_looking_s: float | None = None
     gpus: tuple[GpuDescription, ...] = ()
     backlog_bytes: int | None = None
+    asked: Sequence[Asked] = ()
+    posted: Sequence[str] = ()
+    deadly: str = ""

@@ -1,4 +1,4 @@
-"""What a supervisor does beside the training: heartbeat, signals, a forced exit, detecting stalls.
+"""What a supervisor does beside the training: heartbeat, signals, handed-on commands, detecting stalls.
 
-Imports `steersman.files` and psutil. The supervisor itself: `trainer.control.supervisor`.
+Imports `steersman.files` and psutil. The supervisor itself: `steersman.agent.host_side`.
 """

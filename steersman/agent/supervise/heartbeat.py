@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 
 from steersman.files.mailbox import Mailbox
 
@@ -14,14 +13,10 @@ LATEST_S = 3.0
 
 
 class HeartbeatThread:
-    """Sends heartbeats to a mailbox from a thread of its own until `stop`, and calls `also` each time.
+    """Sends heartbeats to a mailbox from a thread of its own until `stop`."""
 
-    A database may keep the main thread for minutes.
-    """
-
-    def __init__(self, mailbox: Mailbox, also: Callable[[], None] | None = None) -> None:
+    def __init__(self, mailbox: Mailbox) -> None:
         self._mailbox = mailbox
-        self._also = also
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._send_forever, name="heart", daemon=True)
 
@@ -40,6 +35,4 @@ class HeartbeatThread:
             now = time.monotonic()
             if now - waiting_since < LATEST_S:
                 self._mailbox.heartbeat()
-                if self._also is not None:
-                    self._also()
             waiting_since = now

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from uuid import uuid4
 
@@ -29,18 +28,24 @@ class Posting:
         self.ended_by = ""
         # Commands requested by signals, until the command log has them.
         self.asked: list[Asked] = []
+        # Those of `posted` that the record side has not been told of.
+        self.untold: list[str] = []
         self._stop_posted = False
         self._stop_posted_at = 0.0
         self._outcomes_before_stop = 0
         self._saves_posted = 0
-        self._lock = threading.Lock()
 
-    def obey(self, order: Order) -> None:
-        """Hand on a command. Raises `OSError` where the disk does not take it."""
+    def obey(self, order: Order, came_at: float) -> None:
+        """Hand on a command, once; it came at `came_at`, in seconds of `time.monotonic`.
+
+        Raises `OSError` where the disk does not take it.
+        """
         if not isinstance(order, Post):
             self.ended_by = order.author
             return
-        expires = time.monotonic() + order.expires_in_s if order.expires_in_s is not None else None
+        if order.command.id in self.posted:
+            return
+        expires = came_at + order.expires_in_s if order.expires_in_s is not None else None
         self._post(replace(order.command, expires_monotonic_s=expires))
 
     @property
@@ -62,13 +67,12 @@ class Posting:
             self._saves_posted += 1
 
     def post_stop(self) -> None:
-        """Ask the training to stop; another thread may do so while the main one waits for the database."""
-        with self._lock:
-            if not self._stop_posted:
-                self._outcomes_before_stop = self._mailbox.outcomes
-                self._ask("stop", self._interrupts.name)
-                self._stop_posted = True
-                self._stop_posted_at = time.monotonic()
+        """Ask the training to stop."""
+        if not self._stop_posted:
+            self._outcomes_before_stop = self._mailbox.outcomes
+            self._ask("stop", self._interrupts.name)
+            self._stop_posted = True
+            self._stop_posted_at = time.monotonic()
 
     def stop_is_ignored(self, allowed_s: float) -> bool:
         """Tell whether SIGTERM came, and the training has taken no command for longer than `allowed_s` since."""
@@ -86,3 +90,8 @@ class Posting:
         self._mailbox.post(command)
         if command.id is not None:
             self.posted.add(command.id)
+            self.untold.append(command.id)
+
+    def settle(self, asked: Sequence[Asked], posted: Sequence[str]) -> None:
+        """The record side knows what signals asked, and what was posted, in so far: both are from the front."""
+        del self.asked[: len(asked)], self.untold[: len(posted)]

@@ -1,6 +1,6 @@
-"""Keeps the console of a run within its bounds while a supervisor follows it: its files here, its text in the database.
+"""Keeps the files of a run's consoles within their bound: a training that prints without end would fill the disk.
 
-A training that prints without end would fill both.
+No Django, no torch.
 """
 
 from __future__ import annotations
@@ -9,35 +9,27 @@ import logging
 import threading
 from pathlib import Path
 
-from django.conf import settings
-
-from runs.series.console_text import bound_console
 from steersman.agent.folders import any_worker_lives
 from steersman.agent.journals.console_file import SMALLEST_BOUND_BYTES, bound_earlier, free_middle, without_hole
 from steersman.agent.journals.consoles import console_path
-from steersman.agent.reporting.ticks import Tick
 from steersman.messages.reports import Line
 
 logger = logging.getLogger(__name__)
 
 # A fast printer brings some hundred megabytes meanwhile.
 FILE_INTERVAL_S = 1.0
-# What an event and a line take beside their text.
-FRAME_CHARACTERS = 64
 
 
-class ConsoleKeeping:
-    """Bounds the console of one attempt, and the files of earlier attempts. A thread looks at the files."""
+class ConsoleFiles:
+    """Bounds the consoles of one attempt to half of `of_run_bytes`, those of earlier attempts to the other half.
 
-    def __init__(self, run_id: int, folder: Path, ranks: int) -> None:
-        self._run_id = run_id
+    A thread looks at them.
+    """
+
+    def __init__(self, folder: Path, ranks: int, of_run_bytes: int) -> None:
         self._folder = folder
-        of_run = settings.STEERSMAN_CONSOLE_FILES_MIB << 20
-        self._of_earlier = of_run // 2
-        self._of_file = max(SMALLEST_BOUND_BYTES, of_run // 2 // ranks)
-        self._largest_characters = settings.STEERSMAN_CONSOLE_MIB << 20
-        # What a supervisor before this one left is looked at first.
-        self._new_characters = self._largest_characters
+        self._of_earlier = of_run_bytes // 2
+        self._of_file = max(SMALLEST_BOUND_BYTES, of_run_bytes // 2 // ranks)
         self._files = [console_path(folder, rank) for rank in range(ranks)]
         self._problem = ""
         self._stopped = threading.Event()
@@ -45,17 +37,6 @@ class ConsoleKeeping:
 
     def start(self) -> None:
         self._thread.start()
-
-    def take(self, tick: Tick) -> None:
-        """Note what was stored."""
-        lines = [*(line.text for line in tick.lines), *(tick.console.lines if tick.console is not None else [])]
-        self._new_characters += sum(len(text) + FRAME_CHARACTERS for text in lines)
-
-    def bound_text(self, *, ended: bool = False) -> None:
-        """Leave out the middle of the text in the database where an eighth of its bound is new, or at the end."""
-        if ended or self._new_characters >= self._largest_characters // 8:
-            bound_console(self._run_id, self._largest_characters)
-            self._new_characters = 0
 
     def take_lines(self) -> list[Line]:
         """Return what is to be said on the console."""

@@ -1,0 +1,32 @@
+"""Keeps the console of a run in the database within its bound while it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from django.conf import settings
+
+from runs.series.console_text import bound_console
+
+# What an event and a line take beside their text.
+FRAME_CHARACTERS = 64
+
+
+class ConsoleBound:
+    """Bounds the console of one run."""
+
+    def __init__(self, run_id: int) -> None:
+        self._run_id = run_id
+        self._largest_characters = settings.STEERSMAN_CONSOLE_MIB << 20
+        # What a supervisor before this one left is looked at first.
+        self._new_characters = self._largest_characters
+
+    def note(self, lines: Iterable[str]) -> None:
+        """Count lines that were stored."""
+        self._new_characters += sum(len(text) + FRAME_CHARACTERS for text in lines)
+
+    def look(self, *, ended: bool = False) -> None:
+        """Leave out the middle where an eighth of the bound is new, or at the end."""
+        if ended or self._new_characters >= self._largest_characters // 8:
+            bound_console(self._run_id, self._largest_characters)
+            self._new_characters = 0

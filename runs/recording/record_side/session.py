@@ -1,0 +1,164 @@
+"""Answers the messages of one host side: what it reports, which commands it is to hand on, how its attempt ended.
+
+Every call may be repeated after an error of the database: what was committed is not stored a second time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+from django.db import transaction
+
+from runs.protocol.events import LogLine, LogWritten
+from runs.recording import feed
+from runs.recording.lifecycle import Fenced, Lease, renew_lease
+from runs.recording.record_side.console_bound import ConsoleBound
+from runs.recording.record_side.continuing import Superseded
+from runs.recording.record_side.folding import Folding
+from runs.recording.record_side.orders import record_asked, take_orders
+from runs.recording.record_side.store import RecordSide
+from steersman.messages import ended
+from steersman.messages.ended import Concluded, Ended
+from steersman.messages.link import FromHost, FromRecord
+from steersman.messages.orders import Post
+from steersman.messages.reports import Attach, Attached, Line, Report, Stored
+from steersman.records.kinds import PointRecord
+
+# How the end of an attempt is recorded, once.
+Conclude = Callable[[Lease, Ended], Concluded]
+
+
+class Observer(Protocol):
+    """What looks at each report after it was stored: the detectors of alerts."""
+
+    def see(self, report: Report, step: int, stalled: bool) -> None: ...
+    def take_lines(self) -> list[Line]: ...
+    def finish(self) -> None: ...
+
+
+class RecordSession:
+    """The record side of one attempt, as its host side speaks to it."""
+
+    def __init__(self, lease: Lease, conclude: Conclude, observer: Observer) -> None:
+        self._lease = lease
+        self._side = RecordSide(lease)
+        self._conclude = conclude
+        self._observer = observer
+        self._folding = Folding(lease.run_id)
+        self._console = ConsoleBound(lease.run_id)
+        self._attached: Attached | None = None
+        # The commands that the training has, and those on their way to it.
+        self._posted: set[str] = set()
+        self._handed: set[str] = set()
+        self._is_overtaken = False
+        self._seen_report = 0
+        self._lines: list[Line] = []
+
+    def answer(self, message: FromHost) -> list[FromRecord]:
+        """Do what a message asks for, and return the answers in their order.
+
+        Raises errors of the database: then the same message is to be answered again.
+        """
+        match message:
+            case Attach():
+                return self._attach(message)
+            case Report():
+                return self._report(message)
+            case Ended():
+                return self._end(message)
+
+    def look(self, *, for_commands: bool) -> list[FromRecord]:
+        """Do what is due without a message; with `for_commands` return those that wait. Call often."""
+        if self._attached is None or self._is_overtaken:
+            return []
+        try:
+            self._say()
+            orders = take_orders(self._lease, self._posted | self._handed) if for_commands else []
+        except Fenced as error:
+            return self._overtaken(error)
+        self._handed |= {str(each.command.id) for each in orders if isinstance(each, Post)}
+        self._folding.look()
+        self._console.look()
+        return list(orders)
+
+    def _attach(self, attach: Attach) -> list[FromRecord]:
+        if self._attached is not None and self._attached.token == attach.token:
+            return [self._attached]
+        told: list[FromRecord] = []
+        try:
+            attached = self._side.attach()
+        except Fenced as error:
+            told = self._overtaken(error)
+            attached = self._side.attach()
+        self._attached = replace(attached, token=attach.token)
+        self._posted, self._handed = set(attach.posted), set()
+        self._seen_report = attached.next_report - 1
+        return [self._attached, *told]
+
+    def _report(self, report: Report) -> list[FromRecord]:
+        if self._attached is None or report.session != self._attached.session:
+            # Of a host side that is gone.
+            return []
+        told: list[FromRecord] = []
+        try:
+            stored = self._store(report)
+        except Superseded as error:
+            return [ended.Fenced(str(error), overtaken=False)]
+        except Fenced as error:
+            told = self._overtaken(error)
+            stored = self._side.report(report)
+        if stored.number >= report.number:
+            self._note(report)
+        return [stored, *told]
+
+    def _store(self, report: Report) -> Stored:
+        if not self._is_overtaken:
+            # What signals asked stands in the command log before the records that tell of its outcome.
+            for asked in report.asked:
+                record_asked(self._lease, asked)
+        return self._side.report(report)
+
+    def _overtaken(self, error: Fenced) -> list[FromRecord]:
+        """Take what comes from here on for the history of the attempt; return what the host side is told, once."""
+        if self._is_overtaken:
+            return []
+        self._is_overtaken = True
+        self._side.keep_as_history()
+        return [ended.Fenced(str(error), overtaken=True)]
+
+    def _note(self, report: Report) -> None:
+        """Do what follows from a report that was stored, once."""
+        if report.number <= self._seen_report:
+            return
+        self._seen_report = report.number
+        self._posted.update(report.posted)
+        self._folding.note(sum(len(each.values) for each in report.records if isinstance(each, PointRecord)))
+        self._console.note(line.text for line in report.lines)
+        if report.console is not None:
+            self._console.note(report.console.lines)
+        if not self._is_overtaken:
+            self._observer.see(report, self._side.step, self._side.is_stalled)
+
+    def _end(self, told: Ended) -> list[FromRecord]:
+        self._observer.finish()
+        try:
+            if not self._is_overtaken:
+                self._say()
+        except Fenced as error:
+            self._overtaken(error)
+        concluded = self._conclude(self._lease, told)
+        self._folding.fold_all_but_the_newest()
+        self._console.look(ended=True)
+        return [concluded]
+
+    def _say(self) -> None:
+        """Store what is to be said on the console of the run."""
+        self._lines += self._observer.take_lines()
+        if self._lines:
+            lines = [LogLine(text=line.text, source="steersman", level=line.level) for line in self._lines]
+            with transaction.atomic():
+                renew_lease(self._lease)
+                feed.append(self._lease.run_id, LogWritten(attempt=self._lease.number, lines=lines))
+            self._lines.clear()

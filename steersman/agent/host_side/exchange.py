@@ -1,0 +1,139 @@
+"""The host side's end of the conversation with its record side: one report under way at a time, none is lost.
+
+No Django, no torch.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from uuid import uuid4
+
+from steersman.agent.reporting.report_sequence import Outcome, ReportSequence
+from steersman.agent.reporting.ticks import Tick
+from steersman.messages.ended import Concluded, Ended, Fenced
+from steersman.messages.link import FromRecord, Link
+from steersman.messages.orders import EndProcess, Post
+from steersman.messages.reports import Attach, Attached, Stored
+
+logger = logging.getLogger(__name__)
+
+# A disk that refuses what is to be set aside is asked again after this.
+DISK_PAUSE_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A tick is stored. `sent_at` is when its report was sent first, in seconds of `time.monotonic`."""
+
+    tick: Tick
+    sent_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """The record side holds `number` reports, fewer than it had stored before: attach, and read on from there."""
+
+    tick: Tick
+    number: int
+
+
+News = Attached | Settled | Behind | Post | EndProcess | Fenced | Concluded
+
+
+class Exchange:
+    """Sends what a host side reports, and returns what is news in the answers. Nothing here waits."""
+
+    def __init__(self, link: Link, reports: ReportSequence) -> None:
+        self._link = link
+        self._reports = reports
+        # Answers in the order in which they came: one stays first until the disk takes what it asks to be set aside.
+        self._arrived: deque[FromRecord] = deque()
+        self._token = ""
+        self._unsent: Tick | None = None
+        self._sent_at = 0.0
+        self._retry_at = 0.0
+        self._disk_refuses = False
+        # When anything came last, in seconds of `time.monotonic`.
+        self.heard_at = 0.0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the next report can be sent: a session has begun, and all that was sent is answered."""
+        has_session = self._reports.is_attached and not self._token
+        return has_session and self._reports.under_way is None and not self._arrived
+
+    def attach(self, posted: Iterable[str]) -> None:
+        """Begin a session. What is under way is forgotten once that is answered."""
+        self._token = uuid4().hex
+        self._unsent = None
+        self._link.send(Attach(self._token, tuple(posted)))
+
+    def report(self, tick: Tick, now: float) -> None:
+        """Send the report of a tick; call while `is_idle`."""
+        self._unsent, self._sent_at = tick, now
+        try:
+            self._send()
+        except OSError as error:
+            self._note_refusal(error, now)
+
+    def tell_end(self, ended: Ended) -> None:
+        """Tell how the attempt has ended. The answer is `Concluded`."""
+        self._link.send(ended)
+
+    def poll(self, now: float) -> list[News]:
+        """Return what came since the last call. Raises what `Link.receive` raises."""
+        came = self._link.receive()
+        if came:
+            self.heard_at = now
+            self._arrived += came
+        news: list[News] = []
+        if now < self._retry_at:
+            return news
+        try:
+            self._send()
+            while self._arrived:
+                news += self._take(self._arrived[0])
+                self._arrived.popleft()
+            self._disk_refuses = False
+        except OSError as error:
+            self._note_refusal(error, now)
+        return news
+
+    def _send(self) -> None:
+        if self._unsent is not None:
+            self._link.send(self._reports.report(self._unsent))
+            self._unsent = None
+
+    def _take(self, message: FromRecord) -> list[News]:
+        match message:
+            case Stored():
+                return self._take_stored(message)
+            case Attached():
+                if message.token != self._token:
+                    return []
+                self._token = ""
+                self._reports.begin_session(message)
+                return [message]
+        return [message]
+
+    def _take_stored(self, stored: Stored) -> list[News]:
+        tick = self._reports.under_way
+        if tick is None or self._token:
+            return []
+        outcome = self._reports.take(stored)
+        if outcome is Outcome.SEND_AGAIN:
+            self._link.send(self._reports.report(tick))
+        elif outcome is Outcome.STORED:
+            return [Settled(tick, self._sent_at)]
+        elif outcome is Outcome.BEHIND:
+            return [Behind(tick, stored.number)]
+        return []
+
+    def _note_refusal(self, error: OSError, now: float) -> None:
+        self._retry_at = now + DISK_PAUSE_S
+        if not self._disk_refuses:
+            logger.warning("what cannot be stored is not set aside yet (%s): trying again", error.strerror)
+        self._disk_refuses = True

@@ -1,0 +1,8 @@
+"""What is told of a training that does not look at commands, at the terminal of its host and to viewers."""
+
+from __future__ import annotations
+
+from steersman.marked_text import gettext_noop
+
+NOT_LOOKING = gettext_noop("The training does not read run.stopping, so commands wait. To end it, end its process.")
+LOOKS_AGAIN = gettext_noop("The training reads run.stopping again.")

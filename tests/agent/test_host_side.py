@@ -1,0 +1,85 @@
+"""A host side whose record side never answers: signals, processes and its own end do not wait for that."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from steersman.agent.folders import WorkerProcess
+from steersman.agent.host_side import endings
+from steersman.agent.host_side.host_side import HostSide
+from steersman.agent.host_side.surroundings import HostSettings
+from steersman.agent.launch.worker_group import Worker, WorkerGroup
+from steersman.agent.supervise.interrupts import Interrupts
+from steersman.exit_codes import EXIT_INTERRUPTED
+from steersman.files.mailbox import Mailbox
+from tests.support.stack import wait_for
+
+
+class Silent:
+    """A link whose other end takes everything and says nothing."""
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+
+    def send(self, message: Any) -> None:
+        self.sent.append(message)
+
+    def receive(self) -> list[Any]:
+        return []
+
+
+@contextmanager
+def followed(tmp_path: Path, interrupts: Interrupts, link: Any) -> Iterator[tuple[subprocess.Popen[bytes], list[int]]]:
+    """Follow a process that ends by signals alone; yield it, and the list that gets the exit code."""
+    folder = tmp_path / "attempt"
+    folder.mkdir()
+    process = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], start_new_session=True)
+    group = WorkerGroup(folder, [Worker(0, WorkerProcess.of(process.pid), process)])
+    display: Any = SimpleNamespace(say=lambda text: None, show=lambda progress: None, close=lambda: None)
+    settings = HostSettings(tmp_path, tmp_path, 0.08, 30.0, 1 << 20)
+    host = HostSide(folder, group, link, display, interrupts, settings, threading.Event())
+    codes: list[int] = []
+    thread = threading.Thread(target=lambda: codes.append(host.follow()))
+    thread.start()
+    try:
+        yield process, codes
+    finally:
+        process.kill()
+        thread.join(60)
+
+
+def posted(tmp_path: Path) -> list[str]:
+    return [command.command for command in Mailbox(tmp_path / "attempt").commands()]
+
+
+def test_signals_reach_a_training_and_end_it_while_the_record_side_says_nothing(tmp_path: Path) -> None:
+    interrupts = Interrupts()
+    with followed(tmp_path, interrupts, Silent()) as (process, codes):
+        interrupts.saves = 1
+        wait_for(lambda: posted(tmp_path) == ["save_checkpoint"], "the checkpoint to be asked for", timeout_s=60)
+        interrupts.stops, interrupts.name = 1, "SIGINT"
+        wait_for(lambda: posted(tmp_path) == ["save_checkpoint", "stop"], "the stop to be asked for", timeout_s=60)
+        assert process.poll() is None and not codes
+        interrupts.stops = 2
+        wait_for(lambda: process.poll() is not None, "the process to be killed", timeout_s=60)
+        wait_for(lambda: codes == [EXIT_INTERRUPTED], "the host side to end", timeout_s=60)
+    assert (tmp_path / "attempt" / "ended.json").exists()
+
+
+def test_it_waits_for_the_record_side_where_nobody_is_in_a_hurry(tmp_path: Path) -> None:
+    interrupts, link = Interrupts(), Silent()
+    patience = endings.Patience(interrupts, is_overtaken=False)
+    patience.check(float("1e12"), 0.0)
+    with followed(tmp_path, interrupts, link) as (process, codes):
+        process.kill()
+        wait_for(lambda: (tmp_path / "attempt" / "ended.json").exists(), "the end to be written down", timeout_s=60)
+        assert not codes
+        interrupts.stops = 2
+        wait_for(lambda: codes == [EXIT_INTERRUPTED], "the host side to end", timeout_s=60)

@@ -1,0 +1,210 @@
+"""What a host side sends is answered once, whatever is repeated; who was overtaken leaves a history, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from runs.models import Attempt, Command, EpochMetric, Run, StoredEvent
+from runs.recording.lifecycle import Holder, Lease, open_attempt
+from runs.recording.record_side.session import RecordSession
+from steersman.messages.ended import Concluded, Ended, Fenced, LastWords
+from steersman.messages.looking import LOOKS_AGAIN, NOT_LOOKING
+from steersman.messages.orders import Asked, Post
+from steersman.messages.reports import Attach, Attached, ConsoleText, Line, Position, Report, Stored
+from steersman.records.kinds import EpochRecord, OutcomeRecord, PlanRecord, PointRecord, StateRecord
+from tests.recording.test_orders import ask
+from tests.recording.test_reports import new_lease, steps_of
+from trainer.control.concluding import conclude_ended
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+FAILED = Ended(rank=0, code=1, codes=[1], last_words=LastWords(outcome="failed", error="ValueError: no"))
+
+
+@dataclass
+class Observer:
+    """Sees reports, and has something to say of each."""
+
+    seen: list[int] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
+
+    def see(self, report: Report, step: int, stalled: bool) -> None:
+        self.seen.append(report.number)
+        self.lines.append(Line(f"seen {report.number}"))
+
+    def take_lines(self) -> list[Line]:
+        lines, self.lines = self.lines, []
+        return lines
+
+    def finish(self) -> None: ...
+
+
+@pytest.fixture
+def lease() -> Lease:
+    return new_lease()
+
+
+def session_of(lease: Lease, observer: Observer | None = None) -> RecordSession:
+    return RecordSession(lease, conclude_ended, observer or Observer())
+
+
+def attach(session: RecordSession, posted: Sequence[str] = (), token: str = "one") -> Attached:
+    (attached,) = session.answer(Attach(token, posted))
+    assert isinstance(attached, Attached)
+    return attached
+
+
+def points(attached: Attached, number: int, steps: Sequence[int], **fields: Any) -> Report:
+    begin, end = Position(0, 100 * (steps[0] - 1), steps[0] - 1), Position(0, 100 * steps[-1], steps[-1])
+    records = [PointRecord(step=step, number=step - 1, time=1.7e9 + step, values={"loss": 1 / step}) for step in steps]
+    of_journal = {"begin": {0: begin}, "end": {0: end}, "records": [*records, *fields.pop("records", ())]}
+    return Report(attached.session, number, **of_journal, **fields)
+
+
+def unchanged(lease: Lease) -> dict[str, Any]:
+    """Return the run's row without the numbers of its events, and its commands."""
+    run = Run.objects.filter(pk=lease.run_id).values().get()
+    return {name: value for name, value in run.items() if name != "last_seq"} | {
+        "commands": list(Command.objects.filter(run_id=lease.run_id).order_by("pk").values())
+    }
+
+
+def lines_of(lease: Lease) -> str:
+    frames = StoredEvent.objects.filter(run_id=lease.run_id, kind="log").values_list("frame", flat=True)
+    return "\n".join(frames)
+
+
+def test_an_overtaken_attempt_leaves_its_history_and_changes_neither_the_run_nor_its_commands(lease):
+    session = session_of(lease)
+    attached = attach(session)
+    (stored,) = session.answer(points(attached, 1, [1, 2]))
+    assert isinstance(stored, Stored) and stored.number == 1
+    newer = open_attempt(lease.run_id, Holder("other", "boot", 2), lease.number, command_line=[])
+    command = ask(lease, "pause")
+    before = unchanged(lease)
+    report = points(
+        attached,
+        2,
+        [3, 4],
+        records=[
+            EpochRecord(epoch=1, step=4, time=1.7e9, best=True, values={"validation_loss": 0.5}),
+            StateRecord(step=4, time=1.7e9, state="paused"),
+            PlanRecord(step=4, time=1.7e9, total_steps=9),
+            OutcomeRecord(step=4, time=1.7e9, id=str(command.pk), command="pause", state="applied"),
+        ],
+        console=ConsoleText(["printed while cut off"], offsets={0: 22}),
+        asked=[Asked("6a2c3c2e-0d3f-4d0c-9f2e-0f5b2f6f3d11", "stop", "SIGTERM")],
+        not_looking_s=9.0,
+    )
+    answers = session.answer(report)
+    assert [type(each) for each in answers] == [Stored, Fenced]
+    assert answers[0].number == 2 and answers[1].overtaken
+    # Sent again, it is neither stored nor told of again.
+    assert [each.number for each in session.answer(report)] == [2]
+    assert session.look(for_commands=True) == []
+    assert [each.number for each in session.answer(points(attached, 3, [5]))] == [3]
+    (concluded,) = session.answer(FAILED)
+    assert concluded == Concluded(state="failed", reason="ValueError: no", exit_code=1)
+    assert unchanged(lease) == before
+    assert steps_of(lease) == [1, 2, 3, 4, 5]
+    assert list(EpochMetric.objects.filter(run_id=lease.run_id).values_list("attempt", "epoch", "best")) == [
+        (1, 1, False)
+    ]
+    assert "printed while cut off" in lines_of(lease)
+    attempt = Attempt.objects.get(pk=lease.attempt_id)
+    assert (attempt.outcome, attempt.error, attempt.exit_code, attempt.last_step) == ("failed", "ValueError: no", 1, 5)
+    assert Attempt.objects.get(pk=newer.attempt_id).outcome == ""
+
+
+def test_a_host_side_that_comes_back_after_it_was_overtaken_leaves_its_history_too(lease):
+    attach(session_of(lease))
+    open_attempt(lease.run_id, Holder("other", "boot", 2), lease.number, command_line=[])
+    session = session_of(lease)
+    attached, fenced = session.answer(Attach("two"))
+    assert isinstance(attached, Attached) and isinstance(fenced, Fenced) and fenced.overtaken
+    assert [each.number for each in session.answer(points(attached, 1, [1]))] == [1]
+    assert steps_of(lease) == [1]
+
+
+def test_whatever_is_sent_again_is_stored_and_seen_once(lease):
+    observer = Observer()
+    session = session_of(lease, observer)
+    attached = attach(session)
+    assert attach(session).session == attached.session
+    report = points(attached, 1, [1, 2], not_looking_s=9.0)
+    assert session.answer(report) == session.answer(report)
+    assert steps_of(lease) == [1, 2] and observer.seen == [1]
+    assert session.look(for_commands=False) == session.look(for_commands=False) == []
+    assert lines_of(lease).count("seen 1") == 1
+    first = session.answer(FAILED)
+    ended_at = Run.objects.get(pk=lease.run_id).ended_at
+    assert session.answer(replace(FAILED, code=0, codes=[0])) == first
+    assert Run.objects.get(pk=lease.run_id).ended_at == ended_at
+
+
+def test_a_report_of_a_host_side_that_is_gone_is_not_answered(lease):
+    session = session_of(lease)
+    gone = attach(session)
+    attached = attach(session, token="two")
+    assert session.answer(points(gone, 1, [1])) == [] and steps_of(lease) == []
+    assert [each.number for each in session.answer(points(attached, 1, [1]))] == [1]
+
+
+def test_the_host_side_that_another_follows_is_told_to_leave_the_training_to_it(lease):
+    first, second = session_of(lease), session_of(lease)
+    attached = attach(first)
+    attach(second, token="two")
+    (fenced,) = first.answer(points(attached, 1, [1]))
+    assert isinstance(fenced, Fenced) and not fenced.overtaken and steps_of(lease) == []
+
+
+def test_a_command_is_handed_to_a_session_once_and_to_the_next_one_if_it_was_not_posted(lease):
+    lost, had = ask(lease, "pause"), ask(lease, "pause")
+    session = session_of(lease)
+    attached = attach(session)
+    orders = session.look(for_commands=True)
+    assert [order.command.id for order in orders if isinstance(order, Post)] == [str(lost.pk), str(had.pk)]
+    assert session.look(for_commands=True) == []
+    session.answer(points(attached, 1, [1], posted=[str(had.pk)]))
+    following = session_of(lease)
+    attach(following, [str(had.pk)], token="two")
+    assert [order.command.id for order in following.look(for_commands=True)] == [str(lost.pk)]
+
+
+def test_viewers_are_told_once_that_a_training_does_not_look_and_once_that_it_looks_again(lease):
+    session = session_of(lease)
+    attached = attach(session)
+    for number, seconds in ((1, 9.0), (2, None), (3, 0.0)):
+        report = points(attached, number, [number], not_looking_s=seconds)
+        session.answer(report)
+        session.answer(report)
+        is_deaf = Run.objects.get(pk=lease.run_id).not_looking_since is not None
+        assert is_deaf == (number < 3)
+        assert attach(session_of(lease), token=str(number)).is_not_looking == is_deaf
+        attached = attach(session, token=f"again {number}")
+    frames = list(StoredEvent.objects.filter(run_id=lease.run_id, kind="status").values_list("frame", flat=True))
+    assert [sum(text in frame for frame in frames) for text in (NOT_LOOKING, LOOKS_AGAIN)] == [1, 1]
+
+
+def test_the_end_of_a_training_that_may_start_again_tells_when(lease):
+    Run.objects.filter(pk=lease.run_id).update(restarts=2)
+    session = session_of(lease)
+    attached = attach(session)
+    session.answer(points(attached, 1, [1]))
+    (concluded,) = session.answer(FAILED)
+    assert isinstance(concluded, Concluded) and concluded.restart_in_s is not None and concluded.restart_in_s > 0
+    assert (concluded.state, concluded.used, concluded.allowed) == ("failed", 1, 2)
+    assert Run.objects.get(pk=lease.run_id).state == "queued"
+
+
+def test_a_training_that_its_host_cannot_start_again_is_not_queued(lease):
+    Run.objects.filter(pk=lease.run_id).update(restarts=2)
+    session = session_of(lease)
+    attach(session)
+    (concluded,) = session.answer(replace(FAILED, may_restart=False))
+    assert isinstance(concluded, Concluded) and concluded.restart_in_s is None
+    assert Run.objects.get(pk=lease.run_id).state == "failed"

@@ -1,0 +1,144 @@
+"""The record side of one attempt on a thread of its own, for a host side in the same process. Never imports torch.
+
+The thread's connections to the database are its own. However long one takes, the host side goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from django.db import Error as DatabaseError
+from django.db import connection
+
+from runs.recording import announcer
+from runs.recording.feed import announce_heartbeat
+from runs.recording.lifecycle import HEARTBEAT_INTERVAL_S, Lease
+from runs.recording.record_side.session import Observer, RecordSession
+from steersman.messages.link import FromHost, FromRecord
+from steersman.messages.reports import Report
+from trainer.control.concluding import conclude_ended
+from trainer.control.database_state import DatabaseState
+
+logger = logging.getLogger(__name__)
+
+# A database that is away is asked again after this; the journal keeps everything meanwhile.
+DATABASE_PAUSE_S = 0.5
+# A host side looks each 10 ms: one that has not for so long may be suspended, and hold the run no longer.
+SUSPENDED_AFTER_S = 3.0
+
+
+class RecordThread:
+    """A `steersman.messages.link.Link`. `arrived` is called, on this thread, when there is something to receive."""
+
+    def __init__(self, lease: Lease, observer: Observer, arrived: Callable[[], None]) -> None:
+        self._lease = lease
+        self._session = RecordSession(lease, conclude_ended, observer)
+        self._arrived = arrived
+        self._database = DatabaseState(lease.run_id)
+        self._inbox: deque[FromHost] = deque()
+        self._outbox: deque[FromRecord] = deque()
+        self._came = threading.Event()
+        self._stopped = threading.Event()
+        self._command_waits = True
+        self._orders_taken_at = self._stored_at = 0.0
+        self._received_at = time.monotonic()
+        self._fault: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="record side", daemon=True)
+        self._life = threading.Thread(target=self._tell_of_life, name="life", daemon=True)
+
+    def start(self) -> None:
+        announcer.current().listen(f"owner.{self._lease.run_id}", self._heard_command)
+        self._thread.start()
+        self._life.start()
+
+    def send(self, message: FromHost) -> None:
+        self._inbox.append(message)
+        self._came.set()
+
+    def receive(self) -> list[FromRecord]:
+        """Return what came since the last call. Raises what ended the thread."""
+        self._received_at = time.monotonic()
+        if self._fault is not None:
+            raise self._fault
+        found = []
+        while self._outbox:
+            found.append(self._outbox.popleft())
+        return found
+
+    def stop(self, timeout_s: float) -> bool:
+        """End the thread; return whether it has ended: a database may hold it for longer than `timeout_s`."""
+        self._stopped.set()
+        self._came.set()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _heard_command(self, message: dict[str, Any]) -> None:
+        self._command_waits = True
+        self._came.set()
+
+    def _run(self) -> None:
+        try:
+            while not self._stopped.is_set():
+                self._came.wait(HEARTBEAT_INTERVAL_S / 4)
+                self._came.clear()
+                self._work()
+        except BaseException as error:  # the host side decides what becomes of the training
+            self._fault = error
+            self._arrived()
+        finally:
+            connection.close()
+
+    def _work(self) -> None:
+        """Answer what has come, and hand on commands. A database that is away costs time, not data."""
+        try:
+            self._database.look()
+            while self._inbox and not self._stopped.is_set():
+                self._answer(self._inbox[0])
+                self._inbox.popleft()
+            self._take_orders()
+            self._database.note_back()
+        except (DatabaseError, OSError) as error:
+            self._database.note_away(error, "the journal keeps what is logged")
+            # A connection that broke is opened anew.
+            connection.close()
+            self._stopped.wait(DATABASE_PAUSE_S)
+            self._came.set()
+
+    def _answer(self, message: FromHost) -> None:
+        self._put(self._session.answer(message))
+        self._stored_at = time.monotonic()
+        if isinstance(message, Report) and (message.asked or message.posted):
+            self._command_waits = True
+
+    def _take_orders(self) -> None:
+        now = time.monotonic()
+        if self._command_waits or now - self._orders_taken_at >= HEARTBEAT_INTERVAL_S:
+            self._command_waits = False
+            try:
+                self._put(self._session.look(for_commands=True))
+            except BaseException:
+                self._command_waits = True
+                raise
+            self._orders_taken_at = now
+        else:
+            self._put(self._session.look(for_commands=False))
+
+    def _put(self, messages: list[FromRecord]) -> None:
+        if messages:
+            self._outbox.extend(messages)
+            self._arrived()
+
+    def _tell_of_life(self) -> None:
+        """Send heartbeats by the channel layer while none can be written into the database."""
+        waiting_since = time.monotonic()
+        while not self._stopped.wait(HEARTBEAT_INTERVAL_S):
+            now = time.monotonic()
+            lives = now - self._received_at < SUSPENDED_AFTER_S and now - waiting_since < SUSPENDED_AFTER_S
+            if lives and self._thread.is_alive() and now - self._stored_at > 2 * HEARTBEAT_INTERVAL_S:
+                announce_heartbeat(self._lease.run_id, self._lease.number)
+            waiting_since = now

@@ -8,8 +8,8 @@ from django.db import models
 class SocketCounts(models.Model):
     """The open sockets of one web process by key, such as {"all": 3, "user:1": 2, "link:7": 1}, and who watches.
 
-    `watchers` are `runs.protocol.reports.RunWatchers` by the run's number. The process writes the row again from time to
-    time, with a higher `beat`. A process whose `beat` no longer changes has died.
+    `watchers` are `runs.protocol.reports.RunWatchers` by the run's number. The process writes the row again from time
+    to time, with a higher `beat`. A process whose `beat` no longer changes has died.
     """
 
     process = models.UUIDField(primary_key=True)

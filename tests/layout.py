@@ -52,9 +52,10 @@ RULES = {
     "steersman.ranks": rule("steersman.files", never=CLIENT),
     "steersman.optimizers": rule(never=CLIENT),
     "steersman.checkpoints": rule("steersman.files steersman.records steersman.values", never=CLIENT),
+    "steersman.layers": rule("steersman.values", never=CLIENT),
     "steersman.surroundings": rule(never=CLIENT),
     "steersman": rule(
-        "steersman.checkpoints steersman.files steersman.optimizers steersman.ranks steersman.records "
+        "steersman.checkpoints steersman.files steersman.layers steersman.optimizers steersman.ranks steersman.records "
         "steersman.surroundings steersman.values",
         never=CLIENT,
     ),
@@ -74,7 +75,8 @@ RULES = {
     ),
     "steersman.agent.launch": rule("steersman.*", "psutil", AGENT),
     "runs.protocol": rule("steersman", "msgspec", f"{WEB} django"),
-    "runs.alerts.detectors": rule("runs.protocol", never=f"{WEB} django msgspec numpy"),
+    "runs.alerts.layers": rule(never=f"{WEB} django msgspec numpy"),
+    "runs.alerts.detectors": rule("runs.alerts.layers runs.protocol", never=f"{WEB} django msgspec numpy"),
     "runs.alerts": rule("runs.alerts.detectors runs.protocol steersman", never=f"{WEB} django"),
     "runs.models": rule("runs.protocol steersman", "django", WEB),
     "runs.alerts.wording": rule("runs.models runs.protocol runs.alerts steersman", "django", WEB),

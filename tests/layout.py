@@ -139,7 +139,7 @@ RULES = {
     "trainer.worker": rule("steersman.* trainer", "torch numpy", "django msgspec channels"),
     "trainer.recipes": rule("steersman.files trainer trainer.worker", "torch numpy", "django msgspec channels"),
     "trainer.alerts": rule(
-        f"steersman.* {RECORD} runs.commands runs.alerts runs.alerts.detectors runs.alerts.rulebook",
+        f"steersman.* {RECORD} runs.commands runs.alerts runs.alerts.detectors runs.alerts.layers runs.alerts.rulebook",
         "django",
         "torch",
     ),

@@ -173,6 +173,11 @@ class Judge:
         """Return the layer whose norms left their usual range first and are outside; None if none is."""
         return self._layers.origin()
 
+    @property
+    def layers_observed(self) -> int:
+        """How often the layers were observed so far."""
+        return self._layers.observed
+
     def resumed(self) -> None:
         """A new attempt begins, or steps are trained again: bands widen, and the time between is no stall."""
         self._stall.forget()

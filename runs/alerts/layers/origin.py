@@ -53,9 +53,15 @@ class LayerNorms:
         self._defaults = defaults or OriginDefaults()
         # By measure and layer, in the order of the model.
         self._norms: dict[tuple[Measure, str], _Norm] = {}
+        # How often the layers were observed, and the step of the last time.
+        self.observed = 0
+        self._step: int | None = None
 
     def note(self, series: str, step: int, value: float) -> None:
         """Take a value of a series of which `is_layer_norm` is true."""
+        if step != self._step:
+            self._step = step
+            self.observed += 1
         measure, _, layer = series.removeprefix(PREFIX).partition("/")
         key = cast(Measure, measure), layer
         norm = self._norms.get(key)
